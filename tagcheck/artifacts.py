@@ -1,0 +1,214 @@
+"""Every file between stages: its folder, its name, its version; saved atomically, loaded strictly.
+
+The contract is docs/formats.md. "The newest" is decided by the time in a file's name, never by
+its modification time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import IO, Any
+
+from tagcheck.errors import BadFile, MissingInput
+
+STAMP = "%Y%m%dT%H%M%SZ"
+STAMP_PATTERN = re.compile(r"_(\d{8}T\d{6}Z)\.json$")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of JSON file: where it stands, what its name starts with, which version is written.
+
+    `records` names the top-level lists that are written one record a line; `made_by` the script
+    that writes it, for the message when there is none.
+    """
+
+    name: str
+    folder: str
+    prefix: str
+    made_by: str
+    records: tuple[str, ...] = ()
+    version: int = 1
+
+
+MAPPING = Kind("dataset_mapping", "mappings", "dataset_mapping", "dataset_hardcore_mapper.py", ("pages",))
+DATASET = Kind("dataset", "datasets", "advanced_joytag_complete", "advanced_joytag_processing.py", ("results",))
+MISTAGGED = Kind("mistagged_images_report", "reports", "mistagged_images_report", "find_mistagged_images.py", ("errors",))
+NEAR_DUPLICATES = Kind(
+    "near_duplicates_report", "reports", "near_duplicates_report", "find_near_duplicates.py", ("similar_pairs", "groups")
+)
+SERIES_VALIDATION = Kind(
+    "series_validation_report", "reports", "series_validation_report", "validate_series_predictions.py",
+    ("per_series", "missing_predictions", "incorrect_predictions"),
+)
+RUN_SUMMARY = Kind("error_detection_summary", "reports", "error_detection_summary", "run_error_detection.py", ("detectors",))
+KINDS = {kind.name: kind for kind in (MAPPING, DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, RUN_SUMMARY)}
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The folder that the stages share. Sub-folders are made when something is first written there."""
+
+    root: Path
+
+    @property
+    def embeddings(self) -> Path:
+        """Shards of embeddings and the tag head."""
+        return self.root / "advanced_embeddings"
+
+    @property
+    def classifier(self) -> Path:
+        """The series classifier: model, metrics, out-of-fold predictions."""
+        return self.root / "series_classifier"
+
+    @property
+    def review(self) -> Path:
+        """The owner's decisions and the ledger of writes (SQLite)."""
+        return self.root / "review.sqlite3"
+
+    def files(self, kind: Kind) -> list[Path]:
+        """All files of one kind, the oldest first by the time in the name."""
+        found = [path for path in (self.root / kind.folder).glob(f"{kind.prefix}_*.json") if STAMP_PATTERN.search(path.name)]
+        return sorted(found, key=lambda path: path.name)
+
+    def newest(self, kind: Kind) -> Path | None:
+        """The newest file of one kind, or None."""
+        found = self.files(kind)
+        return found[-1] if found else None
+
+    def require(self, kind: Kind, given: str | Path | None = None) -> Path:
+        """`given`, or the newest file of this kind. Raises `MissingInput` saying which script makes one."""
+        if given is not None:
+            path = Path(given)
+            if not path.is_file():
+                raise MissingInput(f"no file {path}")
+            return path
+        path = self.newest(kind)
+        if path is None:
+            raise MissingInput(f"no {kind.prefix}_*.json in {self.root / kind.folder}: run {kind.made_by} first")
+        return path
+
+
+def utc_now() -> datetime:
+    """Now, in UTC, to the second."""
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def isoformat(when: datetime) -> str:
+    """`2026-11-23T17:05:00Z`."""
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetime | None = None) -> Path:
+    """Write `document` as the newest file of its kind and return its path.
+
+    `kind`, `version` and `created` are put in front. A file of the same second, or one whose name
+    says it is newer (a clock that was set back), pushes the name one second past it.
+    """
+    when = when or utc_now()
+    newest = folder.newest(kind)
+    if newest is not None:
+        last = datetime.strptime(STAMP_PATTERN.search(newest.name)[1], STAMP).replace(tzinfo=timezone.utc)
+        when = max(when, last + timedelta(seconds=1))
+    path = folder.root / kind.folder / f"{kind.prefix}_{when.strftime(STAMP)}.json"
+    head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
+    body = {key: value for key, value in document.items() if key not in head}
+    write_atomically(path, lambda out: _write_json(out, head | body, kind.records))
+    return path
+
+
+def load(path: Path, kind: Kind) -> dict[str, Any]:
+    """Read one file strictly. Raises `BadFile` naming it when it is damaged, of another kind, or newer than this program."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingInput(f"no file {path}") from None
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): remove it and run {kind.made_by} again") from None
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadFile(f"{path} is not whole JSON ({error.msg}, line {error.lineno}): remove it and run {kind.made_by} again") from None
+    if not isinstance(document, dict) or document.get("kind") != kind.name:
+        says = document.get("kind") if isinstance(document, dict) else type(document).__name__
+        raise BadFile(f"{path} is not a {kind.name} (it says {says!r})")
+    version = document.get("version", 1)
+    if not isinstance(version, int) or version > kind.version:
+        raise BadFile(f"{path} has version {version!r}, this program reads up to {kind.version}: update the program")
+    for name in kind.records:
+        if not isinstance(document.get(name, []), list):
+            raise BadFile(f"{path}: {name!r} is not a list")
+    return document
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Make `path` appear whole or not at all: temporary name in the same folder, fsync, rename.
+
+    `write` gets a binary file. On any error, and on Ctrl-C, the temporary file is removed and
+    what stood at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            write(out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable, where the system can (Windows cannot open folders)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, document: dict[str, Any], records: tuple[str, ...] = ()) -> None:
+    """Write any JSON document atomically, in the same layout as the files between stages."""
+    write_atomically(path, lambda out: _write_json(out, document, records))
+
+
+def _write_json(out: IO[bytes], document: dict[str, Any], records: tuple[str, ...]) -> None:
+    """One key a line, in the given order; the lists in `records` one element a line."""
+    out.write(b"{")
+    for place, (key, value) in enumerate(document.items()):
+        out.write(b",\n" if place else b"\n")
+        out.write(_line(key) + b": ")
+        if key in records and value:
+            out.write(b"[")
+            for row, record in enumerate(value):
+                out.write((b",\n" if row else b"\n") + _line(record))
+            out.write(b"\n]")
+        else:
+            out.write(_line(value))
+    out.write(b"\n}\n")
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="strict")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+

@@ -1,0 +1,128 @@
+"""What the scripts share at their edge: options, progress, and one place where errors become exit codes.
+
+Exit codes: 0 done (with or without findings), 1 the machine would not (disk full, no right to
+write), 2 usage, 3 an input is missing, 4 a file is not what it says, 5 the library cannot be
+reached or refuses, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from tagcheck.artifacts import DataFolder
+from tagcheck.errors import MissingInput, ToolError
+
+T = TypeVar("T")
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call `main` and end the process with the exit code its outcome deserves, one line on stderr for an error."""
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except ToolError as error:
+        code = fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = fail("interrupted; what was finished is kept, run the same command again to go on", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        code = fail(f"{error.strerror}{where}: free some space or choose another --data-dir, then run the same command again", 1)
+    raise SystemExit(code)
+
+
+def fail(message: str, code: int) -> int:
+    """Print one error line on stderr and return `code`."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """A parser whose help is the script's own docstring, with `--data-dir` on it."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    made.add_argument(
+        "--data-dir", metavar="DIR", default=None,
+        help="the folder that all stages share (default: the environment's DATASET_DIR, else the project's root)",
+    )
+    return made
+
+
+def add_dataset(made: argparse.ArgumentParser) -> None:
+    """`--dataset FILE`, for scripts that read one."""
+    made.add_argument("--dataset", metavar="FILE", default=None, help="the dataset JSON to read (default: the newest in datasets/)")
+
+
+def add_library(made: argparse.ArgumentParser, default: str) -> None:
+    """`--library hydrus | DIR`, for scripts that touch the library."""
+    made.add_argument(
+        "--library", metavar="hydrus|DIR", default=default,
+        help=f"where the pictures are: 'hydrus' (settings in config.py) or a folder of pictures with sidecar tags (default: {default})",
+    )
+
+
+def data_folder(args: argparse.Namespace, create: bool = False) -> DataFolder:
+    """The shared folder that the options name. Only the first stage makes one (`create`); to the others a
+    folder that is not there is a typing error.
+    """
+    root = Path(args.data_dir or os.environ.get("DATASET_DIR") or PROJECT).expanduser()
+    if create:
+        root.mkdir(parents=True, exist_ok=True)
+    if not root.is_dir():
+        raise MissingInput(f"no data folder {root}: make it, or name another with --data-dir or DATASET_DIR")
+    return DataFolder(root.resolve())
+
+
+def between(low: float, high: float) -> Callable[[str], float]:
+    """An argparse type: a number from `low` to `high`, both allowed.
+
+    >>> between(0, 1)("0.5")
+    0.5
+    """
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+        return value
+
+    return parse
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """An argparse type: a whole number, `low` or more.
+
+    >>> at_least(1)("7")
+    7
+    """
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{text} is less than {low}")
+        return value
+
+    return parse
+
+
+def progress(items: Iterable[T], total: int | None = None, what: str = "", unit: str = "file") -> "tqdm[T]":
+    """`items` with a progress bar on stderr (also without a terminal, then once every few seconds)."""
+    quiet = not sys.stderr.isatty()
+    return tqdm(items, total=total, desc=what, unit=unit, file=sys.stderr, mininterval=5.0 if quiet else 0.2, dynamic_ncols=not quiet)
+
+
+def say(message: str) -> None:
+    """One line about what is going on, on stderr: results alone go to stdout."""
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,269 @@
+"""Shards of embeddings in `advanced_embeddings/`: append, resume, load all as one matrix; and the tag head.
+
+A shard is a `.pt` file of up to 4,096 rows that appears whole by a rename, so a shard that is
+there is finished. Names carry the time and a number, and where two shards hold the same picture
+the one with the later name wins. The older layout, one tensor `<hash>.pt` a picture, is read too,
+and loses against any shard.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tagcheck.artifacts import STAMP, utc_now, write_atomically
+from tagcheck.errors import BadFile, MissingInput
+
+SHARD_ROWS = 4096
+VERSION = 1
+TAG_HEAD = "tag_head.pt"
+ONE_FILE_A_PICTURE = re.compile(r"[0-9a-f]{64}\.pt$")
+MADE_BY = "run advanced_joytag_processing.py"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of n pictures: `matrix` (n, d), not L2-normalised, row i belonging to `hashes[i]`.
+
+    `model` and `preprocess` say what made them, None for the older layout, which does not tell.
+    """
+
+    hashes: list[str]
+    matrix: np.ndarray
+    model: str | None
+    preprocess: str | None
+
+
+@dataclass(frozen=True)
+class TagHead:
+    """The tagger's last layer: probability of `tags[v]` = sigmoid(weight[v] @ embedding + bias[v]).
+
+    `weight` (V, d) float32, `bias` (V,) float32, `tags` V names as the tagger spells them.
+    """
+
+    tags: list[str]
+    weight: np.ndarray
+    bias: np.ndarray
+    model: str
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards in `folder` (not the tag head, not the older layout), the oldest name first."""
+    found = (path for path in folder.glob("*.pt") if path.name != TAG_HEAD and not ONE_FILE_A_PICTURE.match(path.name))
+    return sorted(found, key=lambda path: path.name)
+
+
+def embedded(folder: Path, model: str, preprocess: str) -> set[str]:
+    """The hashes that have an embedding of this very model and preprocessing.
+
+    Raises `BadFile` naming the shard when one in the folder is of another model or preprocessing:
+    the two must never mix.
+    """
+    done: set[str] = set()
+    for path in shard_paths(folder):
+        shard = _load_shard(path)
+        if (shard["model"], shard["preprocess"]) != (model, preprocess):
+            raise BadFile(
+                f"{path} holds embeddings of {shard['model']} ({shard['preprocess']}), this run would make {model} ({preprocess}): "
+                "move the old shards away, or use another --data-dir"
+            )
+        done.update(shard["hashes"])
+    return done
+
+
+def found_model(folder: Path) -> tuple[str, str] | None:
+    """(model, preprocess) of the newest shard, or None when there is no shard."""
+    paths = shard_paths(folder)
+    if not paths:
+        return None
+    shard = _load_shard(paths[-1])
+    return shard["model"], shard["preprocess"]
+
+
+class ShardWriter:
+    """Collects rows and writes a shard whenever `rows` of them are there, and at `close`.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with ShardWriter(folder, "m", "p") as writer:
+    ...     writer.add(["a" * 64], np.ones((1, 3)))
+    >>> load(folder).matrix.tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, folder: Path, model: str, preprocess: str, rows: int = SHARD_ROWS, dtype: torch.dtype = torch.float16) -> None:
+        self.folder, self.model, self.preprocess, self.rows, self.dtype = folder, model, preprocess, rows, dtype
+        self._hashes: list[str] = []
+        self._rows: list[np.ndarray] = []
+        self.written = 0
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, hashes: Sequence[str], rows: np.ndarray) -> None:
+        """Take in rows (m, d), one for each hash. Raises ValueError for rows that are not finite numbers."""
+        if len(hashes) != len(rows):
+            raise ValueError(f"{len(hashes)} hashes for {len(rows)} rows")
+        if not np.isfinite(rows).all():
+            raise ValueError("embeddings that are not finite numbers")
+        self._hashes.extend(hashes)
+        self._rows.extend(np.asarray(rows, dtype=np.float32))
+        while len(self._hashes) >= self.rows:
+            self._write(self.rows)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._hashes:
+            self._write(len(self._hashes))
+
+    def _write(self, count: int) -> None:
+        document = {
+            "kind": "embeddings", "version": VERSION, "model": self.model, "preprocess": self.preprocess,
+            "hashes": self._hashes[:count],
+            "embeddings": torch.from_numpy(np.stack(self._rows[:count])).to(self.dtype),
+        }
+        write_atomically(_next_name(self.folder), lambda out: torch.save(document, out))
+        self.written += count
+        del self._hashes[:count], self._rows[:count]
+
+
+def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = None, dtype: Any = np.float32) -> Embeddings:
+    """All embeddings in `folder` as one matrix; with `hashes`, only those of them that are there, in that order.
+
+    Raises `MissingInput` when there are none at all, `BadFile` naming the file when one is
+    damaged, holds other rows than it says, or was made by another model than the rest (or than
+    `model`, where given).
+    """
+    wanted = None if hashes is None else dict.fromkeys(hashes)
+    place: dict[str, tuple[int, int]] = {}
+    parts: list[torch.Tensor] = []
+    first: tuple[str, str] | None = None
+    for path in shard_paths(folder):
+        shard = _load_shard(path)
+        first = first or (shard["model"], shard["preprocess"])
+        _check_same_model(path, shard, first, model, parts)
+        place.update((hash, (len(parts), row)) for row, hash in enumerate(shard["hashes"]) if wanted is None or hash in wanted)
+        parts.append(shard["embeddings"])
+    for path in sorted(path for path in folder.glob("*.pt") if ONE_FILE_A_PICTURE.match(path.name)):
+        if path.stem not in place and (wanted is None or path.stem in wanted):
+            row = _load_single(path)
+            if parts and row.shape[1] != parts[0].shape[1]:
+                raise BadFile(f"{path} has {row.shape[1]} numbers, the others have {parts[0].shape[1]}: it is of another model, remove it")
+            place[path.stem] = (len(parts), 0)
+            parts.append(row)
+    if not parts:
+        raise MissingInput(f"no embeddings in {folder}: {MADE_BY} first")
+    order = sorted(place) if wanted is None else [hash for hash in wanted if hash in place]
+    return Embeddings(order, _gather(parts, [place[hash] for hash in order], dtype), *(first or (None, None)))
+
+
+def save_tag_head(folder: Path, head: TagHead) -> Path:
+    """Write `tag_head.pt`."""
+    document = {
+        "kind": "tag_head", "version": VERSION, "model": head.model, "tags": list(head.tags),
+        "weight": torch.from_numpy(np.ascontiguousarray(head.weight, dtype=np.float32)),
+        "bias": torch.from_numpy(np.ascontiguousarray(head.bias, dtype=np.float32)),
+    }
+    path = folder / TAG_HEAD
+    write_atomically(path, lambda out: torch.save(document, out))
+    return path
+
+
+def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
+    """The tag head, or None when there is none: the detectors then work from the library's own tags.
+
+    Raises `BadFile` when it is damaged or, with `model`, belongs to another model than the embeddings.
+    """
+    path = folder / TAG_HEAD
+    if not path.exists():
+        return None
+    document = _load_pt(path)
+    _check_kind(path, document, "tag_head")
+    tags, weight, bias = document.get("tags"), document.get("weight"), document.get("bias")
+    if not (isinstance(tags, list) and torch.is_tensor(weight) and torch.is_tensor(bias)
+            and weight.ndim == 2 and tuple(bias.shape) == (len(tags),) and len(weight) == len(tags)):
+        raise BadFile(f"{path}: tags, weight and bias do not belong together: {MADE_BY} again")
+    if model is not None and document.get("model") != model:
+        raise BadFile(f"{path} is of model {document.get('model')}, the embeddings are of {model}: {MADE_BY} again")
+    return TagHead(tags, weight.float().numpy(), bias.float().numpy(), document.get("model", ""))
+
+
+def _next_name(folder: Path) -> Path:
+    """A shard name that sorts after every name there is, also when the clock was set back."""
+    ours = [path.name for path in shard_paths(folder) if path.name.startswith("embeddings_")]
+    name = f"embeddings_{utc_now().strftime(STAMP)}_000000.pt"
+    if ours and ours[-1] >= name:
+        stem, number = ours[-1][:-3].rsplit("_", 1)
+        name = f"{stem}_{int(number) + 1:06d}.pt"
+    return folder / name
+
+
+def _load_pt(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise MissingInput(f"no file {path}") from None
+    except Exception as error:  # torch raises pickle, zip, runtime and value errors for one damaged file
+        if isinstance(error, (MemoryError, PermissionError)):
+            raise
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise BadFile(f"{path} cannot be read ({reason}): remove it and {MADE_BY} again") from None
+
+
+def _load_shard(path: Path) -> dict[str, Any]:
+    shard = _load_pt(path)
+    _check_kind(path, shard, "embeddings")
+    hashes, rows = shard.get("hashes"), shard.get("embeddings")
+    if not (isinstance(hashes, list) and torch.is_tensor(rows) and rows.ndim == 2 and len(hashes) == len(rows)):
+        raise BadFile(f"{path}: hashes and embeddings do not belong together: remove it and {MADE_BY} again")
+    if not rows.is_floating_point():
+        raise BadFile(f"{path}: embeddings are {rows.dtype}, not floating point: remove it and {MADE_BY} again")
+    return shard | {"model": shard.get("model", ""), "preprocess": shard.get("preprocess", "")}
+
+
+def _load_single(path: Path) -> torch.Tensor:
+    row = _load_pt(path)
+    if not torch.is_tensor(row) or not row.is_floating_point() or row.numel() == 0:
+        raise BadFile(f"{path} is not one tensor of floating-point numbers: remove it and {MADE_BY} again")
+    return row.reshape(1, -1)
+
+
+def _check_kind(path: Path, document: Any, kind: str) -> None:
+    if not isinstance(document, dict) or document.get("kind") != kind:
+        raise BadFile(f"{path} is not of kind {kind!r}: remove it and {MADE_BY} again")
+    if document.get("version", 1) > VERSION:
+        raise BadFile(f"{path} has version {document['version']}, this program reads up to {VERSION}: update the program")
+
+
+def _check_same_model(path: Path, shard: dict[str, Any], first: tuple[str, str], model: str | None, parts: list[torch.Tensor]) -> None:
+    way_out = "move the shards of one of them away, or use another --data-dir"
+    if (shard["model"], shard["preprocess"]) != first:
+        raise BadFile(f"{path} is of model {shard['model']} ({shard['preprocess']}), others are of {first[0]} ({first[1]}): {way_out}")
+    if model is not None and shard["model"] != model:
+        raise BadFile(f"{path} is of model {shard['model']}, the dataset is of {model}: {MADE_BY} again, or {way_out}")
+    if parts and shard["embeddings"].shape[1] != parts[0].shape[1]:
+        raise BadFile(f"{path} has rows of {shard['embeddings'].shape[1]} numbers, others have {parts[0].shape[1]}: {way_out}")
+
+
+def _gather(parts: list[torch.Tensor], places: list[tuple[int, int]], dtype: Any) -> np.ndarray:
+    """Rows picked from the parts into one array, a part at a time, so that the mapped files are read once in order."""
+    out = np.empty((len(places), parts[0].shape[1]), dtype=dtype)
+    by_part: dict[int, list[tuple[int, int]]] = {}
+    for target, (part, row) in enumerate(places):
+        by_part.setdefault(part, []).append((target, row))
+    for part, rows in by_part.items():
+        targets, sources = zip(*rows)
+        out[list(targets)] = parts[part][torch.tensor(sources)].float().numpy()
+    return out

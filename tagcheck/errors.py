@@ -1,0 +1,57 @@
+"""The errors that a person can do something about, each with the exit code it ends a script with.
+
+A message says what, where, and the way out, in one line:
+``no embeddings in advanced_embeddings/: run advanced_joytag_processing.py first``.
+They are raised where most is known and caught once, in `tagcheck.cli.run`.
+"""
+
+from __future__ import annotations
+
+
+class ToolError(Exception):
+    """Something stopped a script and a person can mend it. The base of the family; exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(ToolError):
+    """An option has a value that cannot be meant."""
+
+    exit_code = 2
+
+
+class MissingInput(ToolError):
+    """What an earlier stage, or the owner, has to provide is not there."""
+
+    exit_code = 3
+
+
+class BadFile(ToolError):
+    """A file is there and is not what it says: damaged, of another kind, of another model."""
+
+    exit_code = 4
+
+
+class LibraryError(ToolError):
+    """The library could not do what was asked of it."""
+
+    exit_code = 5
+
+
+class LibraryUnreachable(LibraryError):
+    """Nobody answers at the library's address, or no longer. Worth another try later."""
+
+
+class LibraryRefused(LibraryError):
+    """The library answered, and said no: a wrong key, a missing permission, an unknown page."""
+
+
+class FileUnavailable(LibraryError):
+    """One file's bytes cannot be had (deleted, moved, vanished meanwhile). Costs one row, not a run.
+
+    `status` is the record status it leads to: "missing" or "unreadable".
+    """
+
+    def __init__(self, message: str, status: str = "missing") -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,54 @@
+"""A finding: what is likely wrong, on which pictures, what would mend it, how sure, and an id that stays.
+
+The same finding has the same id in every run, so that what the owner decided about it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+MISSING = "missing"
+INCORRECT = "incorrect"
+
+
+def finding_id(kind: str, hashes: Iterable[str], tags: Iterable[str]) -> str:
+    """16 hex digits: the start of sha256 over the kind, the sorted hashes and the sorted tags, one a line.
+
+    >>> finding_id("missing_tags", ["b", "a"], ["x"]) == finding_id("missing_tags", ["a", "b"], ["x"])
+    True
+    """
+    text = "\n".join([kind, *sorted(hashes), "", *sorted(tags)])
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class TagFinding:
+    """One tag of one picture: `kind` "missing" (should be there) or "incorrect" (should not).
+
+    `confidence` 0 to 1, the probability that the suggestion is right. `evidence` numbers by name;
+    `why` one sentence for the owner, never empty.
+    """
+
+    tag: str
+    kind: str
+    confidence: float
+    evidence: dict[str, Any] = field(default_factory=dict)
+    why: str = ""
+
+
+def error(hash: str, issue: str, found: Iterable[TagFinding]) -> dict[str, Any]:
+    """One entry of the mistagged report's `errors`: the tags of one picture under one issue, the surest first."""
+    rows = sorted(found, key=lambda one: (-one.confidence, one.tag))
+    entry: dict[str, Any] = {"id": finding_id(issue, [hash], [f"{one.kind}:{one.tag}" for one in rows]), "hash": hash, "issue": issue}
+    for key, kind in (("missing_tags", MISSING), ("incorrect_tags", INCORRECT)):
+        tags = [one.tag for one in rows if one.kind == kind]
+        if tags:
+            entry[key] = tags
+    entry["confidence"] = round(max(one.confidence for one in rows), 4)
+    entry["tags"] = [
+        {"tag": one.tag, "kind": one.kind, "confidence": round(one.confidence, 4), "evidence": one.evidence, "why": one.why} for one in rows
+    ]
+    return entry

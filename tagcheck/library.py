@@ -1,0 +1,175 @@
+"""What a library of tagged pictures can do, whichever program keeps it.
+
+Two real libraries stand behind this protocol: a Hydrus client (`tagcheck.hydrus`) and a folder of
+pictures with sidecar text files (`tagcheck.folder`). Scripts and the page know only this protocol.
+
+How a tag is changed. A picture's tag on one tag service is in exactly one *state*. A change is
+planned against the states as they are (`Library.plan`), which gives writes that say `before` and
+`after`; a write is carried out (`Library.write`), then the states are read again
+(`Library.states`). Undo is the same write turned round (`TagWrite.reversed`). A write is only
+carried out by a caller that has seen that the state still is `before`, so doing it twice does
+nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+ABSENT = "absent"        # no mapping and no deletion record
+CURRENT = "current"      # the picture has the tag
+PENDING = "pending"      # a repository: waiting to be uploaded
+DELETED = "deleted"      # the owner took it away, and the library remembers that
+PETITIONED = "petitioned"  # a repository: has it, and a removal is asked for
+STATES = (ABSENT, CURRENT, PENDING, DELETED, PETITIONED)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of pictures, in the library's own order. `path` is a list since names hold any character."""
+
+    path: tuple[str, ...]
+    key: str
+    hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What `Library.walk` found: the pages, and the files on them that are not (wholly) here.
+
+    `not_local` maps a reason ("never imported", "deleted", "trashed") to its hashes. Trashed files
+    can still be read; the other reasons mean there is nothing to look at.
+    """
+
+    root: tuple[str, ...]
+    pages: tuple[Page, ...]
+    not_local: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One picture's metadata and tags. Tags are as the owner sees them (siblings, parents applied).
+
+    `tags` current tags displayed; `implied_tags` those of them that are not stored themselves;
+    `deleted_tags` what the owner once took away and has not put back. `status` is "ok", or
+    "missing" with a `reason`. Sizes in pixels after rotation, `size` in bytes, `duration` in
+    milliseconds or None for a still picture, `time_imported` in seconds since 1970, UTC.
+    """
+
+    hash: str
+    status: str = "ok"
+    reason: str | None = None
+    tags: tuple[str, ...] = ()
+    implied_tags: tuple[str, ...] = ()
+    deleted_tags: tuple[str, ...] = ()
+    mime: str | None = None
+    width: int | None = None
+    height: int | None = None
+    size: int | None = None
+    duration: int | None = None
+    pixel_hash: str | None = None
+    time_imported: float | None = None
+    file_path: str | None = None
+
+
+@dataclass(frozen=True)
+class TagService:
+    """A place tags are written to. `key` identifies it, `name` is for people, `kind` "local" | "repository" | "sidecar"."""
+
+    key: str
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class TagChange:
+    """What the owner accepted for one picture: `tag` is to be there ("add") or not ("remove")."""
+
+    hash: str
+    tag: str
+    action: str  # "add" | "remove"
+
+
+@dataclass(frozen=True)
+class TagWrite:
+    """One exact step on one tag service: the state of (hash, tag) goes from `before` to `after`."""
+
+    hash: str
+    tag: str
+    service: str
+    before: str
+    after: str
+
+    def reversed(self) -> "TagWrite":
+        """The write that takes this one back."""
+        return replace(self, before=self.after, after=self.before)
+
+
+@dataclass(frozen=True)
+class NoWrite:
+    """A change that needs no write, or must not be written, and the reason in words.
+
+    `settled` is True where the library already is as the owner wants it, False where it refuses.
+    """
+
+    change: TagChange
+    reason: str
+    settled: bool
+
+
+@runtime_checkable
+class Library(Protocol):
+    """Everything a stage or the page may ask of a library.
+
+    Every method raises `LibraryUnreachable` or `LibraryRefused` where the library is away or says
+    no. Methods taking hashes accept any number of them and send chunks themselves.
+    """
+
+    kind: str  # "hydrus" | "folder"
+
+    def describe(self) -> dict:
+        """What identifies this library, for the mapping's `library` key: `{"type": kind, ...}`; no secrets."""
+
+    def walk(self, names: Sequence[str]) -> Walk:
+        """The pages under the page path `names`, compared without case. `LibraryRefused` names the pages there are."""
+
+    def files(self, hashes: Sequence[str]) -> Iterator[FileInfo]:
+        """Metadata of each distinct hash, in the order given; what is not here is a "missing" row."""
+
+    def read(self, hash: str) -> bytes:
+        """The original file. `FileUnavailable` when it cannot be had."""
+
+    def render(self, hash: str) -> bytes | None:
+        """A still PNG or JPEG made by the library for what Pillow cannot open, or None when it has none."""
+
+    def thumbnail(self, hash: str) -> tuple[bytes, str] | None:
+        """(bytes, mime) of a small picture of this file, or None when the library has no real one."""
+
+    def services(self) -> list[TagService]:
+        """The tag services that can be written to, the default first. Empty when nothing may be written."""
+
+    def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
+        """The exact difference, per change: a write (or several) or why there is none. Reads, writes nothing.
+
+        `service` is the key of the service to add on (default: the first of `services`); removals
+        happen wherever the tag is stored among the writable services.
+        """
+
+    def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
+        """The state now of each (hash, tag, service key), in the order given."""
+
+    def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:
+        """Carry out writes whose `before` holds. Says nothing about success: read `states` afterwards.
+
+        `reason` goes with petitions to a repository.
+        """
+
+
+def unique(hashes: Iterable[str]) -> list[str]:
+    """`hashes` without repeats, first places kept.
+
+    >>> unique(["b", "a", "b"])
+    ['b', 'a']
+    """
+    return list(dict.fromkeys(hashes))

@@ -1,0 +1,62 @@
+"""What a tag is: cleaning, namespaces, and how booru names become Hydrus names. Pure text.
+
+A tag is written `namespace:subtag`, or `subtag` alone. Hydrus keeps tags lower-case with spaces;
+boorus write underscores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+PERSON_NAMESPACES = ("person", "character", "creator")
+KAOMOJI = frozenset(
+    "^_^ >_< =_= 0_0 o_o 3_3 6_9 >_o @_@ ._. u_u x_x |_| ||_|| (o)_(o) +_+ +_- <o>_<o> <|>_<|> d_d >_@ t_t ;_; :< :> ;) :d ;d :o ;o :p ;p :q ;q :t :/ :3 :| c: d: \\m/ \\||/ xd".split()
+)
+_SPACES = re.compile(r"\s+")
+
+
+def clean(tag: str) -> str:
+    """`tag` as Hydrus stores it: lower case, one space at most, no space at either end. "" when nothing is left.
+
+    >>> clean("  Series:Some  Thing ")
+    'series:some thing'
+    """
+    namespace, subtag = split(_SPACES.sub(" ", tag.strip().lower()))
+    return join(namespace, subtag)
+
+
+def split(tag: str) -> tuple[str, str]:
+    """(namespace, subtag). A leading colon (`:d`) or a kaomoji is no namespace, and neither is a colon before a space.
+
+    >>> split("series:re:zero"), split(":d"), split("blue eyes")
+    (('series', 're:zero'), ('', ':d'), ('', 'blue eyes'))
+    """
+    head, colon, rest = tag.partition(":")
+    if not colon or not head.strip() or not rest.strip() or tag in KAOMOJI:
+        return "", tag.strip()
+    return head.strip(), rest.strip()
+
+
+def join(namespace: str, subtag: str) -> str:
+    """The tag of a namespace ("" for none) and a subtag."""
+    return f"{namespace}:{subtag}" if namespace else subtag
+
+
+def namespace(tag: str) -> str:
+    """The namespace of a tag, "" when it has none."""
+    return split(tag)[0]
+
+
+def in_namespace(tags: Iterable[str], wanted: str) -> list[str]:
+    """Those of `tags` in one namespace, sorted."""
+    return sorted(tag for tag in tags if namespace(tag) == wanted)
+
+
+def from_booru(name: str) -> str:
+    """A booru's tag name in Hydrus' spelling: underscores become spaces, except in kaomoji.
+
+    >>> from_booru("long_hair"), from_booru("^_^")
+    ('long hair', '^_^')
+    """
+    return name.lower() if name.lower() in KAOMOJI else clean(name.replace("_", " "))
