@@ -15,6 +15,9 @@ API_KEY = os.environ.get("HYDRUS_API_KEY", "your_api_key_here")
 # The page (or page of pages) that holds the dataset; case does not matter.
 ROOT_PAGE = "dataset"
 
+# Tag services (names or keys) whose tags count. Empty: all local ones and repositories but the next line's.
+TAG_SERVICES: list[str] = []
+
 # Tag services (names or keys) whose tags a machine wrote: their tags do not count as the owner's.
 MACHINE_TAG_SERVICES: list[str] = []
 

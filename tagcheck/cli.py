@@ -66,9 +66,9 @@ def add_dataset(made: argparse.ArgumentParser) -> None:
 
 
 def add_library(made: argparse.ArgumentParser, default: str) -> None:
-    """`--library hydrus | DIR`, for scripts that touch the library."""
+    """`--library hydrus | DIR`, for scripts that touch the library; `default` says in words what happens without it."""
     made.add_argument(
-        "--library", metavar="hydrus|DIR", default=default,
+        "--library", metavar="hydrus|DIR", default=None,
         help=f"where the pictures are: 'hydrus' (settings in config.py) or a folder of pictures with sidecar tags (default: {default})",
     )
 
