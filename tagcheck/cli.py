@@ -118,8 +118,10 @@ def at_least(low: int) -> Callable[[str], int]:
 
 
 def progress(items: Iterable[T], total: int | None = None, what: str = "", unit: str = "file") -> "tqdm[T]":
-    """`items` with a progress bar on stderr (also without a terminal, then once every few seconds)."""
-    quiet = not sys.stderr.isatty()
+    """`items` with a progress bar on stderr. Without a terminal it is drawn every few seconds only, unless a
+    parent that has one says so (TAGCHECK_PROGRESS=live).
+    """
+    quiet = not sys.stderr.isatty() and os.environ.get("TAGCHECK_PROGRESS") != "live"
     return tqdm(items, total=total, desc=what, unit=unit, file=sys.stderr, mininterval=5.0 if quiet else 0.2, dynamic_ncols=not quiet)
 
 

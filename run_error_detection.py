@@ -1,0 +1,144 @@
+"""Run every detector on one dataset and say what was found, what failed and why.
+
+    python run_error_detection.py
+    python run_error_detection.py --data-dir ~/tags --min-confidence 0.8 --threshold 0.97
+
+Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), and what each detector reads
+Writes  reports/ (one report a detector) and, last, reports/error_detection_summary_<UTC>.json
+
+A detector that fails costs its own report only; the others' stay. The exit code is 0 when all of
+them ran, else that of the first one that failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagcheck import artifacts, cli
+from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder, Kind
+from tagcheck.cli import run
+
+TAIL_CHARACTERS = 4096
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector's script, the report it writes, and which keys of that report's summary count findings."""
+
+    name: str
+    report: Kind
+    counts: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+    @property
+    def script(self) -> str:
+        return self.report.made_by
+
+
+DETECTORS = (
+    Detector("mistagged images", MISTAGGED, ("errors_found",), ("min_confidence",)),
+    Detector("near-duplicates", NEAR_DUPLICATES, ("total_pairs_found",), ("threshold", "engine")),
+    Detector("series validation", SERIES_VALIDATION, ("missing_predictions_count", "incorrect_predictions_count")),
+)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    cli.add_dataset(parser)
+    parser.add_argument("--min-confidence", type=cli.between(0, 1), metavar="X",
+                        help="leave out mistagged findings below this confidence, 0 to 1 (default: the detector's own)")
+    parser.add_argument("--threshold", type=cli.between(-1, 1), metavar="X",
+                        help="cosine from which a pair counts as near-duplicate, -1 to 1 (default: the detector's own)")
+    parser.add_argument("--engine", choices=("auto", "torch", "native"), help="how near-duplicates are searched (default: the detector's own)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
+    folder = cli.data_folder(args)
+    dataset = folder.require(DATASET, args.dataset)
+    rows = [detect(detector, number, folder, dataset, args) for number, detector in enumerate(DETECTORS, 1)]
+    summary = artifacts.save(folder, RUN_SUMMARY, {"dataset": dataset.name, "detectors": rows})
+    print_outcome(rows, summary)
+    return next((row["exit_code"] for row in rows if row["exit_code"]), 0)
+
+
+def detect(detector: Detector, number: int, folder: DataFolder, dataset: Path, args: argparse.Namespace) -> dict:
+    """Run one detector as a process, its progress passed on to stderr, and describe how it went."""
+    cli.say(f"[{number}/{len(DETECTORS)}] {detector.name}: {detector.script}")
+    command = [sys.executable, str(cli.PROJECT / detector.script), "--data-dir", str(folder.root), "--dataset", str(dataset)]
+    for option in detector.options:
+        if (value := getattr(args, option)) is not None:
+            command += [f"--{option.replace('_', '-')}={value}"]
+    before, start = folder.newest(detector.report), time.monotonic()
+    exit_code, said = _run_passing_on(command)
+    report = folder.newest(detector.report)
+    row = {
+        "name": detector.name, "script": detector.script, "exit_code": exit_code,
+        "seconds": round(time.monotonic() - start, 2), "report": None, "findings": None, "message": said,
+    }
+    if exit_code == 0 and report != before:
+        counts = artifacts.load(report, detector.report).get("summary", {})
+        row |= {"report": report.name, "findings": sum(counts.get(key, 0) for key in detector.counts)}
+    elif exit_code == 0:
+        row |= {"exit_code": 1, "message": f"{detector.script} ended without an error and without a report"}
+    return row
+
+
+def print_outcome(rows: list[dict], summary: Path) -> None:
+    """What was found and what failed, a line a detector, on stdout."""
+    for row in rows:
+        if row["exit_code"] == 0:
+            print(f"{row['name']}: {row['findings']} findings in {row['seconds']:.1f} s -> {row['report']}")
+        else:
+            print(f"{row['name']}: FAILED (exit code {row['exit_code']}): {row['message']}")
+    failed = sum(row["exit_code"] != 0 for row in rows)
+    found = sum(row["findings"] or 0 for row in rows)
+    print(f"{len(rows) - failed} of {len(rows)} detectors ran, {found} findings -> {summary}")
+
+
+def _run_passing_on(command: list[str]) -> tuple[int, str]:
+    """(exit code, last line said) of a process whose stdout and stderr go to this process's stderr as they come."""
+    environment = {**os.environ, "TAGCHECK_PROGRESS": "live"} if sys.stderr.isatty() else None
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
+        tail = ""
+        try:
+            while chunk := process.stdout.read1(65536):
+                text = decoder.decode(chunk)
+                sys.stderr.write(text)
+                sys.stderr.flush()
+                tail = (tail + text)[-TAIL_CHARACTERS:]
+        except BaseException:
+            _end(process)
+            raise
+    lines = [line.strip() for line in tail.replace("\r", "\n").split("\n") if line.strip()]
+    said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
+    code = process.returncode if process.returncode >= 0 else 128 - process.returncode  # as a shell counts signals
+    return code, said.removeprefix("error: ")
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a detector. Ctrl-C in a terminal has reached it already, so it gets a moment before it is told again."""
+    try:
+        process.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    run(main)
