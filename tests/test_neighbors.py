@@ -1,0 +1,133 @@
+"""Every pair, exactly: the blocked search against a loop that a reader can check."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tagcheck import neighbors
+from tagcheck.neighbors import TooManyPairs, group_labels, groups, near_pairs, top_k
+
+
+def brute_force(matrix: np.ndarray, threshold: float) -> set[tuple[int, int]]:
+    """The obvious twin: each pair's cosine in float64, one after the other."""
+    rows = [row.astype(np.float64) / max(np.abs(row.astype(np.float64)).max(), 1e-300) for row in matrix]
+    found = set()
+    for i, left in enumerate(rows):
+        for j in range(i + 1, len(rows)):
+            length = np.sqrt(left @ left) * np.sqrt(rows[j] @ rows[j])
+            if length > 0 and np.float32(left @ rows[j] / length) >= np.float32(threshold):
+                found.add((i, j))
+    return found
+
+
+def clustered(n: int, d: int, seed: int, spread: float = 0.3) -> np.ndarray:
+    """Rows in small clusters around a common mean direction, as embeddings of pictures are."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(max(n // 3, 1), d)) + 1.5
+    rows = centres[rng.integers(len(centres), size=n)] + rng.normal(size=(n, d)) * spread * rng.random((n, 1))
+    return rows.astype(np.float32)
+
+
+def tied(threshold: float) -> np.ndarray:
+    """Rows in the plane whose neighbours are apart by the threshold's angle, to the last bits of float64."""
+    angle = np.arccos(threshold)
+    nudges = np.array([0, 0, 1e-16, -1e-16, 1e-12, -1e-12, 1e-8, -1e-8, 1e-7, -1e-7, 1e-6, -1e-6])
+    angles = np.cumsum(angle + nudges)
+    rows = np.zeros((len(angles), 7))
+    rows[:, 2], rows[:, 5] = np.cos(angles), np.sin(angles)
+    return rows
+
+
+ADVERSARIAL = {
+    "clusters": (clustered(300, 48, seed=1), 0.95),
+    "a low threshold": (clustered(120, 16, seed=2), 0.2),
+    "a threshold of one": (np.repeat(clustered(40, 24, seed=3), 3, axis=0), 1.0),
+    "almost one": (clustered(200, 24, seed=4, spread=1e-4), 0.9999999),
+    "zero rows": (np.concatenate([np.zeros((5, 8)), clustered(20, 8, seed=5), np.zeros((5, 8))]), 0.9),
+    "all rows equal": (np.full((60, 12), 0.3, dtype=np.float32), 0.95),
+    "rows that differ in length alone": (np.outer(np.logspace(-30, 30, 40), np.arange(1, 10)), 1.0),
+    "huge numbers": (clustered(60, 20, seed=6) * np.float32(1e37), 0.9),
+    "half precision": (clustered(150, 32, seed=7).astype(np.float16), 0.95),
+    "ties at the threshold": (tied(0.95), 0.95),
+    "ties at a half": (tied(0.5), 0.5),
+    "opposite rows": (np.array([[1.0, 2.0], [-1.0, -2.0], [1.0, 2.0]]), 0.5),
+    "one row": (np.ones((1, 4)), 0.5),
+    "no rows": (np.empty((0, 4)), 0.5),
+    "one column": (np.array([[1.0], [2.0], [-1.0], [0.0]]), 0.9),
+}
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+@pytest.mark.parametrize("case", ADVERSARIAL)
+def test_every_pair_is_found_and_no_other(case, engine):
+    matrix, threshold = ADVERSARIAL[case]
+    pairs = near_pairs(matrix, threshold, engine=engine)
+    assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == sorted(brute_force(matrix, threshold))
+    assert (pairs.i.dtype, pairs.j.dtype, pairs.cosine.dtype) == (np.int64, np.int64, np.float32)
+    rows = matrix.astype(np.float64) / np.abs(matrix.astype(np.float64)).max(initial=1e-300)
+    true = (rows[pairs.i] * rows[pairs.j]).sum(1) / np.sqrt((rows[pairs.i] ** 2).sum(1) * (rows[pairs.j] ** 2).sum(1))
+    assert case.startswith("rows that differ") or np.abs(pairs.cosine - true).max(initial=0) < 1e-6
+
+
+def test_pairs_across_many_tiles_are_found(monkeypatch):
+    monkeypatch.setattr(neighbors, "TILE", 17)
+    monkeypatch.setattr(neighbors, "DECIDE_ROWS", 5)
+    matrix, threshold = ADVERSARIAL["clusters"]
+    pairs = near_pairs(matrix, threshold, engine="torch")
+    assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == sorted(brute_force(matrix, threshold))
+
+
+def test_a_row_that_is_not_finite_is_named():
+    matrix = np.ones((9, 3))
+    matrix[6, 1] = np.nan
+    with pytest.raises(ValueError, match="row 6 "):
+        near_pairs(matrix, 0.9)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.5, 1.01, float("nan")])
+def test_a_threshold_that_cannot_be_meant_is_refused(threshold):
+    with pytest.raises(ValueError, match="threshold"):
+        near_pairs(np.ones((2, 2)), threshold)
+
+
+def test_an_answer_beyond_the_limit_is_refused_rather_than_cut():
+    with pytest.raises(TooManyPairs, match="more than 9 pairs"):
+        near_pairs(np.ones((5, 2)), 0.9, limit=9)
+    assert len(near_pairs(np.ones((5, 2)), 0.9, limit=10)) == 10
+
+
+def test_progress_rises_to_the_whole():
+    shares: list[float] = []
+    near_pairs(clustered(300, 8, seed=8), 0.9, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1
+
+
+def test_pairs_that_share_a_member_are_one_group():
+    i, j = np.array([0, 2, 5]), np.array([4, 4, 6])
+    assert groups(8, i, j) == [[0, 2, 4], [5, 6]]
+    assert group_labels(8, i, j).tolist() == [0, 1, 0, 2, 0, 3, 3, 4]
+
+
+def test_without_pairs_there_are_no_groups():
+    none = np.empty(0, np.int64)
+    assert groups(3, none, none) == [] and groups(0, none, none) == []
+    assert group_labels(3, none, none).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("block", [7, 64, 4096])
+def test_the_nearest_are_those_of_the_whole_matrix(block):
+    matrix = clustered(100, 12, seed=9)
+    unit = matrix.astype(np.float64) / np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -np.inf)
+    indices, nearest = top_k(matrix, 10, block=block)
+    assert np.allclose(nearest, -np.sort(-cosine, axis=1)[:, :10], atol=1e-6)
+    assert np.allclose(np.take_along_axis(cosine, indices, axis=1), nearest, atol=1e-6)
+    assert all(len(set(row)) == 10 and place not in row for place, row in enumerate(indices.tolist()))
+
+
+def test_asking_for_more_neighbours_than_there_are_gives_all_of_them():
+    indices, nearest = top_k(np.eye(3), 5)
+    assert indices.shape == nearest.shape == (3, 2)
+    assert top_k(np.ones((1, 3)), 5)[0].shape == (1, 0)
