@@ -1,0 +1,266 @@
+"""Linear probes for many tags at once, judged only on pictures they did not see; and calibration.
+
+Everything here works on arrays and opens no files. The one rule that all of it serves: a picture
+is never scored by a model that was trained on it or on a near-duplicate of it. Folds are therefore
+drawn over groups (`grouped_folds`), and the probes of all folds come out of one pass over the
+data: the Gram matrix of a fold's training rows is the Gram matrix of all rows less that of the
+fold's own (`fit_ridge`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import linalg, sparse
+from sklearn.isotonic import IsotonicRegression
+
+BLOCK = 4096  # rows held in memory at a time
+
+
+def grouped_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold, 0 to `folds` - 1, of each row: int64 (n,). Rows with one label are never split.
+
+    `labels` (n,) names each row's group (`tagcheck.neighbors.group_labels`). Groups are shuffled by
+    `seed`, then given, the largest first, to the fold that is the smallest so far, so that fold
+    sizes differ by no more than the largest group. Raises ValueError when there are fewer groups
+    than folds, since one fold would then be empty.
+
+    >>> grouped_folds(np.array([7, 7, 3, 5]), 2, seed=0)[:2].std()
+    np.float64(0.0)
+    """
+    if folds < 2:
+        raise ValueError(f"{folds} folds: at least 2 are needed")
+    groups, member, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(groups) < folds:
+        raise ValueError(f"{len(groups)} groups for {folds} folds")
+    order = np.random.default_rng(seed).permutation(len(groups))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    fold_of_group = np.empty(len(groups), dtype=np.int64)
+    heap = [(0, fold) for fold in range(folds)]
+    for group in order:
+        filled, fold = heapq.heappop(heap)
+        fold_of_group[group] = fold
+        heapq.heappush(heap, (filled + int(sizes[group]), fold))
+    return fold_of_group[member.reshape(-1)]
+
+
+@dataclass(frozen=True)
+class FoldedLinear:
+    """One linear model per fold: row i of a matrix is scored by the model that was fitted without fold `folds[i]`.
+
+    `weights` (folds, d, T) float32, `bias` (folds, T) float32, `folds` (n,) int64.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    folds: np.ndarray
+
+    def scores(self, matrix: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        """Out-of-fold scores (m, T) float32 of `matrix` (m, d), whose rows are `rows` of the fitted ones."""
+        folds = self.folds[rows]
+        out = np.empty((len(folds), self.weights.shape[2]), dtype=np.float32)
+        for fold in np.unique(folds):
+            here = folds == fold
+            out[here] = matrix[here] @ self.weights[fold]
+            out[here] += self.bias[fold]
+        return out
+
+
+@dataclass(frozen=True)
+class FoldedMoments:
+    """Sums over the rows of each fold, from which every fold's training moments follow by subtraction.
+
+    `count` (folds,), `sum_x` (folds, d), `sum_y` (folds, T), `gram` (folds, d, d) and `cross`
+    (folds, d, T), float64, of rows from which `centre` (d,) was taken away first, for the sake of
+    the precision of float32 products.
+    """
+
+    count: np.ndarray
+    sum_x: np.ndarray
+    sum_y: np.ndarray
+    gram: np.ndarray
+    cross: np.ndarray
+    centre: np.ndarray
+
+    def training(self, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(mean of x (d,), mean of y (T,), centred Gram (d, d), centred cross products (d, T)) without one fold."""
+        count = self.count.sum() - self.count[fold]
+        mean_x = (self.sum_x.sum(axis=0) - self.sum_x[fold]) / count
+        mean_y = (self.sum_y.sum(axis=0) - self.sum_y[fold]) / count
+        gram = self.gram.sum(axis=0) - self.gram[fold] - count * np.outer(mean_x, mean_x)
+        cross = self.cross.sum(axis=0) - self.cross[fold] - count * np.outer(mean_x, mean_y)
+        return mean_x, mean_y, gram, cross
+
+
+def moments(matrix: np.ndarray, targets: Any, folds: np.ndarray, block: int = BLOCK) -> FoldedMoments:
+    """The moments of `matrix` (n, d) and `targets` (n, T; an array or a scipy sparse matrix) by fold, in one pass.
+
+    Memory beyond the result: `block` rows of both. Products are taken in float32 a block at a time
+    and summed in float64.
+    """
+    folds = np.asarray(folds)
+    number = int(folds.max()) + 1
+    d, t = matrix.shape[1], targets.shape[1]
+    centre = matrix.mean(axis=0, dtype=np.float64)
+    made = FoldedMoments(
+        np.bincount(folds, minlength=number).astype(np.float64), np.zeros((number, d)), np.zeros((number, t)),
+        np.zeros((number, d, d)), np.zeros((number, d, t)), centre,
+    )
+    for fold in range(number):
+        members = np.flatnonzero(folds == fold)
+        for start in range(0, len(members), block):
+            rows = members[start:start + block]
+            x = np.asarray(matrix[rows], dtype=np.float32) - centre.astype(np.float32)
+            y = _dense(targets[rows])
+            made.sum_x[fold] += x.sum(axis=0, dtype=np.float64)
+            made.sum_y[fold] += y.sum(axis=0, dtype=np.float64)
+            made.gram[fold] += x.T @ x
+            made.cross[fold] += x.T @ y
+    return made
+
+
+def fit_ridge(matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK) -> FoldedLinear:
+    """Ridge regression of every target on the matrix, one model per fold, fitted on the other folds' rows.
+
+    `matrix` (n, d) floats, `targets` (n, T) 0/1 or shares (array or scipy sparse), `folds` (n,) from
+    `grouped_folds`. The penalty is `alpha` times the mean eigenvalue of the training covariance
+    (trace/d), times the number of rows: a choice that means the same for embeddings of any scale
+    and any number of pictures. An intercept is fitted and not penalised. Hoerl and Kennard,
+    "Ridge regression", Technometrics 12, 1970. A tag regressed this way ranks pictures as
+    regularised linear discriminant analysis does.
+
+    >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> fitted = fit_ridge(x, x > 1, np.array([0, 1, 0, 1]), alpha=1e-9)
+    >>> bool(fitted.scores(x)[3, 0] > fitted.scores(x)[0, 0])
+    True
+    """
+    return solve_ridge(moments(matrix, targets, folds, block), np.asarray(folds), alpha)
+
+
+def solve_ridge(sums: FoldedMoments, folds: np.ndarray, alpha: float) -> FoldedLinear:
+    """The models that `fit_ridge` describes, from moments already gathered."""
+    number, d, t = sums.cross.shape
+    weights = np.empty((number, d, t), dtype=np.float32)
+    bias = np.empty((number, t), dtype=np.float32)
+    for fold in range(number):
+        mean_x, mean_y, gram, cross = sums.training(fold)
+        penalty = max(alpha * np.trace(gram) / d, np.finfo(np.float32).eps)
+        gram[np.diag_indices(d)] += penalty
+        solved = linalg.cho_solve(linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), cross, check_finite=False)
+        weights[fold] = solved
+        bias[fold] = mean_y - (mean_x + sums.centre) @ solved
+    return FoldedLinear(weights, bias, folds)
+
+
+def out_of_fold(matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK) -> np.ndarray:
+    """Out-of-fold ridge scores of every row for every target, (n, T) float32. See `fit_ridge`."""
+    fitted = fit_ridge(matrix, targets, folds, alpha, block)
+    out = np.empty((matrix.shape[0], targets.shape[1]), dtype=np.float32)
+    for start in range(0, len(out), block):
+        rows = slice(start, min(start + block, len(out)))
+        out[rows] = fitted.scores(np.asarray(matrix[rows], dtype=np.float32), rows)
+    return out
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), elementwise, without overflow.
+
+    >>> sigmoid(np.array([0.0, -1000.0])).tolist()
+    [0.5, 0.0]
+    """
+    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(x)))
+
+
+def logit(p: np.ndarray, smallest: float = 1e-6) -> np.ndarray:
+    """log(p / (1 - p)), elementwise, of probabilities kept at least `smallest` away from 0 and 1."""
+    p = np.clip(p, smallest, 1.0 - smallest)
+    return np.log(p / (1.0 - p))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A monotone map from a score to a probability: straight lines between (`scores`, `probabilities`), level outside.
+
+    `scores` (k,) ascending, `probabilities` (k,) in 0 to 1 and never falling.
+    """
+
+    scores: np.ndarray
+    probabilities: np.ndarray
+
+    def __call__(self, score: np.ndarray) -> np.ndarray:
+        """Probabilities, of the shape of `score`."""
+        return np.interp(score, self.scores, self.probabilities)
+
+
+def calibrate(scores: np.ndarray, outcomes: np.ndarray, weights: np.ndarray | None = None, bins: int = 30, prior: float = 2.0) -> Calibration:
+    """Learn what share of outcomes a score means, by shrunken bins made monotone.
+
+    `scores` (m,) must be out of fold, `outcomes` (m,) 0/1 (or shares), `weights` (m,) how much each
+    counts. Scores are cut into at most `bins` bins of equal count; each bin's share is drawn to the
+    overall share by `prior` pseudo-observations, so that a bin of few says little; then
+    neighbouring bins that fall are pooled (isotonic regression: Zadrozny and Elkan 2002). Raises
+    ValueError when there is nothing to learn from.
+
+    >>> made = calibrate(np.arange(100) / 100, np.arange(100) >= 50, bins=10)
+    >>> bool(made(0.1) < 0.1), bool(made(0.9) > 0.9)
+    (True, True)
+    """
+    scores, outcomes = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(outcomes, dtype=np.float64).ravel()
+    if not len(scores):
+        raise ValueError("no scores to calibrate from")
+    weights = np.ones_like(scores) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
+    order = np.argsort(scores, kind="stable")
+    scores, outcomes, weights = scores[order], outcomes[order], weights[order]
+    # Equal scores stay in one bin: the edges are moved to the first place of their value.
+    edges = np.linspace(0, len(scores), min(bins, len(scores)) + 1).astype(np.int64)[:-1]
+    edges = np.unique(np.searchsorted(scores, scores[edges], side="left"))
+    total = np.add.reduceat(weights, edges)
+    right = np.add.reduceat(weights * outcomes, edges)
+    middle = np.add.reduceat(weights * scores, edges) / np.maximum(total, 1e-12)
+    overall = right.sum() / max(total.sum(), 1e-12)
+    share = (right + prior * overall) / (total + prior)
+    level = IsotonicRegression(y_min=0.0, y_max=1.0).fit(middle, share, total + prior).predict(middle)
+    return Calibration(middle, level)
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10, low: float = 0.0) -> float:
+    """How far confidence is from the share that is right, 0 to 1, lower is better.
+
+    `confidence` (m,) in 0 to 1, `right` (m,) 0/1. Bins of equal width from `low` to 1; the absolute
+    difference between mean confidence and share right, weighted by the number in the bin (Naeini et
+    al. 2015). What lies below `low` is left out; nan when nothing is left.
+
+    >>> expected_calibration_error(np.array([0.8] * 5), np.array([1, 1, 1, 1, 0]))
+    0.0
+    """
+    confidence, right = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    kept = confidence >= low
+    if not kept.any():
+        return float("nan")
+    confidence, right = confidence[kept], right[kept]
+    place = np.clip(((confidence - low) / (1.0 - low) * bins).astype(np.int64), 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    gap = np.abs(np.bincount(place, confidence, bins) - np.bincount(place, right, bins))
+    return round(float(gap.sum() / count.sum()), 12)
+
+
+def average_precision(score: np.ndarray, right: np.ndarray, total: int | None = None) -> float:
+    """Area under the precision-recall steps, 0 to 1, higher is better; ties keep the order given.
+
+    `score` (m,) higher is surer, `right` (m,) 0/1. `total` is the number of right ones there are to
+    find, where that is more than `score` lists (what is not listed counts as never found). nan when
+    there is nothing to find.
+    """
+    right = np.asarray(right, dtype=np.float64)[np.argsort(-np.asarray(score, dtype=np.float64), kind="stable")]
+    total = int(right.sum()) if total is None else total
+    if not total:
+        return float("nan")
+    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+    return float((precision * right).sum() / total)
+
+
+def _dense(rows: Any) -> np.ndarray:
+    return rows.toarray().astype(np.float32) if sparse.issparse(rows) else np.asarray(rows, dtype=np.float32)
