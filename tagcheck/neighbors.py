@@ -40,6 +40,14 @@ class Pairs:
         return len(self.i)
 
 
+class NotFinite(ValueError):
+    """A row holds infinity or no number; `row` says which."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row} holds numbers that are not finite")
+        self.row = row
+
+
 class TooManyPairs(UsageError):
     """More pairs than the caller's limit: at this threshold the answer would not fit."""
 
@@ -51,8 +59,8 @@ def near_pairs(
 
     `matrix` (n, d) of any floating type, rows of any length; a zero row pairs with nothing.
     `threshold` above 0, up to 1. `progress` is told the share of the work that is done, 0 to 1.
-    Raises ValueError for rows that are not finite or a threshold out of range, `TooManyPairs`
-    when more than `limit` pairs are found.
+    Raises `NotFinite` naming a row, ValueError for a threshold out of range, `TooManyPairs` when
+    more than `limit` pairs are found.
 
     >>> rows = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.0, 0.0]])
     >>> pairs = near_pairs(rows, 0.9)
@@ -80,7 +88,7 @@ def unit_rows(matrix: np.ndarray) -> np.ndarray:
     """The rows of `matrix` (n, d) at length 1, as float32 (n, d); zero rows stay zero.
 
     Lengths are taken in float64 after a division by the row's largest number, so that rows of any
-    size keep their direction. Raises ValueError naming a row that is not finite.
+    size keep their direction. Raises `NotFinite` naming a row.
     """
     if matrix.ndim != 2:
         raise ValueError(f"a matrix of {matrix.ndim} dimensions: it has to have 2")
@@ -194,11 +202,11 @@ def _true_cosine(matrix: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray
 
 
 def _normalised(rows: np.ndarray, first: int = 0) -> np.ndarray:
-    """`rows` (m, d) in float64 at length 1. `first` is the number of the first row, for the message."""
+    """`rows` (m, d) in float64 at length 1. `first` is the number of the first row, for the error."""
     rows = rows.astype(np.float64)
     largest = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
     if not np.isfinite(largest).all():
-        raise ValueError(f"row {first + int(np.flatnonzero(~np.isfinite(largest))[0])} holds numbers that are not finite")
+        raise NotFinite(first + int(np.flatnonzero(~np.isfinite(largest))[0]))
     rows /= np.where(largest > 0, largest, 1.0)
     length = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
     return rows / np.where(length > 0, length, 1.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tagcheck import neighbors
-from tagcheck.neighbors import TooManyPairs, group_labels, groups, near_pairs, top_k
+from tagcheck.neighbors import NotFinite, TooManyPairs, group_labels, groups, near_pairs, top_k
 
 
 def brute_force(matrix: np.ndarray, threshold: float) -> set[tuple[int, int]]:
@@ -81,7 +81,7 @@ def test_pairs_across_many_tiles_are_found(monkeypatch):
 def test_a_row_that_is_not_finite_is_named():
     matrix = np.ones((9, 3))
     matrix[6, 1] = np.nan
-    with pytest.raises(ValueError, match="row 6 "):
+    with pytest.raises(NotFinite, match="row 6 "):
         near_pairs(matrix, 0.9)
 
 

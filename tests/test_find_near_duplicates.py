@@ -1,0 +1,168 @@
+"""The near-duplicates script on small data folders: the report, and the errors a person meets."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+import find_near_duplicates
+from tagcheck import artifacts
+from tagcheck.artifacts import DATASET, NEAR_DUPLICATES, DataFolder
+from tagcheck.embeddings import ShardWriter
+from tagcheck.errors import BadFile, MissingInput
+
+
+def name(word: str) -> str:
+    """A picture's hash."""
+    return hashlib.sha256(word.encode()).hexdigest()
+
+
+def picture(word: str, *tags: str, **more: object) -> dict:
+    """A record of the dataset."""
+    return {"hash": name(word), "existing_all_tags": list(tags), **more}
+
+
+def library(folder: DataFolder, records: list[dict], rows: dict[str, list[float]], model: str = "m") -> None:
+    """Write a dataset and the embeddings of some of its pictures."""
+    artifacts.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
+    with ShardWriter(folder.embeddings, model, "p") as writer:
+        for word, row in rows.items():
+            writer.add([name(word)], np.array([row]))
+
+
+def report_of(folder: DataFolder, *options: str) -> dict:
+    """The report of a run that has to succeed."""
+    assert find_near_duplicates.main(["--data-dir", str(folder.root), *options]) == 0
+    return artifacts.load(folder.newest(NEAR_DUPLICATES), NEAR_DUPLICATES)
+
+
+ELF = [1.0, 0.0, 0.0]
+NEARLY_ELF = [1.0, 0.1, 0.0]
+ORC = [0.0, 0.0, 1.0]
+
+
+def test_a_pair_is_reported_with_what_its_tags_disagree_about(folder):
+    library(
+        folder,
+        [picture("elf", "elf", "series:woods", "person:ann", "source:here"), picture("elf again", "elf", "hat", "filename:elf 2"),
+         picture("orc", "orc")],
+        {"elf": ELF, "elf again": NEARLY_ELF, "orc": ORC},
+    )
+    report = report_of(folder)
+    assert report["summary"] == {
+        "total_pairs_found": 1, "similarity_threshold": 0.95, "groups": 1, "images_compared": 3,
+        "images_without_embedding": 0, "images_unusable": 0, "pixel_duplicates": 0,
+    }
+    (pair,) = report["similar_pairs"]
+    first, second = sorted([name("elf"), name("elf again")])
+    assert (pair["hash1"], pair["hash2"]) == (first, second)
+    assert pair["similarity"] == pytest.approx(1 / np.sqrt(1.01), abs=1e-3)
+    assert pair["relation"] == "near_duplicate"
+    elf, again = ("1", "2") if first == name("elf") else ("2", "1")
+    assert pair["analysis"] == {
+        "series_tags_diff": {f"only_in_{elf}": ["series:woods"], f"only_in_{again}": []},
+        "person_tags_diff": {f"only_in_{elf}": ["person:ann"], f"only_in_{again}": []},
+        "all_tags_diff": {f"only_in_{elf}": ["person:ann", "series:woods"], f"only_in_{again}": ["hat"]},
+        "tags_common": ["elf"],
+    }
+    assert report["groups"] == [[first, second]]
+
+
+def test_every_pair_is_reported_however_many_and_the_most_similar_first(folder):
+    words = [f"copy {number}" for number in range(20)]
+    library(folder, [picture(word) for word in words], {word: [1.0, number / 1000, 0.0] for number, word in enumerate(words)})
+    report = report_of(folder)
+    assert report["summary"]["total_pairs_found"] == len(report["similar_pairs"]) == 190
+    similar = [pair["similarity"] for pair in report["similar_pairs"]]
+    assert similar == sorted(similar, reverse=True)
+    assert report["groups"] == [sorted(map(name, words))]
+    assert len({pair["id"] for pair in report["similar_pairs"]}) == 190
+
+
+def test_equal_pixels_are_named_as_such_and_unknown_pixels_are_not(folder):
+    library(
+        folder,
+        [picture("a", pixel_hash="ff"), picture("b", pixel_hash="ff"), picture("c"), picture("d", pixel_hash=None)],
+        {word: ELF for word in "abcd"},
+    )
+    report = report_of(folder, "--threshold", "1")
+    same = [pair for pair in report["similar_pairs"] if pair["relation"] == "pixel_duplicate"]
+    assert [{pair["hash1"], pair["hash2"]} for pair in same] == [{name("a"), name("b")}]
+    assert report["summary"]["pixel_duplicates"] == 1 and report["summary"]["total_pairs_found"] == 6
+
+
+def test_pictures_that_were_not_compared_are_counted(folder, capsys):
+    library(
+        folder,
+        [picture("a"), picture("b"), picture("new"), picture("broken", status="unreadable", reason="truncated")],
+        {"a": ELF, "b": ORC, "of no dataset": ELF},
+    )
+    summary = report_of(folder)["summary"]
+    assert (summary["images_compared"], summary["images_without_embedding"], summary["images_unusable"]) == (2, 1, 1)
+    assert "2 not compared" in capsys.readouterr().out
+
+
+def test_finding_nothing_is_a_report_too(folder, capsys):
+    library(folder, [picture("a"), picture("b")], {"a": ELF, "b": ORC})
+    report = report_of(folder)
+    assert report["similar_pairs"] == report["groups"] == []
+    assert capsys.readouterr().out.startswith("0 pairs (0 of the same pixels) in 0 groups at or above 0.95 among 2 pictures")
+
+
+def test_the_engines_and_two_runs_agree(folder):
+    rng = np.random.default_rng(0)
+    words = [f"picture {number}" for number in range(60)]
+    centres = rng.normal(size=(15, 6))
+    library(folder, [picture(word) for word in words], {word: centres[place % 15] + rng.normal(size=6) / 9 for place, word in enumerate(words)})
+    first = report_of(folder)
+    for engine in ("auto", "torch", "native"):
+        again = report_of(folder, "--engine", engine)
+        assert again["similar_pairs"] == first["similar_pairs"] and again["groups"] == first["groups"]
+    assert first["similar_pairs"]
+
+
+def test_pictures_without_any_embedding_are_an_error_with_the_way_out(folder):
+    library(folder, [picture("a"), picture("b")], {"elsewhere": ELF})
+    with pytest.raises(MissingInput, match="0 of the 2 readable pictures.*run advanced_joytag_processing.py first"):
+        find_near_duplicates.main(["--data-dir", str(folder.root)])
+    assert folder.newest(NEAR_DUPLICATES) is None
+
+
+def test_a_dataset_of_unreadable_pictures_is_an_error(folder):
+    library(folder, [picture("a", status="missing", reason="deleted")], {"a": ELF})
+    with pytest.raises(MissingInput, match="no readable picture"):
+        find_near_duplicates.main(["--data-dir", str(folder.root)])
+
+
+def test_embeddings_of_another_model_are_refused(folder):
+    library(folder, [picture("a"), picture("b")], {"a": ELF, "b": ORC}, model="another")
+    with pytest.raises(BadFile, match="is of model another, the dataset is of m"):
+        find_near_duplicates.main(["--data-dir", str(folder.root)])
+
+
+def test_an_embedding_that_is_not_finite_is_named(folder):
+    library(folder, [picture("a"), picture("b")], {"a": ELF, "b": ORC})
+    (shard,) = folder.embeddings.glob("*.pt")
+    document = torch.load(shard, weights_only=True)
+    document["embeddings"][1, 0] = torch.nan
+    torch.save(document, shard)
+    with pytest.raises(BadFile, match=f"the embedding of {name('b')}"):
+        find_near_duplicates.main(["--data-dir", str(folder.root)])
+
+
+def test_it_runs_as_a_user_runs_it(folder, script):
+    library(folder, [picture("a"), picture("b")], {"a": ELF, "b": NEARLY_ELF})
+    done = script("find_near_duplicates.py", "--data-dir", folder.root, "--threshold", "0.9")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(f"-> {folder.newest(NEAR_DUPLICATES)}") and done.stdout.count("\n") == 1
+    assert "comparing all pairs" in done.stderr
+
+
+@pytest.mark.parametrize("threshold", ["0", "1.5", "-1", "high"])
+def test_a_threshold_that_cannot_be_meant_is_a_usage_error(threshold, capsys):
+    with pytest.raises(SystemExit) as ended:
+        find_near_duplicates.main(["--threshold", threshold])
+    assert ended.value.code == 2 and "--threshold" in capsys.readouterr().err
