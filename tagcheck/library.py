@@ -24,6 +24,10 @@ DELETED = "deleted"      # the owner took it away, and the library remembers tha
 PETITIONED = "petitioned"  # a repository: has it, and a removal is asked for
 STATES = (ABSENT, CURRENT, PENDING, DELETED, PETITIONED)
 
+# What `Library.states` may answer besides: nothing can be planned from these.
+PARTLY = "partly"        # the same file lies in several places, and only some of them have the tag
+UNKNOWN = "unknown"      # the picture is not in the library (any more), or its tags cannot be read
+
 
 @dataclass(frozen=True)
 class Page:
@@ -93,13 +97,18 @@ class TagChange:
 
 @dataclass(frozen=True)
 class TagWrite:
-    """One exact step on one tag service: the state of (hash, tag) goes from `before` to `after`."""
+    """One exact step on one tag service: the state of (hash, tag) goes from `before` to `after`.
+
+    `change` is what it was planned for, where the tag written is not the tag asked for (a stored
+    sibling); it does not count when writes are compared.
+    """
 
     hash: str
     tag: str
     service: str
     before: str
     after: str
+    change: TagChange | None = field(default=None, compare=False, repr=False)
 
     def reversed(self) -> "TagWrite":
         """The write that takes this one back."""
@@ -157,7 +166,7 @@ class Library(Protocol):
         """
 
     def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
-        """The state now of each (hash, tag, service key), in the order given."""
+        """The state now of each (hash, tag, service key), in the order given; `UNKNOWN` or `PARTLY` where none holds."""
 
     def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:
         """Carry out writes whose `before` holds. Says nothing about success: read `states` afterwards.
