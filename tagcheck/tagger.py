@@ -1,0 +1,164 @@
+"""JoyTag, loaded once: pictures -> embeddings, and the head that turns an embedding into tag probabilities.
+
+The id of a tagger names its weights and its precision, so that embeddings of different ones never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from joytag.Models import ViT, normalise
+from tagcheck import images
+from tagcheck.embeddings import TagHead
+from tagcheck.errors import BadFile, MissingInput, UsageError
+
+WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+EXTRA_HEAD_ROWS = 9  # old checkpoints have this many rows after the tags
+THRESHOLD = 0.4      # the probability from which JoyTag's authors count a tag as there
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model folder's files, read and checked: the network in float32, its tags, its weights' SHA-256."""
+
+    network: ViT
+    tags: list[str]
+    sha256: str
+
+
+class Tagger:
+    """A network ready to embed. Made by `load`."""
+
+    def __init__(self, published: Published, device: torch.device, precision: str) -> None:
+        self.device, self.precision = device, precision
+        self.tags = published.tags
+        self.sha256 = published.sha256
+        self.id = model_id(published.sha256, precision)
+        self.dim, self.image_size = published.network.d_model, published.network.image_size
+        self.preprocess_id = f"{images.PREPROCESS}-{self.image_size}"
+        head = published.network.head
+        self._head = TagHead(self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id)
+        self._network = published.network.to(device, PRECISIONS[precision])
+
+    def describe(self) -> dict[str, Any]:
+        """What the dataset file says about the model."""
+        return {
+            "id": self.id, "name": "JoyTag", "weights_sha256": self.sha256, "precision": self.precision,
+            "preprocess": self.preprocess_id, "dim": self.dim, "tags": len(self.tags), "device": str(self.device),
+        }
+
+    def tag_head(self) -> TagHead:
+        """The last layer, which turns stored embeddings into probabilities without the pictures."""
+        return self._head
+
+    def embed(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+        """uint8 (b, 3, S, S) as `images.prepare` makes them, or a list of PIL pictures or of such arrays without b.
+
+        Returns their embeddings, float32 (b, d), not L2-normalised.
+        """
+        if isinstance(pictures, (list, tuple)):
+            pictures = np.stack([images.prepare(one, self.image_size) if isinstance(one, Image.Image) else one for one in pictures])
+        batch = torch.as_tensor(np.asarray(pictures), device=self.device)
+        if batch.dtype != torch.uint8 or batch.shape[1:] != (3, self.image_size, self.image_size):
+            raise ValueError(f"a batch of {batch.dtype} {tuple(batch.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})")
+        with torch.inference_mode():
+            return self._network.features(normalise(batch).to(PRECISIONS[self.precision])).float().cpu().numpy()
+
+    def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
+        """(b, d) embeddings -> (b, n_tags) probabilities, 0 to 1, in the order of `tags`."""
+        return 1 / (1 + np.exp(-(embeddings @ self._head.weight.T + self._head.bias)))
+
+
+def load(model_dir: str | Path, device: str = "auto", precision: str = "auto") -> Tagger:
+    """The tagger of a folder with model.safetensors, config.json and top_tags.txt.
+
+    Raises `MissingInput` for a file that is not there, `BadFile` for one that is not what it should
+    be, `UsageError` for a device that this machine does not have.
+    """
+    published = read_folder(Path(model_dir))
+    chosen = choose_device(device)
+    return Tagger(published, chosen, "float32" if precision == "auto" else precision)
+
+
+def model_id(sha256: str, precision: str) -> str:
+    """The id of these weights computed at this precision."""
+    return f"joytag-{sha256[:12]}-{precision}"
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises `UsageError` when a GPU is asked for and cannot be used."""
+    if device == "cuda" and not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = "this PyTorch was built without CUDA" if built is None else f"PyTorch (CUDA {built}) finds no usable GPU or driver"
+        raise UsageError(f"--device cuda: {why}; use --device cpu, or install a PyTorch build that fits the GPU's driver")
+    return torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def read_folder(folder: Path) -> Published:
+    """Read and check the three files of a model folder."""
+    for name in (WEIGHTS, CONFIG, VOCABULARY):
+        if not (folder / name).is_file():
+            raise MissingInput(f"no {name} in {folder}: a model folder holds {WEIGHTS}, {CONFIG} and {VOCABULARY}, as fancyfeast/joytag publishes them")
+    try:
+        network = ViT.from_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:
+        raise BadFile(f"{folder / CONFIG} cannot be used: {error}") from None
+    tags = read_vocabulary(folder / VOCABULARY, network.n_tags)
+    load_weights(network, folder / WEIGHTS)
+    with open(folder / WEIGHTS, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Published(network.eval().requires_grad_(False), tags, digest)
+
+
+def read_vocabulary(path: Path, count: int) -> list[str]:
+    """The tags' names in the order of the head's rows, one a line. Raises `BadFile` when there are not `count` different ones."""
+    try:
+        names = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    tags = [name.strip() for name in names if name.strip()]
+    if len(tags) != count:
+        raise BadFile(f"{path} has {len(tags)} tags, the network has {count}: it belongs to other weights")
+    if len(set(tags)) != count:
+        twice = next(tag for tag in tags if tags.count(tag) > 1)
+        raise BadFile(f"{path} names {twice!r} twice")
+    return tags
+
+
+def load_weights(network: ViT, path: Path) -> None:
+    """Fill `network` strictly from a safetensors file of any floating-point type.
+
+    Raises `BadFile` naming the file and what is missing, too much or of another shape. The head of
+    an old checkpoint may have `EXTRA_HEAD_ROWS` more rows than there are tags; they are left out.
+    """
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadFile(f"{path} is no whole safetensors file ({error}): get it again") from None
+    for name in ("head.weight", "head.bias"):
+        if name in found and len(found[name]) == network.n_tags + EXTRA_HEAD_ROWS:
+            found[name] = found[name][: network.n_tags]
+    wanted = network.state_dict()
+    wrong = [f"no {name}" for name in wanted if name not in found]
+    wrong += [f"an unknown {name}" for name in found if name not in wanted]
+    wrong += [
+        f"{name} of shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items() if name in found and found[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise BadFile(f"{path} does not fit {path.with_name(CONFIG).name} beside it: {', '.join(wrong[:3])}{more}")
+    network.load_state_dict({name: tensor.float() for name, tensor in found.items()}, strict=True)
