@@ -1,0 +1,130 @@
+"""The chain of detectors: one that fails costs its own report only."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import run_error_detection
+from tagcheck import artifacts, cli
+from tagcheck.artifacts import DATASET, RUN_SUMMARY
+from tagcheck.errors import MissingInput
+
+WRITES_A_REPORT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {project!r})
+from tagcheck import artifacts
+folder = artifacts.DataFolder(Path(sys.argv[sys.argv.index("--data-dir") + 1]))
+artifacts.save(folder, artifacts.{kind}, {{"summary": {summary!r}, "options": sys.argv[5:]}})
+print("done")
+"""
+FAILS = "import sys; print('looking', file=sys.stderr); sys.exit(print('error: no embeddings: run the other one first', file=sys.stderr) or 3)"
+CRASHES = "raise RuntimeError('boom')"
+WRITES_NOTHING = "print('all fine')"
+HANGS = "import time, sys; print('started', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder that stands for the project's root, to put detector scripts in."""
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.setattr(cli, "PROJECT", root)
+
+    def write(name: str, text: str, kind: str = "", summary: dict | None = None) -> None:
+        real = str(Path(__file__).resolve().parent.parent)
+        (root / name).write_text(text.format(project=real, kind=kind, summary=summary) if kind else text)
+
+    return write
+
+
+@pytest.fixture
+def dataset(folder):
+    return artifacts.save(folder, DATASET, {"results": []})
+
+
+def all_three(project) -> None:
+    project("find_mistagged_images.py", WRITES_A_REPORT, "MISTAGGED", {"errors_found": 4})
+    project("find_near_duplicates.py", WRITES_A_REPORT, "NEAR_DUPLICATES", {"total_pairs_found": 2})
+    project("validate_series_predictions.py", WRITES_A_REPORT, "SERIES_VALIDATION", {"missing_predictions_count": 1, "incorrect_predictions_count": 3})
+
+
+def summary_rows(folder) -> dict[str, dict]:
+    document = artifacts.load(folder.newest(RUN_SUMMARY), RUN_SUMMARY)
+    return {row["script"]: row for row in document["detectors"]}
+
+
+def test_all_detectors_run_and_the_summary_names_their_reports(project, folder, dataset, capsys):
+    all_three(project)
+    assert run_error_detection.main(["--data-dir", str(folder.root)]) == 0
+    rows = summary_rows(folder)
+    assert [row["findings"] for row in rows.values()] == [4, 2, 4]
+    assert all((folder.root / "reports" / row["report"]).is_file() for row in rows.values())
+    assert "3 of 3 detectors ran, 10 findings" in capsys.readouterr().out
+
+
+def test_a_failed_detector_leaves_the_others_reports_and_gives_its_exit_code(project, folder, dataset, capsys):
+    all_three(project)
+    project("find_near_duplicates.py", FAILS)
+    assert run_error_detection.main(["--data-dir", str(folder.root)]) == 3
+    rows = summary_rows(folder)
+    assert rows["find_near_duplicates.py"]["report"] is None
+    assert rows["find_near_duplicates.py"]["findings"] is None
+    assert rows["find_near_duplicates.py"]["message"] == "no embeddings: run the other one first"
+    assert rows["find_mistagged_images.py"]["findings"] == 4
+    assert "near-duplicates: FAILED (exit code 3): no embeddings" in capsys.readouterr().out
+
+
+def test_a_crash_is_told_by_its_last_line(project, folder, dataset):
+    all_three(project)
+    project("find_mistagged_images.py", CRASHES)
+    assert run_error_detection.main(["--data-dir", str(folder.root)]) == 1
+    assert summary_rows(folder)["find_mistagged_images.py"]["message"] == "RuntimeError: boom"
+
+
+def test_a_detector_that_says_it_is_done_but_wrote_nothing_has_failed(project, folder, dataset):
+    all_three(project)
+    project("validate_series_predictions.py", WRITES_NOTHING)
+    assert run_error_detection.main(["--data-dir", str(folder.root)]) == 1
+    assert summary_rows(folder)["validate_series_predictions.py"]["report"] is None
+
+
+def test_options_reach_only_the_detectors_that_have_them(project, folder, dataset):
+    all_three(project)
+    run_error_detection.main(["--data-dir", str(folder.root), "--min-confidence", "0.7", "--threshold", "0.9"])
+    given = {path.name.split("_report")[0]: json.loads(path.read_text())["options"] for path in (folder.root / "reports").glob("*_report_*")}
+    assert given == {"mistagged_images": ["--min-confidence=0.7"], "near_duplicates": ["--threshold=0.9"], "series_validation": []}
+
+
+def test_without_a_dataset_nothing_runs(project, folder):
+    with pytest.raises(MissingInput, match="run advanced_joytag_processing.py first"):
+        run_error_detection.main(["--data-dir", str(folder.root)])
+    assert folder.newest(RUN_SUMMARY) is None
+
+
+def test_stopping_the_run_stops_the_detector_and_writes_no_summary(project, folder, dataset):
+    for name in ("find_mistagged_images.py", "find_near_duplicates.py", "validate_series_predictions.py"):
+        project(name, HANGS)
+    code = (
+        "import sys, pathlib, run_error_detection; from tagcheck import cli; "
+        f"cli.PROJECT = pathlib.Path({str(cli.PROJECT)!r}); cli.run(lambda: run_error_detection.main(sys.argv[1:]))"
+    )
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--data-dir", str(folder.root)], cwd=root, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    while "started" not in process.stderr.readline():
+        assert process.poll() is None
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    assert time.monotonic() - start < 15
+    assert folder.newest(RUN_SUMMARY) is None
