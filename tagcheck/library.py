@@ -6,7 +6,7 @@ pictures with sidecar text files (`tagcheck.folder`). Scripts and the page know 
 How a tag is changed. A picture's tag on one tag service is in exactly one *state*. A change is
 planned against the states as they are (`Library.plan`), which gives writes that say `before` and
 `after`; a write is carried out (`Library.write`), then the states are read again
-(`Library.states`). Undo is the same write turned round (`TagWrite.reversed`). A write is only
+(`Library.states`). Undo is the same write turned round (`undo_of`). A write is only
 carried out by a caller that has seen that the state still is `before`, so doing it twice does
 nothing twice.
 """
@@ -182,3 +182,13 @@ def unique(hashes: Iterable[str]) -> list[str]:
     ['b', 'a']
     """
     return list(dict.fromkeys(hashes))
+
+
+def undo_of(library: Library, write: TagWrite) -> TagWrite:
+    """The write that takes `write` back as exactly as `library` can; its `after` is what `states` will say then.
+
+    That is `write.reversed()`, unless the library has an `undo_of` of its own: Hydrus cannot take
+    a tag off a local service without remembering that it was there.
+    """
+    own = getattr(library, "undo_of", None)
+    return own(write) if own else write.reversed()
