@@ -1,0 +1,637 @@
+"""A folder of pictures with sidecar tags, as a library: sub-folders are pages, SHA-256 of the bytes is the hash.
+
+A picture's tags stand in `picture.jpg.txt`, in `picture.txt`, or in both (then all of them count).
+The same bytes in several places are one picture on several pages, and a fix goes to each place.
+A sidecar is replaced whole or not at all, only while it still is what was read, and every version
+that was replaced is kept in the store, so that taking a fix back gives the very same bytes again.
+What is decided here and why: docs/decisions/sidecars.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import RLock
+
+from tagcheck import sidecars, tags
+from tagcheck.artifacts import sync_folder
+from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput
+from tagcheck.folder_store import FolderStore
+from tagcheck.library import (
+    ABSENT, CURRENT, PARTLY, UNKNOWN, FileInfo, NoWrite, Page, TagChange, TagService, TagWrite, Walk, unique,
+)
+from tagcheck.sidecars import CannotEdit, Habit, NotASidecar, Sidecar
+
+try:
+    import fcntl
+except ImportError:  # Windows: then only the check before each replacement guards against a second writer
+    fcntl = None
+
+MIME = {
+    "jpg": "image/jpeg", "jpeg": "image/jpeg", "jpe": "image/jpeg", "jfif": "image/jpeg", "png": "image/png", "apng": "image/apng",
+    "gif": "image/gif", "webp": "image/webp", "bmp": "image/bmp", "dib": "image/bmp", "tif": "image/tiff", "tiff": "image/tiff",
+    "avif": "image/avif", "heic": "image/heic", "heif": "image/heif", "jxl": "image/jxl", "jp2": "image/jp2", "svg": "image/svg+xml",
+    "psd": "image/vnd.adobe.photoshop", "ico": "image/x-icon", "tga": "image/x-tga", "qoi": "image/qoi",
+    "mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mkv": "video/x-matroska", "mov": "video/quicktime",
+    "avi": "video/x-msvideo", "wmv": "video/x-ms-wmv", "flv": "video/x-flv", "mpg": "video/mpeg", "mpeg": "video/mpeg",
+}
+SERVICE = TagService("sidecar", "sidecar files", "sidecar")
+OWN_FOLDERS = frozenset({"mappings", "datasets", "advanced_embeddings", "series_classifier", "reports"})
+FOREIGN_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", "System Volume Information"})
+TEMPORARY = (".tagcheck-", ".tmp")
+HABIT_SAMPLE = 200      # sidecars looked at to learn how the owner writes them
+RESCAN_AFTER = 5.0      # seconds before an unknown hash is worth another look through the whole folder
+SETTLED = 2_000_000_000  # ns: a file younger than this may still change without its time stamp showing it
+UNREADABLE = "cannot be read"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One picture file: its path, its size and time when it was hashed, and where its sidecars are or would be.
+
+    `stem` says whose `stem_sidecar` is: "own", "shared" with another picture of that stem, or
+    "other" when that name is a whole picture's own sidecar (`cat.jpg.txt` beside `cat.jpg.png`).
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    full_sidecar: str  # picture.jpg.txt
+    stem_sidecar: str  # picture.txt
+    stem: str = "own"
+
+
+@dataclass
+class _Index:
+    """What one look through the folder found. `problems` maps a stand-in hash to why that file has no real one."""
+
+    pages: list[tuple[tuple[str, ...], list[str]]] = field(default_factory=list)
+    places: dict[str, list[Place]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    folders: list[tuple[str, ...]] = field(default_factory=list)
+    habits: dict[str, Habit] = field(default_factory=dict)
+    looked: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """One sidecar on its way to new content; `old` None: it is to be made, `new` None: it is to go."""
+
+    path: str
+    old: bytes | None
+    new: bytes | None
+
+
+class FolderLibrary:
+    """The pictures under `root`, with their sidecars.
+
+    `store` is a file outside `root` that keeps hashes between runs and every replaced version of a
+    sidecar; without it both last as long as this object. `progress(done, total)` is told while
+    files are hashed. Raises `MissingInput` when `root` is not a folder.
+    """
+
+    kind = "folder"
+
+    def __init__(self, root: str | Path, store: Path | None = None, progress: Callable[[int, int], None] | None = None) -> None:
+        self.root = Path(root).expanduser().resolve()
+        if not self.root.is_dir():
+            raise MissingInput(f"no folder {root}: name a folder of pictures with --library, or 'hydrus'")
+        self._store = FolderStore(store)
+        self._progress = progress
+        self._lock = RLock()
+        self._found: _Index | None = None
+
+    def describe(self) -> dict:
+        """`{"type": "folder", "path": ...}`."""
+        return {"type": self.kind, "path": _shown(str(self.root))}
+
+    def walk(self, names: Sequence[str]) -> Walk:
+        """The pages in the sub-folder `names` and below ([]: the whole folder), each path beginning with the folder's own name."""
+        index = self._index(fresh=True)
+        under = self._folder_named(index, tuple(names))
+        pages = tuple(
+            Page((_shown(self.root.name), *map(_shown, path)), _shown("/".join(path)), tuple(hashes))
+            for path, hashes in index.pages if path[:len(under)] == under
+        )
+        on_pages = unique(hash for page in pages for hash in page.hashes)
+        problems = tuple(hash for hash in on_pages if hash in index.problems)
+        return Walk((_shown(self.root.name), *map(_shown, under)), pages, {UNREADABLE: problems} if problems else {})
+
+    def files(self, hashes: Sequence[str]) -> Iterator[FileInfo]:
+        """Metadata and tags, read anew from the sidecars. A picture whose sidecar cannot be read is an "unreadable" row,
+        since a picture of unknown tags must not pass for an untagged one.
+        """
+        for hash in unique(hashes):
+            index = self._index(wanted=hash)
+            places = self._standing(index, hash)
+            if not places:
+                yield FileInfo(hash, "missing", index.problems.get(hash, f"is not in {_shown(str(self.root))} (any more)"))
+                continue
+            yield self._info(hash, places)
+
+    def read(self, hash: str) -> bytes:
+        """The file's bytes, which are those that were asked for: a file that was changed since is not returned."""
+        index = self._index(wanted=hash)
+        if hash in index.problems:
+            raise FileUnavailable(index.problems[hash], "unreadable")
+        reason = f"no picture {hash[:16]}... in {_shown(str(self.root))} (any more)"
+        for place in index.places.get(hash, []):
+            try:
+                data = Path(place.path).read_bytes()
+            except OSError as error:
+                reason = f"{_shown(place.path)}: {error.strerror}"
+                continue
+            if hashlib.sha256(data).hexdigest() == hash:
+                return data
+            reason = f"{_shown(place.path)} was changed since it was looked at: map the folder again"
+        raise FileUnavailable(reason)
+
+    def render(self, hash: str) -> bytes | None:
+        """None: a folder makes no pictures."""
+        return None
+
+    def thumbnail(self, hash: str) -> tuple[bytes, str] | None:
+        """None: a folder keeps no thumbnails."""
+        return None
+
+    def services(self) -> list[TagService]:
+        """The sidecars."""
+        return [SERVICE]
+
+    def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
+        """The exact difference. Where copies of one picture disagree, each copy that has to change is a write of its own,
+        on the service `sidecar:<path of the picture>`.
+        """
+        if service not in (None, SERVICE.key):
+            raise LibraryRefused(f"no tag service {service!r} here: a folder has {SERVICE.key!r} alone")
+        index = self._index(fresh=True)
+        return [step for change in changes for step in self._planned(index, change)]
+
+    def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
+        """The state of each (hash, tag, service key) now, read from the sidecars."""
+        return [self._state(*place) for place in places]
+
+    def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:
+        """Carry out the writes whose `before` still holds, a sidecar at a time. What could not be written
+        raises `LibraryRefused` after all the rest is done.
+        """
+        problems: list[str] = []
+        with _only_writer(str(self.root)):
+            edits: dict[str, _Edit] = {}
+            for place, add, remove in self._wanted(writes):
+                try:
+                    edits.update((edit.path, edit) for edit in self._edits(place, add, remove))
+                except (CannotEdit, NotASidecar) as error:
+                    problems.append(str(error))
+            problems += self._carry_out(list(edits.values()))
+        if problems:
+            more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise LibraryRefused("; ".join(problems[:3]) + more)
+
+    # --- looking through the folder ------------------------------------------------------------------
+
+    def _index(self, fresh: bool = False, wanted: str | None = None) -> _Index:
+        """The index, made anew when asked to, or when it does not know `wanted` and is not brand-new."""
+        with self._lock:
+            index = self._found
+            if index is not None and wanted is not None:
+                lost = wanted not in index.problems and not self._standing(index, wanted)
+                fresh = fresh or (lost and time.monotonic() - index.looked > RESCAN_AFTER)
+            if index is None or fresh:
+                self._found = index = self._look()
+            return index
+
+    def _look(self) -> _Index:
+        if not self.root.is_dir():
+            raise LibraryUnreachable(f"no folder {_shown(str(self.root))} (any more): is its drive connected?")
+        index = _Index()
+        folders = list(_folders(str(self.root)))
+        hashes, problems = self._hashes([place for _, places, _ in folders for place in places])
+        for path, places, problem in folders:
+            index.folders.append(path)
+            on_page = [hashes[place.path] for place in places]
+            if problem:
+                on_page = [_stand_in(os.path.join(self.root, *path))]
+                index.problems[on_page[0]] = problem
+            if on_page:
+                index.pages.append((path, on_page))
+        for place in (place for _, places, _ in folders for place in places):
+            hash = hashes[place.path]
+            if place.path in problems:
+                index.problems[hash] = problems[place.path]
+            else:
+                index.places.setdefault(hash, []).append(place)
+        index.looked = time.monotonic()
+        return index
+
+    def _hashes(self, places: list[Place]) -> tuple[dict[str, str], dict[str, str]]:
+        """The hash of each path, and why for those that only get a stand-in."""
+        root = str(self.root)
+        known = self._store.hashes(root)
+        hashes: dict[str, str] = {}
+        problems: dict[str, str] = {}
+        new = []
+        for place in places:
+            size, mtime_ns, hash = known.get(place.path, (None, None, ""))
+            if (size, mtime_ns) == (place.size, place.mtime_ns):
+                hashes[place.path] = hash
+            else:
+                new.append(place)
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(new), 500):
+                part = new[start:start + 500]
+                for place, (hash, problem) in zip(part, pool.map(_hash_of, part)):
+                    hashes[place.path] = hash
+                    if problem:
+                        problems[place.path] = problem
+                youngest = time.time_ns() - SETTLED
+                self._store.keep_hashes(root, [
+                    (place.path, place.size, place.mtime_ns, hashes[place.path])
+                    for place in part if place.path not in problems and place.mtime_ns < youngest
+                ])
+                if self._progress:
+                    self._progress(start + len(part), len(new))
+        self._store.forget_hashes(root, set(known) - {place.path for place in places})
+        return hashes, problems
+
+    def _folder_named(self, index: _Index, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The sub-folder that `names` means, without regard to case; the folder's own name may stand in front."""
+        for wanted in (names, names[1:] if names[:1] and names[0].casefold() == self.root.name.casefold() else None):
+            if wanted is None:
+                continue
+            exact = [path for path in index.folders if path == wanted]
+            alike = [path for path in index.folders if [part.casefold() for part in path] == [part.casefold() for part in wanted]]
+            if exact or alike:
+                return (exact or alike)[0]
+        there = sorted(_shown("/".join(path)) for path in index.folders if path)
+        listed = ", ".join(map(repr, there[:30])) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
+        raise LibraryRefused(f"no folder {'/'.join(names)!r} in {_shown(str(self.root))}: there is {listed or 'no sub-folder'}")
+
+    def _standing(self, index: _Index, hash: str) -> list[Place]:
+        """The places of this hash that still look as they did when they were hashed."""
+        return [place for place in index.places.get(hash, []) if _unchanged(place)]
+
+    def _info(self, hash: str, places: list[Place]) -> FileInfo:
+        first, names, problem = places[0], [], None
+        for place in places:
+            try:
+                names += self._names(place)
+            except NotASidecar as error:
+                problem = str(error)
+        common = {
+            "hash": hash, "mime": MIME.get(_extension(first.path)), "size": first.size,
+            "time_imported": first.mtime_ns / 1e9, "file_path": _shown(first.path),
+        }
+        if problem:
+            return FileInfo(status="unreadable", reason=f"its tags cannot be read: {problem}", **common)
+        return FileInfo(tags=tuple(unique(names)), **common)
+
+    # --- tags in sidecars ----------------------------------------------------------------------------
+
+    def _sidecars(self, place: Place) -> list[tuple[str, Sidecar]]:
+        """The sidecars there are for one picture. Raises `NotASidecar` naming the one that cannot be read."""
+        found = []
+        for path in (place.full_sidecar, place.stem_sidecar):
+            if path == place.stem_sidecar and place.stem == "other":
+                continue
+            data = _bytes_of(path)
+            if data is not None:
+                try:
+                    found.append((path, sidecars.decode(data)))
+                except NotASidecar as error:
+                    raise NotASidecar(f"{_shown(path)} {error}") from None
+        return found
+
+    def _names(self, place: Place) -> list[str]:
+        return unique(one for _, sidecar in self._sidecars(place) for one in sidecar.names)
+
+    def _places(self, hash: str, service: str) -> list[Place]:
+        """The copies that one service key means: all of them, or the one it names."""
+        index = self._index(wanted=hash)
+        if not index.places:
+            raise LibraryUnreachable(f"no pictures in {_shown(str(self.root))}: is its drive connected?")
+        places = self._standing(index, hash)
+        return places if service == SERVICE.key else [place for place in places if self._key(place) == service]
+
+    def _key(self, place: Place) -> str:
+        return f"{SERVICE.key}:{_shown(os.path.relpath(place.path, self.root))}"
+
+    def _state(self, hash: str, tag: str, service: str) -> str:
+        try:
+            having = [sidecars.name(tag) in self._names(place) for place in self._places(hash, service)]
+        except NotASidecar:
+            return UNKNOWN
+        if not having:
+            return UNKNOWN
+        return CURRENT if all(having) else PARTLY if any(having) else ABSENT
+
+    def _planned(self, index: _Index, change: TagChange) -> list[TagWrite | NoWrite]:
+        if not index.places:
+            raise LibraryUnreachable(f"no pictures in {_shown(str(self.root))}: is its drive connected?")
+        places = self._standing(index, change.hash)
+        wanted, tag = change.action == "add", tags.clean(change.tag)
+        if not places:
+            return [NoWrite(change, index.problems.get(change.hash, "the picture is not in the folder (any more)"), settled=False)]
+        if not tag:
+            return [NoWrite(change, "the tag is empty", settled=False)]
+        try:
+            differing = [place for place in places if (sidecars.name(tag) in self._names(place)) != wanted]
+            for place in differing:
+                self._edits(place, [tag] if wanted else [], [] if wanted else [tag])
+        except (NotASidecar, CannotEdit) as error:
+            return [NoWrite(change, str(error), settled=False)]
+        if not differing:
+            return [NoWrite(change, "has the tag already" if wanted else "does not have the tag", settled=True)]
+        services = [SERVICE.key] if len(differing) == len(places) else [self._key(place) for place in differing]
+        before, after = (ABSENT, CURRENT) if wanted else (CURRENT, ABSENT)
+        return [TagWrite(change.hash, tag, service, before, after, change) for service in services]
+
+    # --- writing -------------------------------------------------------------------------------------
+
+    def _wanted(self, writes: Sequence[TagWrite]) -> list[tuple[Place, list[str], list[str]]]:
+        """Per picture file, the tags to put in and to take out: what does not hold yet of the writes."""
+        wanted: dict[str, tuple[Place, list[str], list[str]]] = {}
+        for write in writes:
+            for place in self._places(write.hash, write.service):
+                with suppress(NotASidecar):  # its state reads back as unknown, and that is the answer
+                    if (sidecars.name(write.tag) in self._names(place)) != (write.after == CURRENT):
+                        _, add, remove = wanted.setdefault(place.path, (place, [], []))
+                        (add if write.after == CURRENT else remove).append(write.tag)
+        return list(wanted.values())
+
+    def _edits(self, place: Place, add: list[str], remove: list[str]) -> list[_Edit]:
+        """What has to happen to the sidecars of one picture. Raises `CannotEdit` or `NotASidecar` naming the file."""
+        there = self._sidecars(place)
+        unwanted = {sidecars.name(tag) for tag in remove}
+        own = [path for path, _ in there if path == place.full_sidecar or place.stem == "own"]
+        habit = self._habit(place)
+        edits = []
+        for path, sidecar in there:
+            here = unwanted.intersection(sidecar.names)
+            if here and path not in own:
+                raise CannotEdit(
+                    f"{_shown(path)} belongs to several pictures, and {min(here)!r} in it would go from all of them: "
+                    f"give each its own sidecar, like {_shown(os.path.basename(place.full_sidecar))}"
+                )
+            adding = add if own and path == own[0] else []
+            if here or adding:
+                edits.append(self._edit(path, adding, here, habit))
+        if add and not own:
+            path = place.full_sidecar if habit.full_name or place.stem != "own" else place.stem_sidecar
+            edits.append(self._edit(path, add, set(), habit))
+        for edit in edits:
+            _check_writable(edit)
+        return edits
+
+    def _edit(self, path: str, add: list[str], remove: set[str], habit: Habit) -> _Edit:
+        """One sidecar's next content: an earlier version of it where one has just these tags, else an edit of what is there."""
+        real = os.path.realpath(path)
+        if os.path.basename(real) != os.path.basename(path):
+            raise CannotEdit(f"{_shown(path)} is a link to {_shown(real)}, which may belong to another picture: make it a file of its own")
+        old = _bytes_of(real)
+        try:
+            names = set(sidecars.decode(old or b"").names) - remove | {sidecars.name(tag) for tag in add}
+            for version in self._store.versions(real, old):
+                if set(sidecars.decode(version or b"").names) == names:
+                    return _Edit(real, old, version)
+            return _Edit(real, old, sidecars.edited(old, add, remove, habit, lambda name: self._remembered(real, name)))
+        except (CannotEdit, NotASidecar) as error:
+            raise type(error)(f"{_shown(path)} {error}") from None
+
+    def _remembered(self, path: str, name: str) -> sidecars.Memory | None:
+        """How this sidecar last spelled a tag, and where it stood."""
+        found = (sidecars.memory(sidecars.decode(content), name) for content in self._store.replaced(path))
+        return next(filter(None, found), None)
+
+    def _habit(self, place: Place) -> Habit:
+        """How the owner writes sidecars, by those in the same folder, or else in the whole library."""
+        with self._lock:
+            index = self._index()
+            folder = os.path.dirname(place.path)
+            if folder not in index.habits:
+                everywhere = [one for places in index.places.values() for one in places]
+                here = [one for one in everywhere if os.path.dirname(one.path) == folder]
+                index.habits[folder] = self._habit_of(here) or self._habit_of(everywhere) or Habit()
+            return index.habits[folder]
+
+    def _habit_of(self, places: list[Place]) -> Habit | None:
+        """The habit that up to `HABIT_SAMPLE` of these pictures' sidecars show, spread evenly; None where there is no sidecar."""
+        seen: list[Sidecar] = []
+        full: Counter[bool] = Counter()
+        for place in places[::max(1, len(places) // HABIT_SAMPLE)]:
+            with suppress(NotASidecar):
+                for path, sidecar in self._sidecars(place):
+                    seen.append(sidecar)
+                    full[path == place.full_sidecar] += 1
+        if not seen:
+            return None
+        usual = Habit(joint="\n" if full[True] >= full[False] else ", ", full_name=full[True] >= full[False])
+        return sidecars.habit_of(seen, usual)
+
+    def _carry_out(self, edits: list[_Edit]) -> list[str]:
+        """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong."""
+        problems: list[str] = []
+        folders = {os.path.dirname(edit.path) for edit in edits}
+        if edits:
+            self._store.keep_versions([(edit.path, edit.old, edit.new) for edit in edits])
+        for folder in folders:
+            _sweep(folder)
+        for edit in edits:
+            try:
+                _replace(edit)
+            except (CannotEdit, NotASidecar) as error:
+                problems.append(str(error))
+            except OSError as error:
+                problems.append(f"{_shown(edit.path)} could not be written: {error.strerror}")
+        for folder in folders:
+            sync_folder(Path(folder))
+        return problems
+
+
+def _folders(root: str) -> Iterator[tuple[tuple[str, ...], list[Place], str | None]]:
+    """Each folder once, with its pictures, or why it cannot be looked into: first the real tree, then what links
+    lead to; a loop ends where it began.
+    """
+    seen: set[tuple[int, int]] = set()
+    links: list[tuple[tuple[str, ...], str]] = []
+    stack: list[tuple[tuple[str, ...], str]] = [((), root)]
+    while stack or links:
+        if not stack:
+            stack.append(links.pop(0))
+        parts, path = stack.pop()
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        try:
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+        except OSError as error:
+            yield parts, [], f"the folder {_shown(path)} cannot be looked into ({error.strerror})"
+            continue
+        names = {entry.name for entry in entries}
+        data_folder = "review.sqlite3" in names or "advanced_embeddings" in names
+        below = [
+            entry for entry in entries if not entry.name.startswith(".") and entry.name not in FOREIGN_FOLDERS and _is_folder(entry)
+            and not (data_folder and entry.name in OWN_FOLDERS)
+        ]
+        stack += [((*parts, entry.name), entry.path) for entry in reversed(below) if not entry.is_symlink()]
+        links += [((*parts, entry.name), entry.path) for entry in below if entry.is_symlink()]
+        yield parts, _pictures(entries, names), None
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle by itself
+        return False
+
+
+def _pictures(entries: list[os.DirEntry], names: set[str]) -> list[Place]:
+    """The pictures among one folder's entries. A link that leads nowhere is none."""
+    pictures = [entry for entry in entries if not entry.name.startswith(".") and _extension(entry.name) in MIME]
+    owners = Counter(os.path.splitext(entry.name)[0] for entry in pictures)
+    whole = {entry.name for entry in pictures}
+    found = []
+    for entry in pictures:
+        try:
+            if not entry.is_file():
+                continue
+            status = entry.stat()
+        except OSError:
+            continue
+        stem = os.path.splitext(entry.name)[0]
+        folder = os.path.dirname(entry.path)
+        full_sidecar, stem_sidecar = (
+            os.path.join(folder, name + (".TXT" if name + ".TXT" in names and name + ".txt" not in names else ".txt"))
+            for name in (entry.name, stem)
+        )
+        whose = "other" if stem in whole else "shared" if owners[stem] > 1 else "own"
+        found.append(Place(entry.path, status.st_size, status.st_mtime_ns, full_sidecar, stem_sidecar, whose))
+    return found
+
+
+def _hash_of(place: Place) -> tuple[str, str | None]:
+    """(SHA-256 of the file, None), or a stand-in made from the path and why the file cannot be read."""
+    try:
+        with open(place.path, "rb") as file:
+            if place.size:
+                return hashlib.file_digest(file, "sha256").hexdigest(), None
+        problem = "is empty (0 bytes)"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    return _stand_in(place.path), f"{_shown(place.path)} {problem}"
+
+
+def _stand_in(path: str) -> str:
+    """What stands for the hash of something that cannot be read, so that it still is a row that says so."""
+    return hashlib.sha256(b"cannot be read: " + os.fsencode(path)).hexdigest()
+
+
+def _unchanged(place: Place) -> bool:
+    try:
+        status = os.stat(place.path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (place.size, place.mtime_ns)
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1][1:].lower()
+
+
+def _shown(path: str) -> str:
+    """A path as text that any file may hold: bytes that are not UTF-8 are written `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _bytes_of(path: str) -> bytes | None:
+    """A sidecar's bytes, None when there is none. Raises `NotASidecar` when it cannot be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise NotASidecar(f"{_shown(path)} is not a file")
+        with open(path, "rb") as file:
+            return file.read(sidecars.LARGEST + 1)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return None
+        raise NotASidecar(f"{_shown(path)} cannot be read: {error.strerror}") from None
+
+
+def _check_writable(edit: _Edit) -> None:
+    """Raises `CannotEdit` for what the owner has protected, and for a name that no file can have."""
+    folder, name = os.path.split(edit.path)
+    if len(os.fsencode(name)) > 255:
+        raise CannotEdit(f"{_shown(edit.path)} would be too long a name for a file: shorten the picture's name")
+    if edit.old is not None and not os.stat(edit.path).st_mode & 0o222:
+        raise CannotEdit(f"{_shown(edit.path)} is write-protected")
+    if not os.access(folder, os.W_OK):
+        raise CannotEdit(f"nothing may be written in {_shown(folder)}")
+
+
+@contextmanager
+def _only_writer(root: str) -> Iterator[None]:
+    """Waits until no other process of ours writes in this folder. The lock is on the folder itself and dies with the process."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a network drive without locks: the check before each replacement remains
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder: str) -> None:
+    """Remove what a killed process left half-written. Only called by the only writer."""
+    if fcntl is None:
+        return
+    for entry in os.scandir(folder):
+        if entry.name.startswith(TEMPORARY[0]) and entry.name.endswith(TEMPORARY[1]):
+            with suppress(OSError):
+                os.unlink(entry.path)
+
+
+def _replace(edit: _Edit) -> None:
+    """Put the new content in place, whole or not at all, keeping mode and owner. Raises `CannotEdit` when it was changed meanwhile."""
+    _check_writable(edit)
+    folder = os.path.dirname(edit.path)
+    temporary = os.path.join(folder, secrets.token_hex(6).join(TEMPORARY))
+    try:
+        if edit.new is not None:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as out:
+                out.write(edit.new)
+                if edit.old is not None:
+                    _copy_rights(edit.path, out.fileno())
+                out.flush()
+                os.fsync(out.fileno())
+        if _bytes_of(edit.path) != edit.old:
+            raise CannotEdit(f"{_shown(edit.path)} was changed by another program in this moment: try again")
+        if edit.new is None:
+            os.unlink(edit.path)
+        else:
+            os.replace(temporary, edit.path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _copy_rights(path: str, handle: int) -> None:
+    status = os.stat(path)
+    if hasattr(os, "fchown") and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        with suppress(PermissionError):  # only root may give a file away
+            os.fchown(handle, status.st_uid, status.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(handle, stat.S_IMODE(status.st_mode))
