@@ -52,7 +52,7 @@ def open_library(name: str, folder: DataFolder, settings: LibrarySettings) -> Li
     root = Path(name).expanduser()
     if not root.is_dir():
         raise MissingInput(f"no folder {root}: --library takes 'hydrus' or a folder of pictures")
-    return FolderLibrary(root.resolve(), cache=folder.root / "cache" / "file_hashes.json")
+    return FolderLibrary(root.resolve(), store=folder.root / "folder.sqlite3")
 
 
 def _mapped_library(path: Path, library: object) -> str:
