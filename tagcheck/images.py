@@ -13,8 +13,8 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -58,11 +58,12 @@ class ImageUnsupported(ToolError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may cost: `pixels` decoded for one frame, `seconds` in all, `frames` looked at of an animation."""
+    """What one file may cost: `pixels` decoded for one frame, `seconds` in all, `frames` looked at of an animation, `bytes` of the file."""
 
     pixels: int = 100_000_000
     seconds: float = 60.0
     frames: int = 4
+    bytes: int = 512_000_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def open_image(data: bytes, size: int | None = None, limits: Limits = Limits()) 
     With `size`, a large JPEG comes at a fraction of its size, its longer side at least twice `size`.
     Raises `ImageUnreadable` or `ImageUnsupported`.
     """
-    return open_pictures(data, size, Limits(limits.pixels, limits.seconds, frames=1))[0].upright()
+    return open_pictures(data, size, replace(limits, frames=1))[0].upright()
 
 
 def open_pictures(data: bytes, size: int | None = None, limits: Limits = Limits()) -> list[Picture]:
@@ -164,7 +165,15 @@ def prepare_bytes(data: bytes, size: int, limits: Limits = Limits()) -> np.ndarr
 
     Raises `ImageUnreadable` or `ImageUnsupported`.
     """
-    return np.stack([prepare(picture, size) for picture in open_pictures(data, size, limits)])
+    return batch([prepare(picture, size) for picture in open_pictures(data, size, limits)])
+
+
+def batch(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """uint8 (3, S, S) each -> uint8 (b, 3, S, S), the channels last in memory as `prepare` leaves them."""
+    out = np.empty((len(frames), *frames[0].shape[1:], 3), np.uint8)
+    for place, frame in zip(out, frames):
+        place[:] = frame.transpose(1, 2, 0)
+    return out.transpose(0, 3, 1, 2)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

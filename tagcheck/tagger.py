@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,9 @@ class Published:
 class Tagger:
     """A network ready to embed. Made by `load`."""
 
-    def __init__(self, published: Published, device: torch.device, precision: str) -> None:
-        self.device, self.precision = device, precision
+    def __init__(self, published: Published, device: torch.device, precision: str, batch_size: int) -> None:
+        self.device, self.precision, self.batch_size = device, precision, batch_size
+        self.decoders = os.cpu_count() or 1 if device.type == "cuda" else 2
         self.tags = published.tags
         self.sha256 = published.sha256
         self.id = model_id(published.sha256, precision)
@@ -64,33 +66,61 @@ class Tagger:
         """The last layer, which turns stored embeddings into probabilities without the pictures."""
         return self._head
 
+    def sentence(self) -> str:
+        """What was chosen, for people."""
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"the processor ({torch.get_num_threads()} threads)"
+        return f"JoyTag {self.sha256[:12]} on {where}: {self.precision}, batches of {self.batch_size}"
+
     def embed(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
         """uint8 (b, 3, S, S) as `images.prepare` makes them, or a list of PIL pictures or of such arrays without b.
 
         Returns their embeddings, float32 (b, d), not L2-normalised.
         """
         if isinstance(pictures, (list, tuple)):
-            pictures = np.stack([images.prepare(one, self.image_size) if isinstance(one, Image.Image) else one for one in pictures])
-        batch = torch.as_tensor(np.asarray(pictures), device=self.device)
-        if batch.dtype != torch.uint8 or batch.shape[1:] != (3, self.image_size, self.image_size):
-            raise ValueError(f"a batch of {batch.dtype} {tuple(batch.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})")
+            pictures = images.batch([images.prepare(one, self.image_size) if isinstance(one, Image.Image) else one for one in pictures])
+        pixels = torch.as_tensor(pictures)
+        if pixels.dtype != torch.uint8 or pixels.shape[1:] != (3, self.image_size, self.image_size):
+            raise ValueError(f"a batch of {pixels.dtype} {tuple(pixels.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})")
+        return np.concatenate([self._compute(part) for part in pixels.split(self.batch_size)])
+
+    def _compute(self, pixels: Tensor) -> np.ndarray:
         with torch.inference_mode():
-            return self._network.features(normalise(batch).to(PRECISIONS[self.precision])).float().cpu().numpy()
+            return self._network.features(normalise(pixels.to(self.device)).to(PRECISIONS[self.precision])).float().cpu().numpy()
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """(b, d) embeddings -> (b, n_tags) probabilities, 0 to 1, in the order of `tags`."""
         return 1 / (1 + np.exp(-(embeddings @ self._head.weight.T + self._head.bias)))
 
 
-def load(model_dir: str | Path, device: str = "auto", precision: str = "auto") -> Tagger:
+def load(
+    model_dir: str | Path, device: str = "auto", precision: str = "auto", batch_size: int | None = None, keep: str | None = None,
+) -> Tagger:
     """The tagger of a folder with model.safetensors, config.json and top_tags.txt.
 
-    Raises `MissingInput` for a file that is not there, `BadFile` for one that is not what it should
-    be, `UsageError` for a device that this machine does not have.
+    `precision` auto is that of `keep`, the id of a model that there are embeddings of, where it has
+    the same weights, else what is fast on this machine. Raises `MissingInput` for a file that is not
+    there, `BadFile` for one that is not what it should be, `UsageError` for a device that this
+    machine does not have.
     """
-    published = read_folder(Path(model_dir))
     chosen = choose_device(device)
-    return Tagger(published, chosen, "float32" if precision == "auto" else precision)
+    published = read_folder(Path(model_dir))
+    if precision == "auto":
+        kept = [name for name in PRECISIONS if keep == model_id(published.sha256, name)]
+        precision = kept[0] if kept else fast_precision(chosen)
+    return Tagger(published, chosen, precision, batch_size or default_batch_size(chosen))
+
+
+def fast_precision(device: torch.device) -> str:
+    """bfloat16 where the device computes it natively, else float32."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capable = torch.cpu.get_capabilities()
+    return "bfloat16" if capable.get("amx_bf16") or capable.get("avx512_bf16") else "float32"
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Pictures at once that keep the device busy and fit its memory."""
+    return 256 if device.type == "cuda" else 8
 
 
 def model_id(sha256: str, precision: str) -> str:

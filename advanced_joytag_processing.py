@@ -1,0 +1,297 @@
+"""Bring every mapped picture's tags up to date and give each new picture its JoyTag embedding.
+
+    python advanced_joytag_processing.py
+    python advanced_joytag_processing.py --library ~/Pictures --data-dir ~/tags --limit 1000
+
+Reads   mappings/dataset_mapping_<UTC>.json (the newest, or --mapping), the library, JoyTag's files
+Writes  advanced_embeddings/*.pt (shards, only for pictures that have none yet), advanced_embeddings/tag_head.pt,
+        and last datasets/advanced_joytag_complete_<UTC>.json
+
+Tags are read anew in every run, pictures only once. A picture that cannot be read is a record with
+its reason, and is tried again in the next run. After Ctrl-C or a kill the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import config
+from tagcheck import artifacts, cli, embeddings, opening, tagger, tags, weights
+from tagcheck.artifacts import DATASET, MAPPING, DataFolder
+from tagcheck.cli import run, say
+from tagcheck.dataset import HASH
+from tagcheck.decoding import Clocks, Decoder, Prepared, prepared
+from tagcheck.embeddings import ShardWriter
+from tagcheck.errors import BadFile, FileUnavailable, MissingInput
+from tagcheck.images import Limits
+from tagcheck.library import FileInfo, Library
+from tagcheck.lock import sole_run
+from tagcheck.opening import LibrarySettings
+from tagcheck.tagger import Tagger
+
+LOCK = "extraction.lock"
+FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
+AHEAD_BATCHES = 4     # pictures decoded ahead of the model
+LARGEST = 65_504.0    # of float16, which shards are in
+MEGA = 1_000_000
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    cli.add_library(parser, "the one that was mapped")
+    parser.add_argument("--mapping", metavar="FILE", help="the mapping to follow (default: the newest in mappings/)")
+    parser.add_argument("--model-dir", metavar="DIR", default=config.MODEL_DIR,
+                        help="a folder with model.safetensors, config.json and top_tags.txt (default: JoyTag's, fetched once from the hub)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="where the network runs (default: auto, the GPU where there is one)")
+    parser.add_argument("--precision", choices=("auto", *tagger.PRECISIONS), default="auto",
+                        help="of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)")
+    parser.add_argument("--batch-size", type=cli.at_least(1), metavar="N", help="pictures computed at once (default: what suits the device)")
+    parser.add_argument("--limit", type=cli.at_least(0), metavar="N", help="embed at most N new pictures in this run (default: all)")
+    parser.add_argument("--decoders", type=cli.at_least(1), metavar="N", help="processes that decode pictures (default: what suits the device)")
+    limits = Limits()
+    parser.add_argument("--max-pixels", type=cli.at_least(1), metavar="N", default=limits.pixels // MEGA,
+                        help=f"million pixels from which a picture counts as unreadable (default: {limits.pixels // MEGA})")
+    parser.add_argument("--max-megabytes", type=cli.at_least(1), metavar="N", default=limits.bytes // MEGA,
+                        help=f"million bytes from which a file counts as unreadable (default: {limits.bytes // MEGA})")
+    parser.add_argument("--max-seconds", type=cli.between(0.1, 3600), metavar="X", default=limits.seconds,
+                        help=f"seconds after which decoding a file is given up (default: {limits.seconds:g})")
+    parser.add_argument("--frames", type=cli.at_least(1), metavar="N", default=limits.frames,
+                        help=f"frames of an animation that are looked at; its embedding is their mean (default: {limits.frames})")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    began = time.monotonic()
+    folder = cli.data_folder(args)
+    mapping, pages = mapped_pages(folder, args.mapping)
+    library = open_library(args.library, folder)
+    with sole_run(folder.embeddings / LOCK):
+        model = load_tagger(args, folder)
+        done = embeddings.embedded(folder.embeddings, model.id, model.preprocess_id)
+        infos = list(cli.progress(library.files(list(pages)), len(pages), "metadata and tags"))
+        new = [info for info in infos if info.status == "ok" and info.hash not in done]
+        work = embed(library, model, new if args.limit is None else new[: args.limit], folder, args)
+        records = [record(info, pages[info.hash], work.failures.get(info.hash)) for info in infos
+                   if info.status != "ok" or info.hash in done or info.hash in work.tried]
+        summary = summarise(records, done, work, len(infos), time.monotonic() - began)
+        if not any(one["status"] == "ok" for one in records):
+            raise MissingInput(nothing_embedded(mapping, records, summary))
+        embeddings.save_tag_head(folder.embeddings, model.tag_head())
+        path = artifacts.save(folder, DATASET, {
+            "mapping": mapping.name, "model": model.describe(), "summary": summary, "results": records,
+        })
+    print(outcome(summary) + f" -> {path}")
+    return 0
+
+
+def open_library(name: str | None, folder: DataFolder) -> Library:
+    """The library that is named, else the one that was mapped."""
+    settings = LibrarySettings(
+        config.LIBRARY, config.API_URL, config.API_KEY,
+        machine_services=config.MACHINE_TAG_SERVICES, write_service=config.WRITE_TAG_SERVICE,
+    )
+    return opening.open_library(opening.library_name(name, folder, settings), folder, settings)
+
+
+def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str, list[list[str]]]]:
+    """The mapping's path, and for each of its pictures the paths of the pages that it is on."""
+    path = folder.require(MAPPING, given)
+    pages: dict[str, list[list[str]]] = {}
+    for page in artifacts.load(path, MAPPING).get("pages", []):
+        if not isinstance(page, dict) or not isinstance(page.get("hashes"), list) or not isinstance(page.get("path"), list):
+            raise BadFile(f"{path}: a page has no 'path' and 'hashes': run {MAPPING.made_by} again")
+        for hash in page["hashes"]:
+            if not isinstance(hash, str) or not HASH.fullmatch(hash):
+                raise BadFile(f"{path}: {hash!r} is no hash of 64 lower-case hex digits: run {MAPPING.made_by} again")
+            places = pages.setdefault(hash, [])
+            if page["path"] not in places:
+                places.append(page["path"])
+    if not pages:
+        raise MissingInput(f"{path} holds no pictures: put some on the mapped pages and run {MAPPING.made_by} again")
+    return path, pages
+
+
+def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
+    """JoyTag as the options want it, fetched first where it is not here; says in one line what was chosen."""
+    device = tagger.choose_device(args.device)  # before anything is fetched
+    model_dir = Path(args.model_dir).expanduser() if args.model_dir else fetch()
+    found = embeddings.found_model(folder.embeddings)
+    model = tagger.load(model_dir, device.type, args.precision, args.batch_size, keep=found[0] if found else None)
+    say(model.sentence())
+    return model
+
+
+def fetch() -> Path:
+    """The folder of JoyTag's published files; says how far it is while they arrive."""
+    bars: dict[str, Any] = {}
+
+    def progress(name: str, here: int, size: int) -> None:
+        bar = bars.get(name) or bars.setdefault(name, cli.progress([], size, f"fetching {name}", "B"))
+        bar.update(here - bar.n)
+
+    try:
+        return weights.ensure(weights.FOLDER, progress=progress)
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+@dataclass
+class Work:
+    """What one run did: the pictures it tried, those that failed, and the seconds it spent."""
+
+    tried: set[str] = field(default_factory=set)
+    failures: dict[str, Prepared] = field(default_factory=dict)
+    clocks: Clocks = field(default_factory=Clocks)
+    computing: float = 0.0
+    writing: float = 0.0
+
+
+def embed(library: Library, model: Tagger, new: Sequence[FileInfo], folder: DataFolder, args: argparse.Namespace) -> Work:
+    """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
+    work = Work()
+    if not new:
+        return work
+    limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
+    decoders = [Decoder(model.image_size, limits) for _ in range(min(args.decoders or model.decoders, len(new)))]
+    hashes = [info.hash for info in new]
+    files = prepared(hashes, reader(library, new, limits), library.render, decoders, AHEAD_BATCHES * model.batch_size, work.clocks)
+    with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:
+        written = time.monotonic()
+        for hash, row in embedded_rows(cli.progress(files, len(new), "embedding"), model, work):
+            start = time.monotonic()
+            writer.add([hash], row[None])
+            if start - written > FLUSH_SECONDS:
+                writer.close()
+                written = time.monotonic()
+            work.writing += time.monotonic() - start
+        start = time.monotonic()
+        writer.close()
+        work.writing += time.monotonic() - start
+    return work
+
+
+def reader(library: Library, new: Sequence[FileInfo], limits: Limits) -> Callable[[str], bytes]:
+    """`library.read`, but for files that are known to be too large to be held in memory."""
+    sizes = {info.hash: info.size or 0 for info in new}
+
+    def read(hash: str) -> bytes:
+        if sizes[hash] > limits.bytes:
+            raise FileUnavailable(f"too large: {sizes[hash]} bytes, the limit is {limits.bytes}", "unreadable")
+        return library.read(hash)
+
+    return read
+
+
+def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Iterator[tuple[str, np.ndarray]]:
+    """(hash, float32 (d,)) of every file that could be read, in order, computed in full batches; the others go to `work.failures`.
+
+    A file of several frames gets the mean of their embeddings.
+    """
+    frames: list[np.ndarray] = []
+    owners: deque[tuple[str, int]] = deque()
+    rows: deque[np.ndarray] = deque()
+
+    def compute(count: int) -> Iterator[tuple[str, np.ndarray]]:
+        start = time.monotonic()
+        rows.extend(model.embed(frames[:count]))
+        del frames[:count]
+        work.computing += time.monotonic() - start
+        while owners and owners[0][1] <= len(rows):
+            hash, of = owners.popleft()
+            row = np.mean([rows.popleft() for _ in range(of)], axis=0)
+            work.tried.add(hash)
+            if np.abs(row).max() < LARGEST:  # neither NaN nor beyond what a shard can hold
+                yield hash, row
+            else:
+                work.failures[hash] = Prepared(hash, None, "unreadable", "the network gives no finite numbers for it")
+
+    for file in files:
+        if file.frames is None:
+            work.tried.add(file.hash)
+            work.failures[file.hash] = file
+            continue
+        frames.extend(file.frames)
+        owners.append((file.hash, len(file.frames)))
+        while len(frames) >= model.batch_size:
+            yield from compute(model.batch_size)
+    if frames:
+        yield from compute(len(frames))
+
+
+def record(info: FileInfo, pages: list[list[str]], failure: Prepared | None) -> dict[str, Any]:
+    """One picture's entry in the dataset file. What the library does not know is left out."""
+    status, reason = (failure.status, failure.reason) if failure else (info.status, info.reason)
+    row: dict[str, Any] = {"hash": info.hash, "status": status}
+    if reason is not None:
+        row["reason"] = reason
+    row |= {
+        "existing_all_tags": sorted(info.tags),
+        "existing_series_tags": tags.in_namespace(info.tags, config.SERIES_NAMESPACE),
+        "extra_metadata": {
+            "person_tags": sorted(tag for name in tags.PERSON_NAMESPACES for tag in tags.in_namespace(info.tags, name)),
+            "title_tags": tags.in_namespace(info.tags, "title"),
+        },
+        "deleted_tags": sorted(info.deleted_tags), "implied_tags": sorted(info.implied_tags), "pages": pages, "file_path": info.file_path,
+    }
+    for key in ("mime", "width", "height", "size", "duration", "pixel_hash", "time_imported"):
+        value = getattr(info, key)
+        if value is not None:
+            row[key] = value
+    return row
+
+
+def summarise(records: list[dict[str, Any]], done: set[str], work: Work, mapped: int, seconds: float) -> dict[str, Any]:
+    """Counts of pictures and seconds by what they were spent on.
+
+    Reading and decoding go on beside computing; `waiting` is how long the network stood still for them.
+    """
+    counts = Counter(one["status"] for one in records)
+    return {
+        "total_images": len(records), "mapped": mapped, "ok": counts["ok"],
+        "embedded": len(work.tried) - len(work.failures),
+        "reused": sum(one["status"] == "ok" and one["hash"] in done for one in records),
+        "unreadable": counts["unreadable"], "unsupported": counts["unsupported"], "missing": counts["missing"],
+        "not_yet_embedded": mapped - len(records),
+        "seconds": {
+            "total": round(seconds, 2), "reading": round(work.clocks.reading, 2), "decoding": round(work.clocks.decoding, 2),
+            "waiting": round(work.clocks.waiting, 2), "computing": round(work.computing, 2), "writing": round(work.writing, 2),
+        },
+    }
+
+
+def nothing_embedded(mapping: Path, records: list[dict[str, Any]], summary: dict[str, Any]) -> str:
+    """Why there is no dataset to write."""
+    if not records:
+        return f"none of the {summary['mapped']} pictures in {mapping} has an embedding yet: run without --limit, or with a higher one"
+    first = records[0]
+    return (
+        f"none of the {summary['mapped']} pictures in {mapping} could be embedded ({summary['unreadable']} unreadable, "
+        f"{summary['unsupported']} unsupported, {summary['missing']} missing), for example {first['hash']}: {first.get('reason')}; "
+        "map pages with readable pictures"
+    )
+
+
+def outcome(summary: dict[str, Any]) -> str:
+    """The line that a run ends with."""
+    seconds = summary["seconds"]
+    failed = [f"{summary[name]} {name}" for name in ("unreadable", "unsupported", "missing") if summary[name]]
+    if summary["not_yet_embedded"]:
+        failed.append(f"{summary['not_yet_embedded']} not yet embedded")
+    spent = ", ".join(f"{name} {seconds[name]:.1f}" for name in ("reading", "decoding", "waiting", "computing", "writing"))
+    counts = ", ".join([f"{summary['embedded']} embedded", f"{summary['reused']} reused", *failed])
+    return f"{summary['mapped']} pictures: {counts}; {seconds['total']:.1f} s ({spent})"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,280 @@
+"""Files are read ahead and decoded beside the model, each decoder a process of its own.
+
+A process, since a decoder may hang, crash or eat the memory over a damaged file: then that process
+is ended and replaced, and the file becomes a row with its reason. The child (`python -m
+tagcheck.decoding`) knows Pillow and numpy and no torch; it gets a file's bytes on its standard
+input and answers with pixels, or with a status and a reason, on its standard output.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from tagcheck.errors import FileUnavailable
+from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
+
+PROJECT = Path(__file__).resolve().parent.parent
+ANSWERS = {b"r": ImageUnreadable, b"s": ImageUnsupported}
+GRACE = 5.0          # seconds past the limit until a decoder that does not look at the clock is ended
+NICENESS = 5         # the model's threads wait for each other: decoding gives way to them
+MEMORY = 4 << 30     # bytes of address space for one decoder
+AHEAD_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One file, ready for the model: `frames` uint8 (f, 3, S, S), or None with the `status` and `reason` of its record."""
+
+    hash: str
+    frames: np.ndarray | None
+    status: str = "ok"
+    reason: str | None = None
+
+
+@dataclass
+class Clocks:
+    """Seconds spent so far: reading from the library, decoding (all decoders together), and waited by who asks for the next file."""
+
+    reading: float = 0.0
+    decoding: float = 0.0
+    waiting: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add to one of the three, from any thread."""
+        with self._lock:
+            setattr(self, name, getattr(self, name) + seconds)
+
+
+class Decoder:
+    """A decoder process. `prepare` is `images.prepare_bytes`, and nothing that a file holds can hurt its caller."""
+
+    def __init__(self, size: int, limits: Limits) -> None:
+        self.size, self.limits = size, limits
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def prepare(self, data: bytes) -> np.ndarray:
+        """A file's bytes -> uint8 (f, 3, S, S). Raises `ImageUnreadable` or `ImageUnsupported`."""
+        process = self._process if self._process and self._process.poll() is None else self._start()
+        overdue = threading.Event()
+        timer = threading.Timer(self.limits.seconds + GRACE, lambda: (overdue.set(), process.kill()))
+        timer.start()
+        try:
+            _send(process.stdin, data)
+            code, count = struct.unpack("<cQ", _receive(process.stdout, 9))
+            body = _receive(process.stdout, count)
+        except (EOFError, BrokenPipeError):
+            self.close()
+            if overdue.is_set():
+                raise ImageUnreadable(f"took longer than {self.limits.seconds:g} s to decode") from None
+            raise ImageUnreadable("the decoder crashed on it") from None
+        finally:
+            timer.cancel()
+        if code in ANSWERS:
+            raise ANSWERS[code](body.decode())
+        return np.frombuffer(body, np.uint8).reshape(-1, self.size, self.size, 3).transpose(0, 3, 1, 2)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.close()
+        limits = [str(number) for number in (self.limits.pixels, self.limits.seconds, self.limits.frames)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tagcheck.decoding", str(self.size), *limits], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)}, start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        return self._process
+
+
+def prepared(
+    hashes: Sequence[str], read: Callable[[str], bytes], render: Callable[[str], bytes | None], decoders: Sequence[Decoder],
+    ahead: int, clocks: Clocks,
+) -> Iterator[Prepared]:
+    """Every file of `hashes` in that order, decoded ahead of the caller by at most `ahead` files.
+
+    `read` and `render` (what a library makes of a file that no decoder knows) are called from one
+    thread at a time. What `read` raises beside `FileUnavailable` is raised here, after the files before it.
+    """
+    work = _Work(read, render, clocks, ahead)
+    threads = [threading.Thread(target=work.read_all, args=(hashes,), daemon=True)]
+    threads += [threading.Thread(target=work.decode_all, args=(decoder,), daemon=True) for decoder in decoders]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in hashes:
+            start = time.monotonic()
+            one = work.next()
+            clocks.add("waiting", time.monotonic() - start)
+            yield one
+    finally:
+        work.stop()
+        for decoder in decoders:
+            decoder.close()
+
+
+class _Job:
+    """One file on its way: `done` is set once `result` or `error` is there."""
+
+    def __init__(self, hash: str, data: bytes = b"") -> None:
+        self.hash, self.data, self.held = hash, data, len(data)
+        self.result: Prepared | None = None
+        self.error: BaseException | None = None
+        self.done = threading.Event()
+
+    def finish(self, result: Prepared | None = None, error: BaseException | None = None) -> None:
+        self.result, self.error, self.data = result, error, b""
+        self.done.set()
+
+
+class _Work:
+    """The queues between the reading thread, the decoding threads and the caller."""
+
+    def __init__(self, read: Callable[[str], bytes], render: Callable[[str], bytes | None], clocks: Clocks, ahead: int) -> None:
+        self.read, self.render, self.clocks = read, render, clocks
+        self.library = threading.Lock()
+        self.room = threading.Condition()
+        self.ahead, self.files, self.bytes = ahead, 0, 0
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.order: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self.stopped = False
+
+    def read_all(self, hashes: Sequence[str]) -> None:
+        """The reading thread: one file after the other, as far ahead as there is room for."""
+        for hash in hashes:
+            with self.room:
+                self.room.wait_for(lambda: self.stopped or self.files < self.ahead and self.bytes < AHEAD_BYTES)
+                if self.stopped:
+                    break
+                self.files += 1
+            job = self._read(hash)
+            with self.room:
+                self.bytes += job.held
+            self.order.put(job)
+            if not job.done.is_set():
+                self.jobs.put(job)
+            elif job.error is not None:
+                break
+
+    def _read(self, hash: str) -> _Job:
+        start = time.monotonic()
+        try:
+            with self.library:
+                job = _Job(hash, self.read(hash))
+        except FileUnavailable as error:
+            job = _Job(hash)
+            job.finish(Prepared(hash, None, error.status, str(error)))
+        except BaseException as error:  # carried over to the caller's thread and raised there
+            job = _Job(hash)
+            job.finish(error=error)
+        self.clocks.add("reading", time.monotonic() - start)
+        return job
+
+    def decode_all(self, decoder: Decoder) -> None:
+        """A decoding thread: files as they come, until None."""
+        while (job := self.jobs.get()) is not None and not self.stopped:
+            start = time.monotonic()
+            try:
+                job.finish(self._decode(decoder, job))
+            except BaseException as error:  # carried over to the caller's thread and raised there
+                job.finish(error=error)
+            self.clocks.add("decoding", time.monotonic() - start)
+        self.jobs.put(None)
+
+    def _decode(self, decoder: Decoder, job: _Job) -> Prepared:
+        try:
+            return Prepared(job.hash, decoder.prepare(job.data))
+        except ImageUnreadable as error:
+            return Prepared(job.hash, None, error.status, str(error))
+        except ImageUnsupported as error:
+            unsupported = Prepared(job.hash, None, error.status, str(error))
+        with self.library:
+            still = self.render(job.hash)
+        if still is None:
+            return unsupported
+        try:
+            return Prepared(job.hash, decoder.prepare(still))
+        except (ImageUnreadable, ImageUnsupported):
+            return unsupported
+
+    def next(self) -> Prepared:
+        """The next file in order, waited for."""
+        job = self.order.get()
+        job.done.wait()
+        with self.room:
+            self.files -= 1
+            self.bytes -= job.held
+            self.room.notify()
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def stop(self) -> None:
+        """Let the threads end."""
+        with self.room:
+            self.stopped = True
+            self.room.notify_all()
+        self.jobs.put(None)
+
+
+def _send(stream: BinaryIO, data: bytes) -> None:
+    stream.write(struct.pack("<Q", len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
+
+
+def serve(size: int, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
+    """The child's loop: bytes in, pixels or a reason out, until there is no more."""
+    while header := requests.read(8):
+        data = _receive(requests, *struct.unpack("<Q", header))
+        try:
+            frames = prepare_bytes(data, size, limits)
+            code, body = b"o", np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).data.cast("B")
+        except (ImageUnreadable, ImageUnsupported) as error:
+            code = next(code for code, kind in ANSWERS.items() if isinstance(error, kind))
+            body = str(error).encode()
+        answers.write(struct.pack("<cQ", code, len(body)))
+        answers.write(body)
+        answers.flush()
+
+
+def main(argv: Sequence[str]) -> None:
+    """`size pixels seconds frames`, from `Decoder`."""
+    size, pixels, seconds, frames = argv
+    if os.name == "posix":
+        import resource
+
+        os.nice(NICENESS)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers
+    serve(int(size), Limits(int(pixels), float(seconds), int(frames)), sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

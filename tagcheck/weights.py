@@ -1,0 +1,142 @@
+"""JoyTag's published files, fetched once: checked against what the hub announces, resumed when broken off.
+
+huggingface_hub says where a file is, how large, and its digest. The bytes are fetched here, since its
+own download starts again from nothing when the process ended half way. A file gets its name only
+once it is whole and its digest is right, so that what is there needs no second look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+import joytag
+from tagcheck.artifacts import sync_folder
+from tagcheck.errors import BadFile, MissingInput
+
+REPOSITORY = "fancyfeast/joytag"
+FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last
+FOLDER = Path(joytag.__file__).resolve().parent / "weights"
+CHUNK = 1 << 20
+TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
+TRIES = 5           # in a row without one new byte
+WAY_OUT = (
+    "connect to the internet and run the same command again (it goes on where it was), or put "
+    f"{', '.join(FILES)} of https://huggingface.co/{REPOSITORY} into a folder and name it with --model-dir"
+)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What the hub says about one file: where its bytes are, how many, its digest, the commit it is of."""
+
+    url: str
+    size: int
+    digest: str
+    commit: str
+
+
+def ensure(folder: Path, endpoint: str | None = None, progress: Progress | None = None, pause: float = 1.0) -> Path:
+    """`folder`, with JoyTag's three published files in it; what is missing is fetched.
+
+    `progress(name, bytes_here, bytes_in_all)` is called as bytes arrive. `endpoint` replaces the
+    hub's address (default: HF_ENDPOINT, else huggingface.co). Raises `MissingInput` with both ways
+    out when the files cannot be had, `BadFile` when what arrived is not what was announced.
+    """
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if not missing:
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    commit: str | None = None
+    for name in missing:
+        announced = _announced(name, commit, endpoint, folder)
+        commit = announced.commit
+        _fetch(folder / name, announced, progress, pause)
+    return folder
+
+
+def _announced(name: str, commit: str | None, endpoint: str | None, folder: Path) -> Announced:
+    """Ask the hub about one file, of the same commit as the files before it."""
+    import huggingface_hub  # takes a second, and is needed at the first use alone
+    from huggingface_hub import errors
+
+    url = huggingface_hub.hf_hub_url(REPOSITORY, name, revision=commit, endpoint=endpoint)
+    try:
+        said = huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT[0])
+    except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:
+        raise MissingInput(f"no JoyTag weights in {folder}, and the hub cannot be asked for {name} ({_words(error)}): {WAY_OUT}") from None
+    if said.size is None or said.etag is None or said.commit_hash is None:
+        raise MissingInput(f"no JoyTag weights in {folder}, and {url} does not announce its size and digest: {WAY_OUT}")
+    return Announced(said.location, said.size, said.etag, said.commit_hash)
+
+
+def _fetch(path: Path, announced: Announced, progress: Progress | None, pause: float) -> None:
+    """Fetch one file beside its final name, check it, give it its name."""
+    part = path.with_name(f"{path.name}.{announced.digest[:16]}.part")
+    if part.exists() and part.stat().st_size > announced.size:
+        part.unlink()
+    failures = 0
+    while (here := _size(part)) < announced.size:
+        try:
+            _append(part, announced, here, path.name, progress)
+        except requests.RequestException as error:
+            failures = 1 if _size(part) > here else failures + 1
+            refused = error.response is not None and error.response.status_code < 500
+            if refused or failures >= TRIES:
+                raise MissingInput(f"{path.name} of {REPOSITORY} could not be fetched ({_words(error)}): {WAY_OUT}") from None
+            time.sleep(pause * failures)
+    if digest(part, announced.digest) != announced.digest:
+        part.unlink()
+        raise BadFile(f"{path.name} arrived with another digest than {announced.url} announces and was thrown away: run the same command again")
+    os.replace(part, path)
+    sync_folder(path.parent)
+
+
+def _append(part: Path, announced: Announced, here: int, name: str, progress: Progress | None) -> None:
+    """Fetch the bytes from `here` on into `part`. Raises requests.RequestException when the connection breaks."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
+    with open(part, "ab") as out, requests.get(announced.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        answer.raise_for_status()
+        if here and answer.status_code != requests.codes.partial_content:
+            out.truncate(0)  # the server starts from the beginning, whatever was asked
+            here = 0
+        for piece in answer.iter_content(CHUNK):
+            out.write(piece)
+            here += len(piece)
+            if progress is not None:
+                progress(name, here, announced.size)
+        out.flush()
+        os.fsync(out.fileno())
+    if here > announced.size:
+        part.unlink()
+        raise BadFile(f"{announced.url} sent more than the {announced.size} bytes it announced: run the same command again")
+    if here < announced.size:
+        raise requests.ConnectionError(f"the connection ended after {here} of {announced.size} bytes")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def digest(path: Path, like: str) -> str:
+    """The file's digest in the manner of `like`: SHA-256 (64 hex digits, large files), or git's SHA-1 of a blob (40)."""
+    kind = hashlib.sha256() if re.fullmatch("[0-9a-f]{64}", like) else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
+    with open(path, "rb") as file:
+        while piece := file.read(CHUNK):
+            kind.update(piece)
+    return kind.hexdigest()
+
+
+def _words(error: Exception) -> str:
+    """One short line of what a library said."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:150]}" if text else type(error).__name__
