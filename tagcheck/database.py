@@ -13,11 +13,12 @@ BUSY_SECONDS = 30.0
 
 
 @contextmanager
-def transaction(path: Path | str, schema: str = "") -> Iterator[sqlite3.Connection]:
+def transaction(path: Path | str, schema: str = "", write: bool = True) -> Iterator[sqlite3.Connection]:
     """A connection of its own with one transaction: kept at the end, taken back on any error or kill.
 
     When the block has ended, what it wrote is on the disk (WAL with a full sync), also through a
-    power cut. `schema` is run before, and makes what is not there yet. Raises `BadFile` when the
+    power cut. `schema` is run before, and makes what is not there yet. With `write` False nobody
+    has to wait for this one. Raises `BadFile` when the
     file is no database, `ToolError` when it cannot be written.
     """
     try:
@@ -29,7 +30,7 @@ def transaction(path: Path | str, schema: str = "") -> Iterator[sqlite3.Connecti
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 for statement in filter(str.strip, schema.split(";")):
                     connection.execute(statement)

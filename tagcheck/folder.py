@@ -133,11 +133,12 @@ class FolderLibrary:
         """
         for hash in unique(hashes):
             index = self._index(wanted=hash)
-            places = self._standing(index, hash)
-            if not places:
-                yield FileInfo(hash, "missing", index.problems.get(hash, f"is not in {_shown(str(self.root))} (any more)"))
-                continue
-            yield self._info(hash, places)
+            if hash in index.problems:
+                yield FileInfo(hash, "missing", index.problems[hash])
+            elif places := self._standing(index, hash):
+                yield self._info(hash, places)
+            else:
+                yield FileInfo(hash, "missing", f"is not in {_shown(str(self.root))} (any more)")
 
     def read(self, hash: str) -> bytes:
         """The file's bytes, which are those that were asked for: a file that was changed since is not returned."""
@@ -205,7 +206,7 @@ class FolderLibrary:
         with self._lock:
             index = self._found
             if index is not None and wanted is not None:
-                lost = wanted not in index.problems and not self._standing(index, wanted)
+                lost = wanted not in index.problems and not any(map(_unchanged, index.places.get(wanted, [])))
                 fresh = fresh or (lost and time.monotonic() - index.looked > RESCAN_AFTER)
             if index is None or fresh:
                 self._found = index = self._look()
@@ -278,8 +279,15 @@ class FolderLibrary:
         raise LibraryRefused(f"no folder {'/'.join(names)!r} in {_shown(str(self.root))}: there is {listed or 'no sub-folder'}")
 
     def _standing(self, index: _Index, hash: str) -> list[Place]:
-        """The places of this hash that still look as they did when they were hashed."""
-        return [place for place in index.places.get(hash, []) if _unchanged(place)]
+        """The places of this hash that still look as they did when they were hashed.
+
+        `LibraryUnreachable` when no picture at all is where it was: a drive that is not connected
+        must not look like a library whose pictures were removed.
+        """
+        standing = [place for place in index.places.get(hash, []) if _unchanged(place)]
+        if not standing and not any(_unchanged(place) for places in index.places.values() for place in places):
+            raise LibraryUnreachable(f"no pictures in {_shown(str(self.root))}: is its drive connected?")
+        return standing
 
     def _info(self, hash: str, places: list[Place]) -> FileInfo:
         first, names, problem = places[0], [], None
@@ -317,10 +325,7 @@ class FolderLibrary:
 
     def _places(self, hash: str, service: str) -> list[Place]:
         """The copies that one service key means: all of them, or the one it names."""
-        index = self._index(wanted=hash)
-        if not index.places:
-            raise LibraryUnreachable(f"no pictures in {_shown(str(self.root))}: is its drive connected?")
-        places = self._standing(index, hash)
+        places = self._standing(self._index(wanted=hash), hash)
         return places if service == SERVICE.key else [place for place in places if self._key(place) == service]
 
     def _key(self, place: Place) -> str:
@@ -336,12 +341,12 @@ class FolderLibrary:
         return CURRENT if all(having) else PARTLY if any(having) else ABSENT
 
     def _planned(self, index: _Index, change: TagChange) -> list[TagWrite | NoWrite]:
-        if not index.places:
-            raise LibraryUnreachable(f"no pictures in {_shown(str(self.root))}: is its drive connected?")
+        if change.hash in index.problems:
+            return [NoWrite(change, index.problems[change.hash], settled=False)]
         places = self._standing(index, change.hash)
         wanted, tag = change.action == "add", tags.clean(change.tag)
         if not places:
-            return [NoWrite(change, index.problems.get(change.hash, "the picture is not in the folder (any more)"), settled=False)]
+            return [NoWrite(change, "the picture is not in the folder (any more)", settled=False)]
         if not tag:
             return [NoWrite(change, "the tag is empty", settled=False)]
         try:

@@ -37,7 +37,7 @@ class FolderStore:
 
     def hashes(self, root: str) -> dict[str, tuple[int, int, str]]:
         """(size, mtime_ns, hash) of every path known under this root."""
-        with self._lock, transaction(self._path, SCHEMA) as db:
+        with self._lock, transaction(self._path, SCHEMA, write=False) as db:
             rows = db.execute("SELECT path, size, mtime_ns, hash FROM folder_hashes WHERE root = ?", (os.fsencode(root),))
             return {os.fsdecode(path): (size, mtime_ns, hash) for path, size, mtime_ns, hash in rows}
 
@@ -68,7 +68,7 @@ class FolderStore:
     def versions(self, path: str, content: bytes | None) -> Iterator[bytes | None]:
         """The versions that led to `content` by our own writes, the latest first. Ends where somebody else wrote."""
         seen = {_id(content)}
-        with self._lock, transaction(self._path, SCHEMA) as db:
+        with self._lock, transaction(self._path, SCHEMA, write=False) as db:
             found = []
             while True:
                 row = db.execute(
@@ -84,7 +84,7 @@ class FolderStore:
 
     def replaced(self, path: str) -> Iterator[bytes]:
         """Every content of this file that was ever replaced, the latest first."""
-        with self._lock, transaction(self._path, SCHEMA) as db:
+        with self._lock, transaction(self._path, SCHEMA, write=False) as db:
             rows = db.execute(
                 "SELECT content FROM folder_versions WHERE path = ? AND content IS NOT NULL ORDER BY id DESC", (os.fsencode(path),)
             ).fetchall()

@@ -1,0 +1,254 @@
+"""Carrying accepted changes into the library, and taking them back, so that a crash at any point loses nothing.
+
+The order is always the same. One process at a time holds the ledger. The exact writes are noted
+down and on the disk before the library is touched. Then, in chunks: the states are read, writes
+whose `before` still holds are carried out, the states are read again, and what they say is noted.
+A row that a crash or an absent library left open is looked at in the same way later: if the library
+already is as the row wants it, the write had happened; if it is as before, it had not, and happens
+now. So nothing is written twice, and nothing is forgotten. docs/decisions/ledger.md tells more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError
+from tagcheck.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
+from tagcheck.library import CURRENT, PARTLY, PENDING, UNKNOWN, Library, NoWrite, TagChange, TagWrite, undo_of
+
+CHUNK = 256
+WITHDRAWN = "withdrawn before it was written"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The exact difference that applying would make now: `writes`, and the changes that need or get none."""
+
+    writes: list[TagWrite]
+    no_writes: list[NoWrite]
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of a batch, by number of rows.
+
+    `applied` carried out and read back (for an undo: taken back); `failed` not, `rows` say why
+    (for an undo: left as they are); `settled` needed nothing; `open` wait for a library that is
+    away, and `waiting` says for what. `batch` is None for an undo over several batches.
+    """
+
+    batch: int | None
+    applied: int
+    failed: int
+    settled: int
+    rows: list[LedgerRow]
+    open: int = 0
+    waiting: str = ""
+
+
+def preview(library: Library, changes: Sequence[TagChange], service: str | None = None) -> Preview:
+    """What `apply` would write, exactly. Nothing is written or noted down. Raises what `apply` raises, and
+    `LibraryUnreachable`.
+    """
+    steps = _planned(library, _distinct(changes), service)
+    return Preview([one for one in steps if isinstance(one, TagWrite)], [one for one in steps if isinstance(one, NoWrite)])
+
+
+def apply(ledger: Ledger, library: Library, changes: Sequence[TagChange], service: str | None = None, reason: str = "",
+          progress: Progress | None = None) -> BatchResult:
+    """Carry out `changes` as one batch. A library that is away leaves its rows open, for `recover` to carry out.
+
+    `reason` goes with petitions to a repository; `progress(done, total)` counts rows. Raises
+    `UsageError` when one tag of one picture is to be added and removed, and what `Library.plan`
+    raises other than `LibraryUnreachable`: nothing is noted down then.
+    """
+    changes = _distinct(changes)
+    with ledger.exclusive():
+        _recover(ledger, library)
+        waiting = ""
+        steps: Sequence[TagChange | TagWrite | NoWrite]
+        try:
+            steps = _planned(library, changes, service)
+        except LibraryUnreachable as error:
+            steps, waiting = changes, str(error)
+        batch = ledger.open_batch(identity(library), service, reason, steps)
+        if not waiting:
+            rows = ledger.rows(batch, OPEN)
+            waiting = _carry_out(ledger, library, rows, reason, progress, untouched={row.id for row in rows})
+        return _result(batch, ledger.rows(batch), waiting)
+
+
+def undo(ledger: Ledger, library: Library, batch: int | None = None, rows: Sequence[int] | None = None,
+         progress: Progress | None = None) -> BatchResult:
+    """Take back a batch, or single rows by id, to the states before.
+
+    A row whose tag is no longer as it was left (its owner changed it since) stays applied and says
+    so in its reason. What waits and was never written is withdrawn. Rows that failed, needed
+    nothing or were taken back already are passed over. Raises `UsageError` for a batch or row that
+    is not there, `LibraryRefused` when it was written to another library.
+    """
+    if (batch is None) == (rows is None):
+        raise UsageError("an undo takes a batch or a list of rows")
+    with ledger.exclusive():
+        chosen = ledger.rows(batch) if batch is not None else ledger.pick(list(dict.fromkeys(rows or ())))
+        batches = sorted({row.batch for row in chosen}) or [batch]
+        for number in batches:
+            if ledger.library_of(number) != identity(library):
+                raise LibraryRefused(f"batch {number} was written to {ledger.library_of(number)}, this is {identity(library)}")
+        # Last in, first out, so that a picture goes back through the states it came through.
+        chosen = sorted((row for row in chosen if row.status in (APPLIED, OPEN)), key=lambda row: -row.id)
+        going = [replace(row, status=OPEN if row.write else UNDONE, goal=BACK, reason="" if row.write else WITHDRAWN) for row in chosen]
+        ledger.mark(going)
+        untouched = {row.id for row in chosen if row.status == APPLIED}
+        waiting = _carry_out(ledger, library, [row for row in going if row.write], "", progress, untouched)
+        return _result(batches[0] if len(batches) == 1 else None, ledger.pick([row.id for row in chosen]), waiting, goal=BACK)
+
+
+def recover(ledger: Ledger, library: Library) -> list[BatchResult]:
+    """Finish what a crash, or a library that was away, left open; one result for each batch that had such rows, about these rows.
+
+    Rows of other libraries are left alone. A library that is (still) away leaves its rows open.
+    """
+    with ledger.exclusive():
+        return _recover(ledger, library)
+
+
+def identity(library: Library) -> str:
+    """What a batch belongs to: "hydrus", or "folder" and its path. Asks nobody, so that it is known of a library that is away."""
+    return library.kind if library.kind != "folder" else f"folder {library.describe()['path']}"
+
+
+def _distinct(changes: Sequence[TagChange]) -> list[TagChange]:
+    distinct = list(dict.fromkeys(changes))
+    actions: dict[tuple[str, str], str] = {}
+    for change in distinct:
+        if change.action not in ("add", "remove"):
+            raise UsageError(f"{change.action!r} is no change: it is 'add' or 'remove'")
+        if actions.setdefault((change.hash, change.tag), change.action) != change.action:
+            raise UsageError(f"{change.tag!r} is to be added to {change.hash[:16]}... and removed from it: decide for one of them")
+    return distinct
+
+
+def _planned(library: Library, changes: Sequence[TagChange], service: str | None) -> list[TagWrite | NoWrite]:
+    """The library's plan, each step with its change, and at least one step for each change."""
+    steps = [
+        replace(step, change=TagChange(step.hash, step.tag, "add" if step.after in (CURRENT, PENDING) else "remove"))
+        if isinstance(step, TagWrite) and step.change is None else step
+        for step in library.plan(changes, service)
+    ]
+    answered = {step.change for step in steps}
+    return steps + [NoWrite(change, "the library has no answer to it", settled=False) for change in changes if change not in answered]
+
+
+def _recover(ledger: Ledger, library: Library) -> list[BatchResult]:
+    results = []
+    for batch in reversed(ledger.batches()):
+        if OPEN not in batch.counts or batch.library != identity(library):
+            continue
+        finished = {row.id for row in ledger.rows(batch.id) if row.status != OPEN}
+        waiting = _plan_waiting(ledger, library, ledger.rows(batch.id, OPEN), batch.service)
+        planned = [row for row in ledger.rows(batch.id, OPEN) if row.write]
+        waiting = _carry_out(ledger, library, planned, batch.reason, None, untouched=set()) or waiting
+        results.append(_result(batch.id, [row for row in ledger.rows(batch.id) if row.id not in finished], waiting))
+    return results
+
+
+def _plan_waiting(ledger: Ledger, library: Library, rows: Sequence[LedgerRow], service: str | None) -> str:
+    """Plan the rows that were noted down while the library was away. Returns why that cannot be done yet, or ""."""
+    waiting = [row for row in rows if row.write is None]
+    if not waiting:
+        return ""
+    try:
+        steps = _planned(library, [row.change for row in waiting], service)
+    except ToolError as error:  # away still, a wrong key, a service that is gone: its owner can mend it, or withdraw the batch
+        return str(error)
+    for row in waiting:
+        ledger.plan_row(row, [step for step in steps if step.change == row.change])
+    return ""
+
+
+def _carry_out(ledger: Ledger, library: Library, rows: Sequence[LedgerRow], reason: str, progress: Progress | None,
+               untouched: Collection[int]) -> str:
+    """Bring open rows to their goal, a chunk at a time. Returns why some still wait, or "".
+
+    `untouched`: ids of rows that nobody has begun to carry out; the others may be written in part.
+    """
+    done = 0
+    for chunk in _chunks(rows):
+        try:
+            _carry_chunk(ledger, library, chunk, reason, untouched)
+        except LibraryError as error:
+            return str(error)
+        done += len(chunk)
+        if progress:
+            progress(done, len(rows))
+    return ""
+
+
+def _chunks(rows: Sequence[LedgerRow]) -> Iterator[list[LedgerRow]]:
+    """Rows in order, at most `CHUNK` at a time and no tag of a picture twice at a time."""
+    chunk: list[LedgerRow] = []
+    places: set[tuple[str, str | None]] = set()
+    for row in rows:
+        if len(chunk) == CHUNK or (row.hash, row.stored_tag) in places:
+            yield chunk
+            chunk, places = [], set()
+        chunk.append(row)
+        places.add((row.hash, row.stored_tag))
+    if chunk:
+        yield chunk
+
+
+def _carry_chunk(ledger: Ledger, library: Library, rows: list[LedgerRow], reason: str, untouched: Collection[int]) -> None:
+    """States, marks for rows that need or allow no write, writes, states again, marks for the rest.
+
+    A `LibraryError` but the refusal of a write leaves the rows that are not marked yet open.
+    """
+    steps = {row.id: row.write if row.goal == GO else undo_of(library, row.write) for row in rows}
+    places = [(row.hash, row.stored_tag, row.service) for row in rows]
+    ready, decided = [], []
+    for row, now in zip(rows, library.states(places)):
+        step, begun = steps[row.id], row.id not in untouched
+        if now == step.after or (row.goal == BACK and now == row.before):
+            decided.append(_reached(row) if begun or row.goal == BACK else replace(row, status=SETTLED, reason="it was so already"))
+        elif now == step.before or (now == PARTLY and begun):
+            ready.append(row)
+        else:
+            decided.append(_refused(row, _in_words(now) if now == UNKNOWN else f"it is {now} now, and was {step.before} before"))
+    if decided:
+        ledger.mark(decided)
+    if not ready:
+        return
+    refusal = ""
+    try:
+        library.write([steps[row.id] for row in ready], reason)
+    except LibraryRefused as error:
+        refusal = str(error)
+    states = library.states([(row.hash, row.stored_tag, row.service) for row in ready])
+    ledger.mark(
+        _reached(row) if now == steps[row.id].after else _refused(row, refusal or f"it was written, but {_in_words(now)}")
+        for row, now in zip(ready, states)
+    )
+
+
+def _reached(row: LedgerRow) -> LedgerRow:
+    return replace(row, status=APPLIED if row.goal == GO else UNDONE, reason="")
+
+
+def _refused(row: LedgerRow, why: str) -> LedgerRow:
+    if row.goal == GO:
+        return replace(row, status=FAILED, reason=why)
+    return replace(row, status=APPLIED, goal=GO, reason=f"not taken back: {why}")
+
+
+def _in_words(state: str) -> str:
+    return "the picture is not in the library (any more), or its tags cannot be read" if state == UNKNOWN else f"it reads back as {state}"
+
+
+def _result(batch: int | None, rows: list[LedgerRow], waiting: str, goal: str = GO) -> BatchResult:
+    counts = Counter(row.status for row in rows)
+    reached, refused = (APPLIED, FAILED) if goal == GO else (UNDONE, APPLIED)
+    return BatchResult(batch, counts[reached], counts[refused], counts[SETTLED], rows, counts[OPEN], waiting)

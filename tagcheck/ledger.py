@@ -1,0 +1,230 @@
+"""The ledger of writes: what was to be changed in the library, what became of it, and what it takes to go back.
+
+Tables `ledger_*` in review.sqlite3. Every step is a transaction that is on the disk before the next
+begins, and the order of steps is the whole point (see `tagcheck.applying`): a row stands here
+before the library is touched, and says "applied" only after the library was read again. What a
+crash leaves is a row that says "open", never a change that nobody knows of.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagcheck.artifacts import isoformat, utc_now
+from tagcheck.database import transaction
+from tagcheck.errors import BadFile, UsageError
+from tagcheck.library import NoWrite, TagChange, TagWrite
+from tagcheck.lock import sole_run
+
+OPEN = "open"          # noted down, and maybe written: a crash, or a library that is away
+APPLIED = "applied"    # written and read back
+FAILED = "failed"      # not written, and `reason` says why
+SETTLED = "settled"    # the library was as wanted before
+UNDONE = "undone"      # taken back, or withdrawn before it was written
+STATUSES = (OPEN, APPLIED, FAILED, SETTLED, UNDONE)
+GO = "apply"           # where an open row is going: forward,
+BACK = "undo"          # or back
+VERSION = 1
+LOCK_SECONDS = 60.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS ledger_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger_batches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, library TEXT NOT NULL, service TEXT, reason TEXT NOT NULL, created TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS ledger_rows (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL REFERENCES ledger_batches (id),
+    hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL,
+    stored_tag TEXT, service TEXT, before TEXT, after TEXT,
+    status TEXT NOT NULL, goal TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', created TEXT NOT NULL, changed TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS ledger_rows_by_picture ON ledger_rows (hash, tag, id);
+CREATE INDEX IF NOT EXISTS ledger_rows_by_batch ON ledger_rows (batch, id);
+CREATE INDEX IF NOT EXISTS ledger_rows_by_status ON ledger_rows (status, id);
+"""
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One change of one picture on one tag service.
+
+    `tag` and `action` are what the owner accepted; `stored_tag` is what is written on `service`,
+    from state `before` to `after`. These four are None while a change waits for a library that was
+    away when it was accepted, and where nothing is to be written. `goal` is "apply", or "undo" once
+    it is (to be) taken back. Times are UTC, ISO 8601.
+    """
+
+    id: int
+    batch: int
+    hash: str
+    tag: str
+    action: str
+    stored_tag: str | None
+    service: str | None
+    before: str | None
+    after: str | None
+    status: str
+    goal: str
+    reason: str
+    created: str
+    changed: str
+
+    @property
+    def change(self) -> TagChange:
+        """What the owner accepted."""
+        return TagChange(self.hash, self.tag, self.action)
+
+    @property
+    def write(self) -> TagWrite | None:
+        """The write forward, None where none is planned."""
+        if self.stored_tag is None or self.service is None or self.before is None or self.after is None:
+            return None
+        return TagWrite(self.hash, self.stored_tag, self.service, self.before, self.after, self.change)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One apply: which library it went to (its kind and place), the service asked for, and how many rows stand where."""
+
+    id: int
+    library: str
+    service: str | None
+    reason: str
+    created: str
+    counts: dict[str, int]
+
+
+class Ledger:
+    """The ledger in one SQLite file, which is made when something is first noted down.
+
+    Raises `BadFile` when the file is no database or was written by a newer program, `ToolError`
+    when it cannot be written; nothing has been done to the library then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @contextmanager
+    def exclusive(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the right to write to libraries by this ledger; one process and thread at a time has it.
+
+        Waits up to `seconds`, then raises `UsageError` saying who has it. The system gives it back
+        when a process ends, however it ends.
+        """
+        until = time.monotonic() + seconds
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(sole_run(self.path.with_name(self.path.name + ".lock")))
+                    break
+                except UsageError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.05)
+            yield
+
+    def batches(self) -> list[Batch]:
+        """Every batch, the newest first."""
+        if not self.path.exists():
+            return []
+        with transaction(self.path, SCHEMA, write=False) as db:
+            counts: dict[int, dict[str, int]] = {}
+            for row in db.execute("SELECT batch, status, count(*) AS number FROM ledger_rows GROUP BY batch, status"):
+                counts.setdefault(row["batch"], {})[row["status"]] = row["number"]
+            return [Batch(**row, counts=counts.get(row["id"], {})) for row in db.execute("SELECT * FROM ledger_batches ORDER BY id DESC")]
+
+    def rows(self, batch: int | None = None, status: str | None = None) -> list[LedgerRow]:
+        """Rows in the order they were noted down, all of them or those of one batch and/or status."""
+        terms = {"batch": batch, "status": status}
+        asked = {name: value for name, value in terms.items() if value is not None}
+        return self._select(" AND ".join(f"{name} = ?" for name in asked) or "1", list(asked.values()))
+
+    def pick(self, ids: Sequence[int]) -> list[LedgerRow]:
+        """The rows with these ids, in that order. Raises `UsageError` for an id that is not there."""
+        found = {row.id: row for start in range(0, len(ids), 500)
+                 for row in self._select(f"id IN ({', '.join('?' * len(ids[start:start + 500]))})", list(ids[start:start + 500]))}
+        lost = [id for id in ids if id not in found]
+        if lost:
+            raise UsageError(f"no row {lost[0]} in the ledger {self.path}")
+        return [found[id] for id in ids]
+
+    def latest(self, hash: str, tag: str) -> LedgerRow | None:
+        """What became of this tag of this picture last. Where one change took several writes, the one that needs most
+        attention: open before failed, applied, undone, settled.
+        """
+        rows = self._select("hash = ? AND tag = ? AND batch = (SELECT max(batch) FROM ledger_rows WHERE hash = ? AND tag = ?)",
+                            [hash, tag, hash, tag])
+        return min(rows, key=lambda row: (OPEN, FAILED, APPLIED, UNDONE, SETTLED).index(row.status), default=None)
+
+    def library_of(self, batch: int) -> str:
+        """The library a batch went to. Raises `UsageError` when there is no such batch."""
+        found = [one.library for one in self.batches() if one.id == batch]
+        if not found:
+            raise UsageError(f"no batch {batch} in the ledger {self.path}")
+        return found[0]
+
+    # --- noting down: each of these is on the disk when it returns ----------------------------------
+
+    def open_batch(self, library: str, service: str | None, reason: str, steps: Iterable[TagChange | TagWrite | NoWrite]) -> int:
+        """Note down a batch with everything that is to happen, and return its number.
+
+        A `TagWrite` (with its `change`) becomes an open row, a `TagChange` an open row still to be
+        planned, a `NoWrite` a settled or failed one.
+        """
+        now = isoformat(utc_now())
+        with self._writing() as db:
+            cursor = db.execute(
+                "INSERT INTO ledger_batches (library, service, reason, created) VALUES (?, ?, ?, ?)", (library, service, reason, now)
+            )
+            batch = cursor.lastrowid
+            self._insert(db, batch, steps, now)
+        return batch
+
+    def plan_row(self, row: LedgerRow, steps: Sequence[TagWrite | NoWrite]) -> None:
+        """Put what a waiting change takes, now that it could be planned, in the place of its row."""
+        with self._writing() as db:
+            db.execute("DELETE FROM ledger_rows WHERE id = ? AND status = ? AND stored_tag IS NULL", (row.id, OPEN))
+            self._insert(db, row.batch, steps, row.created)
+
+    def mark(self, rows: Iterable[LedgerRow]) -> None:
+        """Store status, goal and reason of these rows as they now are, all or none."""
+        now = isoformat(utc_now())
+        with self._writing() as db:
+            db.executemany(
+                "UPDATE ledger_rows SET status = ?, goal = ?, reason = ?, changed = ? WHERE id = ?",
+                [(row.status, row.goal, row.reason, now, row.id) for row in rows],
+            )
+
+    def _insert(self, db: sqlite3.Connection, batch: int, steps: Iterable[TagChange | TagWrite | NoWrite], created: str) -> None:
+        now = isoformat(utc_now())
+        rows = []
+        for step in steps:
+            change = step if isinstance(step, TagChange) else step.change
+            written = (step.tag, step.service, step.before, step.after) if isinstance(step, TagWrite) else (None, None, None, None)
+            status = (SETTLED if step.settled else FAILED) if isinstance(step, NoWrite) else OPEN
+            why = step.reason if isinstance(step, NoWrite) else ""
+            rows.append((batch, change.hash, change.tag, change.action, *written, status, GO, why, created, now))
+        db.executemany(
+            "INSERT INTO ledger_rows (batch, hash, tag, action, stored_tag, service, before, after, status, goal, reason, created, changed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows,
+        )
+
+    def _select(self, where: str, values: list) -> list[LedgerRow]:
+        if not self.path.exists():
+            return []
+        with transaction(self.path, SCHEMA, write=False) as db:
+            return [LedgerRow(**row) for row in db.execute(f"SELECT * FROM ledger_rows WHERE {where} ORDER BY id", values)]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with transaction(self.path, SCHEMA) as db:
+            db.execute("INSERT OR IGNORE INTO ledger_meta VALUES ('version', ?)", (str(VERSION),))
+            found = int(db.execute("SELECT value FROM ledger_meta WHERE key = 'version'").fetchone()["value"])
+            if found > VERSION:
+                raise BadFile(f"the ledger in {self.path} has version {found}, this program writes {VERSION}: update the program")
+            yield db
