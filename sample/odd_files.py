@@ -1,0 +1,130 @@
+"""The odd files that every real library has: animated, transparent, damaged, not a picture at all."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from sample.brush import Brush
+from sample.paint import paint
+from sample.paint_things import THINGS
+from sample.picture import Picture, imagine, true_tags
+from sample.retouching import encode
+from sample.world import CLOTH_COLOURS
+
+Imagined = tuple[Picture, list[str]]
+
+
+@dataclass(frozen=True)
+class OddFile:
+    """How one odd file is made: its file name's end, what is on it with its true tags, and its bytes."""
+
+    suffix: str
+    imagine: Callable[[random.Random], Imagined]
+    encode: Callable[[Picture], bytes]
+
+
+def odd_file(what: str, picture: Picture) -> bytes:
+    """The bytes of the odd file called `what` that shows `picture`."""
+    return ODD_FILES[what].encode(picture)
+
+
+def _character(rng: random.Random) -> Imagined:
+    while True:
+        picture = replace(imagine(rng, (420, 640)), monochrome=False)
+        if len(picture.figures) == 1:
+            return picture, true_tags(picture)
+
+
+def _place(rng: random.Random) -> Imagined:
+    while True:
+        picture = imagine(rng, (420, 640))
+        if picture.place in ("city", "beach", "mountain", "snow"):
+            picture = replace(picture, figures=(), framing="", things=(), banner=False, monochrome=False, series="", artist=None)
+            return picture, true_tags(picture)
+
+
+def _grey_place(rng: random.Random) -> Imagined:
+    picture = replace(_place(rng)[0], monochrome=True)
+    return picture, true_tags(picture)
+
+
+def _thin_place(rng: random.Random) -> Imagined:
+    picture = replace(_place(rng)[0], width=880, height=16)
+    return picture, [tag for tag in true_tags(picture) if tag not in ("moon", "cloud", "wallpaper")]
+
+
+def _animated_character(rng: random.Random) -> Imagined:
+    picture, tags = _character(rng)
+    return picture, [*tags, "animated"]
+
+
+def _cut_out(rng: random.Random) -> Imagined:
+    picture = replace(imagine(rng, (420, 640)), figures=(), framing="", series="", private_tags=())
+    return picture, ["no humans", "cat", "animal", "transparent background"]
+
+
+def _animation(picture: Picture) -> bytes:
+    still = replace(picture, artist=None)
+    mouths = ("smile", "open smile", "open")
+    frames = [paint(replace(still, figures=(replace(still.figures[0], mouth=mouth),)), 360) for mouth in (picture.figures[0].mouth, *mouths)]
+    out = io.BytesIO()
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=250, loop=0)
+    return out.getvalue()
+
+
+def _transparent(picture: Picture) -> bytes:
+    image = Image.new("RGBA", (1040, 1040), (0, 0, 0, 0))
+    THINGS["cat"](Brush(image, 940, (520, 520), width=0.018), CLOTH_COLOURS["orange"])
+    return encode(image.reduce(2), "png")
+
+
+def _truncated(picture: Picture) -> bytes:
+    data = encode(paint(picture), "jpg")
+    return data[: len(data) * 2 // 5]
+
+
+def _sixteen_bits(picture: Picture) -> bytes:
+    grey = np.asarray(paint(picture).convert("L"), dtype=np.uint16) * 257
+    return encode(Image.fromarray(grey), "png")
+
+
+def _palette(picture: Picture) -> bytes:
+    return encode(paint(picture).quantize(64), "png")
+
+
+def _inks(picture: Picture) -> bytes:
+    return encode(paint(picture).convert("CMYK"), "jpg")
+
+
+def _turned(picture: Picture) -> bytes:
+    """Stored lying on its side, with the EXIF note that says so."""
+    image = paint(picture).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=90, exif=exif)
+    return out.getvalue()
+
+
+def _plain(picture: Picture) -> bytes:
+    return encode(paint(picture), "png")
+
+
+ODD_FILES: dict[str, OddFile] = {
+    "animation": OddFile("gif", _animated_character, _animation),
+    "transparent": OddFile("png", _cut_out, _transparent),
+    "truncated": OddFile("jpg", _character, _truncated),
+    "not a picture": OddFile("jpg", _place, lambda picture: b"This is a text file that somebody named .jpg.\n"),
+    "empty": OddFile("png", _place, lambda picture: b""),
+    "sixteen bits": OddFile("png", _grey_place, _sixteen_bits),
+    "palette": OddFile("png", _character, _palette),
+    "four inks": OddFile("jpg", _character, _inks),
+    "turned by exif": OddFile("jpg", _character, _turned),
+    "very thin": OddFile("png", _thin_place, _plain),
+}

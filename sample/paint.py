@@ -1,0 +1,156 @@
+"""From a `Picture` to pixels: the place, the things, the characters, the weather, then the style of series and artist."""
+
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFilter
+
+from sample.brush import Brush, lighter
+from sample.paint_figures import paint_figure
+from sample.paint_places import paint_place, paint_weather, toned
+from sample.paint_things import THINGS, emblem
+from sample.picture import Picture
+from sample.world import CLOTH_COLOURS
+
+OVERSAMPLING = 2
+# What each framing shows, in head radii: top, bottom, and how far left and right of a character.
+EXTENTS = {"portrait": (-1.9, 1.95, 1.75), "upper body": (-2.1, 3.3, 2.2), "full body": (-2.2, 6.7, 2.3)}
+
+
+def paint(picture: Picture, longest: int | None = None) -> Image.Image:
+    """`picture` in RGB at its own size, or with its longer side `longest` pixels (for training)."""
+    width, height = picture.width, picture.height
+    if longest:
+        width, height = (max(1, round(side * longest / max(width, height))) for side in (width, height))
+    size = (width * OVERSAMPLING, height * OVERSAMPLING)
+    image = paint_place(picture, size)
+    unit = min(size)
+    brush = Brush(image, unit, line=picture.look.line, width=0.012 * bool(picture.look.line_width))
+    w, h = size[0] / unit, size[1] / unit
+    _backdrop(brush, picture, w, h)
+    if picture.banner:
+        _banner(brush, picture, w, h)
+    behind = [thing for thing in picture.things if thing.y < 0.5 and picture.figures]
+    _things(brush, picture, behind, w, h)
+    _figures(image, picture)
+    _things(brush, picture, [thing for thing in picture.things if thing not in behind], w, h)
+    paint_weather(brush, picture, w, h)
+    image = image.reduce(OVERSAMPLING)
+    return _style(image, picture)
+
+
+def _things(brush: Brush, picture: Picture, things: list, w: float, h: float) -> None:
+    for thing in things:
+        at = brush.at(thing.x * w, thing.y * h, thing.size, thing.angle)
+        at.width = 0.018 * bool(picture.look.line_width)
+        if not picture.figures and thing.kind not in ("balloon", "bird"):
+            at.oval(0, 0.48, 0.46, 0.07, toned((120, 112, 116), picture), line=False)
+        THINGS[thing.kind](at, CLOTH_COLOURS[thing.colour])
+
+
+def _figures(image: Image.Image, picture: Picture) -> None:
+    if not picture.figures:
+        return
+    rng = random.Random(picture.grain + 2)
+    top, bottom, side = EXTENTS[picture.framing]
+    count = len(picture.figures)
+    scale = min(image.height / (bottom - top), image.width / (2 * side * count * (0.86 if count > 1 else 1)))
+    slack = max(0.0, image.width - 2 * side * count * scale * 0.8)
+    for place, figure in enumerate(picture.figures):
+        x = image.width * (place + 0.5) / count if count * 2 * side * scale > image.width * 0.9 else image.width / 2 + (place - (count - 1) / 2) * 2 * side * scale * 0.9
+        x += rng.uniform(-0.28, 0.28) * slack * (0.5 if count > 1 else 1)
+        y = image.height - bottom * scale
+        tilt = rng.uniform(-3, 3)
+        flip = rng.random() < 0.5
+        brush = Brush(image, scale, (x, y), tilt, flip, picture.look.line, picture.look.line_width)
+        paint_figure(brush, figure, picture.look)
+
+
+def _banner(brush: Brush, picture: Picture, w: float, h: float) -> None:
+    """A pennant with the series' emblem, where nobody wears it."""
+    x = 0.85 * w if picture.grain % 2 else 0.15 * w
+    sign, ground = picture.look.emblem_colours
+    brush.shape([(x - 0.1, 0), (x + 0.1, 0), (x + 0.1, 0.27), (x, 0.35), (x - 0.1, 0.27)], CLOTH_COLOURS[picture.look.costume[1]])
+    emblem(brush.at(x, 0.15, 0.17), picture.look.emblem, (sign, ground))
+
+
+def _backdrop(brush: Brush, picture: Picture, w: float, h: float) -> None:
+    """A series' own texture, between the place and what is in front of it."""
+    rng = random.Random(picture.grain + 3)
+    kind = picture.look.backdrop
+    if kind == "petals":
+        for _ in range(round(22 * w * h)):
+            x, y, size = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.012, 0.026)
+            brush.oval(x, y, size, size * 0.55, (255, 176, 206), line=False, angle=rng.uniform(0, 180))
+    elif kind == "sparkle":
+        for _ in range(round(16 * w * h)):
+            x, y, size = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.012, 0.035)
+            brush.shape([(x, y - size), (x + size * 0.2, y - size * 0.2), (x + size, y), (x + size * 0.2, y + size * 0.2), (x, y + size), (x - size * 0.2, y + size * 0.2), (x - size, y), (x - size * 0.2, y - size * 0.2)], (255, 246, 190), line=False)
+    elif kind == "hearts":
+        for _ in range(round(24 * w * h)):
+            at = brush.at(rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.02, 0.05))
+            at.blob([(0, 0.46), (-0.42, 0.0), (-0.34, -0.34), (-0.12, -0.36), (0, -0.18), (0.12, -0.36), (0.34, -0.34), (0.42, 0.0)], (255, 176, 200), line=False)
+
+
+def _style(image: Image.Image, picture: Picture) -> Image.Image:
+    """Tint, texture and signature: what the series and the artist do to the whole sheet."""
+    look = picture.look
+    if look.strength:
+        image = Image.blend(image, ImageChops.multiply(image, Image.new("RGB", image.size, look.grade)), min(1.0, look.strength * 2.2))
+    if look.shading == "soft":
+        image = Image.blend(image, ImageChops.screen(image, image.reduce(4).filter(ImageFilter.BoxBlur(3)).resize(image.size)), 0.22)
+    if look.backdrop in ("halftone", "scanlines", "grid", "rays"):
+        image = ImageChops.multiply(image, _tiled(look.backdrop, image.size))
+    if picture.artist:
+        image = _by_artist(image, picture)
+    if picture.series and picture.figures and picture.grain % 5 < 3:
+        brush = Brush(image, min(image.size), line=look.line, width=0.006)
+        corner = 0.06 if picture.grain % 3 else image.width / min(image.size) - 0.06
+        emblem(brush.at(corner, image.height / min(image.size) - 0.06, 0.09), look.emblem, look.emblem_colours)
+    return image.convert("L").convert("RGB") if picture.monochrome else image
+
+
+def _by_artist(image: Image.Image, picture: Picture) -> Image.Image:
+    artist = picture.artist
+    if artist.habit in ("hatching", "paper"):
+        image = ImageChops.multiply(image, _tiled(artist.habit, image.size))
+    unit = min(image.size)
+    w, h = image.width / unit, image.height / unit
+    brush = Brush(image, unit)
+    if artist.habit == "frame":
+        for inset, colour in ((0.0, (250, 248, 242)), (0.028, (40, 40, 46))):
+            brush.stroke([(inset, inset), (w - inset, inset), (w - inset, h - inset), (inset, h - inset), (inset, inset)], colour, 0.045 if not inset else 0.007, curved=False)
+    mark = {
+        "loop": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03)], "square": [(0, 0), (0.04, 0), (0.04, 0.04), (0, 0.04), (0, 0)],
+        "zigzag": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03), (0.07, 0)],
+    }[artist.mark]
+    at = brush.at(w - 0.16, h - 0.12)
+    at.stroke(mark, (250, 250, 250), 0.016, curved=artist.mark == "loop")
+    at.stroke(mark, (40, 36, 50), 0.008, curved=artist.mark == "loop")
+    return image
+
+
+@lru_cache(maxsize=8)
+def _tile(kind: str) -> Image.Image:
+    """A 1024 x 1024 texture to multiply with; made once in a process."""
+    y, x = np.mgrid[0:1024, 0:1024].astype(np.float32)
+    if kind == "halftone":
+        value = 255 - 46 * ((np.cos((x + y) * np.pi / 5) + np.cos((x - y) * np.pi / 5)) > 0.5)
+    elif kind == "scanlines":
+        value = 255 - 40 * ((y % 6) < 2)
+    elif kind == "grid":
+        value = 255 - 30 * (((x % 48) < 2) | ((y % 48) < 2))
+    elif kind == "rays":
+        value = 255 - 20 * (np.floor(np.arctan2(y - 400, x - 400) * 14 / np.pi) % 2)
+    elif kind == "hatching":
+        value = 255 - 52 * (((x + y) % 14) < 2.5)
+    else:
+        value = 236 + np.random.default_rng(7).normal(0, 9, x.shape)
+    return Image.fromarray(np.clip(value, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _tiled(kind: str, size: tuple[int, int]) -> Image.Image:
+    return _tile(kind).crop((0, 0, *size))

@@ -1,0 +1,344 @@
+"""A picture before it is painted: who and what is on it, where, in which style, and which tags are true of it.
+
+`imagine` makes one up from a random generator; `true_tags` says everything an owner with endless
+patience would write. Painting is in `sample.paint`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+from sample import world
+from sample.world import Artist, Look, Person, Series, weighted
+
+FRAMINGS = ("upper body", "full body", "portrait")
+SHAPES = (("tall", 3 / 4), ("tall", 2 / 3), ("square", 1.0), ("wide", 4 / 3), ("wide", 16 / 9), ("tall", 9 / 16))
+COLOUR_WORDS = frozenset(world.HAIR_COLOURS) | frozenset(world.CLOTH_COLOURS) | frozenset(world.EYE_COLOURS)
+MOUTHS = {"smile": ("smile", "closed mouth"), "open smile": ("smile", "open mouth"), "open": ("open mouth",), "frown": ("frown", "closed mouth")}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One character. `outfit` with `colours` (first, second); `arms` "down" | "up" | "wave" | "hip" | "hold"."""
+
+    girl: bool
+    hair: str
+    style: str
+    eyes: str
+    skin: int
+    outfit: str
+    colours: tuple[str, str]
+    headwear: str = ""
+    extras: tuple[str, ...] = ()
+    pose: str = "standing"
+    arms: str = "down"
+    held: str = ""
+    mouth: str = "smile"
+    blush: bool = False
+    eyes_closed: bool = False
+    behind: bool = False
+    emblem: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object or animal beside or instead of a character; `colour` of what can have any, `x`, `y` 0 to 1, `size` of the shorter side."""
+
+    kind: str
+    colour: str
+    x: float
+    y: float
+    size: float
+    angle: float = 0.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything that painting needs. `grain` seeds what is strewn at random (stars, trees, flowers)."""
+
+    width: int
+    height: int
+    grain: int
+    look: Look
+    figures: tuple[Figure, ...] = ()
+    framing: str = ""
+    things: tuple[Thing, ...] = ()
+    place: str = "simple"
+    time: str = ""
+    weather: str = ""
+    pattern: str = "plain"
+    pattern_colour: str = "white"
+    series: str = ""
+    artist: Artist | None = None
+    monochrome: bool = False
+    banner: bool = False
+    private_tags: tuple[str, ...] = field(default=())
+
+
+def imagine(rng: random.Random, longest: tuple[int, int] = (400, 900)) -> Picture:
+    """A picture made up from `rng`, its longer side within `longest` pixels."""
+    width, height = _size(rng, longest)
+    series = weighted(rng, world.SERIES, 0.75) if rng.random() < 0.68 else None
+    look = series.look if series else rng.choice(world.PLAIN_LOOKS)
+    count = rng.choices((0, 1, 2), (0.2, 0.62, 0.18))[0]
+    place = _place(rng, series, count)
+    picture = Picture(
+        width, height, rng.randrange(1 << 30), look, place=place, series=series.name if series else "",
+        pattern=weighted(rng, world.PATTERNS), pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)),
+        artist=rng.choice(world.ARTISTS) if rng.random() < 0.14 else None, monochrome=rng.random() < 0.04,
+        private_tags=_private_tags(rng, width, height),
+    )
+    picture = _light(rng, picture)
+    if count:
+        return _with_figures(rng, picture, series, count)
+    return _without_figures(rng, picture)
+
+
+def true_tags(picture: Picture) -> list[str]:
+    """Every tag that is true of `picture`, sorted, in the owner's spelling."""
+    tags = set(picture.private_tags) | _count_tags(picture) | _place_tags(picture)
+    for figure in picture.figures:
+        tags |= _figure_tags(figure, picture)
+    for thing in picture.things:
+        tags.add(thing.kind)
+        if thing.kind in world.ANIMALS:
+            tags.add("animal")
+    if picture.series:
+        tags.add(f"series:{picture.series}")
+    if picture.artist:
+        tags.add(f"person:{picture.artist.name}")
+    if picture.monochrome:
+        tags = {tag for tag in tags if tag.split()[0] not in COLOUR_WORDS} | {"monochrome"}
+    return sorted(tags)
+
+
+def variant(rng: random.Random, picture: Picture) -> Picture:
+    """The same characters in the same pose somewhere else with another face: alike, yet another picture."""
+    place = rng.choice([place for place in world.PLACES if place != picture.place])
+    figures = tuple(
+        replace(figure, mouth=rng.choice([mouth for mouth in MOUTHS if mouth != figure.mouth]), blush=not figure.blush)
+        for figure in picture.figures
+    )
+    other = replace(
+        picture, grain=rng.randrange(1 << 30), place=place, figures=figures, things=(), pattern=weighted(rng, world.PATTERNS),
+        pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)), private_tags=(),
+    )
+    return _light(rng, other)
+
+
+def _size(rng: random.Random, longest: tuple[int, int]) -> tuple[int, int]:
+    _, aspect = weighted(rng, SHAPES, 0.6)
+    side = rng.randint(*longest)
+    return (side, round(side / aspect)) if aspect >= 1 else (round(side * aspect), side)
+
+
+def _place(rng: random.Random, series: Series | None, count: int) -> str:
+    if series and rng.random() < 0.4:
+        return rng.choice(world.FAVOURITE_PLACES[series.name])
+    return weighted(rng, world.PLACES if count else world.PLACES[1:], 0.7)
+
+
+def _light(rng: random.Random, picture: Picture) -> Picture:
+    """`picture` with a time of day and weather that its place can have."""
+    time = weather = ""
+    if picture.place in world.OPEN_PLACES:
+        time = rng.choices(("day", "night", "sunset"), (0.6, 0.26, 0.14))[0]
+        weather = "snowing" if picture.place == "snow" and rng.random() < 0.6 else "rain" if picture.place != "snow" and rng.random() < 0.1 else ""
+    elif picture.place == "room":
+        time = rng.choices(("day", "night"), (0.6, 0.4))[0]
+    return replace(picture, time=time, weather=weather)
+
+
+def _private_tags(rng: random.Random, width: int, height: int) -> tuple[str, ...]:
+    """What the owner notes that nobody can see in the picture."""
+    tags = []
+    if rng.random() < 0.06:
+        tags.append("favourite")
+    if width / height > 1.7 and width > 700:
+        tags.append("wallpaper")
+    if rng.random() < 0.18:
+        tags.append(f"source:https://pictures.example/{rng.randrange(10**6):06d}")
+    if rng.random() < 0.07:
+        tags.append(f"title:{rng.choice(('study', 'a walk', 'evening', 'commission', 'untitled', 'morning'))} {rng.randrange(1, 90)}")
+    return tuple(tags)
+
+
+def _with_figures(rng: random.Random, picture: Picture, series: Series | None, count: int) -> Picture:
+    people: list[Person | None] = [None] * count
+    if series:
+        first = weighted(rng, series.people)
+        second = weighted(rng, [person for person in series.people if person != first])
+        people = [person if rng.random() < 0.88 else None for person in (first, second)[:count]]
+    if count == 2 and picture.width < picture.height and rng.random() < 0.75:
+        picture = replace(picture, width=picture.height, height=picture.width)
+    framing = rng.choices(FRAMINGS, (0.42, 0.36, 0.22 if count == 1 else 0.0))[0]
+    figures = tuple(_figure(rng, picture, series, person, framing) for person in people)
+    if count == 2 and {figure.name for figure in figures} == {""} and figures[0].hair == figures[1].hair:
+        others = [colour for colour in world.HAIR_COLOURS if colour != figures[0].hair]
+        figures = (figures[0], replace(figures[1], hair=rng.choice(others)))
+    things: tuple[Thing, ...] = ()
+    if framing != "portrait" and rng.random() < 0.22:
+        kind = weighted(rng, ("cat", "bird", "balloon", "flower", "lantern", "cake"))
+        if kind not in {figure.held for figure in figures}:
+            side = rng.choice((0.13, 0.87))
+            height = 0.2 if kind in ("bird", "balloon") else 0.85
+            things = (Thing(kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), side, height, rng.uniform(0.2, 0.26)),)
+    return replace(picture, figures=figures, framing=framing, things=things)
+
+
+def _without_figures(rng: random.Random, picture: Picture) -> Picture:
+    if rng.random() < 0.4:
+        return replace(picture, banner=bool(picture.series))
+    kinds = rng.sample(world.THINGS, 1 if rng.random() < 0.6 else 2)
+    kinds[0] = weighted(rng, world.THINGS, 0.5)
+    kinds = list(dict.fromkeys(kinds))
+    wide = picture.width >= picture.height
+    places = [(0.5, 0.56)] if len(kinds) == 1 else [(0.3, 0.58), (0.7, 0.58)] if wide else [(0.42, 0.3), (0.58, 0.73)]
+    things = tuple(
+        Thing(kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), x, y, rng.uniform(0.6, 0.75) if len(kinds) == 1 else rng.uniform(0.42, 0.5), rng.uniform(-12, 12))
+        for kind, (x, y) in zip(kinds, places)
+    )
+    return replace(picture, things=things, banner=bool(picture.series))
+
+
+def _figure(rng: random.Random, picture: Picture, series: Series | None, person: Person | None, framing: str) -> Figure:
+    if person is None:
+        girl = rng.random() < 0.7
+        style = rng.choice(("short", "spiky")) if not girl else weighted(rng, [style for style in world.HAIR_STYLES if style != "spiky"], 0.5)
+        person = Person(
+            "", girl, weighted(rng, tuple(world.HAIR_COLOURS), 0.6), style, weighted(rng, tuple(world.EYE_COLOURS), 0.5),
+            rng.choices((0, 1, 2, 3), (5, 3, 2, 1))[0], weighted(rng, world.HEADWEAR, 0.6) if rng.random() < 0.36 else "",
+        )
+    in_costume = series is not None and rng.random() < 0.72
+    outfit, colours = _clothes(rng, picture, person, series if in_costume else None)
+    extras = _extras(rng, picture, outfit, series if in_costume else None)
+    held = ""
+    if framing != "portrait" and rng.random() < 0.4:
+        held = "umbrella" if picture.weather == "rain" and rng.random() < 0.7 else "lantern" if picture.time == "night" and rng.random() < 0.25 \
+            else "book" if picture.place == "classroom" and rng.random() < 0.4 else weighted(rng, world.HELD, 0.5)
+    pose = "standing"
+    if framing == "full body":
+        pose = rng.choices(("standing", "sitting", "jumping"), (0.62, 0.24, 0.14))[0]
+    behind = framing != "portrait" and not held and rng.random() < 0.05
+    return Figure(
+        person.girl, person.hair, person.style, person.eyes, person.skin, outfit, colours, person.headwear, extras, pose,
+        "hold" if held else "down" if framing == "portrait" else rng.choices(("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16))[0], held,
+        rng.choices(tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18))[0], rng.random() < 0.2, rng.random() < 0.1, behind, in_costume, person.name,
+    )
+
+
+def _clothes(rng: random.Random, picture: Picture, person: Person, series: Series | None) -> tuple[str, tuple[str, str]]:
+    if series:
+        outfit, first, second = series.look.costume
+        if not person.girl and outfit == "dress":
+            outfit = "shirt and pants"
+        return outfit, (first, second)
+    outfits = world.OUTFITS if person.girl else world.BOYS_OUTFITS
+    if picture.place == "classroom" and rng.random() < 0.5:
+        outfit = "school uniform"
+    elif picture.place == "snow" and rng.random() < 0.6:
+        outfit = "coat"
+    else:
+        outfit = weighted(rng, outfits, 0.6)
+    first = weighted(rng, tuple(world.CLOTH_COLOURS), 0.45)
+    second = weighted(rng, [colour for colour in world.CLOTH_COLOURS if colour != first], 0.6)
+    return outfit, ("white" if outfit == "school uniform" else first, second)
+
+
+def _extras(rng: random.Random, picture: Picture, outfit: str, series: Series | None) -> tuple[str, ...]:
+    extras = {series.look.extra} if series and series.look.extra else set()
+    if picture.place == "snow" and rng.random() < 0.5:
+        extras.add("scarf")
+    if rng.random() < 0.22:
+        extras.add(weighted(rng, world.EXTRAS, 0.7))
+    if outfit in ("hoodie", "armor", "kimono", "school uniform", "coat"):
+        extras.discard("necktie")
+    if "scarf" in extras:
+        extras.discard("necktie")
+    return tuple(sorted(extras))
+
+
+def _count_tags(picture: Picture) -> set[str]:
+    girls = sum(figure.girl for figure in picture.figures)
+    boys = len(picture.figures) - girls
+    tags = {f"{count}{one if count == 1 else one + 's'}" for count, one in ((girls, "girl"), (boys, "boy")) if count}
+    if not picture.figures:
+        return {"no humans"} | ({"still life"} if picture.things and not {thing.kind for thing in picture.things} & world.ANIMALS else set())
+    return tags | ({"solo"} if len(picture.figures) == 1 else set()) | {picture.framing}
+
+
+def _place_tags(picture: Picture) -> set[str]:
+    tags = set(world.PLACE_TAGS.get(picture.place, ()))
+    if picture.place == "simple":
+        tags |= {"simple background"}
+        tags.add({"plain": f"{picture.pattern_colour} background", "gradient": "gradient background"}.get(picture.pattern, f"{picture.pattern} background"))
+    if not picture.figures and not picture.things:
+        tags.add("scenery")
+    if picture.place in world.OPEN_PLACES:
+        tags.add(picture.time)
+        if picture.time == "night":
+            tags |= {"night sky"} | ({"moon", "starry sky"} if not picture.weather else set())
+        if picture.time == "day" and not picture.weather:
+            tags |= {"blue sky", "cloud"}
+    if picture.place == "room":
+        tags |= {picture.time} | ({"moon"} if picture.time == "night" else set())
+    if picture.place == "field":
+        tags.add("flower")
+    if picture.weather:
+        tags.add(picture.weather)
+    return tags
+
+
+def _figure_tags(figure: Figure, picture: Picture) -> set[str]:
+    tags = {f"{figure.hair} hair", *world.HAIR_STYLE_TAGS[figure.style]}
+    if figure.behind:
+        tags.add("from behind")
+    else:
+        tags |= {"closed eyes"} if figure.eyes_closed else {f"{figure.eyes} eyes"}
+        tags |= set(MOUTHS[figure.mouth]) | ({"blush"} if figure.blush else set())
+    if figure.headwear:
+        tags |= {figure.headwear} | ({"hat"} if figure.headwear in world.HATS else set())
+    tags |= _clothes_tags(figure, picture.framing)
+    if picture.framing == "full body":
+        tags.add(figure.pose)
+    if picture.framing != "portrait":
+        tags |= {"up": {"arms up"}, "wave": {"waving"}, "hip": {"hand on hip"}}.get(figure.arms, set())
+        if figure.held:
+            tags |= {figure.held, "holding", f"holding {figure.held}"}
+    if figure.name:
+        tags.add(f"character:{figure.name}")
+    return tags
+
+
+def _clothes_tags(figure: Figure, framing: str) -> set[str]:
+    """Only what the framing shows: a portrait ends below the shoulders, an upper body above the knees."""
+    first, second = figure.colours
+    legs, hips = framing == "full body", framing != "portrait"
+    tags: set[str] = set()
+    if figure.outfit == "shirt and skirt":
+        tags = {"shirt", f"{first} shirt"} | ({"skirt", f"{second} skirt"} if hips else set())
+    elif figure.outfit == "shirt and pants":
+        tags = {"shirt", f"{first} shirt"} | ({"pants", f"{second} pants"} if legs else set())
+    elif figure.outfit == "dress":
+        tags = {"dress", f"{first} dress", "bare shoulders"}
+    elif figure.outfit == "school uniform":
+        tags = {"school uniform", "sailor collar"} | ({"pleated skirt", "skirt", f"{second} skirt"} if hips and figure.girl else set())
+    elif figure.outfit == "hoodie":
+        tags = {"hoodie", f"{first} hoodie"} | ({"pants", f"{second} pants"} if legs else set())
+    elif figure.outfit == "coat":
+        tags = {"coat", f"{first} coat"} | ({"belt"} if hips else set())
+    elif figure.outfit == "kimono":
+        tags = {"kimono", f"{first} kimono"} | ({"obi"} if hips else set())
+    elif figure.outfit == "armor":
+        tags = {"armor", "shoulder armor"}
+    elif figure.outfit == "overalls":
+        tags = {"overalls", "shirt"}
+    extras = set(figure.extras)
+    if figure.behind:
+        extras -= {"glasses", "necktie", "eyepatch"}
+        tags -= {"sailor collar"}
+    if not hips:
+        extras -= {"gloves"}
+    return tags | extras
