@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     hashes = draw(plan, drawing)
     errors = plant_errors(random.Random(f"{args.seed}:errors"), plan)
     write_sidecars(plan, errors, drawing)
-    write_json(planted_file, answers(args.seed, plan, hashes, errors), ("truth", "planted", "near_duplicates", "alike", "odd_files"))
+    write_json(planted_file, answers(args.seed, plan, hashes, errors), ("planted", "near_duplicates", "alike", "odd_files"))
     os.replace(drawing, library)
     print(f"{len(hashes)} pictures with {len(errors)} planted errors in {library}, the answers in {planted_file}")
     return 0
