@@ -1,0 +1,584 @@
+"""A Hydrus client as a library of tagged pictures, over its Client API.
+
+Reading: pages (waited for while they load, never refreshed: a refresh empties pages that hold
+files without a search), metadata 256 hashes a call, files as bytes by hash. File ids are never
+used: asking for one that Hydrus does not know alarms its owner and leaves a row in the database.
+
+Tags: a tag *counts* when it stands on a service whose tags count (all local ones and repositories,
+but those that a machine fills; "all known tags" repeats the others and is never read). What the
+owner sees has siblings and parents applied ("display tags"); what is written is what is stored.
+
+Writing: only through `/add_tags/add_tags`, with the two options set so that Hydrus itself ignores
+a write whose `before` no longer holds. One thing the API cannot do: on a local service a mapping
+can be deleted, but not without a deletion record. So the write that takes back an added tag ends
+in "deleted" instead of "absent" (`Hydrus.undo_of` says so beforehand); everything else goes back
+exactly. docs/decisions/hydrus.md tells why each of these is so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+from re import compile as pattern
+from typing import Any
+
+from PIL import Image
+
+from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
+from tagcheck.hydrus_connection import BAD_REQUEST, EDIT_TAGS, NOT_FOUND, TOO_LONG, WHERE_KEYS_ARE, Connection, HydrusSaysNo
+from tagcheck.hydrus_tags import PETITION, Planner, Relation, absence, action, file_info, relation, same_tags, state, to_hydrus
+from tagcheck.library import ABSENT, CURRENT, DELETED, FileInfo, NoWrite, Page, TagChange, TagService, TagWrite, Walk, unique
+
+CHUNK = 256  # hashes a call: over 90 % of the best rate, and an address of 17 kB
+SHA256 = pattern(r"[0-9a-f]{64}")
+MY_TAGS = "6c6f63616c2074616773"  # the key of the local tag service that every client starts with
+OLDEST_TO_WRITE = 580             # the version in which add_tags learned to respect what the owner has deleted
+LARGEST_RENDER = 64_000_000       # pixels: Hydrus needs seconds and gigabytes for more, and sends them uncompressed to Pillow
+
+# page_state of /manage_pages, while there is something to wait for; 0 is ready
+STATE_WORDS = {1: "loading", 2: "searching"}
+CANCELLED = 3
+SEARCH_PAGE = 6  # page_type of an ordinary page of files
+
+# The frame that Hydrus draws round "Image failed to render": grey lines, white inside.
+FRAME, INSIDE, INSET = (20, 20, 20), (255, 255, 255), 4
+
+# relationship of set_file_relationships, and the keys under which get_file_relationships lists the others of a file
+RELATIONSHIPS = {"potential duplicates": 0, "false positives": 1, "same quality": 2, "alternates": 3, "better": 4}
+JUDGEMENTS = {"8": "duplicates", "3": "alternates", "1": "false positives", "0": "potential duplicates"}
+REASON = "wrong for this picture"  # what a petition says when nobody gave a reason
+
+
+class Hydrus:
+    """The client at `url`, asked with the access key `key`. Nothing is sent before the first call.
+
+    `tag_services` (names or keys) says whose tags count: empty means all local ones and
+    repositories but `machine_services`. `write_service` is where tags are added by default: one of
+    them, else "my tags", else the first local one. `page_wait` is how many seconds a page may take
+    to load, `patience` how many a client that restarts or is locked. `tell` gets a line now and
+    then about what is being waited for.
+    """
+
+    kind = "hydrus"
+
+    def __init__(
+        self, url: str, key: str, *, tag_services: Sequence[str] = (), machine_services: Sequence[str] = (),
+        write_service: str | None = None, page_wait: float = 300.0, patience: float = 60.0, tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.connection = Connection(url, key, patience, tell)
+        self._tell = self.connection.tell
+        self._chosen = tuple(tag_services)
+        self._machine = tuple(machine_services)
+        self._write_service = write_service
+        self._page_wait = page_wait
+
+    # --- what this library is ---------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """`{"type": "hydrus", "url", "api_version", "hydrus_version", "tag_services": [{"key", "name", "kind"}]}`.
+
+        The tag services are those whose tags count, so that a later stage can count the same.
+        """
+        version = self.connection.get("/api_version")
+        return {
+            "type": self.kind, "url": self.connection.url,
+            "api_version": version["version"], "hydrus_version": version.get("hydrus_version"),
+            "tag_services": [{"key": one.key, "name": one.name, "kind": one.kind} for one in self._counted().values()],
+        }
+
+    def permissions(self) -> tuple[str, set[int]]:
+        """The name of the access key and the numbers of the permissions it has."""
+        answer = self.connection.get("/verify_access_key")
+        return str(answer.get("name", "")), set(answer.get("basic_permissions", ()))
+
+    def services(self) -> list[TagService]:
+        """The services that count and can be written to, the default first. Empty when the key may not edit tags."""
+        if EDIT_TAGS not in self.permissions()[1]:
+            return []
+        return self._writable()
+
+    def _writable(self) -> list[TagService]:
+        everything = self._tag_services()
+        counted = self._counted(everything)
+        if self._write_service is not None:
+            default = _named(self._write_service, everything, "WRITE_TAG_SERVICE")
+            counted = {default.key: default} | counted
+        else:
+            default = counted.get(MY_TAGS)
+        return sorted(counted.values(), key=lambda one: (one != default, one.kind != "local"))
+
+    def _tag_services(self) -> dict[str, TagService]:
+        """Every real tag service by its key: local ones first, then repositories."""
+        answer = self.connection.get("/get_services")
+        found = {}
+        for name, kind in (("local_tags", "local"), ("tag_repositories", "repository")):
+            for one in answer.get(name, ()):
+                found[one["service_key"]] = TagService(one["service_key"], one["name"], kind)
+        return found
+
+    def _counted(self, everything: Mapping[str, TagService] | None = None) -> dict[str, TagService]:
+        everything = self._tag_services() if everything is None else everything
+        if self._chosen:
+            chosen = [_named(name, everything, "--tag-service") for name in self._chosen]
+            return {one.key: one for one in chosen}
+        machine = {_named(name, everything, "MACHINE_TAG_SERVICES").key for name in self._machine}
+        return {key: one for key, one in everything.items() if key not in machine}
+
+    # --- pages ------------------------------------------------------------------------------------
+
+    def walk(self, names: Sequence[str]) -> Walk:
+        """The media pages at and under every page that the path `names` leads to, wherever it begins.
+
+        Names are compared without case; one that holds a comma is found too when it comes in
+        parts. Pages that load or search are waited for. A walk in whose midst Hydrus restarted or
+        a page was closed is begun anew. `LibraryRefused` names the pages there are.
+        """
+        for _ in range(5):
+            boot = self._boot_id()
+            try:
+                pages = self._walk_once(names)
+            except HydrusSaysNo as error:
+                if error.status != NOT_FOUND:
+                    raise
+            else:
+                if self._boot_id() == boot:
+                    return Walk(tuple(names), tuple(pages), self._not_local(pages))
+            self._tell("Hydrus was restarted or a page was closed meanwhile: walking its pages again")
+        raise LibraryUnreachable("the pages of Hydrus kept changing while they were walked: run this again when it has settled")
+
+    def search(self, query: str) -> Walk:
+        """The files that a Hydrus search finds, as one page. `query`: search terms as Hydrus writes them, commas between,
+        or a JSON list (which may hold lists: "or").
+        """
+        terms = _search_terms(query)
+        chosen = list(self._counted()) if self._chosen else []
+        where = {"tag_service_key": chosen[0]} if len(chosen) == 1 else {}
+        answer = self.connection.get("/get_files/search_files", tags=terms, return_hashes=True, return_file_ids=False, **where)
+        pages = [Page((query,), "", tuple(answer["hashes"]))]
+        return Walk((query,), tuple(pages), self._not_local(pages))
+
+    def _boot_id(self) -> str | None:
+        """What changes when the client is started anew; None where the client is too old to say."""
+        try:
+            return self.connection.get("/client_info").get("boot_id")
+        except HydrusSaysNo as error:
+            if error.status != NOT_FOUND:
+                raise
+            return None
+
+    def _walk_once(self, names: Sequence[str]) -> list[Page]:
+        tree = self.connection.get("/manage_pages/get_pages")["pages"]
+        found = _pages_named(tree, names)
+        if not found:
+            raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {_page_list(tree)}")
+        return [self._page(path, node["page_key"]) for start, under in found for path, node in _media_pages(under, start)]
+
+    def _page(self, path: tuple[str, ...], key: str) -> Page:
+        """One media page once it is ready. While a page loads it says 200, no files."""
+        until, told = time.monotonic() + self._page_wait, False
+        while True:
+            page = self.connection.get("/manage_pages/get_page_info", page_key=key, simple=False)["page_info"]
+            now = page.get("page_state", 0)
+            if now not in STATE_WORDS:
+                break
+            name = " / ".join(path)
+            if time.monotonic() > until:
+                raise LibraryUnreachable(
+                    f"page {name!r} is still {STATE_WORDS[now]} after {self._page_wait:.0f} s: run this again when Hydrus shows its files"
+                )
+            if not told:
+                self._tell(f"page {name!r} is {STATE_WORDS[now]}: waiting up to {self._page_wait:.0f} s")
+                told = True
+            time.sleep(0.25)
+        if now == CANCELLED:
+            self._tell(f"the search of page {' / '.join(path)!r} was cancelled: taking the files it shows")
+        return Page(path, key, tuple(unique(page.get("media", {}).get("hashes", ()))))
+
+    def _not_local(self, pages: Iterable[Page]) -> dict[str, tuple[str, ...]]:
+        hashes = unique(hash for page in pages for hash in page.hashes)
+        found: dict[str, list[str]] = defaultdict(list)
+        for row in self._rows(hashes, report="looked up"):
+            reason = absence(row) or ("trashed" if row.get("is_trashed") else None)
+            if reason:
+                found[reason].append(row["hash"])
+        return {reason: tuple(some) for reason, some in found.items()}
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def files(self, hashes: Sequence[str]) -> Iterator[FileInfo]:
+        """Metadata of each distinct hash, in the order given; what Hydrus does not have is a "missing" row with its reason."""
+        counted = self._counted()
+        for row in self._rows(hashes):
+            yield file_info(row, counted)
+
+    def _rows(self, hashes: Iterable[str], report: str = "") -> Iterator[dict[str, Any]]:
+        """A metadata row per distinct hash, in order: the API's, or `{"hash", "file_id": None}` for what it does not know.
+
+        A malformed hash is answered here, since one of them makes Hydrus refuse the whole batch.
+        """
+        wanted = unique(hash.lower() for hash in hashes)
+        last = time.monotonic()
+        for start in range(0, len(wanted), CHUNK):
+            chunk = wanted[start:start + CHUNK]
+            known = self._metadata([hash for hash in chunk if SHA256.fullmatch(hash)])
+            for hash in chunk:
+                yield known.get(hash, {"hash": hash, "file_id": None})
+            if report and time.monotonic() - last > 5:
+                last = time.monotonic()
+                self._tell(f"{report} {start + len(chunk):,} of {len(wanted):,} files")
+
+    def _metadata(self, hashes: list[str]) -> dict[str, dict[str, Any]]:
+        """Rows by hash. A batch whose address is too long for a proxy in between is halved."""
+        if not hashes:
+            return {}
+        try:
+            answer = self.connection.get("/get_files/file_metadata", hashes=hashes, include_services_object=False)
+        except HydrusSaysNo as error:
+            if error.status not in TOO_LONG or len(hashes) == 1:
+                raise
+            half = len(hashes) // 2
+            return self._metadata(hashes[:half]) | self._metadata(hashes[half:])
+        return {row["hash"]: row for row in answer["metadata"]}
+
+    def read(self, hash: str) -> bytes:
+        """The original file. `FileUnavailable` for what Hydrus does not have."""
+        if not SHA256.fullmatch(hash):
+            raise FileUnavailable(f"{hash!r} is not a SHA-256 hash")
+        try:
+            return self.connection.request("GET", "/get_files/file", {"hash": hash}).content
+        except HydrusSaysNo as error:
+            if error.status != NOT_FOUND:
+                raise
+            raise FileUnavailable(f"Hydrus does not have the file {hash}: {error.says}") from None
+
+    def render(self, hash: str) -> bytes | None:
+        """A PNG drawn by Hydrus, or None: it draws still pictures only, and for what it cannot draw it
+        answers 200 with a picture of an error message, which is recognised by its frame.
+        """
+        row = next(self._rows([hash]))
+        if absence(row) or (row.get("width") or 0) * (row.get("height") or 0) > LARGEST_RENDER:
+            return None
+        try:
+            drawn = self.connection.request("GET", "/get_files/render", {"hash": hash}).content
+        except HydrusSaysNo as error:
+            if error.status not in (BAD_REQUEST, NOT_FOUND):
+                raise
+            return None
+        return None if _says_failed(drawn) else drawn
+
+    def thumbnail(self, hash: str) -> tuple[bytes, str] | None:
+        """(bytes, mime), or None. For what it does not have Hydrus sends an icon of its own, under another file name."""
+        if not SHA256.fullmatch(hash):
+            return None
+        try:
+            answer = self.connection.request("GET", "/get_files/thumbnail", {"hash": hash})
+        except HydrusSaysNo as error:
+            if error.status not in (BAD_REQUEST, NOT_FOUND):
+                raise
+            return None
+        if f'filename="{hash}.thumbnail"' not in answer.headers.get("Content-Disposition", ""):
+            return None
+        return answer.content, answer.headers.get("Content-Type", "image/jpeg")
+
+    # --- tags -------------------------------------------------------------------------------------
+
+    def relations(self, tags: Iterable[str]) -> dict[str, dict[str, Relation]]:
+        """Siblings and parents of each tag, by tag service: `relations(["elf"])["elf"][service].ideal`."""
+        wanted = unique(tags)
+        found: dict[str, dict[str, Relation]] = {}
+        for start in range(0, len(wanted), CHUNK):
+            chunk = {to_hydrus(tag): tag for tag in wanted[start:start + CHUNK]}
+            answer = self.connection.get("/add_tags/get_siblings_and_parents", tags=list(chunk))["tags"]
+            for wire, tag in chunk.items():
+                found[tag] = {service: relation(one) for service, one in answer.get(wire, {}).items()}
+        return found
+
+    def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
+        """Per change, in order: the writes it takes, or why there is none. Reads only.
+
+        Adding: nothing where the tag already shows, through whichever service, sibling or parent;
+        refused where the owner has deleted it. Removing: wherever it, or a sibling that shows as
+        it, is stored; refused where a parent relation would keep showing it.
+        """
+        writable = {one.key: one for one in self.services()}
+        if not writable:
+            raise LibraryRefused(f"the API key {self.permissions()[0]!r} lacks the permission \"edit file tags\": {WHERE_KEYS_ARE}")
+        self._check_version()
+        target = next(iter(writable)) if service is None else service
+        if target not in writable:
+            raise UsageError(f"no tag service {service!r} to write to; there are {_names(writable.values())}")
+        planner = Planner(
+            self._counted() | writable, writable, writable[target],
+            self.relations(change.tag for change in changes), self._refused_tags({one.tag for one in changes if one.action == "add"}),
+        )
+        result: list[TagWrite | NoWrite] = []
+        for start in range(0, len(changes), CHUNK):
+            some = changes[start:start + CHUNK]
+            rows = {row["hash"]: row for row in self._rows(change.hash for change in some)}
+            for change in some:
+                result.extend(planner.plan(change, rows[change.hash.lower()]))
+        return result
+
+    def _check_version(self) -> None:
+        version = self.connection.get("/api_version").get("hydrus_version", 0)
+        if version < OLDEST_TO_WRITE:
+            raise LibraryRefused(
+                f"Hydrus v{version} cannot yet respect tags that its owner has deleted: update it to v{OLDEST_TO_WRITE} or newer to write tags"
+            )
+
+    def _refused_tags(self, tags: Iterable[str]) -> dict[str, str]:
+        """Those tags that Hydrus would not store as they are spelled, with what it would store ("" for nothing)."""
+        wanted = sorted(tags)
+        refused = {}
+        for start in range(0, len(wanted), CHUNK):
+            chunk = wanted[start:start + CHUNK]
+            kept = set(self._cleaned(chunk))
+            for tag in chunk:
+                if to_hydrus(tag) not in kept:
+                    refused[tag] = next(iter(self._cleaned([tag])), "")
+        return refused
+
+    def _cleaned(self, tags: Sequence[str]) -> list[str]:
+        # The answer is sorted and without empty tags, so it cannot be matched with the question by place.
+        return self.connection.get("/add_tags/clean_tags", tags=[to_hydrus(tag) for tag in tags])["tags"]
+
+    def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
+        """The state now of each (hash, tag, service key), in the order given."""
+        found = []
+        for start in range(0, len(places), CHUNK):
+            some = places[start:start + CHUNK]
+            rows = {row["hash"]: row for row in self._rows(hash for hash, _, _ in some)}
+            found += [state(rows[hash.lower()], service, tag) for hash, tag, service in some]
+        return found
+
+    def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:
+        """Carry out `writes`, in as few calls as their tags allow. Hydrus skips those whose `before` no longer holds:
+
+        an add over a deletion is sent only where `before` says "deleted" (the undo of a removal),
+        and a removal makes no record where nothing is stored.
+        """
+        if not writes:
+            return
+        services = self._tag_services()
+        batches: dict[tuple[str, str, bool], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for write in writes:
+            if write.service not in services:
+                raise LibraryRefused(f"the tag service {write.service!r} is not in Hydrus any more; there are {_names(services.values())}")
+            step = action(write, services[write.service])
+            batches[write.service, step, write.before == DELETED][write.hash].append(write.tag)
+        for (service, step, over_deletion), tags_of in batches.items():
+            for tags, hashes in same_tags(tags_of):
+                for start in range(0, len(hashes), CHUNK):
+                    self._send_tags(hashes[start:start + CHUNK], service, step, tags, over_deletion, reason)
+
+    def _send_tags(
+        self, hashes: list[str], service: str, step: str, tags: Sequence[str], over_deletion: bool, reason: str
+    ) -> None:
+        wire: list[Any] = [to_hydrus(tag) for tag in tags]
+        if step == PETITION:
+            wire = [[tag, reason or REASON] for tag in wire]
+        self.connection.post("/add_tags/add_tags", {
+            "hashes": hashes, "service_keys_to_actions_to_tags": {service: {step: wire}},
+            "override_previously_deleted_mappings": over_deletion, "create_new_deleted_mappings": False,
+        })
+
+    def undo_of(self, write: TagWrite) -> TagWrite:
+        """The write that takes `write` back as exactly as the API can.
+
+        It is `write.reversed()`, except for a tag added to a local service where there was none:
+        the API can only delete it, which Hydrus remembers, so that ends in "deleted".
+        """
+        back = write.reversed()
+        return replace(back, after=DELETED) if (back.before, back.after) == (CURRENT, ABSENT) else back
+
+    # --- in the client itself -----------------------------------------------------------------------
+
+    def open_page(self, hashes: Sequence[str], name: str) -> str:
+        """Show these files in a new page of the client, without taking the focus; the key of that page.
+
+        The page is locked: it keeps its files when its owner refreshes it. Files that are not here
+        are left out, since Hydrus would make empty entries for them. Needs the permission "manage pages".
+        """
+        here = [row["hash"] for row in self._rows(hashes) if absence(row) is None]
+        if not here:
+            raise LibraryRefused(f"none of these {len(hashes)} files is in Hydrus: no page was opened")
+        body = {"page_type": SEARCH_PAGE, "page_name": name, "hashes": here, "system_hash_locked": True, "focus_page": False}
+        answer = self.connection.post("/manage_pages/new_page", body, repeat=False)
+        return answer["page_key"]
+
+    def judged(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+        """What Hydrus has on each pair, in order: "duplicates", "alternates", "false positives", "potential duplicates" or None.
+
+        Needs the permission "edit file relationships".
+        """
+        first = unique(one for one, _ in pairs)
+        known: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(first), CHUNK):
+            answer = self.connection.get("/manage_file_relationships/get_file_relationships", hashes=first[start:start + CHUNK])
+            known |= answer["file_relationships"]
+        return [
+            next((word for key, word in JUDGEMENTS.items() if other in known.get(one, {}).get(key, ())), None) for one, other in pairs
+        ]
+
+    def set_relationship(self, pairs: Sequence[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
+        """Tell Hydrus what these pairs are; the pairs that it was told.
+
+        `kind`: a key of `RELATIONSHIPS`; of "better", the first of each pair. Pairs that are judged
+        there already are left alone, as are files that are not here. Tags are not merged and
+        nothing is deleted. Needs the permission "edit file relationships".
+        """
+        if kind not in RELATIONSHIPS:
+            raise UsageError(f"no relationship {kind!r}: there are {', '.join(RELATIONSHIPS)}")
+        here = {row["hash"] for row in self._rows(unique(hash for pair in pairs for hash in pair)) if absence(row) is None}
+        open_to_us = {None} if kind == "potential duplicates" else {None, "potential duplicates"}
+        told = [
+            pair for pair, judgement in zip(pairs, self.judged(pairs), strict=True)
+            if judgement in open_to_us and pair[0] != pair[1] and here.issuperset(pair)
+        ]
+        for start in range(0, len(told), CHUNK):
+            self.connection.post("/manage_file_relationships/set_file_relationships", {"relationships": [
+                {"hash_a": one, "hash_b": other, "relationship": RELATIONSHIPS[kind], "do_default_content_merge": False}
+                for one, other in told[start:start + CHUNK]
+            ]})
+        return told
+
+    @contextmanager
+    def popup(self, title: str) -> Iterator["Popup"]:
+        """A message with progress and a cancel button in the client's corner, gone when the block is left.
+
+        Needs the permission "manage popups".
+        """
+        answer = self.connection.post("/manage_popups/add_popup", {"status_title": title, "is_cancellable": True}, repeat=False)
+        shown = Popup(self.connection, answer["job_status"]["key"])
+        try:
+            yield shown
+        finally:
+            shown.close()
+
+
+class Popup:
+    """Progress shown in the client. `cancelled` turns True when the owner presses cancel there."""
+
+    def __init__(self, connection: Connection, key: str) -> None:
+        self.key = key
+        self.cancelled = False
+        self._connection = connection
+
+    def update(self, done: int, total: int, text: str) -> None:
+        """Show `done` of `total` and a line of text. A message that its owner has closed counts as cancelled."""
+        answer = self._post("update_popup", {"popup_gauge_1": [done, total], "status_text_1": text})
+        self.cancelled = answer is None or bool(answer["job_status"].get("is_cancelled"))
+
+    def close(self) -> None:
+        """Take the message away."""
+        self._post("finish_and_dismiss_popup", {})
+
+    def _post(self, what: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            return self._connection.post(f"/manage_popups/{what}", {"job_status_key": self.key, **body})
+        except HydrusSaysNo as error:
+            if error.status != NOT_FOUND:
+                raise
+            return None
+
+
+def _named(name: str, services: Mapping[str, TagService], asked_by: str) -> TagService:
+    """The service of that key, or of that name without regard to case. `UsageError` lists those there are."""
+    if name in services:
+        return services[name]
+    found = [one for one in services.values() if one.name.casefold() == name.casefold()]
+    if len(found) != 1:
+        how_many = "no" if not found else f"{len(found)}"
+        raise UsageError(f"{asked_by}: {how_many} tag service {name!r} in Hydrus; there are {_names(services.values())}")
+    return found[0]
+
+
+def _names(services: Iterable[TagService]) -> str:
+    return ", ".join(f"{one.name!r} ({one.key})" for one in services)
+
+
+def _search_terms(query: str) -> list[Any]:
+    """The terms of a search: a JSON list as it is, else the text split at commas.
+
+    >>> _search_terms("system:archive, series:x")
+    ['system:archive', 'series:x']
+    """
+    if query.lstrip().startswith("["):
+        try:
+            return json.loads(query)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"--search {query!r} begins like a JSON list and is none: {error.msg}") from None
+    return [term.strip() for term in query.split(",") if term.strip()]
+
+
+def _spelled(names: Iterable[str]) -> str:
+    """A path of names as one text to compare: without case, and the same however a comma came into it."""
+    return ",".join(part.strip() for part in ",".join(names).casefold().split(","))
+
+
+def _pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """(names above it, page) for every page whose path ends in `names`, but not for those under another that was found.
+
+    The root, which holds all pages, goes by its own name ("top page notebook") and is in no path.
+    """
+    wanted = _spelled(names)
+
+    def search(page: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+        path = (*above, page["name"])
+        if any(_spelled(path[start:]) == wanted for start in range(len(path))):
+            yield above, page
+            return
+        for child in page.get("pages", ()):
+            yield from search(child, path)
+
+    top = tree.get("pages", ())
+    if _spelled([tree["name"]]) == wanted:
+        return [((), page) for page in top]
+    return [found for page in top for found in search(page, ())]
+
+
+def _media_pages(node: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """(path, page) for each page of files at and under a page."""
+    path = (*above, node["name"])
+    if node.get("is_media_page"):
+        yield path, node
+    for child in node.get("pages", ()):
+        yield from _media_pages(child, path)
+
+
+def _page_list(tree: Mapping[str, Any], most: int = 20) -> str:
+    """The pages under the root in words, for a message: paths, as many as fit."""
+    paths: list[str] = []
+
+    def collect(node: Mapping[str, Any], above: str) -> None:
+        for child in node.get("pages", ()):
+            path = f"{above}{child['name']}"
+            paths.append(repr(path))
+            collect(child, f"{path}, ")
+
+    collect(tree, "")
+    if not paths:
+        return "no pages"
+    return ", ".join(paths[:most]) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+
+
+def _says_failed(drawn: bytes) -> bool:
+    """Whether a rendered picture is Hydrus' own "Image failed to render": a grey frame with white next to it, nothing else there."""
+    with Image.open(BytesIO(drawn)) as picture:
+        picture = picture.convert("RGB")
+    width, height = picture.size
+    if min(width, height) <= 2 * INSET:
+        return False
+
+    def only(box: tuple[int, int, int, int], colour: tuple[int, int, int]) -> bool:
+        colours = picture.crop(box).getcolors(maxcolors=1)
+        return colours is not None and colours[0][1] == colour
+
+    edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
+    inner = [(INSET, y, width - INSET, y + 1) for y in (INSET, height - 1 - INSET)]
+    return all(only(box, FRAME) for box in edges) and all(only(box, INSIDE) for box in inner)

@@ -1,0 +1,237 @@
+"""What Hydrus' answers mean: metadata rows, tag states, siblings and parents, and the planning of a tag change.
+
+Pure functions on the API's own JSON; nothing here sends anything. A row is one element of
+`/get_files/file_metadata`'s `metadata`, or `{"hash": ..., "file_id": None}`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tagcheck.errors import LibraryRefused
+from tagcheck.library import (
+    ABSENT, CURRENT, DELETED, PENDING, PETITIONED, UNKNOWN, FileInfo, NoWrite, TagChange, TagService, TagWrite,
+)
+
+ALL_MEDIA = "616c6c206c6f63616c206d65646961"  # "combined local file domains": when a file came into the collection
+
+# The status keys of storage_tags and display_tags.
+IS_CURRENT, IS_PENDING, IS_DELETED, IS_PETITIONED = "0", "1", "2", "3"
+
+# Content actions of /add_tags/add_tags; local services take the first two, repositories the others.
+ADD, DELETE, PEND, RESCIND_PEND, PETITION, RESCIND_PETITION = "0", "1", "2", "3", "4", "5"
+_LOCAL_ACTIONS = {CURRENT: ADD, DELETED: DELETE, ABSENT: DELETE}
+_REPOSITORY_ACTIONS = {
+    (ABSENT, PENDING): PEND, (DELETED, PENDING): PEND, (PENDING, ABSENT): RESCIND_PEND, (PENDING, DELETED): RESCIND_PEND,
+    (CURRENT, PETITIONED): PETITION, (PETITIONED, CURRENT): RESCIND_PETITION,
+}
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How one tag service shows a tag: as `ideal`, for any of `siblings`, and whenever one of `descendants` is shown."""
+
+    ideal: str
+    siblings: frozenset[str]
+    ancestors: frozenset[str]
+    descendants: frozenset[str]
+
+
+def to_hydrus(tag: str) -> str:
+    """The tag as Hydrus spells it: one that begins with its only colon (`:d`) gets a second one.
+
+    >>> to_hydrus(":d"), to_hydrus("series:x")
+    ('::d', 'series:x')
+    """
+    return f":{tag}" if tag.startswith(":") and ":" not in tag[1:] else tag
+
+
+def from_hydrus(tag: str) -> str:
+    """The tag without the colon that Hydrus puts before a tag that begins with one.
+
+    >>> from_hydrus("::d"), from_hydrus("series:x")
+    (':d', 'series:x')
+    """
+    return tag[1:] if tag.startswith("::") else tag
+
+
+def relation(answer: Mapping[str, Any]) -> Relation:
+    """One service's part of an answer of `/add_tags/get_siblings_and_parents`."""
+    return Relation(
+        from_hydrus(answer["ideal_tag"]),
+        *(frozenset(map(from_hydrus, answer[name])) for name in ("siblings", "ancestors", "descendants")),
+    )
+
+
+def absence(row: Mapping[str, Any]) -> str | None:
+    """Why there is nothing to look at: "never imported", "deleted", "not on this machine"; None for a file that is here.
+
+    A trashed file is here. A hash that Hydrus has only heard of (tagged by somebody, put on a
+    page) has a full row and an id, but no size.
+    """
+    if row.get("file_id") is None:
+        return "never imported"
+    if row.get("is_local"):
+        return None
+    if row.get("is_deleted"):
+        return "deleted"
+    return "never imported" if row.get("size") is None else "not on this machine"
+
+
+def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
+    """A row as the library protocol has it, with the tags of the services in `counted` (keys)."""
+    shown: set[str] = set()
+    stored: set[str] = set()
+    deleted: set[str] = set()
+    for service in counted:
+        here = stored_tags(row, service)
+        shown |= shown_tags(row, service)
+        stored |= here[IS_CURRENT] | here[IS_PENDING]
+        deleted |= here[IS_DELETED] | here[IS_PETITIONED]
+    reason = absence(row)
+    return FileInfo(
+        row["hash"], "missing" if reason else "ok", reason,
+        tuple(sorted(shown)), tuple(sorted(shown - stored)), tuple(sorted(deleted - shown)),
+        None if row.get("size") is None else row.get("mime"), row.get("width"), row.get("height"), row.get("size"),
+        row.get("duration"), row.get("pixel_hash"), _time_imported(row),
+    )
+
+
+def _time_imported(row: Mapping[str, Any]) -> float | None:
+    """When the file came into the collection: the domain over all local ones says it, else the earliest of those there are."""
+    domains = row.get("file_services", {}).get("current", {})
+    times = {key: one.get("time_imported") for key, one in domains.items()}
+    if times.get(ALL_MEDIA) is not None:
+        return times[ALL_MEDIA]
+    return min((time for time in times.values() if time is not None), default=None)
+
+
+def stored_tags(row: Mapping[str, Any], service: str) -> defaultdict[str, frozenset[str]]:
+    """The tags stored on one service, by status key."""
+    return _by_status(row, service, "storage_tags")
+
+
+def shown_tags(row: Mapping[str, Any], service: str) -> frozenset[str]:
+    """The tags that one service shows, siblings and parents applied: current or pending, unless their removal is asked for."""
+    display = _by_status(row, service, "display_tags")
+    return (display[IS_CURRENT] | display[IS_PENDING]) - display[IS_PETITIONED]
+
+
+def _by_status(row: Mapping[str, Any], service: str, which: str) -> defaultdict[str, frozenset[str]]:
+    found = row.get("tags", {}).get(service, {}).get(which, {})
+    return defaultdict(frozenset, {status: frozenset(map(from_hydrus, tags)) for status, tags in found.items()})
+
+
+def state(row: Mapping[str, Any], service: str, tag: str) -> str:
+    """The state of one tag of one file on one service, `UNKNOWN` where the file or the service is gone.
+
+    What was asked for last comes first: a petitioned tag is current too.
+    """
+    if absence(row) or service not in row["tags"]:
+        return UNKNOWN
+    here = stored_tags(row, service)
+    for status, name in ((IS_PETITIONED, PETITIONED), (IS_PENDING, PENDING), (IS_CURRENT, CURRENT), (IS_DELETED, DELETED)):
+        if tag in here[status]:
+            return name
+    return ABSENT
+
+
+def action(write: TagWrite, service: TagService) -> str:
+    """The content action that takes a tag from `before` to `after`. A local service can only reach "absent" by a deletion."""
+    if service.kind == "local":
+        found = _LOCAL_ACTIONS.get(write.after)
+    else:
+        found = _REPOSITORY_ACTIONS.get((write.before, write.after))
+    if found is None:
+        raise LibraryRefused(f"Hydrus cannot make {write.tag!r} go from {write.before} to {write.after} on {service.name!r}")
+    return found
+
+
+def same_tags(tags_of: Mapping[str, Sequence[str]]) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Files by hash with their tags, as calls that each send some tags for some files: by file or by tag, whichever is fewer.
+
+    >>> same_tags({"a": ["x"], "b": ["x"], "c": ["y"]})
+    [(('x',), ['a', 'b']), (('y',), ['c'])]
+    """
+    by_set: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    by_tag: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for hash, tags in tags_of.items():
+        by_set[tuple(sorted(set(tags)))].append(hash)
+        for tag in set(tags):
+            by_tag[(tag,)].append(hash)
+    return sorted((by_tag if len(by_tag) < len(by_set) else by_set).items())
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans changes against metadata rows.
+
+    `counted` services whose tags the owner counts, `writable` those of them that may be written,
+    by key; `target` where tags are added; `relations` by tag and service; `unstorable` tags that
+    Hydrus would store in another spelling, with that spelling ("" for not at all).
+    """
+
+    counted: Mapping[str, TagService]
+    writable: Mapping[str, TagService]
+    target: TagService
+    relations: Mapping[str, Mapping[str, Relation]]
+    unstorable: Mapping[str, str]
+
+    def plan(self, change: TagChange, row: Mapping[str, Any]) -> list[TagWrite | NoWrite]:
+        """The writes that `change` takes on the file of `row`, or one `NoWrite`."""
+        gone = absence(row)
+        if gone:
+            return [NoWrite(change, f"Hydrus does not have the file ({gone})", False)]
+        return [self._add(change, row)] if change.action == "add" else self._remove(change, row)
+
+    def _relation(self, tag: str, service: str) -> Relation:
+        return self.relations.get(tag, {}).get(service) or Relation(tag, frozenset([tag]), frozenset(), frozenset())
+
+    def _add(self, change: TagChange, row: Mapping[str, Any]) -> TagWrite | NoWrite:
+        tag = change.tag
+        if tag in self.unstorable:
+            other = self.unstorable[tag]
+            return NoWrite(change, f"Hydrus would store it as {other!r}" if other else "Hydrus can store no such tag", False)
+        for key, service in self.counted.items():
+            ideal = self._relation(tag, key).ideal
+            if ideal in shown_tags(row, key):
+                spelled = "" if ideal == tag else f" as {ideal!r}"
+                return NoWrite(change, f"already there{spelled} ({service.name})", True)
+        for key, service in self.counted.items():
+            said_no = stored_tags(row, key)
+            if {tag, self._relation(tag, key).ideal} & said_no[IS_DELETED]:
+                return NoWrite(change, f"it was removed from this picture before ({service.name}); adding it there again is left to you", False)
+            if tag in said_no[IS_PETITIONED]:
+                return NoWrite(change, f"its removal is asked for ({service.name})", False)
+        after = CURRENT if self.target.kind == "local" else PENDING
+        return TagWrite(row["hash"], tag, self.target.key, ABSENT, after, change)
+
+    def _remove(self, change: TagChange, row: Mapping[str, Any]) -> list[TagWrite | NoWrite]:
+        for key, service in self.counted.items():
+            children = sorted(self._relation(change.tag, key).descendants & shown_tags(row, key))
+            if children:
+                return [NoWrite(
+                    change, f"it comes with {children[0]!r}, whose parent it is ({service.name}): remove {children[0]!r}, or that relation in Hydrus", False
+                )]
+        writes = [write for service in self.writable.values() for write in self._removals(change, row, service)]
+        if writes:
+            return list(writes)
+        elsewhere = [service.name for key, service in self.counted.items() if change.tag in shown_tags(row, key)]
+        if elsewhere:
+            return [NoWrite(change, f"it is stored on {', '.join(elsewhere)} only, which cannot be written", False)]
+        return [NoWrite(change, "not there (any more)", True)]
+
+    def _removals(self, change: TagChange, row: Mapping[str, Any], service: TagService) -> list[TagWrite]:
+        """Writes for the stored tags that make one service show the tag: itself and the siblings shown as it."""
+        how = self._relation(change.tag, service.key)
+        causes = how.siblings | {change.tag} if how.ideal == change.tag else {change.tag}
+        here = stored_tags(row, service.key)
+        gone = {CURRENT: DELETED if service.kind == "local" else PETITIONED, PENDING: ABSENT}
+        return [
+            TagWrite(row["hash"], cause, service.key, now, gone[now], change)
+            for cause in sorted(causes & (here[IS_CURRENT] | here[IS_PENDING]))
+            if (now := state(row, service.key, cause)) in gone
+        ]

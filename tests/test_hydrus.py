@@ -1,0 +1,451 @@
+"""The Hydrus client, against a local server that answers as a real one did; its first part also against a real client.
+
+The tests that take `bench` arrange everything over the API itself, so they run unchanged on a real
+client when HYDRUS_TEST_URL and HYDRUS_TEST_KEY name one. That client should be a throwaway: pages
+cannot be closed over the API, and tags and pictures stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+from PIL import Image
+
+from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
+from tagcheck.errors import FileUnavailable, LibraryRefused, UsageError
+from tagcheck.hydrus import MY_TAGS, Hydrus
+from tagcheck.library import ABSENT, CURRENT, DELETED, UNKNOWN, FileInfo, Library, NoWrite, TagChange, TagWrite, undo_of
+
+UNKNOWN_HASH = hashlib.sha256(b"no such file").hexdigest()
+
+
+def picture(size: tuple[int, int] = (40, 30), mode: str = "RGB") -> bytes:
+    """A small PNG that no other call makes."""
+    made = Image.new(mode, size, tuple(secrets.token_bytes(len(mode))))
+    made.putpixel((1, 1), tuple(secrets.token_bytes(len(mode))))
+    out = io.BytesIO()
+    made.save(out, "PNG")
+    return out.getvalue()
+
+
+@dataclass
+class Bench:
+    """A client under test, and its arranging over the bare API."""
+
+    url: str
+    key: str
+    server: HydrusServer | None = None
+
+    @property
+    def hydrus(self) -> Hydrus:
+        return Hydrus(self.url, self.key)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        answer = requests.post(self.url + path, json=body, headers={KEY_HEADER: self.key}, timeout=60)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def add(self, *tags: str, data: bytes | None = None) -> str:
+        data = picture() if data is None else data
+        answer = requests.post(
+            self.url + "/add_files/add_file", data=data, timeout=60,
+            headers={KEY_HEADER: self.key, "Content-Type": "application/octet-stream"},
+        )
+        answer.raise_for_status()
+        hash = answer.json()["hash"]
+        if tags:
+            self.tag(hash, *tags)
+        return hash
+
+    def tag(self, hash: str, *tags: str, action: str = "0") -> None:
+        self.post("/add_tags/add_tags", {"hash": hash, "service_keys_to_actions_to_tags": {MY_TAGS: {action: list(tags)}}})
+
+    def page(self, name: str, hashes: list[str] | None = None, under: str | None = None, **more: Any) -> str:
+        """A page of files (`hashes` or a search by `tags`), or with neither a page of pages; its key."""
+        media = hashes is not None or "tags" in more
+        body = {"page_type": 6 if media else 10, "page_name": name, "focus_page": False, **more}
+        body |= {"hashes": hashes} if hashes else {}
+        body |= {"page_of_pages_key": under} if under else {}
+        return self.post("/manage_pages/new_page", body)["page_key"]
+
+    def state(self, hash: str, tag: str) -> str:
+        return self.hydrus.states([(hash, tag, MY_TAGS)])[0]
+
+
+REAL_URL, REAL_KEY = os.environ.get("HYDRUS_TEST_URL"), os.environ.get("HYDRUS_TEST_KEY")
+
+
+@pytest.fixture(params=["local server", "real client"] if REAL_URL and REAL_KEY else ["local server"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.param == "real client":
+        yield Bench(REAL_URL, REAL_KEY)
+        return
+    with HydrusServer({}, pages={}) as server:
+        yield Bench(server.url, server.key, server)
+        assert not server.alarms, "bytes of an unknown file id were asked for"
+        assert not server.refreshed, "a page was refreshed"
+        assert not server.committed, "pending tags were uploaded"
+
+
+def unique_name(text: str = "tagcheck test") -> str:
+    return f"{text} {secrets.token_hex(4)}"
+
+
+def test_these_tests_ran_on_a_real_client_too() -> None:
+    if not REAL_URL or not REAL_KEY:
+        pytest.skip("the tests with a bench ran on the local server only: HYDRUS_TEST_URL and HYDRUS_TEST_KEY name no real client")
+    assert Hydrus(REAL_URL, REAL_KEY).describe()["hydrus_version"] >= 580
+
+
+# --- what it is ---------------------------------------------------------------------------------------
+
+
+def test_it_is_a_library(bench: Bench) -> None:
+    assert isinstance(bench.hydrus, Library)
+
+
+def test_it_describes_itself_without_secrets(bench: Bench) -> None:
+    told = bench.hydrus.describe()
+    assert told["type"] == "hydrus" and told["api_version"] >= 95
+    assert MY_TAGS in [one["key"] for one in told["tag_services"]]
+    assert bench.key not in str(told)
+
+
+def test_my_tags_is_where_tags_are_added_by_default(bench: Bench) -> None:
+    services = bench.hydrus.services()
+    assert services[0].key == MY_TAGS
+    assert "all known tags" not in [one.name for one in services]
+
+
+# --- pages --------------------------------------------------------------------------------------------
+
+
+def test_pages_are_found_by_name_whatever_its_case(bench: Bench) -> None:
+    name, one = unique_name("Dataset"), bench.add()
+    bench.page(name, [one])
+    walk = bench.hydrus.walk([name.upper()])
+    assert [(page.path, page.hashes) for page in walk.pages] == [((name,), (one,))]
+    assert walk.root == (name.upper(),) and walk.not_local == {}
+
+
+def test_all_pages_under_a_page_of_pages_are_walked_in_order(bench: Bench) -> None:
+    name, hashes = unique_name(), [bench.add() for _ in range(3)]
+    top = bench.page(name)
+    bench.page("Elves", hashes[:1], under=top)
+    deep = bench.page("Deep", under=top)
+    bench.page('Ünï/çødé ☃ "q", <b>x</b>', hashes[1:], under=deep)
+    walk = bench.hydrus.walk([name])
+    assert [(page.path, page.hashes) for page in walk.pages] == [
+        ((name, "Elves"), (hashes[0],)), ((name, "Deep", 'Ünï/çødé ☃ "q", <b>x</b>'), tuple(hashes[1:])),
+    ]
+
+
+def test_a_path_of_names_reaches_a_page_below(bench: Bench) -> None:
+    name, one, other = unique_name(), bench.add(), bench.add()
+    top = bench.page(name)
+    bench.page("Elves", [one], under=top)
+    bench.page("Orcs", [other], under=top)
+    assert [page.hashes for page in bench.hydrus.walk([name, "elves"]).pages] == [(one,)]
+
+
+def test_several_pages_of_one_name_are_all_walked(bench: Bench) -> None:
+    name, one, other = unique_name(), bench.add(), bench.add()
+    bench.page(name, [one])
+    bench.page(name, [other], under=bench.page(unique_name("holder")))
+    assert {page.hashes for page in bench.hydrus.walk([name]).pages} == {(one,), (other,)}
+
+
+def test_a_page_of_the_same_name_inside_is_walked_once(bench: Bench) -> None:
+    name, one = unique_name(), bench.add()
+    bench.page(name, [one], under=bench.page(name))
+    assert [page.path for page in bench.hydrus.walk([name]).pages] == [(name, name)]
+
+
+def test_a_name_with_a_comma_is_found_whole_or_in_parts(bench: Bench) -> None:
+    name, one = unique_name("cats, dogs,birds"), bench.add()
+    bench.page(name, [one])
+    for names in ([name], name.split(","), [part.strip() for part in name.split(",")]):
+        assert [page.path for page in bench.hydrus.walk(names).pages] == [(name,)]
+
+
+def test_an_unknown_page_is_refused_and_the_pages_are_named(bench: Bench) -> None:
+    holder = unique_name("holder")
+    bench.page("Elves", [bench.add()], under=bench.page(holder))
+    with pytest.raises(LibraryRefused, match="no page 'no, such page'"):
+        bench.hydrus.walk(["no", "such page"])
+    if bench.server:
+        with pytest.raises(LibraryRefused, match=f"it has '{holder}', '{holder}, Elves'"):
+            bench.hydrus.walk(["nothing"])
+
+
+def test_a_search_page_gives_what_its_search_finds(bench: Bench) -> None:
+    name, tag = unique_name(), unique_name()
+    hashes = {bench.add(tag) for _ in range(3)}
+    bench.page(name, tags=[tag])
+    assert set(bench.hydrus.walk([name]).pages[0].hashes) == hashes
+
+
+def test_an_empty_page_is_a_page_without_files(bench: Bench) -> None:
+    name = unique_name()
+    bench.page(name, [])
+    assert [page.hashes for page in bench.hydrus.walk([name]).pages] == [()]
+
+
+def test_ghosts_and_trashed_and_deleted_files_are_told_apart(bench: Bench) -> None:
+    name, here, trashed, gone = unique_name(), bench.add(), bench.add(), bench.add()
+    never = hashlib.sha256(name.encode()).hexdigest()
+    bench.page(name, [here, trashed, gone, never], system_hash_locked=True)
+    bench.post("/add_files/delete_files", {"hash": trashed})
+    bench.post("/add_files/delete_files", {"hash": gone})
+    bench.post("/add_files/delete_files", {"hash": gone, "file_service_key": ALL_LOCAL})
+    walk = bench.hydrus.walk([name])
+    on_page = set(walk.pages[0].hashes)
+    assert {here, trashed, never} <= on_page  # a client takes a deleted file off its pages when it gets to it
+    assert {reason: hashes for reason, hashes in walk.not_local.items() if reason != "deleted"} == {
+        "trashed": (trashed,), "never imported": (never,),
+    }
+    rows = {row.hash: row for row in bench.hydrus.files([here, trashed, gone, never])}
+    assert [(rows[hash].status, rows[hash].reason) for hash in (here, trashed, gone, never)] == [
+        ("ok", None), ("ok", None), ("missing", "deleted"), ("missing", "never imported"),
+    ]
+
+
+def test_a_hydrus_search_takes_the_place_of_pages(bench: Bench) -> None:
+    tag, other = unique_name("series:tagcheck"), unique_name()
+    both, one, _ = bench.add(tag, other), bench.add(tag), bench.add(other)
+    walk = bench.hydrus.search(f"{tag}, -{other}")
+    assert [(page.path, page.hashes) for page in walk.pages] == [((f"{tag}, -{other}",), (one,))]
+    assert set(bench.hydrus.search(f'[["{tag}", "{other} x"], "{other}"]').pages[0].hashes) == {both}
+
+
+def test_a_search_that_hydrus_does_not_understand_is_refused_in_its_words(bench: Bench) -> None:
+    with pytest.raises(LibraryRefused, match="Could not parse system predicate"):
+        bench.hydrus.search("system:wibble")
+    with pytest.raises(UsageError, match="begins like a JSON list"):
+        bench.hydrus.search('["a"')
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def test_metadata_comes_in_the_order_asked_one_row_each(bench: Bench) -> None:
+    one, other = bench.add("blue eyes"), bench.add()
+    rows = list(bench.hydrus.files([other, one.upper(), UNKNOWN_HASH, "abcd", other, "zz" * 32]))
+    assert [(row.hash, row.status, row.reason) for row in rows] == [
+        (other, "ok", None), (one, "ok", None), (UNKNOWN_HASH, "missing", "never imported"),
+        ("abcd", "missing", "never imported"), ("zz" * 32, "missing", "never imported"),
+    ]
+
+
+def test_a_row_says_what_the_file_is(bench: Bench) -> None:
+    data = picture((40, 30))
+    (row,) = bench.hydrus.files([bench.add("Blue  Eyes", "series:x", data=data)])
+    assert (row.mime, row.width, row.height, row.size, row.duration) == ("image/png", 40, 30, len(data), None)
+    assert row.tags == ("blue eyes", "series:x") and row.implied_tags == row.deleted_tags == ()
+    assert row.time_imported > 1.7e9 and len(row.pixel_hash) == 64 and row.file_path is None
+
+
+def test_a_thousand_files_are_asked_for_in_chunks(bench: Bench) -> None:
+    hashes = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(600)]
+    hashes[300] = bench.add()
+    rows = list(bench.hydrus.files(hashes))
+    assert [row.hash for row in rows] == hashes
+    assert [row.hash for row in rows if row.status == "ok"] == [hashes[300]]
+
+
+def test_an_empty_question_is_not_sent(bench: Bench) -> None:
+    assert list(bench.hydrus.files([])) == [] and bench.hydrus.states([]) == []
+    bench.hydrus.write([])
+
+
+def test_the_file_itself_is_read_byte_for_byte(bench: Bench) -> None:
+    data = picture()
+    assert bench.hydrus.read(bench.add(data=data)) == data
+
+
+def test_a_file_that_is_not_there_costs_one_row(bench: Bench) -> None:
+    for hash in (UNKNOWN_HASH, "abcd"):
+        with pytest.raises(FileUnavailable, match="does not have|is not a SHA-256") as caught:
+            bench.hydrus.read(hash)
+        assert caught.value.status == "missing"
+
+
+def test_a_thumbnail_is_the_files_own_or_none(bench: Bench) -> None:
+    data, mime = bench.hydrus.thumbnail(bench.add(data=picture((300, 300))))
+    assert Image.open(io.BytesIO(data)).size[0] <= 200 and mime in ("image/jpeg", "image/png")
+    assert bench.hydrus.thumbnail(UNKNOWN_HASH) is None
+    assert bench.hydrus.thumbnail("abcd") is None
+
+
+def test_a_render_has_the_pictures_pixels(bench: Bench) -> None:
+    data = picture((50, 40))
+    drawn = Image.open(io.BytesIO(bench.hydrus.render(bench.add(data=data))))
+    assert drawn.convert("RGB").tobytes() == Image.open(io.BytesIO(data)).tobytes()
+    assert bench.hydrus.render(UNKNOWN_HASH) is None
+
+
+def test_a_picture_that_says_it_failed_to_render_is_none(bench: Bench) -> None:
+    whole = picture((300, 200))
+    broken = bench.add(data=whole[:60])  # a header with a size, and nothing behind it
+    (row,) = bench.hydrus.files([broken])
+    if row.status == "ok":  # what a client cannot even import is not there to be drawn
+        assert bench.hydrus.render(broken) is None
+
+
+# --- tags ---------------------------------------------------------------------------------------------
+
+
+def carry_out(hydrus: Hydrus, change: TagChange) -> list[TagWrite]:
+    writes = hydrus.plan([change])
+    assert all(isinstance(write, TagWrite) for write in writes)
+    hydrus.write(writes)
+    assert hydrus.states([(one.hash, one.tag, one.service) for one in writes]) == [one.after for one in writes]
+    return writes
+
+
+def test_a_tag_is_added_and_taken_back(bench: Bench) -> None:
+    hash, hydrus = bench.add("solo"), bench.hydrus
+    (write,) = carry_out(hydrus, TagChange(hash, "blue eyes", "add"))
+    assert write == TagWrite(hash, "blue eyes", MY_TAGS, ABSENT, CURRENT)
+    back = undo_of(hydrus, write)
+    hydrus.write([back])
+    # The API knows no way back to "never had it" on a local service, so the undo says "deleted" beforehand.
+    assert back.after == DELETED == bench.state(hash, "blue eyes")
+    assert bench.state(hash, "solo") == CURRENT
+
+
+def test_a_tag_is_removed_and_put_back_exactly(bench: Bench) -> None:
+    hash, hydrus = bench.add("solo", "red hair"), bench.hydrus
+    (write,) = carry_out(hydrus, TagChange(hash, "red hair", "remove"))
+    assert (write.before, write.after) == (CURRENT, DELETED)
+    (row,) = hydrus.files([hash])
+    assert row.tags == ("solo",) and row.deleted_tags == ("red hair",)
+    hydrus.write([undo_of(hydrus, write)])
+    (row,) = hydrus.files([hash])
+    assert row.tags == ("red hair", "solo") and row.deleted_tags == ()
+
+
+def test_a_tag_that_its_owner_deleted_is_not_suggested_and_not_written(bench: Bench) -> None:
+    hash, hydrus = bench.add("solo"), bench.hydrus
+    bench.tag(hash, "solo", action="1")
+    (answer,) = hydrus.plan([TagChange(hash, "solo", "add")])
+    assert isinstance(answer, NoWrite) and not answer.settled and "removed from this picture before" in answer.reason
+    hydrus.write([TagWrite(hash, "solo", MY_TAGS, ABSENT, CURRENT)])  # planned before the owner deleted it
+    assert bench.state(hash, "solo") == DELETED
+
+
+def test_a_removal_of_what_is_not_stored_leaves_no_record(bench: Bench) -> None:
+    hash, hydrus = bench.add("solo"), bench.hydrus
+    (answer,) = hydrus.plan([TagChange(hash, "hat", "remove")])
+    assert isinstance(answer, NoWrite) and answer.settled
+    hydrus.write([TagWrite(hash, "hat", MY_TAGS, CURRENT, DELETED)])
+    assert bench.state(hash, "hat") == ABSENT
+
+
+def test_what_is_there_already_needs_no_write(bench: Bench) -> None:
+    (answer,) = bench.hydrus.plan([TagChange(bench.add("solo"), "solo", "add")])
+    assert isinstance(answer, NoWrite) and answer.settled and "already there" in answer.reason
+
+
+def test_writing_twice_changes_nothing_more(bench: Bench) -> None:
+    hash, hydrus = bench.add("solo"), bench.hydrus
+    writes = hydrus.plan([TagChange(hash, "hat", "add"), TagChange(hash, "solo", "remove")])
+    for _ in range(2):
+        hydrus.write(writes)
+        (row,) = hydrus.files([hash])
+        assert (row.tags, row.deleted_tags) == (("hat",), ("solo",))
+
+
+def test_many_changes_go_out_and_come_back_together(bench: Bench) -> None:
+    hydrus, hashes = bench.hydrus, [bench.add("old") for _ in range(12)]
+    changes = [TagChange(hash, f"tag {number % 3}", "add") for number, hash in enumerate(hashes)]
+    changes += [TagChange(hash, "old", "remove") for hash in hashes[::2]]
+    writes = hydrus.plan(changes)
+    hydrus.write(writes)
+    assert hydrus.states([(one.hash, one.tag, one.service) for one in writes]) == [one.after for one in writes]
+    hydrus.write([undo_of(hydrus, one) for one in writes])
+    assert [row.tags for row in hydrus.files(hashes)] == [("old",)] * 12
+
+
+def test_the_emoticons_that_hydrus_spells_with_two_colons_keep_their_names(bench: Bench) -> None:
+    hash, hydrus = bench.add(":d", ":o"), bench.hydrus
+    (row,) = hydrus.files([hash])
+    assert row.tags == (":d", ":o")
+    carry_out(hydrus, TagChange(hash, ":p", "add"))
+    (write,) = carry_out(hydrus, TagChange(hash, ":o", "remove"))
+    (row,) = hydrus.files([hash])
+    assert row.tags == (":d", ":p") and row.deleted_tags == (":o",)
+    hydrus.write([undo_of(hydrus, write)])
+    assert bench.state(hash, ":o") == CURRENT
+
+
+@pytest.mark.parametrize(("tag", "reason"), [("-flower", "store it as 'flower'"), ("system:archive", "store it as 'archive'"), ("series:", "no such tag")])
+def test_a_tag_that_hydrus_would_store_differently_is_refused(bench: Bench, tag: str, reason: str) -> None:
+    hash = bench.add()
+    odd, fine = bench.hydrus.plan([TagChange(hash, tag, "add"), TagChange(hash, "series:re:zero", "add")])
+    assert isinstance(odd, NoWrite) and not odd.settled and reason in odd.reason
+    assert isinstance(fine, TagWrite)
+
+
+def test_a_file_that_is_gone_is_not_written_to(bench: Bench) -> None:
+    (answer,) = bench.hydrus.plan([TagChange(UNKNOWN_HASH, "solo", "add")])
+    assert isinstance(answer, NoWrite) and not answer.settled and "never imported" in answer.reason
+    assert bench.state(UNKNOWN_HASH, "solo") == UNKNOWN
+    assert list(bench.hydrus.files([UNKNOWN_HASH])) == [FileInfo(UNKNOWN_HASH, "missing", "never imported")]
+
+
+def test_an_unknown_service_is_refused(bench: Bench) -> None:
+    hash = bench.add()
+    with pytest.raises(UsageError, match="no tag service 'abcd' to write to; there are 'my tags'"):
+        bench.hydrus.plan([TagChange(hash, "solo", "add")], service="abcd")
+    with pytest.raises(LibraryRefused, match="is not in Hydrus any more"):
+        bench.hydrus.write([TagWrite(hash, "solo", "abcd", ABSENT, CURRENT)])
+    for hydrus in (Hydrus(bench.url, bench.key, tag_services=["nope"]), Hydrus(bench.url, bench.key, machine_services=["nope"])):
+        with pytest.raises(UsageError, match="no tag service 'nope' in Hydrus; there are"):
+            hydrus.describe()
+
+
+# --- staying home -------------------------------------------------------------------------------------
+
+
+def test_findings_open_as_a_locked_page_without_ghosts(bench: Bench) -> None:
+    name, hashes = unique_name("to review"), [bench.add(), bench.add()]
+    bench.hydrus.open_page([hashes[0], UNKNOWN_HASH, hashes[1]], name)
+    assert [page.hashes for page in bench.hydrus.walk([name]).pages] == [tuple(hashes)]
+    with pytest.raises(LibraryRefused, match="none of these 1 files is in Hydrus"):
+        bench.hydrus.open_page([UNKNOWN_HASH], name)
+    if bench.server:
+        assert bench.server.page(name).kind == "locked"
+        assert [call.asked["focus_page"] for call in bench.server.calls if call.path.endswith("/new_page")] == [False]
+
+
+def test_pairs_are_told_to_hydrus_once_and_judged_pairs_are_left_alone(bench: Bench) -> None:
+    a, b, c, d = (bench.add() for _ in range(4))
+    hydrus = bench.hydrus
+    assert hydrus.judged([(a, b), (a, UNKNOWN_HASH)]) == [None, None]
+    assert hydrus.set_relationship([(a, b), (a, a), (a, UNKNOWN_HASH)], "potential duplicates") == [(a, b)]
+    assert hydrus.set_relationship([(b, a)], "potential duplicates") == []
+    assert hydrus.set_relationship([(a, b), (c, d)], "false positives") == [(a, b), (c, d)]
+    assert hydrus.judged([(b, a), (c, d), (a, d)]) == ["false positives", "false positives", None]
+    assert hydrus.set_relationship([(d, c)], "alternates") == []
+    with pytest.raises(UsageError, match="no relationship 'twins'"):
+        hydrus.set_relationship([(a, b)], "twins")
+
+
+def test_a_popup_shows_progress_and_goes_away(bench: Bench) -> None:
+    with bench.hydrus.popup("tagcheck test") as popup:
+        popup.update(1, 3, "looking")
+        assert not popup.cancelled
+        bench.post("/manage_popups/cancel_popup", {"job_status_key": popup.key})
+        popup.update(2, 3, "looking")
+        assert popup.cancelled
+    if bench.server:
+        assert bench.server.popups == {}
