@@ -9,16 +9,13 @@ What is decided here and why: docs/decisions/sidecars.md.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import secrets
-import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -26,49 +23,19 @@ from threading import RLock
 from tagcheck import sidecars, tags
 from tagcheck.artifacts import sync_folder
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput
+from tagcheck.folder_scan import MIME, Place, each_folder, extension, hash_of, shown, stand_in, unchanged
 from tagcheck.folder_store import FolderStore
+from tagcheck.folder_writing import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
 from tagcheck.library import (
     ABSENT, CURRENT, PARTLY, UNKNOWN, FileInfo, NoWrite, Page, TagChange, TagService, TagWrite, Walk, unique,
 )
 from tagcheck.sidecars import CannotEdit, Habit, NotASidecar, Sidecar
 
-try:
-    import fcntl
-except ImportError:  # Windows: then only the check before each replacement guards against a second writer
-    fcntl = None
-
-MIME = {
-    "jpg": "image/jpeg", "jpeg": "image/jpeg", "jpe": "image/jpeg", "jfif": "image/jpeg", "png": "image/png", "apng": "image/apng",
-    "gif": "image/gif", "webp": "image/webp", "bmp": "image/bmp", "dib": "image/bmp", "tif": "image/tiff", "tiff": "image/tiff",
-    "avif": "image/avif", "heic": "image/heic", "heif": "image/heif", "jxl": "image/jxl", "jp2": "image/jp2", "svg": "image/svg+xml",
-    "psd": "image/vnd.adobe.photoshop", "ico": "image/x-icon", "tga": "image/x-tga", "qoi": "image/qoi",
-    "mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mkv": "video/x-matroska", "mov": "video/quicktime",
-    "avi": "video/x-msvideo", "wmv": "video/x-ms-wmv", "flv": "video/x-flv", "mpg": "video/mpeg", "mpeg": "video/mpeg",
-}
 SERVICE = TagService("sidecar", "sidecar files", "sidecar")
-OWN_FOLDERS = frozenset({"mappings", "datasets", "advanced_embeddings", "series_classifier", "reports"})
-FOREIGN_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", "System Volume Information"})
-TEMPORARY = (".tagcheck-", ".tmp")
 HABIT_SAMPLE = 200      # sidecars looked at to learn how the owner writes them
 RESCAN_AFTER = 5.0      # seconds before an unknown hash is worth another look through the whole folder
 SETTLED = 2_000_000_000  # ns: a file younger than this may still change without its time stamp showing it
 UNREADABLE = "cannot be read"
-
-
-@dataclass(frozen=True)
-class Place:
-    """One picture file: its path, its size and time when it was hashed, and where its sidecars are or would be.
-
-    `stem` says whose `stem_sidecar` is: "own", "shared" with another picture of that stem, or
-    "other" when that name is a whole picture's own sidecar (`cat.jpg.txt` beside `cat.jpg.png`).
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    full_sidecar: str  # picture.jpg.txt
-    stem_sidecar: str  # picture.txt
-    stem: str = "own"
 
 
 @dataclass
@@ -81,15 +48,6 @@ class _Index:
     folders: list[tuple[str, ...]] = field(default_factory=list)
     habits: dict[str, Habit] = field(default_factory=dict)
     looked: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Edit:
-    """One sidecar on its way to new content; `old` None: it is to be made, `new` None: it is to go."""
-
-    path: str
-    old: bytes | None
-    new: bytes | None
 
 
 class FolderLibrary:
@@ -113,19 +71,19 @@ class FolderLibrary:
 
     def describe(self) -> dict:
         """`{"type": "folder", "path": ...}`."""
-        return {"type": self.kind, "path": _shown(str(self.root))}
+        return {"type": self.kind, "path": shown(str(self.root))}
 
     def walk(self, names: Sequence[str]) -> Walk:
         """The pages in the sub-folder `names` and below ([]: the whole folder), each path beginning with the folder's own name."""
         index = self._index(fresh=True)
         under = self._folder_named(index, tuple(names))
         pages = tuple(
-            Page((_shown(self.root.name), *map(_shown, path)), _shown("/".join(path)), tuple(hashes))
+            Page((shown(self.root.name), *map(shown, path)), shown("/".join(path)), tuple(hashes))
             for path, hashes in index.pages if path[:len(under)] == under
         )
         on_pages = unique(hash for page in pages for hash in page.hashes)
         problems = tuple(hash for hash in on_pages if hash in index.problems)
-        return Walk((_shown(self.root.name), *map(_shown, under)), pages, {UNREADABLE: problems} if problems else {})
+        return Walk((shown(self.root.name), *map(shown, under)), pages, {UNREADABLE: problems} if problems else {})
 
     def files(self, hashes: Sequence[str]) -> Iterator[FileInfo]:
         """Metadata and tags, read anew from the sidecars. A picture whose sidecar cannot be read is an "unreadable" row,
@@ -138,23 +96,23 @@ class FolderLibrary:
             elif places := self._standing(index, hash):
                 yield self._info(hash, places)
             else:
-                yield FileInfo(hash, "missing", f"is not in {_shown(str(self.root))} (any more)")
+                yield FileInfo(hash, "missing", f"is not in {shown(str(self.root))} (any more)")
 
     def read(self, hash: str) -> bytes:
         """The file's bytes, which are those that were asked for: a file that was changed since is not returned."""
         index = self._index(wanted=hash)
         if hash in index.problems:
             raise FileUnavailable(index.problems[hash], "unreadable")
-        reason = f"no picture {hash[:16]}... in {_shown(str(self.root))} (any more)"
+        reason = f"no picture {hash[:16]}... in {shown(str(self.root))} (any more)"
         for place in index.places.get(hash, []):
             try:
                 data = Path(place.path).read_bytes()
             except OSError as error:
-                reason = f"{_shown(place.path)}: {error.strerror}"
+                reason = f"{shown(place.path)}: {error.strerror}"
                 continue
             if hashlib.sha256(data).hexdigest() == hash:
                 return data
-            reason = f"{_shown(place.path)} was changed since it was looked at: map the folder again"
+            reason = f"{shown(place.path)} was changed since it was looked at: map the folder again"
         raise FileUnavailable(reason)
 
     def render(self, hash: str) -> bytes | None:
@@ -187,8 +145,8 @@ class FolderLibrary:
         raises `LibraryRefused` after all the rest is done.
         """
         problems: list[str] = []
-        with _only_writer(str(self.root)):
-            edits: dict[str, _Edit] = {}
+        with only_writer(str(self.root)):
+            edits: dict[str, Edit] = {}
             for place, add, remove in self._wanted(writes):
                 try:
                     edits.update((edit.path, edit) for edit in self._edits(place, add, remove))
@@ -206,7 +164,7 @@ class FolderLibrary:
         with self._lock:
             index = self._found
             if index is not None and wanted is not None:
-                lost = wanted not in index.problems and not any(map(_unchanged, index.places.get(wanted, [])))
+                lost = wanted not in index.problems and not any(map(unchanged, index.places.get(wanted, [])))
                 fresh = fresh or (lost and time.monotonic() - index.looked > RESCAN_AFTER)
             if index is None or fresh:
                 self._found = index = self._look()
@@ -214,15 +172,15 @@ class FolderLibrary:
 
     def _look(self) -> _Index:
         if not self.root.is_dir():
-            raise LibraryUnreachable(f"no folder {_shown(str(self.root))} (any more): is its drive connected?")
+            raise LibraryUnreachable(f"no folder {shown(str(self.root))} (any more): is its drive connected?")
         index = _Index()
-        folders = list(_folders(str(self.root)))
+        folders = list(each_folder(str(self.root)))
         hashes, problems = self._hashes([place for _, places, _ in folders for place in places])
         for path, places, problem in folders:
             index.folders.append(path)
             on_page = [hashes[place.path] for place in places]
             if problem:
-                on_page = [_stand_in(os.path.join(self.root, *path))]
+                on_page = [stand_in(os.path.join(self.root, *path))]
                 index.problems[on_page[0]] = problem
             if on_page:
                 index.pages.append((path, on_page))
@@ -251,7 +209,7 @@ class FolderLibrary:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             for start in range(0, len(new), 500):
                 part = new[start:start + 500]
-                for place, (hash, problem) in zip(part, pool.map(_hash_of, part)):
+                for place, (hash, problem) in zip(part, pool.map(hash_of, part)):
                     hashes[place.path] = hash
                     if problem:
                         problems[place.path] = problem
@@ -274,9 +232,9 @@ class FolderLibrary:
             alike = [path for path in index.folders if [part.casefold() for part in path] == [part.casefold() for part in wanted]]
             if exact or alike:
                 return (exact or alike)[0]
-        there = sorted(_shown("/".join(path)) for path in index.folders if path)
+        there = sorted(shown("/".join(path)) for path in index.folders if path)
         listed = ", ".join(map(repr, there[:30])) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
-        raise LibraryRefused(f"no folder {'/'.join(names)!r} in {_shown(str(self.root))}: there is {listed or 'no sub-folder'}")
+        raise LibraryRefused(f"no folder {'/'.join(names)!r} in {shown(str(self.root))}: there is {listed or 'no sub-folder'}")
 
     def _standing(self, index: _Index, hash: str) -> list[Place]:
         """The places of this hash that still look as they did when they were hashed.
@@ -284,9 +242,9 @@ class FolderLibrary:
         `LibraryUnreachable` when no picture at all is where it was: a drive that is not connected
         must not look like a library whose pictures were removed.
         """
-        standing = [place for place in index.places.get(hash, []) if _unchanged(place)]
-        if not standing and not any(_unchanged(place) for places in index.places.values() for place in places):
-            raise LibraryUnreachable(f"no pictures in {_shown(str(self.root))}: is its drive connected?")
+        standing = [place for place in index.places.get(hash, []) if unchanged(place)]
+        if not standing and not any(unchanged(place) for places in index.places.values() for place in places):
+            raise LibraryUnreachable(f"no pictures in {shown(str(self.root))}: is its drive connected?")
         return standing
 
     def _info(self, hash: str, places: list[Place]) -> FileInfo:
@@ -297,8 +255,8 @@ class FolderLibrary:
             except NotASidecar as error:
                 problem = str(error)
         common = {
-            "hash": hash, "mime": MIME.get(_extension(first.path)), "size": first.size,
-            "time_imported": first.mtime_ns / 1e9, "file_path": _shown(first.path),
+            "hash": hash, "mime": MIME.get(extension(first.path)), "size": first.size,
+            "time_imported": first.mtime_ns / 1e9, "file_path": shown(first.path),
         }
         if problem:
             return FileInfo(status="unreadable", reason=f"its tags cannot be read: {problem}", **common)
@@ -312,12 +270,12 @@ class FolderLibrary:
         for path in (place.full_sidecar, place.stem_sidecar):
             if path == place.stem_sidecar and place.stem == "other":
                 continue
-            data = _bytes_of(path)
+            data = bytes_of(path)
             if data is not None:
                 try:
                     found.append((path, sidecars.decode(data)))
                 except NotASidecar as error:
-                    raise NotASidecar(f"{_shown(path)} {error}") from None
+                    raise NotASidecar(f"{shown(path)} {error}") from None
         return found
 
     def _names(self, place: Place) -> list[str]:
@@ -329,7 +287,7 @@ class FolderLibrary:
         return places if service == SERVICE.key else [place for place in places if self._key(place) == service]
 
     def _key(self, place: Place) -> str:
-        return f"{SERVICE.key}:{_shown(os.path.relpath(place.path, self.root))}"
+        return f"{SERVICE.key}:{shown(os.path.relpath(place.path, self.root))}"
 
     def _state(self, hash: str, tag: str, service: str) -> str:
         try:
@@ -374,7 +332,7 @@ class FolderLibrary:
                         (add if write.after == CURRENT else remove).append(write.tag)
         return list(wanted.values())
 
-    def _edits(self, place: Place, add: list[str], remove: list[str]) -> list[_Edit]:
+    def _edits(self, place: Place, add: list[str], remove: list[str]) -> list[Edit]:
         """What has to happen to the sidecars of one picture. Raises `CannotEdit` or `NotASidecar` naming the file."""
         there = self._sidecars(place)
         unwanted = {sidecars.name(tag) for tag in remove}
@@ -385,8 +343,8 @@ class FolderLibrary:
             here = unwanted.intersection(sidecar.names)
             if here and path not in own:
                 raise CannotEdit(
-                    f"{_shown(path)} belongs to several pictures, and {min(here)!r} in it would go from all of them: "
-                    f"give each its own sidecar, like {_shown(os.path.basename(place.full_sidecar))}"
+                    f"{shown(path)} belongs to several pictures, and {min(here)!r} in it would go from all of them: "
+                    f"give each its own sidecar, like {shown(os.path.basename(place.full_sidecar))}"
                 )
             adding = add if own and path == own[0] else []
             if here or adding:
@@ -395,23 +353,23 @@ class FolderLibrary:
             path = place.full_sidecar if habit.full_name or place.stem != "own" else place.stem_sidecar
             edits.append(self._edit(path, add, set(), habit))
         for edit in edits:
-            _check_writable(edit)
+            check_writable(edit)
         return edits
 
-    def _edit(self, path: str, add: list[str], remove: set[str], habit: Habit) -> _Edit:
+    def _edit(self, path: str, add: list[str], remove: set[str], habit: Habit) -> Edit:
         """One sidecar's next content: an earlier version of it where one has just these tags, else an edit of what is there."""
         real = os.path.realpath(path)
         if os.path.basename(real) != os.path.basename(path):
-            raise CannotEdit(f"{_shown(path)} is a link to {_shown(real)}, which may belong to another picture: make it a file of its own")
-        old = _bytes_of(real)
+            raise CannotEdit(f"{shown(path)} is a link to {shown(real)}, which may belong to another picture: make it a file of its own")
+        old = bytes_of(real)
         try:
             names = set(sidecars.decode(old or b"").names) - remove | {sidecars.name(tag) for tag in add}
             for version in self._store.versions(real, old):
                 if set(sidecars.decode(version or b"").names) == names:
-                    return _Edit(real, old, version)
-            return _Edit(real, old, sidecars.edited(old, add, remove, habit, lambda name: self._remembered(real, name)))
+                    return Edit(real, old, version)
+            return Edit(real, old, sidecars.edited(old, add, remove, habit, lambda name: self._remembered(real, name)))
         except (CannotEdit, NotASidecar) as error:
-            raise type(error)(f"{_shown(path)} {error}") from None
+            raise type(error)(f"{shown(path)} {error}") from None
 
     def _remembered(self, path: str, name: str) -> sidecars.Memory | None:
         """How this sidecar last spelled a tag, and where it stood."""
@@ -443,200 +401,21 @@ class FolderLibrary:
         usual = Habit(joint="\n" if full[True] >= full[False] else ", ", full_name=full[True] >= full[False])
         return sidecars.habit_of(seen, usual)
 
-    def _carry_out(self, edits: list[_Edit]) -> list[str]:
+    def _carry_out(self, edits: list[Edit]) -> list[str]:
         """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong."""
         problems: list[str] = []
         folders = {os.path.dirname(edit.path) for edit in edits}
         if edits:
             self._store.keep_versions([(edit.path, edit.old, edit.new) for edit in edits])
         for folder in folders:
-            _sweep(folder)
+            sweep(folder)
         for edit in edits:
             try:
-                _replace(edit)
+                replace_file(edit)
             except (CannotEdit, NotASidecar) as error:
                 problems.append(str(error))
             except OSError as error:
-                problems.append(f"{_shown(edit.path)} could not be written: {error.strerror}")
+                problems.append(f"{shown(edit.path)} could not be written: {error.strerror}")
         for folder in folders:
             sync_folder(Path(folder))
         return problems
-
-
-def _folders(root: str) -> Iterator[tuple[tuple[str, ...], list[Place], str | None]]:
-    """Each folder once, with its pictures, or why it cannot be looked into: first the real tree, then what links
-    lead to; a loop ends where it began.
-    """
-    seen: set[tuple[int, int]] = set()
-    links: list[tuple[tuple[str, ...], str]] = []
-    stack: list[tuple[tuple[str, ...], str]] = [((), root)]
-    while stack or links:
-        if not stack:
-            stack.append(links.pop(0))
-        parts, path = stack.pop()
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        try:
-            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
-        except OSError as error:
-            yield parts, [], f"the folder {_shown(path)} cannot be looked into ({error.strerror})"
-            continue
-        names = {entry.name for entry in entries}
-        data_folder = "review.sqlite3" in names or "advanced_embeddings" in names
-        below = [
-            entry for entry in entries if not entry.name.startswith(".") and entry.name not in FOREIGN_FOLDERS and _is_folder(entry)
-            and not (data_folder and entry.name in OWN_FOLDERS)
-        ]
-        stack += [((*parts, entry.name), entry.path) for entry in reversed(below) if not entry.is_symlink()]
-        links += [((*parts, entry.name), entry.path) for entry in below if entry.is_symlink()]
-        yield parts, _pictures(entries, names), None
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle by itself
-        return False
-
-
-def _pictures(entries: list[os.DirEntry], names: set[str]) -> list[Place]:
-    """The pictures among one folder's entries. A link that leads nowhere is none."""
-    pictures = [entry for entry in entries if not entry.name.startswith(".") and _extension(entry.name) in MIME]
-    owners = Counter(os.path.splitext(entry.name)[0] for entry in pictures)
-    whole = {entry.name for entry in pictures}
-    found = []
-    for entry in pictures:
-        try:
-            if not entry.is_file():
-                continue
-            status = entry.stat()
-        except OSError:
-            continue
-        stem = os.path.splitext(entry.name)[0]
-        folder = os.path.dirname(entry.path)
-        full_sidecar, stem_sidecar = (
-            os.path.join(folder, name + (".TXT" if name + ".TXT" in names and name + ".txt" not in names else ".txt"))
-            for name in (entry.name, stem)
-        )
-        whose = "other" if stem in whole else "shared" if owners[stem] > 1 else "own"
-        found.append(Place(entry.path, status.st_size, status.st_mtime_ns, full_sidecar, stem_sidecar, whose))
-    return found
-
-
-def _hash_of(place: Place) -> tuple[str, str | None]:
-    """(SHA-256 of the file, None), or a stand-in made from the path and why the file cannot be read."""
-    try:
-        with open(place.path, "rb") as file:
-            if place.size:
-                return hashlib.file_digest(file, "sha256").hexdigest(), None
-        problem = "is empty (0 bytes)"
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    return _stand_in(place.path), f"{_shown(place.path)} {problem}"
-
-
-def _stand_in(path: str) -> str:
-    """What stands for the hash of something that cannot be read, so that it still is a row that says so."""
-    return hashlib.sha256(b"cannot be read: " + os.fsencode(path)).hexdigest()
-
-
-def _unchanged(place: Place) -> bool:
-    try:
-        status = os.stat(place.path)
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (place.size, place.mtime_ns)
-
-
-def _extension(name: str) -> str:
-    return os.path.splitext(name)[1][1:].lower()
-
-
-def _shown(path: str) -> str:
-    """A path as text that any file may hold: bytes that are not UTF-8 are written `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _bytes_of(path: str) -> bytes | None:
-    """A sidecar's bytes, None when there is none. Raises `NotASidecar` when it cannot be read."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise NotASidecar(f"{_shown(path)} is not a file")
-        with open(path, "rb") as file:
-            return file.read(sidecars.LARGEST + 1)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
-            return None
-        raise NotASidecar(f"{_shown(path)} cannot be read: {error.strerror}") from None
-
-
-def _check_writable(edit: _Edit) -> None:
-    """Raises `CannotEdit` for what the owner has protected, and for a name that no file can have."""
-    folder, name = os.path.split(edit.path)
-    if len(os.fsencode(name)) > 255:
-        raise CannotEdit(f"{_shown(edit.path)} would be too long a name for a file: shorten the picture's name")
-    if edit.old is not None and not os.stat(edit.path).st_mode & 0o222:
-        raise CannotEdit(f"{_shown(edit.path)} is write-protected")
-    if not os.access(folder, os.W_OK):
-        raise CannotEdit(f"nothing may be written in {_shown(folder)}")
-
-
-@contextmanager
-def _only_writer(root: str) -> Iterator[None]:
-    """Waits until no other process of ours writes in this folder. The lock is on the folder itself and dies with the process."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a network drive without locks: the check before each replacement remains
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sweep(folder: str) -> None:
-    """Remove what a killed process left half-written. Only called by the only writer."""
-    if fcntl is None:
-        return
-    for entry in os.scandir(folder):
-        if entry.name.startswith(TEMPORARY[0]) and entry.name.endswith(TEMPORARY[1]):
-            with suppress(OSError):
-                os.unlink(entry.path)
-
-
-def _replace(edit: _Edit) -> None:
-    """Put the new content in place, whole or not at all, keeping mode and owner. Raises `CannotEdit` when it was changed meanwhile."""
-    _check_writable(edit)
-    folder = os.path.dirname(edit.path)
-    temporary = os.path.join(folder, secrets.token_hex(6).join(TEMPORARY))
-    try:
-        if edit.new is not None:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as out:
-                out.write(edit.new)
-                if edit.old is not None:
-                    _copy_rights(edit.path, out.fileno())
-                out.flush()
-                os.fsync(out.fileno())
-        if _bytes_of(edit.path) != edit.old:
-            raise CannotEdit(f"{_shown(edit.path)} was changed by another program in this moment: try again")
-        if edit.new is None:
-            os.unlink(edit.path)
-        else:
-            os.replace(temporary, edit.path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
-def _copy_rights(path: str, handle: int) -> None:
-    status = os.stat(path)
-    if hasattr(os, "fchown") and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-        with suppress(PermissionError):  # only root may give a file away
-            os.fchown(handle, status.st_uid, status.st_gid)
-    if hasattr(os, "fchmod"):
-        os.fchmod(handle, stat.S_IMODE(status.st_mode))

@@ -151,11 +151,15 @@ def memory(sidecar: Sidecar, tag: str) -> Memory | None:
 
 
 def _by_lines(text: str) -> bool | None:
-    """One tag a line, or commas? A tag in a line may hold a comma (`title:hello, world`), so commas must be the rule to count."""
-    lines = [line for line in _LINE_END.split(text) if line.strip()]
+    """One tag a line, or commas? A tag in a line may hold a comma (`title:hello, world`), so commas must be the rule to
+    count, or end a line.
+    """
+    lines = [line.strip() for line in _LINE_END.split(text) if line.strip()]
     with_comma = [line for line in lines if "," in line]
     if len(lines) < 2:
         return False if with_comma else None
+    if any(line.endswith(",") for line in lines):
+        return False
     if 2 * len(with_comma) == len(lines):
         return sum(line.count(",") for line in with_comma) == len(with_comma)
     return 2 * len(with_comma) < len(lines)

@@ -1,0 +1,113 @@
+"""Replacing a sidecar: whole or not at all, by one process at a time, and only while it still is what was read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from tagcheck.folder_scan import shown
+from tagcheck.sidecars import LARGEST, CannotEdit, NotASidecar
+
+try:
+    import fcntl
+except ImportError:  # Windows: then only the check before each replacement guards against a second writer
+    fcntl = None
+
+TEMPORARY = (".tagcheck-", ".tmp")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One sidecar on its way to new content; `old` None: it is to be made, `new` None: it is to go."""
+
+    path: str
+    old: bytes | None
+    new: bytes | None
+
+
+def bytes_of(path: str) -> bytes | None:
+    """A sidecar's bytes, None when there is none. Raises `NotASidecar` when it cannot be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise NotASidecar(f"{shown(path)} is not a file")
+        with open(path, "rb") as file:
+            return file.read(LARGEST + 1)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return None
+        raise NotASidecar(f"{shown(path)} cannot be read: {error.strerror}") from None
+
+
+def check_writable(edit: Edit) -> None:
+    """Raises `CannotEdit` for what the owner has protected, and for a name that no file can have."""
+    folder, name = os.path.split(edit.path)
+    if len(os.fsencode(name)) > 255:
+        raise CannotEdit(f"{shown(edit.path)} would be too long a name for a file: shorten the picture's name")
+    if edit.old is not None and not os.stat(edit.path).st_mode & 0o222:
+        raise CannotEdit(f"{shown(edit.path)} is write-protected")
+    if not os.access(folder, os.W_OK):
+        raise CannotEdit(f"nothing may be written in {shown(folder)}")
+
+
+@contextmanager
+def only_writer(root: str) -> Iterator[None]:
+    """Waits until no other process of ours writes in this folder. The lock is on the folder itself and dies with the process."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a network drive without locks: the check before each replacement remains
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: str) -> None:
+    """Remove what a killed process left half-written. Only called by the only writer."""
+    if fcntl is None:
+        return
+    for entry in os.scandir(folder):
+        if entry.name.startswith(TEMPORARY[0]) and entry.name.endswith(TEMPORARY[1]):
+            with suppress(OSError):
+                os.unlink(entry.path)
+
+
+def replace_file(edit: Edit) -> None:
+    """Put the new content in place, whole or not at all, keeping mode and owner. Raises `CannotEdit` when it was changed meanwhile."""
+    check_writable(edit)
+    folder = os.path.dirname(edit.path)
+    temporary = os.path.join(folder, secrets.token_hex(6).join(TEMPORARY))
+    try:
+        if edit.new is not None:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as out:
+                out.write(edit.new)
+                if edit.old is not None:
+                    _copy_rights(edit.path, out.fileno())
+                out.flush()
+                os.fsync(out.fileno())
+        if bytes_of(edit.path) != edit.old:
+            raise CannotEdit(f"{shown(edit.path)} was changed by another program in this moment: try again")
+        if edit.new is None:
+            os.unlink(edit.path)
+        else:
+            os.replace(temporary, edit.path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _copy_rights(path: str, handle: int) -> None:
+    status = os.stat(path)
+    if hasattr(os, "fchown") and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        with suppress(PermissionError):  # only root may give a file away
+            os.fchown(handle, status.st_uid, status.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(handle, stat.S_IMODE(status.st_mode))
