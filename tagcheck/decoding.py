@@ -15,12 +15,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from tagcheck.errors import FileUnavailable
 from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
@@ -271,6 +273,8 @@ def main(argv: Sequence[str]) -> None:
 
         os.nice(NICENESS)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    Image.MAX_IMAGE_PIXELS = 64 * int(pixels)  # of the file; Limits.pixels are those decoded, and a JPEG can be decoded at 1/8 x 1/8
+    warnings.simplefilter("ignore")            # what Pillow says about a damaged file ends up in its record
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers
     serve(int(size), Limits(int(pixels), float(seconds), int(frames)), sys.stdin.buffer, answers)

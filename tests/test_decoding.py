@@ -1,0 +1,113 @@
+"""Files come decoded, in order, ahead of who asks; what a decoder does over a bad one costs that one alone."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tagcheck.decoding import Clocks, Decoder, prepared
+from tagcheck.errors import FileUnavailable, LibraryUnreachable
+from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
+
+
+def png(colour: int, side: int = 20) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), (colour, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def decoder():
+    made = Decoder(16, Limits())
+    yield made
+    made.close()
+
+
+def read_all(files: dict[str, object], render=lambda hash: None, decoders: int = 2, ahead: int = 4):
+    def read(hash: str) -> bytes:
+        if isinstance(files[hash], Exception):
+            raise files[hash]
+        return files[hash]
+
+    return prepared(list(files), read, render, [Decoder(16, Limits()) for _ in range(decoders)], ahead, Clocks())
+
+
+def test_a_decoder_gives_what_the_function_gives(decoder):
+    for colour in (1, 2):
+        assert np.array_equal(decoder.prepare(png(colour)), prepare_bytes(png(colour), 16))
+    with pytest.raises(ImageUnreadable, match="the file is empty"):
+        decoder.prepare(b"")
+    with pytest.raises(ImageUnsupported, match="not a picture"):
+        decoder.prepare(b"words")
+    assert decoder.prepare(png(3))[0, 0, 0, 0] == 3
+
+
+def test_a_decoder_that_crashed_is_replaced(decoder):
+    decoder.prepare(png(1))
+    pid = decoder._process.pid
+    large = png(5, 3000)
+    threading.Timer(0.02, os.kill, (pid, signal.SIGSEGV)).start()
+    with pytest.raises(ImageUnreadable, match="the decoder crashed on it"):
+        for _ in range(500):
+            decoder.prepare(large)
+    assert decoder.prepare(png(2))[0, 0, 0, 0] == 2
+
+
+def test_a_decoder_that_hangs_is_ended(decoder, monkeypatch):
+    monkeypatch.setattr("tagcheck.decoding.GRACE", -59.7)  # 0.3 s
+    decoder.prepare(png(1))
+    os.kill(decoder._process.pid, signal.SIGSTOP)
+    with pytest.raises(ImageUnreadable, match="took longer than 60 s"):
+        decoder.prepare(png(1))
+
+
+def test_files_come_in_order_and_a_bad_one_costs_itself():
+    files: dict[str, object] = {str(number): png(number, 10 + 90 * (number % 2)) for number in range(30)}
+    files["7"], files["11"], files["13"] = b"", b"words", FileUnavailable("it was moved")
+    found = list(read_all(files))
+    assert [one.hash for one in found] == list(files)
+    assert {one.hash: (one.status, one.reason) for one in found if one.frames is None} == {
+        "7": ("unreadable", "the file is empty"), "11": ("unsupported", "not a picture of a kind that can be read here"),
+        "13": ("missing", "it was moved"),
+    }
+    assert [int(one.frames[0, 0, 5, 5]) for one in found if one.frames is not None] == [n for n in range(30) if n not in (7, 11, 13)]
+
+
+def test_what_no_decoder_knows_is_taken_from_the_library_s_own_rendering():
+    drawn = {"a": png(9), "b": None, "c": b"not a picture either"}
+    found = list(read_all({name: b"a sketch in an odd format" for name in drawn}, drawn.get))
+    assert [one.status for one in found] == ["ok", "unsupported", "unsupported"]
+    assert found[0].frames[0, 0, 0, 0] == 9
+
+
+def test_a_library_that_goes_away_is_said_after_the_files_before_it():
+    files: dict[str, object] = {"a": png(1), "b": png(2), "c": LibraryUnreachable("nobody answers"), "d": png(4)}
+    found = []
+    with pytest.raises(LibraryUnreachable, match="nobody answers"):
+        for one in read_all(files):
+            found.append(one.hash)
+    assert found == ["a", "b"]
+
+
+def test_no_more_files_are_read_ahead_than_there_is_room_for():
+    read = []
+    files = prepared([str(n) for n in range(50)], lambda hash: read.append(hash) or png(1), lambda hash: None, [Decoder(16, Limits())], 5, Clocks())
+    next(files)
+    time.sleep(0.3)
+    assert 5 <= len(read) <= 6
+    files.close()
+    time.sleep(0.1)
+    assert len(read) <= 7 and threading.active_count() < 10
+
+
+def test_seconds_are_counted_where_they_are_spent():
+    clocks = Clocks()
+    list(prepared(["a", "b"], lambda hash: time.sleep(0.05) or png(1), lambda hash: None, [Decoder(16, Limits())], 2, clocks))
+    assert 0.1 <= clocks.reading < 1 and clocks.decoding > 0.05 and clocks.waiting > 0.1
