@@ -24,7 +24,7 @@ from tagcheck.errors import BadFile, MissingInput
 REPOSITORY = "fancyfeast/joytag"
 FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last
 FOLDER = Path(joytag.__file__).resolve().parent / "weights"
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 TRIES = 5           # in a row without one new byte
 WAY_OUT = (

@@ -1,0 +1,225 @@
+"""A model folder becomes a tagger, or a sentence about what is wrong with it; published files are fetched whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from joytag_folder import REFERENCE, make_model_folder
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tagcheck import images, tagger, weights
+from tagcheck.errors import BadFile, MissingInput, UsageError
+
+EXPECTED = json.loads((REFERENCE / "expected.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def own_dir(tmp_path) -> Path:
+    return make_model_folder(tmp_path / "model")
+
+
+def rewrite(folder: Path, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return np.concatenate([images.prepare_bytes((REFERENCE / name).read_bytes(), 448) for name in EXPECTED["images"]])
+
+
+def test_in_float32_it_agrees_with_the_original_to_a_ten_thousandth(model_dir, pictures):
+    model = tagger.load(model_dir, "cpu", "float32")
+    embeddings = model.embed(pictures)
+    assert embeddings.dtype == np.float32
+    assert np.abs(embeddings - EXPECTED["embeddings"]).max() < 1e-4
+    assert np.abs(model.probabilities(embeddings) - EXPECTED["tag_probabilities"]).max() < 1e-4
+
+
+def test_the_stored_head_gives_the_probabilities_without_the_pictures(model_dir, pictures):
+    model = tagger.load(model_dir, "cpu", "float32")
+    head = model.tag_head()
+    again = 1 / (1 + np.exp(-(model.embed(pictures).astype(np.float16) @ head.weight.T + head.bias)))
+    assert head.tags[:2] == ["tag_0", "tag_1"] and head.model == model.id
+    assert np.abs(again - EXPECTED["tag_probabilities"]).max() < 2e-3
+
+
+def test_pictures_may_come_as_pillow_images_and_in_any_number(model_dir, pictures):
+    model = tagger.load(model_dir, "cpu", "float32", batch_size=2)
+    opened = [Image.open(REFERENCE / name) for name in EXPECTED["images"]]
+    assert np.allclose(model.embed(opened), model.embed(pictures), atol=1e-5)
+    with pytest.raises(ValueError, match="not uint8"):
+        model.embed(pictures.astype(np.float32))
+
+
+def test_the_id_names_weights_and_precision_and_auto_keeps_what_there_is(model_dir, own_dir):
+    exact, fast = (tagger.load(model_dir, "cpu", precision) for precision in ("float32", "bfloat16"))
+    digest = hashlib.sha256((model_dir / "model.safetensors").read_bytes()).hexdigest()
+    assert (exact.id, fast.id) == (f"joytag-{digest[:12]}-float32", f"joytag-{digest[:12]}-bfloat16")
+    for kept in (exact, fast):
+        assert tagger.load(model_dir, "cpu", "auto", keep=kept.id).id == kept.id
+    assert tagger.load(model_dir, "cpu", "auto", keep="joytag-000000000000-float32").precision == tagger.fast_precision(torch.device("cpu"))
+    rewrite(own_dir, lambda tensors: tensors["head.bias"].add_(1))
+    assert tagger.load(own_dir, "cpu", "float32").id != exact.id
+
+
+def test_half_precision_weights_and_the_nine_extra_rows_of_old_heads_load(own_dir, pictures):
+    def old(tensors: dict[str, torch.Tensor]) -> None:
+        for name in ("head.weight", "head.bias"):
+            tensors[name] = torch.cat([tensors[name], torch.full((9, *tensors[name].shape[1:]), 7.0)])
+        for name in tensors:
+            tensors[name] = tensors[name].half()
+
+    rewrite(own_dir, old)
+    model = tagger.load(own_dir, "cpu", "float32")
+    assert model.tag_head().weight.shape == (40, 96)
+    assert np.abs(model.embed(pictures) - EXPECTED["embeddings"]).max() < 0.02
+
+
+@pytest.mark.parametrize("damage, error, says", [
+    (lambda d: (d / "top_tags.txt").unlink(), MissingInput, "no top_tags.txt in .*: a model folder holds"),
+    (lambda d: (d / "top_tags.txt").write_text("a\nb\n"), BadFile, "top_tags.txt has 2 tags, the network has 40"),
+    (lambda d: (d / "top_tags.txt").write_text("a\n" * 40), BadFile, "top_tags.txt names 'a' twice"),
+    (lambda d: (d / "top_tags.txt").write_bytes(b"\xff\xfe\n" * 40), BadFile, "top_tags.txt is not UTF-8"),
+    (lambda d: (d / "config.json").write_text("{"), BadFile, "config.json cannot be used"),
+    (lambda d: (d / "config.json").write_text("[]"), BadFile, "config.json cannot be used"),
+    (lambda d: (d / "config.json").write_text('{"class": "ViT"}'), BadFile, "config.json cannot be used: its keys do not describe a network"),
+    (lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-100]), BadFile, "no whole safetensors file"),
+    (lambda d: (d / "model.safetensors").write_bytes(b""), BadFile, "no whole safetensors file"),
+    (lambda d: rewrite(d, lambda t: t.pop("norm.bias")), BadFile, "does not fit config.json beside it: no norm.bias"),
+    (lambda d: rewrite(d, lambda t: t.update(more=torch.zeros(1))), BadFile, "an unknown more"),
+    (lambda d: rewrite(d, lambda t: t.update({"norm.bias": torch.zeros(5)})), BadFile, r"norm.bias of shape \(5,\) instead of \(96,\)"),
+])
+def test_a_model_folder_that_is_not_whole_is_refused_by_name(own_dir, damage, error, says):
+    damage(own_dir)
+    with pytest.raises(error, match=says):
+        tagger.load(own_dir, "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_asked_for_and_not_there_is_said_loudly(model_dir):
+    with pytest.raises(UsageError, match="--device cuda: .*; use --device cpu"):
+        tagger.load(model_dir, "cuda")
+
+
+# --- fetching the published files -------------------------------------------------------------------
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does: a HEAD announces size, digest and commit and sends on to where the bytes are."""
+
+    files: dict[str, bytes]
+    breaks: int           # how many downloads of the large file are cut off half way
+    ranges: list[str]
+    forget_ranges: bool
+    wrong_digest: bool
+
+    def do_HEAD(self) -> None:
+        name = self.path.rpartition("/")[2]
+        if name not in self.files:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+        else:
+            data = self.files[name]
+            large = name.endswith(".safetensors")
+            digest = hashlib.sha256(data).hexdigest() if large else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            self.send_response(302)
+            self.send_header("X-Repo-Commit", "c" * 40)
+            self.send_header("X-Linked-Etag", f'"{"0" * len(digest) if self.wrong_digest else digest}"')
+            self.send_header("X-Linked-Size", str(len(data)))
+            self.send_header("Location", f"{self.server.storage}/bytes/{name}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        data = self.files[self.path.rpartition("/")[2]]
+        start = 0
+        if "Range" in self.headers:
+            self.ranges.append(self.headers["Range"])
+            start = 0 if self.forget_ranges else int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        if len(data) > 100_000 and self.breaks:
+            type(self).breaks -= 1
+            self.wfile.write(data[start : start + (len(data) - start) // 2])
+            self.wfile.flush()
+            self.connection.close()
+            return
+        self.wfile.write(data[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(model_dir) -> Iterator[type[Hub]]:
+    answers = type("ThisHub", (Hub,), {
+        "files": {name: (model_dir / name).read_bytes() for name in weights.FILES},
+        "breaks": 0, "ranges": [], "forget_ranges": False, "wrong_digest": False,
+    })
+    server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
+    answers.address = f"http://127.0.0.1:{server.server_port}"
+    server.storage = f"http://localhost:{server.server_port}"  # another host, as the hub has it
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield answers
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_published_files_are_fetched_once(hub, tmp_path, model_dir):
+    seen = []
+    folder = weights.ensure(tmp_path / "weights", hub.address, lambda name, here, size: seen.append((name, here, size)))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == hub.files
+    assert seen[-1] == ("model.safetensors", 1045720, 1045720)
+    assert tagger.load(folder, "cpu", "float32").id == tagger.load(model_dir, "cpu", "float32").id
+    hub.files = {}
+    assert weights.ensure(folder, hub.address) == folder
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path, forgets):
+    hub.breaks, hub.forget_ranges = 2, forgets
+    folder = weights.ensure(tmp_path / "weights", hub.address, pause=0)
+    assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert len(hub.ranges) == 2 and hub.ranges[0] == f"bytes={7 * weights.CHUNK}-"  # half of it, in whole pieces
+
+
+def test_a_download_given_up_goes_on_in_the_next_run(hub, tmp_path):
+    hub.breaks, hub.forget_ranges = 100, True
+    with pytest.raises(MissingInput, match="model.safetensors of fancyfeast/joytag could not be fetched .*--model-dir"):
+        weights.ensure(tmp_path / "weights", hub.address, pause=0)
+    assert not (tmp_path / "weights" / "model.safetensors").exists()
+    hub.breaks, hub.forget_ranges, hub.ranges = 0, False, []
+    weights.ensure(tmp_path / "weights", hub.address)
+    assert hub.ranges == [f"bytes={7 * weights.CHUNK}-"]
+    assert (tmp_path / "weights" / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+
+
+def test_bytes_with_another_digest_are_thrown_away(hub, tmp_path):
+    hub.wrong_digest = True
+    with pytest.raises(BadFile, match="config.json arrived with another digest"):
+        weights.ensure(tmp_path / "weights", hub.address)
+    assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_a_file_that_the_hub_does_not_have_and_no_network_name_both_ways_out(hub, tmp_path):
+    hub.files = {}
+    for address in (hub.address, "http://127.0.0.1:9"):
+        with pytest.raises(MissingInput, match="no JoyTag weights in .*, and the hub cannot be asked for config.json .*internet.*--model-dir"):
+            weights.ensure(tmp_path / "weights", address)
