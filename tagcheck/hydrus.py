@@ -80,15 +80,17 @@ class Hydrus:
     # --- what this library is ---------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """`{"type": "hydrus", "url", "api_version", "hydrus_version", "tag_services": [{"key", "name", "kind"}]}`.
+        """`{"type": "hydrus", "url", "api_version", "hydrus_version", "tag_services", "counted"}`.
 
-        The tag services are those whose tags count, so that a later stage can count the same.
+        `tag_services` holds the keys of those that were chosen ([] for all but the machine's), so
+        that a later stage can choose the same; `counted` the names of those that count, for people.
         """
         version = self.connection.get("/api_version")
+        counted = self._counted()
         return {
             "type": self.kind, "url": self.connection.url,
             "api_version": version["version"], "hydrus_version": version.get("hydrus_version"),
-            "tag_services": [{"key": one.key, "name": one.name, "kind": one.kind} for one in self._counted().values()],
+            "tag_services": list(counted) if self._chosen else [], "counted": [one.name for one in counted.values()],
         }
 
     def permissions(self) -> tuple[str, set[int]]:
@@ -141,13 +143,13 @@ class Hydrus:
         for _ in range(5):
             boot = self._boot_id()
             try:
-                pages = self._walk_once(names)
+                root, pages = self._walk_once(names)
             except HydrusSaysNo as error:
                 if error.status != NOT_FOUND:
                     raise
             else:
                 if self._boot_id() == boot:
-                    return Walk(tuple(names), tuple(pages), self._not_local(pages))
+                    return Walk(root, tuple(pages), self._not_local(pages))
             self._tell("Hydrus was restarted or a page was closed meanwhile: walking its pages again")
         raise LibraryUnreachable("the pages of Hydrus kept changing while they were walked: run this again when it has settled")
 
@@ -171,12 +173,14 @@ class Hydrus:
                 raise
             return None
 
-    def _walk_once(self, names: Sequence[str]) -> list[Page]:
+    def _walk_once(self, names: Sequence[str]) -> tuple[tuple[str, ...], list[Page]]:
+        """The path of the first page found, in the client's spelling, and the pages of files."""
         tree = self.connection.get("/manage_pages/get_pages")["pages"]
         found = _pages_named(tree, names)
         if not found:
             raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {_page_list(tree)}")
-        return [self._page(path, node["page_key"]) for start, under in found for path, node in _media_pages(under, start)]
+        above, first = found[0]
+        return (*above, first["name"]), [self._page(path, node["page_key"]) for start, under in found for path, node in _media_pages(under, start)]
 
     def _page(self, path: tuple[str, ...], key: str) -> Page:
         """One media page once it is ready. While a page loads it says 200, no files."""

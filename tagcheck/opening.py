@@ -6,9 +6,10 @@ first stage wrote says which library it walked, so that the later stages and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tagcheck import artifacts
 from tagcheck.artifacts import MAPPING, DataFolder
@@ -22,7 +23,7 @@ HYDRUS = "hydrus"
 
 @dataclass(frozen=True)
 class LibrarySettings:
-    """What config.py says about libraries, handed on by a script."""
+    """What the settings say about libraries: see config.py for each."""
 
     name: str
     url: str
@@ -30,6 +31,11 @@ class LibrarySettings:
     tag_services: Sequence[str] = ()
     machine_services: Sequence[str] = ()
     write_service: str | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> "LibrarySettings":
+        """From a module, or anything else, with config.py's names on it."""
+        return cls(config.LIBRARY, config.API_URL, config.API_KEY, config.TAG_SERVICES, config.MACHINE_TAG_SERVICES, config.WRITE_TAG_SERVICE)
 
 
 def library_name(given: str | None, folder: DataFolder, settings: LibrarySettings) -> str:
@@ -42,12 +48,19 @@ def library_name(given: str | None, folder: DataFolder, settings: LibrarySetting
     return _mapped_library(path, artifacts.load(path, MAPPING).get("library"))
 
 
-def open_library(name: str, folder: DataFolder, settings: LibrarySettings) -> Library:
-    """The library called `name`. A folder must exist (`MissingInput`); a Hydrus client is first asked when it is first used."""
+def open_library(
+    name: str, folder: DataFolder, settings: LibrarySettings, follow_mapping: bool = True, tell: Callable[[str], None] | None = None
+) -> Library:
+    """The library called `name`. A folder must exist (`MissingInput`); a Hydrus client is first asked when it is first used.
+
+    With `follow_mapping`, the tag services that the first stage was told to count hold here too,
+    unless the settings name some. `tell` gets a line now and then about what is waited for.
+    """
     if name == HYDRUS:
+        chosen = settings.tag_services or (_mapped_tag_services(folder) if follow_mapping else ())
         return Hydrus(
-            settings.url, settings.key, tag_services=settings.tag_services,
-            machine_services=settings.machine_services, write_service=settings.write_service,
+            settings.url, settings.key, tag_services=chosen,
+            machine_services=settings.machine_services, write_service=settings.write_service, tell=tell,
         )
     root = Path(name).expanduser()
     if not root.is_dir():
@@ -61,3 +74,13 @@ def _mapped_library(path: Path, library: object) -> str:
     if isinstance(library, Mapping) and library.get("type") == "folder" and isinstance(library.get("path"), str):
         return library["path"]
     raise BadFile(f"{path}: 'library' says neither hydrus nor a folder with its path: name one with --library")
+
+
+def _mapped_tag_services(folder: DataFolder) -> Sequence[str]:
+    """The keys of the tag services that the newest mapping was made with, () where it was not told any."""
+    path = folder.newest(MAPPING)
+    library = artifacts.load(path, MAPPING).get("library") if path else None
+    services = library.get("tag_services", ()) if isinstance(library, Mapping) and library.get("type") == HYDRUS else ()
+    if not isinstance(services, (list, tuple)) or not all(isinstance(one, str) for one in services):
+        raise BadFile(f"{path}: 'tag_services' of 'library' is not a list of keys: run {MAPPING.made_by} again")
+    return services

@@ -1,0 +1,125 @@
+"""Write down which pictures are in the dataset: the files on a library's pages, or those that a search finds.
+
+    python dataset_hardcore_mapper.py --page "dataset, sub page"
+    python dataset_hardcore_mapper.py --library ~/Pictures --data-dir ~/tags
+
+Reads   the library: a running Hydrus client (settings in config.py) or a folder of pictures
+Writes  mappings/dataset_mapping_<UTC>.json
+
+In Hydrus nothing is changed: pages are read as they are shown, never refreshed. Pages that are
+still loading or searching are waited for.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import config
+from tagcheck import artifacts, cli, opening
+from tagcheck.artifacts import MAPPING, DataFolder
+from tagcheck.cli import run, say
+from tagcheck.errors import LibraryRefused, MissingInput, UsageError
+from tagcheck.hydrus import Hydrus
+from tagcheck.library import Library, Walk, unique
+from tagcheck.opening import HYDRUS, LibrarySettings
+
+READABLE = "trashed"  # of the reasons why a file is not (wholly) here, the one that leaves something to look at
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    cli.add_library(parser, f"config.py's LIBRARY, now {config.LIBRARY!r}")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--page", metavar='"NAME, NAME"', help=(
+        "the page to walk with everything under it, as a path of names with commas between, in any case "
+        f"(default: in Hydrus {config.ROOT_PAGE!r}, of a folder the whole)"
+    ))
+    which.add_argument("--search", metavar='"TERM, TERM"',
+                       help="instead of pages, the files that this Hydrus search finds, like 'system:archive, series:x'; a JSON list may hold lists (or)")
+    parser.add_argument("--tag-service", metavar="NAME", action="append", default=[], help=(
+        "count the tags of this Hydrus tag service only, by name or key; may be given again "
+        "(default: config.py's TAG_SERVICES, else all but those that a machine fills)"
+    ))
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    folder = cli.data_folder(args, create=True)
+    library = open_library(args, folder)
+    walk = found(library, args)
+    summary = summarise(walk)
+    if not summary["readable_files"]:
+        raise MissingInput(nothing_to_map(walk, summary))
+    path = artifacts.save(folder, MAPPING, {
+        "library": library.describe(), "root": list(walk.root), **({"search": args.search} if args.search else {}), "summary": summary,
+        "not_local": {reason: list(hashes) for reason, hashes in walk.not_local.items()},
+        "pages": [{"path": list(page.path), "page_key": page.key, "hashes": list(page.hashes)} for page in walk.pages],
+    })
+    print(f"{outcome(summary)} -> {path}")
+    return 0
+
+
+def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
+    """The library to map: the one that is named, else config.py's. What an earlier mapping was made with plays no part."""
+    settings = LibrarySettings.of(config)
+    name = args.library or settings.name
+    if name != HYDRUS and (args.search or args.tag_service):
+        raise UsageError("--search and --tag-service are for Hydrus: a folder has pages and sidecars only")
+    if args.tag_service:
+        settings = replace(settings, tag_services=args.tag_service)
+    return opening.open_library(name, folder, settings, follow_mapping=False, tell=say)
+
+
+def found(library: Library, args: argparse.Namespace) -> Walk:
+    """What the search finds, or the pages under the one that is named."""
+    if args.search is not None and isinstance(library, Hydrus):
+        return library.search(args.search)
+    if args.page is None:
+        return library.walk([config.ROOT_PAGE] if library.kind == HYDRUS else [])
+    names = [name.strip() for name in args.page.split(",")]
+    if not all(names):
+        raise UsageError(f"--page {args.page!r} has an empty name")
+    if len(names) > 1:
+        try:
+            return library.walk([args.page])  # a page whose own name holds the commas
+        except LibraryRefused:
+            return library.walk(names)
+    return library.walk(names)
+
+
+def summarise(walk: Walk) -> dict[str, Any]:
+    """Pages, places on them, distinct files, those that can be read, and those that are not (wholly) here by reason."""
+    hashes = unique(hash for page in walk.pages for hash in page.hashes)
+    missing = {hash for reason, some in walk.not_local.items() if reason != READABLE for hash in some}
+    return {
+        "pages": len(walk.pages), "files": sum(len(page.hashes) for page in walk.pages), "unique_files": len(hashes),
+        "readable_files": len(hashes) - len(missing),
+        "not_local": {reason: len(some) for reason, some in sorted(walk.not_local.items())},
+    }
+
+
+def nothing_to_map(walk: Walk, summary: dict[str, Any]) -> str:
+    """Why there is no dataset, and the way out."""
+    where = ", ".join(walk.root) or "the library"
+    if summary["unique_files"]:
+        return f"none of the {summary['unique_files']} files of {where!r} is here ({absent(summary)}): nothing was written"
+    if not walk.pages:
+        return f"there is no page of files under {where!r}: put pictures on a page there, or name another with --page"
+    return f"{where!r} is empty ({summary['pages']} pages without files): put pictures there, or name another with --page"
+
+
+def outcome(summary: dict[str, Any]) -> str:
+    gone = f", of which {absent(summary)}" if summary["not_local"] else ""
+    return f"{summary['unique_files']:,} pictures on {summary['pages']:,} pages ({summary['files']:,} places){gone}"
+
+
+def absent(summary: dict[str, Any]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in summary["not_local"].items())
+
+
+if __name__ == "__main__":
+    run(main)
