@@ -11,7 +11,7 @@ up to a factor pair at a threshold of 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tagcheck.errors import UsageError
+from tagcheck.pruned import PrunedSearch
+from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, UnitRows, normalised, over_tiles
 
 ENGINES = ("auto", "torch", "native")
-TILE = 2048
-DECIDE_ROWS = 4096
-Progress = Callable[[float], None]
-Candidates = tuple[np.ndarray, np.ndarray, np.ndarray]
+__all__ = ["ENGINES", "NotFinite", "Pairs", "TooManyPairs", "group_labels", "groups", "near_pairs", "top_k"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,6 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.i)
-
-
-class NotFinite(ValueError):
-    """A row holds infinity or no number; `row` says which."""
-
-    def __init__(self, row: int) -> None:
-        super().__init__(f"row {row} holds numbers that are not finite")
-        self.row = row
 
 
 class TooManyPairs(UsageError):
@@ -71,41 +62,12 @@ def near_pairs(
         raise ValueError(f"a threshold of {threshold}: it has to be above 0 and at most 1")
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
-    unit = unit_rows(matrix)
-    slack = rounding_slack(unit.shape[1])
-    found: list[Candidates] = []
-    count = 0
-    for i, j, cosine in _plain_tiles(unit, threshold - slack, progress or (lambda share: None)):
-        kept = _decide(matrix, i, j, cosine, threshold, slack)
-        count += len(kept[0])
-        if limit is not None and count > limit:
-            raise TooManyPairs(f"more than {limit:,} pairs at or above {threshold:g}: use a higher threshold")
-        found.append(kept)
-    return _sorted_pairs(found)
-
-
-def unit_rows(matrix: np.ndarray) -> np.ndarray:
-    """The rows of `matrix` (n, d) at length 1, as float32 (n, d); zero rows stay zero.
-
-    Lengths are taken in float64 after a division by the row's largest number, so that rows of any
-    size keep their direction. Raises `NotFinite` naming a row.
-    """
-    if matrix.ndim != 2:
-        raise ValueError(f"a matrix of {matrix.ndim} dimensions: it has to have 2")
-    unit = np.empty(matrix.shape, dtype=np.float32)
-    for start in range(0, len(matrix), DECIDE_ROWS):
-        unit[start:start + DECIDE_ROWS] = _normalised(matrix[start:start + DECIDE_ROWS], start)
-    return unit
-
-
-def rounding_slack(width: int) -> float:
-    """An upper bound on how far a float32 product of two float32 unit rows of `width` numbers is from the true cosine.
-
-    Rounding the rows costs at most 2u, the product in any order of summation at most width * u
-    (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), where u = 2^-24; two
-    more u cover the second-order terms and the lengths' own rounding.
-    """
-    return (width + 4) * 2.0**-24
+    rows = UnitRows.of(matrix)
+    decide = _Decision(matrix, threshold, rows.slack, limit)
+    search = PrunedSearch(rows, threshold - rows.slack)
+    if not search.worthwhile:
+        search = PlainSearch(rows, threshold - rows.slack)
+    return _sorted_pairs(list(over_tiles(len(rows), lambda start, other: decide(search(start, other)), progress or (lambda share: None))))
 
 
 def group_labels(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -136,7 +98,7 @@ def groups(n: int, i: np.ndarray, j: np.ndarray) -> list[list[int]]:
     return [part.tolist() for part in np.split(order, bounds) if len(part) > 1]
 
 
-def top_k(matrix: np.ndarray, k: int, block: int = TILE) -> tuple[np.ndarray, np.ndarray]:
+def top_k(matrix: np.ndarray, k: int, block: int = 2048) -> tuple[np.ndarray, np.ndarray]:
     """The `k` nearest other rows of each row by cosine, exactly.
 
     Returns (indices int64, cosine float32), both (n, min(k, n - 1)), the nearest first. A zero
@@ -145,17 +107,17 @@ def top_k(matrix: np.ndarray, k: int, block: int = TILE) -> tuple[np.ndarray, np
     >>> top_k(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), 1)[0].ravel().tolist()[::2]
     [1, 1]
     """
-    unit = torch.from_numpy(unit_rows(matrix))
+    unit = UnitRows.of(matrix)
     n = len(unit)
     k = max(0, min(k, n - 1))
     indices, cosines = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float32)
     if k == 0:
         return indices, cosines
     for start in range(0, n, block):
-        rows = unit[start:start + block]
+        rows = unit.take(slice(start, start + block))
         best, where = torch.empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64)
         for low in range(0, n, block):
-            product = rows @ unit[low:low + block].T
+            product = rows @ unit.take(slice(low, low + block)).T
             if low == start:
                 product.fill_diagonal_(-torch.inf)
             value, column = product.topk(min(k, product.shape[1]), dim=1)
@@ -165,51 +127,36 @@ def top_k(matrix: np.ndarray, k: int, block: int = TILE) -> tuple[np.ndarray, np
     return indices, cosines
 
 
-def _plain_tiles(unit: np.ndarray, low: float, progress: Progress) -> Iterator[Candidates]:
-    """Candidates (i, j, float32 product) with i < j and a product of at least `low`, a tile of rows x rows at a time."""
-    rows = torch.from_numpy(unit)
-    n = len(rows)
-    buffer = torch.empty(min(n, TILE) * min(n, TILE))
-    for start in range(0, n, TILE):
-        left = rows[start:start + TILE]
-        for other in range(start, n, TILE):
-            right = rows[other:other + TILE]
-            product = torch.mm(left, right.T, out=buffer[:len(left) * len(right)].view(len(left), len(right)))
-            if other == start:
-                product.masked_fill_(torch.ones(product.shape, dtype=torch.bool).tril_(), -2.0)
-            if product.numel() and float(product.max()) >= low:
-                row, column = (product >= low).nonzero(as_tuple=True)
-                yield (row + start).numpy(), (column + other).numpy(), product[row, column].numpy()
-        stop = min(start + TILE, n)
-        progress(1 - ((n - stop) / n) ** 2)
+class _Decision:
+    """Which candidates belong to the result: clear ones by their product, borderline ones by float64."""
 
+    def __init__(self, matrix: np.ndarray, threshold: float, slack: float, limit: int | None) -> None:
+        self.matrix, self.threshold, self.slack, self.limit = matrix, threshold, slack, limit
+        self.count = 0
+        self.lock = threading.Lock()
 
-def _decide(matrix: np.ndarray, i: np.ndarray, j: np.ndarray, cosine: np.ndarray, threshold: float, slack: float) -> Candidates:
-    """The candidates that belong to the result: clear ones by their product, borderline ones by float64."""
-    keep = cosine >= threshold + slack
-    borderline = np.flatnonzero(~keep)
-    for start in range(0, len(borderline), DECIDE_ROWS):
-        part = borderline[start:start + DECIDE_ROWS]
-        cosine[part] = _true_cosine(matrix, i[part], j[part])
-        keep[part] = cosine[part] >= np.float32(threshold)
-    return i[keep], j[keep], np.minimum(cosine[keep], np.float32(1))
+    def __call__(self, candidates: Candidates | None) -> Candidates | None:
+        """Those of `candidates` that stay; called from several threads. Raises `TooManyPairs`."""
+        if candidates is None:
+            return None
+        i, j, cosine = candidates
+        keep = cosine >= self.threshold + self.slack
+        borderline = np.flatnonzero(~keep)
+        for start in range(0, len(borderline), BLOCK):
+            part = borderline[start:start + BLOCK]
+            cosine[part] = _true_cosine(self.matrix, i[part], j[part])
+            keep[part] = cosine[part] >= np.float32(self.threshold)
+        with self.lock:
+            self.count += int(keep.sum())
+            if self.limit is not None and self.count > self.limit:
+                raise TooManyPairs(f"more than {self.limit:,} pairs at or above {self.threshold:g}: use a higher threshold")
+        return i[keep], j[keep], np.minimum(cosine[keep], np.float32(1))
 
 
 def _true_cosine(matrix: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Cosines of the row pairs (i, j) in float64, rounded to float32."""
-    left, right = _normalised(matrix[i]), _normalised(matrix[j])
+    left, right = normalised(matrix[i]), normalised(matrix[j])
     return np.einsum("nd,nd->n", left, right).astype(np.float32)
-
-
-def _normalised(rows: np.ndarray, first: int = 0) -> np.ndarray:
-    """`rows` (m, d) in float64 at length 1. `first` is the number of the first row, for the error."""
-    rows = rows.astype(np.float64)
-    largest = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
-    if not np.isfinite(largest).all():
-        raise NotFinite(first + int(np.flatnonzero(~np.isfinite(largest))[0]))
-    rows /= np.where(largest > 0, largest, 1.0)
-    length = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
-    return rows / np.where(length > 0, length, 1.0)
 
 
 def _sorted_pairs(found: list[Candidates]) -> Pairs:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
+import torch
 
-from tagcheck import neighbors
+from tagcheck import neighbors, pruned, tiles
 from tagcheck.neighbors import NotFinite, TooManyPairs, group_labels, groups, near_pairs, top_k
 
 
@@ -40,15 +43,15 @@ def tied(threshold: float) -> np.ndarray:
 
 
 ADVERSARIAL = {
-    "clusters": (clustered(300, 48, seed=1), 0.95),
-    "a low threshold": (clustered(120, 16, seed=2), 0.2),
+    "clusters": (clustered(130, 48, seed=1), 0.95),
+    "a low threshold": (clustered(80, 16, seed=2), 0.2),
     "a threshold of one": (np.repeat(clustered(40, 24, seed=3), 3, axis=0), 1.0),
-    "almost one": (clustered(200, 24, seed=4, spread=1e-4), 0.9999999),
+    "almost one": (clustered(90, 24, seed=4, spread=1e-4), 0.9999999),
     "zero rows": (np.concatenate([np.zeros((5, 8)), clustered(20, 8, seed=5), np.zeros((5, 8))]), 0.9),
     "all rows equal": (np.full((60, 12), 0.3, dtype=np.float32), 0.95),
     "rows that differ in length alone": (np.outer(np.logspace(-30, 30, 40), np.arange(1, 10)), 1.0),
     "huge numbers": (clustered(60, 20, seed=6) * np.float32(1e37), 0.9),
-    "half precision": (clustered(150, 32, seed=7).astype(np.float16), 0.95),
+    "half precision": (clustered(100, 32, seed=7).astype(np.float16), 0.95),
     "ties at the threshold": (tied(0.95), 0.95),
     "ties at a half": (tied(0.5), 0.5),
     "opposite rows": (np.array([[1.0, 2.0], [-1.0, -2.0], [1.0, 2.0]]), 0.5),
@@ -58,24 +61,107 @@ ADVERSARIAL = {
 }
 
 
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Tiles and blocks so small that a few hundred rows have many of them, with odd ends."""
+    for module, name, value in ((tiles, "TILE", 17), (pruned, "TILE", 17), (tiles, "BLOCK", 7), (pruned, "BLOCK", 7), (neighbors, "BLOCK", 5)):
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def always_pruned(monkeypatch):
+    """Bound first whatever the size and however little it rules out; returns how many searches did."""
+    done = []
+    monkeypatch.setattr(pruned, "WIDTHS", (2, 3, 6))
+    monkeypatch.setattr(pruned, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(pruned, "HOPELESS", 2.0)
+    full = pruned.PrunedSearch._full
+    monkeypatch.setattr(pruned.PrunedSearch, "_full", lambda self, i, j: done.append(len(i)) or full(self, i, j))
+    return done
+
+
+@cache
+def true_pairs(case: str) -> list[tuple[int, int]]:
+    """The brute force's pairs of an adversarial case."""
+    return sorted(brute_force(*ADVERSARIAL[case]))
+
+
+def assert_every_pair_and_no_other(matrix: np.ndarray, threshold: float, true: list[tuple[int, int]], engine: str = "torch") -> None:
+    pairs = near_pairs(matrix, threshold, engine=engine)
+    assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == true
+    assert (pairs.i.dtype, pairs.j.dtype, pairs.cosine.dtype) == (np.int64, np.int64, np.float32)
+    left, right = tiles.normalised(matrix[pairs.i]), tiles.normalised(matrix[pairs.j])
+    assert np.abs(pairs.cosine - (left * right).sum(1)).max(initial=0) < 1e-6
+
+
 @pytest.mark.parametrize("engine", ["auto", "torch"])
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_every_pair_is_found_and_no_other(case, engine):
-    matrix, threshold = ADVERSARIAL[case]
-    pairs = near_pairs(matrix, threshold, engine=engine)
-    assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == sorted(brute_force(matrix, threshold))
-    assert (pairs.i.dtype, pairs.j.dtype, pairs.cosine.dtype) == (np.int64, np.int64, np.float32)
-    rows = matrix.astype(np.float64) / np.abs(matrix.astype(np.float64)).max(initial=1e-300)
-    true = (rows[pairs.i] * rows[pairs.j]).sum(1) / np.sqrt((rows[pairs.i] ** 2).sum(1) * (rows[pairs.j] ** 2).sum(1))
-    assert case.startswith("rows that differ") or np.abs(pairs.cosine - true).max(initial=0) < 1e-6
+    assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case), engine)
 
 
-def test_pairs_across_many_tiles_are_found(monkeypatch):
-    monkeypatch.setattr(neighbors, "TILE", 17)
-    monkeypatch.setattr(neighbors, "DECIDE_ROWS", 5)
-    matrix, threshold = ADVERSARIAL["clusters"]
-    pairs = near_pairs(matrix, threshold, engine="torch")
-    assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == sorted(brute_force(matrix, threshold))
+@pytest.mark.parametrize("case", ADVERSARIAL)
+def test_pairs_across_many_tiles_are_found(case, small_tiles):
+    assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case))
+
+
+@pytest.mark.parametrize("width", [2, 3, 6])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("case", ADVERSARIAL)
+def test_bounding_first_loses_no_pair(case, dtype, width, small_tiles, always_pruned, monkeypatch):
+    monkeypatch.setattr(pruned, "product_dtype", lambda: dtype)
+    monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, low: min(width, widths[-1]))
+    assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case))
+    assert always_pruned or ADVERSARIAL[case][0].shape[1] < 4 or not true_pairs(case)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bounding_first_loses_no_pair_at_a_threshold_drawn_among_the_cosines(seed, small_tiles, always_pruned):
+    rng = np.random.default_rng(seed)
+    matrix = clustered(70, int(rng.integers(8, 60)), seed=seed) * rng.lognormal(size=(70, 1)) + rng.normal() * 3
+    unit = tiles.normalised(matrix)
+    cosines = (unit @ unit.T)[np.triu_indices(70, 1)]
+    threshold = float(np.quantile(cosines[cosines > 0], rng.choice([0.5, 0.9, 0.99])))
+    assert_every_pair_and_no_other(matrix, threshold, sorted(brute_force(matrix, threshold)))
+    assert always_pruned
+
+
+def test_a_bound_is_never_below_the_cosine(always_pruned):
+    matrix = clustered(200, 40, seed=11)
+    search = pruned.PrunedSearch(tiles.UnitRows.of(matrix), 0.4)
+    unit = tiles.normalised(matrix)[search.order.numpy()]
+    for heads in (search.short, search.long):
+        if heads is not None:
+            bound = (heads.rows.double() @ heads.right(slice(None)).double().T).numpy()
+            assert (bound - (unit @ unit.T - 0.4)).min() > 0
+
+
+def test_bounding_first_is_what_real_sizes_get(monkeypatch):
+    searched = []
+    full = pruned.PrunedSearch._full
+    monkeypatch.setattr(pruned.PrunedSearch, "_full", lambda self, i, j: searched.append(len(i)) or full(self, i, j))
+    matrix = clustered(pruned.FEWEST_ROWS, 80, seed=12)
+    pairs = near_pairs(matrix, 0.99)
+    assert len(searched) > 0 and len(pairs) > 0
+    monkeypatch.setattr(pruned, "FEWEST_ROWS", len(matrix) + 1)
+    plain = near_pairs(matrix, 0.99)
+    assert np.array_equal(pairs.i, plain.i) and np.array_equal(pairs.j, plain.j)
+
+
+def test_the_number_of_torch_threads_is_left_as_it_was():
+    before = torch.get_num_threads()
+    near_pairs(clustered(50, 8, seed=13), 0.9)
+    with pytest.raises(TooManyPairs):
+        near_pairs(np.ones((50, 8)), 0.9, limit=1)
+    assert torch.get_num_threads() == before
+
+
+def test_the_nearest_points_are_ordered_next_to_each_other():
+    rng = np.random.default_rng(14)
+    points = torch.from_numpy((np.repeat(np.eye(4) * 50, 300, axis=0) + rng.normal(size=(1200, 4)))[rng.permutation(1200)]).float()
+    order = pruned.cluster_order(points, torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) == list(range(1200))
+    assert int((points[order].argmax(1).diff() != 0).sum()) == 3
 
 
 def test_a_row_that_is_not_finite_is_named():

@@ -1,0 +1,239 @@
+"""Pairs above a cosine without most of the work: an upper bound rules out nearly all of them, for certain.
+
+The unit rows are rotated so that axis 0 is their mean direction and the next axes are their top
+principal axes, and cut after k of these. What the cut leaves out of a row has a length, and by
+Cauchy-Schwarz two left-out parts cannot contribute more to the dot product than the product of
+their lengths. So with that length as one more coordinate, the short dot product is never below
+the true one, and a pair whose short product stays below the threshold is ruled out for certain.
+
+The short products are made in bfloat16. Their error is bounded from the data (`_Heads`), and the
+threshold, less that bound, is one more coordinate: so the sign of a product says whether the pair
+stays, and the rounding of the result, which keeps signs, costs nothing.
+
+A small k-means orders the rows so that the pairs that stay gather in few tiles. In a tile, rows
+and columns with something left go on to a longer bound, and what is left then to the full product
+in float32. Nothing is gathered pair by pair unless the pairs lie scattered.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from tagcheck.tiles import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Scratch, UnitRows
+
+WIDTHS = (32, 48, 64, 96, 128, 256)  # axes that the first bound may keep; the last is what the second keeps
+FEWEST_ROWS = 5_000  # below, the plain products are over before the axes are found
+SAMPLE = 10_000
+TRIAL = 1_024
+HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
+SCATTERED = 400  # a block product of this many pairs costs as much as gathering one pair
+CLUSTER_AXES = 32
+CLUSTERS = 256
+CLUSTER_ROUNDS = 4
+GATHER = 1_024
+
+
+class PrunedSearch:
+    """Pairs of unit rows with a product of at least `low`, tile by tile of the rows in an order of its own.
+
+    `worthwhile` is False where the bound would rule out too little: then use the plain way.
+    """
+
+    def __init__(self, rows: UnitRows, low: float) -> None:
+        self.rows, self.low, self.scratch = rows, low, Scratch()
+        self.worthwhile = False
+        widths = [width for width in WIDTHS if width <= rows.width // 2]
+        if len(rows) < FEWEST_ROWS or not widths:
+            return
+        random = torch.Generator().manual_seed(0)
+        axes = principal_axes(rows.take(_some(len(rows), SAMPLE, random)), widths[-1], random)
+        first = choose_width(rows.take(_some(len(rows), TRIAL, random)) @ axes, widths, low)
+        if first is None:
+            return
+        self.worthwhile = True
+        heads = _project(rows, axes)
+        defect = _defect(axes) + (rows.width + 8) * UNIT_ROUNDOFF * (1 + widths[-1]) ** 0.5
+        self.order = cluster_order(heads[:, 1:1 + CLUSTER_AXES], random)
+        dtype = product_dtype()
+        self.sign = torch.int16 if dtype is torch.bfloat16 else torch.int32
+        nonzero = rows.scale > 0
+        self.short = _Heads(heads[:, :1 + first], self.order, nonzero, low, defect, dtype)
+        self.short_right = self.short.right(slice(None))
+        self.long = _Heads(heads, self.order, nonzero, low, defect, dtype) if first < widths[-1] else None
+
+    def __call__(self, start: int, other: int) -> Candidates | None:
+        """The pairs with a product of at least `low` between two tiles of the ordered rows, or within one."""
+        bound = self.scratch.product(self.short.rows[start:start + TILE], self.short_right[other:other + TILE])
+        signs = bound.view(self.sign)
+        if start == other:
+            signs.masked_fill_(torch.ones(signs.shape, dtype=torch.bool).tril_(), -1)
+        row = (signs.amax(1) >= 0).nonzero().squeeze(1)
+        if not len(row):
+            return None
+        column = (signs.amax(0) >= 0).nonzero().squeeze(1)
+        if self.long is None:
+            stays = signs[row][:, column] >= 0
+        else:
+            longer = torch.mm(self.long.rows[row + start], self.long.right(column + other).T)
+            stays = longer.view(self.sign) >= 0
+            if start == other:
+                stays &= column[None, :] > row[:, None]
+        one, two = stays.nonzero(as_tuple=True)
+        if not len(one):
+            return None
+        return self._full(row[one] + start, column[two] + other)
+
+    def _full(self, i: torch.Tensor, j: torch.Tensor) -> Candidates | None:
+        """Which of the pairs (i, j) of ordered rows have a full product of at least `low`, as rows of the input."""
+        rows, row = i.unique(return_inverse=True)
+        columns, column = j.unique(return_inverse=True)
+        i, j = self.order[i], self.order[j]
+        if len(rows) * len(columns) < SCATTERED * len(i):
+            product = (self.rows.take(self.order[rows]) @ self.rows.take(self.order[columns]).T)[row, column]
+        else:
+            product = torch.cat([
+                (self.rows.take(i[at:at + GATHER]) * self.rows.take(j[at:at + GATHER])).sum(1) for at in range(0, len(i), GATHER)
+            ])
+        stays = product >= self.low
+        i, j = i[stays], j[stays]
+        return torch.minimum(i, j).numpy(), torch.maximum(i, j).numpy(), product[stays].numpy()
+
+
+class _Heads:
+    """The rows' first coordinates with what bounds the rest, ready for products whose sign decides.
+
+    A row is [m, m', m, h_1 .. h_k, r, 1, 1] on the left and [m, m, m', h_1 .. h_k, r, o, o'] on the
+    right: the mean coordinate in a high part m and a low part m' (it is the largest, and would
+    carry the largest rounding error), the others h, the length r of what is left out, and an
+    offset o + o' = margin - low. The product of two rows is then at least their cosine - low.
+    """
+
+    def __init__(self, heads: torch.Tensor, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float, dtype: torch.dtype) -> None:
+        n, width = heads.shape
+        self.rows = torch.empty(n, width + 5, dtype=dtype)
+        worst = 0.0
+        for start in range(0, n, BLOCK):
+            place = order[start:start + BLOCK]
+            head = heads[place]
+            # The rest of a unit row after a cut at computed coordinates h has a squared length of at most
+            # 1 - |h|^2 + 2 * (error of h) + (defect of the axes' orthonormality); both are within `defect`.
+            rest = (1 - head.square().sum(1) + 3 * defect).clamp_(min=0).sqrt_() * (1 + 1e-6) * nonzero[place]
+            made = self.rows[start:start + BLOCK]
+            made[:, 0] = head[:, 0]
+            made[:, 1] = head[:, 0] - made[:, 0].float()
+            made[:, 2] = made[:, 0]
+            made[:, 3:-3] = head[:, 1:]
+            made[:, -3] = _rounded_up(rest, dtype)
+            made[:, -2:] = 1
+            worst = max(worst, float((head[:, 1:] - made[:, 3:-3].float()).norm(dim=1).max()))
+        # Rounding moved each row's h by at most `worst`, so a product of two rows no longer than 1.01 by
+        # at most 2.03 * worst. The mean coordinate's two parts are right to 2^-16, their product to 2^-14;
+        # sums in float32 of terms of at most 3 in all to 3 * width * 2u; the axes' defect counts twice.
+        margin = 2.03 * worst + 2.0**-14 + 6 * (width + 6) * UNIT_ROUNDOFF + 4 * defect
+        offset = torch.tensor(margin - low + 2.0**-15)
+        high = offset.to(dtype)
+        self.offset = torch.stack([high, (offset - high.float()).to(dtype)])
+
+    def right(self, places: torch.Tensor | slice) -> torch.Tensor:
+        """The rows at `places` as they stand on the right of a product."""
+        made = self.rows[places].clone() if isinstance(places, slice) else self.rows[places]
+        made[:, 2] = made[:, 1]
+        made[:, 1] = made[:, 0]
+        made[:, -2:] = self.offset
+        return made
+
+
+def principal_axes(sample: torch.Tensor, count: int, random: torch.Generator) -> torch.Tensor:
+    """Orthonormal columns (d, 1 + count): the mean direction of `sample` (m, d), then about its top principal axes.
+
+    By subspace iteration (Halko, Martinsson and Tropp 2011). They need not be exact: any
+    orthonormal axes give a valid bound, good ones give a tight one.
+    """
+    mean = torch.nn.functional.normalize(sample.mean(0), dim=0)[:, None]
+    rest = sample - (sample @ mean) @ mean.T
+    scatter = rest.T @ rest
+    basis = torch.randn(len(scatter), min(count + 16, len(scatter)), generator=random)
+    for _ in range(3):
+        basis = torch.linalg.qr(scatter @ basis)[0]
+    turn = torch.linalg.eigh(basis.T @ scatter @ basis)[1].flip(1)
+    axes = torch.cat([mean, (basis @ turn)[:, :count]], dim=1)
+    return torch.linalg.qr(axes.double())[0].float()
+
+
+def choose_width(heads: torch.Tensor, widths: list[int], low: float) -> int | None:
+    """How many axes the first bound should keep: the fewest that leave few more pairs than the most would.
+
+    `heads` (m, 1 + widths[-1]) of a sample of rows. None when even the most leave too many pairs.
+    """
+    left = {}
+    for width in widths:
+        head = heads[:, :1 + width]
+        rest = (1 - head.square().sum(1)).clamp_(min=0).sqrt_()
+        bound = torch.addmm(torch.outer(rest, rest), head, head.T)
+        left[width] = float((bound >= low - 0.005).float().mean()) - 1 / len(heads)
+    if left[widths[-1]] > HOPELESS:
+        return None
+    return next(width for width in widths if left[width] <= 4 * left[widths[-1]] + 1e-4)
+
+
+def cluster_order(points: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """An order of the rows of `points` (n, k) in which near ones stand near: by k-means clusters, each next to a near one."""
+    n = len(points)
+    clusters = max(1, min(CLUSTERS, n // 200))
+    centres = points[_some(n, clusters, random)]
+    sample = points[_some(n, 40 * clusters, random)]
+    for _ in range(CLUSTER_ROUNDS):
+        label = _nearest(sample, centres)
+        size = torch.bincount(label, minlength=clusters)
+        sums = torch.zeros_like(centres).index_add_(0, label, sample)
+        centres = torch.where((size > 0)[:, None], sums / size.clamp(min=1)[:, None], centres)
+    distance = torch.cdist(centres, centres)
+    rank = torch.empty(clusters, dtype=torch.int64)
+    place = 0
+    for step in range(clusters):
+        rank[place] = step
+        distance[:, place] = torch.inf
+        place = int(distance[place].argmin())
+    return rank[_nearest(points, centres)].argsort(stable=True)
+
+
+def product_dtype() -> torch.dtype:
+    """The type for short products: bfloat16 where products of it are summed in float32, else float32.
+
+    Summed in bfloat16, 1 + 256 * 2^-9 would stay 1, and the bound's margin would not hold.
+    """
+    left = torch.full((32, 257), 2.0**-9, dtype=torch.bfloat16)
+    left[:, 0] = 1
+    product = torch.mm(left, torch.ones(32, 257, dtype=torch.bfloat16).T)
+    return torch.bfloat16 if bool((product == 1.5).all()) else torch.float32
+
+
+def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """The place of the nearest centre of each point."""
+    half = centres.square().sum(1) / 2
+    return torch.cat([(block @ centres.T - half).argmax(1) for block in points.split(BLOCK)])
+
+
+def _project(rows: UnitRows, axes: torch.Tensor) -> torch.Tensor:
+    """The coordinates (n, k) of all rows along the columns of `axes` (d, k), in float32."""
+    heads = torch.empty(len(rows), axes.shape[1])
+    for start in range(0, len(rows), BLOCK):
+        torch.mm(rows.take(slice(start, start + BLOCK)), axes, out=heads[start:start + BLOCK])
+    return heads
+
+
+def _defect(axes: torch.Tensor) -> float:
+    """How far the columns of `axes` are from orthonormal: the Frobenius norm of axes.T @ axes - 1."""
+    wide = axes.double()
+    return float((wide.T @ wide - torch.eye(wide.shape[1], dtype=torch.float64)).norm())
+
+
+def _rounded_up(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Numbers of at least 0 in a narrower type, never below `values`."""
+    rounded = values.to(dtype)
+    return torch.where(rounded.float() < values, torch.nextafter(rounded, torch.ones_like(rounded) * 4), rounded)
+
+
+def _some(n: int, count: int, random: torch.Generator) -> torch.Tensor:
+    """Up to `count` different places among `n`, drawn."""
+    return torch.randperm(n, generator=random)[:count]

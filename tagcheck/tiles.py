@@ -1,0 +1,167 @@
+"""Rows at length 1, and their products a tile at a time on all cores, so that no n x n block is ever held.
+
+Each core works on tiles of its own with torch at one thread: a tile fits the core's cache, and no
+core waits for another after every small product, which on a busy machine costs more than the
+products do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+TILE = 1024
+BLOCK = 4096
+UNIT_ROUNDOFF = 2.0**-24  # of float32
+SAFE_LENGTHS = (1e-30, 1e30)
+Progress = Callable[[float], None]
+Candidates = tuple[np.ndarray, np.ndarray, np.ndarray]  # i < j, both int64, and the float32 product of the unit rows
+
+
+class NotFinite(ValueError):
+    """A row holds infinity or no number; `row` says which."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row} holds numbers that are not finite")
+        self.row = row
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """Rows that are brought to length 1 as they are taken, which saves a copy of them all.
+
+    `matrix` (n, d) float16 or float32, `scale` (n,) float32: one over each row's length, 0 for a zero row.
+    """
+
+    matrix: np.ndarray
+    scale: torch.Tensor
+
+    @staticmethod
+    def of(matrix: np.ndarray) -> "UnitRows":
+        """`matrix` (n, d) of any floating type. Raises `NotFinite` naming a row, ValueError for another shape.
+
+        Other types, and rows of such a length that float32 could not scale them, are copied once.
+        """
+        if matrix.ndim != 2:
+            raise ValueError(f"a matrix of {matrix.ndim} dimensions: it has to have 2")
+        lengths = np.empty(len(matrix))
+        for start in range(0, len(matrix), BLOCK):
+            lengths[start:start + BLOCK] = _lengths(matrix[start:start + BLOCK], start)
+        some = lengths[lengths > 0]
+        safe = not len(some) or (some.min() > SAFE_LENGTHS[0] and some.max() < SAFE_LENGTHS[1])
+        if safe and matrix.dtype in (np.float16, np.float32):
+            scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+            return UnitRows(matrix, torch.from_numpy(scale.astype(np.float32)))
+        unit = np.empty(matrix.shape, dtype=np.float32)
+        for start in range(0, len(matrix), BLOCK):
+            unit[start:start + BLOCK] = normalised(matrix[start:start + BLOCK])
+        return UnitRows(unit, torch.from_numpy((lengths > 0).astype(np.float32)))
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return self.matrix.shape[1]
+
+    def take(self, places: torch.Tensor | slice) -> torch.Tensor:
+        """The rows at `places` at length 1, as float32."""
+        rows = self.matrix[places] if isinstance(places, slice) else self.matrix.take(places.numpy(), axis=0)
+        return torch.from_numpy(rows.astype(np.float32)).mul_(self.scale[places, None])
+
+    @property
+    def slack(self) -> float:
+        """An upper bound on how far a float32 product of two of these rows is from their true cosine.
+
+        Each number carries the rounding of its scale and of the scaling, 2u a row; the product, in
+        any order of summation, adds width * u (Higham, Accuracy and Stability of Numerical
+        Algorithms, section 3.1); 4u more cover what is of second order. u = 2^-24.
+        """
+        return (self.width + 8) * UNIT_ROUNDOFF
+
+
+def normalised(rows: np.ndarray) -> np.ndarray:
+    """`rows` (m, d) in float64 at length 1, zero rows staying zero.
+
+    They are divided by their largest number first, so that no square overflows or vanishes.
+    """
+    rows = rows.astype(np.float64)
+    largest = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
+    rows /= np.where(largest > 0, largest, 1.0)
+    length = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
+    return rows / np.where(length > 0, length, 1.0)
+
+
+def over_tiles(n: int, search: Callable[[int, int], Candidates | None], progress: Progress) -> Iterator[Candidates]:
+    """`search(start, other)` for each pair of tiles with start <= other, on as many threads as torch would use.
+
+    Yields what the searches found, in order. A search's error ends it all and is raised here; so
+    does closing the generator, after the tiles in hand.
+    """
+    threads = torch.get_num_threads()
+    over = threading.Event()
+
+    def strip(start: int) -> list[Candidates]:
+        found = (search(start, other) for other in range(start, n, TILE) if not over.is_set())
+        return [candidates for candidates in found if candidates is not None]
+
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            strips = [pool.submit(strip, start) for start in range(0, n, TILE)]
+            try:
+                for place, start in enumerate(range(0, n, TILE)):
+                    yield from strips[place].result()
+                    strips[place] = None
+                    progress(1 - (max(0, n - start - TILE) / n) ** 2)
+            finally:
+                over.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        torch.set_num_threads(threads)  # what a pool's thread set is the default of threads made later
+
+
+class Scratch(threading.local):
+    """A tile's products, one buffer for each thread: a fresh one for every tile would be paged in anew each time."""
+
+    def product(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """left @ right.T, valid until this thread's next call."""
+        size = len(left) * len(right)
+        buffer = getattr(self, "buffer", None)
+        if buffer is None or buffer.numel() < size or buffer.dtype != left.dtype:
+            self.buffer = buffer = torch.empty(size, dtype=left.dtype)
+        return torch.mm(left, right.T, out=buffer[:size].view(len(left), len(right)))
+
+
+class PlainSearch:
+    """Pairs of unit rows by their full float32 product: the plain way, and the best one for a few thousand rows."""
+
+    def __init__(self, rows: UnitRows, low: float) -> None:
+        self.rows, self.low, self.scratch = rows, low, Scratch()
+
+    def __call__(self, start: int, other: int) -> Candidates | None:
+        """The pairs with a product of at least `low` between two tiles, or within one."""
+        left = self.rows.take(slice(start, start + TILE))
+        product = self.scratch.product(left, left if other == start else self.rows.take(slice(other, other + TILE)))
+        if other == start:
+            product.masked_fill_(torch.ones(product.shape, dtype=torch.bool).tril_(), -torch.inf)
+        if not product.numel() or float(product.max()) < self.low:
+            return None
+        row, column = (product >= self.low).nonzero(as_tuple=True)
+        return (row + start).numpy(), (column + other).numpy(), product[row, column].numpy()
+
+
+def _lengths(rows: np.ndarray, first: int) -> np.ndarray:
+    """The lengths of `rows` (m, d) in float64. `first` is the number of the first row, for the error."""
+    rows = rows.astype(np.float64)
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    if not np.isfinite(largest).all():
+        raise NotFinite(first + int(np.flatnonzero(~np.isfinite(largest))[0]))
+    factor = np.where(largest > 0, largest, 1.0)
+    rows /= factor[:, None]
+    return np.sqrt(np.einsum("nd,nd->n", rows, rows)) * factor
