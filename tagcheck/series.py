@@ -1,0 +1,531 @@
+"""Which series is a picture of, or none of the owner's? Learned from stored embeddings, judged out of fold.
+
+The steps, in order:
+
+1. `label_images`: classes are the owner's series; sets of series that come together often (a
+   franchise and its part) are classes of their own, so several series per picture are allowed
+   exactly where the owner's tags say so.
+2. `out_of_fold`: a PLDA model per fold (`tagcheck.plda`) scores the pictures that it was not
+   fitted on. Near-duplicates share a fold.
+3. `fit_mixing`: a conditional logit over the best candidates and "none of yours" turns scores into
+   probabilities. What "none of yours" looks like is learned from the tagged pictures: with its own
+   series struck out of the model, a picture is one of an unknown series. The owner's tags may be
+   wrong, so the likelihood allows for a share of swapped ones (forward correction: Patrini et al.,
+   CVPR 2017), and the share of unknown series among the pictures without a tag, which are unknown
+   and no negatives, is found by EM (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002).
+4. `decide`: what is predicted, and where the classifier abstains.
+
+Numbers only; files are `tagcheck.series_files`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, sparse
+
+from tagcheck import probes
+from tagcheck.plda import Plda, fit_plda
+
+FOLDS = 10
+CANDIDATES = 24        # classes a picture is weighed between; the others are far below
+SET_PICTURES = 3       # pictures (not near-duplicates of each other) that make a set of series a class
+PREDICT_FROM = 0.4     # the first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014)
+ALSO_FROM = 0.5        # any further series: both can only be there together, not one or the other
+LISTED = 8             # series listed a picture
+LISTED_FROM = 0.005    # and from which probability
+MOST_SURE = 0.995      # no confidence goes beyond: the model of how tags go wrong is itself only a model
+MIXING_ROWS = 20_000   # pictures that the few mixing weights are fitted on
+SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
+BLOCK = 4096
+Progress = Callable[[float], None]
+
+
+class CannotLearn(ValueError):
+    """The tags do not suffice to learn from; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the tags of n pictures say, as classes to tell apart.
+
+    `series` (S,) full tags, the most frequent first. `classes` (C,): the series, as places in
+    `series`, that each class stands for; the first S classes are the single series. `membership`
+    csr (n, C): how much of a picture belongs to a class, rows sum to 1, or to 0 without a tag.
+    `tags` csr (n, S) bool: which series the picture is tagged with.
+    """
+
+    series: tuple[str, ...]
+    classes: tuple[tuple[int, ...], ...]
+    membership: sparse.csr_matrix
+    tags: sparse.csr_matrix
+
+    @property
+    def tagged(self) -> np.ndarray:
+        """(n,) bool: which pictures have a tag at all."""
+        return np.diff(self.membership.indptr) > 0
+
+    @property
+    def single(self) -> np.ndarray:
+        """(n,) the one class of each picture, -1 for pictures without a tag or with a set of series that is no class."""
+        one = np.diff(self.membership.indptr) == 1
+        out = np.full(self.membership.shape[0], -1, dtype=np.int64)
+        out[one] = self.membership.indices[self.membership.indptr[:-1][one]]
+        return out
+
+    def contains(self) -> np.ndarray:
+        """(C, S) bool: which series each class stands for."""
+        out = np.zeros((len(self.classes), len(self.series)), dtype=bool)
+        for place, members in enumerate(self.classes):
+            out[place, list(members)] = True
+        return out
+
+
+def label_images(tag_sets: Sequence[frozenset[str]], groups: np.ndarray) -> Labels:
+    """The classes of n pictures from their series tags. `groups` (n,) names each picture's near-duplicate group.
+
+    A set of two or more series becomes a class when pictures of at least `SET_PICTURES` groups have
+    exactly it; a picture with a rarer set counts in equal parts for each of its series.
+
+    >>> labels = label_images([frozenset({"series:a"}), frozenset({"series:a", "series:b"}), frozenset()], np.arange(3))
+    >>> labels.series, labels.membership.toarray().tolist()
+    (('series:a', 'series:b'), [[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]])
+    """
+    support = Counter(tag for tags in tag_sets for tag in tags)
+    series = tuple(sorted(support, key=lambda tag: (-support[tag], tag)))
+    number = {tag: place for place, tag in enumerate(series)}
+    as_sets = [tuple(sorted(number[tag] for tag in tags)) for tags in tag_sets]
+    seen = {(members, group) for members, group in zip(as_sets, groups.tolist()) if len(members) > 1}
+    frequent = Counter(members for members, _ in seen)
+    sets = sorted((members for members, count in frequent.items() if count >= SET_PICTURES), key=lambda one: (-frequent[one], one))
+    classes = tuple((place,) for place in range(len(series))) + tuple(sets)
+    of_set = {members: place for place, members in enumerate(classes)}
+    parts = [(of_set[members],) if members in of_set else members for members in as_sets]
+    return Labels(
+        series, classes, _rows(parts, len(classes), shares=True).astype(np.float32),
+        _rows(as_sets, len(series), shares=False).astype(bool),
+    )
+
+
+def _rows(parts: Sequence[tuple[int, ...]], width: int, shares: bool) -> sparse.csr_matrix:
+    sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+    columns = np.fromiter((column for part in parts for column in part), dtype=np.int64, count=int(sizes.sum()))
+    values = np.repeat(1.0 / np.maximum(sizes, 1), sizes) if shares else np.ones(len(columns))
+    return sparse.csr_matrix((values, columns, np.concatenate([[0], np.cumsum(sizes)])), shape=(len(parts), width))
+
+
+def group_counts(labels: Labels, groups: np.ndarray) -> np.ndarray:
+    """In how many near-duplicate groups (n,) each series has pictures: int64 (S,). One cannot be judged out of fold."""
+    row, column = labels.tags.nonzero()
+    pairs = np.unique(np.stack([column, groups[row]]), axis=1)
+    return np.bincount(pairs[0], minlength=len(labels.series))
+
+
+def spread_folds(folds: np.ndarray, groups: np.ndarray, labels: Labels) -> np.ndarray:
+    """Folds (n,) in which no series with pictures of two or more groups stands in one fold alone.
+
+    Otherwise the model of that fold would know nothing of the series. Whole groups are moved, one a
+    series, to the fold that is smallest by then.
+    """
+    folds = folds.copy()
+    sizes = np.bincount(folds)
+    columns = labels.tags.tocsc()
+    for place in np.argsort(np.diff(columns.indptr), kind="stable"):
+        rows = columns.indices[columns.indptr[place]:columns.indptr[place + 1]]
+        members = np.unique(groups[rows])
+        if len(members) < 2 or len(np.unique(folds[rows])) > 1:
+            continue
+        moved = groups == members[-1]
+        here = folds[rows[0]]
+        target = np.argsort(np.where(np.arange(len(sizes)) == here, len(folds) + 1, sizes), kind="stable")[0]
+        folds[moved] = target
+        sizes = np.bincount(folds, minlength=len(sizes))
+    return folds
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For each of n pictures the classes it may be of, and what speaks for each.
+
+    `classes` (n, K) int32, -1 where there are fewer; `features` (n, K, F) float32, higher speaks
+    for the class; `unusual` (n, G) float32, what speaks for "none of yours" beside low scores.
+    """
+
+    classes: np.ndarray
+    features: np.ndarray
+    unusual: np.ndarray
+
+    @property
+    def present(self) -> np.ndarray:
+        """(n, K) bool: where there is a candidate."""
+        return self.classes >= 0
+
+    def rows(self, which: np.ndarray | slice) -> "Candidates":
+        """The candidates of some of the pictures."""
+        return Candidates(self.classes[which], self.features[which], self.unusual[which])
+
+
+def score(model: Plda, matrix: np.ndarray, own: np.ndarray | None = None, keep: int = CANDIDATES) -> Candidates:
+    """The `keep` best classes of each embedding (m, d) under one model, and of `own` (m,) also that class.
+
+    `own` is the class that the owner's tag names (-1 for none): it is weighed whatever its score.
+    """
+    size = (len(matrix), keep + (own is not None))
+    classes, values = np.full(size, -1, dtype=np.int32), np.zeros((*size, 3), dtype=np.float32)
+    unusual = np.zeros((len(matrix), 2), dtype=np.float32)
+    log_counts = np.log(np.maximum(model.counts, 0.1)).astype(np.float32)
+    for start in range(0, len(matrix), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(matrix)))
+        z = model.project(matrix[rows])
+        all_scores = model.scores(z)
+        typical = model.typicality(z)
+        picked = _best(all_scores + log_counts, keep)
+        if own is not None:
+            mine = own[rows][:, None]
+            again = (picked == mine).any(axis=1, keepdims=True)
+            picked = np.concatenate([picked, np.where(again | (mine < 0), -1, mine)], axis=1)
+        there = np.take_along_axis(all_scores, np.maximum(picked, 0), axis=1)
+        picked = np.where((picked >= 0) & np.isfinite(there), picked, -1)
+        there = np.where(picked >= 0, there, 0.0)
+        wide = picked.shape[1]
+        classes[rows, :wide] = picked
+        values[rows, :wide, 0] = there
+        values[rows, :wide, 1] = there / (0.5 + 0.5 * typical[:, None])
+        values[rows, :wide, 2] = np.where(picked >= 0, log_counts[np.maximum(picked, 0)], 0.0)
+        unusual[rows, 0] = 1.0
+        unusual[rows, 1] = np.log(np.maximum(typical, 1e-6))
+    return Candidates(classes, values, unusual)
+
+
+def _best(scores: np.ndarray, keep: int) -> np.ndarray:
+    """Columns of the `keep` highest of each row, in no order."""
+    if scores.shape[1] <= keep:
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape).copy()
+    return np.argpartition(scores, -keep, axis=1)[:, -keep:]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Out-of-fold candidates of n pictures, and what each fold's model could know.
+
+    `folds` (n,); `known` (folds, C) float: pictures of each class in the rows that a fold's model
+    was fitted on.
+    """
+
+    candidates: Candidates
+    folds: np.ndarray
+    known: np.ndarray
+
+    def learned(self, labels: Labels) -> sparse.csr_matrix:
+        """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
+        of_fold = self.known @ labels.contains() > 0
+        row, column = labels.tags.nonzero()
+        return sparse.csr_matrix((of_fold[self.folds[row], column].astype(np.float32), (row, column)), shape=labels.tags.shape)
+
+
+def out_of_fold(matrix: np.ndarray, labels: Labels, folds: np.ndarray, progress: Progress | None = None) -> tuple[Folded, Plda]:
+    """Scores of every picture by a model that saw neither it nor a near-duplicate; and the model of all pictures.
+
+    `matrix` (n, d) embeddings, `folds` (n,) from `probes.grouped_folds`. All models come out of one
+    pass over the data. Raises `CannotLearn` when a fold's model would know fewer than two series.
+    """
+    tagged = np.flatnonzero(labels.tagged)
+    sums = probes.moments(matrix[tagged], labels.membership[tagged], folds[tagged])
+    number = int(folds.max()) + 1
+    own = labels.single
+    found: Candidates | None = None
+    known = np.zeros((number, len(labels.classes)))
+    for fold in range(number):
+        model = _fit(sums, fold)
+        known[fold] = model.counts
+        rows = np.flatnonzero(folds == fold)
+        part = score(model, matrix[rows], own[rows])
+        if found is None:
+            found = Candidates(*(np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in (part.classes, part.features, part.unusual)))
+        found.classes[rows], found.features[rows], found.unusual[rows] = part.classes, part.features, part.unusual
+        if progress:
+            progress((fold + 1) / (number + 1))
+    return Folded(found, folds, known), _fit(sums, None)
+
+
+def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:
+    """The model without one fold, or of all rows."""
+    left = [place for place in range(len(sums.count)) if place != fold]
+    count = sums.count[left].sum()
+    counts = sums.sum_y[left].sum(axis=0)
+    if (counts > 1e-9).sum() < 2:
+        raise CannotLearn("fewer than two series are left when the pictures of one part are held back")
+    mean = sums.sum_x[left].sum(axis=0) / count
+    gram = sums.gram[left].sum(axis=0) - count * np.outer(mean, mean)
+    class_sums = (sums.cross[left].sum(axis=0) - np.outer(mean, counts)).T
+    return fit_plda(mean + sums.centre, gram, class_sums, np.where(counts > 1e-9, counts, 0.0))
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How scores become probabilities.
+
+    `weights` (F,) of the features, `none` (G,) of what makes "none of yours"; `swapped` the share
+    of tags that name another series than the picture's; `unknown_share` of all pictures the share
+    of unknown series, `forgotten_share` of the pictures of known series the share without a tag.
+    """
+
+    weights: np.ndarray
+    none: np.ndarray
+    swapped: float
+    unknown_share: float
+    forgotten_share: float
+
+    def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
+        shift = np.log(self.unknown_share) - np.log1p(-self.unknown_share)
+        p = _softmax(_logits(found, self.weights, self.none, shift))
+        return p[:, :-1], p[:, -1]
+
+
+START_WEIGHTS = np.array([0.3, 0.2, 0.5])
+START_NONE = np.array([1.0, 0.0])
+
+
+def _logits(found: Candidates, weights: np.ndarray, none: np.ndarray, shift: float) -> np.ndarray:
+    """(n, K + 1): the candidates', -inf where there is none, and last that of "none of yours"."""
+    classes = np.where(found.present, found.features @ weights, -np.inf)
+    return np.concatenate([classes, (found.unusual @ none + shift)[:, None]], axis=1)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    out = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return out / out.sum(axis=1, keepdims=True)
+
+
+def fit_mixing(folded: Folded, labels: Labels, seed: int = 0) -> Mixing:
+    """The mixing weights from out-of-fold candidates; see the module's steps 3.
+
+    Every picture of one class that its fold's model knows counts twice: as it is, and with all
+    classes that share a series with it struck out, as one of an unknown series.
+    """
+    found, own = folded.candidates, labels.single
+    learnable = (own >= 0) & (folded.known[folded.folds, np.maximum(own, 0)] > 0)
+    rows = np.flatnonzero(learnable)
+    if len(rows) > MIXING_ROWS:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MIXING_ROWS, replace=False))
+    picked = Candidates(found.classes[rows], found.features[rows].astype(np.float64), found.unusual[rows].astype(np.float64))
+    frequency = np.asarray(labels.membership.sum(axis=0)).ravel()
+    frequency = frequency / frequency.sum()
+    contains = labels.contains()
+    target = (picked.classes == own[rows][:, None]).argmax(axis=1)
+    related = contains.astype(np.float32) @ contains.T.astype(np.float32) > 0
+    struck = related[own[rows][:, None], np.maximum(picked.classes, 0)]
+    masked = Candidates(np.where(struck, -1, picked.classes), picked.features, picked.unusual)
+    weights, none, swapped = _maximise(picked, target, frequency[own[rows]], masked)
+    unknown, forgotten = _shares(found, labels, weights, none)
+    return Mixing(weights, none, swapped, unknown, forgotten)
+
+
+def _maximise(full: Candidates, target: np.ndarray, frequency: np.ndarray, masked: Candidates) -> tuple[np.ndarray, np.ndarray, float]:
+    """Weights, none-weights and share of swapped tags of the highest penalised likelihood (L-BFGS)."""
+    split = len(START_WEIGHTS)
+    last = np.full(len(target), full.classes.shape[1])
+    start = np.concatenate([START_WEIGHTS, START_NONE, [-3.0]])
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        swapped = float(probes.sigmoid(at[-1]))
+        total, slope = 0.0, np.zeros_like(at)
+        for found, wanted, other in ((full, target, frequency), (masked, last, None)):
+            p = _softmax(_logits(found, at[:split], at[split:-1], 0.0))
+            here = p[np.arange(len(p)), wanted]
+            other = 1.0 - here if other is None else other
+            likelihood = np.maximum((1.0 - swapped) * here + swapped * other, 1e-12)
+            share = (1.0 - swapped) * here / likelihood
+            if found is masked:  # a swapped tag: the true series is still among the candidates
+                share = share - swapped * here / likelihood
+            pull = -p * share[:, None]
+            pull[np.arange(len(p)), wanted] += share
+            total -= np.log(likelihood).sum()
+            slope[:split] -= np.einsum("nk,nkf->f", pull[:, :-1], np.where(found.present[..., None], found.features, 0.0))
+            slope[split:-1] -= pull[:, -1] @ found.unusual
+            slope[-1] -= ((other - here) / likelihood).sum() * swapped * (1.0 - swapped)
+        away = at - start
+        penalty = np.array([1.0] * split + [0.1] * (len(at) - split - 1) + [2.0])
+        return total + 0.5 * (penalty * away**2).sum(), slope + penalty * away
+
+    bounds = [(0.0, None)] * split + [(None, None)] * len(START_NONE) + [(-7.0, -0.7)]
+    best = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return best[:split], best[split:-1], float(probes.sigmoid(best[-1]))
+
+
+def _shares(found: Candidates, labels: Labels, weights: np.ndarray, none: np.ndarray) -> tuple[float, float]:
+    """(share of unknown series among all pictures, share of known-series pictures without a tag), by EM on the untagged ones."""
+    tagged = labels.tagged
+    untagged = np.flatnonzero(~tagged)
+    if not len(untagged):
+        return SMALLEST_UNKNOWN, 0.0
+    odds = np.clip(_softmax(_logits(found.rows(untagged), weights, none, 0.0))[:, -1], 1e-9, 1 - 1e-9)
+    odds = odds / (1.0 - odds)
+    share = 0.5
+    for _ in range(200):
+        after = float((share * odds / (share * odds + 1.0 - share)).mean())
+        if abs(after - share) < 1e-6:
+            break
+        share = float(np.clip(after, 1e-4, 1 - 1e-4))
+    unknown = share * len(untagged)
+    known = len(tagged) - unknown
+    return float(np.clip(unknown / len(tagged), SMALLEST_UNKNOWN, 0.9)), float((len(untagged) - unknown) / max(known, 1.0))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What is said about n pictures, of S series.
+
+    `ranked` (n, k) int32: the most probable series, the surest first, -1 where there are fewer
+    worth listing; `probability` (n, k) float32 of each, 0 to 1: that the picture is of this series
+    (several may hold at once). `unknown` (n,): probability that it is of none of the owner's
+    series. `own` csr (n, S): the probability of the series that the picture is tagged with.
+    """
+
+    ranked: np.ndarray
+    probability: np.ndarray
+    unknown: np.ndarray
+    own: sparse.csr_matrix
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(n, k) bool: the series said to be there: the first from `PREDICT_FROM`, further ones from `ALSO_FROM`."""
+        cut = np.full(self.ranked.shape[1], ALSO_FROM)
+        cut[:1] = PREDICT_FROM
+        return (self.ranked >= 0) & (self.probability >= cut)
+
+
+def predictions(found: Candidates, mixing: Mixing, contains: np.ndarray, tags: sparse.csr_matrix | None = None) -> Predictions:
+    """Probabilities of series from candidate classes.
+
+    `contains` (C, S) says which series a class stands for: a series is as probable as its classes
+    together. `tags` (n, S): whose probabilities to note in `own`.
+    """
+    total, series = len(found.classes), contains.shape[1]
+    listed = min(LISTED, series)
+    ranked, probability = np.full((total, listed), -1, dtype=np.int32), np.zeros((total, listed), dtype=np.float32)
+    unknown = np.zeros(total, dtype=np.float32)
+    tags = sparse.csr_matrix((total, series), dtype=bool) if tags is None else tags
+    own = tags.astype(np.float32)
+    stands_for = sparse.csr_matrix(contains.astype(np.float32))
+    for start in range(0, total, BLOCK):
+        rows = slice(start, min(start + BLOCK, total))
+        part = found.rows(rows)
+        p, unknown[rows] = mixing.probabilities(part)
+        row, column = np.nonzero(part.present)
+        of_class = sparse.csr_matrix((p[row, column], (row, part.classes[row, column])), shape=(len(p), contains.shape[0]))
+        of_series = np.minimum((of_class @ stands_for).toarray(), 1.0)
+        order = np.argsort(-of_series, axis=1, kind="stable")[:, :listed]
+        value = np.take_along_axis(of_series, order, axis=1)
+        ranked[rows], probability[rows] = np.where(value >= LISTED_FROM, order, -1), np.where(value >= LISTED_FROM, value, 0.0)
+        which = np.repeat(np.arange(len(p)), np.diff(own.indptr[start:rows.stop + 1]))
+        own.data[own.indptr[start]:own.indptr[rows.stop]] = of_series[which, own.indices[own.indptr[start]:own.indptr[rows.stop]]]
+    return Predictions(ranked, probability, unknown, own)
+
+
+def agreement(said: Predictions, labels: Labels, learned: sparse.csr_matrix, swapped: float) -> dict[str, float | int | None]:
+    """How far out-of-fold predictions agree with the owner's tags, on the pictures that have any.
+
+    Tags that no model could learn out of fold (`Folded.learned`) are left out. `micro_f1` over all
+    (picture, series), `macro_f1` the mean over series, `coverage` the share of pictures with a
+    prediction, `calibration_error` of `tagged_probability` of the first series (Naeini et al. 2015).
+    """
+    rows = np.flatnonzero(labels.tagged)
+    row, place = np.nonzero(said.predicted[rows])
+    predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[rows][row, place])), shape=(len(rows), len(labels.series)))
+    tags = learned[rows]
+    both = np.asarray(predicted.multiply(tags).sum(axis=0)).ravel()
+    said_of, has = np.asarray(predicted.sum(axis=0)).ravel(), np.asarray(tags.sum(axis=0)).ravel()
+    f1 = 2 * both / np.maximum(said_of + has, 1)
+    first = np.maximum(said.ranked[rows, 0], 0)
+    right = np.asarray(labels.tags[rows, first]).ravel() & (said.ranked[rows, 0] >= 0)
+    frequency = np.asarray(labels.tags.sum(axis=0)).ravel() / labels.tags.sum()
+    expected = tagged_probability(said.probability[rows, 0], said.unknown[rows], frequency[first], swapped)
+    judged = np.asarray(tags.sum(axis=1)).ravel() > 0
+    return {
+        "micro_f1": round(float(2 * both.sum() / max(said_of.sum() + has.sum(), 1)), 4),
+        "macro_f1": round(float(f1[has > 0].mean()) if (has > 0).any() else 0.0, 4),
+        "series_judged": int((has > 0).sum()),
+        "coverage": round(float(said.predicted[rows].any(axis=1).mean()), 4),
+        "calibration_error": round(probes.expected_calibration_error(expected[judged], right[judged]), 4) if judged.any() else None,
+    }
+
+
+def confidence_missing(probability: np.ndarray, unknown: np.ndarray, forgotten: float) -> np.ndarray:
+    """Probability that a picture *without* a series tag is of the series predicted: (m,), 0 to 1.
+
+    `probability` (m,) of that series and `unknown` (m,) of no series of the owner's, both out of
+    fold and both said without looking at the picture's tags. That it has no tag is evidence too:
+    pictures of unknown series never have one, of the known ones only the share `forgotten`.
+    (Bayes; `forgotten` as `Mixing.forgotten_share`.)
+
+    >>> confidence_missing(np.array([0.9]), np.array([0.1]), 0.1).round(2).tolist()
+    [0.47]
+    """
+    known = np.maximum(1.0 - unknown, probability)
+    return np.minimum(probability * forgotten / np.maximum(known * forgotten + unknown, 1e-12), MOST_SURE)
+
+
+def confidence_incorrect(own: np.ndarray, frequency: np.ndarray, swapped: float) -> np.ndarray:
+    """Probability that a series a picture *is* tagged with is wrong: (m,), 0 to 1.
+
+    `own` (m,) the series' out-of-fold probability; `frequency` (m,) its share among all tags: a
+    wrong tag is taken for one drawn by frequency. Either the tag is right (a share 1 - `swapped`
+    of tags, with the picture showing it) or it came in wrongly (Bayes).
+
+    >>> confidence_incorrect(np.array([0.5, 0.0001]), np.array([0.1, 0.1]), 0.05).round(2).tolist()
+    [0.01, 0.98]
+    """
+    wrong = swapped * frequency * (1.0 - own)
+    return np.minimum(wrong / np.maximum(wrong + (1.0 - swapped) * own, 1e-12), MOST_SURE)
+
+
+def confidence_instead(probability: np.ndarray, own: np.ndarray, incorrect: np.ndarray) -> np.ndarray:
+    """Probability that a tagged picture is of another series predicted, (m,): that its tag is wrong, and then this series right.
+
+    `probability` (m,) of the predicted series, `own` (m,) of the tagged one, `incorrect` (m,) from
+    `confidence_incorrect`.
+    """
+    return incorrect * np.minimum(1.0, probability / np.maximum(1.0 - own, 1e-12))
+
+
+def confidence_together(probability: np.ndarray, own: np.ndarray, forgotten: float) -> np.ndarray:
+    """Probability that a picture rightly tagged with one series lacks a second one that goes with it: (m,), 0 to 1.
+
+    `probability` (m,) of the series that is lacking, `own` (m,) of the tagged one. Both hold with a
+    probability of at least probability + own - 1 (Frechet); of the pictures of both, the share
+    `forgotten` lacks a tag.
+
+    >>> confidence_together(np.array([0.99, 0.3]), np.array([1.0, 0.6]), 0.1).round(2).tolist()
+    [0.91, 0.0]
+    """
+    both = np.maximum(0.0, probability + own - 1.0)
+    return np.minimum(both * forgotten / np.maximum(both * forgotten + own - both, 1e-12), MOST_SURE)
+
+
+def tagged_probability(probability: np.ndarray, unknown: np.ndarray, frequency: np.ndarray, swapped: float) -> np.ndarray:
+    """Probability that a picture which *has* a tag is tagged with this series: (m,), 0 to 1. To be held against tags.
+
+    A tagged picture is of one of the owner's series, unless its tag is wrong: `unknown` (m,) drops
+    out, and of all tags the share `swapped` names any series by its `frequency` (m,).
+    """
+    fits = np.minimum(probability / np.maximum(1.0 - unknown, 1e-6), 1.0)
+    return (1.0 - swapped) * fits + swapped * frequency
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval that holds a share with a confidence of 95 %, given `successes` of `trials` (Wilson 1927). (0, 1) without trials.
+
+    >>> tuple(round(edge, 2) for edge in wilson(8, 10))
+    (0.49, 0.94)
+    """
+    if not trials:
+        return 0.0, 1.0
+    share, spread = successes / trials, z * z / trials
+    middle = share + spread / 2
+    half = z * (share * (1 - share) / trials + spread / (4 * trials)) ** 0.5
+    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))

@@ -1,0 +1,182 @@
+"""The files of a trained series classifier in `series_classifier/`: saved so that a half-written one is never taken for real.
+
+A namespace has three files. The card, `<namespace>_classifier.json`, is written last and names the
+other two with size and SHA-256: it is the commit point, and until it is replaced the classifier
+before stays in force. Weights and out-of-fold predictions carry the time in their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as tensor_bytes
+
+from tagcheck import artifacts, series
+from tagcheck.artifacts import STAMP, DataFolder, Kind
+from tagcheck.embeddings import Embeddings
+from tagcheck.errors import BadFile, MissingInput
+from tagcheck.plda import Plda
+from tagcheck.series import Mixing, Predictions
+
+MADE_BY = "train_series_classifier_images.py"
+FOLDER = "series_classifier"
+CARD = Kind("series_classifier", FOLDER, "classifier", MADE_BY, ("series",))
+OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predictions",))
+ARRAYS = ("centre", "basis", "between", "means", "variances", "counts", "weights", "none")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier: its card (settings, scores, fingerprint) and what it predicts with."""
+
+    card: dict[str, Any]
+    model: Plda
+    mixing: Mixing
+    series: tuple[str, ...]
+    contains: np.ndarray
+
+    def predict(self, embeddings: Embeddings) -> Predictions:
+        """What is said about pictures that the classifier was not trained on; no retraining.
+
+        Raises `BadFile` naming both models when the embeddings are of another one.
+        """
+        made = self.card["embedding"]
+        if embeddings.matrix.shape[1] != made["dimensions"] or (embeddings.model or made["model"]) != made["model"]:
+            raise BadFile(
+                f"the {self.card['namespace']} classifier was trained on embeddings of {made['model']} ({made['dimensions']} numbers), "
+                f"these are of {embeddings.model} ({embeddings.matrix.shape[1]} numbers): run {MADE_BY} again"
+            )
+        return series.predictions(series.score(self.model, embeddings.matrix), self.mixing, self.contains)
+
+
+def card_path(folder: DataFolder, namespace: str) -> Path:
+    """Where the card of one namespace's classifier stands."""
+    return folder.classifier / f"{_stem(namespace)}_classifier.json"
+
+
+def fingerprint(model: str | None, rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """SHA-256 over the embedding model and every picture's hash and tags of the namespace: the data that was learned from."""
+    digest = hashlib.sha256(f"{model}\n".encode())
+    for hash, tags in sorted((hash, sorted(tags)) for hash, tags in rows):
+        digest.update(json.dumps([hash, tags], ensure_ascii=False).encode("utf-8"))
+    return digest.hexdigest()
+
+
+def save(
+    folder: DataFolder, namespace: str, card: dict[str, Any], model: Plda, mixing: Mixing,
+    predictions: list[dict[str, Any]], when: datetime | None = None,
+) -> Path:
+    """Write weights, then predictions, then the card that makes them count; return the card's path.
+
+    `card` holds what describes the classifier, `classes` (lists of series) among it; kind, version,
+    time, namespace and files are added here. Older files of the namespace are removed at the end.
+    """
+    when, stem = when or artifacts.utc_now(), _stem(namespace)
+    while any(folder.classifier.glob(f"{stem}_*_{when.strftime(STAMP)}.*")):
+        when += timedelta(seconds=1)
+    stamp = when.strftime(STAMP)
+    weights = folder.classifier / f"{stem}_weights_{stamp}.safetensors"
+    out_of_fold = folder.classifier / f"{stem}_out_of_fold_{stamp}.json"
+    created = artifacts.isoformat(when)
+    content = tensor_bytes({name: np.ascontiguousarray(value) for name, value in (vars(model) | vars(mixing)).items() if name in ARRAYS})
+    artifacts.write_atomically(weights, lambda out: out.write(content))
+    head = {"kind": OUT_OF_FOLD.name, "version": OUT_OF_FOLD.version, "created": created, "namespace": namespace}
+    shared = {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
+    artifacts.write_json(out_of_fold, head | shared | {"predictions": predictions}, OUT_OF_FOLD.records)
+    head = {"kind": CARD.name, "version": CARD.version, "created": created, "namespace": namespace}
+    numbers = {"swapped_share": mixing.swapped, "unknown_share": mixing.unknown_share, "forgotten_share": mixing.forgotten_share}
+    files = {"weights": _described(weights), "out_of_fold": _described(out_of_fold)}
+    path = card_path(folder, namespace)
+    artifacts.write_json(path, head | card | {"noise": numbers, "files": files}, CARD.records)
+    for old in [*folder.classifier.glob(f"{stem}_weights_*.safetensors"), *folder.classifier.glob(f"{stem}_out_of_fold_*.json")]:
+        if old not in (weights, out_of_fold):
+            with suppress(FileNotFoundError):
+                old.unlink()
+    return path
+
+
+def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
+    """The card of one namespace's classifier. Raises `MissingInput` when none was trained, `BadFile` when it is damaged."""
+    path = card_path(folder, namespace)
+    if not path.exists():
+        raise MissingInput(f"no classifier for {namespace!r} in {folder.classifier}: run {MADE_BY}{_option(namespace)} first")
+    card = artifacts.load(path, CARD)
+    try:
+        described = [(Path(card["files"][name]["name"]).name, card["files"][name]["sha256"]) for name in ("weights", "out_of_fold")]
+        complete = all(key in card for key in ("classes", "series", "noise", "dataset", "fingerprint"))
+        complete = complete and {"model", "dimensions"} <= set(card["embedding"]) and bool(described)
+    except (KeyError, TypeError):
+        complete = False
+    if not complete or card.get("namespace") != namespace:
+        raise BadFile(f"{path} is not the whole card of a {namespace} classifier: run {MADE_BY}{_option(namespace)} again")
+    return card
+
+
+def load(folder: DataFolder, namespace: str) -> Classifier:
+    """The classifier of a namespace, ready to predict. Raises `MissingInput` or `BadFile` naming the file."""
+    card = load_card(folder, namespace)
+    path, content = _content(folder, card, "weights")
+    try:
+        arrays = read_tensors(content)
+        model = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
+        noise = card["noise"]
+        mixing = Mixing(arrays["weights"], arrays["none"], noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"])
+        names = tuple(row["series"] for row in card["series"])
+        contains = np.zeros((len(card["classes"]), len(names)), dtype=bool)
+        for place, members in enumerate(card["classes"]):
+            contains[place, [names.index(name) for name in members]] = True
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BadFile(f"{path} and its card do not belong together ({error}): run {MADE_BY}{_option(card['namespace'])} again") from None
+    if model.means.shape != (len(contains), model.basis.shape[1]) or len(model.basis) != card["embedding"]["dimensions"]:
+        raise BadFile(f"{path} has arrays of other sizes than its card says: run {MADE_BY}{_option(card['namespace'])} again")
+    return Classifier(card, model, mixing, names, contains)
+
+
+def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(the card, one record a picture) of a namespace's out-of-fold predictions."""
+    card = load_card(folder, namespace)
+    path, _ = _content(folder, card, "out_of_fold")
+    rows = artifacts.load(path, OUT_OF_FOLD).get("predictions", [])
+    for place, row in enumerate(rows):
+        if not (isinstance(row, dict) and isinstance(row.get("hash"), str) and isinstance(row.get("probabilities"), dict)
+                and isinstance(row.get("predicted"), list) and isinstance(row.get("unknown"), (int, float))):
+            raise BadFile(f"{path}: record {place + 1} of 'predictions' is not whole: run {MADE_BY}{_option(namespace)} again")
+    return card, rows
+
+
+def _content(folder: DataFolder, card: dict[str, Any], name: str) -> tuple[Path, bytes]:
+    """One of the files that a card names, as it was when the card was written."""
+    path = folder.classifier / Path(card["files"][name]["name"]).name
+    again = f"run {MADE_BY}{_option(card['namespace'])} again"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise BadFile(f"{path} is named by its card and is not there: {again}") from None
+    if hashlib.sha256(content).hexdigest() != card["files"][name]["sha256"]:
+        raise BadFile(f"{path} is not what its card says (damaged or changed): {again}")
+    return path, content
+
+
+def _described(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _stem(namespace: str) -> str:
+    """A namespace as the start of a file name, whatever characters it holds; no two share one."""
+    return quote(namespace, safe=" ").replace("_", "%5F")
+
+
+def _option(namespace: str) -> str:
+    return "" if namespace == "series" else f" --namespace {namespace}"

@@ -1,0 +1,74 @@
+"""A made-up library of embeddings whose true series are known, with planted errors, for the tests of the series stages."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tagcheck import artifacts, embeddings
+from tagcheck.artifacts import DATASET, DataFolder
+
+MODEL = "test-model"
+
+
+@dataclass
+class Drawn:
+    """n pictures: `matrix` (n, d), true series (n,) (at or above `series`: unknown), tagged series (n,) (-1: none), groups (n,)."""
+
+    matrix: np.ndarray
+    truth: np.ndarray
+    tagged: np.ndarray
+    groups: np.ndarray
+    series: int
+    extra: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def hashes(self) -> list[str]:
+        return [picture_hash(row) for row in range(len(self.truth))]
+
+    def tag_sets(self) -> list[frozenset[str]]:
+        return [frozenset({f"series:s{tag}"} if tag >= 0 else ()) for tag in self.tagged]
+
+
+def picture_hash(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def draw(series: int = 8, pictures: int = 400, unknown: float = 0.2, forgotten: float = 0.08, swapped: float = 0.04,
+         width: int = 32, noise: float = 0.4, duplicates: float = 0.1, seed: int = 0) -> Drawn:
+    """Series with Zipf frequencies and means apart, strong nuisance directions, near-duplicates, unknown series, planted errors."""
+    rng = np.random.default_rng(seed)
+    others = max(3, series // 2)
+    means = rng.normal(size=(series + others, width))
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    share = 1 / np.arange(1, series + 1)
+    truth = rng.choice(series, pictures, p=share / share.sum())
+    strange = rng.random(pictures) < unknown
+    truth[strange] = series + rng.integers(0, others, int(strange.sum()))
+    nuisance = rng.normal(size=(4, width))
+    groups = np.arange(pictures)
+    matrix = means[truth] + rng.normal(size=(pictures, 4)) @ nuisance * 0.3 + rng.normal(size=(pictures, width)) * noise / np.sqrt(width) * 2
+    for copy in rng.choice(np.arange(pictures // 2, pictures), int(pictures * duplicates), replace=False):
+        source = int(rng.integers(0, pictures // 2))
+        matrix[copy], truth[copy], groups[copy] = matrix[source] + rng.normal(size=width) * 0.001, truth[source], source
+    tagged = np.where(truth < series, truth, -1)
+    chance = rng.random(pictures)
+    tagged[(chance < forgotten) & (tagged >= 0)] = -1
+    wrong = (chance > 1 - swapped) & (tagged >= 0)
+    tagged[wrong] = (tagged[wrong] + rng.integers(1, series, int(wrong.sum()))) % series
+    return Drawn(matrix.astype(np.float32), truth, tagged, groups, series)
+
+
+def write(folder: DataFolder, drawn: Drawn, model: str = MODEL, with_embeddings: bool = True) -> None:
+    """The data folder as the stages before would leave it."""
+    if with_embeddings:
+        with embeddings.ShardWriter(folder.embeddings, model, "test") as shard:
+            shard.add(drawn.hashes, drawn.matrix)
+    rows = [
+        {"hash": hash, "existing_all_tags": sorted({*names, "1girl"})} | drawn.extra.get(row, {})
+        for row, (hash, names) in enumerate(zip(drawn.hashes, drawn.tag_sets()))
+    ]
+    artifacts.save(folder, DATASET, {"mapping": None, "model": {"id": model}, "summary": {}, "results": rows})

@@ -1,0 +1,267 @@
+"""The series classifier's numbers: scores, folds, probabilities, abstention, confidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score, roc_auc_score
+
+from series_library import Drawn, draw
+from tagcheck import probes, series
+from tagcheck.plda import fit_plda
+from tagcheck.probes import expected_calibration_error
+
+
+def learn(drawn: Drawn, folds: np.ndarray | None = None):
+    """(labels, folded, mixing, predictions, true series as a place in labels.series or -1)."""
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    if folds is None:
+        folds = probes.grouped_folds(drawn.groups, series.FOLDS, 0)
+        folds = series.spread_folds(folds, drawn.groups, labels)
+    folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
+    mixing = series.fit_mixing(folded, labels)
+    said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+    place = {name: at for at, name in enumerate(labels.series)}
+    return labels, folded, mixing, said, np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
+
+
+@pytest.fixture(scope="module")
+def library() -> Drawn:
+    return draw(series=12, pictures=1200, seed=3)
+
+
+@pytest.fixture(scope="module")
+def learned(library: Drawn):
+    return learn(library)
+
+
+def sums(matrix: np.ndarray, classes: np.ndarray, number: int):
+    mean = matrix.mean(axis=0)
+    centred = matrix - mean
+    member = np.eye(number)[classes]
+    return mean, centred.T @ centred, member.T @ centred, member.sum(axis=0)
+
+
+def test_plda_scores_are_the_ratio_of_two_gaussian_densities():
+    drawn = draw(series=5, pictures=200, unknown=0, forgotten=0, seed=1)
+    model = fit_plda(*sums(drawn.matrix, drawn.truth, 5))
+    z = model.project(drawn.matrix[:20])
+    unknown = stats.multivariate_normal(np.zeros(z.shape[1]), np.diag(1 + model.between)).logpdf(z)
+    slow = np.stack([
+        stats.multivariate_normal(model.means[c], np.diag(model.variances[c])).logpdf(z) - unknown for c in range(5)
+    ], axis=1)
+    assert model.scores(z) == pytest.approx(slow, rel=1e-3, abs=1e-3)
+
+
+def test_within_a_class_the_projected_variance_is_one():
+    drawn = draw(series=4, pictures=4000, unknown=0, forgotten=0, swapped=0, duplicates=0, seed=2)
+    model = fit_plda(*sums(drawn.matrix, drawn.truth, 4))
+    z = model.project(drawn.matrix)
+    for one in range(4):
+        assert z[drawn.truth == one].var(axis=0) == pytest.approx(np.ones(z.shape[1]), abs=0.2)
+
+
+def test_a_class_without_pictures_is_never_the_best():
+    drawn = draw(series=4, pictures=100, unknown=0, forgotten=0)
+    model = fit_plda(*sums(drawn.matrix, drawn.truth, 6))
+    assert np.isneginf(model.scores(model.project(drawn.matrix))[:, 4:]).all()
+
+
+def test_one_picture_makes_a_class_that_is_less_sure_of_itself():
+    drawn = draw(series=4, pictures=300, unknown=0, forgotten=0)
+    classes = drawn.truth.copy()
+    classes[0] = 4
+    model = fit_plda(*sums(drawn.matrix, classes, 5))
+    assert (model.variances[4] > model.variances[0]).all()
+    assert (model.variances[0] > 1).all()
+
+
+def test_plda_needs_two_classes():
+    with pytest.raises(ValueError, match="fewer than two"):
+        fit_plda(np.zeros(3), np.eye(3), np.ones((2, 3)), np.array([4, 0]))
+
+
+def test_sets_of_series_that_come_often_are_a_class_and_rare_ones_are_shared():
+    both, other = frozenset({"series:a", "series:b"}), frozenset({"series:a", "series:c"})
+    tag_sets = [both, both, both, other, frozenset({"series:a"}), frozenset()]
+    labels = series.label_images(tag_sets, np.arange(6))
+    assert labels.series == ("series:a", "series:b", "series:c")
+    assert labels.classes == ((0,), (1,), (2,), (0, 1))
+    assert labels.membership.toarray()[[0, 3, 4, 5]].tolist() == [[0, 0, 0, 1], [0.5, 0, 0.5, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert labels.single.tolist() == [3, 3, 3, -1, 0, -1]
+
+
+def test_near_duplicates_do_not_make_a_set_frequent():
+    both = frozenset({"series:a", "series:b"})
+    assert len(series.label_images([both, both, both], np.array([0, 0, 0])).classes) == 2
+
+
+def test_a_series_of_two_groups_never_stands_in_one_fold_alone():
+    tag_sets = [frozenset({"series:a"})] * 6 + [frozenset({"series:b"})] * 2 + [frozenset({"series:lonely"})] * 2
+    groups = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 8])
+    labels = series.label_images(tag_sets, groups)
+    folds = series.spread_folds(np.array([0, 0, 0, 1, 1, 1, 1, 1, 0, 0]), groups, labels)
+    assert folds[6] != folds[7]
+    assert folds[8] == folds[9], "a group is never split"
+
+
+def test_out_of_fold_scores_are_those_of_a_model_fitted_without_the_fold():
+    drawn = draw(series=4, pictures=150, seed=5)
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    folds = probes.grouped_folds(drawn.groups, 5, 0)
+    folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
+    own = labels.single
+    train = (folds != 2) & (own >= 0)
+    model = fit_plda(*sums(drawn.matrix[train].astype(np.float64), own[train], len(labels.classes)))
+    for row in np.flatnonzero(folds == 2)[:10]:
+        slow = model.scores(model.project(drawn.matrix[row:row + 1]))[0]
+        found = folded.candidates
+        there = found.classes[row] >= 0
+        assert found.features[row, there, 0] == pytest.approx(slow[found.classes[row, there]], rel=2e-2, abs=0.05)
+
+
+def test_predictions_agree_with_the_truth(library, learned):
+    labels, _, _, said, truth = learned
+    first = np.where(said.predicted[:, 0], said.ranked[:, 0], -1)
+    assert f1_score(truth, first, labels=range(len(labels.series)), average="micro") > 0.93
+    assert f1_score(truth, first, labels=range(len(labels.series)), average="macro") > 0.88
+
+
+def test_pictures_of_unknown_series_are_flagged(learned):
+    *_, said, truth = learned
+    assert roc_auc_score(truth < 0, said.unknown) > 0.95
+
+
+def test_probabilities_mean_what_they_say(learned):
+    *_, said, truth = learned
+    right = (said.ranked[:, 0] == truth) & (truth >= 0)
+    assert expected_calibration_error(said.probability[:, 0], right) < 0.05
+    assert expected_calibration_error(said.unknown, truth < 0) < 0.05
+
+
+def test_how_often_tags_are_forgotten_or_swapped_is_found_from_the_library_itself(library, learned):
+    mixing = learned[2]
+    known = library.truth < library.series
+    assert mixing.unknown_share == pytest.approx((~known).mean(), abs=0.04)
+    assert mixing.forgotten_share == pytest.approx((library.tagged[known] < 0).mean(), abs=0.04)
+    swapped = (library.tagged >= 0) & (library.tagged != library.truth)
+    assert mixing.swapped == pytest.approx(swapped.sum() / (library.tagged >= 0).sum(), abs=0.02)
+
+
+def test_probabilities_of_candidates_and_none_sum_to_one(learned):
+    _, folded, mixing, _, _ = learned
+    p, none = mixing.probabilities(folded.candidates)
+    assert p.sum(axis=1) + none == pytest.approx(np.ones(len(p)), abs=1e-5)
+    assert (p[~folded.candidates.present] == 0).all()
+
+
+def test_the_order_of_the_pictures_changes_nothing(library):
+    small = draw(series=5, pictures=200, seed=8)
+    labels = series.label_images(small.tag_sets(), small.groups)
+    folds = probes.grouped_folds(small.groups, 5, 0)
+    said = learn(small, folds)[3]
+    turned = np.random.default_rng(0).permutation(200)
+    other = Drawn(small.matrix[turned], small.truth[turned], small.tagged[turned], small.groups[turned], small.series)
+    again = learn(other, folds[turned])[3]
+    assert again.unknown == pytest.approx(said.unknown[turned], abs=2e-3)
+    assert len(labels.series) == 5
+
+
+def test_duplicates_leak_through_random_folds_and_not_through_ours():
+    """Tags drawn by lot cannot be predicted, unless a copy of the picture with the same lot was seen."""
+    drawn = draw(series=6, pictures=240, unknown=0, forgotten=0, swapped=0, duplicates=0, noise=1.5, seed=4)
+    rng = np.random.default_rng(0)
+    lot = rng.integers(0, 6, 240)
+    twice = Drawn(
+        np.concatenate([drawn.matrix, drawn.matrix + rng.normal(size=drawn.matrix.shape).astype(np.float32) * 1e-3]), np.tile(lot, 2), np.tile(lot, 2),
+        np.tile(np.arange(240), 2), 6,
+    )
+
+    def hits(folds: np.ndarray) -> float:
+        labels, folded, _, _, truth = learn(twice, folds)
+        return float((folded.candidates.classes[np.arange(480), folded.candidates.features[:, :, 0].argmax(axis=1)] == truth).mean())
+
+    grouped = hits(probes.grouped_folds(twice.groups, 10, 0))
+    random = hits(np.random.default_rng(1).integers(0, 10, 480))
+    assert grouped < 0.25, "one in six by chance"
+    assert random > 1.5 * grouped
+
+
+def test_a_series_whose_pictures_are_one_group_is_said_to_be_unlearned():
+    drawn = draw(series=4, pictures=120, unknown=0, forgotten=0, swapped=0, duplicates=0)
+    drawn.tagged[:2], drawn.groups[1] = 9, 0
+    labels, folded, _, said, _ = learn(drawn)
+    lonely = labels.series.index("series:s9")
+    known = folded.learned(labels)
+    assert series.group_counts(labels, drawn.groups)[lonely] == 1
+    assert known[0, lonely] == known[1, lonely] == 0
+    assert known[2:].sum() == labels.tags[2:].sum()
+    assert said.own[0, lonely] == 0
+    assert lonely not in said.ranked[:2]
+
+
+def test_series_that_always_come_together_are_predicted_together():
+    drawn = draw(series=5, pictures=400, unknown=0, forgotten=0, swapped=0, duplicates=0, seed=6)
+    tag_sets = [tags | {"series:franchise"} if "series:s1" in tags else tags for tags in drawn.tag_sets()]
+    labels = series.label_images(tag_sets, drawn.groups)
+    folds = probes.grouped_folds(drawn.groups, 10, 0)
+    folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
+    said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains())
+    wanted = {labels.series.index("series:s1"), labels.series.index("series:franchise")}
+    rows = np.flatnonzero(drawn.truth == 1)
+    together = [set(said.ranked[row][said.predicted[row]].tolist()) == wanted for row in rows]
+    assert np.mean(together) > 0.9
+
+
+def test_agreement_is_what_counting_gives(learned, library):
+    labels, folded, mixing, said, _ = learned
+    known = folded.learned(labels)
+    scores = series.agreement(said, labels, known, mixing.swapped)
+    both = said_of = has = 0
+    for row, tags in enumerate(library.tag_sets()):
+        if tags:
+            predicted = {labels.series[place] for place in said.ranked[row][said.predicted[row]]}
+            both, said_of, has = both + len(predicted & tags), said_of + len(predicted), has + len(tags)
+    assert scores["micro_f1"] == pytest.approx(2 * both / (said_of + has), abs=1e-4)
+    assert scores["series_judged"] == 12
+
+
+def test_two_series_of_two_pictures_are_enough_to_learn_from():
+    drawn = draw(series=2, pictures=4, unknown=0, forgotten=0, swapped=0, duplicates=0)
+    drawn.tagged[:] = [0, 0, 1, 1]
+    labels = series.label_images(drawn.tag_sets(), np.arange(4))
+    folds = series.spread_folds(np.array([0, 1, 0, 1]), np.arange(4), labels)
+    folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
+    said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains(), labels.tags)
+    assert np.isfinite(said.probability).all() and np.isfinite(said.unknown).all()
+
+
+def test_one_series_alone_is_refused():
+    drawn = draw(series=1, pictures=20, unknown=0, forgotten=0, swapped=0, duplicates=0)
+    labels = series.label_images(drawn.tag_sets(), np.arange(20))
+    with pytest.raises(series.CannotLearn, match="two series"):
+        series.out_of_fold(drawn.matrix, labels, np.arange(20) % 4)
+
+
+def test_planted_swaps_and_forgotten_tags_are_found_with_a_confidence_that_keeps_its_word(library, learned):
+    labels, _, mixing, said, truth = learned
+    tagged = np.array([labels.series.index(*tags) if tags else -1 for tags in library.tag_sets()])
+    frequency = np.bincount(tagged[tagged >= 0], minlength=len(labels.series)) / (tagged >= 0).sum()
+    rows = np.flatnonzero(tagged >= 0)
+    own = np.asarray(said.own[rows, tagged[rows]]).ravel()
+    confidence = series.confidence_incorrect(own, frequency[tagged[rows]], mixing.swapped)
+    wrong = truth[rows] != tagged[rows]
+    assert wrong[confidence > 0.8].mean() > 0.8
+    assert (confidence[wrong] > 0.8).mean() > 0.8
+    bare = np.flatnonzero((tagged < 0) & said.predicted[:, 0])
+    confidence = series.confidence_missing(said.probability[bare, 0], said.unknown[bare], mixing.forgotten_share)
+    right = said.ranked[bare, 0] == truth[bare]
+    assert right[confidence > 0.8].mean() > 0.85
+    assert (confidence > 0.8).sum() > 0.8 * ((tagged < 0) & (truth >= 0)).sum()
+
+
+def test_no_confidence_is_beyond_what_the_model_of_errors_can_promise():
+    assert series.confidence_incorrect(np.array([0.0]), np.array([0.5]), 0.3)[0] == series.MOST_SURE
+    assert series.confidence_missing(np.array([1.0]), np.array([0.0]), 0.5)[0] == series.MOST_SURE
+    assert series.confidence_missing(np.array([1.0]), np.array([0.0]), 0.0)[0] == 0.0, "where nothing is ever forgotten"

@@ -1,0 +1,363 @@
+"""Training and validating series on a data folder, as a user does it, and what happens when something is amiss."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train_series_classifier_images as train
+import validate_series_predictions as validate
+from series_library import MODEL, Drawn, draw, picture_hash, write
+from tagcheck import artifacts, embeddings, review, series_files
+from tagcheck.artifacts import DATASET, SERIES_VALIDATION, DataFolder
+from tagcheck.embeddings import Embeddings
+from tagcheck.errors import BadFile, MissingInput, UsageError
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Drawn:
+    made = draw(series=8, pictures=600, seed=11)
+    made.tagged[-1], made.groups[-1] = 77, len(made.groups) - 1  # the only picture of a series
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a trained classifier, to be copied and not changed."""
+    root = tmp_path_factory.mktemp("trained")
+    write(DataFolder(root), drawn)
+    assert train.main(["--data-dir", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def own_copy(trained: Path, tmp_path: Path) -> DataFolder:
+    return DataFolder(Path(shutil.copytree(trained, tmp_path / "copy")))
+
+
+def report(folder: DataFolder) -> dict:
+    return artifacts.load(folder.newest(SERIES_VALIDATION), SERIES_VALIDATION)
+
+
+def change_tags(folder: DataFolder, change) -> None:
+    """Write a newer dataset in which `change(row)` has changed the records."""
+    document = artifacts.load(folder.newest(DATASET), DATASET)
+    for row in document["results"]:
+        change(row)
+    artifacts.save(folder, DATASET, document)
+
+
+def validated(folder: DataFolder) -> dict:
+    assert validate.main(["--data-dir", str(folder.root)]) == 0
+    return report(folder)
+
+
+def test_every_picture_is_predicted_out_of_fold(trained: Path, drawn: Drawn):
+    card, rows = series_files.load_out_of_fold(DataFolder(trained), "series")
+    assert [row["hash"] for row in rows] == sorted(drawn.hashes)
+    fold_of = {row["hash"]: row["fold"] for row in rows}
+    for copy, source in enumerate(drawn.groups):
+        assert fold_of[picture_hash(copy)] == fold_of[picture_hash(int(source))], "near-duplicates share a fold"
+    assert card["scores"]["micro_f1"] > 0.85
+    assert all(bool(row["predicted"]) != bool(row["abstained"]) for row in rows)
+
+
+def test_the_card_says_what_was_learned_from_what(trained: Path, drawn: Drawn):
+    card = json.loads((trained / "series_classifier" / "series_classifier.json").read_text())
+    assert card["embedding"] == {"model": MODEL, "preprocess": "test", "dimensions": 32}
+    by_name = {row["series"]: row for row in card["series"]}
+    assert by_name["series:s0"]["pictures"] == int((drawn.tagged == 0).sum())
+    assert by_name["series:s77"] == {"series": "series:s77", "pictures": 1, "groups": 1, "learned_out_of_fold": False}
+    assert card["pictures"]["tagged"] == int((drawn.tagged >= 0).sum())
+
+
+def test_the_summary_line_counts_and_names_the_file(own_copy: DataFolder, capsys):
+    train.main(["--data-dir", str(own_copy.root)])
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("9 series tags learned from ") and "1 of them with too few" in line
+    assert line.endswith("series_classifier.json") and "\n" not in line
+
+
+def test_training_twice_leaves_one_classifier_with_the_same_predictions(own_copy: DataFolder):
+    first = series_files.load_out_of_fold(own_copy, "series")
+    train.main(["--data-dir", str(own_copy.root)])
+    second = series_files.load_out_of_fold(own_copy, "series")
+    assert first[1] == second[1] and first[0]["fingerprint"] == second[0]["fingerprint"]
+    assert len(list(own_copy.classifier.iterdir())) == 3
+
+
+def test_the_report_counts_what_it_lists(own_copy: DataFolder, drawn: Drawn):
+    found = validated(own_copy)
+    summary = found["summary"]
+    correct, missing, incorrect = (summary[key] for key in ("correct_predictions", "missing_predictions_count", "incorrect_predictions_count"))
+    assert summary["total_predictions"] == correct + missing + incorrect
+    assert summary["accuracy"] == pytest.approx(correct / summary["total_predictions"], abs=1e-4)
+    assert (len(found["missing_predictions"]), len(found["incorrect_predictions"])) == (missing, incorrect)
+    rows = series_files.load_out_of_fold(own_copy, "series")[1]
+    tags = dict(zip(drawn.hashes, drawn.tag_sets()))
+    assert correct == sum(len(tags[row["hash"]] & set(row["predicted"])) for row in rows)
+    assert summary["images_abstained"] == sum(not row["predicted"] for row in rows)
+    assert summary["tags_not_judged"] == 1
+
+
+def test_planted_errors_are_at_the_top_of_the_lists(own_copy: DataFolder, drawn: Drawn):
+    found = validated(own_copy)
+    number = {hash: row for row, hash in enumerate(drawn.hashes)}
+    sure = [one for one in found["missing_predictions"] if one["confidence"] >= 0.8]
+    wrong = [drawn.truth[number[one["hash"]]] != int(one["series"][8:]) for one in sure]
+    swapped = int(((drawn.tagged >= 0) & (drawn.tagged != drawn.truth)).sum()) - 1
+    assert np.mean(wrong) > 0.8 and sum(wrong) > 0.8 * swapped
+    sure = [one for one in found["incorrect_predictions"] if one["confidence"] >= 0.8]
+    assert np.mean([drawn.truth[number[one["hash"]]] == int(one["series"][8:]) for one in sure]) > 0.85
+    for kind in ("missing_predictions", "incorrect_predictions"):
+        confidence = [one["confidence"] for one in found[kind]]
+        assert confidence == sorted(confidence, reverse=True)
+
+
+def test_a_finding_says_what_to_do_why_and_which_pictures_are_alike(own_copy: DataFolder, drawn: Drawn):
+    found = validated(own_copy)
+    number = {hash: row for row, hash in enumerate(drawn.hashes)}
+    removal, addition = found["missing_predictions"][0], found["incorrect_predictions"][0]
+    assert (removal["action"], addition["action"]) == ("remove", "add")
+    assert removal["series"] in removal["evidence"]["tagged"] and removal["series"] in removal["why"]
+    assert addition["series"] not in addition["evidence"]["tagged"]
+    near = addition["evidence"]["neighbours"]
+    unit = drawn.matrix / np.linalg.norm(drawn.matrix, axis=1, keepdims=True)
+    row = number[addition["hash"]]
+    with_it = np.flatnonzero(drawn.tagged == int(addition["series"][8:]))
+    best = with_it[np.argmax(unit[with_it] @ unit[row])]
+    assert near[0]["hash"] == picture_hash(int(best))
+    assert near[0]["cosine"] == pytest.approx(float(unit[best] @ unit[row]), abs=1e-3)
+
+
+def test_finding_ids_stay_from_run_to_run(own_copy: DataFolder):
+    first, second = validated(own_copy), validated(own_copy)
+    for kind in ("missing_predictions", "incorrect_predictions"):
+        assert [one["id"] for one in first[kind]] == [one["id"] for one in second[kind]]
+
+
+def test_per_series_numbers_are_what_counting_gives(own_copy: DataFolder, drawn: Drawn):
+    rows = {row["series"]: row for row in validated(own_copy)["per_series"]}
+    said = {row["hash"]: row for row in series_files.load_out_of_fold(own_copy, "series")[1]}
+    tagged = [hash for hash, tags in zip(drawn.hashes, drawn.tag_sets()) if "series:s0" in tags]
+    hits = sum("series:s0" in said[hash]["predicted"] for hash in tagged)
+    assert rows["series:s0"]["support"] == len(tagged) and rows["series:s0"]["correct"] == hits
+    low, high = rows["series:s0"]["recall_interval"]
+    assert low < rows["series:s0"]["recall"] < high
+    assert rows["series:s77"]["not_judged"] == 1 and "cannot be judged" in rows["series:s77"]["note"]
+
+
+def test_the_calibration_table_covers_every_judged_picture_with_a_tag(own_copy: DataFolder, drawn: Drawn):
+    found = validated(own_copy)
+    assert sum(row["count"] for row in found["calibration"]) == int((drawn.tagged >= 0).sum()) - 1
+    assert found["summary"]["calibration_error"] < 0.05
+
+
+def test_a_tag_that_the_owner_took_away_is_not_suggested_again(own_copy: DataFolder):
+    top = validated(own_copy)["incorrect_predictions"][0]
+    change_tags(own_copy, lambda row: row.update(deleted_tags=[top["series"]]) if row["hash"] == top["hash"] else None)
+    after = validated(own_copy)
+    assert top["id"] not in {one["id"] for one in after["incorrect_predictions"]}
+    assert after["summary"]["not_listed"]["deleted"] == 1
+
+
+def test_a_tag_that_a_parent_adds_is_not_asked_to_be_removed(own_copy: DataFolder):
+    top = validated(own_copy)["missing_predictions"][0]
+    change_tags(own_copy, lambda row: row.update(implied_tags=[top["series"]]) if row["hash"] == top["hash"] else None)
+    after = validated(own_copy)
+    assert top["id"] not in {one["id"] for one in after["missing_predictions"]}
+    assert after["summary"]["not_listed"]["implied"] == 1
+
+
+def test_what_the_owner_ignored_does_not_come_back(own_copy: DataFolder):
+    before = validated(own_copy)
+    top = before["missing_predictions"][0]
+    with review.Review(own_copy.review) as store:
+        store.decide([review.Ask(review.Key(top["hash"], top["series"], "remove"))], review.IGNORED)
+    after = validated(own_copy)
+    assert top["id"] not in {one["id"] for one in after["missing_predictions"]}
+    assert after["summary"]["not_listed"]["ignored"] == 1
+    assert after["summary"]["missing_predictions_count"] == before["summary"]["missing_predictions_count"], "it still counts as a disagreement"
+
+
+def test_tags_are_taken_as_they_are_today(own_copy: DataFolder, capsys):
+    top = validated(own_copy)["missing_predictions"][0]
+    change_tags(own_copy, lambda row: row.update(existing_all_tags=["1girl"]) if row["hash"] == top["hash"] else None)
+    capsys.readouterr()
+    after = validated(own_copy)
+    assert top["id"] not in {one["id"] for one in after["missing_predictions"]}
+    assert after["summary"]["predictions"]["images_retagged_since"] == 1
+    assert "1 pictures got other series tags" in capsys.readouterr().err
+
+
+def test_a_series_that_the_owner_has_renamed_is_not_suggested_by_its_old_name(own_copy: DataFolder):
+    assert any(one["series"] == "series:s0" for one in validated(own_copy)["incorrect_predictions"])
+    rename = {"series:s0": "series:new name"}
+    change_tags(own_copy, lambda row: row.update(existing_all_tags=[rename.get(tag, tag) for tag in row["existing_all_tags"]]))
+    after = validated(own_copy)
+    assert all(one["series"] != "series:s0" for one in after["incorrect_predictions"])
+    assert after["summary"]["not_listed"]["retired"] > 0
+    assert all(one["series"] != "series:new name" for one in after["missing_predictions"]), "it was never learned, so it cannot be missed"
+
+
+def test_pictures_without_a_prediction_are_counted(own_copy: DataFolder, capsys):
+    document = artifacts.load(own_copy.newest(DATASET), DATASET)
+    document["results"] += [{"hash": picture_hash(9000 + number), "existing_all_tags": ["series:s0"]} for number in range(3)]
+    artifacts.save(own_copy, DATASET, document)
+    assert validated(own_copy)["summary"]["images_without_prediction"] == 3
+    assert "3 have no prediction" in capsys.readouterr().err
+
+
+def test_predictions_of_other_pictures_altogether_are_refused(own_copy: DataFolder):
+    artifacts.save(own_copy, DATASET, {"model": {"id": MODEL}, "results": [{"hash": picture_hash(9000), "existing_all_tags": []}]})
+    with pytest.raises(MissingInput, match="no picture of .* has a series prediction"):
+        validate.main(["--data-dir", str(own_copy.root)])
+
+
+def test_a_dataset_of_another_model_is_refused(own_copy: DataFolder):
+    document = artifacts.load(own_copy.newest(DATASET), DATASET)
+    artifacts.save(own_copy, DATASET, document | {"model": {"id": "other-model"}})
+    with pytest.raises(BadFile, match="test-model.*other-model"):
+        validate.main(["--data-dir", str(own_copy.root)])
+
+
+def test_new_pictures_are_predicted_without_training(trained: Path, drawn: Drawn):
+    classifier = series_files.load(DataFolder(trained), "series")
+    new = draw(series=8, pictures=600, seed=11).matrix[:300] + np.float32(0.02)
+    said = classifier.predict(Embeddings([picture_hash(row) for row in range(300)], new, MODEL, "test"))
+    first = [classifier.series[place] if sure else None for place, sure in zip(said.ranked[:, 0], said.predicted[:, 0])]
+    truth = [f"series:s{one}" if one < drawn.series else None for one in drawn.truth[:300]]
+    assert np.mean([a == b for a, b in zip(first, truth)]) > 0.9
+
+
+def test_embeddings_of_another_model_are_refused(trained: Path):
+    classifier = series_files.load(DataFolder(trained), "series")
+    with pytest.raises(BadFile, match="trained on embeddings of test-model .32 numbers., these are of other .32"):
+        classifier.predict(Embeddings([picture_hash(0)], np.zeros((1, 32), np.float32), "other", "test"))
+    with pytest.raises(BadFile, match="16 numbers"):
+        classifier.predict(Embeddings([picture_hash(0)], np.zeros((1, 16), np.float32), MODEL, "test"))
+
+
+@pytest.mark.parametrize("crash_at", ["weights", "out_of_fold", "classifier.json"])
+def test_a_training_that_dies_while_saving_leaves_the_old_classifier_in_force(own_copy: DataFolder, monkeypatch, crash_at: str):
+    before = series_files.load_out_of_fold(own_copy, "series")
+    change_tags(own_copy, lambda row: row.update(existing_all_tags=["series:s0" if tag == "series:s1" else tag for tag in row["existing_all_tags"]]))
+    whole = artifacts.write_atomically
+
+    def dies(path: Path, write_it) -> None:
+        if crash_at in path.name:
+            raise OSError(28, "No space left on device", str(path))
+        whole(path, write_it)
+
+    monkeypatch.setattr(artifacts, "write_atomically", dies)
+    with pytest.raises(OSError, match="No space left"):
+        train.main(["--data-dir", str(own_copy.root)])
+    assert series_files.load_out_of_fold(own_copy, "series") == before
+    assert len(series_files.load(own_copy, "series").series) == 9
+
+
+@pytest.mark.parametrize("name", ["weights", "out_of_fold"])
+def test_a_damaged_file_is_named(own_copy: DataFolder, name: str):
+    path = next(own_copy.classifier.glob(f"series_{name}_*"))
+    path.write_bytes(path.read_bytes()[:-20])
+    load = series_files.load if name == "weights" else series_files.load_out_of_fold
+    with pytest.raises(BadFile, match=rf"{path.name} is not what its card says.*run train_series"):
+        load(own_copy, "series")
+    path.unlink()
+    with pytest.raises(BadFile, match=f"{path.name} is named by its card and is not there"):
+        load(own_copy, "series")
+
+
+@pytest.mark.parametrize("text, says", [("{", "not whole JSON"), ('{"kind": "dataset"}', "not a series_classifier"), ('{"kind": "series_classifier"}', "not the whole card")])
+def test_a_damaged_card_is_named(own_copy: DataFolder, text: str, says: str):
+    series_files.card_path(own_copy, "series").write_text(text)
+    with pytest.raises(BadFile, match=f"series_classifier.json.*{says}"):
+        series_files.load(own_copy, "series")
+
+
+def test_other_namespaces_are_saved_beside(own_copy: DataFolder):
+    before = series_files.load_out_of_fold(own_copy, "series")
+    change_tags(own_copy, lambda row: row["existing_all_tags"].extend(["per_son:" + tag[7:] for tag in row["existing_all_tags"] if tag.startswith("series:")]))
+    assert train.main(["--data-dir", str(own_copy.root), "--namespace", "per_son"]) == 0
+    assert series_files.load_out_of_fold(own_copy, "series") == before
+    assert series_files.load(own_copy, "per_son").series[0] == "per_son:s0"
+    assert validate.main(["--data-dir", str(own_copy.root), "--namespace", "per_son"]) == 0
+    assert report(own_copy)["namespace"] == "per_son"
+
+
+def test_validating_before_training_says_what_to_run(folder: DataFolder, drawn: Drawn):
+    write(folder, drawn, with_embeddings=False)
+    with pytest.raises(MissingInput, match="run train_series_classifier_images.py first"):
+        validate.main(["--data-dir", str(folder.root)])
+
+
+def test_without_embeddings_there_is_nothing_to_train_on(folder: DataFolder, drawn: Drawn):
+    write(folder, drawn, with_embeddings=False)
+    with pytest.raises(MissingInput, match="no embeddings in"):
+        train.main(["--data-dir", str(folder.root)])
+    with embeddings.ShardWriter(folder.embeddings, MODEL, "test") as shard:
+        shard.add([picture_hash(9000)], np.ones((1, 32)))
+    with pytest.raises(MissingInput, match="none of the 600 pictures"):
+        train.main(["--data-dir", str(folder.root)])
+
+
+@pytest.mark.parametrize("tagged, says", [
+    ([], "has a series: tag, so there is nothing to learn"),
+    ([0, 0, 0, 0], "there are 1 such .series:s0."),
+    ([0, 1, 2, 3], "there are 0 such .none."),
+])
+def test_too_few_tags_are_refused_with_the_reason(folder: DataFolder, tagged: list[int], says: str):
+    few = draw(series=4, pictures=30, unknown=0, forgotten=0, swapped=0, duplicates=0)
+    few.tagged[:] = -1
+    few.tagged[:len(tagged)] = tagged
+    write(folder, few)
+    with pytest.raises(MissingInput, match=says):
+        train.main(["--data-dir", str(folder.root)])
+    assert not folder.classifier.exists()
+
+
+def test_four_tagged_pictures_of_two_series_are_learned(folder: DataFolder):
+    few = draw(series=2, pictures=4, unknown=0, forgotten=0, swapped=0, duplicates=0)
+    few.tagged[:] = [0, 0, 1, 1]
+    write(folder, few)
+    assert train.main(["--data-dir", str(folder.root)]) == 0
+    assert len(series_files.load_out_of_fold(folder, "series")[1]) == 4
+    assert validate.main(["--data-dir", str(folder.root)]) == 0
+
+
+def test_a_library_of_one_and_the_same_picture_is_refused(folder: DataFolder):
+    few = draw(series=2, pictures=12, unknown=0, forgotten=0, swapped=0, duplicates=0)
+    few.matrix[:] = few.matrix[0]
+    few.tagged[:] = [0, 1] * 6
+    write(folder, few)
+    with pytest.raises(MissingInput, match="not near-duplicates, and there are 0 such"):
+        train.main(["--data-dir", str(folder.root)])
+
+
+def test_an_embedding_that_is_no_number_is_named(folder: DataFolder):
+    few = draw(series=2, pictures=12)
+    write(folder, few)
+    path = embeddings.shard_paths(folder.embeddings)[0]
+    shard = torch.load(path, weights_only=True)
+    shard["embeddings"][3, 0] = float("nan")
+    torch.save(shard, path)
+    with pytest.raises(BadFile, match=f"embedding of {picture_hash(3)} .*not finite"):
+        train.main(["--data-dir", str(folder.root)])
+
+
+def test_an_empty_namespace_is_a_usage_error(folder: DataFolder):
+    with pytest.raises(UsageError, match="--namespace is empty"):
+        train.main(["--data-dir", str(folder.root), "--namespace", " "])
+
+
+def test_as_processes_they_end_with_the_exit_codes_of_the_house(script, folder: DataFolder):
+    nothing = script("train_series_classifier_images.py", "--data-dir", folder.root)
+    assert nothing.returncode == 3 and "run advanced_joytag_processing.py first" in nothing.stderr and nothing.stdout == ""
+    write(folder, draw(series=3, pictures=60))
+    done = script("train_series_classifier_images.py", "--data-dir", folder.root)
+    assert done.returncode == 0 and done.stdout.count("\n") == 1

@@ -1,0 +1,414 @@
+"""Hold the series classifier's out-of-fold predictions against the tags as they are today.
+
+    python validate_series_predictions.py
+    python validate_series_predictions.py --namespace person --data-dir ~/tagging
+
+What counts as what. A *predicted* series is one that the classifier said of a picture without
+having seen it or a near-duplicate of it. Every (picture, series) that is predicted, or tagged, or
+both, is one prediction:
+- correct: predicted and tagged;
+- missing: tagged, but not predicted. The tag may be wrong: the suggestion is to take it away;
+- incorrect: predicted, but not tagged. The tag may be forgotten: the suggestion is to add it.
+A picture of which the classifier says nothing, since no series is likely enough, is an abstention
+and counted apart; saying "none of your series" of a picture that has a tag counts as missing.
+Series whose pictures are all near-duplicates of each other cannot be judged and are counted apart.
+`confidence` is the probability that the suggestion is right, given the picture, its tags, and how
+often tags are forgotten or swapped in this library.
+
+Reads:  series_classifier/ (the card and the out-of-fold predictions), datasets/advanced_joytag_complete_<UTC>.json,
+        advanced_embeddings/*.pt (for the most similar pictures), review.sqlite3 (what the owner ignored)
+Writes: reports/series_validation_report_<UTC>.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+import config
+from tagcheck import artifacts, cli, dataset, embeddings, review, series, series_files, tags
+from tagcheck.artifacts import SERIES_VALIDATION, DataFolder
+from tagcheck.cli import run
+from tagcheck.dataset import Dataset, Record
+from tagcheck.errors import BadFile, MissingInput
+from tagcheck.findings import finding_id
+from tagcheck.probes import expected_calibration_error
+
+MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
+NEIGHBOURS = 3       # similar pictures shown as evidence
+CONFUSIONS = 100     # pairs of look-alike series listed
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One picture with a prediction: `own` its tags today, `known` those of them that could be judged."""
+
+    record: Record
+    said: dict[str, Any]
+    own: frozenset[str]
+    known: frozenset[str]
+
+    @property
+    def predicted(self) -> frozenset[str]:
+        return frozenset(self.said["predicted"])
+
+    @property
+    def unsure(self) -> bool:
+        """Nothing is said of this picture, not even that it is of no series of the owner's."""
+        return self.said["abstained"] == "unsure"
+
+    def probability(self, name: str) -> float:
+        """The out-of-fold probability of a series; of one that was not listed, nothing (it was below all that were)."""
+        return float(self.said["probabilities"].get(name, 0.0))
+
+
+@dataclass
+class Age:
+    """How the predictions differ from the dataset of today."""
+
+    days: float
+    same: bool
+    retagged: int = 0
+    gone: int = 0
+    without_prediction: int = 0
+
+
+@dataclass
+class Suppressed:
+    """Disagreements that are counted and not listed, by reason."""
+
+    deleted: int = 0
+    implied: int = 0
+    ignored: int = 0
+    retired: int = 0
+    reasons: tuple[str, ...] = field(default=("deleted", "implied", "ignored", "retired"), repr=False)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    made = cli.parser(__doc__)
+    cli.add_dataset(made)
+    made.add_argument("--namespace", metavar="NAME", default=config.SERIES_NAMESPACE, help="whose classifier to validate (default: %(default)s)")
+    return made.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    namespace = args.namespace.strip().rstrip(":").lower()
+    folder = cli.data_folder(args)
+    data = dataset.load(folder, args.dataset)
+    card, said = series_files.load_out_of_fold(folder, namespace)
+    judged, age = match(data, card, said, namespace)
+    if not age.same:
+        cli.say(
+            f"the predictions are {age.days:.1f} days old, and since then {age.retagged:,} pictures got other {namespace} tags, {age.gone:,} are gone and "
+            f"{age.without_prediction:,} have no prediction; tags are taken as they are today (to renew: {series_files.MADE_BY})"
+        )
+
+    found, suppressed = findings(judged, card, review.decisions(folder.review))
+    explain(found, judged, folder, card)
+    rows = per_series(judged, card)
+    table, error = calibration(judged, card["noise"]["swapped_share"])
+    summary = summarise(judged, found, suppressed, age) | {"calibration_error": error}
+    path = artifacts.save(folder, SERIES_VALIDATION, {
+        "dataset": data.path.name, "namespace": namespace, "predictions_created": card["created"], "settings": card["settings"],
+        "summary": summary, "calibration": table, "confusion": confusion(judged), "per_series": rows,
+        MISSING: found[MISSING], INCORRECT: found[INCORRECT],
+    })
+    print(
+        f"{summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged ({summary['accuracy']:.1%}), "
+        f"{summary['missing_predictions_count']:,} tags not predicted, {summary['incorrect_predictions_count']:,} predicted and not tagged, "
+        f"{summary['images_abstained']:,} pictures abstained: {path}"
+    )
+    return 0
+
+
+def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], namespace: str) -> tuple[list[Judged], Age]:
+    """The dataset's pictures that have a prediction, sorted by hash, with the tags of today.
+
+    Changed tags are tolerable, since a picture's own tags had no say in its prediction; other
+    embeddings are not (`BadFile`), nor predictions of other pictures altogether (`MissingInput`).
+    """
+    model = card["embedding"]["model"]
+    if data.model and model and data.model != model:
+        raise BadFile(f"the {namespace} classifier was trained on embeddings of {model}, {data.path} is of {data.model}: run {series_files.MADE_BY} again")
+    usable = {record.hash: record for record in data.usable()}
+    judged = []
+    age = Age(_days_since(card["created"]), same=True)
+    known_series = {row["series"] for row in card["series"]}
+    for row in sorted(said, key=lambda one: one["hash"]):
+        record = usable.pop(row["hash"], None)
+        if record is None:
+            age.gone += 1
+            continue
+        own = frozenset(tags.in_namespace(record.tags, namespace))
+        age.retagged += own != frozenset(row.get("tags", ()))
+        # A series that the classifier has never heard of cannot be missed by it, nor one that this fold could not learn.
+        judged.append(Judged(record, row, own, own & known_series - frozenset(row.get("not_learned", ()))))
+    age.without_prediction = len(usable)
+    age.same = not (age.retagged or age.gone or age.without_prediction > card["pictures"]["without_embedding"])
+    if not judged:
+        raise MissingInput(f"no picture of {data.path} has a {namespace} prediction: run {series_files.MADE_BY} first")
+    return judged, age
+
+
+def findings(judged: list[Judged], card: dict[str, Any], decided: dict[tuple[str, str, str], str]) -> tuple[dict[str, list[dict[str, Any]]], Suppressed]:
+    """All disagreements between predictions and tags as findings, the surest first, and how many are not listed.
+
+    Not listed: a series that the owner once took from this picture, a tag that a parent adds (it
+    goes with its child), what the owner has ignored, a series that no picture has any more.
+    """
+    noise = card["noise"]
+    support = Counter(name for one in judged for name in one.own)
+    total = max(1, sum(support.values()))
+    found: dict[str, list[dict[str, Any]]] = {MISSING: [], INCORRECT: []}
+    cut = Suppressed()
+    for one in judged:
+        if one.unsure:
+            continue
+        wrong = {name: _wrong(one, name, support[name] / total, noise["swapped_share"]) for name in one.own}
+        for name in sorted(one.known - one.predicted):
+            if name in one.record.implied_tags:
+                cut.implied += 1
+            elif decided.get((one.record.hash, name, review.REMOVE)) == review.IGNORED:
+                cut.ignored += 1
+            else:
+                found[MISSING].append(_entry(MISSING, one, name, wrong[name]))
+        for name in sorted(one.predicted - one.own):
+            if name in one.record.deleted_tags:
+                cut.deleted += 1
+            elif not support[name]:
+                cut.retired += 1
+            elif decided.get((one.record.hash, name, review.ADD)) == review.IGNORED:
+                cut.ignored += 1
+            else:
+                found[INCORRECT].append(_entry(INCORRECT, one, name, _lacking(one, name, wrong, noise["forgotten_share"])))
+    found[MISSING].sort(key=lambda entry: (-entry["confidence"], entry["probability"], entry["hash"], entry["series"]))
+    found[INCORRECT].sort(key=lambda entry: (-entry["confidence"], -entry["probability"], entry["hash"], entry["series"]))
+    return found, cut
+
+
+def _wrong(one: Judged, name: str, frequency: float, swapped: float) -> float:
+    """Probability that a tag of this picture is wrong.
+
+    Beside a tag that is predicted, a second one is judged by what that one leaves. A series that
+    the model could not know looks like an unknown one when it is right.
+    """
+    others = sum(one.probability(other) for other in one.own & one.predicted if other != name)
+    fits = one.probability(name) if name in one.known else float(one.said["unknown"])
+    fits = fits / max(1.0 - others, 1e-6) if others else fits
+    return float(series.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), swapped)[0])
+
+
+def _lacking(one: Judged, name: str, wrong: dict[str, float], forgotten: float) -> float:
+    """Probability that this picture lacks a tag of the predicted series `name`."""
+    p = np.array([one.probability(name)])
+    if not one.own:
+        return float(series.confidence_missing(p, np.array([float(one.said["unknown"])]), forgotten)[0])
+    best = max(sorted(one.own), key=lambda own: -wrong[own])
+    own = np.array([one.probability(best)])
+    instead = series.confidence_instead(p, own, np.array([wrong[best]]))
+    return float(np.maximum(instead, series.confidence_together(p, own, forgotten))[0])
+
+
+def _entry(kind: str, one: Judged, name: str, confidence: float) -> dict[str, Any]:
+    """One finding, its evidence and reason still to be filled in by `explain`."""
+    return {
+        "id": finding_id(kind, [one.record.hash], [name]), "hash": one.record.hash, "series": name, "confidence": round(confidence, 4),
+        "action": review.REMOVE if kind == MISSING else review.ADD, "probability": one.probability(name),
+        "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": one.said["unknown"]}, "why": "",
+    }
+
+
+def explain(found: dict[str, list[dict[str, Any]]], judged: list[Judged], folder: DataFolder, card: dict[str, Any]) -> None:
+    """Give every finding its most similar pictures and a sentence why."""
+    wanted = defaultdict(list)
+    for kind in (MISSING, INCORRECT):
+        for entry in found[kind]:
+            for name in {entry["series"], *entry["evidence"]["predicted"], *entry["evidence"]["tagged"]}:
+                wanted[name].append(entry)
+    nearest = similar_pictures(wanted, judged, folder, card)
+    for kind in (MISSING, INCORRECT):
+        for entry in found[kind]:
+            mine = nearest.get((entry["hash"], entry["series"]), [])
+            entry["evidence"]["neighbours"] = [{"hash": hash, "cosine": round(cosine, 4)} for hash, cosine in mine]
+            entry["why"] = _sentence(kind, entry, nearest)
+
+
+def _sentence(kind: str, entry: dict[str, Any], nearest: dict[tuple[str, str], list[tuple[str, float]]]) -> str:
+    """Why, in words: what the classifier says, which picture is the most alike, what the tags say."""
+
+    def alike(name: str) -> str:
+        found = nearest.get((entry["hash"], name))
+        return f" (most similar picture: cosine {found[0][1]:.2f})" if found else ""
+
+    name, tagged, predicted = entry["series"], entry["evidence"]["tagged"], entry["evidence"]["predicted"]
+    likely = f"{entry['probability']:.1%}" if entry["probability"] >= 0.0005 else "less than 0.1%"
+    if kind == INCORRECT:
+        has = f"it is tagged {', '.join(tagged)}" if tagged else "it has no such tag"
+        return f"A classifier that never saw this picture takes it for {name} at {likely}{alike(name)}, and {has}."
+    instead = [other for other in predicted if other not in tagged]
+    if instead:
+        rather = f"takes it for {instead[0]}{alike(instead[0])}"
+    elif predicted:
+        rather = f"sees only {', '.join(predicted)} in it"
+    else:
+        rather = "takes it for none of your series"
+    return f"Tagged {name}{alike(name)}, but a classifier that never saw this picture gives that {likely} and {rather}."
+
+
+def similar_pictures(
+    wanted: dict[str, list[dict[str, Any]]], judged: list[Judged], folder: DataFolder, card: dict[str, Any]
+) -> dict[tuple[str, str], list[tuple[str, float]]]:
+    """(hash, series) -> the most similar other pictures with that series, [(hash, cosine)], the nearest first.
+
+    Without embeddings there is none, and the findings stand on probabilities alone.
+    """
+    try:
+        embedded = embeddings.load(folder.embeddings, [one.record.hash for one in judged], model=card["embedding"]["model"])
+    except MissingInput:
+        cli.say(f"no embeddings in {folder.embeddings}: the findings name no similar pictures")
+        return {}
+    length = np.linalg.norm(embedded.matrix, axis=1, keepdims=True)
+    unit = embedded.matrix / np.where(length > 0, length, 1.0)
+    place = {hash: row for row, hash in enumerate(embedded.hashes)}
+    members = defaultdict(list)
+    for one in judged:
+        for name in one.own:
+            if one.record.hash in place:
+                members[name].append(place[one.record.hash])
+    out = {}
+    for name in cli.progress(sorted(wanted), what="similar pictures", unit="series"):
+        rows = sorted({place[entry["hash"]] for entry in wanted[name] if entry["hash"] in place})
+        with_it = np.array(members[name], dtype=np.int64)
+        for start in range(0, len(rows) if len(with_it) else 0, series.BLOCK):
+            part = np.array(rows[start:start + series.BLOCK])
+            cosine = unit[part] @ unit[with_it].T
+            cosine[part[:, None] == with_it] = -np.inf
+            order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBOURS]
+            for row, best, value in zip(part, order, np.take_along_axis(cosine, order, axis=1)):
+                out[embedded.hashes[row], name] = [
+                    (embedded.hashes[with_it[at]], float(min(v, 1.0))) for at, v in zip(best, value) if np.isfinite(v)
+                ]
+    return out
+
+
+def summarise(judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut: Suppressed, age: Age) -> dict[str, Any]:
+    """The report's counts: `total_predictions` = correct + missing + incorrect, over pictures of which something is said."""
+    spoken = [one for one in judged if not one.unsure]
+    correct = sum(len(one.predicted & one.own) for one in spoken)
+    missing = sum(len(one.known - one.predicted) for one in spoken)
+    incorrect = sum(len(one.predicted - one.own) for one in spoken)
+    total = correct + missing + incorrect
+    said = Counter(one.said["abstained"] for one in judged)
+    return {
+        "total_predictions": total, "correct_predictions": correct, "accuracy": round(correct / total, 4) if total else 0.0,
+        "missing_predictions_count": missing, "incorrect_predictions_count": incorrect,
+        "images_abstained": said["unknown_series"] + said["unsure"],
+        "images_abstained_unknown_series": said["unknown_series"], "images_abstained_unsure": said["unsure"],
+        "images_judged": len(judged), "images_without_prediction": age.without_prediction, "images_tagged": sum(bool(one.own) for one in judged),
+        "tags_on_abstained_images": sum(len(one.known) for one in judged if one.unsure),
+        "tags_not_judged": sum(len(one.own - one.known) for one in judged),
+        "incorrect_predictions_on_untagged_images": sum(len(one.predicted) for one in spoken if not one.own),
+        "not_listed": {reason: getattr(cut, reason) for reason in cut.reasons},
+        "listed": {kind: len(rows) for kind, rows in found.items()},
+        "predictions": {
+            "age_days": round(age.days, 2), "same_data": age.same, "images_retagged_since": age.retagged, "images_gone_since": age.gone,
+        },
+    }
+
+
+def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any]]:
+    """Precision, recall and support of every series, with 95 % intervals (Wilson), the most frequent first.
+
+    Of pictures that were judged. Recall is over the tagged ones, abstentions included, since to
+    them nothing was said.
+    """
+    tagged, predicted, both, abstained, unjudged = Counter(), Counter(), Counter(), Counter(), Counter()
+    for one in judged:
+        tagged.update(one.known)
+        unjudged.update(one.own - one.known)
+        predicted.update(one.predicted)
+        both.update(one.predicted & one.own)
+        if not one.predicted:
+            abstained.update(one.known)
+    described = {row["series"]: row for row in card["series"]}
+    out = []
+    for name in sorted(tagged | predicted | unjudged, key=lambda name: (-tagged[name] - unjudged[name], name)):
+        right, precision = both[name], None
+        if predicted[name]:
+            precision = round(right / predicted[name], 4)
+        row = {
+            "series": name, "support": tagged[name], "predicted": predicted[name], "correct": right, "abstained": abstained[name],
+            "precision": precision, "precision_interval": _interval(right, predicted[name]),
+            "recall": round(right / tagged[name], 4) if tagged[name] else None, "recall_interval": _interval(right, tagged[name]),
+            "not_judged": unjudged[name],
+        }
+        if name not in described:
+            row["note"] = "new since the classifier was trained"
+        elif not described[name]["learned_out_of_fold"]:
+            row["note"] = "all its pictures are near-duplicates of each other, or there is only one: it cannot be judged"
+        out.append(row)
+    return out
+
+
+def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, Any]], float | None]:
+    """How often the most probable series was tagged, by how often it should be, on pictures that have a tag; and the expected calibration error.
+
+    "Should": `series.tagged_probability`, which allows for the share of tags that are wrong.
+    """
+    rows = [(one, max(one.said["probabilities"].items(), key=lambda pair: (pair[1], pair[0]), default=None)) for one in judged if one.known]
+    rows = [(one, *best) for one, best in rows if best]
+    if not rows:
+        return [], None
+    support = Counter(name for one in judged for name in one.own)
+    probability, unknown, share = (np.array(part, dtype=float) for part in zip(
+        *((p, one.said["unknown"], support[name] / max(1, support.total())) for one, name, p in rows)
+    ))
+    right = np.array([name in one.own for one, name, _ in rows], dtype=float)
+    expected = series.tagged_probability(probability, unknown, share, swapped)
+    place = np.minimum((expected * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    table = []
+    for at in range(CALIBRATION_BINS):
+        here = place == at
+        count, hits = int(here.sum()), int(right[here].sum())
+        table.append({
+            "from": at / CALIBRATION_BINS, "to": (at + 1) / CALIBRATION_BINS, "count": count,
+            "mean_probability": round(float(expected[here].mean()), 4) if count else None,
+            "share_right": round(hits / count, 4) if count else None, "interval": _interval(hits, count),
+        })
+    return table, round(expected_calibration_error(expected, right, CALIBRATION_BINS), 4)
+
+
+def confusion(judged: list[Judged]) -> list[dict[str, Any]]:
+    """Which series are taken for which: [{"series", "predicted", "count", "share"}], the most frequent first.
+
+    `share` is of the judged pictures tagged with the first.
+    """
+    taken, tagged = Counter(), Counter()
+    for one in judged:
+        tagged.update(one.known)
+        taken.update((own, said) for own in one.known - one.predicted for said in one.predicted - one.own)
+    return [
+        {"series": own, "predicted": said, "count": count, "share": round(count / tagged[own], 4)}
+        for (own, said), count in sorted(taken.items(), key=lambda pair: (-pair[1], pair[0]))[:CONFUSIONS]
+    ]
+
+
+def _interval(successes: int, trials: int) -> list[float]:
+    return [round(edge, 4) for edge in series.wilson(successes, trials)]
+
+
+def _days_since(created: str) -> float:
+    made = datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    return max(0.0, (artifacts.utc_now() - made).total_seconds() / 86400)
+
+
+if __name__ == "__main__":
+    run(main)
