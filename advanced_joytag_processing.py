@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     mapping, pages = mapped_pages(folder, args.mapping)
     library = open_library(args.library, folder)
     with sole_run(folder.embeddings / LOCK):
+        remove_leftovers(folder)
         model = load_tagger(args, folder)
         done = embeddings.embedded(folder.embeddings, model.id, model.preprocess_id)
         infos = list(cli.progress(library.files(list(pages)), len(pages), "metadata and tags"))
@@ -119,6 +120,12 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
     if not pages:
         raise MissingInput(f"{path} holds no pictures: put some on the mapped pages and run {MAPPING.made_by} again")
     return path, pages
+
+
+def remove_leftovers(folder: DataFolder) -> None:
+    """Shards that a kill left half written; this is the only run in the folder."""
+    for path in folder.embeddings.glob(".*.tmp"):
+        path.unlink()
 
 
 def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:

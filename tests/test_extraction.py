@@ -1,0 +1,261 @@
+"""Stage 2 embeds every readable picture once, brings tags up to date each time, and loses nothing to a bad file or a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROJECT
+from joytag_folder import make_tiny_model_folder
+from PIL import Image
+
+import advanced_joytag_processing as stage
+from tagcheck import artifacts, dataset, embeddings, tagger
+from tagcheck.artifacts import DATASET, MAPPING, DataFolder
+from tagcheck.errors import BadFile, LibraryUnreachable, MissingInput, UsageError
+from tagcheck.images import prepare_bytes
+from tagcheck.lock import sole_run
+
+
+def picture(seed: int, format: str = "PNG", **options: object) -> bytes:
+    colours = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(colours).resize((60, 45), Image.Resampling.BICUBIC).save(out, format, **options)
+    return out.getvalue()
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class Shelf:
+    """A folder library of pictures with sidecar tags, the data folder that maps it, and a model folder."""
+
+    def __init__(self, root: Path, data: DataFolder) -> None:
+        self.root, self.data, self.model = root / "pictures", data, make_tiny_model_folder(root / "model")
+        self.hashes: list[str] = []
+        self.root.mkdir()
+
+    def put(self, name: str, data: bytes, tags: str | None = None) -> str:
+        (self.root / name).write_bytes(data)
+        if tags is not None:
+            (self.root / f"{name}.txt").write_text(tags)
+        self.hashes.append(digest(data))
+        return self.hashes[-1]
+
+    def map(self) -> None:
+        pages = [{"path": ["dataset", "a, b"], "page_key": "k", "hashes": self.hashes}]
+        artifacts.save(self.data, MAPPING, {"library": {"type": "folder", "path": str(self.root)}, "root": ["dataset"], "pages": pages})
+
+    def arguments(self, *more: object) -> list[str]:
+        always = ["--data-dir", self.data.root, "--model-dir", self.model, "--device", "cpu", "--precision", "float32", "--decoders", 1]
+        return [str(one) for one in (*always, *more)]
+
+    def run(self, *more: object) -> dataset.Dataset:
+        self.map()
+        assert stage.main(self.arguments(*more)) == 0
+        return dataset.load(self.data)
+
+    def rows(self) -> dict[str, np.ndarray]:
+        found = embeddings.load(self.data.embeddings)
+        return dict(zip(found.hashes, found.matrix))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, folder: DataFolder) -> Shelf:
+    return Shelf(tmp_path, folder)
+
+
+def test_a_picture_becomes_a_record_and_the_embedding_that_the_network_gives(shelf, capsys):
+    hash = shelf.put("a.png", picture(1), "Series:Elves, blue eyes, character:Ann, title:At Sea")
+    data = shelf.run()
+    row = data.records[0].raw
+    assert (row["hash"], row["status"], row["pages"]) == (hash, "ok", [["dataset", "a, b"]])
+    assert row["existing_all_tags"] == ["blue eyes", "character:ann", "series:elves", "title:at sea"]
+    assert row["existing_series_tags"] == ["series:elves"]
+    assert row["extra_metadata"] == {"person_tags": ["character:ann"], "title_tags": ["title:at sea"]}
+    assert data.header["model"] | {"name": "JoyTag", "precision": "float32", "dim": 32, "tags": 12} == data.header["model"]
+    model = tagger.load(shelf.model, "cpu", "float32")
+    expected = model.embed(prepare_bytes(picture(1), 64))[0]
+    found = embeddings.load(shelf.data.embeddings, model=data.model)
+    assert (found.model, found.preprocess) == (model.id, model.preprocess_id) == (data.model, data.header["model"]["preprocess"])
+    np.testing.assert_array_equal(found.matrix[0], expected.astype(np.float16).astype(np.float32))
+    head = embeddings.load_tag_head(shelf.data.embeddings, model=data.model)
+    assert head.tags == model.tags
+    said = capsys.readouterr()
+    assert said.out.startswith("1 pictures: 1 embedded, 0 reused; ") and str(data.path) in said.out
+    assert "JoyTag" in said.err and "float32, batches of" in said.err
+
+
+def test_one_unreadable_picture_costs_one_row_and_keeps_its_tags(shelf):
+    good = [shelf.put(f"{n}.png", picture(n)) for n in range(5)]
+    cut = shelf.put("cut.png", picture(9)[:500], "red hair")
+    text = shelf.put("text.jpg", b"not a picture", "blue hair")
+    gone = shelf.put("gone.png", picture(10))
+    shelf.map()
+    (shelf.root / "gone.png").unlink()
+    data = shelf.run("--batch-size", 2)
+    found = {record.hash: (record.status, record.raw.get("reason"), sorted(record.tags)) for record in data.records}
+    assert [found[hash][0] for hash in good] == ["ok"] * 5
+    assert found[cut][0] == "unreadable" and "truncated" in found[cut][1] and found[cut][2] == ["red hair"]
+    assert found[text] == ("unsupported", "not a picture of a kind that can be read here", ["blue hair"])
+    assert found[gone][0] == "missing" and found[gone][1]
+    counts = data.header["summary"]
+    assert [counts[key] for key in ("mapped", "ok", "embedded", "reused", "unreadable", "unsupported", "missing")] == [8, 5, 5, 0, 1, 1, 1]
+    assert set(shelf.rows()) == set(good)
+
+
+def test_a_second_run_reads_no_picture_and_every_tag(shelf):
+    hash = shelf.put("a.png", picture(1), "old tag")
+    shelf.run()
+    before = sorted(shelf.data.embeddings.iterdir())
+    (shelf.root / "a.png.txt").write_text("new tag")
+    other = shelf.put("b.png", picture(2))
+    data = shelf.run()
+    assert {record.hash: sorted(record.tags) for record in data.records} == {hash: ["new tag"], other: []}
+    assert (data.header["summary"]["embedded"], data.header["summary"]["reused"]) == (1, 1)
+    assert len([path for path in shelf.data.embeddings.iterdir() if path not in before]) == 1
+
+
+def test_an_animation_gets_the_mean_of_its_frames(shelf):
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
+    out = io.BytesIO()
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
+    hash = shelf.put("a.gif", out.getvalue())
+    shelf.put("b.png", picture(3))
+    shelf.run("--frames", 3, "--batch-size", 2)
+    model = tagger.load(shelf.model, "cpu", "float32")
+    expected = model.embed(frames).mean(axis=0)
+    np.testing.assert_allclose(shelf.rows()[hash], expected, atol=2e-3)
+
+
+def test_a_limit_leaves_the_rest_out_and_says_how_many(shelf):
+    for n in range(5):
+        shelf.put(f"{n}.png", picture(n))
+    data = shelf.run("--limit", 2)
+    assert len(data.records) == 2 and data.header["summary"]["not_yet_embedded"] == 3
+    data = shelf.run("--limit", 2)
+    assert len(data.records) == 4 and data.header["summary"]["reused"] == 2
+    assert len(shelf.run().records) == 5
+
+
+def test_precision_auto_keeps_that_of_the_embeddings_that_are_there(shelf):
+    shelf.put("a.png", picture(1))
+    first = shelf.run("--precision", "bfloat16")
+    shelf.put("b.png", picture(2))
+    assert shelf.run("--precision", "auto").model == first.model
+    with pytest.raises(BadFile, match="holds embeddings of joytag-.*-bfloat16 .*this run would make joytag-.*-float32"):
+        shelf.run("--precision", "float32")
+
+
+def test_nothing_embedded_is_an_error_and_no_dataset(shelf):
+    shelf.put("a.png", picture(1)[:300])
+    with pytest.raises(MissingInput, match="none of the 1 pictures .* could be embedded .1 unreadable.*truncated"):
+        shelf.run()
+    shelf.hashes = []
+    shelf.put("b.png", picture(1))
+    with pytest.raises(MissingInput, match="has an embedding yet: run without --limit"):
+        shelf.run("--limit", 0)
+    assert shelf.data.newest(DATASET) is None
+
+
+def test_a_mapping_that_is_empty_or_odd_is_refused_by_name(shelf):
+    with pytest.raises(MissingInput, match="no dataset_mapping_.* run dataset_hardcore_mapper.py first"):
+        stage.main(shelf.arguments())
+    with pytest.raises(MissingInput, match="dataset_mapping_.*json holds no pictures"):
+        shelf.run()
+    shelf.hashes = ["ABC"]
+    with pytest.raises(BadFile, match="'ABC' is no hash"):
+        shelf.run()
+
+
+def test_a_second_run_at_once_is_told_who_is_there(shelf):
+    shelf.put("a.png", picture(1))
+    with sole_run(shelf.data.embeddings / stage.LOCK):
+        with pytest.raises(UsageError, match=rf"another run \(process {os.getpid()}, started 20\d\d-.*Z\) is at work in"):
+            shelf.run()
+    assert len(shelf.run().records) == 1
+
+
+def test_a_network_that_gives_no_numbers_costs_rows_not_the_run(shelf, monkeypatch):
+    for n in range(3):
+        shelf.put(f"{n}.png", picture(n))
+    embed = tagger.Tagger.embed
+
+    def broken(self, pictures):
+        rows = embed(self, pictures)
+        rows[0] = np.nan
+        return rows
+
+    monkeypatch.setattr(tagger.Tagger, "embed", broken)
+    data = shelf.run("--batch-size", 8)
+    assert [record.status for record in data.records] == ["unreadable", "ok", "ok"]
+    assert data.records[0].raw["reason"] == "the network gives no finite numbers for it"
+
+
+def test_without_hydrus_nothing_is_written_and_nobody_is_blamed_but_hydrus(shelf, monkeypatch):
+    shelf.put("a.png", picture(1))
+    monkeypatch.setattr(stage.config, "API_URL", "http://127.0.0.1:9")
+    with pytest.raises(LibraryUnreachable, match="127.0.0.1:9"):
+        shelf.run("--library", "hydrus")
+    assert shelf.data.newest(DATASET) is None and not embeddings.shard_paths(shelf.data.embeddings)
+
+
+SHORT_SHARDS = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.0; stage.AHEAD_BATCHES = 1; stage.run(stage.main)"
+
+
+def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_path):
+    for n in range(120):
+        shelf.put(f"{n:03}.png", picture(n))
+    shelf.put("cut.png", picture(99)[:400])
+    shelf.map()
+    rng = random.Random(5)
+    kills = 0
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 3)], cwd=PROJECT, stderr=subprocess.DEVNULL)
+        have = len(embeddings.shard_paths(shelf.data.embeddings))
+        while process.poll() is None and len(embeddings.shard_paths(shelf.data.embeddings)) < have + 3:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.05)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 2 and 0 < len(shelf.rows()) < 120
+    (shelf.data.embeddings / ".embeddings_20260101T000000Z_000000.pt.x.tmp").write_bytes(b"what a kill leaves in the middle of a shard")
+    assert shelf.run().header["summary"]["ok"] == 120
+    held = [hash for path in embeddings.shard_paths(shelf.data.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]]
+    assert sorted(held) == sorted(shelf.hashes[:-1])
+    assert not list(shelf.data.embeddings.glob(".*.tmp"))
+    killed = shelf.rows()
+    whole = DataFolder(tmp_path / "whole")
+    whole.root.mkdir()
+    shelf.data = whole
+    shelf.run("--batch-size", 8)
+    assert {hash: row.tobytes() for hash, row in shelf.rows().items()} == {hash: row.tobytes() for hash, row in killed.items()}
+
+
+def test_ctrl_c_keeps_what_was_finished(shelf):
+    for n in range(200):
+        shelf.put(f"{n:03}.png", picture(n))
+    shelf.map()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 2)], cwd=PROJECT, stderr=subprocess.PIPE, text=True,
+    )
+    while not embeddings.shard_paths(shelf.data.embeddings):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130 and "run the same command again" in said
+    assert shelf.rows() and shelf.data.newest(DATASET) is None
+    with open(shelf.data.embeddings / stage.LOCK) as left:
+        assert json.load(left)["pid"] == process.pid
