@@ -94,7 +94,7 @@ def undo(ledger: Ledger, library: Library, batch: int | None = None, rows: Seque
         raise UsageError("an undo takes a batch or a list of rows")
     with ledger.exclusive():
         chosen = ledger.rows(batch) if batch is not None else ledger.pick(list(dict.fromkeys(rows or ())))
-        batches = sorted({row.batch for row in chosen}) or [batch]
+        batches = sorted({row.batch for row in chosen} | ({batch} if batch is not None else set()))
         for number in batches:
             if ledger.library_of(number) != identity(library):
                 raise LibraryRefused(f"batch {number} was written to {ledger.library_of(number)}, this is {identity(library)}")

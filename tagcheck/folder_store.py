@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 
 from tagcheck.artifacts import isoformat, utc_now
-from tagcheck.database import transaction
+from tagcheck.database import connect, within
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folder_hashes (
@@ -23,27 +24,37 @@ CREATE TABLE IF NOT EXISTS folder_versions (
 );
 CREATE INDEX IF NOT EXISTS folder_versions_by_path ON folder_versions (path, next_id);
 """
-_numbers = itertools.count()
 
 
 class FolderStore:
-    """Hashes and earlier sidecars in one SQLite file; with `path` None, in memory."""
+    """Hashes and earlier sidecars in one SQLite file; with `path` None, in memory. Any thread may use it."""
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._lock = RLock()
-        self._path: Path | str = path if path is not None else f"file:folder-store-{next(_numbers)}?mode=memory&cache=shared"
-        if path is None:
-            self._keep_alive = sqlite3.connect(str(self._path), uri=True, check_same_thread=False)
+        self._connection: sqlite3.Connection | None = None
+
+    @contextmanager
+    def _open(self, write: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction; the connection stays for the next one, since it is asked for each sidecar that changes."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = connect(self._path, threads=True)
+                weakref.finalize(self, self._connection.close)
+                with within(self._connection, self._path, SCHEMA):
+                    pass
+            with within(self._connection, self._path, write=write):
+                yield self._connection
 
     def hashes(self, root: str) -> dict[str, tuple[int, int, str]]:
         """(size, mtime_ns, hash) of every path known under this root."""
-        with self._lock, transaction(self._path, SCHEMA, write=False) as db:
+        with self._open(write=False) as db:
             rows = db.execute("SELECT path, size, mtime_ns, hash FROM folder_hashes WHERE root = ?", (os.fsencode(root),))
             return {os.fsdecode(path): (size, mtime_ns, hash) for path, size, mtime_ns, hash in rows}
 
     def keep_hashes(self, root: str, rows: Iterable[tuple[str, int, int, str]]) -> None:
         """Remember (path, size, mtime_ns, hash)."""
-        with self._lock, transaction(self._path, SCHEMA) as db:
+        with self._open() as db:
             db.executemany(
                 "INSERT OR REPLACE INTO folder_hashes VALUES (?, ?, ?, ?, ?)",
                 [(os.fsencode(root), os.fsencode(path), size, mtime_ns, hash) for path, size, mtime_ns, hash in rows],
@@ -53,13 +64,13 @@ class FolderStore:
         """Forget files that are gone."""
         gone = [(os.fsencode(root), os.fsencode(path)) for path in paths]
         if gone:
-            with self._lock, transaction(self._path, SCHEMA) as db:
+            with self._open() as db:
                 db.executemany("DELETE FROM folder_hashes WHERE root = ? AND path = ?", gone)
 
     def keep_versions(self, steps: Sequence[tuple[str, bytes | None, bytes | None]]) -> None:
         """Remember (path, content, next content) before the one is replaced by the other; None: no file."""
         now = isoformat(utc_now())
-        with self._lock, transaction(self._path, SCHEMA) as db:
+        with self._open() as db:
             db.executemany(
                 "INSERT INTO folder_versions (path, content, content_id, next_id, replaced) VALUES (?, ?, ?, ?, ?)",
                 [(os.fsencode(path), old, _id(old), _id(new), now) for path, old, new in steps],
@@ -68,7 +79,7 @@ class FolderStore:
     def versions(self, path: str, content: bytes | None) -> Iterator[bytes | None]:
         """The versions that led to `content` by our own writes, the latest first. Ends where somebody else wrote."""
         seen = {_id(content)}
-        with self._lock, transaction(self._path, SCHEMA, write=False) as db:
+        with self._open(write=False) as db:
             found = []
             while True:
                 row = db.execute(
@@ -84,7 +95,7 @@ class FolderStore:
 
     def replaced(self, path: str) -> Iterator[bytes]:
         """Every content of this file that was ever replaced, the latest first."""
-        with self._lock, transaction(self._path, SCHEMA, write=False) as db:
+        with self._open(write=False) as db:
             rows = db.execute(
                 "SELECT content FROM folder_versions WHERE path = ? AND content IS NOT NULL ORDER BY id DESC", (os.fsencode(path),)
             ).fetchall()
