@@ -41,3 +41,10 @@ INVISIBLE_NAMESPACES = ["source", "filename", "date", "rating", "title", "meta",
 # --- The page ---------------------------------------------------------------------------------------
 HOST = "127.0.0.1"
 PORT = 5000
+
+if __name__ == "__main__":  # python config.py --check: is everything ready?
+    import sys
+
+    from tagcheck import cli, doctor
+
+    cli.run(lambda: doctor.main(sys.modules[__name__]))

@@ -1,0 +1,169 @@
+"""Is everything ready? One line a thing: fine, a warning with what it costs, or a problem with the way out.
+
+    python config.py --check
+    python config.py --check --data-dir ~/tags --library ~/Pictures
+
+It looks and never changes anything: no page is refreshed, nothing is fetched, nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tagcheck import cli, tagger, weights
+from tagcheck.artifacts import DATASET, MAPPING, DataFolder
+from tagcheck.errors import LibraryError, LibraryRefused, MissingInput, ToolError
+from tagcheck.folder import FolderLibrary
+from tagcheck.hydrus import Hydrus
+from tagcheck.hydrus_connection import EDIT_TAGS, PAGES, PERMISSIONS, POPUPS, RELATIONSHIPS, SEARCH, WHERE_KEYS_ARE
+from tagcheck.opening import LibrarySettings, open_library
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+LITTLE_SPACE = 2 * 10**9  # bytes: a million pictures' embeddings are 1.5 GB
+
+NEEDED_TO_READ = (SEARCH, PAGES)
+COST = {
+    SEARCH: "no picture and no tag can be read",
+    PAGES: "no page can be mapped (a search can, with --search)",
+    EDIT_TAGS: "accepted changes cannot be written",
+    RELATIONSHIPS: "near-duplicates cannot be handed to Hydrus, and what was judged there is not known",
+    POPUPS: "no progress is shown inside Hydrus",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: `level` "ok", "warning" or "problem"; `says` in words; `exit_code` of a problem."""
+
+    level: str
+    what: str
+    says: str
+    exit_code: int = 0
+
+    def line(self) -> str:
+        return f"{self.level:8} {self.what}: {self.says}"
+
+
+def main(config: Any, argv: Sequence[str] | None = None) -> int:
+    """Print every check; 0 when there is no problem, else the exit code that a stage would end with."""
+    parser = cli.parser(__doc__)
+    cli.add_library(parser, "LIBRARY in config.py")
+    parser.add_argument("--check", action="store_true", required=True, help="look whether everything is ready, and say what is not")
+    args = parser.parse_args(argv)
+    settings = LibrarySettings.of(config)
+    settings = replace(settings, name=args.library or settings.name)
+    found = []
+    for check in checks(cli.data_folder(args), settings, config.ROOT_PAGE, config.MODEL_DIR):
+        print(check.line(), flush=True)
+        found.append(check)
+    return next((check.exit_code for check in found if check.level == PROBLEM), 0)
+
+
+def checks(folder: DataFolder, settings: LibrarySettings, root_page: str, model_dir: str | None) -> Iterator[Check]:
+    """Everything that a run needs, in the order in which it will be needed."""
+    yield from data_folder(folder)
+    yield from library(folder, settings, root_page)
+    yield from model_files(model_dir)
+    yield from machine()
+
+
+def data_folder(folder: DataFolder) -> Iterator[Check]:
+    """The shared folder: can it be written, is there room, what is in it."""
+    if not os.access(folder.root, os.W_OK):
+        yield Check(PROBLEM, "data folder", f"{folder.root} cannot be written to: choose another with --data-dir or DATASET_DIR", 1)
+        return
+    free = shutil.disk_usage(folder.root).free
+    says = f"{folder.root}, {free / 1e9:.1f} GB free"
+    if free < LITTLE_SPACE:
+        yield Check(WARNING, "data folder", says + ": a million embeddings take 1.5 GB, free some space")
+    else:
+        yield Check(OK, "data folder", says)
+    for kind in (MAPPING, DATASET):
+        newest = folder.newest(kind)
+        yield Check(OK, kind.name.replace("_", " "), newest.name if newest else f"none yet: {kind.made_by} makes it")
+
+
+def library(folder: DataFolder, settings: LibrarySettings, root_page: str) -> Iterator[Check]:
+    """The library that the settings name."""
+    try:
+        opened = open_library(settings.name, folder, settings)
+        if isinstance(opened, Hydrus):
+            yield from hydrus(opened, root_page)
+        elif isinstance(opened, FolderLibrary):
+            yield from pictures(opened)
+    except ToolError as error:
+        yield Check(PROBLEM, "library", str(error), error.exit_code)
+
+
+def pictures(opened: FolderLibrary) -> Iterator[Check]:
+    """A folder of pictures: how many there are."""
+    walk = opened.walk([])
+    hashes = {hash for page in walk.pages for hash in page.hashes}
+    if not hashes:
+        yield Check(PROBLEM, "library", f"no pictures in {opened.describe()['path']}: name another folder", MissingInput.exit_code)
+        return
+    yield Check(OK, "library", f"{opened.describe()['path']}, {len(hashes)} pictures in {len(walk.pages)} folders")
+
+
+def hydrus(opened: Hydrus, root_page: str) -> Iterator[Check]:
+    """A Hydrus client: its version, what the key may do, the tag services, the page to map."""
+    about = opened.describe()
+    yield Check(OK, "library", f"Hydrus v{about['hydrus_version']}, API {about['api_version']}, at {about['url']}")
+    name, numbers = opened.permissions()
+    for number, words in PERMISSIONS.items():
+        if number in numbers:
+            yield Check(OK, "permission", words)
+        else:
+            level = PROBLEM if number in NEEDED_TO_READ else WARNING
+            says = f"{words}: missing from the key {name!r}, so {COST[number]}; {WHERE_KEYS_ARE}"
+            yield Check(level, "permission", says, LibraryRefused.exit_code if level == PROBLEM else 0)
+    yield Check(OK, "tags that count", ", ".join(about["counted"]) or "none")
+    writable = opened.services()
+    if writable:
+        yield Check(OK, "tags are written to", f"{writable[0].name} ({writable[0].kind})")
+    if PAGES in numbers:
+        yield from _page(opened, root_page)
+
+
+def _page(opened: Hydrus, root_page: str) -> Iterator[Check]:
+    try:
+        walk = opened.walk([root_page])
+    except LibraryError as error:
+        yield Check(PROBLEM, "page", str(error), error.exit_code)
+        return
+    count = len({hash for page in walk.pages for hash in page.hashes})
+    level = OK if count else WARNING
+    yield Check(level, "page", f"{root_page!r}: {count} files on {len(walk.pages)} pages" + ("" if count else ", so there is nothing to map"))
+
+
+def model_files(model_dir: str | None) -> Iterator[Check]:
+    """The tagger's files: there and whole, or what will happen."""
+    where = Path(model_dir).expanduser() if model_dir else weights.FOLDER
+    if model_dir is None and not all((where / name).is_file() for name in weights.FILES):
+        yield Check(WARNING, "model", f"not here yet: the first extraction fetches it from the hub (370 MB); {weights.WAY_OUT}")
+        return
+    yield from _guarded("model", lambda: f"{where}, JoyTag {tagger.read_folder(where).sha256[:12]}, whole")
+
+
+def machine() -> Iterator[Check]:
+    """The device, the precision and the batch size that extraction will choose."""
+    device = tagger.choose_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the processor ({torch.get_num_threads()} threads)"
+    precision = tagger.fast_precision(device)
+    slow = device.type == "cpu" and precision == "float32"
+    says = f"{name}, {precision}, batches of {tagger.default_batch_size(device)}, PyTorch {torch.__version__}"
+    yield Check(WARNING if slow else OK, "device", says + (": no bfloat16 here, so extraction takes three to six times as long" if slow else ""))
+
+
+def _guarded(what: str, look: Callable[[], str]) -> Iterator[Check]:
+    try:
+        yield Check(OK, what, look())
+    except ToolError as error:
+        yield Check(PROBLEM, what, str(error), error.exit_code)
