@@ -17,7 +17,7 @@ MISSING, INCORRECT, CONTRADICTORY = "missing", "incorrect", "contradictory"
 FORGOTTEN, SWAPPED, DISAGREEMENT = "series_forgotten", "series_swapped", "duplicate_disagreement"
 KINDS = (MISSING, INCORRECT, CONTRADICTORY, FORGOTTEN, SWAPPED, DISAGREEMENT)
 # Part of the pictures that each kind is planted on, where it can be.
-RATES = {MISSING: 0.15, INCORRECT: 0.07, CONTRADICTORY: 0.05, FORGOTTEN: 0.06, SWAPPED: 0.04}
+RATES = {MISSING: 0.15, INCORRECT: 0.07, CONTRADICTORY: 0.05, FORGOTTEN: 0.06, SWAPPED: 0.06}
 INVISIBLE = ("source:", "title:")
 NOT_VISIBLE_EITHER = frozenset({"favourite", "wallpaper"})
 # Of each set only one can be true of a picture; with True only while a single character is shown.

@@ -1,0 +1,74 @@
+"""Two views of one picture that a person would call the same: what happens to near-duplicates, in batches of tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.io import decode_jpeg, encode_jpeg
+
+CROP, COLOUR, SCALE, JPEG = 0.5, 0.5, 0.25, 0.3  # how often each is done
+
+
+def view(pixels: Tensor, boxes: Tensor, side: int, random: torch.Generator) -> Tensor:
+    """Pixels uint8 (b, S, S, 3) whose pictures take `boxes` (b, 2) of the square -> uint8 (b, 3, side, side).
+
+    Each picture by chance cropped by up to 8 % at each side and put on a white square again, made
+    brighter or darker, paler or stronger, smaller and larger again, recompressed. Never mirrored or
+    turned.
+    """
+    images = pixels.permute(0, 3, 1, 2).float()
+    images = _crop(images, boxes, side, random)
+    images = _scale(images, random)
+    images = _colour(images, random)
+    return _jpeg(images.round_().clamp_(0, 255).to(torch.uint8), random)
+
+
+def _chosen(count: int, often: float, random: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=random) < often
+
+
+def _crop(images: Tensor, boxes: Tensor, side: int, random: torch.Generator) -> Tensor:
+    """Crops each picture inside its square and puts what is left in the middle of a square of its longer side."""
+    count = len(images)
+    cuts = torch.rand(count, 4, generator=random) * 0.08 * _chosen(count, CROP, random)[:, None]
+    low, high = -boxes * (1 - 2 * cuts[:, :2]), boxes * (1 - 2 * cuts[:, 2:])     # corners in -1 .. 1, (b, 2) as x, y
+    middle, half = (low + high) / 2, ((high - low) / 2).amax(1)
+    line = (torch.arange(side) * 2 + 1) / side - 1
+    x = middle[:, :1] + half[:, None] * line                                       # (b, side)
+    y = middle[:, 1:] + half[:, None] * line
+    grid = torch.stack((x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)), dim=-1)
+    inside = ((x >= low[:, :1]) & (x <= high[:, :1]))[:, None, None, :] & ((y >= low[:, 1:]) & (y <= high[:, 1:]))[:, None, :, None]
+    found = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.where(inside, found, torch.full((), 255.0))
+
+
+def _scale(images: Tensor, random: torch.Generator) -> Tensor:
+    """Some of them made smaller and as large as before again, all of those by one factor."""
+    chosen = _chosen(len(images), SCALE, random)
+    factor = float(0.5 + 0.4 * torch.rand(1, generator=random))
+    if chosen.any():
+        side = images.shape[-1]
+        small = F.interpolate(images[chosen], scale_factor=factor, mode="area")
+        images[chosen] = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
+    return images
+
+
+def _colour(images: Tensor, random: torch.Generator) -> Tensor:
+    """Brightness and contrast by up to 15 %, saturation by up to 30 %."""
+    count = len(images)
+    chosen = _chosen(count, COLOUR, random)[:, None]
+    brightness, contrast, saturation = (1 + (torch.rand(count, 3, generator=random) * 2 - 1) * torch.tensor([0.15, 0.15, 0.3]) * chosen).T[..., None, None, None]
+    images = images * brightness
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = middle + (images - middle) * contrast
+    grey = (images * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    return grey + (images - grey) * saturation
+
+
+def _jpeg(images: Tensor, random: torch.Generator) -> Tensor:
+    """Some of them through a JPEG of quality 30 to 80."""
+    for place in _chosen(len(images), JPEG, random).nonzero().flatten().tolist():
+        quality = int(torch.randint(30, 81, (1,), generator=random))
+        images[place] = decode_jpeg(encode_jpeg(images[place].contiguous(), quality))
+    return images

@@ -1,0 +1,180 @@
+"""Train the sample's small network: JoyTag's make, on drawn pictures that no library holds.
+
+    python sample/train_network.py /tmp/training --minutes 8
+    python sample/train_network.py /tmp/training --steps 3000
+
+Reads WORK/checkpoint.pt where an earlier call left one, and goes on from there.
+Writes WORK/pictures_*.npy (the drawn pictures), WORK/checkpoint.pt, and at the end of every call the
+network as JoyTag publishes its own: model.safetensors (float16), config.json and top_tags.txt.
+
+What is learnt: the tags (binary cross-entropy); that two views of one picture, cropped, recoloured
+and recompressed, lie close together and different pictures apart (the NT-Xent loss of Chen et al., "A
+Simple Framework for Contrastive Learning", 2020, on the embedding itself); and, by a head that is
+dropped afterwards, where which colours are, so that the embedding holds more than the tags. The
+weights written are a moving average of those trained. The same seed, settings and machine give the
+same network, in however many calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# A script's own folder is on the path, the project's is not.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from joytag.Models import ViT, normalise  # noqa: E402
+from sample import training_pictures  # noqa: E402
+from sample.augmentation import view  # noqa: E402
+from sample.training_pictures import Training  # noqa: E402
+from tagcheck import cli  # noqa: E402
+from tagcheck.artifacts import write_atomically  # noqa: E402
+
+CONFIG: dict[str, Any] = {
+    "class": "ViT", "num_blocks": 3, "patch_size": 32, "d_model": 160, "mlp_dim": 480, "num_heads": 5, "stochdepth_rate": 0.0, "use_sine": True,
+    "cnn_stem": "conv:c=24;ln;relu;conv:c=48;ln;relu;conv:c=96;ln;relu;conv:c=160;ln;relu;conv:c=160;ln;relu;conv:c=160,s=1,k=1,p=0",
+    "image_size": 224, "loss_type": "bce",
+}
+BATCH = 32               # pictures in a step, each seen in two views
+LEARNING_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 150, 0.05
+TEMPERATURE = 0.1        # of the contrastive loss
+WEIGHTS = {"tags": 30.0, "apart": 0.25, "together": 1.0, "colours": 2.0}
+AVERAGING = 0.998        # how much of the moving average stays at each step
+COLOUR_GRID = 7          # the dropped head tells the mean colour of each of 7 x 7 fields
+NETWORK = Path(__file__).resolve().parent / "network"
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
+    made.add_argument("--steps", type=cli.at_least(1), default=2600, help=f"steps of {BATCH} pictures in two views in the whole training (default: 2600)")
+    made.add_argument("--minutes", type=cli.between(0.1, 10_000), default=10_000, help="end this call after so many minutes and keep a checkpoint (default: no end)")
+    made.add_argument("--pictures", type=cli.at_least(BATCH), default=10_000, help="how many pictures to draw and train on (default: 10000)")
+    made.add_argument("--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)")
+    made.add_argument("--seed", type=int, default=0, help="of the first weights, the order and the views (default: 0)")
+    return made.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw, train for the time given, write the network as it is then."""
+    args = parse_args(argv)
+    data = training_pictures.load(args.work, args.pictures)
+    trainer = Trainer(data, args.steps, args.seed)
+    checkpoint = args.work / "checkpoint.pt"
+    if checkpoint.is_file():
+        trainer.resume(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    end = time.monotonic() + args.minutes * 60
+    with cli.progress(range(trainer.step, args.steps), args.steps - trainer.step, "training", "step") as steps:
+        for step in steps:
+            losses = trainer.train_step(step)
+            if step % 20 == 0:
+                steps.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
+            if time.monotonic() > end:
+                break
+    write_atomically(checkpoint, lambda out: torch.save(trainer.state(), out))
+    export(trainer.average, data.tags, args.out)
+    print(f"step {trainer.step} of {args.steps}, network of {len(data.tags)} tags in {args.out}")
+    return 0
+
+
+class Trainer:
+    """A network in training: its weights, their moving average, the optimiser and the step it is at."""
+
+    def __init__(self, data: Training, steps: int, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.data, self.steps, self.seed, self.step = data, steps, seed, 0
+        self.network = ViT.from_config(CONFIG | {"n_tags": len(data.tags)}).to(memory_format=torch.channels_last)
+        frequency = torch.from_numpy(data.targets.mean(0)).float()
+        nn.init.normal_(self.network.head.weight, std=0.02)
+        self.network.head.bias.data = torch.logit(frequency, eps=1e-4)
+        self.colours = nn.Linear(CONFIG["d_model"], 3 * COLOUR_GRID**2)
+        self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
+        named = [*self.network.named_parameters(), *self.colours.named_parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [value for _, value in named if value.ndim > 1], "weight_decay": WEIGHT_DECAY},
+             {"params": [value for _, value in named if value.ndim < 2], "weight_decay": 0.0}],
+            lr=LEARNING_RATE, betas=(0.9, 0.98),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training goes on from."""
+        return {"step": self.step, "network": self.network.state_dict(), "colours": self.colours.state_dict(), "average": self.average,
+                "optimizer": self.optimizer.state_dict()}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.step, self.average = state["step"], state["average"]
+        self.network.load_state_dict(state["network"])
+        self.colours.load_state_dict(state["colours"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def train_step(self, step: int) -> dict[str, float]:
+        """One step; returns each part of the loss. All that is random in it comes from the seed and the step's number."""
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        rows = self._rows(step)
+        pixels, boxes = torch.from_numpy(self.data.pixels[rows]), torch.from_numpy(self.data.boxes[rows])
+        views = torch.cat([view(pixels, boxes, CONFIG["image_size"], random) for _ in range(2)])
+        losses = self._losses(views, torch.from_numpy(self.data.targets[rows]).float().repeat(2, 1))
+        self.optimizer.zero_grad(set_to_none=True)
+        sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        keep = min(AVERAGING, (1 + step) / (10 + step))
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - keep)
+        self.step = step + 1
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def learning_rate(self, step: int) -> float:
+        """A linear start, then half a cosine down to a hundredth."""
+        if step < WARM_UP:
+            return LEARNING_RATE * (step + 1) / WARM_UP
+        share = (step - WARM_UP) / max(1, self.steps - WARM_UP)
+        return LEARNING_RATE * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, share))) / 2)
+
+    def _rows(self, step: int) -> list[int]:
+        """The pictures of a step: neighbours by number stay together, so that a picture meets its `variant`."""
+        pairs = len(self.data.targets) // 2
+        epoch, place = divmod(step * (BATCH // 2), pairs - pairs % (BATCH // 2))
+        order = torch.randperm(pairs, generator=torch.Generator().manual_seed(self.seed * 7919 + epoch))
+        return sorted(row for pair in order[place:place + BATCH // 2].tolist() for row in (2 * pair, 2 * pair + 1))
+
+    def _losses(self, views: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Views uint8 (2b, 3, S, S), the second half the same pictures as the first; targets (2b, V)."""
+        with torch.autocast("cpu", torch.bfloat16):
+            embedding = self.network.features(normalise(views).contiguous(memory_format=torch.channels_last)).float()
+        fields = F.adaptive_avg_pool2d(views.float() / 255 - 0.5, COLOUR_GRID).flatten(1)
+        unit = F.normalize(embedding, dim=1)
+        half = len(unit) // 2
+        cosine = (unit @ unit.T).fill_diagonal_(-1)
+        twin = torch.arange(2 * half).roll(half)
+        return {
+            "tags": F.binary_cross_entropy_with_logits(self.network.head(embedding), targets),
+            "apart": F.cross_entropy(cosine / TEMPERATURE, twin),
+            "together": (1 - cosine[torch.arange(2 * half), twin]).mean(),
+            "colours": F.mse_loss(self.colours(embedding), fields) / 0.06,
+        }
+
+
+def export(weights: dict[str, Tensor], tags: list[str], folder: Path) -> None:
+    """Write the three files of a published network, the configuration last."""
+    write_atomically(folder / "model.safetensors", lambda out: out.write(save({name: value.half().contiguous() for name, value in weights.items()})))
+    write_atomically(folder / "top_tags.txt", lambda out: out.write("".join(f"{tag}\n" for tag in tags).encode()))
+    write_atomically(folder / "config.json", lambda out: out.write(json.dumps(CONFIG | {"n_tags": len(tags)}, indent=2).encode() + b"\n"))
+
+
+if __name__ == "__main__":
+    cli.run(main)
