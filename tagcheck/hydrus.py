@@ -273,7 +273,7 @@ class Hydrus:
             if error.status not in (BAD_REQUEST, NOT_FOUND):
                 raise
             return None
-        return None if _says_failed(drawn) else drawn
+        return None if says_failed(drawn) else drawn
 
     def thumbnail(self, hash: str) -> tuple[bytes, str] | None:
         """(bytes, mime), or None. For what it does not have Hydrus sends an icon of its own, under another file name."""
@@ -571,7 +571,7 @@ def _page_list(tree: Mapping[str, Any], most: int = 20) -> str:
     return ", ".join(paths[:most]) + (f" and {len(paths) - most} more" if len(paths) > most else "")
 
 
-def _says_failed(drawn: bytes) -> bool:
+def says_failed(drawn: bytes) -> bool:
     """Whether a rendered picture is Hydrus' own "Image failed to render": a grey frame with white next to it, nothing else there."""
     with Image.open(BytesIO(drawn)) as picture:
         picture = picture.convert("RGB")

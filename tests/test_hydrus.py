@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,18 +22,17 @@ from PIL import Image
 
 from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
 from tagcheck.errors import FileUnavailable, LibraryRefused, UsageError
-from tagcheck.hydrus import MY_TAGS, Hydrus
-from tagcheck.library import ABSENT, CURRENT, DELETED, UNKNOWN, FileInfo, Library, NoWrite, TagChange, TagWrite, undo_of
+from tagcheck.hydrus import MY_TAGS, Hydrus, says_failed
+from tagcheck.library import ABSENT, CURRENT, DELETED, PENDING, UNKNOWN, FileInfo, Library, NoWrite, TagChange, TagWrite, undo_of
 
 UNKNOWN_HASH = hashlib.sha256(b"no such file").hexdigest()
 
 
-def picture(size: tuple[int, int] = (40, 30), mode: str = "RGB") -> bytes:
-    """A small PNG that no other call makes."""
-    made = Image.new(mode, size, tuple(secrets.token_bytes(len(mode))))
-    made.putpixel((1, 1), tuple(secrets.token_bytes(len(mode))))
+def picture(size: tuple[int, int] = (40, 30)) -> bytes:
+    """A PNG of noise, like no other: Hydrus itself pairs pictures that look alike."""
+    coarse = Image.frombytes("RGB", (8, 8), secrets.token_bytes(192)).resize(size, Image.Resampling.NEAREST)
     out = io.BytesIO()
-    made.save(out, "PNG")
+    coarse.save(out, "PNG")
     return out.getvalue()
 
 
@@ -65,8 +65,8 @@ class Bench:
             self.tag(hash, *tags)
         return hash
 
-    def tag(self, hash: str, *tags: str, action: str = "0") -> None:
-        self.post("/add_tags/add_tags", {"hash": hash, "service_keys_to_actions_to_tags": {MY_TAGS: {action: list(tags)}}})
+    def tag(self, hash: str, *tags: str, action: str = "0", service: str = MY_TAGS) -> None:
+        self.post("/add_tags/add_tags", {"hash": hash, "service_keys_to_actions_to_tags": {service: {action: list(tags)}}})
 
     def page(self, name: str, hashes: list[str] | None = None, under: str | None = None, **more: Any) -> str:
         """A page of files (`hashes` or a search by `tags`), or with neither a page of pages; its key."""
@@ -75,6 +75,11 @@ class Bench:
         body |= {"hashes": hashes} if hashes else {}
         body |= {"page_of_pages_key": under} if under else {}
         return self.post("/manage_pages/new_page", body)["page_key"]
+
+    def settle(self) -> None:
+        """Give a real client the moment it takes until a file that was deleted is gone from its disk."""
+        if self.server is None:
+            time.sleep(2)
 
     def state(self, hash: str, tag: str) -> str:
         return self.hydrus.states([(hash, tag, MY_TAGS)])[0]
@@ -293,12 +298,16 @@ def test_a_render_has_the_pictures_pixels(bench: Bench) -> None:
     assert bench.hydrus.render(UNKNOWN_HASH) is None
 
 
-def test_a_picture_that_says_it_failed_to_render_is_none(bench: Bench) -> None:
-    whole = picture((300, 200))
-    broken = bench.add(data=whole[:60])  # a header with a size, and nothing behind it
-    (row,) = bench.hydrus.files([broken])
-    if row.status == "ok":  # what a client cannot even import is not there to be drawn
-        assert bench.hydrus.render(broken) is None
+def test_a_picture_that_says_it_failed_to_render_is_recognised(bench: Bench) -> None:
+    """Hydrus answers 200 with a drawn error message: here for a file that is gone."""
+    gone = bench.add(data=picture((300, 200)))
+    bench.post("/add_files/delete_files", {"hash": gone})
+    bench.post("/add_files/delete_files", {"hash": gone, "file_service_key": ALL_LOCAL})
+    bench.settle()
+    drawn = bench.hydrus.connection.request("GET", "/get_files/render", {"hash": gone}).content
+    assert Image.open(io.BytesIO(drawn)).size == (300, 200) and says_failed(drawn)
+    assert not says_failed(picture((300, 200)))
+    assert bench.hydrus.render(gone) is None
 
 
 # --- tags ---------------------------------------------------------------------------------------------
@@ -412,6 +421,154 @@ def test_an_unknown_service_is_refused(bench: Bench) -> None:
     for hydrus in (Hydrus(bench.url, bench.key, tag_services=["nope"]), Hydrus(bench.url, bench.key, machine_services=["nope"])):
         with pytest.raises(UsageError, match="no tag service 'nope' in Hydrus; there are"):
             hydrus.describe()
+
+
+# --- siblings, parents, several services ----------------------------------------------------------------
+
+SIBLINGS = {"series:elf": "series:elves", "broadsword": "sword"}
+PARENTS = {"series:elves": {"series:wesnoth"}, "sword": {"weapon"}}
+
+
+@pytest.fixture
+def related(bench: Bench) -> Bench:
+    """A bench whose "my tags" has these siblings and parents; the API cannot set them on a real client."""
+    if bench.server:
+        bench.server.siblings[MY_TAGS].update(SIBLINGS)
+        bench.server.parents[MY_TAGS].update(PARENTS)
+        return bench
+    known = bench.hydrus.relations([*SIBLINGS, *PARENTS])
+    if any(known[bad][MY_TAGS].ideal != good for bad, good in SIBLINGS.items()) or any(known[one][MY_TAGS].ancestors != of for one, of in PARENTS.items()):
+        pytest.skip(f"the real client has not these siblings and parents in 'my tags': {SIBLINGS}, {PARENTS}")
+    return bench
+
+
+@pytest.fixture
+def repository(bench: Bench) -> str:
+    """The key of a tag repository."""
+    found = [one.key for one in bench.hydrus.services() if one.kind == "repository"]
+    if not found:
+        pytest.skip("the real client has no tag repository")
+    return found[0]
+
+
+@pytest.fixture
+def ai_tags(bench: Bench) -> str:
+    """The key of a second local tag service, "ai suggestions"."""
+    found = [one.key for one in bench.hydrus.services() if one.name == "ai suggestions"]
+    if not found:
+        pytest.skip("the real client has no local tag service 'ai suggestions'")
+    return found[0]
+
+
+def test_tags_are_seen_as_their_owner_sees_them(related: Bench) -> None:
+    (row,) = related.hydrus.files([related.add("series:elf", "weapon", "broadsword")])
+    assert row.tags == ("series:elves", "series:wesnoth", "sword", "weapon")
+    assert row.implied_tags == ("series:elves", "series:wesnoth", "sword")
+
+
+def test_siblings_and_parents_can_be_asked_for(related: Bench) -> None:
+    found = related.hydrus.relations(["series:elf", "weapon", "no such tag", ":d"])
+    elf, weapon = found["series:elf"][MY_TAGS], found["weapon"][MY_TAGS]
+    assert (elf.ideal, elf.siblings, elf.ancestors) == ("series:elves", {"series:elf", "series:elves"}, {"series:wesnoth"})
+    assert weapon.descendants == {"sword"}
+    assert found["no such tag"][MY_TAGS].ideal == "no such tag" and found[":d"][MY_TAGS].ideal == ":d"
+
+
+def test_a_tag_shown_through_a_sibling_is_removed_where_it_is_stored(related: Bench) -> None:
+    hash, hydrus = related.add("series:elf", "series:elves", "solo"), related.hydrus
+    writes = carry_out(hydrus, TagChange(hash, "series:elves", "remove"))
+    assert [(write.tag, write.change.tag) for write in writes] == [("series:elf", "series:elves"), ("series:elves", "series:elves")]
+    (row,) = hydrus.files([hash])
+    assert row.tags == ("solo",) and row.deleted_tags == ("series:elf", "series:elves")
+    hydrus.write([undo_of(hydrus, write) for write in writes])
+    (row,) = hydrus.files([hash])
+    assert row.tags == ("series:elves", "series:wesnoth", "solo") and row.deleted_tags == ()
+
+
+def test_a_tag_that_a_parent_relation_keeps_there_is_refused_and_explained(related: Bench) -> None:
+    hash = related.add("broadsword", "weapon")
+    (answer,) = related.hydrus.plan([TagChange(hash, "weapon", "remove")])
+    assert isinstance(answer, NoWrite) and not answer.settled
+    assert "it comes with 'sword', whose parent it is (my tags): remove 'sword'" in answer.reason
+
+
+def test_a_sibling_or_a_parent_that_shows_already_is_not_added(related: Bench) -> None:
+    hash = related.add("broadsword")
+    sibling, parent = related.hydrus.plan([TagChange(hash, "sword", "add"), TagChange(hash, "weapon", "add")])
+    assert sibling.settled and parent.settled
+    (other,) = related.hydrus.plan([TagChange(related.add("sword"), "broadsword", "add")])
+    assert other.settled and other.reason == "already there as 'sword' (my tags)"
+
+
+def test_a_deleted_ideal_is_a_no_to_its_siblings_but_not_the_other_way_round(related: Bench) -> None:
+    hash, hydrus = related.add("sword", "series:elf"), related.hydrus
+    related.tag(hash, "sword", "series:elf", action="1")  # the one is a no, the other may have made way for "series:elves"
+    refused, planned = hydrus.plan([TagChange(hash, "broadsword", "add"), TagChange(hash, "series:elves", "add")])
+    assert isinstance(refused, NoWrite) and not refused.settled
+    assert isinstance(planned, TagWrite)
+
+
+def test_a_repository_gets_a_pending_tag_that_is_taken_back_without_a_trace(bench: Bench, repository: str) -> None:
+    hash, hydrus = bench.add(), bench.hydrus
+    (write,) = hydrus.plan([TagChange(hash, "hat", "add")], service=repository)
+    assert (write.before, write.after) == (ABSENT, PENDING)
+    hydrus.write([write])
+    assert hydrus.states([(hash, "hat", repository)]) == [PENDING]
+    assert next(hydrus.files([hash])).tags == ("hat",)
+    (again,) = hydrus.plan([TagChange(hash, "hat", "add")], service=repository)
+    assert again.settled
+    (removal,) = hydrus.plan([TagChange(hash, "hat", "remove")])
+    assert removal == undo_of(hydrus, write) and removal.after == ABSENT
+    hydrus.write([removal])
+    assert hydrus.states([(hash, "hat", repository)]) == [ABSENT]
+
+
+def test_tags_of_every_service_count_once(bench: Bench, ai_tags: str, repository: str) -> None:
+    hash = bench.add("solo", "hat")
+    bench.tag(hash, "hat", "forest", service=ai_tags)
+    bench.tag(hash, "pending", service=repository, action="2")
+    assert next(bench.hydrus.files([hash])).tags == ("forest", "hat", "pending", "solo")
+
+
+def test_a_machines_tags_do_not_count_and_are_not_written(bench: Bench, ai_tags: str) -> None:
+    hash = bench.add("solo", "old")
+    bench.tag(hash, "forest", "old", "gone", service=ai_tags)
+    bench.tag(hash, "gone", service=ai_tags, action="1")
+    hydrus = Hydrus(bench.url, bench.key, machine_services=["AI Suggestions"])
+    assert ai_tags not in [one.key for one in hydrus.services()]
+    row = next(hydrus.files([hash]))
+    assert (row.tags, row.deleted_tags) == (("old", "solo"), ())
+    steps = hydrus.plan([TagChange(hash, tag, action) for tag, action in (("forest", "remove"), ("forest", "add"), ("gone", "add"), ("old", "remove"))])
+    assert [isinstance(step, NoWrite) for step in steps] == [True, False, False, False] and steps[0].settled
+    assert {step.service for step in steps[1:]} == {MY_TAGS}
+
+
+def test_a_removal_happens_on_every_service_that_has_the_tag(bench: Bench, ai_tags: str, repository: str) -> None:
+    hash, hydrus = bench.add("hat"), bench.hydrus
+    bench.tag(hash, "hat", service=ai_tags)
+    bench.tag(hash, "hat", service=repository, action="2")
+    writes = carry_out(hydrus, TagChange(hash, "hat", "remove"))
+    assert {(write.service, write.after) for write in writes} == {(MY_TAGS, DELETED), (ai_tags, DELETED), (repository, ABSENT)}
+    assert next(hydrus.files([hash])).tags == ()
+    hydrus.write([undo_of(hydrus, write) for write in writes])
+    assert hydrus.states([(write.hash, write.tag, write.service) for write in writes]) == [write.before for write in writes]
+
+
+def test_the_service_to_write_to_can_be_chosen(bench: Bench, ai_tags: str) -> None:
+    hash = bench.add()
+    hydrus = Hydrus(bench.url, bench.key, write_service="ai suggestions")
+    assert hydrus.services()[0].key == ai_tags
+    carry_out(hydrus, TagChange(hash, "hat", "add"))
+    assert bench.hydrus.states([(hash, "hat", ai_tags), (hash, "hat", MY_TAGS)]) == [CURRENT, ABSENT]
+
+
+def test_one_chosen_service_is_all_that_counts(bench: Bench, ai_tags: str) -> None:
+    hash = bench.add("solo")
+    bench.tag(hash, "forest", service=ai_tags)
+    hydrus = Hydrus(bench.url, bench.key, tag_services=[ai_tags])
+    assert next(hydrus.files([hash])).tags == ("forest",)
+    assert [one.key for one in hydrus.services()] == [ai_tags]
+    assert hydrus.search("solo").pages[0].hashes == ()
 
 
 # --- staying home -------------------------------------------------------------------------------------
