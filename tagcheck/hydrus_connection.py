@@ -152,14 +152,14 @@ class Connection:
 
     def _error(self, path: str, answer: requests.Response) -> LibraryRefused:
         status, says = answer.status_code, _words(answer)
-        if status == FORBIDDEN and path != "/verify_access_key":
-            return HydrusSaysNo(self._why_forbidden(says), status, says)
-        if status in (NO_KEY, FORBIDDEN) or status == BAD_REQUEST and KEY_HEADER in says:
-            return HydrusSaysNo(f"Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}", status, says)
         if 300 <= status < 400:
             return HydrusSaysNo(f"{self.url} sends elsewhere ({answer.headers.get('Location')}): put the final address in API_URL", status)
         if "Hydrus-Server" not in answer.headers:
             return HydrusSaysNo(f"what answers at {self.url} is not a Hydrus client API (HTTP {status}): check API_URL", status, says)
+        if status == FORBIDDEN and path != "/verify_access_key":
+            return HydrusSaysNo(self._why_forbidden(says), status, says)
+        if status in (NO_KEY, FORBIDDEN) or status == BAD_REQUEST and KEY_HEADER in says:
+            return HydrusSaysNo(f"Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}", status, says)
         return HydrusSaysNo(f"Hydrus answered {status} to {path}: {says}", status, says)
 
     def _why_forbidden(self, says: str) -> str:
@@ -178,9 +178,10 @@ _SET_THE_KEY = (
 
 def _base_url(url: str) -> str:
     """`url` with a scheme and without slashes at its end: Hydrus gives an HTML 404 to `//api_version`."""
-    url = url.strip().rstrip("/")
+    url = url.strip()
     if "://" not in url:
         url = f"http://{url}"
+    url = url.rstrip("/")
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise UsageError(f"API_URL {url!r} is no web address: it looks like http://localhost:45869")
     return url

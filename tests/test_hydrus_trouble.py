@@ -1,0 +1,375 @@
+"""What can go wrong between this program and a Hydrus client, each with the words and the way out that its user gets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+
+import hydrus_server
+from hydrus_server import KEY_HEADER, MY_TAGS, REPOSITORY, Call, HydrusServer, Refusal
+from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
+from tagcheck.hydrus import CHUNK, Hydrus
+from tagcheck.hydrus_connection import Connection, HydrusSaysNo
+from tagcheck.library import CURRENT, PENDING, PETITIONED, NoWrite, TagChange, TagWrite, undo_of
+
+NUMBERED = {f"{number}.bin": (b"file %d" % number, [f"tag {number}"]) for number in range(8)}
+
+
+@pytest.fixture
+def server() -> Iterator[HydrusServer]:
+    with HydrusServer(NUMBERED) as running:
+        yield running
+        assert running.alarms == [] and running.refreshed == [] and running.committed == []
+
+
+@pytest.fixture
+def hydrus(server: HydrusServer) -> Hydrus:
+    return Hydrus(server.url, server.key, patience=5)
+
+
+@contextmanager
+def web_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """Some other web server, whose every answer `answer` gives; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer(self)
+
+        do_POST = do_GET
+
+        def log_message(self, *args: object) -> None:
+            """Silent."""
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+    finally:
+        running.shutdown()
+        running.server_close()
+
+
+def say(request: BaseHTTPRequestHandler, status: int, body: str = "", **headers: str) -> None:
+    request.send_response(status)
+    for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        request.send_header(name.replace("_", "-"), value)
+    request.end_headers()
+    request.wfile.write(body.encode())
+
+
+# --- the client is away or busy -------------------------------------------------------------------------
+
+
+def test_a_client_that_is_not_there_is_given_up_quickly() -> None:
+    began = time.monotonic()
+    with pytest.raises(LibraryUnreachable, match="no Hydrus answers at http://127.0.0.1:1: start Hydrus"):
+        Hydrus("http://127.0.0.1:1", "").describe()
+    assert time.monotonic() - began < 5
+
+
+def test_a_client_that_restarts_in_mid_run_is_waited_for(server: HydrusServer) -> None:
+    told: list[str] = []
+    hydrus = Hydrus(server.url, server.key, tell=told.append)
+    rows = hydrus.files(list(server.files))
+    first = next(rows)
+    server.stop()
+    threading.Timer(0.6, server.start).start()
+    assert hydrus.read(first.hash) == server.files[first.hash].data
+    assert told == [f"no Hydrus answers at {server.url}; trying again for up to 60 s"]
+
+
+def test_a_client_that_stays_away_is_given_up_after_a_while(server: HydrusServer) -> None:
+    hydrus = Hydrus(server.url, server.key, patience=0.5)
+    hydrus.describe()
+    server.stop()
+    with pytest.raises(LibraryUnreachable, match="no Hydrus answers at .*: start Hydrus"):
+        hydrus.describe()
+
+
+def test_a_locked_database_is_waited_for_and_then_named(server: HydrusServer) -> None:
+    hydrus = Hydrus(server.url, server.key, patience=0.5)
+    server.locked = True
+    with pytest.raises(LibraryUnreachable, match="is busy .its database is locked.*wait until it is free"):
+        hydrus.services()
+    threading.Timer(0.2, lambda: setattr(server, "locked", False)).start()
+    assert hydrus.services()
+
+
+def broken_once(server: HydrusServer, path: str) -> list[Call]:
+    """The server takes the next request for `path` and closes the connection without an answer."""
+    seen: list[Call] = []
+
+    def drop(call: Call) -> None:
+        if call.path == path:
+            seen.append(call)
+            if len(seen) == 1:
+                raise ConnectionResetError  # ends the connection
+
+    server.before_answer = drop
+    return seen
+
+
+def test_a_broken_connection_is_tried_again_where_that_is_safe(server: HydrusServer, hydrus: Hydrus) -> None:
+    seen = broken_once(server, "/add_tags/add_tags")
+    hash = server.names["0.bin"]
+    hydrus.write([TagWrite(hash, "hat", MY_TAGS, "absent", CURRENT)])
+    assert len(seen) == 2 and server.stored(hash)["0"] == ["hat", "tag 0"]
+
+
+def test_a_page_is_never_opened_twice(server: HydrusServer, hydrus: Hydrus) -> None:
+    hydrus.describe()
+    seen = broken_once(server, "/manage_pages/new_page")
+    with pytest.raises(LibraryUnreachable, match="broke off while it was answering: look there whether it was done"):
+        hydrus.open_page(list(server.files), "findings")
+    assert len(seen) == 1
+
+
+# --- the key ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ask", "lacking"), [
+    (lambda hydrus, hash: hydrus.walk(["dataset"]), "manage pages"),
+    (lambda hydrus, hash: list(hydrus.files([hash])), "search for and fetch files"),
+    (lambda hydrus, hash: hydrus.read(hash), "search for and fetch files"),
+    (lambda hydrus, hash: hydrus.plan([TagChange(hash, "hat", "add")]), "edit file tags"),
+    (lambda hydrus, hash: hydrus.write([TagWrite(hash, "hat", MY_TAGS, "absent", CURRENT)]), "edit file tags"),
+    (lambda hydrus, hash: hydrus.judged([(hash, hash)]), "edit file relationships"),
+    (lambda hydrus, hash: hydrus.popup("x").__enter__(), "manage popups"),
+])
+def test_the_permission_that_is_missing_is_named(server: HydrusServer, ask: Callable, lacking: str) -> None:
+    hydrus = Hydrus(server.url, server.add_key("small", []))
+    with pytest.raises(LibraryRefused, match=f"the API key 'small' lacks the permission \"{lacking}\": in Hydrus: services"):
+        ask(hydrus, server.names["0.bin"])
+
+
+def test_a_key_without_the_right_to_edit_tags_has_no_services_to_write_to(server: HydrusServer) -> None:
+    hydrus = Hydrus(server.url, server.add_key("reader", [3, 4]))
+    assert hydrus.services() == [] and hydrus.permissions() == ("reader", {3, 4})
+    assert len(list(hydrus.files(list(server.files)))) == len(NUMBERED)
+
+
+def test_a_key_that_sees_some_files_only_is_told_so(server: HydrusServer, hydrus: Hydrus) -> None:
+    """A key with a tag filter is refused whole batches; its 403 is neither an unknown key nor a missing permission."""
+    def filtered(call: Call) -> None:
+        if call.path == "/get_files/file_metadata":
+            says = "You do not seem to have access to all those files! You asked to see 1 files, but you were only authorised to see 0 of them!"
+            raise Refusal(403, "InsufficientCredentialsException", says)
+
+    server.before_answer = filtered
+    with pytest.raises(LibraryRefused, match="may not see all of this .*without a tag filter"):
+        list(hydrus.files(list(server.files)))
+
+
+def test_the_key_travels_in_the_header_of_every_request_and_nowhere_else(server: HydrusServer, hydrus: Hydrus) -> None:
+    hydrus.walk(["dataset"])
+    hydrus.write(hydrus.plan([TagChange(server.names["0.bin"], "hat", "add")]))
+    assert len(server.calls) > 8
+    for call in server.calls:
+        assert call.headers[KEY_HEADER] == server.key
+        assert server.key not in call.path + json.dumps(call.asked)
+
+
+def test_the_key_does_not_follow_a_redirect_or_a_proxy(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def catch(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        say(request, 200, "{}")
+
+    with web_server(catch) as elsewhere, web_server(lambda request: say(request, 302, Location=elsewhere)) as redirecting:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, elsewhere)
+        with pytest.raises(LibraryRefused, match=f"sends elsewhere .{elsewhere}.*put the final address in API_URL"):
+            Hydrus(redirecting, server.key).describe()
+        assert hydrus.describe()["type"] == "hydrus"
+    assert asked == []
+
+
+# --- the address ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["{}/", "{}///", " {} "])
+def test_slashes_and_spaces_round_the_address_do_no_harm(server: HydrusServer, shape: str) -> None:
+    assert Hydrus(shape.format(server.url), server.key).describe()["url"] == server.url
+
+
+def test_an_address_without_a_scheme_is_http(server: HydrusServer) -> None:
+    assert Hydrus(server.url.removeprefix("http://"), server.key).describe()["url"] == server.url
+
+
+@pytest.mark.parametrize("url", ["", "http://", "ftp://localhost:45869", "http://local host"])
+def test_what_is_no_address_is_a_usage_error(url: str) -> None:
+    with pytest.raises(UsageError, match="is no web address: it looks like http://localhost:45869"):
+        Hydrus(url, "").describe()
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, "<html>hello</html>"), (200, "[1]"), (404, "not here"), (403, "no"), (500, "oops")])
+def test_another_program_at_the_address_is_not_taken_for_hydrus(status: int, body: str) -> None:
+    with web_server(lambda request: say(request, status, body)) as url:
+        with pytest.raises(LibraryRefused, match=f"what answers at {url} is not a Hydrus client API"):
+            Hydrus(url, "00" * 32).describe()
+
+
+def test_a_path_that_this_version_does_not_have_is_an_error_with_its_status(server: HydrusServer) -> None:
+    with pytest.raises(HydrusSaysNo, match="Hydrus answered 404 to /nope") as caught:
+        Connection(server.url, server.key).get("/nope")
+    assert caught.value.status == 404
+
+
+def test_an_address_that_is_too_long_for_a_proxy_is_sent_in_halves(server: HydrusServer) -> None:
+    """Hydrus takes 2 MiB; nginx takes 8 kB unless told otherwise."""
+    hashes = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(CHUNK)]
+    hashes[7] = server.names["0.bin"]
+    sizes: list[int] = []
+
+    def relay(request: BaseHTTPRequestHandler) -> None:
+        sizes.append(len(request.path))
+        if len(request.path) > 8000:
+            return say(request, 414, "<html>414 Request-URI Too Large</html>")
+        answer = requests.get(server.url + request.path, headers={KEY_HEADER: request.headers[KEY_HEADER]}, timeout=5)
+        say(request, answer.status_code, answer.text, Hydrus_Server=answer.headers["Hydrus-Server"])
+
+    with web_server(relay) as proxy:
+        rows = list(Hydrus(proxy, server.key).files(hashes))
+    assert [row.hash for row in rows] == hashes and [row.status for row in rows].count("ok") == 1
+    assert max(sizes) > 8000 and len(sizes) > 3
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def test_files_are_asked_for_as_they_are_needed(server: HydrusServer, hydrus: Hydrus) -> None:
+    """Memory stays flat: a chunk is asked for when the one before it is used up."""
+    hashes = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(3 * CHUNK)]
+    rows = hydrus.files(hashes)
+
+    def chunks() -> list[int]:
+        return [len(json.loads(call.asked["hashes"])) for call in server.calls if call.path == "/get_files/file_metadata"]
+
+    next(rows)
+    assert chunks() == [CHUNK]
+    list(rows)
+    assert chunks() == [CHUNK] * 3
+
+
+def test_metadata_is_asked_for_without_the_service_list_and_by_hash_only(server: HydrusServer, hydrus: Hydrus) -> None:
+    list(hydrus.files(list(server.files)))
+    (asked,) = [call.asked for call in server.calls if call.path == "/get_files/file_metadata"]
+    assert asked["include_services_object"] == "false" and set(asked) == {"hashes", "include_services_object"}
+
+
+def test_a_file_without_a_picture_has_no_render_and_no_thumbnail_of_its_own(server: HydrusServer, hydrus: Hydrus) -> None:
+    hash = server.names["0.bin"]  # to Hydrus a video
+    assert hydrus.render(hash) is None and hydrus.thumbnail(hash) is None
+    assert hydrus.read(hash) == b"file 0"
+
+
+def test_hydrus_is_not_asked_to_draw_what_is_gone_or_enormous(server: HydrusServer, hydrus: Hydrus) -> None:
+    gone, enormous = (server.files[server.names[name]] for name in ("0.bin", "1.bin"))
+    gone.state, enormous.width, enormous.height, enormous.mime, enormous.duration = "deleted", 14000, 14000, "image/png", None
+    assert hydrus.render(gone.hash) is None and hydrus.render(enormous.hash) is None
+    assert not [call for call in server.calls if call.path == "/get_files/render"]
+
+
+def test_a_trashed_file_can_still_be_read(server: HydrusServer, hydrus: Hydrus) -> None:
+    one, other = (server.files[server.names[name]] for name in ("0.bin", "1.bin"))
+    one.state, other.state = "trashed", "deleted"
+    assert hydrus.read(one.hash) == b"file 0"
+    with pytest.raises(FileUnavailable, match="The client does not have this file"):
+        hydrus.read(other.hash)
+
+
+def test_a_file_of_another_machine_is_not_called_deleted(server: HydrusServer, hydrus: Hydrus) -> None:
+    server.files[server.names["0.bin"]].state = "remote"
+    assert next(hydrus.files([server.names["0.bin"]])).reason == "not on this machine"
+
+
+# --- tags -------------------------------------------------------------------------------------------------
+
+
+def test_a_repositorys_tag_is_petitioned_with_the_reason_and_restored(server: HydrusServer, hydrus: Hydrus) -> None:
+    hash = server.names["0.bin"]
+    server.tag(hash, ["hat"], REPOSITORY)
+    (write,) = hydrus.plan([TagChange(hash, "hat", "remove")])
+    assert (write.before, write.after) == (CURRENT, PETITIONED)
+    hydrus.write([write], reason="no hat here")
+    assert hydrus.states([(hash, "hat", REPOSITORY)]) == [PETITIONED]
+    sent = server.calls[-2].asked["service_keys_to_actions_to_tags"]
+    assert sent == {REPOSITORY: {"4": [["hat", "no hat here"]]}}
+    row = next(hydrus.files([hash]))
+    assert "hat" not in row.tags and row.deleted_tags == ("hat",)
+    again, add = hydrus.plan([TagChange(hash, "hat", "remove"), TagChange(hash, "hat", "add")])
+    assert isinstance(again, NoWrite) and again.settled
+    assert isinstance(add, NoWrite) and not add.settled and "its removal is asked for" in add.reason
+    hydrus.write([undo_of(hydrus, write)])
+    assert server.stored(hash, REPOSITORY) == {"0": ["hat"]}
+
+
+def test_a_tag_deleted_on_a_repository_is_not_pended(server: HydrusServer, hydrus: Hydrus) -> None:
+    hash = server.names["0.bin"]
+    server.tag(hash, ["hat"], REPOSITORY, "2")
+    (answer,) = hydrus.plan([TagChange(hash, "hat", "add")])
+    assert isinstance(answer, NoWrite) and "removed from this picture before (fake tag repo)" in answer.reason
+    hydrus.write([TagWrite(hash, "hat", REPOSITORY, "absent", PENDING)])
+    assert server.stored(hash, REPOSITORY) == {"2": ["hat"]}
+
+
+def test_few_calls_carry_many_changes(server: HydrusServer, hydrus: Hydrus) -> None:
+    hashes = list(server.files)
+    hydrus.write([TagWrite(hash, tag, MY_TAGS, "absent", CURRENT) for hash in hashes for tag in ("hat", "coat")])
+    hydrus.write([TagWrite(hash, "hat", MY_TAGS, CURRENT, "deleted") for hash in hashes])
+    sent = [call.asked for call in server.calls if call.path == "/add_tags/add_tags"]
+    assert len(sent) == 2 and {len(asked["hashes"]) for asked in sent} == {len(hashes)}
+    for asked in sent:
+        assert asked["create_new_deleted_mappings"] is False and asked["override_previously_deleted_mappings"] is False
+
+
+def test_a_step_that_hydrus_does_not_have_is_refused(server: HydrusServer, hydrus: Hydrus) -> None:
+    with pytest.raises(LibraryRefused, match="cannot make 'hat' go from deleted to petitioned on 'fake tag repo'"):
+        hydrus.write([TagWrite(server.names["0.bin"], "hat", REPOSITORY, "deleted", PETITIONED)])
+
+
+def test_a_client_too_old_to_respect_deletions_is_not_written_to(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydrus_server.HYDRUS_VERSION", 560)
+    with pytest.raises(LibraryRefused, match="Hydrus v560 cannot yet respect tags that its owner has deleted: update it to v580"):
+        hydrus.plan([TagChange(server.names["0.bin"], "hat", "add")])
+
+
+def test_two_services_of_one_name_must_be_told_apart_by_key(server: HydrusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(hydrus_server.SERVICES, hydrus_server.AI_TAGS, ("My Tags", hydrus_server.LOCAL_TAG))
+    with pytest.raises(UsageError, match="2 tag service 'my tags' in Hydrus; there are 'My Tags'"):
+        Hydrus(server.url, server.key, tag_services=["my tags"]).describe()
+    assert Hydrus(server.url, server.key, tag_services=[MY_TAGS]).describe()["tag_services"] == [MY_TAGS]
+
+
+def test_a_popup_that_its_owner_closed_counts_as_cancelled(server: HydrusServer, hydrus: Hydrus) -> None:
+    with hydrus.popup("long work") as popup:
+        server.popups.clear()
+        popup.update(1, 2, "still at it")
+        assert popup.cancelled
+
+
+def test_a_popup_goes_away_also_when_the_work_fails(server: HydrusServer, hydrus: Hydrus) -> None:
+    with pytest.raises(ZeroDivisionError), hydrus.popup("long work"):
+        assert len(server.popups) == 1
+        1 / 0
+    assert server.popups == {}
+
+
+def test_several_threads_may_read_at_once(server: HydrusServer, hydrus: Hydrus) -> None:
+    read: dict[str, bytes] = {}
+    threads = [threading.Thread(target=lambda hash=hash: read.update({hash: hydrus.read(hash)})) for hash in server.files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read == {hash: one.data for hash, one in server.files.items()}
