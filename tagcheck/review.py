@@ -1,0 +1,429 @@
+"""The owner's decisions, kept in `review.sqlite3` so that they outlive every re-run of the detectors.
+
+A decision belongs to a *suggestion*, (hash, tag, "add" | "remove"), or to a pair of pictures,
+(hash1, relation, "pair", hash2), and never to an entry of some report: entries are regrouped by the
+next run, suggestions stay. What was written to the library is the ledger's business; its outcome is
+noted beside the decision. Every change is one event of a history that undo and redo walk along.
+
+Beside the decisions stand the tables of the findings index, which `tagcheck.review_import` fills and
+`tagcheck.review_index` reads; they can be made again from the reports, decisions cannot.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tagcheck.artifacts import isoformat, utc_now
+from tagcheck.errors import BadFile
+
+SCHEMA_VERSION = 1
+OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
+APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
+WAITING = "waiting"  # noted down in the ledger, to be written when the library is back
+LOCKED = (APPLIED, WAITING)  # the ledger has it: taken back there, not here
+GONE = "gone"  # undecided, and no longer in the newest reports
+DECISIONS = (ACCEPTED, IGNORED, SKIPPED, FLAGGED)
+QUEUES = (OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
+ADD, REMOVE, PAIR = "add", "remove", "pair"
+OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
+BUSY_MILLISECONDS = 20_000
+
+SCHEMA = """
+CREATE TABLE review_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE decisions (
+    hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL, other TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL, outcome TEXT, reason TEXT, batch INTEGER,
+    version INTEGER NOT NULL, decided_at TEXT NOT NULL, issue TEXT, confidence REAL,
+    PRIMARY KEY (hash, tag, action, other)
+) WITHOUT ROWID;
+CREATE INDEX decisions_state ON decisions (state, outcome);
+CREATE TABLE events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, label TEXT NOT NULL, status TEXT NOT NULL);
+CREATE TABLE event_changes (
+    event INTEGER NOT NULL REFERENCES events, hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL, other TEXT NOT NULL,
+    before TEXT NOT NULL, after TEXT NOT NULL
+);
+CREATE INDEX event_changes_event ON event_changes (event);
+CREATE TABLE sources (
+    kind TEXT PRIMARY KEY, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    created TEXT, records INTEGER NOT NULL, header TEXT NOT NULL, error TEXT
+);
+CREATE TABLE runs (kind TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL, summary TEXT NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
+CREATE TABLE pictures (hash TEXT PRIMARY KEY, imported REAL, record TEXT NOT NULL);
+CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (page, hash)) WITHOUT ROWID;
+CREATE TABLE findings (
+    id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL,
+    other TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL, current INTEGER NOT NULL, body TEXT NOT NULL
+);
+CREATE INDEX findings_rank ON findings (rank);
+CREATE INDEX findings_hash ON findings (hash);
+CREATE TABLE suggestions (
+    id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL,
+    hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
+    confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX suggestions_finding ON suggestions (finding, hash, tag, action, other);
+CREATE INDEX suggestions_key ON suggestions (hash, tag, action, other);
+CREATE INDEX suggestions_other ON suggestions (other) WHERE other != '';
+CREATE INDEX suggestions_state ON suggestions (state, rank, issue, confidence);
+CREATE INDEX suggestions_issue ON suggestions (issue, state, rank, confidence);
+CREATE INDEX suggestions_tag ON suggestions (tag, state, rank, confidence);
+CREATE INDEX suggestions_namespace ON suggestions (namespace, state, rank, confidence);
+"""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a decision belongs to. For a tag: its picture, the tag, "add" or "remove". For a pair:
+    both pictures (`hash` < `other`), the relation in `tag`, and "pair".
+    """
+
+    hash: str
+    tag: str
+    action: str
+    other: str = ""
+
+    def opposite(self) -> "Key | None":
+        """The suggestion that takes this one back, None for a pair."""
+        return Key(self.hash, self.tag, OPPOSITE[self.action]) if self.action in OPPOSITE else None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A wish to decide `key`. `version` is what the owner saw (None: whatever it is now), 0 for never decided."""
+
+    key: Key
+    version: int | None = None
+    issue: str | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision as it stands. `state` is the owner's, `outcome` what became of it in the library
+    ("applied", "waiting", "failed" with a `reason`, "undone") or None.
+    """
+
+    key: Key
+    state: str
+    outcome: str | None = None
+    reason: str | None = None
+    batch: int | None = None
+    version: int = 0
+    decided_at: str = ""
+
+    @property
+    def queue(self) -> str:
+        """The queue it stands in."""
+        return _queue(self.state, self.outcome)
+
+
+@dataclass
+class Outcome:
+    """What became of a request to decide.
+
+    `changed` keys took the new state; `already` had it; `conflicts` were decided elsewhere since the
+    owner looked, `applied` stand in the library (or wait for it) and are not touched, `displaced` are
+    opposite suggestions that went back to open.
+    """
+
+    event: int | None = None
+    label: str = ""
+    changed: list[Key] = field(default_factory=list)
+    already: list[Key] = field(default_factory=list)
+    conflicts: list[Decision] = field(default_factory=list)
+    applied: list[Key] = field(default_factory=list)
+    displaced: list[Key] = field(default_factory=list)
+
+
+class Review:
+    """The store at `path`, made when it is not there. One object per thread; close it, or use it with `with`.
+
+    Raises `BadFile` when the file is no such store or was written by a newer program.
+
+    >>> import tempfile
+    >>> review = Review(Path(tempfile.mkdtemp()) / "review.sqlite3")
+    >>> key = Key("a" * 64, "series:x", "add")
+    >>> review.decide([Ask(key, 0)], "accepted").changed == [key]
+    True
+    >>> review.undo().changed == [key], review.decision(key).queue
+    (True, 'open')
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.db = _connect(self.path)
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self.db.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            raise BadFile(f"{self.path} is not a review store ({error}): move it away, or use another --data-dir") from None
+        except BaseException:
+            self.db.close()
+            raise
+
+    def __enter__(self) -> "Review":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that no other writer interleaves with; the revision of the store goes up by one."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.db
+            self.db.execute("UPDATE review_meta SET value = value + 1 WHERE key = 'revision'")
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def meta(self, key: str, default: str = "") -> str:
+        """A value of the store's own notes."""
+        row = self.db.execute("SELECT value FROM review_meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else row["value"]
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a value among the store's own notes."""
+        with self.writing() as db:
+            db.execute("INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+
+    def revision(self) -> int:
+        """A number that goes up with every write, so that a reader can tell whether anything changed."""
+        return int(self.meta("revision", "0"))
+
+    def decision(self, key: Key) -> Decision:
+        """The decision on `key` as it stands; open with version 0 when there never was one."""
+        row = self.db.execute(
+            "SELECT * FROM decisions WHERE hash = ? AND tag = ? AND action = ? AND other = ?", (key.hash, key.tag, key.action, key.other)
+        ).fetchone()
+        return Decision(key, OPEN) if row is None else _decision(row)
+
+    def decide(self, asks: Sequence[Ask], state: str, label: str = "", attach_to: str | None = None) -> Outcome:
+        """Give each asked suggestion `state` (one of `DECISIONS`, or "open"), all in one event of the history.
+
+        A decision is only replaced when it still is the one that was seen (`Ask.version`), so two
+        tabs cannot overwrite each other unseen. Accepting a suggestion whose opposite is accepted
+        and not yet applied puts the opposite back to open. `attach_to` names the finding to list
+        suggestions under that no report made (a tag copied across a pair).
+        """
+        if state not in (*DECISIONS, OPEN):
+            raise ValueError(f"no such decision: {state!r}")
+        return self.decide_each([(ask, state) for ask in asks], label or state, attach_to)
+
+    def decide_each(self, asked: Sequence[tuple[Ask, str]], label: str, attach_to: str | None = None) -> Outcome:
+        """As `decide`, with a state of its own for each suggestion."""
+        outcome = Outcome(label=label)
+        with self.writing() as db:
+            changes: list[tuple[Key, str, str]] = []
+            for ask, state in asked:
+                now = self.decision(ask.key)
+                if ask.version is not None and now.version != ask.version:
+                    (outcome.already.append(ask.key) if now.queue == state else outcome.conflicts.append(now))
+                elif now.outcome in LOCKED:
+                    outcome.applied.append(ask.key)
+                elif now.queue == state:
+                    outcome.already.append(ask.key)
+                else:
+                    changes += self._displace(ask.key, state, outcome)
+                    changes.append(self._set(now, state, ask.issue, ask.confidence))
+                    outcome.changed.append(ask.key)
+                    if attach_to and ask.key.action != PAIR:
+                        _attach(db, attach_to, ask.key, state)
+            if changes:
+                outcome.event = self._remember(label, changes)
+        return outcome
+
+    def undo(self) -> Outcome | None:
+        """Take the newest event back; None when there is none. What was applied meanwhile stays and is named."""
+        return self._walk("done", "undone", "before", "DESC")
+
+    def redo(self) -> Outcome | None:
+        """Do again what was undone last; None when there is nothing, as after any new decision."""
+        return self._walk("undone", "done", "after", "ASC")
+
+    def history(self) -> dict[str, sqlite3.Row | None]:
+        """The events that `undo` and `redo` would take next: `{"undo": row, "redo": row}` with id, at, label."""
+        return {"undo": self._next_event("done", "DESC"), "redo": self._next_event("undone", "ASC")}
+
+    def accepted(self) -> list[Key]:
+        """The accepted changes that wait to be applied, by picture and tag."""
+        rows = self.db.execute(
+            "SELECT hash, tag, action, other FROM decisions WHERE state = ? AND outcome IS NULL AND action != ? ORDER BY hash, tag, action",
+            (ACCEPTED, PAIR),
+        )
+        return [Key(*row) for row in rows]
+
+    def note_outcomes(self, outcomes: Iterable[tuple[Key, str, str, int]]) -> int:
+        """Note what became of accepted suggestions: (key, "applied" | "waiting" | "failed" | "undone", reason, batch). Counts them.
+
+        A suggestion nobody accepted is left alone: the ledger may hold writes of other programs.
+        """
+        noted = 0
+        with self.writing() as db:
+            for key, result, reason, batch in outcomes:
+                now = self.decision(key)
+                if now.state != ACCEPTED or (now.outcome, now.reason, now.batch) == (result, reason, batch):
+                    continue
+                db.execute(
+                    "UPDATE decisions SET outcome = ?, reason = ?, batch = ?, version = version + 1 WHERE hash = ? AND tag = ? AND action = ? AND other = ?",
+                    (result, reason, batch, key.hash, key.tag, key.action, key.other),
+                )
+                self._mark(key, _queue(now.state, result))
+                noted += 1
+        return noted
+
+    def _prepare(self) -> None:
+        found = self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone()
+        if found is None:
+            self.db.execute("BEGIN IMMEDIATE")
+            if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone() is None:
+                for statement in filter(str.strip, SCHEMA.split(";")):
+                    self.db.execute(statement)
+                self.db.executemany("INSERT INTO review_meta VALUES (?, ?)", [("schema", str(SCHEMA_VERSION)), ("revision", "0")])
+            self.db.execute("COMMIT")
+        version = int(self.meta("schema", "0"))
+        if version > SCHEMA_VERSION:
+            raise BadFile(f"{self.path} has schema {version}, this program reads up to {SCHEMA_VERSION}: update the program")
+
+    def _set(self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None) -> tuple[Key, str, str]:
+        """Write one decision and say what changed: (key, state before, state after)."""
+        key = now.key
+        self.db.execute(
+            "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (hash, tag, action, other) DO UPDATE SET state = excluded.state, outcome = NULL, reason = NULL, batch = NULL,"
+            " version = excluded.version, decided_at = excluded.decided_at, issue = coalesce(excluded.issue, issue),"
+            " confidence = coalesce(excluded.confidence, confidence)",
+            (key.hash, key.tag, key.action, key.other, state, now.version + 1, isoformat(utc_now()), issue, confidence),
+        )
+        self._mark(key, state)
+        return key, now.state, state
+
+    def _displace(self, key: Key, state: str, outcome: Outcome) -> list[tuple[Key, str, str]]:
+        opposite = key.opposite() if state == ACCEPTED else None
+        if opposite is None:
+            return []
+        now = self.decision(opposite)
+        if now.state != ACCEPTED or now.outcome in LOCKED:
+            return []
+        outcome.displaced.append(opposite)
+        return [self._set(now, OPEN)]
+
+    def _mark(self, key: Key, queue: str) -> None:
+        """Move the index's rows of one suggestion to a queue."""
+        self.db.execute(
+            "UPDATE suggestions SET state = CASE WHEN ?1 = 'open' AND NOT current THEN 'gone' ELSE ?1 END"
+            " WHERE hash = ?2 AND tag = ?3 AND action = ?4 AND other = ?5",
+            (queue, key.hash, key.tag, key.action, key.other),
+        )
+
+    def _remember(self, label: str, changes: list[tuple[Key, str, str]]) -> int:
+        """Add an event to the history; what was undone before it can no longer be redone."""
+        self.db.execute("UPDATE events SET status = 'dropped' WHERE status = 'undone'")
+        event = self.db.execute("INSERT INTO events (at, label, status) VALUES (?, ?, 'done')", (isoformat(utc_now()), label)).lastrowid
+        self.db.executemany(
+            "INSERT INTO event_changes VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(event, key.hash, key.tag, key.action, key.other, before, after) for key, before, after in changes],
+        )
+        return event
+
+    def _next_event(self, status: str, order: str) -> sqlite3.Row | None:
+        return self.db.execute(f"SELECT * FROM events WHERE status = ? ORDER BY id {order} LIMIT 1", (status,)).fetchone()
+
+    def _walk(self, status: str, becomes: str, to: str, order: str) -> Outcome | None:
+        """Step over one event. Events are the only way that states change by hand, so a suggestion that is not as
+        this event left it was changed by a write or a new report since, and stays.
+        """
+        left_as = "after" if to == "before" else "before"
+        with self.writing() as db:
+            event = self._next_event(status, order)
+            if event is None:
+                return None
+            outcome = Outcome(event["id"], event["label"])
+            rows = db.execute("SELECT * FROM event_changes WHERE event = ? ORDER BY rowid", (event["id"],)).fetchall()
+            for row in reversed(rows) if to == "before" else rows:
+                now = self.decision(Key(row["hash"], row["tag"], row["action"], row["other"]))
+                if now.outcome in LOCKED:
+                    outcome.applied.append(now.key)
+                elif now.outcome is not None or now.state != row[left_as]:
+                    outcome.conflicts.append(now)
+                else:
+                    self._set(now, row[to])
+                    outcome.changed.append(now.key)
+            if not outcome.applied or outcome.changed:
+                db.execute("UPDATE events SET status = ? WHERE id = ?", (becomes, event["id"]))
+        return outcome
+
+
+def _queue(state: str, outcome: str | None) -> str:
+    return state if outcome in (None, WAITING) else outcome
+
+
+def decisions(path: Path) -> dict[tuple[str, str, str], str]:
+    """(hash, tag, "add" | "remove") -> what the owner decided: "accepted" (applied or not), "ignored", "skipped",
+    "flagged", or "undone" where an applied change was taken back. Empty when there is no store yet.
+    """
+    return {
+        (row["hash"], row["tag"], row["action"]): UNDONE if row["outcome"] == UNDONE else row["state"]
+        for row in _decided(path) if row["action"] != PAIR
+    }
+
+
+def pair_decisions(path: Path) -> dict[tuple[str, str, str], str]:
+    """(hash1, hash2, relation) -> what the owner decided about a pair of pictures, hash1 < hash2. Empty without a store."""
+    return {(row["hash"], row["other"], row["tag"]): row["state"] for row in _decided(path) if row["action"] == PAIR}
+
+
+def _decided(path: Path) -> list[sqlite3.Row]:
+    if not Path(path).exists():
+        return []
+    with closing(_connect(Path(path))) as db:
+        try:
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'decisions'").fetchone() is None:
+                return []
+            return db.execute("SELECT * FROM decisions WHERE state != 'open'").fetchall()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise BadFile(f"{path} is not a review store ({error}): move it away, or use another --data-dir") from None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MILLISECONDS / 1000, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError:
+        db.close()
+        raise
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise BadFile(f"{path} is not a review store ({error}): move it away, or use another --data-dir") from None
+    return db
+
+
+def _decision(row: sqlite3.Row) -> Decision:
+    key = Key(row["hash"], row["tag"], row["action"], row["other"])
+    return Decision(key, row["state"], row["outcome"], row["reason"], row["batch"], row["version"], row["decided_at"])
+
+
+def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
+    """List a suggestion that no report made under a finding."""
+    db.execute(
+        "INSERT INTO suggestions (finding, rank, source, issue, hash, other, tag, namespace, action, place, confidence, why, evidence, state, current)"
+        " SELECT id, rank, source, issue, ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2, ':') - 1) ELSE '' END,"
+        " ?3, 1000, confidence, 'You chose this while comparing the pair.', '{}', ?4, 0 FROM findings WHERE id = ?5"
+        " ON CONFLICT (finding, hash, tag, action, other) DO NOTHING",
+        (key.hash, key.tag, key.action, state, finding),
+    )

@@ -1,0 +1,449 @@
+"""The newest reports and the dataset records they speak of, read into the tables of the review store.
+
+`sync` looks whether a newer file of any kind appeared and, if so, brings the tables up to date in one
+transaction: a reader sees the old findings or the new ones, never half of each. Files are read a
+record at a time where they are laid out as `tagcheck.artifacts` writes them, so that a million
+findings need no more memory than a few. Running it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tagcheck import artifacts, tags
+from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, STAMP_PATTERN, DataFolder, Kind
+from tagcheck.dataset import HASH
+from tagcheck.errors import BadFile, MissingInput
+from tagcheck.findings import INCORRECT, MISSING, finding_id
+from tagcheck.review import ADD, PAIR, REMOVE, SKIPPED, Review
+
+REPORTS = (MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION)
+ISSUES = {
+    MISTAGGED.name: ("missing_tags", "incorrect_tags", "inconsistent_tags", "contradictory_tags"),
+    NEAR_DUPLICATES.name: ("near_duplicate", "pixel_duplicate"),
+    SERIES_VALIDATION.name: ("missing_series", "incorrect_series"),
+}
+ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
+NO_REASON = "The report gives no reason."
+BATCH = 2000
+
+
+@dataclass
+class Sync:
+    """What `sync` did: whether tables changed, and the problems by kind of file, in words."""
+
+    changed: bool = False
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """One row to be: a tag of a finding, or the pair itself."""
+
+    hash: str
+    tag: str
+    action: str
+    confidence: float
+    why: str
+    evidence: dict[str, Any]
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One finding of a report: what `findings` and `suggestions` keep of it."""
+
+    id: str
+    issue: str
+    hash: str
+    confidence: float
+    rows: tuple[Suggested, ...]
+    other: str = ""
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def differs(self) -> bool:
+        """Whether tags are in question: always, but for a pair whose tags agree."""
+        analysis = self.body.get("analysis")
+        difference = analysis.get("all_tags_diff") if isinstance(analysis, dict) else None
+        return not self.other or not isinstance(difference, dict) or any(difference.values())
+
+
+def sync(review: Review, folder: DataFolder) -> Sync:
+    """Read what is newer than the tables. A damaged file costs its own findings, not the others', and is named in `problems`."""
+    wanted = {kind: folder.newest(kind) for kind in (*REPORTS, RUN_SUMMARY, DATASET)}
+    stale = _stale(review, wanted)
+    if not stale:
+        return Sync(problems=_problems(review))
+    with review.writing() as db:
+        stale = _stale(review, wanted)  # another process may have done it meanwhile
+        for kind in stale:
+            if kind != DATASET:
+                _replace(db, kind, wanted[kind])
+        if any(kind in REPORTS for kind in stale):
+            _drop_superseded(db)
+            _forget_skips(db)
+            _take_states(db)
+            _rank(db)
+        _read_pictures(db, wanted[DATASET])
+        db.execute("ANALYZE")
+    return Sync(bool(stale), _problems(review))
+
+
+def records(path: Path, kind: Kind, header: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(list name, record) for every record of one file, in the file's order; `header` is filled with the other keys.
+
+    A file laid out as `artifacts.save` writes it is read line by line; any other layout of the same
+    JSON as a whole. Raises `BadFile` naming file and line when it is damaged, `MissingInput` when it
+    vanished.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            if lines.readline().rstrip("\r\n") == "{":
+                whole = yield from _by_line(path, kind, lines, header)
+                if whole:
+                    return
+    except FileNotFoundError:
+        raise MissingInput(f"no file {path}") from None
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path} is not UTF-8 text ({error.reason}): remove it and run {kind.made_by} again") from None
+    document = artifacts.load(path, kind)
+    header.update((key, value) for key, value in document.items() if key not in kind.records)
+    for name in kind.records:
+        yield from ((name, record) for record in document.get(name) or [])
+
+
+def head(path: Path, kind: Kind) -> dict[str, Any]:
+    """The keys that stand before the first list of records: enough for summary and date, without reading the rest."""
+    header: dict[str, Any] = {}
+    next(records(path, kind, header), None)
+    return header
+
+
+def _by_line(path: Path, kind: Kind, lines: Iterable[str], header: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Records of a file in our layout; returns False, before anything was yielded, when it is laid out otherwise."""
+    inside: str | None = None
+    checked = False
+    for number, line in enumerate(lines, 2):
+        text = line.strip()
+        if inside is not None:
+            if text in ("]", "],"):
+                inside = None
+            else:
+                yield inside, _parse(path, kind, number, text.removesuffix(","))
+        elif text == "}":
+            if not checked:
+                _check(path, kind, header)
+            return True
+        else:
+            name, colon, value = text.partition(": ")
+            if not colon or not line.startswith('"'):
+                if checked:
+                    raise BadFile(f"{path} is damaged in line {number}: remove it and run {kind.made_by} again")
+                return False
+            name = name.strip('"')
+            if name in kind.records and value == "[":
+                if "kind" not in header:
+                    return False
+                inside = name
+            else:
+                header[name] = _parse(path, kind, number, value.removesuffix(","))
+            if not checked and "kind" in header and ("version" in header or inside):
+                _check(path, kind, header)
+                checked = True
+    raise BadFile(f"{path} is cut off: remove it and run {kind.made_by} again")
+
+
+def _parse(path: Path, kind: Kind, number: int, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadFile(f"{path} is damaged in line {number} ({error.msg}): remove it and run {kind.made_by} again") from None
+
+
+def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:
+    if header.get("kind") != kind.name:
+        raise BadFile(f"{path} is not a {kind.name} (it says {header.get('kind')!r})")
+    version = header.get("version", 1)
+    if not isinstance(version, int) or version > kind.version:
+        raise BadFile(f"{path} has version {version!r}, this program reads up to {kind.version}: update the program")
+
+
+def _stale(review: Review, wanted: dict[Kind, Path | None]) -> list[Kind]:
+    """The kinds whose newest file is another than the one in the tables."""
+    rows = {row["kind"]: (row["name"], row["size"], row["mtime_ns"]) for row in review.db.execute("SELECT * FROM sources")}
+    return [kind for kind, path in wanted.items() if rows.get(kind.name) != _stamp(path)]
+
+
+def _stamp(path: Path | None) -> tuple[str, int, int] | None:
+    if path is None:
+        return None
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return path.name, stat.st_size, stat.st_mtime_ns
+
+
+def _problems(review: Review) -> dict[str, str]:
+    return dict(review.db.execute("SELECT kind, error FROM sources WHERE error IS NOT NULL").fetchall())
+
+
+def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
+    """Put one report's findings in the place of its predecessor's. What the owner decided on stays, marked as no longer current."""
+    db.execute("DELETE FROM suggestions WHERE source = ? AND state IN ('open', 'skipped', 'gone') AND current", (kind.name,))
+    db.execute("UPDATE suggestions SET current = 0 WHERE source = ?", (kind.name,))
+    db.execute("UPDATE findings SET current = 0 WHERE source = ?", (kind.name,))
+    stamp = _stamp(path)
+    if stamp is None:
+        db.execute("DELETE FROM sources WHERE kind = ?", (kind.name,))
+        return
+    header: dict[str, Any] = {}
+    count, problem = 0, None
+    db.execute("SAVEPOINT report")
+    try:
+        for count in _insert_all(db, kind, path, header):
+            pass
+        if kind in REPORTS:
+            _remember_run(db, kind, path, header)
+    except (BadFile, MissingInput) as error:
+        db.execute("ROLLBACK TO report")
+        problem, count = str(error), 0
+    db.execute("RELEASE report")
+    _note_source(db, kind, stamp, header, count, problem)
+
+
+def _note_source(db: sqlite3.Connection, kind: Kind, stamp: tuple[str, int, int], header: dict[str, Any], count: int, problem: str | None) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (kind.name, *stamp, _created(header, stamp[0]), count, json.dumps(header), problem),
+    )
+
+
+def _created(header: dict[str, Any], name: str) -> str:
+    """When a file was made: as it says itself, else by the time in its name."""
+    if isinstance(header.get("created"), str):
+        return header["created"]
+    digits = STAMP_PATTERN.search(name)[1]
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[9:11]}:{digits[11:13]}:{digits[13:15]}Z"
+
+
+def _insert_all(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> Iterator[int]:
+    """Insert the findings of one file in batches, giving the number of records so far."""
+    make = MAKERS.get(kind.name)
+    batch: list[Found] = []
+    count = 0
+    kept: list[Any] = []
+    for name, record in records(path, kind, header):
+        if make is None:
+            kept.append(record)  # the run summary: a handful of detectors
+        elif (finding := make(path, name, count + 1, record)) is not None:
+            batch.append(finding)
+            count += 1
+        if len(batch) >= BATCH:
+            _insert(db, kind, batch)
+            batch.clear()
+            yield count
+    _insert(db, kind, batch)
+    if make is None:
+        header["detectors"] = kept
+    yield count
+
+
+def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
+    db.executemany(
+        "INSERT INTO findings (id, source, issue, hash, other, confidence, differs, current, body) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"
+        " ON CONFLICT (id) DO UPDATE SET confidence = excluded.confidence, differs = excluded.differs, current = 1, body = excluded.body",
+        [(one.id, kind.name, one.issue, one.hash, one.other, one.confidence, one.differs, _text(one.body)) for one in batch],
+    )
+    db.executemany(
+        "INSERT INTO suggestions (finding, source, issue, hash, other, tag, namespace, action, place, confidence, why, evidence, state, current)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', 1)"
+        " ON CONFLICT (finding, hash, tag, action, other) DO UPDATE SET"
+        " confidence = excluded.confidence, why = excluded.why, evidence = excluded.evidence, place = excluded.place, current = 1",
+        [
+            (one.id, kind.name, one.issue, row.hash, row.other, row.tag, "" if row.action == PAIR else tags.namespace(row.tag), row.action,
+             place, row.confidence, row.why, _text(row.evidence))
+            for one in batch for place, row in enumerate(one.rows)
+        ],
+    )
+
+
+def _drop_superseded(db: sqlite3.Connection) -> None:
+    """A decided suggestion that is current under another finding of the same detector is listed there only."""
+    db.execute(
+        "DELETE FROM suggestions WHERE NOT current AND place < 1000 AND EXISTS (SELECT 1 FROM suggestions n WHERE n.current AND n.source = suggestions.source"
+        " AND n.hash = suggestions.hash AND n.tag = suggestions.tag AND n.action = suggestions.action AND n.other = suggestions.other)"
+    )
+    db.execute("DELETE FROM findings WHERE NOT current AND id NOT IN (SELECT finding FROM suggestions)")
+
+
+def _forget_skips(db: sqlite3.Connection) -> None:
+    """"Skip for now" holds until the detectors have run again."""
+    db.execute("UPDATE decisions SET state = 'open', version = version + 1 WHERE state = ?", (SKIPPED,))
+    db.execute("DELETE FROM suggestions WHERE state = ? AND NOT current", (SKIPPED,))
+    db.execute("UPDATE suggestions SET state = 'open' WHERE state = ?", (SKIPPED,))
+
+
+def _take_states(db: sqlite3.Connection) -> None:
+    """Give suggestions that were decided in an earlier run their queue."""
+    db.execute(
+        "UPDATE suggestions SET state = coalesce(nullif(d.outcome, 'waiting'), d.state) FROM decisions d WHERE d.state != 'open'"
+        " AND d.hash = suggestions.hash AND d.tag = suggestions.tag AND d.action = suggestions.action AND d.other = suggestions.other"
+    )
+
+
+def _rank(db: sqlite3.Connection) -> None:
+    """Number the findings in reviewing order: tags, pairs whose tags differ, other pairs; the surest first, ties by id. Lists page by this number."""
+    db.execute(
+        "UPDATE findings SET rank = r.number FROM (SELECT id, row_number() OVER (ORDER BY other != '', differs DESC, confidence DESC, id) AS number FROM findings) r"
+        " WHERE r.id = findings.id"
+    )
+    db.execute("UPDATE suggestions SET rank = f.rank FROM findings f WHERE f.id = suggestions.finding AND suggestions.rank != f.rank")
+
+
+def _remember_run(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> None:
+    """Keep this report's summary, and those of the older ones still there, for the trend over runs."""
+    known = {row[0] for row in db.execute("SELECT name FROM runs WHERE kind = ?", (kind.name,))}
+    older = [other for other in path.parent.glob(f"{kind.prefix}_*.json") if STAMP_PATTERN.search(other.name) and other.name not in known | {path.name}]
+    for other in older:
+        try:
+            _note_run(db, kind, other.name, head(other, kind))
+        except (BadFile, MissingInput):
+            continue  # an old report that cannot be read has no point in the trend
+    _note_run(db, kind, path.name, header)
+
+
+def _note_run(db: sqlite3.Connection, kind: Kind, name: str, header: dict[str, Any]) -> None:
+    summary = header.get("summary")
+    if isinstance(summary, dict):
+        db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (kind.name, name, _created(header, name), json.dumps(summary)))
+
+
+def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
+    """Keep the dataset's records of every picture that a finding is about, and the pages those are on."""
+    db.execute("DELETE FROM pictures")
+    db.execute("DELETE FROM picture_pages")
+    stamp = _stamp(path)
+    if stamp is None:
+        db.execute("DELETE FROM sources WHERE kind = ?", (DATASET.name,))
+        return
+    wanted = {row[0] for row in db.execute("SELECT hash FROM findings UNION SELECT other FROM findings WHERE other != ''")}
+    header: dict[str, Any] = {}
+    count, problem = 0, None
+    db.execute("SAVEPOINT dataset")
+    try:
+        for name, record in records(path, DATASET, header):
+            if name != "results":
+                continue
+            count += 1
+            hash = record.get("hash") if isinstance(record, dict) else None
+            if not isinstance(hash, str) or not HASH.fullmatch(hash):
+                raise BadFile(f"{path}: record {count} of 'results' has no hash of 64 lower-case hex digits")
+            if hash in wanted:
+                _insert_picture(db, record)
+    except (BadFile, MissingInput) as error:
+        db.execute("ROLLBACK TO dataset")
+        problem = str(error)
+    db.execute("RELEASE dataset")
+    _note_source(db, DATASET, stamp, header, count, problem)
+
+
+def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:
+    db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", (record["hash"], record.get("time_imported"), _text(record)))
+    pages = record.get("pages")
+    if isinstance(pages, list):
+        names = {" / ".join(page) if isinstance(page, list) else str(page) for page in pages}
+        db.executemany("INSERT OR IGNORE INTO picture_pages VALUES (?, ?)", [(name, record["hash"]) for name in names])
+
+
+def _mistagged(path: Path, name: str, place: int, record: Any) -> Found:
+    where = f"{path}: record {place} of {name!r}"
+    hash = _hash(where, record, "hash")
+    issue = record.get("issue")
+    if issue not in ISSUES[MISTAGGED.name]:
+        raise BadFile(f"{where} has issue {issue!r}; known are {', '.join(ISSUES[MISTAGGED.name])}")
+    sure = _confidence(where, record)
+    rows = []
+    for row in record.get("tags") or _bare_tags(record):
+        if not isinstance(row, dict) or not isinstance(row.get("tag"), str) or row.get("kind") not in ACTIONS:
+            raise BadFile(f"{where}: an entry of 'tags' has no tag, or a kind other than missing and incorrect")
+        rows.append(Suggested(
+            hash, row["tag"], ACTIONS[row["kind"]], _confidence(where, row, sure), row.get("why") or NO_REASON, _evidence(row)
+        ))
+    if not rows:
+        raise BadFile(f"{where} names no tags")
+    id = record.get("id") or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
+    return Found(str(id), issue, hash, sure, tuple(rows))
+
+
+def _bare_tags(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tags of an entry that gives only their names."""
+    return [{"tag": tag, "kind": kind} for key, kind in (("missing_tags", MISSING), ("incorrect_tags", INCORRECT)) for tag in record.get(key) or []]
+
+
+def _pair(path: Path, name: str, place: int, record: Any) -> Found | None:
+    if name != "similar_pairs":
+        return None
+    where = f"{path}: record {place} of {name!r}"
+    first, second = sorted((_hash(where, record, "hash1"), _hash(where, record, "hash2")))
+    relation = record.get("relation", "near_duplicate")
+    if relation not in ISSUES[NEAR_DUPLICATES.name]:
+        raise BadFile(f"{where} has relation {relation!r}; known are {', '.join(ISSUES[NEAR_DUPLICATES.name])}")
+    similarity = _confidence(where, record, key="similarity")
+    why = "Both files hold exactly the same pixels." if relation == "pixel_duplicate" else f"The pictures are alike (cosine {similarity:.3f})."
+    body = {key: value for key, value in record.items() if key not in ("id", "hash1", "hash2", "similarity", "relation")}
+    id = record.get("id") or finding_id(relation, [first, second], [])
+    rows = (Suggested(first, relation, PAIR, similarity, record.get("why") or why, {}, second),)
+    return Found(str(id), relation, first, similarity, rows, second, body)
+
+
+def _series(path: Path, name: str, place: int, record: Any) -> Found | None:
+    if name == "per_series":
+        return None
+    where = f"{path}: record {place} of {name!r}"
+    hash = _hash(where, record, "hash")
+    tag = record.get("series")
+    if not isinstance(tag, str) or not tag:
+        raise BadFile(f"{where} has no series")
+    sure = _confidence(where, record)
+    missing = name == "missing_predictions"
+    issue = "missing_series" if missing else "incorrect_series"
+    say = "The series classifier sees it in the picture, and it is not among its tags." if missing else "The series classifier does not see it in the picture."
+    rows = (Suggested(hash, tag, ADD if missing else REMOVE, sure, record.get("why") or say, _evidence(record, ("id", "hash", "series", "confidence", "why"))),)
+    return Found(str(record.get("id") or finding_id(issue, [hash], [tag])), issue, hash, sure, rows)
+
+
+MAKERS: dict[str, Callable[[Path, str, int, Any], Found | None]] = {
+    MISTAGGED.name: _mistagged, NEAR_DUPLICATES.name: _pair, SERIES_VALIDATION.name: _series,
+}
+
+
+def _hash(where: str, record: Any, key: str) -> str:
+    hash = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(hash, str) or not HASH.fullmatch(hash):
+        raise BadFile(f"{where} has no {key} of 64 lower-case hex digits")
+    return hash
+
+
+def _confidence(where: str, record: dict[str, Any], default: float = 0.0, key: str = "confidence") -> float:
+    value = record.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadFile(f"{where}: {key} is not a number")
+    return min(max(float(value), 0.0), 1.0)
+
+
+def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A row's evidence, with what else the detector wrote beside it."""
+    evidence = record.get("evidence")
+    beside = {key: value for key, value in record.items() if key not in leave_out and key != "evidence"} if leave_out else {}
+    return beside | (evidence if isinstance(evidence, dict) else {})
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

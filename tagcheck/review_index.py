@@ -1,0 +1,392 @@
+"""Reading the findings index: which findings match, in which order, how many, and the counts of the overview.
+
+Lists page by key: a finding's rank is its place in reviewing order, so "the next fifty" starts after a
+rank and costs the same at the end of a hundred thousand findings as at the start.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tagcheck.review import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, Key, Review
+from tagcheck.review_import import ISSUES
+
+SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
+ORDERS = {
+    SURE: (("s.rank",), "ASC"),
+    UNSURE: (("s.rank",), "DESC"),
+    NEWEST: (("ifnull(p.imported, 0)", "s.rank"), "DESC"),
+}
+BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+ENOUGH_DECISIONS = 10
+COLUMNS = "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why, s.evidence, s.state, s.current"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which suggestions a view shows. Empty means any; `least` and `most` bound the confidence (0 to 1), both included."""
+
+    state: str = OPEN
+    issues: tuple[str, ...] = ()
+    tag: str = ""
+    namespace: str = ""
+    page: str = ""
+    hash: str = ""
+    least: float = 0.0
+    most: float = 1.0
+    order: str = SURE
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """One suggestion of a finding as the index has it, with the decision's version and what became of it."""
+
+    key: Key
+    issue: str
+    confidence: float
+    why: str
+    evidence: dict[str, Any]
+    state: str
+    current: bool
+    version: int
+    decided_at: str | None
+    reason: str | None
+    batch: int | None
+    confidence_then: float | None
+    in_view: bool = True
+
+    def ask(self) -> Ask:
+        """The wish to decide it as it was seen here."""
+        return Ask(self.key, self.version, self.issue, self.confidence)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding with its suggestions in the report's order; `body` is what else the report says about a pair."""
+
+    id: str
+    rank: int
+    source: str
+    issue: str
+    hash: str
+    other: str
+    confidence: float
+    current: bool
+    body: dict[str, Any]
+    suggestions: tuple[Suggestion, ...] = ()
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is about two pictures."""
+        return bool(self.other)
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many findings and how many suggestions match."""
+
+    findings: int
+    suggestions: int
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Of `of` decisions on suggestions like this one, `right` were accepted: `share`, between `low` and `high` (95 %, Wilson)."""
+
+    right: int
+    of: int
+    share: float
+    low: float
+    high: float
+
+
+@dataclass
+class Overview:
+    """The numbers of the first page. `by_issue` holds open findings by issue and confidence band (`BANDS`)."""
+
+    queues: dict[str, Count] = field(default_factory=dict)
+    by_issue: dict[str, list[int]] = field(default_factory=dict)
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+
+def page(review: Review, view: Filter, after: str | None = None, before: str | None = None, limit: int = 50) -> list[Finding]:
+    """Up to `limit` findings of a view in its order: those after (or before) the finding with this id, else the first.
+
+    A finding matches when at least one of its suggestions does; its `suggestions` are all of them,
+    `in_view` telling which match. The finding named need not match any longer.
+    """
+    ids = _ids(review, view, after, before, limit)
+    return load(review, ids, view)
+
+
+def step(review: Review, view: Filter, at: str, back: bool = False) -> str | None:
+    """The id of the next (or previous) matching finding beside the one with id `at`, None at the end."""
+    found = _ids(review, view, None if back else at, at if back else None, 1)
+    return found[0] if found else None
+
+
+def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list[Finding]:
+    """The findings with these ids, in that order; ids that are not there are left out."""
+    if not ids:
+        return []
+    marks = ",".join("?" * len(ids))
+    heads = {row["id"]: row for row in review.db.execute(f"SELECT * FROM findings WHERE id IN ({marks})", ids)}
+    where, values = _where(view) if view else ("1", [])
+    rows = review.db.execute(
+        f"SELECT {COLUMNS}, ({where}) AS in_view, d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then"
+        " FROM suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
+        f" WHERE s.finding IN ({marks}) ORDER BY s.place, s.id", [*values, *ids],
+    )
+    by_finding: dict[str, list[Suggestion]] = {}
+    for row in rows:
+        by_finding.setdefault(row["finding"], []).append(_suggestion(row))
+    return [_finding(heads[id], by_finding.get(id, [])) for id in ids if id in heads]
+
+
+def count(review: Review, view: Filter) -> Count:
+    """How many findings and suggestions match a view, exactly."""
+    where, values = _where(view)
+    row = review.db.execute(f"SELECT count(DISTINCT s.rank), count(*) FROM suggestions s WHERE {where}", values).fetchone()
+    return Count(*row)
+
+
+def queues(review: Review, view: Filter) -> dict[str, Count]:
+    """The counts of a view in every queue."""
+    where, values = _where(replace(view, state=""))
+    rows = review.db.execute(f"SELECT s.state, count(DISTINCT s.rank), count(*) FROM suggestions s WHERE {where} GROUP BY s.state", values)
+    found = {row[0]: Count(row[1], row[2]) for row in rows}
+    return {queue: found.get(queue, Count(0, 0)) for queue in QUEUES}
+
+
+def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) -> list[Ask]:
+    """What a bulk action on a view decides: each matching suggestion once, with the version it has now; of these findings only, if given."""
+    where, values = _where(view)
+    if findings is not None:
+        where += f" AND s.finding IN ({','.join('?' * len(findings))})"
+        values = [*values, *findings]
+    rows = review.db.execute(
+        "SELECT s.hash, s.tag, s.action, s.other, s.issue, max(s.confidence) AS confidence, coalesce(d.version, 0) AS version FROM suggestions s"
+        " LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
+        f" WHERE {where} GROUP BY s.hash, s.tag, s.action, s.other ORDER BY min(s.rank)", values,
+    )
+    return [Ask(Key(row["hash"], row["tag"], row["action"], row["other"]), row["version"], row["issue"], row["confidence"]) for row in rows]
+
+
+def suggestions(review: Review, view: Filter) -> sqlite3.Cursor:
+    """The matching suggestions as rows, in the view's order, for an export: read a row at a time."""
+    where, values = _where(view)
+    columns, direction = ORDERS[view.order]
+    return review.db.execute(
+        f"SELECT {COLUMNS} FROM suggestions s LEFT JOIN pictures p ON p.hash = s.hash WHERE {where} ORDER BY {_order(columns, direction)}, s.place", values
+    )
+
+
+def tag_counts(review: Review, view: Filter, limit: int = 30) -> list[tuple[str, int]]:
+    """The tags that most suggestions of a view are about, and how many."""
+    where, values = _where(replace(view, tag=""))
+    rows = review.db.execute(
+        f"SELECT s.tag, count(*) AS n FROM suggestions s WHERE {where} AND s.action != 'pair' GROUP BY s.tag ORDER BY n DESC, s.tag LIMIT ?", [*values, limit]
+    )
+    return [(row["tag"], row["n"]) for row in rows]
+
+
+def namespaces(review: Review) -> list[str]:
+    """The namespaces that suggestions have."""
+    return [row[0] for row in review.db.execute("SELECT DISTINCT namespace FROM suggestions WHERE namespace != '' ORDER BY namespace")]
+
+
+def pages(review: Review) -> list[str]:
+    """The library's pages that pictures with findings are on."""
+    return [row[0] for row in review.db.execute("SELECT DISTINCT page FROM picture_pages ORDER BY page")]
+
+
+def picture(review: Review, hash: str) -> dict[str, Any] | None:
+    """The dataset's record of one picture, with what was applied since put into its tags; None when there is none."""
+    row = review.db.execute("SELECT record FROM pictures WHERE hash = ?", (hash,)).fetchone()
+    if row is None:
+        return None
+    record = json.loads(row["record"])
+    tags = set(record.get("existing_all_tags") or [])
+    created = review.db.execute("SELECT created FROM sources WHERE kind = 'dataset'").fetchone()
+    for change in review.db.execute(
+        "SELECT tag, action FROM decisions WHERE hash = ? AND outcome = 'applied' AND decided_at >= ?", (hash, created["created"] if created else "")
+    ):
+        (tags.add if change["action"] == "add" else tags.discard)(change["tag"])
+    return record | {"existing_all_tags": sorted(tags)}
+
+
+def others_on(review: Review, finding: Finding, limit: int = 8) -> list[sqlite3.Row]:
+    """Other findings about the same picture or pair: id, issue, confidence, state counts left to the reader."""
+    hashes = [finding.hash, finding.other or finding.hash]
+    return review.db.execute(
+        "SELECT id, issue, confidence, hash, other FROM findings WHERE current AND id != ? AND (hash IN (?, ?) OR other IN (?, ?) AND other != '')"
+        " ORDER BY rank LIMIT ?", (finding.id, *hashes, *hashes, limit),
+    ).fetchall()
+
+
+def overview(review: Review) -> Overview:
+    """Everything the first page counts, from the index alone."""
+    made = Overview(queues=queues(review, Filter(state="")))
+    band = "CASE " + " ".join(f"WHEN f.confidence >= {low} THEN {place}" for place, low in reversed(list(enumerate(BANDS)))) + " ELSE 0 END"
+    rows = review.db.execute(
+        f"SELECT f.issue, {band} AS band, count(*) AS n FROM findings f"
+        " WHERE f.rank IN (SELECT s.rank FROM suggestions s WHERE s.state = 'open') GROUP BY f.issue, band"
+    )
+    for row in rows:
+        made.by_issue.setdefault(row["issue"], [0] * len(BANDS))[row["band"]] = row["n"]
+    for row in review.db.execute("SELECT * FROM sources"):
+        made.sources[row["kind"]] = dict(row) | {"header": json.loads(row["header"])}
+    made.runs = [dict(row) | {"summary": json.loads(row["summary"])} for row in review.db.execute("SELECT * FROM runs ORDER BY created, kind")]
+    return made
+
+
+def promise(review: Review, issue: str, confidence: float) -> Promise | None:
+    """How often the owner accepted what had this issue and a confidence of the same band; None below `ENOUGH_DECISIONS`."""
+    place = max(place for place, low in enumerate(BANDS) if confidence >= low)
+    high = BANDS[place + 1] if place + 1 < len(BANDS) else 2.0
+    row = review.db.execute(
+        "SELECT sum(state = ? AND outcome IS NOT ?) AS right, sum(state = ? OR outcome IS ?) AS wrong FROM decisions"
+        " WHERE issue = ? AND action != ? AND confidence >= ? AND confidence < ?",
+        (ACCEPTED, UNDONE, IGNORED, UNDONE, issue, PAIR, BANDS[place], high),
+    ).fetchone()
+    return interval(row["right"] or 0, (row["right"] or 0) + (row["wrong"] or 0))
+
+
+def health(review: Review, limit: int = 20) -> list[dict[str, Any]]:
+    """Per tag: open suggestions, expected right ones, and the share the owner accepted so far; most expected fixes first.
+
+    `expected` is the sum of confidences of the open suggestions, which is what a one-tag session would mend.
+    """
+    rows = review.db.execute(
+        "SELECT tag, count(*) AS open, sum(confidence) AS expected FROM suggestions WHERE state = 'open' AND action != 'pair'"
+        " GROUP BY tag ORDER BY expected DESC, tag LIMIT ?", (limit,),
+    ).fetchall()
+    marks = ",".join("?" * len(rows))
+    decided = {
+        row["tag"]: (row["right"], row["of"]) for row in review.db.execute(
+            "SELECT tag, sum(state = 'accepted' AND outcome IS NOT 'undone') AS right, count(*) AS of FROM decisions"
+            f" WHERE state IN ('accepted', 'ignored') AND tag IN ({marks}) GROUP BY tag", [row["tag"] for row in rows],
+        )
+    }
+    return [dict(row) | {"decided": decided.get(row["tag"], (0, 0))[1], "promise": interval(*decided.get(row["tag"], (0, 0)))} for row in rows]
+
+
+def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Promise | None:
+    """A share with its 95 % interval (Wilson 1927), None when there are fewer than `enough` decisions.
+
+    >>> made = interval(83, 100)
+    >>> round(made.low, 2), made.share, round(made.high, 2)
+    (0.74, 0.83, 0.89)
+    """
+    if of < enough:
+        return None
+    z, share = 1.96, right / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
+    return Promise(right, of, share, max(middle - half, 0.0), min(middle + half, 1.0))
+
+
+def _ids(review: Review, view: Filter, after: str | None, before: str | None, limit: int) -> list[str]:
+    """Finding ids of one page. Ranks are unique to a finding, so distinct keys are distinct findings."""
+    where, values = _where(view)
+    columns, direction = ORDERS[view.order]
+    backwards = before is not None
+    start = _position(review, view, before if backwards else after)
+    if start is not None:
+        sign = "<" if (direction == "ASC") == backwards else ">"
+        where += f" AND ({', '.join(columns)}) {sign} ({','.join('?' * len(start))})"
+        values = [*values, *start]
+    if backwards:
+        direction = "DESC" if direction == "ASC" else "ASC"
+    join = "JOIN findings f ON f.id = s.finding LEFT JOIN pictures p ON p.hash = f.hash" if view.order == NEWEST else ""
+    rows = review.db.execute(
+        f"SELECT DISTINCT s.finding, {', '.join(columns)} FROM suggestions s {join} WHERE {where} ORDER BY {_order(columns, direction)} LIMIT ?", [*values, limit]
+    )
+    found = [row[0] for row in rows]
+    return found[::-1] if backwards else found
+
+
+def _position(review: Review, view: Filter, id: str | None) -> tuple[Any, ...] | None:
+    """The sort key of one finding, or None when it is not known (any longer): the list then starts at its beginning."""
+    if id is None:
+        return None
+    columns, _ = ORDERS[view.order]
+    row = review.db.execute(
+        f"SELECT {', '.join(columns).replace('s.', 'f.')} FROM findings f LEFT JOIN pictures p ON p.hash = f.hash WHERE f.id = ?", (id,)
+    ).fetchone()
+    return None if row is None else tuple(row)
+
+
+def _order(columns: Sequence[str], direction: str) -> str:
+    """`ORDER BY` terms, each with the direction."""
+    return ", ".join(f"{column} {direction}" for column in columns)
+
+
+def _where(view: Filter) -> tuple[str, list[Any]]:
+    """The SQL condition on `suggestions s` that a filter stands for, and its values."""
+    terms, values = ["s.state != 'gone'"], []
+
+    def add(term: str, *given: Any) -> None:
+        terms.append(term)
+        values.extend(given)
+
+    if view.state:
+        terms.clear()
+        add("s.state = ?", view.state)
+    if view.issues:
+        add(f"s.issue IN ({','.join('?' * len(view.issues))})", *view.issues)
+    if view.tag:
+        add("s.tag = ?", view.tag)
+    if view.namespace:
+        add("s.namespace = ?", view.namespace)
+    if view.page:
+        add("s.hash IN (SELECT hash FROM picture_pages WHERE page = ?)", view.page)
+    if view.hash:
+        add("(s.hash >= ? AND s.hash < ? OR s.other >= ? AND s.other < ?)", *(view.hash, view.hash + "g") * 2)
+    if view.least > 0:
+        add("s.confidence >= ?", view.least)
+    if view.most < 1:
+        add("s.confidence <= ?", view.most)
+    return " AND ".join(terms), values
+
+
+def _suggestion(row: sqlite3.Row) -> Suggestion:
+    return Suggestion(
+        Key(row["hash"], row["tag"], row["action"], row["other"]), row["issue"], row["confidence"], row["why"], json.loads(row["evidence"]),
+        row["state"], bool(row["current"]), row["version"] or 0, row["decided_at"], row["reason"], row["batch"], row["confidence_then"], bool(row["in_view"]),
+    )
+
+
+def _finding(row: sqlite3.Row, rows: list[Suggestion]) -> Finding:
+    return Finding(
+        row["id"], row["rank"], row["source"], row["issue"], row["hash"], row["other"], row["confidence"], bool(row["current"]),
+        json.loads(row["body"]), tuple(rows),
+    )
+
+
+def issues_of(source: str) -> tuple[str, ...]:
+    """The issues that one kind of report can hold."""
+    return ISSUES.get(source, ())
+
+
+def finding_of(review: Review, key: Key) -> str | None:
+    """The finding to show a suggestion under, the current one of highest rank; None when no report has it."""
+    row = review.db.execute(
+        "SELECT finding FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ? ORDER BY current DESC, rank LIMIT 1",
+        (key.hash, key.tag, key.action, key.other),
+    ).fetchone()
+    return row["finding"] if row else None
+
+
+def distinct(review: Review, view: Filter) -> int:
+    """How many different suggestions match: what a bulk action on the view decides, where two detectors say the same."""
+    where, values = _where(view)
+    return review.db.execute(
+        f"SELECT count(*) FROM (SELECT DISTINCT s.hash, s.tag, s.action, s.other FROM suggestions s WHERE {where})", values
+    ).fetchone()[0]

@@ -1,0 +1,97 @@
+"""A small library in a folder, reports about it in a data folder, and the page on them: what the review tests share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from tagcheck import artifacts
+from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder
+from tagcheck.findings import TagFinding, error, finding_id
+from tagcheck.folder import FolderLibrary
+from webapp.app import create_app
+from webapp.state import Settings
+
+COLOURS = ("tomato", "gold", "seagreen", "steelblue", "orchid", "sienna", "black", "silver")
+
+
+def draw_library(root: Path, tags: list[list[str]]) -> list[str]:
+    """One picture for each list of tags, with its sidecar; the hashes in that order."""
+    root.mkdir(parents=True)
+    hashes = []
+    for number, names in enumerate(tags):
+        path = root / f"picture {number:03}.png"
+        picture = Image.new("RGB", (120 + number % 7, 90), COLOURS[number % len(COLOURS)])
+        ImageDraw.Draw(picture).text((8, 8), str(number), fill="white")
+        picture.save(path)
+        path.with_name(path.name + ".txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        hashes.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    return hashes
+
+
+def sidecar(root: Path, number: int) -> list[str]:
+    """The tags that stand in a picture's sidecar now."""
+    return (root / f"picture {number:03}.png.txt").read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def hashes(count: int) -> list[str]:
+    """Made-up hashes, in order."""
+    return [f"{number:064x}" for number in range(1, count + 1)]
+
+
+def missing(hash: str, *tags: str, confidence: float = 0.9, why: str = "Its neighbours have it.", **evidence: Any) -> dict:
+    """A report entry: these tags are missing."""
+    return error(hash, "missing_tags", [TagFinding(tag, "missing", confidence, evidence, why) for tag in tags])
+
+
+def wrong(hash: str, *tags: str, confidence: float = 0.8) -> dict:
+    """A report entry: these tags are wrong."""
+    return error(hash, "incorrect_tags", [TagFinding(tag, "incorrect", confidence, {}, "No neighbour has it.") for tag in tags])
+
+
+def pair(one: str, two: str, similarity: float = 0.98, only_in_1: tuple[str, ...] = (), only_in_2: tuple[str, ...] = ()) -> dict:
+    """A near-duplicate pair."""
+    one, two = sorted((one, two))
+    difference = {"only_in_1": list(only_in_1), "only_in_2": list(only_in_2)}
+    return {"id": finding_id("near_duplicate", [one, two], []), "hash1": one, "hash2": two, "similarity": similarity,
+            "relation": "near_duplicate", "analysis": {"all_tags_diff": difference}}
+
+
+def save_dataset(folder: DataFolder, tags: dict[str, list[str]], **more: Any) -> Path:
+    """A dataset of these pictures."""
+    return artifacts.save(folder, DATASET, {"summary": {}, "results": [
+        {"hash": hash, "existing_all_tags": names, "pages": [["Dataset", "All"]], **more} for hash, names in tags.items()
+    ]})
+
+
+def save_mistagged(folder: DataFolder, *errors: dict) -> Path:
+    """A mistagged report of these entries."""
+    summary = {"total_images_analyzed": 100, "errors_found": len(errors)}
+    return artifacts.save(folder, MISTAGGED, {"summary": summary, "errors": sorted(errors, key=lambda one: -one["confidence"])})
+
+
+def save_pairs(folder: DataFolder, *pairs: dict) -> Path:
+    """A near-duplicates report of these pairs."""
+    return artifacts.save(folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": list(pairs), "groups": []})
+
+
+def save_series(folder: DataFolder, missing: Sequence[dict] = (), incorrect: Sequence[dict] = ()) -> Path:
+    """A series validation report."""
+    return artifacts.save(folder, SERIES_VALIDATION, {
+        "summary": {"accuracy": 0.9, "missing_predictions_count": len(missing), "incorrect_predictions_count": len(incorrect)},
+        "per_series": [], "missing_predictions": list(missing), "incorrect_predictions": list(incorrect),
+    })
+
+
+def save_run(folder: DataFolder, *detectors: dict) -> Path:
+    """A run summary."""
+    return artifacts.save(folder, RUN_SUMMARY, {"detectors": list(detectors)})
+
+
+def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):
+    """The application on a data folder and a folder library."""
+    return create_app(Settings(folder, lambda: FolderLibrary(root or folder.root), str(root), invisible=("source", "filename"), **settings))

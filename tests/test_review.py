@@ -1,0 +1,444 @@
+"""The review store: reports come in whole, decisions outlive them, and nothing decided is ever lost."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
+
+from tagcheck import artifacts, review_index
+from tagcheck.artifacts import MISTAGGED, DataFolder
+from tagcheck.errors import BadFile
+from tagcheck.ledger import Ledger
+from tagcheck.library import TagChange
+from tagcheck.review import ACCEPTED, ADD, IGNORED, OPEN, PAIR, QUEUES, REMOVE, SKIPPED, Ask, Key, Review, decisions, pair_decisions
+from tagcheck.review_import import records, sync
+from tagcheck.review_index import Filter
+
+A, B, C, D = hashes(4)
+
+
+@pytest.fixture
+def review(folder: DataFolder):
+    with Review(folder.review) as store:
+        yield store
+
+
+def open_tags(review: Review, **filters) -> list[str]:
+    """The tags of all findings of a view, in its order."""
+    return [one.key.tag for finding in review_index.page(review, Filter(**filters), limit=1000) for one in finding.suggestions if one.in_view]
+
+
+def add(hash: str, tag: str) -> Ask:
+    return Ask(Key(hash, tag, ADD))
+
+
+# --- reading reports --------------------------------------------------------------------------------
+
+
+def test_findings_come_surest_first_and_pairs_whose_tags_differ_before_pairs_that_agree(review, folder):
+    save_mistagged(folder, missing(A, "x", confidence=0.6), wrong(B, "y", confidence=0.9))
+    save_pairs(folder, pair(A, B, 0.99), pair(C, D, 0.96, only_in_1=("z",)))
+    sync(review, folder)
+    found = review_index.page(review, Filter())
+    assert [(one.issue, one.confidence) for one in found] == [
+        ("incorrect_tags", 0.9), ("missing_tags", 0.6), ("near_duplicate", 0.96), ("near_duplicate", 0.99)
+    ]
+
+
+def test_reading_the_same_reports_again_changes_nothing(review, folder):
+    save_mistagged(folder, missing(A, "x"))
+    assert sync(review, folder).changed
+    before = list(map(tuple, review.db.execute("SELECT * FROM suggestions")))
+    assert not sync(review, folder).changed
+    assert list(map(tuple, review.db.execute("SELECT * FROM suggestions"))) == before
+
+
+def test_a_suggestion_that_a_new_report_no_longer_makes_is_not_open(review, folder):
+    save_mistagged(folder, missing(A, "x"), missing(B, "y"))
+    sync(review, folder)
+    save_mistagged(folder, missing(B, "y"))
+    sync(review, folder)
+    assert open_tags(review) == ["y"]
+
+
+def test_a_report_without_findings_empties_the_list_and_one_that_vanished_does_too(review, folder):
+    path = save_mistagged(folder, missing(A, "x"))
+    sync(review, folder)
+    path.unlink()
+    sync(review, folder)
+    assert open_tags(review) == [] and review_index.overview(review).sources == {}
+
+
+def test_a_damaged_report_costs_its_own_findings_only_and_is_named(review, folder):
+    path = save_mistagged(folder, missing(A, "x"), missing(B, "y"))
+    save_pairs(folder, pair(A, B))
+    path.write_text(path.read_text().replace('"tag": "y"', '"tag": y'))
+    problems = sync(review, folder).problems
+    assert path.name in problems["mistagged_images_report"] and "damaged in line" in problems["mistagged_images_report"]
+    assert [one.issue for one in review_index.page(review, Filter())] == ["near_duplicate"]
+    assert sync(review, folder).problems == problems  # and it is said again, not only once
+
+
+@pytest.mark.parametrize(("cut", "says"), [(0.6, "cut off|damaged"), (0.98, "cut off|damaged")])
+def test_a_report_that_ends_early_is_refused_whole(folder, review, cut, says):
+    path = save_mistagged(folder, missing(A, "x"), missing(B, "y"))
+    text = path.read_text()
+    path.write_text(text[:int(len(text) * cut)])
+    assert sync(review, folder).problems and open_tags(review) == []
+    with pytest.raises(BadFile, match=says):
+        list(records(path, MISTAGGED, {}))
+
+
+def test_records_are_the_same_from_any_layout_of_the_same_json(folder):
+    path = save_mistagged(folder, missing(A, "x"), wrong(B, "y"))
+    streamed, whole = {}, {}
+    by_line = list(records(path, MISTAGGED, streamed))
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
+    assert list(records(path, MISTAGGED, whole)) == by_line
+    assert streamed == whole and streamed["summary"]["errors_found"] == 2
+    assert [record for _, record in by_line] == artifacts.load(path, MISTAGGED)["errors"]
+
+
+def test_a_newer_version_or_another_kind_is_refused_before_anything_is_read(folder):
+    path = save_mistagged(folder, missing(A, "x"))
+    text = path.read_text()
+    path.write_text(text.replace('"version": 1', '"version": 2'))
+    with pytest.raises(BadFile, match="version 2"):
+        next(records(path, MISTAGGED, {}))
+    path.write_text(text.replace("mistagged_images_report", "something_else"))
+    with pytest.raises(BadFile, match="something_else"):
+        next(records(path, MISTAGGED, {}))
+
+
+def test_an_entry_that_names_only_tags_is_read_with_a_reason_that_is_never_empty(review, folder):
+    save_mistagged(folder, {"hash": A, "issue": "missing_tags", "missing_tags": ["series:x"], "confidence": 0.85})
+    sync(review, folder)
+    (finding,) = review_index.page(review, Filter())
+    assert finding.suggestions[0].key == Key(A, "series:x", ADD) and finding.suggestions[0].why and finding.confidence == 0.85
+
+
+@pytest.mark.parametrize("entry", [
+    {"hash": "abc", "issue": "missing_tags", "missing_tags": ["x"], "confidence": 1},
+    {"hash": A, "issue": "nonsense", "missing_tags": ["x"], "confidence": 1},
+    {"hash": A, "issue": "missing_tags", "confidence": 1},
+    {"hash": A, "issue": "missing_tags", "missing_tags": ["x"], "confidence": "high"},
+])
+def test_an_entry_that_cannot_be_meant_is_named_by_its_place(review, folder, entry):
+    artifacts.save(folder, MISTAGGED, {"summary": {}, "errors": [missing(B, "y"), entry]})
+    assert "record 2" in sync(review, folder).problems["mistagged_images_report"]
+    assert open_tags(review) == []
+
+
+def test_series_predictions_become_additions_and_removals(review, folder):
+    save_series(folder, [{"hash": A, "series": "series:x", "confidence": 0.9}], [{"hash": B, "series": "series:y", "confidence": 0.7}])
+    sync(review, folder)
+    assert [(one.issue, one.suggestions[0].key.action) for one in review_index.page(review, Filter())] == [("missing_series", ADD), ("incorrect_series", REMOVE)]
+
+
+def test_only_pictures_that_a_finding_is_about_are_kept(review, folder):
+    save_dataset(folder, {A: ["x"], B: ["y"], C: ["z"]})
+    save_pairs(folder, pair(A, B))
+    sync(review, folder)
+    assert review_index.picture(review, A)["existing_all_tags"] == ["x"] and review_index.picture(review, B)
+    assert review_index.picture(review, C) is None
+    assert review_index.overview(review).sources["dataset"]["records"] == 3
+
+
+def test_the_trend_remembers_reports_that_were_removed_since(review, folder):
+    first = save_mistagged(folder, missing(A, "x"), missing(B, "y"))
+    sync(review, folder)
+    first.unlink()
+    later = artifacts.utc_now() + timedelta(hours=1)
+    artifacts.save(folder, MISTAGGED, {"summary": {"errors_found": 1}, "errors": [missing(A, "x")]}, when=later)
+    sync(review, folder)
+    assert [run["summary"]["errors_found"] for run in review_index.overview(review).runs] == [2, 1]
+
+
+# --- decisions --------------------------------------------------------------------------------------
+
+
+def test_an_ignored_suggestion_stays_ignored_however_the_next_report_groups_it(review, folder):
+    save_mistagged(folder, missing(A, "x", "y"))
+    sync(review, folder)
+    review.decide([add(A, "x")], IGNORED)
+    save_mistagged(folder, missing(A, "x", "z", confidence=0.99), missing(A, "y"))
+    sync(review, folder)
+    assert sorted(open_tags(review)) == ["y", "z"]
+    assert open_tags(review, state=IGNORED) == ["x"]
+    (row,) = [one for one in review_index.page(review, Filter(state=IGNORED))[0].suggestions if one.in_view]
+    assert row.current and row.confidence == 0.99
+
+
+def test_an_ignored_suggestion_stays_listed_when_no_report_makes_it_any_longer(review, folder):
+    save_mistagged(folder, missing(A, "x"))
+    sync(review, folder)
+    review.decide([add(A, "x")], IGNORED)
+    save_mistagged(folder, missing(B, "y"))
+    sync(review, folder)
+    assert open_tags(review, state=IGNORED) == ["x"]
+    review.undo()
+    assert open_tags(review, state=IGNORED) == [] and open_tags(review) == ["y"]  # undecided again, and nobody suggests it
+
+
+def test_one_decision_settles_the_same_suggestion_of_two_detectors(review, folder):
+    save_mistagged(folder, missing(A, "series:x"))
+    save_series(folder, [{"hash": A, "series": "series:x", "confidence": 0.9}])
+    sync(review, folder)
+    assert review_index.count(review, Filter()).findings == 2 and review_index.distinct(review, Filter()) == 1
+    review.decide(review_index.asks(review, Filter(issues=("missing_series",))), ACCEPTED)
+    assert open_tags(review) == [] and review.accepted() == [Key(A, "series:x", ADD)]
+
+
+def test_skipping_holds_until_the_detectors_run_again(review, folder):
+    save_mistagged(folder, missing(A, "x"))
+    sync(review, folder)
+    review.decide([add(A, "x")], SKIPPED)
+    sync(review, folder)
+    assert open_tags(review) == []
+    save_mistagged(folder, missing(A, "x"))
+    sync(review, folder)
+    assert open_tags(review) == ["x"]
+
+
+def test_undo_and_redo_walk_along_the_decisions(review, folder):
+    save_mistagged(folder, missing(A, "x"), missing(B, "y"))
+    sync(review, folder)
+    review.decide([add(A, "x")], ACCEPTED)
+    review.decide([add(A, "x"), add(B, "y")], IGNORED)
+    assert len(review.undo().changed) == 2 and review.accepted() == [Key(A, "x", ADD)]
+    assert review.undo().changed == [Key(A, "x", ADD)] and review.undo() is None
+    assert review.redo().changed == [Key(A, "x", ADD)] and len(review.redo().changed) == 2 and review.redo() is None
+    assert sorted(open_tags(review, state=IGNORED)) == ["x", "y"]
+
+
+def test_a_new_decision_ends_what_could_be_redone(review):
+    review.decide([add(A, "x")], ACCEPTED)
+    review.undo()
+    review.decide([add(B, "y")], IGNORED)
+    assert review.redo() is None and review.undo().changed == [Key(B, "y", ADD)] and review.undo() is None
+
+
+def test_accepting_puts_an_accepted_opposite_back_to_open_and_undo_restores_both(review):
+    plus, minus = Key(A, "x", ADD), Key(A, "x", REMOVE)
+    review.decide([Ask(plus)], ACCEPTED)
+    assert review.decide([Ask(minus)], ACCEPTED).displaced == [plus]
+    assert review.accepted() == [minus]
+    review.undo()
+    assert review.accepted() == [plus]
+
+
+def test_two_tabs_that_decide_differently_do_not_overwrite_each_other(review, folder):
+    seen = [Ask(Key(A, "x", ADD), review.decision(Key(A, "x", ADD)).version)]
+    with Review(folder.review) as other:
+        assert other.decide(seen, IGNORED).changed
+    outcome = review.decide(seen, ACCEPTED)
+    assert [one.queue for one in outcome.conflicts] == [IGNORED] and not outcome.changed
+    assert review.decision(Key(A, "x", ADD)).queue == IGNORED
+
+
+def test_two_tabs_that_decide_the_same_agree(review):
+    seen = [Ask(Key(A, "x", ADD), 0)]
+    review.decide(seen, IGNORED)
+    outcome = review.decide(seen, IGNORED)
+    assert outcome.already and not outcome.conflicts
+
+
+def test_many_writers_at_once_lose_no_decision(review, folder):
+    def decide(number: int) -> None:
+        with Review(folder.review) as store:
+            for tag in range(20):
+                store.decide([add(f"{number:064x}", f"tag {tag}")], ACCEPTED)
+
+    threads = [threading.Thread(target=decide, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(review.accepted()) == 80
+    assert review.db.execute("SELECT count(*) FROM events").fetchone()[0] == 80
+
+
+def test_what_was_applied_is_not_decided_anew_nor_undone_here(review):
+    key = Key(A, "x", ADD)
+    review.decide([Ask(key)], ACCEPTED)
+    review.note_outcomes([(key, "applied", "", 1)])
+    assert review.decide([Ask(key)], IGNORED).applied == [key]
+    assert review.undo().applied == [key] and review.decision(key).queue == "applied"
+
+
+def test_a_change_that_failed_can_be_accepted_again(review):
+    key = Key(A, "x", ADD)
+    review.decide([Ask(key)], ACCEPTED)
+    review.note_outcomes([(key, "failed", "the file is gone", 1)])
+    assert review.decision(key).reason == "the file is gone" and review.accepted() == []
+    review.decide([Ask(key)], ACCEPTED)
+    assert review.accepted() == [key]
+
+
+def test_a_change_that_waits_for_the_library_is_not_applied_twice(review):
+    key = Key(A, "x", ADD)
+    review.decide([Ask(key)], ACCEPTED)
+    review.note_outcomes([(key, "waiting", "", 1)])
+    assert review.accepted() == [] and review.decision(key).queue == ACCEPTED
+    assert review.decide([Ask(key)], IGNORED).applied == [key]
+
+
+def test_outcomes_of_changes_that_nobody_accepted_here_are_left_alone(review):
+    assert review.note_outcomes([(Key(A, "x", ADD), "applied", "", 1)]) == 0
+    assert review.decision(Key(A, "x", ADD)).queue == OPEN
+
+
+def test_an_applied_tag_is_among_the_pictures_tags_until_the_next_dataset(review, folder):
+    save_dataset(folder, {A: ["y"]})
+    save_mistagged(folder, missing(A, "x"), wrong(A, "y"))
+    sync(review, folder)
+    review.decide([add(A, "x"), Ask(Key(A, "y", REMOVE))], ACCEPTED)
+    review.note_outcomes([(key, "applied", "", 1) for key in review.accepted()])
+    assert review_index.picture(review, A)["existing_all_tags"] == ["x"]
+
+
+# --- what detectors ask -----------------------------------------------------------------------------
+
+
+def test_detectors_learn_what_was_decided_also_without_a_store(review, folder, tmp_path):
+    review.decide([add(A, "x")], IGNORED)
+    review.decide([Ask(Key(B, "y", REMOVE))], ACCEPTED)
+    review.note_outcomes([(Key(B, "y", REMOVE), "applied", "", 1)])
+    review.decide([Ask(Key(A, "near_duplicate", PAIR, B))], IGNORED)
+    review.decide([add(C, "z")], IGNORED)
+    review.undo()
+    assert decisions(folder.review) == {(A, "x", ADD): IGNORED, (B, "y", REMOVE): ACCEPTED}
+    assert pair_decisions(folder.review) == {(A, B, "near_duplicate"): IGNORED}
+    assert decisions(tmp_path / "none.sqlite3") == {} and pair_decisions(tmp_path / "none.sqlite3") == {}
+    assert not (tmp_path / "none.sqlite3").exists()
+
+
+def test_a_file_that_is_no_store_is_named(folder):
+    folder.review.write_bytes(b"this is not a database, it only stands where one should" * 40)
+    with pytest.raises(BadFile, match="review.sqlite3"):
+        Review(folder.review)
+    with pytest.raises(BadFile, match="review.sqlite3"):
+        decisions(folder.review)
+
+
+def test_a_store_of_a_newer_program_is_refused(review, folder):
+    review.set_meta("schema", "99")
+    with pytest.raises(BadFile, match="schema 99"):
+        Review(folder.review)
+
+
+def test_a_transaction_that_breaks_leaves_no_trace(review):
+    with pytest.raises(sqlite3.IntegrityError), review.writing() as db:
+        db.execute("INSERT INTO review_meta VALUES ('a', '1')")
+        db.execute("INSERT INTO review_meta VALUES ('a', '2')")
+    assert review.meta("a") == ""
+
+
+# --- views ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def filled(review, folder: DataFolder):
+    """Forty pictures with one to three missing tags each, and some wrong ones; every confidence twice."""
+    names = hashes(40)
+    entries = [missing(hash, *[f"series:{number % 3}", f"tag {number % 5}", "night"][:number % 3 + 1], confidence=0.5 + number // 2 * 0.02)
+               for number, hash in enumerate(names)]
+    entries += [wrong(hash, "outdoors", confidence=0.55 + number * 0.01) for number, hash in enumerate(names[::3])]
+    save_mistagged(folder, *entries)
+    save_dataset(folder, {hash: ["outdoors"] for hash in names})
+    sync(review, folder)
+    review.decide(review_index.asks(review, Filter(tag="night", least=0.8)), IGNORED)
+    return review
+
+
+VIEWS = [
+    Filter(), Filter(order="unsure"), Filter(order="newest"), Filter(tag="night"), Filter(namespace="series", least=0.6, most=0.8),
+    Filter(issues=("incorrect_tags",)), Filter(state=IGNORED), Filter(state=""), Filter(hash="0" * 62 + "1"), Filter(page="Dataset / All", tag="outdoors"),
+    Filter(page="elsewhere"), Filter(tag="tag 2", state="", order="unsure"),
+]
+
+
+def slowly(review: Review, view: Filter) -> list[str]:
+    """The finding ids of a view in its order, by reading everything and asking each row."""
+    found = {}
+    for row in review.db.execute("SELECT s.*, f.confidence AS sure FROM suggestions s JOIN findings f ON f.id = s.finding"):
+        page = {one[0] for one in review.db.execute("SELECT page FROM picture_pages WHERE hash = ?", (row["hash"],))}
+        if (row["state"] in (view.state,) if view.state else row["state"] in QUEUES) and (not view.issues or row["issue"] in view.issues) \
+                and view.tag in ("", row["tag"]) and view.namespace in ("", row["namespace"]) and (not view.page or view.page in page) \
+                and row["hash"].startswith(view.hash) and view.least <= row["confidence"] <= view.most:
+            found[row["finding"]] = (-row["sure"], row["finding"])
+    return sorted(found, key=found.get, reverse=view.order != "sure")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_pages_by_key_walk_a_view_as_a_slow_reader_would(filled, view):
+    expected = slowly(filled, view)
+    walked, after = [], None
+    while found := review_index.page(filled, view, after=after, limit=7):
+        walked += [one.id for one in found]
+        after = found[-1].id
+    assert walked == expected and review_index.count(filled, view).findings == len(expected)
+    assert review_index.queues(filled, view)[view.state].findings == len(expected) if view.state else True
+    back, before = [], expected[-1] if expected else None
+    while before and (found := review_index.page(filled, view, before=before, limit=7)):
+        back = [one.id for one in found] + back
+        before = found[0].id
+    assert back == expected[:-1]
+
+
+def test_a_page_goes_on_from_a_finding_that_was_decided_meanwhile(filled):
+    first, second, third = review_index.page(filled, Filter(), limit=3)
+    filled.decide([one.ask() for one in second.suggestions], ACCEPTED)
+    assert review_index.step(filled, Filter(), second.id) == third.id
+    assert review_index.step(filled, Filter(), second.id, back=True) == first.id
+
+
+def test_a_bulk_decision_takes_only_the_suggestions_that_match(filled):
+    view = Filter(tag="outdoors", least=0.6)
+    asks = review_index.asks(filled, view)
+    assert {ask.key.tag for ask in asks} == {"outdoors"} and all(ask.confidence >= 0.6 for ask in asks)
+    outcome = filled.decide(asks, ACCEPTED)
+    assert len(outcome.changed) == len(asks) == len(filled.accepted())
+    filled.undo()
+    assert filled.accepted() == []
+
+
+def test_the_overview_counts_open_findings_by_kind_and_band(filled):
+    made = review_index.overview(filled)
+    assert {issue: sum(counts) for issue, counts in made.by_issue.items()} == {
+        issue: review_index.count(filled, Filter(issues=(issue,))).findings for issue in made.by_issue
+    }
+    for place, low in enumerate(review_index.BANDS):
+        high = review_index.BANDS[place + 1] if place + 1 < len(review_index.BANDS) else 2
+        inside = [one for one in review_index.page(filled, Filter(issues=("missing_tags",)), limit=100) if low <= one.confidence < high]
+        assert made.by_issue["missing_tags"][place] == len(inside)
+
+
+def test_the_promise_is_measured_on_the_owners_own_decisions(review):
+    asks = [Ask(Key(f"{number:064x}", "x", ADD), None, "missing_tags", 0.85) for number in range(20)]
+    assert review_index.promise(review, "missing_tags", 0.85) is None
+    review.decide(asks[:15], ACCEPTED)
+    review.decide(asks[15:], IGNORED)
+    made = review_index.promise(review, "missing_tags", 0.88)
+    assert (made.right, made.of, made.share) == (15, 20, 0.75) and made.low < 0.75 < made.high
+    assert review_index.promise(review, "missing_tags", 0.95) is None and review_index.promise(review, "incorrect_tags", 0.85) is None
+
+
+def test_the_index_answers_from_its_indexes(filled):
+    plan = filled.db.execute(
+        "EXPLAIN QUERY PLAN SELECT DISTINCT s.finding, s.rank FROM suggestions s WHERE s.state = 'open' AND s.rank > 5 ORDER BY s.rank LIMIT 50"
+    ).fetchall()
+    assert "suggestions_state" in plan[0]["detail"] and not any("TEMP B-TREE FOR ORDER BY" in row["detail"] for row in plan)
+
+
+def test_the_store_keeps_the_ledgers_tables_company(review, folder):
+    review.decide([add(A, "x")], ACCEPTED)
+    Ledger(Path(folder.review)).open_batch("folder", None, "", [TagChange(A, "x", ADD)])
+    with Review(folder.review) as again:
+        assert again.accepted() == [Key(A, "x", ADD)]

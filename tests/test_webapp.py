@@ -1,0 +1,557 @@
+"""The page as a client sees it, without a script: what it says, what its forms do, and whom it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from review_data import draw_library, missing, page_on, pair, save_dataset, save_mistagged, save_pairs, save_run, save_series, sidecar, wrong
+
+import config
+from tagcheck.errors import LibraryUnreachable
+from tagcheck.ledger import Ledger
+from tagcheck.library import TagChange
+from tagcheck.review import ACCEPTED, ADD, Ask, Key, Review
+from webapp.app import create_app
+from webapp.pictures import THUMBNAIL_SIDE, ThumbnailCache
+from webapp.state import Settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+TAGS = [["1girl", "night"], ["1girl", "series:elves"], ["outdoors"], ["outdoors", "source:somewhere"]]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Page:
+    """The application with a client, the library's folder and the pictures' hashes."""
+
+    def __init__(self, folder, root: Path, hashes: list[str]) -> None:
+        self.folder, self.root, self.hashes = folder, root, hashes
+        self.app = page_on(folder, root)
+        self.client = self.app.test_client()
+
+    def get(self, address: str, code: int = 200) -> str:
+        answer = self.client.get(address, follow_redirects=True)
+        assert answer.status_code == code, answer.text
+        return html.unescape(answer.text)
+
+    def token(self) -> str:
+        return re.search(r'name="csrf" value="([0-9a-f]+)"', self.get("/error-review/help"))[1]
+
+    def post(self, address: str, code: int = 200, **form) -> str:
+        answer = self.client.post(address, data={"csrf": self.token(), **form}, follow_redirects=True)
+        assert answer.status_code == code, answer.text
+        return html.unescape(answer.text)
+
+    def press(self, page: str, text: str, **more) -> str:
+        """Send the form that a button belongs to, as a browser without scripts would."""
+        for form in re.findall(r"<form.*?</form>", page, re.S):
+            for button in re.findall(r"<button([^>]*)>(.*?)</button>", form, re.S):
+                if re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", button[1])).strip().startswith(text):
+                    return self.send(form, button[0], more)
+        raise AssertionError(f"no button {text!r}")
+
+    def send(self, form: str, button: str, more: dict) -> str:
+        def of(tag: str, name: str) -> str | None:
+            found = re.search(rf'\b{name}="([^"]*)"', tag)
+            return found and found[1]
+
+        data: dict[str, list[str]] = {}
+        for field in re.findall(r"<input[^>]*>", form):
+            if of(field, "type") != "checkbox" or " checked" in field:
+                data.setdefault(of(field, "name"), []).append(of(field, "value") or "")
+        if of(button, "name"):
+            data[of(button, "name")] = [of(button, "value")]
+        answer = self.client.post(of(button, "formaction") or of(form, "action"), data=data | more, follow_redirects=True)
+        assert answer.status_code == 200, answer.text
+        return html.unescape(answer.text)
+
+    def queues(self) -> dict[str, int]:
+        found = re.findall(r'<span class="count">([\d,]+)</span> (\w+)', self.get("/error-review").split("Queues")[1])
+        return {name.lower(): int(number.replace(",", "")) for number, name in found}
+
+
+@pytest.fixture
+def page(folder, tmp_path) -> Page:
+    """Four pictures: one lacks a series, one has a wrong tag, and the last two are alike with tags that differ."""
+    root = tmp_path / "library"
+    names = draw_library(root, TAGS)
+    save_dataset(folder, dict(zip(names, TAGS)))
+    save_mistagged(folder, missing(names[0], "series:elves", "long hair", confidence=0.95, near=[names[1]]), wrong(names[1], "1girl", confidence=0.7))
+    first, second = sorted(names[2:])
+    has = dict(zip(names, TAGS))
+    save_pairs(folder, pair(first, second, 0.97, tuple(set(has[first]) - set(has[second])), tuple(set(has[second]) - set(has[first]))))
+    save_series(folder)
+    return Page(folder, root, names)
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+def test_the_root_leads_to_the_review(page):
+    answer = page.client.get("/")
+    assert answer.status_code == 302 and answer.location.endswith("/error-review")
+
+
+def test_the_overview_counts_findings_by_kind_and_names_every_detector(page):
+    text = page.get("/error-review")
+    assert "3 findings" in text and "dataset of 4 pictures" in text
+    assert all(name in text for name in ("Tag errors", "Near-duplicates", "Series", "Missing tags", "Wrong tags"))
+    assert page.queues()["open"] == 3
+
+
+def test_where_nothing_could_be_looked_at_the_overview_never_says_that_all_is_well(folder):
+    text = html.unescape(page_on(folder).test_client().get("/error-review").text)
+    assert "Nothing could be looked at yet" in text and "No open findings" not in text
+    assert text.count("has not run") == 3 and "advanced_joytag_processing.py" in text
+
+
+def test_a_detector_that_failed_or_whose_report_is_damaged_is_named_beside_no_findings(folder):
+    save_mistagged(folder)
+    save_series(folder).write_text("{")
+    save_run(folder, {"name": "near-duplicates", "script": "find_near_duplicates.py", "exit_code": 4, "message": "shard of another model"})
+    text = html.unescape(page_on(folder).test_client().get("/error-review").text)
+    assert "failed in the last run (exit code 4): shard of another model" in text
+    assert "its report cannot be read" in text and "2 detectors did not report" in text
+
+
+def test_when_all_is_decided_and_all_detectors_reported_the_overview_says_so(folder):
+    save_mistagged(folder)
+    save_pairs(folder)
+    save_series(folder)
+    assert "every detector has reported" in page_on(folder).test_client().get("/error-review").text
+
+
+@pytest.mark.parametrize(("query", "expected"), [
+    ("", 3), ("type=missing_tags", 1), ("type=tags", 2), ("type=pairs", 1), ("min=0.9", 2), ("max=0.8", 1), ("tag=series:elves", 1),
+    ("ns=series", 1), ("tag=nothing", 0), ("page=Dataset / All&type=tags", 2), ("state=ignored", 0), ("state=any", 3),
+])
+def test_filters_stand_in_the_address(page, query, expected):
+    assert len(re.findall(r'<li><a href="/error-review/card', page.get(f"/error-review/findings?{query}"))) == expected
+
+
+def test_the_list_finds_a_picture_by_the_start_of_its_hash(page):
+    text = page.get(f"/error-review/findings?hash={page.hashes[1][:9]}")
+    assert text.count('<li><a href="/error-review/card') == 1 and "1girl" in text
+
+
+def test_filters_on_the_first_address_lead_to_the_list(page):
+    answer = page.client.get("/error-review?type=missing_tags&min=0.8")
+    assert answer.status_code == 302 and "/error-review/findings?type=missing_tags&min=0.8" in answer.location
+
+
+@pytest.mark.parametrize("query", ["type=x", "state=x", "sort=x", "min=high", "max=7", "hash=xyz", "min=nan"])
+def test_a_filter_that_cannot_be_meant_is_refused_in_words(page, query):
+    assert "Traceback" not in page.get(f"/error-review/findings?{query}", 400)
+
+
+def test_the_card_shows_the_reason_what_would_change_and_the_near_picture(page):
+    text = page.get("/error-review/card")
+    assert "Its neighbours have it." in text and "of 100 like this about 95 should be right" in text
+    assert f"/pictures/{page.hashes[0]}/full" in text and f"/pictures/{page.hashes[1]}/thumbnail" in text
+    assert 'class="chip add"' in text and "night" in text
+
+
+def test_words_of_a_tag_cannot_become_markup(folder, tmp_path):
+    root = tmp_path / "library"
+    (hash,) = draw_library(root, [["x"]])
+    save_dataset(folder, {hash: ["x", "<script>alert(1)</script>"]})
+    save_mistagged(folder, missing(hash, '"><img src=x onerror=alert(2)>', why="<b>bold</b>"))
+    client = page_on(folder, root).test_client()
+    for address in ("/error-review/card", "/error-review/findings", "/error-review/findings?view=grid", "/error-review"):
+        text = client.get(address, follow_redirects=True).text
+        assert "<script>alert" not in text and "<img src=x" not in text and "<b>bold" not in text
+
+
+def test_an_export_holds_every_suggestion_of_the_view(page):
+    lines = page.client.get("/error-review/export.csv?type=tags").text.splitlines()
+    assert len(lines) == 4 and lines[0].startswith("finding,issue,state,hash")
+    rows = json.loads(page.client.get("/error-review/export.json?min=0.9&type=tags").text)
+    assert [(row["tag"], row["action"]) for row in rows] == [("series:elves", "add"), ("long hair", "add")] or len(rows) == 2
+
+
+def test_a_tag_that_looks_like_a_formula_is_exported_as_text(folder):
+    save_mistagged(folder, missing("a" * 64, "=1+1"))
+    assert ",'=1+1," in page_on(folder).test_client().get("/error-review/export.csv").text
+
+
+# --- deciding by forms ------------------------------------------------------------------------------
+
+
+def test_accepting_a_card_goes_on_to_the_next_finding(page):
+    text = page.press(page.get("/error-review/card"), "Accept A")
+    assert "Accepted: add series:elves, add long hair." in text or "Accepted: add long hair, add series:elves." in text
+    assert "Wrong tags" in text
+    assert page.queues() | {"open": 2, "accepted": 1} == page.queues()
+
+
+def test_a_suggestion_that_is_not_ticked_stays_open_on_the_card(page):
+    card = page.get("/error-review/card")
+    boxes = re.findall(r'name="key" value="([^"]+)" checked', card)
+    text = page.press(card, "Ignore X", key=[boxes[0]])
+    assert "Ignored:" in text and text.count(" checked") == 1
+    assert page.queues()["open"] == 3 and page.queues()["ignored"] == 1
+
+
+def test_nothing_ticked_decides_nothing(page):
+    assert "Nothing is ticked" in page.press(page.get("/error-review/card"), "Accept A", key=[])
+    assert page.queues()["accepted"] == 0
+
+
+def test_one_suggestion_is_decided_by_its_own_button(page):
+    page.press(page.get("/error-review/card"), "Accept add")
+    with Review(page.folder.review) as store:
+        assert len(store.accepted()) == 1
+
+
+@pytest.mark.parametrize(("button", "queue"), [("Accept A", "accepted"), ("Ignore X", "ignored"), ("Skip S", "skipped"), ("Flag F", "flagged")])
+def test_every_decision_can_be_undone_and_redone_by_a_form(page, button, queue):
+    text = page.press(page.get("/error-review/card"), button)
+    assert page.queues()[queue] == 1
+    text = page.press(text, "Undo")
+    assert "Undone:" in text and page.queues() | {"open": 3, queue: 0} == page.queues()
+    page.press(text, "Redo")
+    assert page.queues()[queue] == 1
+
+
+def test_what_was_ignored_can_be_reopened_from_its_queue(page):
+    page.press(page.get("/error-review/card"), "Ignore X")
+    page.press(page.get("/error-review/card?state=ignored"), "Reopen")
+    assert page.queues()["open"] == 3
+
+
+def test_two_tabs_with_the_same_card_cannot_overwrite_each_other(page):
+    first, second = page.get("/error-review/card?type=missing_tags"), page.get("/error-review/card?type=missing_tags")
+    page.press(first, "Ignore X")
+    text = page.press(second, "Accept A")
+    assert "Decided elsewhere in the meantime" in text and "is ignored" in text
+    assert page.queues()["ignored"] == 1 and page.queues()["accepted"] == 0
+
+
+def test_a_pairs_tags_are_copied_both_ways_but_for_those_that_belong_to_one_copy(page):
+    card = page.get("/error-review/card?type=pairs")
+    assert "source:somewhere" in card and "(this copy's own)" in card
+    page.press(card, "Both ⇄")
+    assert page.queues()["accepted"] == 1
+    with Review(page.folder.review) as store:
+        assert store.accepted() == []
+
+
+def test_one_differing_tag_of_a_pair_is_copied_by_its_own_button_and_undone(page):
+    card = page.get("/error-review/card?type=pairs")
+    value = re.search(r'name="one" value="(accepted [^"]*source:somewhere)"', card)[1]
+    text = page.post("/error-review/decide?type=pairs", finding=re.search(r'name="finding" value="(\w+)"', card)[1], one=value)
+    assert "to be copied" in text
+    with Review(page.folder.review) as store:
+        assert [(key.tag, key.action) for key in store.accepted()] == [("source:somewhere", "add")]
+    page.press(text, "Undo")
+    with Review(page.folder.review) as store:
+        assert store.accepted() == []
+
+
+def test_a_grid_decides_on_what_is_ticked_and_on_all_only_with_the_count_that_was_shown(page):
+    grid = page.get("/error-review/findings?view=grid&type=tags")
+    first = re.search(r'name="finding" value="(\w+)"', grid)[1]
+    assert "Accepted: " in page.press(grid, "Accept the ticked", finding=[first])
+    assert page.queues()["accepted"] == 1
+    assert "Nothing was decided: look again" in page.press(grid, "Accept all", expect="3")
+    assert page.queues()["accepted"] == 1
+    page.press(page.get("/error-review/findings?view=grid&type=tags"), "Ignore all 1")
+    assert page.queues() | {"accepted": 1, "ignored": 1, "open": 1} == page.queues()
+
+
+def test_a_bulk_decision_on_one_tag_leaves_the_cards_other_tags_open(page):
+    page.press(page.get("/error-review/findings?view=grid&tag=series:elves"), "Accept all 1")
+    with Review(page.folder.review) as store:
+        assert [key.tag for key in store.accepted()] == ["series:elves"]
+    assert "long hair" in page.get("/error-review/card?tag=long hair")
+
+
+@pytest.mark.parametrize("form", [
+    {"finding": "nonsense", "do": "accepted"}, {"do": "accepted"},
+])
+def test_a_form_about_a_finding_that_is_not_there_is_refused(page, form):
+    page.post("/error-review/decide", 404, **form)
+
+
+@pytest.mark.parametrize("form", [
+    {"do": "burn"}, {"one": "accepted nonsense"}, {"do": "accepted", "key": "x.add.aa..t"}, {"do": "accepted", "key": "0.add." + "b" * 64 + "..t"}, {"pair": "left"},
+])
+def test_a_form_that_cannot_be_meant_changes_nothing(page, form):
+    finding = re.search(r'name="finding" value="(\w+)"', page.get("/error-review/card"))[1]
+    page.post("/error-review/decide", 400, finding=finding, **form)
+    assert page.queues()["open"] == 3
+
+
+def test_decisions_stay_when_the_server_is_started_anew(page):
+    token, card = page.token(), page.get("/error-review/card")
+    page.press(card, "Ignore X")
+    again = Page(page.folder, page.root, page.hashes)
+    again.client._cookies.update(page.client._cookies)
+    assert again.queues()["ignored"] == 1
+    assert again.client.post("/error-review/undo", data={"csrf": token}, follow_redirects=True).status_code == 200  # an old form still counts
+    assert again.queues()["ignored"] == 0
+
+
+def test_a_script_is_told_what_changed_and_gets_the_next_cards(page):
+    page.get("/error-review")
+    cards = page.client.get("/error-review/cards").json
+    assert [sorted(card) for card in cards] == [["html", "id", "pictures", "url"]] * 3
+    value = re.search(r'name="key" value="([^"]+)"', cards[1]["html"])[1]
+    answer = page.client.post("/error-review/decide", data={"csrf": page.token(), "finding": cards[1]["id"], "do": "accepted", "key": html.unescape(value)},
+                              headers={"Accept": "application/json"}).json
+    assert answer["ok"] and answer["left"] == 2 and answer["waiting"] == 1 and not answer["stay"]
+
+
+# --- applying ---------------------------------------------------------------------------------------
+
+
+def accept_all_tags(page: Page) -> str:
+    page.press(page.get("/error-review/findings?view=grid&type=tags"), "Accept all 3")
+    return page.get("/error-review/apply")
+
+
+def test_nothing_is_written_before_the_difference_was_shown_and_confirmed(page):
+    text = accept_all_tags(page)
+    assert "3 writes" in text and "Write 3 changes to sidecar files" in text
+    assert all(tag in text for tag in ("series:elves", "long hair", "1girl")) and "absent" in text and "current" in text
+    assert sidecar(page.root, 0) == TAGS[0] and sidecar(page.root, 1) == TAGS[1]
+
+
+def test_applying_writes_the_sidecars_and_undoing_the_batch_restores_them(page):
+    before = [(path.name, path.read_bytes()) for path in sorted(page.root.glob("*.txt"))]
+    text = page.press(accept_all_tags(page), "Write 3 changes")
+    assert "3 changes applied" in text
+    assert set(sidecar(page.root, 0)) == {*TAGS[0], "series:elves", "long hair"} and sidecar(page.root, 1) == ["series:elves"]
+    assert page.queues() | {"applied": 2, "accepted": 0} == page.queues()
+    text = page.press(page.get("/error-review/applied/1"), "Undo the whole batch (3 changes)")
+    assert "3 changes taken back" in text
+    assert [(path.name, path.read_bytes()) for path in sorted(page.root.glob("*.txt"))] == before
+    assert page.queues() | {"undone": 2, "applied": 0} == page.queues()
+
+
+def test_one_change_of_a_batch_can_be_undone_alone(page):
+    page.press(accept_all_tags(page), "Write 3 changes")
+    page.press(page.get("/error-review/applied/1"), "Undo remove 1girl")
+    assert sorted(sidecar(page.root, 1)) == sorted(TAGS[1]) and "series:elves" in sidecar(page.root, 0)
+
+
+def test_a_difference_that_changed_since_it_was_shown_is_not_written(page):
+    shown = accept_all_tags(page)
+    page.press(page.get("/error-review/card?state=accepted&type=incorrect_tags"), "Reopen")
+    text = page.press(shown, "Write 3 changes")
+    assert "Nothing was written" in text and "Write 2 changes" in text
+    assert sidecar(page.root, 0) == TAGS[0]
+
+
+def test_a_change_that_the_library_has_already_is_noted_and_not_written(page):
+    path = page.root / "picture 001.png.txt"
+    path.write_text("series:elves\n")
+    text = accept_all_tags(page)
+    assert "1 change needs no write" in text
+    page.press(text, "Write 2 changes")
+    assert page.queues()["applied"] == 2
+
+
+def test_what_failed_is_listed_with_its_reason_and_can_be_tried_again(page):
+    picture = page.root / "picture 001.png"
+    data = picture.read_bytes()
+    shown = accept_all_tags(page)
+    assert "cannot be written" not in shown
+    picture.unlink()
+    text = page.get("/error-review/apply")
+    if "Write" in text and "1 cannot be written" in text:
+        text = page.press(text, "Write 2 changes")
+    assert page.queues()["failed"] == 1, text
+    picture.write_bytes(data)
+    text = page.press(page.get("/error-review/applied/1"), "Try the 1 failed again")
+    assert "Write 1 change to" in text
+    page.press(text, "Write 1 change")
+    assert sidecar(page.root, 1) == ["series:elves"] and page.queues()["failed"] == 0
+
+
+def test_a_batch_that_a_crash_left_open_is_finished_at_the_next_apply(page):
+    key = Key(page.hashes[0], "series:elves", ADD)
+    with Review(page.folder.review) as store:
+        store.decide([Ask(key)], ACCEPTED)
+    Ledger(page.folder.review).open_batch(f"folder {page.root.resolve()}", None, "", [TagChange(key.hash, key.tag, key.action)])
+    again = Page(page.folder, page.root, page.hashes)
+    assert "Finish what is left open" in again.get("/error-review/applied")
+    again.press(again.get("/error-review/applied"), "Finish what is left open")
+    assert "series:elves" in sidecar(page.root, 0)
+    with Review(page.folder.review) as store:
+        assert store.decision(key).queue == "applied"
+
+
+def test_with_the_library_away_the_page_still_reads_and_decides_and_keeps_what_waits(folder, page):
+    def away():
+        raise LibraryUnreachable("nobody answers at http://localhost:45869: is Hydrus running?")
+
+    client = create_app(Settings(folder, away)).test_client()
+    assert "3 findings" in client.get("/error-review").text
+    picture = client.get(f"/pictures/{page.hashes[0]}/full")
+    assert picture.status_code == 200 and picture.mimetype == "image/svg+xml" and "is Hydrus" in picture.text
+    page.press(page.get("/error-review/card"), "Accept A")
+    text = html.unescape(client.get("/error-review/apply").text)
+    assert "nobody answers" in text and "2 accepted changes wait" in text
+
+
+# --- pictures ---------------------------------------------------------------------------------------
+
+
+def test_a_thumbnail_is_small_made_once_and_cached_by_the_browser_for_good(page):
+    Image.new("RGB", (2000, 10), "red").save(page.root / "thin.png")
+    hash = sha256(page.root / "thin.png")
+    answer = page.client.get(f"/pictures/{hash}/thumbnail")
+    assert Image.open(io.BytesIO(answer.data)).size == (THUMBNAIL_SIDE, 2)
+    assert "immutable" in answer.headers["Cache-Control"] and answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert (page.folder.root / "cache" / "thumbnails" / hash[:2] / f"{hash}.webp").exists()
+    (page.root / "thin.png").unlink()
+    assert page.client.get(f"/pictures/{hash}/thumbnail").data == answer.data
+    again = page.client.get(f"/pictures/{hash}/thumbnail", headers={"If-None-Match": f'"{hash}"'})
+    assert again.status_code == 304 and not again.data
+
+
+def test_a_file_goes_out_as_it_is_where_browsers_show_it_and_rendered_where_not(page):
+    Image.new("I;16", (40, 30), 40000).save(page.root / "scan.tiff")
+    hash = sha256(page.root / "scan.tiff")
+    as_is = page.client.get(f"/pictures/{page.hashes[0]}/full")
+    assert as_is.mimetype == "image/png" and as_is.data == (page.root / "picture 000.png").read_bytes()
+    rendered = page.client.get(f"/pictures/{hash}/full")
+    assert rendered.mimetype == "image/webp"
+    grey = Image.open(io.BytesIO(rendered.data)).convert("L").getpixel((5, 5))
+    assert abs(grey - 40000 / 257) < 4
+
+
+def test_transparency_survives_in_a_thumbnail(page):
+    Image.new("RGBA", (50, 50), (255, 0, 0, 0)).save(page.root / "clear.png")
+    hash = sha256(page.root / "clear.png")
+    assert Image.open(io.BytesIO(page.client.get(f"/pictures/{hash}/thumbnail").data)).convert("RGBA").getpixel((9, 9))[3] == 0
+
+
+def test_a_file_that_is_no_picture_or_not_there_is_a_drawn_note(page):
+    (page.root / "text.png").write_text("not a picture")
+    hash = sha256(page.root / "text.png")
+    for address in (f"/pictures/{hash}/full", f"/pictures/{hash}/thumbnail", f"/pictures/{'0' * 64}/full"):
+        answer = page.client.get(address)
+        assert answer.status_code == 200 and answer.headers["X-Picture"] == "unavailable" and answer.headers["Cache-Control"] == "no-store"
+    assert page.client.get("/pictures/..%2f..%2fetc%2fpasswd/full").status_code == 404
+    assert page.client.get("/pictures/ABC/full").status_code == 404
+
+
+def test_a_file_that_could_hold_a_script_is_never_sent_as_it_is(page):
+    (page.root / "drawing.png").write_text('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>')
+    hash = sha256(page.root / "drawing.png")
+    answer = page.client.get(f"/pictures/{hash}/full")
+    assert "alert" not in answer.text and "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+def test_the_thumbnail_cache_keeps_to_its_limit_and_drops_the_longest_unused(tmp_path):
+    cache = ThumbnailCache(tmp_path, 100)
+    for number, name in enumerate("abc"):
+        cache.put(name * 64, bytes(30))
+        os.utime(cache.path(name * 64), (number, number))
+    cache.get("a" * 64)
+    cache.put("d" * 64, bytes(30))
+    assert [bool(cache.get(name * 64)) for name in "abcd"] == [True, False, True, True]
+
+
+# --- who may talk to it -----------------------------------------------------------------------------
+
+
+def test_every_answer_forbids_foreign_scripts_and_frames(page):
+    for address in ("/error-review", "/error-review/card", "/static/page.css", "/nothing"):
+        headers = page.client.get(address, follow_redirects=True).headers
+        assert "script-src 'self'" in headers["Content-Security-Policy"] and "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Frame-Options"] == "DENY" and headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_no_page_holds_a_script_or_style_of_its_own(page):
+    for address in ("/error-review", "/error-review/card", "/error-review/findings", "/error-review/findings?view=grid", "/error-review/apply", "/error-review/help", "/error-review/run"):
+        text = page.get(address)
+        assert not re.search(r"<script(?![^>]*(src=|application/json))", text) and not re.search(r"\sstyle=|\son\w+=|<style", text)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.1.5:5000", "[::2]"])
+def test_a_foreign_host_name_is_turned_away(page, host):
+    assert page.client.get("/error-review", headers={"Host": host}).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["localhost:5000", "127.0.0.1:5000", "[::1]:5000"])
+def test_this_machines_names_are_answered(page, host):
+    assert page.client.get("/error-review", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://localhost:9999"}])
+def test_a_form_from_another_site_is_turned_away(page, headers):
+    token = page.token()
+    answer = page.client.post("/error-review/undo", data={"csrf": token}, headers=headers)
+    assert answer.status_code == 403
+    assert page.client.post("/error-review/undo", data={"csrf": token}, headers={"Origin": "http://localhost"}).status_code == 303
+
+
+@pytest.mark.parametrize("token", [None, "", "0" * 32])
+def test_a_form_without_this_browsers_token_is_turned_away(page, token):
+    page.token()
+    assert page.client.post("/error-review/undo", data={} if token is None else {"csrf": token}).status_code == 403
+    assert page.app.test_client().post("/error-review/undo", data={"csrf": ""}).status_code == 403
+
+
+def test_every_address_that_changes_something_takes_only_posts(page):
+    changing = [rule.rule for rule in page.app.url_map.iter_rules() if "POST" in rule.methods]
+    assert len(changing) >= 10
+    for rule in page.app.url_map.iter_rules():
+        if "POST" in rule.methods and "GET" not in rule.methods and not any(other.rule == rule.rule and "GET" in other.methods for other in page.app.url_map.iter_rules()):
+            assert page.client.get(rule.rule).status_code == 405
+        if "POST" in rule.methods:
+            assert page.client.post(rule.rule).status_code == 403
+
+
+def test_a_way_back_leads_nowhere_else(page):
+    for back in ("//evil.example", "http://evil.example", "/\\evil.example", ""):
+        answer = page.client.post("/error-review/looks", data={"csrf": page.token(), "theme": "dark", "back": back})
+        assert answer.location.endswith("/error-review")
+    assert 'data-theme="dark"' in page.get("/error-review")
+
+
+def test_the_access_key_is_nowhere_on_the_page(page, monkeypatch):
+    monkeypatch.setattr(config, "API_KEY", "feedfacefeedface")
+    for address in ("/error-review", "/error-review/card", "/error-review/apply", "/error-review/run"):
+        assert "feedface" not in page.get(address)
+
+
+# --- the program ------------------------------------------------------------------------------------
+
+
+def test_the_web_app_imports_no_torch():
+    code = "import sys; sys.path.insert(0, 'webapp'); import app; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_the_command_names_a_missing_data_folder_and_a_taken_port(script, folder, tmp_path):
+    done = script("webapp/app.py", "--data-dir", tmp_path / "none")
+    assert done.returncode == 3 and "no data folder" in done.stderr
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = script("webapp/app.py", "--data-dir", folder.root, "--library", tmp_path, "--port", taken.getsockname()[1])
+    assert done.returncode == 1 and "choose another --port" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_command_refuses_a_store_that_is_none(script, folder, tmp_path):
+    folder.review.write_bytes(b"no database" * 100)
+    done = script("webapp/app.py", "--data-dir", folder.root, "--library", tmp_path, "--port", 0)
+    assert done.returncode == 4 and "review.sqlite3" in done.stderr

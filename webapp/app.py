@@ -1,0 +1,164 @@
+"""Serve the review page: look at what the detectors found, decide, and apply what was accepted to the library.
+
+    python webapp/app.py
+    python webapp/app.py --data-dir ~/tags --library ~/pictures --port 5001
+
+Reads   reports/ and datasets/ (the newest of each), and the library's pictures
+Writes  review.sqlite3 (decisions, ledger of writes), cache/thumbnails/, and, once confirmed, tags in the library
+
+Open http://localhost:5000/error-review. The page answers to this machine only, unless --host says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+if str(PROJECT) not in sys.path:  # `python webapp/app.py` puts only webapp/ there
+    sys.path.insert(0, str(PROJECT))
+
+from flask import Flask, Response, flash, redirect, render_template, request, session, url_for  # noqa: E402
+from werkzeug.exceptions import HTTPException  # noqa: E402
+from werkzeug.serving import make_server  # noqa: E402
+
+import config  # noqa: E402
+from tagcheck import cli, opening, review_import  # noqa: E402
+from tagcheck.artifacts import DataFolder  # noqa: E402
+from tagcheck.cli import run  # noqa: E402
+from tagcheck.errors import LibraryError, ToolError  # noqa: E402
+from tagcheck.review import Review  # noqa: E402
+from webapp import applying_views, deciding, jobs, pictures, running, security, state, views, words  # noqa: E402
+from webapp.keys import ACTIONS  # noqa: E402
+from webapp.state import Settings  # noqa: E402
+
+LARGEST_FORM = 16 * 2**20
+
+
+def create_app(settings: Settings) -> Flask:
+    """The page as a WSGI application. Raises `BadFile` when review.sqlite3 is not one."""
+    app = Flask(__name__, template_folder="templates", static_folder="static")
+    app.config.update(MAX_CONTENT_LENGTH=LARGEST_FORM, MAX_FORM_PARTS=200_000, MAX_FORM_MEMORY_SIZE=LARGEST_FORM)
+    state.install(app, settings)
+    with Review(settings.folder.review) as store:
+        security.install(app, store, settings.host, str(settings.folder.root))
+        applying_views.catch_up(store)
+    words.install(app)
+    jobs.install(app)
+    pictures.install(app, settings)
+    applying_views.install(app)
+    for room in (views, deciding, running):
+        app.register_blueprint(room.blueprint)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(ToolError, _tool_error)
+    app.context_processor(lambda: {
+        "theme": session.get("theme", "system"), "hide_pictures": session.get("hide_pictures", False), "library_name": settings.library_name,
+        "keys": [{"name": one.name, "keys": one.keys, "where": one.where} for one in ACTIONS],
+        "key_of": {one.name: _key_name(one.keys[0]) for one in ACTIONS},
+    })
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    return app
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--library", metavar="hydrus|DIR", default=None,
+                        help="where the pictures are: 'hydrus' or a folder (default: the library that the newest mapping was made from)")
+    parser.add_argument("--host", default=config.HOST, metavar="ADDRESS", help=f"the address to serve on (default: {config.HOST}, this machine only)")
+    parser.add_argument("--port", type=int, default=config.PORT, metavar="N", help=f"the port to serve on (default: {config.PORT})")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line a request: addresses say what is looked at
+    folder = cli.data_folder(args)
+    settings = settings_from(args, folder)
+    app = create_app(settings)
+    server = listen(app, args.host, args.port)
+    cli.say("reading the newest reports ...")
+    with Review(folder.review) as store:
+        for problem in review_import.sync(store, folder).problems.values():
+            cli.say(f"warning: {problem}")
+    recover(settings)
+    if not security.is_loopback(args.host):
+        cli.say(f"warning: served on {args.host}, anybody who reaches it can read your pictures and change tags: there is no login")
+    print(f"the page is at {address(args.host, server.server_port)}/error-review (Ctrl-C ends it)", flush=True)
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+    return 0
+
+
+def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
+    """The page's settings from the options and config.py."""
+    library = opening.LibrarySettings(
+        config.LIBRARY, config.API_URL, config.API_KEY, machine_services=config.MACHINE_TAG_SERVICES, write_service=config.WRITE_TAG_SERVICE,
+    )
+    name = opening.library_name(args.library, folder, library)
+    return Settings(
+        folder, lambda: opening.open_library(name, folder, library), name, args.host, config.INVISIBLE_NAMESPACES, config.WRITE_TAG_SERVICE,
+    )
+
+
+def listen(app: Flask, host: str, port: int):
+    """A threaded server bound to the address. Raises `ToolError` when it is taken."""
+    try:
+        return make_server(host, port, app, threaded=True)
+    except (OSError, SystemExit) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is in use"
+        raise ToolError(f"cannot serve on {host}:{port} ({reason}): end the other program or choose another --port") from None
+
+
+def recover(settings: Settings) -> None:
+    """Finish what a crash left open in the library, and say so; a library that is away is no reason not to serve."""
+    try:
+        results = applying_views.recovered(settings.folder.review, settings.open_library())
+    except LibraryError as error:
+        cli.say(f"warning: {error}")
+        return
+    except ToolError as error:
+        cli.say(f"warning: the library cannot be opened: {error}")
+        return
+    for result in results:
+        cli.say(f"left open by an earlier run: {applying_views.in_words('recover', result)}")
+
+
+def address(host: str, port: int) -> str:
+    """The address to type into a browser."""
+    if host in ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost"):
+        return f"http://localhost:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _key_name(key: str) -> str:
+    names = {" ": "Space", "ArrowLeft": "←", "ArrowRight": "→", "Escape": "Esc", "Delete": "Del"}
+    return names.get(key) or (key.upper() if len(key) == 1 else key)
+
+
+def _http_error(error: HTTPException) -> tuple[str, int] | Response:
+    if error.code is not None and error.code < 400:
+        return error.get_response()
+    return _message(error.code or 500, error.description or error.name)
+
+
+def _tool_error(error: ToolError) -> tuple[str, int] | Response:
+    """The library or a file stood in the way: the page says so in the error's own words."""
+    if request.method == "POST" and request.accept_mimetypes.best != "application/json":
+        flash(f"Nothing was done: {error}")
+        return redirect(url_for("views.overview"), 303)
+    return _message(503 if isinstance(error, LibraryError) else 500, str(error))
+
+
+def _message(code: int, text: str) -> tuple[str, int] | tuple[dict, int]:
+    if request.accept_mimetypes.best == "application/json":
+        return {"message": text, "ok": False}, code
+    return render_template("message.html", text=text, code=code), code
+
+
+if __name__ == "__main__":
+    run(main)

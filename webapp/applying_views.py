@@ -1,0 +1,231 @@
+"""From accepted to written: the exact difference, one confirmation, progress, what failed, and the way back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from flask import Blueprint, Flask, Response, abort, flash, redirect, render_template, request, url_for
+
+from tagcheck import applying, ledger
+from tagcheck.applying import BatchResult, Preview
+from tagcheck.errors import ToolError
+from tagcheck.ledger import Ledger, LedgerRow
+from tagcheck.library import TagChange, TagWrite
+from tagcheck.review import ACCEPTED, APPLIED, FAILED, UNDONE, WAITING, Ask, Key, Review
+from webapp import state, words
+from webapp.jobs import Job, jobs
+from webapp.state import review, settings
+
+ROWS = 200
+MOMENT = 1.5  # seconds that a form waits for a quick job, so that it answers with the result
+OUTCOMES = {ledger.OPEN: WAITING, ledger.FAILED: FAILED, ledger.APPLIED: APPLIED, ledger.UNDONE: UNDONE, ledger.SETTLED: APPLIED}
+URGENCY = (ledger.OPEN, ledger.FAILED, ledger.APPLIED, ledger.UNDONE, ledger.SETTLED)
+
+blueprint = Blueprint("applying", __name__, url_prefix="/error-review")
+
+
+def install(app: Flask) -> None:
+    """Add these pages to an application."""
+    app.register_blueprint(blueprint)
+
+
+@blueprint.get("/apply")
+def preview() -> str:
+    """What applying would write, exactly."""
+    keys = review().accepted()
+    try:
+        library = state.shared().library()
+        services = library.services()
+        service = state.write_service(services, request.args.get("service"))
+        made = applying.preview(library, changes(keys), service.key if service else None) if keys and service else Preview([], [])
+    except ToolError as error:
+        return render_template("apply.html", problem=str(error), waiting=len(keys), made=None)
+    start = max(request.args.get("from", 0, int), 0)
+    names = {one.key: one.name for one in services}
+    return render_template(
+        "apply.html", problem=None if service else "This library takes no tags: nothing can be written.", waiting=len(keys), made=made,
+        services=services, service=service, names=names, start=start, rows=made.writes[start:start + ROWS], step=ROWS, digest=digest(made),
+        refused=[one for one in made.no_writes if not one.settled], settled=[one for one in made.no_writes if one.settled],
+    )
+
+
+@blueprint.post("/apply")
+def apply() -> Response:
+    """Write what was confirmed, if it still is what was shown."""
+    keys = review().accepted()
+    if not keys:
+        flash("Nothing is accepted, so there is nothing to apply.")
+        return redirect(url_for("applying.preview"), 303)
+    library = state.shared().library()
+    service = state.write_service(library.services(), request.form.get("service"))
+    if service is None:
+        abort(409, "This library takes no tags: nothing can be written.")
+    wanted = changes(keys)
+    if digest(applying.preview(library, wanted, service.key)) != request.form.get("digest"):
+        flash("Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now.")
+        return redirect(url_for("applying.preview", service=service.key), 303)
+    path = settings().folder.review
+
+    def work(job: Job) -> BatchResult:
+        return _noted(path, applying.apply(Ledger(path), library, wanted, service.key, progress=job.progress))
+
+    return _start("apply", f"Writing {words.plural(len(wanted), 'change')} to {service.name}", work)
+
+
+@blueprint.get("/applied")
+def batches() -> str:
+    """Every batch, the newest first."""
+    return render_template("batches.html", batches=Ledger(settings().folder.review).batches())
+
+
+@blueprint.get("/applied/<int:number>")
+def batch(number: int) -> str:
+    """One batch, row by row."""
+    store = Ledger(settings().folder.review)
+    found = next((one for one in store.batches() if one.id == number), None)
+    if found is None:
+        abort(404, f"There is no batch {number}.")
+    rows = store.rows(number)
+    order = {ledger.FAILED: 0, ledger.OPEN: 1}
+    rows.sort(key=lambda row: (order.get(row.status, 2), row.id))
+    start = max(request.args.get("from", 0, int), 0)
+    return render_template(
+        "batch.html", batch=found, rows=rows[start:start + ROWS], start=start, step=ROWS, total=len(rows), names=_service_names(),
+        can_undo=sum(found.counts.get(status, 0) for status in (ledger.APPLIED, ledger.OPEN)),
+    )
+
+
+@blueprint.post("/applied/undo")
+def undo() -> Response:
+    """Take back a batch (`batch`), or single rows of one (`row`)."""
+    path, library = settings().folder.review, state.shared().library()
+    rows = request.form.getlist("row", int)
+    number = request.form.get("batch", type=int)
+    if not rows and number is None:
+        abort(400, "This form names neither a batch nor a row.")
+    chosen: dict[str, Any] = {"rows": rows} if rows else {"batch": number}
+
+    def work(job: Job) -> BatchResult:
+        return _noted(path, applying.undo(Ledger(path), library, progress=job.progress, **chosen))
+
+    said = f"Taking back {words.plural(len(rows), 'change')}" if rows else f"Taking back batch {number}"
+    return _start("undo", said, work)
+
+
+@blueprint.post("/applied/retry")
+def retry() -> Response:
+    """Put what failed back to accepted, and show the difference again."""
+    failed = {Key(row.hash, row.tag, row.action) for row in Ledger(settings().folder.review).rows(request.form.get("batch", type=int), ledger.FAILED)}
+    asks = [Ask(key) for key in sorted(failed, key=lambda key: (key.hash, key.tag)) if review().decision(key).queue == FAILED]
+    review().decide(asks, ACCEPTED, f"Try again: {words.plural(len(asks), 'change')}")
+    return redirect(url_for("applying.preview"), 303)
+
+
+@blueprint.post("/applied/recover")
+def recover() -> Response:
+    """Finish what a crash, or a library that was away, left open."""
+    path, library = settings().folder.review, state.shared().library()
+
+    def work(job: Job) -> list[BatchResult]:
+        return recovered(path, library)
+
+    return _start("recover", "Finishing what was left open", work)
+
+
+def recovered(path, library) -> list[BatchResult]:
+    """`applying.recover`, with the outcomes noted beside the decisions."""
+    results = applying.recover(Ledger(path), library)
+    with Review(path) as store:
+        for result in results:
+            note(store, result.rows)
+    return results
+
+
+def changes(keys: Iterable[Key]) -> list[TagChange]:
+    """Accepted suggestions as the library takes them."""
+    return [TagChange(key.hash, key.tag, key.action) for key in keys]
+
+
+def digest(made: Preview) -> str:
+    """A short name for exactly this difference."""
+    lines = sorted(f"{one.hash} {one.service} {one.before} {one.after} {one.tag}" for one in made.writes)
+    lines += sorted(f"{one.change.hash} {one.change.action} {one.settled} {one.change.tag}" for one in made.no_writes)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def note(store: Review, rows: Sequence[LedgerRow]) -> int:
+    """Note what the ledger says beside the decisions. Where a change took several writes, the one that needs most attention counts."""
+    found: dict[Key, LedgerRow] = {}
+    for row in rows:
+        key = Key(row.hash, row.tag, row.action)
+        last = found.get(key)
+        if last is None or row.batch > last.batch or row.batch == last.batch and URGENCY.index(row.status) < URGENCY.index(last.status):
+            found[key] = row
+    return store.note_outcomes((key, OUTCOMES[row.status], row.reason, row.batch) for key, row in found.items())
+
+
+def catch_up(store: Review) -> int:
+    """Note outcomes that a crash kept from being noted: rows of the ledger that are newer than the decision they belong to."""
+    def newer(row: LedgerRow) -> bool:
+        now = store.decision(Key(row.hash, row.tag, row.action))
+        return row.changed > now.decided_at or row.changed == now.decided_at and row.status != ledger.UNDONE
+
+    return note(store, [row for row in Ledger(store.path).rows() if newer(row)])
+
+
+def places(writes: Sequence[TagWrite]) -> int:
+    """How many pictures a difference touches."""
+    return len({one.hash for one in writes})
+
+
+def _noted(path, result: BatchResult) -> BatchResult:
+    with Review(path) as store:
+        note(store, result.rows)
+    return result
+
+
+def _start(kind: str, said: str, work) -> Response:
+    job = jobs().start(kind, said, work)
+    if job is None:
+        flash("Something else is still running: wait for it, then try again. Nothing was done.")
+        return redirect(url_for("running.job"), 303)
+    if not job.finished.wait(MOMENT):
+        return redirect(url_for("running.job"), 303)
+    return finish(job)
+
+
+def finish(job: Job) -> Response:
+    """Where a finished job leads, with what came of it."""
+    if job.state == "failed":
+        flash(f"{job.words}: {job.error}")
+        return redirect(url_for("applying.batches"), 303)
+    results = job.result if isinstance(job.result, list) else [job.result]
+    for result in results:
+        flash(in_words(job.kind, result))
+    if not results:
+        flash("Nothing was left open.")
+    number = results[0].batch if len(results) == 1 else None
+    return redirect(url_for("applying.batch", number=number) if number else url_for("applying.batches"), 303)
+
+
+def in_words(kind: str, result: BatchResult) -> str:
+    """A batch's result in a line."""
+    verb = {"apply": "applied", "undo": "taken back", "recover": "finished"}[kind]
+    said = [f"{words.plural(result.applied, 'change')} {verb}"]
+    if result.failed:
+        said.append(f"{result.failed:,} failed" if kind != "undo" else f"{result.failed:,} left as they are")
+    if result.settled:
+        said.append(f"{result.settled:,} needed nothing")
+    if result.open:
+        said.append(f"{result.open:,} wait: {result.waiting}")
+    return ", ".join(said) + "."
+
+
+def _service_names() -> dict[str, str]:
+    """Names of the tag services by key, as far as the library can be asked."""
+    try:
+        return {one.key: one.name for one in state.shared().library().services()}
+    except ToolError:
+        return {}

@@ -1,0 +1,91 @@
+"""Charts as inline SVG, drawn on the server: they print, need no script, and stand beside a table with the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 640, 200
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 28
+
+
+def trend(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float | None]]], title: str) -> Markup:
+    """Lines over runs, one for each named series (None: no value at that run); the y axis starts at zero.
+
+    Line n has the class `line-n`; its name stands at its last point, so that colour is not needed to tell them apart.
+    """
+    top = nice(max((value for _, values in series for value in values if value is not None), default=1))
+    across = (WIDTH - LEFT - RIGHT - 90) / max(len(labels) - 1, 1)
+
+    def x(place: int) -> float:
+        return LEFT + across * place
+
+    def y(value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top)
+
+    parts = [_axis(y, top)]
+    ends: list[float] = []
+    for number, (name, values) in enumerate(series):
+        points = [(x(place), y(value)) for place, value in enumerate(values) if value is not None]
+        if not points:
+            continue
+        path = " ".join(f"{'ML'[place > 0]}{px:.1f} {py:.1f}" for place, (px, py) in enumerate(points))
+        parts.append(f'<path class="line line-{number}" d="{path}"/>')
+        parts += [f'<circle class="dot line-{number}" cx="{px:.1f}" cy="{py:.1f}" r="3"/>' for px, py in points]
+        label = points[-1][1]
+        while any(abs(label - other) < 13 for other in ends):
+            label -= 13
+        ends.append(label)
+        parts.append(f'<text class="name" x="{points[-1][0] + 8:.1f}" y="{label + 4:.1f}">{escape(name)}</text>')
+    for place in sorted({0, len(labels) - 1}) if labels else ():
+        anchor = "start" if place == 0 else "end"
+        parts.append(f'<text x="{x(place):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{escape(labels[place])}</text>')
+    return _svg(parts, title, HEIGHT)
+
+
+def bars(rows: Sequence[tuple[str, Sequence[int]]], names: Sequence[str], title: str) -> Markup:
+    """One horizontal bar a row, stacked from the counts of `names`; part n has the class `part-n`."""
+    largest = max((sum(counts) for _, counts in rows), default=1) or 1
+    label, step = 170, 28
+    wide = WIDTH - label - 70
+    parts = []
+    for place, (name, counts) in enumerate(rows):
+        top = place * step + 6
+        parts.append(f'<text x="{label - 8}" y="{top + 13}" text-anchor="end">{escape(name)}</text>')
+        left = float(label)
+        for number, value in enumerate(counts):
+            if value:
+                size = wide * value / largest
+                parts.append(f'<rect class="part-{number}" x="{left:.1f}" y="{top}" width="{size:.1f}" height="18">'
+                             f"<title>{escape(f'{name}, {names[number]}: {value:,}')}</title></rect>")
+                left += size
+        parts.append(f'<text x="{left + 6:.1f}" y="{top + 13}">{sum(counts):,}</text>')
+    return _svg(parts, title, len(rows) * step + 6)
+
+
+def nice(value: float) -> float:
+    """The next round number at or above `value`: 1, 2 or 5 times a power of ten.
+
+    >>> nice(3), nice(5), nice(180), nice(0)
+    (5, 5, 200, 1)
+    """
+    scale = 1
+    while value > 10 * scale:
+        scale *= 10
+    return next(step * scale for step in (1, 2, 5, 10) if value <= step * scale)
+
+
+def _axis(y, top: float) -> str:
+    marks = [0, top / 2, top]
+    return "".join(
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT - 90}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>'
+        f'<text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:,g}</text>' for mark in marks
+    )
+
+
+def _svg(parts: Sequence[str], title: str, height: float) -> Markup:
+    return Markup(
+        f'<svg class="chart" role="img" viewBox="0 0 {WIDTH} {height:g}" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    )

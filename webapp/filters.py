@@ -1,0 +1,126 @@
+"""A view and its address: filters read from a query string and written back into one, and the words for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from flask import abort
+from werkzeug.datastructures import MultiDict
+
+from tagcheck import tags
+from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
+from tagcheck.review import QUEUES
+from tagcheck.review_import import ISSUES
+from tagcheck.review_index import NEWEST, ORDERS, SURE, UNSURE, Filter
+
+ISSUE_WORDS = {
+    "missing_tags": "Missing tags",
+    "incorrect_tags": "Wrong tags",
+    "inconsistent_tags": "Unlike its look-alikes",
+    "contradictory_tags": "Contradicting tags",
+    "missing_series": "Missing series",
+    "incorrect_series": "Wrong series",
+    "near_duplicate": "Near-duplicates",
+    "pixel_duplicate": "Same pixels",
+}
+GROUPS = {
+    "tags": ("All about tags", ISSUES[MISTAGGED.name] + ISSUES[SERIES_VALIDATION.name]),
+    "pairs": ("All pairs", ISSUES[NEAR_DUPLICATES.name]),
+}
+QUEUE_WORDS = {
+    "open": "Open", "accepted": "Accepted", "ignored": "Ignored", "skipped": "Skipped", "flagged": "Flagged",
+    "applied": "Applied", "failed": "Failed", "undone": "Undone",
+}
+ORDER_WORDS = {SURE: "surest first", UNSURE: "least sure first", NEWEST: "newest picture first"}
+ANY = "any"
+HASH_PREFIX = re.compile(r"[0-9a-f]{0,64}")
+
+
+def from_query(args: MultiDict | Mapping[str, str]) -> Filter:
+    """The view that a query string asks for. A value that cannot be meant is a 400 in words."""
+    state = args.get("state") or "open"
+    if state not in (*QUEUES, ANY):
+        abort(400, f"There is no queue {state!r}. There are: {', '.join(QUEUES)}, {ANY}.")
+    order = args.get("sort") or SURE
+    if order not in ORDERS:
+        abort(400, f"There is no order {order!r}. There are: {', '.join(ORDERS)}.")
+    hash = (args.get("hash") or "").strip().lower()
+    if not HASH_PREFIX.fullmatch(hash):
+        abort(400, "A picture's hash, or the start of one, is made of the digits 0 to 9 and a to f.")
+    return Filter(
+        state="" if state == ANY else state, issues=_issues(args.getlist("type") if isinstance(args, MultiDict) else [args.get("type", "")]),
+        tag=tags.clean(args.get("tag") or ""), namespace=(args.get("ns") or "").strip().lower(), page=args.get("page") or "",
+        hash=hash, least=_share(args, "min", 0.0), most=_share(args, "max", 1.0), order=order,
+    )
+
+
+def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
+    """The query arguments of a view, without those that say nothing; `more` (None: leave out) is added."""
+    made: dict[str, Any] = {}
+    if view.state != "open":
+        made["state"] = view.state or ANY
+    if view.issues:
+        made["type"] = next((name for name, (_, issues) in GROUPS.items() if issues == view.issues), list(view.issues))
+    for name, value in (("tag", view.tag), ("ns", view.namespace), ("page", view.page), ("hash", view.hash)):
+        if value:
+            made[name] = value
+    if view.least > 0:
+        made["min"] = f"{view.least:g}"
+    if view.most < 1:
+        made["max"] = f"{view.most:g}"
+    if view.order != SURE:
+        made["sort"] = view.order
+    return made | {name: value for name, value in more.items() if value is not None}
+
+
+def other_queue(view: Filter, state: str) -> Filter:
+    """The same view of another queue."""
+    return replace(view, state=state)
+
+
+def in_words(view: Filter) -> str:
+    """A view as a short line: `open, Missing series, tag series:elves, confidence from 0.8`."""
+    said = [QUEUE_WORDS[view.state].lower() if view.state else "in any queue"]
+    kind = to_query(view).get("type")
+    if isinstance(kind, str):
+        said.append(GROUPS[kind][0].lower())
+    elif kind:
+        said.append(" or ".join(ISSUE_WORDS[issue].lower() for issue in kind))
+    if view.tag:
+        said.append(f"tag {view.tag}")
+    if view.namespace:
+        said.append(f"namespace {view.namespace}")
+    if view.page:
+        said.append(f"page {view.page}")
+    if view.hash:
+        said.append(f"hash {view.hash[:12]}")
+    if view.least > 0:
+        said.append(f"confidence from {view.least:g}")
+    if view.most < 1:
+        said.append(f"confidence up to {view.most:g}")
+    return ", ".join(said)
+
+
+def _issues(given: list[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in filter(None, given):
+        if name not in GROUPS and name not in ISSUE_WORDS:
+            abort(400, f"There is no kind of finding {name!r}. There are: {', '.join([*GROUPS, *ISSUE_WORDS])}.")
+        found += GROUPS[name][1] if name in GROUPS else (name,)
+    return tuple(dict.fromkeys(found))
+
+
+def _share(args: Mapping[str, str], name: str, default: float) -> float:
+    text = (args.get(name) or "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        abort(400, f"{name} is to be a number from 0 to 1, not {text!r}.")
+    return value

@@ -1,0 +1,258 @@
+"""The library's pictures through this origin, by hash: thumbnails from a bounded cache, and the files themselves.
+
+A file goes to the browser as it is where browsers can show it; what they cannot (TIFF, HEIC, PSD) or
+should not (SVG may carry scripts, a 200-megapixel scan) is rendered to a picture first.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import threading
+from html import escape
+from pathlib import Path
+
+from flask import Blueprint, Flask, Response, abort, current_app, request, send_file
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tagcheck.artifacts import write_atomically
+from tagcheck.dataset import HASH
+from tagcheck.errors import FileUnavailable, ToolError
+from tagcheck.library import Library
+from webapp import state
+from webapp.security import FILE_POLICY
+
+THUMBNAIL_SIDE = 360
+LARGEST_SIDE = 4096
+LARGEST_PIXELS = 40_000_000
+REFUSED_PIXELS = 250_000_000
+IMMUTABLE = "private, max-age=31536000, immutable"
+SIGNATURES = (
+    (b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"), (b"GIF87a", "image/gif"), (b"GIF89a", "image/gif"),
+    (b"BM", "image/bmp"), (b"\x1a\x45\xdf\xa3", "video/webm"),
+)
+BRANDS = {
+    b"avif": "image/avif", b"avis": "image/avif", b"mp41": "video/mp4", b"mp42": "video/mp4", b"isom": "video/mp4", b"iso2": "video/mp4",
+    b"iso5": "video/mp4", b"iso6": "video/mp4", b"avc1": "video/mp4", b"dash": "video/mp4", b"M4V ": "video/mp4",
+}
+
+blueprint = Blueprint("pictures", __name__, url_prefix="/pictures")
+log = logging.getLogger(__name__)
+
+
+class ThumbnailCache:
+    """Thumbnails on disk, `<first two digits>/<hash>.webp`, the longest unused ones removed when they outgrow `limit` bytes."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self._lock = threading.Lock()
+        self._size: int | None = None
+
+    def path(self, hash: str) -> Path:
+        """Where the thumbnail of a picture stands, made or not."""
+        return self.folder / hash[:2] / f"{hash}.webp"
+
+    def get(self, hash: str) -> bytes | None:
+        """The thumbnail, or None. Reading one marks it as used."""
+        path = self.path(hash)
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        return data
+
+    def put(self, hash: str, data: bytes) -> None:
+        """Keep a thumbnail, making room first where needed."""
+        with self._lock:
+            if self._size is None:
+                self._size = sum(path.stat().st_size for path in self._all())
+            self._size += len(data)
+            write_atomically(self.path(hash), lambda out: out.write(data))
+            if self._size > self.limit:
+                self._shrink()
+
+    def _all(self) -> list[Path]:
+        return list(self.folder.glob("??/*.webp"))
+
+    def _shrink(self) -> None:
+        """Remove the longest unused until nine tenths of the limit are left."""
+        found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._all())
+        self._size = sum(size for _, size, _ in found)
+        for _, size, path in found:
+            if self._size <= self.limit * 0.9:
+                return
+            path.unlink(missing_ok=True)
+            self._size -= size
+
+
+def install(app: Flask, settings: state.Settings) -> None:
+    """Serve pictures from an application, and let Pillow decode scans up to `REFUSED_PIXELS` (it refuses at twice its limit)."""
+    Image.MAX_IMAGE_PIXELS = REFUSED_PIXELS // 2
+    app.extensions["tagcheck_thumbnails"] = ThumbnailCache(settings.folder.root / "cache" / "thumbnails", settings.thumbnail_cache_bytes)
+    app.register_blueprint(blueprint)
+
+
+@blueprint.get("/<hash>/thumbnail")
+def thumbnail(hash: str) -> Response:
+    """A small picture of one file. Where none can be had, a drawn note that says why, so that the page stays whole."""
+    _require_hash(hash)
+    if (fresh := _not_modified(hash)) is not None:
+        return fresh
+    cache: ThumbnailCache = current_app.extensions["tagcheck_thumbnails"]
+    if (kept := cache.get(hash)) is not None:
+        return _picture(kept, "image/webp", hash)
+    try:
+        library = state.shared().library()
+        own = library.thumbnail(hash)
+        if own is not None:
+            return _picture(*own, hash)
+        made = shrink(_open(library, hash))
+    except ToolError as error:
+        return _note(str(error))
+    try:
+        cache.put(hash, made)
+    except OSError as error:
+        log.warning("the thumbnail cache cannot be written (%s)", error)  # a full disk costs time, not the picture
+    return _picture(made, "image/webp", hash)
+
+
+@blueprint.get("/<hash>/full")
+def full(hash: str) -> Response:
+    """One file as it is where a browser can show it, else rendered to WebP."""
+    _require_hash(hash)
+    if (fresh := _not_modified(hash)) is not None:
+        return fresh
+    try:
+        library = state.shared().library()
+        data = library.read(hash)
+        mime = sniff(data)
+        if mime is None or mime.startswith("image/") and _pixels(data) > LARGEST_PIXELS:
+            data, mime = _webp(_fit(_open(library, hash, data), LARGEST_SIDE)), "image/webp"
+    except ToolError as error:
+        return _note(str(error))
+    return _picture(data, mime, hash)
+
+
+def sniff(data: bytes) -> str | None:
+    """The type of a file that browsers show, by its first bytes; None for anything else, SVG among it.
+
+    >>> sniff(b"GIF89a..."), sniff(b"<svg onload='...'>"), sniff(b"\\0\\0\\0 ftypavif")
+    ('image/gif', None, 'image/avif')
+    """
+    for start, mime in SIGNATURES:
+        if data.startswith(start):
+            return mime
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[4:8] == b"ftyp":
+        return BRANDS.get(data[8:12])
+    return None
+
+
+def shrink(picture: Image.Image) -> bytes:
+    """A thumbnail as WebP, transparency kept; thin pictures stay at least one pixel wide."""
+    return _webp(_fit(picture, THUMBNAIL_SIDE))
+
+
+def _open(library: Library, hash: str, data: bytes | None = None) -> Image.Image:
+    """The decoded first frame, upright. Raises `FileUnavailable` when neither Pillow nor the library can show it."""
+    data = library.read(hash) if data is None else data
+    try:
+        return _decode(data)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        rendered = library.render(hash)
+        if rendered is None:
+            raise FileUnavailable(f"this file cannot be shown ({error})", "unreadable") from None
+    try:
+        return _decode(rendered)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise FileUnavailable(f"this file cannot be shown ({error})", "unreadable") from None
+
+
+def _decode(data: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(data))
+    if picture.format == "JPEG":
+        picture.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))
+    picture.load()
+    return ImageOps.exif_transpose(picture)
+
+
+def _pixels(data: bytes) -> int:
+    """Width times height of an image, 0 where Pillow cannot tell (the browser then shows it or not)."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.width * picture.height
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 0
+
+
+def _fit(picture: Image.Image, side: int) -> Image.Image:
+    if picture.mode not in ("RGB", "RGBA"):
+        transparent = picture.mode in ("LA", "PA", "La") or "transparency" in picture.info
+        picture = _eight_bits(picture).convert("RGBA" if transparent else "RGB")
+    scale = min(1.0, side / max(picture.size))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """16- and 32-bit greys scaled to 8 bits; Pillow's own conversion would cut them to white."""
+    if picture.mode.startswith("I;16"):
+        return picture.convert("I").point(lambda value: value / 257).convert("L")
+    if picture.mode in ("I", "F"):
+        low, high = picture.getextrema()
+        scale = 255 / (high - low) if high > low else 0
+        return picture.point(lambda value: (value - low) * scale).convert("L")
+    return picture
+
+
+def _webp(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "WEBP", quality=82, method=2)
+    return out.getvalue()
+
+
+def _picture(data: bytes, mime: str, hash: str) -> Response:
+    response = send_file(io.BytesIO(data), mimetype=mime, conditional=True, etag=False)
+    response.headers["Cache-Control"] = IMMUTABLE
+    response.headers["Content-Security-Policy"] = FILE_POLICY
+    response.set_etag(hash)
+    return response
+
+
+def _not_modified(hash: str) -> Response | None:
+    """A hash names the bytes for ever, so a browser that asks again has them."""
+    if hash in request.if_none_match:
+        response = Response(status=304)
+        response.headers["Cache-Control"] = IMMUTABLE
+        response.set_etag(hash)
+        return response
+    return None
+
+
+def _note(reason: str) -> Response:
+    """A small drawing with words, for a picture that cannot be had now; never cached."""
+    words, lines, line = " ".join(reason.split()).split(" "), [], ""
+    for word in words:
+        if len(line) + len(word) > 34 and line:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}".strip()
+    lines = [*lines, line][:6]
+    text = "".join(f'<text x="180" y="{150 + 22 * place}">{escape(line)}</text>' for place, line in enumerate(lines))
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 270" width="360" height="270">'
+        '<rect width="360" height="270" fill="#d9d9d6"/><g font-family="sans-serif" font-size="17" text-anchor="middle" fill="#333">'
+        f'<text x="180" y="110" font-size="20">No picture</text>{text}</g></svg>'
+    )
+    response = Response(svg, mimetype="image/svg+xml")
+    response.headers["Content-Security-Policy"] = FILE_POLICY
+    response.headers["X-Picture"] = "unavailable"
+    return response
+
+
+def _require_hash(hash: str) -> None:
+    if not HASH.fullmatch(hash):
+        abort(404, "A picture's hash has 64 digits, 0 to 9 and a to f.")

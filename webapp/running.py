@@ -1,0 +1,107 @@
+"""Running the detectors from the page, one run at a time, with their progress and a way to stop them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+
+from tagcheck import review_import
+from tagcheck.artifacts import DataFolder
+from tagcheck.errors import ToolError
+from tagcheck.review import Review
+from webapp import applying_views, state
+from webapp.jobs import Job, jobs
+
+PROJECT = Path(__file__).resolve().parent.parent
+SCRIPT = "run_error_detection.py"
+GRACE_SECONDS = 20
+
+blueprint = Blueprint("running", __name__, url_prefix="/error-review")
+
+
+@blueprint.get("/run")
+def job() -> Response | str:
+    """The job that runs, or the last one; and the button that starts the detectors."""
+    current = jobs().current
+    if current is not None and current.kind != "detect" and current.finished.is_set() and "show" not in request.args:
+        jobs().current = None
+        return applying_views.finish(current)
+    return render_template("run.html", current=current)
+
+
+@blueprint.get("/run/status")
+def status() -> dict:
+    """The job as the page's script asks for it."""
+    current = jobs().current
+    return current.public() if current else {"state": "none"}
+
+
+@blueprint.post("/run")
+def start() -> Response:
+    """Start the detectors."""
+    folder = state.settings().folder
+    if jobs().start("detect", "Running the detectors", lambda made: detect(made, folder)) is None:
+        flash("Something is still running. Nothing was started.")
+    return redirect(url_for("running.job"), 303)
+
+
+@blueprint.post("/run/cancel")
+def cancel() -> Response:
+    """Stop the run, as Ctrl-C would."""
+    current = jobs().running()
+    if current is None or current.cancel is None:
+        flash("Nothing is running that could be stopped.")
+    else:
+        current.cancel()
+        current.finished.wait(GRACE_SECONDS)
+    return redirect(url_for("running.job"), 303)
+
+
+def detect(job: Job, folder: DataFolder) -> int:
+    """Run the detectors as a process of their own, then read their reports. Its exit code; raises `ToolError` when it failed."""
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / SCRIPT), "--data-dir", str(folder.root)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env={**os.environ, "TAGCHECK_PROGRESS": "live"}, start_new_session=os.name == "posix",
+    )
+
+    def stop() -> None:
+        job.state, job.cancel = "stopping", None
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.terminate()
+
+    job.cancel = stop
+    tail = _follow(job, process)
+    code = process.wait()
+    stopped, job.cancel = job.state == "stopping", None
+    with Review(folder.review) as store:
+        review_import.sync(store, folder)
+    if stopped:
+        job.state, job.line = "cancelled", "Stopped. Reports of detectors that had finished are kept."
+    elif code:
+        raise ToolError(next((line for line in reversed(tail) if "FAILED" in line or line.startswith("error: ")), f"exit code {code}"))
+    return code
+
+
+def _follow(job: Job, process: subprocess.Popen) -> deque[str]:
+    """Read what the process says as it says it; a progress bar's line replaces the one before."""
+    tail: deque[str] = deque(maxlen=200)
+    line = b""
+    with process.stdout:
+        while chunk := process.stdout.read1(4096):
+            for byte in chunk.replace(b"\r", b"\n").splitlines(keepends=True):
+                line += byte
+                if line.endswith(b"\n"):
+                    text = line.decode("utf-8", "replace").strip()
+                    if text:
+                        tail.append(text)
+                        job.line = text
+                    line = b""
+    return tail

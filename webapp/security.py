@@ -1,0 +1,109 @@
+"""Who may talk to the page: requests for this machine's names, and forms that this page itself served.
+
+Against another site that the owner's browser has open: the Host header must be a name of this
+machine (DNS rebinding), a POST must come from this origin and carry the token of this browser's
+session (CSRF), and the pages can neither be framed nor run a script that is not in static/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import socket
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, request, session
+
+from tagcheck.review import Review
+
+CSRF = "csrf"
+POLICY = (
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+FILE_POLICY = "default-src 'none'; sandbox"
+
+
+def install(app: Flask, review: Review, host: str, place: str) -> None:
+    """Guard an application. The session's secret is made once and kept in the store, so that forms survive a restart."""
+    secret = review.meta("secret")
+    if not secret:
+        secret = secrets.token_hex(32)
+        review.set_meta("secret", secret)
+    app.config.update(
+        SECRET_KEY=secret, SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Strict", PERMANENT_SESSION_LIFETIME=400 * 86400,
+        # Browsers send a cookie to every port of a host: each data folder gets its own.
+        SESSION_COOKIE_NAME="tagcheck_" + hashlib.sha256(place.encode()).hexdigest()[:8],
+    )
+    app.before_request(lambda: _check(host))
+    app.after_request(_headers)
+    app.context_processor(lambda: {"csrf_token": csrf_token})
+
+
+def csrf_token() -> str:
+    """The token that this browser's forms carry."""
+    if CSRF not in session:
+        session[CSRF] = secrets.token_hex(16)
+        session.permanent = True
+    return session[CSRF]
+
+
+def trusted(name: str, host: str) -> bool:
+    """Whether a Host header's name (without port) may be asked for when serving on `host`.
+
+    An address in numbers cannot be rebound, so where the owner serves to the network every such
+    address is fine; a name must be one of this machine's.
+
+    >>> trusted("localhost", "127.0.0.1"), trusted("evil.example", "127.0.0.1"), trusted("192.168.1.7", "127.0.0.1")
+    (True, False, False)
+    >>> trusted("192.168.1.7", "0.0.0.0"), trusted("evil.example", "0.0.0.0")
+    (True, False)
+    """
+    name = name.lower().strip("[]")
+    if name in ("localhost", "127.0.0.1", "::1", host.lower()):
+        return True
+    if is_loopback(host):
+        return False
+    if name == socket.gethostname().lower():
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to serve on reaches this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _check(host: str) -> None:
+    if not trusted(urlsplit(f"//{request.host}").hostname or "", host):
+        abort(400, "This page answers to localhost only. Open it by the address that it printed at its start.")
+    if request.method in ("GET", "HEAD"):
+        return
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != request.host_url.rstrip("/"):
+        abort(403, "This came from another site and was not done.")
+    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        abort(403, "This came from another site and was not done.")
+    given = request.form.get(CSRF) or request.headers.get("X-CSRF-Token", "")
+    if not hmac.compare_digest(given.encode(), session.get(CSRF, "").encode()) or not given:
+        abort(403, "This form was opened in another session (are cookies off?). Nothing was done: reload the page and try again.")
+
+
+def _headers(response: Response) -> Response:
+    response.headers.setdefault("Content-Security-Policy", POLICY)
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["X-Frame-Options"] = "DENY"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    return response

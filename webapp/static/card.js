@@ -1,0 +1,272 @@
+// Reviewing without waiting: the next cards are here before they are wanted, a decision is drawn at
+// once and sent behind, and what the server answers is believed over what was drawn. Every button
+// also works as the plain form it is.
+"use strict";
+
+const holder = document.getElementById("card");
+const KEEP_AHEAD = 3;
+
+const page = {
+  stage: null,
+  ahead: [],        // cards after the one shown, nearest first: {id, url, html, pictures}
+  ended: false,     // the server has no more after the last of them
+  loading: null,
+  sending: Promise.resolve(),
+  sent: 0,
+  token: 0,         // goes up when the view jumps, so that an answer for an older place is dropped
+  keys: readKeys(),
+};
+
+function readKeys() {
+  const table = new Map();
+  for (const action of JSON.parse(document.getElementById("keys").textContent)) {
+    for (const key of action.keys) {
+      if (!table.has(key)) table.set(key, []);
+      table.get(key).push(action);
+    }
+  }
+  return table;
+}
+
+const article = () => holder.querySelector("article");
+const form = () => holder.querySelector("form.panel");
+const isPair = () => article().classList.contains("pair");
+
+function say(text) {
+  const said = document.getElementById("said");
+  const line = document.createElement("p");
+  line.textContent = text;
+  said.replaceChildren(line);
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => said.replaceChildren(), 9000);
+}
+
+function warm(card) {
+  for (const address of card.pictures) new Image().src = address;
+  return card;
+}
+
+function show(card, push = true) {
+  page.stage?.end();
+  const made = new DOMParser().parseFromString(card.html, "text/html").querySelector("article");
+  holder.replaceChildren(document.adoptNode(made));
+  if (push) history.pushState({ id: card.id }, "", card.url);
+  enter();
+}
+
+function enter() {
+  page.stage = new Stage(holder.querySelector(".stage"));
+  document.title = `${article().dataset.say} · tagcheck`;
+  fill();
+}
+
+async function ask(address, options = {}) {
+  const answer = await fetch(address, { ...options, headers: { Accept: "application/json" } });
+  const body = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
+  if (!answer.ok) throw new Error(body.message || `The server said ${answer.status}. Nothing was done.`);
+  return body;
+}
+
+function address(more) {
+  const url = new URL(holder.dataset.ahead, location.href);
+  for (const [name, value] of Object.entries(more)) url.searchParams.set(name, value);
+  return url;
+}
+
+// Keep the next few cards ready. One request at a time.
+function fill() {
+  if (page.loading || page.ended || page.ahead.length >= KEEP_AHEAD) return page.loading ?? Promise.resolve();
+  const token = page.token;
+  const last = page.ahead.at(-1)?.id ?? article().dataset.id;
+  page.loading = ask(address({ after: last })).then((cards) => {
+    if (token !== page.token) return;
+    page.ahead.push(...cards.map(warm));
+    page.ended = cards.length === 0;
+  }).catch((error) => say(error.message)).finally(() => {
+    page.loading = null;
+  });
+  return page.loading;
+}
+
+function forget() {
+  page.token += 1;
+  page.ahead = [];
+  page.ended = false;
+  page.loading = null;
+}
+
+async function goOn() {
+  if (!page.ahead.length) await fill();
+  const card = page.ahead.shift();
+  if (card) {
+    show(card);
+    return true;
+  }
+  await page.sending;  // the list's end as the server sees it counts what was just decided
+  location.assign(article().dataset.next || holder.dataset.list.replace("/findings", "/card"));
+  return false;
+}
+
+async function goBack() {
+  await page.sending;
+  const cards = await ask(address({ before: article().dataset.id }));
+  if (!cards.length) return say("This is the first one.");
+  forget();
+  show(cards[0]);
+}
+
+function ticked() {
+  return [...form().querySelectorAll('input[name="key"]:checked')];
+}
+
+function decide(button, on = false) {
+  const data = new FormData(form(), button);
+  const whole = button.name !== "one" && (button.name === "pair" || ticked().length === form().querySelectorAll('input[name="key"]').length || on);
+  if (button.name === "do" && !ticked().length) return say("Nothing is ticked, so nothing was decided.");
+  if (on) data.set("go", "on");
+  const target = form().action;
+  const here = { id: article().dataset.id, url: article().dataset.url };
+  send(target, data, here, whole);
+  if (whole) goOn();
+}
+
+// Send one after the other, in the order decided. Where the answer differs from what was drawn, go back and show it.
+function send(target, data, here, moved) {
+  const token = page.token;
+  page.sent += 1;
+  page.sending = page.sending.then(() => ask(target, { method: "POST", body: data })).then((body) => {
+    say(body.message);
+    count(body.left);
+    drop(body.decided ?? []);
+    if (body.card && (!moved || !body.ok)) {
+      if (moved) forget();
+      show(body.card, article().dataset.id !== body.card.id);
+    } else if (!moved && !body.stay) {
+      goOn();
+    }
+  }).catch((error) => {
+    say(error.message);
+    if (moved && token === page.token) location.assign(here.url);
+  });
+  return page.sending;
+}
+
+// A card that waits and whose suggestions are all decided by now is not shown.
+function drop(decided) {
+  const done = new Set(decided.map((one) => one.join(" ")));
+  if (!done.size) return;
+  page.ahead = page.ahead.filter((card) => {
+    const rows = [...new DOMParser().parseFromString(card.html, "text/html").querySelectorAll(".suggestion")];
+    return !rows.length || !rows.every((row) => done.has(row.dataset.key));
+  });
+}
+
+function count(left) {
+  document.getElementById("left").textContent = `${left.toLocaleString("en")} finding${left === 1 ? "" : "s"}`;
+}
+
+async function walk(button) {
+  const data = new FormData(form());
+  await page.sending;
+  try {
+    const body = await ask(button.formAction, { method: "POST", body: data });
+    say(body.message);
+    count(body.left);
+    if (body.card) {
+      forget();
+      show(body.card);
+    }
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+const press = (name) => holder.querySelector(`[data-action="${name}"]`);
+
+const actions = {
+  accept: () => decide(press("accept")),
+  ignore: () => decide(press("ignore")),
+  skip: () => decide(press("skip")),
+  flag: () => decide(press("flag")),
+  accept_next: () => decide(press("accept"), true),
+  tick: (event) => {
+    const box = form().querySelectorAll('input[name="key"]')[Number(event.key) - 1];
+    if (box) box.checked = !box.checked;
+  },
+  previous: () => goBack().catch((error) => say(error.message)),
+  next: () => goOn(),
+  undo: () => walk(press("undo")),
+  redo: () => walk(press("redo")),
+  both: () => decide(press("both")),
+  neither: () => decide(press("neither")),
+  left: () => decide(press("left")),
+  right: () => decide(press("right")),
+  flicker: () => say({ flicker: "One over the other, in turn.", side: "Side by side." }[page.stage.mode("flicker")]),
+  difference: () => say({ difference: "Black where they are the same.", side: "Side by side." }[page.stage.mode("difference")]),
+  zoom: () => page.stage.toggle(),
+  zoom_in: () => page.stage.step(1.5),
+  zoom_out: () => page.stage.step(1 / 1.5),
+  zoom_reset: () => page.stage.reset(),
+  grid: () => location.assign(holder.dataset.grid),
+  filter: () => location.assign(`${holder.dataset.list}#filter-tag`),
+  open: () => press("open")?.click(),
+  help: () => help(),
+  close: () => (page.stage.zoomed ? page.stage.reset() : location.assign(holder.dataset.list)),
+};
+
+async function help() {
+  const dialog = document.getElementById("help");
+  if (!dialog.childElementCount) {
+    const text = await (await fetch(holder.dataset.help)).text();
+    const made = new DOMParser().parseFromString(text, "text/html").getElementById("keys-help");
+    const title = document.createElement("h2");
+    title.id = "help-title";
+    title.textContent = "Keys";
+    const close = document.createElement("button");
+    close.textContent = "Close";
+    close.addEventListener("click", () => dialog.close());
+    dialog.append(title, document.adoptNode(made), close);
+  }
+  dialog.showModal();
+}
+
+const PAN = { ArrowLeft: [120, 0], ArrowRight: [-120, 0], ArrowUp: [0, 120], ArrowDown: [0, -120] };
+
+function typing(target) {
+  return target.matches("textarea, select, [contenteditable]") || (target.matches("input") && target.type !== "checkbox");
+}
+
+document.addEventListener("keydown", (event) => {
+  if (typing(event.target) || document.getElementById("help").open || event.altKey || event.metaKey) return;
+  if (event.target.matches("button, a, summary, video, input") && [" ", "Enter"].includes(event.key)) return;  // these press what is focused
+  if (page.stage.zoomed && PAN[event.key]) {
+    page.stage.move(...PAN[event.key]);
+    event.preventDefault();
+    return;
+  }
+  const letter = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const name = (event.ctrlKey ? "Ctrl+" : "") + (event.shiftKey && event.ctrlKey ? "Shift+" : "") + letter;
+  const found = (page.keys.get(name) ?? []).filter((one) => one.where !== "grid" && (one.where !== "pair" || isPair()));
+  const action = found.find((one) => one.where === "pair") ?? found[0];
+  if (!action || !actions[action.name]) return;
+  event.preventDefault();
+  if (event.repeat && !["zoom_in", "zoom_out"].includes(action.name)) return;
+  actions[action.name](event);
+});
+
+holder.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const button = event.submitter;
+  if (["undo", "redo"].includes(button.dataset.action)) walk(button);
+  else decide(button);
+});
+
+holder.addEventListener("click", (event) => {
+  const step = event.target.closest('a[data-action="next"], a[data-action="previous"]');
+  if (!step || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  actions[step.dataset.action]();
+});
+
+window.addEventListener("popstate", () => location.reload());
+enter();

@@ -1,0 +1,267 @@
+"""The pages that are read: overview, list and grid, card, export, help."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import Blueprint, Response, abort, redirect, render_template, request, session, url_for
+
+from tagcheck import review_index
+from tagcheck.artifacts import DATASET, RUN_SUMMARY
+from tagcheck.review import Review
+from tagcheck.review_import import ISSUES, REPORTS
+from tagcheck.review_index import BANDS, Filter, Finding, Overview
+from webapp import cards, charts, state, words
+from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, QUEUE_WORDS, from_query, in_words, to_query
+from webapp.keys import ACTIONS
+from webapp.state import review, settings
+
+PAGE = 50
+GRID = 60
+AHEAD = 5
+OLD_DAYS = 14
+DETECTOR_WORDS = {"mistagged_images_report": "Tag errors", "near_duplicates_report": "Near-duplicates", "series_validation_report": "Series"}
+EXPORT_COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "why")
+
+blueprint = Blueprint("views", __name__)
+
+
+@blueprint.get("/")
+def start() -> Response:
+    """The address people type."""
+    return redirect(url_for("views.overview"))
+
+
+@blueprint.get("/error-review")
+def overview() -> Response | str:
+    """How much there is to do, how old the reports are, what was decided. With filters, the list they ask for."""
+    if request.args:
+        return redirect(url_for("views.findings", **request.args.to_dict(flat=False)))
+    state.refresh()
+    made = review_index.overview(review())
+    rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issues in ISSUES.values() for issue in issues]
+    return render_template(
+        "error_review.html", overview=made, detectors=detectors(made), dataset=dataset_status(made), rows=rows, bands=band_names(),
+        bars=charts.bars([(ISSUE_WORDS[issue], counts) for issue, counts in rows if sum(counts)], band_names(), "Open findings by kind and confidence"),
+        trend=trend(made), health=review_index.health(review()), total=sum(sum(counts) for _, counts in rows),
+        waiting=len(review().accepted()),
+    )
+
+
+@blueprint.get("/error-review/findings")
+def findings() -> str:
+    """The list of a view, or with `view=grid` its pictures to tick."""
+    state.refresh()
+    view = from_query(request.args)
+    grid = request.args.get("view") == "grid"
+    size = GRID if grid else PAGE
+    after, before = request.args.get("after"), request.args.get("before")
+    found = review_index.page(review(), view, after, before, size + 1)
+    more = len(found) > size
+    found = found[-size:] if before else found[:size]
+    earlier, later = (more if before else bool(after)), (True if before else more)
+    counts = review_index.queues(review(), view)
+    return render_template(
+        "findings.html", view=view, query=to_query(view), words=in_words(view), findings=found, grid=grid,
+        count=counts[view.state] if view.state else review_index.count(review(), view), queues=counts,
+        earlier=found[0].id if found and earlier else None, later=found[-1].id if found and later else None,
+        distinct=review_index.distinct(review(), view) if grid else None,
+        tags=review_index.tag_counts(review(), view), pages=review_index.pages(review()), namespaces=review_index.namespaces(review()),
+        orders=ORDER_WORDS, groups=GROUPS, any=ANY, link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
+    )
+
+
+@blueprint.get("/error-review/card")
+def card() -> Response | str:
+    """One finding of a view, large, with its buttons. `at` names it; without one, the first."""
+    state.refresh()
+    view = from_query(request.args)
+    at = request.args.get("at")
+    finding = find(review(), view, at)
+    if finding is None:
+        return render_template("done.html", view=view, query=to_query(view), words=in_words(view), queues=review_index.queues(review(), view))
+    if finding.id != at:
+        return redirect(url_for("views.card", **to_query(view, at=finding.id)))
+    return render_template("card.html", words=in_words(view), **card_values(view, finding))
+
+
+@blueprint.get("/error-review/cards")
+def card_parts() -> Response:
+    """The card `at`, or the next few after one, as parts for the page's script: `[{"id", "url", "html", "pictures"}]`."""
+    view = from_query(request.args)
+    if at := request.args.get("at"):
+        found = review_index.load(review(), [at], view)
+    else:
+        found = review_index.page(review(), view, request.args.get("after"), request.args.get("before"), AHEAD)
+        found = found[::-1] if request.args.get("before") else found
+    return _json([part(view, finding) for finding in found])
+
+
+@blueprint.get("/error-review/export.<kind>")
+def export(kind: str) -> Response:
+    """Every suggestion of a view as CSV or JSON, one a line."""
+    if kind not in ("csv", "json"):
+        abort(404, "There is an export as CSV and one as JSON.")
+    state.refresh()
+    view = from_query(request.args)
+    path, write = settings().folder.review, _csv if kind == "csv" else _json_lines
+
+    def lines() -> Iterator[str]:
+        with Review(path) as store:  # the request's own is closed when the first line goes out
+            yield from write(review_index.suggestions(store, view))
+
+    response = Response(lines(), mimetype="text/csv; charset=utf-8" if kind == "csv" else "application/json")
+    response.headers["Content-Disposition"] = f"attachment; filename=findings_{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.{kind}"
+    return response
+
+
+@blueprint.get("/error-review/help")
+def help() -> str:
+    """The keys, and what the queues mean."""
+    return render_template("help.html", actions=ACTIONS)
+
+
+@blueprint.post("/error-review/looks")
+def looks() -> Response:
+    """Keep this browser's theme, and whether pictures are hidden."""
+    if (theme := request.form.get("theme")) in ("light", "dark", "system"):
+        session["theme"] = theme
+    if "pictures" in request.form:
+        session["hide_pictures"] = request.form["pictures"] == "hide"
+    session.permanent = True
+    back = request.form.get("back", "")
+    return redirect(back if back.startswith("/") and not back.startswith(("//", "/\\")) else url_for("views.overview"), 303)
+
+
+def find(store: Review, view: Filter, at: str | None) -> Finding | None:
+    """The finding to show: the one asked for, in the view or not; else the view's first."""
+    if at:
+        found = review_index.load(store, [at], view)
+        if found:
+            return found[0]
+    found = review_index.page(store, view, limit=1)
+    return found[0] if found else None
+
+
+def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
+    """What the card's template needs."""
+    query = to_query(view)
+    before, after = review_index.step(review(), view, finding.id, back=True), review_index.step(review(), view, finding.id)
+    return {
+        "card": cards.make(review(), view, finding, settings().invisible), "query": query, "view": view,
+        "previous": url_for("views.card", **query, at=before) if before else None,
+        "next": url_for("views.card", **query, at=after) if after else None,
+        "left": review_index.count(review(), view).findings, "choices": cards.PAIR_CHOICES,
+        "can": library_abilities(),
+    }
+
+
+def part(view: Filter, finding: Finding) -> dict[str, Any]:
+    """One card for the page's script."""
+    return {
+        "id": finding.id, "url": url_for("views.card", **to_query(view), at=finding.id),
+        "html": render_template("_card.html", **card_values(view, finding)),
+        "pictures": [url_for(f"pictures.{size}", hash=hash) for hash in filter(None, (finding.hash, finding.other)) for size in ("thumbnail", "full")],
+    }
+
+
+def library_abilities() -> dict[str, bool]:
+    """What the opened library offers beyond tags; nothing before it was first opened."""
+    library = state.shared().opened()
+    return {"open": hasattr(library, "open_page"), "relate": hasattr(library, "set_relationship")}
+
+
+def detectors(made: Overview) -> list[dict[str, Any]]:
+    """Each detector's standing: its report's age and size, and in `problem` why it says nothing, if so."""
+    run = made.sources.get(RUN_SUMMARY.name, {})
+    last = {row.get("script"): row for row in run.get("header", {}).get("detectors", []) if isinstance(row, dict)}
+    dataset = made.sources.get(DATASET.name, {}).get("created") or ""
+    rows = []
+    for kind in REPORTS:
+        source, ran = made.sources.get(kind.name), last.get(kind.made_by, {})
+        problem, notes = None, []
+        if source is None:
+            problem = f"has not run: run_error_detection.py, or {kind.made_by}"
+        elif source["error"]:
+            problem = f"its report cannot be read: {source['error']}"
+        if ran.get("exit_code") and run["created"] >= (source["created"] if source else ""):
+            problem = f"failed in the last run (exit code {ran['exit_code']}): {ran.get('message') or 'no message'}"
+        if source and source["created"] < dataset:
+            notes.append("older than the dataset")
+        if source and _days(source["created"]) > OLD_DAYS:
+            notes.append(f"{_days(source['created'])} days old")
+        rows.append({
+            "name": DETECTOR_WORDS[kind.name], "script": kind.made_by, "source": source, "problem": problem, "notes": notes,
+            "summary": (source or {}).get("header", {}).get("summary") or {},
+        })
+    return rows
+
+
+def dataset_status(made: Overview) -> dict[str, Any]:
+    """The dataset's standing, as `detectors`."""
+    source = made.sources.get(DATASET.name)
+    problem = None
+    if source is None:
+        problem = f"There is no dataset yet: run {DATASET.made_by}. The cards then show each picture's tags."
+    elif source["error"]:
+        problem = source["error"]
+    return {"source": source, "problem": problem}
+
+
+def band_names() -> list[str]:
+    """The confidence bands in words, the lowest first."""
+    ends = [*BANDS[1:], 1.0]
+    return [f"{low:.2g} to {high:.2g}" for low, high in zip(BANDS, ends)]
+
+
+def trend(made: Overview) -> dict[str, Any] | None:
+    """Findings over the runs, as a chart and a table; None below two runs."""
+    keys = {
+        "mistagged_images_report": ("errors_found",), "near_duplicates_report": ("total_pairs_found",),
+        "series_validation_report": ("missing_predictions_count", "incorrect_predictions_count"),
+    }
+    times = sorted({run["created"] for run in made.runs})[-30:]
+    if len(times) < 2:
+        return None
+    table = {
+        kind: {run["created"]: sum(run["summary"].get(name) or 0 for name in names) for run in made.runs if run["kind"] == kind} for kind, names in keys.items()
+    }
+    series = [(DETECTOR_WORDS[kind], [values.get(time) for time in times]) for kind, values in table.items() if values]
+    labels = [time[:16].replace("T", " ") for time in times]
+    return {"chart": charts.trend(labels, series, "Findings over the runs"), "labels": labels, "series": series}
+
+
+def _days(created: str) -> int:
+    return (datetime.now(timezone.utc) - datetime.fromisoformat(created.replace("Z", "+00:00"))).days
+
+
+def _json(value: Any) -> Response:
+    return Response(json.dumps(value), mimetype="application/json")
+
+
+def _csv(rows) -> Iterator[str]:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(EXPORT_COLUMNS)
+    for row in rows:
+        # A cell that starts like a formula is one to a spreadsheet, and tags are anybody's words.
+        writer.writerow([f"'{row[name]}" if str(row[name]).startswith(("=", "+", "-", "@", "\t")) else row[name] for name in EXPORT_COLUMNS])
+        if out.tell() > 60_000:
+            yield out.getvalue()
+            out.seek(0)
+            out.truncate()
+    yield out.getvalue()
+
+
+def _json_lines(rows) -> Iterator[str]:
+    yield "["
+    for place, row in enumerate(rows):
+        record = {name: row[name] for name in EXPORT_COLUMNS} | {"evidence": json.loads(row["evidence"])}
+        yield (",\n" if place else "\n") + json.dumps(record, ensure_ascii=False)
+    yield "\n]\n"

@@ -1,0 +1,123 @@
+"""How numbers, times and evidence read on the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import Flask
+
+from tagcheck import tags
+from tagcheck.dataset import HASH
+from tagcheck.review_index import Promise
+from webapp.filters import ISSUE_WORDS, QUEUE_WORDS
+
+UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
+EVIDENCE_WORDS = {
+    "probability": "Model's probability", "tagger_probability": "JoyTag's probability", "neighbours": "Nearest pictures", "neighbors": "Nearest pictures",
+}
+
+
+def install(app: Flask) -> None:
+    """Give the templates these words."""
+    app.template_filter("ago")(ago)
+    app.template_filter("percent")(percent)
+    app.template_filter("size")(size)
+    app.template_filter("plural")(plural)
+    app.template_filter("action")(lambda action: {"add": "add", "remove": "remove", "pair": "pair"}[action])
+    app.context_processor(lambda: {"issue_words": ISSUE_WORDS, "queue_words": QUEUE_WORDS})
+
+
+def ago(when: str | None, now: datetime | None = None) -> str:
+    """A UTC time as its distance from now.
+
+    >>> ago("2026-11-23T17:00:00Z", datetime(2026, 11, 23, 18, 5, tzinfo=timezone.utc))
+    '1 hour ago'
+    """
+    if not when:
+        return "never"
+    seconds = ((now or datetime.now(timezone.utc)) - datetime.fromisoformat(when.replace("Z", "+00:00"))).total_seconds()
+    for unit, name in UNITS:
+        if seconds >= unit:
+            return f"{plural(int(seconds // unit), name)} ago"
+    return "just now"
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    """`1 finding`, `1,200 findings`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a decimal where it is close to all or nothing.
+
+    >>> percent(0.83), percent(0.972), percent(1.0)
+    ('83 %', '97.2 %', '100 %')
+    """
+    if 0.95 < share < 1 or 0 < share < 0.01:
+        return f"{share * 100:.1f} %"
+    return f"{share * 100:.0f} %"
+
+
+def size(count: int | None) -> str:
+    """Bytes for people."""
+    if count is None:
+        return ""
+    return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{count / 1024:.0f} kB"
+
+
+def sureness(confidence: float, promise: Promise | None) -> str:
+    """What a confidence means: measured on the owner's decisions where there are enough, else the detector's own estimate."""
+    if promise is None:
+        return f"of 100 like this about {confidence * 100:.0f} should be right (the detector's estimate)"
+    return (f"of 100 like this about {promise.share * 100:.0f} were right (your {promise.of:,} decisions; "
+            f"between {promise.low * 100:.0f} and {promise.high * 100:.0f})")
+
+
+def by_namespace(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Tags grouped by namespace, those without one last."""
+    groups: dict[str, list[str]] = {}
+    for tag in sorted(names):
+        groups.setdefault(tags.namespace(tag), []).append(tag)
+    return sorted(groups.items(), key=lambda group: (group[0] == "", group[0]))
+
+
+def evidence(given: dict[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, list[str]]]]:
+    """(numbers and words, pictures) of a suggestion's evidence: every list of hashes becomes a row of small pictures."""
+    facts: list[tuple[str, str]] = []
+    shown: list[tuple[str, list[str]]] = []
+    for name, value in given.items():
+        words = EVIDENCE_WORDS.get(name, name.replace("_", " ").capitalize())
+        hashes = _hashes(value)
+        if hashes:
+            shown.append((words, hashes))
+        elif (text := _fact(value)):
+            facts.append((words, text))
+    return facts, shown
+
+
+def _hashes(value: Any) -> list[str]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list):
+        return []
+    found = [one.get("hash") if isinstance(one, dict) else one for one in value]
+    return [one for one in found if isinstance(one, str) and HASH.fullmatch(one)][:8]
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 10 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, str):
+        return re.sub(r"\s+", " ", value)
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_fact, value)))
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {text}" for name, one in value.items() if (text := _fact(one)))
+    return ""
