@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tagcheck.errors import UsageError
 from tagcheck.pruned import PrunedSearch
-from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, UnitRows, normalised, over_tiles
+from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, UnitRows, normalised, over_tiles, workers
 
 ENGINES = ("auto", "torch", "native")
 __all__ = ["ENGINES", "NotFinite", "Pairs", "TooManyPairs", "group_labels", "groups", "near_pairs", "top_k"]
@@ -62,12 +62,14 @@ def near_pairs(
         raise ValueError(f"a threshold of {threshold}: it has to be above 0 and at most 1")
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
-    rows = UnitRows.of(matrix)
-    decide = _Decision(matrix, threshold, rows.slack, limit)
-    search = PrunedSearch(rows, threshold - rows.slack)
-    if not search.worthwhile:
-        search = PlainSearch(rows, threshold - rows.slack)
-    return _sorted_pairs(list(over_tiles(len(rows), lambda start, other: decide(search(start, other)), progress or (lambda share: None))))
+    with workers() as pool:
+        rows = UnitRows.of(matrix, pool)
+        decide = _Decision(matrix, threshold, rows.slack, limit)
+        search = PrunedSearch(rows, threshold - rows.slack, pool)
+        if not search.worthwhile:
+            search = PlainSearch(rows, threshold - rows.slack)
+        found = over_tiles(len(rows), lambda start, other: decide(search(start, other)), pool, progress or (lambda share: None))
+        return _sorted_pairs(list(found))
 
 
 def group_labels(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -98,7 +100,7 @@ def groups(n: int, i: np.ndarray, j: np.ndarray) -> list[list[int]]:
     return [part.tolist() for part in np.split(order, bounds) if len(part) > 1]
 
 
-def top_k(matrix: np.ndarray, k: int, block: int = 2048) -> tuple[np.ndarray, np.ndarray]:
+def top_k(matrix: np.ndarray, k: int, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
     """The `k` nearest other rows of each row by cosine, exactly.
 
     Returns (indices int64, cosine float32), both (n, min(k, n - 1)), the nearest first. A zero
@@ -107,23 +109,26 @@ def top_k(matrix: np.ndarray, k: int, block: int = 2048) -> tuple[np.ndarray, np
     >>> top_k(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), 1)[0].ravel().tolist()[::2]
     [1, 1]
     """
-    unit = UnitRows.of(matrix)
-    n = len(unit)
+    n = len(matrix)
     k = max(0, min(k, n - 1))
     indices, cosines = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float32)
-    if k == 0:
-        return indices, cosines
-    for start in range(0, n, block):
-        rows = unit.take(slice(start, start + block))
-        best, where = torch.empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64)
-        for low in range(0, n, block):
-            product = rows @ unit.take(slice(low, low + block)).T
-            if low == start:
-                product.fill_diagonal_(-torch.inf)
-            value, column = product.topk(min(k, product.shape[1]), dim=1)
-            best, pick = torch.cat([best, value], dim=1).topk(min(k, best.shape[1] + value.shape[1]), dim=1)
-            where = torch.cat([where, column + low], dim=1).gather(1, pick)
-        indices[start:start + block], cosines[start:start + block] = where.numpy(), best.clamp_(-1, 1).numpy()
+    with workers() as pool:
+        unit = UnitRows.of(matrix, pool)
+
+        def fill(start: int) -> None:
+            rows = unit.take(slice(start, start + block))
+            best, where = torch.empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64)
+            for low in range(0, n, block):
+                product = rows @ unit.take(slice(low, low + block)).T
+                if low == start:
+                    product.fill_diagonal_(-torch.inf)
+                value, column = product.topk(min(k, product.shape[1]), dim=1)
+                best, pick = torch.cat([best, value], dim=1).topk(min(k, best.shape[1] + value.shape[1]), dim=1)
+                where = torch.cat([where, column + low], dim=1).gather(1, pick)
+            indices[start:start + block], cosines[start:start + block] = where.numpy(), best.clamp_(-1, 1).numpy()
+
+        for _ in pool.map(fill, range(0, n, block) if k else ()):
+            pass
     return indices, cosines
 
 

@@ -17,6 +17,8 @@ in float32. Nothing is gathered pair by pair unless the pairs lie scattered.
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
+
 import torch
 
 from tagcheck.tiles import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Scratch, UnitRows
@@ -39,27 +41,27 @@ class PrunedSearch:
     `worthwhile` is False where the bound would rule out too little: then use the plain way.
     """
 
-    def __init__(self, rows: UnitRows, low: float) -> None:
+    def __init__(self, rows: UnitRows, low: float, pool: Executor) -> None:
         self.rows, self.low, self.scratch = rows, low, Scratch()
         self.worthwhile = False
         widths = [width for width in WIDTHS if width <= rows.width // 2]
         if len(rows) < FEWEST_ROWS or not widths:
             return
         random = torch.Generator().manual_seed(0)
-        axes = principal_axes(rows.take(_some(len(rows), SAMPLE, random)), widths[-1], random)
+        axes = principal_axes(rows.take(_some(len(rows), SAMPLE, random)), widths[-1], random, pool)
         first = choose_width(rows.take(_some(len(rows), TRIAL, random)) @ axes, widths, low)
         if first is None:
             return
         self.worthwhile = True
-        heads = _project(rows, axes)
+        heads = _project(rows, axes, pool)
         defect = _defect(axes) + (rows.width + 8) * UNIT_ROUNDOFF * (1 + widths[-1]) ** 0.5
-        self.order = cluster_order(heads[:, 1:1 + CLUSTER_AXES], random)
+        self.order = cluster_order(heads[:, 1:1 + CLUSTER_AXES], random, pool)
         dtype = product_dtype()
         self.sign = torch.int16 if dtype is torch.bfloat16 else torch.int32
         nonzero = rows.scale > 0
-        self.short = _Heads(heads[:, :1 + first], self.order, nonzero, low, defect, dtype)
+        self.short = _Heads(heads[:, :1 + first], self.order, nonzero, low, defect, dtype, pool)
         self.short_right = self.short.right(slice(None))
-        self.long = _Heads(heads, self.order, nonzero, low, defect, dtype) if first < widths[-1] else None
+        self.long = _Heads(heads, self.order, nonzero, low, defect, dtype, pool) if first < widths[-1] else None
 
     def __call__(self, start: int, other: int) -> Candidates | None:
         """The pairs with a product of at least `low` between two tiles of the ordered rows, or within one."""
@@ -108,11 +110,13 @@ class _Heads:
     offset o + o' = margin - low. The product of two rows is then at least their cosine - low.
     """
 
-    def __init__(self, heads: torch.Tensor, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self, heads: torch.Tensor, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float, dtype: torch.dtype, pool: Executor
+    ) -> None:
         n, width = heads.shape
         self.rows = torch.empty(n, width + 5, dtype=dtype)
-        worst = 0.0
-        for start in range(0, n, BLOCK):
+
+        def fill(start: int) -> float:
             place = order[start:start + BLOCK]
             head = heads[place]
             # The rest of a unit row after a cut at computed coordinates h has a squared length of at most
@@ -125,7 +129,9 @@ class _Heads:
             made[:, 3:-3] = head[:, 1:]
             made[:, -3] = _rounded_up(rest, dtype)
             made[:, -2:] = 1
-            worst = max(worst, float((head[:, 1:] - made[:, 3:-3].float()).norm(dim=1).max()))
+            return float((head[:, 1:] - made[:, 3:-3].float()).norm(dim=1).max())
+
+        worst = max(pool.map(fill, range(0, n, BLOCK)))
         # Rounding moved each row's h by at most `worst`, so a product of two rows no longer than 1.01 by
         # at most 2.03 * worst. The mean coordinate's two parts are right to 2^-16, their product to 2^-14;
         # sums in float32 of terms of at most 3 in all to 3 * width * 2u; the axes' defect counts twice.
@@ -143,7 +149,7 @@ class _Heads:
         return made
 
 
-def principal_axes(sample: torch.Tensor, count: int, random: torch.Generator) -> torch.Tensor:
+def principal_axes(sample: torch.Tensor, count: int, random: torch.Generator, pool: Executor) -> torch.Tensor:
     """Orthonormal columns (d, 1 + count): the mean direction of `sample` (m, d), then about its top principal axes.
 
     By subspace iteration (Halko, Martinsson and Tropp 2011). They need not be exact: any
@@ -151,7 +157,7 @@ def principal_axes(sample: torch.Tensor, count: int, random: torch.Generator) ->
     """
     mean = torch.nn.functional.normalize(sample.mean(0), dim=0)[:, None]
     rest = sample - (sample @ mean) @ mean.T
-    scatter = rest.T @ rest
+    scatter = sum(pool.map(lambda block: block.T @ block, rest.split(1 + len(rest) // 8)))
     basis = torch.randn(len(scatter), min(count + 16, len(scatter)), generator=random)
     for _ in range(3):
         basis = torch.linalg.qr(scatter @ basis)[0]
@@ -176,14 +182,14 @@ def choose_width(heads: torch.Tensor, widths: list[int], low: float) -> int | No
     return next(width for width in widths if left[width] <= 4 * left[widths[-1]] + 1e-4)
 
 
-def cluster_order(points: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+def cluster_order(points: torch.Tensor, random: torch.Generator, pool: Executor) -> torch.Tensor:
     """An order of the rows of `points` (n, k) in which near ones stand near: by k-means clusters, each next to a near one."""
     n = len(points)
     clusters = max(1, min(CLUSTERS, n // 200))
     centres = points[_some(n, clusters, random)]
     sample = points[_some(n, 40 * clusters, random)]
     for _ in range(CLUSTER_ROUNDS):
-        label = _nearest(sample, centres)
+        label = _nearest(sample, centres, pool)
         size = torch.bincount(label, minlength=clusters)
         sums = torch.zeros_like(centres).index_add_(0, label, sample)
         centres = torch.where((size > 0)[:, None], sums / size.clamp(min=1)[:, None], centres)
@@ -194,7 +200,7 @@ def cluster_order(points: torch.Tensor, random: torch.Generator) -> torch.Tensor
         rank[place] = step
         distance[:, place] = torch.inf
         place = int(distance[place].argmin())
-    return rank[_nearest(points, centres)].argsort(stable=True)
+    return rank[_nearest(points, centres, pool)].argsort(stable=True)
 
 
 def product_dtype() -> torch.dtype:
@@ -208,17 +214,21 @@ def product_dtype() -> torch.dtype:
     return torch.bfloat16 if bool((product == 1.5).all()) else torch.float32
 
 
-def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+def _nearest(points: torch.Tensor, centres: torch.Tensor, pool: Executor) -> torch.Tensor:
     """The place of the nearest centre of each point."""
     half = centres.square().sum(1) / 2
-    return torch.cat([(block @ centres.T - half).argmax(1) for block in points.split(BLOCK)])
+    return torch.cat(list(pool.map(lambda block: (block @ centres.T - half).argmax(1), points.split(BLOCK))))
 
 
-def _project(rows: UnitRows, axes: torch.Tensor) -> torch.Tensor:
+def _project(rows: UnitRows, axes: torch.Tensor, pool: Executor) -> torch.Tensor:
     """The coordinates (n, k) of all rows along the columns of `axes` (d, k), in float32."""
     heads = torch.empty(len(rows), axes.shape[1])
-    for start in range(0, len(rows), BLOCK):
+
+    def fill(start: int) -> None:
         torch.mm(rows.take(slice(start, start + BLOCK)), axes, out=heads[start:start + BLOCK])
+
+    for _ in pool.map(fill, range(0, len(rows), BLOCK)):
+        pass
     return heads
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,25 +43,27 @@ class UnitRows:
     scale: torch.Tensor
 
     @staticmethod
-    def of(matrix: np.ndarray) -> "UnitRows":
+    def of(matrix: np.ndarray, pool: Executor) -> "UnitRows":
         """`matrix` (n, d) of any floating type. Raises `NotFinite` naming a row, ValueError for another shape.
 
         Other types, and rows of such a length that float32 could not scale them, are copied once.
         """
         if matrix.ndim != 2:
             raise ValueError(f"a matrix of {matrix.ndim} dimensions: it has to have 2")
-        lengths = np.empty(len(matrix))
-        for start in range(0, len(matrix), BLOCK):
-            lengths[start:start + BLOCK] = _lengths(matrix[start:start + BLOCK], start)
+        lengths = np.concatenate([np.empty(0), *pool.map(lambda start: _lengths(matrix, start), range(0, len(matrix), BLOCK))])
         some = lengths[lengths > 0]
         safe = not len(some) or (some.min() > SAFE_LENGTHS[0] and some.max() < SAFE_LENGTHS[1])
         if safe and matrix.dtype in (np.float16, np.float32):
             scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
             return UnitRows(matrix, torch.from_numpy(scale.astype(np.float32)))
         unit = np.empty(matrix.shape, dtype=np.float32)
-        for start in range(0, len(matrix), BLOCK):
+
+        def fill(start: int) -> None:
             unit[start:start + BLOCK] = normalised(matrix[start:start + BLOCK])
-        return UnitRows(unit, torch.from_numpy((lengths > 0).astype(np.float32)))
+
+        for _ in pool.map(fill, range(0, len(matrix), BLOCK)):
+            pass
+        return UnitRows(unit, torch.from_numpy(unit.any(axis=1).astype(np.float32)))
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -98,32 +101,38 @@ def normalised(rows: np.ndarray) -> np.ndarray:
     return rows / np.where(length > 0, length, 1.0)
 
 
-def over_tiles(n: int, search: Callable[[int, int], Candidates | None], progress: Progress) -> Iterator[Candidates]:
-    """`search(start, other)` for each pair of tiles with start <= other, on as many threads as torch would use.
-
-    Yields what the searches found, in order. A search's error ends it all and is raised here; so
-    does closing the generator, after the tiles in hand.
-    """
+@contextmanager
+def workers() -> Iterator[Executor]:
+    """As many threads as torch would use, in each of which, and here meanwhile, torch uses one."""
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def over_tiles(n: int, search: Callable[[int, int], Candidates | None], pool: Executor, progress: Progress) -> Iterator[Candidates]:
+    """`search(start, other)` for each pair of tiles with start <= other; yields what the searches found, in order.
+
+    A search's error ends it all and is raised here; so does closing the generator, after the tiles in hand.
+    """
     over = threading.Event()
 
     def strip(start: int) -> list[Candidates]:
         found = (search(start, other) for other in range(start, n, TILE) if not over.is_set())
         return [candidates for candidates in found if candidates is not None]
 
+    strips = [pool.submit(strip, start) for start in range(0, n, TILE)]
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            strips = [pool.submit(strip, start) for start in range(0, n, TILE)]
-            try:
-                for place, start in enumerate(range(0, n, TILE)):
-                    yield from strips[place].result()
-                    strips[place] = None
-                    progress(1 - (max(0, n - start - TILE) / n) ** 2)
-            finally:
-                over.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+        for place, start in enumerate(range(0, n, TILE)):
+            yield from strips[place].result()
+            strips[place] = None
+            progress(1 - (max(0, n - start - TILE) / n) ** 2)
     finally:
-        torch.set_num_threads(threads)  # what a pool's thread set is the default of threads made later
+        over.set()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Scratch(threading.local):
@@ -156,12 +165,10 @@ class PlainSearch:
         return (row + start).numpy(), (column + other).numpy(), product[row, column].numpy()
 
 
-def _lengths(rows: np.ndarray, first: int) -> np.ndarray:
-    """The lengths of `rows` (m, d) in float64. `first` is the number of the first row, for the error."""
-    rows = rows.astype(np.float64)
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    if not np.isfinite(largest).all():
-        raise NotFinite(first + int(np.flatnonzero(~np.isfinite(largest))[0]))
-    factor = np.where(largest > 0, largest, 1.0)
-    rows /= factor[:, None]
-    return np.sqrt(np.einsum("nd,nd->n", rows, rows)) * factor
+def _lengths(matrix: np.ndarray, start: int) -> np.ndarray:
+    """The lengths in float64 of one block of rows; inf or 0 for float64 rows whose squares leave its range."""
+    rows = torch.from_numpy(np.array(matrix[start:start + BLOCK]))
+    finite = rows.isfinite().all(dim=1)
+    if not bool(finite.all()):
+        raise NotFinite(start + int((~finite).nonzero()[0]))
+    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).numpy()

@@ -128,7 +128,8 @@ def test_bounding_first_loses_no_pair_at_a_threshold_drawn_among_the_cosines(see
 
 def test_a_bound_is_never_below_the_cosine(always_pruned):
     matrix = clustered(200, 40, seed=11)
-    search = pruned.PrunedSearch(tiles.UnitRows.of(matrix), 0.4)
+    with tiles.workers() as pool:
+        search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.4, pool)
     unit = tiles.normalised(matrix)[search.order.numpy()]
     for heads in (search.short, search.long):
         if heads is not None:
@@ -159,7 +160,8 @@ def test_the_number_of_torch_threads_is_left_as_it_was():
 def test_the_nearest_points_are_ordered_next_to_each_other():
     rng = np.random.default_rng(14)
     points = torch.from_numpy((np.repeat(np.eye(4) * 50, 300, axis=0) + rng.normal(size=(1200, 4)))[rng.permutation(1200)]).float()
-    order = pruned.cluster_order(points, torch.Generator().manual_seed(0))
+    with tiles.workers() as pool:
+        order = pruned.cluster_order(points, torch.Generator().manual_seed(0), pool)
     assert sorted(order.tolist()) == list(range(1200))
     assert int((points[order].argmax(1).diff() != 0).sum()) == 3
 
