@@ -484,7 +484,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             data = answer.data
             self.send_header("Content-Type", answer.mime)
-            self.send_header("Content-Disposition", f'inline; filename="{answer.name}"' if answer.name else "inline")
+            if not answer.mime.startswith("text/html"):
+                self.send_header("Content-Disposition", f'inline; filename="{answer.name}"' if answer.name else "inline")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
@@ -534,9 +535,9 @@ def _body(raw: bytes, content_type: str | None) -> dict[str, Any]:
     try:
         body = json.loads(raw.decode("utf-8"))
     except json.JSONDecodeError as error:
-        raise bad_request(f"Did not understand the JSON: {error}") from None
+        raise bad_request(f"Sorry, did not understand the JSON you gave me: {error}") from None
     if not isinstance(body, dict):
-        raise bad_request("The given JSON was not an Object!")
+        raise bad_request("The given parameter did not seem to be a JSON Object!")
     return body
 
 
@@ -936,7 +937,7 @@ def add_tags(client: HydrusServer, asked: dict[str, Any]) -> None:
     hashes = _hashes(asked)
     for option in ("override_previously_deleted_mappings", "create_new_deleted_mappings"):
         if not isinstance(asked.get(option, True), bool):
-            raise bad_request(f'The parameter "{option}", with value "{asked[option]}", was not the expected type: bool!')
+            raise bad_request(f'The parameter "{option}", with value "{asked[option]}", was not the expected type: boolean!')
     if "service_keys_to_actions_to_tags" in asked:
         steps = [(key, action, tags) for key, actions in asked["service_keys_to_actions_to_tags"].items() for action, tags in actions.items()]
     elif "service_keys_to_tags" in asked:
