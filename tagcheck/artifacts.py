@@ -6,10 +6,11 @@ its modification time.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,9 +76,9 @@ class DataFolder:
         return self.root / "review.sqlite3"
 
     def files(self, kind: Kind) -> list[Path]:
-        """All files of one kind, the oldest first by the time in the name."""
-        found = [path for path in (self.root / kind.folder).glob(f"{kind.prefix}_*.json") if STAMP_PATTERN.search(path.name)]
-        return sorted(found, key=lambda path: path.name)
+        """All files of one kind, the oldest first by the time in the name. A name without a real time is somebody's copy, not one of them."""
+        found = ((stamp_of(path), path) for path in (self.root / kind.folder).glob(f"{kind.prefix}_*.json"))
+        return [path for when, path in sorted((when, path) for when, path in found if when is not None)]
 
     def newest(self, kind: Kind) -> Path | None:
         """The newest file of one kind, or None."""
@@ -102,6 +103,19 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc).replace(microsecond=0)
 
 
+def stamp_of(path: Path) -> datetime | None:
+    """The time in a file's name, in UTC; None where there is none.
+
+    >>> stamp_of(Path("dataset_mapping_20261123T170500Z.json"))
+    datetime.datetime(2026, 11, 23, 17, 5, tzinfo=datetime.timezone.utc)
+    """
+    found = STAMP_PATTERN.search(path.name)
+    try:
+        return datetime.strptime(found[1], STAMP).replace(tzinfo=timezone.utc) if found else None
+    except ValueError:
+        return None
+
+
 def isoformat(when: datetime) -> str:
     """`2026-11-23T17:05:00Z`."""
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -111,32 +125,34 @@ def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetim
     """Write `document` as the newest file of its kind and return its path.
 
     `kind`, `version` and `created` are put in front. A file of the same second, or one whose name
-    says it is newer (a clock that was set back), pushes the name one second past it.
+    says it is newer (a clock that was set back), pushes the name one second past it, and so does
+    another process that saves in the same moment: no file is ever written over.
     """
     when = when or utc_now()
-    newest = folder.newest(kind)
-    if newest is not None:
-        last = datetime.strptime(STAMP_PATTERN.search(newest.name)[1], STAMP).replace(tzinfo=timezone.utc)
-        when = max(when, last + timedelta(seconds=1))
-    path = folder.root / kind.folder / f"{kind.prefix}_{when.strftime(STAMP)}.json"
-    head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
-    body = {key: value for key, value in document.items() if key not in head}
-    write_atomically(path, lambda out: _write_json(out, head | body, kind.records))
-    return path
+    while True:
+        newest = folder.newest(kind)
+        if newest is not None:
+            when = max(when, stamp_of(newest) + timedelta(seconds=1))
+        path = folder.root / kind.folder / f"{kind.prefix}_{when.strftime(STAMP)}.json"
+        head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
+        body = {key: value for key, value in document.items() if key not in head}
+        with suppress(FileExistsError):
+            write_atomically(path, lambda out: _write_json(out, head | body, kind.records), replace=False)
+            return path
 
 
 def load(path: Path, kind: Kind) -> dict[str, Any]:
     """Read one file strictly. Raises `BadFile` naming it when it is damaged, of another kind, or newer than this program."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): remove it and run {kind.made_by} again") from None
     try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadFile(f"{path} is not whole JSON ({error.msg}, line {error.lineno}): remove it and run {kind.made_by} again") from None
+        document = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise BadFile(f"{path} is not whole JSON ({error}): remove it and run {kind.made_by} again") from None
     if not isinstance(document, dict) or document.get("kind") != kind.name:
         says = document.get("kind") if isinstance(document, dict) else type(document).__name__
         raise BadFile(f"{path} is not a {kind.name} (it says {says!r})")
@@ -149,35 +165,57 @@ def load(path: Path, kind: Kind) -> dict[str, Any]:
     return document
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], None], replace: bool = True) -> None:
     """Make `path` appear whole or not at all: temporary name in the same folder, fsync, rename.
 
     `write` gets a binary file. On any error, and on Ctrl-C, the temporary file is removed and
-    what stood at `path` stays.
+    what stood at `path` stays; an `OSError` names `path`. With `replace` False, a file that stands there already is
+    `FileExistsError`, also when it appears in this very moment.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as out:
+        with open(temporary, "xb") as out:
             write(out)
             out.flush()
             os.fsync(out.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _move_to_free_name(temporary, path)
+    except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
     sync_folder(path.parent)
 
 
+def _move_to_free_name(temporary: Path, path: Path) -> None:
+    """Rename where nothing stands yet. A link is made and refused in one step, which a look before a rename is not."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links (exFAT, some network drives)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(temporary, path)
+    else:
+        os.unlink(temporary)
+
+
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable, where the system can (Windows cannot open folders)."""
+    """Make renames in `folder` durable, where the system can (Windows cannot open folders, some drives cannot sync them)."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 
@@ -204,11 +242,9 @@ def _write_json(out: IO[bytes], document: dict[str, Any], records: tuple[str, ..
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="strict")
+    # Half of a surrogate pair (from file names that are not UTF-8) has no bytes in UTF-8, but an escape in JSON.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="backslashreplace")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
