@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ from tagcheck.errors import BadFile, MissingInput
 SHARD_ROWS = 4096
 VERSION = 1
 TAG_HEAD = "tag_head.pt"
-ONE_FILE_A_PICTURE = re.compile(r"[0-9a-f]{64}\.pt$")
+ONE_FILE_A_PICTURE = re.compile(r"[0-9a-f]{64}\.pt")
+OUR_SHARD = re.compile(r"embeddings_\d{8}T\d{6}Z_(\d{6})\.pt")
 MADE_BY = "run advanced_joytag_processing.py"
 
 
@@ -56,8 +58,12 @@ class TagHead:
 
 def shard_paths(folder: Path) -> list[Path]:
     """The shards in `folder` (not the tag head, not the older layout), the oldest name first."""
-    found = (path for path in folder.glob("*.pt") if path.name != TAG_HEAD and not ONE_FILE_A_PICTURE.match(path.name))
+    found = (path for path in _pt_files(folder) if path.name != TAG_HEAD and not ONE_FILE_A_PICTURE.fullmatch(path.name))
     return sorted(found, key=lambda path: path.name)
+
+
+def _pt_files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.glob("*.pt") if not path.name.startswith("."))
 
 
 def embedded(folder: Path, model: str, preprocess: str) -> set[str]:
@@ -127,12 +133,17 @@ class ShardWriter:
             self._write(len(self._hashes))
 
     def _write(self, count: int) -> None:
+        rows = torch.from_numpy(np.stack(self._rows[:count]))
+        smaller = rows.to(self.dtype)
         document = {
             "kind": "embeddings", "version": VERSION, "model": self.model, "preprocess": self.preprocess,
             "hashes": self._hashes[:count],
-            "embeddings": torch.from_numpy(np.stack(self._rows[:count])).to(self.dtype),
+            "embeddings": smaller if smaller.isfinite().all() else rows,  # float16 ends at 65,504
         }
-        write_atomically(_next_name(self.folder), lambda out: torch.save(document, out))
+        while True:
+            with suppress(FileExistsError):  # another process took the name in this moment
+                write_atomically(_next_name(self.folder), lambda out: save_pt(document, out), replace=False)
+                break
         self.written += count
         del self._hashes[:count], self._rows[:count]
 
@@ -141,12 +152,13 @@ def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = 
     """All embeddings in `folder` as one matrix; with `hashes`, only those of them that are there, in that order.
 
     Raises `MissingInput` when there are none at all, `BadFile` naming the file when one is
-    damaged, holds other rows than it says, or was made by another model than the rest (or than
+    damaged, holds other rows than it says or what is no number, or was made by another model than the rest (or than
     `model`, where given).
     """
     wanted = None if hashes is None else dict.fromkeys(hashes)
     place: dict[str, tuple[int, int]] = {}
     parts: list[torch.Tensor] = []
+    sources: list[Path] = []
     first: tuple[str, str] | None = None
     for path in shard_paths(folder):
         shard = _load_shard(path)
@@ -154,17 +166,19 @@ def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = 
         _check_same_model(path, shard, first, model, parts)
         place.update((hash, (len(parts), row)) for row, hash in enumerate(shard["hashes"]) if wanted is None or hash in wanted)
         parts.append(shard["embeddings"])
-    for path in sorted(path for path in folder.glob("*.pt") if ONE_FILE_A_PICTURE.match(path.name)):
+        sources.append(path)
+    for path in sorted(path for path in _pt_files(folder) if ONE_FILE_A_PICTURE.fullmatch(path.name)):
         if path.stem not in place and (wanted is None or path.stem in wanted):
             row = _load_single(path)
             if parts and row.shape[1] != parts[0].shape[1]:
                 raise BadFile(f"{path} has {row.shape[1]} numbers, the others have {parts[0].shape[1]}: it is of another model, remove it")
             place[path.stem] = (len(parts), 0)
             parts.append(row)
+            sources.append(path)
     if not parts:
         raise MissingInput(f"no embeddings in {folder}: {MADE_BY} first")
     order = sorted(place) if wanted is None else [hash for hash in wanted if hash in place]
-    return Embeddings(order, _gather(parts, [place[hash] for hash in order], dtype), *(first or (None, None)))
+    return Embeddings(order, _gather(parts, sources, order, place, dtype), *(first or (None, None)))
 
 
 def save_tag_head(folder: Path, head: TagHead) -> Path:
@@ -175,8 +189,18 @@ def save_tag_head(folder: Path, head: TagHead) -> Path:
         "bias": torch.from_numpy(np.ascontiguousarray(head.bias, dtype=np.float32)),
     }
     path = folder / TAG_HEAD
-    write_atomically(path, lambda out: torch.save(document, out))
+    write_atomically(path, lambda out: save_pt(document, out))
     return path
+
+
+def save_pt(document: Any, out: IO[bytes]) -> None:
+    """`torch.save`, but a full disk is the `OSError` that it is: torch hides it behind a RuntimeError about positions."""
+    try:
+        torch.save(document, out)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
@@ -190,17 +214,17 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
     document = _load_pt(path)
     _check_kind(path, document, "tag_head")
     tags, weight, bias = document.get("tags"), document.get("weight"), document.get("bias")
-    if not (isinstance(tags, list) and torch.is_tensor(weight) and torch.is_tensor(bias)
+    if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags) and torch.is_tensor(weight) and torch.is_tensor(bias)
             and weight.ndim == 2 and tuple(bias.shape) == (len(tags),) and len(weight) == len(tags)):
         raise BadFile(f"{path}: tags, weight and bias do not belong together: {MADE_BY} again")
     if model is not None and document.get("model") != model:
         raise BadFile(f"{path} is of model {document.get('model')}, the embeddings are of {model}: {MADE_BY} again")
-    return TagHead(tags, weight.float().numpy(), bias.float().numpy(), document.get("model", ""))
+    return TagHead(tags, weight.detach().float().numpy(), bias.detach().float().numpy(), document.get("model", ""))
 
 
 def _next_name(folder: Path) -> Path:
     """A shard name that sorts after every name there is, also when the clock was set back."""
-    ours = [path.name for path in shard_paths(folder) if path.name.startswith("embeddings_")]
+    ours = [path.name for path in shard_paths(folder) if OUR_SHARD.fullmatch(path.name)]
     name = f"embeddings_{utc_now().strftime(STAMP)}_000000.pt"
     if ours and ours[-1] >= name:
         stem, number = ours[-1][:-3].rsplit("_", 1)
@@ -208,11 +232,11 @@ def _next_name(folder: Path) -> Path:
     return folder / name
 
 
-def _load_pt(path: Path) -> Any:
+def _load_pt(path: Path, mmap: bool = True) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except Exception as error:  # torch raises pickle, zip, runtime and value errors for one damaged file
@@ -228,16 +252,18 @@ def _load_shard(path: Path) -> dict[str, Any]:
     hashes, rows = shard.get("hashes"), shard.get("embeddings")
     if not (isinstance(hashes, list) and torch.is_tensor(rows) and rows.ndim == 2 and len(hashes) == len(rows)):
         raise BadFile(f"{path}: hashes and embeddings do not belong together: remove it and {MADE_BY} again")
-    if not rows.is_floating_point():
-        raise BadFile(f"{path}: embeddings are {rows.dtype}, not floating point: remove it and {MADE_BY} again")
-    return shard | {"model": shard.get("model", ""), "preprocess": shard.get("preprocess", "")}
+    if not all(isinstance(hash, str) for hash in hashes):
+        raise BadFile(f"{path}: a hash is not text: remove it and {MADE_BY} again")
+    if not rows.is_floating_point() or rows.layout != torch.strided:
+        raise BadFile(f"{path}: embeddings are {rows.dtype} ({rows.layout}), not plain floating point: remove it and {MADE_BY} again")
+    return shard | {"embeddings": rows.detach(), "model": shard.get("model", ""), "preprocess": shard.get("preprocess", "")}
 
 
 def _load_single(path: Path) -> torch.Tensor:
-    row = _load_pt(path)
-    if not torch.is_tensor(row) or not row.is_floating_point() or row.numel() == 0:
+    row = _load_pt(path, mmap=False)  # a system maps some 65,000 files at a time, a library holds more pictures
+    if not torch.is_tensor(row) or not row.is_floating_point() or row.numel() == 0 or row.layout != torch.strided:
         raise BadFile(f"{path} is not one tensor of floating-point numbers: remove it and {MADE_BY} again")
-    return row.reshape(1, -1)
+    return row.detach().reshape(1, -1)
 
 
 def _check_kind(path: Path, document: Any, kind: str) -> None:
@@ -257,13 +283,18 @@ def _check_same_model(path: Path, shard: dict[str, Any], first: tuple[str, str],
         raise BadFile(f"{path} has rows of {shard['embeddings'].shape[1]} numbers, others have {parts[0].shape[1]}: {way_out}")
 
 
-def _gather(parts: list[torch.Tensor], places: list[tuple[int, int]], dtype: Any) -> np.ndarray:
+def _gather(parts: list[torch.Tensor], paths: list[Path], hashes: list[str], place: dict[str, tuple[int, int]], dtype: Any) -> np.ndarray:
     """Rows picked from the parts into one array, a part at a time, so that the mapped files are read once in order."""
-    out = np.empty((len(places), parts[0].shape[1]), dtype=dtype)
-    by_part: dict[int, list[tuple[int, int]]] = {}
-    for target, (part, row) in enumerate(places):
-        by_part.setdefault(part, []).append((target, row))
-    for part, rows in by_part.items():
-        targets, sources = zip(*rows)
-        out[list(targets)] = parts[part][torch.tensor(sources)].float().numpy()
+    out = np.empty((len(hashes), parts[0].shape[1]), dtype=dtype)
+    part, row = np.array([place[hash] for hash in hashes], dtype=np.int64).reshape(-1, 2).T
+    order = np.lexsort((row, part))
+    starts = np.searchsorted(part[order], np.arange(len(parts) + 1))
+    for number in np.unique(part):
+        targets = order[starts[number]:starts[number + 1]]
+        rows = parts[number].index_select(0, torch.from_numpy(row[targets])).float()
+        finite = rows.isfinite().all(dim=1).numpy()
+        if not finite.all():
+            hash = hashes[targets[~finite][0]]
+            raise BadFile(f"{paths[number]}: the embedding of {hash} holds numbers that are not finite: remove the file and {MADE_BY} again")
+        out[targets] = rows.numpy()
     return out
