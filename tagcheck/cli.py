@@ -22,6 +22,13 @@ from tagcheck.errors import MissingInput, ToolError
 
 T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parent.parent
+FREE_SPACE = "free some space or choose another --data-dir"
+GRANT = "grant the right to it or choose another --data-dir"
+CHECK_IT = "see what is wrong there"
+WAYS_OUT = {
+    errno.ENOSPC: FREE_SPACE, errno.EDQUOT: FREE_SPACE, errno.EFBIG: FREE_SPACE,
+    errno.EACCES: GRANT, errno.EPERM: GRANT, errno.EROFS: GRANT,
+}
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -36,11 +43,14 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except MemoryError as error:
+        detail = f" ({error})" if str(error) else ""
+        code = fail(f"not enough memory{detail}: close other programs, then run the same command again", 1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno is None:  # a network library's own errors: a mistake of ours, not of the machine
             raise
         where = f" ({error.filename})" if error.filename else ""
-        code = fail(f"{error.strerror}{where}: free some space or choose another --data-dir, then run the same command again", 1)
+        code = fail(f"{error.strerror}{where}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1)
     raise SystemExit(code)
 
 
@@ -92,13 +102,13 @@ def between(low: float, high: float) -> Callable[[str], float]:
     0.5
     """
 
-    def parse(text: str) -> float:
+    def number(text: str) -> float:
         value = float(text)
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
         return value
 
-    return parse
+    return number
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -108,13 +118,13 @@ def at_least(low: int) -> Callable[[str], int]:
     7
     """
 
-    def parse(text: str) -> int:
+    def whole_number(text: str) -> int:
         value = int(text)
         if value < low:
             raise argparse.ArgumentTypeError(f"{text} is less than {low}")
         return value
 
-    return parse
+    return whole_number
 
 
 def progress(items: Iterable[T], total: int | None = None, what: str = "", unit: str = "file") -> "tqdm[T]":
