@@ -55,7 +55,12 @@ def load(folder: DataFolder, given: str | Path | None = None) -> Dataset:
     rows = document.pop("results", None)
     if rows is None:
         raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")
-    return Dataset(path, document, [_record(path, place, row) for place, row in enumerate(rows)])
+    records = [_record(path, place, row) for place, row in enumerate(rows)]
+    first: dict[str, int] = {}
+    for place, record in enumerate(records):
+        if first.setdefault(record.hash, place) != place:
+            raise BadFile(f"{path}: record {place + 1} of 'results' has the hash of record {first[record.hash] + 1}: a picture has one record")
+    return Dataset(path, document, records)
 
 
 def _record(path: Path, place: int, row: Any) -> Record:
@@ -65,9 +70,12 @@ def _record(path: Path, place: int, row: Any) -> Record:
     hash = row.get("hash")
     if not isinstance(hash, str) or not HASH.fullmatch(hash):
         raise BadFile(f"{where} has no hash of 64 lower-case hex digits")
+    status = row.get("status") or "ok"
+    if not isinstance(status, str):
+        raise BadFile(f"{where}: 'status' is not a word")
     return Record(
         hash, _tag_set(where, row, "existing_all_tags", required=True), _tag_set(where, row, "deleted_tags"),
-        _tag_set(where, row, "implied_tags"), row.get("status", "ok"), row,
+        _tag_set(where, row, "implied_tags"), status, row,
     )
 
 

@@ -1,0 +1,102 @@
+"""The dataset JSON as the detectors read it: strict about what they rely on, silent about the rest."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tagcheck import dataset
+from tagcheck.artifacts import DATASET, DataFolder, save
+from tagcheck.errors import BadFile, MissingInput
+
+A, B = "a" * 64, "b" * 64
+
+
+def put(folder: DataFolder, *rows: object, **header: object) -> Path:
+    return save(folder, DATASET, {**header, "results": list(rows)})
+
+
+def test_without_a_dataset_the_script_that_makes_one_is_named(folder):
+    with pytest.raises(MissingInput, match=r"no advanced_joytag_complete_\*.json in .*datasets: run advanced_joytag_processing.py first"):
+        dataset.load(folder)
+
+
+def test_only_hash_and_tags_are_required(folder):
+    path = put(folder, {"hash": A, "existing_all_tags": []})
+    found = dataset.load(folder)
+    assert found.path == path and found.model is None
+    assert found.records == [dataset.Record(A, frozenset(), raw={"hash": A, "existing_all_tags": []})]
+    assert found.records[0].status == "ok" and found.usable() == found.records
+
+
+def test_tags_are_cleaned_and_the_rest_of_a_record_stays_within_reach(folder):
+    put(folder, {"hash": A, "existing_all_tags": ["Long  Hair", "series:X", "", "long hair"], "deleted_tags": ["Solo "],
+                 "implied_tags": ["series:x"], "width": 7, "future": [1]}, model={"id": "m"}, mapping="x.json")
+    found = dataset.load(folder)
+    record, = found.records
+    assert (record.tags, record.deleted_tags, record.implied_tags) == ({"long hair", "series:x"}, {"solo"}, {"series:x"})
+    assert record.raw["width"] == 7 and record.raw["future"] == [1] and found.model == "m" and found.header["mapping"] == "x.json"
+
+
+def test_pictures_that_could_not_be_read_are_records_but_not_usable(folder):
+    put(folder, {"hash": A, "existing_all_tags": ["x"], "status": "unreadable", "reason": "truncated"},
+        {"hash": B, "existing_all_tags": [], "status": None})
+    found = dataset.load(folder)
+    assert [record.status for record in found.records] == ["unreadable", "ok"]
+    assert [record.hash for record in found.usable()] == [B]
+
+
+def test_the_records_keep_the_files_order(folder):
+    put(folder, {"hash": B, "existing_all_tags": []}, {"hash": A, "existing_all_tags": []})
+    assert [record.hash for record in dataset.load(folder).records] == [B, A]
+
+
+def test_a_given_file_is_read_instead_of_the_newest(folder):
+    old = put(folder, {"hash": A, "existing_all_tags": []})
+    put(folder, {"hash": B, "existing_all_tags": []})
+    assert dataset.load(folder, str(old)).records[0].hash == A
+    with pytest.raises(MissingInput, match="no file nowhere"):
+        dataset.load(folder, "nowhere")
+
+
+@pytest.mark.parametrize("row, says", [
+    ([], "record 2 of 'results' is not an object"),
+    ({"existing_all_tags": []}, "record 2 of 'results' has no hash of 64 lower-case hex digits"),
+    ({"hash": "A" * 64, "existing_all_tags": []}, "has no hash"),
+    ({"hash": "a" * 63, "existing_all_tags": []}, "has no hash"),
+    ({"hash": "a" * 64 + "\n", "existing_all_tags": []}, "has no hash"),
+    ({"hash": 7, "existing_all_tags": []}, "has no hash"),
+    ({"hash": A}, "record 2 of 'results': 'existing_all_tags' is not a list of tags"),
+    ({"hash": A, "existing_all_tags": "1girl"}, "'existing_all_tags' is not a list of tags"),
+    ({"hash": A, "existing_all_tags": ["1girl", None]}, "'existing_all_tags' is not a list of tags"),
+    ({"hash": A, "existing_all_tags": [], "deleted_tags": {"x": 1}}, "'deleted_tags' is not a list of tags"),
+    ({"hash": A, "existing_all_tags": [], "implied_tags": [3]}, "'implied_tags' is not a list of tags"),
+    ({"hash": A, "existing_all_tags": [], "status": 3}, "'status' is not a word"),
+    ({"hash": B, "existing_all_tags": []}, "record 2 of 'results' has the hash of record 1"),
+])
+def test_a_record_that_cannot_be_meant_is_named_by_file_and_number(folder, row, says):
+    path = put(folder, {"hash": B, "existing_all_tags": []}, row)
+    with pytest.raises(BadFile, match=says) as caught:
+        dataset.load(folder)
+    assert str(path) in str(caught.value)
+
+
+def test_a_dataset_without_records_key_is_named(folder):
+    path = save(folder, DATASET, {})
+    with pytest.raises(BadFile, match="has no 'results': run advanced_joytag_processing.py again"):
+        dataset.load(folder)
+    path.write_text(json.dumps({"kind": "dataset_mapping"}))
+    with pytest.raises(BadFile, match="is not a dataset"):
+        dataset.load(folder)
+
+
+def test_thirty_thousand_records_load_within_seconds(folder):
+    names = [f"tag number {number}" for number in range(500)]
+    put(folder, *({"hash": f"{number:064x}", "existing_all_tags": [names[(number * 7 + step * 13) % 500] for step in range(30)]}
+                  for number in range(30_000)))
+    start = time.process_time()
+    assert len(dataset.load(folder).records) == 30_000
+    assert time.process_time() - start < 8
