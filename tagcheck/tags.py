@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 PERSON_NAMESPACES = ("person", "character", "creator")
 KAOMOJI = frozenset(
-    "^_^ >_< =_= 0_0 o_o 3_3 6_9 >_o @_@ ._. u_u x_x |_| ||_|| (o)_(o) +_+ +_- <o>_<o> <|>_<|> d_d >_@ t_t ;_; :< :> ;) :d ;d :o ;o :p ;p :q ;q :t :/ :3 :| c: d: \\m/ \\||/ xd".split()
+    "^_^ >_< =_= 0_0 o_o 3_3 6_9 >_o @_@ ._. u_u x_x |_| ||_|| (o)_(o) +_+ +_- <o>_<o> <|>_<|> d_d >_@ t_t ;_; :< :> ;) :d ;d :o ;o :p ;p :q ;q :t :/ :3 :| c: d: >:) >:( \\m/ \\||/ xd".split()
 )
 _SPACES = re.compile(r"\s+")
 
@@ -27,7 +27,7 @@ def clean(tag: str) -> str:
 
 
 def split(tag: str) -> tuple[str, str]:
-    """(namespace, subtag). A leading colon (`:d`) or a kaomoji is no namespace, and neither is a colon before a space.
+    """(namespace, subtag). A colon at either end (`:d`, `3:`) makes no namespace, and neither does one in a kaomoji.
 
     >>> split("series:re:zero"), split(":d"), split("blue eyes")
     (('series', 're:zero'), ('', ':d'), ('', 'blue eyes'))
