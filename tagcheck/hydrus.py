@@ -21,6 +21,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -227,17 +228,28 @@ class Hydrus:
         """
         wanted = unique(hash.lower() for hash in hashes)
         last = time.monotonic()
-        for start in range(0, len(wanted), CHUNK):
-            chunk = wanted[start:start + CHUNK]
-            known = self._metadata([hash for hash in chunk if SHA256.fullmatch(hash)])
+        for number, (chunk, known) in enumerate(self._chunks([wanted[start:start + CHUNK] for start in range(0, len(wanted), CHUNK)]), 1):
             for hash in chunk:
                 yield known.get(hash, {"hash": hash, "file_id": None})
             if report and time.monotonic() - last > 5:
                 last = time.monotonic()
-                self._tell(f"{report} {start + len(chunk):,} of {len(wanted):,} files")
+                self._tell(f"{report} {min(number * CHUNK, len(wanted)):,} of {len(wanted):,} files")
+
+    def _chunks(self, chunks: list[list[str]]) -> Iterator[tuple[list[str], dict[str, dict[str, Any]]]]:
+        """Each chunk of hashes with its rows. While one is worked on, Hydrus gathers the next."""
+        if len(chunks) < 2:
+            yield from ((chunk, self._metadata(chunk)) for chunk in chunks)
+            return
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._metadata, chunks[0])
+            for chunk, following in zip(chunks, [*chunks[1:], []]):
+                rows = coming.result()
+                coming = ahead.submit(self._metadata, following)
+                yield chunk, rows
 
     def _metadata(self, hashes: list[str]) -> dict[str, dict[str, Any]]:
         """Rows by hash. A batch whose address is too long for a proxy in between is halved."""
+        hashes = [hash for hash in hashes if SHA256.fullmatch(hash)]
         if not hashes:
             return {}
         try:

@@ -87,6 +87,8 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
     stored: set[str] = set()
     deleted: set[str] = set()
     for service in counted:
+        if not row.get("tags", {}).get(service, {}).get("storage_tags"):
+            continue  # most services know nothing of most files
         here = stored_tags(row, service)
         shown |= shown_tags(row, service)
         stored |= here[IS_CURRENT] | here[IS_PENDING]
