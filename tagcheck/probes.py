@@ -137,22 +137,30 @@ def fit_ridge(matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float 
     >>> bool(fitted.scores(x)[3, 0] > fitted.scores(x)[0, 0])
     True
     """
-    return solve_ridge(moments(matrix, targets, folds, block), np.asarray(folds), alpha)
+    return RidgePath(moments(matrix, targets, folds, block), np.asarray(folds)).models(alpha)
 
 
-def solve_ridge(sums: FoldedMoments, folds: np.ndarray, alpha: float) -> FoldedLinear:
-    """The models that `fit_ridge` describes, from moments already gathered."""
-    number, d, t = sums.cross.shape
-    weights = np.empty((number, d, t), dtype=np.float32)
-    bias = np.empty((number, t), dtype=np.float32)
-    for fold in range(number):
-        mean_x, mean_y, gram, cross = sums.training(fold)
-        penalty = max(alpha * np.trace(gram) / d, np.finfo(np.float32).eps)
-        gram[np.diag_indices(d)] += penalty
-        solved = linalg.cho_solve(linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), cross, check_finite=False)
-        weights[fold] = solved
-        bias[fold] = mean_y - (mean_x + sums.centre) @ solved
-    return FoldedLinear(weights, bias, folds)
+class RidgePath:
+    """Ridge models for any penalty, from moments already gathered: each fold's Gram matrix is decomposed once."""
+
+    def __init__(self, sums: FoldedMoments, folds: np.ndarray) -> None:
+        self.folds = folds
+        self._parts = []
+        for fold in range(len(sums.count)):
+            mean_x, mean_y, gram, cross = sums.training(fold)
+            values, vectors = linalg.eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
+            values = np.maximum(values, 0)
+            self._parts.append((values, vectors, vectors.T @ cross, mean_x + sums.centre, mean_y))
+
+    def models(self, alpha: float | np.ndarray) -> FoldedLinear:
+        """The models that `fit_ridge` describes; `alpha` one number, or one for each target (T,)."""
+        weights, bias = [], []
+        for values, vectors, projected, mean_x, mean_y in self._parts:
+            penalty = np.maximum(np.asarray(alpha) * values.mean(), np.finfo(np.float32).eps)
+            solved = vectors @ (projected / (values[:, None] + penalty))
+            weights.append(solved.astype(np.float32))
+            bias.append((mean_y - mean_x @ solved).astype(np.float32))
+        return FoldedLinear(np.stack(weights), np.stack(bias), self.folds)
 
 
 def out_of_fold(matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK) -> np.ndarray:

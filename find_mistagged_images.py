@@ -1,0 +1,217 @@
+"""Find tags that are missing, incorrect, inconsistent or contradictory, with a confidence that can be trusted.
+
+    python find_mistagged_images.py
+    python find_mistagged_images.py --min-confidence 0.8 --data-dir ~/tagcheck-data
+
+Reads   datasets/advanced_joytag_complete_*.json (the newest), advanced_embeddings/*.pt; where they are
+        there: advanced_embeddings/tag_head.pt, review.sqlite3 (what you decided before), and your own
+        tag_rules.json, tag_map.json and tag_map.csv in the data folder
+Writes  reports/mistagged_images_report_<UTC>.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from tqdm import tqdm
+
+import config
+from tagcheck import artifacts, cli, dataset, embeddings, findings, review, rules, tag_errors, tags, vocabulary
+from tagcheck.artifacts import MISTAGGED, DataFolder
+from tagcheck.dataset import Dataset, Record
+from tagcheck.errors import MissingInput
+from tagcheck.evidence import Tagger
+from tagcheck.findings import MISSING
+from tagcheck.rules import Rules
+from tagcheck.tag_errors import ISSUES, Examined, Suggestion
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    cli.add_dataset(parser)
+    parser.add_argument(
+        "--min-confidence", type=cli.between(0, 1), default=0.5, metavar="X",
+        help="list suggestions that are right with this probability or more, 0 to 1 (default: 0.5)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    folder = cli.data_folder(args)
+    data = dataset.load(folder, args.dataset)
+    declared = rules.load(folder.root)
+    pictures = load_pictures(folder, data, config.INVISIBLE_NAMESPACES)
+    seen = examine(folder, pictures, declared)
+    found = suggest(pictures, seen, declared)
+    kept, dropped = respect(found, pictures, declared, review.decisions(folder.review))
+    report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
+    path = artifacts.save(folder, MISTAGGED, report)
+    print(summary_line(report["summary"], path))
+    return 0
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The readable pictures, those with an embedding first: `matrix` row i belongs to `records[i]`.
+
+    `visible` their tags without those of invisible namespaces; `notes` what could not be done and why.
+    """
+
+    records: list[Record]
+    visible: list[frozenset[str]]
+    matrix: np.ndarray
+    model: str | None
+    notes: list[str]
+
+
+def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Pictures:
+    """The pictures of the dataset with their embeddings. Raises `MissingInput` when not one has an embedding."""
+    usable = list({record.hash: record for record in data.usable()}.values())
+    if not usable:
+        raise MissingInput(f"{data.path} has no readable picture: run advanced_joytag_processing.py on a library that has some")
+    loaded = embeddings.load(folder.embeddings, [record.hash for record in usable], model=data.model)
+    if not loaded.hashes:
+        raise MissingInput(f"none of the pictures of {data.path} has an embedding in {folder.embeddings}: run advanced_joytag_processing.py")
+    place = {hash: row for row, hash in enumerate(loaded.hashes)}
+    records = sorted(usable, key=lambda record: place.get(record.hash, len(place)))
+    notes = []
+    if len(records) > len(place):
+        notes.append(f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them")
+    unseen = set(invisible)
+    visible = [frozenset(tag for tag in record.tags if tags.namespace(tag) not in unseen) for record in records]
+    return Pictures(records, visible, loaded.matrix, loaded.model, notes)
+
+
+def examine(folder: DataFolder, pictures: Pictures, declared: Rules) -> Examined | None:
+    """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
+    n = len(pictures.matrix)
+    uses = Counter(tag for mine in pictures.visible[:n] for tag in mine)
+    learnable = sorted(tag for tag, count in uses.items() if count >= tag_errors.FEWEST_USES)
+    if len(uses) > len(learnable):
+        pictures.notes.append(
+            f"{len(uses) - len(learnable)} tags are used fewer than {tag_errors.FEWEST_USES} times: only near-duplicates and rules were asked about them"
+        )
+    if n < tag_errors.FEWEST_PICTURES or not learnable:
+        pictures.notes.append(f"{n} pictures and {len(learnable)} tags are too few to learn from: only declared rules were checked")
+        return None
+    column = {tag: place for place, tag in enumerate(learnable)}
+    cells = [(row, column[tag]) for row, mine in enumerate(pictures.visible[:n]) for tag in mine if tag in column]
+    rows, columns = np.array(cells, dtype=np.int64).T
+    given = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, len(learnable)))
+    given.sort_indices()
+    tagger = load_tagger(folder, pictures, column)
+    bar = tqdm(total=100, desc="weighing the evidence", unit="%", disable=None)
+    examined = tag_errors.examine(pictures.matrix, given, learnable, tagger, declared, progress=lambda share: bar.update(int(100 * share) - bar.n))
+    bar.close()
+    return examined
+
+
+def load_tagger(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
+    """The tagger's last layer for those of its tags that the library uses, or None (with a note)."""
+    head = embeddings.load_tag_head(folder.embeddings, pictures.model)
+    if head is None:
+        pictures.notes.append("no advanced_embeddings/tag_head.pt: the tagger had no say, only the library's own tags")
+        return None
+    meant = vocabulary.owners_tags(head.tags, column, vocabulary.load(folder.root))
+    place: dict[int, int] = {}
+    for slot, tag in enumerate(meant):
+        if tag is not None:
+            place.setdefault(column[tag], slot)
+    pictures.notes.append(f"{len(place)} of the {len(column)} tags learned are known to the tagger")
+    if not place:
+        return None
+    columns = np.array(sorted(place))
+    slots = [place[one] for one in columns.tolist()]
+    return Tagger(columns, head.weight[slots], head.bias[slots])
+
+
+def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[Suggestion]:
+    """All suggestions: from the embeddings where there are enough, from declared rules on the other pictures."""
+    n = len(pictures.matrix) if seen is not None else 0
+    found = tag_errors.suggestions(seen, pictures.visible[:n], declared) if seen is not None else []
+    rest = tag_errors.rule_suggestions(pictures.visible[n:], declared)
+    return found + [Suggestion(one.row + n, one.tag, one.kind, one.issue, one.confidence, one.evidence, one.why) for one in rest]
+
+
+def respect(
+    found: list[Suggestion], pictures: Pictures, declared: Rules, decided: dict[tuple[str, str, str], str]
+) -> tuple[list[Suggestion], Counter]:
+    """The suggestions without those that the owner has answered already or cannot use, and how many were left out and why.
+
+    A tag the owner once deleted or an ignored suggestion is not brought up again; a tag that only
+    follows from another by a sibling or parent cannot be removed by itself; listed tags are never suggested.
+    """
+    kept, dropped = [], Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0)
+    for one in found:
+        record = pictures.records[one.row]
+        adding = one.kind == MISSING
+        if adding and one.tag in record.deleted_tags:
+            dropped["deleted_before"] += 1
+        elif decided.get((record.hash, one.tag, "add" if adding else "remove")) == "ignored":
+            dropped["ignored_before"] += 1
+        elif not adding and one.tag in record.implied_tags:
+            dropped["implied_by_others"] += 1
+        elif adding and declared.never_suggested(one.tag):
+            dropped["never_suggested"] += 1
+        else:
+            kept.append(one)
+    return kept, dropped
+
+
+def make_report(
+    data: Dataset, pictures: Pictures, seen: Examined | None, found: list[Suggestion], dropped: Counter, lowest: float
+) -> dict[str, Any]:
+    """The report's document: one entry a picture and issue, the surest first."""
+    listed = [one for one in found if one.confidence >= lowest]
+    together: dict[tuple[int, str], list[findings.TagFinding]] = {}
+    for one in listed:
+        together.setdefault((one.row, one.issue), []).append(findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence, one.why))
+    errors = [findings.error(pictures.records[row].hash, issue, tags_found) for (row, issue), tags_found in together.items()]
+    errors.sort(key=lambda entry: (-entry["confidence"], entry["hash"], entry["issue"]))
+    by_issue, by_kind = Counter(one.issue for one in listed), Counter(one.kind for one in listed)
+    summary = {
+        "total_images_analyzed": len(pictures.records), "errors_found": len(errors), **{issue: by_issue[issue] for issue in ISSUES},
+        "suggestions": len(listed), "suggestions_to_add": by_kind["missing"], "suggestions_to_remove": by_kind["incorrect"],
+        "below_min_confidence": len(found) - len(listed), "left_out": dict(dropped), "notes": pictures.notes,
+    }
+    return {
+        "dataset": data.path.name, "settings": settings(seen, lowest), "summary": summary,
+        "learned_exclusions": [] if seen is None else [
+            {"tags": [seen.tags[pair.one], seen.tags[pair.other]], "confidence": round(pair.confidence, 4),
+             "expected_by_chance": round(pair.by_chance, 1), "meetings": round(pair.meetings, 1)}
+            for pair in seen.exclusions
+        ],
+        "errors": errors,
+    }
+
+
+def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
+    """What the run used and what it estimated about how this library is tagged."""
+    made: dict[str, Any] = {"min_confidence": lowest, "listed_from": tag_errors.FLOOR}
+    if seen is None:
+        return made
+    return made | {
+        "tags_learned": len(seen.tags), "twin_threshold": round(seen.around.threshold, 6), "tagger_tags": 0 if seen.tagger is None else len(seen.tagger.columns),
+        "forgotten_share": round(seen.verdict.miss_rate, 4), "wrong_share_of_frequency": round(seen.verdict.wrong_rate, 4),
+        "single_valued_namespaces": sorted(seen.groups),
+    }
+
+
+def summary_line(summary: dict[str, Any], path: Any) -> str:
+    """What the owner reads at the end."""
+    return (
+        f"{summary['total_images_analyzed']:,} pictures: {summary['missing_tags']:,} missing, {summary['incorrect_tags']:,} incorrect, "
+        f"{summary['inconsistent_tags']:,} inconsistent, {summary['contradictory_tags']:,} contradictory tags on {summary['errors_found']:,} entries "
+        f"({summary['below_min_confidence']:,} more below the minimum confidence): {path}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

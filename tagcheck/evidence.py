@@ -1,0 +1,330 @@
+"""What speaks for and against each tag of each picture, without looking at whether the tag is written there.
+
+Every kind of evidence is a log-likelihood ratio or close to one, (n, T): above 0 speaks for the
+tag, below 0 against it, and 0 says nothing. All of it is out of fold: what is learned about a
+picture comes from pictures that are neither itself nor its near-duplicates.
+
+    probe       ridge regression of the tag on the embedding
+    context     ridge regression of the tag on the embedding and all other tags of the picture,
+                except tags that exclude this one
+    neighbours  share of the nearest pictures that have the tag
+    twins       share of the near-duplicates that have it
+    tagger      the tagger's own logit, where it knows the tag
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, sparse
+
+from tagcheck import neighbors, probes
+from tagcheck.probes import BLOCK, FoldedLinear, logit
+
+NAMES = ("probe", "context", "neighbours", "twins", "twin_share", "twins_without", "tagger", "tagger_knows", "prior")
+ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+NEIGHBOURS = 24
+REDUCED = 128          # dimensions in which neighbours are looked for
+CHOOSING_ROWS = 12000  # rows on which the penalty of each tag is chosen
+LIMIT = 12.0           # a log-likelihood ratio beyond this is not believed
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """A tagger's last layer for the columns it knows: logit of `columns[v]` = weight[v] @ embedding + bias[v]."""
+
+    columns: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Who stands near whom. `indices`, `cosine` (n, k) nearest pictures, twins among them; `twins` a symmetric 0/1
+    sparse matrix (n, n) of near-duplicates; `labels` (n,) their groups; `threshold` the cosine they were told by.
+    """
+
+    indices: np.ndarray
+    cosine: np.ndarray
+    twins: sparse.csr_matrix
+    labels: np.ndarray
+    threshold: float
+
+
+def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS) -> Surroundings:
+    """The nearest pictures of each, and which of them are near-duplicates, from embeddings (n, d).
+
+    Rows are centred first: what all pictures have in common says nothing about two of them.
+    Neighbours are looked for in the first `REDUCED` principal directions; their cosines are exact.
+    """
+    n, d = matrix.shape
+    centred = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    reduced = centred
+    if d > REDUCED:
+        sample = centred[:: max(1, n // 20000)]
+        _, vectors = linalg.eigh(sample.T @ sample, subset_by_index=(d - REDUCED, d - 1))
+        reduced = centred @ vectors.astype(np.float32)
+    indices, cosine = neighbors.top_k(reduced, k)
+    length = np.maximum(np.linalg.norm(centred, axis=1), 1e-12)
+    for start in range(0, n, BLOCK // 4):
+        rows = slice(start, start + BLOCK // 4)
+        near = np.einsum("nd,nkd->nk", centred[rows], centred[indices[rows]], optimize=True)
+        cosine[rows] = near / (length[rows, None] * length[indices[rows]])
+    threshold = twin_threshold(cosine.max(axis=1)) if cosine.size else 1.0
+    while True:
+        i, place = np.nonzero(cosine >= threshold)
+        labels = neighbors.group_labels(n, i, indices[i, place])
+        if np.bincount(labels).max() <= max(0.02 * n, 20) or threshold >= 1 - 1e-6:
+            break
+        threshold = 1 - (1 - threshold) / 2  # a chain of look-alikes, not a group of twins
+    found = sparse.csr_matrix((np.ones(len(i), dtype=np.float32), (i, indices[i, place])), shape=(n, n))
+    return Surroundings(indices, cosine, found.maximum(found.T).tocsr(), labels, float(threshold))
+
+
+def twin_threshold(nearest: np.ndarray) -> float:
+    """The cosine that parts near-duplicates from merely similar pictures: the valley in the histogram of `nearest`.
+
+    `nearest` (n,) is each picture's highest cosine to another. On the scale log(1 - cosine) ordinary
+    pictures form one hill, near-duplicates another left of it. Where there is no second hill, only
+    what lies far outside the first counts as a twin.
+
+    >>> round(twin_threshold(np.r_[np.full(900, 0.6), np.full(100, 0.999)]), 1)
+    1.0
+    """
+    distance = np.log(np.maximum(1.0 - np.asarray(nearest, dtype=np.float64), 1e-7))
+    middle = np.median(distance)
+    spread = np.percentile(distance, 75) - np.percentile(distance, 25) + 0.02
+    low, high = min(distance.min(), middle - 4 * spread) - 0.3, distance.max() + 0.3
+    count, edges = np.histogram(distance, bins=80, range=(low, high))
+    smooth = np.convolve(count, np.hanning(9) / np.hanning(9).sum(), mode="same")
+    centres = (edges[:-1] + edges[1:]) / 2
+    top = int(np.argmax(smooth))
+    outside = middle - 2.5 * spread
+    best = outside
+    left = smooth[:top]
+    if len(left) > 2:
+        # The deepest place with a hill on its left: least remaining height against the lower of both hills.
+        hill = np.maximum.accumulate(left)
+        depth = np.where(hill > 0.002 * len(distance), left / np.minimum(hill, smooth[top]).clip(1e-9), 1.0)
+        lowest = depth.min()
+        if lowest < 0.5:
+            best = float(centres[:top][depth <= lowest + 1e-9].mean())
+    return float(1.0 - np.exp(min(best, middle - spread)))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A score turned into a log-likelihood ratio, by tag: two normal curves of one width. All arrays (T,).
+
+    `middle` where both are equally likely, `slope` ratio per unit of score, shrunken by how well the
+    difference of the means is known; `separation` the squared distance of the means in widths.
+    """
+
+    middle: np.ndarray
+    slope: np.ndarray
+    separation: np.ndarray
+
+    def __call__(self, score: np.ndarray) -> np.ndarray:
+        """Ratios of scores (m, T), kept within `LIMIT` of 0."""
+        return np.clip((score - self.middle) * self.slope, -LIMIT, LIMIT)
+
+
+class _RatioSums:
+    """What a `Ratio` is made from, gathered a block at a time."""
+
+    def __init__(self, tags: int) -> None:
+        self.count, self.with_tag = 0, np.zeros(tags)
+        self.score, self.score_with, self.square = np.zeros(tags), np.zeros(tags), np.zeros(tags)
+
+    def add(self, score: np.ndarray, given: np.ndarray) -> None:
+        self.count += len(score)
+        self.with_tag += given.sum(axis=0)
+        self.score += score.sum(axis=0, dtype=np.float64)
+        self.score_with += np.einsum("nt,nt->t", score, given, dtype=np.float64)
+        self.square += np.einsum("nt,nt->t", score, score, dtype=np.float64)
+
+    def ratio(self) -> Ratio:
+        with_tag = np.maximum(self.with_tag, 1)
+        without = np.maximum(self.count - self.with_tag, 1)
+        mean1, mean0 = self.score_with / with_tag, (self.score - self.score_with) / without
+        within = (self.square - with_tag * mean1 ** 2 - without * mean0 ** 2) / max(self.count, 1)
+        within = np.maximum(within, 1e-9 + 1e-6 * (mean1 - mean0) ** 2)
+        separation = (mean1 - mean0) ** 2 / within
+        known = np.maximum(1 - (1 / with_tag + 1 / without) / np.maximum(separation, 1e-9), 0)
+        known[(self.with_tag < 2) | (self.with_tag > self.count - 2)] = 0
+        slope = np.maximum(mean1 - mean0, 0) / within * known
+        return Ratio((mean1 + mean0) / 2, slope, separation * known * (mean1 > mean0))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All evidence of n pictures for T tags, given out a block of rows at a time. See the module for what each kind is."""
+
+    given: sparse.csr_matrix
+    frequency: np.ndarray
+    probe: np.ndarray
+    probe_ratio: Ratio
+    context: np.ndarray
+    context_ratio: Ratio
+    votes: sparse.csr_matrix
+    vote_weight: np.ndarray
+    around: Surroundings
+    tagger: Tagger | None
+    tagger_ratio: Ratio | None
+    matrix: np.ndarray
+
+    def block(self, rows: slice) -> dict[str, np.ndarray]:
+        """The evidence of some rows: name to (m, T) float32, in the order of `NAMES`."""
+        prior = logit(self.frequency).astype(np.float32)
+        given = self.given
+        twins = self.around.twins[rows]
+        number = np.asarray(twins.sum(axis=1)).reshape(-1, 1)
+        having = (twins @ given).toarray()
+        some = number > 0
+        votes = (self.votes[rows] @ given).toarray()
+        weight = self.vote_weight[rows, None]
+        made = {
+            "probe": self.probe_ratio(self.probe[rows].astype(np.float32)),
+            "context": self.context_ratio(self.context[rows].astype(np.float32)),
+            "neighbours": logit((votes + 4 * self.frequency) / (weight + 4), 1e-4) - prior,
+            "twins": np.where(some, logit((having + 0.5 * self.frequency) / (number + 0.5), 1e-4) - prior, 0),
+            "twin_share": np.where(some, having / np.maximum(number, 1), 0),
+            "twins_without": np.where(some & (having == 0), 1.0, 0.0),
+        }
+        made["tagger"], made["tagger_knows"] = np.zeros_like(made["probe"]), np.zeros_like(made["probe"])
+        if self.tagger is not None:
+            made["tagger"][:, self.tagger.columns] = self.tagger_ratio(tagger_logits(self.tagger, self.matrix[rows]))
+            made["tagger_knows"][:, self.tagger.columns] = 1
+        made["prior"] = np.broadcast_to(prior, made["probe"].shape)
+        return {name: made[name].astype(np.float32) for name in NAMES}
+
+
+def tagger_logits(tagger: Tagger, matrix: np.ndarray) -> np.ndarray:
+    """The tagger's logits (m, V) for embeddings (m, d), kept within 15 of 0."""
+    return np.clip(matrix @ tagger.weight.T + tagger.bias, -15, 15)
+
+
+def gather(
+    matrix: np.ndarray, given: sparse.csr_matrix, around: Surroundings, folds: np.ndarray, tagger: Tagger | None = None,
+    apart: Sequence[np.ndarray] = (), progress: Progress = lambda share: None,
+) -> Evidence:
+    """Learn everything that `Evidence` gives out.
+
+    `matrix` (n, d) float32, `given` (n, T) 0/1 sparse, `folds` (n,) with no group of twins split.
+    `apart` lists groups of columns that exclude each other: within a group, one tag is no evidence
+    against another, or a wrong tag would hide the right one. Memory: two (n, T) arrays of float16.
+    """
+    n, tags = given.shape
+    given = given.astype(np.float32).tocsr()
+    sums = probes.moments(matrix, given, folds)
+    progress(0.2)
+    models = _best_probes(sums, folds, matrix, given)
+    progress(0.5)
+    context_x, context_y = _context_models(sums, folds, given, models[1], apart)
+    progress(0.6)
+    probe, context = np.empty((n, tags), dtype=np.float16), np.empty((n, tags), dtype=np.float16)
+    probe_sums, context_sums, tagger_sums = _RatioSums(tags), _RatioSums(tags), _RatioSums(0 if tagger is None else len(tagger.columns))
+    for rows in blocks(n):
+        x, y = matrix[rows], given[rows]
+        dense = y.toarray()
+        score = models[0].scores(x, rows)
+        probe[rows] = score
+        probe_sums.add(score, dense)
+        score = context_x.scores(x, rows) + context_y.scores(y, rows)
+        context[rows] = score
+        context_sums.add(score, dense)
+        if tagger is not None:
+            tagger_sums.add(tagger_logits(tagger, x), dense[:, tagger.columns])
+        progress(0.6 + 0.4 * min(rows.stop, n) / n)
+    votes, weight = _votes(around, n)
+    frequency = (np.asarray(given.sum(axis=0)).ravel() + 0.5) / (n + 1)
+    return Evidence(
+        given, frequency, probe, probe_sums.ratio(), context, context_sums.ratio(), votes, weight, around,
+        tagger, None if tagger is None else tagger_sums.ratio(), matrix,
+    )
+
+
+def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
+    """Slices that cover 0 to n."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def _best_probes(sums: probes.FoldedMoments, folds: np.ndarray, matrix: np.ndarray, given: sparse.csr_matrix) -> tuple[FoldedLinear, float]:
+    """Probes with the penalty that parts each tag best out of fold, and the penalty that is best for most.
+
+    The choice of a rare tag leans on what is good for all tags, since its own few pictures choose at random.
+    """
+    n, tags = given.shape
+    rows = np.arange(0, n, max(1, n // CHOOSING_ROWS))
+    x, y = matrix[rows], given[rows].toarray()
+    path = probes.RidgePath(sums, folds)
+    separation = []
+    for alpha in ALPHAS:
+        model = path.models(alpha)
+        gathered = _RatioSums(tags)
+        gathered.add(FoldedLinear(model.weights, model.bias, folds[rows]).scores(x), y)
+        separation.append(gathered.ratio().separation)
+    gain = np.log(np.array(separation) + 0.05)
+    uses = y.sum(axis=0)
+    own = uses / (uses + 100)
+    pick = (own * gain + (1 - own) * gain.mean(axis=1, keepdims=True)).argmax(axis=0)
+    return path.models(np.array(ALPHAS)[pick]), ALPHAS[int(np.bincount(pick).argmax())]
+
+
+def _context_models(
+    sums: probes.FoldedMoments, folds: np.ndarray, given: sparse.csr_matrix, alpha: float, apart: Sequence[np.ndarray]
+) -> tuple[FoldedLinear, FoldedLinear]:
+    """Regression of each tag on the embedding and all other tags, as two models whose scores add up.
+
+    All regressions come from one inverse P of the penalised covariance of embedding and tags
+    together: the weights for tag t are -P[:, t] / P[t, t] (the same identity as in the graphical
+    lasso; Meinshausen and Buehlmann 2006). Tags that exclude t are taken out by conditioning P.
+    """
+    number, d, tags = sums.cross.shape
+    of_x, of_y, bias = np.empty((number, d, tags), np.float32), np.empty((number, tags, tags), np.float32), np.empty((number, tags), np.float32)
+    met = np.stack([(part.T @ part).toarray() for part in (given[folds == fold] for fold in range(number))]).astype(np.float64)
+    for fold in range(number):
+        mean_x, mean_y, gram, cross = sums.training(fold)
+        count = sums.count.sum() - sums.count[fold]
+        both = np.empty((d + tags, d + tags))
+        both[:d, :d], both[:d, d:], both[d:, :d] = gram, cross, cross.T
+        both[d:, d:] = met.sum(axis=0) - met[fold] - count * np.outer(mean_y, mean_y)
+        penalty = np.full(d + tags, max(alpha * np.trace(gram) / d, 1e-6))
+        penalty[d:] = 5.0 + 0.02 * np.trace(both[d:, d:]) / tags
+        both[np.diag_indices(d + tags)] += penalty
+        inverse = linalg.inv(both, overwrite_a=True, check_finite=False)
+        weights = -inverse[:, d:] / np.diag(inverse)[d:]
+        weights[np.arange(d, d + tags), np.arange(tags)] = 0
+        for group in apart:
+            _take_apart(weights, inverse, d + np.asarray(group), d)
+        of_x[fold], of_y[fold] = weights[:d], weights[d:]
+        bias[fold] = mean_y - (mean_x + sums.centre) @ weights[:d] - mean_y @ weights[d:]
+    return FoldedLinear(of_x, bias, folds), FoldedLinear(of_y, np.zeros_like(bias), folds)
+
+
+def _take_apart(weights: np.ndarray, inverse: np.ndarray, group: np.ndarray, d: int) -> None:
+    """Replace the weights of the tags of one group by those of a regression without the others of the group."""
+    for place, target in enumerate(group):
+        others = np.delete(group, place)
+        column = inverse[:, target] - inverse[:, others] @ np.linalg.solve(inverse[np.ix_(others, others)], inverse[others, target])
+        weights[:, target - d] = -column / column[target]
+        weights[target, target - d] = 0
+        weights[others, target - d] = 0
+
+
+def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """The neighbours' votes (n, n; sparse, twins left out, nearer ones count more) and their total weight (n,)."""
+    indices, cosine = around.indices, around.cosine.astype(np.float64)
+    if not indices.size:
+        return sparse.csr_matrix((n, n), dtype=np.float32), np.zeros(n, dtype=np.float32)
+    stranger = around.labels[indices] != around.labels[:, None]
+    middle, spread = np.quantile(cosine[stranger], 0.9), cosine[stranger].std() + 1e-6
+    weight = np.where(stranger, np.minimum(np.exp((cosine - middle) / spread), 3.0), 0).astype(np.float32)
+    rows = np.repeat(np.arange(n), indices.shape[1])
+    made = sparse.csr_matrix((weight.ravel(), (rows, indices.ravel())), shape=(n, n))
+    made.eliminate_zeros()
+    return made, weight.sum(axis=1)

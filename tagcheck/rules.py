@@ -1,0 +1,165 @@
+"""Rules about tags: which exclude each other, which imply another, which are never suggested.
+
+Declared rules come from JSON: the file shipped with the program and, in the data folder, the
+owner's `tag_rules.json`, whose keys replace the shipped ones. Learned exclusions are pairs of tags
+that the library's pictures hardly ever have together, though they would by chance.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.special import gammaln, logsumexp
+
+from tagcheck import tags
+from tagcheck.errors import BadFile
+
+SHIPPED = Path(__file__).parent / "data" / "tag_rules.json"
+OWN = "tag_rules.json"
+KEYS = ("exclusive_groups", "excludes", "exclusive_namespaces", "implications", "never_suggest")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Declared rules, tags in the owner's spelling.
+
+    `excludes` maps a tag to those it excludes (both ways round), `namespaces` are those of which a
+    picture has at most one tag, `implies` maps a tag to what follows from it, `never` are patterns
+    (`*` stands for anything) of tags that are never suggested.
+    """
+
+    excludes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    namespaces: frozenset[str] = frozenset()
+    implies: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    never: tuple[str, ...] = ()
+
+    def never_suggested(self, tag: str) -> bool:
+        """Whether this tag, or its subtag, is on the list of those never suggested."""
+        names = {tag, tags.split(tag)[1]}
+        return any(fnmatchcase(name, pattern) for name in names for pattern in self.never)
+
+
+def load(folder: Path | None = None) -> Rules:
+    """The shipped rules, each key replaced by the owner's where `folder` has a `tag_rules.json`. Raises `BadFile`."""
+    document = _read(SHIPPED)
+    if folder is not None and (folder / OWN).exists():
+        document |= _read(folder / OWN)
+    excludes: dict[str, set[str]] = {}
+    for group in document["exclusive_groups"]:
+        for one, other in combinations(sorted({tags.clean(tag) for tag in group}), 2):
+            excludes.setdefault(one, set()).add(other)
+            excludes.setdefault(other, set()).add(one)
+    for one, others in document["excludes"].items():
+        for other in others:
+            excludes.setdefault(tags.clean(one), set()).add(tags.clean(other))
+            excludes.setdefault(tags.clean(other), set()).add(tags.clean(one))
+    implies = {tags.clean(tag): frozenset(map(tags.clean, follows)) for tag, follows in document["implications"].items()}
+    return Rules(
+        {tag: frozenset(others) for tag, others in excludes.items()}, frozenset(document["exclusive_namespaces"]),
+        implies, tuple(document["never_suggest"]),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadFile(f"{path} is not JSON ({error}): mend it or remove it") from None
+    shapes = {"exclusive_groups": _lists, "excludes": _mapping, "exclusive_namespaces": _strings, "implications": _mapping, "never_suggest": _strings}
+    if not isinstance(document, dict):
+        raise BadFile(f"{path} is not an object with the keys {', '.join(KEYS)}")
+    for key, value in document.items():
+        if key in shapes and not shapes[key](value):
+            raise BadFile(f"{path}: {key!r} has not the form that docs/method.md shows: mend it or remove it")
+    return {key: document[key] for key in KEYS if key in document}
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _lists(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_strings, value))
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_strings, value.values()))
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Two tag columns that seem to exclude each other: `confidence` 0 to 1 that they never truly meet; how often
+    they would `meet` by chance, and how often they are written together (each meeting counted as far as both are right).
+    """
+
+    one: int
+    other: int
+    confidence: float
+    by_chance: float
+    meetings: float
+
+
+def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float = 0.5) -> list[Exclusion]:
+    """Pairs of tags that would meet `least` times or more by chance and hardly do, the surest first.
+
+    `right` (n, T) holds, for each written tag, the probability that it is right: a meeting counts
+    only as far as both are, or the very errors that are looked for would hide the rule. Meetings
+    are Poisson, with a mean of 2 % of chance where the tags exclude each other (errors nobody
+    noticed), else of r times chance, r anywhere from 0.05 to 4 on a logarithmic scale. How common
+    exclusions are is estimated from all pairs together (empirical Bayes; Efron 2010).
+    """
+    n, count = right.shape
+    sums = np.asarray(right.sum(axis=0)).ravel()
+    met = np.asarray((right.T @ right).todense())
+    chance = np.outer(sums, sums) / n
+    one, other = np.nonzero(np.triu(chance >= least, 1))
+    if not len(one):
+        return []
+    meetings, mean = met[one, other], chance[one, other]
+    # Excluding pairs are those that meet less than by chance: the rest need no sums over ratios.
+    ratios = np.exp(np.linspace(np.log(0.05), np.log(4.0), 24))
+    alike = logsumexp(_poisson(meetings[:, None], mean[:, None] * ratios), axis=1) - np.log(len(ratios))
+    apart = _poisson(meetings, 0.02 * mean + 0.02)
+    share = 0.1
+    for _ in range(50):
+        odds = np.log(share / (1 - share)) + apart - alike
+        sure = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
+        share = float(np.clip(sure.mean(), 1e-4, 0.5))
+    kept = np.flatnonzero(sure >= lowest)
+    kept = kept[np.lexsort((other[kept], one[kept], -sure[kept]))]
+    return [Exclusion(int(one[k]), int(other[k]), float(sure[k]), float(mean[k]), float(meetings[k])) for k in kept]
+
+
+def _poisson(count: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    return count * np.log(mean) - mean - gammaln(count + 1)
+
+
+def single_valued(given: sparse.csr_matrix, names: Iterable[str], declared: frozenset[str], most: float = 0.06) -> dict[str, tuple[np.ndarray, float]]:
+    """Namespaces of which a picture has one tag at most: name -> (columns, share of its pictures that have two or more).
+
+    Declared ones always (their share counts as 0); others where at least 30 pictures carry one and
+    no more than the share `most` of these carry two.
+    """
+    columns: dict[str, list[int]] = {}
+    for column, tag in enumerate(names):
+        columns.setdefault(tags.namespace(tag), []).append(column)
+    found = {}
+    for name, members in columns.items():
+        if not name or len(members) < 2:
+            continue
+        per_picture = np.asarray(given[:, members].sum(axis=1)).ravel()
+        carried = int((per_picture > 0).sum())
+        several = float((per_picture > 1).sum()) / max(carried, 1)
+        if name in declared:
+            found[name] = (np.array(members), 0.0)
+        elif carried >= 30 and several <= most:
+            found[name] = (np.array(members), several / 2)
+    return found

@@ -1,0 +1,346 @@
+"""Which tags of which pictures are likely wrong: the whole method, from embeddings and tags to suggestions.
+
+`examine` weighs the evidence (`tagcheck.evidence`) into probabilities (`tagcheck.noise`) and learns which
+tags exclude each other (`tagcheck.rules`). `suggestions` turns what it says into single proposals,
+each under one of four issues, with the numbers it rests on and a sentence. docs/method.md
+explains the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from tagcheck import evidence, noise, probes, rules
+from tagcheck.evidence import Surroundings, Tagger
+from tagcheck.findings import INCORRECT, MISSING
+from tagcheck.noise import Cells, Verdict
+from tagcheck.rules import Exclusion, Rules
+from tagcheck.tags import in_namespace
+
+MISSING_TAGS, INCORRECT_TAGS = "missing_tags", "incorrect_tags"
+INCONSISTENT_TAGS, CONTRADICTORY_TAGS = "inconsistent_tags", "contradictory_tags"
+ISSUES = (MISSING_TAGS, INCORRECT_TAGS, INCONSISTENT_TAGS, CONTRADICTORY_TAGS)
+FOLDS = 5
+FEWEST_PICTURES = 40   # with fewer, a fold teaches nothing
+FEWEST_USES = 3        # of a tag, to learn it
+FLOOR = 0.01           # suggestions below this confidence are never listed
+CLOSE = 10             # nearest pictures that are counted for the reader
+TRUSTED = 0.8          # a learned exclusion is believed from this confidence on
+RULE_CONFIDENCE = 0.9  # of what follows from a declared rule, where the picture has no say
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """One tag of one picture (row of the dataset) that should be added or removed; see `findings.TagFinding`."""
+
+    row: int
+    tag: str
+    kind: str
+    issue: str
+    confidence: float
+    evidence: dict[str, Any] = field(default_factory=dict)
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What `examine` found out about n pictures and T learnable tags.
+
+    `cells` and `verdict` as in `tagcheck.noise`; `tags` (T,) names; `given` (n, T) sparse; `groups` maps a
+    single-valued namespace to its columns; `exclusions` are learned ones.
+    """
+
+    tags: list[str]
+    given: sparse.csr_matrix
+    around: Surroundings
+    cells: Cells
+    verdict: Verdict
+    frequency: np.ndarray
+    groups: dict[str, tuple[np.ndarray, float]]
+    exclusions: list[Exclusion]
+    tagger: Tagger | None
+    matrix: np.ndarray
+
+
+def examine(
+    matrix: np.ndarray, given: sparse.csr_matrix, tags: Sequence[str], tagger: Tagger | None = None, declared: Rules = Rules(),
+    seed: int = 0, progress: Callable[[float], None] = lambda share: None,
+) -> Examined:
+    """Weigh the evidence for every tag of every picture.
+
+    `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with
+    `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. The same input and seed give the same
+    result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
+    """
+    rng = np.random.default_rng(seed)
+    around = evidence.surroundings(matrix)
+    progress(0.2)
+    folds = probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
+    groups = rules.single_valued(given, tags, declared.namespaces)
+    found = evidence.gather(
+        matrix, given, around, folds, tagger, [columns for columns, _ in groups.values()], lambda share: progress(0.2 + 0.5 * share)
+    )
+    cells = noise.collect(found, rng)
+    progress(0.8)
+    verdict = noise.fit(cells, found.frequency, rng)
+    columns, leaks = [group for group, _ in groups.values()], [leak for _, leak in groups.values()]
+    verdict = noise.settle_groups(cells, verdict, columns, leaks, found.frequency, len(matrix))
+    written = cells.given
+    right = sparse.csr_matrix((1 - verdict.error[written], (cells.row[written], cells.column[written])), shape=given.shape)
+    progress(1.0)
+    return Examined(
+        list(tags), given, around, cells, verdict, found.frequency, groups, rules.learn_exclusions(right), tagger, matrix,
+    )
+
+
+def suggestions(seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules = Rules(), lowest: float = FLOOR) -> list[Suggestion]:
+    """Every suggestion of at least `lowest` confidence, by picture and tag; each (picture, tag) once.
+
+    `tag_sets` all visible tags of the pictures of `seen`, rare ones included. A suggestion goes under
+    the most telling issue: contradictory where a rule is broken, inconsistent where near-duplicates
+    or nearly all close pictures disagree, else missing or incorrect.
+    """
+    error, broken, apart = _contradictions(seen, tag_sets, declared)
+    listed = np.flatnonzero((error >= max(lowest, FLOOR)) & (seen.cells.weight == 1))
+    out = [one for one in apart if one.confidence >= lowest]
+    done = {(one.row, one.tag) for one in apart}
+    for start in range(0, len(listed), 50_000):
+        places = listed[start:start + 50_000]
+        for place, numbers in zip(places.tolist(), _numbers(seen, places)):
+            made = _suggestion(seen, place, float(error[place]), numbers, broken.get(place))
+            if (made.row, made.tag) not in done:
+                out.append(made)
+    out += [one for one in _rare(seen, tag_sets) if one.confidence >= lowest and (one.row, one.tag) not in done]
+    return sorted(out, key=lambda one: (one.row, one.tag))
+
+
+def rule_suggestions(tag_sets: Sequence[frozenset[str]], declared: Rules) -> list[Suggestion]:
+    """What declared rules alone say about pictures that could not be looked at, by picture and tag.
+
+    Of two tags that exclude each other neither is more suspect, so both get a confidence of 0.5.
+    """
+    out: dict[tuple[int, str], Suggestion] = {}
+    for row, one, other in exclusions_broken(tag_sets, declared):
+        said = f"'{one}' and '{other}' exclude each other (declared rule); without the picture neither is more suspect."
+        for tag, against in ((one, other), (other, one)):
+            proof = {"rule": "declared exclusion", "against": against}
+            out.setdefault((row, tag), Suggestion(row, tag, INCORRECT, CONTRADICTORY_TAGS, 0.5, proof, said))
+    for row, tag, follow in implications_broken(tag_sets, declared):
+        proof = {"rule": "implication", "from": tag}
+        why = f"'{tag}' implies '{follow}' (declared rule)."
+        out.setdefault((row, follow), Suggestion(row, follow, MISSING, CONTRADICTORY_TAGS, RULE_CONFIDENCE, proof, why))
+    return [out[key] for key in sorted(out)]
+
+
+def exclusions_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> Iterator[tuple[int, str, str]]:
+    """(row, tag, tag) wherever a picture has two tags that a declared rule says exclude each other."""
+    for row, mine in enumerate(tag_sets):
+        for tag in sorted(mine & declared.excludes.keys()):
+            for other in sorted(declared.excludes[tag] & mine):
+                if tag < other:
+                    yield row, tag, other
+        for name in declared.namespaces:
+            same = in_namespace(mine, name)
+            yield from ((row, one, other) for place, one in enumerate(same) for other in same[place + 1:])
+
+
+def implications_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> Iterator[tuple[int, str, str]]:
+    """(row, tag, what follows) wherever a declared implication is not kept, for tags that the library uses at all."""
+    used = frozenset().union(*tag_sets)
+    for row, mine in enumerate(tag_sets):
+        for tag in sorted(mine & declared.implies.keys()):
+            yield from ((row, tag, follow) for follow in sorted(declared.implies[tag] - mine) if follow in used)
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A broken rule: the tag on the other side, where the rule comes from, and both in words."""
+
+    against: str
+    rule: str
+    said: str
+
+
+def _contradictions(
+    seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules
+) -> tuple[np.ndarray, dict[int, _Broken], list[Suggestion]]:
+    """(error of each cell with declared rules taken into account, the cells that break a rule, suggestions that are no cell)."""
+    error, broken, apart = seen.verdict.error.copy(), {}, []
+    at = {tag: column for column, tag in enumerate(seen.tags)}
+    place = _Places(seen)
+    for row, one, other, said in _learned_broken(seen):
+        a, b = place[row, one], place[row, other]
+        worse, better = (a, b) if error[a] >= error[b] else (b, a)
+        broken.setdefault(worse, _Broken(seen.tags[int(seen.cells.column[better])], said[0], said[1]))
+    for row, one, other in exclusions_broken(tag_sets, declared):
+        said = f"'{one}' and '{other}' exclude each other (declared rule)"
+        if one not in at or other not in at:
+            apart += [
+                Suggestion(row, tag, INCORRECT, CONTRADICTORY_TAGS, 0.5, {"rule": "declared exclusion", "against": against}, said + ".")
+                for tag, against in ((one, other), (other, one)) if tag not in at
+            ]
+            continue
+        a, b = place[row, at[one]], place[row, at[other]]
+        # They cannot both be right: what is possible is shared out by how wrong each looks by itself.
+        either = max(1 - (1 - error[a]) * (1 - error[b]), 1e-9)
+        error[a], error[b] = error[a] / either, error[b] / either
+        worse, better = (a, b) if error[a] >= error[b] else (b, a)
+        broken[worse] = _Broken(seen.tags[int(seen.cells.column[better])], "declared exclusion", said)
+    for row, tag, follow in implications_broken(tag_sets, declared):
+        sure = 1 - error[place[row, at[tag]]] if tag in at else RULE_CONFIDENCE
+        cell = place.get(row, at[follow]) if follow in at else None
+        if cell is not None:
+            sure = max(float(error[cell]), float(sure))
+        proof = {"rule": "implication", "from": tag}
+        why = f"'{tag}' implies '{follow}' (declared rule), and '{tag}' looks right with {_percent(sure)}."
+        apart.append(Suggestion(row, follow, MISSING, CONTRADICTORY_TAGS, float(sure), proof, why))
+    return error, broken, apart
+
+
+class _Places:
+    """Where the cell of a picture and column stands."""
+
+    def __init__(self, seen: Examined) -> None:
+        self._keys = seen.cells.row.astype(np.int64) * len(seen.tags) + seen.cells.column
+        self._tags = len(seen.tags)
+
+    def get(self, row: int, column: int) -> int | None:
+        """The place, or None for a cell that was not looked at."""
+        key = row * self._tags + column
+        place = int(np.searchsorted(self._keys, key))
+        return place if place < len(self._keys) and self._keys[place] == key else None
+
+    def __getitem__(self, cell: tuple[int, int]) -> int:
+        place = self.get(*cell)
+        if place is None:
+            raise KeyError(cell)
+        return place
+
+
+def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, str]]]:
+    """(row, column, column, (rule, in words)) wherever two written tags exclude each other by what the library shows."""
+    columns = seen.given.tocsc()
+    met = (seen.given.T @ seen.given).tocsr()
+    done = set()
+    for name, (members, _) in sorted(seen.groups.items()):
+        said = ("single-valued namespace", f"pictures of this library have one tag of '{name}:'")
+        for a, one in enumerate(members):
+            for other in members[a + 1:]:
+                done.add((int(one), int(other)))
+                if met[one, other]:
+                    yield from ((row, int(one), int(other), said) for row in _together(columns, one, other))
+    for pair in seen.exclusions:
+        if pair.confidence >= TRUSTED and (pair.one, pair.other) not in done and met[pair.one, pair.other]:
+            one, other = seen.tags[pair.one], seen.tags[pair.other]
+            said = ("learned exclusion", f"'{one}' and '{other}' exclude each other in this library (by chance they would meet {pair.by_chance:.0f} times)")
+            yield from ((row, pair.one, pair.other, said) for row in _together(columns, pair.one, pair.other))
+
+
+def _together(columns: sparse.csc_matrix, one: int, other: int) -> list[int]:
+    return np.intersect1d(columns[:, [one]].indices, columns[:, [other]].indices).tolist()
+
+
+def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
+    """The numbers that a reader gets to see, for some cells."""
+    rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
+    around = seen.around
+    close = around.indices[rows][:, :CLOSE]
+    stranger = around.labels[close] != around.labels[rows][:, None]
+    has = np.stack([np.asarray(seen.given[close[:, k], columns]).ravel() > 0 for k in range(close.shape[1])], axis=1)
+    twins = np.diff(around.twins.indptr)[rows]
+    share = seen.cells.features[places, evidence.NAMES.index("twin_share")]
+    chance = np.full(len(places), np.nan)
+    if seen.tagger is not None:
+        slot = np.full(len(seen.tags), -1)
+        slot[seen.tagger.columns] = np.arange(len(seen.tagger.columns))
+        known = np.flatnonzero(slot[columns] >= 0)
+        head = slot[columns[known]]
+        chance[known] = probes.sigmoid(np.einsum("nd,nd->n", seen.matrix[rows[known]], seen.tagger.weight[head]) + seen.tagger.bias[head])
+    uses = np.asarray(seen.given.sum(axis=0)).ravel()
+    out = []
+    for k in range(len(places)):
+        numbers = {
+            "expected": round(float(seen.verdict.belongs[places[k]]), 4), "neighbours": int(stranger[k].sum()),
+            "neighbours_with": int((has[k] & stranger[k]).sum()), "twins": int(twins[k]), "twins_with": int(round(float(share[k]) * int(twins[k]))),
+            "uses": int(uses[columns[k]]), "forgotten_here": round(float(seen.verdict.miss[places[k]]), 4),
+        }
+        if not np.isnan(chance[k]):
+            numbers["tagger"] = round(float(chance[k]), 4)
+        out.append(numbers)
+    return out
+
+
+def _suggestion(seen: Examined, place: int, confidence: float, numbers: dict[str, Any], broken: _Broken | None) -> Suggestion:
+    row, column = int(seen.cells.row[place]), int(seen.cells.column[place])
+    kind = INCORRECT if seen.cells.given[place] else MISSING
+    if broken is not None and kind == INCORRECT:
+        issue, numbers = CONTRADICTORY_TAGS, numbers | {"rule": broken.rule, "against": broken.against}
+    elif _disagrees(kind, numbers):
+        issue = INCONSISTENT_TAGS
+    else:
+        issue = MISSING_TAGS if kind == MISSING else INCORRECT_TAGS
+    return Suggestion(row, seen.tags[column], kind, issue, confidence, numbers, _why(kind, numbers, broken))
+
+
+def _disagrees(kind: str, numbers: dict[str, Any]) -> bool:
+    """Whether most near-duplicates, or nearly all close pictures, disagree with what is written."""
+    twins, having = numbers["twins"], numbers["twins_with"]
+    if twins:
+        return 2 * having > twins if kind == MISSING else 2 * having < twins
+    return kind == MISSING and numbers["neighbours"] >= 5 and numbers["neighbours_with"] >= 0.8 * numbers["neighbours"]
+
+
+def _why(kind: str, numbers: dict[str, Any], broken: _Broken | None) -> str:
+    """One sentence that names the numbers."""
+    parts = [] if broken is None or kind == MISSING else [broken.said]
+    twins, having = numbers["twins"], numbers["twins_with"]
+    if twins:
+        parts.append(f"{having} of {twins} near-duplicates {'has' if having == 1 else 'have'} it")
+    near, close = numbers["neighbours_with"], numbers["neighbours"]
+    if close and (kind == INCORRECT or near >= 0.3 * close):
+        parts.append(f"{near} of the {close} closest pictures {'has' if near == 1 else 'have'} it")
+    parts.append(f"the picture and its other tags make it {_percent(numbers['expected'])} likely")
+    if "tagger" in numbers:
+        parts.append(f"the tagger gives it {_percent(numbers['tagger'])}")
+    if numbers["uses"] < 20:
+        parts.append(f"it is used only {numbers['uses']} times")
+    sentence = ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def _percent(share: float) -> str:
+    """`97 %`; the ends never round to certainty."""
+    if share < 0.01:
+        return "under 1 %"
+    return "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+
+
+def _rare(seen: Examined, tag_sets: Sequence[frozenset[str]]) -> list[Suggestion]:
+    """Tags too rare to learn, where near-duplicates disagree about them.
+
+    How often such a disagreement is an error is taken from the tags that could be learned.
+    """
+    at, cells = set(seen.tags), seen.cells
+    share = cells.features[:, evidence.NAMES.index("twin_share")]
+    having = share >= 0.5
+    alone = cells.features[:, evidence.NAMES.index("twins_without")] > 0
+    forgotten, added = ~cells.given & having, cells.given & alone
+    missing = float(seen.verdict.error[forgotten].mean()) if forgotten.sum() >= 20 else 0.5
+    incorrect = float(seen.verdict.error[added].mean()) if added.sum() >= 20 else 0.5
+    out = []
+    for row in np.flatnonzero(np.diff(seen.around.twins.indptr)):
+        others = [tag_sets[other] for other in seen.around.twins[row].indices]
+        for tag in sorted(frozenset().union(*others, tag_sets[row]) - at):
+            with_it = sum(tag in other for other in others)
+            proof = {"twins": len(others), "twins_with": with_it}
+            said = f"{with_it} of {len(others)} near-duplicates {'has' if with_it == 1 else 'have'} it, and it is too rare to tell more."
+            if tag in tag_sets[row] and not with_it:
+                out.append(Suggestion(int(row), tag, INCORRECT, INCONSISTENT_TAGS, incorrect, proof, said))
+            elif tag not in tag_sets[row] and 2 * with_it >= len(others):
+                out.append(Suggestion(int(row), tag, MISSING, INCONSISTENT_TAGS, missing, proof, said))
+    return out

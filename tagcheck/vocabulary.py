@@ -1,0 +1,107 @@
+"""The tagger's tag names in the owner's own spelling.
+
+A tagger that learned from a booru says `hatsune_miku`; the owner writes `character:hatsune miku`. In
+the data folder an owner may keep `tag_map.json` (an object: the tagger's name to the owner's tag, or
+null for "never") and `tag_map.csv` (name, category, count, aliases: the form that tag-completion
+tools share), which gives today's names for old ones and says what is a series or a character.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tagcheck import tags
+from tagcheck.errors import BadFile
+
+OWN_MAP, SHARED_MAP = "tag_map.json", "tag_map.csv"
+CATEGORIES = {"1": "creator", "3": "series", "4": "character", "5": "meta"}
+
+
+@dataclass(frozen=True)
+class TagMap:
+    """What the owner's two files say. `own` the tagger's name -> tag or None; `current` any booru name -> today's;
+    `aliases` today's name -> its other names; `namespaces` today's name -> namespace ("" for general).
+    """
+
+    own: Mapping[str, str | None] = field(default_factory=dict)
+    current: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    namespaces: Mapping[str, str] = field(default_factory=dict)
+
+
+def load(folder: Path) -> TagMap:
+    """The maps in `folder`; empty where there are none. Raises `BadFile` naming the file and line."""
+    own: dict[str, str | None] = {}
+    path = folder / OWN_MAP
+    if path.exists():
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise BadFile(f"{path} is not JSON ({error}): mend it or remove it") from None
+        if not isinstance(document, dict) or not all(value is None or isinstance(value, str) for value in document.values()):
+            raise BadFile(f"{path} is not an object of names and tags: mend it or remove it")
+        own = {name: None if tag is None else tags.clean(tag) for name, tag in document.items()}
+    current, aliases, namespaces = _shared(folder / SHARED_MAP)
+    return TagMap(own, current, aliases, namespaces)
+
+
+def _shared(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, str]]:
+    current: dict[str, str] = {}
+    aliases: dict[str, tuple[str, ...]] = {}
+    namespaces: dict[str, str] = {}
+    if not path.exists():
+        return current, aliases, namespaces
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadFile(f"{path} is not a CSV file in UTF-8 ({error}): mend it or remove it") from None
+    for line, row in enumerate(rows, 1):
+        if len(row) < 2:
+            raise BadFile(f"{path}, line {line}: name, category, count and aliases are expected: mend it or remove it")
+        if line == 1 and row[0] == "name":
+            continue
+        name, others = row[0], tuple(one.strip() for one in (row[3] if len(row) > 3 else "").split(",") if one.strip())
+        aliases[name], namespaces[name] = others, CATEGORIES.get(row[1].strip(), "")
+        for other in others:
+            current.setdefault(other, name)
+    current |= {name: name for name in aliases}
+    return current, aliases, namespaces
+
+
+def owners_tags(names: Iterable[str], library: Iterable[str], known: TagMap) -> list[str | None]:
+    """The tag of the library that each of the tagger's names means, or None.
+
+    Tried in this order: the owner's own map; the name as it is; today's name; today's name in its
+    category's namespace; its other names; and at last any namespace, where exactly one tag of the
+    library has that subtag.
+
+    >>> owners_tags(["hatsune_miku", "hat"], ["character:hatsune miku", "hat"], TagMap())
+    ['character:hatsune miku', 'hat']
+    """
+    there = set(library)
+    by_subtag: dict[str, list[str]] = {}
+    for tag in sorted(there):
+        by_subtag.setdefault(tags.split(tag)[1], []).append(tag)
+    return [_owners_tag(name, there, by_subtag, known) for name in names]
+
+
+def _owners_tag(name: str, there: set[str], by_subtag: Mapping[str, list[str]], known: TagMap) -> str | None:
+    if name in known.own:
+        tag = known.own[name]
+        return tag if tag in there else None
+    today = known.current.get(name, name)
+    spellings = list(dict.fromkeys(tags.from_booru(one) for one in (name, today, *known.aliases.get(today, ()))))
+    space = known.namespaces.get(today, "")
+    for spelling in spellings:
+        for tag in ((tags.join(space, spelling), spelling) if space else (spelling,)):
+            if tag in there:
+                return tag
+    for spelling in spellings[:2]:
+        if len(by_subtag.get(spelling, ())) == 1:
+            return by_subtag[spelling][0]
+    return None
