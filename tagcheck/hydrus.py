@@ -248,18 +248,25 @@ class Hydrus:
                 yield chunk, rows
 
     def _metadata(self, hashes: list[str]) -> dict[str, dict[str, Any]]:
-        """Rows by hash. A batch whose address is too long for a proxy in between is halved."""
-        hashes = [hash for hash in hashes if SHA256.fullmatch(hash)]
-        if not hashes:
-            return {}
-        try:
-            answer = self.connection.get("/get_files/file_metadata", hashes=hashes, include_services_object=False)
-        except HydrusSaysNo as error:
-            if error.status not in TOO_LONG or len(hashes) == 1:
-                raise
-            half = len(hashes) // 2
-            return self._metadata(hashes[:half]) | self._metadata(hashes[half:])
-        return {row["hash"]: row for row in answer["metadata"]}
+        """Rows by hash, of those that Hydrus can be asked for."""
+        answers = self._answers("/get_files/file_metadata", "hashes", list(filter(SHA256.fullmatch, hashes)), include_services_object=False)
+        return {row["hash"]: row for answer in answers for row in answer["metadata"]}
+
+    def _answers(self, path: str, name: str, items: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
+        """The answers to one question about many hashes or tags, `CHUNK` at a time; halves of that where a proxy
+        in between takes no address that long.
+        """
+        for start in range(0, len(items), CHUNK):
+            chunk = list(items[start:start + CHUNK])
+            try:
+                answer = self.connection.get(path, **{name: chunk}, **more)
+            except HydrusSaysNo as error:
+                if error.status not in TOO_LONG or len(chunk) == 1:
+                    raise
+                yield from self._answers(path, name, chunk[:len(chunk) // 2], **more)
+                yield from self._answers(path, name, chunk[len(chunk) // 2:], **more)
+            else:
+                yield answer
 
     def read(self, hash: str) -> bytes:
         """The original file. `FileUnavailable` for what Hydrus does not have."""
@@ -305,13 +312,12 @@ class Hydrus:
 
     def relations(self, tags: Iterable[str]) -> dict[str, dict[str, Relation]]:
         """Siblings and parents of each tag, by tag service: `relations(["elf"])["elf"][service].ideal`."""
-        wanted = unique(tags)
-        found: dict[str, dict[str, Relation]] = {}
-        for start in range(0, len(wanted), CHUNK):
-            chunk = {to_hydrus(tag): tag for tag in wanted[start:start + CHUNK]}
-            answer = self.connection.get("/add_tags/get_siblings_and_parents", tags=list(chunk))["tags"]
-            for wire, tag in chunk.items():
-                found[tag] = {service: relation(one) for service, one in answer.get(wire, {}).items()}
+        spelled = {to_hydrus(tag): tag for tag in tags}
+        found: dict[str, dict[str, Relation]] = {tag: {} for tag in spelled.values()}
+        for answer in self._answers("/add_tags/get_siblings_and_parents", "tags", list(spelled)):
+            for wire, services in answer["tags"].items():
+                if wire in spelled:
+                    found[spelled[wire]] = {service: relation(one) for service, one in services.items()}
         return found
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
@@ -349,19 +355,13 @@ class Hydrus:
 
     def _refused_tags(self, tags: Iterable[str]) -> dict[str, str]:
         """Those tags that Hydrus would not store as they are spelled, with what it would store ("" for nothing)."""
-        wanted = sorted(tags)
-        refused = {}
-        for start in range(0, len(wanted), CHUNK):
-            chunk = wanted[start:start + CHUNK]
-            kept = set(self._cleaned(chunk))
-            for tag in chunk:
-                if to_hydrus(tag) not in kept:
-                    refused[tag] = next(iter(self._cleaned([tag])), "")
-        return refused
+        wanted = {to_hydrus(tag): tag for tag in sorted(tags)}
+        kept = self._cleaned(list(wanted))
+        return {tag: next(iter(self._cleaned([wire])), "") for wire, tag in wanted.items() if wire not in kept}
 
-    def _cleaned(self, tags: Sequence[str]) -> list[str]:
-        # The answer is sorted and without empty tags, so it cannot be matched with the question by place.
-        return self.connection.get("/add_tags/clean_tags", tags=[to_hydrus(tag) for tag in tags])["tags"]
+    def _cleaned(self, tags: Sequence[str]) -> set[str]:
+        """What Hydrus makes of these. Its answer is sorted and without empty tags: nothing says which came from which."""
+        return {tag for answer in self._answers("/add_tags/clean_tags", "tags", tags) for tag in answer["tags"]}
 
     def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
         """The state now of each (hash, tag, service key), in the order given."""
@@ -432,10 +432,8 @@ class Hydrus:
 
         Needs the permission "edit file relationships".
         """
-        first = unique(one for one, _ in pairs)
         known: dict[str, dict[str, Any]] = {}
-        for start in range(0, len(first), CHUNK):
-            answer = self.connection.get("/manage_file_relationships/get_file_relationships", hashes=first[start:start + CHUNK])
+        for answer in self._answers("/manage_file_relationships/get_file_relationships", "hashes", unique(one for one, _ in pairs)):
             known |= answer["file_relationships"]
         return [
             next((word for key, word in JUDGEMENTS.items() if other in known.get(one, {}).get(key, ())), None) for one, other in pairs

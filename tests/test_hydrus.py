@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +22,10 @@ import requests
 from PIL import Image
 
 from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
+from tagcheck import applying
 from tagcheck.errors import FileUnavailable, LibraryRefused, UsageError
 from tagcheck.hydrus import MY_TAGS, Hydrus, says_failed
+from tagcheck.ledger import Ledger
 from tagcheck.library import ABSENT, CURRENT, DELETED, PENDING, UNKNOWN, FileInfo, Library, NoWrite, TagChange, TagWrite, undo_of
 
 UNKNOWN_HASH = hashlib.sha256(b"no such file").hexdigest()
@@ -448,6 +451,20 @@ def test_an_unknown_service_is_refused(bench: Bench) -> None:
     for hydrus in (Hydrus(bench.url, bench.key, tag_services=["nope"]), Hydrus(bench.url, bench.key, machine_services=["nope"])):
         with pytest.raises(UsageError, match="no tag service 'nope' in Hydrus; there are"):
             hydrus.describe()
+
+
+def test_a_batch_goes_out_and_comes_back_through_the_ledger(bench: Bench, tmp_path: Path) -> None:
+    hydrus, ledger = bench.hydrus, Ledger(tmp_path / "review.sqlite3")
+    hashes = [bench.add("old", "solo") for _ in range(3)]
+    changes = [TagChange(hash, tag, action) for hash in hashes for tag, action in (("hat", "add"), ("old", "remove"), ("solo", "add"))]
+    done = applying.apply(ledger, hydrus, changes)
+    assert (done.applied, done.settled, done.failed, done.open) == (6, 3, 0, 0)
+    assert [row.tags for row in hydrus.files(hashes)] == [("hat", "solo")] * 3
+    bench.tag(hashes[0], "hat", action="1")  # meanwhile its owner takes one back
+    back = applying.undo(ledger, hydrus, done.batch)
+    assert back.failed == 0 and [row.tags for row in hydrus.files(hashes)] == [("old", "solo")] * 3
+    assert [bench.state(hash, "hat") for hash in hashes] == [DELETED] * 3
+    assert [bench.state(hash, "old") for hash in hashes] == [CURRENT] * 3
 
 
 # --- siblings, parents, several services ----------------------------------------------------------------
