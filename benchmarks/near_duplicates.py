@@ -1,0 +1,225 @@
+"""Time the search for all near-duplicate pairs against its peers, and check every pair.
+
+    python benchmarks/near_duplicates.py
+    python benchmarks/near_duplicates.py --rows 100000 --repeats 3
+
+Reads   nothing: rows are drawn from --seed
+Writes  nothing: figures on stdout
+
+Peers: faiss' exact index and its inverted lists at a recall of 0.999 (pip install faiss-cpu; left
+out, and said so, where it is not installed), and float32 products in torch a block at a time. All
+run in turn in every repetition, so that a busy moment hits none of them alone; ratios are of
+medians. Each one's pairs are compared with the products in float32; those within 1e-6 of the
+threshold may fall on either side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tagcheck import cli
+from tagcheck.neighbors import near_pairs
+
+try:
+    import faiss
+except ImportError:
+    faiss = None
+
+RECALL = 0.999
+TIE = 1e-6
+BLOCK = 4096
+DRAW = 10_000
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # i * n + j sorted, and the cosines
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--rows", type=cli.at_least(2), nargs="+", default=[10_000, 40_000], metavar="N", help="how many rows, several for several runs (default: 10000 40000)")
+    parser.add_argument("--columns", type=cli.at_least(2), default=768, metavar="D", help="numbers in a row (default: 768)")
+    parser.add_argument("--threshold", type=cli.between(0.01, 1), default=0.95, metavar="X", help="cosine (default: 0.95)")
+    parser.add_argument("--decay", type=cli.between(0, 2), default=0.6, metavar="P", help="how fast the principal axes' widths fall, as a power of their number (default: 0.6)")
+    parser.add_argument("--repeats", type=cli.at_least(1), default=3, metavar="R", help="repetitions (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of the rows (default: 0)")
+    parser.add_argument("--ours-alone", action="store_true", help="leave the peers out: for sizes at which they would take hours")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    if faiss is None and not args.ours_alone:
+        print("faiss is not installed (pip install faiss-cpu): compared with torch alone")
+    for n in args.rows:
+        rows = draw(n, args.columns, args.decay, args.seed)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # faiss needs unit rows; ours takes any
+        print(f"{n:,} rows of {args.columns}, cosine {args.threshold:g}, decay {args.decay:g}, {torch.get_num_threads()} threads")
+        print(f"  ours, peak memory beside the input: {extra_memory(rows, args.threshold):.2f} of the input")
+        contestants = {"ours": lambda: ours(rows, args.threshold)}
+        if not args.ours_alone:
+            contestants |= peers(rows, args.threshold)
+        compare(contestants, n, args.threshold, args.repeats)
+    return 0
+
+
+def compare(contestants: dict[str, Callable[[], Found]], n: int, threshold: float, repeats: int) -> None:
+    """Run all in turn, check every pair, print medians and ratios to ours."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    found: dict[str, Found] = {}
+    for _ in range(repeats):
+        for name, search in contestants.items():
+            start = time.perf_counter()
+            found[name] = search()
+            seconds[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    true = found.get("torch float32 blocks")
+    for name in contestants:
+        verdict = "" if true is None else ", " + agreement(found[name], true, threshold)
+        spread = f"{min(seconds[name]):.2f} to {max(seconds[name]):.2f}"
+        print(f"  {name:22s}{median[name]:9.2f} s ({spread}) {median[name] / median['ours']:7.2f} x ours, {len(found[name][0]):,} pairs{verdict}", flush=True)
+
+
+def agreement(found: Found, true: Found, threshold: float) -> str:
+    """How a result differs from the brute force, ties aside."""
+    missed = ~np.isin(true[0], found[0]) & (true[1] > threshold + TIE)
+    extra = ~np.isin(found[0], true[0]) & (found[1] > threshold + TIE)
+    recall = 1 - missed.sum() / max(1, len(true[0]))
+    return "all of them" if not missed.any() and not extra.any() else f"recall {recall:.5f}, {missed.sum():,} missed, {extra.sum():,} too many"
+
+
+def ours(rows: np.ndarray, threshold: float) -> Found:
+    """`tagcheck.neighbors.near_pairs`."""
+    pairs = near_pairs(rows, threshold)
+    return pairs.i * len(rows) + pairs.j, pairs.cosine
+
+
+def peers(rows: np.ndarray, threshold: float) -> dict[str, Callable[[], Found]]:
+    """The others by name, each starting from the rows, as ours does."""
+    others = {"torch float32 blocks": lambda: blocks(rows, threshold)}
+    if faiss is not None:
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        lists = max(1, int(len(rows) ** 0.5))
+        probes = enough_probes(rows, threshold, lists)
+        others["faiss flat"] = lambda: range_search(flat(rows), rows, threshold)
+        others[f"faiss IVF{lists}, nprobe {probes}"] = lambda: range_search(inverted(rows, lists, probes), rows, threshold)
+    return others
+
+
+def blocks(rows: np.ndarray, threshold: float) -> Found:
+    """Float32 products in torch, a block at a time."""
+    unit = torch.from_numpy(rows)
+    keys, cosines = [], []
+    for start in range(0, len(rows), BLOCK):
+        for other in range(start, len(rows), BLOCK):
+            product = unit[start:start + BLOCK] @ unit[other:other + BLOCK].T
+            if other == start:
+                product.masked_fill_(torch.ones(product.shape, dtype=torch.bool).tril_(), -1.0)
+            row, column = (product >= threshold).nonzero(as_tuple=True)
+            keys.append(((row + start) * len(rows) + column + other).numpy())
+            cosines.append(product[row, column].numpy())
+    return in_order(np.concatenate(keys), np.concatenate(cosines))
+
+
+def flat(rows: np.ndarray) -> object:
+    """faiss' exact index of the rows."""
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    return index
+
+
+def inverted(rows: np.ndarray, lists: int, probes: int) -> object:
+    """faiss' inverted lists, trained and filled."""
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+    index.train(rows)
+    index.add(rows)
+    index.nprobe = probes
+    return index
+
+
+def range_search(index: object, rows: np.ndarray, threshold: float) -> Found:
+    """The pairs i < j that a faiss index finds, a block of questions at a time."""
+    keys, cosines = [], []
+    for start in range(0, len(rows), BLOCK):
+        limits, cosine, column = index.range_search(rows[start:start + BLOCK], float(np.nextafter(np.float32(threshold), np.float32(0))))
+        row = np.repeat(np.arange(start, start + len(limits) - 1), np.diff(limits).astype(np.int64))
+        once = row < column
+        keys.append(row[once] * len(rows) + column[once])
+        cosines.append(cosine[once])
+    return in_order(np.concatenate(keys), np.concatenate(cosines))
+
+
+def enough_probes(rows: np.ndarray, threshold: float, lists: int) -> int:
+    """The fewest lists to look into, to within a fifth, for the recall wanted. Not timed: whoever uses IVF has to find it somehow."""
+    true = blocks(rows, threshold)[0]
+    index, probes = inverted(rows, lists, 1), 1
+    while probes < lists:
+        index.nprobe = probes
+        if np.isin(true, range_search(index, rows, threshold)[0]).mean() >= RECALL:
+            break
+        probes = min(lists, max(probes + 1, probes * 6 // 5))
+    return probes
+
+
+def in_order(keys: np.ndarray, cosines: np.ndarray) -> Found:
+    """Both, sorted by key."""
+    order = np.argsort(keys)
+    return keys[order], cosines[order]
+
+
+def extra_memory(rows: np.ndarray, threshold: float) -> float:
+    """How far a run of ours raises this process' peak memory, as a share of the rows' own."""
+    near_pairs(rows[:2_000], threshold)  # so that libraries are loaded
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now (Linux)
+    before = peak_memory()
+    near_pairs(rows, threshold)
+    return (peak_memory() - before) / rows.nbytes
+
+
+def peak_memory() -> int:
+    """The most bytes that this process had in memory."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def draw(n: int, d: int, decay: float, seed: int) -> np.ndarray:
+    """Rows (n, d) float32 like embeddings of pictures: a common mean direction, topics of about 200, widths of the
+    principal axes falling as k^-decay, and three in ten rows a copy of another, some scenes copied very often.
+    """
+    random = torch.Generator().manual_seed(seed)
+    widths = (1 + torch.arange(d)).float() ** -decay
+    turn = torch.linalg.qr(torch.randn(d, d, generator=random))[0]
+    mean = torch.nn.functional.normalize(torch.randn(d, generator=random), dim=0)
+
+    def directions(count: int, power: float = 1.0) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.randn(count, d, generator=random) * widths**power, dim=1)
+
+    topics = directions(max(1, n // 200))
+    scenes = n * 7 // 10 + 1
+    topic = torch.randint(len(topics), (scenes,), generator=random)
+    copied = (scenes * torch.rand(n - scenes, generator=random) ** 2).long()
+    scene = torch.cat([torch.arange(scenes), copied])
+    change = torch.cat([torch.zeros(scenes), 0.02 + 0.5 * torch.rand(n - scenes, generator=random)])
+    place = torch.randperm(n, generator=random)
+    own = torch.empty(scenes, d, dtype=torch.float16)
+    for start in range(0, scenes, DRAW):
+        part = topic[start:start + DRAW]
+        own[start:start + DRAW] = torch.nn.functional.normalize(0.65 * topics[part] + 0.76 * directions(len(part)), dim=1)
+    rows = torch.empty(n, d)
+    for start in range(0, n, DRAW):
+        part = slice(start, start + DRAW)
+        copy = own[scene[part]].float() + change[part, None] * directions(len(scene[part]), 0.5)
+        rows[place[part]] = (0.76 * torch.nn.functional.normalize(copy, dim=1) + 0.65 * mean) @ turn
+    return rows.numpy()
+
+
+if __name__ == "__main__":
+    cli.run(main)
