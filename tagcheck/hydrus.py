@@ -2,7 +2,8 @@
 
 Reading: pages (waited for while they load, never refreshed: a refresh empties pages that hold
 files without a search), metadata 256 hashes a call, files as bytes by hash. File ids are never
-used: asking for one that Hydrus does not know alarms its owner and leaves a row in the database.
+used: asking for the bytes of one that Hydrus does not know alarms its owner. Asking for the bytes
+of an unknown hash leaves a row in the database for ever, so metadata, which does not, comes first.
 
 Tags: a tag *counts* when it stands on a service whose tags count (all local ones and repositories,
 but those that a machine fills; "all known tags" repeats the others and is never read). What the
@@ -29,6 +30,7 @@ from re import compile as pattern
 from typing import Any
 
 from PIL import Image
+from requests import Response
 
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus_connection import BAD_REQUEST, EDIT_TAGS, NOT_FOUND, TOO_LONG, WHERE_KEYS_ARE, Connection, HydrusSaysNo
@@ -77,6 +79,7 @@ class Hydrus:
         self._machine = tuple(machine_services)
         self._write_service = write_service
         self._page_wait = page_wait
+        self._heard_of: set[str] = set()  # hashes that Hydrus has a row for, as far as it was asked
 
     # --- what this library is ---------------------------------------------------------------------
 
@@ -156,7 +159,7 @@ class Hydrus:
 
     def search(self, query: str) -> Walk:
         """The files that a Hydrus search finds, as one page. `query`: search terms as Hydrus writes them, commas between,
-        or a JSON list (which may hold lists: "or").
+        or a JSON list (which may hold lists: "or"). One chosen tag service limits the search too; more cannot.
         """
         terms = _search_terms(query)
         chosen = list(self._counted()) if self._chosen else []
@@ -175,13 +178,14 @@ class Hydrus:
             return None
 
     def _walk_once(self, names: Sequence[str]) -> tuple[tuple[str, ...], list[Page]]:
-        """The path of the first page found, in the client's spelling, and the pages of files."""
+        """The path of the page found, in the client's spelling (of several: as it was asked for), and the pages of files."""
         tree = self.connection.get("/manage_pages/get_pages")["pages"]
         found = _pages_named(tree, names)
         if not found:
             raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {_page_list(tree)}")
         above, first = found[0]
-        return (*above, first["name"]), [self._page(path, node["page_key"]) for start, under in found for path, node in _media_pages(under, start)]
+        root = (*above, first["name"]) if len(found) == 1 else tuple(names)
+        return root, [self._page(path, node["page_key"]) for start, under in found for path, node in _media_pages(under, start)]
 
     def _page(self, path: tuple[str, ...], key: str) -> Page:
         """One media page once it is ready. While a page loads it says 200, no files."""
@@ -229,6 +233,7 @@ class Hydrus:
         wanted = unique(hash.lower() for hash in hashes)
         last = time.monotonic()
         for number, (chunk, known) in enumerate(self._chunks([wanted[start:start + CHUNK] for start in range(0, len(wanted), CHUNK)]), 1):
+            self._heard_of.update(hash for hash, row in known.items() if row["file_id"] is not None)
             for hash in chunk:
                 yield known.get(hash, {"hash": hash, "file_id": None})
             if report and time.monotonic() - last > 5:
@@ -270,8 +275,8 @@ class Hydrus:
 
     def read(self, hash: str) -> bytes:
         """The original file. `FileUnavailable` for what Hydrus does not have."""
-        if not SHA256.fullmatch(hash):
-            raise FileUnavailable(f"{hash!r} is not a SHA-256 hash")
+        if not self._is_heard_of(hash):
+            raise FileUnavailable(f"Hydrus does not have the file {hash}: never imported")
         try:
             return self.connection.request("GET", "/get_files/file", {"hash": hash}).content
         except HydrusSaysNo as error:
@@ -286,27 +291,27 @@ class Hydrus:
         row = next(self._rows([hash]))
         if absence(row) or (row.get("width") or 0) * (row.get("height") or 0) > LARGEST_RENDER:
             return None
-        try:
-            drawn = self.connection.request("GET", "/get_files/render", {"hash": hash}).content
-        except HydrusSaysNo as error:
-            if error.status not in (BAD_REQUEST, NOT_FOUND):
-                raise
-            return None
-        return None if says_failed(drawn) else drawn
+        answer = self._picture("/get_files/render", hash)
+        return None if answer is None or says_failed(answer.content) else answer.content
 
     def thumbnail(self, hash: str) -> tuple[bytes, str] | None:
         """(bytes, mime), or None. For what it does not have Hydrus sends an icon of its own, under another file name."""
-        if not SHA256.fullmatch(hash):
+        answer = self._picture("/get_files/thumbnail", hash) if self._is_heard_of(hash) else None
+        if answer is None or f'filename="{hash}.thumbnail"' not in answer.headers.get("Content-Disposition", ""):
             return None
+        return answer.content, answer.headers.get("Content-Type", "image/jpeg")
+
+    def _picture(self, path: str, hash: str) -> Response | None:
         try:
-            answer = self.connection.request("GET", "/get_files/thumbnail", {"hash": hash})
+            return self.connection.request("GET", path, {"hash": hash})
         except HydrusSaysNo as error:
             if error.status not in (BAD_REQUEST, NOT_FOUND):
                 raise
             return None
-        if f'filename="{hash}.thumbnail"' not in answer.headers.get("Content-Disposition", ""):
-            return None
-        return answer.content, answer.headers.get("Content-Type", "image/jpeg")
+
+    def _is_heard_of(self, hash: str) -> bool:
+        """Whether Hydrus has a row for this hash. Where it has none, a question for bytes or relationships would make one."""
+        return hash in self._heard_of or next(self._rows([hash]))["file_id"] is not None
 
     # --- tags -------------------------------------------------------------------------------------
 
@@ -319,6 +324,18 @@ class Hydrus:
                 if wire in spelled:
                     found[spelled[wire]] = {service: relation(one) for service, one in services.items()}
         return found
+
+    def shown_as(self, tags: Iterable[str]) -> dict[str, str]:
+        """Those of `tags` that the owner sees under another name, with that name.
+
+        That is the sibling that a service shows instead: of the services that count, the one that
+        comes first in `services` and has one. Needs the permission "edit file tags".
+        """
+        counted = self._writable()
+        return {
+            tag: ideals[0] for tag, by_service in self.relations(tags).items()
+            if (ideals := [by_service[one.key].ideal for one in counted if one.key in by_service and by_service[one.key].ideal != tag])
+        }
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
         """Per change, in order: the writes it takes, or why there is none. Reads only.
@@ -432,8 +449,9 @@ class Hydrus:
 
         Needs the permission "edit file relationships".
         """
+        first = [row["hash"] for row in self._rows(one for one, _ in pairs) if row["file_id"] is not None]
         known: dict[str, dict[str, Any]] = {}
-        for answer in self._answers("/manage_file_relationships/get_file_relationships", "hashes", unique(one for one, _ in pairs)):
+        for answer in self._answers("/manage_file_relationships/get_file_relationships", "hashes", first):
             known |= answer["file_relationships"]
         return [
             next((word for key, word in JUDGEMENTS.items() if other in known.get(one, {}).get(key, ())), None) for one, other in pairs
@@ -538,7 +556,7 @@ def _spelled(names: Iterable[str]) -> str:
 def _pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """(names above it, page) for every page whose path ends in `names`, but not for those under another that was found.
 
-    The root, which holds all pages, goes by its own name ("top page notebook") and is in no path.
+    The root, which holds all pages, goes by no name or its own ("top page notebook"), and is in no path.
     """
     wanted = _spelled(names)
 
@@ -551,7 +569,7 @@ def _pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tu
             yield from search(child, path)
 
     top = tree.get("pages", ())
-    if _spelled([tree["name"]]) == wanted:
+    if wanted in ("", _spelled([tree["name"]])):
         return [((), page) for page in top]
     return [found for page in top for found in search(page, ())]
 

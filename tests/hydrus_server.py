@@ -6,8 +6,8 @@
 It keeps everything in memory: pictures with their sidecar tags (`picture.jpg.txt` or `picture.txt`,
 one tag a line), two local tag services and a repository, siblings and parents, pages. The ground
 is recorded exchanges, of which tests/data/hydrus/ holds excerpts that it is compared with. What it
-must never be asked for (`refresh_page`, an unknown file id) is answered as Hydrus does, harm
-included, and noted in `refreshed` and `alarms`.
+must never be asked for (`refresh_page`, bytes of what it does not know) is answered as Hydrus does,
+harm included, and noted in `refreshed`, `alarms` and `strays`.
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ class HydrusServer:
         self.calls: list[Call] = []
         self.refreshed: list[str] = []   # pages that somebody refreshed: harmful
         self.alarms: list[int] = []      # unknown file ids that somebody asked bytes for: harmful
+        self.strays: list[str] = []      # unknown hashes that somebody asked bytes or relationships for: each leaves a row
         self.committed: list[str] = []   # repositories whose pending changes somebody uploaded
         self.locked = False
         self.before_answer: Callable[[Call], None] = lambda call: None
@@ -807,7 +808,14 @@ def _one_file(client: HydrusServer, asked: Mapping[str, Any]) -> StoredFile | No
         return None
     if "hash" not in asked:
         raise bad_request("Please include a file_id or hash parameter!")
-    return client.files.get(_hashes(asked)[0])
+    return _made_up(client, _hashes(asked)[0])
+
+
+def _made_up(client: HydrusServer, hash: str) -> StoredFile:
+    """The file of a hash; for an unknown one, the row that the question leaves behind."""
+    if hash not in client.files:
+        client.strays.append(hash)
+    return client.ghost(hash)
 
 
 @route("GET", "/get_files/file", 3)
@@ -1033,7 +1041,7 @@ def commit_pending(client: HydrusServer, asked: dict[str, Any]) -> None:
 def get_file_relationships(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for hash in _hashes(asked):
-        local = hash in client.files and client.files[hash].is_local
+        local = _made_up(client, hash).is_local
         found[hash] = {"is_king": True, "king": hash, "king_is_on_file_domain": local, "king_is_local": local, "0": [], "8": [], "1": [], "3": []}
         for (one, other), kind in client.relationships.items():
             if hash in (one, other):

@@ -103,6 +103,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         assert not server.alarms, "bytes of an unknown file id were asked for"
         assert not server.refreshed, "a page was refreshed"
         assert not server.committed, "pending tags were uploaded"
+        assert not server.strays, "a question left a row for an unknown hash"
 
 
 def unique_name(text: str = "tagcheck test") -> str:
@@ -208,6 +209,13 @@ def test_a_downloader_page_is_walked_too(bench: Bench) -> None:
     name = unique_name()
     bench.post("/manage_pages/new_page", {"page_type": 7, "page_name": name, "focus_page": False})
     assert [page.path for page in bench.hydrus.walk([name]).pages] == [(name,)]
+
+
+def test_the_whole_client_is_walked_by_no_name_or_its_roots(bench: Bench) -> None:
+    name, one = unique_name(), bench.add()
+    bench.page(name, [one])
+    for names in ([], ["Top page notebook"]):
+        assert ((name,), (one,)) in [(page.path, page.hashes) for page in bench.hydrus.walk(names).pages]
 
 
 def test_an_empty_page_is_a_page_without_files(bench: Bench) -> None:
@@ -319,6 +327,21 @@ def test_a_thumbnail_is_the_files_own_or_none(bench: Bench) -> None:
     assert Image.open(io.BytesIO(data)).size[0] <= 200 and mime in ("image/jpeg", "image/png")
     assert bench.hydrus.thumbnail(UNKNOWN_HASH) is None
     assert bench.hydrus.thumbnail("abcd") is None
+
+
+def test_asking_for_what_hydrus_never_had_leaves_no_row(bench: Bench) -> None:
+    """A hash that bytes or relationships are asked for gets an id in the owner's database, for ever."""
+    never, here, hydrus = secrets.token_hex(32), bench.add(), bench.hydrus
+    assert hydrus.thumbnail(never) is None and hydrus.render(never) is None
+    with pytest.raises(FileUnavailable):
+        hydrus.read(never)
+    hydrus.judged([(never, here), (here, never)])
+    hydrus.set_relationship([(never, here)], "alternates")
+    hydrus.search(f"system:hash = {never}")
+    hydrus.states([(never, "solo", MY_TAGS)])
+    hydrus.plan([TagChange(never, "solo", "add")])
+    (row,) = hydrus.connection.get("/get_files/file_metadata", hashes=[never])["metadata"]
+    assert row["file_id"] is None
 
 
 def test_a_render_has_the_pictures_pixels(bench: Bench) -> None:
@@ -516,6 +539,12 @@ def test_siblings_and_parents_can_be_asked_for(related: Bench) -> None:
     assert (elf.ideal, elf.siblings, elf.ancestors) == ("series:elves", {"series:elf", "series:elves"}, {"series:wesnoth"})
     assert weapon.descendants == {"sword"}
     assert found["no such tag"][MY_TAGS].ideal == "no such tag" and found[":d"][MY_TAGS].ideal == ":d"
+
+
+def test_the_names_that_an_owner_prefers_can_be_asked_for(related: Bench, ai_tags: str) -> None:
+    asked = ["series:elf", "series:elves", "broadsword", ":d", "no such tag"]
+    assert related.hydrus.shown_as(asked) == {"series:elf": "series:elves", "broadsword": "sword"}
+    assert Hydrus(related.url, related.key, tag_services=[ai_tags]).shown_as(asked) == {}
 
 
 def test_a_tag_shown_through_a_sibling_is_removed_where_it_is_stored(related: Bench) -> None:

@@ -17,7 +17,7 @@ import hydrus_server
 from hydrus_server import KEY_HEADER, MY_TAGS, REPOSITORY, Call, HydrusServer, Refusal
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus import CHUNK, Hydrus
-from tagcheck.hydrus_connection import Connection, HydrusSaysNo
+from tagcheck.hydrus_connection import EDIT_TAGS, PAGES, PERMISSIONS, POPUPS, RELATIONSHIPS, SEARCH, Connection, HydrusSaysNo
 from tagcheck.library import CURRENT, PENDING, PETITIONED, NoWrite, TagChange, TagWrite, undo_of
 
 NUMBERED = {f"{number}.bin": (b"file %d" % number, [f"tag {number}"]) for number in range(8)}
@@ -27,7 +27,7 @@ NUMBERED = {f"{number}.bin": (b"file %d" % number, [f"tag {number}"]) for number
 def server() -> Iterator[HydrusServer]:
     with HydrusServer(NUMBERED) as running:
         yield running
-        assert running.alarms == [] and running.refreshed == [] and running.committed == []
+        assert running.alarms == running.refreshed == running.strays == running.committed == []
 
 
 @pytest.fixture
@@ -137,17 +137,17 @@ def test_a_page_is_never_opened_twice(server: HydrusServer, hydrus: Hydrus) -> N
 
 
 @pytest.mark.parametrize(("ask", "lacking"), [
-    (lambda hydrus, hash: hydrus.walk(["dataset"]), "manage pages"),
-    (lambda hydrus, hash: list(hydrus.files([hash])), "search for and fetch files"),
-    (lambda hydrus, hash: hydrus.read(hash), "search for and fetch files"),
-    (lambda hydrus, hash: hydrus.plan([TagChange(hash, "hat", "add")]), "edit file tags"),
-    (lambda hydrus, hash: hydrus.write([TagWrite(hash, "hat", MY_TAGS, "absent", CURRENT)]), "edit file tags"),
-    (lambda hydrus, hash: hydrus.judged([(hash, hash)]), "edit file relationships"),
-    (lambda hydrus, hash: hydrus.popup("x").__enter__(), "manage popups"),
+    (lambda hydrus, hash: hydrus.walk(["dataset"]), PAGES),
+    (lambda hydrus, hash: list(hydrus.files([hash])), SEARCH),
+    (lambda hydrus, hash: hydrus.read(hash), SEARCH),
+    (lambda hydrus, hash: hydrus.plan([TagChange(hash, "hat", "add")]), EDIT_TAGS),
+    (lambda hydrus, hash: hydrus.write([TagWrite(hash, "hat", MY_TAGS, "absent", CURRENT)]), EDIT_TAGS),
+    (lambda hydrus, hash: hydrus.judged([(hash, hash)]), RELATIONSHIPS),
+    (lambda hydrus, hash: hydrus.popup("x").__enter__(), POPUPS),
 ])
-def test_the_permission_that_is_missing_is_named(server: HydrusServer, ask: Callable, lacking: str) -> None:
-    hydrus = Hydrus(server.url, server.add_key("small", []))
-    with pytest.raises(LibraryRefused, match=f"the API key 'small' lacks the permission \"{lacking}\": in Hydrus: services"):
+def test_the_permission_that_is_missing_is_named(server: HydrusServer, ask: Callable, lacking: int) -> None:
+    hydrus = Hydrus(server.url, server.add_key("small", set(range(14)) - {lacking}))
+    with pytest.raises(LibraryRefused, match=f"the API key 'small' lacks the permission \"{PERMISSIONS[lacking]}\": in Hydrus: services"):
         ask(hydrus, server.names["0.bin"])
 
 

@@ -42,7 +42,7 @@ PAGES = [
 def server() -> Iterator[HydrusServer]:
     with HydrusServer({name: (picture(number), [f"tag {number}"]) for number, name in enumerate(NAMES)}, PAGES) as running:
         yield running
-        assert running.refreshed == [] and running.alarms == []
+        assert running.alarms == running.refreshed == running.strays == running.committed == []
 
 
 @pytest.fixture
