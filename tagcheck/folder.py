@@ -32,8 +32,8 @@ from tagcheck.library import (
 from tagcheck.sidecars import CannotEdit, Habit, NotASidecar, Sidecar
 
 SERVICE = TagService("sidecar", "sidecar files", "sidecar")
-HABIT_SAMPLE = 200      # sidecars looked at to learn how the owner writes them
-RESCAN_AFTER = 5.0      # seconds before an unknown hash is worth another look through the whole folder
+HABIT_SAMPLE = 24       # sidecars looked at to learn how the owner writes them
+RESCAN_AFTER = 30.0     # seconds before an unknown hash is worth another look through the whole folder
 SETTLED = 2_000_000_000  # ns: a file younger than this may still change without its time stamp showing it
 UNREADABLE = "cannot be read"
 
@@ -44,6 +44,7 @@ class _Index:
 
     pages: list[tuple[tuple[str, ...], list[str]]] = field(default_factory=list)
     places: dict[str, list[Place]] = field(default_factory=dict)
+    by_folder: dict[str, list[Place]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     folders: list[tuple[str, ...]] = field(default_factory=list)
     habits: dict[str, Habit] = field(default_factory=dict)
@@ -190,6 +191,7 @@ class FolderLibrary:
                 index.problems[hash] = problems[place.path]
             else:
                 index.places.setdefault(hash, []).append(place)
+                index.by_folder.setdefault(os.path.dirname(place.path), []).append(place)
         index.looked = time.monotonic()
         return index
 
@@ -382,9 +384,11 @@ class FolderLibrary:
             index = self._index()
             folder = os.path.dirname(place.path)
             if folder not in index.habits:
-                everywhere = [one for places in index.places.values() for one in places]
-                here = [one for one in everywhere if os.path.dirname(one.path) == folder]
-                index.habits[folder] = self._habit_of(here) or self._habit_of(everywhere) or Habit()
+                here = self._habit_of(index.by_folder.get(folder, []))
+                if here is None and "" not in index.habits:
+                    everywhere = [one for places in index.by_folder.values() for one in places]
+                    index.habits[""] = self._habit_of(everywhere) or Habit()
+                index.habits[folder] = here or index.habits[""]
             return index.habits[folder]
 
     def _habit_of(self, places: list[Place]) -> Habit | None:

@@ -16,7 +16,8 @@ MIME = {
     "mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mkv": "video/x-matroska", "mov": "video/quicktime",
     "avi": "video/x-msvideo", "wmv": "video/x-ms-wmv", "flv": "video/x-flv", "mpg": "video/mpeg", "mpeg": "video/mpeg",
 }
-OWN_FOLDERS = frozenset({"mappings", "datasets", "advanced_embeddings", "series_classifier", "reports"})
+OWN_FOLDERS = frozenset({"mappings", "datasets", "advanced_embeddings", "series_classifier", "reports", "cache"})
+DATA_FOLDER_SIGNS = frozenset({"review.sqlite3", "folder.sqlite3", "advanced_embeddings", "mappings"})
 FOREIGN_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", "System Volume Information"})
 
 
@@ -57,7 +58,7 @@ def each_folder(root: str) -> Iterator[tuple[tuple[str, ...], list[Place], str |
             yield parts, [], f"the folder {shown(path)} cannot be looked into ({error.strerror})"
             continue
         names = {entry.name for entry in entries}
-        data_folder = "review.sqlite3" in names or "advanced_embeddings" in names
+        data_folder = not DATA_FOLDER_SIGNS.isdisjoint(names)
         below = [
             entry for entry in entries if not entry.name.startswith(".") and entry.name not in FOREIGN_FOLDERS and _is_folder(entry)
             and not (data_folder and entry.name in OWN_FOLDERS)

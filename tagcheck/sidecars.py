@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from tagcheck import tags
@@ -82,6 +83,7 @@ class Memory:
     before: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=1 << 16)
 def name(raw: str) -> str:
     """What a tag in a sidecar is compared by and shown as: cleaned, `\\(` unescaped, underscores as spaces (kaomoji stay).
 

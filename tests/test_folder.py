@@ -123,7 +123,7 @@ def test_every_usual_kind_of_picture_counts_and_other_files_do_not(root):
 def test_a_data_folder_inside_the_pictures_is_not_mistaken_for_pictures_but_a_folder_called_reports_is_not_lost(root):
     wanted = picture(root / "reports" / "cover.png")
     data = root / "data"
-    for name in ("reports", "advanced_embeddings", "series_classifier"):
+    for name in ("reports", "advanced_embeddings", "series_classifier", "cache/thumbnails/ab"):
         picture(data / name / "chart.png")
     assert [page.hashes for page in FolderLibrary(root).walk([]).pages] == [(wanted,)]
 
