@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError
 from tagcheck.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
@@ -96,7 +97,7 @@ def undo(ledger: Ledger, library: Library, batch: int | None = None, rows: Seque
         chosen = ledger.rows(batch) if batch is not None else ledger.pick(list(dict.fromkeys(rows or ())))
         batches = sorted({row.batch for row in chosen} | ({batch} if batch is not None else set()))
         for number in batches:
-            if ledger.library_of(number) != identity(library):
+            if not _may_be(ledger.library_of(number), library):
                 raise LibraryRefused(f"batch {number} was written to {ledger.library_of(number)}, this is {identity(library)}")
         # Last in, first out, so that a picture goes back through the states it came through.
         chosen = sorted((row for row in chosen if row.status in (APPLIED, OPEN)), key=lambda row: -row.id)
@@ -119,6 +120,15 @@ def recover(ledger: Ledger, library: Library) -> list[BatchResult]:
 def identity(library: Library) -> str:
     """What a batch belongs to: "hydrus", or "folder" and its path. Asks nobody, so that it is known of a library that is away."""
     return library.kind if library.kind != "folder" else f"folder {library.describe()['path']}"
+
+
+def _may_be(written: str, library: Library) -> bool:
+    """Whether a batch written to `written` can be taken back in `library`: the same one, or a folder that was moved.
+
+    Every row still has to find its picture, by hash, with the tag as it was left.
+    """
+    kind, _, path = written.partition(" ")
+    return written == identity(library) or (kind == "folder" == library.kind and not Path(path).is_dir())
 
 
 def _distinct(changes: Sequence[TagChange]) -> list[TagChange]:

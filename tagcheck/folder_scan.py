@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ def each_folder(root: str) -> Iterator[tuple[tuple[str, ...], list[Place], str |
         yield parts, _pictures(entries, names), None
 
 
+def _same_name(name: str) -> str:
+    """What two names have in common that are one file: on Windows and macOS `A.txt` and `a.txt` are."""
+    return name.casefold() if sys.platform in ("win32", "darwin") else name
+
+
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
@@ -78,8 +84,8 @@ def _is_folder(entry: os.DirEntry) -> bool:
 def _pictures(entries: list[os.DirEntry], names: set[str]) -> list[Place]:
     """The pictures among one folder's entries. A link that leads nowhere is none."""
     pictures = [entry for entry in entries if not entry.name.startswith(".") and extension(entry.name) in MIME]
-    owners = Counter(os.path.splitext(entry.name)[0] for entry in pictures)
-    whole = {entry.name for entry in pictures}
+    owners = Counter(_same_name(os.path.splitext(entry.name)[0]) for entry in pictures)
+    whole = {_same_name(entry.name) for entry in pictures}
     found = []
     for entry in pictures:
         try:
@@ -94,7 +100,7 @@ def _pictures(entries: list[os.DirEntry], names: set[str]) -> list[Place]:
             os.path.join(folder, name + (".TXT" if name + ".TXT" in names and name + ".txt" not in names else ".txt"))
             for name in (entry.name, stem)
         )
-        whose = "other" if stem in whole else "shared" if owners[stem] > 1 else "own"
+        whose = "other" if _same_name(stem) in whole else "shared" if owners[_same_name(stem)] > 1 else "own"
         found.append(Place(entry.path, status.st_size, status.st_mtime_ns, full_sidecar, stem_sidecar, whose))
     return found
 

@@ -238,6 +238,15 @@ def test_undo_asks_for_a_batch_or_rows_that_are_there_in_this_library(home, tmp_
     assert home.undo(rows=[]).rows == []
 
 
+def test_undo_finds_the_pictures_of_a_folder_that_was_moved(home):
+    result = home.apply(TagChange(home.a, "hat", "add"), TagChange(home.b, "wrong tag", "remove"))
+    moved = FolderLibrary(home.away(), home.base / "data" / "folder.sqlite3")
+    assert counts(applying.undo(home.ledger, moved, result.batch)) == (2, 0, 0, 0)
+    home.back()
+    texts = home.texts()
+    assert texts["a"] == "1girl, long_hair\n" and set(texts["b"].strip().split(", ")) == {"1girl", "solo", "wrong_tag"}
+
+
 # --- a library that is away --------------------------------------------------------------------------
 
 
