@@ -3,27 +3,36 @@
     python find_near_duplicates.py
     python find_near_duplicates.py --data-dir ~/tags --threshold 0.97
 
-Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), advanced_embeddings/
+Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), advanced_embeddings/,
+        review.sqlite3 (what was decided about pairs), tag_map.json and tag_map.csv where there are any
 Writes  reports/near_duplicates_report_<UTC>.json
 
-All pairs are compared and every pair at or above the threshold is in the report.
+All pairs are compared, and every pair at or above the threshold is in the report, except those
+that the owner has judged already. Each pair says which tags only one of the copies has and what
+the pictures themselves say about these; each group names a best copy and why.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from scipy import sparse
+
 import config
-from tagcheck import artifacts, cli, dataset, embeddings, neighbors, tags
+from tagcheck import artifacts, cli, copies, dataset, embeddings, neighbors, review, tags, vocabulary
 from tagcheck.artifacts import NEAR_DUPLICATES, DataFolder
 from tagcheck.cli import run
+from tagcheck.copies import Support
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.findings import finding_id
+from tagcheck.evidence import Tagger
+from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.neighbors import NotFinite, Pairs
 
 THRESHOLD = 0.95
@@ -46,17 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     records, found = embedded_records(folder, data)
     pairs = compare(found, args.threshold, args.engine)
-    groups = neighbors.groups(len(records), pairs.i, pairs.j)
-    summary = {
-        "total_pairs_found": len(pairs), "similarity_threshold": args.threshold, "groups": len(groups), "images_compared": len(records),
-        "images_without_embedding": len({record.hash for record in data.usable()}) - len(records),
-        "images_unusable": len(data.records) - len(data.usable()),
-        "pixel_duplicates": sum(same_pixels(records[i], records[j]) for i, j in zip(pairs.i.tolist(), pairs.j.tolist())),
-    }
+    decided = review.pair_decisions(folder.review)
+    copied = without(pairs, records, decided, review.IGNORED)
+    opened = without(copied, records, decided, review.ACCEPTED)
+    groups = neighbors.groups(len(records), copied.i, copied.j)
+    tagging = weigh_tags(folder, records, found, pairs, opened)
+    summary = summarise(data, records, pairs, groups, opened, args.threshold)
     report = artifacts.save(folder, NEAR_DUPLICATES, {
         "dataset": data.path.name, "model": found.model, "settings": {"threshold": args.threshold, "engine": args.engine},
-        "summary": summary, "similar_pairs": SimilarPairs(records, pairs) or [],
+        "summary": summary, "similar_pairs": SimilarPairs(records, opened, tagging) or [],
         "groups": [[records[row].hash for row in group] for group in groups],
+        "group_details": [describe_group([records[row] for row in group]) for group in groups],
     })
     print(outcome(summary) + f" -> {report}")
     return 0
@@ -90,26 +99,107 @@ def compare(found: Embeddings, threshold: float, engine: str) -> Pairs:
             ) from None
 
 
+def without(pairs: Pairs, records: list[Record], decided: dict[tuple[str, str, str], str], state: str) -> Pairs:
+    """The pairs that the owner has not given `state`: judged as no copies (ignored), or as copies (accepted)."""
+    judged = {(hash1, hash2) for (hash1, hash2, _), given in decided.items() if given == state}
+    if not judged:
+        return pairs
+    kept = np.array([(records[i].hash, records[j].hash) not in judged for i, j in zip(pairs.i.tolist(), pairs.j.tolist())], dtype=bool)
+    return Pairs(pairs.i[kept], pairs.j[kept], pairs.cosine[kept])
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """What to make of the tags on one copy only. Cell c: `column[c]` of `names`, of pair `pair[c]` (sorted), on its
+    first (0) or second copy (`side[c]`), belongs on both with probability `shared[c]`.
+
+    `one` and `other` are what the first and the second copy's pictures say about the cells' tags.
+    """
+
+    names: list[str]
+    pair: np.ndarray
+    column: np.ndarray
+    side: np.ndarray
+    shared: np.ndarray
+    one: Support
+    other: Support
+
+
+def weigh_tags(folder: DataFolder, records: list[Record], found: Embeddings, pairs: Pairs, opened: Pairs) -> Tagging:
+    """Ask the pictures about every tag that only one copy of a pair has."""
+    names = sorted({tag for record in records for tag in visible(record.tags)})
+    place = {tag: column for column, tag in enumerate(names)}
+    owned = sparse.csr_matrix(
+        sparse.coo_matrix(
+            (np.ones(sum(len(visible(record.tags)) for record in records), dtype=np.float32), tag_cells(records, place)),
+            shape=(len(records), max(1, len(names))),
+        )
+    )
+    pair, column, side = copies.differences(owned, opened.i, opened.j)
+    forgets = copies.forgetting(owned, opened.i, opened.j, len(pair))
+    labels = neighbors.group_labels(len(records), pairs.i, pairs.j)
+    cells = np.concatenate([opened.i[pair], opened.j[pair]])
+    said = copies.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), known_tags(folder, found.model, place))
+    one, other = said.part(slice(0, len(pair))), said.part(slice(len(pair), None))
+    rate = np.asarray(owned.mean(axis=0)).ravel()[column]
+    return Tagging(names, pair, column, side, copies.shared(one, other, rate, forgets), one, other)
+
+
+def tag_cells(records: list[Record], place: dict[str, int]) -> tuple[list[int], list[int]]:
+    """Row and column of each tag of each picture."""
+    cells = [(row, place[tag]) for row, record in enumerate(records) for tag in visible(record.tags)]
+    return [row for row, _ in cells], [column for _, column in cells]
+
+
+def known_tags(folder: DataFolder, model: str | None, place: dict[str, int]) -> Tagger | None:
+    """The tagger's last layer for those of its tags that the library uses, or None where there is none."""
+    head = embeddings.load_tag_head(folder.embeddings, model)
+    if head is None:
+        return None
+    meant = vocabulary.owners_tags(head.tags, place, vocabulary.load(folder.root))
+    slot = {place[tag]: line for line, tag in reversed(list(enumerate(meant))) if tag is not None}
+    columns = np.array(sorted(slot), dtype=np.int64)
+    lines = [slot[column] for column in columns.tolist()]
+    return Tagger(columns, head.weight[lines], head.bias[lines])
+
+
+def summarise(
+    data: Dataset, records: list[Record], pairs: Pairs, groups: list[list[int]], opened: Pairs, threshold: float
+) -> dict[str, Any]:
+    """The report's counts."""
+    return {
+        "total_pairs_found": len(opened), "similarity_threshold": threshold, "groups": len(groups), "images_compared": len(records),
+        "pixel_duplicates": sum(same_pixels(records[i], records[j]) for i, j in zip(opened.i.tolist(), opened.j.tolist())),
+        "pairs_already_judged": len(pairs) - len(opened),
+        "images_without_embedding": len({record.hash for record in data.usable()}) - len(records),
+        "images_unusable": len(data.records) - len(data.usable()),
+    }
+
+
 @dataclass(frozen=True)
 class SimilarPairs:
     """The report's `similar_pairs`, the most similar first, made one at a time as they are written."""
 
     records: list[Record]
     pairs: Pairs
+    tagging: Tagging
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        order = (-self.pairs.cosine).argsort(kind="stable").tolist()
-        for place in order:
-            yield describe_pair(
-                self.records[self.pairs.i[place]], self.records[self.pairs.j[place]], round(float(self.pairs.cosine[place]), 6)
-            )
+        bounds = np.searchsorted(self.tagging.pair, np.arange(len(self.pairs) + 1)).tolist()
+        for place in (-self.pairs.cosine).argsort(kind="stable").tolist():
+            one, other = self.records[self.pairs.i[place]], self.records[self.pairs.j[place]]
+            cells = range(bounds[place], bounds[place + 1])
+            found = [suggestion for cell in cells if (suggestion := suggest(one, other, self.tagging, cell))]
+            yield describe_pair(one, other, round(float(self.pairs.cosine[place]), 6)) | {
+                "suggestions": sorted(found, key=lambda entry: (-entry["confidence"], entry["tag"]))
+            }
 
 
 def describe_pair(one: Record, other: Record, similarity: float) -> dict[str, Any]:
-    """One entry of `similar_pairs`. Tags that belong to a copy and cannot be seen (its source, its file name) are left out."""
+    """What an entry of `similar_pairs` says about the pictures and their tags."""
     tags1, tags2 = visible(one.tags), visible(other.tags)
     return {
         "id": finding_id("near_duplicate", [one.hash, other.hash], []), "hash1": one.hash, "hash2": other.hash, "similarity": similarity,
@@ -120,6 +210,59 @@ def describe_pair(one: Record, other: Record, similarity: float) -> dict[str, An
             "all_tags_diff": difference(tags1, tags2),
             "tags_common": sorted(tags1 & tags2),
         },
+    }
+
+
+def suggest(one: Record, other: Record, tagging: Tagging, cell: int) -> dict[str, Any] | None:
+    """Copy a tag to the copy that lacks it, or take it off the one that has it; None where that cannot be meant.
+
+    It cannot where the owner once removed the tag from the copy that lacks it, or where the tag
+    that should go is there by a sibling or parent alone.
+    """
+    tag, shared = tagging.names[tagging.column[cell]], float(tagging.shared[cell])
+    having, lacking = (one, other) if tagging.side[cell] == 0 else (other, one)
+    kind = MISSING if shared >= 0.5 else INCORRECT
+    if (kind == MISSING and tag in lacking.deleted_tags) or (kind == INCORRECT and tag in having.implied_tags):
+        return None
+    target = lacking if kind == MISSING else having
+    evidence = {"other_copy": (having if kind == MISSING else lacking).hash} | picture_evidence(tagging, cell)
+    return {
+        "id": finding_id("copy_tag", [one.hash, other.hash], [f"{kind}:{tag}"]), "hash": target.hash, "tag": tag, "kind": kind,
+        "confidence": round(shared if kind == MISSING else 1 - shared, 4), "evidence": evidence, "why": reason(tag, kind, evidence),
+    }
+
+
+def picture_evidence(tagging: Tagging, cell: int) -> dict[str, Any]:
+    """What the two pictures say about a tag, in numbers."""
+    evidence: dict[str, Any] = {}
+    chance = float(tagging.one.tagger[cell] + tagging.other.tagger[cell]) / 2
+    if chance == chance:  # not NaN: the tagger knows the tag
+        evidence["tagger_probability"] = round(chance, 4)
+    asked = int(tagging.one.asked[cell] + tagging.other.asked[cell])
+    if asked:
+        evidence["neighbours_with_tag"] = round(float(tagging.one.having[cell] + tagging.other.having[cell]) / asked, 4)
+    return evidence
+
+
+def reason(tag: str, kind: str, evidence: dict[str, Any]) -> str:
+    """One sentence for the owner."""
+    said = []
+    if "tagger_probability" in evidence:
+        said.append(f"the tagger gives it {evidence['tagger_probability']:.0%}")
+    if "neighbours_with_tag" in evidence:
+        said.append(f"{evidence['neighbours_with_tag']:.0%} of the pictures most like them have it")
+    start = f"The other copy has '{tag}' and this one does not" if kind == MISSING else f"This copy has '{tag}' and the other one does not"
+    return start + ("; " + " and ".join(said) if said else "") + "."
+
+
+def describe_group(members: list[Record]) -> dict[str, Any]:
+    """One entry of `group_details`: the best copy and why, and which tags only some of the copies have."""
+    best, reasons = copies.best_copy(members)
+    having = Counter(tag for member in members for tag in visible(member.tags))
+    return {
+        "id": finding_id("near_duplicate_group", [member.hash for member in members], []), "best_copy": members[best].hash, "reasons": reasons,
+        "hashes": [member.hash for member in members],
+        "tags_on_some": {tag: count for tag, count in sorted(having.items()) if count < len(members)},
     }
 
 
@@ -144,9 +287,10 @@ def same_pixels(one: Record, other: Record) -> bool:
 
 def outcome(summary: dict[str, Any]) -> str:
     """The summary line."""
+    judged = f" ({summary['pairs_already_judged']:,} more were judged before)" if summary["pairs_already_judged"] else ""
     line = (
         f"{summary['total_pairs_found']:,} pairs ({summary['pixel_duplicates']:,} of the same pixels) in {summary['groups']:,} groups "
-        f"at or above {summary['similarity_threshold']:g} among {summary['images_compared']:,} pictures"
+        f"at or above {summary['similarity_threshold']:g} among {summary['images_compared']:,} pictures{judged}"
     )
     left_out = summary["images_without_embedding"] + summary["images_unusable"]
     return line + (f"; {left_out:,} not compared (no embedding or not readable)" if left_out else "")

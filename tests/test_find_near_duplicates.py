@@ -13,6 +13,7 @@ from tagcheck import artifacts
 from tagcheck.artifacts import DATASET, NEAR_DUPLICATES, DataFolder
 from tagcheck.embeddings import ShardWriter
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Ask, Key, Review
 
 
 def name(word: str) -> str:
@@ -54,7 +55,7 @@ def test_a_pair_is_reported_with_what_its_tags_disagree_about(folder):
     report = report_of(folder)
     assert report["summary"] == {
         "total_pairs_found": 1, "similarity_threshold": 0.95, "groups": 1, "images_compared": 3,
-        "images_without_embedding": 0, "images_unusable": 0, "pixel_duplicates": 0,
+        "images_without_embedding": 0, "images_unusable": 0, "pixel_duplicates": 0, "pairs_already_judged": 0,
     }
     (pair,) = report["similar_pairs"]
     first, second = sorted([name("elf"), name("elf again")])
@@ -166,3 +167,55 @@ def test_a_threshold_that_cannot_be_meant_is_a_usage_error(threshold, capsys):
     with pytest.raises(SystemExit) as ended:
         find_near_duplicates.main(["--threshold", threshold])
     assert ended.value.code == 2 and "--threshold" in capsys.readouterr().err
+
+
+def test_a_tag_that_one_copy_lacks_is_suggested_for_it_with_the_reason(folder):
+    library(folder, [picture("elf", "elf", "hat"), picture("elf again", "elf"), picture("orc", "orc")], {"elf": ELF, "elf again": ELF, "orc": ORC})
+    (pair,) = report_of(folder)["similar_pairs"]
+    (suggestion,) = pair["suggestions"]
+    assert (suggestion["hash"], suggestion["tag"], suggestion["kind"]) == (name("elf again"), "hat", "missing")
+    assert 0.5 <= suggestion["confidence"] <= 1 and suggestion["evidence"]["other_copy"] == name("elf")
+    assert suggestion["why"].startswith("The other copy has 'hat' and this one does not")
+
+
+def test_a_tag_that_the_owner_took_away_is_not_suggested_again(folder):
+    library(folder, [picture("elf", "elf", "hat"), picture("elf again", "elf", deleted_tags=["hat"])], {"elf": ELF, "elf again": ELF})
+    (pair,) = report_of(folder)["similar_pairs"]
+    assert pair["suggestions"] == [] and sum(map(len, pair["analysis"]["all_tags_diff"].values())) == 1
+
+
+def test_each_group_names_its_best_copy_and_what_its_copies_disagree_about(folder):
+    library(
+        folder,
+        [picture("small", "elf", width=10, height=10), picture("large", "elf", "hat", width=20, height=20), picture("orc", "orc")],
+        {"small": ELF, "large": NEARLY_ELF, "orc": ORC},
+    )
+    report = report_of(folder)
+    (group,) = report["group_details"]
+    assert group["best_copy"] == name("large") and group["reasons"] == ["most pixels (20 x 20)"]
+    assert group["hashes"] == report["groups"][0] and group["tags_on_some"] == {"hat": 1}
+
+
+def test_pairs_that_were_judged_do_not_come_back_and_those_put_off_do(folder):
+    words = ["a", "b", "c", "d"]
+    library(folder, [picture(word) for word in words], {word: ELF for word in words})
+    first = report_of(folder)["similar_pairs"]
+    with Review(folder.review) as store:
+        for pair, state in zip(first, (IGNORED, ACCEPTED, SKIPPED, FLAGGED)):
+            key = Key(pair["hash1"], pair["relation"], "pair", pair["hash2"])
+            store.decide([Ask(key, 0)], state)
+    again = report_of(folder)
+    assert [pair["id"] for pair in again["similar_pairs"]] == [pair["id"] for pair in first[2:]]
+    assert again["summary"]["total_pairs_found"] == 4 and again["summary"]["pairs_already_judged"] == 2
+
+
+def test_pictures_judged_as_no_copies_are_no_group_and_judged_as_copies_are_one(folder):
+    words = ["a", "b"]
+    library(folder, [picture(word) for word in words], {word: ELF for word in words})
+    first, second = sorted(map(name, words))
+    key = Key(first, "near_duplicate", "pair", second)
+    for state, groups in ((IGNORED, []), (ACCEPTED, [[first, second]])):
+        with Review(folder.review) as store:
+            store.decide([Ask(key)], state)
+        report = report_of(folder)
+        assert report["groups"] == groups and report["similar_pairs"] == [] and report["summary"]["pairs_already_judged"] == 1

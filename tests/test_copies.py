@@ -1,0 +1,118 @@
+"""Which copy is best and what a tag on one copy means, on cases that can be checked in the head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from tagcheck import copies
+from tagcheck.dataset import Record
+from tagcheck.evidence import Tagger
+
+
+def copy(name: str, *tags: str, **raw: object) -> Record:
+    return Record(name, frozenset(tags), raw=raw)
+
+
+@pytest.mark.parametrize(("better", "worse", "reason"), [
+    (dict(width=20, height=10, size=5), dict(width=10, height=10, size=9), "most pixels (20 x 10)"),
+    (dict(width=9, height=9, mime="image/png", size=5), dict(width=9, height=9, mime="image/jpeg", size=7), "a lossless format (image/png)"),
+    (dict(width=9, height=9, mime="image/jpeg", size=7000), dict(width=9, height=9, mime="image/jpeg", size=5), "the largest file (7,000 bytes)"),
+    (dict(size=7), dict(size=5, width=10, height=10), "the largest file (7 bytes)"),
+    (dict(time_imported=86400), dict(time_imported=86401), "imported first (1970-01-02)"),
+    (dict(pixel_hash="ff", size=5), dict(pixel_hash="ff", size=7), "the smallest file of the same pixels (5 bytes)"),
+    (dict(pixel_hash="ff", mime="image/jpeg", size=7, time_imported=1), dict(pixel_hash="ff", mime="image/png", size=5, time_imported=2), "imported first (1970-01-01)"),
+])
+def test_the_better_copy_is_named_with_the_deciding_reason(better, worse, reason):
+    assert copies.best_copy([copy("b", **worse), copy("a", **better)]) == (1, [reason])
+    assert copies.best_copy([copy("a", **better), copy("b", **worse)]) == (0, [reason])
+
+
+def test_reasons_add_up_until_one_copy_is_left():
+    many = [copy("a", width=2, height=2, size=9), copy("b", width=3, height=3, size=4), copy("c", "hat", width=3, height=3, size=4)]
+    assert copies.best_copy(many) == (2, ["most pixels (3 x 3)", "most tags (1)"])
+
+
+def test_equal_copies_are_not_told_apart_by_force():
+    assert copies.best_copy([copy("a"), copy("b")]) == (0, ["no copy is better by pixels, format, size, tags or time of import"])
+
+
+def library(seed: int = 0, n: int = 400) -> tuple[np.ndarray, sparse.csr_matrix]:
+    """Pictures of four kinds that are easy to see; tag k is on nearly all pictures of kind k, tag 4 on any."""
+    rng = np.random.default_rng(seed)
+    kind = np.arange(n) % 4
+    matrix = (np.eye(12)[kind] * 4 + rng.normal(size=(n, 12)) + 3).astype(np.float32)
+    owned = np.column_stack([(kind == one) & (rng.random(n) < 0.9) for one in range(4)] + [rng.random(n) < 0.3])
+    return matrix, sparse.csr_matrix(owned.astype(np.float32))
+
+
+def test_differences_are_those_of_the_sets():
+    _, owned = library()
+    rng = np.random.default_rng(1)
+    i, j = rng.integers(400, size=(2, 5000))
+    sets = [set(np.flatnonzero(row)) for row in owned.toarray()]
+    expected = [(pair, int(tag), int(tag in sets[b])) for pair, (a, b) in enumerate(zip(i, j)) for tag in sorted(sets[a] ^ sets[b])]
+    assert list(zip(*(part.tolist() for part in copies.differences(owned, i, j)))) == expected
+
+
+def test_without_pairs_nothing_differs_and_nothing_is_asked():
+    matrix, owned = library()
+    none = np.empty(0, np.int64)
+    assert [len(part) for part in copies.differences(owned, none, none)] == [0, 0, 0]
+    assert len(copies.support(matrix, owned, np.arange(400), none, none, None).logit) == 0
+    assert copies.forgetting(owned, none, none, 0) == copies.FORGETTING[0]
+
+
+def test_forgetting_is_recovered_from_pairs_that_forget():
+    rng = np.random.default_rng(2)
+    belongs = rng.random((3000, 20)) < 0.3
+    owned = sparse.csr_matrix((np.repeat(belongs, 2, axis=0) & (rng.random((6000, 20)) > 0.2)).astype(np.float32))
+    i, j = np.arange(0, 6000, 2), np.arange(1, 6000, 2)
+    assert copies.forgetting(owned, i, j, len(copies.differences(owned, i, j)[0])) == pytest.approx(0.2, abs=0.01)
+
+
+def test_neighbours_are_asked_and_copies_of_the_picture_are_not():
+    matrix, owned = library()
+    labels = np.arange(400)
+    labels[:200] = np.arange(200) // 2 * 2
+    rows, columns = np.repeat(np.arange(0, 400, 7), 5), np.tile(np.arange(5), 58)
+    said = copies.support(matrix, owned, labels, rows, columns, None)
+    centred = matrix - matrix.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    for row, column, having, asked in zip(rows, columns, said.having, said.asked):
+        order = [other for other in np.argsort(-(unit @ unit[row])) if labels[other] != labels[row]][:copies.NEIGHBOURS]
+        assert (having, asked) == (owned.toarray()[order, column].sum(), len(order))
+
+
+def test_a_picture_supports_the_tag_that_its_likes_have():
+    matrix, owned = library()
+    rows, columns = np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
+    said = copies.support(matrix, owned, np.arange(400), rows, columns, None)
+    assert said.learned and np.isnan(said.tagger).all()
+    right = rows % 4 == columns
+    assert np.median(said.logit[right]) > 1 and np.median(said.logit[~right]) < -2
+
+
+def test_the_tagger_is_asked_where_it_knows_the_tag():
+    matrix, owned = library()
+    tagger = Tagger(np.array([2]), np.eye(12, dtype=np.float32)[[2]], np.array([-5.0], dtype=np.float32))
+    said = copies.support(matrix, owned, np.arange(400), np.array([2, 2]), np.array([2, 3]), tagger)
+    assert said.tagger[0] == pytest.approx(1 / (1 + np.exp(5 - matrix[2, 2])), rel=1e-5) and np.isnan(said.tagger[1])
+
+
+def test_a_tag_that_both_pictures_speak_for_belongs_on_both():
+    def say(logit: list[float], learned: bool = True) -> copies.Support:
+        return copies.Support(learned, np.array(logit), *np.full((3, len(logit)), np.nan))
+
+    rate = np.array([0.1, 0.1, 0.1])
+    chance = copies.shared(say([3.0, 0.0, -9.0]), say([3.0, 0.0, -9.0]), rate, 0.1)
+    assert chance[0] > 0.99 and chance[0] > chance[1] > 0.5 > chance[2]
+    by_hand = 0.1 * 0.1 * 0.9 / (0.1 * 0.1 * 0.9 + 0.9 * 0.003 * 0.997)
+    assert copies.shared(say([0.0], False), say([0.0], False), rate[:1], 0.1)[0] == pytest.approx(by_hand)
+
+
+def test_a_library_too_small_to_learn_from_says_so():
+    matrix, owned = library(n=40)
+    said = copies.support(matrix, owned, np.arange(40), np.array([0]), np.array([0]), None)
+    assert not said.learned and said.logit.tolist() == [0.0]
