@@ -161,7 +161,7 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[s
         message = f"{verb}: {outcome.label}." if outcome.changed else said(outcome)
         if outcome.changed and (outcome.conflicts or outcome.applied):
             message += f" {words.plural(len(outcome.conflicts) + len(outcome.applied), 'other')} changed since and stayed."
-        at = review_index.finding_of(review(), outcome.changed[0]) if outcome.changed else None
+        at = _waiting(view, review_index.finding_of(review(), outcome.changed[0])) if outcome.changed else None
     if request.accept_mimetypes.best == "application/json":
         found = review_index.load(review(), [at], view) if at else []
         return {
@@ -172,6 +172,14 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[s
     if request.form.get("from") == "findings":
         return redirect(url_for("views.findings", **to_query(view, view=request.args.get("view"))), 303)
     return redirect(url_for("views.card", **to_query(view, at=at or request.args.get("at"))), 303)
+
+
+def _waiting(view: Filter, id: str | None) -> str | None:
+    """This finding if something on it waits in the view, else the next that does."""
+    found = review_index.load(review(), [id], view) if id else []
+    if not found or any(one.in_view for one in found[0].suggestions):
+        return id
+    return review_index.step(review(), view, id) or id
 
 
 def _label(state: str, asks: list[Ask]) -> str:

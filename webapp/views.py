@@ -24,7 +24,7 @@ from webapp.state import review, settings
 
 PAGE = 50
 GRID = 60
-AHEAD = 5
+AHEAD = 6
 OLD_DAYS = 14
 DETECTOR_WORDS = {"mistagged_images_report": "Tag errors", "near_duplicates_report": "Near-duplicates", "series_validation_report": "Series"}
 EXPORT_COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "why")

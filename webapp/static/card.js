@@ -4,7 +4,7 @@
 "use strict";
 
 const holder = document.getElementById("card");
-const KEEP_AHEAD = 3;
+const KEEP_AHEAD = 4;
 
 const page = {
   stage: null,
@@ -12,7 +12,8 @@ const page = {
   ended: false,     // the server has no more after the last of them
   loading: null,
   sending: Promise.resolve(),
-  sent: 0,
+  moving: false,
+  pending: 0,       // decisions that were not answered yet
   token: 0,         // goes up when the view jumps, so that an answer for an older place is dropped
   keys: readKeys(),
 };
@@ -50,6 +51,7 @@ function show(card, push = true) {
   page.stage?.end();
   const made = new DOMParser().parseFromString(card.html, "text/html").querySelector("article");
   holder.replaceChildren(document.adoptNode(made));
+  page.moving = false;
   if (push) history.pushState({ id: card.id }, "", card.url);
   enter();
 }
@@ -95,7 +97,9 @@ function forget() {
   page.loading = null;
 }
 
+// While the next card is on its way nothing can be decided: it would fall on the card that was just done.
 async function goOn() {
+  page.moving = true;
   if (!page.ahead.length) await fill();
   const card = page.ahead.shift();
   if (card) {
@@ -120,6 +124,7 @@ function ticked() {
 }
 
 function decide(button, on = false) {
+  if (page.moving) return;
   const data = new FormData(form(), button);
   const whole = button.name !== "one" && (button.name === "pair" || ticked().length === form().querySelectorAll('input[name="key"]').length || on);
   if (button.name === "do" && !ticked().length) return say("Nothing is ticked, so nothing was decided.");
@@ -133,8 +138,7 @@ function decide(button, on = false) {
 // Send one after the other, in the order decided. Where the answer differs from what was drawn, go back and show it.
 function send(target, data, here, moved) {
   const token = page.token;
-  page.sent += 1;
-  page.sending = page.sending.then(() => ask(target, { method: "POST", body: data })).then((body) => {
+  return queue(target, data, (body) => {
     say(body.message);
     count(body.left);
     drop(body.decided ?? []);
@@ -144,9 +148,19 @@ function send(target, data, here, moved) {
     } else if (!moved && !body.stay) {
       goOn();
     }
-  }).catch((error) => {
-    say(error.message);
+  }, () => {
     if (moved && token === page.token) location.assign(here.url);
+  });
+}
+
+// Every POST goes through here: one at a time, in the order of the keys, and none is lost by leaving the page.
+function queue(target, data, answered, failed = () => {}) {
+  page.pending += 1;
+  page.sending = page.sending.then(() => ask(target, { method: "POST", body: data, keepalive: true })).then(answered).catch((error) => {
+    say(error.message);
+    failed();
+  }).finally(() => {
+    page.pending -= 1;
   });
   return page.sending;
 }
@@ -165,22 +179,21 @@ function count(left) {
   document.getElementById("left").textContent = `${left.toLocaleString("en")} finding${left === 1 ? "" : "s"}`;
 }
 
-async function walk(button) {
+// Undo and redo wait for their turn behind the decisions that were made before them.
+function walk(button) {
+  const target = button.formAction;
   const data = new FormData(form());
-  await page.sending;
-  try {
-    const body = await ask(button.formAction, { method: "POST", body: data });
+  return queue(target, data, (body) => {
     say(body.message);
     count(body.left);
     if (body.card) {
       forget();
       show(body.card);
     }
-  } catch (error) {
-    say(error.message);
-  }
+  });
 }
 
+const leave = (address) => page.sending.then(() => location.assign(address));
 const press = (name) => holder.querySelector(`[data-action="${name}"]`);
 
 const actions = {
@@ -194,7 +207,7 @@ const actions = {
     if (box) box.checked = !box.checked;
   },
   previous: () => goBack().catch((error) => say(error.message)),
-  next: () => goOn(),
+  next: () => page.moving || goOn(),
   undo: () => walk(press("undo")),
   redo: () => walk(press("redo")),
   both: () => decide(press("both")),
@@ -207,11 +220,11 @@ const actions = {
   zoom_in: () => page.stage.step(1.5),
   zoom_out: () => page.stage.step(1 / 1.5),
   zoom_reset: () => page.stage.reset(),
-  grid: () => location.assign(holder.dataset.grid),
-  filter: () => location.assign(`${holder.dataset.list}#filter-tag`),
+  grid: () => leave(holder.dataset.grid),
+  filter: () => leave(`${holder.dataset.list}#filter-tag`),
   open: () => press("open")?.click(),
   help: () => help(),
-  close: () => (page.stage.zoomed ? page.stage.reset() : location.assign(holder.dataset.list)),
+  close: () => (page.stage.zoomed ? page.stage.reset() : leave(holder.dataset.list)),
 };
 
 async function help() {
@@ -268,5 +281,15 @@ holder.addEventListener("click", (event) => {
   actions[step.dataset.action]();
 });
 
+// A link waits until what was decided has arrived.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href]");
+  if (!link || !page.pending || event.defaultPrevented || link.target || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  leave(link.href);
+});
+window.addEventListener("beforeunload", (event) => {
+  if (page.pending > 1) event.preventDefault();  // one is under way and arrives; more would be lost
+});
 window.addEventListener("popstate", () => location.reload());
 enter();
