@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     folds = probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
     folds = series.spread_folds(folds, groups, labels)
     with cli.progress((), total=100, what="out of fold", unit="%") as bar:
-        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, lambda share: bar.update(round(share * 100) - bar.n))
+        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, lambda share: bar.update(round(share * 100) - bar.n))
         mixing = series.fit_mixing(folded, labels, SEED)
         said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
@@ -154,7 +154,7 @@ def describe(
         "fingerprint": series_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets)),
         "embedding": {"model": embedded.model, "preprocess": embedded.preprocess, "dimensions": int(embedded.matrix.shape[1])},
         "settings": {
-            "method": "plda", "folds": series.FOLDS, "seed": SEED, "duplicate_cosine": cosine, "predict_from": series.PREDICT_FROM,
+            "method": "plda and nearest pictures", "folds": series.FOLDS, "seed": SEED, "duplicate_cosine": cosine, "predict_from": series.PREDICT_FROM,
             "candidates": series.CANDIDATES, "set_pictures": series.SET_PICTURES,
         },
         "pictures": {

@@ -78,8 +78,9 @@ def fit_plda(mean: np.ndarray, gram: np.ndarray, class_sums: np.ndarray, counts:
     freedom = max(1.0, counts.sum() - known.sum())
     within = (gram - (means.T * counts[known]) @ means) / freedom
     within = _shrunk(within, freedom, floor=np.trace(gram) / len(gram) / counts.sum())
-    value, vector = linalg.eigh(within, check_finite=False)
-    whitening = vector / np.sqrt(value)
+    # Any square root of the inverse will do, since the rotation follows: the triangular one is the cheapest.
+    root = linalg.cholesky(within, lower=True, check_finite=False)
+    whitening = linalg.solve_triangular(root, np.eye(len(root)), lower=True, trans="T", check_finite=False)
 
     # mu and B from the class means: a mean of few pictures carries its own sampling noise 1/n.
     weight = counts[known] / (counts[known] + SATURATION)
@@ -88,13 +89,13 @@ def fit_plda(mean: np.ndarray, gram: np.ndarray, class_sums: np.ndarray, counts:
     mu = weight @ white
     spread = (white - mu).T * weight @ (white - mu)
     spread[np.diag_indices_from(spread)] -= (weight / counts[known]).sum()
-    between, rotation = linalg.eigh(_shrunk(spread, int(known.sum())), check_finite=False)
+    between, rotation = np.linalg.eigh(_shrunk(spread, int(known.sum())))
     order = np.argsort(-between, kind="stable")[:MAX_DIRECTIONS]
     between = np.maximum(between[order], SMALLEST_BETWEEN)
     basis = whitening @ rotation[:, order]
 
     drawn = counts[:, None] * between
-    centre = mean + linalg.solve(whitening.T, mu, check_finite=False)
+    centre = mean + root @ mu
     projected = np.zeros((len(counts), len(between)))
     projected[known] = (means + mean - centre) @ basis
     return Plda(

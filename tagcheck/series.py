@@ -31,6 +31,9 @@ from tagcheck import probes
 from tagcheck.plda import Plda, fit_plda
 
 FOLDS = 10
+EXEMPLARS = 8000       # pictures kept as they are, of all classes together
+EXEMPLARS_A_CLASS = (32, 512)  # at least and at most of one class
+NEAREST = 3            # of them that count
 CANDIDATES = 24        # classes a picture is weighed between; the others are far below
 SET_PICTURES = 3       # pictures (not near-duplicates of each other) that make a set of series a class
 PREDICT_FROM = 0.4     # the first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014)
@@ -168,20 +171,78 @@ class Candidates:
         return Candidates(self.classes[which], self.features[which], self.unusual[which])
 
 
-def score(model: Plda, matrix: np.ndarray, own: np.ndarray | None = None, keep: int = CANDIDATES) -> Candidates:
+@dataclass(frozen=True)
+class Model:
+    """What a picture is held against: a PLDA model of C classes, and pictures of each class as they are.
+
+    PLDA takes a class for one cloud. Many a series is several (its characters): there the nearest of
+    its pictures tell more. `exemplars` (E, d) float32 are some pictures of each class; those of
+    class c are rows `starts[c]` to `starts[c + 1]`.
+    """
+
+    plda: Plda
+    exemplars: np.ndarray
+    starts: np.ndarray
+
+
+def pick_exemplars(own: np.ndarray, rows: np.ndarray, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some of `rows` for each of `number` classes, drawn by lot: (rows (E,), starts (number + 1,)).
+
+    `own` (n,) is each picture's class. About `EXEMPLARS` in all, the same number of every class.
+    """
+    limit = int(np.clip(EXEMPLARS // number, *EXEMPLARS_A_CLASS))
+    shuffled = np.random.default_rng(seed).permutation(rows[own[rows] >= 0])
+    order = shuffled[np.argsort(own[shuffled], kind="stable")]
+    first = np.searchsorted(own[order], np.arange(number + 1))
+    rank = np.arange(len(order)) - first[own[order]]
+    kept = order[rank < limit]
+    return kept, np.searchsorted(own[kept], np.arange(number + 1))
+
+
+def nearness(unit: np.ndarray, exemplars: np.ndarray, starts: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """How near each picture is to the nearest of a class's exemplars, (m, K) float32, -1 to 1.
+
+    The mean cosine with the `NEAREST` best of them, for each of its candidate `classes` (m, K), -1
+    for none. `unit` (m, d) and `exemplars` (E, d) have rows of length 1. A class without exemplars
+    gives -1.
+    """
+    out = np.full(classes.shape, -1.0, dtype=np.float32)
+    flat = classes.ravel()
+    order = np.argsort(flat, kind="stable")
+    bounds = np.searchsorted(flat[order], np.arange(len(starts)))
+    for one in np.flatnonzero(np.diff(bounds) * np.diff(starts)):
+        places = order[bounds[one]:bounds[one + 1]]
+        cosine = unit[places // classes.shape[1]] @ exemplars[starts[one]:starts[one + 1]].T
+        if cosine.shape[1] > NEAREST:
+            cosine = np.partition(cosine, -NEAREST, axis=1)[:, -NEAREST:]
+        out.ravel()[places] = cosine.mean(axis=1)
+    return out
+
+
+def _unit(matrix: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return matrix / np.where(length > 0, length, 1.0)
+
+
+def score(model: Model, matrix: np.ndarray, own: np.ndarray | None = None, keep: int = CANDIDATES) -> Candidates:
     """The `keep` best classes of each embedding (m, d) under one model, and of `own` (m,) also that class.
 
     `own` is the class that the owner's tag names (-1 for none): it is weighed whatever its score.
+    The features are, of each class: PLDA's log ratio; the same, less steep for pictures far from
+    everything (as tails heavier than a Gaussian's would make it); the log of its pictures; the
+    nearness of its pictures, in the embedding and in PLDA's space.
     """
+    plda = model.plda
     size = (len(matrix), keep + (own is not None))
-    classes, values = np.full(size, -1, dtype=np.int32), np.zeros((*size, 3), dtype=np.float32)
+    classes, values = np.full(size, -1, dtype=np.int32), np.zeros((*size, FEATURES), dtype=np.float32)
     unusual = np.zeros((len(matrix), 2), dtype=np.float32)
-    log_counts = np.log(np.maximum(model.counts, 0.1)).astype(np.float32)
+    log_counts = np.log(np.maximum(plda.counts, 0.1)).astype(np.float32)
+    around = _unit(model.exemplars - plda.centre), _unit(plda.project(model.exemplars))
     for start in range(0, len(matrix), BLOCK):
         rows = slice(start, min(start + BLOCK, len(matrix)))
-        z = model.project(matrix[rows])
-        all_scores = model.scores(z)
-        typical = model.typicality(z)
+        z = plda.project(matrix[rows])
+        all_scores = plda.scores(z)
+        typical = plda.typicality(z)
         picked = _best(all_scores + log_counts, keep)
         if own is not None:
             mine = own[rows][:, None]
@@ -195,6 +256,8 @@ def score(model: Plda, matrix: np.ndarray, own: np.ndarray | None = None, keep: 
         values[rows, :wide, 0] = there
         values[rows, :wide, 1] = there / (0.5 + 0.5 * typical[:, None])
         values[rows, :wide, 2] = np.where(picked >= 0, log_counts[np.maximum(picked, 0)], 0.0)
+        for feature, seen, exemplars in zip((3, 4), (matrix[rows] - plda.centre, z), around):
+            values[rows, :wide, feature] = nearness(_unit(seen), exemplars, model.starts, picked)
         unusual[rows, 0] = 1.0
         unusual[rows, 1] = np.log(np.maximum(typical, 1e-6))
     return Candidates(classes, values, unusual)
@@ -226,7 +289,7 @@ class Folded:
         return sparse.csr_matrix((of_fold[self.folds[row], column].astype(np.float32), (row, column)), shape=labels.tags.shape)
 
 
-def out_of_fold(matrix: np.ndarray, labels: Labels, folds: np.ndarray, progress: Progress | None = None) -> tuple[Folded, Plda]:
+def out_of_fold(matrix: np.ndarray, labels: Labels, folds: np.ndarray, seed: int = 0, progress: Progress | None = None) -> tuple[Folded, Model]:
     """Scores of every picture by a model that saw neither it nor a near-duplicate; and the model of all pictures.
 
     `matrix` (n, d) embeddings, `folds` (n,) from `probes.grouped_folds`. All models come out of one
@@ -239,16 +302,19 @@ def out_of_fold(matrix: np.ndarray, labels: Labels, folds: np.ndarray, progress:
     found: Candidates | None = None
     known = np.zeros((number, len(labels.classes)))
     for fold in range(number):
-        model = _fit(sums, fold)
-        known[fold] = model.counts
+        plda = _fit(sums, fold)
+        known[fold] = plda.counts
         rows = np.flatnonzero(folds == fold)
+        picked, starts = pick_exemplars(own, np.flatnonzero(folds != fold), len(labels.classes), seed)
+        model = Model(plda, matrix[picked].astype(np.float32), starts)
         part = score(model, matrix[rows], own[rows])
         if found is None:
             found = Candidates(*(np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in (part.classes, part.features, part.unusual)))
         found.classes[rows], found.features[rows], found.unusual[rows] = part.classes, part.features, part.unusual
         if progress:
             progress((fold + 1) / (number + 1))
-    return Folded(found, folds, known), _fit(sums, None)
+    picked, starts = pick_exemplars(own, np.arange(len(matrix)), len(labels.classes), seed)
+    return Folded(found, folds, known), Model(_fit(sums, None), matrix[picked].astype(np.float32), starts)
 
 
 def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:
@@ -286,14 +352,23 @@ class Mixing:
         return p[:, :-1], p[:, -1]
 
 
-START_WEIGHTS = np.array([0.3, 0.2, 0.5])
-START_NONE = np.array([1.0, 0.0])
+START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0])
+PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05])  # a cosine spans little, so its weight may be large
+START_NONE = np.array([1.0, 0.0, 0.0, 0.0])
+NEARNESS = slice(3, 5)  # among the features
+FEATURES = len(START_WEIGHTS)
 
 
 def _logits(found: Candidates, weights: np.ndarray, none: np.ndarray, shift: float) -> np.ndarray:
     """(n, K + 1): the candidates', -inf where there is none, and last that of "none of yours"."""
     classes = np.where(found.present, found.features @ weights, -np.inf)
-    return np.concatenate([classes, (found.unusual @ none + shift)[:, None]], axis=1)
+    return np.concatenate([classes, (_none_features(found) @ none + shift)[:, None]], axis=1)
+
+
+def _none_features(found: Candidates) -> np.ndarray:
+    """(n, G): 1, the log of how unusual the picture is, and how near the nearest candidate's pictures are."""
+    near = np.where(found.present[..., None], found.features[..., NEARNESS], -1.0).max(axis=1, initial=-1.0)
+    return np.concatenate([found.unusual, near], axis=1)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -346,10 +421,10 @@ def _maximise(full: Candidates, target: np.ndarray, frequency: np.ndarray, maske
             pull[np.arange(len(p)), wanted] += share
             total -= np.log(likelihood).sum()
             slope[:split] -= np.einsum("nk,nkf->f", pull[:, :-1], np.where(found.present[..., None], found.features, 0.0))
-            slope[split:-1] -= pull[:, -1] @ found.unusual
+            slope[split:-1] -= pull[:, -1] @ _none_features(found)
             slope[-1] -= ((other - here) / likelihood).sum() * swapped * (1.0 - swapped)
         away = at - start
-        penalty = np.array([1.0] * split + [0.1] * (len(at) - split - 1) + [2.0])
+        penalty = np.concatenate([PULL_TO_START, np.full(len(START_NONE), 0.1), [2.0]])
         return total + 0.5 * (penalty * away**2).sum(), slope + penalty * away
 
     bounds = [(0.0, None)] * split + [(None, None)] * len(START_NONE) + [(-7.0, -0.7)]

@@ -27,13 +27,12 @@ from tagcheck.artifacts import STAMP, DataFolder, Kind
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.plda import Plda
-from tagcheck.series import Mixing, Predictions
+from tagcheck.series import Mixing, Model, Predictions
 
 MADE_BY = "train_series_classifier_images.py"
 FOLDER = "series_classifier"
 CARD = Kind("series_classifier", FOLDER, "classifier", MADE_BY, ("series",))
 OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predictions",))
-ARRAYS = ("centre", "basis", "between", "means", "variances", "counts", "weights", "none")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Classifier:
     """A trained classifier: its card (settings, scores, fingerprint) and what it predicts with."""
 
     card: dict[str, Any]
-    model: Plda
+    model: Model
     mixing: Mixing
     series: tuple[str, ...]
     contains: np.ndarray
@@ -74,7 +73,7 @@ def fingerprint(model: str | None, rows: Iterable[tuple[str, Sequence[str]]]) ->
 
 
 def save(
-    folder: DataFolder, namespace: str, card: dict[str, Any], model: Plda, mixing: Mixing,
+    folder: DataFolder, namespace: str, card: dict[str, Any], model: Model, mixing: Mixing,
     predictions: list[dict[str, Any]], when: datetime | None = None,
 ) -> Path:
     """Write weights, then predictions, then the card that makes them count; return the card's path.
@@ -89,7 +88,10 @@ def save(
     weights = folder.classifier / f"{stem}_weights_{stamp}.safetensors"
     out_of_fold = folder.classifier / f"{stem}_out_of_fold_{stamp}.json"
     created = artifacts.isoformat(when)
-    content = tensor_bytes({name: np.ascontiguousarray(value) for name, value in (vars(model) | vars(mixing)).items() if name in ARRAYS})
+    arrays = vars(model.plda) | {
+        "exemplars": model.exemplars.astype(np.float16), "starts": model.starts, "weights": mixing.weights, "none": mixing.none
+    }
+    content = tensor_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     artifacts.write_atomically(weights, lambda out: out.write(content))
     head = {"kind": OUT_OF_FOLD.name, "version": OUT_OF_FOLD.version, "created": created, "namespace": namespace}
     shared = {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
@@ -129,8 +131,8 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     path, content = _content(folder, card, "weights")
     try:
         arrays = read_tensors(content)
-        model = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
-        noise = card["noise"]
+        plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
+        model, noise = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"]), card["noise"]
         mixing = Mixing(arrays["weights"], arrays["none"], noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"])
         names = tuple(row["series"] for row in card["series"])
         contains = np.zeros((len(card["classes"]), len(names)), dtype=bool)
@@ -138,7 +140,9 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
             contains[place, [names.index(name) for name in members]] = True
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadFile(f"{path} and its card do not belong together ({error}): run {MADE_BY}{_option(card['namespace'])} again") from None
-    if model.means.shape != (len(contains), model.basis.shape[1]) or len(model.basis) != card["embedding"]["dimensions"]:
+    sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape
+    directions, width = len(plda.between), card["embedding"]["dimensions"]
+    if sizes != ((len(contains), directions), (width, directions), (width,), (len(contains) + 1,)):
         raise BadFile(f"{path} has arrays of other sizes than its card says: run {MADE_BY}{_option(card['namespace'])} again")
     return Classifier(card, model, mixing, names, contains)
 

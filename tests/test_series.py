@@ -201,6 +201,32 @@ def test_a_series_whose_pictures_are_one_group_is_said_to_be_unlearned():
     assert lonely not in said.ranked[:2]
 
 
+def test_nearness_is_the_mean_of_the_nearest_exemplars():
+    rng = np.random.default_rng(0)
+    unit = rng.normal(size=(5, 8)) / np.sqrt(8)
+    exemplars, starts = rng.normal(size=(9, 8)), np.array([0, 2, 2, 9])
+    classes = np.array([[0, 1], [2, -1], [2, 0], [1, 1], [0, 2]])
+    found = series.nearness(unit, exemplars, starts, classes)
+    for row, column in np.ndindex(classes.shape):
+        one = classes[row, column]
+        cosine = np.sort(exemplars[starts[one]:starts[one + 1]] @ unit[row])[::-1][:series.NEAREST] if one >= 0 else np.empty(0)
+        assert found[row, column] == pytest.approx(cosine.mean() if len(cosine) else -1.0, abs=1e-6)
+
+
+def test_exemplars_are_of_the_class_they_stand_for():
+    own = np.array([2, 0, -1, 2, 0, 2, 1])
+    rows, starts = series.pick_exemplars(own, np.array([0, 1, 2, 3, 5]), 4, seed=0)
+    assert [sorted(rows[starts[one]:starts[one + 1]].tolist()) for one in range(4)] == [[1], [], [0, 3, 5], []]
+
+
+def test_a_series_of_two_looks_is_learned_as_well():
+    """Characters of one series look different: its mean is like none of them."""
+    drawn = draw(series=6, pictures=600, unknown=0, forgotten=0, swapped=0, duplicates=0, noise=0.3, seed=2)
+    drawn.tagged, drawn.truth, drawn.series = drawn.tagged // 2, drawn.truth // 2, 3
+    labels, _, _, said, truth = learn(drawn)
+    assert f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), average="macro", labels=range(3)) > 0.97
+
+
 def test_series_that_always_come_together_are_predicted_together():
     drawn = draw(series=5, pictures=400, unknown=0, forgotten=0, swapped=0, duplicates=0, seed=6)
     tag_sets = [tags | {"series:franchise"} if "series:s1" in tags else tags for tags in drawn.tag_sets()]
