@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.io import decode_jpeg, encode_jpeg
+
+from sample.retouching import encode
 
 CROP, COLOUR, SCALE, JPEG = 0.5, 0.5, 0.25, 0.3  # how often each is done
 
@@ -70,5 +75,6 @@ def _jpeg(images: Tensor, random: torch.Generator) -> Tensor:
     """Some of them through a JPEG of quality 30 to 80."""
     for place in _chosen(len(images), JPEG, random).nonzero().flatten().tolist():
         quality = int(torch.randint(30, 81, (1,), generator=random))
-        images[place] = decode_jpeg(encode_jpeg(images[place].contiguous(), quality))
+        data = encode(Image.fromarray(images[place].permute(1, 2, 0).numpy()), "jpg", quality)
+        images[place] = torch.from_numpy(np.array(Image.open(io.BytesIO(data)))).permute(2, 0, 1)
     return images

@@ -60,8 +60,9 @@ def _thin_place(rng: random.Random) -> Imagined:
 
 
 def _animated_character(rng: random.Random) -> Imagined:
-    picture, tags = _character(rng)
-    return picture, [*tags, "animated"]
+    picture = replace(_character(rng)[0], artist=None)
+    picture = replace(picture, figures=(replace(picture.figures[0], behind=False, eyes_closed=False),))
+    return picture, [*true_tags(picture), "animated"]
 
 
 def _cut_out(rng: random.Random) -> Imagined:
@@ -70,11 +71,10 @@ def _cut_out(rng: random.Random) -> Imagined:
 
 
 def _animation(picture: Picture) -> bytes:
-    still = replace(picture, artist=None)
-    mouths = ("smile", "open smile", "open")
-    frames = [paint(replace(still, figures=(replace(still.figures[0], mouth=mouth),)), 360) for mouth in (picture.figures[0].mouth, *mouths)]
+    """The character blinks."""
+    frames = [paint(replace(picture, figures=(replace(picture.figures[0], eyes_closed=closed),)), 360) for closed in (False, True)]
     out = io.BytesIO()
-    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=250, loop=0)
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=[1200, 200], loop=0)
     return out.getvalue()
 
 

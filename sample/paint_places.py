@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from sample.brush import Brush, darker, lighter, mix
 from sample.picture import Picture
@@ -47,8 +47,9 @@ def paint_place(picture: Picture, size: tuple[int, int]) -> Image.Image:
     elif picture.place in CLOSED:
         image, brush = CLOSED[picture.place](picture, size, rng, w, h)
     else:
-        image = _simple(picture, size, w, h)
-    return image
+        return _simple(picture, size, w, h)
+    light = random.Random(picture.grain + 4)
+    return ImageChops.multiply(image, Image.new("RGB", size, tuple(light.randint(226, 255) for _ in range(3))))
 
 
 def paint_weather(brush: Brush, picture: Picture, w: float, h: float) -> None:
@@ -211,18 +212,21 @@ def _mountain(brush: Brush, picture: Picture, rng: random.Random, w: float, h: f
 
 
 def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
-    wall = rng.choice(((238, 222, 200), (206, 222, 226), (230, 210, 216), (214, 226, 204)))
+    wall = mix(rng.choice(((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))), (150, 130, 120), rng.uniform(0, 0.25))
     wall = mix(wall, (60, 52, 90), 0.4) if picture.time == "night" else wall
     image = Image.new("RGB", size, wall)
     brush = Brush(image, min(size), line=(80, 60, 56), width=0.006)
-    for place in range(0, round(9 * w), 2):
-        brush.box(place / 9, 0, (place + 1) / 9, 0.74 * h, darker(wall, 0.04), line=False)
-    brush.box(0, 0.74 * h, w, h, mix((170, 116, 76), wall, 0.15), line=False)
-    for row in range(3):
-        brush.box(0, (0.79 + 0.07 * row) * h, w, (0.795 + 0.07 * row) * h, (130, 86, 58), line=False)
+    stripes, floor = rng.choice((0, 5, 7, 9, 13)), rng.uniform(0.7, 0.8)
+    for place in range(0, round(stripes * w), 2):
+        brush.box(place / stripes, 0, (place + 1) / stripes, floor * h, darker(wall, 0.05), line=False)
+    boards = mix(rng.choice(((176, 120, 78), (120, 80, 56), (206, 168, 120), (140, 130, 126))), wall, 0.12)
+    brush.box(0, floor * h, w, h, boards, line=False)
+    for row in range(4):
+        brush.box(0, (floor + 0.05 + 0.07 * row) * h, w, (floor + 0.055 + 0.07 * row) * h, darker(boards, 0.25), line=False)
     left = rng.random() < 0.5
-    x0 = 0.05 * w if left else 0.62 * w
-    x1, y0, y1 = x0 + 0.33 * w, 0.1 * h, 0.48 * h
+    x0 = rng.uniform(0.03, 0.1) * w if left else rng.uniform(0.55, 0.64) * w
+    y0 = rng.uniform(0.06, 0.15) * h
+    x1, y1 = x0 + rng.uniform(0.26, 0.34) * w, y0 + rng.uniform(0.28, 0.4) * h
     night = picture.time == "night"
     brush.box(x0 - 0.02, y0 - 0.02, x1 + 0.02, y1 + 0.02, (250, 246, 240))
     brush.box(x0, y0, x1, y1, (26, 32, 84) if night else (156, 208, 250))
@@ -234,10 +238,11 @@ def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float,
         brush.oval((x0 + x1) / 2, y1 - 0.02, 0.1, 0.02, (240, 248, 255), line=False)
     brush.box((x0 + x1) / 2 - 0.008, y0, (x0 + x1) / 2 + 0.008, y1, (250, 246, 240), line=False)
     brush.box(x0, (y0 + y1) / 2 - 0.008, x1, (y0 + y1) / 2 + 0.008, (250, 246, 240), line=False)
-    curtain = rng.choice(((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110)))
+    curtain = rng.choice(((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170)))
     for edge, away in ((x0, -1), (x1, 1)):
         brush.shape([(edge - 0.03, y0 - 0.03), (edge + 0.05, y0 - 0.03), (edge + away * 0.05, y1 + 0.06), (edge - 0.04 + away * 0.03, y1 + 0.06)], curtain)
-    _shelf(brush, rng, (0.7 * w if left else 0.05 * w), 0.16 * h, 0.25 * w, 0.56 * h)
+    top = rng.uniform(0.1, 0.32)
+    _shelf(brush, rng, rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w, top * h, rng.uniform(0.2, 0.27) * w, (floor - 0.02 - top) * h)
     return image, brush
 
 

@@ -195,9 +195,10 @@ def _without_figures(rng: random.Random, picture: Picture) -> Picture:
     kinds[0] = weighted(rng, world.THINGS, 0.5)
     kinds = list(dict.fromkeys(kinds))
     wide = picture.width >= picture.height
-    places = [(0.5, 0.56)] if len(kinds) == 1 else [(0.3, 0.58), (0.7, 0.58)] if wide else [(0.42, 0.3), (0.58, 0.73)]
+    places = [(0.5, 0.56)] if len(kinds) == 1 else [(0.28, 0.56), (0.72, 0.56)] if wide else [(0.42, 0.3), (0.58, 0.73)]
+    places = [(x + rng.uniform(-0.07, 0.07), y + rng.uniform(-0.05, 0.05)) for x, y in places]
     things = tuple(
-        Thing(kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), x, y, rng.uniform(0.6, 0.75) if len(kinds) == 1 else rng.uniform(0.42, 0.5), rng.uniform(-12, 12))
+        Thing(kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), x, y, rng.uniform(0.45, 0.75) if len(kinds) == 1 else rng.uniform(0.36, 0.5), rng.uniform(-15, 15))
         for kind, (x, y) in zip(kinds, places)
     )
     return replace(picture, things=things, banner=bool(picture.series))

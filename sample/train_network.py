@@ -42,8 +42,8 @@ from tagcheck.artifacts import write_atomically  # noqa: E402
 
 CONFIG: dict[str, Any] = {
     "class": "ViT", "num_blocks": 3, "patch_size": 32, "d_model": 160, "mlp_dim": 480, "num_heads": 5, "stochdepth_rate": 0.0, "use_sine": True,
-    "cnn_stem": "conv:c=24;ln;relu;conv:c=48;ln;relu;conv:c=96;ln;relu;conv:c=160;ln;relu;conv:c=160;ln;relu;conv:c=160,s=1,k=1,p=0",
-    "image_size": 224, "loss_type": "bce",
+    "cnn_stem": "conv:c=48,k=6,s=4,p=1;ln;relu;conv:c=96;ln;relu;conv:c=160;ln;relu;conv:c=160;ln;relu;conv:c=160,s=1,k=1,p=0",
+    "image_size": 192, "loss_type": "bce",
 }
 BATCH = 32               # pictures in a step, each seen in two views
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 150, 0.05
@@ -69,6 +69,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Draw, train for the time given, write the network as it is then."""
     args = parse_args(argv)
+    torch.set_num_threads(1)  # two wait for each other most of the time as soon as the machine does anything else
+    torch.set_flush_denormal(True)
     data = training_pictures.load(args.work, args.pictures)
     trainer = Trainer(data, args.steps, args.seed)
     checkpoint = args.work / "checkpoint.pt"

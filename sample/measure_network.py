@@ -1,0 +1,171 @@
+"""Measure the sample's small network on a library drawn from a seed that it was not trained on.
+
+    python sample/measure_network.py
+    python sample/measure_network.py --network /tmp/candidate --seed 901 --pictures 400
+
+Reads:  a model folder (sample/network)
+Writes: nothing; the pictures are drawn into a temporary folder. Prints how well it names tags, how
+        well its embeddings tell series apart that it has no tag for, how near near-duplicates lie
+        and how far everything else, and how fast it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.preprocessing import StandardScaler
+
+# A script's own folder is on the path, the project's is not.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sample import drawing  # noqa: E402
+from sample.training_pictures import KNOWN_SERIES, booru_name  # noqa: E402
+from tagcheck import cli, images, tagger  # noqa: E402
+
+NETWORK = Path(__file__).resolve().parent / "network"
+FEWEST = 5            # pictures with a tag, for its average precision to say anything
+NEAR = 0.95           # the project's threshold for near-duplicates
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A drawn library as the network sees it: `embeddings` (n, d), `probabilities` and `truth` (n, V) by `tags`,
+    `series` of each picture ("" for none), `pairs` (m, 2) rows that are near-duplicates, `alike` rows that only look so.
+    """
+
+    embeddings: np.ndarray
+    probabilities: np.ndarray
+    truth: np.ndarray
+    tags: list[str]
+    series: np.ndarray
+    groups: np.ndarray
+    pairs: np.ndarray
+    alike: np.ndarray
+    seconds: float
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    made.add_argument("--network", metavar="DIR", type=Path, default=NETWORK, help="the model folder (default: sample/network)")
+    made.add_argument("--seed", type=int, default=900, help="of the library to measure on (default: 900)")
+    made.add_argument("--pictures", type=cli.at_least(drawing.SMALLEST), default=640, help="how many to draw (default: 640)")
+    return made.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw, embed, print."""
+    args = parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        found = embed_library(tagger.load(args.network), drawing.plan_library(args.seed, args.pictures), Path(folder))
+    for line in [*tag_lines(found), *series_lines(found), *cosine_lines(found)]:
+        print(line)
+    print(f"{len(found.embeddings)} pictures of seed {args.seed} embedded by {args.network} in {found.seconds:.1f} s")
+    return 0
+
+
+def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Embedded:
+    """Draw every picture of `plan` but the odd files, and embed them."""
+    groups = [group for group in plan.groups if not group.items[0].odd]
+    drawing.draw(drawing.Library(groups), root)
+    items = [(number, group, item) for number, group in enumerate(groups) for item in group.items]
+    pixels = np.concatenate([images.prepare_bytes((root / item.path).read_bytes(), model.image_size)[:1] for _, _, item in items])
+    start = time.perf_counter()
+    embeddings = model.embed(pixels)
+    seconds = time.perf_counter() - start
+    names = [{booru_name(tag) for tag in item.truth} for _, _, item in items]
+    truth = np.array([[tag in true for tag in model.tags] for true in names])
+    label = np.array([number for number, _, _ in items])
+    first = {number: row for row, number in reversed(list(enumerate(label.tolist())))}
+    same = np.argwhere(np.triu(label[:, None] == label, 1))
+    kept = {id(group): number for number, group in enumerate(groups)}
+    alike = [(first[kept[id(plan.groups[a])]], first[kept[id(plan.groups[b])]]) for a, b in plan.alike]
+    return Embedded(
+        embeddings, model.probabilities(embeddings), truth, model.tags, np.array([group.picture.series for _, group, _ in items]), label,
+        same, np.array(alike, int).reshape(-1, 2), seconds,
+    )
+
+
+def mean_average_precision(found: Embedded, fewest: int = FEWEST) -> float:
+    """Mean over the tags that `fewest` pictures or more have; 0 to 1, higher is better."""
+    columns = np.flatnonzero(found.truth.sum(0) >= fewest)
+    return float(np.mean([average_precision_score(found.truth[:, column], found.probabilities[:, column]) for column in columns]))
+
+
+def f1(found: Embedded, threshold: float = tagger.THRESHOLD) -> tuple[float, float]:
+    """(micro, macro) F1 of the tags said at `threshold`; macro over the tags that `FEWEST` pictures or more have."""
+    said = found.probabilities >= threshold
+    right, wrong = (said & found.truth).sum(0), (said != found.truth).sum(0)
+    seen = found.truth.sum(0) >= FEWEST
+    return float(2 * right.sum() / (2 * right.sum() + wrong.sum())), float((2 * right[seen] / np.maximum(1, 2 * right[seen] + wrong[seen])).mean())
+
+
+def tag_lines(found: Embedded) -> list[str]:
+    """How well it names tags."""
+    micro, macro = f1(found)
+    worst = sorted(
+        (average_precision_score(found.truth[:, column], found.probabilities[:, column]), found.tags[column])
+        for column in np.flatnonzero(found.truth.sum(0) >= FEWEST)
+    )[:12]
+    return [
+        f"tags: mean average precision {mean_average_precision(found):.3f}, F1 at {tagger.THRESHOLD} micro {micro:.3f}, macro {macro:.3f}",
+        "      hardest: " + ", ".join(f"{tag} {score:.2f}" for score, tag in worst),
+    ]
+
+
+def probe_accuracy(found: Embedded, known: bool) -> float:
+    """Accuracy of a linear probe that names the series of pictures it did not see, five folds by group.
+
+    `known` True: of the series that the network has a tag for; False: of those that it has none for.
+    """
+    rows = np.flatnonzero((found.series != "") & (np.isin(found.series, KNOWN_SERIES) == known))
+    inputs = StandardScaler().fit_transform(found.embeddings[rows])
+    fold = np.random.default_rng(0).permutation(found.groups.max() + 1)[found.groups[rows]] % 5
+    right = 0
+    for part in range(5):
+        inside = fold != part
+        probe = LogisticRegression(C=0.1, max_iter=500).fit(inputs[inside], found.series[rows][inside])
+        right += int((probe.predict(inputs[~inside]) == found.series[rows][~inside]).sum())
+    return right / len(rows)
+
+
+def series_lines(found: Embedded) -> list[str]:
+    """How well series can be told apart."""
+    rows = found.series[(found.series != "") & ~np.isin(found.series, KNOWN_SERIES)]
+    most = max(np.unique(rows, return_counts=True)[1]) / len(rows)
+    return [f"series: linear probe on held-out pictures {probe_accuracy(found, False):.3f} of {len(np.unique(rows))} series that it has no tag for"
+            f" (always the commonest: {most:.3f}), {probe_accuracy(found, True):.3f} of the {len(KNOWN_SERIES)} that it has"]
+
+
+def cosine_lines(found: Embedded) -> list[str]:
+    """Quantiles of the cosine by kind of pair, as they are and with the mean embedding taken away, and the pairs from `NEAR` on."""
+    lines = []
+    count = len(found.embeddings)
+    kind = np.where(found.series[:, None] == found.series, np.where(found.series[:, None] != "", 1, 0), 0)
+    kind[found.alike[:, 0], found.alike[:, 1]] = 2
+    kind[found.pairs[:, 0], found.pairs[:, 1]] = 3
+    upper = np.triu_indices(count, 1)
+    kinds = kind[upper]
+    for name, matrix in (("raw", found.embeddings), ("centred", found.embeddings - found.embeddings.mean(0))):
+        unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+        cosine = (unit @ unit.T)[upper]
+        for number, what in ((3, "near-duplicates"), (2, "alike"), (1, "same series"), (0, "others")):
+            values = cosine[kinds == number]
+            low, middle, high = np.quantile(values, (0.05, 0.5, 0.999 if number < 2 else 0.95))
+            top = "99.9 %" if number < 2 else "95 %"
+            lines.append(f"cosine {name:8s}{what:16s} {len(values):7d} pairs: 5 % {low:6.3f}, median {middle:6.3f}, {top} {high:6.3f}, from {NEAR} on {np.mean(values >= NEAR):.4f}")
+        right, said = int(((cosine >= NEAR) & (kinds == 3)).sum()), int((cosine >= NEAR).sum())
+        lines.append(f"cosine {name:8s}at {NEAR}: {said} pairs, precision {right / max(1, said):.3f}, recall {right / (kinds == 3).sum():.3f}")
+    return lines
+
+
+if __name__ == "__main__":
+    cli.run(main)
