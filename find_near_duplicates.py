@@ -2,6 +2,7 @@
 
     python find_near_duplicates.py
     python find_near_duplicates.py --data-dir ~/tags --threshold 0.97
+    python find_near_duplicates.py --calibrate
 
 Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), advanced_embeddings/,
         review.sqlite3 (what was decided about pairs), tag_map.json and tag_map.csv where there are any
@@ -9,15 +10,19 @@ Writes  reports/near_duplicates_report_<UTC>.json
 
 All pairs are compared, and every pair at or above the threshold is in the report, except those
 that the owner has judged already. Each pair says which tags only one of the copies has and what
-the pictures themselves say about these; each group names a best copy and why.
+the pictures themselves say about these; each group names a best copy and why. --calibrate sets the
+threshold by pairs that are known: those the owner judged and those of the very same pixels, or
+those that a file lists.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,16 +41,24 @@ from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.neighbors import NotFinite, Pairs
 
 THRESHOLD = 0.95
+LOWEST = 0.01
+PRECISION = 0.95     # what --calibrate asks of a threshold
+FEWEST_KNOWN = 20    # pairs that it asks
+DRAWN_PAIRS = 20_000
+TOO_MANY = 0.01      # share of random pairs at the threshold from which it says nothing about copies
 MOST_PAIRS = 20_000_000
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     cli.add_dataset(parser)
-    parser.add_argument("--threshold", type=cli.between(0.01, 1), default=THRESHOLD, metavar="X",
-                        help=f"cosine of two embeddings from which a pair is reported, 0.01 to 1 (default: {THRESHOLD})")
+    parser.add_argument("--threshold", type=cli.between(LOWEST, 1), default=THRESHOLD, metavar="X",
+                        help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1 (default: {THRESHOLD})")
     parser.add_argument("--engine", choices=neighbors.ENGINES, default="auto",
                         help="how pairs are searched; all give the same pairs, 'native' asks for the compiled kernel (default: auto)")
+    parser.add_argument("--calibrate", nargs="?", const="", default=None, metavar="FILE",
+                        help=f"use the lowest threshold at which {100 * PRECISION:g} %% of the known pairs are copies, instead of --threshold; known are the pairs "
+                             "that were judged and those of equal pixels, or those in FILE: {'near_duplicates': [[hash, hash], ...], 'alike': [...]} as JSON")
     return parser.parse_args(argv)
 
 
@@ -54,16 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = cli.data_folder(args)
     data = dataset.load(folder, args.dataset)
     records, found = embedded_records(folder, data)
-    pairs = compare(found, args.threshold, args.engine)
     decided = review.pair_decisions(folder.review)
+    threshold, table = args.threshold, []
+    if args.calibrate is not None:
+        threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided))
+    pairs = compare(found, threshold, args.engine)
     copied = without(pairs, records, decided, review.IGNORED)
     opened = without(copied, records, decided, review.ACCEPTED)
     groups = neighbors.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, records, found, pairs, opened)
-    summary = summarise(data, records, pairs, groups, opened, args.threshold)
+    summary = summarise(data, records, pairs, groups, opened, threshold)
     report = artifacts.save(folder, NEAR_DUPLICATES, {
-        "dataset": data.path.name, "model": found.model, "settings": {"threshold": args.threshold, "engine": args.engine},
-        "summary": summary, "similar_pairs": SimilarPairs(records, opened, tagging) or [],
+        "dataset": data.path.name, "model": found.model, "settings": {"threshold": threshold, "engine": args.engine, "calibrated": bool(table)},
+        "summary": summary, "ordinary_cosines": ordinary_cosines(found.matrix, threshold), "calibration": table, "similar_pairs": SimilarPairs(records, opened, tagging) or [],
         "groups": [[records[row].hash for row in group] for group in groups],
         "group_details": [describe_group([records[row] for row in group]) for group in groups],
     })
@@ -83,6 +99,75 @@ def embedded_records(folder: DataFolder, data: Dataset) -> tuple[list[Record], E
             "so there is nothing to compare: run advanced_joytag_processing.py first"
         )
     return [usable[hash] for hash in found.hashes], found
+
+
+def known_pairs(given: str, records: list[Record], decided: dict[tuple[str, str, str], str]) -> dict[tuple[int, int], bool]:
+    """Pairs of rows that are known to be copies (True) or only alike (False), from a file or from the owner's decisions."""
+    row = {record.hash: place for place, record in enumerate(records)}
+    if given:
+        listed = read_known(Path(given))
+    else:
+        listed = [(*sorted(pair), True) for pair in same_pixel_pairs(records)]
+        listed += [(one, other, state == review.ACCEPTED) for (one, other, _), state in decided.items() if state in (review.ACCEPTED, review.IGNORED)]
+    known = {tuple(sorted((row[one], row[other]))): copy for one, other, copy in listed if one in row and other in row}
+    if len(known) < FEWEST_KNOWN or len(set(known.values())) < 2:
+        raise MissingInput(
+            f"{len(known)} pairs are known, {sum(known.values())} of them copies: --calibrate needs {FEWEST_KNOWN} and some of either kind. "
+            "Judge more pairs on the page, or give a file that lists some"
+        )
+    return known
+
+
+def read_known(path: Path) -> list[tuple[str, str, bool]]:
+    """The pairs that a file lists: (hash, hash, whether they are copies)."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return [(entry[0], entry[1], copy) for key, copy in (("near_duplicates", True), ("alike", False)) for entry in document[key]]
+    except FileNotFoundError:
+        raise MissingInput(f"no file {path}") from None
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise BadFile(f"{path} does not list 'near_duplicates' and 'alike', each a list of [hash, hash]: mend it") from None
+
+
+def same_pixel_pairs(records: list[Record]) -> Iterator[tuple[str, str]]:
+    """Each picture and the first one of the same pixels."""
+    first: dict[str, str] = {}
+    for record in records:
+        pixels = record.raw.get("pixel_hash")
+        if pixels and first.setdefault(pixels, record.hash) != record.hash:
+            yield first[pixels], record.hash
+
+
+def calibrate(found: Embeddings, known: dict[tuple[int, int], bool]) -> tuple[float, list[dict[str, float]]]:
+    """The threshold that known pairs ask for, and what each threshold would make of them."""
+    cosine = neighbors.pair_cosines(found.matrix, *np.array(list(known), dtype=np.int64).T)
+    table = copies.precision_by_threshold(cosine, np.array(list(known.values())))
+    threshold = copies.calibrated_threshold([row for row in table if row["threshold"] >= LOWEST], PRECISION)
+    if threshold is None:
+        raise MissingInput(f"no threshold parts the known copies from the others so that {PRECISION:.0%} are copies: this model cannot tell them apart")
+    row = next(row for row in table if row["threshold"] == threshold)
+    cli.say(
+        f"threshold {threshold:g} from {len(known)} known pairs: of those at or above it {row['precision']:.0%} are copies "
+        f"({row['precision_low']:.0%} to {row['precision_high']:.0%}), and it finds {row['recall']:.0%} of the copies"
+    )
+    return threshold, table
+
+
+def ordinary_cosines(matrix: np.ndarray, threshold: float) -> dict[str, float]:
+    """What the threshold means for this model: the cosines of pictures drawn at random from the library."""
+    rng = np.random.default_rng(0)
+    i, j = rng.integers(len(matrix), size=(2, DRAWN_PAIRS))
+    cosine = neighbors.pair_cosines(matrix, i[i != j], j[i != j])
+    if float((cosine >= threshold).mean()) > TOO_MANY:
+        cli.say(
+            f"careful: {(cosine >= threshold).mean():.1%} of pictures drawn at random are as alike as {threshold:g}, "
+            "so most pairs will be no copies: use a higher --threshold, or --calibrate"
+        )
+    median, high, highest = np.quantile(cosine, [0.5, 0.99, 0.999]) if len(cosine) else (0.0, 0.0, 0.0)
+    return {
+        "median": round(float(median), 4), "99_percent_below": round(float(high), 4), "99.9_percent_below": round(float(highest), 4),
+        "at_or_above_threshold": round(float((cosine >= threshold).mean()), 6),
+    }
 
 
 def compare(found: Embeddings, threshold: float, engine: str) -> Pairs:

@@ -24,7 +24,7 @@ from tagcheck.pruned import PrunedSearch
 from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, UnitRows, normalised, over_tiles, workers
 
 ENGINES = ("auto", "torch", "native")
-__all__ = ["ENGINES", "NotFinite", "Pairs", "TooManyPairs", "group_labels", "groups", "near_pairs", "top_k"]
+__all__ = ["ENGINES", "NotFinite", "Pairs", "TooManyPairs", "group_labels", "groups", "near_pairs", "pair_cosines", "top_k"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,19 @@ def near_pairs(
             search = PlainSearch(rows, threshold - rows.slack)
         found = over_tiles(len(rows), lambda start, other: decide(search(start, other)), pool, progress or (lambda share: None))
         return _sorted_pairs(list(found))
+
+
+def pair_cosines(matrix: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """The cosines (m,) float32 of the row pairs (`i`, `j`) of `matrix` (n, d), computed in float64; 0 for zero rows.
+
+    >>> pair_cosines(np.eye(2), np.array([0, 0]), np.array([0, 1])).tolist()
+    [1.0, 0.0]
+    """
+    cosine = np.empty(len(i), dtype=np.float32)
+    for start in range(0, len(i), BLOCK):
+        part = slice(start, start + BLOCK)
+        cosine[part] = np.einsum("nd,nd->n", normalised(matrix[i[part]]), normalised(matrix[j[part]]))
+    return cosine
 
 
 def group_labels(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -147,21 +160,13 @@ class _Decision:
         i, j, cosine = candidates
         keep = cosine >= self.threshold + self.slack
         borderline = np.flatnonzero(~keep)
-        for start in range(0, len(borderline), BLOCK):
-            part = borderline[start:start + BLOCK]
-            cosine[part] = _true_cosine(self.matrix, i[part], j[part])
-            keep[part] = cosine[part] >= np.float32(self.threshold)
+        cosine[borderline] = pair_cosines(self.matrix, i[borderline], j[borderline])
+        keep[borderline] = cosine[borderline] >= np.float32(self.threshold)
         with self.lock:
             self.count += int(keep.sum())
             if self.limit is not None and self.count > self.limit:
                 raise TooManyPairs(f"more than {self.limit:,} pairs at or above {self.threshold:g}: use a higher threshold")
         return i[keep], j[keep], np.minimum(cosine[keep], np.float32(1))
-
-
-def _true_cosine(matrix: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Cosines of the row pairs (i, j) in float64, rounded to float32."""
-    left, right = normalised(matrix[i]), normalised(matrix[j])
-    return np.einsum("nd,nd->n", left, right).astype(np.float32)
 
 
 def _sorted_pairs(found: list[Candidates]) -> Pairs:

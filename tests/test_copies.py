@@ -116,3 +116,13 @@ def test_a_library_too_small_to_learn_from_says_so():
     matrix, owned = library(n=40)
     said = copies.support(matrix, owned, np.arange(40), np.array([0]), np.array([0]), None)
     assert not said.learned and said.logit.tolist() == [0.0]
+
+
+def test_precision_and_recall_by_threshold_are_counted():
+    cosine = np.array([0.9, 0.92, 0.92, 0.96, 0.99], dtype=np.float64)
+    table = copies.precision_by_threshold(cosine, np.array([False, True, False, True, True]))
+    assert [(row["threshold"], row["pairs"], row["precision"], row["recall"]) for row in table] == [
+        (0.9, 5, 0.6, 1.0), (0.92, 4, 0.75, 1.0), (0.96, 2, 1.0, 0.6667), (0.99, 1, 1.0, 0.3333),
+    ]
+    assert all(0 <= row["precision_low"] <= row["precision"] <= row["precision_high"] <= 1 + 1e-9 for row in table)
+    assert copies.calibrated_threshold(table, 0.7) == 0.92 and copies.calibrated_threshold(table[:1], 0.7) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -219,3 +220,63 @@ def test_pictures_judged_as_no_copies_are_no_group_and_judged_as_copies_are_one(
             store.decide([Ask(key)], state)
         report = report_of(folder)
         assert report["groups"] == groups and report["similar_pairs"] == [] and report["summary"]["pairs_already_judged"] == 1
+
+
+def many_known(folder: DataFolder) -> tuple[list[list[str]], list[list[str]]]:
+    """Twelve copies at a cosine of 0.995 or so and twelve pairs that are only alike, at 0.96: apart by the cosine alone."""
+    rows, copied, alike = {}, [], []
+    for number in range(24):
+        row = np.zeros(24)
+        row[number] = 1
+        near = row.copy()
+        near[(number + 1) % 24] = 0.1 if number < 12 else 0.29
+        rows |= {f"{number}": row, f"{number} again": near}
+        (copied if number < 12 else alike).append([name(f"{number}"), name(f"{number} again")])
+    library(folder, [picture(word) for word in rows], rows)
+    return copied, alike
+
+
+def test_the_threshold_is_calibrated_by_pairs_that_a_file_lists(folder, tmp_path, capsys):
+    copied, alike = many_known(folder)
+    assert report_of(folder)["summary"]["total_pairs_found"] == 24
+    known = tmp_path / "known.json"
+    known.write_text(json.dumps({"near_duplicates": copied, "alike": alike}))
+    report = report_of(folder, "--calibrate", str(known))
+    assert 0.96 < report["summary"]["similarity_threshold"] < 0.996 and report["settings"]["calibrated"]
+    assert sorted([pair["hash1"], pair["hash2"]] for pair in report["similar_pairs"]) == sorted(sorted(pair) for pair in copied)
+    assert report["calibration"][0]["precision"] == 0.5 and report["calibration"][-1]["precision"] == 1
+    assert "from 24 known pairs" in capsys.readouterr().err
+
+
+def test_the_threshold_is_calibrated_by_what_the_owner_judged(folder):
+    copied, alike = many_known(folder)
+    with Review(folder.review) as store:
+        for pairs, state in ((copied, ACCEPTED), (alike, IGNORED)):
+            store.decide([Ask(Key(min(pair), "near_duplicate", "pair", max(pair))) for pair in pairs], state)
+    report = report_of(folder, "--calibrate")
+    assert 0.96 < report["summary"]["similarity_threshold"] < 0.996
+    assert report["summary"]["pairs_already_judged"] == 12 and len(report["groups"]) == 12
+
+
+def test_calibration_without_known_pairs_says_what_it_needs(folder, tmp_path):
+    library(folder, [picture("a"), picture("b")], {"a": ELF, "b": ORC})
+    with pytest.raises(MissingInput, match="0 pairs are known.*needs 20"):
+        find_near_duplicates.main(["--data-dir", str(folder.root), "--calibrate"])
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text("[1]")
+    with pytest.raises(BadFile, match="wrong.json does not list"):
+        find_near_duplicates.main(["--data-dir", str(folder.root), "--calibrate", str(wrong)])
+
+
+def test_a_threshold_that_ordinary_pictures_pass_is_warned_about(folder, capsys):
+    library(folder, [picture(word) for word in "abcdef"], {word: [9.0, place / 9, 0.0] for place, word in enumerate("abcdef")})
+    report = report_of(folder)
+    assert report["ordinary_cosines"]["at_or_above_threshold"] == 1 and report["ordinary_cosines"]["median"] > 0.99
+    assert "careful: 100.0% of pictures drawn at random" in capsys.readouterr().err
+
+
+def test_help_says_units_and_defaults(capsys):
+    with pytest.raises(SystemExit) as ended:
+        find_near_duplicates.main(["--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and "default: 0.95" in said and "95 % of the known pairs" in " ".join(said.split())
