@@ -31,6 +31,7 @@ ISSUES = {
 ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
 NO_REASON = "The report gives no reason."
 BATCH = 2000
+KEPT = ("kind", "version", "created", "dataset", "model", "settings", "summary", "detectors")  # of a file's keys beside its records
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Found:
         """Whether tags are in question: always, but for a pair whose tags agree."""
         analysis = self.body.get("analysis")
         difference = analysis.get("all_tags_diff") if isinstance(analysis, dict) else None
-        return not self.other or not isinstance(difference, dict) or any(difference.values())
+        return len(self.rows) > 1 or not self.other or not isinstance(difference, dict) or any(difference.values())
 
 
 def sync(review: Review, folder: DataFolder) -> Sync:
@@ -211,6 +212,8 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
             pass
         if kind in REPORTS:
             _remember_run(db, kind, path, header)
+        if kind == NEAR_DUPLICATES:
+            _insert_copies(db, header.get("group_details"))
     except (BadFile, MissingInput) as error:
         db.execute("ROLLBACK TO report")
         problem, count = str(error), 0
@@ -221,7 +224,7 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
 def _note_source(db: sqlite3.Connection, kind: Kind, stamp: tuple[str, int, int], header: dict[str, Any], count: int, problem: str | None) -> None:
     db.execute(
         "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (kind.name, *stamp, _created(header, stamp[0]), count, json.dumps(header), problem),
+        (kind.name, *stamp, _created(header, stamp[0]), count, json.dumps({key: header[key] for key in KEPT if key in header}), problem),
     )
 
 
@@ -272,6 +275,17 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
             for one in batch for place, row in enumerate(one.rows)
         ],
     )
+
+
+def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
+    """Keep which copy of each group the report calls the best, and why, for every picture of the group."""
+    db.execute("DELETE FROM copies")
+    for group in details if isinstance(details, list) else ():
+        if isinstance(group, dict) and isinstance(group.get("hashes"), list) and isinstance(group.get("best_copy"), str):
+            reasons = "; ".join(filter(None, (one for one in group.get("reasons") or () if isinstance(one, str))))
+            db.executemany(
+                "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)", [(hash, group["best_copy"], reasons, len(group["hashes"])) for hash in group["hashes"]]
+            )
 
 
 def _drop_superseded(db: sqlite3.Connection) -> None:
@@ -397,13 +411,17 @@ def _pair(path: Path, name: str, place: int, record: Any) -> Found | None:
         raise BadFile(f"{where} has relation {relation!r}; known are {', '.join(ISSUES[NEAR_DUPLICATES.name])}")
     similarity = _confidence(where, record, key="similarity")
     why = "Both files hold exactly the same pixels." if relation == "pixel_duplicate" else f"The pictures are alike (cosine {similarity:.3f})."
-    body = {key: value for key, value in record.items() if key not in ("id", "hash1", "hash2", "similarity", "relation")}
+    rows = [Suggested(first, relation, PAIR, similarity, record.get("why") or why, {}, second)]
+    for row in record.get("suggestions") or ():
+        if not isinstance(row, dict) or row.get("hash") not in (first, second) or not isinstance(row.get("tag"), str) or row.get("kind") not in ACTIONS:
+            raise BadFile(f"{where}: an entry of 'suggestions' has no tag, no hash of the pair, or a kind other than missing and incorrect")
+        rows.append(Suggested(row["hash"], row["tag"], ACTIONS[row["kind"]], _confidence(where, row), row.get("why") or NO_REASON, _evidence(row)))
     id = record.get("id") or finding_id(relation, [first, second], [])
-    rows = (Suggested(first, relation, PAIR, similarity, record.get("why") or why, {}, second),)
-    return Found(str(id), relation, first, similarity, rows, second, body)
+    return Found(str(id), relation, first, similarity, tuple(rows), second, {key: record[key] for key in ("analysis",) if key in record})
 
 
 def _series(path: Path, name: str, place: int, record: Any) -> Found | None:
+    """A missing prediction is a series that the picture is tagged with and the classifier does not see; an incorrect one the reverse."""
     if name == "per_series":
         return None
     where = f"{path}: record {place} of {name!r}"
@@ -411,11 +429,15 @@ def _series(path: Path, name: str, place: int, record: Any) -> Found | None:
     tag = record.get("series")
     if not isinstance(tag, str) or not tag:
         raise BadFile(f"{where} has no series")
+    action = record.get("action", REMOVE if name == "missing_predictions" else ADD)
+    if action not in (ADD, REMOVE):
+        raise BadFile(f"{where} has action {action!r}; known are {ADD}, {REMOVE}")
     sure = _confidence(where, record)
-    missing = name == "missing_predictions"
-    issue = "missing_series" if missing else "incorrect_series"
-    say = "The series classifier sees it in the picture, and it is not among its tags." if missing else "The series classifier does not see it in the picture."
-    rows = (Suggested(hash, tag, ADD if missing else REMOVE, sure, record.get("why") or say, _evidence(record, ("id", "hash", "series", "confidence", "why"))),)
+    issue, say = ("missing_series", "The series classifier sees it in the picture, and it is not among its tags.")
+    if action == REMOVE:
+        issue, say = ("incorrect_series", "The series classifier does not see it in the picture.")
+    evidence = _evidence(record, ("id", "hash", "series", "confidence", "why", "action"))
+    rows = (Suggested(hash, tag, action, sure, record.get("why") or say, evidence),)
     return Found(str(record.get("id") or finding_id(issue, [hash], [tag])), issue, hash, sure, rows)
 
 

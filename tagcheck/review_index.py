@@ -230,6 +230,11 @@ def others_on(review: Review, finding: Finding, limit: int = 8) -> list[sqlite3.
     ).fetchall()
 
 
+def copy_group(review: Review, hash: str) -> sqlite3.Row | None:
+    """The group of copies that a picture is in, as the report has it: best, reasons, members; None where it has none."""
+    return review.db.execute("SELECT best, reasons, members FROM copies WHERE hash = ?", (hash,)).fetchone()
+
+
 def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=queues(review, Filter(state="")))

@@ -12,7 +12,7 @@ import pytest
 from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
 from tagcheck import artifacts, review_index
-from tagcheck.artifacts import MISTAGGED, DataFolder
+from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES, DataFolder
 from tagcheck.errors import BadFile
 from tagcheck.ledger import Ledger
 from tagcheck.library import TagChange
@@ -136,9 +136,23 @@ def test_an_entry_that_cannot_be_meant_is_named_by_its_place(review, folder, ent
 
 
 def test_series_predictions_become_additions_and_removals(review, folder):
-    save_series(folder, [{"hash": A, "series": "series:x", "confidence": 0.9}], [{"hash": B, "series": "series:y", "confidence": 0.7}])
+    """A missing prediction is a tag that the classifier does not see; an incorrect one a series it sees that is no tag."""
+    save_series(folder, missing=[{"hash": B, "series": "series:y", "confidence": 0.7}], incorrect=[{"hash": A, "series": "series:x", "confidence": 0.9}])
     sync(review, folder)
     assert [(one.issue, one.suggestions[0].key.action) for one in review_index.page(review, Filter())] == [("missing_series", ADD), ("incorrect_series", REMOVE)]
+
+
+def test_a_pairs_suggested_copies_stand_under_the_pair_with_the_best_copy(review, folder):
+    copy = {"hash": B, "tag": "x", "kind": "missing", "confidence": 0.8, "why": "The other copy has it.", "evidence": {"other_copy": A}}
+    artifacts.save(folder, NEAR_DUPLICATES, {
+        "summary": {}, "similar_pairs": [pair(A, B, only_in_1=("x",)) | {"suggestions": [copy]}], "groups": [[A, B]],
+        "group_details": [{"hashes": [A, B], "best_copy": B, "reasons": ["more pixels (9 x 9)"]}],
+    })
+    sync(review, folder)
+    (finding,) = review_index.page(review, Filter())
+    assert [one.key for one in finding.suggestions] == [Key(A, "near_duplicate", PAIR, B), Key(B, "x", ADD)]
+    assert tuple(review_index.copy_group(review, A)) == (B, "more pixels (9 x 9)", 2)
+    assert "group_details" not in review_index.overview(review).sources["near_duplicates_report"]["header"]
 
 
 def test_only_pictures_that_a_finding_is_about_are_kept(review, folder):
@@ -188,7 +202,7 @@ def test_an_ignored_suggestion_stays_listed_when_no_report_makes_it_any_longer(r
 
 def test_one_decision_settles_the_same_suggestion_of_two_detectors(review, folder):
     save_mistagged(folder, missing(A, "series:x"))
-    save_series(folder, [{"hash": A, "series": "series:x", "confidence": 0.9}])
+    save_series(folder, incorrect=[{"hash": A, "series": "series:x", "confidence": 0.9}])
     sync(review, folder)
     assert review_index.count(review, Filter()).findings == 2 and review_index.distinct(review, Filter()) == 1
     review.decide(review_index.asks(review, Filter(issues=("missing_series",))), ACCEPTED)

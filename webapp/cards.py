@@ -8,11 +8,11 @@ from typing import Any
 
 from tagcheck import tags
 from tagcheck.review import ADD, PAIR, REMOVE, Ask, Decision, Key, Review
-from tagcheck.review_index import Filter, Finding, Suggestion, others_on, picture, promise
+from tagcheck.review_index import Filter, Finding, Suggestion, copy_group, others_on, picture, promise
 from webapp import words
 
 PAIR_CHOICES = {
-    "left": "Copy left's tags to right", "right": "Copy right's tags to left", "both": "Copy both ways", "neither": "Leave as they are",
+    "left": "Copy left's tags to right", "right": "Copy right's tags to left", "both": "Copy both ways", "neither": "Copies, but leave their tags as they are",
 }
 
 
@@ -104,7 +104,7 @@ def make(review: Review, view: Filter, finding: Finding, invisible: Sequence[str
     """The card of one finding in a view. `invisible` namespaces are those of tags that belong to one copy of a picture."""
     pictures = [_picture(review, hash, finding) for hash in filter(None, (finding.hash, finding.other))]
     differences = _differences(review, finding, pictures, invisible) if finding.is_pair else []
-    return Card(finding, pictures, _rows(review, view, finding), differences, best_copy(pictures) if finding.is_pair else "", others_on(review, finding))
+    return Card(finding, pictures, _rows(review, view, finding), differences, _best(review, finding, pictures), others_on(review, finding))
 
 
 def encode(ask: Ask) -> str:
@@ -151,6 +151,18 @@ def best_copy(pictures: Sequence[Picture]) -> str:
         if low != high:
             return f"{'Left' if low > high else 'Right'} looks like the better copy ({why})."
     return "Neither copy is better by pixels, size, tags or import time."
+
+
+def _best(review: Review, finding: Finding, pictures: Sequence[Picture]) -> str:
+    """The report's word on which copy to keep, else what the dataset's records say."""
+    if not finding.is_pair:
+        return ""
+    group = copy_group(review, finding.hash)
+    if group is None:
+        return best_copy(pictures)
+    where = {finding.hash: "Left", finding.other: "Right"}.get(group["best"], f"A third picture ({group['best'][:10]})")
+    said = f"{where} is called the best copy" + (f" of {group['members']}" if group["members"] > 2 else "")
+    return f"{said}: {group['reasons']}." if group["reasons"] else f"{said}."
 
 
 def _rows(review: Review, view: Filter, finding: Finding) -> list[Row]:

@@ -84,16 +84,20 @@ def said(outcome: Outcome) -> str:
 
 
 def _decide_pair(finding: Finding, choice: str) -> Outcome:
+    """The pair are copies; tags are copied as chosen, and what the report suggested beside that is answered with no."""
     if choice not in cards.PAIR_CHOICES or not finding.is_pair:
         abort(400, f"There is no choice {choice!r} for this.")
     pair = next(one for one in finding.suggestions if one.key.action == PAIR)
     seen = _version(request.form.get("pair_version"), pair.version)
-    asked = [(Ask(pair.key, seen, finding.issue, finding.confidence), IGNORED if choice == "neither" else ACCEPTED)]
-    copies = cards.pair_asks(review(), finding, choice, settings().invisible)
-    label = f"{cards.PAIR_CHOICES[choice]}: {words.plural(len(copies), 'tag')} accepted" if copies else cards.PAIR_CHOICES[choice]
-    if review().decision(pair.key).version != seen:
-        copies = []  # the pair was decided elsewhere: all or nothing
-    return review().decide_each(asked + [(ask, ACCEPTED) for ask in copies], label, attach_to=finding.id)
+    asked = [(Ask(pair.key, seen, finding.issue, finding.confidence), ACCEPTED)]
+    if review().decision(pair.key).version == seen:  # decided elsewhere meanwhile: all or nothing
+        copies = cards.pair_asks(review(), finding, choice, settings().invisible)
+        chosen = {ask.key for ask in copies}
+        asked += [(ask, ACCEPTED) for ask in copies]
+        asked += [(one.ask(), IGNORED) for one in finding.suggestions if one.key not in chosen and one.key.action != PAIR and one.state == OPEN]
+    tags = sum(state == ACCEPTED for _, state in asked) - 1
+    label = cards.PAIR_CHOICES[choice] + (f": {words.plural(tags, 'tag')} accepted" if tags else "")
+    return review().decide_each(asked, label, attach_to=finding.id)
 
 
 def _asked(form: MultiDict) -> tuple[str, list[Ask]]:
