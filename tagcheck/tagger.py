@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from joytag.Models import ViT, normalise
+from joytag.fast import FastViT
+from joytag.Models import ViT
 from tagcheck import images
 from tagcheck.embeddings import TagHead
 from tagcheck.errors import BadFile, MissingInput, UsageError
@@ -53,7 +54,7 @@ class Tagger:
         self.preprocess_id = f"{images.PREPROCESS}-{self.image_size}"
         head = published.network.head
         self._head = TagHead(self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id)
-        self._network = published.network.to(device, PRECISIONS[precision])
+        self._network = FastViT(published.network, PRECISIONS[precision], device)
 
     def describe(self) -> dict[str, Any]:
         """What the dataset file says about the model."""
@@ -81,11 +82,26 @@ class Tagger:
         pixels = torch.as_tensor(pictures)
         if pixels.dtype != torch.uint8 or pixels.shape[1:] != (3, self.image_size, self.image_size):
             raise ValueError(f"a batch of {pixels.dtype} {tuple(pixels.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})")
-        return np.concatenate([self._compute(part) for part in pixels.split(self.batch_size)])
+        done: list[Tensor] = []
+        at = 0
+        while at < len(pixels):
+            part = pixels[at : at + self.batch_size]
+            try:
+                done.append(self._network(self._on_device(part)))
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size = (self.batch_size + 1) // 2
+                torch.cuda.empty_cache()
+            else:
+                at += len(part)
+        return torch.cat(done).cpu().numpy()
 
-    def _compute(self, pixels: Tensor) -> np.ndarray:
-        with torch.inference_mode():
-            return self._network.features(normalise(pixels.to(self.device)).to(PRECISIONS[self.precision])).float().cpu().numpy()
+    def _on_device(self, pixels: Tensor) -> Tensor:
+        """The batch where it is computed; to a GPU it travels as bytes, from pinned memory, while the one before is computed."""
+        if self.device.type == "cpu":
+            return pixels
+        return pixels.pin_memory().to(self.device, non_blocking=True)
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """(b, d) embeddings -> (b, n_tags) probabilities, 0 to 1, in the order of `tags`."""
