@@ -47,6 +47,7 @@ LARGEST_RENDER = 64_000_000       # pixels: Hydrus needs seconds and gigabytes f
 STATE_WORDS = {1: "loading", 2: "searching"}
 CANCELLED = 3
 SEARCH_PAGE = 6  # page_type of an ordinary page of files
+POPUP_WAIT = 5.0  # seconds until a message that Hydrus was asked to show must be there
 
 # The frame that Hydrus draws round "Image failed to render": grey lines, white inside.
 FRAME, INSIDE, INSET = (20, 20, 20), (255, 255, 255), 4
@@ -494,15 +495,16 @@ class Hydrus:
 
 
 class Popup:
-    """Progress shown in the client. `cancelled` turns True when the owner presses cancel there."""
+    """Progress shown in the client. `cancelled` turns True when the owner presses cancel there, or closes the message."""
 
     def __init__(self, connection: Connection, key: str) -> None:
         self.key = key
         self.cancelled = False
         self._connection = connection
+        self._shown = False
 
     def update(self, done: int, total: int, text: str) -> None:
-        """Show `done` of `total` and a line of text. A message that its owner has closed counts as cancelled."""
+        """Show `done` of `total` and a line of text."""
         answer = self._post("update_popup", {"popup_gauge_1": [done, total], "status_text_1": text})
         self.cancelled = answer is None or bool(answer["job_status"].get("is_cancelled"))
 
@@ -511,12 +513,20 @@ class Popup:
         self._post("finish_and_dismiss_popup", {})
 
     def _post(self, what: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        try:
-            return self._connection.post(f"/manage_popups/{what}", {"job_status_key": self.key, **body})
-        except HydrusSaysNo as error:
-            if error.status != NOT_FOUND:
-                raise
-            return None
+        """The answer, or None when the message is gone. A new message takes Hydrus' GUI a moment, in which it is not known yet."""
+        until = time.monotonic() + POPUP_WAIT
+        while True:
+            try:
+                answer = self._connection.post(f"/manage_popups/{what}", {"job_status_key": self.key, **body})
+            except HydrusSaysNo as error:
+                if error.status not in (BAD_REQUEST, NOT_FOUND):
+                    raise
+                if self._shown or time.monotonic() > until:
+                    return None
+                time.sleep(0.05)
+            else:
+                self._shown = True
+                return answer or {}
 
 
 def _named(name: str, services: Mapping[str, TagService], asked_by: str) -> TagService:

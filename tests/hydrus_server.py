@@ -156,6 +156,7 @@ class HydrusServer:
         self.keys: dict[str, tuple[str, frozenset[int]]] = {}
         self.relationships: dict[tuple[str, str], str] = {}
         self.popups: dict[str, dict[str, Any]] = {}
+        self.arriving: set[str] = set()  # keys of popups that the GUI has not taken yet: the next question does not find them
         self.calls: list[Call] = []
         self.refreshed: list[str] = []   # pages that somebody refreshed: harmful
         self.alarms: list[int] = []      # unknown file ids that somebody asked bytes for: harmful
@@ -1068,13 +1069,15 @@ def set_file_relationships(client: HydrusServer, asked: dict[str, Any]) -> None:
 @route("POST", "/manage_popups/add_popup", 10)
 def add_popup(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
     key = secrets.token_hex(32)
+    client.arriving.add(key)
     client.popups[key] = {"key": key, "creation_time": time.time(), "had_error": False, "is_cancelled": False, **asked}
     return {"job_status": client.popups[key]}
 
 
 def _popup(client: HydrusServer, asked: Mapping[str, Any]) -> dict[str, Any]:
-    if asked.get("job_status_key") not in client.popups:
-        raise not_found("This job key doesn't exist!")
+    if asked.get("job_status_key") not in client.popups or asked["job_status_key"] in client.arriving:
+        client.arriving.discard(asked.get("job_status_key", ""))
+        raise bad_request("This job key doesn't exist!")
     return client.popups[asked["job_status_key"]]
 
 

@@ -101,7 +101,7 @@ def test_a_locked_database_is_waited_for_and_then_named(server: HydrusServer) ->
     with pytest.raises(LibraryUnreachable, match="is busy .its database is locked.*wait until it is free"):
         hydrus.services()
     threading.Timer(0.2, lambda: setattr(server, "locked", False)).start()
-    assert hydrus.services()
+    assert Hydrus(server.url, server.key).services()
 
 
 def broken_once(server: HydrusServer, path: str) -> list[Call]:
@@ -354,6 +354,8 @@ def test_two_services_of_one_name_must_be_told_apart_by_key(server: HydrusServer
 
 def test_a_popup_that_its_owner_closed_counts_as_cancelled(server: HydrusServer, hydrus: Hydrus) -> None:
     with hydrus.popup("long work") as popup:
+        popup.update(0, 2, "beginning")
+        assert not popup.cancelled
         server.popups.clear()
         popup.update(1, 2, "still at it")
         assert popup.cancelled
