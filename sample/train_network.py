@@ -45,7 +45,7 @@ CONFIG: dict[str, Any] = {
     "cnn_stem": "conv:c=48,k=6,s=4,p=1;ln;relu;conv:c=96;ln;relu;conv:c=160;ln;relu;conv:c=160;ln;relu;conv:c=160,s=1,k=1,p=0",
     "image_size": 192, "loss_type": "bce",
 }
-BATCH = 32               # pictures in a step, each seen in two views
+BATCH, TWICE = 48, 16    # pictures in a step, and how many of them are seen in two views
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 150, 0.05
 TEMPERATURE = 0.1        # of the contrastive loss
 WEIGHTS = {"tags": 30.0, "apart": 0.25, "together": 1.0, "colours": 2.0}
@@ -58,9 +58,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
-    made.add_argument("--steps", type=cli.at_least(1), default=2600, help=f"steps of {BATCH} pictures in two views in the whole training (default: 2600)")
+    made.add_argument("--steps", type=cli.at_least(1), default=2600, help=f"steps of {BATCH} pictures in the whole training (default: 2600)")
     made.add_argument("--minutes", type=cli.between(0.1, 10_000), default=10_000, help="end this call after so many minutes and keep a checkpoint (default: no end)")
-    made.add_argument("--pictures", type=cli.at_least(BATCH), default=10_000, help="how many pictures to draw and train on (default: 10000)")
+    made.add_argument("--pictures", type=cli.at_least(BATCH), default=16_000, help="how many pictures to draw and train on (default: 16000)")
     made.add_argument("--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)")
     made.add_argument("--seed", type=int, default=0, help="of the first weights, the order and the views (default: 0)")
     return made.parse_args(argv)
@@ -69,6 +69,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Draw, train for the time given, write the network as it is then."""
     args = parse_args(argv)
+    end = time.monotonic() + args.minutes * 60
     torch.set_num_threads(1)  # two wait for each other most of the time as soon as the machine does anything else
     torch.set_flush_denormal(True)
     data = training_pictures.load(args.work, args.pictures)
@@ -76,7 +77,6 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = args.work / "checkpoint.pt"
     if checkpoint.is_file():
         trainer.resume(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    end = time.monotonic() + args.minutes * 60
     with cli.progress(range(trainer.step, args.steps), args.steps - trainer.step, "training", "step") as steps:
         for step in steps:
             losses = trainer.train_step(step)
@@ -100,6 +100,8 @@ class Trainer:
         frequency = torch.from_numpy(data.targets.mean(0)).float()
         nn.init.normal_(self.network.head.weight, std=0.02)
         self.network.head.bias.data = torch.logit(frequency, eps=1e-4)
+        # A rare tag's loss is small however badly it is told; this brings it nearer to a common one's, and keeps probabilities true.
+        self.tag_weights = F.normalize(frequency.clamp(min=1e-4) ** -0.5, p=1, dim=0) * len(frequency)
         self.colours = nn.Linear(CONFIG["d_model"], 3 * COLOUR_GRID**2)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
         named = [*self.network.named_parameters(), *self.colours.named_parameters()]
@@ -128,8 +130,10 @@ class Trainer:
             group["lr"] = self.learning_rate(step)
         rows = self._rows(step)
         pixels, boxes = torch.from_numpy(self.data.pixels[rows]), torch.from_numpy(self.data.boxes[rows])
-        views = torch.cat([view(pixels, boxes, CONFIG["image_size"], random) for _ in range(2)])
-        losses = self._losses(views, torch.from_numpy(self.data.targets[rows]).float().repeat(2, 1))
+        first = view(pixels, boxes, CONFIG["image_size"], random)
+        second = view(pixels[:TWICE], boxes[:TWICE], CONFIG["image_size"], random)
+        targets = torch.from_numpy(self.data.targets[rows]).float()
+        losses = self._losses(torch.cat((first, second)), torch.cat((targets, targets[:TWICE])))
         self.optimizer.zero_grad(set_to_none=True)
         sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -152,21 +156,21 @@ class Trainer:
         pairs = len(self.data.targets) // 2
         epoch, place = divmod(step * (BATCH // 2), pairs - pairs % (BATCH // 2))
         order = torch.randperm(pairs, generator=torch.Generator().manual_seed(self.seed * 7919 + epoch))
-        return sorted(row for pair in order[place:place + BATCH // 2].tolist() for row in (2 * pair, 2 * pair + 1))
+        return [row for pair in order[place:place + BATCH // 2].tolist() for row in (2 * pair, 2 * pair + 1)]
 
     def _losses(self, views: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Views uint8 (2b, 3, S, S), the second half the same pictures as the first; targets (2b, V)."""
+        """Views uint8 (b, 3, S, S), the last TWICE of the same pictures as the first TWICE; targets (b, V)."""
         with torch.autocast("cpu", torch.bfloat16):
             embedding = self.network.features(normalise(views).contiguous(memory_format=torch.channels_last)).float()
         fields = F.adaptive_avg_pool2d(views.float() / 255 - 0.5, COLOUR_GRID).flatten(1)
         unit = F.normalize(embedding, dim=1)
-        half = len(unit) // 2
-        cosine = (unit @ unit.T).fill_diagonal_(-1)
-        twin = torch.arange(2 * half).roll(half)
+        cosine = unit @ unit.T - 2 * torch.eye(len(unit))  # nothing is its own twin
+        some = torch.cat((torch.arange(TWICE), torch.arange(len(unit) - TWICE, len(unit))))
+        twin = some.roll(TWICE)
         return {
-            "tags": F.binary_cross_entropy_with_logits(self.network.head(embedding), targets),
-            "apart": F.cross_entropy(cosine / TEMPERATURE, twin),
-            "together": (1 - cosine[torch.arange(2 * half), twin]).mean(),
+            "tags": F.binary_cross_entropy_with_logits(self.network.head(embedding), targets, self.tag_weights),
+            "apart": F.cross_entropy(cosine[some] / TEMPERATURE, twin),
+            "together": (1 - cosine[some, twin]).mean(),
             "colours": F.mse_loss(self.colours(embedding), fields) / 0.06,
         }
 

@@ -26,7 +26,7 @@ from sample.world import BY_SERIES
 from tagcheck import cli
 from tagcheck.artifacts import write_json
 
-SIDE = 256
+SIDE = 208
 LONGEST = (400, 760)     # pixels of the longer side that training pictures are painted at
 VARIANTS = 0.12          # part of the pictures that are a `variant` of the one before
 RAREST = 0.004           # a tag needs to be true of this part of the pictures to be learnt
