@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import resource
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,7 +16,6 @@ from tagcheck import embeddings
 from tagcheck.embeddings import ShardWriter, TagHead, embedded, found_model, load, load_tag_head, save_tag_head, shard_paths
 from tagcheck.errors import BadFile, MissingInput
 
-PROJECT = Path(__file__).resolve().parent.parent
 A, B, C, D = (letter * 64 for letter in "abcd")
 
 
@@ -98,19 +96,18 @@ def test_rows_that_are_no_numbers_or_too_few_are_refused_before_anything_is_writ
     assert shard_paths(tmp_path) == []
 
 
-def test_two_processes_that_write_at_once_lose_no_shard(tmp_path):
-    program = """
-import sys
-import numpy as np
-from pathlib import Path
-from tagcheck.embeddings import ShardWriter
-for number in range(10):
-    with ShardWriter(Path(sys.argv[1]), "m", "p") as writer:
-        writer.add([sys.argv[2] * 60 + f"{number:04x}"], np.ones((1, 2)))
-"""
-    running = [subprocess.Popen([sys.executable, "-c", program, tmp_path, letter], cwd=PROJECT) for letter in "ab"]
-    assert [process.wait(100) for process in running] == [0, 0]
-    assert len(load(tmp_path).hashes) == 20 == len(shard_paths(tmp_path))
+def test_a_shard_whose_name_another_process_takes_in_that_moment_gets_the_next(tmp_path, monkeypatch):
+    real, asked = embeddings._next_name, []
+
+    def next_name(folder):
+        asked.append(real(folder))
+        if len(asked) == 1:
+            write(folder, {B: [2, 2]})  # the other process is quicker
+        return asked[0] if len(asked) == 1 else asked[-1]
+
+    monkeypatch.setattr(embeddings, "_next_name", next_name)
+    write(tmp_path, {A: [1, 1]})
+    assert as_dict(load(tmp_path)) == {A: [1, 1], B: [2, 2]} and len(shard_paths(tmp_path)) == 2
 
 
 def test_files_of_other_names_do_not_disturb(tmp_path):
@@ -125,22 +122,15 @@ def test_files_of_other_names_do_not_disturb(tmp_path):
 
 
 def test_a_full_disk_is_an_error_of_the_system_with_the_shards_name_and_leaves_no_shard(tmp_path):
-    program = f"""
-import resource, signal
-import numpy as np
-from pathlib import Path
-from tagcheck.cli import run
-from tagcheck.embeddings import ShardWriter
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-def main():
-    with ShardWriter(Path({str(tmp_path)!r}), "m", "p") as writer:
-        writer.add([f"{{number:064x}}" for number in range(1000)], np.ones((1000, 768)))
-run(main)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT)
-    assert done.returncode == 1 and done.stderr.startswith("error: File too large") and done.stderr.count("\n") == 1
-    assert "/embeddings_2" in done.stderr and list(tmp_path.iterdir()) == []
+    """A limit on file sizes stands in for the full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large: .*/embeddings_2"):
+            write(tmp_path, {f"{number:064x}": [1.0] * 768 for number in range(1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the older layout ----------------------------------------------------------------------------------
