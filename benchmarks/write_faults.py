@@ -6,8 +6,9 @@
 Reads   nothing: the folder of pictures, or the local server that answers as Hydrus does, is made here
 Writes  nothing that stays; one line per run on stderr, one line with the counts on stdout
 
-Every second run is killed from outside after a random time, the others at a random line of the
-package's code, counted in a run that is left alone; of each third run the recovery is killed too.
+Every second run is killed from outside after a random time; the others at a random line of the
+package's code between the noting down and the end, counted in a run that is left alone. Of each
+third run the recovery is killed too.
 After recovery the ledger must say of every change that it was applied, or must not know the batch
 (killed before it was noted down); the library must be exactly as after the run that was left alone
 (a folder byte for byte), or as before; and undoing the batch must give what was before.
@@ -181,18 +182,18 @@ def killed(work: Callable[[], None], after: float | None = None, at_line: int | 
     return os.WIFSIGNALED(status)
 
 
-def lines_of(work: Callable[[], None]) -> int:
-    """How many lines of the package `work` runs through."""
-    seen = [0]
-    sys.settrace(_counter(None, seen))
+def lines_of(work: Callable[[], None]) -> tuple[int, int]:
+    """How many lines of the package `work` runs through before the ledger notes its batch down, and in all."""
+    seen, noted = [0], []
+    sys.settrace(_counter(None, seen, noted))
     try:
         work()
     finally:
         sys.settrace(None)
-    return seen[0]
+    return noted[0], seen[0]
 
 
-def _counter(last: int | None, seen: list[int] | None = None) -> Callable[..., Any]:
+def _counter(last: int | None, seen: list[int] | None = None, noted: list[int] | None = None) -> Callable[..., Any]:
     """A trace function that counts lines of the package, and kills its own process at line number `last`."""
     count = seen if seen is not None else [0]
 
@@ -203,7 +204,12 @@ def _counter(last: int | None, seen: list[int] | None = None) -> Callable[..., A
                 os.kill(os.getpid(), signal.SIGKILL)
         return line
 
-    return lambda frame, event, arg: line if frame.f_code.co_filename.startswith(PACKAGE) else None
+    def call(frame: FrameType, event: str, _: object) -> Any:
+        if noted is not None and frame.f_code is Ledger.open_batch.__code__:
+            noted.append(count[0])
+        return line if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    return call
 
 
 def check(scene: Scene, beginning: Snapshot, end: Snapshot) -> str:
@@ -227,7 +233,7 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
     """`runs` kills at random points. Returns how the runs ended; raises AssertionError at the first that lost or doubled something."""
     rng = random.Random(seed)
     beginning = scene.state()
-    lines = lines_of(scene.apply)
+    noted, lines = lines_of(scene.apply)
     end = scene.state()
     scene.reset()
     started = time.monotonic()
@@ -236,7 +242,7 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for number in range(runs):
         scene.reset()
-        point = {"at_line": rng.randint(1, lines)} if number % 2 else {"after": rng.uniform(0, seconds * 1.1)}
+        point = {"at_line": rng.randint(noted, lines)} if number % 2 else {"after": rng.uniform(0, seconds * 1.1)}
         hit = killed(scene.apply, **point)
         if number % 3 == 0:
             killed(scene.recover, at_line=rng.randint(1, lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -245,6 +246,40 @@ def test_undo_finds_the_pictures_of_a_folder_that_was_moved(home):
     home.back()
     texts = home.texts()
     assert texts["a"] == "1girl, long_hair\n" and set(texts["b"].strip().split(", ")) == {"1girl", "solo", "wrong_tag"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_story_of_applies_undos_and_edits_by_hand_ends_as_a_plain_set_of_tags_would(tmp_path, seed):
+    """The slow twin: pictures as sets of tags, changed by the same steps. No tag that nobody named ever changes."""
+    rng = random.Random(seed)
+    home = Home(tmp_path)
+    files = {home.a: "a", home.b: "b", home.c: "c"}
+    tags = ["hat", "long hair", "solo", "wrong tag", "series:re:zero", "^_^"]
+    expected = {info.hash: set(info.tags) for info in home.library.files(list(files))}
+    batches: list[tuple[int, list[TagChange]]] = []
+    for _ in range(12):
+        step = rng.choice(["apply", "apply", "undo", "edit"])
+        if step == "apply":
+            wanted = {(rng.choice(list(files)), rng.choice(tags)): rng.choice(["add", "remove"]) for _ in range(rng.randint(1, 5))}
+            changes = [TagChange(hash, tag, action) for (hash, tag), action in wanted.items()]
+            done = [change for change in changes if (change.tag in expected[change.hash]) != (change.action == "add")]
+            for change in done:
+                (set.add if change.action == "add" else set.discard)(expected[change.hash], change.tag)
+            result = home.apply(*changes)
+            assert counts(result) == (len(done), 0, len(changes) - len(done), 0)
+            batches.append((result.batch, done))
+        elif step == "undo" and batches:
+            batch, done = batches.pop(rng.randrange(len(batches)))
+            for change in done:
+                (set.discard if change.action == "add" else set.add)(expected[change.hash], change.tag)
+            assert counts(home.undo(batch)) == (len(done), 0, 0, 0)
+        elif step == "edit":
+            hash = rng.choice(list(files))
+            expected[hash] ^= {rng.choice(tags), f"by hand {rng.randint(0, 9)}"}
+            joint = rng.choice([", ", "\n"])
+            (home.root / f"{files[hash]}.txt").write_text(joint.join(rng.sample(sorted(expected[hash]), len(expected[hash]))) + "\n")
+        assert {info.hash: set(info.tags) for info in home.opened().files(list(files))} == expected
+    assert OPEN not in home.statuses()
 
 
 # --- a library that is away --------------------------------------------------------------------------
