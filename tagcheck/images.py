@@ -13,13 +13,13 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tagcheck.errors import ToolError
+from tagcheck.formats import ImageUnreadable, ImageUnsupported, Limits, open_others, spread, to_eight_bits
 
 PREPROCESS = "white-square-bicubic-1"
 WHITE = 255
@@ -42,28 +42,6 @@ TURNS: dict[int, tuple[Image.Transpose, bool, bool]] = {
 
 # What a damaged file of a format that is known starts with.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"8BPS")
-
-
-class ImageUnreadable(ToolError):
-    """The file is damaged, empty, or beyond the limits. Its message is the reason in a record."""
-
-    status = "unreadable"
-
-
-class ImageUnsupported(ToolError):
-    """The file is of a kind that cannot be read here. Its message is the reason in a record."""
-
-    status = "unsupported"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one file may cost: `pixels` decoded for one frame, `seconds` in all, `frames` looked at of an animation, `bytes` of the file."""
-
-    pixels: int = 100_000_000
-    seconds: float = 60.0
-    frames: int = 4
-    bytes: int = 512_000_000
 
 
 @dataclass(frozen=True)
@@ -126,12 +104,7 @@ def open_pictures(data: bytes, size: int | None = None, limits: Limits = Limits(
         raise ImageUnreadable("the file is empty")
     check = deadline(limits.seconds)
     try:
-        with Image.open(_Timed(data, check)) as image:
-            return [_picture(image, size, limits.pixels) for image in _frames(image, limits.frames, check)]
-    except UnidentifiedImageError:
-        if data.startswith(SIGNATURES):
-            raise ImageUnreadable("the file is damaged: its header cannot be read") from None
-        raise ImageUnsupported("not a picture of a kind that can be read here") from None
+        return _open(data, size, limits, check)
     except Image.DecompressionBombError as error:
         raise ImageUnreadable(f"too large: {error}") from None
     except MemoryError:
@@ -143,11 +116,22 @@ def open_pictures(data: bytes, size: int | None = None, limits: Limits = Limits(
         raise ImageUnreadable(f"the file is damaged: {_words(error)}") from None
 
 
+def _open(data: bytes, size: int | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:
+    try:
+        image = Image.open(_Timed(data, check))
+    except UnidentifiedImageError:
+        if data.startswith(SIGNATURES):
+            raise ImageUnreadable("the file is damaged: its header cannot be read") from None
+        return [Picture(to_rgb(one), one.size) for one in open_others(data, limits, check)]
+    with image:
+        return [_picture(one, size, limits) for one in _frames(image, limits.frames, check)]
+
+
 def prepare(picture: Picture | Image.Image, size: int) -> np.ndarray:
     """What the network sees: uint8 (3, `size`, `size`), 0 to 255, with the channels last in memory.
 
-    >>> prepare(Image.new("RGB", (40, 20)), 4)[0].tolist()[0]
-    [255, 255, 255, 255]
+    >>> prepare(Image.new("RGB", (40, 20)), 4).shape
+    (3, 4, 4)
     """
     if isinstance(picture, Image.Image):
         picture = Picture(to_rgb(picture), picture.size)
@@ -181,7 +165,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
+        return Image.fromarray(to_eight_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] == 255:
@@ -191,17 +175,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """Up to `wanted` of `count` places, the middles of as many equal parts.
-
-    >>> spread(100, 4), spread(2, 4)
-    ([12, 37, 62, 87], [0, 1])
-    """
-    wanted = min(count, wanted)
-    return [(2 * part + 1) * count // (2 * wanted) for part in range(wanted)]
-
-
-def _frames(image: Image.Image, wanted: int, check: Callable[[], None]):
+def _frames(image: Image.Image, wanted: int, check: Callable[[], None]) -> Iterator[Image.Image]:
     """The still picture itself, or frames of an animation, one after the other in the same object."""
     count = getattr(image, "n_frames", 1) if image.format in ANIMATED_FORMATS else 1
     places = spread(count, wanted) if wanted > 1 else [0]
@@ -212,13 +186,12 @@ def _frames(image: Image.Image, wanted: int, check: Callable[[], None]):
         yield image
 
 
-def _picture(image: Image.Image, size: int | None, most: int) -> Picture:
+def _picture(image: Image.Image, size: int | None, limits: Limits) -> Picture:
     true_size = image.size
     shrink = 1
     if size is not None and image.format in ("JPEG", "MPO"):
         shrink = _draft(image, size)
-    if image.width * image.height > most:
-        raise ImageUnreadable(f"too large: {image.width} x {image.height} pixels, the limit is {most}")
+    limits.check_size(*image.size)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     image.load()
     rgb = to_rgb(image)
@@ -274,21 +247,6 @@ def _square(picture: Picture, offsets: list[int], side: int, size: int) -> Image
     square = Image.new("RGB", (size, size), (WHITE,) * 3)
     square.paste(resized, (spans[0][0], spans[1][0]))
     return square
-
-
-def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values of more than 8 bits as uint8. Whole numbers are taken as 16 bits where any exceeds 255; floats
-    as 0 to 1 where none exceeds 1, else as 0 to 255, else as 0 to their highest.
-    """
-    values = np.nan_to_num(values.astype(np.float64))
-    highest = values.max(initial=0)
-    if highest > 65535:
-        scale = 255 / highest
-    elif highest > 255:
-        scale = 1 / 257
-    else:
-        scale = 1.0
-    return np.clip(values * scale + 0.5, 0, 255).astype(np.uint8)
 
 
 def _words(error: BaseException) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tagcheck import images
+from tagcheck import formats
 from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, open_image, open_pictures, prepare, prepare_bytes
 
 WHITE = (255, 255, 255)
+FORMATS = Path(__file__).parent / "data" / "formats"
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -206,4 +209,33 @@ def test_bytes_changed_at_random_never_raise_anything_else():
 
 
 def test_a_number_of_places_is_spread_evenly():
-    assert images.spread(9, 3) == [1, 4, 7] and images.spread(1, 4) == [0] and images.spread(3, 5) == [0, 1, 2]
+    assert formats.spread(9, 3) == [1, 4, 7] and formats.spread(1, 4) == [0] and formats.spread(3, 5) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name, package, says", [("t.heic", "pi_heif", "HEIC"), ("t.jxl", "imagecodecs", "JPEG XL"), ("t.webm", "av", "video")])
+def test_without_its_package_a_file_says_which_to_install(name, package, says, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImageUnsupported, match=f"a {says}.*: pip install {package.replace('_', '-')}"):
+        open_image((FORMATS / name).read_bytes())
+
+
+@pytest.mark.parametrize("name, package", [("t.heic", "pi_heif"), ("t.jxl", "imagecodecs")])
+def test_heic_and_jpeg_xl_are_read_where_their_package_is(name, package):
+    pytest.importorskip(package)
+    y, x = np.mgrid[0:48, 0:64]
+    drawn = np.stack([x * 4, y * 5, 255 - x * 3], axis=2)
+    data = (FORMATS / name).read_bytes()
+    assert np.abs(np.asarray(open_image(data), dtype=int) - drawn).mean() < 6
+    with pytest.raises(ImageUnreadable, match="damaged"):
+        open_image(data[:100])
+    with pytest.raises(ImageUnreadable, match="64 x 48 pixels, the limit is 1000"):
+        open_image(data, limits=Limits(pixels=1000))
+
+
+def test_a_video_gives_frames_spread_over_its_length():
+    pytest.importorskip("av")
+    data = (FORMATS / "t.webm").read_bytes()  # 3 s at 10 frames a second, from black to red
+    reds = prepare_bytes(data, 16, Limits(frames=3))[:, 0, 8, 8].astype(int)
+    assert np.abs(reds - [5 * 8, 15 * 8, 25 * 8]).max() < 12
+    with pytest.raises(ImageUnreadable, match="damaged"):
+        open_pictures(data[:200])

@@ -23,6 +23,15 @@ def config(**changes: object) -> dict:
     return json.loads((REFERENCE / "config.json").read_text()) | changes
 
 
+@pytest.fixture
+def one_thread():
+    """Many tiny steps on a busy machine: two threads would wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def network() -> ViT:
     made = ViT.from_config(config()).eval()
@@ -92,7 +101,7 @@ def test_stochastic_depth_leaves_out_whole_pictures_in_training_only():
     assert torch.equal(layer.eval()(x), x)
 
 
-def test_a_few_training_steps_learn_a_colour():
+def test_a_few_training_steps_learn_a_colour(one_thread):
     torch.manual_seed(0)
     made = ViT(**TINY | {"n_tags": 1, "num_blocks": 1}, cnn_stem="conv:c=8;ln;relu;conv:c=8;bn;gelu;conv:c=8;ln;relu;conv:c=16")
     red = torch.tensor([0.0, 1.0] * 8)

@@ -1,0 +1,168 @@
+"""What Pillow alone cannot open: HEIC, JPEG XL and videos, each by a package that the owner may install.
+
+    pip install pi-heif       HEIC, HEIF (BSD, with LGPL decoders)
+    pip install imagecodecs   JPEG XL    (BSD)
+    pip install av            videos     (BSD, with FFmpeg)
+
+They are found by what a file starts with, whatever its name says, and imported when the first such
+file comes. Without the package a file is "unsupported", and the reason names the package.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from tagcheck.errors import ToolError
+
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+JPEGXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"\x30\x26\xb2\x75", b"OggS")  # Matroska/WebM, Flash, MPEG, ASF, Ogg
+FORWARD = 300  # frames decoded after the key frame before the wanted moment, at most
+
+
+class ImageUnreadable(ToolError):
+    """The file is damaged, empty, or beyond the limits. Its message is the reason in a record."""
+
+    status = "unreadable"
+
+
+class ImageUnsupported(ToolError):
+    """The file is of a kind that cannot be read here. Its message is the reason in a record."""
+
+    status = "unsupported"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may cost: `pixels` decoded for one frame, `seconds` in all, `frames` looked at of an animation, `bytes` of the file."""
+
+    pixels: int = 100_000_000
+    seconds: float = 60.0
+    frames: int = 4
+    bytes: int = 512_000_000
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises `ImageUnreadable` for a picture of more than `pixels`."""
+        if width * height > self.pixels:
+            raise ImageUnreadable(f"too large: {width} x {height} pixels, the limit is {self.pixels}")
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` of `count` places, the middles of as many equal parts.
+
+    >>> spread(100, 4), spread(2, 4)
+    ([12, 37, 62, 87], [0, 1])
+    """
+    wanted = min(count, wanted)
+    return [(2 * part + 1) * count // (2 * wanted) for part in range(wanted)]
+
+
+def kind_of(data: bytes) -> str | None:
+    """"heif", "jpegxl", "video", or None for what is none of them.
+
+    >>> kind_of(b"\\0\\0\\0\\x18ftypheic"), kind_of(b"\\0\\0\\0\\x18ftypisom"), kind_of(b"GIF89a")
+    ('heif', 'video', None)
+    """
+    if data[4:8] == b"ftyp":
+        return "heif" if data[8:12] in HEIF_BRANDS else "video"
+    if data.startswith(JPEGXL_STARTS):
+        return "jpegxl"
+    if data.startswith(VIDEO_STARTS) or (data.startswith(b"RIFF") and data[8:12] == b"AVI "):
+        return "video"
+    return None
+
+
+def open_others(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
+    """The picture, or the frames, of a file that Pillow does not know. `check` raises when time is up.
+
+    Raises `ImageUnsupported`, `ImageUnreadable`, and what the packages raise for a damaged file.
+    """
+    openers = {"heif": _heif, "jpegxl": _jpegxl, "video": _video}
+    kind = kind_of(data)
+    if kind is None:
+        raise ImageUnsupported("not a picture of a kind that can be read here")
+    return openers[kind](data, limits, check)
+
+
+def _heif(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
+    try:
+        import pi_heif
+    except ImportError:
+        raise ImageUnsupported("a HEIC picture: pip install pi-heif, and run again") from None
+    check()
+    file = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
+    limits.check_size(*file.size)
+    return [file.to_pillow()]
+
+
+def _jpegxl(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
+    try:
+        import imagecodecs
+    except ImportError:
+        raise ImageUnsupported("a JPEG XL picture: pip install imagecodecs, and run again") from None
+    check()
+    try:
+        values = imagecodecs.jpegxl_decode(data)
+    except imagecodecs.JpegxlError as error:
+        raise ImageUnreadable(f"the file is damaged: {' '.join(str(error).split())[:160]}") from None
+    if values.dtype != np.uint8:
+        values = to_eight_bits(values)
+    frames = [values[place] for place in spread(len(values), limits.frames)] if values.ndim == 4 else [values]
+    limits.check_size(*frames[0].shape[1::-1])
+    return [Image.fromarray(frame[:, :, 0] if frame.ndim == 3 and frame.shape[2] == 1 else frame) for frame in frames]
+
+
+def _video(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
+    try:
+        import av
+    except ImportError:
+        raise ImageUnsupported("a video: pip install av, and run again") from None
+    try:
+        with av.open(io.BytesIO(data)) as file:
+            if not file.streams.video:
+                raise ImageUnsupported("a sound or video file without pictures")
+            stream = file.streams.video[0]
+            limits.check_size(stream.codec_context.width, stream.codec_context.height)
+            length = file.duration or 0  # microseconds
+            moments = [(2 * part + 1) * length // (2 * limits.frames) for part in range(limits.frames)] if length else [0]
+            return [_frame_at(file, stream, moment, check).to_image() for moment in moments]
+    except (av.FFmpegError, StopIteration) as error:
+        raise ImageUnreadable(f"the file is damaged: {' '.join(str(error).split())[:160] or 'no picture in it can be decoded'}") from None
+
+
+def _frame_at(file, stream, moment: int, check: Callable[[], None]):
+    """The last frame that begins at or before `moment` (microseconds), or the first that can be decoded."""
+    file.seek(moment, backward=True)
+    shown = None
+    for count, frame in enumerate(file.decode(stream)):
+        check()
+        if shown is not None and (frame.time or 0) * 1e6 > moment:
+            break
+        shown = frame
+        if count >= FORWARD:
+            break
+    if shown is None:
+        raise StopIteration
+    return shown
+
+
+def to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Values of more than 8 bits as uint8. 16-bit numbers by their type; others by their highest value: floats
+    up to 1 are 0 to 1, up to 255 as they are, up to 65,535 as 16 bits, beyond that 0 to the highest.
+    """
+    sixteen = values.dtype.itemsize == 2 and values.dtype.kind == "u"
+    whole = values.dtype.kind in "iu"
+    values = np.nan_to_num(values.astype(np.float32))
+    highest = values.max(initial=0)
+    if highest > 65535:
+        scale = 255 / highest
+    elif sixteen or highest > 255:
+        scale = 1 / 257
+    else:
+        scale = 1.0 if whole or highest > 1 else 255.0
+    return np.clip(values * scale + 0.5, 0, 255).astype(np.uint8)
