@@ -49,7 +49,8 @@ def near_pairs(
     """Every pair of rows whose cosine is at or above `threshold`, none left out.
 
     `matrix` (n, d) of any floating type, rows of any length; a zero row pairs with nothing.
-    `threshold` above 0, up to 1. `progress` is told the share of the work that is done, 0 to 1.
+    `threshold` above 0, up to 1. `engine` "torch", or "native" or "auto" for the compiled kernel
+    where the machine can have it; the pairs are the same. `progress` is told the share of the work that is done, 0 to 1.
     Raises `NotFinite` naming a row, ValueError for a threshold out of range, `TooManyPairs` when
     more than `limit` pairs are found.
 
@@ -65,7 +66,7 @@ def near_pairs(
     with workers() as pool:
         rows = UnitRows.of(matrix, pool)
         decide = _Decision(matrix, threshold, rows.slack, limit)
-        search = PrunedSearch(rows, threshold - rows.slack, pool)
+        search = PrunedSearch(rows, threshold - rows.slack, pool, compiled=engine != "torch")
         if not search.worthwhile:
             search = PlainSearch(rows, threshold - rows.slack)
         found = over_tiles(len(rows), lambda start, other: decide(search(start, other)), pool, progress or (lambda share: None))

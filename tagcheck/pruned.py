@@ -21,6 +21,7 @@ from concurrent.futures import Executor
 
 import torch
 
+from tagcheck.native import Scanner, kernel
 from tagcheck.tiles import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Scratch, UnitRows
 
 WIDTHS = (32, 48, 64, 96, 128, 256)  # axes that the first bound may keep; the last is what the second keeps
@@ -29,20 +30,23 @@ SAMPLE = 10_000
 TRIAL = 1_024
 HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
 SCATTERED = 400  # a block product of this many pairs costs as much as gathering one pair
+SPARE = 2.0**-15  # for what the margin's own numbers are rounded by
 CLUSTER_AXES = 32
 CLUSTERS = 256
 CLUSTER_ROUNDS = 4
 GATHER = 1_024
+_BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}  # whose sign is the number's, and quicker to look at
 
 
 class PrunedSearch:
     """Pairs of unit rows with a product of at least `low`, tile by tile of the rows in an order of its own.
 
-    `worthwhile` is False where the bound would rule out too little: then use the plain way.
+    With `compiled` the first bound is made by the compiled kernel, where the machine can have it.
+    `worthwhile` is False where bounds would rule out too little: then use the plain way.
     """
 
-    def __init__(self, rows: UnitRows, low: float, pool: Executor) -> None:
-        self.rows, self.low, self.scratch = rows, low, Scratch()
+    def __init__(self, rows: UnitRows, low: float, pool: Executor, compiled: bool = True) -> None:
+        self.rows, self.low = rows, low
         self.worthwhile = False
         widths = [width for width in WIDTHS if width <= rows.width // 2]
         if len(rows) < FEWEST_ROWS or not widths:
@@ -57,29 +61,24 @@ class PrunedSearch:
         defect = _defect(axes) + (rows.width + 8) * UNIT_ROUNDOFF * (1 + widths[-1]) ** 0.5
         self.order = cluster_order(heads[:, 1:1 + CLUSTER_AXES], random, pool)
         dtype = product_dtype()
-        self.sign = torch.int16 if dtype is torch.bfloat16 else torch.int32
         nonzero = rows.scale > 0
-        self.short = _Heads(heads[:, :1 + first], self.order, nonzero, low, defect, dtype, pool)
-        self.short_right = self.short.right(slice(None))
-        self.long = _Heads(heads, self.order, nonzero, low, defect, dtype, pool) if first < widths[-1] else None
+        short = heads[:, :1 + first]
+        loaded = kernel() if compiled else None
+        if loaded is not None:
+            margin = 4 * defect + SPARE
+            self.first = Scanner(loaded, short, rest_lengths(short, defect) * nonzero, self.order, low, margin, pool)
+        else:
+            self.first = _SignScan(_Heads(short, self.order, nonzero, low, defect, dtype, pool))
+        self.long = _Heads(heads, self.order, nonzero, low, defect, dtype, pool)
 
     def __call__(self, start: int, other: int) -> Candidates | None:
         """The pairs with a product of at least `low` between two tiles of the ordered rows, or within one."""
-        bound = self.scratch.product(self.short.rows[start:start + TILE], self.short_right[other:other + TILE])
-        signs = bound.view(self.sign)
-        if start == other:
-            signs.masked_fill_(torch.ones(signs.shape, dtype=torch.bool).tril_(), -1)
-        row = (signs.amax(1) >= 0).nonzero().squeeze(1)
+        row, column = self.first(start, other)
         if not len(row):
             return None
-        column = (signs.amax(0) >= 0).nonzero().squeeze(1)
-        if self.long is None:
-            stays = signs[row][:, column] >= 0
-        else:
-            longer = torch.mm(self.long.rows[row + start], self.long.right(column + other).T)
-            stays = longer.view(self.sign) >= 0
-            if start == other:
-                stays &= column[None, :] > row[:, None]
+        stays = _not_negative(torch.mm(self.long.rows[row + start], self.long.right(column + other).T))
+        if start == other:
+            stays &= column[None, :] > row[:, None]
         one, two = stays.nonzero(as_tuple=True)
         if not len(one):
             return None
@@ -101,6 +100,21 @@ class PrunedSearch:
         return torch.minimum(i, j).numpy(), torch.maximum(i, j).numpy(), product[stays].numpy()
 
 
+class _SignScan:
+    """The first bound in torch: the rows and the columns of two tiles that have a pair left, as places in their tiles."""
+
+    def __init__(self, heads: "_Heads") -> None:
+        self.left, self.right, self.scratch = heads.rows, heads.right(slice(None)), Scratch()
+
+    def __call__(self, start: int, other: int) -> tuple[torch.Tensor, torch.Tensor]:
+        bound = self.scratch.product(self.left[start:start + TILE], self.right[other:other + TILE])
+        bits = bound.view(_BITS[bound.dtype])
+        if start == other:
+            bits.masked_fill_(torch.ones(bits.shape, dtype=torch.bool).tril_(), -1)
+        row = (bits.amax(1) >= 0).nonzero().squeeze(1)
+        return row, (bits.amax(0) >= 0).nonzero().squeeze(1) if len(row) else row
+
+
 class _Heads:
     """The rows' first coordinates with what bounds the rest, ready for products whose sign decides.
 
@@ -119,9 +133,7 @@ class _Heads:
         def fill(start: int) -> float:
             place = order[start:start + BLOCK]
             head = heads[place]
-            # The rest of a unit row after a cut at computed coordinates h has a squared length of at most
-            # 1 - |h|^2 + 2 * (error of h) + (defect of the axes' orthonormality); both are within `defect`.
-            rest = (1 - head.square().sum(1) + 3 * defect).clamp_(min=0).sqrt_() * (1 + 1e-6) * nonzero[place]
+            rest = rest_lengths(head, defect) * nonzero[place]
             made = self.rows[start:start + BLOCK]
             made[:, 0] = head[:, 0]
             made[:, 1] = head[:, 0] - made[:, 0].float()
@@ -135,8 +147,8 @@ class _Heads:
         # Rounding moved each row's h by at most `worst`, so a product of two rows no longer than 1.01 by
         # at most 2.03 * worst. The mean coordinate's two parts are right to 2^-16, their product to 2^-14;
         # sums in float32 of terms of at most 3 in all to 3 * width * 2u; the axes' defect counts twice.
-        margin = 2.03 * worst + 2.0**-14 + 6 * (width + 6) * UNIT_ROUNDOFF + 4 * defect
-        offset = torch.tensor(margin - low + 2.0**-15)
+        margin = 2.03 * worst + 2.0**-14 + 6 * (width + 6) * UNIT_ROUNDOFF + 4 * defect + SPARE
+        offset = torch.tensor(margin - low)
         high = offset.to(dtype)
         self.offset = torch.stack([high, (offset - high.float()).to(dtype)])
 
@@ -203,6 +215,15 @@ def cluster_order(points: torch.Tensor, random: torch.Generator, pool: Executor)
     return rank[_nearest(points, centres, pool)].argsort(stable=True)
 
 
+def rest_lengths(heads: torch.Tensor, defect: float) -> torch.Tensor:
+    """Upper bounds (n,) of how long what `heads` (n, k) leave out of their unit rows can be.
+
+    The rest after a cut at computed coordinates h has a squared length of at most
+    1 - |h|^2 + 2 * (error of h) + (defect of the axes' orthonormality); both are within `defect`.
+    """
+    return (1 - heads.square().sum(1) + 3 * defect).clamp_(min=0).sqrt_() * (1 + 1e-6)
+
+
 def product_dtype() -> torch.dtype:
     """The type for short products: bfloat16 where products of it are summed in float32, else float32.
 
@@ -212,6 +233,11 @@ def product_dtype() -> torch.dtype:
     left[:, 0] = 1
     product = torch.mm(left, torch.ones(32, 257, dtype=torch.bfloat16).T)
     return torch.bfloat16 if bool((product == 1.5).all()) else torch.float32
+
+
+def _not_negative(products: torch.Tensor) -> torch.Tensor:
+    """Where the sign is not negative."""
+    return products.view(_BITS[products.dtype]) >= 0
 
 
 def _nearest(points: torch.Tensor, centres: torch.Tensor, pool: Executor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagcheck import neighbors, pruned, tiles
+from tagcheck import native, neighbors, pruned, tiles
 from tagcheck.neighbors import NotFinite, TooManyPairs, group_labels, groups, near_pairs, top_k
 
 
@@ -111,8 +111,61 @@ def test_pairs_across_many_tiles_are_found(case, small_tiles):
 def test_bounding_first_loses_no_pair(case, dtype, width, small_tiles, always_pruned, monkeypatch):
     monkeypatch.setattr(pruned, "product_dtype", lambda: dtype)
     monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, low: min(width, widths[-1]))
-    assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case))
+    assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case), "torch")
     assert always_pruned or ADVERSARIAL[case][0].shape[1] < 4 or not true_pairs(case)
+
+
+@pytest.fixture
+def compiled():
+    """The kernel as this machine has it; where it can have none, the search goes on in torch, as other tests check."""
+    if native.kernel() is None:
+        pytest.skip("no C compiler, or a processor that the kernel does not know")
+    return native.kernel()
+
+
+@pytest.mark.parametrize("level", native.STEPS)
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("case", ADVERSARIAL)
+def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_pruned, monkeypatch):
+    if level > compiled.level:
+        pytest.skip("this processor has no AVX-512 with VNNI")
+    for module, name, value in ((tiles, "TILE", 32), (pruned, "TILE", 32), (native, "TILE", 32), (native, "BLOCK", 7), (pruned, "WIDTHS", (4, 8))):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, low: min(width, widths[-1]))
+    monkeypatch.setattr(compiled, "level", level)
+    assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case), "native")
+    assert always_pruned or ADVERSARIAL[case][0].shape[1] < 8 or not true_pairs(case)
+
+
+def test_without_a_compiler_the_pairs_are_the_same(monkeypatch, tmp_path, always_pruned):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    native.kernel.cache_clear()
+    try:
+        assert native.kernel() is None
+        assert_every_pair_and_no_other(*ADVERSARIAL["clusters"], true_pairs("clusters"), "native")
+        assert always_pruned and list((tmp_path / "tagcheck").iterdir()) == []
+    finally:
+        native.kernel.cache_clear()
+
+
+def test_a_damaged_library_in_the_cache_is_made_anew_by_the_next_run(monkeypatch, tmp_path, compiled):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.kernel.cache_clear()
+    try:
+        library = native._library()
+        library.write_bytes(b"not a library")
+        assert native.kernel() is None
+        native.kernel.cache_clear()
+        assert native.kernel() is not None
+    finally:
+        native.kernel.cache_clear()
+
+
+def test_a_kernel_that_is_wrong_is_found_out(compiled, monkeypatch):
+    scan = compiled.scan
+    monkeypatch.setattr(compiled, "scan", lambda *values: (scan(*values)[0][1:], scan(*values)[1]))
+    assert not native._is_right(compiled)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -129,12 +182,10 @@ def test_bounding_first_loses_no_pair_at_a_threshold_drawn_among_the_cosines(see
 def test_a_bound_is_never_below_the_cosine(always_pruned):
     matrix = clustered(200, 40, seed=11)
     with tiles.workers() as pool:
-        search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.4, pool)
+        search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.4, pool, compiled=False)
     unit = tiles.normalised(matrix)[search.order.numpy()]
-    for heads in (search.short, search.long):
-        if heads is not None:
-            bound = (heads.rows.double() @ heads.right(slice(None)).double().T).numpy()
-            assert (bound - (unit @ unit.T - 0.4)).min() > 0
+    bound = (search.long.rows.double() @ search.long.right(slice(None)).double().T).numpy()
+    assert (bound - (unit @ unit.T - 0.4)).min() > 0
 
 
 def test_bounding_first_is_what_real_sizes_get(monkeypatch):
@@ -142,11 +193,13 @@ def test_bounding_first_is_what_real_sizes_get(monkeypatch):
     full = pruned.PrunedSearch._full
     monkeypatch.setattr(pruned.PrunedSearch, "_full", lambda self, i, j: searched.append(len(i)) or full(self, i, j))
     matrix = clustered(pruned.FEWEST_ROWS, 80, seed=12)
-    pairs = near_pairs(matrix, 0.99)
-    assert len(searched) > 0 and len(pairs) > 0
+    bounded = [near_pairs(matrix, 0.99, engine) for engine in ("native", "torch")]
+    assert len(searched) > 0
     monkeypatch.setattr(pruned, "FEWEST_ROWS", len(matrix) + 1)
     plain = near_pairs(matrix, 0.99)
-    assert np.array_equal(pairs.i, plain.i) and np.array_equal(pairs.j, plain.j)
+    assert len(plain) > 0
+    for pairs in bounded:
+        assert np.array_equal(pairs.i, plain.i) and np.array_equal(pairs.j, plain.j)
 
 
 def test_the_number_of_torch_threads_is_left_as_it_was():
