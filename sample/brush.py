@@ -70,7 +70,9 @@ class Brush:
         """A brush whose (0, 0) is this one's (x, y), `scale` times as big; outlines keep their width on the paper."""
         turn = -angle if self.flip else angle
         return Brush(
-            self.image, self.scale * scale, self.place((x, y)), self.angle + turn, self.flip != flip, self.line, self.width / scale
+            self.image, self.scale * scale, self.place(
+                (x, y)
+            ), self.angle + turn, self.flip != flip, self.line, self.width / scale
         )
 
     def place(self, point: Point) -> Point:

@@ -61,11 +61,18 @@ def main(argv: list[str] | None = None) -> int:
     written = {record.hash: record.tags for record in dataset.load(folder).records}
     known = sum(hash in planted.truth for hash in written)
     if not known:
-        raise BadFile(f"none of the {len(written)} pictures in {folder.root} is in {args.planted}: they belong to different libraries")
+        raise BadFile(
+            f"none of the {len(written)} pictures in {folder.root} is in {args.planted}: they belong to different libraries"
+        )
     standing = [(kind, still_standing(wanted, written)) for kind, wanted in planted.errors]
     mistagged, series, near = (newest(folder, kind) for kind in (MISTAGGED, SERIES_VALIDATION, NEAR_DUPLICATES))
     print(f"{known} pictures, {sum(bool(left) for _, left in standing)} of {len(planted.errors)} planted errors still in them\n")
-    print("\n".join([*tag_tables(planted, standing, written, mistagged, series), "", *series_table(planted, written, series), "", *pair_table(planted, near)]))
+    tables = (
+        tag_tables(planted, standing, written, mistagged, series),
+        series_table(planted, written, series),
+        pair_table(planted, near),
+    )
+    print("\n\n".join("\n".join(lines) for lines in tables))
     return 0
 
 
@@ -79,13 +86,14 @@ def load_planted(path: Path) -> Planted:
         raise BadFile(f"{path} is not whole JSON ({error}): remove it and draw the library again") from None
     if not isinstance(document, dict) or document.get("kind") != "planted_errors" or document.get("version") != 1:
         raise BadFile(f"{path} is not a list of planted errors of version 1")
-    errors = [
-        (one["kind"], frozenset([(one["hash"], tag, ADD) for tag in one["missing"]] + [(one["hash"], tag, REMOVE) for tag in one["incorrect"]]))
-        for one in document["planted"]
-    ]
+    errors = []
+    for one in document["planted"]:
+        wanted = [(one["hash"], tag, ADD) for tag in one["missing"]] + [(one["hash"], tag, REMOVE) for tag in one["incorrect"]]
+        errors.append((one["kind"], frozenset(wanted)))
     return Planted(
         {hash: frozenset(tags) for hash, tags in document["truth"].items()}, errors,
-        frozenset(tuple(sorted(pair[:2])) for pair in document["near_duplicates"]), frozenset(tuple(sorted(pair)) for pair in document["alike"]),
+        frozenset(tuple(sorted(pair[:2])) for pair in document["near_duplicates"]),
+        frozenset(tuple(sorted(pair)) for pair in document["alike"]),
     )
 
 
@@ -145,32 +153,47 @@ def tag_tables(
             for kind in dict.fromkeys(name for name, _ in standing)]
     rows.append(recall_row("all", [left for _, left in standing if left], reported, top, by_series))
     least = mistagged.get("settings", {}).get("min_confidence")
-    lines = [f"TAG ERRORS: planted, and found in the mistagged report of {mistagged['created']} (confidence from {least if least is not None else '?'}),"
-             f" in its first {total} suggestions, or there or in the series report"]
-    lines += table(("kind", "errors", "found", "recall", "tags", "found", "recall", f"first {total}", "recall", "with series", "recall"), rows)
+    lines = [
+        f"TAG ERRORS: planted, and found in the mistagged report of {mistagged['created']} (confidence from {least}),"
+        f" in its first {total} suggestions, or there or in the series report"
+    ]
+    lines += table(
+        ("kind", "errors", "found", "recall", "tags", "found", "recall", f"first {total}", "recall", "with series", "recall"),
+        rows,
+    )
     lines += ["", "and of what that report says"]
     issues = sorted({issue for _, _, issue in found})
     rows = [precision_row(issue, [one for one in found if one[2] == issue], planted, written) for issue in issues]
-    rows += [precision_row(f"to {action}", [one for one in found if one[0][2] == action], planted, written) for action in (ADD, REMOVE)]
+    rows += [
+        precision_row(f"to {action}", [one for one in found if one[0][2] == action], planted, written) for action in (ADD, REMOVE)
+    ]
     rows.append(precision_row("all", found, planted, written))
     return lines + table(("issue", "suggestions", "right", "precision", f"from {SURE}", "right", "precision"), rows)
 
 
-def recall_row(kind: str, errors: list[frozenset[Suggestion]], reported: set[Suggestion], top: set[Suggestion], by_series: set[Suggestion]) -> list[str]:
+def recall_row(
+    kind: str, errors: list[frozenset[Suggestion]], reported: set[Suggestion], top: set[Suggestion], by_series: set[Suggestion],
+) -> list[str]:
     """One row of the recall table."""
     tags = frozenset().union(*errors)
     caught = sum(bool(wanted & reported) for wanted in errors)
     listed, first, either = (len(tags & among) for among in (reported, top, reported | by_series))
-    return [kind, str(len(errors)), str(caught), share(caught, len(errors)), str(len(tags)), str(listed), share(listed, len(tags)),
-            str(first), share(first, len(tags)), str(either), share(either, len(tags))]
+    counts = ((caught, len(errors)), (listed, len(tags)), (first, len(tags)), (either, len(tags)))
+    cells = [cell for part, whole in counts for cell in (str(part), share(part, whole))]
+    return [kind, str(len(errors)), *cells[:2], str(len(tags)), *cells[2:]]
 
 
-def precision_row(name: str, found: list[tuple[Suggestion, float, str]], planted: Planted, written: Mapping[str, frozenset[str]]) -> list[str]:
+def precision_row(
+    name: str, found: list[tuple[Suggestion, float, str]], planted: Planted, written: Mapping[str, frozenset[str]],
+) -> list[str]:
     """One row of the precision table."""
     right = sum(is_right(planted, written, one[0]) for one in found)
     sure = [one for one in found if one[1] >= SURE]
     surely_right = sum(is_right(planted, written, one[0]) for one in sure)
-    return [name, str(len(found)), str(right), share(right, len(found)), str(len(sure)), str(surely_right), share(surely_right, len(sure))]
+    return [
+        name, str(len(found)), str(right), share(right, len(found)), str(len(sure)), str(surely_right),
+        share(surely_right, len(sure)),
+    ]
 
 
 def series_table(planted: Planted, written: Mapping[str, frozenset[str]], report: dict[str, Any] | None) -> list[str]:
@@ -183,7 +206,8 @@ def series_table(planted: Planted, written: Mapping[str, frozenset[str]], report
             for name in ("missing_predictions", "incorrect_predictions")]
     return [
         f"SERIES: {summary['correct_predictions']} of {summary['total_predictions']} predictions agree with the tags as written"
-        f" ({summary['accuracy']:.3f}), {summary.get('images_abstained', 0)} pictures abstained; of the suggestions to take away and to add",
+        f" ({summary['accuracy']:.3f}), {summary.get('images_abstained', 0)} pictures abstained; of the suggestions to take away"
+        " (missing) and to add (incorrect)",
         *table(("", "suggestions", "right", "precision", f"from {SURE}", "right", "precision"), rows),
     ]
 
@@ -194,9 +218,13 @@ def pair_table(planted: Planted, report: dict[str, Any] | None) -> list[str]:
         return ["NEAR-DUPLICATES: " + NOT_THERE.format(script=NEAR_DUPLICATES.made_by)]
     pairs = {tuple(sorted((pair["hash1"], pair["hash2"]))) for pair in report["similar_pairs"]}
     right = len(pairs & planted.pairs)
-    row = [str(len(planted.pairs)), str(right), share(right, len(planted.pairs)), str(len(pairs)), share(right, len(pairs)), str(len(pairs & planted.alike))]
+    row = [
+        str(len(planted.pairs)), str(right), share(right, len(planted.pairs)), str(len(pairs)), share(right, len(pairs)),
+        str(len(pairs & planted.alike)),
+    ]
     return [
-        f"NEAR-DUPLICATES at a cosine of {report['summary']['similarity_threshold']} (alike: the same characters in the same pose in another place)",
+        f"NEAR-DUPLICATES at a cosine of {report['summary']['similarity_threshold']}"
+        " (alike: the same characters in the same pose in another place)",
         *table(("planted", "found", "recall", "reported", "precision", "reported that are only alike"), [row]),
     ]
 
@@ -214,7 +242,11 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     """Lines with columns of one width, the first to the left and numbers to the right."""
     cells = [list(head), *map(list, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return ["  " + "  ".join(cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths))) for row in cells]
+    return [
+        "  " + "  ".join(
+            cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths))
+        ) for row in cells
+    ]
 
 
 if __name__ == "__main__":

@@ -37,9 +37,14 @@ PICTURES = 640
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    made.add_argument("out", metavar="OUT", type=Path, help="the folder to put library/ and planted.json in; made if it is not there")
+    made.add_argument(
+        "out", metavar="OUT", type=Path, help="the folder to put library/ and planted.json in; made if it is not there",
+    )
     made.add_argument("--seed", type=int, default=1, help="what the pictures are made up from (default: 1)")
-    made.add_argument("--pictures", type=cli.at_least(SMALLEST), default=PICTURES, help=f"how many files, odd ones included (default: {PICTURES})")
+    made.add_argument(
+        "--pictures", type=cli.at_least(SMALLEST), default=PICTURES,
+        help=f"how many files, odd ones included (default: {PICTURES})",
+    )
     return made.parse_args(argv)
 
 
@@ -70,7 +75,9 @@ def already_drawn(library: Path, planted_file: Path, seed: int, pictures: int) -
         answered = json.loads(planted_file.read_text(encoding="utf-8"))
         if (answered.get("seed"), answered.get("pictures")) == (seed, pictures):
             return True
-    raise UsageError(f"{library} is there and is not the library of seed {seed} with {pictures} pictures: remove it or name another folder")
+    raise UsageError(
+        f"{library} is there and is not the library of seed {seed} with {pictures} pictures: remove it or name another folder"
+    )
 
 
 def plant_errors(rng: random.Random, library: Library) -> dict[str, Planted]:
@@ -80,7 +87,9 @@ def plant_errors(rng: random.Random, library: Library) -> dict[str, Planted]:
     errors: dict[str, Planted] = {}
     for group in library.groups:
         for item in group.items:
-            kind = DISAGREEMENT if item.how and rng.random() < 0.55 else rng.choices([*RATES, ""], [*RATES.values(), 1 - sum(RATES.values())])[0]
+            kind = DISAGREEMENT if item.how and rng.random() < 0.55 else rng.choices(
+                [*RATES, ""], [*RATES.values(), 1 - sum(RATES.values())],
+            )[0]
             planted = plant(rng, kind, item.truth, vocabulary) if kind and not item.odd else None
             if planted:
                 errors[item.path] = planted
@@ -109,7 +118,12 @@ def answers(seed: int, library: Library, hashes: list[str], errors: dict[str, Pl
     for item in items:
         if item.path in errors:
             error = errors[item.path]
-            planted.append({"hash": by_path[item.path], "kind": error.kind, "missing": list(error.missing), "incorrect": list(error.incorrect), **error.details})
+            planted.append(
+                {
+                    "hash": by_path[item.path], "kind": error.kind, "missing": list(error.missing),
+                    "incorrect": list(error.incorrect), **error.details,
+                }
+            )
     return {
         "kind": "planted_errors", "version": 1, "seed": seed, "pictures": len(items),
         "summary": {kind: sum(one["kind"] == kind for one in planted) for kind in KINDS},

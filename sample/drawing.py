@@ -84,7 +84,9 @@ def draw(library: Library, root: Path) -> list[str]:
     """Draw every file under `root` and return their SHA-256 in the plan's order."""
     for folder in {Path(item.path).parent for group in library.groups for item in group.items}:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    return [hash for found in cli.progress(_drawn(library.groups, root), len(library.groups), "drawing", "picture") for hash in found]
+    return [
+        hash for found in cli.progress(_drawn(library.groups, root), len(library.groups), "drawing", "picture") for hash in found
+    ]
 
 
 def draw_group(group: Group, root: Path) -> list[str]:
@@ -125,7 +127,9 @@ def _page(picture: Picture) -> str:
     if len(picture.figures) == 2:
         return "Characters/Two together"
     if picture.figures:
-        return {"portrait": "Characters/Portraits", "upper body": "Characters/Half figures"}.get(picture.framing, "Characters/Full figures")
+        return {
+            "portrait": "Characters/Portraits", "upper body": "Characters/Half figures",
+        }.get(picture.framing, "Characters/Full figures")
     if picture.things:
         return "Things & animals"
     return "Places/Indoors" if picture.place in ("room", "classroom") else "Places/Outdoors"

@@ -89,7 +89,9 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     kept = {id(group): number for number, group in enumerate(groups)}
     alike = [(first[kept[id(plan.groups[a])]], first[kept[id(plan.groups[b])]]) for a, b in plan.alike]
     return Embedded(
-        embeddings, model.probabilities(embeddings), truth, model.tags, np.array([group.picture.series for _, group, _ in items]), label,
+        embeddings, model.probabilities(embeddings), truth, model.tags, np.array(
+            [group.picture.series for _, group, _ in items]
+        ), label,
         same, np.array(alike, int).reshape(-1, 2), seconds,
     )
 
@@ -105,7 +107,9 @@ def f1(found: Embedded, threshold: float = tagger.THRESHOLD) -> tuple[float, flo
     said = found.probabilities >= threshold
     right, wrong = (said & found.truth).sum(0), (said != found.truth).sum(0)
     seen = found.truth.sum(0) >= FEWEST
-    return float(2 * right.sum() / (2 * right.sum() + wrong.sum())), float((2 * right[seen] / np.maximum(1, 2 * right[seen] + wrong[seen])).mean())
+    return float(2 * right.sum() / (2 * right.sum() + wrong.sum())), float(
+        (2 * right[seen] / np.maximum(1, 2 * right[seen] + wrong[seen])).mean()
+    )
 
 
 def tag_lines(found: Embedded) -> list[str]:
@@ -116,7 +120,8 @@ def tag_lines(found: Embedded) -> list[str]:
         for column in np.flatnonzero(found.truth.sum(0) >= FEWEST)
     )[:12]
     return [
-        f"tags: mean average precision {mean_average_precision(found):.3f}, F1 at {tagger.THRESHOLD} micro {micro:.3f}, macro {macro:.3f}",
+        f"tags: mean average precision {mean_average_precision(found):.3f},"
+        f" F1 at {tagger.THRESHOLD} micro {micro:.3f}, macro {macro:.3f}",
         "      hardest: " + ", ".join(f"{tag} {score:.2f}" for score, tag in worst),
     ]
 
@@ -141,12 +146,15 @@ def series_lines(found: Embedded) -> list[str]:
     """How well series can be told apart."""
     rows = found.series[(found.series != "") & ~np.isin(found.series, KNOWN_SERIES)]
     most = max(np.unique(rows, return_counts=True)[1]) / len(rows)
-    return [f"series: linear probe on held-out pictures {probe_accuracy(found, False):.3f} of {len(np.unique(rows))} series that it has no tag for"
-            f" (always the commonest: {most:.3f}), {probe_accuracy(found, True):.3f} of the {len(KNOWN_SERIES)} that it has"]
+    return [
+        f"series: linear probe on held-out pictures {probe_accuracy(found, False):.3f} of {len(np.unique(rows))} series"
+        f" that it has no tag for (always the commonest: {most:.3f}), {probe_accuracy(found, True):.3f}"
+        f" of the {len(KNOWN_SERIES)} that it has"
+    ]
 
 
 def cosine_lines(found: Embedded) -> list[str]:
-    """Quantiles of the cosine by kind of pair, as they are and with the mean embedding taken away, and the pairs from `NEAR` on."""
+    """Quantiles of the cosine by kind of pair, raw and with the mean embedding taken away, and the pairs from `NEAR` on."""
     lines = []
     count = len(found.embeddings)
     kind = np.where(found.series[:, None] == found.series, np.where(found.series[:, None] != "", 1, 0), 0)
@@ -161,9 +169,15 @@ def cosine_lines(found: Embedded) -> list[str]:
             values = cosine[kinds == number]
             low, middle, high = np.quantile(values, (0.05, 0.5, 0.999 if number < 2 else 0.95))
             top = "99.9 %" if number < 2 else "95 %"
-            lines.append(f"cosine {name:8s}{what:16s} {len(values):7d} pairs: 5 % {low:6.3f}, median {middle:6.3f}, {top} {high:6.3f}, from {NEAR} on {np.mean(values >= NEAR):.4f}")
+            lines.append(
+                f"cosine {name:8s}{what:16s} {len(values):7d} pairs: 5 % {low:6.3f}, median {middle:6.3f}, {top} {high:6.3f},"
+                f" from {NEAR} on {np.mean(values >= NEAR):.4f}"
+            )
         right, said = int(((cosine >= NEAR) & (kinds == 3)).sum()), int((cosine >= NEAR).sum())
-        lines.append(f"cosine {name:8s}at {NEAR}: {said} pairs, precision {right / max(1, said):.3f}, recall {right / (kinds == 3).sum():.3f}")
+        lines.append(
+            f"cosine {name:8s}at {NEAR}: {said} pairs, precision {right / max(1, said):.3f},"
+            f" recall {right / (kinds == 3).sum():.3f}"
+        )
     return lines
 
 

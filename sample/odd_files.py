@@ -72,7 +72,9 @@ def _cut_out(rng: random.Random) -> Imagined:
 
 def _animation(picture: Picture) -> bytes:
     """The character blinks."""
-    frames = [paint(replace(picture, figures=(replace(picture.figures[0], eyes_closed=closed),)), 360) for closed in (False, True)]
+    frames = [
+        paint(replace(picture, figures=(replace(picture.figures[0], eyes_closed=closed),)), 360) for closed in (False, True)
+    ]
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=[1200, 200], loop=0)
     return out.getvalue()

@@ -8,11 +8,11 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from sample.brush import Brush, lighter
+from sample.brush import Brush
 from sample.paint_figures import paint_figure
 from sample.paint_places import paint_place, paint_weather, toned
 from sample.paint_things import THINGS, emblem
-from sample.picture import Picture
+from sample.picture import Picture, Thing
 from sample.world import CLOTH_COLOURS
 
 OVERSAMPLING = 2
@@ -42,7 +42,7 @@ def paint(picture: Picture, longest: int | None = None) -> Image.Image:
     return _style(image, picture)
 
 
-def _things(brush: Brush, picture: Picture, things: list, w: float, h: float) -> None:
+def _things(brush: Brush, picture: Picture, things: list[Thing], w: float, h: float) -> None:
     for thing in things:
         at = brush.at(thing.x * w, thing.y * h, thing.size, thing.angle)
         at.width = 0.018 * bool(picture.look.line_width)
@@ -60,7 +60,9 @@ def _figures(image: Image.Image, picture: Picture) -> None:
     scale = min(image.height / (bottom - top), image.width / (2 * side * count * (0.86 if count > 1 else 1)))
     slack = max(0.0, image.width - 2 * side * count * scale * 0.8)
     for place, figure in enumerate(picture.figures):
-        x = image.width * (place + 0.5) / count if count * 2 * side * scale > image.width * 0.9 else image.width / 2 + (place - (count - 1) / 2) * 2 * side * scale * 0.9
+        x = image.width * (place + 0.5) / count if count * 2 * side * scale > image.width * 0.9 else image.width / 2 + (
+            place - (count - 1) / 2
+        ) * 2 * side * scale * 0.9
         x += rng.uniform(-0.28, 0.28) * slack * (0.5 if count > 1 else 1)
         y = image.height - bottom * scale
         tilt = rng.uniform(-3, 3)
@@ -88,20 +90,33 @@ def _backdrop(brush: Brush, picture: Picture, w: float, h: float) -> None:
     elif kind == "sparkle":
         for _ in range(round(16 * w * h)):
             x, y, size = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.012, 0.035)
-            brush.shape([(x, y - size), (x + size * 0.2, y - size * 0.2), (x + size, y), (x + size * 0.2, y + size * 0.2), (x, y + size), (x - size * 0.2, y + size * 0.2), (x - size, y), (x - size * 0.2, y - size * 0.2)], (255, 246, 190), line=False)
+            brush.shape(
+                [
+                    (x, y - size), (x + size * 0.2, y - size * 0.2), (x + size, y), (x + size * 0.2, y + size * 0.2),
+                    (x, y + size), (x - size * 0.2, y + size * 0.2), (x - size, y), (x - size * 0.2, y - size * 0.2),
+                ],
+                (255, 246, 190), line=False,
+            )
     elif kind == "hearts":
         for _ in range(round(24 * w * h)):
             at = brush.at(rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.02, 0.05))
-            at.blob([(0, 0.46), (-0.42, 0.0), (-0.34, -0.34), (-0.12, -0.36), (0, -0.18), (0.12, -0.36), (0.34, -0.34), (0.42, 0.0)], (255, 176, 200), line=False)
+            at.blob(
+                [(0, 0.46), (-0.42, 0.0), (-0.34, -0.34), (-0.12, -0.36), (0, -0.18), (0.12, -0.36), (0.34, -0.34), (0.42, 0.0)],
+                (255, 176, 200), line=False,
+            )
 
 
 def _style(image: Image.Image, picture: Picture) -> Image.Image:
     """Tint, texture and signature: what the series and the artist do to the whole sheet."""
     look = picture.look
     if look.strength:
-        image = Image.blend(image, ImageChops.multiply(image, Image.new("RGB", image.size, look.grade)), min(1.0, look.strength * 2.2))
+        image = Image.blend(
+            image, ImageChops.multiply(image, Image.new("RGB", image.size, look.grade)), min(1.0, look.strength * 2.2),
+        )
     if look.shading == "soft":
-        image = Image.blend(image, ImageChops.screen(image, image.reduce(4).filter(ImageFilter.BoxBlur(3)).resize(image.size)), 0.22)
+        image = Image.blend(
+            image, ImageChops.screen(image, image.reduce(4).filter(ImageFilter.BoxBlur(3)).resize(image.size)), 0.22,
+        )
     if look.backdrop in ("halftone", "scanlines", "grid", "rays"):
         image = ImageChops.multiply(image, _tiled(look.backdrop, image.size))
     if picture.artist:
@@ -122,9 +137,14 @@ def _by_artist(image: Image.Image, picture: Picture) -> Image.Image:
     brush = Brush(image, unit)
     if artist.habit == "frame":
         for inset, colour in ((0.0, (250, 248, 242)), (0.028, (40, 40, 46))):
-            brush.stroke([(inset, inset), (w - inset, inset), (w - inset, h - inset), (inset, h - inset), (inset, inset)], colour, 0.045 if not inset else 0.007, curved=False)
+            brush.stroke(
+                [(inset, inset), (w - inset, inset), (w - inset, h - inset), (inset, h - inset), (inset, inset)], colour,
+                0.045 if not inset else 0.007, curved=False,
+            )
     mark = {
-        "loop": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03)], "square": [(0, 0), (0.04, 0), (0.04, 0.04), (0, 0.04), (0, 0)],
+        "loop": [
+            (0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03),
+        ], "square": [(0, 0), (0.04, 0), (0.04, 0.04), (0, 0.04), (0, 0)],
         "zigzag": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03), (0.07, 0)],
     }[artist.mark]
     at = brush.at(w - 0.16, h - 0.12)

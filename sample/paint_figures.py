@@ -43,7 +43,8 @@ def figure_colours(figure: Figure) -> dict[str, Colour]:
     """The colours of one character, by part."""
     first, second = (CLOTH_COLOURS[name] for name in figure.colours)
     return {
-        "hair": HAIR_COLOURS[figure.hair], "skin": SKIN_TONES[figure.skin], "eyes": EYE_COLOURS[figure.eyes], "first": first, "second": second,
+        "hair": HAIR_COLOURS[figure.hair], "skin": SKIN_TONES[figure.skin], "eyes": EYE_COLOURS[figure.eyes],
+        "first": first, "second": second,
         "scarf": second if sum(abs(a - b) for a, b in zip(first, second)) > 150 else (206, 60, 60),
         "glove": (70, 60, 66), "shoe": (84, 56, 48),
     }
@@ -61,26 +62,38 @@ def _stool(brush: Brush) -> None:
 
 def _held(brush: Brush, figure: Figure) -> None:
     grip, size, angle = GRIPS[figure.held]
-    hand = _hand(figure)
-    probe = brush.at(hand[0], hand[1], size, angle)
-    x, y = probe._xx * -grip[0] + probe._xy * -grip[1], probe._yx * -grip[0] + probe._yy * -grip[1]
-    probe.origin = (probe.origin[0] + x, probe.origin[1] + y)
+    in_hand = brush.at(*_hand(figure), size, angle).at(-grip[0], -grip[1])
     colours = [CLOTH_COLOURS[name] for name in ("red", "blue", "yellow", "purple", "green", "pink")]
-    THINGS[figure.held](probe, colours[(len(figure.hair) * 7 + figure.skin + len(figure.outfit)) % len(colours)])
+    THINGS[figure.held](in_hand, colours[(len(figure.hair) * 7 + figure.skin + len(figure.outfit)) % len(colours)])
 
 
 def _cape(brush: Brush, colour: Colour, pose: str) -> None:
     low = HIP + 1.9 if pose != "sitting" else HIP + 1.0
-    brush.blob([(-0.7, 1.25), (0.7, 1.25), (1.35, 2.6), (1.6, low), (0.5, low + 0.15), (-0.5, low + 0.15), (-1.6, low), (-1.35, 2.6)], darker(colour, 0.1))
+    brush.blob(
+        [(-0.7, 1.25), (0.7, 1.25), (1.35, 2.6), (1.6, low), (0.5, low + 0.15), (-0.5, low + 0.15), (-1.6, low), (-1.35, 2.6)],
+        darker(colour, 0.1),
+    )
 
 
 def _hair_behind(brush: Brush, figure: Figure, hair: Colour) -> None:
     shade = darker(hair, 0.16)
     if figure.style == "long":
-        brush.blob([(0, -1.12), (0.95, -0.7), (1.22, 0.4), (1.3, 1.8), (1.15, 3.0), (0.5, 3.2), (0, 3.0), (-0.5, 3.2), (-1.15, 3.0), (-1.3, 1.8), (-1.22, 0.4), (-0.95, -0.7)], shade)
+        brush.blob(
+            [
+                (0, -1.12), (0.95, -0.7), (1.22, 0.4), (1.3, 1.8), (1.15, 3.0), (0.5, 3.2), (0, 3.0), (-0.5, 3.2), (-1.15, 3.0),
+                (-1.3, 1.8), (-1.22, 0.4), (-0.95, -0.7),
+            ],
+            shade,
+        )
     elif figure.style == "twintails":
         for side in (-1, 1):
-            brush.blob([(side * 0.75, -0.75), (side * 1.45, -0.7), (side * 1.95, 0.4), (side * 1.85, 1.8), (side * 1.5, 2.6), (side * 1.35, 1.5), (side * 1.15, 0.3)], shade)
+            brush.blob(
+                [
+                    (side * 0.75, -0.75), (side * 1.45, -0.7), (side * 1.95, 0.4), (side * 1.85, 1.8), (side * 1.5, 2.6),
+                    (side * 1.35, 1.5), (side * 1.15, 0.3),
+                ],
+                shade,
+            )
     elif figure.style == "ponytail":
         brush.blob([(0.4, -1.0), (1.2, -1.35), (1.9, -0.6), (2.0, 0.8), (1.5, 2.1), (1.45, 0.7), (1.1, -0.2)], shade)
     elif figure.style == "braid":
@@ -89,7 +102,13 @@ def _hair_behind(brush: Brush, figure: Figure, hair: Colour) -> None:
         brush.oval(0, -1.3, 0.52, 0.48, hair)
         brush.stroke([(-0.3, -1.2), (0, -1.05), (0.3, -1.2)], darker(hair, 0.3), 0.07)
     if figure.style in ("short", "bun"):
-        brush.blob([(0, -1.12), (0.98, -0.7), (1.14, 0.2), (1.0, 0.85), (0.5, 1.0), (-0.5, 1.0), (-1.0, 0.85), (-1.14, 0.2), (-0.98, -0.7)], shade)
+        brush.blob(
+            [
+                (0, -1.12), (0.98, -0.7), (1.14, 0.2), (1.0, 0.85), (0.5, 1.0), (-0.5, 1.0), (-1.0, 0.85), (-1.14, 0.2),
+                (-0.98, -0.7),
+            ],
+            shade,
+        )
 
 
 def _legs(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
@@ -112,7 +131,10 @@ def _legs(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
         brush.limb(path, colour, width)
         x, y = path[-1]
         side = 1 if x > 0 else -1
-        brush.blob([(x - 0.24, y - 0.12), (x + 0.24, y - 0.12), (x + 0.3 + 0.08 * side, y + 0.2), (x - 0.3 + 0.08 * side, y + 0.2)], ink["shoe"])
+        brush.blob(
+            [(x - 0.24, y - 0.12), (x + 0.24, y - 0.12), (x + 0.3 + 0.08 * side, y + 0.2), (x - 0.3 + 0.08 * side, y + 0.2)],
+            ink["shoe"],
+        )
 
 
 def _torso(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> None:
@@ -120,18 +142,27 @@ def _torso(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> 
     waist = 0.62 if figure.girl else 0.8
     brush.limb([(0, 0.85), (0, 1.4)], darker(ink["skin"], 0.1), 0.42)
     low = HIP + 0.15
-    upper = [(-0.3, 1.2), (0.3, 1.2), (wide, 1.42), (waist + 0.1, 2.4), (0.75, low), (-0.75, low), (-waist - 0.1, 2.4), (-wide, 1.42)]
+    upper = [
+        (-0.3, 1.2), (0.3, 1.2), (wide, 1.42), (waist + 0.1, 2.4), (0.75, low), (-0.75, low), (-waist - 0.1, 2.4), (-wide, 1.42),
+    ]
     TORSOS[figure.outfit](brush, upper, figure, ink)
     if figure.emblem and look.emblem and not figure.behind:
         emblem(brush.at(0.0 if figure.outfit not in ("coat", "kimono") else 0.48, 2.0, 0.62), look.emblem, look.emblem_colours)
     if "necktie" in figure.extras and not figure.behind:
-        brush.shape([(-0.13, 1.32), (0.13, 1.32), (0.08, 1.5), (0.18, 2.35), (0, 2.55), (-0.18, 2.35), (-0.08, 1.5)], (186, 40, 52))
+        brush.shape(
+            [(-0.13, 1.32), (0.13, 1.32), (0.08, 1.5), (0.18, 2.35), (0, 2.55), (-0.18, 2.35), (-0.08, 1.5)], (186, 40, 52),
+        )
     if look.shading == "cel":
-        brush.shape([(-wide * 0.98, 1.5), (-wide * 0.6, 1.55), (-waist * 0.7, 2.4), (-0.5, low), (-0.74, low), (-waist - 0.1, 2.4)], darker(ink["first"], 0.26), line=False)
+        brush.shape(
+            [(-wide * 0.98, 1.5), (-wide * 0.6, 1.55), (-waist * 0.7, 2.4), (-0.5, low), (-0.74, low), (-waist - 0.1, 2.4)],
+            darker(ink["first"], 0.26), line=False,
+        )
 
 
 def _skirt(brush: Brush, colour: Colour, low: float, pleats: int = 0, flare: float = 1.25, top: float = 2.75) -> None:
-    brush.shape([(-0.68, top), (0.68, top), (flare, low), (flare * 0.4, low + 0.1), (-flare * 0.4, low + 0.1), (-flare, low)], colour)
+    brush.shape(
+        [(-0.68, top), (0.68, top), (flare, low), (flare * 0.4, low + 0.1), (-flare * 0.4, low + 0.1), (-flare, low)], colour,
+    )
     for fold in range(1, pleats):
         share = fold / pleats * 2 - 1
         brush.stroke([(share * 0.66, top + 0.1), (share * flare, low)], darker(colour, 0.35), 0.05)
@@ -151,7 +182,10 @@ def _shirt(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, Colo
 
 def _dress(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, Colour]) -> None:
     brush.shape(upper, ink["skin"])
-    brush.shape([(-0.58, 1.75), (-0.2, 1.85), (0.2, 1.85), (0.58, 1.75), (0.66, 2.4), (0.64, 2.8), (-0.64, 2.8), (-0.66, 2.4)], ink["first"])
+    brush.shape(
+        [(-0.58, 1.75), (-0.2, 1.85), (0.2, 1.85), (0.58, 1.75), (0.66, 2.4), (0.64, 2.8), (-0.64, 2.8), (-0.66, 2.4)],
+        ink["first"],
+    )
     for side in (-1, 1):
         brush.stroke([(side * 0.45, 1.85), (side * 0.38, 1.28)], ink["first"], 0.1)
     _skirt(brush, ink["first"], 4.75, flare=1.5)
@@ -228,13 +262,16 @@ def _overalls(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, C
 
 
 TORSOS = {
-    "shirt and skirt": _shirt, "shirt and pants": _shirt, "dress": _dress, "school uniform": _uniform, "hoodie": _hoodie, "coat": _coat,
+    "shirt and skirt": _shirt, "shirt and pants": _shirt, "dress": _dress, "school uniform": _uniform, "hoodie": _hoodie,
+    "coat": _coat,
     "kimono": _kimono, "armor": _armor, "overalls": _overalls,
 }
 
 
 def _arms(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
-    sleeve = {"dress": ink["skin"], "armor": mix((206, 212, 224), ink["first"], 0.35), "overalls": ink["second"]}.get(figure.outfit, ink["first"])
+    sleeve = {
+        "dress": ink["skin"], "armor": mix((206, 212, 224), ink["first"], 0.35), "overalls": ink["second"],
+    }.get(figure.outfit, ink["first"])
     short = figure.outfit in ("shirt and skirt", "overalls") and figure.girl
     for side in (-1, 1):
         path = _arm_path(figure.arms if side == 1 or figure.arms == "up" else "down", side)
@@ -247,7 +284,14 @@ def _arms(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
             (x0, y0), (x1, y1), (x2, y2) = path
             brush.limb(path, ink["skin"], width - 0.06)
             drop = 0.75
-            brush.shape([(x0 - side * 0.1, y0 - 0.18), (x1 + side * 0.1, y1 - 0.2), ((x1 + x2) / 2 + side * 0.16, (y1 + y2) / 2 - 0.16), ((x1 + x2) / 2 + side * 0.05, (y1 + y2) / 2 + drop), (x1 - side * 0.1, y1 + drop * 0.8), (x0 - side * 0.06, y0 + 0.5)], sleeve)
+            brush.shape(
+                [
+                    (x0 - side * 0.1, y0 - 0.18), (x1 + side * 0.1, y1 - 0.2),
+                    ((x1 + x2) / 2 + side * 0.16, (y1 + y2) / 2 - 0.16), ((x1 + x2) / 2 + side * 0.05, (y1 + y2) / 2 + drop),
+                    (x1 - side * 0.1, y1 + drop * 0.8), (x0 - side * 0.06, y0 + 0.5),
+                ],
+                sleeve,
+            )
         else:
             brush.limb(path, sleeve, width)
         hand = ink["glove"] if "gloves" in figure.extras else ink["skin"]
@@ -260,7 +304,10 @@ def _arms(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
             for spread in (-0.16, -0.05, 0.06, 0.17):
                 brush.limb([(x + spread * 0.7, y - 0.1), (x + spread * 1.5, y - 0.36)], hand, 0.09)
         if figure.outfit == "armor":
-            brush.blob([(side * 0.6, 1.3), (side * 0.95, 1.18), (side * 1.3, 1.5), (side * 1.15, 1.95), (side * 0.7, 1.75)], lighter(sleeve, 0.4))
+            brush.blob(
+                [(side * 0.6, 1.3), (side * 0.95, 1.18), (side * 1.3, 1.5), (side * 1.15, 1.95), (side * 0.7, 1.75)],
+                lighter(sleeve, 0.4),
+            )
 
 
 def _arm_path(arms: str, side: int) -> list[Point]:
@@ -278,7 +325,13 @@ def _head(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> N
     else:
         for side in (-1, 1):
             brush.oval(side * 0.98, 0.12, 0.15, 0.2, ink["skin"])
-        brush.blob([(0, -1.0), (0.8, -0.72), (1.0, 0.05), (0.82, 0.62), (0.3, 1.0), (0, 1.06), (-0.3, 1.0), (-0.82, 0.62), (-1.0, 0.05), (-0.8, -0.72)], ink["skin"])
+        brush.blob(
+            [
+                (0, -1.0), (0.8, -0.72), (1.0, 0.05), (0.82, 0.62), (0.3, 1.0), (0, 1.06), (-0.3, 1.0), (-0.82, 0.62),
+                (-1.0, 0.05), (-0.8, -0.72),
+            ],
+            ink["skin"],
+        )
         _face(brush, figure, ink)
         _fringe(brush, figure, ink["hair"], look)
         if "eyepatch" in figure.extras:
@@ -286,7 +339,13 @@ def _head(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> N
             brush.blob([(0.16, -0.02), (0.72, -0.02), (0.72, 0.3), (0.44, 0.46), (0.16, 0.3)], (40, 36, 44))
         if "glasses" in figure.extras:
             for side in (-1, 1):
-                brush.stroke([(side * 0.42 + 0.33 * x, 0.2 + 0.3 * y) for x, y in ((1, 0), (0.7, 0.7), (0, 1), (-0.7, 0.7), (-1, 0), (-0.7, -0.7), (0, -1), (0.7, -0.7), (1, 0))], (50, 44, 60), 0.07)
+                brush.stroke(
+                    [
+                        (side * 0.42 + 0.33 * x, 0.2 + 0.3 * y) for x,
+                        y in ((1, 0), (0.7, 0.7), (0, 1), (-0.7, 0.7), (-1, 0), (-0.7, -0.7), (0, -1), (0.7, -0.7), (1, 0))
+                    ],
+                    (50, 44, 60), 0.07
+                )
             brush.stroke([(-0.1, 0.18), (0.1, 0.18)], (50, 44, 60), 0.07)
     if figure.headwear:
         HEADWEAR[figure.headwear](brush, ink)
@@ -295,7 +354,13 @@ def _head(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> N
 def _back_of_head(brush: Brush, figure: Figure, hair: Colour) -> None:
     long = figure.style == "long"
     low = 3.0 if long else 0.95
-    brush.blob([(0, -1.15), (0.9, -0.78), (1.12, 0.1), (1.1 if long else 0.9, low * 0.75), (0.5, low), (0, low * 0.97), (-0.5, low), (-1.1 if long else -0.9, low * 0.75), (-1.12, 0.1), (-0.9, -0.78)], hair)
+    brush.blob(
+        [
+            (0, -1.15), (0.9, -0.78), (1.12, 0.1), (1.1 if long else 0.9, low * 0.75), (0.5, low), (0, low * 0.97), (-0.5, low),
+            (-1.1 if long else -0.9, low * 0.75), (-1.12, 0.1), (-0.9, -0.78),
+        ],
+        hair,
+    )
     for x in (-0.5, -0.1, 0.35):
         brush.stroke([(x * 0.6, -0.8), (x, 0.1), (x * 1.1, low * 0.8)], darker(hair, 0.25), 0.05)
     if figure.style == "bun":
@@ -309,7 +374,13 @@ def _back_of_head(brush: Brush, figure: Figure, hair: Colour) -> None:
         for side in (-1, 1):
             brush.blob([(side * 0.8, -0.6), (side * 1.45, -0.6), (side * 1.9, 0.5), (side * 1.7, 2.3), (side * 1.3, 1.2)], hair)
     elif figure.style == "spiky":
-        brush.shape([(-1.1, 0.4), (-1.35, -0.2), (-1.05, -0.4), (-1.2, -1.0), (-0.65, -0.95), (-0.4, -1.5), (0.05, -1.1), (0.5, -1.55), (0.7, -0.95), (1.25, -1.0), (1.05, -0.35), (1.35, -0.1), (1.1, 0.4)], hair)
+        brush.shape(
+            [
+                (-1.1, 0.4), (-1.35, -0.2), (-1.05, -0.4), (-1.2, -1.0), (-0.65, -0.95), (-0.4, -1.5), (0.05, -1.1), (0.5, -1.55),
+                (0.7, -0.95), (1.25, -1.0), (1.05, -0.35), (1.35, -0.1), (1.1, 0.4),
+            ],
+            hair,
+        )
 
 
 def _face(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
@@ -350,16 +421,23 @@ def _face(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
 def _fringe(brush: Brush, figure: Figure, hair: Colour, look: Look) -> None:
     if figure.style == "spiky":
         brush.shape([
-            (-1.08, 0.3), (-1.4, -0.1), (-1.08, -0.35), (-1.35, -0.9), (-0.8, -0.9), (-0.65, -1.5), (-0.15, -1.15), (0.3, -1.65), (0.55, -1.1),
-            (1.2, -1.2), (1.05, -0.6), (1.45, -0.35), (1.1, -0.05), (1.08, 0.3), (0.9, -0.2), (0.62, 0.05), (0.45, -0.35), (0.12, 0.0), (-0.08, -0.38), (-0.42, 0.05), (-0.6, -0.35), (-0.92, -0.1),
+            (-1.08, 0.3), (-1.4, -0.1), (
+                -1.08, -0.35,
+            ), (-1.35, -0.9), (-0.8, -0.9), (-0.65, -1.5), (-0.15, -1.15), (0.3, -1.65), (0.55, -1.1),
+            (1.2, -1.2), (1.05, -0.6), (1.45, -0.35), (1.1, -0.05), (1.08, 0.3), (0.9, -0.2), (0.62, 0.05), (0.45, -0.35), (0.12,
+             0.0), (-0.08, -0.38), (-0.42, 0.05), (-0.6, -0.35), (-0.92, -0.1),
         ], hair)
     else:
         brush.shape([
-            *smooth_cap(), (0.92, 0.15), (0.8, -0.32), (0.5, -0.1), (0.36, -0.5), (0.05, -0.12), (-0.15, -0.5), (-0.45, -0.08), (-0.6, -0.42), (-0.86, 0.1),
+            *smooth_cap(), (0.92, 0.15), (0.8, -0.32), (0.5, -0.1), (0.36, -0.5), (0.05, -0.12), (-0.15, -0.5), (
+                -0.45, -0.08,
+            ), (-0.6, -0.42), (-0.86, 0.1),
         ], hair)
         if figure.style != "bun":
             for side in (-1, 1):
-                brush.blob([(side * 0.98, -0.3), (side * 1.14, 0.2), (side * 1.02, 0.9), (side * 0.86, 0.55), (side * 0.84, 0.0)], hair)
+                brush.blob(
+                    [(side * 0.98, -0.3), (side * 1.14, 0.2), (side * 1.02, 0.9), (side * 0.86, 0.55), (side * 0.84, 0.0)], hair,
+                )
     if look.shading != "flat":
         brush.stroke([(-0.62, -0.72), (-0.2, -0.88), (0.25, -0.87), (0.62, -0.7)], lighter(hair, 0.45), 0.1)
     if figure.style == "twintails":
@@ -373,12 +451,17 @@ def _fringe(brush: Brush, figure: Figure, hair: Colour, look: Look) -> None:
 
 def smooth_cap() -> list[Point]:
     """The upper edge of a head of hair, from the left ear to the right."""
-    return [(-1.06, 0.3), (-1.16, -0.15), (-1.06, -0.6), (-0.78, -0.98), (-0.4, -1.18), (0, -1.24), (0.4, -1.18), (0.78, -0.98), (1.06, -0.6), (1.16, -0.15), (1.06, 0.3)]
+    return [
+        (-1.06, 0.3), (-1.16, -0.15), (-1.06, -0.6), (-0.78, -0.98), (-0.4, -1.18), (0, -1.24), (0.4, -1.18), (0.78, -0.98),
+        (1.06, -0.6), (1.16, -0.15), (1.06, 0.3),
+    ]
 
 
 def _braid(brush: Brush, hair: Colour, x: float, top: float) -> None:
     for link in range(6):
-        brush.oval(x + (0.05 if link % 2 else -0.05), top + link * 0.34, 0.24 - link * 0.012, 0.24, hair, angle=35 if link % 2 else -35)
+        brush.oval(
+            x + (0.05 if link % 2 else -0.05), top + link * 0.34, 0.24 - link * 0.012, 0.24, hair, angle=35 if link % 2 else -35,
+        )
     brush.oval(x, top + 1.98, 0.17, 0.11, (226, 60, 80))
     brush.blob([(x - 0.1, top + 2.04), (x + 0.1, top + 2.04), (x + 0.14, top + 2.4), (x - 0.14, top + 2.4)], hair)
 
@@ -410,7 +493,9 @@ def _straw_hat(brush: Brush, ink: dict[str, Colour]) -> None:
 
 
 def _beret(brush: Brush, ink: dict[str, Colour]) -> None:
-    brush.blob([(-1.05, -0.75), (-1.2, -1.25), (-0.3, -1.62), (0.75, -1.5), (1.35, -1.1), (1.0, -0.72), (0, -0.92)], (176, 60, 70))
+    brush.blob(
+        [(-1.05, -0.75), (-1.2, -1.25), (-0.3, -1.62), (0.75, -1.5), (1.35, -1.1), (1.0, -0.72), (0, -0.92)], (176, 60, 70),
+    )
     brush.stroke([(0.1, -1.55), (0.16, -1.75)], (176, 60, 70), 0.1)
 
 
@@ -428,19 +513,25 @@ def _headphones(brush: Brush, ink: dict[str, Colour]) -> None:
 
 
 def _crown(brush: Brush, ink: dict[str, Colour]) -> None:
-    brush.shape([(-0.72, -0.95), (-0.86, -1.62), (-0.42, -1.28), (0, -1.78), (0.42, -1.28), (0.86, -1.62), (0.72, -0.95)], (250, 204, 70))
+    brush.shape(
+        [(-0.72, -0.95), (-0.86, -1.62), (-0.42, -1.28), (0, -1.78), (0.42, -1.28), (0.86, -1.62), (0.72, -0.95)], (250, 204, 70),
+    )
     brush.oval(0, -1.15, 0.12, 0.12, (216, 40, 60))
     for side in (-1, 1):
         brush.oval(side * 0.45, -1.1, 0.08, 0.08, (60, 130, 226))
 
 
 def _halo(brush: Brush, ink: dict[str, Colour]) -> None:
-    ring = [(0.75 * x, -1.68 + 0.2 * y) for x, y in ((1, 0), (0.7, 0.7), (0, 1), (-0.7, 0.7), (-1, 0), (-0.7, -0.7), (0, -1), (0.7, -0.7), (1, 0))]
+    ring = [
+        (0.75 * x, -1.68 + 0.2 * y) for x,
+        y in ((1, 0), (0.7, 0.7), (0, 1), (-0.7, 0.7), (-1, 0), (-0.7, -0.7), (0, -1), (0.7, -0.7), (1, 0))
+    ]
     brush.stroke(ring, (255, 214, 80), 0.15)
     brush.stroke(ring, (255, 246, 190), 0.06)
 
 
 HEADWEAR = {
-    "hair bow": _bow, "cat ears": _cat_ears, "witch hat": _witch_hat, "straw hat": _straw_hat, "beret": _beret, "baseball cap": _cap,
+    "hair bow": _bow, "cat ears": _cat_ears, "witch hat": _witch_hat, "straw hat": _straw_hat, "beret": _beret,
+    "baseball cap": _cap,
     "headphones": _headphones, "crown": _crown, "halo": _halo,
 }

@@ -107,7 +107,13 @@ def _cloud(brush: Brush, x: float, y: float, size: float) -> None:
 
 def _tree(brush: Brush, picture: Picture, x: float, base: float, size: float, leaf: Colour) -> None:
     trunk = toned((110, 76, 52), picture)
-    brush.shape([(x - 0.05 * size, base), (x - 0.03 * size, base - 0.5 * size), (x + 0.03 * size, base - 0.5 * size), (x + 0.05 * size, base)], trunk, False)
+    brush.shape(
+        [
+            (x - 0.05 * size, base), (x - 0.03 * size, base - 0.5 * size), (x + 0.03 * size, base - 0.5 * size),
+            (x + 0.05 * size, base),
+        ],
+        trunk, False,
+    )
     for dx, dy, radius in ((-0.18, -0.5, 0.2), (0.18, -0.52, 0.2), (0, -0.72, 0.25)):
         brush.oval(x + dx * size, base + dy * size, radius * size, radius * size, toned(leaf, picture), line=False)
     brush.oval(x - 0.06 * size, base - 0.78 * size, 0.11 * size, 0.1 * size, toned(lighter(leaf, 0.2), picture), line=False)
@@ -119,7 +125,13 @@ def _fir(brush: Brush, picture: Picture, x: float, base: float, size: float, sno
         y, half = base - (0.12 + level * 0.25) * size, (0.26 - level * 0.055) * size
         brush.shape([(x - half, y), (x, y - 0.4 * size), (x + half, y)], toned((48, 104, 76), picture), line=False)
         if snow:
-            brush.shape([(x - half * 0.45, y - 0.22 * size), (x, y - 0.4 * size), (x + half * 0.45, y - 0.22 * size), (x, y - 0.17 * size)], toned((244, 248, 255), picture), line=False)
+            brush.shape(
+                [
+                    (x - half * 0.45, y - 0.22 * size), (x, y - 0.4 * size), (x + half * 0.45, y - 0.22 * size),
+                    (x, y - 0.17 * size),
+                ],
+                toned((244, 248, 255), picture), line=False,
+            )
 
 
 def _hill(brush: Brush, rng: random.Random, w: float, h: float, level: float, swing: float, colour: Colour) -> None:
@@ -134,7 +146,10 @@ def _forest(brush: Brush, picture: Picture, rng: random.Random, w: float, h: flo
         count = (round(9 * w), round(5 * w), 2)[row]
         for place in range(count):
             x = (place + rng.uniform(0.2, 0.8)) / count * w if row < 2 else (0.06, 0.94)[place] * w
-            _tree(brush, picture, x, base * h, size * rng.uniform(0.85, 1.1) * min(h, 1.15), rng.choice(((58, 128, 66), (76, 148, 72), (44, 108, 70))))
+            _tree(
+                brush, picture, x, base * h, size * rng.uniform(0.85, 1.1) * min(h, 1.15),
+                rng.choice(((58, 128, 66), (76, 148, 72), (44, 108, 70))),
+            )
     _hill(brush, rng, w, h, 0.88 * h, 0.015, toned((88, 146, 78), picture))
 
 
@@ -145,7 +160,10 @@ def _city(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float
         while x < w:
             width, height = rng.uniform(0.13, 0.24), rng.uniform(low, high) * h
             top = 0.86 * h - height
-            brush.box(x, top, x + width, 0.9 * h, toned(mix(shade, rng.choice(((200, 150, 130), (140, 160, 200), (150, 150, 150))), 0.3), picture), line=False)
+            brush.box(
+                x, top, x + width, 0.9 * h,
+                toned(mix(shade, rng.choice(((200, 150, 130), (140, 160, 200), (150, 150, 150))), 0.3), picture), line=False,
+            )
             for row in range(int(height / 0.055)):
                 for column in range(int(width / 0.05)):
                     lit = rng.random() < 0.5
@@ -173,7 +191,10 @@ def _beach(brush: Brush, picture: Picture, rng: random.Random, w: float, h: floa
     for turn in range(6):
         angle = math.radians(-200 + turn * 44)
         tip = (x + 0.07 + 0.2 * math.cos(angle), 0.48 * h + 0.12 * math.sin(angle) + 0.05)
-        brush.blob([(x + 0.07, 0.48 * h), ((x + 0.07 + tip[0]) / 2, 0.46 * h + 0.09 * math.sin(angle)), tip], toned((60, 150, 80), picture), line=False)
+        brush.blob(
+            [(x + 0.07, 0.48 * h), ((x + 0.07 + tip[0]) / 2, 0.46 * h + 0.09 * math.sin(angle)), tip],
+            toned((60, 150, 80), picture), line=False,
+        )
 
 
 def _field(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
@@ -186,7 +207,10 @@ def _field(brush: Brush, picture: Picture, rng: random.Random, w: float, h: floa
         brush.stroke([(x, y * h), (x, y * h + 2.2 * size)], toned((60, 130, 60), picture), 0.25 * size)
         for turn in range(5):
             angle = turn * math.tau / 5
-            brush.oval(x + 0.6 * size * math.cos(angle), y * h + 0.6 * size * math.sin(angle), 0.45 * size, 0.45 * size, toned(petals, picture), line=False)
+            brush.oval(
+                x + 0.6 * size * math.cos(angle), y * h + 0.6 * size * math.sin(angle), 0.45 * size, 0.45 * size,
+                toned(petals, picture), line=False,
+            )
         brush.oval(x, y * h, 0.35 * size, 0.35 * size, toned((250, 200, 60), picture), line=False)
 
 
@@ -205,14 +229,25 @@ def _mountain(brush: Brush, picture: Picture, rng: random.Random, w: float, h: f
             x, top = (place + rng.uniform(0.2, 0.8)) / round(peaks * max(1, w)) * w, rng.uniform(0.24, 0.4) * h
             half = (base * h - top) * 0.75
             brush.shape([(x - half, base * h), (x, top), (x + half, base * h)], toned(shade, picture), line=False)
-            brush.shape([(x, top), (x + half, base * h), (x + 0.2 * half, base * h)], toned(darker(shade, 0.15), picture), line=False)
+            brush.shape(
+                [(x, top), (x + half, base * h), (x + 0.2 * half, base * h)], toned(darker(shade, 0.15), picture), line=False,
+            )
             cap = 0.28
-            brush.shape([(x - half * cap, top + (base * h - top) * cap), (x, top), (x + half * cap, top + (base * h - top) * cap), (x + 0.1 * half, top + (base * h - top) * 0.2), (x - 0.08 * half, top + (base * h - top) * 0.33)], toned((246, 250, 255), picture), line=False)
+            brush.shape(
+                [
+                    (x - half * cap, top + (base * h - top) * cap), (x, top), (x + half * cap, top + (base * h - top) * cap),
+                    (x + 0.1 * half, top + (base * h - top) * 0.2), (x - 0.08 * half, top + (base * h - top) * 0.33),
+                ],
+                toned((246, 250, 255), picture), line=False,
+            )
     _hill(brush, rng, w, h, 0.74 * h, 0.02, toned((120, 150, 100), picture))
 
 
 def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
-    wall = mix(rng.choice(((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))), (150, 130, 120), rng.uniform(0, 0.25))
+    wall = mix(
+        rng.choice(((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))),
+        (150, 130, 120), rng.uniform(0, 0.25),
+    )
     wall = mix(wall, (60, 52, 90), 0.4) if picture.time == "night" else wall
     image = Image.new("RGB", size, wall)
     brush = Brush(image, min(size), line=(80, 60, 56), width=0.006)
@@ -240,9 +275,18 @@ def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float,
     brush.box(x0, (y0 + y1) / 2 - 0.008, x1, (y0 + y1) / 2 + 0.008, (250, 246, 240), line=False)
     curtain = rng.choice(((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170)))
     for edge, away in ((x0, -1), (x1, 1)):
-        brush.shape([(edge - 0.03, y0 - 0.03), (edge + 0.05, y0 - 0.03), (edge + away * 0.05, y1 + 0.06), (edge - 0.04 + away * 0.03, y1 + 0.06)], curtain)
+        brush.shape(
+            [
+                (edge - 0.03, y0 - 0.03), (edge + 0.05, y0 - 0.03), (edge + away * 0.05, y1 + 0.06),
+                (edge - 0.04 + away * 0.03, y1 + 0.06),
+            ],
+            curtain,
+        )
     top = rng.uniform(0.1, 0.32)
-    _shelf(brush, rng, rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w, top * h, rng.uniform(0.2, 0.27) * w, (floor - 0.02 - top) * h)
+    _shelf(
+        brush, rng, rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w, top * h, rng.uniform(0.2, 0.27) * w,
+        (floor - 0.02 - top) * h,
+    )
     return image, brush
 
 
@@ -254,7 +298,10 @@ def _shelf(brush: Brush, rng: random.Random, x: float, y: float, width: float, h
         edge = x + 0.025
         while edge < x + width - 0.06:
             thick = rng.uniform(0.018, 0.03)
-            brush.box(edge, top + rng.uniform(0.0, 0.03), edge + thick, top + height / 3 - 0.03, rng.choice(tuple(CLOTH_COLOURS.values())), line=False)
+            brush.box(
+                edge, top + rng.uniform(0.0, 0.03), edge + thick, top + height / 3 - 0.03,
+                rng.choice(tuple(CLOTH_COLOURS.values())), line=False,
+            )
             edge += thick + 0.004
 
 
@@ -268,7 +315,10 @@ def _classroom(picture: Picture, size: tuple[int, int], rng: random.Random, w: f
         x = 0.11 * w
         while x < 0.88 * w:
             length = rng.uniform(0.02, 0.09)
-            brush.stroke([(x, (0.16 + row * 0.085) * h), (x + length, (0.16 + row * 0.085) * h + rng.uniform(-0.01, 0.01))], (214, 228, 218), 0.007)
+            brush.stroke(
+                [(x, (0.16 + row * 0.085) * h), (x + length, (0.16 + row * 0.085) * h + rng.uniform(-0.01, 0.01))],
+                (214, 228, 218), 0.007,
+            )
             x += length + 0.03
     for x in (0.02, 0.72):
         brush.box(x * w, 0.74 * h, (x + 0.26) * w, 0.78 * h, (206, 150, 92))
@@ -289,7 +339,10 @@ def _space(picture: Picture, size: tuple[int, int], rng: random.Random, w: float
     brush.oval(x, y, radius, radius, colour)
     brush.oval(x + 0.2 * radius, y + 0.25 * radius, 0.75 * radius, 0.25 * radius, darker(colour))
     brush.oval(x - 0.2 * radius, y - 0.35 * radius, 0.6 * radius, 0.16 * radius, lighter(colour, 0.3))
-    brush.stroke([(x - 1.7 * radius, y + 0.4 * radius), (x, y + 0.22 * radius), (x + 1.7 * radius, y - 0.4 * radius)], (244, 226, 180), 0.02)
+    brush.stroke(
+        [(x - 1.7 * radius, y + 0.4 * radius), (x, y + 0.22 * radius), (x + 1.7 * radius, y - 0.4 * radius)], (244, 226, 180),
+        0.02,
+    )
     return image, brush
 
 
@@ -307,7 +360,10 @@ def _underwater(picture: Picture, size: tuple[int, int], rng: random.Random, w: 
     for place in range(4):
         x, y, size_ = (0.1, 0.9, 0.16, 0.84)[place] * w, rng.uniform(0.12, 0.75) * h, rng.uniform(0.04, 0.06)
         colour, side = rng.choice(((250, 170, 60), (250, 230, 110), (240, 110, 110))), rng.choice((-1, 1))
-        brush.shape([(x - side * size_ * 0.8, y), (x - side * size_ * 1.6, y - size_ * 0.55), (x - side * size_ * 1.6, y + size_ * 0.55)], darker(colour))
+        brush.shape(
+            [(x - side * size_ * 0.8, y), (x - side * size_ * 1.6, y - size_ * 0.55), (x - side * size_ * 1.6, y + size_ * 0.55)],
+            darker(colour),
+        )
         brush.oval(x, y, size_, size_ * 0.6, colour)
         brush.oval(x + side * size_ * 0.55, y - size_ * 0.12, size_ * 0.12, size_ * 0.12, (20, 24, 40))
     for _ in range(round(26 * w)):
@@ -336,5 +392,7 @@ def _simple(picture: Picture, size: tuple[int, int], w: float, h: float) -> Imag
 
 
 Painter = Callable[[Brush, Picture, random.Random, float, float], None]
-OPEN: dict[str, Painter] = {"forest": _forest, "city": _city, "beach": _beach, "field": _field, "snow": _snow, "mountain": _mountain}
+OPEN: dict[str, Painter] = {
+    "forest": _forest, "city": _city, "beach": _beach, "field": _field, "snow": _snow, "mountain": _mountain,
+}
 CLOSED = {"room": _room, "classroom": _classroom, "space": _space, "underwater": _underwater}

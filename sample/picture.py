@@ -13,9 +13,12 @@ from sample import world
 from sample.world import Artist, Look, Person, Series, weighted
 
 FRAMINGS = ("upper body", "full body", "portrait")
-SHAPES = (("tall", 3 / 4), ("tall", 2 / 3), ("square", 1.0), ("wide", 4 / 3), ("wide", 16 / 9), ("tall", 9 / 16))
+ASPECTS = (3 / 4, 2 / 3, 1.0, 4 / 3, 16 / 9, 9 / 16)  # width to height
 COLOUR_WORDS = frozenset(world.HAIR_COLOURS) | frozenset(world.CLOTH_COLOURS) | frozenset(world.EYE_COLOURS)
-MOUTHS = {"smile": ("smile", "closed mouth"), "open smile": ("smile", "open mouth"), "open": ("open mouth",), "frown": ("frown", "closed mouth")}
+MOUTHS = {
+    "smile": ("smile", "closed mouth"), "open smile": ("smile", "open mouth"), "open": ("open mouth",),
+    "frown": ("frown", "closed mouth"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Thing:
-    """An object or animal beside or instead of a character; `colour` of what can have any, `x`, `y` 0 to 1, `size` of the shorter side."""
+    """An object or animal. `colour` of what can have any, `x` and `y` 0 to 1 of the picture, `size` of its shorter side."""
 
     kind: str
     colour: str
@@ -129,7 +132,7 @@ def variant(rng: random.Random, picture: Picture) -> Picture:
 
 
 def _size(rng: random.Random, longest: tuple[int, int]) -> tuple[int, int]:
-    _, aspect = weighted(rng, SHAPES, 0.6)
+    aspect = weighted(rng, ASPECTS, 0.6)
     side = rng.randint(*longest)
     return (side, round(side / aspect)) if aspect >= 1 else (round(side * aspect), side)
 
@@ -145,7 +148,8 @@ def _light(rng: random.Random, picture: Picture) -> Picture:
     time = weather = ""
     if picture.place in world.OPEN_PLACES:
         time = rng.choices(("day", "night", "sunset"), (0.6, 0.26, 0.14))[0]
-        weather = "snowing" if picture.place == "snow" and rng.random() < 0.6 else "rain" if picture.place != "snow" and rng.random() < 0.1 else ""
+        weather = "snowing" if picture.place == "snow" and rng.random(
+        ) < 0.6 else "rain" if picture.place != "snow" and rng.random() < 0.1 else ""
     elif picture.place == "room":
         time = rng.choices(("day", "night"), (0.6, 0.4))[0]
     return replace(picture, time=time, weather=weather)
@@ -161,7 +165,9 @@ def _private_tags(rng: random.Random, width: int, height: int) -> tuple[str, ...
     if rng.random() < 0.18:
         tags.append(f"source:https://pictures.example/{rng.randrange(10**6):06d}")
     if rng.random() < 0.07:
-        tags.append(f"title:{rng.choice(('study', 'a walk', 'evening', 'commission', 'untitled', 'morning'))} {rng.randrange(1, 90)}")
+        tags.append(
+            f"title:{rng.choice(('study', 'a walk', 'evening', 'commission', 'untitled', 'morning'))} {rng.randrange(1, 90)}"
+        )
     return tuple(tags)
 
 
@@ -198,7 +204,10 @@ def _without_figures(rng: random.Random, picture: Picture) -> Picture:
     places = [(0.5, 0.56)] if len(kinds) == 1 else [(0.28, 0.56), (0.72, 0.56)] if wide else [(0.42, 0.3), (0.58, 0.73)]
     places = [(x + rng.uniform(-0.07, 0.07), y + rng.uniform(-0.05, 0.05)) for x, y in places]
     things = tuple(
-        Thing(kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), x, y, rng.uniform(0.45, 0.75) if len(kinds) == 1 else rng.uniform(0.36, 0.5), rng.uniform(-15, 15))
+        Thing(
+            kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), x, y,
+            rng.uniform(0.45, 0.75) if len(kinds) == 1 else rng.uniform(0.36, 0.5), rng.uniform(-15, 15),
+        )
         for kind, (x, y) in zip(kinds, places)
     )
     return replace(picture, things=things, banner=bool(picture.series))
@@ -207,7 +216,9 @@ def _without_figures(rng: random.Random, picture: Picture) -> Picture:
 def _figure(rng: random.Random, picture: Picture, series: Series | None, person: Person | None, framing: str) -> Figure:
     if person is None:
         girl = rng.random() < 0.7
-        style = rng.choice(("short", "spiky")) if not girl else weighted(rng, [style for style in world.HAIR_STYLES if style != "spiky"], 0.5)
+        style = rng.choice(("short", "spiky")) if not girl else weighted(
+            rng, [style for style in world.HAIR_STYLES if style != "spiky"], 0.5
+        )
         person = Person(
             "", girl, weighted(rng, tuple(world.HAIR_COLOURS), 0.6), style, weighted(rng, tuple(world.EYE_COLOURS), 0.5),
             rng.choices((0, 1, 2, 3), (5, 3, 2, 1))[0], weighted(rng, world.HEADWEAR, 0.6) if rng.random() < 0.36 else "",
@@ -217,7 +228,8 @@ def _figure(rng: random.Random, picture: Picture, series: Series | None, person:
     extras = _extras(rng, picture, outfit, series if in_costume else None)
     held = ""
     if framing != "portrait" and rng.random() < 0.4:
-        held = "umbrella" if picture.weather == "rain" and rng.random() < 0.7 else "lantern" if picture.time == "night" and rng.random() < 0.25 \
+        held = "umbrella" if picture.weather == "rain" and rng.random(
+        ) < 0.7 else "lantern" if picture.time == "night" and rng.random() < 0.25 \
             else "book" if picture.place == "classroom" and rng.random() < 0.4 else weighted(rng, world.HELD, 0.5)
     pose = "standing"
     if framing == "full body":
@@ -225,8 +237,12 @@ def _figure(rng: random.Random, picture: Picture, series: Series | None, person:
     behind = framing != "portrait" and not held and rng.random() < 0.05
     return Figure(
         person.girl, person.hair, person.style, person.eyes, person.skin, outfit, colours, person.headwear, extras, pose,
-        "hold" if held else "down" if framing == "portrait" else rng.choices(("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16))[0], held,
-        rng.choices(tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18))[0], rng.random() < 0.2, rng.random() < 0.1, behind, in_costume, person.name,
+        "hold" if held else "down" if framing == "portrait" else rng.choices(
+            ("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16),
+        )[0], held,
+        rng.choices(
+            tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18),
+        )[0], rng.random() < 0.2, rng.random() < 0.1, behind, in_costume, person.name,
     )
 
 
@@ -266,7 +282,9 @@ def _count_tags(picture: Picture) -> set[str]:
     boys = len(picture.figures) - girls
     tags = {f"{count}{one if count == 1 else one + 's'}" for count, one in ((girls, "girl"), (boys, "boy")) if count}
     if not picture.figures:
-        return {"no humans"} | ({"still life"} if picture.things and not {thing.kind for thing in picture.things} & world.ANIMALS else set())
+        return {"no humans"} | (
+            {"still life"} if picture.things and not {thing.kind for thing in picture.things} & world.ANIMALS else set()
+        )
     return tags | ({"solo"} if len(picture.figures) == 1 else set()) | {picture.framing}
 
 
@@ -274,7 +292,11 @@ def _place_tags(picture: Picture) -> set[str]:
     tags = set(world.PLACE_TAGS.get(picture.place, ()))
     if picture.place == "simple":
         tags |= {"simple background"}
-        tags.add({"plain": f"{picture.pattern_colour} background", "gradient": "gradient background"}.get(picture.pattern, f"{picture.pattern} background"))
+        tags.add(
+            {
+                "plain": f"{picture.pattern_colour} background", "gradient": "gradient background",
+            }.get(picture.pattern, f"{picture.pattern} background")
+        )
     if not picture.figures and not picture.things:
         tags.add("scenery")
     if picture.place in world.OPEN_PLACES:
@@ -325,7 +347,9 @@ def _clothes_tags(figure: Figure, framing: str) -> set[str]:
     elif figure.outfit == "dress":
         tags = {"dress", f"{first} dress", "bare shoulders"}
     elif figure.outfit == "school uniform":
-        tags = {"school uniform", "sailor collar"} | ({"pleated skirt", "skirt", f"{second} skirt"} if hips and figure.girl else set())
+        tags = {"school uniform", "sailor collar"} | (
+            {"pleated skirt", "skirt", f"{second} skirt"} if hips and figure.girl else set()
+        )
     elif figure.outfit == "hoodie":
         tags = {"hoodie", f"{first} hoodie"} | ({"pants", f"{second} pants"} if legs else set())
     elif figure.outfit == "coat":

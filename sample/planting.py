@@ -26,7 +26,9 @@ EXCLUSIVE: tuple[tuple[frozenset[str], bool], ...] = (
     (frozenset({"day", "night", "sunset"}), False), (frozenset({"indoors", "outdoors"}), False),
     (frozenset({"portrait", "upper body", "full body"}), False), (frozenset({"standing", "sitting", "jumping"}), True),
     (frozenset({"long hair", "short hair"}), True), (frozenset({"open mouth", "closed mouth"}), True),
-    (frozenset(f"{colour} hair" for colour in world.HAIR_COLOURS), True), (frozenset(f"{colour} eyes" for colour in world.EYE_COLOURS), True),
+    (
+        frozenset(f"{colour} hair" for colour in world.HAIR_COLOURS), True
+    ), (frozenset(f"{colour} eyes" for colour in world.EYE_COLOURS), True),
 )
 
 

@@ -39,6 +39,8 @@ def retouched(rng: random.Random, image: Image.Image, how: str) -> Image.Image:
         factor = rng.uniform(0.5, 0.8)
         return image.resize((round(width * factor), round(height * factor)), Image.Resampling.LANCZOS)
     if how == "colour":
-        for enhancer, low, high in ((ImageEnhance.Brightness, 0.86, 1.14), (ImageEnhance.Contrast, 0.86, 1.14), (ImageEnhance.Color, 0.7, 1.3)):
+        for enhancer, low, high in (
+            (ImageEnhance.Brightness, 0.86, 1.14), (ImageEnhance.Contrast, 0.86, 1.14), (ImageEnhance.Color, 0.7, 1.3),
+        ):
             image = enhancer(image).enhance(rng.uniform(low, high))
     return image

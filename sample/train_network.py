@@ -41,7 +41,8 @@ from tagcheck import cli  # noqa: E402
 from tagcheck.artifacts import write_atomically  # noqa: E402
 
 CONFIG: dict[str, Any] = {
-    "class": "ViT", "num_blocks": 3, "patch_size": 32, "d_model": 160, "mlp_dim": 480, "num_heads": 5, "stochdepth_rate": 0.0, "use_sine": True,
+    "class": "ViT", "num_blocks": 3, "patch_size": 32, "d_model": 160, "mlp_dim": 480, "num_heads": 5, "stochdepth_rate": 0.0,
+    "use_sine": True,
     "cnn_stem": "conv:c=48,k=6,s=4,p=1;ln;relu;conv:c=96;ln;relu;conv:c=160;ln;relu;conv:c=160;ln;relu;conv:c=160,s=1,k=1,p=0",
     "image_size": 192, "loss_type": "bce",
 }
@@ -58,10 +59,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
-    made.add_argument("--steps", type=cli.at_least(1), default=2600, help=f"steps of {BATCH} pictures in the whole training (default: 2600)")
-    made.add_argument("--minutes", type=cli.between(0.1, 10_000), default=10_000, help="end this call after so many minutes and keep a checkpoint (default: no end)")
-    made.add_argument("--pictures", type=cli.at_least(BATCH), default=16_000, help="how many pictures to draw and train on (default: 16000)")
-    made.add_argument("--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)")
+    made.add_argument(
+        "--steps", type=cli.at_least(1), default=2600, help=f"steps of {BATCH} pictures in the whole training (default: 2600)",
+    )
+    made.add_argument(
+        "--minutes", type=cli.between(0.1, 10_000), default=10_000,
+        help="end this call after so many minutes and keep a checkpoint (default: no end)",
+    )
+    made.add_argument(
+        "--pictures", type=cli.at_least(BATCH), default=16_000, help="how many pictures to draw and train on (default: 16000)",
+    )
+    made.add_argument(
+        "--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)",
+    )
     made.add_argument("--seed", type=int, default=0, help="of the first weights, the order and the views (default: 0)")
     return made.parse_args(argv)
 
@@ -100,7 +110,7 @@ class Trainer:
         frequency = torch.from_numpy(data.targets.mean(0)).float()
         nn.init.normal_(self.network.head.weight, std=0.02)
         self.network.head.bias.data = torch.logit(frequency, eps=1e-4)
-        # A rare tag's loss is small however badly it is told; this brings it nearer to a common one's, and keeps probabilities true.
+        # A rare tag's loss is small however badly it is told. This brings it nearer to a common one's; probabilities stay true.
         self.tag_weights = F.normalize(frequency.clamp(min=1e-4) ** -0.5, p=1, dim=0) * len(frequency)
         self.colours = nn.Linear(CONFIG["d_model"], 3 * COLOUR_GRID**2)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -113,8 +123,10 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that training goes on from."""
-        return {"step": self.step, "network": self.network.state_dict(), "colours": self.colours.state_dict(), "average": self.average,
-                "optimizer": self.optimizer.state_dict()}
+        return {
+            "step": self.step, "network": self.network.state_dict(), "colours": self.colours.state_dict(),
+            "average": self.average, "optimizer": self.optimizer.state_dict(),
+        }
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""
@@ -177,9 +189,14 @@ class Trainer:
 
 def export(weights: dict[str, Tensor], tags: list[str], folder: Path) -> None:
     """Write the three files of a published network, the configuration last."""
-    write_atomically(folder / "model.safetensors", lambda out: out.write(save({name: value.half().contiguous() for name, value in weights.items()})))
+    write_atomically(
+        folder / "model.safetensors",
+        lambda out: out.write(save({name: value.half().contiguous() for name, value in weights.items()}))
+    )
     write_atomically(folder / "top_tags.txt", lambda out: out.write("".join(f"{tag}\n" for tag in tags).encode()))
-    write_atomically(folder / "config.json", lambda out: out.write(json.dumps(CONFIG | {"n_tags": len(tags)}, indent=2).encode() + b"\n"))
+    write_atomically(
+        folder / "config.json", lambda out: out.write(json.dumps(CONFIG | {"n_tags": len(tags)}, indent=2).encode() + b"\n"),
+    )
 
 
 if __name__ == "__main__":

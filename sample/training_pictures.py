@@ -71,7 +71,7 @@ def load(folder: Path, count: int) -> Training:
 
 
 def vocabulary(written: Sequence[Sequence[str]]) -> list[str]:
-    """The tags to learn, in booru spelling, the common first: what can be seen, without the series and people that it must not know."""
+    """The tags to learn, in booru spelling, the common first: what can be seen, without the series it must not know."""
     counts = Counter(tag for tags in written for tag in visible(tags))
     known = {f"series:{name}" for name in KNOWN_SERIES}
     for name in KNOWN_SERIES:

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sample import augmentation, compare_with_planted, draw_library, drawing, measure_network, paint, planting, train_network, world
+from sample import augmentation, compare_with_planted, draw_library, drawing, measure_network, paint, planting
+from sample import train_network, world
 from sample.picture import Figure, Picture, imagine, true_tags, variant
 from sample.training_pictures import KNOWN_SERIES, Training, booru_name, square, vocabulary
 from tagcheck import artifacts, images, tagger
@@ -25,7 +26,9 @@ SEED, PICTURES = 4711, 80
 NETWORK = measure_network.NETWORK
 AVERAGE_PRECISION, MICRO_F1, NEAR_FOUND = 0.5, 0.55, 0.7  # what the committed network has to reach on pictures of a new seed
 MIKA = Figure(
-    girl=True, hair="red", style="twintails", eyes="green", skin=0, outfit="shirt and skirt", colours=("white", "blue"), headwear="witch hat",
+    girl=True, hair="red", style="twintails", eyes="green", skin=0, outfit="shirt and skirt", colours=(
+        "white", "blue",
+    ), headwear="witch hat",
     arms="hold", held="book", mouth="open smile", pose="sitting",
 )
 STREET = Picture(600, 800, 5, world.PLAIN_LOOKS[0], (MIKA,), "full body", place="city", time="night")
@@ -47,12 +50,18 @@ def answered(drawn: Path) -> dict:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """160 pictures of a seed that nobody else uses, as the committed network sees them."""
-    return measure_network.embed_library(tagger.load(NETWORK, precision="float32"), drawing.plan_library(52_817, 160), tmp_path_factory.mktemp("seen"))
+    return measure_network.embed_library(
+        tagger.load(NETWORK, precision="float32"), drawing.plan_library(52_817, 160), tmp_path_factory.mktemp("seen"),
+    )
 
 
 def pictures(library: Path) -> dict[str, Path]:
     """The pictures of a drawn library by their SHA-256."""
-    return {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in library.rglob("*") if path.is_file() and path.suffix != ".txt"}
+    return {
+        hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest(): path for path in library.rglob("*") if path.is_file() and path.suffix != ".txt"
+    }
 
 
 def written_tags(picture: Path) -> set[str]:
@@ -68,9 +77,9 @@ def written_tags(picture: Path) -> set[str]:
 
 def test_everything_that_a_picture_shows_is_among_its_true_tags():
     assert set(true_tags(STREET)) == {
-        "1girl", "solo", "red hair", "twintails", "long hair", "green eyes", "smile", "open mouth", "witch hat", "hat", "shirt", "white shirt",
-        "skirt", "blue skirt", "full body", "sitting", "book", "holding", "holding book", "outdoors", "city", "building", "night", "night sky",
-        "moon", "starry sky",
+        "1girl", "solo", "red hair", "twintails", "long hair", "green eyes", "smile", "open mouth", "witch hat", "hat", "shirt",
+        "white shirt", "skirt", "blue skirt", "full body", "sitting", "book", "holding", "holding book", "outdoors", "city",
+        "building", "night", "night sky", "moon", "starry sky",
     }
 
 
@@ -87,15 +96,23 @@ def test_a_monochrome_picture_has_no_colours():
 
 def test_the_hair_colour_that_is_tagged_is_the_colour_of_the_hair():
     portrait = replace(STREET, framing="portrait", place="simple", figures=(replace(MIKA, held="", arms="down", headwear=""),))
-    red, green = (np.asarray(paint.paint(replace(portrait, figures=(replace(portrait.figures[0], hair=hair),)), 400), int) for hair in ("red", "green"))
+    red, green = (
+        np.asarray(
+            paint.paint(replace(portrait, figures=(replace(portrait.figures[0], hair=hair),)), 400), int,
+        ) for hair in ("red", "green")
+    )
     differs = np.abs(red - green).sum(2) > 60
     assert differs.mean() > 0.05
-    assert (red[differs].mean(0) - green[differs].mean(0))[:2].round().tolist()[0] > 60 and (red[differs].mean(0) - green[differs].mean(0))[1] < -40
+    assert (
+        red[differs].mean(0) - green[differs].mean(0)
+    )[:2].round().tolist()[0] > 60 and (red[differs].mean(0) - green[differs].mean(0))[1] < -40
 
 
 def test_a_variant_is_another_picture_of_the_same_characters():
     other = variant(random.Random(1), STREET)
-    assert [figure.hair for figure in other.figures] == ["red"] and other.place != STREET.place and other.figures[0].mouth != MIKA.mouth
+    assert [
+        figure.hair for figure in other.figures
+    ] == ["red"] and other.place != STREET.place and other.figures[0].mouth != MIKA.mouth
 
 
 # --- what is planted -----------------------------------------------------------------------------------
@@ -210,7 +227,9 @@ def one_thread():
 
 
 def test_the_vocabulary_knows_common_visible_tags_and_only_a_few_series():
-    written = [["red hair", "favourite", "source:x", "person:ada pell", *(f"series:{series.name}" for series in world.SERIES)]] * 10
+    written = [
+        ["red hair", "favourite", "source:x", "person:ada pell", *(f"series:{series.name}" for series in world.SERIES)]
+    ] * 10
     assert vocabulary(written) == ["red_hair", *sorted(booru_name(f"series:{name}") for name in KNOWN_SERIES)]
 
 
@@ -229,7 +248,9 @@ def test_a_cropped_view_stands_in_the_middle_of_white_again(monkeypatch):
         monkeypatch.setattr(augmentation, name, 0.0)
     monkeypatch.setattr(augmentation, "CROP", 1.0)
     sheet, box = square(Image.new("RGB", (60, 120), (10, 20, 30)), 64)
-    seen = augmentation.view(torch.from_numpy(np.asarray(sheet).copy())[None], torch.tensor([box]), 64, torch.Generator().manual_seed(3))[0]
+    seen = augmentation.view(
+        torch.from_numpy(np.asarray(sheet).copy())[None], torch.tensor([box]), 64, torch.Generator().manual_seed(3),
+    )[0]
     dark = (seen[0] < 128).any(0).nonzero().flatten().tolist()
     assert (seen[0] < 128).any(1).all(), "the longer side fills the square"
     assert abs(dark[0] - (63 - dark[-1])) <= 1 and 24 <= len(dark) <= 36
@@ -237,10 +258,13 @@ def test_a_cropped_view_stands_in_the_middle_of_white_again(monkeypatch):
 
 def test_training_broken_off_and_gone_on_with_gives_the_same_network(monkeypatch, one_thread):
     monkeypatch.setattr(train_network, "CONFIG", train_network.CONFIG | {
-        "num_blocks": 1, "d_model": 16, "mlp_dim": 16, "num_heads": 2, "image_size": 64, "cnn_stem": "conv:c=8,k=8,s=8,p=0;ln;relu;conv:c=8,s=2;ln;relu;conv:c=16,k=1,p=0",
+        "num_blocks": 1, "d_model": 16, "mlp_dim": 16, "num_heads": 2, "image_size": 64,
+        "cnn_stem": "conv:c=8,k=8,s=8,p=0;ln;relu;conv:c=8,s=2;ln;relu;conv:c=16,k=1,p=0",
     })
     rng = np.random.default_rng(0)
-    data = Training(rng.integers(0, 255, (64, 64, 64, 3), np.uint8), np.ones((64, 2), np.float32), rng.random((64, 5)) < 0.3, list("abcde"))
+    data = Training(
+        rng.integers(0, 255, (64, 64, 64, 3), np.uint8), np.ones((64, 2), np.float32), rng.random((64, 5)) < 0.3, list("abcde"),
+    )
     whole, first, second = (train_network.Trainer(data, 4, seed=5) for _ in range(3))
     for step in range(4):
         losses = whole.train_step(step)
@@ -297,7 +321,11 @@ def mistagged(answered: dict, keep=lambda place: True, wrong: int = 0) -> dict:
     errors = []
     for place, one in enumerate(answered["planted"]):
         if keep(place):
-            tags = [{"tag": tag, "kind": kind, "confidence": 0.9, "evidence": {}, "why": "x"} for kind in ("missing", "incorrect") for tag in one[kind]]
+            tags = [
+                {
+                    "tag": tag, "kind": kind, "confidence": 0.9, "evidence": {}, "why": "x",
+                } for kind in ("missing", "incorrect") for tag in one[kind]
+            ]
             errors.append({"hash": one["hash"], "issue": "missing_tags", "confidence": 0.9, "tags": tags})
     for hash in sorted(answered["truth"])[:wrong]:
         errors.append({"hash": hash, "issue": "incorrect_tags", "confidence": 0.6,
@@ -324,7 +352,9 @@ def test_a_report_of_exactly_what_was_planted_has_recall_and_precision_one(drawn
     artifacts.save(reported, MISTAGGED, mistagged(answered))
     lines = compared(drawn, reported, capsys)
     count, tags = len(answered["planted"]), sum(len(one["missing"]) + len(one["incorrect"]) for one in answered["planted"])
-    assert row(lines, "all") == [str(count), str(count), "1.00", str(tags), str(tags), "1.00", str(tags), "1.00", str(tags), "1.00"]
+    assert row(lines, "all") == [
+        str(count), str(count), "1.00", str(tags), str(tags), "1.00", str(tags), "1.00", str(tags), "1.00",
+    ]
     assert row(lines, "missing_tags") == [str(tags), str(tags), "1.00", str(tags), str(tags), "1.00"]
 
 
@@ -353,7 +383,9 @@ def test_pairs_and_series_are_held_against_the_truth(drawn, answered, reported, 
         "similar_pairs": [{"hash1": one, "hash2": other} for one, other in [*pairs[:-1], wrong]],
     })
     swapped = next(one for one in answered["planted"] if one["kind"] == "series_swapped")
-    entries = {"missing_predictions": swapped["incorrect"], "incorrect_predictions": [*swapped["missing"], "series:cloud cuckoo land"]}
+    entries = {
+        "missing_predictions": swapped["incorrect"], "incorrect_predictions": [*swapped["missing"], "series:cloud cuckoo land"],
+    }
     artifacts.save(reported, SERIES_VALIDATION, {
         "summary": {"correct_predictions": 3, "total_predictions": 4, "accuracy": 0.75, "images_abstained": 2}, "per_series": [],
         **{name: [{"hash": swapped["hash"], "series": tag, "confidence": 0.9} for tag in tags] for name, tags in entries.items()},
@@ -361,7 +393,9 @@ def test_pairs_and_series_are_held_against_the_truth(drawn, answered, reported, 
     lines = compared(drawn, reported, capsys)
     assert row(lines, "missing predictions") == ["1", "1", "1.00", "1", "1", "1.00"]
     assert row(lines, "incorrect predictions") == ["2", "1", "0.50", "2", "1", "0.50"]
-    assert lines[-1].split()[:4] == [str(len(pairs)), str(len(pairs) - 1), f"{(len(pairs) - 1) / len(pairs):.2f}", str(len(pairs))]
+    assert lines[-1].split()[:4] == [
+        str(len(pairs)), str(len(pairs) - 1), f"{(len(pairs) - 1) / len(pairs):.2f}", str(len(pairs)),
+    ]
 
 
 def test_other_files_and_other_libraries_are_refused(drawn, reported, folder, tmp_path):
