@@ -19,6 +19,7 @@ import random
 import shutil
 import sys
 from collections import Counter
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 
@@ -71,9 +72,9 @@ def already_drawn(library: Path, planted_file: Path, seed: int, pictures: int) -
     """Whether this very library is there. Raises `UsageError` when the place is taken by something else."""
     if not library.exists():
         return False
-    if planted_file.is_file():
+    with suppress(FileNotFoundError, ValueError):  # no such file, or none of ours: the place is taken
         answered = json.loads(planted_file.read_text(encoding="utf-8"))
-        if (answered.get("seed"), answered.get("pictures")) == (seed, pictures):
+        if isinstance(answered, dict) and (answered.get("seed"), answered.get("pictures")) == (seed, pictures):
             return True
     raise UsageError(
         f"{library} is there and is not the library of seed {seed} with {pictures} pictures: remove it or name another folder"
