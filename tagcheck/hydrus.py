@@ -131,7 +131,7 @@ class Hydrus:
     def _counted(self, everything: Mapping[str, TagService] | None = None) -> dict[str, TagService]:
         everything = self._tag_services() if everything is None else everything
         if self._chosen:
-            chosen = [_named(name, everything, "--tag-service") for name in self._chosen]
+            chosen = [_named(name, everything, "tag services to count") for name in self._chosen]
             return {one.key: one for one in chosen}
         machine = {_named(name, everything, "MACHINE_TAG_SERVICES").key for name in self._machine}
         return {key: one for key, one in everything.items() if key not in machine}
@@ -535,8 +535,8 @@ def _named(name: str, services: Mapping[str, TagService], asked_by: str) -> TagS
         return services[name]
     found = [one for one in services.values() if one.name.casefold() == name.casefold()]
     if len(found) != 1:
-        how_many = "no" if not found else f"{len(found)}"
-        raise UsageError(f"{asked_by}: {how_many} tag service {name!r} in Hydrus; there are {_names(services.values())}")
+        wrong = f"{len(found)} tag services are called {name!r}" if found else f"no tag service {name!r} in Hydrus"
+        raise UsageError(f"{asked_by}: {wrong}; there are {_names(services.values())}")
     return found[0]
 
 

@@ -347,7 +347,7 @@ def test_a_client_too_old_to_respect_deletions_is_not_written_to(server: HydrusS
 
 def test_two_services_of_one_name_must_be_told_apart_by_key(server: HydrusServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hydrus_server.SERVICES, hydrus_server.AI_TAGS, ("My Tags", hydrus_server.LOCAL_TAG))
-    with pytest.raises(UsageError, match="2 tag service 'my tags' in Hydrus; there are 'My Tags'"):
+    with pytest.raises(UsageError, match="tag services to count: 2 tag services are called 'my tags'; there are 'My Tags'"):
         Hydrus(server.url, server.key, tag_services=["my tags"]).describe()
     assert Hydrus(server.url, server.key, tag_services=[MY_TAGS]).describe()["tag_services"] == [MY_TAGS]
 
