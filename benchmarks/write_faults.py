@@ -8,7 +8,7 @@ Writes  nothing that stays; one line per run on stderr, one line with the counts
 
 Every second run is killed from outside after a random time; the others at a random line of the
 package's code between the noting down and the end, counted in a run that is left alone. Of each
-third run the recovery is killed too.
+third run the recovery is killed too, and of every one the undo.
 After recovery the ledger must say of every change that it was applied, or must not know the batch
 (killed before it was noted down); the library must be exactly as after the run that was left alone
 (a folder byte for byte), or as before; and undoing the batch must give what was before.
@@ -86,6 +86,9 @@ class Scene:
 
     def recover(self) -> None:
         applying.recover(self.ledger(), self.library())
+
+    def undo(self) -> None:
+        applying.undo(self.ledger(), self.library(), self.ledger().batches()[0].id)
 
 
 class FolderScene(Scene):
@@ -190,7 +193,7 @@ def lines_of(work: Callable[[], None]) -> tuple[int, int]:
         work()
     finally:
         sys.settrace(None)
-    return noted[0], seen[0]
+    return noted[0] if noted else 0, seen[0]
 
 
 def _counter(last: int | None, seen: list[int] | None = None, noted: list[int] | None = None) -> Callable[..., Any]:
@@ -223,10 +226,13 @@ def check(scene: Scene, beginning: Snapshot, end: Snapshot) -> str:
     assert {row.change for row in rows} == set(scene.changes), "the ledger lacks a change"
     assert {row.status for row in rows} == {APPLIED}, f"rows are {Counter(row.status for row in rows)}"
     assert state == end, f"the library differs: {sorted(name for name in state.keys() | end.keys() if state.get(name) != end.get(name))[:5]}"
-    undone = applying.undo(scene.ledger(), scene.library(), batches[0].id)
-    assert {row.status for row in undone.rows} == {UNDONE}, "not everything was taken back"
-    assert scene.restored(scene.state(), beginning), "undo does not give what was before"
     return "applied"
+
+
+def check_undone(scene: Scene, beginning: Snapshot) -> None:
+    """After an undo. Raises AssertionError when something of the batch is left."""
+    assert {row.status for row in scene.ledger().rows()} == {UNDONE}, "not everything was taken back"
+    assert scene.restored(scene.state(), beginning), "undo does not give what was before"
 
 
 def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
@@ -235,6 +241,7 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
     beginning = scene.state()
     noted, lines = lines_of(scene.apply)
     end = scene.state()
+    _, undo_lines = lines_of(scene.undo)
     scene.reset()
     started = time.monotonic()
     scene.apply()
@@ -250,6 +257,11 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
         outcomes["changes sent twice"] += scene.sent_twice()
         outcome = check(scene, beginning, end)
         outcomes[outcome] += 1
+        if outcome == "applied":
+            outcomes["undo killed"] += killed(scene.undo, at_line=rng.randint(1, undo_lines))
+            scene.recover()
+            scene.undo()
+            check_undone(scene, beginning)
         outcomes["killed in its midst"] += hit
         say(f"run {number + 1}: {point} {'killed' if hit else 'was done before'}; after recovery: {outcome}")
     return outcomes

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError
+from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
 from tagcheck.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
 from tagcheck.library import CURRENT, PARTLY, PENDING, UNKNOWN, Library, NoWrite, TagChange, TagWrite, undo_of
 
@@ -232,14 +232,16 @@ def _carry_chunk(ledger: Ledger, library: Library, rows: list[LedgerRow], reason
         ledger.mark(decided)
     if not ready:
         return
-    refusal = ""
+    refusal, refusals = "", {}
     try:
         library.write([steps[row.id] for row in ready], reason)
+    except WritesRefused as error:
+        refusals = error.reasons
     except LibraryRefused as error:
         refusal = str(error)
     states = library.states([(row.hash, row.stored_tag, row.service) for row in ready])
     ledger.mark(
-        _reached(row) if now == steps[row.id].after else _refused(row, refusal or f"it was written, but {_in_words(now)}")
+        _reached(row) if now == steps[row.id].after else _refused(row, refusals.get(row.hash) or refusal or f"it was written, but {_in_words(now)}")
         for row, now in zip(ready, states)
     )
 

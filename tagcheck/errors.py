@@ -46,6 +46,15 @@ class LibraryRefused(LibraryError):
     """The library answered, and said no: a wrong key, a missing permission, an unknown page."""
 
 
+class WritesRefused(LibraryRefused):
+    """Some writes could not be carried out, the others were. `reasons` says why, by the picture's hash."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        first = next(iter(reasons.values()))
+        super().__init__(first if len(reasons) == 1 else f"{first} (and {len(reasons) - 1} more pictures)")
+        self.reasons = reasons
+
+
 class FileUnavailable(LibraryError):
     """One file's bytes cannot be had (deleted, moved, vanished meanwhile). Costs one row, not a run.
 

@@ -22,7 +22,7 @@ from threading import RLock
 
 from tagcheck import sidecars, tags
 from tagcheck.artifacts import sync_folder
-from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput
+from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
 from tagcheck.folder_scan import MIME, Place, each_folder, extension, hash_of, shown, stand_in, unchanged
 from tagcheck.folder_store import FolderStore
 from tagcheck.folder_writing import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
@@ -143,20 +143,15 @@ class FolderLibrary:
 
     def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:
         """Carry out the writes whose `before` still holds, a sidecar at a time. What could not be written
-        raises `LibraryRefused` after all the rest is done.
+        raises `WritesRefused` after all the rest is done.
         """
-        problems: list[str] = []
-        with only_writer(str(self.root)):
-            edits: dict[str, Edit] = {}
-            for place, add, remove in self._wanted(writes):
-                try:
-                    edits.update((edit.path, edit) for edit in self._edits(place, add, remove))
-                except (CannotEdit, NotASidecar) as error:
-                    problems.append(str(error))
-            problems += self._carry_out(list(edits.values()))
-        if problems:
-            more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-            raise LibraryRefused("; ".join(problems[:3]) + more)
+        try:
+            with only_writer(str(self.root)):
+                reasons = self._written(self._wanted(writes))
+        except OSError as error:  # the folder itself, not a sidecar: what is written reads back, the rest waits
+            raise LibraryUnreachable(f"{shown(str(self.root))}: {error.strerror}") from error
+        if reasons:
+            raise WritesRefused(reasons)
 
     # --- looking through the folder ------------------------------------------------------------------
 
@@ -323,14 +318,26 @@ class FolderLibrary:
 
     # --- writing -------------------------------------------------------------------------------------
 
-    def _wanted(self, writes: Sequence[TagWrite]) -> list[tuple[Place, list[str], list[str]]]:
-        """Per picture file, the tags to put in and to take out: what does not hold yet of the writes."""
-        wanted: dict[str, tuple[Place, list[str], list[str]]] = {}
+    def _written(self, wanted: list[tuple[str, Place, list[str], list[str]]]) -> dict[str, str]:
+        """Change the sidecars of these pictures. Returns why some could not be changed, by hash."""
+        reasons: dict[str, str] = {}
+        edits: dict[str, tuple[str, Edit]] = {}
+        for hash, place, add, remove in wanted:
+            try:
+                edits.update((edit.path, (hash, edit)) for edit in self._edits(place, add, remove))
+            except (CannotEdit, NotASidecar) as error:
+                reasons[hash] = str(error)
+        problems = self._carry_out([edit for _, edit in edits.values()])
+        return reasons | {edits[path][0]: problem for path, problem in problems.items()}
+
+    def _wanted(self, writes: Sequence[TagWrite]) -> list[tuple[str, Place, list[str], list[str]]]:
+        """(hash, picture file, tags to put in, tags to take out): what does not hold yet of the writes."""
+        wanted: dict[str, tuple[str, Place, list[str], list[str]]] = {}
         for write in writes:
             for place in self._places(write.hash, write.service):
                 with suppress(NotASidecar):  # its state reads back as unknown, and that is the answer
                     if (sidecars.name(write.tag) in self._names(place)) != (write.after == CURRENT):
-                        _, add, remove = wanted.setdefault(place.path, (place, [], []))
+                        _, _, add, remove = wanted.setdefault(place.path, (write.hash, place, [], []))
                         (add if write.after == CURRENT else remove).append(write.tag)
         return list(wanted.values())
 
@@ -405,9 +412,9 @@ class FolderLibrary:
         usual = Habit(joint="\n" if full[True] >= full[False] else ", ", full_name=full[True] >= full[False])
         return sidecars.habit_of(seen, usual)
 
-    def _carry_out(self, edits: list[Edit]) -> list[str]:
-        """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong."""
-        problems: list[str] = []
+    def _carry_out(self, edits: list[Edit]) -> dict[str, str]:
+        """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong, by path."""
+        problems: dict[str, str] = {}
         folders = {os.path.dirname(edit.path) for edit in edits}
         if edits:
             self._store.keep_versions([(edit.path, edit.old, edit.new) for edit in edits])
@@ -417,9 +424,9 @@ class FolderLibrary:
             try:
                 replace_file(edit)
             except (CannotEdit, NotASidecar) as error:
-                problems.append(str(error))
+                problems[edit.path] = str(error)
             except OSError as error:
-                problems.append(f"{shown(edit.path)} could not be written: {error.strerror}")
+                problems[edit.path] = f"{shown(edit.path)} could not be written: {error.strerror}"
         for folder in folders:
             sync_folder(Path(folder))
         return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -15,6 +16,7 @@ import pytest
 from benchmarks import write_faults
 from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 from tagcheck import applying
+from tagcheck import folder as folder_module
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.folder import FolderLibrary
 from tagcheck.hydrus import Hydrus
@@ -136,6 +138,22 @@ def test_a_write_that_did_not_take_is_failed_with_its_reason_and_can_be_tried_ag
     assert counts(result) == (1, 1, 0, 0) and "b.txt is write-protected" in result.rows[1].reason
     (home.root / "b.txt").chmod(0o644)
     assert counts(home.apply(*changes)) == (1, 0, 1, 0)
+
+
+def test_each_picture_that_could_not_be_written_says_its_own_reason(home, monkeypatch):
+    real = folder_module.replace_file
+
+    def full_disk(edit):
+        if not edit.path.endswith("c.txt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(edit)
+
+    monkeypatch.setattr(folder_module, "replace_file", full_disk)
+    result = home.apply(*(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)))
+    assert [(row.status, row.reason.rpartition("/")[2]) for row in result.rows] == [
+        (FAILED, "a.txt could not be written: No space left on device"), (FAILED, "b.txt could not be written: No space left on device"),
+        (APPLIED, ""),
+    ]
 
 
 def test_what_changed_between_plan_and_write_is_not_written_over(home, monkeypatch):
@@ -358,6 +376,25 @@ def test_an_undo_that_the_library_left_in_the_middle_is_finished_later(home):
     home.back()
     applying.recover(home.ledger, home.library)
     assert home.statuses() == [UNDONE] * 3 and home.texts() == before
+
+
+def test_ctrl_c_in_the_middle_of_a_write_is_finished_later(home, monkeypatch):
+    real = folder_module.replace_file
+    written = []
+
+    def interrupted(edit):
+        if written:
+            raise KeyboardInterrupt
+        written.append(edit.path)
+        real(edit)
+
+    monkeypatch.setattr(folder_module, "replace_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        home.apply(*(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)))
+    monkeypatch.setattr(folder_module, "replace_file", real)
+    assert home.statuses() == [OPEN] * 3 and sum("hat" in text for text in home.texts().values()) == 1
+    done, = applying.recover(home.ledger, home.opened())
+    assert counts(done) == (3, 0, 0, 0) and all(text.count("hat") == 1 for text in home.texts().values())
 
 
 def test_rows_of_another_library_are_left_alone(home, tmp_path):
