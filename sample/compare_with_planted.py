@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         pair_table(planted, near),
     )
     print("\n\n".join("\n".join(lines) for lines in tables))
+    if mistagged is not None:
+        print("\n" + summary(planted, standing, written, mistagged))
     return 0
 
 
@@ -169,6 +171,18 @@ def tag_tables(
     ]
     rows.append(precision_row("all", found, planted, written))
     return lines + table(("issue", "suggestions", "right", "precision", f"from {SURE}", "right", "precision"), rows)
+
+
+def summary(
+    planted: Planted, standing: list[tuple[str, frozenset[Suggestion]]], written: Mapping[str, frozenset[str]],
+    mistagged: dict[str, Any],
+) -> str:
+    """The mistagged report in one line."""
+    found = [one[0] for one in tag_suggestions(mistagged)]
+    left = [wanted for _, wanted in standing if wanted]
+    caught = sum(not wanted.isdisjoint(found) for wanted in left)
+    right = sum(is_right(planted, written, one) for one in found)
+    return f"{caught} of {len(left)} planted errors found, {right} of {len(found)} suggested tags right"
 
 
 def recall_row(

@@ -1,7 +1,7 @@
 """Train the sample's small network: JoyTag's make, on drawn pictures that no library holds.
 
     python sample/train_network.py /tmp/training --minutes 8
-    python sample/train_network.py /tmp/training --steps 3000
+    python sample/train_network.py /tmp/training --steps 3000 --out /tmp/network
 
 Reads WORK/checkpoint.pt where an earlier call left one, and goes on from there.
 Writes WORK/pictures_*.npy (the drawn pictures), WORK/checkpoint.pt, and at the end of every call the
@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -47,6 +48,7 @@ CONFIG: dict[str, Any] = {
     "image_size": 192, "loss_type": "bce",
 }
 BATCH, TWICE = 48, 16    # pictures in a step, and how many of them are seen in two views
+TOGETHER = 8             # steps that share their pictures out by kind
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 150, 0.05
 TEMPERATURE = 0.1        # of the contrastive loss
 WEIGHTS = {"tags": 30.0, "apart": 0.25, "together": 1.0, "colours": 2.0}
@@ -60,14 +62,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
     made.add_argument(
-        "--steps", type=cli.at_least(1), default=2600, help=f"steps of {BATCH} pictures in the whole training (default: 2600)",
+        "--steps", type=cli.at_least(1), default=1500, help=f"steps of {BATCH} pictures in the whole training (default: 1500)",
     )
     made.add_argument(
         "--minutes", type=cli.between(0.1, 10_000), default=10_000,
         help="end this call after so many minutes and keep a checkpoint (default: no end)",
     )
     made.add_argument(
-        "--pictures", type=cli.at_least(BATCH), default=16_000, help="how many pictures to draw and train on (default: 16000)",
+        "--pictures", type=cli.at_least(BATCH * TOGETHER), default=16_000,
+        help="how many pictures to draw and train on (default: 16000)",
     )
     made.add_argument(
         "--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)",
@@ -164,11 +167,18 @@ class Trainer:
         return LEARNING_RATE * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, share))) / 2)
 
     def _rows(self, step: int) -> list[int]:
-        """The pictures of a step: neighbours by number stay together, so that a picture meets its `variant`."""
-        pairs = len(self.data.targets) // 2
-        epoch, place = divmod(step * (BATCH // 2), pairs - pairs % (BATCH // 2))
-        order = torch.randperm(pairs, generator=torch.Generator().manual_seed(self.seed * 7919 + epoch))
-        return [row for pair in order[place:place + BATCH // 2].tolist() for row in (2 * pair, 2 * pair + 1)]
+        """The pictures of a step. To be told apart they have to be alike: neighbours by number stay together, so that a
+        picture meets its `variant`, and a step takes its pictures from few kinds out of those that `TOGETHER` steps share.
+        """
+        half = BATCH // 2
+        window, place = divmod(step, TOGETHER)
+        epoch, window = divmod(window, len(self.data.targets) // (BATCH * TOGETHER))
+        random = torch.Generator().manual_seed(self.seed * 7919 + epoch)
+        order = torch.randperm(len(self.data.targets) // 2, generator=random).numpy()
+        shared = order[window * half * TOGETHER:][:half * TOGETHER]
+        shared = shared[np.argsort(self.data.kinds[2 * shared], kind="stable")]
+        turn = int(torch.randperm(TOGETHER, generator=random.manual_seed(self.seed * 7919 + step // TOGETHER))[place])
+        return [row for pair in shared[turn * half:][:half].tolist() for row in (2 * pair, 2 * pair + 1)]
 
     def _losses(self, views: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Views uint8 (b, 3, S, S), the last TWICE of the same pictures as the first TWICE; targets (b, V)."""

@@ -22,7 +22,7 @@ from PIL import Image
 from sample.paint import paint
 from sample.picture import Picture, imagine, true_tags, variant
 from sample.planting import visible
-from sample.world import BY_SERIES
+from sample.world import BY_SERIES, PLACE_TAGS
 from tagcheck import cli
 from tagcheck.artifacts import write_json
 
@@ -37,13 +37,15 @@ KNOWN_SERIES = ("scarlet meridian", "star harbor academy")
 @dataclass(frozen=True)
 class Training:
     """`pixels` uint8 (n, SIDE, SIDE, 3) mapped from the disk, `boxes` float32 (n, 2) width and height of the
-    picture in it (0 to 1), `targets` bool (n, V) by `tags` in booru spelling, the common first.
+    picture in it (0 to 1), `targets` bool (n, V) by `tags` in booru spelling, the common first, `kinds` int (n,) equal for
+    pictures of the same place with the same number of characters.
     """
 
     pixels: np.ndarray
     boxes: np.ndarray
     targets: np.ndarray
     tags: list[str]
+    kinds: np.ndarray
 
 
 def imagined(number: int) -> Picture:
@@ -67,7 +69,8 @@ def load(folder: Path, count: int) -> Training:
     targets = np.zeros((count, len(tags)), bool)
     for row, written in enumerate(known["tags"]):
         targets[row, [column[name] for name in map(booru_name, written) if name in column]] = True
-    return Training(np.load(pixels, mmap_mode="r"), np.asarray(known["boxes"], np.float32), targets, tags)
+    kinds = np.array([kind(written) for written in known["tags"]])
+    return Training(np.load(pixels, mmap_mode="r"), np.asarray(known["boxes"], np.float32), targets, tags, kinds)
 
 
 def vocabulary(written: Sequence[Sequence[str]]) -> list[str]:
@@ -78,6 +81,12 @@ def vocabulary(written: Sequence[Sequence[str]]) -> list[str]:
         known |= {f"character:{person.name}" for person in BY_SERIES[name].people}
     kept = [tag for tag, times in counts.items() if times >= RAREST * len(written) and (":" not in tag or tag in known)]
     return [booru_name(tag) for tag in sorted(kept, key=lambda tag: (-counts[tag], tag))]
+
+
+def kind(written: Sequence[str]) -> int:
+    """A number that pictures of the same place with as many characters have in common."""
+    shown = [place for place, tags in enumerate(PLACE_TAGS.values()) if set(tags) <= set(written)]
+    return 3 * (shown[-1] + 1 if shown else 0) + (0 if "no humans" in written else 1 if "solo" in written else 2)
 
 
 def booru_name(tag: str) -> str:

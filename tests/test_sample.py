@@ -263,7 +263,8 @@ def test_training_broken_off_and_gone_on_with_gives_the_same_network(monkeypatch
     })
     rng = np.random.default_rng(0)
     data = Training(
-        rng.integers(0, 255, (64, 64, 64, 3), np.uint8), np.ones((64, 2), np.float32), rng.random((64, 5)) < 0.3, list("abcde"),
+        rng.integers(0, 255, (400, 64, 64, 3), np.uint8), np.ones((400, 2), np.float32), rng.random((400, 5)) < 0.3,
+        list("abcde"), rng.integers(0, 9, 400),
     )
     whole, first, second = (train_network.Trainer(data, 4, seed=5) for _ in range(3))
     for step in range(4):
@@ -275,6 +276,17 @@ def test_training_broken_off_and_gone_on_with_gives_the_same_network(monkeypatch
         second.train_step(step)
     assert all(np.isfinite(value) for value in losses.values())
     assert all(torch.equal(value, second.average[name]) for name, value in whole.average.items())
+
+
+def test_steps_share_out_every_picture_once_and_take_their_own_from_few_kinds():
+    kinds = np.random.default_rng(1).integers(0, 30, 400).repeat(2)
+    data = Training(np.zeros((800, 1, 1, 3), np.uint8), np.ones((800, 2), np.float32), np.zeros((800, 1), bool), ["a"], kinds)
+    trainer = train_network.Trainer(data, 10, seed=3)
+    steps = [trainer._rows(step) for step in range(train_network.TOGETHER)]
+    rows = [row for step in steps for row in step]
+    assert len(set(rows)) == len(rows) == train_network.BATCH * train_network.TOGETHER
+    assert all(step[place] + 1 == step[place + 1] for step in steps for place in range(0, train_network.BATCH, 2))
+    assert max(len(set(kinds[step])) for step in steps) <= 10
 
 
 # --- the committed network -----------------------------------------------------------------------------------
@@ -356,6 +368,7 @@ def test_a_report_of_exactly_what_was_planted_has_recall_and_precision_one(drawn
         str(count), str(count), "1.00", str(tags), str(tags), "1.00", str(tags), "1.00", str(tags), "1.00",
     ]
     assert row(lines, "missing_tags") == [str(tags), str(tags), "1.00", str(tags), str(tags), "1.00"]
+    assert lines[-1] == f"{count} of {count} planted errors found, {tags} of {tags} suggested tags right"
 
 
 def test_wrong_suggestions_cost_precision_and_missed_errors_recall(drawn, answered, reported, capsys):
