@@ -15,6 +15,7 @@ Writes: series_classifier/<namespace>_classifier.json, <namespace>_weights_<UTC>
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     folds = probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
     folds = series.spread_folds(folds, groups, labels)
     with cli.progress((), total=100, what="out of fold", unit="%") as bar:
-        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, lambda share: bar.update(round(share * 100) - bar.n))
+        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, shown_on(bar))
         mixing = series.fit_mixing(folded, labels, SEED)
         said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
@@ -81,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"{len(labels.series):,} {namespace} tags learned from {int(labels.tagged.sum()):,} pictures "
         f"({int((group_counts < 2).sum())} of them with too few pictures to be judged), {len(groups):,} predicted out of fold "
-        f"({abstained:,} abstained), micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f} against the tags: {path}"
+        f"({abstained:,} abstained), micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f} "
+        f"against the tags: {path}"
     )
     return 0
 
@@ -93,7 +95,9 @@ def gather(folder: Any, data: Dataset, namespace: str) -> Pictures:
         raise MissingInput(f"{data.path} has no usable picture: run advanced_joytag_processing.py first")
     embedded = embeddings.load(folder.embeddings, of_hash, model=data.model)
     if not embedded.hashes:
-        raise MissingInput(f"none of the {len(of_hash):,} pictures of {data.path} has an embedding: run advanced_joytag_processing.py first")
+        raise MissingInput(
+            f"none of the {len(of_hash):,} pictures of {data.path} has an embedding: run advanced_joytag_processing.py first"
+        )
     wrong = np.flatnonzero(~np.isfinite(embedded.matrix).all(axis=1))
     if len(wrong):
         raise BadFile(
@@ -113,31 +117,38 @@ def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
     for cosine in DUPLICATE_COSINES:
         with cli.progress((), total=100, what=f"near-duplicates at {cosine:g}", unit="%") as bar:
             try:
-                pairs = neighbors.near_pairs(
-                    embedded.matrix, cosine, progress=lambda share: bar.update(round(share * 100) - bar.n), limit=PAIRS_A_PICTURE * n
-                )
+                pairs = neighbors.near_pairs(embedded.matrix, cosine, progress=shown_on(bar), limit=PAIRS_A_PICTURE * n)
             except neighbors.TooManyPairs:
                 continue
         labels = neighbors.group_labels(n, pairs.i, pairs.j)
         if np.bincount(labels).max() <= max(LARGEST_GROUP * n, 2):
             return labels, cosine
-    cli.say(f"too many pictures look alike even at a cosine of {cosine:g}: only those with one and the same embedding share a fold")
+    cli.say(f"too many pictures look alike even at a cosine of {cosine:g}: only those of one and the same embedding share a fold")
     return np.unique(embedded.matrix, axis=0, return_inverse=True)[1].reshape(-1), 1.0
 
 
+def shown_on(bar: Any) -> Callable[[float], None]:
+    """What to tell a share of the work done, so that `bar`, of 100 steps, shows it."""
+    return lambda share: bar.update(round(share * 100) - bar.n)
+
+
 def check_learnable(labels: series.Labels, groups: np.ndarray, namespace: str, data: Dataset) -> np.ndarray:
-    """How many groups of near-duplicates each series has pictures in, (S,). Raises `MissingInput` saying why nothing can be learned."""
+    """How many groups of near-duplicates each series has pictures in, (S,).
+
+    Raises `MissingInput` saying why nothing can be learned.
+    """
     if not labels.series:
         raise MissingInput(
-            f"no picture of {data.path} with an embedding has a {namespace}: tag, so there is nothing to learn: tag some pictures, "
-            "then run advanced_joytag_processing.py and this again"
+            f"no picture of {data.path} with an embedding has a {namespace}: tag, so there is nothing to learn: "
+            "tag some pictures, then run advanced_joytag_processing.py and this again"
         )
     counts = series.group_counts(labels, groups)
     enough = [name for name, count in zip(labels.series, counts) if count >= 2]
     if len(enough) < 2:
         raise MissingInput(
-            f"{len(labels.series)} {namespace} tags on {int(labels.tagged.sum())} pictures, but to tell series apart it takes two with at least "
-            f"two pictures each that are not near-duplicates, and there are {len(enough)} such ({', '.join(enough) or 'none'}): tag more pictures"
+            f"{len(labels.series)} {namespace} tags on {int(labels.tagged.sum())} pictures, but to tell them apart it takes two "
+            f"with at least two pictures each that are not near-duplicates, and there are {len(enough)} such "
+            f"({', '.join(enough) or 'none'}): tag more pictures"
         )
     return counts
 
@@ -154,12 +165,12 @@ def describe(
         "fingerprint": series_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets)),
         "embedding": {"model": embedded.model, "preprocess": embedded.preprocess, "dimensions": int(embedded.matrix.shape[1])},
         "settings": {
-            "method": "plda and nearest pictures", "folds": series.FOLDS, "seed": SEED, "duplicate_cosine": cosine, "predict_from": series.PREDICT_FROM,
-            "candidates": series.CANDIDATES, "set_pictures": series.SET_PICTURES,
+            "method": "plda and nearest pictures", "folds": series.FOLDS, "seed": SEED, "duplicate_cosine": cosine,
+            "predict_from": series.PREDICT_FROM, "candidates": series.CANDIDATES, "set_pictures": series.SET_PICTURES,
         },
         "pictures": {
-            "predicted": len(embedded.hashes), "tagged": int(labels.tagged.sum()), "with_several": int((np.diff(labels.tags.indptr) > 1).sum()),
-            "without_embedding": pictures.without_embedding,
+            "predicted": len(embedded.hashes), "tagged": int(labels.tagged.sum()),
+            "with_several": int((np.diff(labels.tags.indptr) > 1).sum()), "without_embedding": pictures.without_embedding,
         },
         "scores": scores,
         "classes": [[labels.series[place] for place in members] for members in labels.classes],
@@ -178,7 +189,8 @@ def records(
     predicted, names = said.predicted, labels.series
     for row, hash in enumerate(pictures.embedded.hashes):
         own = slice(labels.tags.indptr[row], labels.tags.indptr[row + 1])
-        probabilities = {names[place]: round(float(p), 4) for place, p in zip(said.ranked[row], said.probability[row]) if place >= 0}
+        ranked = zip(said.ranked[row], said.probability[row])
+        probabilities = {names[place]: round(float(p), 4) for place, p in ranked if place >= 0}
         # A tag that hardly fits keeps its digits: how little it fits decides whether it is wrong.
         probabilities |= {names[place]: float(f"{p:.3g}") for place, p in zip(said.own.indices[own], said.own.data[own])}
         sure = [names[place] for place in said.ranked[row][predicted[row]]]

@@ -94,7 +94,9 @@ class Suppressed:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made = cli.parser(__doc__)
     cli.add_dataset(made)
-    made.add_argument("--namespace", metavar="NAME", default=config.SERIES_NAMESPACE, help="whose classifier to validate (default: %(default)s)")
+    made.add_argument(
+        "--namespace", metavar="NAME", default=config.SERIES_NAMESPACE, help="whose classifier to validate (default: %(default)s)"
+    )
     return made.parse_args(argv)
 
 
@@ -107,8 +109,9 @@ def main(argv: list[str] | None = None) -> int:
     judged, age = match(data, card, said, namespace)
     if not age.same:
         cli.say(
-            f"the predictions are {age.days:.1f} days old, and since then {age.retagged:,} pictures got other {namespace} tags, {age.gone:,} are gone and "
-            f"{age.without_prediction:,} have no prediction; tags are taken as they are today (to renew: {series_files.MADE_BY})"
+            f"the predictions are {age.days:.1f} days old, and since then {age.retagged:,} pictures got other {namespace} tags, "
+            f"{age.gone:,} are gone and {age.without_prediction:,} have no prediction; tags are taken as they are today "
+            f"(to renew: {series_files.MADE_BY})"
         )
 
     found, suppressed = findings(judged, card, review.decisions(folder.review))
@@ -122,8 +125,9 @@ def main(argv: list[str] | None = None) -> int:
         MISSING: found[MISSING], INCORRECT: found[INCORRECT],
     })
     print(
-        f"{summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged ({summary['accuracy']:.1%}), "
-        f"{summary['missing_predictions_count']:,} tags not predicted, {summary['incorrect_predictions_count']:,} predicted and not tagged, "
+        f"{summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged "
+        f"({summary['accuracy']:.1%}), {summary['missing_predictions_count']:,} tags not predicted, "
+        f"{summary['incorrect_predictions_count']:,} predicted and not tagged, "
         f"{summary['images_abstained']:,} pictures abstained: {path}"
     )
     return 0
@@ -137,7 +141,10 @@ def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], names
     """
     model = card["embedding"]["model"]
     if data.model and model and data.model != model:
-        raise BadFile(f"the {namespace} classifier was trained on embeddings of {model}, {data.path} is of {data.model}: run {series_files.MADE_BY} again")
+        raise BadFile(
+            f"the {namespace} classifier was trained on embeddings of {model}, {data.path} is of {data.model}: "
+            f"run {series_files.MADE_BY} again"
+        )
     usable = {record.hash: record for record in data.usable()}
     judged = []
     age = Age(_days_since(card["created"]), same=True)
@@ -158,7 +165,9 @@ def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], names
     return judged, age
 
 
-def findings(judged: list[Judged], card: dict[str, Any], decided: dict[tuple[str, str, str], str]) -> tuple[dict[str, list[dict[str, Any]]], Suppressed]:
+def findings(
+    judged: list[Judged], card: dict[str, Any], decided: dict[tuple[str, str, str], str]
+) -> tuple[dict[str, list[dict[str, Any]]], Suppressed]:
     """All disagreements between predictions and tags as findings, the surest first, and how many are not listed.
 
     Not listed: a series that the owner once took from this picture, a tag that a parent adds (it
@@ -220,8 +229,9 @@ def _lacking(one: Judged, name: str, wrong: dict[str, float], forgotten: float) 
 def _entry(kind: str, one: Judged, name: str, confidence: float) -> dict[str, Any]:
     """One finding, its evidence and reason still to be filled in by `explain`."""
     return {
-        "id": finding_id(kind, [one.record.hash], [name]), "hash": one.record.hash, "series": name, "confidence": round(confidence, 4),
-        "action": review.REMOVE if kind == MISSING else review.ADD, "probability": one.probability(name),
+        "id": finding_id(kind, [one.record.hash], [name]), "hash": one.record.hash, "series": name,
+        "confidence": round(confidence, 4), "action": review.REMOVE if kind == MISSING else review.ADD,
+        "probability": one.probability(name),
         "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": one.said["unknown"]}, "why": "",
     }
 
@@ -312,14 +322,16 @@ def summarise(judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut:
         "missing_predictions_count": missing, "incorrect_predictions_count": incorrect,
         "images_abstained": said["unknown_series"] + said["unsure"],
         "images_abstained_unknown_series": said["unknown_series"], "images_abstained_unsure": said["unsure"],
-        "images_judged": len(judged), "images_without_prediction": age.without_prediction, "images_tagged": sum(bool(one.own) for one in judged),
+        "images_judged": len(judged), "images_without_prediction": age.without_prediction,
+        "images_tagged": sum(bool(one.own) for one in judged),
         "tags_on_abstained_images": sum(len(one.known) for one in judged if one.unsure),
         "tags_not_judged": sum(len(one.own - one.known) for one in judged),
         "incorrect_predictions_on_untagged_images": sum(len(one.predicted) for one in spoken if not one.own),
         "not_listed": {reason: getattr(cut, reason) for reason in cut.reasons},
         "listed": {kind: len(rows) for kind, rows in found.items()},
         "predictions": {
-            "age_days": round(age.days, 2), "same_data": age.same, "images_retagged_since": age.retagged, "images_gone_since": age.gone,
+            "age_days": round(age.days, 2), "same_data": age.same, "images_retagged_since": age.retagged,
+            "images_gone_since": age.gone,
         },
     }
 
@@ -359,12 +371,15 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
 
 
 def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, Any]], float | None]:
-    """How often the most probable series was tagged, by how often it should be, on pictures that have a tag; and the expected calibration error.
+    """How often the most probable series was tagged, by how often it should be; and the expected calibration error.
 
-    "Should": `series.tagged_probability`, which allows for the share of tags that are wrong.
+    Of pictures that have a tag. "Should": `series.tagged_probability`, which allows for the share
+    of tags that are wrong.
     """
-    rows = [(one, max(one.said["probabilities"].items(), key=lambda pair: (pair[1], pair[0]), default=None)) for one in judged if one.known]
-    rows = [(one, *best) for one, best in rows if best]
+    rows = [
+        (one, *max(one.said["probabilities"].items(), key=lambda pair: (pair[1], pair[0])))
+        for one in judged if one.known and one.said["probabilities"]
+    ]
     if not rows:
         return [], None
     support = Counter(name for one in judged for name in one.own)

@@ -29,6 +29,7 @@ from scipy import optimize, sparse
 
 from tagcheck import probes
 from tagcheck.plda import Plda, fit_plda
+from tagcheck.probes import expected_calibration_error
 
 FOLDS = 10
 EXEMPLARS = 8000       # pictures kept as they are, of all classes together
@@ -103,7 +104,7 @@ def label_images(tag_sets: Sequence[frozenset[str]], groups: np.ndarray) -> Labe
     as_sets = [tuple(sorted(number[tag] for tag in tags)) for tags in tag_sets]
     seen = {(members, group) for members, group in zip(as_sets, groups.tolist()) if len(members) > 1}
     frequent = Counter(members for members, _ in seen)
-    sets = sorted((members for members, count in frequent.items() if count >= SET_PICTURES), key=lambda one: (-frequent[one], one))
+    sets = [members for members, count in sorted(frequent.items(), key=lambda one: (-one[1], one[0])) if count >= SET_PICTURES]
     classes = tuple((place,) for place in range(len(series))) + tuple(sets)
     of_set = {members: place for place, members in enumerate(classes)}
     parts = [(of_set[members],) if members in of_set else members for members in as_sets]
@@ -289,7 +290,9 @@ class Folded:
         return sparse.csr_matrix((of_fold[self.folds[row], column].astype(np.float32), (row, column)), shape=labels.tags.shape)
 
 
-def out_of_fold(matrix: np.ndarray, labels: Labels, folds: np.ndarray, seed: int = 0, progress: Progress | None = None) -> tuple[Folded, Model]:
+def out_of_fold(
+    matrix: np.ndarray, labels: Labels, folds: np.ndarray, seed: int = 0, progress: Progress | None = None
+) -> tuple[Folded, Model]:
     """Scores of every picture by a model that saw neither it nor a near-duplicate; and the model of all pictures.
 
     `matrix` (n, d) embeddings, `folds` (n,) from `probes.grouped_folds`. All models come out of one
@@ -309,7 +312,9 @@ def out_of_fold(matrix: np.ndarray, labels: Labels, folds: np.ndarray, seed: int
         model = Model(plda, matrix[picked].astype(np.float32), starts)
         part = score(model, matrix[rows], own[rows])
         if found is None:
-            found = Candidates(*(np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in (part.classes, part.features, part.unusual)))
+            found = Candidates(*(
+                np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in (part.classes, part.features, part.unusual)
+            ))
         found.classes[rows], found.features[rows], found.unusual[rows] = part.classes, part.features, part.unusual
         if progress:
             progress((fold + 1) / (number + 1))
@@ -348,7 +353,7 @@ class Mixing:
     def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
         shift = np.log(self.unknown_share) - np.log1p(-self.unknown_share)
-        p = _softmax(_logits(found, self.weights, self.none, shift))
+        p = _softmax(_logits(found, _none_features(found), self.weights, self.none, shift))
         return p[:, :-1], p[:, -1]
 
 
@@ -359,10 +364,10 @@ NEARNESS = slice(3, 5)  # among the features
 FEATURES = len(START_WEIGHTS)
 
 
-def _logits(found: Candidates, weights: np.ndarray, none: np.ndarray, shift: float) -> np.ndarray:
-    """(n, K + 1): the candidates', -inf where there is none, and last that of "none of yours"."""
+def _logits(found: Candidates, against: np.ndarray, weights: np.ndarray, none: np.ndarray, shift: float) -> np.ndarray:
+    """(n, K + 1): the candidates', -inf where there is none, and last that of "none of yours" from `against` (n, G)."""
     classes = np.where(found.present, found.features @ weights, -np.inf)
-    return np.concatenate([classes, (_none_features(found) @ none + shift)[:, None]], axis=1)
+    return np.concatenate([classes, (against @ none + shift)[:, None]], axis=1)
 
 
 def _none_features(found: Candidates) -> np.ndarray:
@@ -400,17 +405,20 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0) -> Mixing:
     return Mixing(weights, none, swapped, unknown, forgotten)
 
 
-def _maximise(full: Candidates, target: np.ndarray, frequency: np.ndarray, masked: Candidates) -> tuple[np.ndarray, np.ndarray, float]:
+def _maximise(
+    full: Candidates, target: np.ndarray, frequency: np.ndarray, masked: Candidates
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Weights, none-weights and share of swapped tags of the highest penalised likelihood (L-BFGS)."""
     split = len(START_WEIGHTS)
     last = np.full(len(target), full.classes.shape[1])
     start = np.concatenate([START_WEIGHTS, START_NONE, [-3.0]])
+    normal, strange = _none_features(full), _none_features(masked)
 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
         swapped = float(probes.sigmoid(at[-1]))
         total, slope = 0.0, np.zeros_like(at)
-        for found, wanted, other in ((full, target, frequency), (masked, last, None)):
-            p = _softmax(_logits(found, at[:split], at[split:-1], 0.0))
+        for found, against, wanted, other in ((full, normal, target, frequency), (masked, strange, last, None)):
+            p = _softmax(_logits(found, against, at[:split], at[split:-1], 0.0))
             here = p[np.arange(len(p)), wanted]
             other = 1.0 - here if other is None else other
             likelihood = np.maximum((1.0 - swapped) * here + swapped * other, 1e-12)
@@ -420,8 +428,8 @@ def _maximise(full: Candidates, target: np.ndarray, frequency: np.ndarray, maske
             pull = -p * share[:, None]
             pull[np.arange(len(p)), wanted] += share
             total -= np.log(likelihood).sum()
-            slope[:split] -= np.einsum("nk,nkf->f", pull[:, :-1], np.where(found.present[..., None], found.features, 0.0))
-            slope[split:-1] -= pull[:, -1] @ _none_features(found)
+            slope[:split] -= np.tensordot(pull[:, :-1], found.features, axes=2)  # no candidate, no pull
+            slope[split:-1] -= pull[:, -1] @ against
             slope[-1] -= ((other - here) / likelihood).sum() * swapped * (1.0 - swapped)
         away = at - start
         penalty = np.concatenate([PULL_TO_START, np.full(len(START_NONE), 0.1), [2.0]])
@@ -438,7 +446,8 @@ def _shares(found: Candidates, labels: Labels, weights: np.ndarray, none: np.nda
     untagged = np.flatnonzero(~tagged)
     if not len(untagged):
         return SMALLEST_UNKNOWN, 0.0
-    odds = np.clip(_softmax(_logits(found.rows(untagged), weights, none, 0.0))[:, -1], 1e-9, 1 - 1e-9)
+    part = found.rows(untagged)
+    odds = np.clip(_softmax(_logits(part, _none_features(part), weights, none, 0.0))[:, -1], 1e-9, 1 - 1e-9)
     odds = odds / (1.0 - odds)
     share = 0.5
     for _ in range(200):
@@ -511,8 +520,8 @@ def agreement(said: Predictions, labels: Labels, learned: sparse.csr_matrix, swa
     """
     rows = np.flatnonzero(labels.tagged)
     row, place = np.nonzero(said.predicted[rows])
-    predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[rows][row, place])), shape=(len(rows), len(labels.series)))
     tags = learned[rows]
+    predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[rows][row, place])), shape=tags.shape)
     both = np.asarray(predicted.multiply(tags).sum(axis=0)).ravel()
     said_of, has = np.asarray(predicted.sum(axis=0)).ravel(), np.asarray(tags.sum(axis=0)).ravel()
     f1 = 2 * both / np.maximum(said_of + has, 1)
@@ -521,12 +530,13 @@ def agreement(said: Predictions, labels: Labels, learned: sparse.csr_matrix, swa
     frequency = np.asarray(labels.tags.sum(axis=0)).ravel() / labels.tags.sum()
     expected = tagged_probability(said.probability[rows, 0], said.unknown[rows], frequency[first], swapped)
     judged = np.asarray(tags.sum(axis=1)).ravel() > 0
+    error = expected_calibration_error(expected[judged], right[judged]) if judged.any() else None
     return {
         "micro_f1": round(float(2 * both.sum() / max(said_of.sum() + has.sum(), 1)), 4),
         "macro_f1": round(float(f1[has > 0].mean()) if (has > 0).any() else 0.0, 4),
         "series_judged": int((has > 0).sum()),
         "coverage": round(float(said.predicted[rows].any(axis=1).mean()), 4),
-        "calibration_error": round(probes.expected_calibration_error(expected[judged], right[judged]), 4) if judged.any() else None,
+        "calibration_error": None if error is None else round(error, 4),
     }
 
 
@@ -593,7 +603,7 @@ def tagged_probability(probability: np.ndarray, unknown: np.ndarray, frequency: 
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval that holds a share with a confidence of 95 %, given `successes` of `trials` (Wilson 1927). (0, 1) without trials.
+    """The interval that holds a share with a confidence of 95 %, given `successes` of `trials`, (0, 1) without any. Wilson 1927.
 
     >>> tuple(round(edge, 2) for edge in wilson(8, 10))
     (0.49, 0.94)

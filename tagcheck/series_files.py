@@ -51,10 +51,11 @@ class Classifier:
         Raises `BadFile` naming both models when the embeddings are of another one.
         """
         made = self.card["embedding"]
-        if embeddings.matrix.shape[1] != made["dimensions"] or (embeddings.model or made["model"]) != made["model"]:
+        width = embeddings.matrix.shape[1]
+        if width != made["dimensions"] or (embeddings.model or made["model"]) != made["model"]:
             raise BadFile(
-                f"the {self.card['namespace']} classifier was trained on embeddings of {made['model']} ({made['dimensions']} numbers), "
-                f"these are of {embeddings.model} ({embeddings.matrix.shape[1]} numbers): run {MADE_BY} again"
+                f"the {self.card['namespace']} classifier was trained on embeddings of {made['model']} "
+                f"({made['dimensions']} numbers), these are of {embeddings.model} ({width} numbers): run {MADE_BY} again"
             )
         return series.predictions(series.score(self.model, embeddings.matrix), self.mixing, self.contains)
 
@@ -115,9 +116,9 @@ def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
         raise MissingInput(f"no classifier for {namespace!r} in {folder.classifier}: run {MADE_BY}{_option(namespace)} first")
     card = artifacts.load(path, CARD)
     try:
-        described = [(Path(card["files"][name]["name"]).name, card["files"][name]["sha256"]) for name in ("weights", "out_of_fold")]
-        complete = all(key in card for key in ("classes", "series", "noise", "dataset", "fingerprint"))
-        complete = complete and {"model", "dimensions"} <= set(card["embedding"]) and bool(described)
+        files = [(Path(card["files"][name]["name"]).name, card["files"][name]["sha256"]) for name in ("weights", "out_of_fold")]
+        complete = all(key in card for key in ("classes", "series", "noise", "dataset", "fingerprint", "pictures", "settings"))
+        complete = complete and {"model", "dimensions"} <= set(card["embedding"]) and bool(files)
     except (KeyError, TypeError):
         complete = False
     if not complete or card.get("namespace") != namespace:
@@ -133,13 +134,15 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
         arrays = read_tensors(content)
         plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
         model, noise = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"]), card["noise"]
-        mixing = Mixing(arrays["weights"], arrays["none"], noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"])
+        shares = noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"]
+        mixing = Mixing(arrays["weights"], arrays["none"], *shares)
         names = tuple(row["series"] for row in card["series"])
         contains = np.zeros((len(card["classes"]), len(names)), dtype=bool)
         for place, members in enumerate(card["classes"]):
             contains[place, [names.index(name) for name in members]] = True
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BadFile(f"{path} and its card do not belong together ({error}): run {MADE_BY}{_option(card['namespace'])} again") from None
+        again = f"run {MADE_BY}{_option(card['namespace'])} again"
+        raise BadFile(f"{path} and its card do not belong together ({error}): {again}") from None
     sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape
     directions, width = len(plda.between), card["embedding"]["dimensions"]
     if sizes != ((len(contains), directions), (width, directions), (width,), (len(contains) + 1,)):

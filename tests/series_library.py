@@ -16,7 +16,7 @@ MODEL = "test-model"
 
 @dataclass
 class Drawn:
-    """n pictures: `matrix` (n, d), true series (n,) (at or above `series`: unknown), tagged series (n,) (-1: none), groups (n,)."""
+    """n pictures: `matrix` (n, d), true series (n,) (from `series` on: unknown), tagged series (n,) (-1: none), groups (n,)."""
 
     matrix: np.ndarray
     truth: np.ndarray
@@ -39,7 +39,7 @@ def picture_hash(number: int) -> str:
 
 def draw(series: int = 8, pictures: int = 400, unknown: float = 0.2, forgotten: float = 0.08, swapped: float = 0.04,
          width: int = 32, noise: float = 0.4, duplicates: float = 0.1, seed: int = 0) -> Drawn:
-    """Series with Zipf frequencies and means apart, strong nuisance directions, near-duplicates, unknown series, planted errors."""
+    """Series with Zipf frequencies, strong nuisance directions, near-duplicates, unknown series, planted errors."""
     rng = np.random.default_rng(seed)
     others = max(3, series // 2)
     means = rng.normal(size=(series + others, width))
@@ -50,7 +50,8 @@ def draw(series: int = 8, pictures: int = 400, unknown: float = 0.2, forgotten: 
     truth[strange] = series + rng.integers(0, others, int(strange.sum()))
     nuisance = rng.normal(size=(4, width))
     groups = np.arange(pictures)
-    matrix = means[truth] + rng.normal(size=(pictures, 4)) @ nuisance * 0.3 + rng.normal(size=(pictures, width)) * noise / np.sqrt(width) * 2
+    matrix = means[truth] + rng.normal(size=(pictures, 4)) @ nuisance * 0.3
+    matrix += rng.normal(size=(pictures, width)) * noise / np.sqrt(width) * 2
     for copy in rng.choice(np.arange(pictures // 2, pictures), int(pictures * duplicates), replace=False):
         source = int(rng.integers(0, pictures // 2))
         matrix[copy], truth[copy], groups[copy] = matrix[source] + rng.normal(size=width) * 0.001, truth[source], source

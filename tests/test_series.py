@@ -174,13 +174,14 @@ def test_duplicates_leak_through_random_folds_and_not_through_ours():
     rng = np.random.default_rng(0)
     lot = rng.integers(0, 6, 240)
     twice = Drawn(
-        np.concatenate([drawn.matrix, drawn.matrix + rng.normal(size=drawn.matrix.shape).astype(np.float32) * 1e-3]), np.tile(lot, 2), np.tile(lot, 2),
-        np.tile(np.arange(240), 2), 6,
+        np.concatenate([drawn.matrix, drawn.matrix + rng.normal(size=drawn.matrix.shape).astype(np.float32) * 1e-3]),
+        np.tile(lot, 2), np.tile(lot, 2), np.tile(np.arange(240), 2), 6,
     )
 
     def hits(folds: np.ndarray) -> float:
         labels, folded, _, _, truth = learn(twice, folds)
-        return float((folded.candidates.classes[np.arange(480), folded.candidates.features[:, :, 0].argmax(axis=1)] == truth).mean())
+        best = folded.candidates.features[:, :, 0].argmax(axis=1)
+        return float((folded.candidates.classes[np.arange(480), best] == truth).mean())
 
     grouped = hits(probes.grouped_folds(twice.groups, 10, 0))
     random = hits(np.random.default_rng(1).integers(0, 10, 480))
