@@ -93,7 +93,7 @@ class FolderLibrary:
         for hash in unique(hashes):
             index = self._index(wanted=hash)
             if hash in index.problems:
-                yield FileInfo(hash, "missing", index.problems[hash])
+                yield FileInfo(hash, "unreadable", index.problems[hash])
             elif places := self._standing(index, hash):
                 yield self._info(hash, places)
             else:

@@ -57,7 +57,7 @@ class FileInfo:
 
     `tags` current tags displayed; `implied_tags` those of them that are not stored themselves;
     `deleted_tags` what the owner once took away and has not put back. `status` is "ok", or
-    "missing" with a `reason`. Sizes in pixels after rotation, `size` in bytes, `duration` in
+    "missing" or "unreadable" (the file, or its tags) with a `reason`. Sizes in pixels after rotation, `size` in bytes, `duration` in
     milliseconds or None for a still picture, `time_imported` in seconds since 1970, UTC.
     """
 

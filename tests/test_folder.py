@@ -149,7 +149,7 @@ def test_an_empty_file_is_a_row_that_says_so_and_two_of_them_are_not_one_picture
     (reason, hashes), = walk.not_local.items()
     assert reason == "cannot be read" and len(set(hashes)) == 2 and walk.pages[0].hashes == hashes
     assert [(info.status, info.reason.split("pictures/")[1]) for info in library.files(hashes)] == [
-        ("missing", "a.jpg is empty (0 bytes)"), ("missing", "b.jpg is empty (0 bytes)"),
+        ("unreadable", "a.jpg is empty (0 bytes)"), ("unreadable", "b.jpg is empty (0 bytes)"),
     ]
     with pytest.raises(FileUnavailable, match="empty") as caught:
         library.read(hashes[0])
@@ -168,8 +168,8 @@ def test_a_file_or_folder_that_may_not_be_read_is_a_row_that_says_so(root):
         library = FolderLibrary(root)
         walk = library.walk([])
         rows = {info.reason.split("pictures/")[1]: info.status for info in library.files(walk.not_local["cannot be read"])}
-        assert rows == {"bad.jpg cannot be read (Permission denied)": "missing",
-                        "closed cannot be looked into (Permission denied)": "missing"}
+        assert rows == {"bad.jpg cannot be read (Permission denied)": "unreadable",
+                        "closed cannot be looked into (Permission denied)": "unreadable"}
         assert good in walk.pages[0].hashes
     finally:
         (root / "closed").chmod(0o755)
