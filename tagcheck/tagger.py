@@ -22,7 +22,7 @@ from torch import Tensor
 
 from joytag.fast import FastViT
 from joytag.Models import ViT
-from tagcheck import images
+from tagcheck import images, weights
 from tagcheck.embeddings import TagHead
 from tagcheck.errors import BadFile, MissingInput, UsageError
 
@@ -109,9 +109,9 @@ class Tagger:
 
 
 def load(
-    model_dir: str | Path, device: str = "auto", precision: str = "auto", batch_size: int | None = None, keep: str | None = None,
+    model_dir: str | Path | None = None, device: str = "auto", precision: str = "auto", batch_size: int | None = None, keep: str | None = None,
 ) -> Tagger:
-    """The tagger of a folder with model.safetensors, config.json and top_tags.txt.
+    """The tagger of a folder with model.safetensors, config.json and top_tags.txt; without one JoyTag's, fetched at first use.
 
     `precision` auto is that of `keep`, the id of a model that there are embeddings of, where it has
     the same weights, else what is fast on this machine. Raises `MissingInput` for a file that is not
@@ -119,7 +119,7 @@ def load(
     machine does not have.
     """
     chosen = choose_device(device)
-    published = read_folder(Path(model_dir))
+    published = read_folder(Path(model_dir) if model_dir else weights.ensure(weights.FOLDER))
     if precision == "auto":
         kept = [name for name in PRECISIONS if keep == model_id(published.sha256, name)]
         precision = kept[0] if kept else fast_precision(chosen)

@@ -1,0 +1,296 @@
+"""How fast and how exact stage 2 is, as ratios against named peers, interleaved in one run.
+
+    python benchmarks/extraction.py
+    python benchmarks/extraction.py forward --upstream ~/joytag --threads 1 --rounds 5
+    python benchmarks/extraction.py kills --kills 50 --pictures 2000
+
+Reads   joytag/config.json (random weights of the published size; a trained network is not needed to be timed)
+Writes  nothing that stays
+
+forward        the network: JoyTag's own code (--upstream, a clone of github.com/fpgaminer/joytag with einops and
+               transformers installed), `joytag.Models` in float32 and under autocast, and `joytag.fast`
+preprocessing  a JPEG's bytes to the network's input: at once, and by decoding, squaring and resizing at full size
+storage        shards against one .pt file a picture
+kills          kill -9 at random moments, until a run ends by itself: every file once, bit-equal to a run in peace
+
+Times are seconds of this process's own processor time where one thread computes (--threads 1), which a busy
+machine disturbs least, else of the clock. The best of the rounds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFilter
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from joytag.fast import FastViT  # noqa: E402
+from joytag.Models import ViT, normalise  # noqa: E402
+from tagcheck import artifacts, cli, embeddings, images  # noqa: E402
+from tagcheck.artifacts import MAPPING, DataFolder  # noqa: E402
+from tagcheck.embeddings import ShardWriter  # noqa: E402
+
+PARTS = ("forward", "preprocessing", "storage", "kills")
+GFLOP = 162.0  # one picture through the published network
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all but kills)")
+    parser.add_argument("--upstream", type=Path, metavar="DIR", help="a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: the GPU where there is one)")
+    parser.add_argument("--threads", type=cli.at_least(1), default=torch.get_num_threads(), metavar="N", help="threads of the network (default: all)")
+    parser.add_argument("--batch-size", type=cli.at_least(1), default=4, metavar="N", help="pictures at once (default: 4; a GPU wants 256)")
+    parser.add_argument("--rounds", type=cli.at_least(1), default=3, metavar="N", help="times each peer runs, taking turns (default: 3)")
+    parser.add_argument("--rows", type=cli.at_least(1), default=10_000, metavar="N", help="rows of 768 for storage (default: 10000)")
+    parser.add_argument("--kills", type=cli.at_least(1), default=5, metavar="N", help="(default: 5)")
+    parser.add_argument("--pictures", type=cli.at_least(1), default=200, metavar="N", help="small files for kills (default: 200)")
+    args = parser.parse_args(argv)
+    unknown = set(args.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    for part in args.parts or PARTS[:3]:
+        print(f"== {part}")
+        {"forward": forward, "preprocessing": preprocessing, "storage": storage, "kills": kills}[part](args)
+    return 0
+
+
+def taking_turns(peers: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> tuple[dict[str, list[float]], dict[str, object]]:
+    """Every peer once for nothing, then `rounds` times in turn: seconds of each, and what each returned last."""
+    seconds: dict[str, list[float]] = {name: [] for name in peers}
+    results = {name: run() for name, run in peers.items()}
+    for _ in range(rounds):
+        for name, run in peers.items():
+            start = clock()
+            results[name] = run()
+            seconds[name].append(clock() - start)
+    return seconds, results
+
+
+def table(seconds: dict[str, list[float]], per: int, unit: str, notes: dict[str, str] | None = None) -> None:
+    """One line a peer: the best of its rounds, and how many times faster that is than the first peer's."""
+    first = min(next(iter(seconds.values())))
+    for name, taken in seconds.items():
+        best, middle = min(taken), statistics.median(taken)
+        note = (notes or {}).get(name, "")
+        print(f"{name:34} {1e3 * best / per:9.2f} ms a {unit} (median {1e3 * middle / per:9.2f})  {first / best:6.2f}x  {note}")
+
+
+def forward(args: argparse.Namespace) -> None:
+    """The network of the published size with random weights, on drawn pictures."""
+    device = torch.device(args.device)
+    network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text())).eval().to(device)
+    pixels = torch.from_numpy(images.batch([images.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size)])).to(device)
+
+    def finished(features: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        def run() -> torch.Tensor:
+            with torch.inference_mode():
+                return features().float().cpu()
+        return run
+
+    def autocast() -> torch.Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            return network.features(normalise(pixels))
+
+    peers: dict[str, Callable[[], torch.Tensor]] = {}
+    if args.upstream:
+        theirs = upstream(args.upstream, network).to(device)
+        peers["upstream float32"] = finished(lambda: embedding_of(theirs, normalise(pixels)))
+    peers["joytag.Models float32"] = finished(lambda: network.features(normalise(pixels)))
+    peers["joytag.Models, bfloat16 autocast"] = finished(autocast)
+    for dtype in (torch.float32, torch.bfloat16):
+        fast = FastViT(network, dtype, device)
+        peers[f"joytag.fast {str(dtype).removeprefix('torch.')}"] = finished(lambda fast=fast: fast(pixels))
+    clock = time.thread_time if args.threads == 1 and device.type == "cpu" else time.perf_counter
+    seconds, found = taking_turns(peers, args.rounds, clock)
+    exact = found["joytag.Models float32"]
+    head = network.head.cpu()
+    table(seconds, len(pixels), "picture", {name: exactness(rows, exact, head) for name, rows in found.items()})
+    best = min(min(taken) for taken in seconds.values()) / len(pixels)
+    print(f"{args.threads} threads on {device}; the fastest computes {GFLOP / best / 1e3:.2f} TFLOP/s, {1 / best:.2f} pictures/s")
+
+
+def exactness(rows: torch.Tensor, exact: torch.Tensor, head: torch.nn.Linear) -> str:
+    """Against the plain network in float32, over the pictures of the batch."""
+    with torch.inference_mode():
+        off = (head(rows).sigmoid() - head(exact).sigmoid()).abs().max()
+    centred = torch.nn.functional.cosine_similarity(rows - rows.mean(0), exact - exact.mean(0)).min()
+    return f"centred cosine {centred:.6f}, probabilities within {off:.5f}"
+
+
+def upstream(clone: Path, network: ViT) -> torch.nn.Module:
+    """JoyTag's own code with the same weights."""
+    sys.path.insert(0, str(clone))
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("upstream_models", clone / "Models.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    theirs = module.VisionModel.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text()))
+    theirs.load_state_dict(network.state_dict())
+    return theirs.eval()
+
+
+def embedding_of(theirs: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    """What upstream's head is given: the embedding, taken on its way."""
+    kept: list[torch.Tensor] = []
+    hook = theirs.head.register_forward_pre_hook(lambda module, given: kept.append(given[0]))
+    theirs({"image": pictures})
+    hook.remove()
+    return kept[0]
+
+
+def drawing(width: int, height: int, seed: int) -> Image.Image:
+    """A picture with edges, gradients, and some noise, as photographs have it."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / rng.uniform(20, 200) + y / rng.uniform(20, 200)) for _ in range(3)]
+    image = Image.fromarray(np.uint8(np.stack(waves, axis=2) * 100 + 128))
+    draw = ImageDraw.Draw(image)
+    for _ in range(40):
+        left, top = rng.integers(0, width), rng.integers(0, height)
+        box = [int(left), int(top), int(left + rng.integers(4, width // 3)), int(top + rng.integers(4, height // 3))]
+        draw.ellipse(box, fill=tuple(int(one) for one in rng.integers(0, 256, 3)), outline="black", width=3)
+    noise = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).filter(ImageFilter.GaussianBlur(1))
+    return Image.blend(image, noise, 0.08)
+
+
+def preprocessing(args: argparse.Namespace) -> None:
+    """JPEGs of 3 and 12 million pixels to the network's input, and what the short cut changes in the embedding."""
+    network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text()) | {"num_blocks": 2}).eval()
+    fast = FastViT(network, torch.float32)
+    for width, height in ((2048, 1536), (4000, 3000)):
+        files = []
+        for seed in range(3):
+            out = io.BytesIO()
+            drawing(width, height, seed).save(out, "JPEG", quality=90)
+            files.append(out.getvalue())
+        peers = {
+            "whole, squared, resized": lambda: [plain_preparation(data) for data in files],
+            "tagcheck.images": lambda: [images.prepare_bytes(data, 448)[0] for data in files],
+        }
+        seconds, found = taking_turns(peers, args.rounds, time.thread_time)
+        exact, ours = (fast(torch.from_numpy(images.batch(frames))) for frames in found.values())
+        note = {"tagcheck.images": exactness(ours, exact, network.head)}
+        print(f"-- {width} x {height}")
+        table(seconds, len(files), "file", note)
+
+
+def plain_preparation(data: bytes) -> np.ndarray:
+    """As upstream does it: decode all of it, paste it on the whole white square, resize that."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), (255, 255, 255))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return np.asarray(square.resize((448, 448), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+
+def storage(args: argparse.Namespace) -> None:
+    """Write, load cold and measure `--rows` embeddings in shards and one file each."""
+    matrix = np.random.default_rng(0).standard_normal((args.rows, 768)).astype(np.float32)
+    hashes = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(args.rows)]
+    with tempfile.TemporaryDirectory() as root:
+        single, shards = Path(root) / "single", Path(root) / "shards"
+        single.mkdir(), shards.mkdir()
+        start = time.perf_counter()
+        for hash, row in zip(hashes, matrix):
+            torch.save(torch.from_numpy(row.copy()), single / f"{hash}.pt")
+        times = {"one .pt a picture": [time.perf_counter() - start]}
+        start = time.perf_counter()
+        with ShardWriter(shards, "m", "p") as writer:
+            for first in range(0, args.rows, 64):
+                writer.add(hashes[first : first + 64], matrix[first : first + 64])
+        times["shards"] = [time.perf_counter() - start]
+        print("-- write (shards are synced to the disk, the single files are not)")
+        table(times, args.rows, "row")
+        times = {}
+        for name, folder in (("one .pt a picture", single), ("shards", shards)):
+            forget(folder)
+            start = time.perf_counter()
+            assert embeddings.load(folder).matrix.shape == matrix.shape
+            times[name] = [time.perf_counter() - start]
+        print("-- load all, cold")
+        table(times, args.rows, "row")
+        sizes = [sum(path.stat().st_blocks * 512 for path in folder.iterdir()) for folder in (single, shards)]
+        print(f"-- on the disk: {sizes[0] / args.rows:.0f} and {sizes[1] / args.rows:.0f} bytes a row, {sizes[0] / sizes[1]:.1f}x smaller")
+
+
+def forget(folder: Path) -> None:
+    """Ask the system to drop the files of a folder from its cache."""
+    os.sync()
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+OFTEN = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.3; stage.run(stage.main)"
+
+
+def kills(args: argparse.Namespace) -> None:
+    """Stage 2 on many small files with a tiny network, killed again and again."""
+    sys.path.insert(0, str(PROJECT / "tests"))
+    from joytag_folder import make_tiny_model_folder
+
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as root:
+        model = make_tiny_model_folder(Path(root) / "model")
+        pictures = Path(root) / "pictures"
+        pictures.mkdir()
+        hashes = []
+        for seed in range(args.pictures):
+            out = io.BytesIO()
+            drawing(90, 70, seed).save(out, "JPEG")
+            (pictures / f"{seed:05}.jpg").write_bytes(out.getvalue())
+            hashes.append(hashlib.sha256(out.getvalue()).hexdigest())
+        killed, peace = (DataFolder(Path(root) / name) for name in ("killed", "peace"))
+        pages = [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]
+        for data in (killed, peace):
+            data.root.mkdir()
+            artifacts.save(data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages})
+
+        def start(data: DataFolder, code: str = OFTEN) -> subprocess.Popen:
+            return subprocess.Popen(
+                [sys.executable, "-c", code, "--data-dir", str(data.root), "--model-dir", str(model), "--device", "cpu", "--precision", "float32"],
+                cwd=PROJECT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )
+
+        done = 0
+        for _ in range(args.kills):
+            process = start(killed)
+            time.sleep(rng.uniform(1.0, 8.0))
+            process.kill()
+            done += process.wait() == -9
+        assert start(killed).wait() == 0 and start(peace).wait() == 0
+        held = [hash for path in embeddings.shard_paths(killed.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]]
+        once = sorted(held) == sorted(hashes)
+        first, second = embeddings.load(killed.embeddings), embeddings.load(peace.embeddings)
+        equal = first.hashes == second.hashes and first.matrix.tobytes() == second.matrix.tobytes()
+        shards = len(embeddings.shard_paths(killed.embeddings))
+        print(f"{done} of {args.kills} runs were killed; {len(held)} rows in {shards} shards, every file once: {once}, bit-equal: {equal}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
