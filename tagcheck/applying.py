@@ -217,33 +217,44 @@ def _carry_chunk(ledger: Ledger, library: Library, rows: list[LedgerRow], reason
 
     A `LibraryError` but the refusal of a write leaves the rows that are not marked yet open.
     """
-    steps = {row.id: row.write if row.goal == GO else undo_of(library, row.write) for row in rows}
-    places = [(row.hash, row.stored_tag, row.service) for row in rows]
-    ready, decided = [], []
-    for row, now in zip(rows, library.states(places)):
-        step, begun = steps[row.id], row.id not in untouched
+    steps = [_step(library, row) for row in rows]
+    ready: list[tuple[LedgerRow, TagWrite]] = []
+    decided = []
+    for row, step, now in zip(rows, steps, _states(library, steps)):
+        begun = row.id not in untouched
         if now == step.after or (row.goal == BACK and now == row.before):
             decided.append(_reached(row) if begun or row.goal == BACK else replace(row, status=SETTLED, reason="it was so already"))
         elif now == step.before or (now == PARTLY and begun):
-            ready.append(row)
+            ready.append((row, step))
         else:
             decided.append(_refused(row, _in_words(now) if now == UNKNOWN else f"it is {now} now, and was {step.before} before"))
     if decided:
         ledger.mark(decided)
     if not ready:
         return
+    writes = [step for _, step in ready]
     refusal, refusals = "", {}
     try:
-        library.write([steps[row.id] for row in ready], reason)
+        library.write(writes, reason)
     except WritesRefused as error:
         refusals = error.reasons
     except LibraryRefused as error:
         refusal = str(error)
-    states = library.states([(row.hash, row.stored_tag, row.service) for row in ready])
     ledger.mark(
-        _reached(row) if now == steps[row.id].after else _refused(row, refusals.get(row.hash) or refusal or f"it was written, but {_in_words(now)}")
-        for row, now in zip(ready, states)
+        _reached(row) if now == step.after else _refused(row, refusals.get(row.hash) or refusal or f"it was written, but {_in_words(now)}")
+        for (row, step), now in zip(ready, _states(library, writes))
     )
+
+
+def _step(library: Library, row: LedgerRow) -> TagWrite:
+    """The write that brings a planned row to its goal."""
+    if row.write is None:
+        raise ValueError(f"row {row.id} of the ledger is not planned yet")
+    return row.write if row.goal == GO else undo_of(library, row.write)
+
+
+def _states(library: Library, steps: Sequence[TagWrite]) -> list[str]:
+    return library.states([(step.hash, step.tag, step.service) for step in steps])
 
 
 def _reached(row: LedgerRow) -> LedgerRow:

@@ -92,10 +92,10 @@ class DataFolder:
             if not path.is_file():
                 raise MissingInput(f"no file {path}")
             return path
-        path = self.newest(kind)
-        if path is None:
+        newest = self.newest(kind)
+        if newest is None:
             raise MissingInput(f"no {kind.prefix}_*.json in {self.root / kind.folder}: run {kind.made_by} first")
-        return path
+        return newest
 
 
 def utc_now() -> datetime:
@@ -131,8 +131,9 @@ def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetim
     when = when or utc_now()
     while True:
         newest = folder.newest(kind)
-        if newest is not None:
-            when = max(when, stamp_of(newest) + timedelta(seconds=1))
+        last = stamp_of(newest) if newest else None
+        if last is not None:
+            when = max(when, last + timedelta(seconds=1))
         path = folder.root / kind.folder / f"{kind.prefix}_{when.strftime(STAMP)}.json"
         head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
         body = {key: value for key, value in document.items() if key not in head}

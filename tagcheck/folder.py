@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 
@@ -251,13 +251,11 @@ class FolderLibrary:
                 names += self._names(place)
             except NotASidecar as error:
                 problem = str(error)
-        common = {
-            "hash": hash, "mime": MIME.get(extension(first.path)), "size": first.size,
-            "time_imported": first.mtime_ns / 1e9, "file_path": shown(first.path),
-        }
-        if problem:
-            return FileInfo(status="unreadable", reason=f"its tags cannot be read: {problem}", **common)
-        return FileInfo(tags=tuple(unique(names)), **common)
+        info = FileInfo(
+            hash, tags=tuple(unique(names)), mime=MIME.get(extension(first.path)), size=first.size,
+            time_imported=first.mtime_ns / 1e9, file_path=shown(first.path),
+        )
+        return info if problem is None else replace(info, status="unreadable", reason=f"its tags cannot be read: {problem}", tags=())
 
     # --- tags in sidecars ----------------------------------------------------------------------------
 

@@ -178,10 +178,9 @@ class Ledger:
         """
         now = isoformat(utc_now())
         with self._writing() as db:
-            cursor = db.execute(
-                "INSERT INTO ledger_batches (library, service, reason, created) VALUES (?, ?, ?, ?)", (library, service, reason, now)
-            )
-            batch = cursor.lastrowid
+            batch: int = db.execute(
+                "INSERT INTO ledger_batches (library, service, reason, created) VALUES (?, ?, ?, ?) RETURNING id", (library, service, reason, now)
+            ).fetchone()["id"]
             self._insert(db, batch, steps, now)
         return batch
 
@@ -205,6 +204,8 @@ class Ledger:
         rows = []
         for step in steps:
             change = step if isinstance(step, TagChange) else step.change
+            if change is None:
+                raise ValueError(f"a write without the change that it is for: {step}")
             written = (step.tag, step.service, step.before, step.after) if isinstance(step, TagWrite) else (None, None, None, None)
             status = (SETTLED if step.settled else FAILED) if isinstance(step, NoWrite) else OPEN
             why = step.reason if isinstance(step, NoWrite) else ""

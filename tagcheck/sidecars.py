@@ -189,7 +189,7 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     shown["ending"] = text[entries[-1].end:] if _LINE_END.fullmatch(text[entries[-1].end:]) else ""
     if len(entries) > 1:
         joints = Counter(text[one.end:two.start] for one, two in zip(entries, entries[1:]))
-        shown["joint"] = _LINE_END.search(next(iter(joints)))[0] if sidecar.lines else _comma(joints)
+        shown["joint"] = _joint(joints, bool(sidecar.lines))
     subtags = [tags.split(tags.clean(entry.raw))[1] for entry in entries]
     words = Counter(letter for subtag in subtags if subtag not in tags.KAOMOJI for letter in "_ " if letter in subtag)
     if words:
@@ -200,9 +200,12 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     return shown
 
 
-def _comma(joints: Counter) -> str:
-    """The usual text between two tags on one line."""
-    return next((joint for joint, _ in joints.most_common() if not _LINE_END.search(joint)), ", ")
+def _joint(joints: Counter, lines: bool) -> str:
+    """The usual text between two tags: a line end, or what stands between two on one line."""
+    ends = [_LINE_END.search(joint) for joint, _ in joints.most_common()]
+    if lines:
+        return next((end[0] for end in ends if end), "\n")
+    return next((joint for (joint, _), end in zip(joints.most_common(), ends) if not end), ", ")
 
 
 def _without(sidecar: Sidecar, names: Collection[str]) -> Sidecar:

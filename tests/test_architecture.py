@@ -47,7 +47,7 @@ ROOMS = {
     "decoding": "errors formats images",
     "embeddings": "artifacts errors",
     "weights": "artifacts errors",
-    "tagger": "embeddings errors images",
+    "tagger": "embeddings errors images weights",
     "tiles": "errors",
     "native": "errors tiles",
     "pruned": "errors native tiles",
