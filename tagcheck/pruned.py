@@ -29,6 +29,8 @@ FEWEST_ROWS = 5_000  # below, the plain products are over before the axes are fo
 SAMPLE = 10_000
 TRIAL = 1_024
 HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
+TORCH_LEAVES = (4.0, 1e-4)     # measured: where a wider first bound begins to cost more than it saves later,
+COMPILED_LEAVES = (2.0, 1e-5)  # and for the kernel, to which axes are cheap
 SCATTERED = 400  # a block product of this many pairs costs as much as gathering one pair
 SPARE = 2.0**-15  # for what the margin's own numbers are rounded by
 CLUSTER_AXES = 32
@@ -53,7 +55,9 @@ class PrunedSearch:
             return
         random = torch.Generator().manual_seed(0)
         axes = principal_axes(rows.take(_some(len(rows), SAMPLE, random)), widths[-1], random, pool)
-        first = choose_width(rows.take(_some(len(rows), TRIAL, random)) @ axes, widths, low)
+        loaded = kernel() if compiled else None
+        sample = rows.take(_some(len(rows), TRIAL, random))
+        first = choose_width(sample @ axes, widths, low, *(COMPILED_LEAVES if loaded else TORCH_LEAVES))
         if first is None:
             return
         self.worthwhile = True
@@ -63,7 +67,6 @@ class PrunedSearch:
         dtype = product_dtype()
         nonzero = rows.scale > 0
         short = heads[:, :1 + first]
-        loaded = kernel() if compiled else None
         if loaded is not None:
             margin = 4 * defect + SPARE
             self.first = Scanner(loaded, short, rest_lengths(short, defect) * nonzero, self.order, low, margin, pool)
@@ -178,8 +181,9 @@ def principal_axes(sample: torch.Tensor, count: int, random: torch.Generator, po
     return torch.linalg.qr(axes.double())[0].float()
 
 
-def choose_width(heads: torch.Tensor, widths: list[int], low: float) -> int | None:
-    """How many axes the first bound should keep: the fewest that leave few more pairs than the most would.
+def choose_width(heads: torch.Tensor, widths: list[int], low: float, times: float, plus: float) -> int | None:
+    """How many axes the first bound should keep: the fewest that leave at most `times` the share of pairs that
+    the most axes would leave, and `plus`.
 
     `heads` (m, 1 + widths[-1]) of a sample of rows. None when even the most leave too many pairs.
     """
@@ -191,7 +195,7 @@ def choose_width(heads: torch.Tensor, widths: list[int], low: float) -> int | No
         left[width] = float((bound >= low - 0.005).float().mean()) - 1 / len(heads)
     if left[widths[-1]] > HOPELESS:
         return None
-    return next(width for width in widths if left[width] <= 4 * left[widths[-1]] + 1e-4)
+    return next(width for width in widths if left[width] <= times * left[widths[-1]] + plus)
 
 
 def cluster_order(points: torch.Tensor, random: torch.Generator, pool: Executor) -> torch.Tensor:

@@ -110,7 +110,7 @@ def test_pairs_across_many_tiles_are_found(case, small_tiles):
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_bounding_first_loses_no_pair(case, dtype, width, small_tiles, always_pruned, monkeypatch):
     monkeypatch.setattr(pruned, "product_dtype", lambda: dtype)
-    monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, low: min(width, widths[-1]))
+    monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
     assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case), "torch")
     assert always_pruned or ADVERSARIAL[case][0].shape[1] < 4 or not true_pairs(case)
 
@@ -131,7 +131,7 @@ def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_
         pytest.skip("this processor has no AVX-512 with VNNI")
     for module, name, value in ((tiles, "TILE", 32), (pruned, "TILE", 32), (native, "TILE", 32), (native, "BLOCK", 7), (pruned, "WIDTHS", (4, 8))):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, low: min(width, widths[-1]))
+    monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
     monkeypatch.setattr(compiled, "level", level)
     assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case), "native")
     assert always_pruned or ADVERSARIAL[case][0].shape[1] < 8 or not true_pairs(case)
