@@ -30,8 +30,17 @@ DECISIONS = (ACCEPTED, IGNORED, SKIPPED, FLAGGED)
 QUEUES = (OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
 ADD, REMOVE, PAIR = "add", "remove", "pair"
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
-BUSY_MILLISECONDS = 20_000
+BUSY_SECONDS = 20.0
+MAPPED_BYTES = 2**30  # of the file are read in place, so that a new connection need not warm a cache of its own
 
+# The indexes that views walk along. They hold the rank, so they are made anew once the ranks are known.
+WALKS = {
+    "suggestions_state": "state, rank, issue, confidence",
+    "suggestions_newest": "state, newest, rank, issue, confidence",
+    "suggestions_issue": "issue, state, rank, confidence",
+    "suggestions_tag": "tag, state, rank, confidence, action",
+    "suggestions_namespace": "namespace, state, rank, confidence",
+}
 SCHEMA = """
 CREATE TABLE review_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE decisions (
@@ -56,23 +65,18 @@ CREATE TABLE pictures (hash TEXT PRIMARY KEY, imported REAL, record TEXT NOT NUL
 CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (page, hash)) WITHOUT ROWID;
 CREATE TABLE findings (
-    id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL,
+    id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL,
     other TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL, current INTEGER NOT NULL, body TEXT NOT NULL
 );
-CREATE INDEX findings_rank ON findings (rank);
 CREATE INDEX findings_hash ON findings (hash);
 CREATE TABLE suggestions (
-    id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL,
     hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
     confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX suggestions_finding ON suggestions (finding, hash, tag, action, other);
 CREATE INDEX suggestions_key ON suggestions (hash, tag, action, other);
 CREATE INDEX suggestions_other ON suggestions (other) WHERE other != '';
-CREATE INDEX suggestions_state ON suggestions (state, rank, issue, confidence);
-CREATE INDEX suggestions_issue ON suggestions (issue, state, rank, confidence);
-CREATE INDEX suggestions_tag ON suggestions (tag, state, rank, confidence);
-CREATE INDEX suggestions_namespace ON suggestions (namespace, state, rank, confidence);
 """
 
 
@@ -292,6 +296,7 @@ class Review:
             if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone() is None:
                 for statement in filter(str.strip, SCHEMA.split(";")):
                     self.db.execute(statement)
+                make_walks(self.db)
                 self.db.executemany("INSERT INTO review_meta VALUES (?, ?)", [("schema", str(SCHEMA_VERSION)), ("revision", "0")])
             self.db.execute("COMMIT")
         version = int(self.meta("schema", "0"))
@@ -371,6 +376,18 @@ def _queue(state: str, outcome: str | None) -> str:
     return state if outcome in (None, WAITING) else outcome
 
 
+def make_walks(db: sqlite3.Connection) -> None:
+    """Make the indexes that views walk along."""
+    for name, columns in WALKS.items():
+        db.execute(f"CREATE INDEX {name} ON suggestions ({columns})")
+
+
+def drop_walks(db: sqlite3.Connection) -> None:
+    """Drop them, before many rows change: making them anew is quicker than keeping them."""
+    for name in WALKS:
+        db.execute(f"DROP INDEX {name}")
+
+
 def decisions(path: Path) -> dict[tuple[str, str, str], str]:
     """(hash, tag, "add" | "remove") -> what the owner decided: "accepted" (applied or not), "ignored", "skipped",
     "flagged", or "undone" where an applied change was taken back. Empty when there is no store yet.
@@ -401,10 +418,11 @@ def _decided(path: Path) -> list[sqlite3.Row]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MILLISECONDS / 1000, check_same_thread=False)
+    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
     db.row_factory = sqlite3.Row
     try:
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
     except sqlite3.OperationalError:
         db.close()
         raise
@@ -422,8 +440,8 @@ def _decision(row: sqlite3.Row) -> Decision:
 def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
     """List a suggestion that no report made under a finding."""
     db.execute(
-        "INSERT INTO suggestions (finding, rank, source, issue, hash, other, tag, namespace, action, place, confidence, why, evidence, state, current)"
-        " SELECT id, rank, source, issue, ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2, ':') - 1) ELSE '' END,"
+        "INSERT INTO suggestions (finding, rank, newest, source, issue, hash, other, tag, namespace, action, place, confidence, why, evidence, state, current)"
+        " SELECT id, rank, newest, source, issue, ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2, ':') - 1) ELSE '' END,"
         " ?3, 1000, confidence, 'You chose this while comparing the pair.', '{}', ?4, 0 FROM findings WHERE id = ?5"
         " ON CONFLICT (finding, hash, tag, action, other) DO NOTHING",
         (key.hash, key.tag, key.action, state, finding),

@@ -20,7 +20,7 @@ from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY,
 from tagcheck.dataset import HASH
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import INCORRECT, MISSING, finding_id
-from tagcheck.review import ADD, PAIR, REMOVE, SKIPPED, Review
+from tagcheck.review import ADD, PAIR, REMOVE, SKIPPED, Review, drop_walks, make_walks
 
 REPORTS = (MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION)
 ISSUES = {
@@ -31,6 +31,7 @@ ISSUES = {
 ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
 NO_REASON = "The report gives no reason."
 BATCH = 2000
+OFFERED_TAGS = 300
 KEPT = ("kind", "version", "created", "dataset", "model", "settings", "summary", "detectors")  # of a file's keys beside its records
 
 
@@ -83,16 +84,20 @@ def sync(review: Review, folder: DataFolder) -> Sync:
         return Sync(problems=_problems(review))
     with review.writing() as db:
         stale = _stale(review, wanted)  # another process may have done it meanwhile
-        for kind in stale:
-            if kind != DATASET:
-                _replace(db, kind, wanted[kind])
-        if any(kind in REPORTS for kind in stale):
-            _drop_superseded(db)
-            _forget_skips(db)
-            _take_states(db)
+        if stale:
+            drop_walks(db)
+            for kind in stale:
+                if kind != DATASET:
+                    _replace(db, kind, wanted[kind])
+            if any(kind in REPORTS for kind in stale):
+                _drop_superseded(db)
+                _forget_skips(db)
+                _take_states(db)
+            _read_pictures(db, wanted[DATASET])
             _rank(db)
-        _read_pictures(db, wanted[DATASET])
-        db.execute("ANALYZE")
+            make_walks(db)
+            _note_choices(db)
+            db.execute("ANALYZE")
     return Sync(bool(stale), _problems(review))
 
 
@@ -313,12 +318,31 @@ def _take_states(db: sqlite3.Connection) -> None:
 
 
 def _rank(db: sqlite3.Connection) -> None:
-    """Number the findings in reviewing order: tags, pairs whose tags differ, other pairs; the surest first, ties by id. Lists page by this number."""
+    """Number the findings in their two orders; lists page by these numbers.
+
+    `rank`: tags, pairs whose tags differ, other pairs; the surest first, ties by id. `newest`: the
+    picture imported last first, its findings by rank.
+    """
     db.execute(
-        "UPDATE findings SET rank = r.number FROM (SELECT id, row_number() OVER (ORDER BY other != '', differs DESC, confidence DESC, id) AS number FROM findings) r"
-        " WHERE r.id = findings.id"
+        "UPDATE findings SET rank = r.number FROM (SELECT id, row_number() OVER (ORDER BY other != '', differs DESC, confidence DESC, id) AS number"
+        " FROM findings) r WHERE r.id = findings.id"
     )
-    db.execute("UPDATE suggestions SET rank = f.rank FROM findings f WHERE f.id = suggestions.finding AND suggestions.rank != f.rank")
+    db.execute(
+        "UPDATE findings SET newest = r.number FROM (SELECT id, row_number() OVER (ORDER BY ifnull(p.imported, 0) DESC, rank) AS number"
+        " FROM findings f LEFT JOIN pictures p ON p.hash = f.hash) r WHERE r.id = findings.id"
+    )
+    db.execute("UPDATE suggestions SET rank = f.rank, newest = f.newest FROM findings f WHERE f.id = suggestions.finding")
+
+
+def _note_choices(db: sqlite3.Connection) -> None:
+    """Note what the filters offer: the commonest tags, the namespaces, the library's pages."""
+    choices = {
+        "tags": f"SELECT tag FROM suggestions WHERE action != '{PAIR}' GROUP BY tag ORDER BY count(*) DESC, tag LIMIT {OFFERED_TAGS}",
+        "namespaces": "SELECT DISTINCT namespace FROM suggestions WHERE namespace != '' ORDER BY namespace",
+        "pages": "SELECT DISTINCT page FROM picture_pages ORDER BY page",
+    }
+    for name, query in choices.items():
+        db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (f"choices_{name}", _text([row[0] for row in db.execute(query)])))
 
 
 def _remember_run(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> None:

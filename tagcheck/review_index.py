@@ -17,11 +17,7 @@ from tagcheck.review import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, 
 from tagcheck.review_import import ISSUES
 
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
-ORDERS = {
-    SURE: (("s.rank",), "ASC"),
-    UNSURE: (("s.rank",), "DESC"),
-    NEWEST: (("ifnull(p.imported, 0)", "s.rank"), "DESC"),
-}
+ORDERS = {SURE: ("rank", "ASC"), UNSURE: ("rank", "DESC"), NEWEST: ("newest", "ASC")}  # the column that an order walks along
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ENOUGH_DECISIONS = 10
 COLUMNS = "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why, s.evidence, s.state, s.current"
@@ -107,7 +103,9 @@ class Promise:
 
 @dataclass
 class Overview:
-    """The numbers of the first page. `by_issue` holds open findings by issue and confidence band (`BANDS`)."""
+    """The numbers of the first page. `by_issue` holds open findings by issue and the confidence band
+    (`BANDS`) of the surest suggestion that is open in them.
+    """
 
     queues: dict[str, Count] = field(default_factory=dict)
     by_issue: dict[str, list[int]] = field(default_factory=dict)
@@ -152,14 +150,17 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list
 def count(review: Review, view: Filter) -> Count:
     """How many findings and suggestions match a view, exactly."""
     where, values = _where(view)
-    row = review.db.execute(f"SELECT count(DISTINCT s.rank), count(*) FROM suggestions s WHERE {where}", values).fetchone()
+    row = review.db.execute(f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)", values).fetchone()
     return Count(*row)
 
 
 def queues(review: Review, view: Filter) -> dict[str, Count]:
     """The counts of a view in every queue."""
     where, values = _where(replace(view, state=""))
-    rows = review.db.execute(f"SELECT s.state, count(DISTINCT s.rank), count(*) FROM suggestions s WHERE {where} GROUP BY s.state", values)
+    rows = review.db.execute(
+        f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.state, s.rank) GROUP BY state",
+        values,
+    )
     found = {row[0]: Count(row[1], row[2]) for row in rows}
     return {queue: found.get(queue, Count(0, 0)) for queue in QUEUES}
 
@@ -181,29 +182,13 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
 def suggestions(review: Review, view: Filter) -> sqlite3.Cursor:
     """The matching suggestions as rows, in the view's order, for an export: read a row at a time."""
     where, values = _where(view)
-    columns, direction = ORDERS[view.order]
-    return review.db.execute(
-        f"SELECT {COLUMNS} FROM suggestions s LEFT JOIN pictures p ON p.hash = s.hash WHERE {where} ORDER BY {_order(columns, direction)}, s.place", values
-    )
+    column, direction = ORDERS[view.order]
+    return review.db.execute(f"SELECT {COLUMNS} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction}, s.place", values)
 
 
-def tag_counts(review: Review, view: Filter, limit: int = 30) -> list[tuple[str, int]]:
-    """The tags that most suggestions of a view are about, and how many."""
-    where, values = _where(replace(view, tag=""))
-    rows = review.db.execute(
-        f"SELECT s.tag, count(*) AS n FROM suggestions s WHERE {where} AND s.action != 'pair' GROUP BY s.tag ORDER BY n DESC, s.tag LIMIT ?", [*values, limit]
-    )
-    return [(row["tag"], row["n"]) for row in rows]
-
-
-def namespaces(review: Review) -> list[str]:
-    """The namespaces that suggestions have."""
-    return [row[0] for row in review.db.execute("SELECT DISTINCT namespace FROM suggestions WHERE namespace != '' ORDER BY namespace")]
-
-
-def pages(review: Review) -> list[str]:
-    """The library's pages that pictures with findings are on."""
-    return [row[0] for row in review.db.execute("SELECT DISTINCT page FROM picture_pages ORDER BY page")]
+def choices(review: Review, what: str) -> list[str]:
+    """What the filters offer: the commonest "tags", all "namespaces", or the library's "pages" with findings."""
+    return json.loads(review.meta(f"choices_{what}", "[]"))
 
 
 def picture(review: Review, hash: str) -> dict[str, Any] | None:
@@ -238,10 +223,10 @@ def copy_group(review: Review, hash: str) -> sqlite3.Row | None:
 def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=queues(review, Filter(state="")))
-    band = "CASE " + " ".join(f"WHEN f.confidence >= {low} THEN {place}" for place, low in reversed(list(enumerate(BANDS)))) + " ELSE 0 END"
+    band = "CASE " + " ".join(f"WHEN sure >= {low} THEN {place}" for place, low in reversed(list(enumerate(BANDS)))) + " ELSE 0 END"
     rows = review.db.execute(
-        f"SELECT f.issue, {band} AS band, count(*) AS n FROM findings f"
-        " WHERE f.rank IN (SELECT s.rank FROM suggestions s WHERE s.state = 'open') GROUP BY f.issue, band"
+        f"SELECT issue, {band} AS band, count(*) AS n FROM (SELECT issue, max(confidence) AS sure FROM suggestions WHERE state = 'open' GROUP BY rank)"
+        " GROUP BY issue, band"
     )
     for row in rows:
         made.by_issue.setdefault(row["issue"], [0] * len(BANDS))[row["band"]] = row["n"]
@@ -298,39 +283,23 @@ def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Promise | N
 
 
 def _ids(review: Review, view: Filter, after: str | None, before: str | None, limit: int) -> list[str]:
-    """Finding ids of one page. Ranks are unique to a finding, so distinct keys are distinct findings."""
+    """Finding ids of one page. A rank is one finding's, so distinct ranks are distinct findings. A finding that is
+    not known (any longer) is no place to go on from: the list then starts at its beginning.
+    """
     where, values = _where(view)
-    columns, direction = ORDERS[view.order]
+    column, direction = ORDERS[view.order]
     backwards = before is not None
-    start = _position(review, view, before if backwards else after)
+    start = review.db.execute(f"SELECT {column} FROM findings WHERE id = ?", (before if backwards else after,)).fetchone()
     if start is not None:
-        sign = "<" if (direction == "ASC") == backwards else ">"
-        where += f" AND ({', '.join(columns)}) {sign} ({','.join('?' * len(start))})"
-        values = [*values, *start]
+        where += f" AND s.{column} {'<' if (direction == 'ASC') == backwards else '>'} ?"
+        values = [*values, start[0]]
     if backwards:
         direction = "DESC" if direction == "ASC" else "ASC"
-    join = "JOIN findings f ON f.id = s.finding LEFT JOIN pictures p ON p.hash = f.hash" if view.order == NEWEST else ""
     rows = review.db.execute(
-        f"SELECT DISTINCT s.finding, {', '.join(columns)} FROM suggestions s {join} WHERE {where} ORDER BY {_order(columns, direction)} LIMIT ?", [*values, limit]
+        f"SELECT DISTINCT s.finding, s.{column} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction} LIMIT ?", [*values, limit]
     )
     found = [row[0] for row in rows]
     return found[::-1] if backwards else found
-
-
-def _position(review: Review, view: Filter, id: str | None) -> tuple[Any, ...] | None:
-    """The sort key of one finding, or None when it is not known (any longer): the list then starts at its beginning."""
-    if id is None:
-        return None
-    columns, _ = ORDERS[view.order]
-    row = review.db.execute(
-        f"SELECT {', '.join(columns).replace('s.', 'f.')} FROM findings f LEFT JOIN pictures p ON p.hash = f.hash WHERE f.id = ?", (id,)
-    ).fetchone()
-    return None if row is None else tuple(row)
-
-
-def _order(columns: Sequence[str], direction: str) -> str:
-    """`ORDER BY` terms, each with the direction."""
-    return ", ".join(f"{column} {direction}" for column in columns)
 
 
 def _where(view: Filter) -> tuple[str, list[Any]]:

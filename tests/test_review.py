@@ -12,7 +12,7 @@ import pytest
 from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
 from tagcheck import artifacts, review_index
-from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES, DataFolder
+from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder
 from tagcheck.errors import BadFile
 from tagcheck.ledger import Ledger
 from tagcheck.library import TagChange
@@ -365,7 +365,9 @@ def filled(review, folder: DataFolder):
                for number, hash in enumerate(names)]
     entries += [wrong(hash, "outdoors", confidence=0.55 + number * 0.01) for number, hash in enumerate(names[::3])]
     save_mistagged(folder, *entries)
-    save_dataset(folder, {hash: ["outdoors"] for hash in names})
+    artifacts.save(folder, DATASET, {"summary": {}, "results": [
+        {"hash": hash, "existing_all_tags": ["outdoors"], "pages": [["Dataset", "All"]], "time_imported": number * 7 % 13} for number, hash in enumerate(names)
+    ]})
     sync(review, folder)
     review.decide(review_index.asks(review, Filter(tag="night", least=0.8)), IGNORED)
     return review
@@ -381,13 +383,13 @@ VIEWS = [
 def slowly(review: Review, view: Filter) -> list[str]:
     """The finding ids of a view in its order, by reading everything and asking each row."""
     found = {}
-    for row in review.db.execute("SELECT s.*, f.confidence AS sure FROM suggestions s JOIN findings f ON f.id = s.finding"):
+    for row in review.db.execute("SELECT s.*, f.confidence AS sure, p.imported FROM suggestions s JOIN findings f ON f.id = s.finding JOIN pictures p ON p.hash = f.hash"):
         page = {one[0] for one in review.db.execute("SELECT page FROM picture_pages WHERE hash = ?", (row["hash"],))}
         if (row["state"] in (view.state,) if view.state else row["state"] in QUEUES) and (not view.issues or row["issue"] in view.issues) \
                 and view.tag in ("", row["tag"]) and view.namespace in ("", row["namespace"]) and (not view.page or view.page in page) \
                 and row["hash"].startswith(view.hash) and view.least <= row["confidence"] <= view.most:
-            found[row["finding"]] = (-row["sure"], row["finding"])
-    return sorted(found, key=found.get, reverse=view.order != "sure")
+            found[row["finding"]] = (-row["imported"] if view.order == "newest" else 0, -row["sure"], row["finding"])
+    return sorted(found, key=found.get, reverse=view.order == "unsure")
 
 
 @pytest.mark.parametrize("view", VIEWS)

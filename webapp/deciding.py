@@ -12,7 +12,7 @@ from tagcheck.review import ACCEPTED, DECISIONS, IGNORED, OPEN, PAIR, Ask, Decis
 from tagcheck.review_index import Filter, Finding
 from webapp import cards, words
 from webapp.filters import QUEUE_WORDS, from_query, to_query
-from webapp.state import review, settings
+from webapp.state import count, review, settings
 from webapp.views import part
 
 STATES = (*DECISIONS, OPEN)
@@ -148,7 +148,7 @@ def _answer(view: Filter, finding: Finding, outcome: Outcome | None, message: st
         fresh = review_index.load(review(), [finding.id], view) if stay else []
         return {
             "message": message, "ok": outcome is not None and not outcome.conflicts, "stay": stay,
-            "left": review_index.count(review(), view).findings, "waiting": len(review().accepted()),
+            "left": count(view).findings, "waiting": len(review().accepted()),
             "decided": [[key.hash, key.action, key.tag] for key in (outcome.changed + outcome.already if outcome else [])],
             "card": part(view, fresh[0]) if fresh else None,
         }
@@ -170,7 +170,7 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[s
         found = review_index.load(review(), [at], view) if at else []
         return {
             "message": message, "ok": outcome is not None and bool(outcome.changed), "card": part(view, found[0]) if found else None,
-            "left": review_index.count(review(), view).findings, "waiting": len(review().accepted()),
+            "left": count(view).findings, "waiting": len(review().accepted()),
         }
     flash(message)
     if request.form.get("from") == "findings":

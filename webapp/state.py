@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from flask import Flask, current_app, g
 
-from tagcheck import review_import
+from tagcheck import review_import, review_index
 from tagcheck.artifacts import DataFolder
 from tagcheck.library import Library, TagService
 from tagcheck.review import Review
+from tagcheck.review_index import SURE, Count, Filter
+
+T = TypeVar("T")
+REMEMBERED = 500
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Shared:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.syncing = threading.Lock()
+        self.memory = Memory()
         self._opening = threading.Lock()
         self._library: Library | None = None
 
@@ -51,6 +57,29 @@ class Shared:
             if self._library is None:
                 self._library = self.settings.open_library()
             return self._library
+
+
+class Memory:
+    """Answers of the index, kept while nothing in the store changes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._revision = -1
+        self._answers: dict[Hashable, Any] = {}
+
+    def get(self, question: Hashable, store: Review, ask: Callable[[], T]) -> T:
+        """The answer for the store as it is now: the remembered one, else `ask()`."""
+        revision = store.revision()
+        with self._lock:
+            if revision != self._revision or len(self._answers) >= REMEMBERED:
+                self._revision, self._answers = revision, {}
+            if question in self._answers:
+                return self._answers[question]
+        answer = ask()
+        with self._lock:
+            if self._revision == revision == store.revision():
+                self._answers[question] = answer
+        return answer
 
 
 def install(app: Flask, settings: Settings) -> Shared:
@@ -85,6 +114,22 @@ def refresh() -> None:
             review_import.sync(review(), settings().folder)
         finally:
             lock.release()
+
+
+def remembered(name: str, ask: Callable[[Review], T]) -> T:
+    """What `ask` says about the store, asked once for each state of it."""
+    return shared().memory.get(name, review(), lambda: ask(review()))
+
+
+def count(view: Filter) -> Count:
+    """How many findings and suggestions a view holds."""
+    return shared().memory.get(("count", view), review(), lambda: review_index.count(review(), view))
+
+
+def queues(view: Filter) -> dict[str, Count]:
+    """A view's counts in every queue."""
+    view = replace(view, state="", order=SURE)
+    return shared().memory.get(("queues", view), review(), lambda: review_index.queues(review(), view))
 
 
 def write_service(services: Sequence[TagService], wanted: str | None = None) -> TagService | None:

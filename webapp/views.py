@@ -44,12 +44,12 @@ def overview() -> Response | str:
     if request.args:
         return redirect(url_for("views.findings", **request.args.to_dict(flat=False)))
     state.refresh()
-    made = review_index.overview(review())
+    made = state.remembered("overview", review_index.overview)
     rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issues in ISSUES.values() for issue in issues]
     return render_template(
         "error_review.html", overview=made, detectors=detectors(made), dataset=dataset_status(made), rows=rows, bands=band_names(),
         bars=charts.bars([(ISSUE_WORDS[issue], counts) for issue, counts in rows if sum(counts)], band_names(), "Open findings by kind and confidence"),
-        trend=trend(made), health=review_index.health(review()), total=sum(sum(counts) for _, counts in rows),
+        trend=trend(made), health=state.remembered("health", review_index.health), total=sum(sum(counts) for _, counts in rows),
         waiting=len(review().accepted()),
     )
 
@@ -66,13 +66,13 @@ def findings() -> str:
     more = len(found) > size
     found = found[-size:] if before else found[:size]
     earlier, later = (more if before else bool(after)), (True if before else more)
-    counts = review_index.queues(review(), view)
+    counts = state.queues(view)
     return render_template(
         "findings.html", view=view, query=to_query(view), words=in_words(view), findings=found, grid=grid,
-        count=counts[view.state] if view.state else review_index.count(review(), view), queues=counts,
+        count=counts[view.state] if view.state else state.count(view), queues=counts,
         earlier=found[0].id if found and earlier else None, later=found[-1].id if found and later else None,
         distinct=review_index.distinct(review(), view) if grid else None,
-        tags=review_index.tag_counts(review(), view), pages=review_index.pages(review()), namespaces=review_index.namespaces(review()),
+        choices={what: review_index.choices(review(), what) for what in ("tags", "namespaces", "pages")},
         orders=ORDER_WORDS, groups=GROUPS, any=ANY, link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
     )
 
@@ -85,7 +85,7 @@ def card() -> Response | str:
     at = request.args.get("at")
     finding = find(review(), view, at)
     if finding is None:
-        return render_template("done.html", view=view, query=to_query(view), words=in_words(view), queues=review_index.queues(review(), view))
+        return render_template("done.html", view=view, query=to_query(view), words=in_words(view), queues=state.queues(view))
     if finding.id != at:
         return redirect(url_for("views.card", **to_query(view, at=finding.id)))
     return render_template("card.html", words=in_words(view), **card_values(view, finding))
@@ -157,7 +157,7 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
         "card": cards.make(review(), view, finding, settings().invisible), "query": query, "view": view,
         "previous": url_for("views.card", **query, at=before) if before else None,
         "next": url_for("views.card", **query, at=after) if after else None,
-        "left": review_index.count(review(), view).findings, "choices": cards.PAIR_CHOICES,
+        "left": state.count(view).findings, "choices": cards.PAIR_CHOICES,
         "can": library_abilities(),
     }
 

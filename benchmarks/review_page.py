@@ -1,0 +1,177 @@
+"""How fast the review page answers with 100,000 findings over 50,000 pictures, against reading the JSON at each request.
+
+    python benchmarks/review_page.py
+    python benchmarks/review_page.py --findings 10000 --pictures 5000 --repeats 30
+
+Reads   nothing: reports are made up from a seed, in a temporary folder
+Writes  nothing; prints one line a view: median, 95th percentile and the ratio to parsing the report
+
+The application is asked in this process, so a time is what the server needs from request to the
+last byte, rendering included, without a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from tagcheck import artifacts, cli, review_import, review_index  # noqa: E402
+from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder  # noqa: E402
+from tagcheck.errors import MissingInput  # noqa: E402
+from tagcheck.findings import TagFinding, error, finding_id  # noqa: E402
+from tagcheck.review import Review  # noqa: E402
+from tagcheck.review_index import Filter  # noqa: E402
+from webapp.app import create_app  # noqa: E402
+from webapp.state import Settings  # noqa: E402
+
+ISSUES = ("missing_tags", "incorrect_tags", "inconsistent_tags", "contradictory_tags")
+TAGS = 2000
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--findings", type=cli.at_least(1), default=100_000, metavar="N", help="findings in the reports (default: 100000)")
+    parser.add_argument("--pictures", type=cli.at_least(2), default=50_000, metavar="N", help="pictures they are about (default: 50000)")
+    parser.add_argument("--repeats", type=cli.at_least(2), default=60, metavar="N", help="requests a view (default: 60)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the made-up reports (default: 1)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    with tempfile.TemporaryDirectory() as root:
+        folder = DataFolder(Path(root))
+        report = make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
+        start = time.perf_counter()
+        with Review(folder.review) as store:
+            review_import.sync(store, folder)
+            seconds = time.perf_counter() - start
+            counted = review_index.count(store, Filter())
+        print(f"{counted.findings:,} findings, {counted.suggestions:,} suggestions, {args.pictures:,} pictures, seed {args.seed}")
+        print(f"reading the reports into the store: {seconds:.1f} s, {folder.review.stat().st_size / 2**20:.0f} MB")
+        parsing = min(clock(lambda: json.loads(report.read_text(encoding="utf-8"))) for _ in range(3))
+        print(f"parsing the JSON of one report, as a page without a store would at each request: {parsing * 1000:.0f} ms")
+        print(f"{'view':34} {'median':>9} {'p95':>9} {'parsing is':>12}")
+        for name, ask in views(folder, args).items():
+            ask()
+            gc.collect()
+            times = sorted(clock(ask) for _ in range(args.repeats))
+            median, high = times[len(times) // 2], times[int(len(times) * 0.95)]
+            print(f"{name:34} {median * 1000:6.1f} ms {high * 1000:6.1f} ms {parsing / median:8.1f} x")
+    return 0
+
+
+def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.Random) -> Path:
+    """A dataset and the three reports: 8 in 10 findings about tags, the rest half pairs, half series. The mistagged report's path."""
+    hashes = [f"{rng.getrandbits(256):064x}" for _ in range(pictures)]
+    names = [f"{'series:' if number % 20 == 0 else ''}tag number {number}" for number in range(TAGS)]
+    weights = [1 / (number + 5) for number in range(TAGS)]  # a few tags are on many pictures, most on few
+    artifacts.save(folder, DATASET, {"summary": {}, "results": [
+        {"hash": hash, "existing_all_tags": sorted(set(rng.choices(names, weights, k=25))), "width": 1200, "height": 900, "size": 300_000,
+         "mime": "image/jpeg", "pages": [["Dataset", f"Page {place % 7}"]], "time_imported": 1.7e9 + place} for place, hash in enumerate(hashes)
+    ]})
+    about_tags, about_pairs = findings * 8 // 10, findings // 10
+    errors = [made_error(rng.choice(hashes), rng, names, weights) for _ in range(about_tags)]
+    errors = sorted({entry["id"]: entry for entry in errors}.values(), key=lambda entry: -entry["confidence"])
+    path = artifacts.save(folder, MISTAGGED, {"summary": {"total_images_analyzed": pictures, "errors_found": len(errors)}, "errors": errors})
+    pairs = [made_pair(*sorted(rng.sample(hashes, 2)), rng, names) for _ in range(about_pairs)]
+    artifacts.save(folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": pairs, "groups": []})
+    rest = [made_series(rng.choice(hashes), rng) for _ in range(findings - about_tags - about_pairs)]
+    half = len(rest) // 2
+    artifacts.save(folder, SERIES_VALIDATION, {
+        "summary": {"accuracy": 0.9}, "per_series": [], "missing_predictions": rest[:half], "incorrect_predictions": rest[half:],
+    })
+    return path
+
+
+def made_error(hash: str, rng: random.Random, names: list[str], weights: list[float]) -> dict:
+    """One entry of the mistagged report, with one to three tags."""
+    issue = rng.choices(ISSUES, (6, 3, 2, 1))[0]
+    kind = "incorrect" if issue == "incorrect_tags" else "missing"
+    chosen = sorted(set(rng.choices(names, weights, k=rng.choice((1, 1, 2, 3)))))
+    return error(hash, issue, [
+        TagFinding(tag, kind, rng.betavariate(4, 2), {"neighbours": 9, "neighbours_with": rng.randrange(10), "tagger": round(rng.random(), 4)},
+                   "7 of the 9 closest pictures have it, and the tagger gives it 91 %.") for tag in chosen
+    ])
+
+
+def made_pair(one: str, two: str, rng: random.Random, names: list[str]) -> dict:
+    """One near-duplicate pair."""
+    return {
+        "id": finding_id("near_duplicate", [one, two], []), "hash1": one, "hash2": two, "similarity": round(rng.uniform(0.95, 1), 6),
+        "relation": "near_duplicate", "analysis": {"all_tags_diff": {"only_in_1": rng.sample(names, rng.randrange(3)), "only_in_2": []}},
+    }
+
+
+def made_series(hash: str, rng: random.Random) -> dict:
+    """One prediction of the series report."""
+    tag = f"series:tag number {rng.randrange(100) * 20}"
+    return {"id": finding_id("series", [hash], [tag, str(rng.random())]), "hash": hash, "series": tag, "confidence": round(rng.betavariate(5, 2), 4)}
+
+
+def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """What is measured, by name. Positions in lists are drawn anew for each request."""
+    client = create_app(Settings(folder, no_library)).test_client()
+    rng = random.Random(args.seed)
+    with Review(folder.review) as store:
+        ids = [row[0] for row in store.db.execute("SELECT id FROM findings ORDER BY rank")]
+        common = review_index.tag_counts(store, Filter())[0][0]
+    token = re.search(r'name="csrf" value="(\w+)"', client.get("/error-review/help").text)[1]
+
+    def get(address: Callable[[], str]) -> Callable[[], None]:
+        def ask() -> None:
+            answer = client.get(address())
+            if answer.status_code != 200:
+                raise SystemExit(f"{address()} answered {answer.status_code}")
+            answer.get_data()
+        return ask
+
+    def decide() -> None:
+        card = client.get(f"/error-review/cards?type=tags&at={rng.choice(ids)}").json[0]
+        key = re.search(r'name="key" value="([^"]+)"', card["html"])[1].replace("&#39;", "'").replace("&amp;", "&")
+        client.post("/error-review/decide?type=tags", data={"csrf": token, "finding": card["id"], "do": "ignored", "key": key}, headers={"Accept": "application/json"})
+
+    return {
+        "overview": get(lambda: "/error-review"),
+        "list, first page": get(lambda: "/error-review/findings"),
+        "list, anywhere": get(lambda: f"/error-review/findings?after={rng.choice(ids)}"),
+        "list, least sure first": get(lambda: f"/error-review/findings?sort=unsure&after={rng.choice(ids)}"),
+        "list, newest picture first": get(lambda: f"/error-review/findings?sort=newest&after={rng.choice(ids)}"),
+        "list, confidence 0.8 to 0.9": get(lambda: "/error-review/findings?min=0.8&max=0.9"),
+        "list, one kind": get(lambda: f"/error-review/findings?type=incorrect_tags&after={rng.choice(ids)}"),
+        "list, the commonest tag": get(lambda: f"/error-review/findings?tag={common}"),
+        "list, one namespace": get(lambda: "/error-review/findings?ns=series"),
+        "list, one page of the library": get(lambda: "/error-review/findings?page=Dataset+/+Page+3"),
+        "list, hash": get(lambda: f"/error-review/findings?hash={rng.getrandbits(16):04x}&state=any"),
+        "grid, the commonest tag": get(lambda: f"/error-review/findings?view=grid&tag={common}"),
+        "card": get(lambda: f"/error-review/card?at={rng.choice(ids)}"),
+        "the next six cards": get(lambda: f"/error-review/cards?after={rng.choice(ids[:-10])}"),
+        "a card and a decision on it": decide,
+    }
+
+
+def no_library():
+    """The page is measured without pictures."""
+    raise MissingInput("no library in a benchmark")
+
+
+def clock(ask: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    ask()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
