@@ -105,7 +105,7 @@ def undo(ledger: Ledger, library: Library, batch: int | None = None, rows: Seque
         ledger.mark(going)
         untouched = {row.id for row in chosen if row.status == APPLIED}
         waiting = _carry_out(ledger, library, [row for row in going if row.write], "", progress, untouched)
-        return _result(batches[0] if len(batches) == 1 else None, ledger.pick([row.id for row in chosen]), waiting, goal=BACK)
+        return _result(batches[0] if len(batches) == 1 else None, ledger.pick([row.id for row in chosen]), waiting)
 
 
 def recover(ledger: Ledger, library: Library) -> list[BatchResult]:
@@ -271,7 +271,8 @@ def _in_words(state: str) -> str:
     return "the picture is not in the library (any more), or its tags cannot be read" if state == UNKNOWN else f"it reads back as {state}"
 
 
-def _result(batch: int | None, rows: list[LedgerRow], waiting: str, goal: str = GO) -> BatchResult:
+def _result(batch: int | None, rows: list[LedgerRow], waiting: str) -> BatchResult:
+    """Counts by whether a row reached its goal; one that was not taken back is applied still, and has a reason."""
     counts = Counter(row.status for row in rows)
-    reached, refused = (APPLIED, FAILED) if goal == GO else (UNDONE, APPLIED)
-    return BatchResult(batch, counts[reached], counts[refused], counts[SETTLED], rows, counts[OPEN], waiting)
+    kept = sum(row.status == APPLIED and bool(row.reason) for row in rows)
+    return BatchResult(batch, counts[APPLIED] - kept + counts[UNDONE], counts[FAILED] + kept, counts[SETTLED], rows, counts[OPEN], waiting)

@@ -374,8 +374,8 @@ def test_an_undo_that_the_library_left_in_the_middle_is_finished_later(home):
     back = applying.undo(home.ledger, Leaving(home, "write", 1), result.batch)
     assert counts(back) == (0, 0, 0, 3) and back.waiting
     home.back()
-    applying.recover(home.ledger, home.library)
-    assert home.statuses() == [UNDONE] * 3 and home.texts() == before
+    done, = applying.recover(home.ledger, home.library)
+    assert counts(done) == (3, 0, 0, 0) and home.statuses() == [UNDONE] * 3 and home.texts() == before
 
 
 def test_ctrl_c_in_the_middle_of_a_write_is_finished_later(home, monkeypatch):
