@@ -24,7 +24,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from tagcheck.errors import FileUnavailable
+from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -32,7 +32,8 @@ ANSWERS = {b"r": ImageUnreadable, b"s": ImageUnsupported}
 GRACE = 5.0          # seconds past the limit until a decoder that does not look at the clock is ended
 NICENESS = 5         # the model's threads wait for each other: decoding gives way to them
 MEMORY = 4 << 30     # bytes of address space for one decoder
-AHEAD_BYTES = 1 << 30
+AHEAD_BYTES = 1 << 30  # of files that are read and not yet taken
+READY = b"+"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self, data: bytes) -> np.ndarray:
-        """A file's bytes -> uint8 (f, 3, S, S). Raises `ImageUnreadable` or `ImageUnsupported`."""
+        """A file's bytes -> uint8 (f, 3, S, S). Raises `ImageUnreadable` or `ImageUnsupported`, `ToolError` when no process starts."""
         process = self._process if self._process and self._process.poll() is None else self._start()
         overdue = threading.Event()
         timer = threading.Timer(self.limits.seconds + GRACE, lambda: (overdue.set(), process.kill()))
@@ -104,6 +105,11 @@ class Decoder:
             [sys.executable, "-m", "tagcheck.decoding", str(self.size), *limits], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(PROJECT)}, start_new_session=True,  # Ctrl-C is the parent's to handle
         )
+        try:
+            _receive(self._process.stdout, len(READY))  # what starting takes is no file's fault
+        except EOFError:
+            self.close()
+            raise ToolError(f"no decoding process can be started: {sys.executable} -m tagcheck.decoding ends at once") from None
         return self._process
 
 
@@ -252,6 +258,8 @@ def _receive(stream: BinaryIO, count: int) -> bytes:
 
 def serve(size: int, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
     """The child's loop: bytes in, pixels or a reason out, until there is no more."""
+    answers.write(READY)
+    answers.flush()
     while header := requests.read(8):
         data = _receive(requests, *struct.unpack("<Q", header))
         try:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tagcheck.decoding import Clocks, Decoder, prepared
-from tagcheck.errors import FileUnavailable, LibraryUnreachable
+from tagcheck.errors import FileUnavailable, LibraryUnreachable, ToolError
 from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
 
 
@@ -51,18 +51,16 @@ def test_a_decoder_gives_what_the_function_gives(decoder):
 
 def test_a_decoder_that_crashed_is_replaced(decoder):
     decoder.prepare(png(1))
-    pid = decoder._process.pid
-    large = png(5, 3000)
-    threading.Timer(0.02, os.kill, (pid, signal.SIGSEGV)).start()
+    os.kill(decoder._process.pid, signal.SIGSTOP)  # so that it surely is at work when it dies
+    threading.Timer(0.1, os.kill, (decoder._process.pid, signal.SIGKILL)).start()
     with pytest.raises(ImageUnreadable, match="the decoder crashed on it"):
-        for _ in range(500):
-            decoder.prepare(large)
+        decoder.prepare(png(1))
     assert decoder.prepare(png(2))[0, 0, 0, 0] == 2
 
 
 def test_a_decoder_that_hangs_is_ended(decoder, monkeypatch):
-    monkeypatch.setattr("tagcheck.decoding.GRACE", -59.7)  # 0.3 s
     decoder.prepare(png(1))
+    monkeypatch.setattr("tagcheck.decoding.GRACE", -59.7)  # 0.3 s
     os.kill(decoder._process.pid, signal.SIGSTOP)
     with pytest.raises(ImageUnreadable, match="took longer than 60 s"):
         decoder.prepare(png(1))
@@ -111,3 +109,9 @@ def test_seconds_are_counted_where_they_are_spent():
     clocks = Clocks()
     list(prepared(["a", "b"], lambda hash: time.sleep(0.05) or png(1), lambda hash: None, [Decoder(16, Limits())], 2, clocks))
     assert 0.1 <= clocks.reading < 1 and clocks.decoding > 0.05 and clocks.waiting > 0.1
+
+
+def test_a_decoder_that_cannot_start_is_an_error_not_a_bad_picture(decoder, monkeypatch):
+    monkeypatch.setattr("tagcheck.decoding.sys.executable", "/bin/false")
+    with pytest.raises(ToolError, match="no decoding process can be started"):
+        decoder.prepare(png(1))
