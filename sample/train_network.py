@@ -11,7 +11,8 @@ What is learnt: the tags (binary cross-entropy); that two views of one picture, 
 and recompressed, lie close together and different pictures apart (the NT-Xent loss of Chen et al., "A
 Simple Framework for Contrastive Learning", 2020, on the embedding itself); and, by a head that is
 dropped afterwards, where which colours are, so that the embedding holds more than the tags. The
-weights written are a moving average of those trained. The same seed, settings and machine give the
+weights written are a moving average of those trained, and once all steps are done the tags' layer is
+fitted to the end on them. The same seed, settings and machine give the
 same network, in however many calls.
 """
 
@@ -37,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from joytag.Models import ViT, normalise  # noqa: E402
 from sample import training_pictures  # noqa: E402
 from sample.augmentation import view  # noqa: E402
+from sample.head import fit_head  # noqa: E402
 from sample.training_pictures import Training  # noqa: E402
 from tagcheck import cli  # noqa: E402
 from tagcheck.artifacts import write_atomically  # noqa: E402
@@ -54,6 +56,7 @@ TEMPERATURE = 0.1        # of the contrastive loss
 WEIGHTS = {"tags": 30.0, "apart": 0.25, "together": 1.0, "colours": 2.0}
 AVERAGING = 0.998        # how much of the moving average stays at each step
 COLOUR_GRID = 7          # the dropped head tells the mean colour of each of 7 x 7 fields
+FITTING = 90             # seconds that a call must have left to fit the tags' layer at the end
 NETWORK = Path(__file__).resolve().parent / "network"
 
 
@@ -98,8 +101,10 @@ def main(argv: list[str] | None = None) -> int:
             if time.monotonic() > end:
                 break
     write_atomically(checkpoint, lambda out: torch.save(trainer.state(), out))
-    export(trainer.average, data.tags, args.out)
-    print(f"step {trainer.step} of {args.steps}, network of {len(data.tags)} tags in {args.out}")
+    finished = trainer.step == args.steps and time.monotonic() + FITTING < end
+    export(trainer.finished() if finished else trainer.average, data.tags, args.out)
+    outcome = "finished" if finished else "to be gone on with: run the same command again"
+    print(f"step {trainer.step} of {args.steps}, {outcome}; network of {len(data.tags)} tags in {args.out}")
     return 0
 
 
@@ -158,6 +163,19 @@ class Trainer:
             self.average[name].lerp_(value, 1 - keep)
         self.step = step + 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def finished(self) -> dict[str, Tensor]:
+        """The averaged weights with the tags' layer fitted to the end on all pictures, about a minute's work."""
+        network = ViT.from_config(CONFIG | {"n_tags": len(self.data.tags)}).to(memory_format=torch.channels_last).eval()
+        network.load_state_dict(self.average)
+        side, found = CONFIG["image_size"], []
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            for rows in cli.progress(torch.arange(len(self.data.targets)).split(64), what="fitting the tags", unit="batch"):
+                pixels = torch.from_numpy(self.data.pixels[rows.numpy()]).permute(0, 3, 1, 2).float()
+                pixels = F.interpolate(pixels, (side, side), mode="bicubic", antialias=True).clamp(0, 255)
+                found.append(network.features(normalise(pixels).contiguous(memory_format=torch.channels_last)).float())
+        weight, bias = fit_head(torch.cat(found).clone(), torch.from_numpy(self.data.targets))
+        return self.average | {"head.weight": weight, "head.bias": bias}
 
     def learning_rate(self, step: int) -> float:
         """A linear start, then half a cosine down to a hundredth."""

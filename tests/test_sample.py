@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 
 from sample import augmentation, compare_with_planted, draw_library, drawing, measure_network, paint, planting
-from sample import train_network, world
+from sample import head, train_network, world
 from sample.picture import Figure, Picture, imagine, true_tags, variant
 from sample.training_pictures import KNOWN_SERIES, Training, booru_name, square, vocabulary
 from tagcheck import artifacts, images, tagger
@@ -49,9 +50,9 @@ def answered(drawn: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """160 pictures of a seed that nobody else uses, as the committed network sees them."""
+    """140 pictures of a seed that nobody else uses, as the committed network sees them."""
     return measure_network.embed_library(
-        tagger.load(NETWORK, precision="float32"), drawing.plan_library(52_817, 160), tmp_path_factory.mktemp("seen"),
+        tagger.load(NETWORK, precision="float32"), drawing.plan_library(52_817, 140), tmp_path_factory.mktemp("seen"),
     )
 
 
@@ -287,6 +288,16 @@ def test_steps_share_out_every_picture_once_and_take_their_own_from_few_kinds():
     assert len(set(rows)) == len(rows) == train_network.BATCH * train_network.TOGETHER
     assert all(step[place] + 1 == step[place + 1] for step in steps for place in range(0, train_network.BATCH, 2))
     assert max(len(set(kinds[step])) for step in steps) <= 10
+
+
+def test_the_fitted_layer_is_a_logistic_regression_for_each_tag():
+    rng = np.random.default_rng(4)
+    x = rng.normal(3, 2, (300, 5)).astype(np.float32)
+    y = x @ rng.normal(0, 1, (5, 3)) + rng.normal(0, 2, (300, 3)) > 1
+    weight, bias = (value.numpy() for value in head.fit_head(torch.from_numpy(x), torch.from_numpy(y)))
+    for column in range(3):
+        twin = LogisticRegression(C=1e4, max_iter=2000).fit(x, y[:, column])
+        assert np.allclose(twin.coef_[0], weight[column], atol=0.02) and abs(twin.intercept_[0] - bias[column]) < 0.05
 
 
 # --- the committed network -----------------------------------------------------------------------------------
