@@ -8,8 +8,8 @@ The steps, in order:
 2. `out_of_fold`: a PLDA model per fold (`tagcheck.plda`) scores the pictures that it was not
    fitted on. Near-duplicates share a fold.
 3. `fit_mixing`: a conditional logit over the best candidates and "none of yours" turns scores into
-   probabilities. What "none of yours" looks like is learned from the tagged pictures: with its own
-   series struck out of the model, a picture is one of an unknown series. The owner's tags may be
+   probabilities. What "none of yours" looks like is learned from the tagged pictures: a model that
+   was fitted without a series sees its pictures as those of an unknown one. The owner's tags may be
    wrong, so the likelihood allows for a share of swapped ones (forward correction: Patrini et al.,
    CVPR 2017), and the share of unknown series among the pictures without a tag, which are unknown
    and no negatives, is found by EM (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002).
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, sparse
+from scipy.sparse import csgraph
 
 from tagcheck import probes
 from tagcheck.plda import Plda, fit_plda
@@ -42,7 +43,11 @@ ALSO_FROM = 0.5        # any further series: both can only be there together, no
 LISTED = 8             # series listed a picture
 LISTED_FROM = 0.005    # and from which probability
 MOST_SURE = 0.995      # no confidence goes beyond: the model of how tags go wrong is itself only a model
+STRANGE_PARTS = 5      # parts of the series, each left out once to see what an unknown series looks like
 MIXING_ROWS = 20_000   # pictures that the few mixing weights are fitted on
+# What is taken for likely where embeddings tell too little to find it out: shares, and what they weigh, in pictures a picture.
+SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.04, 0.04, 0.2
+UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT = 0.7, 0.1
 SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
 BLOCK = 4096
 Progress = Callable[[float], None]
@@ -276,12 +281,16 @@ class Folded:
     """Out-of-fold candidates of n pictures, and what each fold's model could know.
 
     `folds` (n,); `known` (folds, C) float: pictures of each class in the rows that a fold's model
-    was fitted on.
+    was fitted on. `strangers`: candidates of `strange_rows` (m,), tagged pictures, under models that
+    were fitted without their series, as if these were unknown; the rows have nothing in common with
+    the order of the candidates otherwise.
     """
 
     candidates: Candidates
     folds: np.ndarray
     known: np.ndarray
+    strangers: Candidates
+    strange_rows: np.ndarray
 
     def learned(self, labels: Labels) -> sparse.csr_matrix:
         """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
@@ -317,9 +326,38 @@ def out_of_fold(
             ))
         found.classes[rows], found.features[rows], found.unusual[rows] = part.classes, part.features, part.unusual
         if progress:
-            progress((fold + 1) / (number + 1))
+            progress(0.8 * (fold + 1) / number)
+    strangers, strange_rows = _as_strangers(matrix, labels, found, seed)
     picked, starts = pick_exemplars(own, np.arange(len(matrix)), len(labels.classes), seed)
-    return Folded(found, folds, known), Model(_fit(sums, None), matrix[picked].astype(np.float32), starts)
+    return Folded(found, folds, known, strangers, strange_rows), Model(_fit(sums, None), matrix[picked].astype(np.float32), starts)
+
+
+def _as_strangers(matrix: np.ndarray, labels: Labels, found: Candidates, seed: int) -> tuple[Candidates, np.ndarray]:
+    """(candidates, rows (m,)) of tagged pictures under models that were fitted without their series.
+
+    The series are dealt to up to `STRANGE_PARTS` parts, those that share a picture to one, and each
+    part is left out once. With fewer than three, where no two series would be left to tell apart,
+    a picture's own series are struck out of the candidates it was `found` to have.
+    """
+    own, contains = labels.single, labels.contains().astype(np.float32)
+    rows = np.flatnonzero(own >= 0)
+    related = csgraph.connected_components(sparse.csr_matrix(contains @ contains.T), directed=False)[1]
+    kin = related[own[rows]]
+    parts = min(STRANGE_PARTS, len(np.unique(kin)))
+    if parts < 3:
+        part = found.rows(rows)
+        struck = related[np.maximum(part.classes, 0)] == kin[:, None]
+        return Candidates(np.where(struck, -1, part.classes), part.features, part.unusual), rows
+    held = probes.grouped_folds(kin, parts, seed)
+    sums = probes.moments(matrix[rows], labels.membership[rows], held)
+    judged = np.random.default_rng(seed).permutation(len(rows))[:MIXING_ROWS]
+    made, order = [], []
+    for part in range(parts):
+        picked, starts = pick_exemplars(own, rows[held != part], len(labels.classes), seed)
+        strange = rows[np.sort(judged[held[judged] == part])]
+        made.append(score(Model(_fit(sums, part), matrix[picked].astype(np.float32), starts), matrix[strange]))
+        order.append(strange)
+    return Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in made)))), np.concatenate(order)
 
 
 def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:
@@ -384,58 +422,56 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def fit_mixing(folded: Folded, labels: Labels, seed: int = 0) -> Mixing:
     """The mixing weights from out-of-fold candidates; see the module's steps 3.
 
-    Every picture of one class that its fold's model knows counts twice: as it is, and with all
-    classes that share a series with it struck out, as one of an unknown series.
+    Pictures of one class that their fold's model knows count as they are, and again as strangers, in
+    equal parts.
     """
     found, own = folded.candidates, labels.single
     learnable = (own >= 0) & (folded.known[folded.folds, np.maximum(own, 0)] > 0)
     rows = np.flatnonzero(learnable)
     if len(rows) > MIXING_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MIXING_ROWS, replace=False))
-    picked = Candidates(found.classes[rows], found.features[rows].astype(np.float64), found.unusual[rows].astype(np.float64))
+    picked = found.rows(rows)
     frequency = np.asarray(labels.membership.sum(axis=0)).ravel()
     frequency = frequency / frequency.sum()
-    contains = labels.contains()
     target = (picked.classes == own[rows][:, None]).argmax(axis=1)
-    related = contains.astype(np.float32) @ contains.T.astype(np.float32) > 0
-    struck = related[own[rows][:, None], np.maximum(picked.classes, 0)]
-    masked = Candidates(np.where(struck, -1, picked.classes), picked.features, picked.unusual)
-    weights, none, swapped = _maximise(picked, target, frequency[own[rows]], masked)
+    weights, none, swapped = _maximise(picked, target, frequency[own[rows]], folded.strangers)
     unknown, forgotten = _shares(found, labels, weights, none)
     return Mixing(weights, none, swapped, unknown, forgotten)
 
 
 def _maximise(
-    full: Candidates, target: np.ndarray, frequency: np.ndarray, masked: Candidates
+    full: Candidates, target: np.ndarray, frequency: np.ndarray, strangers: Candidates
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Weights, none-weights and share of swapped tags of the highest penalised likelihood (L-BFGS)."""
     split = len(START_WEIGHTS)
-    last = np.full(len(target), full.classes.shape[1])
-    start = np.concatenate([START_WEIGHTS, START_NONE, [-3.0]])
-    normal, strange = _none_features(full), _none_features(masked)
+    last = np.full(len(strangers.classes), strangers.classes.shape[1])
+    each = len(target) / max(1, len(last))  # strangers count as much as all others
+    start = np.concatenate([START_WEIGHTS, START_NONE, [probes.logit(np.array(SWAPPED))]])
+    normal, strange = _none_features(full), _none_features(strangers)
 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
         swapped = float(probes.sigmoid(at[-1]))
         total, slope = 0.0, np.zeros_like(at)
-        for found, against, wanted, other in ((full, normal, target, frequency), (masked, strange, last, None)):
+        for found, against, wanted, other in ((full, normal, target, frequency), (strangers, strange, last, None)):
             p = _softmax(_logits(found, against, at[:split], at[split:-1], 0.0))
             here = p[np.arange(len(p)), wanted]
             other = 1.0 - here if other is None else other
             likelihood = np.maximum((1.0 - swapped) * here + swapped * other, 1e-12)
             share = (1.0 - swapped) * here / likelihood
-            if found is masked:  # a swapped tag: the true series is still among the candidates
+            weight = each if found is strangers else 1.0
+            if found is strangers:  # a swapped tag: the true series is still among the candidates
                 share = share - swapped * here / likelihood
-            pull = -p * share[:, None]
-            pull[np.arange(len(p)), wanted] += share
-            total -= np.log(likelihood).sum()
+            pull = -p * (weight * share[:, None])
+            pull[np.arange(len(p)), wanted] += weight * share
+            total -= weight * np.log(likelihood).sum()
             slope[:split] -= np.tensordot(pull[:, :-1], found.features, axes=2)  # no candidate, no pull
             slope[split:-1] -= pull[:, -1] @ against
-            slope[-1] -= ((other - here) / likelihood).sum() * swapped * (1.0 - swapped)
+            slope[-1] -= weight * ((other - here) / likelihood).sum() * swapped * (1.0 - swapped)
         away = at - start
-        penalty = np.concatenate([PULL_TO_START, np.full(len(START_NONE), 0.1), [2.0]])
+        penalty = np.concatenate([PULL_TO_START, np.full(len(START_NONE), 0.1), [2.0 + SWAPPED_WEIGHT * len(target)]])
         return total + 0.5 * (penalty * away**2).sum(), slope + penalty * away
 
-    bounds = [(0.0, None)] * split + [(None, None)] * len(START_NONE) + [(-7.0, -0.7)]
+    bounds = [(0.0, None)] * split + [(None, None)] * len(START_NONE) + [(-7.0, float(probes.logit(np.array(MOST_SWAPPED))))]
     best = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return best[:split], best[split:-1], float(probes.sigmoid(best[-1]))
 
@@ -449,9 +485,9 @@ def _shares(found: Candidates, labels: Labels, weights: np.ndarray, none: np.nda
     part = found.rows(untagged)
     odds = np.clip(_softmax(_logits(part, _none_features(part), weights, none, 0.0))[:, -1], 1e-9, 1 - 1e-9)
     odds = odds / (1.0 - odds)
-    share = 0.5
+    share, weight = UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT
     for _ in range(200):
-        after = float((share * odds / (share * odds + 1.0 - share)).mean())
+        after = float((share * odds / (share * odds + 1.0 - share)).mean() + weight * UNKNOWN_OF_UNTAGGED) / (1.0 + weight)
         if abs(after - share) < 1e-6:
             break
         share = float(np.clip(after, 1e-4, 1 - 1e-4))
