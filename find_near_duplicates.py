@@ -11,8 +11,8 @@ Writes  reports/near_duplicates_report_<UTC>.json
 All pairs are compared, and every pair at or above the threshold is in the report, except those
 that the owner has judged already. Each pair says which tags only one of the copies has and what
 the pictures themselves say about these; each group names a best copy and why. --calibrate sets the
-threshold by pairs that are known: those the owner judged and those of the very same pixels, or
-those that a file lists.
+threshold by what is known of this library: the pairs that the owner judged and those of the very
+same pixels, or a file that lists all copies.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--engine", choices=neighbors.ENGINES, default="auto",
                         help="how pairs are searched; all give the same pairs, 'native' asks for the compiled kernel (default: auto)")
     parser.add_argument("--calibrate", nargs="?", const="", default=None, metavar="FILE",
-                        help=f"use the lowest threshold at which {100 * PRECISION:g} %% of the known pairs are copies, instead of --threshold; known are the pairs "
-                             "that were judged and those of equal pixels, or those in FILE: {'near_duplicates': [[hash, hash], ...], 'alike': [...]} as JSON")
+                        help=f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; told by the pairs that "
+                             "were judged and those of equal pixels, or by FILE, which lists all copies: {'near_duplicates': [[hash, hash], ...]} as JSON")
     return parser.parse_args(argv)
 
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     decided = review.pair_decisions(folder.review)
     threshold, table = args.threshold, []
     if args.calibrate is not None:
-        threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided))
+        threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
     pairs = compare(found, threshold, args.engine)
     copied = without(pairs, records, decided, review.IGNORED)
     opened = without(copied, records, decided, review.ACCEPTED)
@@ -102,31 +102,30 @@ def embedded_records(folder: DataFolder, data: Dataset) -> tuple[list[Record], E
 
 
 def known_pairs(given: str, records: list[Record], decided: dict[tuple[str, str, str], str]) -> dict[tuple[int, int], bool]:
-    """Pairs of rows that are known to be copies (True) or only alike (False), from a file or from the owner's decisions."""
+    """Pairs of rows that are known to be copies (True) or no copies (False), from a file or from the owner's decisions."""
     row = {record.hash: place for place, record in enumerate(records)}
     if given:
-        listed = read_known(Path(given))
+        listed = [(one, other, True) for one, other in read_copies(Path(given))]
     else:
         listed = [(*sorted(pair), True) for pair in same_pixel_pairs(records)]
         listed += [(one, other, state == review.ACCEPTED) for (one, other, _), state in decided.items() if state in (review.ACCEPTED, review.IGNORED)]
     known = {tuple(sorted((row[one], row[other]))): copy for one, other, copy in listed if one in row and other in row}
-    if len(known) < FEWEST_KNOWN or len(set(known.values())) < 2:
+    if sum(known.values()) < FEWEST_KNOWN // 2 or (not given and (len(known) < FEWEST_KNOWN or all(known.values()))):
         raise MissingInput(
-            f"{len(known)} pairs are known, {sum(known.values())} of them copies: --calibrate needs {FEWEST_KNOWN} and some of either kind. "
-            "Judge more pairs on the page, or give a file that lists some"
+            f"{len(known)} pairs are known, {sum(known.values())} of them copies: --calibrate needs {FEWEST_KNOWN} judged pairs, some of them no copies, "
+            f"or a file that lists {FEWEST_KNOWN // 2} copies of this library"
         )
     return known
 
 
-def read_known(path: Path) -> list[tuple[str, str, bool]]:
-    """The pairs that a file lists: (hash, hash, whether they are copies)."""
+def read_copies(path: Path) -> list[tuple[str, str]]:
+    """The pairs of copies that a file lists."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return [(entry[0], entry[1], copy) for key, copy in (("near_duplicates", True), ("alike", False)) for entry in document[key]]
+        return [(entry[0], entry[1]) for entry in json.loads(path.read_text(encoding="utf-8"))["near_duplicates"]]
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except (ValueError, KeyError, TypeError, IndexError):
-        raise BadFile(f"{path} does not list 'near_duplicates' and 'alike', each a list of [hash, hash]: mend it") from None
+        raise BadFile(f"{path} has no list 'near_duplicates' of [hash, hash]: mend it") from None
 
 
 def same_pixel_pairs(records: list[Record]) -> Iterator[tuple[str, str]]:
@@ -138,18 +137,27 @@ def same_pixel_pairs(records: list[Record]) -> Iterator[tuple[str, str]]:
             yield first[pixels], record.hash
 
 
-def calibrate(found: Embeddings, known: dict[tuple[int, int], bool]) -> tuple[float, list[dict[str, float]]]:
-    """The threshold that known pairs ask for, and what each threshold would make of them."""
+def calibrate(found: Embeddings, known: dict[tuple[int, int], bool], complete: bool) -> tuple[float, list[dict[str, float]]]:
+    """The threshold that known pairs ask for, and what each threshold would report.
+
+    With `complete`, `known` holds all copies there are, and every other pair is none. Else it is a
+    sample, and says how likely pairs of each cosine are copies.
+    """
+    copy = np.array(list(known.values()))
     cosine = neighbors.pair_cosines(found.matrix, *np.array(list(known), dtype=np.int64).T)
-    table = copies.precision_by_threshold(cosine, np.array(list(known.values())))
-    threshold = copies.calibrated_threshold([row for row in table if row["threshold"] >= LOWEST], PRECISION)
+    asked = copies.THRESHOLDS
+    lowest = float(asked[max(0, np.searchsorted(asked, np.quantile(cosine[copy], 0.05) if complete else cosine.min(), side="right") - 1)])
+    pairs = compare(found, lowest, "auto")
+    if complete:
+        chance = np.array([(i, j) in known for i, j in zip(pairs.i.tolist(), pairs.j.tolist())], dtype=np.float64)
+    else:
+        chance = copies.copy_chance(pairs.cosine, cosine, copy)
+    table = copies.precision_by_threshold(pairs.cosine, chance, float(copy.sum()) if complete else float(chance.sum()), lowest)
+    threshold = copies.calibrated_threshold(table, PRECISION)
     if threshold is None:
-        raise MissingInput(f"no threshold parts the known copies from the others so that {PRECISION:.0%} are copies: this model cannot tell them apart")
+        raise MissingInput(f"no threshold parts copies from the rest so that {PRECISION:.0%} of the pairs are copies: this model cannot tell them apart")
     row = next(row for row in table if row["threshold"] == threshold)
-    cli.say(
-        f"threshold {threshold:g} from {len(known)} known pairs: of those at or above it {row['precision']:.0%} are copies "
-        f"({row['precision_low']:.0%} to {row['precision_high']:.0%}), and it finds {row['recall']:.0%} of the copies"
-    )
+    cli.say(f"threshold {threshold:g}, told by {len(known)} known pairs: {row['precision']:.0%} of the pairs are copies, {row['recall']:.0%} of the copies are found")
     return threshold, table
 
 

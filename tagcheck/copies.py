@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 import numpy as np
 import torch
 from scipy import sparse
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from tagcheck.dataset import Record
@@ -191,28 +192,37 @@ def shared(one: Support, other: Support, rate: np.ndarray, forgets: float) -> np
     return 1 / (1 + np.exp(-np.clip(says + odds, -30, 30)))
 
 
-def precision_by_threshold(cosine: np.ndarray, copy: np.ndarray) -> list[dict[str, float]]:
-    """What each threshold would make of pairs that are known, lowest threshold first.
+THRESHOLDS = np.round(np.concatenate([np.arange(0.01, 0.9, 0.01), np.arange(0.9, 0.99, 0.005), np.arange(0.99, 1.0001, 0.001)]), 4)
 
-    `cosine` (m,) of known pairs, `copy` (m,) bool whether they are copies of one picture. For each
-    cosine that occurs, rounded down to 4 digits: `precision`, the share of copies among the pairs
-    at or above, with a 95 % interval `precision_low` to `precision_high` (Wilson 1927); `recall`,
-    the share of all copies that are at or above.
 
-    >>> precision_by_threshold(np.array([0.9, 0.95, 0.99]), np.array([False, True, True]))[0]["precision"]
-    0.6667
+def copy_chance(cosine: np.ndarray, known_cosine: np.ndarray, known_copy: np.ndarray) -> np.ndarray:
+    """The chance (m,), 0 to 1, that pairs of a `cosine` are copies of one picture, told by judged pairs, never falling with the cosine.
+
+    `known_cosine`, `known_copy` (k,) are the judged pairs. They need not be drawn evenly over the
+    cosines, but at one cosine they have to be like the others there.
+    """
+    told = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(known_cosine.astype(np.float64), known_copy.astype(np.float64))
+    return told.predict(cosine.astype(np.float64))
+
+
+def precision_by_threshold(cosine: np.ndarray, chance: np.ndarray, copies: float, lowest: float) -> list[dict[str, float]]:
+    """What each threshold would report, lowest first: how many `pairs`, their `precision` and their `recall`, 0 to 1.
+
+    `cosine` (m,) float32 and `chance` (m,) of all pairs of the library from `lowest` on, `chance` that they are
+    copies; `copies` how many copies there are in all.
+
+    >>> precision_by_threshold(np.array([0.95, 0.99]), np.array([0.0, 1.0]), 2, 0.95)[0]
+    {'threshold': 0.95, 'pairs': 2, 'precision': 0.5, 'recall': 0.5}
     """
     table = []
-    for threshold in np.unique(np.floor(cosine.astype(np.float64) * 1e4) / 1e4):
-        above = cosine >= threshold
-        m, right = int(above.sum()), int((above & copy).sum())
-        share, z2 = right / m, 1.96**2
-        middle = (share + z2 / (2 * m)) / (1 + z2 / m)
-        reach = 1.96 / (1 + z2 / m) * (share * (1 - share) / m + z2 / (4 * m * m)) ** 0.5
-        table.append({
-            "threshold": round(float(threshold), 4), "pairs": m, "precision": round(share, 4),
-            "precision_low": round(middle - reach, 4), "precision_high": round(middle + reach, 4), "recall": round(right / max(1, int(copy.sum())), 4),
-        })
+    for threshold in THRESHOLDS[THRESHOLDS >= lowest].tolist():
+        above = cosine >= np.float32(threshold)
+        if above.any():
+            right = float(chance[above].sum())
+            table.append({
+                "threshold": threshold, "pairs": int(above.sum()), "precision": round(right / int(above.sum()), 4),
+                "recall": round(right / max(copies, 1e-9), 4),
+            })
     return table
 
 

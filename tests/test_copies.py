@@ -119,10 +119,18 @@ def test_a_library_too_small_to_learn_from_says_so():
 
 
 def test_precision_and_recall_by_threshold_are_counted():
-    cosine = np.array([0.9, 0.92, 0.92, 0.96, 0.99], dtype=np.float64)
-    table = copies.precision_by_threshold(cosine, np.array([False, True, False, True, True]))
-    assert [(row["threshold"], row["pairs"], row["precision"], row["recall"]) for row in table] == [
-        (0.9, 5, 0.6, 1.0), (0.92, 4, 0.75, 1.0), (0.96, 2, 1.0, 0.6667), (0.99, 1, 1.0, 0.3333),
-    ]
-    assert all(0 <= row["precision_low"] <= row["precision"] <= row["precision_high"] <= 1 + 1e-9 for row in table)
+    table = copies.precision_by_threshold(np.array([0.915, 0.925, 0.925, 0.965, 0.995], dtype=np.float32), np.array([0.0, 1.0, 0.0, 1.0, 1.0]), 4, lowest=0.915)
+    by_threshold = {row["threshold"]: (row["pairs"], row["precision"], row["recall"]) for row in table}
+    assert by_threshold[0.915] == (5, 0.6, 0.75) and by_threshold[0.92] == (4, 0.75, 0.75) and by_threshold[0.995] == (1, 1.0, 0.25)
+    assert min(by_threshold) == 0.915 and max(by_threshold) == 0.995 and by_threshold[0.96] == (2, 1.0, 0.5)
     assert copies.calibrated_threshold(table, 0.7) == 0.92 and copies.calibrated_threshold(table[:1], 0.7) is None
+
+
+def test_judged_pairs_need_not_be_drawn_evenly():
+    rng = np.random.default_rng(3)
+    cosine = rng.uniform(0.9, 1, size=4000)
+    copy = rng.random(4000) < (cosine - 0.9) * 10
+    judged = rng.random(4000) < np.where(cosine > 0.97, 0.5, 0.05)
+    chance = copies.copy_chance(cosine, cosine[judged], copy[judged])
+    assert abs(chance.mean() - copy.mean()) < 0.05 < abs(copy[judged].mean() - copy.mean())
+    assert (np.diff(chance[np.argsort(cosine)]) >= 0).all()
