@@ -65,7 +65,8 @@ def open_library(
     root = Path(name).expanduser()
     if not root.is_dir():
         raise MissingInput(f"no folder {root}: --library takes 'hydrus' or a folder of pictures")
-    return FolderLibrary(root.resolve(), store=folder.root / "folder.sqlite3")
+    progress = (lambda done, total: tell(f"hashed {done:,} of {total:,} new files")) if tell else None
+    return FolderLibrary(root.resolve(), store=folder.root / "folder.sqlite3", progress=progress)
 
 
 def _mapped_library(path: Path, library: object) -> str:
