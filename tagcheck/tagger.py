@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from tagcheck.errors import BadFile, MissingInput, UsageError
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 EXTRA_HEAD_ROWS = 9  # old checkpoints have this many rows after the tags
-THRESHOLD = 0.4      # the probability from which JoyTag's authors count a tag as there
+SMALL_WORK = 5e9     # operations a picture below which threads of one network wait more than they compute, decoders beside them
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Tagger:
 
     def __init__(self, published: Published, device: torch.device, precision: str, batch_size: int) -> None:
         self.device, self.precision, self.batch_size = device, precision, batch_size
+        self.threads = 1 if _work(published.network) < SMALL_WORK else torch.get_num_threads()
         self.decoders = os.cpu_count() or 1 if device.type == "cuda" else 2
         self.tags = published.tags
         self.sha256 = published.sha256
@@ -69,7 +70,7 @@ class Tagger:
 
     def sentence(self) -> str:
         """What was chosen, for people."""
-        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"the processor ({torch.get_num_threads()} threads)"
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"the processor (threads: {self.threads})"
         return f"JoyTag {self.sha256[:12]} on {where}: {self.precision}, batches of {self.batch_size}"
 
     def embed(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
@@ -82,12 +83,20 @@ class Tagger:
         pixels = torch.as_tensor(pictures)
         if pixels.dtype != torch.uint8 or pixels.shape[1:] != (3, self.image_size, self.image_size):
             raise ValueError(f"a batch of {pixels.dtype} {tuple(pixels.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})")
-        done: list[Tensor] = []
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            return torch.cat(list(self._computed(pixels))).cpu().numpy()
+        finally:
+            torch.set_num_threads(threads)
+
+    def _computed(self, pixels: Tensor) -> Iterator[Tensor]:
+        """The embeddings a batch at a time; where a batch does not fit the device's memory, it is halved from there on."""
         at = 0
         while at < len(pixels):
             part = pixels[at : at + self.batch_size]
             try:
-                done.append(self._network(self._on_device(part)))
+                rows = self._network(self._on_device(part))
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
@@ -95,7 +104,7 @@ class Tagger:
                 torch.cuda.empty_cache()
             else:
                 at += len(part)
-        return torch.cat(done).cpu().numpy()
+                yield rows
 
     def _on_device(self, pixels: Tensor) -> Tensor:
         """The batch where it is computed; to a GPU it travels as bytes, from pinned memory, while the one before is computed."""
@@ -137,6 +146,11 @@ def fast_precision(device: torch.device) -> str:
 def default_batch_size(device: torch.device) -> int:
     """Pictures at once that keep the device busy and fit its memory."""
     return 256 if device.type == "cuda" else 8
+
+
+def _work(network: ViT) -> float:
+    """About how many operations one picture takes: every parameter meets every token once."""
+    return 2.0 * sum(parameter.numel() for parameter in network.parameters()) * len(network.pos_embedding.table)
 
 
 def model_id(sha256: str, precision: str) -> str:

@@ -111,6 +111,28 @@ def test_a_model_folder_that_is_not_whole_is_refused_by_name(own_dir, damage, er
         tagger.load(own_dir, "cpu")
 
 
+def test_a_batch_that_does_not_fit_the_memory_is_halved_from_there_on(model_dir, pictures, monkeypatch):
+    model = tagger.load(model_dir, "cpu", "float32", batch_size=3)
+    expected, compute, tried = model.embed(pictures), model._network.forward, []
+
+    def small_memory(pixels: torch.Tensor) -> torch.Tensor:
+        tried.append(len(pixels))
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return compute(pixels)
+
+    monkeypatch.setattr(model._network, "forward", small_memory)
+    assert np.array_equal(model.embed(pictures), expected)
+    assert tried == [3, 2, 1, 1, 1] and model.batch_size == 1
+
+
+def test_a_small_network_leaves_the_other_threads_to_the_decoders(model_dir, pictures):
+    before = torch.get_num_threads()
+    model = tagger.load(model_dir, "cpu")
+    model.embed(pictures)
+    assert model.threads == 1 and torch.get_num_threads() == before
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_asked_for_and_not_there_is_said_loudly(model_dir):
     with pytest.raises(UsageError, match="--device cuda: .*; use --device cpu"):
