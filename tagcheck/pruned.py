@@ -37,6 +37,7 @@ CLUSTER_AXES = 32
 CLUSTERS = 256
 CLUSTER_ROUNDS = 4
 GATHER = 1_024
+ROUND = 64
 _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}  # whose sign is the number's, and quicker to look at
 
 
@@ -79,7 +80,8 @@ class PrunedSearch:
         row, column = self.first(start, other)
         if not len(row):
             return None
-        stays = _not_negative(torch.mm(self.long.rows[row + start], self.long.right(column + other).T))
+        left, right = self.long.rows[_filled(row) + start], self.long.right(_filled(column) + other)
+        stays = _not_negative(torch.mm(left, right.T))[:len(row), :len(column)]
         if start == other:
             stays &= column[None, :] > row[:, None]
         one, two = stays.nonzero(as_tuple=True)
@@ -237,6 +239,13 @@ def product_dtype() -> torch.dtype:
     left[:, 0] = 1
     product = torch.mm(left, torch.ones(32, 257, dtype=torch.bfloat16).T)
     return torch.bfloat16 if bool((product == 1.5).all()) else torch.float32
+
+
+def _filled(places: torch.Tensor) -> torch.Tensor:
+    """`places` with the first repeated up to a round number. Products come in few shapes then; torch keeps a
+    compiled product for each, which takes longer to make than to use, and takes memory.
+    """
+    return torch.nn.functional.pad(places, (0, -len(places) % ROUND), value=int(places[0]))
 
 
 def _not_negative(products: torch.Tensor) -> torch.Tensor:
