@@ -139,8 +139,11 @@ def fast_precision(device: torch.device) -> str:
     """bfloat16 where the device computes it natively, else float32."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capable = torch.cpu.get_capabilities()
-    return "bfloat16" if capable.get("amx_bf16") or capable.get("avx512_bf16") else "float32"
+    if hasattr(torch.cpu, "get_capabilities"):
+        capable = torch.cpu.get_capabilities()
+        return "bfloat16" if capable.get("amx_bf16") or capable.get("avx512_bf16") else "float32"
+    checks = [getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]  # before PyTorch 2.10
+    return "bfloat16" if any(check() for check in checks if check) else "float32"
 
 
 def default_batch_size(device: torch.device) -> int:
