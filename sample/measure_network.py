@@ -33,6 +33,7 @@ from tagcheck import cli, images, tagger  # noqa: E402
 NETWORK = Path(__file__).resolve().parent / "network"
 FEWEST = 5            # pictures with a tag, for its average precision to say anything
 NEAR = 0.95           # the project's threshold for near-duplicates
+THRESHOLD = 0.4       # the probability from which JoyTag's authors count a tag as there
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def mean_average_precision(found: Embedded, fewest: int = FEWEST) -> float:
     return float(np.mean([average_precision_score(found.truth[:, column], found.probabilities[:, column]) for column in columns]))
 
 
-def f1(found: Embedded, threshold: float = tagger.THRESHOLD) -> tuple[float, float]:
+def f1(found: Embedded, threshold: float = THRESHOLD) -> tuple[float, float]:
     """(micro, macro) F1 of the tags said at `threshold`; macro over the tags that `FEWEST` pictures or more have."""
     said = found.probabilities >= threshold
     right, wrong = (said & found.truth).sum(0), (said != found.truth).sum(0)
@@ -121,7 +122,7 @@ def tag_lines(found: Embedded) -> list[str]:
     )[:12]
     return [
         f"tags: mean average precision {mean_average_precision(found):.3f},"
-        f" F1 at {tagger.THRESHOLD} micro {micro:.3f}, macro {macro:.3f}",
+        f" F1 at {THRESHOLD} micro {micro:.3f}, macro {macro:.3f}",
         "      hardest: " + ", ".join(f"{tag} {score:.2f}" for score, tag in worst),
     ]
 
