@@ -69,6 +69,7 @@ CREATE TABLE findings (
     other TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL, current INTEGER NOT NULL, body TEXT NOT NULL
 );
 CREATE INDEX findings_hash ON findings (hash);
+CREATE INDEX findings_other ON findings (other) WHERE other != '';
 CREATE TABLE suggestions (
     id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL,
     hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,

@@ -207,11 +207,12 @@ def picture(review: Review, hash: str) -> dict[str, Any] | None:
 
 
 def others_on(review: Review, finding: Finding, limit: int = 8) -> list[sqlite3.Row]:
-    """Other findings about the same picture or pair: id, issue, confidence, state counts left to the reader."""
+    """Other findings about the same picture or pair: id, issue, confidence."""
     hashes = [finding.hash, finding.other or finding.hash]
     return review.db.execute(
-        "SELECT id, issue, confidence, hash, other FROM findings WHERE current AND id != ? AND (hash IN (?, ?) OR other IN (?, ?) AND other != '')"
-        " ORDER BY rank LIMIT ?", (finding.id, *hashes, *hashes, limit),
+        "SELECT id, issue, confidence FROM findings WHERE current AND id != ? AND id IN"
+        " (SELECT id FROM findings WHERE hash IN (?, ?) UNION SELECT id FROM findings WHERE other != '' AND other IN (?, ?)) ORDER BY rank LIMIT ?",
+        (finding.id, *hashes, *hashes, limit),
     ).fetchall()
 
 
@@ -322,7 +323,8 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
     if view.page:
         add("s.hash IN (SELECT hash FROM picture_pages WHERE page = ?)", view.page)
     if view.hash:
-        add("(s.hash >= ? AND s.hash < ? OR s.other >= ? AND s.other < ?)", *(view.hash, view.hash + "g") * 2)
+        add("s.id IN (SELECT id FROM suggestions WHERE hash >= ? AND hash < ? UNION SELECT id FROM suggestions WHERE other != '' AND other >= ? AND other < ?)",
+            *(view.hash, view.hash + "g") * 2)
     if view.least > 0:
         add("s.confidence >= ?", view.least)
     if view.most < 1:
@@ -364,3 +366,13 @@ def distinct(review: Review, view: Filter) -> int:
     return review.db.execute(
         f"SELECT count(*) FROM (SELECT DISTINCT s.hash, s.tag, s.action, s.other FROM suggestions s WHERE {where})", values
     ).fetchone()[0]
+
+
+def pictures_of(review: Review, view: Filter) -> list[tuple[str, str]]:
+    """(hash, other hash or "") of every finding of a view, in its order."""
+    where, values = _where(view)
+    column, direction = ORDERS[view.order]
+    rows = review.db.execute(
+        f"SELECT hash, other FROM findings WHERE rank IN (SELECT s.rank FROM suggestions s WHERE {where}) ORDER BY {column} {direction}", values
+    )
+    return [tuple(row) for row in rows]

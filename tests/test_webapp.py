@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from review_data import draw_library, missing, page_on, pair, save_dataset, save
 
 import config
 from tagcheck.errors import LibraryUnreachable
+from tagcheck.folder import FolderLibrary
 from tagcheck.ledger import Ledger
 from tagcheck.library import TagChange
 from tagcheck.review import ACCEPTED, ADD, Ask, Key, Review
+from webapp import running
 from webapp.app import create_app
 from webapp.pictures import THUMBNAIL_SIDE, ThumbnailCache
 from webapp.state import Settings
@@ -406,6 +409,71 @@ def test_with_the_library_away_the_page_still_reads_and_decides_and_keeps_what_w
     page.press(page.get("/error-review/card"), "Accept A")
     text = html.unescape(client.get("/error-review/apply").text)
     assert "nobody answers" in text and "2 accepted changes wait" in text
+
+
+class OwnProgram(FolderLibrary):
+    """A library whose own program can show a page and judge pairs, as Hydrus can."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.opened, self.related = [], []
+
+    def open_page(self, hashes, name):
+        self.opened.append((list(hashes), name))
+
+    def set_relationship(self, pairs, kind):
+        self.related.append((list(pairs), kind))
+        return list(pairs)[:1]
+
+
+def test_a_view_is_handed_to_the_librarys_own_program_where_it_has_one(folder, page):
+    library = OwnProgram(page.root)
+    page.app = create_app(Settings(folder, lambda: library))
+    page.client = page.app.test_client()
+    text = page.press(page.get("/error-review/findings?type=tags"), "Open the pictures of these 2 findings")
+    assert "2 pictures opened in a new page" in text and library.opened[0][0] == page.hashes[:2]
+    text = page.press(page.get("/error-review/findings?type=pairs"), "Push these 1 pair as potential duplicates")
+    assert "1 pair handed over" in text and library.related == [([tuple(sorted(page.hashes[2:]))], "potential duplicates")]
+    page.press(page.get("/error-review/card?type=pairs"), "Open in Hydrus")
+    assert library.opened[1][0] == sorted(page.hashes[2:])
+
+
+def test_a_library_without_a_program_of_its_own_offers_none(page):
+    assert "Hydrus" not in page.get("/error-review/findings?type=pairs") + page.get("/error-review/card?type=pairs")
+    page.post("/error-review/open", 400)
+
+
+# --- running the detectors --------------------------------------------------------------------------
+
+
+def test_the_detectors_run_from_the_page_and_what_failed_is_said(page, monkeypatch):
+    monkeypatch.setattr(running, "SCRIPT", "tests/pretend_detectors.py")
+    text = page.press(page.get("/error-review/run"), "Run the detectors")
+    assert "Running the detectors" in text
+    state = wait_for(page, "failed")
+    assert state["error"] == "near-duplicates: FAILED (exit code 3): no embeddings"
+    assert "no embeddings" in page.get("/error-review/run")
+    assert page.queues()["open"] == 2  # what the detector that ran found, and the pair of before
+
+
+def test_a_run_can_be_stopped_and_only_one_runs_at_a_time(page, monkeypatch):
+    monkeypatch.setattr(running, "SCRIPT", "tests/pretend_detectors.py")
+    monkeypatch.setenv("PRETEND_SECONDS", "60")
+    page.post("/error-review/run")
+    wait_for(page, "running", line="looking 50%")
+    assert "Something is still running" in page.post("/error-review/run")
+    text = page.press(page.get("/error-review/run"), "Stop")
+    assert wait_for(page, "cancelled")["line"].startswith("Stopped.") and "Run the detectors" in text
+
+
+def wait_for(page: Page, state: str, line: str = "") -> dict:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        now = page.client.get("/error-review/run/status").json
+        if now["state"] == state and now["line"].startswith(line):
+            return now
+        time.sleep(0.02)
+    raise AssertionError(now)
 
 
 # --- pictures ---------------------------------------------------------------------------------------

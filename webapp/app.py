@@ -31,7 +31,7 @@ from tagcheck.artifacts import DataFolder  # noqa: E402
 from tagcheck.cli import run  # noqa: E402
 from tagcheck.errors import LibraryError, ToolError  # noqa: E402
 from tagcheck.review import Review  # noqa: E402
-from webapp import applying_views, deciding, jobs, pictures, running, security, state, views, words  # noqa: E402
+from webapp import applying_views, deciding, jobs, pictures, running, security, sharing, state, views, words  # noqa: E402
 from webapp.keys import ACTIONS  # noqa: E402
 from webapp.state import Settings  # noqa: E402
 
@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> Flask:
     jobs.install(app)
     pictures.install(app, settings)
     applying_views.install(app)
-    for room in (views, deciding, running):
+    for room in (views, deciding, running, sharing):
         app.register_blueprint(room.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ToolError, _tool_error)

@@ -168,7 +168,7 @@ def _best(review: Review, finding: Finding, pictures: Sequence[Picture]) -> str:
 def _rows(review: Review, view: Filter, finding: Finding) -> list[Row]:
     rows = []
     for number, one in enumerate(finding.suggestions, 1):
-        facts, shown = words.evidence(one.evidence)
+        facts, shown = words.evidence(one.evidence, leave_out=(finding.hash, finding.other))
         sure = "" if one.key.action == PAIR or not one.current else words.sureness(one.confidence, promise(review, one.issue, one.confidence))
         then = None
         if one.confidence_then is not None and one.current and abs(one.confidence_then - one.confidence) >= 0.1:

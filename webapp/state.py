@@ -47,10 +47,6 @@ class Shared:
         self._opening = threading.Lock()
         self._library: Library | None = None
 
-    def opened(self) -> Library | None:
-        """The library if it was opened already."""
-        return self._library
-
     def library(self) -> Library:
         """The library. Raises what `Settings.open_library` raises; the next call then tries again."""
         with self._opening:

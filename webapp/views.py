@@ -17,7 +17,7 @@ from tagcheck.artifacts import DATASET, RUN_SUMMARY
 from tagcheck.review import Review
 from tagcheck.review_import import ISSUES, REPORTS
 from tagcheck.review_index import BANDS, Filter, Finding, Overview
-from webapp import cards, charts, state, words
+from webapp import cards, charts, sharing, state, words
 from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, QUEUE_WORDS, from_query, in_words, to_query
 from webapp.keys import ACTIONS
 from webapp.state import review, settings
@@ -73,7 +73,7 @@ def findings() -> str:
         earlier=found[0].id if found and earlier else None, later=found[-1].id if found and later else None,
         distinct=review_index.distinct(review(), view) if grid else None,
         choices={what: review_index.choices(review(), what) for what in ("tags", "namespaces", "pages")},
-        orders=ORDER_WORDS, groups=GROUPS, any=ANY, link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
+        orders=ORDER_WORDS, groups=GROUPS, any=ANY, can=sharing.abilities(), link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
     )
 
 
@@ -158,7 +158,7 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
         "previous": url_for("views.card", **query, at=before) if before else None,
         "next": url_for("views.card", **query, at=after) if after else None,
         "left": state.count(view).findings, "choices": cards.PAIR_CHOICES,
-        "can": library_abilities(),
+        "can": sharing.abilities(),
     }
 
 
@@ -169,12 +169,6 @@ def part(view: Filter, finding: Finding) -> dict[str, Any]:
         "html": render_template("_card.html", **card_values(view, finding)),
         "pictures": [url_for(f"pictures.{size}", hash=hash) for hash in filter(None, (finding.hash, finding.other)) for size in ("thumbnail", "full")],
     }
-
-
-def library_abilities() -> dict[str, bool]:
-    """What the opened library offers beyond tags; nothing before it was first opened."""
-    library = state.shared().opened()
-    return {"open": hasattr(library, "open_page"), "relate": hasattr(library, "set_relationship")}
 
 
 def detectors(made: Overview) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -88,15 +88,19 @@ def by_namespace(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     return sorted(groups.items(), key=lambda group: (group[0] == "", group[0]))
 
 
-def evidence(given: dict[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, list[str]]]]:
-    """(numbers and words, pictures) of a suggestion's evidence: every list of hashes becomes a row of small pictures."""
+def evidence(given: dict[str, Any], leave_out: Sequence[str] = ()) -> tuple[list[tuple[str, str]], list[tuple[str, list[str]]]]:
+    """(numbers and words, pictures) of a suggestion's evidence: every list of hashes becomes a row of small pictures.
+
+    `leave_out` are pictures that are on the card anyway.
+    """
     facts: list[tuple[str, str]] = []
     shown: list[tuple[str, list[str]]] = []
     for name, value in given.items():
         words = EVIDENCE_WORDS.get(name, name.replace("_", " ").capitalize())
         hashes = _hashes(value)
         if hashes:
-            shown.append((words, hashes))
+            others = [hash for hash in hashes if hash not in leave_out]
+            shown += [(words, others)] if others else []
         elif (text := _fact(value)):
             facts.append((words, text))
     return facts, shown

@@ -1,0 +1,20 @@
+"""Stands in for run_error_detection.py where a test needs a run that fails, or one that lasts: it says what a real one says."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from review_data import missing, save_mistagged  # noqa: E402
+
+from tagcheck.artifacts import DataFolder  # noqa: E402
+
+for percent in range(0, 51, 10):
+    print(f"looking {percent}%", end="\r", file=sys.stderr, flush=True)
+time.sleep(float(os.environ.get("PRETEND_SECONDS", 0)))
+save_mistagged(DataFolder(Path(sys.argv[2])), missing("f" * 64, "x"))
+print("near-duplicates: FAILED (exit code 3): no embeddings")
+print("1 of 3 detectors ran", flush=True)
+sys.exit(3)
