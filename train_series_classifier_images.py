@@ -7,7 +7,7 @@ Heads are trained on the stored embeddings, in seconds, without the pictures. Ev
 predicted by a model that saw neither it nor a near-duplicate of it. A picture without a series tag
 is unknown, not a proven negative: the tag may just have been forgotten.
 
-Reads:  datasets/advanced_joytag_complete_<UTC>.json, advanced_embeddings/*.pt
+Reads:  datasets/advanced_joytag_complete_<UTC>.json, advanced_embeddings/*.pt (and tag_head.pt, where there is one)
 Writes: series_classifier/<namespace>_classifier.json, <namespace>_weights_<UTC>.safetensors,
         <namespace>_out_of_fold_<UTC>.json
 """
@@ -23,6 +23,7 @@ import numpy as np
 
 import config
 from tagcheck import cli, dataset, embeddings, neighbors, probes, series, series_files, tags
+from tagcheck.artifacts import DataFolder
 from tagcheck.cli import run
 from tagcheck.dataset import Dataset
 from tagcheck.embeddings import Embeddings
@@ -68,15 +69,16 @@ def main(argv: list[str] | None = None) -> int:
     cli.say(f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} of {len(groups):,} pictures")
     folds = probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
     folds = series.spread_folds(folds, groups, labels)
+    tagger = listen(folder, pictures.embedded, labels)
     with cli.progress((), total=100, what="out of fold", unit="%") as bar:
-        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, shown_on(bar))
+        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), tagger)
         mixing = series.fit_mixing(folded, labels, SEED)
         said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
 
     learned = folded.learned(labels)
     scores = series.agreement(said, labels, learned, mixing.swapped)
-    card = describe(data, pictures, labels, group_counts, cosine, scores)
+    card = describe(data, pictures, labels, group_counts, cosine, scores) | {"tagger_tags_used": len(model.prior.of_class)}
     path = series_files.save(folder, namespace, card, model, mixing, records(pictures, labels, folds, said, learned))
     abstained = int((~said.predicted.any(axis=1)).sum())
     print(
@@ -88,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def gather(folder: Any, data: Dataset, namespace: str) -> Pictures:
+def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
     """The pictures to learn from. Raises `MissingInput` when there are no pictures, embeddings or tags."""
     of_hash = {record.hash: frozenset(tags.in_namespace(record.tags, namespace)) for record in data.usable()}
     if not of_hash:
@@ -125,6 +127,12 @@ def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
             return labels, cosine
     cli.say(f"too many pictures look alike even at a cosine of {cosine:g}: only those of one and the same embedding share a fold")
     return np.unique(embedded.matrix, axis=0, return_inverse=True)[1].reshape(-1), 1.0
+
+
+def listen(folder: DataFolder, embedded: Embeddings, labels: series.Labels) -> series.Tagger | None:
+    """What the tagger says of the pictures, or None where there is no tag head of the embeddings' model."""
+    head = embeddings.load_tag_head(folder.embeddings, embedded.model)
+    return series.listen(embedded.matrix, head.weight, head.bias, head.tags, labels) if head else None
 
 
 def shown_on(bar: Any) -> Callable[[float], None]:

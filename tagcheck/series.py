@@ -13,7 +13,8 @@ The steps, in order:
    wrong, so the likelihood allows for a share of swapped ones (forward correction: Patrini et al.,
    CVPR 2017), and the share of unknown series among the pictures without a tag, which are unknown
    and no negatives, is found by EM (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002).
-4. `decide`: what is predicted, and where the classifier abstains.
+What the tagger itself knows comes in as one more feature (`Prior`): those of its tags that name a
+series of the owner's, or fire almost only on pictures of one (its characters, mostly).
 
 Numbers only; files are `tagcheck.series_files`.
 """
@@ -28,7 +29,7 @@ import numpy as np
 from scipy import optimize, sparse
 from scipy.sparse import csgraph
 
-from tagcheck import probes
+from tagcheck import probes, tags
 from tagcheck.plda import Plda, fit_plda
 from tagcheck.probes import expected_calibration_error
 
@@ -43,6 +44,8 @@ ALSO_FROM = 0.5        # any further series: both can only be there together, no
 LISTED = 8             # series listed a picture
 LISTED_FROM = 0.005    # and from which probability
 MOST_SURE = 0.995      # no confidence goes beyond: the model of how tags go wrong is itself only a model
+FIRES_FROM = 0.4       # the tagger's published threshold
+RULE_PICTURES, RULE_SHARE = 3, 0.8  # tagged pictures on which a tag of the tagger fires, and the share of one class among them
 STRANGE_PARTS = 5      # parts of the series, each left out once to see what an unknown series looks like
 MIXING_ROWS = 20_000   # pictures that the few mixing weights are fitted on
 # What is taken for likely where embeddings tell too little to find it out: shares, and what they weigh, in pictures a picture.
@@ -189,6 +192,81 @@ class Model:
     plda: Plda
     exemplars: np.ndarray
     starts: np.ndarray
+    prior: "Prior"
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The tagger's tags that speak for a class: logit of row r = weight[r] @ embedding + bias[r], for class `of_class[r]`.
+
+    `weight` (R, d), `bias` (R,) float32, `of_class` (R,) int64 ascending. R may be 0.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    of_class: np.ndarray
+
+    def evidence(self, matrix: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """How loudly the loudest of a class's tags fires, (m, K) float32: its logit + 3, cut to 0 .. 6; 0 for no tag."""
+        out = np.zeros(classes.shape, dtype=np.float32)
+        if not len(self.of_class) or not len(matrix):
+            return out
+        heard, first = np.unique(self.of_class, return_index=True)
+        loud = np.maximum.reduceat(np.clip(matrix @ self.weight.T + self.bias + 3.0, 0.0, 6.0), first, axis=1)
+        place = np.minimum(np.searchsorted(heard, classes), len(heard) - 1)
+        return np.where(heard[place] == classes, np.take_along_axis(loud, place, axis=1), out).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """What the tagger says of n pictures: its head `weight` (V, d), `bias` (V,); `fires` csr (n, V) 0/1 the tags it gives.
+
+    `named` (V,) is the class that a tag is called after, -1 for none.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    fires: sparse.csr_matrix
+    named: np.ndarray
+
+    def prior(self, labels: Labels, rows: np.ndarray) -> Prior:
+        """What its tags say about the classes, learned from the tags of some of the pictures alone.
+
+        A tag speaks for the class it is called after, or else for the one that `RULE_SHARE` of its
+        pictures are of, where that is far from what chance gives.
+        """
+        counts = (self.fires[rows].T @ labels.membership[rows]).tocsr()
+        total = np.asarray(counts.sum(axis=1)).ravel()
+        best = np.asarray(counts.argmax(axis=1)).ravel()
+        share = np.asarray(counts.max(axis=1).toarray()).ravel() / np.maximum(total, 1e-9)
+        base = np.asarray(labels.membership[rows].sum(axis=0)).ravel()
+        base = base / max(base.sum(), 1e-9)
+        rule = (total >= RULE_PICTURES) & (share >= RULE_SHARE) & (share - base[best] >= 0.7 * (1.0 - base[best]))
+        of_class = np.where(self.named >= 0, self.named, np.where(rule, best, -1))
+        picked = np.flatnonzero(of_class >= 0)
+        picked = picked[np.argsort(of_class[picked], kind="stable")]
+        return Prior(self.weight[picked], self.bias[picked], of_class[picked].astype(np.int64))
+
+
+def listen(matrix: np.ndarray, weight: np.ndarray, bias: np.ndarray, names: Sequence[str], labels: Labels) -> Tagger:
+    """What a tagger of `names` (V,), `weight` (V, d) and `bias` (V,) says of embeddings (n, d), at a probability of `FIRES_FROM`.
+
+    Names are compared without case, spaces, punctuation and a "(series)" at the end.
+    """
+    own = {_bare(tags.split(name)[1]): place for place, name in enumerate(labels.series)}
+    named = np.array([own.get(_bare(tags.from_booru(name)), -1) for name in names], dtype=np.int64)
+    from_logit = float(probes.logit(np.array(FIRES_FROM)))
+    parts = [
+        sparse.csr_matrix(matrix[start:start + BLOCK] @ weight.T + bias >= from_logit, dtype=np.float32)
+        for start in range(0, len(matrix), BLOCK)
+    ]
+    return Tagger(weight, bias, sparse.vstack(parts, format="csr"), named)
+
+
+def _bare(name: str) -> str:
+    """A name as it is compared: `Fate (series)` and `fate` are one."""
+    bare = "".join(one for one in name.lower().removesuffix("(series)") if one.isalnum())
+    return bare or name
 
 
 def pick_exemplars(own: np.ndarray, rows: np.ndarray, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -236,7 +314,7 @@ def score(model: Model, matrix: np.ndarray, own: np.ndarray | None = None, keep:
     `own` is the class that the owner's tag names (-1 for none): it is weighed whatever its score.
     The features are, of each class: PLDA's log ratio; the same, less steep for pictures far from
     everything (as tails heavier than a Gaussian's would make it); the log of its pictures; the
-    nearness of its pictures, in the embedding and in PLDA's space.
+    nearness of its pictures, in the embedding and in PLDA's space; what the tagger says for it.
     """
     plda = model.plda
     size = (len(matrix), keep + (own is not None))
@@ -264,6 +342,7 @@ def score(model: Model, matrix: np.ndarray, own: np.ndarray | None = None, keep:
         values[rows, :wide, 2] = np.where(picked >= 0, log_counts[np.maximum(picked, 0)], 0.0)
         for feature, seen, exemplars in zip((3, 4), (matrix[rows] - plda.centre, z), around):
             values[rows, :wide, feature] = nearness(_unit(seen), exemplars, model.starts, picked)
+        values[rows, :wide, 5] = model.prior.evidence(matrix[rows], picked)
         unusual[rows, 0] = 1.0
         unusual[rows, 1] = np.log(np.maximum(typical, 1e-6))
     return Candidates(classes, values, unusual)
@@ -300,11 +379,12 @@ class Folded:
 
 
 def out_of_fold(
-    matrix: np.ndarray, labels: Labels, folds: np.ndarray, seed: int = 0, progress: Progress | None = None
+    matrix: np.ndarray, labels: Labels, folds: np.ndarray, seed: int = 0, progress: Progress | None = None,
+    tagger: Tagger | None = None,
 ) -> tuple[Folded, Model]:
     """Scores of every picture by a model that saw neither it nor a near-duplicate; and the model of all pictures.
 
-    `matrix` (n, d) embeddings, `folds` (n,) from `probes.grouped_folds`. All models come out of one
+    `matrix` (n, d) embeddings, `folds` (n,) from `probes.grouped_folds`, `tagger` from `listen`. All models come out of one
     pass over the data. Raises `CannotLearn` when a fold's model would know fewer than two series.
     """
     tagged = np.flatnonzero(labels.tagged)
@@ -314,11 +394,9 @@ def out_of_fold(
     found: Candidates | None = None
     known = np.zeros((number, len(labels.classes)))
     for fold in range(number):
-        plda = _fit(sums, fold)
-        known[fold] = plda.counts
+        model = _model(matrix, labels, sums, fold, np.flatnonzero(folds != fold), tagger, seed)
+        known[fold] = model.plda.counts
         rows = np.flatnonzero(folds == fold)
-        picked, starts = pick_exemplars(own, np.flatnonzero(folds != fold), len(labels.classes), seed)
-        model = Model(plda, matrix[picked].astype(np.float32), starts)
         part = score(model, matrix[rows], own[rows])
         if found is None:
             found = Candidates(*(
@@ -327,12 +405,25 @@ def out_of_fold(
         found.classes[rows], found.features[rows], found.unusual[rows] = part.classes, part.features, part.unusual
         if progress:
             progress(0.8 * (fold + 1) / number)
-    strangers, strange_rows = _as_strangers(matrix, labels, found, seed)
-    picked, starts = pick_exemplars(own, np.arange(len(matrix)), len(labels.classes), seed)
-    return Folded(found, folds, known, strangers, strange_rows), Model(_fit(sums, None), matrix[picked].astype(np.float32), starts)
+    folded = Folded(found, folds, known, *_as_strangers(matrix, labels, found, tagger, seed))
+    return folded, _model(matrix, labels, sums, None, np.arange(len(matrix)), tagger, seed)
 
 
-def _as_strangers(matrix: np.ndarray, labels: Labels, found: Candidates, seed: int) -> tuple[Candidates, np.ndarray]:
+def _model(
+    matrix: np.ndarray, labels: Labels, sums: probes.FoldedMoments, without: int | None, rows: np.ndarray,
+    tagger: Tagger | None, seed: int,
+) -> Model:
+    """The model of `rows`, whose sums are all of `sums` but those of the part `without`."""
+    picked, starts = pick_exemplars(labels.single, rows, len(labels.classes), seed)
+    width = matrix.shape[1]
+    nothing = Prior(np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    prior = tagger.prior(labels, rows) if tagger else nothing
+    return Model(_fit(sums, without), matrix[picked].astype(np.float32), starts, prior)
+
+
+def _as_strangers(
+    matrix: np.ndarray, labels: Labels, found: Candidates, tagger: Tagger | None, seed: int
+) -> tuple[Candidates, np.ndarray]:
     """(candidates, rows (m,)) of tagged pictures under models that were fitted without their series.
 
     The series are dealt to up to `STRANGE_PARTS` parts, those that share a picture to one, and each
@@ -353,11 +444,11 @@ def _as_strangers(matrix: np.ndarray, labels: Labels, found: Candidates, seed: i
     judged = np.random.default_rng(seed).permutation(len(rows))[:MIXING_ROWS]
     made, order = [], []
     for part in range(parts):
-        picked, starts = pick_exemplars(own, rows[held != part], len(labels.classes), seed)
         strange = rows[np.sort(judged[held[judged] == part])]
-        made.append(score(Model(_fit(sums, part), matrix[picked].astype(np.float32), starts), matrix[strange]))
+        made.append(score(_model(matrix, labels, sums, part, rows[held != part], tagger, seed), matrix[strange]))
         order.append(strange)
-    return Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in made)))), np.concatenate(order)
+    joined = Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in made))))
+    return joined, np.concatenate(order)
 
 
 def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:
@@ -395,8 +486,8 @@ class Mixing:
         return p[:, :-1], p[:, -1]
 
 
-START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0])
-PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05])  # a cosine spans little, so its weight may be large
+START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3])
+PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05, 1.0])  # a cosine spans little, so its weight may be large
 START_NONE = np.array([1.0, 0.0, 0.0, 0.0])
 NEARNESS = slice(3, 5)  # among the features
 FEATURES = len(START_WEIGHTS)

@@ -27,7 +27,7 @@ from tagcheck.artifacts import STAMP, DataFolder, Kind
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.plda import Plda
-from tagcheck.series import Mixing, Model, Predictions
+from tagcheck.series import Mixing, Model, Predictions, Prior
 
 MADE_BY = "train_series_classifier_images.py"
 FOLDER = "series_classifier"
@@ -90,7 +90,8 @@ def save(
     out_of_fold = folder.classifier / f"{stem}_out_of_fold_{stamp}.json"
     created = artifacts.isoformat(when)
     arrays = vars(model.plda) | {
-        "exemplars": model.exemplars.astype(np.float16), "starts": model.starts, "weights": mixing.weights, "none": mixing.none
+        "exemplars": model.exemplars.astype(np.float16), "starts": model.starts, "weights": mixing.weights, "none": mixing.none,
+        "prior_weight": model.prior.weight, "prior_bias": model.prior.bias, "prior_of_class": model.prior.of_class,
     }
     content = tensor_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     artifacts.write_atomically(weights, lambda out: out.write(content))
@@ -133,7 +134,8 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     try:
         arrays = read_tensors(content)
         plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
-        model, noise = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"]), card["noise"]
+        prior = Prior(arrays["prior_weight"], arrays["prior_bias"], arrays["prior_of_class"])
+        model, noise = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"], prior), card["noise"]
         shares = noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"]
         mixing = Mixing(arrays["weights"], arrays["none"], *shares)
         names = tuple(row["series"] for row in card["series"])

@@ -228,6 +228,56 @@ def test_a_series_of_two_looks_is_learned_as_well():
     assert f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), average="macro", labels=range(3)) > 0.97
 
 
+def characters() -> tuple[Drawn, np.ndarray, list[str]]:
+    """A library whose series hardly differ but for a direction that the tagger reads: (library, tagger's weight, its tags)."""
+    drawn = draw(series=10, pictures=300, unknown=0.2, forgotten=0, swapped=0, duplicates=0, noise=2.0, seed=9)
+    rng = np.random.default_rng(1)
+    weight = np.concatenate([np.zeros((10, 32)), np.eye(10)], axis=1)
+    sees = (drawn.truth[:, None] == np.arange(10)) & (rng.random((300, 1)) < 0.9)
+    drawn.matrix = np.concatenate([drawn.matrix, sees * 9.0 - 6 + rng.normal(size=(300, 10)) * 0.5], axis=1).astype(np.float32)
+    return drawn, weight.astype(np.float32), ["s0_(series)", *(f"heroine_{number}" for number in range(1, 10))]
+
+
+def test_the_taggers_tags_speak_for_the_series_they_name_or_belong_to():
+    drawn, weight, names = characters()
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    tagger = series.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)
+    assert [labels.series[place] if place >= 0 else None for place in tagger.named] == ["series:s0", *[None] * 9]
+    prior = tagger.prior(labels, np.arange(300))
+    spoken_for = {labels.series[one] for one in prior.of_class}
+    assert {"series:s0", "series:s1", "series:s2"} <= spoken_for
+    heroine = int(np.flatnonzero(prior.of_class == labels.series.index("series:s1"))[0])
+    assert prior.weight[heroine].tolist() == weight[1].tolist()
+    unseen = tagger.prior(labels, np.flatnonzero(drawn.truth != 1))
+    assert labels.series.index("series:s1") not in unseen.of_class, "what belongs to what is learned from the given pictures alone"
+
+
+def test_evidence_is_the_loudest_tag_of_the_class():
+    rng = np.random.default_rng(0)
+    prior = series.Prior(rng.normal(size=(4, 3)), rng.normal(size=4), np.array([1, 1, 3, 6]))
+    matrix, classes = rng.normal(size=(5, 3)) * 3, np.array([[1, 3], [0, 6], [6, -1], [3, 1], [7, 2]])
+    found = prior.evidence(matrix, classes)
+    for row, column in np.ndindex(classes.shape):
+        logits = [matrix[row] @ prior.weight[r] + prior.bias[r] for r in np.flatnonzero(prior.of_class == classes[row, column])]
+        assert found[row, column] == pytest.approx(np.clip(max(logits, default=-9) + 3, 0, 6), abs=1e-5)
+
+
+def test_what_the_tagger_knows_helps_where_a_series_has_few_pictures():
+    drawn, weight, names = characters()
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    place = {name: at for at, name in enumerate(labels.series)}
+    truth = np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
+    macro = []
+    for tagger in (None, series.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)):
+        folded, _ = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
+        said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains())
+        first = np.where(said.predicted[:, 0], said.ranked[:, 0], -1)
+        macro.append(f1_score(truth, first, labels=range(len(labels.series)), average="macro", zero_division=0))
+    assert macro[1] > macro[0]
+    assert macro[1] > 0.93
+
+
 def test_series_that_always_come_together_are_predicted_together():
     drawn = draw(series=5, pictures=400, unknown=0, forgotten=0, swapped=0, duplicates=0, seed=6)
     tag_sets = [tags | {"series:franchise"} if "series:s1" in tags else tags for tags in drawn.tag_sets()]
