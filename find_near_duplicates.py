@@ -55,10 +55,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threshold", type=cli.between(LOWEST, 1), default=THRESHOLD, metavar="X",
                         help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1 (default: {THRESHOLD})")
     parser.add_argument("--engine", choices=neighbors.ENGINES, default="auto",
-                        help="how pairs are searched; all give the same pairs, 'native' asks for the compiled kernel (default: auto)")
+                        help="how pairs are searched, all giving the same pairs: 'native' and 'auto' with the compiled kernel where the "
+                             "machine can have it, 'torch' without (default: auto)")
     parser.add_argument("--calibrate", nargs="?", const="", default=None, metavar="FILE",
-                        help=f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; told by the pairs that "
-                             "were judged and those of equal pixels, or by FILE, which lists all copies: {'near_duplicates': [[hash, hash], ...]} as JSON")
+                        help=f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; told by "
+                             "the pairs that were judged and those of equal pixels, or by FILE, which lists all copies: "
+                             "{'near_duplicates': [[hash, hash], ...]} as JSON")
     return parser.parse_args(argv)
 
 
@@ -78,8 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     tagging = weigh_tags(folder, records, found, pairs, opened)
     summary = summarise(data, records, pairs, groups, opened, threshold)
     report = artifacts.save(folder, NEAR_DUPLICATES, {
-        "dataset": data.path.name, "model": found.model, "settings": {"threshold": threshold, "engine": args.engine, "calibrated": bool(table)},
-        "summary": summary, "ordinary_cosines": ordinary_cosines(found.matrix, threshold), "calibration": table, "similar_pairs": SimilarPairs(records, opened, tagging) or [],
+        "dataset": data.path.name, "model": found.model,
+        "settings": {"threshold": threshold, "engine": args.engine, "calibrated": bool(table)},
+        "summary": summary, "ordinary_cosines": ordinary_cosines(found.matrix, threshold), "calibration": table,
+        "similar_pairs": SimilarPairs(records, opened, tagging) or [],
         "groups": [[records[row].hash for row in group] for group in groups],
         "group_details": [describe_group([records[row] for row in group]) for group in groups],
     })
@@ -95,8 +99,8 @@ def embedded_records(folder: DataFolder, data: Dataset) -> tuple[list[Record], E
     found = embeddings.load(folder.embeddings, sorted(usable), data.model)
     if len(found.hashes) < 2:
         raise MissingInput(
-            f"{len(found.hashes)} of the {len(usable)} readable pictures in {data.path} have an embedding in {folder.embeddings}, "
-            "so there is nothing to compare: run advanced_joytag_processing.py first"
+            f"{len(found.hashes)} of the {len(usable)} readable pictures in {data.path} have an embedding in "
+            f"{folder.embeddings}, so there is nothing to compare: run advanced_joytag_processing.py first"
         )
     return [usable[hash] for hash in found.hashes], found
 
@@ -108,12 +112,14 @@ def known_pairs(given: str, records: list[Record], decided: dict[tuple[str, str,
         listed = [(one, other, True) for one, other in read_copies(Path(given))]
     else:
         listed = [(*sorted(pair), True) for pair in same_pixel_pairs(records)]
-        listed += [(one, other, state == review.ACCEPTED) for (one, other, _), state in decided.items() if state in (review.ACCEPTED, review.IGNORED)]
+        listed += [
+            (one, other, state == review.ACCEPTED) for (one, other, _), state in decided.items() if state in (review.ACCEPTED, review.IGNORED)
+        ]
     known = {tuple(sorted((row[one], row[other]))): copy for one, other, copy in listed if one in row and other in row}
     if sum(known.values()) < FEWEST_KNOWN // 2 or (not given and (len(known) < FEWEST_KNOWN or all(known.values()))):
         raise MissingInput(
-            f"{len(known)} pairs are known, {sum(known.values())} of them copies: --calibrate needs {FEWEST_KNOWN} judged pairs, some of them no copies, "
-            f"or a file that lists {FEWEST_KNOWN // 2} copies of this library"
+            f"{len(known)} pairs are known, {sum(known.values())} of them copies: --calibrate needs {FEWEST_KNOWN} judged pairs, "
+            f"some of them no copies, or a file that lists {FEWEST_KNOWN // 2} copies of this library"
         )
     return known
 
@@ -146,7 +152,8 @@ def calibrate(found: Embeddings, known: dict[tuple[int, int], bool], complete: b
     copy = np.array(list(known.values()))
     cosine = neighbors.pair_cosines(found.matrix, *np.array(list(known), dtype=np.int64).T)
     asked = copies.THRESHOLDS
-    lowest = float(asked[max(0, np.searchsorted(asked, np.quantile(cosine[copy], 0.05) if complete else cosine.min(), side="right") - 1)])
+    reach = np.quantile(cosine[copy], 0.05) if complete else cosine.min()
+    lowest = float(asked[max(0, np.searchsorted(asked, reach, side="right") - 1)])
     pairs = compare(found, lowest, "auto")
     if complete:
         chance = np.array([(i, j) in known for i, j in zip(pairs.i.tolist(), pairs.j.tolist())], dtype=np.float64)
@@ -155,9 +162,12 @@ def calibrate(found: Embeddings, known: dict[tuple[int, int], bool], complete: b
     table = copies.precision_by_threshold(pairs.cosine, chance, float(copy.sum()) if complete else float(chance.sum()), lowest)
     threshold = copies.calibrated_threshold(table, PRECISION)
     if threshold is None:
-        raise MissingInput(f"no threshold parts copies from the rest so that {PRECISION:.0%} of the pairs are copies: this model cannot tell them apart")
+        raise MissingInput(f"at no threshold are {PRECISION:.0%} of the pairs copies, so this model cannot tell them apart: leave --calibrate out")
     row = next(row for row in table if row["threshold"] == threshold)
-    cli.say(f"threshold {threshold:g}, told by {len(known)} known pairs: {row['precision']:.0%} of the pairs are copies, {row['recall']:.0%} of the copies are found")
+    cli.say(
+        f"threshold {threshold:g}, told by {len(known)} known pairs: {row['precision']:.0%} of the pairs are copies, "
+        f"{row['recall']:.0%} of the copies are found"
+    )
     return threshold, table
 
 
