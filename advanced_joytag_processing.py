@@ -39,8 +39,8 @@ from tagcheck.tagger import Tagger
 
 LOCK = "extraction.lock"
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
-AHEAD_BATCHES = 4     # pictures decoded ahead of the model
-LARGEST = 65_504.0    # of float16, which shards are in
+AHEAD_BATCHES = 4  # pictures decoded ahead of the model
+LARGEST = 65_504.0  # of float16, which shards are in
 MEGA = 1_000_000
 
 
@@ -48,24 +48,62 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     cli.add_library(parser, "the one that was mapped")
     parser.add_argument("--mapping", metavar="FILE", help="the mapping to follow (default: the newest in mappings/)")
-    parser.add_argument("--model-dir", metavar="DIR", default=config.MODEL_DIR,
-                        help="a folder with model.safetensors, config.json and top_tags.txt (default: JoyTag's, fetched once from the hub)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
-                        help="where the network runs (default: auto, the GPU where there is one)")
-    parser.add_argument("--precision", choices=("auto", *tagger.PRECISIONS), default="auto",
-                        help="of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)")
-    parser.add_argument("--batch-size", type=cli.at_least(1), metavar="N", help="pictures computed at once (default: what suits the device)")
-    parser.add_argument("--limit", type=cli.at_least(0), metavar="N", help="embed at most N new pictures in this run (default: all)")
-    parser.add_argument("--decoders", type=cli.at_least(1), metavar="N", help="processes that decode pictures (default: what suits the device)")
+    parser.add_argument(
+        "--model-dir",
+        metavar="DIR",
+        default=config.MODEL_DIR,
+        help="a folder with model.safetensors, config.json and top_tags.txt (default: JoyTag's, fetched once from the hub)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the network runs (default: auto, the GPU where there is one)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", *tagger.PRECISIONS),
+        default="auto",
+        help="of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)",
+    )
+    parser.add_argument(
+        "--batch-size", type=cli.at_least(1), metavar="N", help="pictures computed at once (default: what suits the device)"
+    )
+    parser.add_argument(
+        "--limit", type=cli.at_least(0), metavar="N", help="embed at most N new pictures in this run (default: all)"
+    )
+    parser.add_argument(
+        "--decoders", type=cli.at_least(1), metavar="N", help="processes that decode pictures (default: what suits the device)"
+    )
     limits = Limits()
-    parser.add_argument("--max-pixels", type=cli.at_least(1), metavar="N", default=limits.pixels // MEGA,
-                        help=f"million pixels from which a picture counts as unreadable (default: {limits.pixels // MEGA})")
-    parser.add_argument("--max-megabytes", type=cli.at_least(1), metavar="N", default=limits.bytes // MEGA,
-                        help=f"million bytes from which a file counts as unreadable (default: {limits.bytes // MEGA})")
-    parser.add_argument("--max-seconds", type=cli.between(0.1, 3600), metavar="X", default=limits.seconds,
-                        help=f"seconds after which decoding a file is given up (default: {limits.seconds:g})")
-    parser.add_argument("--frames", type=cli.at_least(1), metavar="N", default=limits.frames,
-                        help=f"frames of an animation that are looked at; its embedding is their mean (default: {limits.frames})")
+    parser.add_argument(
+        "--max-pixels",
+        type=cli.at_least(1),
+        metavar="N",
+        default=limits.pixels // MEGA,
+        help=f"million pixels from which a picture counts as unreadable (default: {limits.pixels // MEGA})",
+    )
+    parser.add_argument(
+        "--max-megabytes",
+        type=cli.at_least(1),
+        metavar="N",
+        default=limits.bytes // MEGA,
+        help=f"million bytes from which a file counts as unreadable (default: {limits.bytes // MEGA})",
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=cli.between(0.1, 3600),
+        metavar="X",
+        default=limits.seconds,
+        help=f"seconds after which decoding a file is given up (default: {limits.seconds:g})",
+    )
+    parser.add_argument(
+        "--frames",
+        type=cli.at_least(1),
+        metavar="N",
+        default=limits.frames,
+        help=f"frames of an animation that are looked at; its embedding is their mean (default: {limits.frames})",
+    )
     return parser.parse_args(argv)
 
 
@@ -82,15 +120,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         infos = list(cli.progress(library.files(list(pages)), len(pages), "metadata and tags"))
         new = [info for info in infos if info.status == "ok" and info.hash not in done]
         work = embed(library, model, new if args.limit is None else new[: args.limit], folder, args)
-        records = [record(info, pages[info.hash], work.failures.get(info.hash)) for info in infos
-                   if info.status != "ok" or info.hash in done or info.hash in work.tried]
+        records = [
+            record(info, pages[info.hash], work.failures.get(info.hash))
+            for info in infos
+            if info.status != "ok" or info.hash in done or info.hash in work.tried
+        ]
         summary = summarise(records, done, work, len(infos), time.monotonic() - began)
         if not any(one["status"] == "ok" for one in records):
             raise MissingInput(nothing_embedded(mapping, records, summary))
         embeddings.save_tag_head(folder.embeddings, model.tag_head())
-        path = artifacts.save(folder, DATASET, {
-            "mapping": mapping.name, "model": model.describe(), "summary": summary, "results": records,
-        })
+        path = artifacts.save(
+            folder, DATASET, {"mapping": mapping.name, "model": model.describe(), "summary": summary, "results": records}
+        )
     print(outcome(summary) + f" -> {path}")
     return 0
 
@@ -98,8 +139,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def open_library(name: str | None, folder: DataFolder) -> Library:
     """The library that is named, else the one that was mapped."""
     settings = LibrarySettings(
-        config.LIBRARY, config.API_URL, config.API_KEY,
-        machine_services=config.MACHINE_TAG_SERVICES, write_service=config.WRITE_TAG_SERVICE,
+        config.LIBRARY,
+        config.API_URL,
+        config.API_KEY,
+        machine_services=config.MACHINE_TAG_SERVICES,
+        write_service=config.WRITE_TAG_SERVICE,
     )
     return opening.open_library(opening.library_name(name, folder, settings), folder, settings)
 
@@ -172,7 +216,9 @@ def embed(library: Library, model: Tagger, new: Sequence[FileInfo], folder: Data
     limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
     decoders = [Decoder(model.image_size, limits) for _ in range(min(args.decoders or model.decoders, len(new)))]
     hashes = [info.hash for info in new]
-    files = prepared(hashes, reader(library, new, limits), library.render, decoders, AHEAD_BATCHES * model.batch_size, work.clocks)
+    files = prepared(
+        hashes, reader(library, new, limits), library.render, decoders, AHEAD_BATCHES * model.batch_size, work.clocks
+    )
     with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:
         written = time.monotonic()
         for hash, row in embedded_rows(cli.progress(files, len(new), "embedding"), model, work):
@@ -201,9 +247,9 @@ def reader(library: Library, new: Sequence[FileInfo], limits: Limits) -> Callabl
 
 
 def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Iterator[tuple[str, np.ndarray]]:
-    """(hash, float32 (d,)) of every file that could be read, in order, computed in full batches; the others go to `work.failures`.
+    """(hash, float32 (d,)) of every file that could be read, in order; the others go to `work.failures`.
 
-    A file of several frames gets the mean of their embeddings.
+    They are computed in full batches. A file of several frames gets the mean of their embeddings.
     """
     frames: list[np.ndarray] = []
     owners: deque[tuple[str, int]] = deque()
@@ -249,7 +295,10 @@ def record(info: FileInfo, pages: list[list[str]], failure: Prepared | None) -> 
             "person_tags": sorted(tag for name in tags.PERSON_NAMESPACES for tag in tags.in_namespace(info.tags, name)),
             "title_tags": tags.in_namespace(info.tags, "title"),
         },
-        "deleted_tags": sorted(info.deleted_tags), "implied_tags": sorted(info.implied_tags), "pages": pages, "file_path": info.file_path,
+        "deleted_tags": sorted(info.deleted_tags),
+        "implied_tags": sorted(info.implied_tags),
+        "pages": pages,
+        "file_path": info.file_path,
     }
     for key in ("mime", "width", "height", "size", "duration", "pixel_hash", "time_imported"):
         value = getattr(info, key)
@@ -265,14 +314,22 @@ def summarise(records: list[dict[str, Any]], done: set[str], work: Work, mapped:
     """
     counts = Counter(one["status"] for one in records)
     return {
-        "total_images": len(records), "mapped": mapped, "ok": counts["ok"],
+        "total_images": len(records),
+        "mapped": mapped,
+        "ok": counts["ok"],
         "embedded": len(work.tried) - len(work.failures),
         "reused": sum(one["status"] == "ok" and one["hash"] in done for one in records),
-        "unreadable": counts["unreadable"], "unsupported": counts["unsupported"], "missing": counts["missing"],
+        "unreadable": counts["unreadable"],
+        "unsupported": counts["unsupported"],
+        "missing": counts["missing"],
         "not_yet_embedded": mapped - len(records),
         "seconds": {
-            "total": round(seconds, 2), "reading": round(work.clocks.reading, 2), "decoding": round(work.clocks.decoding, 2),
-            "waiting": round(work.clocks.waiting, 2), "computing": round(work.computing, 2), "writing": round(work.writing, 2),
+            "total": round(seconds, 2),
+            "reading": round(work.clocks.reading, 2),
+            "decoding": round(work.clocks.decoding, 2),
+            "waiting": round(work.clocks.waiting, 2),
+            "computing": round(work.computing, 2),
+            "writing": round(work.writing, 2),
         },
     }
 
@@ -280,11 +337,12 @@ def summarise(records: list[dict[str, Any]], done: set[str], work: Work, mapped:
 def nothing_embedded(mapping: Path, records: list[dict[str, Any]], summary: dict[str, Any]) -> str:
     """Why there is no dataset to write."""
     if not records:
-        return f"none of the {summary['mapped']} pictures in {mapping} has an embedding yet: run without --limit, or with a higher one"
+        return f"none of the {summary['mapped']} pictures in {mapping} has an embedding yet: run without --limit"
     first = records[0]
     return (
         f"none of the {summary['mapped']} pictures in {mapping} could be embedded ({summary['unreadable']} unreadable, "
-        f"{summary['unsupported']} unsupported, {summary['missing']} missing), for example {first['hash']}: {first.get('reason')}; "
+        f"{summary['unsupported']} unsupported, {summary['missing']} missing), for example {first['hash']}: "
+        f"{first.get('reason')}; "
         "map pages with readable pictures"
     )
 

@@ -53,12 +53,30 @@ GFLOP = 162.0  # one picture through the published network
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all but kills)")
-    parser.add_argument("--upstream", type=Path, metavar="DIR", help="a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: the GPU where there is one)")
-    parser.add_argument("--threads", type=cli.at_least(1), default=torch.get_num_threads(), metavar="N", help="threads of the network (default: all)")
-    parser.add_argument("--batch-size", type=cli.at_least(1), default=4, metavar="N", help="pictures at once (default: 4; a GPU wants 256)")
-    parser.add_argument("--rounds", type=cli.at_least(1), default=3, metavar="N", help="times each peer runs, taking turns (default: 3)")
-    parser.add_argument("--rows", type=cli.at_least(1), default=10_000, metavar="N", help="rows of 768 for storage (default: 10000)")
+    parser.add_argument(
+        "--upstream", type=Path, metavar="DIR", help="a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)"
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda (default: the GPU where there is one)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=cli.at_least(1),
+        default=torch.get_num_threads(),
+        metavar="N",
+        help="threads of the network (default: all)",
+    )
+    parser.add_argument(
+        "--batch-size", type=cli.at_least(1), default=4, metavar="N", help="pictures at once (default: 4; a GPU wants 256)"
+    )
+    parser.add_argument(
+        "--rounds", type=cli.at_least(1), default=3, metavar="N", help="times each peer runs, taking turns (default: 3)"
+    )
+    parser.add_argument(
+        "--rows", type=cli.at_least(1), default=10_000, metavar="N", help="rows of 768 for storage (default: 10000)"
+    )
     parser.add_argument("--kills", type=cli.at_least(1), default=5, metavar="N", help="(default: 5)")
     parser.add_argument("--pictures", type=cli.at_least(1), default=200, metavar="N", help="small files for kills (default: 200)")
     args = parser.parse_args(argv)
@@ -78,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def taking_turns(peers: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> tuple[dict[str, list[float]], dict[str, object]]:
+def taking_turns(
+    peers: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
+) -> tuple[dict[str, list[float]], dict[str, object]]:
     """Every peer once for nothing, then `rounds` times in turn: seconds of each, and what each returned last."""
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     results = {name: run() for name, run in peers.items()}
@@ -103,12 +123,15 @@ def forward(args: argparse.Namespace) -> None:
     """The network of the published size with random weights, on drawn pictures."""
     device = torch.device(args.device)
     network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text())).eval().to(device)
-    pixels = torch.from_numpy(images.batch([images.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size)])).to(device)
+    pixels = torch.from_numpy(images.batch([images.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size)])).to(
+        device
+    )
 
     def finished(features: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         def run() -> torch.Tensor:
             with torch.inference_mode():
                 return features().float().cpu()
+
         return run
 
     def autocast() -> torch.Tensor:
@@ -235,7 +258,10 @@ def storage(args: argparse.Namespace) -> None:
         print("-- load all, cold")
         table(times, args.rows, "row")
         sizes = [sum(path.stat().st_blocks * 512 for path in folder.iterdir()) for folder in (single, shards)]
-        print(f"-- on the disk: {sizes[0] / args.rows:.0f} and {sizes[1] / args.rows:.0f} bytes a row, {sizes[0] / sizes[1]:.1f}x smaller")
+        print(
+            f"-- on the disk: {sizes[0] / args.rows:.0f} and {sizes[1] / args.rows:.0f} bytes a row, "
+            f"{sizes[0] / sizes[1]:.1f}x smaller"
+        )
 
 
 def forget(folder: Path) -> None:
@@ -269,12 +295,28 @@ def kills(args: argparse.Namespace) -> None:
         pages = [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]
         for data in (killed, peace):
             data.root.mkdir()
-            artifacts.save(data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages})
+            artifacts.save(
+                data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages}
+            )
 
         def start(data: DataFolder, code: str = OFTEN) -> subprocess.Popen:
             return subprocess.Popen(
-                [sys.executable, "-c", code, "--data-dir", str(data.root), "--model-dir", str(model), "--device", "cpu", "--precision", "float32"],
-                cwd=PROJECT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                [
+                    sys.executable,
+                    "-c",
+                    code,
+                    "--data-dir",
+                    str(data.root),
+                    "--model-dir",
+                    str(model),
+                    "--device",
+                    "cpu",
+                    "--precision",
+                    "float32",
+                ],
+                cwd=PROJECT,
+                stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
             )
 
         done = 0
@@ -284,12 +326,17 @@ def kills(args: argparse.Namespace) -> None:
             process.kill()
             done += process.wait() == -9
         assert start(killed).wait() == 0 and start(peace).wait() == 0
-        held = [hash for path in embeddings.shard_paths(killed.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]]
+        held = [
+            hash for path in embeddings.shard_paths(killed.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]
+        ]
         once = sorted(held) == sorted(hashes)
         first, second = embeddings.load(killed.embeddings), embeddings.load(peace.embeddings)
         equal = first.hashes == second.hashes and first.matrix.tobytes() == second.matrix.tobytes()
         shards = len(embeddings.shard_paths(killed.embeddings))
-        print(f"{done} of {args.kills} runs were killed; {len(held)} rows in {shards} shards, every file once: {once}, bit-equal: {equal}")
+        print(
+            f"{done} of {args.kills} runs were killed; {len(held)} rows in {shards} shards, "
+            f"every file once: {once}, bit-equal: {equal}"
+        )
 
 
 if __name__ == "__main__":

@@ -44,13 +44,25 @@ class ViT(nn.Module):
     """
 
     def __init__(
-        self, *, image_size: int, patch_size: int, d_model: int, mlp_dim: int, num_heads: int, num_blocks: int, n_tags: int,
-        cnn_stem: str | None = None, use_sine: bool = True, stochdepth_rate: float = 0.0, layerscale_init: float | None = None,
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        d_model: int,
+        mlp_dim: int,
+        num_heads: int,
+        num_blocks: int,
+        n_tags: int,
+        cnn_stem: str | None = None,
+        use_sine: bool = True,
+        stochdepth_rate: float = 0.0,
+        layerscale_init: float | None = None,
     ) -> None:
         super().__init__()
         if d_model % num_heads or (use_sine and (d_model % 4 or d_model < 8)) or image_size % patch_size:
             raise ValueError(
-                f"d_model {d_model} must be a multiple of num_heads {num_heads} and of 4 (8 or more), image_size {image_size} of patch_size {patch_size}"
+                f"d_model {d_model} must be a multiple of num_heads {num_heads} and of 4 (8 or more), "
+                f"image_size {image_size} of patch_size {patch_size}"
             )
         side = image_size // patch_size
         if layerscale_init is None:
@@ -80,12 +92,12 @@ class ViT(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """Normalised pictures, float (b, 3, S, S) -> their embeddings (b, d): the mean token, not L2-normalised."""
-        x = self.patch_embeddings(image)         # (b, d, S/16, S/16)
-        x = x.flatten(2).transpose(1, 2)         # (b, n, d), row by row
-        x = self.pos_embedding(x)                # (b, n, d)
+        x = self.patch_embeddings(image)  # (b, d, S/16, S/16)
+        x = x.flatten(2).transpose(1, 2)  # (b, n, d), row by row
+        x = self.pos_embedding(x)  # (b, n, d)
         for block in self.blocks:
-            x = block(x)                         # (b, n, d)
-        return self.norm(x).mean(dim=1)          # (b, d)
+            x = block(x)  # (b, n, d)
+        return self.norm(x).mean(dim=1)  # (b, d)
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalised pictures, float (b, 3, S, S) -> logits (b, n_tags)."""
@@ -123,7 +135,7 @@ class Stem(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """A layer norm over the channels of each pixel, (b, c, h, w) -> the same shape. No copy where channels come last in memory."""
+    """A layer norm over the channels of each pixel, (b, c, h, w) -> the same shape; no copy where channels lie last in memory."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -192,8 +204,10 @@ class Block(nn.Module):
     def attention(self, x: Tensor) -> Tensor:
         """Every token looks at every token: (b, n, d) -> (b, n, d)."""
         b, n, d = x.shape
-        q, k, v = self.qkv_proj(x).view(b, n, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)  # each (b, heads, n, d/heads)
-        x = F.scaled_dot_product_attention(q, k, v)                                                           # (b, heads, n, d/heads)
+        q, k, v = (
+            self.qkv_proj(x).view(b, n, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
+        )  # each (b, heads, n, d/heads)
+        x = F.scaled_dot_product_attention(q, k, v)  # (b, heads, n, d/heads)
         return self.out_proj(x.transpose(1, 2).reshape(b, n, d))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -58,11 +58,13 @@ class FastBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(b, n, d) -> the same tensor, added to in place."""
         b, n, d = x.shape
-        y = F.layer_norm(x, (d,), eps=self.eps[0]).to(self.dtype)                                       # (b, n, d)
-        q, k, v = self.qkv(y).view(b, n, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)  # each (b, heads, n, d/heads)
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d)                    # (b, n, d)
+        y = F.layer_norm(x, (d,), eps=self.eps[0]).to(self.dtype)  # (b, n, d)
+        q, k, v = (
+            self.qkv(y).view(b, n, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
+        )  # each (b, heads, n, d/heads)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d)  # (b, n, d)
         x += self.out(y)
-        y = F.layer_norm(x, (d,), eps=self.eps[1]).to(self.dtype)                                       # (b, n, d)
+        y = F.layer_norm(x, (d,), eps=self.eps[1]).to(self.dtype)  # (b, n, d)
         x += self.linear2(self.linear1(y))
         return x
 
@@ -84,8 +86,8 @@ class FastViT(nn.Module):
         x = self.stem(normalise(pixels.contiguous(memory_format=torch.channels_last)))
         x = x.permute(0, 2, 3, 1).flatten(1, 2) + self.positions  # (b, n, d), the channels being last already
         for block in self.blocks:
-            x = block(x)                                          # (b, n, d)
-        return self.norm(x).mean(dim=1)                           # (b, d)
+            x = block(x)  # (b, n, d)
+        return self.norm(x).mean(dim=1)  # (b, d)
 
 
 def _after_norm(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> Linear:
@@ -112,4 +114,6 @@ def _packing_works(dtype: torch.dtype) -> bool:
         packed = torch.ops.mkldnn._linear_pointwise(x, torch.ops.mkldnn._reorder_linear_weight(weight), bias, "gelu", [], "none")
     except (RuntimeError, AttributeError, TypeError):
         return False
-    return torch.allclose(packed.float(), F.gelu(F.linear(x, weight, bias)).float(), atol=2e-2 if dtype == torch.bfloat16 else 1e-5)
+    return torch.allclose(
+        packed.float(), F.gelu(F.linear(x, weight, bias)).float(), atol=2e-2 if dtype == torch.bfloat16 else 1e-5
+    )

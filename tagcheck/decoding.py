@@ -29,9 +29,9 @@ from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, prepare_b
 
 PROJECT = Path(__file__).resolve().parent.parent
 ANSWERS = {b"r": ImageUnreadable, b"s": ImageUnsupported}
-GRACE = 5.0          # seconds past the limit until a decoder that does not look at the clock is ended
-NICENESS = 5         # the model's threads wait for each other: decoding gives way to them
-MEMORY = 4 << 30     # bytes of address space for one decoder
+GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
+NICENESS = 5  # the model's threads wait for each other: decoding gives way to them
+MEMORY = 4 << 30  # bytes of address space for one decoder
 AHEAD_BYTES = 1 << 30  # of files that are read and not yet taken
 READY = b"+"
 
@@ -48,7 +48,7 @@ class Prepared:
 
 @dataclass
 class Clocks:
-    """Seconds spent so far: reading from the library, decoding (all decoders together), and waited by who asks for the next file."""
+    """Seconds spent so far: reading from the library, decoding (all decoders together), waited by who asks for the next."""
 
     reading: float = 0.0
     decoding: float = 0.0
@@ -69,7 +69,7 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self, data: bytes) -> np.ndarray:
-        """A file's bytes -> uint8 (f, 3, S, S). Raises `ImageUnreadable` or `ImageUnsupported`, `ToolError` when no process starts."""
+        """A file's bytes -> uint8 (f, 3, S, S). Raises `ImageUnreadable` or `ImageUnsupported`; `ToolError` when none starts."""
         process = self._process if self._process and self._process.poll() is None else self._start()
         overdue = threading.Event()
         timer = threading.Timer(self.limits.seconds + GRACE, lambda: (overdue.set(), process.kill()))
@@ -102,8 +102,11 @@ class Decoder:
         self.close()
         limits = [str(number) for number in (self.limits.pixels, self.limits.seconds, self.limits.frames)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tagcheck.decoding", str(self.size), *limits], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)}, start_new_session=True,  # Ctrl-C is the parent's to handle
+            [sys.executable, "-m", "tagcheck.decoding", str(self.size), *limits],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            start_new_session=True,  # Ctrl-C is the parent's to handle
         )
         try:
             _receive(self._process.stdout, len(READY))  # what starting takes is no file's fault
@@ -114,8 +117,12 @@ class Decoder:
 
 
 def prepared(
-    hashes: Sequence[str], read: Callable[[str], bytes], render: Callable[[str], bytes | None], decoders: Sequence[Decoder],
-    ahead: int, clocks: Clocks,
+    hashes: Sequence[str],
+    read: Callable[[str], bytes],
+    render: Callable[[str], bytes | None],
+    decoders: Sequence[Decoder],
+    ahead: int,
+    clocks: Clocks,
 ) -> Iterator[Prepared]:
     """Every file of `hashes` in that order, decoded ahead of the caller by at most `ahead` files.
 
@@ -281,8 +288,10 @@ def main(argv: Sequence[str]) -> None:
 
         os.nice(NICENESS)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    Image.MAX_IMAGE_PIXELS = 64 * int(pixels)  # of the file; Limits.pixels are those decoded, and a JPEG can be decoded at 1/8 x 1/8
-    warnings.simplefilter("ignore")            # what Pillow says about a damaged file ends up in its record
+    Image.MAX_IMAGE_PIXELS = 64 * int(
+        pixels
+    )  # of the file; Limits.pixels are those decoded, and a JPEG can be decoded at 1/8 x 1/8
+    warnings.simplefilter("ignore")  # what Pillow says about a damaged file ends up in its record
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers
     serve(int(size), Limits(int(pixels), float(seconds), int(frames)), sys.stdin.buffer, answers)

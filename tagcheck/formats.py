@@ -21,7 +21,14 @@ from tagcheck.errors import ToolError
 
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 JPEGXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
-VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"\x30\x26\xb2\x75", b"OggS")  # Matroska/WebM, Flash, MPEG, ASF, Ogg
+VIDEO_STARTS = (
+    b"\x1aE\xdf\xa3",
+    b"FLV\x01",
+    b"\0\0\x01\xba",
+    b"\0\0\x01\xb3",
+    b"\x30\x26\xb2\x75",
+    b"OggS",
+)  # Matroska/WebM, Flash, MPEG, ASF, Ogg
 FORWARD = 300  # frames decoded after the key frame before the wanted moment, at most
 
 
@@ -39,7 +46,7 @@ class ImageUnsupported(ToolError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may cost: `pixels` decoded for one frame, `seconds` in all, `frames` looked at of an animation, `bytes` of the file."""
+    """What one file may cost: `pixels` decoded for one frame, `seconds` in all, `frames` of an animation, `bytes` of the file."""
 
     pixels: int = 100_000_000
     seconds: float = 60.0
@@ -63,7 +70,7 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def kind_of(data: bytes) -> str | None:
-    """"heif", "jpegxl", "video", or None for what is none of them.
+    """ "heif", "jpegxl", "video", or None for what is none of them.
 
     >>> kind_of(b"\\0\\0\\0\\x18ftypheic"), kind_of(b"\\0\\0\\0\\x18ftypisom"), kind_of(b"GIF89a")
     ('heif', 'video', None)
@@ -132,7 +139,9 @@ def _video(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image
             moments = [(2 * part + 1) * length // (2 * limits.frames) for part in range(limits.frames)] if length else [0]
             return [_frame_at(file, stream, moment, check).to_image() for moment in moments]
     except (av.FFmpegError, StopIteration) as error:
-        raise ImageUnreadable(f"the file is damaged: {' '.join(str(error).split())[:160] or 'no picture in it can be decoded'}") from None
+        raise ImageUnreadable(
+            f"the file is damaged: {' '.join(str(error).split())[:160] or 'no picture in it can be decoded'}"
+        ) from None
 
 
 def _frame_at(file, stream, moment: int, check: Callable[[], None]):

@@ -23,7 +23,7 @@ from tagcheck.formats import ImageUnreadable, ImageUnsupported, Limits, open_oth
 
 PREPROCESS = "white-square-bicubic-1"
 WHITE = 255
-DRAFT_GAP = 2        # a scaled JPEG keeps at least this many pixels for each one that the network sees
+DRAFT_GAP = 2  # a scaled JPEG keeps at least this many pixels for each one that the network sees
 BICUBIC_SUPPORT = 2  # in pixels of the coarser of the two grids, to either side
 
 # Formats in which further frames are later moments; in others (TIFF, ICO, MPO, PSD) they are something else.
@@ -64,7 +64,7 @@ class Picture:
 
 
 class _Timed(io.BytesIO):
-    """Bytes that stop being readable at a deadline: Pillow asks for more in pieces, which is where a slow decoder can be stopped."""
+    """Bytes that cannot be read after a deadline: Pillow asks for more in pieces, which is where it can be stopped."""
 
     def __init__(self, data: bytes, check: Callable[[], None]) -> None:
         super().__init__(data)
@@ -111,7 +111,18 @@ def open_pictures(data: bytes, size: int | None = None, limits: Limits = Limits(
         raise ImageUnreadable("not enough memory to decode it") from None
     except NotImplementedError as error:
         raise ImageUnsupported(f"a variant that Pillow cannot decode: {_words(error)}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, AttributeError, ArithmeticError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
         # Pillow's plug-ins raise any of these for one damaged file.
         raise ImageUnreadable(f"the file is damaged: {_words(error)}") from None
 

@@ -29,7 +29,7 @@ from tagcheck.errors import BadFile, MissingInput, UsageError
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 EXTRA_HEAD_ROWS = 9  # old checkpoints have this many rows after the tags
-SMALL_WORK = 5e9     # operations a picture below which threads of one network wait more than they compute, decoders beside them
+SMALL_WORK = 5e9  # operations a picture below which threads of one network wait more than they compute, decoders beside them
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,14 @@ class Tagger:
     def describe(self) -> dict[str, Any]:
         """What the dataset file says about the model."""
         return {
-            "id": self.id, "name": "JoyTag", "weights_sha256": self.sha256, "precision": self.precision,
-            "preprocess": self.preprocess_id, "dim": self.dim, "tags": len(self.tags), "device": str(self.device),
+            "id": self.id,
+            "name": "JoyTag",
+            "weights_sha256": self.sha256,
+            "precision": self.precision,
+            "preprocess": self.preprocess_id,
+            "dim": self.dim,
+            "tags": len(self.tags),
+            "device": str(self.device),
         }
 
     def tag_head(self) -> TagHead:
@@ -70,7 +76,9 @@ class Tagger:
 
     def sentence(self) -> str:
         """What was chosen, for people."""
-        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"the processor (threads: {self.threads})"
+        where = (
+            torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"the processor (threads: {self.threads})"
+        )
         return f"JoyTag {self.sha256[:12]} on {where}: {self.precision}, batches of {self.batch_size}"
 
     def embed(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
@@ -79,10 +87,14 @@ class Tagger:
         Returns their embeddings, float32 (b, d), not L2-normalised.
         """
         if isinstance(pictures, (list, tuple)):
-            pictures = images.batch([images.prepare(one, self.image_size) if isinstance(one, Image.Image) else one for one in pictures])
+            pictures = images.batch(
+                [images.prepare(one, self.image_size) if isinstance(one, Image.Image) else one for one in pictures]
+            )
         pixels = torch.as_tensor(pictures)
         if pixels.dtype != torch.uint8 or pixels.shape[1:] != (3, self.image_size, self.image_size):
-            raise ValueError(f"a batch of {pixels.dtype} {tuple(pixels.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})")
+            raise ValueError(
+                f"a batch of {pixels.dtype} {tuple(pixels.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})"
+            )
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -118,7 +130,11 @@ class Tagger:
 
 
 def load(
-    model_dir: str | Path | None = None, device: str = "auto", precision: str = "auto", batch_size: int | None = None, keep: str | None = None,
+    model_dir: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    keep: str | None = None,
 ) -> Tagger:
     """The tagger of a folder with model.safetensors, config.json and top_tags.txt; without one JoyTag's, fetched at first use.
 
@@ -142,7 +158,9 @@ def fast_precision(device: torch.device) -> str:
     if hasattr(torch.cpu, "get_capabilities"):
         capable = torch.cpu.get_capabilities()
         return "bfloat16" if capable.get("amx_bf16") or capable.get("avx512_bf16") else "float32"
-    checks = [getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]  # before PyTorch 2.10
+    checks = [
+        getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    ]  # before PyTorch 2.10
     return "bfloat16" if any(check() for check in checks if check) else "float32"
 
 
@@ -174,7 +192,10 @@ def read_folder(folder: Path) -> Published:
     """Read and check the three files of a model folder."""
     for name in (WEIGHTS, CONFIG, VOCABULARY):
         if not (folder / name).is_file():
-            raise MissingInput(f"no {name} in {folder}: a model folder holds {WEIGHTS}, {CONFIG} and {VOCABULARY}, as fancyfeast/joytag publishes them")
+            raise MissingInput(
+                f"no {name} in {folder}: a model folder holds {WEIGHTS}, {CONFIG} and {VOCABULARY}, "
+                "as fancyfeast/joytag publishes them"
+            )
     try:
         network = ViT.from_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:
@@ -219,7 +240,8 @@ def load_weights(network: ViT, path: Path) -> None:
     wrong += [f"an unknown {name}" for name in found if name not in wanted]
     wrong += [
         f"{name} of shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in wanted.items() if name in found and found[name].shape != tensor.shape
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

@@ -26,7 +26,7 @@ FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one la
 FOLDER = Path(joytag.__file__).resolve().parent / "weights"
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
-TRIES = 5           # in a row without one new byte
+TRIES = 5  # in a row without one new byte
 WAY_OUT = (
     "connect to the internet and run the same command again (it goes on where it was), or put "
     f"{', '.join(FILES)} of https://huggingface.co/{REPOSITORY} into a folder and name it with --model-dir"
@@ -73,7 +73,9 @@ def _announced(name: str, commit: str | None, endpoint: str | None, folder: Path
     try:
         said = huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT[0])
     except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:
-        raise MissingInput(f"no JoyTag weights in {folder}, and the hub cannot be asked for {name} ({_words(error)}): {WAY_OUT}") from None
+        raise MissingInput(
+            f"no JoyTag weights in {folder}, and the hub cannot be asked for {name} ({_words(error)}): {WAY_OUT}"
+        ) from None
     if said.size is None or said.etag is None or said.commit_hash is None:
         raise MissingInput(f"no JoyTag weights in {folder}, and {url} does not announce its size and digest: {WAY_OUT}")
     return Announced(said.location, said.size, said.etag, said.commit_hash)
@@ -96,7 +98,10 @@ def _fetch(path: Path, announced: Announced, progress: Progress | None, pause: f
             time.sleep(pause * failures)
     if digest(part, announced.digest) != announced.digest:
         part.unlink()
-        raise BadFile(f"{path.name} arrived with another digest than {announced.url} announces and was thrown away: run the same command again")
+        raise BadFile(
+            f"{path.name} arrived with another digest than {announced.url} announces and was thrown away: "
+            "run the same command again"
+        )
     os.replace(part, path)
     sync_folder(path.parent)
 

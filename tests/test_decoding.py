@@ -72,10 +72,13 @@ def test_files_come_in_order_and_a_bad_one_costs_itself():
     found = list(read_all(files))
     assert [one.hash for one in found] == list(files)
     assert {one.hash: (one.status, one.reason) for one in found if one.frames is None} == {
-        "7": ("unreadable", "the file is empty"), "11": ("unsupported", "not a picture of a kind that can be read here"),
+        "7": ("unreadable", "the file is empty"),
+        "11": ("unsupported", "not a picture of a kind that can be read here"),
         "13": ("missing", "it was moved"),
     }
-    assert [int(one.frames[0, 0, 5, 5]) for one in found if one.frames is not None] == [n for n in range(30) if n not in (7, 11, 13)]
+    assert [int(one.frames[0, 0, 5, 5]) for one in found if one.frames is not None] == [
+        n for n in range(30) if n not in (7, 11, 13)
+    ]
 
 
 def test_what_no_decoder_knows_is_taken_from_the_library_s_own_rendering():
@@ -96,7 +99,14 @@ def test_a_library_that_goes_away_is_said_after_the_files_before_it():
 
 def test_no_more_files_are_read_ahead_than_there_is_room_for():
     read = []
-    files = prepared([str(n) for n in range(50)], lambda hash: read.append(hash) or png(1), lambda hash: None, [Decoder(16, Limits())], 5, Clocks())
+    files = prepared(
+        [str(n) for n in range(50)],
+        lambda hash: read.append(hash) or png(1),
+        lambda hash: None,
+        [Decoder(16, Limits())],
+        5,
+        Clocks(),
+    )
     next(files)
     time.sleep(0.3)
     assert 5 <= len(read) <= 6

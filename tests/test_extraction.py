@@ -56,10 +56,23 @@ class Shelf:
 
     def map(self) -> None:
         pages = [{"path": ["dataset", "a, b"], "page_key": "k", "hashes": self.hashes}]
-        artifacts.save(self.data, MAPPING, {"library": {"type": "folder", "path": str(self.root)}, "root": ["dataset"], "pages": pages})
+        artifacts.save(
+            self.data, MAPPING, {"library": {"type": "folder", "path": str(self.root)}, "root": ["dataset"], "pages": pages}
+        )
 
     def arguments(self, *more: object) -> list[str]:
-        always = ["--data-dir", self.data.root, "--model-dir", self.model, "--device", "cpu", "--precision", "float32", "--decoders", 1]
+        always = [
+            "--data-dir",
+            self.data.root,
+            "--model-dir",
+            self.model,
+            "--device",
+            "cpu",
+            "--precision",
+            "float32",
+            "--decoders",
+            1,
+        ]
         return [str(one) for one in (*always, *more)]
 
     def run(self, *more: object) -> dataset.Dataset:
@@ -112,7 +125,15 @@ def test_one_unreadable_picture_costs_one_row_and_keeps_its_tags(shelf):
     assert found[text] == ("unsupported", "not a picture of a kind that can be read here", ["blue hair"])
     assert found[gone][0] == "missing" and found[gone][1]
     counts = data.header["summary"]
-    assert [counts[key] for key in ("mapped", "ok", "embedded", "reused", "unreadable", "unsupported", "missing")] == [8, 5, 5, 0, 1, 1, 1]
+    assert [counts[key] for key in ("mapped", "ok", "embedded", "reused", "unreadable", "unsupported", "missing")] == [
+        8,
+        5,
+        5,
+        0,
+        1,
+        1,
+        1,
+    ]
     assert set(shelf.rows()) == set(good)
 
 
@@ -212,7 +233,9 @@ def test_without_hydrus_nothing_is_written_and_nobody_is_blamed_but_hydrus(shelf
     assert shelf.data.newest(DATASET) is None and not embeddings.shard_paths(shelf.data.embeddings)
 
 
-SHORT_SHARDS = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.0; stage.AHEAD_BATCHES = 1; stage.run(stage.main)"
+SHORT_SHARDS = (
+    "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.0; stage.AHEAD_BATCHES = 1; stage.run(stage.main)"
+)
 
 
 def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_path):
@@ -223,7 +246,9 @@ def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_pat
     rng = random.Random(5)
     kills = 0
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 3)], cwd=PROJECT, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 3)], cwd=PROJECT, stderr=subprocess.DEVNULL
+        )
         have = len(embeddings.shard_paths(shelf.data.embeddings))
         while process.poll() is None and len(embeddings.shard_paths(shelf.data.embeddings)) < have + 3:
             time.sleep(0.01)
@@ -231,9 +256,13 @@ def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_pat
         process.kill()
         kills += process.wait() == -signal.SIGKILL
     assert kills == 2 and 0 < len(shelf.rows()) < 120
-    (shelf.data.embeddings / ".embeddings_20260101T000000Z_000000.pt.x.tmp").write_bytes(b"what a kill leaves in the middle of a shard")
+    (shelf.data.embeddings / ".embeddings_20260101T000000Z_000000.pt.x.tmp").write_bytes(
+        b"what a kill leaves in the middle of a shard"
+    )
     assert shelf.run().header["summary"]["ok"] == 120
-    held = [hash for path in embeddings.shard_paths(shelf.data.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]]
+    held = [
+        hash for path in embeddings.shard_paths(shelf.data.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]
+    ]
     assert sorted(held) == sorted(shelf.hashes[:-1])
     assert not list(shelf.data.embeddings.glob(".*.tmp"))
     killed = shelf.rows()
@@ -249,7 +278,7 @@ def test_ctrl_c_keeps_what_was_finished(shelf):
         shelf.put(f"{n:03}.png", picture(n))
     shelf.map()
     process = subprocess.Popen(
-        [sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 2)], cwd=PROJECT, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 2)], cwd=PROJECT, stderr=subprocess.PIPE, text=True
     )
     while not embeddings.shard_paths(shelf.data.embeddings):
         time.sleep(0.01)

@@ -30,8 +30,12 @@ def drawing(width: int, height: int) -> Image.Image:
     image = Image.fromarray(base)
     draw = ImageDraw.Draw(image)
     for step in range(12):
-        draw.ellipse([width * step // 14, height * step // 16, width * (step + 3) // 15, height * (step + 4) // 16],
-                     fill=(step * 20, 255 - step * 20, 90), outline="black", width=max(1, width // 200))
+        draw.ellipse(
+            [width * step // 14, height * step // 16, width * (step + 3) // 15, height * (step + 4) // 16],
+            fill=(step * 20, 255 - step * 20, 90),
+            outline="black",
+            width=max(1, width // 200),
+        )
     return image
 
 
@@ -55,7 +59,9 @@ def plainly(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(square).transpose(2, 0, 1)
 
 
-@pytest.mark.parametrize("width, height", [(64, 64), (300, 200), (200, 301), (37, 999), (999, 37), (2, 500), (30, 20), (1, 1), (65, 64), (444, 415)])
+@pytest.mark.parametrize(
+    "width, height", [(64, 64), (300, 200), (200, 301), (37, 999), (999, 37), (2, 500), (30, 20), (1, 1), (65, 64), (444, 415)]
+)
 def test_the_short_cut_gives_the_whole_white_square_to_a_rounding(width, height):
     image = noise(width, height)
     ours, plain = prepare(image, 64).astype(int), plainly(image, 64)
@@ -71,7 +77,15 @@ def test_a_picture_of_the_right_size_is_not_touched():
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("width, height", [(90, 61), (60, 90)])
 def test_a_turned_picture_is_prepared_as_a_person_sees_it(orientation, width, height):
-    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
+    turns = {
+        2: "FLIP_LEFT_RIGHT",
+        3: "ROTATE_180",
+        4: "FLIP_TOP_BOTTOM",
+        5: "TRANSPOSE",
+        6: "ROTATE_270",
+        7: "TRANSVERSE",
+        8: "ROTATE_90",
+    }
     image, exif = noise(width, height), Image.Exif()
     exif[0x0112] = orientation
     upright = image.transpose(Image.Transpose[turns[orientation]]) if orientation > 1 else image
@@ -141,7 +155,14 @@ def test_a_format_is_known_by_its_bytes_alone(format):
 def test_an_animation_gives_frames_spread_over_its_length(format):
     colours = [(step * 28, 0, 0) for step in range(9)]
     frames = [Image.new("RGB", (20, 20), colour) for colour in colours]
-    data = saved(frames[0], format, save_all=True, append_images=frames[1:], duration=50, **({"lossless": True} if format == "WEBP" else {}))
+    data = saved(
+        frames[0],
+        format,
+        save_all=True,
+        append_images=frames[1:],
+        duration=50,
+        **({"lossless": True} if format == "WEBP" else {}),
+    )
     pixels = prepare_bytes(data, 16, Limits(frames=3))
     assert pixels.shape == (3, 3, 16, 16)
     assert np.abs(pixels[:, 0, 8, 8].astype(int) - [1 * 28, 4 * 28, 7 * 28]).max() <= 3
@@ -160,21 +181,28 @@ def test_the_channels_lie_last_in_memory_so_that_nothing_is_copied_twice():
 
 def bomb() -> bytes:
     """A PNG of a few bytes that says it is 30,000 x 30,000."""
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" * 100)),
+        (b"IEND", b""),
+    ]
     chunks = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-@pytest.mark.parametrize("data, error, says", [
-    (b"", ImageUnreadable, "the file is empty"),
-    (b"just some text, no picture", ImageUnsupported, "not a picture of a kind"),
-    (b"\xff\xd8\xff\xe0" + b"\0" * 40, ImageUnreadable, "damaged"),
-    (saved(noise(80, 80), "PNG")[:9000], ImageUnreadable, "damaged: .*truncated"),
-    (saved(noise(80, 80), "JPEG")[:4000], ImageUnreadable, "damaged: .*truncated"),
-    (saved(noise(80, 80), "WEBP")[:4000], ImageUnreadable, "damaged"),
-    (saved(noise(80, 80), "GIF")[:4000], ImageUnreadable, "damaged"),
-    (bomb(), ImageUnreadable, "too large"),
-])
+@pytest.mark.parametrize(
+    "data, error, says",
+    [
+        (b"", ImageUnreadable, "the file is empty"),
+        (b"just some text, no picture", ImageUnsupported, "not a picture of a kind"),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 40, ImageUnreadable, "damaged"),
+        (saved(noise(80, 80), "PNG")[:9000], ImageUnreadable, "damaged: .*truncated"),
+        (saved(noise(80, 80), "JPEG")[:4000], ImageUnreadable, "damaged: .*truncated"),
+        (saved(noise(80, 80), "WEBP")[:4000], ImageUnreadable, "damaged"),
+        (saved(noise(80, 80), "GIF")[:4000], ImageUnreadable, "damaged"),
+        (bomb(), ImageUnreadable, "too large"),
+    ],
+)
 def test_a_file_that_cannot_be_read_says_why(data, error, says):
     with pytest.raises(error, match=says):
         open_image(data)
@@ -212,7 +240,9 @@ def test_a_number_of_places_is_spread_evenly():
     assert formats.spread(9, 3) == [1, 4, 7] and formats.spread(1, 4) == [0] and formats.spread(3, 5) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name, package, says", [("t.heic", "pi_heif", "HEIC"), ("t.jxl", "imagecodecs", "JPEG XL"), ("t.webm", "av", "video")])
+@pytest.mark.parametrize(
+    "name, package, says", [("t.heic", "pi_heif", "HEIC"), ("t.jxl", "imagecodecs", "JPEG XL"), ("t.webm", "av", "video")]
+)
 def test_without_its_package_a_file_says_which_to_install(name, package, says, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImageUnsupported, match=f"a {says}.*: pip install {package.replace('_', '-')}"):

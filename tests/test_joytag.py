@@ -41,10 +41,15 @@ def network() -> ViT:
 
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
-    return torch.cat([torch.from_numpy(images.prepare_bytes((REFERENCE / name).read_bytes(), 448)) for name in EXPECTED["images"]])
+    return torch.cat(
+        [torch.from_numpy(images.prepare_bytes((REFERENCE / name).read_bytes(), 448)) for name in EXPECTED["images"]]
+    )
 
 
-@pytest.mark.parametrize("published, frozen", [(REFERENCE / "config.json", "state_dict_small.json"), (Path("joytag/config.json"), "state_dict_full.json")])
+@pytest.mark.parametrize(
+    "published, frozen",
+    [(REFERENCE / "config.json", "state_dict_small.json"), (Path("joytag/config.json"), "state_dict_full.json")],
+)
 def test_every_parameter_has_its_published_name_and_shape(published, frozen):
     project = Path(__file__).parent.parent
     with torch.device("meta"):
@@ -74,7 +79,8 @@ def test_the_sine_table_is_the_formula_place_by_place():
     side, d = 3, 8
     slow = [
         [f(place * 10_000 ** (-j / (d / 4 - 1))) for place in (x, y) for f in (torch.sin, torch.cos) for j in range(d // 4)]
-        for y in torch.arange(side, dtype=torch.float64) for x in torch.arange(side, dtype=torch.float64)
+        for y in torch.arange(side, dtype=torch.float64)
+        for x in torch.arange(side, dtype=torch.float64)
     ]
     torch.testing.assert_close(sine_table(side, d), torch.tensor(slow).float())
 
@@ -119,13 +125,16 @@ def test_a_few_training_steps_learn_a_colour(one_thread):
     assert isinstance(made.pos_embedding, SinePositions) and not list(made.pos_embedding.parameters())
 
 
-@pytest.mark.parametrize("changes, says", [
-    ({"class": "CNN"}, "its class is 'CNN'"),
-    ({"window": 7}, "unexpected keyword argument 'window'"),
-    ({"num_heads": 5}, "must be a multiple of num_heads 5"),
-    ({"cnn_stem": "conv:c=8;swish"}, "a layer 'swish' that is not known"),
-    ({"cnn_stem": "conv:c=8,dilation=2"}, "a layer 'conv:c=8,dilation=2' that is not known"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"class": "CNN"}, "its class is 'CNN'"),
+        ({"window": 7}, "unexpected keyword argument 'window'"),
+        ({"num_heads": 5}, "must be a multiple of num_heads 5"),
+        ({"cnn_stem": "conv:c=8;swish"}, "a layer 'swish' that is not known"),
+        ({"cnn_stem": "conv:c=8,dilation=2"}, "a layer 'conv:c=8,dilation=2' that is not known"),
+    ],
+)
 def test_a_configuration_of_another_network_is_refused_in_words(changes, says):
     with pytest.raises(ValueError, match=says):
         ViT.from_config(config(**changes))

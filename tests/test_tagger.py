@@ -73,7 +73,9 @@ def test_the_id_names_weights_and_precision_and_auto_keeps_what_there_is(model_d
     assert (exact.id, fast.id) == (f"joytag-{digest[:12]}-float32", f"joytag-{digest[:12]}-bfloat16")
     for kept in (exact, fast):
         assert tagger.load(model_dir, "cpu", "auto", keep=kept.id).id == kept.id
-    assert tagger.load(model_dir, "cpu", "auto", keep="joytag-000000000000-float32").precision == tagger.fast_precision(torch.device("cpu"))
+    assert tagger.load(model_dir, "cpu", "auto", keep="joytag-000000000000-float32").precision == tagger.fast_precision(
+        torch.device("cpu")
+    )
     rewrite(own_dir, lambda tensors: tensors["head.bias"].add_(1))
     assert tagger.load(own_dir, "cpu", "float32").id != exact.id
 
@@ -91,20 +93,35 @@ def test_half_precision_weights_and_the_nine_extra_rows_of_old_heads_load(own_di
     assert np.abs(model.embed(pictures) - EXPECTED["embeddings"]).max() < 0.02
 
 
-@pytest.mark.parametrize("damage, error, says", [
-    (lambda d: (d / "top_tags.txt").unlink(), MissingInput, "no top_tags.txt in .*: a model folder holds"),
-    (lambda d: (d / "top_tags.txt").write_text("a\nb\n"), BadFile, "top_tags.txt has 2 tags, the network has 40"),
-    (lambda d: (d / "top_tags.txt").write_text("a\n" * 40), BadFile, "top_tags.txt names 'a' twice"),
-    (lambda d: (d / "top_tags.txt").write_bytes(b"\xff\xfe\n" * 40), BadFile, "top_tags.txt is not UTF-8"),
-    (lambda d: (d / "config.json").write_text("{"), BadFile, "config.json cannot be used"),
-    (lambda d: (d / "config.json").write_text("[]"), BadFile, "config.json cannot be used"),
-    (lambda d: (d / "config.json").write_text('{"class": "ViT"}'), BadFile, "config.json cannot be used: its keys do not describe a network"),
-    (lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-100]), BadFile, "no whole safetensors file"),
-    (lambda d: (d / "model.safetensors").write_bytes(b""), BadFile, "no whole safetensors file"),
-    (lambda d: rewrite(d, lambda t: t.pop("norm.bias")), BadFile, "does not fit config.json beside it: no norm.bias"),
-    (lambda d: rewrite(d, lambda t: t.update(more=torch.zeros(1))), BadFile, "an unknown more"),
-    (lambda d: rewrite(d, lambda t: t.update({"norm.bias": torch.zeros(5)})), BadFile, r"norm.bias of shape \(5,\) instead of \(96,\)"),
-])
+@pytest.mark.parametrize(
+    "damage, error, says",
+    [
+        (lambda d: (d / "top_tags.txt").unlink(), MissingInput, "no top_tags.txt in .*: a model folder holds"),
+        (lambda d: (d / "top_tags.txt").write_text("a\nb\n"), BadFile, "top_tags.txt has 2 tags, the network has 40"),
+        (lambda d: (d / "top_tags.txt").write_text("a\n" * 40), BadFile, "top_tags.txt names 'a' twice"),
+        (lambda d: (d / "top_tags.txt").write_bytes(b"\xff\xfe\n" * 40), BadFile, "top_tags.txt is not UTF-8"),
+        (lambda d: (d / "config.json").write_text("{"), BadFile, "config.json cannot be used"),
+        (lambda d: (d / "config.json").write_text("[]"), BadFile, "config.json cannot be used"),
+        (
+            lambda d: (d / "config.json").write_text('{"class": "ViT"}'),
+            BadFile,
+            "config.json cannot be used: its keys do not describe a network",
+        ),
+        (
+            lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-100]),
+            BadFile,
+            "no whole safetensors file",
+        ),
+        (lambda d: (d / "model.safetensors").write_bytes(b""), BadFile, "no whole safetensors file"),
+        (lambda d: rewrite(d, lambda t: t.pop("norm.bias")), BadFile, "does not fit config.json beside it: no norm.bias"),
+        (lambda d: rewrite(d, lambda t: t.update(more=torch.zeros(1))), BadFile, "an unknown more"),
+        (
+            lambda d: rewrite(d, lambda t: t.update({"norm.bias": torch.zeros(5)})),
+            BadFile,
+            r"norm.bias of shape \(5,\) instead of \(96,\)",
+        ),
+    ],
+)
 def test_a_model_folder_that_is_not_whole_is_refused_by_name(own_dir, damage, error, says):
     damage(own_dir)
     with pytest.raises(error, match=says):
@@ -146,7 +163,7 @@ class Hub(BaseHTTPRequestHandler):
     """Answers as the hub does: a HEAD announces size, digest and commit and sends on to where the bytes are."""
 
     files: dict[str, bytes]
-    breaks: int           # how many downloads of the large file are cut off half way
+    breaks: int  # how many downloads of the large file are cut off half way
     ranges: list[str]
     forget_ranges: bool
     wrong_digest: bool
@@ -191,10 +208,17 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(model_dir) -> Iterator[type[Hub]]:
-    answers = type("ThisHub", (Hub,), {
-        "files": {name: (model_dir / name).read_bytes() for name in weights.FILES},
-        "breaks": 0, "ranges": [], "forget_ranges": False, "wrong_digest": False,
-    })
+    answers = type(
+        "ThisHub",
+        (Hub,),
+        {
+            "files": {name: (model_dir / name).read_bytes() for name in weights.FILES},
+            "breaks": 0,
+            "ranges": [],
+            "forget_ranges": False,
+            "wrong_digest": False,
+        },
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
     answers.address = f"http://127.0.0.1:{server.server_port}"
     server.storage = f"http://localhost:{server.server_port}"  # another host, as the hub has it
@@ -243,5 +267,7 @@ def test_bytes_with_another_digest_are_thrown_away(hub, tmp_path):
 def test_a_file_that_the_hub_does_not_have_and_no_network_name_both_ways_out(hub, tmp_path):
     hub.files = {}
     for address in (hub.address, "http://127.0.0.1:9"):
-        with pytest.raises(MissingInput, match="no JoyTag weights in .*, and the hub cannot be asked for config.json .*internet.*--model-dir"):
+        with pytest.raises(
+            MissingInput, match="no JoyTag weights in .*, and the hub cannot be asked for config.json .*internet.*--model-dir"
+        ):
             weights.ensure(tmp_path / "weights", address)
