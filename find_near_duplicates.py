@@ -113,7 +113,8 @@ def known_pairs(given: str, records: list[Record], decided: dict[tuple[str, str,
     else:
         listed = [(*sorted(pair), True) for pair in same_pixel_pairs(records)]
         listed += [
-            (one, other, state == review.ACCEPTED) for (one, other, _), state in decided.items() if state in (review.ACCEPTED, review.IGNORED)
+            (one, other, state == review.ACCEPTED) for (one, other, _), state in decided.items()
+            if state in (review.ACCEPTED, review.IGNORED)
         ]
     known = {tuple(sorted((row[one], row[other]))): copy for one, other, copy in listed if one in row and other in row}
     if sum(known.values()) < FEWEST_KNOWN // 2 or (not given and (len(known) < FEWEST_KNOWN or all(known.values()))):
@@ -162,7 +163,9 @@ def calibrate(found: Embeddings, known: dict[tuple[int, int], bool], complete: b
     table = copies.precision_by_threshold(pairs.cosine, chance, float(copy.sum()) if complete else float(chance.sum()), lowest)
     threshold = copies.calibrated_threshold(table, PRECISION)
     if threshold is None:
-        raise MissingInput(f"at no threshold are {PRECISION:.0%} of the pairs copies, so this model cannot tell them apart: leave --calibrate out")
+        raise MissingInput(
+            f"at no threshold are {PRECISION:.0%} of the pairs copies, so this model cannot tell them apart: leave --calibrate out"
+        )
     row = next(row for row in table if row["threshold"] == threshold)
     cli.say(
         f"threshold {threshold:g}, told by {len(known)} known pairs: {row['precision']:.0%} of the pairs are copies, "
@@ -363,7 +366,8 @@ def describe_group(members: list[Record]) -> dict[str, Any]:
     best, reasons = copies.best_copy(members)
     having = Counter(tag for member in members for tag in visible(member.tags))
     return {
-        "id": finding_id("near_duplicate_group", [member.hash for member in members], []), "best_copy": members[best].hash, "reasons": reasons,
+        "id": finding_id("near_duplicate_group", [member.hash for member in members], []),
+        "best_copy": members[best].hash, "reasons": reasons,
         "hashes": [member.hash for member in members],
         "tags_on_some": {tag: count for tag, count in sorted(having.items()) if count < len(members)},
     }

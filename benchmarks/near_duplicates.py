@@ -45,10 +45,12 @@ Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # i * n + j sorted, and t
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--rows", type=cli.at_least(2), nargs="+", default=[10_000, 40_000], metavar="N", help="how many rows, several for several runs (default: 10000 40000)")
+    parser.add_argument("--rows", type=cli.at_least(2), nargs="+", default=[10_000, 40_000], metavar="N",
+                        help="how many rows, several for several runs (default: 10000 40000)")
     parser.add_argument("--columns", type=cli.at_least(2), default=768, metavar="D", help="numbers in a row (default: 768)")
     parser.add_argument("--threshold", type=cli.between(0.01, 1), default=0.95, metavar="X", help="cosine (default: 0.95)")
-    parser.add_argument("--decay", type=cli.between(0, 2), default=0.6, metavar="P", help="how fast the principal axes' widths fall, as a power of their number (default: 0.6)")
+    parser.add_argument("--decay", type=cli.between(0, 2), default=0.6, metavar="P",
+                        help="how fast the principal axes' widths fall, as a power of their number (default: 0.6)")
     parser.add_argument("--repeats", type=cli.at_least(1), default=3, metavar="R", help="repetitions (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the rows (default: 0)")
     parser.add_argument("--ours-alone", action="store_true", help="leave the peers out: for sizes at which they would take hours")

@@ -130,7 +130,8 @@ class _Heads:
     """
 
     def __init__(
-        self, heads: torch.Tensor, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float, dtype: torch.dtype, pool: Executor
+        self, heads: torch.Tensor, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float,
+        dtype: torch.dtype, pool: Executor,
     ) -> None:
         n, width = heads.shape
         self.rows = torch.empty(n, width + 5, dtype=dtype)
