@@ -55,13 +55,13 @@ def plural(number: int, one: str, many: str | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent, with a decimal where it is close to all or nothing.
+    """A share in percent, with a decimal where it is close to all or nothing; only a whole one reads 100.
 
-    >>> percent(0.83), percent(0.972), percent(1.0)
-    ('83 %', '97.2 %', '100 %')
+    >>> percent(0.83), percent(0.972), percent(0.9999), percent(1.0)
+    ('83 %', '97.2 %', '99.9 %', '100 %')
     """
     if 0.95 < share < 1 or 0 < share < 0.01:
-        return f"{share * 100:.1f} %"
+        return f"{min(share * 100, 99.9):.1f} %"
     return f"{share * 100:.0f} %"
 
 
