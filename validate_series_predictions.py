@@ -17,7 +17,7 @@ often tags are forgotten or swapped in this library.
 
 Reads:  series_classifier/ (the card and the out-of-fold predictions), datasets/advanced_joytag_complete_<UTC>.json,
         advanced_embeddings/*.pt (for the most similar pictures), review.sqlite3 (what the owner ignored)
-Writes: reports/series_validation_report_<UTC>.json
+Writes: reports/series_validation_report_<UTC>.json, and .svg beside it: the reliability diagram
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         "summary": summary, "calibration": table, "confusion": confusion(judged), "per_series": rows,
         MISSING: found[MISSING], INCORRECT: found[INCORRECT],
     })
+    artifacts.write_atomically(path.with_suffix(".svg"), lambda out: out.write(reliability_diagram(table).encode("utf-8")))
     print(
         f"{summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged "
         f"({summary['accuracy']:.1%}), {summary['missing_predictions_count']:,} tags not predicted, "
@@ -399,6 +400,28 @@ def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, An
             "share_right": round(hits / count, 4) if count else None, "interval": _interval(hits, count),
         })
     return table, round(expected_calibration_error(expected, right, CALIBRATION_BINS), 4)
+
+
+def reliability_diagram(table: list[dict[str, Any]]) -> str:
+    """The calibration table as an SVG: what was said across, what was tagged upward, with 95 % intervals and the diagonal."""
+    marks = []
+    for row in table:
+        if row["count"]:
+            x, y = 40 + 300 * row["mean_probability"], 320 - 300 * row["share_right"]
+            low, high = (320 - 300 * edge for edge in row["interval"])
+            marks.append(
+                f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="#888"/>'
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#15c"><title>{row["count"]} pictures: said '
+                f'{row["mean_probability"]:.0%}, tagged {row["share_right"]:.0%}</title></circle>'
+            )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 360" width="540" height="540" '
+        'font-family="sans-serif" font-size="12">\n'
+        '<rect width="360" height="360" fill="#fff"/><rect x="40" y="20" width="300" height="300" fill="none" stroke="#444"/>\n'
+        '<line x1="40" y1="320" x2="340" y2="20" stroke="#bbb" stroke-dasharray="4"/>\n' + "\n".join(marks) +
+        '\n<text x="190" y="350" text-anchor="middle">probability said (0 to 1)</text>'
+        '<text x="16" y="170" text-anchor="middle" transform="rotate(-90 16 170)">share tagged (0 to 1)</text>\n</svg>\n'
+    )
 
 
 def confusion(judged: list[Judged]) -> list[dict[str, Any]]:

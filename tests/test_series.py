@@ -249,7 +249,7 @@ def test_the_taggers_tags_speak_for_the_series_they_name_or_belong_to():
     heroine = int(np.flatnonzero(prior.of_class == labels.series.index("series:s1"))[0])
     assert prior.weight[heroine].tolist() == weight[1].tolist()
     unseen = tagger.prior(labels, np.flatnonzero(drawn.truth != 1))
-    assert labels.series.index("series:s1") not in unseen.of_class, "what belongs to what is learned from the given pictures alone"
+    assert labels.series.index("series:s1") not in unseen.of_class, "rules are learned from the given pictures alone"
 
 
 def test_evidence_is_the_loudest_tag_of_the_class():
@@ -258,7 +258,8 @@ def test_evidence_is_the_loudest_tag_of_the_class():
     matrix, classes = rng.normal(size=(5, 3)) * 3, np.array([[1, 3], [0, 6], [6, -1], [3, 1], [7, 2]])
     found = prior.evidence(matrix, classes)
     for row, column in np.ndindex(classes.shape):
-        logits = [matrix[row] @ prior.weight[r] + prior.bias[r] for r in np.flatnonzero(prior.of_class == classes[row, column])]
+        mine = np.flatnonzero(prior.of_class == classes[row, column])
+        logits = (prior.weight[mine] @ matrix[row] + prior.bias[mine]).tolist()
         assert found[row, column] == pytest.approx(np.clip(max(logits, default=-9) + 3, 0, 6), abs=1e-5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -157,6 +158,15 @@ def test_the_calibration_table_covers_every_judged_picture_with_a_tag(own_copy: 
     found = validated(own_copy)
     assert sum(row["count"] for row in found["calibration"]) == int((drawn.tagged >= 0).sum()) - 1
     assert found["summary"]["calibration_error"] < 0.05
+
+
+def test_the_reliability_diagram_shows_every_filled_bin(own_copy: DataFolder):
+    found = validated(own_copy)
+    drawing = ElementTree.parse(own_copy.newest(SERIES_VALIDATION).with_suffix(".svg")).getroot()
+    points = [(float(one.get("cx")), float(one.get("cy"))) for one in drawing.iter("{http://www.w3.org/2000/svg}circle")]
+    filled = [row for row in found["calibration"] if row["count"]]
+    wanted = [(40 + 300 * row["mean_probability"], 320 - 300 * row["share_right"]) for row in filled]
+    assert np.array(points) == pytest.approx(np.array(wanted), abs=0.1)
 
 
 def test_a_tag_that_the_owner_took_away_is_not_suggested_again(own_copy: DataFolder):
