@@ -78,7 +78,9 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         raise MissingInput(f"{data.path} has no readable picture: run advanced_joytag_processing.py on a library that has some")
     loaded = embeddings.load(folder.embeddings, [record.hash for record in usable], model=data.model)
     if not loaded.hashes:
-        raise MissingInput(f"none of the pictures of {data.path} has an embedding in {folder.embeddings}: run advanced_joytag_processing.py")
+        raise MissingInput(
+            f"none of the pictures of {data.path} has an embedding in {folder.embeddings}: run advanced_joytag_processing.py"
+        )
     place = {hash: row for row, hash in enumerate(loaded.hashes)}
     records = sorted(usable, key=lambda record: place.get(record.hash, len(place)))
     notes = []
@@ -96,10 +98,13 @@ def examine(folder: DataFolder, pictures: Pictures, declared: Rules) -> Examined
     learnable = sorted(tag for tag, count in uses.items() if count >= tag_errors.FEWEST_USES)
     if len(uses) > len(learnable):
         pictures.notes.append(
-            f"{len(uses) - len(learnable)} tags are used fewer than {tag_errors.FEWEST_USES} times: only near-duplicates and rules were asked about them"
+            f"{len(uses) - len(learnable)} tags are used fewer than {tag_errors.FEWEST_USES} times: "
+            "only near-duplicates and rules were asked about them"
         )
     if n < tag_errors.FEWEST_PICTURES or not learnable:
-        pictures.notes.append(f"{n} pictures and {len(learnable)} tags are too few to learn from: only declared rules were checked")
+        pictures.notes.append(
+            f"{n} pictures and {len(learnable)} tags are too few to learn from: only declared rules were checked"
+        )
         return None
     column = {tag: place for place, tag in enumerate(learnable)}
     cells = [(row, column[tag]) for row, mine in enumerate(pictures.visible[:n]) for tag in mine if tag in column]
@@ -107,10 +112,10 @@ def examine(folder: DataFolder, pictures: Pictures, declared: Rules) -> Examined
     given = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, len(learnable)))
     given.sort_indices()
     tagger = load_tagger(folder, pictures, column)
-    bar = tqdm(total=100, desc="weighing the evidence", unit="%", disable=None)
-    examined = tag_errors.examine(pictures.matrix, given, learnable, tagger, declared, progress=lambda share: bar.update(int(100 * share) - bar.n))
-    bar.close()
-    return examined
+    with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
+        return tag_errors.examine(
+            pictures.matrix, given, learnable, tagger, declared, progress=lambda share: bar.update(int(100 * share) - bar.n)
+        )
 
 
 def load_tagger(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
@@ -172,12 +177,14 @@ def make_report(
     listed = [one for one in found if one.confidence >= lowest]
     together: dict[tuple[int, str], list[findings.TagFinding]] = {}
     for one in listed:
-        together.setdefault((one.row, one.issue), []).append(findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence, one.why))
+        finding = findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence, one.why)
+        together.setdefault((one.row, one.issue), []).append(finding)
     errors = [findings.error(pictures.records[row].hash, issue, tags_found) for (row, issue), tags_found in together.items()]
     errors.sort(key=lambda entry: (-entry["confidence"], entry["hash"], entry["issue"]))
     by_issue, by_kind = Counter(one.issue for one in listed), Counter(one.kind for one in listed)
     summary = {
-        "total_images_analyzed": len(pictures.records), "errors_found": len(errors), **{issue: by_issue[issue] for issue in ISSUES},
+        "total_images_analyzed": len(pictures.records), "errors_found": len(errors),
+        **{issue: by_issue[issue] for issue in ISSUES},
         "suggestions": len(listed), "suggestions_to_add": by_kind["missing"], "suggestions_to_remove": by_kind["incorrect"],
         "below_min_confidence": len(found) - len(listed), "left_out": dict(dropped), "notes": pictures.notes,
     }
@@ -198,7 +205,8 @@ def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
     if seen is None:
         return made
     return made | {
-        "tags_learned": len(seen.tags), "twin_threshold": round(seen.around.threshold, 6), "tagger_tags": 0 if seen.tagger is None else len(seen.tagger.columns),
+        "tags_learned": len(seen.tags), "tagger_tags": 0 if seen.tagger is None else len(seen.tagger.columns),
+        "twin_threshold": round(seen.around.threshold, 6),
         "forgotten_share": round(seen.verdict.miss_rate, 4), "wrong_share_of_frequency": round(seen.verdict.wrong_rate, 4),
         "single_valued_namespaces": sorted(seen.groups),
     }
@@ -206,9 +214,9 @@ def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
 
 def summary_line(summary: dict[str, Any], path: Any) -> str:
     """What the owner reads at the end."""
+    counts = ", ".join(f"{summary[issue]:,} {issue.removesuffix('_tags')}" for issue in ISSUES)
     return (
-        f"{summary['total_images_analyzed']:,} pictures: {summary['missing_tags']:,} missing, {summary['incorrect_tags']:,} incorrect, "
-        f"{summary['inconsistent_tags']:,} inconsistent, {summary['contradictory_tags']:,} contradictory tags on {summary['errors_found']:,} entries "
+        f"{summary['total_images_analyzed']:,} pictures: {counts} tags in {summary['errors_found']:,} entries "
         f"({summary['below_min_confidence']:,} more below the minimum confidence): {path}"
     )
 

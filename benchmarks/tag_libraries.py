@@ -115,7 +115,9 @@ def duplicate_disagreements(library: Library) -> np.ndarray:
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-def tagger_head(matrix: np.ndarray, truth: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def tagger_head(
+    matrix: np.ndarray, truth: np.ndarray, known: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A tagger trained on other pictures, (columns, weight, bias): logits scaled so that they are about calibrated."""
     seen = truth & (rng.random(truth.shape) > 0.2)
     folds = np.arange(len(matrix)) % 2
@@ -170,7 +172,8 @@ def lookalikes(
         place += size
     first_general = place
     tags += [f"tag {k}" for k in range(general)]
-    parents = {first_general + int(child): first_general + int(child) // 4 for child in rng.choice(np.arange(general // 3, general), general // 5, replace=False)}
+    children = rng.choice(np.arange(general // 3, general), general // 5, replace=False)
+    parents = {first_general + int(child): first_general + int(child) // 4 for child in children}
     hidden = rng.choice(np.arange(general // 6, general), max(general // 8, 1), replace=False) + first_general
     topics = rng.dirichlet(np.full(8, 0.4), general)
     of_series = rng.choice(series, characters, p=zipf(series, 1, 0.8) / zipf(series, 1, 0.8).sum())
@@ -235,7 +238,9 @@ def lookalikes(
     return Library(tags, truth, given, matrix, twins, planted, exclusive + [list(range(series))], made)
 
 
-def regions(seed: int, n: int = 4000, d: int = 512, count: int = 140, errors: Errors = Errors(contradict=0.0), head: bool = True) -> Library:
+def regions(
+    seed: int, n: int = 4000, d: int = 512, count: int = 140, errors: Errors = Errors(contradict=0.0), head: bool = True
+) -> Library:
     """Tags as regions of a 24-dimensional space behind a random two-layer network; errors gather at the borders."""
     rng = np.random.default_rng([2, seed])
     latent, hidden = 24, 400
@@ -344,7 +349,8 @@ def digits(seed: int, n: int = 4000, d: int = 512, errors: Errors = Errors(contr
     known = np.flatnonzero(rng.random(len(tags)) < 0.5)
     made = tagger_head(embed(other_canvas), other_truth, known, rng) if head else None
     count = [at[t] for t in ("one digit", "two digits", "three digits", "four digits")]
-    given, planted = plant(truth, [list(range(10))], [count], rng, errors, lookalike={3: 8, 8: 3, 1: 7, 7: 1, 4: 9, 9: 4, 5: 6, 6: 5})
+    alike = {3: 8, 8: 3, 1: 7, 7: 1, 4: 9, 9: 4, 5: 6, 6: 5}
+    given, planted = plant(truth, [list(range(10))], [count], rng, errors, lookalike=alike)
     return Library(tags, truth, given, embed(canvas), twins, planted, [list(range(10)), count], made)
 
 
@@ -364,7 +370,10 @@ def _look(canvas: np.ndarray, look: str, rng: np.random.Generator) -> np.ndarray
     return canvas
 
 
-def albums(seed: int, n: int = 4000, d: int = 384, count: int = 160, errors: Errors = Errors(wrong=0.1, contradict=0.0), head: bool = False) -> Library:
+def albums(
+    seed: int, n: int = 4000, d: int = 384, count: int = 160, errors: Errors = Errors(wrong=0.1, contradict=0.0),
+    head: bool = False,
+) -> Library:
     """Albums of 3 to 30 pictures that share a look and most tags; a third of the errors befall whole albums at once."""
     rng = np.random.default_rng([4, seed])
     sizes = rng.integers(3, 31, n)

@@ -226,7 +226,8 @@ def gather(
     context_x, context_y = _context_models(sums, folds, given, models[1], apart)
     progress(0.6)
     probe, context = np.empty((n, tags), dtype=np.float16), np.empty((n, tags), dtype=np.float16)
-    probe_sums, context_sums, tagger_sums = _RatioSums(tags), _RatioSums(tags), _RatioSums(0 if tagger is None else len(tagger.columns))
+    probe_sums, context_sums = _RatioSums(tags), _RatioSums(tags)
+    tagger_sums = _RatioSums(0 if tagger is None else len(tagger.columns))
     for rows in blocks(n):
         x, y = matrix[rows], given[rows]
         dense = y.toarray()
@@ -253,7 +254,9 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
         yield slice(start, min(start + size, n))
 
 
-def _best_probes(sums: probes.FoldedMoments, folds: np.ndarray, matrix: np.ndarray, given: sparse.csr_matrix) -> tuple[FoldedLinear, float]:
+def _best_probes(
+    sums: probes.FoldedMoments, folds: np.ndarray, matrix: np.ndarray, given: sparse.csr_matrix
+) -> tuple[FoldedLinear, float]:
     """Probes with the penalty that parts each tag best out of fold, and the penalty that is best for most.
 
     The choice of a rare tag leans on what is good for all tags, since its own few pictures choose at random.
@@ -285,7 +288,8 @@ def _context_models(
     lasso; Meinshausen and Buehlmann 2006). Tags that exclude t are taken out by conditioning P.
     """
     number, d, tags = sums.cross.shape
-    of_x, of_y, bias = np.empty((number, d, tags), np.float32), np.empty((number, tags, tags), np.float32), np.empty((number, tags), np.float32)
+    of_x, of_y = np.empty((number, d, tags), np.float32), np.empty((number, tags, tags), np.float32)
+    bias = np.empty((number, tags), np.float32)
     met = np.stack([(part.T @ part).toarray() for part in (given[folds == fold] for fold in range(number))]).astype(np.float64)
     for fold in range(number):
         mean_x, mean_y, gram, cross = sums.training(fold)
@@ -310,7 +314,8 @@ def _take_apart(weights: np.ndarray, inverse: np.ndarray, group: np.ndarray, d: 
     """Replace the weights of the tags of one group by those of a regression without the others of the group."""
     for place, target in enumerate(group):
         others = np.delete(group, place)
-        column = inverse[:, target] - inverse[:, others] @ np.linalg.solve(inverse[np.ix_(others, others)], inverse[others, target])
+        among = np.linalg.solve(inverse[np.ix_(others, others)], inverse[others, target])
+        column = inverse[:, target] - inverse[:, others] @ among
         weights[:, target - d] = -column / column[target]
         weights[target, target - d] = 0
         weights[others, target - d] = 0

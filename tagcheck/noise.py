@@ -5,7 +5,7 @@ the evidence. A tag that belongs is forgotten at the rate m, a tag that does not
 at the rate a:
 
     P(z = 1 | e) = pi(e)                                          a logistic regression on the evidence
-    P(y = 0 | z = 1) = m_i                                        how lazily picture i is tagged
+    P(y = 0 | z = 1) = m_i * often_t                              how lazily picture i is tagged, how often t is forgotten
     P(y = 1 | z = 0) = a_t = kappa * frequency of t
 
     P(y = 1 | e)        = pi (1 - m) + (1 - pi) a
@@ -30,10 +30,13 @@ from tagcheck.evidence import Evidence, blocks
 from tagcheck.probes import logit, sigmoid
 
 HINGES = {"probe": (-2, 0, 2, 5), "context": (-2, 0, 2, 5), "tagger": (-2, 0, 2, 5), "neighbours": (0, 2)}
-ROUNDS = 6             # of expectation maximisation
-FIT_CELLS = 300_000    # cells a fit looks at
+ROUNDS = 10             # of expectation maximisation
+FIT_CELLS = 60_000     # cells a fit looks at, of written and of unwritten ones each
 CHUNK = 500_000        # cells expanded at a time
-LAZY_PRIOR = 4.0       # the library's own rate counts as this many tags of a picture
+EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
+TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
+RATE_PRIOR = 8.0       # events: what a tag's own rates are weighed against
+TOLERANCE = 1.5        # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
 
 
@@ -59,6 +62,7 @@ class Cells:
 class Verdict:
     """What the model says of each cell, all (m,): `belongs` is pi, `miss` and `wrong` the rates m and a,
     `error` the probability that the cell is as it should not be: missing where it is not written, incorrect where it is.
+    `miss_rate` and `wrong_rate` (kappa) are the library's, `wrong_of_tag` (T,) the rate a of each tag.
     """
 
     belongs: np.ndarray
@@ -67,6 +71,7 @@ class Verdict:
     error: np.ndarray
     miss_rate: float
     wrong_rate: float
+    wrong_of_tag: np.ndarray
 
 
 def collect(found: Evidence, rng: np.random.Generator, most: int | None = None, background: int = 100_000) -> Cells:
@@ -113,64 +118,165 @@ def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:
     return -np.inf if share >= 1 else float(np.quantile(sample, 1 - share))
 
 
-def fit(cells: Cells, frequency: np.ndarray, rng: np.random.Generator) -> Verdict:
-    """The model of this module, fitted to the cells. `frequency` (T,) is the share of pictures that have each tag."""
+def fit(cells: Cells, frequency: np.ndarray, rng: np.random.Generator, spaces: np.ndarray | None = None) -> Verdict:
+    """The model of this module, fitted to the cells.
+
+    `frequency` (T,) is the share of pictures that have each tag, `spaces` (T,) numbers the tags'
+    namespaces: whole namespaces are often forgotten or confused more than the rest.
+    """
     y = cells.given.astype(np.float64)
     share = frequency[cells.column]
-    sample = _sample(cells, rng)
+    spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
+    sample, weight = _sample(cells, rng)
     design = _Design(cells, sample)
-    written = sigmoid(design.linear(_logistic(design.of_sample, y[sample], cells.weight[sample])))
+    beta = _logistic(design.of_sample, y[sample], weight)
+    written = sigmoid(design.linear(beta))
     miss_rate, kappa = _plateau(written, y), _floor(written, y, cells.weight, share)
-    wrong = np.minimum(kappa * share, 0.3)
-    belongs = np.clip((written - wrong) / (1 - miss_rate - wrong), 1e-6, 1 - 1e-6)
-    certain = cells.weight == 1
+    belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
+    lines = np.tile([0.0, 1.0], (len(frequency), 1))
+    floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
+    truth = belongs
     for _ in range(ROUNDS):
-        miss = _laziness(belongs, y, certain, cells.row, miss_rate)
-        truth = _truth(belongs, miss, wrong, y)
-        miss = _laziness(truth, y, certain, cells.row, miss_rate)
-        truth = _truth(belongs, miss, wrong, y)
-        belongs = sigmoid(design.linear(_logistic(design.of_sample, truth[sample], cells.weight[sample])))
-        belongs = np.clip(belongs, SMALLEST, 1 - SMALLEST)
-    truth = _truth(belongs, miss, wrong, y)
-    return Verdict(belongs, miss, wrong, np.where(cells.given, 1 - truth, truth), miss_rate, kappa)
+        miss = _laziness(belongs, truth, cells, miss_rate, often)
+        truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
+        beta = _logistic(design.of_sample, shown[sample], weight, beta)
+        linear = design.linear(beta)
+        lines = _tag_lines(lines, linear, shown, cells, len(frequency))
+        belongs = np.clip(sigmoid(lines[cells.column, 0] + lines[cells.column, 1] * linear), SMALLEST, 1 - SMALLEST)
+        floor, often = _tag_rates(belongs, truth, shown, miss / often[cells.column], kappa * share, cells, spaces)
+        floor = kappa * floor
+    miss = _laziness(belongs, truth, cells, miss_rate, often)
+    truth, _ = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
+    wrong = np.minimum(floor, kappa) * frequency
+    return Verdict(belongs, miss, wrong[cells.column], np.where(cells.given, 1 - truth, truth), miss_rate, kappa, wrong)
 
 
-def _truth(belongs: np.ndarray, miss: np.ndarray, wrong: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """P(z = 1 | y, e)."""
-    there = belongs * np.where(y > 0, 1 - miss, miss)
-    return there / (there + (1 - belongs) * np.where(y > 0, wrong, 1 - wrong))
+def _truth(
+    belongs: np.ndarray, miss: np.ndarray, floor: np.ndarray, wrong: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(P(z = 1 | y, e), P(z = 1 and it shows | y, e)).
+
+    A tag that is written where nothing speaks for it may be wrong, or right where it cannot be seen.
+    Wrong ones come at the rate `wrong`; what a tag's own `floor` has beyond that is taken for the latter.
+    """
+    floor, wrong = np.minimum(floor, 0.3), np.minimum(wrong, 0.3)
+    shows = belongs * np.where(y > 0, 1 - miss, miss)
+    rest = (1 - belongs) * np.where(y > 0, floor, 1 - floor)
+    shown = shows / (shows + rest)
+    unseen = np.where(y > 0, np.maximum(1 - TOLERANCE * wrong / floor, 0), 0)
+    return shown + (1 - shown) * unseen, shown
 
 
-def _laziness(truth: np.ndarray, y: np.ndarray, certain: np.ndarray, row: np.ndarray, rate: float) -> np.ndarray:
-    """The rate at which tags of each cell's picture are forgotten, told from the picture's other cells."""
-    weight = truth * certain
-    lost = weight * (1 - y)
-    total, missing = np.bincount(row, weight)[row] - weight, np.bincount(row, lost)[row] - lost
-    return np.clip((missing + LAZY_PRIOR * rate) / (total + LAZY_PRIOR), 0.005, 0.95)
+def _tag_lines(lines: np.ndarray, linear: np.ndarray, target: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
+    """One Newton step for each tag's own intercept and slope, (T, 2), on top of the pooled regression.
+
+    They are drawn to 0 and 1 by a normal prior (`TAG_SPREAD`), so that a tag of few uses keeps the pooled line.
+    """
+    column, weight = cells.column, cells.weight
+    p = sigmoid(lines[column, 0] + lines[column, 1] * linear)
+    off, curve = weight * (target - p), weight * p * (1 - p)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(column, values, tags)
+
+    prior = 1 / np.square(TAG_SPREAD)
+    g0, g1 = total(off) - prior[0] * lines[:, 0], total(off * linear) - prior[1] * (lines[:, 1] - 1)
+    h00, h01, h11 = total(curve) + prior[0], total(curve * linear), total(curve * linear * linear) + prior[1]
+    scale = h00 * h11 - h01 * h01
+    step = np.stack([(h11 * g0 - h01 * g1) / scale, (h00 * g1 - h01 * g0) / scale], axis=1)
+    moved = lines + np.clip(step, -1, 1)
+    return np.column_stack([np.clip(moved[:, 0], -3, 3), np.clip(moved[:, 1], 0.3, 3)])
+
+
+def _tag_rates(
+    belongs: np.ndarray, truth: np.ndarray, shown: np.ndarray, miss: np.ndarray, wrong: np.ndarray, cells: Cells,
+    spaces: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(floor, forgetting) of each tag, (T,) each, in units of the library's own rates.
+
+    Each is events over expected events, drawn to that of the tag's namespace by `RATE_PRIOR` events, and
+    that to 1 in the same way. Only cells about which the evidence is sure count for forgetting. A floor
+    below the library's is not believed: the regression would only have explained its wrong tags away.
+    """
+    y, tags = cells.given, len(spaces)
+    sure = truth * belongs * (cells.weight == 1)
+    pairs = (
+        (np.where(y, 1 - shown, 0), cells.weight * (1 - belongs) * wrong),
+        (np.where(y, 0, sure), sure * miss),
+    )
+    out = []
+    for events, expected in pairs:
+        events, expected = np.bincount(cells.column, events, tags), np.bincount(cells.column, expected, tags)
+        of_space = (np.bincount(spaces, events) + RATE_PRIOR) / (np.bincount(spaces, expected) + RATE_PRIOR)
+        out.append(np.clip((events + RATE_PRIOR * of_space[spaces]) / (expected + RATE_PRIOR), 0.1, 10))
+    return np.maximum(out[0], 1.0), out[1]
+
+
+def _laziness(belongs: np.ndarray, truth: np.ndarray, cells: Cells, rate: float, often: np.ndarray) -> np.ndarray:
+    """The rate at which each cell's tag is forgotten: that of its picture, told from the picture's other cells, times
+    the tag's own `often`.
+
+    Cells count as far as the evidence alone (`belongs`) is sure: many vague ones would add up to forgetting.
+    Pictures differ (a beta distribution of rates). How much they do is read off the spread of what
+    is missing, by the method of moments for the beta-binomial distribution (Kleinman 1973).
+    """
+    row = cells.row
+    weight = truth * belongs * (cells.weight == 1)
+    lost = weight * ~cells.given
+    total, missing = np.bincount(row, weight), np.bincount(row, lost)
+    spread = np.sum((missing - total * rate) ** 2 - total * rate * (1 - rate))
+    pairs = np.sum(np.maximum(total * (total - 1), 0)) * rate * (1 - rate)
+    alike = np.clip(spread / max(pairs, 1e-9), 1e-6, 1)
+    prior = np.clip(1 / alike - 1, *EVENNESS)
+    of_picture = (missing[row] - lost + prior * rate) / (total[row] - weight + prior)
+    return np.clip(of_picture * often[cells.column], 0.002, 0.95)
 
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> float:
-    """1 - the share of tags written where the evidence is strongest: the 15 % of written tags that are expected most."""
-    expected = np.sort(written[y > 0])[::-1]
-    if not len(expected):
-        return 0.1
-    top = written >= expected[int(0.15 * len(expected))]
-    return float(np.clip((np.sum(top * (1 - y)) + 0.5) / (np.sum(top) + 5), 0.005, 0.6))
+    """The share of tags not written where the evidence is strong: m.
+
+    Cells are taken in the order in which tags are expected, in steps of 5 % of the written ones. The
+    plateau is the level that most steps agree with, by a quarter in odds and chance (the higher place
+    wins a tie): the very first steps alone may be special, such as pictures whose copies were tagged with care.
+    """
+    order = np.argsort(-written, kind="stable")
+    stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * y.sum())
+    lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in zip(stops[:-1], stops[1:])]) + 0.5
+    size = np.diff(stops) + 1.0
+    odds, width = logit(lost / size), np.sqrt(1 / lost + 1 / np.maximum(size - lost, 0.5))
+    near = np.abs(odds[:, None] - odds) <= 0.25 + 1.5 * np.sqrt(width[:, None] ** 2 + width ** 2)
+    near &= (lost < 0.5 * size) | np.eye(len(lost), dtype=bool)
+    level = near[int(np.argmax(near.sum(axis=1)))]
+    return float(np.clip(lost[level].sum() / size[level].sum(), 0.005, 0.6))
 
 
 def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.ndarray) -> float:
-    """Wrong tags in units of the tag's frequency: the half of all cells where a tag is expected least."""
-    lift = written / share
-    order = np.argsort(lift)
-    low = order[: int(np.searchsorted(np.cumsum(weight[order]), 0.5 * weight.sum())) + 1]
-    return float(np.clip((np.sum(y[low]) + 0.5) / (np.sum(weight[low] * share[low]) + 25), 0.001, 0.5))
+    """Wrong tags in units of the tag's frequency, where a tag is expected least: kappa.
+
+    As for the plateau: the level that most steps agree with, of steps of 5 % of what chance gives, the lower place
+    winning a tie.
+    """
+    order = np.argsort(written / share, kind="stable")
+    chance = (weight * share)[order]
+    reached = np.cumsum(chance)
+    stops = np.searchsorted(reached, np.arange(0, 0.41, 0.05) * reached[-1])
+    pairs = list(zip(stops[:-1], stops[1:]))
+    wrong = np.array([y[order[start:stop]].sum() for start, stop in pairs]) + 0.5
+    size = np.array([chance[start:stop].sum() for start, stop in pairs]) + 12.0
+    near = np.abs(np.log(wrong / size)[:, None] - np.log(wrong / size)) <= 0.25 + 1.5 * np.sqrt(1 / wrong[:, None] + 1 / wrong)
+    level = near[int(np.argmax(near.sum(axis=1)))]
+    return float(np.clip(wrong[level].sum() / size[level].sum(), 0.001, 0.5))
 
 
-def _sample(cells: Cells, rng: np.random.Generator) -> np.ndarray:
-    """Places of at most `FIT_CELLS` cells, written ones drawn apart from the others so that there are enough of them."""
-    if len(cells) <= FIT_CELLS:
-        return np.arange(len(cells))
-    return np.sort(rng.choice(len(cells), FIT_CELLS, replace=False))
+def _sample(cells: Cells, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(places, weights) of at most `FIT_CELLS` written and as many unwritten cells, standing for all."""
+    places, weights = [], []
+    for kind in (np.flatnonzero(cells.given), np.flatnonzero(~cells.given)):
+        drawn = kind if len(kind) <= FIT_CELLS else np.sort(rng.choice(kind, FIT_CELLS, replace=False))
+        places.append(drawn)
+        weights.append(cells.weight[drawn] * (len(kind) / max(len(drawn), 1)))
+    weight = np.concatenate(weights)
+    return np.concatenate(places), weight / weight.mean()
 
 
 class _Design:
@@ -180,7 +286,7 @@ class _Design:
         self.cells = cells
         raw = self._expand(cells.features[sample])
         self.mean, self.width = raw.mean(axis=0), raw.std(axis=0) + 1e-6
-        self.of_sample = ((raw - self.mean) / self.width).astype(np.float64)
+        self.of_sample = np.column_stack([(raw - self.mean) / self.width, np.ones(len(raw))])
 
     def _expand(self, features: np.ndarray) -> np.ndarray:
         columns = []
@@ -199,14 +305,16 @@ class _Design:
         return out + coefficients[-1] - self.mean @ scaled
 
 
-def _logistic(design: np.ndarray, target: np.ndarray, weight: np.ndarray, penalty: float = 1e-5, rounds: int = 40) -> np.ndarray:
-    """Weighted logistic regression by Newton's method; targets 0 to 1. Coefficients, the intercept last."""
-    x = np.column_stack([design, np.ones(len(design))])
-    weight = weight / weight.mean()
+def _logistic(
+    x: np.ndarray, target: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None, penalty: float = 1e-5,
+    rounds: int = 30,
+) -> np.ndarray:
+    """Weighted logistic regression by Newton's method; targets 0 to 1, the last column of ones. The coefficients."""
     ridge = np.full(x.shape[1], penalty * len(x))
     ridge[-1] = 1e-9 * len(x)
-    beta = np.zeros(x.shape[1])
-    beta[-1] = logit(np.average(target, weights=weight))
+    beta = np.zeros(x.shape[1]) if start is None else start
+    if start is None:
+        beta[-1] = logit(np.average(target, weights=weight))
     loss = _loss(x, beta, target, weight, ridge)
     for _ in range(rounds):
         p = sigmoid(x @ beta)
@@ -217,7 +325,7 @@ def _logistic(design: np.ndarray, target: np.ndarray, weight: np.ndarray, penalt
         while (now := _loss(x, beta - scale * step, target, weight, ridge)) > loss + 1e-9 and scale > 1e-3:
             scale /= 2
         beta, loss = beta - scale * step, now
-        if np.abs(scale * step).max() < 1e-5:
+        if np.abs(scale * step).max() < 1e-3:
             break
     return beta
 
@@ -227,7 +335,9 @@ def _loss(x: np.ndarray, beta: np.ndarray, target: np.ndarray, weight: np.ndarra
     return float(np.sum(weight * (np.logaddexp(0, score) - target * score)) + 0.5 * np.sum(ridge * beta ** 2))
 
 
-def settle_groups(cells: Cells, verdict: Verdict, groups: Sequence[np.ndarray], leaks: Sequence[float], frequency: np.ndarray, n: int) -> Verdict:
+def settle_groups(
+    cells: Cells, verdict: Verdict, groups: Sequence[np.ndarray], leaks: Sequence[float], frequency: np.ndarray, n: int
+) -> Verdict:
     """The verdict, made to know that a picture has at most one tag of each group.
 
     For picture i and group g the hypotheses are "only s belongs" for every s in g, and "none does".
@@ -244,7 +354,7 @@ def settle_groups(cells: Cells, verdict: Verdict, groups: Sequence[np.ndarray], 
         place[group] = np.arange(len(group))
         truth = _settle(
             cells.row[inside], place[cells.column[inside]], cells.given[inside], verdict.belongs[inside], verdict.miss[inside],
-            np.minimum(verdict.wrong_rate * frequency[group], 0.3), frequency[group], n,
+            np.clip(verdict.wrong_of_tag[group], 1e-6, 0.3), frequency[group], n,
         )
         settled = np.where(cells.given[inside], 1 - truth, truth)
         error[inside] = (1 - leak) * settled + leak * error[inside]
@@ -260,7 +370,8 @@ def _settle(
     odds = logit(belongs, SMALLEST)
     written = np.bincount(at, given)
     # Relative to "nothing belongs": a written tag explained by belonging, an unwritten one by forgetting.
-    plain = odds + np.where(given, np.log(np.maximum(1 - miss, 1e-3)) - np.log(wrong[column]), np.log(miss) - np.log1p(-wrong[column]))
+    belonging = np.log(np.maximum(1 - miss, 1e-3)) - np.log(wrong[column])
+    plain = odds + np.where(given, belonging, np.log(miss) - np.log1p(-wrong[column]))
     share = frequency / frequency.sum()
     other = np.bincount(at, given * share[column])[at]       # how common the written tag is, where it is one
     other_wrong = np.bincount(at, given * np.log(wrong[column]))[at]

@@ -203,7 +203,9 @@ class Calibration:
         return np.interp(score, self.scores, self.probabilities)
 
 
-def calibrate(scores: np.ndarray, outcomes: np.ndarray, weights: np.ndarray | None = None, bins: int = 30, prior: float = 2.0) -> Calibration:
+def calibrate(
+    scores: np.ndarray, outcomes: np.ndarray, weights: np.ndarray | None = None, bins: int = 30, prior: float = 2.0
+) -> Calibration:
     """Learn what share of outcomes a score means, by shrunken bins made monotone.
 
     `scores` (m,) must be out of fold, `outcomes` (m,) 0/1 (or shares), `weights` (m,) how much each

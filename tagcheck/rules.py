@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 from tagcheck import tags
 from tagcheck.errors import BadFile
 
 SHIPPED = Path(__file__).parent / "data" / "tag_rules.json"
 OWN = "tag_rules.json"
+NEVER = (0.003, 0.01, 0.03)  # meetings of tags that exclude each other, as shares of chance: errors that nobody noticed
 KEYS = ("exclusive_groups", "excludes", "exclusive_namespaces", "implications", "never_suggest")
 
 
@@ -73,7 +74,10 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadFile(f"{path} is not JSON ({error}): mend it or remove it") from None
-    shapes = {"exclusive_groups": _lists, "excludes": _mapping, "exclusive_namespaces": _strings, "implications": _mapping, "never_suggest": _strings}
+    shapes = {
+        "exclusive_groups": _lists, "excludes": _mapping, "exclusive_namespaces": _strings, "implications": _mapping,
+        "never_suggest": _strings,
+    }
     if not isinstance(document, dict):
         raise BadFile(f"{path} is not an object with the keys {', '.join(KEYS)}")
     for key, value in document.items():
@@ -112,9 +116,9 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
 
     `right` (n, T) holds, for each written tag, the probability that it is right: a meeting counts
     only as far as both are, or the very errors that are looked for would hide the rule. Meetings
-    are Poisson, with a mean of 2 % of chance where the tags exclude each other (errors nobody
-    noticed), else of r times chance, r anywhere from 0.05 to 4 on a logarithmic scale. How common
-    exclusions are is estimated from all pairs together (empirical Bayes; Efron 2010).
+    are taken as Poisson with a mean of r times chance, where r is one of `NEVER` for tags that exclude
+    each other and anything on a logarithmic scale from 0.1 to 8 for others; how common each r is
+    among all pairs is estimated from them (the nonparametric maximum likelihood of empirical Bayes; Efron 2010).
     """
     n, count = right.shape
     sums = np.asarray(right.sum(axis=0)).ravel()
@@ -124,15 +128,15 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
     if not len(one):
         return []
     meetings, mean = met[one, other], chance[one, other]
-    # Excluding pairs are those that meet less than by chance: the rest need no sums over ratios.
-    ratios = np.exp(np.linspace(np.log(0.05), np.log(4.0), 24))
-    alike = logsumexp(_poisson(meetings[:, None], mean[:, None] * ratios), axis=1) - np.log(len(ratios))
-    apart = _poisson(meetings, 0.02 * mean + 0.02)
-    share = 0.1
-    for _ in range(50):
-        odds = np.log(share / (1 - share)) + apart - alike
-        sure = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
-        share = float(np.clip(sure.mean(), 1e-4, 0.5))
+    ratios = np.r_[NEVER, np.exp(np.linspace(np.log(0.1), np.log(8.0), 24))]
+    likelihood = _poisson(meetings[:, None], mean[:, None] * ratios)
+    likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
+    share = np.full(len(ratios), 1 / len(ratios))
+    for _ in range(60):
+        each = likelihood * share
+        each /= each.sum(axis=1, keepdims=True)
+        share = each.mean(axis=0)
+    sure = each[:, : len(NEVER)].sum(axis=1)
     kept = np.flatnonzero(sure >= lowest)
     kept = kept[np.lexsort((other[kept], one[kept], -sure[kept]))]
     return [Exclusion(int(one[k]), int(other[k]), float(sure[k]), float(mean[k]), float(meetings[k])) for k in kept]
@@ -142,7 +146,9 @@ def _poisson(count: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return count * np.log(mean) - mean - gammaln(count + 1)
 
 
-def single_valued(given: sparse.csr_matrix, names: Iterable[str], declared: frozenset[str], most: float = 0.06) -> dict[str, tuple[np.ndarray, float]]:
+def single_valued(
+    given: sparse.csr_matrix, names: Iterable[str], declared: frozenset[str], most: float = 0.06
+) -> dict[str, tuple[np.ndarray, float]]:
     """Namespaces of which a picture has one tag at most: name -> (columns, share of its pictures that have two or more).
 
     Declared ones always (their share counts as 0); others where at least 30 pictures carry one and

@@ -21,6 +21,7 @@ from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.noise import Cells, Verdict
 from tagcheck.rules import Exclusion, Rules
 from tagcheck.tags import in_namespace
+from tagcheck.tags import namespace as tag_namespace
 
 MISSING_TAGS, INCORRECT_TAGS = "missing_tags", "incorrect_tags"
 INCONSISTENT_TAGS, CONTRADICTORY_TAGS = "inconsistent_tags", "contradictory_tags"
@@ -82,12 +83,12 @@ def examine(
     progress(0.2)
     folds = probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
     groups = rules.single_valued(given, tags, declared.namespaces)
-    found = evidence.gather(
-        matrix, given, around, folds, tagger, [columns for columns, _ in groups.values()], lambda share: progress(0.2 + 0.5 * share)
-    )
+    apart = [columns for columns, _ in groups.values()]
+    found = evidence.gather(matrix, given, around, folds, tagger, apart, lambda share: progress(0.2 + 0.5 * share))
     cells = noise.collect(found, rng)
     progress(0.8)
-    verdict = noise.fit(cells, found.frequency, rng)
+    spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
+    verdict = noise.fit(cells, found.frequency, rng, spaces)
     columns, leaks = [group for group, _ in groups.values()], [leak for _, leak in groups.values()]
     verdict = noise.settle_groups(cells, verdict, columns, leaks, found.frequency, len(matrix))
     written = cells.given
@@ -98,7 +99,9 @@ def examine(
     )
 
 
-def suggestions(seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules = Rules(), lowest: float = FLOOR) -> list[Suggestion]:
+def suggestions(
+    seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules = Rules(), lowest: float = FLOOR
+) -> list[Suggestion]:
     """Every suggestion of at least `lowest` confidence, by picture and tag; each (picture, tag) once.
 
     `tag_sets` all visible tags of the pictures of `seen`, rare ones included. A suggestion goes under
@@ -180,10 +183,10 @@ def _contradictions(
     for row, one, other in exclusions_broken(tag_sets, declared):
         said = f"'{one}' and '{other}' exclude each other (declared rule)"
         if one not in at or other not in at:
-            apart += [
-                Suggestion(row, tag, INCORRECT, CONTRADICTORY_TAGS, 0.5, {"rule": "declared exclusion", "against": against}, said + ".")
-                for tag, against in ((one, other), (other, one)) if tag not in at
-            ]
+            for tag, against in ((one, other), (other, one)):
+                if tag not in at:
+                    proof = {"rule": "declared exclusion", "against": against}
+                    apart.append(Suggestion(row, tag, INCORRECT, CONTRADICTORY_TAGS, 0.5, proof, said + "."))
             continue
         a, b = place[row, at[one]], place[row, at[other]]
         # They cannot both be right: what is possible is shared out by how wrong each looks by itself.
@@ -237,7 +240,9 @@ def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, 
     for pair in seen.exclusions:
         if pair.confidence >= TRUSTED and (pair.one, pair.other) not in done and met[pair.one, pair.other]:
             one, other = seen.tags[pair.one], seen.tags[pair.other]
-            said = ("learned exclusion", f"'{one}' and '{other}' exclude each other in this library (by chance they would meet {pair.by_chance:.0f} times)")
+            chance = f"by chance they would meet {pair.by_chance:.0f} times"
+            words = f"'{one}' and '{other}' exclude each other in this library ({chance})"
+            said = ("learned exclusion", words)
             yield from ((row, pair.one, pair.other, said) for row in _together(columns, pair.one, pair.other))
 
 
@@ -260,13 +265,15 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
         slot[seen.tagger.columns] = np.arange(len(seen.tagger.columns))
         known = np.flatnonzero(slot[columns] >= 0)
         head = slot[columns[known]]
-        chance[known] = probes.sigmoid(np.einsum("nd,nd->n", seen.matrix[rows[known]], seen.tagger.weight[head]) + seen.tagger.bias[head])
+        logits = np.einsum("nd,nd->n", seen.matrix[rows[known]], seen.tagger.weight[head]) + seen.tagger.bias[head]
+        chance[known] = probes.sigmoid(logits)
     uses = np.asarray(seen.given.sum(axis=0)).ravel()
     out = []
     for k in range(len(places)):
         numbers = {
-            "expected": round(float(seen.verdict.belongs[places[k]]), 4), "neighbours": int(stranger[k].sum()),
-            "neighbours_with": int((has[k] & stranger[k]).sum()), "twins": int(twins[k]), "twins_with": int(round(float(share[k]) * int(twins[k]))),
+            "expected": round(float(seen.verdict.belongs[places[k]]), 4),
+            "neighbours": int(stranger[k].sum()), "neighbours_with": int((has[k] & stranger[k]).sum()),
+            "twins": int(twins[k]), "twins_with": int(round(float(share[k]) * int(twins[k]))),
             "uses": int(uses[columns[k]]), "forgotten_here": round(float(seen.verdict.miss[places[k]]), 4),
         }
         if not np.isnan(chance[k]):
@@ -338,7 +345,8 @@ def _rare(seen: Examined, tag_sets: Sequence[frozenset[str]]) -> list[Suggestion
         for tag in sorted(frozenset().union(*others, tag_sets[row]) - at):
             with_it = sum(tag in other for other in others)
             proof = {"twins": len(others), "twins_with": with_it}
-            said = f"{with_it} of {len(others)} near-duplicates {'has' if with_it == 1 else 'have'} it, and it is too rare to tell more."
+            have = "has" if with_it == 1 else "have"
+            said = f"{with_it} of {len(others)} near-duplicates {have} it, and it is too rare to tell more."
             if tag in tag_sets[row] and not with_it:
                 out.append(Suggestion(int(row), tag, INCORRECT, INCONSISTENT_TAGS, incorrect, proof, said))
             elif tag not in tag_sets[row] and 2 * with_it >= len(others):

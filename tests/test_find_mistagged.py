@@ -1,0 +1,244 @@
+"""find_mistagged_images.py finds planted errors, says how sure it is, and respects what the owner said before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import find_mistagged_images
+from tagcheck import artifacts, embeddings, findings
+from tagcheck.artifacts import DATASET, MISTAGGED, DataFolder
+from tagcheck.errors import BadFile, MissingInput
+
+SERIES = [f"series:show {k}" for k in range(4)]
+THINGS = [f"thing {k}" for k in range(8)]
+TAGS = [*SERIES, *THINGS, "day", "night", "solo", "2girls", "multiple girls"]
+
+
+def name(row: int) -> str:
+    return f"{row:064x}"
+
+
+def draw(n: int = 600, d: int = 48, seed: int = 0):
+    """A library that is easy to see through: (true tags by picture, embeddings, tag directions)."""
+    rng = np.random.default_rng(seed)
+    direction = rng.normal(size=(len(TAGS), d)) / np.sqrt(d) * 4
+    truth = np.zeros((n, len(TAGS)), dtype=bool)
+    truth[np.arange(n), rng.integers(0, 4, n)] = True
+    truth[:, 4:12] = rng.random((n, 8)) < 0.3
+    day, two = rng.random(n) < 0.5, rng.random(n) < 0.3
+    truth[:, 12], truth[:, 13], truth[:, 14], truth[:, 15], truth[:, 16] = day, ~day, ~two, two, two
+    twins = np.arange(0, 60, 2)
+    truth[twins + 1] = truth[twins]
+    matrix = truth @ direction + rng.normal(size=(n, d)) * 0.35 + 2
+    matrix[twins + 1] = matrix[twins] + rng.normal(size=(len(twins), d)) * 0.01
+    return [{TAGS[t] for t in np.flatnonzero(row)} for row in truth], matrix.astype(np.float32), direction
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A data folder with planted errors: (folder, planted {issue or kind: {(row, tag)}}, the dataset's records)."""
+    truth, matrix, _ = draw()
+    rng = np.random.default_rng(1)
+    given = [set(tags) for tags in truth]
+    planted = {"missing": set(), "incorrect": set(), "contradiction": set(), "swapped": set()}
+    for row in range(60, 600):
+        fate = rng.random()
+        if fate < 0.3:
+            tag = sorted(truth[row])[int(rng.integers(len(truth[row])))]
+            given[row].discard(tag)
+            planted["missing"].add((row, tag))
+        elif fate < 0.4:
+            tag = str(rng.choice(sorted(set(THINGS) - truth[row])))
+            given[row].add(tag)
+            planted["incorrect"].add((row, tag))
+        elif fate < 0.43:
+            tag = ({"day", "night"} - truth[row]).pop()
+            given[row].add(tag)
+            planted["contradiction"].add((row, tag))
+        elif fate < 0.46:
+            old = next(tag for tag in truth[row] if tag in SERIES)
+            new = SERIES[(SERIES.index(old) + 1) % 4]
+            given[row] = given[row] - {old} | {new}
+            planted["swapped"] |= {(row, old), (row, new)}
+    tag = next(tag for tag in sorted(given[0]) if tag in THINGS)
+    given[0].discard(tag)
+    planted["twin"] = {(0, tag)}
+    records = [
+        {"hash": name(row), "existing_all_tags": sorted(tags | {"source:somewhere"} | ({f"title:{row // 100}"} if row % 2 else set()))}
+        for row, tags in enumerate(given)
+    ]
+    folder = DataFolder(tmp_path_factory.mktemp("data"))
+    with embeddings.ShardWriter(folder.embeddings, "m", "p") as writer:
+        writer.add([name(row) for row in range(len(records))], matrix)
+    artifacts.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
+    return folder, planted, records
+
+
+def run(folder: DataFolder, *more: object) -> dict:
+    assert find_mistagged_images.main(["--data-dir", str(folder.root), *map(str, more)]) == 0
+    return artifacts.load(folder.newest(MISTAGGED), MISTAGGED)
+
+
+@pytest.fixture(scope="module")
+def report(library):
+    return run(library[0])
+
+
+def found(report: dict, kind: str | None = None, issue: str | None = None, least: float = 0.0) -> set[tuple[int, str]]:
+    return {
+        (int(error["hash"], 16), tag["tag"]) for error in report["errors"] for tag in error["tags"]
+        if kind in (None, tag["kind"]) and issue in (None, error["issue"]) and tag["confidence"] >= least
+    }
+
+
+def test_planted_errors_are_found_and_little_else(library, report):
+    _, planted, _ = library
+    wrong = set().union(*planted.values())
+    assert len(found(report, "missing") & planted["missing"]) >= 0.8 * len(planted["missing"])
+    assert len(found(report, "incorrect") & planted["incorrect"]) >= 0.6 * len(planted["incorrect"])
+    assert len(found(report) & planted["swapped"]) >= 0.8 * len(planted["swapped"])
+    sure = found(report, least=0.8)
+    assert len(sure & wrong) >= 0.85 * len(sure)
+
+
+def test_a_declared_contradiction_is_reported_on_the_side_the_picture_speaks_against(library, report):
+    _, planted, _ = library
+    said = found(report, "incorrect", "contradictory_tags")
+    assert len(said & planted["contradiction"]) >= 0.8 * len(planted["contradiction"])
+    entry = next(tag for error in report["errors"] for tag in error["tags"] if (int(error["hash"], 16), tag["tag"]) in planted["contradiction"])
+    assert entry["evidence"]["rule"] == "declared exclusion"
+    assert "exclude each other" in entry["why"]
+
+
+def test_a_tag_that_only_a_near_duplicate_has_is_inconsistent(library, report):
+    _, planted, _ = library
+    assert planted["twin"] <= found(report, "missing", "inconsistent_tags")
+
+
+def test_what_a_declared_rule_implies_is_missing(library, report):
+    _, planted, _ = library
+    implied = {(row, tag) for row, tag in planted["missing"] if tag == "multiple girls"}
+    assert implied and implied <= found(report, "missing", "contradictory_tags")
+
+
+def test_each_tag_of_a_picture_is_suggested_once_with_a_reason(report):
+    every = [(error["hash"], tag["tag"]) for error in report["errors"] for tag in error["tags"]]
+    assert len(every) == len(set(every)) == report["summary"]["suggestions"]
+    assert all(tag["why"].endswith(".") and any(c.isdigit() for c in tag["why"]) for error in report["errors"] for tag in error["tags"])
+
+
+def test_the_report_is_sorted_and_counted(report):
+    summary, order = report["summary"], [error["confidence"] for error in report["errors"]]
+    assert order == sorted(order, reverse=True)
+    assert summary["errors_found"] == len(report["errors"])
+    counts = {issue: sum(len(error["tags"]) for error in report["errors"] if error["issue"] == issue) for issue in find_mistagged_images.ISSUES}
+    assert counts == {issue: summary[issue] for issue in counts}
+    assert all(tag["confidence"] >= 0.5 for error in report["errors"] for tag in error["tags"])
+
+
+def test_tags_that_cannot_be_seen_are_left_alone(report):
+    assert not [tag for _, tag in found(report) if tag.startswith(("source:", "title:"))]
+
+
+def test_a_run_without_a_tagger_says_so(report):
+    assert any("no advanced_embeddings/tag_head.pt" in note for note in report["summary"]["notes"])
+
+
+def test_the_cut_is_counted_and_a_second_run_finds_the_same(library, report):
+    folder, _, _ = library
+    again = run(folder, "--min-confidence", 0.9)
+    assert again["summary"]["suggestions"] + again["summary"]["below_min_confidence"] == (
+        report["summary"]["suggestions"] + report["summary"]["below_min_confidence"]
+    )
+    ids = {error["id"]: error for error in report["errors"]}
+    for error in again["errors"]:
+        if all(tag["confidence"] >= 0.9 for tag in ids.get(error["id"], {"tags": []})["tags"]):
+            assert ids.get(error["id"], error) == error
+
+
+def test_the_owners_earlier_answers_are_respected(library, report, tmp_path):
+    folder, _, records = library
+    missing, incorrect = sorted(found(report, "missing", "missing_tags"))[0], sorted(found(report, "incorrect", "incorrect_tags"))[0]
+    kept = DataFolder(tmp_path)
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    changed = [dict(record) for record in records]
+    changed[missing[0]]["deleted_tags"] = [missing[1]]
+    changed[incorrect[0]]["implied_tags"] = [incorrect[1]]
+    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": changed})
+    again = run(kept)
+    assert missing not in found(again) and incorrect not in found(again)
+    assert again["summary"]["left_out"]["deleted_before"] >= 1
+    assert again["summary"]["left_out"]["implied_by_others"] >= 1
+
+
+def test_a_tagger_that_knows_the_tags_by_other_names_has_a_say(library, tmp_path):
+    folder, _, records = library
+    _, _, direction = draw()
+    kept = DataFolder(tmp_path)
+    kept.embeddings.mkdir()
+    for shard in embeddings.shard_paths(folder.embeddings):
+        (kept.embeddings / shard.name).symlink_to(shard)
+    heads = [tag.split(":")[-1].replace(" ", "_") for tag in TAGS]
+    embeddings.save_tag_head(kept.embeddings, embeddings.TagHead(heads, direction.astype(np.float32), -np.full(len(TAGS), 30, np.float32), "m"))
+    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
+    again = run(kept)
+    assert any("17 of the 17 tags" in note for note in again["summary"]["notes"])
+    assert "the tagger gives it" in json.dumps(again["errors"])
+
+
+def test_too_few_pictures_leave_the_declared_rules(folder):
+    with embeddings.ShardWriter(folder.embeddings, "m", "p") as writer:
+        writer.add([name(0), name(1)], np.eye(2, 4))
+    records = [{"hash": name(0), "existing_all_tags": ["day", "night", "hat"]}, {"hash": name(1), "existing_all_tags": ["day"]}]
+    artifacts.save(folder, DATASET, {"results": records})
+    report = run(folder)
+    assert found(report) == {(0, "day"), (0, "night")}
+    assert any("too few to learn from" in note for note in report["summary"]["notes"])
+
+
+def test_pictures_without_embeddings_and_unreadable_ones_are_told_apart(library, tmp_path):
+    folder, _, records = library
+    kept = DataFolder(tmp_path)
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    extra = [{"hash": name(9001), "existing_all_tags": ["solo", "2girls"]}, {"hash": name(9002), "existing_all_tags": ["day"], "status": "unreadable"}]
+    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records[:300] + extra})
+    report = run(kept)
+    assert report["summary"]["total_images_analyzed"] == 301
+    assert any("1 pictures have no embedding" in note for note in report["summary"]["notes"])
+    assert {(9001, "solo"), (9001, "2girls")} <= found(report, "incorrect", "contradictory_tags")
+
+
+def test_without_embeddings_the_message_names_the_way_out(folder):
+    artifacts.save(folder, DATASET, {"results": [{"hash": name(1), "existing_all_tags": ["a"]}]})
+    with pytest.raises(MissingInput, match="run advanced_joytag_processing.py"):
+        find_mistagged_images.main(["--data-dir", str(folder.root)])
+    assert folder.newest(MISTAGGED) is None
+
+
+def test_a_damaged_rules_file_is_named(library, tmp_path):
+    folder, _, records = library
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    (tmp_path / "tag_rules.json").write_text('{"exclusive_groups": ["day", "night"]}')
+    artifacts.save(DataFolder(tmp_path), DATASET, {"model": {"id": "m"}, "results": records})
+    with pytest.raises(BadFile, match="tag_rules.json: 'exclusive_groups'"):
+        find_mistagged_images.main(["--data-dir", str(tmp_path)])
+
+
+def test_ids_are_those_of_the_finding(report):
+    error = report["errors"][0]
+    assert error["id"] == findings.finding_id(error["issue"], [error["hash"]], [f"{tag['kind']}:{tag['tag']}" for tag in error["tags"]])
+
+
+def test_the_help_shows_two_commands(script):
+    done = script("find_mistagged_images.py", "--help")
+    assert done.returncode == 0 and done.stdout.count("python find_mistagged_images.py") == 2
+
+
+def test_the_shipped_rules_are_whole():
+    assert Path(find_mistagged_images.rules.SHIPPED).is_file()
+    declared = find_mistagged_images.rules.load()
+    assert "night" in declared.excludes["day"] and declared.never_suggested("translation request")
