@@ -41,8 +41,12 @@ TAGS = 2000
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--findings", type=cli.at_least(1), default=100_000, metavar="N", help="findings in the reports (default: 100000)")
-    parser.add_argument("--pictures", type=cli.at_least(2), default=50_000, metavar="N", help="pictures they are about (default: 50000)")
+    parser.add_argument(
+        "--findings", type=cli.at_least(1), default=100_000, metavar="N", help="findings in the reports (default: 100000)"
+    )
+    parser.add_argument(
+        "--pictures", type=cli.at_least(2), default=50_000, metavar="N", help="pictures they are about (default: 50000)"
+    )
     parser.add_argument("--repeats", type=cli.at_least(2), default=60, metavar="N", help="requests a view (default: 60)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the made-up reports (default: 1)")
     return parser.parse_args(argv)
@@ -59,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             seconds, spent = time.perf_counter() - start, time.process_time() - spent
             counted = review_index.count(store, Filter())
         print(f"{counted.findings:,} findings, {counted.suggestions:,} suggestions, {args.pictures:,} pictures, seed {args.seed}")
-        print(f"reading the reports into the store: {seconds:.1f} s ({spent:.1f} s of processor), {folder.review.stat().st_size / 2**20:.0f} MB")
+        print(
+            f"reading the reports into the store: {seconds:.1f} s ({spent:.1f} s of processor),"
+            f" {folder.review.stat().st_size / 2**20:.0f} MB"
+        )
         parsing = min(clock(lambda: json.loads(report.read_text(encoding="utf-8"))) for _ in range(3))
         print(f"parsing the JSON of one report, as a page without a store would at each request: {parsing * 1000:.0f} ms")
         print(f"{'view':34} {'median':>9} {'p95':>9} {'processor':>10} {'parsing is':>11}")
@@ -70,23 +77,46 @@ def main(argv: Sequence[str] | None = None) -> int:
             times = sorted(clock(ask) for _ in range(args.repeats))
             spent = (time.process_time() - spent) / args.repeats
             median, high = times[len(times) // 2], times[int(len(times) * 0.95)]
-            print(f"{name:34} {median * 1000:6.1f} ms {high * 1000:6.1f} ms {spent * 1000:7.1f} ms {parsing / median:9.1f} x", flush=True)
+            print(
+                f"{name:34} {median * 1000:6.1f} ms {high * 1000:6.1f} ms {spent * 1000:7.1f} ms {parsing / median:9.1f} x",
+                flush=True,
+            )
     return 0
 
 
 def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.Random) -> Path:
-    """A dataset and the three reports: 8 in 10 findings about tags, the rest half pairs, half series. The mistagged report's path."""
+    """A dataset and the three reports: 8 in 10 findings about tags, the rest half pairs, half series. The mistagged report's
+    path.
+    """
     hashes = [f"{rng.getrandbits(256):064x}" for _ in range(pictures)]
     names = [f"{'series:' if number % 20 == 0 else ''}tag number {number}" for number in range(TAGS)]
     weights = [1 / (number + 5) for number in range(TAGS)]  # a few tags are on many pictures, most on few
-    artifacts.save(folder, DATASET, {"summary": {}, "results": [
-        {"hash": hash, "existing_all_tags": sorted(set(rng.choices(names, weights, k=25))), "width": 1200, "height": 900, "size": 300_000,
-         "mime": "image/jpeg", "pages": [["Dataset", f"Page {place % 7}"]], "time_imported": 1.7e9 + place} for place, hash in enumerate(hashes)
-    ]})
+    artifacts.save(
+        folder,
+        DATASET,
+        {
+            "summary": {},
+            "results": [
+                {
+                    "hash": hash,
+                    "existing_all_tags": sorted(set(rng.choices(names, weights, k=25))),
+                    "width": 1200,
+                    "height": 900,
+                    "size": 300_000,
+                    "mime": "image/jpeg",
+                    "pages": [["Dataset", f"Page {place % 7}"]],
+                    "time_imported": 1.7e9 + place,
+                }
+                for place, hash in enumerate(hashes)
+            ],
+        },
+    )
     about_tags, about_pairs = findings * 8 // 10, findings // 10
     errors = [made_error(rng.choice(hashes), rng, names, weights) for _ in range(about_tags)]
     errors = sorted({entry["id"]: entry for entry in errors}.values(), key=lambda entry: -entry["confidence"])
-    path = artifacts.save(folder, MISTAGGED, {"summary": {"total_images_analyzed": pictures, "errors_found": len(errors)}, "errors": errors})
+    path = artifacts.save(
+        folder, MISTAGGED, {"summary": {"total_images_analyzed": pictures, "errors_found": len(errors)}, "errors": errors}
+    )
     pairs = [made_pair(*sorted(rng.sample(hashes, 2)), rng, names) for _ in range(about_pairs)]
     artifacts.save(folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": pairs, "groups": []})
     rest = [made_series(rng.choice(hashes), rng) for _ in range(findings - about_tags - about_pairs)]
@@ -102,24 +132,43 @@ def made_error(hash: str, rng: random.Random, names: list[str], weights: list[fl
     issue = rng.choices(ISSUES, (6, 3, 2, 1))[0]
     kind = "incorrect" if issue == "incorrect_tags" else "missing"
     chosen = sorted(set(rng.choices(names, weights, k=rng.choice((1, 1, 2, 3)))))
-    return error(hash, issue, [
-        TagFinding(tag, kind, rng.betavariate(4, 2), {"neighbours": 9, "neighbours_with": rng.randrange(10), "tagger": round(rng.random(), 4)},
-                   "7 of the 9 closest pictures have it, and the tagger gives it 91 %.") for tag in chosen
-    ])
+    return error(
+        hash,
+        issue,
+        [
+            TagFinding(
+                tag,
+                kind,
+                rng.betavariate(4, 2),
+                {"neighbours": 9, "neighbours_with": rng.randrange(10), "tagger": round(rng.random(), 4)},
+                "7 of the 9 closest pictures have it, and the tagger gives it 91 %.",
+            )
+            for tag in chosen
+        ],
+    )
 
 
 def made_pair(one: str, two: str, rng: random.Random, names: list[str]) -> dict:
     """One near-duplicate pair."""
     return {
-        "id": finding_id("near_duplicate", [one, two], []), "hash1": one, "hash2": two, "similarity": round(rng.uniform(0.95, 1), 6),
-        "relation": "near_duplicate", "analysis": {"all_tags_diff": {"only_in_1": rng.sample(names, rng.randrange(3)), "only_in_2": []}},
+        "id": finding_id("near_duplicate", [one, two], []),
+        "hash1": one,
+        "hash2": two,
+        "similarity": round(rng.uniform(0.95, 1), 6),
+        "relation": "near_duplicate",
+        "analysis": {"all_tags_diff": {"only_in_1": rng.sample(names, rng.randrange(3)), "only_in_2": []}},
     }
 
 
 def made_series(hash: str, rng: random.Random) -> dict:
     """One prediction of the series report."""
     tag = f"series:tag number {rng.randrange(100) * 20}"
-    return {"id": finding_id("series", [hash], [tag, str(rng.random())]), "hash": hash, "series": tag, "confidence": round(rng.betavariate(5, 2), 4)}
+    return {
+        "id": finding_id("series", [hash], [tag, str(rng.random())]),
+        "hash": hash,
+        "series": tag,
+        "confidence": round(rng.betavariate(5, 2), 4),
+    }
 
 
 def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[], None]]:
@@ -150,7 +199,11 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
     def decide() -> None:
         card = client.get(f"/error-review/cards?type=tags&at={rng.choice(ids)}").json[0]
         key = re.search(r'name="key" value="([^"]+)"', card["html"])[1].replace("&#39;", "'").replace("&amp;", "&")
-        client.post("/error-review/decide?type=tags", data={"csrf": token, "finding": card["id"], "do": "ignored", "key": key}, headers={"Accept": "application/json"})
+        client.post(
+            "/error-review/decide?type=tags",
+            data={"csrf": token, "finding": card["id"], "do": "ignored", "key": key},
+            headers={"Accept": "application/json"},
+        )
 
     return {
         "overview": get(lambda: "/error-review"),

@@ -60,19 +60,23 @@ CREATE TABLE sources (
     kind TEXT PRIMARY KEY, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     created TEXT, records INTEGER NOT NULL, header TEXT NOT NULL, error TEXT
 );
-CREATE TABLE runs (kind TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL, summary TEXT NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
+CREATE TABLE runs (kind TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL, summary TEXT NOT NULL,
+    PRIMARY KEY (kind, name)) WITHOUT ROWID;
 CREATE TABLE pictures (hash TEXT PRIMARY KEY, imported REAL, record TEXT NOT NULL);
 CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (page, hash)) WITHOUT ROWID;
 CREATE TABLE findings (
-    id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL,
+    id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL,
+    issue TEXT NOT NULL, hash TEXT NOT NULL,
     other TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL, current INTEGER NOT NULL, body TEXT NOT NULL
 );
 CREATE INDEX findings_hash ON findings (hash);
 CREATE INDEX findings_other ON findings (other) WHERE other != '';
 CREATE TABLE suggestions (
-    id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL,
-    hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0,
+    source TEXT NOT NULL, issue TEXT NOT NULL,
+    hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL,
+    place INTEGER NOT NULL,
     confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX suggestions_finding ON suggestions (finding, hash, tag, action, other);
@@ -203,7 +207,9 @@ class Review:
     def set_meta(self, key: str, value: str) -> None:
         """Keep a value among the store's own notes."""
         with self.writing() as db:
-            db.execute("INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+            db.execute(
+                "INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+            )
 
     def revision(self) -> int:
         """A number that goes up with every write, so that a reader can tell whether anything changed."""
@@ -212,7 +218,8 @@ class Review:
     def decision(self, key: Key) -> Decision:
         """The decision on `key` as it stands; open with version 0 when there never was one."""
         row = self.db.execute(
-            "SELECT * FROM decisions WHERE hash = ? AND tag = ? AND action = ? AND other = ?", (key.hash, key.tag, key.action, key.other)
+            "SELECT * FROM decisions WHERE hash = ? AND tag = ? AND action = ? AND other = ?",
+            (key.hash, key.tag, key.action, key.other),
         ).fetchone()
         return Decision(key, OPEN) if row is None else _decision(row)
 
@@ -266,13 +273,15 @@ class Review:
     def accepted(self) -> list[Key]:
         """The accepted changes that wait to be applied, by picture and tag."""
         rows = self.db.execute(
-            "SELECT hash, tag, action, other FROM decisions WHERE state = ? AND outcome IS NULL AND action != ? ORDER BY hash, tag, action",
+            "SELECT hash, tag, action, other FROM decisions WHERE state = ? AND outcome IS NULL AND action != ? ORDER BY"
+            " hash, tag, action",
             (ACCEPTED, PAIR),
         )
         return [Key(*row) for row in rows]
 
     def note_outcomes(self, outcomes: Iterable[tuple[Key, str, str, int]]) -> int:
-        """Note what became of accepted suggestions: (key, "applied" | "waiting" | "failed" | "undone", reason, batch). Counts them.
+        """Note what became of accepted suggestions: (key, "applied" | "waiting" | "failed" | "undone", reason, batch). Counts
+        them.
 
         A suggestion nobody accepted is left alone: the ledger may hold writes of other programs.
         """
@@ -283,7 +292,8 @@ class Review:
                 if now.state != ACCEPTED or (now.outcome, now.reason, now.batch) == (result, reason, batch):
                     continue
                 db.execute(
-                    "UPDATE decisions SET outcome = ?, reason = ?, batch = ?, version = version + 1 WHERE hash = ? AND tag = ? AND action = ? AND other = ?",
+                    "UPDATE decisions SET outcome = ?, reason = ?, batch = ?, version = version + 1 WHERE hash = ? AND"
+                    " tag = ? AND action = ? AND other = ?",
                     (result, reason, batch, key.hash, key.tag, key.action, key.other),
                 )
                 self._mark(key, _queue(now.state, result))
@@ -308,8 +318,10 @@ class Review:
         """Write one decision and say what changed: (key, state before, state after)."""
         key = now.key
         self.db.execute(
-            "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (hash, tag, action, other) DO UPDATE SET state = excluded.state, outcome = NULL, reason = NULL, batch = NULL,"
+            "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence) VALUES (?,"
+            " ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (hash, tag, action, other) DO UPDATE SET state = excluded.state, outcome = NULL, reason ="
+            " NULL, batch = NULL,"
             " version = excluded.version, decided_at = excluded.decided_at, issue = coalesce(excluded.issue, issue),"
             " confidence = coalesce(excluded.confidence, confidence)",
             (key.hash, key.tag, key.action, key.other, state, now.version + 1, isoformat(utc_now()), issue, confidence),
@@ -338,7 +350,9 @@ class Review:
     def _remember(self, label: str, changes: list[tuple[Key, str, str]]) -> int:
         """Add an event to the history; what was undone before it can no longer be redone."""
         self.db.execute("UPDATE events SET status = 'dropped' WHERE status = 'undone'")
-        event = self.db.execute("INSERT INTO events (at, label, status) VALUES (?, ?, 'done')", (isoformat(utc_now()), label)).lastrowid
+        event = self.db.execute(
+            "INSERT INTO events (at, label, status) VALUES (?, ?, 'done')", (isoformat(utc_now()), label)
+        ).lastrowid
         self.db.executemany(
             "INSERT INTO event_changes VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(event, key.hash, key.tag, key.action, key.other, before, after) for key, before, after in changes],
@@ -441,8 +455,10 @@ def _decision(row: sqlite3.Row) -> Decision:
 def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
     """List a suggestion that no report made under a finding."""
     db.execute(
-        "INSERT INTO suggestions (finding, rank, newest, source, issue, hash, other, tag, namespace, action, place, confidence, why, evidence, state, current)"
-        " SELECT id, rank, newest, source, issue, ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2, ':') - 1) ELSE '' END,"
+        "INSERT INTO suggestions (finding, rank, newest, source, issue, hash, other, tag, namespace, action, place,"
+        " confidence, why, evidence, state, current)"
+        " SELECT id, rank, newest, source, issue, ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2,"
+        " ':') - 1) ELSE '' END,"
         " ?3, 1000, confidence, 'You chose this while comparing the pair.', '{}', ?4, 0 FROM findings WHERE id = ?5"
         " ON CONFLICT (finding, hash, tag, action, other) DO NOTHING",
         (key.hash, key.tag, key.action, state, finding),

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from tagcheck import artifacts, tags
-from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, STAMP_PATTERN, DataFolder, Kind
+from tagcheck.artifacts import (
+    DATASET,
+    MISTAGGED,
+    NEAR_DUPLICATES,
+    RUN_SUMMARY,
+    SERIES_VALIDATION,
+    STAMP_PATTERN,
+    DataFolder,
+    Kind,
+)
 from tagcheck.dataset import HASH
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import INCORRECT, MISSING, finding_id
@@ -32,7 +41,16 @@ ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
 NO_REASON = "The report gives no reason."
 BATCH = 2000
 OFFERED_TAGS = 300
-KEPT = ("kind", "version", "created", "dataset", "model", "settings", "summary", "detectors")  # of a file's keys beside its records
+KEPT = (
+    "kind",
+    "version",
+    "created",
+    "dataset",
+    "model",
+    "settings",
+    "summary",
+    "detectors",
+)  # of a file's keys beside its records
 
 
 @dataclass
@@ -201,7 +219,9 @@ def _problems(review: Review) -> dict[str, str]:
 
 
 def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
-    """Put one report's findings in the place of its predecessor's. What the owner decided on stays, marked as no longer current."""
+    """Put one report's findings in the place of its predecessor's. What the owner decided on stays, marked as no longer
+    current.
+    """
     db.execute("DELETE FROM suggestions WHERE source = ? AND state IN ('open', 'skipped', 'gone') AND current", (kind.name,))
     db.execute("UPDATE suggestions SET current = 0 WHERE source = ?", (kind.name,))
     db.execute("UPDATE findings SET current = 0 WHERE source = ?", (kind.name,))
@@ -226,10 +246,19 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
     _note_source(db, kind, stamp, header, count, problem)
 
 
-def _note_source(db: sqlite3.Connection, kind: Kind, stamp: tuple[str, int, int], header: dict[str, Any], count: int, problem: str | None) -> None:
+def _note_source(
+    db: sqlite3.Connection, kind: Kind, stamp: tuple[str, int, int], header: dict[str, Any], count: int, problem: str | None
+) -> None:
     db.execute(
         "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (kind.name, *stamp, _created(header, stamp[0]), count, json.dumps({key: header[key] for key in KEPT if key in header}), problem),
+        (
+            kind.name,
+            *stamp,
+            _created(header, stamp[0]),
+            count,
+            json.dumps({key: header[key] for key in KEPT if key in header}),
+            problem,
+        ),
     )
 
 
@@ -265,19 +294,36 @@ def _insert_all(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str
 
 def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
     db.executemany(
-        "INSERT INTO findings (id, source, issue, hash, other, confidence, differs, current, body) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"
-        " ON CONFLICT (id) DO UPDATE SET confidence = excluded.confidence, differs = excluded.differs, current = 1, body = excluded.body",
+        "INSERT INTO findings (id, source, issue, hash, other, confidence, differs, current, body) VALUES (?, ?, ?, ?,"
+        " ?, ?, ?, 1, ?)"
+        " ON CONFLICT (id) DO UPDATE SET confidence = excluded.confidence, differs = excluded.differs, current = 1, body"
+        " = excluded.body",
         [(one.id, kind.name, one.issue, one.hash, one.other, one.confidence, one.differs, _text(one.body)) for one in batch],
     )
     db.executemany(
-        "INSERT INTO suggestions (finding, source, issue, hash, other, tag, namespace, action, place, confidence, why, evidence, state, current)"
+        "INSERT INTO suggestions (finding, source, issue, hash, other, tag, namespace, action, place, confidence, why,"
+        " evidence, state, current)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', 1)"
         " ON CONFLICT (finding, hash, tag, action, other) DO UPDATE SET"
-        " confidence = excluded.confidence, why = excluded.why, evidence = excluded.evidence, place = excluded.place, current = 1",
+        " confidence = excluded.confidence, why = excluded.why, evidence = excluded.evidence, place = excluded.place,"
+        " current = 1",
         [
-            (one.id, kind.name, one.issue, row.hash, row.other, row.tag, "" if row.action == PAIR else tags.namespace(row.tag), row.action,
-             place, row.confidence, row.why, _text(row.evidence))
-            for one in batch for place, row in enumerate(one.rows)
+            (
+                one.id,
+                kind.name,
+                one.issue,
+                row.hash,
+                row.other,
+                row.tag,
+                "" if row.action == PAIR else tags.namespace(row.tag),
+                row.action,
+                place,
+                row.confidence,
+                row.why,
+                _text(row.evidence),
+            )
+            for one in batch
+            for place, row in enumerate(one.rows)
         ],
     )
 
@@ -289,15 +335,18 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
         if isinstance(group, dict) and isinstance(group.get("hashes"), list) and isinstance(group.get("best_copy"), str):
             reasons = "; ".join(filter(None, (one for one in group.get("reasons") or () if isinstance(one, str))))
             db.executemany(
-                "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)", [(hash, group["best_copy"], reasons, len(group["hashes"])) for hash in group["hashes"]]
+                "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)",
+                [(hash, group["best_copy"], reasons, len(group["hashes"])) for hash in group["hashes"]],
             )
 
 
 def _drop_superseded(db: sqlite3.Connection) -> None:
     """A decided suggestion that is current under another finding of the same detector is listed there only."""
     db.execute(
-        "DELETE FROM suggestions WHERE NOT current AND place < 1000 AND EXISTS (SELECT 1 FROM suggestions n WHERE n.current AND n.source = suggestions.source"
-        " AND n.hash = suggestions.hash AND n.tag = suggestions.tag AND n.action = suggestions.action AND n.other = suggestions.other)"
+        "DELETE FROM suggestions WHERE NOT current AND place < 1000 AND EXISTS (SELECT 1 FROM suggestions n WHERE"
+        " n.current AND n.source = suggestions.source"
+        " AND n.hash = suggestions.hash AND n.tag = suggestions.tag AND n.action = suggestions.action AND n.other ="
+        " suggestions.other)"
     )
     db.execute("DELETE FROM findings WHERE NOT current AND id NOT IN (SELECT finding FROM suggestions)")
 
@@ -313,7 +362,8 @@ def _take_states(db: sqlite3.Connection) -> None:
     """Give suggestions that were decided in an earlier run their queue."""
     db.execute(
         "UPDATE suggestions SET state = coalesce(nullif(d.outcome, 'waiting'), d.state) FROM decisions d WHERE d.state != 'open'"
-        " AND d.hash = suggestions.hash AND d.tag = suggestions.tag AND d.action = suggestions.action AND d.other = suggestions.other"
+        " AND d.hash = suggestions.hash AND d.tag = suggestions.tag AND d.action = suggestions.action AND d.other ="
+        " suggestions.other"
     )
 
 
@@ -324,11 +374,13 @@ def _rank(db: sqlite3.Connection) -> None:
     picture imported last first, its findings by rank.
     """
     db.execute(
-        "UPDATE findings SET rank = r.number FROM (SELECT id, row_number() OVER (ORDER BY other != '', differs DESC, confidence DESC, id) AS number"
+        "UPDATE findings SET rank = r.number FROM (SELECT id, row_number() OVER (ORDER BY other != '', differs DESC,"
+        " confidence DESC, id) AS number"
         " FROM findings) r WHERE r.id = findings.id"
     )
     db.execute(
-        "UPDATE findings SET newest = r.number FROM (SELECT id, row_number() OVER (ORDER BY ifnull(p.imported, 0) DESC, rank) AS number"
+        "UPDATE findings SET newest = r.number FROM (SELECT id, row_number() OVER (ORDER BY ifnull(p.imported, 0) DESC,"
+        " rank) AS number"
         " FROM findings f LEFT JOIN pictures p ON p.hash = f.hash) r WHERE r.id = findings.id"
     )
     db.execute("UPDATE suggestions SET rank = f.rank, newest = f.newest FROM findings f WHERE f.id = suggestions.finding")
@@ -337,18 +389,25 @@ def _rank(db: sqlite3.Connection) -> None:
 def _note_choices(db: sqlite3.Connection) -> None:
     """Note what the filters offer: the commonest tags, the namespaces, the library's pages."""
     choices = {
-        "tags": f"SELECT tag FROM suggestions WHERE action != '{PAIR}' GROUP BY tag ORDER BY count(*) DESC, tag LIMIT {OFFERED_TAGS}",
+        "tags": f"SELECT tag FROM suggestions WHERE action != '{PAIR}' GROUP BY tag"
+        f" ORDER BY count(*) DESC, tag LIMIT {OFFERED_TAGS}",
         "namespaces": "SELECT DISTINCT namespace FROM suggestions WHERE namespace != '' ORDER BY namespace",
         "pages": "SELECT DISTINCT page FROM picture_pages ORDER BY page",
     }
     for name, query in choices.items():
-        db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (f"choices_{name}", _text([row[0] for row in db.execute(query)])))
+        db.execute(
+            "INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (f"choices_{name}", _text([row[0] for row in db.execute(query)]))
+        )
 
 
 def _remember_run(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> None:
     """Keep this report's summary, and those of the older ones still there, for the trend over runs."""
     known = {row[0] for row in db.execute("SELECT name FROM runs WHERE kind = ?", (kind.name,))}
-    older = [other for other in path.parent.glob(f"{kind.prefix}_*.json") if STAMP_PATTERN.search(other.name) and other.name not in known | {path.name}]
+    older = [
+        other
+        for other in path.parent.glob(f"{kind.prefix}_*.json")
+        if STAMP_PATTERN.search(other.name) and other.name not in known | {path.name}
+    ]
     for other in older:
         try:
             _note_run(db, kind, other.name, head(other, kind))
@@ -360,7 +419,9 @@ def _remember_run(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[s
 def _note_run(db: sqlite3.Connection, kind: Kind, name: str, header: dict[str, Any]) -> None:
     summary = header.get("summary")
     if isinstance(summary, dict):
-        db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (kind.name, name, _created(header, name), json.dumps(summary)))
+        db.execute(
+            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (kind.name, name, _created(header, name), json.dumps(summary))
+        )
 
 
 def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
@@ -422,7 +483,11 @@ def _mistagged(path: Path, name: str, place: int, record: Any) -> Found:
 
 def _bare_tags(record: dict[str, Any]) -> list[dict[str, Any]]:
     """The tags of an entry that gives only their names."""
-    return [{"tag": tag, "kind": kind} for key, kind in (("missing_tags", MISSING), ("incorrect_tags", INCORRECT)) for tag in record.get(key) or []]
+    return [
+        {"tag": tag, "kind": kind}
+        for key, kind in (("missing_tags", MISSING), ("incorrect_tags", INCORRECT))
+        for tag in record.get(key) or []
+    ]
 
 
 def _pair(path: Path, name: str, place: int, record: Any) -> Found | None:
@@ -434,18 +499,42 @@ def _pair(path: Path, name: str, place: int, record: Any) -> Found | None:
     if relation not in ISSUES[NEAR_DUPLICATES.name]:
         raise BadFile(f"{where} has relation {relation!r}; known are {', '.join(ISSUES[NEAR_DUPLICATES.name])}")
     similarity = _confidence(where, record, key="similarity")
-    why = "Both files hold exactly the same pixels." if relation == "pixel_duplicate" else f"The pictures are alike (cosine {similarity:.3f})."
+    why = (
+        "Both files hold exactly the same pixels."
+        if relation == "pixel_duplicate"
+        else f"The pictures are alike (cosine {similarity:.3f})."
+    )
     rows = [Suggested(first, relation, PAIR, similarity, record.get("why") or why, {}, second)]
     for row in record.get("suggestions") or ():
-        if not isinstance(row, dict) or row.get("hash") not in (first, second) or not isinstance(row.get("tag"), str) or row.get("kind") not in ACTIONS:
-            raise BadFile(f"{where}: an entry of 'suggestions' has no tag, no hash of the pair, or a kind other than missing and incorrect")
-        rows.append(Suggested(row["hash"], row["tag"], ACTIONS[row["kind"]], _confidence(where, row), row.get("why") or NO_REASON, _evidence(row)))
+        if (
+            not isinstance(row, dict)
+            or row.get("hash") not in (first, second)
+            or not isinstance(row.get("tag"), str)
+            or row.get("kind") not in ACTIONS
+        ):
+            raise BadFile(
+                f"{where}: an entry of 'suggestions' has no tag, no hash of the pair, or a kind other than missing and incorrect"
+            )
+        rows.append(
+            Suggested(
+                row["hash"],
+                row["tag"],
+                ACTIONS[row["kind"]],
+                _confidence(where, row),
+                row.get("why") or NO_REASON,
+                _evidence(row),
+            )
+        )
     id = record.get("id") or finding_id(relation, [first, second], [])
-    return Found(str(id), relation, first, similarity, tuple(rows), second, {key: record[key] for key in ("analysis",) if key in record})
+    return Found(
+        str(id), relation, first, similarity, tuple(rows), second, {key: record[key] for key in ("analysis",) if key in record}
+    )
 
 
 def _series(path: Path, name: str, place: int, record: Any) -> Found | None:
-    """A missing prediction is a series that the picture is tagged with and the classifier does not see; an incorrect one the reverse."""
+    """A missing prediction is a series that the picture is tagged with and the classifier does not see; an incorrect one the
+    reverse.
+    """
     if name == "per_series":
         return None
     where = f"{path}: record {place} of {name!r}"

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tagcheck.review import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, Key, Review
-from tagcheck.review_import import ISSUES
 
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
 ORDERS = {SURE: ("rank", "ASC"), UNSURE: ("rank", "DESC"), NEWEST: ("newest", "ASC")}  # the column that an order walks along
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ENOUGH_DECISIONS = 10
-COLUMNS = "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why, s.evidence, s.state, s.current"
+COLUMNS = (
+    "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why, s.evidence,"
+    " s.state, s.current"
+)
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,10 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list
     where, values = _where(view) if view else ("1", [])
     rows = review.db.execute(
         f"SELECT {COLUMNS}, ({where}) AS in_view, d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then"
-        " FROM suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
-        f" WHERE s.finding IN ({marks}) ORDER BY s.place, s.id", [*values, *ids],
+        " FROM suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND"
+        " d.other = s.other"
+        f" WHERE s.finding IN ({marks}) ORDER BY s.place, s.id",
+        [*values, *ids],
     )
     by_finding: dict[str, list[Suggestion]] = {}
     for row in rows:
@@ -150,7 +154,9 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list
 def count(review: Review, view: Filter) -> Count:
     """How many findings and suggestions match a view, exactly."""
     where, values = _where(view)
-    row = review.db.execute(f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)", values).fetchone()
+    row = review.db.execute(
+        f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)", values
+    ).fetchone()
     return Count(*row)
 
 
@@ -158,7 +164,8 @@ def queues(review: Review, view: Filter) -> dict[str, Count]:
     """The counts of a view in every queue."""
     where, values = _where(replace(view, state=""))
     rows = review.db.execute(
-        f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.state, s.rank) GROUP BY state",
+        f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where}"
+        " GROUP BY s.state, s.rank) GROUP BY state",
         values,
     )
     found = {row[0]: Count(row[1], row[2]) for row in rows}
@@ -166,24 +173,33 @@ def queues(review: Review, view: Filter) -> dict[str, Count]:
 
 
 def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) -> list[Ask]:
-    """What a bulk action on a view decides: each matching suggestion once, with the version it has now; of these findings only, if given."""
+    """What a bulk action on a view decides: each matching suggestion once, with the version it has now; of these findings only,
+    if given.
+    """
     where, values = _where(view)
     if findings is not None:
         where += f" AND s.finding IN ({','.join('?' * len(findings))})"
         values = [*values, *findings]
     rows = review.db.execute(
-        "SELECT s.hash, s.tag, s.action, s.other, s.issue, max(s.confidence) AS confidence, coalesce(d.version, 0) AS version FROM suggestions s"
+        "SELECT s.hash, s.tag, s.action, s.other, s.issue, max(s.confidence) AS confidence, coalesce(d.version, 0) AS"
+        " version FROM suggestions s"
         " LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
-        f" WHERE {where} GROUP BY s.hash, s.tag, s.action, s.other ORDER BY min(s.rank)", values,
+        f" WHERE {where} GROUP BY s.hash, s.tag, s.action, s.other ORDER BY min(s.rank)",
+        values,
     )
-    return [Ask(Key(row["hash"], row["tag"], row["action"], row["other"]), row["version"], row["issue"], row["confidence"]) for row in rows]
+    return [
+        Ask(Key(row["hash"], row["tag"], row["action"], row["other"]), row["version"], row["issue"], row["confidence"])
+        for row in rows
+    ]
 
 
 def suggestions(review: Review, view: Filter) -> sqlite3.Cursor:
     """The matching suggestions as rows, in the view's order, for an export: read a row at a time."""
     where, values = _where(view)
     column, direction = ORDERS[view.order]
-    return review.db.execute(f"SELECT {COLUMNS} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction}, s.place", values)
+    return review.db.execute(
+        f"SELECT {COLUMNS} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction}, s.place", values
+    )
 
 
 def choices(review: Review, what: str) -> list[str]:
@@ -200,7 +216,8 @@ def picture(review: Review, hash: str) -> dict[str, Any] | None:
     tags = set(record.get("existing_all_tags") or [])
     created = review.db.execute("SELECT created FROM sources WHERE kind = 'dataset'").fetchone()
     for change in review.db.execute(
-        "SELECT tag, action FROM decisions WHERE hash = ? AND outcome = 'applied' AND decided_at >= ?", (hash, created["created"] if created else "")
+        "SELECT tag, action FROM decisions WHERE hash = ? AND outcome = 'applied' AND decided_at >= ?",
+        (hash, created["created"] if created else ""),
     ):
         (tags.add if change["action"] == "add" else tags.discard)(change["tag"])
     return record | {"existing_all_tags": sorted(tags)}
@@ -211,7 +228,8 @@ def others_on(review: Review, finding: Finding, limit: int = 8) -> list[sqlite3.
     hashes = [finding.hash, finding.other or finding.hash]
     return review.db.execute(
         "SELECT id, issue, confidence FROM findings WHERE current AND id != ? AND id IN"
-        " (SELECT id FROM findings WHERE hash IN (?, ?) UNION SELECT id FROM findings WHERE other != '' AND other IN (?, ?)) ORDER BY rank LIMIT ?",
+        " (SELECT id FROM findings WHERE hash IN (?, ?) UNION SELECT id FROM findings WHERE other != '' AND other IN (?,"
+        " ?)) ORDER BY rank LIMIT ?",
         (finding.id, *hashes, *hashes, limit),
     ).fetchall()
 
@@ -224,16 +242,22 @@ def copy_group(review: Review, hash: str) -> sqlite3.Row | None:
 def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=queues(review, Filter(state="")))
-    band = "CASE " + " ".join(f"WHEN sure >= {low} THEN {place}" for place, low in reversed(list(enumerate(BANDS)))) + " ELSE 0 END"
+    band = (
+        "CASE " + " ".join(f"WHEN sure >= {low} THEN {place}" for place, low in reversed(list(enumerate(BANDS)))) + " ELSE 0 END"
+    )
     rows = review.db.execute(
-        f"SELECT issue, {band} AS band, count(*) AS n FROM (SELECT issue, max(confidence) AS sure FROM suggestions WHERE state = 'open' GROUP BY rank)"
+        f"SELECT issue, {band} AS band, count(*) AS n FROM (SELECT issue, max(confidence) AS sure FROM suggestions WHERE"
+        " state = 'open' GROUP BY rank)"
         " GROUP BY issue, band"
     )
     for row in rows:
         made.by_issue.setdefault(row["issue"], [0] * len(BANDS))[row["band"]] = row["n"]
     for row in review.db.execute("SELECT * FROM sources"):
         made.sources[row["kind"]] = dict(row) | {"header": json.loads(row["header"])}
-    made.runs = [dict(row) | {"summary": json.loads(row["summary"])} for row in review.db.execute("SELECT * FROM runs ORDER BY created, kind")]
+    made.runs = [
+        dict(row) | {"summary": json.loads(row["summary"])}
+        for row in review.db.execute("SELECT * FROM runs ORDER BY created, kind")
+    ]
     return made
 
 
@@ -265,7 +289,10 @@ def health(review: Review, limit: int = 20) -> list[dict[str, Any]]:
             f" WHERE state IN ('accepted', 'ignored') AND tag IN ({marks}) GROUP BY tag", [row["tag"] for row in rows],
         )
     }
-    return [dict(row) | {"decided": decided.get(row["tag"], (0, 0))[1], "promise": interval(*decided.get(row["tag"], (0, 0)))} for row in rows]
+    return [
+        dict(row) | {"decided": decided.get(row["tag"], (0, 0))[1], "promise": interval(*decided.get(row["tag"], (0, 0)))}
+        for row in rows
+    ]
 
 
 def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Promise | None:
@@ -297,7 +324,8 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     if backwards:
         direction = "DESC" if direction == "ASC" else "ASC"
     rows = review.db.execute(
-        f"SELECT DISTINCT s.finding, s.{column} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction} LIMIT ?", [*values, limit]
+        f"SELECT DISTINCT s.finding, s.{column} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction} LIMIT ?",
+        [*values, limit],
     )
     found = [row[0] for row in rows]
     return found[::-1] if backwards else found
@@ -323,8 +351,11 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
     if view.page:
         add("s.hash IN (SELECT hash FROM picture_pages WHERE page = ?)", view.page)
     if view.hash:
-        add("s.id IN (SELECT id FROM suggestions WHERE hash >= ? AND hash < ? UNION SELECT id FROM suggestions WHERE other != '' AND other >= ? AND other < ?)",
-            *(view.hash, view.hash + "g") * 2)
+        add(
+            "s.id IN (SELECT id FROM suggestions WHERE hash >= ? AND hash < ? UNION SELECT id FROM suggestions WHERE"
+            " other != '' AND other >= ? AND other < ?)",
+            *(view.hash, view.hash + "g") * 2,
+        )
     if view.least > 0:
         add("s.confidence >= ?", view.least)
     if view.most < 1:
@@ -334,8 +365,19 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
 
 def _suggestion(row: sqlite3.Row) -> Suggestion:
     return Suggestion(
-        Key(row["hash"], row["tag"], row["action"], row["other"]), row["issue"], row["confidence"], row["why"], json.loads(row["evidence"]),
-        row["state"], bool(row["current"]), row["version"] or 0, row["decided_at"], row["reason"], row["batch"], row["confidence_then"], bool(row["in_view"]),
+        Key(row["hash"], row["tag"], row["action"], row["other"]),
+        row["issue"],
+        row["confidence"],
+        row["why"],
+        json.loads(row["evidence"]),
+        row["state"],
+        bool(row["current"]),
+        row["version"] or 0,
+        row["decided_at"],
+        row["reason"],
+        row["batch"],
+        row["confidence_then"],
+        bool(row["in_view"]),
     )
 
 
@@ -346,15 +388,11 @@ def _finding(row: sqlite3.Row, rows: list[Suggestion]) -> Finding:
     )
 
 
-def issues_of(source: str) -> tuple[str, ...]:
-    """The issues that one kind of report can hold."""
-    return ISSUES.get(source, ())
-
-
 def finding_of(review: Review, key: Key) -> str | None:
     """The finding to show a suggestion under, the current one of highest rank; None when no report has it."""
     row = review.db.execute(
-        "SELECT finding FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ? ORDER BY current DESC, rank LIMIT 1",
+        "SELECT finding FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ? ORDER BY current DESC,"
+        " rank LIMIT 1",
         (key.hash, key.tag, key.action, key.other),
     ).fetchone()
     return row["finding"] if row else None
@@ -373,6 +411,8 @@ def pictures_of(review: Review, view: Filter) -> list[tuple[str, str]]:
     where, values = _where(view)
     column, direction = ORDERS[view.order]
     rows = review.db.execute(
-        f"SELECT hash, other FROM findings WHERE rank IN (SELECT s.rank FROM suggestions s WHERE {where}) ORDER BY {column} {direction}", values
+        f"SELECT hash, other FROM findings WHERE rank IN (SELECT s.rank FROM suggestions s WHERE {where}) ORDER BY"
+        f" {column} {direction}",
+        values,
     )
     return [tuple(row) for row in rows]

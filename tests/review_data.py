@@ -76,7 +76,9 @@ def save_mistagged(folder: DataFolder, *errors: dict) -> Path:
 
 def save_pairs(folder: DataFolder, *pairs: dict) -> Path:
     """A near-duplicates report of these pairs."""
-    return artifacts.save(folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": list(pairs), "groups": []})
+    return artifacts.save(
+        folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": list(pairs), "groups": []}
+    )
 
 
 def save_series(folder: DataFolder, missing: Sequence[dict] = (), incorrect: Sequence[dict] = ()) -> Path:
@@ -94,4 +96,6 @@ def save_run(folder: DataFolder, *detectors: dict) -> Path:
 
 def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):
     """The application on a data folder and a folder library."""
-    return create_app(Settings(folder, lambda: FolderLibrary(root or folder.root), str(root), invisible=("source", "filename"), **settings))
+    return create_app(
+        Settings(folder, lambda: FolderLibrary(root or folder.root), str(root), invisible=("source", "filename"), **settings)
+    )

@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from review_data import draw_library, missing, page_on, pair, save_dataset, save_mistagged, save_pairs, save_series, sidecar, wrong
+from review_data import (
+    draw_library,
+    missing,
+    page_on,
+    pair,
+    save_dataset,
+    save_mistagged,
+    save_pairs,
+    save_series,
+    sidecar,
+    wrong,
+)
 from werkzeug.serving import make_server
 
 from tagcheck import applying, review_index
@@ -22,7 +33,14 @@ from tagcheck.review_index import Filter
 from webapp.applying_views import note
 
 PLACES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 COUNT = 60
 
 
@@ -259,7 +277,7 @@ def test_in_the_grid_a_range_is_ticked_and_counted(tab, site):
     boxes.nth(9).click(modifiers=["Shift"])
     assert tab.locator("#picked").inner_text().startswith("8 of")
     tab.get_by_role("button", name="Accept the ticked").click()
-    assert "Accepted: 8 suggestions" in tab.locator("#said").inner_text()
+    tab.wait_for_selector("#said >> text=Accepted: 8 suggestions")
     tab.get_by_text("All 52 suggestions that match").click()
     tab.get_by_role("button", name="Ignore all 52").click()
     tab.wait_for_selector("#said >> text=Ignored: 52 suggestions")
@@ -295,17 +313,31 @@ def test_without_javascript_every_step_is_a_form(browser, site):
 
 
 VIEWS = {
-    "overview": "/error-review", "list": "/error-review/findings", "grid": "/error-review/findings?view=grid", "card": "/error-review/card?type=tags",
-    "pair": "/error-review/card?type=pairs", "nothing left": "/error-review/card?tag=nothing", "apply": "/error-review/apply", "batches": "/error-review/applied",
-    "batch": "/error-review/applied/1", "detectors": "/error-review/run", "keys": "/error-review/help", "not found": "/error-review/applied/99",
+    "overview": "/error-review",
+    "list": "/error-review/findings",
+    "grid": "/error-review/findings?view=grid",
+    "card": "/error-review/card?type=tags",
+    "pair": "/error-review/card?type=pairs",
+    "nothing left": "/error-review/card?tag=nothing",
+    "apply": "/error-review/apply",
+    "batches": "/error-review/applied",
+    "batch": "/error-review/applied/1",
+    "detectors": "/error-review/run",
+    "keys": "/error-review/help",
+    "not found": "/error-review/applied/99",
 }
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
-@pytest.mark.parametrize(("look", "views"), [("light", tuple(VIEWS)), ("dark", ("overview", "grid", "pair", "batch")), ("phone", ("overview", "card", "batch"))])
+@pytest.mark.parametrize(
+    ("look", "views"),
+    [("light", tuple(VIEWS)), ("dark", ("overview", "grid", "pair", "batch")), ("phone", ("overview", "card", "batch"))],
+)
 def test_every_view_is_accessible_by_axe(browser, site, look, views):
     """WCAG 2.2 A and AA as far as axe-core can tell: no violation on any view, and nothing is wider than the window."""
-    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed: pip install -r tests/requirements.txt")
+    axe = pytest.importorskip(
+        "axe_playwright_python", reason="axe-playwright-python is not installed: pip install -r tests/requirements.txt"
+    )
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     size = {"width": 390, "height": 844} if look == "phone" else {"width": 1366, "height": 768}
     context = browser.new_context(viewport=size, color_scheme="dark" if look == "dark" else "light", reduced_motion="reduce")
@@ -315,7 +347,11 @@ def test_every_view_is_accessible_by_axe(browser, site, look, views):
     for name in views:
         tab.goto(site.address(VIEWS[name]))
         tab.evaluate(script)
-        broken = tab.evaluate("(tags) => axe.run({ runOnly: tags }).then((seen) => seen.violations.map((one) => [one.id, one.nodes.map((node) => node.html)]))", WCAG)
+        broken = tab.evaluate(
+            "(tags) => axe.run({ runOnly: tags }).then((seen) => seen.violations.map((one) => [one.id,"
+            " one.nodes.map((node) => node.html)]))",
+            WCAG,
+        )
         wide = tab.evaluate("() => document.documentElement.scrollWidth - innerWidth")
         if broken or wide > 0:
             found[name] = broken, f"{wide} pixels too wide"

@@ -16,7 +16,21 @@ from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder
 from tagcheck.errors import BadFile
 from tagcheck.ledger import Ledger
 from tagcheck.library import TagChange
-from tagcheck.review import ACCEPTED, ADD, IGNORED, OPEN, PAIR, QUEUES, REMOVE, SKIPPED, Ask, Key, Review, decisions, pair_decisions
+from tagcheck.review import (
+    ACCEPTED,
+    ADD,
+    IGNORED,
+    OPEN,
+    PAIR,
+    QUEUES,
+    REMOVE,
+    SKIPPED,
+    Ask,
+    Key,
+    Review,
+    decisions,
+    pair_decisions,
+)
 from tagcheck.review_import import records, sync
 from tagcheck.review_index import Filter
 
@@ -31,7 +45,12 @@ def review(folder: DataFolder):
 
 def open_tags(review: Review, **filters) -> list[str]:
     """The tags of all findings of a view, in its order."""
-    return [one.key.tag for finding in review_index.page(review, Filter(**filters), limit=1000) for one in finding.suggestions if one.in_view]
+    return [
+        one.key.tag
+        for finding in review_index.page(review, Filter(**filters), limit=1000)
+        for one in finding.suggestions
+        if one.in_view
+    ]
 
 
 def add(hash: str, tag: str) -> Ask:
@@ -137,13 +156,27 @@ def test_an_entry_that_cannot_be_meant_is_named_by_its_place(review, folder, ent
 
 def test_series_predictions_become_additions_and_removals(review, folder):
     """A missing prediction is a tag that the classifier does not see; an incorrect one a series it sees that is no tag."""
-    save_series(folder, missing=[{"hash": B, "series": "series:y", "confidence": 0.7}], incorrect=[{"hash": A, "series": "series:x", "confidence": 0.9}])
+    save_series(
+        folder,
+        missing=[{"hash": B, "series": "series:y", "confidence": 0.7}],
+        incorrect=[{"hash": A, "series": "series:x", "confidence": 0.9}],
+    )
     sync(review, folder)
-    assert [(one.issue, one.suggestions[0].key.action) for one in review_index.page(review, Filter())] == [("missing_series", ADD), ("incorrect_series", REMOVE)]
+    assert [(one.issue, one.suggestions[0].key.action) for one in review_index.page(review, Filter())] == [
+        ("missing_series", ADD),
+        ("incorrect_series", REMOVE),
+    ]
 
 
 def test_a_pairs_suggested_copies_stand_under_the_pair_with_the_best_copy(review, folder):
-    copy = {"hash": B, "tag": "x", "kind": "missing", "confidence": 0.8, "why": "The other copy has it.", "evidence": {"other_copy": A}}
+    copy = {
+        "hash": B,
+        "tag": "x",
+        "kind": "missing",
+        "confidence": 0.8,
+        "why": "The other copy has it.",
+        "evidence": {"other_copy": A},
+    }
     artifacts.save(folder, NEAR_DUPLICATES, {
         "summary": {}, "similar_pairs": [pair(A, B, only_in_1=("x",)) | {"suggestions": [copy]}], "groups": [[A, B]],
         "group_details": [{"hashes": [A, B], "best_copy": B, "reasons": ["more pixels (9 x 9)"]}],
@@ -361,33 +394,63 @@ def test_a_transaction_that_breaks_leaves_no_trace(review):
 def filled(review, folder: DataFolder):
     """Forty pictures with one to three missing tags each, and some wrong ones; every confidence twice."""
     names = hashes(40)
-    entries = [missing(hash, *[f"series:{number % 3}", f"tag {number % 5}", "night"][:number % 3 + 1], confidence=0.5 + number // 2 * 0.02)
-               for number, hash in enumerate(names)]
+    entries = [
+        missing(
+            hash, *[f"series:{number % 3}", f"tag {number % 5}", "night"][: number % 3 + 1], confidence=0.5 + number // 2 * 0.02
+        )
+        for number, hash in enumerate(names)
+    ]
     entries += [wrong(hash, "outdoors", confidence=0.55 + number * 0.01) for number, hash in enumerate(names[::3])]
     save_mistagged(folder, *entries)
-    artifacts.save(folder, DATASET, {"summary": {}, "results": [
-        {"hash": hash, "existing_all_tags": ["outdoors"], "pages": [["Dataset", "All"]], "time_imported": number * 7 % 13} for number, hash in enumerate(names)
-    ]})
+    artifacts.save(
+        folder,
+        DATASET,
+        {
+            "summary": {},
+            "results": [
+                {"hash": hash, "existing_all_tags": ["outdoors"], "pages": [["Dataset", "All"]], "time_imported": number * 7 % 13}
+                for number, hash in enumerate(names)
+            ],
+        },
+    )
     sync(review, folder)
     review.decide(review_index.asks(review, Filter(tag="night", least=0.8)), IGNORED)
     return review
 
 
 VIEWS = [
-    Filter(), Filter(order="unsure"), Filter(order="newest"), Filter(tag="night"), Filter(namespace="series", least=0.6, most=0.8),
-    Filter(issues=("incorrect_tags",)), Filter(state=IGNORED), Filter(state=""), Filter(hash="0" * 62 + "1"), Filter(page="Dataset / All", tag="outdoors"),
-    Filter(page="elsewhere"), Filter(tag="tag 2", state="", order="unsure"),
+    Filter(),
+    Filter(order="unsure"),
+    Filter(order="newest"),
+    Filter(tag="night"),
+    Filter(namespace="series", least=0.6, most=0.8),
+    Filter(issues=("incorrect_tags",)),
+    Filter(state=IGNORED),
+    Filter(state=""),
+    Filter(hash="0" * 62 + "1"),
+    Filter(page="Dataset / All", tag="outdoors"),
+    Filter(page="elsewhere"),
+    Filter(tag="tag 2", state="", order="unsure"),
 ]
 
 
 def slowly(review: Review, view: Filter) -> list[str]:
     """The finding ids of a view in its order, by reading everything and asking each row."""
     found = {}
-    for row in review.db.execute("SELECT s.*, f.confidence AS sure, p.imported FROM suggestions s JOIN findings f ON f.id = s.finding JOIN pictures p ON p.hash = f.hash"):
+    for row in review.db.execute(
+        "SELECT s.*, f.confidence AS sure, p.imported FROM suggestions s JOIN findings f ON f.id = s.finding JOIN"
+        " pictures p ON p.hash = f.hash"
+    ):
         page = {one[0] for one in review.db.execute("SELECT page FROM picture_pages WHERE hash = ?", (row["hash"],))}
-        if (row["state"] in (view.state,) if view.state else row["state"] in QUEUES) and (not view.issues or row["issue"] in view.issues) \
-                and view.tag in ("", row["tag"]) and view.namespace in ("", row["namespace"]) and (not view.page or view.page in page) \
-                and row["hash"].startswith(view.hash) and view.least <= row["confidence"] <= view.most:
+        if (
+            (row["state"] in (view.state,) if view.state else row["state"] in QUEUES)
+            and (not view.issues or row["issue"] in view.issues)
+            and view.tag in ("", row["tag"])
+            and view.namespace in ("", row["namespace"])
+            and (not view.page or view.page in page)
+            and row["hash"].startswith(view.hash)
+            and view.least <= row["confidence"] <= view.most
+        ):
             found[row["finding"]] = (-row["imported"] if view.order == "newest" else 0, -row["sure"], row["finding"])
     return sorted(found, key=found.get, reverse=view.order == "unsure")
 
@@ -432,7 +495,9 @@ def test_the_overview_counts_open_findings_by_kind_and_band(filled):
     }
     for place, low in enumerate(review_index.BANDS):
         high = review_index.BANDS[place + 1] if place + 1 < len(review_index.BANDS) else 2
-        inside = [one for one in review_index.page(filled, Filter(issues=("missing_tags",)), limit=100) if low <= one.confidence < high]
+        inside = [
+            one for one in review_index.page(filled, Filter(issues=("missing_tags",)), limit=100) if low <= one.confidence < high
+        ]
         assert made.by_issue["missing_tags"][place] == len(inside)
 
 
@@ -443,12 +508,16 @@ def test_the_promise_is_measured_on_the_owners_own_decisions(review):
     review.decide(asks[15:], IGNORED)
     made = review_index.promise(review, "missing_tags", 0.88)
     assert (made.right, made.of, made.share) == (15, 20, 0.75) and made.low < 0.75 < made.high
-    assert review_index.promise(review, "missing_tags", 0.95) is None and review_index.promise(review, "incorrect_tags", 0.85) is None
+    assert (
+        review_index.promise(review, "missing_tags", 0.95) is None
+        and review_index.promise(review, "incorrect_tags", 0.85) is None
+    )
 
 
 def test_the_index_answers_from_its_indexes(filled):
     plan = filled.db.execute(
-        "EXPLAIN QUERY PLAN SELECT DISTINCT s.finding, s.rank FROM suggestions s WHERE s.state = 'open' AND s.rank > 5 ORDER BY s.rank LIMIT 50"
+        "EXPLAIN QUERY PLAN SELECT DISTINCT s.finding, s.rank FROM suggestions s WHERE s.state = 'open' AND s.rank > 5"
+        " ORDER BY s.rank LIMIT 50"
     ).fetchall()
     assert "suggestions_state" in plan[0]["detail"] and not any("TEMP B-TREE FOR ORDER BY" in row["detail"] for row in plan)
 

@@ -16,7 +16,19 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from review_data import draw_library, missing, page_on, pair, save_dataset, save_mistagged, save_pairs, save_run, save_series, sidecar, wrong
+from review_data import (
+    draw_library,
+    missing,
+    page_on,
+    pair,
+    save_dataset,
+    save_mistagged,
+    save_pairs,
+    save_run,
+    save_series,
+    sidecar,
+    wrong,
+)
 
 import config
 from tagcheck.errors import LibraryUnreachable
@@ -92,10 +104,16 @@ def page(folder, tmp_path) -> Page:
     root = tmp_path / "library"
     names = draw_library(root, TAGS)
     save_dataset(folder, dict(zip(names, TAGS)))
-    save_mistagged(folder, missing(names[0], "series:elves", "long hair", confidence=0.95, near=[names[1]]), wrong(names[1], "1girl", confidence=0.7))
+    save_mistagged(
+        folder,
+        missing(names[0], "series:elves", "long hair", confidence=0.95, near=[names[1]]),
+        wrong(names[1], "1girl", confidence=0.7),
+    )
     first, second = sorted(names[2:])
     has = dict(zip(names, TAGS))
-    save_pairs(folder, pair(first, second, 0.97, tuple(set(has[first]) - set(has[second])), tuple(set(has[second]) - set(has[first]))))
+    save_pairs(
+        folder, pair(first, second, 0.97, tuple(set(has[first]) - set(has[second])), tuple(set(has[second]) - set(has[first])))
+    )
     save_series(folder)
     return Page(folder, root, names)
 
@@ -124,7 +142,10 @@ def test_where_nothing_could_be_looked_at_the_overview_never_says_that_all_is_we
 def test_a_detector_that_failed_or_whose_report_is_damaged_is_named_beside_no_findings(folder):
     save_mistagged(folder)
     save_series(folder).write_text("{")
-    save_run(folder, {"name": "near-duplicates", "script": "find_near_duplicates.py", "exit_code": 4, "message": "shard of another model"})
+    save_run(
+        folder,
+        {"name": "near-duplicates", "script": "find_near_duplicates.py", "exit_code": 4, "message": "shard of another model"},
+    )
     text = html.unescape(page_on(folder).test_client().get("/error-review").text)
     assert "failed in the last run (exit code 4): shard of another model" in text
     assert "its report cannot be read" in text and "2 detectors did not report" in text
@@ -137,10 +158,23 @@ def test_when_all_is_decided_and_all_detectors_reported_the_overview_says_so(fol
     assert "every detector has reported" in page_on(folder).test_client().get("/error-review").text
 
 
-@pytest.mark.parametrize(("query", "expected"), [
-    ("", 3), ("type=missing_tags", 1), ("type=tags", 2), ("type=pairs", 1), ("min=0.9", 2), ("max=0.8", 1), ("tag=series:elves", 1),
-    ("ns=series", 1), ("tag=nothing", 0), ("page=Dataset / All&type=tags", 2), ("state=ignored", 0), ("state=any", 3),
-])
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", 3),
+        ("type=missing_tags", 1),
+        ("type=tags", 2),
+        ("type=pairs", 1),
+        ("min=0.9", 2),
+        ("max=0.8", 1),
+        ("tag=series:elves", 1),
+        ("ns=series", 1),
+        ("tag=nothing", 0),
+        ("page=Dataset / All&type=tags", 2),
+        ("state=ignored", 0),
+        ("state=any", 3),
+    ],
+)
 def test_filters_stand_in_the_address(page, query, expected):
     assert len(re.findall(r'<li><a href="/error-review/card', page.get(f"/error-review/findings?{query}"))) == expected
 
@@ -219,7 +253,9 @@ def test_one_suggestion_is_decided_by_its_own_button(page):
         assert len(store.accepted()) == 1
 
 
-@pytest.mark.parametrize(("button", "queue"), [("Accept A", "accepted"), ("Ignore X", "ignored"), ("Skip S", "skipped"), ("Flag F", "flagged")])
+@pytest.mark.parametrize(
+    ("button", "queue"), [("Accept A", "accepted"), ("Ignore X", "ignored"), ("Skip S", "skipped"), ("Flag F", "flagged")]
+)
 def test_every_decision_can_be_undone_and_redone_by_a_form(page, button, queue):
     text = page.press(page.get("/error-review/card"), button)
     assert page.queues()[queue] == 1
@@ -289,9 +325,16 @@ def test_a_form_about_a_finding_that_is_not_there_is_refused(page, form):
     page.post("/error-review/decide", 404, **form)
 
 
-@pytest.mark.parametrize("form", [
-    {"do": "burn"}, {"one": "accepted nonsense"}, {"do": "accepted", "key": "x.add.aa..t"}, {"do": "accepted", "key": "0.add." + "b" * 64 + "..t"}, {"pair": "left"},
-])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"do": "burn"},
+        {"one": "accepted nonsense"},
+        {"do": "accepted", "key": "x.add.aa..t"},
+        {"do": "accepted", "key": "0.add." + "b" * 64 + "..t"},
+        {"pair": "left"},
+    ],
+)
 def test_a_form_that_cannot_be_meant_changes_nothing(page, form):
     finding = re.search(r'name="finding" value="(\w+)"', page.get("/error-review/card"))[1]
     page.post("/error-review/decide", 400, finding=finding, **form)
@@ -304,7 +347,9 @@ def test_decisions_stay_when_the_server_is_started_anew(page):
     again = Page(page.folder, page.root, page.hashes)
     again.client._cookies.update(page.client._cookies)
     assert again.queues()["ignored"] == 1
-    assert again.client.post("/error-review/undo", data={"csrf": token}, follow_redirects=True).status_code == 200  # an old form still counts
+    assert (
+        again.client.post("/error-review/undo", data={"csrf": token}, follow_redirects=True).status_code == 200
+    )  # an old form still counts
     assert again.queues()["ignored"] == 0
 
 
@@ -313,8 +358,11 @@ def test_a_script_is_told_what_changed_and_gets_the_next_cards(page):
     cards = page.client.get("/error-review/cards").json
     assert [sorted(card) for card in cards] == [["html", "id", "pictures", "url"]] * 3
     value = re.search(r'name="key" value="([^"]+)"', cards[1]["html"])[1]
-    answer = page.client.post("/error-review/decide", data={"csrf": page.token(), "finding": cards[1]["id"], "do": "accepted", "key": html.unescape(value)},
-                              headers={"Accept": "application/json"}).json
+    answer = page.client.post(
+        "/error-review/decide",
+        data={"csrf": page.token(), "finding": cards[1]["id"], "do": "accepted", "key": html.unescape(value)},
+        headers={"Accept": "application/json"},
+    ).json
     assert answer["ok"] and answer["left"] == 2 and answer["waiting"] == 1 and not answer["stay"]
 
 
@@ -514,7 +562,11 @@ def test_a_file_that_is_no_picture_or_not_there_is_a_drawn_note(page):
     hash = sha256(page.root / "text.png")
     for address in (f"/pictures/{hash}/full", f"/pictures/{hash}/thumbnail", f"/pictures/{'0' * 64}/full"):
         answer = page.client.get(address)
-        assert answer.status_code == 200 and answer.headers["X-Picture"] == "unavailable" and answer.headers["Cache-Control"] == "no-store"
+        assert (
+            answer.status_code == 200
+            and answer.headers["X-Picture"] == "unavailable"
+            and answer.headers["Cache-Control"] == "no-store"
+        )
     assert page.client.get("/pictures/..%2f..%2fetc%2fpasswd/full").status_code == 404
     assert page.client.get("/pictures/ABC/full").status_code == 404
 
@@ -547,9 +599,19 @@ def test_every_answer_forbids_foreign_scripts_and_frames(page):
 
 
 def test_no_page_holds_a_script_or_style_of_its_own(page):
-    for address in ("/error-review", "/error-review/card", "/error-review/findings", "/error-review/findings?view=grid", "/error-review/apply", "/error-review/help", "/error-review/run"):
+    for address in (
+        "/error-review",
+        "/error-review/card",
+        "/error-review/findings",
+        "/error-review/findings?view=grid",
+        "/error-review/apply",
+        "/error-review/help",
+        "/error-review/run",
+    ):
         text = page.get(address)
-        assert not re.search(r"<script(?![^>]*(src=|application/json))", text) and not re.search(r"\sstyle=|\son\w+=|<style", text)
+        assert not re.search(r"<script(?![^>]*(src=|application/json))", text) and not re.search(
+            r"\sstyle=|\son\w+=|<style", text
+        )
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.1.5:5000", "[::2]"])
@@ -562,7 +624,15 @@ def test_this_machines_names_are_answered(page, host):
     assert page.client.get("/error-review", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://localhost:9999"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://localhost:9999"},
+    ],
+)
 def test_a_form_from_another_site_is_turned_away(page, headers):
     token = page.token()
     answer = page.client.post("/error-review/undo", data={"csrf": token}, headers=headers)
@@ -577,11 +647,21 @@ def test_a_form_without_this_browsers_token_is_turned_away(page, token):
     assert page.app.test_client().post("/error-review/undo", data={"csrf": ""}).status_code == 403
 
 
+def test_a_picture_never_sets_a_cookie_so_that_no_late_one_swallows_a_message(page):
+    page.token()
+    assert "Set-Cookie" not in page.client.get(f"/pictures/{page.hashes[0]}/thumbnail").headers
+    assert "Set-Cookie" not in page.client.get("/static/page.css").headers
+
+
 def test_every_address_that_changes_something_takes_only_posts(page):
     changing = [rule.rule for rule in page.app.url_map.iter_rules() if "POST" in rule.methods]
     assert len(changing) >= 10
     for rule in page.app.url_map.iter_rules():
-        if "POST" in rule.methods and "GET" not in rule.methods and not any(other.rule == rule.rule and "GET" in other.methods for other in page.app.url_map.iter_rules()):
+        if (
+            "POST" in rule.methods
+            and "GET" not in rule.methods
+            and not any(other.rule == rule.rule and "GET" in other.methods for other in page.app.url_map.iter_rules())
+        ):
             assert page.client.get(rule.rule).status_code == 405
         if "POST" in rule.methods:
             assert page.client.post(rule.rule).status_code == 403

@@ -54,21 +54,36 @@ def create_app(settings: Settings) -> Flask:
         app.register_blueprint(room.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ToolError, _tool_error)
-    app.context_processor(lambda: {
-        "theme": session.get("theme", "system"), "hide_pictures": session.get("hide_pictures", False), "library_name": settings.library_name,
-        "keys": [{"name": one.name, "keys": one.keys, "where": one.where} for one in ACTIONS],
-        "key_of": {one.name: _key_name(one.keys[0]) for one in ACTIONS},
-    })
+    app.context_processor(
+        lambda: {
+            "theme": session.get("theme", "system"),
+            "hide_pictures": session.get("hide_pictures", False),
+            "library_name": settings.library_name,
+            "keys": [{"name": one.name, "keys": one.keys, "where": one.where} for one in ACTIONS],
+            "key_of": {one.name: _key_name(one.keys[0]) for one in ACTIONS},
+        }
+    )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     return app
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
-    parser.add_argument("--library", metavar="hydrus|DIR", default=None,
-                        help="where the pictures are: 'hydrus' or a folder (default: the library that the newest mapping was made from)")
-    parser.add_argument("--host", default=config.HOST, metavar="ADDRESS", help=f"the address to serve on (default: {config.HOST}, this machine only)")
-    parser.add_argument("--port", type=int, default=config.PORT, metavar="N", help=f"the port to serve on (default: {config.PORT})")
+    parser.add_argument(
+        "--library",
+        metavar="hydrus|DIR",
+        default=None,
+        help="where the pictures are: 'hydrus' or a folder (default: the library that the newest mapping was made from)",
+    )
+    parser.add_argument(
+        "--host",
+        default=config.HOST,
+        metavar="ADDRESS",
+        help=f"the address to serve on (default: {config.HOST}, this machine only)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=config.PORT, metavar="N", help=f"the port to serve on (default: {config.PORT})"
+    )
     return parser.parse_args(argv)
 
 
@@ -85,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             cli.say(f"warning: {problem}")
     recover(settings)
     if not security.is_loopback(args.host):
-        cli.say(f"warning: served on {args.host}, anybody who reaches it can read your pictures and change tags: there is no login")
+        cli.say(
+            f"warning: served on {args.host}, anybody who reaches it can read your pictures and change tags: there is no login"
+        )
     print(f"the page is at {address(args.host, server.server_port)}/error-review (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()
@@ -97,11 +114,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
     """The page's settings from the options and config.py."""
     library = opening.LibrarySettings(
-        config.LIBRARY, config.API_URL, config.API_KEY, machine_services=config.MACHINE_TAG_SERVICES, write_service=config.WRITE_TAG_SERVICE,
+        config.LIBRARY,
+        config.API_URL,
+        config.API_KEY,
+        machine_services=config.MACHINE_TAG_SERVICES,
+        write_service=config.WRITE_TAG_SERVICE,
     )
     name = opening.library_name(args.library, folder, library)
     return Settings(
-        folder, lambda: opening.open_library(name, folder, library), name, args.host, config.INVISIBLE_NAMESPACES, config.WRITE_TAG_SERVICE,
+        folder,
+        lambda: opening.open_library(name, folder, library),
+        name,
+        args.host,
+        config.INVISIBLE_NAMESPACES,
+        config.WRITE_TAG_SERVICE,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, flash, redirect, render_template, request, url_for
@@ -12,7 +13,7 @@ from tagcheck import applying, ledger
 from tagcheck.applying import BatchResult, Preview
 from tagcheck.errors import ToolError
 from tagcheck.ledger import Ledger, LedgerRow
-from tagcheck.library import TagChange, TagWrite
+from tagcheck.library import Library, TagChange
 from tagcheck.review import ACCEPTED, APPLIED, FAILED, UNDONE, WAITING, Ask, Key, Review
 from webapp import state, words
 from webapp.jobs import Job, jobs
@@ -45,9 +46,19 @@ def preview() -> str:
     start = max(request.args.get("from", 0, int), 0)
     names = {one.key: one.name for one in services}
     return render_template(
-        "apply.html", problem=None if service else "This library takes no tags: nothing can be written.", waiting=len(keys), made=made,
-        services=services, service=service, names=names, start=start, rows=made.writes[start:start + ROWS], step=ROWS, digest=digest(made),
-        refused=[one for one in made.no_writes if not one.settled], settled=[one for one in made.no_writes if one.settled],
+        "apply.html",
+        problem=None if service else "This library takes no tags: nothing can be written.",
+        waiting=len(keys),
+        made=made,
+        services=services,
+        service=service,
+        names=names,
+        start=start,
+        rows=made.writes[start : start + ROWS],
+        step=ROWS,
+        digest=digest(made),
+        refused=[one for one in made.no_writes if not one.settled],
+        settled=[one for one in made.no_writes if one.settled],
     )
 
 
@@ -64,7 +75,10 @@ def apply() -> Response:
         abort(409, "This library takes no tags: nothing can be written.")
     wanted = changes(keys)
     if digest(applying.preview(library, wanted, service.key)) != request.form.get("digest"):
-        flash("Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now.")
+        flash(
+            "Since you looked, something else was decided or the library changed. Nothing was written: here is the"
+            " difference as it is now."
+        )
         return redirect(url_for("applying.preview", service=service.key), 303)
     path = settings().folder.review
 
@@ -117,7 +131,10 @@ def undo() -> Response:
 @blueprint.post("/applied/retry")
 def retry() -> Response:
     """Put what failed back to accepted, and show the difference again."""
-    failed = {Key(row.hash, row.tag, row.action) for row in Ledger(settings().folder.review).rows(request.form.get("batch", type=int), ledger.FAILED)}
+    failed = {
+        Key(row.hash, row.tag, row.action)
+        for row in Ledger(settings().folder.review).rows(request.form.get("batch", type=int), ledger.FAILED)
+    }
     asks = [Ask(key) for key in sorted(failed, key=lambda key: (key.hash, key.tag)) if review().decision(key).queue == FAILED]
     review().decide(asks, ACCEPTED, f"Try again: {words.plural(len(asks), 'change')}")
     return redirect(url_for("applying.preview"), 303)
@@ -134,7 +151,7 @@ def recover() -> Response:
     return _start("recover", "Finishing what was left open", work)
 
 
-def recovered(path, library) -> list[BatchResult]:
+def recovered(path: Path, library: Library) -> list[BatchResult]:
     """`applying.recover`, with the outcomes noted beside the decisions."""
     results = applying.recover(Ledger(path), library)
     with Review(path) as store:
@@ -156,12 +173,19 @@ def digest(made: Preview) -> str:
 
 
 def note(store: Review, rows: Sequence[LedgerRow]) -> int:
-    """Note what the ledger says beside the decisions. Where a change took several writes, the one that needs most attention counts."""
+    """Note what the ledger says beside the decisions. Where a change took several writes, the one that needs most attention
+    counts.
+    """
     found: dict[Key, LedgerRow] = {}
     for row in rows:
         key = Key(row.hash, row.tag, row.action)
         last = found.get(key)
-        if last is None or row.batch > last.batch or row.batch == last.batch and URGENCY.index(row.status) < URGENCY.index(last.status):
+        if (
+            last is None
+            or row.batch > last.batch
+            or row.batch == last.batch
+            and URGENCY.index(row.status) < URGENCY.index(last.status)
+        ):
             found[key] = row
     return store.note_outcomes((key, OUTCOMES[row.status], row.reason, row.batch) for key, row in found.items())
 
@@ -175,18 +199,13 @@ def catch_up(store: Review) -> int:
     return note(store, [row for row in Ledger(store.path).rows() if newer(row)])
 
 
-def places(writes: Sequence[TagWrite]) -> int:
-    """How many pictures a difference touches."""
-    return len({one.hash for one in writes})
-
-
-def _noted(path, result: BatchResult) -> BatchResult:
+def _noted(path: Path, result: BatchResult) -> BatchResult:
     with Review(path) as store:
         note(store, result.rows)
     return result
 
 
-def _start(kind: str, said: str, work) -> Response:
+def _start(kind: str, said: str, work: Callable[[Job], Any]) -> Response:
     job = jobs().start(kind, said, work)
     if job is None:
         flash("Something else is still running: wait for it, then try again. Nothing was done.")

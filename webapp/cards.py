@@ -12,7 +12,10 @@ from tagcheck.review_index import Filter, Finding, Suggestion, copy_group, other
 from webapp import words
 
 PAIR_CHOICES = {
-    "left": "Copy left's tags to right", "right": "Copy right's tags to left", "both": "Copy both ways", "neither": "Copies, but leave their tags as they are",
+    "left": "Copy left's tags to right",
+    "right": "Copy right's tags to left",
+    "both": "Copy both ways",
+    "neither": "Copies, but leave their tags as they are",
 }
 
 
@@ -32,7 +35,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Tag:
-    """One tag of a picture: `mark` is "add" or "remove" where a suggestion would change it; `note` says what else is known of it."""
+    """One tag of a picture: `mark` is "add" or "remove" where a suggestion would change it; `note` says what else is known of
+    it.
+    """
 
     name: str
     mark: str = ""
@@ -69,7 +74,9 @@ class Picture:
         record = self.record
         pixels = f"{record['width']} × {record['height']}" if record.get("width") and record.get("height") else ""
         moving = "animated" if record.get("duration") else ""
-        return ", ".join(filter(None, [pixels, moving, (record.get("mime") or "").partition("/")[2], words.size(record.get("size"))]))
+        return ", ".join(
+            filter(None, [pixels, moving, (record.get("mime") or "").partition("/")[2], words.size(record.get("size"))])
+        )
 
     @property
     def is_video(self) -> bool:
@@ -104,7 +111,9 @@ def make(review: Review, view: Filter, finding: Finding, invisible: Sequence[str
     """The card of one finding in a view. `invisible` namespaces are those of tags that belong to one copy of a picture."""
     pictures = [_picture(review, hash, finding) for hash in filter(None, (finding.hash, finding.other))]
     differences = _differences(review, finding, pictures, invisible) if finding.is_pair else []
-    return Card(finding, pictures, _rows(review, view, finding), differences, _best(review, finding, pictures), others_on(review, finding))
+    return Card(
+        finding, pictures, _rows(review, view, finding), differences, _best(review, finding, pictures), others_on(review, finding)
+    )
 
 
 def encode(ask: Ask) -> str:
@@ -143,7 +152,11 @@ def best_copy(pictures: Sequence[Picture]) -> str:
     """Which of two copies to keep, and why: more pixels, else the larger file, else more tags, else the earlier import."""
     left, right = (one.record for one in pictures)
     for why, low, high in (
-        ("more pixels", (left.get("width") or 0) * (left.get("height") or 0), (right.get("width") or 0) * (right.get("height") or 0)),
+        (
+            "more pixels",
+            (left.get("width") or 0) * (left.get("height") or 0),
+            (right.get("width") or 0) * (right.get("height") or 0),
+        ),
         ("the larger file", left.get("size") or 0, right.get("size") or 0),
         ("more tags", len(left.get("existing_all_tags") or ()), len(right.get("existing_all_tags") or ())),
         ("imported first", -(left.get("time_imported") or 0), -(right.get("time_imported") or 0)),
@@ -169,7 +182,11 @@ def _rows(review: Review, view: Filter, finding: Finding) -> list[Row]:
     rows = []
     for number, one in enumerate(finding.suggestions, 1):
         facts, shown = words.evidence(one.evidence, leave_out=(finding.hash, finding.other))
-        sure = "" if one.key.action == PAIR or not one.current else words.sureness(one.confidence, promise(review, one.issue, one.confidence))
+        sure = (
+            ""
+            if one.key.action == PAIR or not one.current
+            else words.sureness(one.confidence, promise(review, one.issue, one.confidence))
+        )
         then = None
         if one.confidence_then is not None and one.current and abs(one.confidence_then - one.confidence) >= 0.1:
             then = f"It was {words.percent(one.confidence_then)} when you decided."
@@ -201,7 +218,9 @@ def _differences(review: Review, finding: Finding, pictures: Sequence[Picture], 
         on_left = tag in has[0]
         copy = review.decision(Key(finding.other if on_left else finding.hash, tag, ADD))
         remove = review.decision(Key(finding.hash if on_left else finding.other, tag, REMOVE))
-        rows.append(Difference(tag, on_left, _value(copy), _value(remove), copy.queue, remove.queue, tags.namespace(tag) not in invisible))
+        rows.append(
+            Difference(tag, on_left, _value(copy), _value(remove), copy.queue, remove.queue, tags.namespace(tag) not in invisible)
+        )
     return rows
 
 

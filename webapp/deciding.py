@@ -49,7 +49,10 @@ def decide_many() -> Response:
     if not asks:
         flash(NOTHING_TICKED)
     elif everything and request.form.get("expect") != str(len(asks)):
-        flash(f"This view holds {words.plural(len(asks), 'suggestion')} now, not {request.form.get('expect') or 'none'} as when you looked. Nothing was decided: look again.")
+        flash(
+            f"This view holds {words.plural(len(asks), 'suggestion')} now, not {request.form.get('expect') or 'none'} as"
+            " when you looked. Nothing was decided: look again."
+        )
     else:
         flash(said(review().decide(asks, state, _label(state, asks))))
     return redirect(url_for("views.findings", **to_query(view, view=request.args.get("view"))), 303)
@@ -77,7 +80,11 @@ def said(outcome: Outcome) -> str:
     if outcome.displaced:
         lines.append(f"The opposite went back to open: {_names(outcome.displaced)}.")
     if outcome.conflicts:
-        lines.append("Decided elsewhere in the meantime, and left so: " + "; ".join(_standing(one) for one in outcome.conflicts[:3]) + _more(outcome.conflicts))
+        lines.append(
+            "Decided elsewhere in the meantime, and left so: "
+            + "; ".join(_standing(one) for one in outcome.conflicts[:3])
+            + _more(outcome.conflicts)
+        )
     if outcome.applied:
         lines.append(f"{words.plural(len(outcome.applied), 'change')} in the library already: undo that under Applied changes.")
     return " ".join(lines) or "Nothing changed."
@@ -94,7 +101,11 @@ def _decide_pair(finding: Finding, choice: str) -> Outcome:
         copies = cards.pair_asks(review(), finding, choice, settings().invisible)
         chosen = {ask.key for ask in copies}
         asked += [(ask, ACCEPTED) for ask in copies]
-        asked += [(one.ask(), IGNORED) for one in finding.suggestions if one.key not in chosen and one.key.action != PAIR and one.state == OPEN]
+        asked += [
+            (one.ask(), IGNORED)
+            for one in finding.suggestions
+            if one.key not in chosen and one.key.action != PAIR and one.state == OPEN
+        ]
     tags = sum(state == ACCEPTED for _, state in asked) - 1
     label = cards.PAIR_CHOICES[choice] + (f": {words.plural(tags, 'tag')} accepted" if tags else "")
     return review().decide_each(asked, label, attach_to=finding.id)
@@ -169,8 +180,11 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[s
     if request.accept_mimetypes.best == "application/json":
         found = review_index.load(review(), [at], view) if at else []
         return {
-            "message": message, "ok": outcome is not None and bool(outcome.changed), "card": part(view, found[0]) if found else None,
-            "left": count(view).findings, "waiting": len(review().accepted()),
+            "message": message,
+            "ok": outcome is not None and bool(outcome.changed),
+            "card": part(view, found[0]) if found else None,
+            "left": count(view).findings,
+            "waiting": len(review().accepted()),
         }
     flash(message)
     if request.form.get("from") == "findings":
@@ -199,7 +213,8 @@ def _names(keys: list[Key]) -> str:
 
 
 def _standing(decision: Decision) -> str:
-    return f"{_names([decision.key])} is {decision.queue} ({words.ago(decision.decided_at) if decision.decided_at else 'by a new report'})"
+    when = words.ago(decision.decided_at) if decision.decided_at else "by a new report"
+    return f"{_names([decision.key])} is {decision.queue} ({when})"
 
 
 def _more(many: list[Any], shown: int = 3) -> str:

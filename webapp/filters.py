@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from flask import abort
@@ -51,9 +50,15 @@ def from_query(args: MultiDict | Mapping[str, str]) -> Filter:
     if not HASH_PREFIX.fullmatch(hash):
         abort(400, "A picture's hash, or the start of one, is made of the digits 0 to 9 and a to f.")
     return Filter(
-        state="" if state == ANY else state, issues=_issues(args.getlist("type") if isinstance(args, MultiDict) else [args.get("type", "")]),
-        tag=tags.clean(args.get("tag") or ""), namespace=(args.get("ns") or "").strip().lower(), page=args.get("page") or "",
-        hash=hash, least=_share(args, "min", 0.0), most=_share(args, "max", 1.0), order=order,
+        state="" if state == ANY else state,
+        issues=_issues(args.getlist("type") if isinstance(args, MultiDict) else [args.get("type", "")]),
+        tag=tags.clean(args.get("tag") or ""),
+        namespace=(args.get("ns") or "").strip().lower(),
+        page=args.get("page") or "",
+        hash=hash,
+        least=_share(args, "min", 0.0),
+        most=_share(args, "max", 1.0),
+        order=order,
     )
 
 
@@ -74,11 +79,6 @@ def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
     if view.order != SURE:
         made["sort"] = view.order
     return made | {name: value for name, value in more.items() if value is not None}
-
-
-def other_queue(view: Filter, state: str) -> Filter:
-    """The same view of another queue."""
-    return replace(view, state=state)
 
 
 def in_words(view: Filter) -> str:

@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """One piece of work. `done` of `total` (0: not known), `line` what it says, `state` "running", "stopping", "done", "failed" or "cancelled"."""
+    """One piece of work. `done` of `total` (0: not known), `line` what it says, `state` "running", "stopping", "done", "failed"
+    or "cancelled".
+    """
 
     kind: str
     words: str
@@ -40,8 +42,15 @@ class Job:
         """What a page may know of it."""
         seconds = (datetime.now(timezone.utc) - self.started).total_seconds()
         return {
-            "kind": self.kind, "words": self.words, "state": self.state, "done": self.done, "total": self.total, "line": self.line,
-            "error": self.error, "seconds": round(seconds), "cancel": self.cancel is not None,
+            "kind": self.kind,
+            "words": self.words,
+            "state": self.state,
+            "done": self.done,
+            "total": self.total,
+            "line": self.line,
+            "error": self.error,
+            "seconds": round(seconds),
+            "cancel": self.cancel is not None,
         }
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Action:
-    """Something a key does. `keys` are browser key names, upper case meaning the letter, with modifiers as in `Ctrl+z`; `where` it works."""
+    """Something a key does. `keys` are browser key names, upper case meaning the letter, with modifiers as in `Ctrl+z`; `where`
+    it works.
+    """
 
     name: str
     words: str

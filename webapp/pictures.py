@@ -33,8 +33,17 @@ SIGNATURES = (
     (b"BM", "image/bmp"), (b"\x1a\x45\xdf\xa3", "video/webm"),
 )
 BRANDS = {
-    b"avif": "image/avif", b"avis": "image/avif", b"mp41": "video/mp4", b"mp42": "video/mp4", b"isom": "video/mp4", b"iso2": "video/mp4",
-    b"iso5": "video/mp4", b"iso6": "video/mp4", b"avc1": "video/mp4", b"dash": "video/mp4", b"M4V ": "video/mp4",
+    b"avif": "image/avif",
+    b"avis": "image/avif",
+    b"mp41": "video/mp4",
+    b"mp42": "video/mp4",
+    b"isom": "video/mp4",
+    b"iso2": "video/mp4",
+    b"iso5": "video/mp4",
+    b"iso6": "video/mp4",
+    b"avc1": "video/mp4",
+    b"dash": "video/mp4",
+    b"M4V ": "video/mp4",
 }
 
 blueprint = Blueprint("pictures", __name__, url_prefix="/pictures")
@@ -90,7 +99,9 @@ class ThumbnailCache:
 def install(app: Flask, settings: state.Settings) -> None:
     """Serve pictures from an application, and let Pillow decode scans up to `REFUSED_PIXELS` (it refuses at twice its limit)."""
     Image.MAX_IMAGE_PIXELS = REFUSED_PIXELS // 2
-    app.extensions["tagcheck_thumbnails"] = ThumbnailCache(settings.folder.root / "cache" / "thumbnails", settings.thumbnail_cache_bytes)
+    app.extensions["tagcheck_thumbnails"] = ThumbnailCache(
+        settings.folder.root / "cache" / "thumbnails", settings.thumbnail_cache_bytes
+    )
     app.register_blueprint(blueprint)
 
 
@@ -244,7 +255,8 @@ def _note(reason: str) -> Response:
     text = "".join(f'<text x="180" y="{150 + 22 * place}">{escape(line)}</text>' for place, line in enumerate(lines))
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 270" width="360" height="270">'
-        '<rect width="360" height="270" fill="#d9d9d6"/><g font-family="sans-serif" font-size="17" text-anchor="middle" fill="#333">'
+        '<rect width="360" height="270" fill="#d9d9d6"/>'
+        '<g font-family="sans-serif" font-size="17" text-anchor="middle" fill="#333">'
         f'<text x="180" y="110" font-size="20">No picture</text>{text}</g></svg>'
     )
     response = Response(svg, mimetype="image/svg+xml")

@@ -86,7 +86,9 @@ def detect(job: Job, folder: DataFolder) -> int:
     if stopped:
         job.state, job.line = "cancelled", "Stopped. Reports of detectors that had finished are kept."
     elif code:
-        raise ToolError(next((line for line in reversed(tail) if "FAILED" in line or line.startswith("error: ")), f"exit code {code}"))
+        raise ToolError(
+            next((line for line in reversed(tail) if "FAILED" in line or line.startswith("error: ")), f"exit code {code}")
+        )
     return code
 
 

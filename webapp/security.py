@@ -34,6 +34,8 @@ def install(app: Flask, review: Review, host: str, place: str) -> None:
         review.set_meta("secret", secret)
     app.config.update(
         SECRET_KEY=secret, SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Strict", PERMANENT_SESSION_LIFETIME=400 * 86400,
+        # A late answer about a picture must not bring back the cookie of before a message was put into it.
+        SESSION_REFRESH_EACH_REQUEST=False,
         # Browsers send a cookie to every port of a host: each data folder gets its own.
         SESSION_COOKIE_NAME="tagcheck_" + hashlib.sha256(place.encode()).hexdigest()[:8],
     )

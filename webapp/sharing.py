@@ -41,7 +41,10 @@ def relate() -> Response | dict[str, Any]:
         abort(400, "There is no pair in this view.")
     told = library.set_relationship(pairs, POTENTIAL)
     kept = len(pairs) - len(told)
-    return _answer(f"{words.plural(len(told), 'pair')} handed over as {POTENTIAL}" + (f"; {kept:,} were judged there already." if kept else "."))
+    return _answer(
+        f"{words.plural(len(told), 'pair')} handed over as {POTENTIAL}"
+        + (f"; {kept:,} were judged there already." if kept else ".")
+    )
 
 
 def abilities() -> dict[str, bool]:

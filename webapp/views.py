@@ -18,7 +18,7 @@ from tagcheck.review import Review
 from tagcheck.review_import import ISSUES, REPORTS
 from tagcheck.review_index import BANDS, Filter, Finding, Overview
 from webapp import cards, charts, sharing, state, words
-from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, QUEUE_WORDS, from_query, in_words, to_query
+from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, from_query, in_words, to_query
 from webapp.keys import ACTIONS
 from webapp.state import review, settings
 
@@ -26,7 +26,11 @@ PAGE = 50
 GRID = 60
 AHEAD = 6
 OLD_DAYS = 14
-DETECTOR_WORDS = {"mistagged_images_report": "Tag errors", "near_duplicates_report": "Near-duplicates", "series_validation_report": "Series"}
+DETECTOR_WORDS = {
+    "mistagged_images_report": "Tag errors",
+    "near_duplicates_report": "Near-duplicates",
+    "series_validation_report": "Series",
+}
 EXPORT_COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "why")
 
 blueprint = Blueprint("views", __name__)
@@ -47,9 +51,20 @@ def overview() -> Response | str:
     made = state.remembered("overview", review_index.overview)
     rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issues in ISSUES.values() for issue in issues]
     return render_template(
-        "error_review.html", overview=made, detectors=detectors(made), dataset=dataset_status(made), rows=rows, bands=band_names(),
-        bars=charts.bars([(ISSUE_WORDS[issue], counts) for issue, counts in rows if sum(counts)], band_names(), "Open findings by kind and confidence"),
-        trend=trend(made), health=state.remembered("health", review_index.health), total=sum(sum(counts) for _, counts in rows),
+        "error_review.html",
+        overview=made,
+        detectors=detectors(made),
+        dataset=dataset_status(made),
+        rows=rows,
+        bands=band_names(),
+        bars=charts.bars(
+            [(ISSUE_WORDS[issue], counts) for issue, counts in rows if sum(counts)],
+            band_names(),
+            "Open findings by kind and confidence",
+        ),
+        trend=trend(made),
+        health=state.remembered("health", review_index.health),
+        total=sum(sum(counts) for _, counts in rows),
         waiting=len(review().accepted()),
     )
 
@@ -68,12 +83,23 @@ def findings() -> str:
     earlier, later = (more if before else bool(after)), (True if before else more)
     counts = state.queues(view)
     return render_template(
-        "findings.html", view=view, query=to_query(view), words=in_words(view), findings=found, grid=grid,
-        count=counts[view.state] if view.state else state.count(view), queues=counts,
-        earlier=found[0].id if found and earlier else None, later=found[-1].id if found and later else None,
+        "findings.html",
+        view=view,
+        query=to_query(view),
+        words=in_words(view),
+        findings=found,
+        grid=grid,
+        count=counts[view.state] if view.state else state.count(view),
+        queues=counts,
+        earlier=found[0].id if found and earlier else None,
+        later=found[-1].id if found and later else None,
         distinct=review_index.distinct(review(), view) if grid else None,
         choices={what: review_index.choices(review(), what) for what in ("tags", "namespaces", "pages")},
-        orders=ORDER_WORDS, groups=GROUPS, any=ANY, can=sharing.abilities(), link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
+        orders=ORDER_WORDS,
+        groups=GROUPS,
+        any=ANY,
+        can=sharing.abilities(),
+        link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
     )
 
 
@@ -165,9 +191,14 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
 def part(view: Filter, finding: Finding) -> dict[str, Any]:
     """One card for the page's script."""
     return {
-        "id": finding.id, "url": url_for("views.card", **to_query(view), at=finding.id),
+        "id": finding.id,
+        "url": url_for("views.card", **to_query(view), at=finding.id),
         "html": render_template("_card.html", **card_values(view, finding)),
-        "pictures": [url_for(f"pictures.{size}", hash=hash) for hash in filter(None, (finding.hash, finding.other)) for size in ("thumbnail", "full")],
+        "pictures": [
+            url_for(f"pictures.{size}", hash=hash)
+            for hash in filter(None, (finding.hash, finding.other))
+            for size in ("thumbnail", "full")
+        ],
     }
 
 
@@ -224,7 +255,8 @@ def trend(made: Overview) -> dict[str, Any] | None:
     if len(times) < 2:
         return None
     table = {
-        kind: {run["created"]: sum(run["summary"].get(name) or 0 for name in names) for run in made.runs if run["kind"] == kind} for kind, names in keys.items()
+        kind: {run["created"]: sum(run["summary"].get(name) or 0 for name in names) for run in made.runs if run["kind"] == kind}
+        for kind, names in keys.items()
     }
     series = [(DETECTOR_WORDS[kind], [values.get(time) for time in times]) for kind, values in table.items() if values]
     labels = [time[:16].replace("T", " ") for time in times]
@@ -245,7 +277,9 @@ def _csv(rows) -> Iterator[str]:
     writer.writerow(EXPORT_COLUMNS)
     for row in rows:
         # A cell that starts like a formula is one to a spreadsheet, and tags are anybody's words.
-        writer.writerow([f"'{row[name]}" if str(row[name]).startswith(("=", "+", "-", "@", "\t")) else row[name] for name in EXPORT_COLUMNS])
+        writer.writerow(
+            [f"'{row[name]}" if str(row[name]).startswith(("=", "+", "-", "@", "\t")) else row[name] for name in EXPORT_COLUMNS]
+        )
         if out.tell() > 60_000:
             yield out.getvalue()
             out.seek(0)

@@ -16,11 +16,20 @@ from webapp.filters import ISSUE_WORDS, QUEUE_WORDS
 
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 EVIDENCE_WORDS = {
-    "probability": "Model's probability", "tagger_probability": "JoyTag's probability", "tagger": "JoyTag's probability",
-    "neighbours": "Nearest pictures", "neighbours_with": "Nearest pictures with it", "neighbours_with_tag": "Share of the nearest with it",
-    "twins": "Near-duplicates", "twins_with": "Near-duplicates with it", "uses": "Pictures of the library with it",
-    "expected": "Likely, by the picture and its other tags", "forgotten_here": "Share of tags this picture seems to lack",
-    "other_copy": "The other copy", "tagged": "Tagged", "predicted": "Predicted",
+    "probability": "Model's probability",
+    "tagger_probability": "JoyTag's probability",
+    "tagger": "JoyTag's probability",
+    "neighbours": "Nearest pictures",
+    "neighbours_with": "Nearest pictures with it",
+    "neighbours_with_tag": "Share of the nearest with it",
+    "twins": "Near-duplicates",
+    "twins_with": "Near-duplicates with it",
+    "uses": "Pictures of the library with it",
+    "expected": "Likely, by the picture and its other tags",
+    "forgotten_here": "Share of tags this picture seems to lack",
+    "other_copy": "The other copy",
+    "tagged": "Tagged",
+    "predicted": "Predicted",
 }
 
 
