@@ -44,7 +44,7 @@ MAPPING = Kind("dataset_mapping", "mappings", "dataset_mapping", "dataset_hardco
 DATASET = Kind("dataset", "datasets", "advanced_joytag_complete", "advanced_joytag_processing.py", ("results",))
 MISTAGGED = Kind("mistagged_images_report", "reports", "mistagged_images_report", "find_mistagged_images.py", ("errors",))
 NEAR_DUPLICATES = Kind(
-    "near_duplicates_report", "reports", "near_duplicates_report", "find_near_duplicates.py", ("similar_pairs", "groups")
+    "near_duplicates_report", "reports", "near_duplicates_report", "find_near_duplicates.py", ("similar_pairs", "groups", "group_details")
 )
 SERIES_VALIDATION = Kind(
     "series_validation_report", "reports", "series_validation_report", "validate_series_predictions.py",

@@ -60,7 +60,7 @@ ROOMS = {
     "copies": "dataset evidence tiles",
     "rules": "errors tags",
     "tag_errors": "evidence findings noise probes rules tags",
-    "series": "errors plda probes",
+    "series": "errors plda probes tags",
     "series_files": "artifacts embeddings errors plda series",
     # looking at all of it
     "doctor": "artifacts cli errors folder hydrus hydrus_connection opening tagger weights",
