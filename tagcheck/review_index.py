@@ -20,8 +20,8 @@ ORDERS = {SURE: ("rank", "ASC"), UNSURE: ("rank", "DESC"), NEWEST: ("newest", "A
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ENOUGH_DECISIONS = 10
 COLUMNS = (
-    "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why, s.evidence,"
-    " s.state, s.current"
+    "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why,"
+    " s.evidence, s.state, s.current"
 )
 
 
