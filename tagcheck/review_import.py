@@ -279,6 +279,8 @@ def _insert_all(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str
     for name, record in records(path, kind, header):
         if make is None:
             kept.append(record)  # the run summary: a handful of detectors
+        elif name == "group_details":
+            header.setdefault(name, []).append(record)  # whether the report has them as records or as one key
         elif (finding := make(path, name, count + 1, record)) is not None:
             batch.append(finding)
             count += 1
