@@ -138,13 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def open_library(name: str | None, folder: DataFolder) -> Library:
     """The library that is named, else the one that was mapped."""
-    settings = LibrarySettings(
-        config.LIBRARY,
-        config.API_URL,
-        config.API_KEY,
-        machine_services=config.MACHINE_TAG_SERVICES,
-        write_service=config.WRITE_TAG_SERVICE,
-    )
+    settings = LibrarySettings.of(config)
     return opening.open_library(opening.library_name(name, folder, settings), folder, settings)
 
 

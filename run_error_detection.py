@@ -56,8 +56,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     cli.add_dataset(parser)
     parser.add_argument("--min-confidence", type=cli.between(0, 1), metavar="X",
                         help="leave out mistagged findings below this confidence, 0 to 1 (default: the detector's own)")
-    parser.add_argument("--threshold", type=cli.between(-1, 1), metavar="X",
-                        help="cosine from which a pair counts as near-duplicate, -1 to 1 (default: the detector's own)")
+    parser.add_argument("--threshold", type=cli.between(0.01, 1), metavar="X",
+                        help="cosine from which a pair counts as near-duplicate, 0.01 to 1 (default: the detector's own)")
     parser.add_argument("--engine", choices=("auto", "torch", "native"), help="how near-duplicates are searched (default: the detector's own)")
     return parser.parse_args(argv)
 

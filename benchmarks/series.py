@@ -298,7 +298,7 @@ def leak(library: Library) -> None:
         labels, folded, _, mixing, _ = learn(library.matrix, library.tag, library.groups, folds)
         said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         scores.append(series.agreement(said, labels, folded.learned(labels), mixing.swapped)["micro_f1"])
-    print(f"  leak check, micro-F1 against the tags: {scores[0]:.3f} in random folds, {scores[1]:.3f} with near-duplicates together")
+    print(f"  leak check, micro-F1 against the tags: {scores[0]:.3f} in random folds, {scores[1]:.3f} in grouped ones")
 
 
 def speed(pictures: int, number: int) -> None:

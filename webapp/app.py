@@ -113,13 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
     """The page's settings from the options and config.py."""
-    library = opening.LibrarySettings(
-        config.LIBRARY,
-        config.API_URL,
-        config.API_KEY,
-        machine_services=config.MACHINE_TAG_SERVICES,
-        write_service=config.WRITE_TAG_SERVICE,
-    )
+    library = opening.LibrarySettings.of(config)
     name = opening.library_name(args.library, folder, library)
     return Settings(
         folder,
