@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, sparse
 from scipy.sparse import csgraph
+from threadpoolctl import threadpool_limits
 
 from tagcheck import probes, tags
 from tagcheck.plda import Plda, fit_plda
@@ -294,12 +295,13 @@ def nearness(unit: np.ndarray, exemplars: np.ndarray, starts: np.ndarray, classe
     flat = classes.ravel()
     order = np.argsort(flat, kind="stable")
     bounds = np.searchsorted(flat[order], np.arange(len(starts)))
-    for one in np.flatnonzero(np.diff(bounds) * np.diff(starts)):
-        places = order[bounds[one]:bounds[one + 1]]
-        cosine = unit[places // classes.shape[1]] @ exemplars[starts[one]:starts[one + 1]].T
-        if cosine.shape[1] > NEAREST:
-            cosine = np.partition(cosine, -NEAREST, axis=1)[:, -NEAREST:]
-        out.ravel()[places] = cosine.mean(axis=1)
+    with threadpool_limits(1, user_api="blas"):  # thousands of small products: threads would spend ten times as long waiting
+        for one in np.flatnonzero(np.diff(bounds) * np.diff(starts)):
+            places = order[bounds[one]:bounds[one + 1]]
+            cosine = unit[places // classes.shape[1]] @ exemplars[starts[one]:starts[one + 1]].T
+            if cosine.shape[1] > NEAREST:
+                cosine = np.partition(cosine, -NEAREST, axis=1)[:, -NEAREST:]
+            out.ravel()[places] = cosine.mean(axis=1)
     return out
 
 
