@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import codecs
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -64,7 +63,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
     folder = cli.data_folder(args)
     dataset = folder.require(DATASET, args.dataset)
     rows = [detect(detector, number, folder, dataset, args) for number, detector in enumerate(DETECTORS, 1)]
@@ -133,11 +131,7 @@ def _end(process: subprocess.Popen) -> None:
     try:
         process.wait(timeout=1)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-
-
-def _stop(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
+        process.terminate()
 
 
 if __name__ == "__main__":

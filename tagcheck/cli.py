@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,7 +33,11 @@ WAYS_OUT = {
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and end the process with the exit code its outcome deserves, one line on stderr for an error."""
+    """Call `main` and end the process with the exit code its outcome deserves, one line on stderr for an error.
+
+    SIGTERM ends it as Ctrl-C does: what is in hand is finished or cleared away.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = main() or 0
         sys.stdout.flush()
@@ -52,6 +57,10 @@ def run(main: Callable[[], int | None]) -> None:
         where = f" ({error.filename})" if error.filename else ""
         code = fail(f"{error.strerror}{where}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1)
     raise SystemExit(code)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def fail(message: str, code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from tagcheck.artifacts import DataFolder
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+# A run in the background of a shell ignores Ctrl-C and hands that on to every script it starts; the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def detect(job: Job, folder: DataFolder) -> int:
     def stop() -> None:
         job.state, job.cancel = "stopping", None
         if os.name == "posix":
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)
         else:
             process.terminate()
 
