@@ -176,12 +176,14 @@ def test_an_evening_of_decisions_by_keys(tab, site):
     assert (site.queue("accepted"), site.queue("ignored")) == (38, 9)
     tab.keyboard.press("Control+Shift+z")
     tab.wait_for_function("() => document.getElementById('said').innerText.includes('Done again')")
+    tab.wait_for_load_state("networkidle")
     site.restart()
-    assert all("ERR_CONNECTION" in problem for problem in tab.problems)  # pictures that were on their way
-    tab.problems.clear()
     tab.keyboard.press("f")
     settle(tab)
     tab.reload()
+    tab.wait_for_load_state("networkidle")
+    assert all("ERR_CONNECTION" in problem for problem in tab.problems)  # pictures that were on their way when the server ended
+    tab.problems.clear()
     assert (site.queue("accepted"), site.queue("ignored"), site.queue("flagged")) == (39, 9, 1)
     tab.goto(site.address("/error-review/apply"))
     tab.get_by_role("button", name="Write 39 changes").click()
