@@ -216,7 +216,7 @@ def one_vs_rest(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def mlp_head(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A head of one hidden layer, trained multi-label: weighted binary cross entropy, the epoch that is the best on a random tenth."""
+    """A head of one hidden layer, trained multi-label: weighted binary cross entropy, the best epoch on a random tenth."""
     import torch
 
     torch.manual_seed(0)
