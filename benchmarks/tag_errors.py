@@ -1,0 +1,209 @@
+"""Rank and weigh tag errors in libraries whose true tags are known, beside cleanlab on the same folds.
+
+    python benchmarks/tag_errors.py
+    python benchmarks/tag_errors.py --families digits --seeds 101 102 --without-peers
+    python benchmarks/tag_errors.py --scale 20000 600 --threads 1
+
+Reads   nothing: libraries are drawn from --seeds (benchmarks/tag_libraries.py)
+Writes  nothing: figures on stdout
+
+The peer is cleanlab 2.9 (pip install cleanlab; left out, and said so, where it is not installed): the
+self-confidence of every tag's labels under out-of-fold logistic regression on the standardised
+embeddings, at scikit-learn's default C = 1 and at C = 0.01, each in the same folds as ours. All
+run one after another on the same library. Seeds from 100 on were never looked at while the method was made.
+
+Columns: AP average precision of the ranking; ECE expected calibration error from confidence 0.1 on;
+P.8 and R.8 the share right of what is said with 0.8 or more, and the share of all errors that it is;
+swap the share of swapped series among the first as many suggestions as there are errors; contra the same for
+contradictions, twins for errors that most near-duplicates have right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.tag_libraries import FAMILIES, Library, duplicate_disagreements, lookalikes
+from tagcheck import cli, probes, tag_errors
+from tagcheck.evidence import Tagger
+from tagcheck.findings import INCORRECT, MISSING
+
+try:
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
+except ImportError:
+    get_label_quality_scores_per_class = None
+
+KINDS = (MISSING, INCORRECT)
+COLUMNS = {"AP": 5, "ECE": 5, "P.8": 5, "R.8": 5, "swap": 5, "contra": 6, "twins": 5}  # and how wide each is printed
+TRUSTED = 0.8
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), default=["lookalikes", "regions", "digits"],
+                        metavar="F", help=f"of {', '.join(FAMILIES)} (default: the first three)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[101], metavar="S", help="of the libraries (default: 101)")
+    parser.add_argument("--pictures", type=cli.at_least(40), default=4000, metavar="N", help="in a library (default: 4000)")
+    parser.add_argument("--without-tagger", action="store_true", help="leave the tagger's last layer out")
+    parser.add_argument("--without-peers", action="store_true", help="leave cleanlab out: it takes minutes a library")
+    parser.add_argument("--threads", type=cli.at_least(1), default=None, metavar="T", help="for matrix products (default: all)")
+    parser.add_argument("--scale", type=cli.at_least(40), nargs=2, metavar=("N", "TAGS"),
+                        help="instead, time one library of N pictures and TAGS tags")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    with threadpool_limits(args.threads):
+        if args.scale:
+            return scale(*args.scale, args.threads)
+        if get_label_quality_scores_per_class is None and not args.without_peers:
+            cli.say("cleanlab is not installed: ours alone (pip install cleanlab)")
+        for family in args.families:
+            for seed in args.seeds:
+                compare(family, seed, args)
+    return 0
+
+
+def compare(family: str, seed: int, args: argparse.Namespace) -> None:
+    """Print the table of one library."""
+    library = FAMILIES[family](seed, n=args.pictures)
+    if args.without_tagger:
+        library.head = None
+    n, tags = library.truth.shape
+    counts = ", ".join(f"{int(library.errors(kind).sum()):,} {kind}" for kind in KINDS)
+    print(f"\n{family}, seed {seed}: {n:,} pictures, {tags} tags, {library.truth.sum(axis=1).mean():.1f} a picture; {counts}")
+    print(f"  {'':22} {'seconds':>7}   {'kind':9} " + " ".join(f"{name:>{width}}" for name, width in COLUMNS.items()))
+    start = time.process_time()
+    ours, seen = confidence(library)
+    show("tagcheck", time.process_time() - start, library, ours)
+    learned(library, seen)
+    if get_label_quality_scores_per_class is not None and not args.without_peers:
+        folds = probes.grouped_folds(seen.around.labels, tag_errors.FOLDS, 0)
+        for c in (0.01, 1.0):
+            start = time.process_time()
+            peers = self_confidence(library, folds, c)
+            show(f"cleanlab, C = {c:g}", time.process_time() - start, library, peers, ours)
+
+
+def confidence(library: Library) -> tuple[np.ndarray, tag_errors.Examined]:
+    """Our confidence that each cell is wrong, (n, T), 0 where nothing is suggested."""
+    given = sparse.csr_matrix(library.given.astype(np.float32))
+    enough = np.flatnonzero(library.given.sum(axis=0) >= tag_errors.FEWEST_USES)
+    place = {library.tags[column]: int(column) for column in enough}
+    tagger = None
+    if library.head is not None:
+        columns, weight, bias = library.head
+        new = {int(column): slot for slot, column in enumerate(enough)}
+        kept = np.array([column in new for column in columns.tolist()])
+        tagger = Tagger(np.array([new[column] for column in columns[kept].tolist()]), weight[kept], bias[kept])
+    seen = tag_errors.examine(library.matrix, given[:, enough].tocsr(), list(place), tagger)
+    sets = [frozenset(library.tags[column] for column in row.indices) for row in given]
+    out = np.zeros(library.truth.shape)
+    for one in tag_errors.suggestions(seen, sets):
+        out[one.row, place.get(one.tag, library.tags.index(one.tag))] = one.confidence
+    return out, seen
+
+
+def self_confidence(library: Library, folds: np.ndarray, c: float) -> np.ndarray:
+    """1 - cleanlab's label quality of each cell, (n, T): higher is more likely wrong."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    matrix = StandardScaler().fit_transform(library.matrix).astype(np.float64)
+    expected = np.zeros(library.given.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for fold in range(folds.max() + 1):
+            train, test = folds != fold, folds == fold
+            for column in range(expected.shape[1]):
+                y = library.given[train, column]
+                if 0 < y.sum() < len(y):
+                    model = LogisticRegression(C=c, solver="newton-cholesky", max_iter=30).fit(matrix[train], y)
+                    expected[test, column] = model.predict_proba(matrix[test])[:, 1]
+        labels = [np.flatnonzero(row).tolist() for row in library.given]
+        return 1 - get_label_quality_scores_per_class(labels, expected, method="self_confidence")
+
+
+def show(name: str, seconds: float, library: Library, wrong: np.ndarray, ours: np.ndarray | None = None) -> None:
+    """One line for each kind of error; with `ours`, how many times better our ranking is."""
+    for kind in KINDS:
+        row = figures(library, wrong, kind)
+        ratio = ""
+        if ours is not None:
+            ratio = f"   ours is {figures(library, ours, kind)['AP'] / row['AP']:.2f} times as good"
+        numbers = " ".join(f"{row[key]:{width}.2f}" for key, width in COLUMNS.items())
+        who = f"{name:22} {seconds:7.1f}" if kind == MISSING else " " * 30
+        print(f"  {who}   {kind:9} {numbers}{ratio}", flush=True)
+
+
+def figures(library: Library, wrong: np.ndarray, kind: str) -> dict[str, float]:
+    """What the module's text calls columns, for one kind of error; nan where there is nothing to measure."""
+    possible = ~library.given if kind == MISSING else library.given
+    truth, said = library.errors(kind)[possible], wrong[possible]
+    total = int(truth.sum())
+    sure = said >= TRUSTED
+    budget = np.zeros(library.given.shape, dtype=bool)
+    rows, columns = np.nonzero(possible)
+    first = np.argsort(-said, kind="stable")[:total]
+    budget[rows[first], columns[first]] = True
+    twins = duplicate_disagreements(library)
+    twins = twins[possible[twins[:, 0], twins[:, 1]]]
+    contradictions = library.planted.get("contradiction") if kind == INCORRECT else None
+    planted: dict[str, Any] = {"swap": library.planted.get(f"swap_{kind}"), "contra": contradictions, "twins": twins}
+    found = {
+        name: float(budget[cells[:, 0], cells[:, 1]].mean()) if cells is not None and len(cells) else float("nan")
+        for name, cells in planted.items()
+    }
+    return {
+        "AP": probes.average_precision(said, truth), "ECE": probes.expected_calibration_error(said, truth, low=0.1),
+        "P.8": float(truth[sure].mean()) if sure.any() else float("nan"), "R.8": float(truth[sure].sum() / total), **found,
+    }
+
+
+def learned(library: Library, seen: tag_errors.Examined) -> None:
+    """One line on the learned exclusions: of the sure ones, how many never meet in truth."""
+    column = {tag: place for place, tag in enumerate(library.tags)}
+    pairs = [pair for pair in seen.exclusions if pair.confidence >= TRUSTED]
+    apart = [
+        not (library.truth[:, column[seen.tags[pair.one]]] & library.truth[:, column[seen.tags[pair.other]]]).any()
+        for pair in pairs
+    ]
+    share = f"{100 * np.mean(apart):.0f} % of them never meet in truth" if apart else "none"
+    print(f"  learned exclusions at {TRUSTED:g}: {len(pairs)}, {share}")
+
+
+def scale(n: int, tags: int, threads: int | None) -> int:
+    """Time one big library, alone. Memory is the most that the process ever held, the library itself included."""
+    library = lookalikes(0, n=n, general=max(tags - 87, 1), head=False)
+    start, cpu = time.perf_counter(), time.process_time()
+    given = sparse.csr_matrix(library.given.astype(np.float32))
+    enough = np.flatnonzero(library.given.sum(axis=0) >= tag_errors.FEWEST_USES)
+    names = [library.tags[column] for column in enough]
+    matrix = library.matrix
+    sets = [frozenset(library.tags[column] for column in row.indices) for row in given]
+    del library
+    seen = tag_errors.examine(matrix, given[:, enough].tocsr(), names)
+    found = tag_errors.suggestions(seen, sets, lowest=0.5)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
+    print(f"{n:,} pictures, {len(enough):,} tags, {threads or 'all'} threads: {time.perf_counter() - start:.0f} s, "
+          f"{time.process_time() - cpu:.0f} s of processor, {peak:.1f} GiB at most, {len(found):,} suggestions from 0.5 on")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
