@@ -60,6 +60,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pictures", type=cli.at_least(40), default=4000, metavar="N", help="in a library (default: 4000)")
     parser.add_argument("--without-tagger", action="store_true", help="leave the tagger's last layer out")
     parser.add_argument("--without-peers", action="store_true", help="leave cleanlab out: it takes minutes a library")
+    parser.add_argument("--peer-c", type=float, nargs="+", default=[0.01, 1.0], metavar="C",
+                        help="inverse penalties of the peer's regression (default: 0.01 1)")
     parser.add_argument("--threads", type=cli.at_least(1), default=None, metavar="T", help="for matrix products (default: all)")
     parser.add_argument("--scale", type=cli.at_least(40), nargs=2, metavar=("N", "TAGS"),
                         help="instead, time one library of N pictures and TAGS tags")
@@ -94,7 +96,7 @@ def compare(family: str, seed: int, args: argparse.Namespace) -> None:
     learned(library, seen)
     if get_label_quality_scores_per_class is not None and not args.without_peers:
         folds = probes.grouped_folds(seen.around.labels, tag_errors.FOLDS, 0)
-        for c in (0.01, 1.0):
+        for c in args.peer_c:
             start = time.process_time()
             peers = self_confidence(library, folds, c)
             show(f"cleanlab, C = {c:g}", time.process_time() - start, library, peers, ours)
@@ -124,7 +126,7 @@ def self_confidence(library: Library, folds: np.ndarray, c: float) -> np.ndarray
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    matrix = StandardScaler().fit_transform(library.matrix).astype(np.float64)
+    matrix = StandardScaler().fit_transform(library.matrix).astype(np.float32)
     expected = np.zeros(library.given.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -133,7 +135,7 @@ def self_confidence(library: Library, folds: np.ndarray, c: float) -> np.ndarray
             for column in range(expected.shape[1]):
                 y = library.given[train, column]
                 if 0 < y.sum() < len(y):
-                    model = LogisticRegression(C=c, solver="newton-cholesky", max_iter=30).fit(matrix[train], y)
+                    model = LogisticRegression(C=c, max_iter=200).fit(matrix[train], y)
                     expected[test, column] = model.predict_proba(matrix[test])[:, 1]
         labels = [np.flatnonzero(row).tolist() for row in library.given]
         return 1 - get_label_quality_scores_per_class(labels, expected, method="self_confidence")
