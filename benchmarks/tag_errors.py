@@ -26,6 +26,8 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -190,21 +192,25 @@ def learned(library: Library, seen: tag_errors.Examined) -> None:
 
 
 def scale(n: int, tags: int, threads: int | None) -> int:
-    """Time one big library, alone. Memory is the most that the process ever held, the library itself included."""
-    library = lookalikes(0, n=n, general=max(tags - 87, 1), head=False)
+    """Time one big library, alone. It is drawn in a process of its own, so that the memory told is what finding takes."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        matrix, given, names = pool.submit(draw_big, n, tags).result()
+    sets = [frozenset(names[column] for column in row.indices) for row in given]
     start, cpu = time.perf_counter(), time.process_time()
-    given = sparse.csr_matrix(library.given.astype(np.float32))
-    enough = np.flatnonzero(library.given.sum(axis=0) >= tag_errors.FEWEST_USES)
-    names = [library.tags[column] for column in enough]
-    matrix = library.matrix
-    sets = [frozenset(library.tags[column] for column in row.indices) for row in given]
-    del library
-    seen = tag_errors.examine(matrix, given[:, enough].tocsr(), names)
+    seen = tag_errors.examine(matrix, given, names)
     found = tag_errors.suggestions(seen, sets, lowest=0.5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
-    print(f"{n:,} pictures, {len(enough):,} tags, {threads or 'all'} threads: {time.perf_counter() - start:.0f} s, "
+    print(f"{n:,} pictures, {len(names):,} tags, {threads or 'all'} threads: {time.perf_counter() - start:.0f} s, "
           f"{time.process_time() - cpu:.0f} s of processor, {peak:.1f} GiB at most, {len(found):,} suggestions from 0.5 on")
     return 0
+
+
+def draw_big(n: int, tags: int) -> tuple[np.ndarray, sparse.csr_matrix, list[str]]:
+    """(embeddings, tags as written, names) of a library of the family `lookalikes`, tags of too few uses left out."""
+    library = lookalikes(0, n=n, general=max(tags - 87, 1), head=False)
+    enough = np.flatnonzero(library.given.sum(axis=0) >= tag_errors.FEWEST_USES)
+    given = sparse.csr_matrix(library.given[:, enough].astype(np.float32))
+    return library.matrix, given, [library.tags[column] for column in enough]
 
 
 if __name__ == "__main__":

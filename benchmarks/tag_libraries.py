@@ -232,8 +232,10 @@ def lookalikes(
     truth = share_truth(draw(n), twins)
     matrix = embed(truth, twins)
     known = np.array([c for c in range(len(tags)) if rng.random() < (0.75 if c >= first_general - 23 else 0.4)])
-    others = draw(3 * n)
-    made = tagger_head(embed(others, np.arange(3 * n)), others, known, rng) if head else None
+    made = None
+    if head:
+        others = draw(3 * n)
+        made = tagger_head(embed(others, np.arange(3 * n)), others, known, rng)
     given, planted = plant(truth, [list(range(series))], exclusive, rng, errors, lookalike=alike)
     return Library(tags, truth, given, matrix, twins, planted, exclusive + [list(range(series))], made)
 
