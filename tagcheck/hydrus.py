@@ -33,12 +33,19 @@ from PIL import Image
 from requests import Response
 
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
-from tagcheck.hydrus_connection import BAD_REQUEST, EDIT_TAGS, NOT_FOUND, TOO_LONG, WHERE_KEYS_ARE, Connection, HydrusSaysNo
+from tagcheck.hydrus_connection import (
+    BAD_REQUEST, EDIT_TAGS, NOT_FOUND, PERMISSIONS, RELATIONSHIPS, TOO_LONG, WHERE_KEYS_ARE, Connection, HydrusSaysNo,
+)
+from tagcheck.hydrus_pairs import KINDS, judgement, judgements
 from tagcheck.hydrus_tags import PETITION, Planner, Relation, absence, action, file_info, relation, same_tags, state, to_hydrus
-from tagcheck.library import ABSENT, CURRENT, DELETED, FileInfo, NoWrite, Page, TagChange, TagService, TagWrite, Walk, unique
+from tagcheck.library import (
+    ABSENT, ALTERNATES, CURRENT, DELETED, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, FileInfo, Judgement, NoWrite, Page, TagChange,
+    TagRelations, TagService, TagWrite, Walk, unique,
+)
 
 CHUNK = 256  # hashes a call: over 90 % of the best rate, and an address of 17 kB
 SHA256 = pattern(r"[0-9a-f]{64}")
+ALL_LOCAL_FILES = "616c6c206c6f63616c2066696c6573"  # the domain of everything on this machine, trash included
 MY_TAGS = "6c6f63616c2074616773"  # the key of the local tag service that every client starts with
 OLDEST_TO_WRITE = 580             # the version in which add_tags learned to respect what the owner has deleted
 LARGEST_RENDER = 64_000_000       # pixels: Hydrus needs seconds and gigabytes for more, and sends them uncompressed to Pillow
@@ -52,9 +59,6 @@ POPUP_WAIT = 5.0  # seconds until a message that Hydrus was asked to show must b
 # The frame that Hydrus draws round "Image failed to render": grey lines, white inside.
 FRAME, INSIDE, INSET = (20, 20, 20), (255, 255, 255), 4
 
-# relationship of set_file_relationships, and the keys under which get_file_relationships lists the others of a file
-RELATIONSHIPS = {"potential duplicates": 0, "false positives": 1, "same quality": 2, "alternates": 3, "better": 4}
-JUDGEMENTS = {"8": "duplicates", "3": "alternates", "1": "false positives", "0": "potential duplicates"}
 REASON = "wrong for this picture"  # what a petition says when nobody gave a reason
 
 
@@ -326,17 +330,35 @@ class Hydrus:
                     found[spelled[wire]] = {service: relation(one) for service, one in services.items()}
         return found
 
-    def shown_as(self, tags: Iterable[str]) -> dict[str, str]:
-        """Those of `tags` that the owner sees under another name, with that name.
+    def tag_relations(self, tags: Iterable[str]) -> TagRelations | None:
+        """The siblings and parents of `tags` and of the tags shown in their place; None (and a line that says so) where the
+        key may not ask.
 
-        That is the sibling that a service shows instead: of the services that count, the one that
-        comes first in `services` and has one. Needs the permission "edit file tags".
+        Of several services that count, the one that tags are written to by default comes first.
         """
+        if not self._may(EDIT_TAGS, "your siblings and parents are not known"):
+            return None
         counted = self._writable()
-        return {
-            tag: ideals[0] for tag, by_service in self.relations(tags).items()
-            if (ideals := [by_service[one.key].ideal for one in counted if one.key in by_service and by_service[one.key].ideal != tag])
-        }
+        siblings: dict[str, str] = {}
+        parents: dict[str, tuple[str, ...]] = {}
+        asked: set[str] = set()
+        following = set(tags)
+        while following:
+            asked |= following
+            for tag, by_service in self.relations(sorted(following)).items():
+                here = [by_service[one.key] for one in counted if one.key in by_service]
+                siblings |= {tag: one.ideal for one in reversed(here) if one.ideal != tag}
+                above = sorted(frozenset().union(*(one.ancestors for one in here)) - {tag})
+                parents |= {tag: tuple(above)} if above else {}
+            following = set(siblings.values()) - asked
+        return TagRelations(siblings, parents)
+
+    def _may(self, permission: int, cost: str) -> bool:
+        """Whether the key has a permission; where it has not, says once what that costs."""
+        name, numbers = self.permissions()
+        if permission not in numbers:
+            self._tell(f"the API key {name!r} lacks the permission \"{PERMISSIONS[permission]}\", so {cost}: {WHERE_KEYS_ARE}")
+        return permission in numbers
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
         """Per change, in order: the writes it takes, or why there is none. Reads only.
@@ -432,8 +454,8 @@ class Hydrus:
 
     # --- in the client itself -----------------------------------------------------------------------
 
-    def open_page(self, hashes: Sequence[str], name: str) -> str:
-        """Show these files in a new page of the client, without taking the focus; the key of that page.
+    def open_page(self, hashes: Sequence[str], name: str) -> list[str]:
+        """Show these files in a new page of the client, without taking the focus; those that are on it.
 
         The page is locked: it keeps its files when its owner refreshes it. Files that are not here
         are left out, since Hydrus would make empty entries for them. Needs the permission "manage pages".
@@ -442,40 +464,59 @@ class Hydrus:
         if not here:
             raise LibraryRefused(f"none of these {len(hashes)} files is in Hydrus: no page was opened")
         body = {"page_type": SEARCH_PAGE, "page_name": name, "hashes": here, "system_hash_locked": True, "focus_page": False}
-        answer = self.connection.post("/manage_pages/new_page", body, repeat=False)
-        return answer["page_key"]
+        self.connection.post("/manage_pages/new_page", body, repeat=False)
+        return here
 
     def judged(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
         """What Hydrus has on each pair, in order: "duplicates", "alternates", "false positives", "potential duplicates" or None.
 
         Needs the permission "edit file relationships".
         """
-        first = [row["hash"] for row in self._rows(one for one, _ in pairs) if row["file_id"] is not None]
+        rows = self._rows(unique(hash for pair in pairs for hash in pair))
+        known = self._relationships([row["hash"] for row in rows if row["file_id"] is not None])
+        return [judgement(one, other, known) for one, other in pairs]
+
+    def judgements(self, hashes: Sequence[str]) -> list[Judgement] | None:
+        """Everything that is judged among these files; None (and a line that says so) where the key may not ask.
+
+        A search says which files are in any relationship, so that those few alone are asked about.
+        """
+        if not self._may(RELATIONSHIPS, "what was judged in Hydrus about near-duplicates is not known"):
+            return None
+        terms = [f"system:num file relationships > 0 {kind}" for kind in (DUPLICATES, ALTERNATES, FALSE_POSITIVES)]
+        answer = self.connection.get(
+            "/get_files/search_files", tags=[terms], return_hashes=True, return_file_ids=False, file_service_key=ALL_LOCAL_FILES
+        )
+        related = set(answer["hashes"])
+        return judgements(self._relationships([hash for hash in unique(hashes) if hash in related]), hashes)
+
+    def _relationships(self, hashes: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Hydrus' answer about each of these, trashed files counted as here. Of a hash that it never heard of, the question would leave a row."""
         known: dict[str, dict[str, Any]] = {}
-        for answer in self._answers("/manage_file_relationships/get_file_relationships", "hashes", first):
+        for answer in self._answers(
+            "/manage_file_relationships/get_file_relationships", "hashes", hashes, file_service_key=ALL_LOCAL_FILES
+        ):
             known |= answer["file_relationships"]
-        return [
-            next((word for key, word in JUDGEMENTS.items() if other in known.get(one, {}).get(key, ())), None) for one, other in pairs
-        ]
+        return known
 
     def set_relationship(self, pairs: Sequence[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
         """Tell Hydrus what these pairs are; the pairs that it was told.
 
-        `kind`: a key of `RELATIONSHIPS`; of "better", the first of each pair. Pairs that are judged
+        `kind`: a key of `KINDS`; of "better", the first of each pair. Pairs that are judged
         there already are left alone, as are files that are not here. Tags are not merged and
         nothing is deleted. Needs the permission "edit file relationships".
         """
-        if kind not in RELATIONSHIPS:
-            raise UsageError(f"no relationship {kind!r}: there are {', '.join(RELATIONSHIPS)}")
+        if kind not in KINDS:
+            raise UsageError(f"no relationship {kind!r}: there are {', '.join(KINDS)}")
         here = {row["hash"] for row in self._rows(unique(hash for pair in pairs for hash in pair)) if absence(row) is None}
-        open_to_us = {None} if kind == "potential duplicates" else {None, "potential duplicates"}
+        open_to_us = {None} if kind == POTENTIAL_DUPLICATES else {None, POTENTIAL_DUPLICATES}
         told = [
             pair for pair, judgement in zip(pairs, self.judged(pairs), strict=True)
             if judgement in open_to_us and pair[0] != pair[1] and here.issuperset(pair)
         ]
         for start in range(0, len(told), CHUNK):
             self.connection.post("/manage_file_relationships/set_file_relationships", {"relationships": [
-                {"hash_a": one, "hash_b": other, "relationship": RELATIONSHIPS[kind], "do_default_content_merge": False}
+                {"hash_a": one, "hash_b": other, "relationship": KINDS[kind], "do_default_content_merge": False}
                 for one, other in told[start:start + CHUNK]
             ]})
         return told

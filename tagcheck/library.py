@@ -28,6 +28,9 @@ STATES = (ABSENT, CURRENT, PENDING, DELETED, PETITIONED)
 PARTLY = "partly"        # the same file lies in several places, and only some of them have the tag
 UNKNOWN = "unknown"      # the picture is not in the library (any more), or its tags cannot be read
 
+# What an owner can have judged about two pictures in the library's own program.
+DUPLICATES, ALTERNATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES = "duplicates", "alternates", "false positives", "potential duplicates"
+
 
 @dataclass(frozen=True)
 class Page:
@@ -127,6 +130,27 @@ class NoWrite:
     settled: bool
 
 
+@dataclass(frozen=True)
+class TagRelations:
+    """How the owner's library shows tags: `siblings` maps a tag to the one that is seen in its place, `parents` a tag to all
+    that are seen with it.
+    """
+
+    siblings: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the owner has judged about pictures: any two of `hashes` are `kind` ("duplicates", "alternates", "false positives")
+    of each other; with `others`, each of `hashes` with each of those.
+    """
+
+    kind: str
+    hashes: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class Library(Protocol):
     """Everything a stage or the page may ask of a library.
@@ -192,3 +216,15 @@ def undo_of(library: Library, write: TagWrite) -> TagWrite:
     """
     own = getattr(library, "undo_of", None)
     return own(write) if own else write.reversed()
+
+
+def tag_relations(library: Library, tags: Iterable[str]) -> TagRelations | None:
+    """Siblings and parents of `tags`, and of what they lead to; None of a library that has no such thing or does not tell."""
+    own = getattr(library, "tag_relations", None)
+    return own(tags) if own else None
+
+
+def judgements(library: Library, hashes: Sequence[str]) -> list[Judgement] | None:
+    """What the owner has judged about pairs of these pictures; None of a library that has no such thing or does not tell."""
+    own = getattr(library, "judgements", None)
+    return own(hashes) if own else None

@@ -336,13 +336,17 @@ class HydrusServer:
         """Hashes of the local files that satisfy all terms; a list among them means "one of these"."""
         if not terms:
             return []
-        wanted = {TRASH: ("trashed",)}.get(where, ("local",))
         limit = next((int(term.partition("=")[2]) for term in terms if isinstance(term, str) and term.startswith("system:limit")), None)
         rest = [term for term in terms if not (isinstance(term, str) and term.startswith("system:limit"))]
         for term in rest:  # what cannot be parsed is refused, also where no file is looked at
             self._matches(StoredFile("0" * 64, 0), term, service)
-        found = [hash for hash, one in self.files.items() if one.state in wanted and all(self._matches(one, term, service) for term in rest)]
+        found = [hash for hash in self.on_domain(where) if all(self._matches(self.files[hash], term, service) for term in rest)]
         return found[:limit]
+
+    def on_domain(self, where: str) -> list[str]:
+        """Hashes of the files of a file domain."""
+        wanted = {TRASH: ("trashed",), ALL_LOCAL: ("local", "trashed")}.get(where, ("local",))
+        return [hash for hash, one in self.files.items() if one.state in wanted]
 
     def _matches(self, one: StoredFile, term: Any, service: str) -> bool:
         if isinstance(term, list):
@@ -364,6 +368,10 @@ class HydrusServer:
         }
         if term in known:
             return known[term]
+        relation = re.fullmatch(r"system:num file relationships > 0 (duplicates|alternates|false positives)", term)
+        if relation:
+            kind = {"duplicates": "8", "alternates": "3", "false positives": "1"}[relation[1]]
+            return one.hash in self.files and bool(Judged(self, self.on_domain(ALL_LOCAL)).others(one.hash, kind))
         hashes = re.fullmatch(r"system:hash\s*(?:=|is)\s*((?:[0-9a-f]{64}\s*)+)", term)
         if hashes:
             return one.hash in hashes[1].split()
@@ -1038,15 +1046,53 @@ def commit_pending(client: HydrusServer, asked: dict[str, Any]) -> None:
 # --- relationships, popups, database ----------------------------------------------------------------
 
 
+class Judged:
+    """What the client knows about pairs: groups of duplicates, groups of alternates of those, and what lies between.
+
+    Of another group, a file's relationships name one file (its king, here the first by hash).
+    """
+
+    def __init__(self, client: HydrusServer, domain: Iterable[str]) -> None:
+        self.domain, self.pairs = set(domain), client.relationships
+        self.media = self._joined({hash: hash for hash in client.files}, ("8",))
+        self.family = self._joined(dict(self.media), ("8", "3"))
+
+    def _joined(self, group: dict[str, str], kinds: tuple[str, ...]) -> dict[str, str]:
+        for (one, other), kind in self.pairs.items():
+            if kind in kinds:
+                first, second = sorted((group[one], group[other]))
+                group = {hash: first if name == second else name for hash, name in group.items()}
+        return group
+
+    def others(self, hash: str, kind: str) -> list[str]:
+        """The files that `hash` has relationships of one kind with, as the client lists them."""
+        if kind == "8":
+            return [other for other in sorted(self.domain) if self.media[other] == self.media[hash] and other != hash]
+        if kind == "3":
+            found = {self.media[other] for other in self.media if self.family[other] == self.family[hash]} - {self.media[hash]}
+        elif kind == "1":
+            apart = self._across(hash, kind, self.family)
+            found = {self.media[other] for other in self.media if self.family[other] in apart}
+        else:
+            found = self._across(hash, kind, self.media)
+        kings = (min((other for other in self.domain if self.media[other] == name), default=None) for name in found)
+        return sorted(king for king in kings if king)
+
+    def _across(self, hash: str, kind: str, group: dict[str, str]) -> set[str]:
+        ends = [(group[one], group[other]) for (one, other), of in self.pairs.items() if of == kind]
+        return {there for pair in ends for here, there in (pair, pair[::-1]) if here == group[hash]} - {group[hash]}
+
+
 @route("GET", "/manage_file_relationships/get_file_relationships", 8)
 def get_file_relationships(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
-    found = {}
-    for hash in _hashes(asked):
-        local = _made_up(client, hash).is_local
-        found[hash] = {"is_king": True, "king": hash, "king_is_on_file_domain": local, "king_is_local": local, "0": [], "8": [], "1": [], "3": []}
-        for (one, other), kind in client.relationships.items():
-            if hash in (one, other):
-                found[hash][kind].append(other if hash == one else one)
+    hashes, found = _hashes(asked), {}
+    for hash in hashes:
+        _made_up(client, hash)
+    judged = Judged(client, client.on_domain(asked.get("file_service_key", ALL_MEDIA)))
+    for hash in hashes:
+        king, local = judged.media[hash], client.files[hash].is_local
+        found[hash] = {"is_king": king == hash, "king": king, "king_is_on_file_domain": local, "king_is_local": local}
+        found[hash] |= {kind: judged.others(hash, kind) for kind in ("0", "8", "1", "3")}
     return {"file_relationships": found}
 
 

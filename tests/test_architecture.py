@@ -33,7 +33,8 @@ ROOMS = {
     "folder": "artifacts errors folder_scan folder_store folder_writing library sidecars tags",
     "hydrus_connection": "errors",
     "hydrus_tags": "errors library tags",
-    "hydrus": "errors hydrus_connection hydrus_tags library",
+    "hydrus_pairs": "library",
+    "hydrus": "errors hydrus_connection hydrus_pairs hydrus_tags library",
     "opening": "artifacts errors folder hydrus library",
     # decisions and writing
     "ledger": "artifacts database errors library lock",
@@ -67,7 +68,7 @@ ROOMS = {
 }
 NO_TORCH = (
     "errors tags findings artifacts database lock cli dataset library sidecars folder_scan folder_store folder_writing folder "
-    "hydrus_connection hydrus_tags hydrus opening ledger applying review review_import review_index"
+    "hydrus_connection hydrus_tags hydrus_pairs hydrus opening ledger applying review review_import review_index"
 ).split()
 HEAVY = {"torch", "torchvision", "joytag", "safetensors", "sklearn"}
 

@@ -26,7 +26,9 @@ from tagcheck import applying
 from tagcheck.errors import FileUnavailable, LibraryRefused, UsageError
 from tagcheck.hydrus import MY_TAGS, Hydrus, says_failed
 from tagcheck.ledger import Ledger
-from tagcheck.library import ABSENT, CURRENT, DELETED, PENDING, UNKNOWN, FileInfo, Library, NoWrite, TagChange, TagWrite, undo_of
+from tagcheck.library import (
+    ABSENT, CURRENT, DELETED, PENDING, UNKNOWN, FileInfo, Judgement, Library, NoWrite, TagChange, TagWrite, undo_of,
+)
 
 UNKNOWN_HASH = hashlib.sha256(b"no such file").hexdigest()
 
@@ -541,10 +543,14 @@ def test_siblings_and_parents_can_be_asked_for(related: Bench) -> None:
     assert found["no such tag"][MY_TAGS].ideal == "no such tag" and found[":d"][MY_TAGS].ideal == ":d"
 
 
-def test_the_names_that_an_owner_prefers_can_be_asked_for(related: Bench, ai_tags: str) -> None:
-    asked = ["series:elf", "series:elves", "broadsword", ":d", "no such tag"]
-    assert related.hydrus.shown_as(asked) == {"series:elf": "series:elves", "broadsword": "sword"}
-    assert Hydrus(related.url, related.key, tag_services=[ai_tags]).shown_as(asked) == {}
+def test_the_tags_that_an_owner_sees_instead_and_besides_can_be_asked_for(related: Bench, ai_tags: str) -> None:
+    asked = ["series:elf", "series:elves", "broadsword", "weapon", ":d", "no such tag"]
+    found = related.hydrus.tag_relations(asked)
+    assert found.siblings == {"series:elf": "series:elves", "broadsword": "sword"}
+    both = {"series:elf": ("series:wesnoth",), "broadsword": ("weapon",)}
+    assert found.parents == both | {"series:elves": ("series:wesnoth",), "sword": ("weapon",)}
+    elsewhere = Hydrus(related.url, related.key, tag_services=[ai_tags]).tag_relations(asked)
+    assert (elsewhere.siblings, elsewhere.parents) == ({}, {})
 
 
 def test_a_tag_shown_through_a_sibling_is_removed_where_it_is_stored(related: Bench) -> None:
@@ -669,6 +675,41 @@ def test_pairs_are_told_to_hydrus_once_and_judged_pairs_are_left_alone(bench: Be
     assert hydrus.set_relationship([(d, c)], "alternates") == []
     with pytest.raises(UsageError, match="no relationship 'twins'"):
         hydrus.set_relationship([(a, b)], "twins")
+
+
+def test_what_was_judged_of_one_copy_holds_for_all_copies(bench: Bench) -> None:
+    """Hydrus judges groups of duplicates, and names one file of each other group."""
+    hydrus = bench.hydrus
+    a, a2, b, b2, c, c2 = group = [bench.add() for _ in range(6)]
+    alone, maybe = bench.add(), bench.add()
+    hydrus.set_relationship([(a, a2), (b, b2)], "duplicates")
+    hydrus.set_relationship([(c, c2)], "better")
+    hydrus.set_relationship([(a2, b2)], "alternates")
+    hydrus.set_relationship([(b2, c2)], "false positives")
+    hydrus.set_relationship([(c2, maybe)], "potential duplicates")
+    pairs = [(a, a2), (c2, c), (a, b), (a, b2), (a2, c2), (b, c), (c, maybe), (a, alone)]
+    assert hydrus.judged(pairs) == [
+        "duplicates", "duplicates", "alternates", "alternates", "false positives", "false positives", "potential duplicates", None,
+    ]
+    assert hydrus.set_relationship([(a, b2), (a2, c2), (c, maybe)], "duplicates") == [(c, maybe)]
+    found = hydrus.judgements([*group, alone, UNKNOWN_HASH])
+    assert found == [
+        Judgement("alternates", tuple(sorted([a, a2, b, b2]))),
+        *sorted((Judgement("duplicates", tuple(sorted(pair))) for pair in ((a, a2), (b, b2), (c, c2))), key=lambda one: one.hashes),
+        *[one for one in found if one.kind == "false positives"],
+    ]
+    (apart,) = [one for one in found if one.kind == "false positives"]
+    assert {frozenset(apart.hashes), frozenset(apart.others)} == {frozenset([a, a2, b, b2]), frozenset([c, c2])}
+    assert hydrus.judgements([a2, b]) == [Judgement("alternates", tuple(sorted([a2, b])))]
+    assert hydrus.judgements([alone, UNKNOWN_HASH]) == []
+
+
+def test_what_was_judged_of_a_trashed_file_still_holds(bench: Bench) -> None:
+    kept, thrown = bench.add(), bench.add()
+    bench.hydrus.set_relationship([(kept, thrown)], "duplicates")
+    bench.post("/add_files/delete_files", {"hash": thrown})
+    assert bench.hydrus.judged([(kept, thrown)]) == ["duplicates"]
+    assert bench.hydrus.judgements([kept, thrown]) == [Judgement("duplicates", tuple(sorted([kept, thrown])))]
 
 
 def test_a_popup_shows_progress_and_goes_away(bench: Bench) -> None:

@@ -157,6 +157,19 @@ def test_a_key_without_the_right_to_edit_tags_has_no_services_to_write_to(server
     assert len(list(hydrus.files(list(server.files)))) == len(NUMBERED)
 
 
+def test_what_the_key_may_not_ask_is_left_out_and_said_once(server: HydrusServer) -> None:
+    told: list[str] = []
+    hydrus = Hydrus(server.url, server.add_key("reader", [3, 4]), tell=told.append)
+    assert hydrus.tag_relations(["elf"]) is None and hydrus.judgements(list(server.files)) is None
+    assert ["edit file tags" in told[0], "your siblings and parents are not known" in told[0]] == [True, True]
+    assert "edit file relationships" in told[1] and "what was judged in Hydrus" in told[1] and len(told) == 2
+
+
+def test_files_in_no_relationship_are_not_asked_about(server: HydrusServer, hydrus: Hydrus) -> None:
+    assert hydrus.judgements(list(server.files)) == []
+    assert [call.path for call in server.calls][-1] == "/get_files/search_files"
+
+
 def test_a_key_that_sees_some_files_only_is_told_so(server: HydrusServer, hydrus: Hydrus) -> None:
     """A key with a tag filter is refused whole batches; its 403 is neither an unknown key nor a missing permission."""
     def filtered(call: Call) -> None:
