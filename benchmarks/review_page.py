@@ -7,7 +7,9 @@ Reads   nothing: reports are made up from a seed, in a temporary folder
 Writes  nothing; prints one line a view: median, 95th percentile, mean processor time, and the ratio to parsing the report
 
 The application is asked in this process, so a time is what the server needs from request to the
-last byte, rendering included, without a network.
+last byte, rendering included, without a network. Reading the reports is measured in a process of its own,
+whose memory is then that of the reading; while the reports of a second run are read, a decision a tenth of a
+second is made from here, and how long each waits is told.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -30,7 +36,7 @@ from tagcheck import artifacts, cli, review_import, review_index  # noqa: E402
 from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder  # noqa: E402
 from tagcheck.errors import MissingInput  # noqa: E402
 from tagcheck.findings import TagFinding, error, finding_id  # noqa: E402
-from tagcheck.review import Review  # noqa: E402
+from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, Ask, Review  # noqa: E402
 from tagcheck.review_index import Filter  # noqa: E402
 from webapp.app import create_app  # noqa: E402
 from webapp.state import Settings  # noqa: E402
@@ -47,7 +53,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pictures", type=cli.at_least(2), default=50_000, metavar="N", help="pictures they are about (default: 50000)"
     )
+    parser.add_argument(
+        "--decided", type=cli.at_least(0), default=20_000, metavar="N", help="suggestions decided beforehand (default: 20000)"
+    )
     parser.add_argument("--repeats", type=cli.at_least(2), default=60, metavar="N", help="requests a view (default: 60)")
+    parser.add_argument(
+        "--while-reading", action="store_true", help="also decide while the reports of a second run are read"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the made-up reports (default: 1)")
     return parser.parse_args(argv)
 
@@ -57,31 +69,97 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as root:
         folder = DataFolder(Path(root))
         report = make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
-        start, spent = time.perf_counter(), time.process_time()
+        with measured(folder.root) as reading:
+            pass
         with Review(folder.review) as store:
-            review_import.sync(store, folder)
-            seconds, spent = time.perf_counter() - start, time.process_time() - spent
             counted = review_index.count(store, Filter())
         print(f"{counted.findings:,} findings, {counted.suggestions:,} suggestions, {args.pictures:,} pictures, seed {args.seed}")
-        print(
-            f"reading the reports into the store: {seconds:.1f} s ({spent:.1f} s of processor),"
-            f" {folder.review.stat().st_size / 2**20:.0f} MB"
-        )
+        print(f"reading the reports into the store: {reading}, {folder.review.stat().st_size / 2**20:.0f} MB of file")
+        decide_beforehand(folder, args.decided)
+        if args.while_reading:
+            decide_while_reading(folder, args, random.Random(args.seed))
         parsing = min(clock(lambda: json.loads(report.read_text(encoding="utf-8"))) for _ in range(3))
         print(f"parsing the JSON of one report, as a page without a store would at each request: {parsing * 1000:.0f} ms")
-        print(f"{'view':34} {'median':>9} {'p95':>9} {'processor':>10} {'parsing is':>11}")
+        print(f"{'view':46} {'median':>9} {'p95':>9} {'processor':>10} {'parsing is':>11}")
         for name, ask in views(folder, args).items():
-            ask()
-            gc.collect()
-            spent = time.process_time()
-            times = sorted(clock(ask) for _ in range(args.repeats))
-            spent = (time.process_time() - spent) / args.repeats
+            before = decide_one(folder, random.Random(args.seed)) if "after a decision" in name else lambda: None
+            times, spent = measure(ask, before, args.repeats)
             median, high = times[len(times) // 2], times[int(len(times) * 0.95)]
             print(
-                f"{name:34} {median * 1000:6.1f} ms {high * 1000:6.1f} ms {spent * 1000:7.1f} ms {parsing / median:9.1f} x",
+                f"{name:46} {median * 1000:6.1f} ms {high * 1000:6.1f} ms {spent * 1000:7.1f} ms {parsing / median:9.1f} x",
                 flush=True,
             )
     return 0
+
+
+@contextmanager
+def measured(root: Path) -> Iterator["Reading"]:
+    """Read the reports in another process, and let something happen meanwhile; what it took is known at the end."""
+    made = Reading()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(int).result()  # starting it is no part of the reading
+        waiting = pool.submit(read_reports, root)
+        made.going = lambda: not waiting.done()
+        yield made
+        made.seconds, made.processor, made.memory = waiting.result()
+
+
+@dataclass
+class Reading:
+    """What reading the reports took: seconds, seconds of processor, bytes of memory at the most beyond those at the start."""
+
+    seconds: float = 0.0
+    processor: float = 0.0
+    memory: int = 0
+    going: Callable[[], bool] = lambda: False
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.processor:.1f} s of processor), {self.memory / 2**20:.0f} MB of memory"
+
+
+def read_reports(root: Path) -> tuple[float, float, int]:
+    """Bring the store up to date; see `Reading`."""
+    folder = DataFolder(root)
+    before = memory("VmRSS")
+    start, spent = time.perf_counter(), time.process_time()
+    with Review(folder.review) as store:
+        review_import.sync(store, folder)
+    return time.perf_counter() - start, time.process_time() - spent, memory("VmHWM") - before
+
+
+def memory(what: str) -> int:
+    """Bytes of this process, as Linux tells them: "VmRSS" now, "VmHWM" at the most so far."""
+    return int(re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+def decide_beforehand(folder: DataFolder, count: int) -> None:
+    """Decide so many suggestions at once, undo that and do it again, three in four accepted, as an owner of long standing has."""
+    with Review(folder.review) as store:
+        asks = review_index.asks(store, Filter(namespace="", order="unsure"))[-count:] if count else []
+        asked = [(ask, ACCEPTED if place % 4 else IGNORED) for place, ask in enumerate(asks)]
+        for words, act in (("deciding", lambda: store.decide_each(asked, "benchmark")), ("undoing", store.undo), ("redoing", store.redo)):
+            start, spent = time.perf_counter(), time.process_time()
+            act()
+            print(f"{words} {len(asks):,} at once: {time.perf_counter() - start:.1f} s"
+                  f" ({time.process_time() - spent:.1f} s of processor)")
+
+
+def decide_while_reading(folder: DataFolder, args: argparse.Namespace, rng: random.Random) -> None:
+    """A second run of the detectors ends: decide, and look at the list, while its reports are read."""
+    time.sleep(1.1)  # names of reports tell seconds apart
+    make_reports(folder, args.findings, args.pictures, random.Random(args.seed + 1))
+    decisions, looks = [], []
+    with Review(folder.review) as store:
+        asks = review_index.asks(store, Filter())
+        with measured(folder.root) as reading:
+            while reading.going():
+                ask = rng.choice(asks)
+                decisions.append(clock(lambda: store.decide([Ask(ask.key)], FLAGGED)))
+                looks.append(clock(lambda: review_index.page(store, Filter())))
+                time.sleep(0.1)
+    print(f"reading the reports of the next run: {reading}")
+    print(f"meanwhile {len(decisions)} decisions, the slowest {max(decisions) * 1000:.0f} ms, and as many looks at the list,"
+          f" the slowest {max(looks) * 1000:.0f} ms")
 
 
 def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.Random) -> Path:
@@ -112,7 +190,7 @@ def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.R
         },
     )
     about_tags, about_pairs = findings * 8 // 10, findings // 10
-    errors = [made_error(rng.choice(hashes), rng, names, weights) for _ in range(about_tags)]
+    errors = [made_error(rng.choice(hashes), hashes, rng, names, weights) for _ in range(about_tags)]
     errors = sorted({entry["id"]: entry for entry in errors}.values(), key=lambda entry: -entry["confidence"])
     path = artifacts.save(
         folder, MISTAGGED, {"summary": {"total_images_analyzed": pictures, "errors_found": len(errors)}, "errors": errors}
@@ -127,7 +205,7 @@ def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.R
     return path
 
 
-def made_error(hash: str, rng: random.Random, names: list[str], weights: list[float]) -> dict:
+def made_error(hash: str, near: list[str], rng: random.Random, names: list[str], weights: list[float]) -> dict:
     """One entry of the mistagged report, with one to three tags."""
     issue = rng.choices(ISSUES, (6, 3, 2, 1))[0]
     kind = "incorrect" if issue == "incorrect_tags" else "missing"
@@ -140,7 +218,8 @@ def made_error(hash: str, rng: random.Random, names: list[str], weights: list[fl
                 tag,
                 kind,
                 rng.betavariate(4, 2),
-                {"neighbours": 9, "neighbours_with": rng.randrange(10), "tagger": round(rng.random(), 4)},
+                {"neighbours": 9, "neighbours_with": rng.randrange(10), "tagger": round(rng.random(), 4),
+                 "near_with": rng.sample(near, 4), "near_without": rng.sample(near, 4)},
                 "7 of the 9 closest pictures have it, and the tagger gives it 91 %.",
             )
             for tag in chosen
@@ -188,14 +267,6 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
             answer.get_data()
         return ask
 
-    def after_a_write(address: str) -> Callable[[], None]:
-        """Answers are remembered until something is decided: this asks for one that is not."""
-        def ask() -> None:
-            with Review(folder.review) as store:
-                store.set_meta("benchmark", "write")
-            get(lambda: address)()
-        return ask
-
     def decide() -> None:
         card = client.get(f"/error-review/cards?type=tags&at={rng.choice(ids)}").json[0]
         key = re.search(r'name="key" value="([^"]+)"', card["html"])[1].replace("&#39;", "'").replace("&amp;", "&")
@@ -207,9 +278,15 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
 
     return {
         "overview": get(lambda: "/error-review"),
-        "overview, after a decision": after_a_write("/error-review"),
+        "overview, after a decision": get(lambda: "/error-review"),
         "list, first page": get(lambda: "/error-review/findings"),
-        "list, after a decision": after_a_write("/error-review/findings"),
+        "list, after a decision": get(lambda: "/error-review/findings"),
+        "list, one kind, after a decision": get(lambda: "/error-review/findings?type=missing_tags"),
+        "list, the commonest tag, after a decision": get(lambda: f"/error-review/findings?tag={common}"),
+        "list, one namespace, after a decision": get(lambda: "/error-review/findings?ns=series"),
+        "list, confidence from 0.9, after a decision": get(lambda: "/error-review/findings?min=0.9"),
+        "list, one page of the library, after a decision": get(lambda: "/error-review/findings?page=Dataset+/+Page+3"),
+        "list, in any queue, after a decision": get(lambda: "/error-review/findings?state=any"),
         "list, anywhere": get(lambda: f"/error-review/findings?after={rng.choice(ids)}"),
         "list, least sure first": get(lambda: f"/error-review/findings?sort=unsure&after={rng.choice(ids)}"),
         "list, newest picture first": get(lambda: f"/error-review/findings?sort=newest&after={rng.choice(ids)}"),
@@ -224,6 +301,32 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
         "the next six cards": get(lambda: f"/error-review/cards?after={rng.choice(ids[:-10])}"),
         "a card and a decision on it": decide,
     }
+
+
+def measure(ask: Callable[[], None], before: Callable[[], None], repeats: int) -> tuple[list[float], float]:
+    """(sorted seconds of each call, mean seconds of processor) of `ask`, `before` being done each time and not counted."""
+    ask()
+    gc.collect()
+    times, spent = [], 0.0
+    for _ in range(repeats):
+        before()
+        start = time.process_time()
+        times.append(clock(ask))
+        spent += time.process_time() - start
+    return sorted(times), spent / repeats
+
+
+def decide_one(folder: DataFolder, rng: random.Random) -> Callable[[], None]:
+    """Decides another open suggestion at each call: answers are remembered until something is decided."""
+    with Review(folder.review) as store:
+        asks = review_index.asks(store, Filter())
+    rng.shuffle(asks)
+
+    def decide() -> None:
+        with Review(folder.review) as store:
+            store.decide([Ask(asks.pop().key)], rng.choice((ACCEPTED, IGNORED)))
+
+    return decide
 
 
 def no_library():

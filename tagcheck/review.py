@@ -17,10 +17,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tagcheck import tallies
 from tagcheck.artifacts import isoformat, utc_now
 from tagcheck.errors import BadFile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
 APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
 WAITING = "waiting"  # noted down in the ledger, to be written when the library is back
@@ -35,13 +36,19 @@ MAPPED_BYTES = 2**30  # of the file are read in place, so that a new connection 
 
 # The indexes that views walk along. They hold the rank, so they are made anew once the ranks are known.
 WALKS = {
+    "suggestions_rank": "rank, state",
     "suggestions_state": "state, rank, issue, confidence",
     "suggestions_newest": "state, newest, rank, issue, confidence",
     "suggestions_issue": "issue, state, rank, confidence",
-    "suggestions_tag": "tag, state, rank, confidence, action",
-    "suggestions_namespace": "namespace, state, rank, confidence",
+    "suggestions_tag": "tag, state, rank, issue, confidence, action",
+    "suggestions_namespace": "namespace, state, rank, issue, confidence",
 }
-SCHEMA = """
+# What the owner's verdicts are looked up by: promises by kind and confidence, health by tag.
+VERDICTS = """
+CREATE INDEX decisions_issue ON decisions (issue, confidence, state, outcome, action);
+CREATE INDEX decisions_tag ON decisions (tag, state, outcome, action)
+"""
+SCHEMA = f"""
 CREATE TABLE review_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE decisions (
     hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL, other TEXT NOT NULL DEFAULT '',
@@ -49,7 +56,7 @@ CREATE TABLE decisions (
     version INTEGER NOT NULL, decided_at TEXT NOT NULL, issue TEXT, confidence REAL,
     PRIMARY KEY (hash, tag, action, other)
 ) WITHOUT ROWID;
-CREATE INDEX decisions_state ON decisions (state, outcome);
+CREATE INDEX decisions_state ON decisions (state, outcome, action);
 CREATE TABLE events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, label TEXT NOT NULL, status TEXT NOT NULL);
 CREATE TABLE event_changes (
     event INTEGER NOT NULL REFERENCES events, hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL, other TEXT NOT NULL,
@@ -77,11 +84,14 @@ CREATE TABLE suggestions (
     source TEXT NOT NULL, issue TEXT NOT NULL,
     hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL,
     place INTEGER NOT NULL,
-    confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL
+    confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
+    band INTEGER AS ({tallies.BAND})
 );
 CREATE UNIQUE INDEX suggestions_finding ON suggestions (finding, hash, tag, action, other);
 CREATE INDEX suggestions_key ON suggestions (hash, tag, action, other);
 CREATE INDEX suggestions_other ON suggestions (other) WHERE other != '';
+{tallies.TABLE};
+{VERDICTS}
 """
 
 
@@ -238,7 +248,7 @@ class Review:
     def decide_each(self, asked: Sequence[tuple[Ask, str]], label: str, attach_to: str | None = None) -> Outcome:
         """As `decide`, with a state of its own for each suggestion."""
         outcome = Outcome(label=label)
-        with self.writing() as db:
+        with self.writing() as db, tallies.kept(db, len(asked)):
             changes: list[tuple[Key, str, str]] = []
             for ask, state in asked:
                 now = self.decision(ask.key)
@@ -285,8 +295,8 @@ class Review:
 
         A suggestion nobody accepted is left alone: the ledger may hold writes of other programs.
         """
-        noted = 0
-        with self.writing() as db:
+        noted, outcomes = 0, list(outcomes)
+        with self.writing() as db, tallies.kept(db, len(outcomes)):
             for key, result, reason, batch in outcomes:
                 now = self.decision(key)
                 if now.state != ACCEPTED or (now.outcome, now.reason, now.batch) == (result, reason, batch):
@@ -300,6 +310,12 @@ class Review:
                 noted += 1
         return noted
 
+    def waiting(self) -> int:
+        """How many accepted changes wait to be applied."""
+        return self.db.execute(
+            "SELECT count(*) FROM decisions WHERE state = ? AND outcome IS NULL AND action != ?", (ACCEPTED, PAIR)
+        ).fetchone()[0]
+
     def _prepare(self) -> None:
         found = self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone()
         if found is None:
@@ -308,11 +324,29 @@ class Review:
                 for statement in filter(str.strip, SCHEMA.split(";")):
                     self.db.execute(statement)
                 make_walks(self.db)
+                tallies.make(self.db)
                 self.db.executemany("INSERT INTO review_meta VALUES (?, ?)", [("schema", str(SCHEMA_VERSION)), ("revision", "0")])
             self.db.execute("COMMIT")
         version = int(self.meta("schema", "0"))
         if version > SCHEMA_VERSION:
             raise BadFile(f"{self.path} has schema {version}, this program reads up to {SCHEMA_VERSION}: update the program")
+        if version < SCHEMA_VERSION:
+            self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Give a store of schema 1 what it lacks: tallies, and indexes on verdicts."""
+        with self.writing() as db:
+            if int(self.meta("schema", "0")) >= SCHEMA_VERSION:
+                return  # another process did it meanwhile
+            db.execute(f"ALTER TABLE suggestions ADD COLUMN band INTEGER AS ({tallies.BAND})")
+            drop_walks(db)
+            make_walks(db)
+            db.execute("DROP INDEX decisions_state")
+            db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
+            for statement in (tallies.TABLE, *VERDICTS.split(";")):
+                db.execute(statement)
+            tallies.make(db)
+            db.execute("UPDATE review_meta SET value = ? WHERE key = 'schema'", (str(SCHEMA_VERSION),))
 
     def _set(self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None) -> tuple[Key, str, str]:
         """Write one decision and say what changed: (key, state before, state after)."""
@@ -373,15 +407,16 @@ class Review:
                 return None
             outcome = Outcome(event["id"], event["label"])
             rows = db.execute("SELECT * FROM event_changes WHERE event = ? ORDER BY rowid", (event["id"],)).fetchall()
-            for row in reversed(rows) if to == "before" else rows:
-                now = self.decision(Key(row["hash"], row["tag"], row["action"], row["other"]))
-                if now.outcome in LOCKED:
-                    outcome.applied.append(now.key)
-                elif now.outcome is not None or now.state != row[left_as]:
-                    outcome.conflicts.append(now)
-                else:
-                    self._set(now, row[to])
-                    outcome.changed.append(now.key)
+            with tallies.kept(db, len(rows)):
+                for row in reversed(rows) if to == "before" else rows:
+                    now = self.decision(Key(row["hash"], row["tag"], row["action"], row["other"]))
+                    if now.outcome in LOCKED:
+                        outcome.applied.append(now.key)
+                    elif now.outcome is not None or now.state != row[left_as]:
+                        outcome.conflicts.append(now)
+                    else:
+                        self._set(now, row[to])
+                        outcome.changed.append(now.key)
             if not outcome.applied or outcome.changed:
                 db.execute("UPDATE events SET status = ? WHERE id = ?", (becomes, event["id"]))
         return outcome
@@ -400,7 +435,7 @@ def make_walks(db: sqlite3.Connection) -> None:
 def drop_walks(db: sqlite3.Connection) -> None:
     """Drop them, before many rows change: making them anew is quicker than keeping them."""
     for name in WALKS:
-        db.execute(f"DROP INDEX {name}")
+        db.execute(f"DROP INDEX IF EXISTS {name}")
 
 
 def decisions(path: Path) -> dict[tuple[str, str, str], str]:

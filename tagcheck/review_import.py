@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagcheck import artifacts, tags
+from tagcheck import artifacts, tags, tallies
 from tagcheck.artifacts import (
     DATASET,
     MISTAGGED,
@@ -104,6 +104,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
         stale = _stale(review, wanted)  # another process may have done it meanwhile
         if stale:
             drop_walks(db)
+            tallies.drop(db)
             for kind in stale:
                 if kind != DATASET:
                     _replace(db, kind, wanted[kind])
@@ -114,6 +115,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
             _read_pictures(db, wanted[DATASET])
             _rank(db)
             make_walks(db)
+            tallies.make(db)
             _note_choices(db)
             db.execute("ANALYZE")
     return Sync(bool(stale), _problems(review))

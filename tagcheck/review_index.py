@@ -11,14 +11,23 @@ import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
+from tagcheck import tallies
 from tagcheck.review import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, Key, Review
+from tagcheck.tallies import BANDS
 
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
 ORDERS = {SURE: ("rank", "ASC"), UNSURE: ("rank", "DESC"), NEWEST: ("newest", "ASC")}  # the column that an order walks along
-BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ENOUGH_DECISIONS = 10
+RIGHT = "state = ? AND outcome IS NOT ?"  # accepted, and not taken back since
+PACED = 500         # events that the pace is measured on
+PACE_FROM = 20      # decisions from which on it is believed
+USUAL_PACE = 20.0   # a minute, until then
+PAUSE = 60          # seconds after which the owner was doing something else
+BULK = 60           # changes in one event above which it says nothing about a pace: more than a grid shows
+SETTLING = 0.25     # minutes that it takes to get into another subject
 COLUMNS = (
     "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why,"
     " s.evidence, s.state, s.current"
@@ -103,6 +112,29 @@ class Promise:
     high: float
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How many suggestions are decided in a minute, measured on `of` decisions (0: an assumption)."""
+
+    a_minute: float
+    of: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """How one tag stands: `open` suggestions, of which `expected` are right (`share`, by the detector's confidences and the owner's
+    `decided` verdicts on this tag, which alone make `promise`), and how many fixes `a_minute` a session on it would bring.
+    """
+
+    tag: str
+    open: int
+    expected: float
+    share: float
+    decided: int
+    promise: Promise | None
+    a_minute: float
+
+
 @dataclass
 class Overview:
     """The numbers of the first page. `by_issue` holds open findings by issue and the confidence band
@@ -153,6 +185,8 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list
 
 def count(review: Review, view: Filter) -> Count:
     """How many findings and suggestions match a view, exactly."""
+    if view.state and _tallied(view):
+        return queues(review, view).get(view.state, Count(0, 0))
     where, values = _where(view)
     row = review.db.execute(
         f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)", values
@@ -162,12 +196,16 @@ def count(review: Review, view: Filter) -> Count:
 
 def queues(review: Review, view: Filter) -> dict[str, Count]:
     """The counts of a view in every queue."""
-    where, values = _where(replace(view, state=""))
-    rows = review.db.execute(
-        f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where}"
-        " GROUP BY s.state, s.rank) GROUP BY state",
-        values,
-    )
+    if (tallied := _tallied(view)) is not None:
+        where, values = tallied
+        rows = review.db.execute(f"SELECT state, sum(findings), sum(suggestions) FROM tallies WHERE {where} GROUP BY state", values)
+    else:
+        where, values = _where(replace(view, state=""))
+        rows = review.db.execute(
+            f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where}"
+            " GROUP BY s.state, s.rank) GROUP BY state",
+            values,
+        )
     found = {row[0]: Count(row[1], row[2]) for row in rows}
     return {queue: found.get(queue, Count(0, 0)) for queue in QUEUES}
 
@@ -242,16 +280,11 @@ def copy_group(review: Review, hash: str) -> sqlite3.Row | None:
 def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=queues(review, Filter(state="")))
-    band = (
-        "CASE " + " ".join(f"WHEN sure >= {low} THEN {place}" for place, low in reversed(list(enumerate(BANDS)))) + " ELSE 0 END"
-    )
     rows = review.db.execute(
-        f"SELECT issue, {band} AS band, count(*) AS n FROM (SELECT issue, max(confidence) AS sure FROM suggestions WHERE"
-        " state = 'open' GROUP BY rank)"
-        " GROUP BY issue, band"
+        "SELECT issue, band, findings FROM tallies WHERE scope = ? AND name = '' AND state = ? AND findings > 0", (tallies.ALL, OPEN)
     )
     for row in rows:
-        made.by_issue.setdefault(row["issue"], [0] * len(BANDS))[row["band"]] = row["n"]
+        made.by_issue.setdefault(row["issue"], [0] * len(BANDS))[row["band"]] = row["findings"]
     for row in review.db.execute("SELECT * FROM sources"):
         made.sources[row["kind"]] = dict(row) | {"header": json.loads(row["header"])}
     made.runs = [
@@ -263,36 +296,57 @@ def overview(review: Review) -> Overview:
 
 def promise(review: Review, issue: str, confidence: float) -> Promise | None:
     """How often the owner accepted what had this issue and a confidence of the same band; None below `ENOUGH_DECISIONS`."""
-    place = max(place for place, low in enumerate(BANDS) if confidence >= low)
+    place = tallies.band(confidence)
     high = BANDS[place + 1] if place + 1 < len(BANDS) else 2.0
     row = review.db.execute(
-        "SELECT sum(state = ? AND outcome IS NOT ?) AS right, sum(state = ? OR outcome IS ?) AS wrong FROM decisions"
-        " WHERE issue = ? AND action != ? AND confidence >= ? AND confidence < ?",
-        (ACCEPTED, UNDONE, IGNORED, UNDONE, issue, PAIR, BANDS[place], high),
+        f"SELECT ifnull(sum({RIGHT}), 0) AS right, count(*) AS of FROM decisions"
+        " WHERE issue = ? AND confidence >= ? AND confidence < ? AND state IN (?, ?) AND action != ?",
+        (ACCEPTED, UNDONE, issue, BANDS[place], high, ACCEPTED, IGNORED, PAIR),
     ).fetchone()
-    return interval(row["right"] or 0, (row["right"] or 0) + (row["wrong"] or 0))
+    return interval(row["right"], row["of"])
 
 
-def health(review: Review, limit: int = 20) -> list[dict[str, Any]]:
-    """Per tag: open suggestions, expected right ones, and the share the owner accepted so far; most expected fixes first.
-
-    `expected` is the sum of confidences of the open suggestions, which is what a one-tag session would mend.
-    """
+def health(review: Review, pace: Pace) -> list[Health]:
+    """How every tag with open suggestions stands: the sessions that mend most in a minute first."""
     rows = review.db.execute(
-        "SELECT tag, count(*) AS open, sum(confidence) AS expected FROM suggestions WHERE state = 'open' AND action != 'pair'"
-        " GROUP BY tag ORDER BY expected DESC, tag LIMIT ?", (limit,),
+        "SELECT name, sum(suggestions), sum(expected) FROM tallies WHERE scope = ? AND state = ? AND name != issue GROUP BY name"
+        " HAVING sum(suggestions) > 0",  # a pair has its kind for a tag
+        (tallies.TAG, OPEN),
     ).fetchall()
-    marks = ",".join("?" * len(rows))
-    decided = {
+    verdicts = {
         row["tag"]: (row["right"], row["of"]) for row in review.db.execute(
-            "SELECT tag, sum(state = 'accepted' AND outcome IS NOT 'undone') AS right, count(*) AS of FROM decisions"
-            f" WHERE state IN ('accepted', 'ignored') AND tag IN ({marks}) GROUP BY tag", [row["tag"] for row in rows],
+            f"SELECT tag, sum({RIGHT}) AS right, count(*) AS of FROM decisions WHERE state IN (?, ?) AND action != ? GROUP BY tag",
+            (ACCEPTED, UNDONE, ACCEPTED, IGNORED, PAIR),
         )
     }
-    return [
-        dict(row) | {"decided": decided.get(row["tag"], (0, 0))[1], "promise": interval(*decided.get(row["tag"], (0, 0)))}
-        for row in rows
-    ]
+    made = [_health(name, open, expected / tallies.FACTOR, *verdicts.get(name, (0, 0)), pace) for name, open, expected in rows]
+    return sorted(made, key=lambda one: (-one.a_minute, one.tag))
+
+
+def _health(tag: str, open: int, expected: float, right: int, of: int, pace: Pace) -> Health:
+    """The detector's estimate counts as much as `ENOUGH_DECISIONS` of the owner's own on this tag."""
+    share = (right + ENOUGH_DECISIONS * expected / open) / (of + ENOUGH_DECISIONS)
+    return Health(tag, open, share * open, share, of, interval(right, of), share * open / (open / pace.a_minute + SETTLING))
+
+
+def pace(review: Review) -> Pace:
+    """How many suggestions the owner decides in a minute of working, by the newest `PACED` events of the history."""
+    rows = review.db.execute(
+        "SELECT e.at, (SELECT count(*) FROM event_changes c WHERE c.event = e.id) FROM events e ORDER BY e.id DESC LIMIT ?", (PACED,)
+    ).fetchall()
+    spent, decided = 0.0, 0
+    for (at, changes), (before, _) in zip(rows, rows[1:]):
+        gap = (_time(at) - _time(before)).total_seconds()
+        if gap <= PAUSE and changes <= BULK:
+            spent += gap
+            decided += changes
+    return Pace(USUAL_PACE, 0) if decided < PACE_FROM or not spent else Pace(60 * decided / spent, decided)
+
+
+def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Promise | None]]:
+    """The promise of each confidence band (`tallies.BANDS`) for those of the issues that have one anywhere."""
+    made = {issue: [promise(review, issue, low) for low in BANDS] for issue in issues}
+    return {issue: promises for issue, promises in made.items() if any(promises)}
 
 
 def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Promise | None:
@@ -315,6 +369,8 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     not known (any longer) is no place to go on from: the list then starts at its beginning.
     """
     where, values = _where(view)
+    if view.page and _large(review, view.page):
+        where = where.replace("s.hash IN", "+s.hash IN")  # looked up while walking along the order, which soon finds enough
     column, direction = ORDERS[view.order]
     backwards = before is not None
     start = review.db.execute(f"SELECT {column} FROM findings WHERE id = ?", (before if backwards else after,)).fetchone()
@@ -329,6 +385,11 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     )
     found = [row[0] for row in rows]
     return found[::-1] if backwards else found
+
+
+def _large(review: Review, page: str) -> bool:
+    """Whether a page of the library holds so many pictures that it is no place to start from."""
+    return review.db.execute("SELECT 1 FROM picture_pages WHERE page = ? LIMIT 1 OFFSET 999", (page,)).fetchone() is not None
 
 
 def _where(view: Filter) -> tuple[str, list[Any]]:
@@ -361,6 +422,22 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
     if view.most < 1:
         add("s.confidence <= ?", view.most)
     return " AND ".join(terms), values
+
+
+def _tallied(view: Filter) -> tuple[str, list[Any]] | None:
+    """The SQL condition on `tallies` for a view that asks for no more than kinds and one tag or namespace; None for others."""
+    if view.page or view.hash or view.least > 0 or view.most < 1 or view.tag and view.namespace:
+        return None
+    scope = tallies.TAG if view.tag else tallies.NAMESPACE if view.namespace else tallies.ALL
+    where, values = "scope = ? AND name = ?", [scope, view.tag or view.namespace]
+    if view.issues:
+        where += f" AND issue IN ({','.join('?' * len(view.issues))})"
+        values += view.issues
+    return where, values
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _suggestion(row: sqlite3.Row) -> Suggestion:

@@ -39,16 +39,22 @@ ROOMS = {
     # decisions and writing
     "ledger": "artifacts database errors library lock",
     "applying": "errors ledger library",
-    "review": "artifacts errors",
-    "review_import": "artifacts dataset errors findings review tags",
-    "review_index": "review review_import",
+    "tallies": "",
+    "review": "artifacts errors tallies",
+    "review_import": "artifacts dataset errors findings review tags tallies",
+    "review_index": "review review_import tallies",
     # pictures and numbers
     "formats": "errors",
     "images": "errors formats",
     "decoding": "errors formats images",
-    "embeddings": "artifacts errors",
+    "failures": "artifacts errors",
+    "shard_files": "",
+    "embeddings": "artifacts errors shard_files",
     "weights": "artifacts errors",
-    "tagger": "embeddings errors images weights",
+    "descriptor": "errors images",
+    "onnx_graph": "errors",
+    "onnx_tagger": "descriptor embeddings errors onnx_graph",
+    "tagger": "descriptor embeddings errors images onnx_tagger weights",
     "tiles": "errors",
     "native": "errors tiles",
     "pruned": "errors native tiles",
@@ -68,7 +74,7 @@ ROOMS = {
 }
 NO_TORCH = (
     "errors tags findings artifacts database lock cli dataset library sidecars folder_scan folder_store folder_writing folder "
-    "hydrus_connection hydrus_tags hydrus_pairs hydrus opening ledger applying review review_import review_index"
+    "hydrus_connection hydrus_tags hydrus_pairs hydrus opening ledger applying tallies review review_import review_index"
 ).split()
 HEAVY = {"torch", "torchvision", "joytag", "safetensors", "sklearn"}
 

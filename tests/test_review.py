@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 import threading
 from datetime import timedelta
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
-from tagcheck import artifacts, review_index
+from tagcheck import artifacts, review_index, tallies
 from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder
 from tagcheck.errors import BadFile
 from tagcheck.ledger import Ledger
@@ -520,6 +521,106 @@ def test_the_index_answers_from_its_indexes(filled):
         " ORDER BY s.rank LIMIT 50"
     ).fetchall()
     assert "suggestions_state" in plan[0]["detail"] and not any("TEMP B-TREE FOR ORDER BY" in row["detail"] for row in plan)
+
+
+def standing(review: Review) -> list[tuple]:
+    """The tallies as they are kept, without those that came down to nothing."""
+    return [
+        tuple(row) for row in review.db.execute(
+            "SELECT * FROM tallies WHERE findings != 0 OR suggestions != 0 OR expected != 0 ORDER BY scope, name, issue, state, band"
+        )
+    ]
+
+
+def counted(review: Review) -> list[tuple]:
+    """The tallies counted by reading every suggestion."""
+    findings, sums = {}, {}
+    for row in review.db.execute("SELECT * FROM suggestions"):
+        for scope, name in (("all", ""), ("tag", row["tag"]), ("namespace", row["namespace"])):
+            band = tallies.band(row["confidence"]) if scope == "all" else 0
+            place = (scope, name, row["issue"], row["state"])
+            one = sums.setdefault((*place, band), [0, 0])
+            one[0] += 1
+            one[1] += round(row["confidence"] * tallies.FACTOR)
+            findings[place, row["finding"]] = max(band, findings.get((place, row["finding"]), 0))
+    made = {key: (0, *both) for key, both in sums.items()}
+    for (place, _), band in findings.items():
+        before = made.get((*place, band), (0, 0, 0))
+        made[(*place, band)] = (before[0] + 1, *before[1:])
+    return sorted((*key, *numbers) for key, numbers in made.items())
+
+
+@pytest.mark.parametrize("many", [2000, 3])
+def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled, folder, monkeypatch, many):
+    """Decisions, displaced opposites, copies attached to a pair, undo, redo, outcomes of writes, new reports: by moves, and anew."""
+    monkeypatch.setattr(tallies, "MANY", many)
+    rng = random.Random(1)
+    save_pairs(folder, pair(A, B, 0.97, ("x",), ("y",)), pair(B, C, 0.96))
+    sync(filled, folder)
+    assert standing(filled) == counted(filled)
+    on_pair = review_index.page(filled, Filter(issues=("near_duplicate",)), limit=1)[0].id
+    for turn in range(120):
+        open_now = review_index.asks(filled, Filter(state=rng.choice([OPEN, OPEN, IGNORED, ACCEPTED, ""])))
+        act = rng.randrange(6)
+        if act < 3 and open_now:
+            asks = rng.sample(open_now, min(len(open_now), rng.choice((1, 2, 7))))
+            filled.decide(asks, rng.choice((ACCEPTED, IGNORED, SKIPPED, OPEN)))
+        elif act == 3:
+            rng.choice((filled.undo, filled.redo))()
+        elif act == 4:
+            filled.decide([Ask(Key(B, f"copied {turn}", ADD))], ACCEPTED, attach_to=on_pair)
+        else:
+            waiting = filled.accepted()[:3]
+            filled.note_outcomes((key, rng.choice(("applied", "failed", "undone", "waiting")), "", turn + 1) for key in waiting)
+        assert standing(filled) == counted(filled), turn
+        if turn % 40 == 39:
+            save_mistagged(folder, *[missing(hash, f"tag {turn}", "night", confidence=0.5 + rng.random() / 2) for hash in hashes(9)])
+            sync(filled, folder)
+            assert standing(filled) == counted(filled)
+
+
+def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
+    filled.decide(review_index.asks(filled, Filter(tag="outdoors")), ACCEPTED)
+    with filled.writing() as db:
+        tallies.drop(db)
+        for statement in (
+            "DROP TABLE tallies", "DROP INDEX decisions_issue", "DROP INDEX decisions_tag", "DROP INDEX decisions_state",
+            "DROP INDEX suggestions_rank", "CREATE INDEX decisions_state ON decisions (state, outcome)",
+            "ALTER TABLE suggestions DROP COLUMN band", "UPDATE review_meta SET value = '1' WHERE key = 'schema'",
+        ):
+            db.execute(statement)
+    with Review(folder.review) as upgraded:
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "2"
+        assert review_index.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
+        upgraded.undo()
+        assert standing(upgraded) == counted(upgraded)
+
+
+def test_a_tags_health_joins_the_detectors_estimate_with_the_owners_verdicts(review, folder):
+    names = hashes(60)
+    save_mistagged(
+        folder, *[missing(hash, "good", confidence=0.9) for hash in names], *[wrong(hash, "bad", confidence=0.6) for hash in names]
+    )
+    sync(review, folder)
+    pace = review_index.pace(review)
+    assert (pace.a_minute, pace.of) == (20, 0)
+    good, bad = review_index.health(review, pace)
+    assert (good.tag, good.open, good.decided, good.promise) == ("good", 60, 0, None) and good.share == pytest.approx(0.9)
+    assert good.expected == pytest.approx(54) and good.a_minute == pytest.approx(54 / 3.25)
+    review.decide(review_index.asks(review, Filter(tag="good"))[:30], IGNORED)
+    bad, good = review_index.health(review, pace)
+    assert (good.tag, good.open, good.decided) == ("good", 30, 30) and good.promise.share == 0
+    assert good.share == pytest.approx(9 / 40) and bad.share == pytest.approx(0.6)
+
+
+def test_the_pace_is_measured_on_working_time_alone(review):
+    times = ["10:00:00", "10:00:02", "10:00:04", "11:30:00"] + [f"11:30:{second:02}" for second in range(3, 60, 3)]
+    with review.writing() as db:
+        for number, time in enumerate(times, 1):
+            db.execute("INSERT INTO events VALUES (?, ?, 'x', 'done')", (number, f"2026-11-23T{time}Z"))
+            db.execute("INSERT INTO event_changes VALUES (?, ?, 'x', 'add', '', 'open', 'accepted')", (number, A))
+    made = review_index.pace(review)
+    assert made.of == len(times) - 2 and made.a_minute == pytest.approx(60 * 21 / (4 + 57))  # the long break counts for nothing
 
 
 def test_the_store_keeps_the_ledgers_tables_company(review, folder):

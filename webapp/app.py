@@ -122,6 +122,7 @@ def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
         args.host,
         config.INVISIBLE_NAMESPACES,
         config.WRITE_TAG_SERVICE,
+        config.SERIES_NAMESPACE,
     )
 
 

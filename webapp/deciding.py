@@ -159,7 +159,7 @@ def _answer(view: Filter, finding: Finding, outcome: Outcome | None, message: st
         fresh = review_index.load(review(), [finding.id], view) if stay else []
         return {
             "message": message, "ok": outcome is not None and not outcome.conflicts, "stay": stay,
-            "left": count(view).findings, "waiting": len(review().accepted()),
+            "left": count(view).findings, "waiting": review().waiting(),
             "decided": [[key.hash, key.action, key.tag] for key in (outcome.changed + outcome.already if outcome else [])],
             "card": part(view, fresh[0]) if fresh else None,
         }
@@ -184,7 +184,7 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[s
             "ok": outcome is not None and bool(outcome.changed),
             "card": part(view, found[0]) if found else None,
             "left": count(view).findings,
-            "waiting": len(review().accepted()),
+            "waiting": review().waiting(),
         }
     flash(message)
     if request.form.get("from") == "findings":

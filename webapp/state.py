@@ -25,7 +25,7 @@ class Settings:
 
     `open_library` opens the library or raises a `ToolError`; it is called at first use, so that the
     page can be read while the library is away. `host` is the address served on. `invisible` are the
-    namespaces never copied across a pair by one key. `detectors` is the script that the page may run.
+    namespaces never copied across a pair by one key, `series_namespace` is that of franchises.
     """
 
     folder: DataFolder
@@ -34,6 +34,7 @@ class Settings:
     host: str = "127.0.0.1"
     invisible: Sequence[str] = ()
     write_service: str | None = None
+    series_namespace: str = "series"
     thumbnail_cache_bytes: int = 512 * 2**20
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, redirect, render_template, request, session, url_for
 
-from tagcheck import review_index
+from tagcheck import review_index, tags
 from tagcheck.artifacts import DATASET, RUN_SUMMARY
 from tagcheck.review import Review
 from tagcheck.review_import import ISSUES, REPORTS
@@ -26,6 +26,7 @@ PAGE = 50
 GRID = 60
 AHEAD = 6
 OLD_DAYS = 14
+SESSIONS = 20
 DETECTOR_WORDS = {
     "mistagged_images_report": "Tag errors",
     "near_duplicates_report": "Near-duplicates",
@@ -63,9 +64,9 @@ def overview() -> Response | str:
             "Open findings by kind and confidence",
         ),
         trend=trend(made),
-        health=state.remembered("health", review_index.health),
+        sessions=sessions(),
         total=sum(sum(counts) for _, counts in rows),
-        waiting=len(review().accepted()),
+        waiting=review().waiting(),
     )
 
 
@@ -243,6 +244,19 @@ def band_names() -> list[str]:
     """The confidence bands in words, the lowest first."""
     ends = [*BANDS[1:], 1.0]
     return [f"{low:.2g} to {high:.2g}" for low, high in zip(BANDS, ends)]
+
+
+def sessions() -> dict[str, Any]:
+    """What a session on one thing would bring: the pace it rests on, tags and series, and what the owner's verdicts say by kind."""
+    pace = state.remembered("pace", review_index.pace)
+    tags_standing = state.remembered("health", lambda store: review_index.health(store, pace))
+    issues = [issue for kinds in ISSUES.values() for issue in kinds]
+    return {
+        "pace": pace,
+        "tags": tags_standing[:SESSIONS],
+        "series": [one for one in tags_standing if tags.namespace(one.tag) == settings().series_namespace][:SESSIONS],
+        "verdicts": state.remembered("verdicts", lambda store: review_index.verdicts(store, issues)),
+    }
 
 
 def trend(made: Overview) -> dict[str, Any] | None:

@@ -39,6 +39,7 @@ def install(app: Flask) -> None:
     app.template_filter("percent")(percent)
     app.template_filter("size")(size)
     app.template_filter("plural")(plural)
+    app.template_filter("promised")(promised)
     app.template_filter("action")(lambda action: {"add": "add", "remove": "remove", "pair": "pair"}[action])
     app.context_processor(lambda: {"issue_words": ISSUE_WORDS, "queue_words": QUEUE_WORDS})
 
@@ -85,8 +86,13 @@ def sureness(confidence: float, promise: Promise | None) -> str:
     """What a confidence means: measured on the owner's decisions where there are enough, else the detector's own estimate."""
     if promise is None:
         return f"of 100 like this about {confidence * 100:.0f} should be right (the detector's estimate)"
-    return (f"of 100 like this about {promise.share * 100:.0f} were right (your {promise.of:,} decisions; "
-            f"between {promise.low * 100:.0f} and {promise.high * 100:.0f})")
+    return f"of 100 like this about {promised(promise)}"
+
+
+def promised(promise: Promise) -> str:
+    """`83 are right, from 214 of your decisions (between 77 and 88)`."""
+    return (f"{promise.share * 100:.0f} are right, from {promise.of:,} of your decisions "
+            f"(between {promise.low * 100:.0f} and {promise.high * 100:.0f})")
 
 
 def by_namespace(names: Iterable[str]) -> list[tuple[str, list[str]]]:
