@@ -24,6 +24,7 @@ from tagcheck.pruned import PrunedSearch
 from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, UnitRows, normalised, over_tiles, workers
 
 ENGINES = ("auto", "torch", "native")
+TOP_ROWS, TOP_COLUMNS = 1024, 4096  # of a product in top_k: wide, since picking the largest costs per row and product
 __all__ = ["ENGINES", "NotFinite", "Pairs", "TooManyPairs", "group_labels", "groups", "near_pairs", "pair_cosines", "top_k"]
 
 
@@ -114,11 +115,11 @@ def groups(n: int, i: np.ndarray, j: np.ndarray) -> list[list[int]]:
     return [part.tolist() for part in np.split(order, bounds) if len(part) > 1]
 
 
-def top_k(matrix: np.ndarray, k: int, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+def top_k(matrix: np.ndarray, k: int, block: int = TOP_COLUMNS) -> tuple[np.ndarray, np.ndarray]:
     """The `k` nearest other rows of each row by cosine, exactly.
 
     Returns (indices int64, cosine float32), both (n, min(k, n - 1)), the nearest first. A zero
-    row has a cosine of 0 to every other. Products are `block` x `block`.
+    row has a cosine of 0 to every other. Products are `TOP_ROWS` x `block`.
 
     >>> top_k(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), 1)[0].ravel().tolist()[::2]
     [1, 1]
@@ -130,18 +131,18 @@ def top_k(matrix: np.ndarray, k: int, block: int = 1024) -> tuple[np.ndarray, np
         unit = UnitRows.of(matrix, pool)
 
         def fill(start: int) -> None:
-            rows = unit.take(slice(start, start + block))
+            rows = unit.take(slice(start, start + TOP_ROWS))
             best, where = torch.empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64)
             for low in range(0, n, block):
                 product = rows @ unit.take(slice(low, low + block)).T
-                if low == start:
-                    product.fill_diagonal_(-torch.inf)
+                own = torch.arange(max(start, low), max(start, low, min(start + len(rows), low + product.shape[1])))
+                product[own - start, own - low] = -torch.inf
                 value, column = product.topk(min(k, product.shape[1]), dim=1)
                 best, pick = torch.cat([best, value], dim=1).topk(min(k, best.shape[1] + value.shape[1]), dim=1)
                 where = torch.cat([where, column + low], dim=1).gather(1, pick)
-            indices[start:start + block], cosines[start:start + block] = where.numpy(), best.clamp_(-1, 1).numpy()
+            indices[start:start + TOP_ROWS], cosines[start:start + TOP_ROWS] = where.numpy(), best.clamp_(-1, 1).numpy()
 
-        for _ in pool.map(fill, range(0, n, block) if k else ()):
+        for _ in pool.map(fill, range(0, n, TOP_ROWS) if k else ()):
             pass
     return indices, cosines
 

@@ -256,9 +256,10 @@ def test_without_pairs_there_are_no_groups():
     assert group_labels(3, none, none).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("block", [7, 64, 4096])
-def test_the_nearest_are_those_of_the_whole_matrix(block):
-    matrix = clustered(100, 12, seed=9)
+@pytest.mark.parametrize("n", [100, 1_025, 2_100])  # one block of rows, one row more, more than two
+@pytest.mark.parametrize("block", [64, 300, 4096])
+def test_the_nearest_are_those_of_the_whole_matrix(n, block):
+    matrix = clustered(n, 12, seed=9)
     unit = matrix.astype(np.float64) / np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -np.inf)
