@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 import config
-from tagcheck import artifacts, cli, dataset, embeddings, findings, review, rules, tag_errors, tags, vocabulary
+from tagcheck import artifacts, cli, dataset, embeddings, examples, findings, review, rules, tag_errors, tags, vocabulary
 from tagcheck.artifacts import MISTAGGED, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.errors import MissingInput
@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     declared = rules.load(folder.root)
     pictures = load_pictures(folder, data, config.INVISIBLE_NAMESPACES)
-    seen = examine(folder, pictures, declared)
+    seen = examine(folder, data, pictures, declared)
     found = suggest(pictures, seen, declared)
-    kept, dropped = respect(found, pictures, declared, review.decisions(folder.review))
+    kept, dropped = respect(found, pictures, declared, review.decisions(folder.review), data.parents, args.min_confidence)
     report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
     path = artifacts.save(folder, MISTAGGED, report)
     print(summary_line(report["summary"], path))
@@ -91,7 +91,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
     return Pictures(records, visible, loaded.matrix, loaded.model, notes)
 
 
-def examine(folder: DataFolder, pictures: Pictures, declared: Rules) -> Examined | None:
+def examine(folder: DataFolder, data: Dataset, pictures: Pictures, declared: Rules) -> Examined | None:
     """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
     n = len(pictures.matrix)
     uses = Counter(tag for mine in pictures.visible[:n] for tag in mine)
@@ -111,20 +111,20 @@ def examine(folder: DataFolder, pictures: Pictures, declared: Rules) -> Examined
     rows, columns = np.array(cells, dtype=np.int64).T
     given = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, len(learnable)))
     given.sort_indices()
-    tagger = load_tagger(folder, pictures, column)
+    tagger = load_tagger(folder, data, pictures, column)
     with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
         return tag_errors.examine(
             pictures.matrix, given, learnable, tagger, declared, progress=lambda share: bar.update(int(100 * share) - bar.n)
         )
 
 
-def load_tagger(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
+def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
     """The tagger's last layer for those of its tags that the library uses, or None (with a note)."""
     head = embeddings.load_tag_head(folder.embeddings, pictures.model)
     if head is None:
         pictures.notes.append("no advanced_embeddings/tag_head.pt: the tagger had no say, only the library's own tags")
         return None
-    meant = vocabulary.owners_tags(head.tags, column, vocabulary.load(folder.root))
+    meant = vocabulary.owners_tags(head.tags, column, vocabulary.load(folder.root, data.siblings))
     place: dict[int, int] = {}
     for slot, tag in enumerate(meant):
         if tag is not None:
@@ -146,18 +146,22 @@ def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[
 
 
 def respect(
-    found: list[Suggestion], pictures: Pictures, declared: Rules, decided: dict[tuple[str, str, str], str]
+    found: list[Suggestion], pictures: Pictures, declared: Rules, decided: dict[tuple[str, str, str], str],
+    parents: Mapping[str, frozenset[str]] | None = None, lowest: float = 0.0,
 ) -> tuple[list[Suggestion], Counter]:
     """The suggestions without those that the owner has answered already or cannot use, and how many were left out and why.
 
-    A tag the owner once deleted or an ignored suggestion is not brought up again; a tag that only
-    follows from another by a sibling or parent cannot be removed by itself; listed tags are never suggested.
+    A tag the owner once deleted, or one that would bring such a tag back as its parent, is not brought up again,
+    and neither is an ignored suggestion. A tag that follows from another by a sibling or parent cannot be removed
+    by itself, and need not be added where that other is suggested (with a confidence of at least `lowest`). Listed tags
+    are never suggested.
     """
+    parents = parents or {}
     kept, dropped = [], Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0)
     for one in found:
         record = pictures.records[one.row]
         adding = one.kind == MISSING
-        if adding and one.tag in record.deleted_tags:
+        if adding and record.refuses(one.tag, parents):
             dropped["deleted_before"] += 1
         elif decided.get((record.hash, one.tag, "add" if adding else "remove")) == "ignored":
             dropped["ignored_before"] += 1
@@ -167,7 +171,12 @@ def respect(
             dropped["never_suggested"] += 1
         else:
             kept.append(one)
-    return kept, dropped
+    coming = {
+        (one.row, parent) for one in kept if one.kind == MISSING and one.confidence >= lowest for parent in parents.get(one.tag, ())
+    }
+    alone = [one for one in kept if one.kind != MISSING or (one.row, one.tag) not in coming]
+    dropped["implied_by_others"] += len(kept) - len(alone)
+    return alone, dropped
 
 
 def make_report(
@@ -176,8 +185,8 @@ def make_report(
     """The report's document: one entry a picture and issue, the surest first."""
     listed = [one for one in found if one.confidence >= lowest]
     together: dict[tuple[int, str], list[findings.TagFinding]] = {}
-    for one in listed:
-        finding = findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence, one.why)
+    for one, beside in zip(listed, look_alikes(pictures, seen, listed)):
+        finding = findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence | beside, one.why)
         together.setdefault((one.row, one.issue), []).append(finding)
     errors = [findings.error(pictures.records[row].hash, issue, tags_found) for (row, issue), tags_found in together.items()]
     errors.sort(key=lambda entry: (-entry["confidence"], entry["hash"], entry["issue"]))
@@ -197,6 +206,21 @@ def make_report(
         ],
         "errors": errors,
     }
+
+
+def look_alikes(pictures: Pictures, seen: Examined | None, listed: Sequence[Suggestion]) -> list[dict[str, list[str]]]:
+    """For each suggestion the hashes of the nearest pictures that have the tag and of those that lack it, for the page to show."""
+    if seen is None:
+        return [{} for _ in listed]
+    n = len(pictures.matrix)
+    asked = [(one.row, one.tag) for one in listed if one.row < n]
+    made = iter(examples.nearest(pictures.matrix, seen.around.indices, seen.around.cosine, asked, pictures.visible[:n]))
+    out = []
+    for one in listed:
+        found = next(made) if one.row < n else examples.Examples([], [])
+        named = {"near_with": found.having, "near_without": found.lacking}
+        out.append({name: [pictures.records[row].hash for row in rows] for name, rows in named.items() if rows})
+    return out
 
 
 def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.evidence import Tagger
 from tagcheck.findings import INCORRECT, MISSING, finding_id
+from tagcheck.library import DUPLICATES
 from tagcheck.neighbors import NotFinite, Pairs
 
 THRESHOLD = 0.95
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = cli.data_folder(args)
     data = dataset.load(folder, args.dataset)
     records, found = embedded_records(folder, data)
-    decided = review.pair_decisions(folder.review)
+    decided = judged_pairs(data) | review.pair_decisions(folder.review)
     threshold, table = args.threshold, []
     if args.calibrate is not None:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     copied = without(pairs, records, decided, review.IGNORED)
     opened = without(copied, records, decided, review.ACCEPTED)
     groups = neighbors.groups(len(records), copied.i, copied.j)
-    tagging = weigh_tags(folder, records, found, pairs, opened)
+    tagging = weigh_tags(folder, data, records, found, pairs, opened)
     summary = summarise(data, records, pairs, groups, opened, threshold)
     report = artifacts.save(folder, NEAR_DUPLICATES, {
         "dataset": data.path.name, "model": found.model,
@@ -103,6 +104,13 @@ def embedded_records(folder: DataFolder, data: Dataset) -> tuple[list[Record], E
             f"{folder.embeddings}, so there is nothing to compare: run advanced_joytag_processing.py first"
         )
     return [usable[hash] for hash in found.hashes], found
+
+
+def judged_pairs(data: Dataset) -> dict[tuple[str, str, str], str]:
+    """What the owner judged in the library's own program, as decisions: duplicates are copies, alternates and false positives are not."""
+    return {
+        (one, other, "near_duplicate"): review.ACCEPTED if kind == DUPLICATES else review.IGNORED for (one, other), kind in data.judged.items()
+    }
 
 
 def known_pairs(given: str, records: list[Record], decided: dict[tuple[str, str, str], str]) -> dict[tuple[int, int], bool]:
@@ -219,7 +227,8 @@ class Tagging:
     """What to make of the tags on one copy only. Cell c: `column[c]` of `names`, of pair `pair[c]` (sorted), on its
     first (0) or second copy (`side[c]`), belongs on both with probability `shared[c]`.
 
-    `one` and `other` are what the first and the second copy's pictures say about the cells' tags.
+    `one` and `other` are what the first and the second copy's pictures say about the cells' tags; `parents` the
+    tags that come with a tag.
     """
 
     names: list[str]
@@ -229,9 +238,12 @@ class Tagging:
     shared: np.ndarray
     one: Support
     other: Support
+    parents: Mapping[str, frozenset[str]]
 
 
-def weigh_tags(folder: DataFolder, records: list[Record], found: Embeddings, pairs: Pairs, opened: Pairs) -> Tagging:
+def weigh_tags(
+    folder: DataFolder, data: Dataset, records: list[Record], found: Embeddings, pairs: Pairs, opened: Pairs
+) -> Tagging:
     """Ask the pictures about every tag that only one copy of a pair has."""
     names = sorted({tag for record in records for tag in visible(record.tags)})
     place = {tag: column for column, tag in enumerate(names)}
@@ -245,10 +257,11 @@ def weigh_tags(folder: DataFolder, records: list[Record], found: Embeddings, pai
     forgets = copies.forgetting(owned, opened.i, opened.j, len(pair))
     labels = neighbors.group_labels(len(records), pairs.i, pairs.j)
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
-    said = copies.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), known_tags(folder, found.model, place))
+    tagger = known_tags(folder, data, found.model, place)
+    said = copies.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)
     one, other = said.part(slice(0, len(pair))), said.part(slice(len(pair), None))
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
-    return Tagging(names, pair, column, side, copies.shared(one, other, rate, forgets), one, other)
+    return Tagging(names, pair, column, side, copies.shared(one, other, rate, forgets), one, other, data.parents)
 
 
 def tag_cells(records: list[Record], place: dict[str, int]) -> tuple[list[int], list[int]]:
@@ -257,12 +270,12 @@ def tag_cells(records: list[Record], place: dict[str, int]) -> tuple[list[int], 
     return [row for row, _ in cells], [column for _, column in cells]
 
 
-def known_tags(folder: DataFolder, model: str | None, place: dict[str, int]) -> Tagger | None:
+def known_tags(folder: DataFolder, data: Dataset, model: str | None, place: dict[str, int]) -> Tagger | None:
     """The tagger's last layer for those of its tags that the library uses, or None where there is none."""
     head = embeddings.load_tag_head(folder.embeddings, model)
     if head is None:
         return None
-    meant = vocabulary.owners_tags(head.tags, place, vocabulary.load(folder.root))
+    meant = vocabulary.owners_tags(head.tags, place, vocabulary.load(folder.root, data.siblings))
     slot = {place[tag]: line for line, tag in reversed(list(enumerate(meant))) if tag is not None}
     columns = np.array(sorted(slot), dtype=np.int64)
     lines = [slot[column] for column in columns.tolist()]
@@ -322,13 +335,13 @@ def describe_pair(one: Record, other: Record, similarity: float) -> dict[str, An
 def suggest(one: Record, other: Record, tagging: Tagging, cell: int) -> dict[str, Any] | None:
     """Copy a tag to the copy that lacks it, or take it off the one that has it; None where that cannot be meant.
 
-    It cannot where the owner once removed the tag from the copy that lacks it, or where the tag
+    It cannot where the owner once removed the tag, or one that comes with it, from the copy that lacks it, or where the tag
     that should go is there by a sibling or parent alone.
     """
     tag, shared = tagging.names[tagging.column[cell]], float(tagging.shared[cell])
     having, lacking = (one, other) if tagging.side[cell] == 0 else (other, one)
     kind = MISSING if shared >= 0.5 else INCORRECT
-    if (kind == MISSING and tag in lacking.deleted_tags) or (kind == INCORRECT and tag in having.implied_tags):
+    if (kind == MISSING and lacking.refuses(tag, tagging.parents)) or (kind == INCORRECT and tag in having.implied_tags):
         return None
     target = lacking if kind == MISSING else having
     evidence = {"other_copy": (having if kind == MISSING else lacking).hash} | picture_evidence(tagging, cell)

@@ -41,7 +41,7 @@ class Kind:
 
 
 MAPPING = Kind("dataset_mapping", "mappings", "dataset_mapping", "dataset_hardcore_mapper.py", ("pages",))
-DATASET = Kind("dataset", "datasets", "advanced_joytag_complete", "advanced_joytag_processing.py", ("results",))
+DATASET = Kind("dataset", "datasets", "advanced_joytag_complete", "advanced_joytag_processing.py", ("judged_pairs", "results"))
 MISTAGGED = Kind("mistagged_images_report", "reports", "mistagged_images_report", "find_mistagged_images.py", ("errors",))
 NEAR_DUPLICATES = Kind(
     "near_duplicates_report", "reports", "near_duplicates_report", "find_near_duplicates.py", ("similar_pairs", "groups", "group_details")

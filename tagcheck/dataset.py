@@ -6,6 +6,7 @@ It stands between `advanced_joytag_processing.py`, which writes it, and every st
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,25 @@ class Record:
     status: str = "ok"
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    def refuses(self, tag: str, parents: Mapping[str, Collection[str]]) -> bool:
+        """Whether its owner once said no to this tag here, or to one that would come with it (`Dataset.parents`)."""
+        return tag in self.deleted_tags or not self.deleted_tags.isdisjoint(parents.get(tag, ()))
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset file: its path, its header without the records, and the records in the file's order."""
+    """A dataset file: its path, its header without the records, and the records in the file's order.
+
+    `siblings` maps a tag to the one that its owner sees in its place, `parents` a tag to those that come with
+    it; `judged` are pairs of hashes, in order, with what their owner judged them to be in the library's program.
+    """
 
     path: Path
     header: dict[str, Any]
     records: list[Record]
+    siblings: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    judged: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def model(self) -> str | None:
@@ -60,7 +72,37 @@ def load(folder: DataFolder, given: str | Path | None = None) -> Dataset:
     for place, record in enumerate(records):
         if first.setdefault(record.hash, place) != place:
             raise BadFile(f"{path}: record {place + 1} of 'results' has the hash of record {first[record.hash] + 1}: a picture has one record")
-    return Dataset(path, document, records)
+    siblings, parents = _relations(path, document.get("tag_relations"))
+    return Dataset(path, document, records, siblings, parents, dict(_judged(path, document.pop("judged_pairs", None) or [])))
+
+
+def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+    """Siblings and parents out of the header's `tag_relations`, empty where it has none."""
+    found = {} if found is None else found
+    siblings, parents = (found.get(name) or {} for name in ("siblings", "parents")) if isinstance(found, dict) else (None, None)
+    if not isinstance(siblings, dict) or not all(isinstance(tag, str) for tag in siblings.values()):
+        raise BadFile(f"{path}: 'siblings' of 'tag_relations' are not tags by tag: run {DATASET.made_by} again")
+    if not isinstance(parents, dict) or not all(isinstance(some, list) and all(isinstance(tag, str) for tag in some) for some in parents.values()):
+        raise BadFile(f"{path}: 'parents' of 'tag_relations' are not lists of tags by tag: run {DATASET.made_by} again")
+    return (
+        {tags.clean(tag): tags.clean(ideal) for tag, ideal in siblings.items()},
+        {tags.clean(tag): frozenset(map(tags.clean, some)) for tag, some in parents.items()},
+    )
+
+
+def _judged(path: Path, found: list[Any]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Each judged pair out of the header's `judged_pairs`; where a pair has two judgements (two copies in a group of alternates), "duplicates"."""
+    for place, one in enumerate(sorted(found, key=lambda one: isinstance(one, dict) and one.get("judgement") == "duplicates"), 1):
+        lists = [one.get("hashes"), one.get("others") or []] if isinstance(one, dict) else []
+        if not lists or not isinstance(one.get("judgement"), str) or not all(
+            isinstance(some, list) and all(isinstance(hash, str) for hash in some) for some in lists
+        ):
+            raise BadFile(f"{path}: 'judged_pairs' has an entry ({place}) without 'judgement' and 'hashes': run {DATASET.made_by} again")
+        hashes, others = lists
+        for first in hashes:
+            for second in others or hashes:
+                if first != second:
+                    yield (min(first, second), max(first, second)), one["judgement"]
 
 
 def _record(path: Path, place: int, row: Any) -> Record:

@@ -208,6 +208,10 @@ class Planner:
                 return NoWrite(change, f"it was removed from this picture before ({service.name}); adding it there again is left to you", False)
             if tag in said_no[IS_PETITIONED]:
                 return NoWrite(change, f"its removal is asked for ({service.name})", False)
+            shown = frozenset().union(*(shown_tags(row, other) for other in self.counted))
+            back = sorted(self._relation(tag, self.target.key).ancestors & said_no[IS_DELETED] - shown)
+            if back:
+                return NoWrite(change, f"it would bring back {back[0]!r}, which was removed from this picture before ({service.name})", False)
         after = CURRENT if self.target.kind == "local" else PENDING
         return TagWrite(row["hash"], tag, self.target.key, ABSENT, after, change)
 

@@ -3,7 +3,8 @@
 A tagger that learned from a booru says `hatsune_miku`; the owner writes `character:hatsune miku`. In
 the data folder an owner may keep `tag_map.json` (an object: the tagger's name to the owner's tag, or
 null for "never") and `tag_map.csv` (name, category, count, aliases: the form that tag-completion
-tools share), which gives today's names for old ones and says what is a series or a character.
+tools share), which gives today's names for old ones and says what is a series or a character. Where
+the library has siblings, the dataset file has them too, and a name is the tag that its owner sees.
 """
 
 from __future__ import annotations
@@ -23,18 +24,23 @@ CATEGORIES = {"1": "creator", "3": "series", "4": "character", "5": "meta"}
 
 @dataclass(frozen=True)
 class TagMap:
-    """What the owner's two files say. `own` the tagger's name -> tag or None; `current` any booru name -> today's;
-    `aliases` today's name -> its other names; `namespaces` today's name -> namespace ("" for general).
+    """What the owner's two files and the library say. `own` the tagger's name -> tag or None; `current` any booru
+    name -> today's; `aliases` today's name -> its other names; `namespaces` today's name -> namespace ("" for
+    general); `siblings` a tag -> the tag that the owner sees in its place.
     """
 
     own: Mapping[str, str | None] = field(default_factory=dict)
     current: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     namespaces: Mapping[str, str] = field(default_factory=dict)
+    siblings: Mapping[str, str] = field(default_factory=dict)
 
 
-def load(folder: Path) -> TagMap:
-    """The maps in `folder`; empty where there are none. Raises `BadFile` naming the file and line."""
+def load(folder: Path, siblings: Mapping[str, str] | None = None) -> TagMap:
+    """The maps in `folder`, empty where there are none, with the library's `siblings` (`Dataset.siblings`).
+
+    Raises `BadFile` naming the file and line.
+    """
     own: dict[str, str | None] = {}
     path = folder / OWN_MAP
     if path.exists():
@@ -46,7 +52,7 @@ def load(folder: Path) -> TagMap:
             raise BadFile(f"{path} is not an object of names and tags: mend it or remove it")
         own = {name: None if tag is None else tags.clean(tag) for name, tag in document.items()}
     current, aliases, namespaces = _shared(folder / SHARED_MAP)
-    return TagMap(own, current, aliases, namespaces)
+    return TagMap(own, current, aliases, namespaces, siblings or {})
 
 
 def _shared(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, str]]:
@@ -73,12 +79,36 @@ def _shared(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dic
     return current, aliases, namespaces
 
 
+def spellings(name: str, known: TagMap) -> list[str]:
+    """Every tag that the tagger's name may stand for, before siblings, the likeliest first. [] for what its owner never wants.
+
+    It is what the owner's own map says, or else the name as it is, today's name and its other names, each in its
+    category's namespace first and then without.
+
+    >>> spellings("hatsune_miku", TagMap(namespaces={"hatsune_miku": "character"}))
+    ['character:hatsune miku', 'hatsune miku']
+    """
+    if name in known.own:
+        tag = known.own[name]
+        return [] if tag is None else [tag]
+    today = known.current.get(name, name)
+    space = known.namespaces.get(today, "")
+    found = []
+    for one in dict.fromkeys((name, today, *known.aliases.get(today, ()))):
+        plain = tags.from_booru(one)
+        if space:
+            # A colon within the name ("re:zero") is no namespace there, so a space after it stays.
+            within = one.lower() if one.lower() in tags.KAOMOJI else one.replace("_", " ")
+            found += [tags.clean(tags.join(space, within)), tags.join(space, plain)]
+        found.append(plain)
+    return list(dict.fromkeys(found))
+
+
 def owners_tags(names: Iterable[str], library: Iterable[str], known: TagMap) -> list[str | None]:
     """The tag of the library that each of the tagger's names means, or None.
 
-    Tried in this order: the owner's own map; the name as it is; today's name; today's name in its
-    category's namespace; its other names; and at last any namespace, where exactly one tag of the
-    library has that subtag.
+    The first of its spellings that the library has, or that has a sibling there; at last any
+    namespace, where exactly one tag of the library has that subtag.
 
     >>> owners_tags(["hatsune_miku", "hat"], ["character:hatsune miku", "hat"], TagMap())
     ['character:hatsune miku', 'hat']
@@ -91,17 +121,14 @@ def owners_tags(names: Iterable[str], library: Iterable[str], known: TagMap) -> 
 
 
 def _owners_tag(name: str, there: set[str], by_subtag: Mapping[str, list[str]], known: TagMap) -> str | None:
-    if name in known.own:
-        tag = known.own[name]
-        return tag if tag in there else None
-    today = known.current.get(name, name)
-    spellings = list(dict.fromkeys(tags.from_booru(one) for one in (name, today, *known.aliases.get(today, ()))))
-    space = known.namespaces.get(today, "")
-    for spelling in spellings:
-        for tag in ((tags.join(space, spelling), spelling) if space else (spelling,)):
+    for spelling in spellings(name, known):
+        for tag in (known.siblings.get(spelling, spelling), spelling):
             if tag in there:
                 return tag
-    for spelling in spellings[:2]:
-        if len(by_subtag.get(spelling, ())) == 1:
-            return by_subtag[spelling][0]
+    if name in known.own:
+        return None
+    for one in dict.fromkeys((name, known.current.get(name, name))):
+        for subtag in (tags.from_booru(one), one.replace("_", " ").lower()):
+            if len(by_subtag.get(subtag, ())) == 1:
+                return by_subtag[subtag][0]
     return None

@@ -100,3 +100,31 @@ def test_ten_thousand_records_load_within_seconds(folder):
     start = time.process_time()
     assert len(dataset.load(folder).records) == 10_000
     assert time.process_time() - start < 4
+
+
+def test_siblings_parents_and_judged_pairs_come_with_the_dataset(folder):
+    assert dataset.load(folder, put(folder, {"hash": A, "existing_all_tags": []})).judged == {}
+    c, d = "c" * 64, "d" * 64
+    judged = [
+        {"judgement": "duplicates", "hashes": [B, A]}, {"judgement": "alternates", "hashes": [A, B, c]},
+        {"judgement": "false positives", "hashes": [A], "others": [d]},
+    ]
+    put(folder, {"hash": A, "existing_all_tags": [], "deleted_tags": ["weapon"]}, judged_pairs=judged,
+        tag_relations={"siblings": {"Elf": "race:Elves"}, "parents": {"sword": ["Weapon"]}})
+    found = dataset.load(folder)
+    assert found.siblings == {"elf": "race:elves"} and found.parents == {"sword": {"weapon"}}
+    assert found.judged == {(A, B): "duplicates", (A, c): "alternates", (B, c): "alternates", (A, d): "false positives"}
+    record, = found.records
+    assert record.refuses("weapon", found.parents) and record.refuses("sword", found.parents) and not record.refuses("hat", found.parents)
+
+
+@pytest.mark.parametrize(("header", "says"), [
+    ({"tag_relations": []}, "'siblings'"), ({"tag_relations": {"siblings": {"a": 1}}}, "'siblings'"),
+    ({"tag_relations": {"parents": {"a": "b"}}}, "'parents'"), ({"judged_pairs": ["a"]}, "'judged_pairs'"),
+    ({"judged_pairs": [{"judgement": "duplicates"}]}, "'judged_pairs'"), ({"judged_pairs": {}}, "'judged_pairs' is not a list"),
+    ({"judged_pairs": [{"hashes": [A, B]}]}, "'judged_pairs'"),
+])
+def test_damaged_relations_and_judgements_are_named(folder, header, says):
+    put(folder, {"hash": A, "existing_all_tags": []}, **header)
+    with pytest.raises(BadFile, match=says):
+        dataset.load(folder)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import find_mistagged_images
-from tagcheck import artifacts, embeddings, findings
+from tagcheck import artifacts, dataset, embeddings, examples, findings
 from tagcheck.artifacts import DATASET, MISTAGGED, DataFolder
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.rules import Rules
+from tagcheck.tag_errors import Suggestion
 
 SERIES = [f"series:show {k}" for k in range(4)]
 THINGS = [f"thing {k}" for k in range(8)]
@@ -160,6 +162,34 @@ def test_the_cut_is_counted_and_a_second_run_finds_the_same(library, report):
             assert ids.get(error["id"], error) == error
 
 
+def test_every_suggestion_shows_pictures_that_have_and_lack_the_tag(library, report):
+    _, _, records = library
+    tags = {record["hash"]: record["existing_all_tags"] for record in records}
+    for error in report["errors"]:
+        for one in error["tags"]:
+            near = {"near_with": [], "near_without": []} | one["evidence"]
+            assert 1 <= len(near["near_with"]) <= 4 and all(one["tag"] in tags[hash] for hash in near["near_with"])
+            assert len(near["near_without"]) <= 4 and not any(one["tag"] in tags[hash] for hash in near["near_without"])
+            assert error["hash"] not in near["near_with"] + near["near_without"]
+
+
+def test_the_examples_are_those_of_a_slow_search():
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(80, 6)).astype(np.float32)
+    tag_sets = [frozenset(tag for tag, share in (("common", 0.5), ("rare", 0.03)) if rng.random() < share) for _ in range(80)]
+    centred = matrix - matrix.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    alike = unit @ unit.T - 9 * np.eye(80)
+    order = np.argsort(-alike, axis=1)
+    indices, cosine = order[:, 10::-1], np.take_along_axis(alike, order[:, 10::-1], axis=1)  # not the nearest first
+    asked = [(row, tag) for row in range(80) for tag in ("common", "rare")]
+    for (row, tag), one in zip(asked, examples.nearest(matrix, indices, cosine, asked, tag_sets)):
+        near = order[row, :11]
+        having = [other for other in near if tag in tag_sets[other]]
+        having = having or [other for other in order[row, :-1] if tag in tag_sets[other]]
+        assert one.having == having[:4] and one.lacking == [other for other in near if tag not in tag_sets[other]][:4]
+
+
 def test_the_owners_earlier_answers_are_respected(library, report, tmp_path):
     folder, _, records = library
     missing, incorrect = sorted(found(report, "missing", "missing_tags"))[0], sorted(found(report, "incorrect", "incorrect_tags"))[0]
@@ -173,6 +203,44 @@ def test_the_owners_earlier_answers_are_respected(library, report, tmp_path):
     assert missing not in found(again) and incorrect not in found(again)
     assert again["summary"]["left_out"]["deleted_before"] >= 1
     assert again["summary"]["left_out"]["implied_by_others"] >= 1
+
+
+def test_a_tag_that_would_bring_a_deleted_one_back_as_its_parent_is_not_suggested(library, report, tmp_path):
+    folder, _, records = library
+    row, tag = sorted(found(report, "missing", "missing_tags"))[0]
+    kept = DataFolder(tmp_path)
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    changed = [dict(record) for record in records]
+    changed[row]["deleted_tags"] = ["furniture"]
+    relations = {"siblings": {}, "parents": {tag: ["furniture"]}}
+    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "tag_relations": relations, "results": changed})
+    again = run(kept)
+    assert (row, tag) not in found(again) and again["summary"]["left_out"]["deleted_before"] == 1
+
+
+def test_a_parent_is_not_suggested_beside_the_tag_that_brings_it():
+    record = dataset.Record(name(0), frozenset())
+    pictures = find_mistagged_images.Pictures([record], [frozenset()], np.eye(1), None, [])
+
+    def kept(sword: float, lowest: float) -> list[str]:
+        both = [Suggestion(0, "sword", "missing", "missing_tags", sword, {}, ""), Suggestion(0, "weapon", "missing", "missing_tags", 0.9, {}, "")]
+        return [one.tag for one in find_mistagged_images.respect(both, pictures, Rules(), {}, {"sword": frozenset(["weapon"])}, lowest)[0]]
+
+    assert kept(0.8, 0.5) == ["sword"]
+    assert kept(0.4, 0.5) == ["sword", "weapon"]  # the sword is not going to be listed
+
+
+def test_siblings_in_the_dataset_tell_what_the_taggers_names_mean(library, tmp_path):
+    folder, _, records = library
+    kept = DataFolder(tmp_path)
+    kept.embeddings.mkdir()
+    for shard in embeddings.shard_paths(folder.embeddings):
+        (kept.embeddings / shard.name).symlink_to(shard)
+    head = embeddings.TagHead([f"old_name_{k}" for k in range(len(TAGS))], draw()[2].astype(np.float32), np.zeros(len(TAGS), np.float32), "m")
+    embeddings.save_tag_head(kept.embeddings, head)
+    relations = {"siblings": {f"old name {k}": tag for k, tag in enumerate(TAGS)}, "parents": {}}
+    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "tag_relations": relations, "results": records})
+    assert any("17 of the 17 tags" in note for note in run(kept)["summary"]["notes"])
 
 
 def test_a_tagger_that_knows_the_tags_by_other_names_has_a_say(library, tmp_path):

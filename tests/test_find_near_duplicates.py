@@ -27,9 +27,9 @@ def picture(word: str, *tags: str, **more: object) -> dict:
     return {"hash": name(word), "existing_all_tags": list(tags), **more}
 
 
-def library(folder: DataFolder, records: list[dict], rows: dict[str, list[float]], model: str = "m") -> None:
+def library(folder: DataFolder, records: list[dict], rows: dict[str, list[float]], model: str = "m", **header: object) -> None:
     """Write a dataset and the embeddings of some of its pictures."""
-    artifacts.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
+    artifacts.save(folder, DATASET, {"model": {"id": "m"}, **header, "results": records})
     with ShardWriter(folder.embeddings, model, "p") as writer:
         for word, row in rows.items():
             writer.add([name(word)], np.array([row]))
@@ -280,3 +280,27 @@ def test_help_says_units_and_defaults(capsys):
         find_near_duplicates.main(["--help"])
     said = capsys.readouterr().out
     assert ended.value.code == 0 and "default: 0.95" in said and "95 % of the pairs are copies" in " ".join(said.split())
+
+
+def test_pairs_that_were_judged_in_the_librarys_own_program_are_left_out(folder):
+    words = ("elf", "same elf", "elf sketch", "other elf", "new elf")
+    judged = [
+        {"judgement": "duplicates", "hashes": [name("elf"), name("same elf")]},
+        {"judgement": "alternates", "hashes": [name("elf"), name("same elf"), name("elf sketch")]},
+        {"judgement": "false positives", "hashes": [name("elf"), name("same elf"), name("elf sketch")], "others": [name("other elf")]},
+    ]
+    library(folder, [picture(word) for word in words], {word: [1.0, place / 100, 0.0] for place, word in enumerate(words)}, judged_pairs=judged)
+    report = report_of(folder)
+    assert {frozenset((pair["hash1"], pair["hash2"])) for pair in report["similar_pairs"]} == {
+        frozenset((name("new elf"), name(word))) for word in words[:4]
+    }
+    assert report["summary"]["pairs_already_judged"] == 6
+
+
+def test_a_tag_that_would_bring_a_deleted_one_back_is_not_copied(folder):
+    library(
+        folder, [picture("elf", "elf", "sword", "hat"), picture("elf again", "elf", deleted_tags=["weapon"])], {"elf": ELF, "elf again": ELF},
+        tag_relations={"siblings": {}, "parents": {"sword": ["weapon"]}},
+    )
+    (pair,) = report_of(folder)["similar_pairs"]
+    assert [(one["tag"], one["kind"]) for one in pair["suggestions"] if one["kind"] == "missing"] == [("hat", "missing")]

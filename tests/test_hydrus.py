@@ -587,6 +587,16 @@ def test_a_deleted_ideal_is_a_no_to_its_siblings_but_not_the_other_way_round(rel
     assert isinstance(planned, TagWrite)
 
 
+def test_a_tag_that_would_bring_back_a_deleted_parent_is_refused(related: Bench) -> None:
+    hash, hydrus = related.add("weapon"), related.hydrus
+    related.tag(hash, "weapon", action="1")
+    steps = hydrus.plan([TagChange(hash, tag, "add") for tag in ("sword", "broadsword", "hat")])
+    assert [isinstance(step, NoWrite) for step in steps] == [True, True, False]
+    assert not steps[0].settled and steps[0].reason == "it would bring back 'weapon', which was removed from this picture before (my tags)"
+    related.tag(hash, "weapon")  # its owner changes their mind
+    assert all(isinstance(step, TagWrite) for step in hydrus.plan([TagChange(hash, "sword", "add")]))
+
+
 def test_a_repository_gets_a_pending_tag_that_is_taken_back_without_a_trace(bench: Bench, repository: str) -> None:
     hash, hydrus = bench.add(), bench.hydrus
     (write,) = hydrus.plan([TagChange(hash, "hat", "add")], service=repository)
