@@ -55,6 +55,7 @@ ROOMS = {
     "onnx_graph": "errors",
     "onnx_tagger": "descriptor embeddings errors onnx_graph",
     "tagger": "descriptor embeddings errors images onnx_tagger weights",
+    "examples": "",
     "tiles": "errors",
     "native": "errors tiles",
     "pruned": "errors native tiles",

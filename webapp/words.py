@@ -19,6 +19,8 @@ EVIDENCE_WORDS = {
     "probability": "Model's probability",
     "tagger_probability": "JoyTag's probability",
     "tagger": "JoyTag's probability",
+    "near_with": "Most alike with this tag",
+    "near_without": "Most alike without it",
     "neighbours": "Nearest pictures",
     "neighbours_with": "Nearest pictures with it",
     "neighbours_with_tag": "Share of the nearest with it",
