@@ -468,6 +468,7 @@ class OwnProgram(FolderLibrary):
 
     def open_page(self, hashes, name):
         self.opened.append((list(hashes), name))
+        return list(hashes)
 
     def set_relationship(self, pairs, kind):
         self.related.append((list(pairs), kind))

@@ -8,13 +8,13 @@ from flask import Blueprint, Response, abort, flash, redirect, request, url_for
 
 from tagcheck import review_index
 from tagcheck.errors import ToolError
-from tagcheck.library import Library
+from tagcheck.library import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, Library
 from webapp import state, words
 from webapp.filters import from_query, in_words, to_query
 from webapp.state import review
 
 MOST = 20_000  # pictures on one page of the library's program
-POTENTIAL = "potential duplicates"
+KINDS = (POTENTIAL_DUPLICATES, DUPLICATES, ALTERNATES, FALSE_POSITIVES)  # the first is a question, the others are judgements
 
 blueprint = Blueprint("sharing", __name__, url_prefix="/error-review")
 
@@ -28,32 +28,43 @@ def open_page() -> Response | dict[str, Any]:
     if len(hashes) > MOST:
         abort(400, f"These are {len(hashes):,} pictures, a page takes {MOST:,}: narrow the view first.")
     name = "tagcheck: " + ("a finding" if "finding" in request.form else in_words(view))[:80]
-    library.open_page(hashes, name)
-    return _answer(f"{words.plural(len(hashes), 'picture')} opened in a new page: {name}.")
+    shown = library.open_page(hashes, name)
+    gone = f"; {len(hashes) - len(shown):,} are not there any more" if len(shown) < len(hashes) else ""
+    return _answer(f"{words.plural(len(shown), 'picture')} opened in a new page: {name}{gone}.")
 
 
 @blueprint.post("/relate")
 def relate() -> Response | dict[str, Any]:
-    """Tell the library that one pair, or every pair of the view, may be duplicates; it keeps what was judged there."""
+    """Tell the library what one pair, or every pair of the view, is (`kind`); it keeps what was judged there.
+
+    A whole view comes with the number of pairs that was shown (`expect`): it may have changed since.
+    """
     library = _able("set_relationship")
+    kind = request.form.get("kind", POTENTIAL_DUPLICATES)
+    if kind not in KINDS:
+        abort(400, f"There is no such judgement; there are {', '.join(KINDS)}.")
     pairs = [(one, other) for one, other in _asked() if other]
     if not pairs:
         abort(400, "There is no pair in this view.")
-    told = library.set_relationship(pairs, POTENTIAL)
+    if "finding" not in request.form and request.form.get("expect", type=int) != len(pairs):
+        abort(409, f"Since you looked, this view has changed: it holds {words.plural(len(pairs), 'pair')} now. Nothing was pushed.")
+    told = library.set_relationship(pairs, kind)
     kept = len(pairs) - len(told)
     return _answer(
-        f"{words.plural(len(told), 'pair')} handed over as {POTENTIAL}"
-        + (f"; {kept:,} were judged there already." if kept else ".")
+        f"{words.plural(len(told), 'pair')} handed over as {kind}"
+        + (f"; {kept:,} left as they are, judged there already or not there any more." if kept else ".")
     )
 
 
-def abilities() -> dict[str, bool]:
-    """What the library offers beyond tags; nothing while it cannot be opened."""
+def abilities() -> dict[str, Any]:
+    """What the library offers beyond tags: whether it can `open` pictures, and as what pairs can be handed over (`relate`).
+    Nothing while it cannot be opened.
+    """
     try:
         library = state.shared().library()
     except ToolError:
-        return {"open": False, "relate": False}
-    return {"open": hasattr(library, "open_page"), "relate": hasattr(library, "set_relationship")}
+        return {"open": False, "relate": ()}
+    return {"open": hasattr(library, "open_page"), "relate": KINDS if hasattr(library, "set_relationship") else ()}
 
 
 def _able(what: str) -> Library | Any:

@@ -271,7 +271,7 @@ holder.addEventListener("submit", (event) => {
   event.preventDefault();
   const button = event.submitter;
   if (["undo", "redo"].includes(button.dataset.action)) walk(button);
-  else if (["open", "relate"].includes(button.dataset.action)) queue(button.formAction, new FormData(form()), (body) => say(body.message));
+  else if (["open", "relate"].includes(button.dataset.action)) queue(button.formAction, new FormData(form(), button), (body) => say(body.message));
   else decide(button);
 });
 

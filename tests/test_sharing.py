@@ -1,0 +1,94 @@
+"""The page hands pictures and pairs over to Hydrus: to the local server, and to a real client where one is named."""
+
+from __future__ import annotations
+
+import pytest
+from review_data import missing, pair, save_dataset, save_mistagged, save_pairs
+from test_hydrus import Bench, bench, unique_name  # noqa: F401
+from test_webapp import Page
+
+from tagcheck.artifacts import DataFolder
+from tagcheck.hydrus import Hydrus
+from webapp.app import create_app
+from webapp.state import Settings
+
+
+class Shared(Page):
+    """The page on a Hydrus client that has six pictures: two with a tag finding, two pairs of near-duplicates."""
+
+    def __init__(self, folder: DataFolder, bench: Bench, hydrus: Hydrus) -> None:
+        self.folder, self.bench, self.hydrus = folder, bench, hydrus
+        self.hashes = [bench.add() for _ in range(6)]
+        self.pairs = [tuple(sorted(self.hashes[2:4])), tuple(sorted(self.hashes[4:6]))]
+        self.tag = unique_name("tag")
+        save_dataset(folder, {hash: ["solo"] for hash in self.hashes})
+        save_mistagged(folder, *(missing(hash, self.tag) for hash in self.hashes[:2]))
+        save_pairs(folder, *(pair(*one) for one in self.pairs))
+        self.app = create_app(Settings(folder, lambda: hydrus))
+        self.client = self.app.test_client()
+
+    def on_page(self, name: str) -> set[str]:
+        """The files on the page of that name in the client."""
+        return {hash for page in self.hydrus.walk([name]).pages for hash in page.hashes}
+
+
+@pytest.fixture
+def page(folder: DataFolder, bench: Bench) -> Shared:  # noqa: F811
+    return Shared(folder, bench, bench.hydrus)
+
+
+def test_the_pictures_of_a_view_open_on_a_locked_page(page: Shared) -> None:
+    text = page.press(page.get(f"/error-review/findings?type=tags&tag={page.tag}"), "Open the pictures of these 2 findings in Hydrus")
+    assert "2 pictures opened in a new page: tagcheck:" in text
+    name = text.partition("opened in a new page: ")[2].partition(".\n")[0].partition(".<")[0]
+    assert page.on_page(name) == set(page.hashes[:2])
+    if page.bench.server:
+        assert page.bench.server.page(name).kind == "locked"
+
+
+def test_one_finding_opens_from_its_card_and_what_is_gone_is_said(page: Shared) -> None:
+    one, other = page.pairs[0]
+    page.bench.post("/add_files/delete_files", {"hash": other})
+    page.bench.post("/add_files/delete_files", {"hash": other, "file_service_key": "616c6c206c6f63616c2066696c6573"})
+    page.bench.settle()
+    text = page.press(page.get(f"/error-review/card?type=pairs&hash={one}"), "Open in Hydrus")
+    assert "1 picture opened in a new page: tagcheck: a finding; 1 are not there any more" in text
+    assert one in page.on_page("tagcheck: a finding")
+
+
+@pytest.mark.parametrize("kind", ["potential duplicates", "duplicates", "alternates", "false positives"])
+def test_a_pair_is_handed_over_as_what_its_owner_says(page: Shared, kind: str) -> None:
+    one, other = page.pairs[0]
+    text = page.press(page.get(f"/error-review/card?type=pairs&hash={one}"), kind.capitalize())
+    assert f"1 pair handed over as {kind}." in text
+    assert page.hydrus.judged([(one, other), page.pairs[1]]) == [kind, None]
+
+
+def test_a_whole_view_is_handed_over_but_what_was_judged_there_stays(page: Shared) -> None:
+    page.hydrus.set_relationship([page.pairs[0]], "alternates")
+    text = page.press(page.get("/error-review/findings?type=pairs"), "Push these 2 pairs as duplicates")
+    assert "1 pair handed over as duplicates; 1 left as they are, judged there already" in text
+    assert page.hydrus.judged(page.pairs) == ["alternates", "duplicates"]
+    assert "0 pairs handed over as potential duplicates; 2 left" in page.press(
+        page.get("/error-review/findings?type=pairs"), "Push these 2 pairs as potential duplicates"
+    )
+
+
+def test_a_view_that_changed_since_it_was_shown_is_not_pushed(page: Shared) -> None:
+    shown = page.get("/error-review/findings?type=pairs")
+    page.press(page.get(f"/error-review/card?type=pairs&hash={page.pairs[0][0]}"), "Not alike")
+    token = page.token()
+    answer = page.client.post("/error-review/relate?type=pairs", data={"csrf": token, "kind": "duplicates", "expect": "2"})
+    assert "Push these 2 pairs" in shown and answer.status_code == 409 and "holds 1 pair now. Nothing was pushed" in answer.text
+    assert page.hydrus.judged(page.pairs) == [None, None]
+    assert page.client.post("/error-review/relate?type=pairs", data={"csrf": token, "kind": "twins", "expect": "1"}).status_code == 400
+
+
+def test_a_key_without_the_permission_says_so_and_nothing_happens(folder: DataFolder, bench: Bench) -> None:  # noqa: F811
+    if bench.server is None:
+        pytest.skip("the real client was given one key, which has all permissions")
+    page = Shared(folder, bench, Hydrus(bench.url, bench.server.add_key("tags only", [2, 3])))
+    page.get("/error-review/findings?type=pairs")
+    for address, lacking in (("relate", "edit file relationships"), ("open", "manage pages")):
+        assert f'lacks the permission "{lacking}"' in page.post(f"/error-review/{address}?type=pairs", expect="2")
+    assert bench.server.relationships == {} and bench.server.root.children == []
