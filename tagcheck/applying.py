@@ -11,13 +11,13 @@ now. So nothing is written twice, and nothing is forgotten. docs/decisions/ledge
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
 from tagcheck.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
-from tagcheck.library import CURRENT, PARTLY, PENDING, UNKNOWN, Library, NoWrite, TagChange, TagWrite, undo_of
+from tagcheck.library import CURRENT, PARTLY, PENDING, UNKNOWN, Library, NoWrite, TagChange, TagWrite, undo_leaves, undo_of
 
 CHUNK = 256
 WITHDRAWN = "withdrawn before it was written"
@@ -87,7 +87,7 @@ def undo(ledger: Ledger, library: Library, batch: int | None = None, rows: Seque
     """Take back a batch, or single rows by id, to the states before.
 
     A row whose tag is no longer as it was left (its owner changed it since) stays applied and says
-    so in its reason. What waits and was never written is withdrawn. Rows that failed, needed
+    so in its reason; one that was taken back as far as the library can says what that left. What waits and was never written is withdrawn. Rows that failed, needed
     nothing or were taken back already are passed over. Raises `UsageError` for a batch or row that
     is not there, `LibraryRefused` when it was written to another library.
     """
@@ -106,6 +106,11 @@ def undo(ledger: Ledger, library: Library, batch: int | None = None, rows: Seque
         untouched = {row.id for row in chosen if row.status == APPLIED}
         waiting = _carry_out(ledger, library, [row for row in going if row.write], "", progress, untouched)
         return _result(batches[0] if len(batches) == 1 else None, ledger.pick([row.id for row in chosen]), waiting)
+
+
+def leftovers(library: Library, writes: Iterable[TagWrite]) -> list[str]:
+    """What taking these writes back would leave behind, each sentence once; nothing where all becomes as it was."""
+    return list(dict.fromkeys(filter(None, (undo_leaves(library, write) for write in writes))))
 
 
 def recover(ledger: Ledger, library: Library) -> list[BatchResult]:
@@ -223,7 +228,7 @@ def _carry_chunk(ledger: Ledger, library: Library, rows: list[LedgerRow], reason
     for row, step, now in zip(rows, steps, _states(library, steps)):
         begun = row.id not in untouched
         if now == step.after or (row.goal == BACK and now == row.before):
-            decided.append(_reached(row) if begun or row.goal == BACK else replace(row, status=SETTLED, reason="it was so already"))
+            decided.append(_reached(library, row, now) if begun or row.goal == BACK else replace(row, status=SETTLED, reason="it was so already"))
         elif now == step.before or (now == PARTLY and begun):
             ready.append((row, step))
         else:
@@ -241,7 +246,7 @@ def _carry_chunk(ledger: Ledger, library: Library, rows: list[LedgerRow], reason
     except LibraryRefused as error:
         refusal = str(error)
     ledger.mark(
-        _reached(row) if now == step.after else _refused(row, refusals.get(row.hash) or refusal or f"it was written, but {_in_words(now)}")
+        _reached(library, row, now) if now == step.after else _refused(row, refusals.get(row.hash) or refusal or f"it was written, but {_in_words(now)}")
         for (row, step), now in zip(ready, _states(library, writes))
     )
 
@@ -257,8 +262,11 @@ def _states(library: Library, steps: Sequence[TagWrite]) -> list[str]:
     return library.states([(step.hash, step.tag, step.service) for step in steps])
 
 
-def _reached(row: LedgerRow) -> LedgerRow:
-    return replace(row, status=APPLIED if row.goal == GO else UNDONE, reason="")
+def _reached(library: Library, row: LedgerRow, now: str) -> LedgerRow:
+    if row.goal == GO:
+        return replace(row, status=APPLIED, reason="")
+    short = row.write is not None and now != row.before
+    return replace(row, status=UNDONE, reason=f"it is {now} now, and was {row.before} before: {undo_leaves(library, row.write)}" if short else "")
 
 
 def _refused(row: LedgerRow, why: str) -> LedgerRow:

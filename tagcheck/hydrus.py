@@ -73,6 +73,10 @@ class Hydrus:
     """
 
     kind = "hydrus"
+    undo_leaves = (
+        "Hydrus remembers a tag that was added and taken off again as deleted there, and its API cannot make it forget: so the tag is not "
+        "suggested for that picture again. Hydrus itself can: manage tags > cog > migrate tags for these files > deleted > clear deletion record."
+    )
 
     def __init__(
         self, url: str, key: str, *, tag_services: Sequence[str] = (), machine_services: Sequence[str] = (),

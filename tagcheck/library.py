@@ -218,6 +218,13 @@ def undo_of(library: Library, write: TagWrite) -> TagWrite:
     return own(write) if own else write.reversed()
 
 
+def undo_leaves(library: Library, write: TagWrite) -> str:
+    """What taking `write` back leaves behind, in a sentence for its owner; "" where everything is as it was before."""
+    if undo_of(library, write).after == write.before:
+        return ""
+    return getattr(library, "undo_leaves", "It does not become quite as it was before.")
+
+
 def tag_relations(library: Library, tags: Iterable[str]) -> TagRelations | None:
     """Siblings and parents of `tags`, and of what they lead to; None of a library that has no such thing or does not tell."""
     own = getattr(library, "tag_relations", None)

@@ -490,6 +490,11 @@ def test_a_batch_goes_out_and_comes_back_through_the_ledger(bench: Bench, tmp_pa
     assert back.failed == 0 and [row.tags for row in hydrus.files(hashes)] == [("old", "solo")] * 3
     assert [bench.state(hash, "hat") for hash in hashes] == [DELETED] * 3
     assert [bench.state(hash, "old") for hash in hashes] == [CURRENT] * 3
+    for row in back.rows:
+        if row.tag == "hat":
+            assert row.reason.startswith("it is deleted now, and was absent before: Hydrus remembers") and "clear deletion record" in row.reason
+        else:
+            assert row.reason == ""
 
 
 # --- siblings, parents, several services ----------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""The page hands pictures and pairs over to Hydrus: to the local server, and to a real client where one is named."""
+"""The page on a Hydrus, the local server and a real client where one is named: it hands pictures and pairs over, writes, and takes back."""
 
 from __future__ import annotations
 
 import pytest
-from review_data import missing, pair, save_dataset, save_mistagged, save_pairs
+from review_data import missing, pair, save_dataset, save_mistagged, save_pairs, wrong
 from test_hydrus import Bench, bench, unique_name  # noqa: F401
 from test_webapp import Page
 
@@ -92,3 +92,25 @@ def test_a_key_without_the_permission_says_so_and_nothing_happens(folder: DataFo
     for address, lacking in (("relate", "edit file relationships"), ("open", "manage pages")):
         assert f'lacks the permission "{lacking}"' in page.post(f"/error-review/{address}?type=pairs", expect="2")
     assert bench.server.relationships == {} and bench.server.root.children == []
+
+
+def test_a_change_is_written_and_what_undo_cannot_make_as_before_is_said(page: Shared) -> None:
+    hash, remembers = page.hashes[0], "Hydrus remembers a tag that was added and taken off again as deleted there"
+    page.press(page.get(f"/error-review/card?type=tags&hash={hash}"), "Accept A")
+    preview = page.get("/error-review/apply")
+    assert remembers in preview
+    written = page.press(preview, "Write 1 change to my tags")
+    assert remembers in written and page.bench.state(hash, page.tag) == "current"
+    undone = page.press(written, "Undo the whole batch")
+    assert "it is deleted now, and was absent before: Hydrus remembers" in undone and "clear deletion record" in undone
+    assert page.bench.state(hash, page.tag) == "deleted"
+
+
+def test_what_is_undone_exactly_is_not_said_to_be_otherwise(page: Shared) -> None:
+    hash = page.hashes[0]
+    page.bench.tag(hash, "solo")
+    save_mistagged(page.folder, wrong(hash, "solo"))
+    page.press(page.get(f"/error-review/card?type=tags&hash={hash}"), "Accept A")
+    written = page.press(page.get("/error-review/apply"), "Write 1 change to my tags")
+    undone = page.press(written, "Undo the whole batch")
+    assert "remembers" not in written + undone and page.bench.state(hash, "solo") == "current"

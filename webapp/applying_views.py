@@ -57,6 +57,7 @@ def preview() -> str:
         rows=made.writes[start : start + ROWS],
         step=ROWS,
         digest=digest(made),
+        leftovers=applying.leftovers(library, made.writes),
         refused=[one for one in made.no_writes if not one.settled],
         settled=[one for one in made.no_writes if one.settled],
     )
@@ -108,6 +109,7 @@ def batch(number: int) -> str:
     return render_template(
         "batch.html", batch=found, rows=rows[start:start + ROWS], start=start, step=ROWS, total=len(rows), names=_service_names(),
         can_undo=sum(found.counts.get(status, 0) for status in (ledger.APPLIED, ledger.OPEN)),
+        leftovers=_leftovers([row for row in rows if row.status == ledger.APPLIED]),
     )
 
 
@@ -240,6 +242,15 @@ def in_words(kind: str, result: BatchResult) -> str:
     if result.open:
         said.append(f"{result.open:,} wait: {result.waiting}")
     return ", ".join(said) + "."
+
+
+def _leftovers(rows: Sequence[LedgerRow]) -> list[str]:
+    """What undoing these rows would leave behind, as far as the library can be asked."""
+    try:
+        library = state.shared().library()
+    except ToolError:
+        return []
+    return applying.leftovers(library, [row.write for row in rows if row.write])
 
 
 def _service_names() -> dict[str, str]:
