@@ -8,7 +8,9 @@ Writes  advanced_embeddings/*.pt (shards, only for pictures that have none yet),
         and last datasets/advanced_joytag_complete_<UTC>.json
 
 Tags are read anew in every run, pictures only once. A picture that cannot be read is a record with
-its reason, and is tried again in the next run. After Ctrl-C or a kill the same command goes on.
+its reason; what is wrong with its bytes is remembered in advanced_embeddings/unreadable.json until a
+decoder is installed or updated or a limit changed (or --retry). After Ctrl-C or a kill the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,18 +26,20 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import artifacts, cli, embeddings, opening, tagger, tags, weights
+from tagcheck import artifacts, cli, embeddings, failures, formats, images, opening, tagger, tags, vocabulary, weights
+from tagcheck import library as libraries
 from tagcheck.artifacts import DATASET, MAPPING, DataFolder
 from tagcheck.cli import run, say
 from tagcheck.dataset import HASH
 from tagcheck.decoding import Clocks, Decoder, Prepared, prepared
 from tagcheck.embeddings import ShardWriter
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput
-from tagcheck.images import Limits
+from tagcheck.failures import Failure
+from tagcheck.formats import Limits
 from tagcheck.library import FileInfo, Library
 from tagcheck.lock import sole_run
 from tagcheck.opening import LibrarySettings
-from tagcheck.tagger import Tagger
+from tagcheck.tagger import Begun, Tagger
 
 LOCK = "extraction.lock"
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
@@ -52,7 +56,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--model-dir",
         metavar="DIR",
         default=config.MODEL_DIR,
-        help="a folder with model.safetensors, config.json and top_tags.txt (default: JoyTag's, fetched once from the hub)",
+        help="a folder with model.safetensors, config.json and top_tags.txt, or another tagger's with a tagger.json "
+        "(default: JoyTag's, fetched once from the hub)",
     )
     parser.add_argument(
         "--device",
@@ -74,6 +79,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--decoders", type=cli.at_least(1), metavar="N", help="processes that decode pictures (default: what suits the device)"
+    )
+    parser.add_argument(
+        "--retry",
+        action="store_true",
+        help="try again the files that no decoder here could read (default: not before a decoder or a limit changes)",
     )
     limits = Limits()
     parser.add_argument(
@@ -118,20 +128,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = load_tagger(args, folder)
         done = embeddings.embedded(folder.embeddings, model.id, model.preprocess_id)
         infos = list(cli.progress(library.files(list(pages)), len(pages), "metadata and tags"))
-        new = [info for info in infos if info.status == "ok" and info.hash not in done]
-        work = embed(library, model, new if args.limit is None else new[: args.limit], folder, args)
+        habits = owners_habits(library, model.tags, infos, folder)
+        limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
+        tools = decoding_tools(library, limits)
+        known = {} if args.retry else failures.load(folder.embeddings, tools)
+        new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
+        work = embed(library, model, new if args.limit is None else new[: args.limit], folder, limits, args.decoders)
+        failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
+        lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
+        failures.save(folder.embeddings, tools, known | lasting)
+        sizes = done | work.sizes
         records = [
-            record(info, pages[info.hash], work.failures.get(info.hash))
+            record(info, pages[info.hash], failed.get(info.hash), sizes.get(info.hash))
             for info in infos
-            if info.status != "ok" or info.hash in done or info.hash in work.tried
+            if info.status != "ok" or info.hash in done or info.hash in failed or info.hash in work.tried
         ]
-        summary = summarise(records, done, work, len(infos), time.monotonic() - began)
+        summary = summarise(records, done, known, work, len(infos), time.monotonic() - began)
         if not any(one["status"] == "ok" for one in records):
             raise MissingInput(nothing_embedded(mapping, records, summary))
         embeddings.save_tag_head(folder.embeddings, model.tag_head())
-        path = artifacts.save(
-            folder, DATASET, {"mapping": mapping.name, "model": model.describe(), "summary": summary, "results": records}
-        )
+        header = {"mapping": mapping.name, "model": model.describe(), "summary": summary, **habits}
+        path = artifacts.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
     return 0
 
@@ -139,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def open_library(name: str | None, folder: DataFolder) -> Library:
     """The library that is named, else the one that was mapped."""
     settings = LibrarySettings.of(config)
-    return opening.open_library(opening.library_name(name, folder, settings), folder, settings)
+    return opening.open_library(opening.library_name(name, folder, settings), folder, settings, tell=say)
 
 
 def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str, list[list[str]]]]:
@@ -160,6 +177,39 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
     return path, pages
 
 
+def owners_habits(library: Library, names: Sequence[str], infos: Sequence[FileInfo], folder: DataFolder) -> dict[str, Any]:
+    """What the owner has settled in the library's own program, for the dataset's header: which tags are shown in the
+    place of others and besides them (of the owner's tags and of the tagger's names), and which pairs were judged. Nothing of a
+    library that knows no such things or does not tell.
+    """
+    found: dict[str, Any] = {}
+    known = vocabulary.load(folder.root)
+    asked = {tag for info in infos for tag in info.tags} | {tag for name in names for tag in vocabulary.spellings(name, known)}
+    relations = libraries.tag_relations(library, asked)
+    if relations is not None:
+        found["tag_relations"] = {
+            "siblings": dict(sorted(relations.siblings.items())),
+            "parents": {tag: list(above) for tag, above in sorted(relations.parents.items())},
+        }
+    judged = libraries.judgements(library, [info.hash for info in infos])
+    if judged is not None:
+        found["judged_pairs"] = [
+            {"judgement": one.kind, "hashes": list(one.hashes), **({"others": list(one.others)} if one.others else {})}
+            for one in judged
+        ]
+    return found
+
+
+def decoding_tools(library: Library, limits: Limits) -> dict[str, Any]:
+    """What decides whether a file can be read: the decoders here, the limits, and what the library can render."""
+    return {
+        "method": images.METHOD,
+        "decoders": formats.decoders(),
+        "limits": {"pixels": limits.pixels, "seconds": limits.seconds},
+        "library": [library.kind, library.describe().get("hydrus_version")],
+    }
+
+
 def remove_leftovers(folder: DataFolder) -> None:
     """Shards that a kill left half written; this is the only run in the folder."""
     for path in folder.embeddings.glob(".*.tmp"):
@@ -167,11 +217,11 @@ def remove_leftovers(folder: DataFolder) -> None:
 
 
 def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
-    """JoyTag as the options want it, fetched first where it is not here; says in one line what was chosen."""
-    device = tagger.choose_device(args.device)  # before anything is fetched
+    """The tagger as the options want it, JoyTag fetched first where it is not here; says in one line what was chosen."""
+    tagger.choose_device(args.device)  # before anything is fetched
     model_dir = Path(args.model_dir).expanduser() if args.model_dir else fetch()
     found = embeddings.found_model(folder.embeddings)
-    model = tagger.load(model_dir, device.type, args.precision, args.batch_size, keep=found[0] if found else None)
+    model = tagger.load(model_dir, args.device, args.precision, args.batch_size, keep=found[0] if found else None)
     say(model.sentence())
     return model
 
@@ -193,31 +243,33 @@ def fetch() -> Path:
 
 @dataclass
 class Work:
-    """What one run did: the pictures it tried, those that failed, and the seconds it spent."""
+    """What one run did: the pictures it tried, those that failed, the sizes it learned, and the seconds it spent."""
 
     tried: set[str] = field(default_factory=set)
     failures: dict[str, Prepared] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     clocks: Clocks = field(default_factory=Clocks)
     computing: float = 0.0
     writing: float = 0.0
 
 
-def embed(library: Library, model: Tagger, new: Sequence[FileInfo], folder: DataFolder, args: argparse.Namespace) -> Work:
+def embed(
+    library: Library, model: Tagger, new: Sequence[FileInfo], folder: DataFolder, limits: Limits, decoders: int | None
+) -> Work:
     """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
     work = Work()
     if not new:
         return work
-    limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
-    decoders = [Decoder(model.image_size, limits) for _ in range(min(args.decoders or model.decoders, len(new)))]
+    processes = [Decoder(model.recipe, limits) for _ in range(min(decoders or model.decoders, len(new)))]
     hashes = [info.hash for info in new]
     files = prepared(
-        hashes, reader(library, new, limits), library.render, decoders, AHEAD_BATCHES * model.batch_size, work.clocks
+        hashes, reader(library, new, limits), library.render, processes, AHEAD_BATCHES * model.batch_size, work.clocks
     )
     with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:
         written = time.monotonic()
         for hash, row in embedded_rows(cli.progress(files, len(new), "embedding"), model, work):
             start = time.monotonic()
-            writer.add([hash], row[None])
+            writer.add([hash], row[None], [work.sizes[hash]])
             if start - written > FLUSH_SECONDS:
                 writer.close()
                 written = time.monotonic()
@@ -243,16 +295,21 @@ def reader(library: Library, new: Sequence[FileInfo], limits: Limits) -> Callabl
 def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Iterator[tuple[str, np.ndarray]]:
     """(hash, float32 (d,)) of every file that could be read, in order; the others go to `work.failures`.
 
-    They are computed in full batches. A file of several frames gets the mean of their embeddings.
+    They are computed in full batches; a GPU computes one while the next is gathered. A file of several
+    frames gets the mean of their embeddings.
     """
     frames: list[np.ndarray] = []
     owners: deque[tuple[str, int]] = deque()
+    begun: deque[Begun] = deque()
     rows: deque[np.ndarray] = deque()
 
-    def compute(count: int) -> Iterator[tuple[str, np.ndarray]]:
+    def compute(count: int, left_open: int) -> Iterator[tuple[str, np.ndarray]]:
         start = time.monotonic()
-        rows.extend(model.embed(frames[:count]))
-        del frames[:count]
+        if count:
+            begun.append(model.begin(frames[:count]))
+            del frames[:count]
+        while len(begun) > left_open:
+            rows.extend(begun.popleft().rows())
         work.computing += time.monotonic() - start
         while owners and owners[0][1] <= len(rows):
             hash, of = owners.popleft()
@@ -268,16 +325,16 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
             work.tried.add(file.hash)
             work.failures[file.hash] = file
             continue
+        work.sizes[file.hash] = file.size
         frames.extend(file.frames)
         owners.append((file.hash, len(file.frames)))
         while len(frames) >= model.batch_size:
-            yield from compute(model.batch_size)
-    if frames:
-        yield from compute(len(frames))
+            yield from compute(model.batch_size, 1 if model.device.type == "cuda" else 0)
+    yield from compute(len(frames), 0)
 
 
-def record(info: FileInfo, pages: list[list[str]], failure: Prepared | None) -> dict[str, Any]:
-    """One picture's entry in the dataset file. What the library does not know is left out."""
+def record(info: FileInfo, pages: list[list[str]], failure: Failure | None, size: tuple[int, int] | None) -> dict[str, Any]:
+    """One picture's entry in the dataset file. `size` is what its decoder found, for a library that does not know it."""
     status, reason = (failure.status, failure.reason) if failure else (info.status, info.reason)
     row: dict[str, Any] = {"hash": info.hash, "status": status}
     if reason is not None:
@@ -298,10 +355,14 @@ def record(info: FileInfo, pages: list[list[str]], failure: Prepared | None) -> 
         value = getattr(info, key)
         if value is not None:
             row[key] = value
+    if size is not None and (info.width is None or info.height is None):
+        row["width"], row["height"] = size
     return row
 
 
-def summarise(records: list[dict[str, Any]], done: set[str], work: Work, mapped: int, seconds: float) -> dict[str, Any]:
+def summarise(
+    records: list[dict[str, Any]], done: Container[str], known: Container[str], work: Work, mapped: int, seconds: float
+) -> dict[str, Any]:
     """Counts of pictures and seconds by what they were spent on.
 
     Reading and decoding go on beside computing; `waiting` is how long the network stood still for them.
@@ -316,6 +377,7 @@ def summarise(records: list[dict[str, Any]], done: set[str], work: Work, mapped:
         "unreadable": counts["unreadable"],
         "unsupported": counts["unsupported"],
         "missing": counts["missing"],
+        "not_tried_again": sum(one["status"] != "ok" and one["hash"] in known for one in records),
         "not_yet_embedded": mapped - len(records),
         "seconds": {
             "total": round(seconds, 2),
@@ -345,6 +407,8 @@ def outcome(summary: dict[str, Any]) -> str:
     """The line that a run ends with."""
     seconds = summary["seconds"]
     failed = [f"{summary[name]} {name}" for name in ("unreadable", "unsupported", "missing") if summary[name]]
+    if summary["not_tried_again"]:
+        failed.append(f"{summary['not_tried_again']} of them known from before (--retry)")
     if summary["not_yet_embedded"]:
         failed.append(f"{summary['not_yet_embedded']} not yet embedded")
     spent = ", ".join(f"{name} {seconds[name]:.1f}" for name in ("reading", "decoding", "waiting", "computing", "writing"))

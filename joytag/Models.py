@@ -28,10 +28,17 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 IGNORED_KEYS = frozenset({"class", "loss_type", "patch_dropout", "head_mean_after"})
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Pixels (b, 3, S, S) of 0 to 255, any dtype -> the float32 input of `ViT`, same shape."""
-    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
+def constants(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """`MEAN` and `STD` as `normalise` takes them."""
+    return tuple(torch.tensor(one, device=device).view(1, 3, 1, 1) for one in (MEAN, STD))
+
+
+def normalise(pixels: Tensor, known: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Pixels (b, 3, S, S) of 0 to 255, any dtype -> the float32 input of `ViT`, same shape.
+
+    `known` are the `constants` on the pixels' device; without them they are made, for which a GPU is waited for.
+    """
+    mean, std = known or constants(pixels.device)
     return (pixels.float() / 255 - mean) / std
 
 

@@ -7,7 +7,8 @@ What is rewritten, none of it changing what is computed beyond rounding:
 - linear layers of one precision keep their weights packed for the processor, and the GELU is computed
   where the numbers already are (PyTorch's own oneDNN operators; without them, the ordinary ones);
 - the stem, and what is added up over the blocks, stay in float32 also where the layers compute in
-  bfloat16: a few percent of the time, and most of what bfloat16 would lose (docs/log.md).
+  bfloat16: a few percent of the time, and most of what bfloat16 would lose (docs/log.md). On a GPU
+  the stem's convolutions then have TensorFloat-32's 10 bits, beside bfloat16's 7.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from joytag.Models import Block, ViT, normalise
+from joytag.Models import Block, ViT, constants, normalise
 
 
 class Linear(nn.Module):
@@ -74,8 +75,11 @@ class FastViT(nn.Module):
 
     def __init__(self, network: ViT, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
         super().__init__()
+        if torch.device(device).type == "cuda" and dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # PyTorch's default for convolutions; its 10 bits are no float32
         network = copy.deepcopy(network).eval().requires_grad_(False).float().to(device)
         self.stem = network.patch_embeddings.to(memory_format=torch.channels_last)
+        self.constants = constants(device)
         self.positions = network.pos_embedding.table
         self.blocks = nn.ModuleList(FastBlock(block, dtype) for block in network.blocks)
         self.norm = network.norm
@@ -83,7 +87,7 @@ class FastViT(nn.Module):
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, S, S), 0 to 255 -> float32 (b, d)."""
-        x = self.stem(normalise(pixels.contiguous(memory_format=torch.channels_last)))
+        x = self.stem(normalise(pixels.contiguous(memory_format=torch.channels_last), self.constants))
         x = x.permute(0, 2, 3, 1).flatten(1, 2) + self.positions  # (b, n, d), the channels being last already
         for block in self.blocks:
             x = block(x)  # (b, n, d)

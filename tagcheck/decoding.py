@@ -8,6 +8,7 @@ input and answers with pixels, or with a status and a reason, on its standard ou
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import struct
@@ -17,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,10 +26,12 @@ import numpy as np
 from PIL import Image
 
 from tagcheck.errors import FileUnavailable, ToolError
-from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
+from tagcheck.formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
+from tagcheck.images import Recipe, prepare_file
 
 PROJECT = Path(__file__).resolve().parent.parent
-ANSWERS = {b"r": ImageUnreadable, b"s": ImageUnsupported}
+ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
+ANSWER = struct.Struct("<cQII")  # what it is, how many bytes follow, width, height
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
 NICENESS = 5  # the model's threads wait for each other: decoding gives way to them
 MEMORY = 4 << 30  # bytes of address space for one decoder
@@ -38,12 +41,18 @@ READY = b"+"
 
 @dataclass(frozen=True)
 class Prepared:
-    """One file, ready for the model: `frames` uint8 (f, 3, S, S), or None with the `status` and `reason` of its record."""
+    """One file, ready for the model: `frames` uint8 (f, 3, S, S), or None with the `status` and `reason` of its record.
+
+    `size` is its (width, height) upright, where that is known. `lasting`: the reason lies in the file's
+    bytes and what can be decoded here, so that looking again would find the same.
+    """
 
     hash: str
     frames: np.ndarray | None
     status: str = "ok"
     reason: str | None = None
+    size: tuple[int, int] | None = None
+    lasting: bool = False
 
 
 @dataclass
@@ -62,32 +71,36 @@ class Clocks:
 
 
 class Decoder:
-    """A decoder process. `prepare` is `images.prepare_bytes`, and nothing that a file holds can hurt its caller."""
+    """A decoder process. `prepare` is `images.prepare_file`, and nothing that a file holds can hurt its caller."""
 
-    def __init__(self, size: int, limits: Limits) -> None:
-        self.size, self.limits = size, limits
+    def __init__(self, recipe: Recipe | int, limits: Limits) -> None:
+        self.recipe, self.limits = Recipe.of(recipe), limits
         self._process: subprocess.Popen[bytes] | None = None
 
-    def prepare(self, data: bytes) -> np.ndarray:
-        """A file's bytes -> uint8 (f, 3, S, S). Raises `ImageUnreadable` or `ImageUnsupported`; `ToolError` when none starts."""
+    def prepare(self, data: bytes) -> tuple[np.ndarray, tuple[int, int]]:
+        """A file's bytes -> uint8 (f, 3, S, S), and its (width, height).
+
+        Raises `ImageUnreadable` or `ImageUnsupported`; `ToolError` when no process starts.
+        """
         process = self._process if self._process and self._process.poll() is None else self._start()
         overdue = threading.Event()
         timer = threading.Timer(self.limits.seconds + GRACE, lambda: (overdue.set(), process.kill()))
         timer.start()
         try:
             _send(process.stdin, data)
-            code, count = struct.unpack("<cQ", _receive(process.stdout, 9))
+            code, count, width, height = ANSWER.unpack(_receive(process.stdout, ANSWER.size))
             body = _receive(process.stdout, count)
         except (EOFError, BrokenPipeError):
             self.close()
             if overdue.is_set():
-                raise ImageUnreadable(f"took longer than {self.limits.seconds:g} s to decode") from None
-            raise ImageUnreadable("the decoder crashed on it") from None
+                raise ImagePassing(f"took longer than {self.limits.seconds:g} s to decode") from None
+            raise ImagePassing("the decoder crashed on it") from None
         finally:
             timer.cancel()
         if code in ANSWERS:
             raise ANSWERS[code](body.decode())
-        return np.frombuffer(body, np.uint8).reshape(-1, self.size, self.size, 3).transpose(0, 3, 1, 2)
+        side = self.recipe.size
+        return np.frombuffer(body, np.uint8).reshape(-1, side, side, 3).transpose(0, 3, 1, 2), (width, height)
 
     def close(self) -> None:
         """End the process."""
@@ -100,9 +113,9 @@ class Decoder:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()
-        limits = [str(number) for number in (self.limits.pixels, self.limits.seconds, self.limits.frames)]
+        wanted = {"recipe": asdict(self.recipe), "limits": asdict(self.limits)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tagcheck.decoding", str(self.size), *limits],
+            [sys.executable, "-m", "tagcheck.decoding", json.dumps(wanted)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(PROJECT)},
@@ -216,17 +229,18 @@ class _Work:
 
     def _decode(self, decoder: Decoder, job: _Job) -> Prepared:
         try:
-            return Prepared(job.hash, decoder.prepare(job.data))
+            frames, size = decoder.prepare(job.data)
+            return Prepared(job.hash, frames, size=size)
         except ImageUnreadable as error:
-            return Prepared(job.hash, None, error.status, str(error))
+            return Prepared(job.hash, None, error.status, str(error), lasting=error.lasting)
         except ImageUnsupported as error:
-            unsupported = Prepared(job.hash, None, error.status, str(error))
+            unsupported = Prepared(job.hash, None, error.status, str(error), lasting=error.lasting)
         with self.library:
             still = self.render(job.hash)
         if still is None:
             return unsupported
         try:
-            return Prepared(job.hash, decoder.prepare(still))
+            return Prepared(job.hash, decoder.prepare(still)[0])  # the library may have drawn it in another size
         except (ImageUnreadable, ImageUnsupported):
             return unsupported
 
@@ -263,38 +277,39 @@ def _receive(stream: BinaryIO, count: int) -> bytes:
     return data
 
 
-def serve(size: int, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(recipe: Recipe, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
     """The child's loop: bytes in, pixels or a reason out, until there is no more."""
     answers.write(READY)
     answers.flush()
     while header := requests.read(8):
         data = _receive(requests, *struct.unpack("<Q", header))
+        width = height = 0
         try:
-            frames = prepare_bytes(data, size, limits)
+            frames, (width, height) = prepare_file(data, recipe, limits)
             code, body = b"o", np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).data.cast("B")
         except (ImageUnreadable, ImageUnsupported) as error:
             code = next(code for code, kind in ANSWERS.items() if isinstance(error, kind))
             body = str(error).encode()
-        answers.write(struct.pack("<cQ", code, len(body)))
+        answers.write(ANSWER.pack(code, len(body), width, height))
         answers.write(body)
         answers.flush()
 
 
 def main(argv: Sequence[str]) -> None:
-    """`size pixels seconds frames`, from `Decoder`."""
-    size, pixels, seconds, frames = argv
+    """An object with the `recipe` and the `limits`, from `Decoder`."""
+    wanted = json.loads(argv[0])
+    recipe = Recipe(**wanted["recipe"] | {"background": tuple(wanted["recipe"]["background"])})
+    limits = Limits(**wanted["limits"])
     if os.name == "posix":
         import resource
 
         os.nice(NICENESS)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    Image.MAX_IMAGE_PIXELS = 64 * int(
-        pixels
-    )  # of the file; Limits.pixels are those decoded, and a JPEG can be decoded at 1/8 x 1/8
+    Image.MAX_IMAGE_PIXELS = 64 * limits.pixels  # of the file; the limit is on what is decoded, a JPEG at 1/8 x 1/8 maybe
     warnings.simplefilter("ignore")  # what Pillow says about a damaged file ends up in its record
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers
-    serve(int(size), Limits(int(pixels), float(seconds), int(frames)), sys.stdin.buffer, answers)
+    serve(recipe, limits, sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def model_files(model_dir: str | None) -> Iterator[Check]:
     if model_dir is None and not all((where / name).is_file() for name in weights.FILES):
         yield Check(WARNING, "model", f"not here yet: the first extraction fetches it from the hub (370 MB); {weights.WAY_OUT}")
         return
-    yield from _guarded("model", lambda: f"{where}, JoyTag {tagger.read_folder(where).sha256[:12]}, whole")
+    yield from _guarded("model", lambda: f"{where}, {tagger.look(where)}, whole")
 
 
 def machine() -> Iterator[Check]:
@@ -160,6 +160,9 @@ def machine() -> Iterator[Check]:
     slow = device.type == "cpu" and precision == "float32"
     says = f"{name}, {precision}, batches of {tagger.default_batch_size(device)}, PyTorch {torch.__version__}"
     yield Check(WARNING if slow else OK, "device", says + (": no bfloat16 here, so extraction takes three to six times as long" if slow else ""))
+    overlooked = tagger.overlooked_gpu()
+    if overlooked:
+        yield Check(WARNING, "device", f"the GPU is not used: {overlooked}")
 
 
 def _guarded(what: str, look: Callable[[], str]) -> Iterator[Check]:

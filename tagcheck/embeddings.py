@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from tagcheck import shard_files
 from tagcheck.artifacts import STAMP, utc_now, write_atomically
 from tagcheck.errors import BadFile, MissingInput
 
@@ -66,13 +67,14 @@ def _pt_files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("*.pt") if not path.name.startswith("."))
 
 
-def embedded(folder: Path, model: str, preprocess: str) -> set[str]:
-    """The hashes that have an embedding of this very model and preprocessing.
+def embedded(folder: Path, model: str, preprocess: str) -> dict[str, tuple[int, int] | None]:
+    """The hashes that have an embedding of this very model and preprocessing, each with the (width, height)
+    that its decoder found, where the shard says so.
 
     Raises `BadFile` naming the shard when one in the folder is of another model or preprocessing:
     the two must never mix.
     """
-    done: set[str] = set()
+    done: dict[str, tuple[int, int] | None] = {}
     for path in shard_paths(folder):
         shard = _load_shard(path)
         if (shard["model"], shard["preprocess"]) != (model, preprocess):
@@ -80,8 +82,17 @@ def embedded(folder: Path, model: str, preprocess: str) -> set[str]:
                 f"{path} holds embeddings of {shard['model']} ({shard['preprocess']}), this run would make {model} ({preprocess}): "
                 "move the old shards away, or use another --data-dir"
             )
-        done.update(shard["hashes"])
+        done.update(zip(shard["hashes"], _sizes(shard)))
     return done
+
+
+def _sizes(shard: dict[str, Any]) -> list[tuple[int, int] | None]:
+    """(width, height) of each row of a shard, None where it does not say; another program may have written it oddly."""
+    sizes = shard.get("sizes")
+    rows = len(shard["hashes"])
+    if not torch.is_tensor(sizes) or tuple(sizes.shape) != (rows, 2) or sizes.dtype != torch.int32:
+        return [None] * rows
+    return [(width, height) if width > 0 and height > 0 else None for width, height in sizes.tolist()]
 
 
 def found_model(folder: Path) -> tuple[str, str] | None:
@@ -108,6 +119,7 @@ class ShardWriter:
         self.folder, self.model, self.preprocess, self.rows, self.dtype = folder, model, preprocess, rows, dtype
         self._hashes: list[str] = []
         self._rows: list[np.ndarray] = []
+        self._sizes: list[tuple[int, int]] = []
         self.written = 0
 
     def __enter__(self) -> "ShardWriter":
@@ -116,14 +128,18 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def add(self, hashes: Sequence[str], rows: np.ndarray) -> None:
-        """Take in rows (m, d), one for each hash. Raises ValueError for rows that are not finite numbers."""
-        if len(hashes) != len(rows):
+    def add(self, hashes: Sequence[str], rows: np.ndarray, sizes: Sequence[tuple[int, int] | None] | None = None) -> None:
+        """Take in rows (m, d), one for each hash, and the (width, height) of each picture, where known.
+
+        Raises ValueError for rows that are not finite numbers.
+        """
+        if len(hashes) != len(rows) or sizes is not None and len(sizes) != len(rows):
             raise ValueError(f"{len(hashes)} hashes for {len(rows)} rows")
         if not np.isfinite(rows).all():
             raise ValueError("embeddings that are not finite numbers")
         self._hashes.extend(hashes)
         self._rows.extend(np.asarray(rows, dtype=np.float32))
+        self._sizes.extend([(0, 0)] * len(rows) if sizes is None else [size or (0, 0) for size in sizes])
         while len(self._hashes) >= self.rows:
             self._write(self.rows)
 
@@ -134,18 +150,21 @@ class ShardWriter:
 
     def _write(self, count: int) -> None:
         rows = torch.from_numpy(np.stack(self._rows[:count]))
-        smaller = rows.to(self.dtype)
+        low, high = (float(value) for value in rows.aminmax())
+        fits = max(-low, high) <= torch.finfo(self.dtype).max  # float16 ends at 65,504
         document = {
             "kind": "embeddings", "version": VERSION, "model": self.model, "preprocess": self.preprocess,
             "hashes": self._hashes[:count],
-            "embeddings": smaller if smaller.isfinite().all() else rows,  # float16 ends at 65,504
+            "embeddings": rows.to(self.dtype) if fits else rows,
         }
+        if any(width for width, _ in self._sizes[:count]):
+            document["sizes"] = torch.tensor(self._sizes[:count], dtype=torch.int32)
         while True:
             with suppress(FileExistsError):  # another process took the name in this moment
                 write_atomically(_next_name(self.folder), lambda out: save_pt(document, out), replace=False)
                 break
         self.written += count
-        del self._hashes[:count], self._rows[:count]
+        del self._hashes[:count], self._rows[:count], self._sizes[:count]
 
 
 def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = None, dtype: Any = np.float32) -> Embeddings:
@@ -156,33 +175,41 @@ def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = 
     `model`, where given).
     """
     wanted = None if hashes is None else dict.fromkeys(hashes)
-    place: dict[str, tuple[int, int]] = {}
+    place: dict[str, int] = {}  # hash -> row, counted over all parts
     parts: list[torch.Tensor] = []
     sources: list[Path] = []
+    starts = [0]
     first: tuple[str, str] | None = None
     for path in shard_paths(folder):
         shard = _load_shard(path)
         first = first or (shard["model"], shard["preprocess"])
         _check_same_model(path, shard, first, model, parts)
-        place.update((hash, (len(parts), row)) for row, hash in enumerate(shard["hashes"]) if wanted is None or hash in wanted)
+        found = zip(shard["hashes"], range(starts[-1], starts[-1] + len(shard["hashes"])))
+        place.update(found if wanted is None else ((hash, row) for hash, row in found if hash in wanted))
         parts.append(shard["embeddings"])
         sources.append(path)
+        starts.append(starts[-1] + len(shard["hashes"]))
     for path in sorted(path for path in _pt_files(folder) if ONE_FILE_A_PICTURE.fullmatch(path.name)):
         if path.stem not in place and (wanted is None or path.stem in wanted):
             row = _load_single(path)
             if parts and row.shape[1] != parts[0].shape[1]:
                 raise BadFile(f"{path} has {row.shape[1]} numbers, the others have {parts[0].shape[1]}: it is of another model, remove it")
-            place[path.stem] = (len(parts), 0)
+            place[path.stem] = starts[-1]
             parts.append(row)
             sources.append(path)
+            starts.append(starts[-1] + 1)
     if not parts:
         raise MissingInput(f"no embeddings in {folder}: {MADE_BY} first")
     order = sorted(place) if wanted is None else [hash for hash in wanted if hash in place]
-    return Embeddings(order, _gather(parts, sources, order, place, dtype), *(first or (None, None)))
+    places = np.fromiter(map(place.__getitem__, order), np.int64, len(order))
+    return Embeddings(order, _gather(parts, sources, np.array(starts), order, places, dtype), *(first or (None, None)))
 
 
-def save_tag_head(folder: Path, head: TagHead) -> Path:
-    """Write `tag_head.pt`."""
+def save_tag_head(folder: Path, head: TagHead | None) -> None:
+    """Write `tag_head.pt`; None, for a tagger that has none, removes that of another."""
+    if head is None:
+        (folder / TAG_HEAD).unlink(missing_ok=True)
+        return
     document = {
         "kind": "tag_head", "version": VERSION, "model": head.model, "tags": list(head.tags),
         "weight": torch.from_numpy(np.ascontiguousarray(head.weight, dtype=np.float32)),
@@ -190,7 +217,6 @@ def save_tag_head(folder: Path, head: TagHead) -> Path:
     }
     path = folder / TAG_HEAD
     write_atomically(path, lambda out: save_pt(document, out))
-    return path
 
 
 def save_pt(document: Any, out: IO[bytes]) -> None:
@@ -247,12 +273,14 @@ def _load_pt(path: Path, mmap: bool = True) -> Any:
 
 
 def _load_shard(path: Path) -> dict[str, Any]:
-    shard = _load_pt(path)
+    shard = shard_files.read(path)
+    if shard is None:
+        shard = _load_pt(path)
     _check_kind(path, shard, "embeddings")
     hashes, rows = shard.get("hashes"), shard.get("embeddings")
     if not (isinstance(hashes, list) and torch.is_tensor(rows) and rows.ndim == 2 and len(hashes) == len(rows)):
         raise BadFile(f"{path}: hashes and embeddings do not belong together: remove it and {MADE_BY} again")
-    if not all(isinstance(hash, str) for hash in hashes):
+    if set(map(type, hashes)) - {str}:
         raise BadFile(f"{path}: a hash is not text: remove it and {MADE_BY} again")
     if not rows.is_floating_point() or rows.layout != torch.strided:
         raise BadFile(f"{path}: embeddings are {rows.dtype} ({rows.layout}), not plain floating point: remove it and {MADE_BY} again")
@@ -283,18 +311,31 @@ def _check_same_model(path: Path, shard: dict[str, Any], first: tuple[str, str],
         raise BadFile(f"{path} has rows of {shard['embeddings'].shape[1]} numbers, others have {parts[0].shape[1]}: {way_out}")
 
 
-def _gather(parts: list[torch.Tensor], paths: list[Path], hashes: list[str], place: dict[str, tuple[int, int]], dtype: Any) -> np.ndarray:
-    """Rows picked from the parts into one array, a part at a time, so that the mapped files are read once in order."""
+def _gather(
+    parts: list[torch.Tensor], paths: list[Path], starts: np.ndarray, hashes: list[str], places: np.ndarray, dtype: Any
+) -> np.ndarray:
+    """Rows picked from the parts into one array, a part at a time, so that the mapped files are read once in order.
+
+    `places` (n,) of each hash: its row counted over all parts, which begin at `starts`.
+    """
     out = np.empty((len(hashes), parts[0].shape[1]), dtype=dtype)
-    part, row = np.array([place[hash] for hash in hashes], dtype=np.int64).reshape(-1, 2).T
-    order = np.lexsort((row, part))
-    starts = np.searchsorted(part[order], np.arange(len(parts) + 1))
-    for number in np.unique(part):
-        targets = order[starts[number]:starts[number + 1]]
-        rows = parts[number].index_select(0, torch.from_numpy(row[targets])).float()
-        finite = rows.isfinite().all(dim=1).numpy()
-        if not finite.all():
-            hash = hashes[targets[~finite][0]]
-            raise BadFile(f"{paths[number]}: the embedding of {hash} holds numbers that are not finite: remove the file and {MADE_BY} again")
+    order = np.argsort(places, kind="stable")
+    bounds = np.searchsorted(places[order], starts)
+    held = torch.empty(0)  # one part as float32; the same memory each time, since fresh memory costs as much as the work
+    for number in np.flatnonzero(np.diff(bounds)):
+        targets = order[bounds[number] : bounds[number + 1]]
+        part = parts[number]
+        if len(targets) < len(part):
+            part = part.index_select(0, torch.from_numpy(places[targets] - starts[number]))
+        if held.numel() < part.numel():
+            held = torch.empty(part.numel())
+        rows = held[: part.numel()].view(part.shape).copy_(part)
+        if not rows.sum(dim=1).isfinite().all():  # of finite rows only huge numbers add up to none, which is then looked into
+            finite = rows.isfinite().all(dim=1).numpy()
+            if not finite.all():
+                hash = hashes[targets[~finite][0]]
+                raise BadFile(
+                    f"{paths[number]}: the embedding of {hash} holds numbers that are not finite: remove the file and {MADE_BY} again"
+                )
         out[targets] = rows.numpy()
     return out

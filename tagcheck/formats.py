@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from tagcheck.errors import ToolError
@@ -36,12 +39,20 @@ class ImageUnreadable(ToolError):
     """The file is damaged, empty, or beyond the limits. Its message is the reason in a record."""
 
     status = "unreadable"
+    lasting = True  # looking again would find the same, with the same decoders and limits
+
+
+class ImagePassing(ImageUnreadable):
+    """Time or memory ran out, or the decoder was lost: it may be the machine's state, and go well another time."""
+
+    lasting = False
 
 
 class ImageUnsupported(ToolError):
     """The file is of a kind that cannot be read here. Its message is the reason in a record."""
 
     status = "unsupported"
+    lasting = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,15 @@ class Limits:
         """Raises `ImageUnreadable` for a picture of more than `pixels`."""
         if width * height > self.pixels:
             raise ImageUnreadable(f"too large: {width} x {height} pixels, the limit is {self.pixels}")
+
+
+def decoders() -> dict[str, str]:
+    """What decodes pictures here, with versions: with another one, a file that could not be read may be readable."""
+    found = {"pillow": PIL.__version__}
+    for name in ("pi-heif", "imagecodecs", "av"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def spread(count: int, wanted: int) -> list[int]:

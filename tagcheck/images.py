@@ -1,8 +1,9 @@
-"""Bytes -> pictures -> uint8 (3, S, S), as JoyTag was trained on them; what cannot be read says why.
+"""Bytes -> pictures -> uint8 (3, S, S), as a network was trained on them; what cannot be read says why.
 
-The picture that the network sees: RGB with transparent pixels on white, turned as its EXIF says,
-centred on a white square of its longer side (offsets rounded down), bicubic to S x S. `PREPROCESS`
-names this method; another picture needs another name. Two short cuts keep it the same picture:
+The picture that JoyTag sees: RGB with transparent pixels on white, turned as its EXIF says, centred
+on a white square of its longer side (offsets rounded down), bicubic to S x S. A `Recipe` says what is
+different for another network, and its `id` names the method; another picture needs another name.
+Two short cuts keep it the same picture:
 
 - a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never below twice S (`draft`);
 - the white square is never drawn at full size: only the margin that the filter can see is.
@@ -19,12 +20,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tagcheck.formats import ImageUnreadable, ImageUnsupported, Limits, open_others, spread, to_eight_bits
+from tagcheck.formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits, open_others, spread, to_eight_bits
 
-PREPROCESS = "white-square-bicubic-1"
-WHITE = 255
+METHOD = 1  # of this module; another one where the same recipe gives another picture
+WHITE = (255, 255, 255)
+FITS = {"pad": "square", "stretch": "stretched"}
+# Name -> Pillow's filter, and how far it reaches to either side, in pixels of the coarser of the two grids.
+FILTERS = {
+    "box": (Image.Resampling.BOX, 0.5),
+    "bilinear": (Image.Resampling.BILINEAR, 1.0),
+    "bicubic": (Image.Resampling.BICUBIC, 2.0),
+    "lanczos": (Image.Resampling.LANCZOS, 3.0),
+}
 DRAFT_GAP = 2  # a scaled JPEG keeps at least this many pixels for each one that the network sees
-BICUBIC_SUPPORT = 2  # in pixels of the coarser of the two grids, to either side
 
 # Formats in which further frames are later moments; in others (TIFF, ICO, MPO, PSD) they are something else.
 ANIMATED_FORMATS = frozenset({"GIF", "PNG", "WEBP", "AVIF", "JXL"})
@@ -40,8 +48,42 @@ TURNS: dict[int, tuple[Image.Transpose, bool, bool]] = {
     8: (Image.Transpose.ROTATE_90, True, False),
 }
 
+LYING = frozenset({5, 6, 7, 8})  # orientations that make the width the height
+
 # What a damaged file of a format that is known starts with.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"8BPS")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a picture becomes a network's input of `size` x `size`.
+
+    `fit`: "pad" on a square of its longer side, or "stretch". `background` (red, green, blue) is that
+    square's colour and what stands behind transparent pixels. `filter`: one of `FILTERS`.
+
+    >>> Recipe(448).id, Recipe(224, "stretch", (128, 128, 128), "lanczos").id
+    ('white-square-bicubic-1-448', '808080-stretched-lanczos-1-224')
+    """
+
+    size: int
+    fit: str = "pad"
+    background: tuple[int, int, int] = WHITE
+    filter: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.fit not in FITS or self.filter not in FILTERS:
+            raise ValueError(f"no such recipe: {self}")
+
+    @property
+    def id(self) -> str:
+        """Names the method and everything that changes the picture."""
+        colour = "white" if self.background == WHITE else bytes(self.background).hex()
+        return f"{colour}-{FITS[self.fit]}-{self.filter}-{METHOD}-{self.size}"
+
+    @staticmethod
+    def of(recipe: "Recipe | int") -> "Recipe":
+        """A number alone is the size of JoyTag's recipe."""
+        return Recipe(recipe) if isinstance(recipe, int) else recipe
 
 
 @dataclass(frozen=True)
@@ -81,34 +123,34 @@ def deadline(seconds: float, clock: Callable[[], float] = time.monotonic) -> Cal
 
     def check() -> None:
         if clock() > end:
-            raise ImageUnreadable(f"took longer than {seconds:g} s to decode")
+            raise ImagePassing(f"took longer than {seconds:g} s to decode")
 
     return check
 
 
-def open_image(data: bytes, size: int | None = None, limits: Limits = Limits()) -> Image.Image:
-    """The (first) picture in `data` as RGB, upright, transparency on white.
+def open_image(data: bytes, recipe: Recipe | int | None = None, limits: Limits = Limits()) -> Image.Image:
+    """The (first) picture in `data` as RGB, upright, transparency on the recipe's background (white).
 
-    With `size`, a large JPEG comes at a fraction of its size, its longer side at least twice `size`.
+    With a recipe, a large JPEG comes at a fraction of its size, at least twice what the recipe makes of it.
     Raises `ImageUnreadable` or `ImageUnsupported`.
     """
-    return open_pictures(data, size, replace(limits, frames=1))[0].upright()
+    return open_pictures(data, recipe, replace(limits, frames=1))[0].upright()
 
 
-def open_pictures(data: bytes, size: int | None = None, limits: Limits = Limits()) -> list[Picture]:
+def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limits = Limits()) -> list[Picture]:
     """The picture in `data`, or up to `limits.frames` of an animation, spread evenly over its frames.
 
-    `size` as in `open_image`. Raises `ImageUnreadable` or `ImageUnsupported`.
+    `recipe` as in `open_image`. Raises `ImageUnreadable` or `ImageUnsupported`.
     """
     if not data:
         raise ImageUnreadable("the file is empty")
     check = deadline(limits.seconds)
     try:
-        return _open(data, size, limits, check)
+        return _open(data, None if recipe is None else Recipe.of(recipe), limits, check)
     except Image.DecompressionBombError as error:
         raise ImageUnreadable(f"too large: {error}") from None
     except MemoryError:
-        raise ImageUnreadable("not enough memory to decode it") from None
+        raise ImagePassing("not enough memory to decode it") from None
     except NotImplementedError as error:
         raise ImageUnsupported(f"a variant that Pillow cannot decode: {_words(error)}") from None
     except (
@@ -127,52 +169,67 @@ def open_pictures(data: bytes, size: int | None = None, limits: Limits = Limits(
         raise ImageUnreadable(f"the file is damaged: {_words(error)}") from None
 
 
-def _open(data: bytes, size: int | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:
+def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:
+    background = recipe.background if recipe else WHITE
     try:
         image = Image.open(_Timed(data, check))
     except UnidentifiedImageError:
         if data.startswith(SIGNATURES):
             raise ImageUnreadable("the file is damaged: its header cannot be read") from None
-        return [Picture(to_rgb(one), one.size) for one in open_others(data, limits, check)]
+        return [Picture(to_rgb(one, background), one.size) for one in open_others(data, limits, check)]
     with image:
-        return [_picture(one, size, limits) for one in _frames(image, limits.frames, check)]
+        return [_picture(one, recipe, background, limits) for one in _frames(image, limits.frames, check)]
 
 
-def prepare(picture: Picture | Image.Image, size: int) -> np.ndarray:
-    """What the network sees: uint8 (3, `size`, `size`), 0 to 255, with the channels last in memory.
+def prepare(picture: Picture | Image.Image, recipe: Recipe | int) -> np.ndarray:
+    """What the network sees: uint8 (3, S, S), 0 to 255, with the channels last in memory.
 
     >>> prepare(Image.new("RGB", (40, 20)), 4).shape
     (3, 4, 4)
     """
+    recipe = Recipe.of(recipe)
     if isinstance(picture, Image.Image):
-        picture = Picture(to_rgb(picture), picture.size)
+        picture = Picture(to_rgb(picture, recipe.background), picture.size)
     turn = TURNS.get(picture.orientation)
+    sides = (max(picture.size),) * 2 if recipe.fit == "pad" else picture.size
     # Rounding the offset down on the upright picture rounds it up where that edge is turned to the far side.
-    side = max(picture.size)
-    spare = [side - length for length in picture.size]
+    spare = [side - length for side, length in zip(sides, picture.size)]
     offsets = [(gap + 1) // 2 if turn and far else gap // 2 for gap, far in zip(spare, turn[1:] if turn else (False, False))]
-    square = _square(picture, offsets, side, size)
+    square = _square(picture, offsets, sides, recipe)
     return np.asarray(square.transpose(turn[0]) if turn else square).transpose(2, 0, 1)
 
 
-def prepare_bytes(data: bytes, size: int, limits: Limits = Limits()) -> np.ndarray:
-    """A file's bytes -> uint8 (f, 3, `size`, `size`), one for each frame that counts (a still picture: f = 1).
+def prepare_file(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> tuple[np.ndarray, tuple[int, int]]:
+    """A file's bytes -> uint8 (f, 3, S, S), one for each frame that counts (a still picture: f = 1), and its
+    (width, height) upright.
 
     Raises `ImageUnreadable` or `ImageUnsupported`.
     """
-    return batch([prepare(picture, size) for picture in open_pictures(data, size, limits)])
+    pictures = open_pictures(data, recipe, limits)
+    width, height = pictures[0].size
+    lies = pictures[0].orientation in LYING
+    return batch([prepare(picture, recipe) for picture in pictures]), (height, width) if lies else (width, height)
 
 
-def batch(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8 (3, S, S) each -> uint8 (b, 3, S, S), the channels last in memory as `prepare` leaves them."""
-    out = np.empty((len(frames), *frames[0].shape[1:], 3), np.uint8)
+def prepare_bytes(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> np.ndarray:
+    """The pictures of `prepare_file` alone."""
+    return prepare_file(data, recipe, limits)[0]
+
+
+def batch(frames: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
+    """uint8 (3, S, S) each -> uint8 (b, 3, S, S), the channels last in memory as `prepare` leaves them.
+
+    `out`, uint8 (b, S, S, 3), is the memory that they are put into, where given.
+    """
+    if out is None:
+        out = np.empty((len(frames), *frames[0].shape[1:], 3), np.uint8)
     for place, frame in zip(out, frames):
         place[:] = frame.transpose(1, 2, 0)
     return out.transpose(0, 3, 1, 2)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as RGB: transparent pixels on white, 16 bits a channel scaled to 8."""
+def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
+    """Any of Pillow's modes as RGB: transparent pixels on `background`, 16 bits a channel scaled to 8."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
@@ -181,7 +238,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] == 255:
             return image.convert("RGB")
-        canvas = Image.new("RGBA", image.size, (WHITE,) * 4)
+        canvas = Image.new("RGBA", image.size, (*background, 255))
         return Image.alpha_composite(canvas, image).convert("RGB")
     return image.convert("RGB")
 
@@ -197,21 +254,22 @@ def _frames(image: Image.Image, wanted: int, check: Callable[[], None]) -> Itera
         yield image
 
 
-def _picture(image: Image.Image, size: int | None, limits: Limits) -> Picture:
+def _picture(image: Image.Image, recipe: Recipe | None, background: tuple[int, int, int], limits: Limits) -> Picture:
     true_size = image.size
     shrink = 1
-    if size is not None and image.format in ("JPEG", "MPO"):
-        shrink = _draft(image, size)
+    if recipe is not None and image.format in ("JPEG", "MPO"):
+        shrink = _draft(image, recipe)
     limits.check_size(*image.size)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     image.load()
-    rgb = to_rgb(image)
+    rgb = to_rgb(image, background)
     return Picture(rgb.copy() if rgb is image else rgb, true_size, shrink, orientation)
 
 
-def _draft(image: Image.Image, size: int) -> int:
+def _draft(image: Image.Image, recipe: Recipe) -> int:
     """Set a JPEG up to be decoded at a fraction; returns the whole number that it is divided by."""
-    wanted = max(image.size) // (DRAFT_GAP * size)
+    side = max(image.size) if recipe.fit == "pad" else min(image.size)
+    wanted = side // (DRAFT_GAP * recipe.size)
     if wanted < 2:
         return 1
     width = image.width
@@ -219,22 +277,23 @@ def _draft(image: Image.Image, size: int) -> int:
     return round(width / done[1][2]) if done else 1
 
 
-def _square(picture: Picture, offsets: list[int], side: int, size: int) -> Image.Image:
-    """The picture on its white square of `side` true pixels, at `size` x `size`.
+def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], recipe: Recipe) -> Image.Image:
+    """The picture `offsets` into its background of `sides` true pixels, at the recipe's size.
 
-    Equal to pasting it on the whole square and resizing that: what is left out are pixels further
+    Equal to pasting it on the whole background and resizing that: what is left out are pixels further
     from the picture than the filter reaches.
     """
-    if side == size and picture.shrink == 1:
-        square = Image.new("RGB", (size, size), (WHITE,) * 3)
+    size, (filter, support) = recipe.size, FILTERS[recipe.filter]
+    if tuple(sides) == (size, size) and picture.shrink == 1:
+        square = Image.new("RGB", (size, size), recipe.background)
         square.paste(picture.image, tuple(offsets))
         return square
-    ratio = side / size / picture.shrink  # pixels of `image` for one of the result
     margins, spans, boxes = [], [], []
-    for offset, length in zip(offsets, picture.size):
+    for offset, length, side in zip(offsets, picture.size, sides):
+        ratio = side / size / picture.shrink  # pixels of `image` for one of the result
         start, extent = offset / picture.shrink, length / picture.shrink
         rest = (side - offset - length) / picture.shrink
-        reach = BICUBIC_SUPPORT * max(ratio, 1.0)
+        reach = support * max(ratio, 1.0)
         first = max(0, math.floor((start - reach) / ratio - 0.5))
         last = min(size, math.ceil((start + extent + reach) / ratio + 0.5))
         seen = math.ceil(2 * reach + 2 * ratio) + 1
@@ -245,17 +304,17 @@ def _square(picture: Picture, offsets: list[int], side: int, size: int) -> Image
     image = picture.image
     canvas_size = tuple(sum(margin) + length for margin, length in zip(margins, image.size))
     if canvas_size != image.size:
-        canvas = Image.new("RGB", canvas_size, (WHITE,) * 3)
+        canvas = Image.new("RGB", canvas_size, recipe.background)
         canvas.paste(image, (margins[0][0], margins[1][0]))
         image = canvas
     # One axis after the other, since Pillow rounds in between and picks the order by the canvas' shape; a square goes this way.
     (left, right), (top, bottom) = [(max(low, 0.0), min(high, float(most))) for (low, high), most in zip(boxes, image.size)]
     seen_size = tuple(last - first for first, last in spans)
-    resized = image.resize((seen_size[0], image.height), Image.Resampling.BICUBIC, box=(left, 0, right, image.height))
-    resized = resized.resize(seen_size, Image.Resampling.BICUBIC, box=(0, top, seen_size[0], bottom))
+    resized = image.resize((seen_size[0], image.height), filter, box=(left, 0, right, image.height))
+    resized = resized.resize(seen_size, filter, box=(0, top, seen_size[0], bottom))
     if seen_size == (size, size):
         return resized
-    square = Image.new("RGB", (size, size), (WHITE,) * 3)
+    square = Image.new("RGB", (size, size), recipe.background)
     square.paste(resized, (spans[0][0], spans[1][0]))
     return square
 

@@ -1,6 +1,7 @@
-"""JoyTag, loaded once: pictures -> embeddings, and the head that turns an embedding into tag probabilities.
+"""A tagger, loaded once: pictures -> embeddings, and the head that turns an embedding into tag probabilities.
 
-The id of a tagger names its weights and its precision, so that embeddings of different ones never mix.
+That is JoyTag, or the ONNX tagger of a folder with a `tagger.json` (`onnx_tagger`). The id of a tagger
+names its weights and its precision, so that embeddings of different ones never mix.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,9 +24,11 @@ from torch import Tensor
 
 from joytag.fast import FastViT
 from joytag.Models import ViT
-from tagcheck import images, weights
+from tagcheck import descriptor, images, weights
 from tagcheck.embeddings import TagHead
 from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.images import Recipe
+from tagcheck.onnx_tagger import OnnxNetwork
 
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -41,27 +45,65 @@ class Published:
     sha256: str
 
 
+class Network(Protocol):
+    """What a tagger computes with: JoyTag's network here, or `onnx_tagger.OnnxNetwork`.
+
+    `tags` are V names as the tagger spells them, and `head` their linear layer, None where the network has
+    none. `threads` of the processor suit it. `notes` are what a person should know about the choice.
+    """
+
+    name: str
+    sha256: str
+    id: str
+    precision: str
+    recipe: Recipe
+    dim: int
+    tags: list[str]
+    head: TagHead | None
+    threads: int
+    device: torch.device
+    notes: list[str]
+
+    def compute(self, pixels: Tensor) -> Tensor:
+        """uint8 (b, 3, S, S) on the processor -> float32 (b, dim). Raises torch.OutOfMemoryError."""
+
+
+class JoyTagNetwork:
+    """JoyTag ready to compute. Fulfils `Network`."""
+
+    name = "JoyTag"
+
+    def __init__(self, published: Published, device: torch.device, precision: str) -> None:
+        network = published.network
+        self.device, self.precision = device, precision
+        self.sha256, self.id = published.sha256, model_id(published.sha256, precision)
+        self.recipe, self.dim, self.tags = Recipe(network.image_size), network.d_model, published.tags
+        self.threads = 1 if _work(network) < SMALL_WORK else torch.get_num_threads()
+        self.notes: list[str] = []
+        head = network.head
+        self.head = TagHead(self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id)
+        self._fast = FastViT(network, PRECISIONS[precision], device)
+
+    def compute(self, pixels: Tensor) -> Tensor:
+        """As `Network` says; from pinned memory a batch travels by itself, and nothing is waited for."""
+        return self._fast(pixels.to(self.device, non_blocking=pixels.is_pinned()))
+
+
 class Tagger:
     """A network ready to embed. Made by `load`."""
 
-    def __init__(self, published: Published, device: torch.device, precision: str, batch_size: int) -> None:
-        self.device, self.precision, self.batch_size = device, precision, batch_size
-        self.threads = 1 if _work(published.network) < SMALL_WORK else torch.get_num_threads()
-        self.decoders = os.cpu_count() or 1 if device.type == "cuda" else 2
-        self.tags = published.tags
-        self.sha256 = published.sha256
-        self.id = model_id(published.sha256, precision)
-        self.dim, self.image_size = published.network.d_model, published.network.image_size
-        self.preprocess_id = f"{images.PREPROCESS}-{self.image_size}"
-        head = published.network.head
-        self._head = TagHead(self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id)
-        self._network = FastViT(published.network, PRECISIONS[precision], device)
+    def __init__(self, network: Network, batch_size: int) -> None:
+        self.network, self.batch_size = network, batch_size
+        self.device, self.precision, self.threads = network.device, network.precision, network.threads
+        self.id, self.sha256, self.dim, self.tags = network.id, network.sha256, network.dim, network.tags
+        self.recipe, self.image_size, self.preprocess_id = network.recipe, network.recipe.size, network.recipe.id
+        self.decoders = os.cpu_count() or 1 if self.device.type == "cuda" else 2
 
     def describe(self) -> dict[str, Any]:
         """What the dataset file says about the model."""
         return {
             "id": self.id,
-            "name": "JoyTag",
+            "name": self.network.name,
             "weights_sha256": self.sha256,
             "precision": self.precision,
             "preprocess": self.preprocess_id,
@@ -70,37 +112,51 @@ class Tagger:
             "device": str(self.device),
         }
 
-    def tag_head(self) -> TagHead:
-        """The last layer, which turns stored embeddings into probabilities without the pictures."""
-        return self._head
+    def tag_head(self) -> TagHead | None:
+        """The last layer, which turns stored embeddings into probabilities without the pictures; None where it is not linear."""
+        return self.network.head
 
     def sentence(self) -> str:
         """What was chosen, for people."""
         where = (
             torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"the processor (threads: {self.threads})"
         )
-        return f"JoyTag {self.sha256[:12]} on {where}: {self.precision}, batches of {self.batch_size}"
+        said = f"{self.network.name} {self.sha256[:12]} on {where}: {self.precision}, batches of {self.batch_size}"
+        return "; ".join([said, *self.network.notes])
 
     def embed(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
         """uint8 (b, 3, S, S) as `images.prepare` makes them, or a list of PIL pictures or of such arrays without b.
 
         Returns their embeddings, float32 (b, d), not L2-normalised.
         """
+        return self.begin(pictures).rows()
+
+    def begin(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> "Begun":
+        """As `embed`, but a GPU is not waited for: it computes while the caller gathers the next batch."""
+        pixels = self._pixels(pictures)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            return Begun.of(torch.cat(list(self._computed(pixels))))
+        finally:
+            torch.set_num_threads(threads)
+
+    def _pixels(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> Tensor:
+        """The pictures as one tensor; for a GPU in pinned memory, which it can fetch from by itself."""
+        pinned = self.device.type == "cuda"
         if isinstance(pictures, (list, tuple)):
-            pictures = images.batch(
-                [images.prepare(one, self.image_size) if isinstance(one, Image.Image) else one for one in pictures]
-            )
-        pixels = torch.as_tensor(pictures)
+            frames = [images.prepare(one, self.recipe) if isinstance(one, Image.Image) else one for one in pictures]
+            rows = torch.empty((len(frames), *frames[0].shape[1:], 3), dtype=torch.uint8, pin_memory=pinned)
+            images.batch(frames, rows.numpy())  # into the tensor's own memory
+            pixels = rows.permute(0, 3, 1, 2)
+        else:
+            pixels = torch.as_tensor(pictures)
+            pixels = pixels.pin_memory() if pinned else pixels
         if pixels.dtype != torch.uint8 or pixels.shape[1:] != (3, self.image_size, self.image_size):
             raise ValueError(
                 f"a batch of {pixels.dtype} {tuple(pixels.shape)}, not uint8 (b, 3, {self.image_size}, {self.image_size})"
             )
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            return torch.cat(list(self._computed(pixels))).cpu().numpy()
-        finally:
-            torch.set_num_threads(threads)
+        return pixels
 
     def _computed(self, pixels: Tensor) -> Iterator[Tensor]:
         """The embeddings a batch at a time; where a batch does not fit the device's memory, it is halved from there on."""
@@ -108,25 +164,45 @@ class Tagger:
         while at < len(pixels):
             part = pixels[at : at + self.batch_size]
             try:
-                rows = self._network(self._on_device(part))
+                rows = self.network.compute(part)
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
-                self.batch_size = (self.batch_size + 1) // 2
+                self.batch_size = (min(self.batch_size, len(part)) + 1) // 2
                 torch.cuda.empty_cache()
             else:
                 at += len(part)
                 yield rows
 
-    def _on_device(self, pixels: Tensor) -> Tensor:
-        """The batch where it is computed; to a GPU it travels as bytes, from pinned memory, while the one before is computed."""
-        if self.device.type == "cpu":
-            return pixels
-        return pixels.pin_memory().to(self.device, non_blocking=True)
-
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
-        """(b, d) embeddings -> (b, n_tags) probabilities, 0 to 1, in the order of `tags`."""
-        return 1 / (1 + np.exp(-(embeddings @ self._head.weight.T + self._head.bias)))
+        """(b, d) embeddings -> (b, n_tags) probabilities, 0 to 1, in the order of `tags`; for taggers with a head."""
+        head = self.network.head
+        return 1 / (1 + np.exp(-(embeddings @ head.weight.T + head.bias)))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Embeddings (b, d) that may still be on their way: `done`, where there is one, is a GPU's event that comes after them."""
+
+    held: Tensor
+    done: Any = None
+
+    @staticmethod
+    def of(rows: Tensor) -> "Begun":
+        """What was computed, on its way to the processor: sent at once, since later it would wait for later batches too."""
+        if rows.device.type != "cuda":
+            return Begun(rows)
+        held = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+        held.copy_(rows, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        return Begun(held, done)
+
+    def rows(self) -> np.ndarray:
+        """float32 (b, d), waited for."""
+        if self.done is not None:
+            self.done.synchronize()
+        return self.held.numpy()
 
 
 def load(
@@ -136,19 +212,50 @@ def load(
     batch_size: int | None = None,
     keep: str | None = None,
 ) -> Tagger:
-    """The tagger of a folder with model.safetensors, config.json and top_tags.txt; without one JoyTag's, fetched at first use.
+    """The tagger of a folder; without one JoyTag's, fetched at first use.
 
-    `precision` auto is that of `keep`, the id of a model that there are embeddings of, where it has
-    the same weights, else what is fast on this machine. Raises `MissingInput` for a file that is not
-    there, `BadFile` for one that is not what it should be, `UsageError` for a device that this
-    machine does not have.
+    A folder holds a tagger.json and what it names, or model.safetensors, config.json and top_tags.txt as
+    JoyTag publishes them. `precision` auto is that of `keep`, the id of a model that there are embeddings
+    of, where it has the same weights, else what is fast on this machine. Raises `MissingInput` for a
+    file that is not there, `BadFile` for one that is not what it should be, `UsageError` for a device
+    or a precision that cannot be had.
     """
     chosen = choose_device(device)
-    published = read_folder(Path(model_dir) if model_dir else weights.ensure(weights.FOLDER))
-    if precision == "auto":
-        kept = [name for name in PRECISIONS if keep == model_id(published.sha256, name)]
-        precision = kept[0] if kept else fast_precision(chosen)
-    return Tagger(published, chosen, precision, batch_size or default_batch_size(chosen))
+    folder = Path(model_dir) if model_dir else weights.ensure(weights.FOLDER)
+    described = descriptor.read(folder)
+    if described is None:
+        published = read_folder(folder)
+        if precision == "auto":
+            kept = [name for name in PRECISIONS if keep == model_id(published.sha256, name)]
+            precision = kept[0] if kept else fast_precision(chosen)
+        network: Network = JoyTagNetwork(published, chosen, precision)
+    else:
+        network = OnnxNetwork(folder, described, chosen, explicit=device == "cuda")
+        if precision not in ("auto", network.precision):
+            stored = f"{folder / described.model} computes in {network.precision}, as it was stored"
+            raise UsageError(f"--precision {precision}: {stored}")
+    overlooked = overlooked_gpu() if device == "auto" else None
+    if overlooked:
+        network.notes.append(f"THE GPU IS NOT USED: {overlooked}")
+    return Tagger(network, batch_size or default_batch_size(network.device))
+
+
+def look(folder: Path) -> str:
+    """The name and the weights of the tagger in `folder`, whose files are read and checked as `load` does."""
+    described = descriptor.read(folder)
+    if described is None:
+        return f"JoyTag {read_folder(folder).sha256[:12]}"
+    network = OnnxNetwork(folder, described, torch.device("cpu"), explicit=False)
+    return f"{network.name} {network.sha256[:12]}"
+
+
+def overlooked_gpu() -> str | None:
+    """Why an NVIDIA GPU that is in this machine is not used, or None where none is overlooked."""
+    if torch.cuda.is_available() or not (os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi")):
+        return None
+    if torch.version.cuda is None:
+        return "this PyTorch was built without CUDA: install a build that fits the GPU's driver, or say --device cpu"
+    return f"PyTorch (CUDA {torch.version.cuda}) finds no usable GPU or driver: look at nvidia-smi, or say --device cpu"
 
 
 def fast_precision(device: torch.device) -> str:

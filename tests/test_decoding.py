@@ -41,12 +41,13 @@ def read_all(files: dict[str, object], render=lambda hash: None, decoders: int =
 
 def test_a_decoder_gives_what_the_function_gives(decoder):
     for colour in (1, 2):
-        assert np.array_equal(decoder.prepare(png(colour)), prepare_bytes(png(colour), 16))
+        frames, size = decoder.prepare(png(colour))
+        assert np.array_equal(frames, prepare_bytes(png(colour), 16)) and size == (20, 20)
     with pytest.raises(ImageUnreadable, match="the file is empty"):
         decoder.prepare(b"")
     with pytest.raises(ImageUnsupported, match="not a picture"):
         decoder.prepare(b"words")
-    assert decoder.prepare(png(3))[0, 0, 0, 0] == 3
+    assert decoder.prepare(png(3))[0][0, 0, 0, 0] == 3
 
 
 def test_a_decoder_that_crashed_is_replaced(decoder):
@@ -55,7 +56,7 @@ def test_a_decoder_that_crashed_is_replaced(decoder):
     threading.Timer(0.1, os.kill, (decoder._process.pid, signal.SIGKILL)).start()
     with pytest.raises(ImageUnreadable, match="the decoder crashed on it"):
         decoder.prepare(png(1))
-    assert decoder.prepare(png(2))[0, 0, 0, 0] == 2
+    assert decoder.prepare(png(2))[0][0, 0, 0, 0] == 2
 
 
 def test_a_decoder_that_hangs_is_ended(decoder, monkeypatch):

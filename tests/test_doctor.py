@@ -46,7 +46,8 @@ def look(folder, model):
 
 def test_a_ready_hydrus_has_no_problem(look, server):
     found = look(LibrarySettings("hydrus", server.url, server.key))
-    assert {check.level for some in found.values() for check in some} == {OK}
+    here = found.pop("device")  # what this machine is like, no fault of the library's
+    assert {check.level for some in found.values() for check in some} == {OK} and {check.level for check in here} <= {OK, WARNING}
     assert found["page"][0].says == "'dataset': 1 files on 1 pages"
     assert found["tags are written to"][0].says == "my tags (local)"
     assert not server.refreshed and not server.alarms

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +22,11 @@ from joytag_folder import make_tiny_model_folder
 from PIL import Image
 
 import advanced_joytag_processing as stage
-from tagcheck import artifacts, dataset, embeddings, tagger
+from tagcheck import artifacts, dataset, decoding, embeddings, failures, formats, tagger
 from tagcheck.artifacts import DATASET, MAPPING, DataFolder
+from tagcheck.decoding import Prepared
 from tagcheck.errors import BadFile, LibraryUnreachable, MissingInput, UsageError
+from tagcheck.folder import FolderLibrary
 from tagcheck.images import prepare_bytes
 from tagcheck.lock import sole_run
 
@@ -149,6 +152,106 @@ def test_a_second_run_reads_no_picture_and_every_tag(shelf):
     assert len([path for path in shelf.data.embeddings.iterdir() if path not in before]) == 1
 
 
+def reads(shelf, monkeypatch) -> list[str]:
+    """The hashes that are read from the library from now on."""
+    asked: list[str] = []
+    read = FolderLibrary.read
+
+    def noted(self, hash):
+        asked.append(hash)
+        return read(self, hash)
+
+    monkeypatch.setattr(FolderLibrary, "read", noted)
+    return asked
+
+
+def test_a_file_that_no_decoder_here_reads_is_not_read_again_until_something_changed(shelf, monkeypatch):
+    good = shelf.put("a.png", picture(1))
+    cut, text = shelf.put("cut.png", picture(2)[:400], "red hair"), shelf.put("text.jpg", b"no picture")
+    gone = shelf.put("gone.png", picture(3))
+    shelf.map()
+    (shelf.root / "gone.png").unlink()
+    first = shelf.run()
+    asked = reads(shelf, monkeypatch)
+    (shelf.root / "cut.png.txt").write_text("blue hair")
+    again = shelf.run()
+    assert asked == []
+    told = {record.hash: (record.status, record.raw.get("reason")) for record in first.records}
+    assert {record.hash: (record.status, record.raw.get("reason")) for record in again.records} == told
+    assert [told[hash][0] for hash in (good, cut, text, gone)] == ["ok", "unreadable", "unsupported", "missing"]
+    assert {record.hash: sorted(record.tags) for record in again.records}[cut] == ["blue hair"]
+    assert (first.header["summary"]["not_tried_again"], again.header["summary"]["not_tried_again"]) == (0, 2)
+    shelf.run("--retry")
+    assert asked == [cut, text]
+    monkeypatch.setattr("tagcheck.formats.PIL.__version__", "99.0")
+    del asked[:]
+    shelf.run()
+    assert asked == [cut, text]
+    del asked[:]
+    shelf.run()
+    shelf.run("--max-pixels", 50)
+    assert asked == [cut, text]
+
+
+def test_a_file_that_was_given_up_for_the_machines_sake_is_tried_again(shelf, monkeypatch):
+    shelf.put("a.png", picture(1))
+    crashed = shelf.put("b.png", picture(2))
+    prepare = decoding.Decoder.prepare
+
+    def crash(self, data):
+        if data == picture(2):
+            raise formats.ImagePassing("the decoder crashed on it")
+        return prepare(self, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoding.Decoder, "prepare", crash)
+        assert {record.hash: record.status for record in shelf.run().records}[crashed] == "unreadable"
+    assert {record.hash: record.status for record in shelf.run().records}[crashed] == "ok"
+
+
+def test_what_is_remembered_of_bad_files_is_held_against_its_kind(shelf):
+    shelf.put("a.png", picture(1))
+    shelf.put("b.png", b"words")
+    shelf.run()
+    path = shelf.data.embeddings / failures.FILE
+    kept = json.loads(path.read_text())
+    for changed in ("{", json.dumps(kept | {"kind": "other"}), json.dumps(kept | {"files": [{}]}), "[]"):
+        path.write_text(changed)
+        with pytest.raises(BadFile, match="unreadable.json .*remove it, and the files in it are tried again"):
+            shelf.run()
+
+
+def test_a_record_has_the_size_that_its_decoder_found_also_in_later_runs(shelf):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying, upright = shelf.put("a.jpg", picture(1, "JPEG", exif=exif)), shelf.put("b.png", picture(2))
+    shelf.put("c.png", b"words")
+    for _ in range(2):
+        found = {record.hash: (record.raw.get("width"), record.raw.get("height")) for record in shelf.run().records}
+        assert (found[lying], found[upright]) == ((45, 60), (60, 45)) and (None, None) in found.values()
+
+
+def test_a_gpu_gets_its_next_batch_before_the_last_is_waited_for(monkeypatch):
+    """The order of things on a GPU, with a stand-in: two batches on their way at most, every row its own picture's."""
+    order: list[str] = []
+
+    class Pretended:
+        device, batch_size = torch.device("cuda"), 2
+
+        def begin(self, frames):
+            order.append(f"begin {len(frames)}")
+            values = np.array([[frame[0, 0, 0], 1.0] for frame in frames], np.float32)
+            return SimpleNamespace(rows=lambda: order.append("wait") or values)
+
+    files = [Prepared(str(n), np.full((1 + n % 2, 3, 4, 4), n, np.uint8), size=(4, 4)) for n in range(5)]
+    files.insert(2, Prepared("bad", None, "unreadable", "damaged"))
+    work = stage.Work()
+    rows = dict(stage.embedded_rows(files, Pretended(), work))
+    assert {hash: row[0] for hash, row in rows.items()} == {str(n): n for n in range(5)}
+    assert order == ["begin 2", "begin 2", "wait", "begin 2", "wait", "begin 1", "wait", "wait"]
+    assert work.tried == {*map(str, range(5)), "bad"} and set(work.failures) == {"bad"}
+
+
 def test_an_animation_gets_the_mean_of_its_frames(shelf):
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
     out = io.BytesIO()
@@ -212,14 +315,14 @@ def test_a_second_run_at_once_is_told_who_is_there(shelf):
 def test_a_network_that_gives_no_numbers_costs_rows_not_the_run(shelf, monkeypatch):
     for n in range(3):
         shelf.put(f"{n}.png", picture(n))
-    embed = tagger.Tagger.embed
+    rows = tagger.Begun.rows
 
-    def broken(self, pictures):
-        rows = embed(self, pictures)
-        rows[0] = np.nan
-        return rows
+    def broken(self):
+        found = rows(self)
+        found[0] = np.nan
+        return found
 
-    monkeypatch.setattr(tagger.Tagger, "embed", broken)
+    monkeypatch.setattr(tagger.Begun, "rows", broken)
     data = shelf.run("--batch-size", 8)
     assert [record.status for record in data.records] == ["unreadable", "ok", "ok"]
     assert data.records[0].raw["reason"] == "the network gives no finite numbers for it"

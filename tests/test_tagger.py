@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_a_model_folder_that_is_not_whole_is_refused_by_name(own_dir, damage, er
 
 def test_a_batch_that_does_not_fit_the_memory_is_halved_from_there_on(model_dir, pictures, monkeypatch):
     model = tagger.load(model_dir, "cpu", "float32", batch_size=3)
-    expected, compute, tried = model.embed(pictures), model._network.forward, []
+    expected, compute, tried = model.embed(pictures), model.network.compute, []
 
     def small_memory(pixels: torch.Tensor) -> torch.Tensor:
         tried.append(len(pixels))
@@ -138,9 +139,41 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved_from_there_on(model_dir,
             raise torch.OutOfMemoryError("no room")
         return compute(pixels)
 
-    monkeypatch.setattr(model._network, "forward", small_memory)
+    monkeypatch.setattr(model.network, "compute", small_memory)
     assert np.array_equal(model.embed(pictures), expected)
     assert tried == [3, 2, 1, 1, 1] and model.batch_size == 1
+
+
+def test_only_a_gpu_gets_its_batches_from_pinned_memory(model_dir, pictures, monkeypatch):
+    model, asked, empty = tagger.load(model_dir, "cpu", "float32"), [], torch.empty
+
+    def noted(*shape, pin_memory=False, **options):
+        asked.append(pin_memory)
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(tagger.torch, "empty", noted)
+    whole = model._pixels(list(pictures))
+    model.device = torch.device("cuda")  # a stand-in: pinning itself needs a GPU
+    assert torch.equal(model._pixels(list(pictures)), whole) and np.array_equal(whole.numpy(), pictures)
+    assert asked == [False, True]
+
+
+def test_embeddings_on_their_way_are_waited_for_before_they_are_read():
+    waited: list[bool] = []
+    begun = tagger.Begun(torch.ones(2, 3), SimpleNamespace(synchronize=lambda: waited.append(True)))
+    assert not waited and begun.rows().tolist() == [[1, 1, 1]] * 2 and waited == [True]
+    assert tagger.Begun.of(torch.ones(1, 1)).done is None
+
+
+def test_a_gpu_beside_a_pytorch_that_cannot_use_it_is_said_loudly(model_dir, monkeypatch):
+    monkeypatch.setattr(tagger.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(tagger.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    for built, says in ((None, "built without CUDA: install a build that fits"), ("13.0", "finds no usable GPU or driver")):
+        monkeypatch.setattr(tagger.torch.version, "cuda", built)
+        assert f"THE GPU IS NOT USED: {'this PyTorch was ' if built is None else 'PyTorch (CUDA 13.0) '}{says}" in tagger.load(
+            model_dir, "auto"
+        ).sentence()
+        assert "GPU" not in tagger.load(model_dir, "cpu").sentence()  # asked for, so nothing is overlooked
 
 
 def test_a_small_network_leaves_the_other_threads_to_the_decoders(model_dir, pictures):

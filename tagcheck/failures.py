@@ -1,0 +1,55 @@
+"""Files that no decoder here could read, remembered, so that a later run need not try them again.
+
+A file's content is its hash, so a reason that lies in the content lasts, until something else decodes
+it or other limits hold: these are kept with it as `tools`, and a file whose tools are not today's is
+tried again. What may pass by itself (a file that was away, a decoder that ran out of time) is never kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagcheck.artifacts import isoformat, utc_now, write_atomically
+from tagcheck.errors import BadFile
+
+FILE, KIND, VERSION = "unreadable.json", "unreadable_files", 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file could not be read: the `status` and `reason` of its record."""
+
+    status: str
+    reason: str
+
+
+def load(folder: Path, tools: Mapping[str, Any]) -> dict[str, Failure]:
+    """The files that these very `tools` could not read, by hash. Raises `BadFile` for a file of another kind."""
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["kind"] != KIND or document["version"] != VERSION:
+            raise BadFile(f"{path} is not of kind {KIND!r}, version {VERSION}: remove it, and the files in it are tried again")
+        if document["tools"] != json.loads(json.dumps(tools)):
+            return {}
+        return {row["hash"]: Failure(row["status"], row["reason"]) for row in document["files"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(f"{path} cannot be used ({error!r}): remove it, and the files in it are tried again") from None
+
+
+def save(folder: Path, tools: Mapping[str, Any], failures: Mapping[str, Failure]) -> None:
+    """Keep `failures` as those of `tools`; what was kept before is replaced. None, and none kept, is no file."""
+    path = folder / FILE
+    if not failures and not path.exists():
+        return
+    rows = [{"hash": hash, "status": one.status, "reason": one.reason} for hash, one in sorted(failures.items())]
+    head = {"kind": KIND, "version": VERSION, "created": isoformat(utc_now()), "tools": dict(tools)}
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows)
+    text = json.dumps(head, ensure_ascii=False)[:-1] + ', "files": [\n' + lines + "\n]}\n"
+    write_atomically(path, lambda out: out.write(text.encode()))
