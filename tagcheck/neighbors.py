@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tagcheck.errors import UsageError
 from tagcheck.pruned import PrunedSearch
-from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, UnitRows, normalised, over_tiles, workers
+from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, UnitRows, normalised, over_strips, workers
 
 ENGINES = ("auto", "torch", "native")
 TOP_ROWS, TOP_COLUMNS = 1024, 4096  # of a product in top_k: wide, since picking the largest costs per row and product
@@ -70,8 +70,7 @@ def near_pairs(
         search = PrunedSearch(rows, threshold - rows.slack, pool, compiled=engine != "torch")
         if not search.worthwhile:
             search = PlainSearch(rows, threshold - rows.slack)
-        found = over_tiles(len(rows), lambda start, other: decide(search(start, other)), pool, progress or (lambda share: None))
-        return _sorted_pairs(list(found))
+        return _sorted_pairs(list(over_strips(len(rows), search, decide, pool, progress or (lambda share: None))))
 
 
 def pair_cosines(matrix: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -17,7 +17,10 @@ in float32. Nothing is gathered pair by pair unless the pairs lie scattered.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from functools import cache
+from time import perf_counter
 
 import torch
 
@@ -31,6 +34,7 @@ TRIAL = 1_024
 HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
 TORCH_LEAVES = (4.0, 1e-4)     # measured: where a wider first bound begins to cost more than it saves later,
 COMPILED_LEAVES = (2.0, 1e-5)  # and for the kernel, to which axes are cheap
+EARLY = 0.5  # share of the first bound's axes that the kernel takes before it looks for the first time
 SCATTERED = 400  # a block product of this many pairs costs as much as gathering one pair
 SPARE = 2.0**-15  # for what the margin's own numbers are rounded by
 CLUSTER_AXES = 32
@@ -65,29 +69,19 @@ class PrunedSearch:
         heads = _project(rows, axes, pool)
         defect = _defect(axes) + (rows.width + 8) * UNIT_ROUNDOFF * (1 + widths[-1]) ** 0.5
         self.order = cluster_order(heads[:, 1:1 + CLUSTER_AXES], random, pool)
-        dtype = product_dtype()
         nonzero = rows.scale > 0
-        short = heads[:, :1 + first]
         if loaded is not None:
-            margin = 4 * defect + SPARE
-            self.first = Scanner(loaded, short, rest_lengths(short, defect) * nonzero, self.order, low, margin, pool)
+            early = max(1, int(first * EARLY) // 2 * 2 - 1)
+            self.bounds = Scanner(
+                loaded, heads, lambda head: rest_lengths(head, defect), (early, first), nonzero, self.order, low, 4 * defect + SPARE, pool
+            )
         else:
-            self.first = _SignScan(_Heads(short, self.order, nonzero, low, defect, dtype, pool))
-        self.long = _Heads(heads, self.order, nonzero, low, defect, dtype, pool)
+            self.bounds = _TorchBounds(heads, first, self.order, nonzero, low, defect, pool)
+        self.step = self.bounds.step
 
-    def __call__(self, start: int, other: int) -> Candidates | None:
-        """The pairs with a product of at least `low` between two tiles of the ordered rows, or within one."""
-        row, column = self.first(start, other)
-        if not len(row):
-            return None
-        left, right = self.long.rows[_filled(row) + start], self.long.right(_filled(column) + other)
-        stays = _not_negative(torch.mm(left, right.T))[:len(row), :len(column)]
-        if start == other:
-            stays &= column[None, :] > row[:, None]
-        one, two = stays.nonzero(as_tuple=True)
-        if not len(one):
-            return None
-        return self._full(row[one] + start, column[two] + other)
+    def strip(self, start: int) -> Iterator[Candidates | None]:
+        """The pairs with a product of at least `low` of the ordered rows from `start` on and those after them."""
+        return (self._full(i, j) if len(i) else None for i, j in self.bounds.strip(start))
 
     def _full(self, i: torch.Tensor, j: torch.Tensor) -> Candidates | None:
         """Which of the pairs (i, j) of ordered rows have a full product of at least `low`, as rows of the input."""
@@ -105,19 +99,37 @@ class PrunedSearch:
         return torch.minimum(i, j).numpy(), torch.maximum(i, j).numpy(), product[stays].numpy()
 
 
-class _SignScan:
-    """The first bound in torch: the rows and the columns of two tiles that have a pair left, as places in their tiles."""
+class _TorchBounds:
+    """The bounds in torch, a tile at a time."""
 
-    def __init__(self, heads: "_Heads") -> None:
-        self.left, self.right, self.scratch = heads.rows, heads.right(slice(None)), Scratch()
+    def __init__(
+        self, heads: torch.Tensor, first: int, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float, pool: Executor
+    ) -> None:
+        dtype = product_dtype()
+        self.step, self.scratch = TILE, Scratch()
+        self.left = _Heads(heads[:, :1 + first], order, nonzero, low, defect, dtype, pool)
+        self.right = self.left.right(slice(None))
+        self.long = _Heads(heads, order, nonzero, low, defect, dtype, pool)
 
-    def __call__(self, start: int, other: int) -> tuple[torch.Tensor, torch.Tensor]:
-        bound = self.scratch.product(self.left[start:start + TILE], self.right[other:other + TILE])
+    def strip(self, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The rows and the columns of the pairs that are left, as places in the order."""
+        return (self._tile(start, other) for other in range(start, len(self.right), TILE))
+
+    def _tile(self, start: int, other: int) -> tuple[torch.Tensor, torch.Tensor]:
+        bound = self.scratch.product(self.left.rows[start:start + TILE], self.right[other:other + TILE])
         bits = bound.view(_BITS[bound.dtype])
         if start == other:
             bits.masked_fill_(torch.ones(bits.shape, dtype=torch.bool).tril_(), -1)
         row = (bits.amax(1) >= 0).nonzero().squeeze(1)
-        return row, (bits.amax(0) >= 0).nonzero().squeeze(1) if len(row) else row
+        if not len(row):
+            return row, row
+        column = (bits.amax(0) >= 0).nonzero().squeeze(1)
+        left, right = self.long.rows[_filled(row) + start], self.long.right(_filled(column) + other)
+        stays = _not_negative(torch.mm(left, right.T))[:len(row), :len(column)]
+        if start == other:
+            stays &= column[None, :] > row[:, None]
+        one, two = stays.nonzero(as_tuple=True)
+        return row[one] + start, column[two] + other
 
 
 class _Heads:
@@ -231,15 +243,29 @@ def rest_lengths(heads: torch.Tensor, defect: float) -> torch.Tensor:
     return (1 - heads.square().sum(1) + 3 * defect).clamp_(min=0).sqrt_() * (1 + 1e-6)
 
 
+@cache
 def product_dtype() -> torch.dtype:
-    """The type for short products: bfloat16 where products of it are summed in float32, else float32.
+    """The type for short products: bfloat16 where products of it are summed in float32 and made quicker, else float32.
 
-    Summed in bfloat16, 1 + 256 * 2^-9 would stay 1, and the bound's margin would not hold.
+    Summed in bfloat16, 1 + 256 * 2^-9 would stay 1, and the bound's margin would not hold. Quicker they are where
+    the processor can multiply bfloat16; where it cannot (AVX2 alone) they take up to a hundred times as long.
     """
-    left = torch.full((32, 257), 2.0**-9, dtype=torch.bfloat16)
+    left = torch.full((256, 257), 2.0**-9, dtype=torch.bfloat16)
     left[:, 0] = 1
-    product = torch.mm(left, torch.ones(32, 257, dtype=torch.bfloat16).T)
-    return torch.bfloat16 if bool((product == 1.5).all()) else torch.float32
+    right = torch.ones(256, 257, dtype=torch.bfloat16).T
+    if not bool((torch.mm(left, right) == 1.5).all()):
+        return torch.float32
+    return torch.bfloat16 if _seconds(left, right) < _seconds(left.float(), right.float()) else torch.float32
+
+
+def _seconds(left: torch.Tensor, right: torch.Tensor, repeats: int = 5) -> float:
+    """How long a product takes when nothing comes between."""
+    taken = []
+    for _ in range(repeats):
+        start = perf_counter()
+        torch.mm(left, right)
+        taken.append(perf_counter() - start)
+    return min(taken)
 
 
 def _filled(places: torch.Tensor) -> torch.Tensor:

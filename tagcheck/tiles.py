@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -113,23 +114,39 @@ def workers() -> Iterator[Executor]:
         torch.set_num_threads(threads)
 
 
-def over_tiles(n: int, search: Callable[[int, int], Candidates | None], pool: Executor, progress: Progress) -> Iterator[Candidates]:
-    """`search(start, other)` for each pair of tiles with start <= other; yields what the searches found, in order.
+class Search(Protocol):
+    """A search for pairs, a strip of rows at a time, each against itself and all rows after it."""
 
-    A search's error ends it all and is raised here; so does closing the generator, after the tiles in hand.
+    step: int  # rows of a strip
+
+    def strip(self, start: int) -> Iterator[Candidates | None]:
+        """The pairs of the strip from `start` on, some at a time."""
+
+
+def over_strips(
+    n: int, search: Search, decide: Callable[[Candidates | None], Candidates | None], pool: Executor, progress: Progress
+) -> Iterator[Candidates]:
+    """All of a search's strips; yields what `decide` leaves of what they find, in order.
+
+    An error ends it all and is raised here; so does closing the generator, after the tiles in hand.
     """
     over = threading.Event()
 
     def strip(start: int) -> list[Candidates]:
-        found = (search(start, other) for other in range(start, n, TILE) if not over.is_set())
-        return [candidates for candidates in found if candidates is not None]
+        found = []
+        for candidates in search.strip(start):
+            if over.is_set():
+                break
+            if (kept := decide(candidates)) is not None:
+                found.append(kept)
+        return found
 
-    strips = [pool.submit(strip, start) for start in range(0, n, TILE)]
+    strips = [pool.submit(strip, start) for start in range(0, n, search.step)]
     try:
-        for place, start in enumerate(range(0, n, TILE)):
+        for place, start in enumerate(range(0, n, search.step)):
             yield from strips[place].result()
             strips[place] = None
-            progress(1 - (max(0, n - start - TILE) / n) ** 2)
+            progress(1 - (max(0, n - start - search.step) / n) ** 2)
     finally:
         over.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -152,8 +169,13 @@ class PlainSearch:
 
     def __init__(self, rows: UnitRows, low: float) -> None:
         self.rows, self.low, self.scratch = rows, low, Scratch()
+        self.step = TILE
 
-    def __call__(self, start: int, other: int) -> Candidates | None:
+    def strip(self, start: int) -> Iterator[Candidates | None]:
+        """The pairs of the strip from `start` on, a tile at a time."""
+        return (self._tile(start, other) for other in range(start, len(self.rows), TILE))
+
+    def _tile(self, start: int, other: int) -> Candidates | None:
         """The pairs with a product of at least `low` between two tiles, or within one."""
         left = self.rows.take(slice(start, start + TILE))
         product = self.scratch.product(left, left if other == start else self.rows.take(slice(other, other + TILE)))

@@ -123,13 +123,14 @@ def compiled():
     return native.kernel()
 
 
-@pytest.mark.parametrize("level", native.STEPS)
-@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("level", native.LEVELS)
+@pytest.mark.parametrize("width", [3, 4, 8])
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_pruned, monkeypatch):
     if level > compiled.level:
-        pytest.skip("this processor has no AVX-512 with VNNI")
-    for module, name, value in ((tiles, "TILE", 32), (pruned, "TILE", 32), (native, "TILE", 32), (native, "BLOCK", 7), (pruned, "WIDTHS", (4, 8))):
+        pytest.skip("this processor has no AVX-512")
+    small = ((tiles, "BLOCK", 11), (native, "BLOCK", 7), (native, "STRIP", 9), (native, "ROOM", 9 * native.LANES), (pruned, "WIDTHS", (3, 4, 8)))
+    for module, name, value in (*small, (native.Scanner, "step", 9)):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
     monkeypatch.setattr(compiled, "level", level)
@@ -163,9 +164,32 @@ def test_a_damaged_library_in_the_cache_is_made_anew_by_the_next_run(monkeypatch
 
 
 def test_a_kernel_that_is_wrong_is_found_out(compiled, monkeypatch):
-    scan = compiled.scan
-    monkeypatch.setattr(compiled, "scan", lambda *values: (scan(*values)[0][1:], scan(*values)[1]))
+    strip = compiled.strip
+    monkeypatch.setattr(compiled, "strip", lambda *values: (part[::2] for part in strip(*values)))
     assert not native._is_right(compiled)
+    monkeypatch.setattr(native, "_is_right", lambda loaded: loaded.level < compiled.level)
+    assert native.Kernel(native._library()).level == compiled.level - 1
+
+
+def test_the_kernels_bounds_are_never_below_the_cosine(compiled, always_pruned, monkeypatch):
+    monkeypatch.setattr(pruned, "WIDTHS", (8, 20))
+    matrix = clustered(200, 40, seed=11)
+    matrix[7] = 0
+    with tiles.workers() as pool:
+        search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.9, pool)
+    scanner = search.bounds
+    unit = tiles.normalised(matrix)[search.order.numpy()]
+    over = unit @ unit.T - 0.9
+    left = scanner.left[:, :, 0, :].reshape(200, -1).astype(np.int64)
+    right = scanner.right.transpose(0, 2, 1, 3).reshape(len(scanner.right) * 32, -1)[:200].astype(np.int64)
+    row, column = scanner.left_starts.astype(np.int64), scanner.right_starts.transpose(0, 2, 1).reshape(-1, 2)[:200].astype(np.int64)
+    main, rest, others = range(2 * scanner.early), [2 * scanner.early, 2 * scanner.early + 1], range(2 * scanner.early + 2, left.shape[1])
+    for places, bounds in (([*main, *rest], 1), ([*main, *others], 2)):
+        bound = left[:, places] @ right[:, places].T + row[:, None, :bounds].sum(2) + column[None, :, :bounds].sum(2)
+        bound = bound.astype(np.int16)
+        assert bound[over >= 0].min() >= 0 and 0 < (bound < 0).mean() < 1
+    long = scanner.longs.astype(np.int64)
+    assert (long @ long.T)[over >= 0].min() >= scanner.low and ((long @ long.T) < scanner.low).any()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -184,7 +208,7 @@ def test_a_bound_is_never_below_the_cosine(always_pruned):
     with tiles.workers() as pool:
         search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.4, pool, compiled=False)
     unit = tiles.normalised(matrix)[search.order.numpy()]
-    bound = (search.long.rows.double() @ search.long.right(slice(None)).double().T).numpy()
+    bound = (search.bounds.long.rows.double() @ search.bounds.long.right(slice(None)).double().T).numpy()
     assert (bound - (unit @ unit.T - 0.4)).min() > 0
 
 
