@@ -2,95 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from review_data import (
-    draw_library,
-    missing,
-    page_on,
-    pair,
-    save_dataset,
-    save_mistagged,
-    save_pairs,
-    save_series,
-    sidecar,
-    wrong,
-)
-from werkzeug.serving import make_server
+from browser_site import Site, browser, open_tab, ready, settle  # noqa: F401 (a fixture)
+from review_data import draw_library, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, sidecar, wrong
 
 from tagcheck import applying, review_index
 from tagcheck.folder import FolderLibrary
 from tagcheck.ledger import Ledger
 from tagcheck.library import TagChange
-from tagcheck.review import ACCEPTED, FLAGGED, Review
+from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Review
 from tagcheck.review_import import sync
 from tagcheck.review_index import Filter
 from webapp.applying_views import note
 
-PLACES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 COUNT = 60
-
-
-def chromium() -> str:
-    """The browser to use. Without one the tests are skipped, or fail where CI says that there has to be one."""
-    found = next((place for place in PLACES if Path(place).exists()), None) or shutil.which("chromium")
-    if found is None:
-        reason = f"no Chromium (looked for {', '.join(PLACES)}): install it to test the page in a browser"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return found
-
-
-class Site:
-    """The page, served from a thread; `restart` ends the server and starts another on the same port."""
-
-    def __init__(self, folder, root: Path, hashes: list[str]) -> None:
-        self.folder, self.root, self.hashes = folder, root, hashes
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        self.server = make_server("127.0.0.1", self.port, page_on(self.folder, self.root), threaded=True)
-        self.port = self.server.server_port
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def address(self, path: str) -> str:
-        return f"http://localhost:{self.port}{path}"
-
-    def queue(self, name: str) -> int:
-        with Review(self.folder.review) as store:
-            return store.db.execute("SELECT count(*) FROM suggestions WHERE state = ?", (name,)).fetchone()[0]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
-        yield made
-        made.close()
 
 
 @pytest.fixture
@@ -119,28 +47,6 @@ def tab(browser, site):
     problems = [problem for page in context.pages for problem in page.problems]
     context.close()
     assert problems == []
-
-
-def open_tab(context):
-    page = context.new_page()
-    page.problems = []
-    page.on("console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.set_default_timeout(20_000)
-    return page
-
-
-def settle(tab) -> None:
-    """Wait until everything decided was sent and answered."""
-    tab.evaluate("page.sending")
-
-
-def ready(tab) -> None:
-    """Wait until the next card stands ready, as it does for a person who looks at one."""
-    tab.evaluate("""() => new Promise((done) => {
-        const look = () => (!page.moving && (page.ahead.length || page.ended) ? done() : setTimeout(look, 3));
-        look();
-    })""")
 
 
 def test_a_fix_is_accepted_applied_and_undone(tab, site):
@@ -210,6 +116,29 @@ def test_the_next_finding_is_laid_out_within_a_tenth_of_a_second_of_the_key(tab,
     settle(tab)
     assert sorted(times)[7] < 100, times
     assert site.queue("accepted") == 15
+
+
+def test_from_key_press_to_the_next_finding_drawn_is_under_a_tenth_of_a_second_at_the_median(tab, site):
+    """Real key presses, timed in the page from the browser's own time of the event to the second frame after it."""
+    tab.goto(site.address("/error-review/card?type=missing_tags"))
+    tab.wait_for_load_state("networkidle")
+    tab.evaluate("""() => {
+        window.drawn = [];
+        document.addEventListener("keydown", (event) => {
+            const shown = document.querySelector("article").dataset.id;
+            requestAnimationFrame(() => requestAnimationFrame(() => {
+                window.drawn.push(document.querySelector("article").dataset.id === shown ? 1e9 : performance.now() - event.timeStamp);
+            }));
+        }, true);  // before the page's own listener
+    }""")
+    for press in range(15):
+        ready(tab)
+        tab.keyboard.press("x")
+        tab.wait_for_function("count => window.drawn.length === count", arg=press + 1)
+    times = tab.evaluate("window.drawn")
+    assert sorted(times)[7] < 100, times
+    settle(tab)
+    assert site.queue("ignored") == 15
 
 
 def test_leaving_right_after_a_decision_loses_none(tab, site):
@@ -290,6 +219,93 @@ def test_in_the_grid_a_range_is_ticked_and_counted(tab, site):
     assert site.queue("ignored") == 0
 
 
+def test_ctrl_a_ticks_the_page_and_then_takes_all_that_match_with_their_exact_count(tab, site):
+    tab.goto(site.address("/error-review/findings?view=grid"))
+    tab.keyboard.press("Control+a")
+    assert tab.locator("#picked").inner_text() == "60 of 60 on this page ticked"
+    assert tab.locator("#take-all").inner_text() == "Take all 71 findings that match"
+    tab.keyboard.press("Escape")
+    assert tab.locator("#picked").inner_text().startswith("Tick pictures") and not tab.locator("#take-all").is_visible()
+    tab.keyboard.press("x")
+    assert tab.locator("#picked").inner_text().startswith("Nothing is ticked") and site.queue("ignored") == 0
+    tab.keyboard.press("Control+a")
+    tab.keyboard.press("Control+a")
+    assert tab.locator("#picked").inner_text() == "All 71 suggestions on 71 findings, on every page of this list."
+    tab.locator('input[name="finding"]').first.click()  # one tick changed: no longer all that match
+    assert tab.locator("#picked").inner_text() == "59 of 60 on this page ticked"
+    assert tab.get_by_role("button", name="Ignore the ticked").is_visible()
+    tab.locator('input[name="finding"]').first.click()
+    tab.locator("#take-all").click()
+    tab.get_by_role("button", name="Ignore all 71").and_(tab.locator("#many button")).click()
+    tab.wait_for_selector("#said >> text=Ignored: 71 suggestions")
+    assert site.queue("ignored") == 71
+    tab.keyboard.press("u")
+    tab.wait_for_selector("text=Undone: Ignored: 71 suggestions")
+    assert site.queue("open") == 71
+    tab.goto(site.address("/error-review/findings?view=grid&tag=1girl"))
+    tab.keyboard.press("Control+a")
+    assert tab.locator("#picked").inner_text() == "10 of 10 on this page ticked" and not tab.locator("#take-all").is_visible()
+    tab.keyboard.press("f")
+    tab.wait_for_selector("#said >> text=Flagged: 10 suggestions")
+
+
+def test_keys_that_the_owner_changed_hold_on_cards_in_the_grid_and_in_the_help(tab, site):
+    tab.goto(site.address("/error-review/help"))
+    tab.get_by_text("Change the keys").click()
+    tab.get_by_label("accept what is ticked", exact=True).fill("x")
+    tab.get_by_role("button", name="Keep these keys").click()
+    assert "X would mean two things on the card" in tab.get_by_role("alert").inner_text()
+    assert len(tab.problems) == 1 and "409" in tab.problems.pop()  # the browser's own note of the refusal
+    tab.get_by_label("accept what is ticked", exact=True).fill("q")
+    tab.get_by_label("tick or untick the first tag, the second, and so on").fill("F1 F2")
+    tab.get_by_role("button", name="Keep these keys").click()
+    tab.wait_for_selector("#said >> text=These keys are kept.")
+    tab.goto(site.address("/error-review/card?type=missing_tags"))
+    ready(tab)
+    tab.keyboard.press("a")
+    tab.keyboard.press("F1")
+    tab.keyboard.press("q")
+    settle(tab)
+    assert "Nothing is ticked" in tab.locator("#said").inner_text() and site.queue("accepted") == 0
+    tab.keyboard.press("F1")
+    tab.keyboard.press("q")
+    settle(tab)
+    assert site.queue("accepted") == 1
+    tab.keyboard.press("?")
+    tab.wait_for_selector("dialog#help[open]")
+    assert "Q\taccept what is ticked" in tab.locator("dialog#help").inner_text().replace(" \t", "\t")
+    tab.goto(site.address("/error-review/findings?view=grid&tag=1girl"))
+    tab.locator('input[name="finding"]').first.click()
+    tab.keyboard.press("q")
+    tab.wait_for_selector("#said >> text=Accepted: remove 1girl")
+    tab.goto(site.address("/error-review"))
+    tab.keyboard.press("?")
+    tab.wait_for_selector("dialog#help[open]")
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (390, 844)])
+def test_the_buttons_are_on_the_screen_and_never_move(browser, site, size):
+    """On a card and a pair, at a small laptop's size and a phone's: in sight without scrolling, and where they were before."""
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+    tab = open_tab(context)
+    for kind in ("missing_tags", "incorrect_tags", "pairs"):
+        tab.goto(site.address(f"/error-review/card?type={kind}"))
+        tab.wait_for_load_state("networkidle")
+        places = []
+        for _ in range(3 if kind != "pairs" else 1):
+            ready(tab)
+            boxes = [tab.locator(f'[data-action="{name}"]').bounding_box() for name in ("accept", "ignore", "skip", "flag", "undo")]
+            assert all(0 <= box["x"] and box["x"] + box["width"] <= size[0] for box in boxes), (kind, boxes)
+            assert all(0 <= box["y"] and box["y"] + box["height"] <= size[1] for box in boxes), (kind, boxes)
+            assert all(box["height"] >= 24 and box["width"] >= 24 for box in boxes)  # WCAG 2.2, target size
+            places.append(boxes)
+            tab.keyboard.press("ArrowRight")
+        assert places.count(places[0]) == len(places)
+        assert tab.locator(".frame").first.bounding_box()["height"] > 0.4 * size[1]
+    context.close()
+    assert tab.problems == []
+
+
 def test_without_javascript_every_step_is_a_form(browser, site):
     context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 844})
     tab = open_tab(context)
@@ -308,8 +324,62 @@ def test_without_javascript_every_step_is_a_form(browser, site):
     tab.get_by_role("button", name="Undo the whole batch").click()
     assert "series:elves" not in sidecar(site.root, 0)
     tab.goto(site.address("/error-review"))
+    tab.get_by_role("button", name="Hide pictures").click()
+    assert not tab.locator("html.hide-pictures").is_hidden()
     tab.get_by_role("button", name="Theme: system").click()
     assert tab.locator("html").get_attribute("data-theme") == "dark"
+    context.close()
+    assert tab.problems == []
+
+
+def test_without_javascript_pairs_single_tags_bulk_actions_filters_and_keys_are_forms_too(browser, site):
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1366, "height": 768})
+    tab = open_tab(context)
+
+    def said() -> str:
+        return tab.locator("#said").inner_text()
+
+    for choice, tags in (("left", 1), ("right", 1), ("both", 2), ("neither", 0)):
+        tab.goto(site.address("/error-review/card?type=pairs"))
+        tab.locator(f'[data-action="{choice}"]').click()
+        assert site.queue("accepted") == tags + 1, choice
+        tab.get_by_role("button", name="Undo the last decision").click()
+        assert site.queue("accepted") == 0 and "Undone" in said()
+        tab.locator('[data-action="redo"]').click()
+        assert site.queue("accepted") == tags + 1 and "Done again" in said()
+        tab.locator('[data-action="undo"]').click()
+    tab.goto(site.address("/error-review/card?type=pairs"))
+    tab.get_by_role("button", name="Copy").and_(tab.locator("button.small")).first.click()
+    assert site.queue("accepted") == 1
+    tab.locator(".difference button", has_text="do not copy").click()
+    assert site.queue("accepted") == 0
+    tab.get_by_role("button", name="Remove").and_(tab.locator("button.small")).first.click()
+    assert site.queue("accepted") == 1
+    tab.goto(site.address("/error-review/findings"))
+    tab.locator("#filter-tag").fill("1girl")
+    tab.get_by_role("button", name="Show").click()
+    assert "tag=1girl" in tab.url and "10 findings" in tab.locator(".summary").inner_text()
+    tab.get_by_role("link", name="As a grid").click()
+    tab.locator('input[name="finding"]').first.check()
+    tab.get_by_role("button", name="Skip the ticked").click()
+    assert site.queue("skipped") == 1
+    tab.get_by_text("All 9 suggestions that match").click()
+    tab.get_by_role("button", name="Flag all 9").click()
+    assert site.queue("flagged") == 9 and "Flagged: 9 suggestions" in said()
+    tab.goto(site.address("/error-review/findings?state=flagged&view=grid"))
+    tab.locator('input[name="finding"]').first.check()
+    tab.get_by_role("button", name="Reopen the ticked").click()
+    assert site.queue("flagged") == 8
+    tab.get_by_role("button", name="Undo the last decision").click()
+    assert site.queue("flagged") == 9
+    tab.goto(site.address("/error-review/help"))
+    tab.get_by_text("Change the keys").click()
+    tab.get_by_label("flag, to look at later").fill("")
+    tab.get_by_role("button", name="Keep these keys").click()
+    assert "These keys are kept." in said()
+    tab.get_by_text("Change the keys").click()
+    tab.get_by_role("button", name="Back to the keys that the page comes with").click()
+    assert "as the page comes with them" in said()
     context.close()
     assert tab.problems == []
 
@@ -333,7 +403,7 @@ WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 @pytest.mark.parametrize(
     ("look", "views"),
-    [("light", tuple(VIEWS)), ("dark", ("overview", "grid", "pair", "batch")), ("phone", ("overview", "card", "batch"))],
+    [("light", tuple(VIEWS)), ("dark", ("overview", "grid", "pair", "batch", "keys")), ("phone", tuple(VIEWS))],
 )
 def test_every_view_is_accessible_by_axe(browser, site, look, views):
     """WCAG 2.2 A and AA as far as axe-core can tell: no violation on any view, and nothing is wider than the window."""
@@ -345,9 +415,11 @@ def test_every_view_is_accessible_by_axe(browser, site, look, views):
     context = browser.new_context(viewport=size, color_scheme="dark" if look == "dark" else "light", reduced_motion="reduce")
     tab = open_tab(context)
     write_a_batch(site)
+    decide_much(site)
     found = {}
     for name in views:
         tab.goto(site.address(VIEWS[name]))
+        tab.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         tab.evaluate(script)
         broken = tab.evaluate(
             "(tags) => axe.run({ runOnly: tags }).then((seen) => seen.violations.map((one) => [one.id,"
@@ -371,3 +443,10 @@ def write_a_batch(site: Site) -> None:
         note(store, applying.apply(Ledger(site.folder.review), FolderLibrary(site.root), changes).rows)
         store.decide(asks[3:5], ACCEPTED)
         store.decide(asks[5:6], FLAGGED)
+
+
+def decide_much(site: Site) -> None:
+    """Twenty verdicts, so that the overview has a promise, a pace and sessions to show."""
+    with Review(site.folder.review) as store:
+        for number, ask in enumerate(review_index.asks(store, Filter(tag="series:elves"))[10:30]):
+            store.decide([ask], IGNORED if number % 4 == 0 else SKIPPED if number % 7 == 0 else ACCEPTED)

@@ -85,7 +85,7 @@ class Page:
 
         data: dict[str, list[str]] = {}
         for field in re.findall(r"<input[^>]*>", form):
-            if of(field, "type") != "checkbox" or " checked" in field:
+            if (of(field, "type") != "checkbox" or " checked" in field) and " disabled" not in field:
                 data.setdefault(of(field, "name"), []).append(of(field, "value") or "")
         if of(button, "name"):
             data[of(button, "name")] = [of(button, "value")]

@@ -16,6 +16,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 if str(PROJECT) not in sys.path:  # `python webapp/app.py` puts only webapp/ there
@@ -31,8 +32,7 @@ from tagcheck.artifacts import DataFolder  # noqa: E402
 from tagcheck.cli import run  # noqa: E402
 from tagcheck.errors import LibraryError, ToolError  # noqa: E402
 from tagcheck.review import Review  # noqa: E402
-from webapp import applying_views, deciding, jobs, pictures, running, security, sharing, state, views, words  # noqa: E402
-from webapp.keys import ACTIONS  # noqa: E402
+from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words  # noqa: E402
 from webapp.state import Settings  # noqa: E402
 
 LARGEST_FORM = 16 * 2**20
@@ -59,10 +59,10 @@ def create_app(settings: Settings) -> Flask:
             "theme": session.get("theme", "system"),
             "hide_pictures": session.get("hide_pictures", False),
             "library_name": settings.library_name,
-            "keys": [{"name": one.name, "keys": one.keys, "where": one.where} for one in ACTIONS],
-            "key_of": {one.name: _key_name(one.keys[0]) for one in ACTIONS},
         }
     )
+    app.context_processor(lambda: _keys(settings.folder.root))
+    app.template_filter("key_word")(keys.word)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     return app
 
@@ -156,9 +156,14 @@ def address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _key_name(key: str) -> str:
-    names = {" ": "Space", "ArrowLeft": "←", "ArrowRight": "→", "Escape": "Esc", "Delete": "Del"}
-    return names.get(key) or (key.upper() if len(key) == 1 else key)
+def _keys(folder: Path) -> dict[str, Any]:
+    """The owner's keys for the templates: for the script, on the buttons, beside the tags of a card."""
+    actions, _ = keys.load(folder)
+    return {
+        "keys": [{"name": one.name, "keys": one.keys, "places": one.places} for one in actions],
+        "key_of": {one.name: keys.shown(one) for one in actions},
+        "tick_keys": [keys.word(key) for one in actions if one.name == keys.TICKS for key in one.keys],
+    }
 
 
 def _http_error(error: HTTPException) -> tuple[str, int] | Response:

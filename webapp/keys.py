@@ -1,47 +1,174 @@
-"""The one table of keys. The help page shows it, the page's script is handed it, and nothing else maps a key."""
+"""The one table of keys. Every page's script is handed it, the Keys page shows it, and nothing else maps a key.
+
+An owner changes it on the Keys page, which keeps what differs from the table below in `review_keys.json` in the
+data folder: `{"accept": ["a", "y"], "flag": []}`. A map in which one key would mean two things at one place is
+refused in words.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tagcheck.artifacts import write_atomically
+
+FILE = "review_keys.json"
+CARD, PAIR, GRID, LIST = "card", "pair", "grid", "list"
+EVERYWHERE = (CARD, PAIR, GRID, LIST)
+TICKS = "tick"
+
+# Names of keys as browsers say them -> as people read and write them; the first of each is shown.
+WORDS = {
+    " ": ("Space",), "ArrowLeft": ("←", "Left"), "ArrowRight": ("→", "Right"), "ArrowUp": ("↑", "Up"),
+    "ArrowDown": ("↓", "Down"), "Escape": ("Esc",), "Delete": ("Del",), "Backspace": ("Backspace", "Back"), "Enter": ("Enter",),
+    "Home": ("Home",), "End": ("End",), "PageUp": ("PageUp", "PgUp"), "PageDown": ("PageDown", "PgDn"), "Insert": ("Insert", "Ins"),
+    **{f"F{number}": (f"F{number}",) for number in (1, 2, 3, 4, 6, 7, 8, 9, 10)},
+}
+# What browsers keep for themselves, or people who use no mouse need.
+KEPT = {
+    "Tab": "it moves from field to field", "F5": "it reloads the page", "F11": "it fills the screen", "F12": "it is the browser's",
+    **{f"Ctrl+{letter}": "it is the browser's" for letter in ("w", "t", "n", "r", "l", "Shift+t", "Shift+n", "Shift+w", "Shift+r")},
+}
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something a key does. `keys` are browser key names, upper case meaning the letter, with modifiers as in `Ctrl+z`; `where`
-    it works.
+    """Something a key does. `keys` are browser key names, a letter in lower case, with modifiers as in `Ctrl+z`; `places` where
+    it works. On a pair its own keys win over those of every card.
     """
 
     name: str
     words: str
     keys: tuple[str, ...]
-    where: str = "card"
+    places: tuple[str, ...] = (CARD,)
+
+    @property
+    def where(self) -> str:
+        """The places in words."""
+        return "everywhere" if self.places == EVERYWHERE else " and ".join(self.places)
 
 
 ACTIONS = (
-    Action("accept", "accept what is ticked", ("a", "y", "F7")),
-    Action("ignore", "ignore what is ticked, for good", ("x", "n", "Delete")),
-    Action("skip", "skip until the detectors run again", (" ", "s")),
-    Action("flag", "flag, to look at later", ("f",)),
-    Action("tick", "tick or untick the nth tag", tuple("123456789")),
+    Action("accept", "accept what is ticked", ("a", "y", "F7"), (CARD, GRID)),
+    Action("ignore", "ignore what is ticked, for good", ("x", "n", "Delete"), (CARD, GRID)),
+    Action("skip", "skip until the detectors run again", (" ", "s"), (CARD, GRID)),
+    Action("flag", "flag, to look at later", ("f",), (CARD, GRID)),
+    Action(TICKS, "tick or untick the first tag, the second, and so on", tuple("123456789")),
     Action("accept_next", "accept what is ticked and go on", ("Enter",)),
     Action("previous", "previous finding", ("ArrowLeft", "k")),
     Action("next", "next finding", ("ArrowRight", "j")),
-    Action("undo", "undo the last decision", ("Backspace", "u", "Ctrl+z"), "everywhere"),
-    Action("redo", "do it again", ("Ctrl+Shift+z", "Ctrl+y"), "everywhere"),
-    Action("both", "pair: copy tags both ways", ("b",), "pair"),
-    Action("neither", "pair: leave both as they are", ("n",), "pair"),
-    Action("left", "pair: copy the left one's tags to the right", ("l",), "pair"),
-    Action("right", "pair: copy the right one's tags to the left", ("r",), "pair"),
-    Action("flicker", "pair: show one over the other, in turn", ("v",), "pair"),
-    Action("difference", "pair: show where they differ", ("d",), "pair"),
+    Action("undo", "undo the last decision", ("Backspace", "u", "Ctrl+z"), EVERYWHERE),
+    Action("redo", "do it again", ("Ctrl+Shift+z", "Ctrl+y"), EVERYWHERE),
+    Action("both", "pair: copy tags both ways", ("b",), (PAIR,)),
+    Action("neither", "pair: leave both as they are", ("n",), (PAIR,)),
+    Action("left", "pair: copy the left one's tags to the right", ("l",), (PAIR,)),
+    Action("right", "pair: copy the right one's tags to the left", ("r",), (PAIR,)),
+    Action("flicker", "pair: show one over the other, in turn", ("v",), (PAIR,)),
+    Action("difference", "pair: show where they differ", ("d",), (PAIR,)),
     Action("zoom", "zoom in or out", ("z",)),
     Action("zoom_in", "zoom in", ("+", "=")),
     Action("zoom_out", "zoom out", ("-",)),
     Action("zoom_reset", "whole picture", ("0",)),
-    Action("grid", "grid or card", ("g",), "everywhere"),
-    Action("filter", "go to the filters", ("/",), "everywhere"),
+    Action("grid", "grid or card", ("g",), EVERYWHERE),
+    Action("filter", "go to the filters", ("/",), EVERYWHERE),
     Action("open", "open in Hydrus", ("o",)),
-    Action("select_all", "tick all that are shown", ("Ctrl+a",), "grid"),
-    Action("help", "these keys", ("?",), "everywhere"),
-    Action("close", "close", ("Escape",), "everywhere"),
+    Action("select_all", "tick all that are shown; again: take all that match", ("Ctrl+a",), (GRID,)),
+    Action("help", "these keys", ("?",), EVERYWHERE),
+    Action("close", "close, or untick all", ("Escape",), EVERYWHERE),
 )
+
+
+class Refused(ValueError):
+    """A map of keys that cannot be used, in words."""
+
+
+def load(folder: Path) -> tuple[tuple[Action, ...], str]:
+    """(the table as the owner has it, "") or (the table as it comes, what is wrong with the owner's file)."""
+    path = folder / FILE
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(given, dict) or not all(
+            isinstance(keys, list) and all(isinstance(key, str) for key in keys) for keys in given.values()
+        ):
+            raise Refused("it is to map names of actions to lists of keys")
+        return changed({name: map(parse, keys) for name, keys in given.items()}), ""
+    except FileNotFoundError:
+        return ACTIONS, ""
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, Refused) as error:
+        return ACTIONS, f"{path} is not used: {error}"
+
+
+def save(folder: Path, actions: Sequence[Action]) -> None:
+    """Keep what differs from the table as it comes; nothing differing, no file."""
+    own = {one.name: [word(key) for key in one.keys] for one, default in zip(actions, ACTIONS) if one.keys != default.keys}
+    if not own:
+        (folder / FILE).unlink(missing_ok=True)
+        return
+    text = json.dumps(own, ensure_ascii=False, indent=1) + "\n"
+    write_atomically(folder / FILE, lambda out: out.write(text.encode()))
+
+
+def changed(own: Mapping[str, Iterable[str]]) -> tuple[Action, ...]:
+    """The table with some actions' keys replaced. Raises `Refused` where that cannot be."""
+    known = {one.name for one in ACTIONS}
+    for name in own:
+        if name not in known:
+            raise Refused(f"there is no action {name!r}")
+    made = tuple(replace(one, keys=tuple(dict.fromkeys(own[one.name]))) if one.name in own else one for one in ACTIONS)
+    taken: dict[tuple[str, str], Action] = {}
+    for one in made:
+        for key in one.keys:
+            for place in one.places:
+                other = taken.setdefault((place, key), one)
+                if other is not one:
+                    raise Refused(f"{word(key)} would mean two things on the {place}: “{other.words}” and “{one.words}”")
+    if len(next(one for one in made if one.name == TICKS).keys) > 9:
+        raise Refused("the keys that tick tags are nine at the most")
+    return made
+
+
+def parse(text: str) -> str:
+    """A key as browsers name it, from what a person wrote. Raises `Refused`.
+
+    >>> parse("A"), parse("space"), parse("ctrl+Z"), parse("Left"), parse("+"), parse("Ctrl++")
+    ('a', ' ', 'Ctrl+z', 'ArrowLeft', '+', 'Ctrl++')
+    """
+    rest, control, shift = text.strip() if text != " " else text, False, False
+    while "+" in rest[1:]:
+        before, _, rest = rest.partition("+")
+        if before.lower() == "ctrl" and not control:
+            control = True
+        elif before.lower() == "shift" and control and not shift:
+            shift = True
+        else:
+            raise Refused(f"{text!r} is no key: before a key only Ctrl or Ctrl+Shift can stand")
+    known = {name.lower(): key for key, names in WORDS.items() for name in (*names, key)}
+    key = known.get(rest.lower()) or (rest.lower() if len(rest) == 1 else None)
+    if key is None and rest.upper() not in KEPT and rest not in KEPT:
+        raise Refused(f"{text!r} is no key")
+    name = ("Ctrl+" if control else "") + ("Shift+" if shift else "") + (key or rest)
+    if reason := KEPT.get(name) or KEPT.get(name.upper()):
+        raise Refused(f"{text} cannot be used: {reason}")
+    return name
+
+
+def parse_all(text: str) -> tuple[str, ...]:
+    """Several keys, with spaces between them."""
+    return tuple(map(parse, text.split()))
+
+
+def word(key: str) -> str:
+    """A key as people read it, and as `parse` takes it.
+
+    >>> word(" "), word("Ctrl+Shift+z"), word("ArrowLeft"), word("a")
+    ('Space', 'Ctrl+Shift+Z', '←', 'A')
+    """
+    *before, last = key.split("+") if len(key) > 1 and not key.endswith("+") else [*key[:-1].split("+")[:-1], key[-1]]
+    return "".join(f"{one}+" for one in before) + (WORDS[last][0] if last in WORDS else last.upper())
+
+
+def shown(action: Action) -> str:
+    """The key to show on a button: a letter where there is one. Empty where the owner wants none."""
+    return next((word(key) for key in action.keys if len(key) == 1 and key.isalnum()), word(action.keys[0]) if action.keys else "")

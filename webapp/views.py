@@ -10,16 +10,15 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from flask import Blueprint, Response, abort, redirect, render_template, request, session, url_for
+from flask import Blueprint, Response, abort, flash, redirect, render_template, request, session, url_for
 
 from tagcheck import review_index, tags
 from tagcheck.artifacts import DATASET, RUN_SUMMARY
 from tagcheck.review import Review
 from tagcheck.review_import import ISSUES, REPORTS
 from tagcheck.review_index import BANDS, Filter, Finding, Overview
-from webapp import cards, charts, sharing, state, words
+from webapp import cards, charts, keys, sharing, state, words
 from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, from_query, in_words, to_query
-from webapp.keys import ACTIONS
 from webapp.state import review, settings
 
 PAGE = 50
@@ -150,8 +149,27 @@ def export(kind: str) -> Response:
 
 @blueprint.get("/error-review/help")
 def help() -> str:
-    """The keys, and what the queues mean."""
-    return render_template("help.html", actions=ACTIONS)
+    """The keys, the way to change them, and what the queues mean."""
+    actions, problem = keys.load(settings().folder.root)
+    return render_template("help.html", actions=actions, problem=problem, wanted=None)
+
+
+@blueprint.post("/error-review/help")
+def change_keys() -> Response | tuple[str, int]:
+    """Keep the owner's keys, or go back to those that the page comes with. A map that cannot be is shown again with the reason."""
+    folder = settings().folder.root
+    if request.form.get("do") == "restore":
+        keys.save(folder, keys.ACTIONS)
+        flash("The keys are again as the page comes with them.")
+        return redirect(url_for("views.help"), 303)
+    wanted = {one.name: request.form[one.name] for one in keys.ACTIONS if one.name in request.form}
+    try:
+        made = keys.changed({name: keys.parse_all(text) for name, text in wanted.items()})
+    except keys.Refused as refused:
+        return render_template("help.html", actions=keys.load(folder)[0], problem="", wanted=wanted, refused=refused), 409
+    keys.save(folder, made)
+    flash("These keys are kept.")
+    return redirect(url_for("views.help"), 303)
 
 
 @blueprint.post("/error-review/looks")

@@ -15,19 +15,7 @@ const page = {
   moving: false,
   pending: 0,       // decisions that were not answered yet
   token: 0,         // goes up when the view jumps, so that an answer for an older place is dropped
-  keys: readKeys(),
 };
-
-function readKeys() {
-  const table = new Map();
-  for (const action of JSON.parse(document.getElementById("keys").textContent)) {
-    for (const key of action.keys) {
-      if (!table.has(key)) table.set(key, []);
-      table.get(key).push(action);
-    }
-  }
-  return table;
-}
 
 const article = () => holder.querySelector("article");
 const form = () => holder.querySelector("form.panel");
@@ -202,8 +190,8 @@ const actions = {
   skip: () => decide(press("skip")),
   flag: () => decide(press("flag")),
   accept_next: () => decide(press("accept"), true),
-  tick: (event) => {
-    const box = form().querySelectorAll('input[name="key"]')[Number(event.key) - 1];
+  tick: (event, action) => {
+    const box = form().querySelectorAll('input[name="key"]')[action.keys.indexOf(keys.name(event))];
     if (box) box.checked = !box.checked;
   },
   previous: () => goBack().catch((error) => say(error.message)),
@@ -223,48 +211,20 @@ const actions = {
   grid: () => leave(holder.dataset.grid),
   filter: () => leave(`${holder.dataset.list}#filter-tag`),
   open: () => press("open")?.click(),
-  help: () => help(),
   close: () => (page.stage.zoomed ? page.stage.reset() : leave(holder.dataset.list)),
 };
 
-async function help() {
-  const dialog = document.getElementById("help");
-  if (!dialog.childElementCount) {
-    const text = await (await fetch(holder.dataset.help)).text();
-    const made = new DOMParser().parseFromString(text, "text/html").getElementById("keys-help");
-    const title = document.createElement("h2");
-    title.id = "help-title";
-    title.textContent = "Keys";
-    const close = document.createElement("button");
-    close.textContent = "Close";
-    close.addEventListener("click", () => dialog.close());
-    dialog.append(title, document.adoptNode(made), close);
-  }
-  dialog.showModal();
-}
-
 const PAN = { ArrowLeft: [120, 0], ArrowRight: [-120, 0], ArrowUp: [0, 120], ArrowDown: [0, -120] };
 
-function typing(target) {
-  return target.matches("textarea, select, [contenteditable]") || (target.matches("input") && target.type !== "checkbox");
-}
-
-document.addEventListener("keydown", (event) => {
-  if (typing(event.target) || document.getElementById("help").open || event.altKey || event.metaKey) return;
-  if (event.target.matches("button, a, summary, video, input") && [" ", "Enter"].includes(event.key)) return;  // these press what is focused
-  if (page.stage.zoomed && PAN[event.key]) {
+keys.use({
+  places: () => (isPair() ? ["pair", "card"] : ["card"]),
+  before: (event) => {
+    if (!page.stage.zoomed || !PAN[event.key]) return false;
     page.stage.move(...PAN[event.key]);
-    event.preventDefault();
-    return;
-  }
-  const letter = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const name = (event.ctrlKey ? "Ctrl+" : "") + (event.shiftKey && event.ctrlKey ? "Shift+" : "") + letter;
-  const found = (page.keys.get(name) ?? []).filter((one) => one.where !== "grid" && (one.where !== "pair" || isPair()));
-  const action = found.find((one) => one.where === "pair") ?? found[0];
-  if (!action || !actions[action.name]) return;
-  event.preventDefault();
-  if (event.repeat && !["zoom_in", "zoom_out"].includes(action.name)) return;
-  actions[action.name](event);
+    return true;
+  },
+  repeated: ["zoom_in", "zoom_out"],
+  actions,
 });
 
 holder.addEventListener("submit", (event) => {

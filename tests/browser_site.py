@@ -1,0 +1,95 @@
+"""The page served to a real browser: what the browser tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from review_data import page_on
+from werkzeug.serving import make_server
+
+from tagcheck.review import Review
+
+PLACES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def chromium() -> str:
+    """The browser to use. Without one the tests are skipped, or fail where CI says that there has to be one."""
+    found = next((place for place in PLACES if Path(place).exists()), None) or shutil.which("chromium")
+    if found is None:
+        reason = f"no Chromium (looked for {', '.join(PLACES)}): install it to test the page in a browser"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return found
+
+
+class Site:
+    """The page, served from a thread; `restart` ends the server and starts another on the same port."""
+
+    def __init__(self, folder, root: Path, hashes: list[str]) -> None:
+        self.folder, self.root, self.hashes = folder, root, hashes
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self.server = make_server("127.0.0.1", self.port, page_on(self.folder, self.root), threaded=True)
+        self.port = self.server.server_port
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def address(self, path: str) -> str:
+        return f"http://localhost:{self.port}{path}"
+
+    def queue(self, name: str) -> int:
+        with Review(self.folder.review) as store:
+            return store.db.execute("SELECT count(*) FROM suggestions WHERE state = ?", (name,)).fetchone()[0]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        made = started.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        yield made
+        made.close()
+
+
+def open_tab(context):
+    page = context.new_page()
+    page.problems = []
+    page.on("console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.set_default_timeout(20_000)
+    return page
+
+
+def settle(tab) -> None:
+    """Wait until everything decided was sent and answered."""
+    tab.evaluate("page.sending")
+
+
+def ready(tab) -> None:
+    """Wait until the next card stands ready, as it does for a person who looks at one."""
+    tab.evaluate("""() => new Promise((done) => {
+        const look = () => (!page.moving && (page.ahead.length || page.ended) ? done() : setTimeout(look, 3));
+        look();
+    })""")

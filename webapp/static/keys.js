@@ -1,0 +1,70 @@
+// Keys: the one table comes with the page, and what a key does is said by the page's own script, if it has one.
+"use strict";
+
+const keys = {
+  table: JSON.parse(document.getElementById("keys").textContent),
+  places: () => ["list"],  // where the owner is; of two meanings that of the first place counts
+  before: () => false,     // may take an event for itself
+  repeated: [],            // actions that go on while the key is held
+  actions: {
+    help: () => keys.help(),
+    filter: () => document.getElementById("filter-tag")?.focus(),
+  },
+
+  use({ places, before, repeated, actions }) {
+    if (places) keys.places = places;
+    if (before) keys.before = before;
+    if (repeated) keys.repeated = repeated;
+    Object.assign(keys.actions, actions);
+  },
+
+  // What the event is called in the table.
+  name(event) {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    return (event.ctrlKey ? "Ctrl+" : "") + (event.shiftKey && event.ctrlKey ? "Shift+" : "") + key;
+  },
+
+  found(event) {
+    const name = keys.name(event);
+    for (const place of keys.places()) {
+      const action = keys.table.find((one) => one.places.includes(place) && one.keys.includes(name));
+      if (action) return action;
+    }
+    return null;
+  },
+
+  typing(target) {
+    return target.matches("textarea, select, [contenteditable]") || (target.matches("input") && target.type !== "checkbox");
+  },
+
+  async help() {
+    const dialog = document.getElementById("help");
+    if (!dialog.childElementCount) {
+      const text = await (await fetch(dialog.dataset.help)).text();
+      const made = new DOMParser().parseFromString(text, "text/html").getElementById("keys-help");
+      const title = document.createElement("h2");
+      title.id = "help-title";
+      title.textContent = "Keys";
+      const close = document.createElement("button");
+      close.textContent = "Close";
+      close.addEventListener("click", () => dialog.close());
+      dialog.append(title, document.adoptNode(made), close);
+    }
+    dialog.showModal();
+  },
+};
+
+document.addEventListener("keydown", (event) => {
+  if (keys.typing(event.target) || document.getElementById("help").open || event.altKey || event.metaKey) return;
+  // These keys press what is focused.
+  if (event.target.matches("button, a, summary, video, input") && [" ", "Enter"].includes(event.key)) return;
+  if (keys.before(event)) {
+    event.preventDefault();
+    return;
+  }
+  const action = keys.found(event);
+  if (!action || !keys.actions[action.name]) return;
+  event.preventDefault();
+  if (event.repeat && !keys.repeated.includes(action.name)) return;
+  keys.actions[action.name](event, action);
+});
