@@ -2,37 +2,62 @@
 
     python train_series_classifier_images.py
     python train_series_classifier_images.py --namespace person --data-dir ~/tagging
+    python train_series_classifier_images.py --finetune --unfreeze-last-k 2 --unfrozen-epochs 16
 
 Heads are trained on the stored embeddings, in seconds, without the pictures. Every picture is
 predicted by a model that saw neither it nor a near-duplicate of it. A picture without a series tag
 is unknown, not a proven negative: the tag may just have been forgotten.
 
-Reads:  datasets/advanced_joytag_complete_<UTC>.json, advanced_embeddings/*.pt (and tag_head.pt, where there is one)
+With --finetune the last blocks of the tagger's network are trained on the pictures, too: one network
+for each of a few folds of near-duplicate groups, so that its word on every picture is out of fold as
+well. It is weighed beside the heads and kept only where the two together surely agree better with the
+tags than the heads alone; else the heads stay. Ctrl-C or a kill loses at most a minute: the same command goes on.
+
+Reads:  datasets/advanced_joytag_complete_<UTC>.json, advanced_embeddings/*.pt (and tag_head.pt, where there is one);
+        with --finetune also the library's pictures and the tagger's files
 Writes: series_classifier/<namespace>_classifier.json, <namespace>_weights_<UTC>.safetensors,
-        <namespace>_out_of_fold_<UTC>.json
+        <namespace>_out_of_fold_<UTC>.json; with --finetune also <namespace>_finetuning.svg (loss and score by
+        epoch), and, where it was worth it, <namespace>_network_<UTC>.safetensors
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors.numpy import load_file, save
 
 import config
-from tagcheck import cli, dataset, embeddings, neighbors, probes, series, series_files, tags
+from tagcheck import (
+    artifacts, cli, dataset, decoding, embeddings, finetuning, neighbors, opening, probes, series, series_files, tagger, tags,
+    weights,
+)
 from tagcheck.artifacts import DataFolder
 from tagcheck.cli import run
 from tagcheck.dataset import Dataset
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
+from tagcheck.images import Limits
+from tagcheck.lock import sole_run
+from tagcheck.opening import LibrarySettings
 
 DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at which groups stay small
 LARGEST_GROUP = 0.1      # of all pictures: a larger "group of near-duplicates" is none
 PAIRS_A_PICTURE = 100    # more near-duplicate pairs than this are none either
 SEED = 0
+HELD_PARTS = 8           # one in so many of a network's training groups says when to stop
+HELD_FROM = 6            # pictures of a class from which it can spare some for that
+CHECKPOINT_SECONDS = 60.0
+GIGA = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -51,7 +76,56 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--namespace", metavar="NAME", default=config.SERIES_NAMESPACE,
         help="the namespace to learn, of which a picture mostly has one tag (default: %(default)s)",
     )
+    add_finetuning(made.add_argument_group("fine-tuning, on the pictures themselves"))
     return made.parse_args(argv)
+
+
+def add_finetuning(made: argparse._ArgumentGroup) -> None:
+    """The options of --finetune."""
+    default = Settings()
+    made.add_argument("--finetune", action="store_true", help="also train the last blocks of the tagger's network (default: no)")
+    cli.add_library(made, "the one that was mapped")
+    made.add_argument(
+        "--model-dir", metavar="DIR", default=config.MODEL_DIR,
+        help="the tagger's folder, the same as the embeddings were made with (default: JoyTag's, fetched once from the hub)",
+    )
+    made.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="where to train (default: auto, the GPU where there is one)",
+    )
+    made.add_argument(
+        "--precision", choices=("auto", *tagger.PRECISIONS), default="auto",
+        help="of the products; weights stay float32 (default: auto, bfloat16 where the device has it)",
+    )
+    for name, what, low in (
+        ("frozen_epochs", "epochs in which the head alone is trained, on the stored embeddings", 1),
+        ("unfrozen_epochs", "epochs at most with unfrozen blocks", 1),
+        ("unfreeze_last_k", "blocks that are trained, from the last", 1),
+        ("batch_size", "pictures in a step", 1),
+        ("patience", "epochs without a better score after which to stop", 1),
+        ("views", "augmented views kept of each picture", 1),
+    ):
+        made.add_argument(
+            f"--{name.replace('_', '-')}", type=cli.at_least(low), metavar="N", default=getattr(default, name),
+            help=f"{what} (default: {getattr(default, name)})",
+        )
+    for name, what in (("head_rate", "the head"), ("block_rate", "the unfrozen blocks")):
+        made.add_argument(
+            f"--{name.replace('_', '-')}", type=cli.between(0, 1), metavar="X", default=getattr(default, name),
+            help=f"learning rate of {what} (default: {getattr(default, name)})",
+        )
+    made.add_argument(
+        "--balance-method", choices=finetuning.BALANCES, default=default.balance,
+        help="about series of very different size: nothing, weigh rare ones up, or focal loss (default: auto, weigh if needed)",
+    )
+    made.add_argument(
+        "--finetune-folds", type=cli.at_least(2), metavar="N", default=3,
+        help="networks trained, each to judge a part of the pictures (default: 3)",
+    )
+    made.add_argument(
+        "--cache-gigabytes", type=cli.between(0, 1e6), metavar="X", default=8.0,
+        help="disk for what the frozen blocks give, computed once; where that is not enough, in every epoch (default: 8)",
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,10 +150,20 @@ def main(argv: list[str] | None = None) -> int:
         said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
 
-    learned = folded.learned(labels)
-    scores = series.agreement(said, labels, learned, mixing.swapped)
+    learned, tuned = folded.learned(labels), None
+    if args.finetune:
+        with sole_run(folder.classifier / "finetuning.lock"):
+            tuned = finetuned(args, namespace, folder, pictures, labels, groups, folded)
+            said = tuned.said or said
+            shutil.rmtree(series_files.work_folder(folder, namespace))
+    scores = series.agreement(said, labels, learned, (tuned and tuned.mixing or mixing).swapped)
     card = describe(data, pictures, labels, group_counts, cosine, scores) | {"tagger_tags_used": len(model.prior.of_class)}
-    path = series_files.save(folder, namespace, card, model, mixing, records(pictures, labels, folds, said, learned))
+    path = series_files.save(
+        folder, namespace, card | ({"finetuned": tuned.card} if tuned else {}), model, mixing,
+        records(pictures, labels, folds, said, learned), with_network=tuned and tuned.mixing, network=tuned and tuned.network,
+    )
+    if tuned:
+        print(tuned.sentence())
     abstained = int((~said.predicted.any(axis=1)).sum())
     print(
         f"{len(labels.series):,} {namespace} tags learned from {int(labels.tagged.sum()):,} pictures "
@@ -138,6 +222,232 @@ def listen(folder: DataFolder, embedded: Embeddings, labels: series.Labels) -> s
 def shown_on(bar: Any) -> Callable[[float], None]:
     """What to tell a share of the work done, so that `bar`, of 100 steps, shows it."""
     return lambda share: bar.update(round(share * 100) - bar.n)
+
+
+# --- fine-tuning --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What fine-tuning came to. `mixing`, `said` and `network` are None where the heads alone are kept."""
+
+    card: dict[str, Any]
+    mixing: series.Mixing | None = None
+    said: series.Predictions | None = None
+    network: dict[str, np.ndarray] | None = None
+
+    def sentence(self) -> str:
+        """The verdict, in words."""
+        heads, both = self.card["heads"], self.card["with_network"]
+        verdict = (
+            "better than the heads alone, so it is kept" if self.card["kept"]
+            else "not surely better than the heads alone, so these are kept and the network is dropped"
+        )
+        return (
+            f"fine-tuned, on held-out groups: micro-F1 {both['micro_f1']:.3f} (heads alone {heads['micro_f1']:.3f}), macro-F1 "
+            f"{both['macro_f1']:.3f} ({heads['macro_f1']:.3f}), a gain in {self.card['sure']:.0%} of resampled libraries: {verdict}"
+        )
+
+
+def finetuned(
+    args: argparse.Namespace, namespace: str, folder: DataFolder, pictures: Pictures, labels: series.Labels, groups: np.ndarray,
+    folded: series.Folded,
+) -> Tuned:
+    """Train a network a fold, weigh their word beside the heads, and where that is surely better, train one on all pictures."""
+    settings = Settings(
+        args.frozen_epochs, args.unfrozen_epochs, args.unfreeze_last_k, args.batch_size, args.head_rate, args.block_rate,
+        args.balance_method, args.patience, args.views, SEED,
+    )
+    base, device = base_network(args, pictures.embedded)
+    work = work_folder(folder, namespace, pictures, settings, args.finetune_folds, base.sha256)
+    cut = Cut(base.network, labels, groups, settings, device, pictures.embedded.matrix, work)
+    tokens, readable = cut.tokens(args, folder, pictures.embedded.hashes)
+    number = min(args.finetune_folds, len(np.unique(groups)))
+    folds = series.spread_folds(probes.grouped_folds(groups, number, SEED), groups, labels)
+    start = time.monotonic()
+    log_p, known, histories = np.zeros(labels.membership.shape, np.float16), np.zeros((number, len(labels.classes)), bool), []
+    for fold in range(number):
+        part = cut.judged(tokens, np.flatnonzero((folds != fold) & readable), np.flatnonzero(folds == fold), fold, number)
+        log_p[folds == fold], known[fold] = part["log_p"], part["known"]
+        histories.append(json.loads(bytes(part["history"])))
+    heard = series.with_network(folded, labels, log_p, folds, known)
+    learned = folded.learned(labels)
+    apart = series.gain(
+        series.cross_fitted(folded, labels, SEED), series.cross_fitted(heard, labels, SEED), labels, learned, groups, SEED
+    )
+    rows = np.flatnonzero(labels.tagged & readable)
+    alone = finetuning.agreement(log_p[rows].argmax(axis=1), np.asarray(labels.membership[rows].argmax(axis=1)).ravel())
+    card = {
+        "kept": apart.real, "settings": settings.described() | {"folds": number}, "mixed_precision": device.mixed,
+        "heads": dict(zip(("micro_f1", "macro_f1"), apart.before)),
+        "with_network": dict(zip(("micro_f1", "macro_f1"), apart.after)),
+        "gain": apart.gain, "sure": apart.sure, "network_alone_of_tagged": round(alone, 4),
+        "base": {"weights_sha256": base.sha256, "preprocess": pictures.embedded.preprocess},
+        "best_epochs": [best_epoch(history) for history in histories], "pictures_unreadable": int((~readable).sum()),
+    }
+    mixing, said, network = None, None, None
+    if apart.real:
+        epochs = round(float(np.mean(card["best_epochs"])))
+        part = cut.final(tokens, rows, number, epochs)
+        histories.append(json.loads(bytes(part.pop("history"))))
+        card["classes_known"] = part.pop("known").tolist()
+        mixing, network = series.fit_mixing(heard, labels, SEED), part
+        said = series.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
+    names = [*(f"network {fold + 1}" for fold in range(number)), "the final one"]
+    picture = finetuning.curves(histories, names).encode("utf-8")
+    artifacts.write_atomically(series_files.curve_path(folder, namespace), lambda out: out.write(picture))
+    return Tuned(card | {"histories": histories, "seconds": round(time.monotonic() - start, 1)}, mixing, said, network)
+
+
+def best_epoch(history: list[dict[str, Any]]) -> int:
+    """The epoch of the highest score on the pictures held back, 0 for the head alone."""
+    return int(np.argmax([row["held_score"] for row in history])) if "held_score" in history[0] else len(history) - 1
+
+
+def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[tagger.Published, Device]:
+    """The network that the embeddings are of, and where to train. Raises `BadFile` for another network's folder."""
+    where = tagger.choose_device(args.device)
+    if not (embedded.model or "").startswith("joytag-"):
+        raise UsageError(f"--finetune: the embeddings are of {embedded.model}, and only networks of JoyTag's make can be trained")
+    base = tagger.read_folder(Path(args.model_dir).expanduser() if args.model_dir else weights.ensure(weights.FOLDER))
+    ids = [tagger.model_id(base.sha256, precision) for precision in tagger.PRECISIONS]
+    if embedded.model not in ids:
+        raise BadFile(
+            f"the embeddings are of {embedded.model}, the network to fine-tune is {base.sha256[:12]}: "
+            "name the folder of theirs with --model-dir"
+        )
+    if not 1 <= args.unfreeze_last_k <= len(base.network.blocks):
+        raise UsageError(f"--unfreeze-last-k {args.unfreeze_last_k}: the network has {len(base.network.blocks)} blocks")
+    precision = tagger.fast_precision(where) if args.precision == "auto" else args.precision
+    blocks = f"the last {args.unfreeze_last_k} of {len(base.network.blocks)} blocks"
+    cli.say(f"fine-tuning {blocks} on {where.type}, products in {precision}")
+    return base, Device(where, precision == "bfloat16")
+
+
+def work_folder(
+    folder: DataFolder, namespace: str, pictures: Pictures, settings: Settings, folds: int, base: str
+) -> Path:
+    """The folder of an earlier run with the same data and settings that was stopped, or an empty one."""
+    work = series_files.work_folder(folder, namespace)
+    data = series_files.fingerprint(pictures.embedded.model, zip(pictures.embedded.hashes, pictures.tag_sets))
+    key = json.dumps(settings.described() | {"folds": folds, "data": data, "base": base}, sort_keys=True)
+    path = work / "run.json"
+    if work.exists():
+        if path.exists() and path.read_text(encoding="utf-8") == key:
+            cli.say(f"going on with the fine-tuning in {work}")
+            return work
+        cli.say(f"{work} is of other pictures, tags or settings and is begun anew")
+        shutil.rmtree(work)
+    artifacts.write_atomically(path, lambda out: out.write(key.encode("utf-8")))
+    return work
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What all networks of one fine-tuning share."""
+
+    network: Any
+    labels: series.Labels
+    groups: np.ndarray
+    settings: Settings
+    device: Device
+    matrix: np.ndarray
+    work: Path
+
+    def tokens(self, args: argparse.Namespace, folder: DataFolder, hashes: list[str]) -> tuple[finetuning.Tokens, np.ndarray]:
+        """(what the frozen blocks give, which pictures can be read (n,)); on disk where it fits the space allowed."""
+        size = self.network.image_size
+        front = finetuning.Front(self.network, self.settings.unfreeze_last_k)
+        settings = LibrarySettings.of(config)
+        library = opening.open_library(opening.library_name(args.library, folder, settings), folder, settings)
+        number = min(2 if self.device.device.type == "cpu" else torch.get_num_threads(), len(hashes))
+        decoders = [decoding.Decoder(size, Limits()) for _ in range(number)]
+
+        def read(rows: Sequence[int]) -> Iterator[tuple[int, np.ndarray | None]]:
+            ahead, clocks = 4 * self.settings.batch_size, decoding.Clocks()
+            files = decoding.prepared([hashes[row] for row in rows], library.read, library.render, decoders, ahead, clocks)
+            for row, file in zip(rows, files):
+                yield row, file.frames
+
+        streamed = StreamedTokens(front, read, size, self.device, SEED)
+        shape = len(self.network.pos_embedding.table), self.network.d_model
+        needed = CachedTokens.size(self.labels.tagged, self.settings.views, shape)
+        if needed > args.cache_gigabytes * GIGA or needed > 0.9 * shutil.disk_usage(self.work).free:
+            cli.say(f"what the frozen blocks give would take {needed / GIGA:.1f} GB: it is computed in every epoch instead")
+            return streamed, np.ones(len(hashes), dtype=bool)
+        cached = CachedTokens(self.work / "tokens", streamed, self.labels.tagged, self.settings.views, shape)
+        with cli.progress((), total=len(hashes), what="frozen blocks", unit="picture") as bar:
+            lost = cached.fill(bar.update)
+        if lost:
+            cli.say(f"{lost} of {len(hashes)} pictures cannot be read (any more) and are left to the heads")
+        return cached, np.asarray(cached.state) == 1
+
+    def judged(
+        self, tokens: finetuning.Tokens, rows: np.ndarray, unseen: np.ndarray, fold: int, number: int
+    ) -> dict[str, np.ndarray]:
+        """What a network trained on the tagged of `rows` says of the `unseen`; that of an earlier run where there is one."""
+        rows = rows[self.labels.tagged[rows]]
+        parts = min(HELD_PARTS, len(np.unique(self.groups[rows])))
+        own = self.labels.single
+        sizes = np.bincount(own[rows][own[rows] >= 0], minlength=len(self.labels.classes))
+        spare = (own[rows] >= 0) & (sizes[own[rows]] >= HELD_FROM)
+        held = (probes.grouped_folds(self.groups[rows], parts, SEED + fold) == 0) & spare
+
+        def result(training: Training) -> dict[str, np.ndarray]:
+            return {"log_p": training.log_probabilities(unseen).astype(np.float16)}
+
+        return self._trained(tokens, rows[~held], rows[held], fold, None, f"network {fold + 1} of {number}", result)
+
+    def final(self, tokens: finetuning.Tokens, rows: np.ndarray, fold: int, epochs: int) -> dict[str, np.ndarray]:
+        """The network of all pictures, its tensors by name."""
+
+        def result(training: Training) -> dict[str, np.ndarray]:
+            return {name: value.cpu().numpy() for name, value in training.back.state_dict().items()}
+
+        return self._trained(tokens, rows, rows[:0], fold, epochs, "the final network", result)
+
+    def _trained(
+        self, tokens: finetuning.Tokens, rows: np.ndarray, held: np.ndarray, fold: int, epochs: int | None, name: str,
+        result: Callable[[Training], dict[str, np.ndarray]],
+    ) -> dict[str, np.ndarray]:
+        """Train one network, from its checkpoint where there is one, and keep what it came to."""
+        done, checkpoint = self.work / f"network_{fold}.safetensors", self.work / "checkpoint.pt"
+        if done.exists():
+            return load_file(done)
+        torch.manual_seed(SEED)
+        training = Training(
+            self.network, tokens, self.matrix, self.labels.membership, rows, held, self.settings, self.device, fold, epochs
+        )
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=self.device.device, weights_only=True)
+            if state["fold"] == fold:
+                training.resume(state)
+        saved = time.monotonic()
+
+        def tick(now: Training, pictures: int) -> None:
+            nonlocal saved
+            bar.update(pictures)
+            last = now.at.history[-1]
+            loss = now.at.summed / now.at.step if now.at.step else last["loss"]
+            bar.set_postfix({"loss": f"{loss:.3f}", "score": f"{last.get('held_score', 0):.3f}"}, refresh=False)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                artifacts.write_atomically(checkpoint, lambda out: embeddings.save_pt(now.state(), out))
+                saved = time.monotonic()
+
+        at = (training.at.epoch * len(rows)) + training.at.step * self.settings.batch_size
+        with cli.progress((), total=training.epochs * len(rows), what=name, unit="picture") as bar:
+            bar.update(at)
+            try:
+                training.run(tick)
+            except KeyboardInterrupt:
+                artifacts.write_atomically(checkpoint, lambda out: embeddings.save_pt(training.state(), out))
+                raise
+        known = np.asarray(self.labels.membership[rows].sum(axis=0)).ravel() > 0
+        history = np.frombuffer(json.dumps(training.at.history).encode(), dtype=np.uint8)
+        found = {name: np.ascontiguousarray(one) for name, one in result(training).items()}
+        content = save({"history": history, "known": known} | found)
+        artifacts.write_atomically(done, lambda out: out.write(content))
+        return load_file(done)
 
 
 def check_learnable(labels: series.Labels, groups: np.ndarray, namespace: str, data: Dataset) -> np.ndarray:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, sparse
@@ -53,6 +53,8 @@ MIXING_ROWS = 20_000   # pictures that the few mixing weights are fitted on
 SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.04, 0.04, 0.2
 UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT = 0.7, 0.1
 SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
+LEAST_TUNED = 1e-4     # of a network's probabilities; less is not told apart
+RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
 BLOCK = 4096
 Progress = Callable[[float], None]
 
@@ -432,9 +434,8 @@ def _as_strangers(
     part is left out once. With fewer than three, where no two series would be left to tell apart,
     a picture's own series are struck out of the candidates it was `found` to have.
     """
-    own, contains = labels.single, labels.contains().astype(np.float32)
+    own, related = labels.single, _kin(labels)
     rows = np.flatnonzero(own >= 0)
-    related = csgraph.connected_components(sparse.csr_matrix(contains @ contains.T), directed=False)[1]
     kin = related[own[rows]]
     parts = min(STRANGE_PARTS, len(np.unique(kin)))
     if parts < 3:
@@ -451,6 +452,54 @@ def _as_strangers(
         order.append(strange)
     joined = Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in made))))
     return joined, np.concatenate(order)
+
+
+def _kin(labels: Labels) -> np.ndarray:
+    """(C,) a number for each class, the same for classes that share a series, whether directly or through others."""
+    contains = labels.contains().astype(np.float32)
+    return csgraph.connected_components(sparse.csr_matrix(contains @ contains.T), directed=False)[1]
+
+
+def witnessed(
+    found: Candidates, log_p: np.ndarray, known: np.ndarray, folds: np.ndarray | None = None, struck: np.ndarray | None = None
+) -> Candidates:
+    """`found` with what a network that was trained on the pictures says of each candidate class, as one more feature.
+
+    `log_p` (n, C) its log-probabilities, a row of zeros where it has seen nothing; `known` (folds, C)
+    bool the classes that each fold's network was trained with, `folds` (n,) which one spoke (default:
+    the first). `struck` csr (n, C) bool: classes taken for unknown, their probability goes to the
+    others. The feature is the log of how many times more probable than by chance a class is; 0 says nothing.
+    """
+    features = found.features.copy()
+    folds = np.zeros(len(log_p), dtype=np.int64) if folds is None else folds
+    for start in range(0, len(log_p), BLOCK):
+        rows = slice(start, start + BLOCK)
+        left = known[folds[rows]]
+        if struck is not None:
+            left = left & ~struck[rows].toarray()
+        p = np.where(left, np.exp(log_p[rows].astype(np.float32)), 0.0)
+        p /= np.maximum(p.sum(axis=1, keepdims=True), 1e-12)
+        at = np.maximum(found.classes[rows], 0)
+        chance = np.maximum(left.sum(axis=1, keepdims=True), 1)
+        value = np.log(np.maximum(np.take_along_axis(p, at, axis=1), LEAST_TUNED) * chance)
+        spoke = (log_p[rows] < 0).any(axis=1)[:, None]
+        heard = (found.classes[rows] >= 0) & np.take_along_axis(left, at, axis=1) & spoke
+        features[rows, :, TUNED] = np.where(heard, value, 0.0)
+    return Candidates(found.classes, features, found.unusual)
+
+
+def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.ndarray, known: np.ndarray) -> Folded:
+    """`folded` with a network's word on every picture, out of fold as well.
+
+    `log_p` (n, C) of networks that have not seen the picture or a near-duplicate; the network that
+    judged row i was trained with the classes `known[folds[i]]` (C,) bool. That a stranger's own
+    series is known to the network is hidden by striking it out.
+    """
+    related, rows = _kin(labels), folded.strange_rows
+    of_kin = sparse.csr_matrix((np.ones(len(related), dtype=bool), (related, np.arange(len(related)))))
+    own = of_kin[related[labels.single[rows]]]
+    strangers = witnessed(folded.strangers, log_p[rows], known, folds[rows], own)
+    return replace(folded, candidates=witnessed(folded.candidates, log_p, known, folds), strangers=strangers)
 
 
 def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:
@@ -488,10 +537,11 @@ class Mixing:
         return p[:, :-1], p[:, -1]
 
 
-START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3])
-PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05, 1.0])  # a cosine spans little, so its weight may be large
+START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5])
+PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0])  # a cosine spans little, so its weight may be large
 START_NONE = np.array([1.0, 0.0, 0.0, 0.0])
 NEARNESS = slice(3, 5)  # among the features
+TUNED = 6
 FEATURES = len(START_WEIGHTS)
 
 
@@ -512,14 +562,16 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return out / out.sum(axis=1, keepdims=True)
 
 
-def fit_mixing(folded: Folded, labels: Labels, seed: int = 0) -> Mixing:
+def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:
     """The mixing weights from out-of-fold candidates; see the module's steps 3.
 
     Pictures of one class that their fold's model knows count as they are, and again as strangers, in
-    equal parts.
+    equal parts. With `among` (n,) bool the weights are learned from those alone.
     """
-    found, own = folded.candidates, labels.single
+    found, own, strangers = folded.candidates, labels.single, folded.strangers
     learnable = (own >= 0) & (folded.known[folded.folds, np.maximum(own, 0)] > 0)
+    if among is not None:
+        learnable, strangers = learnable & among, strangers.rows(among[folded.strange_rows])
     rows = np.flatnonzero(learnable)
     if len(rows) > MIXING_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MIXING_ROWS, replace=False))
@@ -527,7 +579,7 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0) -> Mixing:
     frequency = np.asarray(labels.membership.sum(axis=0)).ravel()
     frequency = frequency / frequency.sum()
     target = (picked.classes == own[rows][:, None]).argmax(axis=1)
-    weights, none, swapped = _maximise(picked, target, frequency[own[rows]], folded.strangers)
+    weights, none, swapped = _maximise(picked, target, frequency[own[rows]], strangers)
     unknown, forgotten = _shares(found, labels, weights, none)
     return Mixing(weights, none, swapped, unknown, forgotten)
 
@@ -667,6 +719,67 @@ def agreement(said: Predictions, labels: Labels, learned: sparse.csr_matrix, swa
         "coverage": round(float(said.predicted[rows].any(axis=1).mean()), 4),
         "calibration_error": None if error is None else round(error, 4),
     }
+
+
+def cross_fitted(folded: Folded, labels: Labels, seed: int = 0) -> Predictions:
+    """Predictions of which not even the mixing weights have seen the picture: they come from the other half of the folds."""
+    half = folded.folds % 2 == 0
+    parts = [
+        predictions(folded.candidates.rows(here), fit_mixing(folded, labels, seed, ~here), labels.contains(), labels.tags[here])
+        for here in (half, ~half)
+    ]
+    back = np.argsort(np.concatenate([np.flatnonzero(half), np.flatnonzero(~half)]))
+    ranked, probability, unknown = (
+        np.concatenate([getattr(part, name) for part in parts])[back] for name in ("ranked", "probability", "unknown")
+    )
+    return Predictions(ranked, probability, unknown, sparse.vstack([part.own for part in parts], format="csr")[back])
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one set of predictions has over another: micro- and macro-F1 against the tags of both, and how sure the gain is.
+
+    `gain` is that of the mean of the two scores; `sure` the share of resampled libraries (whole
+    near-duplicate groups, with replacement: Efron 1979) in which it is above 0.
+    """
+
+    before: tuple[float, float]
+    after: tuple[float, float]
+    gain: float
+    sure: float
+
+    @property
+    def real(self) -> bool:
+        """Whether to go by it."""
+        return self.gain > 0 and self.sure >= SURE_GAIN
+
+
+def gain(
+    before: Predictions, after: Predictions, labels: Labels, learned: sparse.csr_matrix, groups: np.ndarray, seed: int = 0
+) -> Gain:
+    """How much nearer to the owner's tags `after` is than `before`, over the tagged pictures; `groups` (n,) near-duplicates."""
+    rows = np.flatnonzero(labels.tagged)
+    shape = len(rows), len(labels.series)
+    _, group = np.unique(groups[rows], return_inverse=True)
+    member = sparse.csr_matrix((np.ones(len(rows)), (group, np.arange(len(rows)))))
+    has = member @ learned[rows]
+    counts = []
+    for said in (before, after):
+        row, place = np.nonzero(said.predicted[rows])
+        predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[rows][row, place])), shape=shape)
+        counts.append((member @ predicted.multiply(learned[rows]), member @ predicted))
+    rng = np.random.default_rng(seed)
+    number = member.shape[0]
+    times = np.concatenate([np.ones((1, number)), rng.multinomial(number, np.full(number, 1 / number), RESAMPLES)])
+    scores = []
+    for both, said_of in counts:
+        right, total = (both.T @ times.T).T, (said_of.T @ times.T).T + (has.T @ times.T).T
+        counted = (has.T @ times.T).T > 0
+        macro = (2 * right / np.maximum(total, 1e-9) * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+        scores.append(np.stack([2 * right.sum(axis=1) / np.maximum(total.sum(axis=1), 1e-9), macro], axis=1))
+    apart = (scores[1] - scores[0]).mean(axis=1)
+    whole = [tuple(round(float(one), 4) for one in score[0]) for score in scores]
+    return Gain(whole[0], whole[1], round(float(apart[0]), 4), round(float((apart[1:] > 0).mean()), 4))
 
 
 def confidence_missing(probability: np.ndarray, unknown: np.ndarray, forgotten: float) -> np.ndarray:

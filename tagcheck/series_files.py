@@ -1,8 +1,9 @@
 """The files of a trained series classifier in `series_classifier/`: saved so that a half-written one is never taken for real.
 
-A namespace has three files. The card, `<namespace>_classifier.json`, is written last and names the
-other two with size and SHA-256: it is the commit point, and until it is replaced the classifier
-before stays in force. Weights and out-of-fold predictions carry the time in their names.
+A namespace has three files, four where a network was fine-tuned and kept. The card,
+`<namespace>_classifier.json`, is written last and names the others with size and SHA-256: it is the
+commit point, and until it is replaced the classifier before stays in force. The others carry the
+time in their names.
 """
 
 from __future__ import annotations
@@ -37,18 +38,25 @@ OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predi
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier: its card (settings, scores, fingerprint) and what it predicts with."""
+    """A trained classifier: its card (settings, scores, fingerprint) and what it predicts with.
+
+    `mixing` weighs embeddings alone; `with_network` also a fine-tuned network of the tensors `network`,
+    both None where there is none.
+    """
 
     card: dict[str, Any]
     model: Model
     mixing: Mixing
     series: tuple[str, ...]
     contains: np.ndarray
+    with_network: Mixing | None = None
+    network: dict[str, np.ndarray] | None = None
 
-    def predict(self, embeddings: Embeddings) -> Predictions:
+    def predict(self, embeddings: Embeddings, log_p: np.ndarray | None = None) -> Predictions:
         """What is said about pictures that the classifier was not trained on; no retraining.
 
-        Raises `BadFile` naming both models when the embeddings are of another one.
+        `log_p` (n, C) is what the fine-tuned network says of them (`tagcheck.finetuning`); without it the
+        embeddings alone are gone by. Raises `BadFile` naming both models when the embeddings are of another one.
         """
         made = self.card["embedding"]
         width = embeddings.matrix.shape[1]
@@ -57,12 +65,26 @@ class Classifier:
                 f"the {self.card['namespace']} classifier was trained on embeddings of {made['model']} "
                 f"({made['dimensions']} numbers), these are of {embeddings.model} ({width} numbers): run {MADE_BY} again"
             )
-        return series.predictions(series.score(self.model, embeddings.matrix), self.mixing, self.contains)
+        found, mixing = series.score(self.model, embeddings.matrix), self.mixing
+        if log_p is not None and self.with_network is not None:
+            known = np.array(self.card["finetuned"]["classes_known"], dtype=bool)[None]
+            found, mixing = series.witnessed(found, log_p, known), self.with_network
+        return series.predictions(found, mixing, self.contains)
 
 
 def card_path(folder: DataFolder, namespace: str) -> Path:
     """Where the card of one namespace's classifier stands."""
     return folder.classifier / f"{_stem(namespace)}_classifier.json"
+
+
+def work_folder(folder: DataFolder, namespace: str) -> Path:
+    """Where a fine-tuning keeps what it goes on from when it was stopped; gone once it is done."""
+    return folder.classifier / f"{_stem(namespace)}_finetuning"
+
+
+def curve_path(folder: DataFolder, namespace: str) -> Path:
+    """The picture of the last fine-tuning's training curves."""
+    return folder.classifier / f"{_stem(namespace)}_finetuning.svg"
 
 
 def fingerprint(model: str | None, rows: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -76,11 +98,13 @@ def fingerprint(model: str | None, rows: Iterable[tuple[str, Sequence[str]]]) ->
 def save(
     folder: DataFolder, namespace: str, card: dict[str, Any], model: Model, mixing: Mixing,
     predictions: list[dict[str, Any]], when: datetime | None = None,
+    with_network: Mixing | None = None, network: dict[str, np.ndarray] | None = None,
 ) -> Path:
     """Write weights, then predictions, then the card that makes them count; return the card's path.
 
     `card` holds what describes the classifier, `classes` (lists of series) among it; kind, version,
-    time, namespace and files are added here. Older files of the namespace are removed at the end.
+    time, namespace and files are added here. `with_network` and `network` belong to a fine-tuned
+    network whose word the predictions have heard. Older files of the namespace are removed at the end.
     """
     when, stem = when or artifacts.utc_now(), _stem(namespace)
     while any(folder.classifier.glob(f"{stem}_*_{when.strftime(STAMP)}.*")):
@@ -93,21 +117,35 @@ def save(
         "exemplars": model.exemplars.astype(np.float16), "starts": model.starts, "weights": mixing.weights, "none": mixing.none,
         "prior_weight": model.prior.weight, "prior_bias": model.prior.bias, "prior_of_class": model.prior.of_class,
     }
-    content = tensor_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()})
-    artifacts.write_atomically(weights, lambda out: out.write(content))
+    files = [weights, out_of_fold]
+    if with_network is not None and network is not None:
+        arrays |= {"network_weights": with_network.weights, "network_none": with_network.none}
+        files.append(folder.classifier / f"{stem}_network_{stamp}.safetensors")
+        _write_tensors(files[-1], network)
+    _write_tensors(weights, arrays)
     head = {"kind": OUT_OF_FOLD.name, "version": OUT_OF_FOLD.version, "created": created, "namespace": namespace}
     shared = {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
     artifacts.write_json(out_of_fold, head | shared | {"predictions": predictions}, OUT_OF_FOLD.records)
     head = {"kind": CARD.name, "version": CARD.version, "created": created, "namespace": namespace}
-    numbers = {"swapped_share": mixing.swapped, "unknown_share": mixing.unknown_share, "forgotten_share": mixing.forgotten_share}
-    files = {"weights": _described(weights), "out_of_fold": _described(out_of_fold)}
+    noise = {"noise": _shares(with_network or mixing)} | ({"noise_without_network": _shares(mixing)} if with_network else {})
+    described = {name: _described(path) for name, path in zip(("weights", "out_of_fold", "network"), files)}
     path = card_path(folder, namespace)
-    artifacts.write_json(path, head | card | {"noise": numbers, "files": files}, CARD.records)
-    for old in [*folder.classifier.glob(f"{stem}_weights_*.safetensors"), *folder.classifier.glob(f"{stem}_out_of_fold_*.json")]:
-        if old not in (weights, out_of_fold):
-            with suppress(FileNotFoundError):
-                old.unlink()
+    artifacts.write_json(path, head | card | noise | {"files": described}, CARD.records)
+    for pattern in ("weights_*.safetensors", "network_*.safetensors", "out_of_fold_*.json"):
+        for old in folder.classifier.glob(f"{stem}_{pattern}"):
+            if old not in files:
+                with suppress(FileNotFoundError):
+                    old.unlink()
     return path
+
+
+def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    content = tensor_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()})
+    artifacts.write_atomically(path, lambda out: out.write(content))
+
+
+def _shares(mixing: Mixing) -> dict[str, float]:
+    return {"swapped_share": mixing.swapped, "unknown_share": mixing.unknown_share, "forgotten_share": mixing.forgotten_share}
 
 
 def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
@@ -135,9 +173,13 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
         arrays = read_tensors(content)
         plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
         prior = Prior(arrays["prior_weight"], arrays["prior_bias"], arrays["prior_of_class"])
-        model, noise = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"], prior), card["noise"]
-        shares = noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"]
-        mixing = Mixing(arrays["weights"], arrays["none"], *shares)
+        model = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"], prior)
+        tuned, network = None, None
+        if "network" in card["files"]:
+            tuned = _mixing(arrays["network_weights"], arrays["network_none"], card["noise"])
+            path, content = _content(folder, card, "network")
+            network = read_tensors(content)
+        mixing = _mixing(arrays["weights"], arrays["none"], card["noise_without_network"] if tuned else card["noise"])
         names = tuple(row["series"] for row in card["series"])
         contains = np.zeros((len(card["classes"]), len(names)), dtype=bool)
         for place, members in enumerate(card["classes"]):
@@ -145,11 +187,15 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         again = f"run {MADE_BY}{_option(card['namespace'])} again"
         raise BadFile(f"{path} and its card do not belong together ({error}): {again}") from None
-    sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape
+    sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape, mixing.weights.shape
     directions, width = len(plda.between), card["embedding"]["dimensions"]
-    if sizes != ((len(contains), directions), (width, directions), (width,), (len(contains) + 1,)):
+    if sizes != ((len(contains), directions), (width, directions), (width,), (len(contains) + 1,), (series.FEATURES,)):
         raise BadFile(f"{path} has arrays of other sizes than its card says: run {MADE_BY}{_option(card['namespace'])} again")
-    return Classifier(card, model, mixing, names, contains)
+    return Classifier(card, model, mixing, names, contains, tuned, network)
+
+
+def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, float]) -> Mixing:
+    return Mixing(weights, none, noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"])
 
 
 def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -69,6 +69,7 @@ ROOMS = {
     "rules": "errors tags",
     "tag_errors": "evidence findings noise probes rules tags",
     "series": "errors plda probes tags",
+    "finetuning": "",
     "series_files": "artifacts embeddings errors plda series",
     # looking at all of it
     "doctor": "artifacts cli errors folder hydrus hydrus_connection opening tagger weights",
@@ -149,7 +150,7 @@ def test_all_arrows_on_the_map_point_up_the_table_so_that_none_can_go_in_a_circl
 @pytest.mark.parametrize("path", package_files("tagcheck"), ids=lambda path: path.stem)
 def test_the_package_knows_no_settings_scripts_or_page(path):
     assert not tops(path) & {"config", "webapp", "sample", "benchmarks", "tests", *SCRIPTS}
-    if path.stem not in ("tagger", "weights"):
+    if path.stem not in ("tagger", "weights", "finetuning"):
         assert "joytag" not in tops(path)
 
 
