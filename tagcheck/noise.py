@@ -20,7 +20,7 @@ expectation maximisation with them held (Dempster, Laird and Rubin 1977).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,12 +32,13 @@ from tagcheck.probes import logit, sigmoid
 HINGES = {"probe": (-2, 0, 2, 5), "context": (-2, 0, 2, 5), "tagger": (-2, 0, 2, 5), "neighbours": (0, 2)}
 ROUNDS = 10             # of expectation maximisation
 FIT_CELLS = 60_000     # cells a fit looks at, of written and of unwritten ones each
-CHUNK = 500_000        # cells expanded at a time
+CHUNK = 100_000        # cells expanded at a time
 EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
 RATE_PRIOR = 8.0       # events: what a tag's own rates are weighed against
 TOLERANCE = 1.5        # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
+HABIT_PRIOR = 4.0      # swaps: what a tag's own are weighed against
 
 
 @dataclass(frozen=True)
@@ -284,25 +285,25 @@ class _Design:
 
     def __init__(self, cells: Cells, sample: np.ndarray) -> None:
         self.cells = cells
-        raw = self._expand(cells.features[sample])
+        raw = np.stack(list(self._columns(cells.features[sample])), axis=1)
         self.mean, self.width = raw.mean(axis=0), raw.std(axis=0) + 1e-6
         self.of_sample = np.column_stack([(raw - self.mean) / self.width, np.ones(len(raw))])
 
-    def _expand(self, features: np.ndarray) -> np.ndarray:
-        columns = []
+    def _columns(self, features: np.ndarray) -> Iterator[np.ndarray]:
         for place, name in enumerate(evidence.NAMES):
-            x = features[:, place]
-            columns.append(x)
-            columns += [np.maximum(x - bend, 0) for bend in HINGES.get(name, ())]
-        return np.stack(columns, axis=1)
+            x = np.ascontiguousarray(features[:, place])
+            yield x
+            for bend in HINGES.get(name, ()):
+                yield np.maximum(x - bend, 0)
 
     def linear(self, coefficients: np.ndarray) -> np.ndarray:
         """The linear predictor of all cells, (m,)."""
-        out = np.empty(len(self.cells))
         scaled = coefficients[:-1] / self.width
+        out = np.full(len(self.cells), coefficients[-1] - self.mean @ scaled)
         for rows in blocks(len(out), CHUNK):
-            out[rows] = self._expand(self.cells.features[rows]) @ scaled
-        return out + coefficients[-1] - self.mean @ scaled
+            for weight, column in zip(scaled, self._columns(self.cells.features[rows])):
+                out[rows] += weight * column
+        return out
 
 
 def _logistic(
@@ -342,8 +343,9 @@ def settle_groups(
 
     For picture i and group g the hypotheses are "only s belongs" for every s in g, and "none does".
     A written tag that does not belong got there at the rate a, or in place of the right one by a
-    swap, at a rate rho that is estimated with the rest. `leaks` says for each group which share of
-    pictures does have two; with that probability the tags are judged one by one as before.
+    swap. How often swaps happen is estimated with the rest, and also which tag is written for which:
+    look-alikes far more often than chance. `leaks` says for each group which share of pictures does
+    have two; with that probability the tags are judged one by one as before.
     """
     error = verdict.error.copy()
     for group, leak in zip(groups, leaks):
@@ -365,7 +367,11 @@ def _settle(
     row: np.ndarray, column: np.ndarray, given: np.ndarray, belongs: np.ndarray, miss: np.ndarray, wrong: np.ndarray,
     frequency: np.ndarray, n: int, rounds: int = 8,
 ) -> np.ndarray:
-    """P(this tag is the one that belongs) of each cell of one group, (m,). Cells not listed have no chance."""
+    """P(this tag is the one that belongs) of each cell of one group, (m,). Cells not listed have no chance.
+
+    Expectation maximisation over `rho`, the share of pictures with a swapped tag, and `habit`, the chance that
+    a tag, if swapped, is written as that other one; it is drawn to their frequencies by `HABIT_PRIOR`.
+    """
     pictures, at = np.unique(row, return_inverse=True)
     odds = logit(belongs, SMALLEST)
     written = np.bincount(at, given)
@@ -373,18 +379,25 @@ def _settle(
     belonging = np.log(np.maximum(1 - miss, 1e-3)) - np.log(wrong[column])
     plain = odds + np.where(given, belonging, np.log(miss) - np.log1p(-wrong[column]))
     share = frequency / frequency.sum()
-    other = np.bincount(at, given * share[column])[at]       # how common the written tag is, where it is one
-    other_wrong = np.bincount(at, given * np.log(wrong[column]))[at]
     swappable = ~given & (written[at] == 1)
-    rho = 0.02
+    instead = np.zeros(len(pictures), dtype=np.int64)         # the written tag, where there is one
+    instead[at[given]] = column[given]
+    instead = instead[at]
+    other_wrong = np.log(wrong[instead])
+    pairs, pair = np.unique(column[swappable] * len(frequency) + instead[swappable], return_inverse=True)
+    chance = share[pairs % len(frequency)] / np.maximum(1 - share[pairs // len(frequency)], 1e-12)
+    habit, rho = chance, 0.02
+    likely = np.full(len(row), -np.inf)
     for _ in range(rounds):
-        with np.errstate(divide="ignore"):
-            swapped = np.where(swappable, odds + np.log(rho * np.maximum(other, 1e-12)) - other_wrong, -np.inf)
-        likelihood = np.logaddexp(plain, swapped)
+        likely[swappable] = odds[swappable] + np.log(rho * np.maximum(habit[pair], 1e-12)) - other_wrong[swappable]
+        likelihood = np.logaddexp(plain, likely)
         top = np.zeros(len(pictures))
         np.maximum.at(top, at, likelihood)
         total = np.exp(-top) + np.bincount(at, np.exp(likelihood - top[at]))
         truth = np.exp(likelihood - top[at]) / total[at]
-        by_swap = truth * np.exp(np.minimum(swapped - likelihood, 0))
+        by_swap = truth * np.exp(np.minimum(likely - likelihood, 0))
         rho = float(np.clip((by_swap.sum() + 0.5) / (np.sum(written == 1) + 20), 1e-4, 0.3))
+        swaps = np.bincount(pair, by_swap[swappable], len(pairs))
+        of_tag = np.bincount(pairs // len(frequency), swaps, len(frequency))[pairs // len(frequency)]
+        habit = (swaps + HABIT_PRIOR * chance) / (of_tag + HABIT_PRIOR)
     return truth
