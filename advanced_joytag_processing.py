@@ -114,6 +114,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         default=limits.frames,
         help=f"frames of an animation that are looked at; its embedding is their mean (default: {limits.frames})",
     )
+    cli.add_popup(parser)
     return parser.parse_args(argv)
 
 
@@ -123,17 +124,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = cli.data_folder(args)
     mapping, pages = mapped_pages(folder, args.mapping)
     library = open_library(args.library, folder)
-    with sole_run(folder.embeddings / LOCK):
+    with sole_run(folder.embeddings / LOCK), cli.popup(library, args.popup, "tagcheck: embedding pictures") as message:
         remove_leftovers(folder)
         model = load_tagger(args, folder)
         done = embeddings.embedded(folder.embeddings, model.id, model.preprocess_id)
-        infos = list(cli.progress(library.files(list(pages)), len(pages), "metadata and tags"))
+        infos = list(cli.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model.tags, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
         tools = decoding_tools(library, limits)
         known = {} if args.retry else failures.load(folder.embeddings, tools)
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
-        work = embed(library, model, new if args.limit is None else new[: args.limit], folder, limits, args.decoders)
+        work = embed(library, model, new if args.limit is None else new[: args.limit], folder, limits, args.decoders, message)
         failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
         lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
         failures.save(folder.embeddings, tools, known | lasting)
@@ -254,7 +255,8 @@ class Work:
 
 
 def embed(
-    library: Library, model: Tagger, new: Sequence[FileInfo], folder: DataFolder, limits: Limits, decoders: int | None
+    library: Library, model: Tagger, new: Sequence[FileInfo], folder: DataFolder, limits: Limits, decoders: int | None,
+    message: cli.Shown | None,
 ) -> Work:
     """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
     work = Work()
@@ -267,7 +269,7 @@ def embed(
     )
     with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:
         written = time.monotonic()
-        for hash, row in embedded_rows(cli.progress(files, len(new), "embedding"), model, work):
+        for hash, row in embedded_rows(cli.shown(files, len(new), "embedding", message), model, work):
             start = time.monotonic()
             writer.add([hash], row[None], [work.sizes[hash]])
             if start - written > FLUSH_SECONDS:

@@ -38,11 +38,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         f"(default: in Hydrus {config.ROOT_PAGE!r}, of a folder the whole)"
     ))
     which.add_argument("--search", metavar='"TERM, TERM"',
-                       help="instead of pages, the files that this Hydrus search finds, like 'system:archive, series:x'; a JSON list may hold lists (or)")
+                       help=(
+        "instead of pages, the files that this Hydrus search finds, like 'system:archive, series:x'; a JSON list may hold lists (or). "
+        "Tags are looked for on the one tag service that counts, or, where several do, on all of Hydrus' services"
+    ))
     parser.add_argument("--tag-service", metavar="NAME", action="append", default=[], help=(
         "count the tags of this Hydrus tag service only, by name or key; may be given again "
         "(default: config.py's TAG_SERVICES, else all but those that a machine fills)"
     ))
+    cli.add_popup(parser)
     return parser.parse_args(argv)
 
 
@@ -50,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = cli.data_folder(args, create=True)
     library = open_library(args, folder)
-    walk = found(library, args)
+    with cli.popup(library, args.popup, "tagcheck: mapping the dataset"):
+        walk = found(library, args)
     summary = summarise(walk)
     if not summary["readable_files"]:
         raise MissingInput(nothing_to_map(walk, summary))

@@ -7,7 +7,7 @@ Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset),
 Writes  reports/ (one report a detector) and, last, reports/error_detection_summary_<UTC>.json
 
 A detector that fails costs its own report only; the others' stay. The exit code is 0 when all of
-them ran, else that of the first one that failed.
+them ran, else that of the first one that failed. Only --popup needs the library.
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ import codecs
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagcheck import artifacts, cli
+import config
+from tagcheck import artifacts, cli, opening
 from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder, Kind
 from tagcheck.cli import run
+from tagcheck.errors import Cancelled
+from tagcheck.opening import LibrarySettings
 
 TAIL_CHARACTERS = 4096
 
@@ -58,6 +63,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threshold", type=cli.between(0.01, 1), metavar="X",
                         help="cosine from which a pair counts as near-duplicate, 0.01 to 1 (default: the detector's own)")
     parser.add_argument("--engine", choices=("auto", "torch", "native"), help="how near-duplicates are searched (default: the detector's own)")
+    cli.add_popup(parser)
     return parser.parse_args(argv)
 
 
@@ -65,13 +71,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = cli.data_folder(args)
     dataset = folder.require(DATASET, args.dataset)
-    rows = [detect(detector, number, folder, dataset, args) for number, detector in enumerate(DETECTORS, 1)]
+    with popup(folder, args.popup) as message:
+        rows = [detect(detector, number, folder, dataset, args, message) for number, detector in enumerate(DETECTORS, 1)]
     summary = artifacts.save(folder, RUN_SUMMARY, {"dataset": dataset.name, "detectors": rows})
     print_outcome(rows, summary)
     return next((row["exit_code"] for row in rows if row["exit_code"]), 0)
 
 
-def detect(detector: Detector, number: int, folder: DataFolder, dataset: Path, args: argparse.Namespace) -> dict:
+def popup(folder: DataFolder, wanted: bool):
+    """The message in Hydrus that --popup asks for; without it no library is needed, and none is opened."""
+    if not wanted:
+        return nullcontext()
+    settings = LibrarySettings.of(config)
+    library = opening.open_library(opening.library_name(None, folder, settings), folder, settings, tell=cli.say)
+    return cli.popup(library, True, "tagcheck: looking for errors")
+
+
+def detect(
+    detector: Detector, number: int, folder: DataFolder, dataset: Path, args: argparse.Namespace, message: cli.Shown | None
+) -> dict:
     """Run one detector as a process, its progress passed on to stderr, and describe how it went."""
     cli.say(f"[{number}/{len(DETECTORS)}] {detector.name}: {detector.script}")
     command = [sys.executable, str(cli.PROJECT / detector.script), "--data-dir", str(folder.root), "--dataset", str(dataset)]
@@ -79,7 +97,7 @@ def detect(detector: Detector, number: int, folder: DataFolder, dataset: Path, a
         if (value := getattr(args, option)) is not None:
             command += [f"--{option.replace('_', '-')}={value}"]
     before, start = folder.newest(detector.report), time.monotonic()
-    exit_code, said = _run_passing_on(command)
+    exit_code, said = _run_passing_on(command, Watch(message, number - 1, len(DETECTORS), detector.name))
     report = folder.newest(detector.report)
     row = {
         "name": detector.name, "script": detector.script, "exit_code": exit_code,
@@ -105,12 +123,49 @@ def print_outcome(rows: list[dict], summary: Path) -> None:
     print(f"{len(rows) - failed} of {len(rows)} detectors ran, {found} findings -> {summary}")
 
 
-def _run_passing_on(command: list[str]) -> tuple[int, str]:
-    """(exit code, last line said) of a process whose stdout and stderr go to this process's stderr as they come."""
+class Watch(threading.Thread):
+    """Keeps a message in the library's program up to date while a detector runs, and ends the detector when it is cancelled there."""
+
+    def __init__(self, message: cli.Shown | None, done: int, total: int, text: str) -> None:
+        super().__init__(daemon=True)
+        self.cancelled = False
+        self._message, self._place, self._text = message, (done, total), text
+        self._over = threading.Event()
+        self._process: subprocess.Popen | None = None
+
+    def over(self, process: subprocess.Popen) -> "Watch":
+        """Watch over this process until `stop`; nothing without a message."""
+        self._process = process
+        if self._message is not None:
+            self.start()
+        return self
+
+    def run(self) -> None:
+        while not self.cancelled and not self._over.is_set():
+            self._message.update(*self._place, self._text)
+            self.cancelled = self._message.cancelled
+            self._over.wait(0.2)
+        if self.cancelled:
+            self._process.terminate()
+
+    def stop(self) -> None:
+        """Wait until nothing is shown any more. Raises `Cancelled`."""
+        self._over.set()
+        if self.is_alive():
+            self.join()
+        if self.cancelled:
+            raise Cancelled()
+
+
+def _run_passing_on(command: list[str], watch: Watch) -> tuple[int, str]:
+    """(exit code, last line said) of a process whose stdout and stderr go to this process's stderr as they come.
+    Raises `Cancelled`.
+    """
     environment = {**os.environ, "TAGCHECK_PROGRESS": "live"} if sys.stderr.isatty() else None
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
         tail = ""
+        watch.over(process)
         try:
             while chunk := process.stdout.read1(65536):
                 text = decoder.decode(chunk)
@@ -120,6 +175,7 @@ def _run_passing_on(command: list[str]) -> tuple[int, str]:
         except BaseException:
             _end(process)
             raise
+    watch.stop()
     lines = [line.strip() for line in tail.replace("\r", "\n").split("\n") if line.strip()]
     said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode  # as a shell counts signals

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done (with or without findings), 1 the machine would not (disk full, no right to
 write), 2 usage, 3 an input is missing, 4 a file is not what it says, 5 the library cannot be
-reached or refuses, 130 interrupted.
+reached or refuses, 130 interrupted or cancelled.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
 from tagcheck.artifacts import DataFolder
-from tagcheck.errors import MissingInput, ToolError
+from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError
 
 T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parent.parent
@@ -142,6 +143,42 @@ def progress(items: Iterable[T], total: int | None = None, what: str = "", unit:
     """
     quiet = not sys.stderr.isatty() and os.environ.get("TAGCHECK_PROGRESS") != "live"
     return tqdm(items, total=total, desc=what, unit=unit, file=sys.stderr, mininterval=5.0 if quiet else 0.2, dynamic_ncols=not quiet)
+
+
+class Shown(Protocol):
+    """A message in the library's own program."""
+
+    cancelled: bool
+
+    def update(self, done: int, total: int, text: str) -> None:
+        """Show how far a run is."""
+
+
+def add_popup(made: argparse.ArgumentParser) -> None:
+    """`--popup`, for scripts that may run for long."""
+    made.add_argument("--popup", action="store_true", help="show progress in a message in Hydrus too, with a cancel button (default: no)")
+
+
+@contextmanager
+def popup(library: Any, wanted: bool, title: str) -> Iterator[Shown | None]:
+    """The message that `--popup` asks for, or None without it. Raises `UsageError` where the library is no Hydrus."""
+    if not wanted:
+        yield None
+        return
+    if not hasattr(library, "popup"):
+        raise UsageError("--popup is for Hydrus: a folder has no program of its own to show it")
+    with library.popup(title) as shown:
+        yield shown
+
+
+def shown(items: Iterable[T], total: int, what: str, message: Shown | None) -> Iterator[T]:
+    """`items` with a progress bar, and with the same in `message` where there is one. Raises `Cancelled` when it is cancelled there."""
+    for number, item in enumerate(progress(items, total, what)):
+        if message is not None:
+            message.update(number, total, f"{what}: {number:,} of {total:,}")
+            if message.cancelled:
+                raise Cancelled()
+        yield item
 
 
 def say(message: str) -> None:

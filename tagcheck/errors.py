@@ -32,6 +32,15 @@ class BadFile(ToolError):
     exit_code = 4
 
 
+class Cancelled(ToolError):
+    """The owner pressed cancel somewhere else than at the keyboard that started this."""
+
+    exit_code = 130
+
+    def __init__(self, message: str = "cancelled in Hydrus; what was finished is kept, run the same command again to go on") -> None:
+        super().__init__(message)
+
+
 class LibraryError(ToolError):
     """The library could not do what was asked of it."""
 

@@ -32,11 +32,12 @@ from typing import Any
 from PIL import Image
 from requests import Response
 
-from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
+from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus_connection import (
     BAD_REQUEST, EDIT_TAGS, NOT_FOUND, PERMISSIONS, RELATIONSHIPS, TOO_LONG, WHERE_KEYS_ARE, Connection, HydrusSaysNo,
 )
 from tagcheck.hydrus_pairs import KINDS, judgement, judgements
+from tagcheck.hydrus_popup import Popup
 from tagcheck.hydrus_tags import PETITION, Planner, Relation, absence, action, file_info, relation, same_tags, state, to_hydrus
 from tagcheck.library import (
     ABSENT, ALTERNATES, CURRENT, DELETED, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, FileInfo, Judgement, NoWrite, Page, TagChange,
@@ -54,7 +55,6 @@ LARGEST_RENDER = 64_000_000       # pixels: Hydrus needs seconds and gigabytes f
 STATE_WORDS = {1: "loading", 2: "searching"}
 CANCELLED = 3
 SEARCH_PAGE = 6  # page_type of an ordinary page of files
-POPUP_WAIT = 5.0  # seconds until a message that Hydrus was asked to show must be there
 
 # The frame that Hydrus draws round "Image failed to render": grey lines, white inside.
 FRAME, INSIDE, INSET = (20, 20, 20), (255, 255, 255), 4
@@ -88,6 +88,7 @@ class Hydrus:
         self._machine = tuple(machine_services)
         self._write_service = write_service
         self._page_wait = page_wait
+        self._popup: Popup | None = None
         self._heard_of: set[str] = set()  # hashes that Hydrus has a row for, as far as it was asked
 
     # --- what this library is ---------------------------------------------------------------------
@@ -168,11 +169,16 @@ class Hydrus:
 
     def search(self, query: str) -> Walk:
         """The files that a Hydrus search finds, as one page. `query`: search terms as Hydrus writes them, commas between,
-        or a JSON list (which may hold lists: "or"). One chosen tag service limits the search too; more cannot.
+        or a JSON list (which may hold lists: "or").
+
+        Hydrus looks for tags on one service or on all of them. So where one service counts, the search is limited to it;
+        else terms may be found on a service that does not count, which is told.
         """
         terms = _search_terms(query)
-        chosen = list(self._counted()) if self._chosen else []
-        where = {"tag_service_key": chosen[0]} if len(chosen) == 1 else {}
+        counted = self._counted()
+        where = {"tag_service_key": next(iter(counted))} if len(counted) == 1 else {}
+        if len(counted) > 1 and len(counted) < len(self._tag_services()) and _names_a_tag(terms):
+            self._tell(f"--search {query!r} looks for tags on every service, also on those whose tags do not count")
         answer = self.connection.get("/get_files/search_files", tags=terms, return_hashes=True, return_file_ids=False, **where)
         pages = [Page((query,), "", tuple(answer["hashes"]))]
         return Walk((query,), tuple(pages), self._not_local(pages))
@@ -194,7 +200,12 @@ class Hydrus:
             raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {_page_list(tree)}")
         above, first = found[0]
         root = (*above, first["name"]) if len(found) == 1 else tuple(names)
-        return root, [self._page(path, node["page_key"]) for start, under in found for path, node in _media_pages(under, start)]
+        nodes = [(path, node["page_key"]) for start, under in found for path, node in _media_pages(under, start)]
+        pages = []
+        for number, (path, key) in enumerate(nodes):
+            self._progress(number, len(nodes), f"page {' / '.join(path)}")
+            pages.append(self._page(path, key))
+        return root, pages
 
     def _page(self, path: tuple[str, ...], key: str) -> Page:
         """One media page once it is ready. While a page loads it says 200, no files."""
@@ -212,6 +223,7 @@ class Hydrus:
             if not told:
                 self._tell(f"page {name!r} is {STATE_WORDS[now]}: waiting up to {self._page_wait:.0f} s")
                 told = True
+            self._progress(0, 1, f"page {name} is {STATE_WORDS[now]}")
             time.sleep(0.25)
         if now == CANCELLED:
             self._tell(f"the search of page {' / '.join(path)!r} was cancelled: taking the files it shows")
@@ -245,6 +257,8 @@ class Hydrus:
             self._heard_of.update(hash for hash, row in known.items() if row["file_id"] is not None)
             for hash in chunk:
                 yield known.get(hash, {"hash": hash, "file_id": None})
+            if report:
+                self._progress(min(number * CHUNK, len(wanted)), len(wanted), f"files {report}")
             if report and time.monotonic() - last > 5:
                 last = time.monotonic()
                 self._tell(f"{report} {min(number * CHUNK, len(wanted)):,} of {len(wanted):,} files")
@@ -526,52 +540,26 @@ class Hydrus:
         return told
 
     @contextmanager
-    def popup(self, title: str) -> Iterator["Popup"]:
+    def popup(self, title: str) -> Iterator[Popup]:
         """A message with progress and a cancel button in the client's corner, gone when the block is left.
 
-        Needs the permission "manage popups".
+        What this library itself does meanwhile (walking pages, looking files up) shows in it, and raises `Cancelled` when its owner
+        cancels. Needs the permission "manage popups".
         """
-        answer = self.connection.post("/manage_popups/add_popup", {"status_title": title, "is_cancellable": True}, repeat=False)
-        shown = Popup(self.connection, answer["job_status"]["key"])
+        shown = Popup(self.connection.impatient(), title, self._boot_id)
+        self._popup = shown
         try:
             yield shown
         finally:
+            self._popup = None
             shown.close()
 
-
-class Popup:
-    """Progress shown in the client. `cancelled` turns True when the owner presses cancel there, or closes the message."""
-
-    def __init__(self, connection: Connection, key: str) -> None:
-        self.key = key
-        self.cancelled = False
-        self._connection = connection
-        self._shown = False
-
-    def update(self, done: int, total: int, text: str) -> None:
-        """Show `done` of `total` and a line of text."""
-        answer = self._post("update_popup", {"popup_gauge_1": [done, total], "status_text_1": text})
-        self.cancelled = answer is None or bool(answer["job_status"].get("is_cancelled"))
-
-    def close(self) -> None:
-        """Take the message away."""
-        self._post("finish_and_dismiss_popup", {})
-
-    def _post(self, what: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The answer, or None when the message is gone. A new message takes Hydrus' GUI a moment, in which it is not known yet."""
-        until = time.monotonic() + POPUP_WAIT
-        while True:
-            try:
-                answer = self._connection.post(f"/manage_popups/{what}", {"job_status_key": self.key, **body})
-            except HydrusSaysNo as error:
-                if error.status not in (BAD_REQUEST, NOT_FOUND):
-                    raise
-                if self._shown or time.monotonic() > until:
-                    return None
-                time.sleep(0.05)
-            else:
-                self._shown = True
-                return answer or {}
+    def _progress(self, done: int, total: int, text: str) -> None:
+        """Show how far a walk or a look-up is, where a popup is up. Raises `Cancelled`."""
+        if self._popup is not None:
+            self._popup.update(done, total, text)
+            if self._popup.cancelled:
+                raise Cancelled()
 
 
 def _named(name: str, services: Mapping[str, TagService], asked_by: str) -> TagService:
@@ -601,6 +589,11 @@ def _search_terms(query: str) -> list[Any]:
         except json.JSONDecodeError as error:
             raise UsageError(f"--search {query!r} begins like a JSON list and is none: {error.msg}") from None
     return [term.strip() for term in query.split(",") if term.strip()]
+
+
+def _names_a_tag(terms: Iterable[Any]) -> bool:
+    """Whether a search asks for tags, and not only for what Hydrus calls system predicates."""
+    return any(_names_a_tag(term) if isinstance(term, list) else not str(term).startswith("system:") for term in terms)
 
 
 def _spelled(names: Iterable[str]) -> str:

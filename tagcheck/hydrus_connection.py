@@ -68,6 +68,10 @@ class Connection:
         self._local = threading.local()
         self._answered = False
 
+    def impatient(self) -> "Connection":
+        """Another connection to the same client, for what nobody should wait for: one try."""
+        return Connection(self.url, self._key, 0.0, self.tell)
+
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """The JSON answer to a GET. Values that are not text are sent as JSON, as the API wants them (`false`, `["a"]`)."""
         return self._json(self.request("GET", path, query=query))

@@ -1120,6 +1120,11 @@ def add_popup(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
     return {"job_status": client.popups[key]}
 
 
+@route("GET", "/manage_popups/get_popups", 10)
+def get_popups(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
+    return {"job_statuses": [shown for key, shown in client.popups.items() if key not in client.arriving]}
+
+
 def _popup(client: HydrusServer, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked.get("job_status_key") not in client.popups or asked["job_status_key"] in client.arriving:
         client.arriving.discard(asked.get("job_status_key", ""))

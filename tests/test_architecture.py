@@ -34,7 +34,8 @@ ROOMS = {
     "hydrus_connection": "errors",
     "hydrus_tags": "errors library tags",
     "hydrus_pairs": "library",
-    "hydrus": "errors hydrus_connection hydrus_pairs hydrus_tags library",
+    "hydrus_popup": "errors hydrus_connection",
+    "hydrus": "errors hydrus_connection hydrus_pairs hydrus_popup hydrus_tags library",
     "opening": "artifacts errors folder hydrus library",
     # decisions and writing
     "ledger": "artifacts database errors library lock",
@@ -42,7 +43,7 @@ ROOMS = {
     "tallies": "",
     "review": "artifacts errors tallies",
     "review_import": "artifacts dataset errors findings review tags tallies",
-    "review_index": "review review_import tallies",
+    "review_index": "findings review review_import tallies",
     # pictures and numbers
     "formats": "errors",
     "images": "errors formats",
@@ -67,6 +68,7 @@ ROOMS = {
     "noise": "evidence probes",
     "copies": "dataset evidence tiles",
     "rules": "errors tags",
+    "verdicts": "probes",
     "tag_errors": "evidence findings noise probes rules tags",
     "series": "errors plda probes tags",
     "finetuning": "",
@@ -76,7 +78,7 @@ ROOMS = {
 }
 NO_TORCH = (
     "errors tags findings artifacts database lock cli dataset library sidecars folder_scan folder_store folder_writing folder "
-    "hydrus_connection hydrus_tags hydrus_pairs hydrus opening ledger applying tallies review review_import review_index"
+    "hydrus_connection hydrus_tags hydrus_pairs hydrus_popup hydrus opening ledger applying tallies review review_import review_index"
 ).split()
 HEAVY = {"torch", "torchvision", "joytag", "safetensors", "sklearn"}
 

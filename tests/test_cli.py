@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from tagcheck import cli, errors
-from tagcheck.errors import BadFile, FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, ToolError, UsageError, WritesRefused
+from tagcheck.errors import (
+    BadFile, Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, ToolError, UsageError, WritesRefused,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +39,7 @@ def raising(error: BaseException):
 
 @pytest.mark.parametrize("error, code", [
     (ToolError("x"), 1), (UsageError("x"), 2), (MissingInput("x"), 3), (BadFile("x"), 4), (LibraryUnreachable("x"), 5),
-    (LibraryRefused("x"), 5), (FileUnavailable("x"), 5), (WritesRefused({"a": "x"}), 5),
+    (LibraryRefused("x"), 5), (FileUnavailable("x"), 5), (WritesRefused({"a": "x"}), 5), (Cancelled("x"), 130),
 ])
 def test_each_error_has_its_exit_code_and_one_line(error, code, capsys):
     assert end(raising(error), capsys) == (code, "error: x\n")
@@ -45,7 +47,9 @@ def test_each_error_has_its_exit_code_and_one_line(error, code, capsys):
 
 def test_every_error_of_the_family_is_in_the_test_above():
     family = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, ToolError)}
-    assert family == {ToolError, UsageError, MissingInput, BadFile, LibraryUnreachable, LibraryRefused, FileUnavailable, WritesRefused, errors.LibraryError}
+    assert family == {
+        ToolError, UsageError, MissingInput, BadFile, LibraryUnreachable, LibraryRefused, FileUnavailable, WritesRefused, Cancelled, errors.LibraryError,
+    }
 
 
 def test_done_is_zero_and_a_code_is_handed_on(capsys):

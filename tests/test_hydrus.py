@@ -22,8 +22,8 @@ import requests
 from PIL import Image
 
 from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
-from tagcheck import applying
-from tagcheck.errors import FileUnavailable, LibraryRefused, UsageError
+from tagcheck import applying, hydrus_popup
+from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, UsageError
 from tagcheck.hydrus import MY_TAGS, Hydrus, says_failed
 from tagcheck.ledger import Ledger
 from tagcheck.library import (
@@ -84,7 +84,7 @@ class Bench:
         return self.post("/manage_pages/new_page", body)["page_key"]
 
     def settle(self) -> None:
-        """Give a real client the moment it takes until a file that was deleted is gone from its disk."""
+        """Give a real client the moment it takes until a file that was deleted is gone from its disk, or a message from its window."""
         if self.server is None:
             time.sleep(2)
 
@@ -727,12 +727,32 @@ def test_what_was_judged_of_a_trashed_file_still_holds(bench: Bench) -> None:
     assert bench.hydrus.judgements([kept, thrown]) == [Judgement("duplicates", tuple(sorted([kept, thrown])))]
 
 
-def test_a_popup_shows_progress_and_goes_away(bench: Bench) -> None:
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Popups show every update, not one a second."""
+    monkeypatch.setattr(hydrus_popup, "EVERY", 0.0)
+
+
+def test_a_popup_shows_progress_and_goes_away(bench: Bench, at_once: None) -> None:
     with bench.hydrus.popup("tagcheck test") as popup:
         popup.update(1, 3, "looking")
         assert not popup.cancelled
+        shown = bench.hydrus.connection.get("/manage_popups/get_popups")["job_statuses"]
+        (mine,) = [one for one in shown if one["key"] == popup.key]
+        assert (mine["status_title"], mine["status_text_1"], mine["popup_gauge_1"]) == ("tagcheck test", "looking", [1, 3])
         bench.post("/manage_popups/cancel_popup", {"job_status_key": popup.key})
         popup.update(2, 3, "looking")
         assert popup.cancelled
-    if bench.server:
-        assert bench.server.popups == {}
+    bench.settle()
+    assert popup.key not in [one["key"] for one in bench.hydrus.connection.get("/manage_popups/get_popups")["job_statuses"]]
+
+
+def test_a_walk_shows_in_a_popup_and_ends_when_it_is_cancelled(bench: Bench, at_once: None) -> None:
+    name, hydrus = unique_name(), bench.hydrus
+    bench.page(name, [bench.add()])
+    with hydrus.popup("tagcheck test") as popup:
+        assert len(hydrus.walk([name]).pages) == 1
+        bench.post("/manage_popups/cancel_popup", {"job_status_key": popup.key})
+        with pytest.raises(Cancelled, match="cancelled in Hydrus; what was finished is kept"):
+            hydrus.walk([name])
+    assert len(hydrus.walk([name]).pages) == 1

@@ -15,6 +15,7 @@ import requests
 
 import hydrus_server
 from hydrus_server import KEY_HEADER, MY_TAGS, REPOSITORY, Call, HydrusServer, Refusal
+from tagcheck import hydrus_popup
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus import CHUNK, Hydrus
 from tagcheck.hydrus_connection import EDIT_TAGS, PAGES, PERMISSIONS, POPUPS, RELATIONSHIPS, SEARCH, Connection, HydrusSaysNo
@@ -257,6 +258,28 @@ def test_an_address_that_is_too_long_for_a_proxy_is_sent_in_halves(server: Hydru
     assert max(sizes) > 8000 and len(sizes) > 3
 
 
+# --- searches ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("options", "query", "limited", "warned"), [
+    ({}, "tag 0", False, False),
+    ({"tag_services": ["my tags"]}, "tag 0", True, False),
+    ({"machine_services": ["ai suggestions", "downloader tags", "fake tag repo"]}, "tag 0", True, False),
+    ({"tag_services": ["my tags", "fake tag repo"]}, "tag 0", False, True),
+    ({"machine_services": ["ai suggestions"]}, '[["tag 0", "system:inbox"]]', False, True),
+    ({"machine_services": ["ai suggestions"]}, "system:inbox", False, False),
+])
+def test_a_search_is_limited_to_one_service_that_counts_and_else_says_where_it_looks(
+    server: HydrusServer, options: dict, query: str, limited: bool, warned: bool
+) -> None:
+    """Hydrus searches one tag service or all of them."""
+    told: list[str] = []
+    Hydrus(server.url, server.key, tell=told.append, **options).search(query)
+    (asked,) = [call.asked for call in server.calls if call.path == "/get_files/search_files"]
+    assert asked.get("tag_service_key") == (MY_TAGS if limited else None)
+    assert [line for line in told if "also on those whose tags do not count" in line] == told and len(told) == warned
+
+
 # --- files ------------------------------------------------------------------------------------------------
 
 
@@ -365,13 +388,41 @@ def test_two_services_of_one_name_must_be_told_apart_by_key(server: HydrusServer
     assert Hydrus(server.url, server.key, tag_services=[MY_TAGS]).describe()["tag_services"] == [MY_TAGS]
 
 
-def test_a_popup_that_its_owner_closed_counts_as_cancelled(server: HydrusServer, hydrus: Hydrus) -> None:
+def test_a_popup_that_its_owner_closed_counts_as_cancelled(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hydrus_popup, "EVERY", 0.0)
     with hydrus.popup("long work") as popup:
         popup.update(0, 2, "beginning")
         assert not popup.cancelled
         server.popups.clear()
         popup.update(1, 2, "still at it")
         assert popup.cancelled
+
+
+def test_a_popup_comes_back_after_a_restart(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hydrus_popup, "EVERY", 0.0)
+    with hydrus.popup("long work") as popup:
+        popup.update(0, 3, "beginning")
+        server.popups.clear()
+        server.restart()
+        popup.update(1, 3, "still at it")
+        assert not popup.cancelled and [one["popup_gauge_1"] for one in server.popups.values()] == [[1, 3]]
+    assert server.popups == {}
+
+
+def test_a_popup_never_holds_up_or_ends_the_work(server: HydrusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hydrus_popup, "EVERY", 0.0)
+    told: list[str] = []
+    with Hydrus(server.url, server.key, tell=told.append).popup("long work") as popup:
+        popup.update(0, 3, "beginning")
+        server.locked = True
+        began = time.monotonic()
+        popup.update(1, 3, "while the database is locked")
+        server.locked = False
+        server.stop()
+        popup.update(2, 3, "while it is away: not even tried for half a minute")
+        assert time.monotonic() - began < 2 and not popup.cancelled
+    server.start()
+    assert [line.partition(":")[0] for line in told] == ["no progress is shown in Hydrus for now", "the message in Hydrus could not be taken away"]
 
 
 def test_a_popup_goes_away_also_when_the_work_fails(server: HydrusServer, hydrus: Hydrus) -> None:
