@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,15 @@ from scipy import sparse
 from tqdm import tqdm
 
 import config
-from tagcheck import artifacts, cli, dataset, embeddings, examples, findings, review, rules, tag_errors, tags, vocabulary
+from tagcheck import artifacts, cli, dataset, embeddings, examples, findings, review, rules, tag_errors, tags, verdicts, vocabulary
 from tagcheck.artifacts import MISTAGGED, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.errors import MissingInput
 from tagcheck.evidence import Tagger
-from tagcheck.findings import MISSING
+from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.rules import Rules
 from tagcheck.tag_errors import ISSUES, Examined, Suggestion
+from tagcheck.verdicts import Answer
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     declared = rules.load(folder.root)
     pictures = load_pictures(folder, data, config.INVISIBLE_NAMESPACES)
-    seen = examine(folder, data, pictures, declared)
-    found = suggest(pictures, seen, declared)
-    kept, dropped = respect(found, pictures, declared, review.decisions(folder.review), data.parents, args.min_confidence)
+    decided = review.decisions(folder.review)
+    seen = examine(folder, data, pictures, declared, decided)
+    found = heed(suggest(pictures, seen, declared), review.answers(folder.review), pictures.notes)
+    kept, dropped = respect(found, pictures, declared, decided, data.parents, args.min_confidence)
     report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
     path = artifacts.save(folder, MISTAGGED, report)
     print(summary_line(report["summary"], path))
@@ -91,7 +93,9 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
     return Pictures(records, visible, loaded.matrix, loaded.model, notes)
 
 
-def examine(folder: DataFolder, data: Dataset, pictures: Pictures, declared: Rules) -> Examined | None:
+def examine(
+    folder: DataFolder, data: Dataset, pictures: Pictures, declared: Rules, decided: Mapping[tuple[str, str, str], str]
+) -> Examined | None:
     """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
     n = len(pictures.matrix)
     uses = Counter(tag for mine in pictures.visible[:n] for tag in mine)
@@ -112,10 +116,28 @@ def examine(folder: DataFolder, data: Dataset, pictures: Pictures, declared: Rul
     given = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, len(learnable)))
     given.sort_indices()
     tagger = load_tagger(folder, data, pictures, column)
+    answered = answered_cells(pictures.records[:n], column, decided)
     with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
         return tag_errors.examine(
-            pictures.matrix, given, learnable, tagger, declared, progress=lambda share: bar.update(int(100 * share) - bar.n)
+            pictures.matrix, given, learnable, tagger, declared, answered,
+            progress=lambda share: bar.update(int(100 * share) - bar.n),
         )
+
+
+def answered_cells(
+    records: Sequence[Record], column: dict[str, int], decided: Mapping[tuple[str, str, str], str]
+) -> sparse.csr_matrix:
+    """What the owner has said about single tags, (n, T): 1 where the tag belongs, -1 where it does not.
+
+    A deleted tag is a no, and so is a suggestion to add it that was ignored; one to remove it that was ignored is a yes.
+    """
+    row = {record.hash: place for place, record in enumerate(records)}
+    said = {(place, column[tag]): -1 for place, record in enumerate(records) for tag in record.deleted_tags if tag in column}
+    for (hash, tag, action), state in decided.items():
+        if hash in row and tag in column and state in ("accepted", "ignored"):
+            said[row[hash], column[tag]] = 1 if (action == "add") == (state == "accepted") else -1
+    rows, columns = zip(*said) if said else ((), ())
+    return sparse.csr_matrix((np.array(list(said.values()), dtype=np.int8), (rows, columns)), shape=(len(records), len(column)))
 
 
 def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
@@ -143,6 +165,23 @@ def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[
     found = tag_errors.suggestions(seen, pictures.visible[:n], declared) if seen is not None else []
     rest = tag_errors.rule_suggestions(pictures.visible[n:], declared)
     return found + [Suggestion(one.row + n, one.tag, one.kind, one.issue, one.confidence, one.evidence, one.why) for one in rest]
+
+
+def heed(found: list[Suggestion], answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]) -> list[Suggestion]:
+    """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.verdicts`), and a note of them."""
+    kinds = {"add": MISSING, "remove": INCORRECT}
+    learned = verdicts.learn([
+        Answer(kinds[action], issue, tag, confidence, right) for action, issue, tag, confidence, right in answers if issue in ISSUES
+    ])
+    for kind in sorted(learned.offsets):
+        right, of = learned.counts[kind]
+        notes.append(f"the confidence of {kind} tags heeds {of:,} of your decisions ({right:,} agreed)")
+    out = []
+    for one in found:
+        after = learned(one.kind, one.issue, one.tag, one.confidence)
+        proof = one.evidence if after == one.confidence else one.evidence | {BEFORE_VERDICTS: round(one.confidence, 4)}
+        out.append(replace(one, confidence=after, evidence=proof))
+    return out
 
 
 def respect(

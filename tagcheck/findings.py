@@ -12,6 +12,7 @@ from typing import Any
 
 MISSING = "missing"
 INCORRECT = "incorrect"
+BEFORE_VERDICTS = "before_verdicts"  # in the evidence: what the detector alone said, where earlier decisions moved the confidence
 
 
 def finding_id(kind: str, hashes: Iterable[str], tags: Iterable[str]) -> str:

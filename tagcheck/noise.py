@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import sparse
 
 from tagcheck import evidence
 from tagcheck.evidence import Evidence, blocks
@@ -119,11 +120,23 @@ def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:
     return -np.inf if share >= 1 else float(np.quantile(sample, 1 - share))
 
 
-def fit(cells: Cells, frequency: np.ndarray, rng: np.random.Generator, spaces: np.ndarray | None = None) -> Verdict:
+def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:
+    """What the owner has said of each cell, (m,): 1 that the tag belongs, -1 that it does not, 0 nothing."""
+    if answered is None or not answered.nnz:
+        return np.zeros(len(cells), dtype=np.int8)
+    return np.asarray(answered[cells.row, cells.column]).ravel()
+
+
+def fit(
+    cells: Cells, frequency: np.ndarray, rng: np.random.Generator, spaces: np.ndarray | None = None,
+    answered: np.ndarray | None = None,
+) -> Verdict:
     """The model of this module, fitted to the cells.
 
     `frequency` (T,) is the share of pictures that have each tag, `spaces` (T,) numbers the tags'
-    namespaces: whole namespaces are often forgotten or confused more than the rest.
+    namespaces: whole namespaces are often forgotten or confused more than the rest. `answered` (m,) as
+    `answers` gives it: in the rounds of the fit these cells are certain, and the errors among them teach the
+    rates; what is said of them at the end rests on the evidence like all else.
     """
     y = cells.given.astype(np.float64)
     share = frequency[cells.column]
@@ -137,9 +150,12 @@ def fit(cells: Cells, frequency: np.ndarray, rng: np.random.Generator, spaces: n
     lines = np.tile([0.0, 1.0], (len(frequency), 1))
     floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
     truth = belongs
+    yes, no = (np.zeros((2, len(y)), dtype=bool)) if answered is None else (answered > 0, answered < 0)
     for _ in range(ROUNDS):
         miss = _laziness(belongs, truth, cells, miss_rate, often)
         truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
+        for certain in (truth, shown):
+            certain[yes], certain[no] = 1, 0
         beta = _logistic(design.of_sample, shown[sample], weight, beta)
         linear = design.linear(beta)
         lines = _tag_lines(lines, linear, shown, cells, len(frequency))

@@ -31,7 +31,7 @@ DECISIONS = (ACCEPTED, IGNORED, SKIPPED, FLAGGED)
 QUEUES = (OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
 ADD, REMOVE, PAIR = "add", "remove", "pair"
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
-BUSY_SECONDS = 20.0
+BUSY_SECONDS = 120.0  # reading the reports of a large library keeps writers waiting for a part of that
 MAPPED_BYTES = 2**30  # of the file are read in place, so that a new connection need not warm a cache of its own
 
 # The indexes that views walk along. They hold the rank, so they are made anew once the ranks are known.
@@ -446,6 +446,17 @@ def decisions(path: Path) -> dict[tuple[str, str, str], str]:
         (row["hash"], row["tag"], row["action"]): UNDONE if row["outcome"] == UNDONE else row["state"]
         for row in _decided(path) if row["action"] != PAIR
     }
+
+
+def answers(path: Path) -> list[tuple[str, str, str, float, bool]]:
+    """(action, issue, tag, confidence, whether the detector was right) of each suggestion that the owner accepted or
+    ignored, where its issue and confidence were noted. An applied change that was taken back counts as wrong.
+    """
+    return [
+        (row["action"], row["issue"], row["tag"], row["confidence"], row["state"] == ACCEPTED and row["outcome"] != UNDONE)
+        for row in _decided(path)
+        if row["action"] != PAIR and row["state"] in (ACCEPTED, IGNORED) and row["issue"] and row["confidence"] is not None
+    ]
 
 
 def pair_decisions(path: Path) -> dict[tuple[str, str, str], str]:

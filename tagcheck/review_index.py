@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from tagcheck import tallies
+from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.review import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, Key, Review
 from tagcheck.tallies import BANDS
 
@@ -67,9 +68,14 @@ class Suggestion:
     confidence_then: float | None
     in_view: bool = True
 
+    @property
+    def detectors(self) -> float:
+        """What the detector alone said, before earlier decisions moved the confidence."""
+        return self.evidence.get(BEFORE_VERDICTS, self.confidence)
+
     def ask(self) -> Ask:
-        """The wish to decide it as it was seen here."""
-        return Ask(self.key, self.version, self.issue, self.confidence)
+        """The wish to decide it as it was seen here. The detector's own confidence is what a decision is a test of."""
+        return Ask(self.key, self.version, self.issue, self.detectors)
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,8 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
         where += f" AND s.finding IN ({','.join('?' * len(findings))})"
         values = [*values, *findings]
     rows = review.db.execute(
-        "SELECT s.hash, s.tag, s.action, s.other, s.issue, max(s.confidence) AS confidence, coalesce(d.version, 0) AS"
+        "SELECT s.hash, s.tag, s.action, s.other, s.issue,"
+        f" max(coalesce(json_extract(s.evidence, '$.{BEFORE_VERDICTS}'), s.confidence)) AS confidence, coalesce(d.version, 0) AS"
         " version FROM suggestions s"
         " LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
         f" WHERE {where} GROUP BY s.hash, s.tag, s.action, s.other ORDER BY min(s.rank)",

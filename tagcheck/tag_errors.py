@@ -70,12 +70,13 @@ class Examined:
 
 def examine(
     matrix: np.ndarray, given: sparse.csr_matrix, tags: Sequence[str], tagger: Tagger | None = None, declared: Rules = Rules(),
-    seed: int = 0, progress: Callable[[float], None] = lambda share: None,
+    answered: sparse.csr_matrix | None = None, seed: int = 0, progress: Callable[[float], None] = lambda share: None,
 ) -> Examined:
     """Weigh the evidence for every tag of every picture.
 
     `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with
-    `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. The same input and seed give the same
+    `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `answered` (n, T) sparse has 1 where the owner has said
+    that a tag belongs and -1 where it does not: the rates of errors are learned from these too. The same input and seed give the same
     result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
     """
     rng = np.random.default_rng(seed)
@@ -88,7 +89,7 @@ def examine(
     cells = noise.collect(found, rng)
     progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
-    verdict = noise.fit(cells, found.frequency, rng, spaces)
+    verdict = noise.fit(cells, found.frequency, rng, spaces, noise.answers(cells, answered))
     columns, leaks = [group for group, _ in groups.values()], [leak for _, leak in groups.values()]
     verdict = noise.settle_groups(cells, verdict, columns, leaks, found.frequency, len(matrix))
     written = cells.given

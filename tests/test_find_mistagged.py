@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import find_mistagged_images
-from tagcheck import artifacts, dataset, embeddings, examples, findings
+from tagcheck import artifacts, dataset, embeddings, examples, findings, review
 from tagcheck.artifacts import DATASET, MISTAGGED, DataFolder
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.review import Ask, Key, Review
 from tagcheck.rules import Rules
 from tagcheck.tag_errors import Suggestion
 
@@ -203,6 +204,41 @@ def test_the_owners_earlier_answers_are_respected(library, report, tmp_path):
     assert missing not in found(again) and incorrect not in found(again)
     assert again["summary"]["left_out"]["deleted_before"] >= 1
     assert again["summary"]["left_out"]["implied_by_others"] >= 1
+
+
+def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path):
+    folder, _, records = library
+    kept = DataFolder(tmp_path)
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
+    first = {
+        (error["hash"], tag["tag"]): (error["issue"], tag) for error in report["errors"] for tag in error["tags"]
+        if tag["kind"] == "missing" and error["issue"] == "missing_tags"
+    }
+    refused = sorted(first)[::2]
+    asks = [Ask(Key(*cell, "add"), None, first[cell][0], first[cell][1]["confidence"]) for cell in refused]
+    with Review(kept.review) as store:
+        store.decide(asks, review.IGNORED)
+    again = run(kept, "--min-confidence", "0.01")
+    left = {(error["hash"], tag["tag"]): tag for error in again["errors"] for tag in error["tags"] if tag["kind"] == "missing"}
+    same = [cell for cell in first if cell not in refused and cell in left]
+    assert len(same) > 20 and not set(refused) & left.keys()
+    for cell in same:
+        before, after = left[cell]["evidence"][findings.BEFORE_VERDICTS], left[cell]["confidence"]
+        assert after < before - 0.1
+    assert any("heeds" in note and f"{len(refused):,}" in note for note in again["summary"]["notes"])
+    assert run(kept, "--min-confidence", "0.01")["errors"] == again["errors"]
+
+
+def test_what_the_owner_said_of_a_tag_is_known_of_its_picture():
+    records = [dataset.Record(name(0), frozenset({"hat"}), deleted_tags=frozenset({"dog"})), dataset.Record(name(1), frozenset())]
+    decided = {
+        (name(0), "hat", "remove"): "ignored", (name(1), "hat", "add"): "ignored", (name(1), "cat", "add"): "accepted",
+        (name(1), "dog", "remove"): "accepted", (name(9), "dog", "add"): "ignored", (name(0), "cat", "add"): "skipped",
+    }
+    made = find_mistagged_images.answered_cells(records, {"hat": 0, "dog": 1, "cat": 2}, decided)
+    assert made.toarray().tolist() == [[1, -1, 0], [-1, -1, 1]]
+    assert find_mistagged_images.answered_cells([], {"hat": 0}, {}).shape == (0, 1)
 
 
 def test_a_tag_that_would_bring_a_deleted_one_back_as_its_parent_is_not_suggested(library, report, tmp_path):

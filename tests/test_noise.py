@@ -54,3 +54,20 @@ def test_the_linear_predictor_does_not_depend_on_how_cells_are_cut(monkeypatch):
     monkeypatch.setattr(noise, "CHUNK", 7)
     np.testing.assert_allclose(design.linear(coefficients), whole, rtol=1e-6)
     np.testing.assert_allclose(whole, design.of_sample @ coefficients, rtol=1e-4, atol=1e-4)
+
+
+def test_refused_suggestions_teach_how_often_tags_are_forgotten():
+    rng = np.random.default_rng(0)
+    n = 4000
+    features = np.zeros((n, len(evidence.NAMES)), np.float32)
+    strong = np.arange(n) < n // 2
+    features[:, 0] = np.where(strong, 4, -4) + rng.normal(size=n)
+    given = strong & (rng.random(n) < 0.8)    # one in five of those that look like it is not tagged so
+    cells = Cells(np.arange(n), np.zeros(n, int), features, given, np.ones(n, np.float32))
+    frequency = np.array([given.mean()])
+    refused = np.where(strong & ~given, -1, 0).astype(np.int8)
+    refused[np.flatnonzero(refused)[::2]] = 0  # the owner looked at every second one and said no
+    alone = noise.fit(cells, frequency, np.random.default_rng(1))
+    after = noise.fit(cells, frequency, np.random.default_rng(1), answered=refused)
+    open_ones = strong & ~given & (refused == 0)
+    assert after.error[open_ones].mean() < alone.error[open_ones].mean() - 0.1

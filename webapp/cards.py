@@ -185,10 +185,10 @@ def _rows(review: Review, view: Filter, finding: Finding) -> list[Row]:
         sure = (
             ""
             if one.key.action == PAIR or not one.current
-            else words.sureness(one.confidence, promise(review, one.issue, one.confidence))
+            else words.sureness(one.confidence, promise(review, one.issue, one.detectors))
         )
         then = None
-        if one.confidence_then is not None and one.current and abs(one.confidence_then - one.confidence) >= 0.1:
+        if one.confidence_then is not None and one.current and abs(one.confidence_then - one.detectors) >= 0.1:
             then = f"It was {words.percent(one.confidence_then)} when you decided."
         rows.append(Row(one, encode(one.ask()), number, one.in_view, sure, facts, shown, then))
     return rows

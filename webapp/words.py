@@ -32,6 +32,7 @@ EVIDENCE_WORDS = {
     "other_copy": "The other copy",
     "tagged": "Tagged",
     "predicted": "Predicted",
+    "before_verdicts": "By the detector alone, before your decisions",
 }
 
 
