@@ -2,9 +2,11 @@
 
     python benchmarks/write_faults.py
     python benchmarks/write_faults.py --library hydrus --runs 200 --seed 1
+    HYDRUS_API_URL=http://localhost:45869 HYDRUS_API_KEY=... python benchmarks/write_faults.py --library client
 
-Reads   nothing: the folder of pictures, or the local server that answers as Hydrus does, is made here
-Writes  nothing that stays; one line per run on stderr, one line with the counts on stdout
+Reads   nothing: the folder of pictures, or the local server that answers as Hydrus does, is made here; with
+        --library client, the client that config.py names, which should be a throwaway
+Writes  nothing that stays, but pictures in a client; one line per run on stderr, one line with the counts on stdout
 
 Every second run is killed from outside after a random time; the others at a random line of the
 package's code between the noting down and the end, counted in a run that is left alone. Of each
@@ -20,6 +22,7 @@ import argparse
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import sys
@@ -27,20 +30,26 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import requests
+from PIL import Image
+
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 
+import config  # noqa: E402
 from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer  # noqa: E402
 from tagcheck import applying  # noqa: E402
 from tagcheck.cli import at_least, run, say  # noqa: E402
 from tagcheck.folder import FolderLibrary  # noqa: E402
 from tagcheck.hydrus import Hydrus  # noqa: E402
+from tagcheck.hydrus_connection import KEY_HEADER, Connection  # noqa: E402
 from tagcheck.ledger import APPLIED, UNDONE, Ledger  # noqa: E402
-from tagcheck.library import Library, TagChange  # noqa: E402
+from tagcheck.library import ABSENT, DELETED, Library, TagChange  # noqa: E402
 
 PACKAGE = str(Path(applying.__file__).parent)
 FORMATS = ["1girl, long_hair, {}\n", "1girl\r\nLong Hair\r\n{}\r\n", "\ufeff{},1girl,solo,", "{}\n", "series:x\n{}\n1girl"]
@@ -163,17 +172,64 @@ class HydrusScene(Scene):
         return owned(now) == owned(beginning)
 
 
+class ClientScene(Scene):
+    """Pictures in a real client. What is deleted there stays noted, so every run has pictures of its own."""
+
+    def __init__(self, base: Path, changes: int) -> None:
+        super().__init__(base)
+        self.connection = Connection(config.API_URL, config.API_KEY)
+        self.services = [one.key for one in self.library().services() if one.kind == "repository" or one.key == MY_TAGS]
+        self.count = changes
+        self.reset()
+
+    def library(self) -> Hydrus:
+        return Hydrus(config.API_URL, config.API_KEY)
+
+    def state(self) -> Snapshot:
+        names = [(number, tag, service) for number in range(len(self.hashes)) for tag in (ADDED, REMOVED) for service in self.services]
+        now = self.library().states([(self.hashes[number], tag, service) for number, tag, service in names])
+        return {f"{number} {tag} {service}": one for (number, tag, service), one in zip(names, now)}
+
+    def reset(self) -> None:
+        super().reset()
+        self.hashes = [self._imported() for _ in range(self.count * 2 // 3 + 1)]
+        pended = self.hashes[::4] if len(self.services) > 1 else []
+        for service, action, hashes in ((MY_TAGS, "0", [one for one in self.hashes if one not in pended]), (self.services[-1], "2", pended)):
+            if hashes:
+                self.connection.post("/add_tags/add_tags", {"hashes": hashes, "service_keys_to_actions_to_tags": {service: {action: [REMOVED]}}})
+        self.changes = chosen([TagChange(hash, tag, action) for hash in self.hashes for tag, action in ((ADDED, "add"), (REMOVED, "remove"))], self.count)
+
+    def _imported(self) -> str:
+        out = BytesIO()
+        Image.frombytes("RGB", (16, 16), secrets.token_bytes(768)).save(out, "PNG")
+        answer = requests.post(
+            f"{config.API_URL}/add_files/add_file", data=out.getvalue(), timeout=60,
+            headers={KEY_HEADER: config.API_KEY, "Content-Type": "application/octet-stream"},
+        )
+        answer.raise_for_status()
+        return answer.json()["hash"]
+
+    def restored(self, now: Snapshot, beginning: Snapshot) -> bool:
+        """The API cannot take a tag off a local service without a deletion record, so "deleted" counts as gone."""
+        def there(state: Snapshot) -> Snapshot:
+            return {place: ABSENT if tag == DELETED else tag for place, tag in state.items()}
+
+        return there(now) == there(beginning)
+
+
 def chosen(every: list[TagChange], count: int) -> list[TagChange]:
     """`count` of the changes, in a random order that is always the same."""
     return random.Random(0).sample(every, min(count, len(every)))
 
 
-def killed(work: Callable[[], None], after: float | None = None, at_line: int | None = None) -> bool:
-    """Do `work` in a child that is killed `after` seconds or at its line number `at_line`. False when it was done before that."""
+def killed(work: Callable[[], None], after: float | None = None, at_line: int | None = None, once_noted: bool = False) -> bool:
+    """Do `work` in a child that is killed `after` seconds or at its line number `at_line`, counted from the noting down of its batch
+    with `once_noted`. False when it was done before that.
+    """
     child = os.fork()
     if child == 0:
         if at_line is not None:
-            sys.settrace(_counter(at_line))
+            sys.settrace(_counter([0], once_noted, at_line))
         work()
         os._exit(0)
     if after is not None:
@@ -185,31 +241,31 @@ def killed(work: Callable[[], None], after: float | None = None, at_line: int | 
     return os.WIFSIGNALED(status)
 
 
-def lines_of(work: Callable[[], None]) -> tuple[int, int]:
-    """How many lines of the package `work` runs through before the ledger notes its batch down, and in all."""
-    seen, noted = [0], []
-    sys.settrace(_counter(None, seen, noted))
+def lines_of(work: Callable[[], None], once_noted: bool = False) -> int:
+    """How many lines of the package `work` runs through, in all or since the ledger noted its batch down."""
+    seen = [0]
+    sys.settrace(_counter(seen, once_noted))
     try:
         work()
     finally:
         sys.settrace(None)
-    return noted[0] if noted else 0, seen[0]
+    return seen[0]
 
 
-def _counter(last: int | None, seen: list[int] | None = None, noted: list[int] | None = None) -> Callable[..., Any]:
+def _counter(seen: list[int], once_noted: bool, last: int | None = None) -> Callable[..., Any]:
     """A trace function that counts lines of the package, and kills its own process at line number `last`."""
-    count = seen if seen is not None else [0]
+    counting = [not once_noted]
 
     def line(frame: FrameType, event: str, _: object) -> Any:
-        if event == "line":
-            count[0] += 1
-            if count[0] == last:
+        if event == "line" and counting[0]:
+            seen[0] += 1
+            if seen[0] == last:
                 os.kill(os.getpid(), signal.SIGKILL)
         return line
 
     def call(frame: FrameType, event: str, _: object) -> Any:
-        if noted is not None and frame.f_code is Ledger.open_batch.__code__:
-            noted.append(count[0])
+        if frame.f_code is Ledger.open_batch.__code__:
+            counting[0] = True
         return line if frame.f_code.co_filename.startswith(PACKAGE) else None
 
     return call
@@ -239,9 +295,9 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
     """`runs` kills at random points. Returns how the runs ended; raises AssertionError at the first that lost or doubled something."""
     rng = random.Random(seed)
     beginning = scene.state()
-    noted, lines = lines_of(scene.apply)
+    lines = lines_of(scene.apply, once_noted=True)
     end = scene.state()
-    _, undo_lines = lines_of(scene.undo)
+    undo_lines = lines_of(scene.undo)
     scene.reset()
     started = time.monotonic()
     scene.apply()
@@ -249,7 +305,7 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for number in range(runs):
         scene.reset()
-        point = {"at_line": rng.randint(noted, lines)} if number % 2 else {"after": rng.uniform(0, seconds * 1.1)}
+        point = {"at_line": rng.randint(1, lines), "once_noted": True} if number % 2 else {"after": rng.uniform(0, seconds * 1.1)}
         hit = killed(scene.apply, **point)
         if number % 3 == 0:
             killed(scene.recover, at_line=rng.randint(1, lines))
@@ -269,7 +325,8 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    made.add_argument("--library", choices=["folder", "hydrus"], default="folder", help="what is written to (default: folder)")
+    made.add_argument("--library", choices=["folder", "hydrus", "client"], default="folder",
+                      help="what is written to: a folder, the local server, or the client that config.py names (default: folder)")
     made.add_argument("--runs", type=at_least(1), default=50, metavar="N", help="kills (default: 50)")
     made.add_argument("--changes", type=at_least(1), default=200, metavar="N", help="changes in each apply (default: 200)")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="which random points (default: 0)")
@@ -280,7 +337,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as base, HydrusServer({}, pages={}) as server:
-        scene = FolderScene(Path(base), args.changes) if args.library == "folder" else HydrusScene(Path(base), args.changes, server)
+        scenes = {
+            "folder": lambda: FolderScene(Path(base), args.changes), "hydrus": lambda: HydrusScene(Path(base), args.changes, server),
+            "client": lambda: ClientScene(Path(base), args.changes),
+        }
+        scene = scenes[args.library]()
         outcomes = faults(scene, args.runs, args.seed)
     counts = ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items()))
     print(f"{args.library}: {args.runs} of {args.runs} runs agree after recovery ({counts}); "

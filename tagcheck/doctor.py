@@ -32,7 +32,7 @@ NEEDED_TO_READ = (SEARCH, PAGES)
 COST = {
     SEARCH: "no picture and no tag can be read",
     PAGES: "no page can be mapped (a search can, with --search)",
-    EDIT_TAGS: "accepted changes cannot be written",
+    EDIT_TAGS: "accepted changes cannot be written, and your siblings and parents are not known",
     RELATIONSHIPS: "near-duplicates cannot be handed to Hydrus, and what was judged there is not known",
     POPUPS: "no progress is shown inside Hydrus",
 }

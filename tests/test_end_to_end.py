@@ -22,7 +22,7 @@ import requests
 from tagcheck import artifacts
 from tagcheck.artifacts import DATASET, MAPPING, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder
 from tagcheck.embeddings import shard_paths
-from tests.hydrus_server import HydrusServer
+from tests.hydrus_server import MY_TAGS, HydrusServer
 
 PROJECT = Path(__file__).resolve().parent.parent
 PICTURES = 140
@@ -195,13 +195,24 @@ def test_an_accepted_fix_reaches_hydrus_and_a_batch_can_be_taken_back(chain):
     assert chain.server.stored(one.hash)["0"] == before["0"]
 
 
-def test_what_was_fixed_or_ignored_does_not_come_back(chain):
-    fixed, ignored = suggestions(chain)[1:3]
+def test_what_was_fixed_ignored_or_settled_in_hydrus_does_not_come_back(chain):
+    found = suggestions(chain)[1:]
+    fixed, ignored, refused = found[:3]
+    child = next(one for one in found[3:] if one.tag not in {other.tag for other in found[:3]})
+    pair = report(chain, NEAR_DUPLICATES)["similar_pairs"][0]
+    known = tagger_note(chain)
+    assert any("day" in record["existing_all_tags"] for record in report(chain, DATASET)["results"])
     with review_page(chain) as browser:
         decide(browser, fixed, "Accept")
         decide(browser, ignored, "Ignore")
         browser.press(browser.get("/error-review/apply"), "Write 1 change to my tags")
         _finished(browser)
+    # Meanwhile in Hydrus: a tag is deleted by hand, so is the parent of another, a pair is judged, "day" gets another name.
+    chain.server.tag(refused.hash, [refused.tag], MY_TAGS, "2")
+    chain.server.parents[MY_TAGS][child.tag] = {"taken off by hand"}
+    chain.server.tag(child.hash, ["taken off by hand"], MY_TAGS, "2")
+    chain.server.relationships[pair["hash1"], pair["hash2"]] = "1"
+    chain.server.siblings[MY_TAGS]["day"] = "time:day"
     shards = [path.name for path in shard_paths(chain.folder.embeddings)]
 
     assert " 0 embedded" in chain.run("advanced_joytag_processing.py", "--model-dir", str(PROJECT / "sample" / "network"))
@@ -210,10 +221,21 @@ def test_what_was_fixed_or_ignored_does_not_come_back(chain):
     assert [path.name for path in shard_paths(chain.folder.embeddings)] == shards
     records = {record["hash"]: record for record in report(chain, DATASET)["results"]}
     assert fixed.tag in records[fixed.hash]["existing_all_tags"]
+    shown = {tag for record in records.values() for tag in record["existing_all_tags"]}
+    assert "time:day" in shown and "day" not in shown and tagger_note(chain).split()[0] == known.split()[0]  # JoyTag's "day" means it now
     with review_page(chain) as browser:
         rows = browser.session.get(browser.url + "/error-review/export.json?state=open", timeout=60).json()
     open_now = {(row["hash"], row["tag"]) for row in rows}
-    assert open_now and not {(fixed.hash, fixed.tag), (ignored.hash, ignored.tag)} & open_now
+    assert open_now and not {(one.hash, one.tag) for one in (fixed, ignored, refused, child)} & open_now
+    assert report(chain, MISTAGGED)["summary"]["left_out"]["deleted_before"] >= 2
+    pairs = report(chain, NEAR_DUPLICATES)
+    assert pairs["summary"]["pairs_already_judged"] == 1
+    assert (pair["hash1"], pair["hash2"]) not in {(one["hash1"], one["hash2"]) for one in pairs["similar_pairs"]}
+
+
+def tagger_note(chain: Chain) -> str:
+    """How many of the library's tags the tagger knows, as the report says it."""
+    return next(note for note in report(chain, MISTAGGED)["summary"]["notes"] if "are known to the tagger" in note)
 
 
 def _finished(browser: Browser) -> str:

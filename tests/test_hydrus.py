@@ -11,8 +11,10 @@ import hashlib
 import io
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from PIL import Image
 
 from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
 from tagcheck import applying, hydrus_popup
-from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, UsageError
+from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus import MY_TAGS, Hydrus, says_failed
 from tagcheck.ledger import Ledger
 from tagcheck.library import (
@@ -329,6 +331,33 @@ def test_a_thumbnail_is_the_files_own_or_none(bench: Bench) -> None:
     assert Image.open(io.BytesIO(data)).size[0] <= 200 and mime in ("image/jpeg", "image/png")
     assert bench.hydrus.thumbnail(UNKNOWN_HASH) is None
     assert bench.hydrus.thumbnail("abcd") is None
+
+
+def test_the_icon_that_stands_for_a_deleted_file_is_not_its_thumbnail(bench: Bench) -> None:
+    gone, hydrus = bench.add(data=picture((300, 300))), bench.hydrus
+    assert hydrus.thumbnail(gone) is not None
+    bench.post("/add_files/delete_files", {"hash": gone})
+    assert hydrus.thumbnail(gone) is not None  # trashed files still have theirs
+    bench.post("/add_files/delete_files", {"hash": gone, "file_service_key": ALL_LOCAL})
+    bench.settle()
+    answer = hydrus.connection.request("GET", "/get_files/thumbnail", {"hash": gone})
+    assert answer.status_code == 200 and Image.open(io.BytesIO(answer.content)).size
+    assert hydrus.thumbnail(gone) is None
+
+
+def test_a_locked_database_is_said_to_be_so_and_waited_out(bench: Bench) -> None:
+    hash, hydrus = bench.add("solo"), bench.hydrus
+    hurried = Hydrus(bench.url, bench.key, patience=0.5)
+    bench.post("/manage_database/lock_on", {})
+    try:
+        for ask in (hurried.describe, hurried.permissions, lambda: hurried.walk([]), lambda: hurried.read(hash), lambda: list(hurried.files([hash]))):
+            with pytest.raises(LibraryUnreachable, match="is busy .its database is locked.*wait until it is free"):
+                ask()
+        threading.Timer(1.0, lambda: bench.post("/manage_database/lock_off", {})).start()
+        carry_out(hydrus, TagChange(hash, "hat", "add"))
+    finally:
+        with suppress(requests.HTTPError):  # it is not locked any more
+            bench.post("/manage_database/lock_off", {})
 
 
 def test_asking_for_what_hydrus_never_had_leaves_no_row(bench: Bench) -> None:

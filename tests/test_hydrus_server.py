@@ -234,7 +234,7 @@ FACTS: dict[int, tuple[str, str]] = {
     27: ("the duration tells an animation, not the mime", "test_an_animation_has_a_duration_whatever_its_mime"),
     28: ("truncated files are imported without a mark", "none: whoever decodes the bytes finds out; imports are the owner's"),
     29: ("a range past the end is never answered; unknown files are 404", "test_a_file_that_is_not_there_costs_one_row"),
-    30: ("a thumbnail is never 404", "test_a_thumbnail_is_the_files_own_or_none"),
+    30: ("a thumbnail is never 404", "test_the_icon_that_stands_for_a_deleted_file_is_not_its_thumbnail"),
     31: ("a failed render is 200 with a picture of words", "test_a_picture_that_says_it_failed_to_render_is_recognised"),
     32: ("paths need a permission of their own", "none: bytes are read over HTTP, which search permission allows"),
     33: ("writes are a bare 200 whatever happened", "test_a_tag_is_added_and_taken_back"),
@@ -246,19 +246,22 @@ FACTS: dict[int, tuple[str, str]] = {
     39: ("403 is an unknown key or a missing permission", "test_the_permission_that_is_missing_is_named"),
     40: ("HTML 404 for unknown paths and stray slashes", "test_slashes_and_spaces_round_the_address_do_no_harm"),
     41: ("a body without its content type is ignored", "test_a_tag_is_added_and_taken_back"),
-    42: ("a locked database is 503 everywhere", "test_a_locked_database_is_waited_for_and_then_named"),
+    42: ("a locked database is 503 everywhere", "test_a_locked_database_is_said_to_be_so_and_waited_out"),
     43: ("the key may come in many ways", "test_the_key_travels_in_the_header_of_every_request_and_nowhere_else"),
     44: ("no CORS, no compression", "none: the web page asks its own server"),
     45: ("a key with a tag filter is refused batches", "test_a_key_that_sees_some_files_only_is_told_so"),
     46: ("relationships accept nonsense", "test_pairs_are_told_to_hydrus_once_and_judged_pairs_are_left_alone"),
     47: ("a restart changes all page keys", "test_a_restart_in_mid_walk_starts_the_walk_again"),
-    48: ("page calls wait for the GUI", "none: the time limit of a request allows two minutes"),
+    48: ("page calls wait for the GUI", "test_a_client_whose_window_is_busy_is_waited_for_and_then_named"),
     # Found later, on the same version.
     49: ("bytes or relationships of an unknown hash leave a row in the database", "test_asking_for_what_hydrus_never_had_leaves_no_row"),
+    50: ("relationships hold between groups, and name one file of each other group", "test_what_was_judged_of_one_copy_holds_for_all_copies"),
+    51: ("a message is not there at once, and is gone after a restart", "test_a_popup_comes_back_after_a_restart"),
+    52: ("siblings and parents need the permission to edit tags", "test_what_the_key_may_not_ask_is_left_out_and_said_once"),
 }
 
 
-@pytest.mark.parametrize("number", range(1, 50))
+@pytest.mark.parametrize("number", range(1, 53))
 def test_every_fact_about_a_real_client_is_held_by_a_test_or_shown_not_to_matter(number: int) -> None:
     fact, held = FACTS[number]
     assert fact

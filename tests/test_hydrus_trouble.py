@@ -15,7 +15,7 @@ import requests
 
 import hydrus_server
 from hydrus_server import KEY_HEADER, MY_TAGS, REPOSITORY, Call, HydrusServer, Refusal
-from tagcheck import hydrus_popup
+from tagcheck import hydrus_connection, hydrus_popup
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus import CHUNK, Hydrus
 from tagcheck.hydrus_connection import EDIT_TAGS, PAGES, PERMISSIONS, POPUPS, RELATIONSHIPS, SEARCH, Connection, HydrusSaysNo
@@ -103,6 +103,15 @@ def test_a_locked_database_is_waited_for_and_then_named(server: HydrusServer) ->
         hydrus.services()
     threading.Timer(0.2, lambda: setattr(server, "locked", False)).start()
     assert Hydrus(server.url, server.key).services()
+
+
+def test_a_client_whose_window_is_busy_is_waited_for_and_then_named(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions about pages are answered by the thread of the client's window."""
+    server.before_answer = lambda call: time.sleep(0.5 if call.path.startswith("/manage_pages/") else 0)
+    assert hydrus.walk(["dataset"]).pages
+    monkeypatch.setattr(hydrus_connection, "TIMEOUT", (5.0, 0.2))
+    with pytest.raises(LibraryUnreachable, match="took the request and did not answer within 0 s"):
+        hydrus.walk(["dataset"])
 
 
 def broken_once(server: HydrusServer, path: str) -> list[Call]:
