@@ -251,10 +251,10 @@ class Hydrus:
 
         A malformed hash is answered here, since one of them makes Hydrus refuse the whole batch.
         """
-        wanted = unique(hash.lower() for hash in hashes)
+        wanted = unique(hash if hash == (lower := hash.lower()) else lower for hash in hashes)  # no copy of what is lower case already
         last = time.monotonic()
         for number, (chunk, known) in enumerate(self._chunks([wanted[start:start + CHUNK] for start in range(0, len(wanted), CHUNK)]), 1):
-            self._heard_of.update(hash for hash, row in known.items() if row["file_id"] is not None)
+            self._heard_of.update(hash for hash in chunk if hash in known and known[hash]["file_id"] is not None)
             for hash in chunk:
                 yield known.get(hash, {"hash": hash, "file_id": None})
             if report:
