@@ -5,14 +5,14 @@
    each pair that stays then, from many more coordinates of 16 bits. Sums of products and numbers are kept modulo
    2^16; the caller scales so that a whole bound, which is all whose sign is asked for, lies within 16 bits.
 
-   left           row, pair of coordinates: the two steps, each plus an offset that makes it positive, twice
+   left           4 rows, pair of coordinates, row: the two steps, each plus an offset that makes it positive, twice
    right          group of 32 columns, pair of coordinates, column: the two steps
                   pairs: `early` of them, one for the length of what these leave out, then the others up to `pairs`
    left_starts    row: the number for the early bound, what the bound of all has beside it
    right_starts   group of 32 columns: the same, 32 and 32
    longs          row: `width` coordinates, a multiple of 16; their product has to be at least `low`
-   Rows and columns are counted from the first of all; rows from `row` to `end` are taken, groups from `group` to
-   `groups`, columns after the row and before `count`. `found` has room for `room` pairs of row and column; when a
+   Rows and columns are counted from the first of all; rows from `row` to `end` are taken, both multiples of 4, groups
+   from `group` to `groups`, columns after the row and before `count`, so no row from there on. `found` has room for `room` pairs of row and column; when a
    group's pairs might not fit, the search ends before it. Returns the number of pairs; `group` is where it ended. */
 
 #include <stdint.h>
@@ -36,7 +36,6 @@ struct search {
 #include <immintrin.h>
 
 #define ALWAYS static inline __attribute__((always_inline))
-#define ROWS 4
 
 ALWAYS int32_t four(const uint8_t *bytes)
 {
@@ -64,7 +63,7 @@ AVX2 static int long_stays(const struct search *s, int64_t row, int64_t column)
     return _mm_cvtsi128_si32(half) >= s->low;
 }
 
-/* Those of 16 or 32 columns from `first` on, a bit each, that come after the row and stay. */
+/* Those of 32 columns from `first` on, a bit each, that come after the row and stay. */
 AVX2 static int64_t note(const struct search *s, int64_t found, uint32_t bits, int64_t row, int64_t first)
 {
     for (; bits; bits &= bits - 1) {
@@ -78,130 +77,125 @@ AVX2 static int64_t note(const struct search *s, int64_t found, uint32_t bits, i
     return found;
 }
 
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3)
 #define SIGNS 0xaaaaaaaau /* of numbers of 16 bits among the signs of bytes */
 
-/* `rows` rows against a group of columns, in two halves. Steps are below 127 on the left and at most 127 on the
+/* 4 rows against a group of columns, in two halves a and b. Steps are below 127 on the left and at most 127 on the
    right, so that two products cannot leave 16 bits. */
-AVX2 ALWAYS int64_t block_avx2(const struct search *s, int64_t found, int64_t row, int64_t group, int rows)
+AVX2 ALWAYS int64_t block_avx2(const struct search *s, int64_t found, int64_t row, int64_t group)
 {
-    __m256i sum[ROWS][2], all = _mm256_set1_epi8(-1);
     const uint8_t *left = s->left + row * s->pairs * 4;
     const int8_t *right = s->right + group * s->pairs * 64;
-    const int16_t *starts = s->right_starts + group * 64;
-    const int stride = s->pairs * 4;
+    const int16_t *here = s->left_starts + 2 * row, *there = s->right_starts + group * 64;
+    __m256i a0, a1, a2, a3, b0, b1, b2, b3, first = load(there), second = load(there + 16), all = _mm256_set1_epi8(-1);
 
-    for (int r = 0; r < rows; r++) {
-        __m256i start = _mm256_set1_epi16(s->left_starts[2 * (row + r)]);
-        sum[r][0] = _mm256_add_epi16(start, load(starts));
-        sum[r][1] = _mm256_add_epi16(start, load(starts + 16));
+#define START(r)                                                                                                                   \
+    a##r = _mm256_add_epi16(first, _mm256_set1_epi16(here[2 * r]));                                                                \
+    b##r = _mm256_add_epi16(second, _mm256_set1_epi16(here[2 * r]));
+#define ADD(r)                                                                                                                     \
+    {                                                                                                                              \
+        __m256i steps = _mm256_set1_epi32(four(left + 4 * r));                                                                     \
+        a##r = _mm256_add_epi16(a##r, _mm256_maddubs_epi16(steps, first));                                                         \
+        b##r = _mm256_add_epi16(b##r, _mm256_maddubs_epi16(steps, second));                                                        \
     }
-    for (int k = 0; k < s->early; k++) {
-        __m256i first = load(right + 64 * k), second = load(right + 64 * k + 32);
-        for (int r = 0; r < rows; r++) {
-            __m256i steps = _mm256_set1_epi32(four(left + r * stride + 4 * k));
-            sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(steps, first));
-            sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(steps, second));
-        }
+#define LOOK(r)                                                                                                                    \
+    {                                                                                                                              \
+        __m256i steps = _mm256_set1_epi32(four(left + 4 * r));                                                                     \
+        all = _mm256_and_si256(all, _mm256_add_epi16(a##r, _mm256_maddubs_epi16(steps, first)));                                   \
+        all = _mm256_and_si256(all, _mm256_add_epi16(b##r, _mm256_maddubs_epi16(steps, second)));                                  \
     }
-    __m256i first = load(right + 64 * s->early), second = load(right + 64 * s->early + 32);
-    for (int r = 0; r < rows; r++) {
-        __m256i steps = _mm256_set1_epi32(four(left + r * stride + 4 * s->early));
-        all = _mm256_and_si256(all, _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(steps, first)));
-        all = _mm256_and_si256(all, _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(steps, second)));
+#define MORE(r)                                                                                                                    \
+    a##r = _mm256_add_epi16(a##r, _mm256_add_epi16(first, _mm256_set1_epi16(here[2 * r + 1])));                                    \
+    b##r = _mm256_add_epi16(b##r, _mm256_add_epi16(second, _mm256_set1_epi16(here[2 * r + 1])));
+#define NOTE(r) /* a byte for each sign; packing takes turns between the halves of its arguments, which is put right */            \
+    found = note(s, found, ~(uint32_t)_mm256_movemask_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(a##r, b##r), 0xd8)),        \
+                 row + r, 32 * group);
+
+    EACH(START)
+    for (const uint8_t *end = left + 16 * s->early; left < end; left += 16, right += 64) {
+        first = load(right), second = load(right + 32);
+        EACH(ADD)
     }
+    first = load(right), second = load(right + 32);
+    EACH(LOOK)
     if (__builtin_expect(((uint32_t)_mm256_movemask_epi8(all) & SIGNS) == SIGNS, 1))
         return found;
 
-    for (int r = 0; r < rows; r++) {
-        __m256i start = _mm256_set1_epi16(s->left_starts[2 * (row + r) + 1]);
-        sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_add_epi16(start, load(starts + 32)));
-        sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_add_epi16(start, load(starts + 48)));
+    first = load(there + 32), second = load(there + 48);
+    EACH(MORE)
+    left += 16, right += 64;
+    for (const uint8_t *end = left + 16 * (s->pairs - s->early - 1); left < end; left += 16, right += 64) {
+        first = load(right), second = load(right + 32);
+        EACH(ADD)
     }
-    for (int k = s->early + 1; k < s->pairs; k++) {
-        first = load(right + 64 * k), second = load(right + 64 * k + 32);
-        for (int r = 0; r < rows; r++) {
-            __m256i steps = _mm256_set1_epi32(four(left + r * stride + 4 * k));
-            sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(steps, first));
-            sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(steps, second));
-        }
-    }
-    for (int r = 0; r < rows; r++)
-        for (int half = 0; half < 2; half++) { /* to a bit each: of a pair of bytes with one sign, the lower is dropped */
-            __m256i signs = _mm256_packs_epi16(_mm256_srai_epi16(sum[r][half], 15), _mm256_setzero_si256());
-            uint32_t negative = (uint32_t)_mm256_movemask_epi8(_mm256_permute4x64_epi64(signs, 0xd8));
-            found = note(s, found, ~negative & 0xffffu, row + r, 32 * group + 16 * half);
-        }
+    EACH(NOTE)
     return found;
+#undef START
+#undef ADD
+#undef LOOK
+#undef MORE
+#undef NOTE
 }
 
 AVX2 static int64_t scan_avx2(struct search *s)
 {
     int64_t found = 0;
-    for (; s->group < s->groups && found + 32 * (s->end - s->row) <= s->room; s->group++) {
-        int64_t row = s->row;
-        for (; row + ROWS <= s->end; row += ROWS)
-            found = block_avx2(s, found, row, s->group, ROWS);
-        for (; row < s->end; row++)
-            found = block_avx2(s, found, row, s->group, 1);
-    }
+    for (; s->group < s->groups && found + 32 * (s->end - s->row) <= s->room; s->group++)
+        for (int64_t row = s->row; row < s->end; row += 4)
+            found = block_avx2(s, found, row, s->group);
     return found;
 }
 
 #define AVX512 __attribute__((target("avx2,avx512f,avx512bw")))
-#define MORE_ROWS 8
 
-/* `rows` rows against a group of columns. */
-AVX512 ALWAYS int64_t block_avx512(const struct search *s, int64_t found, int64_t row, int64_t group, int rows)
+/* 4 rows against a group of columns. */
+AVX512 ALWAYS int64_t block_avx512(const struct search *s, int64_t found, int64_t row, int64_t group)
 {
-    __m512i sum[MORE_ROWS], all = _mm512_set1_epi16(-1);
     const uint8_t *left = s->left + row * s->pairs * 4;
     const int8_t *right = s->right + group * s->pairs * 64;
-    const int16_t *starts = s->right_starts + group * 64;
-    const int stride = s->pairs * 4;
+    const int16_t *here = s->left_starts + 2 * row, *there = s->right_starts + group * 64;
+    __m512i a0, a1, a2, a3, columns = _mm512_loadu_si512(there), all = _mm512_set1_epi16(-1);
 
-    for (int r = 0; r < rows; r++)
-        sum[r] = _mm512_add_epi16(_mm512_set1_epi16(s->left_starts[2 * (row + r)]), _mm512_loadu_si512(starts));
-    for (int k = 0; k < s->early; k++) {
-        __m512i columns = _mm512_loadu_si512(right + 64 * k);
-        for (int r = 0; r < rows; r++) {
-            __m512i steps = _mm512_set1_epi32(four(left + r * stride + 4 * k));
-            sum[r] = _mm512_add_epi16(sum[r], _mm512_maddubs_epi16(steps, columns));
-        }
+#define PRODUCT(r) _mm512_maddubs_epi16(_mm512_set1_epi32(four(left + 4 * r)), columns)
+#define START(r) a##r = _mm512_add_epi16(columns, _mm512_set1_epi16(here[2 * r]));
+#define ADD(r) a##r = _mm512_add_epi16(a##r, PRODUCT(r));
+#define LOOK(r) all = _mm512_and_si512(all, _mm512_add_epi16(a##r, PRODUCT(r)));
+#define MORE(r) a##r = _mm512_add_epi16(a##r, _mm512_add_epi16(columns, _mm512_set1_epi16(here[2 * r + 1])));
+#define NOTE(r) found = note(s, found, ~(uint32_t)_mm512_movepi16_mask(a##r), row + r, 32 * group);
+
+    EACH(START)
+    for (const uint8_t *end = left + 16 * s->early; left < end; left += 16, right += 64) {
+        columns = _mm512_loadu_si512(right);
+        EACH(ADD)
     }
-    __m512i columns = _mm512_loadu_si512(right + 64 * s->early);
-    for (int r = 0; r < rows; r++) {
-        __m512i steps = _mm512_set1_epi32(four(left + r * stride + 4 * s->early));
-        all = _mm512_and_si512(all, _mm512_add_epi16(sum[r], _mm512_maddubs_epi16(steps, columns)));
-    }
+    columns = _mm512_loadu_si512(right);
+    EACH(LOOK)
     if (__builtin_expect((uint32_t)_mm512_movepi16_mask(all) == 0xffffffffu, 1))
         return found;
 
-    for (int r = 0; r < rows; r++) {
-        __m512i start = _mm512_set1_epi16(s->left_starts[2 * (row + r) + 1]);
-        sum[r] = _mm512_add_epi16(sum[r], _mm512_add_epi16(start, _mm512_loadu_si512(starts + 32)));
+    columns = _mm512_loadu_si512(there + 32);
+    EACH(MORE)
+    left += 16, right += 64;
+    for (const uint8_t *end = left + 16 * (s->pairs - s->early - 1); left < end; left += 16, right += 64) {
+        columns = _mm512_loadu_si512(right);
+        EACH(ADD)
     }
-    for (int k = s->early + 1; k < s->pairs; k++) {
-        columns = _mm512_loadu_si512(right + 64 * k);
-        for (int r = 0; r < rows; r++) {
-            __m512i steps = _mm512_set1_epi32(four(left + r * stride + 4 * k));
-            sum[r] = _mm512_add_epi16(sum[r], _mm512_maddubs_epi16(steps, columns));
-        }
-    }
-    for (int r = 0; r < rows; r++)
-        found = note(s, found, ~(uint32_t)_mm512_movepi16_mask(sum[r]), row + r, 32 * group);
+    EACH(NOTE)
     return found;
+#undef PRODUCT
+#undef START
+#undef ADD
+#undef LOOK
+#undef MORE
+#undef NOTE
 }
 
 AVX512 static int64_t scan_avx512(struct search *s)
 {
     int64_t found = 0;
-    for (; s->group < s->groups && found + 32 * (s->end - s->row) <= s->room; s->group++) {
-        int64_t row = s->row;
-        for (; row + MORE_ROWS <= s->end; row += MORE_ROWS)
-            found = block_avx512(s, found, row, s->group, MORE_ROWS);
-        for (; row < s->end; row++)
-            found = block_avx512(s, found, row, s->group, 1);
-    }
+    for (; s->group < s->groups && found + 32 * (s->end - s->row) <= s->room; s->group++)
+        for (int64_t row = s->row; row < s->end; row += 4)
+            found = block_avx512(s, found, row, s->group);
     return found;
 }
 

@@ -33,7 +33,8 @@ FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC")
 COMPILING_SECONDS = 60
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
 LANES = 32       # columns of a group
-STRIP = 256      # rows of a call: their steps fit the innermost cache
+ROWS = 4         # rows of a block
+STRIP = 256      # rows of a call, whole blocks: their steps fit the innermost cache
 ROOM = 16_384    # pairs that a call may find before it asks for room; STRIP * LANES at least
 STEPS_LEFT, STEPS_RIGHT = 63, 127  # most steps of a coordinate: the kernel's products of two pairs have to fit 16 bits
 REACH = 32_000   # units that a bound may be from zero, to fit them as well, with what rounding adds
@@ -71,13 +72,13 @@ class Kernel:
     ) -> Iterator[np.ndarray]:
         """The pairs (m, 2) int32 of a row from `start` to `end` and a later column that stay, some at a time.
 
-        `left` uint8 (n, p, 2, 2), `left_starts` int16 (n, 2), `right` int8 (g, p, 32, 2), `right_starts`
-        int16 (g, 2, 32), `longs` int16 (n, w), as native.c says; all contiguous.
+        `left` uint8 (b, p, 4, 2, 2), `left_starts` int16 (4 b, 2), `right` int8 (g, p, 32, 2), `right_starts`
+        int16 (g, 2, 32), `longs` int16 (n, w), as native.c says; all contiguous. `start` is a multiple of 4.
         """
         found = np.empty((ROOM, 2), dtype=np.int32)
         search = _Search(
             *(array.ctypes.data for array in (left, right, left_starts, right_starts, longs)), early, left.shape[1], longs.shape[1], low,
-            start, end, start // LANES, len(right), len(left), ROOM, found.ctypes.data,
+            start, -(-end // ROWS) * ROWS, start // LANES, len(right), len(longs), ROOM, found.ctypes.data,
         )
         while search.group < search.groups:
             yield found[:self._library.tagcheck_search(self.level, search)]
@@ -125,7 +126,8 @@ class Scanner:
         beside = [margin - low - rows.mean**2 - rest**2 for rest in rows.rest]
         left_step, right_step = _steps(largest, length, side, max(map(abs, beside)), rows.width)
         pairs, groups = rows.width // 2, -(-self.n // LANES)
-        self.left, self.left_starts = np.empty((self.n, pairs, 2, 2), np.uint8), np.empty((self.n, 2), np.int16)
+        blocks = -(-self.n // ROWS)
+        self.left, self.left_starts = np.zeros((blocks, pairs, ROWS, 2, 2), np.uint8), np.zeros((blocks * ROWS, 2), np.int16)
         self.right, self.right_starts = np.zeros((groups, pairs, LANES, 2), np.int8), np.zeros((groups, 2, LANES), np.int16)
         self.longs = np.zeros((self.n, -(-(heads.shape[1] + 1) // 16) * 16), np.int16)
         longest = length + left_step / 2 * rows.width**0.5  # of a row on the left, after rounding
@@ -145,10 +147,10 @@ class Scanner:
                 numbers[1][:, bound] -= (STEPS_LEFT * steps[:, own]).sum(axis=1)
             for number in numbers:
                 number[:, 1] -= number[:, 0]
+            place = np.arange(start, start + len(left))
             made = (left + STEPS_LEFT).numpy().astype(np.uint8).reshape(len(left), pairs, 1, 2)
-            self.left[part], self.left_starts[part] = made, numbers[0].astype(np.int16)
-            column = np.arange(start, start + len(right))
-            group, lane = column // LANES, column % LANES
+            self.left[place // ROWS, :, place % ROWS], self.left_starts[place] = made, numbers[0]
+            group, lane = place // LANES, place % LANES
             self.right[group, :, lane, :] = steps.reshape(len(right), pairs, 2)
             self.right_starts[group, :, lane] = numbers[1]
             return self._fill_long(part, heads[order[part]], rests, nonzero[order[part]])
@@ -271,7 +273,7 @@ def _cache() -> Path:
 def _is_right(loaded: Kernel) -> bool:
     """Whether the kernel agrees with numpy on some rows: a compiler's or a processor's fault must not cost a pair."""
     random = np.random.default_rng(0)
-    n, early, pairs, low = 77, 3, 9, 1_500_000
+    n, early, pairs, low = 76, 3, 9, 1_500_000
     steps = random.integers(0, 2 * STEPS_LEFT + 1, size=(n, pairs, 2)).astype(np.uint8)
     right = np.zeros((-(-n // LANES), pairs, LANES, 2), np.int8)
     right[:] = random.integers(-STEPS_RIGHT, STEPS_RIGHT + 1, size=right.shape)
@@ -288,8 +290,9 @@ def _is_right(loaded: Kernel) -> bool:
     main, others = list(range(2 * early)), list(range(2 * early + 2, 2 * pairs))
     may = np.triu(stays(main + others, 2) & (longs.astype(np.int64) @ longs.astype(np.int64).T >= low), 1)
     must = may & stays(main + [2 * early, 2 * early + 1], 1)  # the others only where the kernel's block has one that must
-    left = np.ascontiguousarray(np.broadcast_to(steps[:, :, None, :], (n, pairs, 2, 2)))
-    for start, end in ((0, n), (37, 50)):
+    blocks = steps.reshape(n // ROWS, ROWS, pairs, 1, 2).transpose(0, 2, 1, 3, 4)
+    left = np.ascontiguousarray(np.broadcast_to(blocks, (n // ROWS, pairs, ROWS, 2, 2)))
+    for start, end in ((0, n), (36, 52)):
         found = np.zeros((n, n), dtype=bool)
         for part in loaded.strip(left, starts[0], right, starts[1], longs, early, low, start, end):
             found[part[:, 0], part[:, 1]] = True

@@ -129,8 +129,8 @@ def compiled():
 def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_pruned, monkeypatch):
     if level > compiled.level:
         pytest.skip("this processor has no AVX-512")
-    small = ((tiles, "BLOCK", 11), (native, "BLOCK", 7), (native, "STRIP", 9), (native, "ROOM", 9 * native.LANES), (pruned, "WIDTHS", (3, 4, 8)))
-    for module, name, value in (*small, (native.Scanner, "step", 9)):
+    small = ((tiles, "BLOCK", 11), (native, "BLOCK", 7), (native, "STRIP", 8), (native, "ROOM", 8 * native.LANES), (pruned, "WIDTHS", (3, 4, 8)))
+    for module, name, value in (*small, (native.Scanner, "step", 8)):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
     monkeypatch.setattr(compiled, "level", level)
@@ -180,7 +180,7 @@ def test_the_kernels_bounds_are_never_below_the_cosine(compiled, always_pruned, 
     scanner = search.bounds
     unit = tiles.normalised(matrix)[search.order.numpy()]
     over = unit @ unit.T - 0.9
-    left = scanner.left[:, :, 0, :].reshape(200, -1).astype(np.int64)
+    left = scanner.left[:, :, :, 0].transpose(0, 2, 1, 3).reshape(200, -1).astype(np.int64)
     right = scanner.right.transpose(0, 2, 1, 3).reshape(len(scanner.right) * 32, -1)[:200].astype(np.int64)
     row, column = scanner.left_starts.astype(np.int64), scanner.right_starts.transpose(0, 2, 1).reshape(-1, 2)[:200].astype(np.int64)
     main, rest, others = range(2 * scanner.early), [2 * scanner.early, 2 * scanner.early + 1], range(2 * scanner.early + 2, left.shape[1])
