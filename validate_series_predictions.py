@@ -182,7 +182,7 @@ def findings(
     for one in judged:
         if one.unsure:
             continue
-        wrong = {name: _wrong(one, name, support[name] / total, noise["swapped_share"]) for name in one.own}
+        wrong = {name: _wrong(one, name, support[name] / total, noise) for name in one.own}
         for name in sorted(one.known - one.predicted):
             if name in one.record.implied_tags:
                 cut.implied += 1
@@ -204,7 +204,7 @@ def findings(
     return found, cut
 
 
-def _wrong(one: Judged, name: str, frequency: float, swapped: float) -> float:
+def _wrong(one: Judged, name: str, frequency: float, noise: dict[str, Any]) -> float:
     """Probability that a tag of this picture is wrong.
 
     Beside a tag that is predicted, a second one is judged by what that one leaves. A series that
@@ -213,7 +213,8 @@ def _wrong(one: Judged, name: str, frequency: float, swapped: float) -> float:
     others = sum(one.probability(other) for other in one.own & one.predicted if other != name)
     fits = one.probability(name) if name in one.known else float(one.said["unknown"])
     fits = fits / max(1.0 - others, 1e-6) if others else fits
-    return float(series.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), swapped)[0])
+    share, fitting = noise["swapped_share"], series.Ratio(*noise["fitting"])
+    return float(series.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), share, fitting)[0])
 
 
 def _lacking(one: Judged, name: str, wrong: dict[str, float], forgotten: float) -> float:

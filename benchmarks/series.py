@@ -264,7 +264,7 @@ def findings(library: Library) -> None:
     rows = np.flatnonzero((library.tag >= 0) & known)
     own = np.asarray(said.own[rows, place[library.tag[rows]]]).ravel()
     wrong = library.tag != library.truth
-    confidence = series.confidence_incorrect(own, share[library.tag[rows]], mixing.swapped)
+    confidence = series.confidence_incorrect(own, share[library.tag[rows]], mixing.swapped, mixing.fitting)
     report("swapped, to remove", confidence, wrong[rows], int((wrong & (library.tag >= 0)).sum()))
     bare = np.flatnonzero((library.tag < 0) & (first >= 0))
     report(

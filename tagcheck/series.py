@@ -53,6 +53,7 @@ MIXING_ROWS = 20_000   # pictures that the few mixing weights are fitted on
 SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.04, 0.04, 0.2
 UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT = 0.7, 0.1
 SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
+FEW_TO_COMPARE = 20     # pictures below which two kinds of them are not held against each other
 LEAST_TUNED = 1e-4     # of a network's probabilities; less is not told apart
 RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
 BLOCK = 4096
@@ -366,7 +367,8 @@ class Folded:
     `folds` (n,); `known` (folds, C) float: pictures of each class in the rows that a fold's model
     was fitted on. `strangers`: candidates of `strange_rows` (m,), tagged pictures, under models that
     were fitted without their series, as if these were unknown; the rows have nothing in common with
-    the order of the candidates otherwise.
+    the order of the candidates otherwise. `planted`: candidates of `planted_rows` (p,), tagged pictures,
+    out of fold, had their tag been swapped for the class `planted_class` (p,), drawn by frequency.
     """
 
     candidates: Candidates
@@ -374,6 +376,9 @@ class Folded:
     known: np.ndarray
     strangers: Candidates
     strange_rows: np.ndarray
+    planted: Candidates
+    planted_rows: np.ndarray
+    planted_class: np.ndarray
 
     def learned(self, labels: Labels) -> sparse.csr_matrix:
         """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
@@ -397,6 +402,8 @@ def out_of_fold(
     own = labels.single
     found: Candidates | None = None
     known = np.zeros((number, len(labels.classes)))
+    swapped = _swap(labels, seed)
+    planted: list[tuple[np.ndarray, Candidates]] = []
     for fold in range(number):
         model = _model(matrix, labels, sums, fold, np.flatnonzero(folds != fold), tagger, seed)
         known[fold] = model.plda.counts
@@ -407,9 +414,15 @@ def out_of_fold(
                 np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in (part.classes, part.features, part.unusual)
             ))
         found.classes[rows], found.features[rows], found.unusual[rows] = part.classes, part.features, part.unusual
+        rows = rows[(swapped[rows] >= 0) & (known[fold][np.maximum(swapped[rows], 0)] > 0)]
+        planted.append((rows, score(model, matrix[rows], swapped[rows])))
         if progress:
             progress(0.8 * (fold + 1) / number)
-    folded = Folded(found, folds, known, *_as_strangers(matrix, labels, found, tagger, seed))
+    rows = np.concatenate([rows for rows, _ in planted])
+    folded = Folded(
+        found, folds, known, *_as_strangers(matrix, labels, found, tagger, seed), _joined([part for _, part in planted]),
+        rows, swapped[rows],
+    )
     return folded, _model(matrix, labels, sums, None, np.arange(len(matrix)), tagger, seed)
 
 
@@ -450,8 +463,23 @@ def _as_strangers(
         strange = rows[np.sort(judged[held[judged] == part])]
         made.append(score(_model(matrix, labels, sums, part, rows[held != part], tagger, seed), matrix[strange]))
         order.append(strange)
-    joined = Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in made))))
-    return joined, np.concatenate(order)
+    return _joined(made), np.concatenate(order)
+
+
+def _joined(parts: Sequence[Candidates]) -> Candidates:
+    return Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in parts))))
+
+
+def _swap(labels: Labels, seed: int) -> np.ndarray:
+    """(n,) a class for each of up to `MIXING_ROWS` pictures that have one, drawn by frequency, not akin to its own; else -1."""
+    own, kin, rng = labels.single, _kin(labels), np.random.default_rng([seed, 1])
+    rows = rng.permutation(np.flatnonzero(own >= 0))[:MIXING_ROWS]
+    frequency = np.bincount(own[own >= 0], minlength=len(labels.classes)).astype(float)
+    out = np.full(len(own), -1, dtype=np.int64)
+    if len(rows):
+        drawn = rng.choice(len(frequency), size=len(rows), p=frequency / frequency.sum())
+        out[rows] = np.where(kin[drawn] == kin[own[rows]], -1, drawn)
+    return out
 
 
 def _kin(labels: Labels) -> np.ndarray:
@@ -499,7 +527,9 @@ def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.nd
     of_kin = sparse.csr_matrix((np.ones(len(related), dtype=bool), (related, np.arange(len(related)))))
     own = of_kin[related[labels.single[rows]]]
     strangers = witnessed(folded.strangers, log_p[rows], known, folds[rows], own)
-    return replace(folded, candidates=witnessed(folded.candidates, log_p, known, folds), strangers=strangers)
+    rows = folded.planted_rows
+    planted = witnessed(folded.planted, log_p[rows], known, folds[rows])
+    return replace(folded, candidates=witnessed(folded.candidates, log_p, known, folds), strangers=strangers, planted=planted)
 
 
 def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:
@@ -516,12 +546,32 @@ def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """The log of a ratio of two densities, rising with x: `offset` + `slope` x, and `bend` times what x lies above `knot`.
+
+    >>> Ratio(1.0, 0.0, 2.0, 3.0)(np.array([1.0, 4.0])).tolist()
+    [1.0, 6.0]
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    bend: float = 0.0
+    knot: float = 0.0
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(m,) -> (m,)."""
+        return self.offset + self.slope * x + self.bend * np.maximum(x - self.knot, 0.0)
+
+
+@dataclass(frozen=True)
 class Mixing:
     """How scores become probabilities.
 
     `weights` (F,) of the features, `none` (G,) of what makes "none of yours"; `swapped` the share
     of tags that name another series than the picture's; `unknown_share` of all pictures the share
     of unknown series, `forgotten_share` of the pictures of known series the share without a tag.
+    `strange` turns the log-odds of "none of yours" into the log of the ratio of densities of unknown and
+    known pictures, `fitting` the `tag_odds` of a tag into that of right and wrong tags.
     """
 
     weights: np.ndarray
@@ -529,12 +579,17 @@ class Mixing:
     swapped: float
     unknown_share: float
     forgotten_share: float
+    strange: Ratio = Ratio()
+    fitting: Ratio = Ratio()
 
     def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
+        p = _softmax(_logits(found, _none_features(found), self.weights, self.none, 0.0))
+        known = np.maximum(p[:, :-1].sum(axis=1), 1e-12)
+        odds = _log_odds(p[:, -1], known)
         shift = np.log(self.unknown_share) - np.log1p(-self.unknown_share)
-        p = _softmax(_logits(found, _none_features(found), self.weights, self.none, shift))
-        return p[:, :-1], p[:, -1]
+        unknown = np.where(found.present.any(axis=1), probes.sigmoid(self.strange(odds) + shift), 1.0)
+        return p[:, :-1] * ((1.0 - unknown) / known)[:, None], unknown
 
 
 START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5])
@@ -580,8 +635,105 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     frequency = frequency / frequency.sum()
     target = (picked.classes == own[rows][:, None]).argmax(axis=1)
     weights, none, swapped = _maximise(picked, target, frequency[own[rows]], strangers)
-    unknown, forgotten = _shares(found, labels, weights, none)
-    return Mixing(weights, none, swapped, unknown, forgotten)
+    made = Mixing(weights, none, swapped, *_shares(found, labels, weights, none))
+    made = _with_unknown_as_seen(made, found, labels, rows, among)
+    return _with_swaps_as_planted(made, folded, labels, frequency, rows, among)
+
+
+def _with_unknown_as_seen(
+    made: Mixing, found: Candidates, labels: Labels, rows: np.ndarray, among: np.ndarray | None
+) -> Mixing:
+    """`made` with "none of yours" held against what is seen: tagged pictures are of known series, the untagged are a mixture.
+
+    What no known picture looks like is of an unknown series; what known pictures mostly look like is, where it has no
+    tag, forgotten (Elkan and Noto 2008). Strangers teach what speaks for "none"; here it learns how loudly.
+    """
+    untagged = np.flatnonzero(~labels.tagged if among is None else ~labels.tagged & among)
+    if len(untagged) < FEW_TO_COMPARE or len(rows) < FEW_TO_COMPARE:
+        return made
+    untagged = untagged[:MIXING_ROWS]
+    neutral = replace(made, unknown_share=0.5)
+    mixed, pure = (
+        _log_odds(unknown, 1.0 - unknown) for unknown in (neutral.probabilities(found.rows(which))[1] for which in (untagged, rows))
+    )
+    start = 1.0 - made.unknown_share * len(labels.tagged) / max(1, (~labels.tagged).sum())
+    floor, strange = density_ratio(mixed, pure, float(np.clip(start, 0.02, 0.9)), UNKNOWN_WEIGHT)
+    total, without = len(labels.tagged), int((~labels.tagged).sum())
+    unknown = (1.0 - floor) * without
+    return replace(
+        made, strange=strange, unknown_share=float(np.clip(unknown / total, SMALLEST_UNKNOWN, 0.9)),
+        forgotten_share=float((without - unknown) / max(total - unknown, 1.0)),
+    )
+
+
+def _with_swaps_as_planted(
+    made: Mixing, folded: Folded, labels: Labels, frequency: np.ndarray, rows: np.ndarray, among: np.ndarray | None
+) -> Mixing:
+    """`made` with the confidence in a wrong tag held against swaps planted by ourselves: the tags as they are are a mixture
+    of right ones and of such.
+    """
+    which = np.arange(len(folded.planted_rows)) if among is None else np.flatnonzero(among[folded.planted_rows])
+    if len(which) < FEW_TO_COMPARE:
+        return made
+    own = labels.single[rows]
+    mixed = _tag_odds(made, folded.candidates.rows(rows), own, frequency)
+    pure = _tag_odds(made, folded.planted.rows(which), folded.planted_class[which], frequency)
+    floor, fitting = density_ratio(mixed, pure, made.swapped, SWAPPED_WEIGHT)
+    return replace(made, swapped=min(floor, MOST_SWAPPED), fitting=fitting)
+
+
+def _tag_odds(made: Mixing, found: Candidates, own: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+    """`tag_odds` of the class `own` (m,) of each picture."""
+    p, _ = made.probabilities(found)
+    fits = np.where(found.classes == own[:, None], p, 0.0).max(axis=1)
+    return tag_odds(fits, frequency[own])
+
+
+def _log_odds(p: np.ndarray, against: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(against, 1e-12))
+
+
+def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: float) -> tuple[float, Ratio]:
+    """(share, ratio) from two samples of a score: of `mixed` (m,) a share is what `pure` (p,) is made of, the rest lies higher.
+
+    `ratio` is that of the rest's density over the pure one's. The density of `mixed` over that of `pure`
+    is share + (1 - share) exp(ratio(x)), and it is found by telling the two samples apart (logistic
+    regression; Qin, Biometrika 85, 1998), `share` being the floor it comes down to. The share given is
+    what it is taken for where the samples tell too little; it weighs `weight` a row of `mixed`.
+
+    >>> random = np.random.default_rng(0)
+    >>> made = np.concatenate([random.normal(0, 1, 2000), random.normal(3, 1, 8000)])
+    >>> share, ratio = density_ratio(made, random.normal(0, 1, 10000), 0.5, 0.0)
+    >>> round(share, 1), bool(abs(ratio(np.array(1.5))) < 0.3)
+    (0.2, True)
+    """
+    middle, knot = float(np.median(pure)), float((np.median(pure) + np.quantile(mixed, 0.5 + 0.5 * share)) / 2)
+    start = np.array([probes.logit(np.array(share)), 0.0, 0.0, 0.0])
+    log_size = np.log(len(mixed) / len(pure))
+    penalty = np.array([(2.0 + weight * len(mixed)) * share * (1.0 - share), 4.0, 0.0, 1.0])
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        floor = float(probes.sigmoid(at[0]))
+        total, pull = 0.0, np.zeros(4)
+        for x, sign in ((mixed, 1.0), (pure, -1.0)):
+            right = np.maximum(x - knot, 0.0)
+            above = np.exp(np.clip(at[2] + (1.0 + at[1]) * (x - middle) + at[3] * right, -60.0, 60.0))
+            ratio = floor + above
+            score = np.log(ratio) + log_size
+            total += np.logaddexp(0.0, -sign * score).sum()
+            away = -sign * probes.sigmoid(-sign * score) / ratio
+            pull += np.array([
+                (away * floor * (1.0 - floor)).sum(), (away * above * (x - middle)).sum(), (away * above).sum(),
+                (away * above * right).sum(),
+            ])
+        apart = at - start
+        return total + 0.5 * (penalty * apart**2).sum(), pull + penalty * apart
+
+    bounds = [(-7.0, 3.0), (-0.9, 5.0), (None, None), (-0.9, 5.0)]
+    share, slope, offset, bend = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    share, slope = float(probes.sigmoid(share)), 1.0 + float(slope)
+    offset = float(offset - slope * middle - np.log1p(-share))
+    return share, Ratio(slope, offset, max(float(bend), 0.05 - slope), knot)
 
 
 def _maximise(
@@ -797,18 +949,29 @@ def confidence_missing(probability: np.ndarray, unknown: np.ndarray, forgotten: 
     return np.minimum(probability * forgotten / np.maximum(known * forgotten + unknown, 1e-12), MOST_SURE)
 
 
-def confidence_incorrect(own: np.ndarray, frequency: np.ndarray, swapped: float) -> np.ndarray:
-    """Probability that a series a picture *is* tagged with is wrong: (m,), 0 to 1.
+def tag_odds(own: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+    """How much better a tag fits the picture than by chance, as a log-ratio (m,); low where it is wrong.
 
     `own` (m,) the series' out-of-fold probability; `frequency` (m,) its share among all tags: a
-    wrong tag is taken for one drawn by frequency. Either the tag is right (a share 1 - `swapped`
-    of tags, with the picture showing it) or it came in wrongly (Bayes).
+    wrong tag is taken for one drawn by frequency.
+    """
+    return _log_odds(own, 1.0 - own) - np.log(np.maximum(frequency, 1e-12))
+
+
+def confidence_incorrect(
+    own: np.ndarray, frequency: np.ndarray, swapped: float, fitting: Ratio = Ratio()
+) -> np.ndarray:
+    """Probability that a series a picture *is* tagged with is wrong: (m,), 0 to 1.
+
+    `own` and `frequency` as in `tag_odds`, which `fitting` (`Mixing.fitting`) turns into the ratio of the
+    densities of right tags and wrong ones. Either the tag is right (a share 1 - `swapped` of tags) or
+    it came in wrongly (Bayes).
 
     >>> confidence_incorrect(np.array([0.5, 0.0001]), np.array([0.1, 0.1]), 0.05).round(2).tolist()
     [0.01, 0.98]
     """
-    wrong = swapped * frequency * (1.0 - own)
-    return np.minimum(wrong / np.maximum(wrong + (1.0 - swapped) * own, 1e-12), MOST_SURE)
+    right = (1.0 - swapped) * np.exp(np.clip(fitting(tag_odds(own, frequency)), -60.0, 60.0))
+    return np.minimum(swapped / (swapped + right), MOST_SURE)
 
 
 def confidence_instead(probability: np.ndarray, own: np.ndarray, incorrect: np.ndarray) -> np.ndarray:

@@ -144,8 +144,11 @@ def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     artifacts.write_atomically(path, lambda out: out.write(content))
 
 
-def _shares(mixing: Mixing) -> dict[str, float]:
-    return {"swapped_share": mixing.swapped, "unknown_share": mixing.unknown_share, "forgotten_share": mixing.forgotten_share}
+def _shares(mixing: Mixing) -> dict[str, Any]:
+    return {
+        "swapped_share": mixing.swapped, "unknown_share": mixing.unknown_share, "forgotten_share": mixing.forgotten_share,
+        "strange": list(vars(mixing.strange).values()), "fitting": list(vars(mixing.fitting).values()),
+    }
 
 
 def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
@@ -194,8 +197,11 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     return Classifier(card, model, mixing, names, contains, tuned, network)
 
 
-def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, float]) -> Mixing:
-    return Mixing(weights, none, noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"])
+def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mixing:
+    return Mixing(
+        weights, none, noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"],
+        series.Ratio(*noise["strange"]), series.Ratio(*noise["fitting"]),
+    )
 
 
 def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
