@@ -12,6 +12,7 @@ up to a factor pair at a threshold of 1.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,11 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tagcheck import accelerated
+from tagcheck.accelerated import DeviceSearch
 from tagcheck.errors import UsageError
 from tagcheck.pruned import PrunedSearch
-from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, UnitRows, normalised, over_strips, workers
+from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, Search, UnitRows, normalised, over_strips, workers
 
 ENGINES = ("auto", "torch", "native")
 TOP_ROWS, TOP_COLUMNS = 1024, 4096  # of a product in top_k: wide, since picking the largest costs per row and product
@@ -45,13 +48,15 @@ class TooManyPairs(UsageError):
 
 
 def near_pairs(
-    matrix: np.ndarray, threshold: float, engine: str = "auto", progress: Progress | None = None, limit: int | None = None
+    matrix: np.ndarray, threshold: float, engine: str = "auto", progress: Progress | None = None, limit: int | None = None,
+    device: str | None = None,
 ) -> Pairs:
     """Every pair of rows whose cosine is at or above `threshold`, none left out.
 
     `matrix` (n, d) of any floating type, rows of any length; a zero row pairs with nothing.
     `threshold` above 0, up to 1. `engine` "torch", or "native" or "auto" for the compiled kernel
-    where the machine can have it; the pairs are the same. `progress` is told the share of the work that is done, 0 to 1.
+    where the machine can have it; the pairs are the same. `device` a device of torch that shall make all products
+    in half precision; without one, "auto" takes a graphics card for many rows. `progress` is told the share of the work that is done, 0 to 1.
     Raises `NotFinite` naming a row, ValueError for a threshold out of range, `TooManyPairs` when
     more than `limit` pairs are found.
 
@@ -67,10 +72,17 @@ def near_pairs(
     with workers() as pool:
         rows = UnitRows.of(matrix, pool)
         decide = _Decision(matrix, threshold, rows.slack, limit)
-        search = PrunedSearch(rows, threshold - rows.slack, pool, compiled=engine != "torch")
-        if not search.worthwhile:
-            search = PlainSearch(rows, threshold - rows.slack)
+        search = _search(rows, threshold - rows.slack, engine, device, pool)
         return _sorted_pairs(list(over_strips(len(rows), search, decide, pool, progress or (lambda share: None))))
+
+
+def _search(rows: UnitRows, low: float, engine: str, device: str | None, pool: Executor) -> Search:
+    """The search that suits the machine and the number of rows."""
+    asked = torch.device(device) if device else accelerated.card() if engine == "auto" else None
+    if asked is not None and (device or len(rows) >= accelerated.FEWEST_ROWS) and accelerated.fits(len(rows), rows.width, asked):
+        return DeviceSearch(rows, low, asked, pool)
+    search = PrunedSearch(rows, low, pool, compiled=engine != "torch")
+    return search if search.worthwhile else PlainSearch(rows, low)
 
 
 def pair_cosines(matrix: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -35,12 +35,10 @@ HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding 
 TORCH_LEAVES = (4.0, 1e-4)     # measured: where a wider first bound begins to cost more than it saves later,
 COMPILED_LEAVES = (2.0, 1e-5)  # and for the kernel, to which axes are cheap
 EARLY = 0.5  # share of the first bound's axes that the kernel takes before it looks for the first time
-SCATTERED = 400  # a block product of this many pairs costs as much as gathering one pair
 SPARE = 2.0**-15  # for what the margin's own numbers are rounded by
 CLUSTER_AXES = 32
 CLUSTERS = 256
 CLUSTER_ROUNDS = 4
-GATHER = 1_024
 ROUND = 64
 _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}  # whose sign is the number's, and quicker to look at
 
@@ -85,15 +83,8 @@ class PrunedSearch:
 
     def _full(self, i: torch.Tensor, j: torch.Tensor) -> Candidates | None:
         """Which of the pairs (i, j) of ordered rows have a full product of at least `low`, as rows of the input."""
-        rows, row = i.unique(return_inverse=True)
-        columns, column = j.unique(return_inverse=True)
         i, j = self.order[i], self.order[j]
-        if len(rows) * len(columns) < SCATTERED * len(i):
-            product = (self.rows.take(self.order[rows]) @ self.rows.take(self.order[columns]).T)[row, column]
-        else:
-            product = torch.cat([
-                (self.rows.take(i[at:at + GATHER]) * self.rows.take(j[at:at + GATHER])).sum(1) for at in range(0, len(i), GATHER)
-            ])
+        product = self.rows.products(i, j)
         stays = product >= self.low
         i, j = i[stays], j[stays]
         return torch.minimum(i, j).numpy(), torch.maximum(i, j).numpy(), product[stays].numpy()

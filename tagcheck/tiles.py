@@ -19,6 +19,8 @@ import torch
 
 TILE = 1024
 BLOCK = 4096
+SCATTERED = 400  # a block product of this many pairs costs as much as gathering one pair
+GATHER = 1_024
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 SAFE_LENGTHS = (1e-30, 1e30)
 Progress = Callable[[float], None]
@@ -78,6 +80,19 @@ class UnitRows:
         """The rows at `places` at length 1, as float32."""
         rows = self.matrix[places] if isinstance(places, slice) else self.matrix.take(places.numpy(), axis=0)
         return torch.from_numpy(rows.astype(np.float32)).mul_(self.scale[places, None])
+
+    def products(self, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+        """The float32 products (m,) of the pairs (i, j) of these rows at length 1."""
+        rows, row = i.unique(return_inverse=True)
+        columns, column = j.unique(return_inverse=True)
+        if len(rows) * len(columns) >= SCATTERED * len(i):
+            return torch.cat([(self.take(one) * self.take(two)).sum(1) for one, two in zip(i.split(GATHER), j.split(GATHER))])
+        product = torch.empty(len(i))
+        for at in range(0, len(columns), BLOCK):  # so that many columns do not make one great product
+            within = ((column >= at) & (column < at + BLOCK)).nonzero().squeeze(1)
+            block = self.take(rows) @ self.take(columns[at:at + BLOCK]).T
+            product[within] = block[row[within], column[within] - at]
+        return product
 
     @property
     def slack(self) -> float:

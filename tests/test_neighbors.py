@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagcheck import native, neighbors, pruned, tiles
+from tagcheck import accelerated, native, neighbors, pruned, tiles
 from tagcheck.neighbors import NotFinite, TooManyPairs, group_labels, groups, near_pairs, top_k
 
 
@@ -136,6 +136,38 @@ def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_
     monkeypatch.setattr(compiled, "level", level)
     assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case), "native")
     assert always_pruned or ADVERSARIAL[case][0].shape[1] < 8 or not true_pairs(case)
+
+
+@pytest.mark.parametrize("summed", [True, False])
+@pytest.mark.parametrize("case", ADVERSARIAL)
+def test_products_on_a_device_lose_no_pair(case, summed, monkeypatch):
+    monkeypatch.setattr(accelerated, "TILE", 19)
+    monkeypatch.setattr(accelerated, "BLOCK", 7)
+    if not summed:
+        monkeypatch.setattr(accelerated, "sums_in_float32", lambda device: False)
+    matrix, threshold = ADVERSARIAL[case]
+    pairs = near_pairs(matrix, threshold, device="cpu")
+    assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == true_pairs(case)
+
+
+def test_a_product_on_a_device_is_off_by_less_than_its_margin():
+    matrix = clustered(300, 64, seed=15)
+    with tiles.workers() as pool:
+        rows = tiles.UnitRows.of(matrix, pool)
+        search = accelerated.DeviceSearch(rows, 0.4, torch.device("cpu"), pool)
+    off = (search.half @ search.half.T).double() - rows.take(slice(None)).double() @ rows.take(slice(None)).double().T
+    assert float(off.abs().max()) < search.margin < 0.003
+
+
+def test_a_card_is_taken_for_many_rows_and_only_when_nothing_else_was_asked_for(monkeypatch):
+    taken = []
+    search = accelerated.DeviceSearch
+    monkeypatch.setattr(neighbors, "DeviceSearch", lambda *values: taken.append(len(values[0])) or search(*values))
+    monkeypatch.setattr(accelerated, "card", lambda: torch.device("cpu"))
+    monkeypatch.setattr(accelerated, "FEWEST_ROWS", 100)
+    for n, engine in ((99, "auto"), (100, "auto"), (101, "torch"), (102, "native")):
+        near_pairs(clustered(n, 8, seed=16), 0.9, engine)
+    assert taken == [100]
 
 
 def test_without_a_compiler_the_pairs_are_the_same(monkeypatch, tmp_path, always_pruned):
