@@ -26,6 +26,7 @@ import argparse
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save
+from scipy import sparse
 
 import config
 from tagcheck import (
     artifacts, cli, dataset, decoding, embeddings, finetuning, neighbors, opening, probes, series, series_files, tagger, tags,
-    weights,
+    vocabulary, weights,
 )
 from tagcheck.artifacts import DataFolder
 from tagcheck.cli import run
@@ -62,11 +64,18 @@ GIGA = 1 << 30
 
 @dataclass(frozen=True)
 class Pictures:
-    """The usable pictures of a dataset that have an embedding: n rows."""
+    """The usable pictures of a dataset that have an embedding: n rows.
+
+    `tag_sets` their tags of the namespace to learn; `companions` the tags of characters that at least two
+    of them have, `beside` csr (n, T) which; `all_tags` whatever tag there is.
+    """
 
     embedded: Embeddings
     tag_sets: list[frozenset[str]]
     without_embedding: int
+    companions: list[str]
+    beside: sparse.csr_matrix
+    all_tags: frozenset[str]
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -75,6 +84,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument(
         "--namespace", metavar="NAME", default=config.SERIES_NAMESPACE,
         help="the namespace to learn, of which a picture mostly has one tag (default: %(default)s)",
+    )
+    made.add_argument(
+        "--tag-map", metavar="FILE", default=None,
+        help="CSV of name, category, count and aliases that tells which of the tagger's tags are series and characters "
+             f"(default: {vocabulary.SHARED_MAP} in the data folder, where there is one)",
     )
     add_finetuning(made.add_argument_group("fine-tuning, on the pictures themselves"))
     return made.parse_args(argv)
@@ -143,9 +157,9 @@ def main(argv: list[str] | None = None) -> int:
     cli.say(f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} of {len(groups):,} pictures")
     folds = probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
     folds = series.spread_folds(folds, groups, labels)
-    tagger = listen(folder, pictures.embedded, labels)
+    heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
     with cli.progress((), total=100, what="out of fold", unit="%") as bar:
-        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), tagger)
+        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), heard, pictures.beside)
         mixing = series.fit_mixing(folded, labels, SEED)
         said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
@@ -157,10 +171,14 @@ def main(argv: list[str] | None = None) -> int:
             said = tuned.said or said
             shutil.rmtree(series_files.work_folder(folder, namespace))
     scores = series.agreement(said, labels, learned, (tuned and tuned.mixing or mixing).swapped)
-    card = describe(data, pictures, labels, group_counts, cosine, scores) | {"tagger_tags_used": len(model.prior.of_class)}
+    card = describe(data, pictures, labels, group_counts, cosine, scores) | {
+        "tagger_tags_used": len(model.prior.of_class), "tagger_series_without_pictures": len(model.prior.foreign_names),
+        "companions": pictures.companions, "foreign_names": list(heard.foreign_names) if heard else [],
+    }
     path = series_files.save(
         folder, namespace, card | ({"finetuned": tuned.card} if tuned else {}), model, mixing,
-        records(pictures, labels, folds, said, learned), with_network=tuned and tuned.mixing, network=tuned and tuned.network,
+        records(pictures, labels, folds, said, learned, heard.foreign_names if heard else ()),
+        with_network=tuned and tuned.mixing, network=tuned and tuned.network,
     )
     if tuned:
         print(tuned.sentence())
@@ -176,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
     """The pictures to learn from. Raises `MissingInput` when there are no pictures, embeddings or tags."""
-    of_hash = {record.hash: frozenset(tags.in_namespace(record.tags, namespace)) for record in data.usable()}
+    of_hash = {record.hash: record.tags for record in data.usable()}
     if not of_hash:
         raise MissingInput(f"{data.path} has no usable picture: run advanced_joytag_processing.py first")
     embedded = embeddings.load(folder.embeddings, of_hash, model=data.model)
@@ -190,7 +208,13 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
             f"the embedding of {embedded.hashes[wrong[0]]} in {folder.embeddings} holds numbers that are not finite: "
             "remove the shard and run advanced_joytag_processing.py again"
         )
-    return Pictures(embedded, [of_hash[hash] for hash in embedded.hashes], len(of_hash) - len(embedded.hashes))
+    written = [of_hash[hash] for hash in embedded.hashes]
+    count = Counter(tag for one in written for tag in one if tags.namespace(tag) in tags.PERSON_NAMESPACES)
+    companions = sorted(tag for tag, times in count.items() if times >= 2 and tags.namespace(tag) != namespace)
+    return Pictures(
+        embedded, [frozenset(tags.in_namespace(one, namespace)) for one in written], len(of_hash) - len(written), companions,
+        series.tag_columns(written, companions), frozenset().union(*written),
+    )
 
 
 def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
@@ -213,10 +237,37 @@ def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
     return np.unique(embedded.matrix, axis=0, return_inverse=True)[1].reshape(-1), 1.0
 
 
-def listen(folder: DataFolder, embedded: Embeddings, labels: series.Labels) -> series.Tagger | None:
-    """What the tagger says of the pictures, or None where there is no tag head of the embeddings' model."""
-    head = embeddings.load_tag_head(folder.embeddings, embedded.model)
-    return series.listen(embedded.matrix, head.weight, head.bias, head.tags, labels) if head else None
+def listen(
+    folder: DataFolder, data: Dataset, pictures: Pictures, labels: series.Labels, namespace: str, tag_map: str | None
+) -> series.Tagger | None:
+    """What the tagger says of the pictures, or None where there is no tag head of the embeddings' model.
+
+    Its names are the owner's by their own map, the shared one and their siblings. Which of its tags are
+    series is known from the shared map alone.
+    """
+    head = embeddings.load_tag_head(folder.embeddings, pictures.embedded.model)
+    if head is None:
+        return None
+    shared = Path(tag_map).expanduser() if tag_map else None
+    if shared and not shared.is_file():
+        raise MissingInput(f"no tag map {shared}: name a CSV file of name, category, count and aliases")
+    known = vocabulary.load(folder.root, data.siblings, shared)
+    owners = vocabulary.owners_tags(head.tags, pictures.all_tags, known)
+    return series.listen(
+        pictures.embedded.matrix, head.weight, head.bias, head.tags, labels, owners,
+        [of_namespace(name, owner, known, namespace) for name, owner in zip(head.tags, owners)],
+        (pictures.beside, pictures.companions),
+    )
+
+
+def of_namespace(name: str, owner: str | None, known: vocabulary.TagMap, namespace: str) -> str | None:
+    """The tag of the namespace that one of the tagger's names stands for, had the owner it; None where it is something else."""
+    if owner is not None:
+        return owner if tags.namespace(owner) == namespace else None
+    if known.namespaces.get(known.current.get(name, name)) != namespace:
+        return None
+    spelled = [known.siblings.get(one, one) for one in vocabulary.spellings(name, known)]
+    return next((one for one in spelled if tags.namespace(one) == namespace), None)
 
 
 def shown_on(bar: Any) -> Callable[[float], None]:
@@ -245,7 +296,8 @@ class Tuned:
         )
         return (
             f"fine-tuned, on held-out groups: micro-F1 {both['micro_f1']:.3f} (heads alone {heads['micro_f1']:.3f}), macro-F1 "
-            f"{both['macro_f1']:.3f} ({heads['macro_f1']:.3f}), a gain in {self.card['sure']:.0%} of resampled libraries: {verdict}"
+            f"{both['macro_f1']:.3f} ({heads['macro_f1']:.3f}), a gain in {self.card['sure']:.0%} of resampled libraries: "
+            f"{verdict}"
         )
 
 
@@ -500,7 +552,8 @@ def describe(
 
 
 def records(
-    pictures: Pictures, labels: series.Labels, folds: np.ndarray, said: series.Predictions, learned: Any
+    pictures: Pictures, labels: series.Labels, folds: np.ndarray, said: series.Predictions, learned: Any,
+    foreign_names: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """One record a picture, in the order of hashes; see docs/formats.md."""
     out = []
@@ -512,13 +565,19 @@ def records(
         # A tag that hardly fits keeps its digits: how little it fits decides whether it is wrong.
         probabilities |= {names[place]: float(f"{p:.3g}") for place, p in zip(said.own.indices[own], said.own.data[own])}
         sure = [names[place] for place in said.ranked[row][predicted[row]]]
-        unknown = float(said.unknown[row])
+        unknown, extra = float(said.unknown[row]), {}
+        if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= series.LISTED_FROM:
+            named = foreign_names[said.foreign[row]]
+            probabilities[named], unknown = max(round(p, 4), probabilities.get(named, 0.0)), unknown - p
+            extra = {"named_by_tagger": named}
+            if p >= series.PREDICT_FROM:
+                sure.append(named)
         out.append({
             "hash": hash, "fold": int(folds[row]), "tags": sorted(pictures.tag_sets[row]), "predicted": sure,
             "abstained": None if sure else "unknown_series" if unknown >= said.probability[row].max(initial=0.0) else "unsure",
             "probabilities": probabilities, "unknown": round(unknown, 4),
             "not_learned": sorted(names[place] for place, known in zip(learned.indices[own], learned.data[own]) if not known),
-        })
+        } | extra)
     return sorted(out, key=lambda one: one["hash"])
 
 

@@ -193,7 +193,7 @@ def findings(
         for name in sorted(one.predicted - one.own):
             if name in one.record.deleted_tags:
                 cut.deleted += 1
-            elif not support[name]:
+            elif not support[name] and one.said.get("named_by_tagger") != name:
                 cut.retired += 1
             elif decided.get((one.record.hash, name, review.ADD)) == review.IGNORED:
                 cut.ignored += 1
@@ -221,6 +221,8 @@ def _lacking(one: Judged, name: str, wrong: dict[str, float], forgotten: float) 
     """Probability that this picture lacks a tag of the predicted series `name`."""
     p = np.array([one.probability(name)])
     if not one.own:
+        if one.said.get("named_by_tagger") == name:  # of no series that was learned, so that the missing tag says nothing
+            return float(p[0])
         return float(series.confidence_missing(p, np.array([float(one.said["unknown"])]), forgotten)[0])
     best = max(sorted(one.own), key=lambda own: -wrong[own])
     own = np.array([one.probability(best)])

@@ -14,7 +14,10 @@ The steps, in order:
    CVPR 2017), and the share of unknown series among the pictures without a tag, which are unknown
    and no negatives, is found by EM (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002).
 What the tagger itself knows comes in as one more feature (`Prior`): those of its tags that name a
-series of the owner's, or fire almost only on pictures of one (its characters, mostly).
+series of the owner's, are a character that the owner tags on pictures of one, or fire almost only on
+pictures of one. So do the character tags that a picture has (`Companions`). A series that the tagger
+knows and the model has no pictures of is named by the tagger alone (`Foreign`), as far as that has
+turned out right where series were left out of training.
 
 Numbers only; files are `tagcheck.series_files`.
 """
@@ -22,7 +25,7 @@ Numbers only; files are `tagcheck.series_files`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,6 +57,9 @@ SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.04, 0.04, 0.2
 UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT = 0.7, 0.1
 SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
 FEW_TO_COMPARE = 20     # pictures below which two kinds of them are not held against each other
+COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
+MOST_FROM_COMPANIONS = 8.0  # however many characters a picture has
+FOREIGN_START, FOREIGN_WEIGHT = (1.0, 1.0), 10.0  # slope and offset of the tagger's logit where nothing is known, and its weight
 LEAST_TUNED = 1e-4     # of a network's probabilities; less is not told apart
 RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
 BLOCK = 4096
@@ -168,11 +174,15 @@ class Candidates:
 
     `classes` (n, K) int32, -1 where there are fewer; `features` (n, K, F) float32, higher speaks
     for the class; `unusual` (n, G) float32, what speaks for "none of yours" beside low scores.
+    `foreign` (n,) int64 the series that the tagger names loudest among those the model has no pictures of,
+    -1 for none, and `foreign_logit` (n,) float32 how loudly.
     """
 
     classes: np.ndarray
     features: np.ndarray
     unusual: np.ndarray
+    foreign: np.ndarray
+    foreign_logit: np.ndarray
 
     @property
     def present(self) -> np.ndarray:
@@ -181,7 +191,7 @@ class Candidates:
 
     def rows(self, which: np.ndarray | slice) -> "Candidates":
         """The candidates of some of the pictures."""
-        return Candidates(self.classes[which], self.features[which], self.unusual[which])
+        return Candidates(*(field[which] for field in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -190,25 +200,38 @@ class Model:
 
     PLDA takes a class for one cloud. Many a series is several (its characters): there the nearest of
     its pictures tell more. `exemplars` (E, d) float32 are some pictures of each class; those of
-    class c are rows `starts[c]` to `starts[c + 1]`.
+    class c are rows `starts[c]` to `starts[c + 1]`. `companions` csr (T, C) from `companion_ratios`.
     """
 
     plda: Plda
     exemplars: np.ndarray
     starts: np.ndarray
     prior: "Prior"
+    companions: sparse.csr_matrix
 
 
 @dataclass(frozen=True)
 class Prior:
     """The tagger's tags that speak for a class: logit of row r = weight[r] @ embedding + bias[r], for class `of_class[r]`.
 
-    `weight` (R, d), `bias` (R,) float32, `of_class` (R,) int64 ascending. R may be 0.
+    `weight` (R, d), `bias` (R,) float32, `of_class` (R,) int64 ascending. R may be 0. The rows of
+    `foreign_weight` (Q, d), `foreign_bias` (Q,) name series without pictures: `foreign_names` (Q,) int64.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     of_class: np.ndarray
+    foreign_weight: np.ndarray
+    foreign_bias: np.ndarray
+    foreign_names: np.ndarray
+
+    def foreign(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(the series without pictures that is named loudest (m,), -1 without any; its logit (m,) float32)."""
+        if not len(self.foreign_names):
+            return np.full(len(matrix), -1, dtype=np.int64), np.full(len(matrix), -20.0, dtype=np.float32)
+        logit = matrix @ self.foreign_weight.T + self.foreign_bias
+        best = logit.argmax(axis=1)
+        return self.foreign_names[best], logit[np.arange(len(logit)), best].astype(np.float32)
 
     def evidence(self, matrix: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """How loudly the loudest of a class's tags fires, (m, K) float32: its logit + 3, cut to 0 .. 6; 0 for no tag."""
@@ -225,20 +248,37 @@ class Prior:
 class Tagger:
     """What the tagger says of n pictures: its head `weight` (V, d), `bias` (V,); `fires` csr (n, V) 0/1 the tags it gives.
 
-    `named` (V,) is the class that a tag is called after, -1 for none.
+    `named` (V,) is the class that a tag is called after, -1 for none; `names` (V,) places in `foreign_names`,
+    tags of series as the owner would write them, for tags that are a series, else -1; `characters` (V,) the
+    column of `beside` csr (n, T), the character tags that the owner gave, that a tag means, -1 for none.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     fires: sparse.csr_matrix
     named: np.ndarray
+    names: np.ndarray
+    foreign_names: tuple[str, ...] = ()
+    characters: np.ndarray | None = None
+    beside: sparse.csr_matrix | None = None
 
     def prior(self, labels: Labels, rows: np.ndarray) -> Prior:
         """What its tags say about the classes, learned from the tags of some of the pictures alone.
 
-        A tag speaks for the class it is called after, or else for the one that `RULE_SHARE` of its
-        pictures are of, where that is far from what chance gives.
+        A tag speaks for the class it is called after, or else for the one that nearly all pictures are of
+        that the owner gives this character, or at last for the one that `RULE_SHARE` of the pictures
+        are of on which it fires, where that is far from what chance gives. A series that none of the
+        pictures is of is foreign.
         """
+        there = np.asarray(labels.membership[rows].sum(axis=0)).ravel() > 0
+        named = np.where((self.named >= 0) & there[np.maximum(self.named, 0)], self.named, -1)
+        if self.characters is not None and self.beside is not None and self.beside.shape[1]:
+            of_owner = (self.beside[rows].T @ labels.membership[rows]).tocsr()
+            most, among = np.asarray(of_owner.argmax(axis=1)).ravel(), np.asarray(of_owner.sum(axis=1)).ravel()
+            pure = of_owner.max(axis=1).toarray().ravel() >= RULE_SHARE * np.maximum(among, 1e-9)
+            implied = np.where((among >= 1.0) & pure, most, -1)
+            means = np.where(self.characters >= 0, implied[np.maximum(self.characters, 0)], -1)
+            named = np.where((named < 0) & (self.names < 0), means, named)
         counts = (self.fires[rows].T @ labels.membership[rows]).tocsr()
         total = np.asarray(counts.sum(axis=1)).ravel()
         best = np.asarray(counts.argmax(axis=1)).ravel()
@@ -246,25 +286,70 @@ class Tagger:
         base = np.asarray(labels.membership[rows].sum(axis=0)).ravel()
         base = base / max(base.sum(), 1e-9)
         rule = (total >= RULE_PICTURES) & (share >= RULE_SHARE) & (share - base[best] >= 0.7 * (1.0 - base[best]))
-        of_class = np.where(self.named >= 0, self.named, np.where(rule, best, -1))
+        foreign = np.flatnonzero((self.names >= 0) & (named < 0))
+        of_class = np.where(named >= 0, named, np.where(rule & (self.names < 0), best, -1))
         picked = np.flatnonzero(of_class >= 0)
         picked = picked[np.argsort(of_class[picked], kind="stable")]
-        return Prior(self.weight[picked], self.bias[picked], of_class[picked].astype(np.int64))
+        return Prior(
+            self.weight[picked], self.bias[picked], of_class[picked].astype(np.int64),
+            self.weight[foreign], self.bias[foreign], self.names[foreign],
+        )
 
 
-def listen(matrix: np.ndarray, weight: np.ndarray, bias: np.ndarray, names: Sequence[str], labels: Labels) -> Tagger:
+def listen(
+    matrix: np.ndarray, weight: np.ndarray, bias: np.ndarray, names: Sequence[str], labels: Labels,
+    owners: Sequence[str | None] | None = None, series_tags: Sequence[str | None] | None = None,
+    beside: tuple[sparse.csr_matrix, Sequence[str]] | None = None,
+) -> Tagger:
     """What a tagger of `names` (V,), `weight` (V, d) and `bias` (V,) says of embeddings (n, d), at a probability of `FIRES_FROM`.
 
-    Names are compared without case, spaces, punctuation and a "(series)" at the end.
+    `owners` (V,) the owner's tag that each name means (`vocabulary.owners_tags`); where there is none,
+    names are compared without case, spaces, punctuation and a "(series)" at the end. `series_tags` (V,)
+    the tag that each name that is a series would have, whether the owner has it or not. `beside`: the
+    character tags that the owner gave, csr (n, T), and what they are called.
     """
     own = {_bare(tags.split(name)[1]): place for place, name in enumerate(labels.series)}
-    named = np.array([own.get(_bare(tags.from_booru(name)), -1) for name in names], dtype=np.int64)
+    exactly = {name: place for place, name in enumerate(labels.series)}
+    owners = [None] * len(names) if owners is None else owners
+    series_tags = [None] * len(names) if series_tags is None else series_tags
+    named = np.array(
+        [exactly.get(tag, own.get(_bare(tags.from_booru(name)), -1)) for tag, name in zip(owners, names)], dtype=np.int64
+    )
+    written = [labels.series[place] if place >= 0 and tag else tag for place, tag in zip(named.tolist(), series_tags)]
+    foreign = tuple(sorted({tag for tag in written if tag}))
+    at = {tag: place for place, tag in enumerate(foreign)}
+    column = {tag: place for place, tag in enumerate(beside[1])} if beside else {}
     from_logit = float(probes.logit(np.array(FIRES_FROM)))
     parts = [
         sparse.csr_matrix(matrix[start:start + BLOCK] @ weight.T + bias >= from_logit, dtype=np.float32)
         for start in range(0, len(matrix), BLOCK)
     ]
-    return Tagger(weight, bias, sparse.vstack(parts, format="csr"), named)
+    return Tagger(
+        weight, bias, sparse.vstack(parts, format="csr"), named,
+        np.array([at[tag] if tag else -1 for tag in written], dtype=np.int64), foreign,
+        np.array([column.get(tag, -1) for tag in owners], dtype=np.int64), beside[0] if beside else None,
+    )
+
+
+def tag_columns(tag_sets: Sequence[Collection[str]], names: Sequence[str]) -> sparse.csr_matrix:
+    """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
+    column = {name: place for place, name in enumerate(names)}
+    places = [tuple(sorted(column[tag] for tag in tags if tag in column)) for tags in tag_sets]
+    return _rows(places, len(names), shares=False).astype(np.float32)
+
+
+def companion_ratios(beside: sparse.csr_matrix, labels: Labels, rows: np.ndarray) -> sparse.csr_matrix:
+    """How much likelier a class is where a character tag stands, csr (T, C): log-ratios above 0, from the pictures `rows` alone.
+
+    Shares of few pictures are drawn toward the class's own by `COMPANION_PRIOR` pictures.
+    """
+    together = (beside[rows].T @ labels.membership[rows]).tocoo()
+    total = np.asarray(beside[rows].T @ labels.membership[rows].sum(axis=1)).ravel()
+    base = np.asarray(labels.membership[rows].sum(axis=0)).ravel()
+    base = base / max(base.sum(), 1e-9)
+    share = (together.data + COMPANION_PRIOR * base[together.col]) / (total[together.row] + COMPANION_PRIOR)
+    value = np.maximum(np.log(share / np.maximum(base[together.col], 1e-9)), 0.0)
+    return sparse.csr_matrix((value.astype(np.float32), (together.row, together.col)), shape=together.shape)
 
 
 def _bare(name: str) -> str:
@@ -313,18 +398,23 @@ def _unit(matrix: np.ndarray) -> np.ndarray:
     return matrix / np.where(length > 0, length, 1.0)
 
 
-def score(model: Model, matrix: np.ndarray, own: np.ndarray | None = None, keep: int = CANDIDATES) -> Candidates:
+def score(
+    model: Model, matrix: np.ndarray, own: np.ndarray | None = None, beside: sparse.csr_matrix | None = None,
+    keep: int = CANDIDATES,
+) -> Candidates:
     """The `keep` best classes of each embedding (m, d) under one model, and of `own` (m,) also that class.
 
     `own` is the class that the owner's tag names (-1 for none): it is weighed whatever its score.
     The features are, of each class: PLDA's log ratio; the same, less steep for pictures far from
     everything (as tails heavier than a Gaussian's would make it); the log of its pictures; the
-    nearness of its pictures, in the embedding and in PLDA's space; what the tagger says for it.
+    nearness of its pictures, in the embedding and in PLDA's space; what the tagger says for it; what a
+    fine-tuned network says (`witnessed`); what the pictures' character tags, `beside` csr (m, T), say.
     """
     plda = model.plda
     size = (len(matrix), keep + (own is not None))
     classes, values = np.full(size, -1, dtype=np.int32), np.zeros((*size, FEATURES), dtype=np.float32)
     unusual = np.zeros((len(matrix), 2), dtype=np.float32)
+    foreign, loud = np.zeros(len(matrix), dtype=np.int64), np.zeros(len(matrix), dtype=np.float32)
     log_counts = np.log(np.maximum(plda.counts, 0.1)).astype(np.float32)
     around = _unit(model.exemplars - plda.centre), _unit(plda.project(model.exemplars))
     for start in range(0, len(matrix), BLOCK):
@@ -350,7 +440,14 @@ def score(model: Model, matrix: np.ndarray, own: np.ndarray | None = None, keep:
         values[rows, :wide, 5] = model.prior.evidence(matrix[rows], picked)
         unusual[rows, 0] = 1.0
         unusual[rows, 1] = np.log(np.maximum(typical, 1e-6))
-    return Candidates(classes, values, unusual)
+        foreign[rows], loud[rows] = model.prior.foreign(matrix[rows])
+        if beside is not None and model.companions.nnz:
+            said = (beside[rows] @ model.companions).tocsr()
+            heard = np.flatnonzero(np.diff(said.indptr))
+            at = np.maximum(picked[heard], 0)
+            found = np.minimum(np.take_along_axis(said[heard].toarray(), at, axis=1), MOST_FROM_COMPANIONS)
+            values[start + heard, :wide, COMPANIONS] = np.where(picked[heard] >= 0, found, 0.0)
+    return Candidates(classes, values, unusual, foreign, loud)
 
 
 def _best(scores: np.ndarray, keep: int) -> np.ndarray:
@@ -369,6 +466,7 @@ class Folded:
     were fitted without their series, as if these were unknown; the rows have nothing in common with
     the order of the candidates otherwise. `planted`: candidates of `planted_rows` (p,), tagged pictures,
     out of fold, had their tag been swapped for the class `planted_class` (p,), drawn by frequency.
+    `foreign_class` (names,): the owner's series that each of the tagger's is, -1 for one that the owner has not.
     """
 
     candidates: Candidates
@@ -379,6 +477,7 @@ class Folded:
     planted: Candidates
     planted_rows: np.ndarray
     planted_class: np.ndarray
+    foreign_class: np.ndarray | None = None
 
     def learned(self, labels: Labels) -> sparse.csr_matrix:
         """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
@@ -389,12 +488,13 @@ class Folded:
 
 def out_of_fold(
     matrix: np.ndarray, labels: Labels, folds: np.ndarray, seed: int = 0, progress: Progress | None = None,
-    tagger: Tagger | None = None,
+    tagger: Tagger | None = None, beside: sparse.csr_matrix | None = None,
 ) -> tuple[Folded, Model]:
     """Scores of every picture by a model that saw neither it nor a near-duplicate; and the model of all pictures.
 
-    `matrix` (n, d) embeddings, `folds` (n,) from `probes.grouped_folds`, `tagger` from `listen`. All models come out of one
-    pass over the data. Raises `CannotLearn` when a fold's model would know fewer than two series.
+    `matrix` (n, d) embeddings, `folds` (n,) from `probes.grouped_folds`, `tagger` from `listen`, `beside` csr (n, T)
+    the pictures' character tags. All models come out of one pass over the data. Raises `CannotLearn` when
+    a fold's model would know fewer than two series.
     """
     tagged = np.flatnonzero(labels.tagged)
     sums = probes.moments(matrix[tagged], labels.membership[tagged], folds[tagged])
@@ -405,41 +505,48 @@ def out_of_fold(
     swapped = _swap(labels, seed)
     planted: list[tuple[np.ndarray, Candidates]] = []
     for fold in range(number):
-        model = _model(matrix, labels, sums, fold, np.flatnonzero(folds != fold), tagger, seed)
+        model = _model(matrix, labels, sums, fold, np.flatnonzero(folds != fold), tagger, beside, seed)
         known[fold] = model.plda.counts
         rows = np.flatnonzero(folds == fold)
-        part = score(model, matrix[rows], own[rows])
+        part = score(model, matrix[rows], own[rows], _some(beside, rows))
         if found is None:
-            found = Candidates(*(
-                np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in (part.classes, part.features, part.unusual)
-            ))
-        found.classes[rows], found.features[rows], found.unusual[rows] = part.classes, part.features, part.unusual
+            found = Candidates(*(np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in vars(part).values()))
+        for name, field in vars(part).items():
+            getattr(found, name)[rows] = field
         rows = rows[(swapped[rows] >= 0) & (known[fold][np.maximum(swapped[rows], 0)] > 0)]
-        planted.append((rows, score(model, matrix[rows], swapped[rows])))
+        planted.append((rows, score(model, matrix[rows], swapped[rows], _some(beside, rows))))
         if progress:
             progress(0.8 * (fold + 1) / number)
     rows = np.concatenate([rows for rows, _ in planted])
     folded = Folded(
-        found, folds, known, *_as_strangers(matrix, labels, found, tagger, seed), _joined([part for _, part in planted]),
-        rows, swapped[rows],
+        found, folds, known, *_as_strangers(matrix, labels, found, tagger, beside, seed), _joined([part for _, part in planted]),
+        rows, swapped[rows], _foreign_class(tagger, labels),
     )
-    return folded, _model(matrix, labels, sums, None, np.arange(len(matrix)), tagger, seed)
+    return folded, _model(matrix, labels, sums, None, np.arange(len(matrix)), tagger, beside, seed)
+
+
+def _some(beside: sparse.csr_matrix | None, rows: np.ndarray) -> sparse.csr_matrix | None:
+    return None if beside is None else beside[rows]
 
 
 def _model(
     matrix: np.ndarray, labels: Labels, sums: probes.FoldedMoments, without: int | None, rows: np.ndarray,
-    tagger: Tagger | None, seed: int,
+    tagger: Tagger | None, beside: sparse.csr_matrix | None, seed: int,
 ) -> Model:
     """The model of `rows`, whose sums are all of `sums` but those of the part `without`."""
     picked, starts = pick_exemplars(labels.single, rows, len(labels.classes), seed)
     width = matrix.shape[1]
-    nothing = Prior(np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    prior = tagger.prior(labels, rows) if tagger else nothing
-    return Model(_fit(sums, without), matrix[picked].astype(np.float32), starts, prior)
+    nothing = np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+    prior = tagger.prior(labels, rows) if tagger else Prior(*nothing, *nothing)
+    if beside is None:
+        companions = sparse.csr_matrix((0, len(labels.classes)), dtype=np.float32)
+    else:
+        companions = companion_ratios(beside, labels, rows)
+    return Model(_fit(sums, without), matrix[picked].astype(np.float32), starts, prior, companions)
 
 
 def _as_strangers(
-    matrix: np.ndarray, labels: Labels, found: Candidates, tagger: Tagger | None, seed: int
+    matrix: np.ndarray, labels: Labels, found: Candidates, tagger: Tagger | None, beside: sparse.csr_matrix | None, seed: int
 ) -> tuple[Candidates, np.ndarray]:
     """(candidates, rows (m,)) of tagged pictures under models that were fitted without their series.
 
@@ -454,16 +561,22 @@ def _as_strangers(
     if parts < 3:
         part = found.rows(rows)
         struck = related[np.maximum(part.classes, 0)] == kin[:, None]
-        return Candidates(np.where(struck, -1, part.classes), part.features, part.unusual), rows
+        return replace(part, classes=np.where(struck, -1, part.classes)), rows
     held = probes.grouped_folds(kin, parts, seed)
     sums = probes.moments(matrix[rows], labels.membership[rows], held)
     judged = np.random.default_rng(seed).permutation(len(rows))[:MIXING_ROWS]
     made, order = [], []
     for part in range(parts):
         strange = rows[np.sort(judged[held[judged] == part])]
-        made.append(score(_model(matrix, labels, sums, part, rows[held != part], tagger, seed), matrix[strange]))
+        model = _model(matrix, labels, sums, part, rows[held != part], tagger, beside, seed)
+        made.append(score(model, matrix[strange], beside=_some(beside, strange)))
         order.append(strange)
     return _joined(made), np.concatenate(order)
+
+
+def _foreign_class(tagger: Tagger | None, labels: Labels) -> np.ndarray | None:
+    own = {name: place for place, name in enumerate(labels.series)}
+    return np.array([own.get(name, -1) for name in tagger.foreign_names], dtype=np.int64) if tagger else None
 
 
 def _joined(parts: Sequence[Candidates]) -> Candidates:
@@ -513,7 +626,7 @@ def witnessed(
         spoke = (log_p[rows] < 0).any(axis=1)[:, None]
         heard = (found.classes[rows] >= 0) & np.take_along_axis(left, at, axis=1) & spoke
         features[rows, :, TUNED] = np.where(heard, value, 0.0)
-    return Candidates(found.classes, features, found.unusual)
+    return replace(found, features=features)
 
 
 def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.ndarray, known: np.ndarray) -> Folded:
@@ -571,7 +684,8 @@ class Mixing:
     of tags that name another series than the picture's; `unknown_share` of all pictures the share
     of unknown series, `forgotten_share` of the pictures of known series the share without a tag.
     `strange` turns the log-odds of "none of yours" into the log of the ratio of densities of unknown and
-    known pictures, `fitting` the `tag_odds` of a tag into that of right and wrong tags.
+    known pictures, `fitting` the `tag_odds` of a tag into that of right and wrong tags. `foreign` (slope,
+    offset) turns the logit of a series that the tagger names into the log-odds that it is this, if none of the known.
     """
 
     weights: np.ndarray
@@ -581,6 +695,7 @@ class Mixing:
     forgotten_share: float
     strange: Ratio = Ratio()
     fitting: Ratio = Ratio()
+    foreign: tuple[float, float] = FOREIGN_START
 
     def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
@@ -592,11 +707,11 @@ class Mixing:
         return p[:, :-1] * ((1.0 - unknown) / known)[:, None], unknown
 
 
-START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5])
-PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0])  # a cosine spans little, so its weight may be large
+START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5, 0.5])
+PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0, 1.0])  # a cosine spans little, so its weight may be large
 START_NONE = np.array([1.0, 0.0, 0.0, 0.0])
 NEARNESS = slice(3, 5)  # among the features
-TUNED = 6
+TUNED, COMPANIONS = 6, 7
 FEATURES = len(START_WEIGHTS)
 
 
@@ -635,7 +750,7 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     frequency = frequency / frequency.sum()
     target = (picked.classes == own[rows][:, None]).argmax(axis=1)
     weights, none, swapped = _maximise(picked, target, frequency[own[rows]], strangers)
-    made = Mixing(weights, none, swapped, *_shares(found, labels, weights, none))
+    made = Mixing(weights, none, swapped, *_shares(found, labels, weights, none), foreign=_trust(folded, labels, among))
     made = _with_unknown_as_seen(made, found, labels, rows, among)
     return _with_swaps_as_planted(made, folded, labels, frequency, rows, among)
 
@@ -654,7 +769,8 @@ def _with_unknown_as_seen(
     untagged = untagged[:MIXING_ROWS]
     neutral = replace(made, unknown_share=0.5)
     mixed, pure = (
-        _log_odds(unknown, 1.0 - unknown) for unknown in (neutral.probabilities(found.rows(which))[1] for which in (untagged, rows))
+        _log_odds(unknown, 1.0 - unknown)
+        for unknown in (neutral.probabilities(found.rows(which))[1] for which in (untagged, rows))
     )
     start = 1.0 - made.unknown_share * len(labels.tagged) / max(1, (~labels.tagged).sum())
     floor, strange = density_ratio(mixed, pure, float(np.clip(start, 0.02, 0.9)), UNKNOWN_WEIGHT)
@@ -664,6 +780,31 @@ def _with_unknown_as_seen(
         made, strange=strange, unknown_share=float(np.clip(unknown / total, SMALLEST_UNKNOWN, 0.9)),
         forgotten_share=float((without - unknown) / max(total - unknown, 1.0)),
     )
+
+
+def _trust(folded: Folded, labels: Labels, among: np.ndarray | None) -> tuple[float, float]:
+    """(slope, offset) of how far the tagger is right where it names a series that the model has no pictures of.
+
+    Strangers are just such pictures, and their series is known. (Platt 1999, drawn to `FOREIGN_START`.)
+    """
+    rows, found = folded.strange_rows, folded.strangers
+    kept = (found.foreign >= 0) & (True if among is None else among[rows])
+    if folded.foreign_class is None or not kept.any():
+        return FOREIGN_START
+    own = labels.contains()[labels.single[rows[kept]]]
+    meant = folded.foreign_class[found.foreign[kept]]
+    right = (meant >= 0) & own[np.arange(len(own)), np.maximum(meant, 0)]
+    logit, start = found.foreign_logit[kept].astype(float), np.array(FOREIGN_START)
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        p = probes.sigmoid(at[0] * logit + at[1])
+        away = p - right
+        pull = np.array([(away * logit).sum(), away.sum()])
+        total = -np.log(np.maximum(np.where(right, p, 1.0 - p), 1e-12)).sum()
+        return total + 0.5 * FOREIGN_WEIGHT * ((at - start) ** 2).sum(), pull + FOREIGN_WEIGHT * (at - start)
+
+    best = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.05, 5.0), (-10.0, 10.0)]).x
+    return float(best[0]), float(best[1])
 
 
 def _with_swaps_as_planted(
@@ -800,13 +941,17 @@ class Predictions:
     `ranked` (n, k) int32: the most probable series, the surest first, -1 where there are fewer
     worth listing; `probability` (n, k) float32 of each, 0 to 1: that the picture is of this series
     (several may hold at once). `unknown` (n,): probability that it is of none of the owner's
-    series. `own` csr (n, S): the probability of the series that the picture is tagged with.
+    series that could be learned. `own` csr (n, S): the probability of the series that the picture is
+    tagged with. `foreign` (n,): a series that could not be learned and that the tagger names, -1 for none,
+    and `foreign_probability` (n,) of that one, part of `unknown`.
     """
 
     ranked: np.ndarray
     probability: np.ndarray
     unknown: np.ndarray
     own: sparse.csr_matrix
+    foreign: np.ndarray
+    foreign_probability: np.ndarray
 
     @property
     def predicted(self) -> np.ndarray:
@@ -841,7 +986,8 @@ def predictions(found: Candidates, mixing: Mixing, contains: np.ndarray, tags: s
         ranked[rows], probability[rows] = np.where(value >= LISTED_FROM, order, -1), np.where(value >= LISTED_FROM, value, 0.0)
         which = np.repeat(np.arange(len(p)), np.diff(own.indptr[start:rows.stop + 1]))
         own.data[own.indptr[start]:own.indptr[rows.stop]] = of_series[which, own.indices[own.indptr[start]:own.indptr[rows.stop]]]
-    return Predictions(ranked, probability, unknown, own)
+    trust = probes.sigmoid(mixing.foreign[0] * found.foreign_logit + mixing.foreign[1])
+    return Predictions(ranked, probability, unknown, own, found.foreign, np.where(found.foreign >= 0, unknown * trust, 0.0))
 
 
 def agreement(said: Predictions, labels: Labels, learned: sparse.csr_matrix, swapped: float) -> dict[str, float | int | None]:
@@ -881,10 +1027,8 @@ def cross_fitted(folded: Folded, labels: Labels, seed: int = 0) -> Predictions:
         for here in (half, ~half)
     ]
     back = np.argsort(np.concatenate([np.flatnonzero(half), np.flatnonzero(~half)]))
-    ranked, probability, unknown = (
-        np.concatenate([getattr(part, name) for part in parts])[back] for name in ("ranked", "probability", "unknown")
-    )
-    return Predictions(ranked, probability, unknown, sparse.vstack([part.own for part in parts], format="csr")[back])
+    whole = {name: np.concatenate([getattr(part, name) for part in parts])[back] for name in vars(parts[0]) if name != "own"}
+    return Predictions(own=sparse.vstack([part.own for part in parts], format="csr")[back], **whole)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
+from scipy import sparse
 
 from tagcheck import artifacts, series
 from tagcheck.artifacts import STAMP, DataFolder, Kind
@@ -52,11 +53,14 @@ class Classifier:
     with_network: Mixing | None = None
     network: dict[str, np.ndarray] | None = None
 
-    def predict(self, embeddings: Embeddings, log_p: np.ndarray | None = None) -> Predictions:
+    def predict(
+        self, embeddings: Embeddings, log_p: np.ndarray | None = None, tag_sets: Sequence[Collection[str]] | None = None
+    ) -> Predictions:
         """What is said about pictures that the classifier was not trained on; no retraining.
 
         `log_p` (n, C) is what the fine-tuned network says of them (`tagcheck.finetuning`); without it the
-        embeddings alone are gone by. Raises `BadFile` naming both models when the embeddings are of another one.
+        embeddings alone are gone by. `tag_sets` are their tags, of which those of characters count.
+        Raises `BadFile` naming both models when the embeddings are of another one.
         """
         made = self.card["embedding"]
         width = embeddings.matrix.shape[1]
@@ -65,7 +69,8 @@ class Classifier:
                 f"the {self.card['namespace']} classifier was trained on embeddings of {made['model']} "
                 f"({made['dimensions']} numbers), these are of {embeddings.model} ({width} numbers): run {MADE_BY} again"
             )
-        found, mixing = series.score(self.model, embeddings.matrix), self.mixing
+        beside = None if tag_sets is None else series.tag_columns(tag_sets, self.card["companions"])
+        found, mixing = series.score(self.model, embeddings.matrix, beside=beside), self.mixing
         if log_p is not None and self.with_network is not None:
             known = np.array(self.card["finetuned"]["classes_known"], dtype=bool)[None]
             found, mixing = series.witnessed(found, log_p, known), self.with_network
@@ -115,7 +120,9 @@ def save(
     created = artifacts.isoformat(when)
     arrays = vars(model.plda) | {
         "exemplars": model.exemplars.astype(np.float16), "starts": model.starts, "weights": mixing.weights, "none": mixing.none,
-        "prior_weight": model.prior.weight, "prior_bias": model.prior.bias, "prior_of_class": model.prior.of_class,
+        **{f"prior_{name}": value for name, value in vars(model.prior).items()},
+        "companions_row": model.companions.tocoo().row, "companions_column": model.companions.tocoo().col,
+        "companions_value": model.companions.tocoo().data,
     }
     files = [weights, out_of_fold]
     if with_network is not None and network is not None:
@@ -148,6 +155,7 @@ def _shares(mixing: Mixing) -> dict[str, Any]:
     return {
         "swapped_share": mixing.swapped, "unknown_share": mixing.unknown_share, "forgotten_share": mixing.forgotten_share,
         "strange": list(vars(mixing.strange).values()), "fitting": list(vars(mixing.fitting).values()),
+        "foreign": list(mixing.foreign),
     }
 
 
@@ -160,6 +168,7 @@ def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
     try:
         files = [(Path(card["files"][name]["name"]).name, card["files"][name]["sha256"]) for name in ("weights", "out_of_fold")]
         complete = all(key in card for key in ("classes", "series", "noise", "dataset", "fingerprint", "pictures", "settings"))
+        complete = complete and "foreign" in card["noise"]
         complete = complete and {"model", "dimensions"} <= set(card["embedding"]) and bool(files)
     except (KeyError, TypeError):
         complete = False
@@ -175,8 +184,10 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     try:
         arrays = read_tensors(content)
         plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
-        prior = Prior(arrays["prior_weight"], arrays["prior_bias"], arrays["prior_of_class"])
-        model = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"], prior)
+        prior = Prior(**{name: arrays[f"prior_{name}"] for name in Prior.__dataclass_fields__})
+        places = arrays["companions_row"], arrays["companions_column"]
+        companions = sparse.csr_matrix((arrays["companions_value"], places), shape=(len(card["companions"]), len(plda.counts)))
+        model = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"], prior, companions)
         tuned, network = None, None
         if "network" in card["files"]:
             tuned = _mixing(arrays["network_weights"], arrays["network_none"], card["noise"])
@@ -200,7 +211,7 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
 def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mixing:
     return Mixing(
         weights, none, noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"],
-        series.Ratio(*noise["strange"]), series.Ratio(*noise["fitting"]),
+        series.Ratio(*noise["strange"]), series.Ratio(*noise["fitting"]), tuple(noise["foreign"]),
     )
 
 

@@ -36,10 +36,10 @@ class TagMap:
     siblings: Mapping[str, str] = field(default_factory=dict)
 
 
-def load(folder: Path, siblings: Mapping[str, str] | None = None) -> TagMap:
+def load(folder: Path, siblings: Mapping[str, str] | None = None, shared: Path | None = None) -> TagMap:
     """The maps in `folder`, empty where there are none, with the library's `siblings` (`Dataset.siblings`).
 
-    Raises `BadFile` naming the file and line.
+    `shared` is another place of the map that is shared. Raises `BadFile` naming the file and line.
     """
     own: dict[str, str | None] = {}
     path = folder / OWN_MAP
@@ -51,7 +51,7 @@ def load(folder: Path, siblings: Mapping[str, str] | None = None) -> TagMap:
         if not isinstance(document, dict) or not all(value is None or isinstance(value, str) for value in document.values()):
             raise BadFile(f"{path} is not an object of names and tags: mend it or remove it")
         own = {name: None if tag is None else tags.clean(tag) for name, tag in document.items()}
-    current, aliases, namespaces = _shared(folder / SHARED_MAP)
+    current, aliases, namespaces = _shared(shared or folder / SHARED_MAP)
     return TagMap(own, current, aliases, namespaces, siblings or {})
 
 

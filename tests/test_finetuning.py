@@ -217,7 +217,8 @@ def test_rare_classes_are_weighed_up_only_where_sizes_are_far_apart():
 
 def test_a_network_that_saw_nothing_says_nothing_and_a_struck_class_goes_to_the_others():
     found = series.Candidates(
-        np.array([[0, 1], [0, 1], [1, -1]], np.int32), np.zeros((3, 2, series.FEATURES), np.float32), np.zeros((3, 2), np.float32)
+        np.array([[0, 1], [0, 1], [1, -1]], np.int32), np.zeros((3, 2, series.FEATURES), np.float32), np.zeros((3, 2), np.float32),
+        np.full(3, -1), np.zeros(3, np.float32),
     )
     log_p = np.log(np.array([[0.6, 0.2, 0.2], [1.0, 1.0, 1.0], [0.6, 0.2, 0.2]]))
     heard = series.witnessed(found, log_p, np.ones((1, 3), bool)).features[..., series.TUNED]

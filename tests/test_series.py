@@ -254,7 +254,8 @@ def test_the_taggers_tags_speak_for_the_series_they_name_or_belong_to():
 
 def test_evidence_is_the_loudest_tag_of_the_class():
     rng = np.random.default_rng(0)
-    prior = series.Prior(rng.normal(size=(4, 3)), rng.normal(size=4), np.array([1, 1, 3, 6]))
+    foreign = np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64)
+    prior = series.Prior(rng.normal(size=(4, 3)), rng.normal(size=4), np.array([1, 1, 3, 6]), *foreign)
     matrix, classes = rng.normal(size=(5, 3)) * 3, np.array([[1, 3], [0, 6], [6, -1], [3, 1], [7, 2]])
     found = prior.evidence(matrix, classes)
     for row, column in np.ndindex(classes.shape):
@@ -279,6 +280,86 @@ def test_what_the_tagger_knows_helps_where_a_series_has_few_pictures():
         fits.append(np.log(np.maximum(right, 1e-3)).mean())
     assert fits[1] > fits[0], "what is true is more probable"
     assert min(macro) > 0.9
+
+
+def knowing() -> tuple[Drawn, np.ndarray, np.ndarray, list[str], list[str | None]]:
+    """A library of six series and nine unknown ones, and a tagger that knows half of them by name:
+    (library, weight, bias, names, what each would be called by the owner).
+    """
+    drawn = draw(series=6, pictures=900, unknown=0.35, forgotten=0.05, swapped=0.03, duplicates=0, noise=0.3, seed=21)
+    rng = np.random.default_rng(3)
+    numbers = [0, 2, 4, 6, 7]  # 0, 2 and 4 are the owner's
+    shown = (drawn.truth[:, None] == np.array(numbers)) & (rng.random((900, 5)) < 0.85)
+    shown |= rng.random((900, 5)) < 0.01
+    drawn.matrix = np.concatenate([drawn.matrix, shown * 6.0 + rng.normal(size=(900, 5))], axis=1).astype(np.float32)
+    weight = np.concatenate([np.zeros((5, 32)), 1.5 * np.eye(5)], axis=1).astype(np.float32)
+    return drawn, weight, np.full(5, -5, np.float32), [f"s{one}" for one in numbers], [f"series:s{one}" for one in numbers]
+
+
+def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_as_it_was_right_where_that_is_known():
+    drawn, weight, bias, names, called = knowing()
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    tagger = series.listen(drawn.matrix, weight, bias, names, labels, None, called)
+    assert tagger.foreign_names == tuple(sorted(called))
+    folded, model = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
+    assert {tagger.foreign_names[one] for one in model.prior.foreign_names} == {"series:s6", "series:s7"}
+    mixing = series.fit_mixing(folded, labels)
+    said = series.predictions(folded.candidates, mixing, labels.contains())
+    named = np.array([tagger.foreign_names[one] if one >= 0 else "" for one in said.foreign])
+    truth = np.array([f"series:s{one}" for one in drawn.truth])
+    sure = said.foreign_probability >= series.PREDICT_FROM
+    assert (named == truth)[sure].mean() > 0.85
+    assert sure[np.isin(truth, ["series:s6", "series:s7"])].mean() > 0.7
+    assert expected_calibration_error(said.foreign_probability, named == truth) < 0.06
+    assert (said.foreign_probability <= said.unknown).all()
+
+
+def test_a_tagger_that_is_wrong_about_the_owners_series_is_not_believed_about_others():
+    drawn, weight, bias, names, called = knowing()
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    mixed = ["series:s2", "series:s4", "series:s0", "series:s7", "series:s6"]
+    trust = []
+    for names_now in (called, mixed):
+        tagger = series.listen(drawn.matrix, weight, bias, [name[7:] for name in names_now], labels, None, names_now)
+        folded, _ = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
+        slope, offset = series.fit_mixing(folded, labels).foreign
+        trust.append(float(probes.sigmoid(slope * 4.0 + offset)))
+    assert trust[0] > 0.9 and trust[1] < trust[0] - 0.25
+
+
+def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embedding_does_not():
+    drawn = draw(series=8, pictures=500, unknown=0.2, forgotten=0.05, swapped=0.03, duplicates=0, noise=3.0, seed=4)
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    rng = np.random.default_rng(0)
+    names = [f"character:c{one}" for one in range(12)]
+    beside = series.tag_columns([[names[one]] if rng.random() < 0.6 else [] for one in drawn.truth], names)
+    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    place = {name: at for at, name in enumerate(labels.series)}
+    truth = np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
+    scores = []
+    for now in (None, beside):
+        folded, model = series.out_of_fold(drawn.matrix, labels, folds, beside=now)
+        said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains())
+        scores.append(f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), labels=range(8), average="micro"))
+    assert scores[1] > scores[0] + 0.15
+    assert model.companions.shape == (12, len(labels.classes))
+    few = series.companion_ratios(beside, labels, np.flatnonzero(drawn.truth != 2))
+    assert few[:, labels.series.index("series:s2")].nnz <= 2, "learned from the pictures given alone, but for their swapped tags"
+
+
+def test_the_taggers_character_speaks_for_the_series_that_the_owner_tags_beside_it():
+    drawn, weight, names = characters()
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    who = ["character:heroine"]
+    beside = series.tag_columns([who if one == 3 and row % 4 == 0 else [] for row, one in enumerate(drawn.truth)], who)
+    owners = [who[0] if name == "heroine_3" else None for name in names]
+    silent = np.full(10, -50, np.float32)  # it fires on no picture, so that no rule of its own can be learned
+    tagger = series.listen(drawn.matrix, weight, silent, names, labels, owners, None, (beside, who))
+    prior = tagger.prior(labels, np.arange(300))
+    spoken = {labels.series[one]: prior.weight[at].tolist() for at, one in enumerate(prior.of_class)}
+    assert spoken["series:s3"] == weight[3].tolist()
 
 
 def test_series_that_always_come_together_are_predicted_together():

@@ -137,6 +137,32 @@ def test_a_finding_says_what_to_do_why_and_which_pictures_are_alike(own_copy: Da
     assert near[0]["cosine"] == pytest.approx(float(unit[best] @ unit[row]), abs=1e-3)
 
 
+def test_a_series_that_only_the_tagger_knows_is_suggested_in_the_owners_spelling(folder: DataFolder, tmp_path: Path):
+    drawn = draw(series=6, pictures=700, unknown=0.35, forgotten=0, swapped=0, duplicates=0, noise=0.3, seed=21)
+    numbers = [0, 1, 2, 6, 7]
+    shown = (drawn.truth[:, None] == np.array(numbers)) * 6.0
+    drawn.matrix = np.concatenate([drawn.matrix, shown], axis=1).astype(np.float32)
+    write(folder, drawn)
+    weight = np.concatenate([np.zeros((5, 32)), 1.5 * np.eye(5)], axis=1).astype(np.float32)
+    names = ["s0_alias", "s1", "s2", "far_away", "never"]
+    embeddings.save_tag_head(folder.embeddings, embeddings.TagHead(names, weight, np.full(5, -5, np.float32), MODEL))
+    shared = tmp_path / "map.csv"
+    shared.write_text('s0,3,9,"s0_alias"\ns1,3,9,\ns2,3,9,\nfar_away,3,9,\nnever,3,9,\n')
+    folder.root.joinpath("tag_map.json").write_text('{"never": null}')
+    assert train.main(["--data-dir", str(folder.root), "--tag-map", str(shared)]) == 0
+    found = validated(folder)
+    number = {hash: row for row, hash in enumerate(drawn.hashes)}
+    named = [one for one in found["incorrect_predictions"] if one["series"] == "series:far away"]
+    assert len(named) > 0.7 * (drawn.truth == 6).sum()
+    assert np.mean([drawn.truth[number[one["hash"]]] == 6 for one in named]) > 0.9
+    assert np.mean([one["confidence"] for one in named]) > 0.6 and named[0]["action"] == "add"
+    assert not [one for one in found["incorrect_predictions"] if "never" in one["series"]], "what the owner never wants"
+    card = series_files.load(folder, "series").card
+    assert card["foreign_names"] == ["series:far away", "series:s0", "series:s1", "series:s2"]
+    with pytest.raises(MissingInput, match="no tag map"):
+        train.main(["--data-dir", str(folder.root), "--tag-map", str(tmp_path / "none.csv")])
+
+
 def test_finding_ids_stay_from_run_to_run(own_copy: DataFolder):
     first, second = validated(own_copy), validated(own_copy)
     for kind in ("missing_predictions", "incorrect_predictions"):
