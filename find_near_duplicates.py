@@ -56,11 +56,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threshold", type=cli.between(LOWEST, 1), default=THRESHOLD, metavar="X",
                         help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1 (default: {THRESHOLD})")
     parser.add_argument("--engine", choices=neighbors.ENGINES, default="auto",
-                        help="how pairs are searched, all giving the same pairs: 'native' and 'auto' with the compiled kernel where the "
-                             "machine can have it, 'torch' without (default: auto)")
+                        help="how pairs are searched, all giving the same pairs: 'native' with the compiled kernel where the "
+                             "machine can have it, 'torch' without, 'auto' on a graphics card where there is one and many "
+                             "pictures, else as 'native' (default: auto)")
     parser.add_argument("--calibrate", nargs="?", const="", default=None, metavar="FILE",
-                        help=f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; told by "
-                             "the pairs that were judged and those of equal pixels, or by FILE, which lists all copies: "
+                        help=f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; "
+                             "told by the pairs that were judged and those of equal pixels, or by FILE, which lists all "
+                             "copies: "
                              "{'near_duplicates': [[hash, hash], ...]} as JSON")
     return parser.parse_args(argv)
 
@@ -107,9 +109,13 @@ def embedded_records(folder: DataFolder, data: Dataset) -> tuple[list[Record], E
 
 
 def judged_pairs(data: Dataset) -> dict[tuple[str, str, str], str]:
-    """What the owner judged in the library's own program, as decisions: duplicates are copies, alternates and false positives are not."""
+    """What the owner judged in the library's own program, as decisions.
+
+    Duplicates are copies, alternates and false positives are not.
+    """
     return {
-        (one, other, "near_duplicate"): review.ACCEPTED if kind == DUPLICATES else review.IGNORED for (one, other), kind in data.judged.items()
+        (one, other, "near_duplicate"): review.ACCEPTED if kind == DUPLICATES else review.IGNORED
+        for (one, other), kind in data.judged.items()
     }
 
 
@@ -172,7 +178,8 @@ def calibrate(found: Embeddings, known: dict[tuple[int, int], bool], complete: b
     threshold = copies.calibrated_threshold(table, PRECISION)
     if threshold is None:
         raise MissingInput(
-            f"at no threshold are {PRECISION:.0%} of the pairs copies, so this model cannot tell them apart: leave --calibrate out"
+            f"at no threshold are {PRECISION:.0%} of the pairs copies, so this model cannot tell them apart: "
+            "leave --calibrate out"
         )
     row = next(row for row in table if row["threshold"] == threshold)
     cli.say(
@@ -194,7 +201,8 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float) -> dict[str, float]:
         )
     median, high, highest = np.quantile(cosine, [0.5, 0.99, 0.999]) if len(cosine) else (0.0, 0.0, 0.0)
     return {
-        "median": round(float(median), 4), "99_percent_below": round(float(high), 4), "99.9_percent_below": round(float(highest), 4),
+        "median": round(float(median), 4), "99_percent_below": round(float(high), 4),
+        "99.9_percent_below": round(float(highest), 4),
         "at_or_above_threshold": round(float((cosine >= threshold).mean()), 6),
     }
 
@@ -204,7 +212,8 @@ def compare(found: Embeddings, threshold: float, engine: str) -> Pairs:
     with cli.progress((), total=100, what="comparing all pairs", unit="%") as bar:
         try:
             return neighbors.near_pairs(
-                found.matrix, threshold, engine, progress=lambda share: bar.update(round(100 * share, 1) - bar.n), limit=MOST_PAIRS
+                found.matrix, threshold, engine, limit=MOST_PAIRS,
+                progress=lambda share: bar.update(round(100 * share, 1) - bar.n),
             )
         except NotFinite as error:
             raise BadFile(
@@ -218,7 +227,8 @@ def without(pairs: Pairs, records: list[Record], decided: dict[tuple[str, str, s
     judged = {(hash1, hash2) for (hash1, hash2, _), given in decided.items() if given == state}
     if not judged:
         return pairs
-    kept = np.array([(records[i].hash, records[j].hash) not in judged for i, j in zip(pairs.i.tolist(), pairs.j.tolist())], dtype=bool)
+    places = zip(pairs.i.tolist(), pairs.j.tolist())
+    kept = np.array([(records[i].hash, records[j].hash) not in judged for i, j in places], dtype=bool)
     return Pairs(pairs.i[kept], pairs.j[kept], pairs.cosine[kept])
 
 
@@ -287,7 +297,8 @@ def summarise(
 ) -> dict[str, Any]:
     """The report's counts."""
     return {
-        "total_pairs_found": len(opened), "similarity_threshold": threshold, "groups": len(groups), "images_compared": len(records),
+        "total_pairs_found": len(opened), "similarity_threshold": threshold, "groups": len(groups),
+        "images_compared": len(records),
         "pixel_duplicates": sum(same_pixels(records[i], records[j]) for i, j in zip(opened.i.tolist(), opened.j.tolist())),
         "pairs_already_judged": len(pairs) - len(opened),
         "images_without_embedding": len({record.hash for record in data.usable()}) - len(records),
@@ -321,7 +332,8 @@ def describe_pair(one: Record, other: Record, similarity: float) -> dict[str, An
     """What an entry of `similar_pairs` says about the pictures and their tags."""
     tags1, tags2 = visible(one.tags), visible(other.tags)
     return {
-        "id": finding_id("near_duplicate", [one.hash, other.hash], []), "hash1": one.hash, "hash2": other.hash, "similarity": similarity,
+        "id": finding_id("near_duplicate", [one.hash, other.hash], []),
+        "hash1": one.hash, "hash2": other.hash, "similarity": similarity,
         "relation": "pixel_duplicate" if same_pixels(one, other) else "near_duplicate",
         "analysis": {
             "series_tags_diff": difference(tags1, tags2, (config.SERIES_NAMESPACE,)),
@@ -347,7 +359,8 @@ def suggest(one: Record, other: Record, tagging: Tagging, cell: int) -> dict[str
     evidence = {"other_copy": (having if kind == MISSING else lacking).hash} | picture_evidence(tagging, cell)
     return {
         "id": finding_id("copy_tag", [one.hash, other.hash], [f"{kind}:{tag}"]), "hash": target.hash, "tag": tag, "kind": kind,
-        "confidence": round(shared if kind == MISSING else 1 - shared, 4), "evidence": evidence, "why": reason(tag, kind, evidence),
+        "confidence": round(shared if kind == MISSING else 1 - shared, 4),
+        "evidence": evidence, "why": reason(tag, kind, evidence),
     }
 
 
@@ -370,7 +383,8 @@ def reason(tag: str, kind: str, evidence: dict[str, Any]) -> str:
         said.append(f"the tagger gives it {evidence['tagger_probability']:.0%}")
     if "neighbours_with_tag" in evidence:
         said.append(f"{evidence['neighbours_with_tag']:.0%} of the pictures most like them have it")
-    start = f"The other copy has '{tag}' and this one does not" if kind == MISSING else f"This copy has '{tag}' and the other one does not"
+    has, lacks = ("The other copy", "this one") if kind == MISSING else ("This copy", "the other one")
+    start = f"{has} has '{tag}' and {lacks} does not"
     return start + ("; " + " and ".join(said) if said else "") + "."
 
 
@@ -409,8 +423,9 @@ def outcome(summary: dict[str, Any]) -> str:
     """The summary line."""
     judged = f" ({summary['pairs_already_judged']:,} more were judged before)" if summary["pairs_already_judged"] else ""
     line = (
-        f"{summary['total_pairs_found']:,} pairs ({summary['pixel_duplicates']:,} of the same pixels) in {summary['groups']:,} groups "
-        f"at or above {summary['similarity_threshold']:g} among {summary['images_compared']:,} pictures{judged}"
+        f"{summary['total_pairs_found']:,} pairs ({summary['pixel_duplicates']:,} of the same pixels) "
+        f"in {summary['groups']:,} groups at or above {summary['similarity_threshold']:g} "
+        f"among {summary['images_compared']:,} pictures{judged}"
     )
     left_out = summary["images_without_embedding"] + summary["images_unusable"]
     return line + (f"; {left_out:,} not compared (no embedding or not readable)" if left_out else "")

@@ -9,8 +9,8 @@ Writes  nothing: figures on stdout
 Peers: faiss' exact index and its inverted lists at a recall of 0.999 (pip install faiss-cpu; left
 out, and said so, where it is not installed), and float32 products in torch a block at a time. All
 run in turn in every repetition, so that a busy moment hits none of them alone; ratios are of
-medians, of seconds and of processor seconds, which a busy machine distorts less. Each one's pairs are compared with the products in float32; those within 1e-6 of the
-threshold may fall on either side.
+medians, of seconds and of processor seconds, which a busy machine distorts less. Each one's pairs are compared with the
+products in float32; those within 1e-6 of the threshold may fall on either side.
 """
 
 from __future__ import annotations
@@ -40,19 +40,22 @@ RECALL = 0.999
 TIE = 1e-6
 BLOCK = 4096
 DRAW = 10_000
-PROBED = 20_000  # rows whose pairs tell how many of IVF's lists are enough
+PROBED = 10_000  # rows whose pairs tell how many of IVF's lists are enough
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # i * n + j sorted, and the cosines
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--rows", type=cli.at_least(2), nargs="+", default=[10_000, 40_000], metavar="N",
                         help="how many rows, several for several runs (default: 10000 40000)")
     parser.add_argument("--columns", type=cli.at_least(2), default=768, metavar="D", help="numbers in a row (default: 768)")
     parser.add_argument("--threshold", type=cli.between(0.01, 1), default=0.95, metavar="X", help="cosine (default: 0.95)")
     parser.add_argument("--decay", type=cli.between(0, 2), default=0.6, metavar="P",
                         help="how fast the principal axes' widths fall, as a power of their number (default: 0.6)")
-    parser.add_argument("--repeats", type=cli.at_least(1), default=3, metavar="R", help="repetitions (default: 3)")
+    parser.add_argument("--repeats", type=cli.at_least(0), default=3, metavar="R",
+                        help="repetitions; 0 for the one run of ours alone that the memory is measured in (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the rows (default: 0)")
     parser.add_argument("--ours-alone", action="store_true", help="leave the peers out: for sizes at which they would take hours")
     return parser.parse_args(argv)
@@ -66,8 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = draw(n, args.columns, args.decay, args.seed)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # faiss needs unit rows; ours takes any
         print(f"{n:,} rows of {args.columns}, cosine {args.threshold:g}, decay {args.decay:g}, {torch.get_num_threads()} threads")
-        print(f"  ours, peak memory beside the input: {extra_memory(rows, args.threshold):.2f} of the input")
-        contestants = {"ours": lambda: ours(rows, args.threshold, "auto"), "ours, torch alone": lambda: ours(rows, args.threshold, "torch")}
+        print("  ours, once: " + first_run(rows, args.threshold), flush=True)
+        contestants = {
+            "ours": lambda: ours(rows, args.threshold, "auto"),
+            "ours, torch alone": lambda: ours(rows, args.threshold, "torch"),
+        }
         if not args.ours_alone:
             contestants |= peers(rows, args.threshold)
         compare(contestants, n, args.threshold, args.repeats)
@@ -75,33 +81,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(contestants: dict[str, Callable[[], Found]], n: int, threshold: float, repeats: int) -> None:
-    """Run all in turn, check every pair, print medians and ratios to ours."""
+    """Run all in turn, check every pair, print medians and ratios to ours after each repetition, since one can take long."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     processor: dict[str, list[float]] = {name: [] for name in contestants}
     found: dict[str, Found] = {}
-    for _ in range(repeats):
+    for repeat in range(repeats):
         for name, search in contestants.items():
             start, busy = time.perf_counter(), time.process_time()
             found[name] = search()
             seconds[name].append(time.perf_counter() - start)
             processor[name].append(time.process_time() - busy)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    work = {name: statistics.median(times) for name, times in processor.items()}
-    true = found.get("torch float32 blocks")
-    for name in contestants:
-        verdict = "" if true is None else ", " + agreement(found[name], true, threshold)
-        print(
-            f"  {name:24s}{median[name]:9.2f} s{median[name] / median['ours']:7.1f} x ours"
-            f"{work[name]:10.2f} processor s{work[name] / work['ours']:7.1f} x ours, {len(found[name][0]):,} pairs{verdict}", flush=True,
-        )
+        median = {name: statistics.median(times) for name, times in seconds.items()}
+        work = {name: statistics.median(times) for name, times in processor.items()}
+        true = found.get("torch float32 blocks")
+        print(f"  after {repeat + 1} of {repeats} repetitions")
+        for name in contestants:
+            verdict = "" if true is None else ", " + agreement(found[name], true, threshold)
+            print(
+                f"  {name:24s}{median[name]:9.2f} s{median[name] / median['ours']:7.1f} x ours{work[name]:10.2f} processor s"
+                f"{work[name] / work['ours']:7.1f} x ours, {len(found[name][0]):,} pairs{verdict}", flush=True,
+            )
 
 
 def agreement(found: Found, true: Found, threshold: float) -> str:
     """How a result differs from the brute force, ties aside."""
     missed = ~np.isin(true[0], found[0]) & (true[1] > threshold + TIE)
     extra = ~np.isin(found[0], true[0]) & (found[1] > threshold + TIE)
-    recall = 1 - missed.sum() / max(1, len(true[0]))
-    return "all of them" if not missed.any() and not extra.any() else f"recall {recall:.5f}, {missed.sum():,} missed, {extra.sum():,} too many"
+    if not missed.any() and not extra.any():
+        return "all of them"
+    return f"recall {1 - missed.sum() / max(1, len(true[0])):.5f}, {missed.sum():,} missed, {extra.sum():,} too many"
 
 
 def ours(rows: np.ndarray, threshold: float, engine: str) -> Found:
@@ -156,8 +164,9 @@ def inverted(rows: np.ndarray, lists: int, probes: int) -> object:
 def range_search(index: object, rows: np.ndarray, threshold: float) -> Found:
     """The pairs i < j that a faiss index finds, a block of questions at a time."""
     keys, cosines = [], []
+    above = float(np.nextafter(np.float32(threshold), np.float32(0)))
     for start in range(0, len(rows), BLOCK):
-        limits, cosine, column = index.range_search(rows[start:start + BLOCK], float(np.nextafter(np.float32(threshold), np.float32(0))))
+        limits, cosine, column = index.range_search(rows[start:start + BLOCK], above)
         row = np.repeat(np.arange(start, start + len(limits) - 1), np.diff(limits).astype(np.int64))
         once = row < column
         keys.append(row[once] * len(rows) + column[once])
@@ -184,13 +193,16 @@ def in_order(keys: np.ndarray, cosines: np.ndarray) -> Found:
     return keys[order], cosines[order]
 
 
-def extra_memory(rows: np.ndarray, threshold: float) -> float:
-    """How far a run of ours raises this process' peak memory, as a share of the rows' own."""
+def first_run(rows: np.ndarray, threshold: float) -> str:
+    """How long a run of ours takes, and how far it raises this process' peak memory, as a share of the rows' own."""
     near_pairs(rows[:2_000], threshold)  # so that libraries are loaded
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now (Linux)
-    before = peak_memory()
-    near_pairs(rows, threshold)
-    return (peak_memory() - before) / rows.nbytes
+    before, start, busy = peak_memory(), time.perf_counter(), time.process_time()
+    pairs = near_pairs(rows, threshold)
+    return (
+        f"{time.perf_counter() - start:.1f} s, {time.process_time() - busy:.1f} processor s, {len(pairs):,} pairs, "
+        f"peak memory beside the input {(peak_memory() - before) / rows.nbytes:.2f} of it, {peak_memory() / 1e9:.1f} GB in all"
+    )
 
 
 def peak_memory() -> int:

@@ -112,10 +112,10 @@ def differences(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray) -> tuple
 
 
 def forgetting(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, apart: int) -> float:
-    """How often an owner leaves out a tag that belongs, 0 to 1, told by the pairs (i, j) of which `apart` tags are on one copy only.
+    """How often an owner leaves out a tag that belongs, 0 to 1, told by the pairs (i, j).
 
-    Were every difference a tag forgotten with probability m, a share 2m / (1 + m) of the tags that
-    at least one copy has would be on one copy only.
+    `apart` of their tags are on one copy only. Were every difference a tag forgotten with probability
+    m, a share 2m / (1 + m) of the tags that at least one copy has would be on one copy only.
     """
     counts = np.asarray(owned.sum(axis=1)).ravel()
     either = (float(counts[i].sum() + counts[j].sum()) + apart) / 2
@@ -192,16 +192,19 @@ def shared(one: Support, other: Support, rate: np.ndarray, forgets: float) -> np
     return 1 / (1 + np.exp(-np.clip(says + odds, -30, 30)))
 
 
-THRESHOLDS = np.round(np.concatenate([np.arange(0.01, 0.9, 0.01), np.arange(0.9, 0.99, 0.005), np.arange(0.99, 1.0001, 0.001)]), 4)
+THRESHOLDS = np.round(
+    np.concatenate([np.arange(0.01, 0.9, 0.01), np.arange(0.9, 0.99, 0.005), np.arange(0.99, 1.0001, 0.001)]), 4
+)
 
 
 def copy_chance(cosine: np.ndarray, known_cosine: np.ndarray, known_copy: np.ndarray) -> np.ndarray:
-    """The chance (m,), 0 to 1, that pairs of a `cosine` are copies of one picture, told by judged pairs, never falling with the cosine.
+    """The chance (m,), 0 to 1, that pairs of a `cosine` are copies of one picture, told by judged pairs.
 
-    `known_cosine`, `known_copy` (k,) are the judged pairs. They need not be drawn evenly over the
-    cosines, but at one cosine they have to be like the others there.
+    It never falls with the cosine. `known_cosine`, `known_copy` (k,) are the judged pairs. They need
+    not be drawn evenly over the cosines, but at one cosine they have to be like the others there.
     """
-    told = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(known_cosine.astype(np.float64), known_copy.astype(np.float64))
+    told = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+    told.fit(known_cosine.astype(np.float64), known_copy.astype(np.float64))
     return told.predict(cosine.astype(np.float64))
 
 
@@ -238,9 +241,13 @@ def _cells_to_learn(n: int, columns: np.ndarray, rng: np.random.Generator) -> tu
 
 
 def _votes(
-    matrix: np.ndarray, owned: sparse.csr_matrix, labels: np.ndarray, rows: np.ndarray, columns: np.ndarray, rng: np.random.Generator
+    matrix: np.ndarray, owned: sparse.csr_matrix, labels: np.ndarray, rows: np.ndarray, columns: np.ndarray,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(having, asked) for each cell: how many of the picture's nearest, drawn from the library and not of its group, have the tag."""
+    """(having, asked) for each cell: how many of the picture's nearest have the tag.
+
+    These are drawn from the library and not of its group.
+    """
     reference = np.sort(rng.permutation(len(matrix))[:REFERENCE])
     pictures, place = np.unique(rows, return_inverse=True)
     nearest = np.empty((len(pictures), min(NEIGHBOURS, len(reference))), dtype=np.int64)
@@ -260,7 +267,8 @@ def _votes(
             pass
     asked = (nearest >= 0).sum(axis=1)
     source = np.repeat(np.arange(len(pictures)), nearest.shape[1])[nearest.ravel() >= 0]
-    graph = sparse.csr_matrix((np.ones(len(source), np.float32), (source, nearest[nearest >= 0])), shape=(len(pictures), len(matrix)))
+    edges = (np.ones(len(source), np.float32), (source, nearest[nearest >= 0]))
+    graph = sparse.csr_matrix(edges, shape=(len(pictures), len(matrix)))
     having = np.zeros(len(rows))
     order = np.argsort(place, kind="stable")
     bounds = np.searchsorted(place[order], np.arange(0, len(pictures) + BLOCK, BLOCK))

@@ -12,8 +12,9 @@
    right_starts   group of 32 columns: the same, 32 and 32
    longs          row: `width` coordinates, a multiple of 16; their product has to be at least `low`
    Rows and columns are counted from the first of all; rows from `row` to `end` are taken, both multiples of 4, groups
-   from `group` to `groups`, columns after the row and before `count`, so no row from there on. `found` has room for `room` pairs of row and column; when a
-   group's pairs might not fit, the search ends before it. Returns the number of pairs; `group` is where it ended. */
+   from `group` to `groups`, columns after the row and before `count`, so no row from there on. `found` has room for
+   `room` pairs of row and column; when a group's pairs might not fit, the search ends before it. Returns the number of pairs;
+   `group` is where it ended. */
 
 #include <stdint.h>
 
@@ -89,26 +90,26 @@ AVX2 ALWAYS int64_t block_avx2(const struct search *s, int64_t found, int64_t ro
     const int16_t *here = s->left_starts + 2 * row, *there = s->right_starts + group * 64;
     __m256i a0, a1, a2, a3, b0, b1, b2, b3, first = load(there), second = load(there + 16), all = _mm256_set1_epi8(-1);
 
-#define START(r)                                                                                                                   \
-    a##r = _mm256_add_epi16(first, _mm256_set1_epi16(here[2 * r]));                                                                \
+#define START(r)                                                                                                       \
+    a##r = _mm256_add_epi16(first, _mm256_set1_epi16(here[2 * r]));                                                    \
     b##r = _mm256_add_epi16(second, _mm256_set1_epi16(here[2 * r]));
-#define ADD(r)                                                                                                                     \
-    {                                                                                                                              \
-        __m256i steps = _mm256_set1_epi32(four(left + 4 * r));                                                                     \
-        a##r = _mm256_add_epi16(a##r, _mm256_maddubs_epi16(steps, first));                                                         \
-        b##r = _mm256_add_epi16(b##r, _mm256_maddubs_epi16(steps, second));                                                        \
+#define ADD(r)                                                                                                         \
+    {                                                                                                                  \
+        __m256i steps = _mm256_set1_epi32(four(left + 4 * r));                                                         \
+        a##r = _mm256_add_epi16(a##r, _mm256_maddubs_epi16(steps, first));                                             \
+        b##r = _mm256_add_epi16(b##r, _mm256_maddubs_epi16(steps, second));                                            \
     }
-#define LOOK(r)                                                                                                                    \
-    {                                                                                                                              \
-        __m256i steps = _mm256_set1_epi32(four(left + 4 * r));                                                                     \
-        all = _mm256_and_si256(all, _mm256_add_epi16(a##r, _mm256_maddubs_epi16(steps, first)));                                   \
-        all = _mm256_and_si256(all, _mm256_add_epi16(b##r, _mm256_maddubs_epi16(steps, second)));                                  \
+#define LOOK(r)                                                                                                        \
+    {                                                                                                                  \
+        __m256i steps = _mm256_set1_epi32(four(left + 4 * r));                                                         \
+        all = _mm256_and_si256(all, _mm256_add_epi16(a##r, _mm256_maddubs_epi16(steps, first)));                       \
+        all = _mm256_and_si256(all, _mm256_add_epi16(b##r, _mm256_maddubs_epi16(steps, second)));                      \
     }
-#define MORE(r)                                                                                                                    \
-    a##r = _mm256_add_epi16(a##r, _mm256_add_epi16(first, _mm256_set1_epi16(here[2 * r + 1])));                                    \
+#define MORE(r)                                                                                                        \
+    a##r = _mm256_add_epi16(a##r, _mm256_add_epi16(first, _mm256_set1_epi16(here[2 * r + 1])));                        \
     b##r = _mm256_add_epi16(b##r, _mm256_add_epi16(second, _mm256_set1_epi16(here[2 * r + 1])));
-#define NOTE(r) /* a byte for each sign; packing takes turns between the halves of its arguments, which is put right */            \
-    found = note(s, found, ~(uint32_t)_mm256_movemask_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(a##r, b##r), 0xd8)),        \
+#define NOTE(r) /* a byte for each sign; packing takes turns between the halves of its arguments, which is put right */ \
+    found = note(s, found, ~(uint32_t)_mm256_movemask_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(a##r, b##r), 0xd8)), \
                  row + r, 32 * group);
 
     EACH(START)

@@ -77,7 +77,8 @@ class Kernel:
         """
         found = np.empty((ROOM, 2), dtype=np.int32)
         search = _Search(
-            *(array.ctypes.data for array in (left, right, left_starts, right_starts, longs)), early, left.shape[1], longs.shape[1], low,
+            *(array.ctypes.data for array in (left, right, left_starts, right_starts, longs)),
+            early, left.shape[1], longs.shape[1], low,
             start, -(-end // ROWS) * ROWS, start // LANES, len(right), len(longs), ROOM, found.ctypes.data,
         )
         while search.group < search.groups:
@@ -183,7 +184,9 @@ class _ShortRows:
     a 0 where their number is odd. `width` of them; `parts` are the places of the early bound's and the other's.
     """
 
-    def __init__(self, heads: torch.Tensor, rests: Rests, widths: tuple[int, int], nonzero: torch.Tensor, order: torch.Tensor) -> None:
+    def __init__(
+        self, heads: torch.Tensor, rests: Rests, widths: tuple[int, int], nonzero: torch.Tensor, order: torch.Tensor
+    ) -> None:
         self.heads, self.rests, self.widths, self.nonzero, self.order = heads, rests, widths, nonzero, order
         sample = heads[:BLOCK]
         self.mean = float(sample[:, 0].mean())
@@ -206,7 +209,8 @@ class _ShortRows:
         for end, rest, width in zip(ends, self.rest, (early, all_)):
             made[:, end] = self.rests(head[:, :width]) - rest
         made *= nonzero[:, None]
-        sides = [self.mean * (made[:, 0].double() + self.mean) + rest * (made[:, end].double() + rest) for end, rest in zip(ends, self.rest)]
+        means = self.mean * (made[:, 0].double() + self.mean)
+        sides = [means + rest * (made[:, end].double() + rest) for end, rest in zip(ends, self.rest)]
         return made, torch.stack(sides, dim=1)
 
     def lengths(self, short: torch.Tensor) -> torch.Tensor:
@@ -250,7 +254,8 @@ def _library() -> Path | None:
         return None
     os.close(handle)
     try:
-        subprocess.run([compiler, *FLAGS, "-o", temporary, str(SOURCE)], check=True, capture_output=True, timeout=COMPILING_SECONDS)
+        command = [compiler, *FLAGS, "-o", temporary, str(SOURCE)]
+        subprocess.run(command, check=True, capture_output=True, timeout=COMPILING_SECONDS)
         os.replace(temporary, path)
     except (subprocess.SubprocessError, OSError):
         return None

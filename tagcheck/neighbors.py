@@ -56,7 +56,8 @@ def near_pairs(
     `matrix` (n, d) of any floating type, rows of any length; a zero row pairs with nothing.
     `threshold` above 0, up to 1. `engine` "torch", or "native" or "auto" for the compiled kernel
     where the machine can have it; the pairs are the same. `device` a device of torch that shall make all products
-    in half precision; without one, "auto" takes a graphics card for many rows. `progress` is told the share of the work that is done, 0 to 1.
+    in half precision; without one, "auto" takes a graphics card for many rows. `progress` is told the share of the
+    work that is done, 0 to 1.
     Raises `NotFinite` naming a row, ValueError for a threshold out of range, `TooManyPairs` when
     more than `limit` pairs are found.
 

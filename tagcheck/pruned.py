@@ -71,7 +71,8 @@ class PrunedSearch:
         if loaded is not None:
             early = max(1, int(first * EARLY) // 2 * 2 - 1)
             self.bounds = Scanner(
-                loaded, heads, lambda head: rest_lengths(head, defect), (early, first), nonzero, self.order, low, 4 * defect + SPARE, pool
+                loaded, heads, lambda head: rest_lengths(head, defect), (early, first), nonzero, self.order,
+                low, 4 * defect + SPARE, pool,
             )
         else:
             self.bounds = _TorchBounds(heads, first, self.order, nonzero, low, defect, pool)
@@ -94,7 +95,8 @@ class _TorchBounds:
     """The bounds in torch, a tile at a time."""
 
     def __init__(
-        self, heads: torch.Tensor, first: int, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float, pool: Executor
+        self, heads: torch.Tensor, first: int, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float,
+        pool: Executor,
     ) -> None:
         dtype = product_dtype()
         self.step, self.scratch = TILE, Scratch()
