@@ -34,6 +34,7 @@ TRIAL = 1_024
 HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
 TORCH_LEAVES = (4.0, 1e-4)     # measured: where a wider first bound begins to cost more than it saves later,
 COMPILED_LEAVES = (2.0, 1e-5)  # and for the kernel, to which axes are cheap
+COMPILED_EVEN, TORCH_EVEN = 140_000, 17_000  # measured: rows for which comparing takes as long as preparing
 EARLY = 0.5  # share of the first bound's axes that the kernel takes before it looks for the first time
 SPARE = 2.0**-15  # for what the margin's own numbers are rounded by
 CLUSTER_AXES = 32
@@ -77,6 +78,7 @@ class PrunedSearch:
         else:
             self.bounds = _TorchBounds(heads, first, self.order, nonzero, low, defect, pool)
         self.step = self.bounds.step
+        self.prepared = 1 / (1 + len(rows) / (COMPILED_EVEN if loaded else TORCH_EVEN))
 
     def strip(self, start: int) -> Iterator[Candidates | None]:
         """The pairs with a product of at least `low` of the ordered rows from `start` on and those after them."""

@@ -124,7 +124,11 @@ def workers() -> Iterator[Executor]:
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
+            try:
+                yield pool
+            except BaseException:  # Ctrl-C above all: what has not begun is not waited for
+                pool.shutdown(cancel_futures=True)
+                raise
     finally:
         torch.set_num_threads(threads)
 
@@ -133,6 +137,7 @@ class Search(Protocol):
     """A search for pairs, a strip of rows at a time, each against itself and all rows after it."""
 
     step: int  # rows of a strip
+    prepared: float  # share of the whole work that is done once the search is made
 
     def strip(self, start: int) -> Iterator[Candidates | None]:
         """The pairs of the strip from `start` on, some at a time."""
@@ -146,6 +151,7 @@ def over_strips(
     An error ends it all and is raised here; so does closing the generator, after the tiles in hand.
     """
     over = threading.Event()
+    progress(search.prepared)
 
     def strip(start: int) -> list[Candidates]:
         found = []
@@ -161,7 +167,7 @@ def over_strips(
         for place, start in enumerate(range(0, n, search.step)):
             yield from strips[place].result()
             strips[place] = None
-            progress(1 - (max(0, n - start - search.step) / n) ** 2)
+            progress(search.prepared + (1 - search.prepared) * (1 - (max(0, n - start - search.step) / n) ** 2))
     finally:
         over.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -184,7 +190,7 @@ class PlainSearch:
 
     def __init__(self, rows: UnitRows, low: float) -> None:
         self.rows, self.low, self.scratch = rows, low, Scratch()
-        self.step = TILE
+        self.step, self.prepared = TILE, 0.0
 
     def strip(self, start: int) -> Iterator[Candidates | None]:
         """The pairs of the strip from `start` on, a tile at a time."""

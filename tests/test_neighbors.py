@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 import numpy as np
@@ -298,6 +299,32 @@ def test_progress_rises_to_the_whole():
     shares: list[float] = []
     near_pairs(clustered(300, 8, seed=8), 0.9, progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1
+
+
+@pytest.mark.parametrize("engine", ["torch", "native"])
+def test_an_interrupted_search_ends_its_threads_and_starts_no_more_work(engine, always_pruned):
+    def interrupt(share: float) -> None:
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        near_pairs(clustered(6_000, 16, seed=17), 0.9, engine, progress=interrupt)
+    assert threading.active_count() == before and len(always_pruned) <= 2 * torch.get_num_threads()
+
+
+def test_an_interrupt_while_the_search_is_prepared_waits_for_no_work_that_has_not_begun():
+    begun, gate = [], threading.Event()
+
+    def work(place: int) -> None:
+        begun.append(place)
+        gate.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        with tiles.workers() as pool:
+            waiting = [pool.submit(work, place) for place in range(100)]
+            threading.Timer(0.05, gate.set).start()
+            raise KeyboardInterrupt
+    assert len(begun) < 100 and waiting[-1].cancelled()
 
 
 def test_pairs_that_share_a_member_are_one_group():
