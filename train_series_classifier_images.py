@@ -177,7 +177,9 @@ def main(argv: list[str] | None = None) -> int:
     }
     path = series_files.save(
         folder, namespace, card | ({"finetuned": tuned.card} if tuned else {}), model, mixing,
-        records(pictures, labels, folds, said, learned, heard.foreign_names if heard else ()),
+        series_files.rows(
+            pictures.embedded.hashes, pictures.tag_sets, labels.series, folds, said, learned, heard.foreign_names if heard else ()
+        ),
         with_network=tuned and tuned.mixing, network=tuned and tuned.network,
     )
     if tuned:
@@ -549,36 +551,6 @@ def describe(
             for name, pictured, count in zip(labels.series, support, group_counts)
         ],
     }
-
-
-def records(
-    pictures: Pictures, labels: series.Labels, folds: np.ndarray, said: series.Predictions, learned: Any,
-    foreign_names: Sequence[str] = (),
-) -> list[dict[str, Any]]:
-    """One record a picture, in the order of hashes; see docs/formats.md."""
-    out = []
-    predicted, names = said.predicted, labels.series
-    for row, hash in enumerate(pictures.embedded.hashes):
-        own = slice(labels.tags.indptr[row], labels.tags.indptr[row + 1])
-        ranked = zip(said.ranked[row], said.probability[row])
-        probabilities = {names[place]: round(float(p), 4) for place, p in ranked if place >= 0}
-        # A tag that hardly fits keeps its digits: how little it fits decides whether it is wrong.
-        probabilities |= {names[place]: float(f"{p:.3g}") for place, p in zip(said.own.indices[own], said.own.data[own])}
-        sure = [names[place] for place in said.ranked[row][predicted[row]]]
-        unknown, extra = float(said.unknown[row]), {}
-        if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= series.LISTED_FROM:
-            named = foreign_names[said.foreign[row]]
-            probabilities[named], unknown = max(round(p, 4), probabilities.get(named, 0.0)), unknown - p
-            extra = {"named_by_tagger": named}
-            if p >= series.PREDICT_FROM:
-                sure.append(named)
-        out.append({
-            "hash": hash, "fold": int(folds[row]), "tags": sorted(pictures.tag_sets[row]), "predicted": sure,
-            "abstained": None if sure else "unknown_series" if unknown >= said.probability[row].max(initial=0.0) else "unsure",
-            "probabilities": probabilities, "unknown": round(unknown, 4),
-            "not_learned": sorted(names[place] for place, known in zip(learned.indices[own], learned.data[own]) if not known),
-        } | extra)
-    return sorted(out, key=lambda one: one["hash"])
 
 
 if __name__ == "__main__":

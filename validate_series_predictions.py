@@ -12,6 +12,8 @@ both, is one prediction:
 A picture of which the classifier says nothing, since no series is likely enough, is an abstention
 and counted apart; saying "none of your series" of a picture that has a tag counts as missing.
 Series whose pictures are all near-duplicates of each other cannot be judged and are counted apart.
+Pictures that came after the training are judged by the classifier as it is, unless they are
+near-duplicates of one that it has seen.
 `confidence` is the probability that the suggestion is right, given the picture, its tags, and how
 often tags are forgotten or swapped in this library.
 
@@ -106,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = cli.data_folder(args)
     data = dataset.load(folder, args.dataset)
     card, said = series_files.load_out_of_fold(folder, namespace)
+    said = said + newcomers(folder, data, card, said, namespace)
     judged, age = match(data, card, said, namespace)
     if not age.same:
         cli.say(
@@ -132,6 +135,43 @@ def main(argv: list[str] | None = None) -> int:
         f"{summary['images_abstained']:,} pictures abstained: {path}"
     )
     return 0
+
+
+def newcomers(
+    folder: DataFolder, data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], namespace: str
+) -> list[dict[str, Any]]:
+    """Predictions for pictures that came after the training, by the stored classifier: it has not seen them.
+
+    Pictures that are near-duplicates of one it has seen get none, nor do those without an embedding.
+    """
+    seen = {row["hash"] for row in said}
+    new = {record.hash: record.tags for record in data.usable() if record.hash not in seen}
+    if not new or (data.model and card["embedding"]["model"] and data.model != card["embedding"]["model"]):
+        return []
+    try:
+        every = embeddings.load(folder.embeddings, [*new, *sorted(seen)], model=card["embedding"]["model"])
+    except MissingInput:
+        return []
+    unit = every.matrix / np.maximum(np.linalg.norm(every.matrix, axis=1, keepdims=True), 1e-12)
+    fresh = np.array([hash in new for hash in every.hashes], dtype=bool)
+    nearest = np.full(len(unit), -1.0)
+    for start in range(0, int(fresh.sum()), series.BLOCK):
+        part = np.flatnonzero(fresh)[start:start + series.BLOCK]
+        for block in np.array_split(np.flatnonzero(~fresh), max(1, int((~fresh).sum()) // (4 * series.BLOCK))):
+            if len(block):
+                nearest[part] = np.maximum(nearest[part], (unit[part] @ unit[block].T).max(axis=1))
+    kept = np.flatnonzero(fresh & (nearest < card["settings"]["duplicate_cosine"]))
+    if not len(kept):
+        return []
+    made = series_files.load(folder, namespace)
+    hashes = [every.hashes[row] for row in kept]
+    tag_sets = [new[hash] for hash in hashes]
+    told = made.predict(embeddings.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess), tag_sets=tag_sets)
+    learned = told.own.copy()
+    learned.data[:] = 1.0
+    own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
+    cli.say(f"{len(kept):,} pictures that came after the training are judged by the classifier as it is")
+    return series_files.rows(hashes, own, made.series, np.full(len(kept), -1), told, learned, card.get("foreign_names", ()))
 
 
 def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], namespace: str) -> tuple[list[Judged], Age]:

@@ -413,7 +413,8 @@ def validation(matrix: np.ndarray, tag: np.ndarray) -> None:
         hashes = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(len(tag))]
         with embeddings.ShardWriter(folder.embeddings, "made-up", "none") as shard:
             shard.add(hashes, matrix)
-        rows = [{"hash": hash, "existing_all_tags": [f"series:{one}"] if one >= 0 else []} for hash, one in zip(hashes, tag.tolist())]
+        written = [[f"series:{one}"] if one >= 0 else [] for one in tag.tolist()]
+        rows = [{"hash": hash, "existing_all_tags": own} for hash, own in zip(hashes, written)]
         artifacts.save(folder, DATASET, {"mapping": None, "model": {"id": "made-up"}, "summary": {}, "results": rows})
         for script in ("train_series_classifier_images.py", "validate_series_predictions.py"):
             start = time.perf_counter()

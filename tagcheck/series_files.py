@@ -74,7 +74,8 @@ class Classifier:
         if log_p is not None and self.with_network is not None:
             known = np.array(self.card["finetuned"]["classes_known"], dtype=bool)[None]
             found, mixing = series.witnessed(found, log_p, known), self.with_network
-        return series.predictions(found, mixing, self.contains)
+        own = None if tag_sets is None else series.tag_columns(tag_sets, self.series).astype(bool)
+        return series.predictions(found, mixing, self.contains, own)
 
 
 def card_path(folder: DataFolder, namespace: str) -> Path:
@@ -98,6 +99,41 @@ def fingerprint(model: str | None, rows: Iterable[tuple[str, Sequence[str]]]) ->
     for hash, tags in sorted((hash, sorted(tags)) for hash, tags in rows):
         digest.update(json.dumps([hash, tags], ensure_ascii=False).encode("utf-8"))
     return digest.hexdigest()
+
+
+def rows(
+    hashes: Sequence[str], tag_sets: Sequence[Collection[str]], names: Sequence[str], folds: np.ndarray, said: Predictions,
+    learned: sparse.csr_matrix, foreign_names: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """One record a picture, in the order of hashes; see docs/formats.md.
+
+    `names` (S,) the series that `said` numbers, `learned` csr (n, S) of 0/1 which of a picture's own could be
+    judged, `foreign_names` those that only the tagger knows.
+    """
+    out = []
+    predicted = said.predicted
+    for row, hash in enumerate(hashes):
+        own = slice(said.own.indptr[row], said.own.indptr[row + 1])
+        ranked = zip(said.ranked[row], said.probability[row])
+        probabilities = {names[place]: round(float(p), 4) for place, p in ranked if place >= 0}
+        # A tag that hardly fits keeps its digits: how little it fits decides whether it is wrong.
+        probabilities |= {names[place]: float(f"{p:.3g}") for place, p in zip(said.own.indices[own], said.own.data[own])}
+        sure = [names[place] for place in said.ranked[row][predicted[row]]]
+        unknown, extra = float(said.unknown[row]), {}
+        if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= series.LISTED_FROM:
+            named = foreign_names[said.foreign[row]]
+            probabilities[named], unknown = max(round(p, 4), probabilities.get(named, 0.0)), unknown - p
+            extra = {"named_by_tagger": named}
+            if p >= series.PREDICT_FROM:
+                sure.append(named)
+        known = slice(learned.indptr[row], learned.indptr[row + 1])
+        out.append({
+            "hash": hash, "fold": int(folds[row]), "tags": sorted(tag_sets[row]), "predicted": sure,
+            "abstained": None if sure else "unknown_series" if unknown >= said.probability[row].max(initial=0.0) else "unsure",
+            "probabilities": probabilities, "unknown": round(unknown, 4),
+            "not_learned": sorted(names[place] for place, yes in zip(learned.indices[known], learned.data[known]) if not yes),
+        } | extra)
+    return sorted(out, key=lambda one: one["hash"])
 
 
 def save(

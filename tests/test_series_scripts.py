@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -250,6 +251,27 @@ def test_pictures_without_a_prediction_are_counted(own_copy: DataFolder, capsys)
     artifacts.save(own_copy, DATASET, document)
     assert validated(own_copy)["summary"]["images_without_prediction"] == 3
     assert "3 have no prediction" in capsys.readouterr().err
+
+
+def test_pictures_that_came_later_are_judged_without_training_but_for_copies_of_those_seen(own_copy: DataFolder, capsys):
+    more = draw(series=8, pictures=700, seed=11)
+    new = draw(series=8, pictures=60, seed=11)
+    new.matrix[30:] = embeddings.load(own_copy.embeddings).matrix[:30]
+    document = artifacts.load(own_copy.newest(DATASET), DATASET)
+    hashes = [picture_hash(10_000 + row) for row in range(60)]
+    with embeddings.ShardWriter(own_copy.embeddings, MODEL, "test") as shard:
+        shard.add(hashes, np.concatenate([more.matrix[600:630], new.matrix[30:]]))
+    document["results"] += [{"hash": hash, "existing_all_tags": ["series:s0"]} for hash in hashes]
+    artifacts.save(own_copy, DATASET, document)
+    before = (own_copy.classifier / "series_classifier.json").read_bytes()
+    found = validated(own_copy)
+    said = capsys.readouterr().err
+    count = int(re.search(r"(\d+) pictures that came after the training", said)[1])
+    assert 0 < count <= 30, "30 are copies of pictures that were trained on"
+    assert found["summary"]["images_without_prediction"] == 60 - count
+    assert (own_copy.classifier / "series_classifier.json").read_bytes() == before
+    later = [one for one in found["missing_predictions"] if one["hash"] in hashes[:30]]
+    assert later and all(one["action"] == "remove" for one in later)
 
 
 def test_predictions_of_other_pictures_altogether_are_refused(own_copy: DataFolder):
