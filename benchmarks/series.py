@@ -4,6 +4,7 @@
     python benchmarks/series.py --series 1000 --pictures 10000 --kinds clouds
     python benchmarks/series.py --series 1000 --pictures 10000 --kinds clouds --width 192   # crowded: the hard case
     python benchmarks/series.py --kinds prior
+    python benchmarks/series.py --data-dir demo/data --planted demo/planted.json   # the sample library, after `make demo`
     python benchmarks/series.py --speed 100000 1000
 
 Every library is drawn from a seed with all that makes series hard: Zipf frequencies, look-alike
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import resource
 import subprocess
 import sys
@@ -45,9 +47,10 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.metrics import f1_score, roc_auc_score  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 
-from tagcheck import artifacts, embeddings, probes, series  # noqa: E402
+from tagcheck import artifacts, dataset, embeddings, neighbors, probes, series, tags  # noqa: E402
 from tagcheck.artifacts import DATASET, DataFolder  # noqa: E402
 from tagcheck.cli import run  # noqa: E402
+from tagcheck.errors import UsageError  # noqa: E402
 from tagcheck.probes import expected_calibration_error  # noqa: E402
 
 CUTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -74,6 +77,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which libraries (default: all)")
     made.add_argument("--seeds", type=int, nargs="+", default=[101], help="seeds of the libraries (default: 101)")
     made.add_argument("--without-peers", action="store_true", help="only ours, for quick looks")
+    made.add_argument("--data-dir", metavar="DIR", type=Path, help="a data folder to learn from instead of made-up libraries")
+    made.add_argument("--planted", metavar="FILE", type=Path, help="its true tags, as sample/draw_library.py writes them")
     made.add_argument(
         "--speed", type=int, nargs=2, metavar=("PICTURES", "SERIES"), help="only time training on a library of this size"
     )
@@ -85,21 +90,30 @@ def main(argv: list[str] | None = None) -> int:
     if args.speed:
         speed(*args.speed)
         return 0
+    if args.data_dir:
+        if not args.planted:
+            raise UsageError("--data-dir needs --planted: without the true tags there is nothing to compare with")
+        judge(str(args.data_dir), drawn_library(args.data_dir, args.planted), not args.without_peers)
+        return 0
     for seed in args.seeds:
         for kind in args.kinds:
             if kind == "prior":
                 prior(seed)
                 continue
-            library = draw(kind, args.series, args.pictures, args.width, seed)
-            known, tagged = library.truth >= 0, library.tag >= 0
-            print(
-                f"\n{kind}, seed {seed}: {len(known):,} pictures, {library.series} series, {(~known).mean():.0%} unknown, "
-                f"{(~tagged)[known].mean():.1%} forgotten, {(tagged & (library.tag != library.truth)).sum()} swapped"
-            )
-            compare(library, peers=not args.without_peers)
-            findings(library)
-            leak(library)
+            judge(f"{kind}, seed {seed}", draw(kind, args.series, args.pictures, args.width, seed), not args.without_peers)
     return 0
+
+
+def judge(what: str, library: Library, peers: bool) -> None:
+    """All tables of one library."""
+    known, tagged = library.truth >= 0, library.tag >= 0
+    print(
+        f"\n{what}: {len(known):,} pictures, {library.series} series, {(~known).mean():.0%} unknown, "
+        f"{(~tagged)[known].mean():.1%} forgotten, {(tagged & (library.tag != library.truth)).sum()} swapped"
+    )
+    compare(library, peers)
+    findings(library)
+    leak(library)
 
 
 # --- libraries ----------------------------------------------------------------------------------------
@@ -135,6 +149,23 @@ def made_up(rng: np.random.Generator, number: int, pictures: int, width: int, lo
     tails = np.sqrt(3 / rng.chisquare(5, pictures))[:, None]
     matrix = means[truth] + characters[truth, which] + rng.normal(size=(pictures, len(scenes))) @ scenes
     return matrix + rng.normal(size=(pictures, width)) * tails, np.where(truth < number, truth, -1)
+
+
+def drawn_library(root: Path, planted: Path) -> Library:
+    """A library that went through the first two stages, whose true tags are known; near-duplicates from a cosine of .97."""
+    folder = DataFolder(root)
+    records = {record.hash: record.tags for record in dataset.load(folder).usable()}
+    every = embeddings.load(folder.embeddings, records)
+    truths = json.loads(planted.read_text(encoding="utf-8"))["truth"]
+    written, true = (
+        [next(iter(tags.in_namespace(found, "series")), "") for found in (of.get(hash, ()) for hash in every.hashes)]
+        for of in (records, truths)
+    )
+    place = {name: at for at, name in enumerate(sorted({*written, *true} - {""}))} | {"": -1}
+    pairs = neighbors.near_pairs(every.matrix, 0.97)
+    _, first, group = np.unique(neighbors.group_labels(len(written), pairs.i, pairs.j), return_index=True, return_inverse=True)
+    number = [np.array([place[name] for name in names]) for names in (true, written)]
+    return Library(every.matrix, *number, first[group.reshape(-1)], len(place) - 1)
 
 
 def digits(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import optimize, sparse
@@ -60,6 +61,7 @@ FEW_TO_COMPARE = 20     # pictures below which two kinds of them are not held ag
 COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
 MOST_FROM_COMPANIONS = 8.0  # however many characters a picture has
 FOREIGN_START, FOREIGN_WEIGHT = (1.0, 1.0), 10.0  # slope and offset of the tagger's logit where nothing is known, and its weight
+RESTARTS = 8           # of the search for the highest likelihood, at most
 LEAST_TUNED = 1e-4     # of a network's probabilities; less is not told apart
 RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
 BLOCK = 4096
@@ -803,7 +805,7 @@ def _trust(folded: Folded, labels: Labels, among: np.ndarray | None) -> tuple[fl
         total = -np.log(np.maximum(np.where(right, p, 1.0 - p), 1e-12)).sum()
         return total + 0.5 * FOREIGN_WEIGHT * ((at - start) ** 2).sum(), pull + FOREIGN_WEIGHT * (at - start)
 
-    best = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.05, 5.0), (-10.0, 10.0)]).x
+    best = _lowest(loss, start, [(0.05, 5.0), (-10.0, 10.0)])
     return float(best[0]), float(best[1])
 
 
@@ -871,7 +873,7 @@ def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: flo
         return total + 0.5 * (penalty * apart**2).sum(), pull + penalty * apart
 
     bounds = [(-7.0, 3.0), (-0.9, 5.0), (None, None), (-0.9, 5.0)]
-    share, slope, offset, bend = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    share, slope, offset, bend = _lowest(loss, start, bounds)
     share, slope = float(probes.sigmoid(share)), 1.0 + float(slope)
     offset = float(offset - slope * middle - np.log1p(-share))
     return share, Ratio(slope, offset, max(float(bend), 0.05 - slope), knot)
@@ -910,8 +912,20 @@ def _maximise(
         return total + 0.5 * (penalty * away**2).sum(), slope + penalty * away
 
     bounds = [(0.0, None)] * split + [(None, None)] * len(START_NONE) + [(-7.0, float(probes.logit(np.array(MOST_SWAPPED))))]
-    best = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    best = _lowest(loss, start, bounds)
     return best[:split], best[split:-1], float(probes.sigmoid(best[-1]))
+
+
+def _lowest(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, bounds: list[Any]) -> np.ndarray:
+    """Where `loss` is lowest. Features of very different size make L-BFGS stop half way at a small step: then it begins anew."""
+    at, last = start, np.inf
+    for _ in range(RESTARTS):
+        found = optimize.minimize(loss, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10, "maxiter": 400})
+        at = found.x
+        if last - found.fun < 1e-5 * abs(found.fun):
+            break
+        last = found.fun
+    return at
 
 
 def _shares(found: Candidates, labels: Labels, weights: np.ndarray, none: np.ndarray) -> tuple[float, float]:
