@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import pytest
+from browser_site import browser, open_tab  # noqa: F401
 from review_data import missing, pair, save_dataset, save_mistagged, save_pairs, wrong
 from test_hydrus import Bench, bench, unique_name  # noqa: F401
 from test_webapp import Page
+from werkzeug.serving import make_server
 
 from tagcheck.artifacts import DataFolder
 from tagcheck.hydrus import Hydrus
@@ -114,3 +119,32 @@ def test_what_is_undone_exactly_is_not_said_to_be_otherwise(page: Shared) -> Non
     written = page.press(page.get("/error-review/apply"), "Write 1 change to my tags")
     undone = page.press(written, "Undo the whole batch")
     assert "remembers" not in written + undone and page.bench.state(hash, "solo") == "current"
+
+
+@pytest.fixture
+def address(page: Shared) -> Iterator[str]:
+    """The page, served for a browser."""
+    server = make_server("localhost", 0, page.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://localhost:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_in_a_browser_a_key_opens_the_pictures_and_a_button_judges_the_pair(page: Shared, address: str, browser) -> None:  # noqa: F811
+    context = browser.new_context()
+    tab = open_tab(context)
+    one, other = page.pairs[0]
+    tab.goto(f"{address}/error-review/card?type=pairs&hash={one}")
+    tab.keyboard.press("o")
+    tab.wait_for_selector("#said >> text=2 pictures opened in a new page: tagcheck: a finding")
+    tab.get_by_role("button", name="Alternates").click()
+    tab.wait_for_selector("#said >> text=1 pair handed over as alternates.")
+    tab.get_by_role("button", name="Duplicates", exact=True).click()
+    tab.wait_for_selector("#said >> text=0 pairs handed over as duplicates; 1 left as they are")
+    assert page.hydrus.judged([(one, other), page.pairs[1]]) == ["alternates", None]
+    assert {one, other} <= page.on_page("tagcheck: a finding")
+    assert tab.problems == []
+    context.close()
