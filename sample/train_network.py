@@ -1,7 +1,7 @@
 """Train the sample's small network: JoyTag's make, on drawn pictures that no library holds.
 
     python sample/train_network.py /tmp/training --minutes 8
-    python sample/train_network.py /tmp/training --steps 3000 --out /tmp/network
+    python sample/train_network.py /tmp/training --steps 3000 --begin-with sample/network --out /tmp/network
 
 Reads WORK/checkpoint.pt where an earlier call left one, and goes on from there.
 Writes WORK/pictures_*.npy (the drawn pictures), WORK/checkpoint.pt, and at the end of every call the
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -80,6 +80,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="how many pictures to draw and train on (default: 16000)",
     )
     made.add_argument(
+        "--begin-with", metavar="DIR", type=Path,
+        help="begin with the weights of the network there (default: with random ones)",
+    )
+    made.add_argument(
         "--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)",
     )
     made.add_argument("--seed", type=int, default=0, help="of the first weights, the order and the views (default: 0)")
@@ -95,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     data = training_pictures.load(args.work, args.pictures)
     trainer = Trainer(data, args.steps, args.seed)
     checkpoint = args.work / "checkpoint.pt"
+    if args.begin_with and not checkpoint.is_file():
+        trainer.begin_with(args.begin_with)
     if checkpoint.is_file():
         trainer.resume(torch.load(checkpoint, map_location="cpu", weights_only=True))
     with cli.progress(range(trainer.step, args.steps), args.steps - trainer.step, "training", "step") as steps:
@@ -139,6 +145,19 @@ class Trainer:
             "step": self.step, "network": self.network.state_dict(), "colours": self.colours.state_dict(),
             "average": self.average, "optimizer": self.optimizer.state_dict(),
         }
+
+    def begin_with(self, folder: Path) -> None:
+        """Take the weights that `export` wrote into `folder`; a tag that is new keeps its random ones."""
+        weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+        row = {tag: place for place, tag in enumerate((folder / "top_tags.txt").read_text(encoding="utf-8").split("\n")[:-1])}
+        known = [place for place, tag in enumerate(self.data.tags) if tag in row]
+        old = [row[self.data.tags[place]] for place in known]
+        for name in ("head.weight", "head.bias"):
+            whole = self.network.state_dict()[name].clone()
+            whole[known] = weights[name][old]
+            weights[name] = whole
+        self.network.load_state_dict(weights)
+        self.average = weights
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""

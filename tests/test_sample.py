@@ -257,16 +257,36 @@ def test_a_cropped_view_stands_in_the_middle_of_white_again(monkeypatch):
     assert abs(dark[0] - (63 - dark[-1])) <= 1 and 24 <= len(dark) <= 36
 
 
-def test_training_broken_off_and_gone_on_with_gives_the_same_network(monkeypatch, one_thread):
+@pytest.fixture
+def tiny(monkeypatch) -> Training:
+    """Pictures of noise for a network of one small block."""
     monkeypatch.setattr(train_network, "CONFIG", train_network.CONFIG | {
         "num_blocks": 1, "d_model": 16, "mlp_dim": 16, "num_heads": 2, "image_size": 64,
         "cnn_stem": "conv:c=8,k=8,s=8,p=0;ln;relu;conv:c=8,s=2;ln;relu;conv:c=16,k=1,p=0",
     })
     rng = np.random.default_rng(0)
-    data = Training(
+    return Training(
         rng.integers(0, 255, (400, 64, 64, 3), np.uint8), np.ones((400, 2), np.float32), rng.random((400, 5)) < 0.3,
         list("abcde"), rng.integers(0, 9, 400),
     )
+
+
+def test_training_begun_with_a_network_keeps_what_it_knows_of_the_tags_that_both_have(tiny, tmp_path):
+    before = train_network.Trainer(tiny, 4, seed=5)
+    train_network.export(before.average, tiny.tags, tmp_path)
+    after = train_network.Trainer(replace(tiny, tags=list("cxabd")), 4, seed=6)
+    random = after.network.head.weight.detach().clone()
+    after.begin_with(tmp_path)
+    old, new = before.network.state_dict(), after.network.state_dict()
+    torch.testing.assert_close(new["head.weight"][[0, 2, 3, 4]], old["head.weight"][[2, 0, 1, 3]], atol=1e-3, rtol=1e-3)
+    assert torch.equal(new["head.weight"][1], random[1]), "a tag that the network did not have"
+    assert all(torch.equal(after.average[name], value) for name, value in new.items())
+    rest = [name for name in old if not name.startswith("head.")]
+    assert all(torch.equal(new[name], old[name].half().float()) for name in rest)
+
+
+def test_training_broken_off_and_gone_on_with_gives_the_same_network(tiny, one_thread):
+    data = tiny
     whole, first, second = (train_network.Trainer(data, 4, seed=5) for _ in range(3))
     for step in range(4):
         losses = whole.train_step(step)
