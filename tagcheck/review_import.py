@@ -94,9 +94,19 @@ class Found:
         return len(self.rows) > 1 or not self.other or not isinstance(difference, dict) or any(difference.values())
 
 
+def behind(review: Review, folder: DataFolder) -> bool:
+    """Whether something is newer than the tables, so that `sync` has work to do."""
+    return bool(_stale(review, _newest(folder)))
+
+
+def has_read(review: Review) -> bool:
+    """Whether anything was ever read into the tables."""
+    return review.db.execute("SELECT 1 FROM sources").fetchone() is not None
+
+
 def sync(review: Review, folder: DataFolder) -> Sync:
     """Read what is newer than the tables. A damaged file costs its own findings, not the others', and is named in `problems`."""
-    wanted = {kind: folder.newest(kind) for kind in (*REPORTS, RUN_SUMMARY, DATASET)}
+    wanted = _newest(folder)
     stale = _stale(review, wanted)
     if not stale:
         return Sync(problems=_problems(review))
@@ -198,6 +208,10 @@ def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:
     version = header.get("version", 1)
     if not isinstance(version, int) or version > kind.version:
         raise BadFile(f"{path} has version {version!r}, this program reads up to {kind.version}: update the program")
+
+
+def _newest(folder: DataFolder) -> dict[Kind, Path | None]:
+    return {kind: folder.newest(kind) for kind in (*REPORTS, RUN_SUMMARY, DATASET)}
 
 
 def _stale(review: Review, wanted: dict[Kind, Path | None]) -> list[Kind]:
@@ -378,14 +392,12 @@ def _rank(db: sqlite3.Connection) -> None:
     picture imported last first, its findings by rank.
     """
     db.execute(
-        "UPDATE findings SET rank = r.number FROM (SELECT id, row_number() OVER (ORDER BY other != '', differs DESC,"
-        " confidence DESC, id) AS number"
-        " FROM findings) r WHERE r.id = findings.id"
-    )
-    db.execute(
-        "UPDATE findings SET newest = r.number FROM (SELECT id, row_number() OVER (ORDER BY ifnull(p.imported, 0) DESC,"
-        " rank) AS number"
-        " FROM findings f LEFT JOIN pictures p ON p.hash = f.hash) r WHERE r.id = findings.id"
+        "UPDATE findings SET rank = r.rank, newest = r.newest FROM ("
+        " SELECT id, rank, row_number() OVER (ORDER BY imported DESC, rank) AS newest FROM ("
+        "  SELECT f.id, ifnull(p.imported, 0) AS imported,"
+        "  row_number() OVER (ORDER BY f.other != '', f.differs DESC, f.confidence DESC, f.id) AS rank"
+        "  FROM findings f LEFT JOIN pictures p ON p.hash = f.hash)"
+        ") r WHERE r.id = findings.id"
     )
     db.execute("UPDATE suggestions SET rank = f.rank, newest = f.newest FROM findings f WHERE f.id = suggestions.finding")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -11,12 +13,15 @@ from flask import Flask, current_app, g
 
 from tagcheck import review_import, review_index
 from tagcheck.artifacts import DataFolder
+from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
 from tagcheck.review import Review
 from tagcheck.review_index import SURE, Count, Filter
 
 T = TypeVar("T")
 REMEMBERED = 500
+MOMENT = 1.0  # seconds that a request waits for newer reports
+AGAIN = 10.0  # seconds before reports that could not be read are tried again
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,13 @@ class Settings:
 
 
 class Shared:
-    """One per application, shared by its threads: the opened library and the lock around reading new reports."""
+    """One per application, shared by its threads: the opened library and the one thread that reads new reports."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.syncing = threading.Lock()
         self.memory = Memory()
+        self._starting = threading.Lock()
+        self._reader: Reader | None = None
         self._opening = threading.Lock()
         self._library: Library | None = None
 
@@ -54,6 +60,52 @@ class Shared:
             if self._library is None:
                 self._library = self.settings.open_library()
             return self._library
+
+    def reader(self) -> Reader:
+        """The one that reads newer reports now. One is started where there is none, unless the last has just failed."""
+        with self._starting:
+            last = self._reader
+            if last is None or not last.is_alive() and not last.failed_lately():
+                self._reader = Reader(self.settings.folder)
+                self._reader.start()
+            return self._reader
+
+    def up_to_date(self) -> None:
+        """The tables have what is newest: what went wrong before is past."""
+        with self._starting:
+            if self._reader is not None and not self._reader.is_alive():
+                self._reader = None
+
+    def reading(self) -> dict[str, Any]:
+        """For the pages: whether newer reports are being read (`reading`), and why they could not be (`trouble`)."""
+        last = self._reader
+        going = last is not None and last.is_alive()
+        return {"reading": going, "trouble": last.trouble if last is not None and not going else ""}
+
+
+class Reader(threading.Thread):
+    """Reads newer reports into the store, once. When it has ended, `trouble` says why they could not be read, if so."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        super().__init__(name="reader", daemon=True)
+        self.folder = folder
+        self.trouble = "reading them broke off, and the terminal of this page says why"  # until known better
+        self.ended = 0.0
+
+    def run(self) -> None:
+        """Read. What nobody expects is left to the thread's own hook, which prints it."""
+        try:
+            with Review(self.folder.review) as store:
+                review_import.sync(store, self.folder)
+            self.trouble = ""
+        except (ToolError, OSError, sqlite3.Error) as error:
+            self.trouble = str(error)
+        finally:
+            self.ended = time.monotonic()
+
+    def failed_lately(self) -> bool:
+        """Whether it failed so shortly ago that trying again would only keep the machine busy."""
+        return bool(self.trouble) and time.monotonic() - self.ended < AGAIN
 
 
 class Memory:
@@ -83,6 +135,7 @@ def install(app: Flask, settings: Settings) -> Shared:
     """Give an application its shared state."""
     shared = app.extensions["tagcheck"] = Shared(settings)
     app.teardown_appcontext(_close)
+    app.context_processor(shared.reading)
     return shared
 
 
@@ -104,13 +157,13 @@ def review() -> Review:
 
 
 def refresh() -> None:
-    """Read newer reports into the store, unless another request is at it: this one then shows what was there before."""
-    lock = shared().syncing
-    if lock.acquire(blocking=False):
-        try:
-            review_import.sync(review(), settings().folder)
-        finally:
-            lock.release()
+    """Have newer reports read into the store, in the background: few are there at once; for the end of many no request waits,
+    but shows what was there before, if anything was. Why they cannot be read is said on every page.
+    """
+    if not review_import.behind(review(), settings().folder):
+        shared().up_to_date()
+    else:
+        shared().reader().join(MOMENT if review_import.has_read(review()) else None)
 
 
 def remembered(name: str, ask: Callable[[Review], T]) -> T:
