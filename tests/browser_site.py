@@ -84,12 +84,9 @@ def open_tab(context):
 
 def settle(tab) -> None:
     """Wait until everything decided was sent and answered."""
-    tab.evaluate("page.sending")
+    tab.wait_for_function("() => page.pending === 0")
 
 
 def ready(tab) -> None:
     """Wait until the next card stands ready, as it does for a person who looks at one."""
-    tab.evaluate("""() => new Promise((done) => {
-        const look = () => (!page.moving && (page.ahead.length || page.ended) ? done() : setTimeout(look, 3));
-        look();
-    })""")
+    tab.wait_for_function("() => !page.moving && (page.ahead.length || page.ended)")

@@ -68,14 +68,15 @@ function fill() {
   if (page.loading || page.ended || page.ahead.length >= KEEP_AHEAD) return page.loading ?? Promise.resolve();
   const token = page.token;
   const last = page.ahead.at(-1)?.id ?? article().dataset.id;
-  page.loading = ask(address({ after: last })).then((cards) => {
+  const loading = ask(address({ after: last })).then((cards) => {
     if (token !== page.token) return;
     page.ahead.push(...cards.map(warm));
     page.ended = cards.length === 0;
   }).catch((error) => say(error.message)).finally(() => {
-    page.loading = null;
+    if (page.loading === loading) page.loading = null;  // the view may have jumped, and another be under way
   });
-  return page.loading;
+  page.loading = loading;
+  return loading;
 }
 
 function forget() {
