@@ -42,6 +42,7 @@ WALKS = {
     "suggestions_issue": "issue, state, rank, confidence",
     "suggestions_tag": "tag, state, rank, issue, confidence, action",
     "suggestions_namespace": "namespace, state, rank, issue, confidence",
+    "suggestions_picture": "hash, state, rank",
 }
 # What the owner's verdicts are looked up by: promises by kind and confidence, health by tag.
 VERDICTS = """
