@@ -21,7 +21,7 @@ from tagcheck import tallies
 from tagcheck.artifacts import isoformat, utc_now
 from tagcheck.errors import BadFile
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
 APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
 WAITING = "waiting"  # noted down in the ledger, to be written when the library is back
@@ -32,6 +32,7 @@ QUEUES = (OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
 ADD, REMOVE, PAIR = "add", "remove", "pair"
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
 BUSY_SECONDS = 120.0  # reading the reports of a large library keeps writers waiting for a part of that
+CHANGED = 0.1  # by which a confidence has to grow after a "no" to be called out
 MAPPED_BYTES = 2**30  # of the file are read in place, so that a new connection need not warm a cache of its own
 
 # The indexes that views walk along. They hold the rank, so they are made anew once the ranks are known.
@@ -49,12 +50,17 @@ VERDICTS = """
 CREATE INDEX decisions_issue ON decisions (issue, confidence, state, outcome, action);
 CREATE INDEX decisions_tag ON decisions (tag, state, outcome, action)
 """
+GROWN = "CREATE INDEX suggestions_changed ON suggestions (state, rank) WHERE changed"
+SERIES = "CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID"
+# What a "no" was an answer to, without the neighbours' hashes.
+SEEN = """(SELECT json_remove(s.evidence, '$.near_with', '$.near_without') FROM suggestions s WHERE s.hash = ?1 AND s.tag = ?2
+ AND s.action = ?3 AND s.other = ?4 AND s.current AND ?5 = 'ignored' ORDER BY s.rank LIMIT 1)"""
 SCHEMA = f"""
 CREATE TABLE review_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE decisions (
     hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL, other TEXT NOT NULL DEFAULT '',
     state TEXT NOT NULL, outcome TEXT, reason TEXT, batch INTEGER,
-    version INTEGER NOT NULL, decided_at TEXT NOT NULL, issue TEXT, confidence REAL,
+    version INTEGER NOT NULL, decided_at TEXT NOT NULL, issue TEXT, confidence REAL, evidence TEXT,
     PRIMARY KEY (hash, tag, action, other)
 ) WITHOUT ROWID;
 CREATE INDEX decisions_state ON decisions (state, outcome, action);
@@ -86,11 +92,14 @@ CREATE TABLE suggestions (
     hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL,
     place INTEGER NOT NULL,
     confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
+    changed INTEGER NOT NULL DEFAULT 0,
     band INTEGER AS ({tallies.BAND})
 );
 CREATE UNIQUE INDEX suggestions_finding ON suggestions (finding, hash, tag, action, other);
 CREATE INDEX suggestions_key ON suggestions (hash, tag, action, other);
 CREATE INDEX suggestions_other ON suggestions (other) WHERE other != '';
+{GROWN};
+{SERIES};
 {tallies.TABLE};
 {VERDICTS}
 """
@@ -257,7 +266,7 @@ class Review:
                     (outcome.already.append(ask.key) if now.queue == state else outcome.conflicts.append(now))
                 elif now.outcome in LOCKED:
                     outcome.applied.append(ask.key)
-                elif now.queue == state:
+                elif now.queue == state and not (state == IGNORED and self._grown(ask.key)):
                     outcome.already.append(ask.key)
                 else:
                     changes += self._displace(ask.key, state, outcome)
@@ -335,30 +344,40 @@ class Review:
             self._upgrade()
 
     def _upgrade(self) -> None:
-        """Give a store of schema 1 what it lacks: tallies, and indexes on verdicts."""
+        """Give an older store what it lacks: schema 1 tallies and indexes on verdicts, schema 2 the evidence behind a "no"."""
         with self.writing() as db:
-            if int(self.meta("schema", "0")) >= SCHEMA_VERSION:
+            version = int(self.meta("schema", "0"))
+            if version >= SCHEMA_VERSION:
                 return  # another process did it meanwhile
-            db.execute(f"ALTER TABLE suggestions ADD COLUMN band INTEGER AS ({tallies.BAND})")
-            drop_walks(db)
-            make_walks(db)
-            db.execute("DROP INDEX decisions_state")
-            db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
-            for statement in (tallies.TABLE, *VERDICTS.split(";")):
+            db.execute("ALTER TABLE decisions ADD COLUMN evidence TEXT")
+            db.execute("ALTER TABLE suggestions ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
+            for statement in (GROWN, SERIES):
                 db.execute(statement)
-            tallies.make(db)
+            if version < 2:
+                self._tally(db)
+            db.execute("DELETE FROM sources WHERE kind = 'dataset'")  # to be read once more, for the pictures' series
             db.execute("UPDATE review_meta SET value = ? WHERE key = 'schema'", (str(SCHEMA_VERSION),))
+
+    def _tally(self, db: sqlite3.Connection) -> None:
+        db.execute(f"ALTER TABLE suggestions ADD COLUMN band INTEGER AS ({tallies.BAND})")
+        drop_walks(db)
+        make_walks(db)
+        db.execute("DROP INDEX decisions_state")
+        db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
+        for statement in (tallies.TABLE, *VERDICTS.split(";")):
+            db.execute(statement)
+        tallies.make(db)
 
     def _set(self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None) -> tuple[Key, str, str]:
         """Write one decision and say what changed: (key, state before, state after)."""
         key = now.key
         self.db.execute(
-            "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence) VALUES (?,"
-            " ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence, evidence)"
+            f" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, {SEEN})"
             " ON CONFLICT (hash, tag, action, other) DO UPDATE SET state = excluded.state, outcome = NULL, reason ="
             " NULL, batch = NULL,"
             " version = excluded.version, decided_at = excluded.decided_at, issue = coalesce(excluded.issue, issue),"
-            " confidence = coalesce(excluded.confidence, confidence)",
+            " confidence = coalesce(excluded.confidence, confidence), evidence = excluded.evidence",
             (key.hash, key.tag, key.action, key.other, state, now.version + 1, isoformat(utc_now()), issue, confidence),
         )
         self._mark(key, state)
@@ -374,10 +393,17 @@ class Review:
         outcome.displaced.append(opposite)
         return [self._set(now, OPEN)]
 
+    def _grown(self, key: Key) -> bool:
+        """Whether it is surer now than when it was ignored, so that another "no" is an answer to that."""
+        return self.db.execute(
+            "SELECT 1 FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ? AND changed",
+            (key.hash, key.tag, key.action, key.other),
+        ).fetchone() is not None
+
     def _mark(self, key: Key, queue: str) -> None:
         """Move the index's rows of one suggestion to a queue."""
         self.db.execute(
-            "UPDATE suggestions SET state = CASE WHEN ?1 = 'open' AND NOT current THEN 'gone' ELSE ?1 END"
+            "UPDATE suggestions SET changed = 0, state = CASE WHEN ?1 = 'open' AND NOT current THEN 'gone' ELSE ?1 END"
             " WHERE hash = ?2 AND tag = ?3 AND action = ?4 AND other = ?5",
             (queue, key.hash, key.tag, key.action, key.other),
         )

@@ -28,8 +28,8 @@ from tagcheck.artifacts import (
 )
 from tagcheck.dataset import HASH
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.findings import INCORRECT, MISSING, finding_id
-from tagcheck.review import ADD, PAIR, REMOVE, SKIPPED, Review, drop_walks, make_walks
+from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING, finding_id
+from tagcheck.review import ADD, CHANGED, IGNORED, PAIR, REMOVE, SKIPPED, Review, drop_walks, make_walks
 
 REPORTS = (MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION)
 ISSUES = {
@@ -122,6 +122,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
                 _drop_superseded(db)
                 _forget_skips(db)
                 _take_states(db)
+                _note_grown(db)
             _read_pictures(db, wanted[DATASET])
             _rank(db)
             make_walks(db)
@@ -385,6 +386,18 @@ def _take_states(db: sqlite3.Connection) -> None:
     )
 
 
+def _note_grown(db: sqlite3.Connection) -> None:
+    """Mark what was ignored and has become surer since by `CHANGED` or more: it stays ignored, and says so."""
+    db.execute(
+        f"UPDATE suggestions SET changed = current AND coalesce(json_extract(evidence, '$.{BEFORE_VERDICTS}'), confidence) >= {CHANGED}"
+        " + (SELECT d.confidence FROM decisions d WHERE d.hash = suggestions.hash AND d.tag = suggestions.tag"
+        " AND d.action = suggestions.action AND d.other = suggestions.other)"
+        " WHERE state = ? AND EXISTS (SELECT 1 FROM decisions d WHERE d.hash = suggestions.hash AND d.tag = suggestions.tag"
+        " AND d.action = suggestions.action AND d.other = suggestions.other AND d.confidence IS NOT NULL)",
+        (IGNORED,),
+    )
+
+
 def _rank(db: sqlite3.Connection) -> None:
     """Number the findings in their two orders; lists page by these numbers.
 
@@ -409,6 +422,7 @@ def _note_choices(db: sqlite3.Connection) -> None:
         f" ORDER BY count(*) DESC, tag LIMIT {OFFERED_TAGS}",
         "namespaces": "SELECT DISTINCT namespace FROM suggestions WHERE namespace != '' ORDER BY namespace",
         "pages": "SELECT DISTINCT page FROM picture_pages ORDER BY page",
+        "series": "SELECT DISTINCT series FROM picture_series ORDER BY series",
     }
     for name, query in choices.items():
         db.execute(
@@ -441,9 +455,10 @@ def _note_run(db: sqlite3.Connection, kind: Kind, name: str, header: dict[str, A
 
 
 def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
-    """Keep the dataset's records of every picture that a finding is about, and the pages those are on."""
+    """Keep the dataset's records of every picture that a finding is about, and the pages and series those are of."""
     db.execute("DELETE FROM pictures")
     db.execute("DELETE FROM picture_pages")
+    db.execute("DELETE FROM picture_series")
     stamp = _stamp(path)
     if stamp is None:
         db.execute("DELETE FROM sources WHERE kind = ?", (DATASET.name,))
@@ -475,6 +490,9 @@ def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:
     if isinstance(pages, list):
         names = {" / ".join(page) if isinstance(page, list) else str(page) for page in pages}
         db.executemany("INSERT OR IGNORE INTO picture_pages VALUES (?, ?)", [(name, record["hash"]) for name in names])
+    series = record.get("existing_series_tags")
+    if isinstance(series, list):
+        db.executemany("INSERT OR IGNORE INTO picture_series VALUES (?, ?)", [(str(name), record["hash"]) for name in series])
 
 
 def _mistagged(path: Path, name: str, place: int, record: Any) -> Found:

@@ -37,13 +37,20 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Filter:
-    """Which suggestions a view shows. Empty means any; `least` and `most` bound the confidence (0 to 1), both included."""
+    """Which suggestions a view shows. Empty means any; `least` and `most` bound the confidence (0 to 1), both included.
+
+    `or_tag` shows another tag's beside those of `tag`, `series` those on pictures that have this series now, `changed` what
+    was ignored and has become surer since.
+    """
 
     state: str = OPEN
     issues: tuple[str, ...] = ()
     tag: str = ""
+    or_tag: str = ""
     namespace: str = ""
     page: str = ""
+    series: str = ""
+    changed: bool = False
     hash: str = ""
     least: float = 0.0
     most: float = 1.0
@@ -66,6 +73,7 @@ class Suggestion:
     reason: str | None
     batch: int | None
     confidence_then: float | None
+    evidence_then: dict[str, Any] | None
     in_view: bool = True
 
     @property
@@ -177,7 +185,8 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list
     heads = {row["id"]: row for row in review.db.execute(f"SELECT * FROM findings WHERE id IN ({marks})", ids)}
     where, values = _where(view) if view else ("1", [])
     rows = review.db.execute(
-        f"SELECT {COLUMNS}, ({where}) AS in_view, d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then"
+        f"SELECT {COLUMNS}, ({where}) AS in_view, d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then,"
+        " d.evidence AS evidence_then"
         " FROM suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND"
         " d.other = s.other"
         f" WHERE s.finding IN ({marks}) ORDER BY s.place, s.id",
@@ -248,7 +257,7 @@ def suggestions(review: Review, view: Filter) -> sqlite3.Cursor:
 
 
 def choices(review: Review, what: str) -> list[str]:
-    """What the filters offer: the commonest "tags", all "namespaces", or the library's "pages" with findings."""
+    """What the filters offer: the commonest "tags", all "namespaces", the library's "pages" and "series" with findings."""
     return json.loads(review.meta(f"choices_{what}", "[]"))
 
 
@@ -376,7 +385,7 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     not known (any longer) is no place to go on from: the list then starts at its beginning.
     """
     where, values = _where(view)
-    if view.page and _large(review, view.page):
+    if _large(review, view):
         where = where.replace("s.hash IN", "+s.hash IN")  # looked up while walking along the order, which soon finds enough
     column, direction = ORDERS[view.order]
     backwards = before is not None
@@ -394,9 +403,13 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     return found[::-1] if backwards else found
 
 
-def _large(review: Review, page: str) -> bool:
-    """Whether a page of the library holds so many pictures that it is no place to start from."""
-    return review.db.execute("SELECT 1 FROM picture_pages WHERE page = ? LIMIT 1 OFFSET 999", (page,)).fetchone() is not None
+def _large(review: Review, view: Filter) -> bool:
+    """Whether a page of the library, or a series, holds so many pictures that it is no place to start from."""
+    tables = (("picture_pages", "page", view.page), ("picture_series", "series", view.series))
+    return any(
+        review.db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1 OFFSET 999", (value,)).fetchone()
+        for table, column, value in tables if value
+    )
 
 
 def _where(view: Filter) -> tuple[str, list[Any]]:
@@ -412,12 +425,18 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
         add("s.state = ?", view.state)
     if view.issues:
         add(f"s.issue IN ({','.join('?' * len(view.issues))})", *view.issues)
-    if view.tag:
+    if view.or_tag:
+        add("s.tag IN (?, ?)", view.tag, view.or_tag)
+    elif view.tag:
         add("s.tag = ?", view.tag)
     if view.namespace:
         add("s.namespace = ?", view.namespace)
     if view.page:
         add("s.hash IN (SELECT hash FROM picture_pages WHERE page = ?)", view.page)
+    if view.series:
+        add("s.hash IN (SELECT hash FROM picture_series WHERE series = ?)", view.series)
+    if view.changed:
+        add("s.changed")
     if view.hash:
         add(
             "s.id IN (SELECT id FROM suggestions WHERE hash >= ? AND hash < ? UNION SELECT id FROM suggestions WHERE"
@@ -433,7 +452,8 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
 
 def _tallied(view: Filter) -> tuple[str, list[Any]] | None:
     """The SQL condition on `tallies` for a view that asks for no more than kinds and one tag or namespace; None for others."""
-    if view.page or view.hash or view.least > 0 or view.most < 1 or view.tag and view.namespace:
+    finer = view.page or view.series or view.changed or view.or_tag or view.hash or view.least > 0 or view.most < 1
+    if finer or view.tag and view.namespace:
         return None
     scope = tallies.TAG if view.tag else tallies.NAMESPACE if view.namespace else tallies.ALL
     where, values = "scope = ? AND name = ?", [scope, view.tag or view.namespace]
@@ -461,6 +481,7 @@ def _suggestion(row: sqlite3.Row) -> Suggestion:
         row["reason"],
         row["batch"],
         row["confidence_then"],
+        json.loads(row["evidence_then"]) if row["evidence_then"] else None,
         bool(row["in_view"]),
     )
 

@@ -14,7 +14,7 @@ from tagcheck.artifacts import DataFolder  # noqa: E402
 
 def main(data_dir: str) -> int:
     for percent in range(0, 51, 10):
-        print(f"looking {percent}%", end="\r", file=sys.stderr, flush=True)
+        print(f"looking: {percent:3}%|{'#' * (percent // 10):10}| {percent}/100 [00:01<00:01]", end="\r", file=sys.stderr, flush=True)
     time.sleep(float(os.environ.get("PRETEND_SECONDS", 0)))
     save_mistagged(DataFolder(Path(data_dir)), missing("f" * 64, "x"))
     print("near-duplicates: FAILED (exit code 3): no embeddings")

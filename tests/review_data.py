@@ -64,7 +64,8 @@ def pair(one: str, two: str, similarity: float = 0.98, only_in_1: tuple[str, ...
 def save_dataset(folder: DataFolder, tags: dict[str, list[str]], **more: Any) -> Path:
     """A dataset of these pictures."""
     return artifacts.save(folder, DATASET, {"summary": {}, "results": [
-        {"hash": hash, "existing_all_tags": names, "pages": [["Dataset", "All"]], **more} for hash, names in tags.items()
+        {"hash": hash, "existing_all_tags": names, "existing_series_tags": [name for name in names if name.startswith("series:")],
+         "pages": [["Dataset", "All"]], **more} for hash, names in tags.items()
     ]})
 
 

@@ -187,6 +187,34 @@ def test_keys_do_nothing_while_typing_and_arrows_belong_to_the_zoom(tab, site):
     assert not tab.locator("dialog#help").is_visible() and site.queue("ignored") == 0
 
 
+def test_what_keys_do_to_the_picture_buttons_do_too(tab, site):
+    """The buttons are there where a script can do it, those for pairs on pairs alone; the keys stay with the card after a click."""
+    tab.goto(site.address("/error-review/card?type=missing_tags"))
+    tools = tab.locator("#tools")
+
+    def style() -> str:
+        return tab.locator("img.full").first.get_attribute("style") or ""
+
+    for name, expected in (("Zoom Z", "scale(3)"), ("− zoom out", "scale(2)"), ("+ zoom in", "scale(3)"), ("Whole 0", "")):
+        tools.get_by_role("button", name=name, exact=True).click()
+        assert expected in style() and bool(expected) == bool(style()), name
+    assert not tools.get_by_role("button", name="Flicker").is_visible()
+    tab.keyboard.press(" ")  # skips, and does not press the button that was clicked last
+    settle(tab)
+    assert site.queue("skipped") == 1
+    tools.get_by_role("button", name="Keys").click()
+    tab.wait_for_selector("dialog#help[open]")
+    tab.goto(site.address("/error-review/card?type=pairs"))
+    for name in ("flicker", "difference"):
+        button = tools.locator(f'[data-tool="{name}"]')
+        button.click()
+        assert tab.locator(".stage").get_attribute("data-mode") == name and button.get_attribute("aria-pressed") == "true"
+        button.click()
+        assert tab.locator(".stage").get_attribute("data-mode") == "side" and button.get_attribute("aria-pressed") == "false"
+    tab.get_by_role("link", name="Grid G").click()
+    tab.wait_for_selector(".tile .two")
+
+
 def test_a_pair_is_compared_and_its_tags_copied(tab, site):
     tab.goto(site.address("/error-review/card?type=pairs"))
     tab.wait_for_load_state("networkidle")

@@ -234,6 +234,29 @@ def test_an_ignored_suggestion_stays_listed_when_no_report_makes_it_any_longer(r
     assert open_tags(review, state=IGNORED) == [] and open_tags(review) == ["y"]  # undecided again, and nobody suggests it
 
 
+def test_what_was_ignored_stays_so_but_says_what_changed_when_it_is_much_surer_now(review, folder):
+    """At 0.55 it was ignored; 0.6 is no news, 0.9 is. Another "no" is an answer to that; a yes is one too."""
+    grown = Filter(state=IGNORED, changed=True)
+
+    def found(confidence: float, **evidence) -> list:
+        save_mistagged(folder, missing("a" * 64, "night", confidence=confidence, near_with=["b" * 64], **evidence))
+        sync(review, folder)
+        assert review_index.count(review, Filter()).findings == 0  # it never comes back by itself
+        return review_index.page(review, grown)
+
+    save_mistagged(folder, missing("a" * 64, "night", confidence=0.55, tagger=0.31, neighbours_with=2, near_with=["c" * 64]))
+    sync(review, folder)
+    review.decide(review_index.asks(review, Filter()), IGNORED)
+    assert found(0.6, tagger=0.35, neighbours_with=2) == [] and found(0.1, tagger=0.1, neighbours_with=0) == []
+    (one,) = found(0.9, tagger=0.92, neighbours_with=7)
+    assert one.suggestions[0].evidence_then == {"tagger": 0.31, "neighbours_with": 2}
+    assert review.decide(review_index.asks(review, grown), IGNORED).changed == [one.suggestions[0].key]
+    assert review_index.page(review, grown) == [] and found(0.95, tagger=0.95, neighbours_with=8) == []
+    assert review.decide([Ask(one.suggestions[0].key)], IGNORED).already == [one.suggestions[0].key]
+    review.decide([Ask(one.suggestions[0].key)], ACCEPTED)
+    assert review.db.execute("SELECT evidence FROM decisions").fetchone()[0] is None
+
+
 def test_one_decision_settles_the_same_suggestion_of_two_detectors(review, folder):
     save_mistagged(folder, missing(A, "series:x"))
     save_series(folder, incorrect=[{"hash": A, "series": "series:x", "confidence": 0.9}])
@@ -409,7 +432,8 @@ def filled(review, folder: DataFolder):
         {
             "summary": {},
             "results": [
-                {"hash": hash, "existing_all_tags": ["outdoors"], "pages": [["Dataset", "All"]], "time_imported": number * 7 % 13}
+                {"hash": hash, "existing_all_tags": ["outdoors"], "pages": [["Dataset", "All"]], "time_imported": number * 7 % 13,
+                 "existing_series_tags": ["series:elves"] if number % 3 else []}
                 for number, hash in enumerate(names)
             ],
         },
@@ -431,6 +455,12 @@ VIEWS = [
     Filter(hash="0" * 62 + "1"),
     Filter(page="Dataset / All", tag="outdoors"),
     Filter(page="elsewhere"),
+    Filter(tag="tag 2", or_tag="outdoors"),
+    Filter(tag="night", or_tag="tag 2", state="", order="newest"),
+    Filter(series="series:elves", tag="outdoors"),
+    Filter(series="series:elves", state=""),
+    Filter(series="series:none"),
+    Filter(state=IGNORED, changed=True),
     Filter(tag="tag 2", state="", order="unsure"),
 ]
 
@@ -443,10 +473,13 @@ def slowly(review: Review, view: Filter) -> list[str]:
         " pictures p ON p.hash = f.hash"
     ):
         page = {one[0] for one in review.db.execute("SELECT page FROM picture_pages WHERE hash = ?", (row["hash"],))}
+        series = {one[0] for one in review.db.execute("SELECT series FROM picture_series WHERE hash = ?", (row["hash"],))}
         if (
             (row["state"] in (view.state,) if view.state else row["state"] in QUEUES)
             and (not view.issues or row["issue"] in view.issues)
-            and view.tag in ("", row["tag"])
+            and (not view.tag or row["tag"] in (view.tag, view.or_tag))
+            and (not view.series or view.series in series)
+            and (not view.changed or row["changed"])
             and view.namespace in ("", row["namespace"])
             and (not view.page or view.page in page)
             and row["hash"].startswith(view.hash)
@@ -579,6 +612,27 @@ def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled,
             assert standing(filled) == counted(filled)
 
 
+OF_SCHEMA_3 = (
+    "DROP INDEX suggestions_changed", "ALTER TABLE suggestions DROP COLUMN changed",
+    "ALTER TABLE decisions DROP COLUMN evidence", "DROP TABLE picture_series",
+)
+
+
+def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(filled, folder):
+    before = filled.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall()
+    with filled.writing() as db:
+        for statement in (*OF_SCHEMA_3, "UPDATE review_meta SET value = '2' WHERE key = 'schema'"):
+            db.execute(statement)
+    with Review(folder.review) as upgraded:
+        assert upgraded.meta("schema") == "3" and len(before) == 3
+        assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
+        ask = review_index.asks(upgraded, Filter(tag="outdoors"))[0]
+        assert upgraded.decide([ask], IGNORED).changed == [ask.key]
+        save_mistagged(folder, wrong(ask.key.hash, "outdoors", confidence=0.99))
+        sync(upgraded, folder)
+        assert review_index.count(upgraded, Filter(state=IGNORED, changed=True)).suggestions == 1
+
+
 def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
     filled.decide(review_index.asks(filled, Filter(tag="outdoors")), ACCEPTED)
     with filled.writing() as db:
@@ -586,11 +640,11 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
         for statement in (
             "DROP TABLE tallies", "DROP INDEX decisions_issue", "DROP INDEX decisions_tag", "DROP INDEX decisions_state",
             "DROP INDEX suggestions_rank", "CREATE INDEX decisions_state ON decisions (state, outcome)",
-            "ALTER TABLE suggestions DROP COLUMN band", "UPDATE review_meta SET value = '1' WHERE key = 'schema'",
+            "ALTER TABLE suggestions DROP COLUMN band", *OF_SCHEMA_3, "UPDATE review_meta SET value = '1' WHERE key = 'schema'",
         ):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "2"
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "3"
         assert review_index.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)

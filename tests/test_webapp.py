@@ -31,6 +31,7 @@ from review_data import (
 )
 
 import config
+from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable
 from tagcheck.folder import FolderLibrary
 from tagcheck.ledger import Ledger
@@ -165,6 +166,12 @@ def test_when_all_is_decided_and_all_detectors_reported_the_overview_says_so(fol
         ("type=missing_tags", 1),
         ("type=tags", 2),
         ("type=pairs", 1),
+        ("type=mistagged", 2),
+        ("type=series", 0),
+        ("tag=series:elves&tag=1girl", 2),
+        ("tag=nothing&tag=long hair", 1),
+        ("series=series:elves", 1),
+        ("state=ignored&changed=yes", 0),
         ("min=0.9", 2),
         ("max=0.8", 1),
         ("tag=series:elves", 1),
@@ -189,7 +196,7 @@ def test_filters_on_the_first_address_lead_to_the_list(page):
     assert answer.status_code == 302 and "/error-review/findings?type=missing_tags&min=0.8" in answer.location
 
 
-@pytest.mark.parametrize("query", ["type=x", "state=x", "sort=x", "min=high", "max=7", "hash=xyz", "min=nan"])
+@pytest.mark.parametrize("query", ["type=x", "tag=a&tag=b&tag=c", "state=x", "sort=x", "min=high", "max=7", "hash=xyz", "min=nan"])
 def test_a_filter_that_cannot_be_meant_is_refused_in_words(page, query):
     assert "Traceback" not in page.get(f"/error-review/findings?{query}", 400)
 
@@ -217,6 +224,59 @@ def test_an_export_holds_every_suggestion_of_the_view(page):
     assert len(lines) == 4 and lines[0].startswith("finding,issue,state,hash")
     rows = json.loads(page.client.get("/error-review/export.json?min=0.9&type=tags").text)
     assert [(row["tag"], row["action"]) for row in rows] == [("series:elves", "add"), ("long hair", "add")] or len(rows) == 2
+
+
+def test_the_difference_a_batch_and_the_tags_standing_are_exported_too(page):
+    tags = page.client.get("/error-review/tags.csv").text.splitlines()
+    assert tags[0].startswith("tag,open,expected") and {line.split(",")[0] for line in tags[1:]} == {"series:elves", "long hair", "1girl"}
+    accept_all_tags(page)
+    expected = [("1girl", "remove", "current", "absent"), ("long hair", "add", "absent", "current"), ("series:elves", "add", "absent", "current")]
+    shown = page.client.get("/error-review/apply.json").json
+    assert sorted((row["tag"], row["action"], row["before"], row["after"]) for row in shown) == expected
+    assert {row["service"] for row in shown} == {"sidecar files"}
+    page.press(page.get("/error-review/apply"), "Write 3 changes")
+    written = page.client.get("/error-review/applied/1.json").json
+    assert sorted((row["tag"], row["action"], row["before"], row["after"]) for row in written) == expected
+    assert {row["status"] for row in written} == {"applied"}
+    assert len(page.client.get("/error-review/applied/1.csv").text.splitlines()) == 4
+    page.get("/error-review/applied/2.csv", 404)
+    page.get("/error-review/export.pdf", 404)
+
+
+def test_the_trend_counts_the_reports_of_one_run_together(folder):
+    """Two whole runs, the second an hour after the first, and a detector alone the day after."""
+    runs = [
+        (MISTAGGED, "2026-05-01T10:00:00Z", {"errors_found": 9}), (NEAR_DUPLICATES, "2026-05-01T10:04:00Z", {"total_pairs_found": 4}),
+        (MISTAGGED, "2026-05-01T11:00:00Z", {"errors_found": 8}), (NEAR_DUPLICATES, "2026-05-01T11:04:00Z", {"total_pairs_found": 4}),
+        (MISTAGGED, "2026-05-02T10:00:00Z", {"errors_found": 3}),
+    ]
+    with Review(folder.review) as store, store.writing() as db:
+        db.executemany(
+            "INSERT INTO runs VALUES (?, ?, ?, ?)", [(kind.name, created, created, json.dumps(summary)) for kind, created, summary in runs]
+        )
+    text = page_on(folder).test_client().get("/error-review").text
+    table = text.split("Findings over the runs</h2>")[1]
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th>(.*?)</tr>', table)
+    numbers = [(label, re.findall(r'class="number">(\d*)<', cells)) for label, cells in rows]
+    assert numbers == [("2026-05-01 10:00", ["9", "4"]), ("2026-05-01 11:00", ["8", "4"]), ("2026-05-02 10:00", ["3", ""])]
+
+
+def test_a_card_says_where_what_is_accepted_is_written_to_and_which_copy_is_better(page):
+    assert "written to <strong>sidecar files</strong>" in page.get("/error-review/card")
+    card = page.get("/error-review/card?type=pairs")
+    assert card.count("better copy</span>") == 1 and "looks like the better copy" in card
+
+
+def test_what_was_ignored_and_is_surer_now_is_said_on_the_overview_and_on_its_card(page):
+    page.press(page.get("/error-review/card?tag=1girl"), "Ignore X")
+    assert "is surer now" not in page.get("/error-review")
+    save_mistagged(page.folder, wrong(page.hashes[1], "1girl", confidence=0.95))
+    text = page.get("/error-review")
+    assert "1 finding</a> is surer now than then" in text and page.queues()["ignored"] == 1
+    assert "surer now than when you ignored it" in page.get("/error-review/findings?state=ignored")
+    card = page.get("/error-review/card?state=ignored&changed=yes")
+    assert "It was 70 % when you decided, and is 95 % now." in card
+    assert "Nothing here" in page.press(card, "Ignore X") and page.queues()["ignored"] == 1
 
 
 def test_a_tag_that_looks_like_a_formula_is_exported_as_text(folder):
@@ -509,7 +569,8 @@ def test_a_run_can_be_stopped_and_only_one_runs_at_a_time(page, monkeypatch):
     monkeypatch.setattr(running, "SCRIPT", "tests/pretend_detectors.py")
     monkeypatch.setenv("PRETEND_SECONDS", "60")
     page.post("/error-review/run")
-    wait_for(page, "running", line="looking 50%")
+    now = wait_for(page, "running", line="looking: 50 %")
+    assert (now["done"], now["total"]) == (50, 100)
     assert "Something is still running" in page.post("/error-review/run")
     text = page.press(page.get("/error-review/run"), "Stop")
     assert wait_for(page, "cancelled")["line"].startswith("Stopped.") and "Run the detectors" in text

@@ -13,15 +13,18 @@ from tagcheck import applying, ledger
 from tagcheck.applying import BatchResult, Preview
 from tagcheck.errors import ToolError
 from tagcheck.ledger import Ledger, LedgerRow
-from tagcheck.library import Library, TagChange
+from tagcheck.library import Library, TagChange, TagService
 from tagcheck.review import ACCEPTED, APPLIED, FAILED, UNDONE, WAITING, Ask, Key, Review
-from webapp import state, words
+from webapp import exporting, state, words
 from webapp.jobs import Job, jobs
 from webapp.state import review, settings
 
 ROWS = 200
 MOMENT = 1.5  # seconds that a form waits for a quick job, so that it answers with the result
 OUTCOMES = {ledger.OPEN: WAITING, ledger.FAILED: FAILED, ledger.APPLIED: APPLIED, ledger.UNDONE: UNDONE, ledger.SETTLED: APPLIED}
+GONE = ("absent", "deleted", "petitioned")  # states of a tag that is not on its picture, or is to go
+DIFFERENCE_COLUMNS = ("hash", "action", "tag", "service", "before", "after", "reason")
+BATCH_COLUMNS = ("row", "hash", "action", "tag", "written", "service", "before", "after", "status", "reason")
 URGENCY = (ledger.OPEN, ledger.FAILED, ledger.APPLIED, ledger.UNDONE, ledger.SETTLED)
 
 blueprint = Blueprint("applying", __name__, url_prefix="/error-review")
@@ -38,9 +41,7 @@ def preview() -> str:
     keys = review().accepted()
     try:
         library = state.shared().library()
-        services = library.services()
-        service = state.write_service(services, request.args.get("service"))
-        made = applying.preview(library, changes(keys), service.key if service else None) if keys and service else Preview([], [])
+        services, service, made = _previewed(library, keys)
     except ToolError as error:
         return render_template("apply.html", problem=str(error), waiting=len(keys), made=None)
     start = max(request.args.get("from", 0, int), 0)
@@ -57,10 +58,28 @@ def preview() -> str:
         rows=made.writes[start : start + ROWS],
         step=ROWS,
         digest=digest(made),
+        gone=GONE,
         leftovers=applying.leftovers(library, made.writes),
         refused=[one for one in made.no_writes if not one.settled],
         settled=[one for one in made.no_writes if one.settled],
     )
+
+
+@blueprint.get("/apply.<kind>")
+def export_preview(kind: str) -> Response:
+    """The exact difference as CSV or JSON, what cannot be written and what needs no write with the reason."""
+    services, _, made = _previewed(state.shared().library(), review().accepted())
+    names = {one.key: one.name for one in services}
+    rows = [
+        {"hash": one.hash, "action": "remove" if one.after in GONE else "add", "tag": one.tag,
+         "service": names.get(one.service, one.service), "before": one.before, "after": one.after, "reason": ""}
+        for one in made.writes
+    ] + [
+        {"hash": one.change.hash, "action": one.change.action, "tag": one.change.tag, "service": "", "before": "", "after": "",
+         "reason": one.reason}
+        for one in made.no_writes
+    ]
+    return exporting.answer(kind, "difference", DIFFERENCE_COLUMNS, rows)
 
 
 @blueprint.post("/apply")
@@ -113,6 +132,20 @@ def batch(number: int) -> str:
     )
 
 
+@blueprint.get("/applied/<int:number>.<kind>")
+def export_batch(number: int, kind: str) -> Response:
+    """One batch as CSV or JSON: every change with the tag's state before and after, and what became of it."""
+    names = _service_names()
+    rows = [
+        {"row": row.id, "hash": row.hash, "action": row.action, "tag": row.tag, "written": row.stored_tag,
+         "service": names.get(row.service, row.service), "before": row.before, "after": row.after, "status": row.status,
+         "reason": row.reason} for row in Ledger(settings().folder.review).rows(number)
+    ]
+    if not rows:
+        abort(404, f"There is no batch {number}, or nothing in it.")
+    return exporting.answer(kind, f"batch_{number}", BATCH_COLUMNS, rows)
+
+
 @blueprint.post("/applied/undo")
 def undo() -> Response:
     """Take back a batch (`batch`), or single rows of one (`row`)."""
@@ -160,6 +193,14 @@ def recovered(path: Path, library: Library) -> list[BatchResult]:
         for result in results:
             note(store, result.rows)
     return results
+
+
+def _previewed(library: Library, keys: Sequence[Key]) -> tuple[list[TagService], TagService | None, Preview]:
+    """(the library's tag services, the one to write to, the exact difference)."""
+    services = library.services()
+    service = state.write_service(services, request.args.get("service"))
+    made = applying.preview(library, changes(keys), service.key) if keys and service else Preview([], [])
+    return services, service, made
 
 
 def changes(keys: Iterable[Key]) -> list[TagChange]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tagcheck import tags
-from tagcheck.review import ADD, PAIR, REMOVE, Ask, Decision, Key, Review
+from tagcheck.review import ADD, CHANGED, PAIR, REMOVE, Ask, Decision, Key, Review
 from tagcheck.review_index import Filter, Finding, Suggestion, copy_group, others_on, picture, promise
 from webapp import words
 
@@ -92,13 +92,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything that the card's template shows."""
+    """Everything that the card's template shows. `best` is the hash of the better copy of a pair ("" for none), and why."""
 
     finding: Finding
     pictures: list[Picture]
     rows: list[Row]
     differences: list[Difference]
-    best: str
+    best: tuple[str, str]
     others: list[Any]
 
     @property
@@ -148,8 +148,8 @@ def pair_asks(review: Review, finding: Finding, choice: str, invisible: Sequence
     return [Ask(key, None, finding.issue, finding.confidence) for key in wanted if tags.namespace(key.tag) not in invisible]
 
 
-def best_copy(pictures: Sequence[Picture]) -> str:
-    """Which of two copies to keep, and why: more pixels, else the larger file, else more tags, else the earlier import."""
+def best_copy(pictures: Sequence[Picture]) -> tuple[str, str]:
+    """Which of two copies to keep (its hash), and why: more pixels, else the larger file, else more tags, else the earlier import."""
     left, right = (one.record for one in pictures)
     for why, low, high in (
         (
@@ -162,20 +162,21 @@ def best_copy(pictures: Sequence[Picture]) -> str:
         ("imported first", -(left.get("time_imported") or 0), -(right.get("time_imported") or 0)),
     ):
         if low != high:
-            return f"{'Left' if low > high else 'Right'} looks like the better copy ({why})."
-    return "Neither copy is better by pixels, size, tags or import time."
+            return pictures[low < high].hash, f"{'Left' if low > high else 'Right'} looks like the better copy ({why})."
+    return "", "Neither copy is better by pixels, size, tags or import time."
 
 
-def _best(review: Review, finding: Finding, pictures: Sequence[Picture]) -> str:
-    """The report's word on which copy to keep, else what the dataset's records say."""
+def _best(review: Review, finding: Finding, pictures: Sequence[Picture]) -> tuple[str, str]:
+    """The report's word on which copy to keep, else what the dataset's records say; see `Card`."""
     if not finding.is_pair:
-        return ""
-    group = copy_group(review, finding.hash)
+        return "", ""
+    group, best = copy_group(review, finding.hash), best_copy(pictures)
     if group is None:
-        return best_copy(pictures)
+        return best
     where = {finding.hash: "Left", finding.other: "Right"}.get(group["best"], f"A third picture ({group['best'][:10]})")
     said = f"{where} is called the best copy" + (f" of {group['members']}" if group["members"] > 2 else "")
-    return f"{said}: {group['reasons']}." if group["reasons"] else f"{said}."
+    hash = group["best"] if group["best"] in (finding.hash, finding.other) else best[0]
+    return hash, f"{said}: {group['reasons']}." if group["reasons"] else f"{said}."
 
 
 def _rows(review: Review, view: Filter, finding: Finding) -> list[Row]:
@@ -188,8 +189,10 @@ def _rows(review: Review, view: Filter, finding: Finding) -> list[Row]:
             else words.sureness(one.confidence, promise(review, one.issue, one.detectors))
         )
         then = None
-        if one.confidence_then is not None and one.current and abs(one.confidence_then - one.detectors) >= 0.1:
-            then = f"It was {words.percent(one.confidence_then)} when you decided."
+        if one.confidence_then is not None and one.current and abs(one.confidence_then - one.detectors) >= CHANGED:
+            then = f"It was {words.percent(one.confidence_then)} when you decided, and is {words.percent(one.detectors)} now."
+            changes = words.changes(one.evidence_then, one.evidence) if one.evidence_then else []
+            then += f" What changed: {'; '.join(changes)}." if changes else ""
         rows.append(Row(one, encode(one.ask()), number, one.in_view, sure, facts, shown, then))
     return rows
 

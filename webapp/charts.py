@@ -34,9 +34,7 @@ def trend(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float | No
         path = " ".join(f"{'ML'[place > 0]}{px:.1f} {py:.1f}" for place, (px, py) in enumerate(points))
         parts.append(f'<path class="line line-{number}" d="{path}"/>')
         parts += [f'<circle class="dot line-{number}" cx="{px:.1f}" cy="{py:.1f}" r="3"/>' for px, py in points]
-        label = points[-1][1]
-        while any(abs(label - other) < 13 for other in ends):
-            label -= 13
+        label = free_place(points[-1][1], ends)
         ends.append(label)
         parts.append(f'<text class="name" x="{points[-1][0] + 8:.1f}" y="{label + 4:.1f}">{escape(name)}</text>')
     for place in sorted({0, len(labels) - 1}) if labels else ():
@@ -63,6 +61,18 @@ def bars(rows: Sequence[tuple[str, Sequence[int]]], names: Sequence[str], title:
                 left += size
         parts.append(f'<text x="{left + 6:.1f}" y="{top + 13}">{sum(counts):,}</text>')
     return _svg(parts, title, len(rows) * step + 6)
+
+
+def free_place(wanted: float, taken: Sequence[float], apart: float = 13) -> float:
+    """The height nearest to the wanted one, inside the chart, that is no closer than `apart` to those taken.
+
+    >>> free_place(100, []), free_place(100, [100, 87]), free_place(TOP, [TOP])
+    (100, 113, 25)
+    """
+    steps = (wanted + sign * apart * step for step in range(HEIGHT // 13) for sign in (-1, 1))
+    return next(
+        (one for one in steps if TOP <= one <= HEIGHT - BOTTOM and all(abs(one - other) >= apart for other in taken)), wanted
+    )
 
 
 def nice(value: float) -> float:

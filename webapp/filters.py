@@ -27,6 +27,8 @@ ISSUE_WORDS = {
 }
 GROUPS = {
     "tags": ("All about tags", ISSUES[MISTAGGED.name] + ISSUES[SERIES_VALIDATION.name]),
+    "mistagged": ("Tag error detector", ISSUES[MISTAGGED.name]),
+    "series": ("Series detector", ISSUES[SERIES_VALIDATION.name]),
     "pairs": ("All pairs", ISSUES[NEAR_DUPLICATES.name]),
 }
 QUEUE_WORDS = {
@@ -49,12 +51,18 @@ def from_query(args: MultiDict | Mapping[str, str]) -> Filter:
     hash = (args.get("hash") or "").strip().lower()
     if not HASH_PREFIX.fullmatch(hash):
         abort(400, "A picture's hash, or the start of one, is made of the digits 0 to 9 and a to f.")
+    named = list(dict.fromkeys(filter(None, map(tags.clean, _all(args, "tag")))))
+    if len(named) > 2:
+        abort(400, f"A view shows one tag or two, not {len(named)}.")
     return Filter(
         state="" if state == ANY else state,
-        issues=_issues(args.getlist("type") if isinstance(args, MultiDict) else [args.get("type", "")]),
-        tag=tags.clean(args.get("tag") or ""),
+        issues=_issues(_all(args, "type")),
+        tag=named[0] if named else "",
+        or_tag=named[1] if len(named) > 1 else "",
         namespace=(args.get("ns") or "").strip().lower(),
         page=args.get("page") or "",
+        series=tags.clean(args.get("series") or ""),
+        changed=bool(args.get("changed")),
         hash=hash,
         least=_share(args, "min", 0.0),
         most=_share(args, "max", 1.0),
@@ -69,9 +77,13 @@ def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
         made["state"] = view.state or ANY
     if view.issues:
         made["type"] = next((name for name, (_, issues) in GROUPS.items() if issues == view.issues), list(view.issues))
-    for name, value in (("tag", view.tag), ("ns", view.namespace), ("page", view.page), ("hash", view.hash)):
+    if view.tag:
+        made["tag"] = [view.tag, view.or_tag] if view.or_tag else view.tag
+    for name, value in (("ns", view.namespace), ("page", view.page), ("series", view.series), ("hash", view.hash)):
         if value:
             made[name] = value
+    if view.changed:
+        made["changed"] = "yes"
     if view.least > 0:
         made["min"] = f"{view.least:g}"
     if view.most < 1:
@@ -90,11 +102,15 @@ def in_words(view: Filter) -> str:
     elif kind:
         said.append(" or ".join(ISSUE_WORDS[issue].lower() for issue in kind))
     if view.tag:
-        said.append(f"tag {view.tag}")
+        said.append(f"tag {view.tag} or {view.or_tag}" if view.or_tag else f"tag {view.tag}")
     if view.namespace:
         said.append(f"namespace {view.namespace}")
     if view.page:
         said.append(f"page {view.page}")
+    if view.series:
+        said.append(f"on pictures of {view.series}")
+    if view.changed:
+        said.append("surer now than when you ignored it")
     if view.hash:
         said.append(f"hash {view.hash[:12]}")
     if view.least > 0:
@@ -111,6 +127,10 @@ def _issues(given: list[str]) -> tuple[str, ...]:
             abort(400, f"There is no kind of finding {name!r}. There are: {', '.join([*GROUPS, *ISSUE_WORDS])}.")
         found += GROUPS[name][1] if name in GROUPS else (name,)
     return tuple(dict.fromkeys(found))
+
+
+def _all(args: MultiDict | Mapping[str, str], name: str) -> list[str]:
+    return args.getlist(name) if isinstance(args, MultiDict) else [args.get(name, "")]
 
 
 def _share(args: Mapping[str, str], name: str, default: float) -> float:

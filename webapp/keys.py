@@ -170,5 +170,6 @@ def word(key: str) -> str:
 
 
 def shown(action: Action) -> str:
-    """The key to show on a button: a letter where there is one. Empty where the owner wants none."""
-    return next((word(key) for key in action.keys if len(key) == 1 and key.isalnum()), word(action.keys[0]) if action.keys else "")
+    """The key to show on a button: a letter where there is one, else the shortest. Empty where the owner wants none."""
+    letters = [key for key in action.keys if len(key) == 1 and key.isalnum()]
+    return word(letters[0] if letters else min(action.keys, key=len)) if action.keys else ""

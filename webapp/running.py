@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from webapp.jobs import Job, jobs
 PROJECT = Path(__file__).resolve().parent.parent
 SCRIPT = "run_error_detection.py"
 GRACE_SECONDS = 20
+BAR = re.compile(r"(.*?)(\d{1,3})%\|")  # a progress bar as the scripts draw it
 
 blueprint = Blueprint("running", __name__, url_prefix="/error-review")
 
@@ -102,7 +104,10 @@ def _follow(job: Job, process: subprocess.Popen) -> deque[str]:
                 line += byte
                 if line.endswith(b"\n"):
                     text = line.decode("utf-8", "replace").strip()
-                    if text:
+                    if bar := BAR.match(text):
+                        job.progress(int(bar[2]), 100)
+                        job.line = f"{bar[1].strip()} {bar[2]} %"
+                    elif text:
                         tail.append(text)
                         job.line = text
                     line = b""

@@ -21,6 +21,7 @@ from tagcheck.review_index import SURE, Count, Filter
 T = TypeVar("T")
 REMEMBERED = 500
 MOMENT = 1.0  # seconds that a request waits for newer reports
+TARGET_HOLDS = 60.0  # seconds that the name of the tag service written to is believed
 AGAIN = 10.0  # seconds before reports that could not be read are tried again
 
 
@@ -53,6 +54,7 @@ class Shared:
         self._reader: Reader | None = None
         self._opening = threading.Lock()
         self._library: Library | None = None
+        self._target, self._target_asked = "", -TARGET_HOLDS
 
     def library(self) -> Library:
         """The library. Raises what `Settings.open_library` raises; the next call then tries again."""
@@ -60,6 +62,16 @@ class Shared:
             if self._library is None:
                 self._library = self.settings.open_library()
             return self._library
+
+    def target(self) -> str:
+        """The name of the tag service that accepted changes go to, "" while the library cannot be asked."""
+        if time.monotonic() - self._target_asked >= TARGET_HOLDS:
+            try:
+                service = write_service(self.library().services())
+            except ToolError:
+                service = None
+            self._target, self._target_asked = service.name if service else "", time.monotonic()
+        return self._target
 
     def reader(self) -> Reader:
         """The one that reads newer reports now. One is started where there is none, unless the last has just failed."""

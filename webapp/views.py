@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -14,10 +12,10 @@ from flask import Blueprint, Response, abort, flash, redirect, render_template, 
 
 from tagcheck import review_index, tags
 from tagcheck.artifacts import DATASET, RUN_SUMMARY
-from tagcheck.review import Review
+from tagcheck.review import IGNORED, Review
 from tagcheck.review_import import ISSUES, REPORTS
-from tagcheck.review_index import BANDS, Filter, Finding, Overview
-from webapp import cards, charts, keys, sharing, state, words
+from tagcheck.review_index import BANDS, Filter, Finding, Health, Overview
+from webapp import cards, charts, exporting, keys, sharing, state, words
 from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, from_query, in_words, to_query
 from webapp.state import review, settings
 
@@ -26,12 +24,15 @@ GRID = 60
 AHEAD = 6
 OLD_DAYS = 14
 SESSIONS = 20
+RUNS = 30       # of the trend
+RUN_PAUSE = 6   # hours between two reports that are of two runs for certain
 DETECTOR_WORDS = {
     "mistagged_images_report": "Tag errors",
     "near_duplicates_report": "Near-duplicates",
     "series_validation_report": "Series",
 }
 EXPORT_COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "why")
+HEALTH_COLUMNS = ("tag", "open", "expected", "a_minute", "decided", "right", "share")
 
 blueprint = Blueprint("views", __name__)
 
@@ -66,6 +67,7 @@ def overview() -> Response | str:
         sessions=sessions(),
         total=sum(sum(counts) for _, counts in rows),
         waiting=review().waiting(),
+        grown=grown(),
     )
 
 
@@ -94,7 +96,8 @@ def findings() -> str:
         earlier=found[0].id if found and earlier else None,
         later=found[-1].id if found and later else None,
         distinct=review_index.distinct(review(), view) if grid else None,
-        choices={what: review_index.choices(review(), what) for what in ("tags", "namespaces", "pages")},
+        choices={what: review_index.choices(review(), what) for what in ("tags", "namespaces", "pages", "series")},
+        grown=0 if view.changed or view.state != IGNORED else grown(),
         orders=ORDER_WORDS,
         groups=GROUPS,
         any=ANY,
@@ -132,19 +135,27 @@ def card_parts() -> Response:
 @blueprint.get("/error-review/export.<kind>")
 def export(kind: str) -> Response:
     """Every suggestion of a view as CSV or JSON, one a line."""
-    if kind not in ("csv", "json"):
-        abort(404, "There is an export as CSV and one as JSON.")
     state.refresh()
     view = from_query(request.args)
-    path, write = settings().folder.review, _csv if kind == "csv" else _json_lines
+    path = settings().folder.review
 
-    def lines() -> Iterator[str]:
+    def rows() -> Iterator[dict[str, Any]]:
         with Review(path) as store:  # the request's own is closed when the first line goes out
-            yield from write(review_index.suggestions(store, view))
+            for row in review_index.suggestions(store, view):
+                yield {name: row[name] for name in EXPORT_COLUMNS} | {"evidence": json.loads(row["evidence"])}
 
-    response = Response(lines(), mimetype="text/csv; charset=utf-8" if kind == "csv" else "application/json")
-    response.headers["Content-Disposition"] = f"attachment; filename=findings_{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.{kind}"
-    return response
+    return exporting.answer(kind, "findings", EXPORT_COLUMNS, rows())
+
+
+@blueprint.get("/error-review/tags.<kind>")
+def export_tags(kind: str) -> Response:
+    """How every tag with open suggestions stands, as CSV or JSON: the overview shows only the first."""
+    state.refresh()
+    rows = [
+        {"tag": one.tag, "open": one.open, "expected": round(one.expected, 2), "a_minute": round(one.a_minute, 2), "decided": one.decided,
+         "right": one.promise.right if one.promise else None, "share": round(one.share, 4)} for one in standing()
+    ]
+    return exporting.answer(kind, "tags", HEALTH_COLUMNS, rows)
 
 
 @blueprint.get("/error-review/help")
@@ -203,7 +214,7 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
         "previous": url_for("views.card", **query, at=before) if before else None,
         "next": url_for("views.card", **query, at=after) if after else None,
         "left": state.count(view).findings, "choices": cards.PAIR_CHOICES,
-        "can": sharing.abilities(),
+        "can": sharing.abilities(), "target": state.shared().target(),
     }
 
 
@@ -258,6 +269,11 @@ def dataset_status(made: Overview) -> dict[str, Any]:
     return {"source": source, "problem": problem}
 
 
+def grown() -> int:
+    """How many findings were ignored and have become surer since."""
+    return state.count(Filter(state=IGNORED, changed=True)).findings
+
+
 def band_names() -> list[str]:
     """The confidence bands in words, the lowest first."""
     ends = [*BANDS[1:], 1.0]
@@ -266,8 +282,7 @@ def band_names() -> list[str]:
 
 def sessions() -> dict[str, Any]:
     """What a session on one thing would bring: the pace it rests on, tags and series, and what the owner's verdicts say by kind."""
-    pace = state.remembered("pace", review_index.pace)
-    tags_standing = state.remembered("health", lambda store: review_index.health(store, pace))
+    pace, tags_standing = state.remembered("pace", review_index.pace), standing()
     issues = [issue for kinds in ISSUES.values() for issue in kinds]
     return {
         "pace": pace,
@@ -277,22 +292,44 @@ def sessions() -> dict[str, Any]:
     }
 
 
+def standing() -> list[Health]:
+    """How every tag with open suggestions stands, those that mend most in a minute first."""
+    pace = state.remembered("pace", review_index.pace)
+    return state.remembered("health", lambda store: review_index.health(store, pace))
+
+
 def trend(made: Overview) -> dict[str, Any] | None:
     """Findings over the runs, as a chart and a table; None below two runs."""
     keys = {
         "mistagged_images_report": ("errors_found",), "near_duplicates_report": ("total_pairs_found",),
         "series_validation_report": ("missing_predictions_count", "incorrect_predictions_count"),
     }
-    times = sorted({run["created"] for run in made.runs})[-30:]
-    if len(times) < 2:
+    together = runs_together(made.runs)[-RUNS:]
+    if len(together) < 2:
         return None
-    table = {
-        kind: {run["created"]: sum(run["summary"].get(name) or 0 for name in names) for run in made.runs if run["kind"] == kind}
-        for kind, names in keys.items()
-    }
-    series = [(DETECTOR_WORDS[kind], [values.get(time) for time in times]) for kind, values in table.items() if values]
-    labels = [time[:16].replace("T", " ") for time in times]
+    series = []
+    for kind, names in keys.items():
+        summaries = [run[kind]["summary"] if kind in run else None for run in together]
+        values = [None if summary is None else sum(summary.get(name) or 0 for name in names) for summary in summaries]
+        if any(value is not None for value in values):
+            series.append((DETECTOR_WORDS[kind], values))
+    labels = [min(row["created"] for row in run.values())[:16].replace("T", " ") for run in together]
     return {"chart": charts.trend(labels, series, "Findings over the runs"), "labels": labels, "series": series}
+
+
+def runs_together(rows: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
+    """Reports by run, the oldest first: kind -> report. A detector that is in the run already begins the next one, and so does
+    a pause of `RUN_PAUSE` hours.
+    """
+    made: list[dict[str, dict[str, Any]]] = []
+    last: datetime | None = None
+    for row in sorted(rows, key=lambda row: row["created"]):
+        now = datetime.fromisoformat(row["created"].replace("Z", "+00:00"))
+        if last is None or row["kind"] in made[-1] or (now - last).total_seconds() > RUN_PAUSE * 3600:
+            made.append({})
+        made[-1][row["kind"]] = row
+        last = now
+    return made
 
 
 def _days(created: str) -> int:
@@ -301,27 +338,3 @@ def _days(created: str) -> int:
 
 def _json(value: Any) -> Response:
     return Response(json.dumps(value), mimetype="application/json")
-
-
-def _csv(rows) -> Iterator[str]:
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(EXPORT_COLUMNS)
-    for row in rows:
-        # A cell that starts like a formula is one to a spreadsheet, and tags are anybody's words.
-        writer.writerow(
-            [f"'{row[name]}" if str(row[name]).startswith(("=", "+", "-", "@", "\t")) else row[name] for name in EXPORT_COLUMNS]
-        )
-        if out.tell() > 60_000:
-            yield out.getvalue()
-            out.seek(0)
-            out.truncate()
-    yield out.getvalue()
-
-
-def _json_lines(rows) -> Iterator[str]:
-    yield "["
-    for place, row in enumerate(rows):
-        record = {name: row[name] for name in EXPORT_COLUMNS} | {"evidence": json.loads(row["evidence"])}
-        yield (",\n" if place else "\n") + json.dumps(record, ensure_ascii=False)
-    yield "\n]\n"

@@ -11,6 +11,7 @@ from flask import Flask
 
 from tagcheck import tags
 from tagcheck.dataset import HASH
+from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.review_index import Promise
 from webapp.filters import ISSUE_WORDS, QUEUE_WORDS
 
@@ -122,6 +123,28 @@ def evidence(given: dict[str, Any], leave_out: Sequence[str] = ()) -> tuple[list
         elif (text := _fact(value)):
             facts.append((words, text))
     return facts, shown
+
+
+def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of a suggestion's evidence is other than it was: shares that moved by a tenth, numbers that moved by a tenth of
+    themselves, and words.
+
+    >>> changes({"tagger": 0.31, "neighbours_with": 2, "uses": 100}, {"tagger": 0.92, "neighbours_with": 7, "uses": 100})
+    ["JoyTag's probability was 0.31, is 0.92", 'Nearest pictures with it was 2, is 7']
+    """
+    found = []
+    for name in dict.fromkeys([*then, *now]):
+        before, after = then.get(name), now.get(name)
+        old, new = _fact(before), _fact(after)
+        if name == BEFORE_VERDICTS or old == new or _hashes(before) or _hashes(after) or _close(before, after):
+            continue
+        found.append(f"{EVIDENCE_WORDS.get(name, name.replace('_', ' '))} was {old or 'not known'}, is {new or 'not known'}")
+    return found
+
+
+def _close(then: Any, now: Any) -> bool:
+    numbers = isinstance(then, float | int) and isinstance(now, float | int)
+    return numbers and abs(then - now) < max(0.1 if isinstance(now, float) else 1, abs(then) / 10)
 
 
 def _hashes(value: Any) -> list[str]:

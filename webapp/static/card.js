@@ -4,6 +4,7 @@
 "use strict";
 
 const holder = document.getElementById("card");
+const tools = document.getElementById("tools");
 const KEEP_AHEAD = 4;
 
 const page = {
@@ -46,6 +47,8 @@ function show(card, push = true) {
 
 function enter() {
   page.stage = new Stage(holder.querySelector(".stage"));
+  for (const tool of tools.querySelectorAll("[data-pair]")) tool.hidden = !isPair();
+  pressed();
   document.title = `${article().dataset.say} · tagcheck`;
   fill();
 }
@@ -185,6 +188,17 @@ function walk(button) {
 const leave = (address) => page.sending.then(() => location.assign(address));
 const press = (name) => holder.querySelector(`[data-action="${name}"]`);
 
+const COMPARED = { flicker: "One over the other, in turn.", difference: "Black where they are the same.", side: "Side by side." };
+
+function compare(wanted) {
+  say(COMPARED[page.stage.mode(wanted)]);
+  pressed();
+}
+
+function pressed() {
+  for (const tool of tools.querySelectorAll("[data-pair]")) tool.setAttribute("aria-pressed", page.stage.element.dataset.mode === tool.dataset.tool);
+}
+
 const actions = {
   accept: () => decide(press("accept")),
   ignore: () => decide(press("ignore")),
@@ -203,8 +217,8 @@ const actions = {
   neither: () => decide(press("neither")),
   left: () => decide(press("left")),
   right: () => decide(press("right")),
-  flicker: () => say({ flicker: "One over the other, in turn.", side: "Side by side." }[page.stage.mode("flicker")]),
-  difference: () => say({ difference: "Black where they are the same.", side: "Side by side." }[page.stage.mode("difference")]),
+  flicker: () => compare("flicker"),
+  difference: () => compare("difference"),
   zoom: () => page.stage.toggle(),
   zoom_in: () => page.stage.step(1.5),
   zoom_out: () => page.stage.step(1 / 1.5),
@@ -227,6 +241,15 @@ keys.use({
   repeated: ["zoom_in", "zoom_out"],
   actions,
 });
+
+// What only a script can do has its buttons beside the picture; a click with the mouse leaves the keys to the card.
+tools.addEventListener("click", (event) => {
+  const tool = event.target.closest("button");
+  if (!tool) return;
+  (actions[tool.dataset.tool] ?? keys.actions[tool.dataset.tool])();
+  if (event.detail) tool.blur();
+});
+tools.hidden = false;
 
 holder.addEventListener("submit", (event) => {
   event.preventDefault();

@@ -1,0 +1,56 @@
+"""What a view shows, as CSV for spreadsheets and as JSON for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import Response, abort
+
+FORMULA = ("=", "+", "-", "@", "\t")  # a cell that starts like a formula is one to a spreadsheet, and tags are anybody's words
+PIECE = 60_000  # characters sent at a time
+KINDS = ("csv", "json")
+
+
+def answer(kind: str, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Response:
+    """The rows as a file to keep, named after what it holds and the time. JSON rows keep what they hold beyond `columns`."""
+    if kind not in KINDS:
+        abort(404, "There is an export as CSV and one as JSON.")
+    lines = as_csv(columns, rows) if kind == "csv" else as_json(rows)
+    response = Response(lines, mimetype="text/csv; charset=utf-8" if kind == "csv" else "application/json")
+    response.headers["Content-Disposition"] = f"attachment; filename={name}_{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.{kind}"
+    return response
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A line of names and a line a row.
+
+    >>> "".join(as_csv(["tag", "open"], [{"tag": "=1+1", "open": -3}, {"tag": "a,b", "open": None}])).splitlines()
+    ['tag,open', "'=1+1,-3", '"a,b",']
+    """
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in columns])
+        if out.tell() > PIECE:
+            yield out.getvalue()
+            out.seek(0)
+            out.truncate()
+    yield out.getvalue()
+
+
+def as_json(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A list, a row a line."""
+    yield "["
+    for place, row in enumerate(rows):
+        yield (",\n" if place else "\n") + json.dumps(row, ensure_ascii=False)
+    yield "\n]\n"
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
