@@ -45,6 +45,13 @@ WALKS = {
     "suggestions_namespace": "namespace, state, rank, issue, confidence",
     "suggestions_picture": "hash, state, rank",
 }
+# The indexes that a finding or suggestion is looked up by, beside its name.
+LOOKUPS = {
+    "findings_hash": "findings (hash)",
+    "findings_other": "findings (other) WHERE other != ''",
+    "suggestions_key": "suggestions (hash, tag, action, other)",
+    "suggestions_other": "suggestions (other) WHERE other != ''",
+}
 # What the owner's verdicts are looked up by: promises by kind and confidence, health by tag.
 VERDICTS = """
 CREATE INDEX decisions_issue ON decisions (issue, confidence, state, outcome, action);
@@ -84,8 +91,6 @@ CREATE TABLE findings (
     issue TEXT NOT NULL, hash TEXT NOT NULL,
     other TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL, current INTEGER NOT NULL, body TEXT NOT NULL
 );
-CREATE INDEX findings_hash ON findings (hash);
-CREATE INDEX findings_other ON findings (other) WHERE other != '';
 CREATE TABLE suggestions (
     id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0,
     source TEXT NOT NULL, issue TEXT NOT NULL,
@@ -96,8 +101,6 @@ CREATE TABLE suggestions (
     band INTEGER AS ({tallies.BAND})
 );
 CREATE UNIQUE INDEX suggestions_finding ON suggestions (finding, hash, tag, action, other);
-CREATE INDEX suggestions_key ON suggestions (hash, tag, action, other);
-CREATE INDEX suggestions_other ON suggestions (other) WHERE other != '';
 {GROWN};
 {SERIES};
 {tallies.TABLE};
@@ -333,6 +336,7 @@ class Review:
             if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone() is None:
                 for statement in filter(str.strip, SCHEMA.split(";")):
                     self.db.execute(statement)
+                make_lookups(self.db)
                 make_walks(self.db)
                 tallies.make(self.db)
                 self.db.executemany("INSERT INTO review_meta VALUES (?, ?)", [("schema", str(SCHEMA_VERSION)), ("revision", "0")])
@@ -459,9 +463,21 @@ def make_walks(db: sqlite3.Connection) -> None:
         db.execute(f"CREATE INDEX {name} ON suggestions ({columns})")
 
 
+def make_lookups(db: sqlite3.Connection) -> None:
+    """Make the indexes that findings and suggestions are looked up by."""
+    for name, columns in LOOKUPS.items():
+        db.execute(f"CREATE INDEX {name} ON {columns}")
+
+
 def drop_walks(db: sqlite3.Connection) -> None:
     """Drop them, before many rows change: making them anew is quicker than keeping them."""
     for name in WALKS:
+        db.execute(f"DROP INDEX IF EXISTS {name}")
+
+
+def drop_lookups(db: sqlite3.Connection) -> None:
+    """As `drop_walks`."""
+    for name in LOOKUPS:
         db.execute(f"DROP INDEX IF EXISTS {name}")
 
 

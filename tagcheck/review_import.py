@@ -29,7 +29,7 @@ from tagcheck.artifacts import (
 from tagcheck.dataset import HASH
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING, finding_id
-from tagcheck.review import ADD, CHANGED, IGNORED, PAIR, REMOVE, SKIPPED, Review, drop_walks, make_walks
+from tagcheck.review import ADD, CHANGED, IGNORED, PAIR, REMOVE, SKIPPED, Review, drop_lookups, drop_walks, make_lookups, make_walks
 
 REPORTS = (MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION)
 ISSUES = {
@@ -114,10 +114,12 @@ def sync(review: Review, folder: DataFolder) -> Sync:
         stale = _stale(review, wanted)  # another process may have done it meanwhile
         if stale:
             drop_walks(db)
+            drop_lookups(db)
             tallies.drop(db)
             for kind in stale:
                 if kind != DATASET:
                     _replace(db, kind, wanted[kind])
+            make_lookups(db)
             if any(kind in REPORTS for kind in stale):
                 _drop_superseded(db)
                 _forget_skips(db)

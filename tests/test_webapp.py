@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from tagcheck.folder import FolderLibrary
 from tagcheck.ledger import Ledger
 from tagcheck.library import TagChange
 from tagcheck.review import ACCEPTED, ADD, Ask, Key, Review
-from webapp import running
+from webapp import running, state
 from webapp.app import create_app
 from webapp.pictures import THUMBNAIL_SIDE, ThumbnailCache
 from webapp.state import Settings
@@ -265,6 +266,26 @@ def test_a_card_says_where_what_is_accepted_is_written_to_and_which_copy_is_bett
     assert "written to <strong>sidecar files</strong>" in page.get("/error-review/card")
     card = page.get("/error-review/card?type=pairs")
     assert card.count("better copy</span>") == 1 and "looks like the better copy" in card
+
+
+def test_a_library_that_does_not_answer_holds_no_card_up(page, folder, monkeypatch):
+    asked, answer = [], threading.Event()
+
+    class Slow(FolderLibrary):
+        def services(self):
+            asked.append(1)
+            answer.wait(20)
+            return super().services()
+
+    monkeypatch.setattr(state, "PATIENCE", 0.01)
+    page.app = create_app(Settings(folder, lambda: Slow(page.root)))
+    page.client = page.app.test_client()
+    for _ in range(3):
+        assert "is written to" not in page.get("/error-review/card") and asked == [1]
+    (asker,) = [one for one in threading.enumerate() if one.name == "target"]
+    answer.set()
+    asker.join(20)
+    assert "is written to <strong>sidecar files" in page.get("/error-review/card") and asked == [1]
 
 
 def test_what_was_ignored_and_is_surer_now_is_said_on_the_overview_and_on_its_card(page):

@@ -90,7 +90,7 @@ def apply() -> Response:
         flash("Nothing is accepted, so there is nothing to apply.")
         return redirect(url_for("applying.preview"), 303)
     library = state.shared().library()
-    service = state.write_service(library.services(), request.form.get("service"))
+    service = state.write_service(library.services(), request.form.get("service"), settings().write_service)
     if service is None:
         abort(409, "This library takes no tags: nothing can be written.")
     wanted = changes(keys)
@@ -198,7 +198,7 @@ def recovered(path: Path, library: Library) -> list[BatchResult]:
 def _previewed(library: Library, keys: Sequence[Key]) -> tuple[list[TagService], TagService | None, Preview]:
     """(the library's tag services, the one to write to, the exact difference)."""
     services = library.services()
-    service = state.write_service(services, request.args.get("service"))
+    service = state.write_service(services, request.args.get("service"), settings().write_service)
     made = applying.preview(library, changes(keys), service.key) if keys and service else Preview([], [])
     return services, service, made
 

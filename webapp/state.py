@@ -21,6 +21,7 @@ from tagcheck.review_index import SURE, Count, Filter
 T = TypeVar("T")
 REMEMBERED = 500
 MOMENT = 1.0  # seconds that a request waits for newer reports
+PATIENCE = 0.3  # seconds that a card waits for the library to say where tags are written to
 TARGET_HOLDS = 60.0  # seconds that the name of the tag service written to is believed
 AGAIN = 10.0  # seconds before reports that could not be read are tried again
 
@@ -54,7 +55,10 @@ class Shared:
         self._reader: Reader | None = None
         self._opening = threading.Lock()
         self._library: Library | None = None
-        self._target, self._target_asked = "", -TARGET_HOLDS
+        self._target = ""
+        self._asking = threading.Lock()
+        self._asker: threading.Thread | None = None
+        self._asked = -TARGET_HOLDS
 
     def library(self) -> Library:
         """The library. Raises what `Settings.open_library` raises; the next call then tries again."""
@@ -64,14 +68,26 @@ class Shared:
             return self._library
 
     def target(self) -> str:
-        """The name of the tag service that accepted changes go to, "" while the library cannot be asked."""
-        if time.monotonic() - self._target_asked >= TARGET_HOLDS:
-            try:
-                service = write_service(self.library().services())
-            except ToolError:
-                service = None
-            self._target, self._target_asked = service.name if service else "", time.monotonic()
+        """The name of the tag service that accepted changes go to, "" while that is not known. A library that is away, or slow to
+        say so, holds no card up: it is asked beside the requests.
+        """
+        with self._asking:
+            started = (self._asker is None or not self._asker.is_alive()) and time.monotonic() - self._asked >= TARGET_HOLDS
+            if started:
+                self._asker = threading.Thread(target=self._ask_target, name="target", daemon=True)
+                self._asker.start()
+        if started:
+            self._asker.join(PATIENCE)
         return self._target
+
+    def _ask_target(self) -> None:
+        try:
+            service = write_service(self.library().services(), self.settings.write_service)
+            self._target = service.name if service else ""
+        except ToolError:
+            self._target = ""
+        finally:
+            self._asked = time.monotonic()
 
     def reader(self) -> Reader:
         """The one that reads newer reports now. One is started where there is none, unless the last has just failed."""
@@ -194,9 +210,9 @@ def queues(view: Filter) -> dict[str, Count]:
     return shared().memory.get(("queues", view), review(), lambda: review_index.queues(review(), view))
 
 
-def write_service(services: Sequence[TagService], wanted: str | None = None) -> TagService | None:
-    """The tag service to write to: the wanted one by key, else the configured one by key or name, else the library's first."""
-    for name in (wanted, settings().write_service):
+def write_service(services: Sequence[TagService], *wanted: str | None) -> TagService | None:
+    """The tag service to write to: the first of those wanted, by key or name, that is there, else the library's first."""
+    for name in wanted:
         for service in services:
             if name and name in (service.key, service.name):
                 return service
