@@ -13,6 +13,7 @@ from tagcheck.artifacts import DataFolder  # noqa: E402
 
 
 def main(data_dir: str) -> int:
+    print("[2/3] near-duplicates: find_near_duplicates.py", file=sys.stderr, flush=True)
     for percent in range(0, 51, 10):
         print(f"looking: {percent:3}%|{'#' * (percent // 10):10}| {percent}/100 [00:01<00:01]", end="\r", file=sys.stderr, flush=True)
     time.sleep(float(os.environ.get("PRETEND_SECONDS", 0)))

@@ -263,7 +263,7 @@ def test_the_trend_counts_the_reports_of_one_run_together(folder):
 
 
 def test_a_card_says_where_what_is_accepted_is_written_to_and_which_copy_is_better(page):
-    assert "written to <strong>sidecar files</strong>" in page.get("/error-review/card")
+    assert "Written to <strong>sidecar files</strong>" in page.get("/error-review/card")
     card = page.get("/error-review/card?type=pairs")
     assert card.count("better copy</span>") == 1 and "looks like the better copy" in card
 
@@ -281,11 +281,11 @@ def test_a_library_that_does_not_answer_holds_no_card_up(page, folder, monkeypat
     page.app = create_app(Settings(folder, lambda: Slow(page.root)))
     page.client = page.app.test_client()
     for _ in range(3):
-        assert "is written to" not in page.get("/error-review/card") and asked == [1]
+        assert "Written to" not in page.get("/error-review/card") and asked == [1]
     (asker,) = [one for one in threading.enumerate() if one.name == "target"]
     answer.set()
     asker.join(20)
-    assert "is written to <strong>sidecar files" in page.get("/error-review/card") and asked == [1]
+    assert "Written to <strong>sidecar files" in page.get("/error-review/card") and asked == [1]
 
 
 def test_what_was_ignored_and_is_surer_now_is_said_on_the_overview_and_on_its_card(page):
@@ -474,6 +474,12 @@ def test_applying_writes_the_sidecars_and_undoing_the_batch_restores_them(page):
     assert page.queues() | {"undone": 2, "applied": 0} == page.queues()
 
 
+def test_what_came_of_an_apply_is_said_once_and_the_detectors_page_is_itself_again(page):
+    assert "3 changes applied" in page.press(accept_all_tags(page), "Write 3 changes")
+    text = page.get("/error-review/run")
+    assert "Run the detectors" in text and "changes applied" not in text
+
+
 def test_one_change_of_a_batch_can_be_undone_alone(page):
     page.press(accept_all_tags(page), "Write 3 changes")
     page.press(page.get("/error-review/applied/1"), "Undo remove 1girl")
@@ -591,7 +597,7 @@ def test_a_run_can_be_stopped_and_only_one_runs_at_a_time(page, monkeypatch):
     monkeypatch.setenv("PRETEND_SECONDS", "60")
     page.post("/error-review/run")
     now = wait_for(page, "running", line="looking: 50 %")
-    assert (now["done"], now["total"]) == (50, 100)
+    assert (now["done"], now["total"]) == (150, 300)
     assert "Something is still running" in page.post("/error-review/run")
     text = page.press(page.get("/error-review/run"), "Stop")
     assert wait_for(page, "cancelled")["line"].startswith("Stopped.") and "Run the detectors" in text

@@ -259,7 +259,8 @@ def _start(kind: str, said: str, work: Callable[[Job], Any]) -> Response:
 
 
 def finish(job: Job) -> Response:
-    """Where a finished job leads, with what came of it."""
+    """Where a finished job leads, with what came of it; said once."""
+    jobs().tell(job)
     if job.state == "failed":
         flash(f"{job.words}: {job.error}")
         return redirect(url_for("applying.batches"), 303)

@@ -70,6 +70,12 @@ class Jobs:
         threading.Thread(target=_run, args=(job, work), name=f"job-{kind}", daemon=True).start()
         return job
 
+    def tell(self, job: Job) -> None:
+        """Its owner has been told what came of it: it is the current one no longer."""
+        with self._lock:
+            if self.current is job:
+                self.current = None
+
     def running(self) -> Job | None:
         """The job that runs now."""
         job = self.current

@@ -22,6 +22,7 @@ from webapp.jobs import Job, jobs
 PROJECT = Path(__file__).resolve().parent.parent
 SCRIPT = "run_error_detection.py"
 GRACE_SECONDS = 20
+STAGE = re.compile(r"\[(\d+)/(\d+)\] ")  # a detector begins
 BAR = re.compile(r"(.*?)(\d{1,3})%\|")  # a progress bar as the scripts draw it
 
 blueprint = Blueprint("running", __name__, url_prefix="/error-review")
@@ -32,7 +33,6 @@ def job() -> Response | str:
     """The job that runs, or the last one; and the button that starts the detectors."""
     current = jobs().current
     if current is not None and current.kind != "detect" and current.finished.is_set() and "show" not in request.args:
-        jobs().current = None
         return applying_views.finish(current)
     return render_template("run.html", current=current)
 
@@ -95,9 +95,11 @@ def detect(job: Job, folder: DataFolder) -> int:
 
 
 def _follow(job: Job, process: subprocess.Popen) -> deque[str]:
-    """Read what the process says as it says it; a progress bar's line replaces the one before."""
+    """Read what the process says as it says it; a progress bar's line replaces the one before. Each detector is a part of the
+    whole, as far as its own bar is.
+    """
     tail: deque[str] = deque(maxlen=200)
-    line = b""
+    line, stage, stages = b"", 0, 1
     with process.stdout:
         while chunk := process.stdout.read1(4096):
             for byte in chunk.replace(b"\r", b"\n").splitlines(keepends=True):
@@ -105,10 +107,13 @@ def _follow(job: Job, process: subprocess.Popen) -> deque[str]:
                 if line.endswith(b"\n"):
                     text = line.decode("utf-8", "replace").strip()
                     if bar := BAR.match(text):
-                        job.progress(int(bar[2]), 100)
+                        job.progress(100 * stage + int(bar[2]), 100 * stages)
                         job.line = f"{bar[1].strip()} {bar[2]} %"
                     elif text:
                         tail.append(text)
                         job.line = text
+                    if begins := STAGE.match(text):
+                        stage, stages = int(begins[1]) - 1, int(begins[2])
+                        job.progress(100 * stage, 100 * stages)
                     line = b""
     return tail
