@@ -6,6 +6,7 @@
 const holder = document.getElementById("card");
 const tools = document.getElementById("tools");
 const KEEP_AHEAD = 4;
+const PATIENCE = 120;  // seconds
 
 const page = {
   stage: null,
@@ -15,6 +16,7 @@ const page = {
   sending: Promise.resolve(),
   moving: false,
   pending: 0,       // decisions that were not answered yet
+  away: false,      // the server does not answer
   token: 0,         // goes up when the view jumps, so that an answer for an older place is dropped
 };
 
@@ -53,8 +55,12 @@ function enter() {
   fill();
 }
 
+class Away extends Error {}
+
 async function ask(address, options = {}) {
-  const answer = await fetch(address, { ...options, headers: { Accept: "application/json" } });
+  const answer = await fetch(address, { ...options, headers: { Accept: "application/json" } }).catch(() => {
+    throw new Away("The server does not answer.");
+  });
   const body = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
   if (!answer.ok) throw new Error(body.message || `The server said ${answer.status}. Nothing was done.`);
   return body;
@@ -142,13 +148,29 @@ function send(target, data, here, moved) {
     }
   }, () => {
     if (moved && token === page.token) location.assign(here.url);
-  });
+  }, patiently);
+}
+
+// A server that is being started anew is waited for. Only a decision may be sent twice: it says which version it saw.
+async function patiently(target, options) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      const body = await ask(target, options);
+      page.away = false;
+      return body;
+    } catch (error) {
+      if (!(error instanceof Away) || tries >= PATIENCE) throw error;
+      page.away = true;
+      say("The server does not answer. What you decide is kept here and sent when it does.");
+      await new Promise((done) => setTimeout(done, 1000));
+    }
+  }
 }
 
 // Every POST goes through here: one at a time, in the order of the keys, and none is lost by leaving the page.
-function queue(target, data, answered, failed = () => {}) {
+function queue(target, data, answered, failed = () => {}, send = ask) {
   page.pending += 1;
-  page.sending = page.sending.then(() => ask(target, { method: "POST", body: data, keepalive: true })).then(answered).catch((error) => {
+  page.sending = page.sending.then(() => send(target, { method: "POST", body: data, keepalive: true })).then(answered).catch((error) => {
     say(error.message);
     failed();
   }).finally(() => {
@@ -274,7 +296,7 @@ document.addEventListener("click", (event) => {
   leave(link.href);
 });
 window.addEventListener("beforeunload", (event) => {
-  if (page.pending > 1) event.preventDefault();  // one is under way and arrives; more would be lost
+  if (page.pending > 1 || page.away) event.preventDefault();  // one is under way and arrives; more would be lost
 });
 window.addEventListener("popstate", () => location.reload());
 enter();
