@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import random
 import re
 import sys
@@ -60,6 +61,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--while-reading", action="store_true", help="also decide while the reports of a second run are read"
     )
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure the views whose name holds this (default: all)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the made-up reports (default: 1)")
     return parser.parse_args(argv)
 
@@ -80,8 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             decide_while_reading(folder, args, random.Random(args.seed))
         parsing = min(clock(lambda: json.loads(report.read_text(encoding="utf-8"))) for _ in range(3))
         print(f"parsing the JSON of one report, as a page without a store would at each request: {parsing * 1000:.0f} ms")
+        print(f"load of the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
         print(f"{'view':46} {'median':>9} {'p95':>9} {'processor':>10} {'parsing is':>11}")
         for name, ask in views(folder, args).items():
+            if args.only not in name:
+                continue
             before = decide_one(folder, random.Random(args.seed)) if "after a decision" in name else lambda: None
             times, spent = measure(ask, before, args.repeats)
             median, high = times[len(times) // 2], times[int(len(times) * 0.95)]
