@@ -14,8 +14,11 @@ from browser_site import Site, browser, open_tab  # noqa: F401 (a fixture)
 from PIL import Image, ImageDraw
 from review_data import missing, pair, save_mistagged, save_pairs, save_series
 
-from tagcheck import artifacts
+from tagcheck import artifacts, review_index
 from tagcheck.artifacts import DATASET, DataFolder
+from tagcheck.review import Review
+from tagcheck.review_import import sync
+from tagcheck.review_index import Filter, Finding
 
 
 def drawing(width: int, height: int, mode: str = "RGB", mark: int = 0) -> Image.Image:
@@ -119,6 +122,15 @@ def shapes(browser, tmp_path_factory) -> Iterator[Site]:
     made.stop()
 
 
+def an_early_one(site: Site) -> Finding:
+    """A finding near the start of the list, about a file that is a picture."""
+    odd = {site.names[name] for name in ("video.webm", "no picture.jpg")}
+    with Review(site.folder.review) as store:
+        sync(store, site.folder)
+        found = review_index.page(store, Filter(issues=("missing_tags",)), limit=3)
+    return next(one for one in found if one.hash not in odd)
+
+
 DRAWN = """() => [...document.querySelectorAll("main img")].map((one) => one.complete && one.naturalWidth > 0)"""
 LOADED = "() => [...document.querySelectorAll('main img')].every((one) => one.complete)"
 
@@ -158,6 +170,27 @@ def test_pictures_of_every_shape_are_drawn_whole(browser, shapes):
             picture.scroll_into_view_if_needed()  # those far down are drawn when they come into sight
         tab.wait_for_function(LOADED)
         assert all(tab.evaluate(DRAWN)) and tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()
+    assert tab.problems == []
+
+
+def test_the_small_picture_stands_there_until_the_file_comes_and_the_next_ones_are_fetched_ahead(browser, shapes):
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    tab = open_tab(context)
+    waiting, asked = [], set()
+    tab.on("request", lambda request: asked.add(request.url))
+    one = an_early_one(shapes)
+    tab.route(f"**/pictures/{one.hash}/full", lambda route: waiting.append(route))  # held back
+    tab.goto(shapes.address(f"/error-review/card?type=missing_tags&at={one.id}"), wait_until="commit")
+    tab.wait_for_function("() => document.querySelector('img.small-first')?.naturalWidth > 0")
+    assert not tab.evaluate("document.querySelector('img.full').naturalWidth")
+    tab.wait_for_function("() => page.ahead.length >= 4")
+    ahead = tab.evaluate("page.ahead.flatMap((card) => card.pictures)")
+    for route in waiting:
+        route.continue_()
+    tab.wait_for_function("() => !document.querySelector('img.small-first') && document.querySelector('img.full').naturalWidth")
+    tab.wait_for_load_state("networkidle")
+    assert len(ahead) >= 8 and {shapes.address(address) for address in ahead} <= asked
     context.close()
     assert tab.problems == []
 
