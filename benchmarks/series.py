@@ -18,7 +18,9 @@ pictures or none, against the same classifier without them.
 All are trained on four fifths of the groups of near-duplicates and scored on the rest, against the truth:
 macro- and micro-F1 (each peer at its own best cut, ours at its fixed one), AUROC of telling unknown series
 apart (a peer by its highest probability), expected calibration error of what is predicted; ours also out of
-fold: swapped and forgotten tags found at precision .80, and the leak check.
+fold: swapped and forgotten tags found at precision .80, and the leak check. With --data-dir also what
+train_series_classifier_images.py kept there, which has heard the tagger and the other tags as well: every picture
+as judged out of fold, beside the peers in the same folds, given the same character tags as columns.
 
 Writes nothing; prints a table to stdout.
 """
@@ -34,7 +36,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.metrics import f1_score, roc_auc_score  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 
-from tagcheck import artifacts, dataset, embeddings, neighbors, probes, series, tags  # noqa: E402
+from tagcheck import artifacts, dataset, embeddings, neighbors, probes, series, series_files, tags  # noqa: E402
 from tagcheck.artifacts import DATASET, DataFolder  # noqa: E402
 from tagcheck.cli import run  # noqa: E402
 from tagcheck.errors import UsageError  # noqa: E402
@@ -60,13 +62,16 @@ KINDS = ("clouds", "looks", "digits", "prior")
 
 @dataclass(frozen=True)
 class Library:
-    """n pictures: embeddings (n, d), true series (n,) (-1: unknown to the owner), tag (n,) (-1: none), near-duplicates (n,)."""
+    """n pictures: embeddings (n, d), true series (n,) (-1: unknown to the owner), tag (n,) (-1: none), near-duplicates (n,);
+    `names` of the series where they have any.
+    """
 
     matrix: np.ndarray
     truth: np.ndarray
     tag: np.ndarray
     groups: np.ndarray
     series: int
+    names: tuple[str, ...] = ()
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -93,7 +98,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.data_dir:
         if not args.planted:
             raise UsageError("--data-dir needs --planted: without the true tags there is nothing to compare with")
-        judge(str(args.data_dir), drawn_library(args.data_dir, args.planted), not args.without_peers)
+        library, hashes = drawn_library(args.data_dir, args.planted)
+        judge(str(args.data_dir), library, not args.without_peers)
+        as_trained(DataFolder(args.data_dir), library, hashes, not args.without_peers)
         return 0
     for seed in args.seeds:
         for kind in args.kinds:
@@ -151,8 +158,10 @@ def made_up(rng: np.random.Generator, number: int, pictures: int, width: int, lo
     return matrix + rng.normal(size=(pictures, width)) * tails, np.where(truth < number, truth, -1)
 
 
-def drawn_library(root: Path, planted: Path) -> Library:
-    """A library that went through the first two stages, whose true tags are known; near-duplicates from a cosine of .97."""
+def drawn_library(root: Path, planted: Path) -> tuple[Library, list[str]]:
+    """A library that went through the first two stages, whose true tags are known, near-duplicates from a cosine of .97;
+    and its hashes.
+    """
     folder = DataFolder(root)
     records = {record.hash: record.tags for record in dataset.load(folder).usable()}
     every = embeddings.load(folder.embeddings, records)
@@ -165,7 +174,8 @@ def drawn_library(root: Path, planted: Path) -> Library:
     pairs = neighbors.near_pairs(every.matrix, 0.97)
     _, first, group = np.unique(neighbors.group_labels(len(written), pairs.i, pairs.j), return_index=True, return_inverse=True)
     number = [np.array([place[name] for name in names]) for names in (true, written)]
-    return Library(every.matrix, *number, first[group.reshape(-1)], len(place) - 1)
+    names = tuple(name for name in place if name)
+    return Library(every.matrix, *number, first[group.reshape(-1)], len(names), names), list(every.hashes)
 
 
 def digits(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
@@ -201,28 +211,67 @@ def with_errors(rng: np.random.Generator, truth: np.ndarray, number: int) -> np.
 
 def compare(library: Library, peers: bool) -> None:
     """Train each on four fifths, score on the rest, print a line each and the ratios."""
-    rng = np.random.default_rng(7)
-    train = rng.random(len(library.groups))[library.groups] < 0.8
-    methods: list[tuple[str, Callable]] = [("ours", ours)]
-    if peers:
-        methods += [("one-vs-rest LR", one_vs_rest), ("MLP head", mlp_head)]
-    print(f"  {'method':<15}{'macro-F1':>9}{'micro-F1':>9}{'unknown AUROC':>15}{'ECE':>7}{'CPU s':>9}")
-    results = {}
-    for name, method in methods:
+    train = np.random.default_rng(7).random(len(library.groups))[library.groups] < 0.8
+    known = np.unique(library.truth[~train & (library.truth >= 0)])
+    results = Results(library.truth[~train], known)
+    for name, method in {"ours": ours, **(PEERS if peers else {})}.items():
         start = time.process_time()
-        said, probability, unknown = method(library, train)
-        seconds = time.process_time() - start
-        truth, known = library.truth[~train], np.unique(library.truth[~train & (library.truth >= 0)])
+        results.add(name, *method(library, train), time.process_time() - start)
+    results.ratios()
+
+
+def as_trained(folder: DataFolder, library: Library, hashes: list[str], peers: bool) -> None:
+    """The out-of-fold predictions that training kept in `folder`, beside the peers in the same folds."""
+    card, rows = series_files.load_out_of_fold(folder, "series")
+    at = {row["hash"]: row for row in rows}
+    rows = [at[hash] for hash in hashes]
+    names = sorted({name for row in rows for name in row["probabilities"]})
+    table = np.array([[row["probabilities"].get(name, 0.0) for name in names] for row in rows])
+    place = {name: at for at, name in enumerate(library.names)}
+    number = np.array([place[name] for name in names])
+    best = table.argmax(axis=1)
+    predicted = np.array([bool(row["predicted"]) for row in rows])
+    print(f"  as trained, out of fold, all {len(rows)} pictures; the peers with {len(card['companions'])} character tags beside:")
+    results = Results(library.truth, np.unique(library.truth[library.truth >= 0]))
+    unknown = np.array([row["unknown"] for row in rows])
+    results.add("ours", np.where(predicted, number[best], -1), table.max(axis=1), unknown, float("nan"))
+    records = {record.hash: record.tags for record in dataset.load(folder).usable()}
+    beside = series.tag_columns([records[hash] for hash in hashes], card["companions"]).toarray()
+    given = replace(library, matrix=np.concatenate([library.matrix, beside], axis=1).astype(np.float32))
+    folds = np.array([row["fold"] for row in rows])
+    for name, method in (PEERS if peers else {}).items():
+        said, probability, strange = np.full(len(folds), -1), np.zeros(len(folds)), np.zeros(len(folds))
+        start = time.process_time()
+        for fold in np.unique(folds):
+            here = folds == fold
+            said[here], probability[here], strange[here] = method(given, ~here)
+        results.add(name, said, probability, strange, time.process_time() - start)
+    results.ratios()
+
+
+class Results:
+    """A table of methods, judged against `truth` (m,), macro-averages over the series `known`."""
+
+    def __init__(self, truth: np.ndarray, known: np.ndarray) -> None:
+        self.truth, self.known, self.scores = truth, known, {}
+        print(f"  {'method':<15}{'macro-F1':>9}{'micro-F1':>9}{'unknown AUROC':>15}{'ECE':>7}{'CPU s':>9}")
+
+    def add(self, name: str, said: np.ndarray, probability: np.ndarray, unknown: np.ndarray, seconds: float) -> None:
+        """A line for one method: what it said (m,), with which probability, and how unknown each picture looks to it."""
         cuts = (0.0,) if name == "ours" else CUTS
-        macro, micro = max((f1(truth, np.where(probability >= cut, said, -1), known) for cut in cuts), key=sum)
+        macro, micro = max((f1(self.truth, np.where(probability >= cut, said, -1), self.known) for cut in cuts), key=sum)
         shown = said >= 0
-        error = expected_calibration_error(probability[shown], (said == truth)[shown])
-        area = roc_auc_score(truth < 0, unknown)
-        results[name] = macro, micro
+        error = expected_calibration_error(probability[shown], (said == self.truth)[shown])
+        area = roc_auc_score(self.truth < 0, unknown)
+        self.scores[name] = macro, micro
         print(f"  {name:<15}{macro:>9.3f}{micro:>9.3f}{area:>15.3f}{error:>7.3f}{seconds:>9.1f}", flush=True)
-    if peers:
-        best = [max(results[name][place] for name, _ in methods[1:]) for place in (0, 1)]
-        print(f"  ours / better peer: macro-F1 {results['ours'][0] / best[0]:.2f}x, micro-F1 {results['ours'][1] / best[1]:.2f}x")
+
+    def ratios(self) -> None:
+        """A line on ours against the better peer, where there are peers."""
+        peers = [scores for name, scores in self.scores.items() if name != "ours"]
+        if peers:
+            macro, micro = (self.scores["ours"][place] / max(scores[place] for scores in peers) for place in (0, 1))
+            print(f"  ours / better peer: macro-F1 {macro:.2f}x, micro-F1 {micro:.2f}x")
 
 
 def f1(truth: np.ndarray, said: np.ndarray, known: np.ndarray) -> tuple[float, float]:
@@ -289,6 +338,9 @@ def mlp_head(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarra
     with torch.inference_mode():
         p = torch.sigmoid(head(x[torch.from_numpy(~train)])).numpy()
     return p.argmax(axis=1), p.max(axis=1), 1 - p.max(axis=1)
+
+
+PEERS: dict[str, Callable] = {"one-vs-rest LR": one_vs_rest, "MLP head": mlp_head}
 
 
 # --- what the owner gets ------------------------------------------------------------------------------
