@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, sparse
 from scipy.sparse import csgraph
+from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from tagcheck import probes, tags
@@ -685,8 +686,8 @@ class Mixing:
     `weights` (F,) of the features, `none` (G,) of what makes "none of yours"; `swapped` the share
     of tags that name another series than the picture's; `unknown_share` of all pictures the share
     of unknown series, `forgotten_share` of the pictures of known series the share without a tag.
-    `strange` turns the log-odds of "none of yours" into the log of the ratio of densities of unknown and
-    known pictures, `fitting` the `tag_odds` of a tag into that of right and wrong tags. `foreign` (slope,
+    `strange` turns the log-odds of "none of yours", `agreement` times `_agreed` added, into the log of the ratio of
+    densities of unknown and known pictures, `fitting` the `tag_odds` of a tag into that of right and wrong tags. `foreign` (slope,
     offset) turns the logit of a series that the tagger names into the log-odds that it is this, if none of the known.
     """
 
@@ -698,15 +699,21 @@ class Mixing:
     strange: Ratio = Ratio()
     fitting: Ratio = Ratio()
     foreign: tuple[float, float] = FOREIGN_START
+    agreement: float = 0.0
 
     def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
+        among, odds = self._looks(found)
+        shift = np.log(self.unknown_share) - np.log1p(-self.unknown_share)
+        strange = self.strange(odds + self.agreement * _agreed(among)) + shift
+        unknown = np.where(found.present.any(axis=1), probes.sigmoid(strange), 1.0)
+        return among * (1.0 - unknown)[:, None], unknown
+
+    def _looks(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """(probability of each candidate class if it is any (n, K), log-odds of "none of yours" before `strange` (n,))."""
         p = _softmax(_logits(found, _none_features(found), self.weights, self.none, 0.0))
         known = np.maximum(p[:, :-1].sum(axis=1), 1e-12)
-        odds = _log_odds(p[:, -1], known)
-        shift = np.log(self.unknown_share) - np.log1p(-self.unknown_share)
-        unknown = np.where(found.present.any(axis=1), probes.sigmoid(self.strange(odds) + shift), 1.0)
-        return p[:, :-1] * ((1.0 - unknown) / known)[:, None], unknown
+        return p[:, :-1] / known[:, None], _log_odds(p[:, -1], known)
 
 
 START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5, 0.5])
@@ -715,12 +722,18 @@ START_NONE = np.array([1.0, 0.0, 0.0, 0.0])
 NEARNESS = slice(3, 5)  # among the features
 TUNED, COMPANIONS = 6, 7
 FEATURES = len(START_WEIGHTS)
+AGREEMENT = (-10.0, 0.0)  # bounds of what the candidates' agreement may say against "none of yours"
 
 
 def _logits(found: Candidates, against: np.ndarray, weights: np.ndarray, none: np.ndarray, shift: float) -> np.ndarray:
     """(n, K + 1): the candidates', -inf where there is none, and last that of "none of yours" from `against` (n, G)."""
     classes = np.where(found.present, found.features @ weights, -np.inf)
     return np.concatenate([classes, (against @ none + shift)[:, None]], axis=1)
+
+
+def _agreed(among: np.ndarray) -> np.ndarray:
+    """Log of the share that the likeliest of the candidates has, from their probabilities (n, K): at most 0, and 0 is one alone."""
+    return np.log(np.maximum(among.max(axis=1, initial=0.0), 1e-12))
 
 
 def _none_features(found: Candidates) -> np.ndarray:
@@ -769,19 +782,32 @@ def _with_unknown_as_seen(
     if len(untagged) < FEW_TO_COMPARE or len(rows) < FEW_TO_COMPARE:
         return made
     untagged = untagged[:MIXING_ROWS]
-    neutral = replace(made, unknown_share=0.5)
-    mixed, pure = (
-        _log_odds(unknown, 1.0 - unknown)
-        for unknown in (neutral.probabilities(found.rows(which))[1] for which in (untagged, rows))
-    )
+    looks = [made._looks(found.rows(which)) for which in (untagged, rows)]
+    odds, agreed = [odds for _, odds in looks], [_agreed(among) for among, _ in looks]
+    agreement = _agreement(odds, agreed)
+    mixed, pure = (one + agreement * other for one, other in zip(odds, agreed))
     start = 1.0 - made.unknown_share * len(labels.tagged) / max(1, (~labels.tagged).sum())
     floor, strange = density_ratio(mixed, pure, float(np.clip(start, 0.02, 0.9)), UNKNOWN_WEIGHT)
     total, without = len(labels.tagged), int((~labels.tagged).sum())
     unknown = (1.0 - floor) * without
     return replace(
-        made, strange=strange, unknown_share=float(np.clip(unknown / total, SMALLEST_UNKNOWN, 0.9)),
+        made, strange=strange, agreement=agreement, unknown_share=float(np.clip(unknown / total, SMALLEST_UNKNOWN, 0.9)),
         forgotten_share=float((without - unknown) / max(total - unknown, 1.0)),
     )
+
+
+def _agreement(odds: Sequence[np.ndarray], agreed: Sequence[np.ndarray]) -> float:
+    """How much `agreed` says beside `odds` about whether a picture is untagged (first of each pair) or tagged (second):
+    the ratio of their weights in a logistic regression. What is known looks like one thing; candidates that share a picture
+    among them are often all wrong.
+    """
+    inputs = np.column_stack([np.concatenate(odds), np.concatenate(agreed)])
+    untagged = np.repeat([1, 0], [len(one) for one in odds])
+    if not np.ptp(inputs, axis=0).all():
+        return 0.0
+    fitted = LogisticRegression(C=1.0, class_weight="balanced").fit((inputs - inputs.mean(axis=0)) / inputs.std(axis=0), untagged)
+    slope, beside = fitted.coef_[0] / inputs.std(axis=0)
+    return float(np.clip(beside / slope, *AGREEMENT)) if slope > 0 else 0.0
 
 
 def _trust(folded: Folded, labels: Labels, among: np.ndarray | None) -> tuple[float, float]:

@@ -191,7 +191,7 @@ def _shares(mixing: Mixing) -> dict[str, Any]:
     return {
         "swapped_share": mixing.swapped, "unknown_share": mixing.unknown_share, "forgotten_share": mixing.forgotten_share,
         "strange": list(vars(mixing.strange).values()), "fitting": list(vars(mixing.fitting).values()),
-        "foreign": list(mixing.foreign),
+        "foreign": list(mixing.foreign), "agreement": mixing.agreement,
     }
 
 
@@ -247,7 +247,7 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
 def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mixing:
     return Mixing(
         weights, none, noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"],
-        series.Ratio(*noise["strange"]), series.Ratio(*noise["fitting"]), tuple(noise["foreign"]),
+        series.Ratio(*noise["strange"]), series.Ratio(*noise["fitting"]), tuple(noise["foreign"]), noise.get("agreement", 0.0),
     )
 
 

@@ -449,3 +449,15 @@ def test_no_confidence_is_beyond_what_the_model_of_errors_can_promise():
     assert series.confidence_incorrect(np.array([0.0]), np.array([0.5]), 0.3)[0] == series.MOST_SURE
     assert series.confidence_missing(np.array([1.0]), np.array([0.0]), 0.5)[0] == series.MOST_SURE
     assert series.confidence_missing(np.array([1.0]), np.array([0.0]), 0.0)[0] == 0.0, "where nothing is ever forgotten"
+
+
+def test_a_picture_whose_candidates_do_not_agree_counts_as_less_known_where_untagged_pictures_are_such():
+    rng = np.random.default_rng(0)
+    odds = [rng.normal(1, 1, 400), rng.normal(-1, 1, 400)]             # untagged, tagged
+    apart = [-rng.exponential(2.0, 400), -rng.exponential(0.2, 400)]   # the candidates of untagged ones disagree
+    alike = [-rng.exponential(0.5, 400), -rng.exponential(0.5, 400)]
+    assert series._agreement(odds, apart) < -0.5
+    assert abs(series._agreement(odds, alike)) < 0.2
+    assert series._agreement(odds, [np.zeros(400), np.zeros(400)]) == 0.0
+    among = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(series._agreed(among), [np.log(0.5), 0.0], atol=1e-9)
