@@ -2,6 +2,7 @@
 
     python benchmarks/near_duplicates.py
     python benchmarks/near_duplicates.py --rows 100000 --repeats 3
+    python benchmarks/near_duplicates.py --rows 1000000 --repeats 0 --ours-alone --check 2000
 
 Reads   nothing: rows are drawn from --seed
 Writes  nothing: figures on stdout
@@ -10,7 +11,8 @@ Peers: faiss' exact index and its inverted lists at a recall of 0.999 (pip insta
 out, and said so, where it is not installed), and float32 products in torch a block at a time. All
 run in turn in every repetition, so that a busy moment hits none of them alone; ratios are of
 medians, of seconds and of processor seconds, which a busy machine distorts less. Each one's pairs are compared with the
-products in float32; those within 1e-6 of the threshold may fall on either side.
+products in float32; those within 1e-6 of the threshold may fall on either side. Where all products
+would take hours, --check holds the pairs of some rows drawn at random against theirs with all rows.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import cli
+from tagcheck import cli, native
 from tagcheck.neighbors import near_pairs
 
 try:
@@ -38,6 +40,7 @@ except ImportError:
 
 RECALL = 0.999
 TIE = 1e-6
+AVX2 = 1  # the kernel's level without AVX-512
 BLOCK = 4096
 DRAW = 10_000
 PROBED = 10_000  # rows whose pairs tell how many of IVF's lists are enough
@@ -57,6 +60,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=cli.at_least(0), default=3, metavar="R",
                         help="repetitions; 0 for the one run of ours alone that the memory is measured in (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the rows (default: 0)")
+    parser.add_argument("--check", type=cli.at_least(0), default=0, metavar="N",
+                        help="rows whose pairs in the first run are checked against their float32 products with all rows (default: 0)")
     parser.add_argument("--ours-alone", action="store_true", help="leave the peers out: for sizes at which they would take hours")
     return parser.parse_args(argv)
 
@@ -69,11 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = draw(n, args.columns, args.decay, args.seed)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # faiss needs unit rows; ours takes any
         print(f"{n:,} rows of {args.columns}, cosine {args.threshold:g}, decay {args.decay:g}, {torch.get_num_threads()} threads")
-        print("  ours, once: " + first_run(rows, args.threshold), flush=True)
+        pairs, figures = first_run(rows, args.threshold)
+        print("  ours, once: " + figures, flush=True)
+        if args.check:
+            print("  " + checked(rows, pairs, args.threshold, args.check, args.seed), flush=True)
         contestants = {
             "ours": lambda: ours(rows, args.threshold, "auto"),
             "ours, torch alone": lambda: ours(rows, args.threshold, "torch"),
         }
+        if native.kernel() is not None and native.kernel().level > AVX2:
+            contestants["ours, AVX2 alone"] = lambda: on_avx2(rows, args.threshold)
         if not args.ours_alone:
             contestants |= peers(rows, args.threshold)
         compare(contestants, n, args.threshold, args.repeats)
@@ -116,6 +126,16 @@ def ours(rows: np.ndarray, threshold: float, engine: str) -> Found:
     """`tagcheck.neighbors.near_pairs`."""
     pairs = near_pairs(rows, threshold, engine)
     return pairs.i * len(rows) + pairs.j, pairs.cosine
+
+
+def on_avx2(rows: np.ndarray, threshold: float) -> Found:
+    """The same with the kernel's path for processors without AVX-512."""
+    loaded = native.kernel()
+    level, loaded.level = loaded.level, AVX2
+    try:
+        return ours(rows, threshold, "native")
+    finally:
+        loaded.level = level
 
 
 def peers(rows: np.ndarray, threshold: float) -> dict[str, Callable[[], Found]]:
@@ -193,16 +213,36 @@ def in_order(keys: np.ndarray, cosines: np.ndarray) -> Found:
     return keys[order], cosines[order]
 
 
-def first_run(rows: np.ndarray, threshold: float) -> str:
-    """How long a run of ours takes, and how far it raises this process' peak memory, as a share of the rows' own."""
+def first_run(rows: np.ndarray, threshold: float) -> tuple[Found, str]:
+    """A run of ours, and how long it takes and how far it raises this process' peak memory, as a share of the rows' own."""
     near_pairs(rows[:2_000], threshold)  # so that libraries are loaded
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now (Linux)
     before, start, busy = peak_memory(), time.perf_counter(), time.process_time()
-    pairs = near_pairs(rows, threshold)
-    return (
-        f"{time.perf_counter() - start:.1f} s, {time.process_time() - busy:.1f} processor s, {len(pairs):,} pairs, "
+    pairs = ours(rows, threshold, "auto")
+    return pairs, (
+        f"{time.perf_counter() - start:.1f} s, {time.process_time() - busy:.1f} processor s, {len(pairs[0]):,} pairs, "
         f"peak memory beside the input {(peak_memory() - before) / rows.nbytes:.2f} of it, {peak_memory() / 1e9:.1f} GB in all"
     )
+
+
+def checked(rows: np.ndarray, pairs: Found, threshold: float, count: int, seed: int) -> str:
+    """Whether the pairs of `count` rows drawn at random are those of their products in float32 with all rows."""
+    n = len(rows)
+    some = np.sort(np.random.default_rng(seed).permutation(n)[:count])
+    unit = torch.from_numpy(rows[some])
+    keys, cosines = [], []
+    for start in range(0, n, DRAW):
+        product = unit @ torch.from_numpy(rows[start:start + DRAW]).T
+        row, column = (place.numpy() for place in (product >= threshold).nonzero(as_tuple=True))
+        i, j = some[row], column + start
+        keys.append(np.minimum(i, j) * n + np.maximum(i, j))
+        cosines.append(np.where(i == j, -1, product[row, column].numpy()))
+    key, first = np.unique(np.concatenate(keys), return_index=True)
+    cosine = np.concatenate(cosines)[first]
+    true = key[cosine > -1], cosine[cosine > -1]
+    own = np.isin(pairs[0] // n, some) | np.isin(pairs[0] % n, some)
+    verdict = agreement((pairs[0][own], pairs[1][own]), true, threshold)
+    return f"of {len(some):,} rows drawn, {len(true[0]):,} pairs in float32 with all rows: {verdict}"
 
 
 def peak_memory() -> int:

@@ -27,7 +27,7 @@ class DeviceSearch:
     """Pairs of unit rows with a product of at least `low`, tile by tile on `device`. `rows` fit its memory (`fits`)."""
 
     def __init__(self, rows: UnitRows, low: float, device: torch.device, pool: Executor) -> None:
-        self.rows, self.low, self.step, self.prepared = rows, low, TILE, 0.0
+        self.rows, self.low, self.size, self.step, self.prepared = rows, low, len(rows), TILE, 0.0
         self.dtype = torch.float16 if sums_in_float32(device) else torch.float32
         self.half = torch.empty(len(rows), rows.width, dtype=self.dtype, device=device)
 

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -34,13 +35,17 @@ COMPILING_SECONDS = 60
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
 LANES = 32       # columns of a group
 ROWS = 4         # rows of a block
-STRIP = 256      # rows of a call, whole blocks: their steps fit the innermost cache
-ROOM = 16_384    # pairs that a call may find before it asks for room; STRIP * LANES at least
+PACKED = 8       # pairs of coordinates that are packed at once
+PART = 2_048     # most rows of a part, whose packed steps have to fit a core's cache
+ROOM = 65_536    # pairs that a call may find before it asks for room; LANES * PART at least
 STEPS_LEFT, STEPS_RIGHT = 63, 127  # most steps of a coordinate: the kernel's products of two pairs have to fit 16 bits
 REACH = 32_000   # units that a bound may be from zero, to fit them as well, with what rounding adds
+MIDDLE = 96      # coordinates of the long bound that are looked at first
 LONG = 2**14     # steps to 1 of the long bound's coordinates
 SPARE = 2.0**-15  # for what the margins' own numbers are rounded by
 
+BOUNDS = ("left", "right", "left_starts", "right_starts", "longs")
+POINTS = ("points", "point_starts", "centres", "firsts", "groups")
 Rests = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -48,11 +53,47 @@ class _Search(ctypes.Structure):
     """`struct search` of native.c."""
 
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("left", "right", "left_starts", "right_starts", "longs")),
-        *((name, ctypes.c_int32) for name in ("early", "pairs", "width", "low")),
-        *((name, ctypes.c_int64) for name in ("row", "end", "group", "groups", "count", "room")),
+        *((name, ctypes.c_void_p) for name in (*BOUNDS, *POINTS)),
+        *((name, ctypes.c_float) for name in ("reach", "length")),
+        *((name, ctypes.c_int32) for name in ("early", "pairs", "stride", "middle", "width", "low", "point_pairs")),
+        *((name, ctypes.c_int64) for name in ("most", "part", "other", "group", "parts", "room")),
         ("found", ctypes.c_void_p),
     ]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The arrays that bounds are made from, as native.c says; all contiguous.
+
+    `left` uint8 and `right` int8 (n, 2 * stride), `left_starts` and `right_starts` int16 (n, 2), `longs` int16 (n, w).
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+    left_starts: np.ndarray
+    right_starts: np.ndarray
+    longs: np.ndarray
+    early: int
+    pairs: int
+    middle: int
+    low: int
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points that parts are told apart by, as native.c says; all contiguous.
+
+    `points` int8 (g, k, 32, 2), `point_starts` int16 (g, 32), `centres` float32 (parts, 2 k), `firsts` and `groups`
+    int64 (parts + 1). `reach` is in steps, and so is `length`.
+    """
+
+    points: np.ndarray
+    point_starts: np.ndarray
+    centres: np.ndarray
+    firsts: np.ndarray
+    groups: np.ndarray
+    reach: float
+    length: float
 
 
 class Kernel:
@@ -66,23 +107,21 @@ class Kernel:
         while self.level and not _is_right(self):
             self.level -= 1
 
-    def strip(
-        self, left: np.ndarray, left_starts: np.ndarray, right: np.ndarray, right_starts: np.ndarray, longs: np.ndarray,
-        early: int, low: int, start: int, end: int,
-    ) -> Iterator[np.ndarray]:
-        """The pairs (m, 2) int32 of a row from `start` to `end` and a later column that stay, some at a time.
-
-        `left` uint8 (b, p, 4, 2, 2), `left_starts` int16 (4 b, 2), `right` int8 (g, p, 32, 2), `right_starts`
-        int16 (g, 2, 32), `longs` int16 (n, w), as native.c says; all contiguous. `start` is a multiple of 4.
-        """
+    def strip(self, bounds: Bounds, points: Points, part: int) -> Iterator[np.ndarray]:
+        """The pairs (m, 2) int32 of a row of `part` and a later one that stay, some at a time."""
         found = np.empty((ROOM, 2), dtype=np.int32)
+        arrays = [*(getattr(bounds, name) for name in BOUNDS), *(getattr(points, name) for name in POINTS)]
+        parts = len(points.centres)
         search = _Search(
-            *(array.ctypes.data for array in (left, right, left_starts, right_starts, longs)),
-            early, left.shape[1], longs.shape[1], low,
-            start, -(-end // ROWS) * ROWS, start // LANES, len(right), len(longs), ROOM, found.ctypes.data,
+            *(array.ctypes.data for array in arrays), points.reach, points.length, bounds.early, bounds.pairs,
+            bounds.left.shape[1] // 2, bounds.middle, bounds.longs.shape[1], bounds.low, points.points.shape[1], int(np.diff(points.firsts).max()), part, part, 0, parts,
+            ROOM, found.ctypes.data,
         )
-        while search.group < search.groups:
-            yield found[:self._library.tagcheck_search(self.level, search)]
+        while search.other < search.parts:
+            count = self._library.tagcheck_search(self.level, search)
+            if count < 0:
+                raise MemoryError("no room for the rows of two parts")
+            yield found[:count]
 
 
 @cache
@@ -101,80 +140,100 @@ def kernel() -> Kernel | None:
 
 
 class Scanner:
-    """The bounds of rows in the kernel's form. `strip(start)` names the pairs that are left.
+    """The bounds of rows in the kernel's form. `strip(part)` names the pairs that are left.
 
     `heads` (n, 1 + w) float32 with the mean coordinate first; `rests` gives upper bounds of what such heads leave
     out; `widths` the axes of the early bound, an odd number, and of the next; the long one has all w. `order` the
-    order of the rows; `nonzero` which rows have a direction; `low` and `margin` as in `tagcheck.pruned`, the margin
-    without what rounding to steps costs.
+    order of the rows, in `parts` that begin at the places `firsts`; `nonzero` which rows have a direction; `low` and
+    `margin` as in `tagcheck.pruned`, the margin without what rounding to steps costs; `axes` how many
+    after the mean tell parts apart.
 
     A short row is X = (m - m0, h_1 .. h_k, r - r0), where m is the mean coordinate, r bounds what is left out, m0 and
     r0 are about their means. So m m' + h h' + r r' = X X' + (m0 m + r0 r) + (m0 m' + r0 r') - m0^2 - r0^2: all numbers
     of the product are small, and what is large is a number for the row and one for the column.
     """
 
-    step = STRIP
-
     def __init__(
         self, loaded: Kernel, heads: torch.Tensor, rests: Rests, widths: tuple[int, int], nonzero: torch.Tensor,
-        order: torch.Tensor, low: float, margin: float, pool: Executor,
+        order: torch.Tensor, firsts: np.ndarray, axes: int, low: float, margin: float, pool: Executor,
     ) -> None:
-        self.kernel, self.n = loaded, len(heads)
-        self.early = (1 + widths[0]) // 2
-        rows = _ShortRows(heads, rests, widths, nonzero, order)
-        starts = range(0, self.n, BLOCK)
-        largest, length, side = (max(values) for values in zip(*pool.map(rows.extent, starts)))
-        beside = [margin - low - rows.mean**2 - rest**2 for rest in rows.rest]
-        left_step, right_step = _steps(largest, length, side, max(map(abs, beside)), rows.width)
-        pairs, groups = rows.width // 2, -(-self.n // LANES)
-        blocks = -(-self.n // ROWS)
-        self.left, self.left_starts = np.zeros((blocks, pairs, ROWS, 2, 2), np.uint8), np.zeros((blocks * ROWS, 2), np.int16)
-        self.right, self.right_starts = np.zeros((groups, pairs, LANES, 2), np.int8), np.zeros((groups, 2, LANES), np.int16)
-        self.longs = np.zeros((self.n, -(-(heads.shape[1] + 1) // 16) * 16), np.int16)
-        longest = length + left_step / 2 * rows.width**0.5  # of a row on the left, after rounding
+        self.kernel, self.size, self.step = loaded, len(firsts) - 1, 1
+        self.bounds = _bounds(_ShortRows(heads, rests, widths, nonzero, order), low, margin, pool)
+        self.points = _points(heads[:, 1:1 + axes], order, firsts, low, margin, pool)
 
-        def fill(start: int) -> float:
-            part = slice(start, start + BLOCK)
-            short, sides = rows.take(start)
-            left = (short / left_step).round_().clamp_(-STEPS_LEFT, STEPS_LEFT)
-            right = (short / right_step).round_().clamp_(-STEPS_RIGHT, STEPS_RIGHT)
-            # X Y = left right + (X - left) Y + left (Y - right), of which the last two are within the numbers below.
-            off_left = rows.lengths(short - left * left_step) * length
-            off_right = rows.lengths(short - right * right_step) * longest + torch.tensor(beside, dtype=torch.float64)
-            unit = left_step * right_step
-            numbers = [np.ceil(((sides + off) / unit).numpy()).astype(np.int64) for off in (off_left, off_right)]
-            steps = right.numpy().astype(np.int64)
-            for bound, own in enumerate(rows.parts):  # the left's offset is taken back
-                numbers[1][:, bound] -= (STEPS_LEFT * steps[:, own]).sum(axis=1)
-            for number in numbers:
-                number[:, 1] -= number[:, 0]
-            place = np.arange(start, start + len(left))
-            made = (left + STEPS_LEFT).numpy().astype(np.uint8).reshape(len(left), pairs, 1, 2)
-            self.left[place // ROWS, :, place % ROWS], self.left_starts[place] = made, numbers[0]
-            group, lane = place // LANES, place % LANES
-            self.right[group, :, lane, :] = steps.reshape(len(right), pairs, 2)
-            self.right_starts[group, :, lane] = numbers[1]
-            return self._fill_long(part, heads[order[part]], rests, nonzero[order[part]])
-
-        worst = max(pool.map(fill, starts))
-        # Rounding moved no row by more than `worst`; a product of two rows no longer than 1.01 by at most 2.03 * worst.
-        self.low = int(np.floor((low - margin - 2.03 * worst) * LONG**2))
-
-    def strip(self, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The rows from `start` on and the columns of the pairs that are left, as places in the order, some at a time."""
-        end = min(start + STRIP, self.n)
-        for found in self.kernel.strip(
-            self.left, self.left_starts, self.right, self.right_starts, self.longs, self.early, self.low, start, end
-        ):
+    def strip(self, part: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The rows of `part` and the columns of the pairs that are left, as places in the order, some at a time."""
+        for found in self.kernel.strip(self.bounds, self.points, part):
             i, j = torch.from_numpy(found.T.astype(np.int64))
             yield i, j
 
-    def _fill_long(self, part: slice, head: torch.Tensor, rests: Rests, nonzero: torch.Tensor) -> float:
-        """Lay out the long rows; returns how far rounding moved one at most."""
-        steps = (head * LONG).round_()
-        self.longs[part, :head.shape[1]] = steps.numpy()
-        self.longs[part, head.shape[1]] = (rests(head) * nonzero * LONG).ceil_().numpy()
-        return float((head - steps / LONG).norm(dim=1).max())
+
+def _bounds(rows: "_ShortRows", low: float, margin: float, pool: Executor) -> Bounds:
+    """The rows in steps, left and right, with the numbers beside their products, and the long rows."""
+    n = len(rows.heads)
+    starts = range(0, n, BLOCK)
+    largest, length, side = (max(values) for values in zip(*pool.map(rows.extent, starts)))
+    beside = [margin - low - rows.mean**2 - rest**2 for rest in rows.rest]
+    left_step, right_step = _steps(largest, length, side, max(map(abs, beside)), rows.width)
+    unit = left_step * right_step
+    stride = -(-rows.width // (2 * PACKED)) * 2 * PACKED
+    left, right = np.zeros((n, stride), np.uint8), np.zeros((n, stride), np.int8)
+    left_starts, right_starts = np.empty((n, 2), np.int16), np.empty((n, 2), np.int16)
+    middle = min(MIDDLE, -(-(1 + rows.heads.shape[1]) // 16) * 16)
+    longs = np.zeros((n, -(-(2 + max(middle, rows.heads.shape[1])) // 16) * 16), np.int16)
+    longest = length + left_step / 2 * rows.width**0.5  # of a row on the left, after rounding
+
+    def fill(start: int) -> float:
+        part = slice(start, start + BLOCK)
+        short, sides = rows.take(start)
+        steps = [(short / step).round_().clamp_(-most, most) for step, most in ((left_step, STEPS_LEFT), (right_step, STEPS_RIGHT))]
+        # X Y = left right + (X - left) Y + left (Y - right), of which the last two are within the numbers below.
+        off_left = rows.lengths(short - steps[0] * left_step) * length
+        off_right = rows.lengths(short - steps[1] * right_step) * longest + torch.tensor(beside, dtype=torch.float64)
+        numbers = [np.ceil(((sides + off) / unit).numpy()).astype(np.int64) for off in (off_left, off_right)]
+        left[part, :rows.width], right[part, :rows.width] = (steps[0] + STEPS_LEFT).numpy(), steps[1].numpy()
+        for bound, own in enumerate(rows.parts):  # the left's offset is taken back
+            numbers[1][:, bound] -= STEPS_LEFT * right[part][:, own].sum(axis=1, dtype=np.int64)
+        for number in numbers:
+            number[:, 1] -= number[:, 0]
+        left_starts[part], right_starts[part] = numbers
+        return rows.fill_long(part, longs[part], middle)
+
+    worst = max(pool.map(fill, starts))
+    # Rounding moved no row by more than `worst`; a product of two rows no longer than 1.01 by at most 2.03 * worst.
+    long_low = int(np.floor((low - margin - 2.03 * worst) * LONG**2))
+    return Bounds(left, right, left_starts, right_starts, longs, (rows.parts[0][-1] - 1) // 2, rows.width // 2, middle, long_low)
+
+
+def _points(points: torch.Tensor, order: torch.Tensor, firsts: np.ndarray, low: float, margin: float, pool: Executor | None) -> Points:
+    """The `points` (n, k) of the rows in steps, part by part, and how far apart those of a pair can be.
+
+    Two unit rows with a product of `low` are sqrt(2 - 2 low) apart, and not further along fewer axes.
+    """
+    axes = points.shape[1]
+    pairs = -(-axes // 2)
+    step = max(1e-6, float(points.abs().max())) / STEPS_RIGHT
+    sizes = np.diff(firsts)
+    groups = np.concatenate([[0], np.cumsum(-(-sizes // LANES))])
+    made, starts = np.zeros((groups[-1], pairs, LANES, 2), np.int8), np.zeros((groups[-1], LANES), np.int16)
+    centres = np.zeros((len(sizes), 2 * pairs), np.float32)
+
+    def fill(part: int) -> tuple[float, float]:
+        own = points[order[firsts[part]:firsts[part + 1]]] / step
+        steps = own.round()
+        centres[part, :axes] = own.mean(0)
+        some = slice(groups[part], groups[part + 1])
+        wide = np.zeros(((groups[part + 1] - groups[part]) * LANES, 2 * pairs), np.int16)
+        wide[:len(own), :axes] = steps.numpy()
+        wide[len(own):] = wide[len(own) - 1]
+        made[some] = wide.reshape(-1, LANES, pairs, 2).transpose(0, 2, 1, 3)
+        starts[some] = (-STEPS_LEFT * wide.sum(axis=1, dtype=np.int64)).astype(np.int16).reshape(-1, LANES)
+        return float((own - steps).norm(dim=1).max()), float(steps.norm(dim=1).max())
+
+    off, longest = (max(values) for values in zip(*(pool.map if pool else map)(fill, range(len(sizes)))))
+    apart = (2 - 2 * (low - margin)) ** 0.5 + margin
+    length = REACH / max(longest, 1) - pairs**0.5  # a direction of whole steps can be longer by half a step in each axis
+    return Points(made, starts, centres, firsts, groups, (apart / step + 2 * off) * (1 + 1e-5), length)
 
 
 class _ShortRows:
@@ -199,8 +258,8 @@ class _ShortRows:
     def take(self, start: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(X (m, width) float32, what stands beside each of the two products (m, 2) float64) of the rows from `start` on."""
         place = self.order[start:start + BLOCK]
-        head, nonzero = self.heads[place], self.nonzero[place]
         early, all_ = 1 + self.widths[0], 1 + self.widths[1]
+        head, nonzero = self.heads[:, :all_][place], self.nonzero[place]
         made = torch.zeros(len(place), self.width)
         made[:, :early] = head[:, :early]
         made[:, 0] -= self.mean
@@ -212,6 +271,18 @@ class _ShortRows:
         means = self.mean * (made[:, 0].double() + self.mean)
         sides = [means + rest * (made[:, end].double() + rest) for end, rest in zip(ends, self.rest)]
         return made, torch.stack(sides, dim=1)
+
+    def fill_long(self, part: slice, made: np.ndarray, middle: int) -> float:
+        """Lay out long rows: some of the coordinates and the length of what these leave out in the first `middle`
+        places, the other coordinates, the length of what all leave out. Returns how far rounding moved one at most.
+        """
+        head, nonzero = self.heads[self.order[part]], self.nonzero[self.order[part]] * LONG
+        steps = (head * LONG).round_()
+        first = min(middle - 1, head.shape[1])
+        made[:, :first], made[:, middle:middle + head.shape[1] - first] = steps[:, :first].numpy(), steps[:, first:].numpy()
+        made[:, middle - 1] = (self.rests(head[:, :first]) * nonzero).ceil_().numpy()
+        made[:, -1] = (self.rests(head) * nonzero).ceil_().numpy()
+        return float((head - steps / LONG).norm(dim=1).max())
 
     def lengths(self, short: torch.Tensor) -> torch.Tensor:
         """The lengths (m, 2) float64 of rows in the coordinates of either bound."""
@@ -278,30 +349,30 @@ def _cache() -> Path:
 def _is_right(loaded: Kernel) -> bool:
     """Whether the kernel agrees with numpy on some rows: a compiler's or a processor's fault must not cost a pair."""
     random = np.random.default_rng(0)
-    n, early, pairs, low = 76, 3, 9, 1_500_000
-    steps = random.integers(0, 2 * STEPS_LEFT + 1, size=(n, pairs, 2)).astype(np.uint8)
-    right = np.zeros((-(-n // LANES), pairs, LANES, 2), np.int8)
-    right[:] = random.integers(-STEPS_RIGHT, STEPS_RIGHT + 1, size=right.shape)
-    starts = [random.integers(-(2**15), 2**15, size=shape).astype(np.int16) for shape in ((n, 2), (len(right), 2, LANES))]
+    n, early, pairs = 110, 3, 9
+    left = random.integers(0, 2 * STEPS_LEFT + 1, size=(n, 4 * PACKED)).astype(np.uint8)
+    right = random.integers(-STEPS_RIGHT, STEPS_RIGHT + 1, size=left.shape).astype(np.int8)
+    starts = [random.integers(-(2**15), 2**15, size=(n, 2)).astype(np.int16) for _ in range(2)]
     longs = random.integers(-1_000, 1_000, size=(n, 48)).astype(np.int16)
-    columns = right.transpose(0, 2, 1, 3).reshape(-1, 2 * pairs)[:n].astype(np.int64)
-    column_starts = starts[1].transpose(0, 2, 1).reshape(-1, 2)[:n].astype(np.int64)
-    rows, row_starts = steps.reshape(n, -1).astype(np.int64), starts[0].astype(np.int64)
+    bounds = Bounds(left, right, *starts, longs, early, pairs, 16, 1_500_000)
+    rows, columns = left.astype(np.int64), right.astype(np.int64)
 
-    def stays(places: list[int], bounds: int) -> np.ndarray:
-        beside = row_starts[:, None, :bounds].sum(2) + column_starts[None, :, :bounds].sum(2)
+    def stays(places: list[int], count: int) -> np.ndarray:
+        beside = starts[0][:, None, :count].sum(2, dtype=np.int64) + starts[1][None, :, :count].sum(2, dtype=np.int64)
         return (rows[:, places] @ columns[:, places].T + beside).astype(np.int16) >= 0
 
     main, others = list(range(2 * early)), list(range(2 * early + 2, 2 * pairs))
-    may = np.triu(stays(main + others, 2) & (longs.astype(np.int64) @ longs.astype(np.int64).T >= low), 1)
-    must = may & stays(main + [2 * early, 2 * early + 1], 1)  # the others only where the kernel's block has one that must
-    blocks = steps.reshape(n // ROWS, ROWS, pairs, 1, 2).transpose(0, 2, 1, 3, 4)
-    left = np.ascontiguousarray(np.broadcast_to(blocks, (n // ROWS, pairs, ROWS, 2, 2)))
-    for start, end in ((0, n), (36, 52)):
-        found = np.zeros((n, n), dtype=bool)
-        for part in loaded.strip(left, starts[0], right, starts[1], longs, early, low, start, end):
-            found[part[:, 0], part[:, 1]] = True
-        taken = (np.arange(n) >= start) & (np.arange(n) < end)
-        if (found & ~(may & taken[:, None])).any() or (must & taken[:, None] & ~found).any():
-            return False
-    return bool(must.any())
+    long = longs.astype(np.int64)
+    but, first = np.delete(long, 15, axis=1), long[:, :16]
+    may = np.triu(stays(main + others, 2) & (first @ first.T >= bounds.low) & (but @ but.T >= bounds.low), 1)
+    spread = torch.from_numpy(random.integers(-STEPS_RIGHT, STEPS_RIGHT + 1, size=(n, 6)).astype(np.float32))
+    points = _points(spread, torch.arange(n), np.array([0, 33, 34, 70, n]), 0.5, 0.0, None)
+    points = replace(points, reach=150.0)
+    near = (torch.cdist(spread, spread) <= points.reach).numpy()
+    # The kernel may leave out what is too far apart, and the others only where its block has one that must stay.
+    must = may & near & stays(main + [2 * early, 2 * early + 1], 1)
+    found = np.zeros((n, n), dtype=bool)
+    for part in range(len(points.centres)):
+        for some in loaded.strip(bounds, points, part):
+            found[some[:, 0], some[:, 1]] = True
+    return bool(must.any()) and not (found & ~may).any() and not (must & ~found).any()

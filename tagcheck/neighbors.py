@@ -70,19 +70,20 @@ def near_pairs(
         raise ValueError(f"a threshold of {threshold}: it has to be above 0 and at most 1")
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
+    progress = progress or (lambda share: None)
     with workers() as pool:
         rows = UnitRows.of(matrix, pool)
         decide = _Decision(matrix, threshold, rows.slack, limit)
-        search = _search(rows, threshold - rows.slack, engine, device, pool)
-        return _sorted_pairs(list(over_strips(len(rows), search, decide, pool, progress or (lambda share: None))))
+        search = _search(rows, threshold - rows.slack, engine, device, pool, progress)
+        return _sorted_pairs(list(over_strips(search, decide, pool, progress)))
 
 
-def _search(rows: UnitRows, low: float, engine: str, device: str | None, pool: Executor) -> Search:
+def _search(rows: UnitRows, low: float, engine: str, device: str | None, pool: Executor, progress: Progress) -> Search:
     """The search that suits the machine and the number of rows."""
     asked = torch.device(device) if device else accelerated.card() if engine == "auto" else None
     if asked is not None and (device or len(rows) >= accelerated.FEWEST_ROWS) and accelerated.fits(len(rows), rows.width, asked):
         return DeviceSearch(rows, low, asked, pool)
-    search = PrunedSearch(rows, low, pool, compiled=engine != "torch")
+    search = PrunedSearch(rows, low, pool, engine != "torch", progress)
     return search if search.worthwhile else PlainSearch(rows, low)
 
 

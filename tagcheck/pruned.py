@@ -10,9 +10,13 @@ The short products are made in bfloat16. Their error is bounded from the data (`
 threshold, less that bound, is one more coordinate: so the sign of a product says whether the pair
 stays, and the rounding of the result, which keeps signs, costs nothing.
 
-A small k-means orders the rows so that the pairs that stay gather in few tiles. In a tile, rows
+A k-means orders the rows so that the pairs that stay gather in few tiles. In a tile, rows
 and columns with something left go on to a longer bound, and what is left then to the full product
 in float32. Nothing is gathered pair by pair unless the pairs lie scattered.
+
+The compiled kernel has another bound before all these: two unit rows with a cosine of c are sqrt(2 - 2 c)
+apart, and no further along any direction. Between two clusters that direction is the line through
+their centres, so most rows of most clusters are never compared at all (native.c).
 """
 
 from __future__ import annotations
@@ -22,24 +26,29 @@ from concurrent.futures import Executor
 from functools import cache
 from time import perf_counter
 
+import numpy as np
 import torch
 
-from tagcheck.native import Scanner, kernel
-from tagcheck.tiles import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Scratch, UnitRows
+from tagcheck.native import PART, Scanner, kernel
+from tagcheck.tiles import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Progress, Scratch, UnitRows
 
 WIDTHS = (32, 48, 64, 96, 128, 256)  # axes that the first bound may keep; the last is what the second keeps
 FEWEST_ROWS = 5_000  # below, the plain products are over before the axes are found
 SAMPLE = 10_000
+AT_ONCE = 4
 TRIAL = 1_024
 HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
 TORCH_LEAVES = (4.0, 1e-4)     # measured: where a wider first bound begins to cost more than it saves later,
 COMPILED_LEAVES = (4.0, 2e-4)  # and for the kernel, which looks again at a pair for next to nothing
-COMPILED_EVEN, TORCH_EVEN = 140_000, 17_000  # measured: rows for which comparing takes as long as preparing
-EARLY = 0.5  # share of the first bound's axes that the kernel takes before it looks for the first time
+COMPILED_EVEN = (600_000, 0.5)  # measured: rows for which comparing takes as long as preparing, and with which power
+TORCH_EVEN = (17_000, 1.0)      # of their number it grows faster
+MEASURED, PROJECTED = 0.15, 0.55  # measured: shares of preparing that are done before and after rows are projected
+EARLY = 0.75  # share of the first bound's axes that the kernel takes before it looks for the first time
 SPARE = 2.0**-15  # for what the margin's own numbers are rounded by
 CLUSTER_AXES = 32
-CLUSTERS = 256
+CLUSTER_ROWS = 100  # fewest rows to a cluster, on average; the clusters are no more than the root of the number of rows
 CLUSTER_ROUNDS = 4
+NEAREST = 1_024  # points whose distances to all centres fit a core's cache
 ROUND = 64
 _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}  # whose sign is the number's, and quicker to look at
 
@@ -48,37 +57,41 @@ class PrunedSearch:
     """Pairs of unit rows with a product of at least `low`, tile by tile of the rows in an order of its own.
 
     With `compiled` the first bound is made by the compiled kernel, where the machine can have it.
-    `worthwhile` is False where bounds would rule out too little: then use the plain way.
+    `worthwhile` is False where bounds would rule out too little: then use the plain way. `progress` is told the share
+    of the whole work, this one's preparation and the search, that is done.
     """
 
-    def __init__(self, rows: UnitRows, low: float, pool: Executor, compiled: bool = True) -> None:
+    def __init__(
+        self, rows: UnitRows, low: float, pool: Executor, compiled: bool = True, progress: Progress = lambda share: None
+    ) -> None:
         self.rows, self.low = rows, low
         self.worthwhile = False
         widths = [width for width in WIDTHS if width <= rows.width // 2]
         if len(rows) < FEWEST_ROWS or not widths:
             return
         random = torch.Generator().manual_seed(0)
-        axes = principal_axes(rows.take(_some(len(rows), SAMPLE, random)), widths[-1], random, pool)
+        axes = principal_axes(rows, _some(len(rows), SAMPLE, random), widths[-1], random, pool)
         loaded = kernel() if compiled else None
         sample = rows.take(_some(len(rows), TRIAL, random))
         first = choose_width(sample @ axes, widths, low, *(COMPILED_LEAVES if loaded else TORCH_LEAVES))
         if first is None:
             return
         self.worthwhile = True
-        heads = _project(rows, axes, pool)
+        even, power = COMPILED_EVEN if loaded else TORCH_EVEN
+        self.prepared = 1 / (1 + (len(rows) / even) ** power)
+        heads = _project(rows, axes, pool, lambda share: progress(self.prepared * (MEASURED + share * (PROJECTED - MEASURED))))
         defect = _defect(axes) + (rows.width + 8) * UNIT_ROUNDOFF * (1 + widths[-1]) ** 0.5
-        self.order = cluster_order(heads[:, 1:1 + CLUSTER_AXES], random, pool)
+        self.order, firsts = cluster_order(heads[:, 1:1 + CLUSTER_AXES], random, pool)
         nonzero = rows.scale > 0
         if loaded is not None:
             early = max(1, int(first * EARLY) // 2 * 2 - 1)
             self.bounds = Scanner(
                 loaded, heads, lambda head: rest_lengths(head, defect), (early, first), nonzero, self.order,
-                low, 4 * defect + SPARE, pool,
+                firsts, CLUSTER_AXES, low, 4 * defect + SPARE, pool,
             )
         else:
             self.bounds = _TorchBounds(heads, first, self.order, nonzero, low, defect, pool)
-        self.step = self.bounds.step
-        self.prepared = 1 / (1 + len(rows) / (COMPILED_EVEN if loaded else TORCH_EVEN))
+        self.size, self.step = self.bounds.size, self.bounds.step
 
     def strip(self, start: int) -> Iterator[Candidates | None]:
         """The pairs with a product of at least `low` of the ordered rows from `start` on and those after them."""
@@ -101,7 +114,7 @@ class _TorchBounds:
         pool: Executor,
     ) -> None:
         dtype = product_dtype()
-        self.step, self.scratch = TILE, Scratch()
+        self.size, self.step, self.scratch = len(heads), TILE, Scratch()
         self.left = _Heads(heads[:, :1 + first], order, nonzero, low, defect, dtype, pool)
         self.right = self.left.right(slice(None))
         self.long = _Heads(heads, order, nonzero, low, defect, dtype, pool)
@@ -174,15 +187,25 @@ class _Heads:
         return made
 
 
-def principal_axes(sample: torch.Tensor, count: int, random: torch.Generator, pool: Executor) -> torch.Tensor:
-    """Orthonormal columns (d, 1 + count): the mean direction of `sample` (m, d), then about its top principal axes.
+def principal_axes(rows: UnitRows, places: torch.Tensor, count: int, random: torch.Generator, pool: Executor) -> torch.Tensor:
+    """Orthonormal columns (d, 1 + count): the mean direction of the rows at `places`, then about their top principal axes.
 
     By subspace iteration (Halko, Martinsson and Tropp 2011). They need not be exact: any
     orthonormal axes give a valid bound, good ones give a tight one.
     """
-    mean = torch.nn.functional.normalize(sample.mean(0), dim=0)[:, None]
-    rest = sample - (sample @ mean) @ mean.T
-    scatter = sum(pool.map(lambda block: block.T @ block, rest.split(1 + len(rest) // 8)))
+    def moments(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        taken = rows.take(some)
+        return taken.sum(0), taken.T @ taken
+
+    blocks = places.split(BLOCK)
+    mean, scatter = torch.zeros(rows.width), torch.zeros(rows.width, rows.width)
+    for start in range(0, len(blocks), AT_ONCE):  # so that the results of all blocks are never held
+        for one, two in pool.map(moments, blocks[start:start + AT_ONCE]):
+            mean += one
+            scatter += two
+    mean = torch.nn.functional.normalize(mean, dim=0)[:, None]
+    scatter -= mean @ (mean.T @ scatter)  # what is left of each row without its part along the mean
+    scatter -= (scatter @ mean) @ mean.T
     basis = torch.randn(len(scatter), min(count + 16, len(scatter)), generator=random)
     for _ in range(3):
         basis = torch.linalg.qr(scatter @ basis)[0]
@@ -208,10 +231,13 @@ def choose_width(heads: torch.Tensor, widths: list[int], low: float, times: floa
     return next(width for width in widths if left[width] <= times * left[widths[-1]] + plus)
 
 
-def cluster_order(points: torch.Tensor, random: torch.Generator, pool: Executor) -> torch.Tensor:
-    """An order of the rows of `points` (n, k) in which near ones stand near: by k-means clusters, each next to a near one."""
+def cluster_order(points: torch.Tensor, random: torch.Generator, pool: Executor) -> tuple[torch.Tensor, np.ndarray]:
+    """An order (n,) of the rows of `points` (n, k) in which near ones stand near: by k-means clusters, each next to a
+    near one. And where its parts begin: a cluster is one part, or several where it has more than `PART` rows; at the
+    end stands n.
+    """
     n = len(points)
-    clusters = max(1, min(CLUSTERS, n // 200))
+    clusters = max(1, min(int(n**0.5), n // CLUSTER_ROWS))
     centres = points[_some(n, clusters, random)]
     sample = points[_some(n, 40 * clusters, random)]
     for _ in range(CLUSTER_ROUNDS):
@@ -226,7 +252,10 @@ def cluster_order(points: torch.Tensor, random: torch.Generator, pool: Executor)
         rank[place] = step
         distance[:, place] = torch.inf
         place = int(distance[place].argmin())
-    return rank[_nearest(points, centres, pool)].argsort(stable=True)
+    label = rank[_nearest(points, centres, pool)]
+    ends = torch.bincount(label, minlength=clusters).cumsum(0).tolist()
+    firsts = [first for start, end in zip([0, *ends], ends) for first in range(start, end, PART)]
+    return label.argsort(stable=True), np.array([*firsts, n])
 
 
 def rest_lengths(heads: torch.Tensor, defect: float) -> torch.Tensor:
@@ -277,19 +306,28 @@ def _not_negative(products: torch.Tensor) -> torch.Tensor:
 
 def _nearest(points: torch.Tensor, centres: torch.Tensor, pool: Executor) -> torch.Tensor:
     """The place of the nearest centre of each point."""
-    half = centres.square().sum(1) / 2
-    return torch.cat(list(pool.map(lambda block: (block @ centres.T - half).argmax(1), points.split(BLOCK))))
+    half, turned = -centres.square().sum(1) / 2, centres.T.contiguous()
+    nearest = torch.empty(len(points), dtype=torch.int64)
+
+    def fill(start: int) -> None:
+        near = torch.addmm(half, points[start:start + NEAREST], turned)
+        torch.argmax(near, 1, out=nearest[start:start + NEAREST])
+
+    for _ in pool.map(fill, range(0, len(points), NEAREST)):
+        pass
+    return nearest
 
 
-def _project(rows: UnitRows, axes: torch.Tensor, pool: Executor) -> torch.Tensor:
+def _project(rows: UnitRows, axes: torch.Tensor, pool: Executor, progress: Progress) -> torch.Tensor:
     """The coordinates (n, k) of all rows along the columns of `axes` (d, k), in float32."""
     heads = torch.empty(len(rows), axes.shape[1])
+    starts = range(0, len(rows), BLOCK)
 
     def fill(start: int) -> None:
         torch.mm(rows.take(slice(start, start + BLOCK)), axes, out=heads[start:start + BLOCK])
 
-    for _ in pool.map(fill, range(0, len(rows), BLOCK)):
-        pass
+    for start, _ in zip(starts, pool.map(fill, starts)):
+        progress(min(1.0, (start + BLOCK) / len(rows)))
     return heads
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 TILE = 1024
-BLOCK = 4096
+BLOCK = 1024
 SCATTERED = 400  # a block product of this many pairs costs as much as gathering one pair
 GATHER = 1_024
 UNIT_ROUNDOFF = 2.0**-24  # of float32
@@ -53,7 +53,13 @@ class UnitRows:
         """
         if matrix.ndim != 2:
             raise ValueError(f"a matrix of {matrix.ndim} dimensions: it has to have 2")
-        lengths = np.concatenate([np.empty(0), *pool.map(lambda start: _lengths(matrix, start), range(0, len(matrix), BLOCK))])
+        lengths = np.empty(len(matrix))
+
+        def measure(start: int) -> None:  # into one array: small ones of its own would lie between blocks and keep memory apart
+            lengths[start:start + BLOCK] = _lengths(matrix, start)
+
+        for _ in pool.map(measure, range(0, len(matrix), BLOCK)):
+            pass
         some = lengths[lengths > 0]
         safe = not len(some) or (some.min() > SAFE_LENGTHS[0] and some.max() < SAFE_LENGTHS[1])
         if safe and matrix.dtype in (np.float16, np.float32):
@@ -87,10 +93,10 @@ class UnitRows:
         columns, column = j.unique(return_inverse=True)
         if len(rows) * len(columns) >= SCATTERED * len(i):
             return torch.cat([(self.take(one) * self.take(two)).sum(1) for one, two in zip(i.split(GATHER), j.split(GATHER))])
-        product = torch.empty(len(i))
+        product, left = torch.empty(len(i)), self.take(rows)
         for at in range(0, len(columns), BLOCK):  # so that many columns do not make one great product
             within = ((column >= at) & (column < at + BLOCK)).nonzero().squeeze(1)
-            block = self.take(rows) @ self.take(columns[at:at + BLOCK]).T
+            block = left @ self.take(columns[at:at + BLOCK]).T
             product[within] = block[row[within], column[within] - at]
         return product
 
@@ -136,7 +142,8 @@ def workers() -> Iterator[Executor]:
 class Search(Protocol):
     """A search for pairs, a strip of rows at a time, each against itself and all rows after it."""
 
-    step: int  # rows of a strip
+    size: int  # of what is searched, in rows or parts
+    step: int  # of a strip, in the same
     prepared: float  # share of the whole work that is done once the search is made
 
     def strip(self, start: int) -> Iterator[Candidates | None]:
@@ -144,7 +151,7 @@ class Search(Protocol):
 
 
 def over_strips(
-    n: int, search: Search, decide: Callable[[Candidates | None], Candidates | None], pool: Executor, progress: Progress
+    search: Search, decide: Callable[[Candidates | None], Candidates | None], pool: Executor, progress: Progress
 ) -> Iterator[Candidates]:
     """All of a search's strips; yields what `decide` leaves of what they find, in order.
 
@@ -162,12 +169,12 @@ def over_strips(
                 found.append(kept)
         return found
 
-    strips = [pool.submit(strip, start) for start in range(0, n, search.step)]
+    strips = [pool.submit(strip, start) for start in range(0, search.size, search.step)]
     try:
-        for place, start in enumerate(range(0, n, search.step)):
+        for place, start in enumerate(range(0, search.size, search.step)):
             yield from strips[place].result()
             strips[place] = None
-            progress(search.prepared + (1 - search.prepared) * (1 - (max(0, n - start - search.step) / n) ** 2))
+            progress(search.prepared + (1 - search.prepared) * (1 - (max(0, search.size - start - search.step) / search.size) ** 2))
     finally:
         over.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -190,7 +197,7 @@ class PlainSearch:
 
     def __init__(self, rows: UnitRows, low: float) -> None:
         self.rows, self.low, self.scratch = rows, low, Scratch()
-        self.step, self.prepared = TILE, 0.0
+        self.size, self.step, self.prepared = len(rows), TILE, 0.0
 
     def strip(self, start: int) -> Iterator[Candidates | None]:
         """The pairs of the strip from `start` on, a tile at a time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import cache
 
 import numpy as np
@@ -130,8 +131,8 @@ def compiled():
 def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_pruned, monkeypatch):
     if level > compiled.level:
         pytest.skip("this processor has no AVX-512")
-    small = ((tiles, "BLOCK", 11), (native, "BLOCK", 7), (native, "STRIP", 8), (native, "ROOM", 8 * native.LANES), (pruned, "WIDTHS", (3, 4, 8)))
-    for module, name, value in (*small, (native.Scanner, "step", 8)):
+    small = ((tiles, "BLOCK", 11), (native, "BLOCK", 7), (pruned, "PART", 9), (native, "ROOM", 12 * native.LANES), (pruned, "CLUSTER_ROWS", 8))
+    for module, name, value in (*small, (pruned, "WIDTHS", (3, 4, 8))):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
     monkeypatch.setattr(compiled, "level", level)
@@ -205,24 +206,59 @@ def test_a_kernel_that_is_wrong_is_found_out(compiled, monkeypatch):
 
 
 def test_the_kernels_bounds_are_never_below_the_cosine(compiled, always_pruned, monkeypatch):
+    monkeypatch.setattr(native, "MIDDLE", 16)
     monkeypatch.setattr(pruned, "WIDTHS", (8, 20))
     matrix = clustered(200, 40, seed=11)
     matrix[7] = 0
     with tiles.workers() as pool:
         search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.9, pool)
-    scanner = search.bounds
+    made = search.bounds.bounds
     unit = tiles.normalised(matrix)[search.order.numpy()]
     over = unit @ unit.T - 0.9
-    left = scanner.left[:, :, :, 0].transpose(0, 2, 1, 3).reshape(200, -1).astype(np.int64)
-    right = scanner.right.transpose(0, 2, 1, 3).reshape(len(scanner.right) * 32, -1)[:200].astype(np.int64)
-    row, column = scanner.left_starts.astype(np.int64), scanner.right_starts.transpose(0, 2, 1).reshape(-1, 2)[:200].astype(np.int64)
-    main, rest, others = range(2 * scanner.early), [2 * scanner.early, 2 * scanner.early + 1], range(2 * scanner.early + 2, left.shape[1])
+    left, right = made.left.astype(np.int64), made.right.astype(np.int64)
+    row, column = made.left_starts.astype(np.int64), made.right_starts.astype(np.int64)
+    main, rest, others = range(2 * made.early), [2 * made.early, 2 * made.early + 1], range(2 * made.early + 2, 2 * made.pairs)
     for places, bounds in (([*main, *rest], 1), ([*main, *others], 2)):
         bound = left[:, places] @ right[:, places].T + row[:, None, :bounds].sum(2) + column[None, :, :bounds].sum(2)
         bound = bound.astype(np.int16)
         assert bound[over >= 0].min() >= 0 and 0 < (bound < 0).mean() < 1
-    long = scanner.longs.astype(np.int64)
-    assert (long @ long.T)[over >= 0].min() >= scanner.low and ((long @ long.T) < scanner.low).any()
+    long = made.longs.astype(np.int64)
+    for bound in (long[:, :16], np.delete(long, 15, axis=1)):
+        assert (bound @ bound.T)[over >= 0].min() >= made.low and ((bound @ bound.T) < made.low).any()
+
+
+def test_rows_of_a_pair_are_within_reach_of_each_other_on_every_line(compiled, always_pruned, monkeypatch):
+    monkeypatch.setattr(pruned, "WIDTHS", (8, 20))
+    matrix = clustered(200, 40, seed=18, spread=1.0)
+    with tiles.workers() as pool:
+        search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.9, pool)
+    unit = tiles.normalised(matrix)[search.order.numpy()]
+    points = search.bounds.points
+    assert points.firsts.tolist() == sorted(points.firsts) and points.firsts[-1] == 200 and len(points.centres) > 1
+    slots = np.concatenate([32 * points.groups[part] + np.arange(size) for part, size in enumerate(np.diff(points.firsts))])
+    steps = points.points.transpose(0, 2, 1, 3).reshape(-1, 2 * points.points.shape[1])[slots].astype(float)
+    apart = np.linalg.norm(steps[:, None] - steps[None], axis=2)
+    assert apart[unit @ unit.T >= 0.9].max() <= points.reach < apart.max()
+    assert np.linalg.norm(steps, axis=1).max() * (points.length + points.points.shape[1] ** 0.5) < 2**15
+
+
+def test_the_kernel_leaves_out_rows_that_are_out_of_reach(compiled):
+    """Two groups of rows, apart along the line between them, whose bounds would all stay."""
+    n = 80
+    points = torch.zeros(n, 4)
+    points[:, 0] = torch.cat([torch.linspace(0, 0.4, n // 2), torch.linspace(0.6, 1, n // 2)])
+    made = native._points(points, torch.arange(n), np.array([0, n // 2, n]), 1 - 0.3**2 / 2, 0.0, None)  # 0.3 apart at most
+    steps, numbers = np.zeros((n, 2 * native.PACKED), np.int8), np.zeros((n, 2), np.int16)
+    bounds = native.Bounds(steps.astype(np.uint8), steps, numbers, numbers, np.zeros((n, 16), np.int16), 1, 3, 16, 0)
+    found = np.zeros((n, n), dtype=bool)
+    for i, j in np.concatenate([part.copy() for part in compiled.strip(bounds, made, 0)]):
+        found[i, j] = True
+    apart = (points[:, 0][None, :] - points[:, 0][:, None]).numpy()
+    within = np.triu(np.ones((n // 2, n // 2), dtype=bool), 1)
+    assert np.array_equal(found[:n // 2, :n // 2], within)  # a part has no line to itself: all of them
+    across = found[:n // 2, n // 2:]
+    assert across[apart[:n // 2, n // 2:] <= 0.3].all()
+    assert not across[:4].any() and not across[:, -4:].any() and across.mean() < 0.5
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -271,8 +307,9 @@ def test_the_nearest_points_are_ordered_next_to_each_other():
     rng = np.random.default_rng(14)
     points = torch.from_numpy((np.repeat(np.eye(4) * 50, 300, axis=0) + rng.normal(size=(1200, 4)))[rng.permutation(1200)]).float()
     with tiles.workers() as pool:
-        order = pruned.cluster_order(points, torch.Generator().manual_seed(0), pool)
+        order, firsts = pruned.cluster_order(points, torch.Generator().manual_seed(0), pool)
     assert sorted(order.tolist()) == list(range(1200))
+    assert firsts[0] == 0 and firsts[-1] == 1200 and (np.diff(firsts) > 0).all() and len(firsts) > 4
     assert int((points[order].argmax(1).diff() != 0).sum()) == 3
 
 
@@ -295,16 +332,20 @@ def test_an_answer_beyond_the_limit_is_refused_rather_than_cut():
     assert len(near_pairs(np.ones((5, 2)), 0.9, limit=10)) == 10
 
 
-def test_progress_rises_to_the_whole():
-    shares: list[float] = []
-    near_pairs(clustered(300, 8, seed=8), 0.9, progress=shares.append)
-    assert shares == sorted(shares) and shares[-1] == 1
+def test_progress_rises_to_the_whole(always_pruned):
+    for n in (300, 2):
+        shares: list[float] = []
+        near_pairs(clustered(n, 8, seed=8), 0.9, progress=shares.append)
+        assert shares == sorted(shares) and shares[-1] == 1
+    assert always_pruned
 
 
-@pytest.mark.parametrize("engine", ["torch", "native"])
-def test_an_interrupted_search_ends_its_threads_and_starts_no_more_work(engine, always_pruned):
+@pytest.mark.parametrize("engine, done", [("torch", 0), ("native", 0), ("torch", 0.739), ("native", 0.909)])
+def test_an_interrupted_search_ends_its_threads_and_starts_no_more_work(engine, done, always_pruned):
+    """While rows are projected, and as the search begins."""
     def interrupt(share: float) -> None:
-        raise KeyboardInterrupt
+        if share > done:
+            raise KeyboardInterrupt
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
@@ -313,16 +354,17 @@ def test_an_interrupted_search_ends_its_threads_and_starts_no_more_work(engine, 
 
 
 def test_an_interrupt_while_the_search_is_prepared_waits_for_no_work_that_has_not_begun():
-    begun, gate = [], threading.Event()
+    begun, waiting = [], []
 
     def work(place: int) -> None:
         begun.append(place)
-        gate.wait(10)
+        end = time.monotonic() + 10
+        while time.monotonic() < end and not (waiting and waiting[-1].cancelled()):
+            time.sleep(0.01)
 
     with pytest.raises(KeyboardInterrupt):
         with tiles.workers() as pool:
-            waiting = [pool.submit(work, place) for place in range(100)]
-            threading.Timer(0.05, gate.set).start()
+            waiting += [pool.submit(work, place) for place in range(100)]
             raise KeyboardInterrupt
     assert len(begun) < 100 and waiting[-1].cancelled()
 
