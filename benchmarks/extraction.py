@@ -25,6 +25,7 @@ import io
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -76,6 +77,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--rows", type=cli.at_least(1), default=10_000, metavar="N", help="rows of 768 for storage (default: 10000)"
+    )
+    parser.add_argument(
+        "--where", type=Path, metavar="DIR", help="a folder on the disk to measure storage on (default: the temporary files')"
     )
     parser.add_argument("--kills", type=cli.at_least(1), default=5, metavar="N", help="(default: 5)")
     parser.add_argument("--pictures", type=cli.at_least(1), default=200, metavar="N", help="small files for kills (default: 200)")
@@ -232,100 +236,111 @@ def plain_preparation(data: bytes) -> np.ndarray:
 
 
 def storage(args: argparse.Namespace) -> None:
-    """Write, load cold and measure `--rows` embeddings in shards and one file each."""
+    """Write, load cold and measure `--rows` embeddings: in shards, and one file each as the seed of this project had them."""
     matrix = np.random.default_rng(0).standard_normal((args.rows, 768)).astype(np.float32)
     hashes = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(args.rows)]
-    with tempfile.TemporaryDirectory() as root:
-        single, shards = Path(root) / "single", Path(root) / "shards"
-        single.mkdir(), shards.mkdir()
-        start = time.perf_counter()
+
+    def write_singly(folder: Path) -> None:
         for hash, row in zip(hashes, matrix):
-            torch.save(torch.from_numpy(row.copy()), single / f"{hash}.pt")
-        times = {"one .pt a picture": [time.perf_counter() - start]}
-        start = time.perf_counter()
-        with ShardWriter(shards, "m", "p") as writer:
+            torch.save(torch.from_numpy(row.copy()), folder / f"{hash}.pt")
+
+    def write_shards(folder: Path) -> None:
+        with ShardWriter(folder, "m", "p") as writer:
             for first in range(0, args.rows, 64):
                 writer.add(hashes[first : first + 64], matrix[first : first + 64])
-        times["shards"] = [time.perf_counter() - start]
+
+    def load_singly(folder: Path) -> tuple[int, ...]:
+        paths = sorted(folder.glob("*.pt"))
+        return np.stack([torch.load(path, weights_only=True).numpy() for path in paths]).shape
+
+    def load_shards(folder: Path) -> tuple[int, ...]:
+        return embeddings.load(folder).matrix.shape
+
+    with tempfile.TemporaryDirectory(dir=args.where) as root:
+        peers = {"one .pt a picture": (write_singly, load_singly), "shards": (write_shards, load_shards)}
+        folders = {name: Path(root) / str(number) for number, name in enumerate(peers)}
+        written: dict[str, list[float]] = {name: [] for name in peers}
+        loaded: dict[str, list[float]] = {name: [] for name in peers}
+        cold = ""
+        for _ in range(args.rounds):
+            for name, (write, _) in peers.items():
+                shutil.rmtree(folders[name], ignore_errors=True)
+                folders[name].mkdir()
+                start = time.perf_counter()
+                write(folders[name])
+                written[name].append(time.perf_counter() - start)
+            for name, (_, load) in peers.items():
+                cold = forget(folders[name])
+                start = time.perf_counter()
+                assert load(folders[name]) == matrix.shape
+                loaded[name].append(time.perf_counter() - start)
         print("-- write (shards are synced to the disk, the single files are not)")
-        table(times, args.rows, "row")
-        times = {}
-        for name, folder in (("one .pt a picture", single), ("shards", shards)):
-            forget(folder)
-            start = time.perf_counter()
-            assert embeddings.load(folder).matrix.shape == matrix.shape
-            times[name] = [time.perf_counter() - start]
-        print("-- load all, cold")
-        table(times, args.rows, "row")
-        sizes = [sum(path.stat().st_blocks * 512 for path in folder.iterdir()) for folder in (single, shards)]
+        table(written, args.rows, "row")
+        print(f"-- load all, cold ({cold})")
+        table(loaded, args.rows, "row")
+        sizes = [sum(path.stat().st_blocks * 512 for path in folder.iterdir()) for folder in folders.values()]
         print(
             f"-- on the disk: {sizes[0] / args.rows:.0f} and {sizes[1] / args.rows:.0f} bytes a row, "
             f"{sizes[0] / sizes[1]:.1f}x smaller"
         )
 
 
-def forget(folder: Path) -> None:
-    """Ask the system to drop the files of a folder from its cache."""
+def forget(folder: Path) -> str:
+    """Make the system forget the files of a folder, all of its cache where it lets us; says which."""
     os.sync()
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        return "all caches dropped"
+    except OSError:
+        for path in folder.iterdir():
+            with open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return "the files' pages dropped, not the folder"
 
 
-OFTEN = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.3; stage.run(stage.main)"
+OFTEN = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.05; stage.run(stage.main)"
 
 
 def kills(args: argparse.Namespace) -> None:
-    """Stage 2 on many small files with a tiny network, killed again and again."""
+    """Stage 2 on many small files with a tiny network, killed again and again, then left to end; and once in peace.
+
+    The run in peace comes first and tells how long the beginning and the work take. Each of the others is killed at a
+    random moment of the beginning, or shortly after its first shard: so that there is work left for the last.
+    """
     sys.path.insert(0, str(PROJECT / "tests"))
     from joytag_folder import make_tiny_model_folder
 
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as root:
         model = make_tiny_model_folder(Path(root) / "model")
-        pictures = Path(root) / "pictures"
-        pictures.mkdir()
-        hashes = []
-        for seed in range(args.pictures):
-            out = io.BytesIO()
-            drawing(90, 70, seed).save(out, "JPEG")
-            (pictures / f"{seed:05}.jpg").write_bytes(out.getvalue())
-            hashes.append(hashlib.sha256(out.getvalue()).hexdigest())
+        hashes = small_pictures(Path(root) / "pictures", args.pictures)
+        library = {"library": {"type": "folder", "path": str(Path(root) / "pictures")}, "root": ["dataset"]}
         killed, peace = (DataFolder(Path(root) / name) for name in ("killed", "peace"))
-        pages = [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]
         for data in (killed, peace):
             data.root.mkdir()
-            artifacts.save(
-                data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages}
-            )
+            artifacts.save(data, MAPPING, library | {"pages": [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]})
 
-        def start(data: DataFolder, code: str = OFTEN) -> subprocess.Popen:
-            return subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    code,
-                    "--data-dir",
-                    str(data.root),
-                    "--model-dir",
-                    str(model),
-                    "--device",
-                    "cpu",
-                    "--precision",
-                    "float32",
-                ],
-                cwd=PROJECT,
-                stderr=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
+        start = time.monotonic()
+        run = stage_two(peace, model)
+        while not embeddings.shard_paths(peace.embeddings) and run.poll() is None:
+            time.sleep(0.02)
+        beginning = time.monotonic() - start
+        assert run.wait() == 0
+        work = time.monotonic() - start - beginning
 
         done = 0
         for _ in range(args.kills):
-            process = start(killed)
-            time.sleep(rng.uniform(1.0, 8.0))
-            process.kill()
-            done += process.wait() == -9
-        assert start(killed).wait() == 0 and start(peace).wait() == 0
+            start, before = time.monotonic(), len(embeddings.shard_paths(killed.embeddings))
+            moment, after = start + rng.uniform(0, 2 * beginning), rng.uniform(0, work / args.kills)
+            run = stage_two(killed, model)
+            while run.poll() is None and time.monotonic() < moment:
+                if len(embeddings.shard_paths(killed.embeddings)) > before:
+                    moment = min(moment, time.monotonic() + after)
+                time.sleep(0.01)
+            run.kill()
+            done += run.wait() == -9
+        left = args.pictures - len(embeddings.load(killed.embeddings).hashes)
+        assert stage_two(killed, model).wait() == 0
         held = [
             hash for path in embeddings.shard_paths(killed.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]
         ]
@@ -334,9 +349,30 @@ def kills(args: argparse.Namespace) -> None:
         equal = first.hashes == second.hashes and first.matrix.tobytes() == second.matrix.tobytes()
         shards = len(embeddings.shard_paths(killed.embeddings))
         print(
-            f"{done} of {args.kills} runs were killed; {len(held)} rows in {shards} shards, "
+            f"in peace: {beginning:.1f} s to the first shard, {work:.1f} s of work; {done} of {args.kills} runs were killed, "
+            f"{left} of {args.pictures} files were left to the last; {len(held)} rows in {shards} shards, "
             f"every file once: {once}, bit-equal: {equal}"
         )
+
+
+def small_pictures(folder: Path, count: int) -> list[str]:
+    """Draw `count` small JPEGs, all different, into a new folder; their hashes."""
+    folder.mkdir()
+    hashes = []
+    for seed in range(count):
+        out = io.BytesIO()
+        drawing(90, 70, seed).save(out, "JPEG")
+        (folder / f"{seed:05}.jpg").write_bytes(out.getvalue())
+        hashes.append(hashlib.sha256(out.getvalue()).hexdigest())
+    return hashes
+
+
+def stage_two(data: DataFolder, model: Path) -> subprocess.Popen[bytes]:
+    """Stage 2 in a process of its own, writing shards often."""
+    options = ["--data-dir", str(data.root), "--model-dir", str(model), "--device", "cpu", "--precision", "float32"]
+    return subprocess.Popen(
+        [sys.executable, "-c", OFTEN, *options], cwd=PROJECT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
 
 
 if __name__ == "__main__":
