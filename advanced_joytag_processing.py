@@ -265,7 +265,8 @@ def embed(
     processes = [Decoder(model.recipe, limits) for _ in range(min(decoders or model.decoders, len(new)))]
     hashes = [info.hash for info in new]
     files = prepared(
-        hashes, reader(library, new, limits), library.render, processes, AHEAD_BATCHES * model.batch_size, work.clocks
+        hashes, reader(library, new, limits), library.render, processes, AHEAD_BATCHES * model.batch_size * (1 + model.ahead),
+        work.clocks,
     )
     with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:
         written = time.monotonic()
@@ -297,7 +298,7 @@ def reader(library: Library, new: Sequence[FileInfo], limits: Limits) -> Callabl
 def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Iterator[tuple[str, np.ndarray]]:
     """(hash, float32 (d,)) of every file that could be read, in order; the others go to `work.failures`.
 
-    They are computed in full batches; a GPU computes one while the next is gathered. A file of several
+    They are computed in full batches, up to `model.ahead` of them while the next is gathered. A file of several
     frames gets the mean of their embeddings.
     """
     frames: list[np.ndarray] = []
@@ -322,17 +323,21 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
             else:
                 work.failures[hash] = Prepared(hash, None, "unreadable", "the network gives no finite numbers for it")
 
-    for file in files:
-        if file.frames is None:
-            work.tried.add(file.hash)
-            work.failures[file.hash] = file
-            continue
-        work.sizes[file.hash] = file.size
-        frames.extend(file.frames)
-        owners.append((file.hash, len(file.frames)))
-        while len(frames) >= model.batch_size:
-            yield from compute(model.batch_size, 1 if model.device.type == "cuda" else 0)
-    yield from compute(len(frames), 0)
+    try:
+        for file in files:
+            if file.frames is None:
+                work.tried.add(file.hash)
+                work.failures[file.hash] = file
+                continue
+            work.sizes[file.hash] = file.size
+            frames.extend(file.frames)
+            owners.append((file.hash, len(file.frames)))
+            while len(frames) >= model.batch_size:
+                yield from compute(model.batch_size, model.ahead)
+        yield from compute(len(frames), 0)
+    finally:
+        for one in begun:  # of a run that is interrupted
+            one.cancel()
 
 
 def record(info: FileInfo, pages: list[list[str]], failure: Failure | None, size: tuple[int, int] | None) -> dict[str, Any]:
@@ -367,7 +372,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Counts of pictures and seconds by what they were spent on.
 
-    Reading and decoding go on beside computing; `waiting` is how long the network stood still for them.
+    Reading and decoding go on beside computing; `waiting` is how long files were waited for, `computing` the network.
     """
     counts = Counter(one["status"] for one in records)
     return {

@@ -8,7 +8,8 @@ Reads   joytag/config.json (random weights of the published size; a trained netw
 Writes  nothing that stays
 
 forward        the network: JoyTag's own code (--upstream, a clone of github.com/fpgaminer/joytag with einops and
-               transformers installed), `joytag.Models` in float32 and under autocast, and `joytag.fast`
+               transformers installed), `joytag.Models` in float32 and under autocast, and `joytag.fast`, with PyTorch's attention and with ours where there is one
+stage          all of advanced_joytag_processing.py on JPEGs of 3 million pixels, against its network alone on the same pictures
 preprocessing  a JPEG's bytes to the network's input: at once, and by decoding, squaring and resizing at full size
 storage        shards against one .pt file a picture
 kills          kill -9 at random moments, until a run ends by itself: every file once, bit-equal to a run in peace
@@ -32,28 +33,33 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter
+from safetensors.torch import save_file
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from joytag.fast import FastViT  # noqa: E402
+from joytag.fast import FastViT, attend  # noqa: E402
 from joytag.Models import ViT, normalise  # noqa: E402
-from tagcheck import artifacts, cli, embeddings, images  # noqa: E402
-from tagcheck.artifacts import MAPPING, DataFolder  # noqa: E402
+from tagcheck import artifacts, cli, embeddings, images, tagger  # noqa: E402
+from tagcheck.artifacts import DATASET, MAPPING, DataFolder  # noqa: E402
 from tagcheck.embeddings import ShardWriter  # noqa: E402
 
-PARTS = ("forward", "preprocessing", "storage", "kills")
+PARTS = ("forward", "stage", "preprocessing", "storage", "kills")
+DEFAULT = ("forward", "preprocessing", "storage")
 GFLOP = 162.0  # one picture through the published network
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all but kills)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: {', '.join(DEFAULT)})"
+    )
     parser.add_argument(
         "--upstream", type=Path, metavar="DIR", help="a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)"
     )
@@ -70,7 +76,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="threads of the network (default: all)",
     )
     parser.add_argument(
-        "--batch-size", type=cli.at_least(1), default=4, metavar="N", help="pictures at once (default: 4; a GPU wants 256)"
+        "--batch-size", type=cli.at_least(1), metavar="N", help="pictures at once (default: 4 for forward, else what the stage takes)"
     )
     parser.add_argument(
         "--rounds", type=cli.at_least(1), default=3, metavar="N", help="times each peer runs, taking turns (default: 3)"
@@ -82,7 +88,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--where", type=Path, metavar="DIR", help="a folder on the disk to measure storage on (default: the temporary files')"
     )
     parser.add_argument("--kills", type=cli.at_least(1), default=5, metavar="N", help="(default: 5)")
-    parser.add_argument("--pictures", type=cli.at_least(1), default=200, metavar="N", help="small files for kills (default: 200)")
+    parser.add_argument(
+        "--pictures", type=cli.at_least(1), metavar="N", help="files for kills (default: 200 small ones) and for stage (default: 60)"
+    )
     args = parser.parse_args(argv)
     unknown = set(args.parts) - set(PARTS)
     if unknown:
@@ -94,9 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    for part in args.parts or PARTS[:3]:
+    parts = {"forward": forward, "stage": stage, "preprocessing": preprocessing, "storage": storage, "kills": kills}
+    for part in args.parts or DEFAULT:
         print(f"== {part}")
-        {"forward": forward, "preprocessing": preprocessing, "storage": storage, "kills": kills}[part](args)
+        parts[part](args)
     return 0
 
 
@@ -127,9 +136,10 @@ def forward(args: argparse.Namespace) -> None:
     """The network of the published size with random weights, on drawn pictures."""
     device = torch.device(args.device)
     network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text())).eval().to(device)
-    pixels = torch.from_numpy(images.batch([images.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size)])).to(
-        device
-    )
+    frames = [images.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size or 4)]
+    pixels = torch.from_numpy(images.batch(frames)).to(device)
+    lanes = ThreadPoolExecutor(args.threads, "lane", torch.set_num_threads, (1,))
+    parts = pixels.split(-(-len(pixels) // args.threads)) if device.type == "cpu" else (pixels,)
 
     def finished(features: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         def run() -> torch.Tensor:
@@ -148,9 +158,11 @@ def forward(args: argparse.Namespace) -> None:
         peers["upstream float32"] = finished(lambda: embedding_of(theirs, normalise(pixels)))
     peers["joytag.Models float32"] = finished(lambda: network.features(normalise(pixels)))
     peers["joytag.Models, bfloat16 autocast"] = finished(autocast)
-    for dtype in (torch.float32, torch.bfloat16):
-        fast = FastViT(network, dtype, device)
-        peers[f"joytag.fast {str(dtype).removeprefix('torch.')}"] = finished(lambda fast=fast: fast(pixels))
+    for precision, dtype in tagger.PRECISIONS.items():
+        for attention in dict.fromkeys((attend, tagger.fast_attention(network, device, precision))):
+            name = f"joytag.fast {precision}" + (", our attention" if attention is not attend else "")
+            fast = FastViT(network, dtype, device, attention)
+            peers[name] = finished(lambda fast=fast: torch.cat(list((lanes.map if len(parts) > 1 else map)(fast, parts))))
     clock = time.thread_time if args.threads == 1 and device.type == "cpu" else time.perf_counter
     seconds, found = taking_turns(peers, args.rounds, clock)
     exact = found["joytag.Models float32"]
@@ -203,6 +215,55 @@ def drawing(width: int, height: int, seed: int) -> Image.Image:
         draw.ellipse(box, fill=tuple(int(one) for one in rng.integers(0, 256, 3)), outline="black", width=3)
     noise = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).filter(ImageFilter.GaussianBlur(1))
     return Image.blend(image, noise, 0.08)
+
+
+def stage(args: argparse.Namespace) -> None:
+    """A whole run with a network of the published size, and its network alone, in turns.
+
+    Seconds of a run are those of its own summary, from the first picture to the last: what it takes to start is apart.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        hashes = draw_pictures(root / "pictures", args.pictures or 60, 2048, 1536)
+        model = seeded_folder(root / "model")
+        alone = tagger.load(model, args.device, batch_size=args.batch_size)
+        pixels = np.concatenate([images.prepare_bytes(path.read_bytes(), 448) for path in sorted((root / "pictures").iterdir())])
+        times: dict[str, list[float]] = {"the network alone": [], "the whole stage": []}
+        processor: dict[str, list[float]] = {name: [] for name in times}
+        for number in range(args.rounds):
+            start, used = time.perf_counter(), time.process_time()
+            alone.embed(pixels)
+            times["the network alone"].append(time.perf_counter() - start)
+            processor["the network alone"].append(time.process_time() - used)
+            data = mapped(root / f"data{number}", root / "pictures", hashes)
+            used = children_seconds()
+            options = ["--device", args.device, *(["--batch-size", str(args.batch_size)] if args.batch_size else [])]
+            assert stage_two(data, model, *options, code=PLAINLY).wait() == 0
+            processor["the whole stage"].append(children_seconds() - used)
+            summary = artifacts.load(data.newest(DATASET), DATASET)["summary"]
+            spent = summary["seconds"]
+            assert summary["embedded"] == len(hashes)
+            times["the whole stage"].append(spent["waiting"] + spent["computing"] + spent["writing"])
+            print(", ".join(f"{name} {seconds} s" for name, seconds in spent.items()))
+        table(times, len(hashes), "picture")
+        print("-- processor seconds, of a stage with what starting takes and its decoders")
+        table(processor, len(hashes), "picture")
+
+
+def seeded_folder(folder: Path) -> Path:
+    """`folder`, with a network of the published size and random weights."""
+    config = json.loads((PROJECT / "joytag" / "config.json").read_text())
+    folder.mkdir()
+    save_file({name: tensor.half() for name, tensor in ViT.from_config(config).state_dict().items()}, folder / tagger.WEIGHTS)
+    (folder / tagger.CONFIG).write_text(json.dumps(config))
+    (folder / tagger.VOCABULARY).write_text("".join(f"tag_{number}\n" for number in range(config["n_tags"])))
+    return folder
+
+
+def children_seconds() -> float:
+    """Processor seconds of all processes that were started here and have ended."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def preprocessing(args: argparse.Namespace) -> None:
@@ -298,6 +359,7 @@ def forget(folder: Path) -> str:
         return "the files' pages dropped, not the folder"
 
 
+PLAINLY = "import advanced_joytag_processing as stage; stage.run(stage.main)"
 OFTEN = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.05; stage.run(stage.main)"
 
 
@@ -310,18 +372,15 @@ def kills(args: argparse.Namespace) -> None:
     sys.path.insert(0, str(PROJECT / "tests"))
     from joytag_folder import make_tiny_model_folder
 
-    rng = random.Random(0)
+    rng, plain = random.Random(0), ("--device", "cpu", "--precision", "float32")
     with tempfile.TemporaryDirectory() as root:
         model = make_tiny_model_folder(Path(root) / "model")
-        hashes = small_pictures(Path(root) / "pictures", args.pictures)
-        library = {"library": {"type": "folder", "path": str(Path(root) / "pictures")}, "root": ["dataset"]}
-        killed, peace = (DataFolder(Path(root) / name) for name in ("killed", "peace"))
-        for data in (killed, peace):
-            data.root.mkdir()
-            artifacts.save(data, MAPPING, library | {"pages": [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]})
+        count = args.pictures or 200
+        hashes = draw_pictures(Path(root) / "pictures", count, 90, 70)
+        killed, peace = (mapped(Path(root) / name, Path(root) / "pictures", hashes) for name in ("killed", "peace"))
 
         start = time.monotonic()
-        run = stage_two(peace, model)
+        run = stage_two(peace, model, *plain)
         while not embeddings.shard_paths(peace.embeddings) and run.poll() is None:
             time.sleep(0.02)
         beginning = time.monotonic() - start
@@ -332,15 +391,15 @@ def kills(args: argparse.Namespace) -> None:
         for _ in range(args.kills):
             start, before = time.monotonic(), len(embeddings.shard_paths(killed.embeddings))
             moment, after = start + rng.uniform(0, 2 * beginning), rng.uniform(0, work / args.kills)
-            run = stage_two(killed, model)
+            run = stage_two(killed, model, *plain)
             while run.poll() is None and time.monotonic() < moment:
                 if len(embeddings.shard_paths(killed.embeddings)) > before:
                     moment = min(moment, time.monotonic() + after)
                 time.sleep(0.01)
             run.kill()
             done += run.wait() == -9
-        left = args.pictures - len(embeddings.load(killed.embeddings).hashes)
-        assert stage_two(killed, model).wait() == 0
+        left = count - len(embeddings.load(killed.embeddings).hashes)
+        assert stage_two(killed, model, *plain).wait() == 0
         held = [
             hash for path in embeddings.shard_paths(killed.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]
         ]
@@ -350,28 +409,37 @@ def kills(args: argparse.Namespace) -> None:
         shards = len(embeddings.shard_paths(killed.embeddings))
         print(
             f"in peace: {beginning:.1f} s to the first shard, {work:.1f} s of work; {done} of {args.kills} runs were killed, "
-            f"{left} of {args.pictures} files were left to the last; {len(held)} rows in {shards} shards, "
+            f"{left} of {count} files were left to the last; {len(held)} rows in {shards} shards, "
             f"every file once: {once}, bit-equal: {equal}"
         )
 
 
-def small_pictures(folder: Path, count: int) -> list[str]:
-    """Draw `count` small JPEGs, all different, into a new folder; their hashes."""
+def draw_pictures(folder: Path, count: int, width: int, height: int) -> list[str]:
+    """Draw `count` JPEGs, all different, into a new folder; their hashes."""
     folder.mkdir()
     hashes = []
     for seed in range(count):
         out = io.BytesIO()
-        drawing(90, 70, seed).save(out, "JPEG")
+        drawing(width, height, seed).save(out, "JPEG", quality=90)
         (folder / f"{seed:05}.jpg").write_bytes(out.getvalue())
         hashes.append(hashlib.sha256(out.getvalue()).hexdigest())
     return hashes
 
 
-def stage_two(data: DataFolder, model: Path) -> subprocess.Popen[bytes]:
-    """Stage 2 in a process of its own, writing shards often."""
-    options = ["--data-dir", str(data.root), "--model-dir", str(model), "--device", "cpu", "--precision", "float32"]
+def mapped(root: Path, pictures: Path, hashes: list[str]) -> DataFolder:
+    """A new data folder in which a folder of pictures is mapped."""
+    root.mkdir()
+    data = DataFolder(root)
+    pages = [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]
+    artifacts.save(data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages})
+    return data
+
+
+def stage_two(data: DataFolder, model: Path, *options: str, code: str = OFTEN) -> subprocess.Popen[bytes]:
+    """Stage 2 in a process of its own."""
+    given = ["--data-dir", str(data.root), "--model-dir", str(model), *options]
     return subprocess.Popen(
-        [sys.executable, "-c", OFTEN, *options], cwd=PROJECT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        [sys.executable, "-c", code, *given], cwd=PROJECT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
 
 

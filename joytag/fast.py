@@ -14,6 +14,7 @@ What is rewritten, none of it changing what is computed beyond rounding:
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -21,6 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from joytag.Models import Block, ViT, constants, normalise
+
+Attend = Callable[[Tensor, int], Tensor]
+
+
+def attend(qkv: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values, head by head (b, n, 3 d) -> what each token takes from all of them (b, n, d)."""
+    b, n, wide = qkv.shape
+    q, k, v = qkv.view(b, n, 3, heads, wide // 3 // heads).permute(2, 0, 3, 1, 4)  # each (b, heads, n, d/heads)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, wide // 3)
 
 
 class Linear(nn.Module):
@@ -47,9 +57,9 @@ class Linear(nn.Module):
 class FastBlock(nn.Module):
     """`Models.Block` with everything folded. The stream stays in its own precision, the layers compute in theirs."""
 
-    def __init__(self, block: Block, dtype: torch.dtype) -> None:
+    def __init__(self, block: Block, dtype: torch.dtype, attention: Attend) -> None:
         super().__init__()
-        self.num_heads, self.dtype = block.num_heads, dtype
+        self.num_heads, self.dtype, self.attention = block.num_heads, dtype, attention
         self.eps = block.norm1.eps, block.norm2.eps
         self.qkv = _after_norm(block.norm1, block.qkv_proj, dtype)
         self.out = _before_scale(block.out_proj, block.skip_init1.skip, dtype)
@@ -58,22 +68,20 @@ class FastBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, n, d) -> the same tensor, added to in place."""
-        b, n, d = x.shape
-        y = F.layer_norm(x, (d,), eps=self.eps[0]).to(self.dtype)  # (b, n, d)
-        q, k, v = (
-            self.qkv(y).view(b, n, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
-        )  # each (b, heads, n, d/heads)
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d)  # (b, n, d)
-        x += self.out(y)
-        y = F.layer_norm(x, (d,), eps=self.eps[1]).to(self.dtype)  # (b, n, d)
+        d = x.shape[-1:]
+        y = F.layer_norm(x, d, eps=self.eps[0]).to(self.dtype)  # (b, n, d)
+        x += self.out(self.attention(self.qkv(y), self.num_heads))
+        y = F.layer_norm(x, d, eps=self.eps[1]).to(self.dtype)  # (b, n, d)
         x += self.linear2(self.linear1(y))
         return x
 
 
 class FastViT(nn.Module):
-    """Pixels -> embeddings, from a trained `ViT`, which is left as it is."""
+    """Pixels -> embeddings, from a trained `ViT`, which is left as it is. `attention` computes what `attend` does."""
 
-    def __init__(self, network: ViT, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, network: ViT, dtype: torch.dtype, device: torch.device | str = "cpu", attention: Attend = attend
+    ) -> None:
         super().__init__()
         if torch.device(device).type == "cuda" and dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # PyTorch's default for convolutions; its 10 bits are no float32
@@ -81,7 +89,7 @@ class FastViT(nn.Module):
         self.stem = network.patch_embeddings.to(memory_format=torch.channels_last)
         self.constants = constants(device)
         self.positions = network.pos_embedding.table
-        self.blocks = nn.ModuleList(FastBlock(block, dtype) for block in network.blocks)
+        self.blocks = nn.ModuleList(FastBlock(block, dtype, attention) for block in network.blocks)
         self.norm = network.norm
 
     @torch.inference_mode()

@@ -9,13 +9,6 @@ once and never taken for another.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -26,12 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tagcheck.compiler import library
 from tagcheck.tiles import BLOCK
 
 SOURCE = Path(__file__).with_name("native.c")
-COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC")
-COMPILING_SECONDS = 60
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
 LANES = 32       # columns of a group
 ROWS = 4         # rows of a block
@@ -308,42 +299,8 @@ def _steps(largest: float, length: float, side: float, beside: float, width: int
 
 
 def _library() -> Path | None:
-    """The compiled library's path, None where there is no compiler or it fails."""
-    source = SOURCE.read_bytes()
-    machine = "-".join((platform.system(), platform.machine(), *FLAGS))
-    name = f"bound-{hashlib.sha256(source + machine.encode()).hexdigest()[:16]}{'.dll' if os.name == 'nt' else '.so'}"
-    path = _cache() / name
-    if path.exists():
-        return path
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
-        return None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    except OSError:
-        return None
-    os.close(handle)
-    try:
-        command = [compiler, *FLAGS, "-o", temporary, str(SOURCE)]
-        subprocess.run(command, check=True, capture_output=True, timeout=COMPILING_SECONDS)
-        os.replace(temporary, path)
-    except (subprocess.SubprocessError, OSError):
-        return None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return path
-
-
-def _cache() -> Path:
-    """The user's cache folder."""
-    if os.name == "nt":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "tagcheck"
+    """The compiled library's path, None where this machine cannot make it."""
+    return library(SOURCE, "bound")
 
 
 def _is_right(loaded: Kernel) -> bool:

@@ -34,6 +34,8 @@ WAY_OUT = "pip install onnxruntime (or onnxruntime-gpu), and run again"
 class OnnxNetwork:
     """An ONNX tagger ready to compute. Fulfils `tagger.Network`."""
 
+    lanes = 1  # onnxruntime has threads of its own, which compute a batch together
+
     def __init__(self, folder: Path, found: Descriptor, device: torch.device, explicit: bool) -> None:
         """`explicit`: the device was asked for by name. Raises `MissingInput`, `BadFile` or `UsageError`."""
         path = folder / found.model

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,9 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from joytag.fast import FastViT
+from joytag.fast import Attend, FastViT, attend
 from joytag.Models import ViT
-from tagcheck import descriptor, images, weights
+from tagcheck import attention, descriptor, images, weights
 from tagcheck.embeddings import TagHead
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.images import Recipe
@@ -49,7 +50,8 @@ class Network(Protocol):
     """What a tagger computes with: JoyTag's network here, or `onnx_tagger.OnnxNetwork`.
 
     `tags` are V names as the tagger spells them, and `head` their linear layer, None where the network has
-    none. `threads` of the processor suit it. `notes` are what a person should know about the choice.
+    none. `lanes` batches are best computed beside each other, each by one thread of the processor; with 1 the
+    network sees to its `threads` itself, as on a GPU. `notes` are what a person should know about the choice.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Network(Protocol):
     tags: list[str]
     head: TagHead | None
     threads: int
+    lanes: int
     device: torch.device
     notes: list[str]
 
@@ -79,10 +82,11 @@ class JoyTagNetwork:
         self.sha256, self.id = published.sha256, model_id(published.sha256, precision)
         self.recipe, self.dim, self.tags = Recipe(network.image_size), network.d_model, published.tags
         self.threads = 1 if _work(network) < SMALL_WORK else torch.get_num_threads()
+        self.lanes = 1 if device.type == "cuda" else self.threads
         self.notes: list[str] = []
         head = network.head
         self.head = TagHead(self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id)
-        self._fast = FastViT(network, PRECISIONS[precision], device)
+        self._fast = FastViT(network, PRECISIONS[precision], device, fast_attention(network, device, precision))
 
     def compute(self, pixels: Tensor) -> Tensor:
         """As `Network` says; from pinned memory a batch travels by itself, and nothing is waited for."""
@@ -90,7 +94,11 @@ class JoyTagNetwork:
 
 
 class Tagger:
-    """A network ready to embed. Made by `load`."""
+    """A network ready to embed. Made by `load`.
+
+    `ahead` is how many batches may be on their way while the next is gathered: on a GPU one, on a processor one in
+    each lane; none where there is but one thread, which has nothing to compute beside.
+    """
 
     def __init__(self, network: Network, batch_size: int) -> None:
         self.network, self.batch_size = network, batch_size
@@ -98,6 +106,8 @@ class Tagger:
         self.id, self.sha256, self.dim, self.tags = network.id, network.sha256, network.dim, network.tags
         self.recipe, self.image_size, self.preprocess_id = network.recipe, network.recipe.size, network.recipe.id
         self.decoders = os.cpu_count() or 1 if self.device.type == "cuda" else 2
+        self.ahead = 1 if self.device.type == "cuda" else network.lanes if network.lanes > 1 else 0
+        self._lanes = ThreadPoolExecutor(network.lanes, "lane", torch.set_num_threads, (1,)) if network.lanes > 1 else None
 
     def describe(self) -> dict[str, Any]:
         """What the dataset file says about the model."""
@@ -129,17 +139,27 @@ class Tagger:
 
         Returns their embeddings, float32 (b, d), not L2-normalised.
         """
-        return self.begin(pictures).rows()
-
-    def begin(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> "Begun":
-        """As `embed`, but a GPU is not waited for: it computes while the caller gathers the next batch."""
         pixels = self._pixels(pictures)
+        begun = [self._begin(part) for part in pixels.split(self.batch_size if self._lanes else len(pixels))]
+        return np.concatenate([one.rows() for one in begun])
+
+    def begin(self, pictures: Sequence[np.ndarray]) -> "Begun":
+        """One batch as `embed` takes it; where the tagger has an `ahead`, it is computed while the caller gathers the next."""
+        return self._begin(self._pixels(pictures))
+
+    def _begin(self, pixels: Tensor) -> "Begun":
+        if self._lanes:
+            future = self._lanes.submit(self._compute, pixels)
+            return Begun(future.result, future.cancel)
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            return Begun.of(torch.cat(list(self._computed(pixels))))
+            return Begun.of(self._compute(pixels))
         finally:
             torch.set_num_threads(threads)
+
+    def _compute(self, pixels: Tensor) -> Tensor:
+        return torch.cat(list(self._computed(pixels)))
 
     def _pixels(self, pictures: np.ndarray | Tensor | Sequence[Image.Image | np.ndarray]) -> Tensor:
         """The pictures as one tensor; for a GPU in pinned memory, which it can fetch from by itself."""
@@ -182,27 +202,30 @@ class Tagger:
 
 @dataclass(frozen=True)
 class Begun:
-    """Embeddings (b, d) that may still be on their way: `done`, where there is one, is a GPU's event that comes after them."""
+    """Embeddings that may still be on their way: `wait` gives them, (b, d) on the processor; `cancel` gives them up."""
 
-    held: Tensor
-    done: Any = None
+    wait: Callable[[], Tensor]
+    cancel: Callable[[], object] = lambda: None
 
     @staticmethod
     def of(rows: Tensor) -> "Begun":
         """What was computed, on its way to the processor: sent at once, since later it would wait for later batches too."""
         if rows.device.type != "cuda":
-            return Begun(rows)
+            return Begun(lambda: rows)
         held = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
         held.copy_(rows, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
-        return Begun(held, done)
+
+        def wait() -> Tensor:
+            done.synchronize()
+            return held
+
+        return Begun(wait)
 
     def rows(self) -> np.ndarray:
         """float32 (b, d), waited for."""
-        if self.done is not None:
-            self.done.synchronize()
-        return self.held.numpy()
+        return self.wait().numpy()
 
 
 def load(
@@ -237,7 +260,7 @@ def load(
     overlooked = overlooked_gpu() if device == "auto" else None
     if overlooked:
         network.notes.append(f"THE GPU IS NOT USED: {overlooked}")
-    return Tagger(network, batch_size or default_batch_size(network.device))
+    return Tagger(network, batch_size or default_batch_size(network))
 
 
 def look(folder: Path) -> str:
@@ -271,9 +294,17 @@ def fast_precision(device: torch.device) -> str:
     return "bfloat16" if any(check() for check in checks if check) else "float32"
 
 
-def default_batch_size(device: torch.device) -> int:
-    """Pictures at once that keep the device busy and fit its memory."""
-    return 256 if device.type == "cuda" else 8
+def fast_attention(network: ViT, device: torch.device, precision: str) -> Attend:
+    """Our own kernel where it knows such a network and is the faster, else PyTorch's."""
+    tokens, width = len(network.pos_embedding.table), network.d_model // network.blocks[0].num_heads
+    if device.type != "cpu" or precision != "bfloat16" or width != attention.WIDE or tokens < attention.FEWEST_TOKENS:
+        return attend
+    return attention.kernel() or attend
+
+
+def default_batch_size(network: Network) -> int:
+    """Pictures at once that keep the device busy and fit its memory; in lanes few, which is as fast and sooner at an end."""
+    return 256 if network.device.type == "cuda" else 2 if network.lanes > 1 else 8
 
 
 def _work(network: ViT) -> float:

@@ -236,7 +236,7 @@ def test_a_gpu_gets_its_next_batch_before_the_last_is_waited_for(monkeypatch):
     order: list[str] = []
 
     class Pretended:
-        device, batch_size = torch.device("cuda"), 2
+        ahead, batch_size = 1, 2
 
         def begin(self, frames):
             order.append(f"begin {len(frames)}")

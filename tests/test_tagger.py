@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 
 import numpy as np
@@ -158,11 +159,27 @@ def test_only_a_gpu_gets_its_batches_from_pinned_memory(model_dir, pictures, mon
     assert asked == [False, True]
 
 
-def test_embeddings_on_their_way_are_waited_for_before_they_are_read():
-    waited: list[bool] = []
-    begun = tagger.Begun(torch.ones(2, 3), SimpleNamespace(synchronize=lambda: waited.append(True)))
-    assert not waited and begun.rows().tolist() == [[1, 1, 1]] * 2 and waited == [True]
-    assert tagger.Begun.of(torch.ones(1, 1)).done is None
+def test_embeddings_on_their_way_from_a_gpu_are_waited_for_before_they_are_read(monkeypatch):
+    """With stand-ins for a GPU's tensor, its event and pinned memory: sent at once, read after the event."""
+    order: list[str] = []
+
+    class Event:
+        record, synchronize = (lambda self, name=name: order.append(name) for name in ("record", "synchronize"))
+
+    class Held:
+        copy_ = staticmethod(lambda rows, non_blocking: order.append(f"copy, non-blocking: {non_blocking}"))
+        numpy = staticmethod(lambda: order.append("read"))
+
+    def memory(shape, dtype, pin_memory):
+        order.append(f"pinned: {pin_memory}")
+        return Held
+
+    monkeypatch.setattr(tagger.torch.cuda, "Event", Event)
+    monkeypatch.setattr(tagger.torch, "empty", memory)
+    begun = tagger.Begun.of(SimpleNamespace(device=torch.device("cuda"), shape=(2, 3), dtype=torch.float32))
+    assert order == ["pinned: True", "copy, non-blocking: True", "record"]
+    begun.rows()
+    assert order[3:] == ["synchronize", "read"]
 
 
 def test_a_gpu_beside_a_pytorch_that_cannot_use_it_is_said_loudly(model_dir, monkeypatch):
@@ -181,6 +198,48 @@ def test_a_small_network_leaves_the_other_threads_to_the_decoders(model_dir, pic
     model = tagger.load(model_dir, "cpu")
     model.embed(pictures)
     assert model.threads == 1 and torch.get_num_threads() == before
+
+
+@pytest.fixture
+def lanes(model_dir, monkeypatch) -> tagger.Tagger:
+    """A tagger of three lanes, two pictures at a time: what a large network has on a processor with three cores."""
+    monkeypatch.setattr(tagger, "SMALL_WORK", 0.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        return tagger.load(model_dir, "cpu", "float32")
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_batches_are_computed_beside_each_other_by_one_thread_each(lanes, model_dir, pictures, monkeypatch):
+    assert (lanes.network.lanes, lanes.ahead, lanes.batch_size) == (3, 3, 2) and "threads: 3" in lanes.sentence()
+    alone, compute, seen, together = tagger.load(model_dir, "cpu", "float32"), lanes.network.compute, set(), Barrier(3)
+
+    def noted(pixels: torch.Tensor) -> torch.Tensor:
+        together.wait(20)  # raises unless three are at work at once
+        seen.add((threading.current_thread().name, torch.get_num_threads()))
+        return compute(pixels)
+
+    monkeypatch.setattr(lanes.network, "compute", noted)
+    six = np.concatenate([pictures, pictures])
+    assert lanes.embed(six).tobytes() == np.concatenate([alone.embed(pictures)] * 2).tobytes()
+    assert {threads for _, threads in seen} == {1} and len(seen) == 3
+
+
+def test_what_goes_wrong_in_a_lane_is_said_and_what_waits_can_be_given_up(lanes, pictures, monkeypatch):
+    hold = threading.Event()
+
+    def broken(pixels: torch.Tensor) -> torch.Tensor:
+        hold.wait(20)
+        raise RuntimeError("the network is broken")
+
+    monkeypatch.setattr(lanes.network, "compute", broken)
+    begun = [lanes.begin(list(pictures[:1])) for _ in range(4)]
+    assert begun[3].cancel() and not begun[0].cancel()
+    hold.set()
+    with pytest.raises(RuntimeError, match="the network is broken"):
+        begun[0].rows()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -1,0 +1,62 @@
+"""C sources made into libraries by the system's compiler when they are first wanted.
+
+A library is kept in the user's cache under a name that tells the source and the machine, so that it is
+compiled once and never taken for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC")
+COMPILING_SECONDS = 60
+
+
+def library(source: Path, name: str) -> Path | None:
+    """The path of what `source` is compiled to, under a file name that begins with `name`.
+
+    None where there is no compiler, or it fails, or there is no room for what it makes.
+    """
+    content = source.read_bytes()
+    machine = "-".join((platform.system(), platform.machine(), *FLAGS))
+    digest = hashlib.sha256(content + machine.encode()).hexdigest()[:16]
+    path = _cache() / f"{name}-{digest}{'.dll' if os.name == 'nt' else '.so'}"
+    if path.exists():
+        return path
+    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
+    except OSError:
+        return None
+    os.close(handle)
+    try:
+        command = [compiler, *FLAGS, "-o", temporary, str(source)]
+        subprocess.run(command, check=True, capture_output=True, timeout=COMPILING_SECONDS)
+        os.replace(temporary, path)
+    except (subprocess.SubprocessError, OSError):
+        return None
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def _cache() -> Path:
+    """The user's cache folder."""
+    if os.name == "nt":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "tagcheck"
