@@ -123,7 +123,7 @@ def taking_turns(
     return seconds, results
 
 
-def table(seconds: dict[str, list[float]], per: int, unit: str, notes: dict[str, str] | None = None) -> None:
+def table(seconds: dict[str, list[float]], per: float, unit: str, notes: dict[str, str] | None = None) -> None:
     """One line a peer: the best of its rounds, and how many times faster that is than the first peer's."""
     first = min(next(iter(seconds.values())))
     for name, taken in seconds.items():
@@ -336,9 +336,9 @@ def storage(args: argparse.Namespace) -> None:
                 assert load(folders[name]) == matrix.shape
                 loaded[name].append(time.perf_counter() - start)
         print("-- write (shards are synced to the disk, the single files are not)")
-        table(written, args.rows, "row")
+        table(written, args.rows / 1000, "thousand rows")
         print(f"-- load all, cold ({cold})")
-        table(loaded, args.rows, "row")
+        table(loaded, args.rows / 1000, "thousand rows")
         sizes = [sum(path.stat().st_blocks * 512 for path in folder.iterdir()) for folder in folders.values()]
         print(
             f"-- on the disk: {sizes[0] / args.rows:.0f} and {sizes[1] / args.rows:.0f} bytes a row, "

@@ -24,6 +24,7 @@ from tagcheck.artifacts import STAMP, utc_now, write_atomically
 from tagcheck.errors import BadFile, MissingInput
 
 SHARD_ROWS = 4096
+GATHERED = 256  # rows converted at a time while loading
 VERSION = 1
 TAG_HEAD = "tag_head.pt"
 ONE_FILE_A_PICTURE = re.compile(r"[0-9a-f]{64}\.pt")
@@ -321,21 +322,29 @@ def _gather(
     out = np.empty((len(hashes), parts[0].shape[1]), dtype=dtype)
     order = np.argsort(places, kind="stable")
     bounds = np.searchsorted(places[order], starts)
-    held = torch.empty(0)  # one part as float32; the same memory each time, since fresh memory costs as much as the work
-    for number in np.flatnonzero(np.diff(bounds)):
-        targets = order[bounds[number] : bounds[number + 1]]
-        part = parts[number]
-        if len(targets) < len(part):
-            part = part.index_select(0, torch.from_numpy(places[targets] - starts[number]))
-        if held.numel() < part.numel():
-            held = torch.empty(part.numel())
-        rows = held[: part.numel()].view(part.shape).copy_(part)
-        if not rows.sum(dim=1).isfinite().all():  # of finite rows only huge numbers add up to none, which is then looked into
-            finite = rows.isfinite().all(dim=1).numpy()
-            if not finite.all():
-                hash = hashes[targets[~finite][0]]
-                raise BadFile(
-                    f"{paths[number]}: the embedding of {hash} holds numbers that are not finite: remove the file and {MADE_BY} again"
-                )
-        out[targets] = rows.numpy()
+    held = torch.empty(GATHERED, parts[0].shape[1])  # some rows as float32, as many as the processor's cache holds
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more would wait for each other at every few rows
+    try:
+        for number in np.flatnonzero(np.diff(bounds)):
+            for first in range(bounds[number], bounds[number + 1], GATHERED):
+                targets = order[first : min(first + GATHERED, bounds[number + 1])]
+                rows = torch.from_numpy(places[targets] - starts[number])
+                whole = rows[-1] - rows[0] == len(rows) - 1  # the places are in order, so these are neighbours
+                part = parts[number][rows[0] : rows[-1] + 1] if whole else parts[number].index_select(0, rows)
+                found = held[: len(part)].copy_(part)
+                if not found.sum(dim=1).isfinite().all():  # of finite rows only huge numbers add up to none
+                    _check_finite(found, paths[number], [hashes[target] for target in targets])
+                out[targets] = found.numpy()
+    finally:
+        torch.set_num_threads(threads)
     return out
+
+
+def _check_finite(rows: torch.Tensor, path: Path, hashes: list[str]) -> None:
+    finite = rows.isfinite().all(dim=1).tolist()
+    if not all(finite):
+        hash = hashes[finite.index(False)]
+        raise BadFile(
+            f"{path}: the embedding of {hash} holds numbers that are not finite: remove the file and {MADE_BY} again"
+        )

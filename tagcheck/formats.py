@@ -18,11 +18,12 @@ from importlib import metadata
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, features
 
 from tagcheck.errors import ToolError
 
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
 JPEGXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 VIDEO_STARTS = (
     b"\x1aE\xdf\xa3",
@@ -32,6 +33,7 @@ VIDEO_STARTS = (
     b"\x30\x26\xb2\x75",
     b"OggS",
 )  # Matroska/WebM, Flash, MPEG, ASF, Ogg
+PACKET = 188  # bytes of an MPEG transport stream, each beginning with 0x47
 FORWARD = 300  # frames decoded after the key frame before the wanted moment, at most
 
 
@@ -90,16 +92,18 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def kind_of(data: bytes) -> str | None:
-    """ "heif", "jpegxl", "video", or None for what is none of them.
+    """ "heif", "avif", "jpegxl", "video", or None for what is none of them.
 
     >>> kind_of(b"\\0\\0\\0\\x18ftypheic"), kind_of(b"\\0\\0\\0\\x18ftypisom"), kind_of(b"GIF89a")
     ('heif', 'video', None)
     """
     if data[4:8] == b"ftyp":
-        return "heif" if data[8:12] in HEIF_BRANDS else "video"
+        return "heif" if data[8:12] in HEIF_BRANDS else "avif" if data[8:12] in AVIF_BRANDS else "video"
     if data.startswith(JPEGXL_STARTS):
         return "jpegxl"
     if data.startswith(VIDEO_STARTS) or (data.startswith(b"RIFF") and data[8:12] == b"AVI "):
+        return "video"
+    if len(data) > 3 * PACKET and set(data[: 3 * PACKET : PACKET]) == {0x47}:
         return "video"
     return None
 
@@ -109,7 +113,7 @@ def open_others(data: bytes, limits: Limits, check: Callable[[], None]) -> list[
 
     Raises `ImageUnsupported`, `ImageUnreadable`, and what the packages raise for a damaged file.
     """
-    openers = {"heif": _heif, "jpegxl": _jpegxl, "video": _video}
+    openers = {"heif": _heif, "avif": _avif, "jpegxl": _jpegxl, "video": _video}
     kind = kind_of(data)
     if kind is None:
         raise ImageUnsupported("not a picture of a kind that can be read here")
@@ -127,6 +131,13 @@ def _heif(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.
     return [file.to_pillow()]
 
 
+def _avif(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
+    """Pillow reads AVIF itself, so a file that comes here is one that it does not open."""
+    if not features.check("avif"):
+        raise ImageUnsupported("an AVIF picture, and this Pillow was built without AVIF")
+    raise ImageUnreadable("the file is damaged: its header cannot be read")
+
+
 def _jpegxl(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
     try:
         import imagecodecs
@@ -135,7 +146,7 @@ def _jpegxl(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Imag
     check()
     try:
         values = imagecodecs.jpegxl_decode(data)
-    except imagecodecs.JpegxlError as error:
+    except RuntimeError as error:  # JpegxlError is one, and not all that it raises
         raise ImageUnreadable(f"the file is damaged: {' '.join(str(error).split())[:160]}") from None
     if values.dtype != np.uint8:
         values = to_eight_bits(values)
@@ -155,29 +166,35 @@ def _video(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image
                 raise ImageUnsupported("a sound or video file without pictures")
             stream = file.streams.video[0]
             limits.check_size(stream.codec_context.width, stream.codec_context.height)
-            length = file.duration or 0  # microseconds
-            moments = [(2 * part + 1) * length // (2 * limits.frames) for part in range(limits.frames)] if length else [0]
-            return [_frame_at(file, stream, moment, check).to_image() for moment in moments]
+            start, length = file.start_time or 0, file.duration or 0  # microseconds
+            parts = 2 * limits.frames
+            moments = [start + part * length // parts for part in range(1, parts, 2)] if length else [start]
+            return [_frame_at(file, stream, moment, start, check).to_image() for moment in moments]
     except (av.FFmpegError, StopIteration) as error:
         raise ImageUnreadable(
             f"the file is damaged: {' '.join(str(error).split())[:160] or 'no picture in it can be decoded'}"
         ) from None
 
 
-def _frame_at(file, stream, moment: int, check: Callable[[], None]):
-    """The last frame that begins at or before `moment` (microseconds), or the first that can be decoded."""
-    file.seek(moment, backward=True)
+def _frame_at(file, stream, moment: int, start: int, check: Callable[[], None]):
+    """The last frame that begins at or before `moment` (microseconds), or the first that can be decoded.
+
+    A format without an index may be entered behind the last key frame, from where nothing can be decoded: then it
+    is decoded from its `start`. Raises StopIteration where that gives nothing either.
+    """
     shown = None
-    for count, frame in enumerate(file.decode(stream)):
-        check()
-        if shown is not None and (frame.time or 0) * 1e6 > moment:
-            break
-        shown = frame
-        if count >= FORWARD:
-            break
-    if shown is None:
-        raise StopIteration
-    return shown
+    for place in dict.fromkeys((moment, start)):
+        file.seek(place, backward=True)
+        for count, frame in enumerate(file.decode(stream)):
+            check()
+            if shown is not None and (frame.time or 0) * 1e6 > moment:
+                break
+            shown = frame
+            if count >= FORWARD:
+                break
+        if shown is not None:
+            return shown
+    raise StopIteration
 
 
 def to_eight_bits(values: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -164,6 +165,8 @@ def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limit
         OverflowError,
         AttributeError,
         ArithmeticError,
+        RuntimeError,
+        struct.error,
     ) as error:
         # Pillow's plug-ins raise any of these for one damaged file.
         raise ImageUnreadable(f"the file is damaged: {_words(error)}") from None
@@ -174,7 +177,7 @@ def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[]
     try:
         image = Image.open(_Timed(data, check))
     except UnidentifiedImageError:
-        if data.startswith(SIGNATURES):
+        if data.startswith(SIGNATURES) or data[:4] + data[8:12] == b"RIFFWEBP":
             raise ImageUnreadable("the file is damaged: its header cannot be read") from None
         return [Picture(to_rgb(one, background), one.size) for one in open_others(data, limits, check)]
     with image:

@@ -320,8 +320,10 @@ def test_a_tag_head_that_is_not_what_it_says_is_named(tmp_path, changes, says):
 # --- speed ---------------------------------------------------------------------------------------------
 
 
-def test_rows_from_many_shards_are_gathered_as_one_by_one(tmp_path):
+@pytest.mark.parametrize("at_once", [1, 10, 256])
+def test_rows_from_many_shards_are_gathered_as_one_by_one(at_once, tmp_path, monkeypatch):
     """The slow twin: each row looked up by itself."""
+    monkeypatch.setattr(embeddings, "GATHERED", at_once)
     rng = np.random.default_rng(3)
     rows = {f"{number:064x}": rng.standard_normal(5).astype(np.float16).tolist() for number in rng.permutation(500)}
     with ShardWriter(tmp_path, "m", "p", rows=37) as writer:

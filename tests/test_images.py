@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tagcheck import formats
+from tagcheck import formats, images
 from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, open_image, open_pictures, prepare, prepare_bytes
 
 WHITE = (255, 255, 255)
@@ -199,6 +199,8 @@ def bomb() -> bytes:
         (saved(noise(80, 80), "PNG")[:9000], ImageUnreadable, "damaged: .*truncated"),
         (saved(noise(80, 80), "JPEG")[:4000], ImageUnreadable, "damaged: .*truncated"),
         (saved(noise(80, 80), "WEBP")[:4000], ImageUnreadable, "damaged"),
+        (saved(noise(80, 80), "WEBP")[:14], ImageUnreadable, "damaged: its header"),
+        (saved(noise(80, 80), "AVIF")[:60], ImageUnreadable, "damaged: its header"),
         (saved(noise(80, 80), "GIF")[:4000], ImageUnreadable, "damaged"),
         (bomb(), ImageUnreadable, "too large"),
     ],
@@ -225,8 +227,10 @@ def test_a_file_that_takes_too_long_is_given_up():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_bytes_changed_at_random_never_raise_anything_else():
     rng = np.random.default_rng(1)
-    for format in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"):
-        whole = np.frombuffer(saved(drawing(40, 30), format), np.uint8)
+    files = [saved(drawing(40, 30), format) for format in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")]
+    files += [path.read_bytes() for path in sorted(FORMATS.iterdir())]  # where their packages are not, a reason each time
+    for file in files:
+        whole = np.frombuffer(file, np.uint8)
         for _ in range(60):
             data = whole.copy()
             data[rng.integers(0, len(data), 6)] = rng.integers(0, 256, 6)
@@ -234,6 +238,19 @@ def test_bytes_changed_at_random_never_raise_anything_else():
                 assert prepare_bytes(data.tobytes(), 16, Limits(pixels=10_000_000)).shape[1:] == (3, 16, 16)
             except (ImageUnreadable, ImageUnsupported) as error:
                 assert str(error) and "\n" not in str(error)
+
+
+def test_a_library_s_own_kind_of_error_is_a_damaged_file_too(monkeypatch):
+    for error in (RuntimeError("could not determine frame count"), struct.error("unpack requires a buffer")):
+        monkeypatch.setattr(images, "to_rgb", lambda *_, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(ImageUnreadable, match=f"the file is damaged: {error}"):
+            open_image(saved(drawing(40, 30), "PNG"))
+
+
+def test_kinds_that_pillow_does_not_open_are_known_by_their_bytes():
+    stream = (b"\x47" + bytes(187)) * 4
+    assert formats.kind_of(stream) == "video" and formats.kind_of(stream[:400]) is None  # an MPEG transport stream
+    assert formats.kind_of(b"\0\0\0\x20ftypavis") == "avif" and formats.kind_of(b"RIFF\0\0\0\0WAVE") is None
 
 
 def test_a_number_of_places_is_spread_evenly():
@@ -269,3 +286,18 @@ def test_a_video_gives_frames_spread_over_its_length():
     assert np.abs(reds - [5 * 8, 15 * 8, 25 * 8]).max() < 12
     with pytest.raises(ImageUnreadable, match="damaged"):
         open_pictures(data[:200])
+
+
+@pytest.mark.parametrize("form, codec", [("mpegts", "mpeg2video"), ("mpeg", "mpeg2video"), ("avi", "mjpeg"), ("mp4", "mpeg4")])
+def test_a_video_is_looked_at_in_the_right_places_with_an_index_and_without(form, codec):
+    av = pytest.importorskip("av")
+    out = io.BytesIO()
+    with av.open(out, "w", format=form) as file:
+        stream = file.add_stream(codec, rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number in range(100):  # ever brighter
+            file.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (64, 64), (40 + 2 * number,) * 3))))
+        file.mux(stream.encode())
+    greys = prepare_bytes(out.getvalue(), 16, Limits(frames=4))[:, 0, 8, 8].astype(int)
+    assert np.abs((greys - 40) / 2 - [12, 37, 62, 87]).max() < 16  # some have to be entered at a key frame beside
