@@ -158,8 +158,9 @@ def machine() -> Iterator[Check]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the processor ({torch.get_num_threads()} threads)"
     precision = tagger.fast_precision(device)
     slow = device.type == "cpu" and precision == "float32"
-    says = f"{name}, {precision}, batches of {tagger.default_batch_size(device)}, PyTorch {torch.__version__}"
-    yield Check(WARNING if slow else OK, "device", says + (": no bfloat16 here, so extraction takes three to six times as long" if slow else ""))
+    batch = tagger.default_batch_size(device, torch.get_num_threads())
+    says = f"{name}, {precision}, batches of {batch}, PyTorch {torch.__version__}"
+    yield Check(WARNING if slow else OK, "device", says + (": no bfloat16 here, so extraction takes twice as long or more" if slow else ""))
     overlooked = tagger.overlooked_gpu()
     if overlooked:
         yield Check(WARNING, "device", f"the GPU is not used: {overlooked}")

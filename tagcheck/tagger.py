@@ -260,7 +260,7 @@ def load(
     overlooked = overlooked_gpu() if device == "auto" else None
     if overlooked:
         network.notes.append(f"THE GPU IS NOT USED: {overlooked}")
-    return Tagger(network, batch_size or default_batch_size(network))
+    return Tagger(network, batch_size or default_batch_size(network.device, network.lanes))
 
 
 def look(folder: Path) -> str:
@@ -302,9 +302,9 @@ def fast_attention(network: ViT, device: torch.device, precision: str) -> Attend
     return attention.kernel() or attend
 
 
-def default_batch_size(network: Network) -> int:
+def default_batch_size(device: torch.device, lanes: int) -> int:
     """Pictures at once that keep the device busy and fit its memory; in lanes few, which is as fast and sooner at an end."""
-    return 256 if network.device.type == "cuda" else 2 if network.lanes > 1 else 8
+    return 256 if device.type == "cuda" else 2 if lanes > 1 else 8
 
 
 def _work(network: ViT) -> float:
