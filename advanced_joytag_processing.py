@@ -43,7 +43,7 @@ from tagcheck.tagger import Begun, Tagger
 
 LOCK = "extraction.lock"
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
-AHEAD_BATCHES = 4  # pictures decoded ahead of the model
+AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
 LARGEST = 65_504.0  # of float16, which shards are in
 MEGA = 1_000_000
 
@@ -265,7 +265,7 @@ def embed(
     processes = [Decoder(model.recipe, limits) for _ in range(min(decoders or model.decoders, len(new)))]
     hashes = [info.hash for info in new]
     files = prepared(
-        hashes, reader(library, new, limits), library.render, processes, AHEAD_BATCHES * model.batch_size * (1 + model.ahead),
+        hashes, reader(library, new, limits), library.render, processes, AHEAD_BATCHES * model.batch_size * model.network.lanes,
         work.clocks,
     )
     with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:

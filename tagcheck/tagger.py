@@ -105,7 +105,7 @@ class Tagger:
         self.device, self.precision, self.threads = network.device, network.precision, network.threads
         self.id, self.sha256, self.dim, self.tags = network.id, network.sha256, network.dim, network.tags
         self.recipe, self.image_size, self.preprocess_id = network.recipe, network.recipe.size, network.recipe.id
-        self.decoders = os.cpu_count() or 1 if self.device.type == "cuda" else 2
+        self.decoders = os.cpu_count() or 1 if self.device.type == "cuda" else max(2, -(-network.lanes // 4))
         self.ahead = 1 if self.device.type == "cuda" else network.lanes if network.lanes > 1 else 0
         self._lanes = ThreadPoolExecutor(network.lanes, "lane", torch.set_num_threads, (1,)) if network.lanes > 1 else None
 
@@ -183,11 +183,13 @@ class Tagger:
         at = 0
         while at < len(pixels):
             part = pixels[at : at + self.batch_size]
+            rows = None
             try:
                 rows = self.network.compute(part)
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
+            if rows is None:  # only out here is the memory free that the failed attempt held
                 self.batch_size = (min(self.batch_size, len(part)) + 1) // 2
                 torch.cuda.empty_cache()
             else:

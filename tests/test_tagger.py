@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import weakref
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -143,6 +144,23 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved_from_there_on(model_dir,
     monkeypatch.setattr(model.network, "compute", small_memory)
     assert np.array_equal(model.embed(pictures), expected)
     assert tried == [3, 2, 1, 1, 1] and model.batch_size == 1
+
+
+def test_memory_is_given_back_after_the_failed_attempt_has_let_go_of_it(model_dir, pictures, monkeypatch):
+    model = tagger.load(model_dir, "cpu", "float32", batch_size=3)
+    compute, held, freed = model.network.compute, [], []
+
+    def small_memory(pixels: torch.Tensor) -> torch.Tensor:
+        activations = torch.ones(1)
+        if len(pixels) > 1:
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("no room")
+        return compute(pixels)
+
+    monkeypatch.setattr(model.network, "compute", small_memory)
+    monkeypatch.setattr(tagger.torch.cuda, "empty_cache", lambda: freed.append(all(one() is None for one in held)))
+    model.embed(pictures)
+    assert freed == [True, True]
 
 
 def test_only_a_gpu_gets_its_batches_from_pinned_memory(model_dir, pictures, monkeypatch):
