@@ -246,22 +246,27 @@ def _laziness(belongs: np.ndarray, truth: np.ndarray, cells: Cells, rate: float,
     alike = np.clip(spread / max(pairs, 1e-9), 1e-6, 1)
     prior = np.clip(1 / alike - 1, *EVENNESS)
     of_picture = (missing[row] - lost + prior * rate) / (total[row] - weight + prior)
-    return np.clip(of_picture * often[cells.column], 0.002, 0.95)
+    found = of_picture * often[cells.column]
+    # On the whole they stay at the library's rate: else no forgetting at all and a weaker word of the strongest evidence
+    # would explain the same tags as well, and the rounds of the fit would drift there.
+    found *= rate * weight.sum() / max(float(found @ weight), SMALLEST)
+    return np.clip(found, 0.002, 0.95)
 
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> float:
     """The share of tags not written where the evidence is strong: m.
 
     Cells are taken in the order in which tags are expected, in steps of 5 % of the written ones. The
-    plateau is the level that most steps agree with, by a quarter in odds and chance (the higher place
+    plateau is the level that most steps agree with, by a quarter and chance (the higher place
     wins a tie): the very first steps alone may be special, such as pictures whose copies were tagged with care.
     """
     order = np.argsort(-written, kind="stable")
     stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * y.sum())
     lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in zip(stops[:-1], stops[1:])]) + 0.5
     size = np.diff(stops) + 1.0
-    odds, width = logit(lost / size), np.sqrt(1 / lost + 1 / np.maximum(size - lost, 0.5))
-    near = np.abs(odds[:, None] - odds) <= 0.25 + 1.5 * np.sqrt(width[:, None] ** 2 + width ** 2)
+    rate = lost / size
+    expected = rate[:, None] * size                              # by the rate of one step, in each step
+    near = np.abs(lost - expected) <= 0.25 * expected + 1.5 * np.sqrt(expected * (1 - rate[:, None]))
     near &= (lost < 0.5 * size) | np.eye(len(lost), dtype=bool)
     level = near[int(np.argmax(near.sum(axis=1)))]
     return float(np.clip(lost[level].sum() / size[level].sum(), 0.005, 0.6))

@@ -71,3 +71,12 @@ def test_refused_suggestions_teach_how_often_tags_are_forgotten():
     after = noise.fit(cells, frequency, np.random.default_rng(1), answered=refused)
     open_ones = strong & ~given & (refused == 0)
     assert after.error[open_ones].mean() < alone.error[open_ones].mean() - 0.1
+
+
+def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_care():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        expected = np.sort(rng.random(3000))[::-1]
+        y = (expected > 0.4) & (rng.random(3000) > 0.15)
+        y[:360] = True                        # the strongest evidence of all: copies, and nothing forgotten there
+        assert 0.11 < noise._plateau(expected, y.astype(float)) < 0.19
