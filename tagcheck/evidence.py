@@ -5,11 +5,15 @@ tag, below 0 against it, and 0 says nothing. All of it is out of fold: what is l
 picture comes from pictures that are neither itself nor its near-duplicates.
 
     probe       ridge regression of the tag on the embedding
+    kernel      the same on random waves over its main directions, for what is no straight line
     context     ridge regression of the tag on the embedding and all other tags of the picture,
                 except tags that exclude this one
     neighbours  share of the nearest pictures that have the tag
     twins       share of the near-duplicates that have it
     tagger      the tagger's own logit, where it knows the tag
+
+`probe_share` and `kernel_share` are those regressions' own values: no ratios, but estimates of the share of such
+pictures that have the tag, which hold where a ratio's normal curves do not.
 """
 
 from __future__ import annotations
@@ -23,10 +27,14 @@ from scipy import linalg, sparse
 from tagcheck import neighbors, probes
 from tagcheck.probes import BLOCK, FoldedLinear, logit
 
-NAMES = ("probe", "context", "neighbours", "twins", "twin_share", "twins_without", "tagger", "tagger_knows", "prior")
+NAMES = (
+    "probe", "kernel", "context", "neighbours", "twins", "twin_share", "twins_without", "tagger", "tagger_knows", "prior",
+    "probe_share", "kernel_share",
+)
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 NEIGHBOURS = 24
 REDUCED = 128          # dimensions in which neighbours are looked for
+WAVES, WAVED = 1024, 32  # random waves, and how many main directions they run over
 CHOOSING_ROWS = 12000  # rows on which the penalty of each tag is chosen
 LIMIT = 12.0           # a log-likelihood ratio beyond this is not believed
 Progress = Callable[[float], None]
@@ -160,15 +168,26 @@ class _RatioSums:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What a regression says of every cell, out of fold: its `values` (n, T) float16, and how they read as ratios."""
+
+    values: np.ndarray
+    ratio: Ratio
+
+    def ratios(self, rows: slice) -> np.ndarray:
+        """The ratios of some rows, (m, T) float32."""
+        return self.ratio(self.values[rows].astype(np.float32))
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All evidence of n pictures for T tags, given out a block of rows at a time. See the module for what each kind is."""
 
     given: sparse.csr_matrix
     frequency: np.ndarray
-    probe: np.ndarray
-    probe_ratio: Ratio
-    context: np.ndarray
-    context_ratio: Ratio
+    probe: Scored
+    kernel: Scored
+    context: Scored
     votes: sparse.csr_matrix
     vote_weight: np.ndarray
     around: Surroundings
@@ -187,8 +206,8 @@ class Evidence:
         votes = (self.votes[rows] @ given).toarray()
         weight = self.vote_weight[rows, None]
         made = {
-            "probe": self.probe_ratio(self.probe[rows].astype(np.float32)),
-            "context": self.context_ratio(self.context[rows].astype(np.float32)),
+            "probe": self.probe.ratios(rows), "kernel": self.kernel.ratios(rows), "context": self.context.ratios(rows),
+            "probe_share": self.probe.values[rows], "kernel_share": self.kernel.values[rows],
             "neighbours": logit((votes + 4 * self.frequency) / (weight + 4), 1e-4) - prior,
             "twins": np.where(some, logit((having + 0.5 * self.frequency) / (number + 0.5), 1e-4) - prior, 0),
             "twin_share": np.where(some, having / np.maximum(number, 1), 0),
@@ -215,37 +234,61 @@ def gather(
 
     `matrix` (n, d) float32, `given` (n, T) 0/1 sparse, `folds` (n,) with no group of twins split.
     `apart` lists groups of columns that exclude each other: within a group, one tag is no evidence
-    against another, or a wrong tag would hide the right one. Memory: two (n, T) arrays of float16.
+    against another, or a wrong tag would hide the right one. Memory: three (n, T) arrays of float16, one
+    (n, `WAVES`) of float32.
     """
     n, tags = given.shape
     given = given.astype(np.float32).tocsr()
     sums = probes.moments(matrix, given, folds)
     progress(0.2)
-    models = _best_probes(sums, folds, matrix, given)
-    progress(0.5)
-    context_x, context_y = _context_models(sums, folds, given, models[1], apart)
+    probe, alpha = _best_probes(sums, folds, matrix, given)
+    progress(0.4)
+    waves = random_waves(matrix, min(WAVES, max(n // 2, 16)))
+    kernel, _ = _best_probes(probes.moments(waves, given, folds), folds, waves, given)
     progress(0.6)
-    probe, context = np.empty((n, tags), dtype=np.float16), np.empty((n, tags), dtype=np.float16)
-    probe_sums, context_sums = _RatioSums(tags), _RatioSums(tags)
+    context_x, context_y = _context_models(sums, folds, given, alpha, apart)
+    progress(0.7)
+    regressions = [[(probe, matrix)], [(kernel, waves)], [(context_x, matrix), (context_y, given)]]
+    values = [np.empty((n, tags), dtype=np.float16) for _ in regressions]
+    score_sums = [_RatioSums(tags) for _ in regressions]
     tagger_sums = _RatioSums(0 if tagger is None else len(tagger.columns))
     for rows in blocks(n):
-        x, y = matrix[rows], given[rows]
-        dense = y.toarray()
-        score = models[0].scores(x, rows)
-        probe[rows] = score
-        probe_sums.add(score, dense)
-        score = context_x.scores(x, rows) + context_y.scores(y, rows)
-        context[rows] = score
-        context_sums.add(score, dense)
+        dense = given[rows].toarray()
+        for parts, kept, gathered in zip(regressions, values, score_sums):
+            score = sum(model.scores(inputs[rows], rows) for model, inputs in parts)
+            kept[rows] = score
+            gathered.add(score, dense)
         if tagger is not None:
-            tagger_sums.add(tagger_logits(tagger, x), dense[:, tagger.columns])
-        progress(0.6 + 0.4 * min(rows.stop, n) / n)
+            tagger_sums.add(tagger_logits(tagger, matrix[rows]), dense[:, tagger.columns])
+        progress(0.7 + 0.3 * min(rows.stop, n) / n)
     votes, weight = _votes(around, n)
     frequency = (np.asarray(given.sum(axis=0)).ravel() + 0.5) / (n + 1)
+    scored = [Scored(kept, gathered.ratio()) for kept, gathered in zip(values, score_sums)]
     return Evidence(
-        given, frequency, probe, probe_sums.ratio(), context, context_sums.ratio(), votes, weight, around,
-        tagger, None if tagger is None else tagger_sums.ratio(), matrix,
+        given, frequency, *scored, votes, weight, around, tagger, None if tagger is None else tagger_sums.ratio(), matrix,
     )
+
+
+def random_waves(matrix: np.ndarray, count: int = WAVES, directions: int = WAVED, seed: int = 0) -> np.ndarray:
+    """cos(w'x + b) of `count` random w and b, (n, `count`) float32, centred, for x the main directions of embeddings (n, d).
+
+    A linear regression on these is a smooth one of any shape on x, near to that with a Gaussian kernel as wide as
+    the median distance of two pictures (Rahimi and Recht, "Random Features for Large-Scale Kernel Machines", 2007).
+    """
+    n, d = matrix.shape
+    rng = np.random.default_rng(seed)
+    mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    sample = matrix[:: max(1, n // 20000)] - mean
+    _, vectors = linalg.eigh(sample.T @ sample, subset_by_index=(max(d - directions, 0), d - 1))
+    main = (matrix - mean) @ vectors.astype(np.float32)
+    one, other = rng.integers(0, n, (2, 2000))
+    width = max(float(np.median(np.linalg.norm(main[one] - main[other], axis=1))), 1e-12)
+    frequency = (rng.normal(size=(main.shape[1], count)) / width).astype(np.float32)
+    waves = main @ frequency
+    waves += rng.uniform(0, 2 * np.pi, count).astype(np.float32)
+    np.cos(waves, out=waves)
+    waves -= waves.mean(axis=0)
+    return waves
 
 
 def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
@@ -324,9 +367,9 @@ def _take_apart(weights: np.ndarray, inverse: np.ndarray, group: np.ndarray, d: 
 def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]:
     """The neighbours' votes (n, n; sparse, twins left out, nearer ones count more) and their total weight (n,)."""
     indices, cosine = around.indices, around.cosine.astype(np.float64)
-    if not indices.size:
-        return sparse.csr_matrix((n, n), dtype=np.float32), np.zeros(n, dtype=np.float32)
     stranger = around.labels[indices] != around.labels[:, None]
+    if not stranger.any():
+        return sparse.csr_matrix((n, n), dtype=np.float32), np.zeros(n, dtype=np.float32)
     middle, spread = np.quantile(cosine[stranger], 0.9), cosine[stranger].std() + 1e-6
     weight = np.where(stranger, np.minimum(np.exp((cosine - middle) / spread), 3.0), 0).astype(np.float32)
     rows = np.repeat(np.arange(n), indices.shape[1])

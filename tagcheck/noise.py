@@ -30,7 +30,11 @@ from tagcheck import evidence
 from tagcheck.evidence import Evidence, blocks
 from tagcheck.probes import logit, sigmoid
 
-HINGES = {"probe": (-2, 0, 2, 5), "context": (-2, 0, 2, 5), "tagger": (-2, 0, 2, 5), "neighbours": (0, 2)}
+RATIO_BENDS, SHARE_BENDS = (-2, 0, 2, 5), (0.1, 0.3, 0.6)
+HINGES = {
+    "probe": RATIO_BENDS, "kernel": RATIO_BENDS, "context": RATIO_BENDS, "tagger": RATIO_BENDS, "neighbours": (0, 2),
+    "probe_share": SHARE_BENDS, "kernel_share": SHARE_BENDS,
+}
 ROUNDS = 10             # of expectation maximisation
 FIT_CELLS = 60_000     # cells a fit looks at, of written and of unwritten ones each
 CHUNK = 100_000        # cells expanded at a time
@@ -102,7 +106,7 @@ def collect(found: Evidence, rng: np.random.Generator, most: int | None = None, 
 
 def _promise(made: dict[str, np.ndarray]) -> np.ndarray:
     strongest = made["probe"]
-    for name in ("context", "tagger", "neighbours", "twins"):
+    for name in ("kernel", "context", "tagger", "neighbours", "twins"):
         strongest = np.maximum(strongest, made[name])
     return strongest + made["prior"]
 

@@ -1,0 +1,58 @@
+"""What speaks for and against a tag: each kind of evidence where it alone can tell."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from tagcheck import evidence, probes, tag_errors
+
+
+def gathered(matrix: np.ndarray, given: np.ndarray) -> evidence.Evidence:
+    sparse_given = sparse.csr_matrix(given.astype(np.float32))
+    around = evidence.surroundings(matrix)
+    return evidence.gather(matrix, sparse_given, around, probes.grouped_folds(around.labels, 5, 0))
+
+
+def test_the_kernel_tells_a_tag_that_no_straight_line_can():
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(600, 8)).astype(np.float32)
+    given = np.column_stack([matrix[:, 0] * matrix[:, 1] > 0, matrix[:, 2] > 0.5])  # a chessboard, a half-space
+    made = gathered(matrix, given).block(slice(0, 600))
+    told = {name: [probes.average_precision(made[name][:, t], given[:, t]) for t in (0, 1)] for name in ("probe", "kernel")}
+    assert told["probe"][0] < 0.65 and told["kernel"][0] > 0.9
+    assert told["probe"][1] > 0.95 and told["kernel"][1] > 0.9
+
+
+def test_a_regression_on_random_waves_is_near_to_one_with_the_kernel_itself():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(200, 4)).astype(np.float32)
+    waves = evidence.random_waves(x, count=20_000)
+    width = np.median(np.linalg.norm(x[rng.integers(0, 200, 2000)] - x[rng.integers(0, 200, 2000)], axis=1))
+    kernel = np.exp(-0.5 * np.square(np.linalg.norm(x[:, None] - x, axis=2) / width))
+    centre = np.eye(200) - 1 / 200
+    approximate = 2 * (waves @ waves.T) / 20_000
+    assert np.abs(approximate - centre @ kernel @ centre).max() < 0.06
+
+
+def test_a_library_of_nothing_but_copies_is_examined():
+    rng = np.random.default_rng(2)
+    matrix = np.repeat(rng.normal(size=(2, 6)), 30, axis=0).astype(np.float32)  # every neighbour of a picture is its copy
+    given = np.zeros((60, 2), bool)
+    given[:30, 0] = given[30:, 1] = True
+    given[3, 0] = False
+    seen = tag_errors.examine(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"])
+    found = tag_errors.suggestions(seen, [frozenset("ab"[t] for t in np.flatnonzero(row)) for row in given])
+    assert all(0 <= one.confidence <= 1 for one in found)
+
+
+def test_embeddings_of_two_numbers_are_enough_to_work_with():
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(300, 2)).astype(np.float32)
+    given = np.column_stack([matrix[:, 0] > 0, matrix[:, 1] > 0])
+    wrong = rng.permutation(300)[:20]
+    given[wrong, 0] ^= True
+    seen = tag_errors.examine(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"])
+    sets = [frozenset("ab"[t] for t in np.flatnonzero(row)) for row in given]
+    told = [one for one in tag_errors.suggestions(seen, sets) if one.confidence >= 0.5]
+    assert len(told) >= 5 and np.mean([one.row in wrong and one.tag == "a" for one in told]) > 0.8
