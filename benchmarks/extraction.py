@@ -8,7 +8,8 @@ Reads   joytag/config.json (random weights of the published size; a trained netw
 Writes  nothing that stays
 
 forward        the network: JoyTag's own code (--upstream, a clone of github.com/fpgaminer/joytag with einops and
-               transformers installed), `joytag.Models` in float32 and under autocast, and `joytag.fast`, with PyTorch's attention and with ours where there is one
+               transformers installed), `joytag.Models` in float32 and under autocast, and `joytag.fast`, with PyTorch's
+               attention and with ours where there is one
 stage          all of advanced_joytag_processing.py on JPEGs of 3 million pixels, against its network alone on the same pictures
 preprocessing  a JPEG's bytes to the network's input: at once, and by decoding, squaring and resizing at full size
 storage        shards against one .pt file a picture

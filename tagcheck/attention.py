@@ -8,14 +8,13 @@ None (no compiler, another processor, a wrong result), PyTorch's attention stand
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tagcheck.compiler import library
+from tagcheck import compiler
 
 SOURCE = Path(__file__).with_name("attention.c")
 WIDE = 64  # numbers of a head, and the fewest tokens, that the kernel computes
@@ -49,16 +48,8 @@ class Attention:
 @cache
 def kernel() -> Attention | None:
     """The kernel, compiled if need be; None where this machine cannot have it, or PyTorch has something better (AMX)."""
-    path = library(SOURCE, "attention") if _wanted() else None
-    if path is None:
-        return None
-    try:
-        loaded = Attention(path)
-    except (OSError, AttributeError):  # damaged, or no such library: out of the way, so that the next run makes it anew
-        with suppress(OSError):
-            path.unlink()
-        return None
-    return loaded if loaded.works else None
+    made = compiler.loaded(SOURCE, "attention", Attention) if _wanted() else None
+    return made if made is not None and made.works else None
 
 
 def _wanted() -> bool:

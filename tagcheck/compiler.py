@@ -13,7 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC")
@@ -49,6 +54,21 @@ def library(source: Path, name: str) -> Path | None:
     finally:
         Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def loaded(source: Path, name: str, load: Callable[[Path], T]) -> T | None:
+    """What `load` makes of the library of `source`; None where there is none. `load` raises OSError or AttributeError for a
+    damaged one, which is then out of the way, so that the next run makes it anew.
+    """
+    path = library(source, name)
+    if path is None:
+        return None
+    try:
+        return load(path)
+    except (OSError, AttributeError):
+        with suppress(OSError):
+            path.unlink()
+        return None
 
 
 def _cache() -> Path:

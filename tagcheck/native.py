@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tagcheck.compiler import library
+from tagcheck import compiler
 from tagcheck.tiles import BLOCK
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCE, NAME = Path(__file__).with_name("native.c"), "bound"
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
 LANES = 32       # columns of a group
 ROWS = 4         # rows of a block
@@ -105,8 +104,8 @@ class Kernel:
         parts = len(points.centres)
         search = _Search(
             *(array.ctypes.data for array in arrays), points.reach, points.length, bounds.early, bounds.pairs,
-            bounds.left.shape[1] // 2, bounds.middle, bounds.longs.shape[1], bounds.low, points.points.shape[1], int(np.diff(points.firsts).max()), part, part, 0, parts,
-            ROOM, found.ctypes.data,
+            bounds.left.shape[1] // 2, bounds.middle, bounds.longs.shape[1], bounds.low, points.points.shape[1],
+            int(np.diff(points.firsts).max()), part, part, 0, parts, ROOM, found.ctypes.data,
         )
         while search.other < search.parts:
             count = self._library.tagcheck_search(self.level, search)
@@ -118,16 +117,8 @@ class Kernel:
 @cache
 def kernel() -> Kernel | None:
     """The kernel, compiled if need be; None where this machine cannot have it."""
-    path = _library()
-    if path is None:
-        return None
-    try:
-        loaded = Kernel(path)
-    except (OSError, AttributeError):  # damaged, or no such library: out of the way, so that the next run makes it anew
-        with suppress(OSError):
-            path.unlink()
-        return None
-    return loaded if loaded.level else None
+    made = compiler.loaded(SOURCE, NAME, Kernel)
+    return made if made is not None and made.level else None
 
 
 class Scanner:
@@ -296,11 +287,6 @@ def _steps(largest: float, length: float, side: float, beside: float, width: int
         if (length + off) ** 2 + 2 * side + beside + 2 * off * (length + off) < REACH * left_step * right_step:
             return left_step, right_step
         largest *= 1.05
-
-
-def _library() -> Path | None:
-    """The compiled library's path, None where this machine cannot make it."""
-    return library(SOURCE, "bound")
 
 
 def _is_right(loaded: Kernel) -> bool:
