@@ -238,7 +238,7 @@ def findings(
             elif decided.get((one.record.hash, name, review.ADD)) == review.IGNORED:
                 cut.ignored += 1
             else:
-                found[INCORRECT].append(_entry(INCORRECT, one, name, _lacking(one, name, wrong, noise["forgotten_share"])))
+                found[INCORRECT].append(_entry(INCORRECT, one, name, _lacking(one, name, wrong)))
     found[MISSING].sort(key=lambda entry: (-entry["confidence"], entry["probability"], entry["hash"], entry["series"]))
     found[INCORRECT].sort(key=lambda entry: (-entry["confidence"], -entry["probability"], entry["hash"], entry["series"]))
     return found, cut
@@ -251,15 +251,16 @@ def _wrong(one: Judged, name: str, frequency: float, noise: dict[str, Any]) -> f
     the model could not know looks like an unknown one when it is right.
     """
     others = sum(one.probability(other) for other in one.own & one.predicted if other != name)
-    fits = one.probability(name) if name in one.known else float(one.said["unknown"])
+    unknown = float(one.said["unknown"])
+    fits = float(series.given_tagged(np.array(one.probability(name)), np.array(unknown))) if name in one.known else unknown
     fits = fits / max(1.0 - others, 1e-6) if others else fits
     share, fitting = noise["swapped_share"], series.Ratio(*noise["fitting"])
     return float(series.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), share, fitting)[0])
 
 
-def _lacking(one: Judged, name: str, wrong: dict[str, float], forgotten: float) -> float:
+def _lacking(one: Judged, name: str, wrong: dict[str, float]) -> float:
     """Probability that this picture lacks a tag of the predicted series `name`."""
-    p = np.array([one.probability(name)])
+    p, forgotten = np.array([one.probability(name)]), float(one.said["forgotten_share"])
     if not one.own:
         if one.said.get("named_by_tagger") == name:  # of no series that was learned, so that the missing tag says nothing
             return float(p[0])

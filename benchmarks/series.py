@@ -247,6 +247,13 @@ def as_trained(folder: DataFolder, library: Library, hashes: list[str], peers: b
             said[here], probability[here], strange[here] = method(given, ~here)
         results.add(name, said, probability, strange, time.process_time() - start)
     results.ratios()
+    column = np.full(len(library.names) + 1, -1)
+    column[number] = np.arange(len(number))
+    own = np.where(column[library.tag] >= 0, table[np.arange(len(rows)), column[library.tag]], np.nan)
+    forgotten, noise = np.array([row["forgotten_share"] for row in rows]), card["noise"]
+    wrong_tags(
+        library, number[best], table.max(axis=1), unknown, own, forgotten, noise["swapped_share"], series.Ratio(*noise["fitting"])
+    )
 
 
 class Results:
@@ -351,23 +358,33 @@ def findings(library: Library) -> None:
     labels, folded, _, mixing, number = learn(library.matrix, library.tag, library.groups)
     said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     first = np.where(said.ranked[:, 0] >= 0, number[np.maximum(said.ranked[:, 0], 0)], -1)
-    share = np.bincount(library.tag[library.tag >= 0], minlength=library.series) / (library.tag >= 0).sum()
     place = np.full(library.series, -1)
     place[number] = np.arange(len(number))
     known = np.asarray(folded.learned(labels).sum(axis=1)).ravel() > 0
     rows = np.flatnonzero((library.tag >= 0) & known)
-    own = np.asarray(said.own[rows, place[library.tag[rows]]]).ravel()
-    wrong = library.tag != library.truth
-    confidence = series.confidence_incorrect(own, share[library.tag[rows]], mixing.swapped, mixing.fitting)
+    own = np.full(len(first), np.nan)
+    own[rows] = np.asarray(said.own[rows, place[library.tag[rows]]]).ravel()
+    wrong_tags(library, first, said.probability[:, 0], said.unknown, own, said.forgotten, mixing.swapped, mixing.fitting)
+    print(
+        f"  found from the tags alone: {mixing.swapped:.1%} swapped, {mixing.absence.unknown_share:.1%} unknown, "
+        f"{mixing.absence.forgotten_share:.1%} forgotten; unknown AUROC out of fold {roc_auc_score(library.truth < 0, said.unknown):.3f}"
+    )
+
+
+def wrong_tags(
+    library: Library, first: np.ndarray, probability: np.ndarray, unknown: np.ndarray, own: np.ndarray, forgotten: np.ndarray,
+    swapped: float, fitting: series.Ratio,
+) -> None:
+    """Two lines: on tags to remove, by the probability `own` (n,) of each (nan where none was judged), and on `first` (n,) to add."""
+    share = np.bincount(library.tag[library.tag >= 0], minlength=library.series) / (library.tag >= 0).sum()
+    wrong, rows = library.tag != library.truth, np.flatnonzero(np.isfinite(own))
+    fits = series.given_tagged(own[rows], unknown[rows])
+    confidence = series.confidence_incorrect(fits, share[library.tag[rows]], swapped, fitting)
     report("swapped, to remove", confidence, wrong[rows], int((wrong & (library.tag >= 0)).sum()))
     bare = np.flatnonzero((library.tag < 0) & (first >= 0))
     report(
-        "forgotten, to add", series.confidence_missing(said.probability[bare, 0], said.unknown[bare], mixing.forgotten_share),
+        "forgotten, to add", series.confidence_missing(probability[bare], unknown[bare], forgotten[bare]),
         first[bare] == library.truth[bare], int(((library.tag < 0) & (library.truth >= 0)).sum()),
-    )
-    print(
-        f"  found from the tags alone: {mixing.swapped:.1%} swapped, {mixing.unknown_share:.1%} unknown, "
-        f"{mixing.forgotten_share:.1%} forgotten; unknown AUROC out of fold {roc_auc_score(library.truth < 0, said.unknown):.3f}"
     )
 
 

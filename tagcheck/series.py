@@ -56,11 +56,13 @@ STRANGE_PARTS = 5      # parts of the series, each left out once to see what an 
 MIXING_ROWS = 20_000   # pictures that the few mixing weights are fitted on
 # What is taken for likely where embeddings tell too little to find it out: shares, and what they weigh, in pictures a picture.
 SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.04, 0.04, 0.2
-UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT = 0.7, 0.1
+UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT, SHARE_WEIGHT = 0.7, 0.1, 0.02
+STRAY = 0.1            # how often a picture of an unknown series has a tag of some series, to one of a known series
 SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
 FEW_TO_COMPARE = 20     # pictures below which two kinds of them are not held against each other
 COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
 MOST_FROM_COMPANIONS = 8.0  # however many characters a picture has
+FIRST_WEIGHT, FIRST_SLOPE = 4.0, (1.0, 4.0)  # of the correction of the likeliest series: what its start weighs, and its bounds
 FOREIGN_START, FOREIGN_WEIGHT = (1.0, 1.0), 10.0  # slope and offset of the tagger's logit where nothing is known, and its weight
 RESTARTS = 8           # of the search for the highest likelihood, at most
 LEAST_TUNED = 1e-4     # of a network's probabilities; less is not told apart
@@ -680,23 +682,38 @@ class Ratio:
 
 
 @dataclass(frozen=True)
+class Absence:
+    """What it means that pictures of one kind have no tag: they are of unknown series, or it is forgotten.
+
+    Of `pictures`, tagged or not, `unknown_share` are of unknown series; of those of known series `forgotten_share` have no
+    tag. `strange` turns the log-odds of "none of yours", `Mixing.agreement` times `_agreed` added, into the log of the ratio
+    of densities of unknown and known pictures.
+    """
+
+    pictures: int
+    unknown_share: float
+    forgotten_share: float
+    strange: Ratio = Ratio()
+
+
+@dataclass(frozen=True)
 class Mixing:
     """How scores become probabilities.
 
-    `weights` (F,) of the features, `none` (G,) of what makes "none of yours"; `swapped` the share
-    of tags that name another series than the picture's; `unknown_share` of all pictures the share
-    of unknown series, `forgotten_share` of the pictures of known series the share without a tag.
-    `strange` turns the log-odds of "none of yours", `agreement` times `_agreed` added, into the log of the ratio of
-    densities of unknown and known pictures, `fitting` the `tag_odds` of a tag into that of right and wrong tags. `foreign` (slope,
-    offset) turns the logit of a series that the tagger names into the log-odds that it is this, if none of the known.
+    `weights` (F,) of the features, `none` (G,) of what makes "none of yours"; `swapped` the share of tags that name another
+    series than the picture's. `absence` of all pictures, and `by_company`, where both are many enough, that of those whose
+    character tags say nothing and of those whose do: who forgets the series mostly forgets the characters, too. `first`
+    corrects the log-odds of the likeliest series. `fitting` turns the `tag_odds` of a tag into the log of the ratio of
+    densities of right and wrong tags. `foreign` (slope, offset) turns the logit of a series that the tagger names into the
+    log-odds that it is this, if none of the known.
     """
 
     weights: np.ndarray
     none: np.ndarray
     swapped: float
-    unknown_share: float
-    forgotten_share: float
-    strange: Ratio = Ratio()
+    absence: Absence
+    by_company: tuple[Absence, Absence] | None = None
+    first: Ratio = Ratio()
     fitting: Ratio = Ratio()
     foreign: tuple[float, float] = FOREIGN_START
     agreement: float = 0.0
@@ -704,16 +721,55 @@ class Mixing:
     def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
         among, odds = self._looks(found)
-        shift = np.log(self.unknown_share) - np.log1p(-self.unknown_share)
-        strange = self.strange(odds + self.agreement * _agreed(among)) + shift
+        odds, strange = odds + self.agreement * _agreed(among), np.zeros(len(among))
+        for absence, here in self._kinds(found):
+            share = absence.unknown_share
+            strange[here] = absence.strange(odds[here]) + np.log(share) - np.log1p(-share)
         unknown = np.where(found.present.any(axis=1), probes.sigmoid(strange), 1.0)
-        return among * (1.0 - unknown)[:, None], unknown
+        return _first_corrected(among, self.first) * (1.0 - unknown)[:, None], unknown
+
+    def forgotten(self, found: Candidates) -> np.ndarray:
+        """Of pictures of its kind and of known series, the share without a tag: (n,), 0 to 1."""
+        out = np.zeros(len(found.classes))
+        for absence, here in self._kinds(found):
+            out[here] = absence.forgotten_share
+        return out
+
+    def _kinds(self, found: Candidates) -> list[tuple[Absence, np.ndarray]]:
+        if self.by_company is None:
+            return [(self.absence, np.ones(len(found.classes), dtype=bool))]
+        heard = _in_company(found)
+        return [(self.by_company[0], ~heard), (self.by_company[1], heard)]
 
     def _looks(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class if it is any (n, K), log-odds of "none of yours" before `strange` (n,))."""
         p = _softmax(_logits(found, _none_features(found), self.weights, self.none, 0.0))
         known = np.maximum(p[:, :-1].sum(axis=1), 1e-12)
         return p[:, :-1] / known[:, None], _log_odds(p[:, -1], known)
+
+
+def _in_company(found: Candidates) -> np.ndarray:
+    """(n,) bool: which pictures have a character tag that speaks for one of their candidates."""
+    return (found.features[..., COMPANIONS] > 0).any(axis=1)
+
+
+def _first_corrected(among: np.ndarray, first: Ratio) -> np.ndarray:
+    """Probabilities (n, K) with the log-odds of the highest of each row corrected; the others share what is left as before."""
+    if first == Ratio() or not among.size:
+        return among
+    rows, at, left = _first_of(among)
+    sure = np.where(left > 0, probes.sigmoid(first(_log_odds(among[rows, at], left))), among[rows, at])
+    out = among * ((1.0 - sure) / np.maximum(left, 1e-300))[:, None]
+    out[rows, at] = sure
+    return out
+
+
+def _first_of(among: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(0 .. n - 1, the column of the highest of each row, what the others of the row come to)."""
+    rows, at = np.arange(len(among)), among.argmax(axis=1)
+    others = among.copy()
+    others[rows, at] = 0.0
+    return rows, at, others.sum(axis=1)
 
 
 START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5, 0.5])
@@ -765,12 +821,13 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     frequency = frequency / frequency.sum()
     target = (picked.classes == own[rows][:, None]).argmax(axis=1)
     weights, none, swapped = _maximise(picked, target, frequency[own[rows]], strangers)
-    made = Mixing(weights, none, swapped, *_shares(found, labels, weights, none), foreign=_trust(folded, labels, among))
-    made = _with_unknown_as_seen(made, found, labels, rows, among)
+    made = Mixing(weights, none, swapped, Absence(0, 0.0, 0.0), foreign=_trust(folded, labels, among))
+    made = _with_absence_as_seen(made, found, labels, rows, among)
+    made = replace(made, first=_first(made, picked, own[rows], frequency[own[rows]]))
     return _with_swaps_as_planted(made, folded, labels, frequency, rows, among)
 
 
-def _with_unknown_as_seen(
+def _with_absence_as_seen(
     made: Mixing, found: Candidates, labels: Labels, rows: np.ndarray, among: np.ndarray | None
 ) -> Mixing:
     """`made` with "none of yours" held against what is seen: tagged pictures are of known series, the untagged are a mixture.
@@ -778,22 +835,68 @@ def _with_unknown_as_seen(
     What no known picture looks like is of an unknown series; what known pictures mostly look like is, where it has no
     tag, forgotten (Elkan and Noto 2008). Strangers teach what speaks for "none"; here it learns how loudly.
     """
-    untagged = np.flatnonzero(~labels.tagged if among is None else ~labels.tagged & among)
-    if len(untagged) < FEW_TO_COMPARE or len(rows) < FEW_TO_COMPARE:
-        return made
-    untagged = untagged[:MIXING_ROWS]
-    looks = [made._looks(found.rows(which)) for which in (untagged, rows)]
+    counted = np.ones(len(labels.tagged), dtype=bool) if among is None else among
+    untagged, tagged = np.flatnonzero(~labels.tagged & counted)[:MIXING_ROWS], int((labels.tagged & counted).sum())
+    parts = [found.rows(which) for which in (untagged, rows)]
+    looks = [made._looks(part) for part in parts]
     odds, agreed = [odds for _, odds in looks], [_agreed(among) for among, _ in looks]
-    agreement = _agreement(odds, agreed)
-    mixed, pure = (one + agreement * other for one, other in zip(odds, agreed))
-    start = 1.0 - made.unknown_share * len(labels.tagged) / max(1, (~labels.tagged).sum())
-    floor, strange = density_ratio(mixed, pure, float(np.clip(start, 0.02, 0.9)), UNKNOWN_WEIGHT)
-    total, without = len(labels.tagged), int((~labels.tagged).sum())
-    unknown = (1.0 - floor) * without
-    return replace(
-        made, strange=strange, agreement=agreement, unknown_share=float(np.clip(unknown / total, SMALLEST_UNKNOWN, 0.9)),
-        forgotten_share=float((without - unknown) / max(total - unknown, 1.0)),
-    )
+    enough = min(map(len, odds)) >= FEW_TO_COMPARE
+    agreement = _agreement(odds, agreed) if enough else 0.0
+    scores = [one + agreement * other for one, other in zip(odds, agreed)]
+    without = int((~labels.tagged & counted).sum())
+    absence = _absence(odds[0], *scores, without, tagged)
+    heard, by_company = [_in_company(part) for part in parts], None
+    kinds = [[~one for one in heard], heard]
+    if min(kinds[0][0].sum(), kinds[0][1].sum(), kinds[1][1].sum()) >= FEW_TO_COMPARE:
+        alone, accompanied = (
+            _absence(
+                odds[0][mixed], scores[0][mixed], scores[1][pure], round(without * mixed.mean()), round(tagged * pure.mean()),
+                SHARE_WEIGHT, absence.strange,
+            )
+            for mixed, pure in kinds
+        )
+        by_company = alone, accompanied
+    return replace(made, agreement=agreement, absence=absence, by_company=by_company)
+
+
+def _absence(
+    odds: np.ndarray, mixed: np.ndarray, pure: np.ndarray, without: int, tagged: int, weight: float = UNKNOWN_WEIGHT,
+    strange: Ratio = Ratio(),
+) -> Absence:
+    """From the log-odds of "none of yours" (m,) of pictures without a tag, the same with the agreement (m,), and that of
+    tagged ones (p,), which stand for `without` and `tagged` pictures. The start of the share weighs `weight` a picture;
+    where there are too few to compare, `strange` stays as it is.
+    """
+    total, share = without + tagged, _unknown_share(odds) if without else 0.0
+    if min(len(mixed), len(pure)) >= FEW_TO_COMPARE:
+        floor, strange = density_ratio(mixed, pure, float(np.clip(1.0 - share, 0.02, 0.9)), weight)
+        share = 1.0 - floor
+    unknown = share * without
+    of_all = float(np.clip(unknown / total, SMALLEST_UNKNOWN, 1.0 - SMALLEST_UNKNOWN)) if total else UNKNOWN_OF_UNTAGGED
+    return Absence(total, of_all, (without - unknown + 0.5) / (total - unknown + 1.0), strange)
+
+
+def _first(made: Mixing, found: Candidates, own: np.ndarray, frequency: np.ndarray) -> Ratio:
+    """How to correct the log-odds of the likeliest class, from pictures tagged with the class `own` (m,), of which
+    `made.swapped` are swapped for one drawn by `frequency` (m,). (Platt 1999, never flatter: doubt about tags is for `swapped`.)
+    """
+    among, _ = made._looks(found)
+    rows, at, left = _first_of(among)
+    x, hit = _log_odds(among[rows, at], left), found.classes[rows, at] == own
+    other = np.where(found.classes == own[:, None], among, 0.0).sum(axis=1) / np.maximum(left, 1e-12)
+    start = np.array([1.0, 0.0])
+
+    def loss(where: np.ndarray) -> tuple[float, np.ndarray]:
+        p = probes.sigmoid(where[0] * x + where[1])
+        likelihood = (1.0 - made.swapped) * np.where(hit, p, other * (1.0 - p)) + made.swapped * frequency
+        likelihood = np.maximum(likelihood, 1e-12)
+        pull = -(1.0 - made.swapped) * np.where(hit, 1.0, -other) * p * (1.0 - p) / likelihood
+        away = where - start
+        total = -np.log(likelihood).sum() + 0.5 * FIRST_WEIGHT * (away**2).sum()
+        return total, np.array([(pull * x).sum(), pull.sum()]) + FIRST_WEIGHT * away
+
+    slope, offset = _lowest(loss, start, [FIRST_SLOPE, (-3.0, 3.0)])
+    return Ratio(float(slope), float(offset))
 
 
 def _agreement(odds: Sequence[np.ndarray], agreed: Sequence[np.ndarray]) -> float:
@@ -853,9 +956,9 @@ def _with_swaps_as_planted(
 
 def _tag_odds(made: Mixing, found: Candidates, own: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     """`tag_odds` of the class `own` (m,) of each picture."""
-    p, _ = made.probabilities(found)
+    p, unknown = made.probabilities(found)
     fits = np.where(found.classes == own[:, None], p, 0.0).max(axis=1)
-    return tag_odds(fits, frequency[own])
+    return tag_odds(given_tagged(fits, unknown), frequency[own])
 
 
 def _log_odds(p: np.ndarray, against: np.ndarray) -> np.ndarray:
@@ -954,24 +1057,16 @@ def _lowest(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.nd
     return at
 
 
-def _shares(found: Candidates, labels: Labels, weights: np.ndarray, none: np.ndarray) -> tuple[float, float]:
-    """(share of unknown series among all pictures, share of known-series pictures without a tag), by EM on the untagged ones."""
-    tagged = labels.tagged
-    untagged = np.flatnonzero(~tagged)
-    if not len(untagged):
-        return SMALLEST_UNKNOWN, 0.0
-    part = found.rows(untagged)
-    odds = np.clip(_softmax(_logits(part, _none_features(part), weights, none, 0.0))[:, -1], 1e-9, 1 - 1e-9)
-    odds = odds / (1.0 - odds)
+def _unknown_share(log_odds: np.ndarray) -> float:
+    """The share of unknown series among untagged pictures of these log-odds (m,) of "none of yours" at equal shares, by EM."""
+    odds = np.exp(np.clip(log_odds, -20.0, 20.0))
     share, weight = UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT
     for _ in range(200):
         after = float((share * odds / (share * odds + 1.0 - share)).mean() + weight * UNKNOWN_OF_UNTAGGED) / (1.0 + weight)
         if abs(after - share) < 1e-6:
             break
         share = float(np.clip(after, 1e-4, 1 - 1e-4))
-    unknown = share * len(untagged)
-    known = len(tagged) - unknown
-    return float(np.clip(unknown / len(tagged), SMALLEST_UNKNOWN, 0.9)), float((len(untagged) - unknown) / max(known, 1.0))
+    return share
 
 
 @dataclass(frozen=True)
@@ -983,7 +1078,8 @@ class Predictions:
     (several may hold at once). `unknown` (n,): probability that it is of none of the owner's
     series that could be learned. `own` csr (n, S): the probability of the series that the picture is
     tagged with. `foreign` (n,): a series that could not be learned and that the tagger names, -1 for none,
-    and `foreign_probability` (n,) of that one, part of `unknown`.
+    and `foreign_probability` (n,) of that one, part of `unknown`. `forgotten` (n,): of pictures of its kind and of known
+    series, the share without a tag.
     """
 
     ranked: np.ndarray
@@ -992,6 +1088,7 @@ class Predictions:
     own: sparse.csr_matrix
     foreign: np.ndarray
     foreign_probability: np.ndarray
+    forgotten: np.ndarray
 
     @property
     def predicted(self) -> np.ndarray:
@@ -1027,7 +1124,8 @@ def predictions(found: Candidates, mixing: Mixing, contains: np.ndarray, tags: s
         which = np.repeat(np.arange(len(p)), np.diff(own.indptr[start:rows.stop + 1]))
         own.data[own.indptr[start]:own.indptr[rows.stop]] = of_series[which, own.indices[own.indptr[start]:own.indptr[rows.stop]]]
     trust = probes.sigmoid(mixing.foreign[0] * found.foreign_logit + mixing.foreign[1])
-    return Predictions(ranked, probability, unknown, own, found.foreign, np.where(found.foreign >= 0, unknown * trust, 0.0))
+    foreign_probability = np.where(found.foreign >= 0, unknown * trust, 0.0)
+    return Predictions(ranked, probability, unknown, own, found.foreign, foreign_probability, mixing.forgotten(found))
 
 
 def agreement(said: Predictions, labels: Labels, learned: sparse.csr_matrix, swapped: float) -> dict[str, float | int | None]:
@@ -1118,13 +1216,13 @@ def gain(
     return Gain(whole[0], whole[1], round(float(apart[0]), 4), round(float((apart[1:] > 0).mean()), 4))
 
 
-def confidence_missing(probability: np.ndarray, unknown: np.ndarray, forgotten: float) -> np.ndarray:
+def confidence_missing(probability: np.ndarray, unknown: np.ndarray, forgotten: np.ndarray | float) -> np.ndarray:
     """Probability that a picture *without* a series tag is of the series predicted: (m,), 0 to 1.
 
     `probability` (m,) of that series and `unknown` (m,) of no series of the owner's, both out of
     fold and both said without looking at the picture's tags. That it has no tag is evidence too:
     pictures of unknown series never have one, of the known ones only the share `forgotten`.
-    (Bayes; `forgotten` as `Mixing.forgotten_share`.)
+    (Bayes; `forgotten` (m,) or one for all, as `Predictions.forgotten`.)
 
     >>> confidence_missing(np.array([0.9]), np.array([0.1]), 0.1).round(2).tolist()
     [0.47]
@@ -1133,10 +1231,22 @@ def confidence_missing(probability: np.ndarray, unknown: np.ndarray, forgotten: 
     return np.minimum(probability * forgotten / np.maximum(known * forgotten + unknown, 1e-12), MOST_SURE)
 
 
+def given_tagged(own: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Probability of a series, (m,), 0 to 1, given that the picture has a tag of some series, be it right or wrong.
+
+    `own` (m,) the series' and `unknown` (m,) that of none of the owner's, both said without looking at the tags.
+    Pictures of unknown series mostly have no tag, `STRAY` as often as the others.
+
+    >>> given_tagged(np.array([0.3, 0.3]), np.array([0.0, 0.7])).round(2).tolist()
+    [0.3, 0.81]
+    """
+    return np.minimum(own / np.maximum(1.0 - (1.0 - STRAY) * unknown, 1e-6), 1.0)
+
+
 def tag_odds(own: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     """How much better a tag fits the picture than by chance, as a log-ratio (m,); low where it is wrong.
 
-    `own` (m,) the series' out-of-fold probability; `frequency` (m,) its share among all tags: a
+    `own` (m,) the series' out-of-fold probability (`given_tagged`); `frequency` (m,) its share among all tags: a
     wrong tag is taken for one drawn by frequency.
     """
     return _log_odds(own, 1.0 - own) - np.log(np.maximum(frequency, 1e-12))

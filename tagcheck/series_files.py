@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from tagcheck.artifacts import STAMP, DataFolder, Kind
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.plda import Plda
-from tagcheck.series import Mixing, Model, Predictions, Prior
+from tagcheck.series import Absence, Mixing, Model, Predictions, Prior, Ratio
 
 MADE_BY = "train_series_classifier_images.py"
 FOLDER = "series_classifier"
@@ -75,6 +75,8 @@ class Classifier:
             known = np.array(self.card["finetuned"]["classes_known"], dtype=bool)[None]
             found, mixing = series.witnessed(found, log_p, known), self.with_network
         own = None if tag_sets is None else series.tag_columns(tag_sets, self.series).astype(bool)
+        if tag_sets is None:  # whether they have character tags is not known, so they are of no kind
+            mixing = replace(mixing, by_company=None)
         return series.predictions(found, mixing, self.contains, own)
 
 
@@ -131,6 +133,7 @@ def rows(
             "hash": hash, "fold": int(folds[row]), "tags": sorted(tag_sets[row]), "predicted": sure,
             "abstained": None if sure else "unknown_series" if unknown >= said.probability[row].max(initial=0.0) else "unsure",
             "probabilities": probabilities, "unknown": round(unknown, 4),
+            "forgotten_share": round(float(said.forgotten[row]), 4),
             "not_learned": sorted(names[place] for place, yes in zip(learned.indices[known], learned.data[known]) if not yes),
         } | extra)
     return sorted(out, key=lambda one: one["hash"])
@@ -189,10 +192,15 @@ def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def _shares(mixing: Mixing) -> dict[str, Any]:
     return {
-        "swapped_share": mixing.swapped, "unknown_share": mixing.unknown_share, "forgotten_share": mixing.forgotten_share,
-        "strange": list(vars(mixing.strange).values()), "fitting": list(vars(mixing.fitting).values()),
+        "swapped_share": mixing.swapped, **_absence(mixing.absence),
+        "by_company": [_absence(one) for one in mixing.by_company] if mixing.by_company else None,
+        "first": list(vars(mixing.first).values()), "fitting": list(vars(mixing.fitting).values()),
         "foreign": list(mixing.foreign), "agreement": mixing.agreement,
     }
+
+
+def _absence(one: Absence) -> dict[str, Any]:
+    return vars(one) | {"strange": list(vars(one.strange).values())}
 
 
 def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
@@ -204,7 +212,7 @@ def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
     try:
         files = [(Path(card["files"][name]["name"]).name, card["files"][name]["sha256"]) for name in ("weights", "out_of_fold")]
         complete = all(key in card for key in ("classes", "series", "noise", "dataset", "fingerprint", "pictures", "settings"))
-        complete = complete and "foreign" in card["noise"]
+        complete = complete and {"foreign", "first", "by_company"} <= set(card["noise"])
         complete = complete and {"model", "dimensions"} <= set(card["embedding"]) and bool(files)
     except (KeyError, TypeError):
         complete = False
@@ -246,9 +254,14 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
 
 def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mixing:
     return Mixing(
-        weights, none, noise["swapped_share"], noise["unknown_share"], noise["forgotten_share"],
-        series.Ratio(*noise["strange"]), series.Ratio(*noise["fitting"]), tuple(noise["foreign"]), noise.get("agreement", 0.0),
+        weights, none, noise["swapped_share"], _read_absence(noise),
+        (_read_absence(noise["by_company"][0]), _read_absence(noise["by_company"][1])) if noise["by_company"] else None,
+        Ratio(*noise["first"]), Ratio(*noise["fitting"]), tuple(noise["foreign"]), noise["agreement"],
     )
+
+
+def _read_absence(saved: dict[str, Any]) -> Absence:
+    return Absence(saved["pictures"], saved["unknown_share"], saved["forgotten_share"], Ratio(*saved["strange"]))
 
 
 def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -258,7 +271,7 @@ def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any]
     rows = artifacts.load(path, OUT_OF_FOLD).get("predictions", [])
     for place, row in enumerate(rows):
         if not (isinstance(row, dict) and isinstance(row.get("hash"), str) and isinstance(row.get("probabilities"), dict)
-                and isinstance(row.get("predicted"), list) and isinstance(row.get("unknown"), (int, float))):
+                and isinstance(row.get("predicted"), list) and all(isinstance(row.get(key), (int, float)) for key in ("unknown", "forgotten_share"))):
             raise BadFile(f"{path}: record {place + 1} of 'predictions' is not whole: run {MADE_BY}{_option(namespace)} again")
     return card, rows
 

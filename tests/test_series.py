@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -143,8 +145,8 @@ def test_probabilities_mean_what_they_say(learned):
 def test_how_often_tags_are_forgotten_or_swapped_is_found_from_the_library_itself(library, learned):
     mixing = learned[2]
     known = library.truth < library.series
-    assert mixing.unknown_share == pytest.approx((~known).mean(), abs=0.04)
-    assert mixing.forgotten_share == pytest.approx((library.tagged[known] < 0).mean(), abs=0.04)
+    assert mixing.absence.unknown_share == pytest.approx((~known).mean(), abs=0.04)
+    assert mixing.absence.forgotten_share == pytest.approx((library.tagged[known] < 0).mean(), abs=0.04)
     swapped = (library.tagged >= 0) & (library.tagged != library.truth)
     assert mixing.swapped == pytest.approx(swapped.sum() / (library.tagged >= 0).sum(), abs=0.02)
 
@@ -329,6 +331,69 @@ def test_a_tagger_that_is_wrong_about_the_owners_series_is_not_believed_about_ot
     assert trust[0] > 0.9 and trust[1] < trust[0] - 0.25
 
 
+def forgetful() -> tuple[series.Labels, series.Folded, np.ndarray]:
+    """A library in which who forgets the series mostly forgets the characters as well: (labels, folded, true series)."""
+    drawn = draw(series=6, pictures=2000, unknown=0.3, forgotten=0, swapped=0.02, duplicates=0, noise=0.7, seed=11)
+    rng = np.random.default_rng(5)
+    tagged = rng.random(2000) < 0.8
+    lost = rng.random(2000) < 0.2
+    drawn.tagged[lost] = -1
+    names = [f"character:{one}{letter}" for one in range(12) for letter in "abc"]
+    shown = tagged & ~(lost & (rng.random(2000) < 0.9)) & ((drawn.truth < 6) | (rng.random(2000) < 0.2))
+    people = [[names[3 * one + rng.integers(3)]] if has else [] for one, has in zip(drawn.truth, shown)]
+    beside = series.tag_columns(people, names)
+    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    folded, _ = series.out_of_fold(drawn.matrix, labels, folds, beside=beside)
+    place = {name: at for at, name in enumerate(labels.series)}
+    return labels, folded, np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
+
+
+def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_without_them_are_told_apart():
+    labels, folded, truth = forgetful()
+    accompanied = (folded.candidates.features[..., series.COMPANIONS] > 0).any(axis=1)
+    mixing = series.fit_mixing(folded, labels)
+    said = series.predictions(folded.candidates, mixing, labels.contains())
+    known, bare = truth >= 0, ~labels.tagged
+    for kind, absence in zip((~accompanied, accompanied), mixing.by_company):
+        assert absence.unknown_share == pytest.approx((~known)[kind].mean(), abs=0.06)
+        assert absence.forgotten_share == pytest.approx(bare[kind & known].mean(), abs=0.06)
+    rows = np.flatnonzero(bare & (said.ranked[:, 0] >= 0))
+    errors = []
+    for one in (said, series.predictions(folded.candidates, replace(mixing, by_company=None), labels.contains())):
+        confidence = series.confidence_missing(one.probability[rows, 0], one.unknown[rows], one.forgotten[rows])
+        errors.append(expected_calibration_error(confidence, one.ranked[rows, 0] == truth[rows], low=0.1))
+    assert errors[0] < 0.1 and errors[1] > 0.3, "all taken together a missing tag means too little"
+
+
+def test_the_likeliest_series_is_corrected_to_how_often_it_is_right_and_the_others_keep_their_order():
+    drawn = draw(series=10, pictures=3000, unknown=0, forgotten=0, swapped=0.03, duplicates=0, noise=1.5, seed=8)
+    labels, folded, mixing, said, truth = learn(drawn)
+    modest = replace(mixing, weights=mixing.weights * 0.6, first=series.Ratio())
+    own = labels.single
+    frequency = np.bincount(own, minlength=len(labels.classes)) / len(own)
+    first = series._first(modest, folded.candidates, own, frequency[own])
+    assert first.slope > 1.2
+    corrected = replace(modest, first=first)
+    errors, tables = [], []
+    for one in (modest, corrected):
+        p, unknown = one.probabilities(folded.candidates)
+        assert np.allclose(p.sum(axis=1) + unknown, 1.0)
+        among = p / (1.0 - unknown)[:, None]
+        right = folded.candidates.classes[np.arange(len(p)), p.argmax(axis=1)] == truth
+        errors.append(expected_calibration_error(among.max(axis=1), right))
+        tables.append(np.argsort(-among, axis=1, kind="stable"))
+    assert errors[1] < 0.03 and errors[1] < errors[0] / 3, errors
+    changed = (tables[0] != tables[1]).any(axis=1)
+    assert changed.mean() < 0.05, "only a first that is hardly ahead may fall behind the second"
+
+
+def test_a_picture_with_one_candidate_alone_is_left_as_it_is():
+    among = np.array([[1.0, 0.0], [0.0, 0.0], [0.75, 0.25]])
+    out = series._first_corrected(among, series.Ratio(2.0, 0.0))
+    assert out[:2].tolist() == among[:2].tolist() and out[2] == pytest.approx([0.9, 0.1])
+
+
 def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embedding_does_not():
     drawn = draw(series=8, pictures=500, unknown=0.2, forgotten=0.05, swapped=0.03, duplicates=0, noise=3.0, seed=4)
     labels = series.label_images(drawn.tag_sets(), drawn.groups)
@@ -411,12 +476,12 @@ def test_planted_swaps_and_forgotten_tags_are_found_with_a_confidence_that_keeps
     frequency = np.bincount(tagged[tagged >= 0], minlength=len(labels.series)) / (tagged >= 0).sum()
     rows = np.flatnonzero(tagged >= 0)
     own = np.asarray(said.own[rows, tagged[rows]]).ravel()
-    confidence = series.confidence_incorrect(own, frequency[tagged[rows]], mixing.swapped)
+    confidence = series.confidence_incorrect(series.given_tagged(own, said.unknown[rows]), frequency[tagged[rows]], mixing.swapped)
     wrong = truth[rows] != tagged[rows]
     assert wrong[confidence > 0.8].mean() > 0.8
     assert (confidence[wrong] > 0.8).mean() > 0.8
     bare = np.flatnonzero((tagged < 0) & said.predicted[:, 0])
-    confidence = series.confidence_missing(said.probability[bare, 0], said.unknown[bare], mixing.forgotten_share)
+    confidence = series.confidence_missing(said.probability[bare, 0], said.unknown[bare], said.forgotten[bare])
     right = said.ranked[bare, 0] == truth[bare]
     assert right[confidence > 0.8].mean() > 0.85
     assert (confidence > 0.8).sum() > 0.8 * ((tagged < 0) & (truth >= 0)).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ from tagcheck import artifacts, embeddings, review, series_files
 from tagcheck.artifacts import DATASET, SERIES_VALIDATION, DataFolder
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.series import Absence, Ratio
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +305,26 @@ def test_embeddings_of_another_model_are_refused(trained: Path):
         classifier.predict(Embeddings([picture_hash(0)], np.zeros((1, 32), np.float32), "other", "test"))
     with pytest.raises(BadFile, match="16 numbers"):
         classifier.predict(Embeddings([picture_hash(0)], np.zeros((1, 16), np.float32), MODEL, "test"))
+
+
+def test_a_classifier_of_an_earlier_make_is_asked_to_be_trained_again(own_copy: DataFolder):
+    path = series_files.card_path(own_copy, "series")
+    card = json.loads(path.read_text())
+    del card["noise"]["by_company"]
+    path.write_text(json.dumps(card))
+    with pytest.raises(BadFile, match="not the whole card of a series classifier: run train_series_classifier_images.py again"):
+        series_files.load(own_copy, "series")
+
+
+def test_what_missing_tags_mean_by_company_comes_back_as_it_was_saved(own_copy: DataFolder):
+    before = series_files.load(own_copy, "series")
+    kinds = Absence(400, 0.6, 0.3, Ratio(1.1, -0.5, 0.2, 1.0)), Absence(300, 0.05, 0.02)
+    mixing = replace(before.mixing, by_company=kinds, first=Ratio(1.5, 0.25))
+    card, rows = series_files.load_out_of_fold(own_copy, "series")
+    series_files.save(own_copy, "series", card, before.model, mixing, rows)
+    after = series_files.load(own_copy, "series").mixing
+    for name, value in vars(mixing).items():
+        assert np.array_equal(getattr(after, name), value) if isinstance(value, np.ndarray) else getattr(after, name) == value
 
 
 @pytest.mark.parametrize("crash_at", ["weights", "out_of_fold", "classifier.json"])
