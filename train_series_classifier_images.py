@@ -39,8 +39,8 @@ from scipy import sparse
 
 import config
 from tagcheck import (
-    artifacts, cli, dataset, decoding, embeddings, finetuning, neighbors, opening, probes, series, series_files, tagger, tags,
-    vocabulary, weights,
+    artifacts, cli, dataset, decoding, embeddings, finetuning, neighbors, opening, probes, series, series_files, series_mixing,
+    tagger, tags, vocabulary, weights,
 )
 from tagcheck.artifacts import DataFolder
 from tagcheck.cli import run
@@ -160,8 +160,8 @@ def main(argv: list[str] | None = None) -> int:
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
     with cli.progress((), total=100, what="out of fold", unit="%") as bar:
         folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), heard, pictures.beside)
-        mixing = series.fit_mixing(folded, labels, SEED)
-        said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+        mixing = series_mixing.fit_mixing(folded, labels, SEED)
+        said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
 
     learned, tuned = folded.learned(labels), None
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
             tuned = finetuned(args, namespace, folder, pictures, labels, groups, folded)
             said = tuned.said or said
             shutil.rmtree(series_files.work_folder(folder, namespace))
-    scores = series.agreement(said, labels, learned, (tuned and tuned.mixing or mixing).swapped)
+    scores = series_mixing.agreement(said, labels, learned, (tuned and tuned.mixing or mixing).swapped)
     card = describe(data, pictures, labels, group_counts, cosine, scores) | {
         "tagger_tags_used": len(model.prior.of_class), "tagger_series_without_pictures": len(model.prior.foreign_names),
         "companions": pictures.companions, "foreign_names": list(heard.foreign_names) if heard else [],
@@ -285,8 +285,8 @@ class Tuned:
     """What fine-tuning came to. `mixing`, `said` and `network` are None where the heads alone are kept."""
 
     card: dict[str, Any]
-    mixing: series.Mixing | None = None
-    said: series.Predictions | None = None
+    mixing: series_mixing.Mixing | None = None
+    said: series_mixing.Predictions | None = None
     network: dict[str, np.ndarray] | None = None
 
     def sentence(self) -> str:
@@ -326,9 +326,8 @@ def finetuned(
         histories.append(json.loads(bytes(part["history"])))
     heard = series.with_network(folded, labels, log_p, folds, known)
     learned = folded.learned(labels)
-    apart = series.gain(
-        series.cross_fitted(folded, labels, SEED), series.cross_fitted(heard, labels, SEED), labels, learned, groups, SEED
-    )
+    before, after = (series_mixing.cross_fitted(one, labels, SEED) for one in (folded, heard))
+    apart = series_mixing.gain(before, after, labels, learned, groups, SEED)
     rows = np.flatnonzero(labels.tagged & readable)
     alone = finetuning.agreement(log_p[rows].argmax(axis=1), np.asarray(labels.membership[rows].argmax(axis=1)).ravel())
     card = {
@@ -345,8 +344,8 @@ def finetuned(
         part = cut.final(tokens, rows, number, epochs)
         histories.append(json.loads(bytes(part.pop("history"))))
         card["classes_known"] = part.pop("known").tolist()
-        mixing, network = series.fit_mixing(heard, labels, SEED), part
-        said = series.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
+        mixing, network = series_mixing.fit_mixing(heard, labels, SEED), part
+        said = series_mixing.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
     names = [*(f"network {fold + 1}" for fold in range(number)), "the final one"]
     picture = finetuning.curves(histories, names).encode("utf-8")
     artifacts.write_atomically(series_files.curve_path(folder, namespace), lambda out: out.write(picture))
@@ -538,7 +537,7 @@ def describe(
         "embedding": {"model": embedded.model, "preprocess": embedded.preprocess, "dimensions": int(embedded.matrix.shape[1])},
         "settings": {
             "method": "plda and nearest pictures", "folds": series.FOLDS, "seed": SEED, "duplicate_cosine": cosine,
-            "predict_from": series.PREDICT_FROM, "candidates": series.CANDIDATES, "set_pictures": series.SET_PICTURES,
+            "predict_from": series_mixing.PREDICT_FROM, "candidates": series.CANDIDATES, "set_pictures": series.SET_PICTURES,
         },
         "pictures": {
             "predicted": len(embedded.hashes), "tagged": int(labels.tagged.sum()),

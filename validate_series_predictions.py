@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import artifacts, cli, dataset, embeddings, review, series, series_files, tags
+from tagcheck import artifacts, cli, dataset, embeddings, review, series, series_confidence, series_files, tags
 from tagcheck.artifacts import SERIES_VALIDATION, DataFolder
 from tagcheck.cli import run
 from tagcheck.dataset import Dataset, Record
@@ -251,11 +251,12 @@ def _wrong(one: Judged, name: str, frequency: float, noise: dict[str, Any]) -> f
     the model could not know looks like an unknown one when it is right.
     """
     others = sum(one.probability(other) for other in one.own & one.predicted if other != name)
-    unknown = float(one.said["unknown"])
-    fits = float(series.given_tagged(np.array(one.probability(name)), np.array(unknown))) if name in one.known else unknown
+    fits = unknown = float(one.said["unknown"])
+    if name in one.known:
+        fits = float(series_confidence.given_tagged(np.array(one.probability(name)), np.array(unknown)))
     fits = fits / max(1.0 - others, 1e-6) if others else fits
-    share, fitting = noise["swapped_share"], series.Ratio(*noise["fitting"])
-    return float(series.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), share, fitting)[0])
+    share, fitting = noise["swapped_share"], series_confidence.Ratio(*noise["fitting"])
+    return float(series_confidence.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), share, fitting)[0])
 
 
 def _lacking(one: Judged, name: str, wrong: dict[str, float]) -> float:
@@ -264,11 +265,11 @@ def _lacking(one: Judged, name: str, wrong: dict[str, float]) -> float:
     if not one.own:
         if one.said.get("named_by_tagger") == name:  # of no series that was learned, so that the missing tag says nothing
             return float(p[0])
-        return float(series.confidence_missing(p, np.array([float(one.said["unknown"])]), forgotten)[0])
+        return float(series_confidence.confidence_missing(p, np.array([float(one.said["unknown"])]), forgotten)[0])
     best = max(sorted(one.own), key=lambda own: -wrong[own])
     own = np.array([one.probability(best)])
-    instead = series.confidence_instead(p, own, np.array([wrong[best]]))
-    return float(np.maximum(instead, series.confidence_together(p, own, forgotten))[0])
+    instead = series_confidence.confidence_instead(p, own, np.array([wrong[best]]))
+    return float(np.maximum(instead, series_confidence.confidence_together(p, own, forgotten))[0])
 
 
 def _entry(kind: str, one: Judged, name: str, confidence: float) -> dict[str, Any]:
@@ -418,7 +419,7 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
 def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, Any]], float | None]:
     """How often the most probable series was tagged, by how often it should be; and the expected calibration error.
 
-    Of pictures that have a tag. "Should": `series.tagged_probability`, which allows for the share
+    Of pictures that have a tag. "Should": `series_confidence.tagged_probability`, which allows for the share
     of tags that are wrong.
     """
     rows = [
@@ -432,7 +433,7 @@ def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, An
         *((p, one.said["unknown"], support[name] / max(1, support.total())) for one, name, p in rows)
     ))
     right = np.array([name in one.own for one, name, _ in rows], dtype=float)
-    expected = series.tagged_probability(probability, unknown, share, swapped)
+    expected = series_confidence.tagged_probability(probability, unknown, share, swapped)
     place = np.minimum((expected * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     table = []
     for at in range(CALIBRATION_BINS):
@@ -484,7 +485,7 @@ def confusion(judged: list[Judged]) -> list[dict[str, Any]]:
 
 
 def _interval(successes: int, trials: int) -> list[float]:
-    return [round(edge, 4) for edge in series.wilson(successes, trials)]
+    return [round(edge, 4) for edge in series_confidence.wilson(successes, trials)]
 
 
 def _days_since(created: str) -> float:

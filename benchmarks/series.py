@@ -49,7 +49,9 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.metrics import f1_score, roc_auc_score  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 
-from tagcheck import artifacts, dataset, embeddings, neighbors, probes, series, series_files, tags  # noqa: E402
+from tagcheck import (  # noqa: E402
+    artifacts, dataset, embeddings, neighbors, probes, series, series_confidence, series_files, series_mixing, tags,
+)
 from tagcheck.artifacts import DATASET, DataFolder  # noqa: E402
 from tagcheck.cli import run  # noqa: E402
 from tagcheck.errors import UsageError  # noqa: E402
@@ -250,10 +252,9 @@ def as_trained(folder: DataFolder, library: Library, hashes: list[str], peers: b
     column = np.full(len(library.names) + 1, -1)
     column[number] = np.arange(len(number))
     own = np.where(column[library.tag] >= 0, table[np.arange(len(rows)), column[library.tag]], np.nan)
-    forgotten, noise = np.array([row["forgotten_share"] for row in rows]), card["noise"]
-    wrong_tags(
-        library, number[best], table.max(axis=1), unknown, own, forgotten, noise["swapped_share"], series.Ratio(*noise["fitting"])
-    )
+    forgotten = np.array([row["forgotten_share"] for row in rows])
+    swapped, fitting = card["noise"]["swapped_share"], series_confidence.Ratio(*card["noise"]["fitting"])
+    wrong_tags(library, number[best], table.max(axis=1), unknown, own, forgotten, swapped, fitting)
 
 
 class Results:
@@ -293,13 +294,13 @@ def learn(matrix: np.ndarray, tag: np.ndarray, groups: np.ndarray, folds: np.nda
     if folds is None:
         folds = series.spread_folds(probes.grouped_folds(groups, series.FOLDS, 0), groups, labels)
     folded, model = series.out_of_fold(matrix, labels, folds)
-    return labels, folded, model, series.fit_mixing(folded, labels), np.array([int(name[7:]) for name in labels.series])
+    return labels, folded, model, series_mixing.fit_mixing(folded, labels), np.array([int(name[7:]) for name in labels.series])
 
 
 def ours(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(series said or -1, its probability, probability of an unknown series) of the pictures held back."""
     labels, _, model, mixing, number = learn(library.matrix[train], library.tag[train], library.groups[train])
-    said = series.predictions(series.score(model, library.matrix[~train]), mixing, labels.contains())
+    said = series_mixing.predictions(series.score(model, library.matrix[~train]), mixing, labels.contains())
     return np.where(said.predicted[:, 0], number[np.maximum(said.ranked[:, 0], 0)], -1), said.probability[:, 0], said.unknown
 
 
@@ -356,7 +357,7 @@ PEERS: dict[str, Callable] = {"one-vs-rest LR": one_vs_rest, "MLP head": mlp_hea
 def findings(library: Library) -> None:
     """Out of fold: how many swapped and forgotten tags are found, and whether confidence keeps its word."""
     labels, folded, _, mixing, number = learn(library.matrix, library.tag, library.groups)
-    said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+    said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     first = np.where(said.ranked[:, 0] >= 0, number[np.maximum(said.ranked[:, 0], 0)], -1)
     place = np.full(library.series, -1)
     place[number] = np.arange(len(number))
@@ -365,25 +366,26 @@ def findings(library: Library) -> None:
     own = np.full(len(first), np.nan)
     own[rows] = np.asarray(said.own[rows, place[library.tag[rows]]]).ravel()
     wrong_tags(library, first, said.probability[:, 0], said.unknown, own, said.forgotten, mixing.swapped, mixing.fitting)
+    area = roc_auc_score(library.truth < 0, said.unknown)
     print(
         f"  found from the tags alone: {mixing.swapped:.1%} swapped, {mixing.absence.unknown_share:.1%} unknown, "
-        f"{mixing.absence.forgotten_share:.1%} forgotten; unknown AUROC out of fold {roc_auc_score(library.truth < 0, said.unknown):.3f}"
+        f"{mixing.absence.forgotten_share:.1%} forgotten; unknown AUROC out of fold {area:.3f}"
     )
 
 
 def wrong_tags(
     library: Library, first: np.ndarray, probability: np.ndarray, unknown: np.ndarray, own: np.ndarray, forgotten: np.ndarray,
-    swapped: float, fitting: series.Ratio,
+    swapped: float, fitting: series_confidence.Ratio,
 ) -> None:
-    """Two lines: on tags to remove, by the probability `own` (n,) of each (nan where none was judged), and on `first` (n,) to add."""
+    """Two lines: on tags to remove, by the probability `own` (n,) of each, nan where none was judged; and on `first` (n,) to add."""
     share = np.bincount(library.tag[library.tag >= 0], minlength=library.series) / (library.tag >= 0).sum()
     wrong, rows = library.tag != library.truth, np.flatnonzero(np.isfinite(own))
-    fits = series.given_tagged(own[rows], unknown[rows])
-    confidence = series.confidence_incorrect(fits, share[library.tag[rows]], swapped, fitting)
+    fits = series_confidence.given_tagged(own[rows], unknown[rows])
+    confidence = series_confidence.confidence_incorrect(fits, share[library.tag[rows]], swapped, fitting)
     report("swapped, to remove", confidence, wrong[rows], int((wrong & (library.tag >= 0)).sum()))
     bare = np.flatnonzero((library.tag < 0) & (first >= 0))
     report(
-        "forgotten, to add", series.confidence_missing(probability[bare], unknown[bare], forgotten[bare]),
+        "forgotten, to add", series_confidence.confidence_missing(probability[bare], unknown[bare], forgotten[bare]),
         first[bare] == library.truth[bare], int(((library.tag < 0) & (library.truth >= 0)).sum()),
     )
 
@@ -428,7 +430,7 @@ def leaked(library: Library, tag: np.ndarray) -> tuple[list[float], int]:
     for kept, folds in ((np.ones(len(tag), bool), random), (np.ones(len(tag), bool), None), (sources, None)):
         place = np.cumsum(kept) - 1
         labels, folded, _, mixing, number = learn(library.matrix[kept], tag[kept], place[library.groups[kept]], folds)
-        said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+        said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         first = number[np.maximum(said.ranked[:, 0], 0)]
         judged = (twice & sources)[kept] & (tag[kept] >= 0)
         scores.append((first[judged] == tag[kept][judged]).mean())
@@ -465,13 +467,13 @@ def prior(seed: int) -> None:
         ("and both", tagger, beside),
     ):
         folded, _ = series.out_of_fold(matrix, labels, folds, tagger=heard, beside=along)
-        said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains())
+        said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
         foreign = np.array(heard.foreign_names if heard else [""])[np.maximum(said.foreign, 0)]
         named = (said.foreign >= 0) & (said.foreign_probability > said.probability[:, 0])
         first = np.where(named, foreign, np.array(labels.series)[np.maximum(said.ranked[:, 0], 0)])
         p = np.where(named, said.foreign_probability, said.probability[:, 0])
         right = first == np.char.add("series:s", truth.astype(str))
-        shown = p >= series.PREDICT_FROM
+        shown = p >= series_mixing.PREDICT_FROM
         parts = ("1 to 4 pictures", truth < number, sizes[truth] < 5), ("5 or more", truth < number, sizes[truth] >= 5), (
             "none, the tagger knows it", (truth >= number) & (truth < 60), np.ones(len(truth), bool)
         )
@@ -494,9 +496,9 @@ def speed(pictures: int, number: int) -> None:
     tag = np.where(rng.random(pictures) < 0.8, truth, -1)
     before, spent, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), time.perf_counter()
     labels, folded, _, mixing, _ = learn(matrix, tag, np.arange(pictures))
-    said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+    said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     learned = folded.learned(labels)
-    scores = series.agreement(said, labels, learned, mixing.swapped)
+    scores = series_mixing.agreement(said, labels, learned, mixing.swapped)
     seconds, spent = time.perf_counter() - start, time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

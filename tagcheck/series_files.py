@@ -24,12 +24,14 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 from scipy import sparse
 
-from tagcheck import artifacts, series
+from tagcheck import artifacts, series, series_mixing
 from tagcheck.artifacts import STAMP, DataFolder, Kind
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.plda import Plda
-from tagcheck.series import Absence, Mixing, Model, Predictions, Prior, Ratio
+from tagcheck.series import Model, Prior
+from tagcheck.series_confidence import Ratio
+from tagcheck.series_mixing import Absence, Mixing, Predictions
 
 MADE_BY = "train_series_classifier_images.py"
 FOLDER = "series_classifier"
@@ -77,7 +79,7 @@ class Classifier:
         own = None if tag_sets is None else series.tag_columns(tag_sets, self.series).astype(bool)
         if tag_sets is None:  # whether they have character tags is not known, so they are of no kind
             mixing = replace(mixing, by_company=None)
-        return series.predictions(found, mixing, self.contains, own)
+        return series_mixing.predictions(found, mixing, self.contains, own)
 
 
 def card_path(folder: DataFolder, namespace: str) -> Path:
@@ -122,11 +124,11 @@ def rows(
         probabilities |= {names[place]: float(f"{p:.3g}") for place, p in zip(said.own.indices[own], said.own.data[own])}
         sure = [names[place] for place in said.ranked[row][predicted[row]]]
         unknown, extra = float(said.unknown[row]), {}
-        if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= series.LISTED_FROM:
+        if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= series_mixing.LISTED_FROM:
             named = foreign_names[said.foreign[row]]
             probabilities[named], unknown = max(round(p, 4), probabilities.get(named, 0.0)), unknown - p
             extra = {"named_by_tagger": named}
-            if p >= series.PREDICT_FROM:
+            if p >= series_mixing.PREDICT_FROM:
                 sure.append(named)
         known = slice(learned.indptr[row], learned.indptr[row + 1])
         out.append({
@@ -271,7 +273,8 @@ def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any]
     rows = artifacts.load(path, OUT_OF_FOLD).get("predictions", [])
     for place, row in enumerate(rows):
         if not (isinstance(row, dict) and isinstance(row.get("hash"), str) and isinstance(row.get("probabilities"), dict)
-                and isinstance(row.get("predicted"), list) and all(isinstance(row.get(key), (int, float)) for key in ("unknown", "forgotten_share"))):
+                and isinstance(row.get("predicted"), list)
+                and all(isinstance(row.get(key), (int, float)) for key in ("unknown", "forgotten_share"))):
             raise BadFile(f"{path}: record {place + 1} of 'predictions' is not whole: run {MADE_BY}{_option(namespace)} again")
     return card, rows
 

@@ -74,8 +74,10 @@ ROOMS = {
     "verdicts": "probes",
     "tag_errors": "evidence findings noise probes rules tags",
     "series": "errors plda probes tags",
+    "series_confidence": "",
+    "series_mixing": "probes series series_confidence",
     "finetuning": "",
-    "series_files": "artifacts embeddings errors plda series",
+    "series_files": "artifacts embeddings errors plda series series_confidence series_mixing",
     # looking at all of it
     "doctor": "artifacts cli errors folder hydrus hydrus_connection opening tagger weights",
 }

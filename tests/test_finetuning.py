@@ -18,7 +18,7 @@ import advanced_joytag_processing as extraction
 import dataset_hardcore_mapper as mapper
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from tagcheck import artifacts, embeddings, finetuning, images, series, series_files, tagger
+from tagcheck import artifacts, embeddings, finetuning, images, series, series_files, series_mixing, tagger
 from tagcheck.artifacts import DataFolder
 from tagcheck.errors import BadFile, UsageError
 from tagcheck.finetuning import PLAIN, Back, CachedTokens, Device, Front, Settings, StreamedTokens, Training
@@ -79,8 +79,8 @@ def helps(monkeypatch):
     """Say whether fine-tuning helps, whatever so small a network comes to."""
 
     def decide(real: bool) -> None:
-        found = series.Gain((0.5, 0.5), (0.6, 0.6), 0.1, 0.99 if real else 0.5)
-        monkeypatch.setattr(series, "gain", lambda *_: found)
+        found = series_mixing.Gain((0.5, 0.5), (0.6, 0.6), 0.1, 0.99 if real else 0.5)
+        monkeypatch.setattr(series_mixing, "gain", lambda *_: found)
 
     return decide
 
@@ -235,13 +235,13 @@ def test_predictions_gain_nothing_over_themselves():
     from tagcheck import probes
     folds = series.spread_folds(probes.grouped_folds(made.groups, 10, 0), made.groups, labels)
     folded, _ = series.out_of_fold(made.matrix, labels, folds)
-    learned, said = folded.learned(labels), series.cross_fitted(folded, labels)
-    same = series.gain(said, said, labels, learned, made.groups)
+    learned, said = folded.learned(labels), series_mixing.cross_fitted(folded, labels)
+    same = series_mixing.gain(said, said, labels, learned, made.groups)
     assert same.gain == 0 and not same.real
     # An oracle of the tags, heard as a network is, makes them better beyond doubt.
     log_p = np.log(np.where(labels.membership.toarray() > 0, 0.99, 0.01 / len(labels.classes)))
     heard = series.with_network(folded, labels, log_p, np.zeros(300, np.int64), np.ones((1, len(labels.classes)), bool))
-    better = series.gain(said, series.cross_fitted(heard, labels), labels, learned, made.groups)
+    better = series_mixing.gain(said, series_mixing.cross_fitted(heard, labels), labels, learned, made.groups)
     assert better.real and better.after[0] > better.before[0]
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 
 from series_library import Drawn, draw
-from tagcheck import probes, series
+from tagcheck import probes, series, series_confidence, series_mixing
 from tagcheck.plda import fit_plda
 from tagcheck.probes import expected_calibration_error
 
@@ -22,8 +22,8 @@ def learn(drawn: Drawn, folds: np.ndarray | None = None):
         folds = probes.grouped_folds(drawn.groups, series.FOLDS, 0)
         folds = series.spread_folds(folds, drawn.groups, labels)
     folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
-    mixing = series.fit_mixing(folded, labels)
-    said = series.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+    mixing = series_mixing.fit_mixing(folded, labels)
+    said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     place = {name: at for at, name in enumerate(labels.series)}
     return labels, folded, mixing, said, np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
 
@@ -275,7 +275,7 @@ def test_what_the_tagger_knows_helps_where_a_series_has_few_pictures():
     macro, fits = [], []
     for tagger in (None, series.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)):
         folded, _ = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
-        said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains())
+        said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
         first = np.where(said.predicted[:, 0], said.ranked[:, 0], -1)
         macro.append(f1_score(truth, first, labels=range(len(labels.series)), average="macro", zero_division=0))
         right = np.where(said.ranked == truth[:, None], said.probability, 0).sum(axis=1)[truth >= 0]
@@ -306,11 +306,11 @@ def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_a
     assert tagger.foreign_names == tuple(sorted(called))
     folded, model = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
     assert {tagger.foreign_names[one] for one in model.prior.foreign_names} == {"series:s6", "series:s7"}
-    mixing = series.fit_mixing(folded, labels)
-    said = series.predictions(folded.candidates, mixing, labels.contains())
+    mixing = series_mixing.fit_mixing(folded, labels)
+    said = series_mixing.predictions(folded.candidates, mixing, labels.contains())
     named = np.array([tagger.foreign_names[one] if one >= 0 else "" for one in said.foreign])
     truth = np.array([f"series:s{one}" for one in drawn.truth])
-    sure = said.foreign_probability >= series.PREDICT_FROM
+    sure = said.foreign_probability >= series_mixing.PREDICT_FROM
     assert (named == truth)[sure].mean() > 0.85
     assert sure[np.isin(truth, ["series:s6", "series:s7"])].mean() > 0.7
     assert expected_calibration_error(said.foreign_probability, named == truth) < 0.06
@@ -326,7 +326,7 @@ def test_a_tagger_that_is_wrong_about_the_owners_series_is_not_believed_about_ot
     for names_now in (called, mixed):
         tagger = series.listen(drawn.matrix, weight, bias, [name[7:] for name in names_now], labels, None, names_now)
         folded, _ = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
-        slope, offset = series.fit_mixing(folded, labels).foreign
+        slope, offset = series_mixing.fit_mixing(folded, labels).foreign
         trust.append(float(probes.sigmoid(slope * 4.0 + offset)))
     assert trust[0] > 0.9 and trust[1] < trust[0] - 0.25
 
@@ -352,16 +352,16 @@ def forgetful() -> tuple[series.Labels, series.Folded, np.ndarray]:
 def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_without_them_are_told_apart():
     labels, folded, truth = forgetful()
     accompanied = (folded.candidates.features[..., series.COMPANIONS] > 0).any(axis=1)
-    mixing = series.fit_mixing(folded, labels)
-    said = series.predictions(folded.candidates, mixing, labels.contains())
+    mixing = series_mixing.fit_mixing(folded, labels)
+    said = series_mixing.predictions(folded.candidates, mixing, labels.contains())
     known, bare = truth >= 0, ~labels.tagged
     for kind, absence in zip((~accompanied, accompanied), mixing.by_company):
         assert absence.unknown_share == pytest.approx((~known)[kind].mean(), abs=0.06)
         assert absence.forgotten_share == pytest.approx(bare[kind & known].mean(), abs=0.06)
     rows = np.flatnonzero(bare & (said.ranked[:, 0] >= 0))
     errors = []
-    for one in (said, series.predictions(folded.candidates, replace(mixing, by_company=None), labels.contains())):
-        confidence = series.confidence_missing(one.probability[rows, 0], one.unknown[rows], one.forgotten[rows])
+    for one in (said, series_mixing.predictions(folded.candidates, replace(mixing, by_company=None), labels.contains())):
+        confidence = series_confidence.confidence_missing(one.probability[rows, 0], one.unknown[rows], one.forgotten[rows])
         errors.append(expected_calibration_error(confidence, one.ranked[rows, 0] == truth[rows], low=0.1))
     assert errors[0] < 0.1 and errors[1] > 0.3, "all taken together a missing tag means too little"
 
@@ -369,10 +369,10 @@ def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_
 def test_the_likeliest_series_is_corrected_to_how_often_it_is_right_and_the_others_keep_their_order():
     drawn = draw(series=10, pictures=3000, unknown=0, forgotten=0, swapped=0.03, duplicates=0, noise=1.5, seed=8)
     labels, folded, mixing, said, truth = learn(drawn)
-    modest = replace(mixing, weights=mixing.weights * 0.6, first=series.Ratio())
+    modest = replace(mixing, weights=mixing.weights * 0.6, first=series_confidence.Ratio())
     own = labels.single
     frequency = np.bincount(own, minlength=len(labels.classes)) / len(own)
-    first = series._first(modest, folded.candidates, own, frequency[own])
+    first = series_mixing._first(modest, folded.candidates, own, frequency[own])
     assert first.slope > 1.2
     corrected = replace(modest, first=first)
     errors, tables = [], []
@@ -390,7 +390,7 @@ def test_the_likeliest_series_is_corrected_to_how_often_it_is_right_and_the_othe
 
 def test_a_picture_with_one_candidate_alone_is_left_as_it_is():
     among = np.array([[1.0, 0.0], [0.0, 0.0], [0.75, 0.25]])
-    out = series._first_corrected(among, series.Ratio(2.0, 0.0))
+    out = series_mixing._first_corrected(among, series_confidence.Ratio(2.0, 0.0))
     assert out[:2].tolist() == among[:2].tolist() and out[2] == pytest.approx([0.9, 0.1])
 
 
@@ -406,7 +406,7 @@ def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embeddi
     scores = []
     for now in (None, beside):
         folded, model = series.out_of_fold(drawn.matrix, labels, folds, beside=now)
-        said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains())
+        said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
         scores.append(f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), labels=range(8), average="micro"))
     assert scores[1] > scores[0] + 0.15
     assert model.companions.shape == (12, len(labels.classes))
@@ -433,7 +433,7 @@ def test_series_that_always_come_together_are_predicted_together():
     labels = series.label_images(tag_sets, drawn.groups)
     folds = probes.grouped_folds(drawn.groups, 10, 0)
     folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
-    said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains())
+    said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
     wanted = {labels.series.index("series:s1"), labels.series.index("series:franchise")}
     rows = np.flatnonzero(drawn.truth == 1)
     together = [set(said.ranked[row][said.predicted[row]].tolist()) == wanted for row in rows]
@@ -443,7 +443,7 @@ def test_series_that_always_come_together_are_predicted_together():
 def test_agreement_is_what_counting_gives(learned, library):
     labels, folded, mixing, said, _ = learned
     known = folded.learned(labels)
-    scores = series.agreement(said, labels, known, mixing.swapped)
+    scores = series_mixing.agreement(said, labels, known, mixing.swapped)
     both = said_of = has = 0
     for row, tags in enumerate(library.tag_sets()):
         if tags:
@@ -459,7 +459,7 @@ def test_two_series_of_two_pictures_are_enough_to_learn_from():
     labels = series.label_images(drawn.tag_sets(), np.arange(4))
     folds = series.spread_folds(np.array([0, 1, 0, 1]), np.arange(4), labels)
     folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
-    said = series.predictions(folded.candidates, series.fit_mixing(folded, labels), labels.contains(), labels.tags)
+    said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains(), labels.tags)
     assert np.isfinite(said.probability).all() and np.isfinite(said.unknown).all()
 
 
@@ -476,12 +476,13 @@ def test_planted_swaps_and_forgotten_tags_are_found_with_a_confidence_that_keeps
     frequency = np.bincount(tagged[tagged >= 0], minlength=len(labels.series)) / (tagged >= 0).sum()
     rows = np.flatnonzero(tagged >= 0)
     own = np.asarray(said.own[rows, tagged[rows]]).ravel()
-    confidence = series.confidence_incorrect(series.given_tagged(own, said.unknown[rows]), frequency[tagged[rows]], mixing.swapped)
+    fits = series_confidence.given_tagged(own, said.unknown[rows])
+    confidence = series_confidence.confidence_incorrect(fits, frequency[tagged[rows]], mixing.swapped)
     wrong = truth[rows] != tagged[rows]
     assert wrong[confidence > 0.8].mean() > 0.8
     assert (confidence[wrong] > 0.8).mean() > 0.8
     bare = np.flatnonzero((tagged < 0) & said.predicted[:, 0])
-    confidence = series.confidence_missing(said.probability[bare, 0], said.unknown[bare], said.forgotten[bare])
+    confidence = series_confidence.confidence_missing(said.probability[bare, 0], said.unknown[bare], said.forgotten[bare])
     right = said.ranked[bare, 0] == truth[bare]
     assert right[confidence > 0.8].mean() > 0.85
     assert (confidence > 0.8).sum() > 0.8 * ((tagged < 0) & (truth >= 0)).sum()
@@ -491,11 +492,11 @@ def test_what_a_sample_is_mixed_of_is_found_by_telling_it_from_one_part():
     rng = np.random.default_rng(5)
     pure, rest = rng.normal(-2, 1, 4000), rng.normal(3, 2, 2700)
     mixed = np.concatenate([rest, rng.normal(-2, 1, 300)])
-    share, ratio = series.density_ratio(mixed, pure, 0.3, 0.0)
+    share, ratio = series_mixing.density_ratio(mixed, pure, 0.3, 0.0)
     assert share == pytest.approx(0.1, abs=0.02)
     of_pure = share / (share + (1 - share) * np.exp(ratio(mixed)))
     assert expected_calibration_error(of_pure, np.arange(3000) >= 2700) < 0.02
-    kept, _ = series.density_ratio(mixed[:15], pure[:15], 0.3, 10.0)
+    kept, _ = series_mixing.density_ratio(mixed[:15], pure[:15], 0.3, 10.0)
     assert kept == pytest.approx(0.3, abs=0.05), "few samples leave the share where it was"
 
 
@@ -504,16 +505,16 @@ def test_swaps_are_planted_among_classes_that_the_fold_knows_and_never_as_the_pi
     own = labels.single[folded.planted_rows]
     assert (folded.planted_class != own).all() and len(own) > 300
     assert (folded.planted.classes == folded.planted_class[:, None]).any(axis=1).all()
-    wrong = series._tag_odds(mixing, folded.planted, folded.planted_class, np.full(len(labels.classes), 0.1))
+    wrong = series_mixing._tag_odds(mixing, folded.planted, folded.planted_class, np.full(len(labels.classes), 0.1))
     rows = np.flatnonzero(labels.single >= 0)
-    right = series._tag_odds(mixing, folded.candidates.rows(rows), labels.single[rows], np.full(len(labels.classes), 0.1))
+    right = series_mixing._tag_odds(mixing, folded.candidates.rows(rows), labels.single[rows], np.full(len(labels.classes), 0.1))
     assert np.median(right) > np.median(wrong) + 4
 
 
 def test_no_confidence_is_beyond_what_the_model_of_errors_can_promise():
-    assert series.confidence_incorrect(np.array([0.0]), np.array([0.5]), 0.3)[0] == series.MOST_SURE
-    assert series.confidence_missing(np.array([1.0]), np.array([0.0]), 0.5)[0] == series.MOST_SURE
-    assert series.confidence_missing(np.array([1.0]), np.array([0.0]), 0.0)[0] == 0.0, "where nothing is ever forgotten"
+    assert series_confidence.confidence_incorrect(np.array([0.0]), np.array([0.5]), 0.3)[0] == series_confidence.MOST_SURE
+    assert series_confidence.confidence_missing(np.array([1.0]), np.array([0.0]), 0.5)[0] == series_confidence.MOST_SURE
+    assert series_confidence.confidence_missing(np.array([1.0]), np.array([0.0]), 0.0)[0] == 0.0, "where nothing is ever forgotten"
 
 
 def test_a_picture_whose_candidates_do_not_agree_counts_as_less_known_where_untagged_pictures_are_such():
@@ -521,8 +522,8 @@ def test_a_picture_whose_candidates_do_not_agree_counts_as_less_known_where_unta
     odds = [rng.normal(1, 1, 400), rng.normal(-1, 1, 400)]             # untagged, tagged
     apart = [-rng.exponential(2.0, 400), -rng.exponential(0.2, 400)]   # the candidates of untagged ones disagree
     alike = [-rng.exponential(0.5, 400), -rng.exponential(0.5, 400)]
-    assert series._agreement(odds, apart) < -0.5
-    assert abs(series._agreement(odds, alike)) < 0.2
-    assert series._agreement(odds, [np.zeros(400), np.zeros(400)]) == 0.0
+    assert series_mixing._agreement(odds, apart) < -0.5
+    assert abs(series_mixing._agreement(odds, alike)) < 0.2
+    assert series_mixing._agreement(odds, [np.zeros(400), np.zeros(400)]) == 0.0
     among = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
-    np.testing.assert_allclose(series._agreed(among), [np.log(0.5), 0.0], atol=1e-9)
+    np.testing.assert_allclose(series_mixing._agreed(among), [np.log(0.5), 0.0], atol=1e-9)

@@ -20,7 +20,8 @@ from tagcheck import artifacts, embeddings, review, series_files
 from tagcheck.artifacts import DATASET, SERIES_VALIDATION, DataFolder
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
-from tagcheck.series import Absence, Ratio
+from tagcheck.series_confidence import Ratio
+from tagcheck.series_mixing import Absence
 
 
 @pytest.fixture(scope="module")
