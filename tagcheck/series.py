@@ -12,11 +12,13 @@ The steps, in order:
    was fitted without a series sees its pictures as those of an unknown one. The owner's tags may be
    wrong, so the likelihood allows for a share of swapped ones (forward correction: Patrini et al.,
    CVPR 2017), and the share of unknown series among the pictures without a tag, which are unknown
-   and no negatives, is found by EM (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002).
+   and no negatives, is found by EM (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002)
+   and by holding them against the tagged ones, apart for pictures with and without telling characters.
+
 What the tagger itself knows comes in as one more feature (`Prior`): those of its tags that name a
 series of the owner's, are a character that the owner tags on pictures of one, or fire almost only on
-pictures of one. So do the character tags that a picture has (`Companions`). A series that the tagger
-knows and the model has no pictures of is named by the tagger alone (`Foreign`), as far as that has
+pictures of one. So do the character tags that a picture has (`companion_ratios`). A series that the tagger
+knows and the model has no pictures of is named by the tagger alone (`Prior.foreign`), as far as that has
 turned out right where series were left out of training.
 
 Here are the first two; numbers only, files are `tagcheck.series_files`.

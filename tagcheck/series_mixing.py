@@ -100,7 +100,7 @@ class Mixing:
 
     def _looks(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class if it is any (n, K), log-odds of "none of yours" before `strange` (n,))."""
-        p = _softmax(_logits(found, _none_features(found), self.weights, self.none, 0.0))
+        p = _softmax(_logits(found, _none_features(found), self.weights, self.none))
         known = np.maximum(p[:, :-1].sum(axis=1), 1e-12)
         return p[:, :-1] / known[:, None], log_odds(p[:, -1], known)
 
@@ -129,10 +129,10 @@ def _first_of(among: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows, at, others.sum(axis=1)
 
 
-def _logits(found: Candidates, against: np.ndarray, weights: np.ndarray, none: np.ndarray, shift: float) -> np.ndarray:
+def _logits(found: Candidates, against: np.ndarray, weights: np.ndarray, none: np.ndarray) -> np.ndarray:
     """(n, K + 1): the candidates', -inf where there is none, and last that of "none of yours" from `against` (n, G)."""
     classes = np.where(found.present, found.features @ weights, -np.inf)
-    return np.concatenate([classes, (against @ none + shift)[:, None]], axis=1)
+    return np.concatenate([classes, (against @ none)[:, None]], axis=1)
 
 
 def _agreed(among: np.ndarray) -> np.ndarray:
@@ -152,7 +152,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:
-    """The mixing weights from out-of-fold candidates; see the module's steps 3.
+    """The mixing weights from out-of-fold candidates; see step 3 of `tagcheck.series`.
 
     Pictures of one class that their fold's model knows count as they are, and again as strangers, in
     equal parts. With `among` (n,) bool the weights are learned from those alone.
@@ -366,7 +366,7 @@ def _maximise(
         swapped = float(probes.sigmoid(at[-1]))
         total, slope = 0.0, np.zeros_like(at)
         for found, against, wanted, other in ((full, normal, target, frequency), (strangers, strange, last, None)):
-            p = _softmax(_logits(found, against, at[:split], at[split:-1], 0.0))
+            p = _softmax(_logits(found, against, at[:split], at[split:-1]))
             here = p[np.arange(len(p)), wanted]
             other = 1.0 - here if other is None else other
             likelihood = np.maximum((1.0 - swapped) * here + swapped * other, 1e-12)
