@@ -72,13 +72,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)",
     )
     parser.add_argument(
-        "--batch-size", type=cli.at_least(1), metavar="N", help="pictures computed at once (default: what suits the device)"
+        "--batch-size",
+        type=cli.at_least(1),
+        metavar="N",
+        help="pictures computed at once (default: what suits the device)",
     )
     parser.add_argument(
         "--limit", type=cli.at_least(0), metavar="N", help="embed at most N new pictures in this run (default: all)"
     )
     parser.add_argument(
-        "--decoders", type=cli.at_least(1), metavar="N", help="processes that decode pictures (default: what suits the device)"
+        "--decoders",
+        type=cli.at_least(1),
+        metavar="N",
+        help="processes that decode pictures (default: what suits the device)",
     )
     parser.add_argument(
         "--retry",
@@ -134,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         tools = decoding_tools(library, limits)
         known = {} if args.retry else failures.load(folder.embeddings, tools)
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
-        work = embed(library, model, new if args.limit is None else new[: args.limit], folder, limits, args.decoders, message)
+        work = embed(
+            library, model, new if args.limit is None else new[: args.limit], folder, limits, args.decoders, message
+        )
         failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
         lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
         failures.save(folder.embeddings, tools, known | lasting)
@@ -165,7 +173,11 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
     path = folder.require(MAPPING, given)
     pages: dict[str, list[list[str]]] = {}
     for page in artifacts.load(path, MAPPING).get("pages", []):
-        if not isinstance(page, dict) or not isinstance(page.get("hashes"), list) or not isinstance(page.get("path"), list):
+        if (
+            not isinstance(page, dict)
+            or not isinstance(page.get("hashes"), list)
+            or not isinstance(page.get("path"), list)
+        ):
             raise BadFile(f"{path}: a page has no 'path' and 'hashes': run {MAPPING.made_by} again")
         for hash in page["hashes"]:
             if not isinstance(hash, str) or not HASH.fullmatch(hash):
@@ -178,14 +190,18 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
     return path, pages
 
 
-def owners_habits(library: Library, names: Sequence[str], infos: Sequence[FileInfo], folder: DataFolder) -> dict[str, Any]:
+def owners_habits(
+    library: Library, names: Sequence[str], infos: Sequence[FileInfo], folder: DataFolder
+) -> dict[str, Any]:
     """What the owner has settled in the library's own program, for the dataset's header: which tags are shown in the
     place of others and besides them (of the owner's tags and of the tagger's names), and which pairs were judged. Nothing of a
     library that knows no such things or does not tell.
     """
     found: dict[str, Any] = {}
     known = vocabulary.load(folder.root)
-    asked = {tag for info in infos for tag in info.tags} | {tag for name in names for tag in vocabulary.spellings(name, known)}
+    asked = {tag for info in infos for tag in info.tags} | {
+        tag for name in names for tag in vocabulary.spellings(name, known)
+    }
     relations = libraries.tag_relations(library, asked)
     if relations is not None:
         found["tag_relations"] = {
@@ -255,7 +271,12 @@ class Work:
 
 
 def embed(
-    library: Library, model: Tagger, new: Sequence[FileInfo], folder: DataFolder, limits: Limits, decoders: int | None,
+    library: Library,
+    model: Tagger,
+    new: Sequence[FileInfo],
+    folder: DataFolder,
+    limits: Limits,
+    decoders: int | None,
     message: cli.Shown | None,
 ) -> Work:
     """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
@@ -265,7 +286,11 @@ def embed(
     processes = [Decoder(model.recipe, limits) for _ in range(min(decoders or model.decoders, len(new)))]
     hashes = [info.hash for info in new]
     files = prepared(
-        hashes, reader(library, new, limits), library.render, processes, AHEAD_BATCHES * model.batch_size * model.network.lanes,
+        hashes,
+        reader(library, new, limits),
+        library.render,
+        processes,
+        AHEAD_BATCHES * model.batch_size * model.network.lanes,
         work.clocks,
     )
     with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:
@@ -340,7 +365,9 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
             one.cancel()
 
 
-def record(info: FileInfo, pages: list[list[str]], failure: Failure | None, size: tuple[int, int] | None) -> dict[str, Any]:
+def record(
+    info: FileInfo, pages: list[list[str]], failure: Failure | None, size: tuple[int, int] | None
+) -> dict[str, Any]:
     """One picture's entry in the dataset file. `size` is what its decoder found, for a library that does not know it."""
     status, reason = (failure.status, failure.reason) if failure else (info.status, info.reason)
     row: dict[str, Any] = {"hash": info.hash, "status": status}
@@ -418,7 +445,9 @@ def outcome(summary: dict[str, Any]) -> str:
         failed.append(f"{summary['not_tried_again']} of them known from before (--retry)")
     if summary["not_yet_embedded"]:
         failed.append(f"{summary['not_yet_embedded']} not yet embedded")
-    spent = ", ".join(f"{name} {seconds[name]:.1f}" for name in ("reading", "decoding", "waiting", "computing", "writing"))
+    spent = ", ".join(
+        f"{name} {seconds[name]:.1f}" for name in ("reading", "decoding", "waiting", "computing", "writing")
+    )
     counts = ", ".join([f"{summary['embedded']} embedded", f"{summary['reused']} reused", *failed])
     return f"{summary['mapped']} pictures: {counts}; {seconds['total']:.1f} s ({spent})"
 

@@ -36,7 +36,19 @@ MODEL_DIR: str | None = os.environ.get("JOYTAG_MODEL_DIR")
 SERIES_NAMESPACE = "series"
 
 # Namespaces that cannot be seen in a picture: never reported as missing or wrong.
-INVISIBLE_NAMESPACES = ["source", "filename", "date", "rating", "title", "meta", "page", "chapter", "volume", "url", "id"]
+INVISIBLE_NAMESPACES = [
+    "source",
+    "filename",
+    "date",
+    "rating",
+    "title",
+    "meta",
+    "page",
+    "chapter",
+    "volume",
+    "url",
+    "id",
+]
 
 # --- The page ---------------------------------------------------------------------------------------
 HOST = "127.0.0.1"

@@ -33,19 +33,32 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     cli.add_library(parser, f"config.py's LIBRARY, now {config.LIBRARY!r}")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--page", metavar='"NAME, NAME"', help=(
-        "the page to walk with everything under it, as a path of names with commas between, in any case "
-        f"(default: in Hydrus {config.ROOT_PAGE!r}, of a folder the whole)"
-    ))
-    which.add_argument("--search", metavar='"TERM, TERM"',
-                       help=(
-        "instead of pages, the files that this Hydrus search finds, like 'system:archive, series:x'; a JSON list may hold lists (or). "
-        "Tags are looked for on the one tag service that counts, or, where several do, on all of Hydrus' services"
-    ))
-    parser.add_argument("--tag-service", metavar="NAME", action="append", default=[], help=(
-        "count the tags of this Hydrus tag service only, by name or key; may be given again "
-        "(default: config.py's TAG_SERVICES, else all but those that a machine fills)"
-    ))
+    which.add_argument(
+        "--page",
+        metavar='"NAME, NAME"',
+        help=(
+            "the page to walk with everything under it, as a path of names with commas between, in any case "
+            f"(default: in Hydrus {config.ROOT_PAGE!r}, of a folder the whole)"
+        ),
+    )
+    which.add_argument(
+        "--search",
+        metavar='"TERM, TERM"',
+        help=(
+            "instead of pages, the files that this Hydrus search finds, like 'system:archive, series:x'; a JSON list may hold lists (or). "
+            "Tags are looked for on the one tag service that counts, or, where several do, on all of Hydrus' services"
+        ),
+    )
+    parser.add_argument(
+        "--tag-service",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help=(
+            "count the tags of this Hydrus tag service only, by name or key; may be given again "
+            "(default: config.py's TAG_SERVICES, else all but those that a machine fills)"
+        ),
+    )
     cli.add_popup(parser)
     return parser.parse_args(argv)
 
@@ -59,11 +72,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = summarise(walk)
     if not summary["readable_files"]:
         raise MissingInput(nothing_to_map(walk, summary))
-    path = artifacts.save(folder, MAPPING, {
-        "library": library.describe(), "root": list(walk.root), **({"search": args.search} if args.search else {}), "summary": summary,
-        "not_local": {reason: list(hashes) for reason, hashes in walk.not_local.items()},
-        "pages": [{"path": list(page.path), "page_key": page.key, "hashes": list(page.hashes)} for page in walk.pages],
-    })
+    path = artifacts.save(
+        folder,
+        MAPPING,
+        {
+            "library": library.describe(),
+            "root": list(walk.root),
+            **({"search": args.search} if args.search else {}),
+            "summary": summary,
+            "not_local": {reason: list(hashes) for reason, hashes in walk.not_local.items()},
+            "pages": [
+                {"path": list(page.path), "page_key": page.key, "hashes": list(page.hashes)} for page in walk.pages
+            ],
+        },
+    )
     print(f"{outcome(summary)} -> {path}")
     return 0
 
@@ -101,7 +123,9 @@ def summarise(walk: Walk) -> dict[str, Any]:
     hashes = unique(hash for page in walk.pages for hash in page.hashes)
     missing = {hash for reason, some in walk.not_local.items() if reason != READABLE for hash in some}
     return {
-        "pages": len(walk.pages), "files": sum(len(page.hashes) for page in walk.pages), "unique_files": len(hashes),
+        "pages": len(walk.pages),
+        "files": sum(len(page.hashes) for page in walk.pages),
+        "unique_files": len(hashes),
         "readable_files": len(hashes) - len(missing),
         "not_local": {reason: len(some) for reason, some in sorted(walk.not_local.items())},
     }
@@ -111,10 +135,14 @@ def nothing_to_map(walk: Walk, summary: dict[str, Any]) -> str:
     """Why there is no dataset, and the way out."""
     where = ", ".join(walk.root) or "the library"
     if summary["unique_files"]:
-        return f"none of the {summary['unique_files']} files of {where!r} is here ({absent(summary)}): nothing was written"
+        return (
+            f"none of the {summary['unique_files']} files of {where!r} is here ({absent(summary)}): nothing was written"
+        )
     if not walk.pages:
         return f"there is no page of files under {where!r}: put pictures on a page there, or name another with --page"
-    return f"{where!r} is empty ({summary['pages']} pages without files): put pictures there, or name another with --page"
+    return (
+        f"{where!r} is empty ({summary['pages']} pages without files): put pictures there, or name another with --page"
+    )
 
 
 def outcome(summary: dict[str, Any]) -> str:

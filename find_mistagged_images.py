@@ -22,7 +22,20 @@ from scipy import sparse
 from tqdm import tqdm
 
 import config
-from tagcheck import artifacts, cli, dataset, embeddings, examples, findings, review, rules, tag_errors, tags, verdicts, vocabulary
+from tagcheck import (
+    artifacts,
+    cli,
+    dataset,
+    embeddings,
+    examples,
+    findings,
+    review,
+    rules,
+    tag_errors,
+    tags,
+    verdicts,
+    vocabulary,
+)
 from tagcheck.artifacts import MISTAGGED, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.errors import MissingInput
@@ -37,7 +50,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     cli.add_dataset(parser)
     parser.add_argument(
-        "--min-confidence", type=cli.between(0, 1), default=0.5, metavar="X",
+        "--min-confidence",
+        type=cli.between(0, 1),
+        default=0.5,
+        metavar="X",
         help="list suggestions that are right with this probability or more, 0 to 1 (default: 0.5)",
     )
     return parser.parse_args(argv)
@@ -77,7 +93,9 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
     """The pictures of the dataset with their embeddings. Raises `MissingInput` when not one has an embedding."""
     usable = list({record.hash: record for record in data.usable()}.values())
     if not usable:
-        raise MissingInput(f"{data.path} has no readable picture: run advanced_joytag_processing.py on a library that has some")
+        raise MissingInput(
+            f"{data.path} has no readable picture: run advanced_joytag_processing.py on a library that has some"
+        )
     loaded = embeddings.load(folder.embeddings, [record.hash for record in usable], model=data.model)
     if not loaded.hashes:
         raise MissingInput(
@@ -87,7 +105,9 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
     records = sorted(usable, key=lambda record: place.get(record.hash, len(place)))
     notes = []
     if len(records) > len(place):
-        notes.append(f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them")
+        notes.append(
+            f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them"
+        )
     unseen = set(invisible)
     visible = [frozenset(tag for tag in record.tags if tags.namespace(tag) not in unseen) for record in records]
     return Pictures(records, visible, loaded.matrix, loaded.model, notes)
@@ -119,7 +139,12 @@ def examine(
     answered = answered_cells(pictures.records[:n], column, decided)
     with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
         return tag_errors.examine(
-            pictures.matrix, given, learnable, tagger, declared, answered,
+            pictures.matrix,
+            given,
+            learnable,
+            tagger,
+            declared,
+            answered,
             progress=lambda share: bar.update(int(100 * share) - bar.n),
         )
 
@@ -132,12 +157,16 @@ def answered_cells(
     A deleted tag is a no, and so is a suggestion to add it that was ignored; one to remove it that was ignored is a yes.
     """
     row = {record.hash: place for place, record in enumerate(records)}
-    said = {(place, column[tag]): -1 for place, record in enumerate(records) for tag in record.deleted_tags if tag in column}
+    said = {
+        (place, column[tag]): -1 for place, record in enumerate(records) for tag in record.deleted_tags if tag in column
+    }
     for (hash, tag, action), state in decided.items():
         if hash in row and tag in column and state in ("accepted", "ignored"):
             said[row[hash], column[tag]] = 1 if (action == "add") == (state == "accepted") else -1
     rows, columns = zip(*said) if said else ((), ())
-    return sparse.csr_matrix((np.array(list(said.values()), dtype=np.int8), (rows, columns)), shape=(len(records), len(column)))
+    return sparse.csr_matrix(
+        (np.array(list(said.values()), dtype=np.int8), (rows, columns)), shape=(len(records), len(column))
+    )
 
 
 def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
@@ -164,15 +193,23 @@ def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[
     n = len(pictures.matrix) if seen is not None else 0
     found = tag_errors.suggestions(seen, pictures.visible[:n], declared) if seen is not None else []
     rest = tag_errors.rule_suggestions(pictures.visible[n:], declared)
-    return found + [Suggestion(one.row + n, one.tag, one.kind, one.issue, one.confidence, one.evidence, one.why) for one in rest]
+    return found + [
+        Suggestion(one.row + n, one.tag, one.kind, one.issue, one.confidence, one.evidence, one.why) for one in rest
+    ]
 
 
-def heed(found: list[Suggestion], answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]) -> list[Suggestion]:
+def heed(
+    found: list[Suggestion], answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]
+) -> list[Suggestion]:
     """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.verdicts`), and a note of them."""
     kinds = {"add": MISSING, "remove": INCORRECT}
-    learned = verdicts.learn([
-        Answer(kinds[action], issue, tag, confidence, right) for action, issue, tag, confidence, right in answers if issue in ISSUES
-    ])
+    learned = verdicts.learn(
+        [
+            Answer(kinds[action], issue, tag, confidence, right)
+            for action, issue, tag, confidence, right in answers
+            if issue in ISSUES
+        ]
+    )
     for kind in sorted(learned.offsets):
         right, of = learned.counts[kind]
         notes.append(f"the confidence of {kind} tags heeds {of:,} of your decisions ({right:,} agreed)")
@@ -185,8 +222,12 @@ def heed(found: list[Suggestion], answers: Iterable[tuple[str, str, str, float, 
 
 
 def respect(
-    found: list[Suggestion], pictures: Pictures, declared: Rules, decided: dict[tuple[str, str, str], str],
-    parents: Mapping[str, frozenset[str]] | None = None, lowest: float = 0.0,
+    found: list[Suggestion],
+    pictures: Pictures,
+    declared: Rules,
+    decided: dict[tuple[str, str, str], str],
+    parents: Mapping[str, frozenset[str]] | None = None,
+    lowest: float = 0.0,
 ) -> tuple[list[Suggestion], Counter]:
     """The suggestions without those that the owner has answered already or cannot use, and how many were left out and why.
 
@@ -211,7 +252,10 @@ def respect(
         else:
             kept.append(one)
     coming = {
-        (one.row, parent) for one in kept if one.kind == MISSING and one.confidence >= lowest for parent in parents.get(one.tag, ())
+        (one.row, parent)
+        for one in kept
+        if one.kind == MISSING and one.confidence >= lowest
+        for parent in parents.get(one.tag, ())
     }
     alone = [one for one in kept if one.kind != MISSING or (one.row, one.tag) not in coming]
     dropped["implied_by_others"] += len(kept) - len(alone)
@@ -227,20 +271,35 @@ def make_report(
     for one, beside in zip(listed, look_alikes(pictures, seen, listed)):
         finding = findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence | beside, one.why)
         together.setdefault((one.row, one.issue), []).append(finding)
-    errors = [findings.error(pictures.records[row].hash, issue, tags_found) for (row, issue), tags_found in together.items()]
+    errors = [
+        findings.error(pictures.records[row].hash, issue, tags_found) for (row, issue), tags_found in together.items()
+    ]
     errors.sort(key=lambda entry: (-entry["confidence"], entry["hash"], entry["issue"]))
     by_issue, by_kind = Counter(one.issue for one in listed), Counter(one.kind for one in listed)
     summary = {
-        "total_images_analyzed": len(pictures.records), "errors_found": len(errors),
+        "total_images_analyzed": len(pictures.records),
+        "errors_found": len(errors),
         **{issue: by_issue[issue] for issue in ISSUES},
-        "suggestions": len(listed), "suggestions_to_add": by_kind["missing"], "suggestions_to_remove": by_kind["incorrect"],
-        "below_min_confidence": len(found) - len(listed), "left_out": dict(dropped), "notes": pictures.notes,
+        "suggestions": len(listed),
+        "suggestions_to_add": by_kind["missing"],
+        "suggestions_to_remove": by_kind["incorrect"],
+        "below_min_confidence": len(found) - len(listed),
+        "left_out": dict(dropped),
+        "notes": pictures.notes,
     }
     return {
-        "dataset": data.path.name, "settings": settings(seen, lowest), "summary": summary,
-        "learned_exclusions": [] if seen is None else [
-            {"tags": [seen.tags[pair.one], seen.tags[pair.other]], "confidence": round(pair.confidence, 4),
-             "expected_by_chance": round(pair.by_chance, 1), "meetings": round(pair.meetings, 1)}
+        "dataset": data.path.name,
+        "settings": settings(seen, lowest),
+        "summary": summary,
+        "learned_exclusions": []
+        if seen is None
+        else [
+            {
+                "tags": [seen.tags[pair.one], seen.tags[pair.other]],
+                "confidence": round(pair.confidence, 4),
+                "expected_by_chance": round(pair.by_chance, 1),
+                "meetings": round(pair.meetings, 1),
+            }
             for pair in seen.exclusions
         ],
         "errors": errors,
@@ -268,9 +327,11 @@ def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
     if seen is None:
         return made
     return made | {
-        "tags_learned": len(seen.tags), "tagger_tags": 0 if seen.tagger is None else len(seen.tagger.columns),
+        "tags_learned": len(seen.tags),
+        "tagger_tags": 0 if seen.tagger is None else len(seen.tagger.columns),
         "twin_threshold": round(seen.around.threshold, 6),
-        "forgotten_share": round(seen.verdict.miss_rate, 4), "wrong_share_of_frequency": round(seen.verdict.wrong_rate, 4),
+        "forgotten_share": round(seen.verdict.miss_rate, 4),
+        "wrong_share_of_frequency": round(seen.verdict.wrong_rate, 4),
         "single_valued_namespaces": sorted(seen.groups),
     }
 

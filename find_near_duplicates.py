@@ -43,27 +43,42 @@ from tagcheck.neighbors import NotFinite, Pairs
 
 THRESHOLD = 0.95
 LOWEST = 0.01
-PRECISION = 0.95     # what --calibrate asks of a threshold
-FEWEST_KNOWN = 20    # pairs that it asks
+PRECISION = 0.95  # what --calibrate asks of a threshold
+FEWEST_KNOWN = 20  # pairs that it asks
 DRAWN_PAIRS = 20_000
-TOO_MANY = 0.01      # share of random pairs at the threshold from which it says nothing about copies
+TOO_MANY = 0.01  # share of random pairs at the threshold from which it says nothing about copies
 MOST_PAIRS = 20_000_000
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     cli.add_dataset(parser)
-    parser.add_argument("--threshold", type=cli.between(LOWEST, 1), default=THRESHOLD, metavar="X",
-                        help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1 (default: {THRESHOLD})")
-    parser.add_argument("--engine", choices=neighbors.ENGINES, default="auto",
-                        help="how pairs are searched, all giving the same pairs: 'native' with the compiled kernel where the "
-                             "machine can have it, 'torch' without, 'auto' on a graphics card where there is one and many "
-                             "pictures, else as 'native' (default: auto)")
-    parser.add_argument("--calibrate", nargs="?", const="", default=None, metavar="FILE",
-                        help=f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; "
-                             "told by the pairs that were judged and those of equal pixels, or by FILE, which lists all "
-                             "copies: "
-                             "{'near_duplicates': [[hash, hash], ...]} as JSON")
+    parser.add_argument(
+        "--threshold",
+        type=cli.between(LOWEST, 1),
+        default=THRESHOLD,
+        metavar="X",
+        help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1 (default: {THRESHOLD})",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=neighbors.ENGINES,
+        default="auto",
+        help="how pairs are searched, all giving the same pairs: 'native' with the compiled kernel where the "
+        "machine can have it, 'torch' without, 'auto' on a graphics card where there is one and many "
+        "pictures, else as 'native' (default: auto)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        nargs="?",
+        const="",
+        default=None,
+        metavar="FILE",
+        help=f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; "
+        "told by the pairs that were judged and those of equal pixels, or by FILE, which lists all "
+        "copies: "
+        "{'near_duplicates': [[hash, hash], ...]} as JSON",
+    )
     return parser.parse_args(argv)
 
 
@@ -82,14 +97,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     groups = neighbors.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, data, records, found, pairs, opened)
     summary = summarise(data, records, pairs, groups, opened, threshold)
-    report = artifacts.save(folder, NEAR_DUPLICATES, {
-        "dataset": data.path.name, "model": found.model,
-        "settings": {"threshold": threshold, "engine": args.engine, "calibrated": bool(table)},
-        "summary": summary, "ordinary_cosines": ordinary_cosines(found.matrix, threshold), "calibration": table,
-        "similar_pairs": SimilarPairs(records, opened, tagging) or [],
-        "groups": [[records[row].hash for row in group] for group in groups],
-        "group_details": [describe_group([records[row] for row in group]) for group in groups],
-    })
+    report = artifacts.save(
+        folder,
+        NEAR_DUPLICATES,
+        {
+            "dataset": data.path.name,
+            "model": found.model,
+            "settings": {"threshold": threshold, "engine": args.engine, "calibrated": bool(table)},
+            "summary": summary,
+            "ordinary_cosines": ordinary_cosines(found.matrix, threshold),
+            "calibration": table,
+            "similar_pairs": SimilarPairs(records, opened, tagging) or [],
+            "groups": [[records[row].hash for row in group] for group in groups],
+            "group_details": [describe_group([records[row] for row in group]) for group in groups],
+        },
+    )
     print(outcome(summary) + f" -> {report}")
     return 0
 
@@ -98,7 +120,9 @@ def embedded_records(folder: DataFolder, data: Dataset) -> tuple[list[Record], E
     """The pictures that can be compared, sorted by hash, and their embeddings in the same order."""
     usable = {record.hash: record for record in data.usable()}
     if not usable:
-        raise MissingInput(f"no readable picture in {data.path}: run advanced_joytag_processing.py on pages that hold some")
+        raise MissingInput(
+            f"no readable picture in {data.path}: run advanced_joytag_processing.py on pages that hold some"
+        )
     found = embeddings.load(folder.embeddings, sorted(usable), data.model)
     if len(found.hashes) < 2:
         raise MissingInput(
@@ -119,7 +143,9 @@ def judged_pairs(data: Dataset) -> dict[tuple[str, str, str], str]:
     }
 
 
-def known_pairs(given: str, records: list[Record], decided: dict[tuple[str, str, str], str]) -> dict[tuple[int, int], bool]:
+def known_pairs(
+    given: str, records: list[Record], decided: dict[tuple[str, str, str], str]
+) -> dict[tuple[int, int], bool]:
     """Pairs of rows that are known to be copies (True) or no copies (False), from a file or from the owner's decisions."""
     row = {record.hash: place for place, record in enumerate(records)}
     if given:
@@ -127,7 +153,8 @@ def known_pairs(given: str, records: list[Record], decided: dict[tuple[str, str,
     else:
         listed = [(*sorted(pair), True) for pair in same_pixel_pairs(records)]
         listed += [
-            (one, other, state == review.ACCEPTED) for (one, other, _), state in decided.items()
+            (one, other, state == review.ACCEPTED)
+            for (one, other, _), state in decided.items()
             if state in (review.ACCEPTED, review.IGNORED)
         ]
     known = {tuple(sorted((row[one], row[other]))): copy for one, other, copy in listed if one in row and other in row}
@@ -158,7 +185,9 @@ def same_pixel_pairs(records: list[Record]) -> Iterator[tuple[str, str]]:
             yield first[pixels], record.hash
 
 
-def calibrate(found: Embeddings, known: dict[tuple[int, int], bool], complete: bool) -> tuple[float, list[dict[str, float]]]:
+def calibrate(
+    found: Embeddings, known: dict[tuple[int, int], bool], complete: bool
+) -> tuple[float, list[dict[str, float]]]:
     """The threshold that known pairs ask for, and what each threshold would report.
 
     With `complete`, `known` holds all copies there are, and every other pair is none. Else it is a
@@ -174,7 +203,9 @@ def calibrate(found: Embeddings, known: dict[tuple[int, int], bool], complete: b
         chance = np.array([(i, j) in known for i, j in zip(pairs.i.tolist(), pairs.j.tolist())], dtype=np.float64)
     else:
         chance = copies.copy_chance(pairs.cosine, cosine, copy)
-    table = copies.precision_by_threshold(pairs.cosine, chance, float(copy.sum()) if complete else float(chance.sum()), lowest)
+    table = copies.precision_by_threshold(
+        pairs.cosine, chance, float(copy.sum()) if complete else float(chance.sum()), lowest
+    )
     threshold = copies.calibrated_threshold(table, PRECISION)
     if threshold is None:
         raise MissingInput(
@@ -201,7 +232,8 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float) -> dict[str, float]:
         )
     median, high, highest = np.quantile(cosine, [0.5, 0.99, 0.999]) if len(cosine) else (0.0, 0.0, 0.0)
     return {
-        "median": round(float(median), 4), "99_percent_below": round(float(high), 4),
+        "median": round(float(median), 4),
+        "99_percent_below": round(float(high), 4),
         "99.9_percent_below": round(float(highest), 4),
         "at_or_above_threshold": round(float((cosine >= threshold).mean()), 6),
     }
@@ -212,7 +244,10 @@ def compare(found: Embeddings, threshold: float, engine: str) -> Pairs:
     with cli.progress((), total=100, what="comparing all pairs", unit="%") as bar:
         try:
             return neighbors.near_pairs(
-                found.matrix, threshold, engine, limit=MOST_PAIRS,
+                found.matrix,
+                threshold,
+                engine,
+                limit=MOST_PAIRS,
                 progress=lambda share: bar.update(round(100 * share, 1) - bar.n),
             )
         except NotFinite as error:
@@ -259,7 +294,10 @@ def weigh_tags(
     place = {tag: column for column, tag in enumerate(names)}
     owned = sparse.csr_matrix(
         sparse.coo_matrix(
-            (np.ones(sum(len(visible(record.tags)) for record in records), dtype=np.float32), tag_cells(records, place)),
+            (
+                np.ones(sum(len(visible(record.tags)) for record in records), dtype=np.float32),
+                tag_cells(records, place),
+            ),
             shape=(len(records), max(1, len(names))),
         )
     )
@@ -297,9 +335,13 @@ def summarise(
 ) -> dict[str, Any]:
     """The report's counts."""
     return {
-        "total_pairs_found": len(opened), "similarity_threshold": threshold, "groups": len(groups),
+        "total_pairs_found": len(opened),
+        "similarity_threshold": threshold,
+        "groups": len(groups),
         "images_compared": len(records),
-        "pixel_duplicates": sum(same_pixels(records[i], records[j]) for i, j in zip(opened.i.tolist(), opened.j.tolist())),
+        "pixel_duplicates": sum(
+            same_pixels(records[i], records[j]) for i, j in zip(opened.i.tolist(), opened.j.tolist())
+        ),
         "pairs_already_judged": len(pairs) - len(opened),
         "images_without_embedding": len({record.hash for record in data.usable()}) - len(records),
         "images_unusable": len(data.records) - len(data.usable()),
@@ -333,7 +375,9 @@ def describe_pair(one: Record, other: Record, similarity: float) -> dict[str, An
     tags1, tags2 = visible(one.tags), visible(other.tags)
     return {
         "id": finding_id("near_duplicate", [one.hash, other.hash], []),
-        "hash1": one.hash, "hash2": other.hash, "similarity": similarity,
+        "hash1": one.hash,
+        "hash2": other.hash,
+        "similarity": similarity,
         "relation": "pixel_duplicate" if same_pixels(one, other) else "near_duplicate",
         "analysis": {
             "series_tags_diff": difference(tags1, tags2, (config.SERIES_NAMESPACE,)),
@@ -353,14 +397,20 @@ def suggest(one: Record, other: Record, tagging: Tagging, cell: int) -> dict[str
     tag, shared = tagging.names[tagging.column[cell]], float(tagging.shared[cell])
     having, lacking = (one, other) if tagging.side[cell] == 0 else (other, one)
     kind = MISSING if shared >= 0.5 else INCORRECT
-    if (kind == MISSING and lacking.refuses(tag, tagging.parents)) or (kind == INCORRECT and tag in having.implied_tags):
+    if (kind == MISSING and lacking.refuses(tag, tagging.parents)) or (
+        kind == INCORRECT and tag in having.implied_tags
+    ):
         return None
     target = lacking if kind == MISSING else having
     evidence = {"other_copy": (having if kind == MISSING else lacking).hash} | picture_evidence(tagging, cell)
     return {
-        "id": finding_id("copy_tag", [one.hash, other.hash], [f"{kind}:{tag}"]), "hash": target.hash, "tag": tag, "kind": kind,
+        "id": finding_id("copy_tag", [one.hash, other.hash], [f"{kind}:{tag}"]),
+        "hash": target.hash,
+        "tag": tag,
+        "kind": kind,
         "confidence": round(shared if kind == MISSING else 1 - shared, 4),
-        "evidence": evidence, "why": reason(tag, kind, evidence),
+        "evidence": evidence,
+        "why": reason(tag, kind, evidence),
     }
 
 
@@ -394,7 +444,8 @@ def describe_group(members: list[Record]) -> dict[str, Any]:
     having = Counter(tag for member in members for tag in visible(member.tags))
     return {
         "id": finding_id("near_duplicate_group", [member.hash for member in members], []),
-        "best_copy": members[best].hash, "reasons": reasons,
+        "best_copy": members[best].hash,
+        "reasons": reasons,
         "hashes": [member.hash for member in members],
         "tags_on_some": {tag: count for tag, count in sorted(having.items()) if count < len(members)},
     }
@@ -405,8 +456,11 @@ def visible(owned: Iterable[str]) -> frozenset[str]:
     return frozenset(tag for tag in owned if tags.namespace(tag) not in config.INVISIBLE_NAMESPACES)
 
 
-def difference(tags1: frozenset[str], tags2: frozenset[str], namespaces: Sequence[str] | None = None) -> dict[str, list[str]]:
+def difference(
+    tags1: frozenset[str], tags2: frozenset[str], namespaces: Sequence[str] | None = None
+) -> dict[str, list[str]]:
     """Which tags only one of two pictures has, in all or some namespaces."""
+
     def only(here: frozenset[str], there: frozenset[str]) -> list[str]:
         return sorted(tag for tag in here - there if namespaces is None or tags.namespace(tag) in namespaces)
 
@@ -421,7 +475,9 @@ def same_pixels(one: Record, other: Record) -> bool:
 
 def outcome(summary: dict[str, Any]) -> str:
     """The summary line."""
-    judged = f" ({summary['pairs_already_judged']:,} more were judged before)" if summary["pairs_already_judged"] else ""
+    judged = (
+        f" ({summary['pairs_already_judged']:,} more were judged before)" if summary["pairs_already_judged"] else ""
+    )
     line = (
         f"{summary['total_pairs_found']:,} pairs ({summary['pixel_duplicates']:,} of the same pixels) "
         f"in {summary['groups']:,} groups at or above {summary['similarity_threshold']:g} "

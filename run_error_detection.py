@@ -58,11 +58,23 @@ DETECTORS = (
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     cli.add_dataset(parser)
-    parser.add_argument("--min-confidence", type=cli.between(0, 1), metavar="X",
-                        help="leave out mistagged findings below this confidence, 0 to 1 (default: the detector's own)")
-    parser.add_argument("--threshold", type=cli.between(0.01, 1), metavar="X",
-                        help="cosine from which a pair counts as near-duplicate, 0.01 to 1 (default: the detector's own)")
-    parser.add_argument("--engine", choices=("auto", "torch", "native"), help="how near-duplicates are searched (default: the detector's own)")
+    parser.add_argument(
+        "--min-confidence",
+        type=cli.between(0, 1),
+        metavar="X",
+        help="leave out mistagged findings below this confidence, 0 to 1 (default: the detector's own)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=cli.between(0.01, 1),
+        metavar="X",
+        help="cosine from which a pair counts as near-duplicate, 0.01 to 1 (default: the detector's own)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "native"),
+        help="how near-duplicates are searched (default: the detector's own)",
+    )
     cli.add_popup(parser)
     return parser.parse_args(argv)
 
@@ -72,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = cli.data_folder(args)
     dataset = folder.require(DATASET, args.dataset)
     with popup(folder, args.popup) as message:
-        rows = [detect(detector, number, folder, dataset, args, message) for number, detector in enumerate(DETECTORS, 1)]
+        rows = [
+            detect(detector, number, folder, dataset, args, message) for number, detector in enumerate(DETECTORS, 1)
+        ]
     summary = artifacts.save(folder, RUN_SUMMARY, {"dataset": dataset.name, "detectors": rows})
     print_outcome(rows, summary)
     return next((row["exit_code"] for row in rows if row["exit_code"]), 0)
@@ -88,11 +102,23 @@ def popup(folder: DataFolder, wanted: bool):
 
 
 def detect(
-    detector: Detector, number: int, folder: DataFolder, dataset: Path, args: argparse.Namespace, message: cli.Shown | None
+    detector: Detector,
+    number: int,
+    folder: DataFolder,
+    dataset: Path,
+    args: argparse.Namespace,
+    message: cli.Shown | None,
 ) -> dict:
     """Run one detector as a process, its progress passed on to stderr, and describe how it went."""
     cli.say(f"[{number}/{len(DETECTORS)}] {detector.name}: {detector.script}")
-    command = [sys.executable, str(cli.PROJECT / detector.script), "--data-dir", str(folder.root), "--dataset", str(dataset)]
+    command = [
+        sys.executable,
+        str(cli.PROJECT / detector.script),
+        "--data-dir",
+        str(folder.root),
+        "--dataset",
+        str(dataset),
+    ]
     for option in detector.options:
         if (value := getattr(args, option)) is not None:
             command += [f"--{option.replace('_', '-')}={value}"]
@@ -100,8 +126,13 @@ def detect(
     exit_code, said = _run_passing_on(command, Watch(message, number - 1, len(DETECTORS), detector.name))
     report = folder.newest(detector.report)
     row = {
-        "name": detector.name, "script": detector.script, "exit_code": exit_code,
-        "seconds": round(time.monotonic() - start, 2), "report": None, "findings": None, "message": said,
+        "name": detector.name,
+        "script": detector.script,
+        "exit_code": exit_code,
+        "seconds": round(time.monotonic() - start, 2),
+        "report": None,
+        "findings": None,
+        "message": said,
     }
     if exit_code == 0 and report != before:
         counts = artifacts.load(report, detector.report).get("summary", {})
@@ -133,7 +164,7 @@ class Watch(threading.Thread):
         self._over = threading.Event()
         self._process: subprocess.Popen | None = None
 
-    def over(self, process: subprocess.Popen) -> "Watch":
+    def over(self, process: subprocess.Popen) -> Watch:
         """Watch over this process until `stop`; nothing without a message."""
         self._process = process
         if self._message is not None:
@@ -163,7 +194,9 @@ def _run_passing_on(command: list[str], watch: Watch) -> tuple[int, str]:
     """
     environment = {**os.environ, "TAGCHECK_PROGRESS": "live"} if sys.stderr.isatty() else None
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+    ) as process:
         tail = ""
         watch.over(process)
         try:

@@ -39,8 +39,22 @@ from scipy import sparse
 
 import config
 from tagcheck import (
-    artifacts, cli, dataset, decoding, embeddings, finetuning, neighbors, opening, probes, series, series_files, series_mixing,
-    tagger, tags, vocabulary, weights,
+    artifacts,
+    cli,
+    dataset,
+    decoding,
+    embeddings,
+    finetuning,
+    neighbors,
+    opening,
+    probes,
+    series,
+    series_files,
+    series_mixing,
+    tagger,
+    tags,
+    vocabulary,
+    weights,
 )
 from tagcheck.artifacts import DataFolder
 from tagcheck.cli import run
@@ -53,11 +67,11 @@ from tagcheck.lock import sole_run
 from tagcheck.opening import LibrarySettings
 
 DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at which groups stay small
-LARGEST_GROUP = 0.1      # of all pictures: a larger "group of near-duplicates" is none
-PAIRS_A_PICTURE = 100    # more near-duplicate pairs than this are none either
+LARGEST_GROUP = 0.1  # of all pictures: a larger "group of near-duplicates" is none
+PAIRS_A_PICTURE = 100  # more near-duplicate pairs than this are none either
 SEED = 0
-HELD_PARTS = 8           # one in so many of a network's training groups says when to stop
-HELD_FROM = 6            # pictures of a class from which it can spare some for that
+HELD_PARTS = 8  # one in so many of a network's training groups says when to stop
+HELD_FROM = 6  # pictures of a class from which it can spare some for that
 CHECKPOINT_SECONDS = 60.0
 GIGA = 1 << 30
 
@@ -82,13 +96,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made = cli.parser(__doc__)
     cli.add_dataset(made)
     made.add_argument(
-        "--namespace", metavar="NAME", default=config.SERIES_NAMESPACE,
+        "--namespace",
+        metavar="NAME",
+        default=config.SERIES_NAMESPACE,
         help="the namespace to learn, of which a picture mostly has one tag (default: %(default)s)",
     )
     made.add_argument(
-        "--tag-map", metavar="FILE", default=None,
+        "--tag-map",
+        metavar="FILE",
+        default=None,
         help="CSV of name, category, count and aliases that tells which of the tagger's tags are series and characters "
-             f"(default: {vocabulary.SHARED_MAP} in the data folder, where there is one)",
+        f"(default: {vocabulary.SHARED_MAP} in the data folder, where there is one)",
     )
     add_finetuning(made.add_argument_group("fine-tuning, on the pictures themselves"))
     return made.parse_args(argv)
@@ -97,18 +115,26 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def add_finetuning(made: argparse._ArgumentGroup) -> None:
     """The options of --finetune."""
     default = Settings()
-    made.add_argument("--finetune", action="store_true", help="also train the last blocks of the tagger's network (default: no)")
+    made.add_argument(
+        "--finetune", action="store_true", help="also train the last blocks of the tagger's network (default: no)"
+    )
     cli.add_library(made, "the one that was mapped")
     made.add_argument(
-        "--model-dir", metavar="DIR", default=config.MODEL_DIR,
+        "--model-dir",
+        metavar="DIR",
+        default=config.MODEL_DIR,
         help="the tagger's folder, the same as the embeddings were made with (default: JoyTag's, fetched once from the hub)",
     )
     made.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
         help="where to train (default: auto, the GPU where there is one)",
     )
     made.add_argument(
-        "--precision", choices=("auto", *tagger.PRECISIONS), default="auto",
+        "--precision",
+        choices=("auto", *tagger.PRECISIONS),
+        default="auto",
         help="of the products; weights stay float32 (default: auto, bfloat16 where the device has it)",
     )
     for name, what, low in (
@@ -120,24 +146,38 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
         ("views", "augmented views kept of each picture", 1),
     ):
         made.add_argument(
-            f"--{name.replace('_', '-')}", type=cli.at_least(low), metavar="N", default=getattr(default, name),
+            f"--{name.replace('_', '-')}",
+            type=cli.at_least(low),
+            metavar="N",
+            default=getattr(default, name),
             help=f"{what} (default: {getattr(default, name)})",
         )
     for name, what in (("head_rate", "the head"), ("block_rate", "the unfrozen blocks")):
         made.add_argument(
-            f"--{name.replace('_', '-')}", type=cli.between(0, 1), metavar="X", default=getattr(default, name),
+            f"--{name.replace('_', '-')}",
+            type=cli.between(0, 1),
+            metavar="X",
+            default=getattr(default, name),
             help=f"learning rate of {what} (default: {getattr(default, name)})",
         )
     made.add_argument(
-        "--balance-method", choices=finetuning.BALANCES, default=default.balance,
+        "--balance-method",
+        choices=finetuning.BALANCES,
+        default=default.balance,
         help="about series of very different size: nothing, weigh rare ones up, or focal loss (default: auto, weigh if needed)",
     )
     made.add_argument(
-        "--finetune-folds", type=cli.at_least(2), metavar="N", default=3,
+        "--finetune-folds",
+        type=cli.at_least(2),
+        metavar="N",
+        default=3,
         help="networks trained, each to judge a part of the pictures (default: 3)",
     )
     made.add_argument(
-        "--cache-gigabytes", type=cli.between(0, 1e6), metavar="X", default=8.0,
+        "--cache-gigabytes",
+        type=cli.between(0, 1e6),
+        metavar="X",
+        default=8.0,
         help="disk for what the frozen blocks give, computed once; where that is not enough, in every epoch (default: 8)",
     )
 
@@ -154,12 +194,16 @@ def main(argv: list[str] | None = None) -> int:
     labels = series.label_images(pictures.tag_sets, groups)
     group_counts = check_learnable(labels, groups, namespace, data)
 
-    cli.say(f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} of {len(groups):,} pictures")
+    cli.say(
+        f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} of {len(groups):,} pictures"
+    )
     folds = probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
     folds = series.spread_folds(folds, groups, labels)
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
     with cli.progress((), total=100, what="out of fold", unit="%") as bar:
-        folded, model = series.out_of_fold(pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), heard, pictures.beside)
+        folded, model = series.out_of_fold(
+            pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), heard, pictures.beside
+        )
         mixing = series_mixing.fit_mixing(folded, labels, SEED)
         said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
@@ -170,17 +214,30 @@ def main(argv: list[str] | None = None) -> int:
             tuned = finetuned(args, namespace, folder, pictures, labels, groups, folded)
             said = tuned.said or said
             shutil.rmtree(series_files.work_folder(folder, namespace))
-    scores = series_mixing.agreement(said, labels, learned, (tuned and tuned.mixing or mixing).swapped)
+    scores = series_mixing.agreement(said, labels, learned, ((tuned and tuned.mixing) or mixing).swapped)
     card = describe(data, pictures, labels, group_counts, cosine, scores) | {
-        "tagger_tags_used": len(model.prior.of_class), "tagger_series_without_pictures": len(model.prior.foreign_names),
-        "companions": pictures.companions, "foreign_names": list(heard.foreign_names) if heard else [],
+        "tagger_tags_used": len(model.prior.of_class),
+        "tagger_series_without_pictures": len(model.prior.foreign_names),
+        "companions": pictures.companions,
+        "foreign_names": list(heard.foreign_names) if heard else [],
     }
     path = series_files.save(
-        folder, namespace, card | ({"finetuned": tuned.card} if tuned else {}), model, mixing,
+        folder,
+        namespace,
+        card | ({"finetuned": tuned.card} if tuned else {}),
+        model,
+        mixing,
         series_files.rows(
-            pictures.embedded.hashes, pictures.tag_sets, labels.series, folds, said, learned, heard.foreign_names if heard else ()
+            pictures.embedded.hashes,
+            pictures.tag_sets,
+            labels.series,
+            folds,
+            said,
+            learned,
+            heard.foreign_names if heard else (),
         ),
-        with_network=tuned and tuned.mixing, network=tuned and tuned.network,
+        with_network=tuned and tuned.mixing,
+        network=tuned and tuned.network,
     )
     if tuned:
         print(tuned.sentence())
@@ -214,8 +271,12 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
     count = Counter(tag for one in written for tag in one if tags.namespace(tag) in tags.PERSON_NAMESPACES)
     companions = sorted(tag for tag, times in count.items() if times >= 2 and tags.namespace(tag) != namespace)
     return Pictures(
-        embedded, [frozenset(tags.in_namespace(one, namespace)) for one in written], len(of_hash) - len(written), companions,
-        series.tag_columns(written, companions), frozenset().union(*written),
+        embedded,
+        [frozenset(tags.in_namespace(one, namespace)) for one in written],
+        len(of_hash) - len(written),
+        companions,
+        series.tag_columns(written, companions),
+        frozenset().union(*written),
     )
 
 
@@ -235,7 +296,9 @@ def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
         labels = neighbors.group_labels(n, pairs.i, pairs.j)
         if np.bincount(labels).max() <= max(LARGEST_GROUP * n, 2):
             return labels, cosine
-    cli.say(f"too many pictures look alike even at a cosine of {cosine:g}: only those of one and the same embedding share a fold")
+    cli.say(
+        f"too many pictures look alike even at a cosine of {cosine:g}: only those of one and the same embedding share a fold"
+    )
     return np.unique(embedded.matrix, axis=0, return_inverse=True)[1].reshape(-1), 1.0
 
 
@@ -256,7 +319,12 @@ def listen(
     known = vocabulary.load(folder.root, data.siblings, shared)
     owners = vocabulary.owners_tags(head.tags, pictures.all_tags, known)
     return series.listen(
-        pictures.embedded.matrix, head.weight, head.bias, head.tags, labels, owners,
+        pictures.embedded.matrix,
+        head.weight,
+        head.bias,
+        head.tags,
+        labels,
+        owners,
         [of_namespace(name, owner, known, namespace) for name, owner in zip(head.tags, owners)],
         (pictures.beside, pictures.companions),
     )
@@ -293,7 +361,8 @@ class Tuned:
         """The verdict, in words."""
         heads, both = self.card["heads"], self.card["with_network"]
         verdict = (
-            "better than the heads alone, so it is kept" if self.card["kept"]
+            "better than the heads alone, so it is kept"
+            if self.card["kept"]
             else "not surely better than the heads alone, so these are kept and the network is dropped"
         )
         return (
@@ -304,13 +373,26 @@ class Tuned:
 
 
 def finetuned(
-    args: argparse.Namespace, namespace: str, folder: DataFolder, pictures: Pictures, labels: series.Labels, groups: np.ndarray,
+    args: argparse.Namespace,
+    namespace: str,
+    folder: DataFolder,
+    pictures: Pictures,
+    labels: series.Labels,
+    groups: np.ndarray,
     folded: series.Folded,
 ) -> Tuned:
     """Train a network a fold, weigh their word beside the heads, and where that is surely better, train one on all pictures."""
     settings = Settings(
-        args.frozen_epochs, args.unfrozen_epochs, args.unfreeze_last_k, args.batch_size, args.head_rate, args.block_rate,
-        args.balance_method, args.patience, args.views, SEED,
+        args.frozen_epochs,
+        args.unfrozen_epochs,
+        args.unfreeze_last_k,
+        args.batch_size,
+        args.head_rate,
+        args.block_rate,
+        args.balance_method,
+        args.patience,
+        args.views,
+        SEED,
     )
     base, device = base_network(args, pictures.embedded)
     work = work_folder(folder, namespace, pictures, settings, args.finetune_folds, base.sha256)
@@ -319,9 +401,15 @@ def finetuned(
     number = min(args.finetune_folds, len(np.unique(groups)))
     folds = series.spread_folds(probes.grouped_folds(groups, number, SEED), groups, labels)
     start = time.monotonic()
-    log_p, known, histories = np.zeros(labels.membership.shape, np.float16), np.zeros((number, len(labels.classes)), bool), []
+    log_p, known, histories = (
+        np.zeros(labels.membership.shape, np.float16),
+        np.zeros((number, len(labels.classes)), bool),
+        [],
+    )
     for fold in range(number):
-        part = cut.judged(tokens, np.flatnonzero((folds != fold) & readable), np.flatnonzero(folds == fold), fold, number)
+        part = cut.judged(
+            tokens, np.flatnonzero((folds != fold) & readable), np.flatnonzero(folds == fold), fold, number
+        )
         log_p[folds == fold], known[fold] = part["log_p"], part["known"]
         histories.append(json.loads(bytes(part["history"])))
     heard = series.with_network(folded, labels, log_p, folds, known)
@@ -331,12 +419,17 @@ def finetuned(
     rows = np.flatnonzero(labels.tagged & readable)
     alone = finetuning.agreement(log_p[rows].argmax(axis=1), np.asarray(labels.membership[rows].argmax(axis=1)).ravel())
     card = {
-        "kept": apart.real, "settings": settings.described() | {"folds": number}, "mixed_precision": device.mixed,
+        "kept": apart.real,
+        "settings": settings.described() | {"folds": number},
+        "mixed_precision": device.mixed,
         "heads": dict(zip(("micro_f1", "macro_f1"), apart.before)),
         "with_network": dict(zip(("micro_f1", "macro_f1"), apart.after)),
-        "gain": apart.gain, "sure": apart.sure, "network_alone_of_tagged": round(alone, 4),
+        "gain": apart.gain,
+        "sure": apart.sure,
+        "network_alone_of_tagged": round(alone, 4),
         "base": {"weights_sha256": base.sha256, "preprocess": pictures.embedded.preprocess},
-        "best_epochs": [best_epoch(history) for history in histories], "pictures_unreadable": int((~readable).sum()),
+        "best_epochs": [best_epoch(history) for history in histories],
+        "pictures_unreadable": int((~readable).sum()),
     }
     mixing, said, network = None, None, None
     if apart.real:
@@ -361,7 +454,9 @@ def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[tagger
     """The network that the embeddings are of, and where to train. Raises `BadFile` for another network's folder."""
     where = tagger.choose_device(args.device)
     if not (embedded.model or "").startswith("joytag-"):
-        raise UsageError(f"--finetune: the embeddings are of {embedded.model}, and only networks of JoyTag's make can be trained")
+        raise UsageError(
+            f"--finetune: the embeddings are of {embedded.model}, and only networks of JoyTag's make can be trained"
+        )
     base = tagger.read_folder(Path(args.model_dir).expanduser() if args.model_dir else weights.ensure(weights.FOLDER))
     ids = [tagger.model_id(base.sha256, precision) for precision in tagger.PRECISIONS]
     if embedded.model not in ids:
@@ -407,7 +502,9 @@ class Cut:
     matrix: np.ndarray
     work: Path
 
-    def tokens(self, args: argparse.Namespace, folder: DataFolder, hashes: list[str]) -> tuple[finetuning.Tokens, np.ndarray]:
+    def tokens(
+        self, args: argparse.Namespace, folder: DataFolder, hashes: list[str]
+    ) -> tuple[finetuning.Tokens, np.ndarray]:
         """(what the frozen blocks give, which pictures can be read (n,)); on disk where it fits the space allowed."""
         size = self.network.image_size
         front = finetuning.Front(self.network, self.settings.unfreeze_last_k)
@@ -418,7 +515,9 @@ class Cut:
 
         def read(rows: Sequence[int]) -> Iterator[tuple[int, np.ndarray | None]]:
             ahead, clocks = 4 * self.settings.batch_size, decoding.Clocks()
-            files = decoding.prepared([hashes[row] for row in rows], library.read, library.render, decoders, ahead, clocks)
+            files = decoding.prepared(
+                [hashes[row] for row in rows], library.read, library.render, decoders, ahead, clocks
+            )
             for row, file in zip(rows, files):
                 yield row, file.frames
 
@@ -426,7 +525,9 @@ class Cut:
         shape = len(self.network.pos_embedding.table), self.network.d_model
         needed = CachedTokens.size(self.labels.tagged, self.settings.views, shape)
         if needed > args.cache_gigabytes * GIGA or needed > 0.9 * shutil.disk_usage(self.work).free:
-            cli.say(f"what the frozen blocks give would take {needed / GIGA:.1f} GB: it is computed in every epoch instead")
+            cli.say(
+                f"what the frozen blocks give would take {needed / GIGA:.1f} GB: it is computed in every epoch instead"
+            )
             return streamed, np.ones(len(hashes), dtype=bool)
         cached = CachedTokens(self.work / "tokens", streamed, self.labels.tagged, self.settings.views, shape)
         with cli.progress((), total=len(hashes), what="frozen blocks", unit="picture") as bar:
@@ -460,7 +561,13 @@ class Cut:
         return self._trained(tokens, rows, rows[:0], fold, epochs, "the final network", result)
 
     def _trained(
-        self, tokens: finetuning.Tokens, rows: np.ndarray, held: np.ndarray, fold: int, epochs: int | None, name: str,
+        self,
+        tokens: finetuning.Tokens,
+        rows: np.ndarray,
+        held: np.ndarray,
+        fold: int,
+        epochs: int | None,
+        name: str,
         result: Callable[[Training], dict[str, np.ndarray]],
     ) -> dict[str, np.ndarray]:
         """Train one network, from its checkpoint where there is one, and keep what it came to."""
@@ -469,7 +576,16 @@ class Cut:
             return load_file(done)
         torch.manual_seed(SEED)
         training = Training(
-            self.network, tokens, self.matrix, self.labels.membership, rows, held, self.settings, self.device, fold, epochs
+            self.network,
+            tokens,
+            self.matrix,
+            self.labels.membership,
+            rows,
+            held,
+            self.settings,
+            self.device,
+            fold,
+            epochs,
         )
         if checkpoint.exists():
             state = torch.load(checkpoint, map_location=self.device.device, weights_only=True)
@@ -525,7 +641,11 @@ def check_learnable(labels: series.Labels, groups: np.ndarray, namespace: str, d
 
 
 def describe(
-    data: Dataset, pictures: Pictures, labels: series.Labels, group_counts: np.ndarray, cosine: float,
+    data: Dataset,
+    pictures: Pictures,
+    labels: series.Labels,
+    group_counts: np.ndarray,
+    cosine: float,
     scores: dict[str, Any],
 ) -> dict[str, Any]:
     """The model card, less what saving adds."""
@@ -534,14 +654,25 @@ def describe(
     return {
         "dataset": data.path.name,
         "fingerprint": series_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets)),
-        "embedding": {"model": embedded.model, "preprocess": embedded.preprocess, "dimensions": int(embedded.matrix.shape[1])},
+        "embedding": {
+            "model": embedded.model,
+            "preprocess": embedded.preprocess,
+            "dimensions": int(embedded.matrix.shape[1]),
+        },
         "settings": {
-            "method": "plda and nearest pictures", "folds": series.FOLDS, "seed": SEED, "duplicate_cosine": cosine,
-            "predict_from": series_mixing.PREDICT_FROM, "candidates": series.CANDIDATES, "set_pictures": series.SET_PICTURES,
+            "method": "plda and nearest pictures",
+            "folds": series.FOLDS,
+            "seed": SEED,
+            "duplicate_cosine": cosine,
+            "predict_from": series_mixing.PREDICT_FROM,
+            "candidates": series.CANDIDATES,
+            "set_pictures": series.SET_PICTURES,
         },
         "pictures": {
-            "predicted": len(embedded.hashes), "tagged": int(labels.tagged.sum()),
-            "with_several": int((np.diff(labels.tags.indptr) > 1).sum()), "without_embedding": pictures.without_embedding,
+            "predicted": len(embedded.hashes),
+            "tagged": int(labels.tagged.sum()),
+            "with_several": int((np.diff(labels.tags.indptr) > 1).sum()),
+            "without_embedding": pictures.without_embedding,
         },
         "scores": scores,
         "classes": [[labels.series[place] for place in members] for members in labels.classes],

@@ -26,9 +26,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -43,8 +42,8 @@ from tagcheck.findings import finding_id
 from tagcheck.probes import expected_calibration_error
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
-NEIGHBOURS = 3       # similar pictures shown as evidence
-CONFUSIONS = 100     # pairs of look-alike series listed
+NEIGHBOURS = 3  # similar pictures shown as evidence
+CONFUSIONS = 100  # pairs of look-alike series listed
 CALIBRATION_BINS = 10
 
 
@@ -97,7 +96,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made = cli.parser(__doc__)
     cli.add_dataset(made)
     made.add_argument(
-        "--namespace", metavar="NAME", default=config.SERIES_NAMESPACE, help="whose classifier to validate (default: %(default)s)"
+        "--namespace",
+        metavar="NAME",
+        default=config.SERIES_NAMESPACE,
+        help="whose classifier to validate (default: %(default)s)",
     )
     return made.parse_args(argv)
 
@@ -122,12 +124,25 @@ def main(argv: list[str] | None = None) -> int:
     rows = per_series(judged, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
     summary = summarise(judged, found, suppressed, age) | {"calibration_error": error}
-    path = artifacts.save(folder, SERIES_VALIDATION, {
-        "dataset": data.path.name, "namespace": namespace, "predictions_created": card["created"], "settings": card["settings"],
-        "summary": summary, "calibration": table, "confusion": confusion(judged), "per_series": rows,
-        MISSING: found[MISSING], INCORRECT: found[INCORRECT],
-    })
-    artifacts.write_atomically(path.with_suffix(".svg"), lambda out: out.write(reliability_diagram(table).encode("utf-8")))
+    path = artifacts.save(
+        folder,
+        SERIES_VALIDATION,
+        {
+            "dataset": data.path.name,
+            "namespace": namespace,
+            "predictions_created": card["created"],
+            "settings": card["settings"],
+            "summary": summary,
+            "calibration": table,
+            "confusion": confusion(judged),
+            "per_series": rows,
+            MISSING: found[MISSING],
+            INCORRECT: found[INCORRECT],
+        },
+    )
+    artifacts.write_atomically(
+        path.with_suffix(".svg"), lambda out: out.write(reliability_diagram(table).encode("utf-8"))
+    )
     print(
         f"{summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged "
         f"({summary['accuracy']:.1%}), {summary['missing_predictions_count']:,} tags not predicted, "
@@ -156,7 +171,7 @@ def newcomers(
     fresh = np.array([hash in new for hash in every.hashes], dtype=bool)
     nearest = np.full(len(unit), -1.0)
     for start in range(0, int(fresh.sum()), series.BLOCK):
-        part = np.flatnonzero(fresh)[start:start + series.BLOCK]
+        part = np.flatnonzero(fresh)[start : start + series.BLOCK]
         for block in np.array_split(np.flatnonzero(~fresh), max(1, int((~fresh).sum()) // (4 * series.BLOCK))):
             if len(block):
                 nearest[part] = np.maximum(nearest[part], (unit[part] @ unit[block].T).max(axis=1))
@@ -166,12 +181,16 @@ def newcomers(
     made = series_files.load(folder, namespace)
     hashes = [every.hashes[row] for row in kept]
     tag_sets = [new[hash] for hash in hashes]
-    told = made.predict(embeddings.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess), tag_sets=tag_sets)
+    told = made.predict(
+        embeddings.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess), tag_sets=tag_sets
+    )
     learned = told.own.copy()
     learned.data[:] = 1.0
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
     cli.say(f"{len(kept):,} pictures that came after the training are judged by the classifier as it is")
-    return series_files.rows(hashes, own, made.series, np.full(len(kept), -1), told, learned, card.get("foreign_names", ()))
+    return series_files.rows(
+        hashes, own, made.series, np.full(len(kept), -1), told, learned, card.get("foreign_names", ())
+    )
 
 
 def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], namespace: str) -> tuple[list[Judged], Age]:
@@ -240,7 +259,9 @@ def findings(
             else:
                 found[INCORRECT].append(_entry(INCORRECT, one, name, _lacking(one, name, wrong)))
     found[MISSING].sort(key=lambda entry: (-entry["confidence"], entry["probability"], entry["hash"], entry["series"]))
-    found[INCORRECT].sort(key=lambda entry: (-entry["confidence"], -entry["probability"], entry["hash"], entry["series"]))
+    found[INCORRECT].sort(
+        key=lambda entry: (-entry["confidence"], -entry["probability"], entry["hash"], entry["series"])
+    )
     return found, cut
 
 
@@ -256,14 +277,18 @@ def _wrong(one: Judged, name: str, frequency: float, noise: dict[str, Any]) -> f
         fits = float(series_confidence.given_tagged(np.array(one.probability(name)), np.array(unknown)))
     fits = fits / max(1.0 - others, 1e-6) if others else fits
     share, fitting = noise["swapped_share"], series_confidence.Ratio(*noise["fitting"])
-    return float(series_confidence.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), share, fitting)[0])
+    return float(
+        series_confidence.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), share, fitting)[0]
+    )
 
 
 def _lacking(one: Judged, name: str, wrong: dict[str, float]) -> float:
     """Probability that this picture lacks a tag of the predicted series `name`."""
     p, forgotten = np.array([one.probability(name)]), float(one.said["forgotten_share"])
     if not one.own:
-        if one.said.get("named_by_tagger") == name:  # of no series that was learned, so that the missing tag says nothing
+        if (
+            one.said.get("named_by_tagger") == name
+        ):  # of no series that was learned, so that the missing tag says nothing
             return float(p[0])
         return float(series_confidence.confidence_missing(p, np.array([float(one.said["unknown"])]), forgotten)[0])
     best = max(sorted(one.own), key=lambda own: -wrong[own])
@@ -275,14 +300,20 @@ def _lacking(one: Judged, name: str, wrong: dict[str, float]) -> float:
 def _entry(kind: str, one: Judged, name: str, confidence: float) -> dict[str, Any]:
     """One finding, its evidence and reason still to be filled in by `explain`."""
     return {
-        "id": finding_id(kind, [one.record.hash], [name]), "hash": one.record.hash, "series": name,
-        "confidence": round(confidence, 4), "action": review.REMOVE if kind == MISSING else review.ADD,
+        "id": finding_id(kind, [one.record.hash], [name]),
+        "hash": one.record.hash,
+        "series": name,
+        "confidence": round(confidence, 4),
+        "action": review.REMOVE if kind == MISSING else review.ADD,
         "probability": one.probability(name),
-        "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": one.said["unknown"]}, "why": "",
+        "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": one.said["unknown"]},
+        "why": "",
     }
 
 
-def explain(found: dict[str, list[dict[str, Any]]], judged: list[Judged], folder: DataFolder, card: dict[str, Any]) -> None:
+def explain(
+    found: dict[str, list[dict[str, Any]]], judged: list[Judged], folder: DataFolder, card: dict[str, Any]
+) -> None:
     """Give every finding its most similar pictures and a sentence why."""
     wanted = defaultdict(list)
     for kind in (MISSING, INCORRECT):
@@ -327,7 +358,9 @@ def similar_pictures(
     Without embeddings there is none, and the findings stand on probabilities alone.
     """
     try:
-        embedded = embeddings.load(folder.embeddings, [one.record.hash for one in judged], model=card["embedding"]["model"])
+        embedded = embeddings.load(
+            folder.embeddings, [one.record.hash for one in judged], model=card["embedding"]["model"]
+        )
     except MissingInput:
         cli.say(f"no embeddings in {folder.embeddings}: the findings name no similar pictures")
         return {}
@@ -344,7 +377,7 @@ def similar_pictures(
         rows = sorted({place[entry["hash"]] for entry in wanted[name] if entry["hash"] in place})
         with_it = np.array(members[name], dtype=np.int64)
         for start in range(0, len(rows) if len(with_it) else 0, series.BLOCK):
-            part = np.array(rows[start:start + series.BLOCK])
+            part = np.array(rows[start : start + series.BLOCK])
             cosine = unit[part] @ unit[with_it].T
             cosine[part[:, None] == with_it] = -np.inf
             order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBOURS]
@@ -355,7 +388,9 @@ def similar_pictures(
     return out
 
 
-def summarise(judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut: Suppressed, age: Age) -> dict[str, Any]:
+def summarise(
+    judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut: Suppressed, age: Age
+) -> dict[str, Any]:
     """The report's counts: `total_predictions` = correct + missing + incorrect, over pictures of which something is said."""
     spoken = [one for one in judged if not one.unsure]
     correct = sum(len(one.predicted & one.own) for one in spoken)
@@ -364,11 +399,16 @@ def summarise(judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut:
     total = correct + missing + incorrect
     said = Counter(one.said["abstained"] for one in judged)
     return {
-        "total_predictions": total, "correct_predictions": correct, "accuracy": round(correct / total, 4) if total else 0.0,
-        "missing_predictions_count": missing, "incorrect_predictions_count": incorrect,
+        "total_predictions": total,
+        "correct_predictions": correct,
+        "accuracy": round(correct / total, 4) if total else 0.0,
+        "missing_predictions_count": missing,
+        "incorrect_predictions_count": incorrect,
         "images_abstained": said["unknown_series"] + said["unsure"],
-        "images_abstained_unknown_series": said["unknown_series"], "images_abstained_unsure": said["unsure"],
-        "images_judged": len(judged), "images_without_prediction": age.without_prediction,
+        "images_abstained_unknown_series": said["unknown_series"],
+        "images_abstained_unsure": said["unsure"],
+        "images_judged": len(judged),
+        "images_without_prediction": age.without_prediction,
         "images_tagged": sum(bool(one.own) for one in judged),
         "tags_on_abstained_images": sum(len(one.known) for one in judged if one.unsure),
         "tags_not_judged": sum(len(one.own - one.known) for one in judged),
@@ -376,7 +416,9 @@ def summarise(judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut:
         "not_listed": {reason: getattr(cut, reason) for reason in cut.reasons},
         "listed": {kind: len(rows) for kind, rows in found.items()},
         "predictions": {
-            "age_days": round(age.days, 2), "same_data": age.same, "images_retagged_since": age.retagged,
+            "age_days": round(age.days, 2),
+            "same_data": age.same,
+            "images_retagged_since": age.retagged,
             "images_gone_since": age.gone,
         },
     }
@@ -403,15 +445,23 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
         if predicted[name]:
             precision = round(right / predicted[name], 4)
         row = {
-            "series": name, "support": tagged[name], "predicted": predicted[name], "correct": right, "abstained": abstained[name],
-            "precision": precision, "precision_interval": _interval(right, predicted[name]),
-            "recall": round(right / tagged[name], 4) if tagged[name] else None, "recall_interval": _interval(right, tagged[name]),
+            "series": name,
+            "support": tagged[name],
+            "predicted": predicted[name],
+            "correct": right,
+            "abstained": abstained[name],
+            "precision": precision,
+            "precision_interval": _interval(right, predicted[name]),
+            "recall": round(right / tagged[name], 4) if tagged[name] else None,
+            "recall_interval": _interval(right, tagged[name]),
             "not_judged": unjudged[name],
         }
         if name not in described:
             row["note"] = "new since the classifier was trained"
         elif not described[name]["learned_out_of_fold"]:
-            row["note"] = "all its pictures are near-duplicates of each other, or there is only one: it cannot be judged"
+            row["note"] = (
+                "all its pictures are near-duplicates of each other, or there is only one: it cannot be judged"
+            )
         out.append(row)
     return out
 
@@ -424,14 +474,16 @@ def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, An
     """
     rows = [
         (one, *max(one.said["probabilities"].items(), key=lambda pair: (pair[1], pair[0])))
-        for one in judged if one.known and one.said["probabilities"]
+        for one in judged
+        if one.known and one.said["probabilities"]
     ]
     if not rows:
         return [], None
     support = Counter(name for one in judged for name in one.own)
-    probability, unknown, share = (np.array(part, dtype=float) for part in zip(
-        *((p, one.said["unknown"], support[name] / max(1, support.total())) for one, name, p in rows)
-    ))
+    probability, unknown, share = (
+        np.array(part, dtype=float)
+        for part in zip(*((p, one.said["unknown"], support[name] / max(1, support.total())) for one, name, p in rows))
+    )
     right = np.array([name in one.own for one, name, _ in rows], dtype=float)
     expected = series_confidence.tagged_probability(probability, unknown, share, swapped)
     place = np.minimum((expected * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
@@ -439,11 +491,16 @@ def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, An
     for at in range(CALIBRATION_BINS):
         here = place == at
         count, hits = int(here.sum()), int(right[here].sum())
-        table.append({
-            "from": at / CALIBRATION_BINS, "to": (at + 1) / CALIBRATION_BINS, "count": count,
-            "mean_probability": round(float(expected[here].mean()), 4) if count else None,
-            "share_right": round(hits / count, 4) if count else None, "interval": _interval(hits, count),
-        })
+        table.append(
+            {
+                "from": at / CALIBRATION_BINS,
+                "to": (at + 1) / CALIBRATION_BINS,
+                "count": count,
+                "mean_probability": round(float(expected[here].mean()), 4) if count else None,
+                "share_right": round(hits / count, 4) if count else None,
+                "interval": _interval(hits, count),
+            }
+        )
     return table, round(expected_calibration_error(expected, right, CALIBRATION_BINS), 4)
 
 
@@ -457,14 +514,15 @@ def reliability_diagram(table: list[dict[str, Any]]) -> str:
             marks.append(
                 f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="#888"/>'
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#15c"><title>{row["count"]} pictures: said '
-                f'{row["mean_probability"]:.0%}, tagged {row["share_right"]:.0%}</title></circle>'
+                f"{row['mean_probability']:.0%}, tagged {row['share_right']:.0%}</title></circle>"
             )
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 360" width="540" height="540" '
         'font-family="sans-serif" font-size="12">\n'
         '<rect width="360" height="360" fill="#fff"/><rect x="40" y="20" width="300" height="300" fill="none" stroke="#444"/>\n'
-        '<line x1="40" y1="320" x2="340" y2="20" stroke="#bbb" stroke-dasharray="4"/>\n' + "\n".join(marks) +
-        '\n<text x="190" y="350" text-anchor="middle">probability said (0 to 1)</text>'
+        '<line x1="40" y1="320" x2="340" y2="20" stroke="#bbb" stroke-dasharray="4"/>\n'
+        + "\n".join(marks)
+        + '\n<text x="190" y="350" text-anchor="middle">probability said (0 to 1)</text>'
         '<text x="16" y="170" text-anchor="middle" transform="rotate(-90 16 170)">share tagged (0 to 1)</text>\n</svg>\n'
     )
 
@@ -489,7 +547,7 @@ def _interval(successes: int, trials: int) -> list[float]:
 
 
 def _days_since(created: str) -> float:
-    made = datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    made = datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     return max(0.0, (artifacts.utc_now() - made).total_seconds() / 86400)
 
 

@@ -62,7 +62,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: {', '.join(DEFAULT)})"
     )
     parser.add_argument(
-        "--upstream", type=Path, metavar="DIR", help="a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)"
+        "--upstream",
+        type=Path,
+        metavar="DIR",
+        help="a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)",
     )
     parser.add_argument(
         "--device",
@@ -77,7 +80,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="threads of the network (default: all)",
     )
     parser.add_argument(
-        "--batch-size", type=cli.at_least(1), metavar="N", help="pictures at once (default: 4 for forward, else what the stage takes)"
+        "--batch-size",
+        type=cli.at_least(1),
+        metavar="N",
+        help="pictures at once (default: 4 for forward, else what the stage takes)",
     )
     parser.add_argument(
         "--rounds", type=cli.at_least(1), default=3, metavar="N", help="times each peer runs, taking turns (default: 3)"
@@ -86,11 +92,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--rows", type=cli.at_least(1), default=10_000, metavar="N", help="rows of 768 for storage (default: 10000)"
     )
     parser.add_argument(
-        "--where", type=Path, metavar="DIR", help="a folder on the disk to measure storage on (default: the temporary files')"
+        "--where",
+        type=Path,
+        metavar="DIR",
+        help="a folder on the disk to measure storage on (default: the temporary files')",
     )
     parser.add_argument("--kills", type=cli.at_least(1), default=5, metavar="N", help="(default: 5)")
     parser.add_argument(
-        "--pictures", type=cli.at_least(1), metavar="N", help="files for kills (default: 200 small ones) and for stage (default: 60)"
+        "--pictures",
+        type=cli.at_least(1),
+        metavar="N",
+        help="files for kills (default: 200 small ones) and for stage (default: 60)",
     )
     args = parser.parse_args(argv)
     unknown = set(args.parts) - set(PARTS)
@@ -130,7 +142,9 @@ def table(seconds: dict[str, list[float]], per: float, unit: str, notes: dict[st
     for name, taken in seconds.items():
         best, middle = min(taken), statistics.median(taken)
         note = (notes or {}).get(name, "")
-        print(f"{name:34} {1e3 * best / per:9.2f} ms a {unit} (median {1e3 * middle / per:9.2f})  {first / best:6.2f}x  {note}")
+        print(
+            f"{name:34} {1e3 * best / per:9.2f} ms a {unit} (median {1e3 * middle / per:9.2f})  {first / best:6.2f}x  {note}"
+        )
 
 
 def forward(args: argparse.Namespace) -> None:
@@ -163,14 +177,18 @@ def forward(args: argparse.Namespace) -> None:
         for attention in dict.fromkeys((attend, tagger.fast_attention(network, device, precision))):
             name = f"joytag.fast {precision}" + (", our attention" if attention is not attend else "")
             fast = FastViT(network, dtype, device, attention)
-            peers[name] = finished(lambda fast=fast: torch.cat(list((lanes.map if len(parts) > 1 else map)(fast, parts))))
+            peers[name] = finished(
+                lambda fast=fast: torch.cat(list((lanes.map if len(parts) > 1 else map)(fast, parts)))
+            )
     clock = time.thread_time if args.threads == 1 and device.type == "cpu" else time.perf_counter
     seconds, found = taking_turns(peers, args.rounds, clock)
     exact = found["joytag.Models float32"]
     head = network.head.cpu()
     table(seconds, len(pixels), "picture", {name: exactness(rows, exact, head) for name, rows in found.items()})
     best = min(min(taken) for taken in seconds.values()) / len(pixels)
-    print(f"{args.threads} threads on {device}; the fastest computes {GFLOP / best / 1e3:.2f} TFLOP/s, {1 / best:.2f} pictures/s")
+    print(
+        f"{args.threads} threads on {device}; the fastest computes {GFLOP / best / 1e3:.2f} TFLOP/s, {1 / best:.2f} pictures/s"
+    )
 
 
 def exactness(rows: torch.Tensor, exact: torch.Tensor, head: torch.nn.Linear) -> str:
@@ -214,7 +232,9 @@ def drawing(width: int, height: int, seed: int) -> Image.Image:
         left, top = rng.integers(0, width), rng.integers(0, height)
         box = [int(left), int(top), int(left + rng.integers(4, width // 3)), int(top + rng.integers(4, height // 3))]
         draw.ellipse(box, fill=tuple(int(one) for one in rng.integers(0, 256, 3)), outline="black", width=3)
-    noise = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).filter(ImageFilter.GaussianBlur(1))
+    noise = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).filter(
+        ImageFilter.GaussianBlur(1)
+    )
     return Image.blend(image, noise, 0.08)
 
 
@@ -228,7 +248,9 @@ def stage(args: argparse.Namespace) -> None:
         hashes = draw_pictures(root / "pictures", args.pictures or 60, 2048, 1536)
         model = seeded_folder(root / "model")
         alone = tagger.load(model, args.device, batch_size=args.batch_size)
-        pixels = np.concatenate([images.prepare_bytes(path.read_bytes(), 448) for path in sorted((root / "pictures").iterdir())])
+        pixels = np.concatenate(
+            [images.prepare_bytes(path.read_bytes(), 448) for path in sorted((root / "pictures").iterdir())]
+        )
         times: dict[str, list[float]] = {"the network alone": [], "the whole stage": []}
         processor: dict[str, list[float]] = {name: [] for name in times}
         for number in range(args.rounds):
@@ -255,7 +277,9 @@ def seeded_folder(folder: Path) -> Path:
     """`folder`, with a network of the published size and random weights."""
     config = json.loads((PROJECT / "joytag" / "config.json").read_text())
     folder.mkdir()
-    save_file({name: tensor.half() for name, tensor in ViT.from_config(config).state_dict().items()}, folder / tagger.WEIGHTS)
+    save_file(
+        {name: tensor.half() for name, tensor in ViT.from_config(config).state_dict().items()}, folder / tagger.WEIGHTS
+    )
     (folder / tagger.CONFIG).write_text(json.dumps(config))
     (folder / tagger.VOCABULARY).write_text("".join(f"tag_{number}\n" for number in range(config["n_tags"])))
     return folder
@@ -402,7 +426,9 @@ def kills(args: argparse.Namespace) -> None:
         left = count - len(embeddings.load(killed.embeddings).hashes)
         assert stage_two(killed, model, *plain).wait() == 0
         held = [
-            hash for path in embeddings.shard_paths(killed.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]
+            hash
+            for path in embeddings.shard_paths(killed.embeddings)
+            for hash in torch.load(path, weights_only=True)["hashes"]
         ]
         once = sorted(held) == sorted(hashes)
         first, second = embeddings.load(killed.embeddings), embeddings.load(peace.embeddings)
@@ -432,7 +458,9 @@ def mapped(root: Path, pictures: Path, hashes: list[str]) -> DataFolder:
     root.mkdir()
     data = DataFolder(root)
     pages = [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]
-    artifacts.save(data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages})
+    artifacts.save(
+        data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages}
+    )
     return data
 
 

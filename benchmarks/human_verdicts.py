@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     for name in args.datasets:
         probability, label, judged, wrong = read(args.folder, name)
-        print(f"\n{name}: {len(label):,} labels of {probability.shape[1]}, {len(judged)} judged, {wrong.mean():.0%} of these wrong")
+        print(
+            f"\n{name}: {len(label):,} labels of {probability.shape[1]}, {len(judged)} judged, {wrong.mean():.0%} of these wrong"
+        )
         print(f"  {'':37} {'AP':>5} {'AUROC':>6}   {'ours less this':<16} {'mean':>5} {'from .8':>8} {'wrong':>6}")
         ours = confidence(probability, label)[judged]
         show("tagcheck", ours, wrong)
@@ -75,7 +77,8 @@ def read(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     """(probabilities (n, K), labels (n,), rows that people judged (m,), whether each of these is wrong (m,))."""
     paths = [
         folder / "cross_validated_predicted_probabilities" / f"{name}_test_set_pyx.npy",
-        folder / "original_test_labels" / f"{name}_test_set_original_labels.npy", folder / "mturk" / f"{name}_mturk.json",
+        folder / "original_test_labels" / f"{name}_test_set_original_labels.npy",
+        folder / "mturk" / f"{name}_mturk.json",
     ]
     for path in paths:
         if not path.is_file():
@@ -84,7 +87,9 @@ def read(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     probability = np.clip(probability, 1e-7, 1 - 1e-7)
     verdicts = json.loads(paths[2].read_text(encoding="utf-8"))
     if name == "imdb":
-        names = json.loads((folder / "dataset_indexing" / "imdb_test_set_index_to_filename.json").read_text(encoding="utf-8"))
+        names = json.loads(
+            (folder / "dataset_indexing" / "imdb_test_set_index_to_filename.json").read_text(encoding="utf-8")
+        )
         row = {file: place for place, file in enumerate(names)}
         judged = [row[one["id"].removeprefix("test/") + ".txt"] for one in verdicts]
     else:
@@ -114,7 +119,8 @@ def show(name: str, said: np.ndarray, wrong: np.ndarray, ours: np.ndarray | None
     share = f"{wrong[sure].mean():6.2f}" if sure.any() else f"{'-':>6}"
     print(
         f"  {name:37} {probes.average_precision(said, wrong):5.3f} {roc_auc_score(wrong, said):6.3f}   {better:<16} "
-        f"{said.mean():5.2f} {int(sure.sum()):>8} {share}", flush=True,
+        f"{said.mean():5.2f} {int(sure.sum()):>8} {share}",
+        flush=True,
     )
 
 
@@ -125,7 +131,9 @@ def difference(ours: np.ndarray, peer: np.ndarray, wrong: np.ndarray) -> tuple[f
     for _ in range(RESAMPLINGS):
         rows = rng.integers(0, len(wrong), len(wrong))
         if wrong[rows].any():
-            found.append(probes.average_precision(ours[rows], wrong[rows]) - probes.average_precision(peer[rows], wrong[rows]))
+            found.append(
+                probes.average_precision(ours[rows], wrong[rows]) - probes.average_precision(peer[rows], wrong[rows])
+            )
     return tuple(np.quantile(found, [0.025, 0.975]))
 
 

@@ -23,16 +23,20 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import config  # noqa: E402
-from tagcheck.cli import at_least, run  # noqa: E402
-from tagcheck.errors import MissingInput  # noqa: E402
-from tagcheck.hydrus import CHUNK, Hydrus  # noqa: E402
-from tagcheck.hydrus_connection import KEY_HEADER  # noqa: E402
+import config
+from tagcheck.cli import at_least, run
+from tagcheck.errors import MissingInput
+from tagcheck.hydrus import CHUNK, Hydrus
+from tagcheck.hydrus_connection import KEY_HEADER
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--search", default="system:everything", help="the files to read, as a Hydrus search (default: system:everything)")
+    parser.add_argument(
+        "--search",
+        default="system:everything",
+        help="the files to read, as a Hydrus search (default: system:everything)",
+    )
     parser.add_argument("--rounds", type=at_least(1), default=7, help="how often each way is timed (default: 7)")
     return parser.parse_args(argv)
 
@@ -42,10 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     hydrus = Hydrus(config.API_URL, config.API_KEY)
     hashes = list(hydrus.search(args.search).pages[0].hashes)
     if len(hashes) < 2 * CHUNK:
-        raise MissingInput(f"{args.search!r} finds {len(hashes)} files: at least {2 * CHUNK} are needed to time anything")
+        raise MissingInput(
+            f"{args.search!r} finds {len(hashes)} files: at least {2 * CHUNK} are needed to time anything"
+        )
     session = requests.Session()
     session.headers[KEY_HEADER] = config.API_KEY
-    ways = {"bare endpoint": lambda: bare(session, hashes), "Hydrus.files": lambda: sum(1 for _ in hydrus.files(hashes))}
+    ways = {
+        "bare endpoint": lambda: bare(session, hashes),
+        "Hydrus.files": lambda: sum(1 for _ in hydrus.files(hashes)),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(args.rounds + 1):
         for name, way in ways.items():
@@ -56,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, rate in rates.items():
         print(f"{name:14} {rate:8.0f} files/s   (of {len(hashes)} files, {CHUNK} a call, median of {args.rounds})")
     print(f"ratio          {rates['Hydrus.files'] / rates['bare endpoint']:8.3f}")
-    for some in (hashes[:2 * CHUNK], hashes):
+    for some in (hashes[: 2 * CHUNK], hashes):
         print(f"memory         {peak_megabytes(hydrus, some):8.1f} MB at most for {len(some)} files")
     return 0
 
@@ -65,8 +74,10 @@ def bare(session: requests.Session, hashes: Sequence[str]) -> int:
     """The rows of all hashes, asked for with nothing around the endpoint."""
     rows = 0
     for start in range(0, len(hashes), CHUNK):
-        query = {"hashes": json.dumps(hashes[start:start + CHUNK]), "include_services_object": "false"}
-        rows += len(session.get(f"{config.API_URL}/get_files/file_metadata", params=query, timeout=60).json()["metadata"])
+        query = {"hashes": json.dumps(hashes[start : start + CHUNK]), "include_services_object": "false"}
+        rows += len(
+            session.get(f"{config.API_URL}/get_files/file_metadata", params=query, timeout=60).json()["metadata"]
+        )
     return rows
 
 

@@ -42,9 +42,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--scenes", type=cli.at_least(6), default=180, metavar="N", help="how many are drawn (default: 180)")
+    parser.add_argument(
+        "--scenes", type=cli.at_least(6), default=180, metavar="N", help="how many are drawn (default: 180)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: 0)")
-    parser.add_argument("--model-dir", type=Path, default=NETWORK, metavar="DIR", help="the model (default: sample/network)")
+    parser.add_argument(
+        "--model-dir", type=Path, default=NETWORK, metavar="DIR", help="the model (default: sample/network)"
+    )
     return parser.parse_args(argv)
 
 
@@ -55,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in cli.progress(range(args.scenes), args.scenes, "drawing", "scene"):
         drawn = scenes_of(random.Random(f"look-alikes:{args.seed}:{number}"), number)
         for place, picture in enumerate(drawn):
-            for kind, data in copies_of(random.Random(f"copies:{args.seed}:{number}:{place}"), picture, changed=place == 0):
+            for kind, data in copies_of(
+                random.Random(f"copies:{args.seed}:{number}:{place}"), picture, changed=place == 0
+            ):
                 pixels.append(images.prepare_bytes(data, model.image_size)[0])
                 scene.append(2 * number + place)
                 how.append(kind)
@@ -96,8 +102,12 @@ def report(embeddings: np.ndarray, scene: np.ndarray, how: np.ndarray, series: n
         "same series": (series[i] == series[j]) & (series[i] != "") & (alike[i] != alike[j]),
     }
     others["the rest"] = ~same & ~others["look-alikes"] & ~others["same series"]
-    print(f"{len(scene)} pictures of {len(np.unique(scene))} scenes, {same.sum():,} pairs of copies, {(~same).sum():,} others")
-    print("cosine   precision  " + "".join(f"{kind:>14s}" for kind in KINDS) + "".join(f"{kind:>14s}" for kind in others))
+    print(
+        f"{len(scene)} pictures of {len(np.unique(scene))} scenes, {same.sum():,} pairs of copies, {(~same).sum():,} others"
+    )
+    print(
+        "cosine   precision  " + "".join(f"{kind:>14s}" for kind in KINDS) + "".join(f"{kind:>14s}" for kind in others)
+    )
     for threshold in THRESHOLDS:
         above = cosine >= np.float32(threshold)
         found = [f"{above[from_original & (how[j] == kind)].mean():.1%} found" for kind in KINDS]

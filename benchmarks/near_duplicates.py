@@ -51,18 +51,45 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--rows", type=cli.at_least(2), nargs="+", default=[10_000, 40_000], metavar="N",
-                        help="how many rows, several for several runs (default: 10000 40000)")
-    parser.add_argument("--columns", type=cli.at_least(2), default=768, metavar="D", help="numbers in a row (default: 768)")
-    parser.add_argument("--threshold", type=cli.between(0.01, 1), default=0.95, metavar="X", help="cosine (default: 0.95)")
-    parser.add_argument("--decay", type=cli.between(0, 2), default=0.6, metavar="P",
-                        help="how fast the principal axes' widths fall, as a power of their number (default: 0.6)")
-    parser.add_argument("--repeats", type=cli.at_least(0), default=3, metavar="R",
-                        help="repetitions; 0 for the one run of ours alone that the memory is measured in (default: 3)")
+    parser.add_argument(
+        "--rows",
+        type=cli.at_least(2),
+        nargs="+",
+        default=[10_000, 40_000],
+        metavar="N",
+        help="how many rows, several for several runs (default: 10000 40000)",
+    )
+    parser.add_argument(
+        "--columns", type=cli.at_least(2), default=768, metavar="D", help="numbers in a row (default: 768)"
+    )
+    parser.add_argument(
+        "--threshold", type=cli.between(0.01, 1), default=0.95, metavar="X", help="cosine (default: 0.95)"
+    )
+    parser.add_argument(
+        "--decay",
+        type=cli.between(0, 2),
+        default=0.6,
+        metavar="P",
+        help="how fast the principal axes' widths fall, as a power of their number (default: 0.6)",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=cli.at_least(0),
+        default=3,
+        metavar="R",
+        help="repetitions; 0 for the one run of ours alone that the memory is measured in (default: 3)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the rows (default: 0)")
-    parser.add_argument("--check", type=cli.at_least(0), default=0, metavar="N",
-                        help="rows whose pairs in the first run are checked against their float32 products with all rows (default: 0)")
-    parser.add_argument("--ours-alone", action="store_true", help="leave the peers out: for sizes at which they would take hours")
+    parser.add_argument(
+        "--check",
+        type=cli.at_least(0),
+        default=0,
+        metavar="N",
+        help="rows whose pairs in the first run are checked against their float32 products with all rows (default: 0)",
+    )
+    parser.add_argument(
+        "--ours-alone", action="store_true", help="leave the peers out: for sizes at which they would take hours"
+    )
     return parser.parse_args(argv)
 
 
@@ -73,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for n in args.rows:
         rows = draw(n, args.columns, args.decay, args.seed)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # faiss needs unit rows; ours takes any
-        print(f"{n:,} rows of {args.columns}, cosine {args.threshold:g}, decay {args.decay:g}, {torch.get_num_threads()} threads")
+        print(
+            f"{n:,} rows of {args.columns}, cosine {args.threshold:g}, decay {args.decay:g}, {torch.get_num_threads()} threads"
+        )
         pairs, figures = first_run(rows, args.threshold)
         print("  ours, once: " + figures, flush=True)
         if args.check:
@@ -109,7 +138,8 @@ def compare(contestants: dict[str, Callable[[], Found]], n: int, threshold: floa
             verdict = "" if true is None else ", " + agreement(found[name], true, threshold)
             print(
                 f"  {name:24s}{median[name]:9.2f} s{median[name] / median['ours']:7.1f} x ours{work[name]:10.2f} processor s"
-                f"{work[name] / work['ours']:7.1f} x ours, {len(found[name][0]):,} pairs{verdict}", flush=True,
+                f"{work[name] / work['ours']:7.1f} x ours, {len(found[name][0]):,} pairs{verdict}",
+                flush=True,
             )
 
 
@@ -146,7 +176,9 @@ def peers(rows: np.ndarray, threshold: float) -> dict[str, Callable[[], Found]]:
         lists = max(1, int(len(rows) ** 0.5))
         probes = enough_probes(rows, threshold, lists)
         others["faiss flat"] = lambda: range_search(flat(rows), rows, threshold)
-        others[f"faiss IVF{lists}, nprobe {probes}"] = lambda: range_search(inverted(rows, lists, probes), rows, threshold)
+        others[f"faiss IVF{lists}, nprobe {probes}"] = lambda: range_search(
+            inverted(rows, lists, probes), rows, threshold
+        )
     return others
 
 
@@ -156,7 +188,7 @@ def blocks(rows: np.ndarray, threshold: float) -> Found:
     keys, cosines = [], []
     for start in range(0, len(rows), BLOCK):
         for other in range(start, len(rows), BLOCK):
-            product = unit[start:start + BLOCK] @ unit[other:other + BLOCK].T
+            product = unit[start : start + BLOCK] @ unit[other : other + BLOCK].T
             if other == start:
                 product.masked_fill_(torch.ones(product.shape, dtype=torch.bool).tril_(), -1.0)
             row, column = (product >= threshold).nonzero(as_tuple=True)
@@ -186,7 +218,7 @@ def range_search(index: object, rows: np.ndarray, threshold: float) -> Found:
     keys, cosines = [], []
     above = float(np.nextafter(np.float32(threshold), np.float32(0)))
     for start in range(0, len(rows), BLOCK):
-        limits, cosine, column = index.range_search(rows[start:start + BLOCK], above)
+        limits, cosine, column = index.range_search(rows[start : start + BLOCK], above)
         row = np.repeat(np.arange(start, start + len(limits) - 1), np.diff(limits).astype(np.int64))
         once = row < column
         keys.append(row[once] * len(rows) + column[once])
@@ -199,7 +231,7 @@ def enough_probes(rows: np.ndarray, threshold: float, lists: int) -> int:
 
     Not timed: whoever uses IVF has to find it somehow.
     """
-    some = rows[::max(1, len(rows) // PROBED)]
+    some = rows[:: max(1, len(rows) // PROBED)]
     wanted = RECALL * flat(rows).range_search(some, threshold)[0][-1]
     index, probes = inverted(rows, lists, 1), 1
     while probes < lists and index.range_search(some, threshold)[0][-1] < wanted:
@@ -232,7 +264,7 @@ def checked(rows: np.ndarray, pairs: Found, threshold: float, count: int, seed: 
     unit = torch.from_numpy(rows[some])
     keys, cosines = [], []
     for start in range(0, n, DRAW):
-        product = unit @ torch.from_numpy(rows[start:start + DRAW]).T
+        product = unit @ torch.from_numpy(rows[start : start + DRAW]).T
         row, column = (place.numpy() for place in (product >= threshold).nonzero(as_tuple=True))
         i, j = some[row], column + start
         keys.append(np.minimum(i, j) * n + np.maximum(i, j))
@@ -272,8 +304,10 @@ def draw(n: int, d: int, decay: float, seed: int) -> np.ndarray:
     place = torch.randperm(n, generator=random)
     own = torch.empty(scenes, d, dtype=torch.float16)
     for start in range(0, scenes, DRAW):
-        part = topic[start:start + DRAW]
-        own[start:start + DRAW] = torch.nn.functional.normalize(0.65 * topics[part] + 0.76 * directions(len(part)), dim=1)
+        part = topic[start : start + DRAW]
+        own[start : start + DRAW] = torch.nn.functional.normalize(
+            0.65 * topics[part] + 0.76 * directions(len(part)), dim=1
+        )
     rows = torch.empty(n, d)
     for start in range(0, n, DRAW):
         part = slice(start, start + DRAW)

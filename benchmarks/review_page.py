@@ -49,19 +49,31 @@ TAGS = 2000
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--findings", type=cli.at_least(1), default=100_000, metavar="N", help="findings in the reports (default: 100000)"
+        "--findings",
+        type=cli.at_least(1),
+        default=100_000,
+        metavar="N",
+        help="findings in the reports (default: 100000)",
     )
     parser.add_argument(
         "--pictures", type=cli.at_least(2), default=50_000, metavar="N", help="pictures they are about (default: 50000)"
     )
     parser.add_argument(
-        "--decided", type=cli.at_least(0), default=20_000, metavar="N", help="suggestions decided beforehand (default: 20000)"
+        "--decided",
+        type=cli.at_least(0),
+        default=20_000,
+        metavar="N",
+        help="suggestions decided beforehand (default: 20000)",
     )
-    parser.add_argument("--repeats", type=cli.at_least(2), default=60, metavar="N", help="requests a view (default: 60)")
+    parser.add_argument(
+        "--repeats", type=cli.at_least(2), default=60, metavar="N", help="requests a view (default: 60)"
+    )
     parser.add_argument(
         "--while-reading", action="store_true", help="also decide while the reports of a second run are read"
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="measure the views whose name holds this (default: all)")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="measure the views whose name holds this (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the made-up reports (default: 1)")
     return parser.parse_args(argv)
 
@@ -75,13 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             pass
         with Review(folder.review) as store:
             counted = review_index.count(store, Filter())
-        print(f"{counted.findings:,} findings, {counted.suggestions:,} suggestions, {args.pictures:,} pictures, seed {args.seed}")
+        print(
+            f"{counted.findings:,} findings, {counted.suggestions:,} suggestions, {args.pictures:,} pictures, seed {args.seed}"
+        )
         print(f"reading the reports into the store: {reading}, {folder.review.stat().st_size / 2**20:.0f} MB of file")
         decide_beforehand(folder, args.decided)
         if args.while_reading:
             decide_while_reading(folder, args, random.Random(args.seed))
         parsing = min(clock(lambda: json.loads(report.read_text(encoding="utf-8"))) for _ in range(3))
-        print(f"parsing the JSON of one report, as a page without a store would at each request: {parsing * 1000:.0f} ms")
+        print(
+            f"parsing the JSON of one report, as a page without a store would at each request: {parsing * 1000:.0f} ms"
+        )
         print(f"load of the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
         print(f"{'view':46} {'median':>9} {'p95':>9} {'processor':>10} {'parsing is':>11}")
         for name, ask in views(folder, args).items():
@@ -98,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def measured(root: Path) -> Iterator["Reading"]:
+def measured(root: Path) -> Iterator[Reading]:
     """Read the reports in another process, and let something happen meanwhile; what it took is known at the end."""
     made = Reading()
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -142,11 +158,17 @@ def decide_beforehand(folder: DataFolder, count: int) -> None:
     with Review(folder.review) as store:
         asks = review_index.asks(store, Filter(namespace="", order="unsure"))[-count:] if count else []
         asked = [(ask, ACCEPTED if place % 4 else IGNORED) for place, ask in enumerate(asks)]
-        for words, act in (("deciding", lambda: store.decide_each(asked, "benchmark")), ("undoing", store.undo), ("redoing", store.redo)):
+        for words, act in (
+            ("deciding", lambda: store.decide_each(asked, "benchmark")),
+            ("undoing", store.undo),
+            ("redoing", store.redo),
+        ):
             start, spent = time.perf_counter(), time.process_time()
             act()
-            print(f"{words} {len(asks):,} at once: {time.perf_counter() - start:.1f} s"
-                  f" ({time.process_time() - spent:.1f} s of processor)")
+            print(
+                f"{words} {len(asks):,} at once: {time.perf_counter() - start:.1f} s"
+                f" ({time.process_time() - spent:.1f} s of processor)"
+            )
 
 
 def decide_while_reading(folder: DataFolder, args: argparse.Namespace, rng: random.Random) -> None:
@@ -163,8 +185,10 @@ def decide_while_reading(folder: DataFolder, args: argparse.Namespace, rng: rand
                 looks.append(clock(lambda: review_index.page(store, Filter())))
                 time.sleep(0.1)
     print(f"reading the reports of the next run: {reading}")
-    print(f"meanwhile {len(decisions)} decisions, the slowest {max(decisions) * 1000:.0f} ms, and as many looks at the list,"
-          f" the slowest {max(looks) * 1000:.0f} ms")
+    print(
+        f"meanwhile {len(decisions)} decisions, the slowest {max(decisions) * 1000:.0f} ms, and as many looks at the list,"
+        f" the slowest {max(looks) * 1000:.0f} ms"
+    )
 
 
 def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.Random) -> Path:
@@ -198,15 +222,26 @@ def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.R
     errors = [made_error(rng.choice(hashes), hashes, rng, names, weights) for _ in range(about_tags)]
     errors = sorted({entry["id"]: entry for entry in errors}.values(), key=lambda entry: -entry["confidence"])
     path = artifacts.save(
-        folder, MISTAGGED, {"summary": {"total_images_analyzed": pictures, "errors_found": len(errors)}, "errors": errors}
+        folder,
+        MISTAGGED,
+        {"summary": {"total_images_analyzed": pictures, "errors_found": len(errors)}, "errors": errors},
     )
     pairs = [made_pair(*sorted(rng.sample(hashes, 2)), rng, names) for _ in range(about_pairs)]
-    artifacts.save(folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": pairs, "groups": []})
+    artifacts.save(
+        folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": pairs, "groups": []}
+    )
     rest = [made_series(rng.choice(hashes), rng) for _ in range(findings - about_tags - about_pairs)]
     half = len(rest) // 2
-    artifacts.save(folder, SERIES_VALIDATION, {
-        "summary": {"accuracy": 0.9}, "per_series": [], "missing_predictions": rest[:half], "incorrect_predictions": rest[half:],
-    })
+    artifacts.save(
+        folder,
+        SERIES_VALIDATION,
+        {
+            "summary": {"accuracy": 0.9},
+            "per_series": [],
+            "missing_predictions": rest[:half],
+            "incorrect_predictions": rest[half:],
+        },
+    )
     return path
 
 
@@ -223,8 +258,13 @@ def made_error(hash: str, near: list[str], rng: random.Random, names: list[str],
                 tag,
                 kind,
                 rng.betavariate(4, 2),
-                {"neighbours": 9, "neighbours_with": rng.randrange(10), "tagger": round(rng.random(), 4),
-                 "near_with": rng.sample(near, 4), "near_without": rng.sample(near, 4)},
+                {
+                    "neighbours": 9,
+                    "neighbours_with": rng.randrange(10),
+                    "tagger": round(rng.random(), 4),
+                    "near_with": rng.sample(near, 4),
+                    "near_without": rng.sample(near, 4),
+                },
                 "7 of the 9 closest pictures have it, and the tagger gives it 91 %.",
             )
             for tag in chosen
@@ -270,6 +310,7 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
             if answer.status_code != 200:
                 raise SystemExit(f"{address()} answered {answer.status_code}")
             answer.get_data()
+
         return ask
 
     def decide() -> None:

@@ -50,7 +50,16 @@ from sklearn.metrics import f1_score, roc_auc_score  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 
 from tagcheck import (  # noqa: E402
-    artifacts, dataset, embeddings, neighbors, probes, series, series_confidence, series_files, series_mixing, tags,
+    artifacts,
+    dataset,
+    embeddings,
+    neighbors,
+    probes,
+    series,
+    series_confidence,
+    series_files,
+    series_mixing,
+    tags,
 )
 from tagcheck.artifacts import DATASET, DataFolder  # noqa: E402
 from tagcheck.cli import run  # noqa: E402
@@ -84,10 +93,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which libraries (default: all)")
     made.add_argument("--seeds", type=int, nargs="+", default=[101], help="seeds of the libraries (default: 101)")
     made.add_argument("--without-peers", action="store_true", help="only ours, for quick looks")
-    made.add_argument("--data-dir", metavar="DIR", type=Path, help="a data folder to learn from instead of made-up libraries")
-    made.add_argument("--planted", metavar="FILE", type=Path, help="its true tags, as sample/draw_library.py writes them")
     made.add_argument(
-        "--speed", type=int, nargs=2, metavar=("PICTURES", "SERIES"), help="only time training on a library of this size"
+        "--data-dir", metavar="DIR", type=Path, help="a data folder to learn from instead of made-up libraries"
+    )
+    made.add_argument(
+        "--planted", metavar="FILE", type=Path, help="its true tags, as sample/draw_library.py writes them"
+    )
+    made.add_argument(
+        "--speed",
+        type=int,
+        nargs=2,
+        metavar=("PICTURES", "SERIES"),
+        help="only time training on a library of this size",
     )
     return made.parse_args(argv)
 
@@ -109,7 +126,9 @@ def main(argv: list[str] | None = None) -> int:
             if kind == "prior":
                 prior(seed)
                 continue
-            judge(f"{kind}, seed {seed}", draw(kind, args.series, args.pictures, args.width, seed), not args.without_peers)
+            judge(
+                f"{kind}, seed {seed}", draw(kind, args.series, args.pictures, args.width, seed), not args.without_peers
+            )
     return 0
 
 
@@ -140,17 +159,19 @@ def draw(kind: str, number: int, pictures: int, width: int, seed: int) -> Librar
     return Library(matrix.astype(np.float32), truth, tag, groups, number)
 
 
-def made_up(rng: np.random.Generator, number: int, pictures: int, width: int, looks: bool) -> tuple[np.ndarray, np.ndarray]:
+def made_up(
+    rng: np.random.Generator, number: int, pictures: int, width: int, looks: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of series with Zipf frequencies, a third in look-alike pairs; a fifth of the pictures are of unknown ones."""
     others = max(10, number // 3)
     total = number + others
     means = rng.normal(size=(total, width)) * (0.25 if looks else 0.55)
-    pairs = rng.permutation(total)[:total // 3 // 2 * 2].reshape(-1, 2)
+    pairs = rng.permutation(total)[: total // 3 // 2 * 2].reshape(-1, 2)
     means[pairs[:, 1]] = means[pairs[:, 0]] * 0.7 + means[pairs[:, 1]] * 0.7
     characters = rng.normal(size=(total, 6, width)) * (1.0 if looks else 0.35)
     share = 1 / np.arange(1, number + 1)
     truth = rng.choice(number, pictures, p=share / share.sum())
-    truth[:min(4 * number, pictures)] = np.arange(min(4 * number, pictures)) % number  # the rarest have a few, too
+    truth[: min(4 * number, pictures)] = np.arange(min(4 * number, pictures)) % number  # the rarest have a few, too
     strange = rng.random(pictures) < 0.2
     truth[strange] = number + rng.integers(0, others, int(strange.sum()))
     which = np.minimum(rng.geometric(0.35, pictures) - 1, 5)
@@ -174,7 +195,9 @@ def drawn_library(root: Path, planted: Path) -> tuple[Library, list[str]]:
     )
     place = {name: at for at, name in enumerate(sorted({*written, *true} - {""}))} | {"": -1}
     pairs = neighbors.near_pairs(every.matrix, 0.97)
-    _, first, group = np.unique(neighbors.group_labels(len(written), pairs.i, pairs.j), return_index=True, return_inverse=True)
+    _, first, group = np.unique(
+        neighbors.group_labels(len(written), pairs.i, pairs.j), return_index=True, return_inverse=True
+    )
     number = [np.array([place[name] for name in names]) for names in (true, written)]
     names = tuple(name for name in place if name)
     return Library(every.matrix, *number, first[group.reshape(-1)], len(names), names), list(every.hashes)
@@ -188,7 +211,9 @@ def digits(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
     return data.data[order], of_digit[data.target[order]], 5
 
 
-def with_duplicates(rng: np.random.Generator, matrix: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def with_duplicates(
+    rng: np.random.Generator, matrix: np.ndarray, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A tenth more pictures, each a near-duplicate of one there is."""
     source = rng.integers(0, len(matrix), len(matrix) // 10)
     copies = matrix[source] + rng.normal(size=(len(source), matrix.shape[1])) * 0.05 * matrix.std()
@@ -233,7 +258,9 @@ def as_trained(folder: DataFolder, library: Library, hashes: list[str], peers: b
     number = np.array([place[name] for name in names])
     best = table.argmax(axis=1)
     predicted = np.array([bool(row["predicted"]) for row in rows])
-    print(f"  as trained, out of fold, all {len(rows)} pictures; the peers with {len(card['companions'])} character tags beside:")
+    print(
+        f"  as trained, out of fold, all {len(rows)} pictures; the peers with {len(card['companions'])} character tags beside:"
+    )
     results = Results(library.truth, np.unique(library.truth[library.truth >= 0]))
     unknown = np.array([row["unknown"] for row in rows])
     results.add("ours", np.where(predicted, number[best], -1), table.max(axis=1), unknown, float("nan"))
@@ -267,7 +294,9 @@ class Results:
     def add(self, name: str, said: np.ndarray, probability: np.ndarray, unknown: np.ndarray, seconds: float) -> None:
         """A line for one method: what it said (m,), with which probability, and how unknown each picture looks to it."""
         cuts = (0.0,) if name == "ours" else CUTS
-        macro, micro = max((f1(self.truth, np.where(probability >= cut, said, -1), self.known) for cut in cuts), key=sum)
+        macro, micro = max(
+            (f1(self.truth, np.where(probability >= cut, said, -1), self.known) for cut in cuts), key=sum
+        )
         shown = said >= 0
         error = expected_calibration_error(probability[shown], (said == self.truth)[shown])
         area = roc_auc_score(self.truth < 0, unknown)
@@ -294,14 +323,24 @@ def learn(matrix: np.ndarray, tag: np.ndarray, groups: np.ndarray, folds: np.nda
     if folds is None:
         folds = series.spread_folds(probes.grouped_folds(groups, series.FOLDS, 0), groups, labels)
     folded, model = series.out_of_fold(matrix, labels, folds)
-    return labels, folded, model, series_mixing.fit_mixing(folded, labels), np.array([int(name[7:]) for name in labels.series])
+    return (
+        labels,
+        folded,
+        model,
+        series_mixing.fit_mixing(folded, labels),
+        np.array([int(name[7:]) for name in labels.series]),
+    )
 
 
 def ours(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(series said or -1, its probability, probability of an unknown series) of the pictures held back."""
     labels, _, model, mixing, number = learn(library.matrix[train], library.tag[train], library.groups[train])
     said = series_mixing.predictions(series.score(model, library.matrix[~train]), mixing, labels.contains())
-    return np.where(said.predicted[:, 0], number[np.maximum(said.ranked[:, 0], 0)], -1), said.probability[:, 0], said.unknown
+    return (
+        np.where(said.predicted[:, 0], number[np.maximum(said.ranked[:, 0], 0)], -1),
+        said.probability[:, 0],
+        said.unknown,
+    )
 
 
 def one_vs_rest(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -319,11 +358,13 @@ def mlp_head(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarra
     import torch
 
     torch.manual_seed(0)
-    x = torch.from_numpy((library.matrix - library.matrix[train].mean(axis=0)) / (library.matrix[train].std(axis=0) + 1e-6))
+    x = torch.from_numpy(
+        (library.matrix - library.matrix[train].mean(axis=0)) / (library.matrix[train].std(axis=0) + 1e-6)
+    )
     rows = torch.from_numpy(np.random.default_rng(0).permutation(np.flatnonzero(train & (library.tag >= 0))))
     y = torch.zeros(len(x), library.series)
     y[rows, torch.from_numpy(library.tag)[rows]] = 1.0
-    held, rows = rows[:len(rows) // 10], rows[len(rows) // 10:]
+    held, rows = rows[: len(rows) // 10], rows[len(rows) // 10 :]
     weight = (len(rows) / y[rows].sum(dim=0).clamp(min=1)).sqrt().clamp(max=30)
     head = torch.nn.Sequential(
         torch.nn.Linear(x.shape[1], 512), torch.nn.ReLU(), torch.nn.Dropout(0.3), torch.nn.Linear(512, library.series)
@@ -365,7 +406,9 @@ def findings(library: Library) -> None:
     rows = np.flatnonzero((library.tag >= 0) & known)
     own = np.full(len(first), np.nan)
     own[rows] = np.asarray(said.own[rows, place[library.tag[rows]]]).ravel()
-    wrong_tags(library, first, said.probability[:, 0], said.unknown, own, said.forgotten, mixing.swapped, mixing.fitting)
+    wrong_tags(
+        library, first, said.probability[:, 0], said.unknown, own, said.forgotten, mixing.swapped, mixing.fitting
+    )
     area = roc_auc_score(library.truth < 0, said.unknown)
     print(
         f"  found from the tags alone: {mixing.swapped:.1%} swapped, {mixing.absence.unknown_share:.1%} unknown, "
@@ -374,8 +417,14 @@ def findings(library: Library) -> None:
 
 
 def wrong_tags(
-    library: Library, first: np.ndarray, probability: np.ndarray, unknown: np.ndarray, own: np.ndarray, forgotten: np.ndarray,
-    swapped: float, fitting: series_confidence.Ratio,
+    library: Library,
+    first: np.ndarray,
+    probability: np.ndarray,
+    unknown: np.ndarray,
+    own: np.ndarray,
+    forgotten: np.ndarray,
+    swapped: float,
+    fitting: series_confidence.Ratio,
 ) -> None:
     """Two lines: on tags to remove, by the probability `own` (n,) of each, nan where none was judged; and on `first` (n,) to add."""
     share = np.bincount(library.tag[library.tag >= 0], minlength=library.series) / (library.tag >= 0).sum()
@@ -385,8 +434,10 @@ def wrong_tags(
     report("swapped, to remove", confidence, wrong[rows], int((wrong & (library.tag >= 0)).sum()))
     bare = np.flatnonzero((library.tag < 0) & (first >= 0))
     report(
-        "forgotten, to add", series_confidence.confidence_missing(probability[bare], unknown[bare], forgotten[bare]),
-        first[bare] == library.truth[bare], int(((library.tag < 0) & (library.truth >= 0)).sum()),
+        "forgotten, to add",
+        series_confidence.confidence_missing(probability[bare], unknown[bare], forgotten[bare]),
+        first[bare] == library.truth[bare],
+        int(((library.tag < 0) & (library.truth >= 0)).sum()),
     )
 
 
@@ -450,20 +501,30 @@ def prior(seed: int) -> None:
     matrix = rng.normal(size=(total, width))[truth] * 0.35 + rng.normal(size=(len(truth), width))
     names = [f"s{one}" for one in range(60) if one % 10 < 7 or one >= number]
     of = np.array([int(name[1:]) for name in names])
-    seen = np.where(truth[:, None] == of, rng.random((len(truth), len(of))) < 0.87, rng.random((len(truth), len(of))) < 0.002)
+    seen = np.where(
+        truth[:, None] == of, rng.random((len(truth), len(of))) < 0.87, rng.random((len(truth), len(of))) < 0.002
+    )
     matrix = np.concatenate([matrix, seen * 6.0 - 3.0 + rng.normal(size=seen.shape)], axis=1).astype(np.float32)
     weight = np.concatenate([np.zeros((len(of), width)), np.eye(len(of))], axis=1).astype(np.float32)
     tag = np.where((truth < number) & (rng.random(len(truth)) < 0.9), truth, -1)
     people = [f"character:{one}" for one in range(3 * total)]
     has = rng.random(len(truth)) < 0.5
-    beside = series.tag_columns([[people[3 * one + rng.integers(3)]] if some else [] for one, some in zip(truth, has)], people)
-    labels = series.label_images([frozenset({f"series:s{one}"} if one >= 0 else ()) for one in tag.tolist()], np.arange(len(tag)))
+    beside = series.tag_columns(
+        [[people[3 * one + rng.integers(3)]] if some else [] for one, some in zip(truth, has)], people
+    )
+    labels = series.label_images(
+        [frozenset({f"series:s{one}"} if one >= 0 else ()) for one in tag.tolist()], np.arange(len(tag))
+    )
     folds = series.spread_folds(probes.grouped_folds(np.arange(len(tag)), series.FOLDS, 0), np.arange(len(tag)), labels)
     called = [f"series:{name}" for name in names]
     tagger = series.listen(matrix, weight, np.zeros(len(of), np.float32), names, labels, None, called)
-    print(f"\nprior, seed {seed}: {len(truth):,} pictures, {number} series of the owner's with 1 to 40, 20 only the tagger knows")
+    print(
+        f"\nprior, seed {seed}: {len(truth):,} pictures, {number} series of the owner's with 1 to 40, 20 only the tagger knows"
+    )
     for what, heard, along in (
-        ("embedding alone", None, None), ("and characters", None, beside), ("and the tagger", tagger, None),
+        ("embedding alone", None, None),
+        ("and characters", None, beside),
+        ("and the tagger", tagger, None),
         ("and both", tagger, beside),
     ):
         folded, _ = series.out_of_fold(matrix, labels, folds, tagger=heard, beside=along)
@@ -474,13 +535,16 @@ def prior(seed: int) -> None:
         p = np.where(named, said.foreign_probability, said.probability[:, 0])
         right = first == np.char.add("series:s", truth.astype(str))
         shown = p >= series_mixing.PREDICT_FROM
-        parts = ("1 to 4 pictures", truth < number, sizes[truth] < 5), ("5 or more", truth < number, sizes[truth] >= 5), (
-            "none, the tagger knows it", (truth >= number) & (truth < 60), np.ones(len(truth), bool)
+        parts = (
+            ("1 to 4 pictures", truth < number, sizes[truth] < 5),
+            ("5 or more", truth < number, sizes[truth] >= 5),
+            ("none, the tagger knows it", (truth >= number) & (truth < 60), np.ones(len(truth), bool)),
         )
         recall = "; ".join(f"{name}: {(right & shown)[where & which].mean():.2f}" for name, where, which in parts)
         print(
             f"  {what:<16} series found out of fold, {recall}; precision {right[shown].mean():.2f}, calibration error "
-            f"{expected_calibration_error(p, right):.3f}", flush=True,
+            f"{expected_calibration_error(p, right):.3f}",
+            flush=True,
         )
 
 
@@ -492,7 +556,9 @@ def speed(pictures: int, number: int) -> None:
     truth = rng.choice(number, pictures, p=share / share.sum())
     matrix = means[truth]
     for start in range(0, pictures, 10_000):
-        matrix[start:start + 10_000] += rng.standard_normal(matrix[start:start + 10_000].shape, dtype=np.float32) * 6
+        matrix[start : start + 10_000] += (
+            rng.standard_normal(matrix[start : start + 10_000].shape, dtype=np.float32) * 6
+        )
     tag = np.where(rng.random(pictures) < 0.8, truth, -1)
     before, spent, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), time.perf_counter()
     labels, folded, _, mixing, _ = learn(matrix, tag, np.arange(pictures))
@@ -522,7 +588,10 @@ def validation(matrix: np.ndarray, tag: np.ndarray) -> None:
             start = time.perf_counter()
             subprocess.run([sys.executable, PROJECT / script, "--data-dir", root], check=True, capture_output=True)
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
-            print(f"  {script}: {time.perf_counter() - start:.0f} s, peak so far {used.ru_maxrss / 2**20:.1f} GB", flush=True)
+            print(
+                f"  {script}: {time.perf_counter() - start:.0f} s, peak so far {used.ru_maxrss / 2**20:.1f} GB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -56,17 +56,40 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), default=["lookalikes", "regions", "digits"],
-                        metavar="F", help=f"of {', '.join(FAMILIES)} (default: the first three)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[101], metavar="S", help="of the libraries (default: 101)")
-    parser.add_argument("--pictures", type=cli.at_least(40), default=4000, metavar="N", help="in a library (default: 4000)")
+    parser.add_argument(
+        "--families",
+        nargs="+",
+        choices=sorted(FAMILIES),
+        default=["lookalikes", "regions", "digits"],
+        metavar="F",
+        help=f"of {', '.join(FAMILIES)} (default: the first three)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[101], metavar="S", help="of the libraries (default: 101)"
+    )
+    parser.add_argument(
+        "--pictures", type=cli.at_least(40), default=4000, metavar="N", help="in a library (default: 4000)"
+    )
     parser.add_argument("--without-tagger", action="store_true", help="leave the tagger's last layer out")
     parser.add_argument("--without-peers", action="store_true", help="leave cleanlab out: it takes minutes a library")
-    parser.add_argument("--peer-c", type=float, nargs="+", default=[0.01, 1.0], metavar="C",
-                        help="inverse penalties of the peer's regression (default: 0.01 1)")
-    parser.add_argument("--threads", type=cli.at_least(1), default=None, metavar="T", help="for matrix products (default: all)")
-    parser.add_argument("--scale", type=cli.at_least(40), nargs=2, metavar=("N", "TAGS"),
-                        help="instead, time one library of N pictures and TAGS tags")
+    parser.add_argument(
+        "--peer-c",
+        type=float,
+        nargs="+",
+        default=[0.01, 1.0],
+        metavar="C",
+        help="inverse penalties of the peer's regression (default: 0.01 1)",
+    )
+    parser.add_argument(
+        "--threads", type=cli.at_least(1), default=None, metavar="T", help="for matrix products (default: all)"
+    )
+    parser.add_argument(
+        "--scale",
+        type=cli.at_least(40),
+        nargs=2,
+        metavar=("N", "TAGS"),
+        help="instead, time one library of N pictures and TAGS tags",
+    )
     return parser.parse_args(argv)
 
 
@@ -90,7 +113,9 @@ def compare(family: str, seed: int, args: argparse.Namespace) -> None:
         library.head = None
     n, tags = library.truth.shape
     counts = ", ".join(f"{int(library.errors(kind).sum()):,} {kind}" for kind in KINDS)
-    print(f"\n{family}, seed {seed}: {n:,} pictures, {tags} tags, {library.truth.sum(axis=1).mean():.1f} a picture; {counts}")
+    print(
+        f"\n{family}, seed {seed}: {n:,} pictures, {tags} tags, {library.truth.sum(axis=1).mean():.1f} a picture; {counts}"
+    )
     print(f"  {'':22} {'seconds':>7}   {'kind':9} " + " ".join(f"{name:>{width}}" for name, width in COLUMNS.items()))
     start = time.process_time()
     ours, seen = confidence(library)
@@ -174,8 +199,11 @@ def figures(library: Library, wrong: np.ndarray, kind: str) -> dict[str, float]:
         for name, cells in planted.items()
     }
     return {
-        "AP": probes.average_precision(said, truth), "ECE": probes.expected_calibration_error(said, truth, low=0.1),
-        "P.8": float(truth[sure].mean()) if sure.any() else float("nan"), "R.8": float(truth[sure].sum() / total), **found,
+        "AP": probes.average_precision(said, truth),
+        "ECE": probes.expected_calibration_error(said, truth, low=0.1),
+        "P.8": float(truth[sure].mean()) if sure.any() else float("nan"),
+        "R.8": float(truth[sure].sum() / total),
+        **found,
     }
 
 
@@ -199,9 +227,11 @@ def scale(n: int, tags: int, threads: int | None) -> int:
     start, cpu = time.perf_counter(), time.process_time()
     seen = tag_errors.examine(matrix, given, names)
     found = tag_errors.suggestions(seen, sets, lowest=0.5)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
-    print(f"{n:,} pictures, {len(names):,} tags, {threads or 'all'} threads: {time.perf_counter() - start:.0f} s, "
-          f"{time.process_time() - cpu:.0f} s of processor, {peak:.1f} GiB at most, {len(found):,} suggestions from 0.5 on")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{n:,} pictures, {len(names):,} tags, {threads or 'all'} threads: {time.perf_counter() - start:.0f} s, "
+        f"{time.process_time() - cpu:.0f} s of processor, {peak:.1f} GiB at most, {len(found):,} suggestions from 0.5 on"
+    )
     return 0
 
 

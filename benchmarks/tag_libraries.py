@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tagcheck.probes import fit_ridge, sigmoid
+from tagcheck.probes import fit_ridge
 
 
 @dataclass
@@ -62,8 +62,13 @@ class Errors:
 
 
 def plant(
-    truth: np.ndarray, series: list[list[int]], exclusive: list[list[int]], rng: np.random.Generator, errors: Errors,
-    hardness: np.ndarray | None = None, lookalike: dict[int, int] | None = None,
+    truth: np.ndarray,
+    series: list[list[int]],
+    exclusive: list[list[int]],
+    rng: np.random.Generator,
+    errors: Errors,
+    hardness: np.ndarray | None = None,
+    lookalike: dict[int, int] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(given, planted): the truth as an owner who errs writes it.
 
@@ -144,7 +149,7 @@ def with_twins(n: int, share: float, rng: np.random.Generator) -> np.ndarray:
     labels, place, label = np.arange(n), 0, n
     while place < share * n:
         size = int(rng.integers(2, 6))
-        labels[place:place + size] = label
+        labels[place : place + size] = label
         place, label = place + size, label + 1
     labels = np.unique(labels[:n], return_inverse=True)[1]
     return labels[rng.permutation(n)]
@@ -157,7 +162,13 @@ def share_truth(values: np.ndarray, twins: np.ndarray) -> np.ndarray:
 
 
 def lookalikes(
-    seed: int, n: int = 4000, d: int = 768, general: int = 90, strength: float = 0.7, errors: Errors = Errors(), head: bool = True
+    seed: int,
+    n: int = 4000,
+    d: int = 768,
+    general: int = 90,
+    strength: float = 0.7,
+    errors: Errors = Errors(),
+    head: bool = True,
 ) -> Library:
     """Pictures as sums of directions; see the module. About 200 tags at the default, 14 a picture."""
     rng = np.random.default_rng([1, seed])
@@ -217,7 +228,7 @@ def lookalikes(
     power[hidden] *= 0.12
     mean = rng.normal(size=d) / np.sqrt(d) * 8
     spectrum = 1 / np.sqrt(1 + np.arange(d) / 40)
-    spectrum /= np.sqrt((spectrum ** 2).mean())
+    spectrum /= np.sqrt((spectrum**2).mean())
     rotation = np.linalg.qr(rng.normal(size=(d, d)))[0]
 
     def embed(truth: np.ndarray, twins: np.ndarray) -> np.ndarray:
@@ -261,7 +272,7 @@ def regions(
         home = share_truth(rng.integers(0, 20, rows), twins)
         inside = home < 14
         spot[inside] = 0.75 * spot[inside] + franchise[home[inside]]
-        margin = spot @ slope.T + (spot ** 2 - 1) @ bend.T * 0.7
+        margin = spot @ slope.T + (spot**2 - 1) @ bend.T * 0.7
         margin /= margin.std(axis=0) + 1e-9
         margin += share_truth(rng.normal(size=(rows, count)), twins) * blur
         cut = np.array([np.quantile(margin[:, t], 1 - share[t]) for t in range(count)])
@@ -286,7 +297,9 @@ def regions(
     return Library(tags, truth, given, matrix, twins, planted, [list(range(14))], made)
 
 
-def digits(seed: int, n: int = 4000, d: int = 512, errors: Errors = Errors(contradict=0.03), head: bool = True) -> Library:
+def digits(
+    seed: int, n: int = 4000, d: int = 512, errors: Errors = Errors(contradict=0.03), head: bool = True
+) -> Library:
     """Handwritten digits of many hands, up to four on a canvas of 24 x 24 pixels.
 
     `series:` names the first digit, and the other tags are which digits are there, what follows from
@@ -299,10 +312,20 @@ def digits(seed: int, n: int = 4000, d: int = 512, errors: Errors = Errors(contr
     rng = np.random.default_rng([3, seed])
     pictures, labels = load_digits(return_X_y=True)
     pictures = pictures.reshape(-1, 8, 8) / 16.0
-    names = "zero one two three four five six seven eight nine".split()
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     tags = [f"series:{name}" for name in names] + [f"has {name}" for name in names]
     looks = ["inverted", "framed", "faint", "dotted", "slanted line"]
-    tags += ["even", "prime", "round shapes", "two digits", "three digits", "four digits", "one digit", *looks, "repeated digit"]
+    tags += [
+        "even",
+        "prime",
+        "round shapes",
+        "two digits",
+        "three digits",
+        "four digits",
+        "one digit",
+        *looks,
+        "repeated digit",
+    ]
     tags += ["left half empty", "bottom half empty", "sum over ten", "written by a left hand"]
     at = {tag: place for place, tag in enumerate(tags)}
     filters = rng.normal(size=(d // 4, 5, 5))
@@ -317,16 +340,24 @@ def digits(seed: int, n: int = 4000, d: int = 512, errors: Errors = Errors(contr
             chosen = rng.choice(pool, number)
             for spot, one in zip(sorted(spots), chosen):
                 y, x = 1 + 10 * (spot // 2) + rng.integers(0, 2), 1 + 10 * (spot % 2) + rng.integers(0, 2)
-                canvas[i, y:y + 8, x:x + 8] = np.maximum(canvas[i, y:y + 8, x:x + 8], pictures[one])
+                canvas[i, y : y + 8, x : x + 8] = np.maximum(canvas[i, y : y + 8, x : x + 8], pictures[one])
             values = labels[chosen]
             on = [at[f"series:{names[values[0]]}"], *(at[f"has {names[v]}"] for v in values)]
-            on += [at[t] for t, yes in (
-                ("even", (values % 2 == 0).any()), ("prime", np.isin(values, [2, 3, 5, 7]).any()),
-                ("round shapes", np.isin(values, [0, 6, 8, 9]).any()), ("repeated digit", len(set(values)) < number),
-                ("sum over ten", values.sum() > 10), ("left half empty", not (spots % 2 == 0).any()),
-                ("bottom half empty", not (spots > 1).any()), ("written by a left hand", rng.random() < 0.1),
-                (["one digit", "two digits", "three digits", "four digits"][number - 1], True),
-            ) if yes]
+            on += [
+                at[t]
+                for t, yes in (
+                    ("even", (values % 2 == 0).any()),
+                    ("prime", np.isin(values, [2, 3, 5, 7]).any()),
+                    ("round shapes", np.isin(values, [0, 6, 8, 9]).any()),
+                    ("repeated digit", len(set(values)) < number),
+                    ("sum over ten", values.sum() > 10),
+                    ("left half empty", not (spots % 2 == 0).any()),
+                    ("bottom half empty", not (spots > 1).any()),
+                    ("written by a left hand", rng.random() < 0.1),
+                    (["one digit", "two digits", "three digits", "four digits"][number - 1], True),
+                )
+                if yes
+            ]
             for look, odds in zip(looks, (0.2, 0.15, 0.12, 0.08, 0.04)):
                 if rng.random() < odds:
                     on.append(at[look])
@@ -335,10 +366,14 @@ def digits(seed: int, n: int = 4000, d: int = 512, errors: Errors = Errors(contr
         return truth, canvas
 
     def embed(canvas: np.ndarray) -> np.ndarray:
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(canvas, ((0, 0), (2, 2), (2, 2))), (5, 5), axis=(1, 2))
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(canvas, ((0, 0), (2, 2), (2, 2))), (5, 5), axis=(1, 2)
+        )
         out = []
         for start in range(0, len(canvas), 500):
-            part = np.maximum(np.einsum("nyxab,kab->nkyx", windows[start:start + 500], filters, optimize=True) - 0.5, 0)
+            part = np.maximum(
+                np.einsum("nyxab,kab->nkyx", windows[start : start + 500], filters, optimize=True) - 0.5, 0
+            )
             out.append(part.reshape(len(part), len(filters), 2, 10, 2, 10).mean(axis=(3, 5)).reshape(len(part), -1))
         return np.concatenate(out).astype(np.float32)
 
@@ -373,7 +408,11 @@ def _look(canvas: np.ndarray, look: str, rng: np.random.Generator) -> np.ndarray
 
 
 def albums(
-    seed: int, n: int = 4000, d: int = 384, count: int = 160, errors: Errors = Errors(wrong=0.1, contradict=0.0),
+    seed: int,
+    n: int = 4000,
+    d: int = 384,
+    count: int = 160,
+    errors: Errors = Errors(wrong=0.1, contradict=0.0),
     head: bool = False,
 ) -> Library:
     """Albums of 3 to 30 pictures that share a look and most tags; a third of the errors befall whole albums at once."""
@@ -401,4 +440,9 @@ def albums(
     return Library(tags, truth, given, matrix.astype(np.float32), np.arange(n), planted)
 
 
-FAMILIES: dict[str, Callable[..., Library]] = {"lookalikes": lookalikes, "regions": regions, "digits": digits, "albums": albums}
+FAMILIES: dict[str, Callable[..., Library]] = {
+    "lookalikes": lookalikes,
+    "regions": regions,
+    "digits": digits,
+    "albums": albums,
+}

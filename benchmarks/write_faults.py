@@ -41,8 +41,9 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 
-import config  # noqa: E402
 from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer  # noqa: E402
+
+import config  # noqa: E402
 from tagcheck import applying  # noqa: E402
 from tagcheck.cli import at_least, run, say  # noqa: E402
 from tagcheck.folder import FolderLibrary  # noqa: E402
@@ -52,7 +53,13 @@ from tagcheck.ledger import APPLIED, UNDONE, Ledger  # noqa: E402
 from tagcheck.library import ABSENT, DELETED, Library, TagChange  # noqa: E402
 
 PACKAGE = str(Path(applying.__file__).parent)
-FORMATS = ["1girl, long_hair, {}\n", "1girl\r\nLong Hair\r\n{}\r\n", "\ufeff{},1girl,solo,", "{}\n", "series:x\n{}\n1girl"]
+FORMATS = [
+    "1girl, long_hair, {}\n",
+    "1girl\r\nLong Hair\r\n{}\r\n",
+    "\ufeff{},1girl,solo,",
+    "{}\n",
+    "series:x\n{}\n1girl",
+]
 ADDED, REMOVED = "blue sky", "wrong tag"
 
 Snapshot = dict[str, Any]
@@ -111,19 +118,28 @@ class FolderScene(Scene):
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.write_bytes(b"picture %d" % (number if number % 20 else 0))
             if number % 9:
-                picture.with_suffix(".txt").write_text(FORMATS[number % len(FORMATS)].format("wrong_tag"), encoding="utf-8", newline="")
+                picture.with_suffix(".txt").write_text(
+                    FORMATS[number % len(FORMATS)].format("wrong_tag"), encoding="utf-8", newline=""
+                )
         shutil.copytree(self.root, base / "beginning")
         library = self.library()
         hashes = list(dict.fromkeys(hash for page in library.walk([]).pages for hash in page.hashes))
         wrong = [info.hash for info in library.files(hashes) if REMOVED in info.tags]
-        self.changes = chosen([TagChange(hash, ADDED, "add") for hash in hashes] + [TagChange(hash, REMOVED, "remove") for hash in wrong], changes)
+        self.changes = chosen(
+            [TagChange(hash, ADDED, "add") for hash in hashes] + [TagChange(hash, REMOVED, "remove") for hash in wrong],
+            changes,
+        )
         self.reset()
 
     def library(self) -> FolderLibrary:
         return FolderLibrary(self.root, self.base / "folder.sqlite3")
 
     def state(self) -> Snapshot:
-        return {str(path.relative_to(self.root)): path.read_bytes() for path in sorted(self.root.rglob("*")) if path.is_file()}
+        return {
+            str(path.relative_to(self.root)): path.read_bytes()
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file()
+        }
 
     def reset(self) -> None:
         super().reset()
@@ -139,13 +155,24 @@ class HydrusScene(Scene):
         self.server = server
         self.hashes = [server.add_file(b"picture %d" % number) for number in range(changes * 2 // 3 + 1)]
         self.reset()
-        self.changes = chosen([TagChange(hash, tag, action) for hash in self.hashes for tag, action in ((ADDED, "add"), (REMOVED, "remove"))], changes)
+        self.changes = chosen(
+            [
+                TagChange(hash, tag, action)
+                for hash in self.hashes
+                for tag, action in ((ADDED, "add"), (REMOVED, "remove"))
+            ],
+            changes,
+        )
 
     def library(self) -> Hydrus:
         return Hydrus(self.server.url, self.server.key)
 
     def state(self) -> Snapshot:
-        return {f"{hash} {service}": self.server.stored(hash, service) for hash in self.hashes for service in (MY_TAGS, REPOSITORY)}
+        return {
+            f"{hash} {service}": self.server.stored(hash, service)
+            for hash in self.hashes
+            for service in (MY_TAGS, REPOSITORY)
+        }
 
     def reset(self) -> None:
         super().reset()
@@ -159,15 +186,22 @@ class HydrusScene(Scene):
 
     def sent_twice(self) -> int:
         sent = Counter(
-            (hash, json.dumps(actions)) for call in self.server.calls if call.path == "/add_tags/add_tags"
-            for hash in call.asked["hashes"] for actions in call.asked["service_keys_to_actions_to_tags"].items()
+            (hash, json.dumps(actions))
+            for call in self.server.calls
+            if call.path == "/add_tags/add_tags"
+            for hash in call.asked["hashes"]
+            for actions in call.asked["service_keys_to_actions_to_tags"].items()
         )
         return sum(count - 1 for count in sent.values())
 
     def restored(self, now: Snapshot, beginning: Snapshot) -> bool:
         """The API cannot take a tag off a local service without a deletion record ("2"), so those do not count."""
+
         def owned(state: Snapshot) -> Snapshot:
-            return {place: {status: tags for status, tags in stored.items() if status != "2"} for place, stored in state.items()}
+            return {
+                place: {status: tags for status, tags in stored.items() if status != "2"}
+                for place, stored in state.items()
+            }
 
         return owned(now) == owned(beginning)
 
@@ -186,7 +220,12 @@ class ClientScene(Scene):
         return Hydrus(config.API_URL, config.API_KEY)
 
     def state(self) -> Snapshot:
-        names = [(number, tag, service) for number in range(len(self.hashes)) for tag in (ADDED, REMOVED) for service in self.services]
+        names = [
+            (number, tag, service)
+            for number in range(len(self.hashes))
+            for tag in (ADDED, REMOVED)
+            for service in self.services
+        ]
         now = self.library().states([(self.hashes[number], tag, service) for number, tag, service in names])
         return {f"{number} {tag} {service}": one for (number, tag, service), one in zip(names, now)}
 
@@ -194,16 +233,31 @@ class ClientScene(Scene):
         super().reset()
         self.hashes = [self._imported() for _ in range(self.count * 2 // 3 + 1)]
         pended = self.hashes[::4] if len(self.services) > 1 else []
-        for service, action, hashes in ((MY_TAGS, "0", [one for one in self.hashes if one not in pended]), (self.services[-1], "2", pended)):
+        for service, action, hashes in (
+            (MY_TAGS, "0", [one for one in self.hashes if one not in pended]),
+            (self.services[-1], "2", pended),
+        ):
             if hashes:
-                self.connection.post("/add_tags/add_tags", {"hashes": hashes, "service_keys_to_actions_to_tags": {service: {action: [REMOVED]}}})
-        self.changes = chosen([TagChange(hash, tag, action) for hash in self.hashes for tag, action in ((ADDED, "add"), (REMOVED, "remove"))], self.count)
+                self.connection.post(
+                    "/add_tags/add_tags",
+                    {"hashes": hashes, "service_keys_to_actions_to_tags": {service: {action: [REMOVED]}}},
+                )
+        self.changes = chosen(
+            [
+                TagChange(hash, tag, action)
+                for hash in self.hashes
+                for tag, action in ((ADDED, "add"), (REMOVED, "remove"))
+            ],
+            self.count,
+        )
 
     def _imported(self) -> str:
         out = BytesIO()
         Image.frombytes("RGB", (16, 16), secrets.token_bytes(768)).save(out, "PNG")
         answer = requests.post(
-            f"{config.API_URL}/add_files/add_file", data=out.getvalue(), timeout=60,
+            f"{config.API_URL}/add_files/add_file",
+            data=out.getvalue(),
+            timeout=60,
             headers={KEY_HEADER: config.API_KEY, "Content-Type": "application/octet-stream"},
         )
         answer.raise_for_status()
@@ -211,6 +265,7 @@ class ClientScene(Scene):
 
     def restored(self, now: Snapshot, beginning: Snapshot) -> bool:
         """The API cannot take a tag off a local service without a deletion record, so "deleted" counts as gone."""
+
         def there(state: Snapshot) -> Snapshot:
             return {place: ABSENT if tag == DELETED else tag for place, tag in state.items()}
 
@@ -222,7 +277,9 @@ def chosen(every: list[TagChange], count: int) -> list[TagChange]:
     return random.Random(0).sample(every, min(count, len(every)))
 
 
-def killed(work: Callable[[], None], after: float | None = None, at_line: int | None = None, once_noted: bool = False) -> bool:
+def killed(
+    work: Callable[[], None], after: float | None = None, at_line: int | None = None, once_noted: bool = False
+) -> bool:
     """Do `work` in a child that is killed `after` seconds or at its line number `at_line`, counted from the noting down of its batch
     with `once_noted`. False when it was done before that.
     """
@@ -281,7 +338,9 @@ def check(scene: Scene, beginning: Snapshot, end: Snapshot) -> str:
     rows = scene.ledger().rows()
     assert {row.change for row in rows} == set(scene.changes), "the ledger lacks a change"
     assert {row.status for row in rows} == {APPLIED}, f"rows are {Counter(row.status for row in rows)}"
-    assert state == end, f"the library differs: {sorted(name for name in state.keys() | end.keys() if state.get(name) != end.get(name))[:5]}"
+    assert state == end, (
+        f"the library differs: {sorted(name for name in state.keys() | end.keys() if state.get(name) != end.get(name))[:5]}"
+    )
     return "applied"
 
 
@@ -305,7 +364,11 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for number in range(runs):
         scene.reset()
-        point = {"at_line": rng.randint(1, lines), "once_noted": True} if number % 2 else {"after": rng.uniform(0, seconds * 1.1)}
+        point = (
+            {"at_line": rng.randint(1, lines), "once_noted": True}
+            if number % 2
+            else {"after": rng.uniform(0, seconds * 1.1)}
+        )
         hit = killed(scene.apply, **point)
         if number % 3 == 0:
             killed(scene.recover, at_line=rng.randint(1, lines))
@@ -324,11 +387,19 @@ def faults(scene: Scene, runs: int, seed: int) -> Counter[str]:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    made.add_argument("--library", choices=["folder", "hydrus", "client"], default="folder",
-                      help="what is written to: a folder, the local server, or the client that config.py names (default: folder)")
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    made.add_argument(
+        "--library",
+        choices=["folder", "hydrus", "client"],
+        default="folder",
+        help="what is written to: a folder, the local server, or the client that config.py names (default: folder)",
+    )
     made.add_argument("--runs", type=at_least(1), default=50, metavar="N", help="kills (default: 50)")
-    made.add_argument("--changes", type=at_least(1), default=200, metavar="N", help="changes in each apply (default: 200)")
+    made.add_argument(
+        "--changes", type=at_least(1), default=200, metavar="N", help="changes in each apply (default: 200)"
+    )
     made.add_argument("--seed", type=int, default=0, metavar="N", help="which random points (default: 0)")
     return made.parse_args(argv)
 
@@ -338,14 +409,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as base, HydrusServer({}, pages={}) as server:
         scenes = {
-            "folder": lambda: FolderScene(Path(base), args.changes), "hydrus": lambda: HydrusScene(Path(base), args.changes, server),
+            "folder": lambda: FolderScene(Path(base), args.changes),
+            "hydrus": lambda: HydrusScene(Path(base), args.changes, server),
             "client": lambda: ClientScene(Path(base), args.changes),
         }
         scene = scenes[args.library]()
         outcomes = faults(scene, args.runs, args.seed)
     counts = ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items()))
-    print(f"{args.library}: {args.runs} of {args.runs} runs agree after recovery ({counts}); "
-          f"{args.changes} changes each, {time.monotonic() - started:.0f} s")
+    print(
+        f"{args.library}: {args.runs} of {args.runs} runs agree after recovery ({counts}); "
+        f"{args.changes} changes each, {time.monotonic() - started:.0f} s"
+    )
     return 0
 
 

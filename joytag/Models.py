@@ -84,7 +84,7 @@ class ViT(nn.Module):
         self.head = nn.Linear(d_model, n_tags)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "ViT":
+    def from_config(cls, config: Mapping[str, Any]) -> ViT:
         """The network that a `config.json` describes, with random parameters.
 
         Raises ValueError for another class, for keys that are missing and for keys that are not
@@ -95,7 +95,9 @@ class ViT(nn.Module):
         try:
             return cls(**{key: value for key, value in config.items() if key not in IGNORED_KEYS})
         except TypeError as error:
-            raise ValueError(f"its keys do not describe a network: {str(error).removeprefix('ViT.__init__() ')}") from None
+            raise ValueError(
+                f"its keys do not describe a network: {str(error).removeprefix('ViT.__init__() ')}"
+            ) from None
 
     def features(self, image: Tensor) -> Tensor:
         """Normalised pictures, float (b, 3, S, S) -> their embeddings (b, d): the mean token, not L2-normalised."""
@@ -196,7 +198,9 @@ class LearnedPositions(nn.Module):
 class Block(nn.Module):
     """One pre-norm transformer block: attention, then an MLP, each times a learned scale and added to what came in."""
 
-    def __init__(self, d_model: int, mlp_dim: int, num_heads: int, layerscale_init: float, stochdepth_rate: float) -> None:
+    def __init__(
+        self, d_model: int, mlp_dim: int, num_heads: int, layerscale_init: float, stochdepth_rate: float
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.norm1 = nn.LayerNorm(d_model)

@@ -123,7 +123,9 @@ def _packing_works(dtype: torch.dtype) -> bool:
     x, weight, bias = (torch.linspace(-1, 1, count, dtype=torch.float32).to(dtype) for count in (3 * 16, 16 * 16, 16))
     x, weight = x.view(3, 16), weight.view(16, 16)
     try:
-        packed = torch.ops.mkldnn._linear_pointwise(x, torch.ops.mkldnn._reorder_linear_weight(weight), bias, "gelu", [], "none")
+        packed = torch.ops.mkldnn._linear_pointwise(
+            x, torch.ops.mkldnn._reorder_linear_weight(weight), bias, "gelu", [], "none"
+        )
     except (RuntimeError, AttributeError, TypeError):
         return False
     return torch.allclose(

@@ -37,15 +37,15 @@ def _crop(images: Tensor, boxes: Tensor, side: int, random: torch.Generator) -> 
     """Crops each picture inside its square and puts what is left in the middle of a square of its longer side."""
     count = len(images)
     cuts = torch.rand(count, 4, generator=random) * 0.08 * _chosen(count, CROP, random)[:, None]
-    low, high = -boxes * (1 - 2 * cuts[:, :2]), boxes * (1 - 2 * cuts[:, 2:])     # corners in -1 .. 1, (b, 2) as x, y
+    low, high = -boxes * (1 - 2 * cuts[:, :2]), boxes * (1 - 2 * cuts[:, 2:])  # corners in -1 .. 1, (b, 2) as x, y
     middle, half = (low + high) / 2, ((high - low) / 2).amax(1)
     line = (torch.arange(side) * 2 + 1) / side - 1
-    x = middle[:, :1] + half[:, None] * line                                       # (b, side)
+    x = middle[:, :1] + half[:, None] * line  # (b, side)
     y = middle[:, 1:] + half[:, None] * line
     grid = torch.stack((x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)), dim=-1)
-    inside = (
-        (x >= low[:, :1]) & (x <= high[:, :1])
-    )[:, None, None, :] & ((y >= low[:, 1:]) & (y <= high[:, 1:]))[:, None, :, None]
+    inside = ((x >= low[:, :1]) & (x <= high[:, :1]))[:, None, None, :] & ((y >= low[:, 1:]) & (y <= high[:, 1:]))[
+        :, None, :, None
+    ]
     found = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return torch.where(inside, found, torch.full((), 255.0))
 

@@ -44,7 +44,12 @@ def smooth(points: Sequence[Point], closed: bool = True, steps: int = 6) -> list
         for step in range(steps):
             t = step / steps
             a, b, c, d = -t + 2 * t * t - t**3, 2 - 5 * t * t + 3 * t**3, t + 4 * t * t - 3 * t**3, -t * t + t**3
-            out.append(((a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0]) / 2, (a * p0[1] + b * p1[1] + c * p2[1] + d * p3[1]) / 2))
+            out.append(
+                (
+                    (a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0]) / 2,
+                    (a * p0[1] + b * p1[1] + c * p2[1] + d * p3[1]) / 2,
+                )
+            )
     if not closed:
         out.append(points[-1])
     return out
@@ -56,8 +61,16 @@ class Brush:
     `line` and `width` (in units) are the outline that shapes get; width 0 draws none.
     """
 
-    def __init__(self, image: Image.Image, scale: float, origin: Point = (0.0, 0.0), angle: float = 0.0, flip: bool = False,
-                 line: Colour = (0, 0, 0), width: float = 0.05) -> None:
+    def __init__(
+        self,
+        image: Image.Image,
+        scale: float,
+        origin: Point = (0.0, 0.0),
+        angle: float = 0.0,
+        flip: bool = False,
+        line: Colour = (0, 0, 0),
+        width: float = 0.05,
+    ) -> None:
         self.image, self.scale, self.origin, self.angle, self.flip = image, scale, origin, angle, flip
         self.line, self.width = line, width
         self._draw = ImageDraw.Draw(image)
@@ -66,13 +79,17 @@ class Brush:
         self._xx, self._xy = scale * math.cos(turn) * side, -scale * math.sin(turn)
         self._yx, self._yy = scale * math.sin(turn) * side, scale * math.cos(turn)
 
-    def at(self, x: float, y: float, scale: float = 1.0, angle: float = 0.0, flip: bool = False) -> "Brush":
+    def at(self, x: float, y: float, scale: float = 1.0, angle: float = 0.0, flip: bool = False) -> Brush:
         """A brush whose (0, 0) is this one's (x, y), `scale` times as big; outlines keep their width on the paper."""
         turn = -angle if self.flip else angle
         return Brush(
-            self.image, self.scale * scale, self.place(
-                (x, y)
-            ), self.angle + turn, self.flip != flip, self.line, self.width / scale
+            self.image,
+            self.scale * scale,
+            self.place((x, y)),
+            self.angle + turn,
+            self.flip != flip,
+            self.line,
+            self.width / scale,
         )
 
     def place(self, point: Point) -> Point:
@@ -92,7 +109,9 @@ class Brush:
         """A filled smooth closed curve through `points`."""
         self.shape(smooth(points), fill, line)
 
-    def oval(self, x: float, y: float, rx: float, ry: float, fill: Colour | None, line: bool = True, angle: float = 0.0) -> None:
+    def oval(
+        self, x: float, y: float, rx: float, ry: float, fill: Colour | None, line: bool = True, angle: float = 0.0
+    ) -> None:
         """An ellipse around (x, y)."""
         turn = math.radians(angle)
         cos, sin = math.cos(turn), math.sin(turn)
@@ -119,4 +138,6 @@ class Brush:
         self.stroke(points, colour, width)
 
     def _stroke(self, pixels: Sequence[Point], colour: Colour, width: float) -> None:
-        self._draw.line(pixels, fill=colour, width=max(1, round(width * self.scale)), joint="curve" if len(pixels) < 14 else None)
+        self._draw.line(
+            pixels, fill=colour, width=max(1, round(width * self.scale)), joint="curve" if len(pixels) < 14 else None
+        )

@@ -24,13 +24,13 @@ from typing import Any
 # A script's own folder is on the path, the project's is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import artifacts, cli, dataset  # noqa: E402
-from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder, Kind  # noqa: E402
-from tagcheck.errors import BadFile, MissingInput  # noqa: E402
+from tagcheck import artifacts, cli, dataset
+from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder, Kind
+from tagcheck.errors import BadFile, MissingInput
 
 ADD, REMOVE = "add", "remove"
-SURE = 0.8        # "surely": what an owner would accept many at a time
-LIKELY = 0.5      # the series report lists all; from here on a listed one counts as reported
+SURE = 0.8  # "surely": what an owner would accept many at a time
+LIKELY = 0.5  # the series report lists all; from here on a listed one counts as reported
 NOT_THERE = "no report: {script} has not been run on this data folder"
 
 Suggestion = tuple[str, str, str]  # hash, tag, ADD or REMOVE
@@ -49,7 +49,9 @@ class Planted:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     made = cli.parser(__doc__)
-    made.add_argument("--planted", metavar="FILE", type=Path, required=True, help="the planted.json beside the sample library")
+    made.add_argument(
+        "--planted", metavar="FILE", type=Path, required=True, help="the planted.json beside the sample library"
+    )
     return made.parse_args(argv)
 
 
@@ -66,7 +68,9 @@ def main(argv: list[str] | None = None) -> int:
         )
     standing = [(kind, still_standing(wanted, written)) for kind, wanted in planted.errors]
     mistagged, series, near = (newest(folder, kind) for kind in (MISTAGGED, SERIES_VALIDATION, NEAR_DUPLICATES))
-    print(f"{known} pictures, {sum(bool(left) for _, left in standing)} of {len(planted.errors)} planted errors still in them\n")
+    print(
+        f"{known} pictures, {sum(bool(left) for _, left in standing)} of {len(planted.errors)} planted errors still in them\n"
+    )
     tables = (
         tag_tables(planted, standing, written, mistagged, series),
         series_table(planted, written, series),
@@ -90,10 +94,13 @@ def load_planted(path: Path) -> Planted:
         raise BadFile(f"{path} is not a list of planted errors of version 1")
     errors = []
     for one in document["planted"]:
-        wanted = [(one["hash"], tag, ADD) for tag in one["missing"]] + [(one["hash"], tag, REMOVE) for tag in one["incorrect"]]
+        wanted = [(one["hash"], tag, ADD) for tag in one["missing"]] + [
+            (one["hash"], tag, REMOVE) for tag in one["incorrect"]
+        ]
         errors.append((one["kind"], frozenset(wanted)))
     return Planted(
-        {hash: frozenset(tags) for hash, tags in document["truth"].items()}, errors,
+        {hash: frozenset(tags) for hash, tags in document["truth"].items()},
+        errors,
         frozenset(tuple(sorted(pair[:2])) for pair in document["near_duplicates"]),
         frozenset(tuple(sorted(pair)) for pair in document["alike"]),
     )
@@ -108,7 +115,9 @@ def newest(folder: DataFolder, kind: Kind) -> dict[str, Any] | None:
 def still_standing(wanted: Iterable[Suggestion], written: Mapping[str, frozenset[str]]) -> frozenset[Suggestion]:
     """Those suggestions that still change something."""
     return frozenset(
-        (hash, tag, action) for hash, tag, action in wanted if hash in written and (tag in written[hash]) == (action == REMOVE)
+        (hash, tag, action)
+        for hash, tag, action in wanted
+        if hash in written and (tag in written[hash]) == (action == REMOVE)
     )
 
 
@@ -135,14 +144,18 @@ def series_suggestions(report: dict[str, Any]) -> list[tuple[Suggestion, float, 
     """Likewise of the series report: a tag that was not predicted may be wrong, a predicted one that is not there forgotten."""
     found = [
         ((entry["hash"], entry["series"], action), entry["confidence"], name)
-        for name, action in (("missing_predictions", REMOVE), ("incorrect_predictions", ADD)) for entry in report[name]
+        for name, action in (("missing_predictions", REMOVE), ("incorrect_predictions", ADD))
+        for entry in report[name]
     ]
     return sorted(found, key=lambda one: (-one[1], one[0]))
 
 
 def tag_tables(
-    planted: Planted, standing: list[tuple[str, frozenset[Suggestion]]], written: Mapping[str, frozenset[str]],
-    mistagged: dict[str, Any] | None, series: dict[str, Any] | None,
+    planted: Planted,
+    standing: list[tuple[str, frozenset[Suggestion]]],
+    written: Mapping[str, frozenset[str]],
+    mistagged: dict[str, Any] | None,
+    series: dict[str, Any] | None,
 ) -> list[str]:
     """Recall by planted kind, then precision by reported issue."""
     if mistagged is None:
@@ -151,8 +164,10 @@ def tag_tables(
     total = sum(len(left) for _, left in standing)
     reported, top = {one[0] for one in found}, {one[0] for one in found[:total]}
     by_series = {one[0] for one in series_suggestions(series) if one[1] >= LIKELY} if series else set()
-    rows = [recall_row(kind, [left for name, left in standing if name == kind and left], reported, top, by_series)
-            for kind in dict.fromkeys(name for name, _ in standing)]
+    rows = [
+        recall_row(kind, [left for name, left in standing if name == kind and left], reported, top, by_series)
+        for kind in dict.fromkeys(name for name, _ in standing)
+    ]
     rows.append(recall_row("all", [left for _, left in standing if left], reported, top, by_series))
     least = mistagged.get("settings", {}).get("min_confidence")
     lines = [
@@ -160,21 +175,36 @@ def tag_tables(
         f" in its first {total} suggestions, or there or in the series report"
     ]
     lines += table(
-        ("kind", "errors", "found", "recall", "tags", "found", "recall", f"first {total}", "recall", "with series", "recall"),
+        (
+            "kind",
+            "errors",
+            "found",
+            "recall",
+            "tags",
+            "found",
+            "recall",
+            f"first {total}",
+            "recall",
+            "with series",
+            "recall",
+        ),
         rows,
     )
     lines += ["", "and of what that report says"]
     issues = sorted({issue for _, _, issue in found})
     rows = [precision_row(issue, [one for one in found if one[2] == issue], planted, written) for issue in issues]
     rows += [
-        precision_row(f"to {action}", [one for one in found if one[0][2] == action], planted, written) for action in (ADD, REMOVE)
+        precision_row(f"to {action}", [one for one in found if one[0][2] == action], planted, written)
+        for action in (ADD, REMOVE)
     ]
     rows.append(precision_row("all", found, planted, written))
     return lines + table(("issue", "suggestions", "right", "precision", f"from {SURE}", "right", "precision"), rows)
 
 
 def summary(
-    planted: Planted, standing: list[tuple[str, frozenset[Suggestion]]], written: Mapping[str, frozenset[str]],
+    planted: Planted,
+    standing: list[tuple[str, frozenset[Suggestion]]],
+    written: Mapping[str, frozenset[str]],
     mistagged: dict[str, Any],
 ) -> str:
     """The mistagged report in one line."""
@@ -186,7 +216,11 @@ def summary(
 
 
 def recall_row(
-    kind: str, errors: list[frozenset[Suggestion]], reported: set[Suggestion], top: set[Suggestion], by_series: set[Suggestion],
+    kind: str,
+    errors: list[frozenset[Suggestion]],
+    reported: set[Suggestion],
+    top: set[Suggestion],
+    by_series: set[Suggestion],
 ) -> list[str]:
     """One row of the recall table."""
     tags = frozenset().union(*errors)
@@ -198,14 +232,19 @@ def recall_row(
 
 
 def precision_row(
-    name: str, found: list[tuple[Suggestion, float, str]], planted: Planted, written: Mapping[str, frozenset[str]],
+    name: str, found: list[tuple[Suggestion, float, str]], planted: Planted, written: Mapping[str, frozenset[str]]
 ) -> list[str]:
     """One row of the precision table."""
     right = sum(is_right(planted, written, one[0]) for one in found)
     sure = [one for one in found if one[1] >= SURE]
     surely_right = sum(is_right(planted, written, one[0]) for one in sure)
     return [
-        name, str(len(found)), str(right), share(right, len(found)), str(len(sure)), str(surely_right),
+        name,
+        str(len(found)),
+        str(right),
+        share(right, len(found)),
+        str(len(sure)),
+        str(surely_right),
         share(surely_right, len(sure)),
     ]
 
@@ -216,8 +255,10 @@ def series_table(planted: Planted, written: Mapping[str, frozenset[str]], report
         return ["SERIES: " + NOT_THERE.format(script=SERIES_VALIDATION.made_by)]
     summary = report["summary"]
     found = series_suggestions(report)
-    rows = [precision_row(name.replace("_", " "), [one for one in found if one[2] == name], planted, written)
-            for name in ("missing_predictions", "incorrect_predictions")]
+    rows = [
+        precision_row(name.replace("_", " "), [one for one in found if one[2] == name], planted, written)
+        for name in ("missing_predictions", "incorrect_predictions")
+    ]
     return [
         f"SERIES: {summary['correct_predictions']} of {summary['total_predictions']} predictions agree with the tags as written"
         f" ({summary['accuracy']:.3f}), {summary.get('images_abstained', 0)} pictures abstained; of the suggestions to take away"
@@ -233,7 +274,11 @@ def pair_table(planted: Planted, report: dict[str, Any] | None) -> list[str]:
     pairs = {tuple(sorted((pair["hash1"], pair["hash2"]))) for pair in report["similar_pairs"]}
     right = len(pairs & planted.pairs)
     row = [
-        str(len(planted.pairs)), str(right), share(right, len(planted.pairs)), str(len(pairs)), share(right, len(pairs)),
+        str(len(planted.pairs)),
+        str(right),
+        share(right, len(planted.pairs)),
+        str(len(pairs)),
+        share(right, len(pairs)),
         str(len(pairs & planted.alike)),
     ]
     return [
@@ -257,9 +302,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     cells = [list(head), *map(list, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return [
-        "  " + "  ".join(
-            cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths))
-        ) for row in cells
+        "  "
+        + "  ".join(
+            cell.ljust(width) if not place else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in cells
     ]
 
 

@@ -26,24 +26,28 @@ from pathlib import Path
 # A script's own folder is on the path, the project's is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sample.drawing import SMALLEST, Library, draw, plan_library  # noqa: E402
-from sample.planting import DISAGREEMENT, KINDS, RATES, Planted, plant  # noqa: E402
-from tagcheck import cli  # noqa: E402
-from tagcheck.artifacts import write_json  # noqa: E402
-from tagcheck.errors import UsageError  # noqa: E402
+from sample.drawing import SMALLEST, Library, draw, plan_library
+from sample.planting import DISAGREEMENT, KINDS, RATES, Planted, plant
+from tagcheck import cli
+from tagcheck.artifacts import write_json
+from tagcheck.errors import UsageError
 
 PICTURES = 640
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     made.add_argument(
-        "out", metavar="OUT", type=Path, help="the folder to put library/ and planted.json in; made if it is not there",
+        "out", metavar="OUT", type=Path, help="the folder to put library/ and planted.json in; made if it is not there"
     )
     made.add_argument("--seed", type=int, default=1, help="what the pictures are made up from (default: 1)")
     made.add_argument(
-        "--pictures", type=cli.at_least(SMALLEST), default=PICTURES,
+        "--pictures",
+        type=cli.at_least(SMALLEST),
+        default=PICTURES,
         help=f"how many files, odd ones included (default: {PICTURES})",
     )
     return made.parse_args(argv)
@@ -62,7 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     hashes = draw(plan, drawing)
     errors = plant_errors(random.Random(f"{args.seed}:errors"), plan)
     write_sidecars(plan, errors, drawing)
-    write_json(planted_file, answers(args.seed, plan, hashes, errors), ("planted", "near_duplicates", "alike", "odd_files"))
+    write_json(
+        planted_file, answers(args.seed, plan, hashes, errors), ("planted", "near_duplicates", "alike", "odd_files")
+    )
     os.replace(drawing, library)
     print(f"{len(hashes)} pictures with {len(errors)} planted errors in {library}, the answers in {planted_file}")
     return 0
@@ -88,9 +94,11 @@ def plant_errors(rng: random.Random, library: Library) -> dict[str, Planted]:
     errors: dict[str, Planted] = {}
     for group in library.groups:
         for item in group.items:
-            kind = DISAGREEMENT if item.how and rng.random() < 0.55 else rng.choices(
-                [*RATES, ""], [*RATES.values(), 1 - sum(RATES.values())],
-            )[0]
+            kind = (
+                DISAGREEMENT
+                if item.how and rng.random() < 0.55
+                else rng.choices([*RATES, ""], [*RATES.values(), 1 - sum(RATES.values())])[0]
+            )
             planted = plant(rng, kind, item.truth, vocabulary) if kind and not item.odd else None
             if planted:
                 errors[item.path] = planted
@@ -121,15 +129,22 @@ def answers(seed: int, library: Library, hashes: list[str], errors: dict[str, Pl
             error = errors[item.path]
             planted.append(
                 {
-                    "hash": by_path[item.path], "kind": error.kind, "missing": list(error.missing),
-                    "incorrect": list(error.incorrect), **error.details,
+                    "hash": by_path[item.path],
+                    "kind": error.kind,
+                    "missing": list(error.missing),
+                    "incorrect": list(error.incorrect),
+                    **error.details,
                 }
             )
     return {
-        "kind": "planted_errors", "version": 1, "seed": seed, "pictures": len(items),
+        "kind": "planted_errors",
+        "version": 1,
+        "seed": seed,
+        "pictures": len(items),
         "summary": {kind: sum(one["kind"] == kind for one in planted) for kind in KINDS},
         "truth": {by_path[item.path]: list(item.truth) for item in items},
-        "planted": planted, "near_duplicates": sorted(near),
+        "planted": planted,
+        "near_duplicates": sorted(near),
         "alike": sorted(sorted((groups[one][0], groups[other][0])) for one, other in library.alike),
         "odd_files": [[by_path[item.path], item.odd] for item in items if item.odd],
     }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PENALTY = 3e-5   # on the squared weights of standardised inputs, against the mean loss of a tag
+PENALTY = 3e-5  # on the squared weights of standardised inputs, against the mean loss of a tag
 ITERATIONS = 80
 
 
@@ -29,7 +29,10 @@ def fit_head(embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
     def loss() -> Tensor:
         solver.zero_grad()
-        value = F.binary_cross_entropy_with_logits(inputs @ weight.T + bias, wanted) * len(bias) + PENALTY * weight.pow(2).sum()
+        value = (
+            F.binary_cross_entropy_with_logits(inputs @ weight.T + bias, wanted) * len(bias)
+            + PENALTY * weight.pow(2).sum()
+        )
         value.backward()
         return value
 

@@ -26,14 +26,14 @@ from sklearn.preprocessing import StandardScaler
 # A script's own folder is on the path, the project's is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sample import drawing  # noqa: E402
-from sample.training_pictures import KNOWN_SERIES, booru_name  # noqa: E402
-from tagcheck import cli, images, tagger  # noqa: E402
+from sample import drawing
+from sample.training_pictures import KNOWN_SERIES, booru_name
+from tagcheck import cli, images, tagger
 
 NETWORK = Path(__file__).resolve().parent / "network"
-FEWEST = 5            # pictures with a tag, for its average precision to say anything
-NEAR = 0.95           # the project's threshold for near-duplicates
-THRESHOLD = 0.4       # the probability from which JoyTag's authors count a tag as there
+FEWEST = 5  # pictures with a tag, for its average precision to say anything
+NEAR = 0.95  # the project's threshold for near-duplicates
+THRESHOLD = 0.4  # the probability from which JoyTag's authors count a tag as there
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,16 @@ class Embedded:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    made.add_argument("--network", metavar="DIR", type=Path, default=NETWORK, help="the model folder (default: sample/network)")
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    made.add_argument(
+        "--network", metavar="DIR", type=Path, default=NETWORK, help="the model folder (default: sample/network)"
+    )
     made.add_argument("--seed", type=int, default=900, help="of the library to measure on (default: 900)")
-    made.add_argument("--pictures", type=cli.at_least(drawing.SMALLEST), default=640, help="how many to draw (default: 640)")
+    made.add_argument(
+        "--pictures", type=cli.at_least(drawing.SMALLEST), default=640, help="how many to draw (default: 640)"
+    )
     return made.parse_args(argv)
 
 
@@ -78,7 +84,9 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     groups = [group for group in plan.groups if not group.items[0].odd]
     drawing.draw(drawing.Library(groups), root)
     items = [(number, group, item) for number, group in enumerate(groups) for item in group.items]
-    pixels = np.concatenate([images.prepare_bytes((root / item.path).read_bytes(), model.image_size)[:1] for _, _, item in items])
+    pixels = np.concatenate(
+        [images.prepare_bytes((root / item.path).read_bytes(), model.image_size)[:1] for _, _, item in items]
+    )
     start = time.perf_counter()
     embeddings = model.embed(pixels)
     seconds = time.perf_counter() - start
@@ -90,17 +98,24 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     kept = {id(group): number for number, group in enumerate(groups)}
     alike = [(first[kept[id(plan.groups[a])]], first[kept[id(plan.groups[b])]]) for a, b in plan.alike]
     return Embedded(
-        embeddings, model.probabilities(embeddings), truth, model.tags, np.array(
-            [group.picture.series for _, group, _ in items]
-        ), label,
-        same, np.array(alike, int).reshape(-1, 2), seconds,
+        embeddings,
+        model.probabilities(embeddings),
+        truth,
+        model.tags,
+        np.array([group.picture.series for _, group, _ in items]),
+        label,
+        same,
+        np.array(alike, int).reshape(-1, 2),
+        seconds,
     )
 
 
 def mean_average_precision(found: Embedded, fewest: int = FEWEST) -> float:
     """Mean over the tags that `fewest` pictures or more have; 0 to 1, higher is better."""
     columns = np.flatnonzero(found.truth.sum(0) >= fewest)
-    return float(np.mean([average_precision_score(found.truth[:, column], found.probabilities[:, column]) for column in columns]))
+    return float(
+        np.mean([average_precision_score(found.truth[:, column], found.probabilities[:, column]) for column in columns])
+    )
 
 
 def f1(found: Embedded, threshold: float = THRESHOLD) -> tuple[float, float]:

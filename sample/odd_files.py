@@ -45,7 +45,9 @@ def _place(rng: random.Random) -> Imagined:
     while True:
         picture = imagine(rng, (420, 640))
         if picture.place in ("city", "beach", "mountain", "snow"):
-            picture = replace(picture, figures=(), framing="", things=(), banner=False, monochrome=False, series="", artist=None)
+            picture = replace(
+                picture, figures=(), framing="", things=(), banner=False, monochrome=False, series="", artist=None
+            )
             return picture, true_tags(picture)
 
 
@@ -73,7 +75,8 @@ def _cut_out(rng: random.Random) -> Imagined:
 def _animation(picture: Picture) -> bytes:
     """The character blinks."""
     frames = [
-        paint(replace(picture, figures=(replace(picture.figures[0], eyes_closed=closed),)), 360) for closed in (False, True)
+        paint(replace(picture, figures=(replace(picture.figures[0], eyes_closed=closed),)), 360)
+        for closed in (False, True)
     ]
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=[1200, 200], loop=0)

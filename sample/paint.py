@@ -60,9 +60,11 @@ def _figures(image: Image.Image, picture: Picture) -> None:
     scale = min(image.height / (bottom - top), image.width / (2 * side * count * (0.86 if count > 1 else 1)))
     slack = max(0.0, image.width - 2 * side * count * scale * 0.8)
     for place, figure in enumerate(picture.figures):
-        x = image.width * (place + 0.5) / count if count * 2 * side * scale > image.width * 0.9 else image.width / 2 + (
-            place - (count - 1) / 2
-        ) * 2 * side * scale * 0.9
+        x = (
+            image.width * (place + 0.5) / count
+            if count * 2 * side * scale > image.width * 0.9
+            else image.width / 2 + (place - (count - 1) / 2) * 2 * side * scale * 0.9
+        )
         x += rng.uniform(-0.28, 0.28) * slack * (0.5 if count > 1 else 1)
         y = image.height - bottom * scale
         tilt = rng.uniform(-3, 3)
@@ -75,7 +77,10 @@ def _banner(brush: Brush, picture: Picture, w: float, h: float) -> None:
     """A pennant with the series' emblem, where nobody wears it."""
     x = 0.85 * w if picture.grain % 2 else 0.15 * w
     sign, ground = picture.look.emblem_colours
-    brush.shape([(x - 0.1, 0), (x + 0.1, 0), (x + 0.1, 0.27), (x, 0.35), (x - 0.1, 0.27)], CLOTH_COLOURS[picture.look.costume[1]])
+    brush.shape(
+        [(x - 0.1, 0), (x + 0.1, 0), (x + 0.1, 0.27), (x, 0.35), (x - 0.1, 0.27)],
+        CLOTH_COLOURS[picture.look.costume[1]],
+    )
     emblem(brush.at(x, 0.15, 0.17), picture.look.emblem, (sign, ground))
 
 
@@ -92,17 +97,34 @@ def _backdrop(brush: Brush, picture: Picture, w: float, h: float) -> None:
             x, y, size = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.012, 0.035)
             brush.shape(
                 [
-                    (x, y - size), (x + size * 0.2, y - size * 0.2), (x + size, y), (x + size * 0.2, y + size * 0.2),
-                    (x, y + size), (x - size * 0.2, y + size * 0.2), (x - size, y), (x - size * 0.2, y - size * 0.2),
+                    (x, y - size),
+                    (x + size * 0.2, y - size * 0.2),
+                    (x + size, y),
+                    (x + size * 0.2, y + size * 0.2),
+                    (x, y + size),
+                    (x - size * 0.2, y + size * 0.2),
+                    (x - size, y),
+                    (x - size * 0.2, y - size * 0.2),
                 ],
-                (255, 246, 190), line=False,
+                (255, 246, 190),
+                line=False,
             )
     elif kind == "hearts":
         for _ in range(round(24 * w * h)):
             at = brush.at(rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.02, 0.05))
             at.blob(
-                [(0, 0.46), (-0.42, 0.0), (-0.34, -0.34), (-0.12, -0.36), (0, -0.18), (0.12, -0.36), (0.34, -0.34), (0.42, 0.0)],
-                (255, 176, 200), line=False,
+                [
+                    (0, 0.46),
+                    (-0.42, 0.0),
+                    (-0.34, -0.34),
+                    (-0.12, -0.36),
+                    (0, -0.18),
+                    (0.12, -0.36),
+                    (0.34, -0.34),
+                    (0.42, 0.0),
+                ],
+                (255, 176, 200),
+                line=False,
             )
 
 
@@ -111,11 +133,11 @@ def _style(image: Image.Image, picture: Picture) -> Image.Image:
     look = picture.look
     if look.strength:
         image = Image.blend(
-            image, ImageChops.multiply(image, Image.new("RGB", image.size, look.grade)), min(1.0, look.strength * 2.2),
+            image, ImageChops.multiply(image, Image.new("RGB", image.size, look.grade)), min(1.0, look.strength * 2.2)
         )
     if look.shading == "soft":
         image = Image.blend(
-            image, ImageChops.screen(image, image.reduce(4).filter(ImageFilter.BoxBlur(3)).resize(image.size)), 0.22,
+            image, ImageChops.screen(image, image.reduce(4).filter(ImageFilter.BoxBlur(3)).resize(image.size)), 0.22
         )
     if look.backdrop in ("halftone", "scanlines", "grid", "rays"):
         image = ImageChops.multiply(image, _tiled(look.backdrop, image.size))
@@ -138,13 +160,14 @@ def _by_artist(image: Image.Image, picture: Picture) -> Image.Image:
     if artist.habit == "frame":
         for inset, colour in ((0.0, (250, 248, 242)), (0.028, (40, 40, 46))):
             brush.stroke(
-                [(inset, inset), (w - inset, inset), (w - inset, h - inset), (inset, h - inset), (inset, inset)], colour,
-                0.045 if not inset else 0.007, curved=False,
+                [(inset, inset), (w - inset, inset), (w - inset, h - inset), (inset, h - inset), (inset, inset)],
+                colour,
+                0.045 if not inset else 0.007,
+                curved=False,
             )
     mark = {
-        "loop": [
-            (0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03),
-        ], "square": [(0, 0), (0.04, 0), (0.04, 0.04), (0, 0.04), (0, 0)],
+        "loop": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03)],
+        "square": [(0, 0), (0.04, 0), (0.04, 0.04), (0, 0.04), (0, 0)],
         "zigzag": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03), (0.07, 0)],
     }[artist.mark]
     at = brush.at(w - 0.16, h - 0.12)

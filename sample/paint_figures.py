@@ -43,15 +43,21 @@ def figure_colours(figure: Figure) -> dict[str, Colour]:
     """The colours of one character, by part."""
     first, second = (CLOTH_COLOURS[name] for name in figure.colours)
     return {
-        "hair": HAIR_COLOURS[figure.hair], "skin": SKIN_TONES[figure.skin], "eyes": EYE_COLOURS[figure.eyes],
-        "first": first, "second": second,
+        "hair": HAIR_COLOURS[figure.hair],
+        "skin": SKIN_TONES[figure.skin],
+        "eyes": EYE_COLOURS[figure.eyes],
+        "first": first,
+        "second": second,
         "scarf": second if sum(abs(a - b) for a, b in zip(first, second)) > 150 else (206, 60, 60),
-        "glove": (70, 60, 66), "shoe": (84, 56, 48),
+        "glove": (70, 60, 66),
+        "shoe": (84, 56, 48),
     }
 
 
 def _hand(figure: Figure) -> Point:
-    return {"hold": (1.32, 2.02), "up": (1.35, -0.6), "wave": (1.5, 0.1), "hip": (0.75, 2.85), "down": (1.12, 3.15)}[figure.arms]
+    return {"hold": (1.32, 2.02), "up": (1.35, -0.6), "wave": (1.5, 0.1), "hip": (0.75, 2.85), "down": (1.12, 3.15)}[
+        figure.arms
+    ]
 
 
 def _stool(brush: Brush) -> None:
@@ -70,7 +76,16 @@ def _held(brush: Brush, figure: Figure) -> None:
 def _cape(brush: Brush, colour: Colour, pose: str) -> None:
     low = HIP + 1.9 if pose != "sitting" else HIP + 1.0
     brush.blob(
-        [(-0.7, 1.25), (0.7, 1.25), (1.35, 2.6), (1.6, low), (0.5, low + 0.15), (-0.5, low + 0.15), (-1.6, low), (-1.35, 2.6)],
+        [
+            (-0.7, 1.25),
+            (0.7, 1.25),
+            (1.35, 2.6),
+            (1.6, low),
+            (0.5, low + 0.15),
+            (-0.5, low + 0.15),
+            (-1.6, low),
+            (-1.35, 2.6),
+        ],
         darker(colour, 0.1),
     )
 
@@ -80,8 +95,18 @@ def _hair_behind(brush: Brush, figure: Figure, hair: Colour) -> None:
     if figure.style == "long":
         brush.blob(
             [
-                (0, -1.12), (0.95, -0.7), (1.22, 0.4), (1.3, 1.8), (1.15, 3.0), (0.5, 3.2), (0, 3.0), (-0.5, 3.2), (-1.15, 3.0),
-                (-1.3, 1.8), (-1.22, 0.4), (-0.95, -0.7),
+                (0, -1.12),
+                (0.95, -0.7),
+                (1.22, 0.4),
+                (1.3, 1.8),
+                (1.15, 3.0),
+                (0.5, 3.2),
+                (0, 3.0),
+                (-0.5, 3.2),
+                (-1.15, 3.0),
+                (-1.3, 1.8),
+                (-1.22, 0.4),
+                (-0.95, -0.7),
             ],
             shade,
         )
@@ -89,8 +114,13 @@ def _hair_behind(brush: Brush, figure: Figure, hair: Colour) -> None:
         for side in (-1, 1):
             brush.blob(
                 [
-                    (side * 0.75, -0.75), (side * 1.45, -0.7), (side * 1.95, 0.4), (side * 1.85, 1.8), (side * 1.5, 2.6),
-                    (side * 1.35, 1.5), (side * 1.15, 0.3),
+                    (side * 0.75, -0.75),
+                    (side * 1.45, -0.7),
+                    (side * 1.95, 0.4),
+                    (side * 1.85, 1.8),
+                    (side * 1.5, 2.6),
+                    (side * 1.35, 1.5),
+                    (side * 1.15, 0.3),
                 ],
                 shade,
             )
@@ -104,7 +134,14 @@ def _hair_behind(brush: Brush, figure: Figure, hair: Colour) -> None:
     if figure.style in ("short", "bun"):
         brush.blob(
             [
-                (0, -1.12), (0.98, -0.7), (1.14, 0.2), (1.0, 0.85), (0.5, 1.0), (-0.5, 1.0), (-1.0, 0.85), (-1.14, 0.2),
+                (0, -1.12),
+                (0.98, -0.7),
+                (1.14, 0.2),
+                (1.0, 0.85),
+                (0.5, 1.0),
+                (-0.5, 1.0),
+                (-1.0, 0.85),
+                (-1.14, 0.2),
                 (-0.98, -0.7),
             ],
             shade,
@@ -124,7 +161,10 @@ def _legs(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
     if figure.pose == "sitting":
         paths = [[(side * 0.38, HIP - 0.1), (side * 0.62, HIP + 0.5), (side * 0.6, HIP + 1.95)] for side in (-1, 1)]
     elif figure.pose == "jumping":
-        paths = [[(-0.38, HIP), (-0.75, HIP + 0.85), (-0.4, HIP + 1.75)], [(0.38, HIP), (0.95, HIP + 0.7), (1.3, HIP + 1.4)]]
+        paths = [
+            [(-0.38, HIP), (-0.75, HIP + 0.85), (-0.4, HIP + 1.75)],
+            [(0.38, HIP), (0.95, HIP + 0.7), (1.3, HIP + 1.4)],
+        ]
     else:
         paths = [[(side * 0.38, HIP), (side * 0.42, HIP + 1.3), (side * 0.42, FEET - 0.15)] for side in (-1, 1)]
     for path in paths:
@@ -132,7 +172,12 @@ def _legs(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
         x, y = path[-1]
         side = 1 if x > 0 else -1
         brush.blob(
-            [(x - 0.24, y - 0.12), (x + 0.24, y - 0.12), (x + 0.3 + 0.08 * side, y + 0.2), (x - 0.3 + 0.08 * side, y + 0.2)],
+            [
+                (x - 0.24, y - 0.12),
+                (x + 0.24, y - 0.12),
+                (x + 0.3 + 0.08 * side, y + 0.2),
+                (x - 0.3 + 0.08 * side, y + 0.2),
+            ],
             ink["shoe"],
         )
 
@@ -143,25 +188,46 @@ def _torso(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> 
     brush.limb([(0, 0.85), (0, 1.4)], darker(ink["skin"], 0.1), 0.42)
     low = HIP + 0.15
     upper = [
-        (-0.3, 1.2), (0.3, 1.2), (wide, 1.42), (waist + 0.1, 2.4), (0.75, low), (-0.75, low), (-waist - 0.1, 2.4), (-wide, 1.42),
+        (-0.3, 1.2),
+        (0.3, 1.2),
+        (wide, 1.42),
+        (waist + 0.1, 2.4),
+        (0.75, low),
+        (-0.75, low),
+        (-waist - 0.1, 2.4),
+        (-wide, 1.42),
     ]
     TORSOS[figure.outfit](brush, upper, figure, ink)
     if figure.emblem and look.emblem and not figure.behind:
-        emblem(brush.at(0.0 if figure.outfit not in ("coat", "kimono") else 0.48, 2.0, 0.62), look.emblem, look.emblem_colours)
+        emblem(
+            brush.at(0.0 if figure.outfit not in ("coat", "kimono") else 0.48, 2.0, 0.62),
+            look.emblem,
+            look.emblem_colours,
+        )
     if "necktie" in figure.extras and not figure.behind:
         brush.shape(
-            [(-0.13, 1.32), (0.13, 1.32), (0.08, 1.5), (0.18, 2.35), (0, 2.55), (-0.18, 2.35), (-0.08, 1.5)], (186, 40, 52),
+            [(-0.13, 1.32), (0.13, 1.32), (0.08, 1.5), (0.18, 2.35), (0, 2.55), (-0.18, 2.35), (-0.08, 1.5)],
+            (186, 40, 52),
         )
     if look.shading == "cel":
         brush.shape(
-            [(-wide * 0.98, 1.5), (-wide * 0.6, 1.55), (-waist * 0.7, 2.4), (-0.5, low), (-0.74, low), (-waist - 0.1, 2.4)],
-            darker(ink["first"], 0.26), line=False,
+            [
+                (-wide * 0.98, 1.5),
+                (-wide * 0.6, 1.55),
+                (-waist * 0.7, 2.4),
+                (-0.5, low),
+                (-0.74, low),
+                (-waist - 0.1, 2.4),
+            ],
+            darker(ink["first"], 0.26),
+            line=False,
         )
 
 
 def _skirt(brush: Brush, colour: Colour, low: float, pleats: int = 0, flare: float = 1.25, top: float = 2.75) -> None:
     brush.shape(
-        [(-0.68, top), (0.68, top), (flare, low), (flare * 0.4, low + 0.1), (-flare * 0.4, low + 0.1), (-flare, low)], colour,
+        [(-0.68, top), (0.68, top), (flare, low), (flare * 0.4, low + 0.1), (-flare * 0.4, low + 0.1), (-flare, low)],
+        colour,
     )
     for fold in range(1, pleats):
         share = fold / pleats * 2 - 1
@@ -172,7 +238,9 @@ def _shirt(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, Colo
     brush.shape(upper, ink["first"])
     if not figure.behind:
         for side in (-1, 1):
-            brush.shape([(0, 1.5), (side * 0.14, 1.16), (side * 0.42, 1.22), (side * 0.34, 1.56)], lighter(ink["first"], 0.25))
+            brush.shape(
+                [(0, 1.5), (side * 0.14, 1.16), (side * 0.42, 1.22), (side * 0.34, 1.56)], lighter(ink["first"], 0.25)
+            )
         brush.stroke([(0, 1.5), (0, 3.2)], darker(ink["first"], 0.35), 0.04)
         for row in range(3):
             brush.oval(0.1, 1.8 + row * 0.45, 0.05, 0.05, darker(ink["first"], 0.5), line=False)
@@ -208,7 +276,9 @@ def _uniform(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, Co
 
 
 def _hoodie(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, Colour]) -> None:
-    brush.blob([(-0.85, 1.45), (-0.55, 1.0), (0.55, 1.0), (0.85, 1.45), (0.4, 1.75), (-0.4, 1.75)], darker(ink["first"], 0.15))
+    brush.blob(
+        [(-0.85, 1.45), (-0.55, 1.0), (0.55, 1.0), (0.85, 1.45), (0.4, 1.75), (-0.4, 1.75)], darker(ink["first"], 0.15)
+    )
     brush.shape([(-0.35, 1.45), (0.35, 1.45), *upper[2:]], ink["first"])
     brush.box(-0.78, HIP - 0.1, 0.78, HIP + 0.2, darker(ink["first"], 0.2))
     if not figure.behind:
@@ -253,7 +323,9 @@ def _armor(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, Colo
 
 def _overalls(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, Colour]) -> None:
     brush.shape(upper, ink["second"])
-    brush.shape([(-0.52, 1.95), (0.52, 1.95), (0.74, 2.5), (0.78, HIP + 0.3), (-0.78, HIP + 0.3), (-0.74, 2.5)], ink["first"])
+    brush.shape(
+        [(-0.52, 1.95), (0.52, 1.95), (0.74, 2.5), (0.78, HIP + 0.3), (-0.78, HIP + 0.3), (-0.74, 2.5)], ink["first"]
+    )
     for side in (-1, 1):
         brush.stroke([(side * 0.4, 2.05), (side * 0.55, 1.3)], ink["first"], 0.2)
         brush.oval(side * 0.4, 2.06, 0.09, 0.09, (240, 200, 80))
@@ -262,16 +334,22 @@ def _overalls(brush: Brush, upper: list[Point], figure: Figure, ink: dict[str, C
 
 
 TORSOS = {
-    "shirt and skirt": _shirt, "shirt and pants": _shirt, "dress": _dress, "school uniform": _uniform, "hoodie": _hoodie,
+    "shirt and skirt": _shirt,
+    "shirt and pants": _shirt,
+    "dress": _dress,
+    "school uniform": _uniform,
+    "hoodie": _hoodie,
     "coat": _coat,
-    "kimono": _kimono, "armor": _armor, "overalls": _overalls,
+    "kimono": _kimono,
+    "armor": _armor,
+    "overalls": _overalls,
 }
 
 
 def _arms(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
-    sleeve = {
-        "dress": ink["skin"], "armor": mix((206, 212, 224), ink["first"], 0.35), "overalls": ink["second"],
-    }.get(figure.outfit, ink["first"])
+    sleeve = {"dress": ink["skin"], "armor": mix((206, 212, 224), ink["first"], 0.35), "overalls": ink["second"]}.get(
+        figure.outfit, ink["first"]
+    )
     short = figure.outfit in ("shirt and skirt", "overalls") and figure.girl
     for side in (-1, 1):
         path = _arm_path(figure.arms if side == 1 or figure.arms == "up" else "down", side)
@@ -286,9 +364,12 @@ def _arms(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
             drop = 0.75
             brush.shape(
                 [
-                    (x0 - side * 0.1, y0 - 0.18), (x1 + side * 0.1, y1 - 0.2),
-                    ((x1 + x2) / 2 + side * 0.16, (y1 + y2) / 2 - 0.16), ((x1 + x2) / 2 + side * 0.05, (y1 + y2) / 2 + drop),
-                    (x1 - side * 0.1, y1 + drop * 0.8), (x0 - side * 0.06, y0 + 0.5),
+                    (x0 - side * 0.1, y0 - 0.18),
+                    (x1 + side * 0.1, y1 - 0.2),
+                    ((x1 + x2) / 2 + side * 0.16, (y1 + y2) / 2 - 0.16),
+                    ((x1 + x2) / 2 + side * 0.05, (y1 + y2) / 2 + drop),
+                    (x1 - side * 0.1, y1 + drop * 0.8),
+                    (x0 - side * 0.06, y0 + 0.5),
                 ],
                 sleeve,
             )
@@ -313,8 +394,11 @@ def _arms(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
 def _arm_path(arms: str, side: int) -> list[Point]:
     x, y = SHOULDER
     end = {
-        "hold": [(1.25, 2.45), (1.32, 2.02)], "up": [(1.45, 0.75), (1.35, -0.6)], "wave": [(1.5, 1.3), (1.5, 0.1)],
-        "hip": [(1.5, 2.35), (0.78, 2.85)], "down": [(1.08, 2.35), (1.12, 3.15)],
+        "hold": [(1.25, 2.45), (1.32, 2.02)],
+        "up": [(1.45, 0.75), (1.35, -0.6)],
+        "wave": [(1.5, 1.3), (1.5, 0.1)],
+        "hip": [(1.5, 2.35), (0.78, 2.85)],
+        "down": [(1.08, 2.35), (1.12, 3.15)],
     }[arms]
     return [(side * x, y + 0.1), *((side * px, py) for px, py in end)]
 
@@ -327,8 +411,16 @@ def _head(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> N
             brush.oval(side * 0.98, 0.12, 0.15, 0.2, ink["skin"])
         brush.blob(
             [
-                (0, -1.0), (0.8, -0.72), (1.0, 0.05), (0.82, 0.62), (0.3, 1.0), (0, 1.06), (-0.3, 1.0), (-0.82, 0.62),
-                (-1.0, 0.05), (-0.8, -0.72),
+                (0, -1.0),
+                (0.8, -0.72),
+                (1.0, 0.05),
+                (0.82, 0.62),
+                (0.3, 1.0),
+                (0, 1.06),
+                (-0.3, 1.0),
+                (-0.82, 0.62),
+                (-1.0, 0.05),
+                (-0.8, -0.72),
             ],
             ink["skin"],
         )
@@ -341,10 +433,21 @@ def _head(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> N
             for side in (-1, 1):
                 brush.stroke(
                     [
-                        (side * 0.42 + 0.33 * x, 0.2 + 0.3 * y) for x,
-                        y in ((1, 0), (0.7, 0.7), (0, 1), (-0.7, 0.7), (-1, 0), (-0.7, -0.7), (0, -1), (0.7, -0.7), (1, 0))
+                        (side * 0.42 + 0.33 * x, 0.2 + 0.3 * y)
+                        for x, y in (
+                            (1, 0),
+                            (0.7, 0.7),
+                            (0, 1),
+                            (-0.7, 0.7),
+                            (-1, 0),
+                            (-0.7, -0.7),
+                            (0, -1),
+                            (0.7, -0.7),
+                            (1, 0),
+                        )
                     ],
-                    (50, 44, 60), 0.07
+                    (50, 44, 60),
+                    0.07,
                 )
             brush.stroke([(-0.1, 0.18), (0.1, 0.18)], (50, 44, 60), 0.07)
     if figure.headwear:
@@ -356,8 +459,16 @@ def _back_of_head(brush: Brush, figure: Figure, hair: Colour) -> None:
     low = 3.0 if long else 0.95
     brush.blob(
         [
-            (0, -1.15), (0.9, -0.78), (1.12, 0.1), (1.1 if long else 0.9, low * 0.75), (0.5, low), (0, low * 0.97), (-0.5, low),
-            (-1.1 if long else -0.9, low * 0.75), (-1.12, 0.1), (-0.9, -0.78),
+            (0, -1.15),
+            (0.9, -0.78),
+            (1.12, 0.1),
+            (1.1 if long else 0.9, low * 0.75),
+            (0.5, low),
+            (0, low * 0.97),
+            (-0.5, low),
+            (-1.1 if long else -0.9, low * 0.75),
+            (-1.12, 0.1),
+            (-0.9, -0.78),
         ],
         hair,
     )
@@ -372,12 +483,25 @@ def _back_of_head(brush: Brush, figure: Figure, hair: Colour) -> None:
         _braid(brush, hair, 0.0, 0.6)
     elif figure.style == "twintails":
         for side in (-1, 1):
-            brush.blob([(side * 0.8, -0.6), (side * 1.45, -0.6), (side * 1.9, 0.5), (side * 1.7, 2.3), (side * 1.3, 1.2)], hair)
+            brush.blob(
+                [(side * 0.8, -0.6), (side * 1.45, -0.6), (side * 1.9, 0.5), (side * 1.7, 2.3), (side * 1.3, 1.2)], hair
+            )
     elif figure.style == "spiky":
         brush.shape(
             [
-                (-1.1, 0.4), (-1.35, -0.2), (-1.05, -0.4), (-1.2, -1.0), (-0.65, -0.95), (-0.4, -1.5), (0.05, -1.1), (0.5, -1.55),
-                (0.7, -0.95), (1.25, -1.0), (1.05, -0.35), (1.35, -0.1), (1.1, 0.4),
+                (-1.1, 0.4),
+                (-1.35, -0.2),
+                (-1.05, -0.4),
+                (-1.2, -1.0),
+                (-0.65, -0.95),
+                (-0.4, -1.5),
+                (0.05, -1.1),
+                (0.5, -1.55),
+                (0.7, -0.95),
+                (1.25, -1.0),
+                (1.05, -0.35),
+                (1.35, -0.1),
+                (1.1, 0.4),
             ],
             hair,
         )
@@ -401,11 +525,15 @@ def _face(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
             if figure.girl:
                 brush.stroke([(x + side * 0.25, 0.1), (x + side * 0.38, 0.06)], (40, 26, 40), 0.06)
         inner, outer = (-0.2, -0.42) if figure.mouth == "frown" else (-0.38, -0.32)
-        brush.stroke([(x - side * 0.2, inner), (x, -0.41), (x + side * 0.22, outer)], hair, 0.06 if figure.girl else 0.1)
+        brush.stroke(
+            [(x - side * 0.2, inner), (x, -0.41), (x + side * 0.22, outer)], hair, 0.06 if figure.girl else 0.1
+        )
         if figure.blush:
             brush.oval(side * 0.62, 0.52, 0.2, 0.12, (250, 120, 120), line=False)
             for shift in (-0.1, 0, 0.1):
-                brush.stroke([(side * 0.62 + shift - 0.03, 0.58), (side * 0.62 + shift + 0.03, 0.46)], (226, 70, 84), 0.035)
+                brush.stroke(
+                    [(side * 0.62 + shift - 0.03, 0.58), (side * 0.62 + shift + 0.03, 0.46)], (226, 70, 84), 0.035
+                )
     brush.stroke([(0.0, 0.42), (0.04, 0.5)], darker(ink["skin"], 0.3), 0.05)
     if figure.mouth == "smile":
         brush.stroke([(-0.26, 0.68), (-0.1, 0.8), (0.1, 0.8), (0.26, 0.68)], (120, 40, 50), 0.065)
@@ -420,23 +548,60 @@ def _face(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
 
 def _fringe(brush: Brush, figure: Figure, hair: Colour, look: Look) -> None:
     if figure.style == "spiky":
-        brush.shape([
-            (-1.08, 0.3), (-1.4, -0.1), (
-                -1.08, -0.35,
-            ), (-1.35, -0.9), (-0.8, -0.9), (-0.65, -1.5), (-0.15, -1.15), (0.3, -1.65), (0.55, -1.1),
-            (1.2, -1.2), (1.05, -0.6), (1.45, -0.35), (1.1, -0.05), (1.08, 0.3), (0.9, -0.2), (0.62, 0.05), (0.45, -0.35), (0.12,
-             0.0), (-0.08, -0.38), (-0.42, 0.05), (-0.6, -0.35), (-0.92, -0.1),
-        ], hair)
+        brush.shape(
+            [
+                (-1.08, 0.3),
+                (-1.4, -0.1),
+                (-1.08, -0.35),
+                (-1.35, -0.9),
+                (-0.8, -0.9),
+                (-0.65, -1.5),
+                (-0.15, -1.15),
+                (0.3, -1.65),
+                (0.55, -1.1),
+                (1.2, -1.2),
+                (1.05, -0.6),
+                (1.45, -0.35),
+                (1.1, -0.05),
+                (1.08, 0.3),
+                (0.9, -0.2),
+                (0.62, 0.05),
+                (0.45, -0.35),
+                (0.12, 0.0),
+                (-0.08, -0.38),
+                (-0.42, 0.05),
+                (-0.6, -0.35),
+                (-0.92, -0.1),
+            ],
+            hair,
+        )
     else:
-        brush.shape([
-            *smooth_cap(), (0.92, 0.15), (0.8, -0.32), (0.5, -0.1), (0.36, -0.5), (0.05, -0.12), (-0.15, -0.5), (
-                -0.45, -0.08,
-            ), (-0.6, -0.42), (-0.86, 0.1),
-        ], hair)
+        brush.shape(
+            [
+                *smooth_cap(),
+                (0.92, 0.15),
+                (0.8, -0.32),
+                (0.5, -0.1),
+                (0.36, -0.5),
+                (0.05, -0.12),
+                (-0.15, -0.5),
+                (-0.45, -0.08),
+                (-0.6, -0.42),
+                (-0.86, 0.1),
+            ],
+            hair,
+        )
         if figure.style != "bun":
             for side in (-1, 1):
                 brush.blob(
-                    [(side * 0.98, -0.3), (side * 1.14, 0.2), (side * 1.02, 0.9), (side * 0.86, 0.55), (side * 0.84, 0.0)], hair,
+                    [
+                        (side * 0.98, -0.3),
+                        (side * 1.14, 0.2),
+                        (side * 1.02, 0.9),
+                        (side * 0.86, 0.55),
+                        (side * 0.84, 0.0),
+                    ],
+                    hair,
                 )
     if look.shading != "flat":
         brush.stroke([(-0.62, -0.72), (-0.2, -0.88), (0.25, -0.87), (0.62, -0.7)], lighter(hair, 0.45), 0.1)
@@ -452,15 +617,29 @@ def _fringe(brush: Brush, figure: Figure, hair: Colour, look: Look) -> None:
 def smooth_cap() -> list[Point]:
     """The upper edge of a head of hair, from the left ear to the right."""
     return [
-        (-1.06, 0.3), (-1.16, -0.15), (-1.06, -0.6), (-0.78, -0.98), (-0.4, -1.18), (0, -1.24), (0.4, -1.18), (0.78, -0.98),
-        (1.06, -0.6), (1.16, -0.15), (1.06, 0.3),
+        (-1.06, 0.3),
+        (-1.16, -0.15),
+        (-1.06, -0.6),
+        (-0.78, -0.98),
+        (-0.4, -1.18),
+        (0, -1.24),
+        (0.4, -1.18),
+        (0.78, -0.98),
+        (1.06, -0.6),
+        (1.16, -0.15),
+        (1.06, 0.3),
     ]
 
 
 def _braid(brush: Brush, hair: Colour, x: float, top: float) -> None:
     for link in range(6):
         brush.oval(
-            x + (0.05 if link % 2 else -0.05), top + link * 0.34, 0.24 - link * 0.012, 0.24, hair, angle=35 if link % 2 else -35,
+            x + (0.05 if link % 2 else -0.05),
+            top + link * 0.34,
+            0.24 - link * 0.012,
+            0.24,
+            hair,
+            angle=35 if link % 2 else -35,
         )
     brush.oval(x, top + 1.98, 0.17, 0.11, (226, 60, 80))
     brush.blob([(x - 0.1, top + 2.04), (x + 0.1, top + 2.04), (x + 0.14, top + 2.4), (x - 0.14, top + 2.4)], hair)
@@ -494,7 +673,8 @@ def _straw_hat(brush: Brush, ink: dict[str, Colour]) -> None:
 
 def _beret(brush: Brush, ink: dict[str, Colour]) -> None:
     brush.blob(
-        [(-1.05, -0.75), (-1.2, -1.25), (-0.3, -1.62), (0.75, -1.5), (1.35, -1.1), (1.0, -0.72), (0, -0.92)], (176, 60, 70),
+        [(-1.05, -0.75), (-1.2, -1.25), (-0.3, -1.62), (0.75, -1.5), (1.35, -1.1), (1.0, -0.72), (0, -0.92)],
+        (176, 60, 70),
     )
     brush.stroke([(0.1, -1.55), (0.16, -1.75)], (176, 60, 70), 0.1)
 
@@ -514,7 +694,8 @@ def _headphones(brush: Brush, ink: dict[str, Colour]) -> None:
 
 def _crown(brush: Brush, ink: dict[str, Colour]) -> None:
     brush.shape(
-        [(-0.72, -0.95), (-0.86, -1.62), (-0.42, -1.28), (0, -1.78), (0.42, -1.28), (0.86, -1.62), (0.72, -0.95)], (250, 204, 70),
+        [(-0.72, -0.95), (-0.86, -1.62), (-0.42, -1.28), (0, -1.78), (0.42, -1.28), (0.86, -1.62), (0.72, -0.95)],
+        (250, 204, 70),
     )
     brush.oval(0, -1.15, 0.12, 0.12, (216, 40, 60))
     for side in (-1, 1):
@@ -523,15 +704,21 @@ def _crown(brush: Brush, ink: dict[str, Colour]) -> None:
 
 def _halo(brush: Brush, ink: dict[str, Colour]) -> None:
     ring = [
-        (0.75 * x, -1.68 + 0.2 * y) for x,
-        y in ((1, 0), (0.7, 0.7), (0, 1), (-0.7, 0.7), (-1, 0), (-0.7, -0.7), (0, -1), (0.7, -0.7), (1, 0))
+        (0.75 * x, -1.68 + 0.2 * y)
+        for x, y in ((1, 0), (0.7, 0.7), (0, 1), (-0.7, 0.7), (-1, 0), (-0.7, -0.7), (0, -1), (0.7, -0.7), (1, 0))
     ]
     brush.stroke(ring, (255, 214, 80), 0.15)
     brush.stroke(ring, (255, 246, 190), 0.06)
 
 
 HEADWEAR = {
-    "hair bow": _bow, "cat ears": _cat_ears, "witch hat": _witch_hat, "straw hat": _straw_hat, "beret": _beret,
+    "hair bow": _bow,
+    "cat ears": _cat_ears,
+    "witch hat": _witch_hat,
+    "straw hat": _straw_hat,
+    "beret": _beret,
     "baseball cap": _cap,
-    "headphones": _headphones, "crown": _crown, "halo": _halo,
+    "headphones": _headphones,
+    "crown": _crown,
+    "halo": _halo,
 }

@@ -13,7 +13,9 @@ from sample.picture import Picture
 from sample.world import CLOTH_COLOURS, Colour
 
 SKIES: dict[str, tuple[Colour, Colour]] = {
-    "day": ((98, 176, 246), (222, 242, 255)), "night": ((12, 16, 50), (52, 58, 122)), "sunset": ((136, 84, 150), (255, 176, 96)),
+    "day": ((98, 176, 246), (222, 242, 255)),
+    "night": ((12, 16, 50), (52, 58, 122)),
+    "sunset": ((136, 84, 150), (255, 176, 96)),
     "grey": ((146, 156, 172), (206, 212, 222)),
 }
 
@@ -109,14 +111,19 @@ def _tree(brush: Brush, picture: Picture, x: float, base: float, size: float, le
     trunk = toned((110, 76, 52), picture)
     brush.shape(
         [
-            (x - 0.05 * size, base), (x - 0.03 * size, base - 0.5 * size), (x + 0.03 * size, base - 0.5 * size),
+            (x - 0.05 * size, base),
+            (x - 0.03 * size, base - 0.5 * size),
+            (x + 0.03 * size, base - 0.5 * size),
             (x + 0.05 * size, base),
         ],
-        trunk, False,
+        trunk,
+        False,
     )
     for dx, dy, radius in ((-0.18, -0.5, 0.2), (0.18, -0.52, 0.2), (0, -0.72, 0.25)):
         brush.oval(x + dx * size, base + dy * size, radius * size, radius * size, toned(leaf, picture), line=False)
-    brush.oval(x - 0.06 * size, base - 0.78 * size, 0.11 * size, 0.1 * size, toned(lighter(leaf, 0.2), picture), line=False)
+    brush.oval(
+        x - 0.06 * size, base - 0.78 * size, 0.11 * size, 0.1 * size, toned(lighter(leaf, 0.2), picture), line=False
+    )
 
 
 def _fir(brush: Brush, picture: Picture, x: float, base: float, size: float, snow: bool) -> None:
@@ -127,10 +134,13 @@ def _fir(brush: Brush, picture: Picture, x: float, base: float, size: float, sno
         if snow:
             brush.shape(
                 [
-                    (x - half * 0.45, y - 0.22 * size), (x, y - 0.4 * size), (x + half * 0.45, y - 0.22 * size),
+                    (x - half * 0.45, y - 0.22 * size),
+                    (x, y - 0.4 * size),
+                    (x + half * 0.45, y - 0.22 * size),
                     (x, y - 0.17 * size),
                 ],
-                toned((244, 248, 255), picture), line=False,
+                toned((244, 248, 255), picture),
+                line=False,
             )
 
 
@@ -147,7 +157,11 @@ def _forest(brush: Brush, picture: Picture, rng: random.Random, w: float, h: flo
         for place in range(count):
             x = (place + rng.uniform(0.2, 0.8)) / count * w if row < 2 else (0.06, 0.94)[place] * w
             _tree(
-                brush, picture, x, base * h, size * rng.uniform(0.85, 1.1) * min(h, 1.15),
+                brush,
+                picture,
+                x,
+                base * h,
+                size * rng.uniform(0.85, 1.1) * min(h, 1.15),
                 rng.choice(((58, 128, 66), (76, 148, 72), (44, 108, 70))),
             )
     _hill(brush, rng, w, h, 0.88 * h, 0.015, toned((88, 146, 78), picture))
@@ -161,13 +175,23 @@ def _city(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float
             width, height = rng.uniform(0.13, 0.24), rng.uniform(low, high) * h
             top = 0.86 * h - height
             brush.box(
-                x, top, x + width, 0.9 * h,
-                toned(mix(shade, rng.choice(((200, 150, 130), (140, 160, 200), (150, 150, 150))), 0.3), picture), line=False,
+                x,
+                top,
+                x + width,
+                0.9 * h,
+                toned(mix(shade, rng.choice(((200, 150, 130), (140, 160, 200), (150, 150, 150))), 0.3), picture),
+                line=False,
             )
             for row in range(int(height / 0.055)):
                 for column in range(int(width / 0.05)):
                     lit = rng.random() < 0.5
-                    pane = (255, 224, 120) if night and lit else toned((196, 214, 236), picture) if not night else (30, 32, 66)
+                    pane = (
+                        (255, 224, 120)
+                        if night and lit
+                        else toned((196, 214, 236), picture)
+                        if not night
+                        else (30, 32, 66)
+                    )
                     wx, wy = x + 0.016 + column * 0.048, top + 0.02 + row * 0.055
                     if layer == 1 or night:
                         brush.box(wx, wy, wx + 0.024, wy + 0.028, pane, line=False)
@@ -193,7 +217,8 @@ def _beach(brush: Brush, picture: Picture, rng: random.Random, w: float, h: floa
         tip = (x + 0.07 + 0.2 * math.cos(angle), 0.48 * h + 0.12 * math.sin(angle) + 0.05)
         brush.blob(
             [(x + 0.07, 0.48 * h), ((x + 0.07 + tip[0]) / 2, 0.46 * h + 0.09 * math.sin(angle)), tip],
-            toned((60, 150, 80), picture), line=False,
+            toned((60, 150, 80), picture),
+            line=False,
         )
 
 
@@ -208,8 +233,12 @@ def _field(brush: Brush, picture: Picture, rng: random.Random, w: float, h: floa
         for turn in range(5):
             angle = turn * math.tau / 5
             brush.oval(
-                x + 0.6 * size * math.cos(angle), y * h + 0.6 * size * math.sin(angle), 0.45 * size, 0.45 * size,
-                toned(petals, picture), line=False,
+                x + 0.6 * size * math.cos(angle),
+                y * h + 0.6 * size * math.sin(angle),
+                0.45 * size,
+                0.45 * size,
+                toned(petals, picture),
+                line=False,
             )
         brush.oval(x, y * h, 0.35 * size, 0.35 * size, toned((250, 200, 60), picture), line=False)
 
@@ -217,7 +246,9 @@ def _field(brush: Brush, picture: Picture, rng: random.Random, w: float, h: floa
 def _snow(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
     _hill(brush, rng, w, h, 0.6 * h, 0.04, toned((222, 232, 246), picture))
     for _ in range(round(6 * w)):
-        _fir(brush, picture, rng.uniform(0, w), rng.uniform(0.62, 0.72) * h, rng.uniform(0.24, 0.4) * min(h, 1.15), True)
+        _fir(
+            brush, picture, rng.uniform(0, w), rng.uniform(0.62, 0.72) * h, rng.uniform(0.24, 0.4) * min(h, 1.15), True
+        )
     _hill(brush, rng, w, h, 0.74 * h, 0.03, toned((244, 248, 255), picture))
     for x in (0.07, 0.95):
         _fir(brush, picture, x * w, 0.88 * h, 0.6 * min(h, 1.15), True)
@@ -230,23 +261,32 @@ def _mountain(brush: Brush, picture: Picture, rng: random.Random, w: float, h: f
             half = (base * h - top) * 0.75
             brush.shape([(x - half, base * h), (x, top), (x + half, base * h)], toned(shade, picture), line=False)
             brush.shape(
-                [(x, top), (x + half, base * h), (x + 0.2 * half, base * h)], toned(darker(shade, 0.15), picture), line=False,
+                [(x, top), (x + half, base * h), (x + 0.2 * half, base * h)],
+                toned(darker(shade, 0.15), picture),
+                line=False,
             )
             cap = 0.28
             brush.shape(
                 [
-                    (x - half * cap, top + (base * h - top) * cap), (x, top), (x + half * cap, top + (base * h - top) * cap),
-                    (x + 0.1 * half, top + (base * h - top) * 0.2), (x - 0.08 * half, top + (base * h - top) * 0.33),
+                    (x - half * cap, top + (base * h - top) * cap),
+                    (x, top),
+                    (x + half * cap, top + (base * h - top) * cap),
+                    (x + 0.1 * half, top + (base * h - top) * 0.2),
+                    (x - 0.08 * half, top + (base * h - top) * 0.33),
                 ],
-                toned((246, 250, 255), picture), line=False,
+                toned((246, 250, 255), picture),
+                line=False,
             )
     _hill(brush, rng, w, h, 0.74 * h, 0.02, toned((120, 150, 100), picture))
 
 
 def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
     wall = mix(
-        rng.choice(((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))),
-        (150, 130, 120), rng.uniform(0, 0.25),
+        rng.choice(
+            ((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))
+        ),
+        (150, 130, 120),
+        rng.uniform(0, 0.25),
     )
     wall = mix(wall, (60, 52, 90), 0.4) if picture.time == "night" else wall
     image = Image.new("RGB", size, wall)
@@ -257,7 +297,9 @@ def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float,
     boards = mix(rng.choice(((176, 120, 78), (120, 80, 56), (206, 168, 120), (140, 130, 126))), wall, 0.12)
     brush.box(0, floor * h, w, h, boards, line=False)
     for row in range(4):
-        brush.box(0, (floor + 0.05 + 0.07 * row) * h, w, (floor + 0.055 + 0.07 * row) * h, darker(boards, 0.25), line=False)
+        brush.box(
+            0, (floor + 0.05 + 0.07 * row) * h, w, (floor + 0.055 + 0.07 * row) * h, darker(boards, 0.25), line=False
+        )
     left = rng.random() < 0.5
     x0 = rng.uniform(0.03, 0.1) * w if left else rng.uniform(0.55, 0.64) * w
     y0 = rng.uniform(0.06, 0.15) * h
@@ -273,18 +315,26 @@ def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float,
         brush.oval((x0 + x1) / 2, y1 - 0.02, 0.1, 0.02, (240, 248, 255), line=False)
     brush.box((x0 + x1) / 2 - 0.008, y0, (x0 + x1) / 2 + 0.008, y1, (250, 246, 240), line=False)
     brush.box(x0, (y0 + y1) / 2 - 0.008, x1, (y0 + y1) / 2 + 0.008, (250, 246, 240), line=False)
-    curtain = rng.choice(((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170)))
+    curtain = rng.choice(
+        ((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170))
+    )
     for edge, away in ((x0, -1), (x1, 1)):
         brush.shape(
             [
-                (edge - 0.03, y0 - 0.03), (edge + 0.05, y0 - 0.03), (edge + away * 0.05, y1 + 0.06),
+                (edge - 0.03, y0 - 0.03),
+                (edge + 0.05, y0 - 0.03),
+                (edge + away * 0.05, y1 + 0.06),
                 (edge - 0.04 + away * 0.03, y1 + 0.06),
             ],
             curtain,
         )
     top = rng.uniform(0.1, 0.32)
     _shelf(
-        brush, rng, rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w, top * h, rng.uniform(0.2, 0.27) * w,
+        brush,
+        rng,
+        rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w,
+        top * h,
+        rng.uniform(0.2, 0.27) * w,
         (floor - 0.02 - top) * h,
     )
     return image, brush
@@ -299,13 +349,19 @@ def _shelf(brush: Brush, rng: random.Random, x: float, y: float, width: float, h
         while edge < x + width - 0.06:
             thick = rng.uniform(0.018, 0.03)
             brush.box(
-                edge, top + rng.uniform(0.0, 0.03), edge + thick, top + height / 3 - 0.03,
-                rng.choice(tuple(CLOTH_COLOURS.values())), line=False,
+                edge,
+                top + rng.uniform(0.0, 0.03),
+                edge + thick,
+                top + height / 3 - 0.03,
+                rng.choice(tuple(CLOTH_COLOURS.values())),
+                line=False,
             )
             edge += thick + 0.004
 
 
-def _classroom(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
+def _classroom(
+    picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float
+) -> tuple[Image.Image, Brush]:
     image = Image.new("RGB", size, (238, 230, 208))
     brush = Brush(image, min(size), line=(80, 60, 56), width=0.006)
     brush.box(0, 0.72 * h, w, h, (196, 158, 112), line=False)
@@ -317,7 +373,8 @@ def _classroom(picture: Picture, size: tuple[int, int], rng: random.Random, w: f
             length = rng.uniform(0.02, 0.09)
             brush.stroke(
                 [(x, (0.16 + row * 0.085) * h), (x + length, (0.16 + row * 0.085) * h + rng.uniform(-0.01, 0.01))],
-                (214, 228, 218), 0.007,
+                (214, 228, 218),
+                0.007,
             )
             x += length + 0.03
     for x in (0.02, 0.72):
@@ -327,12 +384,16 @@ def _classroom(picture: Picture, size: tuple[int, int], rng: random.Random, w: f
     return image, brush
 
 
-def _space(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
+def _space(
+    picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float
+) -> tuple[Image.Image, Brush]:
     image = gradient(size, (10, 8, 32), (44, 22, 74))
     brush = Brush(image, min(size), width=0.0)
     for _ in range(3):
         x, y, size_ = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.15, 0.3)
-        brush.oval(x, y, size_, size_ * 0.4, rng.choice(((58, 30, 96), (34, 36, 92), (76, 30, 80))), angle=rng.uniform(-40, 40))
+        brush.oval(
+            x, y, size_, size_ * 0.4, rng.choice(((58, 30, 96), (34, 36, 92), (76, 30, 80))), angle=rng.uniform(-40, 40)
+        )
     _stars(brush, rng, w, h, 130)
     x, y, radius = rng.choice((0.16, 0.84)) * w, rng.uniform(0.14, 0.24) * h, rng.uniform(0.11, 0.15)
     colour = rng.choice(((230, 150, 90), (110, 190, 220), (200, 120, 200)))
@@ -340,18 +401,23 @@ def _space(picture: Picture, size: tuple[int, int], rng: random.Random, w: float
     brush.oval(x + 0.2 * radius, y + 0.25 * radius, 0.75 * radius, 0.25 * radius, darker(colour))
     brush.oval(x - 0.2 * radius, y - 0.35 * radius, 0.6 * radius, 0.16 * radius, lighter(colour, 0.3))
     brush.stroke(
-        [(x - 1.7 * radius, y + 0.4 * radius), (x, y + 0.22 * radius), (x + 1.7 * radius, y - 0.4 * radius)], (244, 226, 180),
+        [(x - 1.7 * radius, y + 0.4 * radius), (x, y + 0.22 * radius), (x + 1.7 * radius, y - 0.4 * radius)],
+        (244, 226, 180),
         0.02,
     )
     return image, brush
 
 
-def _underwater(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
+def _underwater(
+    picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float
+) -> tuple[Image.Image, Brush]:
     image = gradient(size, (86, 196, 222), (12, 62, 122))
     brush = Brush(image, min(size), width=0.0)
     for _ in range(4):
         x = rng.uniform(0, w)
-        brush.shape([(x, 0), (x + 0.09, 0), (x - 0.12, 0.6 * h), (x - 0.3, 0.6 * h)], mix((86, 196, 222), (140, 224, 240), 0.4))
+        brush.shape(
+            [(x, 0), (x + 0.09, 0), (x - 0.12, 0.6 * h), (x - 0.3, 0.6 * h)], mix((86, 196, 222), (140, 224, 240), 0.4)
+        )
     _hill(brush, rng, w, h, 0.9 * h, 0.02, (206, 190, 140))
     for _ in range(round(5 * w)):
         x, tall = rng.uniform(0, w), rng.uniform(0.12, 0.3)
@@ -361,7 +427,11 @@ def _underwater(picture: Picture, size: tuple[int, int], rng: random.Random, w: 
         x, y, size_ = (0.1, 0.9, 0.16, 0.84)[place] * w, rng.uniform(0.12, 0.75) * h, rng.uniform(0.04, 0.06)
         colour, side = rng.choice(((250, 170, 60), (250, 230, 110), (240, 110, 110))), rng.choice((-1, 1))
         brush.shape(
-            [(x - side * size_ * 0.8, y), (x - side * size_ * 1.6, y - size_ * 0.55), (x - side * size_ * 1.6, y + size_ * 0.55)],
+            [
+                (x - side * size_ * 0.8, y),
+                (x - side * size_ * 1.6, y - size_ * 0.55),
+                (x - side * size_ * 1.6, y + size_ * 0.55),
+            ],
             darker(colour),
         )
         brush.oval(x, y, size_, size_ * 0.6, colour)
@@ -383,16 +453,25 @@ def _simple(picture: Picture, size: tuple[int, int], w: float, h: float) -> Imag
     if picture.pattern == "polka dot":
         for row in range(int(h / 0.11) + 2):
             for column in range(int(w / 0.13) + 2):
-                brush.oval(column * 0.13 + (row % 2) * 0.065, row * 0.11, 0.03, 0.03, mix(colour, (255, 255, 255), 0.15))
+                brush.oval(
+                    column * 0.13 + (row % 2) * 0.065, row * 0.11, 0.03, 0.03, mix(colour, (255, 255, 255), 0.15)
+                )
     elif picture.pattern == "striped":
         for place in range(-12, int((w + h) / 0.14) + 2):
             x = place * 0.14
-            brush.shape([(x, 0), (x + 0.07, 0), (x + 0.07 + 0.5 * h, h), (x + 0.5 * h, h)], mix(colour, (255, 255, 255), 0.2))
+            brush.shape(
+                [(x, 0), (x + 0.07, 0), (x + 0.07 + 0.5 * h, h), (x + 0.5 * h, h)], mix(colour, (255, 255, 255), 0.2)
+            )
     return image
 
 
 Painter = Callable[[Brush, Picture, random.Random, float, float], None]
 OPEN: dict[str, Painter] = {
-    "forest": _forest, "city": _city, "beach": _beach, "field": _field, "snow": _snow, "mountain": _mountain,
+    "forest": _forest,
+    "city": _city,
+    "beach": _beach,
+    "field": _field,
+    "snow": _snow,
+    "mountain": _mountain,
 }
 CLOSED = {"room": _room, "classroom": _classroom, "space": _space, "underwater": _underwater}

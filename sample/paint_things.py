@@ -29,7 +29,9 @@ def umbrella(brush: Brush, colour: Colour) -> None:
     brush.shape(dome + rim[1:-1], colour)
     for x0, x1 in ((-0.3, -0.1), (0.1, 0.3)):
         brush.shape(
-            [(0, -0.46), (x0, -0.01 if x0 < 0 else -0.06), (x1, -0.06 if x0 < 0 else -0.01)], lighter(colour, 0.4), line=False,
+            [(0, -0.46), (x0, -0.01 if x0 < 0 else -0.06), (x1, -0.06 if x0 < 0 else -0.01)],
+            lighter(colour, 0.4),
+            line=False,
         )
     brush.stroke([(0, -0.46), (0, -0.5)], (70, 60, 70), 0.03)
 
@@ -75,7 +77,16 @@ def guitar(brush: Brush, colour: Colour) -> None:
     brush.box(-0.04, -0.42, 0.04, 0.05, darker(WOOD))
     brush.box(-0.07, -0.5, 0.07, -0.4, darker(WOOD, 0.4))
     brush.blob(
-        [(-0.16, 0.0), (0.16, 0.0), (0.13, 0.14), (0.24, 0.3), (0.14, 0.48), (-0.14, 0.48), (-0.24, 0.3), (-0.13, 0.14)],
+        [
+            (-0.16, 0.0),
+            (0.16, 0.0),
+            (0.13, 0.14),
+            (0.24, 0.3),
+            (0.14, 0.48),
+            (-0.14, 0.48),
+            (-0.24, 0.3),
+            (-0.13, 0.14),
+        ],
         (206, 130, 60),
     )
     brush.oval(0, 0.2, 0.075, 0.075, (60, 36, 26))
@@ -105,7 +116,9 @@ def staff(brush: Brush, colour: Colour) -> None:
 def teacup(brush: Brush, colour: Colour) -> None:
     brush.oval(0, 0.3, 0.42, 0.09, PAPER)
     brush.stroke([(0.26, -0.08), (0.44, -0.06), (0.4, 0.14), (0.22, 0.17)], mix(PAPER, colour, 0.5), 0.055)
-    brush.blob([(-0.32, -0.16), (0.32, -0.16), (0.28, 0.14), (0.13, 0.3), (-0.13, 0.3), (-0.28, 0.14)], lighter(colour, 0.3))
+    brush.blob(
+        [(-0.32, -0.16), (0.32, -0.16), (0.28, 0.14), (0.13, 0.3), (-0.13, 0.3), (-0.28, 0.14)], lighter(colour, 0.3)
+    )
     brush.oval(0, -0.16, 0.32, 0.075, PAPER)
     brush.oval(0, -0.15, 0.27, 0.055, (168, 96, 50), line=False)
     for x in (-0.1, 0.1):
@@ -140,7 +153,17 @@ def bird(brush: Brush, colour: Colour) -> None:
     for x in (-0.02, 0.1):
         brush.stroke([(x, 0.28), (x, 0.46), (x + 0.08, 0.47)], (226, 150, 50), 0.03)
     brush.blob(
-        [(-0.3, 0.1), (-0.05, -0.1), (0.05, -0.3), (0.24, -0.38), (0.38, -0.24), (0.32, 0.1), (0.12, 0.32), (-0.12, 0.3)], colour,
+        [
+            (-0.3, 0.1),
+            (-0.05, -0.1),
+            (0.05, -0.3),
+            (0.24, -0.38),
+            (0.38, -0.24),
+            (0.32, 0.1),
+            (0.12, 0.32),
+            (-0.12, 0.3),
+        ],
+        colour,
     )
     brush.blob([(0.08, 0.0), (0.28, 0.04), (0.14, 0.28), (0.02, 0.24)], lighter(colour, 0.6), line=False)
     brush.blob([(-0.26, 0.1), (0.02, -0.06), (0.08, 0.1), (-0.14, 0.24)], darker(colour, 0.3))
@@ -151,10 +174,19 @@ def bird(brush: Brush, colour: Colour) -> None:
 
 def cake(brush: Brush, colour: Colour) -> None:
     brush.oval(0, 0.36, 0.48, 0.1, PAPER)
-    brush.shape([(-0.36, -0.02), (0.36, -0.02), (0.36, 0.32), (0.2, 0.39), (-0.2, 0.39), (-0.36, 0.32)], (240, 206, 150))
+    brush.shape(
+        [(-0.36, -0.02), (0.36, -0.02), (0.36, 0.32), (0.2, 0.39), (-0.2, 0.39), (-0.36, 0.32)], (240, 206, 150)
+    )
     brush.stroke([(-0.35, 0.19), (0, 0.24), (0.35, 0.19)], (226, 90, 110), 0.06)
     drip = [
-        (-0.36, -0.04), (-0.36, 0.08), (-0.24, 0.13), (-0.13, 0.06), (0, 0.15), (0.12, 0.06), (0.25, 0.12), (0.36, 0.06),
+        (-0.36, -0.04),
+        (-0.36, 0.08),
+        (-0.24, 0.13),
+        (-0.13, 0.06),
+        (0, 0.15),
+        (0.12, 0.06),
+        (0.25, 0.12),
+        (0.36, 0.06),
         (0.36, -0.04),
     ]
     brush.blob(drip, (255, 246, 240))
@@ -174,7 +206,8 @@ def clock(brush: Brush, colour: Colour) -> None:
     for hour in range(12):
         angle = hour * math.tau / 12
         brush.stroke(
-            [(0.26 * math.cos(angle), 0.26 * math.sin(angle)), (0.3 * math.cos(angle), 0.3 * math.sin(angle))], (60, 56, 60),
+            [(0.26 * math.cos(angle), 0.26 * math.sin(angle)), (0.3 * math.cos(angle), 0.3 * math.sin(angle))],
+            (60, 56, 60),
             0.025,
         )
     brush.stroke([(0, 0), (0.0, -0.24)], (40, 36, 44), 0.035)
@@ -183,19 +216,33 @@ def clock(brush: Brush, colour: Colour) -> None:
 
 
 THINGS: dict[str, Callable[[Brush, Colour], None]] = {
-    "sword": sword, "umbrella": umbrella, "book": book, "flower": flower, "balloon": balloon, "lantern": lantern,
+    "sword": sword,
+    "umbrella": umbrella,
+    "book": book,
+    "flower": flower,
+    "balloon": balloon,
+    "lantern": lantern,
     "guitar": guitar,
-    "apple": apple, "staff": staff, "teacup": teacup, "cat": cat, "bird": bird, "cake": cake, "clock": clock,
+    "apple": apple,
+    "staff": staff,
+    "teacup": teacup,
+    "cat": cat,
+    "bird": bird,
+    "cake": cake,
+    "clock": clock,
 }
 # Where a hand holds a thing (in the thing's own square), how big it is then in head radii, and how it is turned.
 GRIPS: dict[str, tuple[Point, float, float]] = {
-    "sword": ((0, 0.35), 4.2, 14), "umbrella": ((0, 0.32), 5.0, -14), "book": ((0, 0.1), 1.8, 0), "flower": (
-        (0.01, 0.32), 1.9, 8,
-    ),
-    "balloon": (
-        (-0.02, 0.48), 3.0, 6,
-    ), "lantern": ((0, -0.48), 1.7, 0), "guitar": ((0.0, 0.0), 3.2, -52), "apple": ((0, 0.2), 1.0, 0),
-    "staff": ((0, 0.12), 5.0, 4), "teacup": ((0.32, 0.1), 1.3, 0),
+    "sword": ((0, 0.35), 4.2, 14),
+    "umbrella": ((0, 0.32), 5.0, -14),
+    "book": ((0, 0.1), 1.8, 0),
+    "flower": ((0.01, 0.32), 1.9, 8),
+    "balloon": ((-0.02, 0.48), 3.0, 6),
+    "lantern": ((0, -0.48), 1.7, 0),
+    "guitar": ((0.0, 0.0), 3.2, -52),
+    "apple": ((0, 0.2), 1.0, 0),
+    "staff": ((0, 0.12), 5.0, 4),
+    "teacup": ((0.32, 0.1), 1.3, 0),
 }
 
 
@@ -219,7 +266,9 @@ def emblem(brush: Brush, kind: str, colours: tuple[Colour, Colour]) -> None:
             inside.oval(0, 0, 0.44, 0.44, ground)
         size = 0.72 if kind == "ringed flame" else 1.0
         flame = inside.at(0, 0, size)
-        flame.blob([(0, -0.5), (0.14, -0.2), (0.32, 0.08), (0.2, 0.42), (-0.2, 0.42), (-0.32, 0.08), (-0.1, -0.12)], sign)
+        flame.blob(
+            [(0, -0.5), (0.14, -0.2), (0.32, 0.08), (0.2, 0.42), (-0.2, 0.42), (-0.32, 0.08), (-0.1, -0.12)], sign
+        )
         flame.blob([(0, -0.05), (0.12, 0.18), (0, 0.38), (-0.12, 0.18)], ground)
     elif kind == "star":
         inside.shape(_star(5, 0.2), sign)
@@ -229,8 +278,16 @@ def emblem(brush: Brush, kind: str, colours: tuple[Colour, Colour]) -> None:
     elif kind == "heart":
         inside.blob(
             [
-                (0, 0.46), (-0.42, 0.0), (-0.34, -0.34), (-0.12, -0.36), (0, -0.18), (0.12, -0.36), (0.34, -0.34), (0.42, 0.0),
-            ], sign,
+                (0, 0.46),
+                (-0.42, 0.0),
+                (-0.34, -0.34),
+                (-0.12, -0.36),
+                (0, -0.18),
+                (0.12, -0.36),
+                (0.34, -0.34),
+                (0.42, 0.0),
+            ],
+            sign,
         )
     elif kind == "gear":
         inside.shape(_star(9, 0.34), sign)
@@ -241,16 +298,18 @@ def emblem(brush: Brush, kind: str, colours: tuple[Colour, Colour]) -> None:
         for turn in range(3):
             angle = turn * math.pi / 3 + math.pi / 2
             inside.stroke(
-                [
-                    (0.46 * math.cos(angle), 0.46 * math.sin(angle)), (-0.46 * math.cos(angle), -0.46 * math.sin(angle)),
-                ], sign, 0.11,
+                [(0.46 * math.cos(angle), 0.46 * math.sin(angle)), (-0.46 * math.cos(angle), -0.46 * math.sin(angle))],
+                sign,
+                0.11,
             )
         inside.oval(0, 0, 0.15, 0.15, sign)
     elif kind == "crescent":
         inside.oval(0, 0, 0.44, 0.44, sign)
         inside.oval(0.18, -0.08, 0.36, 0.36, ground)
     elif kind == "drop":
-        inside.blob([(0, -0.5), (0.12, -0.2), (0.3, 0.12), (0.18, 0.42), (-0.18, 0.42), (-0.3, 0.12), (-0.12, -0.2)], sign)
+        inside.blob(
+            [(0, -0.5), (0.12, -0.2), (0.3, 0.12), (0.18, 0.42), (-0.18, 0.42), (-0.3, 0.12), (-0.12, -0.2)], sign
+        )
     elif kind == "eye":
         inside.blob([(-0.5, 0), (-0.2, -0.28), (0.2, -0.28), (0.5, 0), (0.2, 0.28), (-0.2, 0.28)], sign)
         inside.oval(0, 0, 0.17, 0.22, ground)

@@ -16,7 +16,9 @@ FRAMINGS = ("upper body", "full body", "portrait")
 ASPECTS = (3 / 4, 2 / 3, 1.0, 4 / 3, 16 / 9, 9 / 16)  # width to height
 COLOUR_WORDS = frozenset(world.HAIR_COLOURS) | frozenset(world.CLOTH_COLOURS) | frozenset(world.EYE_COLOURS)
 MOUTHS = {
-    "smile": ("smile", "closed mouth"), "open smile": ("smile", "open mouth"), "open": ("open mouth",),
+    "smile": ("smile", "closed mouth"),
+    "open smile": ("smile", "open mouth"),
+    "open": ("open mouth",),
     "frown": ("frown", "closed mouth"),
 }
 
@@ -88,9 +90,16 @@ def imagine(rng: random.Random, longest: tuple[int, int] = (400, 900)) -> Pictur
     count = rng.choices((0, 1, 2), (0.2, 0.62, 0.18))[0]
     place = _place(rng, series, count)
     picture = Picture(
-        width, height, rng.randrange(1 << 30), look, place=place, series=series.name if series else "",
-        pattern=weighted(rng, world.PATTERNS), pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)),
-        artist=rng.choice(world.ARTISTS) if rng.random() < 0.14 else None, monochrome=rng.random() < 0.04,
+        width,
+        height,
+        rng.randrange(1 << 30),
+        look,
+        place=place,
+        series=series.name if series else "",
+        pattern=weighted(rng, world.PATTERNS),
+        pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)),
+        artist=rng.choice(world.ARTISTS) if rng.random() < 0.14 else None,
+        monochrome=rng.random() < 0.04,
         private_tags=_private_tags(rng, width, height),
     )
     picture = _light(rng, picture)
@@ -125,8 +134,14 @@ def variant(rng: random.Random, picture: Picture) -> Picture:
         for figure in picture.figures
     )
     other = replace(
-        picture, grain=rng.randrange(1 << 30), place=place, figures=figures, things=(), pattern=weighted(rng, world.PATTERNS),
-        pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)), private_tags=(),
+        picture,
+        grain=rng.randrange(1 << 30),
+        place=place,
+        figures=figures,
+        things=(),
+        pattern=weighted(rng, world.PATTERNS),
+        pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)),
+        private_tags=(),
     )
     return _light(rng, other)
 
@@ -148,8 +163,13 @@ def _light(rng: random.Random, picture: Picture) -> Picture:
     time = weather = ""
     if picture.place in world.OPEN_PLACES:
         time = rng.choices(("day", "night", "sunset"), (0.6, 0.26, 0.14))[0]
-        weather = "snowing" if picture.place == "snow" and rng.random(
-        ) < 0.6 else "rain" if picture.place != "snow" and rng.random() < 0.1 else ""
+        weather = (
+            "snowing"
+            if picture.place == "snow" and rng.random() < 0.6
+            else "rain"
+            if picture.place != "snow" and rng.random() < 0.1
+            else ""
+        )
     elif picture.place == "room":
         time = rng.choices(("day", "night"), (0.6, 0.4))[0]
     return replace(picture, time=time, weather=weather)
@@ -190,7 +210,9 @@ def _with_figures(rng: random.Random, picture: Picture, series: Series | None, c
         if kind not in {figure.held for figure in figures}:
             side = rng.choice((0.13, 0.87))
             height = 0.2 if kind in ("bird", "balloon") else 0.85
-            things = (Thing(kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), side, height, rng.uniform(0.2, 0.26)),)
+            things = (
+                Thing(kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), side, height, rng.uniform(0.2, 0.26)),
+            )
     return replace(picture, figures=figures, framing=framing, things=things)
 
 
@@ -205,8 +227,12 @@ def _without_figures(rng: random.Random, picture: Picture) -> Picture:
     places = [(x + rng.uniform(-0.07, 0.07), y + rng.uniform(-0.05, 0.05)) for x, y in places]
     things = tuple(
         Thing(
-            kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), x, y,
-            rng.uniform(0.45, 0.75) if len(kinds) == 1 else rng.uniform(0.36, 0.5), rng.uniform(-15, 15),
+            kind,
+            weighted(rng, tuple(world.CLOTH_COLOURS), 0.3),
+            x,
+            y,
+            rng.uniform(0.45, 0.75) if len(kinds) == 1 else rng.uniform(0.36, 0.5),
+            rng.uniform(-15, 15),
         )
         for kind, (x, y) in zip(kinds, places)
     )
@@ -216,37 +242,67 @@ def _without_figures(rng: random.Random, picture: Picture) -> Picture:
 def _figure(rng: random.Random, picture: Picture, series: Series | None, person: Person | None, framing: str) -> Figure:
     if person is None:
         girl = rng.random() < 0.7
-        style = rng.choice(("short", "spiky")) if not girl else weighted(
-            rng, [style for style in world.HAIR_STYLES if style != "spiky"], 0.5
+        style = (
+            rng.choice(("short", "spiky"))
+            if not girl
+            else weighted(rng, [style for style in world.HAIR_STYLES if style != "spiky"], 0.5)
         )
         person = Person(
-            "", girl, weighted(rng, tuple(world.HAIR_COLOURS), 0.6), style, weighted(rng, tuple(world.EYE_COLOURS), 0.5),
-            rng.choices((0, 1, 2, 3), (5, 3, 2, 1))[0], weighted(rng, world.HEADWEAR, 0.6) if rng.random() < 0.36 else "",
+            "",
+            girl,
+            weighted(rng, tuple(world.HAIR_COLOURS), 0.6),
+            style,
+            weighted(rng, tuple(world.EYE_COLOURS), 0.5),
+            rng.choices((0, 1, 2, 3), (5, 3, 2, 1))[0],
+            weighted(rng, world.HEADWEAR, 0.6) if rng.random() < 0.36 else "",
         )
     in_costume = series is not None and rng.random() < 0.72
     outfit, colours = _clothes(rng, picture, person, series if in_costume else None)
     extras = _extras(rng, picture, outfit, series if in_costume else None)
     held = ""
     if framing != "portrait" and rng.random() < 0.4:
-        held = "umbrella" if picture.weather == "rain" and rng.random(
-        ) < 0.7 else "lantern" if picture.time == "night" and rng.random() < 0.25 \
-            else "book" if picture.place == "classroom" and rng.random() < 0.4 else weighted(rng, world.HELD, 0.5)
+        held = (
+            "umbrella"
+            if picture.weather == "rain" and rng.random() < 0.7
+            else "lantern"
+            if picture.time == "night" and rng.random() < 0.25
+            else "book"
+            if picture.place == "classroom" and rng.random() < 0.4
+            else weighted(rng, world.HELD, 0.5)
+        )
     pose = "standing"
     if framing == "full body":
         pose = rng.choices(("standing", "sitting", "jumping"), (0.62, 0.24, 0.14))[0]
     behind = framing != "portrait" and not held and rng.random() < 0.05
     return Figure(
-        person.girl, person.hair, person.style, person.eyes, person.skin, outfit, colours, person.headwear, extras, pose,
-        "hold" if held else "down" if framing == "portrait" else rng.choices(
-            ("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16),
-        )[0], held,
-        rng.choices(
-            tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18),
-        )[0], rng.random() < 0.2, rng.random() < 0.1, behind, in_costume, person.name,
+        person.girl,
+        person.hair,
+        person.style,
+        person.eyes,
+        person.skin,
+        outfit,
+        colours,
+        person.headwear,
+        extras,
+        pose,
+        "hold"
+        if held
+        else "down"
+        if framing == "portrait"
+        else rng.choices(("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16))[0],
+        held,
+        rng.choices(tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18))[0],
+        rng.random() < 0.2,
+        rng.random() < 0.1,
+        behind,
+        in_costume,
+        person.name,
     )
 
 
-def _clothes(rng: random.Random, picture: Picture, person: Person, series: Series | None) -> tuple[str, tuple[str, str]]:
+def _clothes(
+    rng: random.Random, picture: Picture, person: Person, series: Series | None
+) -> tuple[str, tuple[str, str]]:
     if series:
         outfit, first, second = series.look.costume
         if not person.girl and outfit == "dress":
@@ -293,9 +349,9 @@ def _place_tags(picture: Picture) -> set[str]:
     if picture.place == "simple":
         tags |= {"simple background"}
         tags.add(
-            {
-                "plain": f"{picture.pattern_colour} background", "gradient": "gradient background",
-            }.get(picture.pattern, f"{picture.pattern} background")
+            {"plain": f"{picture.pattern_colour} background", "gradient": "gradient background"}.get(
+                picture.pattern, f"{picture.pattern} background"
+            )
         )
     if not picture.figures and not picture.things:
         tags.add("scenery")

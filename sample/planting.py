@@ -22,13 +22,16 @@ INVISIBLE = ("source:", "title:")
 NOT_VISIBLE_EITHER = frozenset({"favourite", "wallpaper"})
 # Of each set only one can be true of a picture; with True only while a single character is shown.
 EXCLUSIVE: tuple[tuple[frozenset[str], bool], ...] = (
-    (frozenset({"solo", "2girls"}), False), (frozenset({"1girl", "2girls"}), False),
-    (frozenset({"day", "night", "sunset"}), False), (frozenset({"indoors", "outdoors"}), False),
-    (frozenset({"portrait", "upper body", "full body"}), False), (frozenset({"standing", "sitting", "jumping"}), True),
-    (frozenset({"long hair", "short hair"}), True), (frozenset({"open mouth", "closed mouth"}), True),
-    (
-        frozenset(f"{colour} hair" for colour in world.HAIR_COLOURS), True
-    ), (frozenset(f"{colour} eyes" for colour in world.EYE_COLOURS), True),
+    (frozenset({"solo", "2girls"}), False),
+    (frozenset({"1girl", "2girls"}), False),
+    (frozenset({"day", "night", "sunset"}), False),
+    (frozenset({"indoors", "outdoors"}), False),
+    (frozenset({"portrait", "upper body", "full body"}), False),
+    (frozenset({"standing", "sitting", "jumping"}), True),
+    (frozenset({"long hair", "short hair"}), True),
+    (frozenset({"open mouth", "closed mouth"}), True),
+    (frozenset(f"{colour} hair" for colour in world.HAIR_COLOURS), True),
+    (frozenset(f"{colour} eyes" for colour in world.EYE_COLOURS), True),
 )
 
 
@@ -51,8 +54,14 @@ def plant(rng: random.Random, kind: str, truth: Sequence[str], vocabulary: Seque
 
     `vocabulary`: the tags that occur in the library, from the common to the rare, for wrong ones.
     """
-    return {MISSING: _missing, INCORRECT: _incorrect, CONTRADICTORY: _contradictory, FORGOTTEN: _forgotten, SWAPPED: _swapped,
-            DISAGREEMENT: _disagreement}[kind](rng, truth, vocabulary)
+    return {
+        MISSING: _missing,
+        INCORRECT: _incorrect,
+        CONTRADICTORY: _contradictory,
+        FORGOTTEN: _forgotten,
+        SWAPPED: _swapped,
+        DISAGREEMENT: _disagreement,
+    }[kind](rng, truth, vocabulary)
 
 
 def visible(tags: Sequence[str]) -> list[str]:
@@ -87,7 +96,11 @@ def _incorrect(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[st
 def _contradictory(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]) -> Planted | None:
     """Beside a true tag another one that cannot be true with it."""
     solo = "solo" in truth
-    groups = [group for group, needs_solo in EXCLUSIVE if (solo or not needs_solo) and group & set(truth) and group - set(truth)]
+    groups = [
+        group
+        for group, needs_solo in EXCLUSIVE
+        if (solo or not needs_solo) and group & set(truth) and group - set(truth)
+    ]
     if not groups:
         return None
     group = rng.choice(groups)

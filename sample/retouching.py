@@ -34,13 +34,17 @@ def retouched(rng: random.Random, image: Image.Image, how: str) -> Image.Image:
     width, height = image.size
     if how == "crop":
         left, top, right, bottom = (rng.uniform(0.02, 0.07) for _ in range(4))
-        return image.crop((round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height)))
+        return image.crop(
+            (round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height))
+        )
     if how == "scale":
         factor = rng.uniform(0.5, 0.8)
         return image.resize((round(width * factor), round(height * factor)), Image.Resampling.LANCZOS)
     if how == "colour":
         for enhancer, low, high in (
-            (ImageEnhance.Brightness, 0.86, 1.14), (ImageEnhance.Contrast, 0.86, 1.14), (ImageEnhance.Color, 0.7, 1.3),
+            (ImageEnhance.Brightness, 0.86, 1.14),
+            (ImageEnhance.Contrast, 0.86, 1.14),
+            (ImageEnhance.Color, 0.7, 1.3),
         ):
             image = enhancer(image).enhance(rng.uniform(low, high))
     return image

@@ -39,52 +39,70 @@ from torch.nn import functional as F
 # A script's own folder is on the path, the project's is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from joytag.Models import ViT, normalise  # noqa: E402
-from sample import training_pictures  # noqa: E402
-from sample.augmentation import view  # noqa: E402
-from sample.head import fit_head  # noqa: E402
-from sample.training_pictures import Training  # noqa: E402
-from tagcheck import cli  # noqa: E402
-from tagcheck.artifacts import write_atomically  # noqa: E402
+from joytag.Models import ViT, normalise
+from sample import training_pictures
+from sample.augmentation import view
+from sample.head import fit_head
+from sample.training_pictures import Training
+from tagcheck import cli
+from tagcheck.artifacts import write_atomically
 
 CONFIG: dict[str, Any] = {
-    "class": "ViT", "num_blocks": 3, "patch_size": 32, "d_model": 160, "mlp_dim": 480, "num_heads": 5, "stochdepth_rate": 0.0,
+    "class": "ViT",
+    "num_blocks": 3,
+    "patch_size": 32,
+    "d_model": 160,
+    "mlp_dim": 480,
+    "num_heads": 5,
+    "stochdepth_rate": 0.0,
     "use_sine": True,
     "cnn_stem": "conv:c=48,k=6,s=4,p=1;ln;relu;conv:c=96;ln;relu;conv:c=160;ln;relu;conv:c=160;ln;relu;conv:c=160,s=1,k=1,p=0",
-    "image_size": 192, "loss_type": "bce",
+    "image_size": 192,
+    "loss_type": "bce",
 }
-BATCH, TWICE = 48, 16    # pictures in a step, and how many of them are seen in two views
-TOGETHER = 8             # steps that share their pictures out by kind
+BATCH, TWICE = 48, 16  # pictures in a step, and how many of them are seen in two views
+TOGETHER = 8  # steps that share their pictures out by kind
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 150, 0.05
-TEMPERATURE = 0.1        # of the contrastive loss
+TEMPERATURE = 0.1  # of the contrastive loss
 WEIGHTS = {"tags": 30.0, "apart": 0.25, "together": 1.0, "colours": 2.0}
-AVERAGING = 0.998        # how much of the moving average stays at each step
-COLOUR_GRID = 7          # the dropped head tells the mean colour of each of 7 x 7 fields
-FITTING = 90             # seconds that a call must have left to fit the tags' layer at the end
+AVERAGING = 0.998  # how much of the moving average stays at each step
+COLOUR_GRID = 7  # the dropped head tells the mean colour of each of 7 x 7 fields
+FITTING = 90  # seconds that a call must have left to fit the tags' layer at the end
 NETWORK = Path(__file__).resolve().parent / "network"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
     made.add_argument(
-        "--steps", type=cli.at_least(1), default=1500, help=f"steps of {BATCH} pictures in the whole training (default: 1500)",
+        "--steps",
+        type=cli.at_least(1),
+        default=1500,
+        help=f"steps of {BATCH} pictures in the whole training (default: 1500)",
     )
     made.add_argument(
-        "--minutes", type=cli.between(0.1, 10_000), default=10_000,
+        "--minutes",
+        type=cli.between(0.1, 10_000),
+        default=10_000,
         help="end this call after so many minutes and keep a checkpoint (default: no end)",
     )
     made.add_argument(
-        "--pictures", type=cli.at_least(BATCH * TOGETHER), default=16_000,
+        "--pictures",
+        type=cli.at_least(BATCH * TOGETHER),
+        default=16_000,
         help="how many pictures to draw and train on (default: 16000)",
     )
     made.add_argument(
-        "--begin-with", metavar="DIR", type=Path,
+        "--begin-with",
+        metavar="DIR",
+        type=Path,
         help="begin with the weights of the network there (default: with random ones)",
     )
     made.add_argument(
-        "--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)",
+        "--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)"
     )
     made.add_argument("--seed", type=int, default=0, help="of the first weights, the order and the views (default: 0)")
     return made.parse_args(argv)
@@ -134,22 +152,31 @@ class Trainer:
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
         named = [*self.network.named_parameters(), *self.colours.named_parameters()]
         self.optimizer = torch.optim.AdamW(
-            [{"params": [value for _, value in named if value.ndim > 1], "weight_decay": WEIGHT_DECAY},
-             {"params": [value for _, value in named if value.ndim < 2], "weight_decay": 0.0}],
-            lr=LEARNING_RATE, betas=(0.9, 0.98),
+            [
+                {"params": [value for _, value in named if value.ndim > 1], "weight_decay": WEIGHT_DECAY},
+                {"params": [value for _, value in named if value.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=LEARNING_RATE,
+            betas=(0.9, 0.98),
         )
 
     def state(self) -> dict[str, Any]:
         """Everything that training goes on from."""
         return {
-            "step": self.step, "network": self.network.state_dict(), "colours": self.colours.state_dict(),
-            "average": self.average, "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "colours": self.colours.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
         }
 
     def begin_with(self, folder: Path) -> None:
         """Take the weights that `export` wrote into `folder`; a tag that is new keeps its random ones."""
         weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
-        row = {tag: place for place, tag in enumerate((folder / "top_tags.txt").read_text(encoding="utf-8").split("\n")[:-1])}
+        row = {
+            tag: place
+            for place, tag in enumerate((folder / "top_tags.txt").read_text(encoding="utf-8").split("\n")[:-1])
+        }
         known = [place for place, tag in enumerate(self.data.tags) if tag in row]
         old = [row[self.data.tags[place]] for place in known]
         for name in ("head.weight", "head.bias"):
@@ -193,7 +220,9 @@ class Trainer:
         network.load_state_dict(self.average)
         side, found = CONFIG["image_size"], []
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            for rows in cli.progress(torch.arange(len(self.data.targets)).split(64), what="fitting the tags", unit="batch"):
+            for rows in cli.progress(
+                torch.arange(len(self.data.targets)).split(64), what="fitting the tags", unit="batch"
+            ):
                 pixels = torch.from_numpy(self.data.pixels[rows.numpy()]).permute(0, 3, 1, 2).float()
                 pixels = F.interpolate(pixels, (side, side), mode="bicubic", antialias=True).clamp(0, 255)
                 found.append(network.features(normalise(pixels).contiguous(memory_format=torch.channels_last)).float())
@@ -216,10 +245,10 @@ class Trainer:
         epoch, window = divmod(window, len(self.data.targets) // (BATCH * TOGETHER))
         random = torch.Generator().manual_seed(self.seed * 7919 + epoch)
         order = torch.randperm(len(self.data.targets) // 2, generator=random).numpy()
-        shared = order[window * half * TOGETHER:][:half * TOGETHER]
+        shared = order[window * half * TOGETHER :][: half * TOGETHER]
         shared = shared[np.argsort(self.data.kinds[2 * shared], kind="stable")]
         turn = int(torch.randperm(TOGETHER, generator=random.manual_seed(self.seed * 7919 + step // TOGETHER))[place])
-        return [row for pair in shared[turn * half:][:half].tolist() for row in (2 * pair, 2 * pair + 1)]
+        return [row for pair in shared[turn * half :][:half].tolist() for row in (2 * pair, 2 * pair + 1)]
 
     def _losses(self, views: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Views uint8 (b, 3, S, S), the last TWICE of the same pictures as the first TWICE; targets (b, V)."""
@@ -242,11 +271,12 @@ def export(weights: dict[str, Tensor], tags: list[str], folder: Path) -> None:
     """Write the three files of a published network, the configuration last."""
     write_atomically(
         folder / "model.safetensors",
-        lambda out: out.write(save({name: value.half().contiguous() for name, value in weights.items()}))
+        lambda out: out.write(save({name: value.half().contiguous() for name, value in weights.items()})),
     )
     write_atomically(folder / "top_tags.txt", lambda out: out.write("".join(f"{tag}\n" for tag in tags).encode()))
     write_atomically(
-        folder / "config.json", lambda out: out.write(json.dumps(CONFIG | {"n_tags": len(tags)}, indent=2).encode() + b"\n"),
+        folder / "config.json",
+        lambda out: out.write(json.dumps(CONFIG | {"n_tags": len(tags)}, indent=2).encode() + b"\n"),
     )
 
 

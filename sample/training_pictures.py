@@ -27,9 +27,9 @@ from tagcheck import cli
 from tagcheck.artifacts import write_json
 
 SIDE = 208
-LONGEST = (400, 760)     # pixels of the longer side that training pictures are painted at
-VARIANTS = 0.12          # part of the pictures that are a `variant` of the one before
-RAREST = 0.004           # a tag needs to be true of this part of the pictures to be learnt
+LONGEST = (400, 760)  # pixels of the longer side that training pictures are painted at
+VARIANTS = 0.12  # part of the pictures that are a `variant` of the one before
+RAREST = 0.004  # a tag needs to be true of this part of the pictures to be learnt
 # An owner's series are mostly unknown to a tagger: these two and their people are all that the network hears of.
 KNOWN_SERIES = ("scarlet meridian", "star harbor academy")
 
@@ -112,7 +112,9 @@ def painted(number: int) -> tuple[np.ndarray, tuple[float, float], list[str]]:
     picture = imagined(number)
     rng = random.Random(f"training file:{number}")
     out = io.BytesIO()
-    paint(picture, min(max(picture.width, picture.height), rng.randint(*LONGEST))).save(out, "JPEG", quality=rng.randint(60, 95))
+    paint(picture, min(max(picture.width, picture.height), rng.randint(*LONGEST))).save(
+        out, "JPEG", quality=rng.randint(60, 95)
+    )
     sheet, box = square(Image.open(out))
     return np.asarray(sheet), box, true_tags(picture)
 

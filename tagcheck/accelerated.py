@@ -17,8 +17,8 @@ import torch
 from tagcheck.tiles import BLOCK, UNIT_ROUNDOFF, Candidates, UnitRows
 
 FEWEST_ROWS = 20_000  # below, the processor is done before the card has begun
-TILE = 8192           # rows and columns of a product: 128 MiB
-ROOM = 0.6            # share of the card's free memory that rows and products may take
+TILE = 8192  # rows and columns of a product: 128 MiB
+ROOM = 0.6  # share of the card's free memory that rows and products may take
 HALF_ROUNDOFF = 2.0**-11
 SPARE = 2.0**-15
 
@@ -34,7 +34,7 @@ class DeviceSearch:
         def fill(start: int) -> float:
             unit = rows.take(slice(start, start + BLOCK))
             rounded = unit.to(self.dtype)
-            self.half[start:start + BLOCK] = rounded.to(device)
+            self.half[start : start + BLOCK] = rounded.to(device)
             return float((unit - rounded.float()).norm(dim=1).max())
 
         worst = max(pool.map(fill, range(0, len(rows), BLOCK)), default=0.0)
@@ -47,7 +47,7 @@ class DeviceSearch:
         return (self._tile(start, other) for other in range(start, len(self.rows), TILE))
 
     def _tile(self, start: int, other: int) -> Candidates | None:
-        product = self.half[start:start + TILE] @ self.half[other:other + TILE].T
+        product = self.half[start : start + TILE] @ self.half[other : other + TILE].T
         i, j = (place.cpu() for place in (product >= self.low - self.margin).nonzero(as_tuple=True))
         i, j = i + start, j + other
         i, j = i[i < j], j[i < j]

@@ -17,7 +17,18 @@ from pathlib import Path
 
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
 from tagcheck.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
-from tagcheck.library import CURRENT, PARTLY, PENDING, UNKNOWN, Library, NoWrite, TagChange, TagWrite, undo_leaves, undo_of
+from tagcheck.library import (
+    CURRENT,
+    PARTLY,
+    PENDING,
+    UNKNOWN,
+    Library,
+    NoWrite,
+    TagChange,
+    TagWrite,
+    undo_leaves,
+    undo_of,
+)
 
 CHUNK = 256
 WITHDRAWN = "withdrawn before it was written"
@@ -55,11 +66,19 @@ def preview(library: Library, changes: Sequence[TagChange], service: str | None 
     `LibraryUnreachable`.
     """
     steps = _planned(library, _distinct(changes), service)
-    return Preview([one for one in steps if isinstance(one, TagWrite)], [one for one in steps if isinstance(one, NoWrite)])
+    return Preview(
+        [one for one in steps if isinstance(one, TagWrite)], [one for one in steps if isinstance(one, NoWrite)]
+    )
 
 
-def apply(ledger: Ledger, library: Library, changes: Sequence[TagChange], service: str | None = None, reason: str = "",
-          progress: Progress | None = None) -> BatchResult:
+def apply(
+    ledger: Ledger,
+    library: Library,
+    changes: Sequence[TagChange],
+    service: str | None = None,
+    reason: str = "",
+    progress: Progress | None = None,
+) -> BatchResult:
     """Carry out `changes` as one batch. A library that is away leaves its rows open, for `recover` to carry out.
 
     `reason` goes with petitions to a repository; `progress(done, total)` counts rows. Raises
@@ -82,8 +101,13 @@ def apply(ledger: Ledger, library: Library, changes: Sequence[TagChange], servic
         return _result(batch, ledger.rows(batch), waiting)
 
 
-def undo(ledger: Ledger, library: Library, batch: int | None = None, rows: Sequence[int] | None = None,
-         progress: Progress | None = None) -> BatchResult:
+def undo(
+    ledger: Ledger,
+    library: Library,
+    batch: int | None = None,
+    rows: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> BatchResult:
     """Take back a batch, or single rows by id, to the states before.
 
     A row whose tag is no longer as it was left (its owner changed it since) stays applied and says
@@ -98,10 +122,15 @@ def undo(ledger: Ledger, library: Library, batch: int | None = None, rows: Seque
         batches = sorted({row.batch for row in chosen} | ({batch} if batch is not None else set()))
         for number in batches:
             if not _may_be(ledger.library_of(number), library):
-                raise LibraryRefused(f"batch {number} was written to {ledger.library_of(number)}, this is {identity(library)}")
+                raise LibraryRefused(
+                    f"batch {number} was written to {ledger.library_of(number)}, this is {identity(library)}"
+                )
         # Last in, first out, so that a picture goes back through the states it came through.
         chosen = sorted((row for row in chosen if row.status in (APPLIED, OPEN)), key=lambda row: -row.id)
-        going = [replace(row, status=OPEN if row.write else UNDONE, goal=BACK, reason="" if row.write else WITHDRAWN) for row in chosen]
+        going = [
+            replace(row, status=OPEN if row.write else UNDONE, goal=BACK, reason="" if row.write else WITHDRAWN)
+            for row in chosen
+        ]
         ledger.mark(going)
         untouched = {row.id for row in chosen if row.status == APPLIED}
         waiting = _carry_out(ledger, library, [row for row in going if row.write], "", progress, untouched)
@@ -143,7 +172,9 @@ def _distinct(changes: Sequence[TagChange]) -> list[TagChange]:
         if change.action not in ("add", "remove"):
             raise UsageError(f"{change.action!r} is no change: it is 'add' or 'remove'")
         if actions.setdefault((change.hash, change.tag), change.action) != change.action:
-            raise UsageError(f"{change.tag!r} is to be added to {change.hash[:16]}... and removed from it: decide for one of them")
+            raise UsageError(
+                f"{change.tag!r} is to be added to {change.hash[:16]}... and removed from it: decide for one of them"
+            )
     return distinct
 
 
@@ -151,11 +182,16 @@ def _planned(library: Library, changes: Sequence[TagChange], service: str | None
     """The library's plan, each step with its change, and at least one step for each change."""
     steps = [
         replace(step, change=TagChange(step.hash, step.tag, "add" if step.after in (CURRENT, PENDING) else "remove"))
-        if isinstance(step, TagWrite) and step.change is None else step
+        if isinstance(step, TagWrite) and step.change is None
+        else step
         for step in library.plan(changes, service)
     ]
     answered = {step.change for step in steps}
-    return steps + [NoWrite(change, "the library has no answer to it", settled=False) for change in changes if change not in answered]
+    return steps + [
+        NoWrite(change, "the library has no answer to it", settled=False)
+        for change in changes
+        if change not in answered
+    ]
 
 
 def _recover(ledger: Ledger, library: Library) -> list[BatchResult]:
@@ -178,15 +214,23 @@ def _plan_waiting(ledger: Ledger, library: Library, rows: Sequence[LedgerRow], s
         return ""
     try:
         steps = _planned(library, [row.change for row in waiting], service)
-    except ToolError as error:  # away still, a wrong key, a service that is gone: its owner can mend it, or withdraw the batch
+    except (
+        ToolError
+    ) as error:  # away still, a wrong key, a service that is gone: its owner can mend it, or withdraw the batch
         return str(error)
     for row in waiting:
         ledger.plan_row(row, [step for step in steps if step.change == row.change])
     return ""
 
 
-def _carry_out(ledger: Ledger, library: Library, rows: Sequence[LedgerRow], reason: str, progress: Progress | None,
-               untouched: Collection[int]) -> str:
+def _carry_out(
+    ledger: Ledger,
+    library: Library,
+    rows: Sequence[LedgerRow],
+    reason: str,
+    progress: Progress | None,
+    untouched: Collection[int],
+) -> str:
     """Bring open rows to their goal, a chunk at a time. Returns why some still wait, or "".
 
     `untouched`: ids of rows that nobody has begun to carry out; the others may be written in part.
@@ -217,7 +261,9 @@ def _chunks(rows: Sequence[LedgerRow]) -> Iterator[list[LedgerRow]]:
         yield chunk
 
 
-def _carry_chunk(ledger: Ledger, library: Library, rows: list[LedgerRow], reason: str, untouched: Collection[int]) -> None:
+def _carry_chunk(
+    ledger: Ledger, library: Library, rows: list[LedgerRow], reason: str, untouched: Collection[int]
+) -> None:
     """States, marks for rows that need or allow no write, writes, states again, marks for the rest.
 
     A `LibraryError` but the refusal of a write leaves the rows that are not marked yet open.
@@ -228,11 +274,17 @@ def _carry_chunk(ledger: Ledger, library: Library, rows: list[LedgerRow], reason
     for row, step, now in zip(rows, steps, _states(library, steps)):
         begun = row.id not in untouched
         if now == step.after or (row.goal == BACK and now == row.before):
-            decided.append(_reached(library, row, now) if begun or row.goal == BACK else replace(row, status=SETTLED, reason="it was so already"))
+            decided.append(
+                _reached(library, row, now)
+                if begun or row.goal == BACK
+                else replace(row, status=SETTLED, reason="it was so already")
+            )
         elif now == step.before or (now == PARTLY and begun):
             ready.append((row, step))
         else:
-            decided.append(_refused(row, _in_words(now) if now == UNKNOWN else f"it is {now} now, and was {step.before} before"))
+            decided.append(
+                _refused(row, _in_words(now) if now == UNKNOWN else f"it is {now} now, and was {step.before} before")
+            )
     if decided:
         ledger.mark(decided)
     if not ready:
@@ -246,7 +298,9 @@ def _carry_chunk(ledger: Ledger, library: Library, rows: list[LedgerRow], reason
     except LibraryRefused as error:
         refusal = str(error)
     ledger.mark(
-        _reached(library, row, now) if now == step.after else _refused(row, refusals.get(row.hash) or refusal or f"it was written, but {_in_words(now)}")
+        _reached(library, row, now)
+        if now == step.after
+        else _refused(row, refusals.get(row.hash) or refusal or f"it was written, but {_in_words(now)}")
         for (row, step), now in zip(ready, _states(library, writes))
     )
 
@@ -266,7 +320,11 @@ def _reached(library: Library, row: LedgerRow, now: str) -> LedgerRow:
     if row.goal == GO:
         return replace(row, status=APPLIED, reason="")
     short = row.write is not None and now != row.before
-    return replace(row, status=UNDONE, reason=f"it is {now} now, and was {row.before} before: {undo_leaves(library, row.write)}" if short else "")
+    return replace(
+        row,
+        status=UNDONE,
+        reason=f"it is {now} now, and was {row.before} before: {undo_leaves(library, row.write)}" if short else "",
+    )
 
 
 def _refused(row: LedgerRow, why: str) -> LedgerRow:
@@ -276,11 +334,23 @@ def _refused(row: LedgerRow, why: str) -> LedgerRow:
 
 
 def _in_words(state: str) -> str:
-    return "the picture is not in the library (any more), or its tags cannot be read" if state == UNKNOWN else f"it reads back as {state}"
+    return (
+        "the picture is not in the library (any more), or its tags cannot be read"
+        if state == UNKNOWN
+        else f"it reads back as {state}"
+    )
 
 
 def _result(batch: int | None, rows: list[LedgerRow], waiting: str) -> BatchResult:
     """Counts by whether a row reached its goal; one that was not taken back is applied still, and has a reason."""
     counts = Counter(row.status for row in rows)
     kept = sum(row.status == APPLIED and bool(row.reason) for row in rows)
-    return BatchResult(batch, counts[APPLIED] - kept + counts[UNDONE], counts[FAILED] + kept, counts[SETTLED], rows, counts[OPEN], waiting)
+    return BatchResult(
+        batch,
+        counts[APPLIED] - kept + counts[UNDONE],
+        counts[FAILED] + kept,
+        counts[SETTLED],
+        rows,
+        counts[OPEN],
+        waiting,
+    )

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,16 +41,29 @@ class Kind:
 
 
 MAPPING = Kind("dataset_mapping", "mappings", "dataset_mapping", "dataset_hardcore_mapper.py", ("pages",))
-DATASET = Kind("dataset", "datasets", "advanced_joytag_complete", "advanced_joytag_processing.py", ("judged_pairs", "results"))
-MISTAGGED = Kind("mistagged_images_report", "reports", "mistagged_images_report", "find_mistagged_images.py", ("errors",))
+DATASET = Kind(
+    "dataset", "datasets", "advanced_joytag_complete", "advanced_joytag_processing.py", ("judged_pairs", "results")
+)
+MISTAGGED = Kind(
+    "mistagged_images_report", "reports", "mistagged_images_report", "find_mistagged_images.py", ("errors",)
+)
 NEAR_DUPLICATES = Kind(
-    "near_duplicates_report", "reports", "near_duplicates_report", "find_near_duplicates.py", ("similar_pairs", "groups", "group_details")
+    "near_duplicates_report",
+    "reports",
+    "near_duplicates_report",
+    "find_near_duplicates.py",
+    ("similar_pairs", "groups", "group_details"),
 )
 SERIES_VALIDATION = Kind(
-    "series_validation_report", "reports", "series_validation_report", "validate_series_predictions.py",
+    "series_validation_report",
+    "reports",
+    "series_validation_report",
+    "validate_series_predictions.py",
     ("per_series", "missing_predictions", "incorrect_predictions"),
 )
-RUN_SUMMARY = Kind("error_detection_summary", "reports", "error_detection_summary", "run_error_detection.py", ("detectors",))
+RUN_SUMMARY = Kind(
+    "error_detection_summary", "reports", "error_detection_summary", "run_error_detection.py", ("detectors",)
+)
 KINDS = {kind.name: kind for kind in (MAPPING, DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, RUN_SUMMARY)}
 
 
@@ -100,7 +113,7 @@ class DataFolder:
 
 def utc_now() -> datetime:
     """Now, in UTC, to the second."""
-    return datetime.now(timezone.utc).replace(microsecond=0)
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def stamp_of(path: Path) -> datetime | None:
@@ -111,7 +124,7 @@ def stamp_of(path: Path) -> datetime | None:
     """
     found = STAMP_PATTERN.search(path.name)
     try:
-        return datetime.strptime(found[1], STAMP).replace(tzinfo=timezone.utc) if found else None
+        return datetime.strptime(found[1], STAMP).replace(tzinfo=UTC) if found else None
     except ValueError:
         return None
 
@@ -149,7 +162,9 @@ def load(path: Path, kind: Kind) -> dict[str, Any]:
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): remove it and run {kind.made_by} again") from None
+        raise BadFile(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): remove it and run {kind.made_by} again"
+        ) from None
     try:
         document = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

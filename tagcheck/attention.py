@@ -38,7 +38,9 @@ class Attention:
         """
         b, n, wide = qkv.shape
         if qkv.dtype != torch.bfloat16 or wide != 3 * heads * WIDE or n < FEWEST_TOKENS or not qkv.is_contiguous():
-            raise ValueError(f"{qkv.dtype} {tuple(qkv.shape)} is not what {heads} heads of {WIDE} in bfloat16 are given")
+            raise ValueError(
+                f"{qkv.dtype} {tuple(qkv.shape)} is not what {heads} heads of {WIDE} in bfloat16 are given"
+            )
         out = torch.empty(b, n, wide // 3, dtype=torch.bfloat16)
         if not self._compute(qkv.data_ptr(), out.data_ptr(), b, n, heads):
             raise MemoryError("no memory for attention")

@@ -28,8 +28,12 @@ FREE_SPACE = "free some space or choose another --data-dir"
 GRANT = "grant the right to it or choose another --data-dir"
 CHECK_IT = "see what is wrong there"
 WAYS_OUT = {
-    errno.ENOSPC: FREE_SPACE, errno.EDQUOT: FREE_SPACE, errno.EFBIG: FREE_SPACE,
-    errno.EACCES: GRANT, errno.EPERM: GRANT, errno.EROFS: GRANT,
+    errno.ENOSPC: FREE_SPACE,
+    errno.EDQUOT: FREE_SPACE,
+    errno.EFBIG: FREE_SPACE,
+    errno.EACCES: GRANT,
+    errno.EPERM: GRANT,
+    errno.EROFS: GRANT,
 }
 
 
@@ -56,7 +60,9 @@ def run(main: Callable[[], int | None]) -> None:
         if error.errno is None:  # a network library's own errors: a mistake of ours, not of the machine
             raise
         where = f" ({error.filename})" if error.filename else ""
-        code = fail(f"{error.strerror}{where}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1)
+        code = fail(
+            f"{error.strerror}{where}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1
+        )
     raise SystemExit(code)
 
 
@@ -72,9 +78,13 @@ def fail(message: str, code: int) -> int:
 
 def parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose help is the script's own docstring, with `--data-dir` on it."""
-    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     made.add_argument(
-        "--data-dir", metavar="DIR", default=None,
+        "--data-dir",
+        metavar="DIR",
+        default=None,
         help="the folder that all stages share (default: the environment's DATASET_DIR, else the project's root)",
     )
     return made
@@ -82,13 +92,17 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 def add_dataset(made: argparse.ArgumentParser) -> None:
     """`--dataset FILE`, for scripts that read one."""
-    made.add_argument("--dataset", metavar="FILE", default=None, help="the dataset JSON to read (default: the newest in datasets/)")
+    made.add_argument(
+        "--dataset", metavar="FILE", default=None, help="the dataset JSON to read (default: the newest in datasets/)"
+    )
 
 
 def add_library(made: argparse.ArgumentParser, default: str) -> None:
     """`--library hydrus | DIR`, for scripts that touch the library; `default` says in words what happens without it."""
     made.add_argument(
-        "--library", metavar="hydrus|DIR", default=None,
+        "--library",
+        metavar="hydrus|DIR",
+        default=None,
         help=f"where the pictures are: 'hydrus' (settings in config.py) or a folder of pictures with sidecar tags (default: {default})",
     )
 
@@ -137,12 +151,20 @@ def at_least(low: int) -> Callable[[str], int]:
     return whole_number
 
 
-def progress(items: Iterable[T], total: int | None = None, what: str = "", unit: str = "file") -> "tqdm[T]":
+def progress(items: Iterable[T], total: int | None = None, what: str = "", unit: str = "file") -> tqdm[T]:
     """`items` with a progress bar on stderr. Without a terminal it is drawn every few seconds only, unless a
     parent that has one says so (TAGCHECK_PROGRESS=live).
     """
     quiet = not sys.stderr.isatty() and os.environ.get("TAGCHECK_PROGRESS") != "live"
-    return tqdm(items, total=total, desc=what, unit=unit, file=sys.stderr, mininterval=5.0 if quiet else 0.2, dynamic_ncols=not quiet)
+    return tqdm(
+        items,
+        total=total,
+        desc=what,
+        unit=unit,
+        file=sys.stderr,
+        mininterval=5.0 if quiet else 0.2,
+        dynamic_ncols=not quiet,
+    )
 
 
 class Shown(Protocol):
@@ -156,7 +178,11 @@ class Shown(Protocol):
 
 def add_popup(made: argparse.ArgumentParser) -> None:
     """`--popup`, for scripts that may run for long."""
-    made.add_argument("--popup", action="store_true", help="show progress in a message in Hydrus too, with a cancel button (default: no)")
+    made.add_argument(
+        "--popup",
+        action="store_true",
+        help="show progress in a message in Hydrus too, with a cancel button (default: no)",
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -22,10 +22,10 @@ from tagcheck.evidence import Tagger
 from tagcheck.tiles import UnitRows, workers
 
 NEIGHBOURS = 24
-REFERENCE = 20_000       # pictures among which neighbours are looked for
-FEWEST_TO_LEARN = 200    # pictures, and as many cells with the tag, from which evidence is weighed
+REFERENCE = 20_000  # pictures among which neighbours are looked for
+FEWEST_TO_LEARN = 200  # pictures, and as many cells with the tag, from which evidence is weighed
 CELLS_TO_LEARN = 400_000
-WRONG_SHARE = 0.03       # of the tags that an owner writes, how many are wrong: only its order of magnitude matters
+WRONG_SHARE = 0.03  # of the tags that an owner writes, how many are wrong: only its order of magnitude matters
 FORGETTING = (0.01, 0.5)
 SMOOTHING = 2.0
 BLOCK = 2048
@@ -75,7 +75,7 @@ def _smallness(copy: Record) -> int | None:
 
 
 def _imported(copy: Record) -> str:
-    when = datetime.fromtimestamp(copy.raw["time_imported"], timezone.utc)
+    when = datetime.fromtimestamp(copy.raw["time_imported"], UTC)
     return f"imported first ({when:%Y-%m-%d})"
 
 
@@ -86,10 +86,13 @@ ANY_PIXELS: tuple[Question, ...] = (
     (_pixels, lambda copy: f"most pixels ({copy.raw['width']} x {copy.raw['height']})"),
     (_lossless, lambda copy: f"a lossless format ({copy.raw['mime']})"),
     (lambda copy: copy.raw.get("size"), lambda copy: f"the largest file ({copy.raw['size']:,} bytes)"),
-    MOST_TAGS, FIRST,
+    MOST_TAGS,
+    FIRST,
 )
 SAME_PIXELS: tuple[Question, ...] = (
-    MOST_TAGS, FIRST, (_smallness, lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)"),
+    MOST_TAGS,
+    FIRST,
+    (_smallness, lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)"),
 )
 
 
@@ -139,14 +142,19 @@ class Support:
     having: np.ndarray
     asked: np.ndarray
 
-    def part(self, cells: slice) -> "Support":
+    def part(self, cells: slice) -> Support:
         """The same for some of the cells."""
         return Support(self.learned, self.logit[cells], self.tagger[cells], self.having[cells], self.asked[cells])
 
 
 def support(
-    matrix: np.ndarray, owned: sparse.csr_matrix, labels: np.ndarray, rows: np.ndarray, columns: np.ndarray,
-    tagger: Tagger | None, seed: int = 0,
+    matrix: np.ndarray,
+    owned: sparse.csr_matrix,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    tagger: Tagger | None,
+    seed: int = 0,
 ) -> Support:
     """What the pictures `rows` say about the tags `columns`, both (cells,).
 
@@ -169,7 +177,7 @@ def support(
     cells = slice(0, len(rows))
     logit = np.zeros(len(rows))
     if learned:
-        model = LogisticRegression(C=1.0, max_iter=500).fit(features[len(rows):], given)
+        model = LogisticRegression(C=1.0, max_iter=500).fit(features[len(rows) :], given)
         logit = model.decision_function(features[cells])
     with np.errstate(over="ignore"):
         probability = 1 / (1 + np.exp(-logits[cells]))
@@ -208,7 +216,9 @@ def copy_chance(cosine: np.ndarray, known_cosine: np.ndarray, known_copy: np.nda
     return told.predict(cosine.astype(np.float64))
 
 
-def precision_by_threshold(cosine: np.ndarray, chance: np.ndarray, copies: float, lowest: float) -> list[dict[str, float]]:
+def precision_by_threshold(
+    cosine: np.ndarray, chance: np.ndarray, copies: float, lowest: float
+) -> list[dict[str, float]]:
     """What each threshold would report, lowest first: how many `pairs`, their `precision` and their `recall`, 0 to 1.
 
     `cosine` (m,) float32 and `chance` (m,) of all pairs of the library from `lowest` on, `chance` that they are
@@ -218,14 +228,18 @@ def precision_by_threshold(cosine: np.ndarray, chance: np.ndarray, copies: float
     {'threshold': 0.95, 'pairs': 2, 'precision': 0.5, 'recall': 0.5}
     """
     table = []
-    for threshold in THRESHOLDS[THRESHOLDS >= lowest].tolist():
+    for threshold in THRESHOLDS[lowest <= THRESHOLDS].tolist():
         above = cosine >= np.float32(threshold)
         if above.any():
             right = float(chance[above].sum())
-            table.append({
-                "threshold": threshold, "pairs": int(above.sum()), "precision": round(right / int(above.sum()), 4),
-                "recall": round(right / max(copies, 1e-9), 4),
-            })
+            table.append(
+                {
+                    "threshold": threshold,
+                    "pairs": int(above.sum()),
+                    "precision": round(right / int(above.sum()), 4),
+                    "recall": round(right / max(copies, 1e-9), 4),
+                }
+            )
     return table
 
 
@@ -236,12 +250,16 @@ def calibrated_threshold(table: list[dict[str, float]], precision: float) -> flo
 
 def _cells_to_learn(n: int, columns: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """All cells of `columns` and as many drawn pictures as keep their number in bounds."""
-    pictures = rng.permutation(n)[:max(1, CELLS_TO_LEARN // max(1, len(columns)))]
+    pictures = rng.permutation(n)[: max(1, CELLS_TO_LEARN // max(1, len(columns)))]
     return np.repeat(pictures, len(columns)), np.tile(columns, len(pictures))
 
 
 def _votes(
-    matrix: np.ndarray, owned: sparse.csr_matrix, labels: np.ndarray, rows: np.ndarray, columns: np.ndarray,
+    matrix: np.ndarray,
+    owned: sparse.csr_matrix,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(having, asked) for each cell: how many of the picture's nearest have the tag.
@@ -257,11 +275,11 @@ def _votes(
         there = centred.take(torch.from_numpy(reference))
 
         def fill(start: int) -> None:
-            here = pictures[start:start + BLOCK]
+            here = pictures[start : start + BLOCK]
             cosine = centred.take(torch.from_numpy(here)) @ there.T
             cosine.masked_fill_(torch.from_numpy(labels[here][:, None] == labels[reference][None, :]), -2.0)
             best, found = cosine.topk(nearest.shape[1], dim=1)
-            nearest[start:start + BLOCK] = np.where(best.numpy() > -2, reference[found.numpy()], -1)
+            nearest[start : start + BLOCK] = np.where(best.numpy() > -2, reference[found.numpy()], -1)
 
         for _ in pool.map(fill, range(0, len(pictures), BLOCK)):
             pass
@@ -274,12 +292,14 @@ def _votes(
     bounds = np.searchsorted(place[order], np.arange(0, len(pictures) + BLOCK, BLOCK))
     for start, (low, high) in zip(range(0, len(pictures), BLOCK), zip(bounds, bounds[1:])):
         cells = order[low:high]
-        votes = (graph[start:start + BLOCK] @ owned).tocsr()
+        votes = (graph[start : start + BLOCK] @ owned).tocsr()
         having[cells] = np.asarray(votes[place[cells] - start, columns[cells]]).ravel()
     return having, asked[place].astype(np.float64)
 
 
-def _tagger_logits(matrix: np.ndarray, tagger: Tagger | None, rows: np.ndarray, columns: np.ndarray, tags: int) -> np.ndarray:
+def _tagger_logits(
+    matrix: np.ndarray, tagger: Tagger | None, rows: np.ndarray, columns: np.ndarray, tags: int
+) -> np.ndarray:
     """The tagger's logit for each cell, NaN where it does not know the tag."""
     logits = np.full(len(rows), np.nan)
     if tagger is None or not len(tagger.columns):
@@ -288,9 +308,11 @@ def _tagger_logits(matrix: np.ndarray, tagger: Tagger | None, rows: np.ndarray, 
     line[tagger.columns] = np.arange(len(tagger.columns))
     known = np.flatnonzero(line[columns] >= 0)
     for start in range(0, len(known), 8 * BLOCK):
-        cells = known[start:start + 8 * BLOCK]
+        cells = known[start : start + 8 * BLOCK]
         lines = line[columns[cells]]
-        logits[cells] = np.einsum("nd,nd->n", matrix[rows[cells]].astype(np.float32), tagger.weight[lines]) + tagger.bias[lines]
+        logits[cells] = (
+            np.einsum("nd,nd->n", matrix[rows[cells]].astype(np.float32), tagger.weight[lines]) + tagger.bias[lines]
+        )
     return logits
 
 

@@ -30,7 +30,9 @@ def connect(path: Path | None, threads: bool = False) -> sqlite3.Connection:
     with _named(path):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=not threads)
+        connection = sqlite3.connect(
+            path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=not threads
+        )
         connection.row_factory = sqlite3.Row
         try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -62,7 +64,9 @@ def _named(path: Path | None) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise ToolError(f"{path} cannot be used ({error}): is the disk full, the folder write-protected, or another program busy?") from error
+        raise ToolError(
+            f"{path} cannot be used ({error}): is the disk full, the folder write-protected, or another program busy?"
+        ) from error
     except sqlite3.IntegrityError:
         raise
     except sqlite3.DatabaseError as error:

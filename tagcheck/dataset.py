@@ -71,18 +71,26 @@ def load(folder: DataFolder, given: str | Path | None = None) -> Dataset:
     first: dict[str, int] = {}
     for place, record in enumerate(records):
         if first.setdefault(record.hash, place) != place:
-            raise BadFile(f"{path}: record {place + 1} of 'results' has the hash of record {first[record.hash] + 1}: a picture has one record")
+            raise BadFile(
+                f"{path}: record {place + 1} of 'results' has the hash of record {first[record.hash] + 1}: a picture has one record"
+            )
     siblings, parents = _relations(path, document.get("tag_relations"))
-    return Dataset(path, document, records, siblings, parents, dict(_judged(path, document.pop("judged_pairs", None) or [])))
+    return Dataset(
+        path, document, records, siblings, parents, dict(_judged(path, document.pop("judged_pairs", None) or []))
+    )
 
 
 def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
     """Siblings and parents out of the header's `tag_relations`, empty where it has none."""
     found = {} if found is None else found
-    siblings, parents = (found.get(name) or {} for name in ("siblings", "parents")) if isinstance(found, dict) else (None, None)
+    siblings, parents = (
+        (found.get(name) or {} for name in ("siblings", "parents")) if isinstance(found, dict) else (None, None)
+    )
     if not isinstance(siblings, dict) or not all(isinstance(tag, str) for tag in siblings.values()):
         raise BadFile(f"{path}: 'siblings' of 'tag_relations' are not tags by tag: run {DATASET.made_by} again")
-    if not isinstance(parents, dict) or not all(isinstance(some, list) and all(isinstance(tag, str) for tag in some) for some in parents.values()):
+    if not isinstance(parents, dict) or not all(
+        isinstance(some, list) and all(isinstance(tag, str) for tag in some) for some in parents.values()
+    ):
         raise BadFile(f"{path}: 'parents' of 'tag_relations' are not lists of tags by tag: run {DATASET.made_by} again")
     return (
         {tags.clean(tag): tags.clean(ideal) for tag, ideal in siblings.items()},
@@ -92,12 +100,18 @@ def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozen
 
 def _judged(path: Path, found: list[Any]) -> Iterator[tuple[tuple[str, str], str]]:
     """Each judged pair out of the header's `judged_pairs`; where a pair has two judgements (two copies in a group of alternates), "duplicates"."""
-    for place, one in enumerate(sorted(found, key=lambda one: isinstance(one, dict) and one.get("judgement") == "duplicates"), 1):
+    for place, one in enumerate(
+        sorted(found, key=lambda one: isinstance(one, dict) and one.get("judgement") == "duplicates"), 1
+    ):
         lists = [one.get("hashes"), one.get("others") or []] if isinstance(one, dict) else []
-        if not lists or not isinstance(one.get("judgement"), str) or not all(
-            isinstance(some, list) and all(isinstance(hash, str) for hash in some) for some in lists
+        if (
+            not lists
+            or not isinstance(one.get("judgement"), str)
+            or not all(isinstance(some, list) and all(isinstance(hash, str) for hash in some) for some in lists)
         ):
-            raise BadFile(f"{path}: 'judged_pairs' has an entry ({place}) without 'judgement' and 'hashes': run {DATASET.made_by} again")
+            raise BadFile(
+                f"{path}: 'judged_pairs' has an entry ({place}) without 'judgement' and 'hashes': run {DATASET.made_by} again"
+            )
         hashes, others = lists
         for first in hashes:
             for second in others or hashes:
@@ -116,8 +130,12 @@ def _record(path: Path, place: int, row: Any) -> Record:
     if not isinstance(status, str):
         raise BadFile(f"{where}: 'status' is not a word")
     return Record(
-        hash, _tag_set(where, row, "existing_all_tags", required=True), _tag_set(where, row, "deleted_tags"),
-        _tag_set(where, row, "implied_tags"), status, row,
+        hash,
+        _tag_set(where, row, "existing_all_tags", required=True),
+        _tag_set(where, row, "deleted_tags"),
+        _tag_set(where, row, "implied_tags"),
+        status,
+        row,
     )
 
 

@@ -125,7 +125,9 @@ class Decoder:
             _receive(self._process.stdout, len(READY))  # what starting takes is no file's fault
         except EOFError:
             self.close()
-            raise ToolError(f"no decoding process can be started: {sys.executable} -m tagcheck.decoding ends at once") from None
+            raise ToolError(
+                f"no decoding process can be started: {sys.executable} -m tagcheck.decoding ends at once"
+            ) from None
         return self._process
 
 
@@ -176,7 +178,9 @@ class _Job:
 class _Work:
     """The queues between the reading thread, the decoding threads and the caller."""
 
-    def __init__(self, read: Callable[[str], bytes], render: Callable[[str], bytes | None], clocks: Clocks, ahead: int) -> None:
+    def __init__(
+        self, read: Callable[[str], bytes], render: Callable[[str], bytes | None], clocks: Clocks, ahead: int
+    ) -> None:
         self.read, self.render, self.clocks = read, render, clocks
         self.library = threading.Lock()
         self.room = threading.Condition()
@@ -189,7 +193,7 @@ class _Work:
         """The reading thread: one file after the other, as far ahead as there is room for."""
         for hash in hashes:
             with self.room:
-                self.room.wait_for(lambda: self.stopped or self.files < self.ahead and self.bytes < AHEAD_BYTES)
+                self.room.wait_for(lambda: self.stopped or (self.files < self.ahead and self.bytes < AHEAD_BYTES))
                 if self.stopped:
                     break
                 self.files += 1
@@ -305,7 +309,9 @@ def main(argv: Sequence[str]) -> None:
 
         os.nice(NICENESS)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    Image.MAX_IMAGE_PIXELS = 64 * limits.pixels  # of the file; the limit is on what is decoded, a JPEG at 1/8 x 1/8 maybe
+    Image.MAX_IMAGE_PIXELS = (
+        64 * limits.pixels
+    )  # of the file; the limit is on what is decoded, a JPEG at 1/8 x 1/8 maybe
     warnings.simplefilter("ignore")  # what Pillow says about a damaged file ends up in its record
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers

@@ -97,13 +97,20 @@ def read(folder: Path) -> Descriptor | None:
         recipe=Recipe(
             keys.take("size", lambda value: _whole(value) and 1 <= value <= 4096, "a whole number from 1 to 4096"),
             keys.take("fit", FITS.__contains__, _one_of(FITS)),
-            tuple(keys.take("background", lambda value: _three(value) and all(_whole(one) and 0 <= one <= 255 for one in value),
-                            "three whole numbers from 0 to 255")),
+            tuple(
+                keys.take(
+                    "background",
+                    lambda value: _three(value) and all(_whole(one) and 0 <= one <= 255 for one in value),
+                    "three whole numbers from 0 to 255",
+                )
+            ),
             keys.take("filter", FILTERS.__contains__, _one_of(FILTERS)),
         ),
         layout=keys.take("layout", ("NCHW", "NHWC").__contains__, "NCHW or NHWC"),
         colours=keys.take("colours", ("RGB", "BGR").__contains__, "RGB or BGR"),
-        range=_floats(keys.take("range", lambda value: _numbers(value, 2) and value[0] < value[1], "two numbers, the lower first")),
+        range=_floats(
+            keys.take("range", lambda value: _numbers(value, 2) and value[0] < value[1], "two numbers, the lower first")
+        ),
         mean=_floats(keys.take("mean", _three, "three numbers")),
         std=_floats(keys.take("std", lambda value: _three(value) and min(value) > 0, "three numbers above 0")),
         labels=_labels(_Keys(path, keys.take("labels", lambda value: isinstance(value, dict), "an object"), "labels.")),
@@ -115,14 +122,27 @@ def read(folder: Path) -> Descriptor | None:
     return found
 
 
-def _labels(keys: "_Keys") -> Labels:
+def _labels(keys: _Keys) -> Labels:
     form = keys.take("form", ("lines", "json", "csv").__contains__, "lines, json or csv")
     found = Labels(
         keys.take("file", _file_name, "the name of a file beside it"),
         form,
-        *((keys.take("column", _text, "the name of a column", "name"), keys.take("category", _text, "the name of a column", None),
-           tuple(keys.take("leave_out", lambda value: isinstance(value, list) and all(map(_text, value)), "a list of words", [])))
-          if form == "csv" else ()),
+        *(
+            (
+                keys.take("column", _text, "the name of a column", "name"),
+                keys.take("category", _text, "the name of a column", None),
+                tuple(
+                    keys.take(
+                        "leave_out",
+                        lambda value: isinstance(value, list) and all(map(_text, value)),
+                        "a list of words",
+                        [],
+                    )
+                ),
+            )
+            if form == "csv"
+            else ()
+        ),
     )
     keys.done()
     return found
@@ -137,7 +157,11 @@ def read_labels(folder: Path, labels: Labels) -> tuple[list[str], list[bool]]:
         text = path.read_text(encoding="utf-8-sig")
         if labels.form == "csv":
             return _csv_labels(path, text, labels)
-        names = _json_labels(path, json.loads(text)) if labels.form == "json" else [line.strip() for line in text.splitlines()]
+        names = (
+            _json_labels(path, json.loads(text))
+            if labels.form == "json"
+            else [line.strip() for line in text.splitlines()]
+        )
     except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise BadFile(f"{path} is no {labels.form} in UTF-8 ({error})") from None
     while names and not names[-1]:
@@ -162,7 +186,10 @@ def _csv_labels(path: Path, text: str, labels: Labels) -> tuple[list[str], list[
 def _json_labels(path: Path, document: Any) -> list[str]:
     """A list of names, an object from place to name, or one from name to place."""
     if isinstance(document, dict):
-        pairs = [(place, name) if isinstance(place, str) and place.isdigit() else (name, place) for place, name in document.items()]
+        pairs = [
+            (place, name) if isinstance(place, str) and place.isdigit() else (name, place)
+            for place, name in document.items()
+        ]
         try:
             places = {int(place): name for place, name in pairs}
         except (TypeError, ValueError):
@@ -217,7 +244,9 @@ def _whole(value: Any) -> bool:
 
 
 def _numbers(value: Any, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(_whole(one) or isinstance(one, float) for one in value)
+    return (
+        isinstance(value, list) and len(value) == count and all(_whole(one) or isinstance(one, float) for one in value)
+    )
 
 
 def _three(value: Any) -> bool:

@@ -55,7 +55,9 @@ def main(config: Any, argv: Sequence[str] | None = None) -> int:
     """Print every check; 0 when there is no problem, else the exit code that a stage would end with."""
     parser = cli.parser(__doc__)
     cli.add_library(parser, "LIBRARY in config.py")
-    parser.add_argument("--check", action="store_true", required=True, help="look whether everything is ready, and say what is not")
+    parser.add_argument(
+        "--check", action="store_true", required=True, help="look whether everything is ready, and say what is not"
+    )
     args = parser.parse_args(argv)
     settings = LibrarySettings.of(config)
     settings = replace(settings, name=args.library or settings.name)
@@ -77,7 +79,12 @@ def checks(folder: DataFolder, settings: LibrarySettings, root_page: str, model_
 def data_folder(folder: DataFolder) -> Iterator[Check]:
     """The shared folder: can it be written, is there room, what is in it."""
     if not os.access(folder.root, os.W_OK):
-        yield Check(PROBLEM, "data folder", f"{folder.root} cannot be written to: choose another with --data-dir or DATASET_DIR", 1)
+        yield Check(
+            PROBLEM,
+            "data folder",
+            f"{folder.root} cannot be written to: choose another with --data-dir or DATASET_DIR",
+            1,
+        )
         return
     free = shutil.disk_usage(folder.root).free
     says = f"{folder.root}, {free / 1e9:.1f} GB free"
@@ -107,7 +114,12 @@ def pictures(opened: FolderLibrary) -> Iterator[Check]:
     walk = opened.walk([])
     hashes = {hash for page in walk.pages for hash in page.hashes}
     if not hashes:
-        yield Check(PROBLEM, "library", f"no pictures in {opened.describe()['path']}: name another folder", MissingInput.exit_code)
+        yield Check(
+            PROBLEM,
+            "library",
+            f"no pictures in {opened.describe()['path']}: name another folder",
+            MissingInput.exit_code,
+        )
         return
     yield Check(OK, "library", f"{opened.describe()['path']}, {len(hashes)} pictures in {len(walk.pages)} folders")
 
@@ -140,14 +152,20 @@ def _page(opened: Hydrus, root_page: str) -> Iterator[Check]:
         return
     count = len({hash for page in walk.pages for hash in page.hashes})
     level = OK if count else WARNING
-    yield Check(level, "page", f"{root_page!r}: {count} files on {len(walk.pages)} pages" + ("" if count else ", so there is nothing to map"))
+    yield Check(
+        level,
+        "page",
+        f"{root_page!r}: {count} files on {len(walk.pages)} pages" + ("" if count else ", so there is nothing to map"),
+    )
 
 
 def model_files(model_dir: str | None) -> Iterator[Check]:
     """The tagger's files: there and whole, or what will happen."""
     where = Path(model_dir).expanduser() if model_dir else weights.FOLDER
     if model_dir is None and not all((where / name).is_file() for name in weights.FILES):
-        yield Check(WARNING, "model", f"not here yet: the first extraction fetches it from the hub (370 MB); {weights.WAY_OUT}")
+        yield Check(
+            WARNING, "model", f"not here yet: the first extraction fetches it from the hub (370 MB); {weights.WAY_OUT}"
+        )
         return
     yield from _guarded("model", lambda: f"{where}, {tagger.look(where)}, whole")
 
@@ -155,12 +173,20 @@ def model_files(model_dir: str | None) -> Iterator[Check]:
 def machine() -> Iterator[Check]:
     """The device, the precision and the batch size that extraction will choose."""
     device = tagger.choose_device("auto")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the processor ({torch.get_num_threads()} threads)"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"the processor ({torch.get_num_threads()} threads)"
+    )
     precision = tagger.fast_precision(device)
     slow = device.type == "cpu" and precision == "float32"
     batch = tagger.default_batch_size(device, torch.get_num_threads())
     says = f"{name}, {precision}, batches of {batch}, PyTorch {torch.__version__}"
-    yield Check(WARNING if slow else OK, "device", says + (": no bfloat16 here, so extraction takes twice as long or more" if slow else ""))
+    yield Check(
+        WARNING if slow else OK,
+        "device",
+        says + (": no bfloat16 here, so extraction takes twice as long or more" if slow else ""),
+    )
     overlooked = tagger.overlooked_gpu()
     if overlooked:
         yield Check(WARNING, "device", f"the GPU is not used: {overlooked}")

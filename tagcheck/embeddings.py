@@ -60,7 +60,9 @@ class TagHead:
 
 def shard_paths(folder: Path) -> list[Path]:
     """The shards in `folder` (not the tag head, not the older layout), the oldest name first."""
-    found = (path for path in _pt_files(folder) if path.name != TAG_HEAD and not ONE_FILE_A_PICTURE.fullmatch(path.name))
+    found = (
+        path for path in _pt_files(folder) if path.name != TAG_HEAD and not ONE_FILE_A_PICTURE.fullmatch(path.name)
+    )
     return sorted(found, key=lambda path: path.name)
 
 
@@ -116,25 +118,29 @@ class ShardWriter:
     [[1.0, 1.0, 1.0]]
     """
 
-    def __init__(self, folder: Path, model: str, preprocess: str, rows: int = SHARD_ROWS, dtype: torch.dtype = torch.float16) -> None:
+    def __init__(
+        self, folder: Path, model: str, preprocess: str, rows: int = SHARD_ROWS, dtype: torch.dtype = torch.float16
+    ) -> None:
         self.folder, self.model, self.preprocess, self.rows, self.dtype = folder, model, preprocess, rows, dtype
         self._hashes: list[str] = []
         self._rows: list[np.ndarray] = []
         self._sizes: list[tuple[int, int]] = []
         self.written = 0
 
-    def __enter__(self) -> "ShardWriter":
+    def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def add(self, hashes: Sequence[str], rows: np.ndarray, sizes: Sequence[tuple[int, int] | None] | None = None) -> None:
+    def add(
+        self, hashes: Sequence[str], rows: np.ndarray, sizes: Sequence[tuple[int, int] | None] | None = None
+    ) -> None:
         """Take in rows (m, d), one for each hash, and the (width, height) of each picture, where known.
 
         Raises ValueError for rows that are not finite numbers.
         """
-        if len(hashes) != len(rows) or sizes is not None and len(sizes) != len(rows):
+        if len(hashes) != len(rows) or (sizes is not None and len(sizes) != len(rows)):
             raise ValueError(f"{len(hashes)} hashes for {len(rows)} rows")
         if not np.isfinite(rows).all():
             raise ValueError("embeddings that are not finite numbers")
@@ -154,7 +160,10 @@ class ShardWriter:
         low, high = (float(value) for value in rows.aminmax())
         fits = max(-low, high) <= torch.finfo(self.dtype).max  # float16 ends at 65,504
         document = {
-            "kind": "embeddings", "version": VERSION, "model": self.model, "preprocess": self.preprocess,
+            "kind": "embeddings",
+            "version": VERSION,
+            "model": self.model,
+            "preprocess": self.preprocess,
             "hashes": self._hashes[:count],
             "embeddings": rows.to(self.dtype) if fits else rows,
         }
@@ -168,7 +177,9 @@ class ShardWriter:
         del self._hashes[:count], self._rows[:count], self._sizes[:count]
 
 
-def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = None, dtype: Any = np.float32) -> Embeddings:
+def load(
+    folder: Path, hashes: Iterable[str] | None = None, model: str | None = None, dtype: Any = np.float32
+) -> Embeddings:
     """All embeddings in `folder` as one matrix; with `hashes`, only those of them that are there, in that order.
 
     Raises `MissingInput` when there are none at all, `BadFile` naming the file when one is
@@ -194,7 +205,9 @@ def load(folder: Path, hashes: Iterable[str] | None = None, model: str | None = 
         if path.stem not in place and (wanted is None or path.stem in wanted):
             row = _load_single(path)
             if parts and row.shape[1] != parts[0].shape[1]:
-                raise BadFile(f"{path} has {row.shape[1]} numbers, the others have {parts[0].shape[1]}: it is of another model, remove it")
+                raise BadFile(
+                    f"{path} has {row.shape[1]} numbers, the others have {parts[0].shape[1]}: it is of another model, remove it"
+                )
             place[path.stem] = starts[-1]
             parts.append(row)
             sources.append(path)
@@ -212,7 +225,10 @@ def save_tag_head(folder: Path, head: TagHead | None) -> None:
         (folder / TAG_HEAD).unlink(missing_ok=True)
         return
     document = {
-        "kind": "tag_head", "version": VERSION, "model": head.model, "tags": list(head.tags),
+        "kind": "tag_head",
+        "version": VERSION,
+        "model": head.model,
+        "tags": list(head.tags),
         "weight": torch.from_numpy(np.ascontiguousarray(head.weight, dtype=np.float32)),
         "bias": torch.from_numpy(np.ascontiguousarray(head.bias, dtype=np.float32)),
     }
@@ -241,8 +257,15 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
     document = _load_pt(path)
     _check_kind(path, document, "tag_head")
     tags, weight, bias = document.get("tags"), document.get("weight"), document.get("bias")
-    if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags) and torch.is_tensor(weight) and torch.is_tensor(bias)
-            and weight.ndim == 2 and tuple(bias.shape) == (len(tags),) and len(weight) == len(tags)):
+    if not (
+        isinstance(tags, list)
+        and all(isinstance(tag, str) for tag in tags)
+        and torch.is_tensor(weight)
+        and torch.is_tensor(bias)
+        and weight.ndim == 2
+        and tuple(bias.shape) == (len(tags),)
+        and len(weight) == len(tags)
+    ):
         raise BadFile(f"{path}: tags, weight and bias do not belong together: {MADE_BY} again")
     if model is not None and document.get("model") != model:
         raise BadFile(f"{path} is of model {document.get('model')}, the embeddings are of {model}: {MADE_BY} again")
@@ -284,8 +307,14 @@ def _load_shard(path: Path) -> dict[str, Any]:
     if set(map(type, hashes)) - {str}:
         raise BadFile(f"{path}: a hash is not text: remove it and {MADE_BY} again")
     if not rows.is_floating_point() or rows.layout != torch.strided:
-        raise BadFile(f"{path}: embeddings are {rows.dtype} ({rows.layout}), not plain floating point: remove it and {MADE_BY} again")
-    return shard | {"embeddings": rows.detach(), "model": shard.get("model", ""), "preprocess": shard.get("preprocess", "")}
+        raise BadFile(
+            f"{path}: embeddings are {rows.dtype} ({rows.layout}), not plain floating point: remove it and {MADE_BY} again"
+        )
+    return shard | {
+        "embeddings": rows.detach(),
+        "model": shard.get("model", ""),
+        "preprocess": shard.get("preprocess", ""),
+    }
 
 
 def _load_single(path: Path) -> torch.Tensor:
@@ -299,17 +328,25 @@ def _check_kind(path: Path, document: Any, kind: str) -> None:
     if not isinstance(document, dict) or document.get("kind") != kind:
         raise BadFile(f"{path} is not of kind {kind!r}: remove it and {MADE_BY} again")
     if document.get("version", 1) > VERSION:
-        raise BadFile(f"{path} has version {document['version']}, this program reads up to {VERSION}: update the program")
+        raise BadFile(
+            f"{path} has version {document['version']}, this program reads up to {VERSION}: update the program"
+        )
 
 
-def _check_same_model(path: Path, shard: dict[str, Any], first: tuple[str, str], model: str | None, parts: list[torch.Tensor]) -> None:
+def _check_same_model(
+    path: Path, shard: dict[str, Any], first: tuple[str, str], model: str | None, parts: list[torch.Tensor]
+) -> None:
     way_out = "move the shards of one of them away, or use another --data-dir"
     if (shard["model"], shard["preprocess"]) != first:
-        raise BadFile(f"{path} is of model {shard['model']} ({shard['preprocess']}), others are of {first[0]} ({first[1]}): {way_out}")
+        raise BadFile(
+            f"{path} is of model {shard['model']} ({shard['preprocess']}), others are of {first[0]} ({first[1]}): {way_out}"
+        )
     if model is not None and shard["model"] != model:
         raise BadFile(f"{path} is of model {shard['model']}, the dataset is of {model}: {MADE_BY} again, or {way_out}")
     if parts and shard["embeddings"].shape[1] != parts[0].shape[1]:
-        raise BadFile(f"{path} has rows of {shard['embeddings'].shape[1]} numbers, others have {parts[0].shape[1]}: {way_out}")
+        raise BadFile(
+            f"{path} has rows of {shard['embeddings'].shape[1]} numbers, others have {parts[0].shape[1]}: {way_out}"
+        )
 
 
 def _gather(

@@ -37,7 +37,9 @@ class Cancelled(ToolError):
 
     exit_code = 130
 
-    def __init__(self, message: str = "cancelled in Hydrus; what was finished is kept, run the same command again to go on") -> None:
+    def __init__(
+        self, message: str = "cancelled in Hydrus; what was finished is kept, run the same command again to go on"
+    ) -> None:
         super().__init__(message)
 
 

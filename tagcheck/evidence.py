@@ -28,15 +28,25 @@ from tagcheck import neighbors, probes
 from tagcheck.probes import BLOCK, FoldedLinear, logit
 
 NAMES = (
-    "probe", "kernel", "context", "neighbours", "twins", "twin_share", "twins_without", "tagger", "tagger_knows", "prior",
-    "probe_share", "kernel_share",
+    "probe",
+    "kernel",
+    "context",
+    "neighbours",
+    "twins",
+    "twin_share",
+    "twins_without",
+    "tagger",
+    "tagger_knows",
+    "prior",
+    "probe_share",
+    "kernel_share",
 )
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 NEIGHBOURS = 24
-REDUCED = 128          # dimensions in which neighbours are looked for
+REDUCED = 128  # dimensions in which neighbours are looked for
 WAVES, WAVED = 1024, 32  # random waves, and how many main directions they run over
 CHOOSING_ROWS = 12000  # rows on which the penalty of each tag is chosen
-LIMIT = 12.0           # a log-likelihood ratio beyond this is not believed
+LIMIT = 12.0  # a log-likelihood ratio beyond this is not believed
 Progress = Callable[[float], None]
 
 
@@ -158,7 +168,7 @@ class _RatioSums:
         with_tag = np.maximum(self.with_tag, 1)
         without = np.maximum(self.count - self.with_tag, 1)
         mean1, mean0 = self.score_with / with_tag, (self.score - self.score_with) / without
-        within = (self.square - with_tag * mean1 ** 2 - without * mean0 ** 2) / max(self.count, 1)
+        within = (self.square - with_tag * mean1**2 - without * mean0**2) / max(self.count, 1)
         within = np.maximum(within, 1e-9 + 1e-6 * (mean1 - mean0) ** 2)
         separation = (mean1 - mean0) ** 2 / within
         known = np.maximum(1 - (1 / with_tag + 1 / without) / np.maximum(separation, 1e-9), 0)
@@ -206,8 +216,11 @@ class Evidence:
         votes = (self.votes[rows] @ given).toarray()
         weight = self.vote_weight[rows, None]
         made = {
-            "probe": self.probe.ratios(rows), "kernel": self.kernel.ratios(rows), "context": self.context.ratios(rows),
-            "probe_share": self.probe.values[rows], "kernel_share": self.kernel.values[rows],
+            "probe": self.probe.ratios(rows),
+            "kernel": self.kernel.ratios(rows),
+            "context": self.context.ratios(rows),
+            "probe_share": self.probe.values[rows],
+            "kernel_share": self.kernel.values[rows],
             "neighbours": logit((votes + 4 * self.frequency) / (weight + 4), 1e-4) - prior,
             "twins": np.where(some, logit((having + 0.5 * self.frequency) / (number + 0.5), 1e-4) - prior, 0),
             "twin_share": np.where(some, having / np.maximum(number, 1), 0),
@@ -227,8 +240,13 @@ def tagger_logits(tagger: Tagger, matrix: np.ndarray) -> np.ndarray:
 
 
 def gather(
-    matrix: np.ndarray, given: sparse.csr_matrix, around: Surroundings, folds: np.ndarray, tagger: Tagger | None = None,
-    apart: Sequence[np.ndarray] = (), progress: Progress = lambda share: None,
+    matrix: np.ndarray,
+    given: sparse.csr_matrix,
+    around: Surroundings,
+    folds: np.ndarray,
+    tagger: Tagger | None = None,
+    apart: Sequence[np.ndarray] = (),
+    progress: Progress = lambda share: None,
 ) -> Evidence:
     """Learn everything that `Evidence` gives out.
 
@@ -265,7 +283,15 @@ def gather(
     frequency = (np.asarray(given.sum(axis=0)).ravel() + 0.5) / (n + 1)
     scored = [Scored(kept, gathered.ratio()) for kept, gathered in zip(values, score_sums)]
     return Evidence(
-        given, frequency, *scored, votes, weight, around, tagger, None if tagger is None else tagger_sums.ratio(), matrix,
+        given,
+        frequency,
+        *scored,
+        votes,
+        weight,
+        around,
+        tagger,
+        None if tagger is None else tagger_sums.ratio(),
+        matrix,
     )
 
 
@@ -333,7 +359,9 @@ def _context_models(
     number, d, tags = sums.cross.shape
     of_x, of_y = np.empty((number, d, tags), np.float32), np.empty((number, tags, tags), np.float32)
     bias = np.empty((number, tags), np.float32)
-    met = np.stack([(part.T @ part).toarray() for part in (given[folds == fold] for fold in range(number))]).astype(np.float64)
+    met = np.stack([(part.T @ part).toarray() for part in (given[folds == fold] for fold in range(number))]).astype(
+        np.float64
+    )
     for fold in range(number):
         mean_x, mean_y, gram, cross = sums.training(fold)
         count = sums.count.sum() - sums.count[fold]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEW = 4           # pictures of each sort
+FEW = 4  # pictures of each sort
 BLOCK = 4_000_000  # cosines that are held at once
 
 
@@ -24,7 +24,11 @@ class Examples:
 
 
 def nearest(
-    matrix: np.ndarray, indices: np.ndarray, cosine: np.ndarray, asked: Sequence[tuple[int, str]], tag_sets: Sequence[frozenset[str]]
+    matrix: np.ndarray,
+    indices: np.ndarray,
+    cosine: np.ndarray,
+    asked: Sequence[tuple[int, str]],
+    tag_sets: Sequence[frozenset[str]],
 ) -> list[Examples]:
     """The examples for each asked (row, tag).
 
@@ -74,7 +78,7 @@ def _closest(matrix: np.ndarray, mean: np.ndarray, rows: np.ndarray, among: np.n
     out = []
     step = max(1, BLOCK // len(among))
     for start in range(0, len(rows), step):
-        block = rows[start:start + step]
+        block = rows[start : start + step]
         alike = _unit(matrix[block] - mean) @ theirs.T
         alike[block[:, None] == among[None, :]] = -np.inf
         few = min(FEW, len(among))

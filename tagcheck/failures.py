@@ -35,7 +35,9 @@ def load(folder: Path, tools: Mapping[str, Any]) -> dict[str, Failure]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["kind"] != KIND or document["version"] != VERSION:
-            raise BadFile(f"{path} is not of kind {KIND!r}, version {VERSION}: remove it, and the files in it are tried again")
+            raise BadFile(
+                f"{path} is not of kind {KIND!r}, version {VERSION}: remove it, and the files in it are tried again"
+            )
         if document["tools"] != json.loads(json.dumps(tools)):
             return {}
         return {row["hash"]: Failure(row["status"], row["reason"]) for row in document["files"]}

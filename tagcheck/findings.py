@@ -12,7 +12,9 @@ from typing import Any
 
 MISSING = "missing"
 INCORRECT = "incorrect"
-BEFORE_VERDICTS = "before_verdicts"  # in the evidence: what the detector alone said, where earlier decisions moved the confidence
+BEFORE_VERDICTS = (
+    "before_verdicts"  # in the evidence: what the detector alone said, where earlier decisions moved the confidence
+)
 
 
 def finding_id(kind: str, hashes: Iterable[str], tags: Iterable[str]) -> str:
@@ -43,13 +45,24 @@ class TagFinding:
 def error(hash: str, issue: str, found: Iterable[TagFinding]) -> dict[str, Any]:
     """One entry of the mistagged report's `errors`: the tags of one picture under one issue, the surest first."""
     rows = sorted(found, key=lambda one: (-one.confidence, one.tag))
-    entry: dict[str, Any] = {"id": finding_id(issue, [hash], [f"{one.kind}:{one.tag}" for one in rows]), "hash": hash, "issue": issue}
+    entry: dict[str, Any] = {
+        "id": finding_id(issue, [hash], [f"{one.kind}:{one.tag}" for one in rows]),
+        "hash": hash,
+        "issue": issue,
+    }
     for key, kind in (("missing_tags", MISSING), ("incorrect_tags", INCORRECT)):
         tags = [one.tag for one in rows if one.kind == kind]
         if tags:
             entry[key] = tags
     entry["confidence"] = round(max(one.confidence for one in rows), 4)
     entry["tags"] = [
-        {"tag": one.tag, "kind": one.kind, "confidence": round(one.confidence, 4), "evidence": one.evidence, "why": one.why} for one in rows
+        {
+            "tag": one.tag,
+            "kind": one.kind,
+            "confidence": round(one.confidence, 4),
+            "evidence": one.evidence,
+            "why": one.why,
+        }
+        for one in rows
     ]
     return entry

@@ -32,15 +32,15 @@ from torchvision.transforms import v2
 from joytag.Models import ViT, normalise
 
 BALANCES = ("auto", "none", "weighted", "focal")
-UNBALANCED = 5.0     # `auto` weighs classes from this ratio of the largest to the median one on
-FOCUS = 2.0          # the exponent of focal loss (Lin et al., ICCV 2017)
-SMOOTHING = 0.05     # of the target is shared out among all classes: a few tags in a hundred are wrong
+UNBALANCED = 5.0  # `auto` weighs classes from this ratio of the largest to the median one on
+FOCUS = 2.0  # the exponent of focal loss (Lin et al., ICCV 2017)
+SMOOTHING = 0.05  # of the target is shared out among all classes: a few tags in a hundred are wrong
 WEIGHT_DECAY = 0.05
-WARM_UP = 0.1        # of all steps with unfrozen blocks
-CLIP = 1.0           # length of the gradient at most
-FROZEN_BATCH = 256   # rows of stored embeddings in a step while the blocks are frozen
-LEAST_LOG = -9.0     # of a probability: what is less is not told apart
-PLAIN = -1           # the view that is the picture as it is
+WARM_UP = 0.1  # of all steps with unfrozen blocks
+CLIP = 1.0  # length of the gradient at most
+FROZEN_BATCH = 256  # rows of stored embeddings in a step while the blocks are frozen
+LEAST_LOG = -9.0  # of a probability: what is less is not told apart
+PLAIN = -1  # the view that is the picture as it is
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Front(nn.Module):
     def __init__(self, network: ViT, last: int) -> None:
         super().__init__()
         self.stem, self.positions = network.patch_embeddings, network.pos_embedding
-        self.blocks = network.blocks[:len(network.blocks) - last]
+        self.blocks = network.blocks[: len(network.blocks) - last]
         self.eval().requires_grad_(False)
 
     @torch.no_grad()  # not inference mode: its tensors cannot be trained on
@@ -93,7 +93,7 @@ class Back(nn.Module):
 
     def __init__(self, network: ViT, last: int, classes: int, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
-        self.blocks = copy.deepcopy(network.blocks[len(network.blocks) - last:])
+        self.blocks = copy.deepcopy(network.blocks[len(network.blocks) - last :])
         self.norm = copy.deepcopy(network.norm)
         self.register_buffer("mean", mean.clone().float())
         self.register_buffer("scale", scale.clone().float())
@@ -116,7 +116,9 @@ class Back(nn.Module):
 def restored(network: ViT, last: int, arrays: dict[str, np.ndarray]) -> tuple[Front, Back]:
     """The two parts of a network that was tuned and stored as `arrays`. Raises ValueError when they do not fit `network`."""
     try:
-        back = Back(network, last, len(arrays["head.bias"]), torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["scale"]))
+        back = Back(
+            network, last, len(arrays["head.bias"]), torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["scale"])
+        )
         back.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=True)
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"the tuned blocks do not fit the network: {str(error).splitlines()[0]}") from None
@@ -148,12 +150,16 @@ def augmentation(size: int) -> v2.Transform:
     """Another view of a picture, uint8 (3, S, S) -> uint8 (3, size, size). Never mirrored: what is written, worn or
     held on one side belongs to a character there.
     """
-    return v2.Compose([
-        v2.RandomApply([v2.RandomAffine(8.0, (0.05, 0.05), fill=255, interpolation=v2.InterpolationMode.BILINEAR)], 0.5),
-        v2.RandomResizedCrop(size, scale=(0.55, 1.0), ratio=(0.8, 1.25), antialias=True),
-        v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
-        v2.RandomErasing(0.25, scale=(0.02, 0.15), value=255),
-    ])
+    return v2.Compose(
+        [
+            v2.RandomApply(
+                [v2.RandomAffine(8.0, (0.05, 0.05), fill=255, interpolation=v2.InterpolationMode.BILINEAR)], 0.5
+            ),
+            v2.RandomResizedCrop(size, scale=(0.55, 1.0), ratio=(0.8, 1.25), antialias=True),
+            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
+            v2.RandomErasing(0.25, scale=(0.02, 0.15), value=255),
+        ]
+    )
 
 
 def view(frames: np.ndarray, number: int, row: int, seed: int, change: v2.Transform) -> Tensor:
@@ -213,13 +219,17 @@ class CachedTokens:
     `varied` (n,) bool: which pictures have augmented views, `views` of them; all have the plain one.
     """
 
-    def __init__(self, path: Path, streamed: StreamedTokens, varied: np.ndarray, views: int, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, path: Path, streamed: StreamedTokens, varied: np.ndarray, views: int, shape: tuple[int, int]
+    ) -> None:
         self.streamed, self.varied, self.views = streamed, varied, views
         slots = np.where(varied, views + 1, 1)
         self.first = np.concatenate([[0], np.cumsum(slots)[:-1]])
         wanted = int(slots.sum()), *shape
         self.tokens = _mapped(path, wanted, np.float16)
-        self.state = _mapped(path.with_name(path.name + "_state"), (len(varied),), np.uint8)  # 0 to do, 1 done, 2 unreadable
+        self.state = _mapped(
+            path.with_name(path.name + "_state"), (len(varied),), np.uint8
+        )  # 0 to do, 1 done, 2 unreadable
 
     @staticmethod
     def size(varied: np.ndarray, views: int, shape: tuple[int, int]) -> int:
@@ -235,7 +245,7 @@ class CachedTokens:
                 numbers = [PLAIN, *range(self.views)] if self.varied[row] else [PLAIN]
                 pixels = [view(frames, number, row, self.streamed.seed, self.streamed.change) for number in numbers]
                 start = self.first[row]
-                self.tokens[start:start + len(numbers)] = self.streamed.compute(pixels).half().cpu().numpy()
+                self.tokens[start : start + len(numbers)] = self.streamed.compute(pixels).half().cpu().numpy()
             self.state[row] = 2 if frames is None else 1
             progress(1)
         self.tokens.flush()
@@ -245,7 +255,7 @@ class CachedTokens:
         """As `Tokens.batches`; a picture goes through its views in turn, each from another one on."""
         rows = rows[self.state[rows] == 1]
         for start in range(0, len(rows), size):
-            part = rows[start:start + size]
+            part = rows[start : start + size]
             slot = self.first[part]
             if epoch != PLAIN:
                 slot = slot + np.where(self.varied[part], 1 + (epoch + part * 7919) % self.views, 0)
@@ -288,14 +298,25 @@ class Training:
     """
 
     def __init__(
-        self, network: ViT, tokens: Tokens, embeddings: np.ndarray, targets: sparse.csr_matrix, rows: np.ndarray,
-        held: np.ndarray, settings: Settings, device: Device, fold: int, epochs: int | None = None,
+        self,
+        network: ViT,
+        tokens: Tokens,
+        embeddings: np.ndarray,
+        targets: sparse.csr_matrix,
+        rows: np.ndarray,
+        held: np.ndarray,
+        settings: Settings,
+        device: Device,
+        fold: int,
+        epochs: int | None = None,
     ) -> None:
         self.tokens, self.embeddings, self.targets, self.rows, self.held = tokens, embeddings, targets, rows, held
         self.settings, self.device, self.fold = settings, device, fold
         self.epochs = settings.unfrozen_epochs if epochs is None else epochs
         mean, scale = embeddings[rows].mean(axis=0), embeddings[rows].std(axis=0) + 1e-4 * embeddings[rows].std() + 1e-8
-        self.back = Back(network, settings.unfreeze_last_k, targets.shape[1], torch.from_numpy(mean), torch.from_numpy(scale))
+        self.back = Back(
+            network, settings.unfreeze_last_k, targets.shape[1], torch.from_numpy(mean), torch.from_numpy(scale)
+        )
         self.back.to(device.device)
         self.weights, self.focal = class_weights(targets[rows], settings.balance)
         self.weights = self.weights.to(device.device)
@@ -303,15 +324,20 @@ class Training:
         self.best: dict[str, Tensor] = {}
         blocks = [*self.back.blocks.parameters(), *self.back.norm.parameters()]
         self.optimizer = torch.optim.AdamW(
-            [{"params": list(self.back.head.parameters()), "peak": settings.head_rate, "lr": settings.head_rate},
-             {"params": blocks, "peak": settings.block_rate, "lr": settings.block_rate}],
+            [
+                {"params": list(self.back.head.parameters()), "peak": settings.head_rate, "lr": settings.head_rate},
+                {"params": blocks, "peak": settings.block_rate, "lr": settings.block_rate},
+            ],
             weight_decay=WEIGHT_DECAY,
         )
 
     def state(self) -> dict[str, Any]:
         """Everything that training goes on from, loadable with weights_only."""
         return {
-            "fold": self.fold, "at": asdict(self.at), "back": self.back.state_dict(), "best": self.best,
+            "fold": self.fold,
+            "at": asdict(self.at),
+            "back": self.back.state_dict(),
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -321,7 +347,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.at, self.best = Progress(**state["at"]), state["best"]
 
-    def run(self, tick: Callable[["Training", int], None]) -> Back:
+    def run(self, tick: Callable[[Training, int], None]) -> Back:
         """Train to the end and return the network of the best epoch; `tick` hears of every step and its number of pictures."""
         if not self.at.history:
             self._train_head()
@@ -355,15 +381,17 @@ class Training:
                 total += float(loss.detach()) * len(part) / len(order)
         self._judge("frozen", total)
 
-    def _train_epoch(self, tick: Callable[["Training", int], None]) -> None:
+    def _train_epoch(self, tick: Callable[[Training, int], None]) -> None:
         """One pass over the training pictures in views of this epoch, from the step it stands at."""
         self.back.train()
         order = self.rows[self._order(self.at.epoch, len(self.rows))]
         steps = -(-len(order) // self.settings.batch_size)
-        left = order[self.at.step * self.settings.batch_size:]
+        left = order[self.at.step * self.settings.batch_size :]
         for rows, tokens in self.tokens.batches(left, self.at.epoch, self.settings.batch_size):
             self._set_rates((self.at.epoch + self.at.step / steps) / max(1, self.settings.unfrozen_epochs))
-            torch.manual_seed((self.settings.seed * 7919 + self.fold) * 1_000_003 + self.at.epoch * 100_003 + self.at.step)
+            torch.manual_seed(
+                (self.settings.seed * 7919 + self.fold) * 1_000_003 + self.at.epoch * 100_003 + self.at.step
+            )
             with self.device.autocast():
                 logits = self.back(tokens)
             loss = self._loss(logits.float(), self._wanted(rows))
@@ -386,7 +414,9 @@ class Training:
         row: dict[str, Any] = {"phase": phase, "epoch": len(self.at.history), "loss": round(trained, 5)}
         score = float(len(self.at.history))  # without held pictures the last epoch is the one to keep
         if len(self.held):
-            log_p = self.embedded_log_probabilities(self.held) if phase == "frozen" else self.log_probabilities(self.held)
+            log_p = (
+                self.embedded_log_probabilities(self.held) if phase == "frozen" else self.log_probabilities(self.held)
+            )
             wanted = self.targets[self.held].toarray()
             row["held_loss"] = round(float(-(wanted * log_p).sum(axis=1).mean()), 5)
             row["held_score"] = score = round(agreement(log_p.argmax(axis=1), wanted.argmax(axis=1)), 5)
@@ -489,7 +519,9 @@ def curves(histories: Sequence[Sequence[dict[str, Any]]], names: Sequence[str]) 
     for number, (history, name) in enumerate(zip(histories, names)):
         colour = COLOURS[number % len(COLOURS)]
         for key, top, most, dashed in (
-            ("loss", 20, highest, False), ("held_loss", 20, highest, True), ("held_score", 210, 1.0, True),
+            ("loss", 20, highest, False),
+            ("held_loss", 20, highest, True),
+            ("held_score", 210, 1.0, True),
         ):
             points = [(row["epoch"], row[key]) for row in history if key in row]
             if points:
@@ -502,9 +534,12 @@ def curves(histories: Sequence[Sequence[dict[str, Any]]], names: Sequence[str]) 
     )
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 400" width="990" height="600" font-family="sans-serif" '
-        'font-size="12">\n<rect width="660" height="400" fill="#fff"/>' + frames + "\n" + "\n".join(marks) +
-        '\n<text x="20" y="95" text-anchor="middle" transform="rotate(-90 20 95)">loss</text>'
+        'font-size="12">\n<rect width="660" height="400" fill="#fff"/>'
+        + frames
+        + "\n"
+        + "\n".join(marks)
+        + '\n<text x="20" y="95" text-anchor="middle" transform="rotate(-90 20 95)">loss</text>'
         '<text x="20" y="285" text-anchor="middle" transform="rotate(-90 20 285)">score (0 to 1)</text>'
         f'<text x="300" y="385" text-anchor="middle">epochs with unfrozen blocks (0 to {length - 1}; 0: the head alone); '
-        'dashed: on pictures held back</text>\n</svg>\n'
+        "dashed: on pictures held back</text>\n</svg>\n"
     )

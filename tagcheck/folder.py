@@ -27,13 +27,24 @@ from tagcheck.folder_scan import MIME, Place, each_folder, extension, hash_of, s
 from tagcheck.folder_store import FolderStore
 from tagcheck.folder_writing import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
 from tagcheck.library import (
-    ABSENT, CURRENT, PARTLY, UNKNOWN, FileInfo, NoWrite, Page, TagChange, TagService, TagWrite, Walk, unique,
+    ABSENT,
+    CURRENT,
+    PARTLY,
+    UNKNOWN,
+    FileInfo,
+    NoWrite,
+    Page,
+    TagChange,
+    TagService,
+    TagWrite,
+    Walk,
+    unique,
 )
 from tagcheck.sidecars import CannotEdit, Habit, NotASidecar, Sidecar
 
 SERVICE = TagService("sidecar", "sidecar files", "sidecar")
-HABIT_SAMPLE = 24       # sidecars looked at to learn how the owner writes them
-RESCAN_AFTER = 30.0     # seconds before an unknown hash is worth another look through the whole folder
+HABIT_SAMPLE = 24  # sidecars looked at to learn how the owner writes them
+RESCAN_AFTER = 30.0  # seconds before an unknown hash is worth another look through the whole folder
 SETTLED = 2_000_000_000  # ns: a file younger than this may still change without its time stamp showing it
 UNREADABLE = "cannot be read"
 
@@ -61,7 +72,9 @@ class FolderLibrary:
 
     kind = "folder"
 
-    def __init__(self, root: str | Path, store: Path | None = None, progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self, root: str | Path, store: Path | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> None:
         self.root = Path(root).expanduser().resolve()
         if not self.root.is_dir():
             raise MissingInput(f"no folder {root}: name a folder of pictures with --library, or 'hydrus'")
@@ -80,7 +93,8 @@ class FolderLibrary:
         under = self._folder_named(index, tuple(names))
         pages = tuple(
             Page((shown(self.root.name), *map(shown, path)), shown("/".join(path)), tuple(hashes))
-            for path, hashes in index.pages if path[:len(under)] == under
+            for path, hashes in index.pages
+            if path[: len(under)] == under
         )
         on_pages = unique(hash for page in pages for hash in page.hashes)
         problems = tuple(hash for hash in on_pages if hash in index.problems)
@@ -205,16 +219,20 @@ class FolderLibrary:
                 new.append(place)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             for start in range(0, len(new), 500):
-                part = new[start:start + 500]
+                part = new[start : start + 500]
                 for place, (hash, problem) in zip(part, pool.map(hash_of, part)):
                     hashes[place.path] = hash
                     if problem:
                         problems[place.path] = problem
                 youngest = time.time_ns() - SETTLED
-                self._store.keep_hashes(root, [
-                    (place.path, place.size, place.mtime_ns, hashes[place.path])
-                    for place in part if place.path not in problems and place.mtime_ns < youngest
-                ])
+                self._store.keep_hashes(
+                    root,
+                    [
+                        (place.path, place.size, place.mtime_ns, hashes[place.path])
+                        for place in part
+                        if place.path not in problems and place.mtime_ns < youngest
+                    ],
+                )
                 if self._progress:
                     self._progress(start + len(part), len(new))
         self._store.forget_hashes(root, set(known) - {place.path for place in places})
@@ -226,12 +244,18 @@ class FolderLibrary:
             if wanted is None:
                 continue
             exact = [path for path in index.folders if path == wanted]
-            alike = [path for path in index.folders if [part.casefold() for part in path] == [part.casefold() for part in wanted]]
+            alike = [
+                path
+                for path in index.folders
+                if [part.casefold() for part in path] == [part.casefold() for part in wanted]
+            ]
             if exact or alike:
                 return (exact or alike)[0]
         there = sorted(shown("/".join(path)) for path in index.folders if path)
         listed = ", ".join(map(repr, there[:30])) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
-        raise LibraryRefused(f"no folder {'/'.join(names)!r} in {shown(str(self.root))}: there is {listed or 'no sub-folder'}")
+        raise LibraryRefused(
+            f"no folder {'/'.join(names)!r} in {shown(str(self.root))}: there is {listed or 'no sub-folder'}"
+        )
 
     def _standing(self, index: _Index, hash: str) -> list[Place]:
         """The places of this hash that still look as they did when they were hashed.
@@ -252,10 +276,18 @@ class FolderLibrary:
             except NotASidecar as error:
                 problem = str(error)
         info = FileInfo(
-            hash, tags=tuple(unique(names)), mime=MIME.get(extension(first.path)), size=first.size,
-            time_imported=first.mtime_ns / 1e9, file_path=shown(first.path),
+            hash,
+            tags=tuple(unique(names)),
+            mime=MIME.get(extension(first.path)),
+            size=first.size,
+            time_imported=first.mtime_ns / 1e9,
+            file_path=shown(first.path),
         )
-        return info if problem is None else replace(info, status="unreadable", reason=f"its tags cannot be read: {problem}", tags=())
+        return (
+            info
+            if problem is None
+            else replace(info, status="unreadable", reason=f"its tags cannot be read: {problem}", tags=())
+        )
 
     # --- tags in sidecars ----------------------------------------------------------------------------
 
@@ -367,7 +399,9 @@ class FolderLibrary:
         """One sidecar's next content: an earlier version of it where one has just these tags, else an edit of what is there."""
         real = os.path.realpath(path)
         if os.path.basename(real) != os.path.basename(path):
-            raise CannotEdit(f"{shown(path)} is a link to {shown(real)}, which may belong to another picture: make it a file of its own")
+            raise CannotEdit(
+                f"{shown(path)} is a link to {shown(real)}, which may belong to another picture: make it a file of its own"
+            )
         old = bytes_of(real)
         try:
             names = set(sidecars.decode(old or b"").names) - remove | {sidecars.name(tag) for tag in add}
@@ -400,7 +434,7 @@ class FolderLibrary:
         """The habit that up to `HABIT_SAMPLE` of these pictures' sidecars show, spread evenly; None where there is no sidecar."""
         seen: list[Sidecar] = []
         full: Counter[bool] = Counter()
-        for place in places[::max(1, len(places) // HABIT_SAMPLE)]:
+        for place in places[:: max(1, len(places) // HABIT_SAMPLE)]:
             with suppress(NotASidecar):
                 for path, sidecar in self._sidecars(place):
                     seen.append(sidecar)

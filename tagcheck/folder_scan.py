@@ -10,16 +10,44 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MIME = {
-    "jpg": "image/jpeg", "jpeg": "image/jpeg", "jpe": "image/jpeg", "jfif": "image/jpeg", "png": "image/png", "apng": "image/apng",
-    "gif": "image/gif", "webp": "image/webp", "bmp": "image/bmp", "dib": "image/bmp", "tif": "image/tiff", "tiff": "image/tiff",
-    "avif": "image/avif", "heic": "image/heic", "heif": "image/heif", "jxl": "image/jxl", "jp2": "image/jp2", "svg": "image/svg+xml",
-    "psd": "image/vnd.adobe.photoshop", "ico": "image/x-icon", "tga": "image/x-tga", "qoi": "image/qoi",
-    "mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mkv": "video/x-matroska", "mov": "video/quicktime",
-    "avi": "video/x-msvideo", "wmv": "video/x-ms-wmv", "flv": "video/x-flv", "mpg": "video/mpeg", "mpeg": "video/mpeg",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "jpe": "image/jpeg",
+    "jfif": "image/jpeg",
+    "png": "image/png",
+    "apng": "image/apng",
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "bmp": "image/bmp",
+    "dib": "image/bmp",
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+    "avif": "image/avif",
+    "heic": "image/heic",
+    "heif": "image/heif",
+    "jxl": "image/jxl",
+    "jp2": "image/jp2",
+    "svg": "image/svg+xml",
+    "psd": "image/vnd.adobe.photoshop",
+    "ico": "image/x-icon",
+    "tga": "image/x-tga",
+    "qoi": "image/qoi",
+    "mp4": "video/mp4",
+    "m4v": "video/mp4",
+    "webm": "video/webm",
+    "mkv": "video/x-matroska",
+    "mov": "video/quicktime",
+    "avi": "video/x-msvideo",
+    "wmv": "video/x-ms-wmv",
+    "flv": "video/x-flv",
+    "mpg": "video/mpeg",
+    "mpeg": "video/mpeg",
 }
 OWN_FOLDERS = frozenset({"mappings", "datasets", "advanced_embeddings", "series_classifier", "reports", "cache"})
 DATA_FOLDER_SIGNS = frozenset({"review.sqlite3", "folder.sqlite3", "advanced_embeddings", "mappings"})
-FOREIGN_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", "System Volume Information"})
+FOREIGN_FOLDERS = frozenset(
+    {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", "System Volume Information"}
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +89,11 @@ def each_folder(root: str) -> Iterator[tuple[tuple[str, ...], list[Place], str |
         names = {entry.name for entry in entries}
         data_folder = not DATA_FOLDER_SIGNS.isdisjoint(names)
         below = [
-            entry for entry in entries if not entry.name.startswith(".") and entry.name not in FOREIGN_FOLDERS and _is_folder(entry)
+            entry
+            for entry in entries
+            if not entry.name.startswith(".")
+            and entry.name not in FOREIGN_FOLDERS
+            and _is_folder(entry)
             and not (data_folder and entry.name in OWN_FOLDERS)
         ]
         stack += [((*parts, entry.name), entry.path) for entry in reversed(below) if not entry.is_symlink()]

@@ -49,7 +49,9 @@ class FolderStore:
     def hashes(self, root: str) -> dict[str, tuple[int, int, str]]:
         """(size, mtime_ns, hash) of every path known under this root."""
         with self._open(write=False) as db:
-            rows = db.execute("SELECT path, size, mtime_ns, hash FROM folder_hashes WHERE root = ?", (os.fsencode(root),))
+            rows = db.execute(
+                "SELECT path, size, mtime_ns, hash FROM folder_hashes WHERE root = ?", (os.fsencode(root),)
+            )
             return {os.fsdecode(path): (size, mtime_ns, hash) for path, size, mtime_ns, hash in rows}
 
     def keep_hashes(self, root: str, rows: Iterable[tuple[str, int, int, str]]) -> None:
@@ -97,7 +99,8 @@ class FolderStore:
         """Every content of this file that was ever replaced, the latest first."""
         with self._open(write=False) as db:
             rows = db.execute(
-                "SELECT content FROM folder_versions WHERE path = ? AND content IS NOT NULL ORDER BY id DESC", (os.fsencode(path),)
+                "SELECT content FROM folder_versions WHERE path = ? AND content IS NOT NULL ORDER BY id DESC",
+                (os.fsencode(path),),
             ).fetchall()
         return (row["content"] for row in rows)
 

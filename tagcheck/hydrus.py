@@ -34,22 +34,58 @@ from requests import Response
 
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus_connection import (
-    BAD_REQUEST, EDIT_TAGS, NOT_FOUND, PERMISSIONS, RELATIONSHIPS, TOO_LONG, WHERE_KEYS_ARE, Connection, HydrusSaysNo,
+    BAD_REQUEST,
+    EDIT_TAGS,
+    NOT_FOUND,
+    PERMISSIONS,
+    RELATIONSHIPS,
+    TOO_LONG,
+    WHERE_KEYS_ARE,
+    Connection,
+    HydrusSaysNo,
 )
 from tagcheck.hydrus_pairs import KINDS, judgement, judgements
 from tagcheck.hydrus_popup import Popup
-from tagcheck.hydrus_tags import PETITION, Planner, Relation, absence, action, file_info, relation, same_tags, state, to_hydrus
+from tagcheck.hydrus_tags import (
+    PETITION,
+    Planner,
+    Relation,
+    absence,
+    action,
+    file_info,
+    relation,
+    same_tags,
+    state,
+    to_hydrus,
+)
 from tagcheck.library import (
-    ABSENT, ALTERNATES, CURRENT, DELETED, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, FileInfo, Judgement, NoWrite, Page, TagChange,
-    TagRelations, TagService, TagWrite, Walk, unique,
+    ABSENT,
+    ALTERNATES,
+    CURRENT,
+    DELETED,
+    DUPLICATES,
+    FALSE_POSITIVES,
+    POTENTIAL_DUPLICATES,
+    FileInfo,
+    Judgement,
+    NoWrite,
+    Page,
+    TagChange,
+    TagRelations,
+    TagService,
+    TagWrite,
+    Walk,
+    unique,
 )
 
 CHUNK = 256  # hashes a call: over 90 % of the best rate, and an address of 17 kB
 SHA256 = pattern(r"[0-9a-f]{64}")
 ALL_LOCAL_FILES = "616c6c206c6f63616c2066696c6573"  # the domain of everything on this machine, trash included
 MY_TAGS = "6c6f63616c2074616773"  # the key of the local tag service that every client starts with
-OLDEST_TO_WRITE = 580             # the version in which add_tags learned to respect what the owner has deleted
-LARGEST_RENDER = 64_000_000       # pixels: Hydrus needs seconds and gigabytes for more, and sends them uncompressed to Pillow
+OLDEST_TO_WRITE = 580  # the version in which add_tags learned to respect what the owner has deleted
+LARGEST_RENDER = (
+    64_000_000  # pixels: Hydrus needs seconds and gigabytes for more, and sends them uncompressed to Pillow
+)
 
 # page_state of /manage_pages, while there is something to wait for; 0 is ready
 STATE_WORDS = {1: "loading", 2: "searching"}
@@ -79,8 +115,16 @@ class Hydrus:
     )
 
     def __init__(
-        self, url: str, key: str, *, tag_services: Sequence[str] = (), machine_services: Sequence[str] = (),
-        write_service: str | None = None, page_wait: float = 300.0, patience: float = 60.0, tell: Callable[[str], None] | None = None,
+        self,
+        url: str,
+        key: str,
+        *,
+        tag_services: Sequence[str] = (),
+        machine_services: Sequence[str] = (),
+        write_service: str | None = None,
+        page_wait: float = 300.0,
+        patience: float = 60.0,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.connection = Connection(url, key, patience, tell)
         self._tell = self.connection.tell
@@ -102,9 +146,12 @@ class Hydrus:
         version = self.connection.get("/api_version")
         counted = self._counted()
         return {
-            "type": self.kind, "url": self.connection.url,
-            "api_version": version["version"], "hydrus_version": version.get("hydrus_version"),
-            "tag_services": list(counted) if self._chosen else [], "counted": [one.name for one in counted.values()],
+            "type": self.kind,
+            "url": self.connection.url,
+            "api_version": version["version"],
+            "hydrus_version": version.get("hydrus_version"),
+            "tag_services": list(counted) if self._chosen else [],
+            "counted": [one.name for one in counted.values()],
         }
 
     def permissions(self) -> tuple[str, set[int]]:
@@ -165,7 +212,9 @@ class Hydrus:
                 if self._boot_id() == boot:
                     return Walk(root, tuple(pages), self._not_local(pages))
             self._tell("Hydrus was restarted or a page was closed meanwhile: walking its pages again")
-        raise LibraryUnreachable("the pages of Hydrus kept changing while they were walked: run this again when it has settled")
+        raise LibraryUnreachable(
+            "the pages of Hydrus kept changing while they were walked: run this again when it has settled"
+        )
 
     def search(self, query: str) -> Walk:
         """The files that a Hydrus search finds, as one page. `query`: search terms as Hydrus writes them, commas between,
@@ -179,7 +228,9 @@ class Hydrus:
         where = {"tag_service_key": next(iter(counted))} if len(counted) == 1 else {}
         if len(counted) > 1 and len(counted) < len(self._tag_services()) and _names_a_tag(terms):
             self._tell(f"--search {query!r} looks for tags on every service, also on those whose tags do not count")
-        answer = self.connection.get("/get_files/search_files", tags=terms, return_hashes=True, return_file_ids=False, **where)
+        answer = self.connection.get(
+            "/get_files/search_files", tags=terms, return_hashes=True, return_file_ids=False, **where
+        )
         pages = [Page((query,), "", tuple(answer["hashes"]))]
         return Walk((query,), tuple(pages), self._not_local(pages))
 
@@ -251,9 +302,13 @@ class Hydrus:
 
         A malformed hash is answered here, since one of them makes Hydrus refuse the whole batch.
         """
-        wanted = unique(hash if hash == (lower := hash.lower()) else lower for hash in hashes)  # no copy of what is lower case already
+        wanted = unique(
+            hash if hash == (lower := hash.lower()) else lower for hash in hashes
+        )  # no copy of what is lower case already
         last = time.monotonic()
-        for number, (chunk, known) in enumerate(self._chunks([wanted[start:start + CHUNK] for start in range(0, len(wanted), CHUNK)]), 1):
+        for number, (chunk, known) in enumerate(
+            self._chunks([wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]), 1
+        ):
             self._heard_of.update(hash for hash in chunk if hash in known and known[hash]["file_id"] is not None)
             for hash in chunk:
                 yield known.get(hash, {"hash": hash, "file_id": None})
@@ -277,7 +332,9 @@ class Hydrus:
 
     def _metadata(self, hashes: list[str]) -> dict[str, dict[str, Any]]:
         """Rows by hash, of those that Hydrus can be asked for."""
-        answers = self._answers("/get_files/file_metadata", "hashes", list(filter(SHA256.fullmatch, hashes)), include_services_object=False)
+        answers = self._answers(
+            "/get_files/file_metadata", "hashes", list(filter(SHA256.fullmatch, hashes)), include_services_object=False
+        )
         return {row["hash"]: row for answer in answers for row in answer["metadata"]}
 
     def _answers(self, path: str, name: str, items: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
@@ -285,14 +342,14 @@ class Hydrus:
         in between takes no address that long.
         """
         for start in range(0, len(items), CHUNK):
-            chunk = list(items[start:start + CHUNK])
+            chunk = list(items[start : start + CHUNK])
             try:
                 answer = self.connection.get(path, **{name: chunk}, **more)
             except HydrusSaysNo as error:
                 if error.status not in TOO_LONG or len(chunk) == 1:
                     raise
-                yield from self._answers(path, name, chunk[:len(chunk) // 2], **more)
-                yield from self._answers(path, name, chunk[len(chunk) // 2:], **more)
+                yield from self._answers(path, name, chunk[: len(chunk) // 2], **more)
+                yield from self._answers(path, name, chunk[len(chunk) // 2 :], **more)
             else:
                 yield answer
 
@@ -375,7 +432,9 @@ class Hydrus:
         """Whether the key has a permission; where it has not, says once what that costs."""
         name, numbers = self.permissions()
         if permission not in numbers:
-            self._tell(f"the API key {name!r} lacks the permission \"{PERMISSIONS[permission]}\", so {cost}: {WHERE_KEYS_ARE}")
+            self._tell(
+                f'the API key {name!r} lacks the permission "{PERMISSIONS[permission]}", so {cost}: {WHERE_KEYS_ARE}'
+            )
         return permission in numbers
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
@@ -387,18 +446,23 @@ class Hydrus:
         """
         writable = {one.key: one for one in self.services()}
         if not writable:
-            raise LibraryRefused(f"the API key {self.permissions()[0]!r} lacks the permission \"edit file tags\": {WHERE_KEYS_ARE}")
+            raise LibraryRefused(
+                f'the API key {self.permissions()[0]!r} lacks the permission "edit file tags": {WHERE_KEYS_ARE}'
+            )
         self._check_version()
         target = next(iter(writable)) if service is None else service
         if target not in writable:
             raise UsageError(f"no tag service {service!r} to write to; there are {_names(writable.values())}")
         planner = Planner(
-            self._counted() | writable, writable, writable[target],
-            self.relations(change.tag for change in changes), self._refused_tags({one.tag for one in changes if one.action == "add"}),
+            self._counted() | writable,
+            writable,
+            writable[target],
+            self.relations(change.tag for change in changes),
+            self._refused_tags({one.tag for one in changes if one.action == "add"}),
         )
         result: list[TagWrite | NoWrite] = []
         for start in range(0, len(changes), CHUNK):
-            some = changes[start:start + CHUNK]
+            some = changes[start : start + CHUNK]
             rows = {row["hash"]: row for row in self._rows(change.hash for change in some)}
             for change in some:
                 result.extend(planner.plan(change, rows[change.hash.lower()]))
@@ -425,7 +489,7 @@ class Hydrus:
         """The state now of each (hash, tag, service key), in the order given."""
         found = []
         for start in range(0, len(places), CHUNK):
-            some = places[start:start + CHUNK]
+            some = places[start : start + CHUNK]
             rows = {row["hash"]: row for row in self._rows(hash for hash, _, _ in some)}
             found += [state(rows[hash.lower()], service, tag) for hash, tag, service in some]
         return found
@@ -442,13 +506,15 @@ class Hydrus:
         batches: dict[tuple[str, str, bool], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for write in writes:
             if write.service not in services:
-                raise LibraryRefused(f"the tag service {write.service!r} is not in Hydrus any more; there are {_names(services.values())}")
+                raise LibraryRefused(
+                    f"the tag service {write.service!r} is not in Hydrus any more; there are {_names(services.values())}"
+                )
             step = action(write, services[write.service])
             batches[write.service, step, write.before == DELETED][write.hash].append(write.tag)
         for (service, step, over_deletion), tags_of in batches.items():
             for tags, hashes in same_tags(tags_of):
                 for start in range(0, len(hashes), CHUNK):
-                    self._send_tags(hashes[start:start + CHUNK], service, step, tags, over_deletion, reason)
+                    self._send_tags(hashes[start : start + CHUNK], service, step, tags, over_deletion, reason)
 
     def _send_tags(
         self, hashes: list[str], service: str, step: str, tags: Sequence[str], over_deletion: bool, reason: str
@@ -456,10 +522,15 @@ class Hydrus:
         wire: list[Any] = [to_hydrus(tag) for tag in tags]
         if step == PETITION:
             wire = [[tag, reason or REASON] for tag in wire]
-        self.connection.post("/add_tags/add_tags", {
-            "hashes": hashes, "service_keys_to_actions_to_tags": {service: {step: wire}},
-            "override_previously_deleted_mappings": over_deletion, "create_new_deleted_mappings": False,
-        })
+        self.connection.post(
+            "/add_tags/add_tags",
+            {
+                "hashes": hashes,
+                "service_keys_to_actions_to_tags": {service: {step: wire}},
+                "override_previously_deleted_mappings": over_deletion,
+                "create_new_deleted_mappings": False,
+            },
+        )
 
     def undo_of(self, write: TagWrite) -> TagWrite:
         """The write that takes `write` back as exactly as the API can.
@@ -481,7 +552,13 @@ class Hydrus:
         here = [row["hash"] for row in self._rows(hashes) if absence(row) is None]
         if not here:
             raise LibraryRefused(f"none of these {len(hashes)} files is in Hydrus: no page was opened")
-        body = {"page_type": SEARCH_PAGE, "page_name": name, "hashes": here, "system_hash_locked": True, "focus_page": False}
+        body = {
+            "page_type": SEARCH_PAGE,
+            "page_name": name,
+            "hashes": here,
+            "system_hash_locked": True,
+            "focus_page": False,
+        }
         self.connection.post("/manage_pages/new_page", body, repeat=False)
         return here
 
@@ -503,7 +580,11 @@ class Hydrus:
             return None
         terms = [f"system:num file relationships > 0 {kind}" for kind in (DUPLICATES, ALTERNATES, FALSE_POSITIVES)]
         answer = self.connection.get(
-            "/get_files/search_files", tags=[terms], return_hashes=True, return_file_ids=False, file_service_key=ALL_LOCAL_FILES
+            "/get_files/search_files",
+            tags=[terms],
+            return_hashes=True,
+            return_file_ids=False,
+            file_service_key=ALL_LOCAL_FILES,
         )
         related = set(answer["hashes"])
         return judgements(self._relationships([hash for hash in unique(hashes) if hash in related]), hashes)
@@ -526,17 +607,25 @@ class Hydrus:
         """
         if kind not in KINDS:
             raise UsageError(f"no relationship {kind!r}: there are {', '.join(KINDS)}")
-        here = {row["hash"] for row in self._rows(unique(hash for pair in pairs for hash in pair)) if absence(row) is None}
+        here = {
+            row["hash"] for row in self._rows(unique(hash for pair in pairs for hash in pair)) if absence(row) is None
+        }
         open_to_us = {None} if kind == POTENTIAL_DUPLICATES else {None, POTENTIAL_DUPLICATES}
         told = [
-            pair for pair, judgement in zip(pairs, self.judged(pairs), strict=True)
+            pair
+            for pair, judgement in zip(pairs, self.judged(pairs), strict=True)
             if judgement in open_to_us and pair[0] != pair[1] and here.issuperset(pair)
         ]
         for start in range(0, len(told), CHUNK):
-            self.connection.post("/manage_file_relationships/set_file_relationships", {"relationships": [
-                {"hash_a": one, "hash_b": other, "relationship": KINDS[kind], "do_default_content_merge": False}
-                for one, other in told[start:start + CHUNK]
-            ]})
+            self.connection.post(
+                "/manage_file_relationships/set_file_relationships",
+                {
+                    "relationships": [
+                        {"hash_a": one, "hash_b": other, "relationship": KINDS[kind], "do_default_content_merge": False}
+                        for one, other in told[start : start + CHUNK]
+                    ]
+                },
+            )
         return told
 
     @contextmanager
@@ -622,7 +711,9 @@ def _pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tu
     return [found for page in top for found in search(page, ())]
 
 
-def _media_pages(node: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def _media_pages(
+    node: Mapping[str, Any], above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """(path, page) for each page of files at and under a page."""
     path = (*above, node["name"])
     if node.get("is_media_page"):

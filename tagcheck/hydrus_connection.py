@@ -21,7 +21,7 @@ from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
 
 KEY_HEADER = "Hydrus-Client-API-Access-Key"
 TIMEOUT = (5.0, 120.0)  # seconds to connect, and between two bytes of an answer: page calls wait for the GUI
-FIRST_PATIENCE = 1.5    # seconds to keep trying a client that has never answered: most likely it is not running
+FIRST_PATIENCE = 1.5  # seconds to keep trying a client that has never answered: most likely it is not running
 
 OK = 200
 PARTIAL = 206
@@ -35,8 +35,11 @@ BUSY = 503
 # The names that Hydrus shows for the permissions of a key.
 SEARCH, EDIT_TAGS, PAGES, RELATIONSHIPS, POPUPS = 3, 2, 4, 8, 10
 PERMISSIONS = {
-    EDIT_TAGS: "edit file tags", SEARCH: "search for and fetch files", PAGES: "manage pages",
-    RELATIONSHIPS: "edit file relationships", POPUPS: "manage popups",
+    EDIT_TAGS: "edit file tags",
+    SEARCH: "search for and fetch files",
+    PAGES: "manage pages",
+    RELATIONSHIPS: "edit file relationships",
+    POPUPS: "manage popups",
 }
 WHERE_KEYS_ARE = "in Hydrus: services > review services > local > client api, edit the key"
 
@@ -68,7 +71,7 @@ class Connection:
         self._local = threading.local()
         self._answered = False
 
-    def impatient(self) -> "Connection":
+    def impatient(self) -> Connection:
         """Another connection to the same client, for what nobody should wait for: one try."""
         return Connection(self.url, self._key, 0.0, self.tell)
 
@@ -82,7 +85,12 @@ class Connection:
         return self._json(answer) if answer.content else None
 
     def request(
-        self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None, repeat: bool = True
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        repeat: bool = True,
     ) -> requests.Response:
         """One answered request. Waits out a client that is restarting or locked.
 
@@ -116,20 +124,32 @@ class Connection:
         headers = {"Content-Type": "application/json"} if data is not None else {}
         try:
             answer = self._session().request(
-                method, self.url + path, params=params, data=data, headers=headers, timeout=TIMEOUT, allow_redirects=False
+                method,
+                self.url + path,
+                params=params,
+                data=data,
+                headers=headers,
+                timeout=TIMEOUT,
+                allow_redirects=False,
             )
         except requests.exceptions.InvalidHeader:
             raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}") from None
         except requests.exceptions.SSLError:
-            raise LibraryUnreachable(f"the certificate at {self.url} is not a trusted one: use http:// on the same machine") from None
+            raise LibraryUnreachable(
+                f"the certificate at {self.url} is not a trusted one: use http:// on the same machine"
+            ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
             raise UsageError(f"API_URL {self.url!r} is no web address: it looks like http://localhost:45869") from None
         except requests.exceptions.ReadTimeout:
-            raise LibraryUnreachable(f"Hydrus at {self.url} took the request and did not answer within {TIMEOUT[1]:.0f} s") from None
+            raise LibraryUnreachable(
+                f"Hydrus at {self.url} took the request and did not answer within {TIMEOUT[1]:.0f} s"
+            ) from None
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             self._drop_session()
             if not repeat and not _never_sent(error):
-                raise LibraryUnreachable(f"Hydrus at {self.url} broke off while it was answering: look there whether it was done") from None
+                raise LibraryUnreachable(
+                    f"Hydrus at {self.url} broke off while it was answering: look there whether it was done"
+                ) from None
             return None, f"no Hydrus answers at {self.url}" if _never_sent(error) else f"Hydrus at {self.url} broke off"
         return answer, f"Hydrus at {self.url} is busy (its database is locked)"
 
@@ -157,12 +177,17 @@ class Connection:
     def _error(self, path: str, answer: requests.Response) -> LibraryRefused:
         status, says = answer.status_code, _words(answer)
         if 300 <= status < 400:
-            return HydrusSaysNo(f"{self.url} sends elsewhere ({answer.headers.get('Location')}): put the final address in API_URL", status)
+            return HydrusSaysNo(
+                f"{self.url} sends elsewhere ({answer.headers.get('Location')}): put the final address in API_URL",
+                status,
+            )
         if "Hydrus-Server" not in answer.headers:
-            return HydrusSaysNo(f"what answers at {self.url} is not a Hydrus client API (HTTP {status}): check API_URL", status, says)
+            return HydrusSaysNo(
+                f"what answers at {self.url} is not a Hydrus client API (HTTP {status}): check API_URL", status, says
+            )
         if status == FORBIDDEN and path != "/verify_access_key":
             return HydrusSaysNo(self._why_forbidden(says), status, says)
-        if status in (NO_KEY, FORBIDDEN) or status == BAD_REQUEST and KEY_HEADER in says:
+        if status in (NO_KEY, FORBIDDEN) or (status == BAD_REQUEST and KEY_HEADER in says):
             return HydrusSaysNo(f"Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}", status, says)
         return HydrusSaysNo(f"Hydrus answered {status} to {path}: {says}", status, says)
 
@@ -171,13 +196,11 @@ class Connection:
         key = self.get("/verify_access_key")
         lacking = re.search(r"permission to: (.+)", says)
         if lacking:
-            return f"the API key {key.get('name')!r} lacks the permission \"{lacking[1]}\": {WHERE_KEYS_ARE}"
+            return f'the API key {key.get("name")!r} lacks the permission "{lacking[1]}": {WHERE_KEYS_ARE}'
         return f"the API key {key.get('name')!r} may not see all of this ({says}): give it a search permission without a tag filter, {WHERE_KEYS_ARE}"
 
 
-_SET_THE_KEY = (
-    "set HYDRUS_API_KEY or API_KEY in config.py to a key made in Hydrus under services > review services > local > client api"
-)
+_SET_THE_KEY = "set HYDRUS_API_KEY or API_KEY in config.py to a key made in Hydrus under services > review services > local > client api"
 
 
 def _base_url(url: str) -> str:

@@ -49,13 +49,17 @@ def judgements(known: Known, wanted: Iterable[str]) -> list[Judgement]:
         alternates[leader(group[hash])].append(hash)
     apart = {
         tuple(sorted((leader(group[hash]), leader(group.get(other, other)))))
-        for hash, row in known.items() for other in row[IS_FALSE_POSITIVE]
+        for hash, row in known.items()
+        for other in row[IS_FALSE_POSITIVE]
     }
     found = [Judgement(DUPLICATES, tuple(some)) for some in duplicates.values() if len(some) > 1]
-    found += [Judgement(ALTERNATES, tuple(some)) for some in alternates.values() if len({group[hash] for hash in some}) > 1]
+    found += [
+        Judgement(ALTERNATES, tuple(some)) for some in alternates.values() if len({group[hash] for hash in some}) > 1
+    ]
     found += [
         Judgement(FALSE_POSITIVES, tuple(alternates[one]), tuple(alternates[other]))
-        for one, other in apart if alternates.get(one) and alternates.get(other)
+        for one, other in apart
+        if alternates.get(one) and alternates.get(other)
     ]
     return sorted(found, key=lambda one: (one.kind, one.hashes, one.others))
 

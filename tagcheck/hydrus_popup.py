@@ -13,8 +13,8 @@ from typing import Any
 from tagcheck.errors import LibraryError
 from tagcheck.hydrus_connection import BAD_REQUEST, NOT_FOUND, Connection, HydrusSaysNo
 
-APPEARS = 5.0   # seconds until a message that Hydrus was asked to show must be there
-EVERY = 1.0     # seconds between two updates
+APPEARS = 5.0  # seconds until a message that Hydrus was asked to show must be there
+EVERY = 1.0  # seconds between two updates
 SILENCE = 30.0  # seconds without further tries when Hydrus does not answer
 
 
@@ -33,7 +33,9 @@ class Popup:
 
     def _open(self) -> None:
         self._boot = self._boot_id()
-        answer = self._connection.post("/manage_popups/add_popup", {"status_title": self._title, "is_cancellable": True}, repeat=False)
+        answer = self._connection.post(
+            "/manage_popups/add_popup", {"status_title": self._title, "is_cancellable": True}, repeat=False
+        )
         self.key = (answer or {})["job_status"]["key"]
         self._seen = False
 

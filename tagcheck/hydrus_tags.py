@@ -13,7 +13,17 @@ from typing import Any
 
 from tagcheck.errors import LibraryRefused
 from tagcheck.library import (
-    ABSENT, CURRENT, DELETED, PENDING, PETITIONED, UNKNOWN, FileInfo, NoWrite, TagChange, TagService, TagWrite,
+    ABSENT,
+    CURRENT,
+    DELETED,
+    PENDING,
+    PETITIONED,
+    UNKNOWN,
+    FileInfo,
+    NoWrite,
+    TagChange,
+    TagService,
+    TagWrite,
 )
 
 ALL_MEDIA = "616c6c206c6f63616c206d65646961"  # "combined local file domains": when a file came into the collection
@@ -25,8 +35,12 @@ IS_CURRENT, IS_PENDING, IS_DELETED, IS_PETITIONED = "0", "1", "2", "3"
 ADD, DELETE, PEND, RESCIND_PEND, PETITION, RESCIND_PETITION = "0", "1", "2", "3", "4", "5"
 _LOCAL_ACTIONS = {CURRENT: ADD, DELETED: DELETE, ABSENT: DELETE}
 _REPOSITORY_ACTIONS = {
-    (ABSENT, PENDING): PEND, (DELETED, PENDING): PEND, (PENDING, ABSENT): RESCIND_PEND, (PENDING, DELETED): RESCIND_PEND,
-    (CURRENT, PETITIONED): PETITION, (PETITIONED, CURRENT): RESCIND_PETITION,
+    (ABSENT, PENDING): PEND,
+    (DELETED, PENDING): PEND,
+    (PENDING, ABSENT): RESCIND_PEND,
+    (PENDING, DELETED): RESCIND_PEND,
+    (CURRENT, PETITIONED): PETITION,
+    (PETITIONED, CURRENT): RESCIND_PETITION,
 }
 
 
@@ -95,10 +109,19 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
         deleted |= here[IS_DELETED] | here[IS_PETITIONED]
     reason = absence(row)
     return FileInfo(
-        row["hash"], "missing" if reason else "ok", reason,
-        tuple(sorted(shown)), tuple(sorted(shown - stored)), tuple(sorted(deleted - shown)),
-        None if row.get("size") is None else row.get("mime"), row.get("width"), row.get("height"), row.get("size"),
-        row.get("duration"), row.get("pixel_hash"), _time_imported(row),
+        row["hash"],
+        "missing" if reason else "ok",
+        reason,
+        tuple(sorted(shown)),
+        tuple(sorted(shown - stored)),
+        tuple(sorted(deleted - shown)),
+        None if row.get("size") is None else row.get("mime"),
+        row.get("width"),
+        row.get("height"),
+        row.get("size"),
+        row.get("duration"),
+        row.get("pixel_hash"),
+        _time_imported(row),
     )
 
 
@@ -135,7 +158,12 @@ def state(row: Mapping[str, Any], service: str, tag: str) -> str:
     if absence(row) or service not in row["tags"]:
         return UNKNOWN
     here = stored_tags(row, service)
-    for status, name in ((IS_PETITIONED, PETITIONED), (IS_PENDING, PENDING), (IS_CURRENT, CURRENT), (IS_DELETED, DELETED)):
+    for status, name in (
+        (IS_PETITIONED, PETITIONED),
+        (IS_PENDING, PENDING),
+        (IS_CURRENT, CURRENT),
+        (IS_DELETED, DELETED),
+    ):
         if tag in here[status]:
             return name
     return ABSENT
@@ -148,7 +176,9 @@ def action(write: TagWrite, service: TagService) -> str:
     else:
         found = _REPOSITORY_ACTIONS.get((write.before, write.after))
     if found is None:
-        raise LibraryRefused(f"Hydrus cannot make {write.tag!r} go from {write.before} to {write.after} on {service.name!r}")
+        raise LibraryRefused(
+            f"Hydrus cannot make {write.tag!r} go from {write.before} to {write.after} on {service.name!r}"
+        )
     return found
 
 
@@ -196,7 +226,9 @@ class Planner:
         tag = change.tag
         if tag in self.unstorable:
             other = self.unstorable[tag]
-            return NoWrite(change, f"Hydrus would store it as {other!r}" if other else "Hydrus can store no such tag", False)
+            return NoWrite(
+                change, f"Hydrus would store it as {other!r}" if other else "Hydrus can store no such tag", False
+            )
         for key, service in self.counted.items():
             ideal = self._relation(tag, key).ideal
             if ideal in shown_tags(row, key):
@@ -205,13 +237,21 @@ class Planner:
         for key, service in self.counted.items():
             said_no = stored_tags(row, key)
             if {tag, self._relation(tag, key).ideal} & said_no[IS_DELETED]:
-                return NoWrite(change, f"it was removed from this picture before ({service.name}); adding it there again is left to you", False)
+                return NoWrite(
+                    change,
+                    f"it was removed from this picture before ({service.name}); adding it there again is left to you",
+                    False,
+                )
             if tag in said_no[IS_PETITIONED]:
                 return NoWrite(change, f"its removal is asked for ({service.name})", False)
             shown = frozenset().union(*(shown_tags(row, other) for other in self.counted))
             back = sorted(self._relation(tag, self.target.key).ancestors & said_no[IS_DELETED] - shown)
             if back:
-                return NoWrite(change, f"it would bring back {back[0]!r}, which was removed from this picture before ({service.name})", False)
+                return NoWrite(
+                    change,
+                    f"it would bring back {back[0]!r}, which was removed from this picture before ({service.name})",
+                    False,
+                )
         after = CURRENT if self.target.kind == "local" else PENDING
         return TagWrite(row["hash"], tag, self.target.key, ABSENT, after, change)
 
@@ -219,9 +259,13 @@ class Planner:
         for key, service in self.counted.items():
             children = sorted(self._relation(change.tag, key).descendants & shown_tags(row, key))
             if children:
-                return [NoWrite(
-                    change, f"it comes with {children[0]!r}, whose parent it is ({service.name}): remove {children[0]!r}, or that relation in Hydrus", False
-                )]
+                return [
+                    NoWrite(
+                        change,
+                        f"it comes with {children[0]!r}, whose parent it is ({service.name}): remove {children[0]!r}, or that relation in Hydrus",
+                        False,
+                    )
+                ]
         writes = [write for service in self.writable.values() for write in self._removals(change, row, service)]
         if writes:
             return list(writes)

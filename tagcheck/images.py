@@ -82,7 +82,7 @@ class Recipe:
         return f"{colour}-{FITS[self.fit]}-{self.filter}-{METHOD}-{self.size}"
 
     @staticmethod
-    def of(recipe: "Recipe | int") -> "Recipe":
+    def of(recipe: Recipe | int) -> Recipe:
         """A number alone is the size of JoyTag's recipe."""
         return Recipe(recipe) if isinstance(recipe, int) else recipe
 
@@ -197,7 +197,9 @@ def prepare(picture: Picture | Image.Image, recipe: Recipe | int) -> np.ndarray:
     sides = (max(picture.size),) * 2 if recipe.fit == "pad" else picture.size
     # Rounding the offset down on the upright picture rounds it up where that edge is turned to the far side.
     spare = [side - length for side, length in zip(sides, picture.size)]
-    offsets = [(gap + 1) // 2 if turn and far else gap // 2 for gap, far in zip(spare, turn[1:] if turn else (False, False))]
+    offsets = [
+        (gap + 1) // 2 if turn and far else gap // 2 for gap, far in zip(spare, turn[1:] if turn else (False, False))
+    ]
     square = _square(picture, offsets, sides, recipe)
     return np.asarray(square.transpose(turn[0]) if turn else square).transpose(2, 0, 1)
 
@@ -311,7 +313,9 @@ def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], reci
         canvas.paste(image, (margins[0][0], margins[1][0]))
         image = canvas
     # One axis after the other, since Pillow rounds in between and picks the order by the canvas' shape; a square goes this way.
-    (left, right), (top, bottom) = [(max(low, 0.0), min(high, float(most))) for (low, high), most in zip(boxes, image.size)]
+    (left, right), (top, bottom) = [
+        (max(low, 0.0), min(high, float(most))) for (low, high), most in zip(boxes, image.size)
+    ]
     seen_size = tuple(last - first for first, last in spans)
     resized = image.resize((seen_size[0], image.height), filter, box=(left, 0, right, image.height))
     resized = resized.resize(seen_size, filter, box=(0, top, seen_size[0], bottom))

@@ -21,14 +21,14 @@ from tagcheck.errors import BadFile, UsageError
 from tagcheck.library import NoWrite, TagChange, TagWrite
 from tagcheck.lock import sole_run
 
-OPEN = "open"          # noted down, and maybe written: a crash, or a library that is away
-APPLIED = "applied"    # written and read back
-FAILED = "failed"      # not written, and `reason` says why
-SETTLED = "settled"    # the library was as wanted before
-UNDONE = "undone"      # taken back, or withdrawn before it was written
+OPEN = "open"  # noted down, and maybe written: a crash, or a library that is away
+APPLIED = "applied"  # written and read back
+FAILED = "failed"  # not written, and `reason` says why
+SETTLED = "settled"  # the library was as wanted before
+UNDONE = "undone"  # taken back, or withdrawn before it was written
 STATUSES = (OPEN, APPLIED, FAILED, SETTLED, UNDONE)
-GO = "apply"           # where an open row is going: forward,
-BACK = "undo"          # or back
+GO = "apply"  # where an open row is going: forward,
+BACK = "undo"  # or back
 VERSION = 1
 LOCK_SECONDS = 60.0
 
@@ -136,7 +136,10 @@ class Ledger:
             counts: dict[int, dict[str, int]] = {}
             for row in db.execute("SELECT batch, status, count(*) AS number FROM ledger_rows GROUP BY batch, status"):
                 counts.setdefault(row["batch"], {})[row["status"]] = row["number"]
-            return [Batch(**row, counts=counts.get(row["id"], {})) for row in db.execute("SELECT * FROM ledger_batches ORDER BY id DESC")]
+            return [
+                Batch(**row, counts=counts.get(row["id"], {}))
+                for row in db.execute("SELECT * FROM ledger_batches ORDER BY id DESC")
+            ]
 
     def rows(self, batch: int | None = None, status: str | None = None) -> list[LedgerRow]:
         """Rows in the order they were noted down, all of them or those of one batch and/or status."""
@@ -146,8 +149,13 @@ class Ledger:
 
     def pick(self, ids: Sequence[int]) -> list[LedgerRow]:
         """The rows with these ids, in that order. Raises `UsageError` for an id that is not there."""
-        found = {row.id: row for start in range(0, len(ids), 500)
-                 for row in self._select(f"id IN ({', '.join('?' * len(ids[start:start + 500]))})", list(ids[start:start + 500]))}
+        found = {
+            row.id: row
+            for start in range(0, len(ids), 500)
+            for row in self._select(
+                f"id IN ({', '.join('?' * len(ids[start : start + 500]))})", list(ids[start : start + 500])
+            )
+        }
         lost = [id for id in ids if id not in found]
         if lost:
             raise UsageError(f"no row {lost[0]} in the ledger {self.path}")
@@ -157,8 +165,10 @@ class Ledger:
         """What became of this tag of this picture last. Where one change took several writes, the one that needs most
         attention: open before failed, applied, undone, settled.
         """
-        rows = self._select("hash = ? AND tag = ? AND batch = (SELECT max(batch) FROM ledger_rows WHERE hash = ? AND tag = ?)",
-                            [hash, tag, hash, tag])
+        rows = self._select(
+            "hash = ? AND tag = ? AND batch = (SELECT max(batch) FROM ledger_rows WHERE hash = ? AND tag = ?)",
+            [hash, tag, hash, tag],
+        )
         return min(rows, key=lambda row: (OPEN, FAILED, APPLIED, UNDONE, SETTLED).index(row.status), default=None)
 
     def library_of(self, batch: int) -> str:
@@ -170,7 +180,9 @@ class Ledger:
 
     # --- noting down: each of these is on the disk when it returns ----------------------------------
 
-    def open_batch(self, library: str, service: str | None, reason: str, steps: Iterable[TagChange | TagWrite | NoWrite]) -> int:
+    def open_batch(
+        self, library: str, service: str | None, reason: str, steps: Iterable[TagChange | TagWrite | NoWrite]
+    ) -> int:
         """Note down a batch with everything that is to happen, and return its number.
 
         A `TagWrite` (with its `change`) becomes an open row, a `TagChange` an open row still to be
@@ -179,7 +191,8 @@ class Ledger:
         now = isoformat(utc_now())
         with self._writing() as db:
             batch: int = db.execute(
-                "INSERT INTO ledger_batches (library, service, reason, created) VALUES (?, ?, ?, ?) RETURNING id", (library, service, reason, now)
+                "INSERT INTO ledger_batches (library, service, reason, created) VALUES (?, ?, ?, ?) RETURNING id",
+                (library, service, reason, now),
             ).fetchone()["id"]
             self._insert(db, batch, steps, now)
         return batch
@@ -199,27 +212,36 @@ class Ledger:
                 [(row.status, row.goal, row.reason, now, row.id) for row in rows],
             )
 
-    def _insert(self, db: sqlite3.Connection, batch: int, steps: Iterable[TagChange | TagWrite | NoWrite], created: str) -> None:
+    def _insert(
+        self, db: sqlite3.Connection, batch: int, steps: Iterable[TagChange | TagWrite | NoWrite], created: str
+    ) -> None:
         now = isoformat(utc_now())
         rows = []
         for step in steps:
             change = step if isinstance(step, TagChange) else step.change
             if change is None:
                 raise ValueError(f"a write without the change that it is for: {step}")
-            written = (step.tag, step.service, step.before, step.after) if isinstance(step, TagWrite) else (None, None, None, None)
+            written = (
+                (step.tag, step.service, step.before, step.after)
+                if isinstance(step, TagWrite)
+                else (None, None, None, None)
+            )
             status = (SETTLED if step.settled else FAILED) if isinstance(step, NoWrite) else OPEN
             why = step.reason if isinstance(step, NoWrite) else ""
             rows.append((batch, change.hash, change.tag, change.action, *written, status, GO, why, created, now))
         db.executemany(
             "INSERT INTO ledger_rows (batch, hash, tag, action, stored_tag, service, before, after, status, goal, reason, created, changed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows,
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
         )
 
     def _select(self, where: str, values: list) -> list[LedgerRow]:
         if not self.path.exists():
             return []
         with transaction(self.path, SCHEMA, write=False) as db:
-            return [LedgerRow(**row) for row in db.execute(f"SELECT * FROM ledger_rows WHERE {where} ORDER BY id", values)]
+            return [
+                LedgerRow(**row) for row in db.execute(f"SELECT * FROM ledger_rows WHERE {where} ORDER BY id", values)
+            ]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -227,5 +249,7 @@ class Ledger:
             db.execute("INSERT OR IGNORE INTO ledger_meta VALUES ('version', ?)", (str(VERSION),))
             found = int(db.execute("SELECT value FROM ledger_meta WHERE key = 'version'").fetchone()["value"])
             if found > VERSION:
-                raise BadFile(f"the ledger in {self.path} has version {found}, this program writes {VERSION}: update the program")
+                raise BadFile(
+                    f"the ledger in {self.path} has version {found}, this program writes {VERSION}: update the program"
+                )
             yield db

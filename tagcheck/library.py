@@ -17,19 +17,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
-ABSENT = "absent"        # no mapping and no deletion record
-CURRENT = "current"      # the picture has the tag
-PENDING = "pending"      # a repository: waiting to be uploaded
-DELETED = "deleted"      # the owner took it away, and the library remembers that
+ABSENT = "absent"  # no mapping and no deletion record
+CURRENT = "current"  # the picture has the tag
+PENDING = "pending"  # a repository: waiting to be uploaded
+DELETED = "deleted"  # the owner took it away, and the library remembers that
 PETITIONED = "petitioned"  # a repository: has it, and a removal is asked for
 STATES = (ABSENT, CURRENT, PENDING, DELETED, PETITIONED)
 
 # What `Library.states` may answer besides: nothing can be planned from these.
-PARTLY = "partly"        # the same file lies in several places, and only some of them have the tag
-UNKNOWN = "unknown"      # the picture is not in the library (any more), or its tags cannot be read
+PARTLY = "partly"  # the same file lies in several places, and only some of them have the tag
+UNKNOWN = "unknown"  # the picture is not in the library (any more), or its tags cannot be read
 
 # What an owner can have judged about two pictures in the library's own program.
-DUPLICATES, ALTERNATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES = "duplicates", "alternates", "false positives", "potential duplicates"
+DUPLICATES, ALTERNATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES = (
+    "duplicates",
+    "alternates",
+    "false positives",
+    "potential duplicates",
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class TagWrite:
     after: str
     change: TagChange | None = field(default=None, compare=False, repr=False)
 
-    def reversed(self) -> "TagWrite":
+    def reversed(self) -> TagWrite:
         """The write that takes this one back."""
         return replace(self, before=self.after, after=self.before)
 

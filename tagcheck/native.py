@@ -23,15 +23,15 @@ from tagcheck.tiles import BLOCK
 
 SOURCE, NAME = Path(__file__).with_name("native.c"), "bound"
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
-LANES = 32       # columns of a group
-ROWS = 4         # rows of a block
-PACKED = 8       # pairs of coordinates that are packed at once
-PART = 2_048     # most rows of a part, whose packed steps have to fit a core's cache
-ROOM = 65_536    # pairs that a call may find before it asks for room; LANES * PART at least
+LANES = 32  # columns of a group
+ROWS = 4  # rows of a block
+PACKED = 8  # pairs of coordinates that are packed at once
+PART = 2_048  # most rows of a part, whose packed steps have to fit a core's cache
+ROOM = 65_536  # pairs that a call may find before it asks for room; LANES * PART at least
 STEPS_LEFT, STEPS_RIGHT = 63, 127  # most steps of a coordinate: the kernel's products of two pairs have to fit 16 bits
-REACH = 32_000   # units that a bound may be from zero, to fit them as well, with what rounding adds
-MIDDLE = 96      # coordinates of the long bound that are looked at first
-LONG = 2**14     # steps to 1 of the long bound's coordinates
+REACH = 32_000  # units that a bound may be from zero, to fit them as well, with what rounding adds
+MIDDLE = 96  # coordinates of the long bound that are looked at first
+LONG = 2**14  # steps to 1 of the long bound's coordinates
 SPARE = 2.0**-15  # for what the margins' own numbers are rounded by
 
 BOUNDS = ("left", "right", "left_starts", "right_starts", "longs")
@@ -103,9 +103,23 @@ class Kernel:
         arrays = [*(getattr(bounds, name) for name in BOUNDS), *(getattr(points, name) for name in POINTS)]
         parts = len(points.centres)
         search = _Search(
-            *(array.ctypes.data for array in arrays), points.reach, points.length, bounds.early, bounds.pairs,
-            bounds.left.shape[1] // 2, bounds.middle, bounds.longs.shape[1], bounds.low, points.points.shape[1],
-            int(np.diff(points.firsts).max()), part, part, 0, parts, ROOM, found.ctypes.data,
+            *(array.ctypes.data for array in arrays),
+            points.reach,
+            points.length,
+            bounds.early,
+            bounds.pairs,
+            bounds.left.shape[1] // 2,
+            bounds.middle,
+            bounds.longs.shape[1],
+            bounds.low,
+            points.points.shape[1],
+            int(np.diff(points.firsts).max()),
+            part,
+            part,
+            0,
+            parts,
+            ROOM,
+            found.ctypes.data,
         )
         while search.other < search.parts:
             count = self._library.tagcheck_search(self.level, search)
@@ -136,12 +150,22 @@ class Scanner:
     """
 
     def __init__(
-        self, loaded: Kernel, heads: torch.Tensor, rests: Rests, widths: tuple[int, int], nonzero: torch.Tensor,
-        order: torch.Tensor, firsts: np.ndarray, axes: int, low: float, margin: float, pool: Executor,
+        self,
+        loaded: Kernel,
+        heads: torch.Tensor,
+        rests: Rests,
+        widths: tuple[int, int],
+        nonzero: torch.Tensor,
+        order: torch.Tensor,
+        firsts: np.ndarray,
+        axes: int,
+        low: float,
+        margin: float,
+        pool: Executor,
     ) -> None:
         self.kernel, self.size, self.step = loaded, len(firsts) - 1, 1
         self.bounds = _bounds(_ShortRows(heads, rests, widths, nonzero, order), low, margin, pool)
-        self.points = _points(heads[:, 1:1 + axes], order, firsts, low, margin, pool)
+        self.points = _points(heads[:, 1 : 1 + axes], order, firsts, low, margin, pool)
 
     def strip(self, part: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The rows of `part` and the columns of the pairs that are left, as places in the order, some at a time."""
@@ -150,7 +174,7 @@ class Scanner:
             yield i, j
 
 
-def _bounds(rows: "_ShortRows", low: float, margin: float, pool: Executor) -> Bounds:
+def _bounds(rows: _ShortRows, low: float, margin: float, pool: Executor) -> Bounds:
     """The rows in steps, left and right, with the numbers beside their products, and the long rows."""
     n = len(rows.heads)
     starts = range(0, n, BLOCK)
@@ -168,12 +192,15 @@ def _bounds(rows: "_ShortRows", low: float, margin: float, pool: Executor) -> Bo
     def fill(start: int) -> float:
         part = slice(start, start + BLOCK)
         short, sides = rows.take(start)
-        steps = [(short / step).round_().clamp_(-most, most) for step, most in ((left_step, STEPS_LEFT), (right_step, STEPS_RIGHT))]
+        steps = [
+            (short / step).round_().clamp_(-most, most)
+            for step, most in ((left_step, STEPS_LEFT), (right_step, STEPS_RIGHT))
+        ]
         # X Y = left right + (X - left) Y + left (Y - right), of which the last two are within the numbers below.
         off_left = rows.lengths(short - steps[0] * left_step) * length
         off_right = rows.lengths(short - steps[1] * right_step) * longest + torch.tensor(beside, dtype=torch.float64)
         numbers = [np.ceil(((sides + off) / unit).numpy()).astype(np.int64) for off in (off_left, off_right)]
-        left[part, :rows.width], right[part, :rows.width] = (steps[0] + STEPS_LEFT).numpy(), steps[1].numpy()
+        left[part, : rows.width], right[part, : rows.width] = (steps[0] + STEPS_LEFT).numpy(), steps[1].numpy()
         for bound, own in enumerate(rows.parts):  # the left's offset is taken back
             numbers[1][:, bound] -= STEPS_LEFT * right[part][:, own].sum(axis=1, dtype=np.int64)
         for number in numbers:
@@ -184,10 +211,14 @@ def _bounds(rows: "_ShortRows", low: float, margin: float, pool: Executor) -> Bo
     worst = max(pool.map(fill, starts))
     # Rounding moved no row by more than `worst`; a product of two rows no longer than 1.01 by at most 2.03 * worst.
     long_low = int(np.floor((low - margin - 2.03 * worst) * LONG**2))
-    return Bounds(left, right, left_starts, right_starts, longs, (rows.parts[0][-1] - 1) // 2, rows.width // 2, middle, long_low)
+    return Bounds(
+        left, right, left_starts, right_starts, longs, (rows.parts[0][-1] - 1) // 2, rows.width // 2, middle, long_low
+    )
 
 
-def _points(points: torch.Tensor, order: torch.Tensor, firsts: np.ndarray, low: float, margin: float, pool: Executor | None) -> Points:
+def _points(
+    points: torch.Tensor, order: torch.Tensor, firsts: np.ndarray, low: float, margin: float, pool: Executor | None
+) -> Points:
     """The `points` (n, k) of the rows in steps, part by part, and how far apart those of a pair can be.
 
     Two unit rows with a product of `low` are sqrt(2 - 2 low) apart, and not further along fewer axes.
@@ -201,20 +232,22 @@ def _points(points: torch.Tensor, order: torch.Tensor, firsts: np.ndarray, low: 
     centres = np.zeros((len(sizes), 2 * pairs), np.float32)
 
     def fill(part: int) -> tuple[float, float]:
-        own = points[order[firsts[part]:firsts[part + 1]]] / step
+        own = points[order[firsts[part] : firsts[part + 1]]] / step
         steps = own.round()
         centres[part, :axes] = own.mean(0)
         some = slice(groups[part], groups[part + 1])
         wide = np.zeros(((groups[part + 1] - groups[part]) * LANES, 2 * pairs), np.int16)
-        wide[:len(own), :axes] = steps.numpy()
-        wide[len(own):] = wide[len(own) - 1]
+        wide[: len(own), :axes] = steps.numpy()
+        wide[len(own) :] = wide[len(own) - 1]
         made[some] = wide.reshape(-1, LANES, pairs, 2).transpose(0, 2, 1, 3)
         starts[some] = (-STEPS_LEFT * wide.sum(axis=1, dtype=np.int64)).astype(np.int16).reshape(-1, LANES)
         return float((own - steps).norm(dim=1).max()), float(steps.norm(dim=1).max())
 
     off, longest = (max(values) for values in zip(*(pool.map if pool else map)(fill, range(len(sizes)))))
     apart = (2 - 2 * (low - margin)) ** 0.5 + margin
-    length = REACH / max(longest, 1) - pairs**0.5  # a direction of whole steps can be longer by half a step in each axis
+    length = (
+        REACH / max(longest, 1) - pairs**0.5
+    )  # a direction of whole steps can be longer by half a step in each axis
     return Points(made, starts, centres, firsts, groups, (apart / step + 2 * off) * (1 + 1e-5), length)
 
 
@@ -231,21 +264,21 @@ class _ShortRows:
         self.heads, self.rests, self.widths, self.nonzero, self.order = heads, rests, widths, nonzero, order
         sample = heads[:BLOCK]
         self.mean = float(sample[:, 0].mean())
-        self.rest = [float(rests(sample[:, :1 + width]).mean()) for width in widths]
+        self.rest = [float(rests(sample[:, : 1 + width]).mean()) for width in widths]
         early = 1 + widths[0]
         self.width = early + 2 + -(-(widths[1] - widths[0] + 1) // 2) * 2
         places = np.arange(self.width)
-        self.parts = (places[:early + 2], np.delete(places, [early, early + 1]))
+        self.parts = (places[: early + 2], np.delete(places, [early, early + 1]))
 
     def take(self, start: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(X (m, width) float32, what stands beside each of the two products (m, 2) float64) of the rows from `start` on."""
-        place = self.order[start:start + BLOCK]
+        place = self.order[start : start + BLOCK]
         early, all_ = 1 + self.widths[0], 1 + self.widths[1]
         head, nonzero = self.heads[:, :all_][place], self.nonzero[place]
         made = torch.zeros(len(place), self.width)
         made[:, :early] = head[:, :early]
         made[:, 0] -= self.mean
-        made[:, early + 2:early + 2 + all_ - early] = head[:, early:all_]
+        made[:, early + 2 : early + 2 + all_ - early] = head[:, early:all_]
         ends = [early, early + 2 + all_ - early]
         for end, rest, width in zip(ends, self.rest, (early, all_)):
             made[:, end] = self.rests(head[:, :width]) - rest
@@ -261,7 +294,10 @@ class _ShortRows:
         head, nonzero = self.heads[self.order[part]], self.nonzero[self.order[part]] * LONG
         steps = (head * LONG).round_()
         first = min(middle - 1, head.shape[1])
-        made[:, :first], made[:, middle:middle + head.shape[1] - first] = steps[:, :first].numpy(), steps[:, first:].numpy()
+        made[:, :first], made[:, middle : middle + head.shape[1] - first] = (
+            steps[:, :first].numpy(),
+            steps[:, first:].numpy(),
+        )
         made[:, middle - 1] = (self.rests(head[:, :first]) * nonzero).ceil_().numpy()
         made[:, -1] = (self.rests(head) * nonzero).ceil_().numpy()
         return float((head - steps / LONG).norm(dim=1).max())

@@ -24,11 +24,32 @@ from tagcheck import accelerated
 from tagcheck.accelerated import DeviceSearch
 from tagcheck.errors import UsageError
 from tagcheck.pruned import PrunedSearch
-from tagcheck.tiles import BLOCK, Candidates, NotFinite, PlainSearch, Progress, Search, UnitRows, normalised, over_strips, workers
+from tagcheck.tiles import (
+    BLOCK,
+    Candidates,
+    NotFinite,
+    PlainSearch,
+    Progress,
+    Search,
+    UnitRows,
+    normalised,
+    over_strips,
+    workers,
+)
 
 ENGINES = ("auto", "torch", "native")
 TOP_ROWS, TOP_COLUMNS = 1024, 4096  # of a product in top_k: wide, since picking the largest costs per row and product
-__all__ = ["ENGINES", "NotFinite", "Pairs", "TooManyPairs", "group_labels", "groups", "near_pairs", "pair_cosines", "top_k"]
+__all__ = [
+    "ENGINES",
+    "NotFinite",
+    "Pairs",
+    "TooManyPairs",
+    "group_labels",
+    "groups",
+    "near_pairs",
+    "pair_cosines",
+    "top_k",
+]
 
 
 @dataclass(frozen=True)
@@ -48,7 +69,11 @@ class TooManyPairs(UsageError):
 
 
 def near_pairs(
-    matrix: np.ndarray, threshold: float, engine: str = "auto", progress: Progress | None = None, limit: int | None = None,
+    matrix: np.ndarray,
+    threshold: float,
+    engine: str = "auto",
+    progress: Progress | None = None,
+    limit: int | None = None,
     device: str | None = None,
 ) -> Pairs:
     """Every pair of rows whose cosine is at or above `threshold`, none left out.
@@ -81,7 +106,11 @@ def near_pairs(
 def _search(rows: UnitRows, low: float, engine: str, device: str | None, pool: Executor, progress: Progress) -> Search:
     """The search that suits the machine and the number of rows."""
     asked = torch.device(device) if device else accelerated.card() if engine == "auto" else None
-    if asked is not None and (device or len(rows) >= accelerated.FEWEST_ROWS) and accelerated.fits(len(rows), rows.width, asked):
+    if (
+        asked is not None
+        and (device or len(rows) >= accelerated.FEWEST_ROWS)
+        and accelerated.fits(len(rows), rows.width, asked)
+    ):
         return DeviceSearch(rows, low, asked, pool)
     search = PrunedSearch(rows, low, pool, engine != "torch", progress)
     return search if search.worthwhile else PlainSearch(rows, low)
@@ -153,7 +182,10 @@ def top_k(matrix: np.ndarray, k: int, block: int = TOP_COLUMNS) -> tuple[np.ndar
                 value, column = product.topk(min(k, product.shape[1]), dim=1)
                 best, pick = torch.cat([best, value], dim=1).topk(min(k, best.shape[1] + value.shape[1]), dim=1)
                 where = torch.cat([where, column + low], dim=1).gather(1, pick)
-            indices[start:start + TOP_ROWS], cosines[start:start + TOP_ROWS] = where.numpy(), best.clamp_(-1, 1).numpy()
+            indices[start : start + TOP_ROWS], cosines[start : start + TOP_ROWS] = (
+                where.numpy(),
+                best.clamp_(-1, 1).numpy(),
+            )
 
         for _ in pool.map(fill, range(0, n, TOP_ROWS) if k else ()):
             pass
@@ -180,7 +212,9 @@ class _Decision:
         with self.lock:
             self.count += int(keep.sum())
             if self.limit is not None and self.count > self.limit:
-                raise TooManyPairs(f"more than {self.limit:,} pairs at or above {self.threshold:g}: use a higher threshold")
+                raise TooManyPairs(
+                    f"more than {self.limit:,} pairs at or above {self.threshold:g}: use a higher threshold"
+                )
         return i[keep], j[keep], np.minimum(cosine[keep], np.float32(1))
 
 

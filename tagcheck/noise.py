@@ -32,18 +32,23 @@ from tagcheck.probes import logit, sigmoid
 
 RATIO_BENDS, SHARE_BENDS = (-2, 0, 2, 5), (0.1, 0.3, 0.6)
 HINGES = {
-    "probe": RATIO_BENDS, "kernel": RATIO_BENDS, "context": RATIO_BENDS, "tagger": RATIO_BENDS, "neighbours": (0, 2),
-    "probe_share": SHARE_BENDS, "kernel_share": SHARE_BENDS,
+    "probe": RATIO_BENDS,
+    "kernel": RATIO_BENDS,
+    "context": RATIO_BENDS,
+    "tagger": RATIO_BENDS,
+    "neighbours": (0, 2),
+    "probe_share": SHARE_BENDS,
+    "kernel_share": SHARE_BENDS,
 }
-ROUNDS = 10             # of expectation maximisation
-FIT_CELLS = 60_000     # cells a fit looks at, of written and of unwritten ones each
-CHUNK = 100_000        # cells expanded at a time
+ROUNDS = 10  # of expectation maximisation
+FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
+CHUNK = 100_000  # cells expanded at a time
 EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
-RATE_PRIOR = 8.0       # events: what a tag's own rates are weighed against
-TOLERANCE = 1.5        # a floor this much above the library's still counts as wrong tags
+RATE_PRIOR = 8.0  # events: what a tag's own rates are weighed against
+TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
-HABIT_PRIOR = 4.0      # swaps: what a tag's own are weighed against
+HABIT_PRIOR = 4.0  # swaps: what a tag's own are weighed against
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,10 @@ def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:
 
 
 def fit(
-    cells: Cells, frequency: np.ndarray, rng: np.random.Generator, spaces: np.ndarray | None = None,
+    cells: Cells,
+    frequency: np.ndarray,
+    rng: np.random.Generator,
+    spaces: np.ndarray | None = None,
     answered: np.ndarray | None = None,
 ) -> Verdict:
     """The model of this module, fitted to the cells.
@@ -210,7 +218,12 @@ def _tag_lines(lines: np.ndarray, linear: np.ndarray, target: np.ndarray, cells:
 
 
 def _tag_rates(
-    belongs: np.ndarray, truth: np.ndarray, shown: np.ndarray, miss: np.ndarray, wrong: np.ndarray, cells: Cells,
+    belongs: np.ndarray,
+    truth: np.ndarray,
+    shown: np.ndarray,
+    miss: np.ndarray,
+    wrong: np.ndarray,
+    cells: Cells,
     spaces: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(floor, forgetting) of each tag, (T,) each, in units of the library's own rates.
@@ -221,10 +234,7 @@ def _tag_rates(
     """
     y, tags = cells.given, len(spaces)
     sure = truth * belongs * (cells.weight == 1)
-    pairs = (
-        (np.where(y, 1 - shown, 0), cells.weight * (1 - belongs) * wrong),
-        (np.where(y, 0, sure), sure * miss),
-    )
+    pairs = ((np.where(y, 1 - shown, 0), cells.weight * (1 - belongs) * wrong), (np.where(y, 0, sure), sure * miss))
     out = []
     for events, expected in pairs:
         events, expected = np.bincount(cells.column, events, tags), np.bincount(cells.column, expected, tags)
@@ -269,7 +279,7 @@ def _plateau(written: np.ndarray, y: np.ndarray) -> float:
     lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in zip(stops[:-1], stops[1:])]) + 0.5
     size = np.diff(stops) + 1.0
     rate = lost / size
-    expected = rate[:, None] * size                              # by the rate of one step, in each step
+    expected = rate[:, None] * size  # by the rate of one step, in each step
     near = np.abs(lost - expected) <= 0.25 * expected + 1.5 * np.sqrt(expected * (1 - rate[:, None]))
     near &= (lost < 0.5 * size) | np.eye(len(lost), dtype=bool)
     level = near[int(np.argmax(near.sum(axis=1)))]
@@ -289,7 +299,9 @@ def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.nda
     pairs = list(zip(stops[:-1], stops[1:]))
     wrong = np.array([y[order[start:stop]].sum() for start, stop in pairs]) + 0.5
     size = np.array([chance[start:stop].sum() for start, stop in pairs]) + 12.0
-    near = np.abs(np.log(wrong / size)[:, None] - np.log(wrong / size)) <= 0.25 + 1.5 * np.sqrt(1 / wrong[:, None] + 1 / wrong)
+    near = np.abs(np.log(wrong / size)[:, None] - np.log(wrong / size)) <= 0.25 + 1.5 * np.sqrt(
+        1 / wrong[:, None] + 1 / wrong
+    )
     level = near[int(np.argmax(near.sum(axis=1)))]
     return float(np.clip(wrong[level].sum() / size[level].sum(), 0.001, 0.5))
 
@@ -332,7 +344,11 @@ class _Design:
 
 
 def _logistic(
-    x: np.ndarray, target: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None, penalty: float = 1e-5,
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    start: np.ndarray | None = None,
+    penalty: float = 1e-5,
     rounds: int = 30,
 ) -> np.ndarray:
     """Weighted logistic regression by Newton's method; targets 0 to 1, the last column of ones. The coefficients."""
@@ -358,7 +374,7 @@ def _logistic(
 
 def _loss(x: np.ndarray, beta: np.ndarray, target: np.ndarray, weight: np.ndarray, ridge: np.ndarray) -> float:
     score = x @ beta
-    return float(np.sum(weight * (np.logaddexp(0, score) - target * score)) + 0.5 * np.sum(ridge * beta ** 2))
+    return float(np.sum(weight * (np.logaddexp(0, score) - target * score)) + 0.5 * np.sum(ridge * beta**2))
 
 
 def settle_groups(
@@ -380,8 +396,14 @@ def settle_groups(
         place = np.full(len(frequency), -1)
         place[group] = np.arange(len(group))
         truth = _settle(
-            cells.row[inside], place[cells.column[inside]], cells.given[inside], verdict.belongs[inside], verdict.miss[inside],
-            np.clip(verdict.wrong_of_tag[group], 1e-6, 0.3), frequency[group], n,
+            cells.row[inside],
+            place[cells.column[inside]],
+            cells.given[inside],
+            verdict.belongs[inside],
+            verdict.miss[inside],
+            np.clip(verdict.wrong_of_tag[group], 1e-6, 0.3),
+            frequency[group],
+            n,
         )
         settled = np.where(cells.given[inside], 1 - truth, truth)
         error[inside] = (1 - leak) * settled + leak * error[inside]
@@ -389,8 +411,15 @@ def settle_groups(
 
 
 def _settle(
-    row: np.ndarray, column: np.ndarray, given: np.ndarray, belongs: np.ndarray, miss: np.ndarray, wrong: np.ndarray,
-    frequency: np.ndarray, n: int, rounds: int = 8,
+    row: np.ndarray,
+    column: np.ndarray,
+    given: np.ndarray,
+    belongs: np.ndarray,
+    miss: np.ndarray,
+    wrong: np.ndarray,
+    frequency: np.ndarray,
+    n: int,
+    rounds: int = 8,
 ) -> np.ndarray:
     """P(this tag is the one that belongs) of each cell of one group, (m,). Cells not listed have no chance.
 
@@ -405,7 +434,7 @@ def _settle(
     plain = odds + np.where(given, belonging, np.log(miss) - np.log1p(-wrong[column]))
     share = frequency / frequency.sum()
     swappable = ~given & (written[at] == 1)
-    instead = np.zeros(len(pictures), dtype=np.int64)         # the written tag, where there is one
+    instead = np.zeros(len(pictures), dtype=np.int64)  # the written tag, where there is one
     instead[at[given]] = column[given]
     instead = instead[at]
     other_wrong = np.log(wrong[instead])

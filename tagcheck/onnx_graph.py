@@ -127,7 +127,7 @@ class Graph:
                 kind = value
             elif number == TENSOR_PLACE:
                 place = value
-            elif number == TENSOR_BYTES or number == TENSOR_FLOATS and isinstance(value, memoryview):
+            elif number == TENSOR_BYTES or (number == TENSOR_FLOATS and isinstance(value, memoryview)):
                 values = value
         if kind not in TYPES or place != 0:
             return None

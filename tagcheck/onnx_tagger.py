@@ -23,11 +23,20 @@ from tagcheck.embeddings import TagHead
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.onnx_graph import Graph, Linear, with_output
 
-NUMBERS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+NUMBERS = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
 PRECISIONS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 PATCH = 16  # pixels a side that most networks take together, for guessing the work
 SMALL_WORK = 5e9  # operations a picture below which one thread is quicker, as in tagger.py
-NEAR = {"float32": 1e-3, "float64": 1e-3, "float16": 2e-2}  # how far a probability of the head may be from the network's own
+NEAR = {
+    "float32": 1e-3,
+    "float64": 1e-3,
+    "float16": 2e-2,
+}  # how far a probability of the head may be from the network's own
 WAY_OUT = "pip install onnxruntime (or onnxruntime-gpu), and run again"
 
 
@@ -97,7 +106,9 @@ class OnnxNetwork:
         fits = len(inputs) == 1 and inputs[0].type in NUMBERS and len(inputs[0].shape) == 4
         if not fits or any(isinstance(one, int) and one != want for one, want in zip(inputs[0].shape[1:], wanted)):
             said = "; ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
-            raise BadFile(f"{self._path} wants {said}, {descriptor.FILE} describes one picture of {wanted}: mend size or layout")
+            raise BadFile(
+                f"{self._path} wants {said}, {descriptor.FILE} describes one picture of {wanted}: mend size or layout"
+            )
         if inputs[0].type == "tensor(uint8)" and self._found.scale_and_offset() != ((1.0,) * 3, (0.0,) * 3):
             raise BadFile(f"{self._path} wants bytes: range, mean and std have to be [0, 255], [0, 0, 0] and [1, 1, 1]")
         return inputs[0]
@@ -124,7 +135,10 @@ class OnnxNetwork:
                 raise
             parts.append([one[: len(part)].astype(np.float32) for one in found])
         rows = [np.concatenate(one) for one in zip(*parts)]
-        return [one.reshape(one.shape[:2]) if one.ndim > 2 and one.size == one.shape[0] * one.shape[1] else one for one in rows]
+        return [
+            one.reshape(one.shape[:2]) if one.ndim > 2 and one.size == one.shape[0] * one.shape[1] else one
+            for one in rows
+        ]
 
     def _input_of(self, pixels: Tensor) -> np.ndarray:
         """What the network wants to see of uint8 (b, 3, S, S)."""
@@ -144,18 +158,24 @@ class OnnxNetwork:
         noise = np.random.default_rng(0).integers(0, 256, (2, self.recipe.size, self.recipe.size, 3), dtype=np.uint8)
         rows, said = self._run(torch.from_numpy(noise.transpose(0, 3, 1, 2)), [self._embedding, self._output])
         if rows.ndim != 2 or len(rows) != 2:
-            raise BadFile(f"{self._path}: {self._embedding!r} has the shape {rows.shape} for two pictures, one row each is expected")
+            raise BadFile(
+                f"{self._path}: {self._embedding!r} has the shape {rows.shape} for two pictures, one row each is expected"
+            )
         if said.ndim != 2 or said.shape[1] != len(names):
             raise BadFile(
                 f"{self._path} gives {said.shape[-1]} values for a picture, {self._found.labels.file} has {len(names)} tags: "
                 "it belongs to another network, or is of another form"
             )
         if self._found.output == "probabilities" and (said.min() < 0 or said.max() > 1):
-            raise BadFile(f"{self._path} gives {said.min():.2f} to {said.max():.2f}, no probabilities: output is logits")
+            raise BadFile(
+                f"{self._path} gives {said.min():.2f} to {said.max():.2f}, no probabilities: output is logits"
+            )
         self.dim = rows.shape[1]
         kept = [place for place, counted in enumerate(counts) if counted]
         self.tags = [names[place] for place in kept]
-        twice = {name for name in self.tags if self.tags.count(name) > 1} if len(set(self.tags)) < len(self.tags) else ()
+        twice = (
+            {name for name in self.tags if self.tags.count(name) > 1} if len(set(self.tags)) < len(self.tags) else ()
+        )
         if twice:
             raise BadFile(f"{self._path.parent / self._found.labels.file} names {min(twice)!r} twice")
         own = said if self._found.output == "probabilities" else _sigmoid(said)
@@ -200,7 +220,9 @@ def _session(runtime: Any, data: bytes, providers: list[Any], threads: int, path
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the decoders want the processor meanwhile
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # the decoders want the processor meanwhile
     try:
         session = runtime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises some ten kinds for one damaged file, all of Exception alone

@@ -33,9 +33,16 @@ class LibrarySettings:
     write_service: str | None = None
 
     @classmethod
-    def of(cls, config: Any) -> "LibrarySettings":
+    def of(cls, config: Any) -> LibrarySettings:
         """From a module, or anything else, with config.py's names on it."""
-        return cls(config.LIBRARY, config.API_URL, config.API_KEY, config.TAG_SERVICES, config.MACHINE_TAG_SERVICES, config.WRITE_TAG_SERVICE)
+        return cls(
+            config.LIBRARY,
+            config.API_URL,
+            config.API_KEY,
+            config.TAG_SERVICES,
+            config.MACHINE_TAG_SERVICES,
+            config.WRITE_TAG_SERVICE,
+        )
 
 
 def library_name(given: str | None, folder: DataFolder, settings: LibrarySettings) -> str:
@@ -49,7 +56,11 @@ def library_name(given: str | None, folder: DataFolder, settings: LibrarySetting
 
 
 def open_library(
-    name: str, folder: DataFolder, settings: LibrarySettings, follow_mapping: bool = True, tell: Callable[[str], None] | None = None
+    name: str,
+    folder: DataFolder,
+    settings: LibrarySettings,
+    follow_mapping: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> Library:
     """The library called `name`. A folder must exist (`MissingInput`); a Hydrus client is first asked when it is first used.
 
@@ -59,8 +70,12 @@ def open_library(
     if name == HYDRUS:
         chosen = settings.tag_services or (_mapped_tag_services(folder) if follow_mapping else ())
         return Hydrus(
-            settings.url, settings.key, tag_services=chosen,
-            machine_services=settings.machine_services, write_service=settings.write_service, tell=tell,
+            settings.url,
+            settings.key,
+            tag_services=chosen,
+            machine_services=settings.machine_services,
+            write_service=settings.write_service,
+            tell=tell,
         )
     root = Path(name).expanduser()
     if not root.is_dir():

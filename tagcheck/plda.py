@@ -19,8 +19,8 @@ import numpy as np
 from scipy import linalg
 
 SMALLEST_BETWEEN = 1e-3  # of the variance within a class: a direction that separates nothing
-SATURATION = 20.0        # pictures after which a class's mean counts (nearly) in full for mu and B
-MAX_DIRECTIONS = 384     # those with the largest b; what is left out separates least
+SATURATION = 20.0  # pictures after which a class's mean counts (nearly) in full for mu and B
+MAX_DIRECTIONS = 384  # those with the largest b; what is left out separates least
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,12 @@ def fit_plda(mean: np.ndarray, gram: np.ndarray, class_sums: np.ndarray, counts:
     projected = np.zeros((len(counts), len(between)))
     projected[known] = (means + mean - centre) @ basis
     return Plda(
-        centre.astype(np.float32), basis.astype(np.float32), between.astype(np.float32),
-        (projected * drawn / (drawn + 1.0)).astype(np.float32), (1.0 + between / (drawn + 1.0)).astype(np.float32), counts,
+        centre.astype(np.float32),
+        basis.astype(np.float32),
+        between.astype(np.float32),
+        (projected * drawn / (drawn + 1.0)).astype(np.float32),
+        (1.0 + between / (drawn + 1.0)).astype(np.float32),
+        counts,
     )
 
 

@@ -106,13 +106,17 @@ def moments(matrix: np.ndarray, targets: Any, folds: np.ndarray, block: int = BL
     d, t = matrix.shape[1], targets.shape[1]
     centre = matrix.mean(axis=0, dtype=np.float64)
     made = FoldedMoments(
-        np.bincount(folds, minlength=number).astype(np.float64), np.zeros((number, d)), np.zeros((number, t)),
-        np.zeros((number, d, d)), np.zeros((number, d, t)), centre,
+        np.bincount(folds, minlength=number).astype(np.float64),
+        np.zeros((number, d)),
+        np.zeros((number, t)),
+        np.zeros((number, d, d)),
+        np.zeros((number, d, t)),
+        centre,
     )
     for fold in range(number):
         members = np.flatnonzero(folds == fold)
         for start in range(0, len(members), block):
-            rows = members[start:start + block]
+            rows = members[start : start + block]
             x = np.asarray(matrix[rows], dtype=np.float32) - centre.astype(np.float32)
             y = _dense(targets[rows])
             made.sum_x[fold] += x.sum(axis=0, dtype=np.float64)
@@ -122,7 +126,9 @@ def moments(matrix: np.ndarray, targets: Any, folds: np.ndarray, block: int = BL
     return made
 
 
-def fit_ridge(matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK) -> FoldedLinear:
+def fit_ridge(
+    matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK
+) -> FoldedLinear:
     """Ridge regression of every target on the matrix, one model per fold, fitted on the other folds' rows.
 
     `matrix` (n, d) floats, `targets` (n, T) 0/1 or shares (array or scipy sparse), `folds` (n,) from
@@ -163,7 +169,9 @@ class RidgePath:
         return FoldedLinear(np.stack(weights), np.stack(bias), self.folds)
 
 
-def out_of_fold(matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK) -> np.ndarray:
+def out_of_fold(
+    matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK
+) -> np.ndarray:
     """Out-of-fold ridge scores of every row for every target, (n, T) float32. See `fit_ridge`."""
     fitted = fit_ridge(matrix, targets, folds, alpha, block)
     out = np.empty((matrix.shape[0], targets.shape[1]), dtype=np.float32)

@@ -38,10 +38,10 @@ SAMPLE = 10_000
 AT_ONCE = 4
 TRIAL = 1_024
 HOPELESS = 0.05  # share of pairs left by the longest bound from which bounding is not worth it
-TORCH_LEAVES = (4.0, 1e-4)     # measured: where a wider first bound begins to cost more than it saves later,
+TORCH_LEAVES = (4.0, 1e-4)  # measured: where a wider first bound begins to cost more than it saves later,
 COMPILED_LEAVES = (4.0, 2e-4)  # and for the kernel, which looks again at a pair for next to nothing
 COMPILED_EVEN = (600_000, 0.5)  # measured: rows for which comparing takes as long as preparing, and with which power
-TORCH_EVEN = (17_000, 1.0)      # of their number it grows faster
+TORCH_EVEN = (17_000, 1.0)  # of their number it grows faster
 MEASURED, PROJECTED = 0.15, 0.55  # measured: shares of preparing that are done before and after rows are projected
 EARLY = 0.75  # share of the first bound's axes that the kernel takes before it looks for the first time
 SPARE = 2.0**-15  # for what the margin's own numbers are rounded by
@@ -79,15 +79,26 @@ class PrunedSearch:
         self.worthwhile = True
         even, power = COMPILED_EVEN if loaded else TORCH_EVEN
         self.prepared = 1 / (1 + (len(rows) / even) ** power)
-        heads = _project(rows, axes, pool, lambda share: progress(self.prepared * (MEASURED + share * (PROJECTED - MEASURED))))
+        heads = _project(
+            rows, axes, pool, lambda share: progress(self.prepared * (MEASURED + share * (PROJECTED - MEASURED)))
+        )
         defect = _defect(axes) + (rows.width + 8) * UNIT_ROUNDOFF * (1 + widths[-1]) ** 0.5
-        self.order, firsts = cluster_order(heads[:, 1:1 + CLUSTER_AXES], random, pool)
+        self.order, firsts = cluster_order(heads[:, 1 : 1 + CLUSTER_AXES], random, pool)
         nonzero = rows.scale > 0
         if loaded is not None:
             early = max(1, int(first * EARLY) // 2 * 2 - 1)
             self.bounds = Scanner(
-                loaded, heads, lambda head: rest_lengths(head, defect), (early, first), nonzero, self.order,
-                firsts, CLUSTER_AXES, low, 4 * defect + SPARE, pool,
+                loaded,
+                heads,
+                lambda head: rest_lengths(head, defect),
+                (early, first),
+                nonzero,
+                self.order,
+                firsts,
+                CLUSTER_AXES,
+                low,
+                4 * defect + SPARE,
+                pool,
             )
         else:
             self.bounds = _TorchBounds(heads, first, self.order, nonzero, low, defect, pool)
@@ -110,12 +121,18 @@ class _TorchBounds:
     """The bounds in torch, a tile at a time."""
 
     def __init__(
-        self, heads: torch.Tensor, first: int, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float,
+        self,
+        heads: torch.Tensor,
+        first: int,
+        order: torch.Tensor,
+        nonzero: torch.Tensor,
+        low: float,
+        defect: float,
         pool: Executor,
     ) -> None:
         dtype = product_dtype()
         self.size, self.step, self.scratch = len(heads), TILE, Scratch()
-        self.left = _Heads(heads[:, :1 + first], order, nonzero, low, defect, dtype, pool)
+        self.left = _Heads(heads[:, : 1 + first], order, nonzero, low, defect, dtype, pool)
         self.right = self.left.right(slice(None))
         self.long = _Heads(heads, order, nonzero, low, defect, dtype, pool)
 
@@ -124,7 +141,7 @@ class _TorchBounds:
         return (self._tile(start, other) for other in range(start, len(self.right), TILE))
 
     def _tile(self, start: int, other: int) -> tuple[torch.Tensor, torch.Tensor]:
-        bound = self.scratch.product(self.left.rows[start:start + TILE], self.right[other:other + TILE])
+        bound = self.scratch.product(self.left.rows[start : start + TILE], self.right[other : other + TILE])
         bits = bound.view(_BITS[bound.dtype])
         if start == other:
             bits.masked_fill_(torch.ones(bits.shape, dtype=torch.bool).tril_(), -1)
@@ -133,7 +150,7 @@ class _TorchBounds:
             return row, row
         column = (bits.amax(0) >= 0).nonzero().squeeze(1)
         left, right = self.long.rows[_filled(row) + start], self.long.right(_filled(column) + other)
-        stays = _not_negative(torch.mm(left, right.T))[:len(row), :len(column)]
+        stays = _not_negative(torch.mm(left, right.T))[: len(row), : len(column)]
         if start == other:
             stays &= column[None, :] > row[:, None]
         one, two = stays.nonzero(as_tuple=True)
@@ -150,17 +167,23 @@ class _Heads:
     """
 
     def __init__(
-        self, heads: torch.Tensor, order: torch.Tensor, nonzero: torch.Tensor, low: float, defect: float,
-        dtype: torch.dtype, pool: Executor,
+        self,
+        heads: torch.Tensor,
+        order: torch.Tensor,
+        nonzero: torch.Tensor,
+        low: float,
+        defect: float,
+        dtype: torch.dtype,
+        pool: Executor,
     ) -> None:
         n, width = heads.shape
         self.rows = torch.empty(n, width + 5, dtype=dtype)
 
         def fill(start: int) -> float:
-            place = order[start:start + BLOCK]
+            place = order[start : start + BLOCK]
             head = heads[place]
             rest = rest_lengths(head, defect) * nonzero[place]
-            made = self.rows[start:start + BLOCK]
+            made = self.rows[start : start + BLOCK]
             made[:, 0] = head[:, 0]
             made[:, 1] = head[:, 0] - made[:, 0].float()
             made[:, 2] = made[:, 0]
@@ -187,12 +210,15 @@ class _Heads:
         return made
 
 
-def principal_axes(rows: UnitRows, places: torch.Tensor, count: int, random: torch.Generator, pool: Executor) -> torch.Tensor:
+def principal_axes(
+    rows: UnitRows, places: torch.Tensor, count: int, random: torch.Generator, pool: Executor
+) -> torch.Tensor:
     """Orthonormal columns (d, 1 + count): the mean direction of the rows at `places`, then about their top principal axes.
 
     By subspace iteration (Halko, Martinsson and Tropp 2011). They need not be exact: any
     orthonormal axes give a valid bound, good ones give a tight one.
     """
+
     def moments(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         taken = rows.take(some)
         return taken.sum(0), taken.T @ taken
@@ -200,7 +226,7 @@ def principal_axes(rows: UnitRows, places: torch.Tensor, count: int, random: tor
     blocks = places.split(BLOCK)
     mean, scatter = torch.zeros(rows.width), torch.zeros(rows.width, rows.width)
     for start in range(0, len(blocks), AT_ONCE):  # so that the results of all blocks are never held
-        for one, two in pool.map(moments, blocks[start:start + AT_ONCE]):
+        for one, two in pool.map(moments, blocks[start : start + AT_ONCE]):
             mean += one
             scatter += two
     mean = torch.nn.functional.normalize(mean, dim=0)[:, None]
@@ -222,7 +248,7 @@ def choose_width(heads: torch.Tensor, widths: list[int], low: float, times: floa
     """
     left = {}
     for width in widths:
-        head = heads[:, :1 + width]
+        head = heads[:, : 1 + width]
         rest = (1 - head.square().sum(1)).clamp_(min=0).sqrt_()
         bound = torch.addmm(torch.outer(rest, rest), head, head.T)
         left[width] = float((bound >= low - 0.005).float().mean()) - 1 / len(heads)
@@ -310,8 +336,8 @@ def _nearest(points: torch.Tensor, centres: torch.Tensor, pool: Executor) -> tor
     nearest = torch.empty(len(points), dtype=torch.int64)
 
     def fill(start: int) -> None:
-        near = torch.addmm(half, points[start:start + NEAREST], turned)
-        torch.argmax(near, 1, out=nearest[start:start + NEAREST])
+        near = torch.addmm(half, points[start : start + NEAREST], turned)
+        torch.argmax(near, 1, out=nearest[start : start + NEAREST])
 
     for _ in pool.map(fill, range(0, len(points), NEAREST)):
         pass
@@ -324,7 +350,7 @@ def _project(rows: UnitRows, axes: torch.Tensor, pool: Executor, progress: Progr
     starts = range(0, len(rows), BLOCK)
 
     def fill(start: int) -> None:
-        torch.mm(rows.take(slice(start, start + BLOCK)), axes, out=heads[start:start + BLOCK])
+        torch.mm(rows.take(slice(start, start + BLOCK)), axes, out=heads[start : start + BLOCK])
 
     for start, _ in zip(starts, pool.map(fill, starts)):
         progress(min(1.0, (start + BLOCK) / len(rows)))

@@ -58,7 +58,9 @@ CREATE INDEX decisions_issue ON decisions (issue, confidence, state, outcome, ac
 CREATE INDEX decisions_tag ON decisions (tag, state, outcome, action)
 """
 GROWN = "CREATE INDEX suggestions_changed ON suggestions (state, rank) WHERE changed"
-SERIES = "CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID"
+SERIES = (
+    "CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID"
+)
 # What a "no" was an answer to, without the neighbours' hashes.
 SEEN = """(SELECT json_remove(s.evidence, '$.near_with', '$.near_without') FROM suggestions s WHERE s.hash = ?1 AND s.tag = ?2
  AND s.action = ?3 AND s.other = ?4 AND s.current AND ?5 = 'ignored' ORDER BY s.rank LIMIT 1)"""
@@ -119,7 +121,7 @@ class Key:
     action: str
     other: str = ""
 
-    def opposite(self) -> "Key | None":
+    def opposite(self) -> Key | None:
         """The suggestion that takes this one back, None for a pair."""
         return Key(self.hash, self.tag, OPPOSITE[self.action]) if self.action in OPPOSITE else None
 
@@ -195,12 +197,14 @@ class Review:
             self.db.close()
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            raise BadFile(f"{self.path} is not a review store ({error}): move it away, or use another --data-dir") from None
+            raise BadFile(
+                f"{self.path} is not a review store ({error}): move it away, or use another --data-dir"
+            ) from None
         except BaseException:
             self.db.close()
             raise
 
-    def __enter__(self) -> "Review":
+    def __enter__(self) -> Review:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,7 +235,8 @@ class Review:
         """Keep a value among the store's own notes."""
         with self.writing() as db:
             db.execute(
-                "INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+                "INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (key, value),
             )
 
     def revision(self) -> int:
@@ -339,11 +344,15 @@ class Review:
                 make_lookups(self.db)
                 make_walks(self.db)
                 tallies.make(self.db)
-                self.db.executemany("INSERT INTO review_meta VALUES (?, ?)", [("schema", str(SCHEMA_VERSION)), ("revision", "0")])
+                self.db.executemany(
+                    "INSERT INTO review_meta VALUES (?, ?)", [("schema", str(SCHEMA_VERSION)), ("revision", "0")]
+                )
             self.db.execute("COMMIT")
         version = int(self.meta("schema", "0"))
         if version > SCHEMA_VERSION:
-            raise BadFile(f"{self.path} has schema {version}, this program reads up to {SCHEMA_VERSION}: update the program")
+            raise BadFile(
+                f"{self.path} has schema {version}, this program reads up to {SCHEMA_VERSION}: update the program"
+            )
         if version < SCHEMA_VERSION:
             self._upgrade()
 
@@ -372,7 +381,9 @@ class Review:
             db.execute(statement)
         tallies.make(db)
 
-    def _set(self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None) -> tuple[Key, str, str]:
+    def _set(
+        self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None
+    ) -> tuple[Key, str, str]:
         """Write one decision and say what changed: (key, state before, state after)."""
         key = now.key
         self.db.execute(
@@ -399,10 +410,13 @@ class Review:
 
     def _grown(self, key: Key) -> bool:
         """Whether it is surer now than when it was ignored, so that another "no" is an answer to that."""
-        return self.db.execute(
-            "SELECT 1 FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ? AND changed",
-            (key.hash, key.tag, key.action, key.other),
-        ).fetchone() is not None
+        return (
+            self.db.execute(
+                "SELECT 1 FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ? AND changed",
+                (key.hash, key.tag, key.action, key.other),
+            ).fetchone()
+            is not None
+        )
 
     def _mark(self, key: Key, queue: str) -> None:
         """Move the index's rows of one suggestion to a queue."""
@@ -425,7 +439,9 @@ class Review:
         return event
 
     def _next_event(self, status: str, order: str) -> sqlite3.Row | None:
-        return self.db.execute(f"SELECT * FROM events WHERE status = ? ORDER BY id {order} LIMIT 1", (status,)).fetchone()
+        return self.db.execute(
+            f"SELECT * FROM events WHERE status = ? ORDER BY id {order} LIMIT 1", (status,)
+        ).fetchone()
 
     def _walk(self, status: str, becomes: str, to: str, order: str) -> Outcome | None:
         """Step over one event. Events are the only way that states change by hand, so a suggestion that is not as
@@ -487,7 +503,8 @@ def decisions(path: Path) -> dict[tuple[str, str, str], str]:
     """
     return {
         (row["hash"], row["tag"], row["action"]): UNDONE if row["outcome"] == UNDONE else row["state"]
-        for row in _decided(path) if row["action"] != PAIR
+        for row in _decided(path)
+        if row["action"] != PAIR
     }
 
 
@@ -496,9 +513,18 @@ def answers(path: Path) -> list[tuple[str, str, str, float, bool]]:
     ignored, where its issue and confidence were noted. An applied change that was taken back counts as wrong.
     """
     return [
-        (row["action"], row["issue"], row["tag"], row["confidence"], row["state"] == ACCEPTED and row["outcome"] != UNDONE)
+        (
+            row["action"],
+            row["issue"],
+            row["tag"],
+            row["confidence"],
+            row["state"] == ACCEPTED and row["outcome"] != UNDONE,
+        )
         for row in _decided(path)
-        if row["action"] != PAIR and row["state"] in (ACCEPTED, IGNORED) and row["issue"] and row["confidence"] is not None
+        if row["action"] != PAIR
+        and row["state"] in (ACCEPTED, IGNORED)
+        and row["issue"]
+        and row["confidence"] is not None
     ]
 
 

@@ -29,7 +29,19 @@ from tagcheck.artifacts import (
 from tagcheck.dataset import HASH
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING, finding_id
-from tagcheck.review import ADD, CHANGED, IGNORED, PAIR, REMOVE, SKIPPED, Review, drop_lookups, drop_walks, make_lookups, make_walks
+from tagcheck.review import (
+    ADD,
+    CHANGED,
+    IGNORED,
+    PAIR,
+    REMOVE,
+    SKIPPED,
+    Review,
+    drop_lookups,
+    drop_walks,
+    make_lookups,
+    make_walks,
+)
 
 REPORTS = (MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION)
 ISSUES = {
@@ -202,7 +214,9 @@ def _parse(path: Path, kind: Kind, number: int, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadFile(f"{path} is damaged in line {number} ({error.msg}): remove it and run {kind.made_by} again") from None
+        raise BadFile(
+            f"{path} is damaged in line {number} ({error.msg}): remove it and run {kind.made_by} again"
+        ) from None
 
 
 def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:
@@ -219,7 +233,9 @@ def _newest(folder: DataFolder) -> dict[Kind, Path | None]:
 
 def _stale(review: Review, wanted: dict[Kind, Path | None]) -> list[Kind]:
     """The kinds whose newest file is another than the one in the tables."""
-    rows = {row["kind"]: (row["name"], row["size"], row["mtime_ns"]) for row in review.db.execute("SELECT * FROM sources")}
+    rows = {
+        row["kind"]: (row["name"], row["size"], row["mtime_ns"]) for row in review.db.execute("SELECT * FROM sources")
+    }
     return [kind for kind, path in wanted.items() if rows.get(kind.name) != _stamp(path)]
 
 
@@ -241,7 +257,9 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
     """Put one report's findings in the place of its predecessor's. What the owner decided on stays, marked as no longer
     current.
     """
-    db.execute("DELETE FROM suggestions WHERE source = ? AND state IN ('open', 'skipped', 'gone') AND current", (kind.name,))
+    db.execute(
+        "DELETE FROM suggestions WHERE source = ? AND state IN ('open', 'skipped', 'gone') AND current", (kind.name,)
+    )
     db.execute("UPDATE suggestions SET current = 0 WHERE source = ?", (kind.name,))
     db.execute("UPDATE findings SET current = 0 WHERE source = ?", (kind.name,))
     stamp = _stamp(path)
@@ -266,7 +284,12 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
 
 
 def _note_source(
-    db: sqlite3.Connection, kind: Kind, stamp: tuple[str, int, int], header: dict[str, Any], count: int, problem: str | None
+    db: sqlite3.Connection,
+    kind: Kind,
+    stamp: tuple[str, int, int],
+    header: dict[str, Any],
+    count: int,
+    problem: str | None,
 ) -> None:
     db.execute(
         "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -319,7 +342,10 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
         " ?, ?, ?, 1, ?)"
         " ON CONFLICT (id) DO UPDATE SET confidence = excluded.confidence, differs = excluded.differs, current = 1, body"
         " = excluded.body",
-        [(one.id, kind.name, one.issue, one.hash, one.other, one.confidence, one.differs, _text(one.body)) for one in batch],
+        [
+            (one.id, kind.name, one.issue, one.hash, one.other, one.confidence, one.differs, _text(one.body))
+            for one in batch
+        ],
     )
     db.executemany(
         "INSERT INTO suggestions (finding, source, issue, hash, other, tag, namespace, action, place, confidence, why,"
@@ -353,7 +379,11 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
     """Keep which copy of each group the report calls the best, and why, for every picture of the group."""
     db.execute("DELETE FROM copies")
     for group in details if isinstance(details, list) else ():
-        if isinstance(group, dict) and isinstance(group.get("hashes"), list) and isinstance(group.get("best_copy"), str):
+        if (
+            isinstance(group, dict)
+            and isinstance(group.get("hashes"), list)
+            and isinstance(group.get("best_copy"), str)
+        ):
             reasons = "; ".join(filter(None, (one for one in group.get("reasons") or () if isinstance(one, str))))
             db.executemany(
                 "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)",
@@ -373,7 +403,7 @@ def _drop_superseded(db: sqlite3.Connection) -> None:
 
 
 def _forget_skips(db: sqlite3.Connection) -> None:
-    """"Skip for now" holds until the detectors have run again."""
+    """ "Skip for now" holds until the detectors have run again."""
     db.execute("UPDATE decisions SET state = 'open', version = version + 1 WHERE state = ?", (SKIPPED,))
     db.execute("DELETE FROM suggestions WHERE state = ? AND NOT current", (SKIPPED,))
     db.execute("UPDATE suggestions SET state = 'open' WHERE state = ?", (SKIPPED,))
@@ -414,7 +444,9 @@ def _rank(db: sqlite3.Connection) -> None:
         "  FROM findings f LEFT JOIN pictures p ON p.hash = f.hash)"
         ") r WHERE r.id = findings.id"
     )
-    db.execute("UPDATE suggestions SET rank = f.rank, newest = f.newest FROM findings f WHERE f.id = suggestions.finding")
+    db.execute(
+        "UPDATE suggestions SET rank = f.rank, newest = f.newest FROM findings f WHERE f.id = suggestions.finding"
+    )
 
 
 def _note_choices(db: sqlite3.Connection) -> None:
@@ -428,7 +460,8 @@ def _note_choices(db: sqlite3.Connection) -> None:
     }
     for name, query in choices.items():
         db.execute(
-            "INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (f"choices_{name}", _text([row[0] for row in db.execute(query)]))
+            "INSERT OR REPLACE INTO review_meta VALUES (?, ?)",
+            (f"choices_{name}", _text([row[0] for row in db.execute(query)])),
         )
 
 
@@ -452,7 +485,8 @@ def _note_run(db: sqlite3.Connection, kind: Kind, name: str, header: dict[str, A
     summary = header.get("summary")
     if isinstance(summary, dict):
         db.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (kind.name, name, _created(header, name), json.dumps(summary))
+            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
+            (kind.name, name, _created(header, name), json.dumps(summary)),
         )
 
 
@@ -465,7 +499,9 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
     if stamp is None:
         db.execute("DELETE FROM sources WHERE kind = ?", (DATASET.name,))
         return
-    wanted = {row[0] for row in db.execute("SELECT hash FROM findings UNION SELECT other FROM findings WHERE other != ''")}
+    wanted = {
+        row[0] for row in db.execute("SELECT hash FROM findings UNION SELECT other FROM findings WHERE other != ''")
+    }
     header: dict[str, Any] = {}
     count, problem = 0, None
     db.execute("SAVEPOINT dataset")
@@ -487,14 +523,18 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
 
 
 def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:
-    db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", (record["hash"], record.get("time_imported"), _text(record)))
+    db.execute(
+        "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", (record["hash"], record.get("time_imported"), _text(record))
+    )
     pages = record.get("pages")
     if isinstance(pages, list):
         names = {" / ".join(page) if isinstance(page, list) else str(page) for page in pages}
         db.executemany("INSERT OR IGNORE INTO picture_pages VALUES (?, ?)", [(name, record["hash"]) for name in names])
     series = record.get("existing_series_tags")
     if isinstance(series, list):
-        db.executemany("INSERT OR IGNORE INTO picture_series VALUES (?, ?)", [(str(name), record["hash"]) for name in series])
+        db.executemany(
+            "INSERT OR IGNORE INTO picture_series VALUES (?, ?)", [(str(name), record["hash"]) for name in series]
+        )
 
 
 def _mistagged(path: Path, name: str, place: int, record: Any) -> Found:
@@ -508,9 +548,16 @@ def _mistagged(path: Path, name: str, place: int, record: Any) -> Found:
     for row in record.get("tags") or _bare_tags(record):
         if not isinstance(row, dict) or not isinstance(row.get("tag"), str) or row.get("kind") not in ACTIONS:
             raise BadFile(f"{where}: an entry of 'tags' has no tag, or a kind other than missing and incorrect")
-        rows.append(Suggested(
-            hash, row["tag"], ACTIONS[row["kind"]], _confidence(where, row, sure), row.get("why") or NO_REASON, _evidence(row)
-        ))
+        rows.append(
+            Suggested(
+                hash,
+                row["tag"],
+                ACTIONS[row["kind"]],
+                _confidence(where, row, sure),
+                row.get("why") or NO_REASON,
+                _evidence(row),
+            )
+        )
     if not rows:
         raise BadFile(f"{where} names no tags")
     id = record.get("id") or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
@@ -563,7 +610,13 @@ def _pair(path: Path, name: str, place: int, record: Any) -> Found | None:
         )
     id = record.get("id") or finding_id(relation, [first, second], [])
     return Found(
-        str(id), relation, first, similarity, tuple(rows), second, {key: record[key] for key in ("analysis",) if key in record}
+        str(id),
+        relation,
+        first,
+        similarity,
+        tuple(rows),
+        second,
+        {key: record[key] for key in ("analysis",) if key in record},
     )
 
 
@@ -591,7 +644,9 @@ def _series(path: Path, name: str, place: int, record: Any) -> Found | None:
 
 
 MAKERS: dict[str, Callable[[Path, str, int, Any], Found | None]] = {
-    MISTAGGED.name: _mistagged, NEAR_DUPLICATES.name: _pair, SERIES_VALIDATION.name: _series,
+    MISTAGGED.name: _mistagged,
+    NEAR_DUPLICATES.name: _pair,
+    SERIES_VALIDATION.name: _series,
 }
 
 
@@ -612,7 +667,9 @@ def _confidence(where: str, record: dict[str, Any], default: float = 0.0, key: s
 def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """A row's evidence, with what else the detector wrote beside it."""
     evidence = record.get("evidence")
-    beside = {key: value for key, value in record.items() if key not in leave_out and key != "evidence"} if leave_out else {}
+    beside = (
+        {key: value for key, value in record.items() if key not in leave_out and key != "evidence"} if leave_out else {}
+    )
     return beside | (evidence if isinstance(evidence, dict) else {})
 
 

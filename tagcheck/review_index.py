@@ -20,15 +20,19 @@ from tagcheck.review import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, 
 from tagcheck.tallies import BANDS
 
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
-ORDERS = {SURE: ("rank", "ASC"), UNSURE: ("rank", "DESC"), NEWEST: ("newest", "ASC")}  # the column that an order walks along
+ORDERS = {
+    SURE: ("rank", "ASC"),
+    UNSURE: ("rank", "DESC"),
+    NEWEST: ("newest", "ASC"),
+}  # the column that an order walks along
 ENOUGH_DECISIONS = 10
 RIGHT = "state = ? AND outcome IS NOT ?"  # accepted, and not taken back since
-PACED = 500         # events that the pace is measured on
-PACE_FROM = 20      # decisions from which on it is believed
-USUAL_PACE = 20.0   # a minute, until then
-PAUSE = 60          # seconds after which the owner was doing something else
-BULK = 60           # changes in one event above which it says nothing about a pace: more than a grid shows
-SETTLING = 0.25     # minutes that it takes to get into another subject
+PACED = 500  # events that the pace is measured on
+PACE_FROM = 20  # decisions from which on it is believed
+USUAL_PACE = 20.0  # a minute, until then
+PAUSE = 60  # seconds after which the owner was doing something else
+BULK = 60  # changes in one event above which it says nothing about a pace: more than a grid shows
+SETTLING = 0.25  # minutes that it takes to get into another subject
 COLUMNS = (
     "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why,"
     " s.evidence, s.state, s.current"
@@ -161,7 +165,9 @@ class Overview:
     runs: list[dict[str, Any]] = field(default_factory=list)
 
 
-def page(review: Review, view: Filter, after: str | None = None, before: str | None = None, limit: int = 50) -> list[Finding]:
+def page(
+    review: Review, view: Filter, after: str | None = None, before: str | None = None, limit: int = 50
+) -> list[Finding]:
     """Up to `limit` findings of a view in its order: those after (or before) the finding with this id, else the first.
 
     A finding matches when at least one of its suggestions does; its `suggestions` are all of them,
@@ -204,7 +210,8 @@ def count(review: Review, view: Filter) -> Count:
         return queues(review, view).get(view.state, Count(0, 0))
     where, values = _where(view)
     row = review.db.execute(
-        f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)", values
+        f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)",
+        values,
     ).fetchone()
     return Count(*row)
 
@@ -213,7 +220,9 @@ def queues(review: Review, view: Filter) -> dict[str, Count]:
     """The counts of a view in every queue."""
     if (tallied := _tallied(view)) is not None:
         where, values = tallied
-        rows = review.db.execute(f"SELECT state, sum(findings), sum(suggestions) FROM tallies WHERE {where} GROUP BY state", values)
+        rows = review.db.execute(
+            f"SELECT state, sum(findings), sum(suggestions) FROM tallies WHERE {where} GROUP BY state", values
+        )
     else:
         where, values = _where(replace(view, state=""))
         rows = review.db.execute(
@@ -297,7 +306,8 @@ def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=queues(review, Filter(state="")))
     rows = review.db.execute(
-        "SELECT issue, band, findings FROM tallies WHERE scope = ? AND name = '' AND state = ? AND findings > 0", (tallies.ALL, OPEN)
+        "SELECT issue, band, findings FROM tallies WHERE scope = ? AND name = '' AND state = ? AND findings > 0",
+        (tallies.ALL, OPEN),
     )
     for row in rows:
         made.by_issue.setdefault(row["issue"], [0] * len(BANDS))[row["band"]] = row["findings"]
@@ -330,25 +340,32 @@ def health(review: Review, pace: Pace) -> list[Health]:
         (tallies.TAG, OPEN),
     ).fetchall()
     verdicts = {
-        row["tag"]: (row["right"], row["of"]) for row in review.db.execute(
+        row["tag"]: (row["right"], row["of"])
+        for row in review.db.execute(
             f"SELECT tag, sum({RIGHT}) AS right, count(*) AS of FROM decisions WHERE state IN (?, ?) AND action != ? GROUP BY tag",
             (ACCEPTED, UNDONE, ACCEPTED, IGNORED, PAIR),
         )
     }
-    made = [_health(name, open, expected / tallies.FACTOR, *verdicts.get(name, (0, 0)), pace) for name, open, expected in rows]
+    made = [
+        _health(name, open, expected / tallies.FACTOR, *verdicts.get(name, (0, 0)), pace)
+        for name, open, expected in rows
+    ]
     return sorted(made, key=lambda one: (-one.a_minute, one.tag))
 
 
 def _health(tag: str, open: int, expected: float, right: int, of: int, pace: Pace) -> Health:
     """The detector's estimate counts as much as `ENOUGH_DECISIONS` of the owner's own on this tag."""
     share = (right + ENOUGH_DECISIONS * expected / open) / (of + ENOUGH_DECISIONS)
-    return Health(tag, open, share * open, share, of, interval(right, of), share * open / (open / pace.a_minute + SETTLING))
+    return Health(
+        tag, open, share * open, share, of, interval(right, of), share * open / (open / pace.a_minute + SETTLING)
+    )
 
 
 def pace(review: Review) -> Pace:
     """How many suggestions the owner decides in a minute of working, by the newest `PACED` events of the history."""
     rows = review.db.execute(
-        "SELECT e.at, (SELECT count(*) FROM event_changes c WHERE c.event = e.id) FROM events e ORDER BY e.id DESC LIMIT ?", (PACED,)
+        "SELECT e.at, (SELECT count(*) FROM event_changes c WHERE c.event = e.id) FROM events e ORDER BY e.id DESC LIMIT ?",
+        (PACED,),
     ).fetchall()
     spent, decided = 0.0, 0
     for (at, changes), (before, _) in zip(rows, rows[1:]):
@@ -386,10 +403,14 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     """
     where, values = _where(view)
     if _large(review, view):
-        where = where.replace("s.hash IN", "+s.hash IN")  # looked up while walking along the order, which soon finds enough
+        where = where.replace(
+            "s.hash IN", "+s.hash IN"
+        )  # looked up while walking along the order, which soon finds enough
     column, direction = ORDERS[view.order]
     backwards = before is not None
-    start = review.db.execute(f"SELECT {column} FROM findings WHERE id = ?", (before if backwards else after,)).fetchone()
+    start = review.db.execute(
+        f"SELECT {column} FROM findings WHERE id = ?", (before if backwards else after,)
+    ).fetchone()
     if start is not None:
         where += f" AND s.{column} {'<' if (direction == 'ASC') == backwards else '>'} ?"
         values = [*values, start[0]]
@@ -408,7 +429,8 @@ def _large(review: Review, view: Filter) -> bool:
     tables = (("picture_pages", "page", view.page), ("picture_series", "series", view.series))
     return any(
         review.db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1 OFFSET 999", (value,)).fetchone()
-        for table, column, value in tables if value
+        for table, column, value in tables
+        if value
     )
 
 
@@ -453,7 +475,7 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
 def _tallied(view: Filter) -> tuple[str, list[Any]] | None:
     """The SQL condition on `tallies` for a view that asks for no more than kinds and one tag or namespace; None for others."""
     finer = view.page or view.series or view.changed or view.or_tag or view.hash or view.least > 0 or view.most < 1
-    if finer or view.tag and view.namespace:
+    if finer or (view.tag and view.namespace):
         return None
     scope = tallies.TAG if view.tag else tallies.NAMESPACE if view.namespace else tallies.ALL
     where, values = "scope = ? AND name = ?", [scope, view.tag or view.namespace]
@@ -488,8 +510,16 @@ def _suggestion(row: sqlite3.Row) -> Suggestion:
 
 def _finding(row: sqlite3.Row, rows: list[Suggestion]) -> Finding:
     return Finding(
-        row["id"], row["rank"], row["source"], row["issue"], row["hash"], row["other"], row["confidence"], bool(row["current"]),
-        json.loads(row["body"]), tuple(rows),
+        row["id"],
+        row["rank"],
+        row["source"],
+        row["issue"],
+        row["hash"],
+        row["other"],
+        row["confidence"],
+        bool(row["current"]),
+        json.loads(row["body"]),
+        tuple(rows),
     )
 
 
@@ -507,7 +537,8 @@ def distinct(review: Review, view: Filter) -> int:
     """How many different suggestions match: what a bulk action on the view decides, where two detectors say the same."""
     where, values = _where(view)
     return review.db.execute(
-        f"SELECT count(*) FROM (SELECT DISTINCT s.hash, s.tag, s.action, s.other FROM suggestions s WHERE {where})", values
+        f"SELECT count(*) FROM (SELECT DISTINCT s.hash, s.tag, s.action, s.other FROM suggestions s WHERE {where})",
+        values,
     ).fetchone()[0]
 
 

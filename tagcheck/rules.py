@@ -62,10 +62,14 @@ def load(folder: Path | None = None) -> Rules:
         for other in others:
             excludes.setdefault(tags.clean(one), set()).add(tags.clean(other))
             excludes.setdefault(tags.clean(other), set()).add(tags.clean(one))
-    implies = {tags.clean(tag): frozenset(map(tags.clean, follows)) for tag, follows in document["implications"].items()}
+    implies = {
+        tags.clean(tag): frozenset(map(tags.clean, follows)) for tag, follows in document["implications"].items()
+    }
     return Rules(
-        {tag: frozenset(others) for tag, others in excludes.items()}, frozenset(document["exclusive_namespaces"]),
-        implies, tuple(document["never_suggest"]),
+        {tag: frozenset(others) for tag, others in excludes.items()},
+        frozenset(document["exclusive_namespaces"]),
+        implies,
+        tuple(document["never_suggest"]),
     )
 
 
@@ -75,7 +79,10 @@ def _read(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadFile(f"{path} is not JSON ({error}): mend it or remove it") from None
     shapes = {
-        "exclusive_groups": _lists, "excludes": _mapping, "exclusive_namespaces": _strings, "implications": _mapping,
+        "exclusive_groups": _lists,
+        "excludes": _mapping,
+        "exclusive_namespaces": _strings,
+        "implications": _mapping,
         "never_suggest": _strings,
     }
     if not isinstance(document, dict):

@@ -39,20 +39,23 @@ from tagcheck import probes, tags
 from tagcheck.plda import Plda, fit_plda
 
 FOLDS = 10
-EXEMPLARS = 8000       # pictures kept as they are, of all classes together
+EXEMPLARS = 8000  # pictures kept as they are, of all classes together
 EXEMPLARS_A_CLASS = (32, 512)  # at least and at most of one class
-NEAREST = 3            # of them that count
-CANDIDATES = 24        # classes a picture is weighed between; the others are far below
-SET_PICTURES = 3       # pictures (not near-duplicates of each other) that make a set of series a class
-FIRES_FROM = 0.4       # the tagger's published threshold
-RULE_PICTURES, RULE_SHARE = 3, 0.8  # tagged pictures on which a tag of the tagger fires, and the share of one class among them
-STRANGE_PARTS = 5      # parts of the series, each left out once to see what an unknown series looks like
-MIXING_ROWS = 20_000   # pictures that the few mixing weights are fitted on
+NEAREST = 3  # of them that count
+CANDIDATES = 24  # classes a picture is weighed between; the others are far below
+SET_PICTURES = 3  # pictures (not near-duplicates of each other) that make a set of series a class
+FIRES_FROM = 0.4  # the tagger's published threshold
+RULE_PICTURES, RULE_SHARE = (
+    3,
+    0.8,
+)  # tagged pictures on which a tag of the tagger fires, and the share of one class among them
+STRANGE_PARTS = 5  # parts of the series, each left out once to see what an unknown series looks like
+MIXING_ROWS = 20_000  # pictures that the few mixing weights are fitted on
 COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
 MOST_FROM_COMPANIONS = 8.0  # however many characters a picture has
-LEAST_TUNED = 1e-4     # of a network's probabilities; less is not told apart
+LEAST_TUNED = 1e-4  # of a network's probabilities; less is not told apart
 BLOCK = 4096
-FEATURES = 8           # what speaks for a class, see `score`; among them, by place:
+FEATURES = 8  # what speaks for a class, see `score`; among them, by place:
 NEARNESS, TUNED, COMPANIONS = slice(3, 5), 6, 7
 Progress = Callable[[float], None]
 
@@ -113,12 +116,18 @@ def label_images(tag_sets: Sequence[frozenset[str]], groups: np.ndarray) -> Labe
     as_sets = [tuple(sorted(number[tag] for tag in tags)) for tags in tag_sets]
     seen = {(members, group) for members, group in zip(as_sets, groups.tolist()) if len(members) > 1}
     frequent = Counter(members for members, _ in seen)
-    sets = [members for members, count in sorted(frequent.items(), key=lambda one: (-one[1], one[0])) if count >= SET_PICTURES]
+    sets = [
+        members
+        for members, count in sorted(frequent.items(), key=lambda one: (-one[1], one[0]))
+        if count >= SET_PICTURES
+    ]
     classes = tuple((place,) for place in range(len(series))) + tuple(sets)
     of_set = {members: place for place, members in enumerate(classes)}
     parts = [(of_set[members],) if members in of_set else members for members in as_sets]
     return Labels(
-        series, classes, _rows(parts, len(classes), shares=True).astype(np.float32),
+        series,
+        classes,
+        _rows(parts, len(classes), shares=True).astype(np.float32),
         _rows(as_sets, len(series), shares=False).astype(bool),
     )
 
@@ -147,7 +156,7 @@ def spread_folds(folds: np.ndarray, groups: np.ndarray, labels: Labels) -> np.nd
     sizes = np.bincount(folds)
     columns = labels.tags.tocsc()
     for place in np.argsort(np.diff(columns.indptr), kind="stable"):
-        rows = columns.indices[columns.indptr[place]:columns.indptr[place + 1]]
+        rows = columns.indices[columns.indptr[place] : columns.indptr[place + 1]]
         members = np.unique(groups[rows])
         if len(members) < 2 or len(np.unique(folds[rows])) > 1:
             continue
@@ -180,7 +189,7 @@ class Candidates:
         """(n, K) bool: where there is a candidate."""
         return self.classes >= 0
 
-    def rows(self, which: np.ndarray | slice) -> "Candidates":
+    def rows(self, which: np.ndarray | slice) -> Candidates:
         """The candidates of some of the pictures."""
         return Candidates(*(field[which] for field in vars(self).values()))
 
@@ -197,7 +206,7 @@ class Model:
     plda: Plda
     exemplars: np.ndarray
     starts: np.ndarray
-    prior: "Prior"
+    prior: Prior
     companions: sparse.csr_matrix
 
 
@@ -282,14 +291,23 @@ class Tagger:
         picked = np.flatnonzero(of_class >= 0)
         picked = picked[np.argsort(of_class[picked], kind="stable")]
         return Prior(
-            self.weight[picked], self.bias[picked], of_class[picked].astype(np.int64),
-            self.weight[foreign], self.bias[foreign], self.names[foreign],
+            self.weight[picked],
+            self.bias[picked],
+            of_class[picked].astype(np.int64),
+            self.weight[foreign],
+            self.bias[foreign],
+            self.names[foreign],
         )
 
 
 def listen(
-    matrix: np.ndarray, weight: np.ndarray, bias: np.ndarray, names: Sequence[str], labels: Labels,
-    owners: Sequence[str | None] | None = None, series_tags: Sequence[str | None] | None = None,
+    matrix: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    names: Sequence[str],
+    labels: Labels,
+    owners: Sequence[str | None] | None = None,
+    series_tags: Sequence[str | None] | None = None,
     beside: tuple[sparse.csr_matrix, Sequence[str]] | None = None,
 ) -> Tagger:
     """What a tagger of `names` (V,), `weight` (V, d) and `bias` (V,) says of embeddings (n, d), at a probability of `FIRES_FROM`.
@@ -304,7 +322,8 @@ def listen(
     owners = [None] * len(names) if owners is None else owners
     series_tags = [None] * len(names) if series_tags is None else series_tags
     named = np.array(
-        [exactly.get(tag, own.get(_bare(tags.from_booru(name)), -1)) for tag, name in zip(owners, names)], dtype=np.int64
+        [exactly.get(tag, own.get(_bare(tags.from_booru(name)), -1)) for tag, name in zip(owners, names)],
+        dtype=np.int64,
     )
     written = [labels.series[place] if place >= 0 and tag else tag for place, tag in zip(named.tolist(), series_tags)]
     foreign = tuple(sorted({tag for tag in written if tag}))
@@ -312,13 +331,18 @@ def listen(
     column = {tag: place for place, tag in enumerate(beside[1])} if beside else {}
     from_logit = float(probes.logit(np.array(FIRES_FROM)))
     parts = [
-        sparse.csr_matrix(matrix[start:start + BLOCK] @ weight.T + bias >= from_logit, dtype=np.float32)
+        sparse.csr_matrix(matrix[start : start + BLOCK] @ weight.T + bias >= from_logit, dtype=np.float32)
         for start in range(0, len(matrix), BLOCK)
     ]
     return Tagger(
-        weight, bias, sparse.vstack(parts, format="csr"), named,
-        np.array([at[tag] if tag else -1 for tag in written], dtype=np.int64), foreign,
-        np.array([column.get(tag, -1) for tag in owners], dtype=np.int64), beside[0] if beside else None,
+        weight,
+        bias,
+        sparse.vstack(parts, format="csr"),
+        named,
+        np.array([at[tag] if tag else -1 for tag in written], dtype=np.int64),
+        foreign,
+        np.array([column.get(tag, -1) for tag in owners], dtype=np.int64),
+        beside[0] if beside else None,
     )
 
 
@@ -374,10 +398,12 @@ def nearness(unit: np.ndarray, exemplars: np.ndarray, starts: np.ndarray, classe
     flat = classes.ravel()
     order = np.argsort(flat, kind="stable")
     bounds = np.searchsorted(flat[order], np.arange(len(starts)))
-    with threadpool_limits(1, user_api="blas"):  # thousands of small products: threads would spend ten times as long waiting
+    with threadpool_limits(
+        1, user_api="blas"
+    ):  # thousands of small products: threads would spend ten times as long waiting
         for one in np.flatnonzero(np.diff(bounds) * np.diff(starts)):
-            places = order[bounds[one]:bounds[one + 1]]
-            cosine = unit[places // classes.shape[1]] @ exemplars[starts[one]:starts[one + 1]].T
+            places = order[bounds[one] : bounds[one + 1]]
+            cosine = unit[places // classes.shape[1]] @ exemplars[starts[one] : starts[one + 1]].T
             if cosine.shape[1] > NEAREST:
                 cosine = np.partition(cosine, -NEAREST, axis=1)[:, -NEAREST:]
             out.ravel()[places] = cosine.mean(axis=1)
@@ -390,7 +416,10 @@ def _unit(matrix: np.ndarray) -> np.ndarray:
 
 
 def score(
-    model: Model, matrix: np.ndarray, own: np.ndarray | None = None, beside: sparse.csr_matrix | None = None,
+    model: Model,
+    matrix: np.ndarray,
+    own: np.ndarray | None = None,
+    beside: sparse.csr_matrix | None = None,
     keep: int = CANDIDATES,
 ) -> Candidates:
     """The `keep` best classes of each embedding (m, d) under one model, and of `own` (m,) also that class.
@@ -474,12 +503,19 @@ class Folded:
         """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
         of_fold = self.known @ labels.contains() > 0
         row, column = labels.tags.nonzero()
-        return sparse.csr_matrix((of_fold[self.folds[row], column].astype(np.float32), (row, column)), shape=labels.tags.shape)
+        return sparse.csr_matrix(
+            (of_fold[self.folds[row], column].astype(np.float32), (row, column)), shape=labels.tags.shape
+        )
 
 
 def out_of_fold(
-    matrix: np.ndarray, labels: Labels, folds: np.ndarray, seed: int = 0, progress: Progress | None = None,
-    tagger: Tagger | None = None, beside: sparse.csr_matrix | None = None,
+    matrix: np.ndarray,
+    labels: Labels,
+    folds: np.ndarray,
+    seed: int = 0,
+    progress: Progress | None = None,
+    tagger: Tagger | None = None,
+    beside: sparse.csr_matrix | None = None,
 ) -> tuple[Folded, Model]:
     """Scores of every picture by a model that saw neither it nor a near-duplicate; and the model of all pictures.
 
@@ -501,7 +537,9 @@ def out_of_fold(
         rows = np.flatnonzero(folds == fold)
         part = score(model, matrix[rows], own[rows], _some(beside, rows))
         if found is None:
-            found = Candidates(*(np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in vars(part).values()))
+            found = Candidates(
+                *(np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in vars(part).values())
+            )
         for name, field in vars(part).items():
             getattr(found, name)[rows] = field
         rows = rows[(swapped[rows] >= 0) & (known[fold][np.maximum(swapped[rows], 0)] > 0)]
@@ -510,8 +548,14 @@ def out_of_fold(
             progress(0.8 * (fold + 1) / number)
     rows = np.concatenate([rows for rows, _ in planted])
     folded = Folded(
-        found, folds, known, *_as_strangers(matrix, labels, found, tagger, beside, seed), _joined([part for _, part in planted]),
-        rows, swapped[rows], _foreign_class(tagger, labels),
+        found,
+        folds,
+        known,
+        *_as_strangers(matrix, labels, found, tagger, beside, seed),
+        _joined([part for _, part in planted]),
+        rows,
+        swapped[rows],
+        _foreign_class(tagger, labels),
     )
     return folded, _model(matrix, labels, sums, None, np.arange(len(matrix)), tagger, beside, seed)
 
@@ -521,8 +565,14 @@ def _some(beside: sparse.csr_matrix | None, rows: np.ndarray) -> sparse.csr_matr
 
 
 def _model(
-    matrix: np.ndarray, labels: Labels, sums: probes.FoldedMoments, without: int | None, rows: np.ndarray,
-    tagger: Tagger | None, beside: sparse.csr_matrix | None, seed: int,
+    matrix: np.ndarray,
+    labels: Labels,
+    sums: probes.FoldedMoments,
+    without: int | None,
+    rows: np.ndarray,
+    tagger: Tagger | None,
+    beside: sparse.csr_matrix | None,
+    seed: int,
 ) -> Model:
     """The model of `rows`, whose sums are all of `sums` but those of the part `without`."""
     picked, starts = pick_exemplars(labels.single, rows, len(labels.classes), seed)
@@ -537,7 +587,12 @@ def _model(
 
 
 def _as_strangers(
-    matrix: np.ndarray, labels: Labels, found: Candidates, tagger: Tagger | None, beside: sparse.csr_matrix | None, seed: int
+    matrix: np.ndarray,
+    labels: Labels,
+    found: Candidates,
+    tagger: Tagger | None,
+    beside: sparse.csr_matrix | None,
+    seed: int,
 ) -> tuple[Candidates, np.ndarray]:
     """(candidates, rows (m,)) of tagged pictures under models that were fitted without their series.
 
@@ -593,7 +648,11 @@ def _kin(labels: Labels) -> np.ndarray:
 
 
 def witnessed(
-    found: Candidates, log_p: np.ndarray, known: np.ndarray, folds: np.ndarray | None = None, struck: np.ndarray | None = None
+    found: Candidates,
+    log_p: np.ndarray,
+    known: np.ndarray,
+    folds: np.ndarray | None = None,
+    struck: np.ndarray | None = None,
 ) -> Candidates:
     """`found` with what a network that was trained on the pictures says of each candidate class, as one more feature.
 
@@ -633,7 +692,9 @@ def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.nd
     strangers = witnessed(folded.strangers, log_p[rows], known, folds[rows], own)
     rows = folded.planted_rows
     planted = witnessed(folded.planted, log_p[rows], known, folds[rows])
-    return replace(folded, candidates=witnessed(folded.candidates, log_p, known, folds), strangers=strangers, planted=planted)
+    return replace(
+        folded, candidates=witnessed(folded.candidates, log_p, known, folds), strangers=strangers, planted=planted
+    )
 
 
 def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_SURE = 0.995      # no confidence goes beyond: the model of how tags go wrong is itself only a model
-STRAY = 0.1            # how often a picture of an unknown series has a tag of some series, to one of a known series
+MOST_SURE = 0.995  # no confidence goes beyond: the model of how tags go wrong is itself only a model
+STRAY = 0.1  # how often a picture of an unknown series has a tag of some series, to one of a known series
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def confidence_together(probability: np.ndarray, own: np.ndarray, forgotten: flo
     return np.minimum(both * forgotten / np.maximum(both * forgotten + own - both, 1e-12), MOST_SURE)
 
 
-def tagged_probability(probability: np.ndarray, unknown: np.ndarray, frequency: np.ndarray, swapped: float) -> np.ndarray:
+def tagged_probability(
+    probability: np.ndarray, unknown: np.ndarray, frequency: np.ndarray, swapped: float
+) -> np.ndarray:
     """Probability that a picture which *has* a tag is tagged with this series: (m,), 0 to 1. To be held against tags.
 
     A tagged picture is of one of the owner's series, unless its tag is wrong: `unknown` (m,) drops

@@ -106,8 +106,13 @@ def fingerprint(model: str | None, rows: Iterable[tuple[str, Sequence[str]]]) ->
 
 
 def rows(
-    hashes: Sequence[str], tag_sets: Sequence[Collection[str]], names: Sequence[str], folds: np.ndarray, said: Predictions,
-    learned: sparse.csr_matrix, foreign_names: Sequence[str] = (),
+    hashes: Sequence[str],
+    tag_sets: Sequence[Collection[str]],
+    names: Sequence[str],
+    folds: np.ndarray,
+    said: Predictions,
+    learned: sparse.csr_matrix,
+    foreign_names: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """One record a picture, in the order of hashes; see docs/formats.md.
 
@@ -121,7 +126,9 @@ def rows(
         ranked = zip(said.ranked[row], said.probability[row])
         probabilities = {names[place]: round(float(p), 4) for place, p in ranked if place >= 0}
         # A tag that hardly fits keeps its digits: how little it fits decides whether it is wrong.
-        probabilities |= {names[place]: float(f"{p:.3g}") for place, p in zip(said.own.indices[own], said.own.data[own])}
+        probabilities |= {
+            names[place]: float(f"{p:.3g}") for place, p in zip(said.own.indices[own], said.own.data[own])
+        }
         sure = [names[place] for place in said.ranked[row][predicted[row]]]
         unknown, extra = float(said.unknown[row]), {}
         if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= series_mixing.LISTED_FROM:
@@ -131,20 +138,39 @@ def rows(
             if p >= series_mixing.PREDICT_FROM:
                 sure.append(named)
         known = slice(learned.indptr[row], learned.indptr[row + 1])
-        out.append({
-            "hash": hash, "fold": int(folds[row]), "tags": sorted(tag_sets[row]), "predicted": sure,
-            "abstained": None if sure else "unknown_series" if unknown >= said.probability[row].max(initial=0.0) else "unsure",
-            "probabilities": probabilities, "unknown": round(unknown, 4),
-            "forgotten_share": round(float(said.forgotten[row]), 4),
-            "not_learned": sorted(names[place] for place, yes in zip(learned.indices[known], learned.data[known]) if not yes),
-        } | extra)
+        out.append(
+            {
+                "hash": hash,
+                "fold": int(folds[row]),
+                "tags": sorted(tag_sets[row]),
+                "predicted": sure,
+                "abstained": None
+                if sure
+                else "unknown_series"
+                if unknown >= said.probability[row].max(initial=0.0)
+                else "unsure",
+                "probabilities": probabilities,
+                "unknown": round(unknown, 4),
+                "forgotten_share": round(float(said.forgotten[row]), 4),
+                "not_learned": sorted(
+                    names[place] for place, yes in zip(learned.indices[known], learned.data[known]) if not yes
+                ),
+            }
+            | extra
+        )
     return sorted(out, key=lambda one: one["hash"])
 
 
 def save(
-    folder: DataFolder, namespace: str, card: dict[str, Any], model: Model, mixing: Mixing,
-    predictions: list[dict[str, Any]], when: datetime | None = None,
-    with_network: Mixing | None = None, network: dict[str, np.ndarray] | None = None,
+    folder: DataFolder,
+    namespace: str,
+    card: dict[str, Any],
+    model: Model,
+    mixing: Mixing,
+    predictions: list[dict[str, Any]],
+    when: datetime | None = None,
+    with_network: Mixing | None = None,
+    network: dict[str, np.ndarray] | None = None,
 ) -> Path:
     """Write weights, then predictions, then the card that makes them count; return the card's path.
 
@@ -160,9 +186,13 @@ def save(
     out_of_fold = folder.classifier / f"{stem}_out_of_fold_{stamp}.json"
     created = artifacts.isoformat(when)
     arrays = vars(model.plda) | {
-        "exemplars": model.exemplars.astype(np.float16), "starts": model.starts, "weights": mixing.weights, "none": mixing.none,
+        "exemplars": model.exemplars.astype(np.float16),
+        "starts": model.starts,
+        "weights": mixing.weights,
+        "none": mixing.none,
         **{f"prior_{name}": value for name, value in vars(model.prior).items()},
-        "companions_row": model.companions.tocoo().row, "companions_column": model.companions.tocoo().col,
+        "companions_row": model.companions.tocoo().row,
+        "companions_column": model.companions.tocoo().col,
         "companions_value": model.companions.tocoo().data,
     }
     files = [weights, out_of_fold]
@@ -175,7 +205,9 @@ def save(
     shared = {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
     artifacts.write_json(out_of_fold, head | shared | {"predictions": predictions}, OUT_OF_FOLD.records)
     head = {"kind": CARD.name, "version": CARD.version, "created": created, "namespace": namespace}
-    noise = {"noise": _shares(with_network or mixing)} | ({"noise_without_network": _shares(mixing)} if with_network else {})
+    noise = {"noise": _shares(with_network or mixing)} | (
+        {"noise_without_network": _shares(mixing)} if with_network else {}
+    )
     described = {name: _described(path) for name, path in zip(("weights", "out_of_fold", "network"), files)}
     path = card_path(folder, namespace)
     artifacts.write_json(path, head | card | noise | {"files": described}, CARD.records)
@@ -194,10 +226,13 @@ def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def _shares(mixing: Mixing) -> dict[str, Any]:
     return {
-        "swapped_share": mixing.swapped, **_absence(mixing.absence),
+        "swapped_share": mixing.swapped,
+        **_absence(mixing.absence),
         "by_company": [_absence(one) for one in mixing.by_company] if mixing.by_company else None,
-        "first": list(vars(mixing.first).values()), "fitting": list(vars(mixing.fitting).values()),
-        "foreign": list(mixing.foreign), "agreement": mixing.agreement,
+        "first": list(vars(mixing.first).values()),
+        "fitting": list(vars(mixing.fitting).values()),
+        "foreign": list(mixing.foreign),
+        "agreement": mixing.agreement,
     }
 
 
@@ -209,17 +244,26 @@ def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
     """The card of one namespace's classifier. Raises `MissingInput` when none was trained, `BadFile` when it is damaged."""
     path = card_path(folder, namespace)
     if not path.exists():
-        raise MissingInput(f"no classifier for {namespace!r} in {folder.classifier}: run {MADE_BY}{_option(namespace)} first")
+        raise MissingInput(
+            f"no classifier for {namespace!r} in {folder.classifier}: run {MADE_BY}{_option(namespace)} first"
+        )
     card = artifacts.load(path, CARD)
     try:
-        files = [(Path(card["files"][name]["name"]).name, card["files"][name]["sha256"]) for name in ("weights", "out_of_fold")]
-        complete = all(key in card for key in ("classes", "series", "noise", "dataset", "fingerprint", "pictures", "settings"))
+        files = [
+            (Path(card["files"][name]["name"]).name, card["files"][name]["sha256"])
+            for name in ("weights", "out_of_fold")
+        ]
+        complete = all(
+            key in card for key in ("classes", "series", "noise", "dataset", "fingerprint", "pictures", "settings")
+        )
         complete = complete and {"foreign", "first", "by_company"} <= set(card["noise"])
         complete = complete and {"model", "dimensions"} <= set(card["embedding"]) and bool(files)
     except (KeyError, TypeError):
         complete = False
     if not complete or card.get("namespace") != namespace:
-        raise BadFile(f"{path} is not the whole card of a {namespace} classifier: run {MADE_BY}{_option(namespace)} again")
+        raise BadFile(
+            f"{path} is not the whole card of a {namespace} classifier: run {MADE_BY}{_option(namespace)} again"
+        )
     return card
 
 
@@ -232,7 +276,9 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
         plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
         prior = Prior(**{name: arrays[f"prior_{name}"] for name in Prior.__dataclass_fields__})
         places = arrays["companions_row"], arrays["companions_column"]
-        companions = sparse.csr_matrix((arrays["companions_value"], places), shape=(len(card["companions"]), len(plda.counts)))
+        companions = sparse.csr_matrix(
+            (arrays["companions_value"], places), shape=(len(card["companions"]), len(plda.counts))
+        )
         model = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"], prior, companions)
         tuned, network = None, None
         if "network" in card["files"]:
@@ -250,15 +296,23 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape, mixing.weights.shape
     directions, width = len(plda.between), card["embedding"]["dimensions"]
     if sizes != ((len(contains), directions), (width, directions), (width,), (len(contains) + 1,), (series.FEATURES,)):
-        raise BadFile(f"{path} has arrays of other sizes than its card says: run {MADE_BY}{_option(card['namespace'])} again")
+        raise BadFile(
+            f"{path} has arrays of other sizes than its card says: run {MADE_BY}{_option(card['namespace'])} again"
+        )
     return Classifier(card, model, mixing, names, contains, tuned, network)
 
 
 def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mixing:
     return Mixing(
-        weights, none, noise["swapped_share"], _read_absence(noise),
+        weights,
+        none,
+        noise["swapped_share"],
+        _read_absence(noise),
         (_read_absence(noise["by_company"][0]), _read_absence(noise["by_company"][1])) if noise["by_company"] else None,
-        Ratio(*noise["first"]), Ratio(*noise["fitting"]), tuple(noise["foreign"]), noise["agreement"],
+        Ratio(*noise["first"]),
+        Ratio(*noise["fitting"]),
+        tuple(noise["foreign"]),
+        noise["agreement"],
     )
 
 
@@ -272,10 +326,16 @@ def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any]
     path, _ = _content(folder, card, "out_of_fold")
     rows = artifacts.load(path, OUT_OF_FOLD).get("predictions", [])
     for place, row in enumerate(rows):
-        if not (isinstance(row, dict) and isinstance(row.get("hash"), str) and isinstance(row.get("probabilities"), dict)
-                and isinstance(row.get("predicted"), list)
-                and all(isinstance(row.get(key), (int, float)) for key in ("unknown", "forgotten_share"))):
-            raise BadFile(f"{path}: record {place + 1} of 'predictions' is not whole: run {MADE_BY}{_option(namespace)} again")
+        if not (
+            isinstance(row, dict)
+            and isinstance(row.get("hash"), str)
+            and isinstance(row.get("probabilities"), dict)
+            and isinstance(row.get("predicted"), list)
+            and all(isinstance(row.get(key), (int, float)) for key in ("unknown", "forgotten_share"))
+        ):
+            raise BadFile(
+                f"{path}: record {place + 1} of 'predictions' is not whole: run {MADE_BY}{_option(namespace)} again"
+            )
     return card, rows
 
 

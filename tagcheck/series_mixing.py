@@ -19,21 +19,31 @@ from tagcheck.probes import expected_calibration_error
 from tagcheck.series import BLOCK, COMPANIONS, MIXING_ROWS, NEARNESS, Candidates, Folded, Labels
 from tagcheck.series_confidence import Ratio, given_tagged, log_odds, tag_odds, tagged_probability
 
-PREDICT_FROM = 0.4     # the first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014)
-ALSO_FROM = 0.5        # any further series: both can only be there together, not one or the other
-LISTED = 8             # series listed a picture
-LISTED_FROM = 0.005    # and from which probability
+PREDICT_FROM = (
+    0.4  # the first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014)
+)
+ALSO_FROM = 0.5  # any further series: both can only be there together, not one or the other
+LISTED = 8  # series listed a picture
+LISTED_FROM = 0.005  # and from which probability
 # What is taken for likely where embeddings tell too little to find it out: shares, and what they weigh, in pictures a picture.
 SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.04, 0.04, 0.2
 UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT, SHARE_WEIGHT = 0.7, 0.1, 0.02
 SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
-FEW_TO_COMPARE = 20     # pictures below which two kinds of them are not held against each other
-FIRST_WEIGHT, FIRST_SLOPE = 4.0, (1.0, 4.0)  # of the correction of the likeliest series: what its start weighs, and its bounds
-FOREIGN_START, FOREIGN_WEIGHT = (1.0, 1.0), 10.0  # slope and offset of the tagger's logit where nothing is known, and its weight
-RESTARTS = 8           # of the search for the highest likelihood, at most
+FEW_TO_COMPARE = 20  # pictures below which two kinds of them are not held against each other
+FIRST_WEIGHT, FIRST_SLOPE = (
+    4.0,
+    (1.0, 4.0),
+)  # of the correction of the likeliest series: what its start weighs, and its bounds
+FOREIGN_START, FOREIGN_WEIGHT = (
+    (1.0, 1.0),
+    10.0,
+)  # slope and offset of the tagger's logit where nothing is known, and its weight
+RESTARTS = 8  # of the search for the highest likelihood, at most
 RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
 START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5, 0.5])
-PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0, 1.0])  # a cosine spans little, so its weight may be large
+PULL_TO_START = np.array(
+    [1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0, 1.0]
+)  # a cosine spans little, so its weight may be large
 START_NONE = np.array([1.0, 0.0, 0.0, 0.0])
 AGREEMENT = (-10.0, 0.0)  # bounds of what the candidates' agreement may say against "none of yours"
 
@@ -198,8 +208,13 @@ def _with_absence_as_seen(
     if min(kinds[0][0].sum(), kinds[0][1].sum(), kinds[1][1].sum()) >= FEW_TO_COMPARE:
         alone, accompanied = (
             _absence(
-                odds[0][mixed], scores[0][mixed], scores[1][pure], round(without * mixed.mean()), round(tagged * pure.mean()),
-                SHARE_WEIGHT, absence.strange,
+                odds[0][mixed],
+                scores[0][mixed],
+                scores[1][pure],
+                round(without * mixed.mean()),
+                round(tagged * pure.mean()),
+                SHARE_WEIGHT,
+                absence.strange,
             )
             for mixed, pure in kinds
         )
@@ -208,7 +223,12 @@ def _with_absence_as_seen(
 
 
 def _absence(
-    odds: np.ndarray, mixed: np.ndarray, pure: np.ndarray, without: int, tagged: int, weight: float = UNKNOWN_WEIGHT,
+    odds: np.ndarray,
+    mixed: np.ndarray,
+    pure: np.ndarray,
+    without: int,
+    tagged: int,
+    weight: float = UNKNOWN_WEIGHT,
     strange: Ratio = Ratio(),
 ) -> Absence:
     """From the log-odds of "none of yours" (m,) of pictures without a tag, the same with the agreement (m,), and that of
@@ -256,7 +276,9 @@ def _agreement(odds: Sequence[np.ndarray], agreed: Sequence[np.ndarray]) -> floa
     untagged = np.repeat([1, 0], [len(one) for one in odds])
     if not np.ptp(inputs, axis=0).all():
         return 0.0
-    fitted = LogisticRegression(C=1.0, class_weight="balanced").fit((inputs - inputs.mean(axis=0)) / inputs.std(axis=0), untagged)
+    fitted = LogisticRegression(C=1.0, class_weight="balanced").fit(
+        (inputs - inputs.mean(axis=0)) / inputs.std(axis=0), untagged
+    )
     slope, beside = fitted.coef_[0] / inputs.std(axis=0)
     return float(np.clip(beside / slope, *AGREEMENT)) if slope > 0 else 0.0
 
@@ -338,10 +360,14 @@ def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: flo
             score = np.log(ratio) + log_size
             total += np.logaddexp(0.0, -sign * score).sum()
             away = -sign * probes.sigmoid(-sign * score) / ratio
-            pull += np.array([
-                (away * floor * (1.0 - floor)).sum(), (away * above * (x - middle)).sum(), (away * above).sum(),
-                (away * above * right).sum(),
-            ])
+            pull += np.array(
+                [
+                    (away * floor * (1.0 - floor)).sum(),
+                    (away * above * (x - middle)).sum(),
+                    (away * above).sum(),
+                    (away * above * right).sum(),
+                ]
+            )
         apart = at - start
         return total + 0.5 * (penalty * apart**2).sum(), pull + penalty * apart
 
@@ -384,7 +410,9 @@ def _maximise(
         penalty = np.concatenate([PULL_TO_START, np.full(len(START_NONE), 0.1), [2.0 + SWAPPED_WEIGHT * len(target)]])
         return total + 0.5 * (penalty * away**2).sum(), slope + penalty * away
 
-    bounds = [(0.0, None)] * split + [(None, None)] * len(START_NONE) + [(-7.0, float(probes.logit(np.array(MOST_SWAPPED))))]
+    bounds = (
+        [(0.0, None)] * split + [(None, None)] * len(START_NONE) + [(-7.0, float(probes.logit(np.array(MOST_SWAPPED))))]
+    )
     best = _lowest(loss, start, bounds)
     return best[:split], best[split:-1], float(probes.sigmoid(best[-1]))
 
@@ -393,7 +421,9 @@ def _lowest(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.nd
     """Where `loss` is lowest. Features of very different size make L-BFGS stop half way at a small step: then it begins anew."""
     at, last = start, np.inf
     for _ in range(RESTARTS):
-        found = optimize.minimize(loss, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10, "maxiter": 400})
+        found = optimize.minimize(
+            loss, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10, "maxiter": 400}
+        )
         at = found.x
         if last - found.fun < 1e-5 * abs(found.fun):
             break
@@ -406,7 +436,9 @@ def _unknown_share(log_odds: np.ndarray) -> float:
     odds = np.exp(np.clip(log_odds, -20.0, 20.0))
     share, weight = UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT
     for _ in range(200):
-        after = float((share * odds / (share * odds + 1.0 - share)).mean() + weight * UNKNOWN_OF_UNTAGGED) / (1.0 + weight)
+        after = float((share * odds / (share * odds + 1.0 - share)).mean() + weight * UNKNOWN_OF_UNTAGGED) / (
+            1.0 + weight
+        )
         if abs(after - share) < 1e-6:
             break
         share = float(np.clip(after, 1e-4, 1 - 1e-4))
@@ -442,7 +474,9 @@ class Predictions:
         return (self.ranked >= 0) & (self.probability >= cut)
 
 
-def predictions(found: Candidates, mixing: Mixing, contains: np.ndarray, tags: sparse.csr_matrix | None = None) -> Predictions:
+def predictions(
+    found: Candidates, mixing: Mixing, contains: np.ndarray, tags: sparse.csr_matrix | None = None
+) -> Predictions:
     """Probabilities of series from candidate classes.
 
     `contains` (C, S) says which series a class stands for: a series is as probable as its classes
@@ -460,19 +494,28 @@ def predictions(found: Candidates, mixing: Mixing, contains: np.ndarray, tags: s
         part = found.rows(rows)
         p, unknown[rows] = mixing.probabilities(part)
         row, column = np.nonzero(part.present)
-        of_class = sparse.csr_matrix((p[row, column], (row, part.classes[row, column])), shape=(len(p), contains.shape[0]))
+        of_class = sparse.csr_matrix(
+            (p[row, column], (row, part.classes[row, column])), shape=(len(p), contains.shape[0])
+        )
         of_series = np.minimum((of_class @ stands_for).toarray(), 1.0)
         order = np.argsort(-of_series, axis=1, kind="stable")[:, :listed]
         value = np.take_along_axis(of_series, order, axis=1)
-        ranked[rows], probability[rows] = np.where(value >= LISTED_FROM, order, -1), np.where(value >= LISTED_FROM, value, 0.0)
-        which = np.repeat(np.arange(len(p)), np.diff(own.indptr[start:rows.stop + 1]))
-        own.data[own.indptr[start]:own.indptr[rows.stop]] = of_series[which, own.indices[own.indptr[start]:own.indptr[rows.stop]]]
+        ranked[rows], probability[rows] = (
+            np.where(value >= LISTED_FROM, order, -1),
+            np.where(value >= LISTED_FROM, value, 0.0),
+        )
+        which = np.repeat(np.arange(len(p)), np.diff(own.indptr[start : rows.stop + 1]))
+        own.data[own.indptr[start] : own.indptr[rows.stop]] = of_series[
+            which, own.indices[own.indptr[start] : own.indptr[rows.stop]]
+        ]
     trust = probes.sigmoid(mixing.foreign[0] * found.foreign_logit + mixing.foreign[1])
     foreign_probability = np.where(found.foreign >= 0, unknown * trust, 0.0)
     return Predictions(ranked, probability, unknown, own, found.foreign, foreign_probability, mixing.forgotten(found))
 
 
-def agreement(said: Predictions, labels: Labels, learned: sparse.csr_matrix, swapped: float) -> dict[str, float | int | None]:
+def agreement(
+    said: Predictions, labels: Labels, learned: sparse.csr_matrix, swapped: float
+) -> dict[str, float | int | None]:
     """How far out-of-fold predictions agree with the owner's tags, on the pictures that have any.
 
     Tags that no model could learn out of fold (`Folded.learned`) are left out. `micro_f1` over all
@@ -505,11 +548,15 @@ def cross_fitted(folded: Folded, labels: Labels, seed: int = 0) -> Predictions:
     """Predictions of which not even the mixing weights have seen the picture: they come from the other half of the folds."""
     half = folded.folds % 2 == 0
     parts = [
-        predictions(folded.candidates.rows(here), fit_mixing(folded, labels, seed, ~here), labels.contains(), labels.tags[here])
+        predictions(
+            folded.candidates.rows(here), fit_mixing(folded, labels, seed, ~here), labels.contains(), labels.tags[here]
+        )
         for here in (half, ~half)
     ]
     back = np.argsort(np.concatenate([np.flatnonzero(half), np.flatnonzero(~half)]))
-    whole = {name: np.concatenate([getattr(part, name) for part in parts])[back] for name in vars(parts[0]) if name != "own"}
+    whole = {
+        name: np.concatenate([getattr(part, name) for part in parts])[back] for name in vars(parts[0]) if name != "own"
+    }
     return Predictions(own=sparse.vstack([part.own for part in parts], format="csr")[back], **whole)
 
 
@@ -533,7 +580,12 @@ class Gain:
 
 
 def gain(
-    before: Predictions, after: Predictions, labels: Labels, learned: sparse.csr_matrix, groups: np.ndarray, seed: int = 0
+    before: Predictions,
+    after: Predictions,
+    labels: Labels,
+    learned: sparse.csr_matrix,
+    groups: np.ndarray,
+    seed: int = 0,
 ) -> Gain:
     """How much nearer to the owner's tags `after` is than `before`, over the tagged pictures; `groups` (n,) near-duplicates."""
     rows = np.flatnonzero(labels.tagged)

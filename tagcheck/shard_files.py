@@ -21,8 +21,12 @@ from typing import Any
 import torch
 
 STORAGES = {
-    "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16, "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64, "IntStorage": torch.int32, "LongStorage": torch.int64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
 }
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a ZIP entry: the lengths of its name and of what follows it
 
@@ -48,8 +52,23 @@ def read(path: Path) -> Any:
             return _Plain(archive.read(entries["data.pkl"]), mapped, entries).load()
     except FileNotFoundError:
         raise
-    except (_Odd, OSError, zipfile.BadZipFile, pickle.UnpicklingError, NotImplementedError, RuntimeError,
-            KeyError, IndexError, ValueError, TypeError, AttributeError, EOFError, struct.error, OverflowError, MemoryError):
+    except (
+        _Odd,
+        OSError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        NotImplementedError,
+        RuntimeError,
+        KeyError,
+        IndexError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        struct.error,
+        OverflowError,
+        MemoryError,
+    ):
         return None  # damaged, of another form or version: torch says what is wrong with it
 
 
@@ -75,12 +94,14 @@ class _Plain(pickle.Unpickler):
             raise _Odd("a storage")
         return _Storage(dtype, key)
 
-    def _tensor(self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> torch.Tensor:
+    def _tensor(
+        self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
+    ) -> torch.Tensor:
         """A tensor over the mapped bytes."""
         entry = self._entries[f"data/{storage.key}"]
         step, count = 1, 1
         for length, wanted in zip(reversed(shape), reversed(stride)):
-            if length < 1 or wanted != step and length > 1:
+            if length < 1 or (wanted != step and length > 1):
                 raise _Odd("not contiguous")
             step, count = step * length, count * length
         size = storage.dtype.itemsize

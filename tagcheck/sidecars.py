@@ -106,15 +106,20 @@ def decode(data: bytes) -> Sidecar:
         raise NotASidecar("is not text (or is UTF-16): save it as UTF-8")
     bom = data.startswith(BOM)
     try:
-        text = data[len(BOM) if bom else 0:].decode("utf-8")
+        text = data[len(BOM) if bom else 0 :].decode("utf-8")
     except UnicodeDecodeError as error:
         raise NotASidecar(f"is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     lines = _by_lines(text)
     return Sidecar(text, bom, lines, _entries(text, lines))
 
 
-def edited(data: bytes | None, add: Sequence[str], remove: Collection[str], habit: Habit,
-           remembered: Callable[[str], Memory | None] = lambda name: None) -> bytes:
+def edited(
+    data: bytes | None,
+    add: Sequence[str],
+    remove: Collection[str],
+    habit: Habit,
+    remembered: Callable[[str], Memory | None] = lambda name: None,
+) -> bytes:
     """The bytes of a sidecar with the tags named in `add` put in and those in `remove` taken out, all else kept.
 
     `data` None means there is no file yet. `remembered` tells how a tag was once spelled here, and
@@ -186,15 +191,19 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     if not entries:
         return shown
     shown["bom"] = sidecar.bom
-    shown["ending"] = text[entries[-1].end:] if _LINE_END.fullmatch(text[entries[-1].end:]) else ""
+    shown["ending"] = text[entries[-1].end :] if _LINE_END.fullmatch(text[entries[-1].end :]) else ""
     if len(entries) > 1:
-        joints = Counter(text[one.end:two.start] for one, two in zip(entries, entries[1:]))
+        joints = Counter(text[one.end : two.start] for one, two in zip(entries, entries[1:]))
         shown["joint"] = _joint(joints, bool(sidecar.lines))
     subtags = [tags.split(tags.clean(entry.raw))[1] for entry in entries]
     words = Counter(letter for subtag in subtags if subtag not in tags.KAOMOJI for letter in "_ " if letter in subtag)
     if words:
         shown["underscores"] = words["_"] > words[" "]
-    brackets = Counter(bool(_ESCAPED.search(entry.raw)) for entry in entries if _ESCAPED.search(entry.raw) or _BRACKET.search(entry.raw))
+    brackets = Counter(
+        bool(_ESCAPED.search(entry.raw))
+        for entry in entries
+        if _ESCAPED.search(entry.raw) or _BRACKET.search(entry.raw)
+    )
     if brackets:
         shown["escapes"] = brackets[True] > brackets[False]
     return shown
@@ -217,8 +226,8 @@ def _without(sidecar: Sidecar, names: Collection[str]) -> Sidecar:
             return sidecar
         entry = entries[place]
         start, end = entry.start, entry.end
-        before = text[entries[place - 1].end:start] if place else None
-        after = text[end:entries[place + 1].start] if place + 1 < len(entries) else None
+        before = text[entries[place - 1].end : start] if place else None
+        after = text[end : entries[place + 1].start] if place + 1 < len(entries) else None
         if after is not None and (before is None or not _LINE_END.search(after) or _LINE_END.search(before)):
             end = entries[place + 1].start
         elif before is not None:
@@ -242,7 +251,7 @@ def _with(sidecar: Sidecar, tag: str, habit: Habit, memory: Memory | None) -> Si
         if anchor:
             text = text[:anchor] + joint + raw + text[anchor:]
         else:
-            text = text[:entries[0].start] + raw + joint + text[entries[0].start:]
+            text = text[: entries[0].start] + raw + joint + text[entries[0].start :]
     return replace(sidecar, text=text, lines=lines, entries=_entries(text, lines))
 
 

@@ -27,11 +27,11 @@ MISSING_TAGS, INCORRECT_TAGS = "missing_tags", "incorrect_tags"
 INCONSISTENT_TAGS, CONTRADICTORY_TAGS = "inconsistent_tags", "contradictory_tags"
 ISSUES = (MISSING_TAGS, INCORRECT_TAGS, INCONSISTENT_TAGS, CONTRADICTORY_TAGS)
 FOLDS = 5
-FEWEST_PICTURES = 40   # with fewer, a fold teaches nothing
-FEWEST_USES = 3        # of a tag, to learn it
-FLOOR = 0.01           # suggestions below this confidence are never listed
-CLOSE = 10             # nearest pictures that are counted for the reader
-TRUSTED = 0.8          # a learned exclusion is believed from this confidence on
+FEWEST_PICTURES = 40  # with fewer, a fold teaches nothing
+FEWEST_USES = 3  # of a tag, to learn it
+FLOOR = 0.01  # suggestions below this confidence are never listed
+CLOSE = 10  # nearest pictures that are counted for the reader
+TRUSTED = 0.8  # a learned exclusion is believed from this confidence on
 RULE_CONFIDENCE = 0.9  # of what follows from a declared rule, where the picture has no say
 
 
@@ -69,8 +69,14 @@ class Examined:
 
 
 def examine(
-    matrix: np.ndarray, given: sparse.csr_matrix, tags: Sequence[str], tagger: Tagger | None = None, declared: Rules = Rules(),
-    answered: sparse.csr_matrix | None = None, seed: int = 0, progress: Callable[[float], None] = lambda share: None,
+    matrix: np.ndarray,
+    given: sparse.csr_matrix,
+    tags: Sequence[str],
+    tagger: Tagger | None = None,
+    declared: Rules = Rules(),
+    answered: sparse.csr_matrix | None = None,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Examined:
     """Weigh the evidence for every tag of every picture.
 
@@ -93,10 +99,21 @@ def examine(
     columns, leaks = [group for group, _ in groups.values()], [leak for _, leak in groups.values()]
     verdict = noise.settle_groups(cells, verdict, columns, leaks, found.frequency, len(matrix))
     written = cells.given
-    right = sparse.csr_matrix((1 - verdict.error[written], (cells.row[written], cells.column[written])), shape=given.shape)
+    right = sparse.csr_matrix(
+        (1 - verdict.error[written], (cells.row[written], cells.column[written])), shape=given.shape
+    )
     progress(1.0)
     return Examined(
-        list(tags), given, around, cells, verdict, found.frequency, groups, rules.learn_exclusions(right), tagger, matrix,
+        list(tags),
+        given,
+        around,
+        cells,
+        verdict,
+        found.frequency,
+        groups,
+        rules.learn_exclusions(right),
+        tagger,
+        matrix,
     )
 
 
@@ -114,7 +131,7 @@ def suggestions(
     out = [one for one in apart if one.confidence >= lowest]
     done = {(one.row, one.tag) for one in apart}
     for start in range(0, len(listed), 50_000):
-        places = listed[start:start + 50_000]
+        places = listed[start : start + 50_000]
         for place, numbers in zip(places.tolist(), _numbers(seen, places)):
             made = _suggestion(seen, place, float(error[place]), numbers, broken.get(place))
             if (made.row, made.tag) not in done:
@@ -150,7 +167,7 @@ def exclusions_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> It
                     yield row, tag, other
         for name in declared.namespaces:
             same = in_namespace(mine, name)
-            yield from ((row, one, other) for place, one in enumerate(same) for other in same[place + 1:])
+            yield from ((row, one, other) for place, one in enumerate(same) for other in same[place + 1 :])
 
 
 def implications_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> Iterator[tuple[int, str, str]]:
@@ -234,7 +251,7 @@ def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, 
     for name, (members, _) in sorted(seen.groups.items()):
         said = ("single-valued namespace", f"pictures of this library have one tag of '{name}:'")
         for a, one in enumerate(members):
-            for other in members[a + 1:]:
+            for other in members[a + 1 :]:
                 done.add((int(one), int(other)))
                 if met[one, other]:
                     yield from ((row, int(one), int(other), said) for row in _together(columns, one, other))
@@ -273,9 +290,12 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
     for k in range(len(places)):
         numbers = {
             "expected": round(float(seen.verdict.belongs[places[k]]), 4),
-            "neighbours": int(stranger[k].sum()), "neighbours_with": int((has[k] & stranger[k]).sum()),
-            "twins": int(twins[k]), "twins_with": int(round(float(share[k]) * int(twins[k]))),
-            "uses": int(uses[columns[k]]), "forgotten_here": round(float(seen.verdict.miss[places[k]]), 4),
+            "neighbours": int(stranger[k].sum()),
+            "neighbours_with": int((has[k] & stranger[k]).sum()),
+            "twins": int(twins[k]),
+            "twins_with": int(round(float(share[k]) * int(twins[k]))),
+            "uses": int(uses[columns[k]]),
+            "forgotten_here": round(float(seen.verdict.miss[places[k]]), 4),
         }
         if not np.isnan(chance[k]):
             numbers["tagger"] = round(float(chance[k]), 4)
@@ -283,7 +303,9 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
     return out
 
 
-def _suggestion(seen: Examined, place: int, confidence: float, numbers: dict[str, Any], broken: _Broken | None) -> Suggestion:
+def _suggestion(
+    seen: Examined, place: int, confidence: float, numbers: dict[str, Any], broken: _Broken | None
+) -> Suggestion:
     row, column = int(seen.cells.row[place]), int(seen.cells.column[place])
     kind = INCORRECT if seen.cells.given[place] else MISSING
     if broken is not None and kind == INCORRECT:

@@ -34,7 +34,9 @@ from tagcheck.onnx_tagger import OnnxNetwork
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 EXTRA_HEAD_ROWS = 9  # old checkpoints have this many rows after the tags
-SMALL_WORK = 5e9  # operations a picture below which threads of one network wait more than they compute, decoders beside them
+SMALL_WORK = (
+    5e9  # operations a picture below which threads of one network wait more than they compute, decoders beside them
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ class JoyTagNetwork:
         self.lanes = 1 if device.type == "cuda" else self.threads
         self.notes: list[str] = []
         head = network.head
-        self.head = TagHead(self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id)
+        self.head = TagHead(
+            self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id
+        )
         self._fast = FastViT(network, PRECISIONS[precision], device, fast_attention(network, device, precision))
 
     def compute(self, pixels: Tensor) -> Tensor:
@@ -107,7 +111,9 @@ class Tagger:
         self.recipe, self.image_size, self.preprocess_id = network.recipe, network.recipe.size, network.recipe.id
         self.decoders = os.cpu_count() or 1 if self.device.type == "cuda" else max(2, -(-network.lanes // 4))
         self.ahead = 1 if self.device.type == "cuda" else network.lanes if network.lanes > 1 else 0
-        self._lanes = ThreadPoolExecutor(network.lanes, "lane", torch.set_num_threads, (1,)) if network.lanes > 1 else None
+        self._lanes = (
+            ThreadPoolExecutor(network.lanes, "lane", torch.set_num_threads, (1,)) if network.lanes > 1 else None
+        )
 
     def describe(self) -> dict[str, Any]:
         """What the dataset file says about the model."""
@@ -129,7 +135,9 @@ class Tagger:
     def sentence(self) -> str:
         """What was chosen, for people."""
         where = (
-            torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"the processor (threads: {self.threads})"
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else f"the processor (threads: {self.threads})"
         )
         said = f"{self.network.name} {self.sha256[:12]} on {where}: {self.precision}, batches of {self.batch_size}"
         return "; ".join([said, *self.network.notes])
@@ -143,11 +151,11 @@ class Tagger:
         begun = [self._begin(part) for part in pixels.split(self.batch_size if self._lanes else len(pixels))]
         return np.concatenate([one.rows() for one in begun])
 
-    def begin(self, pictures: Sequence[np.ndarray]) -> "Begun":
+    def begin(self, pictures: Sequence[np.ndarray]) -> Begun:
         """One batch as `embed` takes it; where the tagger has an `ahead`, it is computed while the caller gathers the next."""
         return self._begin(self._pixels(pictures))
 
-    def _begin(self, pixels: Tensor) -> "Begun":
+    def _begin(self, pixels: Tensor) -> Begun:
         if self._lanes:
             future = self._lanes.submit(self._compute, pixels)
             return Begun(future.result, future.cancel)
@@ -210,7 +218,7 @@ class Begun:
     cancel: Callable[[], object] = lambda: None
 
     @staticmethod
-    def of(rows: Tensor) -> "Begun":
+    def of(rows: Tensor) -> Begun:
         """What was computed, on its way to the processor: sent at once, since later it would wait for later batches too."""
         if rows.device.type != "cuda":
             return Begun(lambda: rows)
@@ -323,8 +331,14 @@ def choose_device(device: str) -> torch.device:
     """`auto` is the GPU where there is one. Raises `UsageError` when a GPU is asked for and cannot be used."""
     if device == "cuda" and not torch.cuda.is_available():
         built = torch.version.cuda
-        why = "this PyTorch was built without CUDA" if built is None else f"PyTorch (CUDA {built}) finds no usable GPU or driver"
-        raise UsageError(f"--device cuda: {why}; use --device cpu, or install a PyTorch build that fits the GPU's driver")
+        why = (
+            "this PyTorch was built without CUDA"
+            if built is None
+            else f"PyTorch (CUDA {built}) finds no usable GPU or driver"
+        )
+        raise UsageError(
+            f"--device cuda: {why}; use --device cpu, or install a PyTorch build that fits the GPU's driver"
+        )
     return torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
 
 

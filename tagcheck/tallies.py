@@ -19,7 +19,7 @@ from contextlib import contextmanager
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # the lower ends of the confidence bands
 ALL, TAG, NAMESPACE = "all", "tag", "namespace"
 FACTOR = 10_000  # confidences are summed as whole numbers, which do not drift
-MANY = 2_000     # moves at once above which counting anew is quicker than moving
+MANY = 2_000  # moves at once above which counting anew is quicker than moving
 
 BAND = "CASE " + " ".join(f"WHEN confidence >= {low} THEN {BANDS.index(low)}" for low in BANDS[:0:-1]) + " ELSE 0 END"
 TABLE = """

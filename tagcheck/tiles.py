@@ -46,7 +46,7 @@ class UnitRows:
     scale: torch.Tensor
 
     @staticmethod
-    def of(matrix: np.ndarray, pool: Executor) -> "UnitRows":
+    def of(matrix: np.ndarray, pool: Executor) -> UnitRows:
         """`matrix` (n, d) of any floating type. Raises `NotFinite` naming a row, ValueError for another shape.
 
         Other types, and rows of such a length that float32 could not scale them, are copied once.
@@ -55,8 +55,10 @@ class UnitRows:
             raise ValueError(f"a matrix of {matrix.ndim} dimensions: it has to have 2")
         lengths = np.empty(len(matrix))
 
-        def measure(start: int) -> None:  # into one array: small ones of its own would lie between blocks and keep memory apart
-            lengths[start:start + BLOCK] = _lengths(matrix, start)
+        def measure(
+            start: int,
+        ) -> None:  # into one array: small ones of its own would lie between blocks and keep memory apart
+            lengths[start : start + BLOCK] = _lengths(matrix, start)
 
         for _ in pool.map(measure, range(0, len(matrix), BLOCK)):
             pass
@@ -68,7 +70,7 @@ class UnitRows:
         unit = np.empty(matrix.shape, dtype=np.float32)
 
         def fill(start: int) -> None:
-            unit[start:start + BLOCK] = normalised(matrix[start:start + BLOCK])
+            unit[start : start + BLOCK] = normalised(matrix[start : start + BLOCK])
 
         for _ in pool.map(fill, range(0, len(matrix), BLOCK)):
             pass
@@ -92,11 +94,13 @@ class UnitRows:
         rows, row = i.unique(return_inverse=True)
         columns, column = j.unique(return_inverse=True)
         if len(rows) * len(columns) >= SCATTERED * len(i):
-            return torch.cat([(self.take(one) * self.take(two)).sum(1) for one, two in zip(i.split(GATHER), j.split(GATHER))])
+            return torch.cat(
+                [(self.take(one) * self.take(two)).sum(1) for one, two in zip(i.split(GATHER), j.split(GATHER))]
+            )
         product, left = torch.empty(len(i)), self.take(rows)
         for at in range(0, len(columns), BLOCK):  # so that many columns do not make one great product
             within = ((column >= at) & (column < at + BLOCK)).nonzero().squeeze(1)
-            block = left @ self.take(columns[at:at + BLOCK]).T
+            block = left @ self.take(columns[at : at + BLOCK]).T
             product[within] = block[row[within], column[within] - at]
         return product
 
@@ -174,7 +178,10 @@ def over_strips(
         for place, start in enumerate(range(0, search.size, search.step)):
             yield from strips[place].result()
             strips[place] = None
-            progress(search.prepared + (1 - search.prepared) * (1 - (max(0, search.size - start - search.step) / search.size) ** 2))
+            progress(
+                search.prepared
+                + (1 - search.prepared) * (1 - (max(0, search.size - start - search.step) / search.size) ** 2)
+            )
     finally:
         over.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -217,7 +224,7 @@ class PlainSearch:
 
 def _lengths(matrix: np.ndarray, start: int) -> np.ndarray:
     """The lengths in float64 of one block of rows; inf or 0 for float64 rows whose squares leave its range."""
-    rows = torch.from_numpy(np.array(matrix[start:start + BLOCK]))
+    rows = torch.from_numpy(np.array(matrix[start : start + BLOCK]))
     finite = rows.isfinite().all(dim=1)
     if not bool(finite.all()):
         raise NotFinite(start + int((~finite).nonzero()[0]))

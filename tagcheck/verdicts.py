@@ -20,10 +20,10 @@ from scipy import optimize, sparse
 
 from tagcheck.probes import logit, sigmoid
 
-FEWEST = 10                        # decisions of a kind; with fewer, its confidence stays as it is
+FEWEST = 10  # decisions of a kind; with fewer, its confidence stays as it is
 CENTRE = float(logit(np.array(0.8)))
-NARROWEST = 0.005                  # a confidence this near to 0 or 1 is taken for no surer
-FLATTEST = -0.9                    # a slope below -1 would turn the order round
+NARROWEST = 0.005  # a confidence this near to 0 or 1 is taken for no surer
+FLATTEST = -0.9  # a slope below -1 would turn the order round
 SPREAD = {"kind": 1.0, "slope": 0.3, "issue": 0.5, "tag": 0.7}  # standard deviations of the terms, in logits
 
 
@@ -77,8 +77,10 @@ def learn(decided: Sequence[Answer]) -> Adjustment:
     before = logit(np.array([one.confidence for one in used]), NARROWEST)
     ones = np.ones(len(used))
     parts = (
-        ("kind", [one.kind for one in used], ones), ("slope", [one.kind for one in used], before - CENTRE),
-        ("issue", [(one.kind, one.issue) for one in used], ones), ("tag", [(one.kind, one.tag) for one in used], ones),
+        ("kind", [one.kind for one in used], ones),
+        ("slope", [one.kind for one in used], before - CENTRE),
+        ("issue", [(one.kind, one.issue) for one in used], ones),
+        ("tag", [(one.kind, one.tag) for one in used], ones),
     )
     names, blocks = [], []
     for part, keys, values in parts:
@@ -87,7 +89,9 @@ def learn(decided: Sequence[Answer]) -> Adjustment:
         blocks.append(block)
     spread = np.array([SPREAD[part] for part, _ in names])
     lowest = np.array([FLATTEST if part == "slope" else -np.inf for part, _ in names])
-    terms = _fit(sparse.hstack(blocks).tocsr(), before, np.array([one.right for one in used], dtype=float), spread, lowest)
+    terms = _fit(
+        sparse.hstack(blocks).tocsr(), before, np.array([one.right for one in used], dtype=float), spread, lowest
+    )
     found: dict[str, dict] = {part: {} for part in SPREAD}
     for (part, key), value in zip(names, terms.tolist()):
         found[part][key] = value
@@ -101,7 +105,9 @@ def _indicator(keys: Sequence[Hashable], values: np.ndarray) -> tuple[list, spar
     return list(place), sparse.csr_matrix((values, (np.arange(len(keys)), columns)), shape=(len(keys), len(place)))
 
 
-def _fit(x: sparse.csr_matrix, start: np.ndarray, right: np.ndarray, spread: np.ndarray, lowest: np.ndarray) -> np.ndarray:
+def _fit(
+    x: sparse.csr_matrix, start: np.ndarray, right: np.ndarray, spread: np.ndarray, lowest: np.ndarray
+) -> np.ndarray:
     """Coefficients of a logistic regression with the offset `start`, each at least `lowest` and drawn to 0 by a normal prior
     of width `spread`.
     """
@@ -109,6 +115,8 @@ def _fit(x: sparse.csr_matrix, start: np.ndarray, right: np.ndarray, spread: np.
     def loss(terms: np.ndarray) -> tuple[float, np.ndarray]:
         score = start + x @ terms
         value = np.sum(np.logaddexp(0, score) - right * score) + 0.5 * np.sum((terms / spread) ** 2)
-        return float(value), x.T @ (sigmoid(score) - right) + terms / spread ** 2
+        return float(value), x.T @ (sigmoid(score) - right) + terms / spread**2
 
-    return optimize.minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=[(low, None) for low in lowest]).x
+    return optimize.minimize(
+        loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=[(low, None) for low in lowest]
+    ).x

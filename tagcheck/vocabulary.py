@@ -48,7 +48,9 @@ def load(folder: Path, siblings: Mapping[str, str] | None = None, shared: Path |
             document = json.loads(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise BadFile(f"{path} is not JSON ({error}): mend it or remove it") from None
-        if not isinstance(document, dict) or not all(value is None or isinstance(value, str) for value in document.values()):
+        if not isinstance(document, dict) or not all(
+            value is None or isinstance(value, str) for value in document.values()
+        ):
             raise BadFile(f"{path} is not an object of names and tags: mend it or remove it")
         own = {name: None if tag is None else tags.clean(tag) for name, tag in document.items()}
     current, aliases, namespaces = _shared(shared or folder / SHARED_MAP)

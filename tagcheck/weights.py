@@ -94,7 +94,9 @@ def _fetch(path: Path, announced: Announced, progress: Progress | None, pause: f
             failures = 1 if _size(part) > here else failures + 1
             refused = error.response is not None and error.response.status_code < 500
             if refused or failures >= TRIES:
-                raise MissingInput(f"{path.name} of {REPOSITORY} could not be fetched ({_words(error)}): {WAY_OUT}") from None
+                raise MissingInput(
+                    f"{path.name} of {REPOSITORY} could not be fetched ({_words(error)}): {WAY_OUT}"
+                ) from None
             time.sleep(pause * failures)
     if digest(part, announced.digest) != announced.digest:
         part.unlink()
@@ -123,7 +125,9 @@ def _append(part: Path, announced: Announced, here: int, name: str, progress: Pr
         os.fsync(out.fileno())
     if here > announced.size:
         part.unlink()
-        raise BadFile(f"{announced.url} sent more than the {announced.size} bytes it announced: run the same command again")
+        raise BadFile(
+            f"{announced.url} sent more than the {announced.size} bytes it announced: run the same command again"
+        )
     if here < announced.size:
         raise requests.ConnectionError(f"the connection ended after {here} of {announced.size} bytes")
 
@@ -134,7 +138,11 @@ def _size(path: Path) -> int:
 
 def digest(path: Path, like: str) -> str:
     """The file's digest in the manner of `like`: SHA-256 (64 hex digits, large files), or git's SHA-1 of a blob (40)."""
-    kind = hashlib.sha256() if re.fullmatch("[0-9a-f]{64}", like) else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
+    kind = (
+        hashlib.sha256()
+        if re.fullmatch("[0-9a-f]{64}", like)
+        else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
+    )
     with open(path, "rb") as file:
         while piece := file.read(CHUNK):
             kind.update(piece)

@@ -76,7 +76,9 @@ def browser():
 def open_tab(context):
     page = context.new_page()
     page.problems = []
-    page.on("console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None
+    )
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.set_default_timeout(20_000)
     return page

@@ -30,10 +30,16 @@ def folder(tmp_path: Path) -> DataFolder:
 def script():
     """Run a script of the project as a process: `script("find_near_duplicates.py", "--data-dir", d, env={...})`."""
 
-    def run(name: str, *args: object, env: dict[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
+    def run(
+        name: str, *args: object, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, str(PROJECT / name), *map(str, args)],
-            capture_output=True, text=True, timeout=timeout, cwd=PROJECT, env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=PROJECT,
+            env={**os.environ, **(env or {})},
         )
 
     return run

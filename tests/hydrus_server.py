@@ -39,26 +39,66 @@ DOWNLOADER_TAGS = "646f776e6c6f616465722074616773"
 AI_TAGS = "fff40c24838590afb3f14c0bcf3bf5fdc25d4ff381b5bc78cc951f2dfeb67006"
 REPOSITORY = "39d17ca516175ae5b3da66e7d0adc9bef80ead7417807808587fc8dae291751e"
 ALL_KNOWN_TAGS = "616c6c206b6e6f776e2074616773"
-MY_FILES, ALL_MEDIA, ALL_LOCAL = "6c6f63616c2066696c6573", "616c6c206c6f63616c206d65646961", "616c6c206c6f63616c2066696c6573"
+MY_FILES, ALL_MEDIA, ALL_LOCAL = (
+    "6c6f63616c2066696c6573",
+    "616c6c206c6f63616c206d65646961",
+    "616c6c206c6f63616c2066696c6573",
+)
 TRASH = "7472617368"
 LOCAL_TAG, TAG_REPOSITORY, COMBINED_TAG = 5, 0, 10
 PRETTY = {
-    0: "hydrus tag repository", 2: "local file domain", 5: "local tag domain", 10: "virtual combined tag domain",
-    14: "local trash file domain", 15: "virtual combined local file domain", 21: "virtual combined local media domain",
+    0: "hydrus tag repository",
+    2: "local file domain",
+    5: "local tag domain",
+    10: "virtual combined tag domain",
+    14: "local trash file domain",
+    15: "virtual combined local file domain",
+    21: "virtual combined local media domain",
 }
 SERVICES = {
-    AI_TAGS: ("ai suggestions", LOCAL_TAG), DOWNLOADER_TAGS: ("downloader tags", LOCAL_TAG), MY_TAGS: ("my tags", LOCAL_TAG),
-    REPOSITORY: ("fake tag repo", TAG_REPOSITORY), MY_FILES: ("my files", 2), ALL_LOCAL: ("hydrus local file storage", 15),
-    ALL_MEDIA: ("combined local file domains", 21), ALL_KNOWN_TAGS: ("all known tags", COMBINED_TAG), TRASH: ("trash", 14),
+    AI_TAGS: ("ai suggestions", LOCAL_TAG),
+    DOWNLOADER_TAGS: ("downloader tags", LOCAL_TAG),
+    MY_TAGS: ("my tags", LOCAL_TAG),
+    REPOSITORY: ("fake tag repo", TAG_REPOSITORY),
+    MY_FILES: ("my files", 2),
+    ALL_LOCAL: ("hydrus local file storage", 15),
+    ALL_MEDIA: ("combined local file domains", 21),
+    ALL_KNOWN_TAGS: ("all known tags", COMBINED_TAG),
+    TRASH: ("trash", 14),
 }
 TAG_SERVICES = tuple(key for key, (_, kind) in SERVICES.items() if kind in (LOCAL_TAG, TAG_REPOSITORY))
 PERMISSION_NAMES = {
-    0: "import and edit urls", 1: "import and delete files", 2: "edit file tags", 3: "search for and fetch files", 4: "manage pages",
-    5: "manage cookies and headers", 6: "manage database", 7: "edit file notes", 8: "edit file relationships", 9: "edit file ratings",
-    10: "manage popups", 11: "edit file times", 12: "commit pending", 13: "see local file paths",
+    0: "import and edit urls",
+    1: "import and delete files",
+    2: "edit file tags",
+    3: "search for and fetch files",
+    4: "manage pages",
+    5: "manage cookies and headers",
+    6: "manage database",
+    7: "edit file notes",
+    8: "edit file relationships",
+    9: "edit file ratings",
+    10: "manage popups",
+    11: "edit file times",
+    12: "commit pending",
+    13: "see local file paths",
 }
-MIMES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
-EXTENSIONS = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp", "image/bmp": ".bmp", "image/tiff": ".tiff"}
+MIMES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "GIF": "image/gif",
+    "WEBP": "image/webp",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
+EXTENSIONS = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/gif": ".gif",
+    "image/webp": ".webp",
+    "image/bmp": ".bmp",
+    "image/tiff": ".tiff",
+}
 READY, INITIALISING, SEARCHING, CANCELLED = 0, 1, 2, 3
 MEDIA_PAGE, DOWNLOADER_PAGE, PAGE_OF_PAGES = 6, 7, 10
 TOO_LONG = 2 * 1024 * 1024
@@ -115,7 +155,7 @@ class PageNode:
     key: str = field(default_factory=lambda: secrets.token_hex(32))
     hashes: list[str] = field(default_factory=list)
     terms: list[Any] = field(default_factory=list)
-    children: list["PageNode"] = field(default_factory=list)
+    children: list[PageNode] = field(default_factory=list)
     state: int = READY
     unready: int = 0
 
@@ -123,7 +163,7 @@ class PageNode:
     def type(self) -> int:
         return {"pages": PAGE_OF_PAGES, "downloader": DOWNLOADER_PAGE}.get(self.kind, MEDIA_PAGE)
 
-    def all(self) -> Iterable["PageNode"]:
+    def all(self) -> Iterable[PageNode]:
         yield self
         for child in self.children:
             yield from child.all()
@@ -147,7 +187,9 @@ class HydrusServer:
     list of file names or hashes, or -> more pages; None takes the folder's own shape.
     """
 
-    def __init__(self, pictures: str | Path | Mapping[str, tuple[bytes, Iterable[str]]], pages: Any = None, port: int = 0) -> None:
+    def __init__(
+        self, pictures: str | Path | Mapping[str, tuple[bytes, Iterable[str]]], pages: Any = None, port: int = 0
+    ) -> None:
         self.files: dict[str, StoredFile] = {}
         self.names: dict[str, str] = {}
         self.mappings: dict[str, dict[str, dict[str, set[str]]]] = {key: {} for key in TAG_SERVICES}
@@ -156,12 +198,14 @@ class HydrusServer:
         self.keys: dict[str, tuple[str, frozenset[int]]] = {}
         self.relationships: dict[tuple[str, str], str] = {}
         self.popups: dict[str, dict[str, Any]] = {}
-        self.arriving: set[str] = set()  # keys of popups that the GUI has not taken yet: the next question does not find them
+        self.arriving: set[str] = (
+            set()
+        )  # keys of popups that the GUI has not taken yet: the next question does not find them
         self.calls: list[Call] = []
-        self.refreshed: list[str] = []   # pages that somebody refreshed: harmful
-        self.alarms: list[int] = []      # unknown file ids that somebody asked bytes for: harmful
-        self.strays: list[str] = []      # unknown hashes that somebody asked bytes or relationships for: each leaves a row
-        self.committed: list[str] = []   # repositories whose pending changes somebody uploaded
+        self.refreshed: list[str] = []  # pages that somebody refreshed: harmful
+        self.alarms: list[int] = []  # unknown file ids that somebody asked bytes for: harmful
+        self.strays: list[str] = []  # unknown hashes that somebody asked bytes or relationships for: each leaves a row
+        self.committed: list[str] = []  # repositories whose pending changes somebody uploaded
         self.locked = False
         self.before_answer: Callable[[Call], None] = lambda call: None
         self.guard = threading.RLock()
@@ -176,7 +220,7 @@ class HydrusServer:
 
     # --- running ------------------------------------------------------------------------------------
 
-    def __enter__(self) -> "HydrusServer":
+    def __enter__(self) -> HydrusServer:
         self.start()
         return self
 
@@ -267,13 +311,17 @@ class HydrusServer:
 
     def _default_pages(self) -> Any:
         """The folder's own shape: a folder that has pictures and sub-folders holds a page of its own name for the pictures."""
+
         def shaped(prefix: str, name: str) -> Any:
             below = [path.removeprefix(prefix) for path in self.names if path.startswith(prefix)]
             own = [prefix + path for path in below if "/" not in path]
             folders = dict.fromkeys(path.partition("/")[0] for path in below if "/" in path)
             if not folders and prefix:
                 return own
-            return [*([(name, own)] if own else []), *((folder, shaped(f"{prefix}{folder}/", folder)) for folder in folders)]
+            return [
+                *([(name, own)] if own else []),
+                *((folder, shaped(f"{prefix}{folder}/", folder)) for folder in folders),
+            ]
 
         return [("Dataset", shaped("", "loose"))]
 
@@ -283,7 +331,7 @@ class HydrusServer:
                 content.name = name
                 content.hashes = [self.names.get(one, one) for one in content.hashes]
                 parent.children.append(content)
-            elif isinstance(content, Mapping) or content and isinstance(content[0], tuple):
+            elif isinstance(content, Mapping) or (content and isinstance(content[0], tuple)):
                 node = PageNode(name, "pages")
                 parent.children.append(node)
                 self._add_pages(node, content)
@@ -314,7 +362,9 @@ class HydrusServer:
         shown = {}
         for status, tags in self.stored(hash, service).items():
             if status in "01":
-                tags = sorted({one for tag in tags for one in {self.ideal(service, tag)} | self.ancestors(service, tag)})
+                tags = sorted(
+                    {one for tag in tags for one in {self.ideal(service, tag)} | self.ancestors(service, tag)}
+                )
             shown[status] = tags
         return shown
 
@@ -336,11 +386,22 @@ class HydrusServer:
         """Hashes of the local files that satisfy all terms; a list among them means "one of these"."""
         if not terms:
             return []
-        limit = next((int(term.partition("=")[2]) for term in terms if isinstance(term, str) and term.startswith("system:limit")), None)
+        limit = next(
+            (
+                int(term.partition("=")[2])
+                for term in terms
+                if isinstance(term, str) and term.startswith("system:limit")
+            ),
+            None,
+        )
         rest = [term for term in terms if not (isinstance(term, str) and term.startswith("system:limit"))]
         for term in rest:  # what cannot be parsed is refused, also where no file is looked at
             self._matches(StoredFile("0" * 64, 0), term, service)
-        found = [hash for hash in self.on_domain(where) if all(self._matches(self.files[hash], term, service) for term in rest)]
+        found = [
+            hash
+            for hash in self.on_domain(where)
+            if all(self._matches(self.files[hash], term, service) for term in rest)
+        ]
         return found[:limit]
 
     def on_domain(self, where: str) -> list[str]:
@@ -356,14 +417,22 @@ class HydrusServer:
         if term.startswith("system:"):
             return self._system(one, term)
         services = TAG_SERVICES if service == ALL_KNOWN_TAGS else (service,)
-        shown = {(key, tag) for key in services for status, tags in self.displayed(key, one.hash).items() if status in "01" for tag in tags}
+        shown = {
+            (key, tag)
+            for key in services
+            for status, tags in self.displayed(key, one.hash).items()
+            if status in "01"
+            for tag in tags
+        }
         if term.endswith(":*"):
             return any(tag.startswith(term[:-1]) for _, tag in shown)
         return any(tag == self.ideal(key, term) for key, tag in shown)
 
     def _system(self, one: StoredFile, term: str) -> bool:
         known = {
-            "system:everything": True, "system:inbox": one.inbox, "system:archive": not one.inbox,
+            "system:everything": True,
+            "system:inbox": one.inbox,
+            "system:archive": not one.inbox,
             "system:filetype is image": one.mime.startswith("image/") and one.duration is None,
         }
         if term in known:
@@ -436,7 +505,7 @@ class Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if len(self.requestline) > TOO_LONG:
             self.close_connection = True
-            return
+            return None
         address = urlsplit(self.path)
         route = ROUTES.get(("GET" if method == "HEAD" else method, address.path))
         try:
@@ -469,12 +538,20 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(403, "InsufficientCredentialsException", "Did not find an entry for that access key!")
         self.client.asking = held
         if permission is not None and permission not in held[1]:
-            raise Refusal(403, "InsufficientCredentialsException", f"You do not have permission to: {PERMISSION_NAMES[permission]}")
+            raise Refusal(
+                403,
+                "InsufficientCredentialsException",
+                f"You do not have permission to: {PERMISSION_NAMES[permission]}",
+            )
 
     def _no_such_page(self, path: str) -> Refusal:
         if any(known == path for _, known in ROUTES):
             return not_found("This service does not support that request!")
-        return Refusal(404, "html", "<html><head><title>404 - No Such Resource</title></head><body><h1>No Such Resource</h1></body></html>")
+        return Refusal(
+            404,
+            "html",
+            "<html><head><title>404 - No Such Resource</title></head><body><h1>No Such Resource</h1></body></html>",
+        )
 
     def _refuse(self, refusal: Refusal) -> None:
         if refusal.kind == "html":
@@ -482,11 +559,13 @@ class Handler(BaseHTTPRequestHandler):
         says = {"error": refusal.says, "exception_type": refusal.kind, "status_code": refusal.status}
         self._send(refusal.status, says | {"version": VERSION, "hydrus_version": HYDRUS_VERSION})
 
-    def _send(self, status: int, answer: "dict[str, Any] | Bytes | None") -> None:
+    def _send(self, status: int, answer: dict[str, Any] | Bytes | None) -> None:
         self.send_response(status)
         self.send_header("Hydrus-Server", f"client api/{VERSION} ({HYDRUS_VERSION})")
         if isinstance(answer, dict):
-            data = json.dumps({**answer, "version": VERSION, "hydrus_version": HYDRUS_VERSION}, ensure_ascii=False).encode()
+            data = json.dumps(
+                {**answer, "version": VERSION, "hydrus_version": HYDRUS_VERSION}, ensure_ascii=False
+            ).encode()
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Disposition", "inline")
         elif answer is None:
@@ -495,7 +574,9 @@ class Handler(BaseHTTPRequestHandler):
             data = answer.data
             self.send_header("Content-Type", answer.mime)
             if not answer.mime.startswith("text/html"):
-                self.send_header("Content-Disposition", f'inline; filename="{answer.name}"' if answer.name else "inline")
+                self.send_header(
+                    "Content-Disposition", f'inline; filename="{answer.name}"' if answer.name else "inline"
+                )
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
@@ -519,7 +600,7 @@ OPEN = -1  # "permission" of what needs no key at all
 
 @dataclass(frozen=True)
 class Route:
-    answer: Callable[[HydrusServer, dict[str, Any]], "dict[str, Any] | Bytes | None"]
+    answer: Callable[[HydrusServer, dict[str, Any]], dict[str, Any] | Bytes | None]
     permission: int | None
 
 
@@ -597,9 +678,13 @@ def api_version(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
 @route("GET", "/verify_access_key", None)
 def verify_access_key(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
     name, permissions = client.asking
-    said = "can do anything" if len(permissions) == 14 else ", ".join(PERMISSION_NAMES[one] for one in sorted(permissions))
+    said = (
+        "can do anything" if len(permissions) == 14 else ", ".join(PERMISSION_NAMES[one] for one in sorted(permissions))
+    )
     return {
-        "name": name, "permits_everything": len(permissions) == 14, "basic_permissions": sorted(permissions),
+        "name": name,
+        "permits_everything": len(permissions) == 14,
+        "basic_permissions": sorted(permissions),
         "human_description": f"API Permissions ({name}): {said}",
     }
 
@@ -611,9 +696,16 @@ def client_info(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
 
 @route("GET", "/get_services", None)
 def get_services(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
-    lists = {"local_tags": LOCAL_TAG, "tag_repositories": TAG_REPOSITORY, "local_files": 2, "all_known_tags": COMBINED_TAG, "trash": 14}
+    lists = {
+        "local_tags": LOCAL_TAG,
+        "tag_repositories": TAG_REPOSITORY,
+        "local_files": 2,
+        "all_known_tags": COMBINED_TAG,
+        "trash": 14,
+    }
     found: dict[str, Any] = {
-        name: [_service_words(key) | {"service_key": key} for key, (_, of) in SERVICES.items() if of == kind] for name, kind in lists.items()
+        name: [_service_words(key) | {"service_key": key} for key, (_, of) in SERVICES.items() if of == kind]
+        for name, kind in lists.items()
     }
     return found | {"services": {key: _service_words(key) for key in SERVICES}}
 
@@ -639,7 +731,13 @@ def get_pages(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _page_head(page: PageNode) -> dict[str, Any]:
     state = page.state if page.unready else (CANCELLED if page.state == CANCELLED else READY)
-    return {"name": page.name, "page_key": page.key, "page_state": state, "page_type": page.type, "is_media_page": page.kind != "pages"}
+    return {
+        "name": page.name,
+        "page_key": page.key,
+        "page_state": state,
+        "page_type": page.type,
+        "is_media_page": page.kind != "pages",
+    }
 
 
 def _page_asked(client: HydrusServer, asked: Mapping[str, Any], says: str) -> PageNode:
@@ -660,9 +758,18 @@ def get_page_info(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]
     simple = _parsed(asked, "simple", True)
     info = _page_head(page)
     if page.kind != "pages":
-        hashes = [] if page.unready else client.search(page.terms) if page.kind == "search" and not page.hashes else page.hashes
+        hashes = (
+            []
+            if page.unready
+            else client.search(page.terms)
+            if page.kind == "search" and not page.hashes
+            else page.hashes
+        )
         media: dict[str, Any] = {
-            "num_files": len(hashes), "hash_ids": [client.ghost(hash).file_id for hash in hashes], "num_files_selected": 0, "hash_ids_selected": [],
+            "num_files": len(hashes),
+            "hash_ids": [client.ghost(hash).file_id for hash in hashes],
+            "num_files_selected": 0,
+            "hash_ids_selected": [],
         }
         info |= {"management": {}, "media": media if simple else media | {"hashes": hashes, "hashes_selected": []}}
         page.unready = max(0, page.unready - 1)
@@ -674,7 +781,11 @@ def refresh_page(client: HydrusServer, asked: dict[str, Any]) -> None:
     page = _page_asked(client, asked, "Could not find that page!")
     client.refreshed.append(page.name)
     if page.kind == "pages":
-        raise Refusal(500, "AttributeError", 'The "client api" encountered an error it could not handle!\n\nTraceback (most recent call last):')
+        raise Refusal(
+            500,
+            "AttributeError",
+            'The "client api" encountered an error it could not handle!\n\nTraceback (most recent call last):',
+        )
     if page.kind == "search":
         page.hashes, page.state, page.unready = [], SEARCHING, 1
     elif page.kind != "locked":
@@ -690,15 +801,21 @@ def new_page(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
         raise bad_request("Unrecognised or unsupported page type!")
     parent = client.root
     if "page_of_pages_key" in asked:
-        parent = next((one for one in client.root.all() if one.key == asked["page_of_pages_key"] and one.kind == "pages"), None)
+        parent = next(
+            (one for one in client.root.all() if one.key == asked["page_of_pages_key"] and one.kind == "pages"), None
+        )
         if parent is None:
             raise not_found("Could not find a page of pages with that key!")
     locked = asked.get("system_hash_locked", False)
     if locked and not asked.get("hashes"):
         raise bad_request("system_hash_locked requires hashes to be provided!")
     terms = asked.get("tags", [])
-    shape = {PAGE_OF_PAGES: "pages", DOWNLOADER_PAGE: "downloader"}.get(kind) or ("locked" if locked else "search" if terms else "hashes")
-    page = PageNode(asked.get("page_name", "files"), shape, hashes=_hashes(asked) if asked.get("hashes") else [], terms=terms)
+    shape = {PAGE_OF_PAGES: "pages", DOWNLOADER_PAGE: "downloader"}.get(kind) or (
+        "locked" if locked else "search" if terms else "hashes"
+    )
+    page = PageNode(
+        asked.get("page_name", "files"), shape, hashes=_hashes(asked) if asked.get("hashes") else [], terms=terms
+    )
     for hash in page.hashes:
         client.ghost(hash)
     parent.children.append(page)
@@ -744,7 +861,11 @@ def delete_files(client: HydrusServer, asked: dict[str, Any]) -> None:
 
 @route("GET", "/get_files/search_files", 3)
 def search_files(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
-    found = client.search(_parsed(asked, "tags", []), asked.get("tag_service_key", ALL_KNOWN_TAGS), asked.get("file_service_key", ALL_MEDIA))
+    found = client.search(
+        _parsed(asked, "tags", []),
+        asked.get("tag_service_key", ALL_KNOWN_TAGS),
+        asked.get("file_service_key", ALL_MEDIA),
+    )
     answer: dict[str, Any] = {}
     if _parsed(asked, "return_hashes", False):
         answer["hashes"] = found
@@ -760,7 +881,9 @@ def file_metadata(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]
         wanted = _parsed(asked, "file_ids", [])
         novel = [one for one in wanted if one not in by_id]
         if novel:
-            raise not_found(f"It seems you gave a file_id that does not exist! Was asked about these novel hash_ids: {novel}")
+            raise not_found(
+                f"It seems you gave a file_id that does not exist! Was asked about these novel hash_ids: {novel}"
+            )
         hashes = [by_id[one] for one in wanted]
     else:
         hashes = _hashes(asked)
@@ -782,23 +905,49 @@ def file_metadata(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]
 def _row(client: HydrusServer, one: StoredFile, basic: bool) -> dict[str, Any]:
     known = one.data is not None
     row: dict[str, Any] = {
-        "file_id": one.file_id, "hash": one.hash, "size": len(one.data) if known else None, "mime": one.mime,
-        "filetype_human": one.mime.rpartition("/")[2], "filetype_enum": 2 if known else 101, "ext": EXTENSIONS.get(one.mime, ""),
-        "width": one.width, "height": one.height, "duration": one.duration, "num_frames": one.frames, "num_words": None,
-        "has_audio": False if known else None, "filetype_forced": False,
+        "file_id": one.file_id,
+        "hash": one.hash,
+        "size": len(one.data) if known else None,
+        "mime": one.mime,
+        "filetype_human": one.mime.rpartition("/")[2],
+        "filetype_enum": 2 if known else 101,
+        "ext": EXTENSIONS.get(one.mime, ""),
+        "width": one.width,
+        "height": one.height,
+        "duration": one.duration,
+        "num_frames": one.frames,
+        "num_words": None,
+        "has_audio": False if known else None,
+        "filetype_forced": False,
     }
     if basic:
         return row
     when = {"time_imported": int(one.imported)}
     domains = {"local": (MY_FILES, ALL_MEDIA, ALL_LOCAL), "trashed": (TRASH, ALL_LOCAL)}.get(one.state, ())
     row |= {
-        "blurhash": None, "pixel_hash": one.pixel_hash, "thumbnail_width": 125, "thumbnail_height": 125,
+        "blurhash": None,
+        "pixel_hash": one.pixel_hash,
+        "thumbnail_width": 125,
+        "thumbnail_height": 125,
         "file_services": {"current": {key: _service_words(key) | when for key in domains}, "deleted": {}},
-        "time_modified": int(one.imported) if known else None, "time_modified_details": {}, "is_inbox": one.inbox and one.is_local,
-        "is_local": one.is_local, "is_trashed": one.state == "trashed", "is_deleted": one.state in ("trashed", "deleted"),
-        "has_transparency": False, "has_exif": False, "has_xmp": False, "has_iptc": False, "has_human_readable_embedded_metadata": False,
-        "has_software_source": False, "has_icc_profile": False, "known_urls": [], "ipfs_multihashes": {}, "ratings": {},
-        "tags": client.tags_object(one.hash), "file_viewing_statistics": [],
+        "time_modified": int(one.imported) if known else None,
+        "time_modified_details": {},
+        "is_inbox": one.inbox and one.is_local,
+        "is_local": one.is_local,
+        "is_trashed": one.state == "trashed",
+        "is_deleted": one.state in ("trashed", "deleted"),
+        "has_transparency": False,
+        "has_exif": False,
+        "has_xmp": False,
+        "has_iptc": False,
+        "has_human_readable_embedded_metadata": False,
+        "has_software_source": False,
+        "has_icc_profile": False,
+        "known_urls": [],
+        "ipfs_multihashes": {},
+        "ratings": {},
+        "tags": client.tags_object(one.hash),
+        "file_viewing_statistics": [],
     }
     if not known:
         del row["thumbnail_width"], row["thumbnail_height"]
@@ -954,16 +1103,28 @@ def add_tags(client: HydrusServer, asked: dict[str, Any]) -> None:
     hashes = _hashes(asked)
     for option in ("override_previously_deleted_mappings", "create_new_deleted_mappings"):
         if not isinstance(asked.get(option, True), bool):
-            raise bad_request(f'The parameter "{option}", with value "{asked[option]}", was not the expected type: boolean!')
+            raise bad_request(
+                f'The parameter "{option}", with value "{asked[option]}", was not the expected type: boolean!'
+            )
     if "service_keys_to_actions_to_tags" in asked:
-        steps = [(key, action, tags) for key, actions in asked["service_keys_to_actions_to_tags"].items() for action, tags in actions.items()]
+        steps = [
+            (key, action, tags)
+            for key, actions in asked["service_keys_to_actions_to_tags"].items()
+            for action, tags in actions.items()
+        ]
     elif "service_keys_to_tags" in asked:
-        steps = [(key, "0" if _kind_of(key) == LOCAL_TAG else "2", tags) for key, tags in asked["service_keys_to_tags"].items()]
+        steps = [
+            (key, "0" if _kind_of(key) == LOCAL_TAG else "2", tags)
+            for key, tags in asked["service_keys_to_tags"].items()
+        ]
     else:
         raise bad_request("Need a service_keys_to_tags or service_keys_to_actions_to_tags parameter!")
     for key, action, tags in steps:
         _check_step(key, action, tags)
-    override, record = asked.get("override_previously_deleted_mappings", True), asked.get("create_new_deleted_mappings", True)
+    override, record = (
+        asked.get("override_previously_deleted_mappings", True),
+        asked.get("create_new_deleted_mappings", True),
+    )
     for hash in hashes:
         client.ghost(hash)
         for key, action, tags in steps:
@@ -987,12 +1148,14 @@ def _check_step(key: str, action: str, tags: Any) -> None:
     if _kind_of(key) == TAG_REPOSITORY and action in ("0", "1"):
         raise bad_request(said + "cannot add/delete on a remote tag repository!")
     if not isinstance(tags, list):
-        raise bad_request(f'The parameter "tags in service_keys_to_tags", with value "{tags}", was not the expected type: list!')
+        raise bad_request(
+            f'The parameter "tags in service_keys_to_tags", with value "{tags}", was not the expected type: list!'
+        )
 
 
 def _change(by_status: dict[str, set[str]], action: str, tag: str, override: bool, record: bool) -> None:
     current, pending, deleted, petitioned = (by_status[status] for status in "0123")
-    if action in "02" and tag in deleted and not override or action in "14" and tag not in current and not record:
+    if (action in "02" and tag in deleted and not override) or (action in "14" and tag not in current and not record):
         return
     if action == "0":
         current.add(tag)
@@ -1027,7 +1190,8 @@ def get_siblings_and_parents(client: HydrusServer, asked: dict[str, Any]) -> dic
     def related(tag: str, key: str) -> dict[str, Any]:
         ideal = client.ideal(key, tag)
         return {
-            "siblings": [*{ideal, tag, *(bad for bad, good in client.siblings[key].items() if good == ideal)}], "ideal_tag": ideal,
+            "siblings": [*{ideal, tag, *(bad for bad, good in client.siblings[key].items() if good == ideal)}],
+            "ideal_tag": ideal,
             "descendants": sorted(child for child in client.parents[key] if ideal in client.ancestors(key, child)),
             "ancestors": sorted(client.ancestors(key, tag)),
         }
@@ -1069,7 +1233,9 @@ class Judged:
         if kind == "8":
             return [other for other in sorted(self.domain) if self.media[other] == self.media[hash] and other != hash]
         if kind == "3":
-            found = {self.media[other] for other in self.media if self.family[other] == self.family[hash]} - {self.media[hash]}
+            found = {self.media[other] for other in self.media if self.family[other] == self.family[hash]} - {
+                self.media[hash]
+            }
         elif kind == "1":
             apart = self._across(hash, kind, self.family)
             found = {self.media[other] for other in self.media if self.family[other] in apart}
@@ -1100,7 +1266,9 @@ def get_file_relationships(client: HydrusServer, asked: dict[str, Any]) -> dict[
 def set_file_relationships(client: HydrusServer, asked: dict[str, Any]) -> None:
     for one in asked.get("relationships", []):
         if one["relationship"] not in (0, 1, 2, 3, 4, 7):
-            raise bad_request(f"The parameter \"relationship\", with value \"{one['relationship']}\", was not one of the allowed ones!")
+            raise bad_request(
+                f'The parameter "relationship", with value "{one["relationship"]}", was not one of the allowed ones!'
+            )
         if not isinstance(one.get("do_default_content_merge"), bool):
             raise bad_request('The required parameter "do_default_content_merge" was missing!')
         for hash in (one["hash_a"], one["hash_b"]):
@@ -1165,7 +1333,11 @@ def lock_off(client: HydrusServer, asked: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", required=True, metavar="DIR", help="a folder of pictures with sidecar tags")
-    parser.add_argument("--pages", metavar="JSON", help="page name -> list of file names, or -> more pages (default: the folder's shape)")
+    parser.add_argument(
+        "--pages",
+        metavar="JSON",
+        help="page name -> list of file names, or -> more pages (default: the folder's shape)",
+    )
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
     args = parser.parse_args(argv)
     with HydrusServer(args.pictures, json.loads(args.pages) if args.pages else None, args.port) as server:

@@ -21,10 +21,26 @@ DIMENSIONS = 24
 def descriptor(**changes: object) -> dict[str, object]:
     """The tagger.json of these networks, which is that of a published WD v3."""
     return {
-        "kind": "tagger", "version": 1, "name": "wd-like", "model": "model.onnx",
-        "size": 448, "fit": "pad", "background": [255, 255, 255], "filter": "bicubic",
-        "layout": "NHWC", "colours": "BGR", "range": [0, 255], "mean": [0, 0, 0], "std": [1, 1, 1],
-        "labels": {"file": "selected_tags.csv", "form": "csv", "column": "name", "category": "category", "leave_out": ["9"]},
+        "kind": "tagger",
+        "version": 1,
+        "name": "wd-like",
+        "model": "model.onnx",
+        "size": 448,
+        "fit": "pad",
+        "background": [255, 255, 255],
+        "filter": "bicubic",
+        "layout": "NHWC",
+        "colours": "BGR",
+        "range": [0, 255],
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "labels": {
+            "file": "selected_tags.csv",
+            "form": "csv",
+            "column": "name",
+            "category": "category",
+            "leave_out": ["9"],
+        },
         "output": "probabilities",
     } | changes
 
@@ -50,8 +66,15 @@ def by_hand(pictures: np.ndarray, kept: dict[str, np.ndarray], nhwc_bgr: bool = 
 
 
 def network(
-    kept: dict[str, np.ndarray], *, size: int = 448, last: str = "gemm", layout: str = "NHWC", batch: object = "b",
-    outputs: int = 1, sigmoid: bool = True, kind: int = TensorProto.FLOAT,
+    kept: dict[str, np.ndarray],
+    *,
+    size: int = 448,
+    last: str = "gemm",
+    layout: str = "NHWC",
+    batch: object = "b",
+    outputs: int = 1,
+    sigmoid: bool = True,
+    kind: int = TensorProto.FLOAT,
 ) -> onnx.ModelProto:
     """`last`: how the tags' layer is written, "gemm" | "matmul" | "constant" | "square" (which is not linear)."""
     nodes, stored = [], [numpy_helper.from_array(kept["conv"], "conv"), numpy_helper.from_array(kept["bias"], "bias")]
@@ -103,7 +126,9 @@ def make_onnx_folder(
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(network(kept or weights(), **how), folder / "model.onnx")
     quoted = ['"' + name.replace('"', '""') + '"' if '"' in name else name for name in NAMES]
-    rows = [f"{number},{name},{category},{100 - number}" for number, (name, category) in enumerate(zip(quoted, CATEGORIES))]
+    rows = [
+        f"{number},{name},{category},{100 - number}" for number, (name, category) in enumerate(zip(quoted, CATEGORIES))
+    ]
     (folder / "selected_tags.csv").write_text("\n".join(["tag_id,name,category,count", *rows]) + "\n")
     (folder / "tagger.json").write_text(json.dumps(descriptor(**(changes or {}))))
     return folder

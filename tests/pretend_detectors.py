@@ -7,15 +7,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from review_data import missing, save_mistagged  # noqa: E402
+from review_data import missing, save_mistagged
 
-from tagcheck.artifacts import DataFolder  # noqa: E402
+from tagcheck.artifacts import DataFolder
 
 
 def main(data_dir: str) -> int:
     print("[2/3] near-duplicates: find_near_duplicates.py", file=sys.stderr, flush=True)
     for percent in range(0, 51, 10):
-        print(f"looking: {percent:3}%|{'#' * (percent // 10):10}| {percent}/100 [00:01<00:01]", end="\r", file=sys.stderr, flush=True)
+        print(
+            f"looking: {percent:3}%|{'#' * (percent // 10):10}| {percent}/100 [00:01<00:01]",
+            end="\r",
+            file=sys.stderr,
+            flush=True,
+        )
     time.sleep(float(os.environ.get("PRETEND_SECONDS", 0)))
     save_mistagged(DataFolder(Path(data_dir)), missing("f" * 64, "x"))
     print("near-duplicates: FAILED (exit code 3): no embeddings")

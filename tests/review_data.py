@@ -43,51 +43,90 @@ def hashes(count: int) -> list[str]:
     return [f"{number:064x}" for number in range(1, count + 1)]
 
 
-def missing(hash: str, *tags: str, confidence: float = 0.9, why: str = "Its neighbours have it.", **evidence: Any) -> dict:
+def missing(
+    hash: str, *tags: str, confidence: float = 0.9, why: str = "Its neighbours have it.", **evidence: Any
+) -> dict:
     """A report entry: these tags are missing."""
     return error(hash, "missing_tags", [TagFinding(tag, "missing", confidence, evidence, why) for tag in tags])
 
 
 def wrong(hash: str, *tags: str, confidence: float = 0.8) -> dict:
     """A report entry: these tags are wrong."""
-    return error(hash, "incorrect_tags", [TagFinding(tag, "incorrect", confidence, {}, "No neighbour has it.") for tag in tags])
+    return error(
+        hash, "incorrect_tags", [TagFinding(tag, "incorrect", confidence, {}, "No neighbour has it.") for tag in tags]
+    )
 
 
-def pair(one: str, two: str, similarity: float = 0.98, only_in_1: tuple[str, ...] = (), only_in_2: tuple[str, ...] = ()) -> dict:
+def pair(
+    one: str, two: str, similarity: float = 0.98, only_in_1: tuple[str, ...] = (), only_in_2: tuple[str, ...] = ()
+) -> dict:
     """A near-duplicate pair."""
     one, two = sorted((one, two))
     difference = {"only_in_1": list(only_in_1), "only_in_2": list(only_in_2)}
-    return {"id": finding_id("near_duplicate", [one, two], []), "hash1": one, "hash2": two, "similarity": similarity,
-            "relation": "near_duplicate", "analysis": {"all_tags_diff": difference}}
+    return {
+        "id": finding_id("near_duplicate", [one, two], []),
+        "hash1": one,
+        "hash2": two,
+        "similarity": similarity,
+        "relation": "near_duplicate",
+        "analysis": {"all_tags_diff": difference},
+    }
 
 
 def save_dataset(folder: DataFolder, tags: dict[str, list[str]], **more: Any) -> Path:
     """A dataset of these pictures."""
-    return artifacts.save(folder, DATASET, {"summary": {}, "results": [
-        {"hash": hash, "existing_all_tags": names, "existing_series_tags": [name for name in names if name.startswith("series:")],
-         "pages": [["Dataset", "All"]], **more} for hash, names in tags.items()
-    ]})
+    return artifacts.save(
+        folder,
+        DATASET,
+        {
+            "summary": {},
+            "results": [
+                {
+                    "hash": hash,
+                    "existing_all_tags": names,
+                    "existing_series_tags": [name for name in names if name.startswith("series:")],
+                    "pages": [["Dataset", "All"]],
+                    **more,
+                }
+                for hash, names in tags.items()
+            ],
+        },
+    )
 
 
 def save_mistagged(folder: DataFolder, *errors: dict) -> Path:
     """A mistagged report of these entries."""
     summary = {"total_images_analyzed": 100, "errors_found": len(errors)}
-    return artifacts.save(folder, MISTAGGED, {"summary": summary, "errors": sorted(errors, key=lambda one: -one["confidence"])})
+    return artifacts.save(
+        folder, MISTAGGED, {"summary": summary, "errors": sorted(errors, key=lambda one: -one["confidence"])}
+    )
 
 
 def save_pairs(folder: DataFolder, *pairs: dict) -> Path:
     """A near-duplicates report of these pairs."""
     return artifacts.save(
-        folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": list(pairs), "groups": []}
+        folder,
+        NEAR_DUPLICATES,
+        {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": list(pairs), "groups": []},
     )
 
 
 def save_series(folder: DataFolder, missing: Sequence[dict] = (), incorrect: Sequence[dict] = ()) -> Path:
     """A series validation report."""
-    return artifacts.save(folder, SERIES_VALIDATION, {
-        "summary": {"accuracy": 0.9, "missing_predictions_count": len(missing), "incorrect_predictions_count": len(incorrect)},
-        "per_series": [], "missing_predictions": list(missing), "incorrect_predictions": list(incorrect),
-    })
+    return artifacts.save(
+        folder,
+        SERIES_VALIDATION,
+        {
+            "summary": {
+                "accuracy": 0.9,
+                "missing_predictions_count": len(missing),
+                "incorrect_predictions_count": len(incorrect),
+            },
+            "per_series": [],
+            "missing_predictions": list(missing),
+            "incorrect_predictions": list(incorrect),
+        },
+    )
 
 
 def save_run(folder: DataFolder, *detectors: dict) -> Path:
@@ -98,5 +137,7 @@ def save_run(folder: DataFolder, *detectors: dict) -> Path:
 def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):
     """The application on a data folder and a folder library."""
     return create_app(
-        Settings(folder, lambda: FolderLibrary(root or folder.root), str(root), invisible=("source", "filename"), **settings)
+        Settings(
+            folder, lambda: FolderLibrary(root or folder.root), str(root), invisible=("source", "filename"), **settings
+        )
     )

@@ -37,8 +37,17 @@ def picture_hash(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
-def draw(series: int = 8, pictures: int = 400, unknown: float = 0.2, forgotten: float = 0.08, swapped: float = 0.04,
-         width: int = 32, noise: float = 0.4, duplicates: float = 0.1, seed: int = 0) -> Drawn:
+def draw(
+    series: int = 8,
+    pictures: int = 400,
+    unknown: float = 0.2,
+    forgotten: float = 0.08,
+    swapped: float = 0.04,
+    width: int = 32,
+    noise: float = 0.4,
+    duplicates: float = 0.1,
+    seed: int = 0,
+) -> Drawn:
     """Series with Zipf frequencies, strong nuisance directions, near-duplicates, unknown series, planted errors."""
     rng = np.random.default_rng(seed)
     others = max(3, series // 2)

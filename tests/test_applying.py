@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 
 from benchmarks import write_faults
-from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 from tagcheck import applying
 from tagcheck import folder as folder_module
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
@@ -32,9 +32,14 @@ class Home:
     def __init__(self, base: Path) -> None:
         self.base, self.root = base, base / "pictures"
         self.root.mkdir()
-        self.a, self.b, self.c = (self.picture(name, text) for name, text in (
-            ("a", "1girl, long_hair\n"), ("b", "1girl, wrong_tag, solo\n"), ("c", "1girl, wrong_tag\n"),
-        ))
+        self.a, self.b, self.c = (
+            self.picture(name, text)
+            for name, text in (
+                ("a", "1girl, long_hair\n"),
+                ("b", "1girl, wrong_tag, solo\n"),
+                ("c", "1girl, wrong_tag\n"),
+            )
+        )
         self.ledger = Ledger(base / "data" / "review.sqlite3")
         self.library = self.opened()
 
@@ -80,17 +85,30 @@ def counts(result: applying.BatchResult) -> tuple[int, int, int, int]:
 
 def test_a_preview_is_the_exact_difference_and_leaves_no_trace(home):
     before = home.texts()
-    shown = applying.preview(home.library, [
-        TagChange(home.a, "hat", "add"), TagChange(home.b, "wrong tag", "remove"), TagChange(home.c, "1girl", "add"), TagChange(home.a, "hat", "add"),
-    ])
-    assert shown.writes == [TagWrite(home.a, "hat", "sidecar", ABSENT, CURRENT), TagWrite(home.b, "wrong tag", "sidecar", CURRENT, ABSENT)]
+    shown = applying.preview(
+        home.library,
+        [
+            TagChange(home.a, "hat", "add"),
+            TagChange(home.b, "wrong tag", "remove"),
+            TagChange(home.c, "1girl", "add"),
+            TagChange(home.a, "hat", "add"),
+        ],
+    )
+    assert shown.writes == [
+        TagWrite(home.a, "hat", "sidecar", ABSENT, CURRENT),
+        TagWrite(home.b, "wrong tag", "sidecar", CURRENT, ABSENT),
+    ]
     assert shown.no_writes == [NoWrite(TagChange(home.c, "1girl", "add"), "has the tag already", True)]
     assert home.texts() == before and not home.ledger.path.exists()
 
 
 def test_what_is_applied_is_what_was_previewed_and_the_ledger_says_so(home):
-    changes = [TagChange(home.a, "hat", "add"), TagChange(home.b, "wrong tag", "remove"), TagChange(home.c, "1girl", "add"),
-               TagChange("f" * 64, "hat", "add")]
+    changes = [
+        TagChange(home.a, "hat", "add"),
+        TagChange(home.b, "wrong tag", "remove"),
+        TagChange(home.c, "1girl", "add"),
+        TagChange("f" * 64, "hat", "add"),
+    ]
     shown = applying.preview(home.library, changes)
     told = []
     result = home.apply(*changes, progress=lambda done, total: told.append((done, total)), reason="because")
@@ -99,7 +117,8 @@ def test_what_is_applied_is_what_was_previewed_and_the_ledger_says_so(home):
     rows = home.ledger.rows(result.batch)
     assert result.rows == rows and [row.write for row in rows if row.status == APPLIED] == shown.writes
     assert [(row.status, row.reason) for row in rows[2:]] == [
-        (SETTLED, "has the tag already"), (FAILED, "the picture is not in the folder (any more)"),
+        (SETTLED, "has the tag already"),
+        (FAILED, "the picture is not in the folder (any more)"),
     ]
     assert home.ledger.batches()[0].reason == "because"
 
@@ -126,7 +145,11 @@ def test_nothing_to_apply_is_a_batch_without_rows(home):
 def test_the_write_is_on_the_disk_of_the_ledger_before_the_library_is_touched(home, monkeypatch):
     seen = []
     real = home.library.write
-    monkeypatch.setattr(home.library, "write", lambda writes, reason="": (seen.append((home.statuses(), home.texts()["a"])), real(writes, reason)))
+    monkeypatch.setattr(
+        home.library,
+        "write",
+        lambda writes, reason="": (seen.append((home.statuses(), home.texts()["a"])), real(writes, reason)),
+    )
     home.apply(TagChange(home.a, "hat", "add"))
     assert seen == [([OPEN], "1girl, long_hair\n")]
 
@@ -151,7 +174,8 @@ def test_each_picture_that_could_not_be_written_says_its_own_reason(home, monkey
     monkeypatch.setattr(folder_module, "replace_file", full_disk)
     result = home.apply(*(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)))
     assert [(row.status, row.reason.rpartition("/")[2]) for row in result.rows] == [
-        (FAILED, "a.txt could not be written: No space left on device"), (FAILED, "b.txt could not be written: No space left on device"),
+        (FAILED, "a.txt could not be written: No space left on device"),
+        (FAILED, "b.txt could not be written: No space left on device"),
         (APPLIED, ""),
     ]
 
@@ -183,7 +207,9 @@ def test_a_library_that_answers_nothing_to_a_change_loses_no_change(home, monkey
 def test_large_batches_go_in_chunks(home, monkeypatch):
     monkeypatch.setattr(applying, "CHUNK", 2)
     told = []
-    result = home.apply(*(TagChange(home.a, f"tag {number}", "add") for number in range(5)), progress=lambda *step: told.append(step))
+    result = home.apply(
+        *(TagChange(home.a, f"tag {number}", "add") for number in range(5)), progress=lambda *step: told.append(step)
+    )
     assert result.applied == 5 and told == [(2, 5), (4, 5), (5, 5)]
     assert home.texts()["a"] == "1girl, long_hair, " + ", ".join(f"tag_{number}" for number in range(5)) + "\n"
 
@@ -193,8 +219,12 @@ def test_large_batches_go_in_chunks(home, monkeypatch):
 
 def test_undo_of_a_batch_gives_the_very_bytes_back(home):
     before = home.texts()
-    result = home.apply(*(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)), TagChange(home.b, "wrong tag", "remove"),
-                        TagChange(home.c, "1girl", "remove"), TagChange(home.c, "wrong tag", "remove"))
+    result = home.apply(
+        *(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)),
+        TagChange(home.b, "wrong tag", "remove"),
+        TagChange(home.c, "1girl", "remove"),
+        TagChange(home.c, "wrong tag", "remove"),
+    )
     back = home.undo(result.batch)
     assert counts(back) == (6, 0, 0, 0) and home.texts() == before
     assert {row.status for row in back.rows} == {UNDONE} and home.ledger.latest(home.a, "hat").status == UNDONE
@@ -205,7 +235,11 @@ def test_undo_of_single_rows_leaves_the_others(home):
     result = home.apply(*(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)))
     back = home.undo(rows=[result.rows[1].id])
     assert counts(back) == (1, 0, 0, 0) and back.batch == result.batch
-    assert home.statuses() == [APPLIED, UNDONE, APPLIED] and home.texts()["b"] == "1girl, wrong_tag, solo\n" and "hat" in home.texts()["a"]
+    assert (
+        home.statuses() == [APPLIED, UNDONE, APPLIED]
+        and home.texts()["b"] == "1girl, wrong_tag, solo\n"
+        and "hat" in home.texts()["a"]
+    )
 
 
 def test_undo_over_several_batches_goes_back_in_their_order(home):
@@ -278,7 +312,10 @@ def test_any_story_of_applies_undos_and_edits_by_hand_ends_as_a_plain_set_of_tag
     for _ in range(12):
         step = rng.choice(["apply", "apply", "undo", "edit"])
         if step == "apply":
-            wanted = {(rng.choice(list(files)), rng.choice(tags)): rng.choice(["add", "remove"]) for _ in range(rng.randint(1, 5))}
+            wanted = {
+                (rng.choice(list(files)), rng.choice(tags)): rng.choice(["add", "remove"])
+                for _ in range(rng.randint(1, 5))
+            }
             changes = [TagChange(hash, tag, action) for (hash, tag), action in wanted.items()]
             done = [change for change in changes if (change.tag in expected[change.hash]) != (change.action == "add")]
             for change in done:
@@ -295,7 +332,9 @@ def test_any_story_of_applies_undos_and_edits_by_hand_ends_as_a_plain_set_of_tag
             hash = rng.choice(list(files))
             expected[hash] ^= {rng.choice(tags), f"by hand {rng.randint(0, 9)}"}
             joint = rng.choice([", ", "\n"])
-            (home.root / f"{files[hash]}.txt").write_text(joint.join(rng.sample(sorted(expected[hash]), len(expected[hash]))) + "\n")
+            (home.root / f"{files[hash]}.txt").write_text(
+                joint.join(rng.sample(sorted(expected[hash]), len(expected[hash]))) + "\n"
+            )
         assert {info.hash: set(info.tags) for info in home.opened().files(list(files))} == expected
     assert OPEN not in home.statuses()
 
@@ -304,15 +343,23 @@ def test_any_story_of_applies_undos_and_edits_by_hand_ends_as_a_plain_set_of_tag
 
 
 def test_a_library_that_is_away_leaves_the_changes_waiting_and_they_are_applied_when_it_is_back(home):
-    changes = [TagChange(home.a, "hat", "add"), TagChange(home.b, "wrong tag", "remove"), TagChange(home.c, "1girl", "add")]
+    changes = [
+        TagChange(home.a, "hat", "add"),
+        TagChange(home.b, "wrong tag", "remove"),
+        TagChange(home.c, "1girl", "add"),
+    ]
     home.away()
     result = home.apply(*changes)
     assert counts(result) == (0, 0, 0, 3) and "is its drive connected" in result.waiting
-    waiting, = applying.recover(home.ledger, home.library)
+    (waiting,) = applying.recover(home.ledger, home.library)
     assert counts(waiting) == (0, 0, 0, 3) and waiting.waiting
     home.back()
-    done, = applying.recover(home.ledger, home.library)
-    assert counts(done) == (2, 0, 1, 0) and home.texts() == {"a": "1girl, long_hair, hat\n", "b": "1girl, solo\n", "c": "1girl, wrong_tag\n"}
+    (done,) = applying.recover(home.ledger, home.library)
+    assert counts(done) == (2, 0, 1, 0) and home.texts() == {
+        "a": "1girl, long_hair, hat\n",
+        "b": "1girl, solo\n",
+        "c": "1girl, wrong_tag\n",
+    }
     assert applying.recover(home.ledger, home.library) == []
 
 
@@ -321,7 +368,11 @@ def test_the_next_apply_carries_out_what_waited_first(home):
     home.apply(TagChange(home.a, "hat", "add"))
     home.back()
     result = home.apply(TagChange(home.a, "hat", "remove"))
-    assert counts(result) == (1, 0, 0, 0) and home.statuses() == [APPLIED, APPLIED] and home.texts()["a"] == "1girl, long_hair\n"
+    assert (
+        counts(result) == (1, 0, 0, 0)
+        and home.statuses() == [APPLIED, APPLIED]
+        and home.texts()["a"] == "1girl, long_hair\n"
+    )
 
 
 def test_what_waits_can_be_withdrawn(home):
@@ -356,12 +407,19 @@ class Leaving:
         return call
 
 
-@pytest.mark.parametrize("name, nth", [("states", 1), ("write", 1), ("states", 2), ("states", 3), ("write", 2), ("states", 4)])
+@pytest.mark.parametrize(
+    "name, nth", [("states", 1), ("write", 1), ("states", 2), ("states", 3), ("write", 2), ("states", 4)]
+)
 def test_a_drive_that_goes_in_the_middle_costs_nothing(home, monkeypatch, name, nth):
     monkeypatch.setattr(applying, "CHUNK", 2)
     changes = [TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)]
     result = applying.apply(home.ledger, Leaving(home, name, nth), changes)
-    assert result.waiting == "the drive is gone" and result.open > 0 and result.applied + result.open == 3 and result.failed == 0
+    assert (
+        result.waiting == "the drive is gone"
+        and result.open > 0
+        and result.applied + result.open == 3
+        and result.failed == 0
+    )
     home.back()
     applying.recover(home.ledger, home.library)
     assert home.statuses() == [APPLIED] * 3
@@ -374,7 +432,7 @@ def test_an_undo_that_the_library_left_in_the_middle_is_finished_later(home):
     back = applying.undo(home.ledger, Leaving(home, "write", 1), result.batch)
     assert counts(back) == (0, 0, 0, 3) and back.waiting
     home.back()
-    done, = applying.recover(home.ledger, home.library)
+    (done,) = applying.recover(home.ledger, home.library)
     assert counts(done) == (3, 0, 0, 0) and home.statuses() == [UNDONE] * 3 and home.texts() == before
 
 
@@ -393,7 +451,7 @@ def test_ctrl_c_in_the_middle_of_a_write_is_finished_later(home, monkeypatch):
         home.apply(*(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)))
     monkeypatch.setattr(folder_module, "replace_file", real)
     assert home.statuses() == [OPEN] * 3 and sum("hat" in text for text in home.texts().values()) == 1
-    done, = applying.recover(home.ledger, home.opened())
+    (done,) = applying.recover(home.ledger, home.opened())
     assert counts(done) == (3, 0, 0, 0) and all(text.count("hat") == 1 for text in home.texts().values())
 
 
@@ -423,8 +481,15 @@ root, data, *hashes = sys.argv[1:]
 library = FolderLibrary(root, Path(data) / "folder.sqlite3")
 print(applying.apply(Ledger(Path(data) / "review.sqlite3"), library, [TagChange(hash, "hat", "add") for hash in hashes]).applied)
 """
-    running = [subprocess.Popen([sys.executable, "-c", program, home.root, home.base / "data", *hashes], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-               for _ in range(3)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, home.root, home.base / "data", *hashes],
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
     done = [int(process.communicate(timeout=60)[0]) for process in running]
     assert sorted(done) == [0, 0, 30]
     assert [(home.root / f"p{number}.txt").read_text() for number in range(30)] == ["1girl, solo, hat\n"] * 30
@@ -479,13 +544,19 @@ def test_a_batch_goes_to_hydrus_and_back(server, tmp_path):
     ledger = Ledger(tmp_path / "review.sqlite3")
     one, two = server.add_file(b"one", ["1girl", "wrong tag"]), server.add_file(b"two", ["1girl"])
     server.tag(two, ["wrong tag"], REPOSITORY)
-    changes = [TagChange(one, "wrong tag", "remove"), TagChange(two, "wrong tag", "remove"), TagChange(two, "hat", "add")]
+    changes = [
+        TagChange(one, "wrong tag", "remove"),
+        TagChange(two, "wrong tag", "remove"),
+        TagChange(two, "hat", "add"),
+    ]
     result = applying.apply(ledger, hydrus(server), changes, reason="not in the picture")
     assert counts(result) == (3, 0, 0, 0)
     assert server.stored(one) == {"0": ["1girl"], "2": ["wrong tag"]} and server.stored(two) == {"0": ["1girl", "hat"]}
     assert server.stored(two, REPOSITORY)["3"] == ["wrong tag"]
     assert counts(applying.undo(ledger, hydrus(server), result.batch)) == (3, 0, 0, 0)
-    assert server.stored(one) == {"0": ["1girl", "wrong tag"]} and server.stored(two, REPOSITORY) == {"0": ["wrong tag"]}
+    assert server.stored(one) == {"0": ["1girl", "wrong tag"]} and server.stored(two, REPOSITORY) == {
+        "0": ["wrong tag"]
+    }
     assert server.stored(two) == {"0": ["1girl"], "2": ["hat"]}, "the API cannot delete a local tag without a record"
 
 
@@ -495,7 +566,10 @@ def test_undo_in_hydrus_refuses_where_the_owner_changed_the_tag_since(server, tm
     result = applying.apply(ledger, hydrus(server), [TagChange(one, "wrong tag", "remove")])
     server.mappings[MY_TAGS][one]["2"].clear()  # the owner cleared the deletion record
     back = applying.undo(ledger, hydrus(server), result.batch)
-    assert counts(back) == (0, 1, 0, 0) and back.rows[0].reason == "not taken back: it is absent now, and was deleted before"
+    assert (
+        counts(back) == (0, 1, 0, 0)
+        and back.rows[0].reason == "not taken back: it is absent now, and was deleted before"
+    )
     assert server.stored(one) == {"0": ["1girl"]}
 
 
@@ -506,7 +580,7 @@ def test_a_closed_hydrus_gets_its_changes_when_it_is_open_again(server, tmp_path
     result = applying.apply(ledger, hydrus(server), [TagChange(one, "hat", "add")])
     assert counts(result) == (0, 0, 0, 1) and result.waiting
     server.start()
-    done, = applying.recover(ledger, hydrus(server))
+    (done,) = applying.recover(ledger, hydrus(server))
     assert counts(done) == (1, 0, 0, 0) and server.stored(one) == {"0": ["1girl", "hat"]}
 
 

@@ -81,10 +81,34 @@ ROOMS = {
     # looking at all of it
     "doctor": "artifacts cli errors folder hydrus hydrus_connection opening tagger weights",
 }
-NO_TORCH = (
-    "errors tags findings artifacts database lock cli dataset library sidecars folder_scan folder_store folder_writing folder "
-    "hydrus_connection hydrus_tags hydrus_pairs hydrus_popup hydrus opening ledger applying tallies review review_import review_index"
-).split()
+NO_TORCH = [
+    "errors",
+    "tags",
+    "findings",
+    "artifacts",
+    "database",
+    "lock",
+    "cli",
+    "dataset",
+    "library",
+    "sidecars",
+    "folder_scan",
+    "folder_store",
+    "folder_writing",
+    "folder",
+    "hydrus_connection",
+    "hydrus_tags",
+    "hydrus_pairs",
+    "hydrus_popup",
+    "hydrus",
+    "opening",
+    "ledger",
+    "applying",
+    "tallies",
+    "review",
+    "review_import",
+    "review_index",
+]
 HEAVY = {"torch", "torchvision", "joytag", "safetensors", "sklearn"}
 
 
@@ -103,7 +127,7 @@ def imports(path: Path) -> frozenset[str]:
             base = node.module or ""
             if node.level:
                 here = path.relative_to(PROJECT).parent.parts
-                base = ".".join([*here[:len(here) - node.level + 1], *filter(None, [base])])
+                base = ".".join([*here[: len(here) - node.level + 1], *filter(None, [base])])
             found.add(base)
             found.update(f"{base}.{alias.name}" for alias in node.names)
     return frozenset(found)
@@ -116,7 +140,9 @@ def tops(path: Path) -> set[str]:
 
 def rooms_of(path: Path) -> set[str]:
     """The rooms of tagcheck/ that a file imports."""
-    return {parts[1] for name in imports(path) if (parts := name.split("."))[0] == "tagcheck" and len(parts) > 1} & set(room_files())
+    return {parts[1] for name in imports(path) if (parts := name.split("."))[0] == "tagcheck" and len(parts) > 1} & set(
+        room_files()
+    )
 
 
 def room_files() -> dict[str, Path]:
@@ -137,7 +163,9 @@ def heavy_way(path: Path, seen: frozenset[str] = frozenset()) -> list[str] | Non
 
 def test_every_room_is_on_the_map_and_nothing_else_is():
     missing = {name: " ".join(sorted(rooms_of(path))) for name, path in room_files().items() if name not in ROOMS}
-    assert not missing, f"put into ROOMS of tests/test_architecture.py (and into the README's tree), below what they import: {missing}"
+    assert not missing, (
+        f"put into ROOMS of tests/test_architecture.py (and into the README's tree), below what they import: {missing}"
+    )
     assert not set(ROOMS) - set(room_files()), "rooms on the map that are not in tagcheck/"
 
 
@@ -150,7 +178,12 @@ def test_a_room_imports_only_what_the_map_allows(room):
 
 def test_all_arrows_on_the_map_point_up_the_table_so_that_none_can_go_in_a_circle():
     order = list(ROOMS)
-    wrong = [(room, other) for room, allowed in ROOMS.items() for other in allowed.split() if order.index(other) >= order.index(room)]
+    wrong = [
+        (room, other)
+        for room, allowed in ROOMS.items()
+        for other in allowed.split()
+        if order.index(other) >= order.index(room)
+    ]
     assert not wrong
 
 
@@ -177,15 +210,20 @@ def test_the_page_imports_no_script_and_only_its_app_reads_the_settings(path):
     assert path.name == "app.py" or "config" not in tops(path)
 
 
-@pytest.mark.parametrize("path", [*(room_files()[room] for room in NO_TORCH if room in room_files()), *package_files("webapp")],
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [*(room_files()[room] for room in NO_TORCH if room in room_files()), *package_files("webapp")],
+    ids=lambda path: path.stem,
+)
 def test_what_the_page_stands_on_reaches_no_torch(path):
     assert heavy_way(path) is None
 
 
 def test_no_torch_is_loaded_in_truth_either():
     """What the parsed imports say, asked of a running process."""
-    names = [f"tagcheck.{room}" for room in NO_TORCH if room in room_files()] + (["webapp.app"] if (PROJECT / "webapp" / "app.py").exists() else [])
+    names = [f"tagcheck.{room}" for room in NO_TORCH if room in room_files()] + (
+        ["webapp.app"] if (PROJECT / "webapp" / "app.py").exists() else []
+    )
     program = f"import {', '.join(names)}, sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
@@ -198,13 +236,17 @@ def test_nothing_happens_when_a_script_is_imported():
             allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             main = isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
-            assert docstring or main or isinstance(node, allowed), f"{name}.py line {node.lineno}: {ast.unparse(node)[:80]}"
+            assert docstring or main or isinstance(node, allowed), (
+                f"{name}.py line {node.lineno}: {ast.unparse(node)[:80]}"
+            )
 
 
 def test_this_test_sees_an_arrow_that_points_up(tmp_path, monkeypatch):
     """The check itself is checked, on a house of two rooms where the lower one imports the upper."""
     (tmp_path / "tagcheck").mkdir()
-    (tmp_path / "tagcheck" / "errors.py").write_text("def f():\n    from tagcheck import cli\n    from . import tags\n    import torch.nn\n")
+    (tmp_path / "tagcheck" / "errors.py").write_text(
+        "def f():\n    from tagcheck import cli\n    from . import tags\n    import torch.nn\n"
+    )
     (tmp_path / "tagcheck" / "cli.py").write_text("from .errors import x\nimport tagcheck.tags as t\n")
     (tmp_path / "tagcheck" / "tags.py").write_text("")
     monkeypatch.setattr(sys.modules[__name__], "PROJECT", tmp_path)

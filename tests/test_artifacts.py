@@ -8,17 +8,27 @@ import stat
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tagcheck import artifacts
-from tagcheck.artifacts import DATASET, KINDS, MAPPING, MISTAGGED, NEAR_DUPLICATES, DataFolder, load, save, write_atomically
+from tagcheck.artifacts import (
+    DATASET,
+    KINDS,
+    MAPPING,
+    MISTAGGED,
+    NEAR_DUPLICATES,
+    DataFolder,
+    load,
+    save,
+    write_atomically,
+)
 from tagcheck.errors import BadFile, MissingInput
 
 PROJECT = Path(__file__).resolve().parent.parent
-NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=timezone.utc)
+NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
 def put(folder: DataFolder, name: str, content: bytes = b"{}", kind: artifacts.Kind = MAPPING) -> Path:
@@ -34,14 +44,22 @@ def put(folder: DataFolder, name: str, content: bytes = b"{}", kind: artifacts.K
 def test_a_file_is_named_by_its_kind_and_the_time_in_utc(folder):
     path = save(folder, MAPPING, {"pages": []}, NOON)
     assert path == folder.root / "mappings" / "dataset_mapping_20261123T120000Z.json"
-    assert load(path, MAPPING) == {"kind": "dataset_mapping", "version": 1, "created": "2026-11-23T12:00:00Z", "pages": []}
+    assert load(path, MAPPING) == {
+        "kind": "dataset_mapping",
+        "version": 1,
+        "created": "2026-11-23T12:00:00Z",
+        "pages": [],
+    }
 
 
 def test_every_kind_stands_where_the_formats_say():
     assert {(kind.name, kind.folder, kind.prefix) for kind in KINDS.values()} == {
-        ("dataset_mapping", "mappings", "dataset_mapping"), ("dataset", "datasets", "advanced_joytag_complete"),
-        ("mistagged_images_report", "reports", "mistagged_images_report"), ("near_duplicates_report", "reports", "near_duplicates_report"),
-        ("series_validation_report", "reports", "series_validation_report"), ("error_detection_summary", "reports", "error_detection_summary"),
+        ("dataset_mapping", "mappings", "dataset_mapping"),
+        ("dataset", "datasets", "advanced_joytag_complete"),
+        ("mistagged_images_report", "reports", "mistagged_images_report"),
+        ("near_duplicates_report", "reports", "near_duplicates_report"),
+        ("series_validation_report", "reports", "series_validation_report"),
+        ("error_detection_summary", "reports", "error_detection_summary"),
     }
 
 
@@ -54,17 +72,24 @@ def test_the_newest_is_decided_by_the_name_not_by_the_modification_time(folder):
 
 def test_names_that_only_look_like_files_of_ours_are_passed_over(folder):
     real = put(folder, "dataset_mapping_20261123T120000Z.json")
-    for name in ("dataset_mapping_backup.json", "dataset_mapping_99999999T999999Z.json", "dataset_mapping_20261323T120000Z.json",
-                 ".dataset_mapping_20261124T120000Z.json.ab12.tmp", "dataset_mapping_20261124T120000Z.json.bak",
-                 "mistagged_images_report_20261124T120000Z.json"):
+    for name in (
+        "dataset_mapping_backup.json",
+        "dataset_mapping_99999999T999999Z.json",
+        "dataset_mapping_20261323T120000Z.json",
+        ".dataset_mapping_20261124T120000Z.json.ab12.tmp",
+        "dataset_mapping_20261124T120000Z.json.bak",
+        "mistagged_images_report_20261124T120000Z.json",
+    ):
         put(folder, name)
     assert folder.files(MAPPING) == [real] and folder.newest(MISTAGGED) is None
     assert save(folder, MAPPING, {}, NOON).name == "dataset_mapping_20261123T120001Z.json"
 
 
 def test_two_files_of_one_second_and_a_clock_set_back_keep_their_order(folder):
-    names = [save(folder, MAPPING, {"n": number}, when).name
-             for number, when in enumerate((NOON, NOON, datetime(2020, 1, 1, tzinfo=timezone.utc), NOON))]
+    names = [
+        save(folder, MAPPING, {"n": number}, when).name
+        for number, when in enumerate((NOON, NOON, datetime(2020, 1, 1, tzinfo=UTC), NOON))
+    ]
     assert names == [f"dataset_mapping_20261123T12000{second}Z.json" for second in range(4)]
     assert load(folder.newest(MAPPING), MAPPING)["n"] == 3
 
@@ -84,7 +109,9 @@ for number in range(15):
 
 
 def test_require_takes_the_given_file_else_the_newest_else_says_who_makes_one(folder):
-    with pytest.raises(MissingInput, match=r"no dataset_mapping_\*.json in .*mappings: run dataset_hardcore_mapper.py first"):
+    with pytest.raises(
+        MissingInput, match=r"no dataset_mapping_\*.json in .*mappings: run dataset_hardcore_mapper.py first"
+    ):
         folder.require(MAPPING)
     path = save(folder, MAPPING, {})
     assert folder.require(MAPPING) == path and folder.require(MAPPING, str(path)) == path
@@ -98,11 +125,16 @@ def test_require_takes_the_given_file_else_the_newest_else_says_who_makes_one(fo
 
 
 def test_big_lists_stand_one_record_a_line_and_the_whole_is_ordinary_json(folder):
-    pages = [{"path": ["Dataset", 'a, "b" / é 日本'], "page_key": "k", "hashes": ["0" * 64]}, {"path": [], "page_key": "", "hashes": []}]
+    pages = [
+        {"path": ["Dataset", 'a, "b" / é 日本'], "page_key": "k", "hashes": ["0" * 64]},
+        {"path": [], "page_key": "", "hashes": []},
+    ]
     path = save(folder, MAPPING, {"summary": {"pages": 2}, "pages": pages, "root": []}, NOON)
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line.rstrip(",")) for line in lines if line.startswith('{"path')] == pages
-    assert json.loads(path.read_text(encoding="utf-8"))["pages"] == pages and "é 日本" in path.read_text(encoding="utf-8")
+    assert json.loads(path.read_text(encoding="utf-8"))["pages"] == pages and "é 日本" in path.read_text(
+        encoding="utf-8"
+    )
     assert lines[0] == "{" and lines[-1] == "}"
 
 
@@ -116,7 +148,10 @@ def test_unknown_keys_are_kept_and_the_header_is_ours(folder):
     path = save(folder, MAPPING, {"kind": "lie", "version": 7, "created": "never", "future": {"x": 1}}, NOON)
     document = load(path, MAPPING)
     assert (document["kind"], document["version"], document["created"], document["future"]) == (
-        "dataset_mapping", 1, "2026-11-23T12:00:00Z", {"x": 1},
+        "dataset_mapping",
+        1,
+        "2026-11-23T12:00:00Z",
+        {"x": 1},
     )
 
 
@@ -137,24 +172,27 @@ def test_what_is_no_json_number_is_never_written(folder):
 # --- what is no such file ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content, says", [
-    (b"", "is not whole JSON"),
-    (b'{"kind": "dataset_mapping", "pages": [', "is not whole JSON"),
-    (b'{"kind": "dataset_mapping"}\0\0\0', "is not whole JSON"),
-    (b"\x80\x81", "is not UTF-8 text"),
-    (b'{"kind": "dataset_mapping", "caf\xe9": 1}', "is not UTF-8 text"),
-    (b'{"kind": "dataset_mapping", "x": NaN}', "NaN is no number in JSON"),
-    (b'{"kind": "dataset_mapping", "x": -Infinity}', "-Infinity is no number"),
-    (b'{"kind": "dataset_mapping", "x": ' + b"9" * 5000 + b"}", "is not whole JSON"),
-    (b"[" * 200_000, "is not whole JSON"),
-    (b"[]", "is not a dataset_mapping .it says 'list'"),
-    (b"null", "is not a dataset_mapping"),
-    (b'{"kind": "dataset"}', "is not a dataset_mapping .it says 'dataset'"),
-    (b"{}", "is not a dataset_mapping .it says None"),
-    (b'{"kind": "dataset_mapping", "version": 2}', "has version 2, this program reads up to 1: update"),
-    (b'{"kind": "dataset_mapping", "version": "1"}', "has version '1'"),
-    (b'{"kind": "dataset_mapping", "pages": {}}', "'pages' is not a list"),
-])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "is not whole JSON"),
+        (b'{"kind": "dataset_mapping", "pages": [', "is not whole JSON"),
+        (b'{"kind": "dataset_mapping"}\0\0\0', "is not whole JSON"),
+        (b"\x80\x81", "is not UTF-8 text"),
+        (b'{"kind": "dataset_mapping", "caf\xe9": 1}', "is not UTF-8 text"),
+        (b'{"kind": "dataset_mapping", "x": NaN}', "NaN is no number in JSON"),
+        (b'{"kind": "dataset_mapping", "x": -Infinity}', "-Infinity is no number"),
+        (b'{"kind": "dataset_mapping", "x": ' + b"9" * 5000 + b"}", "is not whole JSON"),
+        (b"[" * 200_000, "is not whole JSON"),
+        (b"[]", "is not a dataset_mapping .it says 'list'"),
+        (b"null", "is not a dataset_mapping"),
+        (b'{"kind": "dataset"}', "is not a dataset_mapping .it says 'dataset'"),
+        (b"{}", "is not a dataset_mapping .it says None"),
+        (b'{"kind": "dataset_mapping", "version": 2}', "has version 2, this program reads up to 1: update"),
+        (b'{"kind": "dataset_mapping", "version": "1"}', "has version '1'"),
+        (b'{"kind": "dataset_mapping", "pages": {}}', "'pages' is not a list"),
+    ],
+)
 def test_a_damaged_or_foreign_file_is_named_with_the_way_out(folder, content, says):
     path = put(folder, "dataset_mapping_20261123T120000Z.json", content)
     with pytest.raises(BadFile, match=says) as caught:
@@ -246,7 +284,11 @@ run(lambda: save(DataFolder(Path({str(folder.root)!r})), MAPPING, {{"pages": ["x
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "File too large" in done.stderr and "mappings/dataset_mapping_2" in done.stderr and "free some space" in done.stderr
+    assert (
+        "File too large" in done.stderr
+        and "mappings/dataset_mapping_2" in done.stderr
+        and "free some space" in done.stderr
+    )
     assert [path.name for path in (folder.root / "mappings").iterdir()] == ["dataset_mapping_20261123T120000Z.json"]
 
 

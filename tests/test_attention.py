@@ -11,7 +11,15 @@ from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
 from tagcheck import attention, tagger
 
-HEADS_OF_64 = {"image_size": 64, "patch_size": 16, "d_model": 128, "mlp_dim": 64, "num_heads": 2, "num_blocks": 2, "n_tags": 5}
+HEADS_OF_64 = {
+    "image_size": 64,
+    "patch_size": 16,
+    "d_model": 128,
+    "mlp_dim": 64,
+    "num_heads": 2,
+    "num_blocks": 2,
+    "n_tags": 5,
+}
 
 
 @pytest.fixture
@@ -57,7 +65,12 @@ def test_what_is_no_number_stays_none_and_in_its_head(compiled):
 
 
 def test_what_the_kernel_does_not_know_is_refused(compiled):
-    for qkv, heads in ((numbers(1, 5, 1), 1), (numbers(1, 8, 1).float(), 1), (numbers(1, 8, 2), 4), (numbers(1, 8, 1)[:, ::2], 1)):
+    for qkv, heads in (
+        (numbers(1, 5, 1), 1),
+        (numbers(1, 8, 1).float(), 1),
+        (numbers(1, 8, 2), 4),
+        (numbers(1, 8, 1)[:, ::2], 1),
+    ):
         with pytest.raises(ValueError, match="is not what"):
             compiled(qkv, heads)
 
@@ -68,7 +81,11 @@ def test_the_network_with_it_is_as_exact_and_a_picture_s_bits_its_own(compiled):
     pixels = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
     fast = FastViT(network, torch.bfloat16, attention=compiled)
     with torch.inference_mode():
-        exact, ours, theirs = network.features(normalise(pixels)), fast(pixels), FastViT(network, torch.bfloat16)(pixels)
+        exact, ours, theirs = (
+            network.features(normalise(pixels)),
+            fast(pixels),
+            FastViT(network, torch.bfloat16)(pixels),
+        )
     assert (ours - exact).norm() < 1.2 * (theirs - exact).norm() and not torch.equal(ours, theirs)
     assert torch.equal(torch.cat([fast(one) for one in pixels.split(2)]), ours)
 
@@ -84,7 +101,11 @@ def test_it_is_taken_in_bfloat16_on_a_processor_without_amx_and_nowhere_else(mon
         assert tagger.fast_attention(ViT(**HEADS_OF_64 | other), cpu, "bfloat16") is attend
     monkeypatch.setattr(attention, "kernel", lambda: None)
     assert tagger.fast_attention(network, cpu, "bfloat16") is attend
-    for capable, wanted in (({"avx512_bf16": True}, True), ({"avx512_bf16": True, "amx_bf16": True}, False), ({"avx2": True}, False)):
+    for capable, wanted in (
+        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": True, "amx_bf16": True}, False),
+        ({"avx2": True}, False),
+    ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: capable, raising=False)
         assert attention._wanted() == wanted
 
@@ -99,7 +120,9 @@ def test_without_a_compiler_there_is_none_and_a_damaged_library_is_out_of_the_wa
         attention.kernel.cache_clear()
         assert attention.kernel() is not None
         (library,) = (tmp_path / "tagcheck").iterdir()
-        damaged = tmp_path / "other" / "tagcheck" / library.name  # elsewhere, since a loaded library is not loaded again
+        damaged = (
+            tmp_path / "other" / "tagcheck" / library.name
+        )  # elsewhere, since a loaded library is not loaded again
         damaged.parent.mkdir(parents=True)
         damaged.write_bytes(library.read_bytes()[:200])
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 from browser_site import Site, browser, open_tab, ready, settle  # noqa: F401 (a fixture)
-from review_data import draw_library, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, sidecar, wrong
+from review_data import (
+    draw_library,
+    missing,
+    pair,
+    save_dataset,
+    save_mistagged,
+    save_pairs,
+    save_series,
+    sidecar,
+    wrong,
+)
 
 from tagcheck import applying, review_index
 from tagcheck.folder import FolderLibrary
@@ -88,7 +98,9 @@ def test_an_evening_of_decisions_by_keys(tab, site):
     settle(tab)
     tab.reload()
     tab.wait_for_load_state("networkidle")
-    assert all("net::ERR_" in problem for problem in tab.problems)  # pictures that were on their way when the server ended
+    assert all(
+        "net::ERR_" in problem for problem in tab.problems
+    )  # pictures that were on their way when the server ended
     tab.problems.clear()
     assert (site.queue("accepted"), site.queue("ignored"), site.queue("flagged")) == (39, 9, 1)
     tab.goto(site.address("/error-review/apply"))
@@ -107,12 +119,14 @@ def test_the_next_finding_is_laid_out_within_a_tenth_of_a_second_of_the_key(tab,
     times = []
     for _ in range(15):
         ready(tab)
-        times.append(tab.evaluate("""() => {
+        times.append(
+            tab.evaluate("""() => {
             const start = performance.now(), shown = document.querySelector("article").dataset.id;
             document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "a", bubbles: true }));
             document.querySelector(".bar").getBoundingClientRect();  // lays the new card out
             return document.querySelector("article").dataset.id === shown ? 1e9 : performance.now() - start;
-        }"""))
+        }""")
+        )
     settle(tab)
     print(f"key to the next finding laid out: median {sorted(times)[7]:.0f} ms, slowest {max(times):.0f} ms")
     assert sorted(times)[7] < 100, times
@@ -212,7 +226,12 @@ def test_what_keys_do_to_the_picture_buttons_do_too(tab, site):
     def style() -> str:
         return tab.locator("img.full").first.get_attribute("style") or ""
 
-    for name, expected in (("Zoom Z", "scale(3)"), ("− zoom out", "scale(2)"), ("+ zoom in", "scale(3)"), ("Whole 0", "")):
+    for name, expected in (
+        ("Zoom Z", "scale(3)"),
+        ("− zoom out", "scale(2)"),
+        ("+ zoom in", "scale(3)"),
+        ("Whole 0", ""),
+    ):
         tools.get_by_role("button", name=name, exact=True).click()
         assert expected in style() and bool(expected) == bool(style()), name
     assert not tools.get_by_role("button", name="Flicker").is_visible()
@@ -225,9 +244,14 @@ def test_what_keys_do_to_the_picture_buttons_do_too(tab, site):
     for name in ("flicker", "difference"):
         button = tools.locator(f'[data-tool="{name}"]')
         button.click()
-        assert tab.locator(".stage").get_attribute("data-mode") == name and button.get_attribute("aria-pressed") == "true"
+        assert (
+            tab.locator(".stage").get_attribute("data-mode") == name and button.get_attribute("aria-pressed") == "true"
+        )
         button.click()
-        assert tab.locator(".stage").get_attribute("data-mode") == "side" and button.get_attribute("aria-pressed") == "false"
+        assert (
+            tab.locator(".stage").get_attribute("data-mode") == "side"
+            and button.get_attribute("aria-pressed") == "false"
+        )
     tab.get_by_role("link", name="Grid G").click()
     tab.wait_for_selector(".tile .two")
 
@@ -289,7 +313,10 @@ def test_ctrl_a_ticks_the_page_and_then_takes_all_that_match_with_their_exact_co
     assert site.queue("open") == 71
     tab.goto(site.address("/error-review/findings?view=grid&tag=1girl"))
     tab.keyboard.press("Control+a")
-    assert tab.locator("#picked").inner_text() == "10 of 10 on this page ticked" and not tab.locator("#take-all").is_visible()
+    assert (
+        tab.locator("#picked").inner_text() == "10 of 10 on this page ticked"
+        and not tab.locator("#take-all").is_visible()
+    )
     tab.keyboard.press("f")
     tab.wait_for_selector("#said >> text=Flagged: 10 suggestions")
 
@@ -339,9 +366,12 @@ def test_the_buttons_are_on_the_screen_and_never_move(browser, site, size):
         places = []
         for _ in range(3 if kind != "pairs" else 1):
             ready(tab)
-            boxes = [tab.locator(f'[data-action="{name}"]').bounding_box() for name in ("accept", "ignore", "skip", "flag", "undo")]
-            assert all(0 <= box["x"] and box["x"] + box["width"] <= size[0] for box in boxes), (kind, boxes)
-            assert all(0 <= box["y"] and box["y"] + box["height"] <= size[1] for box in boxes), (kind, boxes)
+            boxes = [
+                tab.locator(f'[data-action="{name}"]').bounding_box()
+                for name in ("accept", "ignore", "skip", "flag", "undo")
+            ]
+            assert all(box["x"] >= 0 and box["x"] + box["width"] <= size[0] for box in boxes), (kind, boxes)
+            assert all(box["y"] >= 0 and box["y"] + box["height"] <= size[1] for box in boxes), (kind, boxes)
             assert all(box["height"] >= 24 and box["width"] >= 24 for box in boxes)  # WCAG 2.2, target size
             tab.wait_for_function("() => [...document.querySelectorAll('.frame img')].every(one => one.complete)")
             assert tab.locator(".frame").first.bounding_box()["height"] > 0.4 * size[1]
@@ -458,7 +488,9 @@ def test_every_view_is_accessible_by_axe(browser, site, look, views):
     )
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     size = {"width": 390, "height": 844} if look == "phone" else {"width": 1366, "height": 768}
-    context = browser.new_context(viewport=size, color_scheme="dark" if look == "dark" else "light", reduced_motion="reduce")
+    context = browser.new_context(
+        viewport=size, color_scheme="dark" if look == "dark" else "light", reduced_motion="reduce"
+    )
     tab = open_tab(context)
     write_a_batch(site)
     decide_much(site)

@@ -45,7 +45,9 @@ def draw_all(root: Path) -> dict[str, str]:
     ImageDraw.Draw(spotted).rectangle((50, 30, 150, 120), fill=5)
     spotted.save(root / "palette.png", transparency=3)
     drawing(240, 160, "CMYK").save(root / "cmyk.jpg")
-    Image.fromarray((np.arange(120 * 90, dtype=np.uint32) * 6).astype(np.uint16).reshape(90, 120)).save(root / "deep.png")
+    Image.fromarray((np.arange(120 * 90, dtype=np.uint32) * 6).astype(np.uint16).reshape(90, 120)).save(
+        root / "deep.png"
+    )
     drawing(320, 240).save(root / "scan.tif")
     frames = [drawing(180, 120, mark=mark) for mark in range(4)]
     for name in ("moving.gif", "moving.webp", "moving.png"):
@@ -109,11 +111,15 @@ def shapes(browser, tmp_path_factory) -> Iterator[Site]:
     names["copy.png"] = hashlib.sha256((root / "copy.png").read_bytes()).hexdigest()
     for path in root.iterdir():
         path.with_name(path.name + ".txt").write_text("drawn\n")
-    records = [{"hash": hash, "existing_all_tags": ["drawn"], "mime": "video/webm" if name == "video.webm" else None}
-               for name, hash in names.items()]
+    records = [
+        {"hash": hash, "existing_all_tags": ["drawn"], "mime": "video/webm" if name == "video.webm" else None}
+        for name, hash in names.items()
+    ]
     artifacts.save(folder, DATASET, {"summary": {}, "results": records})
     near = list(names.values())[:4]
-    save_mistagged(folder, *[missing(hash, "series:elves", near_with=near, near_without=near[:2]) for hash in names.values()])
+    save_mistagged(
+        folder, *[missing(hash, "series:elves", near_with=near, near_without=near[:2]) for hash in names.values()]
+    )
     save_pairs(folder, pair(names["plain.png"], names["copy.png"], 0.99, ("bright",)))
     save_series(folder)
     made = Site(folder, root, [])
@@ -188,7 +194,9 @@ def test_the_small_picture_stands_there_until_the_file_comes_and_the_next_ones_a
     ahead = tab.evaluate("page.ahead.flatMap((card) => card.pictures)")
     for route in waiting:
         route.continue_()
-    tab.wait_for_function("() => !document.querySelector('img.small-first') && document.querySelector('img.full').naturalWidth")
+    tab.wait_for_function(
+        "() => !document.querySelector('img.small-first') && document.querySelector('img.full').naturalWidth"
+    )
     tab.wait_for_load_state("networkidle")
     assert len(ahead) >= 8 and {shapes.address(address) for address in ahead} <= asked
     context.close()
@@ -258,7 +266,11 @@ def test_both_pictures_of_a_pair_zoom_and_move_as_one(browser, shapes):
     tab.keyboard.press("v")
     seen = []
     for _ in range(8):
-        seen.append(tuple(tab.evaluate("[...document.querySelectorAll('.shown')].map((one) => one.classList.contains('behind'))")))
+        seen.append(
+            tuple(
+                tab.evaluate("[...document.querySelectorAll('.shown')].map((one) => one.classList.contains('behind'))")
+            )
+        )
         tab.wait_for_timeout(200)
     assert set(seen) == {(True, False), (False, True)}  # one at a time, in turn
     tab.keyboard.press("v")

@@ -10,7 +10,10 @@ from webapp.charts import BOTTOM, HEIGHT, TOP, bars, trend
 
 
 def dots(svg: str, line: int) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in re.findall(rf'<circle class="dot line-{line}" cx="([\d.]+)" cy="([\d.]+)"', svg)]
+    return [
+        (float(x), float(y))
+        for x, y in re.findall(rf'<circle class="dot line-{line}" cx="([\d.]+)" cy="([\d.]+)"', svg)
+    ]
 
 
 def test_a_trend_starts_at_zero_and_leaves_out_runs_without_a_value():
@@ -38,7 +41,11 @@ def test_bars_are_as_long_as_their_counts_and_say_them():
 
 
 def test_nothing_to_draw_is_an_empty_chart():
-    assert "<svg" in bars([], [], "None") and "<svg" in trend([], [], "None") and not dots(trend(["a"], [("x", [None])], "None"), 0)
+    assert (
+        "<svg" in bars([], [], "None")
+        and "<svg" in trend([], [], "None")
+        and not dots(trend(["a"], [("x", [None])], "None"), 0)
+    )
 
 
 def test_words_in_a_chart_are_words():

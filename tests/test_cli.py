@@ -12,7 +12,15 @@ import pytest
 
 from tagcheck import cli, errors
 from tagcheck.errors import (
-    BadFile, Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, ToolError, UsageError, WritesRefused,
+    BadFile,
+    Cancelled,
+    FileUnavailable,
+    LibraryRefused,
+    LibraryUnreachable,
+    MissingInput,
+    ToolError,
+    UsageError,
+    WritesRefused,
 )
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -37,10 +45,20 @@ def raising(error: BaseException):
 # --- exit codes ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error, code", [
-    (ToolError("x"), 1), (UsageError("x"), 2), (MissingInput("x"), 3), (BadFile("x"), 4), (LibraryUnreachable("x"), 5),
-    (LibraryRefused("x"), 5), (FileUnavailable("x"), 5), (WritesRefused({"a": "x"}), 5), (Cancelled("x"), 130),
-])
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        (ToolError("x"), 1),
+        (UsageError("x"), 2),
+        (MissingInput("x"), 3),
+        (BadFile("x"), 4),
+        (LibraryUnreachable("x"), 5),
+        (LibraryRefused("x"), 5),
+        (FileUnavailable("x"), 5),
+        (WritesRefused({"a": "x"}), 5),
+        (Cancelled("x"), 130),
+    ],
+)
 def test_each_error_has_its_exit_code_and_one_line(error, code, capsys):
     assert end(raising(error), capsys) == (code, "error: x\n")
 
@@ -48,7 +66,16 @@ def test_each_error_has_its_exit_code_and_one_line(error, code, capsys):
 def test_every_error_of_the_family_is_in_the_test_above():
     family = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, ToolError)}
     assert family == {
-        ToolError, UsageError, MissingInput, BadFile, LibraryUnreachable, LibraryRefused, FileUnavailable, WritesRefused, Cancelled, errors.LibraryError,
+        ToolError,
+        UsageError,
+        MissingInput,
+        BadFile,
+        LibraryUnreachable,
+        LibraryRefused,
+        FileUnavailable,
+        WritesRefused,
+        Cancelled,
+        errors.LibraryError,
     }
 
 
@@ -66,18 +93,33 @@ def test_ctrl_c_is_130_and_says_that_one_can_go_on(capsys):
     assert code == 130 and said.startswith("error: interrupted; what was finished is kept")
 
 
-@pytest.mark.parametrize("number, way_out", [
-    (errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EFBIG, "free some space"), (errno.EACCES, "grant the right"),
-    (errno.EROFS, "grant the right"), (errno.EIO, "see what is wrong there"), (errno.ENAMETOOLONG, "see what is wrong there"),
-])
+@pytest.mark.parametrize(
+    "number, way_out",
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EFBIG, "free some space"),
+        (errno.EACCES, "grant the right"),
+        (errno.EROFS, "grant the right"),
+        (errno.EIO, "see what is wrong there"),
+        (errno.ENAMETOOLONG, "see what is wrong there"),
+    ],
+)
 def test_what_the_machine_refuses_is_one_line_with_the_file(number, way_out, capsys):
     code, said = end(raising(OSError(number, "strange thing", "/some/file")), capsys)
-    assert code == 1 and said.startswith("error: strange thing (/some/file): ") and way_out in said and said.count("\n") == 1
+    assert (
+        code == 1
+        and said.startswith("error: strange thing (/some/file): ")
+        and way_out in said
+        and said.count("\n") == 1
+    )
 
 
 def test_no_memory_is_one_line(capsys):
     assert end(raising(MemoryError()), capsys)[1].startswith("error: not enough memory: close")
-    assert end(raising(MemoryError("Unable to allocate 9 GiB")), capsys)[1].startswith("error: not enough memory (Unable to allocate 9 GiB): ")
+    assert end(raising(MemoryError("Unable to allocate 9 GiB")), capsys)[1].startswith(
+        "error: not enough memory (Unable to allocate 9 GiB): "
+    )
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), OSError("of a network library")])
@@ -89,8 +131,12 @@ def test_our_own_mistakes_stay_tracebacks(error):
 def script(body: str, *shell: str) -> subprocess.CompletedProcess:
     """A script of these lines as a process, its output led where `shell` says."""
     program = f"from tagcheck.cli import run\ndef main():\n{body}\nrun(main)"
-    return subprocess.run(["bash", "-o", "pipefail", "-c", f'"$0" -c "$1" {" ".join(shell)}', sys.executable, program],
-                          capture_output=True, text=True, cwd=PROJECT)
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f'"$0" -c "$1" {" ".join(shell)}', sys.executable, program],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error():
@@ -101,7 +147,11 @@ def test_a_reader_that_goes_away_is_no_error():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no Linux")
 def test_a_full_disk_under_the_output_is_said():
     done = script("    print('done')", "> /dev/full")
-    assert done.returncode == 1 and done.stderr.startswith("error: No space left on device") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 1
+        and done.stderr.startswith("error: No space left on device")
+        and done.stderr.count("\n") == 1
+    )
 
 
 # --- options -------------------------------------------------------------------------------------------
@@ -114,7 +164,10 @@ def test_help_is_the_scripts_docstring_with_the_data_folder(capsys):
     with pytest.raises(SystemExit):
         made.parse_args(["--help"])
     said = capsys.readouterr().out
-    assert all(words in said for words in ("    python x.py", "--data-dir DIR", "--dataset FILE", "--library hydrus|DIR", "default: hydrus"))
+    assert all(
+        words in said
+        for words in ("    python x.py", "--data-dir DIR", "--dataset FILE", "--library hydrus|DIR", "default: hydrus")
+    )
 
 
 def test_options_are_not_guessed_from_their_beginnings(capsys):
@@ -139,7 +192,9 @@ def test_the_data_folder_is_the_option_else_the_environment_else_the_project(tmp
 def test_a_data_folder_that_is_not_there_is_a_typing_error_but_for_the_first_stage(tmp_path, monkeypatch):
     for path in (tmp_path / "new", tmp_path / "file"):
         (tmp_path / "file").write_text("x")
-        with pytest.raises(MissingInput, match="no data folder .*: make it, or name another with --data-dir or DATASET_DIR"):
+        with pytest.raises(
+            MissingInput, match="no data folder .*: make it, or name another with --data-dir or DATASET_DIR"
+        ):
             folder_for(str(path))
     assert folder_for(str(tmp_path / "new" / "deep"), create=True).is_dir()
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -152,11 +207,16 @@ def test_a_file_in_the_data_folders_place_is_one_line(tmp_path, capsys):
     assert code == 1 and "file" in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("kind, text, says", [
-    (cli.between(0, 1), "1.5", "1.5 is not between 0 and 1"), (cli.between(0, 1), "nan", "nan is not between"),
-    (cli.between(0, 1), "x", "invalid number value: 'x'"), (cli.at_least(1), "0", "0 is less than 1"),
-    (cli.at_least(1), "1.5", "invalid whole_number value: '1.5'"),
-])
+@pytest.mark.parametrize(
+    "kind, text, says",
+    [
+        (cli.between(0, 1), "1.5", "1.5 is not between 0 and 1"),
+        (cli.between(0, 1), "nan", "nan is not between"),
+        (cli.between(0, 1), "x", "invalid number value: 'x'"),
+        (cli.at_least(1), "0", "0 is less than 1"),
+        (cli.at_least(1), "1.5", "invalid whole_number value: '1.5'"),
+    ],
+)
 def test_numbers_out_of_range_are_usage_errors_in_words(kind, text, says, capsys):
     made = cli.parser("x")
     made.add_argument("--n", type=kind)

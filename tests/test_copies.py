@@ -15,27 +15,53 @@ def copy(name: str, *tags: str, **raw: object) -> Record:
     return Record(name, frozenset(tags), raw=raw)
 
 
-@pytest.mark.parametrize(("better", "worse", "reason"), [
-    (dict(width=20, height=10, size=5), dict(width=10, height=10, size=9), "most pixels (20 x 10)"),
-    (dict(width=9, height=9, mime="image/png", size=5), dict(width=9, height=9, mime="image/jpeg", size=7), "a lossless format (image/png)"),
-    (dict(width=9, height=9, mime="image/jpeg", size=7000), dict(width=9, height=9, mime="image/jpeg", size=5), "the largest file (7,000 bytes)"),
-    (dict(size=7), dict(size=5, width=10, height=10), "the largest file (7 bytes)"),
-    (dict(time_imported=86400), dict(time_imported=86401), "imported first (1970-01-02)"),
-    (dict(pixel_hash="ff", size=5), dict(pixel_hash="ff", size=7), "the smallest file of the same pixels (5 bytes)"),
-    (dict(pixel_hash="ff", mime="image/jpeg", size=7, time_imported=1), dict(pixel_hash="ff", mime="image/png", size=5, time_imported=2), "imported first (1970-01-01)"),
-])
+@pytest.mark.parametrize(
+    ("better", "worse", "reason"),
+    [
+        (dict(width=20, height=10, size=5), dict(width=10, height=10, size=9), "most pixels (20 x 10)"),
+        (
+            dict(width=9, height=9, mime="image/png", size=5),
+            dict(width=9, height=9, mime="image/jpeg", size=7),
+            "a lossless format (image/png)",
+        ),
+        (
+            dict(width=9, height=9, mime="image/jpeg", size=7000),
+            dict(width=9, height=9, mime="image/jpeg", size=5),
+            "the largest file (7,000 bytes)",
+        ),
+        (dict(size=7), dict(size=5, width=10, height=10), "the largest file (7 bytes)"),
+        (dict(time_imported=86400), dict(time_imported=86401), "imported first (1970-01-02)"),
+        (
+            dict(pixel_hash="ff", size=5),
+            dict(pixel_hash="ff", size=7),
+            "the smallest file of the same pixels (5 bytes)",
+        ),
+        (
+            dict(pixel_hash="ff", mime="image/jpeg", size=7, time_imported=1),
+            dict(pixel_hash="ff", mime="image/png", size=5, time_imported=2),
+            "imported first (1970-01-01)",
+        ),
+    ],
+)
 def test_the_better_copy_is_named_with_the_deciding_reason(better, worse, reason):
     assert copies.best_copy([copy("b", **worse), copy("a", **better)]) == (1, [reason])
     assert copies.best_copy([copy("a", **better), copy("b", **worse)]) == (0, [reason])
 
 
 def test_reasons_add_up_until_one_copy_is_left():
-    many = [copy("a", width=2, height=2, size=9), copy("b", width=3, height=3, size=4), copy("c", "hat", width=3, height=3, size=4)]
+    many = [
+        copy("a", width=2, height=2, size=9),
+        copy("b", width=3, height=3, size=4),
+        copy("c", "hat", width=3, height=3, size=4),
+    ]
     assert copies.best_copy(many) == (2, ["most pixels (3 x 3)", "most tags (1)"])
 
 
 def test_equal_copies_are_not_told_apart_by_force():
-    assert copies.best_copy([copy("a"), copy("b")]) == (0, ["no copy is better by pixels, format, size, tags or time of import"])
+    assert copies.best_copy([copy("a"), copy("b")]) == (
+        0,
+        ["no copy is better by pixels, format, size, tags or time of import"],
+    )
 
 
 def library(seed: int = 0, n: int = 400) -> tuple[np.ndarray, sparse.csr_matrix]:
@@ -52,7 +78,11 @@ def test_differences_are_those_of_the_sets():
     rng = np.random.default_rng(1)
     i, j = rng.integers(400, size=(2, 5000))
     sets = [set(np.flatnonzero(row)) for row in owned.toarray()]
-    expected = [(pair, int(tag), int(tag in sets[b])) for pair, (a, b) in enumerate(zip(i, j)) for tag in sorted(sets[a] ^ sets[b])]
+    expected = [
+        (pair, int(tag), int(tag in sets[b]))
+        for pair, (a, b) in enumerate(zip(i, j))
+        for tag in sorted(sets[a] ^ sets[b])
+    ]
     assert list(zip(*(part.tolist() for part in copies.differences(owned, i, j)))) == expected
 
 
@@ -81,7 +111,9 @@ def test_neighbours_are_asked_and_copies_of_the_picture_are_not():
     centred = matrix - matrix.mean(axis=0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     for row, column, having, asked in zip(rows, columns, said.having, said.asked):
-        order = [other for other in np.argsort(-(unit @ unit[row])) if labels[other] != labels[row]][:copies.NEIGHBOURS]
+        order = [other for other in np.argsort(-(unit @ unit[row])) if labels[other] != labels[row]][
+            : copies.NEIGHBOURS
+        ]
         assert (having, asked) == (owned.toarray()[order, column].sum(), len(order))
 
 
@@ -119,9 +151,18 @@ def test_a_library_too_small_to_learn_from_says_so():
 
 
 def test_precision_and_recall_by_threshold_are_counted():
-    table = copies.precision_by_threshold(np.array([0.915, 0.925, 0.925, 0.965, 0.995], dtype=np.float32), np.array([0.0, 1.0, 0.0, 1.0, 1.0]), 4, lowest=0.915)
+    table = copies.precision_by_threshold(
+        np.array([0.915, 0.925, 0.925, 0.965, 0.995], dtype=np.float32),
+        np.array([0.0, 1.0, 0.0, 1.0, 1.0]),
+        4,
+        lowest=0.915,
+    )
     by_threshold = {row["threshold"]: (row["pairs"], row["precision"], row["recall"]) for row in table}
-    assert by_threshold[0.915] == (5, 0.6, 0.75) and by_threshold[0.92] == (4, 0.75, 0.75) and by_threshold[0.995] == (1, 1.0, 0.25)
+    assert (
+        by_threshold[0.915] == (5, 0.6, 0.75)
+        and by_threshold[0.92] == (4, 0.75, 0.75)
+        and by_threshold[0.995] == (1, 1.0, 0.25)
+    )
     assert min(by_threshold) == 0.915 and max(by_threshold) == 0.995 and by_threshold[0.96] == (2, 1.0, 0.5)
     assert copies.calibrated_threshold(table, 0.7) == 0.92 and copies.calibrated_threshold(table[:1], 0.7) is None
 

@@ -20,7 +20,10 @@ def put(folder: DataFolder, *rows: object, **header: object) -> Path:
 
 
 def test_without_a_dataset_the_script_that_makes_one_is_named(folder):
-    with pytest.raises(MissingInput, match=r"no advanced_joytag_complete_\*.json in .*datasets: run advanced_joytag_processing.py first"):
+    with pytest.raises(
+        MissingInput,
+        match=r"no advanced_joytag_complete_\*.json in .*datasets: run advanced_joytag_processing.py first",
+    ):
         dataset.load(folder)
 
 
@@ -33,17 +36,40 @@ def test_only_hash_and_tags_are_required(folder):
 
 
 def test_tags_are_cleaned_and_the_rest_of_a_record_stays_within_reach(folder):
-    put(folder, {"hash": A, "existing_all_tags": ["Long  Hair", "series:X", "", "long hair"], "deleted_tags": ["Solo "],
-                 "implied_tags": ["series:x"], "width": 7, "future": [1]}, model={"id": "m"}, mapping="x.json")
+    put(
+        folder,
+        {
+            "hash": A,
+            "existing_all_tags": ["Long  Hair", "series:X", "", "long hair"],
+            "deleted_tags": ["Solo "],
+            "implied_tags": ["series:x"],
+            "width": 7,
+            "future": [1],
+        },
+        model={"id": "m"},
+        mapping="x.json",
+    )
     found = dataset.load(folder)
-    record, = found.records
-    assert (record.tags, record.deleted_tags, record.implied_tags) == ({"long hair", "series:x"}, {"solo"}, {"series:x"})
-    assert record.raw["width"] == 7 and record.raw["future"] == [1] and found.model == "m" and found.header["mapping"] == "x.json"
+    (record,) = found.records
+    assert (record.tags, record.deleted_tags, record.implied_tags) == (
+        {"long hair", "series:x"},
+        {"solo"},
+        {"series:x"},
+    )
+    assert (
+        record.raw["width"] == 7
+        and record.raw["future"] == [1]
+        and found.model == "m"
+        and found.header["mapping"] == "x.json"
+    )
 
 
 def test_pictures_that_could_not_be_read_are_records_but_not_usable(folder):
-    put(folder, {"hash": A, "existing_all_tags": ["x"], "status": "unreadable", "reason": "truncated"},
-        {"hash": B, "existing_all_tags": [], "status": None})
+    put(
+        folder,
+        {"hash": A, "existing_all_tags": ["x"], "status": "unreadable", "reason": "truncated"},
+        {"hash": B, "existing_all_tags": [], "status": None},
+    )
     found = dataset.load(folder)
     assert [record.status for record in found.records] == ["unreadable", "ok"]
     assert [record.hash for record in found.usable()] == [B]
@@ -62,21 +88,24 @@ def test_a_given_file_is_read_instead_of_the_newest(folder):
         dataset.load(folder, "nowhere")
 
 
-@pytest.mark.parametrize("row, says", [
-    ([], "record 2 of 'results' is not an object"),
-    ({"existing_all_tags": []}, "record 2 of 'results' has no hash of 64 lower-case hex digits"),
-    ({"hash": "A" * 64, "existing_all_tags": []}, "has no hash"),
-    ({"hash": "a" * 63, "existing_all_tags": []}, "has no hash"),
-    ({"hash": "a" * 64 + "\n", "existing_all_tags": []}, "has no hash"),
-    ({"hash": 7, "existing_all_tags": []}, "has no hash"),
-    ({"hash": A}, "record 2 of 'results': 'existing_all_tags' is not a list of tags"),
-    ({"hash": A, "existing_all_tags": "1girl"}, "'existing_all_tags' is not a list of tags"),
-    ({"hash": A, "existing_all_tags": ["1girl", None]}, "'existing_all_tags' is not a list of tags"),
-    ({"hash": A, "existing_all_tags": [], "deleted_tags": {"x": 1}}, "'deleted_tags' is not a list of tags"),
-    ({"hash": A, "existing_all_tags": [], "implied_tags": [3]}, "'implied_tags' is not a list of tags"),
-    ({"hash": A, "existing_all_tags": [], "status": 3}, "'status' is not a word"),
-    ({"hash": B, "existing_all_tags": []}, "record 2 of 'results' has the hash of record 1"),
-])
+@pytest.mark.parametrize(
+    "row, says",
+    [
+        ([], "record 2 of 'results' is not an object"),
+        ({"existing_all_tags": []}, "record 2 of 'results' has no hash of 64 lower-case hex digits"),
+        ({"hash": "A" * 64, "existing_all_tags": []}, "has no hash"),
+        ({"hash": "a" * 63, "existing_all_tags": []}, "has no hash"),
+        ({"hash": "a" * 64 + "\n", "existing_all_tags": []}, "has no hash"),
+        ({"hash": 7, "existing_all_tags": []}, "has no hash"),
+        ({"hash": A}, "record 2 of 'results': 'existing_all_tags' is not a list of tags"),
+        ({"hash": A, "existing_all_tags": "1girl"}, "'existing_all_tags' is not a list of tags"),
+        ({"hash": A, "existing_all_tags": ["1girl", None]}, "'existing_all_tags' is not a list of tags"),
+        ({"hash": A, "existing_all_tags": [], "deleted_tags": {"x": 1}}, "'deleted_tags' is not a list of tags"),
+        ({"hash": A, "existing_all_tags": [], "implied_tags": [3]}, "'implied_tags' is not a list of tags"),
+        ({"hash": A, "existing_all_tags": [], "status": 3}, "'status' is not a word"),
+        ({"hash": B, "existing_all_tags": []}, "record 2 of 'results' has the hash of record 1"),
+    ],
+)
 def test_a_record_that_cannot_be_meant_is_named_by_file_and_number(folder, row, says):
     path = put(folder, {"hash": B, "existing_all_tags": []}, row)
     with pytest.raises(BadFile, match=says) as caught:
@@ -95,8 +124,16 @@ def test_a_dataset_without_records_key_is_named(folder):
 
 def test_ten_thousand_records_load_within_seconds(folder):
     names = [f"tag number {number}" for number in range(500)]
-    put(folder, *({"hash": f"{number:064x}", "existing_all_tags": [names[(number * 7 + step * 13) % 500] for step in range(30)]}
-                  for number in range(10_000)))
+    put(
+        folder,
+        *(
+            {
+                "hash": f"{number:064x}",
+                "existing_all_tags": [names[(number * 7 + step * 13) % 500] for step in range(30)],
+            }
+            for number in range(10_000)
+        ),
+    )
     start = time.process_time()
     assert len(dataset.load(folder).records) == 10_000
     assert time.process_time() - start < 4
@@ -106,24 +143,39 @@ def test_siblings_parents_and_judged_pairs_come_with_the_dataset(folder):
     assert dataset.load(folder, put(folder, {"hash": A, "existing_all_tags": []})).judged == {}
     c, d = "c" * 64, "d" * 64
     judged = [
-        {"judgement": "duplicates", "hashes": [B, A]}, {"judgement": "alternates", "hashes": [A, B, c]},
+        {"judgement": "duplicates", "hashes": [B, A]},
+        {"judgement": "alternates", "hashes": [A, B, c]},
         {"judgement": "false positives", "hashes": [A], "others": [d]},
     ]
-    put(folder, {"hash": A, "existing_all_tags": [], "deleted_tags": ["weapon"]}, judged_pairs=judged,
-        tag_relations={"siblings": {"Elf": "race:Elves"}, "parents": {"sword": ["Weapon"]}})
+    put(
+        folder,
+        {"hash": A, "existing_all_tags": [], "deleted_tags": ["weapon"]},
+        judged_pairs=judged,
+        tag_relations={"siblings": {"Elf": "race:Elves"}, "parents": {"sword": ["Weapon"]}},
+    )
     found = dataset.load(folder)
     assert found.siblings == {"elf": "race:elves"} and found.parents == {"sword": {"weapon"}}
     assert found.judged == {(A, B): "duplicates", (A, c): "alternates", (B, c): "alternates", (A, d): "false positives"}
-    record, = found.records
-    assert record.refuses("weapon", found.parents) and record.refuses("sword", found.parents) and not record.refuses("hat", found.parents)
+    (record,) = found.records
+    assert (
+        record.refuses("weapon", found.parents)
+        and record.refuses("sword", found.parents)
+        and not record.refuses("hat", found.parents)
+    )
 
 
-@pytest.mark.parametrize(("header", "says"), [
-    ({"tag_relations": []}, "'siblings'"), ({"tag_relations": {"siblings": {"a": 1}}}, "'siblings'"),
-    ({"tag_relations": {"parents": {"a": "b"}}}, "'parents'"), ({"judged_pairs": ["a"]}, "'judged_pairs'"),
-    ({"judged_pairs": [{"judgement": "duplicates"}]}, "'judged_pairs'"), ({"judged_pairs": {}}, "'judged_pairs' is not a list"),
-    ({"judged_pairs": [{"hashes": [A, B]}]}, "'judged_pairs'"),
-])
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ({"tag_relations": []}, "'siblings'"),
+        ({"tag_relations": {"siblings": {"a": 1}}}, "'siblings'"),
+        ({"tag_relations": {"parents": {"a": "b"}}}, "'parents'"),
+        ({"judged_pairs": ["a"]}, "'judged_pairs'"),
+        ({"judged_pairs": [{"judgement": "duplicates"}]}, "'judged_pairs'"),
+        ({"judged_pairs": {}}, "'judged_pairs' is not a list"),
+        ({"judged_pairs": [{"hashes": [A, B]}]}, "'judged_pairs'"),
+    ],
+)
 def test_damaged_relations_and_judgements_are_named(folder, header, says):
     put(folder, {"hash": A, "existing_all_tags": []}, **header)
     with pytest.raises(BadFile, match=says):

@@ -84,7 +84,7 @@ def test_files_come_in_order_and_a_bad_one_costs_itself():
 
 def test_what_no_decoder_knows_is_taken_from_the_library_s_own_rendering():
     drawn = {"a": png(9), "b": None, "c": b"not a picture either"}
-    found = list(read_all({name: b"a sketch in an odd format" for name in drawn}, drawn.get))
+    found = list(read_all(dict.fromkeys(drawn, b"a sketch in an odd format"), drawn.get))
     assert [one.status for one in found] == ["ok", "unsupported", "unsupported"]
     assert found[0].frames[0, 0, 0, 0] == 9
 
@@ -118,7 +118,11 @@ def test_no_more_files_are_read_ahead_than_there_is_room_for():
 
 def test_seconds_are_counted_where_they_are_spent():
     clocks = Clocks()
-    list(prepared(["a", "b"], lambda hash: time.sleep(0.05) or png(1), lambda hash: None, [Decoder(16, Limits())], 2, clocks))
+    list(
+        prepared(
+            ["a", "b"], lambda hash: time.sleep(0.05) or png(1), lambda hash: None, [Decoder(16, Limits())], 2, clocks
+        )
+    )
     assert 0.1 <= clocks.reading < 1 and clocks.decoding > 0.05 and clocks.waiting > 0.1
 
 

@@ -35,7 +35,9 @@ def server():
 def look(folder, model):
     """All checks by what they look at: `look(settings, root_page=..., model_dir=...)`."""
 
-    def checks(settings: LibrarySettings, root_page: str = "dataset", model_dir: str = model) -> dict[str, list[doctor.Check]]:
+    def checks(
+        settings: LibrarySettings, root_page: str = "dataset", model_dir: str = model
+    ) -> dict[str, list[doctor.Check]]:
         found: dict[str, list[doctor.Check]] = {}
         for check in doctor.checks(folder, settings, root_page, model_dir):
             found.setdefault(check.what, []).append(check)
@@ -47,7 +49,10 @@ def look(folder, model):
 def test_a_ready_hydrus_has_no_problem(look, server):
     found = look(LibrarySettings("hydrus", server.url, server.key))
     here = found.pop("device")  # what this machine is like, no fault of the library's
-    assert {check.level for some in found.values() for check in some} == {OK} and {check.level for check in here} <= {OK, WARNING}
+    assert {check.level for some in found.values() for check in some} == {OK} and {check.level for check in here} <= {
+        OK,
+        WARNING,
+    }
     assert found["page"][0].says == "'dataset': 1 files on 1 pages"
     assert found["tags are written to"][0].says == "my tags (local)"
     assert not server.refreshed and not server.alarms
@@ -55,20 +60,35 @@ def test_a_ready_hydrus_has_no_problem(look, server):
 
 def test_a_missing_permission_is_named_with_what_it_costs(look, server):
     key = server.add_key("reader", [3, 4])
-    levels = {check.says.split(":")[0]: check.level for check in look(LibrarySettings("hydrus", server.url, key))["permission"]}
+    levels = {
+        check.says.split(":")[0]: check.level
+        for check in look(LibrarySettings("hydrus", server.url, key))["permission"]
+    }
     assert levels == {
-        "edit file tags": WARNING, "search for and fetch files": OK, "manage pages": OK, "edit file relationships": WARNING, "manage popups": WARNING,
+        "edit file tags": WARNING,
+        "search for and fetch files": OK,
+        "manage pages": OK,
+        "edit file relationships": WARNING,
+        "manage popups": WARNING,
     }
 
 
 def test_a_key_that_may_not_read_is_a_problem_of_the_library(look, server):
     key = server.add_key("tagger", [2])
-    problems = [check for some in look(LibrarySettings("hydrus", server.url, key)).values() for check in some if check.level == PROBLEM]
+    problems = [
+        check
+        for some in look(LibrarySettings("hydrus", server.url, key)).values()
+        for check in some
+        if check.level == PROBLEM
+    ]
     assert {check.exit_code for check in problems} == {5}
     assert any("search for and fetch files" in check.says for check in problems)
 
 
-@pytest.mark.parametrize(("url", "key", "says"), [("http://127.0.0.1:1", "00", "no Hydrus answers"), (None, "ab" * 32, "does not know this API key")])
+@pytest.mark.parametrize(
+    ("url", "key", "says"),
+    [("http://127.0.0.1:1", "00", "no Hydrus answers"), (None, "ab" * 32, "does not know this API key")],
+)
 def test_a_hydrus_that_is_away_or_refuses_is_one_line(look, server, url, key, says):
     (check,) = look(LibrarySettings("hydrus", url or server.url, key))["library"]
     assert (check.level, check.exit_code) == (PROBLEM, 5)
@@ -100,5 +120,7 @@ def test_the_command_line_says_it_and_gives_the_exit_code(script, folder, model,
     ready = script("config.py", "--check", "--data-dir", folder.root, env=settings)
     assert ready.returncode == 0, ready.stdout + ready.stderr
     assert server.key not in ready.stdout + ready.stderr
-    away = script("config.py", "--check", "--data-dir", folder.root, env=settings | {"HYDRUS_API_URL": "http://127.0.0.1:1"})
+    away = script(
+        "config.py", "--check", "--data-dir", folder.root, env=settings | {"HYDRUS_API_URL": "http://127.0.0.1:1"}
+    )
     assert away.returncode == 5 and "problem  library: no Hydrus answers" in away.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from tagcheck import embeddings
-from tagcheck.embeddings import ShardWriter, TagHead, embedded, found_model, load, load_tag_head, save_tag_head, shard_paths
+from tagcheck.embeddings import (
+    ShardWriter,
+    TagHead,
+    embedded,
+    found_model,
+    load,
+    load_tag_head,
+    save_tag_head,
+    shard_paths,
+)
 from tagcheck.errors import BadFile, MissingInput
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -26,7 +35,14 @@ def write(folder: Path, rows: dict[str, list[float]], model: str = "m", preproce
 
 def shard(path: Path, **changes) -> Path:
     """A shard as another program might write it."""
-    document = {"kind": "embeddings", "version": 1, "model": "m", "preprocess": "p", "hashes": [A, B], "embeddings": torch.ones(2, 3)}
+    document = {
+        "kind": "embeddings",
+        "version": 1,
+        "model": "m",
+        "preprocess": "p",
+        "hashes": [A, B],
+        "embeddings": torch.ones(2, 3),
+    }
     torch.save(document | changes, path)
     return path
 
@@ -42,7 +58,9 @@ def test_what_was_written_is_found_again_by_hash(tmp_path):
     write(tmp_path, {B: [1, 2, 3], A: [4, 5, 6]})
     found = load(tmp_path)
     assert (found.hashes, found.matrix.tolist(), found.matrix.dtype) == ([A, B], [[4, 5, 6], [1, 2, 3]], np.float32)
-    assert (found.model, found.preprocess) == ("m", "p") == found_model(tmp_path) and set(embedded(tmp_path, "m", "p")) == {A, B}
+    assert (found.model, found.preprocess) == ("m", "p") == found_model(tmp_path) and set(
+        embedded(tmp_path, "m", "p")
+    ) == {A, B}
 
 
 def test_asked_for_by_hash_only_those_come_in_the_order_asked(tmp_path):
@@ -63,19 +81,20 @@ def test_a_shard_is_written_whenever_it_is_full_and_at_the_end(tmp_path):
 
 
 def test_an_interrupted_run_keeps_what_it_had(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        with ShardWriter(tmp_path, "m", "p", rows=2) as writer:
-            writer.add([A, B, C], np.ones((3, 2)))
-            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path, "m", "p", rows=2) as writer:
+        writer.add([A, B, C], np.ones((3, 2)))
+        raise KeyboardInterrupt
     assert load(tmp_path).hashes == [A, B, C]
 
 
 def test_the_later_of_two_shards_wins_also_when_the_clock_was_set_back(tmp_path, monkeypatch):
-    clock = datetime(2026, 11, 23, tzinfo=timezone.utc)
+    clock = datetime(2026, 11, 23, tzinfo=UTC)
     for step, value in ((0, 1.0), (0, 2.0), (-3600, 3.0)):
         monkeypatch.setattr(embeddings, "utc_now", lambda: clock + timedelta(seconds=step))
         write(tmp_path, {A: [value]})
-    assert [path.name for path in shard_paths(tmp_path)] == [f"embeddings_20261123T000000Z_00000{number}.pt" for number in range(3)]
+    assert [path.name for path in shard_paths(tmp_path)] == [
+        f"embeddings_20261123T000000Z_00000{number}.pt" for number in range(3)
+    ]
     assert as_dict(load(tmp_path)) == {A: [3.0]}
 
 
@@ -154,7 +173,9 @@ def test_the_older_layout_does_not_use_up_the_systems_mappings(tmp_path):
     assert len(Path("/proc/self/maps").read_text().splitlines()) - before < 50 and len(parts) == 100
 
 
-@pytest.mark.parametrize("value", [torch.tensor([1, 2]), torch.tensor([]), [1.0, 2.0], {"a": 1}, torch.eye(2).to_sparse()])
+@pytest.mark.parametrize(
+    "value", [torch.tensor([1, 2]), torch.tensor([]), [1.0, 2.0], {"a": 1}, torch.eye(2).to_sparse()]
+)
 def test_what_is_no_embedding_in_the_older_layout_is_named(tmp_path, value):
     torch.save(value, tmp_path / f"{A}.pt")
     with pytest.raises(BadFile, match=f"{A}.pt is not one tensor of floating-point numbers"):
@@ -183,7 +204,9 @@ def test_a_shard_that_was_cut_off_anywhere_is_named(tmp_path, keep):
     path = shard(tmp_path / "x.pt")
     path.write_bytes(path.read_bytes()[:keep])
     for use in (lambda: load(tmp_path), lambda: embedded(tmp_path, "m", "p"), lambda: found_model(tmp_path)):
-        with pytest.raises(BadFile, match=r"x.pt cannot be read \(.+\): remove it and run advanced_joytag_processing.py again"):
+        with pytest.raises(
+            BadFile, match=r"x.pt cannot be read \(.+\): remove it and run advanced_joytag_processing.py again"
+        ):
             use()
 
 
@@ -208,7 +231,9 @@ def test_random_damage_is_named_or_changes_numbers_only(tmp_path):
     assert named > 20
 
 
-@pytest.mark.parametrize("content", [b"PK\3\4 not a zip after all", b"\x80\x04\x95 no pickle", b"<html>404</html>", b"\0" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"PK\3\4 not a zip after all", b"\x80\x04\x95 no pickle", b"<html>404</html>", b"\0" * 5000]
+)
 def test_what_is_no_pt_file_is_named(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(BadFile, match="x.pt cannot be read"):
@@ -226,21 +251,30 @@ def test_a_pickle_that_would_run_code_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("changes, says", [
-    ({"kind": "tag_head"}, "is not of kind 'embeddings'"),
-    ({"version": 2}, "has version 2, this program reads up to 1"),
-    ({"hashes": [A]}, "hashes and embeddings do not belong together"),
-    ({"hashes": None}, "hashes and embeddings do not belong together"),
-    ({"hashes": [A, 7]}, "a hash is not text"),
-    ({"embeddings": torch.ones(2)}, "do not belong together"),
-    ({"embeddings": torch.ones(2, 3, 4)}, "do not belong together"),
-    ({"embeddings": None}, "do not belong together"),
-    ({"embeddings": torch.ones(2, 3, dtype=torch.int32)}, "are torch.int32"),
-    ({"embeddings": torch.ones(2, 3, dtype=torch.complex64)}, "are torch.complex64"),
-    ({"embeddings": torch.eye(2).to_sparse()}, "torch.sparse_coo"),
-    ({"embeddings": torch.tensor([[1.0, 2.0], [1.0, torch.nan]])}, f"the embedding of {B} holds numbers that are not finite"),
-    ({"embeddings": torch.tensor([[torch.inf, 2.0], [1.0, 1.0]], dtype=torch.float16)}, f"the embedding of {A} holds"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"kind": "tag_head"}, "is not of kind 'embeddings'"),
+        ({"version": 2}, "has version 2, this program reads up to 1"),
+        ({"hashes": [A]}, "hashes and embeddings do not belong together"),
+        ({"hashes": None}, "hashes and embeddings do not belong together"),
+        ({"hashes": [A, 7]}, "a hash is not text"),
+        ({"embeddings": torch.ones(2)}, "do not belong together"),
+        ({"embeddings": torch.ones(2, 3, 4)}, "do not belong together"),
+        ({"embeddings": None}, "do not belong together"),
+        ({"embeddings": torch.ones(2, 3, dtype=torch.int32)}, "are torch.int32"),
+        ({"embeddings": torch.ones(2, 3, dtype=torch.complex64)}, "are torch.complex64"),
+        ({"embeddings": torch.eye(2).to_sparse()}, "torch.sparse_coo"),
+        (
+            {"embeddings": torch.tensor([[1.0, 2.0], [1.0, torch.nan]])},
+            f"the embedding of {B} holds numbers that are not finite",
+        ),
+        (
+            {"embeddings": torch.tensor([[torch.inf, 2.0], [1.0, 1.0]], dtype=torch.float16)},
+            f"the embedding of {A} holds",
+        ),
+    ],
+)
 def test_a_shard_that_is_not_what_it_says_is_named(tmp_path, changes, says):
     shard(tmp_path / "x.pt", **changes)
     with pytest.raises(BadFile, match=says) as caught:
@@ -262,7 +296,9 @@ def test_damage_in_a_row_that_nobody_asks_for_stops_nobody(tmp_path):
 def test_two_models_never_mix(tmp_path):
     write(tmp_path, {A: [1, 1]})
     write(tmp_path, {B: [1, 1]}, model="other")
-    with pytest.raises(BadFile, match=r"is of model other \(p\), others are of m \(p\): move the shards of one of them away"):
+    with pytest.raises(
+        BadFile, match=r"is of model other \(p\), others are of m \(p\): move the shards of one of them away"
+    ):
         load(tmp_path)
     with pytest.raises(BadFile, match=r"holds embeddings of other \(p\), this run would make m \(p\)"):
         embedded(tmp_path, "m", "p")
@@ -286,7 +322,9 @@ def test_embeddings_of_another_model_than_the_datasets_are_refused(tmp_path):
 
 
 def test_a_shard_without_model_of_another_program_is_read(tmp_path):
-    torch.save({"kind": "embeddings", "hashes": [A], "embeddings": torch.ones(1, 3, requires_grad=True)}, tmp_path / "x.pt")
+    torch.save(
+        {"kind": "embeddings", "hashes": [A], "embeddings": torch.ones(1, 3, requires_grad=True)}, tmp_path / "x.pt"
+    )
     assert as_dict(load(tmp_path)) == {A: [1, 1, 1]}
 
 
@@ -304,14 +342,28 @@ def test_the_tag_head_is_kept_in_full_precision(tmp_path):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("changes, says", [
-    ({"kind": "embeddings"}, "is not of kind 'tag_head'"), ({"version": 9}, "version 9"),
-    ({"bias": torch.ones(3)}, "do not belong together"), ({"weight": torch.ones(3, 3)}, "do not belong together"),
-    ({"weight": None}, "do not belong together"), ({"tags": "ab"}, "do not belong together"), ({"tags": ["a", 1]}, "do not belong together"),
-    ({"model": "other"}, "is of model other, the embeddings are of m"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"kind": "embeddings"}, "is not of kind 'tag_head'"),
+        ({"version": 9}, "version 9"),
+        ({"bias": torch.ones(3)}, "do not belong together"),
+        ({"weight": torch.ones(3, 3)}, "do not belong together"),
+        ({"weight": None}, "do not belong together"),
+        ({"tags": "ab"}, "do not belong together"),
+        ({"tags": ["a", 1]}, "do not belong together"),
+        ({"model": "other"}, "is of model other, the embeddings are of m"),
+    ],
+)
 def test_a_tag_head_that_is_not_what_it_says_is_named(tmp_path, changes, says):
-    document = {"kind": "tag_head", "version": 1, "model": "m", "tags": ["a", "b"], "weight": torch.ones(2, 3), "bias": torch.ones(2)}
+    document = {
+        "kind": "tag_head",
+        "version": 1,
+        "model": "m",
+        "tags": ["a", "b"],
+        "weight": torch.ones(2, 3),
+        "bias": torch.ones(2),
+    }
     torch.save(document | changes, tmp_path / "tag_head.pt")
     with pytest.raises(BadFile, match=says):
         load_tag_head(tmp_path, "m")

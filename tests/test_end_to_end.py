@@ -45,10 +45,22 @@ class Chain:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "HYDRUS_API_URL": self.server.url, "HYDRUS_API_KEY": self.server.key, "DATASET_DIR": str(self.folder.root)}
+        return {
+            **os.environ,
+            "HYDRUS_API_URL": self.server.url,
+            "HYDRUS_API_KEY": self.server.key,
+            "DATASET_DIR": str(self.folder.root),
+        }
 
     def run(self, name: str, *options: str) -> str:
-        done = subprocess.run([sys.executable, str(PROJECT / name), *options], capture_output=True, text=True, env=self.environment, cwd="/", timeout=240)
+        done = subprocess.run(
+            [sys.executable, str(PROJECT / name), *options],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd="/",
+            timeout=240,
+        )
         assert done.returncode == 0, done.stderr
         assert self.server.key not in done.stdout + done.stderr
         return done.stdout
@@ -57,10 +69,23 @@ class Chain:
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     root = tmp_path_factory.mktemp("end_to_end")
-    subprocess.run([sys.executable, str(PROJECT / "sample" / "draw_library.py"), str(root), "--pictures", str(PICTURES), "--seed", "11"], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            str(PROJECT / "sample" / "draw_library.py"),
+            str(root),
+            "--pictures",
+            str(PICTURES),
+            "--seed",
+            "11",
+        ],
+        check=True,
+    )
     (root / "data").mkdir()
     with HydrusServer(root / "library") as server:
-        made = Chain(server, DataFolder(root / "data"), json.loads((root / "planted.json").read_text(encoding="utf-8")), {})
+        made = Chain(
+            server, DataFolder(root / "data"), json.loads((root / "planted.json").read_text(encoding="utf-8")), {}
+        )
         for name, *options in SCRIPTS:
             made.said[name] = made.run(name, *options)
         yield made
@@ -109,8 +134,12 @@ def _of(element: str, name: str) -> str:
 def review_page(chain: Chain):
     """`python webapp/app.py` as a process on a free port."""
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "webapp" / "app.py"), "--port", "0"], env=chain.environment, cwd="/",
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [sys.executable, str(PROJECT / "webapp" / "app.py"), "--port", "0"],
+        env=chain.environment,
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         line = process.stdout.readline()
@@ -136,8 +165,12 @@ class Suggestion:
 
 def suggestions(chain: Chain) -> list[Suggestion]:
     """Every tag that the mistagged report would add, the surest first."""
-    found = [(tag["confidence"], Suggestion(one["id"], one["hash"], tag["tag"]))
-             for one in report(chain, MISTAGGED)["errors"] for tag in one["tags"] if tag["kind"] == "missing"]
+    found = [
+        (tag["confidence"], Suggestion(one["id"], one["hash"], tag["tag"]))
+        for one in report(chain, MISTAGGED)["errors"]
+        for tag in one["tags"]
+        if tag["kind"] == "missing"
+    ]
     return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
 
 
@@ -167,11 +200,16 @@ def test_every_mapped_file_has_a_record_and_odd_files_say_why(chain):
 def test_all_three_detectors_reported_on_that_dataset(chain):
     summary = report(chain, RUN_SUMMARY)
     assert [row["exit_code"] for row in summary["detectors"]] == [0, 0, 0]
-    assert all(report(chain, kind)["dataset"] == summary["dataset"] for kind in (MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION))
+    assert all(
+        report(chain, kind)["dataset"] == summary["dataset"] for kind in (MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION)
+    )
 
 
 def test_planted_errors_are_among_the_surest_findings(chain):
-    truth, written = chain.planted["truth"], {record["hash"]: set(record["existing_all_tags"]) for record in report(chain, DATASET)["results"]}
+    truth, written = (
+        chain.planted["truth"],
+        {record["hash"]: set(record["existing_all_tags"]) for record in report(chain, DATASET)["results"]},
+    )
     surest = suggestions(chain)[:10]
     right = sum(one.tag in truth[one.hash] and one.tag not in written[one.hash] for one in surest)
     assert len(surest) == 10 and right >= 7, surest
@@ -215,14 +253,18 @@ def test_what_was_fixed_ignored_or_settled_in_hydrus_does_not_come_back(chain):
     chain.server.siblings[MY_TAGS]["day"] = "time:day"
     shards = [path.name for path in shard_paths(chain.folder.embeddings)]
 
-    assert " 0 embedded" in chain.run("advanced_joytag_processing.py", "--model-dir", str(PROJECT / "sample" / "network"))
+    assert " 0 embedded" in chain.run(
+        "advanced_joytag_processing.py", "--model-dir", str(PROJECT / "sample" / "network")
+    )
     chain.run("run_error_detection.py")
 
     assert [path.name for path in shard_paths(chain.folder.embeddings)] == shards
     records = {record["hash"]: record for record in report(chain, DATASET)["results"]}
     assert fixed.tag in records[fixed.hash]["existing_all_tags"]
     shown = {tag for record in records.values() for tag in record["existing_all_tags"]}
-    assert "time:day" in shown and "day" not in shown and tagger_note(chain).split()[0] == known.split()[0]  # JoyTag's "day" means it now
+    assert (
+        "time:day" in shown and "day" not in shown and tagger_note(chain).split()[0] == known.split()[0]
+    )  # JoyTag's "day" means it now
     with review_page(chain) as browser:
         rows = browser.session.get(browser.url + "/error-review/export.json?state=open", timeout=60).json()
     open_now = {(row["hash"], row["tag"]) for row in rows}

@@ -19,7 +19,9 @@ def test_the_kernel_tells_a_tag_that_no_straight_line_can():
     matrix = rng.normal(size=(600, 8)).astype(np.float32)
     given = np.column_stack([matrix[:, 0] * matrix[:, 1] > 0, matrix[:, 2] > 0.5])  # a chessboard, a half-space
     made = gathered(matrix, given).block(slice(0, 600))
-    told = {name: [probes.average_precision(made[name][:, t], given[:, t]) for t in (0, 1)] for name in ("probe", "kernel")}
+    told = {
+        name: [probes.average_precision(made[name][:, t], given[:, t]) for t in (0, 1)] for name in ("probe", "kernel")
+    }
     assert told["probe"][0] < 0.65 and told["kernel"][0] > 0.9
     assert told["probe"][1] > 0.95 and told["kernel"][1] > 0.9
 
@@ -37,7 +39,9 @@ def test_a_regression_on_random_waves_is_near_to_one_with_the_kernel_itself():
 
 def test_a_library_of_nothing_but_copies_is_examined():
     rng = np.random.default_rng(2)
-    matrix = np.repeat(rng.normal(size=(2, 6)), 30, axis=0).astype(np.float32)  # every neighbour of a picture is its copy
+    matrix = np.repeat(rng.normal(size=(2, 6)), 30, axis=0).astype(
+        np.float32
+    )  # every neighbour of a picture is its copy
     given = np.zeros((60, 2), bool)
     given[:30, 0] = given[30:, 1] = True
     given[3, 0] = False

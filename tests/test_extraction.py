@@ -60,7 +60,9 @@ class Shelf:
     def map(self) -> None:
         pages = [{"path": ["dataset", "a, b"], "page_key": "k", "hashes": self.hashes}]
         artifacts.save(
-            self.data, MAPPING, {"library": {"type": "folder", "path": str(self.root)}, "root": ["dataset"], "pages": pages}
+            self.data,
+            MAPPING,
+            {"library": {"type": "folder", "path": str(self.root)}, "root": ["dataset"], "pages": pages},
         )
 
     def arguments(self, *more: object) -> list[str]:
@@ -101,11 +103,17 @@ def test_a_picture_becomes_a_record_and_the_embedding_that_the_network_gives(she
     assert row["existing_all_tags"] == ["blue eyes", "character:ann", "series:elves", "title:at sea"]
     assert row["existing_series_tags"] == ["series:elves"]
     assert row["extra_metadata"] == {"person_tags": ["character:ann"], "title_tags": ["title:at sea"]}
-    assert data.header["model"] | {"name": "JoyTag", "precision": "float32", "dim": 32, "tags": 12} == data.header["model"]
+    assert (
+        data.header["model"] | {"name": "JoyTag", "precision": "float32", "dim": 32, "tags": 12} == data.header["model"]
+    )
     model = tagger.load(shelf.model, "cpu", "float32")
     expected = model.embed(prepare_bytes(picture(1), 64))[0]
     found = embeddings.load(shelf.data.embeddings, model=data.model)
-    assert (found.model, found.preprocess) == (model.id, model.preprocess_id) == (data.model, data.header["model"]["preprocess"])
+    assert (
+        (found.model, found.preprocess)
+        == (model.id, model.preprocess_id)
+        == (data.model, data.header["model"]["preprocess"])
+    )
     np.testing.assert_array_equal(found.matrix[0], expected.astype(np.float16).astype(np.float32))
     head = embeddings.load_tag_head(shelf.data.embeddings, model=data.model)
     assert head.tags == model.tags
@@ -307,7 +315,9 @@ def test_a_mapping_that_is_empty_or_odd_is_refused_by_name(shelf):
 def test_a_second_run_at_once_is_told_who_is_there(shelf):
     shelf.put("a.png", picture(1))
     with sole_run(shelf.data.embeddings / stage.LOCK):
-        with pytest.raises(UsageError, match=rf"another run \(process {os.getpid()}, started 20\d\d-.*Z\) is at work in"):
+        with pytest.raises(
+            UsageError, match=rf"another run \(process {os.getpid()}, started 20\d\d-.*Z\) is at work in"
+        ):
             shelf.run()
     assert len(shelf.run().records) == 1
 
@@ -336,9 +346,7 @@ def test_without_hydrus_nothing_is_written_and_nobody_is_blamed_but_hydrus(shelf
     assert shelf.data.newest(DATASET) is None and not embeddings.shard_paths(shelf.data.embeddings)
 
 
-SHORT_SHARDS = (
-    "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.0; stage.AHEAD_BATCHES = 1; stage.run(stage.main)"
-)
+SHORT_SHARDS = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.0; stage.AHEAD_BATCHES = 1; stage.run(stage.main)"
 
 
 def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_path):
@@ -350,7 +358,9 @@ def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_pat
     kills = 0
     for _ in range(2):
         process = subprocess.Popen(
-            [sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 3)], cwd=PROJECT, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 3)],
+            cwd=PROJECT,
+            stderr=subprocess.DEVNULL,
         )
         have = len(embeddings.shard_paths(shelf.data.embeddings))
         while process.poll() is None and len(embeddings.shard_paths(shelf.data.embeddings)) < have + 3:
@@ -364,7 +374,9 @@ def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_pat
     )
     assert shelf.run().header["summary"]["ok"] == 120
     held = [
-        hash for path in embeddings.shard_paths(shelf.data.embeddings) for hash in torch.load(path, weights_only=True)["hashes"]
+        hash
+        for path in embeddings.shard_paths(shelf.data.embeddings)
+        for hash in torch.load(path, weights_only=True)["hashes"]
     ]
     assert sorted(held) == sorted(shelf.hashes[:-1])
     assert not list(shelf.data.embeddings.glob(".*.tmp"))
@@ -373,7 +385,9 @@ def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_pat
     whole.root.mkdir()
     shelf.data = whole
     shelf.run("--batch-size", 8)
-    assert {hash: row.tobytes() for hash, row in shelf.rows().items()} == {hash: row.tobytes() for hash, row in killed.items()}
+    assert {hash: row.tobytes() for hash, row in shelf.rows().items()} == {
+        hash: row.tobytes() for hash, row in killed.items()
+    }
 
 
 def test_ctrl_c_keeps_what_was_finished(shelf):
@@ -381,7 +395,10 @@ def test_ctrl_c_keeps_what_was_finished(shelf):
         shelf.put(f"{n:03}.png", picture(n))
     shelf.map()
     process = subprocess.Popen(
-        [sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 2)], cwd=PROJECT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SHORT_SHARDS, *shelf.arguments("--batch-size", 2)],
+        cwd=PROJECT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not embeddings.shard_paths(shelf.data.embeddings):
         time.sleep(0.01)

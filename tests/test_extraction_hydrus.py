@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydrus_server import MY_TAGS, HydrusServer
 from joytag_folder import make_tiny_model_folder
 from PIL import Image
 
@@ -17,7 +18,6 @@ import advanced_joytag_processing as extraction
 import config
 import dataset_hardcore_mapper as mapper
 import run_error_detection
-from hydrus_server import MY_TAGS, HydrusServer
 from tagcheck import cli, dataset, embeddings, hydrus_popup
 from tagcheck.artifacts import DATASET, MAPPING, DataFolder
 from tagcheck.errors import Cancelled, UsageError
@@ -33,7 +33,9 @@ def picture(seed: int) -> bytes:
 
 @pytest.fixture
 def server() -> Iterator[HydrusServer]:
-    with HydrusServer({name: (picture(number), ["long hair", "sword"]) for number, name in enumerate(NAMES)}, {"Dataset": NAMES}) as running:
+    with HydrusServer(
+        {name: (picture(number), ["long hair", "sword"]) for number, name in enumerate(NAMES)}, {"Dataset": NAMES}
+    ) as running:
         yield running
         assert running.alarms == running.refreshed == running.strays == running.committed == []
         assert running.popups == {}
@@ -72,7 +74,9 @@ def cancelling(server: HydrusServer, after: int) -> list[str]:
 # --- what the owner settled there -------------------------------------------------------------------------
 
 
-def test_siblings_parents_and_judged_pairs_come_into_the_dataset(run: Callable, server: HydrusServer, folder: DataFolder) -> None:
+def test_siblings_parents_and_judged_pairs_come_into_the_dataset(
+    run: Callable, server: HydrusServer, folder: DataFolder
+) -> None:
     a, b, c, d, *_ = (server.names[name] for name in NAMES)
     server.siblings[MY_TAGS] |= {"long hair": "hair:long", "hat": "headwear:hat"}
     server.parents[MY_TAGS] |= {"sword": {"weapon"}}
@@ -81,33 +85,58 @@ def test_siblings_parents_and_judged_pairs_come_into_the_dataset(run: Callable, 
     run(mapper)
     run(extraction)
     found = dataset.load(folder)
-    assert found.records[0].tags == {"hair:long", "sword", "weapon"} and found.records[0].implied_tags == {"hair:long", "weapon"}
+    assert found.records[0].tags == {"hair:long", "sword", "weapon"} and found.records[0].implied_tags == {
+        "hair:long",
+        "weapon",
+    }
     assert found.header["tag_relations"]["parents"] == {"sword": ["weapon"]} and found.parents == {"sword": {"weapon"}}
     kinds = {frozenset(pair): kind for pair, kind in found.judged.items()}
     assert kinds == {
-        frozenset([a, b]): "duplicates", frozenset([a, c]): "alternates", frozenset([b, c]): "alternates",
-        frozenset([a, d]): "false positives", frozenset([b, d]): "false positives", frozenset([c, d]): "false positives",
+        frozenset([a, b]): "duplicates",
+        frozenset([a, c]): "alternates",
+        frozenset([b, c]): "alternates",
+        frozenset([a, d]): "false positives",
+        frozenset([b, d]): "false positives",
+        frozenset([c, d]): "false positives",
     }
 
 
-def test_the_taggers_names_are_asked_about_in_every_spelling(run: Callable, server: HydrusServer, folder: DataFolder) -> None:
+def test_the_taggers_names_are_asked_about_in_every_spelling(
+    run: Callable, server: HydrusServer, folder: DataFolder
+) -> None:
     (folder.root / "tag_map.csv").write_text('tag_one_of_today,3,10,"tag_1"\n', encoding="utf-8")
     run(mapper)
     run(extraction)
     questions = [call for call in server.calls if call.path == "/add_tags/get_siblings_and_parents"]
     asked = {tag for call in questions for tag in json.loads(call.asked["tags"])}
-    assert {"long hair", "sword", "tag 2", "tag 1", "series:tag 1", "tag one of today", "series:tag one of today"} <= asked
+    assert {
+        "long hair",
+        "sword",
+        "tag 2",
+        "tag 1",
+        "series:tag 1",
+        "tag one of today",
+        "series:tag one of today",
+    } <= asked
 
 
-def test_without_the_permissions_the_dataset_is_made_all_the_same(run: Callable, server: HydrusServer, folder: DataFolder,
-                                                                  monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_without_the_permissions_the_dataset_is_made_all_the_same(
+    run: Callable,
+    server: HydrusServer,
+    folder: DataFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     monkeypatch.setattr(config, "API_KEY", server.add_key("reader", [3, 4]))
     run(mapper)
     run(extraction)
     found = dataset.load(folder)
     assert len(found.records) == 6 and "tag_relations" not in found.header and found.judged == {}
     said = capsys.readouterr().err
-    assert 'lacks the permission "edit file tags", so your siblings' in said and 'lacks the permission "edit file relationships"' in said
+    assert (
+        'lacks the permission "edit file tags", so your siblings' in said
+        and 'lacks the permission "edit file relationships"' in said
+    )
 
 
 # --- --popup ----------------------------------------------------------------------------------------------
@@ -134,7 +163,9 @@ def test_a_cancelled_walk_writes_nothing(run: Callable, server: HydrusServer, fo
     assert folder.files(MAPPING) == []
 
 
-def test_a_cancelled_extraction_keeps_what_was_finished_and_goes_on_later(run: Callable, server: HydrusServer, folder: DataFolder) -> None:
+def test_a_cancelled_extraction_keeps_what_was_finished_and_goes_on_later(
+    run: Callable, server: HydrusServer, folder: DataFolder
+) -> None:
     run(mapper)
     cancelling(server, 6 + 3)  # after the metadata, in the midst of the pictures
     with pytest.raises(Cancelled):
@@ -147,7 +178,9 @@ def test_a_cancelled_extraction_keeps_what_was_finished_and_goes_on_later(run: C
     assert (summary["reused"], summary["embedded"]) == (kept, 6 - kept)
 
 
-def test_a_cancelled_chain_ends_its_detector(run: Callable, server: HydrusServer, folder: DataFolder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_chain_ends_its_detector(
+    run: Callable, server: HydrusServer, folder: DataFolder, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(mapper)
     run(extraction)
     project = tmp_path / "project"

@@ -71,7 +71,10 @@ def library(tmp_path_factory):
     given[0].discard(tag)
     planted["twin"] = {(0, tag)}
     records = [
-        {"hash": name(row), "existing_all_tags": sorted(tags | {"source:somewhere"} | ({f"title:{row // 100}"} if row % 2 else set()))}
+        {
+            "hash": name(row),
+            "existing_all_tags": sorted(tags | {"source:somewhere"} | ({f"title:{row // 100}"} if row % 2 else set())),
+        }
         for row, tags in enumerate(given)
     ]
     folder = DataFolder(tmp_path_factory.mktemp("data"))
@@ -93,7 +96,9 @@ def report(library):
 
 def found(report: dict, kind: str | None = None, issue: str | None = None, least: float = 0.0) -> set[tuple[int, str]]:
     return {
-        (int(error["hash"], 16), tag["tag"]) for error in report["errors"] for tag in error["tags"]
+        (int(error["hash"], 16), tag["tag"])
+        for error in report["errors"]
+        for tag in error["tags"]
         if kind in (None, tag["kind"]) and issue in (None, error["issue"]) and tag["confidence"] >= least
     }
 
@@ -112,7 +117,12 @@ def test_a_declared_contradiction_is_reported_on_the_side_the_picture_speaks_aga
     _, planted, _ = library
     said = found(report, "incorrect", "contradictory_tags")
     assert len(said & planted["contradiction"]) >= 0.8 * len(planted["contradiction"])
-    entry = next(tag for error in report["errors"] for tag in error["tags"] if (int(error["hash"], 16), tag["tag"]) in planted["contradiction"])
+    entry = next(
+        tag
+        for error in report["errors"]
+        for tag in error["tags"]
+        if (int(error["hash"], 16), tag["tag"]) in planted["contradiction"]
+    )
     assert entry["evidence"]["rule"] == "declared exclusion"
     assert "exclude each other" in entry["why"]
 
@@ -131,14 +141,21 @@ def test_what_a_declared_rule_implies_is_missing(library, report):
 def test_each_tag_of_a_picture_is_suggested_once_with_a_reason(report):
     every = [(error["hash"], tag["tag"]) for error in report["errors"] for tag in error["tags"]]
     assert len(every) == len(set(every)) == report["summary"]["suggestions"]
-    assert all(tag["why"].endswith(".") and any(c.isdigit() for c in tag["why"]) for error in report["errors"] for tag in error["tags"])
+    assert all(
+        tag["why"].endswith(".") and any(c.isdigit() for c in tag["why"])
+        for error in report["errors"]
+        for tag in error["tags"]
+    )
 
 
 def test_the_report_is_sorted_and_counted(report):
     summary, order = report["summary"], [error["confidence"] for error in report["errors"]]
     assert order == sorted(order, reverse=True)
     assert summary["errors_found"] == len(report["errors"])
-    counts = {issue: sum(len(error["tags"]) for error in report["errors"] if error["issue"] == issue) for issue in find_mistagged_images.ISSUES}
+    counts = {
+        issue: sum(len(error["tags"]) for error in report["errors"] if error["issue"] == issue)
+        for issue in find_mistagged_images.ISSUES
+    }
     assert counts == {issue: summary[issue] for issue in counts}
     assert all(tag["confidence"] >= 0.5 for error in report["errors"] for tag in error["tags"])
 
@@ -177,7 +194,9 @@ def test_every_suggestion_shows_pictures_that_have_and_lack_the_tag(library, rep
 def test_the_examples_are_those_of_a_slow_search():
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(80, 6)).astype(np.float32)
-    tag_sets = [frozenset(tag for tag, share in (("common", 0.5), ("rare", 0.03)) if rng.random() < share) for _ in range(80)]
+    tag_sets = [
+        frozenset(tag for tag, share in (("common", 0.5), ("rare", 0.03)) if rng.random() < share) for _ in range(80)
+    ]
     centred = matrix - matrix.mean(axis=0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     alike = unit @ unit.T - 9 * np.eye(80)
@@ -193,7 +212,10 @@ def test_the_examples_are_those_of_a_slow_search():
 
 def test_the_owners_earlier_answers_are_respected(library, report, tmp_path):
     folder, _, records = library
-    missing, incorrect = sorted(found(report, "missing", "missing_tags"))[0], sorted(found(report, "incorrect", "incorrect_tags"))[0]
+    missing, incorrect = (
+        sorted(found(report, "missing", "missing_tags"))[0],
+        sorted(found(report, "incorrect", "incorrect_tags"))[0],
+    )
     kept = DataFolder(tmp_path)
     (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
     changed = [dict(record) for record in records]
@@ -212,7 +234,9 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
     (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
     artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
     first = {
-        (error["hash"], tag["tag"]): (error["issue"], tag) for error in report["errors"] for tag in error["tags"]
+        (error["hash"], tag["tag"]): (error["issue"], tag)
+        for error in report["errors"]
+        for tag in error["tags"]
         if tag["kind"] == "missing" and error["issue"] == "missing_tags"
     }
     refused = sorted(first)[::2]
@@ -220,7 +244,12 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
     with Review(kept.review) as store:
         store.decide(asks, review.IGNORED)
     again = run(kept, "--min-confidence", "0.01")
-    left = {(error["hash"], tag["tag"]): tag for error in again["errors"] for tag in error["tags"] if tag["kind"] == "missing"}
+    left = {
+        (error["hash"], tag["tag"]): tag
+        for error in again["errors"]
+        for tag in error["tags"]
+        if tag["kind"] == "missing"
+    }
     same = [cell for cell in first if cell not in refused and cell in left]
     assert len(same) > 20 and not set(refused) & left.keys()
     for cell in same:
@@ -231,10 +260,17 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
 
 
 def test_what_the_owner_said_of_a_tag_is_known_of_its_picture():
-    records = [dataset.Record(name(0), frozenset({"hat"}), deleted_tags=frozenset({"dog"})), dataset.Record(name(1), frozenset())]
+    records = [
+        dataset.Record(name(0), frozenset({"hat"}), deleted_tags=frozenset({"dog"})),
+        dataset.Record(name(1), frozenset()),
+    ]
     decided = {
-        (name(0), "hat", "remove"): "ignored", (name(1), "hat", "add"): "ignored", (name(1), "cat", "add"): "accepted",
-        (name(1), "dog", "remove"): "accepted", (name(9), "dog", "add"): "ignored", (name(0), "cat", "add"): "skipped",
+        (name(0), "hat", "remove"): "ignored",
+        (name(1), "hat", "add"): "ignored",
+        (name(1), "cat", "add"): "accepted",
+        (name(1), "dog", "remove"): "accepted",
+        (name(9), "dog", "add"): "ignored",
+        (name(0), "cat", "add"): "skipped",
     }
     made = find_mistagged_images.answered_cells(records, {"hat": 0, "dog": 1, "cat": 2}, decided)
     assert made.toarray().tolist() == [[1, -1, 0], [-1, -1, 1]]
@@ -259,8 +295,16 @@ def test_a_parent_is_not_suggested_beside_the_tag_that_brings_it():
     pictures = find_mistagged_images.Pictures([record], [frozenset()], np.eye(1), None, [])
 
     def kept(sword: float, lowest: float) -> list[str]:
-        both = [Suggestion(0, "sword", "missing", "missing_tags", sword, {}, ""), Suggestion(0, "weapon", "missing", "missing_tags", 0.9, {}, "")]
-        return [one.tag for one in find_mistagged_images.respect(both, pictures, Rules(), {}, {"sword": frozenset(["weapon"])}, lowest)[0]]
+        both = [
+            Suggestion(0, "sword", "missing", "missing_tags", sword, {}, ""),
+            Suggestion(0, "weapon", "missing", "missing_tags", 0.9, {}, ""),
+        ]
+        return [
+            one.tag
+            for one in find_mistagged_images.respect(
+                both, pictures, Rules(), {}, {"sword": frozenset(["weapon"])}, lowest
+            )[0]
+        ]
 
     assert kept(0.8, 0.5) == ["sword"]
     assert kept(0.4, 0.5) == ["sword", "weapon"]  # the sword is not going to be listed
@@ -272,7 +316,9 @@ def test_siblings_in_the_dataset_tell_what_the_taggers_names_mean(library, tmp_p
     kept.embeddings.mkdir()
     for shard in embeddings.shard_paths(folder.embeddings):
         (kept.embeddings / shard.name).symlink_to(shard)
-    head = embeddings.TagHead([f"old_name_{k}" for k in range(len(TAGS))], draw()[2].astype(np.float32), np.zeros(len(TAGS), np.float32), "m")
+    head = embeddings.TagHead(
+        [f"old_name_{k}" for k in range(len(TAGS))], draw()[2].astype(np.float32), np.zeros(len(TAGS), np.float32), "m"
+    )
     embeddings.save_tag_head(kept.embeddings, head)
     relations = {"siblings": {f"old name {k}": tag for k, tag in enumerate(TAGS)}, "parents": {}}
     artifacts.save(kept, DATASET, {"model": {"id": "m"}, "tag_relations": relations, "results": records})
@@ -287,7 +333,10 @@ def test_a_tagger_that_knows_the_tags_by_other_names_has_a_say(library, tmp_path
     for shard in embeddings.shard_paths(folder.embeddings):
         (kept.embeddings / shard.name).symlink_to(shard)
     heads = [tag.split(":")[-1].replace(" ", "_") for tag in TAGS]
-    embeddings.save_tag_head(kept.embeddings, embeddings.TagHead(heads, direction.astype(np.float32), -np.full(len(TAGS), 30, np.float32), "m"))
+    embeddings.save_tag_head(
+        kept.embeddings,
+        embeddings.TagHead(heads, direction.astype(np.float32), -np.full(len(TAGS), 30, np.float32), "m"),
+    )
     artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
     again = run(kept)
     assert any("17 of the 17 tags" in note for note in again["summary"]["notes"])
@@ -297,7 +346,10 @@ def test_a_tagger_that_knows_the_tags_by_other_names_has_a_say(library, tmp_path
 def test_too_few_pictures_leave_the_declared_rules(folder):
     with embeddings.ShardWriter(folder.embeddings, "m", "p") as writer:
         writer.add([name(0), name(1)], np.eye(2, 4))
-    records = [{"hash": name(0), "existing_all_tags": ["day", "night", "hat"]}, {"hash": name(1), "existing_all_tags": ["day"]}]
+    records = [
+        {"hash": name(0), "existing_all_tags": ["day", "night", "hat"]},
+        {"hash": name(1), "existing_all_tags": ["day"]},
+    ]
     artifacts.save(folder, DATASET, {"results": records})
     report = run(folder)
     assert found(report) == {(0, "day"), (0, "night")}
@@ -308,7 +360,10 @@ def test_pictures_without_embeddings_and_unreadable_ones_are_told_apart(library,
     folder, _, records = library
     kept = DataFolder(tmp_path)
     (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
-    extra = [{"hash": name(9001), "existing_all_tags": ["solo", "2girls"]}, {"hash": name(9002), "existing_all_tags": ["day"], "status": "unreadable"}]
+    extra = [
+        {"hash": name(9001), "existing_all_tags": ["solo", "2girls"]},
+        {"hash": name(9002), "existing_all_tags": ["day"], "status": "unreadable"},
+    ]
     artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records[:300] + extra})
     report = run(kept)
     assert report["summary"]["total_images_analyzed"] == 301
@@ -334,7 +389,9 @@ def test_a_damaged_rules_file_is_named(library, tmp_path):
 
 def test_ids_are_those_of_the_finding(report):
     error = report["errors"][0]
-    assert error["id"] == findings.finding_id(error["issue"], [error["hash"]], [f"{tag['kind']}:{tag['tag']}" for tag in error["tags"]])
+    assert error["id"] == findings.finding_id(
+        error["issue"], [error["hash"]], [f"{tag['kind']}:{tag['tag']}" for tag in error["tags"]]
+    )
 
 
 def test_the_help_shows_two_commands(script):

@@ -27,7 +27,9 @@ def picture(word: str, *tags: str, **more: object) -> dict:
     return {"hash": name(word), "existing_all_tags": list(tags), **more}
 
 
-def library(folder: DataFolder, records: list[dict], rows: dict[str, list[float]], model: str = "m", **header: object) -> None:
+def library(
+    folder: DataFolder, records: list[dict], rows: dict[str, list[float]], model: str = "m", **header: object
+) -> None:
     """Write a dataset and the embeddings of some of its pictures."""
     artifacts.save(folder, DATASET, {"model": {"id": "m"}, **header, "results": records})
     with ShardWriter(folder.embeddings, model, "p") as writer:
@@ -49,14 +51,23 @@ ORC = [0.0, 0.0, 1.0]
 def test_a_pair_is_reported_with_what_its_tags_disagree_about(folder):
     library(
         folder,
-        [picture("elf", "elf", "series:woods", "person:ann", "source:here"), picture("elf again", "elf", "hat", "filename:elf 2"),
-         picture("orc", "orc")],
+        [
+            picture("elf", "elf", "series:woods", "person:ann", "source:here"),
+            picture("elf again", "elf", "hat", "filename:elf 2"),
+            picture("orc", "orc"),
+        ],
         {"elf": ELF, "elf again": NEARLY_ELF, "orc": ORC},
     )
     report = report_of(folder)
     assert report["summary"] == {
-        "total_pairs_found": 1, "similarity_threshold": 0.95, "groups": 1, "images_compared": 3,
-        "images_without_embedding": 0, "images_unusable": 0, "pixel_duplicates": 0, "pairs_already_judged": 0,
+        "total_pairs_found": 1,
+        "similarity_threshold": 0.95,
+        "groups": 1,
+        "images_compared": 3,
+        "images_without_embedding": 0,
+        "images_unusable": 0,
+        "pixel_duplicates": 0,
+        "pairs_already_judged": 0,
     }
     (pair,) = report["similar_pairs"]
     first, second = sorted([name("elf"), name("elf again")])
@@ -75,7 +86,11 @@ def test_a_pair_is_reported_with_what_its_tags_disagree_about(folder):
 
 def test_every_pair_is_reported_however_many_and_the_most_similar_first(folder):
     words = [f"copy {number}" for number in range(20)]
-    library(folder, [picture(word) for word in words], {word: [1.0, number / 1000, 0.0] for number, word in enumerate(words)})
+    library(
+        folder,
+        [picture(word) for word in words],
+        {word: [1.0, number / 1000, 0.0] for number, word in enumerate(words)},
+    )
     report = report_of(folder)
     assert report["summary"]["total_pairs_found"] == len(report["similar_pairs"]) == 190
     similar = [pair["similarity"] for pair in report["similar_pairs"]]
@@ -88,7 +103,7 @@ def test_equal_pixels_are_named_as_such_and_unknown_pixels_are_not(folder):
     library(
         folder,
         [picture("a", pixel_hash="ff"), picture("b", pixel_hash="ff"), picture("c"), picture("d", pixel_hash=None)],
-        {word: ELF for word in "abcd"},
+        dict.fromkeys("abcd", ELF),
     )
     report = report_of(folder, "--threshold", "1")
     same = [pair for pair in report["similar_pairs"] if pair["relation"] == "pixel_duplicate"]
@@ -111,14 +126,20 @@ def test_finding_nothing_is_a_report_too(folder, capsys):
     library(folder, [picture("a"), picture("b")], {"a": ELF, "b": ORC})
     report = report_of(folder)
     assert report["similar_pairs"] == report["groups"] == []
-    assert capsys.readouterr().out.startswith("0 pairs (0 of the same pixels) in 0 groups at or above 0.95 among 2 pictures")
+    assert capsys.readouterr().out.startswith(
+        "0 pairs (0 of the same pixels) in 0 groups at or above 0.95 among 2 pictures"
+    )
 
 
 def test_the_engines_and_two_runs_agree(folder):
     rng = np.random.default_rng(0)
     words = [f"picture {number}" for number in range(60)]
     centres = rng.normal(size=(15, 6))
-    library(folder, [picture(word) for word in words], {word: centres[place % 15] + rng.normal(size=6) / 9 for place, word in enumerate(words)})
+    library(
+        folder,
+        [picture(word) for word in words],
+        {word: centres[place % 15] + rng.normal(size=6) / 9 for place, word in enumerate(words)},
+    )
     first = report_of(folder)
     for engine in ("auto", "torch", "native"):
         again = report_of(folder, "--engine", engine)
@@ -171,7 +192,11 @@ def test_a_threshold_that_cannot_be_meant_is_a_usage_error(threshold, capsys):
 
 
 def test_a_tag_that_one_copy_lacks_is_suggested_for_it_with_the_reason(folder):
-    library(folder, [picture("elf", "elf", "hat"), picture("elf again", "elf"), picture("orc", "orc")], {"elf": ELF, "elf again": ELF, "orc": ORC})
+    library(
+        folder,
+        [picture("elf", "elf", "hat"), picture("elf again", "elf"), picture("orc", "orc")],
+        {"elf": ELF, "elf again": ELF, "orc": ORC},
+    )
     (pair,) = report_of(folder)["similar_pairs"]
     (suggestion,) = pair["suggestions"]
     assert (suggestion["hash"], suggestion["tag"], suggestion["kind"]) == (name("elf again"), "hat", "missing")
@@ -180,7 +205,11 @@ def test_a_tag_that_one_copy_lacks_is_suggested_for_it_with_the_reason(folder):
 
 
 def test_a_tag_that_the_owner_took_away_is_not_suggested_again(folder):
-    library(folder, [picture("elf", "elf", "hat"), picture("elf again", "elf", deleted_tags=["hat"])], {"elf": ELF, "elf again": ELF})
+    library(
+        folder,
+        [picture("elf", "elf", "hat"), picture("elf again", "elf", deleted_tags=["hat"])],
+        {"elf": ELF, "elf again": ELF},
+    )
     (pair,) = report_of(folder)["similar_pairs"]
     assert pair["suggestions"] == [] and sum(map(len, pair["analysis"]["all_tags_diff"].values())) == 1
 
@@ -188,7 +217,11 @@ def test_a_tag_that_the_owner_took_away_is_not_suggested_again(folder):
 def test_each_group_names_its_best_copy_and_what_its_copies_disagree_about(folder):
     library(
         folder,
-        [picture("small", "elf", width=10, height=10), picture("large", "elf", "hat", width=20, height=20), picture("orc", "orc")],
+        [
+            picture("small", "elf", width=10, height=10),
+            picture("large", "elf", "hat", width=20, height=20),
+            picture("orc", "orc"),
+        ],
         {"small": ELF, "large": NEARLY_ELF, "orc": ORC},
     )
     report = report_of(folder)
@@ -199,7 +232,7 @@ def test_each_group_names_its_best_copy_and_what_its_copies_disagree_about(folde
 
 def test_pairs_that_were_judged_do_not_come_back_and_those_put_off_do(folder):
     words = ["a", "b", "c", "d"]
-    library(folder, [picture(word) for word in words], {word: ELF for word in words})
+    library(folder, [picture(word) for word in words], dict.fromkeys(words, ELF))
     first = report_of(folder)["similar_pairs"]
     with Review(folder.review) as store:
         for pair, state in zip(first, (IGNORED, ACCEPTED, SKIPPED, FLAGGED)):
@@ -212,14 +245,18 @@ def test_pairs_that_were_judged_do_not_come_back_and_those_put_off_do(folder):
 
 def test_pictures_judged_as_no_copies_are_no_group_and_judged_as_copies_are_one(folder):
     words = ["a", "b"]
-    library(folder, [picture(word) for word in words], {word: ELF for word in words})
+    library(folder, [picture(word) for word in words], dict.fromkeys(words, ELF))
     first, second = sorted(map(name, words))
     key = Key(first, "near_duplicate", "pair", second)
     for state, groups in ((IGNORED, []), (ACCEPTED, [[first, second]])):
         with Review(folder.review) as store:
             store.decide([Ask(key)], state)
         report = report_of(folder)
-        assert report["groups"] == groups and report["similar_pairs"] == [] and report["summary"]["pairs_already_judged"] == 1
+        assert (
+            report["groups"] == groups
+            and report["similar_pairs"] == []
+            and report["summary"]["pairs_already_judged"] == 1
+        )
 
 
 def many_known(folder: DataFolder) -> tuple[list[list[str]], list[list[str]]]:
@@ -243,9 +280,13 @@ def test_the_threshold_is_calibrated_by_pairs_that_a_file_lists(folder, tmp_path
     known.write_text(json.dumps({"near_duplicates": copied}))
     report = report_of(folder, "--calibrate", str(known))
     assert 0.96 < report["summary"]["similarity_threshold"] < 0.996 and report["settings"]["calibrated"]
-    assert sorted([pair["hash1"], pair["hash2"]] for pair in report["similar_pairs"]) == sorted(sorted(pair) for pair in copied)
+    assert sorted([pair["hash1"], pair["hash2"]] for pair in report["similar_pairs"]) == sorted(
+        sorted(pair) for pair in copied
+    )
     assert report["calibration"][-1]["precision"] == 1 and report["calibration"][0]["recall"] == 1
-    assert "told by 12 known pairs: 100% of the pairs are copies, 100% of the copies are found" in capsys.readouterr().err
+    assert (
+        "told by 12 known pairs: 100% of the pairs are copies, 100% of the copies are found" in capsys.readouterr().err
+    )
 
 
 def test_the_threshold_is_calibrated_by_what_the_owner_judged(folder):
@@ -269,7 +310,11 @@ def test_calibration_without_known_pairs_says_what_it_needs(folder, tmp_path):
 
 
 def test_a_threshold_that_ordinary_pictures_pass_is_warned_about(folder, capsys):
-    library(folder, [picture(word) for word in "abcdef"], {word: [9.0, place / 9, 0.0] for place, word in enumerate("abcdef")})
+    library(
+        folder,
+        [picture(word) for word in "abcdef"],
+        {word: [9.0, place / 9, 0.0] for place, word in enumerate("abcdef")},
+    )
     report = report_of(folder)
     assert report["ordinary_cosines"]["at_or_above_threshold"] == 1 and report["ordinary_cosines"]["median"] > 0.99
     assert "careful: 100.0% of pictures drawn at random" in capsys.readouterr().err
@@ -279,7 +324,9 @@ def test_help_says_units_and_defaults(capsys):
     with pytest.raises(SystemExit) as ended:
         find_near_duplicates.main(["--help"])
     said = capsys.readouterr().out
-    assert ended.value.code == 0 and "default: 0.95" in said and "95 % of the pairs are copies" in " ".join(said.split())
+    assert (
+        ended.value.code == 0 and "default: 0.95" in said and "95 % of the pairs are copies" in " ".join(said.split())
+    )
 
 
 def test_pairs_that_were_judged_in_the_librarys_own_program_are_left_out(folder):
@@ -287,9 +334,18 @@ def test_pairs_that_were_judged_in_the_librarys_own_program_are_left_out(folder)
     judged = [
         {"judgement": "duplicates", "hashes": [name("elf"), name("same elf")]},
         {"judgement": "alternates", "hashes": [name("elf"), name("same elf"), name("elf sketch")]},
-        {"judgement": "false positives", "hashes": [name("elf"), name("same elf"), name("elf sketch")], "others": [name("other elf")]},
+        {
+            "judgement": "false positives",
+            "hashes": [name("elf"), name("same elf"), name("elf sketch")],
+            "others": [name("other elf")],
+        },
     ]
-    library(folder, [picture(word) for word in words], {word: [1.0, place / 100, 0.0] for place, word in enumerate(words)}, judged_pairs=judged)
+    library(
+        folder,
+        [picture(word) for word in words],
+        {word: [1.0, place / 100, 0.0] for place, word in enumerate(words)},
+        judged_pairs=judged,
+    )
     report = report_of(folder)
     assert {frozenset((pair["hash1"], pair["hash2"])) for pair in report["similar_pairs"]} == {
         frozenset((name("new elf"), name(word))) for word in words[:4]
@@ -299,8 +355,12 @@ def test_pairs_that_were_judged_in_the_librarys_own_program_are_left_out(folder)
 
 def test_a_tag_that_would_bring_a_deleted_one_back_is_not_copied(folder):
     library(
-        folder, [picture("elf", "elf", "sword", "hat"), picture("elf again", "elf", deleted_tags=["weapon"])], {"elf": ELF, "elf again": ELF},
+        folder,
+        [picture("elf", "elf", "sword", "hat"), picture("elf again", "elf", deleted_tags=["weapon"])],
+        {"elf": ELF, "elf again": ELF},
         tag_relations={"siblings": {}, "parents": {"sword": ["weapon"]}},
     )
     (pair,) = report_of(folder)["similar_pairs"]
-    assert [(one["tag"], one["kind"]) for one in pair["suggestions"] if one["kind"] == "missing"] == [("hat", "missing")]
+    assert [(one["tag"], one["kind"]) for one in pair["suggestions"] if one["kind"] == "missing"] == [
+        ("hat", "missing")
+    ]

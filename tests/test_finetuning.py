@@ -18,13 +18,24 @@ import advanced_joytag_processing as extraction
 import dataset_hardcore_mapper as mapper
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from tagcheck import artifacts, embeddings, finetuning, images, series, series_files, series_mixing, tagger
+from tagcheck import embeddings, finetuning, images, series, series_files, series_mixing, tagger
 from tagcheck.artifacts import DataFolder
 from tagcheck.errors import BadFile, UsageError
 from tagcheck.finetuning import PLAIN, Back, CachedTokens, Device, Front, Settings, StreamedTokens, Training
 
 CPU = Device(torch.device("cpu"))
-QUICK = ["--unfrozen-epochs", "2", "--frozen-epochs", "2", "--unfreeze-last-k", "1", "--views", "2", "--finetune-folds", "2"]
+QUICK = [
+    "--unfrozen-epochs",
+    "2",
+    "--frozen-epochs",
+    "2",
+    "--unfreeze-last-k",
+    "1",
+    "--views",
+    "2",
+    "--finetune-folds",
+    "2",
+]
 
 
 def drawn(kind: int, seed: int) -> bytes:
@@ -68,10 +79,18 @@ def folder(library: Path, tmp_path: Path) -> DataFolder:
 
 
 def finetune(folder: DataFolder, library: Path, *options: str) -> int:
-    return train.main([
-        "--data-dir", str(folder.root), "--finetune", "--library", str(library / "library"), "--model-dir", str(library / "model"),
-        *(QUICK if not options else options),
-    ])
+    return train.main(
+        [
+            "--data-dir",
+            str(folder.root),
+            "--finetune",
+            "--library",
+            str(library / "library"),
+            "--model-dir",
+            str(library / "model"),
+            *(QUICK if not options else options),
+        ]
+    )
 
 
 @pytest.fixture
@@ -93,9 +112,13 @@ class Few:
         self.frames = [images.prepare_bytes(drawn(number % 2, number), 64) for number in range(12)]
         self.read_count = 0
         pixels = torch.from_numpy(np.concatenate(self.frames))
-        self.matrix = Back(self.base, 2, 2, torch.zeros(32), torch.ones(32)).norm(
-            Front(self.base, 0)(pixels).clone()
-        ).mean(dim=1).detach().numpy()
+        self.matrix = (
+            Back(self.base, 2, 2, torch.zeros(32), torch.ones(32))
+            .norm(Front(self.base, 0)(pixels).clone())
+            .mean(dim=1)
+            .detach()
+            .numpy()
+        )
         self.targets = sparse.csr_matrix(np.eye(2, dtype=np.float32)[np.arange(12) % 2])
 
     def read(self, rows):
@@ -111,8 +134,12 @@ class Few:
 
     def training(self, tokens, fold: int = 0, **changed) -> Training:
         torch.manual_seed(0)
-        settings = Settings(**{"frozen_epochs": 2, "unfrozen_epochs": 3, "unfreeze_last_k": 1, "batch_size": 4, "views": 2} | changed)
-        return Training(self.base, tokens, self.matrix, self.targets, np.arange(8), np.arange(8, 12), settings, CPU, fold)
+        settings = Settings(
+            **{"frozen_epochs": 2, "unfrozen_epochs": 3, "unfreeze_last_k": 1, "batch_size": 4, "views": 2} | changed
+        )
+        return Training(
+            self.base, tokens, self.matrix, self.targets, np.arange(8), np.arange(8, 12), settings, CPU, fold
+        )
 
 
 @pytest.fixture
@@ -125,6 +152,7 @@ def test_the_two_parts_together_are_the_network(few: Few):
     back = Back(few.base, 1, 2, torch.zeros(32), torch.ones(32))
     back.head = torch.nn.Identity()
     from joytag.Models import normalise
+
     with torch.inference_mode():
         assert torch.allclose(back(Front(few.base, 1)(pixels)), few.base.features(normalise(pixels)), atol=1e-5)
 
@@ -164,7 +192,9 @@ def test_views_differ_repeat_and_are_never_mirrored():
     views = [finetuning.view(picture, number, 5, 0, change).float() for number in range(40)]
     assert torch.equal(views[3], finetuning.view(picture, 3, 5, 0, change).float())
     assert not torch.equal(views[3], views[4])
-    assert all(one[..., 56:].mean() >= one[..., :8].mean() for one in views if one.max() > 0 and one[..., :8].max() < 255)
+    assert all(
+        one[..., 56:].mean() >= one[..., :8].mean() for one in views if one.max() > 0 and one[..., :8].max() < 255
+    )
 
 
 @pytest.mark.parametrize("steps", (1, 3, 5))
@@ -197,7 +227,9 @@ def test_training_learns_and_stops_when_nothing_gets_better(few: Few):
     assert min(row["loss"] for row in history) < history[0]["loss"]
     said = training.log_probabilities(np.arange(8, 12))
     again = finetuning.agreement(said.argmax(axis=1), np.arange(8, 12) % 2)
-    assert again == pytest.approx(training.at.best_score, abs=1e-4), "the network of the best epoch is the one that is left"
+    assert again == pytest.approx(training.at.best_score, abs=1e-4), (
+        "the network of the best epoch is the one that is left"
+    )
 
 
 @pytest.mark.parametrize("balance", finetuning.BALANCES)
@@ -217,22 +249,29 @@ def test_rare_classes_are_weighed_up_only_where_sizes_are_far_apart():
 
 def test_a_network_that_saw_nothing_says_nothing_and_a_struck_class_goes_to_the_others():
     found = series.Candidates(
-        np.array([[0, 1], [0, 1], [1, -1]], np.int32), np.zeros((3, 2, series.FEATURES), np.float32), np.zeros((3, 2), np.float32),
-        np.full(3, -1), np.zeros(3, np.float32),
+        np.array([[0, 1], [0, 1], [1, -1]], np.int32),
+        np.zeros((3, 2, series.FEATURES), np.float32),
+        np.zeros((3, 2), np.float32),
+        np.full(3, -1),
+        np.zeros(3, np.float32),
     )
     log_p = np.log(np.array([[0.6, 0.2, 0.2], [1.0, 1.0, 1.0], [0.6, 0.2, 0.2]]))
     heard = series.witnessed(found, log_p, np.ones((1, 3), bool)).features[..., series.TUNED]
     assert heard[0] == pytest.approx(np.log([1.8, 0.6]), abs=1e-5)
     assert heard[1].tolist() == [0, 0] and heard[2, 1] == 0
     struck = sparse.csr_matrix(np.array([[True, False, False]] * 3))
-    assert series.witnessed(found, log_p, np.ones((1, 3), bool), struck=struck).features[0, :, series.TUNED] == pytest.approx([0, 0])
+    assert series.witnessed(found, log_p, np.ones((1, 3), bool), struck=struck).features[
+        0, :, series.TUNED
+    ] == pytest.approx([0, 0])
 
 
 def test_predictions_gain_nothing_over_themselves():
     from series_library import draw
+
     made = draw(series=6, pictures=300, seed=2)
     labels = series.label_images(made.tag_sets(), made.groups)
     from tagcheck import probes
+
     folds = series.spread_folds(probes.grouped_folds(made.groups, 10, 0), made.groups, labels)
     folded, _ = series.out_of_fold(made.matrix, labels, folds)
     learned, said = folded.learned(labels), series_mixing.cross_fitted(folded, labels)
@@ -250,14 +289,22 @@ def test_a_network_that_helps_is_kept_and_predicts_new_pictures(folder: DataFold
     assert finetune(folder, library) == 0
     assert "better than the heads alone, so it is kept" in capsys.readouterr().out
     names = {path.name.split("_2")[0] for path in folder.classifier.iterdir()}
-    assert names == {"series_classifier.json", "series_weights", "series_out_of_fold", "series_network", "series_finetuning.svg",
-                     "finetuning.lock"}
+    assert names == {
+        "series_classifier.json",
+        "series_weights",
+        "series_out_of_fold",
+        "series_network",
+        "series_finetuning.svg",
+        "finetuning.lock",
+    }
     made = series_files.load(folder, "series")
     base = tagger.read_folder(library / "model")
     front, back = finetuning.restored(base.network, made.card["finetuned"]["settings"]["unfreeze_last_k"], made.network)
     stored = embeddings.load(folder.embeddings)
     paths = {artifacts_hash(path): path for path in (library / "library").glob("*.png")}
-    frames = torch.from_numpy(np.concatenate([images.prepare_bytes(paths[hash].read_bytes(), 64) for hash in stored.hashes]))
+    frames = torch.from_numpy(
+        np.concatenate([images.prepare_bytes(paths[hash].read_bytes(), 64) for hash in stored.hashes])
+    )
     with torch.inference_mode():
         log_p = torch.log_softmax(back(front(frames)), dim=1).numpy()
     said = made.predict(stored, log_p)
@@ -272,6 +319,7 @@ def test_a_network_that_helps_is_kept_and_predicts_new_pictures(folder: DataFold
 
 def artifacts_hash(path: Path) -> str:
     import hashlib
+
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -287,7 +335,9 @@ def test_a_network_that_does_not_help_is_dropped_and_the_heads_stay(folder: Data
     assert not series_files.work_folder(folder, "series").exists()
 
 
-def test_no_network_learns_from_a_group_that_it_judges_or_is_stopped_by(folder: DataFolder, library: Path, helps, monkeypatch):
+def test_no_network_learns_from_a_group_that_it_judges_or_is_stopped_by(
+    folder: DataFolder, library: Path, helps, monkeypatch
+):
     helps(True)
     monkeypatch.setattr(train, "duplicate_groups", lambda embedded: (np.arange(len(embedded.hashes)) // 3, 0.95))
     seen, judging = [], []
@@ -310,7 +360,9 @@ def test_no_network_learns_from_a_group_that_it_judges_or_is_stopped_by(folder: 
     assert not seen[2][1], "the network of all pictures holds none back"
 
 
-def test_a_killed_run_keeps_what_it_had_and_another_one_goes_on(folder: DataFolder, library: Path, helps, monkeypatch, capsys):
+def test_a_killed_run_keeps_what_it_had_and_another_one_goes_on(
+    folder: DataFolder, library: Path, helps, monkeypatch, capsys
+):
     helps(True)
     whole = Training.run
 
@@ -350,6 +402,7 @@ def test_another_network_than_that_of_the_embeddings_is_refused(folder: DataFold
     other = make_tiny_model_folder(tmp_path / "other")
     base = tagger.read_folder(other)
     from safetensors.torch import save_file
+
     save_file({name: value + 1 for name, value in base.network.state_dict().items()}, other / "model.safetensors")
     with pytest.raises(BadFile, match="the network to fine-tune is"):
         train.main(["--data-dir", str(folder.root), "--finetune", "--model-dir", str(other)])
@@ -358,9 +411,13 @@ def test_another_network_than_that_of_the_embeddings_is_refused(folder: DataFold
 
 
 def test_the_curves_show_every_network():
-    history = [{"phase": "frozen", "epoch": 0, "loss": 2.0, "held_loss": 1.5, "held_score": 0.5},
-               {"phase": "unfrozen", "epoch": 1, "loss": 1.0, "held_loss": 1.2, "held_score": 0.7}]
-    drawing = finetuning.curves([history, [{"phase": "frozen", "epoch": 0, "loss": 1.0}]], ["network 1", "the final one"])
+    history = [
+        {"phase": "frozen", "epoch": 0, "loss": 2.0, "held_loss": 1.5, "held_score": 0.5},
+        {"phase": "unfrozen", "epoch": 1, "loss": 1.0, "held_loss": 1.2, "held_score": 0.7},
+    ]
+    drawing = finetuning.curves(
+        [history, [{"phase": "frozen", "epoch": 0, "loss": 1.0}]], ["network 1", "the final one"]
+    )
     titles = [one.text for one in ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}title")]
     assert titles == ["network 1: loss", "network 1: held loss", "network 1: held score", "the final one: loss"]
     assert json.dumps(history)

@@ -75,7 +75,8 @@ def test_subfolders_are_pages_and_the_hash_is_the_sha256_of_the_bytes(root):
     deep = picture(root / "elves" / "wood, deep" / "c.webp")
     walk = FolderLibrary(root).walk([])
     assert [(page.path, page.key, page.hashes) for page in walk.pages] == [
-        (("pictures",), "", (top,)), (("pictures", "elves"), "elves", (elf,)),
+        (("pictures",), "", (top,)),
+        (("pictures", "elves"), "elves", (elf,)),
         (("pictures", "elves", "wood, deep"), "elves/wood, deep", (deep,)),
     ]
 
@@ -111,8 +112,35 @@ def test_what_is_no_folder_is_a_missing_input(root):
 
 
 def test_every_usual_kind_of_picture_counts_and_other_files_do_not(root):
-    names = [f"{kind}.{kind}" for kind in "jpg JPEG png gif webp bmp tiff avif heic jxl psd svg mp4 webm".split()]
-    for name in [*names, "notes.txt", "model.safetensors", "list.json", "noextension", ".hidden.jpg", ".git/x.jpg", "@eaDir/x.jpg"]:
+    names = [
+        f"{kind}.{kind}"
+        for kind in [
+            "jpg",
+            "JPEG",
+            "png",
+            "gif",
+            "webp",
+            "bmp",
+            "tiff",
+            "avif",
+            "heic",
+            "jxl",
+            "psd",
+            "svg",
+            "mp4",
+            "webm",
+        ]
+    ]
+    for name in [
+        *names,
+        "notes.txt",
+        "model.safetensors",
+        "list.json",
+        "noextension",
+        ".hidden.jpg",
+        ".git/x.jpg",
+        "@eaDir/x.jpg",
+    ]:
         picture(root / name)
     library = FolderLibrary(root)
     hashes = [hash for page in library.walk([]).pages for hash in page.hashes]
@@ -146,10 +174,11 @@ def test_an_empty_file_is_a_row_that_says_so_and_two_of_them_are_not_one_picture
     picture(root / "b.jpg", b"")
     library = FolderLibrary(root)
     walk = library.walk([])
-    (reason, hashes), = walk.not_local.items()
+    ((reason, hashes),) = walk.not_local.items()
     assert reason == "cannot be read" and len(set(hashes)) == 2 and walk.pages[0].hashes == hashes
     assert [(info.status, info.reason.split("pictures/")[1]) for info in library.files(hashes)] == [
-        ("unreadable", "a.jpg is empty (0 bytes)"), ("unreadable", "b.jpg is empty (0 bytes)"),
+        ("unreadable", "a.jpg is empty (0 bytes)"),
+        ("unreadable", "b.jpg is empty (0 bytes)"),
     ]
     with pytest.raises(FileUnavailable, match="empty") as caught:
         library.read(hashes[0])
@@ -167,9 +196,13 @@ def test_a_file_or_folder_that_may_not_be_read_is_a_row_that_says_so(root):
     try:
         library = FolderLibrary(root)
         walk = library.walk([])
-        rows = {info.reason.split("pictures/")[1]: info.status for info in library.files(walk.not_local["cannot be read"])}
-        assert rows == {"bad.jpg cannot be read (Permission denied)": "unreadable",
-                        "closed cannot be looked into (Permission denied)": "unreadable"}
+        rows = {
+            info.reason.split("pictures/")[1]: info.status for info in library.files(walk.not_local["cannot be read"])
+        }
+        assert rows == {
+            "bad.jpg cannot be read (Permission denied)": "unreadable",
+            "closed cannot be looked into (Permission denied)": "unreadable",
+        }
         assert good in walk.pages[0].hashes
     finally:
         (root / "closed").chmod(0o755)
@@ -184,10 +217,14 @@ def test_names_that_are_not_utf8_can_be_shown_and_read(root):
         file.write("été, 1girl".encode())
     library = FolderLibrary(root)
     walk = library.walk([])
-    hash, = walk.pages[0].hashes
+    (hash,) = walk.pages[0].hashes
     info = next(library.files([hash]))
     json.dumps([walk.pages[0].path, info.file_path], ensure_ascii=False).encode("utf-8")
-    assert walk.pages[0].path == ("pictures", r"\xe9t\xe9") and info.tags == ("été", "1girl") and library.read(hash) == b"x"
+    assert (
+        walk.pages[0].path == ("pictures", r"\xe9t\xe9")
+        and info.tags == ("été", "1girl")
+        and library.read(hash) == b"x"
+    )
     carry(library, TagChange(hash, "solo", "add"))
     assert Path(os.fsdecode(os.path.join(raw, b"p\xff.txt"))).read_text() == "été, 1girl, solo"
 
@@ -195,7 +232,10 @@ def test_names_that_are_not_utf8_can_be_shown_and_read(root):
 def test_unknown_pictures_are_missing_rows_in_the_order_asked_without_repeats(root):
     known = picture(root / "a.jpg", full=b"solo")
     library = FolderLibrary(root)
-    assert [(info.hash, info.status) for info in library.files(["f" * 64, known, "f" * 64])] == [("f" * 64, "missing"), (known, "ok")]
+    assert [(info.hash, info.status) for info in library.files(["f" * 64, known, "f" * 64])] == [
+        ("f" * 64, "missing"),
+        (known, "ok"),
+    ]
     with pytest.raises(FileUnavailable, match="no picture ffff"):
         library.read("f" * 64)
 
@@ -217,8 +257,11 @@ def test_a_drive_that_is_not_connected_is_unreachable_not_empty(root):
     library.walk([])
     for step in (lambda: (root / "a.jpg").unlink(), lambda: (root / "a.jpg.txt").unlink(), root.rmdir):
         step()
-        for ask in (lambda: list(library.files([hash])), lambda: library.states([(hash, "solo", "sidecar")]),
-                    lambda: library.plan([TagChange(hash, "solo", "remove")])):
+        for ask in (
+            lambda: list(library.files([hash])),
+            lambda: library.states([(hash, "solo", "sidecar")]),
+            lambda: library.plan([TagChange(hash, "solo", "remove")]),
+        ):
             with pytest.raises(LibraryUnreachable, match="is its drive connected"):
                 ask()
 
@@ -230,7 +273,9 @@ def hashed(library: FolderLibrary, monkeypatch) -> list[str]:
     """The names of the files whose bytes a walk reads."""
     read: list[str] = []
     real = folder_module.hash_of
-    monkeypatch.setattr(folder_module, "hash_of", lambda place: (read.append(os.path.basename(place.path)), real(place))[1])
+    monkeypatch.setattr(
+        folder_module, "hash_of", lambda place: (read.append(os.path.basename(place.path)), real(place))[1]
+    )
     library.walk([])
     monkeypatch.setattr(folder_module, "hash_of", real)
     return sorted(read)
@@ -272,24 +317,39 @@ def test_progress_is_told_while_files_are_hashed(root):
 # --- what a sidecar says -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("", []), ("\n\n", []), ("solo", ["solo"]), ("solo\n", ["solo"]),
-    ("1girl, long_hair,blue eyes , solo,\n", ["1girl", "long hair", "blue eyes", "solo"]),
-    ("1girl\nLong  Hair\r\nseries:Re:Zero\n\n", ["1girl", "long hair", "series:re:zero"]),
-    ("hatsune_miku_\\(vocaloid\\), ^_^, :d, \\m/", ["hatsune miku (vocaloid)", "^_^", ":d", "\\m/"]),
-    ("title:hello, world\nsolo\n1girl", ["title:hello, world", "solo", "1girl"]),
-    ("title:hello, world\nsolo", ["title:hello, world", "solo"]),
-    ("1girl, solo, smile\nblue sky", ["1girl", "solo", "smile", "blue sky"]),
-    ("solo, Solo, SOLO", ["solo"]), ("character:hatsune_miku\n_\n", ["character:hatsune miku", "_"]),
-    ("\ufeffsolo, smile", ["solo", "smile"]), ("a\rb\rc", ["a", "b", "c"]), ("日本語、タグ\n猫　耳", ["日本語、タグ", "猫 耳"]),
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", []),
+        ("\n\n", []),
+        ("solo", ["solo"]),
+        ("solo\n", ["solo"]),
+        ("1girl, long_hair,blue eyes , solo,\n", ["1girl", "long hair", "blue eyes", "solo"]),
+        ("1girl\nLong  Hair\r\nseries:Re:Zero\n\n", ["1girl", "long hair", "series:re:zero"]),
+        ("hatsune_miku_\\(vocaloid\\), ^_^, :d, \\m/", ["hatsune miku (vocaloid)", "^_^", ":d", "\\m/"]),
+        ("title:hello, world\nsolo\n1girl", ["title:hello, world", "solo", "1girl"]),
+        ("title:hello, world\nsolo", ["title:hello, world", "solo"]),
+        ("1girl, solo, smile\nblue sky", ["1girl", "solo", "smile", "blue sky"]),
+        ("solo, Solo, SOLO", ["solo"]),
+        ("character:hatsune_miku\n_\n", ["character:hatsune miku", "_"]),
+        ("\ufeffsolo, smile", ["solo", "smile"]),
+        ("a\rb\rc", ["a", "b", "c"]),
+        ("日本語、タグ\n猫　耳", ["日本語、タグ", "猫 耳"]),
+    ],
+)
 def test_hydrus_and_kohya_habits_are_read(text, expected):
     assert sidecars.decode(text.encode("utf-8")).names == expected
 
 
-@pytest.mark.parametrize("data, reason", [
-    (b"caf\xe9, solo", "not UTF-8"), ("solo".encode("utf-16"), "not text"), (b"\x89PNG\0\0", "not text"), (b"a," * 600_000, "larger than 1 MiB"),
-])
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"caf\xe9, solo", "not UTF-8"),
+        ("solo".encode("utf-16"), "not text"),
+        (b"\x89PNG\0\0", "not text"),
+        (b"a," * 600_000, "larger than 1 MiB"),
+    ],
+)
 def test_what_is_no_sidecar_makes_the_row_say_so_and_is_never_written(root, data, reason):
     hash = picture(root / "a.jpg", full=data, stem=b"1girl, smile")
     library = FolderLibrary(root)
@@ -297,7 +357,7 @@ def test_what_is_no_sidecar_makes_the_row_say_so_and_is_never_written(root, data
     assert (info.status, info.tags) == ("unreadable", ()) and reason in info.reason and "a.jpg.txt" in info.reason
     before = snapshot(root)
     for change in (TagChange(hash, "x", "add"), TagChange(hash, "smile", "remove")):
-        step, = library.plan([change])
+        (step,) = library.plan([change])
         assert isinstance(step, NoWrite) and not step.settled and reason in step.reason
     library.write([TagWrite(hash, "x", "sidecar", ABSENT, CURRENT)])
     assert library.states([(hash, "x", "sidecar")]) == [UNKNOWN] and snapshot(root) == before
@@ -338,15 +398,24 @@ REWRITES = [  # before, what to add, what to remove, after
     (b"a, b,\nc, d,\n", ["e"], ["b", "d"], b"a,\nc, e,\n"),
     (b"a b, ^_^\n", ["=_="], ["^_^"], b"a b, =_=\n"),
     (b"  solo  \n", [], ["solo"], b"    \n"),
-    (b"title:hello, world\nsolo\nx\ny\nz", ["title:one, two"], ["x"], b"title:hello, world\nsolo\ny\nz\ntitle:one, two"),
+    (
+        b"title:hello, world\nsolo\nx\ny\nz",
+        ["title:one, two"],
+        ["x"],
+        b"title:hello, world\nsolo\ny\nz\ntitle:one, two",
+    ),
 ]
 
 
 @pytest.mark.parametrize("before, add, remove, after", REWRITES)
-def test_a_fix_keeps_everything_else_as_the_owner_wrote_it_and_undo_gives_the_same_bytes(root, before, add, remove, after):
+def test_a_fix_keeps_everything_else_as_the_owner_wrote_it_and_undo_gives_the_same_bytes(
+    root, before, add, remove, after
+):
     hash = picture(root / "a.jpg", stem=before)
     library = FolderLibrary(root)
-    steps = carry(library, *[TagChange(hash, tag, "add") for tag in add], *[TagChange(hash, tag, "remove") for tag in remove])
+    steps = carry(
+        library, *[TagChange(hash, tag, "add") for tag in add], *[TagChange(hash, tag, "remove") for tag in remove]
+    )
     assert (root / "a.txt").read_bytes() == after
     take_back(library, steps)
     assert (root / "a.txt").read_bytes() == before
@@ -355,7 +424,20 @@ def test_a_fix_keeps_everything_else_as_the_owner_wrote_it_and_undo_gives_the_sa
 def test_any_edit_changes_the_named_tags_only():
     """2,000 random sidecars: the names after are those before, less and plus the change; what stays keeps spelling and order."""
     rng = random.Random(7)
-    words = ["1girl", "long_hair", "long hair", "Solo", "series:x", "re:zero", "^_^", "a (b)", r"a_\(c\)", "été", "title:x", "_"]
+    words = [
+        "1girl",
+        "long_hair",
+        "long hair",
+        "Solo",
+        "series:x",
+        "re:zero",
+        "^_^",
+        "a (b)",
+        r"a_\(c\)",
+        "été",
+        "title:x",
+        "_",
+    ]
     for _ in range(2000):
         joint = rng.choice([",", ", ", "\n", "\r\n", ",\n", " , ", "\n\n"])
         text = joint.join(rng.choices(words, k=rng.randint(0, 6))) + rng.choice(["", "\n", ",", " ", "\r\n"])
@@ -366,7 +448,7 @@ def test_any_edit_changes_the_named_tags_only():
         new = sidecars.decode(sidecars.edited(data, add, remove, sidecars.Habit(joint=rng.choice([", ", "\n"]))))
         assert set(new.names) == set(old.names) - remove | set(add), (data, add, remove)
         kept = [entry.raw for entry in old.entries if entry.name not in remove]
-        assert [entry.raw for entry in new.entries][:len(kept)] == kept and new.bom == old.bom
+        assert [entry.raw for entry in new.entries][: len(kept)] == kept and new.bom == old.bom
 
 
 def test_a_change_that_would_make_the_rest_read_differently_is_refused(root):
@@ -375,7 +457,7 @@ def test_a_change_that_would_make_the_rest_read_differently_is_refused(root):
     library = FolderLibrary(root)
     before = snapshot(root)
     for change in (TagChange(lines, "solo", "remove"), TagChange(commas, "hello, world", "add")):
-        step, = library.plan([change])
+        (step,) = library.plan([change])
         assert isinstance(step, NoWrite) and not step.settled and "would read differently" in step.reason
     assert snapshot(root) == before
 
@@ -385,12 +467,15 @@ def test_an_empty_tag_is_refused(root):
     assert FolderLibrary(root).plan([TagChange(hash, "  ", "add")])[0].reason == "the tag is empty"
 
 
-@pytest.mark.parametrize("neighbours, made, content", [
-    ({}, "new.jpg.txt", b"blue sky"),
-    ({"a.jpg.txt": b"1girl\r\nlong hair\r\n"}, "new.jpg.txt", b"blue sky\r\n"),
-    ({"a.txt": b"1girl, long_hair\n"}, "new.txt", b"blue_sky\n"),
-    ({"a.txt": b"\xef\xbb\xbf1girl, long hair"}, "new.txt", b"\xef\xbb\xbfblue sky"),
-])
+@pytest.mark.parametrize(
+    "neighbours, made, content",
+    [
+        ({}, "new.jpg.txt", b"blue sky"),
+        ({"a.jpg.txt": b"1girl\r\nlong hair\r\n"}, "new.jpg.txt", b"blue sky\r\n"),
+        ({"a.txt": b"1girl, long_hair\n"}, "new.txt", b"blue_sky\n"),
+        ({"a.txt": b"\xef\xbb\xbf1girl, long hair"}, "new.txt", b"\xef\xbb\xbfblue sky"),
+    ],
+)
 def test_a_sidecar_that_has_to_be_made_follows_its_neighbours_and_undo_leaves_none(root, neighbours, made, content):
     for name, data in neighbours.items():
         (root / name).write_bytes(data)
@@ -455,7 +540,7 @@ def test_a_sidecar_shared_by_two_pictures_is_never_changed_for_one_of_them(root)
     png = picture(root / "cat.png")
     library = FolderLibrary(root)
     assert tags_of(library, jpg) == tags_of(library, png) == ["1girl", "solo"]
-    step, = library.plan([TagChange(jpg, "solo", "remove")])
+    (step,) = library.plan([TagChange(jpg, "solo", "remove")])
     assert isinstance(step, NoWrite) and "belongs to several pictures" in step.reason and "cat.jpg.txt" in step.reason
     carry(library, TagChange(jpg, "hat", "add"))
     assert (tags_of(library, jpg), tags_of(library, png)) == (["hat", "1girl", "solo"], ["1girl", "solo"])
@@ -538,7 +623,9 @@ try:
 except LibraryRefused as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parent.parent
+    )
     assert "a.txt could not be written: File too large" in done.stdout, done.stderr
     assert snapshot(root) == {"a.jpg": b"a.jpg", "a.txt": b"1girl, solo " + b"x" * 5000}
 
@@ -559,11 +646,17 @@ def test_a_plan_is_the_exact_difference_and_says_why_there_is_none(root):
     library = FolderLibrary(root)
     before = snapshot(root)
     add, remove, has, lacks, gone = (
-        TagChange(hash, "hat", "add"), TagChange(hash, "long hair", "remove"), TagChange(hash, "Long_Hair", "add"),
-        TagChange(hash, "smile", "remove"), TagChange("f" * 64, "hat", "add"),
+        TagChange(hash, "hat", "add"),
+        TagChange(hash, "long hair", "remove"),
+        TagChange(hash, "Long_Hair", "add"),
+        TagChange(hash, "smile", "remove"),
+        TagChange("f" * 64, "hat", "add"),
     )
     steps = library.plan([add, remove, has, lacks, gone])
-    assert steps[:2] == [TagWrite(hash, "hat", "sidecar", ABSENT, CURRENT), TagWrite(hash, "long hair", "sidecar", CURRENT, ABSENT)]
+    assert steps[:2] == [
+        TagWrite(hash, "hat", "sidecar", ABSENT, CURRENT),
+        TagWrite(hash, "long hair", "sidecar", CURRENT, ABSENT),
+    ]
     assert [(step.change, step.settled) for step in steps[2:]] == [(has, True), (lacks, True), (gone, False)]
     assert [step.change for step in steps] == [add, remove, has, lacks, gone]
     assert snapshot(root) == before
@@ -600,7 +693,9 @@ def test_copies_that_disagree_are_fixed_where_they_need_it_and_go_back_to_disagr
 def test_a_write_of_what_is_so_already_changes_nothing(root):
     hash = picture(root / "a.jpg", stem=b"1girl, solo")
     library = FolderLibrary(root)
-    library.write([TagWrite(hash, "solo", "sidecar", ABSENT, CURRENT), TagWrite(hash, "hat", "sidecar", CURRENT, ABSENT)])
+    library.write(
+        [TagWrite(hash, "solo", "sidecar", ABSENT, CURRENT), TagWrite(hash, "hat", "sidecar", CURRENT, ABSENT)]
+    )
     assert snapshot(root) == {"a.jpg": b"a.jpg", "a.txt": b"1girl, solo"}
 
 
@@ -616,7 +711,10 @@ for number in range(3):
     for hash in hashes:
         library.write(library.plan([TagChange(hash, f"{name}{number}", "add")]))
 """
-    running = [subprocess.Popen([sys.executable, "-c", program, root, name, *hashes], cwd=Path(__file__).parent.parent) for name in "ab"]
+    running = [
+        subprocess.Popen([sys.executable, "-c", program, root, name, *hashes], cwd=Path(__file__).parent.parent)
+        for name in "ab"
+    ]
     assert [process.wait(60) for process in running] == [0, 0]
     expected = {"1girl", "solo", *(f"{name}{number}" for name in "ab" for number in range(3))}
     library = FolderLibrary(root)

@@ -21,15 +21,26 @@ from typing import Any
 
 import pytest
 import requests
+from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
 from PIL import Image
 
-from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
 from tagcheck import applying, hydrus_popup
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus import MY_TAGS, Hydrus, says_failed
 from tagcheck.ledger import Ledger
 from tagcheck.library import (
-    ABSENT, CURRENT, DELETED, PENDING, UNKNOWN, FileInfo, Judgement, Library, NoWrite, TagChange, TagWrite, undo_of,
+    ABSENT,
+    CURRENT,
+    DELETED,
+    PENDING,
+    UNKNOWN,
+    FileInfo,
+    Judgement,
+    Library,
+    NoWrite,
+    TagChange,
+    TagWrite,
+    undo_of,
 )
 
 UNKNOWN_HASH = hashlib.sha256(b"no such file").hexdigest()
@@ -63,7 +74,9 @@ class Bench:
     def add(self, *tags: str, data: bytes | None = None) -> str:
         data = picture() if data is None else data
         answer = requests.post(
-            self.url + "/add_files/add_file", data=data, timeout=60,
+            self.url + "/add_files/add_file",
+            data=data,
+            timeout=60,
             headers={KEY_HEADER: self.key, "Content-Type": "application/octet-stream"},
         )
         answer.raise_for_status()
@@ -75,7 +88,9 @@ class Bench:
         return hash
 
     def tag(self, hash: str, *tags: str, action: str = "0", service: str = MY_TAGS) -> None:
-        self.post("/add_tags/add_tags", {"hash": hash, "service_keys_to_actions_to_tags": {service: {action: list(tags)}}})
+        self.post(
+            "/add_tags/add_tags", {"hash": hash, "service_keys_to_actions_to_tags": {service: {action: list(tags)}}}
+        )
 
     def page(self, name: str, hashes: list[str] | None = None, under: str | None = None, **more: Any) -> str:
         """A page of files (`hashes` or a search by `tags`), or with neither a page of pages; its key."""
@@ -116,7 +131,9 @@ def unique_name(text: str = "tagcheck test") -> str:
 
 def test_these_tests_ran_on_a_real_client_too() -> None:
     if not REAL_URL or not REAL_KEY:
-        pytest.skip("the tests with a bench ran on the local server only: HYDRUS_TEST_URL and HYDRUS_TEST_KEY name no real client")
+        pytest.skip(
+            "the tests with a bench ran on the local server only: HYDRUS_TEST_URL and HYDRUS_TEST_KEY name no real client"
+        )
     assert Hydrus(REAL_URL, REAL_KEY).describe()["hydrus_version"] >= 580
 
 
@@ -160,7 +177,8 @@ def test_all_pages_under_a_page_of_pages_are_walked_in_order(bench: Bench) -> No
     bench.page('Ünï/çødé ☃ "q", <b>x</b>', hashes[1:], under=deep)
     walk = bench.hydrus.walk([name])
     assert [(page.path, page.hashes) for page in walk.pages] == [
-        ((name, "Elves"), (hashes[0],)), ((name, "Deep", 'Ünï/çødé ☃ "q", <b>x</b>'), tuple(hashes[1:])),
+        ((name, "Elves"), (hashes[0],)),
+        ((name, "Deep", 'Ünï/çødé ☃ "q", <b>x</b>'), tuple(hashes[1:])),
     ]
 
 
@@ -239,11 +257,15 @@ def test_ghosts_and_trashed_and_deleted_files_are_told_apart(bench: Bench) -> No
     on_page = set(walk.pages[0].hashes)
     assert {here, trashed, never} <= on_page  # a client takes a deleted file off its pages when it gets to it
     assert {reason: hashes for reason, hashes in walk.not_local.items() if reason != "deleted"} == {
-        "trashed": (trashed,), "never imported": (never,),
+        "trashed": (trashed,),
+        "never imported": (never,),
     }
     rows = {row.hash: row for row in bench.hydrus.files([here, trashed, gone, never])}
     assert [(rows[hash].status, rows[hash].reason) for hash in (here, trashed, gone, never)] == [
-        ("ok", None), ("ok", None), ("missing", "deleted"), ("missing", "never imported"),
+        ("ok", None),
+        ("ok", None),
+        ("missing", "deleted"),
+        ("missing", "never imported"),
     ]
 
 
@@ -269,8 +291,11 @@ def test_metadata_comes_in_the_order_asked_one_row_each(bench: Bench) -> None:
     one, other = bench.add("blue eyes"), bench.add()
     rows = list(bench.hydrus.files([other, one.upper(), UNKNOWN_HASH, "abcd", other, "zz" * 32]))
     assert [(row.hash, row.status, row.reason) for row in rows] == [
-        (other, "ok", None), (one, "ok", None), (UNKNOWN_HASH, "missing", "never imported"),
-        ("abcd", "missing", "never imported"), ("zz" * 32, "missing", "never imported"),
+        (other, "ok", None),
+        (one, "ok", None),
+        (UNKNOWN_HASH, "missing", "never imported"),
+        ("abcd", "missing", "never imported"),
+        ("zz" * 32, "missing", "never imported"),
     ]
 
 
@@ -350,7 +375,13 @@ def test_a_locked_database_is_said_to_be_so_and_waited_out(bench: Bench) -> None
     hurried = Hydrus(bench.url, bench.key, patience=0.5)
     bench.post("/manage_database/lock_on", {})
     try:
-        for ask in (hurried.describe, hurried.permissions, lambda: hurried.walk([]), lambda: hurried.read(hash), lambda: list(hurried.files([hash]))):
+        for ask in (
+            hurried.describe,
+            hurried.permissions,
+            lambda: hurried.walk([]),
+            lambda: hurried.read(hash),
+            lambda: list(hurried.files([hash])),
+        ):
             with pytest.raises(LibraryUnreachable, match="is busy .its database is locked.*wait until it is free"):
                 ask()
         threading.Timer(1.0, lambda: bench.post("/manage_database/lock_off", {})).start()
@@ -481,7 +512,10 @@ def test_the_emoticons_that_hydrus_spells_with_two_colons_keep_their_names(bench
     assert bench.state(hash, ":o") == CURRENT
 
 
-@pytest.mark.parametrize(("tag", "reason"), [("-flower", "store it as 'flower'"), ("system:archive", "store it as 'archive'"), ("series:", "no such tag")])
+@pytest.mark.parametrize(
+    ("tag", "reason"),
+    [("-flower", "store it as 'flower'"), ("system:archive", "store it as 'archive'"), ("series:", "no such tag")],
+)
 def test_a_tag_that_hydrus_would_store_differently_is_refused(bench: Bench, tag: str, reason: str) -> None:
     hash = bench.add()
     odd, fine = bench.hydrus.plan([TagChange(hash, tag, "add"), TagChange(hash, "series:re:zero", "add")])
@@ -502,7 +536,10 @@ def test_an_unknown_service_is_refused(bench: Bench) -> None:
         bench.hydrus.plan([TagChange(hash, "solo", "add")], service="abcd")
     with pytest.raises(LibraryRefused, match="is not in Hydrus any more"):
         bench.hydrus.write([TagWrite(hash, "solo", "abcd", ABSENT, CURRENT)])
-    for hydrus in (Hydrus(bench.url, bench.key, tag_services=["nope"]), Hydrus(bench.url, bench.key, machine_services=["nope"])):
+    for hydrus in (
+        Hydrus(bench.url, bench.key, tag_services=["nope"]),
+        Hydrus(bench.url, bench.key, machine_services=["nope"]),
+    ):
         with pytest.raises(UsageError, match="no tag service 'nope' in Hydrus; there are"):
             hydrus.describe()
 
@@ -510,7 +547,11 @@ def test_an_unknown_service_is_refused(bench: Bench) -> None:
 def test_a_batch_goes_out_and_comes_back_through_the_ledger(bench: Bench, tmp_path: Path) -> None:
     hydrus, ledger = bench.hydrus, Ledger(tmp_path / "review.sqlite3")
     hashes = [bench.add("old", "solo") for _ in range(3)]
-    changes = [TagChange(hash, tag, action) for hash in hashes for tag, action in (("hat", "add"), ("old", "remove"), ("solo", "add"))]
+    changes = [
+        TagChange(hash, tag, action)
+        for hash in hashes
+        for tag, action in (("hat", "add"), ("old", "remove"), ("solo", "add"))
+    ]
     done = applying.apply(ledger, hydrus, changes)
     assert (done.applied, done.settled, done.failed, done.open) == (6, 3, 0, 0)
     assert [row.tags for row in hydrus.files(hashes)] == [("hat", "solo")] * 3
@@ -521,7 +562,10 @@ def test_a_batch_goes_out_and_comes_back_through_the_ledger(bench: Bench, tmp_pa
     assert [bench.state(hash, "old") for hash in hashes] == [CURRENT] * 3
     for row in back.rows:
         if row.tag == "hat":
-            assert row.reason.startswith("it is deleted now, and was absent before: Hydrus remembers") and "clear deletion record" in row.reason
+            assert (
+                row.reason.startswith("it is deleted now, and was absent before: Hydrus remembers")
+                and "clear deletion record" in row.reason
+            )
         else:
             assert row.reason == ""
 
@@ -540,7 +584,9 @@ def related(bench: Bench) -> Bench:
         bench.server.parents[MY_TAGS].update(PARENTS)
         return bench
     known = bench.hydrus.relations([*SIBLINGS, *PARENTS])
-    if any(known[bad][MY_TAGS].ideal != good for bad, good in SIBLINGS.items()) or any(known[one][MY_TAGS].ancestors != of for one, of in PARENTS.items()):
+    if any(known[bad][MY_TAGS].ideal != good for bad, good in SIBLINGS.items()) or any(
+        known[one][MY_TAGS].ancestors != of for one, of in PARENTS.items()
+    ):
         pytest.skip(f"the real client has not these siblings and parents in 'my tags': {SIBLINGS}, {PARENTS}")
     return bench
 
@@ -572,7 +618,11 @@ def test_tags_are_seen_as_their_owner_sees_them(related: Bench) -> None:
 def test_siblings_and_parents_can_be_asked_for(related: Bench) -> None:
     found = related.hydrus.relations(["series:elf", "weapon", "no such tag", ":d"])
     elf, weapon = found["series:elf"][MY_TAGS], found["weapon"][MY_TAGS]
-    assert (elf.ideal, elf.siblings, elf.ancestors) == ("series:elves", {"series:elf", "series:elves"}, {"series:wesnoth"})
+    assert (elf.ideal, elf.siblings, elf.ancestors) == (
+        "series:elves",
+        {"series:elf", "series:elves"},
+        {"series:wesnoth"},
+    )
     assert weapon.descendants == {"sword"}
     assert found["no such tag"][MY_TAGS].ideal == "no such tag" and found[":d"][MY_TAGS].ideal == ":d"
 
@@ -590,7 +640,10 @@ def test_the_tags_that_an_owner_sees_instead_and_besides_can_be_asked_for(relate
 def test_a_tag_shown_through_a_sibling_is_removed_where_it_is_stored(related: Bench) -> None:
     hash, hydrus = related.add("series:elf", "series:elves", "solo"), related.hydrus
     writes = carry_out(hydrus, TagChange(hash, "series:elves", "remove"))
-    assert [(write.tag, write.change.tag) for write in writes] == [("series:elf", "series:elves"), ("series:elves", "series:elves")]
+    assert [(write.tag, write.change.tag) for write in writes] == [
+        ("series:elf", "series:elves"),
+        ("series:elves", "series:elves"),
+    ]
     (row,) = hydrus.files([hash])
     assert row.tags == ("solo",) and row.deleted_tags == ("series:elf", "series:elves")
     hydrus.write([undo_of(hydrus, write) for write in writes])
@@ -615,7 +668,9 @@ def test_a_sibling_or_a_parent_that_shows_already_is_not_added(related: Bench) -
 
 def test_a_deleted_ideal_is_a_no_to_its_siblings_but_not_the_other_way_round(related: Bench) -> None:
     hash, hydrus = related.add("sword", "series:elf"), related.hydrus
-    related.tag(hash, "sword", "series:elf", action="1")  # the one is a no, the other may have made way for "series:elves"
+    related.tag(
+        hash, "sword", "series:elf", action="1"
+    )  # the one is a no, the other may have made way for "series:elves"
     refused, planned = hydrus.plan([TagChange(hash, "broadsword", "add"), TagChange(hash, "series:elves", "add")])
     assert isinstance(refused, NoWrite) and not refused.settled
     assert isinstance(planned, TagWrite)
@@ -626,7 +681,10 @@ def test_a_tag_that_would_bring_back_a_deleted_parent_is_refused(related: Bench)
     related.tag(hash, "weapon", action="1")
     steps = hydrus.plan([TagChange(hash, tag, "add") for tag in ("sword", "broadsword", "hat")])
     assert [isinstance(step, NoWrite) for step in steps] == [True, True, False]
-    assert not steps[0].settled and steps[0].reason == "it would bring back 'weapon', which was removed from this picture before (my tags)"
+    assert (
+        not steps[0].settled
+        and steps[0].reason == "it would bring back 'weapon', which was removed from this picture before (my tags)"
+    )
     related.tag(hash, "weapon")  # its owner changes their mind
     assert all(isinstance(step, TagWrite) for step in hydrus.plan([TagChange(hash, "sword", "add")]))
 
@@ -661,7 +719,12 @@ def test_a_machines_tags_do_not_count_and_are_not_written(bench: Bench, ai_tags:
     assert ai_tags not in [one.key for one in hydrus.services()]
     row = next(hydrus.files([hash]))
     assert (row.tags, row.deleted_tags) == (("old", "solo"), ())
-    steps = hydrus.plan([TagChange(hash, tag, action) for tag, action in (("forest", "remove"), ("forest", "add"), ("gone", "add"), ("old", "remove"))])
+    steps = hydrus.plan(
+        [
+            TagChange(hash, tag, action)
+            for tag, action in (("forest", "remove"), ("forest", "add"), ("gone", "add"), ("old", "remove"))
+        ]
+    )
     assert [isinstance(step, NoWrite) for step in steps] == [True, False, False, False] and steps[0].settled
     assert {step.service for step in steps[1:]} == {MY_TAGS}
 
@@ -671,10 +734,16 @@ def test_a_removal_happens_on_every_service_that_has_the_tag(bench: Bench, ai_ta
     bench.tag(hash, "hat", service=ai_tags)
     bench.tag(hash, "hat", service=repository, action="2")
     writes = carry_out(hydrus, TagChange(hash, "hat", "remove"))
-    assert {(write.service, write.after) for write in writes} == {(MY_TAGS, DELETED), (ai_tags, DELETED), (repository, ABSENT)}
+    assert {(write.service, write.after) for write in writes} == {
+        (MY_TAGS, DELETED),
+        (ai_tags, DELETED),
+        (repository, ABSENT),
+    }
     assert next(hydrus.files([hash])).tags == ()
     hydrus.write([undo_of(hydrus, write) for write in writes])
-    assert hydrus.states([(write.hash, write.tag, write.service) for write in writes]) == [write.before for write in writes]
+    assert hydrus.states([(write.hash, write.tag, write.service) for write in writes]) == [
+        write.before for write in writes
+    ]
 
 
 def test_the_service_to_write_to_can_be_chosen(bench: Bench, ai_tags: str) -> None:
@@ -733,13 +802,23 @@ def test_what_was_judged_of_one_copy_holds_for_all_copies(bench: Bench) -> None:
     hydrus.set_relationship([(c2, maybe)], "potential duplicates")
     pairs = [(a, a2), (c2, c), (a, b), (a, b2), (a2, c2), (b, c), (c, maybe), (a, alone)]
     assert hydrus.judged(pairs) == [
-        "duplicates", "duplicates", "alternates", "alternates", "false positives", "false positives", "potential duplicates", None,
+        "duplicates",
+        "duplicates",
+        "alternates",
+        "alternates",
+        "false positives",
+        "false positives",
+        "potential duplicates",
+        None,
     ]
     assert hydrus.set_relationship([(a, b2), (a2, c2), (c, maybe)], "duplicates") == [(c, maybe)]
     found = hydrus.judgements([*group, alone, UNKNOWN_HASH])
     assert found == [
         Judgement("alternates", tuple(sorted([a, a2, b, b2]))),
-        *sorted((Judgement("duplicates", tuple(sorted(pair))) for pair in ((a, a2), (b, b2), (c, c2))), key=lambda one: one.hashes),
+        *sorted(
+            (Judgement("duplicates", tuple(sorted(pair))) for pair in ((a, a2), (b, b2), (c, c2))),
+            key=lambda one: one.hashes,
+        ),
         *[one for one in found if one.kind == "false positives"],
     ]
     (apart,) = [one for one in found if one.kind == "false positives"]
@@ -768,12 +847,18 @@ def test_a_popup_shows_progress_and_goes_away(bench: Bench, at_once: None) -> No
         assert not popup.cancelled
         shown = bench.hydrus.connection.get("/manage_popups/get_popups")["job_statuses"]
         (mine,) = [one for one in shown if one["key"] == popup.key]
-        assert (mine["status_title"], mine["status_text_1"], mine["popup_gauge_1"]) == ("tagcheck test", "looking", [1, 3])
+        assert (mine["status_title"], mine["status_text_1"], mine["popup_gauge_1"]) == (
+            "tagcheck test",
+            "looking",
+            [1, 3],
+        )
         bench.post("/manage_popups/cancel_popup", {"job_status_key": popup.key})
         popup.update(2, 3, "looking")
         assert popup.cancelled
     bench.settle()
-    assert popup.key not in [one["key"] for one in bench.hydrus.connection.get("/manage_popups/get_popups")["job_statuses"]]
+    assert popup.key not in [
+        one["key"] for one in bench.hydrus.connection.get("/manage_popups/get_popups")["job_statuses"]
+    ]
 
 
 def test_a_walk_shows_in_a_popup_and_ends_when_it_is_cancelled(bench: Bench, at_once: None) -> None:

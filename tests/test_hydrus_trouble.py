@@ -10,15 +10,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import hydrus_server
 import pytest
 import requests
-
-import hydrus_server
 from hydrus_server import KEY_HEADER, MY_TAGS, REPOSITORY, Call, HydrusServer, Refusal
+
 from tagcheck import hydrus_connection, hydrus_popup
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.hydrus import CHUNK, Hydrus
-from tagcheck.hydrus_connection import EDIT_TAGS, PAGES, PERMISSIONS, POPUPS, RELATIONSHIPS, SEARCH, Connection, HydrusSaysNo
+from tagcheck.hydrus_connection import (
+    EDIT_TAGS,
+    PAGES,
+    PERMISSIONS,
+    POPUPS,
+    RELATIONSHIPS,
+    SEARCH,
+    Connection,
+    HydrusSaysNo,
+)
 from tagcheck.library import CURRENT, PENDING, PETITIONED, NoWrite, TagChange, TagWrite, undo_of
 
 NUMBERED = {f"{number}.bin": (b"file %d" % number, [f"tag {number}"]) for number in range(8)}
@@ -105,7 +114,9 @@ def test_a_locked_database_is_waited_for_and_then_named(server: HydrusServer) ->
     assert Hydrus(server.url, server.key).services()
 
 
-def test_a_client_whose_window_is_busy_is_waited_for_and_then_named(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_whose_window_is_busy_is_waited_for_and_then_named(
+    server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Questions about pages are answered by the thread of the client's window."""
     server.before_answer = lambda call: time.sleep(0.5 if call.path.startswith("/manage_pages/") else 0)
     assert hydrus.walk(["dataset"]).pages
@@ -146,18 +157,24 @@ def test_a_page_is_never_opened_twice(server: HydrusServer, hydrus: Hydrus) -> N
 # --- the key ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ask", "lacking"), [
-    (lambda hydrus, hash: hydrus.walk(["dataset"]), PAGES),
-    (lambda hydrus, hash: list(hydrus.files([hash])), SEARCH),
-    (lambda hydrus, hash: hydrus.read(hash), SEARCH),
-    (lambda hydrus, hash: hydrus.plan([TagChange(hash, "hat", "add")]), EDIT_TAGS),
-    (lambda hydrus, hash: hydrus.write([TagWrite(hash, "hat", MY_TAGS, "absent", CURRENT)]), EDIT_TAGS),
-    (lambda hydrus, hash: hydrus.judged([(hash, hash)]), RELATIONSHIPS),
-    (lambda hydrus, hash: hydrus.popup("x").__enter__(), POPUPS),
-])
+@pytest.mark.parametrize(
+    ("ask", "lacking"),
+    [
+        (lambda hydrus, hash: hydrus.walk(["dataset"]), PAGES),
+        (lambda hydrus, hash: list(hydrus.files([hash])), SEARCH),
+        (lambda hydrus, hash: hydrus.read(hash), SEARCH),
+        (lambda hydrus, hash: hydrus.plan([TagChange(hash, "hat", "add")]), EDIT_TAGS),
+        (lambda hydrus, hash: hydrus.write([TagWrite(hash, "hat", MY_TAGS, "absent", CURRENT)]), EDIT_TAGS),
+        (lambda hydrus, hash: hydrus.judged([(hash, hash)]), RELATIONSHIPS),
+        (lambda hydrus, hash: hydrus.popup("x").__enter__(), POPUPS),
+    ],
+)
 def test_the_permission_that_is_missing_is_named(server: HydrusServer, ask: Callable, lacking: int) -> None:
     hydrus = Hydrus(server.url, server.add_key("small", set(range(14)) - {lacking}))
-    with pytest.raises(LibraryRefused, match=f"the API key 'small' lacks the permission \"{PERMISSIONS[lacking]}\": in Hydrus: services"):
+    with pytest.raises(
+        LibraryRefused,
+        match=f"the API key 'small' lacks the permission \"{PERMISSIONS[lacking]}\": in Hydrus: services",
+    ):
         ask(hydrus, server.names["0.bin"])
 
 
@@ -182,6 +199,7 @@ def test_files_in_no_relationship_are_not_asked_about(server: HydrusServer, hydr
 
 def test_a_key_that_sees_some_files_only_is_told_so(server: HydrusServer, hydrus: Hydrus) -> None:
     """A key with a tag filter is refused whole batches; its 403 is neither an unknown key nor a missing permission."""
+
     def filtered(call: Call) -> None:
         if call.path == "/get_files/file_metadata":
             says = "You do not seem to have access to all those files! You asked to see 1 files, but you were only authorised to see 0 of them!"
@@ -201,14 +219,19 @@ def test_the_key_travels_in_the_header_of_every_request_and_nowhere_else(server:
         assert server.key not in call.path + json.dumps(call.asked)
 
 
-def test_the_key_does_not_follow_a_redirect_or_a_proxy(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_does_not_follow_a_redirect_or_a_proxy(
+    server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def catch(request: BaseHTTPRequestHandler) -> None:
         asked.append(request.path)
         say(request, 200, "{}")
 
-    with web_server(catch) as elsewhere, web_server(lambda request: say(request, 302, Location=elsewhere)) as redirecting:
+    with (
+        web_server(catch) as elsewhere,
+        web_server(lambda request: say(request, 302, Location=elsewhere)) as redirecting,
+    ):
         for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, elsewhere)
         with pytest.raises(LibraryRefused, match=f"sends elsewhere .{elsewhere}.*put the final address in API_URL"):
@@ -235,7 +258,9 @@ def test_what_is_no_address_is_a_usage_error(url: str) -> None:
         Hydrus(url, "").describe()
 
 
-@pytest.mark.parametrize(("status", "body"), [(200, "<html>hello</html>"), (200, "[1]"), (404, "not here"), (403, "no"), (500, "oops")])
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, "<html>hello</html>"), (200, "[1]"), (404, "not here"), (403, "no"), (500, "oops")]
+)
 def test_another_program_at_the_address_is_not_taken_for_hydrus(status: int, body: str) -> None:
     with web_server(lambda request: say(request, status, body)) as url:
         with pytest.raises(LibraryRefused, match=f"what answers at {url} is not a Hydrus client API"):
@@ -270,14 +295,17 @@ def test_an_address_that_is_too_long_for_a_proxy_is_sent_in_halves(server: Hydru
 # --- searches ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("options", "query", "limited", "warned"), [
-    ({}, "tag 0", False, False),
-    ({"tag_services": ["my tags"]}, "tag 0", True, False),
-    ({"machine_services": ["ai suggestions", "downloader tags", "fake tag repo"]}, "tag 0", True, False),
-    ({"tag_services": ["my tags", "fake tag repo"]}, "tag 0", False, True),
-    ({"machine_services": ["ai suggestions"]}, '[["tag 0", "system:inbox"]]', False, True),
-    ({"machine_services": ["ai suggestions"]}, "system:inbox", False, False),
-])
+@pytest.mark.parametrize(
+    ("options", "query", "limited", "warned"),
+    [
+        ({}, "tag 0", False, False),
+        ({"tag_services": ["my tags"]}, "tag 0", True, False),
+        ({"machine_services": ["ai suggestions", "downloader tags", "fake tag repo"]}, "tag 0", True, False),
+        ({"tag_services": ["my tags", "fake tag repo"]}, "tag 0", False, True),
+        ({"machine_services": ["ai suggestions"]}, '[["tag 0", "system:inbox"]]', False, True),
+        ({"machine_services": ["ai suggestions"]}, "system:inbox", False, False),
+    ],
+)
 def test_a_search_is_limited_to_one_service_that_counts_and_else_says_where_it_looks(
     server: HydrusServer, options: dict, query: str, limited: bool, warned: bool
 ) -> None:
@@ -298,7 +326,9 @@ def test_files_are_asked_for_as_they_are_needed(server: HydrusServer, hydrus: Hy
     rows = hydrus.files(hashes)
 
     def chunks() -> list[int]:
-        return [len(json.loads(call.asked["hashes"])) for call in server.calls if call.path == "/get_files/file_metadata"]
+        return [
+            len(json.loads(call.asked["hashes"])) for call in server.calls if call.path == "/get_files/file_metadata"
+        ]
 
     next(rows)
     time.sleep(0.2)
@@ -313,7 +343,9 @@ def test_metadata_is_asked_for_without_the_service_list_and_by_hash_only(server:
     assert asked["include_services_object"] == "false" and set(asked) == {"hashes", "include_services_object"}
 
 
-def test_a_file_without_a_picture_has_no_render_and_no_thumbnail_of_its_own(server: HydrusServer, hydrus: Hydrus) -> None:
+def test_a_file_without_a_picture_has_no_render_and_no_thumbnail_of_its_own(
+    server: HydrusServer, hydrus: Hydrus
+) -> None:
     hash = server.names["0.bin"]  # to Hydrus a video
     assert hydrus.render(hash) is None and hydrus.thumbnail(hash) is None
     assert hydrus.read(hash) == b"file 0"
@@ -321,7 +353,13 @@ def test_a_file_without_a_picture_has_no_render_and_no_thumbnail_of_its_own(serv
 
 def test_hydrus_is_not_asked_to_draw_what_is_gone_or_enormous(server: HydrusServer, hydrus: Hydrus) -> None:
     gone, enormous = (server.files[server.names[name]] for name in ("0.bin", "1.bin"))
-    gone.state, enormous.width, enormous.height, enormous.mime, enormous.duration = "deleted", 14000, 14000, "image/png", None
+    gone.state, enormous.width, enormous.height, enormous.mime, enormous.duration = (
+        "deleted",
+        14000,
+        14000,
+        "image/png",
+        None,
+    )
     assert hydrus.render(gone.hash) is None and hydrus.render(enormous.hash) is None
     assert not [call for call in server.calls if call.path == "/get_files/render"]
 
@@ -384,20 +422,30 @@ def test_a_step_that_hydrus_does_not_have_is_refused(server: HydrusServer, hydru
         hydrus.write([TagWrite(server.names["0.bin"], "hat", REPOSITORY, "deleted", PETITIONED)])
 
 
-def test_a_client_too_old_to_respect_deletions_is_not_written_to(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_too_old_to_respect_deletions_is_not_written_to(
+    server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hydrus_server.HYDRUS_VERSION", 560)
-    with pytest.raises(LibraryRefused, match="Hydrus v560 cannot yet respect tags that its owner has deleted: update it to v580"):
+    with pytest.raises(
+        LibraryRefused, match="Hydrus v560 cannot yet respect tags that its owner has deleted: update it to v580"
+    ):
         hydrus.plan([TagChange(server.names["0.bin"], "hat", "add")])
 
 
-def test_two_services_of_one_name_must_be_told_apart_by_key(server: HydrusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_services_of_one_name_must_be_told_apart_by_key(
+    server: HydrusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(hydrus_server.SERVICES, hydrus_server.AI_TAGS, ("My Tags", hydrus_server.LOCAL_TAG))
-    with pytest.raises(UsageError, match="tag services to count: 2 tag services are called 'my tags'; there are 'My Tags'"):
+    with pytest.raises(
+        UsageError, match="tag services to count: 2 tag services are called 'my tags'; there are 'My Tags'"
+    ):
         Hydrus(server.url, server.key, tag_services=["my tags"]).describe()
     assert Hydrus(server.url, server.key, tag_services=[MY_TAGS]).describe()["tag_services"] == [MY_TAGS]
 
 
-def test_a_popup_that_its_owner_closed_counts_as_cancelled(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_popup_that_its_owner_closed_counts_as_cancelled(
+    server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hydrus_popup, "EVERY", 0.0)
     with hydrus.popup("long work") as popup:
         popup.update(0, 2, "beginning")
@@ -407,7 +455,9 @@ def test_a_popup_that_its_owner_closed_counts_as_cancelled(server: HydrusServer,
         assert popup.cancelled
 
 
-def test_a_popup_comes_back_after_a_restart(server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_popup_comes_back_after_a_restart(
+    server: HydrusServer, hydrus: Hydrus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hydrus_popup, "EVERY", 0.0)
     with hydrus.popup("long work") as popup:
         popup.update(0, 3, "beginning")
@@ -431,7 +481,10 @@ def test_a_popup_never_holds_up_or_ends_the_work(server: HydrusServer, monkeypat
         popup.update(2, 3, "while it is away: not even tried for half a minute")
         assert time.monotonic() - began < 2 and not popup.cancelled
     server.start()
-    assert [line.partition(":")[0] for line in told] == ["no progress is shown in Hydrus for now", "the message in Hydrus could not be taken away"]
+    assert [line.partition(":")[0] for line in told] == [
+        "no progress is shown in Hydrus for now",
+        "the message in Hydrus could not be taken away",
+    ]
 
 
 def test_a_popup_goes_away_also_when_the_work_fails(server: HydrusServer, hydrus: Hydrus) -> None:
@@ -443,7 +496,9 @@ def test_a_popup_goes_away_also_when_the_work_fails(server: HydrusServer, hydrus
 
 def test_several_threads_may_read_at_once(server: HydrusServer, hydrus: Hydrus) -> None:
     read: dict[str, bytes] = {}
-    threads = [threading.Thread(target=lambda hash=hash: read.update({hash: hydrus.read(hash)})) for hash in server.files]
+    threads = [
+        threading.Thread(target=lambda hash=hash: read.update({hash: hydrus.read(hash)})) for hash in server.files
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -60,7 +60,8 @@ def plainly(image: Image.Image, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "width, height", [(64, 64), (300, 200), (200, 301), (37, 999), (999, 37), (2, 500), (30, 20), (1, 1), (65, 64), (444, 415)]
+    "width, height",
+    [(64, 64), (300, 200), (200, 301), (37, 999), (999, 37), (2, 500), (30, 20), (1, 1), (65, 64), (444, 415)],
 )
 def test_the_short_cut_gives_the_whole_white_square_to_a_rounding(width, height):
     image = noise(width, height)
@@ -141,11 +142,15 @@ def test_a_palette_with_a_transparent_colour_is_put_on_white():
 
 
 def test_a_cmyk_jpeg_is_read_in_its_colours():
-    red = open_image(saved(Image.new("RGB", (16, 16), (200, 30, 30)).convert("CMYK"), "JPEG", quality=95)).getpixel((8, 8))
+    red = open_image(saved(Image.new("RGB", (16, 16), (200, 30, 30)).convert("CMYK"), "JPEG", quality=95)).getpixel(
+        (8, 8)
+    )
     assert np.abs(np.array(red) - (200, 30, 30)).max() < 8
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "TGA", "PPM", "JPEG2000", "QOI"])
+@pytest.mark.parametrize(
+    "format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "TGA", "PPM", "JPEG2000", "QOI"]
+)
 def test_a_format_is_known_by_its_bytes_alone(format):
     image = drawing(64, 64)
     assert np.abs(np.asarray(open_image(saved(image, format)), dtype=int) - np.asarray(image)).mean() < 12
@@ -170,7 +175,9 @@ def test_an_animation_gives_frames_spread_over_its_length(format):
 
 
 def test_pages_of_a_tiff_are_no_animation():
-    data = saved(Image.new("RGB", (8, 8), "red"), "TIFF", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
+    data = saved(
+        Image.new("RGB", (8, 8), "red"), "TIFF", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")]
+    )
     assert len(open_pictures(data)) == 1
 
 
@@ -186,7 +193,9 @@ def bomb() -> bytes:
         (b"IDAT", zlib.compress(b"\0" * 100)),
         (b"IEND", b""),
     ]
-    chunks = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts]
+    chunks = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
@@ -228,7 +237,9 @@ def test_a_file_that_takes_too_long_is_given_up():
 def test_bytes_changed_at_random_never_raise_anything_else():
     rng = np.random.default_rng(1)
     files = [saved(drawing(40, 30), format) for format in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")]
-    files += [path.read_bytes() for path in sorted(FORMATS.iterdir())]  # where their packages are not, a reason each time
+    files += [
+        path.read_bytes() for path in sorted(FORMATS.iterdir())
+    ]  # where their packages are not, a reason each time
     for file in files:
         whole = np.frombuffer(file, np.uint8)
         for _ in range(60):
@@ -258,7 +269,8 @@ def test_a_number_of_places_is_spread_evenly():
 
 
 @pytest.mark.parametrize(
-    "name, package, says", [("t.heic", "pi_heif", "HEIC"), ("t.jxl", "imagecodecs", "JPEG XL"), ("t.webm", "av", "video")]
+    "name, package, says",
+    [("t.heic", "pi_heif", "HEIC"), ("t.jxl", "imagecodecs", "JPEG XL"), ("t.webm", "av", "video")],
 )
 def test_without_its_package_a_file_says_which_to_install(name, package, says, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
@@ -288,7 +300,9 @@ def test_a_video_gives_frames_spread_over_its_length():
         open_pictures(data[:200])
 
 
-@pytest.mark.parametrize("form, codec", [("mpegts", "mpeg2video"), ("mpeg", "mpeg2video"), ("avi", "mjpeg"), ("mp4", "mpeg4")])
+@pytest.mark.parametrize(
+    "form, codec", [("mpegts", "mpeg2video"), ("mpeg", "mpeg2video"), ("avi", "mjpeg"), ("mp4", "mpeg4")]
+)
 def test_a_video_is_looked_at_in_the_right_places_with_an_index_and_without(form, codec):
     av = pytest.importorskip("av")
     out = io.BytesIO()

@@ -78,7 +78,12 @@ def test_embeddings_and_logits_agree_with_the_original_to_a_ten_thousandth(netwo
 def test_the_sine_table_is_the_formula_place_by_place():
     side, d = 3, 8
     slow = [
-        [f(place * 10_000 ** (-j / (d / 4 - 1))) for place in (x, y) for f in (torch.sin, torch.cos) for j in range(d // 4)]
+        [
+            f(place * 10_000 ** (-j / (d / 4 - 1)))
+            for place in (x, y)
+            for f in (torch.sin, torch.cos)
+            for j in range(d // 4)
+        ]
         for y in torch.arange(side, dtype=torch.float64)
         for x in torch.arange(side, dtype=torch.float64)
     ]
@@ -109,7 +114,9 @@ def test_stochastic_depth_leaves_out_whole_pictures_in_training_only():
 
 def test_a_few_training_steps_learn_a_colour(one_thread):
     torch.manual_seed(0)
-    made = ViT(**TINY | {"n_tags": 1, "num_blocks": 1}, cnn_stem="conv:c=8;ln;relu;conv:c=8;bn;gelu;conv:c=8;ln;relu;conv:c=16")
+    made = ViT(
+        **TINY | {"n_tags": 1, "num_blocks": 1}, cnn_stem="conv:c=8;ln;relu;conv:c=8;bn;gelu;conv:c=8;ln;relu;conv:c=16"
+    )
     red = torch.tensor([0.0, 1.0] * 8)
     pixels = torch.rand(16, 3, 32, 32) * 100
     pixels[red == 1, 0] = 255
@@ -201,4 +208,6 @@ def test_learned_positions_and_a_patch_convolution_are_computed_fast_too():
     made = ViT(**TINY, use_sine=False).eval()
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
-        torch.testing.assert_close(FastViT(made, torch.float32)(pixels), made.features(normalise(pixels)), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            FastViT(made, torch.float32)(pixels), made.features(normalise(pixels)), atol=1e-5, rtol=1e-5
+        )

@@ -42,7 +42,9 @@ def test_every_key_is_read_as_it_is_shown(action):
     assert keys.parse_all(" ".join(map(keys.word, action.keys))) == action.keys
 
 
-@pytest.mark.parametrize("text", ["ab", "Alt+x", "Shift+x", "Ctrl+", "Ctrl+W", "Ctrl+Shift+T", "Tab", "F5", "Meta+a", "Ctrl+Ctrl+a"])
+@pytest.mark.parametrize(
+    "text", ["ab", "Alt+x", "Shift+x", "Ctrl+", "Ctrl+W", "Ctrl+Shift+T", "Tab", "F5", "Meta+a", "Ctrl+Ctrl+a"]
+)
 def test_what_is_no_key_or_belongs_to_the_browser_is_refused(text):
     with pytest.raises(Refused):
         keys.parse(text)
@@ -54,7 +56,7 @@ def test_what_is_no_key_or_belongs_to_the_browser_is_refused(text):
         ({"flag": ["a"]}, "accept what is ticked.* and .*flag"),
         ({"both": ["u"]}, "undo .* and .*copy tags both ways"),
         ({"select_all": ["x"]}, "X would mean two things on the grid"),
-        ({"tick": list("1234567")+list("abc")}, "A would mean two things on the card"),
+        ({"tick": list("1234567") + list("abc")}, "A would mean two things on the card"),
         ({"tick": list("123456789") + ["m"]}, "nine at the most"),
         ({"dance": ["d"]}, "no action 'dance'"),
     ],
@@ -74,10 +76,18 @@ def test_changed_keys_reach_the_script_the_buttons_and_the_table(page, folder):
     text = page.change(accept="q F8", skip="", tick="7 8 9")
     assert "These keys are kept." in text and "<kbd>F8</kbd>" in text
     card = page.get("/error-review/card", follow_redirects=True).text
-    assert keys_of(card)["accept"] == ["q", "F8"] and keys_of(card)["skip"] == [] and keys_of(card)["undo"] == list(ACTIONS[8].keys)
+    assert (
+        keys_of(card)["accept"] == ["q", "F8"]
+        and keys_of(card)["skip"] == []
+        and keys_of(card)["undo"] == list(ACTIONS[8].keys)
+    )
     buttons = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", card))
     assert "Accept Q" in buttons and "Skip S" not in buttons and "7 add" in buttons
-    assert json.loads((folder.root / keys.FILE).read_text()) == {"accept": ["Q", "F8"], "skip": [], "tick": ["7", "8", "9"]}
+    assert json.loads((folder.root / keys.FILE).read_text()) == {
+        "accept": ["Q", "F8"],
+        "skip": [],
+        "tick": ["7", "8", "9"],
+    }
     page.change(do="restore")
     assert keys_of(page.get("/error-review").text) == {one.name: list(one.keys) for one in ACTIONS}
     assert not (folder.root / keys.FILE).exists()

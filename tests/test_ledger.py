@@ -43,13 +43,19 @@ def test_a_batch_is_noted_down_with_every_step_and_its_reason(ledger):
     batch = ledger.open_batch("folder /p", None, "tidy", [write_of(ADD), REMOVE, refused, settled])
     rows = ledger.rows(batch)
     assert [(row.tag, row.action, row.stored_tag, row.before, row.after, row.status, row.reason) for row in rows] == [
-        ("hat", "add", "hat", ABSENT, CURRENT, OPEN, ""), ("solo", "remove", None, None, None, OPEN, ""),
-        ("x", "add", None, None, None, FAILED, "write-protected"), ("y", "add", None, None, None, SETTLED, "has the tag already"),
+        ("hat", "add", "hat", ABSENT, CURRENT, OPEN, ""),
+        ("solo", "remove", None, None, None, OPEN, ""),
+        ("x", "add", None, None, None, FAILED, "write-protected"),
+        ("y", "add", None, None, None, SETTLED, "has the tag already"),
     ]
     assert rows[0].write == write_of(ADD) and rows[0].write.change == ADD and rows[1].write is None
-    one, = ledger.batches()
+    (one,) = ledger.batches()
     assert (one.id, one.library, one.service, one.reason, one.counts) == (
-        batch, "folder /p", None, "tidy", {OPEN: 2, FAILED: 1, SETTLED: 1},
+        batch,
+        "folder /p",
+        None,
+        "tidy",
+        {OPEN: 2, FAILED: 1, SETTLED: 1},
     )
     assert one.created.endswith("Z") and rows[0].created == one.created
 
@@ -79,7 +85,10 @@ def test_marks_change_only_what_is_marked(ledger):
     batch = ledger.open_batch("l", None, "", [write_of(ADD), write_of(REMOVE)])
     first, second = ledger.rows(batch)
     ledger.mark([replace(first, status=UNDONE, goal="undo", reason="why")])
-    assert [(row.status, row.goal, row.reason) for row in ledger.rows(batch)] == [(UNDONE, "undo", "why"), (OPEN, "apply", "")]
+    assert [(row.status, row.goal, row.reason) for row in ledger.rows(batch)] == [
+        (UNDONE, "undo", "why"),
+        (OPEN, "apply", ""),
+    ]
 
 
 def test_the_latest_row_of_a_tag_is_of_the_newest_batch_and_what_needs_attention_first(ledger):
@@ -102,7 +111,9 @@ def test_a_waiting_change_is_replaced_by_what_it_takes_in_one_step(ledger):
     waiting = ledger.rows(batch)[0]
     ledger.plan_row(waiting, [write_of(ADD, "one"), write_of(ADD, "two")])
     assert [(row.tag, row.service, row.status, row.created) for row in ledger.rows(batch)] == [
-        ("solo", None, OPEN, waiting.created), ("hat", "one", OPEN, waiting.created), ("hat", "two", OPEN, waiting.created),
+        ("solo", None, OPEN, waiting.created),
+        ("hat", "one", OPEN, waiting.created),
+        ("hat", "two", OPEN, waiting.created),
     ]
 
 
@@ -120,9 +131,15 @@ def test_it_shares_the_file_with_the_pages_own_tables(ledger):
     db.close()
     ledger.open_batch("l", None, "", [write_of(ADD)])
     db = sqlite3.connect(ledger.path)
-    tables = {name for name, in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if not name.startswith("sqlite_")}
+    tables = {
+        name
+        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        if not name.startswith("sqlite_")
+    }
     assert tables == {"decisions", "ledger_meta", "ledger_batches", "ledger_rows"}
-    assert db.execute("SELECT * FROM decisions").fetchall() == [(7,)] and db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert db.execute("SELECT * FROM decisions").fetchall() == [(7,)] and db.execute(
+        "PRAGMA journal_mode"
+    ).fetchone() == ("wal",)
     db.close()
 
 
@@ -179,9 +196,8 @@ with Ledger(Path({str(ledger.path)!r})).exclusive():
 """
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(UsageError, match=f"another run .process {holder.pid}"):
-        with ledger.exclusive(seconds=0.2):
-            pass
+    with pytest.raises(UsageError, match=f"another run .process {holder.pid}"), ledger.exclusive(seconds=0.2):
+        pass
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     holder.stdout.close()

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydrus_server import AI_TAGS, INITIALISING, MY_TAGS, SEARCHING, HydrusServer, PageNode
 from PIL import Image
 
 import config
 import dataset_hardcore_mapper as mapper
-from hydrus_server import AI_TAGS, INITIALISING, MY_TAGS, SEARCHING, HydrusServer, PageNode
 from tagcheck import artifacts, opening
 from tagcheck.artifacts import MAPPING, DataFolder
 from tagcheck.errors import BadFile, LibraryRefused, LibraryUnreachable, MissingInput, UsageError
@@ -40,7 +40,9 @@ PAGES = [
 
 @pytest.fixture
 def server() -> Iterator[HydrusServer]:
-    with HydrusServer({name: (picture(number), [f"tag {number}"]) for number, name in enumerate(NAMES)}, PAGES) as running:
+    with HydrusServer(
+        {name: (picture(number), [f"tag {number}"]) for number, name in enumerate(NAMES)}, PAGES
+    ) as running:
         yield running
         assert running.alarms == running.refreshed == running.strays == running.committed == []
 
@@ -66,7 +68,8 @@ def nothing_written(folder: DataFolder) -> bool:
 def test_the_pages_of_the_dataset_become_a_mapping(map_it: Callable, capsys: pytest.CaptureFixture) -> None:
     mapping = map_it()
     assert [(page["path"], page["hashes"]) for page in mapping["pages"]] == [
-        (["Dataset", "Elves"], [HASH["a.png"], HASH["b.png"]]), (["Dataset", "Empty"], []),
+        (["Dataset", "Elves"], [HASH["a.png"], HASH["b.png"]]),
+        (["Dataset", "Empty"], []),
         (["Dataset", "Humans", "Elves"], [HASH["b.png"], HASH["c.png"]]),
     ]
     assert mapping["root"] == ["Dataset"] and mapping["library"]["type"] == "hydrus"
@@ -94,7 +97,12 @@ def test_a_folder_whose_name_holds_a_comma_is_reached(folder: DataFolder, tmp_pa
     inside = tmp_path / "pictures" / "mine, all mine"
     inside.mkdir(parents=True)
     (inside / "a.png").write_bytes(picture(0))
-    assert mapper.main(["--data-dir", str(folder.root), "--library", str(tmp_path / "pictures"), "--page", "mine, all mine"]) == 0
+    assert (
+        mapper.main(
+            ["--data-dir", str(folder.root), "--library", str(tmp_path / "pictures"), "--page", "mine, all mine"]
+        )
+        == 0
+    )
     (page,) = artifacts.load(folder.require(MAPPING), MAPPING)["pages"]
     assert page["hashes"] == [HASH["a.png"]]
 
@@ -109,16 +117,23 @@ def test_a_folder_is_mapped_whole_by_default(folder: DataFolder, tmp_path: Path)
     assert mapping["library"]["type"] == "folder" and mapping["summary"]["unique_files"] == 2
 
 
-def test_pages_that_load_or_search_are_waited_for(map_it: Callable, server: HydrusServer, capsys: pytest.CaptureFixture) -> None:
+def test_pages_that_load_or_search_are_waited_for(
+    map_it: Callable, server: HydrusServer, capsys: pytest.CaptureFixture
+) -> None:
     for names, state in ((("Dataset", "Elves"), INITIALISING), (("Dataset", "Humans", "Elves"), SEARCHING)):
         page = server.page(*names)
         page.state, page.unready = state, 2
     assert map_it()["summary"]["files"] == 4
     said = capsys.readouterr().err
-    assert "page 'Dataset / Elves' is loading: waiting up to" in said and "page 'Dataset / Humans / Elves' is searching" in said
+    assert (
+        "page 'Dataset / Elves' is loading: waiting up to" in said
+        and "page 'Dataset / Humans / Elves' is searching" in said
+    )
 
 
-def test_a_restart_in_mid_walk_starts_the_walk_again(map_it: Callable, server: HydrusServer, capsys: pytest.CaptureFixture) -> None:
+def test_a_restart_in_mid_walk_starts_the_walk_again(
+    map_it: Callable, server: HydrusServer, capsys: pytest.CaptureFixture
+) -> None:
     asked = []
 
     def restart_once(call: Any) -> None:
@@ -147,14 +162,18 @@ def test_a_restart_after_the_last_page_is_noticed_by_the_boot_id(map_it: Callabl
     assert pages_read.count("/manage_pages/get_page_info") == 6
 
 
-def test_ghosts_and_trashed_and_deleted_files_are_counted_apart(map_it: Callable, server: HydrusServer, capsys: pytest.CaptureFixture) -> None:
+def test_ghosts_and_trashed_and_deleted_files_are_counted_apart(
+    map_it: Callable, server: HydrusServer, capsys: pytest.CaptureFixture
+) -> None:
     server.page("Dataset", "Elves").hashes.append(GHOST)
     server.files[HASH["a.png"]].state, server.files[HASH["b.png"]].state = "trashed", "deleted"
     mapping = map_it()
     assert mapping["summary"]["not_local"] == {"deleted": 1, "never imported": 1, "trashed": 1}
     assert mapping["summary"]["readable_files"] == 2
     assert mapping["not_local"] == {"trashed": [HASH["a.png"]], "deleted": [HASH["b.png"]], "never imported": [GHOST]}
-    assert "4 pictures on 3 pages (5 places), of which 1 deleted, 1 never imported, 1 trashed" in capsys.readouterr().out
+    assert (
+        "4 pictures on 3 pages (5 places), of which 1 deleted, 1 never imported, 1 trashed" in capsys.readouterr().out
+    )
 
 
 def test_names_keep_every_character(map_it: Callable, server: HydrusServer) -> None:
@@ -169,7 +188,9 @@ def test_a_search_takes_the_place_of_pages(map_it: Callable) -> None:
     assert mapping["search"] == "tag 3"
 
 
-def test_later_stages_count_the_tags_of_the_service_that_was_chosen(map_it: Callable, server: HydrusServer, folder: DataFolder) -> None:
+def test_later_stages_count_the_tags_of_the_service_that_was_chosen(
+    map_it: Callable, server: HydrusServer, folder: DataFolder
+) -> None:
     server.tag(HASH["a.png"], ["machine's"], service=AI_TAGS)
     settings = LibrarySettings("hydrus", server.url, server.key)
 
@@ -192,14 +213,18 @@ def test_a_mapping_with_damaged_tag_services_is_named(folder: DataFolder) -> Non
 
 
 def test_an_unknown_page_names_the_pages_there_are(map_it: Callable, folder: DataFolder) -> None:
-    with pytest.raises(LibraryRefused, match="no page 'dragons' in Hydrus; it has 'files', 'Dataset', 'Dataset, Elves'"):
+    with pytest.raises(
+        LibraryRefused, match="no page 'dragons' in Hydrus; it has 'files', 'Dataset', 'Dataset, Elves'"
+    ):
         map_it("--page", "dragons")
     with pytest.raises(LibraryRefused, match="no page 'dataset, dragons'"):
         map_it("--page", "dataset, dragons")
     assert nothing_written(folder)
 
 
-def test_an_empty_dataset_is_an_error_and_writes_nothing(map_it: Callable, server: HydrusServer, folder: DataFolder) -> None:
+def test_an_empty_dataset_is_an_error_and_writes_nothing(
+    map_it: Callable, server: HydrusServer, folder: DataFolder
+) -> None:
     with pytest.raises(MissingInput, match=r"'Dataset, Empty' is empty \(1 pages without files\): put pictures there"):
         map_it("--page", "dataset, empty")
     server.root.children.append(PageNode("bare", "pages"))
@@ -213,8 +238,9 @@ def test_an_empty_dataset_is_an_error_and_writes_nothing(map_it: Callable, serve
     assert nothing_written(folder)
 
 
-def test_a_page_that_never_loads_is_given_up_with_its_name(map_it: Callable, server: HydrusServer, folder: DataFolder,
-                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_never_loads_is_given_up_with_its_name(
+    map_it: Callable, server: HydrusServer, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = opening.Hydrus
     monkeypatch.setattr(opening, "Hydrus", lambda *args, **options: real(*args, page_wait=0.3, **options))
     page = server.page("Dataset", "Elves")
@@ -243,21 +269,37 @@ def test_options_that_cannot_be_meant_are_usage_errors(map_it: Callable, tmp_pat
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize(("permissions", "says"), [
-    ((2, 3), 'lacks the permission "manage pages"'), ((2, 4), 'lacks the permission "search for and fetch files"'),
-])
-def test_a_missing_permission_is_named(script, server: HydrusServer, folder: DataFolder, permissions: tuple[int, ...], says: str) -> None:
+@pytest.mark.parametrize(
+    ("permissions", "says"),
+    [((2, 3), 'lacks the permission "manage pages"'), ((2, 4), 'lacks the permission "search for and fetch files"')],
+)
+def test_a_missing_permission_is_named(
+    script, server: HydrusServer, folder: DataFolder, permissions: tuple[int, ...], says: str
+) -> None:
     key = server.add_key("small key", permissions)
-    done = script("dataset_hardcore_mapper.py", "--data-dir", folder.root, env={"HYDRUS_API_URL": server.url, "HYDRUS_API_KEY": key})
+    done = script(
+        "dataset_hardcore_mapper.py",
+        "--data-dir",
+        folder.root,
+        env={"HYDRUS_API_URL": server.url, "HYDRUS_API_KEY": key},
+    )
     assert done.returncode == 5 and done.stdout == ""
     assert f"error: the API key 'small key' {says}" in done.stderr and "Traceback" not in done.stderr
     assert nothing_written(folder)
 
 
 @pytest.mark.parametrize("key", ["00" * 32, "abcd", "your_api_key_here", "", "schlüssel", "line\nbreak"])
-def test_a_wrong_key_is_told_and_the_way_to_a_right_one(script, server: HydrusServer, folder: DataFolder, key: str) -> None:
-    done = script("dataset_hardcore_mapper.py", "--data-dir", folder.root, "--library", "hydrus",
-                  env={"HYDRUS_API_URL": server.url, "HYDRUS_API_KEY": key})
+def test_a_wrong_key_is_told_and_the_way_to_a_right_one(
+    script, server: HydrusServer, folder: DataFolder, key: str
+) -> None:
+    done = script(
+        "dataset_hardcore_mapper.py",
+        "--data-dir",
+        folder.root,
+        "--library",
+        "hydrus",
+        env={"HYDRUS_API_URL": server.url, "HYDRUS_API_KEY": key},
+    )
     assert done.returncode == 5 and "API key" in done.stderr and "HYDRUS_API_KEY" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and nothing_written(folder)
 
@@ -265,13 +307,20 @@ def test_a_wrong_key_is_told_and_the_way_to_a_right_one(script, server: HydrusSe
 def test_no_hydrus_running_is_one_line_and_exit_code_5(script, folder: DataFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    done = script("dataset_hardcore_mapper.py", "--data-dir", folder.root, env={"HYDRUS_API_URL": f"http://localhost:{port}"})
+    done = script(
+        "dataset_hardcore_mapper.py", "--data-dir", folder.root, env={"HYDRUS_API_URL": f"http://localhost:{port}"}
+    )
     assert done.returncode == 5 and f"no Hydrus answers at http://localhost:{port}: start Hydrus" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and nothing_written(folder)
 
 
 def test_the_script_works_as_a_process(script, server: HydrusServer, folder: DataFolder) -> None:
-    done = script("dataset_hardcore_mapper.py", "--data-dir", folder.root, env={"HYDRUS_API_URL": server.url + "/", "HYDRUS_API_KEY": server.key})
+    done = script(
+        "dataset_hardcore_mapper.py",
+        "--data-dir",
+        folder.root,
+        env={"HYDRUS_API_URL": server.url + "/", "HYDRUS_API_KEY": server.key},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"3 pictures on 3 pages (4 places) -> {folder.require(MAPPING)}"
 

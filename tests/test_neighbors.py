@@ -66,7 +66,13 @@ ADVERSARIAL = {
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Tiles and blocks so small that a few hundred rows have many of them, with odd ends."""
-    for module, name, value in ((tiles, "TILE", 17), (pruned, "TILE", 17), (tiles, "BLOCK", 7), (pruned, "BLOCK", 7), (neighbors, "BLOCK", 5)):
+    for module, name, value in (
+        (tiles, "TILE", 17),
+        (pruned, "TILE", 17),
+        (tiles, "BLOCK", 7),
+        (pruned, "BLOCK", 7),
+        (neighbors, "BLOCK", 5),
+    ):
         monkeypatch.setattr(module, name, value)
 
 
@@ -88,7 +94,9 @@ def true_pairs(case: str) -> list[tuple[int, int]]:
     return sorted(brute_force(*ADVERSARIAL[case]))
 
 
-def assert_every_pair_and_no_other(matrix: np.ndarray, threshold: float, true: list[tuple[int, int]], engine: str = "torch") -> None:
+def assert_every_pair_and_no_other(
+    matrix: np.ndarray, threshold: float, true: list[tuple[int, int]], engine: str = "torch"
+) -> None:
     pairs = near_pairs(matrix, threshold, engine=engine)
     assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == true
     assert (pairs.i.dtype, pairs.j.dtype, pairs.cosine.dtype) == (np.int64, np.int64, np.float32)
@@ -131,7 +139,13 @@ def compiled():
 def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_pruned, monkeypatch):
     if level > compiled.level:
         pytest.skip("this processor has no AVX-512")
-    small = ((tiles, "BLOCK", 11), (native, "BLOCK", 7), (pruned, "PART", 9), (native, "ROOM", 12 * native.LANES), (pruned, "CLUSTER_ROWS", 8))
+    small = (
+        (tiles, "BLOCK", 11),
+        (native, "BLOCK", 7),
+        (pruned, "PART", 9),
+        (native, "ROOM", 12 * native.LANES),
+        (pruned, "CLUSTER_ROWS", 8),
+    )
     for module, name, value in (*small, (pruned, "WIDTHS", (3, 4, 8))):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
@@ -217,7 +231,11 @@ def test_the_kernels_bounds_are_never_below_the_cosine(compiled, always_pruned, 
     over = unit @ unit.T - 0.9
     left, right = made.left.astype(np.int64), made.right.astype(np.int64)
     row, column = made.left_starts.astype(np.int64), made.right_starts.astype(np.int64)
-    main, rest, others = range(2 * made.early), [2 * made.early, 2 * made.early + 1], range(2 * made.early + 2, 2 * made.pairs)
+    main, rest, others = (
+        range(2 * made.early),
+        [2 * made.early, 2 * made.early + 1],
+        range(2 * made.early + 2, 2 * made.pairs),
+    )
     for places, bounds in (([*main, *rest], 1), ([*main, *others], 2)):
         bound = left[:, places] @ right[:, places].T + row[:, None, :bounds].sum(2) + column[None, :, :bounds].sum(2)
         bound = bound.astype(np.int16)
@@ -235,7 +253,9 @@ def test_rows_of_a_pair_are_within_reach_of_each_other_on_every_line(compiled, a
     unit = tiles.normalised(matrix)[search.order.numpy()]
     points = search.bounds.points
     assert points.firsts.tolist() == sorted(points.firsts) and points.firsts[-1] == 200 and len(points.centres) > 1
-    slots = np.concatenate([32 * points.groups[part] + np.arange(size) for part, size in enumerate(np.diff(points.firsts))])
+    slots = np.concatenate(
+        [32 * points.groups[part] + np.arange(size) for part, size in enumerate(np.diff(points.firsts))]
+    )
     steps = points.points.transpose(0, 2, 1, 3).reshape(-1, 2 * points.points.shape[1])[slots].astype(float)
     apart = np.linalg.norm(steps[:, None] - steps[None], axis=2)
     assert apart[unit @ unit.T >= 0.9].max() <= points.reach < apart.max()
@@ -247,7 +267,9 @@ def test_the_kernel_leaves_out_rows_that_are_out_of_reach(compiled):
     n = 80
     points = torch.zeros(n, 4)
     points[:, 0] = torch.cat([torch.linspace(0, 0.4, n // 2), torch.linspace(0.6, 1, n // 2)])
-    made = native._points(points, torch.arange(n), np.array([0, n // 2, n]), 1 - 0.3**2 / 2, 0.0, None)  # 0.3 apart at most
+    made = native._points(
+        points, torch.arange(n), np.array([0, n // 2, n]), 1 - 0.3**2 / 2, 0.0, None
+    )  # 0.3 apart at most
     steps, numbers = np.zeros((n, 2 * native.PACKED), np.int8), np.zeros((n, 2), np.int16)
     bounds = native.Bounds(steps.astype(np.uint8), steps, numbers, numbers, np.zeros((n, 16), np.int16), 1, 3, 16, 0)
     found = np.zeros((n, n), dtype=bool)
@@ -255,9 +277,9 @@ def test_the_kernel_leaves_out_rows_that_are_out_of_reach(compiled):
         found[i, j] = True
     apart = (points[:, 0][None, :] - points[:, 0][:, None]).numpy()
     within = np.triu(np.ones((n // 2, n // 2), dtype=bool), 1)
-    assert np.array_equal(found[:n // 2, :n // 2], within)  # a part has no line to itself: all of them
-    across = found[:n // 2, n // 2:]
-    assert across[apart[:n // 2, n // 2:] <= 0.3].all()
+    assert np.array_equal(found[: n // 2, : n // 2], within)  # a part has no line to itself: all of them
+    across = found[: n // 2, n // 2 :]
+    assert across[apart[: n // 2, n // 2 :] <= 0.3].all()
     assert not across[:4].any() and not across[:, -4:].any() and across.mean() < 0.5
 
 
@@ -305,7 +327,9 @@ def test_the_number_of_torch_threads_is_left_as_it_was():
 
 def test_the_nearest_points_are_ordered_next_to_each_other():
     rng = np.random.default_rng(14)
-    points = torch.from_numpy((np.repeat(np.eye(4) * 50, 300, axis=0) + rng.normal(size=(1200, 4)))[rng.permutation(1200)]).float()
+    points = torch.from_numpy(
+        (np.repeat(np.eye(4) * 50, 300, axis=0) + rng.normal(size=(1200, 4)))[rng.permutation(1200)]
+    ).float()
     with tiles.workers() as pool:
         order, firsts = pruned.cluster_order(points, torch.Generator().manual_seed(0), pool)
     assert sorted(order.tolist()) == list(range(1200))
@@ -343,6 +367,7 @@ def test_progress_rises_to_the_whole(always_pruned):
 @pytest.mark.parametrize("engine, done", [("torch", 0), ("native", 0), ("torch", 0.739), ("native", 0.909)])
 def test_an_interrupted_search_ends_its_threads_and_starts_no_more_work(engine, done, always_pruned):
     """While rows are projected, and as the search begins."""
+
     def interrupt(share: float) -> None:
         if share > done:
             raise KeyboardInterrupt
@@ -362,10 +387,9 @@ def test_an_interrupt_while_the_search_is_prepared_waits_for_no_work_that_has_no
         while time.monotonic() < end and not (waiting and waiting[-1].cancelled()):
             time.sleep(0.01)
 
-    with pytest.raises(KeyboardInterrupt):
-        with tiles.workers() as pool:
-            waiting += [pool.submit(work, place) for place in range(100)]
-            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), tiles.workers() as pool:
+        waiting += [pool.submit(work, place) for place in range(100)]
+        raise KeyboardInterrupt
     assert len(begun) < 100 and waiting[-1].cancelled()
 
 

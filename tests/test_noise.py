@@ -30,13 +30,13 @@ def settled(written: list[int], looks_like: list[int]) -> np.ndarray:
 
 def test_a_tag_that_is_often_written_for_another_is_suspected_more_than_one_that_never_is():
     right = [0, 1, 2, 3] * 40
-    often = [(1, 0)] * 12                     # written 1, looks like 0
-    once = [(3, 0)]                           # written 3, looks like 0
+    often = [(1, 0)] * 12  # written 1, looks like 0
+    once = [(3, 0)]  # written 3, looks like 0
     written, looks_like = zip(*often, *once)
     error = settled([*right, *written], [*right, *looks_like])
     usual, rare = error[len(right)], error[-1]
-    assert usual[0] > rare[0] + 0.1           # the tag that is missing
-    assert usual[1] > rare[3] + 0.1           # the tag that stands in its place
+    assert usual[0] > rare[0] + 0.1  # the tag that is missing
+    assert usual[1] > rare[3] + 0.1  # the tag that stands in its place
 
 
 def test_without_swaps_the_tags_are_left_alone():
@@ -62,7 +62,7 @@ def test_refused_suggestions_teach_how_often_tags_are_forgotten():
     features = np.zeros((n, len(evidence.NAMES)), np.float32)
     strong = np.arange(n) < n // 2
     features[:, 0] = np.where(strong, 4, -4) + rng.normal(size=n)
-    given = strong & (rng.random(n) < 0.8)    # one in five of those that look like it is not tagged so
+    given = strong & (rng.random(n) < 0.8)  # one in five of those that look like it is not tagged so
     cells = Cells(np.arange(n), np.zeros(n, int), features, given, np.ones(n, np.float32))
     frequency = np.array([given.mean()])
     refused = np.where(strong & ~given, -1, 0).astype(np.int8)
@@ -78,5 +78,5 @@ def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_c
         rng = np.random.default_rng(seed)
         expected = np.sort(rng.random(3000))[::-1]
         y = (expected > 0.4) & (rng.random(3000) > 0.15)
-        y[:360] = True                        # the strongest evidence of all: copies, and nothing forgotten there
+        y[:360] = True  # the strongest evidence of all: copies, and nothing forgotten there
         assert 0.11 < noise._plateau(expected, y.astype(float)) < 0.19

@@ -60,11 +60,16 @@ def test_embeddings_and_probabilities_are_those_of_the_network(folder, pixels):
 
 def test_the_embedding_may_come_out_by_itself_or_be_named_or_be_found(tmp_path, pixels):
     rows = by_hand(pixels, weights())[0]
-    for number, (how, changes) in enumerate([
-        ({}, {"embedding": "norm/embedding"}), ({"outputs": 2}, {"output_name": "output"}),
-        ({"outputs": 2}, {"embedding": "norm/embedding"}), ({"last": "matmul"}, {}), ({"last": "constant"}, {}),
-        ({"sigmoid": False}, {"output": "logits"}),
-    ]):
+    for number, (how, changes) in enumerate(
+        [
+            ({}, {"embedding": "norm/embedding"}),
+            ({"outputs": 2}, {"output_name": "output"}),
+            ({"outputs": 2}, {"embedding": "norm/embedding"}),
+            ({"last": "matmul"}, {}),
+            ({"last": "constant"}, {}),
+            ({"sigmoid": False}, {"output": "logits"}),
+        ]
+    ):
         model = tagger.load(make_onnx_folder(tmp_path / str(number), changes=changes, **how), "cpu")
         np.testing.assert_allclose(model.embed(pixels), rows, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(model.tag_head().weight, weights()["head"][2:])
@@ -118,12 +123,19 @@ def test_the_id_changes_with_the_file_and_with_all_that_the_network_is_given(tmp
     for changes in ({"colours": "RGB"}, {"range": [0, 1]}, {"mean": [1, 2, 3]}, {"std": [2, 2, 2]}):
         ids.append(tagger.load(describe(tmp_path / "a", **changes), "cpu").id)
     assert len(set(ids)) == len(ids) and all(one.startswith("wd-like-") and one.endswith("-float32") for one in ids)
-    recipes = [tagger.load(describe(tmp_path / "a", **changes), "cpu").preprocess_id
-               for changes in ({}, {"fit": "stretch"}, {"background": [0, 0, 0]}, {"filter": "lanczos"})]
-    assert recipes == [
-        "white-square-bicubic-1-448", "white-stretched-bicubic-1-448", "000000-square-bicubic-1-448", "white-square-lanczos-1-448"
+    recipes = [
+        tagger.load(describe(tmp_path / "a", **changes), "cpu").preprocess_id
+        for changes in ({}, {"fit": "stretch"}, {"background": [0, 0, 0]}, {"filter": "lanczos"})
     ]
-    assert tagger.load(describe(tmp_path / "a", labels={"file": "selected_tags.csv", "form": "csv"}), "cpu").id == ids[0]
+    assert recipes == [
+        "white-square-bicubic-1-448",
+        "white-stretched-bicubic-1-448",
+        "000000-square-bicubic-1-448",
+        "white-square-lanczos-1-448",
+    ]
+    assert (
+        tagger.load(describe(tmp_path / "a", labels={"file": "selected_tags.csv", "form": "csv"}), "cpu").id == ids[0]
+    )
 
 
 def test_precision_and_device_that_the_file_does_not_have_are_refused(folder):
@@ -135,30 +147,48 @@ def test_precision_and_device_that_the_file_does_not_have_are_refused(folder):
 # --- what does not fit -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes, says", [
-    ({"size": 224}, r"wants input: tensor\(float\) .*describes one picture of \[224, 224, 3\]: mend size or layout"),
-    ({"layout": "NCHW"}, "mend size or layout"),
-    ({"output": "logits"}, "its last linear layer gives .* off the network's own: output in tagger.json is not logits"),
-    ({"output_name": "elsewhere"}, "has no output 'elsewhere', only output"),
-    ({"embedding": "elsewhere"}, "makes no tensor 'elsewhere'"),
-    ({"embedding": "rectified"}, r"'rectified' has the shape \(2, 24, 14, 14\) for two pictures"),
-    ({"labels": {"file": "selected_tags.csv", "form": "lines"}}, "gives 7 values for a picture, selected_tags.csv has 8 tags"),
-    ({"labels": {"file": "selected_tags.csv", "form": "csv", "column": "tag"}}, "has no column 'tag', only tag_id, name"),
-    ({"labels": {"file": "../secret", "form": "lines"}}, "has labels.file '../secret', the name of a file beside it is expected"),
-    ({"labels": {"file": "a", "form": "xml"}}, "has labels.form 'xml', lines, json or csv is expected"),
-    ({"labels": {"file": "a", "form": "lines", "column": "b"}}, "has a key labels.column that is not known"),
-    ({"labels": None}, "has labels None, an object is expected"),
-    ({"layout": "HWC"}, "has layout 'HWC', NCHW or NHWC is expected"),
-    ({"background": [256, 0, 0]}, "has background .*, three whole numbers from 0 to 255 is expected"),
-    ({"filter": ["bicubic"]}, "has filter .*, one of box, bilinear, bicubic, lanczos is expected"),
-    ({"std": [1, 0, 1]}, "has std .*, three numbers above 0 is expected"),
-    ({"range": [1, 0]}, "has range .*, two numbers, the lower first is expected"),
-    ({"size": True}, "has size True"),
-    ({"sice": 448}, "has a key sice that is not known: see docs/decisions/taggers.md"),
-    ({"kind": "other"}, "is not of kind 'tagger'"),
-    ({"version": 2}, "has version 2, this program reads 1"),
-    ({"name": "a b"}, "has name 'a b', a word is expected"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (
+            {"size": 224},
+            r"wants input: tensor\(float\) .*describes one picture of \[224, 224, 3\]: mend size or layout",
+        ),
+        ({"layout": "NCHW"}, "mend size or layout"),
+        (
+            {"output": "logits"},
+            "its last linear layer gives .* off the network's own: output in tagger.json is not logits",
+        ),
+        ({"output_name": "elsewhere"}, "has no output 'elsewhere', only output"),
+        ({"embedding": "elsewhere"}, "makes no tensor 'elsewhere'"),
+        ({"embedding": "rectified"}, r"'rectified' has the shape \(2, 24, 14, 14\) for two pictures"),
+        (
+            {"labels": {"file": "selected_tags.csv", "form": "lines"}},
+            "gives 7 values for a picture, selected_tags.csv has 8 tags",
+        ),
+        (
+            {"labels": {"file": "selected_tags.csv", "form": "csv", "column": "tag"}},
+            "has no column 'tag', only tag_id, name",
+        ),
+        (
+            {"labels": {"file": "../secret", "form": "lines"}},
+            "has labels.file '../secret', the name of a file beside it is expected",
+        ),
+        ({"labels": {"file": "a", "form": "xml"}}, "has labels.form 'xml', lines, json or csv is expected"),
+        ({"labels": {"file": "a", "form": "lines", "column": "b"}}, "has a key labels.column that is not known"),
+        ({"labels": None}, "has labels None, an object is expected"),
+        ({"layout": "HWC"}, "has layout 'HWC', NCHW or NHWC is expected"),
+        ({"background": [256, 0, 0]}, "has background .*, three whole numbers from 0 to 255 is expected"),
+        ({"filter": ["bicubic"]}, "has filter .*, one of box, bilinear, bicubic, lanczos is expected"),
+        ({"std": [1, 0, 1]}, "has std .*, three numbers above 0 is expected"),
+        ({"range": [1, 0]}, "has range .*, two numbers, the lower first is expected"),
+        ({"size": True}, "has size True"),
+        ({"sice": 448}, "has a key sice that is not known: see docs/decisions/taggers.md"),
+        ({"kind": "other"}, "is not of kind 'tagger'"),
+        ({"version": 2}, "has version 2, this program reads 1"),
+        ({"name": "a b"}, "has name 'a b', a word is expected"),
+    ],
+)
 def test_a_descriptor_that_does_not_fit_is_refused_by_name(tmp_path_factory, folder, changes, says):
     own = tmp_path_factory.mktemp("own")
     for path in folder.iterdir():
@@ -200,7 +230,9 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_said_loudly(folder, monkeypatch):
         def get_available_providers() -> list[str]:
             return ["CPUExecutionProvider"]
 
-    with pytest.raises(UsageError, match="--device cuda: this onnxruntime was built without CUDA: pip install onnxruntime-gpu"):
+    with pytest.raises(
+        UsageError, match="--device cuda: this onnxruntime was built without CUDA: pip install onnxruntime-gpu"
+    ):
         onnx_tagger._providers(WithoutGpu, torch.device("cuda"), explicit=True)
     device, providers, notes = onnx_tagger._providers(WithoutGpu, torch.device("cuda"), explicit=False)
     assert (device.type, providers) == ("cpu", ["CPUExecutionProvider"]) and "THE GPU IS NOT USED" in notes[0]
@@ -230,7 +262,10 @@ def test_an_output_written_behind_the_file_is_what_the_onnx_package_reads_there(
     read = onnx.load_model_from_string(onnx_graph.with_output(made.SerializeToString(), "norm/embedding"))
     assert [one.name for one in read.graph.output] == ["output", "norm/embedding"]
     assert len(read.graph.node) == len(made.graph.node)
-    assert onnx_graph.Graph(onnx_graph.with_output(made.SerializeToString(), "x" * 300), "a").outputs == ["output", "x" * 300]
+    assert onnx_graph.Graph(onnx_graph.with_output(made.SerializeToString(), "x" * 300), "a").outputs == [
+        "output",
+        "x" * 300,
+    ]
 
 
 @pytest.mark.parametrize("last", ["gemm", "matmul", "constant"])
@@ -261,10 +296,15 @@ def test_the_stage_runs_with_it_and_its_embeddings_never_mix_with_joytags(tmp_pa
         picture(seed).save(out, "PNG")
         (pictures / f"{seed}.png").write_bytes(out.getvalue())
         hashes.append(hashlib.sha256(out.getvalue()).hexdigest())
-    artifacts.save(data, MAPPING, {
-        "library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"],
-        "pages": [{"path": ["dataset"], "page_key": "k", "hashes": hashes}],
-    })
+    artifacts.save(
+        data,
+        MAPPING,
+        {
+            "library": {"type": "folder", "path": str(pictures)},
+            "root": ["dataset"],
+            "pages": [{"path": ["dataset"], "page_key": "k", "hashes": hashes}],
+        },
+    )
     arguments = ["--data-dir", str(data.root), "--device", "cpu", "--decoders", "1", "--model-dir"]
     assert stage.main([*arguments, str(folder)]) == 0
     found = dataset.load(data)

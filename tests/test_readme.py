@@ -12,8 +12,17 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 MAP = re.search(r"## The tree\n.*?```text\n(.*?)```", README, re.S)[1]
 CODE = sorted(
     path.relative_to(PROJECT).as_posix()
-    for pattern in ("*.py", "joytag/*.py", "tagcheck/*.py", "tagcheck/*.c", "webapp/*.py", "sample/*.py", "benchmarks/*.py")
-    for path in PROJECT.glob(pattern) if path.name != "__init__.py"
+    for pattern in (
+        "*.py",
+        "joytag/*.py",
+        "tagcheck/*.py",
+        "tagcheck/*.c",
+        "webapp/*.py",
+        "sample/*.py",
+        "benchmarks/*.py",
+    )
+    for path in PROJECT.glob(pattern)
+    if path.name != "__init__.py"
 )
 
 

@@ -67,7 +67,10 @@ def test_findings_come_surest_first_and_pairs_whose_tags_differ_before_pairs_tha
     sync(review, folder)
     found = review_index.page(review, Filter())
     assert [(one.issue, one.confidence) for one in found] == [
-        ("incorrect_tags", 0.9), ("missing_tags", 0.6), ("near_duplicate", 0.96), ("near_duplicate", 0.99)
+        ("incorrect_tags", 0.9),
+        ("missing_tags", 0.6),
+        ("near_duplicate", 0.96),
+        ("near_duplicate", 0.99),
     ]
 
 
@@ -109,7 +112,7 @@ def test_a_damaged_report_costs_its_own_findings_only_and_is_named(review, folde
 def test_a_report_that_ends_early_is_refused_whole(folder, review, cut, says):
     path = save_mistagged(folder, missing(A, "x"), missing(B, "y"))
     text = path.read_text()
-    path.write_text(text[:int(len(text) * cut)])
+    path.write_text(text[: int(len(text) * cut)])
     assert sync(review, folder).problems and open_tags(review) == []
     with pytest.raises(BadFile, match=says):
         list(records(path, MISTAGGED, {}))
@@ -140,15 +143,22 @@ def test_an_entry_that_names_only_tags_is_read_with_a_reason_that_is_never_empty
     save_mistagged(folder, {"hash": A, "issue": "missing_tags", "missing_tags": ["series:x"], "confidence": 0.85})
     sync(review, folder)
     (finding,) = review_index.page(review, Filter())
-    assert finding.suggestions[0].key == Key(A, "series:x", ADD) and finding.suggestions[0].why and finding.confidence == 0.85
+    assert (
+        finding.suggestions[0].key == Key(A, "series:x", ADD)
+        and finding.suggestions[0].why
+        and finding.confidence == 0.85
+    )
 
 
-@pytest.mark.parametrize("entry", [
-    {"hash": "abc", "issue": "missing_tags", "missing_tags": ["x"], "confidence": 1},
-    {"hash": A, "issue": "nonsense", "missing_tags": ["x"], "confidence": 1},
-    {"hash": A, "issue": "missing_tags", "confidence": 1},
-    {"hash": A, "issue": "missing_tags", "missing_tags": ["x"], "confidence": "high"},
-])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"hash": "abc", "issue": "missing_tags", "missing_tags": ["x"], "confidence": 1},
+        {"hash": A, "issue": "nonsense", "missing_tags": ["x"], "confidence": 1},
+        {"hash": A, "issue": "missing_tags", "confidence": 1},
+        {"hash": A, "issue": "missing_tags", "missing_tags": ["x"], "confidence": "high"},
+    ],
+)
 def test_an_entry_that_cannot_be_meant_is_named_by_its_place(review, folder, entry):
     artifacts.save(folder, MISTAGGED, {"summary": {}, "errors": [missing(B, "y"), entry]})
     assert "record 2" in sync(review, folder).problems["mistagged_images_report"]
@@ -178,10 +188,16 @@ def test_a_pairs_suggested_copies_stand_under_the_pair_with_the_best_copy(review
         "why": "The other copy has it.",
         "evidence": {"other_copy": A},
     }
-    artifacts.save(folder, NEAR_DUPLICATES, {
-        "summary": {}, "similar_pairs": [pair(A, B, only_in_1=("x",)) | {"suggestions": [copy]}], "groups": [[A, B]],
-        "group_details": [{"hashes": [A, B], "best_copy": B, "reasons": ["more pixels (9 x 9)"]}],
-    })
+    artifacts.save(
+        folder,
+        NEAR_DUPLICATES,
+        {
+            "summary": {},
+            "similar_pairs": [pair(A, B, only_in_1=("x",)) | {"suggestions": [copy]}],
+            "groups": [[A, B]],
+            "group_details": [{"hashes": [A, B], "best_copy": B, "reasons": ["more pixels (9 x 9)"]}],
+        },
+    )
     sync(review, folder)
     (finding,) = review_index.page(review, Filter())
     assert [one.key for one in finding.suggestions] == [Key(A, "near_duplicate", PAIR, B), Key(B, "x", ADD)]
@@ -231,7 +247,9 @@ def test_an_ignored_suggestion_stays_listed_when_no_report_makes_it_any_longer(r
     sync(review, folder)
     assert open_tags(review, state=IGNORED) == ["x"]
     review.undo()
-    assert open_tags(review, state=IGNORED) == [] and open_tags(review) == ["y"]  # undecided again, and nobody suggests it
+    assert open_tags(review, state=IGNORED) == [] and open_tags(review) == [
+        "y"
+    ]  # undecided again, and nobody suggests it
 
 
 def test_what_was_ignored_stays_so_but_says_what_changed_when_it_is_much_surer_now(review, folder):
@@ -244,7 +262,9 @@ def test_what_was_ignored_stays_so_but_says_what_changed_when_it_is_much_surer_n
         assert review_index.count(review, Filter()).findings == 0  # it never comes back by itself
         return review_index.page(review, grown)
 
-    save_mistagged(folder, missing("a" * 64, "night", confidence=0.55, tagger=0.31, neighbours_with=2, near_with=["c" * 64]))
+    save_mistagged(
+        folder, missing("a" * 64, "night", confidence=0.55, tagger=0.31, neighbours_with=2, near_with=["c" * 64])
+    )
     sync(review, folder)
     review.decide(review_index.asks(review, Filter()), IGNORED)
     assert found(0.6, tagger=0.35, neighbours_with=2) == [] and found(0.1, tagger=0.1, neighbours_with=0) == []
@@ -420,7 +440,9 @@ def filled(review, folder: DataFolder):
     names = hashes(40)
     entries = [
         missing(
-            hash, *[f"series:{number % 3}", f"tag {number % 5}", "night"][: number % 3 + 1], confidence=0.5 + number // 2 * 0.02
+            hash,
+            *[f"series:{number % 3}", f"tag {number % 5}", "night"][: number % 3 + 1],
+            confidence=0.5 + number // 2 * 0.02,
         )
         for number, hash in enumerate(names)
     ]
@@ -432,8 +454,13 @@ def filled(review, folder: DataFolder):
         {
             "summary": {},
             "results": [
-                {"hash": hash, "existing_all_tags": ["outdoors"], "pages": [["Dataset", "All"]], "time_imported": number * 7 % 13,
-                 "existing_series_tags": ["series:elves"] if number % 3 else []}
+                {
+                    "hash": hash,
+                    "existing_all_tags": ["outdoors"],
+                    "pages": [["Dataset", "All"]],
+                    "time_imported": number * 7 % 13,
+                    "existing_series_tags": ["series:elves"] if number % 3 else [],
+                }
                 for number, hash in enumerate(names)
             ],
         },
@@ -473,7 +500,9 @@ def slowly(review: Review, view: Filter) -> list[str]:
         " pictures p ON p.hash = f.hash"
     ):
         page = {one[0] for one in review.db.execute("SELECT page FROM picture_pages WHERE hash = ?", (row["hash"],))}
-        series = {one[0] for one in review.db.execute("SELECT series FROM picture_series WHERE hash = ?", (row["hash"],))}
+        series = {
+            one[0] for one in review.db.execute("SELECT series FROM picture_series WHERE hash = ?", (row["hash"],))
+        }
         if (
             (row["state"] in (view.state,) if view.state else row["state"] in QUEUES)
             and (not view.issues or row["issue"] in view.issues)
@@ -530,7 +559,9 @@ def test_the_overview_counts_open_findings_by_kind_and_band(filled):
     for place, low in enumerate(review_index.BANDS):
         high = review_index.BANDS[place + 1] if place + 1 < len(review_index.BANDS) else 2
         inside = [
-            one for one in review_index.page(filled, Filter(issues=("missing_tags",)), limit=100) if low <= one.confidence < high
+            one
+            for one in review_index.page(filled, Filter(issues=("missing_tags",)), limit=100)
+            if low <= one.confidence < high
         ]
         assert made.by_issue["missing_tags"][place] == len(inside)
 
@@ -553,13 +584,16 @@ def test_the_index_answers_from_its_indexes(filled):
         "EXPLAIN QUERY PLAN SELECT DISTINCT s.finding, s.rank FROM suggestions s WHERE s.state = 'open' AND s.rank > 5"
         " ORDER BY s.rank LIMIT 50"
     ).fetchall()
-    assert "suggestions_state" in plan[0]["detail"] and not any("TEMP B-TREE FOR ORDER BY" in row["detail"] for row in plan)
+    assert "suggestions_state" in plan[0]["detail"] and not any(
+        "TEMP B-TREE FOR ORDER BY" in row["detail"] for row in plan
+    )
 
 
 def standing(review: Review) -> list[tuple]:
     """The tallies as they are kept, without those that came down to nothing."""
     return [
-        tuple(row) for row in review.db.execute(
+        tuple(row)
+        for row in review.db.execute(
             "SELECT * FROM tallies WHERE findings != 0 OR suggestions != 0 OR expected != 0 ORDER BY scope, name, issue, state, band"
         )
     ]
@@ -604,17 +638,24 @@ def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled,
             filled.decide([Ask(Key(B, f"copied {turn}", ADD))], ACCEPTED, attach_to=on_pair)
         else:
             waiting = filled.accepted()[:3]
-            filled.note_outcomes((key, rng.choice(("applied", "failed", "undone", "waiting")), "", turn + 1) for key in waiting)
+            filled.note_outcomes(
+                (key, rng.choice(("applied", "failed", "undone", "waiting")), "", turn + 1) for key in waiting
+            )
         assert standing(filled) == counted(filled), turn
         if turn % 40 == 39:
-            save_mistagged(folder, *[missing(hash, f"tag {turn}", "night", confidence=0.5 + rng.random() / 2) for hash in hashes(9)])
+            save_mistagged(
+                folder,
+                *[missing(hash, f"tag {turn}", "night", confidence=0.5 + rng.random() / 2) for hash in hashes(9)],
+            )
             sync(filled, folder)
             assert standing(filled) == counted(filled)
 
 
 OF_SCHEMA_3 = (
-    "DROP INDEX suggestions_changed", "ALTER TABLE suggestions DROP COLUMN changed",
-    "ALTER TABLE decisions DROP COLUMN evidence", "DROP TABLE picture_series",
+    "DROP INDEX suggestions_changed",
+    "ALTER TABLE suggestions DROP COLUMN changed",
+    "ALTER TABLE decisions DROP COLUMN evidence",
+    "DROP TABLE picture_series",
 )
 
 
@@ -638,9 +679,15 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
     with filled.writing() as db:
         tallies.drop(db)
         for statement in (
-            "DROP TABLE tallies", "DROP INDEX decisions_issue", "DROP INDEX decisions_tag", "DROP INDEX decisions_state",
-            "DROP INDEX suggestions_rank", "CREATE INDEX decisions_state ON decisions (state, outcome)",
-            "ALTER TABLE suggestions DROP COLUMN band", *OF_SCHEMA_3, "UPDATE review_meta SET value = '1' WHERE key = 'schema'",
+            "DROP TABLE tallies",
+            "DROP INDEX decisions_issue",
+            "DROP INDEX decisions_tag",
+            "DROP INDEX decisions_state",
+            "DROP INDEX suggestions_rank",
+            "CREATE INDEX decisions_state ON decisions (state, outcome)",
+            "ALTER TABLE suggestions DROP COLUMN band",
+            *OF_SCHEMA_3,
+            "UPDATE review_meta SET value = '1' WHERE key = 'schema'",
         ):
             db.execute(statement)
     with Review(folder.review) as upgraded:
@@ -653,13 +700,17 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
 def test_a_tags_health_joins_the_detectors_estimate_with_the_owners_verdicts(review, folder):
     names = hashes(60)
     save_mistagged(
-        folder, *[missing(hash, "good", confidence=0.9) for hash in names], *[wrong(hash, "bad", confidence=0.6) for hash in names]
+        folder,
+        *[missing(hash, "good", confidence=0.9) for hash in names],
+        *[wrong(hash, "bad", confidence=0.6) for hash in names],
     )
     sync(review, folder)
     pace = review_index.pace(review)
     assert (pace.a_minute, pace.of) == (20, 0)
     good, bad = review_index.health(review, pace)
-    assert (good.tag, good.open, good.decided, good.promise) == ("good", 60, 0, None) and good.share == pytest.approx(0.9)
+    assert (good.tag, good.open, good.decided, good.promise) == ("good", 60, 0, None) and good.share == pytest.approx(
+        0.9
+    )
     assert good.expected == pytest.approx(54) and good.a_minute == pytest.approx(54 / 3.25)
     review.decide(review_index.asks(review, Filter(tag="good"))[:30], IGNORED)
     bad, good = review_index.health(review, pace)
@@ -674,7 +725,9 @@ def test_the_pace_is_measured_on_working_time_alone(review):
             db.execute("INSERT INTO events VALUES (?, ?, 'x', 'done')", (number, f"2026-11-23T{time}Z"))
             db.execute("INSERT INTO event_changes VALUES (?, ?, 'x', 'add', '', 'open', 'accepted')", (number, A))
     made = review_index.pace(review)
-    assert made.of == len(times) - 2 and made.a_minute == pytest.approx(60 * 21 / (4 + 57))  # the long break counts for nothing
+    assert made.of == len(times) - 2 and made.a_minute == pytest.approx(
+        60 * 21 / (4 + 57)
+    )  # the long break counts for nothing
 
 
 def test_the_store_keeps_the_ledgers_tables_company(review, folder):

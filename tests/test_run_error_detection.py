@@ -54,7 +54,12 @@ def dataset(folder):
 def all_three(project) -> None:
     project("find_mistagged_images.py", WRITES_A_REPORT, "MISTAGGED", {"errors_found": 4})
     project("find_near_duplicates.py", WRITES_A_REPORT, "NEAR_DUPLICATES", {"total_pairs_found": 2})
-    project("validate_series_predictions.py", WRITES_A_REPORT, "SERIES_VALIDATION", {"missing_predictions_count": 1, "incorrect_predictions_count": 3})
+    project(
+        "validate_series_predictions.py",
+        WRITES_A_REPORT,
+        "SERIES_VALIDATION",
+        {"missing_predictions_count": 1, "incorrect_predictions_count": 3},
+    )
 
 
 def summary_rows(folder) -> dict[str, dict]:
@@ -100,8 +105,15 @@ def test_a_detector_that_says_it_is_done_but_wrote_nothing_has_failed(project, f
 def test_options_reach_only_the_detectors_that_have_them(project, folder, dataset):
     all_three(project)
     run_error_detection.main(["--data-dir", str(folder.root), "--min-confidence", "0.7", "--threshold", "0.9"])
-    given = {path.name.split("_report")[0]: json.loads(path.read_text())["options"] for path in (folder.root / "reports").glob("*_report_*")}
-    assert given == {"mistagged_images": ["--min-confidence=0.7"], "near_duplicates": ["--threshold=0.9"], "series_validation": []}
+    given = {
+        path.name.split("_report")[0]: json.loads(path.read_text())["options"]
+        for path in (folder.root / "reports").glob("*_report_*")
+    }
+    assert given == {
+        "mistagged_images": ["--min-confidence=0.7"],
+        "near_duplicates": ["--threshold=0.9"],
+        "series_validation": [],
+    }
 
 
 def test_without_a_dataset_nothing_runs(project, folder):
@@ -119,7 +131,11 @@ def test_stopping_the_run_stops_the_detector_and_writes_no_summary(project, fold
     )
     root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "--data-dir", str(folder.root)], cwd=root, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", code, "--data-dir", str(folder.root)],
+        cwd=root,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     while "started" not in process.stderr.readline():
         assert process.poll() is None

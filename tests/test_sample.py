@@ -15,8 +15,18 @@ import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from sample import augmentation, compare_with_planted, draw_library, drawing, measure_network, paint, planting
-from sample import head, train_network, world
+from sample import (
+    augmentation,
+    compare_with_planted,
+    draw_library,
+    drawing,
+    head,
+    measure_network,
+    paint,
+    planting,
+    train_network,
+    world,
+)
 from sample.picture import Figure, Picture, imagine, true_tags, variant
 from sample.training_pictures import KNOWN_SERIES, Training, booru_name, square, vocabulary
 from tagcheck import artifacts, images, tagger
@@ -25,12 +35,24 @@ from tagcheck.errors import BadFile, MissingInput, UsageError
 
 SEED, PICTURES = 4711, 80
 NETWORK = measure_network.NETWORK
-AVERAGE_PRECISION, MICRO_F1, NEAR_FOUND = 0.82, 0.8, 0.95  # what the committed network has to reach on pictures of a new seed
+AVERAGE_PRECISION, MICRO_F1, NEAR_FOUND = (
+    0.82,
+    0.8,
+    0.95,
+)  # what the committed network has to reach on pictures of a new seed
 MIKA = Figure(
-    girl=True, hair="red", style="twintails", eyes="green", skin=0, outfit="shirt and skirt", colours=(
-        "white", "blue",
-    ), headwear="witch hat",
-    arms="hold", held="book", mouth="open smile", pose="sitting",
+    girl=True,
+    hair="red",
+    style="twintails",
+    eyes="green",
+    skin=0,
+    outfit="shirt and skirt",
+    colours=("white", "blue"),
+    headwear="witch hat",
+    arms="hold",
+    held="book",
+    mouth="open smile",
+    pose="sitting",
 )
 STREET = Picture(600, 800, 5, world.PLAIN_LOOKS[0], (MIKA,), "full body", place="city", time="night")
 
@@ -52,16 +74,16 @@ def answered(drawn: Path) -> dict:
 def seen(tmp_path_factory):
     """140 pictures of a seed that nobody else uses, as the committed network sees them."""
     return measure_network.embed_library(
-        tagger.load(NETWORK, precision="float32"), drawing.plan_library(52_817, 140), tmp_path_factory.mktemp("seen"),
+        tagger.load(NETWORK, precision="float32"), drawing.plan_library(52_817, 140), tmp_path_factory.mktemp("seen")
     )
 
 
 def pictures(library: Path) -> dict[str, Path]:
     """The pictures of a drawn library by their SHA-256."""
     return {
-        hashlib.sha256(
-            path.read_bytes()
-        ).hexdigest(): path for path in library.rglob("*") if path.is_file() and path.suffix != ".txt"
+        hashlib.sha256(path.read_bytes()).hexdigest(): path
+        for path in library.rglob("*")
+        if path.is_file() and path.suffix != ".txt"
     }
 
 
@@ -69,7 +91,11 @@ def written_tags(picture: Path) -> set[str]:
     """What the sidecar of a picture says, whichever of the two habits it follows."""
     lines, commas = picture.with_name(picture.name + ".txt"), picture.with_suffix(".txt")
     assert lines.exists() != commas.exists()
-    text = lines.read_text(encoding="utf-8").splitlines() if lines.exists() else commas.read_text(encoding="utf-8").split(", ")
+    text = (
+        lines.read_text(encoding="utf-8").splitlines()
+        if lines.exists()
+        else commas.read_text(encoding="utf-8").split(", ")
+    )
     return set(filter(None, text))
 
 
@@ -78,9 +104,32 @@ def written_tags(picture: Path) -> set[str]:
 
 def test_everything_that_a_picture_shows_is_among_its_true_tags():
     assert set(true_tags(STREET)) == {
-        "1girl", "solo", "red hair", "twintails", "long hair", "green eyes", "smile", "open mouth", "witch hat", "hat", "shirt",
-        "white shirt", "skirt", "blue skirt", "full body", "sitting", "book", "holding", "holding book", "outdoors", "city",
-        "building", "night", "night sky", "moon", "starry sky",
+        "1girl",
+        "solo",
+        "red hair",
+        "twintails",
+        "long hair",
+        "green eyes",
+        "smile",
+        "open mouth",
+        "witch hat",
+        "hat",
+        "shirt",
+        "white shirt",
+        "skirt",
+        "blue skirt",
+        "full body",
+        "sitting",
+        "book",
+        "holding",
+        "holding book",
+        "outdoors",
+        "city",
+        "building",
+        "night",
+        "night sky",
+        "moon",
+        "starry sky",
     }
 
 
@@ -96,24 +145,27 @@ def test_a_monochrome_picture_has_no_colours():
 
 
 def test_the_hair_colour_that_is_tagged_is_the_colour_of_the_hair():
-    portrait = replace(STREET, framing="portrait", place="simple", figures=(replace(MIKA, held="", arms="down", headwear=""),))
+    portrait = replace(
+        STREET, framing="portrait", place="simple", figures=(replace(MIKA, held="", arms="down", headwear=""),)
+    )
     red, green = (
-        np.asarray(
-            paint.paint(replace(portrait, figures=(replace(portrait.figures[0], hair=hair),)), 400), int,
-        ) for hair in ("red", "green")
+        np.asarray(paint.paint(replace(portrait, figures=(replace(portrait.figures[0], hair=hair),)), 400), int)
+        for hair in ("red", "green")
     )
     differs = np.abs(red - green).sum(2) > 60
     assert differs.mean() > 0.05
-    assert (
+    assert (red[differs].mean(0) - green[differs].mean(0))[:2].round().tolist()[0] > 60 and (
         red[differs].mean(0) - green[differs].mean(0)
-    )[:2].round().tolist()[0] > 60 and (red[differs].mean(0) - green[differs].mean(0))[1] < -40
+    )[1] < -40
 
 
 def test_a_variant_is_another_picture_of_the_same_characters():
     other = variant(random.Random(1), STREET)
-    assert [
-        figure.hair for figure in other.figures
-    ] == ["red"] and other.place != STREET.place and other.figures[0].mouth != MIKA.mouth
+    assert (
+        [figure.hair for figure in other.figures] == ["red"]
+        and other.place != STREET.place
+        and other.figures[0].mouth != MIKA.mouth
+    )
 
 
 # --- what is planted -----------------------------------------------------------------------------------
@@ -164,7 +216,9 @@ def test_every_difference_between_truth_and_sidecars_is_in_the_answers(drawn, an
     assert set(by_hash) == set(answered["truth"]) and len(by_hash) == answered["pictures"] == PICTURES
     for hash, truth in answered["truth"].items():
         error = errors.get(hash, {"missing": [], "incorrect": []})
-        assert written_tags(by_hash[hash]) == (set(truth) - set(error["missing"])) | set(error["incorrect"]), by_hash[hash]
+        assert written_tags(by_hash[hash]) == (set(truth) - set(error["missing"])) | set(error["incorrect"]), by_hash[
+            hash
+        ]
     assert sum(answered["summary"].values()) == len(errors) > PICTURES * 0.2
 
 
@@ -174,7 +228,9 @@ def test_near_duplicates_show_the_same_and_have_the_same_true_tags(drawn, answer
     for one, other, how in answered["near_duplicates"]:
         assert one < other and how
         assert answered["truth"][one] == answered["truth"][other]
-        small = [np.asarray(Image.open(by_hash[hash]).convert("L").resize((16, 16)), float).ravel() for hash in (one, other)]
+        small = [
+            np.asarray(Image.open(by_hash[hash]).convert("L").resize((16, 16)), float).ravel() for hash in (one, other)
+        ]
         assert np.corrcoef(small)[0, 1] > 0.75
 
 
@@ -182,8 +238,9 @@ def test_the_same_seed_draws_the_same_files_and_another_seed_others(drawn, tmp_p
     plan = drawing.plan_library(SEED, PICTURES)
     some = drawing.Library([group for group in plan.groups if len(group.items) > 1][:2] + plan.groups[-3:])
     again = drawing.draw(some, tmp_path)
-    assert [(drawn / "library" / item.path).read_bytes() for group in some.groups for item in group.items] \
-        == [(tmp_path / item.path).read_bytes() for group in some.groups for item in group.items]
+    assert [(drawn / "library" / item.path).read_bytes() for group in some.groups for item in group.items] == [
+        (tmp_path / item.path).read_bytes() for group in some.groups for item in group.items
+    ]
     assert len(set(again)) == len(again)
     assert drawing.plan_library(SEED + 1, PICTURES).groups[0].picture != plan.groups[0].picture
 
@@ -200,7 +257,9 @@ def test_odd_files_are_what_they_are_called(drawn, answered):
     for what in ("truncated", "not a picture"):
         with pytest.raises((images.ImageUnreadable, images.ImageUnsupported)):
             images.prepare_bytes(odd[what].read_bytes(), 64)
-    opened = {what: Image.open(path) for what, path in odd.items() if what not in ("empty", "truncated", "not a picture")}
+    opened = {
+        what: Image.open(path) for what, path in odd.items() if what not in ("empty", "truncated", "not a picture")
+    }
     assert opened["animation"].n_frames == 2 and opened["transparent"].mode == "RGBA" and opened["palette"].mode == "P"
     assert opened["sixteen bits"].mode.startswith("I;16") and opened["four inks"].mode == "CMYK"
     assert opened["turned by exif"].getexif()[0x0112] == 6 and opened["very thin"].height <= 16
@@ -250,7 +309,7 @@ def test_a_cropped_view_stands_in_the_middle_of_white_again(monkeypatch):
     monkeypatch.setattr(augmentation, "CROP", 1.0)
     sheet, box = square(Image.new("RGB", (60, 120), (10, 20, 30)), 64)
     seen = augmentation.view(
-        torch.from_numpy(np.asarray(sheet).copy())[None], torch.tensor([box]), 64, torch.Generator().manual_seed(3),
+        torch.from_numpy(np.asarray(sheet).copy())[None], torch.tensor([box]), 64, torch.Generator().manual_seed(3)
     )[0]
     dark = (seen[0] < 128).any(0).nonzero().flatten().tolist()
     assert (seen[0] < 128).any(1).all(), "the longer side fills the square"
@@ -260,14 +319,26 @@ def test_a_cropped_view_stands_in_the_middle_of_white_again(monkeypatch):
 @pytest.fixture
 def tiny(monkeypatch) -> Training:
     """Pictures of noise for a network of one small block."""
-    monkeypatch.setattr(train_network, "CONFIG", train_network.CONFIG | {
-        "num_blocks": 1, "d_model": 16, "mlp_dim": 16, "num_heads": 2, "image_size": 64,
-        "cnn_stem": "conv:c=8,k=8,s=8,p=0;ln;relu;conv:c=8,s=2;ln;relu;conv:c=16,k=1,p=0",
-    })
+    monkeypatch.setattr(
+        train_network,
+        "CONFIG",
+        train_network.CONFIG
+        | {
+            "num_blocks": 1,
+            "d_model": 16,
+            "mlp_dim": 16,
+            "num_heads": 2,
+            "image_size": 64,
+            "cnn_stem": "conv:c=8,k=8,s=8,p=0;ln;relu;conv:c=8,s=2;ln;relu;conv:c=16,k=1,p=0",
+        },
+    )
     rng = np.random.default_rng(0)
     return Training(
-        rng.integers(0, 255, (400, 64, 64, 3), np.uint8), np.ones((400, 2), np.float32), rng.random((400, 5)) < 0.3,
-        list("abcde"), rng.integers(0, 9, 400),
+        rng.integers(0, 255, (400, 64, 64, 3), np.uint8),
+        np.ones((400, 2), np.float32),
+        rng.random((400, 5)) < 0.3,
+        list("abcde"),
+        rng.integers(0, 9, 400),
     )
 
 
@@ -301,7 +372,9 @@ def test_training_broken_off_and_gone_on_with_gives_the_same_network(tiny, one_t
 
 def test_steps_share_out_every_picture_once_and_take_their_own_from_few_kinds():
     kinds = np.random.default_rng(1).integers(0, 30, 400).repeat(2)
-    data = Training(np.zeros((800, 1, 1, 3), np.uint8), np.ones((800, 2), np.float32), np.zeros((800, 1), bool), ["a"], kinds)
+    data = Training(
+        np.zeros((800, 1, 1, 3), np.uint8), np.ones((800, 2), np.float32), np.zeros((800, 1), bool), ["a"], kinds
+    )
     trainer = train_network.Trainer(data, 10, seed=3)
     steps = [trainer._rows(step) for step in range(train_network.TOGETHER)]
     rows = [row for step in steps for row in step]
@@ -317,7 +390,9 @@ def test_the_fitted_layer_is_a_logistic_regression_for_each_tag():
     weight, bias = (value.numpy() for value in head.fit_head(torch.from_numpy(x), torch.from_numpy(y)))
     standard = (x - x.mean(0)) / x.std(0, ddof=1)
     for column in range(3):
-        twin = LogisticRegression(C=1 / (2 * len(x) * head.PENALTY), max_iter=5000, tol=1e-8).fit(standard, y[:, column])
+        twin = LogisticRegression(C=1 / (2 * len(x) * head.PENALTY), max_iter=5000, tol=1e-8).fit(
+            standard, y[:, column]
+        )
         mine = 1 / (1 + np.exp(-(x @ weight[column] + bias[column])))
         assert np.allclose(twin.predict_proba(standard)[:, 1], mine, atol=0.005)
 
@@ -367,14 +442,20 @@ def mistagged(answered: dict, keep=lambda place: True, wrong: int = 0) -> dict:
     for place, one in enumerate(answered["planted"]):
         if keep(place):
             tags = [
-                {
-                    "tag": tag, "kind": kind, "confidence": 0.9, "evidence": {}, "why": "x",
-                } for kind in ("missing", "incorrect") for tag in one[kind]
+                {"tag": tag, "kind": kind, "confidence": 0.9, "evidence": {}, "why": "x"}
+                for kind in ("missing", "incorrect")
+                for tag in one[kind]
             ]
             errors.append({"hash": one["hash"], "issue": "missing_tags", "confidence": 0.9, "tags": tags})
     for hash in sorted(answered["truth"])[:wrong]:
-        errors.append({"hash": hash, "issue": "incorrect_tags", "confidence": 0.6,
-                       "tags": [{"tag": "nonsense", "kind": "missing", "confidence": 0.6, "evidence": {}, "why": "x"}]})
+        errors.append(
+            {
+                "hash": hash,
+                "issue": "incorrect_tags",
+                "confidence": 0.6,
+                "tags": [{"tag": "nonsense", "kind": "missing", "confidence": 0.6, "evidence": {}, "why": "x"}],
+            }
+        )
     return {"settings": {"min_confidence": 0.5}, "summary": {}, "errors": errors}
 
 
@@ -384,7 +465,7 @@ def compared(drawn: Path, folder: DataFolder, capsys) -> list[str]:
 
 
 def row(lines: list[str], name: str) -> list[str]:
-    return next(line for line in lines if line.startswith(f"  {name} "))[len(name) + 2:].split()
+    return next(line for line in lines if line.startswith(f"  {name} "))[len(name) + 2 :].split()
 
 
 def test_missing_reports_are_said_to_be_missing(drawn, reported, capsys):
@@ -396,9 +477,21 @@ def test_missing_reports_are_said_to_be_missing(drawn, reported, capsys):
 def test_a_report_of_exactly_what_was_planted_has_recall_and_precision_one(drawn, answered, reported, capsys):
     artifacts.save(reported, MISTAGGED, mistagged(answered))
     lines = compared(drawn, reported, capsys)
-    count, tags = len(answered["planted"]), sum(len(one["missing"]) + len(one["incorrect"]) for one in answered["planted"])
+    count, tags = (
+        len(answered["planted"]),
+        sum(len(one["missing"]) + len(one["incorrect"]) for one in answered["planted"]),
+    )
     assert row(lines, "all") == [
-        str(count), str(count), "1.00", str(tags), str(tags), "1.00", str(tags), "1.00", str(tags), "1.00",
+        str(count),
+        str(count),
+        "1.00",
+        str(tags),
+        str(tags),
+        "1.00",
+        str(tags),
+        "1.00",
+        str(tags),
+        "1.00",
     ]
     assert row(lines, "missing_tags") == [str(tags), str(tags), "1.00", str(tags), str(tags), "1.00"]
     assert lines[-1] == f"{count} of {count} planted errors found, {tags} of {tags} suggested tags right"
@@ -424,23 +517,40 @@ def test_what_the_owner_has_mended_no_longer_counts(drawn, answered, reported, c
 def test_pairs_and_series_are_held_against_the_truth(drawn, answered, reported, capsys):
     pairs = [pair[:2] for pair in answered["near_duplicates"]]
     wrong = sorted(sorted(answered["truth"])[:2])
-    artifacts.save(reported, NEAR_DUPLICATES, {
-        "summary": {"similarity_threshold": 0.95}, "groups": [],
-        "similar_pairs": [{"hash1": one, "hash2": other} for one, other in [*pairs[:-1], wrong]],
-    })
+    artifacts.save(
+        reported,
+        NEAR_DUPLICATES,
+        {
+            "summary": {"similarity_threshold": 0.95},
+            "groups": [],
+            "similar_pairs": [{"hash1": one, "hash2": other} for one, other in [*pairs[:-1], wrong]],
+        },
+    )
     swapped = next(one for one in answered["planted"] if one["kind"] == "series_swapped")
     entries = {
-        "missing_predictions": swapped["incorrect"], "incorrect_predictions": [*swapped["missing"], "series:cloud cuckoo land"],
+        "missing_predictions": swapped["incorrect"],
+        "incorrect_predictions": [*swapped["missing"], "series:cloud cuckoo land"],
     }
-    artifacts.save(reported, SERIES_VALIDATION, {
-        "summary": {"correct_predictions": 3, "total_predictions": 4, "accuracy": 0.75, "images_abstained": 2}, "per_series": [],
-        **{name: [{"hash": swapped["hash"], "series": tag, "confidence": 0.9} for tag in tags] for name, tags in entries.items()},
-    })
+    artifacts.save(
+        reported,
+        SERIES_VALIDATION,
+        {
+            "summary": {"correct_predictions": 3, "total_predictions": 4, "accuracy": 0.75, "images_abstained": 2},
+            "per_series": [],
+            **{
+                name: [{"hash": swapped["hash"], "series": tag, "confidence": 0.9} for tag in tags]
+                for name, tags in entries.items()
+            },
+        },
+    )
     lines = compared(drawn, reported, capsys)
     assert row(lines, "missing predictions") == ["1", "1", "1.00", "1", "1", "1.00"]
     assert row(lines, "incorrect predictions") == ["2", "1", "0.50", "2", "1", "0.50"]
     assert lines[-1].split()[:4] == [
-        str(len(pairs)), str(len(pairs) - 1), f"{(len(pairs) - 1) / len(pairs):.2f}", str(len(pairs)),
+        str(len(pairs)),
+        str(len(pairs) - 1),
+        f"{(len(pairs) - 1) / len(pairs):.2f}",
+        str(len(pairs)),
     ]
 
 

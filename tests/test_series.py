@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from series_library import Drawn, draw
 from sklearn.metrics import f1_score, roc_auc_score
 
-from series_library import Drawn, draw
 from tagcheck import probes, series, series_confidence, series_mixing
 from tagcheck.plda import fit_plda
 from tagcheck.probes import expected_calibration_error
@@ -50,9 +50,10 @@ def test_plda_scores_are_the_ratio_of_two_gaussian_densities():
     model = fit_plda(*sums(drawn.matrix, drawn.truth, 5))
     z = model.project(drawn.matrix[:20])
     unknown = stats.multivariate_normal(np.zeros(z.shape[1]), np.diag(1 + model.between)).logpdf(z)
-    slow = np.stack([
-        stats.multivariate_normal(model.means[c], np.diag(model.variances[c])).logpdf(z) - unknown for c in range(5)
-    ], axis=1)
+    slow = np.stack(
+        [stats.multivariate_normal(model.means[c], np.diag(model.variances[c])).logpdf(z) - unknown for c in range(5)],
+        axis=1,
+    )
     assert model.scores(z) == pytest.approx(slow, rel=1e-3, abs=1e-3)
 
 
@@ -90,7 +91,12 @@ def test_sets_of_series_that_come_often_are_a_class_and_rare_ones_are_shared():
     labels = series.label_images(tag_sets, np.arange(6))
     assert labels.series == ("series:a", "series:b", "series:c")
     assert labels.classes == ((0,), (1,), (2,), (0, 1))
-    assert labels.membership.toarray()[[0, 3, 4, 5]].tolist() == [[0, 0, 0, 1], [0.5, 0, 0.5, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert labels.membership.toarray()[[0, 3, 4, 5]].tolist() == [
+        [0, 0, 0, 1],
+        [0.5, 0, 0.5, 0],
+        [1, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
     assert labels.single.tolist() == [3, 3, 3, -1, 0, -1]
 
 
@@ -117,7 +123,7 @@ def test_out_of_fold_scores_are_those_of_a_model_fitted_without_the_fold():
     train = (folds != 2) & (own >= 0)
     model = fit_plda(*sums(drawn.matrix[train].astype(np.float64), own[train], len(labels.classes)))
     for row in np.flatnonzero(folds == 2)[:10]:
-        slow = model.scores(model.project(drawn.matrix[row:row + 1]))[0]
+        slow = model.scores(model.project(drawn.matrix[row : row + 1]))[0]
         found = folded.candidates
         there = found.classes[row] >= 0
         assert found.features[row, there, 0] == pytest.approx(slow[found.classes[row, there]], rel=2e-2, abs=0.05)
@@ -177,7 +183,10 @@ def test_duplicates_leak_through_random_folds_and_not_through_ours():
     lot = rng.integers(0, 6, 240)
     twice = Drawn(
         np.concatenate([drawn.matrix, drawn.matrix + rng.normal(size=drawn.matrix.shape).astype(np.float32) * 1e-3]),
-        np.tile(lot, 2), np.tile(lot, 2), np.tile(np.arange(240), 2), 6,
+        np.tile(lot, 2),
+        np.tile(lot, 2),
+        np.tile(np.arange(240), 2),
+        6,
     )
 
     def hits(folds: np.ndarray) -> float:
@@ -212,14 +221,18 @@ def test_nearness_is_the_mean_of_the_nearest_exemplars():
     found = series.nearness(unit, exemplars, starts, classes)
     for row, column in np.ndindex(classes.shape):
         one = classes[row, column]
-        cosine = np.sort(exemplars[starts[one]:starts[one + 1]] @ unit[row])[::-1][:series.NEAREST] if one >= 0 else np.empty(0)
+        cosine = (
+            np.sort(exemplars[starts[one] : starts[one + 1]] @ unit[row])[::-1][: series.NEAREST]
+            if one >= 0
+            else np.empty(0)
+        )
         assert found[row, column] == pytest.approx(cosine.mean() if len(cosine) else -1.0, abs=1e-6)
 
 
 def test_exemplars_are_of_the_class_they_stand_for():
     own = np.array([2, 0, -1, 2, 0, 2, 1])
     rows, starts = series.pick_exemplars(own, np.array([0, 1, 2, 3, 5]), 4, seed=0)
-    assert [sorted(rows[starts[one]:starts[one + 1]].tolist()) for one in range(4)] == [[1], [], [0, 3, 5], []]
+    assert [sorted(rows[starts[one] : starts[one + 1]].tolist()) for one in range(4)] == [[1], [], [0, 3, 5], []]
 
 
 def test_a_series_of_two_looks_is_learned_as_well():
@@ -227,7 +240,9 @@ def test_a_series_of_two_looks_is_learned_as_well():
     drawn = draw(series=6, pictures=600, unknown=0, forgotten=0, swapped=0, duplicates=0, noise=0.3, seed=2)
     drawn.tagged, drawn.truth, drawn.series = drawn.tagged // 2, drawn.truth // 2, 3
     labels, _, _, said, truth = learn(drawn)
-    assert f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), average="macro", labels=range(3)) > 0.97
+    assert (
+        f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), average="macro", labels=range(3)) > 0.97
+    )
 
 
 def characters() -> tuple[Drawn, np.ndarray, list[str]]:
@@ -236,7 +251,9 @@ def characters() -> tuple[Drawn, np.ndarray, list[str]]:
     rng = np.random.default_rng(1)
     weight = np.concatenate([np.zeros((10, 32)), np.eye(10)], axis=1)
     sees = (drawn.truth[:, None] == np.arange(10)) & (rng.random((300, 1)) < 0.9)
-    drawn.matrix = np.concatenate([drawn.matrix, sees * 9.0 - 6 + rng.normal(size=(300, 10)) * 0.5], axis=1).astype(np.float32)
+    drawn.matrix = np.concatenate([drawn.matrix, sees * 9.0 - 6 + rng.normal(size=(300, 10)) * 0.5], axis=1).astype(
+        np.float32
+    )
     return drawn, weight.astype(np.float32), ["s0_(series)", *(f"heroine_{number}" for number in range(1, 10))]
 
 
@@ -295,7 +312,13 @@ def knowing() -> tuple[Drawn, np.ndarray, np.ndarray, list[str], list[str | None
     shown |= rng.random((900, 5)) < 0.01
     drawn.matrix = np.concatenate([drawn.matrix, shown * 6.0 + rng.normal(size=(900, 5))], axis=1).astype(np.float32)
     weight = np.concatenate([np.zeros((5, 32)), 1.5 * np.eye(5)], axis=1).astype(np.float32)
-    return drawn, weight, np.full(5, -5, np.float32), [f"s{one}" for one in numbers], [f"series:s{one}" for one in numbers]
+    return (
+        drawn,
+        weight,
+        np.full(5, -5, np.float32),
+        [f"s{one}" for one in numbers],
+        [f"series:s{one}" for one in numbers],
+    )
 
 
 def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_as_it_was_right_where_that_is_known():
@@ -360,8 +383,13 @@ def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_
         assert absence.forgotten_share == pytest.approx(bare[kind & known].mean(), abs=0.06)
     rows = np.flatnonzero(bare & (said.ranked[:, 0] >= 0))
     errors = []
-    for one in (said, series_mixing.predictions(folded.candidates, replace(mixing, by_company=None), labels.contains())):
-        confidence = series_confidence.confidence_missing(one.probability[rows, 0], one.unknown[rows], one.forgotten[rows])
+    for one in (
+        said,
+        series_mixing.predictions(folded.candidates, replace(mixing, by_company=None), labels.contains()),
+    ):
+        confidence = series_confidence.confidence_missing(
+            one.probability[rows, 0], one.unknown[rows], one.forgotten[rows]
+        )
         errors.append(expected_calibration_error(confidence, one.ranked[rows, 0] == truth[rows], low=0.1))
     assert errors[0] < 0.1 and errors[1] > 0.3, "all taken together a missing tag means too little"
 
@@ -407,11 +435,15 @@ def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embeddi
     for now in (None, beside):
         folded, model = series.out_of_fold(drawn.matrix, labels, folds, beside=now)
         said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
-        scores.append(f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), labels=range(8), average="micro"))
+        scores.append(
+            f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), labels=range(8), average="micro")
+        )
     assert scores[1] > scores[0] + 0.15
     assert model.companions.shape == (12, len(labels.classes))
     few = series.companion_ratios(beside, labels, np.flatnonzero(drawn.truth != 2))
-    assert few[:, labels.series.index("series:s2")].nnz <= 2, "learned from the pictures given alone, but for their swapped tags"
+    assert few[:, labels.series.index("series:s2")].nnz <= 2, (
+        "learned from the pictures given alone, but for their swapped tags"
+    )
 
 
 def test_the_taggers_character_speaks_for_the_series_that_the_owner_tags_beside_it():
@@ -459,7 +491,9 @@ def test_two_series_of_two_pictures_are_enough_to_learn_from():
     labels = series.label_images(drawn.tag_sets(), np.arange(4))
     folds = series.spread_folds(np.array([0, 1, 0, 1]), np.arange(4), labels)
     folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
-    said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains(), labels.tags)
+    said = series_mixing.predictions(
+        folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains(), labels.tags
+    )
     assert np.isfinite(said.probability).all() and np.isfinite(said.unknown).all()
 
 
@@ -482,7 +516,9 @@ def test_planted_swaps_and_forgotten_tags_are_found_with_a_confidence_that_keeps
     assert wrong[confidence > 0.8].mean() > 0.8
     assert (confidence[wrong] > 0.8).mean() > 0.8
     bare = np.flatnonzero((tagged < 0) & said.predicted[:, 0])
-    confidence = series_confidence.confidence_missing(said.probability[bare, 0], said.unknown[bare], said.forgotten[bare])
+    confidence = series_confidence.confidence_missing(
+        said.probability[bare, 0], said.unknown[bare], said.forgotten[bare]
+    )
     right = said.ranked[bare, 0] == truth[bare]
     assert right[confidence > 0.8].mean() > 0.85
     assert (confidence > 0.8).sum() > 0.8 * ((tagged < 0) & (truth >= 0)).sum()
@@ -507,20 +543,26 @@ def test_swaps_are_planted_among_classes_that_the_fold_knows_and_never_as_the_pi
     assert (folded.planted.classes == folded.planted_class[:, None]).any(axis=1).all()
     wrong = series_mixing._tag_odds(mixing, folded.planted, folded.planted_class, np.full(len(labels.classes), 0.1))
     rows = np.flatnonzero(labels.single >= 0)
-    right = series_mixing._tag_odds(mixing, folded.candidates.rows(rows), labels.single[rows], np.full(len(labels.classes), 0.1))
+    right = series_mixing._tag_odds(
+        mixing, folded.candidates.rows(rows), labels.single[rows], np.full(len(labels.classes), 0.1)
+    )
     assert np.median(right) > np.median(wrong) + 4
 
 
 def test_no_confidence_is_beyond_what_the_model_of_errors_can_promise():
-    assert series_confidence.confidence_incorrect(np.array([0.0]), np.array([0.5]), 0.3)[0] == series_confidence.MOST_SURE
+    assert (
+        series_confidence.confidence_incorrect(np.array([0.0]), np.array([0.5]), 0.3)[0] == series_confidence.MOST_SURE
+    )
     assert series_confidence.confidence_missing(np.array([1.0]), np.array([0.0]), 0.5)[0] == series_confidence.MOST_SURE
-    assert series_confidence.confidence_missing(np.array([1.0]), np.array([0.0]), 0.0)[0] == 0.0, "where nothing is ever forgotten"
+    assert series_confidence.confidence_missing(np.array([1.0]), np.array([0.0]), 0.0)[0] == 0.0, (
+        "where nothing is ever forgotten"
+    )
 
 
 def test_a_picture_whose_candidates_do_not_agree_counts_as_less_known_where_untagged_pictures_are_such():
     rng = np.random.default_rng(0)
-    odds = [rng.normal(1, 1, 400), rng.normal(-1, 1, 400)]             # untagged, tagged
-    apart = [-rng.exponential(2.0, 400), -rng.exponential(0.2, 400)]   # the candidates of untagged ones disagree
+    odds = [rng.normal(1, 1, 400), rng.normal(-1, 1, 400)]  # untagged, tagged
+    apart = [-rng.exponential(2.0, 400), -rng.exponential(0.2, 400)]  # the candidates of untagged ones disagree
     alike = [-rng.exponential(0.5, 400), -rng.exponential(0.5, 400)]
     assert series_mixing._agreement(odds, apart) < -0.5
     assert abs(series_mixing._agreement(odds, alike)) < 0.2

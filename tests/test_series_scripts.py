@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from series_library import MODEL, Drawn, draw, picture_hash, write
 
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from series_library import MODEL, Drawn, draw, picture_hash, write
 from tagcheck import artifacts, embeddings, review, series_files
 from tagcheck.artifacts import DATASET, SERIES_VALIDATION, DataFolder
 from tagcheck.embeddings import Embeddings
@@ -193,7 +193,9 @@ def test_the_calibration_table_covers_every_judged_picture_with_a_tag(own_copy: 
 def test_the_reliability_diagram_shows_every_filled_bin(own_copy: DataFolder):
     found = validated(own_copy)
     drawing = ElementTree.parse(own_copy.newest(SERIES_VALIDATION).with_suffix(".svg")).getroot()
-    points = [(float(one.get("cx")), float(one.get("cy"))) for one in drawing.iter("{http://www.w3.org/2000/svg}circle")]
+    points = [
+        (float(one.get("cx")), float(one.get("cy"))) for one in drawing.iter("{http://www.w3.org/2000/svg}circle")
+    ]
     filled = [row for row in found["calibration"] if row["count"]]
     wanted = [(40 + 300 * row["mean_probability"], 320 - 300 * row["share_right"]) for row in filled]
     assert np.array(points) == pytest.approx(np.array(wanted), abs=0.1)
@@ -240,7 +242,9 @@ def test_tags_are_taken_as_they_are_today(own_copy: DataFolder, capsys):
 def test_a_series_that_the_owner_has_renamed_is_not_suggested_by_its_old_name(own_copy: DataFolder):
     assert any(one["series"] == "series:s0" for one in validated(own_copy)["incorrect_predictions"])
     rename = {"series:s0": "series:new name"}
-    change_tags(own_copy, lambda row: row.update(existing_all_tags=[rename.get(tag, tag) for tag in row["existing_all_tags"]]))
+    change_tags(
+        own_copy, lambda row: row.update(existing_all_tags=[rename.get(tag, tag) for tag in row["existing_all_tags"]])
+    )
     after = validated(own_copy)
     assert all(one["series"] != "series:s0" for one in after["incorrect_predictions"])
     assert after["summary"]["not_listed"]["retired"] > 0
@@ -250,13 +254,17 @@ def test_a_series_that_the_owner_has_renamed_is_not_suggested_by_its_old_name(ow
 
 def test_pictures_without_a_prediction_are_counted(own_copy: DataFolder, capsys):
     document = artifacts.load(own_copy.newest(DATASET), DATASET)
-    document["results"] += [{"hash": picture_hash(9000 + number), "existing_all_tags": ["series:s0"]} for number in range(3)]
+    document["results"] += [
+        {"hash": picture_hash(9000 + number), "existing_all_tags": ["series:s0"]} for number in range(3)
+    ]
     artifacts.save(own_copy, DATASET, document)
     assert validated(own_copy)["summary"]["images_without_prediction"] == 3
     assert "3 have no prediction" in capsys.readouterr().err
 
 
-def test_pictures_that_came_later_are_judged_without_training_but_for_copies_of_those_seen(own_copy: DataFolder, capsys):
+def test_pictures_that_came_later_are_judged_without_training_but_for_copies_of_those_seen(
+    own_copy: DataFolder, capsys
+):
     more = draw(series=8, pictures=700, seed=11)
     new = draw(series=8, pictures=60, seed=11)
     new.matrix[30:] = embeddings.load(own_copy.embeddings).matrix[:30]
@@ -313,7 +321,9 @@ def test_a_classifier_of_an_earlier_make_is_asked_to_be_trained_again(own_copy: 
     card = json.loads(path.read_text())
     del card["noise"]["by_company"]
     path.write_text(json.dumps(card))
-    with pytest.raises(BadFile, match="not the whole card of a series classifier: run train_series_classifier_images.py again"):
+    with pytest.raises(
+        BadFile, match="not the whole card of a series classifier: run train_series_classifier_images.py again"
+    ):
         series_files.load(own_copy, "series")
 
 
@@ -325,14 +335,22 @@ def test_what_missing_tags_mean_by_company_comes_back_as_it_was_saved(own_copy: 
     series_files.save(own_copy, "series", card, before.model, mixing, rows)
     after = series_files.load(own_copy, "series").mixing
     for name, value in vars(mixing).items():
-        assert np.array_equal(getattr(after, name), value) if isinstance(value, np.ndarray) else getattr(after, name) == value
+        assert (
+            np.array_equal(getattr(after, name), value)
+            if isinstance(value, np.ndarray)
+            else getattr(after, name) == value
+        )
 
 
 @pytest.mark.parametrize("crash_at", ["weights", "out_of_fold", "classifier.json"])
-def test_a_training_that_dies_while_saving_leaves_the_old_classifier_in_force(own_copy: DataFolder, monkeypatch, crash_at: str):
+def test_a_training_that_dies_while_saving_leaves_the_old_classifier_in_force(
+    own_copy: DataFolder, monkeypatch, crash_at: str
+):
     before = series_files.load_out_of_fold(own_copy, "series")
     rename = {"series:s1": "series:s0"}
-    change_tags(own_copy, lambda row: row.update(existing_all_tags=[rename.get(tag, tag) for tag in row["existing_all_tags"]]))
+    change_tags(
+        own_copy, lambda row: row.update(existing_all_tags=[rename.get(tag, tag) for tag in row["existing_all_tags"]])
+    )
     whole = artifacts.write_atomically
 
     def dies(path: Path, write_it) -> None:
@@ -359,10 +377,14 @@ def test_a_damaged_file_is_named(own_copy: DataFolder, name: str):
         load(own_copy, "series")
 
 
-@pytest.mark.parametrize("text, says", [
-    ("{", "not whole JSON"), ('{"kind": "dataset"}', "not a series_classifier"),
-    ('{"kind": "series_classifier"}', "not the whole card"),
-])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("{", "not whole JSON"),
+        ('{"kind": "dataset"}', "not a series_classifier"),
+        ('{"kind": "series_classifier"}', "not the whole card"),
+    ],
+)
 def test_a_damaged_card_is_named(own_copy: DataFolder, text: str, says: str):
     series_files.card_path(own_copy, "series").write_text(text)
     with pytest.raises(BadFile, match=f"series_classifier.json.*{says}"):
@@ -371,9 +393,12 @@ def test_a_damaged_card_is_named(own_copy: DataFolder, text: str, says: str):
 
 def test_other_namespaces_are_saved_beside(own_copy: DataFolder):
     before = series_files.load_out_of_fold(own_copy, "series")
-    change_tags(own_copy, lambda row: row["existing_all_tags"].extend(
-        ["per_son:" + tag[7:] for tag in row["existing_all_tags"] if tag.startswith("series:")]
-    ))
+    change_tags(
+        own_copy,
+        lambda row: row["existing_all_tags"].extend(
+            ["per_son:" + tag[7:] for tag in row["existing_all_tags"] if tag.startswith("series:")]
+        ),
+    )
     assert train.main(["--data-dir", str(own_copy.root), "--namespace", "per_son"]) == 0
     assert series_files.load_out_of_fold(own_copy, "series") == before
     assert series_files.load(own_copy, "per_son").series[0] == "per_son:s0"
@@ -397,15 +422,18 @@ def test_without_embeddings_there_is_nothing_to_train_on(folder: DataFolder, dra
         train.main(["--data-dir", str(folder.root)])
 
 
-@pytest.mark.parametrize("tagged, says", [
-    ([], "has a series: tag, so there is nothing to learn"),
-    ([0, 0, 0, 0], "there are 1 such .series:s0."),
-    ([0, 1, 2, 3], "there are 0 such .none."),
-])
+@pytest.mark.parametrize(
+    "tagged, says",
+    [
+        ([], "has a series: tag, so there is nothing to learn"),
+        ([0, 0, 0, 0], "there are 1 such .series:s0."),
+        ([0, 1, 2, 3], "there are 0 such .none."),
+    ],
+)
 def test_too_few_tags_are_refused_with_the_reason(folder: DataFolder, tagged: list[int], says: str):
     few = draw(series=4, pictures=30, unknown=0, forgotten=0, swapped=0, duplicates=0)
     few.tagged[:] = -1
-    few.tagged[:len(tagged)] = tagged
+    few.tagged[: len(tagged)] = tagged
     write(folder, few)
     with pytest.raises(MissingInput, match=says):
         train.main(["--data-dir", str(folder.root)])
@@ -448,7 +476,9 @@ def test_an_empty_namespace_is_a_usage_error(folder: DataFolder):
 
 def test_as_processes_they_end_with_the_exit_codes_of_the_house(script, folder: DataFolder):
     nothing = script("train_series_classifier_images.py", "--data-dir", folder.root)
-    assert nothing.returncode == 3 and "run advanced_joytag_processing.py first" in nothing.stderr and nothing.stdout == ""
+    assert (
+        nothing.returncode == 3 and "run advanced_joytag_processing.py first" in nothing.stderr and nothing.stdout == ""
+    )
     write(folder, draw(series=3, pictures=60))
     done = script("train_series_classifier_images.py", "--data-dir", folder.root)
     assert done.returncode == 0 and done.stdout.count("\n") == 1

@@ -43,7 +43,9 @@ def page(folder: DataFolder, bench: Bench) -> Shared:  # noqa: F811
 
 
 def test_the_pictures_of_a_view_open_on_a_locked_page(page: Shared) -> None:
-    text = page.press(page.get(f"/error-review/findings?type=tags&tag={page.tag}"), "Open the pictures of these 2 findings in Hydrus")
+    text = page.press(
+        page.get(f"/error-review/findings?type=tags&tag={page.tag}"), "Open the pictures of these 2 findings in Hydrus"
+    )
     assert "2 pictures opened in a new page: tagcheck:" in text
     name = text.partition("opened in a new page: ")[2].partition(".\n")[0].partition(".<")[0]
     assert page.on_page(name) == set(page.hashes[:2])
@@ -83,10 +85,21 @@ def test_a_view_that_changed_since_it_was_shown_is_not_pushed(page: Shared) -> N
     shown = page.get("/error-review/findings?type=pairs")
     page.press(page.get(f"/error-review/card?type=pairs&hash={page.pairs[0][0]}"), "Not alike")
     token = page.token()
-    answer = page.client.post("/error-review/relate?type=pairs", data={"csrf": token, "kind": "duplicates", "expect": "2"})
-    assert "Push these 2 pairs" in shown and answer.status_code == 409 and "holds 1 pair now. Nothing was pushed" in answer.text
+    answer = page.client.post(
+        "/error-review/relate?type=pairs", data={"csrf": token, "kind": "duplicates", "expect": "2"}
+    )
+    assert (
+        "Push these 2 pairs" in shown
+        and answer.status_code == 409
+        and "holds 1 pair now. Nothing was pushed" in answer.text
+    )
     assert page.hydrus.judged(page.pairs) == [None, None]
-    assert page.client.post("/error-review/relate?type=pairs", data={"csrf": token, "kind": "twins", "expect": "1"}).status_code == 400
+    assert (
+        page.client.post(
+            "/error-review/relate?type=pairs", data={"csrf": token, "kind": "twins", "expect": "1"}
+        ).status_code
+        == 400
+    )
 
 
 def test_a_key_without_the_permission_says_so_and_nothing_happens(folder: DataFolder, bench: Bench) -> None:  # noqa: F811
@@ -133,7 +146,9 @@ def address(page: Shared) -> Iterator[str]:
     server.server_close()
 
 
-def test_in_a_browser_a_key_opens_the_pictures_and_a_button_judges_the_pair(page: Shared, address: str, browser) -> None:  # noqa: F811
+def test_in_a_browser_a_key_opens_the_pictures_and_a_button_judges_the_pair(
+    page: Shared, address: str, browser
+) -> None:  # noqa: F811
     context = browser.new_context()
     tab = open_tab(context)
     one, other = page.pairs[0]

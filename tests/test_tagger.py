@@ -116,7 +116,11 @@ def test_half_precision_weights_and_the_nine_extra_rows_of_old_heads_load(own_di
             "no whole safetensors file",
         ),
         (lambda d: (d / "model.safetensors").write_bytes(b""), BadFile, "no whole safetensors file"),
-        (lambda d: rewrite(d, lambda t: t.pop("norm.bias")), BadFile, "does not fit config.json beside it: no norm.bias"),
+        (
+            lambda d: rewrite(d, lambda t: t.pop("norm.bias")),
+            BadFile,
+            "does not fit config.json beside it: no norm.bias",
+        ),
         (lambda d: rewrite(d, lambda t: t.update(more=torch.zeros(1))), BadFile, "an unknown more"),
         (
             lambda d: rewrite(d, lambda t: t.update({"norm.bias": torch.zeros(5)})),
@@ -203,11 +207,15 @@ def test_embeddings_on_their_way_from_a_gpu_are_waited_for_before_they_are_read(
 def test_a_gpu_beside_a_pytorch_that_cannot_use_it_is_said_loudly(model_dir, monkeypatch):
     monkeypatch.setattr(tagger.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(tagger.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    for built, says in ((None, "built without CUDA: install a build that fits"), ("13.0", "finds no usable GPU or driver")):
+    for built, says in (
+        (None, "built without CUDA: install a build that fits"),
+        ("13.0", "finds no usable GPU or driver"),
+    ):
         monkeypatch.setattr(tagger.torch.version, "cuda", built)
-        assert f"THE GPU IS NOT USED: {'this PyTorch was ' if built is None else 'PyTorch (CUDA 13.0) '}{says}" in tagger.load(
-            model_dir, "auto"
-        ).sentence()
+        assert (
+            f"THE GPU IS NOT USED: {'this PyTorch was ' if built is None else 'PyTorch (CUDA 13.0) '}{says}"
+            in tagger.load(model_dir, "auto").sentence()
+        )
         assert "GPU" not in tagger.load(model_dir, "cpu").sentence()  # asked for, so nothing is overlooked
 
 
@@ -286,7 +294,9 @@ class Hub(BaseHTTPRequestHandler):
         else:
             data = self.files[name]
             large = name.endswith(".safetensors")
-            digest = hashlib.sha256(data).hexdigest() if large else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            digest = (
+                hashlib.sha256(data).hexdigest() if large else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            )
             self.send_response(302)
             self.send_header("X-Repo-Commit", "c" * 40)
             self.send_header("X-Linked-Etag", f'"{"0" * len(digest) if self.wrong_digest else digest}"')
@@ -378,6 +388,7 @@ def test_a_file_that_the_hub_does_not_have_and_no_network_name_both_ways_out(hub
     hub.files = {}
     for address in (hub.address, "http://127.0.0.1:9"):
         with pytest.raises(
-            MissingInput, match="no JoyTag weights in .*, and the hub cannot be asked for config.json .*internet.*--model-dir"
+            MissingInput,
+            match="no JoyTag weights in .*, and the hub cannot be asked for config.json .*internet.*--model-dir",
         ):
             weights.ensure(tmp_path / "weights", address)

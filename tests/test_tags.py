@@ -9,11 +9,29 @@ import pytest
 from tagcheck import tags
 
 
-@pytest.mark.parametrize("raw, cleaned", [
-    ("Long Hair", "long hair"), ("  a \t b\n", "a b"), ("series: Some Thing ", "series:some thing"), ("a : b", "a:b"),
-    ("", ""), ("   ", ""), (":d", ":d"), ("3:", "3:"), (">:)", ">:)"), ("re:zero", "re:zero"), ("series:re:zero", "series:re:zero"),
-    ("long_hair", "long_hair"), ("ÉTÉ", "été"), ("猫　耳", "猫 耳"), (":", ":"), ("::x", "::x"), ("a:", "a:"), ("namespace: ", "namespace:"),
-])
+@pytest.mark.parametrize(
+    "raw, cleaned",
+    [
+        ("Long Hair", "long hair"),
+        ("  a \t b\n", "a b"),
+        ("series: Some Thing ", "series:some thing"),
+        ("a : b", "a:b"),
+        ("", ""),
+        ("   ", ""),
+        (":d", ":d"),
+        ("3:", "3:"),
+        (">:)", ">:)"),
+        ("re:zero", "re:zero"),
+        ("series:re:zero", "series:re:zero"),
+        ("long_hair", "long_hair"),
+        ("ÉTÉ", "été"),
+        ("猫　耳", "猫 耳"),
+        (":", ":"),
+        ("::x", "::x"),
+        ("a:", "a:"),
+        ("namespace: ", "namespace:"),
+    ],
+)
 def test_cleaning(raw, cleaned):
     assert tags.clean(raw) == cleaned
 
@@ -34,23 +52,47 @@ def test_a_cleaned_tag_is_its_namespace_and_subtag_again():
         assert tags.join(*tags.split(tag)) == tag
 
 
-@pytest.mark.parametrize("tag, namespace, subtag", [
-    ("series:x", "series", "x"), ("series:re:zero", "series", "re:zero"), ("blue eyes", "", "blue eyes"), (":d", "", ":d"),
-    ("d:", "", "d:"), (">:(", "", ">:("), ("title: x", "title", "x"), ("", "", ""), (":", "", ":"),
-])
+@pytest.mark.parametrize(
+    "tag, namespace, subtag",
+    [
+        ("series:x", "series", "x"),
+        ("series:re:zero", "series", "re:zero"),
+        ("blue eyes", "", "blue eyes"),
+        (":d", "", ":d"),
+        ("d:", "", "d:"),
+        (">:(", "", ">:("),
+        ("title: x", "title", "x"),
+        ("", "", ""),
+        (":", "", ":"),
+    ],
+)
 def test_splitting(tag, namespace, subtag):
     assert tags.split(tag) == (namespace, subtag)
     assert tags.namespace(tag) == namespace
 
 
 def test_tags_of_one_namespace_come_sorted():
-    assert tags.in_namespace(["series:b", "series:a", "character:c", "series", ":series:x"], "series") == ["series:a", "series:b"]
+    assert tags.in_namespace(["series:b", "series:a", "character:c", "series", ":series:x"], "series") == [
+        "series:a",
+        "series:b",
+    ]
     assert tags.in_namespace(["b", "a:b", ":d"], "") == [":d", "b"]
 
 
-@pytest.mark.parametrize("name, tag", [
-    ("long_hair", "long hair"), ("^_^", "^_^"), ("O_O", "o_o"), (">:)", ">:)"), ("hatsune_miku_(append)", "hatsune miku (append)"),
-    (":d", ":d"), ("|_|", "|_|"), ("\\m/", "\\m/"), ("fate/stay_night", "fate/stay night"), ("_", ""),
-])
+@pytest.mark.parametrize(
+    "name, tag",
+    [
+        ("long_hair", "long hair"),
+        ("^_^", "^_^"),
+        ("O_O", "o_o"),
+        (">:)", ">:)"),
+        ("hatsune_miku_(append)", "hatsune miku (append)"),
+        (":d", ":d"),
+        ("|_|", "|_|"),
+        ("\\m/", "\\m/"),
+        ("fate/stay_night", "fate/stay night"),
+        ("_", ""),
+    ],
+)
 def test_booru_names(name, tag):
     assert tags.from_booru(name) == tag

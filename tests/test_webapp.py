@@ -91,7 +91,9 @@ class Page:
                 data.setdefault(of(field, "name"), []).append(of(field, "value") or "")
         if of(button, "name"):
             data[of(button, "name")] = [of(button, "value")]
-        answer = self.client.post(of(button, "formaction") or of(form, "action"), data=data | more, follow_redirects=True)
+        answer = self.client.post(
+            of(button, "formaction") or of(form, "action"), data=data | more, follow_redirects=True
+        )
         assert answer.status_code == 200, answer.text
         return html.unescape(answer.text)
 
@@ -114,7 +116,8 @@ def page(folder, tmp_path) -> Page:
     first, second = sorted(names[2:])
     has = dict(zip(names, TAGS))
     save_pairs(
-        folder, pair(first, second, 0.97, tuple(set(has[first]) - set(has[second])), tuple(set(has[second]) - set(has[first])))
+        folder,
+        pair(first, second, 0.97, tuple(set(has[first]) - set(has[second])), tuple(set(has[second]) - set(has[first]))),
     )
     save_series(folder)
     return Page(folder, root, names)
@@ -146,7 +149,12 @@ def test_a_detector_that_failed_or_whose_report_is_damaged_is_named_beside_no_fi
     save_series(folder).write_text("{")
     save_run(
         folder,
-        {"name": "near-duplicates", "script": "find_near_duplicates.py", "exit_code": 4, "message": "shard of another model"},
+        {
+            "name": "near-duplicates",
+            "script": "find_near_duplicates.py",
+            "exit_code": 4,
+            "message": "shard of another model",
+        },
     )
     text = html.unescape(page_on(folder).test_client().get("/error-review").text)
     assert "failed in the last run (exit code 4): shard of another model" in text
@@ -197,7 +205,9 @@ def test_filters_on_the_first_address_lead_to_the_list(page):
     assert answer.status_code == 302 and "/error-review/findings?type=missing_tags&min=0.8" in answer.location
 
 
-@pytest.mark.parametrize("query", ["type=x", "tag=a&tag=b&tag=c", "state=x", "sort=x", "min=high", "max=7", "hash=xyz", "min=nan"])
+@pytest.mark.parametrize(
+    "query", ["type=x", "tag=a&tag=b&tag=c", "state=x", "sort=x", "min=high", "max=7", "hash=xyz", "min=nan"]
+)
 def test_a_filter_that_cannot_be_meant_is_refused_in_words(page, query):
     assert "Traceback" not in page.get(f"/error-review/findings?{query}", 400)
 
@@ -215,7 +225,12 @@ def test_words_of_a_tag_cannot_become_markup(folder, tmp_path):
     save_dataset(folder, {hash: ["x", "<script>alert(1)</script>"]})
     save_mistagged(folder, missing(hash, '"><img src=x onerror=alert(2)>', why="<b>bold</b>"))
     client = page_on(folder, root).test_client()
-    for address in ("/error-review/card", "/error-review/findings", "/error-review/findings?view=grid", "/error-review"):
+    for address in (
+        "/error-review/card",
+        "/error-review/findings",
+        "/error-review/findings?view=grid",
+        "/error-review",
+    ):
         text = client.get(address, follow_redirects=True).text
         assert "<script>alert" not in text and "<img src=x" not in text and "<b>bold" not in text
 
@@ -224,14 +239,24 @@ def test_an_export_holds_every_suggestion_of_the_view(page):
     lines = page.client.get("/error-review/export.csv?type=tags").text.splitlines()
     assert len(lines) == 4 and lines[0].startswith("finding,issue,state,hash")
     rows = json.loads(page.client.get("/error-review/export.json?min=0.9&type=tags").text)
-    assert [(row["tag"], row["action"]) for row in rows] == [("series:elves", "add"), ("long hair", "add")] or len(rows) == 2
+    assert [(row["tag"], row["action"]) for row in rows] == [("series:elves", "add"), ("long hair", "add")] or len(
+        rows
+    ) == 2
 
 
 def test_the_difference_a_batch_and_the_tags_standing_are_exported_too(page):
     tags = page.client.get("/error-review/tags.csv").text.splitlines()
-    assert tags[0].startswith("tag,open,expected") and {line.split(",")[0] for line in tags[1:]} == {"series:elves", "long hair", "1girl"}
+    assert tags[0].startswith("tag,open,expected") and {line.split(",")[0] for line in tags[1:]} == {
+        "series:elves",
+        "long hair",
+        "1girl",
+    }
     accept_all_tags(page)
-    expected = [("1girl", "remove", "current", "absent"), ("long hair", "add", "absent", "current"), ("series:elves", "add", "absent", "current")]
+    expected = [
+        ("1girl", "remove", "current", "absent"),
+        ("long hair", "add", "absent", "current"),
+        ("series:elves", "add", "absent", "current"),
+    ]
     shown = page.client.get("/error-review/apply.json").json
     assert sorted((row["tag"], row["action"], row["before"], row["after"]) for row in shown) == expected
     assert {row["service"] for row in shown} == {"sidecar files"}
@@ -247,19 +272,26 @@ def test_the_difference_a_batch_and_the_tags_standing_are_exported_too(page):
 def test_the_trend_counts_the_reports_of_one_run_together(folder):
     """Two whole runs, the second an hour after the first, and a detector alone the day after."""
     runs = [
-        (MISTAGGED, "2026-05-01T10:00:00Z", {"errors_found": 9}), (NEAR_DUPLICATES, "2026-05-01T10:04:00Z", {"total_pairs_found": 4}),
-        (MISTAGGED, "2026-05-01T11:00:00Z", {"errors_found": 8}), (NEAR_DUPLICATES, "2026-05-01T11:04:00Z", {"total_pairs_found": 4}),
+        (MISTAGGED, "2026-05-01T10:00:00Z", {"errors_found": 9}),
+        (NEAR_DUPLICATES, "2026-05-01T10:04:00Z", {"total_pairs_found": 4}),
+        (MISTAGGED, "2026-05-01T11:00:00Z", {"errors_found": 8}),
+        (NEAR_DUPLICATES, "2026-05-01T11:04:00Z", {"total_pairs_found": 4}),
         (MISTAGGED, "2026-05-02T10:00:00Z", {"errors_found": 3}),
     ]
     with Review(folder.review) as store, store.writing() as db:
         db.executemany(
-            "INSERT INTO runs VALUES (?, ?, ?, ?)", [(kind.name, created, created, json.dumps(summary)) for kind, created, summary in runs]
+            "INSERT INTO runs VALUES (?, ?, ?, ?)",
+            [(kind.name, created, created, json.dumps(summary)) for kind, created, summary in runs],
         )
     text = page_on(folder).test_client().get("/error-review").text
     table = text.split("Findings over the runs</h2>")[1]
     rows = re.findall(r'<tr><th scope="row">([^<]*)</th>(.*?)</tr>', table)
     numbers = [(label, re.findall(r'class="number">(\d*)<', cells)) for label, cells in rows]
-    assert numbers == [("2026-05-01 10:00", ["9", "4"]), ("2026-05-01 11:00", ["8", "4"]), ("2026-05-02 10:00", ["3", ""])]
+    assert numbers == [
+        ("2026-05-01 10:00", ["9", "4"]),
+        ("2026-05-01 11:00", ["8", "4"]),
+        ("2026-05-02 10:00", ["3", ""]),
+    ]
 
 
 def test_a_card_says_where_what_is_accepted_is_written_to_and_which_copy_is_better(page):
@@ -335,7 +367,8 @@ def test_one_suggestion_is_decided_by_its_own_button(page):
 
 
 @pytest.mark.parametrize(
-    ("button", "queue"), [("Accept A", "accepted"), ("Ignore X", "ignored"), ("Skip S", "skipped"), ("Flag F", "flagged")]
+    ("button", "queue"),
+    [("Accept A", "accepted"), ("Ignore X", "ignored"), ("Skip S", "skipped"), ("Flag F", "flagged")],
 )
 def test_every_decision_can_be_undone_and_redone_by_a_form(page, button, queue):
     text = page.press(page.get("/error-review/card"), button)
@@ -372,7 +405,9 @@ def test_a_pairs_tags_are_copied_both_ways_but_for_those_that_belong_to_one_copy
 def test_one_differing_tag_of_a_pair_is_copied_by_its_own_button_and_undone(page):
     card = page.get("/error-review/card?type=pairs")
     value = re.search(r'name="one" value="(accepted [^"]*source:somewhere)"', card)[1]
-    text = page.post("/error-review/decide?type=pairs", finding=re.search(r'name="finding" value="(\w+)"', card)[1], one=value)
+    text = page.post(
+        "/error-review/decide?type=pairs", finding=re.search(r'name="finding" value="(\w+)"', card)[1], one=value
+    )
     assert "to be copied" in text
     with Review(page.folder.review) as store:
         assert [(key.tag, key.action) for key in store.accepted()] == [("source:somewhere", "add")]
@@ -399,9 +434,7 @@ def test_a_bulk_decision_on_one_tag_leaves_the_cards_other_tags_open(page):
     assert "long hair" in page.get("/error-review/card?tag=long hair")
 
 
-@pytest.mark.parametrize("form", [
-    {"finding": "nonsense", "do": "accepted"}, {"do": "accepted"},
-])
+@pytest.mark.parametrize("form", [{"finding": "nonsense", "do": "accepted"}, {"do": "accepted"}])
 def test_a_form_about_a_finding_that_is_not_there_is_refused(page, form):
     page.post("/error-review/decide", 404, **form)
 
@@ -466,7 +499,9 @@ def test_applying_writes_the_sidecars_and_undoing_the_batch_restores_them(page):
     before = [(path.name, path.read_bytes()) for path in sorted(page.root.glob("*.txt"))]
     text = page.press(accept_all_tags(page), "Write 3 changes")
     assert "3 changes applied" in text
-    assert set(sidecar(page.root, 0)) == {*TAGS[0], "series:elves", "long hair"} and sidecar(page.root, 1) == ["series:elves"]
+    assert set(sidecar(page.root, 0)) == {*TAGS[0], "series:elves", "long hair"} and sidecar(page.root, 1) == [
+        "series:elves"
+    ]
     assert page.queues() | {"applied": 2, "accepted": 0} == page.queues()
     text = page.press(page.get("/error-review/applied/1"), "Undo the whole batch (3 changes)")
     assert "3 changes taken back" in text
@@ -524,7 +559,9 @@ def test_a_batch_that_a_crash_left_open_is_finished_at_the_next_apply(page):
     key = Key(page.hashes[0], "series:elves", ADD)
     with Review(page.folder.review) as store:
         store.decide([Ask(key)], ACCEPTED)
-    Ledger(page.folder.review).open_batch(f"folder {page.root.resolve()}", None, "", [TagChange(key.hash, key.tag, key.action)])
+    Ledger(page.folder.review).open_batch(
+        f"folder {page.root.resolve()}", None, "", [TagChange(key.hash, key.tag, key.action)]
+    )
     again = Page(page.folder, page.root, page.hashes)
     assert "Finish what is left open" in again.get("/error-review/applied")
     again.press(again.get("/error-review/applied"), "Finish what is left open")
@@ -569,7 +606,9 @@ def test_a_view_is_handed_to_the_librarys_own_program_where_it_has_one(folder, p
     text = page.press(page.get("/error-review/findings?type=tags"), "Open the pictures of these 2 findings")
     assert "2 pictures opened in a new page" in text and library.opened[0][0] == page.hashes[:2]
     text = page.press(page.get("/error-review/findings?type=pairs"), "Push these 1 pair as potential duplicates")
-    assert "1 pair handed over" in text and library.related == [([tuple(sorted(page.hashes[2:]))], "potential duplicates")]
+    assert "1 pair handed over" in text and library.related == [
+        ([tuple(sorted(page.hashes[2:]))], "potential duplicates")
+    ]
     page.press(page.get("/error-review/card?type=pairs"), "Open in Hydrus")
     assert library.opened[1][0] == sorted(page.hashes[2:])
 
@@ -643,7 +682,10 @@ def test_a_file_goes_out_as_it_is_where_browsers_show_it_and_rendered_where_not(
 def test_transparency_survives_in_a_thumbnail(page):
     Image.new("RGBA", (50, 50), (255, 0, 0, 0)).save(page.root / "clear.png")
     hash = sha256(page.root / "clear.png")
-    assert Image.open(io.BytesIO(page.client.get(f"/pictures/{hash}/thumbnail").data)).convert("RGBA").getpixel((9, 9))[3] == 0
+    assert (
+        Image.open(io.BytesIO(page.client.get(f"/pictures/{hash}/thumbnail").data)).convert("RGBA").getpixel((9, 9))[3]
+        == 0
+    )
 
 
 def test_a_file_that_is_no_picture_or_not_there_is_a_drawn_note(page):
@@ -683,7 +725,10 @@ def test_the_thumbnail_cache_keeps_to_its_limit_and_drops_the_longest_unused(tmp
 def test_every_answer_forbids_foreign_scripts_and_frames(page):
     for address in ("/error-review", "/error-review/card", "/static/page.css", "/nothing"):
         headers = page.client.get(address, follow_redirects=True).headers
-        assert "script-src 'self'" in headers["Content-Security-Policy"] and "unsafe" not in headers["Content-Security-Policy"]
+        assert (
+            "script-src 'self'" in headers["Content-Security-Policy"]
+            and "unsafe" not in headers["Content-Security-Policy"]
+        )
         assert headers["X-Frame-Options"] == "DENY" and headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -726,7 +771,10 @@ def test_a_form_from_another_site_is_turned_away(page, headers):
     token = page.token()
     answer = page.client.post("/error-review/undo", data={"csrf": token}, headers=headers)
     assert answer.status_code == 403
-    assert page.client.post("/error-review/undo", data={"csrf": token}, headers={"Origin": "http://localhost"}).status_code == 303
+    assert (
+        page.client.post("/error-review/undo", data={"csrf": token}, headers={"Origin": "http://localhost"}).status_code
+        == 303
+    )
 
 
 @pytest.mark.parametrize("token", [None, "", "0" * 32])
@@ -784,7 +832,9 @@ def test_the_command_names_a_missing_data_folder_and_a_taken_port(script, folder
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = script("webapp/app.py", "--data-dir", folder.root, "--library", tmp_path, "--port", taken.getsockname()[1])
+        done = script(
+            "webapp/app.py", "--data-dir", folder.root, "--library", tmp_path, "--port", taken.getsockname()[1]
+        )
     assert done.returncode == 1 and "choose another --port" in done.stderr and "Traceback" not in done.stderr
 
 

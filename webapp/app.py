@@ -132,7 +132,9 @@ def listen(app: Flask, host: str, port: int):
         return make_server(host, port, app, threaded=True)
     except (OSError, SystemExit) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is in use"
-        raise ToolError(f"cannot serve on {host}:{port} ({reason}): end the other program or choose another --port") from None
+        raise ToolError(
+            f"cannot serve on {host}:{port} ({reason}): end the other program or choose another --port"
+        ) from None
 
 
 def recover(settings: Settings) -> None:

@@ -21,7 +21,13 @@ from webapp.state import review, settings
 
 ROWS = 200
 MOMENT = 1.5  # seconds that a form waits for a quick job, so that it answers with the result
-OUTCOMES = {ledger.OPEN: WAITING, ledger.FAILED: FAILED, ledger.APPLIED: APPLIED, ledger.UNDONE: UNDONE, ledger.SETTLED: APPLIED}
+OUTCOMES = {
+    ledger.OPEN: WAITING,
+    ledger.FAILED: FAILED,
+    ledger.APPLIED: APPLIED,
+    ledger.UNDONE: UNDONE,
+    ledger.SETTLED: APPLIED,
+}
 GONE = ("absent", "deleted", "petitioned")  # states of a tag that is not on its picture, or is to go
 DIFFERENCE_COLUMNS = ("hash", "action", "tag", "service", "before", "after", "reason")
 BATCH_COLUMNS = ("row", "hash", "action", "tag", "written", "service", "before", "after", "status", "reason")
@@ -71,12 +77,26 @@ def export_preview(kind: str) -> Response:
     services, _, made = _previewed(state.shared().library(), review().accepted())
     names = {one.key: one.name for one in services}
     rows = [
-        {"hash": one.hash, "action": "remove" if one.after in GONE else "add", "tag": one.tag,
-         "service": names.get(one.service, one.service), "before": one.before, "after": one.after, "reason": ""}
+        {
+            "hash": one.hash,
+            "action": "remove" if one.after in GONE else "add",
+            "tag": one.tag,
+            "service": names.get(one.service, one.service),
+            "before": one.before,
+            "after": one.after,
+            "reason": "",
+        }
         for one in made.writes
     ] + [
-        {"hash": one.change.hash, "action": one.change.action, "tag": one.change.tag, "service": "", "before": "", "after": "",
-         "reason": one.reason}
+        {
+            "hash": one.change.hash,
+            "action": one.change.action,
+            "tag": one.change.tag,
+            "service": "",
+            "before": "",
+            "after": "",
+            "reason": one.reason,
+        }
         for one in made.no_writes
     ]
     return exporting.answer(kind, "difference", DIFFERENCE_COLUMNS, rows)
@@ -126,7 +146,13 @@ def batch(number: int) -> str:
     rows.sort(key=lambda row: (order.get(row.status, 2), row.id))
     start = max(request.args.get("from", 0, int), 0)
     return render_template(
-        "batch.html", batch=found, rows=rows[start:start + ROWS], start=start, step=ROWS, total=len(rows), names=_service_names(),
+        "batch.html",
+        batch=found,
+        rows=rows[start : start + ROWS],
+        start=start,
+        step=ROWS,
+        total=len(rows),
+        names=_service_names(),
         can_undo=sum(found.counts.get(status, 0) for status in (ledger.APPLIED, ledger.OPEN)),
         leftovers=_leftovers([row for row in rows if row.status == ledger.APPLIED]),
     )
@@ -137,9 +163,19 @@ def export_batch(number: int, kind: str) -> Response:
     """One batch as CSV or JSON: every change with the tag's state before and after, and what became of it."""
     names = _service_names()
     rows = [
-        {"row": row.id, "hash": row.hash, "action": row.action, "tag": row.tag, "written": row.stored_tag,
-         "service": names.get(row.service, row.service), "before": row.before, "after": row.after, "status": row.status,
-         "reason": row.reason} for row in Ledger(settings().folder.review).rows(number)
+        {
+            "row": row.id,
+            "hash": row.hash,
+            "action": row.action,
+            "tag": row.tag,
+            "written": row.stored_tag,
+            "service": names.get(row.service, row.service),
+            "before": row.before,
+            "after": row.after,
+            "status": row.status,
+            "reason": row.reason,
+        }
+        for row in Ledger(settings().folder.review).rows(number)
     ]
     if not rows:
         abort(404, f"There is no batch {number}, or nothing in it.")
@@ -170,7 +206,11 @@ def retry() -> Response:
         Key(row.hash, row.tag, row.action)
         for row in Ledger(settings().folder.review).rows(request.form.get("batch", type=int), ledger.FAILED)
     }
-    asks = [Ask(key) for key in sorted(failed, key=lambda key: (key.hash, key.tag)) if review().decision(key).queue == FAILED]
+    asks = [
+        Ask(key)
+        for key in sorted(failed, key=lambda key: (key.hash, key.tag))
+        if review().decision(key).queue == FAILED
+    ]
     review().decide(asks, ACCEPTED, f"Try again: {words.plural(len(asks), 'change')}")
     return redirect(url_for("applying.preview"), 303)
 
@@ -226,8 +266,7 @@ def note(store: Review, rows: Sequence[LedgerRow]) -> int:
         if (
             last is None
             or row.batch > last.batch
-            or row.batch == last.batch
-            and URGENCY.index(row.status) < URGENCY.index(last.status)
+            or (row.batch == last.batch and URGENCY.index(row.status) < URGENCY.index(last.status))
         ):
             found[key] = row
     return store.note_outcomes((key, OUTCOMES[row.status], row.reason, row.batch) for key, row in found.items())
@@ -235,9 +274,10 @@ def note(store: Review, rows: Sequence[LedgerRow]) -> int:
 
 def catch_up(store: Review) -> int:
     """Note outcomes that a crash kept from being noted: rows of the ledger that are newer than the decision they belong to."""
+
     def newer(row: LedgerRow) -> bool:
         now = store.decision(Key(row.hash, row.tag, row.action))
-        return row.changed > now.decided_at or row.changed == now.decided_at and row.status != ledger.UNDONE
+        return row.changed > now.decided_at or (row.changed == now.decided_at and row.status != ledger.UNDONE)
 
     return note(store, [row for row in Ledger(store.path).rows() if newer(row)])
 

@@ -87,7 +87,11 @@ class Picture:
     def alt(self) -> str:
         """What stands for the picture where it is not seen."""
         shown = [tag.name for _, group in self.groups for tag in group if tag.mark != ADD]
-        return f"Picture {self.hash[:8]}, tagged {', '.join(shown[:12])}" if shown else f"Picture {self.hash[:8]}, without tags"
+        return (
+            f"Picture {self.hash[:8]}, tagged {', '.join(shown[:12])}"
+            if shown
+            else f"Picture {self.hash[:8]}, without tags"
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,12 @@ def make(review: Review, view: Filter, finding: Finding, invisible: Sequence[str
     pictures = [_picture(review, hash, finding) for hash in filter(None, (finding.hash, finding.other))]
     differences = _differences(review, finding, pictures, invisible) if finding.is_pair else []
     return Card(
-        finding, pictures, _rows(review, view, finding), differences, _best(review, finding, pictures), others_on(review, finding)
+        finding,
+        pictures,
+        _rows(review, view, finding),
+        differences,
+        _best(review, finding, pictures),
+        others_on(review, finding),
     )
 
 
@@ -139,13 +148,17 @@ def decode(text: str) -> Ask:
 
 def pair_asks(review: Review, finding: Finding, choice: str, invisible: Sequence[str]) -> list[Ask]:
     """The tags to add for one of `PAIR_CHOICES`; nothing for "neither"."""
-    left, right = (set((picture(review, hash) or {}).get("existing_all_tags") or []) for hash in (finding.hash, finding.other))
+    left, right = (
+        set((picture(review, hash) or {}).get("existing_all_tags") or []) for hash in (finding.hash, finding.other)
+    )
     wanted: list[Key] = []
     if choice in ("left", "both"):
         wanted += [Key(finding.other, tag, ADD) for tag in sorted(left - right)]
     if choice in ("right", "both"):
         wanted += [Key(finding.hash, tag, ADD) for tag in sorted(right - left)]
-    return [Ask(key, None, finding.issue, finding.confidence) for key in wanted if tags.namespace(key.tag) not in invisible]
+    return [
+        Ask(key, None, finding.issue, finding.confidence) for key in wanted if tags.namespace(key.tag) not in invisible
+    ]
 
 
 def best_copy(pictures: Sequence[Picture]) -> tuple[str, str]:
@@ -200,17 +213,27 @@ def _rows(review: Review, view: Filter, finding: Finding) -> list[Row]:
 def _picture(review: Review, hash: str, finding: Finding) -> Picture:
     record = picture(review, hash) or {"hash": hash}
     implied, deleted = set(record.get("implied_tags") or ()), set(record.get("deleted_tags") or ())
-    changes = {one.key.tag: one.key.action for one in finding.suggestions if one.key.hash == hash and one.key.action != PAIR}
+    changes = {
+        one.key.tag: one.key.action for one in finding.suggestions if one.key.hash == hash and one.key.action != PAIR
+    }
     names = set(record.get("existing_all_tags") or ()) | {tag for tag, action in changes.items() if action == ADD}
 
     def tag(name: str) -> Tag:
-        note = "added by your siblings and parents" if name in implied else "you once removed it" if name in deleted else ""
+        note = (
+            "added by your siblings and parents"
+            if name in implied
+            else "you once removed it"
+            if name in deleted
+            else ""
+        )
         return Tag(name, changes.get(name, ""), note)
 
     return Picture(hash, record, [(space, [tag(name) for name in group]) for space, group in words.by_namespace(names)])
 
 
-def _differences(review: Review, finding: Finding, pictures: Sequence[Picture], invisible: Sequence[str]) -> list[Difference]:
+def _differences(
+    review: Review, finding: Finding, pictures: Sequence[Picture], invisible: Sequence[str]
+) -> list[Difference]:
     has = [set(one.record.get("existing_all_tags") or ()) for one in pictures]
     analysis = finding.body.get("analysis")
     if not any(has) and isinstance(analysis, dict):  # a report without its dataset still says what differs
@@ -222,7 +245,15 @@ def _differences(review: Review, finding: Finding, pictures: Sequence[Picture], 
         copy = review.decision(Key(finding.other if on_left else finding.hash, tag, ADD))
         remove = review.decision(Key(finding.hash if on_left else finding.other, tag, REMOVE))
         rows.append(
-            Difference(tag, on_left, _value(copy), _value(remove), copy.queue, remove.queue, tags.namespace(tag) not in invisible)
+            Difference(
+                tag,
+                on_left,
+                _value(copy),
+                _value(remove),
+                copy.queue,
+                remove.queue,
+                tags.namespace(tag) not in invisible,
+            )
         )
     return rows
 

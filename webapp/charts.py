@@ -56,8 +56,10 @@ def bars(rows: Sequence[tuple[str, Sequence[int]]], names: Sequence[str], title:
         for number, value in enumerate(counts):
             if value:
                 size = wide * value / largest
-                parts.append(f'<rect class="part-{number}" x="{left:.1f}" y="{top}" width="{size:.1f}" height="18">'
-                             f"<title>{escape(f'{name}, {names[number]}: {value:,}')}</title></rect>")
+                parts.append(
+                    f'<rect class="part-{number}" x="{left:.1f}" y="{top}" width="{size:.1f}" height="18">'
+                    f"<title>{escape(f'{name}, {names[number]}: {value:,}')}</title></rect>"
+                )
                 left += size
         parts.append(f'<text x="{left + 6:.1f}" y="{top + 13}">{sum(counts):,}</text>')
     return _svg(parts, title, len(rows) * step + 6)
@@ -71,7 +73,8 @@ def free_place(wanted: float, taken: Sequence[float], apart: float = 13) -> floa
     """
     steps = (wanted + sign * apart * step for step in range(HEIGHT // 13) for sign in (-1, 1))
     return next(
-        (one for one in steps if TOP <= one <= HEIGHT - BOTTOM and all(abs(one - other) >= apart for other in taken)), wanted
+        (one for one in steps if TOP <= one <= HEIGHT - BOTTOM and all(abs(one - other) >= apart for other in taken)),
+        wanted,
     )
 
 
@@ -91,7 +94,8 @@ def _axis(y, top: float) -> str:
     marks = [0, top / 2, top]
     return "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT - 90}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:,g}</text>' for mark in marks
+        f'<text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:,g}</text>'
+        for mark in marks
     )
 
 

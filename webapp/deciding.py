@@ -33,7 +33,7 @@ def decide() -> Response:
         if not asks:
             return _answer(view, finding, None, NOTHING_TICKED, stay=True)
         outcome = review().decide(asks, state, _label(state, asks), attach_to=finding.id)
-    stay = bool(outcome.conflicts) or request.form.get("go") != "on" and _left(view, finding)
+    stay = bool(outcome.conflicts) or (request.form.get("go") != "on" and _left(view, finding))
     return _answer(view, finding, outcome, said(outcome), stay)
 
 
@@ -86,7 +86,9 @@ def said(outcome: Outcome) -> str:
             + _more(outcome.conflicts)
         )
     if outcome.applied:
-        lines.append(f"{words.plural(len(outcome.applied), 'change')} in the library already: undo that under Applied changes.")
+        lines.append(
+            f"{words.plural(len(outcome.applied), 'change')} in the library already: undo that under Applied changes."
+        )
     return " ".join(lines) or "Nothing changed."
 
 
@@ -114,7 +116,9 @@ def _decide_pair(finding: Finding, choice: str) -> Outcome:
 def _asked(form: MultiDict) -> tuple[str, list[Ask]]:
     """(state, what to give it to) of a card's form."""
     one = form.get("one", "")
-    state, values = (one.partition(" ")[0], [one.partition(" ")[2]]) if one else (form.get("do", ""), form.getlist("key"))
+    state, values = (
+        (one.partition(" ")[0], [one.partition(" ")[2]]) if one else (form.get("do", ""), form.getlist("key"))
+    )
     if state not in STATES:
         abort(400, f"There is no decision {state!r}.")
     try:
@@ -153,14 +157,21 @@ def _version(text: str | None, default: int) -> int:
         abort(400, "This form carries no number where one belongs.")
 
 
-def _answer(view: Filter, finding: Finding, outcome: Outcome | None, message: str, stay: bool) -> Response | dict[str, Any]:
+def _answer(
+    view: Filter, finding: Finding, outcome: Outcome | None, message: str, stay: bool
+) -> Response | dict[str, Any]:
     """To a script, what happened and the numbers that changed; to a form, the next card."""
     if request.accept_mimetypes.best == "application/json":
         fresh = review_index.load(review(), [finding.id], view) if stay else []
         return {
-            "message": message, "ok": outcome is not None and not outcome.conflicts, "stay": stay,
-            "left": count(view).findings, "waiting": review().waiting(),
-            "decided": [[key.hash, key.action, key.tag] for key in (outcome.changed + outcome.already if outcome else [])],
+            "message": message,
+            "ok": outcome is not None and not outcome.conflicts,
+            "stay": stay,
+            "left": count(view).findings,
+            "waiting": review().waiting(),
+            "decided": [
+                [key.hash, key.action, key.tag] for key in (outcome.changed + outcome.already if outcome else [])
+            ],
             "card": part(view, fresh[0]) if fresh else None,
         }
     flash(message)
@@ -175,7 +186,9 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[s
     if outcome is not None:
         message = f"{verb}: {outcome.label}." if outcome.changed else said(outcome)
         if outcome.changed and (outcome.conflicts or outcome.applied):
-            message += f" {words.plural(len(outcome.conflicts) + len(outcome.applied), 'other')} changed since and stayed."
+            message += (
+                f" {words.plural(len(outcome.conflicts) + len(outcome.applied), 'other')} changed since and stayed."
+            )
         at = _waiting(view, review_index.finding_of(review(), outcome.changed[0])) if outcome.changed else None
     if request.accept_mimetypes.best == "application/json":
         found = review_index.load(review(), [at], view) if at else []
@@ -209,7 +222,9 @@ def _label(state: str, asks: list[Ask]) -> str:
 
 
 def _names(keys: list[Key]) -> str:
-    return ", ".join("the pair" if key.action == PAIR else f"{key.action} {key.tag}" for key in keys[:5]) + _more(keys, 5)
+    return ", ".join("the pair" if key.action == PAIR else f"{key.action} {key.tag}" for key in keys[:5]) + _more(
+        keys, 5
+    )
 
 
 def _standing(decision: Decision) -> str:

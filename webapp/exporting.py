@@ -6,12 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, abort
 
-FORMULA = ("=", "+", "-", "@", "\t")  # a cell that starts like a formula is one to a spreadsheet, and tags are anybody's words
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+)  # a cell that starts like a formula is one to a spreadsheet, and tags are anybody's words
 PIECE = 60_000  # characters sent at a time
 KINDS = ("csv", "json")
 
@@ -22,7 +28,7 @@ def answer(kind: str, name: str, columns: Sequence[str], rows: Iterable[Mapping[
         abort(404, "There is an export as CSV and one as JSON.")
     lines = as_csv(columns, rows) if kind == "csv" else as_json(rows)
     response = Response(lines, mimetype="text/csv; charset=utf-8" if kind == "csv" else "application/json")
-    response.headers["Content-Disposition"] = f"attachment; filename={name}_{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.{kind}"
+    response.headers["Content-Disposition"] = f"attachment; filename={name}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{kind}"
     return response
 
 

@@ -32,8 +32,14 @@ GROUPS = {
     "pairs": ("All pairs", ISSUES[NEAR_DUPLICATES.name]),
 }
 QUEUE_WORDS = {
-    "open": "Open", "accepted": "Accepted", "ignored": "Ignored", "skipped": "Skipped", "flagged": "Flagged",
-    "applied": "Applied", "failed": "Failed", "undone": "Undone",
+    "open": "Open",
+    "accepted": "Accepted",
+    "ignored": "Ignored",
+    "skipped": "Skipped",
+    "flagged": "Flagged",
+    "applied": "Applied",
+    "failed": "Failed",
+    "undone": "Undone",
 }
 ORDER_WORDS = {SURE: "surest first", UNSURE: "least sure first", NEWEST: "newest picture first"}
 ANY = "any"

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, current_app
@@ -30,7 +30,7 @@ class Job:
     line: str = ""
     error: str = ""
     result: Any = None
-    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
     cancel: Callable[[], None] | None = None
     finished: threading.Event = field(default_factory=threading.Event)
 
@@ -40,7 +40,7 @@ class Job:
 
     def public(self) -> dict[str, Any]:
         """What a page may know of it."""
-        seconds = (datetime.now(timezone.utc) - self.started).total_seconds()
+        seconds = (datetime.now(UTC) - self.started).total_seconds()
         return {
             "kind": self.kind,
             "words": self.words,

@@ -21,15 +21,32 @@ TICKS = "tick"
 
 # Names of keys as browsers say them -> as people read and write them; the first of each is shown.
 WORDS = {
-    " ": ("Space",), "ArrowLeft": ("←", "Left"), "ArrowRight": ("→", "Right"), "ArrowUp": ("↑", "Up"),
-    "ArrowDown": ("↓", "Down"), "Escape": ("Esc",), "Delete": ("Del",), "Backspace": ("Backspace", "Back"), "Enter": ("Enter",),
-    "Home": ("Home",), "End": ("End",), "PageUp": ("PageUp", "PgUp"), "PageDown": ("PageDown", "PgDn"), "Insert": ("Insert", "Ins"),
+    " ": ("Space",),
+    "ArrowLeft": ("←", "Left"),
+    "ArrowRight": ("→", "Right"),
+    "ArrowUp": ("↑", "Up"),
+    "ArrowDown": ("↓", "Down"),
+    "Escape": ("Esc",),
+    "Delete": ("Del",),
+    "Backspace": ("Backspace", "Back"),
+    "Enter": ("Enter",),
+    "Home": ("Home",),
+    "End": ("End",),
+    "PageUp": ("PageUp", "PgUp"),
+    "PageDown": ("PageDown", "PgDn"),
+    "Insert": ("Insert", "Ins"),
     **{f"F{number}": (f"F{number}",) for number in (1, 2, 3, 4, 6, 7, 8, 9, 10)},
 }
 # What browsers keep for themselves, or people who use no mouse need.
 KEPT = {
-    "Tab": "it moves from field to field", "F5": "it reloads the page", "F11": "it fills the screen", "F12": "it is the browser's",
-    **{f"Ctrl+{letter}": "it is the browser's" for letter in ("w", "t", "n", "r", "l", "Shift+t", "Shift+n", "Shift+w", "Shift+r")},
+    "Tab": "it moves from field to field",
+    "F5": "it reloads the page",
+    "F11": "it fills the screen",
+    "F12": "it is the browser's",
+    **{
+        f"Ctrl+{letter}": "it is the browser's"
+        for letter in ("w", "t", "n", "r", "l", "Shift+t", "Shift+n", "Shift+w", "Shift+r")
+    },
 }
 
 
@@ -102,7 +119,9 @@ def load(folder: Path) -> tuple[tuple[Action, ...], str]:
 
 def save(folder: Path, actions: Sequence[Action]) -> None:
     """Keep what differs from the table as it comes; nothing differing, no file."""
-    own = {one.name: [word(key) for key in one.keys] for one, default in zip(actions, ACTIONS) if one.keys != default.keys}
+    own = {
+        one.name: [word(key) for key in one.keys] for one, default in zip(actions, ACTIONS) if one.keys != default.keys
+    }
     if not own:
         (folder / FILE).unlink(missing_ok=True)
         return
@@ -123,7 +142,9 @@ def changed(own: Mapping[str, Iterable[str]]) -> tuple[Action, ...]:
             for place in one.places:
                 other = taken.setdefault((place, key), one)
                 if other is not one:
-                    raise Refused(f"{word(key)} would mean two things on the {place}: “{other.words}” and “{one.words}”")
+                    raise Refused(
+                        f"{word(key)} would mean two things on the {place}: “{other.words}” and “{one.words}”"
+                    )
     if len(next(one for one in made if one.name == TICKS).keys) > 9:
         raise Refused("the keys that tick tags are nine at the most")
     return made

@@ -29,8 +29,12 @@ LARGEST_PIXELS = 40_000_000
 REFUSED_PIXELS = 250_000_000
 IMMUTABLE = "private, max-age=31536000, immutable"
 SIGNATURES = (
-    (b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"), (b"GIF87a", "image/gif"), (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"), (b"\x1a\x45\xdf\xa3", "video/webm"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"BM", "image/bmp"),
+    (b"\x1a\x45\xdf\xa3", "video/webm"),
 )
 BRANDS = {
     b"avif": "image/avif",
@@ -139,7 +143,7 @@ def full(hash: str) -> Response:
         library = state.shared().library()
         data = library.read(hash)
         mime = sniff(data)
-        if mime is None or mime.startswith("image/") and _pixels(data) > LARGEST_PIXELS:
+        if mime is None or (mime.startswith("image/") and _pixels(data) > LARGEST_PIXELS):
             data, mime = _webp(_fit(_open(library, hash, data), LARGEST_SIDE)), "image/webp"
     except ToolError as error:
         return _note(str(error))

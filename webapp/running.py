@@ -68,8 +68,12 @@ def cancel() -> Response:
 def detect(job: Job, folder: DataFolder) -> int:
     """Run the detectors as a process of their own, then read their reports. Its exit code; raises `ToolError` when it failed."""
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / SCRIPT), "--data-dir", str(folder.root)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, env={**os.environ, "TAGCHECK_PROGRESS": "live"}, start_new_session=os.name == "posix",
+        [sys.executable, str(PROJECT / SCRIPT), "--data-dir", str(folder.root)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TAGCHECK_PROGRESS": "live"},
+        start_new_session=os.name == "posix",
     )
 
     def stop() -> None:
@@ -89,7 +93,9 @@ def detect(job: Job, folder: DataFolder) -> int:
         job.state, job.line = "cancelled", "Stopped. Reports of detectors that had finished are kept."
     elif code:
         raise ToolError(
-            next((line for line in reversed(tail) if "FAILED" in line or line.startswith("error: ")), f"exit code {code}")
+            next(
+                (line for line in reversed(tail) if "FAILED" in line or line.startswith("error: ")), f"exit code {code}"
+            )
         )
     return code
 

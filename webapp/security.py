@@ -33,7 +33,10 @@ def install(app: Flask, review: Review, host: str, place: str) -> None:
         secret = secrets.token_hex(32)
         review.set_meta("secret", secret)
     app.config.update(
-        SECRET_KEY=secret, SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Strict", PERMANENT_SESSION_LIFETIME=400 * 86400,
+        SECRET_KEY=secret,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Strict",
+        PERMANENT_SESSION_LIFETIME=400 * 86400,
         # A late answer about a picture must not bring back the cookie of before a message was put into it.
         SESSION_REFRESH_EACH_REQUEST=False,
         # Browsers send a cookie to every port of a host: each data folder gets its own.
@@ -97,7 +100,10 @@ def _check(host: str) -> None:
         abort(403, "This came from another site and was not done.")
     given = request.form.get(CSRF) or request.headers.get("X-CSRF-Token", "")
     if not hmac.compare_digest(given.encode(), session.get(CSRF, "").encode()) or not given:
-        abort(403, "This form was opened in another session (are cookies off?). Nothing was done: reload the page and try again.")
+        abort(
+            403,
+            "This form was opened in another session (are cookies off?). Nothing was done: reload the page and try again.",
+        )
 
 
 def _headers(response: Response) -> Response:

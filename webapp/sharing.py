@@ -14,7 +14,12 @@ from webapp.filters import from_query, in_words, to_query
 from webapp.state import review
 
 MOST = 20_000  # pictures on one page of the library's program
-KINDS = (POTENTIAL_DUPLICATES, DUPLICATES, ALTERNATES, FALSE_POSITIVES)  # the first is a question, the others are judgements
+KINDS = (
+    POTENTIAL_DUPLICATES,
+    DUPLICATES,
+    ALTERNATES,
+    FALSE_POSITIVES,
+)  # the first is a question, the others are judgements
 
 blueprint = Blueprint("sharing", __name__, url_prefix="/error-review")
 
@@ -47,7 +52,10 @@ def relate() -> Response | dict[str, Any]:
     if not pairs:
         abort(400, "There is no pair in this view.")
     if "finding" not in request.form and request.form.get("expect", type=int) != len(pairs):
-        abort(409, f"Since you looked, this view has changed: it holds {words.plural(len(pairs), 'pair')} now. Nothing was pushed.")
+        abort(
+            409,
+            f"Since you looked, this view has changed: it holds {words.plural(len(pairs), 'pair')} now. Nothing was pushed.",
+        )
     told = library.set_relationship(pairs, kind)
     kept = len(pairs) - len(told)
     return _answer(

@@ -72,7 +72,9 @@ class Shared:
         say so, holds no card up: it is asked beside the requests.
         """
         with self._asking:
-            started = (self._asker is None or not self._asker.is_alive()) and time.monotonic() - self._asked >= TARGET_HOLDS
+            started = (
+                self._asker is None or not self._asker.is_alive()
+            ) and time.monotonic() - self._asked >= TARGET_HOLDS
             if started:
                 self._asker = threading.Thread(target=self._ask_target, name="target", daemon=True)
                 self._asker.start()
@@ -93,7 +95,7 @@ class Shared:
         """The one that reads newer reports now. One is started where there is none, unless the last has just failed."""
         with self._starting:
             last = self._reader
-            if last is None or not last.is_alive() and not last.failed_lately():
+            if last is None or (not last.is_alive() and not last.failed_lately()):
                 self._reader = Reader(self.settings.folder)
                 self._reader.start()
             return self._reader

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, Response, abort, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, request, session, url_for
 
 from tagcheck import review_index, tags
 from tagcheck.artifacts import DATASET, RUN_SUMMARY
 from tagcheck.review import IGNORED, Review
 from tagcheck.review_import import ISSUES, REPORTS
 from tagcheck.review_index import BANDS, Filter, Finding, Health, Overview
-from webapp import cards, charts, exporting, keys, sharing, state, words
+from webapp import cards, charts, exporting, keys, sharing, state
 from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, from_query, in_words, to_query
 from webapp.state import review, settings
 
@@ -24,8 +23,8 @@ GRID = 60
 AHEAD = 6
 OLD_DAYS = 14
 SESSIONS = 20
-RUNS = 30       # of the trend
-RUN_PAUSE = 6   # hours between two reports that are of two runs for certain
+RUNS = 30  # of the trend
+RUN_PAUSE = 6  # hours between two reports that are of two runs for certain
 DETECTOR_WORDS = {
     "mistagged_images_report": "Tag errors",
     "near_duplicates_report": "Near-duplicates",
@@ -114,7 +113,9 @@ def card() -> Response | str:
     at = request.args.get("at")
     finding = find(review(), view, at)
     if finding is None:
-        return render_template("done.html", view=view, query=to_query(view), words=in_words(view), queues=state.queues(view))
+        return render_template(
+            "done.html", view=view, query=to_query(view), words=in_words(view), queues=state.queues(view)
+        )
     if finding.id != at:
         return redirect(url_for("views.card", **to_query(view, at=finding.id)))
     return render_template("card.html", words=in_words(view), **card_values(view, finding))
@@ -152,8 +153,16 @@ def export_tags(kind: str) -> Response:
     """How every tag with open suggestions stands, as CSV or JSON: the overview shows only the first."""
     state.refresh()
     rows = [
-        {"tag": one.tag, "open": one.open, "expected": round(one.expected, 2), "a_minute": round(one.a_minute, 2), "decided": one.decided,
-         "right": one.promise.right if one.promise else None, "share": round(one.share, 4)} for one in standing()
+        {
+            "tag": one.tag,
+            "open": one.open,
+            "expected": round(one.expected, 2),
+            "a_minute": round(one.a_minute, 2),
+            "decided": one.decided,
+            "right": one.promise.right if one.promise else None,
+            "share": round(one.share, 4),
+        }
+        for one in standing()
     ]
     return exporting.answer(kind, "tags", HEALTH_COLUMNS, rows)
 
@@ -177,7 +186,9 @@ def change_keys() -> Response | tuple[str, int]:
     try:
         made = keys.changed({name: keys.parse_all(text) for name, text in wanted.items()})
     except keys.Refused as refused:
-        return render_template("help.html", actions=keys.load(folder)[0], problem="", wanted=wanted, refused=refused), 409
+        return render_template(
+            "help.html", actions=keys.load(folder)[0], problem="", wanted=wanted, refused=refused
+        ), 409
     keys.save(folder, made)
     flash("These keys are kept.")
     return redirect(url_for("views.help"), 303)
@@ -192,7 +203,9 @@ def looks() -> Response:
         session["hide_pictures"] = request.form["pictures"] == "hide"
     session.permanent = True
     back = request.form.get("back", "")
-    return redirect(back if back.startswith("/") and not back.startswith(("//", "/\\")) else url_for("views.overview"), 303)
+    return redirect(
+        back if back.startswith("/") and not back.startswith(("//", "/\\")) else url_for("views.overview"), 303
+    )
 
 
 def find(store: Review, view: Filter, at: str | None) -> Finding | None:
@@ -208,13 +221,20 @@ def find(store: Review, view: Filter, at: str | None) -> Finding | None:
 def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
     """What the card's template needs."""
     query = to_query(view)
-    before, after = review_index.step(review(), view, finding.id, back=True), review_index.step(review(), view, finding.id)
+    before, after = (
+        review_index.step(review(), view, finding.id, back=True),
+        review_index.step(review(), view, finding.id),
+    )
     return {
-        "card": cards.make(review(), view, finding, settings().invisible), "query": query, "view": view,
+        "card": cards.make(review(), view, finding, settings().invisible),
+        "query": query,
+        "view": view,
         "previous": url_for("views.card", **query, at=before) if before else None,
         "next": url_for("views.card", **query, at=after) if after else None,
-        "left": state.count(view).findings, "choices": cards.PAIR_CHOICES,
-        "can": sharing.abilities(), "target": state.shared().target(),
+        "left": state.count(view).findings,
+        "choices": cards.PAIR_CHOICES,
+        "can": sharing.abilities(),
+        "target": state.shared().target(),
     }
 
 
@@ -251,10 +271,16 @@ def detectors(made: Overview) -> list[dict[str, Any]]:
             notes.append("older than the dataset")
         if source and _days(source["created"]) > OLD_DAYS:
             notes.append(f"{_days(source['created'])} days old")
-        rows.append({
-            "name": DETECTOR_WORDS[kind.name], "script": kind.made_by, "source": source, "problem": problem, "notes": notes,
-            "summary": (source or {}).get("header", {}).get("summary") or {},
-        })
+        rows.append(
+            {
+                "name": DETECTOR_WORDS[kind.name],
+                "script": kind.made_by,
+                "source": source,
+                "problem": problem,
+                "notes": notes,
+                "summary": (source or {}).get("header", {}).get("summary") or {},
+            }
+        )
     return rows
 
 
@@ -301,7 +327,8 @@ def standing() -> list[Health]:
 def trend(made: Overview) -> dict[str, Any] | None:
     """Findings over the runs, as a chart and a table; None below two runs."""
     keys = {
-        "mistagged_images_report": ("errors_found",), "near_duplicates_report": ("total_pairs_found",),
+        "mistagged_images_report": ("errors_found",),
+        "near_duplicates_report": ("total_pairs_found",),
         "series_validation_report": ("missing_predictions_count", "incorrect_predictions_count"),
     }
     together = runs_together(made.runs)[-RUNS:]
@@ -333,7 +360,7 @@ def runs_together(rows: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, An
 
 
 def _days(created: str) -> int:
-    return (datetime.now(timezone.utc) - datetime.fromisoformat(created.replace("Z", "+00:00"))).days
+    return (datetime.now(UTC) - datetime.fromisoformat(created.replace("Z", "+00:00"))).days
 
 
 def _json(value: Any) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask
@@ -56,7 +56,7 @@ def ago(when: str | None, now: datetime | None = None) -> str:
     """
     if not when:
         return "never"
-    seconds = ((now or datetime.now(timezone.utc)) - datetime.fromisoformat(when.replace("Z", "+00:00"))).total_seconds()
+    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(when.replace("Z", "+00:00"))).total_seconds()
     for unit, name in UNITS:
         if seconds >= unit:
             return f"{plural(int(seconds // unit), name)} ago"
@@ -95,8 +95,10 @@ def sureness(confidence: float, promise: Promise | None) -> str:
 
 def promised(promise: Promise) -> str:
     """`83 are right, from 214 of your decisions (between 77 and 88)`."""
-    return (f"{promise.share * 100:.0f} are right, from {promise.of:,} of your decisions "
-            f"(between {promise.low * 100:.0f} and {promise.high * 100:.0f})")
+    return (
+        f"{promise.share * 100:.0f} are right, from {promise.of:,} of your decisions "
+        f"(between {promise.low * 100:.0f} and {promise.high * 100:.0f})"
+    )
 
 
 def by_namespace(names: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -107,7 +109,9 @@ def by_namespace(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     return sorted(groups.items(), key=lambda group: (group[0] == "", group[0]))
 
 
-def evidence(given: dict[str, Any], leave_out: Sequence[str] = ()) -> tuple[list[tuple[str, str]], list[tuple[str, list[str]]]]:
+def evidence(
+    given: dict[str, Any], leave_out: Sequence[str] = ()
+) -> tuple[list[tuple[str, str]], list[tuple[str, list[str]]]]:
     """(numbers and words, pictures) of a suggestion's evidence: every list of hashes becomes a row of small pictures.
 
     `leave_out` are pictures that are on the card anyway.
@@ -120,7 +124,7 @@ def evidence(given: dict[str, Any], leave_out: Sequence[str] = ()) -> tuple[list
         if hashes:
             others = [hash for hash in hashes if hash not in leave_out]
             shown += [(words, others)] if others else []
-        elif (text := _fact(value)):
+        elif text := _fact(value):
             facts.append((words, text))
     return facts, shown
 
@@ -138,7 +142,9 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         old, new = _fact(before), _fact(after)
         if name == BEFORE_VERDICTS or old == new or _hashes(before) or _hashes(after) or _close(before, after):
             continue
-        found.append(f"{EVIDENCE_WORDS.get(name, name.replace('_', ' '))} was {old or 'not known'}, is {new or 'not known'}")
+        found.append(
+            f"{EVIDENCE_WORDS.get(name, name.replace('_', ' '))} was {old or 'not known'}, is {new or 'not known'}"
+        )
     return found
 
 
