@@ -26,10 +26,21 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import artifacts, cli, embeddings, failures, formats, images, opening, tagger, tags, vocabulary, weights
+from tagcheck import (
+    data_folder,
+    embeddings,
+    failures,
+    formats,
+    images,
+    opening,
+    script,
+    tagger,
+    tags,
+    vocabulary,
+    weights,
+)
 from tagcheck import library as libraries
-from tagcheck.artifacts import DATASET, MAPPING, DataFolder
-from tagcheck.cli import run, say
+from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.decoding import Clocks, Decoder, Prepared, prepared
 from tagcheck.embeddings import ShardWriter
@@ -39,6 +50,7 @@ from tagcheck.formats import Limits
 from tagcheck.library import FileInfo, Library
 from tagcheck.lock import sole_run
 from tagcheck.opening import LibrarySettings
+from tagcheck.script import run, say
 from tagcheck.tagger import Begun, Tagger
 
 LOCK = "extraction.lock"
@@ -49,8 +61,8 @@ MEGA = 1_000_000
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
-    cli.add_library(parser, "the one that was mapped")
+    parser = script.parser(__doc__)
+    script.add_library(parser, "the one that was mapped")
     parser.add_argument("--mapping", metavar="FILE", help="the mapping to follow (default: the newest in mappings/)")
     parser.add_argument(
         "--model-dir",
@@ -73,16 +85,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--batch-size",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         metavar="N",
         help="pictures computed at once (default: what suits the device)",
     )
     parser.add_argument(
-        "--limit", type=cli.at_least(0), metavar="N", help="embed at most N new pictures in this run (default: all)"
+        "--limit", type=script.at_least(0), metavar="N", help="embed at most N new pictures in this run (default: all)"
     )
     parser.add_argument(
         "--decoders",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         metavar="N",
         help="processes that decode pictures (default: what suits the device)",
     )
@@ -94,47 +106,50 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     limits = Limits()
     parser.add_argument(
         "--max-pixels",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         metavar="N",
         default=limits.pixels // MEGA,
         help=f"million pixels from which a picture counts as unreadable (default: {limits.pixels // MEGA})",
     )
     parser.add_argument(
         "--max-megabytes",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         metavar="N",
         default=limits.bytes // MEGA,
         help=f"million bytes from which a file counts as unreadable (default: {limits.bytes // MEGA})",
     )
     parser.add_argument(
         "--max-seconds",
-        type=cli.between(0.1, 3600),
+        type=script.between(0.1, 3600),
         metavar="X",
         default=limits.seconds,
         help=f"seconds after which decoding a file is given up (default: {limits.seconds:g})",
     )
     parser.add_argument(
         "--frames",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         metavar="N",
         default=limits.frames,
         help=f"frames of an animation that are looked at; its embedding is their mean (default: {limits.frames})",
     )
-    cli.add_popup(parser)
+    script.add_popup(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     began = time.monotonic()
-    folder = cli.data_folder(args)
+    folder = script.data_folder(args)
     mapping, pages = mapped_pages(folder, args.mapping)
     library = open_library(args.library, folder)
-    with sole_run(folder.embeddings / LOCK), cli.popup(library, args.popup, "tagcheck: embedding pictures") as message:
+    with (
+        sole_run(folder.embeddings / LOCK),
+        script.popup(library, args.popup, "tagcheck: embedding pictures") as message,
+    ):
         remove_leftovers(folder)
         model = load_tagger(args, folder)
         done = embeddings.embedded(folder.embeddings, model.id, model.preprocess_id)
-        infos = list(cli.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
+        infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model.tags, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
         tools = decoding_tools(library, limits)
@@ -157,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise MissingInput(nothing_embedded(mapping, records, summary))
         embeddings.save_tag_head(folder.embeddings, model.tag_head())
         header = {"mapping": mapping.name, "model": model.describe(), "summary": summary, **habits}
-        path = artifacts.save(folder, DATASET, header | {"results": records})
+        path = data_folder.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
     return 0
 
@@ -172,7 +187,7 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
     """The mapping's path, and for each of its pictures the paths of the pages that it is on."""
     path = folder.require(MAPPING, given)
     pages: dict[str, list[list[str]]] = {}
-    for page in artifacts.load(path, MAPPING).get("pages", []):
+    for page in data_folder.load(path, MAPPING).get("pages", []):
         if (
             not isinstance(page, dict)
             or not isinstance(page.get("hashes"), list)
@@ -248,7 +263,7 @@ def fetch() -> Path:
     bars: dict[str, Any] = {}
 
     def progress(name: str, here: int, size: int) -> None:
-        bar = bars.get(name) or bars.setdefault(name, cli.progress([], size, f"fetching {name}", "B"))
+        bar = bars.get(name) or bars.setdefault(name, script.progress([], size, f"fetching {name}", "B"))
         bar.update(here - bar.n)
 
     try:
@@ -277,7 +292,7 @@ def embed(
     folder: DataFolder,
     limits: Limits,
     decoders: int | None,
-    message: cli.Shown | None,
+    message: script.Shown | None,
 ) -> Work:
     """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
     work = Work()
@@ -295,7 +310,7 @@ def embed(
     )
     with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:
         written = time.monotonic()
-        for hash, row in embedded_rows(cli.shown(files, len(new), "embedding", message), model, work):
+        for hash, row in embedded_rows(script.shown(files, len(new), "embedding", message), model, work):
             start = time.monotonic()
             writer.add([hash], row[None], [work.sizes[hash]])
             if start - written > FLUSH_SECONDS:

@@ -57,6 +57,6 @@ PORT = 5000
 if __name__ == "__main__":  # python config.py --check: is everything ready?
     import sys
 
-    from tagcheck import cli, doctor
+    from tagcheck import doctor, script
 
-    cli.run(lambda: doctor.main(sys.modules[__name__]))
+    script.run(lambda: doctor.main(sys.modules[__name__]))

@@ -18,20 +18,20 @@ from dataclasses import replace
 from typing import Any
 
 import config
-from tagcheck import artifacts, cli, opening
-from tagcheck.artifacts import MAPPING, DataFolder
-from tagcheck.cli import run, say
+from tagcheck import data_folder, opening, script
+from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import LibraryRefused, MissingInput, UsageError
 from tagcheck.hydrus import Hydrus
 from tagcheck.library import Library, Walk, unique
 from tagcheck.opening import HYDRUS, LibrarySettings
+from tagcheck.script import run, say
 
 READABLE = "trashed"  # of the reasons why a file is not (wholly) here, the one that leaves something to look at
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
-    cli.add_library(parser, f"config.py's LIBRARY, now {config.LIBRARY!r}")
+    parser = script.parser(__doc__)
+    script.add_library(parser, f"config.py's LIBRARY, now {config.LIBRARY!r}")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--page",
@@ -59,20 +59,20 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
             "(default: config.py's TAG_SERVICES, else all but those that a machine fills)"
         ),
     )
-    cli.add_popup(parser)
+    script.add_popup(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    folder = cli.data_folder(args, create=True)
+    folder = script.data_folder(args, create=True)
     library = open_library(args, folder)
-    with cli.popup(library, args.popup, "tagcheck: mapping the dataset"):
+    with script.popup(library, args.popup, "tagcheck: mapping the dataset"):
         walk = found(library, args)
     summary = summarise(walk)
     if not summary["readable_files"]:
         raise MissingInput(nothing_to_map(walk, summary))
-    path = artifacts.save(
+    path = data_folder.save(
         folder,
         MAPPING,
         {

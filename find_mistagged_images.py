@@ -23,20 +23,20 @@ from tqdm import tqdm
 
 import config
 from tagcheck import (
-    artifacts,
-    cli,
+    data_folder,
     dataset,
     embeddings,
     examples,
     findings,
     review,
     rules,
+    script,
     tag_errors,
     tags,
     verdicts,
     vocabulary,
 )
-from tagcheck.artifacts import MISTAGGED, DataFolder
+from tagcheck.data_folder import MISTAGGED, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.errors import MissingInput
 from tagcheck.evidence import Tagger
@@ -47,11 +47,11 @@ from tagcheck.verdicts import Answer
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
-    cli.add_dataset(parser)
+    parser = script.parser(__doc__)
+    script.add_dataset(parser)
     parser.add_argument(
         "--min-confidence",
-        type=cli.between(0, 1),
+        type=script.between(0, 1),
         default=0.5,
         metavar="X",
         help="list suggestions that are right with this probability or more, 0 to 1 (default: 0.5)",
@@ -61,7 +61,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    folder = cli.data_folder(args)
+    folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
     declared = rules.load(folder.root)
     pictures = load_pictures(folder, data, config.INVISIBLE_NAMESPACES)
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = heed(suggest(pictures, seen, declared), review.answers(folder.review), pictures.notes)
     kept, dropped = respect(found, pictures, declared, decided, data.parents, args.min_confidence)
     report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
-    path = artifacts.save(folder, MISTAGGED, report)
+    path = data_folder.save(folder, MISTAGGED, report)
     print(summary_line(report["summary"], path))
     return 0
 
@@ -346,4 +346,4 @@ def summary_line(summary: dict[str, Any], path: Any) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

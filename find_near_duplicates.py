@@ -29,10 +29,9 @@ import numpy as np
 from scipy import sparse
 
 import config
-from tagcheck import artifacts, cli, copies, dataset, embeddings, neighbors, review, tags, vocabulary
-from tagcheck.artifacts import NEAR_DUPLICATES, DataFolder
-from tagcheck.cli import run
+from tagcheck import copies, data_folder, dataset, embeddings, neighbors, review, script, tags, vocabulary
 from tagcheck.copies import Support
+from tagcheck.data_folder import NEAR_DUPLICATES, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
@@ -40,6 +39,7 @@ from tagcheck.evidence import Tagger
 from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.library import DUPLICATES
 from tagcheck.neighbors import NotFinite, Pairs
+from tagcheck.script import run
 
 THRESHOLD = 0.95
 LOWEST = 0.01
@@ -51,11 +51,11 @@ MOST_PAIRS = 20_000_000
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
-    cli.add_dataset(parser)
+    parser = script.parser(__doc__)
+    script.add_dataset(parser)
     parser.add_argument(
         "--threshold",
-        type=cli.between(LOWEST, 1),
+        type=script.between(LOWEST, 1),
         default=THRESHOLD,
         metavar="X",
         help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1 (default: {THRESHOLD})",
@@ -84,7 +84,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    folder = cli.data_folder(args)
+    folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
     records, found = embedded_records(folder, data)
     decided = judged_pairs(data) | review.pair_decisions(folder.review)
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     groups = neighbors.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, data, records, found, pairs, opened)
     summary = summarise(data, records, pairs, groups, opened, threshold)
-    report = artifacts.save(
+    report = data_folder.save(
         folder,
         NEAR_DUPLICATES,
         {
@@ -213,7 +213,7 @@ def calibrate(
             "leave --calibrate out"
         )
     row = next(row for row in table if row["threshold"] == threshold)
-    cli.say(
+    script.say(
         f"threshold {threshold:g}, told by {len(known)} known pairs: {row['precision']:.0%} of the pairs are copies, "
         f"{row['recall']:.0%} of the copies are found"
     )
@@ -226,7 +226,7 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float) -> dict[str, float]:
     i, j = rng.integers(len(matrix), size=(2, DRAWN_PAIRS))
     cosine = neighbors.pair_cosines(matrix, i[i != j], j[i != j])
     if float((cosine >= threshold).mean()) > TOO_MANY:
-        cli.say(
+        script.say(
             f"careful: {(cosine >= threshold).mean():.1%} of pictures drawn at random are as alike as {threshold:g}, "
             "so most pairs will be no copies: use a higher --threshold, or --calibrate"
         )
@@ -241,7 +241,7 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float) -> dict[str, float]:
 
 def compare(found: Embeddings, threshold: float, engine: str) -> Pairs:
     """All pairs at or above `threshold`, with a progress bar."""
-    with cli.progress((), total=100, what="comparing all pairs", unit="%") as bar:
+    with script.progress((), total=100, what="comparing all pairs", unit="%") as bar:
         try:
             return neighbors.near_pairs(
                 found.matrix,

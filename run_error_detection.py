@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import config
-from tagcheck import artifacts, cli, opening
-from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder, Kind
-from tagcheck.cli import run
+from tagcheck import data_folder, opening, script
+from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder, Kind
 from tagcheck.errors import Cancelled
 from tagcheck.opening import LibrarySettings
+from tagcheck.script import run
 
 TAIL_CHARACTERS = 4096
 
@@ -56,17 +56,17 @@ DETECTORS = (
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
-    cli.add_dataset(parser)
+    parser = script.parser(__doc__)
+    script.add_dataset(parser)
     parser.add_argument(
         "--min-confidence",
-        type=cli.between(0, 1),
+        type=script.between(0, 1),
         metavar="X",
         help="leave out mistagged findings below this confidence, 0 to 1 (default: the detector's own)",
     )
     parser.add_argument(
         "--threshold",
-        type=cli.between(0.01, 1),
+        type=script.between(0.01, 1),
         metavar="X",
         help="cosine from which a pair counts as near-duplicate, 0.01 to 1 (default: the detector's own)",
     )
@@ -75,19 +75,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=("auto", "torch", "native"),
         help="how near-duplicates are searched (default: the detector's own)",
     )
-    cli.add_popup(parser)
+    script.add_popup(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    folder = cli.data_folder(args)
+    folder = script.data_folder(args)
     dataset = folder.require(DATASET, args.dataset)
     with popup(folder, args.popup) as message:
         rows = [
             detect(detector, number, folder, dataset, args, message) for number, detector in enumerate(DETECTORS, 1)
         ]
-    summary = artifacts.save(folder, RUN_SUMMARY, {"dataset": dataset.name, "detectors": rows})
+    summary = data_folder.save(folder, RUN_SUMMARY, {"dataset": dataset.name, "detectors": rows})
     print_outcome(rows, summary)
     return next((row["exit_code"] for row in rows if row["exit_code"]), 0)
 
@@ -97,8 +97,8 @@ def popup(folder: DataFolder, wanted: bool):
     if not wanted:
         return nullcontext()
     settings = LibrarySettings.of(config)
-    library = opening.open_library(opening.library_name(None, folder, settings), folder, settings, tell=cli.say)
-    return cli.popup(library, True, "tagcheck: looking for errors")
+    library = opening.open_library(opening.library_name(None, folder, settings), folder, settings, tell=script.say)
+    return script.popup(library, True, "tagcheck: looking for errors")
 
 
 def detect(
@@ -107,13 +107,13 @@ def detect(
     folder: DataFolder,
     dataset: Path,
     args: argparse.Namespace,
-    message: cli.Shown | None,
+    message: script.Shown | None,
 ) -> dict:
     """Run one detector as a process, its progress passed on to stderr, and describe how it went."""
-    cli.say(f"[{number}/{len(DETECTORS)}] {detector.name}: {detector.script}")
+    script.say(f"[{number}/{len(DETECTORS)}] {detector.name}: {detector.script}")
     command = [
         sys.executable,
-        str(cli.PROJECT / detector.script),
+        str(script.PROJECT / detector.script),
         "--data-dir",
         str(folder.root),
         "--dataset",
@@ -135,7 +135,7 @@ def detect(
         "message": said,
     }
     if exit_code == 0 and report != before:
-        counts = artifacts.load(report, detector.report).get("summary", {})
+        counts = data_folder.load(report, detector.report).get("summary", {})
         row |= {"report": report.name, "findings": sum(counts.get(key, 0) for key in detector.counts)}
     elif exit_code == 0:
         row |= {"exit_code": 1, "message": f"{detector.script} ended without an error and without a report"}
@@ -157,7 +157,7 @@ def print_outcome(rows: list[dict], summary: Path) -> None:
 class Watch(threading.Thread):
     """Keeps a message in the library's program up to date while a detector runs, and ends the detector when it is cancelled there."""
 
-    def __init__(self, message: cli.Shown | None, done: int, total: int, text: str) -> None:
+    def __init__(self, message: script.Shown | None, done: int, total: int, text: str) -> None:
         super().__init__(daemon=True)
         self.cancelled = False
         self._message, self._place, self._text = message, (done, total), text

@@ -39,8 +39,6 @@ from scipy import sparse
 
 import config
 from tagcheck import (
-    artifacts,
-    cli,
     dataset,
     decoding,
     embeddings,
@@ -48,6 +46,7 @@ from tagcheck import (
     neighbors,
     opening,
     probes,
+    script,
     series,
     series_files,
     series_mixing,
@@ -56,15 +55,16 @@ from tagcheck import (
     vocabulary,
     weights,
 )
-from tagcheck.artifacts import DataFolder
-from tagcheck.cli import run
+from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.files import write_atomically
 from tagcheck.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
 from tagcheck.images import Limits
 from tagcheck.lock import sole_run
 from tagcheck.opening import LibrarySettings
+from tagcheck.script import run
 
 DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at which groups stay small
 LARGEST_GROUP = 0.1  # of all pictures: a larger "group of near-duplicates" is none
@@ -93,8 +93,8 @@ class Pictures:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    made = cli.parser(__doc__)
-    cli.add_dataset(made)
+    made = script.parser(__doc__)
+    script.add_dataset(made)
     made.add_argument(
         "--namespace",
         metavar="NAME",
@@ -118,7 +118,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     made.add_argument(
         "--finetune", action="store_true", help="also train the last blocks of the tagger's network (default: no)"
     )
-    cli.add_library(made, "the one that was mapped")
+    script.add_library(made, "the one that was mapped")
     made.add_argument(
         "--model-dir",
         metavar="DIR",
@@ -147,7 +147,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     ):
         made.add_argument(
             f"--{name.replace('_', '-')}",
-            type=cli.at_least(low),
+            type=script.at_least(low),
             metavar="N",
             default=getattr(default, name),
             help=f"{what} (default: {getattr(default, name)})",
@@ -155,7 +155,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     for name, what in (("head_rate", "the head"), ("block_rate", "the unfrozen blocks")):
         made.add_argument(
             f"--{name.replace('_', '-')}",
-            type=cli.between(0, 1),
+            type=script.between(0, 1),
             metavar="X",
             default=getattr(default, name),
             help=f"learning rate of {what} (default: {getattr(default, name)})",
@@ -168,14 +168,14 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     )
     made.add_argument(
         "--finetune-folds",
-        type=cli.at_least(2),
+        type=script.at_least(2),
         metavar="N",
         default=3,
         help="networks trained, each to judge a part of the pictures (default: 3)",
     )
     made.add_argument(
         "--cache-gigabytes",
-        type=cli.between(0, 1e6),
+        type=script.between(0, 1e6),
         metavar="X",
         default=8.0,
         help="disk for what the frozen blocks give, computed once; where that is not enough, in every epoch (default: 8)",
@@ -187,20 +187,20 @@ def main(argv: list[str] | None = None) -> int:
     namespace = args.namespace.strip().rstrip(":").lower()
     if not namespace:
         raise UsageError("--namespace is empty: name one, such as series or person")
-    folder = cli.data_folder(args)
+    folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
     pictures = gather(folder, data, namespace)
     groups, cosine = duplicate_groups(pictures.embedded)
     labels = series.label_images(pictures.tag_sets, groups)
     group_counts = check_learnable(labels, groups, namespace, data)
 
-    cli.say(
+    script.say(
         f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} of {len(groups):,} pictures"
     )
     folds = probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
     folds = series.spread_folds(folds, groups, labels)
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
-    with cli.progress((), total=100, what="out of fold", unit="%") as bar:
+    with script.progress((), total=100, what="out of fold", unit="%") as bar:
         folded, model = series.out_of_fold(
             pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), heard, pictures.beside
         )
@@ -288,7 +288,7 @@ def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
     """
     n = len(embedded.hashes)
     for cosine in DUPLICATE_COSINES:
-        with cli.progress((), total=100, what=f"near-duplicates at {cosine:g}", unit="%") as bar:
+        with script.progress((), total=100, what=f"near-duplicates at {cosine:g}", unit="%") as bar:
             try:
                 pairs = neighbors.near_pairs(embedded.matrix, cosine, progress=shown_on(bar), limit=PAIRS_A_PICTURE * n)
             except neighbors.TooManyPairs:
@@ -296,7 +296,7 @@ def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
         labels = neighbors.group_labels(n, pairs.i, pairs.j)
         if np.bincount(labels).max() <= max(LARGEST_GROUP * n, 2):
             return labels, cosine
-    cli.say(
+    script.say(
         f"too many pictures look alike even at a cosine of {cosine:g}: only those of one and the same embedding share a fold"
     )
     return np.unique(embedded.matrix, axis=0, return_inverse=True)[1].reshape(-1), 1.0
@@ -441,7 +441,7 @@ def finetuned(
         said = series_mixing.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
     names = [*(f"network {fold + 1}" for fold in range(number)), "the final one"]
     picture = finetuning.curves(histories, names).encode("utf-8")
-    artifacts.write_atomically(series_files.curve_path(folder, namespace), lambda out: out.write(picture))
+    write_atomically(series_files.curve_path(folder, namespace), lambda out: out.write(picture))
     return Tuned(card | {"histories": histories, "seconds": round(time.monotonic() - start, 1)}, mixing, said, network)
 
 
@@ -468,7 +468,7 @@ def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[tagger
         raise UsageError(f"--unfreeze-last-k {args.unfreeze_last_k}: the network has {len(base.network.blocks)} blocks")
     precision = tagger.fast_precision(where) if args.precision == "auto" else args.precision
     blocks = f"the last {args.unfreeze_last_k} of {len(base.network.blocks)} blocks"
-    cli.say(f"fine-tuning {blocks} on {where.type}, products in {precision}")
+    script.say(f"fine-tuning {blocks} on {where.type}, products in {precision}")
     return base, Device(where, precision == "bfloat16")
 
 
@@ -482,11 +482,11 @@ def work_folder(
     path = work / "run.json"
     if work.exists():
         if path.exists() and path.read_text(encoding="utf-8") == key:
-            cli.say(f"going on with the fine-tuning in {work}")
+            script.say(f"going on with the fine-tuning in {work}")
             return work
-        cli.say(f"{work} is of other pictures, tags or settings and is begun anew")
+        script.say(f"{work} is of other pictures, tags or settings and is begun anew")
         shutil.rmtree(work)
-    artifacts.write_atomically(path, lambda out: out.write(key.encode("utf-8")))
+    write_atomically(path, lambda out: out.write(key.encode("utf-8")))
     return work
 
 
@@ -525,15 +525,15 @@ class Cut:
         shape = len(self.network.pos_embedding.table), self.network.d_model
         needed = CachedTokens.size(self.labels.tagged, self.settings.views, shape)
         if needed > args.cache_gigabytes * GIGA or needed > 0.9 * shutil.disk_usage(self.work).free:
-            cli.say(
+            script.say(
                 f"what the frozen blocks give would take {needed / GIGA:.1f} GB: it is computed in every epoch instead"
             )
             return streamed, np.ones(len(hashes), dtype=bool)
         cached = CachedTokens(self.work / "tokens", streamed, self.labels.tagged, self.settings.views, shape)
-        with cli.progress((), total=len(hashes), what="frozen blocks", unit="picture") as bar:
+        with script.progress((), total=len(hashes), what="frozen blocks", unit="picture") as bar:
             lost = cached.fill(bar.update)
         if lost:
-            cli.say(f"{lost} of {len(hashes)} pictures cannot be read (any more) and are left to the heads")
+            script.say(f"{lost} of {len(hashes)} pictures cannot be read (any more) and are left to the heads")
         return cached, np.asarray(cached.state) == 1
 
     def judged(
@@ -600,22 +600,22 @@ class Cut:
             loss = now.at.summed / now.at.step if now.at.step else last["loss"]
             bar.set_postfix({"loss": f"{loss:.3f}", "score": f"{last.get('held_score', 0):.3f}"}, refresh=False)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                artifacts.write_atomically(checkpoint, lambda out: embeddings.save_pt(now.state(), out))
+                write_atomically(checkpoint, lambda out: embeddings.save_pt(now.state(), out))
                 saved = time.monotonic()
 
         at = (training.at.epoch * len(rows)) + training.at.step * self.settings.batch_size
-        with cli.progress((), total=training.epochs * len(rows), what=name, unit="picture") as bar:
+        with script.progress((), total=training.epochs * len(rows), what=name, unit="picture") as bar:
             bar.update(at)
             try:
                 training.run(tick)
             except KeyboardInterrupt:
-                artifacts.write_atomically(checkpoint, lambda out: embeddings.save_pt(training.state(), out))
+                write_atomically(checkpoint, lambda out: embeddings.save_pt(training.state(), out))
                 raise
         known = np.asarray(self.labels.membership[rows].sum(axis=0)).ravel() > 0
         history = np.frombuffer(json.dumps(training.at.history).encode(), dtype=np.uint8)
         found = {name: np.ascontiguousarray(one) for name, one in result(training).items()}
         content = save({"history": history, "known": known} | found)
-        artifacts.write_atomically(done, lambda out: out.write(content))
+        write_atomically(done, lambda out: out.write(content))
         return load_file(done)
 
 

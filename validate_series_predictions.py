@@ -33,13 +33,24 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import artifacts, cli, dataset, embeddings, review, series, series_confidence, series_files, tags
-from tagcheck.artifacts import SERIES_VALIDATION, DataFolder
-from tagcheck.cli import run
+from tagcheck import (
+    data_folder,
+    dataset,
+    embeddings,
+    files,
+    review,
+    script,
+    series,
+    series_confidence,
+    series_files,
+    tags,
+)
+from tagcheck.data_folder import SERIES_VALIDATION, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id
 from tagcheck.probes import expected_calibration_error
+from tagcheck.script import run
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
 NEIGHBOURS = 3  # similar pictures shown as evidence
@@ -93,8 +104,8 @@ class Suppressed:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    made = cli.parser(__doc__)
-    cli.add_dataset(made)
+    made = script.parser(__doc__)
+    script.add_dataset(made)
     made.add_argument(
         "--namespace",
         metavar="NAME",
@@ -107,13 +118,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     namespace = args.namespace.strip().rstrip(":").lower()
-    folder = cli.data_folder(args)
+    folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
     card, said = series_files.load_out_of_fold(folder, namespace)
     said = said + newcomers(folder, data, card, said, namespace)
     judged, age = match(data, card, said, namespace)
     if not age.same:
-        cli.say(
+        script.say(
             f"the predictions are {age.days:.1f} days old, and since then {age.retagged:,} pictures got other {namespace} tags, "
             f"{age.gone:,} are gone and {age.without_prediction:,} have no prediction; tags are taken as they are today "
             f"(to renew: {series_files.MADE_BY})"
@@ -124,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = per_series(judged, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
     summary = summarise(judged, found, suppressed, age) | {"calibration_error": error}
-    path = artifacts.save(
+    path = data_folder.save(
         folder,
         SERIES_VALIDATION,
         {
@@ -140,9 +151,7 @@ def main(argv: list[str] | None = None) -> int:
             INCORRECT: found[INCORRECT],
         },
     )
-    artifacts.write_atomically(
-        path.with_suffix(".svg"), lambda out: out.write(reliability_diagram(table).encode("utf-8"))
-    )
+    files.write_atomically(path.with_suffix(".svg"), lambda out: out.write(reliability_diagram(table).encode("utf-8")))
     print(
         f"{summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged "
         f"({summary['accuracy']:.1%}), {summary['missing_predictions_count']:,} tags not predicted, "
@@ -187,7 +196,7 @@ def newcomers(
     learned = told.own.copy()
     learned.data[:] = 1.0
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
-    cli.say(f"{len(kept):,} pictures that came after the training are judged by the classifier as it is")
+    script.say(f"{len(kept):,} pictures that came after the training are judged by the classifier as it is")
     return series_files.rows(
         hashes, own, made.series, np.full(len(kept), -1), told, learned, card.get("foreign_names", ())
     )
@@ -362,7 +371,7 @@ def similar_pictures(
             folder.embeddings, [one.record.hash for one in judged], model=card["embedding"]["model"]
         )
     except MissingInput:
-        cli.say(f"no embeddings in {folder.embeddings}: the findings name no similar pictures")
+        script.say(f"no embeddings in {folder.embeddings}: the findings name no similar pictures")
         return {}
     length = np.linalg.norm(embedded.matrix, axis=1, keepdims=True)
     unit = embedded.matrix / np.where(length > 0, length, 1.0)
@@ -373,7 +382,7 @@ def similar_pictures(
             if one.record.hash in place:
                 members[name].append(place[one.record.hash])
     out = {}
-    for name in cli.progress(sorted(wanted), what="similar pictures", unit="series"):
+    for name in script.progress(sorted(wanted), what="similar pictures", unit="series"):
         rows = sorted({place[entry["hash"]] for entry in wanted[name] if entry["hash"] in place})
         with_it = np.array(members[name], dtype=np.int64)
         for start in range(0, len(rows) if len(with_it) else 0, series.BLOCK):
@@ -548,7 +557,7 @@ def _interval(successes: int, trials: int) -> list[float]:
 
 def _days_since(created: str) -> float:
     made = datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return max(0.0, (artifacts.utc_now() - made).total_seconds() / 86400)
+    return max(0.0, (data_folder.utc_now() - made).total_seconds() / 86400)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ sys.path.insert(0, str(PROJECT))
 
 from joytag.fast import FastViT, attend  # noqa: E402
 from joytag.Models import ViT, normalise  # noqa: E402
-from tagcheck import artifacts, cli, embeddings, images, tagger  # noqa: E402
-from tagcheck.artifacts import DATASET, MAPPING, DataFolder  # noqa: E402
+from tagcheck import data_folder, embeddings, images, script, tagger  # noqa: E402
+from tagcheck.data_folder import DATASET, MAPPING, DataFolder  # noqa: E402
 from tagcheck.embeddings import ShardWriter  # noqa: E402
 
 PARTS = ("forward", "stage", "preprocessing", "storage", "kills")
@@ -74,22 +74,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--threads",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         default=torch.get_num_threads(),
         metavar="N",
         help="threads of the network (default: all)",
     )
     parser.add_argument(
         "--batch-size",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         metavar="N",
         help="pictures at once (default: 4 for forward, else what the stage takes)",
     )
     parser.add_argument(
-        "--rounds", type=cli.at_least(1), default=3, metavar="N", help="times each peer runs, taking turns (default: 3)"
+        "--rounds",
+        type=script.at_least(1),
+        default=3,
+        metavar="N",
+        help="times each peer runs, taking turns (default: 3)",
     )
     parser.add_argument(
-        "--rows", type=cli.at_least(1), default=10_000, metavar="N", help="rows of 768 for storage (default: 10000)"
+        "--rows", type=script.at_least(1), default=10_000, metavar="N", help="rows of 768 for storage (default: 10000)"
     )
     parser.add_argument(
         "--where",
@@ -97,10 +101,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="a folder on the disk to measure storage on (default: the temporary files')",
     )
-    parser.add_argument("--kills", type=cli.at_least(1), default=5, metavar="N", help="(default: 5)")
+    parser.add_argument("--kills", type=script.at_least(1), default=5, metavar="N", help="(default: 5)")
     parser.add_argument(
         "--pictures",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         metavar="N",
         help="files for kills (default: 200 small ones) and for stage (default: 60)",
     )
@@ -263,7 +267,7 @@ def stage(args: argparse.Namespace) -> None:
             options = ["--device", args.device, *(["--batch-size", str(args.batch_size)] if args.batch_size else [])]
             assert stage_two(data, model, *options, code=PLAINLY).wait() == 0
             processor["the whole stage"].append(children_seconds() - used)
-            summary = artifacts.load(data.newest(DATASET), DATASET)["summary"]
+            summary = data_folder.load(data.newest(DATASET), DATASET)["summary"]
             spent = summary["seconds"]
             assert summary["embedded"] == len(hashes)
             times["the whole stage"].append(spent["waiting"] + spent["computing"] + spent["writing"])
@@ -458,7 +462,7 @@ def mapped(root: Path, pictures: Path, hashes: list[str]) -> DataFolder:
     root.mkdir()
     data = DataFolder(root)
     pages = [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]
-    artifacts.save(
+    data_folder.save(
         data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages}
     )
     return data

@@ -35,7 +35,7 @@ from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import cli, probes, tag_errors
+from tagcheck import probes, script, tag_errors
 from tagcheck.errors import MissingInput
 from tagcheck.evidence import Tagger
 from tagcheck.rules import Rules
@@ -138,4 +138,4 @@ def difference(ours: np.ndarray, peer: np.ndarray, wrong: np.ndarray) -> tuple[f
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

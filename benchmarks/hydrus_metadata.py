@@ -24,10 +24,10 @@ import requests
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import config
-from tagcheck.cli import at_least, run
 from tagcheck.errors import MissingInput
 from tagcheck.hydrus import CHUNK, Hydrus
 from tagcheck.hydrus_connection import KEY_HEADER
+from tagcheck.script import at_least, run
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sample.paint import paint
 from sample.picture import Picture, imagine, variant
 from sample.retouching import HOWS, encode, retouch
-from tagcheck import cli, images, neighbors, tagger
+from tagcheck import images, neighbors, script, tagger
 
 NETWORK = Path(__file__).resolve().parent.parent / "sample" / "network"
 MIRROR = "mirror"
@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--scenes", type=cli.at_least(6), default=180, metavar="N", help="how many are drawn (default: 180)"
+        "--scenes", type=script.at_least(6), default=180, metavar="N", help="how many are drawn (default: 180)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: 0)")
     parser.add_argument(
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     model = tagger.load(args.model_dir)
     pixels, scene, how, series, alike = [], [], [], [], []
-    for number in cli.progress(range(args.scenes), args.scenes, "drawing", "scene"):
+    for number in script.progress(range(args.scenes), args.scenes, "drawing", "scene"):
         drawn = scenes_of(random.Random(f"look-alikes:{args.seed}:{number}"), number)
         for place, picture in enumerate(drawn):
             for kind, data in copies_of(
@@ -117,4 +117,4 @@ def report(embeddings: np.ndarray, scene: np.ndarray, how: np.ndarray, series: n
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import cli, native
+from tagcheck import native, script
 from tagcheck.neighbors import near_pairs
 
 try:
@@ -53,28 +53,28 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--rows",
-        type=cli.at_least(2),
+        type=script.at_least(2),
         nargs="+",
         default=[10_000, 40_000],
         metavar="N",
         help="how many rows, several for several runs (default: 10000 40000)",
     )
     parser.add_argument(
-        "--columns", type=cli.at_least(2), default=768, metavar="D", help="numbers in a row (default: 768)"
+        "--columns", type=script.at_least(2), default=768, metavar="D", help="numbers in a row (default: 768)"
     )
     parser.add_argument(
-        "--threshold", type=cli.between(0.01, 1), default=0.95, metavar="X", help="cosine (default: 0.95)"
+        "--threshold", type=script.between(0.01, 1), default=0.95, metavar="X", help="cosine (default: 0.95)"
     )
     parser.add_argument(
         "--decay",
-        type=cli.between(0, 2),
+        type=script.between(0, 2),
         default=0.6,
         metavar="P",
         help="how fast the principal axes' widths fall, as a power of their number (default: 0.6)",
     )
     parser.add_argument(
         "--repeats",
-        type=cli.at_least(0),
+        type=script.at_least(0),
         default=3,
         metavar="R",
         help="repetitions; 0 for the one run of ours alone that the memory is measured in (default: 3)",
@@ -82,7 +82,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the rows (default: 0)")
     parser.add_argument(
         "--check",
-        type=cli.at_least(0),
+        type=script.at_least(0),
         default=0,
         metavar="N",
         help="rows whose pairs in the first run are checked against their float32 products with all rows (default: 0)",
@@ -317,4 +317,4 @@ def draw(n: int, d: int, decay: float, seed: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -33,8 +33,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from tagcheck import artifacts, cli, review_import, review_index  # noqa: E402
-from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder  # noqa: E402
+from tagcheck import data_folder, review_import, review_index, script  # noqa: E402
+from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder  # noqa: E402
 from tagcheck.errors import MissingInput  # noqa: E402
 from tagcheck.findings import TagFinding, error, finding_id  # noqa: E402
 from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, Ask, Review  # noqa: E402
@@ -50,23 +50,27 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--findings",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         default=100_000,
         metavar="N",
         help="findings in the reports (default: 100000)",
     )
     parser.add_argument(
-        "--pictures", type=cli.at_least(2), default=50_000, metavar="N", help="pictures they are about (default: 50000)"
+        "--pictures",
+        type=script.at_least(2),
+        default=50_000,
+        metavar="N",
+        help="pictures they are about (default: 50000)",
     )
     parser.add_argument(
         "--decided",
-        type=cli.at_least(0),
+        type=script.at_least(0),
         default=20_000,
         metavar="N",
         help="suggestions decided beforehand (default: 20000)",
     )
     parser.add_argument(
-        "--repeats", type=cli.at_least(2), default=60, metavar="N", help="requests a view (default: 60)"
+        "--repeats", type=script.at_least(2), default=60, metavar="N", help="requests a view (default: 60)"
     )
     parser.add_argument(
         "--while-reading", action="store_true", help="also decide while the reports of a second run are read"
@@ -198,7 +202,7 @@ def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.R
     hashes = [f"{rng.getrandbits(256):064x}" for _ in range(pictures)]
     names = [f"{'series:' if number % 20 == 0 else ''}tag number {number}" for number in range(TAGS)]
     weights = [1 / (number + 5) for number in range(TAGS)]  # a few tags are on many pictures, most on few
-    artifacts.save(
+    data_folder.save(
         folder,
         DATASET,
         {
@@ -221,18 +225,18 @@ def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.R
     about_tags, about_pairs = findings * 8 // 10, findings // 10
     errors = [made_error(rng.choice(hashes), hashes, rng, names, weights) for _ in range(about_tags)]
     errors = sorted({entry["id"]: entry for entry in errors}.values(), key=lambda entry: -entry["confidence"])
-    path = artifacts.save(
+    path = data_folder.save(
         folder,
         MISTAGGED,
         {"summary": {"total_images_analyzed": pictures, "errors_found": len(errors)}, "errors": errors},
     )
     pairs = [made_pair(*sorted(rng.sample(hashes, 2)), rng, names) for _ in range(about_pairs)]
-    artifacts.save(
+    data_folder.save(
         folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": pairs, "groups": []}
     )
     rest = [made_series(rng.choice(hashes), rng) for _ in range(findings - about_tags - about_pairs)]
     half = len(rest) // 2
-    artifacts.save(
+    data_folder.save(
         folder,
         SERIES_VALIDATION,
         {

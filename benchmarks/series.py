@@ -49,8 +49,8 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.metrics import f1_score, roc_auc_score  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 
-from tagcheck import (  # noqa: E402
-    artifacts,
+from tagcheck import (
+    data_folder,
     dataset,
     embeddings,
     neighbors,
@@ -61,10 +61,10 @@ from tagcheck import (  # noqa: E402
     series_mixing,
     tags,
 )
-from tagcheck.artifacts import DATASET, DataFolder  # noqa: E402
-from tagcheck.cli import run  # noqa: E402
+from tagcheck.data_folder import DATASET, DataFolder  # noqa: E402
 from tagcheck.errors import UsageError  # noqa: E402
 from tagcheck.probes import expected_calibration_error  # noqa: E402
+from tagcheck.script import run  # noqa: E402
 
 CUTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MLP_EPOCHS = 40
@@ -583,7 +583,7 @@ def validation(matrix: np.ndarray, tag: np.ndarray) -> None:
             shard.add(hashes, matrix)
         written = [[f"series:{one}"] if one >= 0 else [] for one in tag.tolist()]
         rows = [{"hash": hash, "existing_all_tags": own} for hash, own in zip(hashes, written)]
-        artifacts.save(folder, DATASET, {"mapping": None, "model": {"id": "made-up"}, "summary": {}, "results": rows})
+        data_folder.save(folder, DATASET, {"mapping": None, "model": {"id": "made-up"}, "summary": {}, "results": rows})
         for script in ("train_series_classifier_images.py", "validate_series_predictions.py"):
             start = time.perf_counter()
             subprocess.run([sys.executable, PROJECT / script, "--data-dir", root], check=True, capture_output=True)

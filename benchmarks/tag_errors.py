@@ -38,7 +38,7 @@ from threadpoolctl import threadpool_limits
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.tag_libraries import FAMILIES, Library, duplicate_disagreements, lookalikes
-from tagcheck import cli, probes, tag_errors
+from tagcheck import probes, script, tag_errors
 from tagcheck.evidence import Tagger
 from tagcheck.findings import INCORRECT, MISSING
 
@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--seeds", type=int, nargs="+", default=[101], metavar="S", help="of the libraries (default: 101)"
     )
     parser.add_argument(
-        "--pictures", type=cli.at_least(40), default=4000, metavar="N", help="in a library (default: 4000)"
+        "--pictures", type=script.at_least(40), default=4000, metavar="N", help="in a library (default: 4000)"
     )
     parser.add_argument("--without-tagger", action="store_true", help="leave the tagger's last layer out")
     parser.add_argument("--without-peers", action="store_true", help="leave cleanlab out: it takes minutes a library")
@@ -81,11 +81,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="inverse penalties of the peer's regression (default: 0.01 1)",
     )
     parser.add_argument(
-        "--threads", type=cli.at_least(1), default=None, metavar="T", help="for matrix products (default: all)"
+        "--threads", type=script.at_least(1), default=None, metavar="T", help="for matrix products (default: all)"
     )
     parser.add_argument(
         "--scale",
-        type=cli.at_least(40),
+        type=script.at_least(40),
         nargs=2,
         metavar=("N", "TAGS"),
         help="instead, time one library of N pictures and TAGS tags",
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.scale:
             return scale(*args.scale, args.threads)
         if get_label_quality_scores_per_class is None and not args.without_peers:
-            cli.say("cleanlab is not installed: ours alone (pip install cleanlab)")
+            script.say("cleanlab is not installed: ours alone (pip install cleanlab)")
         for family in args.families:
             for seed in args.seeds:
                 compare(family, seed, args)
@@ -244,4 +244,4 @@ def draw_big(n: int, tags: int) -> tuple[np.ndarray, sparse.csr_matrix, list[str
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

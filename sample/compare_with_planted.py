@@ -24,8 +24,8 @@ from typing import Any
 # A script's own folder is on the path, the project's is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import artifacts, cli, dataset
-from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder, Kind
+from tagcheck import data_folder, dataset, script
+from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder, Kind
 from tagcheck.errors import BadFile, MissingInput
 
 ADD, REMOVE = "add", "remove"
@@ -48,7 +48,7 @@ class Planted:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    made = cli.parser(__doc__)
+    made = script.parser(__doc__)
     made.add_argument(
         "--planted", metavar="FILE", type=Path, required=True, help="the planted.json beside the sample library"
     )
@@ -58,7 +58,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Print one table a report, and say which report there is none of."""
     args = parse_args(argv)
-    folder = cli.data_folder(args)
+    folder = script.data_folder(args)
     planted = load_planted(args.planted)
     written = {record.hash: record.tags for record in dataset.load(folder).records}
     known = sum(hash in planted.truth for hash in written)
@@ -109,7 +109,7 @@ def load_planted(path: Path) -> Planted:
 def newest(folder: DataFolder, kind: Kind) -> dict[str, Any] | None:
     """The newest report of a kind, or None where there is none."""
     path = folder.newest(kind)
-    return artifacts.load(path, kind) if path else None
+    return data_folder.load(path, kind) if path else None
 
 
 def still_standing(wanted: Iterable[Suggestion], written: Mapping[str, frozenset[str]]) -> frozenset[Suggestion]:
@@ -312,4 +312,4 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sample.drawing import SMALLEST, Library, draw, plan_library
 from sample.planting import DISAGREEMENT, KINDS, RATES, Planted, plant
-from tagcheck import cli
-from tagcheck.artifacts import write_json
+from tagcheck import script
 from tagcheck.errors import UsageError
+from tagcheck.files import write_json
 
 PICTURES = 640
 
@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--seed", type=int, default=1, help="what the pictures are made up from (default: 1)")
     made.add_argument(
         "--pictures",
-        type=cli.at_least(SMALLEST),
+        type=script.at_least(SMALLEST),
         default=PICTURES,
         help=f"how many files, odd ones included (default: {PICTURES})",
     )
@@ -151,4 +151,4 @@ def answers(seed: int, library: Library, hashes: list[str], errors: dict[str, Pl
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -14,7 +14,7 @@ from sample.odd_files import ODD_FILES, odd_file
 from sample.paint import paint
 from sample.picture import Picture, imagine, true_tags, variant
 from sample.retouching import HOWS, encode, retouch
-from tagcheck import cli
+from tagcheck import script
 
 SMALLEST = 40
 IN_GROUPS = 0.10  # part of the pictures that stand in near-duplicate groups
@@ -86,7 +86,7 @@ def draw(library: Library, root: Path) -> list[str]:
         (root / folder).mkdir(parents=True, exist_ok=True)
     return [
         hash
-        for found in cli.progress(_drawn(library.groups, root), len(library.groups), "drawing", "picture")
+        for found in script.progress(_drawn(library.groups, root), len(library.groups), "drawing", "picture")
         for hash in found
     ]
 

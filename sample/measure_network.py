@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sample import drawing
 from sample.training_pictures import KNOWN_SERIES, booru_name
-from tagcheck import cli, images, tagger
+from tagcheck import images, script, tagger
 
 NETWORK = Path(__file__).resolve().parent / "network"
 FEWEST = 5  # pictures with a tag, for its average precision to say anything
@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     made.add_argument("--seed", type=int, default=900, help="of the library to measure on (default: 900)")
     made.add_argument(
-        "--pictures", type=cli.at_least(drawing.SMALLEST), default=640, help="how many to draw (default: 640)"
+        "--pictures", type=script.at_least(drawing.SMALLEST), default=640, help="how many to draw (default: 640)"
     )
     return made.parse_args(argv)
 
@@ -198,4 +198,4 @@ def cosine_lines(found: Embedded) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -44,8 +44,8 @@ from sample import training_pictures
 from sample.augmentation import view
 from sample.head import fit_head
 from sample.training_pictures import Training
-from tagcheck import cli
-from tagcheck.artifacts import write_atomically
+from tagcheck import script
+from tagcheck.files import write_atomically
 
 CONFIG: dict[str, Any] = {
     "class": "ViT",
@@ -79,19 +79,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
     made.add_argument(
         "--steps",
-        type=cli.at_least(1),
+        type=script.at_least(1),
         default=1500,
         help=f"steps of {BATCH} pictures in the whole training (default: 1500)",
     )
     made.add_argument(
         "--minutes",
-        type=cli.between(0.1, 10_000),
+        type=script.between(0.1, 10_000),
         default=10_000,
         help="end this call after so many minutes and keep a checkpoint (default: no end)",
     )
     made.add_argument(
         "--pictures",
-        type=cli.at_least(BATCH * TOGETHER),
+        type=script.at_least(BATCH * TOGETHER),
         default=16_000,
         help="how many pictures to draw and train on (default: 16000)",
     )
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         trainer.begin_with(args.begin_with)
     if checkpoint.is_file():
         trainer.resume(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    with cli.progress(range(trainer.step, args.steps), args.steps - trainer.step, "training", "step") as steps:
+    with script.progress(range(trainer.step, args.steps), args.steps - trainer.step, "training", "step") as steps:
         for step in steps:
             losses = trainer.train_step(step)
             if step % 20 == 0:
@@ -220,7 +220,7 @@ class Trainer:
         network.load_state_dict(self.average)
         side, found = CONFIG["image_size"], []
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            for rows in cli.progress(
+            for rows in script.progress(
                 torch.arange(len(self.data.targets)).split(64), what="fitting the tags", unit="batch"
             ):
                 pixels = torch.from_numpy(self.data.pixels[rows.numpy()]).permute(0, 3, 1, 2).float()
@@ -281,4 +281,4 @@ def export(weights: dict[str, Tensor], tags: list[str], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -23,8 +23,8 @@ from sample.paint import paint
 from sample.picture import Picture, imagine, true_tags, variant
 from sample.planting import visible
 from sample.world import BY_SERIES, PLACE_TAGS
-from tagcheck import cli
-from tagcheck.artifacts import write_json
+from tagcheck import script
+from tagcheck.files import write_json
 
 SIDE = 208
 LONGEST = (400, 760)  # pixels of the longer side that training pictures are painted at
@@ -126,7 +126,7 @@ def _draw(pixels: Path, record: Path, count: int) -> None:
     # Processes that start afresh: torch has threads by now, which a fork would not survive.
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         found = pool.imap(painted, range(count), chunksize=16)
-        for row, (sheet, box, written) in enumerate(cli.progress(found, count, "drawing", "picture")):
+        for row, (sheet, box, written) in enumerate(script.progress(found, count, "drawing", "picture")):
             array[row] = sheet
             boxes.append(box)
             tags.append(written)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tagcheck import compiler
+from tagcheck import c_library
 
 SOURCE = Path(__file__).with_name("attention.c")
 WIDE = 64  # numbers of a head, and the fewest tokens, that the kernel computes
@@ -50,7 +50,7 @@ class Attention:
 @cache
 def kernel() -> Attention | None:
     """The kernel, compiled if need be; None where this machine cannot have it, or PyTorch has something better (AMX)."""
-    made = compiler.loaded(SOURCE, "attention", Attention) if _wanted() else None
+    made = c_library.loaded(SOURCE, "attention", Attention) if _wanted() else None
     return made if made is not None and made.works else None
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagcheck import artifacts, tags
-from tagcheck.artifacts import DATASET, DataFolder
+from tagcheck import data_folder, tags
+from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -63,7 +63,7 @@ class Dataset:
 def load(folder: DataFolder, given: str | Path | None = None) -> Dataset:
     """The newest dataset, or the one given. Raises `MissingInput` or `BadFile` naming the file and record."""
     path = folder.require(DATASET, given)
-    document = artifacts.load(path, DATASET)
+    document = data_folder.load(path, DATASET)
     rows = document.pop("results", None)
     if rows is None:
         raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from tagcheck import cli, tagger, weights
-from tagcheck.artifacts import DATASET, MAPPING, DataFolder
+from tagcheck import script, tagger, weights
+from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.errors import LibraryError, LibraryRefused, MissingInput, ToolError
 from tagcheck.folder import FolderLibrary
 from tagcheck.hydrus import Hydrus
@@ -53,8 +53,8 @@ class Check:
 
 def main(config: Any, argv: Sequence[str] | None = None) -> int:
     """Print every check; 0 when there is no problem, else the exit code that a stage would end with."""
-    parser = cli.parser(__doc__)
-    cli.add_library(parser, "LIBRARY in config.py")
+    parser = script.parser(__doc__)
+    script.add_library(parser, "LIBRARY in config.py")
     parser.add_argument(
         "--check", action="store_true", required=True, help="look whether everything is ready, and say what is not"
     )
@@ -62,7 +62,7 @@ def main(config: Any, argv: Sequence[str] | None = None) -> int:
     settings = LibrarySettings.of(config)
     settings = replace(settings, name=args.library or settings.name)
     found = []
-    for check in checks(cli.data_folder(args), settings, config.ROOT_PAGE, config.MODEL_DIR):
+    for check in checks(script.data_folder(args), settings, config.ROOT_PAGE, config.MODEL_DIR):
         print(check.line(), flush=True)
         found.append(check)
     return next((check.exit_code for check in found if check.level == PROBLEM), 0)

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from tagcheck import shard_files
-from tagcheck.artifacts import STAMP, utc_now, write_atomically
+from tagcheck.data_folder import STAMP, utc_now
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.files import write_atomically
 
 SHARD_ROWS = 4096
 GATHERED = 256  # rows converted at a time while loading

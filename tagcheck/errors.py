@@ -2,7 +2,7 @@
 
 A message says what, where, and the way out, in one line:
 ``no embeddings in advanced_embeddings/: run advanced_joytag_processing.py first``.
-They are raised where most is known and caught once, in `tagcheck.cli.run`.
+They are raised where most is known and caught once, in `tagcheck.script.run`.
 """
 
 from __future__ import annotations

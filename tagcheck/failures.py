@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagcheck.artifacts import isoformat, utc_now, write_atomically
+from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile
+from tagcheck.files import write_atomically
 
 FILE, KIND, VERSION = "unreadable.json", "unreadable_files", 1
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from threading import RLock
 
 from tagcheck import sidecars, tags
-from tagcheck.artifacts import sync_folder
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
+from tagcheck.files import sync_folder
 from tagcheck.folder_scan import MIME, Place, each_folder, extension, hash_of, shown, stand_in, unchanged
 from tagcheck.folder_store import FolderStore
 from tagcheck.folder_writing import Edit, bytes_of, check_writable, only_writer, replace_file, sweep

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 
-from tagcheck.artifacts import isoformat, utc_now
-from tagcheck.database import connect, within
+from tagcheck.data_folder import isoformat, utc_now
+from tagcheck.sqlite import connect, within
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folder_hashes (

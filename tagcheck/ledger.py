@@ -15,11 +15,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagcheck.artifacts import isoformat, utc_now
-from tagcheck.database import transaction
+from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile, UsageError
 from tagcheck.library import NoWrite, TagChange, TagWrite
 from tagcheck.lock import sole_run
+from tagcheck.sqlite import transaction
 
 OPEN = "open"  # noted down, and maybe written: a crash, or a library that is away
 APPLIED = "applied"  # written and read back

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tagcheck.artifacts import isoformat, utc_now
+from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import UsageError
 
 if os.name == "nt":

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tagcheck import compiler
+from tagcheck import c_library
 from tagcheck.tiles import BLOCK
 
 SOURCE, NAME = Path(__file__).with_name("native.c"), "bound"
@@ -131,7 +131,7 @@ class Kernel:
 @cache
 def kernel() -> Kernel | None:
     """The kernel, compiled if need be; None where this machine cannot have it."""
-    made = compiler.loaded(SOURCE, NAME, Kernel)
+    made = c_library.loaded(SOURCE, NAME, Kernel)
     return made if made is not None and made.level else None
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagcheck import artifacts
-from tagcheck.artifacts import MAPPING, DataFolder
+from tagcheck import data_folder
+from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.folder import FolderLibrary
 from tagcheck.hydrus import Hydrus
@@ -52,7 +52,7 @@ def library_name(given: str | None, folder: DataFolder, settings: LibrarySetting
     path = folder.newest(MAPPING)
     if path is None:
         return settings.name
-    return _mapped_library(path, artifacts.load(path, MAPPING).get("library"))
+    return _mapped_library(path, data_folder.load(path, MAPPING).get("library"))
 
 
 def open_library(
@@ -95,7 +95,7 @@ def _mapped_library(path: Path, library: object) -> str:
 def _mapped_tag_services(folder: DataFolder) -> Sequence[str]:
     """The keys of the tag services that the newest mapping was made with, () where it was not told any."""
     path = folder.newest(MAPPING)
-    library = artifacts.load(path, MAPPING).get("library") if path else None
+    library = data_folder.load(path, MAPPING).get("library") if path else None
     services = library.get("tag_services", ()) if isinstance(library, Mapping) and library.get("type") == HYDRUS else ()
     if not isinstance(services, (list, tuple)) or not all(isinstance(one, str) for one in services):
         raise BadFile(f"{path}: 'tag_services' of 'library' is not a list of keys: run {MAPPING.made_by} again")

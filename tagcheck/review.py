@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tagcheck import tallies
-from tagcheck.artifacts import isoformat, utc_now
+from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile
 
 SCHEMA_VERSION = 3

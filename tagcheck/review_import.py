@@ -2,7 +2,7 @@
 
 `sync` looks whether a newer file of any kind appeared and, if so, brings the tables up to date in one
 transaction: a reader sees the old findings or the new ones, never half of each. Files are read a
-record at a time where they are laid out as `tagcheck.artifacts` writes them, so that a million
+record at a time where they are laid out as `tagcheck.data_folder` writes them, so that a million
 findings need no more memory than a few. Running it twice changes nothing.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagcheck import artifacts, tags, tallies
-from tagcheck.artifacts import (
+from tagcheck import tags, tallies
+from tagcheck.data_folder import (
     DATASET,
     MISTAGGED,
     NEAR_DUPLICATES,
@@ -25,6 +25,8 @@ from tagcheck.artifacts import (
     STAMP_PATTERN,
     DataFolder,
     Kind,
+    head,
+    records,
 )
 from tagcheck.dataset import HASH
 from tagcheck.errors import BadFile, MissingInput
@@ -144,87 +146,6 @@ def sync(review: Review, folder: DataFolder) -> Sync:
             _note_choices(db)
             db.execute("ANALYZE")
     return Sync(bool(stale), _problems(review))
-
-
-def records(path: Path, kind: Kind, header: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(list name, record) for every record of one file, in the file's order; `header` is filled with the other keys.
-
-    A file laid out as `artifacts.save` writes it is read line by line; any other layout of the same
-    JSON as a whole. Raises `BadFile` naming file and line when it is damaged, `MissingInput` when it
-    vanished.
-    """
-    try:
-        with path.open(encoding="utf-8") as lines:
-            if lines.readline().rstrip("\r\n") == "{":
-                whole = yield from _by_line(path, kind, lines, header)
-                if whole:
-                    return
-    except FileNotFoundError:
-        raise MissingInput(f"no file {path}") from None
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8 text ({error.reason}): remove it and run {kind.made_by} again") from None
-    document = artifacts.load(path, kind)
-    header.update((key, value) for key, value in document.items() if key not in kind.records)
-    for name in kind.records:
-        yield from ((name, record) for record in document.get(name) or [])
-
-
-def head(path: Path, kind: Kind) -> dict[str, Any]:
-    """The keys that stand before the first list of records: enough for summary and date, without reading the rest."""
-    header: dict[str, Any] = {}
-    next(records(path, kind, header), None)
-    return header
-
-
-def _by_line(path: Path, kind: Kind, lines: Iterable[str], header: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Records of a file in our layout; returns False, before anything was yielded, when it is laid out otherwise."""
-    inside: str | None = None
-    checked = False
-    for number, line in enumerate(lines, 2):
-        text = line.strip()
-        if inside is not None:
-            if text in ("]", "],"):
-                inside = None
-            else:
-                yield inside, _parse(path, kind, number, text.removesuffix(","))
-        elif text == "}":
-            if not checked:
-                _check(path, kind, header)
-            return True
-        else:
-            name, colon, value = text.partition(": ")
-            if not colon or not line.startswith('"'):
-                if checked:
-                    raise BadFile(f"{path} is damaged in line {number}: remove it and run {kind.made_by} again")
-                return False
-            name = name.strip('"')
-            if name in kind.records and value == "[":
-                if "kind" not in header:
-                    return False
-                inside = name
-            else:
-                header[name] = _parse(path, kind, number, value.removesuffix(","))
-            if not checked and "kind" in header and ("version" in header or inside):
-                _check(path, kind, header)
-                checked = True
-    raise BadFile(f"{path} is cut off: remove it and run {kind.made_by} again")
-
-
-def _parse(path: Path, kind: Kind, number: int, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadFile(
-            f"{path} is damaged in line {number} ({error.msg}): remove it and run {kind.made_by} again"
-        ) from None
-
-
-def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:
-    if header.get("kind") != kind.name:
-        raise BadFile(f"{path} is not a {kind.name} (it says {header.get('kind')!r})")
-    version = header.get("version", 1)
-    if not isinstance(version, int) or version > kind.version:
-        raise BadFile(f"{path} has version {version!r}, this program reads up to {kind.version}: update the program")
 
 
 def _newest(folder: DataFolder) -> dict[Kind, Path | None]:

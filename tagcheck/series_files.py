@@ -24,10 +24,11 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 from scipy import sparse
 
-from tagcheck import artifacts, series, series_mixing
-from tagcheck.artifacts import STAMP, DataFolder, Kind
+from tagcheck import data_folder, series, series_mixing
+from tagcheck.data_folder import STAMP, DataFolder, Kind
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.files import write_atomically, write_json
 from tagcheck.plda import Plda
 from tagcheck.series import Model, Prior
 from tagcheck.series_confidence import Ratio
@@ -178,13 +179,13 @@ def save(
     time, namespace and files are added here. `with_network` and `network` belong to a fine-tuned
     network whose word the predictions have heard. Older files of the namespace are removed at the end.
     """
-    when, stem = when or artifacts.utc_now(), _stem(namespace)
+    when, stem = when or data_folder.utc_now(), _stem(namespace)
     while any(folder.classifier.glob(f"{stem}_*_{when.strftime(STAMP)}.*")):
         when += timedelta(seconds=1)
     stamp = when.strftime(STAMP)
     weights = folder.classifier / f"{stem}_weights_{stamp}.safetensors"
     out_of_fold = folder.classifier / f"{stem}_out_of_fold_{stamp}.json"
-    created = artifacts.isoformat(when)
+    created = data_folder.isoformat(when)
     arrays = vars(model.plda) | {
         "exemplars": model.exemplars.astype(np.float16),
         "starts": model.starts,
@@ -203,14 +204,14 @@ def save(
     _write_tensors(weights, arrays)
     head = {"kind": OUT_OF_FOLD.name, "version": OUT_OF_FOLD.version, "created": created, "namespace": namespace}
     shared = {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
-    artifacts.write_json(out_of_fold, head | shared | {"predictions": predictions}, OUT_OF_FOLD.records)
+    write_json(out_of_fold, head | shared | {"predictions": predictions}, OUT_OF_FOLD.records)
     head = {"kind": CARD.name, "version": CARD.version, "created": created, "namespace": namespace}
     noise = {"noise": _shares(with_network or mixing)} | (
         {"noise_without_network": _shares(mixing)} if with_network else {}
     )
     described = {name: _described(path) for name, path in zip(("weights", "out_of_fold", "network"), files)}
     path = card_path(folder, namespace)
-    artifacts.write_json(path, head | card | noise | {"files": described}, CARD.records)
+    write_json(path, head | card | noise | {"files": described}, CARD.records)
     for pattern in ("weights_*.safetensors", "network_*.safetensors", "out_of_fold_*.json"):
         for old in folder.classifier.glob(f"{stem}_{pattern}"):
             if old not in files:
@@ -221,7 +222,7 @@ def save(
 
 def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     content = tensor_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()})
-    artifacts.write_atomically(path, lambda out: out.write(content))
+    write_atomically(path, lambda out: out.write(content))
 
 
 def _shares(mixing: Mixing) -> dict[str, Any]:
@@ -247,7 +248,7 @@ def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
         raise MissingInput(
             f"no classifier for {namespace!r} in {folder.classifier}: run {MADE_BY}{_option(namespace)} first"
         )
-    card = artifacts.load(path, CARD)
+    card = data_folder.load(path, CARD)
     try:
         files = [
             (Path(card["files"][name]["name"]).name, card["files"][name]["sha256"])
@@ -324,7 +325,7 @@ def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any]
     """(the card, one record a picture) of a namespace's out-of-fold predictions."""
     card = load_card(folder, namespace)
     path, _ = _content(folder, card, "out_of_fold")
-    rows = artifacts.load(path, OUT_OF_FOLD).get("predictions", [])
+    rows = data_folder.load(path, OUT_OF_FOLD).get("predictions", [])
     for place, row in enumerate(rows):
         if not (
             isinstance(row, dict)

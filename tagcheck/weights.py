@@ -18,8 +18,8 @@ from pathlib import Path
 import requests
 
 import joytag
-from tagcheck.artifacts import sync_folder
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.files import sync_folder
 
 REPOSITORY = "fancyfeast/joytag"
 FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tagcheck.artifacts import DataFolder
+from tagcheck.data_folder import DataFolder
 
 PROJECT = Path(__file__).resolve().parent.parent
 

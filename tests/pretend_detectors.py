@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from review_data import missing, save_mistagged
 
-from tagcheck.artifacts import DataFolder
+from tagcheck.data_folder import DataFolder
 
 
 def main(data_dir: str) -> int:

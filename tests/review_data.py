@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from tagcheck import artifacts
-from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder
+from tagcheck import data_folder
+from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder
 from tagcheck.findings import TagFinding, error, finding_id
 from tagcheck.folder import FolderLibrary
 from webapp.app import create_app
@@ -75,7 +75,7 @@ def pair(
 
 def save_dataset(folder: DataFolder, tags: dict[str, list[str]], **more: Any) -> Path:
     """A dataset of these pictures."""
-    return artifacts.save(
+    return data_folder.save(
         folder,
         DATASET,
         {
@@ -97,14 +97,14 @@ def save_dataset(folder: DataFolder, tags: dict[str, list[str]], **more: Any) ->
 def save_mistagged(folder: DataFolder, *errors: dict) -> Path:
     """A mistagged report of these entries."""
     summary = {"total_images_analyzed": 100, "errors_found": len(errors)}
-    return artifacts.save(
+    return data_folder.save(
         folder, MISTAGGED, {"summary": summary, "errors": sorted(errors, key=lambda one: -one["confidence"])}
     )
 
 
 def save_pairs(folder: DataFolder, *pairs: dict) -> Path:
     """A near-duplicates report of these pairs."""
-    return artifacts.save(
+    return data_folder.save(
         folder,
         NEAR_DUPLICATES,
         {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": list(pairs), "groups": []},
@@ -113,7 +113,7 @@ def save_pairs(folder: DataFolder, *pairs: dict) -> Path:
 
 def save_series(folder: DataFolder, missing: Sequence[dict] = (), incorrect: Sequence[dict] = ()) -> Path:
     """A series validation report."""
-    return artifacts.save(
+    return data_folder.save(
         folder,
         SERIES_VALIDATION,
         {
@@ -131,7 +131,7 @@ def save_series(folder: DataFolder, missing: Sequence[dict] = (), incorrect: Seq
 
 def save_run(folder: DataFolder, *detectors: dict) -> Path:
     """A run summary."""
-    return artifacts.save(folder, RUN_SUMMARY, {"detectors": list(detectors)})
+    return data_folder.save(folder, RUN_SUMMARY, {"detectors": list(detectors)})
 
 
 def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):

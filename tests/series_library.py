@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tagcheck import artifacts, embeddings
-from tagcheck.artifacts import DATASET, DataFolder
+from tagcheck import data_folder, embeddings
+from tagcheck.data_folder import DATASET, DataFolder
 
 MODEL = "test-model"
 
@@ -81,4 +81,4 @@ def write(folder: DataFolder, drawn: Drawn, model: str = MODEL, with_embeddings:
         {"hash": hash, "existing_all_tags": sorted({*names, "1girl"})} | drawn.extra.get(row, {})
         for row, (hash, names) in enumerate(zip(drawn.hashes, drawn.tag_sets()))
     ]
-    artifacts.save(folder, DATASET, {"mapping": None, "model": {"id": model}, "summary": {}, "results": rows})
+    data_folder.save(folder, DATASET, {"mapping": None, "model": {"id": model}, "summary": {}, "results": rows})

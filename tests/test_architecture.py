@@ -1,4 +1,4 @@
-"""The map of the house holds: arrows point down, scripts stay apart, and the page stays free of torch."""
+"""The map of the house holds: each wing uses only what it may, scripts stay apart, and the page stays free of torch."""
 
 from __future__ import annotations
 
@@ -13,106 +13,27 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(path.stem for path in PROJECT.glob("*.py") if path.stem != "config")
 
-# Each room of tagcheck/ with what it may import of the rooms above it in this table (never of those below).
-ROOMS = {
-    # what everything stands on
-    "errors": "",
-    "tags": "",
-    "findings": "",
-    "artifacts": "errors",
-    "database": "errors",
-    "lock": "artifacts errors",
-    "cli": "artifacts errors",
-    "dataset": "artifacts errors tags",
-    # libraries of pictures
+# Wing: the wings it may use. Everything may use the ground (tagcheck/*.py); the ground uses no wing, except the doctor.
+WINGS = {
     "library": "",
-    "sidecars": "tags",
-    "folder_scan": "",
-    "folder_store": "artifacts database",
-    "folder_writing": "folder_scan sidecars",
-    "folder": "artifacts errors folder_scan folder_store folder_writing library sidecars tags",
-    "hydrus_connection": "errors",
-    "hydrus_tags": "errors library tags",
-    "hydrus_pairs": "library",
-    "hydrus_popup": "errors hydrus_connection",
-    "hydrus": "errors hydrus_connection hydrus_pairs hydrus_popup hydrus_tags library",
-    "opening": "artifacts errors folder hydrus library",
-    # decisions and writing
-    "ledger": "artifacts database errors library lock",
-    "applying": "errors ledger library",
-    "tallies": "",
-    "review": "artifacts errors tallies",
-    "review_import": "artifacts dataset errors findings review tags tallies",
-    "review_index": "findings review review_import tallies",
-    # pictures and numbers
-    "formats": "errors",
-    "images": "errors formats",
-    "decoding": "errors formats images",
-    "failures": "artifacts errors",
-    "shard_files": "",
-    "embeddings": "artifacts errors shard_files",
-    "weights": "artifacts errors",
-    "descriptor": "errors images",
-    "onnx_graph": "errors",
-    "onnx_tagger": "descriptor embeddings errors onnx_graph",
-    "compiler": "",
-    "attention": "compiler",
-    "tagger": "attention descriptor embeddings errors images onnx_tagger weights",
-    "examples": "",
-    "tiles": "errors",
-    "native": "compiler errors tiles",
-    "pruned": "errors native tiles",
-    "accelerated": "errors tiles",
-    "neighbors": "accelerated errors native pruned tiles",
-    "probes": "errors",
-    "plda": "errors",
-    "vocabulary": "errors tags",
-    "evidence": "neighbors probes tiles",
-    "noise": "evidence probes",
-    "copies": "dataset evidence tiles",
-    "rules": "errors tags",
-    "verdicts": "probes",
-    "tag_errors": "evidence findings noise probes rules tags",
-    "series": "errors plda probes tags",
-    "series_confidence": "",
-    "series_mixing": "probes series series_confidence",
-    "finetuning": "",
-    "series_files": "artifacts embeddings errors plda series series_confidence series_mixing",
-    # looking at all of it
-    "doctor": "artifacts cli errors folder hydrus hydrus_connection opening tagger weights",
+    "pictures": "",
+    "embedding": "pictures",
+    "learning": "",
+    "similar": "",
+    "tag_errors": "similar learning",
+    "duplicates": "similar learning",
+    "series": "embedding learning pictures",
+    "review": "",
+    "writing": "library",
 }
-NO_TORCH = [
-    "errors",
-    "tags",
-    "findings",
-    "artifacts",
-    "database",
-    "lock",
-    "cli",
-    "dataset",
-    "library",
-    "sidecars",
-    "folder_scan",
-    "folder_store",
-    "folder_writing",
-    "folder",
-    "hydrus_connection",
-    "hydrus_tags",
-    "hydrus_pairs",
-    "hydrus_popup",
-    "hydrus",
-    "opening",
-    "ledger",
-    "applying",
-    "tallies",
-    "review",
-    "review_import",
-    "review_index",
-]
+DOCTOR = "library embedding"
+GROUND = "errors tags findings changes dataset files data_folder sqlite lock script c_library doctor".split()
+NO_TORCH = ("", "library", "review", "writing")  # "" is the ground
+MAY_IMPORT_JOYTAG = ("embedding", "series", "not yet in a wing")
 HEAVY = {"torch", "torchvision", "joytag", "safetensors", "sklearn"}
 
 
-def package_files(folder: str) -> list[Path]:
+def python_files(folder: str) -> list[Path]:
     return sorted((PROJECT / folder).rglob("*.py"))
 
 
@@ -138,15 +59,31 @@ def tops(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)}
 
 
-def rooms_of(path: Path) -> set[str]:
-    """The rooms of tagcheck/ that a file imports."""
-    return {parts[1] for name in imports(path) if (parts := name.split("."))[0] == "tagcheck" and len(parts) > 1} & set(
-        room_files()
+def modules() -> dict[str, Path]:
+    """Every module of tagcheck/ by its dotted name; a package by its folder's name."""
+    found = {}
+    for path in python_files("tagcheck"):
+        parts = path.relative_to(PROJECT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def used(path: Path) -> set[str]:
+    """The modules of tagcheck/ that a file imports, other than itself and the empty top."""
+    known = modules()
+    return {name for name in imports(path) if name in known and name != "tagcheck" and known[name] != path}
+
+
+def wing(module: str) -> str:
+    """The wing that a module stands in, "" for the ground."""
+    parts = module.split(".")
+    return (
+        parts[1]
+        if len(parts) > 2 and parts[1] in WINGS
+        else ""
+        if len(parts) < 2 or parts[1] in GROUND
+        else "not yet in a wing"
     )
-
-
-def room_files() -> dict[str, Path]:
-    return {path.stem: path for path in package_files("tagcheck") if path.stem != "__init__"}
 
 
 def heavy_way(path: Path, seen: frozenset[str] = frozenset()) -> list[str] | None:
@@ -154,47 +91,55 @@ def heavy_way(path: Path, seen: frozenset[str] = frozenset()) -> list[str] | Non
     heavy = tops(path) & HEAVY
     if heavy:
         return [path.stem, min(heavy)]
-    for room in sorted(rooms_of(path) - seen):
-        way = heavy_way(room_files()[room], seen | {room})
+    for module in sorted(used(path) - seen):
+        way = heavy_way(modules()[module], seen | {module})
         if way:
             return [path.stem, *way]
     return None
 
 
-def test_every_room_is_on_the_map_and_nothing_else_is():
-    missing = {name: " ".join(sorted(rooms_of(path))) for name, path in room_files().items() if name not in ROOMS}
-    assert not missing, (
-        f"put into ROOMS of tests/test_architecture.py (and into the README's tree), below what they import: {missing}"
-    )
-    assert not set(ROOMS) - set(room_files()), "rooms on the map that are not in tagcheck/"
+def light_modules() -> list[str]:
+    return [name for name in modules() if wing(name) in NO_TORCH and name != "tagcheck.doctor"]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_what_the_map_allows(room):
-    if room in room_files():
-        extra = rooms_of(room_files()[room]) - set(ROOMS[room].split())
-        assert not extra, f"tagcheck/{room}.py imports {sorted(extra)}: an arrow that is not on the map"
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_a_module_uses_only_the_wings_that_its_own_may_use(name):
+    own = wing(name)
+    if own == "not yet in a wing" or name == "tagcheck.doctor":
+        return
+    allowed = {"", own, *(WINGS[own] if own else DOCTOR if name == "tagcheck.doctor" else "").split()}
+    extra = {other for other in used(modules()[name]) if wing(other) not in allowed}
+    assert not extra, f"{name} imports {sorted(extra)}: an arrow that is not on the map"
 
 
-def test_all_arrows_on_the_map_point_up_the_table_so_that_none_can_go_in_a_circle():
-    order = list(ROOMS)
-    wrong = [
-        (room, other)
-        for room, allowed in ROOMS.items()
-        for other in allowed.split()
-        if order.index(other) >= order.index(room)
-    ]
-    assert not wrong
+def test_no_imports_go_in_a_circle():
+    left = {name: used(path) - {name} for name, path in modules().items()}
+    # A package's __init__ hands on its modules' names, and they know nothing of it.
+    while left:
+        free = {name for name, others in left.items() if not others & set(left)}
+        assert free, f"a circle of imports among {sorted(left)}"
+        left = {name: others for name, others in left.items() if name not in free}
 
 
-@pytest.mark.parametrize("path", package_files("tagcheck"), ids=lambda path: path.stem)
-def test_the_package_knows_no_settings_scripts_or_page(path):
+def test_every_wing_says_its_purpose_in_one_line():
+    for name in WINGS:
+        if not (PROJECT / "tagcheck" / name / "__init__.py").exists():
+            continue
+        docstring = ast.get_docstring(
+            ast.parse((PROJECT / "tagcheck" / name / "__init__.py").read_text(encoding="utf-8"))
+        )
+        assert docstring and len(docstring.splitlines()) == 1, name
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_the_package_knows_no_settings_scripts_or_page(name):
+    path = modules()[name]
     assert not tops(path) & {"config", "webapp", "sample", "benchmarks", "tests", *SCRIPTS}
-    if path.stem not in ("tagger", "weights", "finetuning"):
+    if wing(name) not in MAY_IMPORT_JOYTAG:
         assert "joytag" not in tops(path)
 
 
-@pytest.mark.parametrize("path", package_files("joytag"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", python_files("joytag"), ids=lambda path: path.stem)
 def test_the_network_knows_nothing_of_the_rest(path):
     assert not tops(path) & {"config", "tagcheck", "webapp", *SCRIPTS}
 
@@ -204,27 +149,20 @@ def test_no_script_imports_a_script_or_the_page(name):
     assert not tops(PROJECT / f"{name}.py") & {"webapp", *SCRIPTS}
 
 
-@pytest.mark.parametrize("path", package_files("webapp"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", python_files("webapp"), ids=lambda path: path.stem)
 def test_the_page_imports_no_script_and_only_its_app_reads_the_settings(path):
     assert not tops(path) & set(SCRIPTS)
     assert path.name == "app.py" or "config" not in tops(path)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*(room_files()[room] for room in NO_TORCH if room in room_files()), *package_files("webapp")],
-    ids=lambda path: path.stem,
-)
-def test_what_the_page_stands_on_reaches_no_torch(path):
-    assert heavy_way(path) is None
+def test_what_the_page_stands_on_reaches_no_torch():
+    ways = [heavy_way(path) for path in [*(modules()[name] for name in light_modules()), *python_files("webapp")]]
+    assert not [way for way in ways if way]
 
 
 def test_no_torch_is_loaded_in_truth_either():
     """What the parsed imports say, asked of a running process."""
-    names = [f"tagcheck.{room}" for room in NO_TORCH if room in room_files()] + (
-        ["webapp.app"] if (PROJECT / "webapp" / "app.py").exists() else []
-    )
-    program = f"import {', '.join(names)}, sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
+    program = f"import {', '.join([*light_modules(), 'webapp.app'])}, sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
@@ -242,14 +180,20 @@ def test_nothing_happens_when_a_script_is_imported():
 
 
 def test_this_test_sees_an_arrow_that_points_up(tmp_path, monkeypatch):
-    """The check itself is checked, on a house of two rooms where the lower one imports the upper."""
-    (tmp_path / "tagcheck").mkdir()
-    (tmp_path / "tagcheck" / "errors.py").write_text(
-        "def f():\n    from tagcheck import cli\n    from . import tags\n    import torch.nn\n"
+    """The check itself is checked, on a small house where the library imports the writing and the ground imports torch."""
+    for wing_name in ("library", "writing"):
+        (tmp_path / "tagcheck" / wing_name).mkdir(parents=True)
+        (tmp_path / "tagcheck" / wing_name / "__init__.py").write_text('"""A wing."""\n')
+    (tmp_path / "tagcheck" / "errors.py").write_text("def f():\n    import torch.nn\n")
+    (tmp_path / "tagcheck" / "library" / "walk.py").write_text(
+        "from ..writing import ledger\nfrom tagcheck.errors import x\n"
     )
-    (tmp_path / "tagcheck" / "cli.py").write_text("from .errors import x\nimport tagcheck.tags as t\n")
-    (tmp_path / "tagcheck" / "tags.py").write_text("")
+    (tmp_path / "tagcheck" / "writing" / "ledger.py").write_text("import tagcheck.library.walk as t\n")
     monkeypatch.setattr(sys.modules[__name__], "PROJECT", tmp_path)
-    files = room_files()
-    assert rooms_of(files["errors"]) == {"cli", "tags"} and rooms_of(files["cli"]) == {"errors", "tags"}
-    assert heavy_way(files["cli"]) == ["cli", "errors", "torch"] and heavy_way(files["tags"]) is None
+    found = modules()
+    assert used(found["tagcheck.library.walk"]) == {"tagcheck.writing", "tagcheck.writing.ledger", "tagcheck.errors"}
+    assert heavy_way(found["tagcheck.writing.ledger"]) == ["ledger", "walk", "errors", "torch"]
+    with pytest.raises(AssertionError, match="not on the map"):
+        test_a_module_uses_only_the_wings_that_its_own_may_use("tagcheck.library.walk")
+    with pytest.raises(AssertionError, match="circle"):
+        test_no_imports_go_in_a_circle()

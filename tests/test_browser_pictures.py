@@ -14,8 +14,8 @@ from browser_site import Site, browser, open_tab  # noqa: F401 (a fixture)
 from PIL import Image, ImageDraw
 from review_data import missing, pair, save_mistagged, save_pairs, save_series
 
-from tagcheck import artifacts, review_index
-from tagcheck.artifacts import DATASET, DataFolder
+from tagcheck import data_folder, review_index
+from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.review import Review
 from tagcheck.review_import import sync
 from tagcheck.review_index import Filter, Finding
@@ -115,7 +115,7 @@ def shapes(browser, tmp_path_factory) -> Iterator[Site]:
         {"hash": hash, "existing_all_tags": ["drawn"], "mime": "video/webm" if name == "video.webm" else None}
         for name, hash in names.items()
     ]
-    artifacts.save(folder, DATASET, {"summary": {}, "results": records})
+    data_folder.save(folder, DATASET, {"summary": {}, "results": records})
     near = list(names.values())[:4]
     save_mistagged(
         folder, *[missing(hash, "series:elves", near_with=near, near_without=near[:2]) for hash in names.values()]

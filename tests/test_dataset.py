@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tagcheck import dataset
-from tagcheck.artifacts import DATASET, DataFolder, save
+from tagcheck.data_folder import DATASET, DataFolder, save
 from tagcheck.errors import BadFile, MissingInput
 
 A, B = "a" * 64, "b" * 64

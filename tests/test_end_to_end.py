@@ -19,8 +19,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from tagcheck import artifacts
-from tagcheck.artifacts import DATASET, MAPPING, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder
+from tagcheck import data_folder
+from tagcheck.data_folder import (
+    DATASET,
+    MAPPING,
+    MISTAGGED,
+    NEAR_DUPLICATES,
+    RUN_SUMMARY,
+    SERIES_VALIDATION,
+    DataFolder,
+)
 from tagcheck.embeddings import shard_paths
 from tests.hydrus_server import MY_TAGS, HydrusServer
 
@@ -150,8 +158,8 @@ def review_page(chain: Chain):
         process.stdout.close()
 
 
-def report(chain: Chain, kind: artifacts.Kind) -> dict:
-    return artifacts.load(chain.folder.newest(kind), kind)
+def report(chain: Chain, kind: data_folder.Kind) -> dict:
+    return data_folder.load(chain.folder.newest(kind), kind)
 
 
 @dataclass(frozen=True)

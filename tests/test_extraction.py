@@ -22,8 +22,8 @@ from joytag_folder import make_tiny_model_folder
 from PIL import Image
 
 import advanced_joytag_processing as stage
-from tagcheck import artifacts, dataset, decoding, embeddings, failures, formats, tagger
-from tagcheck.artifacts import DATASET, MAPPING, DataFolder
+from tagcheck import data_folder, dataset, decoding, embeddings, failures, formats, tagger
+from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.decoding import Prepared
 from tagcheck.errors import BadFile, LibraryUnreachable, MissingInput, UsageError
 from tagcheck.folder import FolderLibrary
@@ -59,7 +59,7 @@ class Shelf:
 
     def map(self) -> None:
         pages = [{"path": ["dataset", "a, b"], "page_key": "k", "hashes": self.hashes}]
-        artifacts.save(
+        data_folder.save(
             self.data,
             MAPPING,
             {"library": {"type": "folder", "path": str(self.root)}, "root": ["dataset"], "pages": pages},

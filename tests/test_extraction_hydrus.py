@@ -18,8 +18,8 @@ import advanced_joytag_processing as extraction
 import config
 import dataset_hardcore_mapper as mapper
 import run_error_detection
-from tagcheck import cli, dataset, embeddings, hydrus_popup
-from tagcheck.artifacts import DATASET, MAPPING, DataFolder
+from tagcheck import dataset, embeddings, hydrus_popup, script
+from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.errors import Cancelled, UsageError
 
 NAMES = [f"{number}.png" for number in range(6)]
@@ -186,7 +186,7 @@ def test_a_cancelled_chain_ends_its_detector(
     project = tmp_path / "project"
     project.mkdir()
     (project / "find_mistagged_images.py").write_text("import time; time.sleep(60)", encoding="utf-8")
-    monkeypatch.setattr(cli, "PROJECT", project)
+    monkeypatch.setattr(script, "PROJECT", project)
     texts = cancelling(server, 1)
     began = time.monotonic()
     with pytest.raises(Cancelled):

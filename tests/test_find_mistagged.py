@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import find_mistagged_images
-from tagcheck import artifacts, dataset, embeddings, examples, findings, review
-from tagcheck.artifacts import DATASET, MISTAGGED, DataFolder
+from tagcheck import data_folder, dataset, embeddings, examples, findings, review
+from tagcheck.data_folder import DATASET, MISTAGGED, DataFolder
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.review import Ask, Key, Review
 from tagcheck.rules import Rules
@@ -80,13 +80,13 @@ def library(tmp_path_factory):
     folder = DataFolder(tmp_path_factory.mktemp("data"))
     with embeddings.ShardWriter(folder.embeddings, "m", "p") as writer:
         writer.add([name(row) for row in range(len(records))], matrix)
-    artifacts.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
+    data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
     return folder, planted, records
 
 
 def run(folder: DataFolder, *more: object) -> dict:
     assert find_mistagged_images.main(["--data-dir", str(folder.root), *map(str, more)]) == 0
-    return artifacts.load(folder.newest(MISTAGGED), MISTAGGED)
+    return data_folder.load(folder.newest(MISTAGGED), MISTAGGED)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_the_owners_earlier_answers_are_respected(library, report, tmp_path):
     changed = [dict(record) for record in records]
     changed[missing[0]]["deleted_tags"] = [missing[1]]
     changed[incorrect[0]]["implied_tags"] = [incorrect[1]]
-    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": changed})
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": changed})
     again = run(kept)
     assert missing not in found(again) and incorrect not in found(again)
     assert again["summary"]["left_out"]["deleted_before"] >= 1
@@ -232,7 +232,7 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
     folder, _, records = library
     kept = DataFolder(tmp_path)
     (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
-    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
     first = {
         (error["hash"], tag["tag"]): (error["issue"], tag)
         for error in report["errors"]
@@ -285,7 +285,7 @@ def test_a_tag_that_would_bring_a_deleted_one_back_as_its_parent_is_not_suggeste
     changed = [dict(record) for record in records]
     changed[row]["deleted_tags"] = ["furniture"]
     relations = {"siblings": {}, "parents": {tag: ["furniture"]}}
-    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "tag_relations": relations, "results": changed})
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "tag_relations": relations, "results": changed})
     again = run(kept)
     assert (row, tag) not in found(again) and again["summary"]["left_out"]["deleted_before"] == 1
 
@@ -321,7 +321,7 @@ def test_siblings_in_the_dataset_tell_what_the_taggers_names_mean(library, tmp_p
     )
     embeddings.save_tag_head(kept.embeddings, head)
     relations = {"siblings": {f"old name {k}": tag for k, tag in enumerate(TAGS)}, "parents": {}}
-    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "tag_relations": relations, "results": records})
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "tag_relations": relations, "results": records})
     assert any("17 of the 17 tags" in note for note in run(kept)["summary"]["notes"])
 
 
@@ -337,7 +337,7 @@ def test_a_tagger_that_knows_the_tags_by_other_names_has_a_say(library, tmp_path
         kept.embeddings,
         embeddings.TagHead(heads, direction.astype(np.float32), -np.full(len(TAGS), 30, np.float32), "m"),
     )
-    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
     again = run(kept)
     assert any("17 of the 17 tags" in note for note in again["summary"]["notes"])
     assert "the tagger gives it" in json.dumps(again["errors"])
@@ -350,7 +350,7 @@ def test_too_few_pictures_leave_the_declared_rules(folder):
         {"hash": name(0), "existing_all_tags": ["day", "night", "hat"]},
         {"hash": name(1), "existing_all_tags": ["day"]},
     ]
-    artifacts.save(folder, DATASET, {"results": records})
+    data_folder.save(folder, DATASET, {"results": records})
     report = run(folder)
     assert found(report) == {(0, "day"), (0, "night")}
     assert any("too few to learn from" in note for note in report["summary"]["notes"])
@@ -364,7 +364,7 @@ def test_pictures_without_embeddings_and_unreadable_ones_are_told_apart(library,
         {"hash": name(9001), "existing_all_tags": ["solo", "2girls"]},
         {"hash": name(9002), "existing_all_tags": ["day"], "status": "unreadable"},
     ]
-    artifacts.save(kept, DATASET, {"model": {"id": "m"}, "results": records[:300] + extra})
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": records[:300] + extra})
     report = run(kept)
     assert report["summary"]["total_images_analyzed"] == 301
     assert any("1 pictures have no embedding" in note for note in report["summary"]["notes"])
@@ -372,7 +372,7 @@ def test_pictures_without_embeddings_and_unreadable_ones_are_told_apart(library,
 
 
 def test_without_embeddings_the_message_names_the_way_out(folder):
-    artifacts.save(folder, DATASET, {"results": [{"hash": name(1), "existing_all_tags": ["a"]}]})
+    data_folder.save(folder, DATASET, {"results": [{"hash": name(1), "existing_all_tags": ["a"]}]})
     with pytest.raises(MissingInput, match="run advanced_joytag_processing.py"):
         find_mistagged_images.main(["--data-dir", str(folder.root)])
     assert folder.newest(MISTAGGED) is None
@@ -382,7 +382,7 @@ def test_a_damaged_rules_file_is_named(library, tmp_path):
     folder, _, records = library
     (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
     (tmp_path / "tag_rules.json").write_text('{"exclusive_groups": ["day", "night"]}')
-    artifacts.save(DataFolder(tmp_path), DATASET, {"model": {"id": "m"}, "results": records})
+    data_folder.save(DataFolder(tmp_path), DATASET, {"model": {"id": "m"}, "results": records})
     with pytest.raises(BadFile, match="tag_rules.json: 'exclusive_groups'"):
         find_mistagged_images.main(["--data-dir", str(tmp_path)])
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import find_near_duplicates
-from tagcheck import artifacts
-from tagcheck.artifacts import DATASET, NEAR_DUPLICATES, DataFolder
+from tagcheck import data_folder
+from tagcheck.data_folder import DATASET, NEAR_DUPLICATES, DataFolder
 from tagcheck.embeddings import ShardWriter
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Ask, Key, Review
@@ -31,7 +31,7 @@ def library(
     folder: DataFolder, records: list[dict], rows: dict[str, list[float]], model: str = "m", **header: object
 ) -> None:
     """Write a dataset and the embeddings of some of its pictures."""
-    artifacts.save(folder, DATASET, {"model": {"id": "m"}, **header, "results": records})
+    data_folder.save(folder, DATASET, {"model": {"id": "m"}, **header, "results": records})
     with ShardWriter(folder.embeddings, model, "p") as writer:
         for word, row in rows.items():
             writer.add([name(word)], np.array([row]))
@@ -40,7 +40,7 @@ def library(
 def report_of(folder: DataFolder, *options: str) -> dict:
     """The report of a run that has to succeed."""
     assert find_near_duplicates.main(["--data-dir", str(folder.root), *options]) == 0
-    return artifacts.load(folder.newest(NEAR_DUPLICATES), NEAR_DUPLICATES)
+    return data_folder.load(folder.newest(NEAR_DUPLICATES), NEAR_DUPLICATES)
 
 
 ELF = [1.0, 0.0, 0.0]

@@ -19,7 +19,7 @@ import dataset_hardcore_mapper as mapper
 import train_series_classifier_images as train
 import validate_series_predictions as validate
 from tagcheck import embeddings, finetuning, images, series, series_files, series_mixing, tagger
-from tagcheck.artifacts import DataFolder
+from tagcheck.data_folder import DataFolder
 from tagcheck.errors import BadFile, UsageError
 from tagcheck.finetuning import PLAIN, Back, CachedTokens, Device, Front, Settings, StreamedTokens, Training
 

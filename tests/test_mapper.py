@@ -17,8 +17,8 @@ from PIL import Image
 
 import config
 import dataset_hardcore_mapper as mapper
-from tagcheck import artifacts, opening
-from tagcheck.artifacts import MAPPING, DataFolder
+from tagcheck import data_folder, opening
+from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import BadFile, LibraryRefused, LibraryUnreachable, MissingInput, UsageError
 from tagcheck.opening import LibrarySettings
 
@@ -56,7 +56,7 @@ def map_it(server: HydrusServer, folder: DataFolder, monkeypatch: pytest.MonkeyP
 
     def run(*args: str) -> dict[str, Any]:
         assert mapper.main(["--data-dir", str(folder.root), *args]) == 0
-        return artifacts.load(folder.require(MAPPING), MAPPING)
+        return data_folder.load(folder.require(MAPPING), MAPPING)
 
     return run
 
@@ -103,7 +103,7 @@ def test_a_folder_whose_name_holds_a_comma_is_reached(folder: DataFolder, tmp_pa
         )
         == 0
     )
-    (page,) = artifacts.load(folder.require(MAPPING), MAPPING)["pages"]
+    (page,) = data_folder.load(folder.require(MAPPING), MAPPING)["pages"]
     assert page["hashes"] == [HASH["a.png"]]
 
 
@@ -113,7 +113,7 @@ def test_a_folder_is_mapped_whole_by_default(folder: DataFolder, tmp_path: Path)
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(picture(len(name)))
     assert mapper.main(["--data-dir", str(folder.root), "--library", str(tmp_path / "pictures")]) == 0
-    mapping = artifacts.load(folder.require(MAPPING), MAPPING)
+    mapping = data_folder.load(folder.require(MAPPING), MAPPING)
     assert mapping["library"]["type"] == "folder" and mapping["summary"]["unique_files"] == 2
 
 
@@ -204,7 +204,7 @@ def test_later_stages_count_the_tags_of_the_service_that_was_chosen(
 
 
 def test_a_mapping_with_damaged_tag_services_is_named(folder: DataFolder) -> None:
-    path = artifacts.save(folder, MAPPING, {"library": {"type": "hydrus", "tag_services": "my tags"}, "pages": []})
+    path = data_folder.save(folder, MAPPING, {"library": {"type": "hydrus", "tag_services": "my tags"}, "pages": []})
     with pytest.raises(BadFile, match=path.name):
         opening.open_library("hydrus", folder, LibrarySettings("hydrus", "http://localhost:1", ""))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagcheck import accelerated, compiler, native, neighbors, pruned, tiles
+from tagcheck import accelerated, c_library, native, neighbors, pruned, tiles
 from tagcheck.neighbors import NotFinite, TooManyPairs, group_labels, groups, near_pairs, top_k
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_library_in_the_cache_is_made_anew_by_the_next_run(monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     native.kernel.cache_clear()
     try:
-        library = compiler.library(native.SOURCE, native.NAME)
+        library = c_library.library(native.SOURCE, native.NAME)
         library.write_bytes(b"not a library")
         assert native.kernel() is None
         native.kernel.cache_clear()
@@ -216,7 +216,7 @@ def test_a_kernel_that_is_wrong_is_found_out(compiled, monkeypatch):
     monkeypatch.setattr(compiled, "strip", lambda *values: (part[::2] for part in strip(*values)))
     assert not native._is_right(compiled)
     monkeypatch.setattr(native, "_is_right", lambda loaded: loaded.level < compiled.level)
-    assert native.Kernel(compiler.library(native.SOURCE, native.NAME)).level == compiled.level - 1
+    assert native.Kernel(c_library.library(native.SOURCE, native.NAME)).level == compiled.level - 1
 
 
 def test_the_kernels_bounds_are_never_below_the_cosine(compiled, always_pruned, monkeypatch):

@@ -19,8 +19,8 @@ from joytag_folder import make_tiny_model_folder  # noqa: E402
 from onnx_folder import DIMENSIONS, NAMES, by_hand, descriptor, make_onnx_folder, network, weights  # noqa: E402
 
 import advanced_joytag_processing as stage  # noqa: E402
-from tagcheck import artifacts, dataset, embeddings, images, onnx_graph, tagger  # noqa: E402
-from tagcheck.artifacts import MAPPING, DataFolder  # noqa: E402
+from tagcheck import data_folder, dataset, embeddings, images, onnx_graph, tagger  # noqa: E402
+from tagcheck.data_folder import MAPPING, DataFolder  # noqa: E402
 from tagcheck.errors import BadFile, MissingInput, UsageError  # noqa: E402
 from tagcheck.images import Recipe  # noqa: E402
 
@@ -296,7 +296,7 @@ def test_the_stage_runs_with_it_and_its_embeddings_never_mix_with_joytags(tmp_pa
         picture(seed).save(out, "PNG")
         (pictures / f"{seed}.png").write_bytes(out.getvalue())
         hashes.append(hashlib.sha256(out.getvalue()).hexdigest())
-    artifacts.save(
+    data_folder.save(
         data,
         MAPPING,
         {

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
-from tagcheck import artifacts, review_index, tallies
-from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder
+from tagcheck import data_folder, review_index, tallies
+from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder, records
 from tagcheck.errors import BadFile
 from tagcheck.ledger import Ledger
 from tagcheck.library import TagChange
@@ -32,7 +32,7 @@ from tagcheck.review import (
     decisions,
     pair_decisions,
 )
-from tagcheck.review_import import records, sync
+from tagcheck.review_import import sync
 from tagcheck.review_index import Filter
 
 A, B, C, D = hashes(4)
@@ -125,7 +125,7 @@ def test_records_are_the_same_from_any_layout_of_the_same_json(folder):
     path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
     assert list(records(path, MISTAGGED, whole)) == by_line
     assert streamed == whole and streamed["summary"]["errors_found"] == 2
-    assert [record for _, record in by_line] == artifacts.load(path, MISTAGGED)["errors"]
+    assert [record for _, record in by_line] == data_folder.load(path, MISTAGGED)["errors"]
 
 
 def test_a_newer_version_or_another_kind_is_refused_before_anything_is_read(folder):
@@ -160,7 +160,7 @@ def test_an_entry_that_names_only_tags_is_read_with_a_reason_that_is_never_empty
     ],
 )
 def test_an_entry_that_cannot_be_meant_is_named_by_its_place(review, folder, entry):
-    artifacts.save(folder, MISTAGGED, {"summary": {}, "errors": [missing(B, "y"), entry]})
+    data_folder.save(folder, MISTAGGED, {"summary": {}, "errors": [missing(B, "y"), entry]})
     assert "record 2" in sync(review, folder).problems["mistagged_images_report"]
     assert open_tags(review) == []
 
@@ -188,7 +188,7 @@ def test_a_pairs_suggested_copies_stand_under_the_pair_with_the_best_copy(review
         "why": "The other copy has it.",
         "evidence": {"other_copy": A},
     }
-    artifacts.save(
+    data_folder.save(
         folder,
         NEAR_DUPLICATES,
         {
@@ -218,8 +218,8 @@ def test_the_trend_remembers_reports_that_were_removed_since(review, folder):
     first = save_mistagged(folder, missing(A, "x"), missing(B, "y"))
     sync(review, folder)
     first.unlink()
-    later = artifacts.utc_now() + timedelta(hours=1)
-    artifacts.save(folder, MISTAGGED, {"summary": {"errors_found": 1}, "errors": [missing(A, "x")]}, when=later)
+    later = data_folder.utc_now() + timedelta(hours=1)
+    data_folder.save(folder, MISTAGGED, {"summary": {"errors_found": 1}, "errors": [missing(A, "x")]}, when=later)
     sync(review, folder)
     assert [run["summary"]["errors_found"] for run in review_index.overview(review).runs] == [2, 1]
 
@@ -448,7 +448,7 @@ def filled(review, folder: DataFolder):
     ]
     entries += [wrong(hash, "outdoors", confidence=0.55 + number * 0.01) for number, hash in enumerate(names[::3])]
     save_mistagged(folder, *entries)
-    artifacts.save(
+    data_folder.save(
         folder,
         DATASET,
         {

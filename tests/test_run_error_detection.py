@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 import run_error_detection
-from tagcheck import artifacts, cli
-from tagcheck.artifacts import DATASET, RUN_SUMMARY
+from tagcheck import data_folder, script
+from tagcheck.data_folder import DATASET, RUN_SUMMARY
 from tagcheck.errors import MissingInput
 
 WRITES_A_REPORT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {project!r})
-from tagcheck import artifacts
-folder = artifacts.DataFolder(Path(sys.argv[sys.argv.index("--data-dir") + 1]))
-artifacts.save(folder, artifacts.{kind}, {{"summary": {summary!r}, "options": sys.argv[5:]}})
+from tagcheck import data_folder
+folder = data_folder.DataFolder(Path(sys.argv[sys.argv.index("--data-dir") + 1]))
+data_folder.save(folder, data_folder.{kind}, {{"summary": {summary!r}, "options": sys.argv[5:]}})
 print("done")
 """
 FAILS = "import sys; print('looking', file=sys.stderr); sys.exit(print('error: no embeddings: run the other one first', file=sys.stderr) or 3)"
@@ -37,7 +37,7 @@ def project(tmp_path, monkeypatch):
     """A folder that stands for the project's root, to put detector scripts in."""
     root = tmp_path / "project"
     root.mkdir()
-    monkeypatch.setattr(cli, "PROJECT", root)
+    monkeypatch.setattr(script, "PROJECT", root)
 
     def write(name: str, text: str, kind: str = "", summary: dict | None = None) -> None:
         real = str(Path(__file__).resolve().parent.parent)
@@ -48,7 +48,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def dataset(folder):
-    return artifacts.save(folder, DATASET, {"results": []})
+    return data_folder.save(folder, DATASET, {"results": []})
 
 
 def all_three(project) -> None:
@@ -63,7 +63,7 @@ def all_three(project) -> None:
 
 
 def summary_rows(folder) -> dict[str, dict]:
-    document = artifacts.load(folder.newest(RUN_SUMMARY), RUN_SUMMARY)
+    document = data_folder.load(folder.newest(RUN_SUMMARY), RUN_SUMMARY)
     return {row["script"]: row for row in document["detectors"]}
 
 
@@ -126,8 +126,8 @@ def test_stopping_the_run_stops_the_detector_and_writes_no_summary(project, fold
     for name in ("find_mistagged_images.py", "find_near_duplicates.py", "validate_series_predictions.py"):
         project(name, HANGS)
     code = (
-        "import sys, pathlib, run_error_detection; from tagcheck import cli; "
-        f"cli.PROJECT = pathlib.Path({str(cli.PROJECT)!r}); cli.run(lambda: run_error_detection.main(sys.argv[1:]))"
+        "import sys, pathlib, run_error_detection; from tagcheck import script; "
+        f"script.PROJECT = pathlib.Path({str(script.PROJECT)!r}); script.run(lambda: run_error_detection.main(sys.argv[1:]))"
     )
     root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(

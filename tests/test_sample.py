@@ -29,8 +29,8 @@ from sample import (
 )
 from sample.picture import Figure, Picture, imagine, true_tags, variant
 from sample.training_pictures import KNOWN_SERIES, Training, booru_name, square, vocabulary
-from tagcheck import artifacts, images, tagger
-from tagcheck.artifacts import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder
+from tagcheck import data_folder, images, tagger
+from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder
 from tagcheck.errors import BadFile, MissingInput, UsageError
 
 SEED, PICTURES = 4711, 80
@@ -432,7 +432,7 @@ def reported(drawn, answered, folder: DataFolder) -> DataFolder:
     """A data folder whose dataset has the tags as they are written, without any report."""
     by_hash = pictures(drawn / "library")
     rows = [{"hash": hash, "existing_all_tags": sorted(written_tags(path))} for hash, path in sorted(by_hash.items())]
-    artifacts.save(folder, DATASET, {"results": rows})
+    data_folder.save(folder, DATASET, {"results": rows})
     return folder
 
 
@@ -475,7 +475,7 @@ def test_missing_reports_are_said_to_be_missing(drawn, reported, capsys):
 
 
 def test_a_report_of_exactly_what_was_planted_has_recall_and_precision_one(drawn, answered, reported, capsys):
-    artifacts.save(reported, MISTAGGED, mistagged(answered))
+    data_folder.save(reported, MISTAGGED, mistagged(answered))
     lines = compared(drawn, reported, capsys)
     count, tags = (
         len(answered["planted"]),
@@ -498,7 +498,7 @@ def test_a_report_of_exactly_what_was_planted_has_recall_and_precision_one(drawn
 
 
 def test_wrong_suggestions_cost_precision_and_missed_errors_recall(drawn, answered, reported, capsys):
-    artifacts.save(reported, MISTAGGED, mistagged(answered, keep=lambda place: place % 2 == 0, wrong=7))
+    data_folder.save(reported, MISTAGGED, mistagged(answered, keep=lambda place: place % 2 == 0, wrong=7))
     lines = compared(drawn, reported, capsys)
     count = len(answered["planted"])
     assert row(lines, "all")[:2] == [str(count), str((count + 1) // 2)]
@@ -507,8 +507,8 @@ def test_wrong_suggestions_cost_precision_and_missed_errors_recall(drawn, answer
 
 def test_what_the_owner_has_mended_no_longer_counts(drawn, answered, reported, capsys):
     rows = [{"hash": hash, "existing_all_tags": tags} for hash, tags in answered["truth"].items()]
-    artifacts.save(reported, DATASET, {"results": rows})
-    artifacts.save(reported, MISTAGGED, mistagged(answered))
+    data_folder.save(reported, DATASET, {"results": rows})
+    data_folder.save(reported, MISTAGGED, mistagged(answered))
     lines = compared(drawn, reported, capsys)
     assert f"0 of {len(answered['planted'])} planted errors still in them" in lines[0]
     assert row(lines, "all")[:3] == ["0", "0", "-"]
@@ -517,7 +517,7 @@ def test_what_the_owner_has_mended_no_longer_counts(drawn, answered, reported, c
 def test_pairs_and_series_are_held_against_the_truth(drawn, answered, reported, capsys):
     pairs = [pair[:2] for pair in answered["near_duplicates"]]
     wrong = sorted(sorted(answered["truth"])[:2])
-    artifacts.save(
+    data_folder.save(
         reported,
         NEAR_DUPLICATES,
         {
@@ -531,7 +531,7 @@ def test_pairs_and_series_are_held_against_the_truth(drawn, answered, reported, 
         "missing_predictions": swapped["incorrect"],
         "incorrect_predictions": [*swapped["missing"], "series:cloud cuckoo land"],
     }
-    artifacts.save(
+    data_folder.save(
         reported,
         SERIES_VALIDATION,
         {
@@ -562,6 +562,6 @@ def test_other_files_and_other_libraries_are_refused(drawn, reported, folder, tm
     other.write_text('{"kind": "shopping list"}')
     with pytest.raises(BadFile, match="not a list of planted errors"):
         compare_with_planted.main(["--planted", str(other), *data])
-    artifacts.save(folder, DATASET, {"results": [{"hash": "0" * 64, "existing_all_tags": []}]})
+    data_folder.save(folder, DATASET, {"results": [{"hash": "0" * 64, "existing_all_tags": []}]})
     with pytest.raises(BadFile, match="different libraries"):
         compare_with_planted.main(["--planted", str(drawn / "planted.json"), *data])

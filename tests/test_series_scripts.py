@@ -16,8 +16,8 @@ from series_library import MODEL, Drawn, draw, picture_hash, write
 
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from tagcheck import artifacts, embeddings, review, series_files
-from tagcheck.artifacts import DATASET, SERIES_VALIDATION, DataFolder
+from tagcheck import data_folder, embeddings, files, review, series_files
+from tagcheck.data_folder import DATASET, SERIES_VALIDATION, DataFolder
 from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.series_confidence import Ratio
@@ -46,15 +46,15 @@ def own_copy(trained: Path, tmp_path: Path) -> DataFolder:
 
 
 def report(folder: DataFolder) -> dict:
-    return artifacts.load(folder.newest(SERIES_VALIDATION), SERIES_VALIDATION)
+    return data_folder.load(folder.newest(SERIES_VALIDATION), SERIES_VALIDATION)
 
 
 def change_tags(folder: DataFolder, change) -> None:
     """Write a newer dataset in which `change(row)` has changed the records."""
-    document = artifacts.load(folder.newest(DATASET), DATASET)
+    document = data_folder.load(folder.newest(DATASET), DATASET)
     for row in document["results"]:
         change(row)
-    artifacts.save(folder, DATASET, document)
+    data_folder.save(folder, DATASET, document)
 
 
 def validated(folder: DataFolder) -> dict:
@@ -253,11 +253,11 @@ def test_a_series_that_the_owner_has_renamed_is_not_suggested_by_its_old_name(ow
 
 
 def test_pictures_without_a_prediction_are_counted(own_copy: DataFolder, capsys):
-    document = artifacts.load(own_copy.newest(DATASET), DATASET)
+    document = data_folder.load(own_copy.newest(DATASET), DATASET)
     document["results"] += [
         {"hash": picture_hash(9000 + number), "existing_all_tags": ["series:s0"]} for number in range(3)
     ]
-    artifacts.save(own_copy, DATASET, document)
+    data_folder.save(own_copy, DATASET, document)
     assert validated(own_copy)["summary"]["images_without_prediction"] == 3
     assert "3 have no prediction" in capsys.readouterr().err
 
@@ -268,12 +268,12 @@ def test_pictures_that_came_later_are_judged_without_training_but_for_copies_of_
     more = draw(series=8, pictures=700, seed=11)
     new = draw(series=8, pictures=60, seed=11)
     new.matrix[30:] = embeddings.load(own_copy.embeddings).matrix[:30]
-    document = artifacts.load(own_copy.newest(DATASET), DATASET)
+    document = data_folder.load(own_copy.newest(DATASET), DATASET)
     hashes = [picture_hash(10_000 + row) for row in range(60)]
     with embeddings.ShardWriter(own_copy.embeddings, MODEL, "test") as shard:
         shard.add(hashes, np.concatenate([more.matrix[600:630], new.matrix[30:]]))
     document["results"] += [{"hash": hash, "existing_all_tags": ["series:s0"]} for hash in hashes]
-    artifacts.save(own_copy, DATASET, document)
+    data_folder.save(own_copy, DATASET, document)
     before = (own_copy.classifier / "series_classifier.json").read_bytes()
     found = validated(own_copy)
     said = capsys.readouterr().err
@@ -287,14 +287,14 @@ def test_pictures_that_came_later_are_judged_without_training_but_for_copies_of_
 
 def test_predictions_of_other_pictures_altogether_are_refused(own_copy: DataFolder):
     other = [{"hash": picture_hash(9000), "existing_all_tags": []}]
-    artifacts.save(own_copy, DATASET, {"model": {"id": MODEL}, "results": other})
+    data_folder.save(own_copy, DATASET, {"model": {"id": MODEL}, "results": other})
     with pytest.raises(MissingInput, match="no picture of .* has a series prediction"):
         validate.main(["--data-dir", str(own_copy.root)])
 
 
 def test_a_dataset_of_another_model_is_refused(own_copy: DataFolder):
-    document = artifacts.load(own_copy.newest(DATASET), DATASET)
-    artifacts.save(own_copy, DATASET, document | {"model": {"id": "other-model"}})
+    document = data_folder.load(own_copy.newest(DATASET), DATASET)
+    data_folder.save(own_copy, DATASET, document | {"model": {"id": "other-model"}})
     with pytest.raises(BadFile, match="test-model.*other-model"):
         validate.main(["--data-dir", str(own_copy.root)])
 
@@ -351,14 +351,15 @@ def test_a_training_that_dies_while_saving_leaves_the_old_classifier_in_force(
     change_tags(
         own_copy, lambda row: row.update(existing_all_tags=[rename.get(tag, tag) for tag in row["existing_all_tags"]])
     )
-    whole = artifacts.write_atomically
+    whole = files.write_atomically
 
     def dies(path: Path, write_it) -> None:
         if crash_at in path.name:
             raise OSError(28, "No space left on device", str(path))
         whole(path, write_it)
 
-    monkeypatch.setattr(artifacts, "write_atomically", dies)
+    for module in (files, series_files):
+        monkeypatch.setattr(module, "write_atomically", dies)
     with pytest.raises(OSError, match="No space left"):
         train.main(["--data-dir", str(own_copy.root)])
     assert series_files.load_out_of_fold(own_copy, "series") == before

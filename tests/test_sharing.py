@@ -12,7 +12,7 @@ from test_hydrus import Bench, bench, unique_name  # noqa: F401
 from test_webapp import Page
 from werkzeug.serving import make_server
 
-from tagcheck.artifacts import DataFolder
+from tagcheck.data_folder import DataFolder
 from tagcheck.hydrus import Hydrus
 from webapp.app import create_app
 from webapp.state import Settings

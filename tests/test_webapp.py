@@ -32,7 +32,7 @@ from review_data import (
 )
 
 import config
-from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES
+from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable
 from tagcheck.folder import FolderLibrary
 from tagcheck.ledger import Ledger

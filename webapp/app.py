@@ -27,11 +27,11 @@ from werkzeug.exceptions import HTTPException  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
 
 import config  # noqa: E402
-from tagcheck import cli, opening, review_import  # noqa: E402
-from tagcheck.artifacts import DataFolder  # noqa: E402
-from tagcheck.cli import run  # noqa: E402
+from tagcheck import opening, review_import, script  # noqa: E402
+from tagcheck.data_folder import DataFolder  # noqa: E402
 from tagcheck.errors import LibraryError, ToolError  # noqa: E402
 from tagcheck.review import Review  # noqa: E402
+from tagcheck.script import run  # noqa: E402
 from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words  # noqa: E402
 from webapp.state import Settings  # noqa: E402
 
@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> Flask:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = script.parser(__doc__)
     parser.add_argument(
         "--library",
         metavar="hydrus|DIR",
@@ -90,17 +90,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line a request: addresses say what is looked at
-    folder = cli.data_folder(args)
+    folder = script.data_folder(args)
     settings = settings_from(args, folder)
     app = create_app(settings)
     server = listen(app, args.host, args.port)
-    cli.say("reading the newest reports ...")
+    script.say("reading the newest reports ...")
     with Review(folder.review) as store:
         for problem in review_import.sync(store, folder).problems.values():
-            cli.say(f"warning: {problem}")
+            script.say(f"warning: {problem}")
     recover(settings)
     if not security.is_loopback(args.host):
-        cli.say(
+        script.say(
             f"warning: served on {args.host}, anybody who reaches it can read your pictures and change tags: there is no login"
         )
     print(f"the page is at {address(args.host, server.server_port)}/error-review (Ctrl-C ends it)", flush=True)
@@ -142,13 +142,13 @@ def recover(settings: Settings) -> None:
     try:
         results = applying_views.recovered(settings.folder.review, settings.open_library())
     except LibraryError as error:
-        cli.say(f"warning: {error}")
+        script.say(f"warning: {error}")
         return
     except ToolError as error:
-        cli.say(f"warning: the library cannot be opened: {error}")
+        script.say(f"warning: the library cannot be opened: {error}")
         return
     for result in results:
-        cli.say(f"left open by an earlier run: {applying_views.in_words('recover', result)}")
+        script.say(f"left open by an earlier run: {applying_views.in_words('recover', result)}")
 
 
 def address(host: str, port: int) -> str:

@@ -10,7 +10,7 @@ from flask import abort
 from werkzeug.datastructures import MultiDict
 
 from tagcheck import tags
-from tagcheck.artifacts import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
+from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.review import QUEUES
 from tagcheck.review_import import ISSUES
 from tagcheck.review_index import NEWEST, ORDERS, SURE, UNSURE, Filter

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagcheck.artifacts import write_atomically
+from tagcheck.files import write_atomically
 
 FILE = "review_keys.json"
 CARD, PAIR, GRID, LIST = "card", "pair", "grid", "list"

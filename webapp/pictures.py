@@ -16,9 +16,9 @@ from pathlib import Path
 from flask import Blueprint, Flask, Response, abort, current_app, request, send_file
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tagcheck.artifacts import write_atomically
 from tagcheck.dataset import HASH
 from tagcheck.errors import FileUnavailable, ToolError
+from tagcheck.files import write_atomically
 from tagcheck.library import Library
 from webapp import state
 from webapp.security import FILE_POLICY

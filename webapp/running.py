@@ -13,7 +13,7 @@ from pathlib import Path
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 
 from tagcheck import review_import
-from tagcheck.artifacts import DataFolder
+from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
 from tagcheck.review import Review
 from webapp import applying_views, state

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from flask import Flask, current_app, g
 
 from tagcheck import review_import, review_index
-from tagcheck.artifacts import DataFolder
+from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
 from tagcheck.review import Review

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, flash, redirect, render_template, request, session, url_for
 
 from tagcheck import review_index, tags
-from tagcheck.artifacts import DATASET, RUN_SUMMARY
+from tagcheck.data_folder import DATASET, RUN_SUMMARY
 from tagcheck.review import IGNORED, Review
 from tagcheck.review_import import ISSUES, REPORTS
 from tagcheck.review_index import BANDS, Filter, Finding, Health, Overview

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from tagcheck.artifacts import DataFolder
+from tagcheck.data_folder import DataFolder
 from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tagcheck import cli, errors
+from tagcheck import errors, script
 from tagcheck.errors import (
     BadFile,
     Cancelled,
@@ -29,7 +29,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 def end(main, capsys) -> tuple[int, str]:
     """The exit code of a script with this main, and what it says on stderr."""
     with pytest.raises(SystemExit) as caught:
-        cli.run(main)
+        script.run(main)
     said = capsys.readouterr()
     assert said.out == ""
     return caught.value.code, said.err
@@ -125,12 +125,12 @@ def test_no_memory_is_one_line(capsys):
 @pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), OSError("of a network library")])
 def test_our_own_mistakes_stay_tracebacks(error):
     with pytest.raises(type(error)):
-        cli.run(raising(error))
+        script.run(raising(error))
 
 
-def script(body: str, *shell: str) -> subprocess.CompletedProcess:
+def run_as_script(body: str, *shell: str) -> subprocess.CompletedProcess:
     """A script of these lines as a process, its output led where `shell` says."""
-    program = f"from tagcheck.cli import run\ndef main():\n{body}\nrun(main)"
+    program = f"from tagcheck.script import run\ndef main():\n{body}\nrun(main)"
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", f'"$0" -c "$1" {" ".join(shell)}', sys.executable, program],
         capture_output=True,
@@ -140,13 +140,13 @@ def script(body: str, *shell: str) -> subprocess.CompletedProcess:
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    done = script("    for number in range(100000): print(number)", "| head -n 1")
+    done = run_as_script("    for number in range(100000): print(number)", "| head -n 1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no Linux")
 def test_a_full_disk_under_the_output_is_said():
-    done = script("    print('done')", "> /dev/full")
+    done = run_as_script("    print('done')", "> /dev/full")
     assert (
         done.returncode == 1
         and done.stderr.startswith("error: No space left on device")
@@ -158,9 +158,9 @@ def test_a_full_disk_under_the_output_is_said():
 
 
 def test_help_is_the_scripts_docstring_with_the_data_folder(capsys):
-    made = cli.parser("Does it.\n\n    python x.py\n")
-    cli.add_dataset(made)
-    cli.add_library(made, "hydrus")
+    made = script.parser("Does it.\n\n    python x.py\n")
+    script.add_dataset(made)
+    script.add_library(made, "hydrus")
     with pytest.raises(SystemExit):
         made.parse_args(["--help"])
     said = capsys.readouterr().out
@@ -172,12 +172,12 @@ def test_help_is_the_scripts_docstring_with_the_data_folder(capsys):
 
 def test_options_are_not_guessed_from_their_beginnings(capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.parser("x").parse_args(["--data", "x"])
+        script.parser("x").parse_args(["--data", "x"])
     assert caught.value.code == 2 and "unrecognized arguments: --data" in capsys.readouterr().err
 
 
 def folder_for(given: str | None, **options):
-    return cli.data_folder(argparse.Namespace(data_dir=given), **options).root
+    return script.data_folder(argparse.Namespace(data_dir=given), **options).root
 
 
 def test_the_data_folder_is_the_option_else_the_environment_else_the_project(tmp_path, monkeypatch):
@@ -210,15 +210,15 @@ def test_a_file_in_the_data_folders_place_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     "kind, text, says",
     [
-        (cli.between(0, 1), "1.5", "1.5 is not between 0 and 1"),
-        (cli.between(0, 1), "nan", "nan is not between"),
-        (cli.between(0, 1), "x", "invalid number value: 'x'"),
-        (cli.at_least(1), "0", "0 is less than 1"),
-        (cli.at_least(1), "1.5", "invalid whole_number value: '1.5'"),
+        (script.between(0, 1), "1.5", "1.5 is not between 0 and 1"),
+        (script.between(0, 1), "nan", "nan is not between"),
+        (script.between(0, 1), "x", "invalid number value: 'x'"),
+        (script.at_least(1), "0", "0 is less than 1"),
+        (script.at_least(1), "1.5", "invalid whole_number value: '1.5'"),
     ],
 )
 def test_numbers_out_of_range_are_usage_errors_in_words(kind, text, says, capsys):
-    made = cli.parser("x")
+    made = script.parser("x")
     made.add_argument("--n", type=kind)
     with pytest.raises(SystemExit) as caught:
         made.parse_args(["--n", text])
@@ -226,7 +226,7 @@ def test_numbers_out_of_range_are_usage_errors_in_words(kind, text, says, capsys
 
 
 def test_results_alone_go_to_stdout(capsys):
-    assert list(cli.progress(range(3), what="counting")) == [0, 1, 2]
-    cli.say("a word")
+    assert list(script.progress(range(3), what="counting")) == [0, 1, 2]
+    script.say("a word")
     said = capsys.readouterr()
     assert said.out == "" and "counting" in said.err and "a word" in said.err

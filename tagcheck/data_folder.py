@@ -6,19 +6,17 @@ its modification time.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-import secrets
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.files import _no_number, _write_json, write_atomically
 
 STAMP = "%Y%m%dT%H%M%SZ"
 STAMP_PATTERN = re.compile(r"_(\d{8}T\d{6}Z)\.json$")
@@ -181,86 +179,82 @@ def load(path: Path, kind: Kind) -> dict[str, Any]:
     return document
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None], replace: bool = True) -> None:
-    """Make `path` appear whole or not at all: temporary name in the same folder, fsync, rename.
+def records(path: Path, kind: Kind, header: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(list name, record) for every record of one file, in the file's order; `header` is filled with the other keys.
 
-    `write` gets a binary file. On any error, and on Ctrl-C, the temporary file is removed and
-    what stood at `path` stays; an `OSError` names `path`. With `replace` False, a file that stands there already is
-    `FileExistsError`, also when it appears in this very moment.
+    A file laid out as `save` writes it is read line by line; any other layout of the same
+    JSON as a whole. Raises `BadFile` naming file and line when it is damaged, `MissingInput` when it
+    vanished.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as out:
-            write(out)
-            out.flush()
-            os.fsync(out.fileno())
-        if replace:
-            os.replace(temporary, path)
+        with path.open(encoding="utf-8") as lines:
+            if lines.readline().rstrip("\r\n") == "{":
+                whole = yield from _by_line(path, kind, lines, header)
+                if whole:
+                    return
+    except FileNotFoundError:
+        raise MissingInput(f"no file {path}") from None
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path} is not UTF-8 text ({error.reason}): remove it and run {kind.made_by} again") from None
+    document = load(path, kind)
+    header.update((key, value) for key, value in document.items() if key not in kind.records)
+    for name in kind.records:
+        yield from ((name, record) for record in document.get(name) or [])
+
+
+def head(path: Path, kind: Kind) -> dict[str, Any]:
+    """The keys that stand before the first list of records: enough for summary and date, without reading the rest."""
+    header: dict[str, Any] = {}
+    next(records(path, kind, header), None)
+    return header
+
+
+def _by_line(path: Path, kind: Kind, lines: Iterable[str], header: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Records of a file in our layout; returns False, before anything was yielded, when it is laid out otherwise."""
+    inside: str | None = None
+    checked = False
+    for number, line in enumerate(lines, 2):
+        text = line.strip()
+        if inside is not None:
+            if text in ("]", "],"):
+                inside = None
+            else:
+                yield inside, _parse(path, kind, number, text.removesuffix(","))
+        elif text == "}":
+            if not checked:
+                _check(path, kind, header)
+            return True
         else:
-            _move_to_free_name(temporary, path)
-    except BaseException as error:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
-        raise
-    sync_folder(path.parent)
+            name, colon, value = text.partition(": ")
+            if not colon or not line.startswith('"'):
+                if checked:
+                    raise BadFile(f"{path} is damaged in line {number}: remove it and run {kind.made_by} again")
+                return False
+            name = name.strip('"')
+            if name in kind.records and value == "[":
+                if "kind" not in header:
+                    return False
+                inside = name
+            else:
+                header[name] = _parse(path, kind, number, value.removesuffix(","))
+            if not checked and "kind" in header and ("version" in header or inside):
+                _check(path, kind, header)
+                checked = True
+    raise BadFile(f"{path} is cut off: remove it and run {kind.made_by} again")
 
 
-def _move_to_free_name(temporary: Path, path: Path) -> None:
-    """Rename where nothing stands yet. A link is made and refused in one step, which a look before a rename is not."""
+def _parse(path: Path, kind: Kind, number: int, text: str) -> Any:
     try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links (exFAT, some network drives)
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        os.replace(temporary, path)
-    else:
-        os.unlink(temporary)
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadFile(
+            f"{path} is damaged in line {number} ({error.msg}): remove it and run {kind.made_by} again"
+        ) from None
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable, where the system can (Windows cannot open folders, some drives cannot sync them)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
-
-
-def write_json(path: Path, document: dict[str, Any], records: tuple[str, ...] = ()) -> None:
-    """Write any JSON document atomically, in the same layout as the files between stages."""
-    write_atomically(path, lambda out: _write_json(out, document, records))
-
-
-def _write_json(out: IO[bytes], document: dict[str, Any], records: tuple[str, ...]) -> None:
-    """One key a line, in the given order; the lists in `records` one element a line."""
-    out.write(b"{")
-    for place, (key, value) in enumerate(document.items()):
-        out.write(b",\n" if place else b"\n")
-        out.write(_line(key) + b": ")
-        if key in records and value:
-            out.write(b"[")
-            for row, record in enumerate(value):
-                out.write((b",\n" if row else b"\n") + _line(record))
-            out.write(b"\n]")
-        else:
-            out.write(_line(value))
-    out.write(b"\n}\n")
-
-
-def _line(value: Any) -> bytes:
-    # Half of a surrogate pair (from file names that are not UTF-8) has no bytes in UTF-8, but an escape in JSON.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="backslashreplace")
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:
+    if header.get("kind") != kind.name:
+        raise BadFile(f"{path} is not a {kind.name} (it says {header.get('kind')!r})")
+    version = header.get("version", 1)
+    if not isinstance(version, int) or version > kind.version:
+        raise BadFile(f"{path} has version {version!r}, this program reads up to {kind.version}: update the program")

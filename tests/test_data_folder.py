@@ -13,25 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tagcheck import artifacts
-from tagcheck.artifacts import (
-    DATASET,
-    KINDS,
-    MAPPING,
-    MISTAGGED,
-    NEAR_DUPLICATES,
-    DataFolder,
-    load,
-    save,
-    write_atomically,
-)
+from tagcheck import data_folder
+from tagcheck.data_folder import DATASET, KINDS, MAPPING, MISTAGGED, NEAR_DUPLICATES, DataFolder, load, save
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.files import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
-def put(folder: DataFolder, name: str, content: bytes = b"{}", kind: artifacts.Kind = MAPPING) -> Path:
+def put(folder: DataFolder, name: str, content: bytes = b"{}", kind: data_folder.Kind = MAPPING) -> Path:
     path = folder.root / kind.folder / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
@@ -98,7 +89,7 @@ def test_two_processes_that_save_at_once_lose_no_file(folder):
     program = f"""
 import sys
 from pathlib import Path
-from tagcheck.artifacts import MAPPING, DataFolder, save
+from tagcheck.data_folder import MAPPING, DataFolder, save
 for number in range(15):
     save(DataFolder(Path({str(folder.root)!r})), MAPPING, {{"by": sys.argv[1] + str(number)}})
 """
@@ -276,8 +267,8 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_no_newest_file_behind(fold
     program = f"""
 import resource, signal
 from pathlib import Path
-from tagcheck.artifacts import MAPPING, DataFolder, save
-from tagcheck.cli import run
+from tagcheck.data_folder import MAPPING, DataFolder, save
+from tagcheck.script import run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 run(lambda: save(DataFolder(Path({str(folder.root)!r})), MAPPING, {{"pages": ["x" * 100] * 1000}}) and 0)
@@ -296,9 +287,9 @@ def test_a_kill_in_the_middle_of_a_save_leaves_no_file_that_counts(folder):
     program = f"""
 import os, signal
 from pathlib import Path
-from tagcheck import artifacts
-artifacts.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
-artifacts.save(artifacts.DataFolder(Path({str(folder.root)!r})), artifacts.MAPPING, {{"pages": []}})
+from tagcheck import data_folder, files
+files.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+data_folder.save(data_folder.DataFolder(Path({str(folder.root)!r})), data_folder.MAPPING, {{"pages": []}})
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=PROJECT).returncode == -9
     assert folder.newest(MAPPING) is None

@@ -1,0 +1,97 @@
+"""Files written whole or not at all, and the layout of the JSON that stages share."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], None], replace: bool = True) -> None:
+    """Make `path` appear whole or not at all: temporary name in the same folder, fsync, rename.
+
+    `write` gets a binary file. On any error, and on Ctrl-C, the temporary file is removed and
+    what stood at `path` stays; an `OSError` names `path`. With `replace` False, a file that stands there already is
+    `FileExistsError`, also when it appears in this very moment.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as out:
+            write(out)
+            out.flush()
+            os.fsync(out.fileno())
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _move_to_free_name(temporary, path)
+    except BaseException as error:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
+        raise
+    sync_folder(path.parent)
+
+
+def _move_to_free_name(temporary: Path, path: Path) -> None:
+    """Rename where nothing stands yet. A link is made and refused in one step, which a look before a rename is not."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links (exFAT, some network drives)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(temporary, path)
+    else:
+        os.unlink(temporary)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable, where the system can (Windows cannot open folders, some drives cannot sync them)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, document: dict[str, Any], records: tuple[str, ...] = ()) -> None:
+    """Write any JSON document atomically, in the same layout as the files between stages."""
+    write_atomically(path, lambda out: _write_json(out, document, records))
+
+
+def _write_json(out: IO[bytes], document: dict[str, Any], records: tuple[str, ...]) -> None:
+    """One key a line, in the given order; the lists in `records` one element a line."""
+    out.write(b"{")
+    for place, (key, value) in enumerate(document.items()):
+        out.write(b",\n" if place else b"\n")
+        out.write(_line(key) + b": ")
+        if key in records and value:
+            out.write(b"[")
+            for row, record in enumerate(value):
+                out.write((b",\n" if row else b"\n") + _line(record))
+            out.write(b"\n]")
+        else:
+            out.write(_line(value))
+    out.write(b"\n}\n")
+
+
+def _line(value: Any) -> bytes:
+    # Half of a surrogate pair (from file names that are not UTF-8) has no bytes in UTF-8, but an escape in JSON.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="backslashreplace")
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
