@@ -26,20 +26,7 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import (
-    data_folder,
-    embeddings,
-    failures,
-    formats,
-    images,
-    opening,
-    script,
-    tagger,
-    tags,
-    vocabulary,
-    weights,
-)
-from tagcheck import library as libraries
+from tagcheck import data_folder, embeddings, failures, formats, images, script, tagger, tags, vocabulary, weights
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.decoding import Clocks, Decoder, Prepared, prepared
@@ -47,9 +34,11 @@ from tagcheck.embeddings import ShardWriter
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput
 from tagcheck.failures import Failure
 from tagcheck.formats import Limits
-from tagcheck.library import FileInfo, Library
+from tagcheck.library import choose
+from tagcheck.library import protocol as libraries
+from tagcheck.library.choose import LibrarySettings
+from tagcheck.library.protocol import FileInfo, Library
 from tagcheck.lock import sole_run
-from tagcheck.opening import LibrarySettings
 from tagcheck.script import run, say
 from tagcheck.tagger import Begun, Tagger
 
@@ -180,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def open_library(name: str | None, folder: DataFolder) -> Library:
     """The library that is named, else the one that was mapped."""
     settings = LibrarySettings.of(config)
-    return opening.open_library(opening.library_name(name, folder, settings), folder, settings, tell=say)
+    return choose.open_library(choose.library_name(name, folder, settings), folder, settings, tell=say)
 
 
 def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str, list[list[str]]]]:

@@ -18,12 +18,13 @@ from dataclasses import replace
 from typing import Any
 
 import config
-from tagcheck import data_folder, opening, script
+from tagcheck import data_folder, script
 from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import LibraryRefused, MissingInput, UsageError
-from tagcheck.hydrus import Hydrus
-from tagcheck.library import Library, Walk, unique
-from tagcheck.opening import HYDRUS, LibrarySettings
+from tagcheck.library import choose
+from tagcheck.library.choose import HYDRUS, LibrarySettings
+from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.library.protocol import Library, Walk, unique
 from tagcheck.script import run, say
 
 READABLE = "trashed"  # of the reasons why a file is not (wholly) here, the one that leaves something to look at
@@ -98,7 +99,7 @@ def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
         raise UsageError("--search and --tag-service are for Hydrus: a folder has pages and sidecars only")
     if args.tag_service:
         settings = replace(settings, tag_services=args.tag_service)
-    return opening.open_library(name, folder, settings, follow_mapping=False, tell=say)
+    return choose.open_library(name, folder, settings, follow_mapping=False, tell=say)
 
 
 def found(library: Library, args: argparse.Namespace) -> Walk:

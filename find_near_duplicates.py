@@ -37,7 +37,7 @@ from tagcheck.embeddings import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.evidence import Tagger
 from tagcheck.findings import INCORRECT, MISSING, finding_id
-from tagcheck.library import DUPLICATES
+from tagcheck.library.protocol import DUPLICATES
 from tagcheck.neighbors import NotFinite, Pairs
 from tagcheck.script import run
 

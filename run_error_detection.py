@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import config
-from tagcheck import data_folder, opening, script
+from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder, Kind
 from tagcheck.errors import Cancelled
-from tagcheck.opening import LibrarySettings
+from tagcheck.library import choose
+from tagcheck.library.choose import LibrarySettings
 from tagcheck.script import run
 
 TAIL_CHARACTERS = 4096
@@ -97,7 +98,7 @@ def popup(folder: DataFolder, wanted: bool):
     if not wanted:
         return nullcontext()
     settings = LibrarySettings.of(config)
-    library = opening.open_library(opening.library_name(None, folder, settings), folder, settings, tell=script.say)
+    library = choose.open_library(choose.library_name(None, folder, settings), folder, settings, tell=script.say)
     return script.popup(library, True, "tagcheck: looking for errors")
 
 

@@ -44,7 +44,6 @@ from tagcheck import (
     embeddings,
     finetuning,
     neighbors,
-    opening,
     probes,
     script,
     series,
@@ -62,8 +61,9 @@ from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.files import write_atomically
 from tagcheck.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
 from tagcheck.images import Limits
+from tagcheck.library import choose
+from tagcheck.library.choose import LibrarySettings
 from tagcheck.lock import sole_run
-from tagcheck.opening import LibrarySettings
 from tagcheck.script import run
 
 DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at which groups stay small
@@ -509,7 +509,7 @@ class Cut:
         size = self.network.image_size
         front = finetuning.Front(self.network, self.settings.unfreeze_last_k)
         settings = LibrarySettings.of(config)
-        library = opening.open_library(opening.library_name(args.library, folder, settings), folder, settings)
+        library = choose.open_library(choose.library_name(args.library, folder, settings), folder, settings)
         number = min(2 if self.device.device.type == "cpu" else torch.get_num_threads(), len(hashes))
         decoders = [decoding.Decoder(size, Limits()) for _ in range(number)]
 

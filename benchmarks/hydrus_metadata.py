@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import config
 from tagcheck.errors import MissingInput
-from tagcheck.hydrus import CHUNK, Hydrus
-from tagcheck.hydrus_connection import KEY_HEADER
+from tagcheck.library.hydrus.client import CHUNK, Hydrus
+from tagcheck.library.hydrus.connection import KEY_HEADER
 from tagcheck.script import at_least, run
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
 from tagcheck.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
-from tagcheck.library import (
+from tagcheck.library.protocol import (
     CURRENT,
     PARTLY,
     PENDING,

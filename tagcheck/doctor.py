@@ -20,10 +20,18 @@ import torch
 from tagcheck import script, tagger, weights
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.errors import LibraryError, LibraryRefused, MissingInput, ToolError
-from tagcheck.folder import FolderLibrary
-from tagcheck.hydrus import Hydrus
-from tagcheck.hydrus_connection import EDIT_TAGS, PAGES, PERMISSIONS, POPUPS, RELATIONSHIPS, SEARCH, WHERE_KEYS_ARE
-from tagcheck.opening import LibrarySettings, open_library
+from tagcheck.library.choose import LibrarySettings, open_library
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.library.hydrus.connection import (
+    EDIT_TAGS,
+    PAGES,
+    PERMISSIONS,
+    POPUPS,
+    RELATIONSHIPS,
+    SEARCH,
+    WHERE_KEYS_ARE,
+)
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 LITTLE_SPACE = 2 * 10**9  # bytes: a million pictures' embeddings are 1.5 GB

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile, UsageError
-from tagcheck.library import NoWrite, TagChange, TagWrite
+from tagcheck.library.protocol import NoWrite, TagChange, TagWrite
 from tagcheck.lock import sole_run
 from tagcheck.sqlite import transaction
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder
 from tagcheck.findings import TagFinding, error, finding_id
-from tagcheck.folder import FolderLibrary
+from tagcheck.library.folder.library import FolderLibrary
 from webapp.app import create_app
 from webapp.state import Settings
 

@@ -16,12 +16,12 @@ from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 
 from benchmarks import write_faults
 from tagcheck import applying
-from tagcheck import folder as folder_module
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
-from tagcheck.folder import FolderLibrary
-from tagcheck.hydrus import Hydrus
 from tagcheck.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
-from tagcheck.library import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
+from tagcheck.library.folder import library as folder_module
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -474,9 +474,9 @@ def test_two_processes_that_apply_the_same_changes_write_each_once(home):
 import sys
 from pathlib import Path
 from tagcheck import applying
-from tagcheck.folder import FolderLibrary
+from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.ledger import Ledger
-from tagcheck.library import TagChange
+from tagcheck.library.protocol import TagChange
 root, data, *hashes = sys.argv[1:]
 library = FolderLibrary(root, Path(data) / "folder.sqlite3")
 print(applying.apply(Ledger(Path(data) / "review.sqlite3"), library, [TagChange(hash, "hat", "add") for hash in hashes]).applied)

@@ -20,9 +20,9 @@ from review_data import (
 )
 
 from tagcheck import applying, review_index
-from tagcheck.folder import FolderLibrary
 from tagcheck.ledger import Ledger
-from tagcheck.library import TagChange
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.protocol import TagChange
 from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Review
 from tagcheck.review_import import sync
 from tagcheck.review_index import Filter

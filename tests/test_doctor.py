@@ -9,7 +9,7 @@ from PIL import Image
 
 from tagcheck import doctor
 from tagcheck.doctor import OK, PROBLEM, WARNING
-from tagcheck.opening import LibrarySettings
+from tagcheck.library.choose import LibrarySettings
 from tests.hydrus_server import HydrusServer
 from tests.joytag_folder import make_model_folder
 

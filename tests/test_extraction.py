@@ -26,8 +26,8 @@ from tagcheck import data_folder, dataset, decoding, embeddings, failures, forma
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.decoding import Prepared
 from tagcheck.errors import BadFile, LibraryUnreachable, MissingInput, UsageError
-from tagcheck.folder import FolderLibrary
 from tagcheck.images import prepare_bytes
+from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.lock import sole_run
 
 

@@ -18,9 +18,10 @@ import advanced_joytag_processing as extraction
 import config
 import dataset_hardcore_mapper as mapper
 import run_error_detection
-from tagcheck import dataset, embeddings, hydrus_popup, script
+from tagcheck import dataset, embeddings, script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.errors import Cancelled, UsageError
+from tagcheck.library.hydrus import popup
 
 NAMES = [f"{number}.png" for number in range(6)]
 
@@ -46,7 +47,7 @@ def run(server: HydrusServer, folder: DataFolder, tmp_path, monkeypatch: pytest.
     """Run mapping or extraction on that server, with a tiny network."""
     for name, value in {"API_URL": server.url, "API_KEY": server.key, "LIBRARY": "hydrus"}.items():
         monkeypatch.setattr(config, name, value)
-    monkeypatch.setattr(hydrus_popup, "EVERY", 0.0)
+    monkeypatch.setattr(popup, "EVERY", 0.0)
     model = make_tiny_model_folder(tmp_path / "model")
 
     def main(stage: Any, *options: str) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tagcheck import folder as folder_module
-from tagcheck import sidecars
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput
-from tagcheck.folder import FolderLibrary
-from tagcheck.library import ABSENT, CURRENT, PARTLY, UNKNOWN, Library, NoWrite, TagChange, TagWrite
+from tagcheck.library.folder import library as folder_module
+from tagcheck.library.folder import sidecar_text
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.protocol import ABSENT, CURRENT, PARTLY, UNKNOWN, Library, NoWrite, TagChange, TagWrite
 
 needs_rights = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
 
@@ -338,7 +338,7 @@ def test_progress_is_told_while_files_are_hashed(root):
     ],
 )
 def test_hydrus_and_kohya_habits_are_read(text, expected):
-    assert sidecars.decode(text.encode("utf-8")).names == expected
+    assert sidecar_text.decode(text.encode("utf-8")).names == expected
 
 
 @pytest.mark.parametrize(
@@ -442,10 +442,12 @@ def test_any_edit_changes_the_named_tags_only():
         joint = rng.choice([",", ", ", "\n", "\r\n", ",\n", " , ", "\n\n"])
         text = joint.join(rng.choices(words, k=rng.randint(0, 6))) + rng.choice(["", "\n", ",", " ", "\r\n"])
         data = rng.choice([b"", b"\xef\xbb\xbf"]) + text.encode()
-        old = sidecars.decode(data)
+        old = sidecar_text.decode(data)
         add = rng.sample(["new tag", "solo", "b (d)", "series:y"], k=rng.randint(0, 2))
-        remove = {name for name in old.names if rng.random() < 0.3} - {sidecars.name(tag) for tag in add}
-        new = sidecars.decode(sidecars.edited(data, add, remove, sidecars.Habit(joint=rng.choice([", ", "\n"]))))
+        remove = {name for name in old.names if rng.random() < 0.3} - {sidecar_text.name(tag) for tag in add}
+        new = sidecar_text.decode(
+            sidecar_text.edited(data, add, remove, sidecar_text.Habit(joint=rng.choice([", ", "\n"])))
+        )
         assert set(new.names) == set(old.names) - remove | set(add), (data, add, remove)
         kept = [entry.raw for entry in old.entries if entry.name not in remove]
         assert [entry.raw for entry in new.entries][: len(kept)] == kept and new.bom == old.bom
@@ -611,8 +613,8 @@ def test_a_full_disk_leaves_the_old_sidecar_whole(root):
     hash = picture(root / "a.jpg", stem=b"1girl, solo " + b"x" * 5000)
     program = f"""
 import resource, signal
-from tagcheck.folder import FolderLibrary
-from tagcheck.library import TagChange
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.protocol import TagChange
 from tagcheck.errors import LibraryRefused
 library = FolderLibrary({str(root)!r})
 steps = library.plan([TagChange({hash!r}, "hat", "add")])
@@ -703,8 +705,8 @@ def test_two_processes_that_write_the_same_sidecars_lose_nothing(root, tmp_path)
     hashes = [picture(root / f"{number}.jpg", stem=b"1girl, solo") for number in range(20)]
     program = """
 import sys
-from tagcheck.folder import FolderLibrary
-from tagcheck.library import TagChange
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.protocol import TagChange
 root, name, hashes = sys.argv[1], sys.argv[2], sys.argv[3:]
 library = FolderLibrary(root)
 for number in range(3):

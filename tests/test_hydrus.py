@@ -24,11 +24,13 @@ import requests
 from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
 from PIL import Image
 
-from tagcheck import applying, hydrus_popup
+from tagcheck import applying
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
-from tagcheck.hydrus import MY_TAGS, Hydrus, says_failed
 from tagcheck.ledger import Ledger
-from tagcheck.library import (
+from tagcheck.library.hydrus import popup as hydrus_popup
+from tagcheck.library.hydrus.client import MY_TAGS, Hydrus
+from tagcheck.library.hydrus.pages import says_failed
+from tagcheck.library.protocol import (
     ABSENT,
     CURRENT,
     DELETED,

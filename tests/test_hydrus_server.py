@@ -24,7 +24,7 @@ from conftest import PROJECT
 from hydrus_server import DOWNLOADER_PAGE, KEY_HEADER, PAGE_OF_PAGES, TAG_SERVICES, HydrusServer, PageNode, StoredFile
 from PIL import Image
 
-from tagcheck.hydrus import Hydrus
+from tagcheck.library.hydrus.client import Hydrus
 
 EXCHANGES = json.loads((PROJECT / "tests/data/hydrus/exchanges.json").read_text(encoding="utf-8"))
 DELETED = "dc6413f58bc58ed7bb8152131f21436566535013cfc06a8c70d5651f08899d38"

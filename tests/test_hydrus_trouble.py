@@ -15,10 +15,11 @@ import pytest
 import requests
 from hydrus_server import KEY_HEADER, MY_TAGS, REPOSITORY, Call, HydrusServer, Refusal
 
-from tagcheck import hydrus_connection, hydrus_popup
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
-from tagcheck.hydrus import CHUNK, Hydrus
-from tagcheck.hydrus_connection import (
+from tagcheck.library.hydrus import connection
+from tagcheck.library.hydrus import popup as hydrus_popup
+from tagcheck.library.hydrus.client import CHUNK, Hydrus
+from tagcheck.library.hydrus.connection import (
     EDIT_TAGS,
     PAGES,
     PERMISSIONS,
@@ -28,7 +29,7 @@ from tagcheck.hydrus_connection import (
     Connection,
     HydrusSaysNo,
 )
-from tagcheck.library import CURRENT, PENDING, PETITIONED, NoWrite, TagChange, TagWrite, undo_of
+from tagcheck.library.protocol import CURRENT, PENDING, PETITIONED, NoWrite, TagChange, TagWrite, undo_of
 
 NUMBERED = {f"{number}.bin": (b"file %d" % number, [f"tag {number}"]) for number in range(8)}
 
@@ -120,7 +121,7 @@ def test_a_client_whose_window_is_busy_is_waited_for_and_then_named(
     """Questions about pages are answered by the thread of the client's window."""
     server.before_answer = lambda call: time.sleep(0.5 if call.path.startswith("/manage_pages/") else 0)
     assert hydrus.walk(["dataset"]).pages
-    monkeypatch.setattr(hydrus_connection, "TIMEOUT", (5.0, 0.2))
+    monkeypatch.setattr(connection, "TIMEOUT", (5.0, 0.2))
     with pytest.raises(LibraryUnreachable, match="took the request and did not answer within 0 s"):
         hydrus.walk(["dataset"])
 

@@ -15,7 +15,7 @@ import pytest
 
 from tagcheck.errors import BadFile, ToolError, UsageError
 from tagcheck.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
-from tagcheck.library import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
+from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
 
 PROJECT = Path(__file__).resolve().parent.parent
 ADD = TagChange("a" * 64, "hat", "add")
@@ -169,7 +169,7 @@ import resource, signal
 from pathlib import Path
 from tagcheck.errors import ToolError
 from tagcheck.ledger import Ledger
-from tagcheck.library import TagChange
+from tagcheck.library.protocol import TagChange
 ledger = Ledger(Path({str(ledger.path)!r}))
 ledger.open_batch("l", None, "", [TagChange("a" * 64, "hat", "add")])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -210,7 +210,7 @@ def test_two_processes_that_note_down_at_once_lose_nothing(ledger):
     program = f"""
 from pathlib import Path
 from tagcheck.ledger import Ledger
-from tagcheck.library import TagChange
+from tagcheck.library.protocol import TagChange
 for number in range(20):
     Ledger(Path({str(ledger.path)!r})).open_batch("l", None, "", [TagChange("a" * 64, str(number), "add")] * 3)
 """

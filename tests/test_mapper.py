@@ -17,10 +17,11 @@ from PIL import Image
 
 import config
 import dataset_hardcore_mapper as mapper
-from tagcheck import data_folder, opening
+from tagcheck import data_folder
 from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import BadFile, LibraryRefused, LibraryUnreachable, MissingInput, UsageError
-from tagcheck.opening import LibrarySettings
+from tagcheck.library import choose
+from tagcheck.library.choose import LibrarySettings
 
 
 def picture(number: int) -> bytes:
@@ -195,7 +196,7 @@ def test_later_stages_count_the_tags_of_the_service_that_was_chosen(
     settings = LibrarySettings("hydrus", server.url, server.key)
 
     def seen() -> tuple[str, ...]:
-        return next(opening.open_library("hydrus", folder, settings).files([HASH["a.png"]])).tags
+        return next(choose.open_library("hydrus", folder, settings).files([HASH["a.png"]])).tags
 
     assert map_it()["library"]["tag_services"] == [] and seen() == ("machine's", "tag 0")
     assert map_it("--tag-service", "my tags")["library"]["tag_services"] == [MY_TAGS] and seen() == ("tag 0",)
@@ -206,7 +207,7 @@ def test_later_stages_count_the_tags_of_the_service_that_was_chosen(
 def test_a_mapping_with_damaged_tag_services_is_named(folder: DataFolder) -> None:
     path = data_folder.save(folder, MAPPING, {"library": {"type": "hydrus", "tag_services": "my tags"}, "pages": []})
     with pytest.raises(BadFile, match=path.name):
-        opening.open_library("hydrus", folder, LibrarySettings("hydrus", "http://localhost:1", ""))
+        choose.open_library("hydrus", folder, LibrarySettings("hydrus", "http://localhost:1", ""))
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------
@@ -241,8 +242,8 @@ def test_an_empty_dataset_is_an_error_and_writes_nothing(
 def test_a_page_that_never_loads_is_given_up_with_its_name(
     map_it: Callable, server: HydrusServer, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = opening.Hydrus
-    monkeypatch.setattr(opening, "Hydrus", lambda *args, **options: real(*args, page_wait=0.3, **options))
+    real = choose.Hydrus
+    monkeypatch.setattr(choose, "Hydrus", lambda *args, **options: real(*args, page_wait=0.3, **options))
     page = server.page("Dataset", "Elves")
     page.state, page.unready = INITIALISING, 1000
     with pytest.raises(LibraryUnreachable, match="page 'Dataset / Elves' is still loading after 0 s"):

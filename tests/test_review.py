@@ -16,7 +16,7 @@ from tagcheck import data_folder, review_index, tallies
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder, records
 from tagcheck.errors import BadFile
 from tagcheck.ledger import Ledger
-from tagcheck.library import TagChange
+from tagcheck.library.protocol import TagChange
 from tagcheck.review import (
     ACCEPTED,
     ADD,

@@ -13,7 +13,7 @@ from test_webapp import Page
 from werkzeug.serving import make_server
 
 from tagcheck.data_folder import DataFolder
-from tagcheck.hydrus import Hydrus
+from tagcheck.library.hydrus.client import Hydrus
 from webapp.app import create_app
 from webapp.state import Settings
 

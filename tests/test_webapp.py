@@ -34,9 +34,9 @@ from review_data import (
 import config
 from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable
-from tagcheck.folder import FolderLibrary
 from tagcheck.ledger import Ledger
-from tagcheck.library import TagChange
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.protocol import TagChange
 from tagcheck.review import ACCEPTED, ADD, Ask, Key, Review
 from webapp import running, state
 from webapp.app import create_app

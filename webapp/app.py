@@ -27,9 +27,10 @@ from werkzeug.exceptions import HTTPException  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
 
 import config  # noqa: E402
-from tagcheck import opening, review_import, script  # noqa: E402
+from tagcheck import review_import, script  # noqa: E402
 from tagcheck.data_folder import DataFolder  # noqa: E402
 from tagcheck.errors import LibraryError, ToolError  # noqa: E402
+from tagcheck.library import choose
 from tagcheck.review import Review  # noqa: E402
 from tagcheck.script import run  # noqa: E402
 from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words  # noqa: E402
@@ -113,11 +114,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
     """The page's settings from the options and config.py."""
-    library = opening.LibrarySettings.of(config)
-    name = opening.library_name(args.library, folder, library)
+    library = choose.LibrarySettings.of(config)
+    name = choose.library_name(args.library, folder, library)
     return Settings(
         folder,
-        lambda: opening.open_library(name, folder, library),
+        lambda: choose.open_library(name, folder, library),
         name,
         args.host,
         config.INVISIBLE_NAMESPACES,

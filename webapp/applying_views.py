@@ -13,7 +13,7 @@ from tagcheck import applying, ledger
 from tagcheck.applying import BatchResult, Preview
 from tagcheck.errors import ToolError
 from tagcheck.ledger import Ledger, LedgerRow
-from tagcheck.library import Library, TagChange, TagService
+from tagcheck.library.protocol import Library, TagChange, TagService
 from tagcheck.review import ACCEPTED, APPLIED, FAILED, UNDONE, WAITING, Ask, Key, Review
 from webapp import exporting, state, words
 from webapp.jobs import Job, jobs

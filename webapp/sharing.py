@@ -8,7 +8,7 @@ from flask import Blueprint, Response, abort, flash, redirect, request, url_for
 
 from tagcheck import review_index
 from tagcheck.errors import ToolError
-from tagcheck.library import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, Library
+from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, Library
 from webapp import state, words
 from webapp.filters import from_query, in_words, to_query
 from webapp.state import review

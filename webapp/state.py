@@ -14,7 +14,7 @@ from flask import Flask, current_app, g
 from tagcheck import review_import, review_index
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
-from tagcheck.library import Library, TagService
+from tagcheck.library.protocol import Library, TagService
 from tagcheck.review import Review
 from tagcheck.review_index import SURE, Count, Filter
 

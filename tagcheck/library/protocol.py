@@ -1,7 +1,7 @@
 """What a library of tagged pictures can do, whichever program keeps it.
 
-Two real libraries stand behind this protocol: a Hydrus client (`tagcheck.hydrus`) and a folder of
-pictures with sidecar text files (`tagcheck.folder`). Scripts and the page know only this protocol.
+Two real libraries stand behind this protocol: a Hydrus client (`tagcheck.library.hydrus`) and a folder of
+pictures with sidecar text files (`tagcheck.library.folder`). Scripts and the page know only this protocol.
 
 How a tag is changed. A picture's tag on one tag service is in exactly one *state*. A change is
 planned against the states as they are (`Library.plan`), which gives writes that say `before` and

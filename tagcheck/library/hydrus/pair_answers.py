@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tagcheck.library import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, Judgement
+from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, Judgement
 
 # relationship of set_file_relationships, and the keys under which get_file_relationships lists the others of a file
 KINDS = {POTENTIAL_DUPLICATES: 0, FALSE_POSITIVES: 1, DUPLICATES: 2, ALTERNATES: 3, "better": 4}

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from tagcheck.folder_scan import shown
-from tagcheck.sidecars import LARGEST, CannotEdit, NotASidecar
+from tagcheck.library.folder.scan import shown
+from tagcheck.library.folder.sidecar_text import LARGEST, CannotEdit, NotASidecar
 
 try:
     import fcntl

@@ -14,9 +14,9 @@ from typing import Any
 from tagcheck import data_folder
 from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.folder import FolderLibrary
-from tagcheck.hydrus import Hydrus
-from tagcheck.library import Library
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.library.protocol import Library
 
 HYDRUS = "hydrus"
 

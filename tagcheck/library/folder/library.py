@@ -20,13 +20,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 
-from tagcheck import sidecars, tags
+from tagcheck import tags
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
 from tagcheck.files import sync_folder
-from tagcheck.folder_scan import MIME, Place, each_folder, extension, hash_of, shown, stand_in, unchanged
-from tagcheck.folder_store import FolderStore
-from tagcheck.folder_writing import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
-from tagcheck.library import (
+from tagcheck.library.folder import sidecar_text
+from tagcheck.library.folder.known_hashes import FolderStore
+from tagcheck.library.folder.scan import MIME, Place, each_folder, extension, hash_of, shown, stand_in, unchanged
+from tagcheck.library.folder.sidecar_files import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
+from tagcheck.library.folder.sidecar_text import CannotEdit, Habit, NotASidecar, Sidecar
+from tagcheck.library.protocol import (
     ABSENT,
     CURRENT,
     PARTLY,
@@ -40,7 +42,6 @@ from tagcheck.library import (
     Walk,
     unique,
 )
-from tagcheck.sidecars import CannotEdit, Habit, NotASidecar, Sidecar
 
 SERVICE = TagService("sidecar", "sidecar files", "sidecar")
 HABIT_SAMPLE = 24  # sidecars looked at to learn how the owner writes them
@@ -300,7 +301,7 @@ class FolderLibrary:
             data = bytes_of(path)
             if data is not None:
                 try:
-                    found.append((path, sidecars.decode(data)))
+                    found.append((path, sidecar_text.decode(data)))
                 except NotASidecar as error:
                     raise NotASidecar(f"{shown(path)} {error}") from None
         return found
@@ -318,7 +319,7 @@ class FolderLibrary:
 
     def _state(self, hash: str, tag: str, service: str) -> str:
         try:
-            having = [sidecars.name(tag) in self._names(place) for place in self._places(hash, service)]
+            having = [sidecar_text.name(tag) in self._names(place) for place in self._places(hash, service)]
         except NotASidecar:
             return UNKNOWN
         if not having:
@@ -335,7 +336,7 @@ class FolderLibrary:
         if not tag:
             return [NoWrite(change, "the tag is empty", settled=False)]
         try:
-            differing = [place for place in places if (sidecars.name(tag) in self._names(place)) != wanted]
+            differing = [place for place in places if (sidecar_text.name(tag) in self._names(place)) != wanted]
             for place in differing:
                 self._edits(place, [tag] if wanted else [], [] if wanted else [tag])
         except (NotASidecar, CannotEdit) as error:
@@ -366,7 +367,7 @@ class FolderLibrary:
         for write in writes:
             for place in self._places(write.hash, write.service):
                 with suppress(NotASidecar):  # its state reads back as unknown, and that is the answer
-                    if (sidecars.name(write.tag) in self._names(place)) != (write.after == CURRENT):
+                    if (sidecar_text.name(write.tag) in self._names(place)) != (write.after == CURRENT):
                         _, _, add, remove = wanted.setdefault(place.path, (write.hash, place, [], []))
                         (add if write.after == CURRENT else remove).append(write.tag)
         return list(wanted.values())
@@ -374,7 +375,7 @@ class FolderLibrary:
     def _edits(self, place: Place, add: list[str], remove: list[str]) -> list[Edit]:
         """What has to happen to the sidecars of one picture. Raises `CannotEdit` or `NotASidecar` naming the file."""
         there = self._sidecars(place)
-        unwanted = {sidecars.name(tag) for tag in remove}
+        unwanted = {sidecar_text.name(tag) for tag in remove}
         own = [path for path, _ in there if path == place.full_sidecar or place.stem == "own"]
         habit = self._habit(place)
         edits = []
@@ -404,17 +405,19 @@ class FolderLibrary:
             )
         old = bytes_of(real)
         try:
-            names = set(sidecars.decode(old or b"").names) - remove | {sidecars.name(tag) for tag in add}
+            names = set(sidecar_text.decode(old or b"").names) - remove | {sidecar_text.name(tag) for tag in add}
             for version in self._store.versions(real, old):
-                if set(sidecars.decode(version or b"").names) == names:
+                if set(sidecar_text.decode(version or b"").names) == names:
                     return Edit(real, old, version)
-            return Edit(real, old, sidecars.edited(old, add, remove, habit, lambda name: self._remembered(real, name)))
+            return Edit(
+                real, old, sidecar_text.edited(old, add, remove, habit, lambda name: self._remembered(real, name))
+            )
         except (CannotEdit, NotASidecar) as error:
             raise type(error)(f"{shown(path)} {error}") from None
 
-    def _remembered(self, path: str, name: str) -> sidecars.Memory | None:
+    def _remembered(self, path: str, name: str) -> sidecar_text.Memory | None:
         """How this sidecar last spelled a tag, and where it stood."""
-        found = (sidecars.memory(sidecars.decode(content), name) for content in self._store.replaced(path))
+        found = (sidecar_text.memory(sidecar_text.decode(content), name) for content in self._store.replaced(path))
         return next(filter(None, found), None)
 
     def _habit(self, place: Place) -> Habit:
@@ -442,7 +445,7 @@ class FolderLibrary:
         if not seen:
             return None
         usual = Habit(joint="\n" if full[True] >= full[False] else ", ", full_name=full[True] >= full[False])
-        return sidecars.habit_of(seen, usual)
+        return sidecar_text.habit_of(seen, usual)
 
     def _carry_out(self, edits: list[Edit]) -> dict[str, str]:
         """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong, by path."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tagcheck.errors import LibraryError
-from tagcheck.hydrus_connection import BAD_REQUEST, NOT_FOUND, Connection, HydrusSaysNo
+from tagcheck.library.hydrus.connection import BAD_REQUEST, NOT_FOUND, Connection, HydrusSaysNo
 
 APPEARS = 5.0  # seconds until a message that Hydrus was asked to show must be there
 EVERY = 1.0  # seconds between two updates

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tagcheck.errors import LibraryRefused
-from tagcheck.library import (
+from tagcheck.library.protocol import (
     ABSENT,
     CURRENT,
     DELETED,

@@ -1,0 +1,1 @@
+"""A folder of pictures with sidecar tag files as a library."""

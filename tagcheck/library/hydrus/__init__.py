@@ -1,0 +1,1 @@
+"""A Hydrus client as a library."""

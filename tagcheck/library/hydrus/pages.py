@@ -1,0 +1,120 @@
+"""The pages that a Hydrus client shows, what names them, and the picture that it draws for a file it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from tagcheck.errors import UsageError
+from tagcheck.library.protocol import TagService
+
+# The frame that Hydrus draws round "Image failed to render": grey lines, white inside.
+FRAME, INSIDE, INSET = (20, 20, 20), (255, 255, 255), 4
+
+
+def _named(name: str, services: Mapping[str, TagService], asked_by: str) -> TagService:
+    """The service of that key, or of that name without regard to case. `UsageError` lists those there are."""
+    if name in services:
+        return services[name]
+    found = [one for one in services.values() if one.name.casefold() == name.casefold()]
+    if len(found) != 1:
+        wrong = f"{len(found)} tag services are called {name!r}" if found else f"no tag service {name!r} in Hydrus"
+        raise UsageError(f"{asked_by}: {wrong}; there are {_names(services.values())}")
+    return found[0]
+
+
+def _names(services: Iterable[TagService]) -> str:
+    return ", ".join(f"{one.name!r} ({one.key})" for one in services)
+
+
+def _search_terms(query: str) -> list[Any]:
+    """The terms of a search: a JSON list as it is, else the text split at commas.
+
+    >>> _search_terms("system:archive, series:x")
+    ['system:archive', 'series:x']
+    """
+    if query.lstrip().startswith("["):
+        try:
+            return json.loads(query)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"--search {query!r} begins like a JSON list and is none: {error.msg}") from None
+    return [term.strip() for term in query.split(",") if term.strip()]
+
+
+def _names_a_tag(terms: Iterable[Any]) -> bool:
+    """Whether a search asks for tags, and not only for what Hydrus calls system predicates."""
+    return any(_names_a_tag(term) if isinstance(term, list) else not str(term).startswith("system:") for term in terms)
+
+
+def _spelled(names: Iterable[str]) -> str:
+    """A path of names as one text to compare: without case, and the same however a comma came into it."""
+    return ",".join(part.strip() for part in ",".join(names).casefold().split(","))
+
+
+def _pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """(names above it, page) for every page whose path ends in `names`, but not for those under another that was found.
+
+    The root, which holds all pages, goes by no name or its own ("top page notebook"), and is in no path.
+    """
+    wanted = _spelled(names)
+
+    def search(page: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+        path = (*above, page["name"])
+        if any(_spelled(path[start:]) == wanted for start in range(len(path))):
+            yield above, page
+            return
+        for child in page.get("pages", ()):
+            yield from search(child, path)
+
+    top = tree.get("pages", ())
+    if wanted in ("", _spelled([tree["name"]])):
+        return [((), page) for page in top]
+    return [found for page in top for found in search(page, ())]
+
+
+def _media_pages(
+    node: Mapping[str, Any], above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """(path, page) for each page of files at and under a page."""
+    path = (*above, node["name"])
+    if node.get("is_media_page"):
+        yield path, node
+    for child in node.get("pages", ()):
+        yield from _media_pages(child, path)
+
+
+def _page_list(tree: Mapping[str, Any], most: int = 20) -> str:
+    """The pages under the root in words, for a message: paths, as many as fit."""
+    paths: list[str] = []
+
+    def collect(node: Mapping[str, Any], above: str) -> None:
+        for child in node.get("pages", ()):
+            path = f"{above}{child['name']}"
+            paths.append(repr(path))
+            collect(child, f"{path}, ")
+
+    collect(tree, "")
+    if not paths:
+        return "no pages"
+    return ", ".join(paths[:most]) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+
+
+def says_failed(drawn: bytes) -> bool:
+    """Whether a rendered picture is Hydrus' own "Image failed to render": a grey frame with white next to it, nothing else there."""
+    with Image.open(BytesIO(drawn)) as picture:
+        picture = picture.convert("RGB")
+    width, height = picture.size
+    if min(width, height) <= 2 * INSET:
+        return False
+
+    def only(box: tuple[int, int, int, int], colour: tuple[int, int, int]) -> bool:
+        colours = picture.crop(box).getcolors(maxcolors=1)
+        return colours is not None and colours[0][1] == colour
+
+    edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
+    inner = [(INSET, y, width - INSET, y + 1) for y in (INSET, height - 1 - INSET)]
+    return all(only(box, FRAME) for box in edges) and all(only(box, INSIDE) for box in inner)
