@@ -26,21 +26,23 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import data_folder, embeddings, failures, formats, images, script, tagger, tags, vocabulary, weights
+from tagcheck import data_folder, script, tags, vocabulary
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
-from tagcheck.decoding import Clocks, Decoder, Prepared, prepared
-from tagcheck.embeddings import ShardWriter
+from tagcheck.embedding import download, joytag_network, store, tagger
+from tagcheck.embedding.store import ShardWriter
+from tagcheck.embedding.tagger import Begun, Tagger
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput
-from tagcheck.failures import Failure
-from tagcheck.formats import Limits
 from tagcheck.library import choose
 from tagcheck.library import protocol as libraries
 from tagcheck.library.choose import LibrarySettings
 from tagcheck.library.protocol import FileInfo, Library
 from tagcheck.lock import sole_run
+from tagcheck.pictures import file_formats, preparation, unreadable
+from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepared
+from tagcheck.pictures.file_formats import Limits
+from tagcheck.pictures.unreadable import Failure
 from tagcheck.script import run, say
-from tagcheck.tagger import Begun, Tagger
 
 LOCK = "extraction.lock"
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
@@ -68,7 +70,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--precision",
-        choices=("auto", *tagger.PRECISIONS),
+        choices=("auto", *joytag_network.PRECISIONS),
         default="auto",
         help="of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)",
     )
@@ -137,19 +139,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         remove_leftovers(folder)
         model = load_tagger(args, folder)
-        done = embeddings.embedded(folder.embeddings, model.id, model.preprocess_id)
+        done = store.embedded(folder.embeddings, model.id, model.preprocess_id)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model.tags, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
         tools = decoding_tools(library, limits)
-        known = {} if args.retry else failures.load(folder.embeddings, tools)
+        known = {} if args.retry else unreadable.load(folder.embeddings, tools)
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         work = embed(
             library, model, new if args.limit is None else new[: args.limit], folder, limits, args.decoders, message
         )
         failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
         lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
-        failures.save(folder.embeddings, tools, known | lasting)
+        unreadable.save(folder.embeddings, tools, known | lasting)
         sizes = done | work.sizes
         records = [
             record(info, pages[info.hash], failed.get(info.hash), sizes.get(info.hash))
@@ -159,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = summarise(records, done, known, work, len(infos), time.monotonic() - began)
         if not any(one["status"] == "ok" for one in records):
             raise MissingInput(nothing_embedded(mapping, records, summary))
-        embeddings.save_tag_head(folder.embeddings, model.tag_head())
+        store.save_tag_head(folder.embeddings, model.tag_head())
         header = {"mapping": mapping.name, "model": model.describe(), "summary": summary, **habits}
         path = data_folder.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
@@ -224,8 +226,8 @@ def owners_habits(
 def decoding_tools(library: Library, limits: Limits) -> dict[str, Any]:
     """What decides whether a file can be read: the decoders here, the limits, and what the library can render."""
     return {
-        "method": images.METHOD,
-        "decoders": formats.decoders(),
+        "method": preparation.METHOD,
+        "decoders": file_formats.decoders(),
         "limits": {"pixels": limits.pixels, "seconds": limits.seconds},
         "library": [library.kind, library.describe().get("hydrus_version")],
     }
@@ -241,7 +243,7 @@ def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
     """The tagger as the options want it, JoyTag fetched first where it is not here; says in one line what was chosen."""
     tagger.choose_device(args.device)  # before anything is fetched
     model_dir = Path(args.model_dir).expanduser() if args.model_dir else fetch()
-    found = embeddings.found_model(folder.embeddings)
+    found = store.found_model(folder.embeddings)
     model = tagger.load(model_dir, args.device, args.precision, args.batch_size, keep=found[0] if found else None)
     say(model.sentence())
     return model
@@ -256,7 +258,7 @@ def fetch() -> Path:
         bar.update(here - bar.n)
 
     try:
-        return weights.ensure(weights.FOLDER, progress=progress)
+        return download.ensure(download.FOLDER, progress=progress)
     finally:
         for bar in bars.values():
             bar.close()

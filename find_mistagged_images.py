@@ -25,7 +25,6 @@ import config
 from tagcheck import (
     data_folder,
     dataset,
-    embeddings,
     examples,
     findings,
     review,
@@ -38,6 +37,7 @@ from tagcheck import (
 )
 from tagcheck.data_folder import MISTAGGED, DataFolder
 from tagcheck.dataset import Dataset, Record
+from tagcheck.embedding import store
 from tagcheck.errors import MissingInput
 from tagcheck.evidence import Tagger
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
@@ -96,7 +96,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         raise MissingInput(
             f"{data.path} has no readable picture: run advanced_joytag_processing.py on a library that has some"
         )
-    loaded = embeddings.load(folder.embeddings, [record.hash for record in usable], model=data.model)
+    loaded = store.load(folder.embeddings, [record.hash for record in usable], model=data.model)
     if not loaded.hashes:
         raise MissingInput(
             f"none of the pictures of {data.path} has an embedding in {folder.embeddings}: run advanced_joytag_processing.py"
@@ -171,7 +171,7 @@ def answered_cells(
 
 def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
     """The tagger's last layer for those of its tags that the library uses, or None (with a note)."""
-    head = embeddings.load_tag_head(folder.embeddings, pictures.model)
+    head = store.load_tag_head(folder.embeddings, pictures.model)
     if head is None:
         pictures.notes.append("no advanced_embeddings/tag_head.pt: the tagger had no say, only the library's own tags")
         return None

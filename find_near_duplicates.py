@@ -29,11 +29,12 @@ import numpy as np
 from scipy import sparse
 
 import config
-from tagcheck import copies, data_folder, dataset, embeddings, neighbors, review, script, tags, vocabulary
+from tagcheck import copies, data_folder, dataset, neighbors, review, script, tags, vocabulary
 from tagcheck.copies import Support
 from tagcheck.data_folder import NEAR_DUPLICATES, DataFolder
 from tagcheck.dataset import Dataset, Record
-from tagcheck.embeddings import Embeddings
+from tagcheck.embedding import store
+from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.evidence import Tagger
 from tagcheck.findings import INCORRECT, MISSING, finding_id
@@ -123,7 +124,7 @@ def embedded_records(folder: DataFolder, data: Dataset) -> tuple[list[Record], E
         raise MissingInput(
             f"no readable picture in {data.path}: run advanced_joytag_processing.py on pages that hold some"
         )
-    found = embeddings.load(folder.embeddings, sorted(usable), data.model)
+    found = store.load(folder.embeddings, sorted(usable), data.model)
     if len(found.hashes) < 2:
         raise MissingInput(
             f"{len(found.hashes)} of the {len(usable)} readable pictures in {data.path} have an embedding in "
@@ -320,7 +321,7 @@ def tag_cells(records: list[Record], place: dict[str, int]) -> tuple[list[int], 
 
 def known_tags(folder: DataFolder, data: Dataset, model: str | None, place: dict[str, int]) -> Tagger | None:
     """The tagger's last layer for those of its tags that the library uses, or None where there is none."""
-    head = embeddings.load_tag_head(folder.embeddings, model)
+    head = store.load_tag_head(folder.embeddings, model)
     if head is None:
         return None
     meant = vocabulary.owners_tags(head.tags, place, vocabulary.load(folder.root, data.siblings))

@@ -40,8 +40,6 @@ from scipy import sparse
 import config
 from tagcheck import (
     dataset,
-    decoding,
-    embeddings,
     finetuning,
     neighbors,
     probes,
@@ -49,21 +47,21 @@ from tagcheck import (
     series,
     series_files,
     series_mixing,
-    tagger,
     tags,
     vocabulary,
-    weights,
 )
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
-from tagcheck.embeddings import Embeddings
+from tagcheck.embedding import download, joytag_network, store, tagger
+from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.files import write_atomically
 from tagcheck.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
-from tagcheck.images import Limits
 from tagcheck.library import choose
 from tagcheck.library.choose import LibrarySettings
 from tagcheck.lock import sole_run
+from tagcheck.pictures import decoder_processes
+from tagcheck.pictures.preparation import Limits
 from tagcheck.script import run
 
 DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at which groups stay small
@@ -133,7 +131,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     )
     made.add_argument(
         "--precision",
-        choices=("auto", *tagger.PRECISIONS),
+        choices=("auto", *joytag_network.PRECISIONS),
         default="auto",
         help="of the products; weights stay float32 (default: auto, bfloat16 where the device has it)",
     )
@@ -256,7 +254,7 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
     of_hash = {record.hash: record.tags for record in data.usable()}
     if not of_hash:
         raise MissingInput(f"{data.path} has no usable picture: run advanced_joytag_processing.py first")
-    embedded = embeddings.load(folder.embeddings, of_hash, model=data.model)
+    embedded = store.load(folder.embeddings, of_hash, model=data.model)
     if not embedded.hashes:
         raise MissingInput(
             f"none of the {len(of_hash):,} pictures of {data.path} has an embedding: run advanced_joytag_processing.py first"
@@ -310,7 +308,7 @@ def listen(
     Its names are the owner's by their own map, the shared one and their siblings. Which of its tags are
     series is known from the shared map alone.
     """
-    head = embeddings.load_tag_head(folder.embeddings, pictures.embedded.model)
+    head = store.load_tag_head(folder.embeddings, pictures.embedded.model)
     if head is None:
         return None
     shared = Path(tag_map).expanduser() if tag_map else None
@@ -450,15 +448,17 @@ def best_epoch(history: list[dict[str, Any]]) -> int:
     return int(np.argmax([row["held_score"] for row in history])) if "held_score" in history[0] else len(history) - 1
 
 
-def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[tagger.Published, Device]:
+def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag_network.Published, Device]:
     """The network that the embeddings are of, and where to train. Raises `BadFile` for another network's folder."""
     where = tagger.choose_device(args.device)
     if not (embedded.model or "").startswith("joytag-"):
         raise UsageError(
             f"--finetune: the embeddings are of {embedded.model}, and only networks of JoyTag's make can be trained"
         )
-    base = tagger.read_folder(Path(args.model_dir).expanduser() if args.model_dir else weights.ensure(weights.FOLDER))
-    ids = [tagger.model_id(base.sha256, precision) for precision in tagger.PRECISIONS]
+    base = joytag_network.read_folder(
+        Path(args.model_dir).expanduser() if args.model_dir else download.ensure(download.FOLDER)
+    )
+    ids = [joytag_network.model_id(base.sha256, precision) for precision in joytag_network.PRECISIONS]
     if embedded.model not in ids:
         raise BadFile(
             f"the embeddings are of {embedded.model}, the network to fine-tune is {base.sha256[:12]}: "
@@ -466,7 +466,7 @@ def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[tagger
         )
     if not 1 <= args.unfreeze_last_k <= len(base.network.blocks):
         raise UsageError(f"--unfreeze-last-k {args.unfreeze_last_k}: the network has {len(base.network.blocks)} blocks")
-    precision = tagger.fast_precision(where) if args.precision == "auto" else args.precision
+    precision = joytag_network.fast_precision(where) if args.precision == "auto" else args.precision
     blocks = f"the last {args.unfreeze_last_k} of {len(base.network.blocks)} blocks"
     script.say(f"fine-tuning {blocks} on {where.type}, products in {precision}")
     return base, Device(where, precision == "bfloat16")
@@ -511,11 +511,11 @@ class Cut:
         settings = LibrarySettings.of(config)
         library = choose.open_library(choose.library_name(args.library, folder, settings), folder, settings)
         number = min(2 if self.device.device.type == "cpu" else torch.get_num_threads(), len(hashes))
-        decoders = [decoding.Decoder(size, Limits()) for _ in range(number)]
+        decoders = [decoder_processes.Decoder(size, Limits()) for _ in range(number)]
 
         def read(rows: Sequence[int]) -> Iterator[tuple[int, np.ndarray | None]]:
-            ahead, clocks = 4 * self.settings.batch_size, decoding.Clocks()
-            files = decoding.prepared(
+            ahead, clocks = 4 * self.settings.batch_size, decoder_processes.Clocks()
+            files = decoder_processes.prepared(
                 [hashes[row] for row in rows], library.read, library.render, decoders, ahead, clocks
             )
             for row, file in zip(rows, files):
@@ -600,7 +600,7 @@ class Cut:
             loss = now.at.summed / now.at.step if now.at.step else last["loss"]
             bar.set_postfix({"loss": f"{loss:.3f}", "score": f"{last.get('held_score', 0):.3f}"}, refresh=False)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                write_atomically(checkpoint, lambda out: embeddings.save_pt(now.state(), out))
+                write_atomically(checkpoint, lambda out: store.save_pt(now.state(), out))
                 saved = time.monotonic()
 
         at = (training.at.epoch * len(rows)) + training.at.step * self.settings.batch_size
@@ -609,7 +609,7 @@ class Cut:
             try:
                 training.run(tick)
             except KeyboardInterrupt:
-                write_atomically(checkpoint, lambda out: embeddings.save_pt(training.state(), out))
+                write_atomically(checkpoint, lambda out: store.save_pt(training.state(), out))
                 raise
         known = np.asarray(self.labels.membership[rows].sum(axis=0)).ravel() > 0
         history = np.frombuffer(json.dumps(training.at.history).encode(), dtype=np.uint8)

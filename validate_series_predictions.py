@@ -33,20 +33,10 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import (
-    data_folder,
-    dataset,
-    embeddings,
-    files,
-    review,
-    script,
-    series,
-    series_confidence,
-    series_files,
-    tags,
-)
+from tagcheck import data_folder, dataset, files, review, script, series, series_confidence, series_files, tags
 from tagcheck.data_folder import SERIES_VALIDATION, DataFolder
 from tagcheck.dataset import Dataset, Record
+from tagcheck.embedding import store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id
 from tagcheck.probes import expected_calibration_error
@@ -173,7 +163,7 @@ def newcomers(
     if not new or (data.model and card["embedding"]["model"] and data.model != card["embedding"]["model"]):
         return []
     try:
-        every = embeddings.load(folder.embeddings, [*new, *sorted(seen)], model=card["embedding"]["model"])
+        every = store.load(folder.embeddings, [*new, *sorted(seen)], model=card["embedding"]["model"])
     except MissingInput:
         return []
     unit = every.matrix / np.maximum(np.linalg.norm(every.matrix, axis=1, keepdims=True), 1e-12)
@@ -190,9 +180,7 @@ def newcomers(
     made = series_files.load(folder, namespace)
     hashes = [every.hashes[row] for row in kept]
     tag_sets = [new[hash] for hash in hashes]
-    told = made.predict(
-        embeddings.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess), tag_sets=tag_sets
-    )
+    told = made.predict(store.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess), tag_sets=tag_sets)
     learned = told.own.copy()
     learned.data[:] = 1.0
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
@@ -367,9 +355,7 @@ def similar_pictures(
     Without embeddings there is none, and the findings stand on probabilities alone.
     """
     try:
-        embedded = embeddings.load(
-            folder.embeddings, [one.record.hash for one in judged], model=card["embedding"]["model"]
-        )
+        embedded = store.load(folder.embeddings, [one.record.hash for one in judged], model=card["embedding"]["model"])
     except MissingInput:
         script.say(f"no embeddings in {folder.embeddings}: the findings name no similar pictures")
         return {}

@@ -47,9 +47,11 @@ sys.path.insert(0, str(PROJECT))
 
 from joytag.fast import FastViT, attend  # noqa: E402
 from joytag.Models import ViT, normalise  # noqa: E402
-from tagcheck import data_folder, embeddings, images, script, tagger  # noqa: E402
+from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder  # noqa: E402
-from tagcheck.embeddings import ShardWriter  # noqa: E402
+from tagcheck.embedding import joytag_network, store, tagger
+from tagcheck.embedding.store import ShardWriter  # noqa: E402
+from tagcheck.pictures import preparation  # noqa: E402
 
 PARTS = ("forward", "stage", "preprocessing", "storage", "kills")
 DEFAULT = ("forward", "preprocessing", "storage")
@@ -155,8 +157,8 @@ def forward(args: argparse.Namespace) -> None:
     """The network of the published size with random weights, on drawn pictures."""
     device = torch.device(args.device)
     network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text())).eval().to(device)
-    frames = [images.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size or 4)]
-    pixels = torch.from_numpy(images.batch(frames)).to(device)
+    frames = [preparation.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size or 4)]
+    pixels = torch.from_numpy(preparation.batch(frames)).to(device)
     lanes = ThreadPoolExecutor(args.threads, "lane", torch.set_num_threads, (1,))
     parts = pixels.split(-(-len(pixels) // args.threads)) if device.type == "cpu" else (pixels,)
 
@@ -177,8 +179,8 @@ def forward(args: argparse.Namespace) -> None:
         peers["upstream float32"] = finished(lambda: embedding_of(theirs, normalise(pixels)))
     peers["joytag.Models float32"] = finished(lambda: network.features(normalise(pixels)))
     peers["joytag.Models, bfloat16 autocast"] = finished(autocast)
-    for precision, dtype in tagger.PRECISIONS.items():
-        for attention in dict.fromkeys((attend, tagger.fast_attention(network, device, precision))):
+    for precision, dtype in joytag_network.PRECISIONS.items():
+        for attention in dict.fromkeys((attend, joytag_network.fast_attention(network, device, precision))):
             name = f"joytag.fast {precision}" + (", our attention" if attention is not attend else "")
             fast = FastViT(network, dtype, device, attention)
             peers[name] = finished(
@@ -253,7 +255,7 @@ def stage(args: argparse.Namespace) -> None:
         model = seeded_folder(root / "model")
         alone = tagger.load(model, args.device, batch_size=args.batch_size)
         pixels = np.concatenate(
-            [images.prepare_bytes(path.read_bytes(), 448) for path in sorted((root / "pictures").iterdir())]
+            [preparation.prepare_bytes(path.read_bytes(), 448) for path in sorted((root / "pictures").iterdir())]
         )
         times: dict[str, list[float]] = {"the network alone": [], "the whole stage": []}
         processor: dict[str, list[float]] = {name: [] for name in times}
@@ -282,10 +284,11 @@ def seeded_folder(folder: Path) -> Path:
     config = json.loads((PROJECT / "joytag" / "config.json").read_text())
     folder.mkdir()
     save_file(
-        {name: tensor.half() for name, tensor in ViT.from_config(config).state_dict().items()}, folder / tagger.WEIGHTS
+        {name: tensor.half() for name, tensor in ViT.from_config(config).state_dict().items()},
+        folder / joytag_network.WEIGHTS,
     )
-    (folder / tagger.CONFIG).write_text(json.dumps(config))
-    (folder / tagger.VOCABULARY).write_text("".join(f"tag_{number}\n" for number in range(config["n_tags"])))
+    (folder / joytag_network.CONFIG).write_text(json.dumps(config))
+    (folder / joytag_network.VOCABULARY).write_text("".join(f"tag_{number}\n" for number in range(config["n_tags"])))
     return folder
 
 
@@ -307,11 +310,11 @@ def preprocessing(args: argparse.Namespace) -> None:
             files.append(out.getvalue())
         peers = {
             "whole, squared, resized": lambda: [plain_preparation(data) for data in files],
-            "tagcheck.images": lambda: [images.prepare_bytes(data, 448)[0] for data in files],
+            "tagcheck.pictures.preparation": lambda: [preparation.prepare_bytes(data, 448)[0] for data in files],
         }
         seconds, found = taking_turns(peers, args.rounds, time.thread_time)
-        exact, ours = (fast(torch.from_numpy(images.batch(frames))) for frames in found.values())
-        note = {"tagcheck.images": exactness(ours, exact, network.head)}
+        exact, ours = (fast(torch.from_numpy(preparation.batch(frames))) for frames in found.values())
+        note = {"tagcheck.pictures.preparation": exactness(ours, exact, network.head)}
         print(f"-- {width} x {height}")
         table(seconds, len(files), "file", note)
 
@@ -344,7 +347,7 @@ def storage(args: argparse.Namespace) -> None:
         return np.stack([torch.load(path, weights_only=True).numpy() for path in paths]).shape
 
     def load_shards(folder: Path) -> tuple[int, ...]:
-        return embeddings.load(folder).matrix.shape
+        return store.load(folder).matrix.shape
 
     with tempfile.TemporaryDirectory(dir=args.where) as root:
         peers = {"one .pt a picture": (write_singly, load_singly), "shards": (write_shards, load_shards)}
@@ -410,7 +413,7 @@ def kills(args: argparse.Namespace) -> None:
 
         start = time.monotonic()
         run = stage_two(peace, model, *plain)
-        while not embeddings.shard_paths(peace.embeddings) and run.poll() is None:
+        while not store.shard_paths(peace.embeddings) and run.poll() is None:
             time.sleep(0.02)
         beginning = time.monotonic() - start
         assert run.wait() == 0
@@ -418,26 +421,26 @@ def kills(args: argparse.Namespace) -> None:
 
         done = 0
         for _ in range(args.kills):
-            start, before = time.monotonic(), len(embeddings.shard_paths(killed.embeddings))
+            start, before = time.monotonic(), len(store.shard_paths(killed.embeddings))
             moment, after = start + rng.uniform(0, 2 * beginning), rng.uniform(0, work / args.kills)
             run = stage_two(killed, model, *plain)
             while run.poll() is None and time.monotonic() < moment:
-                if len(embeddings.shard_paths(killed.embeddings)) > before:
+                if len(store.shard_paths(killed.embeddings)) > before:
                     moment = min(moment, time.monotonic() + after)
                 time.sleep(0.01)
             run.kill()
             done += run.wait() == -9
-        left = count - len(embeddings.load(killed.embeddings).hashes)
+        left = count - len(store.load(killed.embeddings).hashes)
         assert stage_two(killed, model, *plain).wait() == 0
         held = [
             hash
-            for path in embeddings.shard_paths(killed.embeddings)
+            for path in store.shard_paths(killed.embeddings)
             for hash in torch.load(path, weights_only=True)["hashes"]
         ]
         once = sorted(held) == sorted(hashes)
-        first, second = embeddings.load(killed.embeddings), embeddings.load(peace.embeddings)
+        first, second = store.load(killed.embeddings), store.load(peace.embeddings)
         equal = first.hashes == second.hashes and first.matrix.tobytes() == second.matrix.tobytes()
-        shards = len(embeddings.shard_paths(killed.embeddings))
+        shards = len(store.shard_paths(killed.embeddings))
         print(
             f"in peace: {beginning:.1f} s to the first shard, {work:.1f} s of work; {done} of {args.kills} runs were killed, "
             f"{left} of {count} files were left to the last; {len(held)} rows in {shards} shards, "

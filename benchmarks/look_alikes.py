@@ -30,7 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sample.paint import paint
 from sample.picture import Picture, imagine, variant
 from sample.retouching import HOWS, encode, retouch
-from tagcheck import images, neighbors, script, tagger
+from tagcheck import neighbors, script
+from tagcheck.embedding import tagger
+from tagcheck.pictures import preparation
 
 NETWORK = Path(__file__).resolve().parent.parent / "sample" / "network"
 MIRROR = "mirror"
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for kind, data in copies_of(
                 random.Random(f"copies:{args.seed}:{number}:{place}"), picture, changed=place == 0
             ):
-                pixels.append(images.prepare_bytes(data, model.image_size)[0])
+                pixels.append(preparation.prepare_bytes(data, model.image_size)[0])
                 scene.append(2 * number + place)
                 how.append(kind)
                 series.append(picture.series)

@@ -52,7 +52,6 @@ from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 from tagcheck import (
     data_folder,
     dataset,
-    embeddings,
     neighbors,
     probes,
     series,
@@ -62,6 +61,7 @@ from tagcheck import (
     tags,
 )
 from tagcheck.data_folder import DATASET, DataFolder  # noqa: E402
+from tagcheck.embedding import store
 from tagcheck.errors import UsageError  # noqa: E402
 from tagcheck.probes import expected_calibration_error  # noqa: E402
 from tagcheck.script import run  # noqa: E402
@@ -187,7 +187,7 @@ def drawn_library(root: Path, planted: Path) -> tuple[Library, list[str]]:
     """
     folder = DataFolder(root)
     records = {record.hash: record.tags for record in dataset.load(folder).usable()}
-    every = embeddings.load(folder.embeddings, records)
+    every = store.load(folder.embeddings, records)
     truths = json.loads(planted.read_text(encoding="utf-8"))["truth"]
     written, true = (
         [next(iter(tags.in_namespace(found, "series")), "") for found in (of.get(hash, ()) for hash in every.hashes)]
@@ -579,7 +579,7 @@ def validation(matrix: np.ndarray, tag: np.ndarray) -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = DataFolder(Path(root))
         hashes = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(len(tag))]
-        with embeddings.ShardWriter(folder.embeddings, "made-up", "none") as shard:
+        with store.ShardWriter(folder.embeddings, "made-up", "none") as shard:
             shard.add(hashes, matrix)
         written = [[f"series:{one}"] if one >= 0 else [] for one in tag.tolist()]
         rows = [{"hash": hash, "existing_all_tags": own} for hash, own in zip(hashes, written)]

@@ -28,7 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sample import drawing
 from sample.training_pictures import KNOWN_SERIES, booru_name
-from tagcheck import images, script, tagger
+from tagcheck import script
+from tagcheck.embedding import tagger
+from tagcheck.pictures import preparation
 
 NETWORK = Path(__file__).resolve().parent / "network"
 FEWEST = 5  # pictures with a tag, for its average precision to say anything
@@ -85,7 +87,7 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     drawing.draw(drawing.Library(groups), root)
     items = [(number, group, item) for number, group in enumerate(groups) for item in group.items]
     pixels = np.concatenate(
-        [images.prepare_bytes((root / item.path).read_bytes(), model.image_size)[:1] for _, _, item in items]
+        [preparation.prepare_bytes((root / item.path).read_bytes(), model.image_size)[:1] for _, _, item in items]
     )
     start = time.perf_counter()
     embeddings = model.embed(pixels)

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from tagcheck import script, tagger, weights
+from tagcheck import script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
+from tagcheck.embedding import download, joytag_network, tagger
 from tagcheck.errors import LibraryError, LibraryRefused, MissingInput, ToolError
 from tagcheck.library.choose import LibrarySettings, open_library
 from tagcheck.library.folder.library import FolderLibrary
@@ -169,10 +170,10 @@ def _page(opened: Hydrus, root_page: str) -> Iterator[Check]:
 
 def model_files(model_dir: str | None) -> Iterator[Check]:
     """The tagger's files: there and whole, or what will happen."""
-    where = Path(model_dir).expanduser() if model_dir else weights.FOLDER
-    if model_dir is None and not all((where / name).is_file() for name in weights.FILES):
+    where = Path(model_dir).expanduser() if model_dir else download.FOLDER
+    if model_dir is None and not all((where / name).is_file() for name in download.FILES):
         yield Check(
-            WARNING, "model", f"not here yet: the first extraction fetches it from the hub (370 MB); {weights.WAY_OUT}"
+            WARNING, "model", f"not here yet: the first extraction fetches it from the hub (370 MB); {download.WAY_OUT}"
         )
         return
     yield from _guarded("model", lambda: f"{where}, {tagger.look(where)}, whole")
@@ -186,7 +187,7 @@ def machine() -> Iterator[Check]:
         if device.type == "cuda"
         else f"the processor ({torch.get_num_threads()} threads)"
     )
-    precision = tagger.fast_precision(device)
+    precision = joytag_network.fast_precision(device)
     slow = device.type == "cpu" and precision == "float32"
     batch = tagger.default_batch_size(device, torch.get_num_threads())
     says = f"{name}, {precision}, batches of {batch}, PyTorch {torch.__version__}"

@@ -26,7 +26,7 @@ from scipy import sparse
 
 from tagcheck import data_folder, series, series_mixing
 from tagcheck.data_folder import STAMP, DataFolder, Kind
-from tagcheck.embeddings import Embeddings
+from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically, write_json
 from tagcheck.plda import Plda

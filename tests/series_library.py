@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tagcheck import data_folder, embeddings
+from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.embedding import store
 
 MODEL = "test-model"
 
@@ -75,7 +76,7 @@ def draw(
 def write(folder: DataFolder, drawn: Drawn, model: str = MODEL, with_embeddings: bool = True) -> None:
     """The data folder as the stages before would leave it."""
     if with_embeddings:
-        with embeddings.ShardWriter(folder.embeddings, model, "test") as shard:
+        with store.ShardWriter(folder.embeddings, model, "test") as shard:
             shard.add(drawn.hashes, drawn.matrix)
     rows = [
         {"hash": hash, "existing_all_tags": sorted({*names, "1girl"})} | drawn.extra.get(row, {})

@@ -9,7 +9,7 @@ import torch
 
 from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
-from tagcheck import attention, tagger
+from tagcheck.embedding import bfloat16_attention, joytag_network
 
 HEADS_OF_64 = {
     "image_size": 64,
@@ -23,10 +23,10 @@ HEADS_OF_64 = {
 
 
 @pytest.fixture
-def compiled() -> attention.Attention:
-    if attention.kernel() is None:
+def compiled() -> bfloat16_attention.Attention:
+    if bfloat16_attention.kernel() is None:
         pytest.skip("no C compiler, or a processor that PyTorch's attention suits")
-    return attention.kernel()
+    return bfloat16_attention.kernel()
 
 
 def formula(qkv: torch.Tensor, heads: int) -> torch.Tensor:
@@ -92,33 +92,33 @@ def test_the_network_with_it_is_as_exact_and_a_picture_s_bits_its_own(compiled):
 
 def test_it_is_taken_in_bfloat16_on_a_processor_without_amx_and_nowhere_else(monkeypatch):
     marker = object()
-    monkeypatch.setattr(attention, "kernel", lambda: marker)
+    monkeypatch.setattr(bfloat16_attention, "kernel", lambda: marker)
     network, cpu = ViT(**HEADS_OF_64), torch.device("cpu")
-    assert tagger.fast_attention(network, cpu, "bfloat16") is marker
-    assert tagger.fast_attention(network, cpu, "float32") is attend
-    assert tagger.fast_attention(network, torch.device("cuda"), "bfloat16") is attend
+    assert joytag_network.fast_attention(network, cpu, "bfloat16") is marker
+    assert joytag_network.fast_attention(network, cpu, "float32") is attend
+    assert joytag_network.fast_attention(network, torch.device("cuda"), "bfloat16") is attend
     for other in ({"num_heads": 4}, {"image_size": 32}):  # heads of 32 numbers; four tokens
-        assert tagger.fast_attention(ViT(**HEADS_OF_64 | other), cpu, "bfloat16") is attend
-    monkeypatch.setattr(attention, "kernel", lambda: None)
-    assert tagger.fast_attention(network, cpu, "bfloat16") is attend
+        assert joytag_network.fast_attention(ViT(**HEADS_OF_64 | other), cpu, "bfloat16") is attend
+    monkeypatch.setattr(bfloat16_attention, "kernel", lambda: None)
+    assert joytag_network.fast_attention(network, cpu, "bfloat16") is attend
     for capable, wanted in (
         ({"avx512_bf16": True}, True),
         ({"avx512_bf16": True, "amx_bf16": True}, False),
         ({"avx2": True}, False),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: capable, raising=False)
-        assert attention._wanted() == wanted
+        assert bfloat16_attention._wanted() == wanted
 
 
 def test_without_a_compiler_there_is_none_and_a_damaged_library_is_out_of_the_way(compiled, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     try:
         monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-        attention.kernel.cache_clear()
-        assert attention.kernel() is None
+        bfloat16_attention.kernel.cache_clear()
+        assert bfloat16_attention.kernel() is None
         monkeypatch.delenv("CC")
-        attention.kernel.cache_clear()
-        assert attention.kernel() is not None
+        bfloat16_attention.kernel.cache_clear()
+        assert bfloat16_attention.kernel() is not None
         (library,) = (tmp_path / "tagcheck").iterdir()
         damaged = (
             tmp_path / "other" / "tagcheck" / library.name
@@ -126,13 +126,13 @@ def test_without_a_compiler_there_is_none_and_a_damaged_library_is_out_of_the_wa
         damaged.parent.mkdir(parents=True)
         damaged.write_bytes(library.read_bytes()[:200])
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-        attention.kernel.cache_clear()
-        assert attention.kernel() is None and not damaged.exists()
+        bfloat16_attention.kernel.cache_clear()
+        assert bfloat16_attention.kernel() is None and not damaged.exists()
     finally:
-        attention.kernel.cache_clear()
+        bfloat16_attention.kernel.cache_clear()
 
 
 def test_a_kernel_that_computes_something_else_is_not_taken(compiled, monkeypatch):
-    assert attention._is_right(compiled)
-    assert not attention._is_right(lambda qkv, heads: compiled(qkv, heads) * 1.02)
-    assert not attention._is_right(lambda qkv, heads: compiled(qkv.flip(1), heads))
+    assert bfloat16_attention._is_right(compiled)
+    assert not bfloat16_attention._is_right(lambda qkv, heads: compiled(qkv, heads) * 1.02)
+    assert not bfloat16_attention._is_right(lambda qkv, heads: compiled(qkv.flip(1), heads))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tagcheck.decoding import Clocks, Decoder, prepared
 from tagcheck.errors import FileUnavailable, LibraryUnreachable, ToolError
-from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
+from tagcheck.pictures.decoder_processes import Clocks, Decoder, prepared
+from tagcheck.pictures.preparation import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
 
 
 def png(colour: int, side: int = 20) -> bytes:
@@ -61,7 +61,7 @@ def test_a_decoder_that_crashed_is_replaced(decoder):
 
 def test_a_decoder_that_hangs_is_ended(decoder, monkeypatch):
     decoder.prepare(png(1))
-    monkeypatch.setattr("tagcheck.decoding.GRACE", -59.7)  # 0.3 s
+    monkeypatch.setattr("tagcheck.pictures.decoder_processes.GRACE", -59.7)  # 0.3 s
     os.kill(decoder._process.pid, signal.SIGSTOP)
     with pytest.raises(ImageUnreadable, match="took longer than 60 s"):
         decoder.prepare(png(1))
@@ -127,6 +127,6 @@ def test_seconds_are_counted_where_they_are_spent():
 
 
 def test_a_decoder_that_cannot_start_is_an_error_not_a_bad_picture(decoder, monkeypatch):
-    monkeypatch.setattr("tagcheck.decoding.sys.executable", "/bin/false")
+    monkeypatch.setattr("tagcheck.pictures.decoder_processes.sys.executable", "/bin/false")
     with pytest.raises(ToolError, match="no decoding process can be started"):
         decoder.prepare(png(1))

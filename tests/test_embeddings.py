@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tagcheck import embeddings
-from tagcheck.embeddings import (
+from tagcheck.embedding import store
+from tagcheck.embedding.store import (
     ShardWriter,
     TagHead,
     embedded,
@@ -47,7 +47,7 @@ def shard(path: Path, **changes) -> Path:
     return path
 
 
-def as_dict(found: embeddings.Embeddings) -> dict[str, list[float]]:
+def as_dict(found: store.Embeddings) -> dict[str, list[float]]:
     return dict(zip(found.hashes, found.matrix.tolist()))
 
 
@@ -90,7 +90,7 @@ def test_an_interrupted_run_keeps_what_it_had(tmp_path):
 def test_the_later_of_two_shards_wins_also_when_the_clock_was_set_back(tmp_path, monkeypatch):
     clock = datetime(2026, 11, 23, tzinfo=UTC)
     for step, value in ((0, 1.0), (0, 2.0), (-3600, 3.0)):
-        monkeypatch.setattr(embeddings, "utc_now", lambda: clock + timedelta(seconds=step))
+        monkeypatch.setattr(store, "utc_now", lambda: clock + timedelta(seconds=step))
         write(tmp_path, {A: [value]})
     assert [path.name for path in shard_paths(tmp_path)] == [
         f"embeddings_20261123T000000Z_00000{number}.pt" for number in range(3)
@@ -116,7 +116,7 @@ def test_rows_that_are_no_numbers_or_too_few_are_refused_before_anything_is_writ
 
 
 def test_a_shard_whose_name_another_process_takes_in_that_moment_gets_the_next(tmp_path, monkeypatch):
-    real, asked = embeddings._next_name, []
+    real, asked = store._next_name, []
 
     def next_name(folder):
         asked.append(real(folder))
@@ -124,7 +124,7 @@ def test_a_shard_whose_name_another_process_takes_in_that_moment_gets_the_next(t
             write(folder, {B: [2, 2]})  # the other process is quicker
         return asked[0] if len(asked) == 1 else asked[-1]
 
-    monkeypatch.setattr(embeddings, "_next_name", next_name)
+    monkeypatch.setattr(store, "_next_name", next_name)
     write(tmp_path, {A: [1, 1]})
     assert as_dict(load(tmp_path)) == {A: [1, 1], B: [2, 2]} and len(shard_paths(tmp_path)) == 2
 
@@ -169,7 +169,7 @@ def test_the_older_layout_does_not_use_up_the_systems_mappings(tmp_path):
     for number in range(100):
         torch.save(torch.ones(3), tmp_path / f"{number:064x}.pt")
     before = len(Path("/proc/self/maps").read_text().splitlines())
-    parts = [embeddings._load_single(path) for path in sorted(tmp_path.glob("*.pt"))]
+    parts = [store._load_single(path) for path in sorted(tmp_path.glob("*.pt"))]
     assert len(Path("/proc/self/maps").read_text().splitlines()) - before < 50 and len(parts) == 100
 
 
@@ -375,7 +375,7 @@ def test_a_tag_head_that_is_not_what_it_says_is_named(tmp_path, changes, says):
 @pytest.mark.parametrize("at_once", [1, 10, 256])
 def test_rows_from_many_shards_are_gathered_as_one_by_one(at_once, tmp_path, monkeypatch):
     """The slow twin: each row looked up by itself."""
-    monkeypatch.setattr(embeddings, "GATHERED", at_once)
+    monkeypatch.setattr(store, "GATHERED", at_once)
     rng = np.random.default_rng(3)
     rows = {f"{number:064x}": rng.standard_normal(5).astype(np.float16).tolist() for number in rng.permutation(500)}
     with ShardWriter(tmp_path, "m", "p", rows=37) as writer:

@@ -29,7 +29,7 @@ from tagcheck.data_folder import (
     SERIES_VALIDATION,
     DataFolder,
 )
-from tagcheck.embeddings import shard_paths
+from tagcheck.embedding.store import shard_paths
 from tests.hydrus_server import MY_TAGS, HydrusServer
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -22,13 +22,15 @@ from joytag_folder import make_tiny_model_folder
 from PIL import Image
 
 import advanced_joytag_processing as stage
-from tagcheck import data_folder, dataset, decoding, embeddings, failures, formats, tagger
+from tagcheck import data_folder, dataset
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
-from tagcheck.decoding import Prepared
+from tagcheck.embedding import store, tagger
 from tagcheck.errors import BadFile, LibraryUnreachable, MissingInput, UsageError
-from tagcheck.images import prepare_bytes
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.lock import sole_run
+from tagcheck.pictures import decoder_processes, file_formats, unreadable
+from tagcheck.pictures.decoder_processes import Prepared
+from tagcheck.pictures.preparation import prepare_bytes
 
 
 def picture(seed: int, format: str = "PNG", **options: object) -> bytes:
@@ -86,7 +88,7 @@ class Shelf:
         return dataset.load(self.data)
 
     def rows(self) -> dict[str, np.ndarray]:
-        found = embeddings.load(self.data.embeddings)
+        found = store.load(self.data.embeddings)
         return dict(zip(found.hashes, found.matrix))
 
 
@@ -108,14 +110,14 @@ def test_a_picture_becomes_a_record_and_the_embedding_that_the_network_gives(she
     )
     model = tagger.load(shelf.model, "cpu", "float32")
     expected = model.embed(prepare_bytes(picture(1), 64))[0]
-    found = embeddings.load(shelf.data.embeddings, model=data.model)
+    found = store.load(shelf.data.embeddings, model=data.model)
     assert (
         (found.model, found.preprocess)
         == (model.id, model.preprocess_id)
         == (data.model, data.header["model"]["preprocess"])
     )
     np.testing.assert_array_equal(found.matrix[0], expected.astype(np.float16).astype(np.float32))
-    head = embeddings.load_tag_head(shelf.data.embeddings, model=data.model)
+    head = store.load_tag_head(shelf.data.embeddings, model=data.model)
     assert head.tags == model.tags
     said = capsys.readouterr()
     assert said.out.startswith("1 pictures: 1 embedded, 0 reused; ") and str(data.path) in said.out
@@ -191,7 +193,7 @@ def test_a_file_that_no_decoder_here_reads_is_not_read_again_until_something_cha
     assert (first.header["summary"]["not_tried_again"], again.header["summary"]["not_tried_again"]) == (0, 2)
     shelf.run("--retry")
     assert asked == [cut, text]
-    monkeypatch.setattr("tagcheck.formats.PIL.__version__", "99.0")
+    monkeypatch.setattr("tagcheck.pictures.file_formats.PIL.__version__", "99.0")
     del asked[:]
     shelf.run()
     assert asked == [cut, text]
@@ -204,15 +206,15 @@ def test_a_file_that_no_decoder_here_reads_is_not_read_again_until_something_cha
 def test_a_file_that_was_given_up_for_the_machines_sake_is_tried_again(shelf, monkeypatch):
     shelf.put("a.png", picture(1))
     crashed = shelf.put("b.png", picture(2))
-    prepare = decoding.Decoder.prepare
+    prepare = decoder_processes.Decoder.prepare
 
     def crash(self, data):
         if data == picture(2):
-            raise formats.ImagePassing("the decoder crashed on it")
+            raise file_formats.ImagePassing("the decoder crashed on it")
         return prepare(self, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(decoding.Decoder, "prepare", crash)
+        patched.setattr(decoder_processes.Decoder, "prepare", crash)
         assert {record.hash: record.status for record in shelf.run().records}[crashed] == "unreadable"
     assert {record.hash: record.status for record in shelf.run().records}[crashed] == "ok"
 
@@ -221,7 +223,7 @@ def test_what_is_remembered_of_bad_files_is_held_against_its_kind(shelf):
     shelf.put("a.png", picture(1))
     shelf.put("b.png", b"words")
     shelf.run()
-    path = shelf.data.embeddings / failures.FILE
+    path = shelf.data.embeddings / unreadable.FILE
     kept = json.loads(path.read_text())
     for changed in ("{", json.dumps(kept | {"kind": "other"}), json.dumps(kept | {"files": [{}]}), "[]"):
         path.write_text(changed)
@@ -343,7 +345,7 @@ def test_without_hydrus_nothing_is_written_and_nobody_is_blamed_but_hydrus(shelf
     monkeypatch.setattr(stage.config, "API_URL", "http://127.0.0.1:9")
     with pytest.raises(LibraryUnreachable, match="127.0.0.1:9"):
         shelf.run("--library", "hydrus")
-    assert shelf.data.newest(DATASET) is None and not embeddings.shard_paths(shelf.data.embeddings)
+    assert shelf.data.newest(DATASET) is None and not store.shard_paths(shelf.data.embeddings)
 
 
 SHORT_SHARDS = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.0; stage.AHEAD_BATCHES = 1; stage.run(stage.main)"
@@ -362,8 +364,8 @@ def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_pat
             cwd=PROJECT,
             stderr=subprocess.DEVNULL,
         )
-        have = len(embeddings.shard_paths(shelf.data.embeddings))
-        while process.poll() is None and len(embeddings.shard_paths(shelf.data.embeddings)) < have + 3:
+        have = len(store.shard_paths(shelf.data.embeddings))
+        while process.poll() is None and len(store.shard_paths(shelf.data.embeddings)) < have + 3:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.05)
         process.kill()
@@ -375,7 +377,7 @@ def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_pat
     assert shelf.run().header["summary"]["ok"] == 120
     held = [
         hash
-        for path in embeddings.shard_paths(shelf.data.embeddings)
+        for path in store.shard_paths(shelf.data.embeddings)
         for hash in torch.load(path, weights_only=True)["hashes"]
     ]
     assert sorted(held) == sorted(shelf.hashes[:-1])
@@ -400,7 +402,7 @@ def test_ctrl_c_keeps_what_was_finished(shelf):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not embeddings.shard_paths(shelf.data.embeddings):
+    while not store.shard_paths(shelf.data.embeddings):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     said = process.communicate()[1]

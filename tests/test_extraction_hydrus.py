@@ -18,8 +18,9 @@ import advanced_joytag_processing as extraction
 import config
 import dataset_hardcore_mapper as mapper
 import run_error_detection
-from tagcheck import dataset, embeddings, script
+from tagcheck import dataset, script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
+from tagcheck.embedding import store
 from tagcheck.errors import Cancelled, UsageError
 from tagcheck.library.hydrus import popup
 
@@ -171,7 +172,7 @@ def test_a_cancelled_extraction_keeps_what_was_finished_and_goes_on_later(
     cancelling(server, 6 + 3)  # after the metadata, in the midst of the pictures
     with pytest.raises(Cancelled):
         run(extraction, "--popup", "--batch-size", "1")
-    kept = len(embeddings.load(folder.embeddings, [server.names[name] for name in NAMES], None).hashes)
+    kept = len(store.load(folder.embeddings, [server.names[name] for name in NAMES], None).hashes)
     assert 0 < kept < 6 and folder.files(DATASET) == []
     server.before_answer = lambda call: None
     run(extraction, "--popup")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import find_mistagged_images
-from tagcheck import data_folder, dataset, embeddings, examples, findings, review
+from tagcheck import data_folder, dataset, examples, findings, review
 from tagcheck.data_folder import DATASET, MISTAGGED, DataFolder
+from tagcheck.embedding import store as embedding_store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.review import Ask, Key, Review
 from tagcheck.rules import Rules
@@ -78,7 +79,7 @@ def library(tmp_path_factory):
         for row, tags in enumerate(given)
     ]
     folder = DataFolder(tmp_path_factory.mktemp("data"))
-    with embeddings.ShardWriter(folder.embeddings, "m", "p") as writer:
+    with embedding_store.ShardWriter(folder.embeddings, "m", "p") as writer:
         writer.add([name(row) for row in range(len(records))], matrix)
     data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
     return folder, planted, records
@@ -314,12 +315,12 @@ def test_siblings_in_the_dataset_tell_what_the_taggers_names_mean(library, tmp_p
     folder, _, records = library
     kept = DataFolder(tmp_path)
     kept.embeddings.mkdir()
-    for shard in embeddings.shard_paths(folder.embeddings):
+    for shard in embedding_store.shard_paths(folder.embeddings):
         (kept.embeddings / shard.name).symlink_to(shard)
-    head = embeddings.TagHead(
+    head = embedding_store.TagHead(
         [f"old_name_{k}" for k in range(len(TAGS))], draw()[2].astype(np.float32), np.zeros(len(TAGS), np.float32), "m"
     )
-    embeddings.save_tag_head(kept.embeddings, head)
+    embedding_store.save_tag_head(kept.embeddings, head)
     relations = {"siblings": {f"old name {k}": tag for k, tag in enumerate(TAGS)}, "parents": {}}
     data_folder.save(kept, DATASET, {"model": {"id": "m"}, "tag_relations": relations, "results": records})
     assert any("17 of the 17 tags" in note for note in run(kept)["summary"]["notes"])
@@ -330,12 +331,12 @@ def test_a_tagger_that_knows_the_tags_by_other_names_has_a_say(library, tmp_path
     _, _, direction = draw()
     kept = DataFolder(tmp_path)
     kept.embeddings.mkdir()
-    for shard in embeddings.shard_paths(folder.embeddings):
+    for shard in embedding_store.shard_paths(folder.embeddings):
         (kept.embeddings / shard.name).symlink_to(shard)
     heads = [tag.split(":")[-1].replace(" ", "_") for tag in TAGS]
-    embeddings.save_tag_head(
+    embedding_store.save_tag_head(
         kept.embeddings,
-        embeddings.TagHead(heads, direction.astype(np.float32), -np.full(len(TAGS), 30, np.float32), "m"),
+        embedding_store.TagHead(heads, direction.astype(np.float32), -np.full(len(TAGS), 30, np.float32), "m"),
     )
     data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
     again = run(kept)
@@ -344,7 +345,7 @@ def test_a_tagger_that_knows_the_tags_by_other_names_has_a_say(library, tmp_path
 
 
 def test_too_few_pictures_leave_the_declared_rules(folder):
-    with embeddings.ShardWriter(folder.embeddings, "m", "p") as writer:
+    with embedding_store.ShardWriter(folder.embeddings, "m", "p") as writer:
         writer.add([name(0), name(1)], np.eye(2, 4))
     records = [
         {"hash": name(0), "existing_all_tags": ["day", "night", "hat"]},

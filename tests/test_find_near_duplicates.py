@@ -12,7 +12,7 @@ import torch
 import find_near_duplicates
 from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, NEAR_DUPLICATES, DataFolder
-from tagcheck.embeddings import ShardWriter
+from tagcheck.embedding.store import ShardWriter
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Ask, Key, Review
 

@@ -18,10 +18,12 @@ import advanced_joytag_processing as extraction
 import dataset_hardcore_mapper as mapper
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from tagcheck import embeddings, finetuning, images, series, series_files, series_mixing, tagger
+from tagcheck import finetuning, series, series_files, series_mixing
 from tagcheck.data_folder import DataFolder
+from tagcheck.embedding import joytag_network, store
 from tagcheck.errors import BadFile, UsageError
 from tagcheck.finetuning import PLAIN, Back, CachedTokens, Device, Front, Settings, StreamedTokens, Training
+from tagcheck.pictures import preparation
 
 CPU = Device(torch.device("cpu"))
 QUICK = [
@@ -108,8 +110,8 @@ class Few:
     """Twelve pictures of two classes, without a library."""
 
     def __init__(self, model: Path) -> None:
-        self.base = tagger.read_folder(make_tiny_model_folder(model)).network
-        self.frames = [images.prepare_bytes(drawn(number % 2, number), 64) for number in range(12)]
+        self.base = joytag_network.read_folder(make_tiny_model_folder(model)).network
+        self.frames = [preparation.prepare_bytes(drawn(number % 2, number), 64) for number in range(12)]
         self.read_count = 0
         pixels = torch.from_numpy(np.concatenate(self.frames))
         self.matrix = (
@@ -298,12 +300,12 @@ def test_a_network_that_helps_is_kept_and_predicts_new_pictures(folder: DataFold
         "finetuning.lock",
     }
     made = series_files.load(folder, "series")
-    base = tagger.read_folder(library / "model")
+    base = joytag_network.read_folder(library / "model")
     front, back = finetuning.restored(base.network, made.card["finetuned"]["settings"]["unfreeze_last_k"], made.network)
-    stored = embeddings.load(folder.embeddings)
+    stored = store.load(folder.embeddings)
     paths = {artifacts_hash(path): path for path in (library / "library").glob("*.png")}
     frames = torch.from_numpy(
-        np.concatenate([images.prepare_bytes(paths[hash].read_bytes(), 64) for hash in stored.hashes])
+        np.concatenate([preparation.prepare_bytes(paths[hash].read_bytes(), 64) for hash in stored.hashes])
     )
     with torch.inference_mode():
         log_p = torch.log_softmax(back(front(frames)), dim=1).numpy()
@@ -400,7 +402,7 @@ def test_without_room_for_the_tokens_they_are_computed_in_every_epoch(folder: Da
 
 def test_another_network_than_that_of_the_embeddings_is_refused(folder: DataFolder, library: Path, tmp_path: Path):
     other = make_tiny_model_folder(tmp_path / "other")
-    base = tagger.read_folder(other)
+    base = joytag_network.read_folder(other)
     from safetensors.torch import save_file
 
     save_file({name: value + 1 for name, value in base.network.state_dict().items()}, other / "model.safetensors")

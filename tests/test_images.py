@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tagcheck import formats, images
-from tagcheck.images import ImageUnreadable, ImageUnsupported, Limits, open_image, open_pictures, prepare, prepare_bytes
+from tagcheck.pictures import file_formats, preparation
+from tagcheck.pictures.preparation import (
+    ImageUnreadable,
+    ImageUnsupported,
+    Limits,
+    open_image,
+    open_pictures,
+    prepare,
+    prepare_bytes,
+)
 
 WHITE = (255, 255, 255)
 FORMATS = Path(__file__).parent / "data" / "formats"
@@ -253,19 +261,25 @@ def test_bytes_changed_at_random_never_raise_anything_else():
 
 def test_a_library_s_own_kind_of_error_is_a_damaged_file_too(monkeypatch):
     for error in (RuntimeError("could not determine frame count"), struct.error("unpack requires a buffer")):
-        monkeypatch.setattr(images, "to_rgb", lambda *_, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(preparation, "to_rgb", lambda *_, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(ImageUnreadable, match=f"the file is damaged: {error}"):
             open_image(saved(drawing(40, 30), "PNG"))
 
 
 def test_kinds_that_pillow_does_not_open_are_known_by_their_bytes():
     stream = (b"\x47" + bytes(187)) * 4
-    assert formats.kind_of(stream) == "video" and formats.kind_of(stream[:400]) is None  # an MPEG transport stream
-    assert formats.kind_of(b"\0\0\0\x20ftypavis") == "avif" and formats.kind_of(b"RIFF\0\0\0\0WAVE") is None
+    assert (
+        file_formats.kind_of(stream) == "video" and file_formats.kind_of(stream[:400]) is None
+    )  # an MPEG transport stream
+    assert file_formats.kind_of(b"\0\0\0\x20ftypavis") == "avif" and file_formats.kind_of(b"RIFF\0\0\0\0WAVE") is None
 
 
 def test_a_number_of_places_is_spread_evenly():
-    assert formats.spread(9, 3) == [1, 4, 7] and formats.spread(1, 4) == [0] and formats.spread(3, 5) == [0, 1, 2]
+    assert (
+        file_formats.spread(9, 3) == [1, 4, 7]
+        and file_formats.spread(1, 4) == [0]
+        and file_formats.spread(3, 5) == [0, 1, 2]
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from joytag.fast import FastViT
 from joytag.Models import SinePositions, StochasticDepth, ViT, normalise, sine_table
-from tagcheck import images
+from tagcheck.pictures import preparation
 
 REFERENCE = Path(__file__).parent / "data" / "joytag"
 EXPECTED = json.loads((REFERENCE / "expected.json").read_text())
@@ -42,7 +42,10 @@ def network() -> ViT:
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
     return torch.cat(
-        [torch.from_numpy(images.prepare_bytes((REFERENCE / name).read_bytes(), 448)) for name in EXPECTED["images"]]
+        [
+            torch.from_numpy(preparation.prepare_bytes((REFERENCE / name).read_bytes(), 448))
+            for name in EXPECTED["images"]
+        ]
     )
 
 

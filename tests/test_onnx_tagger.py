@@ -19,10 +19,12 @@ from joytag_folder import make_tiny_model_folder  # noqa: E402
 from onnx_folder import DIMENSIONS, NAMES, by_hand, descriptor, make_onnx_folder, network, weights  # noqa: E402
 
 import advanced_joytag_processing as stage  # noqa: E402
-from tagcheck import data_folder, dataset, embeddings, images, onnx_graph, tagger  # noqa: E402
+from tagcheck import data_folder, dataset
 from tagcheck.data_folder import MAPPING, DataFolder  # noqa: E402
+from tagcheck.embedding import onnx_graph, store, tagger
 from tagcheck.errors import BadFile, MissingInput, UsageError  # noqa: E402
-from tagcheck.images import Recipe  # noqa: E402
+from tagcheck.pictures import preparation  # noqa: E402
+from tagcheck.pictures.preparation import Recipe  # noqa: E402
 
 
 def picture(seed: int, width: int = 90, height: int = 60) -> Image.Image:
@@ -37,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    return images.batch([images.prepare(picture(seed), 448) for seed in range(5)])
+    return preparation.batch([preparation.prepare(picture(seed), 448) for seed in range(5)])
 
 
 def describe(folder: Path, **changes: object) -> Path:
@@ -223,7 +225,7 @@ def test_without_onnxruntime_the_way_out_is_said(folder, monkeypatch):
 
 
 def test_a_gpu_that_onnxruntime_cannot_use_is_said_loudly(folder, monkeypatch):
-    from tagcheck import onnx_tagger
+    from tagcheck.embedding import onnx_network
 
     class WithoutGpu:
         @staticmethod
@@ -233,8 +235,8 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_said_loudly(folder, monkeypatch):
     with pytest.raises(
         UsageError, match="--device cuda: this onnxruntime was built without CUDA: pip install onnxruntime-gpu"
     ):
-        onnx_tagger._providers(WithoutGpu, torch.device("cuda"), explicit=True)
-    device, providers, notes = onnx_tagger._providers(WithoutGpu, torch.device("cuda"), explicit=False)
+        onnx_network._providers(WithoutGpu, torch.device("cuda"), explicit=True)
+    device, providers, notes = onnx_network._providers(WithoutGpu, torch.device("cuda"), explicit=False)
     assert (device.type, providers) == ("cpu", ["CPUExecutionProvider"]) and "THE GPU IS NOT USED" in notes[0]
 
 
@@ -310,10 +312,10 @@ def test_the_stage_runs_with_it_and_its_embeddings_never_mix_with_joytags(tmp_pa
     found = dataset.load(data)
     model = tagger.load(folder, "cpu")
     assert found.model == model.id and found.header["model"]["preprocess"] == "white-square-bicubic-1-448"
-    held = embeddings.load(data.embeddings, hashes, model=model.id)
+    held = store.load(data.embeddings, hashes, model=model.id)
     expected = model.embed([picture(seed) for seed in range(3)])
     np.testing.assert_array_equal(held.matrix, expected.astype(np.float16).astype(np.float32))
-    assert embeddings.load_tag_head(data.embeddings, model.id).tags == NAMES[2:]
+    assert store.load_tag_head(data.embeddings, model.id).tags == NAMES[2:]
     with pytest.raises(BadFile, match="holds embeddings of wd-like-.* this run would make joytag-"):
         stage.main([*arguments, str(make_tiny_model_folder(tmp_path / "joytag"))])
     other = make_onnx_folder(tmp_path / "other", changes={"colours": "RGB"})
@@ -322,10 +324,10 @@ def test_the_stage_runs_with_it_and_its_embeddings_never_mix_with_joytags(tmp_pa
 
 
 def test_a_tagger_without_a_head_removes_that_of_another(tmp_path, folder):
-    embeddings.save_tag_head(tmp_path, tagger.load(folder, "cpu").tag_head())
-    embeddings.save_tag_head(tmp_path, None)
-    assert embeddings.load_tag_head(tmp_path) is None
-    embeddings.save_tag_head(tmp_path, None)
+    store.save_tag_head(tmp_path, tagger.load(folder, "cpu").tag_head())
+    store.save_tag_head(tmp_path, None)
+    assert store.load_tag_head(tmp_path) is None
+    store.save_tag_head(tmp_path, None)
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
@@ -338,5 +340,5 @@ def test_a_recipe_gives_what_pillow_gives_in_the_obvious_way(fit, filter):
     else:
         square = image
     plain = np.asarray(square.resize((96, 96), Image.Resampling[filter.upper()])).transpose(2, 0, 1)
-    ours = images.prepare(image, Recipe(96, fit, colour, filter))
+    ours = preparation.prepare(image, Recipe(96, fit, colour, filter))
     assert np.abs(ours.astype(int) - plain).max() <= 2

@@ -29,9 +29,11 @@ from sample import (
 )
 from sample.picture import Figure, Picture, imagine, true_tags, variant
 from sample.training_pictures import KNOWN_SERIES, Training, booru_name, square, vocabulary
-from tagcheck import data_folder, images, tagger
+from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder
+from tagcheck.embedding import tagger
 from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.pictures import preparation
 
 SEED, PICTURES = 4711, 80
 NETWORK = measure_network.NETWORK
@@ -255,8 +257,8 @@ def test_odd_files_are_what_they_are_called(drawn, answered):
     odd = {what: by_hash[hash] for hash, what in answered["odd_files"]}
     assert odd["empty"].read_bytes() == b""
     for what in ("truncated", "not a picture"):
-        with pytest.raises((images.ImageUnreadable, images.ImageUnsupported)):
-            images.prepare_bytes(odd[what].read_bytes(), 64)
+        with pytest.raises((preparation.ImageUnreadable, preparation.ImageUnsupported)):
+            preparation.prepare_bytes(odd[what].read_bytes(), 64)
     opened = {
         what: Image.open(path) for what, path in odd.items() if what not in ("empty", "truncated", "not a picture")
     }

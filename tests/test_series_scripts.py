@@ -16,9 +16,10 @@ from series_library import MODEL, Drawn, draw, picture_hash, write
 
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from tagcheck import data_folder, embeddings, files, review, series_files
+from tagcheck import data_folder, files, review, series_files
 from tagcheck.data_folder import DATASET, SERIES_VALIDATION, DataFolder
-from tagcheck.embeddings import Embeddings
+from tagcheck.embedding import store as embedding_store
+from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.series_confidence import Ratio
 from tagcheck.series_mixing import Absence
@@ -149,7 +150,9 @@ def test_a_series_that_only_the_tagger_knows_is_suggested_in_the_owners_spelling
     write(folder, drawn)
     weight = np.concatenate([np.zeros((5, 32)), 1.5 * np.eye(5)], axis=1).astype(np.float32)
     names = ["s0_alias", "s1", "s2", "far_away", "never"]
-    embeddings.save_tag_head(folder.embeddings, embeddings.TagHead(names, weight, np.full(5, -5, np.float32), MODEL))
+    embedding_store.save_tag_head(
+        folder.embeddings, embedding_store.TagHead(names, weight, np.full(5, -5, np.float32), MODEL)
+    )
     shared = tmp_path / "map.csv"
     shared.write_text('s0,3,9,"s0_alias"\ns1,3,9,\ns2,3,9,\nfar_away,3,9,\nnever,3,9,\n')
     folder.root.joinpath("tag_map.json").write_text('{"never": null}')
@@ -267,10 +270,10 @@ def test_pictures_that_came_later_are_judged_without_training_but_for_copies_of_
 ):
     more = draw(series=8, pictures=700, seed=11)
     new = draw(series=8, pictures=60, seed=11)
-    new.matrix[30:] = embeddings.load(own_copy.embeddings).matrix[:30]
+    new.matrix[30:] = embedding_store.load(own_copy.embeddings).matrix[:30]
     document = data_folder.load(own_copy.newest(DATASET), DATASET)
     hashes = [picture_hash(10_000 + row) for row in range(60)]
-    with embeddings.ShardWriter(own_copy.embeddings, MODEL, "test") as shard:
+    with embedding_store.ShardWriter(own_copy.embeddings, MODEL, "test") as shard:
         shard.add(hashes, np.concatenate([more.matrix[600:630], new.matrix[30:]]))
     document["results"] += [{"hash": hash, "existing_all_tags": ["series:s0"]} for hash in hashes]
     data_folder.save(own_copy, DATASET, document)
@@ -417,7 +420,7 @@ def test_without_embeddings_there_is_nothing_to_train_on(folder: DataFolder, dra
     write(folder, drawn, with_embeddings=False)
     with pytest.raises(MissingInput, match="no embeddings in"):
         train.main(["--data-dir", str(folder.root)])
-    with embeddings.ShardWriter(folder.embeddings, MODEL, "test") as shard:
+    with embedding_store.ShardWriter(folder.embeddings, MODEL, "test") as shard:
         shard.add([picture_hash(9000)], np.ones((1, 32)))
     with pytest.raises(MissingInput, match="none of the 600 pictures"):
         train.main(["--data-dir", str(folder.root)])
@@ -462,7 +465,7 @@ def test_a_library_of_one_and_the_same_picture_is_refused(folder: DataFolder):
 def test_an_embedding_that_is_no_number_is_named(folder: DataFolder):
     few = draw(series=2, pictures=12)
     write(folder, few)
-    path = embeddings.shard_paths(folder.embeddings)[0]
+    path = embedding_store.shard_paths(folder.embeddings)[0]
     shard = torch.load(path, weights_only=True)
     shard["embeddings"][3, 0] = float("nan")
     torch.save(shard, path)

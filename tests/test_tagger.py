@@ -19,8 +19,9 @@ from joytag_folder import REFERENCE, make_model_folder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tagcheck import images, tagger, weights
+from tagcheck.embedding import download, joytag_network, tagger
 from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.pictures import preparation
 
 EXPECTED = json.loads((REFERENCE / "expected.json").read_text())
 
@@ -43,7 +44,9 @@ def rewrite(folder: Path, change) -> None:
 
 @pytest.fixture(scope="module")
 def pictures() -> np.ndarray:
-    return np.concatenate([images.prepare_bytes((REFERENCE / name).read_bytes(), 448) for name in EXPECTED["images"]])
+    return np.concatenate(
+        [preparation.prepare_bytes((REFERENCE / name).read_bytes(), 448) for name in EXPECTED["images"]]
+    )
 
 
 def test_in_float32_it_agrees_with_the_original_to_a_ten_thousandth(model_dir, pictures):
@@ -76,9 +79,9 @@ def test_the_id_names_weights_and_precision_and_auto_keeps_what_there_is(model_d
     assert (exact.id, fast.id) == (f"joytag-{digest[:12]}-float32", f"joytag-{digest[:12]}-bfloat16")
     for kept in (exact, fast):
         assert tagger.load(model_dir, "cpu", "auto", keep=kept.id).id == kept.id
-    assert tagger.load(model_dir, "cpu", "auto", keep="joytag-000000000000-float32").precision == tagger.fast_precision(
-        torch.device("cpu")
-    )
+    assert tagger.load(
+        model_dir, "cpu", "auto", keep="joytag-000000000000-float32"
+    ).precision == joytag_network.fast_precision(torch.device("cpu"))
     rewrite(own_dir, lambda tensors: tensors["head.bias"].add_(1))
     assert tagger.load(own_dir, "cpu", "float32").id != exact.id
 
@@ -229,7 +232,7 @@ def test_a_small_network_leaves_the_other_threads_to_the_decoders(model_dir, pic
 @pytest.fixture
 def lanes(model_dir, monkeypatch) -> tagger.Tagger:
     """A tagger of three lanes, two pictures at a time: what a large network has on a processor with three cores."""
-    monkeypatch.setattr(tagger, "SMALL_WORK", 0.0)
+    monkeypatch.setattr(joytag_network, "SMALL_WORK", 0.0)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -332,7 +335,7 @@ def hub(model_dir) -> Iterator[type[Hub]]:
         "ThisHub",
         (Hub,),
         {
-            "files": {name: (model_dir / name).read_bytes() for name in weights.FILES},
+            "files": {name: (model_dir / name).read_bytes() for name in download.FILES},
             "breaks": 0,
             "ranges": [],
             "forget_ranges": False,
@@ -350,37 +353,39 @@ def hub(model_dir) -> Iterator[type[Hub]]:
 
 def test_the_published_files_are_fetched_once(hub, tmp_path, model_dir):
     seen = []
-    folder = weights.ensure(tmp_path / "weights", hub.address, lambda name, here, size: seen.append((name, here, size)))
+    folder = download.ensure(
+        tmp_path / "weights", hub.address, lambda name, here, size: seen.append((name, here, size))
+    )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == hub.files
     assert seen[-1] == ("model.safetensors", 1045720, 1045720)
     assert tagger.load(folder, "cpu", "float32").id == tagger.load(model_dir, "cpu", "float32").id
     hub.files = {}
-    assert weights.ensure(folder, hub.address) == folder
+    assert download.ensure(folder, hub.address) == folder
 
 
 @pytest.mark.parametrize("forgets", [False, True])
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path, forgets):
     hub.breaks, hub.forget_ranges = 2, forgets
-    folder = weights.ensure(tmp_path / "weights", hub.address, pause=0)
+    folder = download.ensure(tmp_path / "weights", hub.address, pause=0)
     assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
-    assert len(hub.ranges) == 2 and hub.ranges[0] == f"bytes={7 * weights.CHUNK}-"  # half of it, in whole pieces
+    assert len(hub.ranges) == 2 and hub.ranges[0] == f"bytes={7 * download.CHUNK}-"  # half of it, in whole pieces
 
 
 def test_a_download_given_up_goes_on_in_the_next_run(hub, tmp_path):
     hub.breaks, hub.forget_ranges = 100, True
     with pytest.raises(MissingInput, match="model.safetensors of fancyfeast/joytag could not be fetched .*--model-dir"):
-        weights.ensure(tmp_path / "weights", hub.address, pause=0)
+        download.ensure(tmp_path / "weights", hub.address, pause=0)
     assert not (tmp_path / "weights" / "model.safetensors").exists()
     hub.breaks, hub.forget_ranges, hub.ranges = 0, False, []
-    weights.ensure(tmp_path / "weights", hub.address)
-    assert hub.ranges == [f"bytes={7 * weights.CHUNK}-"]
+    download.ensure(tmp_path / "weights", hub.address)
+    assert hub.ranges == [f"bytes={7 * download.CHUNK}-"]
     assert (tmp_path / "weights" / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
 
 
 def test_bytes_with_another_digest_are_thrown_away(hub, tmp_path):
     hub.wrong_digest = True
     with pytest.raises(BadFile, match="config.json arrived with another digest"):
-        weights.ensure(tmp_path / "weights", hub.address)
+        download.ensure(tmp_path / "weights", hub.address)
     assert list((tmp_path / "weights").iterdir()) == []
 
 
@@ -391,4 +396,4 @@ def test_a_file_that_the_hub_does_not_have_and_no_network_name_both_ways_out(hub
             MissingInput,
             match="no JoyTag weights in .*, and the hub cannot be asked for config.json .*internet.*--model-dir",
         ):
-            weights.ensure(tmp_path / "weights", address)
+            download.ensure(tmp_path / "weights", address)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tagcheck import descriptor
-from tagcheck.descriptor import Descriptor
-from tagcheck.embeddings import TagHead
+from tagcheck.embedding import tagger_json
+from tagcheck.embedding.onnx_graph import Graph, Linear, with_output
+from tagcheck.embedding.store import TagHead
+from tagcheck.embedding.tagger_json import Descriptor
 from tagcheck.errors import BadFile, MissingInput, UsageError
-from tagcheck.onnx_graph import Graph, Linear, with_output
 
 NUMBERS = {
     "tensor(float)": np.float32,
@@ -49,14 +49,14 @@ class OnnxNetwork:
         """`explicit`: the device was asked for by name. Raises `MissingInput`, `BadFile` or `UsageError`."""
         path = folder / found.model
         if not path.is_file():
-            raise MissingInput(f"no {found.model} in {folder}: {descriptor.FILE} names it as the network")
+            raise MissingInput(f"no {found.model} in {folder}: {tagger_json.FILE} names it as the network")
         data = path.read_bytes()
         graph = Graph(data, str(path))
         self._found, self._path = found, path
         self._output = self._named_output(graph)
         linear = graph.last_linear(self._output)
         self._embedding = self._named_embedding(graph, linear)
-        names, counts = descriptor.read_labels(folder, found.labels)
+        names, counts = tagger_json.read_labels(folder, found.labels)
         runtime = _runtime()
         self.device, providers, self.notes = _providers(runtime, device, explicit)
         self.threads = 1 if len(data) / 2 * (found.recipe.size / PATCH) ** 2 < SMALL_WORK else torch.get_num_threads()
@@ -89,12 +89,12 @@ class OnnxNetwork:
         name = self._found.embedding
         if name is not None:
             if not graph.knows(name):
-                raise BadFile(f"{self._path} makes no tensor {name!r}: mend embedding in {descriptor.FILE}")
+                raise BadFile(f"{self._path} makes no tensor {name!r}: mend embedding in {tagger_json.FILE}")
             return name
         if linear is None:
             raise BadFile(
                 f"{self._path}: {self._output!r} is not made by a linear layer, so where the embedding is has to be said "
-                f"as embedding in {descriptor.FILE}"
+                f"as embedding in {tagger_json.FILE}"
             )
         return linear.embedding
 
@@ -107,7 +107,7 @@ class OnnxNetwork:
         if not fits or any(isinstance(one, int) and one != want for one, want in zip(inputs[0].shape[1:], wanted)):
             said = "; ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
             raise BadFile(
-                f"{self._path} wants {said}, {descriptor.FILE} describes one picture of {wanted}: mend size or layout"
+                f"{self._path} wants {said}, {tagger_json.FILE} describes one picture of {wanted}: mend size or layout"
             )
         if inputs[0].type == "tensor(uint8)" and self._found.scale_and_offset() != ((1.0,) * 3, (0.0,) * 3):
             raise BadFile(f"{self._path} wants bytes: range, mean and std have to be [0, 255], [0, 0, 0] and [1, 1, 1]")
@@ -187,7 +187,7 @@ class OnnxNetwork:
         elif linear is not None and linear.embedding == self._embedding:
             raise BadFile(
                 f"{self._path}: its last linear layer gives probabilities up to {off:.2g} off the network's own: "
-                f"output in {descriptor.FILE} is not {self._found.output}"
+                f"output in {tagger_json.FILE} is not {self._found.output}"
             )
         else:
             self.notes.append(
@@ -199,7 +199,7 @@ def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise MissingInput(f"a tagger with a {descriptor.FILE} needs onnxruntime: {WAY_OUT}") from None
+        raise MissingInput(f"a tagger with a {tagger_json.FILE} needs onnxruntime: {WAY_OUT}") from None
     return onnxruntime
 
 

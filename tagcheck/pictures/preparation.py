@@ -21,7 +21,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tagcheck.formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits, open_others, spread, to_eight_bits
+from tagcheck.pictures.file_formats import (
+    ImagePassing,
+    ImageUnreadable,
+    ImageUnsupported,
+    Limits,
+    open_others,
+    spread,
+    to_eight_bits,
+)
 
 METHOD = 1  # of this module; another one where the same recipe gives another picture
 WHITE = (255, 255, 255)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.images import FILTERS, FITS, Recipe
+from tagcheck.pictures.preparation import FILTERS, FITS, Recipe
 
 FILE, KIND, VERSION = "tagger.json", "tagger", 1
 SEE = "see docs/decisions/taggers.md"

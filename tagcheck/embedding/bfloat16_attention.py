@@ -1,4 +1,4 @@
-"""Attention in bfloat16 on processors that PyTorch's own is not written for: compiled from attention.c when first wanted.
+"""Attention in bfloat16 on processors that PyTorch's own is not written for: compiled from bfloat16_attention.c when first wanted.
 
 PyTorch leaves the products inside its attention to Intel's library, which knows bfloat16 on Intel's
 processors alone and computes in float32 on others: a third of what AMD's can do. Where `kernel` gives
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tagcheck import c_library
 
-SOURCE = Path(__file__).with_name("attention.c")
+SOURCE = Path(__file__).with_name("bfloat16_attention.c")
 WIDE = 64  # numbers of a head, and the fewest tokens, that the kernel computes
 FEWEST_TOKENS = 6
 

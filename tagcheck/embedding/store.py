@@ -19,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from tagcheck import shard_files
 from tagcheck.data_folder import STAMP, utc_now
+from tagcheck.embedding import pt_files
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically
 
@@ -298,7 +298,7 @@ def _load_pt(path: Path, mmap: bool = True) -> Any:
 
 
 def _load_shard(path: Path) -> dict[str, Any]:
-    shard = shard_files.read(path)
+    shard = pt_files.read(path)
     if shard is None:
         shard = _load_pt(path)
     _check_kind(path, shard, "embeddings")

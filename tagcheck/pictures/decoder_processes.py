@@ -2,7 +2,7 @@
 
 A process, since a decoder may hang, crash or eat the memory over a damaged file: then that process
 is ended and replaced, and the file becomes a row with its reason. The child (`python -m
-tagcheck.decoding`) knows Pillow and numpy and no torch; it gets a file's bytes on its standard
+tagcheck.pictures.decoder_processes`) knows Pillow and numpy and no torch; it gets a file's bytes on its standard
 input and answers with pixels, or with a status and a reason, on its standard output.
 """
 
@@ -26,8 +26,8 @@ import numpy as np
 from PIL import Image
 
 from tagcheck.errors import FileUnavailable, ToolError
-from tagcheck.formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
-from tagcheck.images import Recipe, prepare_file
+from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
+from tagcheck.pictures.preparation import Recipe, prepare_file
 
 PROJECT = Path(__file__).resolve().parent.parent
 ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
@@ -115,7 +115,7 @@ class Decoder:
         self.close()
         wanted = {"recipe": asdict(self.recipe), "limits": asdict(self.limits)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tagcheck.decoding", json.dumps(wanted)],
+            [sys.executable, "-m", "tagcheck.pictures.decoder_processes", json.dumps(wanted)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(PROJECT)},
@@ -126,7 +126,7 @@ class Decoder:
         except EOFError:
             self.close()
             raise ToolError(
-                f"no decoding process can be started: {sys.executable} -m tagcheck.decoding ends at once"
+                f"no decoding process can be started: {sys.executable} -m tagcheck.pictures.decoder_processes ends at once"
             ) from None
         return self._process
 

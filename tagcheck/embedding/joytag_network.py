@@ -1,0 +1,157 @@
+"""JoyTag's network: its files, its weights, and how it is computed on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from joytag.fast import Attend, FastViT, attend
+from joytag.Models import ViT
+from tagcheck.embedding import bfloat16_attention
+from tagcheck.embedding.store import TagHead
+from tagcheck.errors import BadFile, MissingInput
+from tagcheck.pictures.preparation import Recipe
+
+WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+EXTRA_HEAD_ROWS = 9  # old checkpoints have this many rows after the tags
+SMALL_WORK = (
+    5e9  # operations a picture below which threads of one network wait more than they compute, decoders beside them
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model folder's files, read and checked: the network in float32, its tags, its weights' SHA-256."""
+
+    network: ViT
+    tags: list[str]
+    sha256: str
+
+
+class JoyTagNetwork:
+    """JoyTag ready to compute. Fulfils `Network`."""
+
+    name = "JoyTag"
+
+    def __init__(self, published: Published, device: torch.device, precision: str) -> None:
+        network = published.network
+        self.device, self.precision = device, precision
+        self.sha256, self.id = published.sha256, model_id(published.sha256, precision)
+        self.recipe, self.dim, self.tags = Recipe(network.image_size), network.d_model, published.tags
+        self.threads = 1 if _work(network) < SMALL_WORK else torch.get_num_threads()
+        self.lanes = 1 if device.type == "cuda" else self.threads
+        self.notes: list[str] = []
+        head = network.head
+        self.head = TagHead(
+            self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id
+        )
+        self._fast = FastViT(network, PRECISIONS[precision], device, fast_attention(network, device, precision))
+
+    def compute(self, pixels: Tensor) -> Tensor:
+        """As `Network` says; from pinned memory a batch travels by itself, and nothing is waited for."""
+        return self._fast(pixels.to(self.device, non_blocking=pixels.is_pinned()))
+
+
+def fast_precision(device: torch.device) -> str:
+    """bfloat16 where the device computes it natively, else float32."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if hasattr(torch.cpu, "get_capabilities"):
+        capable = torch.cpu.get_capabilities()
+        return "bfloat16" if capable.get("amx_bf16") or capable.get("avx512_bf16") else "float32"
+    checks = [
+        getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    ]  # before PyTorch 2.10
+    return "bfloat16" if any(check() for check in checks if check) else "float32"
+
+
+def fast_attention(network: ViT, device: torch.device, precision: str) -> Attend:
+    """Our own kernel where it knows such a network and is the faster, else PyTorch's."""
+    tokens, width = len(network.pos_embedding.table), network.d_model // network.blocks[0].num_heads
+    if (
+        device.type != "cpu"
+        or precision != "bfloat16"
+        or width != bfloat16_attention.WIDE
+        or tokens < bfloat16_attention.FEWEST_TOKENS
+    ):
+        return attend
+    return bfloat16_attention.kernel() or attend
+
+
+def _work(network: ViT) -> float:
+    """About how many operations one picture takes: every parameter meets every token once."""
+    return 2.0 * sum(parameter.numel() for parameter in network.parameters()) * len(network.pos_embedding.table)
+
+
+def model_id(sha256: str, precision: str) -> str:
+    """The id of these weights computed at this precision."""
+    return f"joytag-{sha256[:12]}-{precision}"
+
+
+def read_folder(folder: Path) -> Published:
+    """Read and check the three files of a model folder."""
+    for name in (WEIGHTS, CONFIG, VOCABULARY):
+        if not (folder / name).is_file():
+            raise MissingInput(
+                f"no {name} in {folder}: a model folder holds {WEIGHTS}, {CONFIG} and {VOCABULARY}, "
+                "as fancyfeast/joytag publishes them"
+            )
+    try:
+        network = ViT.from_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:
+        raise BadFile(f"{folder / CONFIG} cannot be used: {error}") from None
+    tags = read_vocabulary(folder / VOCABULARY, network.n_tags)
+    load_weights(network, folder / WEIGHTS)
+    with open(folder / WEIGHTS, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Published(network.eval().requires_grad_(False), tags, digest)
+
+
+def read_vocabulary(path: Path, count: int) -> list[str]:
+    """The tags' names in the order of the head's rows, one a line. Raises `BadFile` when there are not `count` different ones."""
+    try:
+        names = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    tags = [name.strip() for name in names if name.strip()]
+    if len(tags) != count:
+        raise BadFile(f"{path} has {len(tags)} tags, the network has {count}: it belongs to other weights")
+    if len(set(tags)) != count:
+        twice = next(tag for tag in tags if tags.count(tag) > 1)
+        raise BadFile(f"{path} names {twice!r} twice")
+    return tags
+
+
+def load_weights(network: ViT, path: Path) -> None:
+    """Fill `network` strictly from a safetensors file of any floating-point type.
+
+    Raises `BadFile` naming the file and what is missing, too much or of another shape. The head of
+    an old checkpoint may have `EXTRA_HEAD_ROWS` more rows than there are tags; they are left out.
+    """
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadFile(f"{path} is no whole safetensors file ({error}): get it again") from None
+    for name in ("head.weight", "head.bias"):
+        if name in found and len(found[name]) == network.n_tags + EXTRA_HEAD_ROWS:
+            found[name] = found[name][: network.n_tags]
+    wanted = network.state_dict()
+    wrong = [f"no {name}" for name in wanted if name not in found]
+    wrong += [f"an unknown {name}" for name in found if name not in wanted]
+    wrong += [
+        f"{name} of shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise BadFile(f"{path} does not fit {path.with_name(CONFIG).name} beside it: {', '.join(wrong[:3])}{more}")
+    network.load_state_dict({name: tensor.float() for name, tensor in found.items()}, strict=True)

@@ -1,0 +1,1 @@
+"""From a file's bytes to the square of pixels that a network was trained on."""
