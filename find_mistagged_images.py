@@ -39,8 +39,8 @@ from tagcheck.data_folder import MISTAGGED, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
 from tagcheck.errors import MissingInput
-from tagcheck.evidence import Tagger
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
+from tagcheck.learning.last_layer import Tagger
 from tagcheck.rules import Rules
 from tagcheck.tag_errors import ISSUES, Examined, Suggestion
 from tagcheck.verdicts import Answer

@@ -29,18 +29,19 @@ import numpy as np
 from scipy import sparse
 
 import config
-from tagcheck import copies, data_folder, dataset, neighbors, review, script, tags, vocabulary
+from tagcheck import copies, data_folder, dataset, review, script, tags, vocabulary
 from tagcheck.copies import Support
 from tagcheck.data_folder import NEAR_DUPLICATES, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.evidence import Tagger
 from tagcheck.findings import INCORRECT, MISSING, finding_id
+from tagcheck.learning.last_layer import Tagger
 from tagcheck.library.protocol import DUPLICATES
-from tagcheck.neighbors import NotFinite, Pairs
 from tagcheck.script import run
+from tagcheck.similar import pairs as pair_search
+from tagcheck.similar.pairs import NotFinite, Pairs
 
 THRESHOLD = 0.95
 LOWEST = 0.01
@@ -63,7 +64,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--engine",
-        choices=neighbors.ENGINES,
+        choices=pair_search.ENGINES,
         default="auto",
         help="how pairs are searched, all giving the same pairs: 'native' with the compiled kernel where the "
         "machine can have it, 'torch' without, 'auto' on a graphics card where there is one and many "
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pairs = compare(found, threshold, args.engine)
     copied = without(pairs, records, decided, review.IGNORED)
     opened = without(copied, records, decided, review.ACCEPTED)
-    groups = neighbors.groups(len(records), copied.i, copied.j)
+    groups = pair_search.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, data, records, found, pairs, opened)
     summary = summarise(data, records, pairs, groups, opened, threshold)
     report = data_folder.save(
@@ -195,7 +196,7 @@ def calibrate(
     sample, and says how likely pairs of each cosine are copies.
     """
     copy = np.array(list(known.values()))
-    cosine = neighbors.pair_cosines(found.matrix, *np.array(list(known), dtype=np.int64).T)
+    cosine = pair_search.pair_cosines(found.matrix, *np.array(list(known), dtype=np.int64).T)
     asked = copies.THRESHOLDS
     reach = np.quantile(cosine[copy], 0.05) if complete else cosine.min()
     lowest = float(asked[max(0, np.searchsorted(asked, reach, side="right") - 1)])
@@ -225,7 +226,7 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float) -> dict[str, float]:
     """What the threshold means for this model: the cosines of pictures drawn at random from the library."""
     rng = np.random.default_rng(0)
     i, j = rng.integers(len(matrix), size=(2, DRAWN_PAIRS))
-    cosine = neighbors.pair_cosines(matrix, i[i != j], j[i != j])
+    cosine = pair_search.pair_cosines(matrix, i[i != j], j[i != j])
     if float((cosine >= threshold).mean()) > TOO_MANY:
         script.say(
             f"careful: {(cosine >= threshold).mean():.1%} of pictures drawn at random are as alike as {threshold:g}, "
@@ -244,7 +245,7 @@ def compare(found: Embeddings, threshold: float, engine: str) -> Pairs:
     """All pairs at or above `threshold`, with a progress bar."""
     with script.progress((), total=100, what="comparing all pairs", unit="%") as bar:
         try:
-            return neighbors.near_pairs(
+            return pair_search.near_pairs(
                 found.matrix,
                 threshold,
                 engine,
@@ -304,7 +305,7 @@ def weigh_tags(
     )
     pair, column, side = copies.differences(owned, opened.i, opened.j)
     forgets = copies.forgetting(owned, opened.i, opened.j, len(pair))
-    labels = neighbors.group_labels(len(records), pairs.i, pairs.j)
+    labels = pair_search.group_labels(len(records), pairs.i, pairs.j)
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
     tagger = known_tags(folder, data, found.model, place)
     said = copies.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)

@@ -38,18 +38,7 @@ from safetensors.numpy import load_file, save
 from scipy import sparse
 
 import config
-from tagcheck import (
-    dataset,
-    finetuning,
-    neighbors,
-    probes,
-    script,
-    series,
-    series_files,
-    series_mixing,
-    tags,
-    vocabulary,
-)
+from tagcheck import dataset, finetuning, script, series, series_files, series_mixing, tags, vocabulary
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.embedding import download, joytag_network, store, tagger
@@ -57,12 +46,14 @@ from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.files import write_atomically
 from tagcheck.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
+from tagcheck.learning import linear_probes
 from tagcheck.library import choose
 from tagcheck.library.choose import LibrarySettings
 from tagcheck.lock import sole_run
 from tagcheck.pictures import decoder_processes
 from tagcheck.pictures.preparation import Limits
 from tagcheck.script import run
+from tagcheck.similar import pairs as pair_search
 
 DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at which groups stay small
 LARGEST_GROUP = 0.1  # of all pictures: a larger "group of near-duplicates" is none
@@ -195,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     script.say(
         f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} of {len(groups):,} pictures"
     )
-    folds = probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
+    folds = linear_probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
     folds = series.spread_folds(folds, groups, labels)
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
     with script.progress((), total=100, what="out of fold", unit="%") as bar:
@@ -288,10 +279,12 @@ def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
     for cosine in DUPLICATE_COSINES:
         with script.progress((), total=100, what=f"near-duplicates at {cosine:g}", unit="%") as bar:
             try:
-                pairs = neighbors.near_pairs(embedded.matrix, cosine, progress=shown_on(bar), limit=PAIRS_A_PICTURE * n)
-            except neighbors.TooManyPairs:
+                pairs = pair_search.near_pairs(
+                    embedded.matrix, cosine, progress=shown_on(bar), limit=PAIRS_A_PICTURE * n
+                )
+            except pair_search.TooManyPairs:
                 continue
-        labels = neighbors.group_labels(n, pairs.i, pairs.j)
+        labels = pair_search.group_labels(n, pairs.i, pairs.j)
         if np.bincount(labels).max() <= max(LARGEST_GROUP * n, 2):
             return labels, cosine
     script.say(
@@ -397,7 +390,7 @@ def finetuned(
     cut = Cut(base.network, labels, groups, settings, device, pictures.embedded.matrix, work)
     tokens, readable = cut.tokens(args, folder, pictures.embedded.hashes)
     number = min(args.finetune_folds, len(np.unique(groups)))
-    folds = series.spread_folds(probes.grouped_folds(groups, number, SEED), groups, labels)
+    folds = series.spread_folds(linear_probes.grouped_folds(groups, number, SEED), groups, labels)
     start = time.monotonic()
     log_p, known, histories = (
         np.zeros(labels.membership.shape, np.float16),
@@ -545,7 +538,7 @@ class Cut:
         own = self.labels.single
         sizes = np.bincount(own[rows][own[rows] >= 0], minlength=len(self.labels.classes))
         spare = (own[rows] >= 0) & (sizes[own[rows]] >= HELD_FROM)
-        held = (probes.grouped_folds(self.groups[rows], parts, SEED + fold) == 0) & spare
+        held = (linear_probes.grouped_folds(self.groups[rows], parts, SEED + fold) == 0) & spare
 
         def result(training: Training) -> dict[str, np.ndarray]:
             return {"log_p": training.log_probabilities(unseen).astype(np.float16)}

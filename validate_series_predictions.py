@@ -39,7 +39,7 @@ from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id
-from tagcheck.probes import expected_calibration_error
+from tagcheck.learning.linear_probes import expected_calibration_error
 from tagcheck.script import run
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"

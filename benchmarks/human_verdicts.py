@@ -35,9 +35,10 @@ from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import probes, script, tag_errors
+from tagcheck import script, tag_errors
 from tagcheck.errors import MissingInput
-from tagcheck.evidence import Tagger
+from tagcheck.learning import linear_probes
+from tagcheck.learning.last_layer import Tagger
 from tagcheck.rules import Rules
 
 DATASETS = ("mnist", "cifar10", "20news", "imdb")
@@ -105,7 +106,7 @@ def confidence(probability: np.ndarray, label: np.ndarray) -> np.ndarray:
     tagger = Tagger(np.arange(number), np.eye(number, dtype=np.float32), np.zeros(number, np.float32))
     declared = Rules(namespaces=frozenset({NAMESPACE}))
     names = [f"{NAMESPACE}:{one}" for one in range(number)]
-    seen = tag_errors.examine(probes.logit(probability).astype(np.float32), given, names, tagger, declared)
+    seen = tag_errors.examine(linear_probes.logit(probability).astype(np.float32), given, names, tagger, declared)
     written = seen.cells.given
     out = np.empty(n)
     out[seen.cells.row[written]] = seen.verdict.error[written]
@@ -118,7 +119,7 @@ def show(name: str, said: np.ndarray, wrong: np.ndarray, ours: np.ndarray | None
     better = "" if ours is None else "{:+.3f} to {:+.3f}".format(*difference(ours, said, wrong))
     share = f"{wrong[sure].mean():6.2f}" if sure.any() else f"{'-':>6}"
     print(
-        f"  {name:37} {probes.average_precision(said, wrong):5.3f} {roc_auc_score(wrong, said):6.3f}   {better:<16} "
+        f"  {name:37} {linear_probes.average_precision(said, wrong):5.3f} {roc_auc_score(wrong, said):6.3f}   {better:<16} "
         f"{said.mean():5.2f} {int(sure.sum()):>8} {share}",
         flush=True,
     )
@@ -132,7 +133,8 @@ def difference(ours: np.ndarray, peer: np.ndarray, wrong: np.ndarray) -> tuple[f
         rows = rng.integers(0, len(wrong), len(wrong))
         if wrong[rows].any():
             found.append(
-                probes.average_precision(ours[rows], wrong[rows]) - probes.average_precision(peer[rows], wrong[rows])
+                linear_probes.average_precision(ours[rows], wrong[rows])
+                - linear_probes.average_precision(peer[rows], wrong[rows])
             )
     return tuple(np.quantile(found, [0.025, 0.975]))
 

@@ -30,9 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sample.paint import paint
 from sample.picture import Picture, imagine, variant
 from sample.retouching import HOWS, encode, retouch
-from tagcheck import neighbors, script
+from tagcheck import script
 from tagcheck.embedding import tagger
 from tagcheck.pictures import preparation
+from tagcheck.similar import pairs
 
 NETWORK = Path(__file__).resolve().parent.parent / "sample" / "network"
 MIRROR = "mirror"
@@ -96,7 +97,7 @@ def copies_of(rng: random.Random, picture: Picture, changed: bool) -> list[tuple
 def report(embeddings: np.ndarray, scene: np.ndarray, how: np.ndarray, series: np.ndarray, alike: np.ndarray) -> None:
     """Print by threshold how many copies of each kind are found, and which other pairs with them."""
     i, j = np.triu_indices(len(scene), 1)
-    cosine = neighbors.pair_cosines(embeddings, i, j)
+    cosine = pairs.pair_cosines(embeddings, i, j)
     same = scene[i] == scene[j]
     from_original = same & (how[i] == "")  # the first of a scene is the original
     others = {

@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import native, script
-from tagcheck.neighbors import near_pairs
+from tagcheck import script
+from tagcheck.similar import bounds_in_c
+from tagcheck.similar.pairs import near_pairs
 
 try:
     import faiss
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "ours": lambda: ours(rows, args.threshold, "auto"),
             "ours, torch alone": lambda: ours(rows, args.threshold, "torch"),
         }
-        if native.kernel() is not None and native.kernel().level > AVX2:
+        if bounds_in_c.kernel() is not None and bounds_in_c.kernel().level > AVX2:
             contestants["ours, AVX2 alone"] = lambda: on_avx2(rows, args.threshold)
         if not args.ours_alone:
             contestants |= peers(rows, args.threshold)
@@ -153,14 +154,14 @@ def agreement(found: Found, true: Found, threshold: float) -> str:
 
 
 def ours(rows: np.ndarray, threshold: float, engine: str) -> Found:
-    """`tagcheck.neighbors.near_pairs`."""
+    """`tagcheck.similar.pairs.near_pairs`."""
     pairs = near_pairs(rows, threshold, engine)
     return pairs.i * len(rows) + pairs.j, pairs.cosine
 
 
 def on_avx2(rows: np.ndarray, threshold: float) -> Found:
     """The same with the kernel's path for processors without AVX-512."""
-    loaded = native.kernel()
+    loaded = bounds_in_c.kernel()
     level, loaded.level = loaded.level, AVX2
     try:
         return ours(rows, threshold, "native")

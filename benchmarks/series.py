@@ -49,22 +49,14 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.metrics import f1_score, roc_auc_score  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 
-from tagcheck import (
-    data_folder,
-    dataset,
-    neighbors,
-    probes,
-    series,
-    series_confidence,
-    series_files,
-    series_mixing,
-    tags,
-)
+from tagcheck import data_folder, dataset, series, series_confidence, series_files, series_mixing, tags
 from tagcheck.data_folder import DATASET, DataFolder  # noqa: E402
 from tagcheck.embedding import store
 from tagcheck.errors import UsageError  # noqa: E402
-from tagcheck.probes import expected_calibration_error  # noqa: E402
+from tagcheck.learning import linear_probes
+from tagcheck.learning.linear_probes import expected_calibration_error  # noqa: E402
 from tagcheck.script import run  # noqa: E402
+from tagcheck.similar import pairs as pair_search
 
 CUTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MLP_EPOCHS = 40
@@ -194,9 +186,9 @@ def drawn_library(root: Path, planted: Path) -> tuple[Library, list[str]]:
         for of in (records, truths)
     )
     place = {name: at for at, name in enumerate(sorted({*written, *true} - {""}))} | {"": -1}
-    pairs = neighbors.near_pairs(every.matrix, 0.97)
+    pairs = pair_search.near_pairs(every.matrix, 0.97)
     _, first, group = np.unique(
-        neighbors.group_labels(len(written), pairs.i, pairs.j), return_index=True, return_inverse=True
+        pair_search.group_labels(len(written), pairs.i, pairs.j), return_index=True, return_inverse=True
     )
     number = [np.array([place[name] for name in names]) for names in (true, written)]
     names = tuple(name for name in place if name)
@@ -321,7 +313,7 @@ def learn(matrix: np.ndarray, tag: np.ndarray, groups: np.ndarray, folds: np.nda
     """Our chain from tags to out-of-fold candidates."""
     labels = series.label_images([frozenset({f"series:{one}"} if one >= 0 else ()) for one in tag.tolist()], groups)
     if folds is None:
-        folds = series.spread_folds(probes.grouped_folds(groups, series.FOLDS, 0), groups, labels)
+        folds = series.spread_folds(linear_probes.grouped_folds(groups, series.FOLDS, 0), groups, labels)
     folded, model = series.out_of_fold(matrix, labels, folds)
     return (
         labels,
@@ -515,7 +507,9 @@ def prior(seed: int) -> None:
     labels = series.label_images(
         [frozenset({f"series:s{one}"} if one >= 0 else ()) for one in tag.tolist()], np.arange(len(tag))
     )
-    folds = series.spread_folds(probes.grouped_folds(np.arange(len(tag)), series.FOLDS, 0), np.arange(len(tag)), labels)
+    folds = series.spread_folds(
+        linear_probes.grouped_folds(np.arange(len(tag)), series.FOLDS, 0), np.arange(len(tag)), labels
+    )
     called = [f"series:{name}" for name in names]
     tagger = series.listen(matrix, weight, np.zeros(len(of), np.float32), names, labels, None, called)
     print(

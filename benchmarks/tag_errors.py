@@ -38,9 +38,10 @@ from threadpoolctl import threadpool_limits
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.tag_libraries import FAMILIES, Library, duplicate_disagreements, lookalikes
-from tagcheck import probes, script, tag_errors
-from tagcheck.evidence import Tagger
+from tagcheck import script, tag_errors
 from tagcheck.findings import INCORRECT, MISSING
+from tagcheck.learning import linear_probes
+from tagcheck.learning.last_layer import Tagger
 
 try:
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
@@ -122,7 +123,7 @@ def compare(family: str, seed: int, args: argparse.Namespace) -> None:
     show("tagcheck", time.process_time() - start, library, ours)
     learned(library, seen)
     if get_label_quality_scores_per_class is not None and not args.without_peers:
-        folds = probes.grouped_folds(seen.around.labels, tag_errors.FOLDS, 0)
+        folds = linear_probes.grouped_folds(seen.around.labels, tag_errors.FOLDS, 0)
         for c in args.peer_c:
             start = time.process_time()
             peers = self_confidence(library, folds, c)
@@ -199,8 +200,8 @@ def figures(library: Library, wrong: np.ndarray, kind: str) -> dict[str, float]:
         for name, cells in planted.items()
     }
     return {
-        "AP": probes.average_precision(said, truth),
-        "ECE": probes.expected_calibration_error(said, truth, low=0.1),
+        "AP": linear_probes.average_precision(said, truth),
+        "ECE": linear_probes.expected_calibration_error(said, truth, low=0.1),
         "P.8": float(truth[sure].mean()) if sure.any() else float("nan"),
         "R.8": float(truth[sure].sum() / total),
         **found,

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tagcheck.probes import fit_ridge
+from tagcheck.learning.linear_probes import fit_ridge
 
 
 @dataclass

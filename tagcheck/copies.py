@@ -18,8 +18,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from tagcheck.dataset import Record
-from tagcheck.evidence import Tagger
-from tagcheck.tiles import UnitRows, workers
+from tagcheck.learning.last_layer import Tagger
+from tagcheck.similar.unit_rows import UnitRows, workers
 
 NEIGHBOURS = 24
 REFERENCE = 20_000  # pictures among which neighbours are looked for

@@ -24,8 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, sparse
 
-from tagcheck import neighbors, probes
-from tagcheck.probes import BLOCK, FoldedLinear, logit
+from tagcheck.learning import linear_probes
+from tagcheck.learning.last_layer import Tagger, tagger_logits
+from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, logit
+from tagcheck.similar import pairs
 
 NAMES = (
     "probe",
@@ -48,15 +50,6 @@ WAVES, WAVED = 1024, 32  # random waves, and how many main directions they run o
 CHOOSING_ROWS = 12000  # rows on which the penalty of each tag is chosen
 LIMIT = 12.0  # a log-likelihood ratio beyond this is not believed
 Progress = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Tagger:
-    """A tagger's last layer for the columns it knows: logit of `columns[v]` = weight[v] @ embedding + bias[v]."""
-
-    columns: np.ndarray
-    weight: np.ndarray
-    bias: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS) -> Surroundings:
         sample = centred[:: max(1, n // 20000)]
         _, vectors = linalg.eigh(sample.T @ sample, subset_by_index=(d - REDUCED, d - 1))
         reduced = centred @ vectors.astype(np.float32)
-    indices, cosine = neighbors.top_k(reduced, k)
+    indices, cosine = pairs.top_k(reduced, k)
     length = np.maximum(np.linalg.norm(centred, axis=1), 1e-12)
     for start in range(0, n, BLOCK // 4):
         rows = slice(start, start + BLOCK // 4)
@@ -94,7 +87,7 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS) -> Surroundings:
     threshold = twin_threshold(cosine.max(axis=1)) if cosine.size else 1.0
     while True:
         i, place = np.nonzero(cosine >= threshold)
-        labels = neighbors.group_labels(n, i, indices[i, place])
+        labels = pairs.group_labels(n, i, indices[i, place])
         if np.bincount(labels).max() <= max(0.02 * n, 20) or threshold >= 1 - 1e-6:
             break
         threshold = 1 - (1 - threshold) / 2  # a chain of look-alikes, not a group of twins
@@ -234,11 +227,6 @@ class Evidence:
         return {name: made[name].astype(np.float32) for name in NAMES}
 
 
-def tagger_logits(tagger: Tagger, matrix: np.ndarray) -> np.ndarray:
-    """The tagger's logits (m, V) for embeddings (m, d), kept within 15 of 0."""
-    return np.clip(matrix @ tagger.weight.T + tagger.bias, -15, 15)
-
-
 def gather(
     matrix: np.ndarray,
     given: sparse.csr_matrix,
@@ -257,12 +245,12 @@ def gather(
     """
     n, tags = given.shape
     given = given.astype(np.float32).tocsr()
-    sums = probes.moments(matrix, given, folds)
+    sums = linear_probes.moments(matrix, given, folds)
     progress(0.2)
     probe, alpha = _best_probes(sums, folds, matrix, given)
     progress(0.4)
     waves = random_waves(matrix, min(WAVES, max(n // 2, 16)))
-    kernel, _ = _best_probes(probes.moments(waves, given, folds), folds, waves, given)
+    kernel, _ = _best_probes(linear_probes.moments(waves, given, folds), folds, waves, given)
     progress(0.6)
     context_x, context_y = _context_models(sums, folds, given, alpha, apart)
     progress(0.7)
@@ -324,7 +312,7 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
 
 
 def _best_probes(
-    sums: probes.FoldedMoments, folds: np.ndarray, matrix: np.ndarray, given: sparse.csr_matrix
+    sums: linear_probes.FoldedMoments, folds: np.ndarray, matrix: np.ndarray, given: sparse.csr_matrix
 ) -> tuple[FoldedLinear, float]:
     """Probes with the penalty that parts each tag best out of fold, and the penalty that is best for most.
 
@@ -333,7 +321,7 @@ def _best_probes(
     n, tags = given.shape
     rows = np.arange(0, n, max(1, n // CHOOSING_ROWS))
     x, y = matrix[rows], given[rows].toarray()
-    path = probes.RidgePath(sums, folds)
+    path = linear_probes.RidgePath(sums, folds)
     separation = []
     for alpha in ALPHAS:
         model = path.models(alpha)
@@ -348,7 +336,11 @@ def _best_probes(
 
 
 def _context_models(
-    sums: probes.FoldedMoments, folds: np.ndarray, given: sparse.csr_matrix, alpha: float, apart: Sequence[np.ndarray]
+    sums: linear_probes.FoldedMoments,
+    folds: np.ndarray,
+    given: sparse.csr_matrix,
+    alpha: float,
+    apart: Sequence[np.ndarray],
 ) -> tuple[FoldedLinear, FoldedLinear]:
     """Regression of each tag on the embedding and all other tags, as two models whose scores add up.
 

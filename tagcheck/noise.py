@@ -28,7 +28,7 @@ from scipy import sparse
 
 from tagcheck import evidence
 from tagcheck.evidence import Evidence, blocks
-from tagcheck.probes import logit, sigmoid
+from tagcheck.learning.linear_probes import logit, sigmoid
 
 RATIO_BENDS, SHARE_BENDS = (-2, 0, 2, 5), (0.1, 0.3, 0.6)
 HINGES = {

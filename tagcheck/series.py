@@ -5,7 +5,7 @@ The steps, in order:
 1. `label_images`: classes are the owner's series; sets of series that come together often (a
    franchise and its part) are classes of their own, so several series per picture are allowed
    exactly where the owner's tags say so.
-2. `out_of_fold`: a PLDA model per fold (`tagcheck.plda`) scores the pictures that it was not
+2. `out_of_fold`: a PLDA model per fold (`tagcheck.learning.same_class_model`) scores the pictures that it was not
    fitted on. Near-duplicates share a fold.
 3. `series_mixing.fit_mixing`: a conditional logit over the best candidates and "none of yours" turns scores into
    probabilities. What "none of yours" looks like is learned from the tagged pictures: a model that
@@ -35,8 +35,9 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from threadpoolctl import threadpool_limits
 
-from tagcheck import probes, tags
-from tagcheck.plda import Plda, fit_plda
+from tagcheck import tags
+from tagcheck.learning import linear_probes
+from tagcheck.learning.same_class_model import Plda, fit_plda
 
 FOLDS = 10
 EXEMPLARS = 8000  # pictures kept as they are, of all classes together
@@ -329,7 +330,7 @@ def listen(
     foreign = tuple(sorted({tag for tag in written if tag}))
     at = {tag: place for place, tag in enumerate(foreign)}
     column = {tag: place for place, tag in enumerate(beside[1])} if beside else {}
-    from_logit = float(probes.logit(np.array(FIRES_FROM)))
+    from_logit = float(linear_probes.logit(np.array(FIRES_FROM)))
     parts = [
         sparse.csr_matrix(matrix[start : start + BLOCK] @ weight.T + bias >= from_logit, dtype=np.float32)
         for start in range(0, len(matrix), BLOCK)
@@ -524,7 +525,7 @@ def out_of_fold(
     a fold's model would know fewer than two series.
     """
     tagged = np.flatnonzero(labels.tagged)
-    sums = probes.moments(matrix[tagged], labels.membership[tagged], folds[tagged])
+    sums = linear_probes.moments(matrix[tagged], labels.membership[tagged], folds[tagged])
     number = int(folds.max()) + 1
     own = labels.single
     found: Candidates | None = None
@@ -567,7 +568,7 @@ def _some(beside: sparse.csr_matrix | None, rows: np.ndarray) -> sparse.csr_matr
 def _model(
     matrix: np.ndarray,
     labels: Labels,
-    sums: probes.FoldedMoments,
+    sums: linear_probes.FoldedMoments,
     without: int | None,
     rows: np.ndarray,
     tagger: Tagger | None,
@@ -608,8 +609,8 @@ def _as_strangers(
         part = found.rows(rows)
         struck = related[np.maximum(part.classes, 0)] == kin[:, None]
         return replace(part, classes=np.where(struck, -1, part.classes)), rows
-    held = probes.grouped_folds(kin, parts, seed)
-    sums = probes.moments(matrix[rows], labels.membership[rows], held)
+    held = linear_probes.grouped_folds(kin, parts, seed)
+    sums = linear_probes.moments(matrix[rows], labels.membership[rows], held)
     judged = np.random.default_rng(seed).permutation(len(rows))[:MIXING_ROWS]
     made, order = [], []
     for part in range(parts):
@@ -697,7 +698,7 @@ def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.nd
     )
 
 
-def _fit(sums: probes.FoldedMoments, fold: int | None) -> Plda:
+def _fit(sums: linear_probes.FoldedMoments, fold: int | None) -> Plda:
     """The model without one fold, or of all rows."""
     left = [place for place in range(len(sums.count)) if place != fold]
     count = sums.count[left].sum()

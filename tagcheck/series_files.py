@@ -29,7 +29,7 @@ from tagcheck.data_folder import STAMP, DataFolder, Kind
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically, write_json
-from tagcheck.plda import Plda
+from tagcheck.learning.same_class_model import Plda
 from tagcheck.series import Model, Prior
 from tagcheck.series_confidence import Ratio
 from tagcheck.series_mixing import Absence, Mixing, Predictions

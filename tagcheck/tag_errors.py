@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from tagcheck import evidence, noise, probes, rules
-from tagcheck.evidence import Surroundings, Tagger
+from tagcheck import evidence, noise, rules
+from tagcheck.evidence import Surroundings
 from tagcheck.findings import INCORRECT, MISSING
+from tagcheck.learning import linear_probes
+from tagcheck.learning.last_layer import Tagger
 from tagcheck.noise import Cells, Verdict
 from tagcheck.rules import Exclusion, Rules
 from tagcheck.tags import in_namespace
@@ -88,7 +90,7 @@ def examine(
     rng = np.random.default_rng(seed)
     around = evidence.surroundings(matrix)
     progress(0.2)
-    folds = probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
+    folds = linear_probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
     groups = rules.single_valued(given, tags, declared.namespaces)
     apart = [columns for columns, _ in groups.values()]
     found = evidence.gather(matrix, given, around, folds, tagger, apart, lambda share: progress(0.2 + 0.5 * share))
@@ -284,7 +286,7 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
         known = np.flatnonzero(slot[columns] >= 0)
         head = slot[columns[known]]
         logits = np.einsum("nd,nd->n", seen.matrix[rows[known]], seen.tagger.weight[head]) + seen.tagger.bias[head]
-        chance[known] = probes.sigmoid(logits)
+        chance[known] = linear_probes.sigmoid(logits)
     uses = np.asarray(seen.given.sum(axis=0)).ravel()
     out = []
     for k in range(len(places)):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, sparse
 
-from tagcheck.probes import logit, sigmoid
+from tagcheck.learning.linear_probes import logit, sigmoid
 
 FEWEST = 10  # decisions of a kind; with fewer, its confidence stays as it is
 CENTRE = float(logit(np.array(0.8)))

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from tagcheck import copies
 from tagcheck.dataset import Record
-from tagcheck.evidence import Tagger
+from tagcheck.learning.last_layer import Tagger
 
 
 def copy(name: str, *tags: str, **raw: object) -> Record:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from tagcheck import evidence, probes, tag_errors
+from tagcheck import evidence, tag_errors
+from tagcheck.learning import linear_probes
 
 
 def gathered(matrix: np.ndarray, given: np.ndarray) -> evidence.Evidence:
     sparse_given = sparse.csr_matrix(given.astype(np.float32))
     around = evidence.surroundings(matrix)
-    return evidence.gather(matrix, sparse_given, around, probes.grouped_folds(around.labels, 5, 0))
+    return evidence.gather(matrix, sparse_given, around, linear_probes.grouped_folds(around.labels, 5, 0))
 
 
 def test_the_kernel_tells_a_tag_that_no_straight_line_can():
@@ -20,7 +21,8 @@ def test_the_kernel_tells_a_tag_that_no_straight_line_can():
     given = np.column_stack([matrix[:, 0] * matrix[:, 1] > 0, matrix[:, 2] > 0.5])  # a chessboard, a half-space
     made = gathered(matrix, given).block(slice(0, 600))
     told = {
-        name: [probes.average_precision(made[name][:, t], given[:, t]) for t in (0, 1)] for name in ("probe", "kernel")
+        name: [linear_probes.average_precision(made[name][:, t], given[:, t]) for t in (0, 1)]
+        for name in ("probe", "kernel")
     }
     assert told["probe"][0] < 0.65 and told["kernel"][0] > 0.9
     assert told["probe"][1] > 0.95 and told["kernel"][1] > 0.9

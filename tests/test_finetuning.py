@@ -272,9 +272,9 @@ def test_predictions_gain_nothing_over_themselves():
 
     made = draw(series=6, pictures=300, seed=2)
     labels = series.label_images(made.tag_sets(), made.groups)
-    from tagcheck import probes
+    from tagcheck.learning import linear_probes
 
-    folds = series.spread_folds(probes.grouped_folds(made.groups, 10, 0), made.groups, labels)
+    folds = series.spread_folds(linear_probes.grouped_folds(made.groups, 10, 0), made.groups, labels)
     folded, _ = series.out_of_fold(made.matrix, labels, folds)
     learned, said = folded.learned(labels), series_mixing.cross_fitted(folded, labels)
     same = series_mixing.gain(said, said, labels, learned, made.groups)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from tagcheck import accelerated, c_library, native, neighbors, pruned, tiles
-from tagcheck.neighbors import NotFinite, TooManyPairs, group_labels, groups, near_pairs, top_k
+from tagcheck import c_library
+from tagcheck.similar import bounded_search, bounds_in_c, gpu_search, unit_rows
+from tagcheck.similar import pairs as pair_search
+from tagcheck.similar.pairs import NotFinite, TooManyPairs, group_labels, groups, near_pairs, top_k
 
 
 def brute_force(matrix: np.ndarray, threshold: float) -> set[tuple[int, int]]:
@@ -67,11 +69,11 @@ ADVERSARIAL = {
 def small_tiles(monkeypatch):
     """Tiles and blocks so small that a few hundred rows have many of them, with odd ends."""
     for module, name, value in (
-        (tiles, "TILE", 17),
-        (pruned, "TILE", 17),
-        (tiles, "BLOCK", 7),
-        (pruned, "BLOCK", 7),
-        (neighbors, "BLOCK", 5),
+        (unit_rows, "TILE", 17),
+        (bounded_search, "TILE", 17),
+        (unit_rows, "BLOCK", 7),
+        (bounded_search, "BLOCK", 7),
+        (pair_search, "BLOCK", 5),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -80,11 +82,13 @@ def small_tiles(monkeypatch):
 def always_pruned(monkeypatch):
     """Bound first whatever the size and however little it rules out; returns how many searches did."""
     done = []
-    monkeypatch.setattr(pruned, "WIDTHS", (2, 3, 6))
-    monkeypatch.setattr(pruned, "FEWEST_ROWS", 2)
-    monkeypatch.setattr(pruned, "HOPELESS", 2.0)
-    full = pruned.PrunedSearch._full
-    monkeypatch.setattr(pruned.PrunedSearch, "_full", lambda self, i, j: done.append(len(i)) or full(self, i, j))
+    monkeypatch.setattr(bounded_search, "WIDTHS", (2, 3, 6))
+    monkeypatch.setattr(bounded_search, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(bounded_search, "HOPELESS", 2.0)
+    full = bounded_search.PrunedSearch._full
+    monkeypatch.setattr(
+        bounded_search.PrunedSearch, "_full", lambda self, i, j: done.append(len(i)) or full(self, i, j)
+    )
     return done
 
 
@@ -100,7 +104,7 @@ def assert_every_pair_and_no_other(
     pairs = near_pairs(matrix, threshold, engine=engine)
     assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == true
     assert (pairs.i.dtype, pairs.j.dtype, pairs.cosine.dtype) == (np.int64, np.int64, np.float32)
-    left, right = tiles.normalised(matrix[pairs.i]), tiles.normalised(matrix[pairs.j])
+    left, right = unit_rows.normalised(matrix[pairs.i]), unit_rows.normalised(matrix[pairs.j])
     assert np.abs(pairs.cosine - (left * right).sum(1)).max(initial=0) < 1e-6
 
 
@@ -119,8 +123,8 @@ def test_pairs_across_many_tiles_are_found(case, small_tiles):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_bounding_first_loses_no_pair(case, dtype, width, small_tiles, always_pruned, monkeypatch):
-    monkeypatch.setattr(pruned, "product_dtype", lambda: dtype)
-    monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
+    monkeypatch.setattr(bounded_search, "product_dtype", lambda: dtype)
+    monkeypatch.setattr(bounded_search, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
     assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case), "torch")
     assert always_pruned or ADVERSARIAL[case][0].shape[1] < 4 or not true_pairs(case)
 
@@ -128,27 +132,27 @@ def test_bounding_first_loses_no_pair(case, dtype, width, small_tiles, always_pr
 @pytest.fixture
 def compiled():
     """The kernel as this machine has it; where it can have none, the search goes on in torch, as other tests check."""
-    if native.kernel() is None:
+    if bounds_in_c.kernel() is None:
         pytest.skip("no C compiler, or a processor that the kernel does not know")
-    return native.kernel()
+    return bounds_in_c.kernel()
 
 
-@pytest.mark.parametrize("level", native.LEVELS)
+@pytest.mark.parametrize("level", bounds_in_c.LEVELS)
 @pytest.mark.parametrize("width", [3, 4, 8])
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_pruned, monkeypatch):
     if level > compiled.level:
         pytest.skip("this processor has no AVX-512")
     small = (
-        (tiles, "BLOCK", 11),
-        (native, "BLOCK", 7),
-        (pruned, "PART", 9),
-        (native, "ROOM", 12 * native.LANES),
-        (pruned, "CLUSTER_ROWS", 8),
+        (unit_rows, "BLOCK", 11),
+        (bounds_in_c, "BLOCK", 7),
+        (bounded_search, "PART", 9),
+        (bounds_in_c, "ROOM", 12 * bounds_in_c.LANES),
+        (bounded_search, "CLUSTER_ROWS", 8),
     )
-    for module, name, value in (*small, (pruned, "WIDTHS", (3, 4, 8))):
+    for module, name, value in (*small, (bounded_search, "WIDTHS", (3, 4, 8))):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(pruned, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
+    monkeypatch.setattr(bounded_search, "choose_width", lambda heads, widths, *_: min(width, widths[-1]))
     monkeypatch.setattr(compiled, "level", level)
     assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case), "native")
     assert always_pruned or ADVERSARIAL[case][0].shape[1] < 8 or not true_pairs(case)
@@ -157,10 +161,10 @@ def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_
 @pytest.mark.parametrize("summed", [True, False])
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_products_on_a_device_lose_no_pair(case, summed, monkeypatch):
-    monkeypatch.setattr(accelerated, "TILE", 19)
-    monkeypatch.setattr(accelerated, "BLOCK", 7)
+    monkeypatch.setattr(gpu_search, "TILE", 19)
+    monkeypatch.setattr(gpu_search, "BLOCK", 7)
     if not summed:
-        monkeypatch.setattr(accelerated, "sums_in_float32", lambda device: False)
+        monkeypatch.setattr(gpu_search, "sums_in_float32", lambda device: False)
     matrix, threshold = ADVERSARIAL[case]
     pairs = near_pairs(matrix, threshold, device="cpu")
     assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == true_pairs(case)
@@ -168,19 +172,19 @@ def test_products_on_a_device_lose_no_pair(case, summed, monkeypatch):
 
 def test_a_product_on_a_device_is_off_by_less_than_its_margin():
     matrix = clustered(300, 64, seed=15)
-    with tiles.workers() as pool:
-        rows = tiles.UnitRows.of(matrix, pool)
-        search = accelerated.DeviceSearch(rows, 0.4, torch.device("cpu"), pool)
+    with unit_rows.workers() as pool:
+        rows = unit_rows.UnitRows.of(matrix, pool)
+        search = gpu_search.DeviceSearch(rows, 0.4, torch.device("cpu"), pool)
     off = (search.half @ search.half.T).double() - rows.take(slice(None)).double() @ rows.take(slice(None)).double().T
     assert float(off.abs().max()) < search.margin < 0.003
 
 
 def test_a_card_is_taken_for_many_rows_and_only_when_nothing_else_was_asked_for(monkeypatch):
     taken = []
-    search = accelerated.DeviceSearch
-    monkeypatch.setattr(neighbors, "DeviceSearch", lambda *values: taken.append(len(values[0])) or search(*values))
-    monkeypatch.setattr(accelerated, "card", lambda: torch.device("cpu"))
-    monkeypatch.setattr(accelerated, "FEWEST_ROWS", 100)
+    search = gpu_search.DeviceSearch
+    monkeypatch.setattr(pair_search, "DeviceSearch", lambda *values: taken.append(len(values[0])) or search(*values))
+    monkeypatch.setattr(gpu_search, "card", lambda: torch.device("cpu"))
+    monkeypatch.setattr(gpu_search, "FEWEST_ROWS", 100)
     for n, engine in ((99, "auto"), (100, "auto"), (101, "torch"), (102, "native")):
         near_pairs(clustered(n, 8, seed=16), 0.9, engine)
     assert taken == [100]
@@ -189,45 +193,45 @@ def test_a_card_is_taken_for_many_rows_and_only_when_nothing_else_was_asked_for(
 def test_without_a_compiler_the_pairs_are_the_same(monkeypatch, tmp_path, always_pruned):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-    native.kernel.cache_clear()
+    bounds_in_c.kernel.cache_clear()
     try:
-        assert native.kernel() is None
+        assert bounds_in_c.kernel() is None
         assert_every_pair_and_no_other(*ADVERSARIAL["clusters"], true_pairs("clusters"), "native")
         assert always_pruned and list((tmp_path / "tagcheck").iterdir()) == []
     finally:
-        native.kernel.cache_clear()
+        bounds_in_c.kernel.cache_clear()
 
 
 def test_a_damaged_library_in_the_cache_is_made_anew_by_the_next_run(monkeypatch, tmp_path, compiled):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.kernel.cache_clear()
+    bounds_in_c.kernel.cache_clear()
     try:
-        library = c_library.library(native.SOURCE, native.NAME)
+        library = c_library.library(bounds_in_c.SOURCE, bounds_in_c.NAME)
         library.write_bytes(b"not a library")
-        assert native.kernel() is None
-        native.kernel.cache_clear()
-        assert native.kernel() is not None
+        assert bounds_in_c.kernel() is None
+        bounds_in_c.kernel.cache_clear()
+        assert bounds_in_c.kernel() is not None
     finally:
-        native.kernel.cache_clear()
+        bounds_in_c.kernel.cache_clear()
 
 
 def test_a_kernel_that_is_wrong_is_found_out(compiled, monkeypatch):
     strip = compiled.strip
     monkeypatch.setattr(compiled, "strip", lambda *values: (part[::2] for part in strip(*values)))
-    assert not native._is_right(compiled)
-    monkeypatch.setattr(native, "_is_right", lambda loaded: loaded.level < compiled.level)
-    assert native.Kernel(c_library.library(native.SOURCE, native.NAME)).level == compiled.level - 1
+    assert not bounds_in_c._is_right(compiled)
+    monkeypatch.setattr(bounds_in_c, "_is_right", lambda loaded: loaded.level < compiled.level)
+    assert bounds_in_c.Kernel(c_library.library(bounds_in_c.SOURCE, bounds_in_c.NAME)).level == compiled.level - 1
 
 
 def test_the_kernels_bounds_are_never_below_the_cosine(compiled, always_pruned, monkeypatch):
-    monkeypatch.setattr(native, "MIDDLE", 16)
-    monkeypatch.setattr(pruned, "WIDTHS", (8, 20))
+    monkeypatch.setattr(bounds_in_c, "MIDDLE", 16)
+    monkeypatch.setattr(bounded_search, "WIDTHS", (8, 20))
     matrix = clustered(200, 40, seed=11)
     matrix[7] = 0
-    with tiles.workers() as pool:
-        search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.9, pool)
+    with unit_rows.workers() as pool:
+        search = bounded_search.PrunedSearch(unit_rows.UnitRows.of(matrix, pool), 0.9, pool)
     made = search.bounds.bounds
-    unit = tiles.normalised(matrix)[search.order.numpy()]
+    unit = unit_rows.normalised(matrix)[search.order.numpy()]
     over = unit @ unit.T - 0.9
     left, right = made.left.astype(np.int64), made.right.astype(np.int64)
     row, column = made.left_starts.astype(np.int64), made.right_starts.astype(np.int64)
@@ -246,11 +250,11 @@ def test_the_kernels_bounds_are_never_below_the_cosine(compiled, always_pruned, 
 
 
 def test_rows_of_a_pair_are_within_reach_of_each_other_on_every_line(compiled, always_pruned, monkeypatch):
-    monkeypatch.setattr(pruned, "WIDTHS", (8, 20))
+    monkeypatch.setattr(bounded_search, "WIDTHS", (8, 20))
     matrix = clustered(200, 40, seed=18, spread=1.0)
-    with tiles.workers() as pool:
-        search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.9, pool)
-    unit = tiles.normalised(matrix)[search.order.numpy()]
+    with unit_rows.workers() as pool:
+        search = bounded_search.PrunedSearch(unit_rows.UnitRows.of(matrix, pool), 0.9, pool)
+    unit = unit_rows.normalised(matrix)[search.order.numpy()]
     points = search.bounds.points
     assert points.firsts.tolist() == sorted(points.firsts) and points.firsts[-1] == 200 and len(points.centres) > 1
     slots = np.concatenate(
@@ -267,11 +271,13 @@ def test_the_kernel_leaves_out_rows_that_are_out_of_reach(compiled):
     n = 80
     points = torch.zeros(n, 4)
     points[:, 0] = torch.cat([torch.linspace(0, 0.4, n // 2), torch.linspace(0.6, 1, n // 2)])
-    made = native._points(
+    made = bounds_in_c._points(
         points, torch.arange(n), np.array([0, n // 2, n]), 1 - 0.3**2 / 2, 0.0, None
     )  # 0.3 apart at most
-    steps, numbers = np.zeros((n, 2 * native.PACKED), np.int8), np.zeros((n, 2), np.int16)
-    bounds = native.Bounds(steps.astype(np.uint8), steps, numbers, numbers, np.zeros((n, 16), np.int16), 1, 3, 16, 0)
+    steps, numbers = np.zeros((n, 2 * bounds_in_c.PACKED), np.int8), np.zeros((n, 2), np.int16)
+    bounds = bounds_in_c.Bounds(
+        steps.astype(np.uint8), steps, numbers, numbers, np.zeros((n, 16), np.int16), 1, 3, 16, 0
+    )
     found = np.zeros((n, n), dtype=bool)
     for i, j in np.concatenate([part.copy() for part in compiled.strip(bounds, made, 0)]):
         found[i, j] = True
@@ -287,7 +293,7 @@ def test_the_kernel_leaves_out_rows_that_are_out_of_reach(compiled):
 def test_bounding_first_loses_no_pair_at_a_threshold_drawn_among_the_cosines(seed, small_tiles, always_pruned):
     rng = np.random.default_rng(seed)
     matrix = clustered(70, int(rng.integers(8, 60)), seed=seed) * rng.lognormal(size=(70, 1)) + rng.normal() * 3
-    unit = tiles.normalised(matrix)
+    unit = unit_rows.normalised(matrix)
     cosines = (unit @ unit.T)[np.triu_indices(70, 1)]
     threshold = float(np.quantile(cosines[cosines > 0], rng.choice([0.5, 0.9, 0.99])))
     assert_every_pair_and_no_other(matrix, threshold, sorted(brute_force(matrix, threshold)))
@@ -296,21 +302,23 @@ def test_bounding_first_loses_no_pair_at_a_threshold_drawn_among_the_cosines(see
 
 def test_a_bound_is_never_below_the_cosine(always_pruned):
     matrix = clustered(200, 40, seed=11)
-    with tiles.workers() as pool:
-        search = pruned.PrunedSearch(tiles.UnitRows.of(matrix, pool), 0.4, pool, compiled=False)
-    unit = tiles.normalised(matrix)[search.order.numpy()]
+    with unit_rows.workers() as pool:
+        search = bounded_search.PrunedSearch(unit_rows.UnitRows.of(matrix, pool), 0.4, pool, compiled=False)
+    unit = unit_rows.normalised(matrix)[search.order.numpy()]
     bound = (search.bounds.long.rows.double() @ search.bounds.long.right(slice(None)).double().T).numpy()
     assert (bound - (unit @ unit.T - 0.4)).min() > 0
 
 
 def test_bounding_first_is_what_real_sizes_get(monkeypatch):
     searched = []
-    full = pruned.PrunedSearch._full
-    monkeypatch.setattr(pruned.PrunedSearch, "_full", lambda self, i, j: searched.append(len(i)) or full(self, i, j))
-    matrix = clustered(pruned.FEWEST_ROWS, 80, seed=12)
+    full = bounded_search.PrunedSearch._full
+    monkeypatch.setattr(
+        bounded_search.PrunedSearch, "_full", lambda self, i, j: searched.append(len(i)) or full(self, i, j)
+    )
+    matrix = clustered(bounded_search.FEWEST_ROWS, 80, seed=12)
     bounded = [near_pairs(matrix, 0.99, engine) for engine in ("native", "torch")]
     assert len(searched) > 0
-    monkeypatch.setattr(pruned, "FEWEST_ROWS", len(matrix) + 1)
+    monkeypatch.setattr(bounded_search, "FEWEST_ROWS", len(matrix) + 1)
     plain = near_pairs(matrix, 0.99)
     assert len(plain) > 0
     for pairs in bounded:
@@ -330,8 +338,8 @@ def test_the_nearest_points_are_ordered_next_to_each_other():
     points = torch.from_numpy(
         (np.repeat(np.eye(4) * 50, 300, axis=0) + rng.normal(size=(1200, 4)))[rng.permutation(1200)]
     ).float()
-    with tiles.workers() as pool:
-        order, firsts = pruned.cluster_order(points, torch.Generator().manual_seed(0), pool)
+    with unit_rows.workers() as pool:
+        order, firsts = bounded_search.cluster_order(points, torch.Generator().manual_seed(0), pool)
     assert sorted(order.tolist()) == list(range(1200))
     assert firsts[0] == 0 and firsts[-1] == 1200 and (np.diff(firsts) > 0).all() and len(firsts) > 4
     assert int((points[order].argmax(1).diff() != 0).sum()) == 3
@@ -387,7 +395,7 @@ def test_an_interrupt_while_the_search_is_prepared_waits_for_no_work_that_has_no
         while time.monotonic() < end and not (waiting and waiting[-1].cancelled()):
             time.sleep(0.01)
 
-    with pytest.raises(KeyboardInterrupt), tiles.workers() as pool:
+    with pytest.raises(KeyboardInterrupt), unit_rows.workers() as pool:
         waiting += [pool.submit(work, place) for place in range(100)]
         raise KeyboardInterrupt
     assert len(begun) < 100 and waiting[-1].cancelled()

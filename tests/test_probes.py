@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tagcheck import probes
+from tagcheck.learning import linear_probes
 
 
 def test_a_group_is_never_split_and_folds_are_balanced():
     labels = np.repeat(np.arange(60), np.arange(60) % 5 + 1)
-    folds = probes.grouped_folds(labels, 5, seed=3)
+    folds = linear_probes.grouped_folds(labels, 5, seed=3)
     assert all(len(set(folds[labels == label])) == 1 for label in range(60))
     sizes = np.bincount(folds)
     assert sizes.max() - sizes.min() <= 5
-    assert (folds == probes.grouped_folds(labels, 5, seed=3)).all()
-    assert (folds != probes.grouped_folds(labels, 5, seed=4)).any()
+    assert (folds == linear_probes.grouped_folds(labels, 5, seed=3)).all()
+    assert (folds != linear_probes.grouped_folds(labels, 5, seed=4)).any()
 
 
 def test_more_folds_than_groups_is_an_error():
     with pytest.raises(ValueError, match="2 groups for 5 folds"):
-        probes.grouped_folds(np.array([1, 1, 2]), 5, seed=0)
+        linear_probes.grouped_folds(np.array([1, 1, 2]), 5, seed=0)
 
 
 def slow_ridge(x, y, folds, alpha):
@@ -43,62 +43,62 @@ def test_downdated_ridge_is_the_textbooks_ridge(form):
     rng = np.random.default_rng(0)
     x = rng.normal(5, 2, (300, 12))
     y = (x @ rng.normal(size=(12, 7)) + rng.normal(size=(300, 7)) > 0).astype(float)
-    folds = probes.grouped_folds(np.arange(300) // 3, 4, seed=1)
-    quick = probes.out_of_fold(x.astype(np.float32), form(y), folds, alpha=0.3, block=64)
+    folds = linear_probes.grouped_folds(np.arange(300) // 3, 4, seed=1)
+    quick = linear_probes.out_of_fold(x.astype(np.float32), form(y), folds, alpha=0.3, block=64)
     assert np.allclose(quick, slow_ridge(x, y, folds, 0.3), atol=2e-4)
 
 
 def test_a_row_never_sees_its_own_label_nor_its_folds():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(200, 6)).astype(np.float32), rng.integers(0, 2, (200, 3)).astype(float)
-    folds = probes.grouped_folds(np.arange(200) // 2, 5, seed=0)
-    before = probes.out_of_fold(x, y, folds)
+    folds = linear_probes.grouped_folds(np.arange(200) // 2, 5, seed=0)
+    before = linear_probes.out_of_fold(x, y, folds)
     changed = y.copy()
     changed[folds == 2] = 1 - changed[folds == 2]
-    after = probes.out_of_fold(x, changed, folds)
+    after = linear_probes.out_of_fold(x, changed, folds)
     assert np.array_equal(before[folds == 2], after[folds == 2])
     assert not np.allclose(before[folds != 2], after[folds != 2])
 
 
 def test_columns_that_say_nothing_do_no_harm():
     x = np.zeros((20, 3), dtype=np.float32)
-    scores = probes.out_of_fold(x, np.ones((20, 1)), np.arange(20) % 2)
+    scores = linear_probes.out_of_fold(x, np.ones((20, 1)), np.arange(20) % 2)
     assert np.allclose(scores, 1.0)
 
 
 def test_calibration_finds_the_share_behind_a_score():
     rng = np.random.default_rng(2)
     score = rng.normal(size=20000)
-    truth = probes.sigmoid(2 * score - 1)
-    made = probes.calibrate(score, rng.random(20000) < truth)
+    truth = linear_probes.sigmoid(2 * score - 1)
+    made = linear_probes.calibrate(score, rng.random(20000) < truth)
     middle = np.abs(score) < 1.5
     assert np.abs(made(score) - truth)[middle].mean() < 0.02
     assert (np.diff(made.probabilities) >= 0).all()
 
 
 def test_calibration_of_few_outcomes_stays_near_the_overall_share():
-    made = probes.calibrate(np.array([0.0, 1.0]), np.array([0, 1]), prior=8)
+    made = linear_probes.calibrate(np.array([0.0, 1.0]), np.array([0, 1]), prior=8)
     assert 0.4 < made(0.0) < 0.5 < made(1.0) < 0.6
 
 
 def test_calibration_with_equal_scores_keeps_them_together():
-    made = probes.calibrate(np.zeros(50), np.arange(50) < 20, prior=0)
+    made = linear_probes.calibrate(np.zeros(50), np.arange(50) < 20, prior=0)
     assert made(0.0) == pytest.approx(0.4)
 
 
 def test_nothing_to_calibrate_from_is_an_error():
     with pytest.raises(ValueError, match="no scores"):
-        probes.calibrate(np.array([]), np.array([]))
+        linear_probes.calibrate(np.array([]), np.array([]))
 
 
 def test_calibration_error_is_the_gap_between_said_and_true():
     said = np.array([0.95] * 10 + [0.55] * 10 + [0.05] * 100)
     right = np.array([1] * 9 + [0] + [1] * 3 + [0] * 7 + [0] * 100)
-    assert probes.expected_calibration_error(said, right, low=0.1) == pytest.approx((0.05 * 10 + 0.25 * 10) / 20)
-    assert np.isnan(probes.expected_calibration_error(said, right, low=0.99))
+    assert linear_probes.expected_calibration_error(said, right, low=0.1) == pytest.approx((0.05 * 10 + 0.25 * 10) / 20)
+    assert np.isnan(linear_probes.expected_calibration_error(said, right, low=0.99))
 
 
 def test_average_precision_counts_what_is_not_listed_as_never_found():
-    assert probes.average_precision([0.9, 0.5, 0.1], [1, 0, 1]) == pytest.approx((1 + 2 / 3) / 2)
-    assert probes.average_precision([0.9, 0.5, 0.1], [1, 0, 1], total=4) == pytest.approx((1 + 2 / 3) / 4)
-    assert np.isnan(probes.average_precision([0.9], [0]))
+    assert linear_probes.average_precision([0.9, 0.5, 0.1], [1, 0, 1]) == pytest.approx((1 + 2 / 3) / 2)
+    assert linear_probes.average_precision([0.9, 0.5, 0.1], [1, 0, 1], total=4) == pytest.approx((1 + 2 / 3) / 4)
+    assert np.isnan(linear_probes.average_precision([0.9], [0]))

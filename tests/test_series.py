@@ -10,16 +10,17 @@ from scipy import stats
 from series_library import Drawn, draw
 from sklearn.metrics import f1_score, roc_auc_score
 
-from tagcheck import probes, series, series_confidence, series_mixing
-from tagcheck.plda import fit_plda
-from tagcheck.probes import expected_calibration_error
+from tagcheck import series, series_confidence, series_mixing
+from tagcheck.learning import linear_probes
+from tagcheck.learning.linear_probes import expected_calibration_error
+from tagcheck.learning.same_class_model import fit_plda
 
 
 def learn(drawn: Drawn, folds: np.ndarray | None = None):
     """(labels, folded, mixing, predictions, true series as a place in labels.series or -1)."""
     labels = series.label_images(drawn.tag_sets(), drawn.groups)
     if folds is None:
-        folds = probes.grouped_folds(drawn.groups, series.FOLDS, 0)
+        folds = linear_probes.grouped_folds(drawn.groups, series.FOLDS, 0)
         folds = series.spread_folds(folds, drawn.groups, labels)
     folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
     mixing = series_mixing.fit_mixing(folded, labels)
@@ -117,7 +118,7 @@ def test_a_series_of_two_groups_never_stands_in_one_fold_alone():
 def test_out_of_fold_scores_are_those_of_a_model_fitted_without_the_fold():
     drawn = draw(series=4, pictures=150, seed=5)
     labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = probes.grouped_folds(drawn.groups, 5, 0)
+    folds = linear_probes.grouped_folds(drawn.groups, 5, 0)
     folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
     own = labels.single
     train = (folds != 2) & (own >= 0)
@@ -167,7 +168,7 @@ def test_probabilities_of_candidates_and_none_sum_to_one(learned):
 def test_the_order_of_the_pictures_changes_nothing(library):
     small = draw(series=5, pictures=200, seed=8)
     labels = series.label_images(small.tag_sets(), small.groups)
-    folds = probes.grouped_folds(small.groups, 5, 0)
+    folds = linear_probes.grouped_folds(small.groups, 5, 0)
     said = learn(small, folds)[3]
     turned = np.random.default_rng(0).permutation(200)
     other = Drawn(small.matrix[turned], small.truth[turned], small.tagged[turned], small.groups[turned], small.series)
@@ -194,7 +195,7 @@ def test_duplicates_leak_through_random_folds_and_not_through_ours():
         best = folded.candidates.features[:, :, 0].argmax(axis=1)
         return float((folded.candidates.classes[np.arange(480), best] == truth).mean())
 
-    grouped = hits(probes.grouped_folds(twice.groups, 10, 0))
+    grouped = hits(linear_probes.grouped_folds(twice.groups, 10, 0))
     random = hits(np.random.default_rng(1).integers(0, 10, 480))
     assert grouped < 0.25, "one in six by chance"
     assert random > 1.5 * grouped
@@ -286,7 +287,7 @@ def test_evidence_is_the_loudest_tag_of_the_class():
 def test_what_the_tagger_knows_helps_where_a_series_has_few_pictures():
     drawn, weight, names = characters()
     labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     place = {name: at for at, name in enumerate(labels.series)}
     truth = np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
     macro, fits = [], []
@@ -324,7 +325,7 @@ def knowing() -> tuple[Drawn, np.ndarray, np.ndarray, list[str], list[str | None
 def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_as_it_was_right_where_that_is_known():
     drawn, weight, bias, names, called = knowing()
     labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     tagger = series.listen(drawn.matrix, weight, bias, names, labels, None, called)
     assert tagger.foreign_names == tuple(sorted(called))
     folded, model = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
@@ -343,14 +344,14 @@ def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_a
 def test_a_tagger_that_is_wrong_about_the_owners_series_is_not_believed_about_others():
     drawn, weight, bias, names, called = knowing()
     labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     mixed = ["series:s2", "series:s4", "series:s0", "series:s7", "series:s6"]
     trust = []
     for names_now in (called, mixed):
         tagger = series.listen(drawn.matrix, weight, bias, [name[7:] for name in names_now], labels, None, names_now)
         folded, _ = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
         slope, offset = series_mixing.fit_mixing(folded, labels).foreign
-        trust.append(float(probes.sigmoid(slope * 4.0 + offset)))
+        trust.append(float(linear_probes.sigmoid(slope * 4.0 + offset)))
     assert trust[0] > 0.9 and trust[1] < trust[0] - 0.25
 
 
@@ -366,7 +367,7 @@ def forgetful() -> tuple[series.Labels, series.Folded, np.ndarray]:
     people = [[names[3 * one + rng.integers(3)]] if has else [] for one, has in zip(drawn.truth, shown)]
     beside = series.tag_columns(people, names)
     labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     folded, _ = series.out_of_fold(drawn.matrix, labels, folds, beside=beside)
     place = {name: at for at, name in enumerate(labels.series)}
     return labels, folded, np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
@@ -428,7 +429,7 @@ def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embeddi
     rng = np.random.default_rng(0)
     names = [f"character:c{one}" for one in range(12)]
     beside = series.tag_columns([[names[one]] if rng.random() < 0.6 else [] for one in drawn.truth], names)
-    folds = series.spread_folds(probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     place = {name: at for at, name in enumerate(labels.series)}
     truth = np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
     scores = []
@@ -463,7 +464,7 @@ def test_series_that_always_come_together_are_predicted_together():
     drawn = draw(series=5, pictures=400, unknown=0, forgotten=0, swapped=0, duplicates=0, seed=6)
     tag_sets = [tags | {"series:franchise"} if "series:s1" in tags else tags for tags in drawn.tag_sets()]
     labels = series.label_images(tag_sets, drawn.groups)
-    folds = probes.grouped_folds(drawn.groups, 10, 0)
+    folds = linear_probes.grouped_folds(drawn.groups, 10, 0)
     folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
     said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
     wanted = {labels.series.index("series:s1"), labels.series.index("series:franchise")}

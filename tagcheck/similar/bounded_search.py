@@ -16,7 +16,7 @@ in float32. Nothing is gathered pair by pair unless the pairs lie scattered.
 
 The compiled kernel has another bound before all these: two unit rows with a cosine of c are sqrt(2 - 2 c)
 apart, and no further along any direction. Between two clusters that direction is the line through
-their centres, so most rows of most clusters are never compared at all (native.c).
+their centres, so most rows of most clusters are never compared at all (bounds_in_c.c).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from tagcheck.native import PART, Scanner, kernel
-from tagcheck.tiles import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Progress, Scratch, UnitRows
+from tagcheck.similar.bounds_in_c import PART, Scanner, kernel
+from tagcheck.similar.unit_rows import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Progress, Scratch, UnitRows
 
 WIDTHS = (32, 48, 64, 96, 128, 256)  # axes that the first bound may keep; the last is what the second keeps
 FEWEST_ROWS = 5_000  # below, the plain products are over before the axes are found

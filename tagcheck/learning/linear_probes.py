@@ -23,7 +23,7 @@ BLOCK = 4096  # rows held in memory at a time
 def grouped_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """The fold, 0 to `folds` - 1, of each row: int64 (n,). Rows with one label are never split.
 
-    `labels` (n,) names each row's group (`tagcheck.neighbors.group_labels`). Groups are shuffled by
+    `labels` (n,) names each row's group (`tagcheck.similar.pairs.group_labels`). Groups are shuffled by
     `seed`, then given, the largest first, to the fold that is the smallest so far, so that fold
     sizes differ by no more than the largest group. Raises ValueError when there are fewer groups
     than folds, since one fold would then be empty.

@@ -1,4 +1,4 @@
-/* The bounds of tagcheck/pruned.py for the rows of one part against those of all parts from it on: which pairs stay.
+/* The bounds of bounded_search.py for the rows of one part against those of all parts from it on: which pairs stay.
 
    Two parts at a time. Their rows are placed along the line between the parts' centres; two rows further apart on it
    than `reach` allows are further apart altogether, and out. So the rows of either part that lie within reach of the

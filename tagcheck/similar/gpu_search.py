@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 
 import torch
 
-from tagcheck.tiles import BLOCK, UNIT_ROUNDOFF, Candidates, UnitRows
+from tagcheck.similar.unit_rows import BLOCK, UNIT_ROUNDOFF, Candidates, UnitRows
 
 FEWEST_ROWS = 20_000  # below, the processor is done before the card has begun
 TILE = 8192  # rows and columns of a product: 128 MiB

@@ -1,4 +1,4 @@
-"""The compiled kernel for the bounds: made from native.c by the system's C compiler when it is first wanted.
+"""The compiled kernel for the bounds: made from bounds_in_c.c by the system's C compiler when it is first wanted.
 
 Where there is no compiler, no room for the result, or a processor that the kernel does not know,
 `kernel` gives None and the search goes on in torch, slower and with the same pairs. The library is
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from tagcheck import c_library
-from tagcheck.tiles import BLOCK
+from tagcheck.similar.unit_rows import BLOCK
 
-SOURCE, NAME = Path(__file__).with_name("native.c"), "bound"
+SOURCE, NAME = Path(__file__).with_name("bounds_in_c.c"), "bound"
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
 LANES = 32  # columns of a group
 ROWS = 4  # rows of a block
@@ -40,7 +40,7 @@ Rests = Callable[[torch.Tensor], torch.Tensor]
 
 
 class _Search(ctypes.Structure):
-    """`struct search` of native.c."""
+    """`struct search` of bounds_in_c.c."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in (*BOUNDS, *POINTS)),
@@ -53,7 +53,7 @@ class _Search(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Bounds:
-    """The arrays that bounds are made from, as native.c says; all contiguous.
+    """The arrays that bounds are made from, as bounds_in_c.c says; all contiguous.
 
     `left` uint8 and `right` int8 (n, 2 * stride), `left_starts` and `right_starts` int16 (n, 2), `longs` int16 (n, w).
     """
@@ -71,7 +71,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Points:
-    """The points that parts are told apart by, as native.c says; all contiguous.
+    """The points that parts are told apart by, as bounds_in_c.c says; all contiguous.
 
     `points` int8 (g, k, 32, 2), `point_starts` int16 (g, 32), `centres` float32 (parts, 2 k), `firsts` and `groups`
     int64 (parts + 1). `reach` is in steps, and so is `length`.
@@ -141,7 +141,7 @@ class Scanner:
     `heads` (n, 1 + w) float32 with the mean coordinate first; `rests` gives upper bounds of what such heads leave
     out; `widths` the axes of the early bound, an odd number, and of the next; the long one has all w. `order` the
     order of the rows, in `parts` that begin at the places `firsts`; `nonzero` which rows have a direction; `low` and
-    `margin` as in `tagcheck.pruned`, the margin without what rounding to steps costs; `axes` how many
+    `margin` as in `tagcheck.similar.bounded_search`, the margin without what rounding to steps costs; `axes` how many
     after the mean tell parts apart.
 
     A short row is X = (m - m0, h_1 .. h_k, r - r0), where m is the mean coordinate, r bounds what is left out, m0 and

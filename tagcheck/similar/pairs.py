@@ -20,11 +20,11 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tagcheck import accelerated
-from tagcheck.accelerated import DeviceSearch
 from tagcheck.errors import UsageError
-from tagcheck.pruned import PrunedSearch
-from tagcheck.tiles import (
+from tagcheck.similar import gpu_search
+from tagcheck.similar.bounded_search import PrunedSearch
+from tagcheck.similar.gpu_search import DeviceSearch
+from tagcheck.similar.unit_rows import (
     BLOCK,
     Candidates,
     NotFinite,
@@ -105,11 +105,11 @@ def near_pairs(
 
 def _search(rows: UnitRows, low: float, engine: str, device: str | None, pool: Executor, progress: Progress) -> Search:
     """The search that suits the machine and the number of rows."""
-    asked = torch.device(device) if device else accelerated.card() if engine == "auto" else None
+    asked = torch.device(device) if device else gpu_search.card() if engine == "auto" else None
     if (
         asked is not None
-        and (device or len(rows) >= accelerated.FEWEST_ROWS)
-        and accelerated.fits(len(rows), rows.width, asked)
+        and (device or len(rows) >= gpu_search.FEWEST_ROWS)
+        and gpu_search.fits(len(rows), rows.width, asked)
     ):
         return DeviceSearch(rows, low, asked, pool)
     search = PrunedSearch(rows, low, pool, engine != "torch", progress)

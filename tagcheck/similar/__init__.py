@@ -1,0 +1,1 @@
+"""Unit rows: every pair above a cosine, and the nearest rows of each."""
