@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import data_folder, script, tags, vocabulary
+from tagcheck import data_folder, script, tags
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.embedding import download, joytag_network, store, tagger
@@ -43,6 +43,7 @@ from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepa
 from tagcheck.pictures.file_formats import Limits
 from tagcheck.pictures.unreadable import Failure
 from tagcheck.script import run, say
+from tagcheck.tag_errors import tagger_vocabulary
 
 LOCK = "extraction.lock"
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
@@ -204,9 +205,9 @@ def owners_habits(
     library that knows no such things or does not tell.
     """
     found: dict[str, Any] = {}
-    known = vocabulary.load(folder.root)
+    known = tagger_vocabulary.load(folder.root)
     asked = {tag for info in infos for tag in info.tags} | {
-        tag for name in names for tag in vocabulary.spellings(name, known)
+        tag for name in names for tag in tagger_vocabulary.spellings(name, known)
     }
     relations = libraries.tag_relations(library, asked)
     if relations is not None:

@@ -22,28 +22,18 @@ from scipy import sparse
 from tqdm import tqdm
 
 import config
-from tagcheck import (
-    data_folder,
-    dataset,
-    examples,
-    findings,
-    review,
-    rules,
-    script,
-    tag_errors,
-    tags,
-    verdicts,
-    vocabulary,
-)
+from tagcheck import data_folder, dataset, findings, review, script, tags
 from tagcheck.data_folder import MISTAGGED, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
 from tagcheck.errors import MissingInput
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning.last_layer import Tagger
-from tagcheck.rules import Rules
-from tagcheck.tag_errors import ISSUES, Examined, Suggestion
-from tagcheck.verdicts import Answer
+from tagcheck.tag_errors import owner_feedback, suggestions, tag_rules, tagger_vocabulary
+from tagcheck.tag_errors.look_alikes import Examples, nearest
+from tagcheck.tag_errors.owner_feedback import Answer
+from tagcheck.tag_errors.suggestions import ISSUES, Examined, Suggestion
+from tagcheck.tag_errors.tag_rules import Rules
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
-    declared = rules.load(folder.root)
+    declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, config.INVISIBLE_NAMESPACES)
     decided = review.decisions(folder.review)
     seen = examine(folder, data, pictures, declared, decided)
@@ -119,13 +109,13 @@ def examine(
     """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
     n = len(pictures.matrix)
     uses = Counter(tag for mine in pictures.visible[:n] for tag in mine)
-    learnable = sorted(tag for tag, count in uses.items() if count >= tag_errors.FEWEST_USES)
+    learnable = sorted(tag for tag, count in uses.items() if count >= suggestions.FEWEST_USES)
     if len(uses) > len(learnable):
         pictures.notes.append(
-            f"{len(uses) - len(learnable)} tags are used fewer than {tag_errors.FEWEST_USES} times: "
+            f"{len(uses) - len(learnable)} tags are used fewer than {suggestions.FEWEST_USES} times: "
             "only near-duplicates and rules were asked about them"
         )
-    if n < tag_errors.FEWEST_PICTURES or not learnable:
+    if n < suggestions.FEWEST_PICTURES or not learnable:
         pictures.notes.append(
             f"{n} pictures and {len(learnable)} tags are too few to learn from: only declared rules were checked"
         )
@@ -138,7 +128,7 @@ def examine(
     tagger = load_tagger(folder, data, pictures, column)
     answered = answered_cells(pictures.records[:n], column, decided)
     with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
-        return tag_errors.examine(
+        return suggestions.examine(
             pictures.matrix,
             given,
             learnable,
@@ -175,7 +165,7 @@ def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: d
     if head is None:
         pictures.notes.append("no advanced_embeddings/tag_head.pt: the tagger had no say, only the library's own tags")
         return None
-    meant = vocabulary.owners_tags(head.tags, column, vocabulary.load(folder.root, data.siblings))
+    meant = tagger_vocabulary.owners_tags(head.tags, column, tagger_vocabulary.load(folder.root, data.siblings))
     place: dict[int, int] = {}
     for slot, tag in enumerate(meant):
         if tag is not None:
@@ -191,8 +181,8 @@ def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: d
 def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[Suggestion]:
     """All suggestions: from the embeddings where there are enough, from declared rules on the other pictures."""
     n = len(pictures.matrix) if seen is not None else 0
-    found = tag_errors.suggestions(seen, pictures.visible[:n], declared) if seen is not None else []
-    rest = tag_errors.rule_suggestions(pictures.visible[n:], declared)
+    found = suggestions.suggestions(seen, pictures.visible[:n], declared) if seen is not None else []
+    rest = suggestions.rule_suggestions(pictures.visible[n:], declared)
     return found + [
         Suggestion(one.row + n, one.tag, one.kind, one.issue, one.confidence, one.evidence, one.why) for one in rest
     ]
@@ -201,9 +191,9 @@ def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[
 def heed(
     found: list[Suggestion], answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]
 ) -> list[Suggestion]:
-    """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.verdicts`), and a note of them."""
+    """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.tag_errors.owner_feedback`), and a note of them."""
     kinds = {"add": MISSING, "remove": INCORRECT}
-    learned = verdicts.learn(
+    learned = owner_feedback.learn(
         [
             Answer(kinds[action], issue, tag, confidence, right)
             for action, issue, tag, confidence, right in answers
@@ -312,10 +302,10 @@ def look_alikes(pictures: Pictures, seen: Examined | None, listed: Sequence[Sugg
         return [{} for _ in listed]
     n = len(pictures.matrix)
     asked = [(one.row, one.tag) for one in listed if one.row < n]
-    made = iter(examples.nearest(pictures.matrix, seen.around.indices, seen.around.cosine, asked, pictures.visible[:n]))
+    made = iter(nearest(pictures.matrix, seen.around.indices, seen.around.cosine, asked, pictures.visible[:n]))
     out = []
     for one in listed:
-        found = next(made) if one.row < n else examples.Examples([], [])
+        found = next(made) if one.row < n else Examples([], [])
         named = {"near_with": found.having, "near_without": found.lacking}
         out.append({name: [pictures.records[row].hash for row in rows] for name, rows in named.items() if rows})
     return out
@@ -323,7 +313,7 @@ def look_alikes(pictures: Pictures, seen: Examined | None, listed: Sequence[Sugg
 
 def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
     """What the run used and what it estimated about how this library is tagged."""
-    made: dict[str, Any] = {"min_confidence": lowest, "listed_from": tag_errors.FLOOR}
+    made: dict[str, Any] = {"min_confidence": lowest, "listed_from": suggestions.FLOOR}
     if seen is None:
         return made
     return made | {

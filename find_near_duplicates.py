@@ -29,10 +29,12 @@ import numpy as np
 from scipy import sparse
 
 import config
-from tagcheck import copies, data_folder, dataset, review, script, tags, vocabulary
-from tagcheck.copies import Support
+from tagcheck import data_folder, dataset, review, script, tags
 from tagcheck.data_folder import NEAR_DUPLICATES, DataFolder
 from tagcheck.dataset import Dataset, Record
+from tagcheck.duplicates import best_copy, tags_to_share
+from tagcheck.duplicates.tags_to_share import Support
+from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
 from tagcheck.embedding import store
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput
@@ -42,6 +44,7 @@ from tagcheck.library.protocol import DUPLICATES
 from tagcheck.script import run
 from tagcheck.similar import pairs as pair_search
 from tagcheck.similar.pairs import NotFinite, Pairs
+from tagcheck.tag_errors import tagger_vocabulary
 
 THRESHOLD = 0.95
 LOWEST = 0.01
@@ -197,18 +200,16 @@ def calibrate(
     """
     copy = np.array(list(known.values()))
     cosine = pair_search.pair_cosines(found.matrix, *np.array(list(known), dtype=np.int64).T)
-    asked = copies.THRESHOLDS
+    asked = THRESHOLDS
     reach = np.quantile(cosine[copy], 0.05) if complete else cosine.min()
     lowest = float(asked[max(0, np.searchsorted(asked, reach, side="right") - 1)])
     pairs = compare(found, lowest, "auto")
     if complete:
         chance = np.array([(i, j) in known for i, j in zip(pairs.i.tolist(), pairs.j.tolist())], dtype=np.float64)
     else:
-        chance = copies.copy_chance(pairs.cosine, cosine, copy)
-    table = copies.precision_by_threshold(
-        pairs.cosine, chance, float(copy.sum()) if complete else float(chance.sum()), lowest
-    )
-    threshold = copies.calibrated_threshold(table, PRECISION)
+        chance = copy_chance(pairs.cosine, cosine, copy)
+    table = precision_by_threshold(pairs.cosine, chance, float(copy.sum()) if complete else float(chance.sum()), lowest)
+    threshold = calibrated_threshold(table, PRECISION)
     if threshold is None:
         raise MissingInput(
             f"at no threshold are {PRECISION:.0%} of the pairs copies, so this model cannot tell them apart: "
@@ -303,15 +304,15 @@ def weigh_tags(
             shape=(len(records), max(1, len(names))),
         )
     )
-    pair, column, side = copies.differences(owned, opened.i, opened.j)
-    forgets = copies.forgetting(owned, opened.i, opened.j, len(pair))
+    pair, column, side = best_copy.differences(owned, opened.i, opened.j)
+    forgets = tags_to_share.forgetting(owned, opened.i, opened.j, len(pair))
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
     tagger = known_tags(folder, data, found.model, place)
-    said = copies.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)
+    said = tags_to_share.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)
     one, other = said.part(slice(0, len(pair))), said.part(slice(len(pair), None))
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
-    return Tagging(names, pair, column, side, copies.shared(one, other, rate, forgets), one, other, data.parents)
+    return Tagging(names, pair, column, side, tags_to_share.shared(one, other, rate, forgets), one, other, data.parents)
 
 
 def tag_cells(records: list[Record], place: dict[str, int]) -> tuple[list[int], list[int]]:
@@ -325,7 +326,7 @@ def known_tags(folder: DataFolder, data: Dataset, model: str | None, place: dict
     head = store.load_tag_head(folder.embeddings, model)
     if head is None:
         return None
-    meant = vocabulary.owners_tags(head.tags, place, vocabulary.load(folder.root, data.siblings))
+    meant = tagger_vocabulary.owners_tags(head.tags, place, tagger_vocabulary.load(folder.root, data.siblings))
     slot = {place[tag]: line for line, tag in reversed(list(enumerate(meant))) if tag is not None}
     columns = np.array(sorted(slot), dtype=np.int64)
     lines = [slot[column] for column in columns.tolist()]
@@ -442,7 +443,7 @@ def reason(tag: str, kind: str, evidence: dict[str, Any]) -> str:
 
 def describe_group(members: list[Record]) -> dict[str, Any]:
     """One entry of `group_details`: the best copy and why, and which tags only some of the copies have."""
-    best, reasons = copies.best_copy(members)
+    best, reasons = best_copy.best_copy(members)
     having = Counter(tag for member in members for tag in visible(member.tags))
     return {
         "id": finding_id("near_duplicate_group", [member.hash for member in members], []),

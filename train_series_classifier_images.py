@@ -38,7 +38,7 @@ from safetensors.numpy import load_file, save
 from scipy import sparse
 
 import config
-from tagcheck import dataset, finetuning, script, series, series_files, series_mixing, tags, vocabulary
+from tagcheck import dataset, finetuning, script, series, series_files, series_mixing, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.embedding import download, joytag_network, store, tagger
@@ -54,6 +54,7 @@ from tagcheck.pictures import decoder_processes
 from tagcheck.pictures.preparation import Limits
 from tagcheck.script import run
 from tagcheck.similar import pairs as pair_search
+from tagcheck.tag_errors import tagger_vocabulary
 
 DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at which groups stay small
 LARGEST_GROUP = 0.1  # of all pictures: a larger "group of near-duplicates" is none
@@ -95,7 +96,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         default=None,
         help="CSV of name, category, count and aliases that tells which of the tagger's tags are series and characters "
-        f"(default: {vocabulary.SHARED_MAP} in the data folder, where there is one)",
+        f"(default: {tagger_vocabulary.SHARED_MAP} in the data folder, where there is one)",
     )
     add_finetuning(made.add_argument_group("fine-tuning, on the pictures themselves"))
     return made.parse_args(argv)
@@ -307,8 +308,8 @@ def listen(
     shared = Path(tag_map).expanduser() if tag_map else None
     if shared and not shared.is_file():
         raise MissingInput(f"no tag map {shared}: name a CSV file of name, category, count and aliases")
-    known = vocabulary.load(folder.root, data.siblings, shared)
-    owners = vocabulary.owners_tags(head.tags, pictures.all_tags, known)
+    known = tagger_vocabulary.load(folder.root, data.siblings, shared)
+    owners = tagger_vocabulary.owners_tags(head.tags, pictures.all_tags, known)
     return series.listen(
         pictures.embedded.matrix,
         head.weight,
@@ -321,13 +322,13 @@ def listen(
     )
 
 
-def of_namespace(name: str, owner: str | None, known: vocabulary.TagMap, namespace: str) -> str | None:
+def of_namespace(name: str, owner: str | None, known: tagger_vocabulary.TagMap, namespace: str) -> str | None:
     """The tag of the namespace that one of the tagger's names stands for, had the owner it; None where it is something else."""
     if owner is not None:
         return owner if tags.namespace(owner) == namespace else None
     if known.namespaces.get(known.current.get(name, name)) != namespace:
         return None
-    spelled = [known.siblings.get(one, one) for one in vocabulary.spellings(name, known)]
+    spelled = [known.siblings.get(one, one) for one in tagger_vocabulary.spellings(name, known)]
     return next((one for one in spelled if tags.namespace(one) == namespace), None)
 
 

@@ -35,11 +35,12 @@ from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import script, tag_errors
+from tagcheck import script
 from tagcheck.errors import MissingInput
 from tagcheck.learning import linear_probes
 from tagcheck.learning.last_layer import Tagger
-from tagcheck.rules import Rules
+from tagcheck.tag_errors import suggestions
+from tagcheck.tag_errors.tag_rules import Rules
 
 DATASETS = ("mnist", "cifar10", "20news", "imdb")
 PEERS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
@@ -106,7 +107,7 @@ def confidence(probability: np.ndarray, label: np.ndarray) -> np.ndarray:
     tagger = Tagger(np.arange(number), np.eye(number, dtype=np.float32), np.zeros(number, np.float32))
     declared = Rules(namespaces=frozenset({NAMESPACE}))
     names = [f"{NAMESPACE}:{one}" for one in range(number)]
-    seen = tag_errors.examine(linear_probes.logit(probability).astype(np.float32), given, names, tagger, declared)
+    seen = suggestions.examine(linear_probes.logit(probability).astype(np.float32), given, names, tagger, declared)
     written = seen.cells.given
     out = np.empty(n)
     out[seen.cells.row[written]] = seen.verdict.error[written]

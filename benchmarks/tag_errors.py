@@ -38,10 +38,11 @@ from threadpoolctl import threadpool_limits
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.tag_libraries import FAMILIES, Library, duplicate_disagreements, lookalikes
-from tagcheck import script, tag_errors
+from tagcheck import script
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import linear_probes
 from tagcheck.learning.last_layer import Tagger
+from tagcheck.tag_errors import suggestions
 
 try:
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
@@ -123,17 +124,17 @@ def compare(family: str, seed: int, args: argparse.Namespace) -> None:
     show("tagcheck", time.process_time() - start, library, ours)
     learned(library, seen)
     if get_label_quality_scores_per_class is not None and not args.without_peers:
-        folds = linear_probes.grouped_folds(seen.around.labels, tag_errors.FOLDS, 0)
+        folds = linear_probes.grouped_folds(seen.around.labels, suggestions.FOLDS, 0)
         for c in args.peer_c:
             start = time.process_time()
             peers = self_confidence(library, folds, c)
             show(f"cleanlab, C = {c:g}", time.process_time() - start, library, peers, ours)
 
 
-def confidence(library: Library) -> tuple[np.ndarray, tag_errors.Examined]:
+def confidence(library: Library) -> tuple[np.ndarray, suggestions.Examined]:
     """Our confidence that each cell is wrong, (n, T), 0 where nothing is suggested."""
     given = sparse.csr_matrix(library.given.astype(np.float32))
-    enough = np.flatnonzero(library.given.sum(axis=0) >= tag_errors.FEWEST_USES)
+    enough = np.flatnonzero(library.given.sum(axis=0) >= suggestions.FEWEST_USES)
     place = {library.tags[column]: int(column) for column in enough}
     tagger = None
     if library.head is not None:
@@ -141,10 +142,10 @@ def confidence(library: Library) -> tuple[np.ndarray, tag_errors.Examined]:
         new = {int(column): slot for slot, column in enumerate(enough)}
         kept = np.array([column in new for column in columns.tolist()])
         tagger = Tagger(np.array([new[column] for column in columns[kept].tolist()]), weight[kept], bias[kept])
-    seen = tag_errors.examine(library.matrix, given[:, enough].tocsr(), list(place), tagger)
+    seen = suggestions.examine(library.matrix, given[:, enough].tocsr(), list(place), tagger)
     sets = [frozenset(library.tags[column] for column in row.indices) for row in given]
     out = np.zeros(library.truth.shape)
-    for one in tag_errors.suggestions(seen, sets):
+    for one in suggestions.suggestions(seen, sets):
         out[one.row, place.get(one.tag, library.tags.index(one.tag))] = one.confidence
     return out, seen
 
@@ -208,7 +209,7 @@ def figures(library: Library, wrong: np.ndarray, kind: str) -> dict[str, float]:
     }
 
 
-def learned(library: Library, seen: tag_errors.Examined) -> None:
+def learned(library: Library, seen: suggestions.Examined) -> None:
     """One line on the learned exclusions: of the sure ones, how many never meet in truth."""
     column = {tag: place for place, tag in enumerate(library.tags)}
     pairs = [pair for pair in seen.exclusions if pair.confidence >= TRUSTED]
@@ -226,8 +227,8 @@ def scale(n: int, tags: int, threads: int | None) -> int:
         matrix, given, names = pool.submit(draw_big, n, tags).result()
     sets = [frozenset(names[column] for column in row.indices) for row in given]
     start, cpu = time.perf_counter(), time.process_time()
-    seen = tag_errors.examine(matrix, given, names)
-    found = tag_errors.suggestions(seen, sets, lowest=0.5)
+    seen = suggestions.examine(matrix, given, names)
+    found = suggestions.suggestions(seen, sets, lowest=0.5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{n:,} pictures, {len(names):,} tags, {threads or 'all'} threads: {time.perf_counter() - start:.0f} s, "
@@ -239,7 +240,7 @@ def scale(n: int, tags: int, threads: int | None) -> int:
 def draw_big(n: int, tags: int) -> tuple[np.ndarray, sparse.csr_matrix, list[str]]:
     """(embeddings, tags as written, names) of a library of the family `lookalikes`, tags of too few uses left out."""
     library = lookalikes(0, n=n, general=max(tags - 87, 1), head=False)
-    enough = np.flatnonzero(library.given.sum(axis=0) >= tag_errors.FEWEST_USES)
+    enough = np.flatnonzero(library.given.sum(axis=0) >= suggestions.FEWEST_USES)
     given = sparse.csr_matrix(library.given[:, enough].astype(np.float32))
     return library.matrix, given, [library.tags[column] for column in enough]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tagcheck import copies
 from tagcheck.dataset import Record
+from tagcheck.duplicates import best_copy, tags_to_share, threshold
 from tagcheck.learning.last_layer import Tagger
 
 
@@ -44,8 +44,8 @@ def copy(name: str, *tags: str, **raw: object) -> Record:
     ],
 )
 def test_the_better_copy_is_named_with_the_deciding_reason(better, worse, reason):
-    assert copies.best_copy([copy("b", **worse), copy("a", **better)]) == (1, [reason])
-    assert copies.best_copy([copy("a", **better), copy("b", **worse)]) == (0, [reason])
+    assert best_copy.best_copy([copy("b", **worse), copy("a", **better)]) == (1, [reason])
+    assert best_copy.best_copy([copy("a", **better), copy("b", **worse)]) == (0, [reason])
 
 
 def test_reasons_add_up_until_one_copy_is_left():
@@ -54,11 +54,11 @@ def test_reasons_add_up_until_one_copy_is_left():
         copy("b", width=3, height=3, size=4),
         copy("c", "hat", width=3, height=3, size=4),
     ]
-    assert copies.best_copy(many) == (2, ["most pixels (3 x 3)", "most tags (1)"])
+    assert best_copy.best_copy(many) == (2, ["most pixels (3 x 3)", "most tags (1)"])
 
 
 def test_equal_copies_are_not_told_apart_by_force():
-    assert copies.best_copy([copy("a"), copy("b")]) == (
+    assert best_copy.best_copy([copy("a"), copy("b")]) == (
         0,
         ["no copy is better by pixels, format, size, tags or time of import"],
     )
@@ -83,15 +83,15 @@ def test_differences_are_those_of_the_sets():
         for pair, (a, b) in enumerate(zip(i, j))
         for tag in sorted(sets[a] ^ sets[b])
     ]
-    assert list(zip(*(part.tolist() for part in copies.differences(owned, i, j)))) == expected
+    assert list(zip(*(part.tolist() for part in best_copy.differences(owned, i, j)))) == expected
 
 
 def test_without_pairs_nothing_differs_and_nothing_is_asked():
     matrix, owned = library()
     none = np.empty(0, np.int64)
-    assert [len(part) for part in copies.differences(owned, none, none)] == [0, 0, 0]
-    assert len(copies.support(matrix, owned, np.arange(400), none, none, None).logit) == 0
-    assert copies.forgetting(owned, none, none, 0) == copies.FORGETTING[0]
+    assert [len(part) for part in best_copy.differences(owned, none, none)] == [0, 0, 0]
+    assert len(tags_to_share.support(matrix, owned, np.arange(400), none, none, None).logit) == 0
+    assert tags_to_share.forgetting(owned, none, none, 0) == tags_to_share.FORGETTING[0]
 
 
 def test_forgetting_is_recovered_from_pairs_that_forget():
@@ -99,7 +99,9 @@ def test_forgetting_is_recovered_from_pairs_that_forget():
     belongs = rng.random((3000, 20)) < 0.3
     owned = sparse.csr_matrix((np.repeat(belongs, 2, axis=0) & (rng.random((6000, 20)) > 0.2)).astype(np.float32))
     i, j = np.arange(0, 6000, 2), np.arange(1, 6000, 2)
-    assert copies.forgetting(owned, i, j, len(copies.differences(owned, i, j)[0])) == pytest.approx(0.2, abs=0.01)
+    assert tags_to_share.forgetting(owned, i, j, len(best_copy.differences(owned, i, j)[0])) == pytest.approx(
+        0.2, abs=0.01
+    )
 
 
 def test_neighbours_are_asked_and_copies_of_the_picture_are_not():
@@ -107,12 +109,12 @@ def test_neighbours_are_asked_and_copies_of_the_picture_are_not():
     labels = np.arange(400)
     labels[:200] = np.arange(200) // 2 * 2
     rows, columns = np.repeat(np.arange(0, 400, 7), 5), np.tile(np.arange(5), 58)
-    said = copies.support(matrix, owned, labels, rows, columns, None)
+    said = tags_to_share.support(matrix, owned, labels, rows, columns, None)
     centred = matrix - matrix.mean(axis=0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     for row, column, having, asked in zip(rows, columns, said.having, said.asked):
         order = [other for other in np.argsort(-(unit @ unit[row])) if labels[other] != labels[row]][
-            : copies.NEIGHBOURS
+            : tags_to_share.NEIGHBOURS
         ]
         assert (having, asked) == (owned.toarray()[order, column].sum(), len(order))
 
@@ -120,7 +122,7 @@ def test_neighbours_are_asked_and_copies_of_the_picture_are_not():
 def test_a_picture_supports_the_tag_that_its_likes_have():
     matrix, owned = library()
     rows, columns = np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
-    said = copies.support(matrix, owned, np.arange(400), rows, columns, None)
+    said = tags_to_share.support(matrix, owned, np.arange(400), rows, columns, None)
     assert said.learned and np.isnan(said.tagger).all()
     right = rows % 4 == columns
     assert np.median(said.logit[right]) > 1 and np.median(said.logit[~right]) < -2
@@ -129,29 +131,29 @@ def test_a_picture_supports_the_tag_that_its_likes_have():
 def test_the_tagger_is_asked_where_it_knows_the_tag():
     matrix, owned = library()
     tagger = Tagger(np.array([2]), np.eye(12, dtype=np.float32)[[2]], np.array([-5.0], dtype=np.float32))
-    said = copies.support(matrix, owned, np.arange(400), np.array([2, 2]), np.array([2, 3]), tagger)
+    said = tags_to_share.support(matrix, owned, np.arange(400), np.array([2, 2]), np.array([2, 3]), tagger)
     assert said.tagger[0] == pytest.approx(1 / (1 + np.exp(5 - matrix[2, 2])), rel=1e-5) and np.isnan(said.tagger[1])
 
 
 def test_a_tag_that_both_pictures_speak_for_belongs_on_both():
-    def say(logit: list[float], learned: bool = True) -> copies.Support:
-        return copies.Support(learned, np.array(logit), *np.full((3, len(logit)), np.nan))
+    def say(logit: list[float], learned: bool = True) -> tags_to_share.Support:
+        return tags_to_share.Support(learned, np.array(logit), *np.full((3, len(logit)), np.nan))
 
     rate = np.array([0.1, 0.1, 0.1])
-    chance = copies.shared(say([3.0, 0.0, -9.0]), say([3.0, 0.0, -9.0]), rate, 0.1)
+    chance = tags_to_share.shared(say([3.0, 0.0, -9.0]), say([3.0, 0.0, -9.0]), rate, 0.1)
     assert chance[0] > 0.99 and chance[0] > chance[1] > 0.5 > chance[2]
     by_hand = 0.1 * 0.1 * 0.9 / (0.1 * 0.1 * 0.9 + 0.9 * 0.003 * 0.997)
-    assert copies.shared(say([0.0], False), say([0.0], False), rate[:1], 0.1)[0] == pytest.approx(by_hand)
+    assert tags_to_share.shared(say([0.0], False), say([0.0], False), rate[:1], 0.1)[0] == pytest.approx(by_hand)
 
 
 def test_a_library_too_small_to_learn_from_says_so():
     matrix, owned = library(n=40)
-    said = copies.support(matrix, owned, np.arange(40), np.array([0]), np.array([0]), None)
+    said = tags_to_share.support(matrix, owned, np.arange(40), np.array([0]), np.array([0]), None)
     assert not said.learned and said.logit.tolist() == [0.0]
 
 
 def test_precision_and_recall_by_threshold_are_counted():
-    table = copies.precision_by_threshold(
+    table = threshold.precision_by_threshold(
         np.array([0.915, 0.925, 0.925, 0.965, 0.995], dtype=np.float32),
         np.array([0.0, 1.0, 0.0, 1.0, 1.0]),
         4,
@@ -164,7 +166,7 @@ def test_precision_and_recall_by_threshold_are_counted():
         and by_threshold[0.995] == (1, 1.0, 0.25)
     )
     assert min(by_threshold) == 0.915 and max(by_threshold) == 0.995 and by_threshold[0.96] == (2, 1.0, 0.5)
-    assert copies.calibrated_threshold(table, 0.7) == 0.92 and copies.calibrated_threshold(table[:1], 0.7) is None
+    assert threshold.calibrated_threshold(table, 0.7) == 0.92 and threshold.calibrated_threshold(table[:1], 0.7) is None
 
 
 def test_judged_pairs_need_not_be_drawn_evenly():
@@ -172,6 +174,6 @@ def test_judged_pairs_need_not_be_drawn_evenly():
     cosine = rng.uniform(0.9, 1, size=4000)
     copy = rng.random(4000) < (cosine - 0.9) * 10
     judged = rng.random(4000) < np.where(cosine > 0.97, 0.5, 0.05)
-    chance = copies.copy_chance(cosine, cosine[judged], copy[judged])
+    chance = threshold.copy_chance(cosine, cosine[judged], copy[judged])
     assert abs(chance.mean() - copy.mean()) < 0.05 < abs(copy[judged].mean() - copy.mean())
     assert (np.diff(chance[np.argsort(cosine)]) >= 0).all()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from tagcheck import evidence, tag_errors
 from tagcheck.learning import linear_probes
+from tagcheck.tag_errors import evidence, suggestions
 
 
 def gathered(matrix: np.ndarray, given: np.ndarray) -> evidence.Evidence:
@@ -47,8 +47,8 @@ def test_a_library_of_nothing_but_copies_is_examined():
     given = np.zeros((60, 2), bool)
     given[:30, 0] = given[30:, 1] = True
     given[3, 0] = False
-    seen = tag_errors.examine(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"])
-    found = tag_errors.suggestions(seen, [frozenset("ab"[t] for t in np.flatnonzero(row)) for row in given])
+    seen = suggestions.examine(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"])
+    found = suggestions.suggestions(seen, [frozenset("ab"[t] for t in np.flatnonzero(row)) for row in given])
     assert all(0 <= one.confidence <= 1 for one in found)
 
 
@@ -58,7 +58,7 @@ def test_embeddings_of_two_numbers_are_enough_to_work_with():
     given = np.column_stack([matrix[:, 0] > 0, matrix[:, 1] > 0])
     wrong = rng.permutation(300)[:20]
     given[wrong, 0] ^= True
-    seen = tag_errors.examine(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"])
+    seen = suggestions.examine(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"])
     sets = [frozenset("ab"[t] for t in np.flatnonzero(row)) for row in given]
-    told = [one for one in tag_errors.suggestions(seen, sets) if one.confidence >= 0.5]
+    told = [one for one in suggestions.suggestions(seen, sets) if one.confidence >= 0.5]
     assert len(told) >= 5 and np.mean([one.row in wrong and one.tag == "a" for one in told]) > 0.8

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import find_mistagged_images
-from tagcheck import data_folder, dataset, examples, findings, review
+from tagcheck import data_folder, dataset, findings, review
 from tagcheck.data_folder import DATASET, MISTAGGED, DataFolder
 from tagcheck.embedding import store as embedding_store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.review import Ask, Key, Review
-from tagcheck.rules import Rules
-from tagcheck.tag_errors import Suggestion
+from tagcheck.tag_errors import look_alikes
+from tagcheck.tag_errors.suggestions import Suggestion
+from tagcheck.tag_errors.tag_rules import Rules
 
 SERIES = [f"series:show {k}" for k in range(4)]
 THINGS = [f"thing {k}" for k in range(8)]
@@ -204,7 +205,7 @@ def test_the_examples_are_those_of_a_slow_search():
     order = np.argsort(-alike, axis=1)
     indices, cosine = order[:, 10::-1], np.take_along_axis(alike, order[:, 10::-1], axis=1)  # not the nearest first
     asked = [(row, tag) for row in range(80) for tag in ("common", "rare")]
-    for (row, tag), one in zip(asked, examples.nearest(matrix, indices, cosine, asked, tag_sets)):
+    for (row, tag), one in zip(asked, look_alikes.nearest(matrix, indices, cosine, asked, tag_sets)):
         near = order[row, :11]
         having = [other for other in near if tag in tag_sets[other]]
         having = having or [other for other in order[row, :-1] if tag in tag_sets[other]]
@@ -401,6 +402,6 @@ def test_the_help_shows_two_commands(script):
 
 
 def test_the_shipped_rules_are_whole():
-    assert Path(find_mistagged_images.rules.SHIPPED).is_file()
+    assert Path(find_mistagged_images.tag_rules.SHIPPED).is_file()
     declared = find_mistagged_images.rules.load()
     assert "night" in declared.excludes["day"] and declared.never_suggested("translation request")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tagcheck import evidence, noise
-from tagcheck.noise import Cells, Verdict
+from tagcheck.tag_errors import error_model, evidence
+from tagcheck.tag_errors.error_model import Cells, Verdict
 
 GROUP = np.arange(4)
 
@@ -24,7 +24,7 @@ def one_of_four(written: list[int], looks_like: list[int]) -> tuple[Cells, Verdi
 def settled(written: list[int], looks_like: list[int]) -> np.ndarray:
     """The error of each picture's tags, (n, 4)."""
     cells, verdict = one_of_four(written, looks_like)
-    made = noise.settle_groups(cells, verdict, [GROUP], [0.0], np.full(4, 0.25), len(written))
+    made = error_model.settle_groups(cells, verdict, [GROUP], [0.0], np.full(4, 0.25), len(written))
     return made.error.reshape(-1, 4)
 
 
@@ -48,10 +48,10 @@ def test_the_linear_predictor_does_not_depend_on_how_cells_are_cut(monkeypatch):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(50, len(evidence.NAMES))).astype(np.float32)
     cells = Cells(np.arange(50), np.zeros(50, int), features, rng.random(50) < 0.5, np.ones(50, np.float32))
-    design = noise._Design(cells, np.arange(50))
+    design = error_model._Design(cells, np.arange(50))
     coefficients = rng.normal(size=design.of_sample.shape[1])
     whole = design.linear(coefficients)
-    monkeypatch.setattr(noise, "CHUNK", 7)
+    monkeypatch.setattr(error_model, "CHUNK", 7)
     np.testing.assert_allclose(design.linear(coefficients), whole, rtol=1e-6)
     np.testing.assert_allclose(whole, design.of_sample @ coefficients, rtol=1e-4, atol=1e-4)
 
@@ -67,8 +67,8 @@ def test_refused_suggestions_teach_how_often_tags_are_forgotten():
     frequency = np.array([given.mean()])
     refused = np.where(strong & ~given, -1, 0).astype(np.int8)
     refused[np.flatnonzero(refused)[::2]] = 0  # the owner looked at every second one and said no
-    alone = noise.fit(cells, frequency, np.random.default_rng(1))
-    after = noise.fit(cells, frequency, np.random.default_rng(1), answered=refused)
+    alone = error_model.fit(cells, frequency, np.random.default_rng(1))
+    after = error_model.fit(cells, frequency, np.random.default_rng(1), answered=refused)
     open_ones = strong & ~given & (refused == 0)
     assert after.error[open_ones].mean() < alone.error[open_ones].mean() - 0.1
 
@@ -79,4 +79,4 @@ def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_c
         expected = np.sort(rng.random(3000))[::-1]
         y = (expected > 0.4) & (rng.random(3000) > 0.15)
         y[:360] = True  # the strongest evidence of all: copies, and nothing forgotten there
-        assert 0.11 < noise._plateau(expected, y.astype(float)) < 0.19
+        assert 0.11 < error_model._plateau(expected, y.astype(float)) < 0.19

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tagcheck.verdicts import FEWEST, Answer, learn
+from tagcheck.tag_errors.owner_feedback import FEWEST, Answer, learn
 
 
 def said(confidence: float, right: int, wrong: int, tag: str = "hat", kind: str = "missing") -> list[Answer]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tagcheck import tags, vocabulary
+from tagcheck import tags
 from tagcheck.errors import BadFile
-from tagcheck.vocabulary import TagMap, owners_tags, spellings
+from tagcheck.tag_errors import tagger_vocabulary
+from tagcheck.tag_errors.tagger_vocabulary import TagMap, owners_tags, spellings
 
 SHARED = """name,category,count,aliases
 hand_on_own_hip,0,900000,"hand_on_hip,hands_on_hip"
@@ -23,7 +24,7 @@ some_artist,1,10,
 @pytest.fixture
 def known(tmp_path: Path) -> TagMap:
     (tmp_path / "tag_map.csv").write_text(SHARED, encoding="utf-8")
-    return vocabulary.load(tmp_path)
+    return tagger_vocabulary.load(tmp_path)
 
 
 def test_underscores_become_spaces_and_faces_stay_whole() -> None:
@@ -103,7 +104,7 @@ def test_the_owners_own_map_comes_first_and_may_say_never(tmp_path: Path) -> Non
     (tmp_path / "tag_map.json").write_text(
         '{"hatsune_miku": "Singer:Miku", "solo": null, "elf": "elves"}', encoding="utf-8"
     )
-    own = vocabulary.load(tmp_path, {"elves": "race:elves"})
+    own = tagger_vocabulary.load(tmp_path, {"elves": "race:elves"})
     assert owners_tags(
         ["hatsune_miku", "solo", "elf"], ["singer:miku", "character:hatsune miku", "solo", "race:elves"], own
     ) == ["singer:miku", None, "race:elves"]
@@ -130,4 +131,4 @@ def test_every_spelling_is_one_that_a_library_can_have(known: TagMap) -> None:
 def test_a_damaged_map_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(BadFile, match=f"{name}.*{says}"):
-        vocabulary.load(tmp_path)
+        tagger_vocabulary.load(tmp_path)

@@ -7,17 +7,13 @@ the picture itself says about the tag, by its neighbours and by the tagger. Numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from tagcheck.dataset import Record
 from tagcheck.learning.last_layer import Tagger
 from tagcheck.similar.unit_rows import UnitRows, workers
 
@@ -29,89 +25,6 @@ WRONG_SHARE = 0.03  # of the tags that an owner writes, how many are wrong: only
 FORGETTING = (0.01, 0.5)
 SMOOTHING = 2.0
 BLOCK = 2048
-LOSSLESS = ("image/png", "image/apng", "image/bmp", "image/tiff", "image/x-icon", "image/vnd.adobe.photoshop")
-
-
-def best_copy(copies: Sequence[Record]) -> tuple[int, list[str]]:
-    """The place of the copy to keep, and the reasons in words, the decisive ones in the order they were asked.
-
-    More pixels, then a lossless format, then the larger file, then more tags, then the earlier
-    import. Between copies of the very same pixels format and size say nothing, so tags and time
-    decide, and at last the smaller file. A question to which some copy has no answer is passed over.
-    Ties go to the first.
-    """
-    same_pixels = len({copy.raw.get("pixel_hash") for copy in copies}) == 1 and bool(copies[0].raw.get("pixel_hash"))
-    left, reasons = list(range(len(copies))), []
-    for value, reason in SAME_PIXELS if same_pixels else ANY_PIXELS:
-        values = {place: value(copies[place]) for place in left}
-        if None in values.values():
-            continue
-        best = max(values.values())
-        stay = [place for place in left if values[place] == best]
-        if len(stay) < len(left):
-            reasons.append(reason(copies[stay[0]]))
-            left = stay
-    return left[0], reasons or ["no copy is better by pixels, format, size, tags or time of import"]
-
-
-def _pixels(copy: Record) -> int | None:
-    width, height = copy.raw.get("width"), copy.raw.get("height")
-    return width * height if width and height else None
-
-
-def _lossless(copy: Record) -> bool | None:
-    mime = copy.raw.get("mime")
-    return mime in LOSSLESS if mime else None
-
-
-def _earliness(copy: Record) -> float | None:
-    time = copy.raw.get("time_imported")
-    return -time if isinstance(time, (int, float)) else None
-
-
-def _smallness(copy: Record) -> int | None:
-    size = copy.raw.get("size")
-    return -size if size else None
-
-
-def _imported(copy: Record) -> str:
-    when = datetime.fromtimestamp(copy.raw["time_imported"], UTC)
-    return f"imported first ({when:%Y-%m-%d})"
-
-
-Question = tuple[Callable[[Record], float | None], Callable[[Record], str]]
-MOST_TAGS: Question = (lambda copy: len(copy.tags), lambda copy: f"most tags ({len(copy.tags)})")
-FIRST: Question = (_earliness, _imported)
-ANY_PIXELS: tuple[Question, ...] = (
-    (_pixels, lambda copy: f"most pixels ({copy.raw['width']} x {copy.raw['height']})"),
-    (_lossless, lambda copy: f"a lossless format ({copy.raw['mime']})"),
-    (lambda copy: copy.raw.get("size"), lambda copy: f"the largest file ({copy.raw['size']:,} bytes)"),
-    MOST_TAGS,
-    FIRST,
-)
-SAME_PIXELS: tuple[Question, ...] = (
-    MOST_TAGS,
-    FIRST,
-    (_smallness, lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)"),
-)
-
-
-def differences(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which tags only one of each pair has: (pair, column, side), sorted; `side` 0 where `i` has it, 1 where `j` has.
-
-    `owned` (n, T) 0/1.
-    """
-    pairs, columns, sides = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(i), BLOCK):
-        block = slice(start, start + BLOCK)
-        apart = (owned[i[block]].astype(np.int8) - owned[j[block]].astype(np.int8)).tocoo()
-        kept = apart.data != 0
-        pairs.append(apart.row[kept].astype(np.int64) + start)
-        columns.append(apart.col[kept].astype(np.int64))
-        sides.append((apart.data[kept] < 0).astype(np.int64))
-    pair, column, side = (np.concatenate(part) for part in (pairs, columns, sides))
-    order = np.lexsort((column, pair))
-    return pair[order], column[order], side[order]
 
 
 def forgetting(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, apart: int) -> float:
@@ -198,54 +111,6 @@ def shared(one: Support, other: Support, rate: np.ndarray, forgets: float) -> np
     wrong = WRONG_SHARE * rate
     odds = np.log(forgets * (1 - forgets)) - np.log(wrong * (1 - wrong))
     return 1 / (1 + np.exp(-np.clip(says + odds, -30, 30)))
-
-
-THRESHOLDS = np.round(
-    np.concatenate([np.arange(0.01, 0.9, 0.01), np.arange(0.9, 0.99, 0.005), np.arange(0.99, 1.0001, 0.001)]), 4
-)
-
-
-def copy_chance(cosine: np.ndarray, known_cosine: np.ndarray, known_copy: np.ndarray) -> np.ndarray:
-    """The chance (m,), 0 to 1, that pairs of a `cosine` are copies of one picture, told by judged pairs.
-
-    It never falls with the cosine. `known_cosine`, `known_copy` (k,) are the judged pairs. They need
-    not be drawn evenly over the cosines, but at one cosine they have to be like the others there.
-    """
-    told = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-    told.fit(known_cosine.astype(np.float64), known_copy.astype(np.float64))
-    return told.predict(cosine.astype(np.float64))
-
-
-def precision_by_threshold(
-    cosine: np.ndarray, chance: np.ndarray, copies: float, lowest: float
-) -> list[dict[str, float]]:
-    """What each threshold would report, lowest first: how many `pairs`, their `precision` and their `recall`, 0 to 1.
-
-    `cosine` (m,) float32 and `chance` (m,) of all pairs of the library from `lowest` on, `chance` that they are
-    copies; `copies` how many copies there are in all.
-
-    >>> precision_by_threshold(np.array([0.95, 0.99]), np.array([0.0, 1.0]), 2, 0.95)[0]
-    {'threshold': 0.95, 'pairs': 2, 'precision': 0.5, 'recall': 0.5}
-    """
-    table = []
-    for threshold in THRESHOLDS[lowest <= THRESHOLDS].tolist():
-        above = cosine >= np.float32(threshold)
-        if above.any():
-            right = float(chance[above].sum())
-            table.append(
-                {
-                    "threshold": threshold,
-                    "pairs": int(above.sum()),
-                    "precision": round(right / int(above.sum()), 4),
-                    "recall": round(right / max(copies, 1e-9), 4),
-                }
-            )
-    return table
-
-
-def calibrated_threshold(table: list[dict[str, float]], precision: float) -> float | None:
-    """The lowest threshold of `precision_by_threshold` with at least `precision`; None when no threshold has it."""
-    return next((row["threshold"] for row in table if row["precision"] >= precision), None)
 
 
 def _cells_to_learn(n: int, columns: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from scipy.special import gammaln
 from tagcheck import tags
 from tagcheck.errors import BadFile
 
-SHIPPED = Path(__file__).parent / "data" / "tag_rules.json"
+SHIPPED = Path(__file__).with_name("tag_rules.json")
 OWN = "tag_rules.json"
 NEVER = (0.003, 0.01, 0.03)  # meetings of tags that exclude each other, as shares of chance: errors that nobody noticed
 KEYS = ("exclusive_groups", "excludes", "exclusive_namespaces", "implications", "never_suggest")

@@ -26,9 +26,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from tagcheck import evidence
-from tagcheck.evidence import Evidence, blocks
 from tagcheck.learning.linear_probes import logit, sigmoid
+from tagcheck.tag_errors import evidence
+from tagcheck.tag_errors.evidence import Evidence, blocks
 
 RATIO_BENDS, SHARE_BENDS = (-2, 0, 2, 5), (0.1, 0.3, 0.6)
 HINGES = {

@@ -1,7 +1,7 @@
 """Which tags of which pictures are likely wrong: the whole method, from embeddings and tags to suggestions.
 
-`examine` weighs the evidence (`tagcheck.evidence`) into probabilities (`tagcheck.noise`) and learns which
-tags exclude each other (`tagcheck.rules`). `suggestions` turns what it says into single proposals,
+`examine` weighs the evidence (`tagcheck.tag_errors.evidence`) into probabilities (`tagcheck.tag_errors.error_model`) and learns which
+tags exclude each other (`tagcheck.tag_errors.tag_rules`). `suggestions` turns what it says into single proposals,
 each under one of four issues, with the numbers it rests on and a sentence. docs/method.md
 explains the method.
 """
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from tagcheck import evidence, noise, rules
-from tagcheck.evidence import Surroundings
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import linear_probes
 from tagcheck.learning.last_layer import Tagger
-from tagcheck.noise import Cells, Verdict
-from tagcheck.rules import Exclusion, Rules
+from tagcheck.tag_errors import error_model, evidence, tag_rules
+from tagcheck.tag_errors.error_model import Cells, Verdict
+from tagcheck.tag_errors.evidence import Surroundings
+from tagcheck.tag_errors.tag_rules import Exclusion, Rules
 from tagcheck.tags import in_namespace
 from tagcheck.tags import namespace as tag_namespace
 
@@ -54,7 +54,7 @@ class Suggestion:
 class Examined:
     """What `examine` found out about n pictures and T learnable tags.
 
-    `cells` and `verdict` as in `tagcheck.noise`; `tags` (T,) names; `given` (n, T) sparse; `groups` maps a
+    `cells` and `verdict` as in `tagcheck.tag_errors.error_model`; `tags` (T,) names; `given` (n, T) sparse; `groups` maps a
     single-valued namespace to its columns; `exclusions` are learned ones.
     """
 
@@ -91,15 +91,15 @@ def examine(
     around = evidence.surroundings(matrix)
     progress(0.2)
     folds = linear_probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
-    groups = rules.single_valued(given, tags, declared.namespaces)
+    groups = tag_rules.single_valued(given, tags, declared.namespaces)
     apart = [columns for columns, _ in groups.values()]
     found = evidence.gather(matrix, given, around, folds, tagger, apart, lambda share: progress(0.2 + 0.5 * share))
-    cells = noise.collect(found, rng)
+    cells = error_model.collect(found, rng)
     progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
-    verdict = noise.fit(cells, found.frequency, rng, spaces, noise.answers(cells, answered))
+    verdict = error_model.fit(cells, found.frequency, rng, spaces, error_model.answers(cells, answered))
     columns, leaks = [group for group, _ in groups.values()], [leak for _, leak in groups.values()]
-    verdict = noise.settle_groups(cells, verdict, columns, leaks, found.frequency, len(matrix))
+    verdict = error_model.settle_groups(cells, verdict, columns, leaks, found.frequency, len(matrix))
     written = cells.given
     right = sparse.csr_matrix(
         (1 - verdict.error[written], (cells.row[written], cells.column[written])), shape=given.shape
@@ -113,7 +113,7 @@ def examine(
         verdict,
         found.frequency,
         groups,
-        rules.learn_exclusions(right),
+        tag_rules.learn_exclusions(right),
         tagger,
         matrix,
     )

@@ -1,0 +1,1 @@
+"""Copies of one picture: which is best, which tags to carry over."""

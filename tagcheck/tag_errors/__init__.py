@@ -1,0 +1,1 @@
+"""Which tags of which pictures are likely missing or wrong, and why."""
