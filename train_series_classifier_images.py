@@ -38,14 +38,13 @@ from safetensors.numpy import load_file, save
 from scipy import sparse
 
 import config
-from tagcheck import dataset, finetuning, script, series, series_files, series_mixing, tags
+from tagcheck import dataset, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.embedding import download, joytag_network, store, tagger
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.files import write_atomically
-from tagcheck.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
 from tagcheck.learning import linear_probes
 from tagcheck.library import choose
 from tagcheck.library.choose import LibrarySettings
@@ -53,6 +52,9 @@ from tagcheck.lock import sole_run
 from tagcheck.pictures import decoder_processes
 from tagcheck.pictures.preparation import Limits
 from tagcheck.script import run
+from tagcheck.series import classifier_files, finetuning, out_of_fold, probabilities, scoring, tagger_says
+from tagcheck.series.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
+from tagcheck.series.labels import FOLDS, SET_PICTURES, Labels, group_counts, label_images, spread_folds
 from tagcheck.similar import pairs as pair_search
 from tagcheck.tag_errors import tagger_vocabulary
 
@@ -181,21 +183,21 @@ def main(argv: list[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     pictures = gather(folder, data, namespace)
     groups, cosine = duplicate_groups(pictures.embedded)
-    labels = series.label_images(pictures.tag_sets, groups)
+    labels = label_images(pictures.tag_sets, groups)
     group_counts = check_learnable(labels, groups, namespace, data)
 
     script.say(
         f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} of {len(groups):,} pictures"
     )
-    folds = linear_probes.grouped_folds(groups, min(series.FOLDS, len(np.unique(groups))), SEED)
-    folds = series.spread_folds(folds, groups, labels)
+    folds = linear_probes.grouped_folds(groups, min(FOLDS, len(np.unique(groups))), SEED)
+    folds = spread_folds(folds, groups, labels)
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
     with script.progress((), total=100, what="out of fold", unit="%") as bar:
-        folded, model = series.out_of_fold(
+        folded, model = out_of_fold.out_of_fold(
             pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), heard, pictures.beside
         )
-        mixing = series_mixing.fit_mixing(folded, labels, SEED)
-        said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+        mixing = probabilities.fit_mixing(folded, labels, SEED)
+        said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
 
     learned, tuned = folded.learned(labels), None
@@ -203,21 +205,21 @@ def main(argv: list[str] | None = None) -> int:
         with sole_run(folder.classifier / "finetuning.lock"):
             tuned = finetuned(args, namespace, folder, pictures, labels, groups, folded)
             said = tuned.said or said
-            shutil.rmtree(series_files.work_folder(folder, namespace))
-    scores = series_mixing.agreement(said, labels, learned, ((tuned and tuned.mixing) or mixing).swapped)
+            shutil.rmtree(classifier_files.work_folder(folder, namespace))
+    scores = probabilities.agreement(said, labels, learned, ((tuned and tuned.mixing) or mixing).swapped)
     card = describe(data, pictures, labels, group_counts, cosine, scores) | {
         "tagger_tags_used": len(model.prior.of_class),
         "tagger_series_without_pictures": len(model.prior.foreign_names),
         "companions": pictures.companions,
         "foreign_names": list(heard.foreign_names) if heard else [],
     }
-    path = series_files.save(
+    path = classifier_files.save(
         folder,
         namespace,
         card | ({"finetuned": tuned.card} if tuned else {}),
         model,
         mixing,
-        series_files.rows(
+        classifier_files.rows(
             pictures.embedded.hashes,
             pictures.tag_sets,
             labels.series,
@@ -265,7 +267,7 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
         [frozenset(tags.in_namespace(one, namespace)) for one in written],
         len(of_hash) - len(written),
         companions,
-        series.tag_columns(written, companions),
+        tagger_says.tag_columns(written, companions),
         frozenset().union(*written),
     )
 
@@ -295,8 +297,8 @@ def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
 
 
 def listen(
-    folder: DataFolder, data: Dataset, pictures: Pictures, labels: series.Labels, namespace: str, tag_map: str | None
-) -> series.Tagger | None:
+    folder: DataFolder, data: Dataset, pictures: Pictures, labels: Labels, namespace: str, tag_map: str | None
+) -> tagger_says.Tagger | None:
     """What the tagger says of the pictures, or None where there is no tag head of the embeddings' model.
 
     Its names are the owner's by their own map, the shared one and their siblings. Which of its tags are
@@ -310,7 +312,7 @@ def listen(
         raise MissingInput(f"no tag map {shared}: name a CSV file of name, category, count and aliases")
     known = tagger_vocabulary.load(folder.root, data.siblings, shared)
     owners = tagger_vocabulary.owners_tags(head.tags, pictures.all_tags, known)
-    return series.listen(
+    return tagger_says.listen(
         pictures.embedded.matrix,
         head.weight,
         head.bias,
@@ -345,8 +347,8 @@ class Tuned:
     """What fine-tuning came to. `mixing`, `said` and `network` are None where the heads alone are kept."""
 
     card: dict[str, Any]
-    mixing: series_mixing.Mixing | None = None
-    said: series_mixing.Predictions | None = None
+    mixing: probabilities.Mixing | None = None
+    said: probabilities.Predictions | None = None
     network: dict[str, np.ndarray] | None = None
 
     def sentence(self) -> str:
@@ -369,9 +371,9 @@ def finetuned(
     namespace: str,
     folder: DataFolder,
     pictures: Pictures,
-    labels: series.Labels,
+    labels: Labels,
     groups: np.ndarray,
-    folded: series.Folded,
+    folded: out_of_fold.Folded,
 ) -> Tuned:
     """Train a network a fold, weigh their word beside the heads, and where that is surely better, train one on all pictures."""
     settings = Settings(
@@ -391,7 +393,7 @@ def finetuned(
     cut = Cut(base.network, labels, groups, settings, device, pictures.embedded.matrix, work)
     tokens, readable = cut.tokens(args, folder, pictures.embedded.hashes)
     number = min(args.finetune_folds, len(np.unique(groups)))
-    folds = series.spread_folds(linear_probes.grouped_folds(groups, number, SEED), groups, labels)
+    folds = spread_folds(linear_probes.grouped_folds(groups, number, SEED), groups, labels)
     start = time.monotonic()
     log_p, known, histories = (
         np.zeros(labels.membership.shape, np.float16),
@@ -404,10 +406,10 @@ def finetuned(
         )
         log_p[folds == fold], known[fold] = part["log_p"], part["known"]
         histories.append(json.loads(bytes(part["history"])))
-    heard = series.with_network(folded, labels, log_p, folds, known)
+    heard = out_of_fold.with_network(folded, labels, log_p, folds, known)
     learned = folded.learned(labels)
-    before, after = (series_mixing.cross_fitted(one, labels, SEED) for one in (folded, heard))
-    apart = series_mixing.gain(before, after, labels, learned, groups, SEED)
+    before, after = (probabilities.cross_fitted(one, labels, SEED) for one in (folded, heard))
+    apart = probabilities.gain(before, after, labels, learned, groups, SEED)
     rows = np.flatnonzero(labels.tagged & readable)
     alone = finetuning.agreement(log_p[rows].argmax(axis=1), np.asarray(labels.membership[rows].argmax(axis=1)).ravel())
     card = {
@@ -429,11 +431,11 @@ def finetuned(
         part = cut.final(tokens, rows, number, epochs)
         histories.append(json.loads(bytes(part.pop("history"))))
         card["classes_known"] = part.pop("known").tolist()
-        mixing, network = series_mixing.fit_mixing(heard, labels, SEED), part
-        said = series_mixing.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
+        mixing, network = probabilities.fit_mixing(heard, labels, SEED), part
+        said = probabilities.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
     names = [*(f"network {fold + 1}" for fold in range(number)), "the final one"]
     picture = finetuning.curves(histories, names).encode("utf-8")
-    write_atomically(series_files.curve_path(folder, namespace), lambda out: out.write(picture))
+    write_atomically(classifier_files.curve_path(folder, namespace), lambda out: out.write(picture))
     return Tuned(card | {"histories": histories, "seconds": round(time.monotonic() - start, 1)}, mixing, said, network)
 
 
@@ -470,8 +472,8 @@ def work_folder(
     folder: DataFolder, namespace: str, pictures: Pictures, settings: Settings, folds: int, base: str
 ) -> Path:
     """The folder of an earlier run with the same data and settings that was stopped, or an empty one."""
-    work = series_files.work_folder(folder, namespace)
-    data = series_files.fingerprint(pictures.embedded.model, zip(pictures.embedded.hashes, pictures.tag_sets))
+    work = classifier_files.work_folder(folder, namespace)
+    data = classifier_files.fingerprint(pictures.embedded.model, zip(pictures.embedded.hashes, pictures.tag_sets))
     key = json.dumps(settings.described() | {"folds": folds, "data": data, "base": base}, sort_keys=True)
     path = work / "run.json"
     if work.exists():
@@ -489,7 +491,7 @@ class Cut:
     """What all networks of one fine-tuning share."""
 
     network: Any
-    labels: series.Labels
+    labels: Labels
     groups: np.ndarray
     settings: Settings
     device: Device
@@ -613,7 +615,7 @@ class Cut:
         return load_file(done)
 
 
-def check_learnable(labels: series.Labels, groups: np.ndarray, namespace: str, data: Dataset) -> np.ndarray:
+def check_learnable(labels: Labels, groups: np.ndarray, namespace: str, data: Dataset) -> np.ndarray:
     """How many groups of near-duplicates each series has pictures in, (S,).
 
     Raises `MissingInput` saying why nothing can be learned.
@@ -623,7 +625,7 @@ def check_learnable(labels: series.Labels, groups: np.ndarray, namespace: str, d
             f"no picture of {data.path} with an embedding has a {namespace}: tag, so there is nothing to learn: "
             "tag some pictures, then run advanced_joytag_processing.py and this again"
         )
-    counts = series.group_counts(labels, groups)
+    counts = group_counts(labels, groups)
     enough = [name for name, count in zip(labels.series, counts) if count >= 2]
     if len(enough) < 2:
         raise MissingInput(
@@ -635,19 +637,14 @@ def check_learnable(labels: series.Labels, groups: np.ndarray, namespace: str, d
 
 
 def describe(
-    data: Dataset,
-    pictures: Pictures,
-    labels: series.Labels,
-    group_counts: np.ndarray,
-    cosine: float,
-    scores: dict[str, Any],
+    data: Dataset, pictures: Pictures, labels: Labels, group_counts: np.ndarray, cosine: float, scores: dict[str, Any]
 ) -> dict[str, Any]:
     """The model card, less what saving adds."""
     support = np.asarray(labels.tags.sum(axis=0)).ravel()
     embedded = pictures.embedded
     return {
         "dataset": data.path.name,
-        "fingerprint": series_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets)),
+        "fingerprint": classifier_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets)),
         "embedding": {
             "model": embedded.model,
             "preprocess": embedded.preprocess,
@@ -655,12 +652,12 @@ def describe(
         },
         "settings": {
             "method": "plda and nearest pictures",
-            "folds": series.FOLDS,
+            "folds": FOLDS,
             "seed": SEED,
             "duplicate_cosine": cosine,
-            "predict_from": series_mixing.PREDICT_FROM,
-            "candidates": series.CANDIDATES,
-            "set_pictures": series.SET_PICTURES,
+            "predict_from": probabilities.PREDICT_FROM,
+            "candidates": scoring.CANDIDATES,
+            "set_pictures": SET_PICTURES,
         },
         "pictures": {
             "predicted": len(embedded.hashes),

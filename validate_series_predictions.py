@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import data_folder, dataset, files, review, script, series, series_confidence, series_files, tags
+from tagcheck import data_folder, dataset, files, review, script, tags
 from tagcheck.data_folder import SERIES_VALIDATION, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
@@ -41,6 +41,8 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id
 from tagcheck.learning.linear_probes import expected_calibration_error
 from tagcheck.script import run
+from tagcheck.series import classifier_files, scoring
+from tagcheck.series import confidence as series_confidence
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
 NEIGHBOURS = 3  # similar pictures shown as evidence
@@ -110,14 +112,14 @@ def main(argv: list[str] | None = None) -> int:
     namespace = args.namespace.strip().rstrip(":").lower()
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
-    card, said = series_files.load_out_of_fold(folder, namespace)
+    card, said = classifier_files.load_out_of_fold(folder, namespace)
     said = said + newcomers(folder, data, card, said, namespace)
     judged, age = match(data, card, said, namespace)
     if not age.same:
         script.say(
             f"the predictions are {age.days:.1f} days old, and since then {age.retagged:,} pictures got other {namespace} tags, "
             f"{age.gone:,} are gone and {age.without_prediction:,} have no prediction; tags are taken as they are today "
-            f"(to renew: {series_files.MADE_BY})"
+            f"(to renew: {classifier_files.MADE_BY})"
         )
 
     found, suppressed = findings(judged, card, review.decisions(folder.review))
@@ -169,15 +171,15 @@ def newcomers(
     unit = every.matrix / np.maximum(np.linalg.norm(every.matrix, axis=1, keepdims=True), 1e-12)
     fresh = np.array([hash in new for hash in every.hashes], dtype=bool)
     nearest = np.full(len(unit), -1.0)
-    for start in range(0, int(fresh.sum()), series.BLOCK):
-        part = np.flatnonzero(fresh)[start : start + series.BLOCK]
-        for block in np.array_split(np.flatnonzero(~fresh), max(1, int((~fresh).sum()) // (4 * series.BLOCK))):
+    for start in range(0, int(fresh.sum()), scoring.BLOCK):
+        part = np.flatnonzero(fresh)[start : start + scoring.BLOCK]
+        for block in np.array_split(np.flatnonzero(~fresh), max(1, int((~fresh).sum()) // (4 * scoring.BLOCK))):
             if len(block):
                 nearest[part] = np.maximum(nearest[part], (unit[part] @ unit[block].T).max(axis=1))
     kept = np.flatnonzero(fresh & (nearest < card["settings"]["duplicate_cosine"]))
     if not len(kept):
         return []
-    made = series_files.load(folder, namespace)
+    made = classifier_files.load(folder, namespace)
     hashes = [every.hashes[row] for row in kept]
     tag_sets = [new[hash] for hash in hashes]
     told = made.predict(store.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess), tag_sets=tag_sets)
@@ -185,7 +187,7 @@ def newcomers(
     learned.data[:] = 1.0
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
     script.say(f"{len(kept):,} pictures that came after the training are judged by the classifier as it is")
-    return series_files.rows(
+    return classifier_files.rows(
         hashes, own, made.series, np.full(len(kept), -1), told, learned, card.get("foreign_names", ())
     )
 
@@ -200,7 +202,7 @@ def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], names
     if data.model and model and data.model != model:
         raise BadFile(
             f"the {namespace} classifier was trained on embeddings of {model}, {data.path} is of {data.model}: "
-            f"run {series_files.MADE_BY} again"
+            f"run {classifier_files.MADE_BY} again"
         )
     usable = {record.hash: record for record in data.usable()}
     judged = []
@@ -218,7 +220,9 @@ def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], names
     age.without_prediction = len(usable)
     age.same = not (age.retagged or age.gone or age.without_prediction > card["pictures"]["without_embedding"])
     if not judged:
-        raise MissingInput(f"no picture of {data.path} has a {namespace} prediction: run {series_files.MADE_BY} first")
+        raise MissingInput(
+            f"no picture of {data.path} has a {namespace} prediction: run {classifier_files.MADE_BY} first"
+        )
     return judged, age
 
 
@@ -371,8 +375,8 @@ def similar_pictures(
     for name in script.progress(sorted(wanted), what="similar pictures", unit="series"):
         rows = sorted({place[entry["hash"]] for entry in wanted[name] if entry["hash"] in place})
         with_it = np.array(members[name], dtype=np.int64)
-        for start in range(0, len(rows) if len(with_it) else 0, series.BLOCK):
-            part = np.array(rows[start : start + series.BLOCK])
+        for start in range(0, len(rows) if len(with_it) else 0, scoring.BLOCK):
+            part = np.array(rows[start : start + scoring.BLOCK])
             cosine = unit[part] @ unit[with_it].T
             cosine[part[:, None] == with_it] = -np.inf
             order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBOURS]

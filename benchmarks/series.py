@@ -49,13 +49,16 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.metrics import f1_score, roc_auc_score  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 
-from tagcheck import data_folder, dataset, series, series_confidence, series_files, series_mixing, tags
+from tagcheck import data_folder, dataset, tags
 from tagcheck.data_folder import DATASET, DataFolder  # noqa: E402
 from tagcheck.embedding import store
 from tagcheck.errors import UsageError  # noqa: E402
 from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import expected_calibration_error  # noqa: E402
 from tagcheck.script import run  # noqa: E402
+from tagcheck.series import classifier_files, out_of_fold, probabilities, scoring, tagger_says
+from tagcheck.series import confidence as series_confidence
+from tagcheck.series.labels import FOLDS, label_images, spread_folds
 from tagcheck.similar import pairs as pair_search
 
 CUTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -241,7 +244,7 @@ def compare(library: Library, peers: bool) -> None:
 
 def as_trained(folder: DataFolder, library: Library, hashes: list[str], peers: bool) -> None:
     """The out-of-fold predictions that training kept in `folder`, beside the peers in the same folds."""
-    card, rows = series_files.load_out_of_fold(folder, "series")
+    card, rows = classifier_files.load_out_of_fold(folder, "series")
     at = {row["hash"]: row for row in rows}
     rows = [at[hash] for hash in hashes]
     names = sorted({name for row in rows for name in row["probabilities"]})
@@ -257,7 +260,7 @@ def as_trained(folder: DataFolder, library: Library, hashes: list[str], peers: b
     unknown = np.array([row["unknown"] for row in rows])
     results.add("ours", np.where(predicted, number[best], -1), table.max(axis=1), unknown, float("nan"))
     records = {record.hash: record.tags for record in dataset.load(folder).usable()}
-    beside = series.tag_columns([records[hash] for hash in hashes], card["companions"]).toarray()
+    beside = tagger_says.tag_columns([records[hash] for hash in hashes], card["companions"]).toarray()
     given = replace(library, matrix=np.concatenate([library.matrix, beside], axis=1).astype(np.float32))
     folds = np.array([row["fold"] for row in rows])
     for name, method in (PEERS if peers else {}).items():
@@ -311,15 +314,15 @@ def f1(truth: np.ndarray, said: np.ndarray, known: np.ndarray) -> tuple[float, f
 
 def learn(matrix: np.ndarray, tag: np.ndarray, groups: np.ndarray, folds: np.ndarray | None = None):
     """Our chain from tags to out-of-fold candidates."""
-    labels = series.label_images([frozenset({f"series:{one}"} if one >= 0 else ()) for one in tag.tolist()], groups)
+    labels = label_images([frozenset({f"series:{one}"} if one >= 0 else ()) for one in tag.tolist()], groups)
     if folds is None:
-        folds = series.spread_folds(linear_probes.grouped_folds(groups, series.FOLDS, 0), groups, labels)
-    folded, model = series.out_of_fold(matrix, labels, folds)
+        folds = spread_folds(linear_probes.grouped_folds(groups, FOLDS, 0), groups, labels)
+    folded, model = out_of_fold.out_of_fold(matrix, labels, folds)
     return (
         labels,
         folded,
         model,
-        series_mixing.fit_mixing(folded, labels),
+        probabilities.fit_mixing(folded, labels),
         np.array([int(name[7:]) for name in labels.series]),
     )
 
@@ -327,7 +330,7 @@ def learn(matrix: np.ndarray, tag: np.ndarray, groups: np.ndarray, folds: np.nda
 def ours(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(series said or -1, its probability, probability of an unknown series) of the pictures held back."""
     labels, _, model, mixing, number = learn(library.matrix[train], library.tag[train], library.groups[train])
-    said = series_mixing.predictions(series.score(model, library.matrix[~train]), mixing, labels.contains())
+    said = probabilities.predictions(scoring.score(model, library.matrix[~train]), mixing, labels.contains())
     return (
         np.where(said.predicted[:, 0], number[np.maximum(said.ranked[:, 0], 0)], -1),
         said.probability[:, 0],
@@ -390,7 +393,7 @@ PEERS: dict[str, Callable] = {"one-vs-rest LR": one_vs_rest, "MLP head": mlp_hea
 def findings(library: Library) -> None:
     """Out of fold: how many swapped and forgotten tags are found, and whether confidence keeps its word."""
     labels, folded, _, mixing, number = learn(library.matrix, library.tag, library.groups)
-    said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+    said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     first = np.where(said.ranked[:, 0] >= 0, number[np.maximum(said.ranked[:, 0], 0)], -1)
     place = np.full(library.series, -1)
     place[number] = np.arange(len(number))
@@ -468,12 +471,12 @@ def leaked(library: Library, tag: np.ndarray) -> tuple[list[float], int]:
     """(agreement with `tag` (n,) in random folds, in folds by group, without the copies; of how many pictures)."""
     twice = np.bincount(library.groups)[library.groups] > 1
     sources = np.arange(len(library.groups)) == library.groups
-    random = np.random.default_rng(3).integers(0, series.FOLDS, len(library.groups))
+    random = np.random.default_rng(3).integers(0, FOLDS, len(library.groups))
     scores = []
     for kept, folds in ((np.ones(len(tag), bool), random), (np.ones(len(tag), bool), None), (sources, None)):
         place = np.cumsum(kept) - 1
         labels, folded, _, mixing, number = learn(library.matrix[kept], tag[kept], place[library.groups[kept]], folds)
-        said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+        said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         first = number[np.maximum(said.ranked[:, 0], 0)]
         judged = (twice & sources)[kept] & (tag[kept] >= 0)
         scores.append((first[judged] == tag[kept][judged]).mean())
@@ -501,17 +504,15 @@ def prior(seed: int) -> None:
     tag = np.where((truth < number) & (rng.random(len(truth)) < 0.9), truth, -1)
     people = [f"character:{one}" for one in range(3 * total)]
     has = rng.random(len(truth)) < 0.5
-    beside = series.tag_columns(
+    beside = tagger_says.tag_columns(
         [[people[3 * one + rng.integers(3)]] if some else [] for one, some in zip(truth, has)], people
     )
-    labels = series.label_images(
+    labels = label_images(
         [frozenset({f"series:s{one}"} if one >= 0 else ()) for one in tag.tolist()], np.arange(len(tag))
     )
-    folds = series.spread_folds(
-        linear_probes.grouped_folds(np.arange(len(tag)), series.FOLDS, 0), np.arange(len(tag)), labels
-    )
+    folds = spread_folds(linear_probes.grouped_folds(np.arange(len(tag)), FOLDS, 0), np.arange(len(tag)), labels)
     called = [f"series:{name}" for name in names]
-    tagger = series.listen(matrix, weight, np.zeros(len(of), np.float32), names, labels, None, called)
+    tagger = tagger_says.listen(matrix, weight, np.zeros(len(of), np.float32), names, labels, None, called)
     print(
         f"\nprior, seed {seed}: {len(truth):,} pictures, {number} series of the owner's with 1 to 40, 20 only the tagger knows"
     )
@@ -521,14 +522,14 @@ def prior(seed: int) -> None:
         ("and the tagger", tagger, None),
         ("and both", tagger, beside),
     ):
-        folded, _ = series.out_of_fold(matrix, labels, folds, tagger=heard, beside=along)
-        said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
+        folded, _ = out_of_fold.out_of_fold(matrix, labels, folds, tagger=heard, beside=along)
+        said = probabilities.predictions(folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains())
         foreign = np.array(heard.foreign_names if heard else [""])[np.maximum(said.foreign, 0)]
         named = (said.foreign >= 0) & (said.foreign_probability > said.probability[:, 0])
         first = np.where(named, foreign, np.array(labels.series)[np.maximum(said.ranked[:, 0], 0)])
         p = np.where(named, said.foreign_probability, said.probability[:, 0])
         right = first == np.char.add("series:s", truth.astype(str))
-        shown = p >= series_mixing.PREDICT_FROM
+        shown = p >= probabilities.PREDICT_FROM
         parts = (
             ("1 to 4 pictures", truth < number, sizes[truth] < 5),
             ("5 or more", truth < number, sizes[truth] >= 5),
@@ -556,13 +557,13 @@ def speed(pictures: int, number: int) -> None:
     tag = np.where(rng.random(pictures) < 0.8, truth, -1)
     before, spent, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), time.perf_counter()
     labels, folded, _, mixing, _ = learn(matrix, tag, np.arange(pictures))
-    said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+    said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     learned = folded.learned(labels)
-    scores = series_mixing.agreement(said, labels, learned, mixing.swapped)
+    scores = probabilities.agreement(said, labels, learned, mixing.swapped)
     seconds, spent = time.perf_counter() - start, time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
-        f"{pictures:,} pictures x {number:,} series x 768 numbers, {series.FOLDS} folds: {seconds:.0f} s ({spent:.0f} s of CPU), "
+        f"{pictures:,} pictures x {number:,} series x 768 numbers, {FOLDS} folds: {seconds:.0f} s ({spent:.0f} s of CPU), "
         f"peak {peak / 2**20:.1f} GB ({before / 2**20:.1f} GB before), micro-F1 {scores['micro_f1']:.3f}"
     )
     validation(matrix, tag)

@@ -403,5 +403,5 @@ def test_the_help_shows_two_commands(script):
 
 def test_the_shipped_rules_are_whole():
     assert Path(find_mistagged_images.tag_rules.SHIPPED).is_file()
-    declared = find_mistagged_images.rules.load()
+    declared = find_mistagged_images.tag_rules.load()
     assert "night" in declared.excludes["day"] and declared.never_suggested("translation request")

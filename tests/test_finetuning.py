@@ -18,12 +18,13 @@ import advanced_joytag_processing as extraction
 import dataset_hardcore_mapper as mapper
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from tagcheck import finetuning, series, series_files, series_mixing
 from tagcheck.data_folder import DataFolder
 from tagcheck.embedding import joytag_network, store
 from tagcheck.errors import BadFile, UsageError
-from tagcheck.finetuning import PLAIN, Back, CachedTokens, Device, Front, Settings, StreamedTokens, Training
 from tagcheck.pictures import preparation
+from tagcheck.series import classifier_files, finetuning, out_of_fold, probabilities, scoring
+from tagcheck.series.finetuning import PLAIN, Back, CachedTokens, Device, Front, Settings, StreamedTokens, Training
+from tagcheck.series.labels import label_images, spread_folds
 
 CPU = Device(torch.device("cpu"))
 QUICK = [
@@ -100,8 +101,8 @@ def helps(monkeypatch):
     """Say whether fine-tuning helps, whatever so small a network comes to."""
 
     def decide(real: bool) -> None:
-        found = series_mixing.Gain((0.5, 0.5), (0.6, 0.6), 0.1, 0.99 if real else 0.5)
-        monkeypatch.setattr(series_mixing, "gain", lambda *_: found)
+        found = probabilities.Gain((0.5, 0.5), (0.6, 0.6), 0.1, 0.99 if real else 0.5)
+        monkeypatch.setattr(probabilities, "gain", lambda *_: found)
 
     return decide
 
@@ -250,20 +251,20 @@ def test_rare_classes_are_weighed_up_only_where_sizes_are_far_apart():
 
 
 def test_a_network_that_saw_nothing_says_nothing_and_a_struck_class_goes_to_the_others():
-    found = series.Candidates(
+    found = scoring.Candidates(
         np.array([[0, 1], [0, 1], [1, -1]], np.int32),
-        np.zeros((3, 2, series.FEATURES), np.float32),
+        np.zeros((3, 2, scoring.FEATURES), np.float32),
         np.zeros((3, 2), np.float32),
         np.full(3, -1),
         np.zeros(3, np.float32),
     )
     log_p = np.log(np.array([[0.6, 0.2, 0.2], [1.0, 1.0, 1.0], [0.6, 0.2, 0.2]]))
-    heard = series.witnessed(found, log_p, np.ones((1, 3), bool)).features[..., series.TUNED]
+    heard = out_of_fold.witnessed(found, log_p, np.ones((1, 3), bool)).features[..., scoring.TUNED]
     assert heard[0] == pytest.approx(np.log([1.8, 0.6]), abs=1e-5)
     assert heard[1].tolist() == [0, 0] and heard[2, 1] == 0
     struck = sparse.csr_matrix(np.array([[True, False, False]] * 3))
-    assert series.witnessed(found, log_p, np.ones((1, 3), bool), struck=struck).features[
-        0, :, series.TUNED
+    assert out_of_fold.witnessed(found, log_p, np.ones((1, 3), bool), struck=struck).features[
+        0, :, scoring.TUNED
     ] == pytest.approx([0, 0])
 
 
@@ -271,18 +272,20 @@ def test_predictions_gain_nothing_over_themselves():
     from series_library import draw
 
     made = draw(series=6, pictures=300, seed=2)
-    labels = series.label_images(made.tag_sets(), made.groups)
+    labels = label_images(made.tag_sets(), made.groups)
     from tagcheck.learning import linear_probes
 
-    folds = series.spread_folds(linear_probes.grouped_folds(made.groups, 10, 0), made.groups, labels)
-    folded, _ = series.out_of_fold(made.matrix, labels, folds)
-    learned, said = folded.learned(labels), series_mixing.cross_fitted(folded, labels)
-    same = series_mixing.gain(said, said, labels, learned, made.groups)
+    folds = spread_folds(linear_probes.grouped_folds(made.groups, 10, 0), made.groups, labels)
+    folded, _ = out_of_fold.out_of_fold(made.matrix, labels, folds)
+    learned, said = folded.learned(labels), probabilities.cross_fitted(folded, labels)
+    same = probabilities.gain(said, said, labels, learned, made.groups)
     assert same.gain == 0 and not same.real
     # An oracle of the tags, heard as a network is, makes them better beyond doubt.
     log_p = np.log(np.where(labels.membership.toarray() > 0, 0.99, 0.01 / len(labels.classes)))
-    heard = series.with_network(folded, labels, log_p, np.zeros(300, np.int64), np.ones((1, len(labels.classes)), bool))
-    better = series_mixing.gain(said, series_mixing.cross_fitted(heard, labels), labels, learned, made.groups)
+    heard = out_of_fold.with_network(
+        folded, labels, log_p, np.zeros(300, np.int64), np.ones((1, len(labels.classes)), bool)
+    )
+    better = probabilities.gain(said, probabilities.cross_fitted(heard, labels), labels, learned, made.groups)
     assert better.real and better.after[0] > better.before[0]
 
 
@@ -299,7 +302,7 @@ def test_a_network_that_helps_is_kept_and_predicts_new_pictures(folder: DataFold
         "series_finetuning.svg",
         "finetuning.lock",
     }
-    made = series_files.load(folder, "series")
+    made = classifier_files.load(folder, "series")
     base = joytag_network.read_folder(library / "model")
     front, back = finetuning.restored(base.network, made.card["finetuned"]["settings"]["unfreeze_last_k"], made.network)
     stored = store.load(folder.embeddings)
@@ -327,14 +330,14 @@ def artifacts_hash(path: Path) -> str:
 
 def test_a_network_that_does_not_help_is_dropped_and_the_heads_stay(folder: DataFolder, library: Path, helps, capsys):
     assert train.main(["--data-dir", str(folder.root)]) == 0
-    heads = series_files.load_out_of_fold(folder, "series")[1]
+    heads = classifier_files.load_out_of_fold(folder, "series")[1]
     helps(False)
     assert finetune(folder, library) == 0
     assert "not surely better than the heads alone" in capsys.readouterr().out
-    card, rows = series_files.load_out_of_fold(folder, "series")
+    card, rows = classifier_files.load_out_of_fold(folder, "series")
     assert rows == heads and not card["finetuned"]["kept"] and "network" not in card["files"]
-    ElementTree.fromstring(series_files.curve_path(folder, "series").read_text())
-    assert not series_files.work_folder(folder, "series").exists()
+    ElementTree.fromstring(classifier_files.curve_path(folder, "series").read_text())
+    assert not classifier_files.work_folder(folder, "series").exists()
 
 
 def test_no_network_learns_from_a_group_that_it_judges_or_is_stopped_by(
@@ -376,7 +379,7 @@ def test_a_killed_run_keeps_what_it_had_and_another_one_goes_on(
     monkeypatch.setattr(Training, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         finetune(folder, library)
-    work = series_files.work_folder(folder, "series")
+    work = classifier_files.work_folder(folder, "series")
     assert {path.name for path in work.iterdir()} >= {"tokens", "network_0.safetensors", "checkpoint.pt"}
     assert not folder.classifier.joinpath("series_classifier.json").exists()
     folds = []
@@ -387,7 +390,7 @@ def test_a_killed_run_keeps_what_it_had_and_another_one_goes_on(
 
 def test_other_settings_begin_anew(folder: DataFolder, library: Path, helps, capsys):
     helps(False)
-    work = series_files.work_folder(folder, "series")
+    work = classifier_files.work_folder(folder, "series")
     work.mkdir(parents=True)
     (work / "run.json").write_text("{}")
     assert finetune(folder, library) == 0

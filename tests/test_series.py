@@ -10,21 +10,23 @@ from scipy import stats
 from series_library import Drawn, draw
 from sklearn.metrics import f1_score, roc_auc_score
 
-from tagcheck import series, series_confidence, series_mixing
 from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import expected_calibration_error
 from tagcheck.learning.same_class_model import fit_plda
+from tagcheck.series import confidence as series_confidence
+from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
+from tagcheck.series.labels import FOLDS, CannotLearn, Labels, group_counts, label_images, spread_folds
 
 
 def learn(drawn: Drawn, folds: np.ndarray | None = None):
     """(labels, folded, mixing, predictions, true series as a place in labels.series or -1)."""
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
     if folds is None:
-        folds = linear_probes.grouped_folds(drawn.groups, series.FOLDS, 0)
-        folds = series.spread_folds(folds, drawn.groups, labels)
-    folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
-    mixing = series_mixing.fit_mixing(folded, labels)
-    said = series_mixing.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+        folds = linear_probes.grouped_folds(drawn.groups, FOLDS, 0)
+        folds = spread_folds(folds, drawn.groups, labels)
+    folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds)
+    mixing = probabilities.fit_mixing(folded, labels)
+    said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     place = {name: at for at, name in enumerate(labels.series)}
     return labels, folded, mixing, said, np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
 
@@ -89,7 +91,7 @@ def test_plda_needs_two_classes():
 def test_sets_of_series_that_come_often_are_a_class_and_rare_ones_are_shared():
     both, other = frozenset({"series:a", "series:b"}), frozenset({"series:a", "series:c"})
     tag_sets = [both, both, both, other, frozenset({"series:a"}), frozenset()]
-    labels = series.label_images(tag_sets, np.arange(6))
+    labels = label_images(tag_sets, np.arange(6))
     assert labels.series == ("series:a", "series:b", "series:c")
     assert labels.classes == ((0,), (1,), (2,), (0, 1))
     assert labels.membership.toarray()[[0, 3, 4, 5]].tolist() == [
@@ -103,23 +105,23 @@ def test_sets_of_series_that_come_often_are_a_class_and_rare_ones_are_shared():
 
 def test_near_duplicates_do_not_make_a_set_frequent():
     both = frozenset({"series:a", "series:b"})
-    assert len(series.label_images([both, both, both], np.array([0, 0, 0])).classes) == 2
+    assert len(label_images([both, both, both], np.array([0, 0, 0])).classes) == 2
 
 
 def test_a_series_of_two_groups_never_stands_in_one_fold_alone():
     tag_sets = [frozenset({"series:a"})] * 6 + [frozenset({"series:b"})] * 2 + [frozenset({"series:lonely"})] * 2
     groups = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 8])
-    labels = series.label_images(tag_sets, groups)
-    folds = series.spread_folds(np.array([0, 0, 0, 1, 1, 1, 1, 1, 0, 0]), groups, labels)
+    labels = label_images(tag_sets, groups)
+    folds = spread_folds(np.array([0, 0, 0, 1, 1, 1, 1, 1, 0, 0]), groups, labels)
     assert folds[6] != folds[7]
     assert folds[8] == folds[9], "a group is never split"
 
 
 def test_out_of_fold_scores_are_those_of_a_model_fitted_without_the_fold():
     drawn = draw(series=4, pictures=150, seed=5)
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
     folds = linear_probes.grouped_folds(drawn.groups, 5, 0)
-    folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
+    folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds)
     own = labels.single
     train = (folds != 2) & (own >= 0)
     model = fit_plda(*sums(drawn.matrix[train].astype(np.float64), own[train], len(labels.classes)))
@@ -167,7 +169,7 @@ def test_probabilities_of_candidates_and_none_sum_to_one(learned):
 
 def test_the_order_of_the_pictures_changes_nothing(library):
     small = draw(series=5, pictures=200, seed=8)
-    labels = series.label_images(small.tag_sets(), small.groups)
+    labels = label_images(small.tag_sets(), small.groups)
     folds = linear_probes.grouped_folds(small.groups, 5, 0)
     said = learn(small, folds)[3]
     turned = np.random.default_rng(0).permutation(200)
@@ -207,7 +209,7 @@ def test_a_series_whose_pictures_are_one_group_is_said_to_be_unlearned():
     labels, folded, _, said, _ = learn(drawn)
     lonely = labels.series.index("series:s9")
     known = folded.learned(labels)
-    assert series.group_counts(labels, drawn.groups)[lonely] == 1
+    assert group_counts(labels, drawn.groups)[lonely] == 1
     assert known[0, lonely] == known[1, lonely] == 0
     assert known[2:].sum() == labels.tags[2:].sum()
     assert said.own[0, lonely] == 0
@@ -219,11 +221,11 @@ def test_nearness_is_the_mean_of_the_nearest_exemplars():
     unit = rng.normal(size=(5, 8)) / np.sqrt(8)
     exemplars, starts = rng.normal(size=(9, 8)), np.array([0, 2, 2, 9])
     classes = np.array([[0, 1], [2, -1], [2, 0], [1, 1], [0, 2]])
-    found = series.nearness(unit, exemplars, starts, classes)
+    found = scoring.nearness(unit, exemplars, starts, classes)
     for row, column in np.ndindex(classes.shape):
         one = classes[row, column]
         cosine = (
-            np.sort(exemplars[starts[one] : starts[one + 1]] @ unit[row])[::-1][: series.NEAREST]
+            np.sort(exemplars[starts[one] : starts[one + 1]] @ unit[row])[::-1][: scoring.NEAREST]
             if one >= 0
             else np.empty(0)
         )
@@ -232,7 +234,7 @@ def test_nearness_is_the_mean_of_the_nearest_exemplars():
 
 def test_exemplars_are_of_the_class_they_stand_for():
     own = np.array([2, 0, -1, 2, 0, 2, 1])
-    rows, starts = series.pick_exemplars(own, np.array([0, 1, 2, 3, 5]), 4, seed=0)
+    rows, starts = scoring.pick_exemplars(own, np.array([0, 1, 2, 3, 5]), 4, seed=0)
     assert [sorted(rows[starts[one] : starts[one + 1]].tolist()) for one in range(4)] == [[1], [], [0, 3, 5], []]
 
 
@@ -260,8 +262,8 @@ def characters() -> tuple[Drawn, np.ndarray, list[str]]:
 
 def test_the_taggers_tags_speak_for_the_series_they_name_or_belong_to():
     drawn, weight, names = characters()
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    tagger = series.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
+    tagger = tagger_says.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)
     assert [labels.series[place] if place >= 0 else None for place in tagger.named] == ["series:s0", *[None] * 9]
     prior = tagger.prior(labels, np.arange(300))
     spoken_for = {labels.series[one] for one in prior.of_class}
@@ -275,7 +277,7 @@ def test_the_taggers_tags_speak_for_the_series_they_name_or_belong_to():
 def test_evidence_is_the_loudest_tag_of_the_class():
     rng = np.random.default_rng(0)
     foreign = np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64)
-    prior = series.Prior(rng.normal(size=(4, 3)), rng.normal(size=4), np.array([1, 1, 3, 6]), *foreign)
+    prior = tagger_says.Prior(rng.normal(size=(4, 3)), rng.normal(size=4), np.array([1, 1, 3, 6]), *foreign)
     matrix, classes = rng.normal(size=(5, 3)) * 3, np.array([[1, 3], [0, 6], [6, -1], [3, 1], [7, 2]])
     found = prior.evidence(matrix, classes)
     for row, column in np.ndindex(classes.shape):
@@ -286,14 +288,14 @@ def test_evidence_is_the_loudest_tag_of_the_class():
 
 def test_what_the_tagger_knows_helps_where_a_series_has_few_pictures():
     drawn, weight, names = characters()
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
+    folds = spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     place = {name: at for at, name in enumerate(labels.series)}
     truth = np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
     macro, fits = [], []
-    for tagger in (None, series.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)):
-        folded, _ = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
-        said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
+    for tagger in (None, tagger_says.listen(drawn.matrix, weight, np.zeros(10, np.float32), names, labels)):
+        folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
+        said = probabilities.predictions(folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains())
         first = np.where(said.predicted[:, 0], said.ranked[:, 0], -1)
         macro.append(f1_score(truth, first, labels=range(len(labels.series)), average="macro", zero_division=0))
         right = np.where(said.ranked == truth[:, None], said.probability, 0).sum(axis=1)[truth >= 0]
@@ -324,17 +326,17 @@ def knowing() -> tuple[Drawn, np.ndarray, np.ndarray, list[str], list[str | None
 
 def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_as_it_was_right_where_that_is_known():
     drawn, weight, bias, names, called = knowing()
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
-    tagger = series.listen(drawn.matrix, weight, bias, names, labels, None, called)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
+    folds = spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    tagger = tagger_says.listen(drawn.matrix, weight, bias, names, labels, None, called)
     assert tagger.foreign_names == tuple(sorted(called))
-    folded, model = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
+    folded, model = out_of_fold.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
     assert {tagger.foreign_names[one] for one in model.prior.foreign_names} == {"series:s6", "series:s7"}
-    mixing = series_mixing.fit_mixing(folded, labels)
-    said = series_mixing.predictions(folded.candidates, mixing, labels.contains())
+    mixing = probabilities.fit_mixing(folded, labels)
+    said = probabilities.predictions(folded.candidates, mixing, labels.contains())
     named = np.array([tagger.foreign_names[one] if one >= 0 else "" for one in said.foreign])
     truth = np.array([f"series:s{one}" for one in drawn.truth])
-    sure = said.foreign_probability >= series_mixing.PREDICT_FROM
+    sure = said.foreign_probability >= probabilities.PREDICT_FROM
     assert (named == truth)[sure].mean() > 0.85
     assert sure[np.isin(truth, ["series:s6", "series:s7"])].mean() > 0.7
     assert expected_calibration_error(said.foreign_probability, named == truth) < 0.06
@@ -343,19 +345,21 @@ def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_a
 
 def test_a_tagger_that_is_wrong_about_the_owners_series_is_not_believed_about_others():
     drawn, weight, bias, names, called = knowing()
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
+    folds = spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     mixed = ["series:s2", "series:s4", "series:s0", "series:s7", "series:s6"]
     trust = []
     for names_now in (called, mixed):
-        tagger = series.listen(drawn.matrix, weight, bias, [name[7:] for name in names_now], labels, None, names_now)
-        folded, _ = series.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
-        slope, offset = series_mixing.fit_mixing(folded, labels).foreign
+        tagger = tagger_says.listen(
+            drawn.matrix, weight, bias, [name[7:] for name in names_now], labels, None, names_now
+        )
+        folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
+        slope, offset = probabilities.fit_mixing(folded, labels).foreign
         trust.append(float(linear_probes.sigmoid(slope * 4.0 + offset)))
     assert trust[0] > 0.9 and trust[1] < trust[0] - 0.25
 
 
-def forgetful() -> tuple[series.Labels, series.Folded, np.ndarray]:
+def forgetful() -> tuple[Labels, out_of_fold.Folded, np.ndarray]:
     """A library in which who forgets the series mostly forgets the characters as well: (labels, folded, true series)."""
     drawn = draw(series=6, pictures=2000, unknown=0.3, forgotten=0, swapped=0.02, duplicates=0, noise=0.7, seed=11)
     rng = np.random.default_rng(5)
@@ -365,19 +369,19 @@ def forgetful() -> tuple[series.Labels, series.Folded, np.ndarray]:
     names = [f"character:{one}{letter}" for one in range(12) for letter in "abc"]
     shown = tagged & ~(lost & (rng.random(2000) < 0.9)) & ((drawn.truth < 6) | (rng.random(2000) < 0.2))
     people = [[names[3 * one + rng.integers(3)]] if has else [] for one, has in zip(drawn.truth, shown)]
-    beside = series.tag_columns(people, names)
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
-    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
-    folded, _ = series.out_of_fold(drawn.matrix, labels, folds, beside=beside)
+    beside = tagger_says.tag_columns(people, names)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
+    folds = spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds, beside=beside)
     place = {name: at for at, name in enumerate(labels.series)}
     return labels, folded, np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
 
 
 def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_without_them_are_told_apart():
     labels, folded, truth = forgetful()
-    accompanied = (folded.candidates.features[..., series.COMPANIONS] > 0).any(axis=1)
-    mixing = series_mixing.fit_mixing(folded, labels)
-    said = series_mixing.predictions(folded.candidates, mixing, labels.contains())
+    accompanied = (folded.candidates.features[..., scoring.COMPANIONS] > 0).any(axis=1)
+    mixing = probabilities.fit_mixing(folded, labels)
+    said = probabilities.predictions(folded.candidates, mixing, labels.contains())
     known, bare = truth >= 0, ~labels.tagged
     for kind, absence in zip((~accompanied, accompanied), mixing.by_company):
         assert absence.unknown_share == pytest.approx((~known)[kind].mean(), abs=0.06)
@@ -386,7 +390,7 @@ def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_
     errors = []
     for one in (
         said,
-        series_mixing.predictions(folded.candidates, replace(mixing, by_company=None), labels.contains()),
+        probabilities.predictions(folded.candidates, replace(mixing, by_company=None), labels.contains()),
     ):
         confidence = series_confidence.confidence_missing(
             one.probability[rows, 0], one.unknown[rows], one.forgotten[rows]
@@ -401,7 +405,7 @@ def test_the_likeliest_series_is_corrected_to_how_often_it_is_right_and_the_othe
     modest = replace(mixing, weights=mixing.weights * 0.6, first=series_confidence.Ratio())
     own = labels.single
     frequency = np.bincount(own, minlength=len(labels.classes)) / len(own)
-    first = series_mixing._first(modest, folded.candidates, own, frequency[own])
+    first = probabilities._first(modest, folded.candidates, own, frequency[own])
     assert first.slope > 1.2
     corrected = replace(modest, first=first)
     errors, tables = [], []
@@ -419,29 +423,29 @@ def test_the_likeliest_series_is_corrected_to_how_often_it_is_right_and_the_othe
 
 def test_a_picture_with_one_candidate_alone_is_left_as_it_is():
     among = np.array([[1.0, 0.0], [0.0, 0.0], [0.75, 0.25]])
-    out = series_mixing._first_corrected(among, series_confidence.Ratio(2.0, 0.0))
+    out = probabilities._first_corrected(among, series_confidence.Ratio(2.0, 0.0))
     assert out[:2].tolist() == among[:2].tolist() and out[2] == pytest.approx([0.9, 0.1])
 
 
 def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embedding_does_not():
     drawn = draw(series=8, pictures=500, unknown=0.2, forgotten=0.05, swapped=0.03, duplicates=0, noise=3.0, seed=4)
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
     rng = np.random.default_rng(0)
     names = [f"character:c{one}" for one in range(12)]
-    beside = series.tag_columns([[names[one]] if rng.random() < 0.6 else [] for one in drawn.truth], names)
-    folds = series.spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
+    beside = tagger_says.tag_columns([[names[one]] if rng.random() < 0.6 else [] for one in drawn.truth], names)
+    folds = spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     place = {name: at for at, name in enumerate(labels.series)}
     truth = np.array([place.get(f"series:s{one}", -1) for one in drawn.truth])
     scores = []
     for now in (None, beside):
-        folded, model = series.out_of_fold(drawn.matrix, labels, folds, beside=now)
-        said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
+        folded, model = out_of_fold.out_of_fold(drawn.matrix, labels, folds, beside=now)
+        said = probabilities.predictions(folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains())
         scores.append(
             f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), labels=range(8), average="micro")
         )
     assert scores[1] > scores[0] + 0.15
     assert model.companions.shape == (12, len(labels.classes))
-    few = series.companion_ratios(beside, labels, np.flatnonzero(drawn.truth != 2))
+    few = tagger_says.companion_ratios(beside, labels, np.flatnonzero(drawn.truth != 2))
     assert few[:, labels.series.index("series:s2")].nnz <= 2, (
         "learned from the pictures given alone, but for their swapped tags"
     )
@@ -449,12 +453,14 @@ def test_a_character_that_the_owner_tags_speaks_for_its_series_where_the_embeddi
 
 def test_the_taggers_character_speaks_for_the_series_that_the_owner_tags_beside_it():
     drawn, weight, names = characters()
-    labels = series.label_images(drawn.tag_sets(), drawn.groups)
+    labels = label_images(drawn.tag_sets(), drawn.groups)
     who = ["character:heroine"]
-    beside = series.tag_columns([who if one == 3 and row % 4 == 0 else [] for row, one in enumerate(drawn.truth)], who)
+    beside = tagger_says.tag_columns(
+        [who if one == 3 and row % 4 == 0 else [] for row, one in enumerate(drawn.truth)], who
+    )
     owners = [who[0] if name == "heroine_3" else None for name in names]
     silent = np.full(10, -50, np.float32)  # it fires on no picture, so that no rule of its own can be learned
-    tagger = series.listen(drawn.matrix, weight, silent, names, labels, owners, None, (beside, who))
+    tagger = tagger_says.listen(drawn.matrix, weight, silent, names, labels, owners, None, (beside, who))
     prior = tagger.prior(labels, np.arange(300))
     spoken = {labels.series[one]: prior.weight[at].tolist() for at, one in enumerate(prior.of_class)}
     assert spoken["series:s3"] == weight[3].tolist()
@@ -463,10 +469,10 @@ def test_the_taggers_character_speaks_for_the_series_that_the_owner_tags_beside_
 def test_series_that_always_come_together_are_predicted_together():
     drawn = draw(series=5, pictures=400, unknown=0, forgotten=0, swapped=0, duplicates=0, seed=6)
     tag_sets = [tags | {"series:franchise"} if "series:s1" in tags else tags for tags in drawn.tag_sets()]
-    labels = series.label_images(tag_sets, drawn.groups)
+    labels = label_images(tag_sets, drawn.groups)
     folds = linear_probes.grouped_folds(drawn.groups, 10, 0)
-    folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
-    said = series_mixing.predictions(folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains())
+    folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds)
+    said = probabilities.predictions(folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains())
     wanted = {labels.series.index("series:s1"), labels.series.index("series:franchise")}
     rows = np.flatnonzero(drawn.truth == 1)
     together = [set(said.ranked[row][said.predicted[row]].tolist()) == wanted for row in rows]
@@ -476,7 +482,7 @@ def test_series_that_always_come_together_are_predicted_together():
 def test_agreement_is_what_counting_gives(learned, library):
     labels, folded, mixing, said, _ = learned
     known = folded.learned(labels)
-    scores = series_mixing.agreement(said, labels, known, mixing.swapped)
+    scores = probabilities.agreement(said, labels, known, mixing.swapped)
     both = said_of = has = 0
     for row, tags in enumerate(library.tag_sets()):
         if tags:
@@ -489,20 +495,20 @@ def test_agreement_is_what_counting_gives(learned, library):
 def test_two_series_of_two_pictures_are_enough_to_learn_from():
     drawn = draw(series=2, pictures=4, unknown=0, forgotten=0, swapped=0, duplicates=0)
     drawn.tagged[:] = [0, 0, 1, 1]
-    labels = series.label_images(drawn.tag_sets(), np.arange(4))
-    folds = series.spread_folds(np.array([0, 1, 0, 1]), np.arange(4), labels)
-    folded, _ = series.out_of_fold(drawn.matrix, labels, folds)
-    said = series_mixing.predictions(
-        folded.candidates, series_mixing.fit_mixing(folded, labels), labels.contains(), labels.tags
+    labels = label_images(drawn.tag_sets(), np.arange(4))
+    folds = spread_folds(np.array([0, 1, 0, 1]), np.arange(4), labels)
+    folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds)
+    said = probabilities.predictions(
+        folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains(), labels.tags
     )
     assert np.isfinite(said.probability).all() and np.isfinite(said.unknown).all()
 
 
 def test_one_series_alone_is_refused():
     drawn = draw(series=1, pictures=20, unknown=0, forgotten=0, swapped=0, duplicates=0)
-    labels = series.label_images(drawn.tag_sets(), np.arange(20))
-    with pytest.raises(series.CannotLearn, match="two series"):
-        series.out_of_fold(drawn.matrix, labels, np.arange(20) % 4)
+    labels = label_images(drawn.tag_sets(), np.arange(20))
+    with pytest.raises(CannotLearn, match="two series"):
+        out_of_fold.out_of_fold(drawn.matrix, labels, np.arange(20) % 4)
 
 
 def test_planted_swaps_and_forgotten_tags_are_found_with_a_confidence_that_keeps_its_word(library, learned):
@@ -529,11 +535,11 @@ def test_what_a_sample_is_mixed_of_is_found_by_telling_it_from_one_part():
     rng = np.random.default_rng(5)
     pure, rest = rng.normal(-2, 1, 4000), rng.normal(3, 2, 2700)
     mixed = np.concatenate([rest, rng.normal(-2, 1, 300)])
-    share, ratio = series_mixing.density_ratio(mixed, pure, 0.3, 0.0)
+    share, ratio = probabilities.density_ratio(mixed, pure, 0.3, 0.0)
     assert share == pytest.approx(0.1, abs=0.02)
     of_pure = share / (share + (1 - share) * np.exp(ratio(mixed)))
     assert expected_calibration_error(of_pure, np.arange(3000) >= 2700) < 0.02
-    kept, _ = series_mixing.density_ratio(mixed[:15], pure[:15], 0.3, 10.0)
+    kept, _ = probabilities.density_ratio(mixed[:15], pure[:15], 0.3, 10.0)
     assert kept == pytest.approx(0.3, abs=0.05), "few samples leave the share where it was"
 
 
@@ -542,9 +548,9 @@ def test_swaps_are_planted_among_classes_that_the_fold_knows_and_never_as_the_pi
     own = labels.single[folded.planted_rows]
     assert (folded.planted_class != own).all() and len(own) > 300
     assert (folded.planted.classes == folded.planted_class[:, None]).any(axis=1).all()
-    wrong = series_mixing._tag_odds(mixing, folded.planted, folded.planted_class, np.full(len(labels.classes), 0.1))
+    wrong = probabilities._tag_odds(mixing, folded.planted, folded.planted_class, np.full(len(labels.classes), 0.1))
     rows = np.flatnonzero(labels.single >= 0)
-    right = series_mixing._tag_odds(
+    right = probabilities._tag_odds(
         mixing, folded.candidates.rows(rows), labels.single[rows], np.full(len(labels.classes), 0.1)
     )
     assert np.median(right) > np.median(wrong) + 4
@@ -565,8 +571,8 @@ def test_a_picture_whose_candidates_do_not_agree_counts_as_less_known_where_unta
     odds = [rng.normal(1, 1, 400), rng.normal(-1, 1, 400)]  # untagged, tagged
     apart = [-rng.exponential(2.0, 400), -rng.exponential(0.2, 400)]  # the candidates of untagged ones disagree
     alike = [-rng.exponential(0.5, 400), -rng.exponential(0.5, 400)]
-    assert series_mixing._agreement(odds, apart) < -0.5
-    assert abs(series_mixing._agreement(odds, alike)) < 0.2
-    assert series_mixing._agreement(odds, [np.zeros(400), np.zeros(400)]) == 0.0
+    assert probabilities._agreement(odds, apart) < -0.5
+    assert abs(probabilities._agreement(odds, alike)) < 0.2
+    assert probabilities._agreement(odds, [np.zeros(400), np.zeros(400)]) == 0.0
     among = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
-    np.testing.assert_allclose(series_mixing._agreed(among), [np.log(0.5), 0.0], atol=1e-9)
+    np.testing.assert_allclose(probabilities._agreed(among), [np.log(0.5), 0.0], atol=1e-9)

@@ -16,13 +16,14 @@ from series_library import MODEL, Drawn, draw, picture_hash, write
 
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from tagcheck import data_folder, files, review, series_files
+from tagcheck import data_folder, files, review
 from tagcheck.data_folder import DATASET, SERIES_VALIDATION, DataFolder
 from tagcheck.embedding import store as embedding_store
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
-from tagcheck.series_confidence import Ratio
-from tagcheck.series_mixing import Absence
+from tagcheck.series import classifier_files
+from tagcheck.series.confidence import Ratio
+from tagcheck.series.probabilities import Absence
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def validated(folder: DataFolder) -> dict:
 
 
 def test_every_picture_is_predicted_out_of_fold(trained: Path, drawn: Drawn):
-    card, rows = series_files.load_out_of_fold(DataFolder(trained), "series")
+    card, rows = classifier_files.load_out_of_fold(DataFolder(trained), "series")
     assert [row["hash"] for row in rows] == sorted(drawn.hashes)
     fold_of = {row["hash"]: row["fold"] for row in rows}
     for copy, source in enumerate(drawn.groups):
@@ -90,9 +91,9 @@ def test_the_summary_line_counts_and_names_the_file(own_copy: DataFolder, capsys
 
 
 def test_training_twice_leaves_one_classifier_with_the_same_predictions(own_copy: DataFolder):
-    first = series_files.load_out_of_fold(own_copy, "series")
+    first = classifier_files.load_out_of_fold(own_copy, "series")
     train.main(["--data-dir", str(own_copy.root)])
-    second = series_files.load_out_of_fold(own_copy, "series")
+    second = classifier_files.load_out_of_fold(own_copy, "series")
     assert first[1] == second[1] and first[0]["fingerprint"] == second[0]["fingerprint"]
     assert len(list(own_copy.classifier.iterdir())) == 3
 
@@ -105,7 +106,7 @@ def test_the_report_counts_what_it_lists(own_copy: DataFolder, drawn: Drawn):
     assert summary["total_predictions"] == correct + missing + incorrect
     assert summary["accuracy"] == pytest.approx(correct / summary["total_predictions"], abs=1e-4)
     assert (len(found["missing_predictions"]), len(found["incorrect_predictions"])) == (missing, incorrect)
-    rows = series_files.load_out_of_fold(own_copy, "series")[1]
+    rows = classifier_files.load_out_of_fold(own_copy, "series")[1]
     tags = dict(zip(drawn.hashes, drawn.tag_sets()))
     assert correct == sum(len(tags[row["hash"]] & set(row["predicted"])) for row in rows)
     assert summary["images_abstained"] == sum(not row["predicted"] for row in rows)
@@ -164,7 +165,7 @@ def test_a_series_that_only_the_tagger_knows_is_suggested_in_the_owners_spelling
     assert np.mean([drawn.truth[number[one["hash"]]] == 6 for one in named]) > 0.9
     assert np.mean([one["confidence"] for one in named]) > 0.6 and named[0]["action"] == "add"
     assert not [one for one in found["incorrect_predictions"] if "never" in one["series"]], "what the owner never wants"
-    card = series_files.load(folder, "series").card
+    card = classifier_files.load(folder, "series").card
     assert card["foreign_names"] == ["series:far away", "series:s0", "series:s1", "series:s2"]
     with pytest.raises(MissingInput, match="no tag map"):
         train.main(["--data-dir", str(folder.root), "--tag-map", str(tmp_path / "none.csv")])
@@ -178,7 +179,7 @@ def test_finding_ids_stay_from_run_to_run(own_copy: DataFolder):
 
 def test_per_series_numbers_are_what_counting_gives(own_copy: DataFolder, drawn: Drawn):
     rows = {row["series"]: row for row in validated(own_copy)["per_series"]}
-    said = {row["hash"]: row for row in series_files.load_out_of_fold(own_copy, "series")[1]}
+    said = {row["hash"]: row for row in classifier_files.load_out_of_fold(own_copy, "series")[1]}
     tagged = [hash for hash, tags in zip(drawn.hashes, drawn.tag_sets()) if "series:s0" in tags]
     hits = sum("series:s0" in said[hash]["predicted"] for hash in tagged)
     assert rows["series:s0"]["support"] == len(tagged) and rows["series:s0"]["correct"] == hits
@@ -303,7 +304,7 @@ def test_a_dataset_of_another_model_is_refused(own_copy: DataFolder):
 
 
 def test_new_pictures_are_predicted_without_training(trained: Path, drawn: Drawn):
-    classifier = series_files.load(DataFolder(trained), "series")
+    classifier = classifier_files.load(DataFolder(trained), "series")
     new = draw(series=8, pictures=600, seed=11).matrix[:300] + np.float32(0.02)
     said = classifier.predict(Embeddings([picture_hash(row) for row in range(300)], new, MODEL, "test"))
     first = [classifier.series[place] if sure else None for place, sure in zip(said.ranked[:, 0], said.predicted[:, 0])]
@@ -312,7 +313,7 @@ def test_new_pictures_are_predicted_without_training(trained: Path, drawn: Drawn
 
 
 def test_embeddings_of_another_model_are_refused(trained: Path):
-    classifier = series_files.load(DataFolder(trained), "series")
+    classifier = classifier_files.load(DataFolder(trained), "series")
     with pytest.raises(BadFile, match="trained on embeddings of test-model .32 numbers., these are of other .32"):
         classifier.predict(Embeddings([picture_hash(0)], np.zeros((1, 32), np.float32), "other", "test"))
     with pytest.raises(BadFile, match="16 numbers"):
@@ -320,23 +321,23 @@ def test_embeddings_of_another_model_are_refused(trained: Path):
 
 
 def test_a_classifier_of_an_earlier_make_is_asked_to_be_trained_again(own_copy: DataFolder):
-    path = series_files.card_path(own_copy, "series")
+    path = classifier_files.card_path(own_copy, "series")
     card = json.loads(path.read_text())
     del card["noise"]["by_company"]
     path.write_text(json.dumps(card))
     with pytest.raises(
         BadFile, match="not the whole card of a series classifier: run train_series_classifier_images.py again"
     ):
-        series_files.load(own_copy, "series")
+        classifier_files.load(own_copy, "series")
 
 
 def test_what_missing_tags_mean_by_company_comes_back_as_it_was_saved(own_copy: DataFolder):
-    before = series_files.load(own_copy, "series")
+    before = classifier_files.load(own_copy, "series")
     kinds = Absence(400, 0.6, 0.3, Ratio(1.1, -0.5, 0.2, 1.0)), Absence(300, 0.05, 0.02)
     mixing = replace(before.mixing, by_company=kinds, first=Ratio(1.5, 0.25))
-    card, rows = series_files.load_out_of_fold(own_copy, "series")
-    series_files.save(own_copy, "series", card, before.model, mixing, rows)
-    after = series_files.load(own_copy, "series").mixing
+    card, rows = classifier_files.load_out_of_fold(own_copy, "series")
+    classifier_files.save(own_copy, "series", card, before.model, mixing, rows)
+    after = classifier_files.load(own_copy, "series").mixing
     for name, value in vars(mixing).items():
         assert (
             np.array_equal(getattr(after, name), value)
@@ -349,7 +350,7 @@ def test_what_missing_tags_mean_by_company_comes_back_as_it_was_saved(own_copy: 
 def test_a_training_that_dies_while_saving_leaves_the_old_classifier_in_force(
     own_copy: DataFolder, monkeypatch, crash_at: str
 ):
-    before = series_files.load_out_of_fold(own_copy, "series")
+    before = classifier_files.load_out_of_fold(own_copy, "series")
     rename = {"series:s1": "series:s0"}
     change_tags(
         own_copy, lambda row: row.update(existing_all_tags=[rename.get(tag, tag) for tag in row["existing_all_tags"]])
@@ -361,19 +362,19 @@ def test_a_training_that_dies_while_saving_leaves_the_old_classifier_in_force(
             raise OSError(28, "No space left on device", str(path))
         whole(path, write_it)
 
-    for module in (files, series_files):
+    for module in (files, classifier_files):
         monkeypatch.setattr(module, "write_atomically", dies)
     with pytest.raises(OSError, match="No space left"):
         train.main(["--data-dir", str(own_copy.root)])
-    assert series_files.load_out_of_fold(own_copy, "series") == before
-    assert len(series_files.load(own_copy, "series").series) == 9
+    assert classifier_files.load_out_of_fold(own_copy, "series") == before
+    assert len(classifier_files.load(own_copy, "series").series) == 9
 
 
 @pytest.mark.parametrize("name", ["weights", "out_of_fold"])
 def test_a_damaged_file_is_named(own_copy: DataFolder, name: str):
     path = next(own_copy.classifier.glob(f"series_{name}_*"))
     path.write_bytes(path.read_bytes()[:-20])
-    load = series_files.load if name == "weights" else series_files.load_out_of_fold
+    load = classifier_files.load if name == "weights" else classifier_files.load_out_of_fold
     with pytest.raises(BadFile, match=rf"{path.name} is not what its card says.*run train_series"):
         load(own_copy, "series")
     path.unlink()
@@ -390,13 +391,13 @@ def test_a_damaged_file_is_named(own_copy: DataFolder, name: str):
     ],
 )
 def test_a_damaged_card_is_named(own_copy: DataFolder, text: str, says: str):
-    series_files.card_path(own_copy, "series").write_text(text)
+    classifier_files.card_path(own_copy, "series").write_text(text)
     with pytest.raises(BadFile, match=f"series_classifier.json.*{says}"):
-        series_files.load(own_copy, "series")
+        classifier_files.load(own_copy, "series")
 
 
 def test_other_namespaces_are_saved_beside(own_copy: DataFolder):
-    before = series_files.load_out_of_fold(own_copy, "series")
+    before = classifier_files.load_out_of_fold(own_copy, "series")
     change_tags(
         own_copy,
         lambda row: row["existing_all_tags"].extend(
@@ -404,8 +405,8 @@ def test_other_namespaces_are_saved_beside(own_copy: DataFolder):
         ),
     )
     assert train.main(["--data-dir", str(own_copy.root), "--namespace", "per_son"]) == 0
-    assert series_files.load_out_of_fold(own_copy, "series") == before
-    assert series_files.load(own_copy, "per_son").series[0] == "per_son:s0"
+    assert classifier_files.load_out_of_fold(own_copy, "series") == before
+    assert classifier_files.load(own_copy, "per_son").series[0] == "per_son:s0"
     assert validate.main(["--data-dir", str(own_copy.root), "--namespace", "per_son"]) == 0
     assert report(own_copy)["namespace"] == "per_son"
 
@@ -449,7 +450,7 @@ def test_four_tagged_pictures_of_two_series_are_learned(folder: DataFolder):
     few.tagged[:] = [0, 0, 1, 1]
     write(folder, few)
     assert train.main(["--data-dir", str(folder.root)]) == 0
-    assert len(series_files.load_out_of_fold(folder, "series")[1]) == 4
+    assert len(classifier_files.load_out_of_fold(folder, "series")[1]) == 4
     assert validate.main(["--data-dir", str(folder.root)]) == 0
 
 

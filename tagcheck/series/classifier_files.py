@@ -24,15 +24,18 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 from scipy import sparse
 
-from tagcheck import data_folder, series, series_mixing
+from tagcheck import data_folder
 from tagcheck.data_folder import STAMP, DataFolder, Kind
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically, write_json
 from tagcheck.learning.same_class_model import Plda
-from tagcheck.series import Model, Prior
-from tagcheck.series_confidence import Ratio
-from tagcheck.series_mixing import Absence, Mixing, Predictions
+from tagcheck.series import out_of_fold, scoring, tagger_says
+from tagcheck.series import probabilities as series_mixing
+from tagcheck.series.confidence import Ratio
+from tagcheck.series.probabilities import Absence, Mixing, Predictions
+from tagcheck.series.scoring import Model
+from tagcheck.series.tagger_says import Prior
 
 MADE_BY = "train_series_classifier_images.py"
 FOLDER = "series_classifier"
@@ -61,7 +64,7 @@ class Classifier:
     ) -> Predictions:
         """What is said about pictures that the classifier was not trained on; no retraining.
 
-        `log_p` (n, C) is what the fine-tuned network says of them (`tagcheck.finetuning`); without it the
+        `log_p` (n, C) is what the fine-tuned network says of them (`tagcheck.series.finetuning`); without it the
         embeddings alone are gone by. `tag_sets` are their tags, of which those of characters count.
         Raises `BadFile` naming both models when the embeddings are of another one.
         """
@@ -72,12 +75,12 @@ class Classifier:
                 f"the {self.card['namespace']} classifier was trained on embeddings of {made['model']} "
                 f"({made['dimensions']} numbers), these are of {embeddings.model} ({width} numbers): run {MADE_BY} again"
             )
-        beside = None if tag_sets is None else series.tag_columns(tag_sets, self.card["companions"])
-        found, mixing = series.score(self.model, embeddings.matrix, beside=beside), self.mixing
+        beside = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.card["companions"])
+        found, mixing = scoring.score(self.model, embeddings.matrix, beside=beside), self.mixing
         if log_p is not None and self.with_network is not None:
             known = np.array(self.card["finetuned"]["classes_known"], dtype=bool)[None]
-            found, mixing = series.witnessed(found, log_p, known), self.with_network
-        own = None if tag_sets is None else series.tag_columns(tag_sets, self.series).astype(bool)
+            found, mixing = out_of_fold.witnessed(found, log_p, known), self.with_network
+        own = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.series).astype(bool)
         if tag_sets is None:  # whether they have character tags is not known, so they are of no kind
             mixing = replace(mixing, by_company=None)
         return series_mixing.predictions(found, mixing, self.contains, own)
@@ -296,7 +299,7 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
         raise BadFile(f"{path} and its card do not belong together ({error}): {again}") from None
     sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape, mixing.weights.shape
     directions, width = len(plda.between), card["embedding"]["dimensions"]
-    if sizes != ((len(contains), directions), (width, directions), (width,), (len(contains) + 1,), (series.FEATURES,)):
+    if sizes != ((len(contains), directions), (width, directions), (width,), (len(contains) + 1,), (scoring.FEATURES,)):
         raise BadFile(
             f"{path} has arrays of other sizes than its card says: run {MADE_BY}{_option(card['namespace'])} again"
         )

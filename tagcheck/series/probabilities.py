@@ -1,6 +1,6 @@
 """From scores of series to probabilities: how much each counts, what "none of yours" looks like, how often tags go wrong.
 
-`fit_mixing` learns it from out-of-fold candidates (`tagcheck.series`, whose docstring tells the whole way); `predictions`
+`fit_mixing` learns it from out-of-fold candidates (`tagcheck.series.scoring`, whose docstring tells the whole way); `predictions`
 applies it; `agreement` and `gain` say how far predictions agree with the owner's tags.
 """
 
@@ -16,8 +16,11 @@ from sklearn.linear_model import LogisticRegression
 
 from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import expected_calibration_error
-from tagcheck.series import BLOCK, COMPANIONS, MIXING_ROWS, NEARNESS, Candidates, Folded, Labels
-from tagcheck.series_confidence import Ratio, given_tagged, log_odds, tag_odds, tagged_probability
+from tagcheck.series.confidence import Ratio, given_tagged, log_odds, tag_odds, tagged_probability
+from tagcheck.series.labels import Labels
+from tagcheck.series.out_of_fold import Folded
+from tagcheck.series.scoring import COMPANIONS, MIXING_ROWS, NEARNESS, Candidates
+from tagcheck.series.tagger_says import BLOCK
 
 PREDICT_FROM = (
     0.4  # the first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014)
@@ -162,7 +165,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:
-    """The mixing weights from out-of-fold candidates; see step 3 of `tagcheck.series`.
+    """The mixing weights from out-of-fold candidates; see step 3 of `tagcheck.series.scoring`.
 
     Pictures of one class that their fold's model knows count as they are, and again as strangers, in
     equal parts. With `among` (n,) bool the weights are learned from those alone.

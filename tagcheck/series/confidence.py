@@ -1,6 +1,6 @@
 """How sure it is that a series tag is wrong, missing or swapped, from out-of-fold probabilities and how often tags go wrong.
 
-Bayes throughout; the probabilities come from `tagcheck.series_mixing` and never looked at the picture's own tags.
+Bayes throughout; the probabilities come from `tagcheck.series.probabilities` and never looked at the picture's own tags.
 """
 
 from __future__ import annotations

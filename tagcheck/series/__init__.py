@@ -1,0 +1,1 @@
+"""Which series a picture is from, or none of the owner's."""
