@@ -22,13 +22,14 @@ from scipy import sparse
 from tqdm import tqdm
 
 import config
-from tagcheck import data_folder, dataset, findings, review, script, tags
+from tagcheck import data_folder, dataset, findings, script, tags
 from tagcheck.data_folder import MISTAGGED, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
 from tagcheck.errors import MissingInput
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning.last_layer import Tagger
+from tagcheck.review import store as review_store
 from tagcheck.tag_errors import owner_feedback, suggestions, tag_rules, tagger_vocabulary
 from tagcheck.tag_errors.look_alikes import Examples, nearest
 from tagcheck.tag_errors.owner_feedback import Answer
@@ -55,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, config.INVISIBLE_NAMESPACES)
-    decided = review.decisions(folder.review)
+    decided = review_store.decisions(folder.review)
     seen = examine(folder, data, pictures, declared, decided)
-    found = heed(suggest(pictures, seen, declared), review.answers(folder.review), pictures.notes)
+    found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
     kept, dropped = respect(found, pictures, declared, decided, data.parents, args.min_confidence)
     report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
     path = data_folder.save(folder, MISTAGGED, report)

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import sparse
 
 import config
-from tagcheck import data_folder, dataset, review, script, tags
+from tagcheck import data_folder, dataset, script, tags
 from tagcheck.data_folder import NEAR_DUPLICATES, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.duplicates import best_copy, tags_to_share
@@ -41,6 +41,7 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.learning.last_layer import Tagger
 from tagcheck.library.protocol import DUPLICATES
+from tagcheck.review import store as review_store
 from tagcheck.script import run
 from tagcheck.similar import pairs as pair_search
 from tagcheck.similar.pairs import NotFinite, Pairs
@@ -92,13 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
     records, found = embedded_records(folder, data)
-    decided = judged_pairs(data) | review.pair_decisions(folder.review)
+    decided = judged_pairs(data) | review_store.pair_decisions(folder.review)
     threshold, table = args.threshold, []
     if args.calibrate is not None:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
     pairs = compare(found, threshold, args.engine)
-    copied = without(pairs, records, decided, review.IGNORED)
-    opened = without(copied, records, decided, review.ACCEPTED)
+    copied = without(pairs, records, decided, review_store.IGNORED)
+    opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, data, records, found, pairs, opened)
     summary = summarise(data, records, pairs, groups, opened, threshold)
@@ -143,7 +144,7 @@ def judged_pairs(data: Dataset) -> dict[tuple[str, str, str], str]:
     Duplicates are copies, alternates and false positives are not.
     """
     return {
-        (one, other, "near_duplicate"): review.ACCEPTED if kind == DUPLICATES else review.IGNORED
+        (one, other, "near_duplicate"): review_store.ACCEPTED if kind == DUPLICATES else review_store.IGNORED
         for (one, other), kind in data.judged.items()
     }
 
@@ -158,9 +159,9 @@ def known_pairs(
     else:
         listed = [(*sorted(pair), True) for pair in same_pixel_pairs(records)]
         listed += [
-            (one, other, state == review.ACCEPTED)
+            (one, other, state == review_store.ACCEPTED)
             for (one, other, _), state in decided.items()
-            if state in (review.ACCEPTED, review.IGNORED)
+            if state in (review_store.ACCEPTED, review_store.IGNORED)
         ]
     known = {tuple(sorted((row[one], row[other]))): copy for one, other, copy in listed if one in row and other in row}
     if sum(known.values()) < FEWEST_KNOWN // 2 or (not given and (len(known) < FEWEST_KNOWN or all(known.values()))):

@@ -33,13 +33,14 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import data_folder, dataset, files, review, script, tags
+from tagcheck import data_folder, dataset, files, script, tags
 from tagcheck.data_folder import SERIES_VALIDATION, DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id
 from tagcheck.learning.linear_probes import expected_calibration_error
+from tagcheck.review import store as review_store
 from tagcheck.script import run
 from tagcheck.series import classifier_files, scoring
 from tagcheck.series import confidence as series_confidence
@@ -122,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             f"(to renew: {classifier_files.MADE_BY})"
         )
 
-    found, suppressed = findings(judged, card, review.decisions(folder.review))
+    found, suppressed = findings(judged, card, review_store.decisions(folder.review))
     explain(found, judged, folder, card)
     rows = per_series(judged, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
@@ -246,7 +247,7 @@ def findings(
         for name in sorted(one.known - one.predicted):
             if name in one.record.implied_tags:
                 cut.implied += 1
-            elif decided.get((one.record.hash, name, review.REMOVE)) == review.IGNORED:
+            elif decided.get((one.record.hash, name, review_store.REMOVE)) == review_store.IGNORED:
                 cut.ignored += 1
             else:
                 found[MISSING].append(_entry(MISSING, one, name, wrong[name]))
@@ -255,7 +256,7 @@ def findings(
                 cut.deleted += 1
             elif not support[name] and one.said.get("named_by_tagger") != name:
                 cut.retired += 1
-            elif decided.get((one.record.hash, name, review.ADD)) == review.IGNORED:
+            elif decided.get((one.record.hash, name, review_store.ADD)) == review_store.IGNORED:
                 cut.ignored += 1
             else:
                 found[INCORRECT].append(_entry(INCORRECT, one, name, _lacking(one, name, wrong)))
@@ -305,7 +306,7 @@ def _entry(kind: str, one: Judged, name: str, confidence: float) -> dict[str, An
         "hash": one.record.hash,
         "series": name,
         "confidence": round(confidence, 4),
-        "action": review.REMOVE if kind == MISSING else review.ADD,
+        "action": review_store.REMOVE if kind == MISSING else review_store.ADD,
         "probability": one.probability(name),
         "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": one.said["unknown"]},
         "why": "",

@@ -33,12 +33,13 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from tagcheck import data_folder, review_import, review_index, script  # noqa: E402
+from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder  # noqa: E402
 from tagcheck.errors import MissingInput  # noqa: E402
 from tagcheck.findings import TagFinding, error, finding_id  # noqa: E402
-from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, Ask, Review  # noqa: E402
-from tagcheck.review_index import Filter  # noqa: E402
+from tagcheck.review import queries, report_import  # noqa: E402
+from tagcheck.review.queries import Filter  # noqa: E402
+from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, Ask, Review  # noqa: E402
 from webapp.app import create_app  # noqa: E402
 from webapp.state import Settings  # noqa: E402
 
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with measured(folder.root) as reading:
             pass
         with Review(folder.review) as store:
-            counted = review_index.count(store, Filter())
+            counted = queries.count(store, Filter())
         print(
             f"{counted.findings:,} findings, {counted.suggestions:,} suggestions, {args.pictures:,} pictures, seed {args.seed}"
         )
@@ -148,7 +149,7 @@ def read_reports(root: Path) -> tuple[float, float, int]:
     before = memory("VmRSS")
     start, spent = time.perf_counter(), time.process_time()
     with Review(folder.review) as store:
-        review_import.sync(store, folder)
+        report_import.sync(store, folder)
     return time.perf_counter() - start, time.process_time() - spent, memory("VmHWM") - before
 
 
@@ -160,7 +161,7 @@ def memory(what: str) -> int:
 def decide_beforehand(folder: DataFolder, count: int) -> None:
     """Decide so many suggestions at once, undo that and do it again, three in four accepted, as an owner of long standing has."""
     with Review(folder.review) as store:
-        asks = review_index.asks(store, Filter(namespace="", order="unsure"))[-count:] if count else []
+        asks = queries.asks(store, Filter(namespace="", order="unsure"))[-count:] if count else []
         asked = [(ask, ACCEPTED if place % 4 else IGNORED) for place, ask in enumerate(asks)]
         for words, act in (
             ("deciding", lambda: store.decide_each(asked, "benchmark")),
@@ -181,12 +182,12 @@ def decide_while_reading(folder: DataFolder, args: argparse.Namespace, rng: rand
     make_reports(folder, args.findings, args.pictures, random.Random(args.seed + 1))
     decisions, looks = [], []
     with Review(folder.review) as store:
-        asks = review_index.asks(store, Filter())
+        asks = queries.asks(store, Filter())
         with measured(folder.root) as reading:
             while reading.going():
                 ask = rng.choice(asks)
                 decisions.append(clock(lambda: store.decide([Ask(ask.key)], FLAGGED)))
-                looks.append(clock(lambda: review_index.page(store, Filter())))
+                looks.append(clock(lambda: queries.page(store, Filter())))
                 time.sleep(0.1)
     print(f"reading the reports of the next run: {reading}")
     print(
@@ -305,7 +306,7 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
     rng = random.Random(args.seed)
     with Review(folder.review) as store:
         ids = [row[0] for row in store.db.execute("SELECT id FROM findings ORDER BY rank")]
-        common = review_index.choices(store, "tags")[0]
+        common = queries.choices(store, "tags")[0]
     token = re.search(r'name="csrf" value="(\w+)"', client.get("/error-review/help").text)[1]
 
     def get(address: Callable[[], str]) -> Callable[[], None]:
@@ -369,7 +370,7 @@ def measure(ask: Callable[[], None], before: Callable[[], None], repeats: int) -
 def decide_one(folder: DataFolder, rng: random.Random) -> Callable[[], None]:
     """Decides another open suggestion at each call: answers are remembered until something is decided."""
     with Review(folder.review) as store:
-        asks = review_index.asks(store, Filter())
+        asks = queries.asks(store, Filter())
     rng.shuffle(asks)
 
     def decide() -> None:

@@ -11,7 +11,7 @@ import pytest
 from review_data import page_on
 from werkzeug.serving import make_server
 
-from tagcheck.review import Review
+from tagcheck.review.store import Review
 
 PLACES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 ARGUMENTS = [

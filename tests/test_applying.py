@@ -15,13 +15,13 @@ import pytest
 from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 
 from benchmarks import write_faults
-from tagcheck import applying
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
-from tagcheck.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
 from tagcheck.library.folder import library as folder_module
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
+from tagcheck.writing import apply as applying
+from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -473,9 +473,9 @@ def test_two_processes_that_apply_the_same_changes_write_each_once(home):
     program = """
 import sys
 from pathlib import Path
-from tagcheck import applying
+from tagcheck.writing import apply as applying
 from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.ledger import Ledger
+from tagcheck.writing.ledger import Ledger
 from tagcheck.library.protocol import TagChange
 root, data, *hashes = sys.argv[1:]
 library = FolderLibrary(root, Path(data) / "folder.sqlite3")

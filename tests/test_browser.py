@@ -19,13 +19,14 @@ from review_data import (
     wrong,
 )
 
-from tagcheck import applying, review_index
-from tagcheck.ledger import Ledger
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.protocol import TagChange
-from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Review
-from tagcheck.review_import import sync
-from tagcheck.review_index import Filter
+from tagcheck.review import queries
+from tagcheck.review.queries import Filter
+from tagcheck.review.report_import import sync
+from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Review
+from tagcheck.writing import apply
+from tagcheck.writing.ledger import Ledger
 from webapp.applying_views import note
 
 COUNT = 60
@@ -515,10 +516,10 @@ def write_a_batch(site: Site) -> None:
     """Three accepted changes, applied, and two more that wait; one flagged."""
     with Review(site.folder.review) as store:
         sync(store, site.folder)
-        asks = review_index.asks(store, Filter(tag="series:elves"))
+        asks = queries.asks(store, Filter(tag="series:elves"))
         store.decide(asks[:3], ACCEPTED)
         changes = [TagChange(ask.key.hash, ask.key.tag, ask.key.action) for ask in asks[:3]]
-        note(store, applying.apply(Ledger(site.folder.review), FolderLibrary(site.root), changes).rows)
+        note(store, apply.apply(Ledger(site.folder.review), FolderLibrary(site.root), changes).rows)
         store.decide(asks[3:5], ACCEPTED)
         store.decide(asks[5:6], FLAGGED)
 
@@ -526,5 +527,5 @@ def write_a_batch(site: Site) -> None:
 def decide_much(site: Site) -> None:
     """Twenty verdicts, so that the overview has a promise, a pace and sessions to show."""
     with Review(site.folder.review) as store:
-        for number, ask in enumerate(review_index.asks(store, Filter(tag="series:elves"))[10:30]):
+        for number, ask in enumerate(queries.asks(store, Filter(tag="series:elves"))[10:30]):
             store.decide([ask], IGNORED if number % 4 == 0 else SKIPPED if number % 7 == 0 else ACCEPTED)

@@ -14,11 +14,12 @@ from browser_site import Site, browser, open_tab  # noqa: F401 (a fixture)
 from PIL import Image, ImageDraw
 from review_data import missing, pair, save_mistagged, save_pairs, save_series
 
-from tagcheck import data_folder, review_index
+from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, DataFolder
-from tagcheck.review import Review
-from tagcheck.review_import import sync
-from tagcheck.review_index import Filter, Finding
+from tagcheck.review import queries
+from tagcheck.review.queries import Filter, Finding
+from tagcheck.review.report_import import sync
+from tagcheck.review.store import Review
 
 
 def drawing(width: int, height: int, mode: str = "RGB", mark: int = 0) -> Image.Image:
@@ -133,7 +134,7 @@ def an_early_one(site: Site) -> Finding:
     odd = {site.names[name] for name in ("video.webm", "no picture.jpg")}
     with Review(site.folder.review) as store:
         sync(store, site.folder)
-        found = review_index.page(store, Filter(issues=("missing_tags",)), limit=3)
+        found = queries.page(store, Filter(issues=("missing_tags",)), limit=3)
     return next(one for one in found if one.hash not in odd)
 
 

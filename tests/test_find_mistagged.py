@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import find_mistagged_images
-from tagcheck import data_folder, dataset, findings, review
+from tagcheck import data_folder, dataset, findings
 from tagcheck.data_folder import DATASET, MISTAGGED, DataFolder
 from tagcheck.embedding import store as embedding_store
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.review import Ask, Key, Review
+from tagcheck.review import store as review_store
+from tagcheck.review.store import Ask, Key, Review
 from tagcheck.tag_errors import look_alikes
 from tagcheck.tag_errors.suggestions import Suggestion
 from tagcheck.tag_errors.tag_rules import Rules
@@ -244,7 +245,7 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
     refused = sorted(first)[::2]
     asks = [Ask(Key(*cell, "add"), None, first[cell][0], first[cell][1]["confidence"]) for cell in refused]
     with Review(kept.review) as store:
-        store.decide(asks, review.IGNORED)
+        store.decide(asks, review_store.IGNORED)
     again = run(kept, "--min-confidence", "0.01")
     left = {
         (error["hash"], tag["tag"]): tag

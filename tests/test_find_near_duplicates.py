@@ -14,7 +14,7 @@ from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, NEAR_DUPLICATES, DataFolder
 from tagcheck.embedding.store import ShardWriter
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.review import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Ask, Key, Review
+from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Ask, Key, Review
 
 
 def name(word: str) -> str:

@@ -24,9 +24,7 @@ import requests
 from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
 from PIL import Image
 
-from tagcheck import applying
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
-from tagcheck.ledger import Ledger
 from tagcheck.library.hydrus import popup as hydrus_popup
 from tagcheck.library.hydrus.client import MY_TAGS, Hydrus
 from tagcheck.library.hydrus.pages import says_failed
@@ -44,6 +42,8 @@ from tagcheck.library.protocol import (
     TagWrite,
     undo_of,
 )
+from tagcheck.writing import apply
+from tagcheck.writing.ledger import Ledger
 
 UNKNOWN_HASH = hashlib.sha256(b"no such file").hexdigest()
 
@@ -554,11 +554,11 @@ def test_a_batch_goes_out_and_comes_back_through_the_ledger(bench: Bench, tmp_pa
         for hash in hashes
         for tag, action in (("hat", "add"), ("old", "remove"), ("solo", "add"))
     ]
-    done = applying.apply(ledger, hydrus, changes)
+    done = apply.apply(ledger, hydrus, changes)
     assert (done.applied, done.settled, done.failed, done.open) == (6, 3, 0, 0)
     assert [row.tags for row in hydrus.files(hashes)] == [("hat", "solo")] * 3
     bench.tag(hashes[0], "hat", action="1")  # meanwhile its owner takes one back
-    back = applying.undo(ledger, hydrus, done.batch)
+    back = apply.undo(ledger, hydrus, done.batch)
     assert back.failed == 0 and [row.tags for row in hydrus.files(hashes)] == [("old", "solo")] * 3
     assert [bench.state(hash, "hat") for hash in hashes] == [DELETED] * 3
     assert [bench.state(hash, "old") for hash in hashes] == [CURRENT] * 3

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tagcheck.errors import BadFile, ToolError, UsageError
-from tagcheck.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
 from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
+from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
 
 PROJECT = Path(__file__).resolve().parent.parent
 ADD = TagChange("a" * 64, "hat", "add")
@@ -168,7 +168,7 @@ def test_no_room_for_the_ledger_is_said_and_notes_nothing_down(ledger):
 import resource, signal
 from pathlib import Path
 from tagcheck.errors import ToolError
-from tagcheck.ledger import Ledger
+from tagcheck.writing.ledger import Ledger
 from tagcheck.library.protocol import TagChange
 ledger = Ledger(Path({str(ledger.path)!r}))
 ledger.open_batch("l", None, "", [TagChange("a" * 64, "hat", "add")])
@@ -189,7 +189,7 @@ def test_one_at_a_time_holds_the_ledger_and_a_killed_holder_lets_go(ledger):
     program = f"""
 import time
 from pathlib import Path
-from tagcheck.ledger import Ledger
+from tagcheck.writing.ledger import Ledger
 with Ledger(Path({str(ledger.path)!r})).exclusive():
     print("held", flush=True)
     time.sleep(60)
@@ -209,7 +209,7 @@ with Ledger(Path({str(ledger.path)!r})).exclusive():
 def test_two_processes_that_note_down_at_once_lose_nothing(ledger):
     program = f"""
 from pathlib import Path
-from tagcheck.ledger import Ledger
+from tagcheck.writing.ledger import Ledger
 from tagcheck.library.protocol import TagChange
 for number in range(20):
     Ledger(Path({str(ledger.path)!r})).open_batch("l", None, "", [TagChange("a" * 64, str(number), "add")] * 3)

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from review_data import hashes, missing, page_on, pair, save_dataset, save_mistagged, save_pairs
 
-from tagcheck import review_import
-from tagcheck.review import ACCEPTED, Ask, Key, Review
+from tagcheck.review import report_import
+from tagcheck.review.store import ACCEPTED, Ask, Key, Review
 from webapp import state
 
 FIRST, SECOND = hashes(2)
@@ -55,7 +55,7 @@ def failing(monkeypatch, error: Exception) -> list[int]:
         tries.append(1)
         raise error
 
-    monkeypatch.setattr(review_import, "sync", sync)
+    monkeypatch.setattr(report_import, "sync", sync)
     return tries
 
 
@@ -75,8 +75,8 @@ def test_reports_that_take_long_are_read_beside_the_requests_which_show_what_was
 def test_many_requests_at_once_start_one_reading(app, folder, monkeypatch):
     monkeypatch.setattr(state, "MOMENT", 0.05)
     begun = []
-    sync = review_import.sync
-    monkeypatch.setattr(review_import, "sync", lambda *given: begun.append(1) or sync(*given))
+    sync = report_import.sync
+    monkeypatch.setattr(report_import, "sync", lambda *given: begun.append(1) or sync(*given))
     save_pairs(folder, pair(FIRST, SECOND))
     with Review(folder.review) as other, other.writing(), ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: findings(app), range(16))) == {1}
@@ -108,7 +108,7 @@ def test_a_decision_while_reports_are_read_waits_its_turn_and_is_kept(app, folde
 
 
 def test_why_reports_cannot_be_read_is_said_on_every_page_and_tried_again(app, folder, monkeypatch):
-    sync = review_import.sync
+    sync = report_import.sync
     tries = failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
     save_pairs(folder, pair(FIRST, SECOND))
     for address in ("/error-review", "/error-review/findings", "/error-review/card", "/error-review/help"):
@@ -118,13 +118,13 @@ def test_why_reports_cannot_be_read_is_said_on_every_page_and_tried_again(app, f
     monkeypatch.setattr(state, "AGAIN", 0.0)
     look(app)
     assert len(tries) == 2
-    monkeypatch.setattr(review_import, "sync", sync)
+    monkeypatch.setattr(report_import, "sync", sync)
     text = look(app)
     assert "2 findings" in text and "could not be read" not in text
 
 
 def test_trouble_is_over_when_another_program_has_read_the_reports(app, folder, monkeypatch):
-    sync = review_import.sync
+    sync = report_import.sync
     failing(monkeypatch, OSError("no space left on device"))
     save_pairs(folder, pair(FIRST, SECOND))
     assert "no space left on device" in look(app)

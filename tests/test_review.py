@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
-from tagcheck import data_folder, review_index, tallies
+from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder, records
 from tagcheck.errors import BadFile
-from tagcheck.ledger import Ledger
 from tagcheck.library.protocol import TagChange
-from tagcheck.review import (
+from tagcheck.review import counts as counts_store
+from tagcheck.review import queries
+from tagcheck.review.queries import Filter
+from tagcheck.review.report_import import sync
+from tagcheck.review.store import (
     ACCEPTED,
     ADD,
     IGNORED,
@@ -32,8 +35,7 @@ from tagcheck.review import (
     decisions,
     pair_decisions,
 )
-from tagcheck.review_import import sync
-from tagcheck.review_index import Filter
+from tagcheck.writing.ledger import Ledger
 
 A, B, C, D = hashes(4)
 
@@ -48,7 +50,7 @@ def open_tags(review: Review, **filters) -> list[str]:
     """The tags of all findings of a view, in its order."""
     return [
         one.key.tag
-        for finding in review_index.page(review, Filter(**filters), limit=1000)
+        for finding in queries.page(review, Filter(**filters), limit=1000)
         for one in finding.suggestions
         if one.in_view
     ]
@@ -65,7 +67,7 @@ def test_findings_come_surest_first_and_pairs_whose_tags_differ_before_pairs_tha
     save_mistagged(folder, missing(A, "x", confidence=0.6), wrong(B, "y", confidence=0.9))
     save_pairs(folder, pair(A, B, 0.99), pair(C, D, 0.96, only_in_1=("z",)))
     sync(review, folder)
-    found = review_index.page(review, Filter())
+    found = queries.page(review, Filter())
     assert [(one.issue, one.confidence) for one in found] == [
         ("incorrect_tags", 0.9),
         ("missing_tags", 0.6),
@@ -95,7 +97,7 @@ def test_a_report_without_findings_empties_the_list_and_one_that_vanished_does_t
     sync(review, folder)
     path.unlink()
     sync(review, folder)
-    assert open_tags(review) == [] and review_index.overview(review).sources == {}
+    assert open_tags(review) == [] and queries.overview(review).sources == {}
 
 
 def test_a_damaged_report_costs_its_own_findings_only_and_is_named(review, folder):
@@ -104,7 +106,7 @@ def test_a_damaged_report_costs_its_own_findings_only_and_is_named(review, folde
     path.write_text(path.read_text().replace('"tag": "y"', '"tag": y'))
     problems = sync(review, folder).problems
     assert path.name in problems["mistagged_images_report"] and "damaged in line" in problems["mistagged_images_report"]
-    assert [one.issue for one in review_index.page(review, Filter())] == ["near_duplicate"]
+    assert [one.issue for one in queries.page(review, Filter())] == ["near_duplicate"]
     assert sync(review, folder).problems == problems  # and it is said again, not only once
 
 
@@ -142,7 +144,7 @@ def test_a_newer_version_or_another_kind_is_refused_before_anything_is_read(fold
 def test_an_entry_that_names_only_tags_is_read_with_a_reason_that_is_never_empty(review, folder):
     save_mistagged(folder, {"hash": A, "issue": "missing_tags", "missing_tags": ["series:x"], "confidence": 0.85})
     sync(review, folder)
-    (finding,) = review_index.page(review, Filter())
+    (finding,) = queries.page(review, Filter())
     assert (
         finding.suggestions[0].key == Key(A, "series:x", ADD)
         and finding.suggestions[0].why
@@ -173,7 +175,7 @@ def test_series_predictions_become_additions_and_removals(review, folder):
         incorrect=[{"hash": A, "series": "series:x", "confidence": 0.9}],
     )
     sync(review, folder)
-    assert [(one.issue, one.suggestions[0].key.action) for one in review_index.page(review, Filter())] == [
+    assert [(one.issue, one.suggestions[0].key.action) for one in queries.page(review, Filter())] == [
         ("missing_series", ADD),
         ("incorrect_series", REMOVE),
     ]
@@ -199,19 +201,19 @@ def test_a_pairs_suggested_copies_stand_under_the_pair_with_the_best_copy(review
         },
     )
     sync(review, folder)
-    (finding,) = review_index.page(review, Filter())
+    (finding,) = queries.page(review, Filter())
     assert [one.key for one in finding.suggestions] == [Key(A, "near_duplicate", PAIR, B), Key(B, "x", ADD)]
-    assert tuple(review_index.copy_group(review, A)) == (B, "more pixels (9 x 9)", 2)
-    assert "group_details" not in review_index.overview(review).sources["near_duplicates_report"]["header"]
+    assert tuple(queries.copy_group(review, A)) == (B, "more pixels (9 x 9)", 2)
+    assert "group_details" not in queries.overview(review).sources["near_duplicates_report"]["header"]
 
 
 def test_only_pictures_that_a_finding_is_about_are_kept(review, folder):
     save_dataset(folder, {A: ["x"], B: ["y"], C: ["z"]})
     save_pairs(folder, pair(A, B))
     sync(review, folder)
-    assert review_index.picture(review, A)["existing_all_tags"] == ["x"] and review_index.picture(review, B)
-    assert review_index.picture(review, C) is None
-    assert review_index.overview(review).sources["dataset"]["records"] == 3
+    assert queries.picture(review, A)["existing_all_tags"] == ["x"] and queries.picture(review, B)
+    assert queries.picture(review, C) is None
+    assert queries.overview(review).sources["dataset"]["records"] == 3
 
 
 def test_the_trend_remembers_reports_that_were_removed_since(review, folder):
@@ -221,7 +223,7 @@ def test_the_trend_remembers_reports_that_were_removed_since(review, folder):
     later = data_folder.utc_now() + timedelta(hours=1)
     data_folder.save(folder, MISTAGGED, {"summary": {"errors_found": 1}, "errors": [missing(A, "x")]}, when=later)
     sync(review, folder)
-    assert [run["summary"]["errors_found"] for run in review_index.overview(review).runs] == [2, 1]
+    assert [run["summary"]["errors_found"] for run in queries.overview(review).runs] == [2, 1]
 
 
 # --- decisions --------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ def test_an_ignored_suggestion_stays_ignored_however_the_next_report_groups_it(r
     sync(review, folder)
     assert sorted(open_tags(review)) == ["y", "z"]
     assert open_tags(review, state=IGNORED) == ["x"]
-    (row,) = [one for one in review_index.page(review, Filter(state=IGNORED))[0].suggestions if one.in_view]
+    (row,) = [one for one in queries.page(review, Filter(state=IGNORED))[0].suggestions if one.in_view]
     assert row.current and row.confidence == 0.99
 
 
@@ -259,19 +261,19 @@ def test_what_was_ignored_stays_so_but_says_what_changed_when_it_is_much_surer_n
     def found(confidence: float, **evidence) -> list:
         save_mistagged(folder, missing("a" * 64, "night", confidence=confidence, near_with=["b" * 64], **evidence))
         sync(review, folder)
-        assert review_index.count(review, Filter()).findings == 0  # it never comes back by itself
-        return review_index.page(review, grown)
+        assert queries.count(review, Filter()).findings == 0  # it never comes back by itself
+        return queries.page(review, grown)
 
     save_mistagged(
         folder, missing("a" * 64, "night", confidence=0.55, tagger=0.31, neighbours_with=2, near_with=["c" * 64])
     )
     sync(review, folder)
-    review.decide(review_index.asks(review, Filter()), IGNORED)
+    review.decide(queries.asks(review, Filter()), IGNORED)
     assert found(0.6, tagger=0.35, neighbours_with=2) == [] and found(0.1, tagger=0.1, neighbours_with=0) == []
     (one,) = found(0.9, tagger=0.92, neighbours_with=7)
     assert one.suggestions[0].evidence_then == {"tagger": 0.31, "neighbours_with": 2}
-    assert review.decide(review_index.asks(review, grown), IGNORED).changed == [one.suggestions[0].key]
-    assert review_index.page(review, grown) == [] and found(0.95, tagger=0.95, neighbours_with=8) == []
+    assert review.decide(queries.asks(review, grown), IGNORED).changed == [one.suggestions[0].key]
+    assert queries.page(review, grown) == [] and found(0.95, tagger=0.95, neighbours_with=8) == []
     assert review.decide([Ask(one.suggestions[0].key)], IGNORED).already == [one.suggestions[0].key]
     review.decide([Ask(one.suggestions[0].key)], ACCEPTED)
     assert review.db.execute("SELECT evidence FROM decisions").fetchone()[0] is None
@@ -281,8 +283,8 @@ def test_one_decision_settles_the_same_suggestion_of_two_detectors(review, folde
     save_mistagged(folder, missing(A, "series:x"))
     save_series(folder, incorrect=[{"hash": A, "series": "series:x", "confidence": 0.9}])
     sync(review, folder)
-    assert review_index.count(review, Filter()).findings == 2 and review_index.distinct(review, Filter()) == 1
-    review.decide(review_index.asks(review, Filter(issues=("missing_series",))), ACCEPTED)
+    assert queries.count(review, Filter()).findings == 2 and queries.distinct(review, Filter()) == 1
+    review.decide(queries.asks(review, Filter(issues=("missing_series",))), ACCEPTED)
     assert open_tags(review) == [] and review.accepted() == [Key(A, "series:x", ADD)]
 
 
@@ -391,7 +393,7 @@ def test_an_applied_tag_is_among_the_pictures_tags_until_the_next_dataset(review
     sync(review, folder)
     review.decide([add(A, "x"), Ask(Key(A, "y", REMOVE))], ACCEPTED)
     review.note_outcomes([(key, "applied", "", 1) for key in review.accepted()])
-    assert review_index.picture(review, A)["existing_all_tags"] == ["x"]
+    assert queries.picture(review, A)["existing_all_tags"] == ["x"]
 
 
 # --- what detectors ask -----------------------------------------------------------------------------
@@ -466,7 +468,7 @@ def filled(review, folder: DataFolder):
         },
     )
     sync(review, folder)
-    review.decide(review_index.asks(review, Filter(tag="night", least=0.8)), IGNORED)
+    review.decide(queries.asks(review, Filter(tag="night", least=0.8)), IGNORED)
     return review
 
 
@@ -522,28 +524,28 @@ def slowly(review: Review, view: Filter) -> list[str]:
 def test_pages_by_key_walk_a_view_as_a_slow_reader_would(filled, view):
     expected = slowly(filled, view)
     walked, after = [], None
-    while found := review_index.page(filled, view, after=after, limit=7):
+    while found := queries.page(filled, view, after=after, limit=7):
         walked += [one.id for one in found]
         after = found[-1].id
-    assert walked == expected and review_index.count(filled, view).findings == len(expected)
-    assert review_index.queues(filled, view)[view.state].findings == len(expected) if view.state else True
+    assert walked == expected and queries.count(filled, view).findings == len(expected)
+    assert queries.queues(filled, view)[view.state].findings == len(expected) if view.state else True
     back, before = [], expected[-1] if expected else None
-    while before and (found := review_index.page(filled, view, before=before, limit=7)):
+    while before and (found := queries.page(filled, view, before=before, limit=7)):
         back = [one.id for one in found] + back
         before = found[0].id
     assert back == expected[:-1]
 
 
 def test_a_page_goes_on_from_a_finding_that_was_decided_meanwhile(filled):
-    first, second, third = review_index.page(filled, Filter(), limit=3)
+    first, second, third = queries.page(filled, Filter(), limit=3)
     filled.decide([one.ask() for one in second.suggestions], ACCEPTED)
-    assert review_index.step(filled, Filter(), second.id) == third.id
-    assert review_index.step(filled, Filter(), second.id, back=True) == first.id
+    assert queries.step(filled, Filter(), second.id) == third.id
+    assert queries.step(filled, Filter(), second.id, back=True) == first.id
 
 
 def test_a_bulk_decision_takes_only_the_suggestions_that_match(filled):
     view = Filter(tag="outdoors", least=0.6)
-    asks = review_index.asks(filled, view)
+    asks = queries.asks(filled, view)
     assert {ask.key.tag for ask in asks} == {"outdoors"} and all(ask.confidence >= 0.6 for ask in asks)
     outcome = filled.decide(asks, ACCEPTED)
     assert len(outcome.changed) == len(asks) == len(filled.accepted())
@@ -552,15 +554,15 @@ def test_a_bulk_decision_takes_only_the_suggestions_that_match(filled):
 
 
 def test_the_overview_counts_open_findings_by_kind_and_band(filled):
-    made = review_index.overview(filled)
+    made = queries.overview(filled)
     assert {issue: sum(counts) for issue, counts in made.by_issue.items()} == {
-        issue: review_index.count(filled, Filter(issues=(issue,))).findings for issue in made.by_issue
+        issue: queries.count(filled, Filter(issues=(issue,))).findings for issue in made.by_issue
     }
-    for place, low in enumerate(review_index.BANDS):
-        high = review_index.BANDS[place + 1] if place + 1 < len(review_index.BANDS) else 2
+    for place, low in enumerate(queries.BANDS):
+        high = queries.BANDS[place + 1] if place + 1 < len(queries.BANDS) else 2
         inside = [
             one
-            for one in review_index.page(filled, Filter(issues=("missing_tags",)), limit=100)
+            for one in queries.page(filled, Filter(issues=("missing_tags",)), limit=100)
             if low <= one.confidence < high
         ]
         assert made.by_issue["missing_tags"][place] == len(inside)
@@ -568,14 +570,14 @@ def test_the_overview_counts_open_findings_by_kind_and_band(filled):
 
 def test_the_promise_is_measured_on_the_owners_own_decisions(review):
     asks = [Ask(Key(f"{number:064x}", "x", ADD), None, "missing_tags", 0.85) for number in range(20)]
-    assert review_index.promise(review, "missing_tags", 0.85) is None
+    assert queries.promise(review, "missing_tags", 0.85) is None
     review.decide(asks[:15], ACCEPTED)
     review.decide(asks[15:], IGNORED)
-    made = review_index.promise(review, "missing_tags", 0.88)
+    made = queries.promise(review, "missing_tags", 0.88)
     assert (made.right, made.of, made.share) == (15, 20, 0.75) and made.low < 0.75 < made.high
     assert (
-        review_index.promise(review, "missing_tags", 0.95) is None
-        and review_index.promise(review, "incorrect_tags", 0.85) is None
+        queries.promise(review, "missing_tags", 0.95) is None
+        and queries.promise(review, "incorrect_tags", 0.85) is None
     )
 
 
@@ -604,11 +606,11 @@ def counted(review: Review) -> list[tuple]:
     findings, sums = {}, {}
     for row in review.db.execute("SELECT * FROM suggestions"):
         for scope, name in (("all", ""), ("tag", row["tag"]), ("namespace", row["namespace"])):
-            band = tallies.band(row["confidence"]) if scope == "all" else 0
+            band = counts_store.band(row["confidence"]) if scope == "all" else 0
             place = (scope, name, row["issue"], row["state"])
             one = sums.setdefault((*place, band), [0, 0])
             one[0] += 1
-            one[1] += round(row["confidence"] * tallies.FACTOR)
+            one[1] += round(row["confidence"] * counts_store.FACTOR)
             findings[place, row["finding"]] = max(band, findings.get((place, row["finding"]), 0))
     made = {key: (0, *both) for key, both in sums.items()}
     for (place, _), band in findings.items():
@@ -620,14 +622,14 @@ def counted(review: Review) -> list[tuple]:
 @pytest.mark.parametrize("many", [2000, 3])
 def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled, folder, monkeypatch, many):
     """Decisions, displaced opposites, copies attached to a pair, undo, redo, outcomes of writes, new reports: by moves, and anew."""
-    monkeypatch.setattr(tallies, "MANY", many)
+    monkeypatch.setattr(counts_store, "MANY", many)
     rng = random.Random(1)
     save_pairs(folder, pair(A, B, 0.97, ("x",), ("y",)), pair(B, C, 0.96))
     sync(filled, folder)
     assert standing(filled) == counted(filled)
-    on_pair = review_index.page(filled, Filter(issues=("near_duplicate",)), limit=1)[0].id
+    on_pair = queries.page(filled, Filter(issues=("near_duplicate",)), limit=1)[0].id
     for turn in range(120):
-        open_now = review_index.asks(filled, Filter(state=rng.choice([OPEN, OPEN, IGNORED, ACCEPTED, ""])))
+        open_now = queries.asks(filled, Filter(state=rng.choice([OPEN, OPEN, IGNORED, ACCEPTED, ""])))
         act = rng.randrange(6)
         if act < 3 and open_now:
             asks = rng.sample(open_now, min(len(open_now), rng.choice((1, 2, 7))))
@@ -667,17 +669,17 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
     with Review(folder.review) as upgraded:
         assert upgraded.meta("schema") == "3" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
-        ask = review_index.asks(upgraded, Filter(tag="outdoors"))[0]
+        ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
         assert upgraded.decide([ask], IGNORED).changed == [ask.key]
         save_mistagged(folder, wrong(ask.key.hash, "outdoors", confidence=0.99))
         sync(upgraded, folder)
-        assert review_index.count(upgraded, Filter(state=IGNORED, changed=True)).suggestions == 1
+        assert queries.count(upgraded, Filter(state=IGNORED, changed=True)).suggestions == 1
 
 
 def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
-    filled.decide(review_index.asks(filled, Filter(tag="outdoors")), ACCEPTED)
+    filled.decide(queries.asks(filled, Filter(tag="outdoors")), ACCEPTED)
     with filled.writing() as db:
-        tallies.drop(db)
+        counts_store.drop(db)
         for statement in (
             "DROP TABLE tallies",
             "DROP INDEX decisions_issue",
@@ -692,7 +694,7 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
             db.execute(statement)
     with Review(folder.review) as upgraded:
         assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "3"
-        assert review_index.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
+        assert queries.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)
 
@@ -705,15 +707,15 @@ def test_a_tags_health_joins_the_detectors_estimate_with_the_owners_verdicts(rev
         *[wrong(hash, "bad", confidence=0.6) for hash in names],
     )
     sync(review, folder)
-    pace = review_index.pace(review)
+    pace = queries.pace(review)
     assert (pace.a_minute, pace.of) == (20, 0)
-    good, bad = review_index.health(review, pace)
+    good, bad = queries.health(review, pace)
     assert (good.tag, good.open, good.decided, good.promise) == ("good", 60, 0, None) and good.share == pytest.approx(
         0.9
     )
     assert good.expected == pytest.approx(54) and good.a_minute == pytest.approx(54 / 3.25)
-    review.decide(review_index.asks(review, Filter(tag="good"))[:30], IGNORED)
-    bad, good = review_index.health(review, pace)
+    review.decide(queries.asks(review, Filter(tag="good"))[:30], IGNORED)
+    bad, good = queries.health(review, pace)
     assert (good.tag, good.open, good.decided) == ("good", 30, 30) and good.promise.share == 0
     assert good.share == pytest.approx(9 / 40) and bad.share == pytest.approx(0.6)
 
@@ -724,7 +726,7 @@ def test_the_pace_is_measured_on_working_time_alone(review):
         for number, time in enumerate(times, 1):
             db.execute("INSERT INTO events VALUES (?, ?, 'x', 'done')", (number, f"2026-11-23T{time}Z"))
             db.execute("INSERT INTO event_changes VALUES (?, ?, 'x', 'add', '', 'open', 'accepted')", (number, A))
-    made = review_index.pace(review)
+    made = queries.pace(review)
     assert made.of == len(times) - 2 and made.a_minute == pytest.approx(
         60 * 21 / (4 + 57)
     )  # the long break counts for nothing

@@ -16,11 +16,12 @@ from series_library import MODEL, Drawn, draw, picture_hash, write
 
 import train_series_classifier_images as train
 import validate_series_predictions as validate
-from tagcheck import data_folder, files, review
+from tagcheck import data_folder, files
 from tagcheck.data_folder import DATASET, SERIES_VALIDATION, DataFolder
 from tagcheck.embedding import store as embedding_store
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
 from tagcheck.series.confidence import Ratio
 from tagcheck.series.probabilities import Absence
@@ -224,8 +225,8 @@ def test_a_tag_that_a_parent_adds_is_not_asked_to_be_removed(own_copy: DataFolde
 def test_what_the_owner_ignored_does_not_come_back(own_copy: DataFolder):
     before = validated(own_copy)
     top = before["missing_predictions"][0]
-    with review.Review(own_copy.review) as store:
-        store.decide([review.Ask(review.Key(top["hash"], top["series"], "remove"))], review.IGNORED)
+    with review_store.Review(own_copy.review) as store:
+        store.decide([review_store.Ask(review_store.Key(top["hash"], top["series"], "remove"))], review_store.IGNORED)
     after = validated(own_copy)
     assert top["id"] not in {one["id"] for one in after["missing_predictions"]}
     assert after["summary"]["not_listed"]["ignored"] == 1

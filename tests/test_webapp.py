@@ -34,10 +34,10 @@ from review_data import (
 import config
 from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable
-from tagcheck.ledger import Ledger
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.protocol import TagChange
-from tagcheck.review import ACCEPTED, ADD, Ask, Key, Review
+from tagcheck.review.store import ACCEPTED, ADD, Ask, Key, Review
+from tagcheck.writing.ledger import Ledger
 from webapp import running, state
 from webapp.app import create_app
 from webapp.pictures import THUMBNAIL_SIDE, ThumbnailCache

@@ -27,11 +27,12 @@ from werkzeug.exceptions import HTTPException  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
 
 import config  # noqa: E402
-from tagcheck import review_import, script  # noqa: E402
+from tagcheck import script  # noqa: E402
 from tagcheck.data_folder import DataFolder  # noqa: E402
 from tagcheck.errors import LibraryError, ToolError  # noqa: E402
 from tagcheck.library import choose
-from tagcheck.review import Review  # noqa: E402
+from tagcheck.review import report_import
+from tagcheck.review.store import Review  # noqa: E402
 from tagcheck.script import run  # noqa: E402
 from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words  # noqa: E402
 from webapp.state import Settings  # noqa: E402
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     server = listen(app, args.host, args.port)
     script.say("reading the newest reports ...")
     with Review(folder.review) as store:
-        for problem in review_import.sync(store, folder).problems.values():
+        for problem in report_import.sync(store, folder).problems.values():
             script.say(f"warning: {problem}")
     recover(settings)
     if not security.is_loopback(args.host):

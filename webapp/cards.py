@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tagcheck import tags
-from tagcheck.review import ADD, CHANGED, PAIR, REMOVE, Ask, Decision, Key, Review
-from tagcheck.review_index import Filter, Finding, Suggestion, copy_group, others_on, picture, promise
+from tagcheck.review.queries import Filter, Finding, Suggestion, copy_group, others_on, picture, promise
+from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, Ask, Decision, Key, Review
 from webapp import words
 
 PAIR_CHOICES = {

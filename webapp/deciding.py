@@ -7,9 +7,9 @@ from typing import Any
 from flask import Blueprint, Response, abort, flash, redirect, request, url_for
 from werkzeug.datastructures import MultiDict
 
-from tagcheck import review_index
-from tagcheck.review import ACCEPTED, DECISIONS, IGNORED, OPEN, PAIR, Ask, Decision, Key, Outcome
-from tagcheck.review_index import Filter, Finding
+from tagcheck.review import queries
+from tagcheck.review.queries import Filter, Finding
+from tagcheck.review.store import ACCEPTED, DECISIONS, IGNORED, OPEN, PAIR, Ask, Decision, Key, Outcome
 from webapp import cards, words
 from webapp.filters import QUEUE_WORDS, from_query, to_query
 from webapp.state import count, review, settings
@@ -45,7 +45,7 @@ def decide_many() -> Response:
     if state not in STATES:
         abort(400, f"There is no decision {state!r}.")
     everything = request.form.get("scope") == "all"
-    asks = review_index.asks(review(), view, None if everything else ticked) if everything or ticked else []
+    asks = queries.asks(review(), view, None if everything else ticked) if everything or ticked else []
     if not asks:
         flash(NOTHING_TICKED)
     elif everything and request.form.get("expect") != str(len(asks)):
@@ -138,7 +138,7 @@ def _completed(ask: Ask, finding: Finding) -> Ask:
 
 
 def _finding(id: str) -> Finding:
-    found = review_index.load(review(), [id]) if id else []
+    found = queries.load(review(), [id]) if id else []
     if not found:
         abort(404, "This finding is not in the newest reports any longer. Go back to the list.")
     return found[0]
@@ -146,7 +146,7 @@ def _finding(id: str) -> Finding:
 
 def _left(view: Filter, finding: Finding) -> bool:
     """Whether something on this card still waits in the view."""
-    found = review_index.load(review(), [finding.id], view)
+    found = queries.load(review(), [finding.id], view)
     return bool(found) and any(one.in_view for one in found[0].suggestions) and view.state in (OPEN, "")
 
 
@@ -162,7 +162,7 @@ def _answer(
 ) -> Response | dict[str, Any]:
     """To a script, what happened and the numbers that changed; to a form, the next card."""
     if request.accept_mimetypes.best == "application/json":
-        fresh = review_index.load(review(), [finding.id], view) if stay else []
+        fresh = queries.load(review(), [finding.id], view) if stay else []
         return {
             "message": message,
             "ok": outcome is not None and not outcome.conflicts,
@@ -175,7 +175,7 @@ def _answer(
             "card": part(view, fresh[0]) if fresh else None,
         }
     flash(message)
-    at = finding.id if stay else review_index.step(review(), view, finding.id)
+    at = finding.id if stay else queries.step(review(), view, finding.id)
     return redirect(url_for("views.card", **to_query(view, at=at)), 303)
 
 
@@ -189,9 +189,9 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[s
             message += (
                 f" {words.plural(len(outcome.conflicts) + len(outcome.applied), 'other')} changed since and stayed."
             )
-        at = _waiting(view, review_index.finding_of(review(), outcome.changed[0])) if outcome.changed else None
+        at = _waiting(view, queries.finding_of(review(), outcome.changed[0])) if outcome.changed else None
     if request.accept_mimetypes.best == "application/json":
-        found = review_index.load(review(), [at], view) if at else []
+        found = queries.load(review(), [at], view) if at else []
         return {
             "message": message,
             "ok": outcome is not None and bool(outcome.changed),
@@ -207,10 +207,10 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[s
 
 def _waiting(view: Filter, id: str | None) -> str | None:
     """This finding if something on it waits in the view, else the next that does."""
-    found = review_index.load(review(), [id], view) if id else []
+    found = queries.load(review(), [id], view) if id else []
     if not found or any(one.in_view for one in found[0].suggestions):
         return id
-    return review_index.step(review(), view, id) or id
+    return queries.step(review(), view, id) or id
 
 
 def _label(state: str, asks: list[Ask]) -> str:

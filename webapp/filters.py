@@ -11,9 +11,9 @@ from werkzeug.datastructures import MultiDict
 
 from tagcheck import tags
 from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
-from tagcheck.review import QUEUES
-from tagcheck.review_import import ISSUES
-from tagcheck.review_index import NEWEST, ORDERS, SURE, UNSURE, Filter
+from tagcheck.review.queries import NEWEST, ORDERS, SURE, UNSURE, Filter
+from tagcheck.review.report_rows import ISSUES
+from tagcheck.review.store import QUEUES
 
 ISSUE_WORDS = {
     "missing_tags": "Missing tags",

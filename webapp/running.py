@@ -12,10 +12,10 @@ from pathlib import Path
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 
-from tagcheck import review_import
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
-from tagcheck.review import Review
+from tagcheck.review import report_import
+from tagcheck.review.store import Review
 from webapp import applying_views, state
 from webapp.jobs import Job, jobs
 
@@ -88,7 +88,7 @@ def detect(job: Job, folder: DataFolder) -> int:
     code = process.wait()
     stopped, job.cancel = job.state == "stopping", None
     with Review(folder.review) as store:
-        review_import.sync(store, folder)
+        report_import.sync(store, folder)
     if stopped:
         job.state, job.line = "cancelled", "Stopped. Reports of detectors that had finished are kept."
     elif code:

@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, flash, redirect, request, url_for
 
-from tagcheck import review_index
 from tagcheck.errors import ToolError
 from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, Library
+from tagcheck.review import queries
 from webapp import state, words
 from webapp.filters import from_query, in_words, to_query
 from webapp.state import review
@@ -85,8 +85,8 @@ def _able(what: str) -> Library | Any:
 def _asked() -> list[tuple[str, str]]:
     """(hash, other or "") of the finding that the form names, else of all that its view holds."""
     if (id := request.form.get("finding")) is None:
-        return review_index.pictures_of(review(), from_query(request.args))
-    found = review_index.load(review(), [id])
+        return queries.pictures_of(review(), from_query(request.args))
+    found = queries.load(review(), [id])
     if not found:
         abort(404, "This finding is not in the newest reports any longer. Go back to the list.")
     return [(found[0].hash, found[0].other)]

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 from flask import Flask, current_app, g
 
-from tagcheck import review_import, review_index
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
 from tagcheck.library.protocol import Library, TagService
-from tagcheck.review import Review
-from tagcheck.review_index import SURE, Count, Filter
+from tagcheck.review import queries, report_import
+from tagcheck.review.queries import SURE, Count, Filter
+from tagcheck.review.store import Review
 
 T = TypeVar("T")
 REMEMBERED = 500
@@ -126,7 +126,7 @@ class Reader(threading.Thread):
         """Read. What nobody expects is left to the thread's own hook, which prints it."""
         try:
             with Review(self.folder.review) as store:
-                review_import.sync(store, self.folder)
+                report_import.sync(store, self.folder)
             self.trouble = ""
         except (ToolError, OSError, sqlite3.Error) as error:
             self.trouble = str(error)
@@ -190,10 +190,10 @@ def refresh() -> None:
     """Have newer reports read into the store, in the background: few are there at once; for the end of many no request waits,
     but shows what was there before, if anything was. Why they cannot be read is said on every page.
     """
-    if not review_import.behind(review(), settings().folder):
+    if not report_import.behind(review(), settings().folder):
         shared().up_to_date()
     else:
-        shared().reader().join(MOMENT if review_import.has_read(review()) else None)
+        shared().reader().join(MOMENT if report_import.has_read(review()) else None)
 
 
 def remembered(name: str, ask: Callable[[Review], T]) -> T:
@@ -203,13 +203,13 @@ def remembered(name: str, ask: Callable[[Review], T]) -> T:
 
 def count(view: Filter) -> Count:
     """How many findings and suggestions a view holds."""
-    return shared().memory.get(("count", view), review(), lambda: review_index.count(review(), view))
+    return shared().memory.get(("count", view), review(), lambda: queries.count(review(), view))
 
 
 def queues(view: Filter) -> dict[str, Count]:
     """A view's counts in every queue."""
     view = replace(view, state="", order=SURE)
-    return shared().memory.get(("queues", view), review(), lambda: review_index.queues(review(), view))
+    return shared().memory.get(("queues", view), review(), lambda: queries.queues(review(), view))
 
 
 def write_service(services: Sequence[TagService], *wanted: str | None) -> TagService | None:

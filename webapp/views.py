@@ -9,11 +9,13 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, session, url_for
 
-from tagcheck import review_index, tags
+from tagcheck import tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
-from tagcheck.review import IGNORED, Review
-from tagcheck.review_import import ISSUES, REPORTS
-from tagcheck.review_index import BANDS, Filter, Finding, Health, Overview
+from tagcheck.review import queries
+from tagcheck.review.queries import BANDS, Filter, Finding, Health, Overview
+from tagcheck.review.report_import import REPORTS
+from tagcheck.review.report_rows import ISSUES
+from tagcheck.review.store import IGNORED, Review
 from webapp import cards, charts, exporting, keys, sharing, state
 from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, from_query, in_words, to_query
 from webapp.state import review, settings
@@ -48,7 +50,7 @@ def overview() -> Response | str:
     if request.args:
         return redirect(url_for("views.findings", **request.args.to_dict(flat=False)))
     state.refresh()
-    made = state.remembered("overview", review_index.overview)
+    made = state.remembered("overview", queries.overview)
     rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issues in ISSUES.values() for issue in issues]
     return render_template(
         "error_review.html",
@@ -78,7 +80,7 @@ def findings() -> str:
     grid = request.args.get("view") == "grid"
     size = GRID if grid else PAGE
     after, before = request.args.get("after"), request.args.get("before")
-    found = review_index.page(review(), view, after, before, size + 1)
+    found = queries.page(review(), view, after, before, size + 1)
     more = len(found) > size
     found = found[-size:] if before else found[:size]
     earlier, later = (more if before else bool(after)), (True if before else more)
@@ -94,8 +96,8 @@ def findings() -> str:
         queues=counts,
         earlier=found[0].id if found and earlier else None,
         later=found[-1].id if found and later else None,
-        distinct=review_index.distinct(review(), view) if grid else None,
-        choices={what: review_index.choices(review(), what) for what in ("tags", "namespaces", "pages", "series")},
+        distinct=queries.distinct(review(), view) if grid else None,
+        choices={what: queries.choices(review(), what) for what in ("tags", "namespaces", "pages", "series")},
         grown=0 if view.changed or view.state != IGNORED else grown(),
         orders=ORDER_WORDS,
         groups=GROUPS,
@@ -126,9 +128,9 @@ def card_parts() -> Response:
     """The card `at`, or the next few after one, as parts for the page's script: `[{"id", "url", "html", "pictures"}]`."""
     view = from_query(request.args)
     if at := request.args.get("at"):
-        found = review_index.load(review(), [at], view)
+        found = queries.load(review(), [at], view)
     else:
-        found = review_index.page(review(), view, request.args.get("after"), request.args.get("before"), AHEAD)
+        found = queries.page(review(), view, request.args.get("after"), request.args.get("before"), AHEAD)
         found = found[::-1] if request.args.get("before") else found
     return _json([part(view, finding) for finding in found])
 
@@ -142,7 +144,7 @@ def export(kind: str) -> Response:
 
     def rows() -> Iterator[dict[str, Any]]:
         with Review(path) as store:  # the request's own is closed when the first line goes out
-            for row in review_index.suggestions(store, view):
+            for row in queries.suggestions(store, view):
                 yield {name: row[name] for name in EXPORT_COLUMNS} | {"evidence": json.loads(row["evidence"])}
 
     return exporting.answer(kind, "findings", EXPORT_COLUMNS, rows())
@@ -211,20 +213,17 @@ def looks() -> Response:
 def find(store: Review, view: Filter, at: str | None) -> Finding | None:
     """The finding to show: the one asked for, in the view or not; else the view's first."""
     if at:
-        found = review_index.load(store, [at], view)
+        found = queries.load(store, [at], view)
         if found:
             return found[0]
-    found = review_index.page(store, view, limit=1)
+    found = queries.page(store, view, limit=1)
     return found[0] if found else None
 
 
 def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
     """What the card's template needs."""
     query = to_query(view)
-    before, after = (
-        review_index.step(review(), view, finding.id, back=True),
-        review_index.step(review(), view, finding.id),
-    )
+    before, after = (queries.step(review(), view, finding.id, back=True), queries.step(review(), view, finding.id))
     return {
         "card": cards.make(review(), view, finding, settings().invisible),
         "query": query,
@@ -308,20 +307,20 @@ def band_names() -> list[str]:
 
 def sessions() -> dict[str, Any]:
     """What a session on one thing would bring: the pace it rests on, tags and series, and what the owner's verdicts say by kind."""
-    pace, tags_standing = state.remembered("pace", review_index.pace), standing()
+    pace, tags_standing = state.remembered("pace", queries.pace), standing()
     issues = [issue for kinds in ISSUES.values() for issue in kinds]
     return {
         "pace": pace,
         "tags": tags_standing[:SESSIONS],
         "series": [one for one in tags_standing if tags.namespace(one.tag) == settings().series_namespace][:SESSIONS],
-        "verdicts": state.remembered("verdicts", lambda store: review_index.verdicts(store, issues)),
+        "verdicts": state.remembered("verdicts", lambda store: queries.verdicts(store, issues)),
     }
 
 
 def standing() -> list[Health]:
     """How every tag with open suggestions stands, those that mend most in a minute first."""
-    pace = state.remembered("pace", review_index.pace)
-    return state.remembered("health", lambda store: review_index.health(store, pace))
+    pace = state.remembered("pace", queries.pace)
+    return state.remembered("health", lambda store: queries.health(store, pace))
 
 
 def trend(made: Overview) -> dict[str, Any] | None:

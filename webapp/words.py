@@ -12,7 +12,7 @@ from flask import Flask
 from tagcheck import tags
 from tagcheck.dataset import HASH
 from tagcheck.findings import BEFORE_VERDICTS
-from tagcheck.review_index import Promise
+from tagcheck.review.queries import Promise
 from webapp.filters import ISSUE_WORDS, QUEUE_WORDS
 
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))

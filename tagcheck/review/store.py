@@ -5,8 +5,8 @@ A decision belongs to a *suggestion*, (hash, tag, "add" | "remove"), or to a pai
 next run, suggestions stay. What was written to the library is the ledger's business; its outcome is
 noted beside the decision. Every change is one event of a history that undo and redo walk along.
 
-Beside the decisions stand the tables of the findings index, which `tagcheck.review_import` fills and
-`tagcheck.review_index` reads; they can be made again from the reports, decisions cannot.
+Beside the decisions stand the tables of the findings index, which `tagcheck.review.report_import` fills and
+`tagcheck.review.queries` reads; they can be made again from the reports, decisions cannot.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tagcheck import tallies
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile
+from tagcheck.review import counts
 
 SCHEMA_VERSION = 3
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
@@ -100,12 +100,12 @@ CREATE TABLE suggestions (
     place INTEGER NOT NULL,
     confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
     changed INTEGER NOT NULL DEFAULT 0,
-    band INTEGER AS ({tallies.BAND})
+    band INTEGER AS ({counts.BAND})
 );
 CREATE UNIQUE INDEX suggestions_finding ON suggestions (finding, hash, tag, action, other);
 {GROWN};
 {SERIES};
-{tallies.TABLE};
+{counts.TABLE};
 {VERDICTS}
 """
 
@@ -266,7 +266,7 @@ class Review:
     def decide_each(self, asked: Sequence[tuple[Ask, str]], label: str, attach_to: str | None = None) -> Outcome:
         """As `decide`, with a state of its own for each suggestion."""
         outcome = Outcome(label=label)
-        with self.writing() as db, tallies.kept(db, len(asked)):
+        with self.writing() as db, counts.kept(db, len(asked)):
             changes: list[tuple[Key, str, str]] = []
             for ask, state in asked:
                 now = self.decision(ask.key)
@@ -314,7 +314,7 @@ class Review:
         A suggestion nobody accepted is left alone: the ledger may hold writes of other programs.
         """
         noted, outcomes = 0, list(outcomes)
-        with self.writing() as db, tallies.kept(db, len(outcomes)):
+        with self.writing() as db, counts.kept(db, len(outcomes)):
             for key, result, reason, batch in outcomes:
                 now = self.decision(key)
                 if now.state != ACCEPTED or (now.outcome, now.reason, now.batch) == (result, reason, batch):
@@ -343,7 +343,7 @@ class Review:
                     self.db.execute(statement)
                 make_lookups(self.db)
                 make_walks(self.db)
-                tallies.make(self.db)
+                counts.make(self.db)
                 self.db.executemany(
                     "INSERT INTO review_meta VALUES (?, ?)", [("schema", str(SCHEMA_VERSION)), ("revision", "0")]
                 )
@@ -372,14 +372,14 @@ class Review:
             db.execute("UPDATE review_meta SET value = ? WHERE key = 'schema'", (str(SCHEMA_VERSION),))
 
     def _tally(self, db: sqlite3.Connection) -> None:
-        db.execute(f"ALTER TABLE suggestions ADD COLUMN band INTEGER AS ({tallies.BAND})")
+        db.execute(f"ALTER TABLE suggestions ADD COLUMN band INTEGER AS ({counts.BAND})")
         drop_walks(db)
         make_walks(db)
         db.execute("DROP INDEX decisions_state")
         db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
-        for statement in (tallies.TABLE, *VERDICTS.split(";")):
+        for statement in (counts.TABLE, *VERDICTS.split(";")):
             db.execute(statement)
-        tallies.make(db)
+        counts.make(db)
 
     def _set(
         self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None
@@ -454,7 +454,7 @@ class Review:
                 return None
             outcome = Outcome(event["id"], event["label"])
             rows = db.execute("SELECT * FROM event_changes WHERE event = ? ORDER BY rowid", (event["id"],)).fetchall()
-            with tallies.kept(db, len(rows)):
+            with counts.kept(db, len(rows)):
                 for row in reversed(rows) if to == "before" else rows:
                     now = self.decision(Key(row["hash"], row["tag"], row["action"], row["other"]))
                     if now.outcome in LOCKED:

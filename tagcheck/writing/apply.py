@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
-from tagcheck.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
 from tagcheck.library.protocol import (
     CURRENT,
     PARTLY,
@@ -29,6 +28,7 @@ from tagcheck.library.protocol import (
     undo_leaves,
     undo_of,
 )
+from tagcheck.writing.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
 
 CHUNK = 256
 WITHDRAWN = "withdrawn before it was written"

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from tagcheck import tallies
 from tagcheck.findings import BEFORE_VERDICTS
-from tagcheck.review import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, Key, Review
-from tagcheck.tallies import BANDS
+from tagcheck.review import counts
+from tagcheck.review.counts import BANDS
+from tagcheck.review.store import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, Key, Review
 
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
 ORDERS = {
@@ -307,7 +307,7 @@ def overview(review: Review) -> Overview:
     made = Overview(queues=queues(review, Filter(state="")))
     rows = review.db.execute(
         "SELECT issue, band, findings FROM tallies WHERE scope = ? AND name = '' AND state = ? AND findings > 0",
-        (tallies.ALL, OPEN),
+        (counts.ALL, OPEN),
     )
     for row in rows:
         made.by_issue.setdefault(row["issue"], [0] * len(BANDS))[row["band"]] = row["findings"]
@@ -322,7 +322,7 @@ def overview(review: Review) -> Overview:
 
 def promise(review: Review, issue: str, confidence: float) -> Promise | None:
     """How often the owner accepted what had this issue and a confidence of the same band; None below `ENOUGH_DECISIONS`."""
-    place = tallies.band(confidence)
+    place = counts.band(confidence)
     high = BANDS[place + 1] if place + 1 < len(BANDS) else 2.0
     row = review.db.execute(
         f"SELECT ifnull(sum({RIGHT}), 0) AS right, count(*) AS of FROM decisions"
@@ -337,7 +337,7 @@ def health(review: Review, pace: Pace) -> list[Health]:
     rows = review.db.execute(
         "SELECT name, sum(suggestions), sum(expected) FROM tallies WHERE scope = ? AND state = ? AND name != issue GROUP BY name"
         " HAVING sum(suggestions) > 0",  # a pair has its kind for a tag
-        (tallies.TAG, OPEN),
+        (counts.TAG, OPEN),
     ).fetchall()
     verdicts = {
         row["tag"]: (row["right"], row["of"])
@@ -347,7 +347,7 @@ def health(review: Review, pace: Pace) -> list[Health]:
         )
     }
     made = [
-        _health(name, open, expected / tallies.FACTOR, *verdicts.get(name, (0, 0)), pace)
+        _health(name, open, expected / counts.FACTOR, *verdicts.get(name, (0, 0)), pace)
         for name, open, expected in rows
     ]
     return sorted(made, key=lambda one: (-one.a_minute, one.tag))
@@ -477,7 +477,7 @@ def _tallied(view: Filter) -> tuple[str, list[Any]] | None:
     finer = view.page or view.series or view.changed or view.or_tag or view.hash or view.least > 0 or view.most < 1
     if finer or (view.tag and view.namespace):
         return None
-    scope = tallies.TAG if view.tag else tallies.NAMESPACE if view.namespace else tallies.ALL
+    scope = counts.TAG if view.tag else counts.NAMESPACE if view.namespace else counts.ALL
     where, values = "scope = ? AND name = ?", [scope, view.tag or view.namespace]
     if view.issues:
         where += f" AND issue IN ({','.join('?' * len(view.issues))})"
