@@ -45,13 +45,13 @@ from safetensors.torch import save_file
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from joytag.fast import FastViT, attend  # noqa: E402
-from joytag.Models import ViT, normalise  # noqa: E402
+from joytag.fast import FastViT, attend
+from joytag.Models import ViT, normalise
 from tagcheck import data_folder, script
-from tagcheck.data_folder import DATASET, MAPPING, DataFolder  # noqa: E402
+from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.embedding import joytag_network, store, tagger
-from tagcheck.embedding.store import ShardWriter  # noqa: E402
-from tagcheck.pictures import preparation  # noqa: E402
+from tagcheck.embedding.store import ShardWriter
+from tagcheck.pictures import preparation
 
 PARTS = ("forward", "stage", "preprocessing", "storage", "kills")
 DEFAULT = ("forward", "preprocessing", "storage")

@@ -34,14 +34,14 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 from tagcheck import data_folder, script
-from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder  # noqa: E402
-from tagcheck.errors import MissingInput  # noqa: E402
-from tagcheck.findings import TagFinding, error, finding_id  # noqa: E402
-from tagcheck.review import queries, report_import  # noqa: E402
-from tagcheck.review.queries import Filter  # noqa: E402
-from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, Ask, Review  # noqa: E402
-from webapp.app import create_app  # noqa: E402
-from webapp.state import Settings  # noqa: E402
+from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder
+from tagcheck.errors import MissingInput
+from tagcheck.findings import TagFinding, error, finding_id
+from tagcheck.review import queries, report_import
+from tagcheck.review.queries import Filter
+from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, Ask, Review
+from webapp.app import create_app
+from webapp.state import Settings
 
 ISSUES = ("missing_tags", "incorrect_tags", "inconsistent_tags", "contradictory_tags")
 TAGS = 2000

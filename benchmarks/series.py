@@ -44,18 +44,18 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from sklearn.datasets import load_digits  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.metrics import f1_score, roc_auc_score  # noqa: E402
-from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.multiclass import OneVsRestClassifier
 
 from tagcheck import data_folder, dataset, tags
-from tagcheck.data_folder import DATASET, DataFolder  # noqa: E402
+from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.embedding import store
-from tagcheck.errors import UsageError  # noqa: E402
+from tagcheck.errors import UsageError
 from tagcheck.learning import linear_probes
-from tagcheck.learning.linear_probes import expected_calibration_error  # noqa: E402
-from tagcheck.script import run  # noqa: E402
+from tagcheck.learning.linear_probes import expected_calibration_error
+from tagcheck.script import run
 from tagcheck.series import classifier_files, out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series import confidence as series_confidence
 from tagcheck.series.labels import FOLDS, label_images, spread_folds

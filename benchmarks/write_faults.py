@@ -41,16 +41,16 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 
-from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer  # noqa: E402
+from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 
-import config  # noqa: E402
-from tagcheck.library.folder.library import FolderLibrary  # noqa: E402
-from tagcheck.library.hydrus.client import Hydrus  # noqa: E402
-from tagcheck.library.hydrus.connection import KEY_HEADER, Connection  # noqa: E402
-from tagcheck.library.protocol import ABSENT, DELETED, Library, TagChange  # noqa: E402
-from tagcheck.script import at_least, run, say  # noqa: E402
-from tagcheck.writing import apply as applying  # noqa: E402
-from tagcheck.writing.ledger import APPLIED, UNDONE, Ledger  # noqa: E402
+import config
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.library.hydrus.connection import KEY_HEADER, Connection
+from tagcheck.library.protocol import ABSENT, DELETED, Library, TagChange
+from tagcheck.script import at_least, run, say
+from tagcheck.writing import apply as applying
+from tagcheck.writing.ledger import APPLIED, UNDONE, Ledger
 
 PACKAGE = str(Path(applying.__file__).parent)
 FORMATS = [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import _no_number, _write_json, write_atomically
+from tagcheck.files import no_number, write_atomically, write_json_records
 
 STAMP = "%Y%m%dT%H%M%SZ"
 STAMP_PATTERN = re.compile(r"_(\d{8}T\d{6}Z)\.json$")
@@ -149,7 +149,7 @@ def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetim
         head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
         body = {key: value for key, value in document.items() if key not in head}
         with suppress(FileExistsError):
-            write_atomically(path, lambda out: _write_json(out, head | body, kind.records), replace=False)
+            write_atomically(path, lambda out: write_json_records(out, head | body, kind.records), replace=False)
             return path
 
 
@@ -164,7 +164,7 @@ def load(path: Path, kind: Kind) -> dict[str, Any]:
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): remove it and run {kind.made_by} again"
         ) from None
     try:
-        document = json.loads(text, parse_constant=_no_number)
+        document = json.loads(text, parse_constant=no_number)
     except (ValueError, RecursionError) as error:
         raise BadFile(f"{path} is not whole JSON ({error}): remove it and run {kind.made_by} again") from None
     if not isinstance(document, dict) or document.get("kind") != kind.name:

@@ -69,10 +69,10 @@ def sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, document: dict[str, Any], records: tuple[str, ...] = ()) -> None:
     """Write any JSON document atomically, in the same layout as the files between stages."""
-    write_atomically(path, lambda out: _write_json(out, document, records))
+    write_atomically(path, lambda out: write_json_records(out, document, records))
 
 
-def _write_json(out: IO[bytes], document: dict[str, Any], records: tuple[str, ...]) -> None:
+def write_json_records(out: IO[bytes], document: dict[str, Any], records: tuple[str, ...]) -> None:
     """One key a line, in the given order; the lists in `records` one element a line."""
     out.write(b"{")
     for place, (key, value) in enumerate(document.items()):
@@ -93,5 +93,5 @@ def _line(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="backslashreplace")
 
 
-def _no_number(name: str) -> Any:
+def no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")

@@ -22,20 +22,20 @@ PROJECT = Path(__file__).resolve().parent.parent
 if str(PROJECT) not in sys.path:  # `python webapp/app.py` puts only webapp/ there
     sys.path.insert(0, str(PROJECT))
 
-from flask import Flask, Response, flash, redirect, render_template, request, session, url_for  # noqa: E402
-from werkzeug.exceptions import HTTPException  # noqa: E402
-from werkzeug.serving import make_server  # noqa: E402
+from flask import Flask, Response, flash, redirect, render_template, request, session, url_for
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import make_server
 
-import config  # noqa: E402
-from tagcheck import script  # noqa: E402
-from tagcheck.data_folder import DataFolder  # noqa: E402
-from tagcheck.errors import LibraryError, ToolError  # noqa: E402
+import config
+from tagcheck import script
+from tagcheck.data_folder import DataFolder
+from tagcheck.errors import LibraryError, ToolError
 from tagcheck.library import choose
 from tagcheck.review import report_import
-from tagcheck.review.store import Review  # noqa: E402
-from tagcheck.script import run  # noqa: E402
-from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words  # noqa: E402
-from webapp.state import Settings  # noqa: E402
+from tagcheck.review.store import Review
+from tagcheck.script import run
+from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words
+from webapp.state import Settings
 
 LARGEST_FORM = 16 * 2**20
 

@@ -32,7 +32,7 @@ from tagcheck.dataset import HASH
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.review import counts
-from tagcheck.review.report_rows import MAKERS, Found, _text
+from tagcheck.review.report_rows import MAKERS, Found, plain_text
 from tagcheck.review.store import (
     CHANGED,
     IGNORED,
@@ -224,7 +224,7 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
         " ON CONFLICT (id) DO UPDATE SET confidence = excluded.confidence, differs = excluded.differs, current = 1, body"
         " = excluded.body",
         [
-            (one.id, kind.name, one.issue, one.hash, one.other, one.confidence, one.differs, _text(one.body))
+            (one.id, kind.name, one.issue, one.hash, one.other, one.confidence, one.differs, plain_text(one.body))
             for one in batch
         ],
     )
@@ -248,7 +248,7 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
                 place,
                 row.confidence,
                 row.why,
-                _text(row.evidence),
+                plain_text(row.evidence),
             )
             for one in batch
             for place, row in enumerate(one.rows)
@@ -342,7 +342,7 @@ def _note_choices(db: sqlite3.Connection) -> None:
     for name, query in choices.items():
         db.execute(
             "INSERT OR REPLACE INTO review_meta VALUES (?, ?)",
-            (f"choices_{name}", _text([row[0] for row in db.execute(query)])),
+            (f"choices_{name}", plain_text([row[0] for row in db.execute(query)])),
         )
 
 
@@ -405,7 +405,8 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
 
 def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:
     db.execute(
-        "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", (record["hash"], record.get("time_imported"), _text(record))
+        "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)",
+        (record["hash"], record.get("time_imported"), plain_text(record)),
     )
     pages = record.get("pages")
     if isinstance(pages, list):

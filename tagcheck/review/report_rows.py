@@ -192,5 +192,5 @@ def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[s
     return beside | (evidence if isinstance(evidence, dict) else {})
 
 
-def _text(value: Any) -> str:
+def plain_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)

@@ -80,12 +80,12 @@ def label_images(tag_sets: Sequence[frozenset[str]], groups: np.ndarray) -> Labe
     return Labels(
         series,
         classes,
-        _rows(parts, len(classes), shares=True).astype(np.float32),
-        _rows(as_sets, len(series), shares=False).astype(bool),
+        tagged_rows(parts, len(classes), shares=True).astype(np.float32),
+        tagged_rows(as_sets, len(series), shares=False).astype(bool),
     )
 
 
-def _rows(parts: Sequence[tuple[int, ...]], width: int, shares: bool) -> sparse.csr_matrix:
+def tagged_rows(parts: Sequence[tuple[int, ...]], width: int, shares: bool) -> sparse.csr_matrix:
     sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
     columns = np.fromiter((column for part in parts for column in part), dtype=np.int64, count=int(sizes.sum()))
     values = np.repeat(1.0 / np.maximum(sizes, 1), sizes) if shares else np.ones(len(columns))

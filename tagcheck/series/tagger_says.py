@@ -10,7 +10,7 @@ from scipy import sparse
 
 from tagcheck import tags
 from tagcheck.learning import linear_probes
-from tagcheck.series.labels import Labels, _rows
+from tagcheck.series.labels import Labels, tagged_rows
 
 COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
 BLOCK = 4096
@@ -161,7 +161,7 @@ def tag_columns(tag_sets: Sequence[Collection[str]], names: Sequence[str]) -> sp
     """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
     column = {name: place for place, name in enumerate(names)}
     places = [tuple(sorted(column[tag] for tag in tags if tag in column)) for tags in tag_sets]
-    return _rows(places, len(names), shares=False).astype(np.float32)
+    return tagged_rows(places, len(names), shares=False).astype(np.float32)
 
 
 def companion_ratios(beside: sparse.csr_matrix, labels: Labels, rows: np.ndarray) -> sparse.csr_matrix:

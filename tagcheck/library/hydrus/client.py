@@ -42,14 +42,14 @@ from tagcheck.library.hydrus.connection import (
     HydrusSaysNo,
 )
 from tagcheck.library.hydrus.pages import (
-    _media_pages,
-    _named,
-    _names,
-    _names_a_tag,
-    _page_list,
-    _pages_named,
-    _search_terms,
+    media_pages,
+    names_a_tag,
+    page_list,
+    pages_named,
     says_failed,
+    search_terms,
+    service_named,
+    service_names,
 )
 from tagcheck.library.hydrus.pair_answers import KINDS, judgement, judgements
 from tagcheck.library.hydrus.popup import Popup
@@ -173,7 +173,7 @@ class Hydrus:
         everything = self._tag_services()
         counted = self._counted(everything)
         if self._write_service is not None:
-            default = _named(self._write_service, everything, "WRITE_TAG_SERVICE")
+            default = service_named(self._write_service, everything, "WRITE_TAG_SERVICE")
             counted = {default.key: default} | counted
         else:
             default = counted.get(MY_TAGS)
@@ -191,9 +191,9 @@ class Hydrus:
     def _counted(self, everything: Mapping[str, TagService] | None = None) -> dict[str, TagService]:
         everything = self._tag_services() if everything is None else everything
         if self._chosen:
-            chosen = [_named(name, everything, "tag services to count") for name in self._chosen]
+            chosen = [service_named(name, everything, "tag services to count") for name in self._chosen]
             return {one.key: one for one in chosen}
-        machine = {_named(name, everything, "MACHINE_TAG_SERVICES").key for name in self._machine}
+        machine = {service_named(name, everything, "MACHINE_TAG_SERVICES").key for name in self._machine}
         return {key: one for key, one in everything.items() if key not in machine}
 
     # --- pages ------------------------------------------------------------------------------------
@@ -227,10 +227,10 @@ class Hydrus:
         Hydrus looks for tags on one service or on all of them. So where one service counts, the search is limited to it;
         else terms may be found on a service that does not count, which is told.
         """
-        terms = _search_terms(query)
+        terms = search_terms(query)
         counted = self._counted()
         where = {"tag_service_key": next(iter(counted))} if len(counted) == 1 else {}
-        if len(counted) > 1 and len(counted) < len(self._tag_services()) and _names_a_tag(terms):
+        if len(counted) > 1 and len(counted) < len(self._tag_services()) and names_a_tag(terms):
             self._tell(f"--search {query!r} looks for tags on every service, also on those whose tags do not count")
         answer = self.connection.get(
             "/get_files/search_files", tags=terms, return_hashes=True, return_file_ids=False, **where
@@ -250,12 +250,12 @@ class Hydrus:
     def _walk_once(self, names: Sequence[str]) -> tuple[tuple[str, ...], list[Page]]:
         """The path of the page found, in the client's spelling (of several: as it was asked for), and the pages of files."""
         tree = self.connection.get("/manage_pages/get_pages")["pages"]
-        found = _pages_named(tree, names)
+        found = pages_named(tree, names)
         if not found:
-            raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {_page_list(tree)}")
+            raise LibraryRefused(f"no page {', '.join(names)!r} in Hydrus; it has {page_list(tree)}")
         above, first = found[0]
         root = (*above, first["name"]) if len(found) == 1 else tuple(names)
-        nodes = [(path, node["page_key"]) for start, under in found for path, node in _media_pages(under, start)]
+        nodes = [(path, node["page_key"]) for start, under in found for path, node in media_pages(under, start)]
         pages = []
         for number, (path, key) in enumerate(nodes):
             self._progress(number, len(nodes), f"page {' / '.join(path)}")
@@ -456,7 +456,7 @@ class Hydrus:
         self._check_version()
         target = next(iter(writable)) if service is None else service
         if target not in writable:
-            raise UsageError(f"no tag service {service!r} to write to; there are {_names(writable.values())}")
+            raise UsageError(f"no tag service {service!r} to write to; there are {service_names(writable.values())}")
         planner = Planner(
             self._counted() | writable,
             writable,
@@ -511,7 +511,7 @@ class Hydrus:
         for write in writes:
             if write.service not in services:
                 raise LibraryRefused(
-                    f"the tag service {write.service!r} is not in Hydrus any more; there are {_names(services.values())}"
+                    f"the tag service {write.service!r} is not in Hydrus any more; there are {service_names(services.values())}"
                 )
             step = action(write, services[write.service])
             batches[write.service, step, write.before == DELETED][write.hash].append(write.tag)

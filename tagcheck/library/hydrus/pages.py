@@ -16,25 +16,25 @@ from tagcheck.library.protocol import TagService
 FRAME, INSIDE, INSET = (20, 20, 20), (255, 255, 255), 4
 
 
-def _named(name: str, services: Mapping[str, TagService], asked_by: str) -> TagService:
+def service_named(name: str, services: Mapping[str, TagService], asked_by: str) -> TagService:
     """The service of that key, or of that name without regard to case. `UsageError` lists those there are."""
     if name in services:
         return services[name]
     found = [one for one in services.values() if one.name.casefold() == name.casefold()]
     if len(found) != 1:
         wrong = f"{len(found)} tag services are called {name!r}" if found else f"no tag service {name!r} in Hydrus"
-        raise UsageError(f"{asked_by}: {wrong}; there are {_names(services.values())}")
+        raise UsageError(f"{asked_by}: {wrong}; there are {service_names(services.values())}")
     return found[0]
 
 
-def _names(services: Iterable[TagService]) -> str:
+def service_names(services: Iterable[TagService]) -> str:
     return ", ".join(f"{one.name!r} ({one.key})" for one in services)
 
 
-def _search_terms(query: str) -> list[Any]:
+def search_terms(query: str) -> list[Any]:
     """The terms of a search: a JSON list as it is, else the text split at commas.
 
-    >>> _search_terms("system:archive, series:x")
+    >>> search_terms("system:archive, series:x")
     ['system:archive', 'series:x']
     """
     if query.lstrip().startswith("["):
@@ -45,9 +45,9 @@ def _search_terms(query: str) -> list[Any]:
     return [term.strip() for term in query.split(",") if term.strip()]
 
 
-def _names_a_tag(terms: Iterable[Any]) -> bool:
+def names_a_tag(terms: Iterable[Any]) -> bool:
     """Whether a search asks for tags, and not only for what Hydrus calls system predicates."""
-    return any(_names_a_tag(term) if isinstance(term, list) else not str(term).startswith("system:") for term in terms)
+    return any(names_a_tag(term) if isinstance(term, list) else not str(term).startswith("system:") for term in terms)
 
 
 def _spelled(names: Iterable[str]) -> str:
@@ -55,7 +55,7 @@ def _spelled(names: Iterable[str]) -> str:
     return ",".join(part.strip() for part in ",".join(names).casefold().split(","))
 
 
-def _pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """(names above it, page) for every page whose path ends in `names`, but not for those under another that was found.
 
     The root, which holds all pages, goes by no name or its own ("top page notebook"), and is in no path.
@@ -76,18 +76,16 @@ def _pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tu
     return [found for page in top for found in search(page, ())]
 
 
-def _media_pages(
-    node: Mapping[str, Any], above: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def media_pages(node: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """(path, page) for each page of files at and under a page."""
     path = (*above, node["name"])
     if node.get("is_media_page"):
         yield path, node
     for child in node.get("pages", ()):
-        yield from _media_pages(child, path)
+        yield from media_pages(child, path)
 
 
-def _page_list(tree: Mapping[str, Any], most: int = 20) -> str:
+def page_list(tree: Mapping[str, Any], most: int = 20) -> str:
     """The pages under the root in words, for a message: paths, as many as fit."""
     paths: list[str] = []
 

@@ -15,16 +15,16 @@ from PIL import Image
 
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
-from joytag_folder import make_tiny_model_folder  # noqa: E402
-from onnx_folder import DIMENSIONS, NAMES, by_hand, descriptor, make_onnx_folder, network, weights  # noqa: E402
+from joytag_folder import make_tiny_model_folder
+from onnx_folder import DIMENSIONS, NAMES, by_hand, descriptor, make_onnx_folder, network, weights
 
-import advanced_joytag_processing as stage  # noqa: E402
+import advanced_joytag_processing as stage
 from tagcheck import data_folder, dataset
-from tagcheck.data_folder import MAPPING, DataFolder  # noqa: E402
+from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.embedding import onnx_graph, store, tagger
-from tagcheck.errors import BadFile, MissingInput, UsageError  # noqa: E402
-from tagcheck.pictures import preparation  # noqa: E402
-from tagcheck.pictures.preparation import Recipe  # noqa: E402
+from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.pictures import preparation
+from tagcheck.pictures.preparation import Recipe
 
 
 def picture(seed: int, width: int = 90, height: int = 60) -> Image.Image:

@@ -17,7 +17,7 @@ from tagcheck.errors import BadFile, ToolError, UsageError
 from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
 from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 ADD = TagChange("a" * 64, "hat", "add")
 REMOVE = TagChange("b" * 64, "solo", "remove")
 

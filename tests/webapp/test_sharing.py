@@ -38,7 +38,7 @@ class Shared(Page):
 
 
 @pytest.fixture
-def page(folder: DataFolder, bench: Bench) -> Shared:  # noqa: F811
+def page(folder: DataFolder, bench: Bench) -> Shared:
     return Shared(folder, bench, bench.hydrus)
 
 
@@ -102,7 +102,7 @@ def test_a_view_that_changed_since_it_was_shown_is_not_pushed(page: Shared) -> N
     )
 
 
-def test_a_key_without_the_permission_says_so_and_nothing_happens(folder: DataFolder, bench: Bench) -> None:  # noqa: F811
+def test_a_key_without_the_permission_says_so_and_nothing_happens(folder: DataFolder, bench: Bench) -> None:
     if bench.server is None:
         pytest.skip("the real client was given one key, which has all permissions")
     page = Shared(folder, bench, Hydrus(bench.url, bench.server.add_key("tags only", [2, 3])))
@@ -148,7 +148,7 @@ def address(page: Shared) -> Iterator[str]:
 
 def test_in_a_browser_a_key_opens_the_pictures_and_a_button_judges_the_pair(
     page: Shared, address: str, browser
-) -> None:  # noqa: F811
+) -> None:
     context = browser.new_context()
     tab = open_tab(context)
     one, other = page.pairs[0]

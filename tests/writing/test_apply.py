@@ -23,7 +23,7 @@ from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagChange, TagWr
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Home:

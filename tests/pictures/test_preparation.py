@@ -24,7 +24,7 @@ from tagcheck.pictures.preparation import (
 )
 
 WHITE = (255, 255, 255)
-FORMATS = Path(__file__).parent / "data" / "formats"
+FORMATS = Path(__file__).parents[1] / "data" / "formats"
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -626,7 +626,7 @@ except LibraryRefused as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parent.parent
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert "a.txt could not be written: File too large" in done.stdout, done.stderr
     assert snapshot(root) == {"a.jpg": b"a.jpg", "a.txt": b"1girl, solo " + b"x" * 5000}
@@ -714,7 +714,7 @@ for number in range(3):
         library.write(library.plan([TagChange(hash, f"{name}{number}", "add")]))
 """
     running = [
-        subprocess.Popen([sys.executable, "-c", program, root, name, *hashes], cwd=Path(__file__).parent.parent)
+        subprocess.Popen([sys.executable, "-c", program, root, name, *hashes], cwd=Path(__file__).parents[2])
         for name in "ab"
     ]
     assert [process.wait(60) for process in running] == [0, 0]

@@ -32,7 +32,7 @@ from tagcheck.data_folder import (
 from tagcheck.embedding.store import shard_paths
 from tests.hydrus_server import MY_TAGS, HydrusServer
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 PICTURES = 140
 SCRIPTS = (
     ("dataset_hardcore_mapper.py",),

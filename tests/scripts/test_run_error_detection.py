@@ -40,7 +40,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(script, "PROJECT", root)
 
     def write(name: str, text: str, kind: str = "", summary: dict | None = None) -> None:
-        real = str(Path(__file__).resolve().parent.parent)
+        real = str(Path(__file__).resolve().parents[2])
         (root / name).write_text(text.format(project=real, kind=kind, summary=summary) if kind else text)
 
     return write
@@ -129,7 +129,7 @@ def test_stopping_the_run_stops_the_detector_and_writes_no_summary(project, fold
         "import sys, pathlib, run_error_detection; from tagcheck import script; "
         f"script.PROJECT = pathlib.Path({str(script.PROJECT)!r}); script.run(lambda: run_error_detection.main(sys.argv[1:]))"
     )
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--data-dir", str(folder.root)],
         cwd=root,

@@ -43,7 +43,7 @@ from webapp.app import create_app
 from webapp.pictures import THUMBNAIL_SIDE, ThumbnailCache
 from webapp.state import Settings
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 TAGS = [["1girl", "night"], ["1girl", "series:elves"], ["outdoors"], ["outdoors", "source:somewhere"]]
 
 

@@ -14,7 +14,7 @@ from joytag.fast import FastViT
 from joytag.Models import SinePositions, StochasticDepth, ViT, normalise, sine_table
 from tagcheck.pictures import preparation
 
-REFERENCE = Path(__file__).parent / "data" / "joytag"
+REFERENCE = Path(__file__).parents[1] / "data" / "joytag"
 EXPECTED = json.loads((REFERENCE / "expected.json").read_text())
 TINY = {"image_size": 32, "patch_size": 16, "d_model": 16, "mlp_dim": 32, "num_heads": 2, "num_blocks": 2, "n_tags": 5}
 
@@ -54,7 +54,7 @@ def pictures() -> torch.Tensor:
     [(REFERENCE / "config.json", "state_dict_small.json"), (Path("joytag/config.json"), "state_dict_full.json")],
 )
 def test_every_parameter_has_its_published_name_and_shape(published, frozen):
-    project = Path(__file__).parent.parent
+    project = Path(__file__).parents[2]
     with torch.device("meta"):
         made = ViT.from_config(json.loads((project / published).read_text()))
     here = [{"name": name, "shape": list(tensor.shape)} for name, tensor in made.state_dict().items()]
