@@ -7,7 +7,7 @@ PORT ?= 5000
 SERVE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test clean
+.PHONY: help install demo serve lint test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ endif
 
 serve: $(VENV)/.installed  ## open the page on the demo again, with the decisions made so far
 	$(PY) webapp/app.py --data-dir $(DEMO)/data --port $(PORT)
+
+lint: $(VENV)/.installed-tests  ## hold the code to its form (ruff, mypy)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 test: $(VENV)/.installed-tests  ## install what the tests need and run all of them
 	$(PY) -m pytest

@@ -29,18 +29,14 @@ import config
 from tagcheck import data_folder, script, tags
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
-from tagcheck.embedding import download, joytag_network, store, tagger
-from tagcheck.embedding.store import ShardWriter
-from tagcheck.embedding.tagger import Begun, Tagger
+from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, store, tagger
+from tagcheck.embedding.tagger import Begun
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput
-from tagcheck.library import choose
+from tagcheck.library import FileInfo, Library, LibrarySettings, choose
 from tagcheck.library import protocol as libraries
-from tagcheck.library.choose import LibrarySettings
-from tagcheck.library.protocol import FileInfo, Library
 from tagcheck.lock import sole_run
-from tagcheck.pictures import file_formats, preparation, unreadable
+from tagcheck.pictures import Limits, file_formats, preparation, unreadable
 from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepared
-from tagcheck.pictures.file_formats import Limits
 from tagcheck.pictures.unreadable import Failure
 from tagcheck.script import run, say
 from tagcheck.tag_errors import tagger_vocabulary

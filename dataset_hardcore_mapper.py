@@ -21,10 +21,10 @@ import config
 from tagcheck import data_folder, script
 from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import LibraryRefused, MissingInput, UsageError
-from tagcheck.library import choose
-from tagcheck.library.choose import HYDRUS, LibrarySettings
+from tagcheck.library import Library, LibrarySettings, choose
+from tagcheck.library.choose import HYDRUS
 from tagcheck.library.hydrus.client import Hydrus
-from tagcheck.library.protocol import Library, Walk, unique
+from tagcheck.library.protocol import Walk, unique
 from tagcheck.script import run, say
 
 READABLE = "trashed"  # of the reasons why a file is not (wholly) here, the one that leaves something to look at

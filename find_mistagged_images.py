@@ -28,13 +28,12 @@ from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
 from tagcheck.errors import MissingInput
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
-from tagcheck.learning.last_layer import Tagger
+from tagcheck.learning import Tagger
 from tagcheck.review import store as review_store
-from tagcheck.tag_errors import owner_feedback, suggestions, tag_rules, tagger_vocabulary
+from tagcheck.tag_errors import Examined, Rules, Suggestion, owner_feedback, suggestions, tag_rules, tagger_vocabulary
 from tagcheck.tag_errors.look_alikes import Examples, nearest
 from tagcheck.tag_errors.owner_feedback import Answer
-from tagcheck.tag_errors.suggestions import ISSUES, Examined, Suggestion
-from tagcheck.tag_errors.tag_rules import Rules
+from tagcheck.tag_errors.suggestions import ISSUES
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

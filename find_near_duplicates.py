@@ -32,19 +32,17 @@ import config
 from tagcheck import data_folder, dataset, script, tags
 from tagcheck.data_folder import NEAR_DUPLICATES, DataFolder
 from tagcheck.dataset import Dataset, Record
-from tagcheck.duplicates import best_copy, tags_to_share
-from tagcheck.duplicates.tags_to_share import Support
+from tagcheck.duplicates import Support, best_copy, tags_to_share
 from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
-from tagcheck.embedding import store
-from tagcheck.embedding.store import Embeddings
+from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import INCORRECT, MISSING, finding_id
-from tagcheck.learning.last_layer import Tagger
+from tagcheck.learning import Tagger
 from tagcheck.library.protocol import DUPLICATES
 from tagcheck.review import store as review_store
 from tagcheck.script import run
+from tagcheck.similar import NotFinite, Pairs
 from tagcheck.similar import pairs as pair_search
-from tagcheck.similar.pairs import NotFinite, Pairs
 from tagcheck.tag_errors import tagger_vocabulary
 
 THRESHOLD = 0.95

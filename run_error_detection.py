@@ -28,8 +28,7 @@ import config
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder, Kind
 from tagcheck.errors import Cancelled
-from tagcheck.library import choose
-from tagcheck.library.choose import LibrarySettings
+from tagcheck.library import LibrarySettings, choose
 from tagcheck.script import run
 
 TAIL_CHARACTERS = 4096

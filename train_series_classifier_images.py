@@ -41,20 +41,18 @@ import config
 from tagcheck import dataset, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
-from tagcheck.embedding import download, joytag_network, store, tagger
-from tagcheck.embedding.store import Embeddings
+from tagcheck.embedding import Embeddings, download, joytag_network, store, tagger
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.files import write_atomically
 from tagcheck.learning import linear_probes
-from tagcheck.library import choose
-from tagcheck.library.choose import LibrarySettings
+from tagcheck.library import LibrarySettings, choose
 from tagcheck.lock import sole_run
 from tagcheck.pictures import decoder_processes
 from tagcheck.pictures.preparation import Limits
 from tagcheck.script import run
-from tagcheck.series import classifier_files, finetuning, out_of_fold, probabilities, scoring, tagger_says
+from tagcheck.series import Labels, classifier_files, finetuning, out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
-from tagcheck.series.labels import FOLDS, SET_PICTURES, Labels, group_counts, label_images, spread_folds
+from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
 from tagcheck.similar import pairs as pair_search
 from tagcheck.tag_errors import tagger_vocabulary
 

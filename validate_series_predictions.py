@@ -39,7 +39,7 @@ from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id
-from tagcheck.learning.linear_probes import expected_calibration_error
+from tagcheck.learning import expected_calibration_error
 from tagcheck.review import store as review_store
 from tagcheck.script import run
 from tagcheck.series import classifier_files, scoring

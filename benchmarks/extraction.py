@@ -49,8 +49,7 @@ from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
-from tagcheck.embedding import joytag_network, store, tagger
-from tagcheck.embedding.store import ShardWriter
+from tagcheck.embedding import ShardWriter, joytag_network, store, tagger
 from tagcheck.pictures import preparation
 
 PARTS = ("forward", "stage", "preprocessing", "storage", "kills")

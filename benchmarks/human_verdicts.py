@@ -37,10 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tagcheck import script
 from tagcheck.errors import MissingInput
-from tagcheck.learning import linear_probes
-from tagcheck.learning.last_layer import Tagger
-from tagcheck.tag_errors import suggestions
-from tagcheck.tag_errors.tag_rules import Rules
+from tagcheck.learning import Tagger, linear_probes
+from tagcheck.tag_errors import Rules, suggestions
 
 DATASETS = ("mnist", "cifar10", "20news", "imdb")
 PEERS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")

@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tagcheck import script
-from tagcheck.similar import bounds_in_c
-from tagcheck.similar.pairs import near_pairs
+from tagcheck.similar import bounds_in_c, near_pairs
 
 try:
     import faiss

@@ -37,9 +37,8 @@ from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder
 from tagcheck.errors import MissingInput
 from tagcheck.findings import TagFinding, error, finding_id
-from tagcheck.review import queries, report_import
-from tagcheck.review.queries import Filter
-from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, Ask, Review
+from tagcheck.review import Ask, Filter, Review, queries, report_import
+from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED
 from webapp.app import create_app
 from webapp.state import Settings
 

@@ -53,8 +53,7 @@ from tagcheck import data_folder, dataset, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.embedding import store
 from tagcheck.errors import UsageError
-from tagcheck.learning import linear_probes
-from tagcheck.learning.linear_probes import expected_calibration_error
+from tagcheck.learning import expected_calibration_error, linear_probes
 from tagcheck.script import run
 from tagcheck.series import classifier_files, out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series import confidence as series_confidence

@@ -40,8 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.tag_libraries import FAMILIES, Library, duplicate_disagreements, lookalikes
 from tagcheck import script
 from tagcheck.findings import INCORRECT, MISSING
-from tagcheck.learning import linear_probes
-from tagcheck.learning.last_layer import Tagger
+from tagcheck.learning import Tagger, linear_probes
 from tagcheck.tag_errors import suggestions
 
 try:

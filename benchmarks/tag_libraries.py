@@ -248,7 +248,7 @@ def lookalikes(
         others = draw(3 * n)
         made = tagger_head(embed(others, np.arange(3 * n)), others, known, rng)
     given, planted = plant(truth, [list(range(series))], exclusive, rng, errors, lookalike=alike)
-    return Library(tags, truth, given, matrix, twins, planted, exclusive + [list(range(series))], made)
+    return Library(tags, truth, given, matrix, twins, planted, [*exclusive, list(range(series))], made)
 
 
 def regions(

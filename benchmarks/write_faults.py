@@ -44,13 +44,16 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 
 import config
+from tagcheck.changes import TagChange
+from tagcheck.library import Library
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.hydrus.connection import KEY_HEADER, Connection
-from tagcheck.library.protocol import ABSENT, DELETED, Library, TagChange
+from tagcheck.library.protocol import ABSENT, DELETED
 from tagcheck.script import at_least, run, say
+from tagcheck.writing import Ledger
 from tagcheck.writing import apply as applying
-from tagcheck.writing.ledger import APPLIED, UNDONE, Ledger
+from tagcheck.writing.ledger import APPLIED, UNDONE
 
 PACKAGE = str(Path(applying.__file__).parent)
 FORMATS = [

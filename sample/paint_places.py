@@ -86,7 +86,7 @@ def _sky(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float)
             x, y = rng.uniform(0, w), rng.uniform(0.08, 0.3) * h
             brush.oval(x, y, rng.uniform(0.15, 0.3), 0.018, (255, 190, 150), line=False)
     else:
-        for place in range(3):
+        for _place in range(3):
             _cloud(brush, rng.uniform(0, w), rng.uniform(0.05, 0.26) * h, rng.uniform(0.1, 0.17))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,9 @@ def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetim
             when = max(when, last + timedelta(seconds=1))
         path = folder.root / kind.folder / f"{kind.prefix}_{when.strftime(STAMP)}.json"
         head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
-        body = {key: value for key, value in document.items() if key not in head}
+        whole = head | {key: value for key, value in document.items() if key not in head}
         with suppress(FileExistsError):
-            write_atomically(path, lambda out: write_json_records(out, head | body, kind.records), replace=False)
+            write_atomically(path, partial(write_json_records, document=whole, records=kind.records), replace=False)
             return path
 
 

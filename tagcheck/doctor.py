@@ -21,7 +21,7 @@ from tagcheck import script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.embedding import download, joytag_network, tagger
 from tagcheck.errors import LibraryError, LibraryRefused, MissingInput, ToolError
-from tagcheck.library.choose import LibrarySettings, open_library
+from tagcheck.library import LibrarySettings, open_library
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.hydrus.connection import (

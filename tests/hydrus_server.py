@@ -524,6 +524,7 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             return self._refuse(refusal)
         self._send(200, answer)
+        return None
 
     def _check_key(self, asked: Mapping[str, Any], permission: int | None) -> None:
         if permission == OPEN:
@@ -558,6 +559,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(404, Bytes(refusal.says.encode(), "text/html; charset=utf-8", ""))
         says = {"error": refusal.says, "exception_type": refusal.kind, "status_code": refusal.status}
         self._send(refusal.status, says | {"version": VERSION, "hydrus_version": HYDRUS_VERSION})
+        return None
 
     def _send(self, status: int, answer: dict[str, Any] | Bytes | None) -> None:
         self.send_response(status)

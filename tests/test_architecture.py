@@ -76,7 +76,7 @@ def used(path: Path) -> set[str]:
 def wing(module: str) -> str:
     """The wing that a module stands in, "" for the ground."""
     parts = module.split(".")
-    inside = len(parts) > 2 or module in modules() and modules()[module].name == "__init__.py"
+    inside = len(parts) > 2 or (module in modules() and modules()[module].name == "__init__.py")
     return parts[1] if inside and len(parts) > 1 and parts[1] in WINGS else ""
 
 

@@ -1,4 +1,4 @@
-"""The README says what is there: every file of code has its line on the map, every command its script, every link its target."""
+"""The README says what is there: every folder of code is on the map, every command its script, every link its target."""
 
 from __future__ import annotations
 
@@ -10,41 +10,27 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 MAP = re.search(r"## The tree\n.*?```text\n(.*?)```", README, re.S)[1]
-CODE = sorted(
-    path.relative_to(PROJECT).as_posix()
-    for pattern in (
-        "*.py",
-        "joytag/*.py",
-        "tagcheck/*.py",
-        "tagcheck/*.c",
-        "webapp/*.py",
-        "sample/*.py",
-        "benchmarks/*.py",
-    )
-    for path in PROJECT.glob(pattern)
-    if path.name != "__init__.py"
-)
+FOLDERS = sorted({path.relative_to(PROJECT).parts[0] for path in PROJECT.glob("*/*.py")} - {"demo"})
+ARCHITECTURE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def mapped() -> list[str]:
-    """The paths on the map: a line that begins with a path, those below a folder's line indented."""
-    paths, folder = [], ""
-    for line in MAP.splitlines():
-        name = line.split()[0] if line.strip() else ""
-        if name.endswith("/"):
-            folder = name
-        elif name:
-            paths.append((folder if line.startswith(" ") else "") + name)
-    return paths
+    """The files and folders on the map."""
+    return [line.split()[0] for line in MAP.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("path", CODE)
-def test_every_file_of_code_is_on_the_map(path):
-    assert path in mapped()
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_folder_of_code_is_on_the_map(folder):
+    assert f"{folder}/" in mapped()
 
 
 def test_nothing_is_on_the_map_that_is_not_there():
-    assert [path for path in mapped() if not (PROJECT / path).exists()] == []
+    assert [name for name in mapped() if not list(PROJECT.glob(name.rstrip("/")))] == []
+
+
+def test_every_wing_has_its_row_in_the_architecture():
+    wings = {path.parent.name for path in PROJECT.glob("tagcheck/*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", ARCHITECTURE, re.M)) == wings
 
 
 def test_the_commands_name_scripts_and_options_that_exist():
@@ -53,7 +39,7 @@ def test_the_commands_name_scripts_and_options_that_exist():
     for script, options in commands:
         text = (PROJECT / script).read_text(encoding="utf-8")
         for option in re.findall(r"--[a-z-]+", options):
-            shared = (PROJECT / "tagcheck" / "cli.py").read_text(encoding="utf-8")
+            shared = (PROJECT / "tagcheck" / "script.py").read_text(encoding="utf-8")
             assert f'"{option}"' in text + shared, f"{script} has no {option}"
 
 

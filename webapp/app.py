@@ -31,8 +31,7 @@ from tagcheck import script
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import LibraryError, ToolError
 from tagcheck.library import choose
-from tagcheck.review import report_import
-from tagcheck.review.store import Review
+from tagcheck.review import Review, report_import
 from tagcheck.script import run
 from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words
 from webapp.state import Settings

@@ -9,13 +9,13 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, flash, redirect, render_template, request, url_for
 
+from tagcheck.changes import TagChange
 from tagcheck.errors import ToolError
-from tagcheck.library.protocol import Library, TagChange, TagService
-from tagcheck.review.store import ACCEPTED, APPLIED, FAILED, UNDONE, WAITING, Ask, Key, Review
+from tagcheck.library import Library, TagService
+from tagcheck.review import Ask, Key, Review
+from tagcheck.review.store import ACCEPTED, APPLIED, FAILED, UNDONE, WAITING
+from tagcheck.writing import BatchResult, Ledger, LedgerRow, Preview, ledger
 from tagcheck.writing import apply as applying
-from tagcheck.writing import ledger
-from tagcheck.writing.apply import BatchResult, Preview
-from tagcheck.writing.ledger import Ledger, LedgerRow
 from webapp import exporting, state, words
 from webapp.jobs import Job, jobs
 from webapp.state import review, settings

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tagcheck import tags
-from tagcheck.review.queries import Filter, Finding, Suggestion, copy_group, others_on, picture, promise
-from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, Ask, Decision, Key, Review
+from tagcheck.review import Ask, Filter, Key, Review
+from tagcheck.review.queries import Finding, Suggestion, copy_group, others_on, picture, promise
+from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, Decision
 from webapp import words
 
 PAIR_CHOICES = {

@@ -7,9 +7,9 @@ from typing import Any
 from flask import Blueprint, Response, abort, flash, redirect, request, url_for
 from werkzeug.datastructures import MultiDict
 
-from tagcheck.review import queries
-from tagcheck.review.queries import Filter, Finding
-from tagcheck.review.store import ACCEPTED, DECISIONS, IGNORED, OPEN, PAIR, Ask, Decision, Key, Outcome
+from tagcheck.review import Ask, Filter, Key, queries
+from tagcheck.review.queries import Finding
+from tagcheck.review.store import ACCEPTED, DECISIONS, IGNORED, OPEN, PAIR, Decision, Outcome
 from webapp import cards, words
 from webapp.filters import QUEUE_WORDS, from_query, to_query
 from webapp.state import count, review, settings

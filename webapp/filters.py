@@ -11,7 +11,8 @@ from werkzeug.datastructures import MultiDict
 
 from tagcheck import tags
 from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
-from tagcheck.review.queries import NEWEST, ORDERS, SURE, UNSURE, Filter
+from tagcheck.review import Filter
+from tagcheck.review.queries import NEWEST, ORDERS, SURE, UNSURE
 from tagcheck.review.report_rows import ISSUES
 from tagcheck.review.store import QUEUES
 
@@ -85,9 +86,8 @@ def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
         made["type"] = next((name for name, (_, issues) in GROUPS.items() if issues == view.issues), list(view.issues))
     if view.tag:
         made["tag"] = [view.tag, view.or_tag] if view.or_tag else view.tag
-    for name, value in (("ns", view.namespace), ("page", view.page), ("series", view.series), ("hash", view.hash)):
-        if value:
-            made[name] = value
+    named = {"ns": view.namespace, "page": view.page, "series": view.series, "hash": view.hash}
+    made |= {name: value for name, value in named.items() if value}
     if view.changed:
         made["changed"] = "yes"
     if view.least > 0:

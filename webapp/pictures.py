@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tagcheck.dataset import HASH
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.files import write_atomically
-from tagcheck.library.protocol import Library
+from tagcheck.library import Library
 from webapp import state
 from webapp.security import FILE_POLICY
 

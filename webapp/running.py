@@ -14,8 +14,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
-from tagcheck.review import report_import
-from tagcheck.review.store import Review
+from tagcheck.review import Review, report_import
 from webapp import applying_views, state
 from webapp.jobs import Job, jobs
 

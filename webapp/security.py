@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, request, session
 
-from tagcheck.review.store import Review
+from tagcheck.review import Review
 
 CSRF = "csrf"
 POLICY = (

@@ -7,7 +7,8 @@ from typing import Any
 from flask import Blueprint, Response, abort, flash, redirect, request, url_for
 
 from tagcheck.errors import ToolError
-from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, Library
+from tagcheck.library import Library
+from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
 from tagcheck.review import queries
 from webapp import state, words
 from webapp.filters import from_query, in_words, to_query

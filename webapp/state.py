@@ -13,10 +13,9 @@ from flask import Flask, current_app, g
 
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
-from tagcheck.library.protocol import Library, TagService
-from tagcheck.review import queries, report_import
-from tagcheck.review.queries import SURE, Count, Filter
-from tagcheck.review.store import Review
+from tagcheck.library import Library, TagService
+from tagcheck.review import Filter, Review, queries, report_import
+from tagcheck.review.queries import SURE, Count
 
 T = TypeVar("T")
 REMEMBERED = 500

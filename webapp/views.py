@@ -11,11 +11,11 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 
 from tagcheck import tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
-from tagcheck.review import queries
-from tagcheck.review.queries import BANDS, Filter, Finding, Health, Overview
+from tagcheck.review import Filter, Review, queries
+from tagcheck.review.queries import BANDS, Finding, Health, Overview
 from tagcheck.review.report_import import REPORTS
 from tagcheck.review.report_rows import ISSUES
-from tagcheck.review.store import IGNORED, Review
+from tagcheck.review.store import IGNORED
 from webapp import cards, charts, exporting, keys, sharing, state
 from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, from_query, in_words, to_query
 from webapp.state import review, settings

@@ -7,6 +7,7 @@ the picture itself says about the tag, by its neighbours and by the tagger. Numb
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from tagcheck.learning.last_layer import Tagger
+from tagcheck.learning import Tagger
 from tagcheck.similar.unit_rows import UnitRows, workers
 
 NEIGHBOURS = 24
@@ -155,7 +156,7 @@ def _votes(
     having = np.zeros(len(rows))
     order = np.argsort(place, kind="stable")
     bounds = np.searchsorted(place[order], np.arange(0, len(pictures) + BLOCK, BLOCK))
-    for start, (low, high) in zip(range(0, len(pictures), BLOCK), zip(bounds, bounds[1:])):
+    for start, (low, high) in zip(range(0, len(pictures), BLOCK), itertools.pairwise(bounds)):
         cells = order[low:high]
         votes = (graph[start : start + BLOCK] @ owned).tocsr()
         having[cells] = np.asarray(votes[place[cells] - start, columns[cells]]).ravel()

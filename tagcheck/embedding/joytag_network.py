@@ -17,7 +17,7 @@ from joytag.Models import ViT
 from tagcheck.embedding import bfloat16_attention
 from tagcheck.embedding.store import TagHead
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.pictures.preparation import Recipe
+from tagcheck.pictures import Recipe
 
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -24,8 +24,7 @@ from tagcheck.embedding.joytag_network import PRECISIONS, JoyTagNetwork, fast_pr
 from tagcheck.embedding.onnx_network import OnnxNetwork
 from tagcheck.embedding.store import TagHead
 from tagcheck.errors import UsageError
-from tagcheck.pictures import preparation
-from tagcheck.pictures.preparation import Recipe
+from tagcheck.pictures import Recipe, preparation
 
 
 class Network(Protocol):

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.pictures.preparation import FILTERS, FITS, Recipe
+from tagcheck.pictures import Recipe
+from tagcheck.pictures.preparation import FILTERS, FITS
 
 FILE, KIND, VERSION = "tagger.json", "tagger", 1
 SEE = "see docs/decisions/taggers.md"

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
+from tagcheck.changes import TagChange
+
 ABSENT = "absent"  # no mapping and no deletion record
 CURRENT = "current"  # the picture has the tag
 PENDING = "pending"  # a repository: waiting to be uploaded
@@ -92,15 +94,6 @@ class TagService:
     key: str
     name: str
     kind: str
-
-
-@dataclass(frozen=True)
-class TagChange:
-    """What the owner accepted for one picture: `tag` is to be there ("add") or not ("remove")."""
-
-    hash: str
-    tag: str
-    action: str  # "add" | "remove"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ rank and costs the same at the end of a hundred thousand findings as at the star
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sqlite3
@@ -368,7 +369,7 @@ def pace(review: Review) -> Pace:
         (PACED,),
     ).fetchall()
     spent, decided = 0.0, 0
-    for (at, changes), (before, _) in zip(rows, rows[1:]):
+    for (at, changes), (before, _) in itertools.pairwise(rows):
         gap = (_time(at) - _time(before)).total_seconds()
         if gap <= PAUSE and changes <= BULK:
             spent += gap

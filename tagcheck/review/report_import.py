@@ -151,7 +151,7 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
     count, problem = 0, None
     db.execute("SAVEPOINT report")
     try:
-        for count in _insert_all(db, kind, path, header):
+        for _ in _insert_all(db, kind, path, header):
             pass
         if kind in REPORTS:
             _remember_run(db, kind, path, header)

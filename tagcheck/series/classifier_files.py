@@ -26,7 +26,7 @@ from scipy import sparse
 
 from tagcheck import data_folder
 from tagcheck.data_folder import STAMP, DataFolder, Kind
-from tagcheck.embedding.store import Embeddings
+from tagcheck.embedding import Embeddings
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically, write_json
 from tagcheck.learning.same_class_model import Plda

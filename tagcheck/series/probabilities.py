@@ -14,8 +14,7 @@ import numpy as np
 from scipy import optimize, sparse
 from sklearn.linear_model import LogisticRegression
 
-from tagcheck.learning import linear_probes
-from tagcheck.learning.linear_probes import expected_calibration_error
+from tagcheck.learning import expected_calibration_error, linear_probes
 from tagcheck.series.confidence import Ratio, given_tagged, log_odds, tag_odds, tagged_probability
 from tagcheck.series.labels import Labels
 from tagcheck.series.out_of_fold import Folded

@@ -349,7 +349,7 @@ def _is_right(loaded: Kernel) -> bool:
     points = replace(points, reach=150.0)
     near = (torch.cdist(spread, spread) <= points.reach).numpy()
     # The kernel may leave out what is too far apart, and the others only where its block has one that must stay.
-    must = may & near & stays(main + [2 * early, 2 * early + 1], 1)
+    must = may & near & stays([*main, 2 * early, 2 * early + 1], 1)
     found = np.zeros((n, n), dtype=bool)
     for part in range(len(points.centres)):
         for some in loaded.strip(bounds, points, part):

@@ -20,6 +20,7 @@ expectation maximisation with them held (Dempster, Laird and Rubin 1977).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -276,7 +277,7 @@ def _plateau(written: np.ndarray, y: np.ndarray) -> float:
     """
     order = np.argsort(-written, kind="stable")
     stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * y.sum())
-    lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in zip(stops[:-1], stops[1:])]) + 0.5
+    lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in itertools.pairwise(stops)]) + 0.5
     size = np.diff(stops) + 1.0
     rate = lost / size
     expected = rate[:, None] * size  # by the rate of one step, in each step
@@ -296,7 +297,7 @@ def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.nda
     chance = (weight * share)[order]
     reached = np.cumsum(chance)
     stops = np.searchsorted(reached, np.arange(0, 0.41, 0.05) * reached[-1])
-    pairs = list(zip(stops[:-1], stops[1:]))
+    pairs = list(itertools.pairwise(stops))
     wrong = np.array([y[order[start:stop]].sum() for start, stop in pairs]) + 0.5
     size = np.array([chance[start:stop].sum() for start, stop in pairs]) + 12.0
     near = np.abs(np.log(wrong / size)[:, None] - np.log(wrong / size)) <= 0.25 + 1.5 * np.sqrt(

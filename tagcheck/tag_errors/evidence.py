@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, sparse
 
-from tagcheck.learning import linear_probes
-from tagcheck.learning.last_layer import Tagger, tagger_logits
+from tagcheck.learning import Tagger, linear_probes
+from tagcheck.learning.last_layer import tagger_logits
 from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, logit
 from tagcheck.similar import pairs
 

@@ -16,8 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from tagcheck.findings import INCORRECT, MISSING
-from tagcheck.learning import linear_probes
-from tagcheck.learning.last_layer import Tagger
+from tagcheck.learning import Tagger, linear_probes
 from tagcheck.tag_errors import error_model, evidence, tag_rules
 from tagcheck.tag_errors.error_model import Cells, Verdict
 from tagcheck.tag_errors.evidence import Surroundings
@@ -295,7 +294,7 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
             "neighbours": int(stranger[k].sum()),
             "neighbours_with": int((has[k] & stranger[k]).sum()),
             "twins": int(twins[k]),
-            "twins_with": int(round(float(share[k]) * int(twins[k]))),
+            "twins_with": round(float(share[k]) * int(twins[k])),
             "uses": int(uses[columns[k]]),
             "forgotten_here": round(float(seen.verdict.miss[places[k]]), 4),
         }

@@ -127,7 +127,7 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
     each other and anything on a logarithmic scale from 0.1 to 8 for others; how common each r is
     among all pairs is estimated from them (the nonparametric maximum likelihood of empirical Bayes; Efron 2010).
     """
-    n, count = right.shape
+    n, _count = right.shape
     sums = np.asarray(right.sum(axis=0)).ravel()
     met = np.asarray((right.T @ right).todense())
     chance = np.outer(sums, sums) / n

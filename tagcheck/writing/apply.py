@@ -15,19 +15,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tagcheck.changes import TagChange
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
-from tagcheck.library.protocol import (
-    CURRENT,
-    PARTLY,
-    PENDING,
-    UNKNOWN,
-    Library,
-    NoWrite,
-    TagChange,
-    TagWrite,
-    undo_leaves,
-    undo_of,
-)
+from tagcheck.library import Library, NoWrite, TagWrite
+from tagcheck.library.protocol import CURRENT, PARTLY, PENDING, UNKNOWN, undo_leaves, undo_of
 from tagcheck.writing.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
 
 CHUNK = 256

@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tagcheck.changes import TagChange
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile, UsageError
-from tagcheck.library.protocol import NoWrite, TagChange, TagWrite
+from tagcheck.library import NoWrite, TagWrite
 from tagcheck.lock import sole_run
 from tagcheck.sqlite import transaction
 

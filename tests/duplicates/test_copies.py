@@ -18,27 +18,27 @@ def copy(name: str, *tags: str, **raw: object) -> Record:
 @pytest.mark.parametrize(
     ("better", "worse", "reason"),
     [
-        (dict(width=20, height=10, size=5), dict(width=10, height=10, size=9), "most pixels (20 x 10)"),
+        ({"width": 20, "height": 10, "size": 5}, {"width": 10, "height": 10, "size": 9}, "most pixels (20 x 10)"),
         (
-            dict(width=9, height=9, mime="image/png", size=5),
-            dict(width=9, height=9, mime="image/jpeg", size=7),
+            {"width": 9, "height": 9, "mime": "image/png", "size": 5},
+            {"width": 9, "height": 9, "mime": "image/jpeg", "size": 7},
             "a lossless format (image/png)",
         ),
         (
-            dict(width=9, height=9, mime="image/jpeg", size=7000),
-            dict(width=9, height=9, mime="image/jpeg", size=5),
+            {"width": 9, "height": 9, "mime": "image/jpeg", "size": 7000},
+            {"width": 9, "height": 9, "mime": "image/jpeg", "size": 5},
             "the largest file (7,000 bytes)",
         ),
-        (dict(size=7), dict(size=5, width=10, height=10), "the largest file (7 bytes)"),
-        (dict(time_imported=86400), dict(time_imported=86401), "imported first (1970-01-02)"),
+        ({"size": 7}, {"size": 5, "width": 10, "height": 10}, "the largest file (7 bytes)"),
+        ({"time_imported": 86400}, {"time_imported": 86401}, "imported first (1970-01-02)"),
         (
-            dict(pixel_hash="ff", size=5),
-            dict(pixel_hash="ff", size=7),
+            {"pixel_hash": "ff", "size": 5},
+            {"pixel_hash": "ff", "size": 7},
             "the smallest file of the same pixels (5 bytes)",
         ),
         (
-            dict(pixel_hash="ff", mime="image/jpeg", size=7, time_imported=1),
-            dict(pixel_hash="ff", mime="image/png", size=5, time_imported=2),
+            {"pixel_hash": "ff", "mime": "image/jpeg", "size": 7, "time_imported": 1},
+            {"pixel_hash": "ff", "mime": "image/png", "size": 5, "time_imported": 2},
             "imported first (1970-01-01)",
         ),
     ],

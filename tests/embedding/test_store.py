@@ -90,7 +90,7 @@ def test_an_interrupted_run_keeps_what_it_had(tmp_path):
 def test_the_later_of_two_shards_wins_also_when_the_clock_was_set_back(tmp_path, monkeypatch):
     clock = datetime(2026, 11, 23, tzinfo=UTC)
     for step, value in ((0, 1.0), (0, 2.0), (-3600, 3.0)):
-        monkeypatch.setattr(store, "utc_now", lambda: clock + timedelta(seconds=step))
+        monkeypatch.setattr(store, "utc_now", lambda step=step: clock + timedelta(seconds=step))
         write(tmp_path, {A: [value]})
     assert [path.name for path in shard_paths(tmp_path)] == [
         f"embeddings_20261123T000000Z_00000{number}.pt" for number in range(3)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput
 from tagcheck.library.folder import library as folder_module
 from tagcheck.library.folder import sidecar_text
 from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.library.protocol import ABSENT, CURRENT, PARTLY, UNKNOWN, Library, NoWrite, TagChange, TagWrite
+from tagcheck.library.protocol import ABSENT, CURRENT, PARTLY, UNKNOWN, Library, NoWrite, TagWrite
 
 needs_rights = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
 

@@ -24,6 +24,7 @@ import requests
 from hydrus_server import ALL_LOCAL, KEY_HEADER, HydrusServer
 from PIL import Image
 
+from tagcheck.changes import TagChange
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.library.hydrus import popup as hydrus_popup
 from tagcheck.library.hydrus.client import MY_TAGS, Hydrus
@@ -38,7 +39,6 @@ from tagcheck.library.protocol import (
     Judgement,
     Library,
     NoWrite,
-    TagChange,
     TagWrite,
     undo_of,
 )

@@ -15,6 +15,7 @@ import pytest
 import requests
 from hydrus_server import KEY_HEADER, MY_TAGS, REPOSITORY, Call, HydrusServer, Refusal
 
+from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.library.hydrus import connection
 from tagcheck.library.hydrus import popup as hydrus_popup
@@ -29,7 +30,7 @@ from tagcheck.library.hydrus.connection import (
     Connection,
     HydrusSaysNo,
 )
-from tagcheck.library.protocol import CURRENT, PENDING, PETITIONED, NoWrite, TagChange, TagWrite, undo_of
+from tagcheck.library.protocol import CURRENT, PENDING, PETITIONED, NoWrite, TagWrite, undo_of
 
 NUMBERED = {f"{number}.bin": (b"file %d" % number, [f"tag {number}"]) for number in range(8)}
 
@@ -286,6 +287,7 @@ def test_an_address_that_is_too_long_for_a_proxy_is_sent_in_halves(server: Hydru
             return say(request, 414, "<html>414 Request-URI Too Large</html>")
         answer = requests.get(server.url + request.path, headers={KEY_HEADER: request.headers[KEY_HEADER]}, timeout=5)
         say(request, answer.status_code, answer.text, Hydrus_Server=answer.headers["Hydrus-Server"])
+        return None
 
     with web_server(relay) as proxy:
         rows = list(Hydrus(proxy, server.key).files(hashes))

@@ -13,9 +13,9 @@ import pytest
 from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
 from tagcheck import data_folder
+from tagcheck.changes import TagChange
 from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder, records
 from tagcheck.errors import BadFile
-from tagcheck.library.protocol import TagChange
 from tagcheck.review import counts as counts_store
 from tagcheck.review import queries
 from tagcheck.review.queries import Filter

@@ -316,11 +316,11 @@ def test_a_mapping_that_is_empty_or_odd_is_refused_by_name(shelf):
 
 def test_a_second_run_at_once_is_told_who_is_there(shelf):
     shelf.put("a.png", picture(1))
-    with sole_run(shelf.data.embeddings / stage.LOCK):
-        with pytest.raises(
-            UsageError, match=rf"another run \(process {os.getpid()}, started 20\d\d-.*Z\) is at work in"
-        ):
-            shelf.run()
+    with (
+        sole_run(shelf.data.embeddings / stage.LOCK),
+        pytest.raises(UsageError, match=rf"another run \(process {os.getpid()}, started 20\d\d-.*Z\) is at work in"),
+    ):
+        shelf.run()
     assert len(shelf.run().records) == 1
 
 

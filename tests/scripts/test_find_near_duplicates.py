@@ -274,7 +274,7 @@ def many_known(folder: DataFolder) -> tuple[list[list[str]], list[list[str]]]:
 
 
 def test_the_threshold_is_calibrated_by_pairs_that_a_file_lists(folder, tmp_path, capsys):
-    copied, alike = many_known(folder)
+    copied, _alike = many_known(folder)
     assert report_of(folder)["summary"]["total_pairs_found"] == 24
     known = tmp_path / "known.json"
     known.write_text(json.dumps({"near_duplicates": copied}))

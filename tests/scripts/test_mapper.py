@@ -145,7 +145,7 @@ def test_a_restart_in_mid_walk_starts_the_walk_again(
     server.before_answer = restart_once
     mapping = map_it()
     assert mapping["summary"]["files"] == 4
-    assert [page["page_key"] for page in mapping["pages"]][0] == server.page("Dataset", "Elves").key
+    assert next(page["page_key"] for page in mapping["pages"]) == server.page("Dataset", "Elves").key
     assert "walking its pages again" in capsys.readouterr().err
 
 

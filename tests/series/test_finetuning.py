@@ -91,7 +91,7 @@ def finetune(folder: DataFolder, library: Path, *options: str) -> int:
             str(library / "library"),
             "--model-dir",
             str(library / "model"),
-            *(QUICK if not options else options),
+            *(options if options else QUICK),
         ]
     )
 

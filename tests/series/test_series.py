@@ -193,7 +193,7 @@ def test_duplicates_leak_through_random_folds_and_not_through_ours():
     )
 
     def hits(folds: np.ndarray) -> float:
-        labels, folded, _, _, truth = learn(twice, folds)
+        _labels, folded, _, _, truth = learn(twice, folds)
         best = folded.candidates.features[:, :, 0].argmax(axis=1)
         return float((folded.candidates.classes[np.arange(480), best] == truth).mean())
 
@@ -242,7 +242,7 @@ def test_a_series_of_two_looks_is_learned_as_well():
     """Characters of one series look different: its mean is like none of them."""
     drawn = draw(series=6, pictures=600, unknown=0, forgotten=0, swapped=0, duplicates=0, noise=0.3, seed=2)
     drawn.tagged, drawn.truth, drawn.series = drawn.tagged // 2, drawn.truth // 2, 3
-    labels, _, _, said, truth = learn(drawn)
+    _labels, _, _, said, truth = learn(drawn)
     assert (
         f1_score(truth, np.where(said.predicted[:, 0], said.ranked[:, 0], -1), average="macro", labels=range(3)) > 0.97
     )
@@ -344,7 +344,7 @@ def test_series_without_a_picture_of_the_owners_are_named_by_the_tagger_as_far_a
 
 
 def test_a_tagger_that_is_wrong_about_the_owners_series_is_not_believed_about_others():
-    drawn, weight, bias, names, called = knowing()
+    drawn, weight, bias, _names, called = knowing()
     labels = label_images(drawn.tag_sets(), drawn.groups)
     folds = spread_folds(linear_probes.grouped_folds(drawn.groups, 10, 0), drawn.groups, labels)
     mixed = ["series:s2", "series:s4", "series:s0", "series:s7", "series:s6"]
@@ -401,7 +401,7 @@ def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_
 
 def test_the_likeliest_series_is_corrected_to_how_often_it_is_right_and_the_others_keep_their_order():
     drawn = draw(series=10, pictures=3000, unknown=0, forgotten=0, swapped=0.03, duplicates=0, noise=1.5, seed=8)
-    labels, folded, mixing, said, truth = learn(drawn)
+    labels, folded, mixing, _said, truth = learn(drawn)
     modest = replace(mixing, weights=mixing.weights * 0.6, first=series_confidence.Ratio())
     own = labels.single
     frequency = np.bincount(own, minlength=len(labels.classes)) / len(own)

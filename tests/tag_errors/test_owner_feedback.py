@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -46,4 +48,4 @@ def test_a_tag_that_was_often_wrong_loses_more_than_the_others():
 def test_surer_stays_surer():
     learned = learn(said(0.95, 10, 40) + said(0.5, 5, 45))
     scores = [learned("missing", "missing_tags", "hat", x) for x in np.linspace(0.01, 0.99, 25)]
-    assert all(a <= b for a, b in zip(scores, scores[1:])) and scores[0] >= 0 and scores[-1] <= 1
+    assert all(a <= b for a, b in itertools.pairwise(scores)) and scores[0] >= 0 and scores[-1] <= 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_site import Site, browser, open_tab, ready, settle  # noqa: F401 (a fixture)
+from browser_site import Site, browser, open_tab, ready, settle
 from review_data import (
     draw_library,
     missing,
@@ -19,8 +19,8 @@ from review_data import (
     wrong,
 )
 
+from tagcheck.changes import TagChange
 from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.library.protocol import TagChange
 from tagcheck.review import queries
 from tagcheck.review.queries import Filter
 from tagcheck.review.report_import import sync

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_site import Site, browser, open_tab  # noqa: F401 (a fixture)
+from browser_site import Site, browser, open_tab
 from PIL import Image, ImageDraw
 from review_data import missing, pair, save_mistagged, save_pairs, save_series
 

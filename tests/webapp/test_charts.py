@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -28,7 +29,7 @@ def test_a_trend_starts_at_zero_and_leaves_out_runs_without_a_value():
 def test_names_of_lines_that_end_together_do_not_lie_on_each_other():
     svg = trend(["a", "b"], [("one", [1, 5]), ("other", [2, 5]), ("third", [3, 5])], "Runs")
     places = sorted(float(y) for y in re.findall(r'class="name" x="[\d.]+" y="([\d.]+)"', svg))
-    assert len(places) == 3 and all(after - before >= 12.9 for before, after in zip(places, places[1:]))
+    assert len(places) == 3 and all(after - before >= 12.9 for before, after in itertools.pairwise(places))
 
 
 def test_bars_are_as_long_as_their_counts_and_say_them():

@@ -57,7 +57,7 @@ def test_what_is_no_key_or_belongs_to_the_browser_is_refused(text):
         ({"both": ["u"]}, "undo .* and .*copy tags both ways"),
         ({"select_all": ["x"]}, "X would mean two things on the grid"),
         ({"tick": list("1234567") + list("abc")}, "A would mean two things on the card"),
-        ({"tick": list("123456789") + ["m"]}, "nine at the most"),
+        ({"tick": [*list("123456789"), "m"]}, "nine at the most"),
         ({"dance": ["d"]}, "no action 'dance'"),
     ],
 )

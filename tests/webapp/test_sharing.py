@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from browser_site import browser, open_tab  # noqa: F401
+from browser_site import browser, open_tab
 from review_data import missing, pair, save_dataset, save_mistagged, save_pairs, wrong
-from test_hydrus import Bench, bench, unique_name  # noqa: F401
+from test_hydrus import Bench, bench, unique_name
 from test_webapp import Page
 from werkzeug.serving import make_server
 

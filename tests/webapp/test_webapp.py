@@ -32,10 +32,10 @@ from review_data import (
 )
 
 import config
+from tagcheck.changes import TagChange
 from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable
 from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.library.protocol import TagChange
 from tagcheck.review.store import ACCEPTED, ADD, Ask, Key, Review
 from tagcheck.writing.ledger import Ledger
 from webapp import running, state

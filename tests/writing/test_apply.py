@@ -15,11 +15,12 @@ import pytest
 from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 
 from benchmarks import write_faults
+from tagcheck.changes import TagChange
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.library.folder import library as folder_module
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.hydrus.client import Hydrus
-from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
+from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagWrite
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tagcheck.changes import TagChange
 from tagcheck.errors import BadFile, ToolError, UsageError
-from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagChange, TagWrite
+from tagcheck.library.protocol import ABSENT, CURRENT, NoWrite, TagWrite
 from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, Ledger
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -83,7 +84,7 @@ def test_picking_more_rows_than_one_statement_takes(ledger):
 
 def test_marks_change_only_what_is_marked(ledger):
     batch = ledger.open_batch("l", None, "", [write_of(ADD), write_of(REMOVE)])
-    first, second = ledger.rows(batch)
+    first, _second = ledger.rows(batch)
     ledger.mark([replace(first, status=UNDONE, goal="undo", reason="why")])
     assert [(row.status, row.goal, row.reason) for row in ledger.rows(batch)] == [
         (UNDONE, "undo", "why"),

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import RLock
 
 from tagcheck import tags
+from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
 from tagcheck.files import sync_folder
 from tagcheck.library.folder import sidecar_text
@@ -36,7 +37,6 @@ from tagcheck.library.protocol import (
     FileInfo,
     NoWrite,
     Page,
-    TagChange,
     TagService,
     TagWrite,
     Walk,

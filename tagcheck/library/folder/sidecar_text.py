@@ -8,6 +8,7 @@ owner's spelling. Why this is so: docs/decisions/sidecars.md.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -193,7 +194,7 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     shown["bom"] = sidecar.bom
     shown["ending"] = text[entries[-1].end :] if _LINE_END.fullmatch(text[entries[-1].end :]) else ""
     if len(entries) > 1:
-        joints = Counter(text[one.end : two.start] for one, two in zip(entries, entries[1:]))
+        joints = Counter(text[one.end : two.start] for one, two in itertools.pairwise(entries))
         shown["joint"] = _joint(joints, bool(sidecar.lines))
     subtags = [tags.split(tags.clean(entry.raw))[1] for entry in entries]
     words = Counter(letter for subtag in subtags if subtag not in tags.KAOMOJI for letter in "_ " if letter in subtag)

@@ -29,6 +29,7 @@ from typing import Any
 
 from requests import Response
 
+from tagcheck.changes import TagChange
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.library.hydrus.connection import (
     BAD_REQUEST,
@@ -77,7 +78,6 @@ from tagcheck.library.protocol import (
     Judgement,
     NoWrite,
     Page,
-    TagChange,
     TagRelations,
     TagService,
     TagWrite,
@@ -426,7 +426,8 @@ class Hydrus:
             asked |= following
             for tag, by_service in self.relations(sorted(following)).items():
                 here = [by_service[one.key] for one in counted if one.key in by_service]
-                siblings |= {tag: one.ideal for one in reversed(here) if one.ideal != tag}
+                ideals = [one.ideal for one in here if one.ideal != tag]
+                siblings |= {tag: ideals[0]} if ideals else {}
                 above = sorted(frozenset().union(*(one.ancestors for one in here)) - {tag})
                 parents |= {tag: tuple(above)} if above else {}
             following = set(siblings.values()) - asked

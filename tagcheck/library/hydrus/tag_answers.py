@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tagcheck.changes import TagChange
 from tagcheck.errors import LibraryRefused
 from tagcheck.library.protocol import (
     ABSENT,
@@ -21,7 +22,6 @@ from tagcheck.library.protocol import (
     UNKNOWN,
     FileInfo,
     NoWrite,
-    TagChange,
     TagService,
     TagWrite,
 )
