@@ -55,7 +55,7 @@ from tagcheck.writing import Ledger
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import APPLIED, UNDONE
 
-PACKAGE = str(Path(applying.__file__).parent)
+PACKAGE = str(Path(applying.__file__).parents[1])
 FORMATS = [
     "1girl, long_hair, {}\n",
     "1girl\r\nLong Hair\r\n{}\r\n",

@@ -29,7 +29,7 @@ from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import Recipe, prepare_file
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
 ANSWER = struct.Struct("<cQII")  # what it is, how many bytes follow, width, height
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
