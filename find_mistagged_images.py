@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 import config
 from tagcheck import data_folder, dataset, findings, script, tags
-from tagcheck.data_folder import MISTAGGED, DataFolder
+from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
+from tagcheck.detectors import MISTAGGED
 from tagcheck.embedding import store
 from tagcheck.errors import MissingInput
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING

@@ -30,8 +30,9 @@ from scipy import sparse
 
 import config
 from tagcheck import data_folder, dataset, script, tags
-from tagcheck.data_folder import NEAR_DUPLICATES, DataFolder
+from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
+from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.duplicates import Support, best_copy, tags_to_share
 from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
 from tagcheck.embedding import Embeddings, store

@@ -21,38 +21,17 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import config
-from tagcheck import data_folder, script
-from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder, Kind
+from tagcheck import data_folder, detectors, script
+from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
+from tagcheck.detectors import Detector
 from tagcheck.errors import Cancelled
 from tagcheck.library import LibrarySettings, choose
 from tagcheck.script import run
 
 TAIL_CHARACTERS = 4096
-
-
-@dataclass(frozen=True)
-class Detector:
-    """A detector's script, the report it writes, and which keys of that report's summary count findings."""
-
-    name: str
-    report: Kind
-    counts: tuple[str, ...]
-    options: tuple[str, ...] = ()
-
-    @property
-    def script(self) -> str:
-        return self.report.made_by
-
-
-DETECTORS = (
-    Detector("mistagged images", MISTAGGED, ("errors_found",), ("min_confidence",)),
-    Detector("near-duplicates", NEAR_DUPLICATES, ("total_pairs_found",), ("threshold", "engine")),
-    Detector("series validation", SERIES_VALIDATION, ("missing_predictions_count", "incorrect_predictions_count")),
-)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -85,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset = folder.require(DATASET, args.dataset)
     with popup(folder, args.popup) as message:
         rows = [
-            detect(detector, number, folder, dataset, args, message) for number, detector in enumerate(DETECTORS, 1)
+            detect(detector, number, folder, dataset, args, message)
+            for number, detector in enumerate(detectors.DETECTORS, 1)
         ]
     summary = data_folder.save(folder, RUN_SUMMARY, {"dataset": dataset.name, "detectors": rows})
     print_outcome(rows, summary)
@@ -110,7 +90,8 @@ def detect(
     message: script.Shown | None,
 ) -> dict:
     """Run one detector as a process, its progress passed on to stderr, and describe how it went."""
-    script.say(f"[{number}/{len(DETECTORS)}] {detector.name}: {detector.script}")
+    total = len(detectors.DETECTORS)
+    script.say(f"[{number}/{total}] {detector.name}: {detector.script}")
     command = [
         sys.executable,
         str(script.PROJECT / detector.script),
@@ -123,7 +104,7 @@ def detect(
         if (value := getattr(args, option)) is not None:
             command += [f"--{option.replace('_', '-')}={value}"]
     before, start = folder.newest(detector.report), time.monotonic()
-    exit_code, said = _run_passing_on(command, Watch(message, number - 1, len(DETECTORS), detector.name))
+    exit_code, said = _run_passing_on(command, Watch(message, number - 1, total, detector.name))
     report = folder.newest(detector.report)
     row = {
         "name": detector.name,
@@ -135,8 +116,8 @@ def detect(
         "message": said,
     }
     if exit_code == 0 and report != before:
-        counts = data_folder.load(report, detector.report).get("summary", {})
-        row |= {"report": report.name, "findings": sum(counts.get(key, 0) for key in detector.counts)}
+        summary = data_folder.load(report, detector.report).get("summary", {})
+        row |= {"report": report.name, "findings": detector.findings(summary)}
     elif exit_code == 0:
         row |= {"exit_code": 1, "message": f"{detector.script} ended without an error and without a report"}
     return row

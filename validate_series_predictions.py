@@ -34,8 +34,9 @@ import numpy as np
 
 import config
 from tagcheck import data_folder, dataset, files, script, tags
-from tagcheck.data_folder import SERIES_VALIDATION, DataFolder
+from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
+from tagcheck.detectors import SERIES_VALIDATION
 from tagcheck.embedding import store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id

@@ -34,7 +34,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 from tagcheck import data_folder, script
-from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder
+from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.errors import MissingInput
 from tagcheck.findings import TagFinding, error, finding_id
 from tagcheck.review import Ask, Filter, Review, queries, report_import

@@ -25,7 +25,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tagcheck import data_folder, dataset, script
-from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder, Kind
+from tagcheck.data_folder import DataFolder, Kind
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.errors import BadFile, MissingInput
 
 ADD, REMOVE = "add", "remove"

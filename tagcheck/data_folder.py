@@ -43,27 +43,9 @@ MAPPING = Kind("dataset_mapping", "mappings", "dataset_mapping", "dataset_hardco
 DATASET = Kind(
     "dataset", "datasets", "advanced_joytag_complete", "advanced_joytag_processing.py", ("judged_pairs", "results")
 )
-MISTAGGED = Kind(
-    "mistagged_images_report", "reports", "mistagged_images_report", "find_mistagged_images.py", ("errors",)
-)
-NEAR_DUPLICATES = Kind(
-    "near_duplicates_report",
-    "reports",
-    "near_duplicates_report",
-    "find_near_duplicates.py",
-    ("similar_pairs", "groups", "group_details"),
-)
-SERIES_VALIDATION = Kind(
-    "series_validation_report",
-    "reports",
-    "series_validation_report",
-    "validate_series_predictions.py",
-    ("per_series", "missing_predictions", "incorrect_predictions"),
-)
 RUN_SUMMARY = Kind(
     "error_detection_summary", "reports", "error_detection_summary", "run_error_detection.py", ("detectors",)
 )
-KINDS = {kind.name: kind for kind in (MAPPING, DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, RUN_SUMMARY)}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from tagcheck import data_folder
-from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, RUN_SUMMARY, SERIES_VALIDATION, DataFolder
+from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.findings import TagFinding, error, finding_id
 from tagcheck.library.folder.library import FolderLibrary
 from webapp.app import create_app

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tagcheck import data_folder
-from tagcheck.data_folder import DATASET, KINDS, MAPPING, MISTAGGED, NEAR_DUPLICATES, DataFolder, load, save
+from tagcheck.data_folder import DATASET, MAPPING, RUN_SUMMARY, DataFolder, load, save
+from tagcheck.detectors import DETECTORS, MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically
 
@@ -44,7 +45,8 @@ def test_a_file_is_named_by_its_kind_and_the_time_in_utc(folder):
 
 
 def test_every_kind_stands_where_the_formats_say():
-    assert {(kind.name, kind.folder, kind.prefix) for kind in KINDS.values()} == {
+    kinds = [MAPPING, DATASET, RUN_SUMMARY, *(one.report for one in DETECTORS)]
+    assert {(kind.name, kind.folder, kind.prefix) for kind in kinds} == {
         ("dataset_mapping", "mappings", "dataset_mapping"),
         ("dataset", "datasets", "advanced_joytag_complete"),
         ("mistagged_images_report", "reports", "mistagged_images_report"),

@@ -30,7 +30,8 @@ from sample import (
 from sample.picture import Figure, Picture, imagine, true_tags, variant
 from sample.training_pictures import KNOWN_SERIES, Training, booru_name, square, vocabulary
 from tagcheck import data_folder
-from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION, DataFolder
+from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.embedding import tagger
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.pictures import preparation

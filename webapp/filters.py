@@ -9,29 +9,12 @@ from typing import Any
 from flask import abort
 from werkzeug.datastructures import MultiDict
 
-from tagcheck import tags
-from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
+from tagcheck import detectors, tags
+from tagcheck.detectors import PAIRS, SERIES, TAGS
 from tagcheck.review import Filter
 from tagcheck.review.queries import NEWEST, ORDERS, SURE, UNSURE
-from tagcheck.review.report_rows import ISSUES
 from tagcheck.review.store import QUEUES
 
-ISSUE_WORDS = {
-    "missing_tags": "Missing tags",
-    "incorrect_tags": "Wrong tags",
-    "inconsistent_tags": "Unlike its look-alikes",
-    "contradictory_tags": "Contradicting tags",
-    "missing_series": "Missing series",
-    "incorrect_series": "Wrong series",
-    "near_duplicate": "Near-duplicates",
-    "pixel_duplicate": "Same pixels",
-}
-GROUPS = {
-    "tags": ("All about tags", ISSUES[MISTAGGED.name] + ISSUES[SERIES_VALIDATION.name]),
-    "mistagged": ("Tag error detector", ISSUES[MISTAGGED.name]),
-    "series": ("Series detector", ISSUES[SERIES_VALIDATION.name]),
-    "pairs": ("All pairs", ISSUES[NEAR_DUPLICATES.name]),
-}
 QUEUE_WORDS = {
     "open": "Open",
     "accepted": "Accepted",
@@ -45,6 +28,15 @@ QUEUE_WORDS = {
 ORDER_WORDS = {SURE: "surest first", UNSURE: "least sure first", NEWEST: "newest picture first"}
 ANY = "any"
 HASH_PREFIX = re.compile(r"[0-9a-f]{0,64}")
+
+
+def groups() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Kinds of findings that are asked for by one name: all about tags, all pairs, each detector's own."""
+    made = {"tags": ("All about tags", detectors.issues(TAGS, SERIES)), "pairs": ("All pairs", detectors.issues(PAIRS))}
+    for one in detectors.DETECTORS:
+        if tuple(one.issues) not in {issues for _, issues in made.values()}:
+            made[one.key] = (one.title, tuple(one.issues))
+    return made
 
 
 def from_query(args: MultiDict | Mapping[str, str]) -> Filter:
@@ -83,7 +75,9 @@ def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
     if view.state != "open":
         made["state"] = view.state or ANY
     if view.issues:
-        made["type"] = next((name for name, (_, issues) in GROUPS.items() if issues == view.issues), list(view.issues))
+        made["type"] = next(
+            (name for name, (_, issues) in groups().items() if issues == view.issues), list(view.issues)
+        )
     if view.tag:
         made["tag"] = [view.tag, view.or_tag] if view.or_tag else view.tag
     named = {"ns": view.namespace, "page": view.page, "series": view.series, "hash": view.hash}
@@ -104,9 +98,9 @@ def in_words(view: Filter) -> str:
     said = [QUEUE_WORDS[view.state].lower() if view.state else "in any queue"]
     kind = to_query(view).get("type")
     if isinstance(kind, str):
-        said.append(GROUPS[kind][0].lower())
+        said.append(groups()[kind][0].lower())
     elif kind:
-        said.append(" or ".join(ISSUE_WORDS[issue].lower() for issue in kind))
+        said.append(" or ".join(detectors.issue_words()[issue].lower() for issue in kind))
     if view.tag:
         said.append(f"tag {view.tag} or {view.or_tag}" if view.or_tag else f"tag {view.tag}")
     if view.namespace:
@@ -128,10 +122,11 @@ def in_words(view: Filter) -> str:
 
 def _issues(given: list[str]) -> tuple[str, ...]:
     found: list[str] = []
+    known = {issue: (issue,) for issue in detectors.issues()} | {key: group for key, (_, group) in groups().items()}
     for name in filter(None, given):
-        if name not in GROUPS and name not in ISSUE_WORDS:
-            abort(400, f"There is no kind of finding {name!r}. There are: {', '.join([*GROUPS, *ISSUE_WORDS])}.")
-        found += GROUPS[name][1] if name in GROUPS else (name,)
+        if name not in known:
+            abort(400, f"There is no kind of finding {name!r}. There are: {', '.join(known)}.")
+        found += known[name]
     return tuple(dict.fromkeys(found))
 
 

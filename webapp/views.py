@@ -9,15 +9,13 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, session, url_for
 
-from tagcheck import tags
+from tagcheck import detectors, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
 from tagcheck.review import Filter, Review, queries
 from tagcheck.review.queries import BANDS, Finding, Health, Overview
-from tagcheck.review.report_import import REPORTS
-from tagcheck.review.report_rows import ISSUES
 from tagcheck.review.store import IGNORED
 from webapp import cards, charts, exporting, keys, sharing, state
-from webapp.filters import ANY, GROUPS, ISSUE_WORDS, ORDER_WORDS, from_query, in_words, to_query
+from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
 from webapp.state import review, settings
 
 PAGE = 50
@@ -27,11 +25,6 @@ OLD_DAYS = 14
 SESSIONS = 20
 RUNS = 30  # of the trend
 RUN_PAUSE = 6  # hours between two reports that are of two runs for certain
-DETECTOR_WORDS = {
-    "mistagged_images_report": "Tag errors",
-    "near_duplicates_report": "Near-duplicates",
-    "series_validation_report": "Series",
-}
 EXPORT_COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "why")
 HEALTH_COLUMNS = ("tag", "open", "expected", "a_minute", "decided", "right", "share")
 
@@ -51,16 +44,16 @@ def overview() -> Response | str:
         return redirect(url_for("views.findings", **request.args.to_dict(flat=False)))
     state.refresh()
     made = state.remembered("overview", queries.overview)
-    rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issues in ISSUES.values() for issue in issues]
+    rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issue in detectors.issues()]
     return render_template(
         "error_review.html",
         overview=made,
-        detectors=detectors(made),
+        detectors=detector_rows(made),
         dataset=dataset_status(made),
         rows=rows,
         bands=band_names(),
         bars=charts.bars(
-            [(ISSUE_WORDS[issue], counts) for issue, counts in rows if sum(counts)],
+            [(detectors.issue_words()[issue], counts) for issue, counts in rows if sum(counts)],
             band_names(),
             "Open findings by kind and confidence",
         ),
@@ -100,7 +93,7 @@ def findings() -> str:
         choices={what: queries.choices(review(), what) for what in ("tags", "namespaces", "pages", "series")},
         grown=0 if view.changed or view.state != IGNORED else grown(),
         orders=ORDER_WORDS,
-        groups=GROUPS,
+        groups=groups(),
         any=ANY,
         can=sharing.abilities(),
         link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
@@ -251,17 +244,17 @@ def part(view: Filter, finding: Finding) -> dict[str, Any]:
     }
 
 
-def detectors(made: Overview) -> list[dict[str, Any]]:
+def detector_rows(made: Overview) -> list[dict[str, Any]]:
     """Each detector's standing: its report's age and size, and in `problem` why it says nothing, if so."""
     run = made.sources.get(RUN_SUMMARY.name, {})
     last = {row.get("script"): row for row in run.get("header", {}).get("detectors", []) if isinstance(row, dict)}
     dataset = made.sources.get(DATASET.name, {}).get("created") or ""
     rows = []
-    for kind in REPORTS:
-        source, ran = made.sources.get(kind.name), last.get(kind.made_by, {})
+    for one in detectors.DETECTORS:
+        source, ran = made.sources.get(one.report.name), last.get(one.script, {})
         problem, notes = None, []
         if source is None:
-            problem = f"has not run: run_error_detection.py, or {kind.made_by}"
+            problem = f"has not run: run_error_detection.py, or {one.script}"
         elif source["error"]:
             problem = f"its report cannot be read: {source['error']}"
         if ran.get("exit_code") and run["created"] >= (source["created"] if source else ""):
@@ -272,8 +265,8 @@ def detectors(made: Overview) -> list[dict[str, Any]]:
             notes.append(f"{_days(source['created'])} days old")
         rows.append(
             {
-                "name": DETECTOR_WORDS[kind.name],
-                "script": kind.made_by,
+                "name": one.title,
+                "script": one.script,
                 "source": source,
                 "problem": problem,
                 "notes": notes,
@@ -308,12 +301,11 @@ def band_names() -> list[str]:
 def sessions() -> dict[str, Any]:
     """What a session on one thing would bring: the pace it rests on, tags and series, and what the owner's verdicts say by kind."""
     pace, tags_standing = state.remembered("pace", queries.pace), standing()
-    issues = [issue for kinds in ISSUES.values() for issue in kinds]
     return {
         "pace": pace,
         "tags": tags_standing[:SESSIONS],
         "series": [one for one in tags_standing if tags.namespace(one.tag) == settings().series_namespace][:SESSIONS],
-        "verdicts": state.remembered("verdicts", lambda store: queries.verdicts(store, issues)),
+        "verdicts": state.remembered("verdicts", lambda store: queries.verdicts(store, detectors.issues())),
     }
 
 
@@ -325,20 +317,15 @@ def standing() -> list[Health]:
 
 def trend(made: Overview) -> dict[str, Any] | None:
     """Findings over the runs, as a chart and a table; None below two runs."""
-    keys = {
-        "mistagged_images_report": ("errors_found",),
-        "near_duplicates_report": ("total_pairs_found",),
-        "series_validation_report": ("missing_predictions_count", "incorrect_predictions_count"),
-    }
     together = runs_together(made.runs)[-RUNS:]
     if len(together) < 2:
         return None
     series = []
-    for kind, names in keys.items():
-        summaries = [run[kind]["summary"] if kind in run else None for run in together]
-        values = [None if summary is None else sum(summary.get(name) or 0 for name in names) for summary in summaries]
+    for one in detectors.DETECTORS:
+        summaries = [run.get(one.report.name, {}).get("summary") for run in together]
+        values = [None if summary is None else one.findings(summary) for summary in summaries]
         if any(value is not None for value in values):
-            series.append((DETECTOR_WORDS[kind], values))
+            series.append((one.title, values))
     labels = [min(row["created"] for row in run.values())[:16].replace("T", " ") for run in together]
     return {"chart": charts.trend(labels, series, "Findings over the runs"), "labels": labels, "series": series}
 

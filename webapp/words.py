@@ -9,11 +9,11 @@ from typing import Any
 
 from flask import Flask
 
-from tagcheck import tags
+from tagcheck import detectors, tags
 from tagcheck.dataset import HASH
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.review.queries import Promise
-from webapp.filters import ISSUE_WORDS, QUEUE_WORDS
+from webapp.filters import QUEUE_WORDS
 
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 EVIDENCE_WORDS = {
@@ -45,7 +45,7 @@ def install(app: Flask) -> None:
     app.template_filter("plural")(plural)
     app.template_filter("promised")(promised)
     app.template_filter("action")(lambda action: {"add": "add", "remove": "remove", "pair": "pair"}[action])
-    app.context_processor(lambda: {"issue_words": ISSUE_WORDS, "queue_words": QUEUE_WORDS})
+    app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})
 
 
 def ago(when: str | None, now: datetime | None = None) -> str:

@@ -15,24 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagcheck import tags
-from tagcheck.data_folder import (
-    DATASET,
-    MISTAGGED,
-    NEAR_DUPLICATES,
-    RUN_SUMMARY,
-    SERIES_VALIDATION,
-    STAMP_PATTERN,
-    DataFolder,
-    Kind,
-    head,
-    records,
-)
+from tagcheck import detectors, tags
+from tagcheck.data_folder import DATASET, RUN_SUMMARY, STAMP_PATTERN, DataFolder, Kind, head, records
 from tagcheck.dataset import HASH
+from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.review import counts
-from tagcheck.review.report_rows import MAKERS, Found, plain_text
+from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
     CHANGED,
     IGNORED,
@@ -45,7 +35,6 @@ from tagcheck.review.store import (
     make_walks,
 )
 
-REPORTS = (MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION)
 BATCH = 2000
 OFFERED_TAGS = 300
 KEPT = (
@@ -94,7 +83,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
                 if kind != DATASET:
                     _replace(db, kind, wanted[kind])
             make_lookups(db)
-            if any(kind in REPORTS for kind in stale):
+            if any(detectors.of(kind) for kind in stale):
                 _drop_superseded(db)
                 _forget_skips(db)
                 _take_states(db)
@@ -109,7 +98,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
 
 
 def _newest(folder: DataFolder) -> dict[Kind, Path | None]:
-    return {kind: folder.newest(kind) for kind in (*REPORTS, RUN_SUMMARY, DATASET)}
+    return {kind: folder.newest(kind) for kind in (*(one.report for one in detectors.DETECTORS), RUN_SUMMARY, DATASET)}
 
 
 def _stale(review: Review, wanted: dict[Kind, Path | None]) -> list[Kind]:
@@ -153,7 +142,7 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
     try:
         for _ in _insert_all(db, kind, path, header):
             pass
-        if kind in REPORTS:
+        if detectors.of(kind):
             _remember_run(db, kind, path, header)
         if kind == NEAR_DUPLICATES:
             _insert_copies(db, header.get("group_details"))
@@ -195,7 +184,7 @@ def _created(header: dict[str, Any], name: str) -> str:
 
 def _insert_all(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> Iterator[int]:
     """Insert the findings of one file in batches, giving the number of records so far."""
-    make = MAKERS.get(kind.name)
+    make = reader(kind)
     batch: list[Found] = []
     count = 0
     kept: list[Any] = []

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
+from tagcheck import detectors
+from tagcheck.data_folder import Kind
 from tagcheck.dataset import HASH
+from tagcheck.detectors import PAIRS, SERIES, TAGS
 from tagcheck.errors import BadFile
 from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.review.store import ADD, PAIR, REMOVE
 
-ISSUES = {
-    MISTAGGED.name: ("missing_tags", "incorrect_tags", "inconsistent_tags", "contradictory_tags"),
-    NEAR_DUPLICATES.name: ("near_duplicate", "pixel_duplicate"),
-    SERIES_VALIDATION.name: ("missing_series", "incorrect_series"),
-}
 ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
 NO_REASON = "The report gives no reason."
 
@@ -56,12 +54,13 @@ class Found:
         return len(self.rows) > 1 or not self.other or not isinstance(difference, dict) or any(difference.values())
 
 
-def _mistagged(path: Path, name: str, place: int, record: Any) -> Found:
+def _tags(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found:
+    """A picture and its tags that are likely missing or wrong."""
     where = f"{path}: record {place} of {name!r}"
     hash = _hash(where, record, "hash")
     issue = record.get("issue")
-    if issue not in ISSUES[MISTAGGED.name]:
-        raise BadFile(f"{where} has issue {issue!r}; known are {', '.join(ISSUES[MISTAGGED.name])}")
+    if issue not in issues:
+        raise BadFile(f"{where} has issue {issue!r}; known are {', '.join(issues)}")
     sure = _confidence(where, record)
     rows = []
     for row in record.get("tags") or _bare_tags(record):
@@ -92,14 +91,15 @@ def _bare_tags(record: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _pair(path: Path, name: str, place: int, record: Any) -> Found | None:
+def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found | None:
+    """Two pictures, and the tags that one of them could take from the other or lose."""
     if name != "similar_pairs":
         return None
     where = f"{path}: record {place} of {name!r}"
     first, second = sorted((_hash(where, record, "hash1"), _hash(where, record, "hash2")))
     relation = record.get("relation", "near_duplicate")
-    if relation not in ISSUES[NEAR_DUPLICATES.name]:
-        raise BadFile(f"{where} has relation {relation!r}; known are {', '.join(ISSUES[NEAR_DUPLICATES.name])}")
+    if relation not in issues:
+        raise BadFile(f"{where} has relation {relation!r}; known are {', '.join(issues)}")
     similarity = _confidence(where, record, key="similarity")
     why = (
         "Both files hold exactly the same pixels."
@@ -139,7 +139,7 @@ def _pair(path: Path, name: str, place: int, record: Any) -> Found | None:
     )
 
 
-def _series(path: Path, name: str, place: int, record: Any) -> Found | None:
+def _series(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found | None:
     """A missing prediction is a series that the picture is tagged with and the classifier does not see; an incorrect one the
     reverse.
     """
@@ -162,11 +162,17 @@ def _series(path: Path, name: str, place: int, record: Any) -> Found | None:
     return Found(str(record.get("id") or finding_id(issue, [hash], [tag])), issue, hash, sure, rows)
 
 
-MAKERS: dict[str, Callable[[Path, str, int, Any], Found | None]] = {
-    MISTAGGED.name: _mistagged,
-    NEAR_DUPLICATES.name: _pair,
-    SERIES_VALIDATION.name: _series,
+READERS: dict[str, Callable[[Path, str, int, Any, Collection[str]], Found | None]] = {
+    TAGS: _tags,
+    PAIRS: _pair,
+    SERIES: _series,
 }
+
+
+def reader(kind: Kind) -> Callable[[Path, str, int, Any], Found | None] | None:
+    """What makes a finding of (path, list, place in the file, record); None where the file is no detector's report."""
+    detector = detectors.of(kind)
+    return None if detector is None else partial(READERS[detector.reader], issues=tuple(detector.issues))
 
 
 def _hash(where: str, record: Any, key: str) -> str:

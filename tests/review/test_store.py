@@ -14,7 +14,8 @@ from review_data import hashes, missing, pair, save_dataset, save_mistagged, sav
 
 from tagcheck import data_folder
 from tagcheck.changes import TagChange
-from tagcheck.data_folder import DATASET, MISTAGGED, NEAR_DUPLICATES, DataFolder, records
+from tagcheck.data_folder import DATASET, DataFolder, records
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import BadFile
 from tagcheck.review import counts as counts_store
 from tagcheck.review import queries

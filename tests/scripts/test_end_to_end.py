@@ -20,15 +20,8 @@ import pytest
 import requests
 
 from tagcheck import data_folder
-from tagcheck.data_folder import (
-    DATASET,
-    MAPPING,
-    MISTAGGED,
-    NEAR_DUPLICATES,
-    RUN_SUMMARY,
-    SERIES_VALIDATION,
-    DataFolder,
-)
+from tagcheck.data_folder import DATASET, MAPPING, RUN_SUMMARY, DataFolder
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.embedding.store import shard_paths
 from tests.hydrus_server import MY_TAGS, HydrusServer
 

@@ -10,7 +10,8 @@ import pytest
 
 import find_mistagged_images
 from tagcheck import data_folder, dataset, findings
-from tagcheck.data_folder import DATASET, MISTAGGED, DataFolder
+from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.detectors import MISTAGGED
 from tagcheck.embedding import store as embedding_store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.review import store as review_store

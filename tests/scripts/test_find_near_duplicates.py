@@ -11,7 +11,8 @@ import torch
 
 import find_near_duplicates
 from tagcheck import data_folder
-from tagcheck.data_folder import DATASET, NEAR_DUPLICATES, DataFolder
+from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.embedding.store import ShardWriter
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Ask, Key, Review

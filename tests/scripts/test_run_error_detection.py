@@ -21,9 +21,9 @@ WRITES_A_REPORT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {project!r})
-from tagcheck import data_folder
+from tagcheck import data_folder, detectors
 folder = data_folder.DataFolder(Path(sys.argv[sys.argv.index("--data-dir") + 1]))
-data_folder.save(folder, data_folder.{kind}, {{"summary": {summary!r}, "options": sys.argv[5:]}})
+data_folder.save(folder, detectors.{kind}, {{"summary": {summary!r}, "options": sys.argv[5:]}})
 print("done")
 """
 FAILS = "import sys; print('looking', file=sys.stderr); sys.exit(print('error: no embeddings: run the other one first', file=sys.stderr) or 3)"

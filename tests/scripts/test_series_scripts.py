@@ -17,7 +17,8 @@ from series_library import MODEL, Drawn, draw, picture_hash, write
 import train_series_classifier_images as train
 import validate_series_predictions as validate
 from tagcheck import data_folder, files
-from tagcheck.data_folder import DATASET, SERIES_VALIDATION, DataFolder
+from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.detectors import SERIES_VALIDATION
 from tagcheck.embedding import store as embedding_store
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError

@@ -33,7 +33,7 @@ from review_data import (
 
 import config
 from tagcheck.changes import TagChange
-from tagcheck.data_folder import MISTAGGED, NEAR_DUPLICATES
+from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.review.store import ACCEPTED, ADD, Ask, Key, Review

@@ -1,0 +1,108 @@
+"""The table of detectors. A new one is a script at the top level and a row here.
+
+`run_error_detection.py` runs the rows in this order, the review store reads their reports, and the page offers
+their kinds of findings as filters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tagcheck.data_folder import Kind
+
+TAGS, PAIRS, SERIES = "tags", "pairs", "series"  # how a report's records are laid out: docs/formats.md
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One detector.
+
+    `key` names it in addresses of the page, `name` in the summary of a run, `title` on the page. `report` is the
+    file it writes and `report.made_by` its script. `reader` says which reader of `tagcheck.review.report_rows` takes
+    its records. `issues` are the kinds of its findings, each with the page's words for it. `counts` are the keys of
+    the report's summary that add up to the number of findings, `options` those options of `run_error_detection.py`
+    that it takes too.
+    """
+
+    key: str
+    name: str
+    title: str
+    report: Kind
+    reader: str
+    issues: dict[str, str]
+    counts: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+    @property
+    def script(self) -> str:
+        return self.report.made_by
+
+    def findings(self, summary: dict[str, Any]) -> int:
+        """How many findings a report's summary counts."""
+        return sum(summary.get(name) or 0 for name in self.counts)
+
+
+def _report(name: str, script: str, *records: str) -> Kind:
+    """A report in `reports/` whose files' names start with its own; `records` are its lists of one record a line."""
+    return Kind(name, "reports", name, script, records)
+
+
+DETECTORS: tuple[Detector, ...] = (
+    Detector(
+        key="mistagged",
+        name="mistagged images",
+        title="Tag errors",
+        report=_report("mistagged_images_report", "find_mistagged_images.py", "errors"),
+        reader=TAGS,
+        issues={
+            "missing_tags": "Missing tags",
+            "incorrect_tags": "Wrong tags",
+            "inconsistent_tags": "Unlike its look-alikes",
+            "contradictory_tags": "Contradicting tags",
+        },
+        counts=("errors_found",),
+        options=("min_confidence",),
+    ),
+    Detector(
+        key="near_duplicates",
+        name="near-duplicates",
+        title="Near-duplicates",
+        report=_report("near_duplicates_report", "find_near_duplicates.py", "similar_pairs", "groups", "group_details"),
+        reader=PAIRS,
+        issues={"near_duplicate": "Near-duplicates", "pixel_duplicate": "Same pixels"},
+        counts=("total_pairs_found",),
+        options=("threshold", "engine"),
+    ),
+    Detector(
+        key="series",
+        name="series validation",
+        title="Series",
+        report=_report(
+            "series_validation_report",
+            "validate_series_predictions.py",
+            "per_series",
+            "missing_predictions",
+            "incorrect_predictions",
+        ),
+        reader=SERIES,
+        issues={"missing_series": "Missing series", "incorrect_series": "Wrong series"},
+        counts=("missing_predictions_count", "incorrect_predictions_count"),
+    ),
+)
+MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION = (one.report for one in DETECTORS)
+
+
+def of(report: Kind) -> Detector | None:
+    """The detector that writes this kind of file; None where none does."""
+    return next((one for one in DETECTORS if one.report == report), None)
+
+
+def issues(*readers: str) -> tuple[str, ...]:
+    """Every kind of finding, in the table's order; with `readers` those of their detectors only."""
+    return tuple(issue for one in DETECTORS if not readers or one.reader in readers for issue in one.issues)
+
+
+def issue_words() -> dict[str, str]:
+    """Every kind of finding with the page's words for it."""
+    return {issue: words for one in DETECTORS for issue, words in one.issues.items()}
