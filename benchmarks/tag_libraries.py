@@ -11,6 +11,9 @@
 `albums`      pictures come in albums that look alike, and a careless owner tags a whole album wrong, so
               that errors are not independent of each other.
 
+`lookalikes`, `regions` and `digits` can be made harder, as people's libraries are (`Harder`): pictures with two series,
+tags that always bring their parents, a sub-series inside a series.
+
 Every generator takes a seed and gives a `Library`. Errors are planted after the truth is drawn and are
 listed by kind in `planted`. A tag is written as an owner would, namespaces included.
 """
@@ -32,7 +35,8 @@ class Library:
     `planted` maps a kind of error to its cells, rows of (picture, tag). `head` is a tagger's last layer
     (tag columns (V,), weight (V, d), bias (V,)), trained on other pictures of the same world, or None.
     `exclusive` lists groups of columns of which a picture has at most one in truth. `twins` (n,) names
-    each picture's group of near-duplicates.
+    each picture's group of near-duplicates. `implied` lists (child, parent) columns where whoever writes the
+    child gets the parent with it, right or wrong.
     """
 
     tags: list[str]
@@ -43,10 +47,29 @@ class Library:
     planted: dict[str, np.ndarray]
     exclusive: list[list[int]] = field(default_factory=list)
     head: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    implied: list[tuple[int, int]] = field(default_factory=list)
 
     def errors(self, kind: str) -> np.ndarray:
         """The cells, bool (n, T), where a tag is "missing" or "incorrect"."""
         return self.truth & ~self.given if kind == "missing" else self.given & ~self.truth
+
+
+@dataclass(frozen=True)
+class Harder:
+    """What people's libraries have and plain ones do not: a share of pictures with two series (`crossovers`, 0 to 1), tags
+    that bring their `parents`, and a sub-series whose pictures nearly all carry the series too (`part`).
+    """
+
+    crossovers: float = 0.0
+    parents: bool = False
+    part: bool = False
+
+
+def with_parents(given: np.ndarray, implied: list[tuple[int, int]]) -> np.ndarray:
+    """`given` (n, T) with the parent written wherever its child is."""
+    for child, parent in implied:
+        given[:, parent] |= given[:, child]
+    return given
 
 
 @dataclass(frozen=True)
@@ -169,6 +192,7 @@ def lookalikes(
     strength: float = 0.7,
     errors: Errors = Errors(),
     head: bool = True,
+    harder: Harder = Harder(),
 ) -> Library:
     """Pictures as sums of directions; see the module. About 200 tags at the default, 14 a picture."""
     rng = np.random.default_rng([1, seed])
@@ -183,6 +207,8 @@ def lookalikes(
         place += size
     first_general = place
     tags += [f"tag {k}" for k in range(general)]
+    if harder.part:
+        tags += ["series:series 0, part 2", "series:series 3, part 2"]
     children = rng.choice(np.arange(general // 3, general), general // 5, replace=False)
     parents = {first_general + int(child): first_general + int(child) // 4 for child in children}
     hidden = rng.choice(np.arange(general // 6, general), max(general // 8, 1), replace=False) + first_general
@@ -198,9 +224,21 @@ def lookalikes(
         which = rng.choice(series, count, p=weight / weight.sum())
         has = rng.random(count) < 0.85
         truth[rows[has], which[has]] = True
+        partner = which
+        if harder.crossovers:
+            both = has & (rng.random(count) < harder.crossovers)
+            partner = np.where(
+                rng.random(count) < 0.5, (which + 5) % series, rng.choice(series, count, p=weight / weight.sum())
+            )
+            partner = np.where(both, partner, which)
+            truth[rows[has], partner[has]] = True
+        if harder.part:
+            for column, whole, odds in ((-2, 0, 0.5), (-1, 3, 0.3)):
+                truth[:, column] = truth[:, whole] & (rng.random(count) < odds)
         for k in range(characters):
             odds = 0.75 / (1 + np.flatnonzero(of_series == of_series[k]).tolist().index(k)) ** 0.7
-            truth[:, series + k] = has & (which == of_series[k]) & (rng.random(count) < odds * 0.6)
+            here = (which == of_series[k]) | (partner == of_series[k])
+            truth[:, series + k] = has & here & (rng.random(count) < odds * 0.6)
         for index, columns in enumerate(exclusive):
             share = zipf(len(columns), 1, 0.7)
             chosen = rng.choice(len(columns), count, p=share / share.sum())
@@ -212,7 +250,7 @@ def lookalikes(
             truth[rows[there], np.array(columns)[chosen[there]]] = True
         mood = rng.dirichlet(np.full(8, 0.5), count) * 8
         rate = np.minimum(zipf(general, 0.35, 0.75) * (mood @ topics.T), 0.9)
-        truth[:, first_general:] = rng.random((count, general)) < rate
+        truth[:, first_general : first_general + general] = rng.random((count, general)) < rate
         for child, parent in parents.items():
             truth[:, parent] |= truth[:, child]
         return truth
@@ -248,11 +286,20 @@ def lookalikes(
         others = draw(3 * n)
         made = tagger_head(embed(others, np.arange(3 * n)), others, known, rng)
     given, planted = plant(truth, [list(range(series))], exclusive, rng, errors, lookalike=alike)
-    return Library(tags, truth, given, matrix, twins, planted, [*exclusive, list(range(series))], made)
+    implied = sorted(parents.items()) + [(series + k, int(of_series[k])) for k in range(characters // 2)]
+    implied = implied if harder.parents else []
+    apart = exclusive if harder.crossovers else [*exclusive, list(range(series))]
+    return Library(tags, truth, with_parents(given, implied), matrix, twins, planted, apart, made, implied)
 
 
 def regions(
-    seed: int, n: int = 4000, d: int = 512, count: int = 140, errors: Errors = Errors(contradict=0.0), head: bool = True
+    seed: int,
+    n: int = 4000,
+    d: int = 512,
+    count: int = 140,
+    errors: Errors = Errors(contradict=0.0),
+    head: bool = True,
+    harder: Harder = Harder(),
 ) -> Library:
     """Tags as regions of a 24-dimensional space behind a random two-layer network; errors gather at the borders."""
     rng = np.random.default_rng([2, seed])
@@ -262,6 +309,8 @@ def regions(
     second = rng.normal(size=(hidden, d)) / np.sqrt(hidden)
     shift = rng.normal(size=hidden)
     tags = [f"series:saga {k}" for k in range(14)] + [f"thing {k}" for k in range(count)]
+    kinds = [list(range(14 + k, 14 + count, 20)) for k in range(8)] if harder.parents else []
+    tags += [f"kind {k}" for k in range(len(kinds))] + (["series:saga 1, part 2"] if harder.part else [])
     slope = rng.normal(size=(count, latent)) * (rng.random((count, latent)) < 0.35)
     bend = rng.normal(size=(count, latent)) * (rng.random((count, latent)) < 0.15)
     share = np.maximum(zipf(count, 0.4, 0.8), 0.006)
@@ -271,14 +320,24 @@ def regions(
         spot = share_truth(rng.normal(size=(rows, latent)), twins)
         home = share_truth(rng.integers(0, 20, rows), twins)
         inside = home < 14
-        spot[inside] = 0.75 * spot[inside] + franchise[home[inside]]
+        also = home
+        if harder.crossovers:
+            both = share_truth(rng.random(rows), twins) < harder.crossovers
+            also = np.where(both & inside, share_truth((home + rng.choice([1, 3, 4], rows)) % 14, twins), home)
+        where = franchise[np.minimum(home, 13)] + np.where(also != home, 1.0, 0.0)[:, None] * franchise[also % 14]
+        spot[inside] = 0.75 * spot[inside] + where[inside] / np.where(also != home, 1.2, 1.0)[inside, None]
         margin = spot @ slope.T + (spot**2 - 1) @ bend.T * 0.7
         margin /= margin.std(axis=0) + 1e-9
         margin += share_truth(rng.normal(size=(rows, count)), twins) * blur
         cut = np.array([np.quantile(margin[:, t], 1 - share[t]) for t in range(count)])
         truth = np.zeros((rows, len(tags)), dtype=bool)
         truth[np.flatnonzero(inside), home[inside]] = True
-        truth[:, 14:] = margin > cut
+        truth[np.flatnonzero(inside), also[inside]] = True
+        truth[:, 14 : 14 + count] = margin > cut
+        for k, members in enumerate(kinds):
+            truth[:, 14 + count + k] = truth[:, members].any(axis=1)
+        if harder.part:
+            truth[:, -1] = truth[:, 1] & (spot[:, 0] > franchise[1, 0])
         seen = np.maximum(spot @ first + shift, 0) @ second
         seen = seen + share_truth(rng.normal(size=(rows, d)), twins) * 0.55 + rng.normal(size=(rows, d)) * 0.06
         return truth, seen.astype(np.float32), margin - cut
@@ -289,16 +348,23 @@ def regions(
     other_truth, other_matrix, _ = draw(3 * n, np.arange(3 * n))
     made = tagger_head(other_matrix, other_truth, known, rng) if head else None
     hardness = np.ones(truth.shape)
-    hardness[:, 14:] = 0.6 + 1.8 * np.exp(-np.abs(margin) / 0.25)
+    hardness[:, 14 : 14 + count] = 0.6 + 1.8 * np.exp(-np.abs(margin) / 0.25)
     given, planted = plant(truth, [list(range(14))], [], rng, errors, hardness)
     late = 14 + rng.choice(count, count // 20, replace=False)
     before = np.arange(n) < n // 2
     given[np.ix_(before, late)] &= rng.random((before.sum(), len(late))) < 0.3
-    return Library(tags, truth, given, matrix, twins, planted, [list(range(14))], made)
+    implied = [(child, 14 + count + k) for k, members in enumerate(kinds) for child in members]
+    apart = [] if harder.crossovers else [list(range(14))]
+    return Library(tags, truth, with_parents(given, implied), matrix, twins, planted, apart, made, implied)
 
 
 def digits(
-    seed: int, n: int = 4000, d: int = 512, errors: Errors = Errors(contradict=0.03), head: bool = True
+    seed: int,
+    n: int = 4000,
+    d: int = 512,
+    errors: Errors = Errors(contradict=0.03),
+    head: bool = True,
+    harder: Harder = Harder(),
 ) -> Library:
     """Handwritten digits of many hands, up to four on a canvas of 24 x 24 pixels.
 
@@ -327,6 +393,7 @@ def digits(
         "repeated digit",
     ]
     tags += ["left half empty", "bottom half empty", "sum over ten", "written by a left hand"]
+    tags += ["series:nine, inverted"] if harder.part else []
     at = {tag: place for place, tag in enumerate(tags)}
     filters = rng.normal(size=(d // 4, 5, 5))
     filters -= filters.mean(axis=(1, 2), keepdims=True)
@@ -343,6 +410,8 @@ def digits(
                 canvas[i, y : y + 8, x : x + 8] = np.maximum(canvas[i, y : y + 8, x : x + 8], pictures[one])
             values = labels[chosen]
             on = [at[f"series:{names[values[0]]}"], *(at[f"has {names[v]}"] for v in values)]
+            if harder.crossovers and number > 1 and rng.random() < harder.crossovers / 0.65:
+                on.append(at[f"series:{names[values[1]]}"])
             on += [
                 at[t]
                 for t, yes in (
@@ -362,6 +431,8 @@ def digits(
                 if rng.random() < odds:
                     on.append(at[look])
                     canvas[i] = _look(canvas[i], look, rng)
+            if harder.part and {at["series:nine"], at["inverted"]} <= set(on):
+                on.append(at["series:nine, inverted"])
             truth[i, on] = True
         return truth, canvas
 
@@ -388,7 +459,14 @@ def digits(
     count = [at[t] for t in ("one digit", "two digits", "three digits", "four digits")]
     alike = {3: 8, 8: 3, 1: 7, 7: 1, 4: 9, 9: 4, 5: 6, 6: 5}
     given, planted = plant(truth, [list(range(10))], [count], rng, errors, lookalike=alike)
-    return Library(tags, truth, given, embed(canvas), twins, planted, [list(range(10)), count], made)
+    implied = [
+        (at[f"has {names[v]}"], at[kind])
+        for kind, of in (("prime", (2, 3, 5, 7)), ("even", (0, 2, 4, 6, 8)))
+        for v in of
+    ]
+    implied = implied if harder.parents else []
+    apart = [count] if harder.crossovers else [list(range(10)), count]
+    return Library(tags, truth, with_parents(given, implied), embed(canvas), twins, planted, apart, made, implied)
 
 
 def _look(canvas: np.ndarray, look: str, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,270 @@
+"""Judge the belief in tags on libraries whose truth is known, beside cleanlab, a boosted stack, votes and the tagger alone.
+
+    python benchmarks/belief.py
+    python benchmarks/belief.py --judges lookalikes digits --seeds 101 102 --without-peers
+    python benchmarks/belief.py --judges sample --planted demo/planted.json --demo demo/data
+    python benchmarks/belief.py --judges xray readers icons --packages DIR
+
+Reads   with --judges sample what `make demo` left; with xray, readers and icons the folder of --packages
+        (benchmarks/belief_judges.py says how to fill it); the rest is drawn
+Writes  nothing: figures on stdout
+
+Every drawn family is judged plain, with 5 and with 15 % of pictures of two series, with parents applied, and with
+a sub-series. The peers see the same folds: cleanlab 2.9's self-confidence under logistic regression on
+standardised embeddings (C = 1 and C = 0.01; pip install cleanlab), gradient boosting of our own
+evidence against what is written, the share of the nearest pictures that have the tag, the tagger's probability.
+
+Columns, for missing and for wrong tags: AP average precision; ECE expected calibration error from 0.1
+on; and of what is said with 0.8 or more, the share right and how many, for series, for the rest and on pictures
+that truly show two series.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import belief_judges
+from benchmarks.belief_judges import Judge
+from benchmarks.tag_libraries import Harder
+from tagcheck import script
+from tagcheck.learning import Tagger, linear_probes
+from tagcheck.tag_errors import Examined, evidence, suggestions
+
+try:
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
+except ImportError:
+    get_label_quality_scores_per_class = None
+
+DRAWN = ("lookalikes", "regions", "digits")
+HARDER = (
+    Harder(),
+    Harder(crossovers=0.05),
+    Harder(crossovers=0.15),
+    Harder(parents=True),
+    Harder(part=True),
+    Harder(0.05, True, True),
+)
+SURE, LOWEST = 0.8, 0.1
+STACK_CELLS = 200_000
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    every = [*DRAWN, "sample", "xray", "readers", "icons"]
+    parser.add_argument("--judges", nargs="+", choices=every, default=list(DRAWN), help="(default: what is drawn)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[101], metavar="S", help="of drawn ones (default: 101)")
+    parser.add_argument("--pictures", type=script.at_least(40), default=4000, metavar="N", help="drawn (default: 4000)")
+    parser.add_argument("--packages", type=Path, metavar="DIR", help="where the fetched packages and features lie")
+    parser.add_argument("--planted", type=Path, default=Path("demo/planted.json"), help="of the sample library")
+    parser.add_argument("--demo", type=Path, default=Path("demo/data"), help="the sample library's data folder")
+    parser.add_argument("--without-peers", action="store_true", help="ours alone")
+    parser.add_argument("--threads", type=script.at_least(1), default=None, metavar="T", help="(default: all)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    with threadpool_limits(args.threads):
+        for judge in judges(args):
+            print(f"\n{describe(judge)}\n{HEADER}")
+            for name, seconds, said in methods(judge, args.without_peers):
+                print(line(name, seconds, judge, said), flush=True)
+    return 0
+
+
+def judges(args: argparse.Namespace) -> Iterator[Judge]:
+    """The libraries asked for, one at a time."""
+    for name in args.judges:
+        if name in DRAWN:
+            for seed in args.seeds:
+                yield from (belief_judges.drawn(name, seed, harder, args.pictures) for harder in HARDER)
+        elif name == "sample":
+            yield belief_judges.sample(args.planted, args.demo)
+        else:
+            make = {"xray": belief_judges.xray, "readers": belief_judges.vinbig, "icons": belief_judges.icons}[name]
+            yield make(args.packages)
+
+
+def describe(judge: Judge) -> str:
+    wrong = (judge.truth != judge.given) & judge.judged
+    missing, incorrect = (wrong & ~judge.given).sum(), (wrong & judge.given).sum()
+    return (
+        f"{judge.name}: {len(judge.truth):,} pictures, {len(judge.tags):,} tags, {judge.given.sum(axis=1).mean():.1f} a "
+        f"picture; {missing:,} missing, {incorrect:,} wrong; {int(judge.crossing.sum()):,} pictures of two series"
+    )
+
+
+def methods(judge: Judge, alone: bool) -> Iterator[tuple[str, float, np.ndarray]]:
+    """(name, seconds of processor, how likely each cell is wrong (n, T)) of ours and, if not `alone`, of the peers."""
+    start = time.process_time()
+    said, seen = ours(judge)
+    yield "tagcheck", time.process_time() - start, said
+    if alone:
+        return
+    folds = linear_probes.grouped_folds(seen.around.labels, suggestions.FOLDS, 0)
+    for c in (1.0, 0.01):
+        start = time.process_time()
+        said = against(judge, logistic(judge.matrix, judge.given, folds, c))
+        yield f"cleanlab, C = {c:g}", time.process_time() - start, said
+    start = time.process_time()
+    said = against(judge, boosted(judge, folds))
+    yield "boosted stack", time.process_time() - start, said
+    yield "neighbours' votes", 0.0, against(judge, votes(seen.around, judge.given))
+    if judge.head is not None:
+        yield "tagger alone", 0.0, against(judge, tagger_alone(judge))
+
+
+def usable(judge: Judge) -> np.ndarray:
+    """The columns with enough uses to be learned."""
+    return np.flatnonzero(judge.given.sum(axis=0) >= suggestions.FEWEST_USES)
+
+
+def tagger(judge: Judge, columns: np.ndarray) -> Tagger | None:
+    """The tagger's last layer for the `columns` that it knows."""
+    if judge.head is None:
+        return None
+    known, weight, bias = judge.head
+    new = {int(column): slot for slot, column in enumerate(columns)}
+    kept = np.array([column in new for column in known.tolist()])
+    return Tagger(np.array([new[column] for column in known[kept].tolist()]), weight[kept], bias[kept])
+
+
+def ours(judge: Judge) -> tuple[np.ndarray, Examined]:
+    """Our probability that each cell is wrong, (n, T), and all that was found."""
+    columns = usable(judge)
+    given = sparse.csr_matrix(judge.given[:, columns].astype(np.float32))
+    seen = suggestions.examine(judge.matrix, given, [judge.tags[c] for c in columns], tagger(judge, columns))
+    out = np.zeros(judge.given.shape)
+    out[seen.cells.row, columns[seen.cells.column]] = seen.verdict.error
+    return out, seen
+
+
+def against(judge: Judge, expected: np.ndarray) -> np.ndarray:
+    """How likely each cell is wrong from how likely each tag is: 1 - the self-confidence of what stands there."""
+    return np.where(judge.given, 1 - expected, expected)
+
+
+def logistic(matrix: np.ndarray, given: np.ndarray, folds: np.ndarray, c: float) -> np.ndarray:
+    """Out-of-fold probabilities (n, T) of one logistic regression a tag on standardised embeddings, all tags at once.
+
+    The sum of the losses is minimised for all tags together (L-BFGS), which is the same as one by one. What cleanlab makes
+    of them, its self-confidence, is the probability of what is written.
+    """
+    x = torch.from_numpy(((matrix - matrix.mean(axis=0)) / (matrix.std(axis=0) + 1e-9)).astype(np.float32))
+    y = torch.from_numpy(given.astype(np.float32))
+    out = np.zeros(given.shape)
+    for fold in range(folds.max() + 1):
+        train, test = torch.from_numpy(folds != fold), torch.from_numpy(folds == fold)
+        weight = torch.zeros(x.shape[1] + 1, y.shape[1], requires_grad=True)
+        here, wanted = x[train], y[train]
+        share = wanted.mean(dim=0).clamp(1e-4, 1 - 1e-4)
+        with torch.no_grad():
+            weight[-1] = torch.logit(share)
+        solver = torch.optim.LBFGS([weight], max_iter=60, history_size=10, line_search_fn="strong_wolfe")
+
+        def loss(weight=weight, here=here, wanted=wanted, solver=solver) -> torch.Tensor:
+            solver.zero_grad()
+            score = here @ weight[:-1] + weight[-1]
+            total = torch.nn.functional.binary_cross_entropy_with_logits(score, wanted, reduction="sum")
+            total = (total + weight[:-1].square().sum() / (2 * c)) / len(here)
+            total.backward()
+            return total
+
+        solver.step(loss)
+        with torch.no_grad():
+            out[folds == fold] = torch.sigmoid(x[test] @ weight[:-1] + weight[-1]).numpy()
+    if get_label_quality_scores_per_class is None:
+        return out
+    labels = [np.flatnonzero(row).tolist() for row in given]
+    quality = get_label_quality_scores_per_class(labels, out, method="self_confidence")
+    return np.where(given, quality, 1 - quality)
+
+
+def boosted(judge: Judge, folds: np.ndarray) -> np.ndarray:
+    """Out-of-fold probabilities (n, T) by gradient boosting of our evidence against what is written."""
+    columns = usable(judge)
+    given = sparse.csr_matrix(judge.given[:, columns].astype(np.float32))
+    around = evidence.surroundings(judge.matrix)
+    found = evidence.gather(judge.matrix, given, around, folds, tagger(judge, columns))
+    rng = np.random.default_rng(0)
+    made = found.block(slice(0, len(judge.given)))
+    features = np.stack([made[name] for name in evidence.NAMES], axis=2)
+    written, half = judge.given[:, columns], folds % 2
+    out = np.zeros(judge.given.shape)
+    for part in (0, 1):
+        row, column = np.nonzero((half != part)[:, None] & (written | (rng.random(written.shape) < 0.1)))
+        picked = rng.permutation(len(row))[:STACK_CELLS]
+        row, column = row[picked], column[picked]
+        y = written[row, column]
+        weight = np.where(y, 1.0, 10.0)
+        model = HistGradientBoostingClassifier(max_iter=150, random_state=0).fit(features[row, column], y, weight)
+        here = np.flatnonzero(half == part)
+        for start in range(0, len(here), 256):
+            rows = here[start : start + 256]
+            flat = features[rows].reshape(-1, features.shape[2])
+            out[np.ix_(rows, columns)] = model.predict_proba(flat)[:, 1].reshape(len(rows), -1)
+    return out
+
+
+def votes(around: evidence.Surroundings, given: np.ndarray) -> np.ndarray:
+    """The share (n, T) of the nearest pictures that have each tag."""
+    out = np.zeros(given.shape)
+    for start in range(0, len(given), 256):
+        out[start : start + 256] = given[around.indices[start : start + 256]].mean(axis=1)
+    return out
+
+
+def tagger_alone(judge: Judge) -> np.ndarray:
+    """The tagger's probability (n, T), and what is written where it does not know the tag."""
+    columns, weight, bias = judge.head
+    out = judge.given.astype(np.float64)
+    out[:, columns] = linear_probes.sigmoid(judge.matrix @ weight.T + bias)
+    return out
+
+
+HEADER = f"  {'':18} {'seconds':>7} " + "  ".join(
+    f"{kind + ' AP':>10} {'ECE':>4} {'series':>10} {'the rest':>11} {'crossing':>10}" for kind in ("missing", "wrong")
+)
+
+
+def line(name: str, seconds: float, judge: Judge, said: np.ndarray) -> str:
+    """One method's row of the table."""
+    parts = []
+    for possible in (~judge.given, judge.given):
+        possible = possible & judge.judged
+        possible[:, np.setdiff1d(np.arange(len(judge.tags)), usable(judge))] = False
+        row, column = np.nonzero(possible)
+        sure, right = said[row, column], (judge.truth != judge.given)[row, column]
+        series = judge.series[column]
+        kinds = [series, ~series, series & judge.crossing[row]]
+        cells = [share(sure[kind], right[kind]) for kind in kinds]
+        ap = linear_probes.average_precision(sure, right)
+        error = linear_probes.expected_calibration_error(sure, right, low=LOWEST)
+        parts.append(f"{ap:10.3f} {error:4.2f} {cells[0]:>10} {cells[1]:>11} {cells[2]:>10}")
+    return f"  {name:18} {seconds:7.1f} " + "  ".join(parts)
+
+
+def share(sure: np.ndarray, right: np.ndarray) -> str:
+    """`.97 of 120`: the share right of what is said with `SURE` or more."""
+    said = sure >= SURE
+    return f"{right[said].mean():.2f} of {int(said.sum())}" if said.any() else "-"
+
+
+if __name__ == "__main__":
+    script.run(main)
