@@ -136,6 +136,7 @@ def examine(
             tagger,
             declared,
             answered,
+            data.parents,
             progress=lambda share: bar.update(int(100 * share) - bar.n),
         )
 
@@ -323,7 +324,7 @@ def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
         "twin_threshold": round(seen.around.threshold, 6),
         "forgotten_share": round(seen.verdict.miss_rate, 4),
         "wrong_share_of_frequency": round(seen.verdict.wrong_rate, 4),
-        "single_valued_namespaces": sorted(seen.groups),
+        "single_valued_namespaces": sorted(seen.single_valued),
     }
 
 

@@ -224,14 +224,8 @@ def lookalikes(
         which = rng.choice(series, count, p=weight / weight.sum())
         has = rng.random(count) < 0.85
         truth[rows[has], which[has]] = True
-        partner = which
-        if harder.crossovers:
-            both = has & (rng.random(count) < harder.crossovers)
-            partner = np.where(
-                rng.random(count) < 0.5, (which + 5) % series, rng.choice(series, count, p=weight / weight.sum())
-            )
-            partner = np.where(both, partner, which)
-            truth[rows[has], partner[has]] = True
+        partner = _partners(which, weight / weight.sum(), has, harder.crossovers, rng)
+        truth[rows[has], partner[has]] = True
         if harder.part:
             for column, whole, odds in ((-2, 0, 0.5), (-1, 3, 0.3)):
                 truth[:, column] = truth[:, whole] & (rng.random(count) < odds)
@@ -290,6 +284,18 @@ def lookalikes(
     implied = implied if harder.parents else []
     apart = exclusive if harder.crossovers else [*exclusive, list(range(series))]
     return Library(tags, truth, with_parents(given, implied), matrix, twins, planted, apart, made, implied)
+
+
+def _partners(
+    which: np.ndarray, share: np.ndarray, has: np.ndarray, crossovers: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The second series (n,) of each picture, mostly its own again; half of the crossovers are with one fixed other."""
+    if not crossovers:
+        return which
+    both = has & (rng.random(len(which)) < crossovers)
+    often = rng.random(len(which)) < 0.5
+    partner = np.where(often, (which + 5) % len(share), rng.choice(len(share), len(which), p=share))
+    return np.where(both, partner, which)
 
 
 def regions(

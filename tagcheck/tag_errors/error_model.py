@@ -21,8 +21,8 @@ expectation maximisation with them held (Dempster, Laird and Rubin 1977).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -49,7 +49,6 @@ TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
 RATE_PRIOR = 8.0  # events: what a tag's own rates are weighed against
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
-HABIT_PRIOR = 4.0  # swaps: what a tag's own are weighed against
 
 
 @dataclass(frozen=True)
@@ -376,83 +375,3 @@ def _logistic(
 def _loss(x: np.ndarray, beta: np.ndarray, target: np.ndarray, weight: np.ndarray, ridge: np.ndarray) -> float:
     score = x @ beta
     return float(np.sum(weight * (np.logaddexp(0, score) - target * score)) + 0.5 * np.sum(ridge * beta**2))
-
-
-def settle_groups(
-    cells: Cells, verdict: Verdict, groups: Sequence[np.ndarray], leaks: Sequence[float], frequency: np.ndarray, n: int
-) -> Verdict:
-    """The verdict, made to know that a picture has at most one tag of each group.
-
-    For picture i and group g the hypotheses are "only s belongs" for every s in g, and "none does".
-    A written tag that does not belong got there at the rate a, or in place of the right one by a
-    swap. How often swaps happen is estimated with the rest, and also which tag is written for which:
-    look-alikes far more often than chance. `leaks` says for each group which share of pictures does
-    have two; with that probability the tags are judged one by one as before.
-    """
-    error = verdict.error.copy()
-    for group, leak in zip(groups, leaks):
-        inside = np.flatnonzero(np.isin(cells.column, group))
-        if not len(inside):
-            continue
-        place = np.full(len(frequency), -1)
-        place[group] = np.arange(len(group))
-        truth = _settle(
-            cells.row[inside],
-            place[cells.column[inside]],
-            cells.given[inside],
-            verdict.belongs[inside],
-            verdict.miss[inside],
-            np.clip(verdict.wrong_of_tag[group], 1e-6, 0.3),
-            frequency[group],
-            n,
-        )
-        settled = np.where(cells.given[inside], 1 - truth, truth)
-        error[inside] = (1 - leak) * settled + leak * error[inside]
-    return replace(verdict, error=error)
-
-
-def _settle(
-    row: np.ndarray,
-    column: np.ndarray,
-    given: np.ndarray,
-    belongs: np.ndarray,
-    miss: np.ndarray,
-    wrong: np.ndarray,
-    frequency: np.ndarray,
-    n: int,
-    rounds: int = 8,
-) -> np.ndarray:
-    """P(this tag is the one that belongs) of each cell of one group, (m,). Cells not listed have no chance.
-
-    Expectation maximisation over `rho`, the share of pictures with a swapped tag, and `habit`, the chance that
-    a tag, if swapped, is written as that other one; it is drawn to their frequencies by `HABIT_PRIOR`.
-    """
-    pictures, at = np.unique(row, return_inverse=True)
-    odds = logit(belongs, SMALLEST)
-    written = np.bincount(at, given)
-    # Relative to "nothing belongs": a written tag explained by belonging, an unwritten one by forgetting.
-    belonging = np.log(np.maximum(1 - miss, 1e-3)) - np.log(wrong[column])
-    plain = odds + np.where(given, belonging, np.log(miss) - np.log1p(-wrong[column]))
-    share = frequency / frequency.sum()
-    swappable = ~given & (written[at] == 1)
-    instead = np.zeros(len(pictures), dtype=np.int64)  # the written tag, where there is one
-    instead[at[given]] = column[given]
-    instead = instead[at]
-    other_wrong = np.log(wrong[instead])
-    pairs, pair = np.unique(column[swappable] * len(frequency) + instead[swappable], return_inverse=True)
-    chance = share[pairs % len(frequency)] / np.maximum(1 - share[pairs // len(frequency)], 1e-12)
-    habit, rho = chance, 0.02
-    likely = np.full(len(row), -np.inf)
-    for _ in range(rounds):
-        likely[swappable] = odds[swappable] + np.log(rho * np.maximum(habit[pair], 1e-12)) - other_wrong[swappable]
-        likelihood = np.logaddexp(plain, likely)
-        top = np.zeros(len(pictures))
-        np.maximum.at(top, at, likelihood)
-        total = np.exp(-top) + np.bincount(at, np.exp(likelihood - top[at]))
-        truth = np.exp(likelihood - top[at]) / total[at]
-        by_swap = truth * np.exp(np.minimum(likely - likelihood, 0))
-        rho = float(np.clip((by_swap.sum() + 0.5) / (np.sum(written == 1) + 20), 1e-4, 0.3))
-        swaps = np.bincount(pair, by_swap[swappable], len(pairs))
-        of_tag = np.bincount(pairs // len(frequency), swaps, len(frequency))[pairs // len(frequency)]
-        habit = (swaps + HABIT_PRIOR * chance) / (of_tag + HABIT_PRIOR)
-    return truth

@@ -7,7 +7,7 @@ picture comes from pictures that are neither itself nor its near-duplicates.
     probe       ridge regression of the tag on the embedding
     kernel      the same on random waves over its main directions, for what is no straight line
     context     ridge regression of the tag on the embedding and all other tags of the picture,
-                except tags that exclude this one
+                except tags that bear on this one (`tagcheck.tag_errors.relations`)
     neighbours  share of the nearest pictures that have the tag
     twins       share of the near-duplicates that have it
     tagger      the tagger's own logit, where it knows the tag
@@ -239,8 +239,8 @@ def gather(
     """Learn everything that `Evidence` gives out.
 
     `matrix` (n, d) float32, `given` (n, T) 0/1 sparse, `folds` (n,) with no group of twins split.
-    `apart` lists groups of columns that exclude each other: within a group, one tag is no evidence
-    against another, or a wrong tag would hide the right one. Memory: three (n, T) arrays of float16, one
+    `apart` lists for each column those that are no evidence about it (`Relations.no_evidence`): a wrong series would
+    hide the right one, a wrong child would be vouched for by the parent that it brought. Memory: three (n, T) arrays of float16, one
     (n, `WAVES`) of float32.
     """
     n, tags = given.shape
@@ -346,7 +346,7 @@ def _context_models(
 
     All regressions come from one inverse P of the penalised covariance of embedding and tags
     together: the weights for tag t are -P[:, t] / P[t, t] (the same identity as in the graphical
-    lasso; Meinshausen and Buehlmann 2006). Tags that exclude t are taken out by conditioning P.
+    lasso; Meinshausen and Buehlmann 2006). Tags that are no evidence about t (`apart`) are taken out by conditioning P.
     """
     number, d, tags = sums.cross.shape
     of_x, of_y = np.empty((number, d, tags), np.float32), np.empty((number, tags, tags), np.float32)
@@ -366,22 +366,22 @@ def _context_models(
         inverse = linalg.inv(both, overwrite_a=True, check_finite=False)
         weights = -inverse[:, d:] / np.diag(inverse)[d:]
         weights[np.arange(d, d + tags), np.arange(tags)] = 0
-        for group in apart:
-            _take_apart(weights, inverse, d + np.asarray(group), d)
+        for target, others in enumerate(apart):
+            if len(others):
+                _take_apart(weights, inverse, target, others, d)
         of_x[fold], of_y[fold] = weights[:d], weights[d:]
         bias[fold] = mean_y - (mean_x + sums.centre) @ weights[:d] - mean_y @ weights[d:]
     return FoldedLinear(of_x, bias, folds), FoldedLinear(of_y, np.zeros_like(bias), folds)
 
 
-def _take_apart(weights: np.ndarray, inverse: np.ndarray, group: np.ndarray, d: int) -> None:
-    """Replace the weights of the tags of one group by those of a regression without the others of the group."""
-    for place, target in enumerate(group):
-        others = np.delete(group, place)
-        among = np.linalg.solve(inverse[np.ix_(others, others)], inverse[others, target])
-        column = inverse[:, target] - inverse[:, others] @ among
-        weights[:, target - d] = -column / column[target]
-        weights[target, target - d] = 0
-        weights[others, target - d] = 0
+def _take_apart(weights: np.ndarray, inverse: np.ndarray, target: int, others: np.ndarray, d: int) -> None:
+    """Replace the weights of one tag by those of a regression without the `others`."""
+    own, without = d + target, d + others
+    among = np.linalg.solve(inverse[np.ix_(without, without)], inverse[without, own])
+    column = inverse[:, own] - inverse[:, without] @ among
+    weights[:, target] = -column / column[own]
+    weights[own, target] = 0
+    weights[without, target] = 0
 
 
 def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]:

@@ -9,7 +9,7 @@ explains the method.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from scipy import sparse
 
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
-from tagcheck.tag_errors import error_model, evidence, tag_rules
+from tagcheck.tag_errors import error_model, evidence, joint_belief, tag_rules
 from tagcheck.tag_errors.error_model import Cells, Verdict
 from tagcheck.tag_errors.evidence import Surroundings
+from tagcheck.tag_errors.joint_belief import Habits
+from tagcheck.tag_errors.relations import Parents, Relations, learn_relations
 from tagcheck.tag_errors.tag_rules import Exclusion, Rules
 from tagcheck.tags import in_namespace
 from tagcheck.tags import namespace as tag_namespace
@@ -30,8 +32,10 @@ ISSUES = (MISSING_TAGS, INCORRECT_TAGS, INCONSISTENT_TAGS, CONTRADICTORY_TAGS)
 FOLDS = 5
 FEWEST_PICTURES = 40  # with fewer, a fold teaches nothing
 FEWEST_USES = 3  # of a tag, to learn it
+LIKELY = 0.5  # from here on a tag and what it brought are one finding
 FLOOR = 0.01  # suggestions below this confidence are never listed
 CLOSE = 10  # nearest pictures that are counted for the reader
+SELDOM = 0.2  # meetings of two tags of a namespace, in units of chance, up to which two on a picture are called a contradiction
 TRUSTED = 0.8  # a learned exclusion is believed from this confidence on
 RULE_CONFIDENCE = 0.9  # of what follows from a declared rule, where the picture has no say
 
@@ -53,8 +57,8 @@ class Suggestion:
 class Examined:
     """What `examine` found out about n pictures and T learnable tags.
 
-    `cells` and `verdict` as in `tagcheck.tag_errors.error_model`; `tags` (T,) names; `given` (n, T) sparse; `groups` maps a
-    single-valued namespace to its columns; `exclusions` are learned ones.
+    `cells` and `verdict` as in `tagcheck.tag_errors.error_model`; `tags` (T,) names; `given` (n, T) sparse; `relations` and
+    `habits` say which tags bear on each other and how often they meet; `exclusions` are learned ones.
     """
 
     tags: list[str]
@@ -63,10 +67,21 @@ class Examined:
     cells: Cells
     verdict: Verdict
     frequency: np.ndarray
-    groups: dict[str, tuple[np.ndarray, float]]
+    relations: Relations
+    habits: Habits
     exclusions: list[Exclusion]
     tagger: Tagger | None
     matrix: np.ndarray
+
+    @property
+    def single_valued(self) -> dict[str, np.ndarray]:
+        """The namespaces of which a picture hardly ever has two tags, with their columns."""
+        spaces = enumerate(self.relations.spaces)
+        return {
+            name: np.flatnonzero(self.relations.space == place)
+            for place, name in spaces
+            if self.habits.meeting[name] <= SELDOM
+        }
 
 
 def examine(
@@ -76,6 +91,7 @@ def examine(
     tagger: Tagger | None = None,
     declared: Rules = Rules(),
     answered: sparse.csr_matrix | None = None,
+    parents: Parents | None = None,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Examined:
@@ -83,22 +99,21 @@ def examine(
 
     `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with
     `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `answered` (n, T) sparse has 1 where the owner has said
-    that a tag belongs and -1 where it does not: the rates of errors are learned from these too. The same input and seed give the same
-    result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
+    that a tag belongs and -1 where it does not: the rates of errors are learned from these too. `parents` maps a tag to
+    those that the library adds with it. The same input and seed give the same result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
     """
     rng = np.random.default_rng(seed)
     around = evidence.surroundings(matrix)
     progress(0.2)
     folds = linear_probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
-    groups = tag_rules.single_valued(given, tags, declared.namespaces)
-    apart = [columns for columns, _ in groups.values()]
+    related = learn_relations(given, tags, parents, declared.namespaces)
+    apart = related.no_evidence()
     found = evidence.gather(matrix, given, around, folds, tagger, apart, lambda share: progress(0.2 + 0.5 * share))
     cells = error_model.collect(found, rng)
     progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
     verdict = error_model.fit(cells, found.frequency, rng, spaces, error_model.answers(cells, answered))
-    columns, leaks = [group for group, _ in groups.values()], [leak for _, leak in groups.values()]
-    verdict = error_model.settle_groups(cells, verdict, columns, leaks, found.frequency, len(matrix))
+    verdict, habits = joint_belief.settle(cells, verdict, related, found.frequency)
     written = cells.given
     right = sparse.csr_matrix(
         (1 - verdict.error[written], (cells.row[written], cells.column[written])), shape=given.shape
@@ -111,7 +126,8 @@ def examine(
         cells,
         verdict,
         found.frequency,
-        groups,
+        related,
+        habits,
         tag_rules.learn_exclusions(right),
         tagger,
         matrix,
@@ -138,7 +154,26 @@ def suggestions(
             if (made.row, made.tag) not in done:
                 out.append(made)
     out += [one for one in _rare(seen, tag_sets) if one.confidence >= lowest and (one.row, one.tag) not in done]
-    return sorted(out, key=lambda one: (one.row, one.tag))
+    return sorted(_with_consequences(out, seen), key=lambda one: (one.row, one.tag))
+
+
+def _with_consequences(found: list[Suggestion], seen: Examined) -> list[Suggestion]:
+    """Removals of a tag and of those that it brought, told of each other: `brings` of the root, `follows_from` of what comes with it."""
+    brings: dict[str, set[str]] = {}
+    for child, parent in zip(seen.relations.child.tolist(), seen.relations.parent.tolist()):
+        brings.setdefault(seen.tags[child], set()).add(seen.tags[parent])
+    removed: dict[int, set[str]] = {}
+    for one in found:
+        if one.kind == INCORRECT and one.confidence >= LIKELY:
+            removed.setdefault(one.row, set()).add(one.tag)
+    out = []
+    for one in found:
+        beside = removed.get(one.row, set()) if one.kind == INCORRECT and one.confidence >= LIKELY else set()
+        with_it = sorted(brings.get(one.tag, set()) & beside)
+        roots = sorted(tag for tag in beside if one.tag in brings.get(tag, ()))
+        told = ({"brings": with_it} if with_it else {}) | ({"follows_from": roots[0]} if roots else {})
+        out.append(replace(one, evidence=one.evidence | told) if told else one)
+    return out
 
 
 def rule_suggestions(tag_sets: Sequence[frozenset[str]], declared: Rules) -> list[Suggestion]:
@@ -249,8 +284,8 @@ def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, 
     columns = seen.given.tocsc()
     met = (seen.given.T @ seen.given).tocsr()
     done = set()
-    for name, (members, _) in sorted(seen.groups.items()):
-        said = ("single-valued namespace", f"pictures of this library have one tag of '{name}:'")
+    for name, members in sorted(seen.single_valued.items()):
+        said = ("single-valued namespace", f"pictures of this library seldom have two tags of '{name}:'")
         for a, one in enumerate(members):
             for other in members[a + 1 :]:
                 done.add((int(one), int(other)))

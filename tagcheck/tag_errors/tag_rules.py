@@ -8,7 +8,7 @@ that the library's pictures hardly ever have together, though they would by chan
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import combinations
@@ -151,28 +151,3 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
 
 def _poisson(count: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return count * np.log(mean) - mean - gammaln(count + 1)
-
-
-def single_valued(
-    given: sparse.csr_matrix, names: Iterable[str], declared: frozenset[str], most: float = 0.06
-) -> dict[str, tuple[np.ndarray, float]]:
-    """Namespaces of which a picture has one tag at most: name -> (columns, share of its pictures that have two or more).
-
-    Declared ones always (their share counts as 0); others where at least 30 pictures carry one and
-    no more than the share `most` of these carry two.
-    """
-    columns: dict[str, list[int]] = {}
-    for column, tag in enumerate(names):
-        columns.setdefault(tags.namespace(tag), []).append(column)
-    found = {}
-    for name, members in columns.items():
-        if not name or len(members) < 2:
-            continue
-        per_picture = np.asarray(given[:, members].sum(axis=1)).ravel()
-        carried = int((per_picture > 0).sum())
-        several = float((per_picture > 1).sum()) / max(carried, 1)
-        if name in declared:
-            found[name] = (np.array(members), 0.0)
-        elif carried >= 30 and several <= most:
-            found[name] = (np.array(members), several / 2)
-    return found

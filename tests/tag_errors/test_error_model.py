@@ -5,43 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tagcheck.tag_errors import error_model, evidence
-from tagcheck.tag_errors.error_model import Cells, Verdict
-
-GROUP = np.arange(4)
-
-
-def one_of_four(written: list[int], looks_like: list[int]) -> tuple[Cells, Verdict]:
-    """Pictures that have one of four tags written, and look mostly like one: its evidence 0.6, that of the others 0.02."""
-    n = len(written)
-    row, column = np.repeat(np.arange(n), 4), np.tile(GROUP, n)
-    given = column == np.repeat(written, 4)
-    belongs = np.where(column == np.repeat(looks_like, 4), 0.6, 0.02)
-    cells = Cells(row, column, np.zeros((4 * n, len(evidence.NAMES)), np.float32), given, np.ones(4 * n, np.float32))
-    rate = np.full(4 * n, 0.1)
-    return cells, Verdict(belongs, rate, rate / 100, np.zeros(4 * n), 0.1, 0.01, np.full(4, 0.001))
-
-
-def settled(written: list[int], looks_like: list[int]) -> np.ndarray:
-    """The error of each picture's tags, (n, 4)."""
-    cells, verdict = one_of_four(written, looks_like)
-    made = error_model.settle_groups(cells, verdict, [GROUP], [0.0], np.full(4, 0.25), len(written))
-    return made.error.reshape(-1, 4)
-
-
-def test_a_tag_that_is_often_written_for_another_is_suspected_more_than_one_that_never_is():
-    right = [0, 1, 2, 3] * 40
-    often = [(1, 0)] * 12  # written 1, looks like 0
-    once = [(3, 0)]  # written 3, looks like 0
-    written, looks_like = zip(*often, *once)
-    error = settled([*right, *written], [*right, *looks_like])
-    usual, rare = error[len(right)], error[-1]
-    assert usual[0] > rare[0] + 0.1  # the tag that is missing
-    assert usual[1] > rare[3] + 0.1  # the tag that stands in its place
-
-
-def test_without_swaps_the_tags_are_left_alone():
-    error = settled([0, 1, 2, 3] * 40, [0, 1, 2, 3] * 40)
-    assert error.max() < 0.05
+from tagcheck.tag_errors.error_model import Cells
 
 
 def test_the_linear_predictor_does_not_depend_on_how_cells_are_cut(monkeypatch):

@@ -1,0 +1,310 @@
+"""Belief in tags that bear on each other, weighed together: which of a picture's series are right, if one, two or none.
+
+The model. For one picture let Z be the set of tags that truly belong, of those that bear on each other
+(`tagcheck.tag_errors.relations`), and W the written ones. What the error model says of each tag by itself is kept: its
+odds o from the evidence, and the factor w by which it counts that the tag is written, or that it is not. Then
+
+    log P(Z | e)    = sum of o over Z + sum of c over pairs in Z                     up to a constant
+    log P(Z | e, W) = the same + sum of w over Z + log(1 + sum of swaps)
+
+where c is how much more often than by chance two tags of a namespace meet: learned for the namespace and for each pair,
+drawn to the namespace's. So "both belong" is a hypothesis with a prior of its own: next to nothing for two
+worlds that never cross, near to certain for a series and its part. A swap is a tag of Z that is not written while
+another, not of Z, stands in its place; how often, and which stands for which, is learned too.
+
+A parent is certain where one of its children belongs, and a parent that is written by the stroke that wrote the child
+says nothing more. Tags that exclude each other share what is possible where both are written.
+
+Every set of up to `MOST` tags is weighed, so the sums are exact; the learning is expectation maximisation, in which the
+expected meetings under P(Z | e) are moved to those under P(Z | e, W) (iterative scaling; Darroch and Ratcliff 1972).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from tagcheck.learning.linear_probes import logit, sigmoid
+from tagcheck.tag_errors.error_model import SMALLEST, Cells, Verdict
+from tagcheck.tag_errors.relations import Relations
+
+MOST = 8  # tags of a picture weighed together
+LEAST = 0.003  # an unwritten tag less likely than this is left to itself
+MEETING, MEETING_BOUNDS = (
+    0.05,
+    (1e-3, 50.0),
+)  # how often two tags of a namespace meet, in units of chance: start and bounds
+SINGLE = 1e-3  # the same where a namespace is declared to have one value
+SPREAD, PAIR_BOUNDS = 1.5, (-5.0, 7.0)  # how much pairs differ from their namespace, in logs
+EXCLUDED = 0.02  # how often tags that exclude each other meet, in units of chance
+BROUGHT = 0.05  # a parent without its children is at least this share of what it is expected to be
+SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.02, 20.0, 0.3  # share of tags that stand in the place of another
+HABIT_WEIGHT = 4.0  # swaps: what a tag's own are weighed against
+ROUNDS = 8
+ROWS = 4096  # sets of tags weighed at a time
+LARGEST_STEP = 1.5
+IN_SPACE, EXCLUSIVE, CHILD = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Cells (places `one`, `other`) of one picture that bear on each other: `kind`, and `place` in the relations of that kind.
+
+    For `CHILD` the first is the child.
+    """
+
+    one: np.ndarray
+    other: np.ndarray
+    kind: np.ndarray
+    place: np.ndarray
+
+    def some(self, which: np.ndarray) -> Pairs:
+        return Pairs(self.one[which], self.other[which], self.kind[which], self.place[which])
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What was learned: by namespace, how often two of its tags meet in units of chance, and the share of swapped tags."""
+
+    meeting: dict[str, float]
+    swapped: dict[str, float]
+
+
+def settle(cells: Cells, verdict: Verdict, relations: Relations, frequency: np.ndarray) -> tuple[Verdict, Habits]:
+    """The verdict with tags that bear on each other weighed together, and what was learned on the way.
+
+    `verdict` from `error_model.fit`; `frequency` (T,).
+    """
+    truth = np.where(cells.given, 1 - verdict.error, verdict.error)
+    bears = np.zeros(len(frequency), dtype=bool)
+    bears[relations.space >= 0] = True
+    bears[np.concatenate([relations.apart.ravel(), relations.child, relations.parent])] = True
+    likely = (verdict.belongs >= LEAST) & (cells.weight == 1)
+    relevant = np.flatnonzero(bears[cells.column] & (cells.given | likely))
+    written, column = cells.given[relevant], cells.column[relevant].astype(np.int64)
+    pairs = _linked(cells.row[relevant], column, written, relations)
+    model = _Model(relations, frequency, pairs, column, written, verdict, relevant, truth[relevant])
+    if len(pairs.one):
+        for _ in range(ROUNDS):
+            model.round()
+        truth[relevant] = model.belief
+    settled = replace(verdict, error=np.where(cells.given, 1 - truth, truth))
+    return settled, model.habits()
+
+
+def _linked(row: np.ndarray, column: np.ndarray, written: np.ndarray, relations: Relations) -> Pairs:
+    """All pairs of cells of one picture that bear on each other; of exclusive tags those that are both written."""
+    tags = len(relations.space)
+    keys = np.concatenate([relations.child * tags + relations.parent, relations.apart @ np.array([tags, 1])])
+    kinds = np.repeat([CHILD, EXCLUSIVE], [len(relations.child), len(relations.apart)])
+    places = np.concatenate([np.arange(len(relations.child)), np.arange(len(relations.apart))])
+    keys, first = np.unique(keys, return_index=True)
+    kinds, places = kinds[first], places[first]
+    found = [Pairs(*np.empty((4, 0), dtype=np.int64))]
+    longest = int(np.bincount(row).max()) if len(row) else 0
+    for offset in range(1, longest):
+        one = np.flatnonzero(row[:-offset] == row[offset:])
+        other = one + offset
+        same = (relations.space[column[one]] >= 0) & (relations.space[column[one]] == relations.space[column[other]])
+        nothing = np.zeros(int(same.sum()), dtype=np.int64)
+        found.append(Pairs(one[same], other[same], nothing + IN_SPACE, nothing))
+        for a, b in ((one, other), (other, one)) if len(keys) else ():
+            key = column[a] * tags + column[b]
+            at = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+            hit = (keys[at] == key) & ((kinds[at] == CHILD) | (written[a] & written[b]))
+            found.append(Pairs(a[hit], b[hit], kinds[at[hit]], places[at[hit]]))
+    fields = ("one", "other", "kind", "place")
+    return Pairs(*(np.concatenate([getattr(part, name) for part in found]) for name in fields))
+
+
+class _Model:
+    """The cells (r,) that bear on each other, what is known of each, and what is learned of all."""
+
+    def __init__(
+        self,
+        relations: Relations,
+        frequency: np.ndarray,
+        pairs: Pairs,
+        column: np.ndarray,
+        written: np.ndarray,
+        verdict: Verdict,
+        relevant: np.ndarray,
+        alone: np.ndarray,
+    ) -> None:
+        self.relations, self.pairs, self.tags = relations, pairs, len(frequency)
+        prior = logit(verdict.belongs[relevant], SMALLEST)
+        self.says = (1 - _by_stroke(pairs, written, relations)) * (logit(alone, SMALLEST) - prior)
+        self.odds = _without_children(pairs, prior)
+        self.belief = alone
+        self.blocks = list(_blocks(pairs, written, verdict.belongs[relevant]))
+        spaces = len(relations.spaces)
+        self.space = relations.space[column]
+        self.theta = np.log(np.where(relations.single, SINGLE, MEETING))
+        inside = pairs.kind == IN_SPACE
+        low, high = (
+            np.minimum(column[pairs.one], column[pairs.other]),
+            np.maximum(column[pairs.one], column[pairs.other]),
+        )
+        keys = np.where(inside, low * self.tags + high, -1)
+        self.keys, self.key = np.unique(keys, return_inverse=True)
+        self.delta, self.own = np.zeros(len(self.keys)), np.zeros(len(keys))
+        self._prepare_swaps(frequency, column, written, verdict, relevant)
+        self.carried = np.bincount(self.space[written & (self.space >= 0)], minlength=spaces)
+
+    def _prepare_swaps(
+        self, frequency: np.ndarray, column: np.ndarray, written: np.ndarray, verdict: Verdict, relevant: np.ndarray
+    ) -> None:
+        """Which cells may have been swapped (the true one, the written one), and how likely each is by chance."""
+        one, other = (side[self.pairs.kind == IN_SPACE] for side in (self.pairs.one, self.pairs.other))
+        first, second = ~written[one] & written[other], written[one] & ~written[other]
+        self.true, self.instead = np.r_[one[first], other[second]], np.r_[other[first], one[second]]
+        names, self.swap = np.unique(column[self.true] * self.tags + column[self.instead], return_inverse=True)
+        self.swapped_tag = names // self.tags
+        total = np.bincount(np.maximum(self.relations.space, 0), frequency * (self.relations.space >= 0))
+        share = frequency / np.maximum(total[np.maximum(self.relations.space, 0)], 1e-12)
+        self.chance = share[names % self.tags] / np.maximum(1 - share[self.swapped_tag], 1e-12)
+        self.habit = self.chance
+        self.rho = np.full(len(self.relations.spaces), SWAPPED)
+        wrong = np.clip(verdict.wrong[relevant], 1e-6, 0.3)
+        self.by_chance = verdict.miss[relevant][self.true] * wrong[self.instead]
+
+    def round(self) -> None:
+        """Weigh all sets of tags, then learn from what came out."""
+        pairs, size = self.pairs, len(self.odds)
+        rate = self.rho[self.space[self.true]] * np.maximum(self.habit[self.swap], 1e-12)
+        swap = np.minimum(rate / self.by_chance, 1e12)
+        expected, believed = np.zeros(len(pairs.one)), np.zeros(len(pairs.one))
+        swapped, belief = np.zeros(len(swap)), self.belief.copy()
+        coupling = self._coupling()
+        for cells in self.blocks:
+            block, slot = np.full(size, -1), np.zeros(size, dtype=np.int64)
+            block[cells], slot[cells] = np.arange(len(cells))[:, None], np.arange(cells.shape[1])
+            here = np.flatnonzero((block[pairs.one] >= 0) & (block[pairs.one] == block[pairs.other]))
+            at = block[pairs.one[here]], slot[pairs.one[here]], slot[pairs.other[here]]
+            there = np.flatnonzero((block[self.true] >= 0) & (block[self.true] == block[self.instead]))
+            of = block[self.true[there]], slot[self.true[there]], slot[self.instead[there]]
+            shape = (len(cells), cells.shape[1], cells.shape[1])
+            child = pairs.kind[here] == CHILD
+            met = _filled(shape, at, np.where(child, 0.0, coupling[here]))
+            exception = np.log(self.relations.exception[np.where(child, pairs.place[here], 0)]) if child.any() else 0.0
+            brings = _filled(shape, at, np.where(child, exception, 0.0))
+            both, both_believed, by_swap = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+            swaps = _filled(shape, of, swap[there])
+            for start in range(0, len(cells), ROWS):
+                rows = slice(start, start + ROWS)
+                inputs = self.odds[cells[rows]], self.says[cells[rows]], met[rows], brings[rows], swaps[rows]
+                belief[cells[rows]], both[rows], both_believed[rows], by_swap[rows] = _weigh(*inputs)
+            expected[here], believed[here], swapped[there] = both[at], both_believed[at], by_swap[of]
+        self.belief = belief
+        self._learn(expected, believed, swapped)
+
+    def _coupling(self) -> np.ndarray:
+        """The log c of each pair of cells."""
+        space = self.space[self.pairs.one]
+        inside = self.pairs.kind == IN_SPACE
+        out = np.full(len(inside), np.log(EXCLUDED))
+        # What a picture itself adds to how often its pair meets is left out, or it would believe its own error.
+        out[inside] = self.theta[space[inside]] + np.clip(self.delta[self.key] - self.own, *PAIR_BOUNDS)[inside]
+        return out
+
+    def _learn(self, expected: np.ndarray, believed: np.ndarray, swapped: np.ndarray) -> None:
+        """Move the meetings and the swaps to what is believed now."""
+        inside = self.pairs.kind == IN_SPACE
+        spaces, free = len(self.theta), ~self.relations.single
+        space = self.space[self.pairs.one[inside]]
+        seen, thought = (np.bincount(space, values[inside], spaces) for values in (believed, expected))
+        step = np.clip(np.log(seen + 0.5) - np.log(thought + 0.5), -LARGEST_STEP, LARGEST_STEP)
+        self.theta = np.clip(self.theta + step * free, *np.log(MEETING_BOUNDS))
+        seen, thought = (np.bincount(self.key[inside], v[inside], len(self.delta)) for v in (believed, expected))
+        curve = np.maximum(seen, thought) + 1 / SPREAD**2
+        step = np.clip((seen - thought - self.delta / SPREAD**2) / curve, -LARGEST_STEP, LARGEST_STEP)
+        self.delta = np.clip(self.delta + step, *PAIR_BOUNDS)
+        self.own = (believed - expected) / (thought + 1 / SPREAD**2)[self.key]
+        if self.relations.single.any():
+            bound = np.zeros(len(self.delta), dtype=bool)
+            bound[self.key[inside]] = self.relations.single[space]
+            self.delta[bound], self.own[bound[self.key]] = 0.0, 0.0
+        total = np.bincount(self.space[self.true], swapped, spaces)
+        rho = (total + SWAPPED * SWAPPED_WEIGHT) / (self.carried + SWAPPED_WEIGHT)
+        self.rho = np.clip(rho, 1e-4, MOST_SWAPPED)
+        swaps = np.bincount(self.swap, swapped, len(self.chance))
+        of_tag = np.bincount(self.swapped_tag, swaps, self.tags)[self.swapped_tag]
+        self.habit = (swaps + HABIT_WEIGHT * self.chance) / (of_tag + HABIT_WEIGHT)
+
+    def habits(self) -> Habits:
+        names = self.relations.spaces
+        return Habits(dict(zip(names, np.exp(self.theta).tolist())), dict(zip(names, self.rho.tolist())))
+
+
+def _by_stroke(pairs: Pairs, written: np.ndarray, relations: Relations) -> np.ndarray:
+    """The probability (r,) that a written tag stands there only since one that brings it does."""
+    out = np.zeros(len(written))
+    here = (pairs.kind == CHILD) & written[pairs.one] & written[pairs.other]
+    np.maximum.at(out, pairs.other[here], relations.stroke[pairs.place[here]])
+    return out
+
+
+def _without_children(pairs: Pairs, odds: np.ndarray) -> np.ndarray:
+    """The log-odds (r,) of each tag where none of its children belongs: what is expected of it less what they bring."""
+    child = pairs.kind == CHILD
+    if not child.any():
+        return odds
+    p = sigmoid(odds)
+    none = np.bincount(pairs.other[child], np.log1p(-np.minimum(p[pairs.one[child]], 1 - 1e-9)), len(odds))
+    brought = 1 - np.exp(none)
+    left = np.maximum((p - brought) / np.maximum(1 - brought, 1e-9), BROUGHT * p)
+    return np.where(none < 0, logit(left, SMALLEST), odds)
+
+
+def _blocks(pairs: Pairs, written: np.ndarray, belongs: np.ndarray) -> Iterator[np.ndarray]:
+    """Places (sets, k) of the cells that hang together, for each size k; of more than `MOST` those that matter most."""
+    size = len(written)
+    edges = sparse.csr_matrix((np.ones(len(pairs.one), np.int8), (pairs.one, pairs.other)), shape=(size, size))
+    parts = csgraph.connected_components(edges, directed=False)[1]
+    order = np.lexsort((-np.where(written, 2.0, belongs), parts))
+    start = np.flatnonzero(np.diff(parts[order], prepend=-1))
+    sizes = np.diff(np.r_[start, size])
+    for k in range(2, MOST + 1):
+        which = start[np.minimum(sizes, MOST) == k]
+        if len(which):
+            yield order[which[:, None] + np.arange(k)]
+
+
+def _filled(shape: tuple[int, int, int], at: tuple[np.ndarray, ...], values: np.ndarray) -> np.ndarray:
+    out = np.zeros(shape)
+    np.add.at(out, at, values)
+    return out
+
+
+def _weigh(
+    odds: np.ndarray, says: np.ndarray, met: np.ndarray, brings: np.ndarray, swaps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(belief (m, k), both expected, both believed, swapped (m, k, k)) by the sum over all sets of k tags.
+
+    `odds`, `says` (m, k) are o and w; `met` (m, k, k) the c of pairs, `brings` the log share of exceptions from child to
+    parent (0 for no such pair), `swaps` how many times likelier a swap is than the two errors it looks like.
+    """
+    k = odds.shape[1]
+    sets = ((np.arange(2**k)[:, None] >> np.arange(k)) & 1).astype(np.float64)
+    pairs_in = np.einsum("hs,ht->hst", sets, sets).reshape(len(sets), -1)
+    one_in = np.einsum("hs,ht->hst", sets, 1 - sets).reshape(len(sets), -1)
+    energy = odds @ sets.T + met.reshape(-1, k * k) @ pairs_in.T
+    if brings.any():
+        # Where a child belongs its parent does: at no cost of its own, and hardly ever not.
+        forced = np.einsum("hs,pst->pht", sets, (brings < 0).astype(np.float64)) > 0
+        energy += np.einsum("pht,pht->ph", forced, np.logaddexp(0, odds)[:, None] - sets * odds[:, None])
+        energy += brings.reshape(-1, k * k) @ one_in.T
+    extra = swaps.reshape(-1, k * k) @ one_in.T
+    expected, believed = _normalised(energy), _normalised(energy + says @ sets.T + np.log1p(extra))
+    by_swap = ((believed / (1 + extra)) @ one_in).reshape(-1, k, k) * swaps
+    both = [(p @ pairs_in).reshape(-1, k, k) for p in (expected, believed)]
+    return believed @ sets, both[0], both[1], by_swap
+
+
+def _normalised(energy: np.ndarray) -> np.ndarray:
+    p = np.exp(energy - energy.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)

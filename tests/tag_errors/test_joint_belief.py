@@ -1,0 +1,170 @@
+"""Tags that bear on each other are weighed together: swaps, pictures of two series, children and their parents."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from tagcheck.learning.linear_probes import logit, sigmoid
+from tagcheck.tag_errors import evidence, joint_belief
+from tagcheck.tag_errors.error_model import Cells, Verdict
+from tagcheck.tag_errors.joint_belief import Habits, settle
+from tagcheck.tag_errors.relations import Relations, learn_relations
+
+MISS, WRONG = 0.1, 0.001
+NOTHING = np.empty(0, dtype=np.int64)
+
+
+def one_space(tags: int) -> Relations:
+    """All tags in one namespace, nothing else."""
+    space = np.zeros(tags, dtype=np.int64)
+    pairs = NOTHING.reshape(0, 2)
+    return Relations(("series",), space, np.array([False]), pairs, NOTHING, NOTHING, np.empty(0), np.empty(0))
+
+
+def weighed(given: np.ndarray, belongs: np.ndarray, relations: Relations) -> tuple[np.ndarray, Habits]:
+    """The error (n, T) of each cell, of pictures whose tags by themselves are believed by Bayes, and the habits."""
+    n, tags = given.shape
+    row, column = np.repeat(np.arange(n), tags), np.tile(np.arange(tags), n)
+    cells = Cells(
+        row, column, np.zeros((n * tags, len(evidence.NAMES)), np.float32), given.ravel(), np.ones(n * tags, np.float32)
+    )
+    pi = belongs.ravel()
+    shows = pi * np.where(cells.given, 1 - MISS, MISS)
+    truth = shows / (shows + (1 - pi) * np.where(cells.given, WRONG, 1 - WRONG))
+    error = np.where(cells.given, 1 - truth, truth)
+    rate = np.full(n * tags, MISS)
+    verdict = Verdict(pi, rate, np.full(n * tags, WRONG), error, MISS, 0.01, np.full(tags, WRONG))
+    made, habits = settle(cells, verdict, relations, np.maximum(given.mean(axis=0), 0.01))
+    return made.error.reshape(n, tags), habits
+
+
+def pictures(
+    *kinds: tuple[int, set[int], set[int]], tags: int = 4, low: float = 0.0003
+) -> tuple[np.ndarray, np.ndarray]:
+    """(written, how likely by the evidence), (n, tags): for each kind how many, what is written, what they look like."""
+    given, belongs = [], []
+    for count, written, looks in kinds:
+        given += [[tag in written for tag in range(tags)]] * count
+        belongs += [[0.6 if tag in looks else low for tag in range(tags)]] * count
+    return np.array(given), np.array(belongs)
+
+
+PLAIN = [(40, {tag}, {tag}) for tag in range(4)]
+
+
+def test_a_tag_that_is_often_written_for_another_is_suspected_more_than_one_that_never_is():
+    error, _ = weighed(*pictures(*PLAIN, (12, {1}, {0}), (1, {3}, {0}), low=0.02), one_space(4))
+    usual, rare = error[160], error[-1]
+    assert usual[0] > rare[0] + 0.1  # the tag that is missing
+    assert usual[1] > rare[3] + 0.1  # the tag that stands in its place
+
+
+def test_without_swaps_the_tags_are_left_alone():
+    error, habits = weighed(*pictures(*PLAIN), one_space(4))
+    assert error.max() < 0.05
+    assert habits.swapped["series"] <= 0.02
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.4])
+def test_two_series_that_both_show_are_both_right_however_many_cross(share):
+    crossing = max(int(160 * share), 1)
+    error, _ = weighed(*pictures(*PLAIN, (crossing, {0, 1}, {0, 1}), (1, {2, 3}, {2})), one_space(4))
+    assert error[160 : 160 + crossing, :2].max() < 0.2
+    assert error[-1, 3] > 0.5  # the one that does not show is still wrong
+    assert error[-1, 2] < 0.2
+
+
+def test_the_chance_that_two_cross_is_a_pairs_own():
+    """A series and its part nearly always go together; a pair that never did before has to show more."""
+    often = (60, {0, 1}, {0, 1})
+    given, belongs = pictures(*PLAIN, often, (1, {0, 1}, {0}), (1, {0, 2}, {0}))
+    error, _ = weighed(given, belongs, one_space(4))
+    assert error[-2, 1] < error[-1, 2] - 0.2
+
+
+def test_swaps_are_found_as_before_where_pictures_cross():
+    swaps = (8, {1}, {0})
+    without, _ = weighed(*pictures(*PLAIN, swaps), one_space(4))
+    beside, _ = weighed(*pictures(*PLAIN, swaps, (12, {2, 3}, {2, 3})), one_space(4))
+    assert without[160, 1] > 0.8
+    assert beside[160, 1] > 0.8
+
+
+def test_what_is_weighed_is_the_sum_over_all_sets():
+    rng = np.random.default_rng(0)
+    odds, says, met = rng.normal(size=(1, 3)), rng.normal(size=(1, 3)), np.zeros((1, 3, 3))
+    met[0, 0, 1], met[0, 1, 2] = -1.0, 2.0
+    belief = joint_belief._weigh(odds, says, met, np.zeros((1, 3, 3)), np.zeros((1, 3, 3)))[0][0]
+    weight = {}
+    for members in product((0, 1), repeat=3):
+        z = np.array(members)
+        weight[members] = np.exp(z @ (odds + says)[0] - z[0] * z[1] + 2 * z[1] * z[2])
+    total = sum(weight.values())
+    slow = [sum(value for members, value in weight.items() if members[tag]) / total for tag in range(3)]
+    np.testing.assert_allclose(belief, slow)
+
+
+def child_and_parent(stroke: float) -> Relations:
+    """Tag 1 follows from tag 0."""
+    alone, one = np.full(2, -1, dtype=np.int64), np.array([1], dtype=np.int64)
+    pairs = NOTHING.reshape(0, 2)
+    return Relations((), alone, np.empty(0, bool), pairs, one - 1, one, np.array([stroke]), np.array([0.01]))
+
+
+def test_a_wrong_child_takes_the_parent_with_it_that_it_brought():
+    given, belongs = np.array([[True, True]]), np.array([[0.0005, 0.02]])
+    brought, _ = weighed(given, belongs, child_and_parent(1.0))
+    by_hand, _ = weighed(given, belongs, child_and_parent(0.0))
+    assert brought[0].min() > 0.5
+    assert by_hand[0, 1] < 0.1  # whoever wrote the parent by hand meant it
+
+
+def test_a_right_child_is_right_about_its_parent():
+    error, _ = weighed(np.array([[True, False]]), np.array([[0.9, 0.05]]), child_and_parent(0.0))
+    assert error[0, 1] > 0.9  # the parent is missing
+    assert error[0, 0] < 0.1
+
+
+def test_belief_in_a_child_is_what_its_own_evidence_says_whatever_the_parent():
+    for parent in (0.02, 0.5, 0.9):
+        error, _ = weighed(np.array([[True, True]]), np.array([[0.01, parent]]), child_and_parent(1.0))
+        alone = sigmoid(logit(np.array(0.01)) + np.log((1 - MISS) / WRONG))
+        assert error[0, 0] == pytest.approx(1 - alone, abs=0.03)
+
+
+def written(n: int, **tags: np.ndarray) -> tuple[sparse.csr_matrix, list[str]]:
+    columns = np.column_stack([tags[name] for name in tags]).astype(np.float32)
+    assert len(columns) == n
+    return sparse.csr_matrix(columns), list(tags)
+
+
+def test_a_parent_that_is_always_there_is_told_from_a_tag_that_mostly_is():
+    rng = np.random.default_rng(0)
+    n = 3000
+    child, other = rng.random(n) < 0.08, rng.random(n) < 0.08
+    parent, often = child | (rng.random(n) < 0.1), (other & (rng.random(n) < 0.93)) | (rng.random(n) < 0.1)
+    given, names = written(n, child=child, parent=parent, other=other, often=often)
+    found = learn_relations(given, names)
+    assert [(names[c], names[p]) for c, p in zip(found.child, found.parent)] == [("child", "parent")]
+    assert [others.tolist() for others in found.no_evidence()] == [[1], [0], [], []]
+
+
+def test_declared_parents_count_however_rare_they_are():
+    rng = np.random.default_rng(1)
+    child = np.arange(300) < 3
+    given, names = written(300, child=child, parent=child | (rng.random(300) < 0.1))
+    assert not len(learn_relations(given, names).child)
+    found = learn_relations(given, names, {"child": ["parent", "unknown"]})
+    assert found.stroke.tolist() == [1.0]
+
+
+def test_only_namespaces_of_few_values_are_weighed_together():
+    rng = np.random.default_rng(2)
+    many = {f"look:{k}": rng.random(400) < 0.5 for k in range(12)}
+    few = {f"series:{k}": np.arange(400) % 5 == k for k in range(4)}
+    given, names = written(400, **many, **few)
+    assert learn_relations(given, names).spaces == ("series",)
