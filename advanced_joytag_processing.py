@@ -197,12 +197,12 @@ def owners_habits(
     library: Library, names: Sequence[str], infos: Sequence[FileInfo], folder: DataFolder
 ) -> dict[str, Any]:
     """What the owner has settled in the library's own program, for the dataset's header: which tags are shown in the
-    place of others and besides them (of the owner's tags and of the tagger's names), and which pairs were judged. Nothing of a
+    place of others and besides them (of the owner's tags, also the deleted ones, and of the tagger's names), and which pairs were judged. Nothing of a
     library that knows no such things or does not tell.
     """
     found: dict[str, Any] = {}
     known = tagger_vocabulary.load(folder.root)
-    asked = {tag for info in infos for tag in info.tags} | {
+    asked = {tag for info in infos for tag in (*info.tags, *info.deleted_tags)} | {
         tag for name in names for tag in tagger_vocabulary.spellings(name, known)
     }
     relations = libraries.tag_relations(library, asked)
@@ -210,6 +210,7 @@ def owners_habits(
         found["tag_relations"] = {
             "siblings": dict(sorted(relations.siblings.items())),
             "parents": {tag: list(above) for tag, above in sorted(relations.parents.items())},
+            "other_siblings": {tag: list(ideals) for tag, ideals in sorted(relations.other_siblings.items())},
         }
     judged = libraries.judgements(library, [info.hash for info in infos])
     if judged is not None:

@@ -30,6 +30,7 @@ from tagcheck.embedding import store
 from tagcheck.errors import MissingInput
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger
+from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.tag_errors import Examined, Rules, Suggestion, owner_feedback, suggestions, tag_rules, tagger_vocabulary
 from tagcheck.tag_errors.look_alikes import Examples, nearest
@@ -57,9 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, config.INVISIBLE_NAMESPACES)
     decided = review_store.decisions(folder.review)
-    seen = examine(folder, data, pictures, declared, decided)
+    noes = Noes.of(data.spellings, decided)
+    seen = examine(folder, data, pictures, declared, decided, noes)
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
-    kept, dropped = respect(found, pictures, declared, decided, data.parents, args.min_confidence)
+    kept, dropped = respect(found, pictures, declared, noes, data.parents, args.min_confidence)
     report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
     path = data_folder.save(folder, MISTAGGED, report)
     print(summary_line(report["summary"], path))
@@ -105,7 +107,12 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
 
 
 def examine(
-    folder: DataFolder, data: Dataset, pictures: Pictures, declared: Rules, decided: Mapping[tuple[str, str, str], str]
+    folder: DataFolder,
+    data: Dataset,
+    pictures: Pictures,
+    declared: Rules,
+    decided: Mapping[tuple[str, str, str], str],
+    noes: Noes,
 ) -> Examined | None:
     """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
     n = len(pictures.matrix)
@@ -127,7 +134,7 @@ def examine(
     given = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, len(learnable)))
     given.sort_indices()
     tagger = load_tagger(folder, data, pictures, column)
-    answered = answered_cells(pictures.records[:n], column, decided)
+    answered = answered_cells(pictures.records[:n], column, decided, noes)
     with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
         return suggestions.examine(
             pictures.matrix,
@@ -142,16 +149,14 @@ def examine(
 
 
 def answered_cells(
-    records: Sequence[Record], column: dict[str, int], decided: Mapping[tuple[str, str, str], str]
+    records: Sequence[Record], column: dict[str, int], decided: Mapping[tuple[str, str, str], str], noes: Noes
 ) -> sparse.csr_matrix:
     """What the owner has said about single tags, (n, T): 1 where the tag belongs, -1 where it does not.
 
-    A deleted tag is a no, and so is a suggestion to add it that was ignored; one to remove it that was ignored is a yes.
+    Whatever a no covers does not belong; a suggestion to remove a tag that was ignored is a yes.
     """
     row = {record.hash: place for place, record in enumerate(records)}
-    said = {
-        (place, column[tag]): -1 for place, record in enumerate(records) for tag in record.deleted_tags if tag in column
-    }
+    said = {(place, column[tag]): -1 for place, tag in noes.negatives(records, column)}
     for (hash, tag, action), state in decided.items():
         if hash in row and tag in column and state in ("accepted", "ignored"):
             said[row[hash], column[tag]] = 1 if (action == "add") == (state == "accepted") else -1
@@ -217,14 +222,13 @@ def respect(
     found: list[Suggestion],
     pictures: Pictures,
     declared: Rules,
-    decided: dict[tuple[str, str, str], str],
+    noes: Noes,
     parents: Mapping[str, frozenset[str]] | None = None,
     lowest: float = 0.0,
 ) -> tuple[list[Suggestion], Counter]:
     """The suggestions without those that the owner has answered already or cannot use, and how many were left out and why.
 
-    A tag the owner once deleted, or one that would bring such a tag back as its parent, is not brought up again,
-    and neither is an ignored suggestion. A tag that follows from another by a sibling or parent cannot be removed
+    What a no covers (`tagcheck.refusals`) is not brought up again, be it a deletion or an ignored suggestion. A tag that follows from another by a sibling or parent cannot be removed
     by itself, and need not be added where that other is suggested (with a confidence of at least `lowest`). Listed tags
     are never suggested.
     """
@@ -233,9 +237,9 @@ def respect(
     for one in found:
         record = pictures.records[one.row]
         adding = one.kind == MISSING
-        if adding and record.refuses(one.tag, parents):
+        if adding and noes.deleted_before(record, one.tag):
             dropped["deleted_before"] += 1
-        elif decided.get((record.hash, one.tag, "add" if adding else "remove")) == "ignored":
+        elif noes.ignored_before(record, one.tag) if adding else noes.removing(record, one.tag):
             dropped["ignored_before"] += 1
         elif not adding and one.tag in record.implied_tags:
             dropped["implied_by_others"] += 1

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.learning import Tagger
 from tagcheck.library.protocol import DUPLICATES
+from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
 from tagcheck.similar import NotFinite, Pairs
@@ -101,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, data, records, found, pairs, opened)
+    noes = Noes.of(data.spellings, review_store.decisions(folder.review))
     summary = summarise(data, records, pairs, groups, opened, threshold)
     report = data_folder.save(
         folder,
@@ -112,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "summary": summary,
             "ordinary_cosines": ordinary_cosines(found.matrix, threshold),
             "calibration": table,
-            "similar_pairs": SimilarPairs(records, opened, tagging) or [],
+            "similar_pairs": SimilarPairs(records, opened, tagging, noes) or [],
             "groups": [[records[row].hash for row in group] for group in groups],
             "group_details": [describe_group([records[row] for row in group]) for group in groups],
         },
@@ -275,8 +277,7 @@ class Tagging:
     """What to make of the tags on one copy only. Cell c: `column[c]` of `names`, of pair `pair[c]` (sorted), on its
     first (0) or second copy (`side[c]`), belongs on both with probability `shared[c]`.
 
-    `one` and `other` are what the first and the second copy's pictures say about the cells' tags; `parents` the
-    tags that come with a tag.
+    `one` and `other` are what the first and the second copy's pictures say about the cells' tags.
     """
 
     names: list[str]
@@ -286,7 +287,6 @@ class Tagging:
     shared: np.ndarray
     one: Support
     other: Support
-    parents: Mapping[str, frozenset[str]]
 
 
 def weigh_tags(
@@ -312,7 +312,7 @@ def weigh_tags(
     said = tags_to_share.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)
     one, other = said.part(slice(0, len(pair))), said.part(slice(len(pair), None))
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
-    return Tagging(names, pair, column, side, tags_to_share.shared(one, other, rate, forgets), one, other, data.parents)
+    return Tagging(names, pair, column, side, tags_to_share.shared(one, other, rate, forgets), one, other)
 
 
 def tag_cells(records: list[Record], place: dict[str, int]) -> tuple[list[int], list[int]]:
@@ -358,6 +358,7 @@ class SimilarPairs:
     records: list[Record]
     pairs: Pairs
     tagging: Tagging
+    noes: Noes
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -367,16 +368,21 @@ class SimilarPairs:
         for place in (-self.pairs.cosine).argsort(kind="stable").tolist():
             one, other = self.records[self.pairs.i[place]], self.records[self.pairs.j[place]]
             cells = range(bounds[place], bounds[place + 1])
-            found = [suggestion for cell in cells if (suggestion := suggest(one, other, self.tagging, cell))]
-            yield describe_pair(one, other, round(float(self.pairs.cosine[place]), 6)) | {
+            found = [suggestion for cell in cells if (suggestion := suggest(one, other, self.tagging, cell, self.noes))]
+            yield describe_pair(one, other, round(float(self.pairs.cosine[place]), 6), self.noes) | {
                 "suggestions": sorted(found, key=lambda entry: (-entry["confidence"], entry["tag"]))
             }
 
 
-def describe_pair(one: Record, other: Record, similarity: float) -> dict[str, Any]:
+def describe_pair(one: Record, other: Record, similarity: float, noes: Noes) -> dict[str, Any]:
     """What an entry of `similar_pairs` says about the pictures and their tags."""
     tags1, tags2 = visible(one.tags), visible(other.tags)
-    return {
+    refused = {
+        "in_1": sorted(tag for tag in other.tags - one.tags if noes.adding(one, tag)),
+        "in_2": sorted(tag for tag in one.tags - other.tags if noes.adding(other, tag)),
+    }
+    said: dict[str, Any] = {"refused_tags": refused} if any(refused.values()) else {}
+    return said | {
         "id": finding_id("near_duplicate", [one.hash, other.hash], []),
         "hash1": one.hash,
         "hash2": other.hash,
@@ -391,18 +397,17 @@ def describe_pair(one: Record, other: Record, similarity: float) -> dict[str, An
     }
 
 
-def suggest(one: Record, other: Record, tagging: Tagging, cell: int) -> dict[str, Any] | None:
+def suggest(one: Record, other: Record, tagging: Tagging, cell: int, noes: Noes) -> dict[str, Any] | None:
     """Copy a tag to the copy that lacks it, or take it off the one that has it; None where that cannot be meant.
 
-    It cannot where the owner once removed the tag, or one that comes with it, from the copy that lacks it, or where the tag
-    that should go is there by a sibling or parent alone.
+    It cannot where a no of the owner covers it, or where the tag that should go is there by a sibling or parent alone.
     """
     tag, shared = tagging.names[tagging.column[cell]], float(tagging.shared[cell])
     having, lacking = (one, other) if tagging.side[cell] == 0 else (other, one)
     kind = MISSING if shared >= 0.5 else INCORRECT
-    if (kind == MISSING and lacking.refuses(tag, tagging.parents)) or (
-        kind == INCORRECT and tag in having.implied_tags
-    ):
+    if kind == MISSING and noes.adding(lacking, tag):
+        return None
+    if kind == INCORRECT and (tag in having.implied_tags or noes.removing(having, tag)):
         return None
     target = lacking if kind == MISSING else having
     evidence = {"other_copy": (having if kind == MISSING else lacking).hash} | picture_evidence(tagging, cell)

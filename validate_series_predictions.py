@@ -41,6 +41,7 @@ from tagcheck.embedding import store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import finding_id
 from tagcheck.learning import expected_calibration_error
+from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
 from tagcheck.series import classifier_files, scoring
@@ -124,7 +125,8 @@ def main(argv: list[str] | None = None) -> int:
             f"(to renew: {classifier_files.MADE_BY})"
         )
 
-    found, suppressed = findings(judged, card, review_store.decisions(folder.review))
+    noes = Noes.of(data.spellings, review_store.decisions(folder.review))
+    found, suppressed = findings(judged, card, noes)
     explain(found, judged, folder, card)
     rows = per_series(judged, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
@@ -229,12 +231,12 @@ def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], names
 
 
 def findings(
-    judged: list[Judged], card: dict[str, Any], decided: dict[tuple[str, str, str], str]
+    judged: list[Judged], card: dict[str, Any], noes: Noes
 ) -> tuple[dict[str, list[dict[str, Any]]], Suppressed]:
     """All disagreements between predictions and tags as findings, the surest first, and how many are not listed.
 
-    Not listed: a series that the owner once took from this picture, a tag that a parent adds (it
-    goes with its child), what the owner has ignored, a series that no picture has any more.
+    Not listed: what a no of the owner covers (`tagcheck.refusals`: deleted or ignored before), a tag that a parent adds
+    (it goes with its child), a series that no picture has any more.
     """
     noise = card["noise"]
     support = Counter(name for one in judged for name in one.own)
@@ -248,16 +250,16 @@ def findings(
         for name in sorted(one.known - one.predicted):
             if name in one.record.implied_tags:
                 cut.implied += 1
-            elif decided.get((one.record.hash, name, review_store.REMOVE)) == review_store.IGNORED:
+            elif noes.removing(one.record, name):
                 cut.ignored += 1
             else:
                 found[MISSING].append(_entry(MISSING, one, name, wrong[name]))
         for name in sorted(one.predicted - one.own):
-            if name in one.record.deleted_tags:
+            if noes.deleted_before(one.record, name):
                 cut.deleted += 1
             elif not support[name] and one.said.get("named_by_tagger") != name:
                 cut.retired += 1
-            elif decided.get((one.record.hash, name, review_store.ADD)) == review_store.IGNORED:
+            elif noes.ignored_before(one.record, name):
                 cut.ignored += 1
             else:
                 found[INCORRECT].append(_entry(INCORRECT, one, name, _lacking(one, name, wrong)))

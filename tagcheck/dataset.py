@@ -6,7 +6,7 @@ It stands between `advanced_joytag_processing.py`, which writes it, and every st
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ from typing import Any
 from tagcheck import data_folder, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
+from tagcheck.refusals import Spellings
 
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One picture of the dataset. Tags are as the owner sees them; see docs/formats.md."""
+    """One picture of the dataset. Tags are as the owner sees them, `deleted_tags` as they were stored; see docs/formats.md.
+
+    `refused` is what the deletions speak for, each tag with the spelling that was deleted (`Spellings.refused`).
+    """
 
     hash: str
     tags: frozenset[str]
@@ -28,10 +32,7 @@ class Record:
     implied_tags: frozenset[str] = frozenset()
     status: str = "ok"
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def refuses(self, tag: str, parents: Mapping[str, Collection[str]]) -> bool:
-        """Whether its owner once said no to this tag here, or to one that would come with it (`Dataset.parents`)."""
-        return tag in self.deleted_tags or not self.deleted_tags.isdisjoint(parents.get(tag, ()))
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Dataset:
     siblings: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, frozenset[str]] = field(default_factory=dict)
     judged: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    spellings: Spellings = field(default_factory=Spellings)
 
     @property
     def model(self) -> str | None:
@@ -67,35 +69,40 @@ def load(folder: DataFolder, given: str | Path | None = None) -> Dataset:
     rows = document.pop("results", None)
     if rows is None:
         raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")
-    records = [_record(path, place, row) for place, row in enumerate(rows)]
+    siblings, parents, spellings = _relations(path, document.get("tag_relations"))
+    records = [_record(path, place, row, spellings) for place, row in enumerate(rows)]
     first: dict[str, int] = {}
     for place, record in enumerate(records):
         if first.setdefault(record.hash, place) != place:
             raise BadFile(
                 f"{path}: record {place + 1} of 'results' has the hash of record {first[record.hash] + 1}: a picture has one record"
             )
-    siblings, parents = _relations(path, document.get("tag_relations"))
-    return Dataset(
-        path, document, records, siblings, parents, dict(_judged(path, document.pop("judged_pairs", None) or []))
-    )
+    judged = dict(_judged(path, document.pop("judged_pairs", None) or []))
+    return Dataset(path, document, records, siblings, parents, judged, spellings)
 
 
-def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
-    """Siblings and parents out of the header's `tag_relations`, empty where it has none."""
+def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozenset[str]], Spellings]:
+    """Siblings, parents, and both with the siblings of every tag service, out of the header's `tag_relations`."""
     found = {} if found is None else found
-    siblings, parents = (
-        (found.get(name) or {} for name in ("siblings", "parents")) if isinstance(found, dict) else (None, None)
-    )
+    siblings = found.get("siblings") or {} if isinstance(found, dict) else None
     if not isinstance(siblings, dict) or not all(isinstance(tag, str) for tag in siblings.values()):
         raise BadFile(f"{path}: 'siblings' of 'tag_relations' are not tags by tag: run {DATASET.made_by} again")
-    if not isinstance(parents, dict) or not all(
-        isinstance(some, list) and all(isinstance(tag, str) for tag in some) for some in parents.values()
+    parents = _tag_lists(path, found, "parents")
+    shown = {tags.clean(tag): tags.clean(ideal) for tag, ideal in siblings.items()}
+    further = _tag_lists(path, found, "other_siblings")
+    everywhere = {
+        tag: further.get(tag, frozenset()) | {shown[tag]} if tag in shown else further[tag] for tag in shown | further
+    }
+    return shown, parents, Spellings(everywhere, parents)
+
+
+def _tag_lists(path: Path, found: dict[str, Any], name: str) -> dict[str, frozenset[str]]:
+    lists = found.get(name) or {}
+    if not isinstance(lists, dict) or not all(
+        isinstance(some, list) and all(isinstance(tag, str) for tag in some) for some in lists.values()
     ):
-        raise BadFile(f"{path}: 'parents' of 'tag_relations' are not lists of tags by tag: run {DATASET.made_by} again")
-    return (
-        {tags.clean(tag): tags.clean(ideal) for tag, ideal in siblings.items()},
-        {tags.clean(tag): frozenset(map(tags.clean, some)) for tag, some in parents.items()},
-    )
+        raise BadFile(f"{path}: {name!r} of 'tag_relations' are not lists of tags by tag: run {DATASET.made_by} again")
+    return {tags.clean(tag): frozenset(map(tags.clean, some)) for tag, some in lists.items()}
 
 
 def _judged(path: Path, found: list[Any]) -> Iterator[tuple[tuple[str, str], str]]:
@@ -119,7 +126,7 @@ def _judged(path: Path, found: list[Any]) -> Iterator[tuple[tuple[str, str], str
                     yield (min(first, second), max(first, second)), one["judgement"]
 
 
-def _record(path: Path, place: int, row: Any) -> Record:
+def _record(path: Path, place: int, row: Any, spellings: Spellings) -> Record:
     where = f"{path}: record {place + 1} of 'results'"
     if not isinstance(row, dict):
         raise BadFile(f"{where} is not an object")
@@ -129,14 +136,9 @@ def _record(path: Path, place: int, row: Any) -> Record:
     status = row.get("status") or "ok"
     if not isinstance(status, str):
         raise BadFile(f"{where}: 'status' is not a word")
-    return Record(
-        hash,
-        _tag_set(where, row, "existing_all_tags", required=True),
-        _tag_set(where, row, "deleted_tags"),
-        _tag_set(where, row, "implied_tags"),
-        status,
-        row,
-    )
+    shown, deleted = _tag_set(where, row, "existing_all_tags", required=True), _tag_set(where, row, "deleted_tags")
+    implied = _tag_set(where, row, "implied_tags")
+    return Record(hash, shown, deleted, implied, status, row, spellings.refused(deleted, shown))
 
 
 def _tag_set(where: str, row: dict[str, Any], key: str, required: bool = False) -> frozenset[str]:

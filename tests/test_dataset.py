@@ -11,6 +11,7 @@ import pytest
 from tagcheck import dataset
 from tagcheck.data_folder import DATASET, DataFolder, save
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.refusals import Noes
 
 A, B = "a" * 64, "b" * 64
 
@@ -157,11 +158,28 @@ def test_siblings_parents_and_judged_pairs_come_with_the_dataset(folder):
     assert found.siblings == {"elf": "race:elves"} and found.parents == {"sword": {"weapon"}}
     assert found.judged == {(A, B): "duplicates", (A, c): "alternates", (B, c): "alternates", (A, d): "false positives"}
     (record,) = found.records
-    assert (
-        record.refuses("weapon", found.parents)
-        and record.refuses("sword", found.parents)
-        and not record.refuses("hat", found.parents)
+    assert record.refused == {"weapon": "weapon"}
+    noes = Noes(found.spellings)
+    assert noes.adding(record, "weapon") and noes.adding(record, "sword") and not noes.adding(record, "hat")
+
+
+def test_a_deleted_spelling_speaks_for_the_tag_that_is_seen_on_whichever_service(folder):
+    put(
+        folder,
+        {"hash": A, "existing_all_tags": ["solo"], "deleted_tags": ["1girl", "lone"]},
+        {"hash": B, "existing_all_tags": ["one girl"], "deleted_tags": ["1girl"]},
+        tag_relations={
+            "siblings": {"1girl": "a girl", "lone": "solo"},
+            "other_siblings": {"1girl": ["one girl"]},
+            "parents": {"schoolgirl": ["one girl"]},
+        },
     )
+    found = dataset.load(folder)
+    one, other = found.records
+    assert set(one.refused) == {"1girl", "a girl", "one girl"}  # "solo" is seen: a spelling was cleared away
+    assert not other.refused
+    noes = Noes(found.spellings)
+    assert noes.adding(one, "schoolgirl") and not noes.adding(other, "schoolgirl")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +188,7 @@ def test_siblings_parents_and_judged_pairs_come_with_the_dataset(folder):
         ({"tag_relations": []}, "'siblings'"),
         ({"tag_relations": {"siblings": {"a": 1}}}, "'siblings'"),
         ({"tag_relations": {"parents": {"a": "b"}}}, "'parents'"),
+        ({"tag_relations": {"other_siblings": {"a": [1]}}}, "'other_siblings'"),
         ({"judged_pairs": ["a"]}, "'judged_pairs'"),
         ({"judged_pairs": [{"judgement": "duplicates"}]}, "'judged_pairs'"),
         ({"judged_pairs": {}}, "'judged_pairs' is not a list"),

@@ -49,7 +49,8 @@ class Tag:
 class Difference:
     """One tag that only one side of a pair has. `copy` and `remove` are what the row's forms send, `queues` what was decided.
 
-    `by_key` is False for tags that belong to one copy (file names, sources): "copy all" leaves them out.
+    `by_key` is False for tags that belong to one copy (file names, sources): "copy all" leaves them out. `refused`: its
+    owner has said no to it on the side that lacks it, so it is not to be copied there.
     """
 
     tag: str
@@ -59,6 +60,7 @@ class Difference:
     copy_queue: str
     remove_queue: str
     by_key: bool
+    refused: bool
 
 
 @dataclass(frozen=True)
@@ -153,13 +155,22 @@ def pair_asks(review: Review, finding: Finding, choice: str, invisible: Sequence
         set((picture(review, hash) or {}).get("existing_all_tags") or []) for hash in (finding.hash, finding.other)
     )
     wanted: list[Key] = []
+    on_left, on_right = refused_tags(finding)
     if choice in ("left", "both"):
-        wanted += [Key(finding.other, tag, ADD) for tag in sorted(left - right)]
+        wanted += [Key(finding.other, tag, ADD) for tag in sorted(left - right - on_right)]
     if choice in ("right", "both"):
-        wanted += [Key(finding.hash, tag, ADD) for tag in sorted(right - left)]
+        wanted += [Key(finding.hash, tag, ADD) for tag in sorted(right - left - on_left)]
     return [
         Ask(key, None, finding.issue, finding.confidence) for key in wanted if tags.namespace(key.tag) not in invisible
     ]
+
+
+def refused_tags(finding: Finding) -> tuple[set[str], set[str]]:
+    """The tags of a pair that its owner has said no to on the left and on the right picture, as the report says."""
+    said = finding.body.get("refused_tags")
+    found = (said.get(side) if isinstance(said, dict) else None for side in ("in_1", "in_2"))
+    left, right = (set(tags) if isinstance(tags, list) else set() for tags in found)
+    return left, right
 
 
 def best_copy(pictures: Sequence[Picture]) -> tuple[str, str]:
@@ -241,6 +252,7 @@ def _differences(
         difference = analysis.get("all_tags_diff") or {}
         has = [set(difference.get("only_in_1") or ()), set(difference.get("only_in_2") or ())]
     rows = []
+    refused = refused_tags(finding)
     for tag in sorted(has[0] ^ has[1], key=lambda tag: (tags.namespace(tag) == "", tag)):
         on_left = tag in has[0]
         copy = review.decision(Key(finding.other if on_left else finding.hash, tag, ADD))
@@ -254,6 +266,7 @@ def _differences(
                 copy.queue,
                 remove.queue,
                 tags.namespace(tag) not in invisible,
+                tag in refused[on_left],
             )
         )
     return rows

@@ -131,11 +131,12 @@ class NoWrite:
 @dataclass(frozen=True)
 class TagRelations:
     """How the owner's library shows tags: `siblings` maps a tag to the one that is seen in its place, `parents` a tag to all
-    that are seen with it.
+    that are seen with it; `other_siblings` a tag to those that further tag services show in its place.
     """
 
     siblings: dict[str, str] = field(default_factory=dict)
     parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    other_siblings: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -668,14 +668,42 @@ def test_a_sibling_or_a_parent_that_shows_already_is_not_added(related: Bench) -
     assert other.settled and other.reason == "already there as 'sword' (my tags)"
 
 
-def test_a_deleted_ideal_is_a_no_to_its_siblings_but_not_the_other_way_round(related: Bench) -> None:
+def test_a_deleted_tag_is_a_no_in_every_spelling(related: Bench, ai_tags: str) -> None:
+    """Hydrus deletes the spelling that is stored: the owner who takes "series:elves" off has "series:elf" deleted."""
     hash, hydrus = related.add("sword", "series:elf"), related.hydrus
-    related.tag(
-        hash, "sword", "series:elf", action="1"
-    )  # the one is a no, the other may have made way for "series:elves"
-    refused, planned = hydrus.plan([TagChange(hash, "broadsword", "add"), TagChange(hash, "series:elves", "add")])
-    assert isinstance(refused, NoWrite) and not refused.settled
-    assert isinstance(planned, TagWrite)
+    related.tag(hash, "sword", "series:elf", action="1")
+    steps = hydrus.plan([TagChange(hash, tag, "add") for tag in ("broadsword", "series:elves", "series:elf", "hat")])
+    assert [isinstance(step, NoWrite) and not step.settled for step in steps] == [True, True, True, False]
+    assert steps[0].reason.startswith("it was removed from this picture before as 'sword' (my tags)")
+    assert steps[1].reason.startswith("it was removed from this picture before as 'series:elf' (my tags)")
+    elsewhere = related.add("solo")
+    related.tag(elsewhere, "series:elf", service=ai_tags)
+    related.tag(elsewhere, "series:elf", service=ai_tags, action="1")
+    (step,) = hydrus.plan([TagChange(elsewhere, "series:elves", "add")])
+    assert isinstance(step, NoWrite) and "as 'series:elf' (ai suggestions)" in step.reason
+
+
+def test_a_spelling_that_was_cleared_away_is_no_no(related: Bench) -> None:
+    hash, hydrus = related.add("series:elf", "series:elves"), related.hydrus
+    related.tag(hash, "series:elf", action="1")  # "series:elves" is stored and seen still
+    (there,) = hydrus.plan([TagChange(hash, "series:elf", "add")])
+    assert there.settled and there.reason == "already there as 'series:elves' (my tags)"
+
+
+def test_a_parent_deleted_in_another_spelling_is_not_brought_back(related: Bench) -> None:
+    hash, hydrus = related.add("series:elf"), related.hydrus
+    related.tag(hash, "series:elf", action="1")
+    if related.server:
+        related.server.siblings[MY_TAGS]["wepon"] = "weapon"
+    elif hydrus.relations(["wepon"])["wepon"][MY_TAGS].ideal != "weapon":
+        pytest.skip("the real client does not show 'wepon' as 'weapon'")
+    related.tag(hash, "wepon")
+    related.tag(hash, "wepon", action="1")
+    (step,) = hydrus.plan([TagChange(hash, "broadsword", "add")])
+    assert isinstance(step, NoWrite) and not step.settled
+    assert (
+        step.reason == "it would bring back 'weapon', which was removed from this picture before (as 'wepon') (my tags)"
+    )
 
 
 def test_a_tag_that_would_bring_back_a_deleted_parent_is_refused(related: Bench) -> None:

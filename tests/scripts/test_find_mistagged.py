@@ -14,6 +14,7 @@ from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import MISTAGGED
 from tagcheck.embedding import store as embedding_store
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.refusals import Noes, Spellings
 from tagcheck.review import store as review_store
 from tagcheck.review.store import Ask, Key, Review
 from tagcheck.tag_errors import look_alikes
@@ -265,7 +266,7 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
 
 def test_what_the_owner_said_of_a_tag_is_known_of_its_picture():
     records = [
-        dataset.Record(name(0), frozenset({"hat"}), deleted_tags=frozenset({"dog"})),
+        dataset.Record(name(0), frozenset({"hat"}), refused={"dog": "dog"}),
         dataset.Record(name(1), frozenset()),
     ]
     decided = {
@@ -276,9 +277,11 @@ def test_what_the_owner_said_of_a_tag_is_known_of_its_picture():
         (name(9), "dog", "add"): "ignored",
         (name(0), "cat", "add"): "skipped",
     }
-    made = find_mistagged_images.answered_cells(records, {"hat": 0, "dog": 1, "cat": 2}, decided)
+    made = find_mistagged_images.answered_cells(
+        records, {"hat": 0, "dog": 1, "cat": 2}, decided, Noes.of(Spellings(), decided)
+    )
     assert made.toarray().tolist() == [[1, -1, 0], [-1, -1, 1]]
-    assert find_mistagged_images.answered_cells([], {"hat": 0}, {}).shape == (0, 1)
+    assert find_mistagged_images.answered_cells([], {"hat": 0}, {}, Noes(Spellings())).shape == (0, 1)
 
 
 def test_a_tag_that_would_bring_a_deleted_one_back_as_its_parent_is_not_suggested(library, report, tmp_path):
@@ -306,7 +309,7 @@ def test_a_parent_is_not_suggested_beside_the_tag_that_brings_it():
         return [
             one.tag
             for one in find_mistagged_images.respect(
-                both, pictures, Rules(), {}, {"sword": frozenset(["weapon"])}, lowest
+                both, pictures, Rules(), Noes(Spellings()), {"sword": frozenset(["weapon"])}, lowest
             )[0]
         ]
 

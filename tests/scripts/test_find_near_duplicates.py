@@ -215,6 +215,36 @@ def test_a_tag_that_the_owner_took_away_is_not_suggested_again(folder):
     assert pair["suggestions"] == [] and sum(map(len, pair["analysis"]["all_tags_diff"].values())) == 1
 
 
+def test_a_copys_tag_that_a_no_covers_is_neither_suggested_nor_offered(folder):
+    library(
+        folder,
+        [picture("elf", "elf", "one girl", "sword"), picture("elf again", "elf", deleted_tags=["1girl"])],
+        {"elf": ELF, "elf again": ELF},
+        tag_relations={"siblings": {"1girl": "one girl"}, "parents": {"sword": ["weapon"]}},
+    )
+    with Review(folder.review) as store:
+        store.decide([Ask(Key(name("elf again"), "weapon", "add"), 0)], "ignored")
+    (pair,) = report_of(folder)["similar_pairs"]
+    side = "in_1" if pair["hash1"] == name("elf again") else "in_2"
+    assert pair["suggestions"] == [] and pair["refused_tags"][side] == ["one girl", "sword"]
+
+
+def test_a_removal_that_was_ignored_is_not_suggested_of_a_pair(folder):
+    pictures = [picture("elf", "elf", "hat"), picture("elf again", "elf")]
+    pictures += [picture(f"other {n}", "elf") for n in range(60)]
+    rows = {"elf": ELF, "elf again": ELF} | {f"other {n}": ORC for n in range(60)}
+    library(folder, pictures, rows)
+    (pair,) = [one for one in report_of(folder, "--threshold", "0.999")["similar_pairs"] if name("elf") in one.values()]
+    (first,) = pair["suggestions"]
+    action = "add" if first["kind"] == "missing" else "remove"
+    with Review(folder.review) as store:
+        store.decide([Ask(Key(first["hash"], "hat", action), 0)], "ignored")
+    (again,) = [
+        one for one in report_of(folder, "--threshold", "0.999")["similar_pairs"] if name("elf") in one.values()
+    ]
+    assert again["suggestions"] == []
+
+
 def test_each_group_names_its_best_copy_and_what_its_copies_disagree_about(folder):
     library(
         folder,

@@ -402,6 +402,22 @@ def test_a_pairs_tags_are_copied_both_ways_but_for_those_that_belong_to_one_copy
         assert store.accepted() == []
 
 
+def test_a_tag_that_was_refused_on_one_copy_is_not_copied_there(folder, tmp_path):
+    names = draw_library(tmp_path / "library", [["elf", "hat", "one girl"], ["elf"]])
+    first, second = sorted(names)
+    tags = {names[0]: ["elf", "hat", "one girl"], names[1]: ["elf"]}
+    save_dataset(folder, tags)
+    sides = ("in_2", "in_1") if first == names[0] else ("in_1", "in_2")
+    only = [("hat", "one girl"), ()] if first == names[0] else [(), ("hat", "one girl")]
+    save_pairs(folder, pair(first, second, 0.97, *only) | {"refused_tags": {sides[0]: ["one girl"], sides[1]: []}})
+    page = Page(folder, tmp_path / "library", names)
+    card = page.get("/error-review/card?type=pairs")
+    assert "you said no to it" in card and not re.search(r'value="accepted \d+\.add\.[^"]*one girl', card)
+    page.press(card, "Both ⇄")
+    with Review(folder.review) as store:
+        assert [(key.hash, key.tag) for key in store.accepted()] == [(names[1], "hat")]
+
+
 def test_one_differing_tag_of_a_pair_is_copied_by_its_own_button_and_undone(page):
     card = page.get("/error-review/card?type=pairs")
     value = re.search(r'name="one" value="(accepted [^"]*source:somewhere)"', card)[1]

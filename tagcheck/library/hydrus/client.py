@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -84,6 +84,7 @@ from tagcheck.library.protocol import (
     Walk,
     unique,
 )
+from tagcheck.refusals import Spellings
 
 CHUNK = 256  # hashes a call: over 90 % of the best rate, and an address of 17 kB
 SHA256 = pattern(r"[0-9a-f]{64}")
@@ -417,21 +418,40 @@ class Hydrus:
         """
         if not self._may(EDIT_TAGS, "your siblings and parents are not known"):
             return None
-        counted = self._writable()
+        counted = [one.key for one in self._writable()]
         siblings: dict[str, str] = {}
+        others: dict[str, tuple[str, ...]] = {}
         parents: dict[str, tuple[str, ...]] = {}
         asked: set[str] = set()
         following = set(tags)
         while following:
             asked |= following
             for tag, by_service in self.relations(sorted(following)).items():
-                here = [by_service[one.key] for one in counted if one.key in by_service]
-                ideals = [one.ideal for one in here if one.ideal != tag]
+                here = [by_service[key] for key in counted if key in by_service]
+                ideals = unique(one.ideal for one in here if one.ideal != tag)
                 siblings |= {tag: ideals[0]} if ideals else {}
+                others |= {tag: tuple(ideals[1:])} if ideals[1:] else {}
                 above = sorted(frozenset().union(*(one.ancestors for one in here)) - {tag})
                 parents |= {tag: tuple(above)} if above else {}
-            following = set(siblings.values()) - asked
-        return TagRelations(siblings, parents)
+            following = {*siblings.values(), *(ideal for some in others.values() for ideal in some)} - asked
+        return TagRelations(siblings, parents, others)
+
+    def _spellings(self, known: Mapping[str, Mapping[str, Relation]], counted: Collection[str]) -> Spellings:
+        """Every spelling that any counted service shows as one of the tags of `known`, or as a tag that comes with them."""
+        siblings: dict[str, set[str]] = defaultdict(set)
+        parents: dict[str, set[str]] = defaultdict(set)
+        asked: set[str] = set()
+        while known:
+            asked |= known.keys()
+            following: set[str] = set()
+            for tag, by_service in known.items():
+                for one in (how for service, how in by_service.items() if service in counted):
+                    for spelling in one.siblings - {one.ideal}:
+                        siblings[spelling].add(one.ideal)
+                    parents[tag] |= one.ancestors
+                    following |= {one.ideal, *one.ancestors}
+            known = self.relations(sorted(following - asked)) if following - asked else {}
+        return Spellings(siblings, parents)
 
     def _may(self, permission: int, cost: str) -> bool:
         """Whether the key has a permission; where it has not, says once what that costs."""
@@ -458,11 +478,14 @@ class Hydrus:
         target = next(iter(writable)) if service is None else service
         if target not in writable:
             raise UsageError(f"no tag service {service!r} to write to; there are {service_names(writable.values())}")
+        counted = self._counted() | writable
+        known = self.relations(unique(change.tag for change in changes))
         planner = Planner(
-            self._counted() | writable,
+            counted,
             writable,
             writable[target],
-            self.relations(change.tag for change in changes),
+            known,
+            self._spellings(known, counted),
             self._refused_tags({one.tag for one in changes if one.action == "add"}),
         )
         result: list[TagWrite | NoWrite] = []

@@ -25,6 +25,7 @@ from tagcheck.library.protocol import (
     TagService,
     TagWrite,
 )
+from tagcheck.refusals import Spellings
 
 ALL_MEDIA = "616c6c206c6f63616c206d65646961"  # "combined local file domains": when a file came into the collection
 
@@ -202,14 +203,15 @@ class Planner:
     """Plans changes against metadata rows.
 
     `counted` services whose tags the owner counts, `writable` those of them that may be written,
-    by key; `target` where tags are added; `relations` by tag and service; `unstorable` tags that
-    Hydrus would store in another spelling, with that spelling ("" for not at all).
+    by key; `target` where tags are added; `relations` by tag and service, `spellings` of all services together;
+    `unstorable` tags that Hydrus would store in another spelling, with that spelling ("" for not at all).
     """
 
     counted: Mapping[str, TagService]
     writable: Mapping[str, TagService]
     target: TagService
     relations: Mapping[str, Mapping[str, Relation]]
+    spellings: Spellings
     unstorable: Mapping[str, str]
 
     def plan(self, change: TagChange, row: Mapping[str, Any]) -> list[TagWrite | NoWrite]:
@@ -234,26 +236,33 @@ class Planner:
             if ideal in shown_tags(row, key):
                 spelled = "" if ideal == tag else f" as {ideal!r}"
                 return NoWrite(change, f"already there{spelled} ({service.name})", True)
-        for key, service in self.counted.items():
-            said_no = stored_tags(row, key)
-            if {tag, self._relation(tag, key).ideal} & said_no[IS_DELETED]:
-                return NoWrite(
-                    change,
-                    f"it was removed from this picture before ({service.name}); adding it there again is left to you",
-                    False,
-                )
-            if tag in said_no[IS_PETITIONED]:
-                return NoWrite(change, f"its removal is asked for ({service.name})", False)
-            shown = frozenset().union(*(shown_tags(row, other) for other in self.counted))
-            back = sorted(self._relation(tag, self.target.key).ancestors & said_no[IS_DELETED] - shown)
-            if back:
-                return NoWrite(
-                    change,
-                    f"it would bring back {back[0]!r}, which was removed from this picture before ({service.name})",
-                    False,
-                )
+        why = self._refusal(tag, row)
+        if why:
+            return NoWrite(change, why, False)
         after = CURRENT if self.target.kind == "local" else PENDING
         return TagWrite(row["hash"], tag, self.target.key, ABSENT, after, change)
+
+    def _refusal(self, tag: str, row: Mapping[str, Any]) -> str:
+        """Why the owner's own deletions, on any service that counts, forbid to add the tag to the file of `row`; "" if they do not."""
+        shown = frozenset().union(*(shown_tags(row, key) for key in self.counted))
+        for key, service in self.counted.items():
+            here = stored_tags(row, key)
+            for status in (IS_DELETED, IS_PETITIONED):
+                found = self.spellings.refusal(tag, self.spellings.refused(here[status], shown))
+                if found is None:
+                    continue
+                spelled = "" if found.deleted == found.refused else f" (as {found.deleted!r})"
+                if found.refused not in self.spellings.same(tag):
+                    gone = "was removed from this picture before" if status == IS_DELETED else "is asked to be removed"
+                    return f"it would bring back {found.refused!r}, which {gone}{spelled} ({service.name})"
+                spelled = "" if found.deleted == tag else f" as {found.deleted!r}"
+                if status == IS_PETITIONED:
+                    return f"its removal is asked for{spelled} ({service.name})"
+                return (
+                    f"it was removed from this picture before{spelled} ({service.name}); "
+                    "adding it there again is left to you"
+                )
+        return ""
 
     def _remove(self, change: TagChange, row: Mapping[str, Any]) -> list[TagWrite | NoWrite]:
         for key, service in self.counted.items():

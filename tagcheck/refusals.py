@@ -1,0 +1,142 @@
+"""What an owner's "no" to a tag covers: the one place that decides it, for libraries, detectors and the page.
+
+An owner says no by taking a tag off a picture in the library's own program, or by ignoring the suggestion to add
+it. Programs delete the spelling that is stored, which need not be the one that is seen: a picture that shows
+"one girl" because "1girl" is stored has "1girl" deleted afterwards. So a no speaks for every spelling that is seen
+as the same tag, and for every tag that would bring it back as its parent. Where the same tag is still seen on the
+picture, its owner has cleared a spelling away, and that is no no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+NONE: frozenset[Any] = frozenset()
+
+
+class Refusal(NamedTuple):
+    """Why a tag is a no: the tag that must not come back, and the spelling that the owner deleted or ignored."""
+
+    refused: str
+    deleted: str
+
+
+@dataclass(frozen=True)
+class Spellings:
+    """How a library shows tags: `siblings` a tag -> the tags seen in its place, on any tag service; `parents` a tag -> all
+    that are seen with it.
+
+    >>> shows = Spellings({"1girl": ["one girl"]}, {"sword": ["weapon"]})
+    >>> sorted(shows.refused(["1girl", "weapon"], shown=["solo"])), shows.refused(["1girl"], shown=["one girl"])
+    (['1girl', 'one girl', 'weapon'], {})
+    >>> shows.refusal("sword", shows.refused(["weapon"], shown=[]))
+    Refusal(refused='weapon', deleted='weapon')
+    """
+
+    siblings: Mapping[str, Collection[str]] = field(default_factory=dict)
+    parents: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    @cached_property
+    def _brought(self) -> dict[str, frozenset[str]]:
+        return {}
+
+    def same(self, tag: str) -> frozenset[str]:
+        """The tag and every tag that is seen in its place, to the ends of all sibling chains."""
+        found, following = {tag}, [tag]
+        while following:
+            further = set(self.siblings.get(following.pop(), NONE)) - found
+            found |= further
+            following += further
+        return frozenset(found)
+
+    def brings(self, tag: str) -> frozenset[str]:
+        """Everything that adding `tag` would make seen: itself, what is seen in its place, and their parents."""
+        if tag not in self._brought:
+            own = self.same(tag)
+            above = {parent for one in own for parent in self.parents.get(one, NONE)}
+            self._brought[tag] = own.union(*map(self.same, above))
+        return self._brought[tag]
+
+    def refused(self, deleted: Iterable[str], shown: Collection[str]) -> dict[str, str]:
+        """Each tag that is a no on a picture whose owner deleted `deleted` and sees `shown` -> the spelling deleted."""
+        found: dict[str, str] = {}
+        for spelling in sorted(deleted):
+            same = self.same(spelling)
+            if same.isdisjoint(shown):
+                found |= {tag: spelling for tag in same if tag not in found or tag == spelling}
+        return found
+
+    def refusal(self, tag: str, refused: Mapping[str, str]) -> Refusal | None:
+        """Why adding `tag` is a no, given what `refused` says of the picture; None where it is not."""
+        if not refused:
+            return None
+        direct = [one for one in (tag, *sorted(self.same(tag))) if one in refused]
+        back = direct or sorted(self.brings(tag) & refused.keys())
+        return Refusal(back[0], refused[back[0]]) if back else None
+
+
+class Picture(Protocol):
+    """What is asked of a picture: its tags as they are seen, and `Spellings.refused` of what was deleted from it."""
+
+    @property
+    def hash(self) -> str: ...
+    @property
+    def tags(self) -> Collection[str]: ...
+    @property
+    def refused(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class Noes:
+    """What an owner has refused on their pictures, in the library (`Picture.refused`) and on the page.
+
+    `ignored` are the tags whose addition they ignored, by hash; `kept` the (hash, tag) whose removal they ignored.
+    """
+
+    spellings: Spellings
+    ignored: Mapping[str, Collection[str]] = field(default_factory=dict)
+    kept: Collection[tuple[str, str]] = NONE
+
+    @classmethod
+    def of(cls, spellings: Spellings, decided: Mapping[tuple[str, str, str], str]) -> Noes:
+        """From the page's decisions, (hash, tag, "add" | "remove") -> state."""
+        ignored: dict[str, set[str]] = {}
+        for (hash, tag, action), state in decided.items():
+            if (action, state) == ("add", "ignored"):
+                ignored.setdefault(hash, set()).add(tag)
+        kept = {
+            (hash, tag) for (hash, tag, action), state in decided.items() if (action, state) == ("remove", "ignored")
+        }
+        return cls(spellings, ignored, kept)
+
+    def deleted_before(self, picture: Picture, tag: str) -> bool:
+        """Whether adding `tag` would bring back what was deleted in the library."""
+        return self.spellings.refusal(tag, picture.refused) is not None
+
+    def ignored_before(self, picture: Picture, tag: str) -> bool:
+        """Whether adding `tag` would bring in what was ignored on the page."""
+        return self.spellings.refusal(tag, self._ignored(picture)) is not None
+
+    def adding(self, picture: Picture, tag: str) -> bool:
+        """Whether adding `tag` is a no."""
+        return self.deleted_before(picture, tag) or self.ignored_before(picture, tag)
+
+    def removing(self, picture: Picture, tag: str) -> bool:
+        """Whether removing `tag` is a no."""
+        return (picture.hash, tag) in self.kept
+
+    def negatives(self, pictures: Iterable[Picture], asked: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """(place of the picture, tag) wherever one of the tags asked about is a no, and so does not belong."""
+        bringing: dict[str, list[str]] = {}
+        for tag in asked:
+            for brought in self.spellings.brings(tag):
+                bringing.setdefault(brought, []).append(tag)
+        for place, picture in enumerate(pictures):
+            refused = {**self._ignored(picture), **picture.refused}
+            yield from ((place, tag) for tag in sorted({tag for one in refused for tag in bringing.get(one, NONE)}))
+
+    def _ignored(self, picture: Picture) -> dict[str, str]:
+        return self.spellings.refused(self.ignored.get(picture.hash, NONE), picture.tags)
