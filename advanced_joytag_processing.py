@@ -31,7 +31,7 @@ from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, store, tagger
 from tagcheck.embedding.tagger import Begun
-from tagcheck.errors import BadFile, FileUnavailable, MissingInput
+from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError
 from tagcheck.library import FileInfo, Library, LibrarySettings, choose
 from tagcheck.library import protocol as libraries
 from tagcheck.lock import sole_run
@@ -56,8 +56,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--model-dir",
         metavar="DIR",
         default=config.MODEL_DIR,
-        help="a folder with model.safetensors, config.json and top_tags.txt, or another tagger's with a tagger.json "
-        "(default: JoyTag's, fetched once from the hub)",
+        help="a folder with model.safetensors, config.json and top_tags.txt, or another tagger's as it is published or "
+        "with a tagger.json (default: JoyTag's, fetched once from the hub)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="OWNER/NAME",
+        help="another tagger of the hub, fetched once; OWNER/NAME/FOLDER where it is in a folder (docs/taggers.md)",
     )
     parser.add_argument(
         "--device",
@@ -138,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = load_tagger(args, folder)
         done = store.embedded(folder.embeddings, model.id, model.preprocess_id)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
-        habits = owners_habits(library, model.tags, infos, folder)
+        habits = owners_habits(library, model, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
         tools = decoding_tools(library, limits)
         known = {} if args.retry else unreadable.load(folder.embeddings, tools)
@@ -193,17 +198,17 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
     return path, pages
 
 
-def owners_habits(
-    library: Library, names: Sequence[str], infos: Sequence[FileInfo], folder: DataFolder
-) -> dict[str, Any]:
+def owners_habits(library: Library, model: Tagger, infos: Sequence[FileInfo], folder: DataFolder) -> dict[str, Any]:
     """What the owner has settled in the library's own program, for the dataset's header: which tags are shown in the
     place of others and besides them (of the owner's tags, also the deleted ones, and of the tagger's names), and which pairs were judged. Nothing of a
     library that knows no such things or does not tell.
     """
     found: dict[str, Any] = {}
+    head = model.tag_head()
     known = tagger_vocabulary.load(folder.root)
+    known = tagger_vocabulary.with_categories(known, model.tags, head.namespaces if head else None)
     asked = {tag for info in infos for tag in (*info.tags, *info.deleted_tags)} | {
-        tag for name in names for tag in tagger_vocabulary.spellings(name, known)
+        tag for name in model.tags for tag in tagger_vocabulary.spellings(name, known)
     }
     relations = libraries.tag_relations(library, asked)
     if relations is not None:
@@ -240,22 +245,27 @@ def remove_leftovers(folder: DataFolder) -> None:
 def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
     """The tagger as the options want it, JoyTag fetched first where it is not here; says in one line what was chosen."""
     tagger.choose_device(args.device)  # before anything is fetched
-    model_dir = Path(args.model_dir).expanduser() if args.model_dir else fetch()
+    if args.model and args.model_dir != config.MODEL_DIR:
+        raise UsageError("--model and --model-dir name two taggers: leave one of them out")
+    named = Path(args.model_dir).expanduser() if args.model_dir and not args.model else None
+    model_dir = named or fetch(args.model)
     found = store.found_model(folder.embeddings)
     model = tagger.load(model_dir, args.device, args.precision, args.batch_size, keep=found[0] if found else None)
     say(model.sentence())
     return model
 
 
-def fetch() -> Path:
-    """The folder of JoyTag's published files; says how far it is while they arrive."""
+def fetch(name: str | None = None) -> Path:
+    """The folder of JoyTag's published files, or of the tagger that is named; says how far it is while they arrive."""
     bars: dict[str, Any] = {}
 
-    def progress(name: str, here: int, size: int) -> None:
-        bar = bars.get(name) or bars.setdefault(name, script.progress([], size, f"fetching {name}", "B"))
+    def progress(file: str, here: int, size: int) -> None:
+        bar = bars.get(file) or bars.setdefault(file, script.progress([], size, f"fetching {file}", "B"))
         bar.update(here - bar.n)
 
     try:
+        if name:
+            return download.ensure_model(name, progress=progress)
         return download.ensure(download.FOLDER, progress=progress)
     finally:
         for bar in bars.values():

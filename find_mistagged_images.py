@@ -172,7 +172,10 @@ def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: d
     if head is None:
         pictures.notes.append("no advanced_embeddings/tag_head.pt: the tagger had no say, only the library's own tags")
         return None
-    meant = tagger_vocabulary.owners_tags(head.tags, column, tagger_vocabulary.load(folder.root, data.siblings))
+    known = tagger_vocabulary.with_categories(
+        tagger_vocabulary.load(folder.root, data.siblings), head.tags, head.namespaces
+    )
+    meant = tagger_vocabulary.owners_tags(head.tags, column, known)
     place: dict[int, int] = {}
     for slot, tag in enumerate(meant):
         if tag is not None:
@@ -182,7 +185,7 @@ def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: d
         return None
     columns = np.array(sorted(place))
     slots = [place[one] for one in columns.tolist()]
-    return Tagger(columns, head.weight[slots], head.bias[slots])
+    return Tagger(columns, head.weight[slots], head.prior_bias()[slots])
 
 
 def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[Suggestion]:

@@ -326,11 +326,14 @@ def known_tags(folder: DataFolder, data: Dataset, model: str | None, place: dict
     head = store.load_tag_head(folder.embeddings, model)
     if head is None:
         return None
-    meant = tagger_vocabulary.owners_tags(head.tags, place, tagger_vocabulary.load(folder.root, data.siblings))
+    known = tagger_vocabulary.with_categories(
+        tagger_vocabulary.load(folder.root, data.siblings), head.tags, head.namespaces
+    )
+    meant = tagger_vocabulary.owners_tags(head.tags, place, known)
     slot = {place[tag]: line for line, tag in reversed(list(enumerate(meant))) if tag is not None}
     columns = np.array(sorted(slot), dtype=np.int64)
     lines = [slot[column] for column in columns.tolist()]
-    return Tagger(columns, head.weight[lines], head.bias[lines])
+    return Tagger(columns, head.weight[lines], head.prior_bias()[lines])
 
 
 def summarise(

@@ -309,6 +309,7 @@ def listen(
     if shared and not shared.is_file():
         raise MissingInput(f"no tag map {shared}: name a CSV file of name, category, count and aliases")
     known = tagger_vocabulary.load(folder.root, data.siblings, shared)
+    known = tagger_vocabulary.with_categories(known, head.tags, head.namespaces)
     owners = tagger_vocabulary.owners_tags(head.tags, pictures.all_tags, known)
     return tagger_says.listen(
         pictures.embedded.matrix,

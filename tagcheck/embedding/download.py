@@ -1,4 +1,4 @@
-"""JoyTag's published files, fetched once: checked against what the hub announces, resumed when broken off.
+"""Published taggers' files, fetched once: checked against what the hub announces, resumed when broken off.
 
 huggingface_hub says where a file is, how large, and its digest. The bytes are fetched here, since its
 own download starts again from nothing when the process ended half way. A file gets its name only
@@ -18,12 +18,15 @@ from pathlib import Path
 import requests
 
 import joytag
-from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import sync_folder
+from tagcheck.embedding import published_layouts
+from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.files import sync_folder, write_atomically
 
 REPOSITORY = "fancyfeast/joytag"
 FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last
 FOLDER = Path(joytag.__file__).resolve().parent / "weights"
+MODELS = Path(os.environ.get("TAGCHECK_MODELS") or FOLDER)  # other taggers, a folder each below their owner's
+LISTED = "files.txt"  # beside another tagger's files: which they are
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 TRIES = 5  # in a row without one new byte
@@ -53,35 +56,97 @@ def ensure(folder: Path, endpoint: str | None = None, progress: Progress | None 
     out when the files cannot be had, `BadFile` when what arrived is not what was announced.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
-    if not missing:
+    return _fetch_all(Source(REPOSITORY, "", endpoint, WAY_OUT), missing, folder, progress, pause)
+
+
+def ensure_model(
+    name: str, root: Path = MODELS, endpoint: str | None = None, progress: Progress | None = None, pause: float = 1.0
+) -> Path:
+    """The folder of the tagger that the hub has as `name`, OWNER/NAME or OWNER/NAME/FOLDER, below `root`.
+
+    Its files are fetched at the first use, and asked for no more then. Raises as `ensure` does, and `UsageError` for
+    what is no such name.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)+", name):
+        raise UsageError(f"--model {name}: OWNER/NAME of a repository is expected, or OWNER/NAME/FOLDER inside it")
+    folder = root / name
+    listed = folder / LISTED
+    if listed.is_file() and all((folder / one).is_file() for one in listed.read_text(encoding="utf-8").splitlines()):
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    commit: str | None = None
-    for name in missing:
-        announced = _announced(name, commit, endpoint, folder)
-        commit = announced.commit
-        _fetch(folder / name, announced, progress, pause)
+    owner, repository, *inside = name.split("/")
+    prefix = "".join(f"{part}/" for part in inside)
+    way_out = (
+        "connect to the internet and run the same command again (it goes on where it was), or put "
+        f"the files of https://huggingface.co/{owner}/{repository} into a folder and name it with --model-dir"
+    )
+    source = Source(f"{owner}/{repository}", prefix, endpoint, way_out)
+    there = _listed(source)
+    inside_it = [one.removeprefix(prefix) for one in there if one.startswith(prefix)]
+    wanted = published_layouts.wanted_files([one for one in inside_it if "/" not in one])
+    if not wanted:
+        folders = sorted({one.rpartition("/")[0] for one in there if one.endswith(".onnx") and "/" in one})
+        where = f"; it has some in {', '.join(folders[:5])}: add the folder to the name" if folders else ""
+        raise MissingInput(f"{source.repository} holds no .onnx file{f' in {prefix}' if prefix else ''}{where}")
+    _fetch_all(source, [one for one in wanted if not (folder / one).is_file()], folder, progress, pause)
+    write_atomically(listed, lambda out: out.write("\n".join(wanted).encode()))
     return folder
 
 
-def _announced(name: str, commit: str | None, endpoint: str | None, folder: Path) -> Announced:
+@dataclass(frozen=True)
+class Source:
+    """A repository of the hub, the folder in it ("" or ending in a slash), the hub's address, and what else to do."""
+
+    repository: str
+    prefix: str
+    endpoint: str | None
+    way_out: str
+
+
+def _fetch_all(source: Source, names: list[str], folder: Path, progress: Progress | None, pause: float) -> Path:
+    """Fetch `names`, all of one commit."""
+    if names:
+        folder.mkdir(parents=True, exist_ok=True)
+    commit: str | None = None
+    for name in names:
+        announced = _announced(source, name, commit, folder)
+        commit = announced.commit
+        _fetch(folder / name, announced, source, progress, pause)
+    return folder
+
+
+def _listed(source: Source) -> list[str]:
+    """The names of the repository's files."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        said = huggingface_hub.HfApi(endpoint=source.endpoint).model_info(source.repository, timeout=TIMEOUT[0])
+    except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:
+        raise MissingInput(
+            f"the hub does not tell the files of {source.repository} ({_words(error)}): {source.way_out}"
+        ) from None
+    return [one.rfilename for one in said.siblings or ()]
+
+
+def _announced(source: Source, name: str, commit: str | None, folder: Path) -> Announced:
     """Ask the hub about one file, of the same commit as the files before it."""
     import huggingface_hub  # takes a second, and is needed at the first use alone
     from huggingface_hub import errors
 
-    url = huggingface_hub.hf_hub_url(REPOSITORY, name, revision=commit, endpoint=endpoint)
+    what = "JoyTag weights" if source.repository == REPOSITORY else f"files of {source.repository}"
+    url = huggingface_hub.hf_hub_url(source.repository, source.prefix + name, revision=commit, endpoint=source.endpoint)
     try:
         said = huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT[0])
     except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:
         raise MissingInput(
-            f"no JoyTag weights in {folder}, and the hub cannot be asked for {name} ({_words(error)}): {WAY_OUT}"
+            f"no {what} in {folder}, and the hub cannot be asked for {name} ({_words(error)}): {source.way_out}"
         ) from None
     if said.size is None or said.etag is None or said.commit_hash is None:
-        raise MissingInput(f"no JoyTag weights in {folder}, and {url} does not announce its size and digest: {WAY_OUT}")
+        raise MissingInput(f"no {what} in {folder}, and {url} does not announce its size and digest: {source.way_out}")
     return Announced(said.location, said.size, said.etag, said.commit_hash)
 
 
-def _fetch(path: Path, announced: Announced, progress: Progress | None, pause: float) -> None:
+def _fetch(path: Path, announced: Announced, source: Source, progress: Progress | None, pause: float) -> None:
     """Fetch one file beside its final name, check it, give it its name."""
     part = path.with_name(f"{path.name}.{announced.digest[:16]}.part")
     if part.exists() and part.stat().st_size > announced.size:
@@ -95,7 +160,7 @@ def _fetch(path: Path, announced: Announced, progress: Progress | None, pause: f
             refused = error.response is not None and error.response.status_code < 500
             if refused or failures >= TRIES:
                 raise MissingInput(
-                    f"{path.name} of {REPOSITORY} could not be fetched ({_words(error)}): {WAY_OUT}"
+                    f"{path.name} of {source.repository} could not be fetched ({_words(error)}): {source.way_out}"
                 ) from None
             time.sleep(pause * failures)
     if digest(part, announced.digest) != announced.digest:

@@ -102,7 +102,7 @@ def read_folder(folder: Path) -> Published:
         if not (folder / name).is_file():
             raise MissingInput(
                 f"no {name} in {folder}: a model folder holds {WEIGHTS}, {CONFIG} and {VOCABULARY}, "
-                "as fancyfeast/joytag publishes them"
+                "as fancyfeast/joytag publishes them; another tagger's holds its .onnx file and its list of tags"
             )
     try:
         network = ViT.from_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")))

@@ -1,15 +1,18 @@
-"""The few things that are needed of an ONNX file and that onnxruntime does not tell: its last linear layer.
+"""The few things that are needed of an ONNX file and that onnxruntime does not tell: its last linear layer, and its
+inputs without a session.
 
 An ONNX file is a protobuf message (github.com/onnx/onnx, onnx.proto). Read here are the nodes of its
 graph and the tensors that are stored in it, nothing else, and nothing is copied before it is asked
-for. That a tensor inside the graph comes out as well needs no rewriting: a protobuf message continued
+for. A tensor that is stored in a file beside it is read from there. That a tensor inside the graph comes out as well needs no rewriting: a protobuf message continued
 by another one is both of them merged, so the wanted output is written behind the file's bytes.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -17,11 +20,13 @@ from tagcheck.errors import BadFile
 
 # Field numbers of onnx.proto.
 MODEL_GRAPH = 7
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_OUTPUT = 1, 5, 12
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 4, 5
 ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_WHOLE, ATTRIBUTE_TENSOR = 1, 2, 3, 5
-TENSOR_DIMENSIONS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_NAME, TENSOR_BYTES, TENSOR_PLACE = 1, 2, 4, 8, 9, 14
-VALUE_NAME = 1
+TENSOR_DIMENSIONS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_NAME, TENSOR_BYTES = 1, 2, 4, 8, 9
+TENSOR_BESIDE, TENSOR_PLACE = 13, 14
+ENTRY_KEY, ENTRY_VALUE = 1, 2
+VALUE_NAME, VALUE_TYPE, TYPE_TENSOR, TENSOR_SHAPE, SHAPE_DIMENSION, DIMENSION_VALUE = 1, 2, 1, 2, 1, 1
 TYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
 PASSING = {"Identity", "Cast", "Dropout"}  # operators that hand on what they are given
@@ -47,12 +52,18 @@ class Linear:
 
 
 class Graph:
-    """The graph of an ONNX file's bytes. Raises `BadFile` naming `name` for bytes that are none."""
+    """The graph of an ONNX file's bytes. Raises `BadFile` naming `name` for bytes that are none.
 
-    def __init__(self, data: bytes | memoryview, name: str) -> None:
+    `inputs` are the shapes by name, an axis of no fixed length being None; `beside` the names of the files in `folder`
+    that hold tensors of it.
+    """
+
+    def __init__(self, data: bytes | memoryview, name: str, folder: Path | None = None) -> None:
         self.maker: dict[str, Node] = {}
         self.stored: dict[str, memoryview] = {}
+        self.inputs: dict[str, list[int | None]] = {}
         self.outputs: list[str] = []
+        self.folder = folder
         try:
             for graph in _messages(memoryview(data), MODEL_GRAPH):
                 for number, value in _fields(graph):
@@ -60,12 +71,31 @@ class Graph:
                         self._add(_node(value))
                     elif number == GRAPH_INITIALIZER:
                         self.stored[_text(value, TENSOR_NAME)] = value
+                    elif number == GRAPH_INPUT:
+                        self.inputs[_text(value, VALUE_NAME)] = _shape(value)
                     elif number == GRAPH_OUTPUT:
                         self.outputs.append(_text(value, VALUE_NAME))
-        except (ValueError, IndexError, TypeError, UnicodeDecodeError) as error:
+            for stored in self.inputs.keys() & self.stored.keys():  # older files list their weights as inputs too
+                del self.inputs[stored]
+            self.beside = sorted(
+                {
+                    _beside(value)["location"]
+                    for value in self.stored.values()
+                    if any(number == TENSOR_BESIDE for number, _ in _fields(value))
+                }
+            )
+        except (ValueError, IndexError, TypeError, KeyError, UnicodeDecodeError) as error:
             raise BadFile(f"{name} is no whole ONNX file ({error}): get it again") from None
         if not self.outputs:
             raise BadFile(f"{name} is no ONNX file: it holds no graph with outputs")
+
+    @staticmethod
+    def of_file(path: Path) -> Graph:
+        """The graph of a file, which is mapped and not read as a whole."""
+        with open(path, "rb") as file:
+            if not file.seek(0, 2):
+                raise BadFile(f"{path} is no whole ONNX file (it is empty): get it again")
+            return Graph(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path), path.parent)
 
     def _add(self, node: Node) -> None:
         if node.operator == "Constant" and isinstance(node.attributes.get("value"), memoryview):
@@ -76,6 +106,11 @@ class Graph:
     def knows(self, name: str) -> bool:
         """Whether a node makes a tensor of this name."""
         return name in self.maker
+
+    def made_by_sigmoid(self, output: str) -> bool:
+        """Whether a sigmoid makes `output`."""
+        name = self._behind(output)
+        return name in self.maker and self.maker[name].operator == "Sigmoid"
 
     def last_linear(self, output: str) -> Linear | None:
         """The linear layer that `output` is made by, through no more than a sigmoid, or None where it is not made so."""
@@ -129,10 +164,25 @@ class Graph:
                 place = value
             elif number == TENSOR_BYTES or (number == TENSOR_FLOATS and isinstance(value, memoryview)):
                 values = value
-        if kind not in TYPES or place != 0:
+        if kind not in TYPES:
             return None
-        flat = np.frombuffer(values, TYPES[kind])
+        flat = np.frombuffer(values, TYPES[kind]) if place == 0 else self._from_beside(self.stored[name], TYPES[kind])
+        if flat is None:
+            return None
         return flat.reshape(shape) if len(flat) == np.prod(shape, dtype=np.int64) else None
+
+    def _from_beside(self, stored: memoryview, kind: np.dtype) -> np.ndarray | None:
+        """A tensor's numbers out of the file beside this one, None where there is none or it is too short."""
+        said = _beside(stored)
+        name, start = said.get("location", ""), int(said.get("offset", 0))
+        path = self.folder / name if self.folder is not None and name and Path(name).name == name else None
+        if path is None or not path.is_file():
+            return None
+        length = int(said.get("length", path.stat().st_size - start))
+        with open(path, "rb") as file:
+            file.seek(start)
+            found = file.read(length)
+        return np.frombuffer(found, kind) if len(found) == length and length % kind.itemsize == 0 else None
 
 
 def with_output(data: bytes, name: str) -> bytes:
@@ -201,6 +251,24 @@ def _messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
 
 def _text(data: memoryview, wanted: int) -> str:
     return next((str(value, "utf-8") for value in _messages(data, wanted)), "")
+
+
+def _shape(value: memoryview) -> list[int | None]:
+    """The axes of an input's description: a length, or None where it is free."""
+    found: list[int | None] = []
+    for kind in _messages(value, VALUE_TYPE):
+        for tensor in _messages(kind, TYPE_TENSOR):
+            for shape in _messages(tensor, TENSOR_SHAPE):
+                for axis in _messages(shape, SHAPE_DIMENSION):
+                    lengths = [one for number, one in _fields(axis) if number == DIMENSION_VALUE]
+                    found.append(lengths[0] if lengths and isinstance(lengths[0], int) and lengths[0] > 0 else None)
+    return found
+
+
+def _beside(stored: memoryview) -> dict[str, str]:
+    """Where the numbers of a tensor in another file are: "location", "offset", "length"."""
+    entries = _messages(stored, TENSOR_BESIDE)
+    return {_text(entry, ENTRY_KEY): _text(entry, ENTRY_VALUE) for entry in entries}
 
 
 def _node(data: memoryview) -> Node:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tagcheck.embedding import tagger_json
 from tagcheck.embedding.onnx_graph import Graph, Linear, with_output
 from tagcheck.embedding.store import TagHead
-from tagcheck.embedding.tagger_json import Descriptor
+from tagcheck.embedding.tagger_json import Descriptor, Names
 from tagcheck.errors import BadFile, MissingInput, UsageError
 
 NUMBERS = {
@@ -37,6 +37,7 @@ NEAR = {
     "float64": 1e-3,
     "float16": 2e-2,
 }  # how far a probability of the head may be from the network's own
+CHUNK = 1 << 20
 WAY_OUT = "pip install onnxruntime (or onnxruntime-gpu), and run again"
 
 
@@ -51,18 +52,19 @@ class OnnxNetwork:
         if not path.is_file():
             raise MissingInput(f"no {found.model} in {folder}: {tagger_json.FILE} names it as the network")
         data = path.read_bytes()
-        graph = Graph(data, str(path))
+        graph = Graph(data, str(path), folder)
         self._found, self._path = found, path
         self._output = self._named_output(graph)
         linear = graph.last_linear(self._output)
         self._embedding = self._named_embedding(graph, linear)
-        names, counts = tagger_json.read_labels(folder, found.labels)
+        labels = tagger_json.read_labels(folder, found.labels)
         runtime = _runtime()
         self.device, providers, self.notes = _providers(runtime, device, explicit)
         self.threads = 1 if len(data) / 2 * (found.recipe.size / PATCH) ** 2 < SMALL_WORK else torch.get_num_threads()
+        self.sha256 = _digest(memoryview(data), [folder / name for name in graph.beside])
         if self._embedding not in graph.outputs:
             data = with_output(data, self._embedding)
-        self._session = _session(runtime, data, providers, self.threads, path)
+        self._session = _session(runtime, data, providers, self.threads, path, graph.beside)
         self._failure = runtime.capi.onnxruntime_pybind11_state.RuntimeException
         self._input = self._only_input()
         types = {one.name: one.type for one in self._session.get_outputs()}
@@ -70,15 +72,16 @@ class OnnxNetwork:
         if self.precision is None:
             raise BadFile(f"{path}: {self._embedding!r} holds {types[self._embedding]}, no floating-point numbers")
         self.name, self.recipe = found.name, found.recipe
-        self.sha256 = hashlib.sha256(memoryview(data)[: path.stat().st_size]).hexdigest()
         self.id = f"{found.name}-{found.fingerprint(self.sha256)[:12]}-{self.precision}"
-        self._check(linear, names, counts)
+        self._check(linear, labels)
 
     def _named_output(self, graph: Graph) -> str:
         name = self._found.output_name
         if name is not None:
             if name not in graph.outputs:
-                raise BadFile(f"{self._path} has no output {name!r}, only {', '.join(graph.outputs)}: mend output_name")
+                raise BadFile(
+                    f"{self._path} has no output {name!r}, only {', '.join(graph.outputs)}: correct output_name"
+                )
             return name
         others = [one for one in graph.outputs if one != self._found.embedding]
         if len(others) != 1:
@@ -89,7 +92,7 @@ class OnnxNetwork:
         name = self._found.embedding
         if name is not None:
             if not graph.knows(name):
-                raise BadFile(f"{self._path} makes no tensor {name!r}: mend embedding in {tagger_json.FILE}")
+                raise BadFile(f"{self._path} makes no tensor {name!r}: correct embedding in {tagger_json.FILE}")
             return name
         if linear is None:
             raise BadFile(
@@ -107,7 +110,7 @@ class OnnxNetwork:
         if not fits or any(isinstance(one, int) and one != want for one, want in zip(inputs[0].shape[1:], wanted)):
             said = "; ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
             raise BadFile(
-                f"{self._path} wants {said}, {tagger_json.FILE} describes one picture of {wanted}: mend size or layout"
+                f"{self._path} wants {said}, {tagger_json.FILE} describes one picture of {wanted}: correct size or layout"
             )
         if inputs[0].type == "tensor(uint8)" and self._found.scale_and_offset() != ((1.0,) * 3, (0.0,) * 3):
             raise BadFile(f"{self._path} wants bytes: range, mean and std have to be [0, 255], [0, 0, 0] and [1, 1, 1]")
@@ -153,7 +156,7 @@ class OnnxNetwork:
                 rows = rows * scale + offset
         return np.ascontiguousarray(rows if self._found.layout == "NHWC" else rows.transpose(0, 3, 1, 2), dtype=kind)
 
-    def _check(self, linear: Linear | None, names: list[str], counts: list[bool]) -> None:
+    def _check(self, linear: Linear | None, labels: Names) -> None:
         """Two pictures of noise through the network: are its outputs as it is said, and does the head give them?"""
         noise = np.random.default_rng(0).integers(0, 256, (2, self.recipe.size, self.recipe.size, 3), dtype=np.uint8)
         rows, said = self._run(torch.from_numpy(noise.transpose(0, 3, 1, 2)), [self._embedding, self._output])
@@ -161,6 +164,7 @@ class OnnxNetwork:
             raise BadFile(
                 f"{self._path}: {self._embedding!r} has the shape {rows.shape} for two pictures, one row each is expected"
             )
+        names, kept = labels.names, labels.kept
         if said.ndim != 2 or said.shape[1] != len(names):
             raise BadFile(
                 f"{self._path} gives {said.shape[-1]} values for a picture, {self._found.labels.file} has {len(names)} tags: "
@@ -171,7 +175,6 @@ class OnnxNetwork:
                 f"{self._path} gives {said.min():.2f} to {said.max():.2f}, no probabilities: output is logits"
             )
         self.dim = rows.shape[1]
-        kept = [place for place, counted in enumerate(counts) if counted]
         self.tags = [names[place] for place in kept]
         twice = (
             {name for name in self.tags if self.tags.count(name) > 1} if len(set(self.tags)) < len(self.tags) else ()
@@ -183,7 +186,14 @@ class OnnxNetwork:
         if linear is not None and linear.weight.shape == (len(names), self.dim):
             off = np.abs(_sigmoid(rows @ linear.weight.T + linear.bias) - own).max()
         if off <= NEAR[self.precision]:
-            self.head = TagHead(self.tags, linear.weight[kept], linear.bias[kept], self.id)
+            self.head = TagHead(
+                self.tags,
+                linear.weight[kept],
+                linear.bias[kept],
+                self.id,
+                [labels.namespaces[place] for place in kept],
+                labels.thresholds[kept],
+            )
         elif linear is not None and linear.embedding == self._embedding:
             raise BadFile(
                 f"{self._path}: its last linear layer gives probabilities up to {off:.2g} off the network's own: "
@@ -216,13 +226,27 @@ def _providers(runtime: Any, device: torch.device, explicit: bool) -> tuple[torc
     return torch.device("cpu"), ["CPUExecutionProvider"], [f"THE GPU IS NOT USED: {says}"]
 
 
-def _session(runtime: Any, data: bytes, providers: list[Any], threads: int, path: Path) -> Any:
+def _digest(data: memoryview, beside: list[Path]) -> str:
+    """SHA-256 of the file's own bytes, and of the files that hold some of its weights, where there are any."""
+    made = hashlib.sha256(data)
+    for path in beside:
+        if not path.is_file():
+            raise MissingInput(f"no {path.name} in {path.parent}: it holds weights of the network, get it too")
+        with open(path, "rb") as file:
+            while piece := file.read(CHUNK):
+                made.update(piece)
+    return made.hexdigest()
+
+
+def _session(runtime: Any, data: bytes, providers: list[Any], threads: int, path: Path, beside: list[str]) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry(
         "session.intra_op.allow_spinning", "0"
     )  # the decoders want the processor meanwhile
+    if beside:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
         session = runtime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises some ten kinds for one damaged file, all of Exception alone

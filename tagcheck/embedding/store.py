@@ -28,6 +28,7 @@ SHARD_ROWS = 4096
 GATHERED = 256  # rows converted at a time while loading
 VERSION = 1
 TAG_HEAD = "tag_head.pt"
+AT_THRESHOLD = 0.35  # half of an F1 of .7, which is about what published taggers reach at their thresholds
 ONE_FILE_A_PICTURE = re.compile(r"[0-9a-f]{64}\.pt")
 OUR_SHARD = re.compile(r"embeddings_\d{8}T\d{6}Z_(\d{6})\.pt")
 MADE_BY = "run advanced_joytag_processing.py"
@@ -50,13 +51,28 @@ class Embeddings:
 class TagHead:
     """The tagger's last layer: probability of `tags[v]` = sigmoid(weight[v] @ embedding + bias[v]).
 
-    `weight` (V, d) float32, `bias` (V,) float32, `tags` V names as the tagger spells them.
+    `weight` (V, d) float32, `bias` (V,) float32, `tags` V names as the tagger spells them; `namespaces` of them ("" for
+    a general tag) and the published `thresholds` (V,), NaN for none, where the tagger's files tell.
     """
 
     tags: list[str]
     weight: np.ndarray
     bias: np.ndarray
     model: str
+    namespaces: list[str] | None = None
+    thresholds: np.ndarray | None = None
+
+    def prior_bias(self) -> np.ndarray:
+        """`bias` moved so that the probability at a tag's published threshold is `AT_THRESHOLD`, (V,) float32.
+
+        A threshold that was chosen for the best F1 stands where the chance of the tag is half of that F1 (Lipton, Elkan
+        and Naryanaswamy 2014), whatever the network itself says there.
+        """
+        if self.thresholds is None:
+            return self.bias
+        at = np.clip(self.thresholds.astype(np.float64), 1e-4, 1 - 1e-4)
+        moved = np.log(AT_THRESHOLD / (1 - AT_THRESHOLD)) - np.log(at / (1 - at))
+        return (self.bias + np.where(np.isfinite(moved), moved, 0.0)).astype(np.float32)
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -233,6 +249,10 @@ def save_tag_head(folder: Path, head: TagHead | None) -> None:
         "weight": torch.from_numpy(np.ascontiguousarray(head.weight, dtype=np.float32)),
         "bias": torch.from_numpy(np.ascontiguousarray(head.bias, dtype=np.float32)),
     }
+    if head.namespaces is not None:
+        document["namespaces"] = list(head.namespaces)
+    if head.thresholds is not None and np.isfinite(head.thresholds).any():
+        document["thresholds"] = torch.from_numpy(np.ascontiguousarray(head.thresholds, dtype=np.float32))
     path = folder / TAG_HEAD
     write_atomically(path, lambda out: save_pt(document, out))
 
@@ -270,7 +290,19 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
         raise BadFile(f"{path}: tags, weight and bias do not belong together: {MADE_BY} again")
     if model is not None and document.get("model") != model:
         raise BadFile(f"{path} is of model {document.get('model')}, the embeddings are of {model}: {MADE_BY} again")
-    return TagHead(tags, weight.detach().float().numpy(), bias.detach().float().numpy(), document.get("model", ""))
+    spaces, thresholds = document.get("namespaces"), document.get("thresholds")
+    if not isinstance(spaces, list) or len(spaces) != len(tags) or not all(isinstance(one, str) for one in spaces):
+        spaces = None
+    if not torch.is_tensor(thresholds) or tuple(thresholds.shape) != (len(tags),):
+        thresholds = None
+    return TagHead(
+        tags,
+        weight.detach().float().numpy(),
+        bias.detach().float().numpy(),
+        document.get("model", ""),
+        spaces,
+        None if thresholds is None else thresholds.detach().float().numpy(),
+    )
 
 
 def _next_name(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """A tagger, loaded once: pictures -> embeddings, and the head that turns an embedding into tag probabilities.
 
-That is JoyTag, or the ONNX tagger of a folder with a `tagger.json` (`onnx_tagger`). The id of a tagger
+That is JoyTag, or the ONNX tagger of a folder with a `tagger.json` (`onnx_network`). The id of a tagger
 names its weights and its precision, so that embeddings of different ones never mix.
 """
 
@@ -19,16 +19,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tagcheck.embedding import download, tagger_json
+from tagcheck.embedding import download, joytag_network, published_layouts, tagger_json
 from tagcheck.embedding.joytag_network import PRECISIONS, JoyTagNetwork, fast_precision, model_id, read_folder
 from tagcheck.embedding.onnx_network import OnnxNetwork
 from tagcheck.embedding.store import TagHead
+from tagcheck.embedding.tagger_json import Descriptor
 from tagcheck.errors import UsageError
 from tagcheck.pictures import Recipe, preparation
 
 
 class Network(Protocol):
-    """What a tagger computes with: JoyTag's network here, or `onnx_tagger.OnnxNetwork`.
+    """What a tagger computes with: JoyTag's network here, or `onnx_network.OnnxNetwork`.
 
     `tags` are V names as the tagger spells them, and `head` their linear layer, None where the network has
     none. `lanes` batches are best computed beside each other, each by one thread of the processor; with 1 the
@@ -204,15 +205,15 @@ def load(
 ) -> Tagger:
     """The tagger of a folder; without one JoyTag's, fetched at first use.
 
-    A folder holds a tagger.json and what it names, or model.safetensors, config.json and top_tags.txt as
-    JoyTag publishes them. `precision` auto is that of `keep`, the id of a model that there are embeddings
+    A folder holds a tagger.json and what it names, a tagger in one of `published_layouts`, or model.safetensors,
+    config.json and top_tags.txt as JoyTag publishes them. `precision` auto is that of `keep`, the id of a model that there are embeddings
     of, where it has the same weights, else what is fast on this machine. Raises `MissingInput` for a
     file that is not there, `BadFile` for one that is not what it should be, `UsageError` for a device
     or a precision that cannot be had.
     """
     chosen = choose_device(device)
     folder = Path(model_dir) if model_dir else download.ensure(download.FOLDER)
-    described = tagger_json.read(folder)
+    described, text = describe(folder)
     if described is None:
         published = read_folder(folder)
         if precision == "auto":
@@ -224,15 +225,30 @@ def load(
         if precision not in ("auto", network.precision):
             stored = f"{folder / described.model} computes in {network.precision}, as it was stored"
             raise UsageError(f"--precision {precision}: {stored}")
+        if text:
+            network.notes.append(f"recognised, as if {folder / tagger_json.FILE} said:\n{text}")
     overlooked = overlooked_gpu() if device == "auto" else None
     if overlooked:
         network.notes.append(f"THE GPU IS NOT USED: {overlooked}")
     return Tagger(network, batch_size or default_batch_size(network.device, network.lanes))
 
 
+def describe(folder: Path) -> tuple[Descriptor | None, str]:
+    """What an ONNX tagger's folder says of it, by its `tagger.json` or (with that as text) by the layout in which it was
+    published; None for a folder in JoyTag's own.
+    """
+    described = tagger_json.read(folder)
+    if described is not None or (
+        (folder / joytag_network.WEIGHTS).is_file() and (folder / joytag_network.VOCABULARY).is_file()
+    ):
+        return described, ""
+    recognised = published_layouts.recognise(folder)
+    return (None, "") if recognised is None else (recognised[1], recognised[0])
+
+
 def look(folder: Path) -> str:
     """The name and the weights of the tagger in `folder`, whose files are read and checked as `load` does."""
-    described = tagger_json.read(folder)
+    described, _ = describe(folder)
     if described is None:
         return f"JoyTag {read_folder(folder).sha256[:12]}"
     network = OnnxNetwork(folder, described, torch.device("cpu"), explicit=False)

@@ -16,31 +16,55 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.pictures import Recipe
 from tagcheck.pictures.preparation import FILTERS, FITS
 
 FILE, KIND, VERSION = "tagger.json", "tagger", 1
+FORMS = ("lines", "json", "vocabulary", "csv")
 SEE = "see docs/decisions/taggers.md"
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The file of the tags' names: `form` "lines", "json" or "csv"; of a CSV the `column` of names, and the
-    `category` column's values that are `leave_out`.
+    """The file of the tags' names, and how it is written.
+
+    `form` "lines" (one name a line), "json" (a list; or an object of places and names, or of places and objects with
+    "tag" and "category"), "vocabulary" (JSON with "idx_to_tag" and "tag_to_category", in the objects named by `inside`),
+    or "csv" with a `column` of names, a column `category` and a column `threshold`. Tags of a category in `leave_out` do
+    not count, `namespaces` and `thresholds` are by category.
     """
 
     file: str
     form: str
     column: str = "name"
     category: str | None = None
+    threshold: str | None = None
+    inside: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
+    namespaces: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Names:
+    """The tags in the order of the network's V outputs: their names, the places of those that count, their namespaces
+    ("" for general ones) and their thresholds (V,), NaN for none.
+    """
+
+    names: list[str]
+    kept: list[int]
+    namespaces: list[str]
+    thresholds: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -83,10 +107,19 @@ def read(folder: Path) -> Descriptor | None:
     path = folder / FILE
     if not path.is_file():
         return None
+    return parse(path, read_json(path))
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file in UTF-8. Raises `BadFile` naming it."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BadFile(f"{path} is not JSON ({error}): {SEE}") from None
+
+
+def parse(path: Path, document: Any) -> Descriptor:
+    """The descriptor that `document`, out of `path`, holds. Raises `BadFile` naming the key that is wrong."""
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise BadFile(f"{path} is not of kind {KIND!r}: {SEE}")
     if document.get("version") != VERSION:
@@ -124,68 +157,85 @@ def read(folder: Path) -> Descriptor | None:
 
 
 def _labels(keys: _Keys) -> Labels:
-    form = keys.take("form", ("lines", "json", "csv").__contains__, "lines, json or csv")
-    found = Labels(
-        keys.take("file", _file_name, "the name of a file beside it"),
-        form,
-        *(
-            (
-                keys.take("column", _text, "the name of a column", "name"),
-                keys.take("category", _text, "the name of a column", None),
-                tuple(
-                    keys.take(
-                        "leave_out",
-                        lambda value: isinstance(value, list) and all(map(_text, value)),
-                        "a list of words",
-                        [],
-                    )
-                ),
-            )
-            if form == "csv"
-            else ()
-        ),
-    )
+    form = keys.take("form", FORMS.__contains__, _one_of(FORMS))
+    made: dict[str, Any] = {"file": keys.take("file", _file_name, "the name of a file beside it"), "form": form}
+    if form == "csv":
+        made["column"] = keys.take("column", _text, "the name of a column", "name")
+        made["category"] = keys.take("category", _text, "the name of a column", None)
+        made["threshold"] = keys.take("threshold", _text, "the name of a column", None)
+    if form == "vocabulary":
+        made["inside"] = tuple(keys.take("inside", _words, "a list of words", []))
+    if form != "lines":
+        made["leave_out"] = tuple(keys.take("leave_out", _words, "a list of words", []))
+        made["namespaces"] = keys.take("namespaces", _object_of(_text), "an object of categories and namespaces", {})
+        made["thresholds"] = keys.take("thresholds", _object_of(_chance), "an object of categories and numbers", {})
     keys.done()
-    return found
+    return Labels(**made)
 
 
-def read_labels(folder: Path, labels: Labels) -> tuple[list[str], list[bool]]:
-    """The tags in the order of the network's outputs, and for each whether it counts. Raises naming the file."""
+def read_labels(folder: Path, labels: Labels) -> Names:
+    """The tags in the order of the network's outputs. Raises naming the file."""
     path = folder / labels.file
     if not path.is_file():
         raise MissingInput(f"no {labels.file} in {folder}: {FILE} names it as the file of labels")
     try:
         text = path.read_text(encoding="utf-8-sig")
         if labels.form == "csv":
-            return _csv_labels(path, text, labels)
-        names = (
-            _json_labels(path, json.loads(text))
-            if labels.form == "json"
-            else [line.strip() for line in text.splitlines()]
-        )
+            rows = _csv_rows(path, text, labels)
+        elif labels.form == "lines":
+            rows = [(line.strip(), "", math.nan) for line in text.splitlines()]
+        else:
+            rows = _json_rows(path, json.loads(text), labels)
     except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise BadFile(f"{path} is no {labels.form} in UTF-8 ({error})") from None
-    while names and not names[-1]:
-        names.pop()
-    return names, [bool(name) for name in names]
+    while labels.form != "csv" and rows and not rows[-1][0]:
+        rows.pop()
+    return Names(
+        [name for name, _, _ in rows],
+        [at for at, (name, category, _) in enumerate(rows) if name and category not in labels.leave_out],
+        [labels.namespaces.get(category, "") for _, category, _ in rows],
+        np.array(
+            [labels.thresholds.get(category, math.nan) if own != own else own for _, category, own in rows], np.float32
+        ),
+    )
 
 
-def _csv_labels(path: Path, text: str, labels: Labels) -> tuple[list[str], list[bool]]:
+Row = tuple[str, str, float]  # a tag's name, its category ("" for none), its own threshold (NaN for none)
+
+
+def _csv_rows(path: Path, text: str, labels: Labels) -> list[Row]:
     rows = csv.DictReader(text.splitlines())
     there = rows.fieldnames or ()
-    missing = [name for name in (labels.column, labels.category) if name is not None and name not in there]
+    columns = [name for name in (labels.column, labels.category, labels.threshold) if name is not None]
+    missing = [name for name in columns if name not in there]
     if missing:
         raise BadFile(f"{path} has no column {missing[0]!r}, only {', '.join(there or ['none'])}")
-    names, counts = [], []
-    for row in rows:
-        names.append((row[labels.column] or "").strip())
-        category = "" if labels.category is None else (row[labels.category] or "").strip()
-        counts.append(bool(names[-1]) and category not in labels.leave_out)
-    return names, counts
+
+    def cell(row: dict[str, str | None], column: str | None) -> str:
+        return "" if column is None else (row[column] or "").strip()
+
+    return [
+        (cell(row, labels.column), cell(row, labels.category), _threshold(cell(row, labels.threshold))) for row in rows
+    ]
 
 
-def _json_labels(path: Path, document: Any) -> list[str]:
-    """A list of names, an object from place to name, or one from name to place."""
+def _threshold(text: str) -> float:
+    """A threshold between 0 and 1; NaN for anything else."""
+    try:
+        found = float(text)
+    except ValueError:
+        return math.nan
+    return found if 0 < found < 1 else math.nan
+
+
+def _json_rows(path: Path, document: Any, labels: Labels) -> list[Row]:
+    """What a list of names says, or an object from place to name, from name to place, or from place to tag and category."""
+    categories: Any = {}
+    if labels.form == "vocabulary":
+        for name in labels.inside:
+            document = document.get(name) if isinstance(document, dict) else None
+        document = document if isinstance(document, dict) else {}
+        document, categories = document.get("idx_to_tag"), document.get("tag_to_category") or {}
     if isinstance(document, dict):
         pairs = [
             (place, name) if isinstance(place, str) and place.isdigit() else (name, place)
@@ -196,9 +246,16 @@ def _json_labels(path: Path, document: Any) -> list[str]:
         except (TypeError, ValueError):
             places = {}
         document = [places.get(place) for place in range(len(pairs))]
-    if not isinstance(document, list) or not all(isinstance(name, str) for name in document):
+    if not isinstance(document, list) or not isinstance(categories, dict):
         raise BadFile(f"{path} is neither a list of names nor an object of places and names")
-    return [name.strip() for name in document]
+    rows = []
+    for one in document:
+        said = one if isinstance(one, dict) else {"tag": one}
+        name = said.get("tag")
+        if not isinstance(name, str):
+            raise BadFile(f"{path} is neither a list of names nor an object of places and names")
+        rows.append((name.strip(), str(said.get("category", categories.get(name, ""))), math.nan))
+    return rows
 
 
 class _Keys:
@@ -233,6 +290,18 @@ def _matching(pattern: str) -> Callable[[Any], bool]:
 
 def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, value))
+
+
+def _chance(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < 1
+
+
+def _object_of(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(good, value.values()))
 
 
 def _file_name(value: Any) -> bool:

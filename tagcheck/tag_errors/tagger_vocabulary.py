@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tagcheck import tags
@@ -55,6 +55,18 @@ def load(folder: Path, siblings: Mapping[str, str] | None = None, shared: Path |
         own = {name: None if tag is None else tags.clean(tag) for name, tag in document.items()}
     current, aliases, namespaces = _shared(shared or folder / SHARED_MAP)
     return TagMap(own, current, aliases, namespaces, siblings or {})
+
+
+def with_categories(known: TagMap, names: Sequence[str], namespaces: Sequence[str] | None) -> TagMap:
+    """`known`, and the namespaces that a tagger's own files give its `names`, where `known` has none of its own.
+
+    >>> spellings("miku", with_categories(TagMap(), ["miku"], ["character"]))
+    ['character:miku', 'miku']
+    """
+    if namespaces is None:
+        return known
+    told = {known.current.get(name, name): space for name, space in zip(names, namespaces) if space}
+    return replace(known, namespaces=told | dict(known.namespaces))
 
 
 def _shared(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, str]]:

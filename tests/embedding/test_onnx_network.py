@@ -154,9 +154,9 @@ def test_precision_and_device_that_the_file_does_not_have_are_refused(folder):
     [
         (
             {"size": 224},
-            r"wants input: tensor\(float\) .*describes one picture of \[224, 224, 3\]: mend size or layout",
+            r"wants input: tensor\(float\) .*describes one picture of \[224, 224, 3\]: correct size or layout",
         ),
-        ({"layout": "NCHW"}, "mend size or layout"),
+        ({"layout": "NCHW"}, "correct size or layout"),
         (
             {"output": "logits"},
             "its last linear layer gives .* off the network's own: output in tagger.json is not logits",
@@ -176,7 +176,10 @@ def test_precision_and_device_that_the_file_does_not_have_are_refused(folder):
             {"labels": {"file": "../secret", "form": "lines"}},
             "has labels.file '../secret', the name of a file beside it is expected",
         ),
-        ({"labels": {"file": "a", "form": "xml"}}, "has labels.form 'xml', lines, json or csv is expected"),
+        (
+            {"labels": {"file": "a", "form": "xml"}},
+            "has labels.form 'xml', one of lines, json, vocabulary, csv is expected",
+        ),
         ({"labels": {"file": "a", "form": "lines", "column": "b"}}, "has a key labels.column that is not known"),
         ({"labels": None}, "has labels None, an object is expected"),
         ({"layout": "HWC"}, "has layout 'HWC', NCHW or NHWC is expected"),

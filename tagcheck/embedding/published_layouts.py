@@ -1,0 +1,334 @@
+"""Model folders as taggers are published: which layout it is, written as the `tagger.json` that it amounts to.
+
+    WD v3              *.onnx, selected_tags.csv
+    animetimm, PixAI   *.onnx, selected_tags.csv, preprocess.json, maybe categories.json and thresholds.csv
+    Camie v2           *.onnx, *-metadata.json
+    cl_tagger 1, 2     *.onnx, tag_mapping.json or model_vocabulary.json
+
+Only what the files tell is said: a folder that leaves a question open is refused, and the message names the file that
+would tell. What was recognised is held against the network when it is loaded, as a hand-written `tagger.json` is.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tagcheck.embedding import tagger_json
+from tagcheck.embedding.onnx_graph import Graph
+from tagcheck.embedding.tagger_json import FILE, KIND, VERSION, Descriptor
+from tagcheck.errors import BadFile, MissingInput
+from tagcheck.pictures.preparation import FILTERS
+
+TAG_LISTS = ("selected_tags.csv", "tags_info.csv")
+PREPROCESS, CATEGORIES, THRESHOLDS = "preprocess.json", "categories.json", "thresholds.csv"
+CL1, CL2, CAMIE = "tag_mapping.json", "model_vocabulary.json", "metadata.json"
+SMALL_FILES = re.compile(
+    rf"{FILE}|.*{CAMIE}|config\.json|" + "|".join((*TAG_LISTS, PREPROCESS, CATEGORIES, THRESHOLDS, CL1, CL2))
+)
+# Categories by their names and by a booru's numbers: "" for general tags, None for what is no tag of a picture's content.
+MEANINGS: dict[str, str | None] = {
+    "general": "",
+    "character": "character",
+    "copyright": "series",
+    "series": "series",
+    "artist": "creator",
+    "meta": "meta",
+    "year": "meta",
+    "rating": None,
+    "quality": None,
+    "model": None,
+}
+BOORU = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta", "9": "rating"}
+# What tells probabilities and embedding of a graph with several outputs, the best first.
+PREDICTIONS = ("prediction", "predictions", "predictions_sigmoid", "probabilities")
+EITHER = ("output",)  # probabilities where a sigmoid makes it
+LOGITS = ("logits", "refined_predictions", "refined_logits", "initial_predictions", "initial_logits")
+COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128), "grey": (128, 128, 128)}
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+
+
+def recognise(folder: Path) -> tuple[str, Descriptor] | None:
+    """(the `tagger.json` that the folder amounts to, as text; the same read), None for a folder without an ONNX file.
+
+    Raises `MissingInput` or `BadFile` naming the file that would tell what is not known.
+    """
+    models = sorted(path for path in folder.glob("*.onnx") if path.is_file())
+    if not models:
+        return None
+    path = next((one for one in models if one.name == "model.onnx"), models[0])
+    if len(models) > 1 and path.name != "model.onnx":
+        named = ", ".join(one.name for one in models)
+        raise BadFile(f"{folder} holds {named}: a {FILE} has to name one as its model; {tagger_json.SEE}")
+    graph = Graph.of_file(path)
+    for name in graph.beside:
+        if not (folder / name).is_file():
+            raise MissingInput(f"no {name} in {folder}: it holds weights of the network {path.name}, get it too")
+    document: dict[str, Any] = {"kind": KIND, "version": VERSION, "name": _name(folder), "model": path.name}
+    document |= _outputs(path, graph) | _described(folder, path, graph)
+    text = written(document)
+    return text, tagger_json.parse(path, json.loads(text))
+
+
+def written(document: dict[str, Any]) -> str:
+    """A `tagger.json` as text, one key a line."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def wanted_files(names: Sequence[str]) -> list[str]:
+    """Those of a published folder's files that a tagger needs, the large ones last; [] where it holds no ONNX tagger."""
+    models = [name for name in names if name.endswith(".onnx")]
+    if not models:
+        return []
+    model = "model.onnx" if "model.onnx" in models else models[0]
+    weights = [name for name in names if name.startswith(model) and name != model and "data" in name]
+    return [*sorted(name for name in names if SMALL_FILES.fullmatch(name)), model, *weights]
+
+
+def _name(folder: Path) -> str:
+    """The folder's name as a word."""
+    word = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64]
+    return word or "tagger"
+
+
+def _described(folder: Path, model: Path, graph: Graph) -> dict[str, Any]:
+    """What the files beside the network say of its input and its tags."""
+    camie = sorted(folder.glob(f"*{CAMIE}"))
+    tag_list = next((name for name in TAG_LISTS if (folder / name).is_file()), None)
+    if tag_list is not None:
+        labels = _listed(folder, tag_list)
+        if (folder / PREPROCESS).is_file():
+            return _from_stages(folder / PREPROCESS, model, graph) | {"labels": labels}
+        size, layout = _square(model, graph, 448)
+        if layout != "NHWC":
+            raise MissingInput(
+                f"no {PREPROCESS} in {folder}: {model.name} takes pictures as (3, {size}, {size}), and only that file "
+                f"tells their colours and range; get it from where {model.name} is from, or write a {FILE}"
+            )
+        return _input(size, layout, "BGR", [0, 255]) | {"labels": labels}
+    if (folder / CL1).is_file():
+        labels = {"file": CL1, "form": "json"} | _meant(_categories_of(folder / CL1, "each"))
+        return _input(*_square(model, graph, 448), "BGR", [0, 1], **HALF) | {"labels": labels}
+    if (folder / CL2).is_file():
+        labels = {"file": CL2, "form": "vocabulary"} | _meant(_categories_of(folder / CL2, "beside"))
+        return _input(*_square(model, graph, 384), "RGB", [0, 1], fit="stretch", **HALF) | {"labels": labels}
+    if len(camie) == 1:
+        return _camie(camie[0], model, graph)
+    raise MissingInput(
+        f"no list of tags in {folder}: {TAG_LISTS[0]}, {CL1}, {CL2} or a *-{CAMIE} from where {model.name} is from "
+        f"would tell what its outputs mean, or write a {FILE}; {tagger_json.SEE}"
+    )
+
+
+def _input(
+    size: int,
+    layout: str,
+    colours: str,
+    span: list[int],
+    *,
+    fit: str = "pad",
+    background: Sequence[int] = (255, 255, 255),
+    filter: str = "bicubic",
+    mean: Sequence[float] = (0, 0, 0),
+    std: Sequence[float] = (1, 1, 1),
+) -> dict[str, Any]:
+    return {
+        "size": size,
+        "fit": fit,
+        "background": list(background),
+        "filter": filter,
+        "layout": layout,
+        "colours": colours,
+        "range": span,
+        "mean": list(mean),
+        "std": list(std),
+    }
+
+
+def _square(model: Path, graph: Graph, otherwise: int) -> tuple[int, str]:
+    """(pixels a side, layout) of the only input; a side that is free is `otherwise`."""
+    shapes = [shape for shape in graph.inputs.values() if len(shape) == 4]
+    if len(shapes) != 1 or len(graph.inputs) != 1:
+        said = "; ".join(f"{name} {shape}" for name, shape in graph.inputs.items())
+        raise BadFile(f"{model} wants {said or 'nothing'}: one picture with four axes is expected of a tagger")
+    axes = shapes[0]
+    layout = "NHWC" if axes[3] == 3 and axes[1] != 3 else "NCHW"
+    height, width = axes[1:3] if layout == "NHWC" else axes[2:4]
+    if height != width:
+        raise BadFile(f"{model} wants pictures of {width} x {height}: only squares are made here")
+    return height or otherwise, layout
+
+
+def _outputs(model: Path, graph: Graph) -> dict[str, Any]:
+    """Which output holds the tags, in what form, and which tensor the embedding."""
+    names = graph.outputs
+    tags = [name for name in (*PREDICTIONS, *EITHER, *LOGITS) if name in names]
+    rest = [name for name in names if "embed" not in name.lower()]
+    chosen = tags[0] if tags else rest[0] if len(rest) == 1 else None
+    if chosen is None:
+        raise BadFile(
+            f"{model} has the outputs {', '.join(names)}: a {FILE} has to say which holds the tags (output_name)"
+        )
+    logits = chosen in LOGITS or (chosen not in PREDICTIONS and not graph.made_by_sigmoid(chosen))
+    found: dict[str, Any] = {"output": "logits" if logits else "probabilities", "output_name": chosen}
+    named = next((name for name in names if "embed" in name.lower()), None)
+    if named is not None:
+        return found | {"embedding": named}
+    if graph.last_linear(chosen) is not None:
+        return found
+    # Tags refined by attention have no linear layer of their own; what the first guess is made from is the picture's embedding.
+    first = next((line for name in names if name != chosen and (line := graph.last_linear(name)) is not None), None)
+    if first is None:
+        raise BadFile(
+            f"{model}: {chosen!r} is not made by a linear layer and no output is an embedding: "
+            f"a {FILE} has to name the tensor that is one (embedding)"
+        )
+    return found | {"embedding": first.embedding}
+
+
+def _listed(folder: Path, name: str) -> dict[str, Any]:
+    """The labels of a published list of tags: categories from categories.json, thresholds from the list or thresholds.csv."""
+    with open(folder / name, encoding="utf-8-sig", newline="") as file:
+        try:
+            rows = list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BadFile(f"{folder / name} is not a CSV file in UTF-8 ({error}): get it again") from None
+    columns = list(rows[0]) if rows else []
+    column = next((one for one in ("name", "tag") if one in columns), None)
+    if column is None:
+        raise BadFile(
+            f"{folder / name} has no column of names, only {', '.join(map(str, columns)) or 'none'}: get it again"
+        )
+    labels: dict[str, Any] = {"file": name, "form": "csv", "column": column}
+    if "category" in columns:
+        known = dict(BOORU)
+        if (folder / CATEGORIES).is_file():
+            known |= {str(one.get("category")): str(one.get("name")) for one in _list_of_objects(folder / CATEGORIES)}
+        labels["category"] = "category"
+        labels |= _meant({(row["category"] or "").strip() for row in rows}, known)
+    if "best_threshold" in columns:
+        labels["threshold"] = "best_threshold"
+    by_category = _category_thresholds(folder / THRESHOLDS)
+    if by_category:
+        labels["thresholds"] = by_category
+    return labels
+
+
+def _list_of_objects(path: Path) -> list[dict[str, Any]]:
+    found = tagger_json.read_json(path)
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BadFile(f"{path} is not a list of objects: get it again")
+    return found
+
+
+def _category_thresholds(path: Path) -> dict[str, float]:
+    """The first threshold of each category in thresholds.csv; nothing where there is no such file."""
+    if not path.is_file():
+        return {}
+    found: dict[str, float] = {}
+    try:
+        for row in csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()):
+            category, said = str(row.get("category", "")).strip(), row.get("threshold") or ""
+            if category and category not in found and 0 < float(said) < 1:
+                found[category] = float(said)
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise BadFile(f"{path} is not a CSV file of categories and thresholds ({error}): get it again") from None
+    return found
+
+
+def _meant(categories: Iterable[str], names: dict[str, str] | None = None) -> dict[str, Any]:
+    """`namespaces` and `leave_out` for categories as the list of tags spells them; `names` says what a number stands for."""
+    spaces, left_out = {}, []
+    for category in sorted(categories):
+        name = (names or {}).get(category, category).strip().lower()
+        space = MEANINGS.get(name, "")
+        if space is None:
+            left_out.append(category)
+        elif space:
+            spaces[category] = space
+    made: dict[str, Any] = {"namespaces": spaces} if spaces else {}
+    return made | ({"leave_out": left_out} if left_out else {})
+
+
+def _categories_of(path: Path, where: str, inside: Sequence[str] = ()) -> set[str]:
+    """The categories in a JSON list of tags: with "each" tag, or "beside" them in tag_to_category."""
+    found = tagger_json.read_json(path)
+    for name in inside:
+        found = found.get(name) if isinstance(found, dict) else None
+    beside = found.get("tag_to_category") if isinstance(found, dict) and where == "beside" else found
+    if not isinstance(beside, dict):
+        raise BadFile(f"{path} does not say the tags' categories: get it again")
+    return {str(one.get("category", "")) if isinstance(one, dict) else str(one) for one in beside.values()}
+
+
+def _camie(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
+    """Camie's metadata: the size and the tags; its pictures stand on the mean colour of ImageNet."""
+    inside = ["dataset_info", "tag_mapping"]
+    document = tagger_json.read_json(path)
+    info = document.get("model_info") if isinstance(document, dict) else None
+    size = info.get("img_size") if isinstance(info, dict) else None
+    labels = {"file": path.name, "form": "vocabulary", "inside": inside} | _meant(
+        _categories_of(path, "beside", inside)
+    )
+    side, layout = _square(model, graph, size if isinstance(size, int) else 512)
+    made = _input(side, layout, "RGB", [0, 1], background=(124, 116, 104), filter="lanczos", **IMAGENET)
+    return made | {"labels": labels}
+
+
+def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
+    """What preprocess.json says: its list of steps for testing."""
+    document = tagger_json.read_json(path)
+    steps = next(
+        (document[name] for name in ("test", "stages", "val") if isinstance(document, dict) and name in document), None
+    )
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise BadFile(f"{path} has no list of steps called test, stages or val: get it again, or write a {FILE}")
+    size, layout = _square(model, graph, 0)
+    made = _input(size, layout, "RGB", [0, 1], fit="")
+    for step in steps:
+        _take_step(path, step, made)
+    if not made["size"]:
+        raise BadFile(f"{path} says no size and {model.name} takes any: write a {FILE}")
+    if not made["fit"]:
+        raise BadFile(f"{path} neither pads pictures to a square nor stretches them: write a {FILE}; {tagger_json.SEE}")
+    return made
+
+
+def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
+    """Put one step of preprocess.json into `made`. Raises `BadFile` for a step that no recipe here does."""
+    kind, size = str(step.get("type", "")).lower(), step.get("size")
+    sides = size if isinstance(size, list) else [size] * 2 if isinstance(size, int) else []
+    if kind in ("resize", "pad_to_size") and step.get("interpolation"):
+        made["filter"] = str(step["interpolation"]).lower()
+        if made["filter"] not in FILTERS:
+            raise BadFile(f"{path} resizes by {made['filter']!r}, known are {', '.join(FILTERS)}: write a {FILE}")
+    if kind == "pad_to_size":
+        made["fit"] = "pad"
+        said = step.get("background_color", "white")
+        colour = COLOURS.get(said) if isinstance(said, str) else said
+        if not isinstance(colour, (list, tuple)) or len(colour) != 3:
+            raise BadFile(f"{path} pads with {said!r}, which is no colour that is known: write a {FILE}")
+        made["background"] = list(colour)
+    elif kind == "resize" and len(sides) == 2 and isinstance(size, list) and len(set(sides)) == 1:
+        made["fit"] = made["fit"] or "stretch"
+    elif kind == "normalize":
+        for key in ("mean", "std"):
+            values = step.get(key)
+            made[key] = list(values) if isinstance(values, list) else [values] * 3
+    elif kind == "rescale":
+        factor = step.get("rescale_factor", step.get("factor", 1 / 255))
+        made["range"] = [0, float(factor) * 255]
+    elif kind not in ("resize", "center_crop", "maybe_to_tensor", "to_tensor", "convert_rgb"):
+        raise BadFile(f"{path} has a step {kind!r} that is not known: write a {FILE}; {tagger_json.SEE}")
+    if kind == "center_crop" and not made["fit"]:
+        raise BadFile(
+            f"{path} cuts the middle out of a picture, which no recipe here does: write a {FILE} with fit pad or stretch"
+        )
+    if sides and not made["size"] and kind in ("resize", "center_crop"):
+        made["size"] = int(sides[0])

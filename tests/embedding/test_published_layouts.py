@@ -1,0 +1,444 @@
+"""Taggers as they are published are recognised, and what a folder leaves open is asked for by the file that would tell."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import documented
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper
+from onnx_folder import NAMES, by_hand, make_onnx_folder, network, weights
+
+from tagcheck.embedding import download, published_layouts, store, tagger
+from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.tag_errors import tagger_vocabulary
+
+TAGS = ["general", "1girl", "long_hair", "hatsune_miku", "vocaloid"]
+CATEGORIES = [9, 0, 0, 4, 3]
+NAMED = ["rating", "general", "general", "character", "copyright"]
+WIDE = 8
+SIDE = 32
+
+
+def graph(
+    outputs: tuple[str, ...], *, layout: str = "NCHW", side: int | None = SIDE, refined: bool = False
+) -> onnx.ModelProto:
+    """A network of one mean a channel, a layer of `WIDE` and one linear layer to the tags, with `outputs` of it.
+
+    `refined` makes "refined_predictions" out of a product, as an attention over the tags would.
+    """
+    rng = np.random.default_rng(0)
+    stored = {
+        "mix": rng.standard_normal((3, WIDE)).astype(np.float32),
+        "head": rng.standard_normal((WIDE, len(TAGS))).astype(np.float32),
+        "bias": rng.standard_normal(len(TAGS)).astype(np.float32),
+    }
+    nodes = [helper.make_node("Transpose", ["input"], ["planes"], perm=[0, 3, 1, 2])] if layout == "NHWC" else []
+    nodes += [
+        helper.make_node("GlobalAveragePool", ["planes" if nodes else "input"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["means"]),
+        helper.make_node("MatMul", ["means", "mix"], ["mixed"]),
+        helper.make_node("Tanh", ["mixed"], ["embedding"]),
+        helper.make_node("MatMul", ["embedding", "head"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["prediction"]),
+        helper.make_node("Identity", ["prediction"], ["output"]),
+        helper.make_node("Identity", ["logits"], ["initial_predictions"]),
+    ]
+    if refined:
+        nodes.append(helper.make_node("Mul", ["logits", "prediction"], ["refined_predictions"]))
+    axes = [side or "h", side or "w"]
+    shape = ["b", *axes, 3] if layout == "NHWC" else ["b", 3, *axes]
+    made = helper.make_graph(
+        nodes,
+        "tagger",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", WIDE if name == "embedding" else len(TAGS)])
+            for name in outputs
+        ],
+        [numpy_helper.from_array(value, name) for name, value in stored.items()],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def put(folder: Path, model: onnx.ModelProto, files: dict[str, object], name: str = "model.onnx") -> Path:
+    """`folder` with the network and its files: text as it is, rows as CSV, anything else as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / name)
+    for file, content in files.items():
+        if file.endswith(".csv"):
+            with open(folder / file, "w", newline="") as out:
+                csv.writer(out).writerows(content)  # type: ignore[arg-type]
+        else:
+            (folder / file).write_text(json.dumps(content))
+    return folder
+
+
+def listed(*more: str, values: Callable[[int], list[object]] = lambda place: []) -> list[list[object]]:
+    head = ["tag_id", "name", "category", "count", *more]
+    return [head, *([place, TAGS[place], CATEGORIES[place], 9, *values(place)] for place in range(len(TAGS)))]
+
+
+def stages(*, fit: str = "pad_to_size", **normal: object) -> list[dict[str, object]]:
+    first = {"type": "pad_to_size", "size": [40, 40], "background_color": "white", "interpolation": "bilinear"}
+    return [
+        *([first] if fit == "pad_to_size" else []),
+        {"type": "resize", "size": [SIDE, SIDE], "interpolation": "bicubic", "antialias": True},
+        {"type": "center_crop", "size": [SIDE, SIDE]},
+        {"type": "maybe_to_tensor"},
+        {"type": "normalize", **(normal or {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})},
+    ]
+
+
+def wd(folder: Path) -> Path:
+    return put(folder, graph(("output",), layout="NHWC"), {"selected_tags.csv": listed()})
+
+
+def animetimm(folder: Path) -> Path:
+    files = {
+        "selected_tags.csv": listed("best_threshold", values=lambda place: [0.2 + place / 10]),
+        "preprocess.json": {"test": stages(), "val": stages()},
+        "categories.json": [{"category": 0, "name": "general"}, {"category": 4, "name": "character"}],
+        "thresholds.csv": [
+            ["category", "name", "alpha", "threshold"],
+            [0, "general", 1, 0.31],
+            [4, "character", 1, 0.5],
+        ],
+    }
+    return put(folder, graph(("embedding", "logits", "prediction")), files)
+
+
+def deepghs(folder: Path) -> Path:
+    """No thresholds of the tags, pictures stretched, half as mean and deviation: PixAI as it was exported."""
+    files = {
+        "selected_tags.csv": listed("ips", values=lambda place: ['["vocaloid"]' if place == 3 else "[]"]),
+        "preprocess.json": {"stages": stages(fit="stretch", mean=0.5, std=0.5)},
+        "thresholds.csv": [["category", "name", "threshold"], [0, "general", 0.3], [4, "character", 0.85]],
+    }
+    return put(folder, graph(("embedding", "logits", "prediction")), files)
+
+
+def vocabulary(categories: list[str]) -> dict[str, object]:
+    return {
+        "idx_to_tag": {str(place): name for place, name in enumerate(TAGS)},
+        "tag_to_idx": {name: place for place, name in enumerate(TAGS)},
+        "tag_to_category": dict(zip(TAGS, categories)),
+    }
+
+
+def camie(folder: Path) -> Path:
+    document = {
+        "model_info": {"img_size": SIDE, "patch_size": 16},
+        "dataset_info": {"total_tags": len(TAGS), "tag_mapping": vocabulary(NAMED)},
+    }
+    model = graph(("initial_predictions", "refined_predictions"), refined=True)
+    return put(folder, model, {"camie-tagger-v2-metadata.json": document}, "camie-tagger-v2.onnx")
+
+
+def cl_one(folder: Path) -> Path:
+    mapping = {str(place): {"tag": TAGS[place], "category": NAMED[place].title()} for place in range(len(TAGS))}
+    return put(folder, graph(("output",)), {"tag_mapping.json": mapping})
+
+
+def cl_two(folder: Path) -> Path:
+    put(folder, graph(("logits",)), {"model_vocabulary.json": vocabulary([one.title() for one in NAMED])})
+    beside = onnx.load(folder / "model.onnx")
+    onnx.save_model(
+        beside, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0
+    )
+    return folder
+
+
+LAYOUTS = {
+    wd: ("NHWC", "BGR", "pad", (255, 255, 255), [0, 255], [0] * 3, [1] * 3),
+    animetimm: ("NCHW", "RGB", "pad", (255, 255, 255), [0, 1], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    deepghs: ("NCHW", "RGB", "stretch", (255, 255, 255), [0, 1], [0.5] * 3, [0.5] * 3),
+    camie: ("NCHW", "RGB", "pad", (124, 116, 104), [0, 1], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    cl_one: ("NCHW", "BGR", "pad", (255, 255, 255), [0, 1], [0.5] * 3, [0.5] * 3),
+    cl_two: ("NCHW", "RGB", "stretch", (255, 255, 255), [0, 1], [0.5] * 3, [0.5] * 3),
+}
+
+
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
+def test_a_published_folder_is_the_tagger_json_that_it_amounts_to(tmp_path, make):
+    folder = make(tmp_path / "some tagger (v1)")
+    text, found = published_layouts.recognise(folder)
+    layout, colours, fit, background, span, mean, std = LAYOUTS[make]
+    assert (found.layout, found.colours, found.recipe.fit) == (layout, colours, fit)
+    assert (found.recipe.background, found.recipe.size) == (background, SIDE)
+    assert (list(found.range), list(found.mean), list(found.std)) == (span, mean, std)
+    model = tagger.load(folder, "cpu")
+    assert text in model.sentence() and model.network.name == "some-tagger-v1"
+
+    # Written into the folder, the text says the same.
+    (folder / "tagger.json").write_text(text)
+    again = tagger.load(folder, "cpu")
+    assert again.id == model.id and again.preprocess_id == model.preprocess_id and text not in again.sentence()
+
+
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
+def test_pictures_reach_the_network_as_it_was_trained_on_them(tmp_path, make):
+    """Embeddings of noise are those computed by hand from the colours' means, in the network's order and range."""
+    model = tagger.load(make(tmp_path / "tagger"), "cpu")
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 3, SIDE, SIDE), dtype=np.uint8)
+    _, colours, _, _, span, mean, std = LAYOUTS[make]
+    means = pixels.mean(axis=(2, 3)) / 255 * (span[1] - span[0]) + span[0]
+    means = (means - np.array(mean)) / np.array(std)
+    rng = np.random.default_rng(0)
+    mix, head, bias = rng.standard_normal((3, WIDE)), rng.standard_normal((WIDE, len(TAGS))), rng.standard_normal(5)
+    rows = np.tanh((means[:, ::-1] if colours == "BGR" else means) @ mix)
+    np.testing.assert_allclose(model.embed(pixels), rows, atol=1e-4)
+    if make is not camie:
+        expected = 1 / (1 + np.exp(-(rows @ head + bias)))[:, 1:]
+        np.testing.assert_allclose(model.probabilities(rows.astype(np.float32)), expected, atol=1e-4)
+    else:
+        assert model.tag_head() is None  # its refined tags are no linear layer of the embedding
+
+
+@pytest.mark.parametrize("make", [make for make in LAYOUTS if make is not camie], ids=lambda make: make.__name__)
+def test_categories_become_namespaces_and_ratings_are_no_tags(tmp_path, make):
+    head = tagger.load(make(tmp_path / "tagger"), "cpu").tag_head()
+    assert head.tags == TAGS[1:] and head.namespaces == ["", "", "character", "series"]
+    known = tagger_vocabulary.with_categories(tagger_vocabulary.TagMap(), head.tags, head.namespaces)
+    library = ["character:hatsune miku", "person:hatsune miku", "long hair", "series:vocaloid"]
+    assert tagger_vocabulary.owners_tags(head.tags, library, known) == [None, "long hair", library[0], library[3]]
+
+
+def test_published_thresholds_move_the_prior_and_survive_the_file(tmp_path):
+    own = tagger.load(animetimm(tmp_path / "own"), "cpu").tag_head()
+    np.testing.assert_allclose(own.thresholds, [0.3, 0.4, 0.5, 0.6], atol=1e-6)  # each tag's before its category's
+    categories = tagger.load(deepghs(tmp_path / "categories"), "cpu").tag_head()
+    np.testing.assert_allclose(categories.thresholds, [0.3, 0.3, 0.85, np.nan])
+    store.save_tag_head(tmp_path, categories)
+    kept = store.load_tag_head(tmp_path, categories.model)
+    assert kept.namespaces == categories.namespaces
+    logit = np.log(np.array([0.3, 0.3, 0.85]) / (1 - np.array([0.3, 0.3, 0.85])))
+    moved = 1 / (1 + np.exp(-(logit + kept.prior_bias()[:3] - kept.bias[:3])))
+    np.testing.assert_allclose(moved, store.AT_THRESHOLD, atol=1e-5)
+    assert kept.prior_bias()[3] == kept.bias[3]
+    assert (tagger.load(wd(tmp_path / "none"), "cpu").tag_head().prior_bias() == weights_bias()).all()
+
+
+def weights_bias() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    rng.standard_normal((3, WIDE)), rng.standard_normal((WIDE, len(TAGS)))
+    return rng.standard_normal(len(TAGS)).astype(np.float32)[1:]
+
+
+def test_the_wd_network_of_the_other_tests_needs_no_tagger_json(tmp_path):
+    folder = make_onnx_folder(tmp_path / "wd-like")
+    described = tagger.load(folder, "cpu")
+    (folder / "tagger.json").unlink()
+    found = tagger.load(folder, "cpu")
+    assert found.id == described.id and found.tags == NAMES[2:]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 448, 448), dtype=np.uint8)
+    np.testing.assert_allclose(found.embed(pixels), by_hand(pixels, weights())[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_joytag_folder_with_an_onnx_file_beside_is_still_joytags(tmp_path):
+    from joytag_folder import make_tiny_model_folder
+
+    folder = make_tiny_model_folder(tmp_path)
+    onnx.save(network(weights()), folder / "model.onnx")
+    assert tagger.load(folder, "cpu").network.name == "JoyTag"
+
+
+NO_PREPROCESS = lambda folder: (animetimm(folder) / "preprocess.json").unlink()
+NO_TAGS = lambda folder: (wd(folder) / "selected_tags.csv").unlink()
+NO_WEIGHTS = lambda folder: (cl_two(folder) / "model.onnx.data").unlink()
+
+
+def steps(*some: dict[str, object]) -> Callable[[Path], object]:
+    return lambda folder: (animetimm(folder) / "preprocess.json").write_text(json.dumps({"test": list(some)}))
+
+
+@pytest.mark.parametrize(
+    "damage, error, says",
+    [
+        (NO_PREPROCESS, MissingInput, "no preprocess.json in .*only that file tells their colours and range"),
+        (NO_TAGS, MissingInput, "no list of tags in .*selected_tags.csv, tag_mapping.json"),
+        (NO_WEIGHTS, MissingInput, "no model.onnx.data in .*holds weights of the network"),
+        (
+            steps({"type": "resize", "size": 32}, {"type": "center_crop", "size": [32, 32]}),
+            BadFile,
+            "cuts the middle out",
+        ),
+        (steps({"type": "sharpen"}), BadFile, "has a step 'sharpen' that is not known"),
+        (
+            steps({"type": "pad_to_size", "size": 9, "background_color": "beige"}),
+            BadFile,
+            "'beige', which is no colour",
+        ),
+        (steps({"type": "resize", "size": [32, 32], "interpolation": "nearest"}), BadFile, "resizes by 'nearest'"),
+        (steps({"type": "normalize", "mean": 0, "std": 1}), BadFile, "neither pads .* nor stretches"),
+        (lambda folder: (animetimm(folder) / "preprocess.json").write_text("[]"), BadFile, "no list of steps"),
+        (lambda folder: (animetimm(folder) / "preprocess.json").write_text("{"), BadFile, "is not JSON"),
+        (lambda folder: (wd(folder) / "selected_tags.csv").write_text("a,b\n1,2\n"), BadFile, "no column of names"),
+        (lambda folder: (wd(folder) / "model.onnx").write_bytes(b""), BadFile, "is empty"),
+        (lambda folder: (cl_one(folder) / "tag_mapping.json").write_text("[1]"), BadFile, "tags' categories"),
+        (
+            lambda folder: (
+                put(folder, graph(("output",), layout="NHWC"), {}, "a.onnx")
+                and put(folder, graph(("output",), layout="NHWC"), {}, "b.onnx")
+            ),
+            BadFile,
+            "holds a.onnx, b.onnx",
+        ),
+    ],
+)
+def test_what_is_not_recognised_says_which_file_would_tell(tmp_path, damage, error, says):
+    folder = tmp_path / "tagger"
+    damage(folder)
+    with pytest.raises(error, match=says):
+        tagger.load(folder, "cpu")
+
+
+# --- by name -----------------------------------------------------------------------------------------------------------
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does: which files a repository has, and each file's size, digest, commit and bytes."""
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, body: bool) -> None:
+        server: Any = self.server
+        server.asked.append(self.path)
+        repositories = {"someone/tagger": server.files} | server.repositories
+        parts = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
+        files = repositories.get("/".join(parts[:2]), {})
+        if self.path.startswith("/api/models/") and files:
+            listing = {"id": "/".join(parts), "sha": "c" * 40, "siblings": [{"rfilename": name} for name in files]}
+            return self._send(200, json.dumps(listing).encode(), body, {"Content-Type": "application/json"})
+        name = "/".join(parts[4:])
+        if name not in files:
+            return self._send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
+        digest = hashlib.sha256(files[name]).hexdigest()
+        return self._send(200, files[name], body, {"ETag": f'"{digest}"', "X-Repo-Commit": "c" * 40})
+
+    def _send(self, status: int, content: bytes, body: bool, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(content))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.files, server.repositories, server.asked = {}, {}, []  # type: ignore[attr-defined]
+    server.address = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def published(folder: Path, under: str = "") -> dict[str, bytes]:
+    return {under + path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_tagger_is_fetched_by_its_name_once(hub, tmp_path):
+    hub.files = published(animetimm(tmp_path / "there")) | {"README.md": b"#", "model.safetensors": b"large"}
+    folder = download.ensure_model("someone/tagger", tmp_path / "here", hub.address, pause=0)
+    assert folder == tmp_path / "here" / "someone" / "tagger"
+    kept = {path.name for path in folder.iterdir()} - {download.LISTED}
+    assert kept == set(hub.files) - {"README.md", "model.safetensors"}
+    assert tagger.load(folder, "cpu").network.name == "tagger"
+    asked = len(hub.asked)
+    assert download.ensure_model("someone/tagger", tmp_path / "here", hub.address) == folder and len(hub.asked) == asked
+
+
+def test_a_folder_of_a_repository_is_named_after_it(hub, tmp_path):
+    hub.files = published(cl_two(tmp_path / "there"), "v2/") | published(cl_one(tmp_path / "other"), "v1/")
+    with pytest.raises(MissingInput, match="holds no .onnx file; it has some in v1, v2: add the folder to the name"):
+        download.ensure_model("someone/tagger", tmp_path / "here", hub.address)
+    folder = download.ensure_model("someone/tagger/v2", tmp_path / "here", hub.address)
+    assert tagger.load(folder, "cpu").tags == TAGS[1:]
+
+
+def test_a_name_that_cannot_be_had_says_both_ways_out(hub, tmp_path):
+    with pytest.raises(UsageError, match="OWNER/NAME of a repository is expected"):
+        download.ensure_model("../secrets", tmp_path, hub.address)
+    with pytest.raises(MissingInput, match=r"does not tell the files of no/body .*--model-dir"):
+        download.ensure_model("no/body", tmp_path, hub.address)
+
+
+def test_the_stage_takes_a_tagger_by_name_and_prints_what_it_recognised(hub, tmp_path, script, monkeypatch):
+    from PIL import Image
+
+    from tagcheck.embedding.download import FOLDER
+
+    hub.files = published(animetimm(tmp_path / "there"))
+    pictures, data = tmp_path / "pictures", tmp_path / "data"
+    pictures.mkdir()
+    for number in range(3):
+        colour = (80 * number, 40, 90)
+        Image.new("RGB", (50, 40), colour).save(pictures / f"{number}.png")
+        (pictures / f"{number}.txt").write_text("long hair")
+    name = "someone/tagger"
+    assert script("dataset_hardcore_mapper.py", "--library", pictures, "--data-dir", data).returncode == 0
+    env = {"HF_ENDPOINT": hub.address, "TAGCHECK_MODELS": str(tmp_path / "models")}
+    done = script("advanced_joytag_processing.py", "--data-dir", data, "--model", name, env=env)
+    assert done.returncode == 0, done.stderr
+    assert '"output_name": "prediction"' in done.stderr and "recognised, as if" in done.stderr
+    assert store.load(data / "advanced_embeddings").matrix.shape == (3, WIDE)
+    assert not (FOLDER / "someone").exists()
+    both = script(
+        "advanced_joytag_processing.py", "--data-dir", data, "--model", name, "--model-dir", pictures, env=env
+    )
+    assert both.returncode == 2 and "name two taggers" in both.stderr
+
+
+# --- the page about it -------------------------------------------------------------------------------------------------
+
+PAGE = "docs/taggers.md"
+
+
+def test_every_command_of_the_page_runs(hub, tmp_path):
+    """With a small tagger of each layout where the page's commands look for it."""
+    from PIL import Image
+
+    put(tmp_path / "taggers" / "wd-vit-tagger-v3", graph(("output",), layout="NHWC"), {"selected_tags.csv": listed()})
+    hub.repositories = {
+        "animetimm/caformer_s18.dbv4-full": published(animetimm(tmp_path / "a")),
+        "cella110n/cl_tagger": published(cl_one(tmp_path / "b"), "cl_tagger_1_02/"),
+    }
+    (tmp_path / "Pictures").mkdir()
+    for number in range(3):
+        Image.new("RGB", (50, 40), (80 * number, 40, 90)).save(tmp_path / "Pictures" / f"{number}.png")
+        (tmp_path / "Pictures" / f"{number}.txt").write_text("long hair")
+    told = documented.commands(PAGE)
+    assert len(told) >= 6
+    for command in told:
+        done = documented.run(command, tmp_path, HF_ENDPOINT=hub.address, TAGCHECK_MODELS=str(tmp_path / "models"))
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_samples_of_the_page_are_tagger_jsons(tmp_path):
+    found = documented.samples(PAGE)
+    text, _ = published_layouts.recognise(make_onnx_folder(tmp_path / "wd-vit-tagger-v3"))
+    assert found and found[0] == json.loads(text)
