@@ -27,9 +27,9 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sample.paint import paint
-from sample.picture import Picture, imagine, variant
-from sample.retouching import HOWS, encode, retouch
+from sample.paint.picture import Picture, imagine, variant
+from sample.paint.sheet import paint
+from sample.plant.copies import HOWS, encode, retouch
 from tagcheck import script
 from tagcheck.embedding import tagger
 from tagcheck.pictures import preparation

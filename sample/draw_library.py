@@ -26,8 +26,8 @@ from pathlib import Path
 # A script's own folder is on the path, the project's is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sample.drawing import SMALLEST, Library, draw, plan_library
-from sample.planting import DISAGREEMENT, KINDS, RATES, Planted, plant
+from sample.plant.errors import DISAGREEMENT, KINDS, RATES, Planted, plant
+from sample.plant.library import SMALLEST, Library, draw, plan_library
 from tagcheck import script
 from tagcheck.errors import UsageError
 from tagcheck.files import write_json

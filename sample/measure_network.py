@@ -26,8 +26,8 @@ from sklearn.preprocessing import StandardScaler
 # A script's own folder is on the path, the project's is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sample import drawing
-from sample.training_pictures import KNOWN_SERIES, booru_name
+from sample.plant import library as drawing
+from sample.train.pictures import KNOWN_SERIES, booru_name
 from tagcheck import script
 from tagcheck.embedding import tagger
 from tagcheck.pictures import preparation

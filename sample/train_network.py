@@ -40,10 +40,10 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from joytag.Models import ViT, normalise
-from sample import training_pictures
-from sample.augmentation import view
-from sample.head import fit_head
-from sample.training_pictures import Training
+from sample.train import pictures as training_pictures
+from sample.train.head import fit_head
+from sample.train.pictures import Training
+from sample.train.views import view
 from tagcheck import script
 from tagcheck.files import write_atomically
 

@@ -15,20 +15,15 @@ import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from sample import (
-    augmentation,
-    compare_with_planted,
-    draw_library,
-    drawing,
-    head,
-    measure_network,
-    paint,
-    planting,
-    train_network,
-    world,
-)
-from sample.picture import Figure, Picture, imagine, true_tags, variant
-from sample.training_pictures import KNOWN_SERIES, Training, booru_name, square, vocabulary
+from sample import compare_with_planted, draw_library, measure_network, train_network
+from sample.paint import sheet as sheets
+from sample.paint import world
+from sample.paint.picture import Figure, Picture, imagine, true_tags, variant
+from sample.plant import errors as planting
+from sample.plant import library as drawing
+from sample.train import head
+from sample.train import views as augmentation
+from sample.train.pictures import KNOWN_SERIES, Training, booru_name, square, vocabulary
 from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
@@ -152,7 +147,7 @@ def test_the_hair_colour_that_is_tagged_is_the_colour_of_the_hair():
         STREET, framing="portrait", place="simple", figures=(replace(MIKA, held="", arms="down", headwear=""),)
     )
     red, green = (
-        np.asarray(paint.paint(replace(portrait, figures=(replace(portrait.figures[0], hair=hair),)), 400), int)
+        np.asarray(sheets.paint(replace(portrait, figures=(replace(portrait.figures[0], hair=hair),)), 400), int)
         for hair in ("red", "green")
     )
     differs = np.abs(red - green).sum(2) > 60
@@ -299,7 +294,7 @@ def test_the_vocabulary_knows_common_visible_tags_and_only_a_few_series():
 def test_a_view_without_luck_is_the_picture_itself(monkeypatch):
     for name in ("CROP", "COLOUR", "SCALE", "JPEG"):
         monkeypatch.setattr(augmentation, name, 0.0)
-    sheet, box = square(paint.paint(STREET, 200), 96)
+    sheet, box = square(sheets.paint(STREET, 200), 96)
     pixels = torch.from_numpy(np.asarray(sheet).copy())[None]
     same = augmentation.view(pixels, torch.tensor([box]), 96, torch.Generator().manual_seed(1))
     inside = slice(14, 82)  # a tall picture: white on both sides, whose edge may blur

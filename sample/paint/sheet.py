@@ -8,12 +8,13 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from sample.brush import Brush
-from sample.paint_figures import paint_figure
-from sample.paint_places import paint_place, paint_weather, toned
-from sample.paint_things import THINGS, emblem
-from sample.picture import Picture, Thing
-from sample.world import CLOTH_COLOURS
+from sample.paint.brush import Brush
+from sample.paint.figures import paint_figure
+from sample.paint.picture import Picture, Thing
+from sample.paint.places import paint_place, paint_weather, toned
+from sample.paint.shapes import draw
+from sample.paint.things import paint_emblem, paint_thing
+from sample.paint.world import CLOTH_COLOURS
 
 OVERSAMPLING = 2
 # What each framing shows, in head radii: top, bottom, and how far left and right of a character.
@@ -48,7 +49,7 @@ def _things(brush: Brush, picture: Picture, things: list[Thing], w: float, h: fl
         at.width = 0.018 * bool(picture.look.line_width)
         if not picture.figures and thing.kind not in ("balloon", "bird"):
             at.oval(0, 0.48, 0.46, 0.07, toned((120, 112, 116), picture), line=False)
-        THINGS[thing.kind](at, CLOTH_COLOURS[thing.colour])
+        paint_thing(at, thing.kind, CLOTH_COLOURS[thing.colour])
 
 
 def _figures(image: Image.Image, picture: Picture) -> None:
@@ -81,7 +82,7 @@ def _banner(brush: Brush, picture: Picture, w: float, h: float) -> None:
         [(x - 0.1, 0), (x + 0.1, 0), (x + 0.1, 0.27), (x, 0.35), (x - 0.1, 0.27)],
         CLOTH_COLOURS[picture.look.costume[1]],
     )
-    emblem(brush.at(x, 0.15, 0.17), picture.look.emblem, (sign, ground))
+    paint_emblem(brush.at(x, 0.15, 0.17), picture.look.emblem, (sign, ground))
 
 
 def _backdrop(brush: Brush, picture: Picture, w: float, h: float) -> None:
@@ -95,37 +96,15 @@ def _backdrop(brush: Brush, picture: Picture, w: float, h: float) -> None:
     elif kind == "sparkle":
         for _ in range(round(16 * w * h)):
             x, y, size = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.012, 0.035)
-            brush.shape(
-                [
-                    (x, y - size),
-                    (x + size * 0.2, y - size * 0.2),
-                    (x + size, y),
-                    (x + size * 0.2, y + size * 0.2),
-                    (x, y + size),
-                    (x - size * 0.2, y + size * 0.2),
-                    (x - size, y),
-                    (x - size * 0.2, y - size * 0.2),
-                ],
-                (255, 246, 190),
-                line=False,
-            )
+            near = size * 0.2
+            right = [(x, y - size), (x + near, y - near), (x + size, y), (x + near, y + near)]
+            left = [(x, y + size), (x - near, y + near), (x - size, y), (x - near, y - near)]
+            brush.shape(right + left, (255, 246, 190), line=False)
     elif kind == "hearts":
         for _ in range(round(24 * w * h)):
             at = brush.at(rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.02, 0.05))
-            at.blob(
-                [
-                    (0, 0.46),
-                    (-0.42, 0.0),
-                    (-0.34, -0.34),
-                    (-0.12, -0.36),
-                    (0, -0.18),
-                    (0.12, -0.36),
-                    (0.34, -0.34),
-                    (0.42, 0.0),
-                ],
-                (255, 176, 200),
-                line=False,
-            )
+            at.width = 0.0
+            draw(at, "emblem heart", {"sign": (255, 176, 200)})
 
 
 def _style(image: Image.Image, picture: Picture) -> Image.Image:
@@ -146,7 +125,7 @@ def _style(image: Image.Image, picture: Picture) -> Image.Image:
     if picture.series and picture.figures and picture.grain % 5 < 3:
         brush = Brush(image, min(image.size), line=look.line, width=0.006)
         corner = 0.06 if picture.grain % 3 else image.width / min(image.size) - 0.06
-        emblem(brush.at(corner, image.height / min(image.size) - 0.06, 0.09), look.emblem, look.emblem_colours)
+        paint_emblem(brush.at(corner, image.height / min(image.size) - 0.06, 0.09), look.emblem, look.emblem_colours)
     return image.convert("L").convert("RGB") if picture.monochrome else image
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from sample.retouching import encode
+from sample.plant.copies import encode
 
 CROP, COLOUR, SCALE, JPEG = 0.5, 0.5, 0.25, 0.3  # how often each is done
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sample import world
-from sample.world import weighted
+from sample.paint import world
+from sample.paint.world import weighted
 
 MISSING, INCORRECT, CONTRADICTORY = "missing", "incorrect", "contradictory"
 FORGOTTEN, SWAPPED, DISAGREEMENT = "series_forgotten", "series_swapped", "duplicate_disagreement"

@@ -10,10 +10,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sample.odd_files import ODD_FILES, odd_file
-from sample.paint import paint
-from sample.picture import Picture, imagine, true_tags, variant
-from sample.retouching import HOWS, encode, retouch
+from sample.paint.picture import Picture, imagine, true_tags, variant
+from sample.paint.sheet import paint
+from sample.plant.copies import HOWS, encode, retouch
+from sample.plant.odd_files import ODD_FILES, odd_file
 from tagcheck import script
 
 SMALLEST = 40

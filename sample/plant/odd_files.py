@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from sample.brush import Brush
-from sample.paint import paint
-from sample.paint_things import THINGS
-from sample.picture import Picture, imagine, true_tags
-from sample.retouching import encode
-from sample.world import CLOTH_COLOURS
+from sample.paint.brush import Brush
+from sample.paint.picture import Picture, imagine, true_tags
+from sample.paint.sheet import paint
+from sample.paint.things import paint_thing
+from sample.paint.world import CLOTH_COLOURS
+from sample.plant.copies import encode
 
 Imagined = tuple[Picture, list[str]]
 
@@ -85,7 +85,7 @@ def _animation(picture: Picture) -> bytes:
 
 def _transparent(picture: Picture) -> bytes:
     image = Image.new("RGBA", (1040, 1040), (0, 0, 0, 0))
-    THINGS["cat"](Brush(image, 940, (520, 520), width=0.018), CLOTH_COLOURS["orange"])
+    paint_thing(Brush(image, 940, (520, 520), width=0.018), "cat", CLOTH_COLOURS["orange"])
     return encode(image.reduce(2), "png")
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sample.paint import paint
-from sample.picture import Picture, imagine, true_tags, variant
-from sample.planting import visible
-from sample.world import BY_SERIES, PLACE_TAGS
+from sample.paint.picture import Picture, imagine, true_tags, variant
+from sample.paint.sheet import paint
+from sample.paint.world import BY_SERIES, PLACE_TAGS
+from sample.plant.errors import visible
 from tagcheck import script
 from tagcheck.files import write_json
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from PIL import Image, ImageChops
 
-from sample.brush import Brush, darker, lighter, mix
-from sample.picture import Picture
-from sample.world import CLOTH_COLOURS, Colour
+from sample.paint.brush import Brush, darker, lighter, mix
+from sample.paint.picture import Picture
+from sample.paint.world import CLOTH_COLOURS, Colour
 
 SKIES: dict[str, tuple[Colour, Colour]] = {
     "day": ((98, 176, 246), (222, 242, 255)),

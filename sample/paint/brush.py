@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from sample.world import Colour
+from sample.paint.world import Colour
 
 Point = tuple[float, float]
 CIRCLE = [(math.cos(turn * math.tau / 36), math.sin(turn * math.tau / 36)) for turn in range(36)]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
-from sample import world
-from sample.world import Artist, Look, Person, Series, weighted
+from sample.paint import world
+from sample.paint.world import Artist, Look, Person, Series, weighted
 
 FRAMINGS = ("upper body", "full body", "portrait")
 ASPECTS = (3 / 4, 2 / 3, 1.0, 4 / 3, 16 / 9, 9 / 16)  # width to height
