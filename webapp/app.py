@@ -31,7 +31,7 @@ from tagcheck import script
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import LibraryError, ToolError
 from tagcheck.library import choose
-from tagcheck.review import Review, report_import
+from tagcheck.review import Review, report_import, start
 from tagcheck.script import run
 from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words
 from webapp.state import Settings
@@ -44,6 +44,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, template_folder="templates", static_folder="static")
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_FORM, MAX_FORM_PARTS=200_000, MAX_FORM_MEMORY_SIZE=LARGEST_FORM)
     state.install(app, settings)
+    start(settings.folder.review)
     with Review(settings.folder.review) as store:
         security.install(app, store, settings.host, str(settings.folder.root))
         applying_views.catch_up(store)

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tagcheck import sqlite
 from tagcheck.data_folder import isoformat, utc_now
-from tagcheck.errors import BadFile
 from tagcheck.review import counts
 
-SCHEMA_VERSION = 3
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
 APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
 WAITING = "waiting"  # noted down in the ledger, to be written when the library is back
@@ -31,7 +30,6 @@ DECISIONS = (ACCEPTED, IGNORED, SKIPPED, FLAGGED)
 QUEUES = (OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
 ADD, REMOVE, PAIR = "add", "remove", "pair"
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
-BUSY_SECONDS = 120.0  # reading the reports of a large library keeps writers waiting for a part of that
 CHANGED = 0.1  # by which a confidence has to grow after a "no" to be called out
 MAPPED_BYTES = 2**30  # of the file are read in place, so that a new connection need not warm a cache of its own
 
@@ -190,19 +188,8 @@ class Review:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self.db = _connect(self.path)
-        try:
-            self._prepare()
-        except sqlite3.DatabaseError as error:
-            self.db.close()
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            raise BadFile(
-                f"{self.path} is not a review store ({error}): move it away, or use another --data-dir"
-            ) from None
-        except BaseException:
-            self.db.close()
-            raise
+        self.db = sqlite.connect(self.path, MIGRATIONS, threads=True)
+        self.db.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
 
     def __enter__(self) -> Review:
         return self
@@ -217,14 +204,9 @@ class Review:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction that no other writer interleaves with; the revision of the store goes up by one."""
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
+        with sqlite.within(self.db):
             yield self.db
             self.db.execute("UPDATE review_meta SET value = value + 1 WHERE key = 'revision'")
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
-        self.db.execute("COMMIT")
 
     def meta(self, key: str, default: str = "") -> str:
         """A value of the store's own notes."""
@@ -333,53 +315,6 @@ class Review:
         return self.db.execute(
             "SELECT count(*) FROM decisions WHERE state = ? AND outcome IS NULL AND action != ?", (ACCEPTED, PAIR)
         ).fetchone()[0]
-
-    def _prepare(self) -> None:
-        found = self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone()
-        if found is None:
-            self.db.execute("BEGIN IMMEDIATE")
-            if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone() is None:
-                for statement in filter(str.strip, SCHEMA.split(";")):
-                    self.db.execute(statement)
-                make_lookups(self.db)
-                make_walks(self.db)
-                counts.make(self.db)
-                self.db.executemany(
-                    "INSERT INTO review_meta VALUES (?, ?)", [("schema", str(SCHEMA_VERSION)), ("revision", "0")]
-                )
-            self.db.execute("COMMIT")
-        version = int(self.meta("schema", "0"))
-        if version > SCHEMA_VERSION:
-            raise BadFile(
-                f"{self.path} has schema {version}, this program reads up to {SCHEMA_VERSION}: update the program"
-            )
-        if version < SCHEMA_VERSION:
-            self._upgrade()
-
-    def _upgrade(self) -> None:
-        """Give an older store what it lacks: schema 1 tallies and indexes on verdicts, schema 2 the evidence behind a "no"."""
-        with self.writing() as db:
-            version = int(self.meta("schema", "0"))
-            if version >= SCHEMA_VERSION:
-                return  # another process did it meanwhile
-            db.execute("ALTER TABLE decisions ADD COLUMN evidence TEXT")
-            db.execute("ALTER TABLE suggestions ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
-            for statement in (GROWN, SERIES):
-                db.execute(statement)
-            if version < 2:
-                self._tally(db)
-            db.execute("DELETE FROM sources WHERE kind = 'dataset'")  # to be read once more, for the pictures' series
-            db.execute("UPDATE review_meta SET value = ? WHERE key = 'schema'", (str(SCHEMA_VERSION),))
-
-    def _tally(self, db: sqlite3.Connection) -> None:
-        db.execute(f"ALTER TABLE suggestions ADD COLUMN band INTEGER AS ({counts.BAND})")
-        drop_walks(db)
-        make_walks(db)
-        db.execute("DROP INDEX decisions_state")
-        db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
-        for statement in (counts.TABLE, *VERDICTS.split(";")):
-            db.execute(statement)
-        counts.make(db)
 
     def _set(
         self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None
@@ -533,33 +468,19 @@ def pair_decisions(path: Path) -> dict[tuple[str, str, str], str]:
     return {(row["hash"], row["other"], row["tag"]): row["state"] for row in _decided(path) if row["action"] == PAIR}
 
 
+def start(path: Path) -> None:
+    """Check the whole store and back it up, once when a program begins to use it. Raises `BadFile` or `ToolError`."""
+    sqlite.start(path, MIGRATIONS)
+
+
 def _decided(path: Path) -> list[sqlite3.Row]:
     if not Path(path).exists():
         return []
-    with closing(_connect(Path(path))) as db:
-        try:
-            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'decisions'").fetchone() is None:
-                return []
-            return db.execute("SELECT * FROM decisions WHERE state != 'open'").fetchall()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            raise BadFile(f"{path} is not a review store ({error}): move it away, or use another --data-dir") from None
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-    db.row_factory = sqlite3.Row
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
-    except sqlite3.OperationalError:
-        db.close()
-        raise
-    except sqlite3.DatabaseError as error:
-        db.close()
-        raise BadFile(f"{path} is not a review store ({error}): move it away, or use another --data-dir") from None
-    return db
+    with sqlite.read(Path(path)) as db:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'decisions'").fetchone() is None:
+            return []
+        sqlite.check(db, Path(path), ("decisions",))
+        return db.execute("SELECT * FROM decisions WHERE state != 'open'").fetchall()
 
 
 def _decision(row: sqlite3.Row) -> Decision:
@@ -578,3 +499,47 @@ def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
         " ON CONFLICT (finding, hash, tag, action, other) DO NOTHING",
         (key.hash, key.tag, key.action, state, finding),
     )
+
+
+def _make(db: sqlite3.Connection) -> None:
+    for statement in filter(str.strip, SCHEMA.split(";")):
+        db.execute(statement)
+    make_lookups(db)
+    make_walks(db)
+    counts.make(db)
+    db.execute("INSERT INTO review_meta VALUES ('revision', '0')")
+
+
+def _add_tallies(db: sqlite3.Connection) -> None:
+    """From 1 to 2: counts that are kept, and indexes on verdicts."""
+    db.execute(f"ALTER TABLE suggestions ADD COLUMN band INTEGER AS ({counts.BAND})")
+    drop_walks(db)
+    make_walks(db)
+    db.execute("DROP INDEX decisions_state")
+    db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
+    for statement in (counts.TABLE, *VERDICTS.split(";")):
+        db.execute(statement)
+    counts.make(db)
+
+
+def _add_evidence(db: sqlite3.Connection) -> None:
+    """From 2 to 3: the evidence behind a "no", and the pictures' series."""
+    db.execute("ALTER TABLE decisions ADD COLUMN evidence TEXT")
+    db.execute("ALTER TABLE suggestions ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
+    for statement in (GROWN, SERIES):
+        db.execute(statement)
+    db.execute("DELETE FROM sources WHERE kind = 'dataset'")  # to be read once more, for the pictures' series
+
+
+def _add_guards(db: sqlite3.Connection) -> None:
+    """From 3 to 4: decisions are counted and digested (`guarded`)."""
+
+
+MIGRATIONS = sqlite.Migrations(
+    "review",
+    _make,
+    (_add_tallies, _add_evidence, _add_guards),
+    guarded=("decisions",),
+    remade=("sources", "pictures", "copies", "picture_pages", "picture_series", "findings", "suggestions", "tallies"),
+    key="schema",
+)

@@ -9,18 +9,17 @@ crash leaves is a row that says "open", never a change that nobody knows of.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tagcheck.changes import TagChange
 from tagcheck.data_folder import isoformat, utc_now
-from tagcheck.errors import BadFile, UsageError
+from tagcheck.errors import UsageError
 from tagcheck.library import NoWrite, TagWrite
 from tagcheck.lock import sole_run
-from tagcheck.sqlite import transaction
+from tagcheck.sqlite import Migrations, read, transaction
 
 OPEN = "open"  # noted down, and maybe written: a crash, or a library that is away
 APPLIED = "applied"  # written and read back
@@ -30,7 +29,6 @@ UNDONE = "undone"  # taken back, or withdrawn before it was written
 STATUSES = (OPEN, APPLIED, FAILED, SETTLED, UNDONE)
 GO = "apply"  # where an open row is going: forward,
 BACK = "undo"  # or back
-VERSION = 1
 LOCK_SECONDS = 60.0
 
 SCHEMA = """
@@ -117,23 +115,14 @@ class Ledger:
         Waits up to `seconds`, then raises `UsageError` saying who has it. The system gives it back
         when a process ends, however it ends.
         """
-        until = time.monotonic() + seconds
-        with ExitStack() as stack:
-            while True:
-                try:
-                    stack.enter_context(sole_run(self.path.with_name(self.path.name + ".lock")))
-                    break
-                except UsageError:
-                    if time.monotonic() > until:
-                        raise
-                    time.sleep(0.05)
+        with sole_run(self.path.with_name(self.path.name + ".lock"), seconds):
             yield
 
     def batches(self) -> list[Batch]:
         """Every batch, the newest first."""
-        if not self.path.exists():
-            return []
-        with transaction(self.path, SCHEMA, write=False) as db:
+        with self._reading() as db:
+            if db is None:
+                return []
             counts: dict[int, dict[str, int]] = {}
             for row in db.execute("SELECT batch, status, count(*) AS number FROM ledger_rows GROUP BY batch, status"):
                 counts.setdefault(row["batch"], {})[row["status"]] = row["number"]
@@ -237,20 +226,32 @@ class Ledger:
         )
 
     def _select(self, where: str, values: list) -> list[LedgerRow]:
-        if not self.path.exists():
-            return []
-        with transaction(self.path, SCHEMA, write=False) as db:
+        with self._reading() as db:
+            if db is None:
+                return []
             return [
                 LedgerRow(**row) for row in db.execute(f"SELECT * FROM ledger_rows WHERE {where} ORDER BY id", values)
             ]
 
     @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """The file as it is now, None where nothing was noted down yet."""
+        if not self.path.exists():
+            yield None
+            return
+        with read(self.path) as db:
+            found = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger_rows'").fetchone()
+            yield db if found else None
+
+    @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with transaction(self.path, SCHEMA) as db:
-            db.execute("INSERT OR IGNORE INTO ledger_meta VALUES ('version', ?)", (str(VERSION),))
-            found = int(db.execute("SELECT value FROM ledger_meta WHERE key = 'version'").fetchone()["value"])
-            if found > VERSION:
-                raise BadFile(
-                    f"the ledger in {self.path} has version {found}, this program writes {VERSION}: update the program"
-                )
+        with transaction(self.path, MIGRATIONS) as db:
             yield db
+
+
+def _make(db: sqlite3.Connection) -> None:
+    for statement in filter(str.strip, SCHEMA.split(";")):
+        db.execute(statement)
+
+
+MIGRATIONS = Migrations("ledger", _make, guarded=("ledger_batches", "ledger_rows"))

@@ -6,6 +6,7 @@ import json
 import random
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -664,11 +665,11 @@ OF_SCHEMA_3 = (
 
 def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(filled, folder):
     before = filled.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall()
-    with filled.writing() as db:
+    with closing(sqlite3.connect(folder.review, isolation_level=None)) as db:
         for statement in (*OF_SCHEMA_3, "UPDATE review_meta SET value = '2' WHERE key = 'schema'"):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert upgraded.meta("schema") == "3" and len(before) == 3
+        assert upgraded.meta("schema") == "4" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
         ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
         assert upgraded.decide([ask], IGNORED).changed == [ask.key]
@@ -679,7 +680,7 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
 
 def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
     filled.decide(queries.asks(filled, Filter(tag="outdoors")), ACCEPTED)
-    with filled.writing() as db:
+    with closing(sqlite3.connect(folder.review, isolation_level=None)) as db:
         counts_store.drop(db)
         for statement in (
             "DROP TABLE tallies",
@@ -694,7 +695,7 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
         ):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "3"
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "4"
         assert queries.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)

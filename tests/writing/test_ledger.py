@@ -137,7 +137,7 @@ def test_it_shares_the_file_with_the_pages_own_tables(ledger):
         for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         if not name.startswith("sqlite_")
     }
-    assert tables == {"decisions", "ledger_meta", "ledger_batches", "ledger_rows"}
+    assert tables == {"decisions", "guards", "ledger_meta", "ledger_batches", "ledger_rows"}
     assert db.execute("SELECT * FROM decisions").fetchall() == [(7,)] and db.execute(
         "PRAGMA journal_mode"
     ).fetchone() == ("wal",)
@@ -158,7 +158,7 @@ def test_a_ledger_of_a_newer_program_is_not_written(ledger):
     with sqlite3.connect(ledger.path) as db:
         db.execute("UPDATE ledger_meta SET value = '2'")
     db.close()
-    with pytest.raises(BadFile, match="version 2, this program writes 1: update the program"):
+    with pytest.raises(BadFile, match="version 2 of ledger, this program reads up to 1: update the program"):
         ledger.open_batch("l", None, "", [ADD])
     assert len(ledger.batches()) == 1
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from threading import RLock
 
 from tagcheck.data_folder import isoformat, utc_now
-from tagcheck.sqlite import connect, within
+from tagcheck.sqlite import Migrations, connect, within
 
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS folder_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS folder_hashes (
     root BLOB NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, hash TEXT NOT NULL,
     PRIMARY KEY (root, path)
@@ -24,6 +25,14 @@ CREATE TABLE IF NOT EXISTS folder_versions (
 );
 CREATE INDEX IF NOT EXISTS folder_versions_by_path ON folder_versions (path, next_id);
 """
+
+
+def _make(db: sqlite3.Connection) -> None:
+    for statement in filter(str.strip, SCHEMA.split(";")):
+        db.execute(statement)
+
+
+MIGRATIONS = Migrations("folder", _make)
 
 
 class FolderStore:
@@ -39,11 +48,9 @@ class FolderStore:
         """One transaction; the connection stays for the next one, since it is asked for each sidecar that changes."""
         with self._lock:
             if self._connection is None:
-                self._connection = connect(self._path, threads=True)
+                self._connection = connect(self._path, MIGRATIONS, threads=True)
                 weakref.finalize(self, self._connection.close)
-                with within(self._connection, self._path, SCHEMA):
-                    pass
-            with within(self._connection, self._path, write=write):
+            with within(self._connection, write):
                 yield self._connection
 
     def hashes(self, root: str) -> dict[str, tuple[int, int, str]]:
