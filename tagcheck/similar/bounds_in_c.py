@@ -30,6 +30,7 @@ PART = 2_048  # most rows of a part, whose packed steps have to fit a core's cac
 ROOM = 65_536  # pairs that a call may find before it asks for room; LANES * PART at least
 STEPS_LEFT, STEPS_RIGHT = 63, 127  # most steps of a coordinate: the kernel's products of two pairs have to fit 16 bits
 REACH = 32_000  # units that a bound may be from zero, to fit them as well, with what rounding adds
+FURTHEST = 2**16  # steps that two places of 16 bits on a line cannot be apart, and all that a reach needs
 MIDDLE = 96  # coordinates of the long bound that are looked at first
 LONG = 2**14  # steps to 1 of the long bound's coordinates
 SPARE = 2.0**-15  # for what the margins' own numbers are rounded by
@@ -248,7 +249,9 @@ def _points(
     length = (
         REACH / max(longest, 1) - pairs**0.5
     )  # a direction of whole steps can be longer by half a step in each axis
-    return Points(made, starts, centres, firsts, groups, (apart / step + 2 * off) * (1 + 1e-5), length)
+    # Where points hardly differ a step is tiny and the reach huge: along a direction it would leave the kernel's 32 bits.
+    reach = min((apart / step + 2 * off) * (1 + 1e-5), FURTHEST)
+    return Points(made, starts, centres, firsts, groups, reach, length)
 
 
 class _ShortRows:
