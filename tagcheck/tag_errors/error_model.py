@@ -46,7 +46,7 @@ FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones eac
 CHUNK = 100_000  # cells expanded at a time
 EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
-RATE_PRIOR = 8.0  # events: what a tag's own rates are weighed against
+RATE_PRIOR = 40.0  # events: what a tag's own rates are weighed against
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
 

@@ -34,6 +34,7 @@ from tagcheck.tag_errors.relations import Relations
 
 MOST = 8  # tags of a picture weighed together
 LEAST = 0.003  # an unwritten tag less likely than this is left to itself
+TEMPER = 0.85  # what is kept of the evidence for a tag where it competes with others: their errors are not independent
 MEETING, MEETING_BOUNDS = (
     0.05,
     (1e-3, 50.0),
@@ -136,9 +137,10 @@ class _Model:
         alone: np.ndarray,
     ) -> None:
         self.relations, self.pairs, self.tags = relations, pairs, len(frequency)
-        prior = logit(verdict.belongs[relevant], SMALLEST)
+        prior, base = logit(verdict.belongs[relevant], SMALLEST), logit(frequency[column])
         self.says = (1 - _by_stroke(pairs, written, relations)) * (logit(alone, SMALLEST) - prior)
-        self.odds = _without_children(pairs, prior)
+        tempered = np.where(relations.space[column] >= 0, base + TEMPER * (prior - base), prior)
+        self.odds = _without_children(pairs, tempered)
         self.belief = alone
         self.blocks = list(_blocks(pairs, written, verdict.belongs[relevant]))
         spaces = len(relations.spaces)

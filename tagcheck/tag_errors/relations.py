@@ -18,7 +18,8 @@ from tagcheck import tags as tag_names
 from tagcheck.tag_errors.tag_rules import learn_exclusions
 
 FOLLOWS = 0.85  # the share of a tag's pictures that have the other one, from which it may follow
-FEW_VALUES = 3.0  # tags of a namespace a picture that has any: up to here they are weighed together
+FEW_VALUES = 3.0  # tags of a namespace on a picture that has any, and
+SELDOM_MEET = 0.75  # how often two meet in units of chance: up to here they are weighed together
 EXCLUDE = 0.5  # a learned exclusion counts from this confidence on
 ONE_STROKE = 0.5  # and that two tags are written by one stroke
 BY_STROKE = 0.003  # how often the tag that follows is not there, although one stroke writes both
@@ -93,11 +94,20 @@ def _spaces(
     for name, members in sorted(columns.items()):
         if not name or len(members) < 2:
             continue
-        a_picture = np.asarray(given[:, members].sum(axis=1)).ravel()
-        if name in single or a_picture.sum() <= FEW_VALUES * (a_picture > 0).sum():
+        if name in single or _few_values(given[:, members]):
             space[members] = len(spaces)
             spaces.append(name)
     return tuple(spaces), space
+
+
+def _few_values(given: sparse.csr_matrix) -> bool:
+    """Whether pictures have few tags of a namespace, `given` (n, tags of it), and two meet less than by chance.
+
+    Where they meet more, as topics do, one speaks for the other, and the context evidence has more use for them.
+    """
+    uses, each = (np.asarray(given.sum(axis=axis)).ravel() for axis in (0, 1))
+    met, by_chance = float(each @ (each - 1)), float(uses.sum() ** 2 - uses @ uses) / given.shape[0]
+    return each.sum() <= FEW_VALUES * (each > 0).sum() and met <= SELDOM_MEET * by_chance
 
 
 def _implications(given: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
