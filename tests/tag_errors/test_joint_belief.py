@@ -43,7 +43,7 @@ def weighed(given: np.ndarray, belongs: np.ndarray, relations: Relations) -> tup
 
 
 def pictures(
-    *kinds: tuple[int, set[int], set[int]], tags: int = 4, low: float = 0.0003
+    *kinds: tuple[int, set[int], set[int]], tags: int = 4, low: float = 0.0001
 ) -> tuple[np.ndarray, np.ndarray]:
     """(written, how likely by the evidence), (n, tags): for each kind how many, what is written, what they look like."""
     given, belongs = [], []
