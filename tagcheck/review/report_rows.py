@@ -135,7 +135,7 @@ def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str
         similarity,
         tuple(rows),
         second,
-        {key: record[key] for key in ("analysis",) if key in record},
+        {key: record[key] for key in ("analysis", "refused_tags") if key in record},
     )
 
 
