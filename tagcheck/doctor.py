@@ -25,6 +25,7 @@ from tagcheck.library import LibrarySettings, open_library
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.hydrus.connection import (
+    DATABASE,
     EDIT_TAGS,
     PAGES,
     PERMISSIONS,
@@ -42,6 +43,7 @@ COST = {
     SEARCH: "no picture and no tag can be read",
     PAGES: "no page can be mapped (a search can, with --search)",
     EDIT_TAGS: "accepted changes cannot be written, and your siblings and parents are not known",
+    DATABASE: "Hydrus cannot be asked to save at once, and a change is confirmed a minute after it was written",
     RELATIONSHIPS: "near-duplicates cannot be handed to Hydrus, and what was judged there is not known",
     POPUPS: "no progress is shown inside Hydrus",
 }

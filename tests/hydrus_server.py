@@ -13,6 +13,7 @@ harm included, and noted in `refreshed`, `alarms` and `strays`.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import io
 import json
@@ -207,6 +208,8 @@ class HydrusServer:
         self.strays: list[str] = []  # unknown hashes that somebody asked bytes or relationships for: each leaves a row
         self.committed: list[str] = []  # repositories whose pending changes somebody uploaded
         self.locked = False
+        self.saves_after = 30.0  # seconds until what was changed is on the disk; a kill before loses it
+        self._unsaved: tuple[float, dict[str, dict[str, dict[str, set[str]]]]] | None = None
         self.before_answer: Callable[[Call], None] = lambda call: None
         self.guard = threading.RLock()
         self.key = self.add_key("toolkit full", range(14))
@@ -257,6 +260,26 @@ class HydrusServer:
                     page.state, page.unready = INITIALISING, unready
         if running and reopen:
             self.start()
+
+    def kill(self) -> None:
+        """The client dies: what it had not saved is lost, and connections are refused."""
+        self.stop()
+        with self.guard:
+            if self._unsaved is not None:
+                self.mappings = self._unsaved[1]
+            self._unsaved = None
+
+    def save(self) -> None:
+        """Everything is on the disk."""
+        with self.guard:
+            self._unsaved = None
+
+    def changing(self) -> None:
+        """Called before mappings change: from now on there is something that a kill would lose."""
+        if self._unsaved is not None and time.monotonic() - self._unsaved[0] > self.saves_after:
+            self._unsaved = None
+        if self._unsaved is None:
+            self._unsaved = (time.monotonic(), copy.deepcopy(self.mappings))
 
     # --- arranging ----------------------------------------------------------------------------------
 
@@ -1127,6 +1150,7 @@ def add_tags(client: HydrusServer, asked: dict[str, Any]) -> None:
         asked.get("override_previously_deleted_mappings", True),
         asked.get("create_new_deleted_mappings", True),
     )
+    client.changing()
     for hash in hashes:
         client.ghost(hash)
         for key, action, tags in steps:
@@ -1318,6 +1342,11 @@ def cancel_popup(client: HydrusServer, asked: dict[str, Any]) -> None:
 @route("POST", "/manage_popups/finish_and_dismiss_popup", 10)
 def finish_and_dismiss_popup(client: HydrusServer, asked: dict[str, Any]) -> None:
     del client.popups[_popup(client, asked)["key"]]
+
+
+@route("POST", "/manage_database/force_commit", 6)
+def force_commit(client: HydrusServer, asked: dict[str, Any]) -> None:
+    client.save()
 
 
 @route("POST", "/manage_database/lock_on", 6)

@@ -224,6 +224,20 @@ def undo_leaves(library: Library, write: TagWrite) -> str:
     return getattr(library, "undo_leaves", "It does not become quite as it was before.")
 
 
+def commit(library: Library) -> bool:
+    """Have the library keep for good what was written; whether that is certain now. A folder's files are on the disk when
+    `write` returns; Hydrus saves every 30 seconds, and at once where its key may ask for it.
+    """
+    own = getattr(library, "commit", None)
+    return own() if own else True
+
+
+def lost(library: Library, write: TagWrite) -> bool:
+    """Whether a tag that reads as before `write` is so because the library lost the write, not by its owner's hand."""
+    own = getattr(library, "lost", None)
+    return own(write) if own else True
+
+
 def tag_relations(library: Library, tags: Iterable[str]) -> TagRelations | None:
     """Siblings and parents of `tags`, and of what they lead to; None of a library that has no such thing or does not tell."""
     own = getattr(library, "tag_relations", None)

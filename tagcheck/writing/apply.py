@@ -5,24 +5,45 @@ down and on the disk before the library is touched. Then, in chunks: the states 
 whose `before` still holds are carried out, the states are read again, and what they say is noted.
 A row that a crash or an absent library left open is looked at in the same way later: if the library
 already is as the row wants it, the write had happened; if it is as before, it had not, and happens
-now. So nothing is written twice, and nothing is forgotten. docs/decisions/ledger.md tells more.
+now. So nothing is written twice, and nothing is forgotten. A row is "applied" when the library keeps
+it for good: where that is not certain it is "written", and `confirm` reads it again later.
+What to do with a row is one table, `tagcheck.writing.steps`; docs/decisions/ledger.md tells more.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from tagcheck.changes import TagChange
+from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
 from tagcheck.library import Library, NoWrite, TagWrite
-from tagcheck.library.protocol import CURRENT, PARTLY, PENDING, UNKNOWN, undo_leaves, undo_of
-from tagcheck.writing.ledger import APPLIED, BACK, FAILED, GO, OPEN, SETTLED, UNDONE, Ledger, LedgerRow
+from tagcheck.library.protocol import CURRENT, PENDING, UNKNOWN, commit, lost, undo_leaves, undo_of
+from tagcheck.writing.ledger import (
+    APPLIED,
+    BACK,
+    FAILED,
+    GO,
+    LOCK_SECONDS,
+    OPEN,
+    SETTLED,
+    UNDONE,
+    WRITTEN,
+    Ledger,
+    LedgerRow,
+)
+from tagcheck.writing.steps import Do, Phase, Step
 
 CHUNK = 256
+CERTAIN_AFTER = 60.0  # seconds after which Hydrus, which saves every 30, has saved what it was told
 WITHDRAWN = "withdrawn before it was written"
+UNCERTAIN = {GO: "written, being confirmed", BACK: "taken back, being confirmed"}
+LOST = "the library has lost this (it ended before it had saved, or an older copy of it was restored)"
+THEIRS = "changed in the library since"
 Progress = Callable[[int, int], None]
 
 
@@ -38,9 +59,10 @@ class Preview:
 class BatchResult:
     """What became of a batch, by number of rows.
 
-    `applied` carried out and read back (for an undo: taken back); `failed` not, `rows` say why
-    (for an undo: left as they are); `settled` needed nothing; `open` wait for a library that is
-    away, and `waiting` says for what. `batch` is None for an undo over several batches.
+    `applied` carried out, read back and kept for good (for an undo: taken back); `written` the same, but for that the
+    library may not have saved them yet; `failed` not, `rows` say why (for an undo: left as they are); `settled`
+    needed nothing; `open` wait for a library that is away, and `waiting` says for what. `batch` is None for
+    an undo over several batches.
     """
 
     batch: int | None
@@ -50,6 +72,19 @@ class BatchResult:
     rows: list[LedgerRow]
     open: int = 0
     waiting: str = ""
+    written: int = 0
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What reading again said of rows: `kept` are the library's for good, `lost` it does not have any more (their
+    owner is asked), `written` are not certain yet; `rows` are those that changed.
+    """
+
+    kept: int
+    lost: int
+    written: int
+    rows: list[LedgerRow]
 
 
 def preview(library: Library, changes: Sequence[TagChange], service: str | None = None) -> Preview:
@@ -117,13 +152,14 @@ def undo(
                     f"batch {number} was written to {ledger.library_of(number)}, this is {identity(library)}"
                 )
         # Last in, first out, so that a picture goes back through the states it came through.
-        chosen = sorted((row for row in chosen if row.status in (APPLIED, OPEN)), key=lambda row: -row.id)
+        chosen = sorted((row for row in chosen if row.status in (APPLIED, WRITTEN, OPEN)), key=lambda row: -row.id)
+        chosen = [row for row in chosen if (row.status, row.goal) != (WRITTEN, BACK)]
         going = [
             replace(row, status=OPEN if row.write else UNDONE, goal=BACK, reason="" if row.write else WITHDRAWN)
             for row in chosen
         ]
         ledger.mark(going)
-        untouched = {row.id for row in chosen if row.status == APPLIED}
+        untouched = {row.id for row in chosen if row.status != OPEN}
         waiting = _carry_out(ledger, library, [row for row in going if row.write], "", progress, untouched)
         return _result(batches[0] if len(batches) == 1 else None, ledger.pick([row.id for row in chosen]), waiting)
 
@@ -140,6 +176,57 @@ def recover(ledger: Ledger, library: Library) -> list[BatchResult]:
     """
     with ledger.exclusive():
         return _recover(ledger, library)
+
+
+def confirm(ledger: Ledger, library: Library, everything: bool = False, seconds: float = LOCK_SECONDS) -> Confirmed:
+    """Read again what was written and is not certain yet; with `everything` also what was applied or undone before,
+    since a library may have been restored from an older copy.
+
+    What was written `CERTAIN_AFTER` seconds ago and is there still is kept for good. What reads as before its write was
+    lost: it is not written again, but marked, for its owner to decide. Raises `LibraryError` where the library
+    cannot be asked, `UsageError` where another process holds the ledger for `seconds`.
+    """
+    with ledger.exclusive(seconds):
+        statuses = (WRITTEN, APPLIED, UNDONE) if everything else (WRITTEN,)
+        rows = ledger.last_words(identity(library), statuses)
+        certain = isoformat(utc_now() - timedelta(seconds=CERTAIN_AFTER))
+        kept, marked = 0, []
+        for chunk in _chunks(rows):
+            after = [_judged(library, row, now, row.changed <= certain) for row, now in _read(library, chunk)]
+            changed = [new for new, row in zip(after, chunk, strict=True) if new != row]
+            ledger.mark(changed)
+            marked += changed
+            kept += sum(new.status in (APPLIED, UNDONE) and not new.reason.startswith(LOST) for new in after)
+        marked = ledger.pick([row.id for row in marked])
+        lost = sum(row.reason.startswith(LOST) for row in marked)
+        return Confirmed(kept, lost, len(rows) - kept - lost, marked)
+
+
+def _read(library: Library, rows: list[LedgerRow]) -> Iterator[tuple[LedgerRow, str]]:
+    return zip(rows, _states(library, [_step(library, row).write for row in rows]), strict=True)
+
+
+def _judged(library: Library, row: LedgerRow, now: str, old_enough: bool) -> LedgerRow:
+    """A row that was read again, as it is to be marked."""
+    step = _step(library, row)
+    do = step.do(Phase.WRITTEN, now)
+    if do is Do.LOST and row.status != WRITTEN and not lost(library, step.write):
+        do = Do.THEIRS
+    if do is Do.LOST:
+        if row.goal == BACK:
+            return replace(row, status=APPLIED, goal=GO, reason=f"{LOST}: the tag is {now} again; take it back again")
+        return replace(row, status=FAILED, reason=f"{LOST}: the tag is {now} again; write it again, or reopen it")
+    if row.status != WRITTEN:
+        return row
+    if do is Do.REFUSE:
+        return _refused(row, _in_words(now))
+    if not old_enough:
+        return row
+    return (
+        _reached(library, row, now)
+        if do is Do.DONE
+        else replace(_reached(library, row, now), reason=f"{THEIRS}: {now}")
+    )
 
 
 def identity(library: Library) -> str:
@@ -259,52 +346,63 @@ def _carry_chunk(
 
     A `LibraryError` but the refusal of a write leaves the rows that are not marked yet open.
     """
-    steps = [_step(library, row) for row in rows]
-    ready: list[tuple[LedgerRow, TagWrite]] = []
+    begun: list[LedgerRow] = []
+    ready: list[LedgerRow] = []
     decided = []
-    for row, step, now in zip(rows, steps, _states(library, steps)):
-        begun = row.id not in untouched
-        if now == step.after or (row.goal == BACK and now == row.before):
-            decided.append(
-                _reached(library, row, now)
-                if begun or row.goal == BACK
-                else replace(row, status=SETTLED, reason="it was so already")
-            )
-        elif now == step.before or (now == PARTLY and begun):
-            ready.append((row, step))
+    for row, now in _read(library, rows):
+        do = _step(library, row).do(Phase.FRESH if row.id in untouched else Phase.BEGUN, now)
+        if do is Do.WRITE:
+            ready.append(row)
+        elif do is Do.DONE:
+            begun.append(row)
         else:
-            decided.append(
-                _refused(row, _in_words(now) if now == UNKNOWN else f"it is {now} now, and was {step.before} before")
-            )
+            decided.append(_skipped(row) if do is Do.SKIP else _refused(row, _against(library, row, now)))
     if decided:
         ledger.mark(decided)
-    if not ready:
-        return
-    writes = [step for _, step in ready]
-    refusal, refusals = "", {}
+    if ready or begun:
+        refusals = _sent(library, [_step(library, row).write for row in ready], reason)
+        certain = commit(library)
+        ledger.mark([_read_back(library, row, now, certain, refusals) for row, now in _read(library, begun + ready)])
+
+
+def _sent(library: Library, writes: list[TagWrite], reason: str) -> dict[str, str]:
+    """Send the writes. Returns why the library refused some, by picture, or all of them, by ""."""
     try:
-        library.write(writes, reason)
+        if writes:
+            library.write(writes, reason)
     except WritesRefused as error:
-        refusals = error.reasons
+        return error.reasons
     except LibraryRefused as error:
-        refusal = str(error)
-    ledger.mark(
-        _reached(library, row, now)
-        if now == step.after
-        else _refused(row, refusals.get(row.hash) or refusal or f"it was written, but {_in_words(now)}")
-        for (row, step), now in zip(ready, _states(library, writes))
-    )
+        return {"": str(error)}
+    return {}
 
 
-def _step(library: Library, row: LedgerRow) -> TagWrite:
-    """The write that brings a planned row to its goal."""
+def _read_back(library: Library, row: LedgerRow, now: str, certain: bool, refusals: Mapping[str, str]) -> LedgerRow:
+    """A row that was sent, or found as it is wanted, as the states that were read afterwards have it."""
+    if _step(library, row).do(Phase.SENT, now) is Do.REFUSE:
+        why = refusals.get(row.hash) or refusals.get("") or f"it was written, but {_in_words(now)}"
+        return _refused(row, why)
+    return _reached(library, row, now) if certain else replace(row, status=WRITTEN, reason=UNCERTAIN[row.goal])
+
+
+def _against(library: Library, row: LedgerRow, now: str) -> str:
+    return _in_words(now) if now == UNKNOWN else f"it is {now} now, and was {_step(library, row).write.before} before"
+
+
+def _step(library: Library, row: LedgerRow) -> Step:
+    """The step that brings a planned row to its goal."""
     if row.write is None:
         raise ValueError(f"row {row.id} of the ledger is not planned yet")
-    return row.write if row.goal == GO else undo_of(library, row.write)
+    write = row.write if row.goal == GO else undo_of(library, row.write)
+    return Step(write, row.goal, row.write.before)
 
 
 def _states(library: Library, steps: Sequence[TagWrite]) -> list[str]:
     return library.states([(step.hash, step.tag, step.service) for step in steps])
+
+
+def _skipped(row: LedgerRow) -> LedgerRow:
+    return replace(row, status=SETTLED, reason="it was so already")
 
 
 def _reached(library: Library, row: LedgerRow, now: str) -> LedgerRow:
@@ -344,4 +442,5 @@ def _result(batch: int | None, rows: list[LedgerRow], waiting: str) -> BatchResu
         rows,
         counts[OPEN],
         waiting,
+        counts[WRITTEN],
     )

@@ -2,7 +2,7 @@
 
 Tables `ledger_*` in review.sqlite3. Every step is a transaction that is on the disk before the next
 begins, and the order of steps is the whole point (see `tagcheck.writing.apply`): a row stands here
-before the library is touched, and says "applied" only after the library was read again. What a
+before the library is touched, and says "applied" only after the library was read again and keeps it. What a
 crash leaves is a row that says "open", never a change that nobody knows of.
 """
 
@@ -22,11 +22,13 @@ from tagcheck.lock import sole_run
 from tagcheck.sqlite import Migrations, read, transaction
 
 OPEN = "open"  # noted down, and maybe written: a crash, or a library that is away
-APPLIED = "applied"  # written and read back
+WRITTEN = "written"  # written and read back, and the library may not have it for good yet
+APPLIED = "applied"  # written, read back, and kept for good
 FAILED = "failed"  # not written, and `reason` says why
 SETTLED = "settled"  # the library was as wanted before
 UNDONE = "undone"  # taken back, or withdrawn before it was written
-STATUSES = (OPEN, APPLIED, FAILED, SETTLED, UNDONE)
+STATUSES = (OPEN, WRITTEN, APPLIED, FAILED, SETTLED, UNDONE)
+URGENCY = (OPEN, FAILED, WRITTEN, APPLIED, UNDONE, SETTLED)  # which row speaks for a change that took several writes
 GO = "apply"  # where an open row is going: forward,
 BACK = "undo"  # or back
 LOCK_SECONDS = 60.0
@@ -153,13 +155,25 @@ class Ledger:
 
     def latest(self, hash: str, tag: str) -> LedgerRow | None:
         """What became of this tag of this picture last. Where one change took several writes, the one that needs most
-        attention: open before failed, applied, undone, settled.
+        attention: open before failed, written, applied, undone, settled.
         """
         rows = self._select(
             "hash = ? AND tag = ? AND batch = (SELECT max(batch) FROM ledger_rows WHERE hash = ? AND tag = ?)",
             [hash, tag, hash, tag],
         )
-        return min(rows, key=lambda row: (OPEN, FAILED, APPLIED, UNDONE, SETTLED).index(row.status), default=None)
+        return min(rows, key=lambda row: URGENCY.index(row.status), default=None)
+
+    def last_words(self, library: str, statuses: Sequence[str]) -> list[LedgerRow]:
+        """The rows of a library with one of `statuses` that nothing was noted down after, about the same tag of the same
+        picture on the same service.
+        """
+        marks = ", ".join("?" * len(statuses))
+        return self._select(
+            f"status IN ({marks}) AND stored_tag IS NOT NULL AND batch IN (SELECT id FROM ledger_batches WHERE library = ?)"
+            " AND NOT EXISTS (SELECT 1 FROM ledger_rows n WHERE n.hash = ledger_rows.hash AND n.id > ledger_rows.id"
+            " AND n.stored_tag = ledger_rows.stored_tag AND n.service = ledger_rows.service AND n.status != ?)",
+            [*statuses, library, FAILED],
+        )
 
     def library_of(self, batch: int) -> str:
         """The library a batch went to. Raises `UsageError` when there is no such batch."""
@@ -254,4 +268,8 @@ def _make(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-MIGRATIONS = Migrations("ledger", _make, guarded=("ledger_batches", "ledger_rows"))
+def _allow_written(db: sqlite3.Connection) -> None:
+    """Version 1 knew no rows that are written and not confirmed yet; its tables are the same."""
+
+
+MIGRATIONS = Migrations("ledger", _make, (_allow_written,), guarded=("ledger_batches", "ledger_rows"))

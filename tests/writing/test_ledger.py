@@ -156,9 +156,9 @@ def test_a_file_that_is_no_database_is_named_and_left_alone(ledger):
 def test_a_ledger_of_a_newer_program_is_not_written(ledger):
     ledger.open_batch("l", None, "", [ADD])
     with sqlite3.connect(ledger.path) as db:
-        db.execute("UPDATE ledger_meta SET value = '2'")
+        db.execute("UPDATE ledger_meta SET value = '3'")
     db.close()
-    with pytest.raises(BadFile, match="version 2 of ledger, this program reads up to 1: update the program"):
+    with pytest.raises(BadFile, match="version 3 of ledger, this program reads up to 2: update the program"):
         ledger.open_batch("l", None, "", [ADD])
     assert len(ledger.batches()) == 1
 
@@ -236,3 +236,15 @@ def test_a_folder_in_the_ledgers_place_is_said(tmp_path):
     (tmp_path / "review.sqlite3").mkdir()
     with pytest.raises(ToolError, match="cannot be used"):
         Ledger(tmp_path / "review.sqlite3").batches()
+
+
+def test_a_ledger_of_the_version_before_is_taken_over(ledger):
+    ledger.open_batch("l", None, "", [ADD])
+    with sqlite3.connect(ledger.path) as db:
+        db.execute("UPDATE ledger_meta SET value = '1'")
+    db.close()
+    assert [row.status for row in ledger.rows()] == [OPEN]
+    ledger.open_batch("l", None, "", [ADD])
+    with sqlite3.connect(ledger.path) as db:
+        assert db.execute("SELECT value FROM ledger_meta").fetchone() == ("2",)
+    db.close()

@@ -102,6 +102,12 @@ class FolderStore:
                 found.append(content)
         return iter(found)
 
+    def was_replaced(self, path: str, content: bytes | None) -> bool:
+        """Whether our own writes once replaced just this content of the file, by its digest; None: no file."""
+        with self._open(write=False) as db:
+            query = "SELECT 1 FROM folder_versions WHERE path = ? AND content_id = ? LIMIT 1"
+            return db.execute(query, (os.fsencode(path), _id(content))).fetchone() is not None
+
     def replaced(self, path: str) -> Iterator[bytes]:
         """Every content of this file that was ever replaced, the latest first."""
         with self._open(write=False) as db:

@@ -168,6 +168,16 @@ class FolderLibrary:
         if reasons:
             raise WritesRefused(reasons)
 
+    def lost(self, write: TagWrite) -> bool:
+        """Whether a sidecar that `write` changed has the very bytes of before (a backup was restored), rather than an edit
+        by its owner's hand.
+        """
+        paths = [path for place in self._places(write.hash, write.service) for path in place.sidecars]
+        try:
+            return any(self._store.was_replaced(real, bytes_of(real)) for real in map(os.path.realpath, paths))
+        except NotASidecar:
+            return False
+
     # --- looking through the folder ------------------------------------------------------------------
 
     def _index(self, fresh: bool = False, wanted: str | None = None) -> _Index:
@@ -295,9 +305,7 @@ class FolderLibrary:
     def _sidecars(self, place: Place) -> list[tuple[str, Sidecar]]:
         """The sidecars there are for one picture. Raises `NotASidecar` naming the one that cannot be read."""
         found = []
-        for path in (place.full_sidecar, place.stem_sidecar):
-            if path == place.stem_sidecar and place.stem == "other":
-                continue
+        for path in place.sidecars:
             data = bytes_of(path)
             if data is not None:
                 try:

@@ -65,6 +65,11 @@ class Place:
     stem_sidecar: str  # picture.txt
     stem: str = "own"
 
+    @property
+    def sidecars(self) -> tuple[str, ...]:
+        """The paths where its tags may stand."""
+        return (self.full_sidecar,) if self.stem == "other" else (self.full_sidecar, self.stem_sidecar)
+
 
 def each_folder(root: str) -> Iterator[tuple[tuple[str, ...], list[Place], str | None]]:
     """Each folder once, with its pictures, or why it cannot be looked into: first the real tree, then what links

@@ -34,6 +34,7 @@ from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryU
 from tagcheck.library.hydrus.connection import (
     BAD_REQUEST,
     EDIT_TAGS,
+    FORBIDDEN,
     NOT_FOUND,
     PERMISSIONS,
     RELATIONSHIPS,
@@ -138,6 +139,7 @@ class Hydrus:
         self._write_service = write_service
         self._page_wait = page_wait
         self._popup: Popup | None = None
+        self._may_commit = True  # until Hydrus says that this key may not
         self._heard_of: set[str] = set()  # hashes that Hydrus has a row for, as far as it was asked
 
     # --- what this library is ---------------------------------------------------------------------
@@ -559,6 +561,18 @@ class Hydrus:
                 "create_new_deleted_mappings": False,
             },
         )
+
+    def commit(self) -> bool:
+        """Have Hydrus save now what it would save within 30 seconds; False where the key may not ask for that."""
+        if not self._may_commit:
+            return False
+        try:
+            self.connection.post("/manage_database/force_commit", {})
+        except HydrusSaysNo as error:
+            if error.status not in (FORBIDDEN, NOT_FOUND):
+                raise
+            self._may_commit = False
+        return self._may_commit
 
     def undo_of(self, write: TagWrite) -> TagWrite:
         """The write that takes `write` back as exactly as the API can.

@@ -33,11 +33,12 @@ TOO_LONG = (413, 414, 431)  # what a reverse proxy says to a long address; Hydru
 BUSY = 503
 
 # The names that Hydrus shows for the permissions of a key.
-SEARCH, EDIT_TAGS, PAGES, RELATIONSHIPS, POPUPS = 3, 2, 4, 8, 10
+SEARCH, EDIT_TAGS, PAGES, DATABASE, RELATIONSHIPS, POPUPS = 3, 2, 4, 6, 8, 10
 PERMISSIONS = {
     EDIT_TAGS: "edit file tags",
     SEARCH: "search for and fetch files",
     PAGES: "manage pages",
+    DATABASE: "manage database",
     RELATIONSHIPS: "edit file relationships",
     POPUPS: "manage popups",
 }
