@@ -38,8 +38,12 @@ from tagcheck.lock import sole_run
 from tagcheck.pictures import Limits, file_formats, preparation, unreadable
 from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepared
 from tagcheck.pictures.unreadable import Failure
+from tagcheck.review import Key, Review
 from tagcheck.script import run, say
 from tagcheck.tag_errors import tagger_vocabulary
+from tagcheck.writing import Ledger
+from tagcheck.writing.apply import confirm
+from tagcheck.writing.outcomes import outcomes
 
 LOCK = "extraction.lock"
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
@@ -140,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         script.popup(library, args.popup, "tagcheck: embedding pictures") as message,
     ):
         remove_leftovers(folder)
+        confirm_writes(folder, library)
         model = load_tagger(args, folder)
         done = store.embedded(folder.embeddings, model.id, model.preprocess_id)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
@@ -174,6 +179,21 @@ def open_library(name: str | None, folder: DataFolder) -> Library:
     """The library that is named, else the one that was mapped."""
     settings = LibrarySettings.of(config)
     return choose.open_library(choose.library_name(name, folder, settings), folder, settings, tell=say)
+
+
+def confirm_writes(folder: DataFolder, library: Library) -> None:
+    """See whether the library still has what was written to it before: what it lost is the owner's to decide, on the page."""
+    if not Ledger(folder.review).batches():
+        return
+    try:
+        found = confirm(Ledger(folder.review), library, everything=True, seconds=1.0)
+    except UsageError:
+        say("changes are being written at this moment, so those of before were not read again")
+        return
+    with Review(folder.review) as store:
+        store.note_outcomes((Key(*key), *said) for key, *said in outcomes(found.rows))
+    if found.lost:
+        say(f"warning: the library has lost {found.lost:,} changes that were written: see Applied changes on the page")
 
 
 def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str, list[list[str]]]]:

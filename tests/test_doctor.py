@@ -68,6 +68,7 @@ def test_a_missing_permission_is_named_with_what_it_costs(look, server):
         "edit file tags": WARNING,
         "search for and fetch files": OK,
         "manage pages": OK,
+        "manage database": WARNING,
         "edit file relationships": WARNING,
         "manage popups": WARNING,
     }

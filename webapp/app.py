@@ -33,7 +33,20 @@ from tagcheck.errors import LibraryError, ToolError
 from tagcheck.library import choose
 from tagcheck.review import Review, report_import, start
 from tagcheck.script import run
-from webapp import applying_views, deciding, jobs, keys, pictures, running, security, sharing, state, views, words
+from webapp import (
+    applying_views,
+    confirming,
+    deciding,
+    jobs,
+    keys,
+    pictures,
+    running,
+    security,
+    sharing,
+    state,
+    views,
+    words,
+)
 from webapp.state import Settings
 
 LARGEST_FORM = 16 * 2**20
@@ -100,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Review(folder.review) as store:
         for problem in report_import.sync(store, folder).problems.values():
             script.say(f"warning: {problem}")
-    recover(settings)
+    recover(app.extensions["tagcheck"])
     if not security.is_loopback(args.host):
         script.say(
             f"warning: served on {args.host}, anybody who reaches it can read your pictures and change tags: there is no login"
@@ -139,10 +152,13 @@ def listen(app: Flask, host: str, port: int):
         ) from None
 
 
-def recover(settings: Settings) -> None:
-    """Finish what a crash left open in the library, and say so; a library that is away is no reason not to serve."""
+def recover(shared: state.Shared) -> None:
+    """Finish what a crash left open in the library, and say so; a library that is away is no reason not to serve. What was
+    applied before is read again meanwhile.
+    """
     try:
-        results = applying_views.recovered(settings.folder.review, settings.open_library())
+        shared.library().describe()  # a client that is away says so soon
+        results = applying_views.recovered(shared, shared.writer())
     except LibraryError as error:
         script.say(f"warning: {error}")
         return
@@ -151,6 +167,7 @@ def recover(settings: Settings) -> None:
         return
     for result in results:
         script.say(f"left open by an earlier run: {applying_views.in_words('recover', result)}")
+    confirming.begin(shared)
 
 
 def address(host: str, port: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, flash, redirect, render_template, request, url_for
@@ -13,26 +12,21 @@ from tagcheck.changes import TagChange
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
 from tagcheck.review import Ask, Key, Review
-from tagcheck.review.store import ACCEPTED, APPLIED, FAILED, UNDONE, WAITING
-from tagcheck.writing import BatchResult, Ledger, LedgerRow, Preview, ledger
+from tagcheck.review.store import ACCEPTED, FAILED, OPEN
+from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
 from tagcheck.writing import apply as applying
-from webapp import exporting, state, words
+from tagcheck.writing.outcomes import outcomes
+from webapp import confirming, exporting, state, words
 from webapp.jobs import Job, jobs
 from webapp.state import review, settings
 
 ROWS = 200
 MOMENT = 1.5  # seconds that a form waits for a quick job, so that it answers with the result
-OUTCOMES = {
-    ledger.OPEN: WAITING,
-    ledger.FAILED: FAILED,
-    ledger.APPLIED: APPLIED,
-    ledger.UNDONE: UNDONE,
-    ledger.SETTLED: APPLIED,
-}
+CAN_UNDO = (ledger.APPLIED, ledger.WRITTEN, ledger.OPEN)
 GONE = ("absent", "deleted", "petitioned")  # states of a tag that is not on its picture, or is to go
 DIFFERENCE_COLUMNS = ("hash", "action", "tag", "service", "before", "after", "reason")
 BATCH_COLUMNS = ("row", "hash", "action", "tag", "written", "service", "before", "after", "status", "reason")
-URGENCY = (ledger.OPEN, ledger.FAILED, ledger.APPLIED, ledger.UNDONE, ledger.SETTLED)
+STATUS_WORDS = {ledger.OPEN: "left open", ledger.WRITTEN: "written, being confirmed", ledger.SETTLED: "needed nothing"}
 
 blueprint = Blueprint("applying", __name__, url_prefix="/error-review")
 
@@ -110,7 +104,8 @@ def apply() -> Response:
     if not keys:
         flash("Nothing is accepted, so there is nothing to apply.")
         return redirect(url_for("applying.preview"), 303)
-    library = state.shared().library()
+    shared = state.shared()
+    library = shared.library()
     service = state.write_service(library.services(), request.form.get("service"), settings().write_service)
     if service is None:
         abort(409, "This library takes no tags: nothing can be written.")
@@ -124,7 +119,7 @@ def apply() -> Response:
     path = settings().folder.review
 
     def work(job: Job) -> BatchResult:
-        return _noted(path, applying.apply(Ledger(path), library, wanted, service.key, progress=job.progress))
+        return _noted(shared, applying.apply(Ledger(path), shared.writer(), wanted, service.key, progress=job.progress))
 
     return _start("apply", f"Writing {words.plural(len(wanted), 'change')} to {service.name}", work)
 
@@ -132,6 +127,7 @@ def apply() -> Response:
 @blueprint.get("/applied")
 def batches() -> str:
     """Every batch, the newest first."""
+    state.shared().lost = ""
     return render_template("batches.html", batches=Ledger(settings().folder.review).batches())
 
 
@@ -143,6 +139,7 @@ def batch(number: int) -> str:
     if found is None:
         abort(404, f"There is no batch {number}.")
     rows = store.rows(number)
+    state.shared().lost = ""
     order = {ledger.FAILED: 0, ledger.OPEN: 1}
     rows.sort(key=lambda row: (order.get(row.status, 2), row.id))
     start = max(request.args.get("from", 0, int), 0)
@@ -154,8 +151,11 @@ def batch(number: int) -> str:
         step=ROWS,
         total=len(rows),
         names=_service_names(),
-        can_undo=sum(found.counts.get(status, 0) for status in (ledger.APPLIED, ledger.OPEN)),
-        leftovers=_leftovers([row for row in rows if row.status == ledger.APPLIED]),
+        can_undo=sum(
+            row.status in CAN_UNDO and (row.status, row.goal) != (ledger.WRITTEN, ledger.BACK) for row in rows
+        ),
+        leftovers=_leftovers([row for row in rows if row.status in (ledger.APPLIED, ledger.WRITTEN)]),
+        status_words=STATUS_WORDS,
     )
 
 
@@ -186,7 +186,8 @@ def export_batch(number: int, kind: str) -> Response:
 @blueprint.post("/applied/undo")
 def undo() -> Response:
     """Take back a batch (`batch`), or single rows of one (`row`)."""
-    path, library = settings().folder.review, state.shared().library()
+    shared, path = state.shared(), settings().folder.review
+    shared.library()
     rows = request.form.getlist("row", int)
     number = request.form.get("batch", type=int)
     if not rows and number is None:
@@ -194,7 +195,7 @@ def undo() -> Response:
     chosen: dict[str, Any] = {"rows": rows} if rows else {"batch": number}
 
     def work(job: Job) -> BatchResult:
-        return _noted(path, applying.undo(Ledger(path), library, progress=job.progress, **chosen))
+        return _noted(shared, applying.undo(Ledger(path), shared.writer(), progress=job.progress, **chosen))
 
     said = f"Taking back {words.plural(len(rows), 'change')}" if rows else f"Taking back batch {number}"
     return _start("undo", said, work)
@@ -203,37 +204,50 @@ def undo() -> Response:
 @blueprint.post("/applied/retry")
 def retry() -> Response:
     """Put what failed back to accepted, and show the difference again."""
-    failed = {
-        Key(row.hash, row.tag, row.action)
-        for row in Ledger(settings().folder.review).rows(request.form.get("batch", type=int), ledger.FAILED)
-    }
-    asks = [
-        Ask(key)
-        for key in sorted(failed, key=lambda key: (key.hash, key.tag))
-        if review().decision(key).queue == FAILED
-    ]
+    asks = [Ask(key) for key in _failed(request.form.get("batch", type=int))]
     review().decide(asks, ACCEPTED, f"Try again: {words.plural(len(asks), 'change')}")
     return redirect(url_for("applying.preview"), 303)
 
 
+@blueprint.post("/applied/reopen")
+def reopen() -> Response:
+    """Put what failed, or what the library has lost, back to open, to be decided anew."""
+    keys = _failed(request.form.get("batch", type=int))
+    review().decide([Ask(key) for key in keys], OPEN, f"Reopened: {words.plural(len(keys), 'change')}")
+    flash(f"{words.plural(len(keys), 'change')} reopened.")
+    return redirect(url_for("applying.batch", number=request.form.get("batch", type=int)), 303)
+
+
 @blueprint.post("/applied/recover")
 def recover() -> Response:
-    """Finish what a crash, or a library that was away, left open."""
-    path, library = settings().folder.review, state.shared().library()
+    """Finish what a crash, or a library that was away, left open, and read again what is not confirmed yet."""
+    shared = state.shared()
+    shared.library()
 
-    def work(job: Job) -> list[BatchResult]:
-        return recovered(path, library)
+    def work(job: Job) -> list[BatchResult | Confirmed]:
+        return recovered(shared, shared.writer())
 
     return _start("recover", "Finishing what was left open", work)
 
 
-def recovered(path: Path, library: Library) -> list[BatchResult]:
-    """`applying.recover`, with the outcomes noted beside the decisions."""
-    results = applying.recover(Ledger(path), library)
+def recovered(shared: state.Shared, library: Library) -> list[BatchResult | Confirmed]:
+    """What was left open finished and what was written read again, with the outcomes noted beside the decisions."""
+    path = shared.settings.folder.review
+    results: list[BatchResult | Confirmed] = list(applying.recover(Ledger(path), library))
+    if Ledger(path).rows(status=ledger.WRITTEN):
+        results.append(applying.confirm(Ledger(path), library))
     with Review(path) as store:
         for result in results:
             note(store, result.rows)
+    confirming.wake(shared)
     return results
+
+
+def _failed(batch: int | None) -> list[Key]:
+    """The changes of a batch that stand in the queue "failed" still."""
+    rows = Ledger(settings().folder.review).rows(batch, ledger.FAILED)
+    keys = {Key(row.hash, row.tag, row.action) for row in rows}
+    return [key for key in sorted(keys, key=lambda key: (key.hash, key.tag)) if review().decision(key).queue == FAILED]
 
 
 def _previewed(library: Library, keys: Sequence[Key]) -> tuple[list[TagService], TagService | None, Preview]:
@@ -257,20 +271,8 @@ def digest(made: Preview) -> str:
 
 
 def note(store: Review, rows: Sequence[LedgerRow]) -> int:
-    """Note what the ledger says beside the decisions. Where a change took several writes, the one that needs most attention
-    counts.
-    """
-    found: dict[Key, LedgerRow] = {}
-    for row in rows:
-        key = Key(row.hash, row.tag, row.action)
-        last = found.get(key)
-        if (
-            last is None
-            or row.batch > last.batch
-            or (row.batch == last.batch and URGENCY.index(row.status) < URGENCY.index(last.status))
-        ):
-            found[key] = row
-    return store.note_outcomes((key, OUTCOMES[row.status], row.reason, row.batch) for key, row in found.items())
+    """Note what the ledger says beside the decisions."""
+    return store.note_outcomes((Key(*key), *said) for key, *said in outcomes(rows))
 
 
 def catch_up(store: Review) -> int:
@@ -283,9 +285,10 @@ def catch_up(store: Review) -> int:
     return note(store, [row for row in Ledger(store.path).rows() if newer(row)])
 
 
-def _noted(path: Path, result: BatchResult) -> BatchResult:
-    with Review(path) as store:
+def _noted(shared: state.Shared, result: BatchResult) -> BatchResult:
+    with Review(shared.settings.folder.review) as store:
         note(store, result.rows)
+    confirming.wake(shared)
     return result
 
 
@@ -310,14 +313,22 @@ def finish(job: Job) -> Response:
         flash(in_words(job.kind, result))
     if not results:
         flash("Nothing was left open.")
-    number = results[0].batch if len(results) == 1 else None
+    number = results[0].batch if len(results) == 1 and isinstance(results[0], BatchResult) else None
     return redirect(url_for("applying.batch", number=number) if number else url_for("applying.batches"), 303)
 
 
-def in_words(kind: str, result: BatchResult) -> str:
-    """A batch's result in a line."""
+def in_words(kind: str, result: BatchResult | Confirmed) -> str:
+    """A batch's result, or what reading again has shown, in a line."""
+    if isinstance(result, Confirmed):
+        return confirming.in_words(result)
     verb = {"apply": "applied", "undo": "taken back", "recover": "finished"}[kind]
     said = [f"{words.plural(result.applied, 'change')} {verb}"]
+    if result.written:
+        said = said if result.applied else []
+        done = "taken back" if kind == "undo" else "written"
+        said.append(
+            f"{words.plural(result.written, 'change')} {done}, being confirmed until the library has surely saved"
+        )
     if result.failed:
         said.append(f"{result.failed:,} failed" if kind != "undo" else f"{result.failed:,} left as they are")
     if result.settled:

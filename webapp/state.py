@@ -14,6 +14,7 @@ from flask import Flask, current_app, g
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
+from tagcheck.library.protocol import hurried
 from tagcheck.review import Filter, Review, queries, report_import
 from tagcheck.review.queries import SURE, Count
 
@@ -54,13 +55,25 @@ class Shared:
         self._reader: Reader | None = None
         self._opening = threading.Lock()
         self._library: Library | None = None
+        self._hurried: Library | None = None
+        self.lost = ""  # what the library was found to have lost, until somebody looks at the applied changes
         self._target = ""
         self._asking = threading.Lock()
         self._asker: threading.Thread | None = None
         self._asked = -TARGET_HOLDS
 
     def library(self) -> Library:
-        """The library. Raises what `Settings.open_library` raises; the next call then tries again."""
+        """The library to read from while somebody waits: away or slow, it says so soon. Raises what
+        `Settings.open_library` raises; the next call then tries again.
+        """
+        library = self.writer()
+        with self._opening:
+            if self._hurried is None:
+                self._hurried = hurried(library)
+            return self._hurried
+
+    def writer(self) -> Library:
+        """The library to write to, which waits out a client that restarts or is busy. Raises as `library`."""
         with self._opening:
             if self._library is None:
                 self._library = self.settings.open_library()
@@ -106,10 +119,13 @@ class Shared:
                 self._reader = None
 
     def reading(self) -> dict[str, Any]:
-        """For the pages: whether newer reports are being read (`reading`), and why they could not be (`trouble`)."""
+        """For the pages: whether newer reports are being read (`reading`), why they could not be (`trouble`), and what the
+        library has lost (`lost`).
+        """
         last = self._reader
         going = last is not None and last.is_alive()
-        return {"reading": going, "trouble": last.trouble if last is not None and not going else ""}
+        trouble = last.trouble if last is not None and not going else ""
+        return {"reading": going, "trouble": trouble, "lost": self.lost}
 
 
 class Reader(threading.Thread):

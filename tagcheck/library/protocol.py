@@ -224,6 +224,12 @@ def undo_leaves(library: Library, write: TagWrite) -> str:
     return getattr(library, "undo_leaves", "It does not become quite as it was before.")
 
 
+def hurried(library: Library) -> Library:
+    """The same library for what a person waits for: where it is away or slow, it says so within a few seconds."""
+    own = getattr(library, "hurried", None)
+    return own() if own else library
+
+
 def commit(library: Library) -> bool:
     """Have the library keep for good what was written; whether that is certain now. A folder's files are on the disk when
     `write` returns; Hydrus saves every 30 seconds, and at once where its key may ask for it.

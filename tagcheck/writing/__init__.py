@@ -1,6 +1,6 @@
 """Accepted changes go to the library; each is in the ledger and can be undone."""
 
-from tagcheck.writing.apply import BatchResult, Preview
+from tagcheck.writing.apply import BatchResult, Confirmed, Preview
 from tagcheck.writing.ledger import Ledger, LedgerRow
 
-__all__ = ["BatchResult", "Ledger", "LedgerRow", "Preview"]
+__all__ = ["BatchResult", "Confirmed", "Ledger", "LedgerRow", "Preview"]

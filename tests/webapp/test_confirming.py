@@ -1,0 +1,110 @@
+"""What the page says of writes that the library may not keep, and of those that it lost."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from hydrus_server import HydrusServer
+from review_data import missing, save_dataset, save_mistagged
+from test_webapp import Page
+
+from tagcheck import data_folder
+from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.writing import Ledger
+from tagcheck.writing import apply as applying
+from webapp import confirming
+from webapp.app import create_app, recover
+from webapp.state import Settings
+
+
+class Written(Page):
+    """The page on a client whose key may not ask it to save, with two findings accepted and written."""
+
+    def __init__(self, folder, server):
+        self.folder, self.server = folder, server
+        self.hashes = [server.add_file(f"file {n}".encode(), ["solo"]) for n in range(2)]
+        server.save()
+        save_dataset(folder, {hash: ["solo"] for hash in self.hashes})
+        save_mistagged(folder, *(missing(hash, "hat") for hash in self.hashes))
+        self.restarted(server.add_key("no database", {2, 3, 4, 8, 10}))
+        for _ in self.hashes:
+            self.press(self.get("/error-review/card?type=tags"), "Accept A")
+        self.text = self.press(self.get("/error-review/apply"), "Write 2 changes to my tags")
+
+    def restarted(self, key):
+        self.app = create_app(Settings(self.folder, lambda: Hydrus(self.server.url, key, patience=0.2)))
+        self.client = self.app.test_client()
+        self.shared = self.app.extensions["tagcheck"]
+
+    def dies(self):
+        self.server.kill()
+        self.server.start()
+
+    def statuses(self):
+        return [row.status for row in Ledger(self.folder.review).rows()]
+
+
+@pytest.fixture
+def page(folder):
+    with HydrusServer({}, pages={}) as server:
+        yield Written(folder, server)
+
+
+def test_a_write_that_is_not_certain_is_not_called_applied(page):
+    assert "2 changes written, being confirmed until the library has surely saved" in page.text
+    assert "0 changes applied" not in page.text and page.statuses() == ["written"] * 2
+    assert page.queues()["applied"] == 0 and "2 written, being confirmed" in page.text
+    again = page.press(page.text, "Read the 2 being confirmed again")
+    assert "0 changes confirmed, 2 still being confirmed" in again
+
+
+def test_a_minute_later_it_is(page, monkeypatch):
+    now = data_folder.utc_now() + timedelta(seconds=61)
+    monkeypatch.setattr(applying, "utc_now", lambda: now)
+    page.server.save()
+    assert confirming.look(page.shared).kept == 2
+    assert page.queues()["applied"] == 2 and page.statuses() == ["applied"] * 2
+
+
+def test_the_timer_looks_again_by_itself(page, monkeypatch):
+    page.dies()
+    monkeypatch.setattr(confirming, "PAUSE", 0.05)
+    confirming._waiting.clear()  # the one that was started after the write waits for a minute
+    confirming.wake(page.shared)
+    for _ in range(100):
+        if page.statuses() == ["failed"] * 2:
+            break
+        time.sleep(0.05)
+    assert page.statuses() == ["failed"] * 2
+
+
+def test_what_the_client_lost_is_said_on_every_page_and_can_be_reopened(page):
+    page.dies()
+    assert confirming.look(page.shared).lost == 2
+    assert "2 changes lost by the library" in page.get("/error-review")
+    batch = page.get("/error-review/applied/1")
+    assert "the library has lost this" in batch and page.queues()["failed"] == 2
+    assert "lost by the library" not in page.get("/error-review")  # it was looked at
+    assert "2 changes reopened" in page.press(batch, "Reopen the 2 failed")
+    assert page.queues()["open"] == 2 and page.queues()["failed"] == 0
+
+
+def test_what_the_client_lost_is_written_again_after_a_question(page):
+    page.dies()
+    page.restarted(page.server.key)
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("webapp.app.script.say", said.append)
+        recover(page.shared)
+    assert "2 changes lost by the library" in " ".join(said)
+    preview = page.press(page.get("/error-review/applied/1"), "Try the 2 failed again")
+    assert "hat" not in str(page.server.mappings)
+    assert "2 changes applied" in page.press(preview, "Write 2 changes to my tags")
+    assert page.queues()["applied"] == 2 and all("hat" in page.server.stored(hash)["0"] for hash in page.hashes)
+
+
+def test_an_undo_is_confirmed_too(page):
+    text = page.press(page.text, "Undo the whole batch")
+    assert "2 changes taken back, being confirmed" in text and "Undo the whole batch" not in text

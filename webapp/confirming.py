@@ -1,0 +1,75 @@
+"""Reading written changes again until the library surely has them: after a minute, and all of them when the page starts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from tagcheck.errors import ToolError
+from tagcheck.review import Key, Review
+from tagcheck.writing import Confirmed, Ledger
+from tagcheck.writing import apply as applying
+from tagcheck.writing.ledger import WRITTEN
+from tagcheck.writing.outcomes import outcomes
+from webapp import state, words
+
+log = logging.getLogger(__name__)
+PAUSE = applying.CERTAIN_AFTER + 1.0  # seconds until what was written is read again
+LOCK_SECONDS = 0.5  # that another run may hold the ledger; the next look comes anyway
+_waiting: set[int] = set()  # the ids of the `Shared` that a timer is running for
+_guard = threading.Lock()
+
+
+def wake(shared: state.Shared) -> None:
+    """Have what is not confirmed yet read again in a minute, if there is any and nobody waits for it already."""
+    if not Ledger(shared.settings.folder.review).rows(status=WRITTEN):
+        return
+    with _guard:
+        if id(shared) in _waiting:
+            return
+        _waiting.add(id(shared))
+    timer = threading.Timer(PAUSE, _again, [shared])
+    timer.daemon = True
+    timer.start()
+
+
+def begin(shared: state.Shared) -> None:
+    """Read everything again, beside the requests: the library may have been restored from an older copy since."""
+    threading.Thread(target=look, args=(shared, True), name="confirming", daemon=True).start()
+
+
+def look(shared: state.Shared, everything: bool = False) -> Confirmed | None:
+    """Read again now, and note what came of it; None where the library, or the ledger, cannot be had."""
+    path = shared.settings.folder.review
+    try:
+        found = applying.confirm(Ledger(path), shared.library(), everything, LOCK_SECONDS)
+        with Review(path) as store:
+            store.note_outcomes((Key(*key), *said) for key, *said in outcomes(found.rows))
+    except ToolError as error:
+        log.info("written changes could not be read again: %s", error)
+        return None
+    if found.lost:
+        shared.lost = in_words(found)
+    return found
+
+
+def in_words(found: Confirmed) -> str:
+    """What reading again has shown, in a line."""
+    said = [f"{words.plural(found.kept, 'change')} confirmed"] if found.kept or not found.lost else []
+    if found.written:
+        said.append(f"{found.written:,} still being confirmed")
+    if found.lost:
+        said.append(
+            f"{words.plural(found.lost, 'change')} lost by the library: it ended before it had saved, or an older copy of it"
+            " was restored. Nothing was written again: write them again, or reopen them, under Applied changes"
+        )
+    return ", ".join(said) + "."
+
+
+def _again(shared: state.Shared) -> None:
+    with _guard:
+        _waiting.discard(id(shared))
+    try:
+        look(shared)
+    finally:
+        wake(shared)
