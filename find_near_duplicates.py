@@ -30,6 +30,7 @@ from scipy import sparse
 
 import config
 from tagcheck import data_folder, dataset, script, tags
+from tagcheck.belief import believed
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import NEAR_DUPLICATES
@@ -49,6 +50,7 @@ from tagcheck.tag_errors import tagger_vocabulary
 
 THRESHOLD = 0.95
 LOWEST = 0.01
+LEAST = 0.01  # a suggestion that is less likely is none
 PRECISION = 0.95  # what --calibrate asks of a threshold
 FEWEST_KNOWN = 20  # pairs that it asks
 DRAWN_PAIRS = 20_000
@@ -275,8 +277,10 @@ def without(pairs: Pairs, records: list[Record], decided: dict[tuple[str, str, s
 @dataclass(frozen=True)
 class Tagging:
     """What to make of the tags on one copy only. Cell c: `column[c]` of `names`, of pair `pair[c]` (sorted), on its
-    first (0) or second copy (`side[c]`), belongs on both with probability `shared[c]`.
+    first (0) or second copy (`side[c]`), is missing from the other with probability `shared[c, 0]` and wrong where it is with
+    `shared[c, 1]`: what is believed of these pictures' tags everywhere (`tagcheck.belief`).
 
+    `copies` (pairs,) is the chance that a pair shows one picture, and not two that are alike.
     `one` and `other` are what the first and the second copy's pictures say about the cells' tags.
     """
 
@@ -285,6 +289,7 @@ class Tagging:
     column: np.ndarray
     side: np.ndarray
     shared: np.ndarray
+    copies: np.ndarray
     one: Support
     other: Support
 
@@ -312,7 +317,19 @@ def weigh_tags(
     said = tags_to_share.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)
     one, other = said.part(slice(0, len(pair))), said.part(slice(len(pair), None))
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
-    return Tagging(names, pair, column, side, tags_to_share.shared(one, other, rate, forgets), one, other)
+    copies = tags_to_share.copy_chance_by_tags(owned, opened.i, opened.j, found.matrix, labels)
+    copies[[same_pixels(records[i], records[j]) for i, j in zip(opened.i.tolist(), opened.j.tolist())]] = 1.0
+    ends = [(records[i].hash, records[j].hash) for i, j in zip(opened.i.tolist(), opened.j.tolist())]
+    by_rate = tags_to_share.shared(one, other, rate, forgets)
+    believes = believed(folder, data, config.INVISIBLE_NAMESPACES)
+    shared = np.empty((len(pair), 2))
+    for cell, (at, name, on) in enumerate(zip(pair.tolist(), column.tolist(), side.tolist())):
+        missing = believes(ends[at][1 - on], names[name], MISSING)
+        wrong = believes(ends[at][on], names[name], INCORRECT)
+        if missing is None or wrong is None:  # too rare a tag, or too few pictures: the copy's word alone
+            missing, wrong = copies[at] * by_rate[cell], copies[at] * (1 - by_rate[cell])
+        shared[cell] = missing, wrong
+    return Tagging(names, pair, column, side, shared, copies, one, other)
 
 
 def tag_cells(records: list[Record], place: dict[str, int]) -> tuple[list[int], list[int]]:
@@ -403,11 +420,13 @@ def describe_pair(one: Record, other: Record, similarity: float, noes: Noes) -> 
 def suggest(one: Record, other: Record, tagging: Tagging, cell: int, noes: Noes) -> dict[str, Any] | None:
     """Copy a tag to the copy that lacks it, or take it off the one that has it; None where that cannot be meant.
 
-    It cannot where a no of the owner covers it, or where the tag that should go is there by a sibling or parent alone.
+    It cannot where nearly nothing speaks for either, where a no of the owner covers it, or where the tag that should go is there by a sibling or parent alone.
     """
-    tag, shared = tagging.names[tagging.column[cell]], float(tagging.shared[cell])
+    tag, (missing, wrong) = tagging.names[tagging.column[cell]], tagging.shared[cell].tolist()
     having, lacking = (one, other) if tagging.side[cell] == 0 else (other, one)
-    kind = MISSING if shared >= 0.5 else INCORRECT
+    kind = MISSING if missing >= wrong else INCORRECT
+    if max(missing, wrong) < LEAST:
+        return None
     if kind == MISSING and noes.adding(lacking, tag):
         return None
     if kind == INCORRECT and (tag in having.implied_tags or noes.removing(having, tag)):
@@ -419,7 +438,7 @@ def suggest(one: Record, other: Record, tagging: Tagging, cell: int, noes: Noes)
         "hash": target.hash,
         "tag": tag,
         "kind": kind,
-        "confidence": round(shared if kind == MISSING else 1 - shared, 4),
+        "confidence": round(max(missing, wrong), 4),
         "evidence": evidence,
         "why": reason(tag, kind, evidence),
     }

@@ -15,7 +15,7 @@ Series whose pictures are all near-duplicates of each other cannot be judged and
 Pictures that came after the training are judged by the classifier as it is, unless they are
 near-duplicates of one that it has seen.
 `confidence` is the probability that the suggestion is right, given the picture, its tags, and how
-often tags are forgotten or swapped in this library.
+often tags are forgotten or swapped in this library: the same number as in the report of mistagged images.
 
 Reads:  series_classifier/ (the card and the out-of-fold predictions), datasets/advanced_joytag_complete_<UTC>.json,
         advanced_embeddings/*.pt (for the most similar pictures), review.sqlite3 (what the owner ignored)
@@ -34,6 +34,8 @@ import numpy as np
 
 import config
 from tagcheck import data_folder, dataset, files, script, tags
+from tagcheck import findings as of_tags
+from tagcheck.belief import Believed, believed
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import SERIES_VALIDATION
@@ -126,7 +128,8 @@ def main(argv: list[str] | None = None) -> int:
         )
 
     noes = Noes.of(data.spellings, review_store.decisions(folder.review))
-    found, suppressed = findings(judged, card, noes)
+    believes = believed(folder, data, config.INVISIBLE_NAMESPACES)
+    found, suppressed = findings(judged, card, believes, noes)
     explain(found, judged, folder, card)
     rows = per_series(judged, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
@@ -231,9 +234,12 @@ def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], names
 
 
 def findings(
-    judged: list[Judged], card: dict[str, Any], noes: Noes
+    judged: list[Judged], card: dict[str, Any], believes: Believed, noes: Noes
 ) -> tuple[dict[str, list[dict[str, Any]]], Suppressed]:
     """All disagreements between predictions and tags as findings, the surest first, and how many are not listed.
+
+    How sure is what is believed of the tag everywhere (`tagcheck.belief`); only where that could not be judged, as of a series that
+    is used once or twice, the classifier's word alone.
 
     Not listed: what a no of the owner covers (`tagcheck.refusals`: deleted or ignored before), a tag that a parent adds
     (it goes with its child), a series that no picture has any more.
@@ -253,7 +259,8 @@ def findings(
             elif noes.removing(one.record, name):
                 cut.ignored += 1
             else:
-                found[MISSING].append(_entry(MISSING, one, name, wrong[name]))
+                sure = believes(one.record.hash, name, of_tags.INCORRECT)
+                found[MISSING].append(_entry(MISSING, one, name, wrong[name] if sure is None else sure))
         for name in sorted(one.predicted - one.own):
             if noes.deleted_before(one.record, name):
                 cut.deleted += 1
@@ -262,7 +269,10 @@ def findings(
             elif noes.ignored_before(one.record, name):
                 cut.ignored += 1
             else:
-                found[INCORRECT].append(_entry(INCORRECT, one, name, _lacking(one, name, wrong)))
+                sure = believes(one.record.hash, name, of_tags.MISSING)
+                found[INCORRECT].append(
+                    _entry(INCORRECT, one, name, _lacking(one, name, wrong) if sure is None else sure)
+                )
     found[MISSING].sort(key=lambda entry: (-entry["confidence"], entry["probability"], entry["hash"], entry["series"]))
     found[INCORRECT].sort(
         key=lambda entry: (-entry["confidence"], -entry["probability"], entry["hash"], entry["series"])

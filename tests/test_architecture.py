@@ -24,6 +24,7 @@ WINGS = {
     "duplicates": "similar learning",
     "series": "embedding learning pictures",
     "review": "",
+    "belief": "embedding learning tag_errors review",
     "writing": "library",
 }
 DOCTOR = "library embedding"

@@ -26,6 +26,9 @@ WRONG_SHARE = 0.03  # of the tags that an owner writes, how many are wrong: only
 FORGETTING = (0.01, 0.5)
 SMOOTHING = 2.0
 BLOCK = 2048
+FEW_ALIKE = 500  # pictures of which the nearest that is no copy is looked at
+COPIES_SHARE = 0.85  # of the tags that at least one of two copies has, those that both have
+COPIES_ODDS, WITNESSES = 1.0, 0.5
 
 
 def forgetting(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, apart: int) -> float:
@@ -38,6 +41,40 @@ def forgetting(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, apart: in
     either = (float(counts[i].sum() + counts[j].sum()) + apart) / 2
     share = apart / either if either else 0.0
     return float(np.clip(share / (2 - share), *FORGETTING))
+
+
+def copy_chance_by_tags(
+    owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, matrix: np.ndarray, labels: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """The chance (m,), 0 to 1, that the pairs (i, j) show one picture each and not two that are only alike, told by their tags.
+
+    Copies share the tags that their owner did not forget; pictures that are merely alike share as many as the nearest pictures
+    of the library do that are of no common group (`labels`). Bayes, from log-odds of `COPIES_ODDS` at a cosine from which pairs are reported; the
+    tags of a picture are no independent witnesses, so only `WITNESSES` of what they say counts.
+    """
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(matrix))[:FEW_ALIKE]
+    unit = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    cosine = unit[rows] @ unit.T
+    cosine[labels[rows][:, None] == labels[None, :]] = -2.0
+    near = cosine.argmax(axis=1)
+    apart = cosine.max(axis=1) > -2
+    common, either = _common(owned, rows[apart], near[apart])
+    alike = float(np.clip((common.sum() + 1) / (either.sum() + 2), 0.02, COPIES_SHARE - 0.05))
+    common, either = _common(owned, i, j)
+    odds = common * np.log(COPIES_SHARE / alike) + (either - common) * np.log((1 - COPIES_SHARE) / (1 - alike))
+    return 1 / (1 + np.exp(-np.clip(COPIES_ODDS + WITNESSES * odds, -30, 30)))
+
+
+def _common(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many tags both pictures of each pair have, and how many at least one has."""
+    both = np.empty(len(i))
+    for start in range(0, len(i), BLOCK):
+        block = slice(start, start + BLOCK)
+        both[block] = np.asarray(owned[i[block]].multiply(owned[j[block]]).sum(axis=1)).ravel()
+    counts = np.asarray(owned.sum(axis=1)).ravel()
+    return both, counts[i] + counts[j] - both
 
 
 @dataclass(frozen=True)

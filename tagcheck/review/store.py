@@ -445,18 +445,13 @@ def decisions(path: Path) -> dict[tuple[str, str, str], str]:
 
 def answers(path: Path) -> list[tuple[str, str, str, float, bool]]:
     """(action, issue, tag, confidence, whether the detector was right) of each suggestion that the owner accepted or
-    ignored, where its issue and confidence were noted. An applied change that was taken back counts as wrong.
+    ignored, where its issue and confidence were noted. A change that was taken back says nothing: an undo may be of a slip.
     """
     return [
-        (
-            row["action"],
-            row["issue"],
-            row["tag"],
-            row["confidence"],
-            row["state"] == ACCEPTED and row["outcome"] != UNDONE,
-        )
+        (row["action"], row["issue"], row["tag"], row["confidence"], row["state"] == ACCEPTED)
         for row in _decided(path)
         if row["action"] != PAIR
+        and row["outcome"] != UNDONE
         and row["state"] in (ACCEPTED, IGNORED)
         and row["issue"]
         and row["confidence"] is not None

@@ -10,6 +10,7 @@ import pytest
 
 import find_mistagged_images
 from tagcheck import data_folder, dataset, findings
+from tagcheck.belief import of_library
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import MISTAGGED
 from tagcheck.embedding import store as embedding_store
@@ -17,7 +18,7 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.refusals import Noes, Spellings
 from tagcheck.review import store as review_store
 from tagcheck.review.store import Ask, Key, Review
-from tagcheck.tag_errors import look_alikes
+from tagcheck.tag_errors import look_alikes, tag_rules
 from tagcheck.tag_errors.suggestions import Suggestion
 from tagcheck.tag_errors.tag_rules import Rules
 
@@ -277,11 +278,9 @@ def test_what_the_owner_said_of_a_tag_is_known_of_its_picture():
         (name(9), "dog", "add"): "ignored",
         (name(0), "cat", "add"): "skipped",
     }
-    made = find_mistagged_images.answered_cells(
-        records, {"hat": 0, "dog": 1, "cat": 2}, decided, Noes.of(Spellings(), decided)
-    )
+    made = of_library.answered_cells(records, {"hat": 0, "dog": 1, "cat": 2}, decided, Noes.of(Spellings(), decided))
     assert made.toarray().tolist() == [[1, -1, 0], [-1, -1, 1]]
-    assert find_mistagged_images.answered_cells([], {"hat": 0}, {}, Noes(Spellings())).shape == (0, 1)
+    assert of_library.answered_cells([], {"hat": 0}, {}, Noes(Spellings())).shape == (0, 1)
 
 
 def test_a_tag_that_would_bring_a_deleted_one_back_as_its_parent_is_not_suggested(library, report, tmp_path):
@@ -407,6 +406,6 @@ def test_the_help_shows_two_commands(script):
 
 
 def test_the_shipped_rules_are_whole():
-    assert Path(find_mistagged_images.tag_rules.SHIPPED).is_file()
-    declared = find_mistagged_images.tag_rules.load()
+    assert Path(tag_rules.SHIPPED).is_file()
+    declared = tag_rules.load()
     assert "night" in declared.excludes["day"] and declared.never_suggested("translation request")

@@ -1,0 +1,306 @@
+"""What is believed of every tag of every picture of a library: loaded, weighed once, and kept for whoever asks.
+
+The mistagged report, the series report and the report of near-duplicates are three views of one belief. Whichever runs
+first weighs it; the others read it back (`belief.npz` in the data folder) as long as nothing that it rests on has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from tqdm import tqdm
+
+from tagcheck import tags
+from tagcheck.data_folder import DataFolder
+from tagcheck.dataset import Dataset, Record
+from tagcheck.embedding import store
+from tagcheck.errors import MissingInput
+from tagcheck.files import write_atomically
+from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
+from tagcheck.learning import Tagger
+from tagcheck.refusals import Noes
+from tagcheck.review import store as review_store
+from tagcheck.tag_errors import Examined, Rules, Suggestion, owner_feedback, suggestions, tag_rules, tagger_vocabulary
+from tagcheck.tag_errors.owner_feedback import Answer
+from tagcheck.tag_errors.suggestions import ISSUES
+
+FILE, VERSION = "belief.npz", 1
+KINDS = (MISSING, INCORRECT)
+OWN_FILES = ("tag_rules.json", "tag_map.json", "tag_map.csv")
+
+
+@dataclass(frozen=True)
+class Believed:
+    """The probability that a tag is missing or wrong, for each picture and tag that could be judged.
+
+    `hashes`, `names` what could be judged; `cells` sorted numbers (see `_number`) with a `confidence` each; of what is
+    not listed, less than `suggestions.FLOOR` is believed.
+    """
+
+    hashes: list[str]
+    names: list[str]
+    cells: np.ndarray
+    confidence: np.ndarray
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+        return {one: row for row, one in enumerate(self.hashes)}, {one: column for column, one in enumerate(self.names)}
+
+    def __call__(self, hash: str, tag: str, kind: str) -> float | None:
+        """0 to 1 that `tag` is "missing" from or "incorrect" on the picture; None where that could not be judged."""
+        rows, columns = self._places
+        if hash not in rows or tag not in columns:
+            return None
+        number = _number(rows[hash], columns[tag], len(self.names), kind)
+        place = int(np.searchsorted(self.cells, number))
+        found = place < len(self.cells) and self.cells[place] == number
+        return float(self.confidence[place]) if found else 0.0
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A library weighed: its pictures, what was found out about them (None: too few), and every suggestion."""
+
+    pictures: Pictures
+    seen: Examined | None
+    found: list[Suggestion]
+    declared: Rules
+    noes: Noes
+
+
+def weigh(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Weighed:
+    """Weigh every tag of every picture, and keep what is believed for `believed`."""
+    declared = tag_rules.load(folder.root)
+    pictures = load_pictures(folder, data, invisible)
+    decided = review_store.decisions(folder.review)
+    noes = Noes.of(data.spellings, decided)
+    seen = examine(folder, data, pictures, declared, decided, noes)
+    found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
+    _keep(folder, data, _believed(pictures, seen, found))
+    return Weighed(pictures, seen, found, declared, noes)
+
+
+def believed(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Believed:
+    """What is believed of the library's tags: as kept, where nothing has changed since, else weighed now."""
+    kept = _kept(folder, data)
+    if kept is not None:
+        return kept
+    try:
+        made = weigh(folder, data, invisible)
+    except MissingInput:  # no picture or no embedding: nothing can be judged
+        return Believed([], [], np.empty(0, np.int64), np.empty(0, np.float32))
+    return _believed(made.pictures, made.seen, made.found)
+
+
+def _believed(pictures: Pictures, seen: Examined | None, found: Sequence[Suggestion]) -> Believed:
+    n = 0 if seen is None else len(pictures.matrix)
+    names = [] if seen is None else seen.tags
+    column = {tag: place for place, tag in enumerate(names)}
+    listed = [one for one in found if one.row < n and one.tag in column]
+    cells = np.array([_number(one.row, column[one.tag], len(names), one.kind) for one in listed], dtype=np.int64)
+    order = np.argsort(cells, kind="stable")
+    sure = np.array([one.confidence for one in listed], dtype=np.float32)
+    return Believed([record.hash for record in pictures.records[:n]], list(names), cells[order], sure[order])
+
+
+def _number(row: int, column: int, names: int, kind: str) -> int:
+    return (row * names + column) * len(KINDS) + KINDS.index(kind)
+
+
+def _keep(folder: DataFolder, data: Dataset, made: Believed) -> None:
+    arrays = {"cells": made.cells, "confidence": made.confidence}
+    texts = {
+        "hashes": made.hashes,
+        "names": made.names,
+        "version": [str(VERSION)],
+        "rests_on": [_rests_on(folder, data)],
+    }
+    encoded = {name: np.frombuffer("\n".join(lines).encode("utf-8"), dtype=np.uint8) for name, lines in texts.items()}
+    write_atomically(folder.root / FILE, lambda out: np.savez(out, **arrays, **encoded))
+
+
+def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
+    """What was kept, if it still holds; None for no file, an older one, one of other inputs or a damaged one."""
+    try:
+        with np.load(folder.root / FILE, allow_pickle=False) as held:
+            texts = {
+                name: bytes(held[name]).decode("utf-8").split("\n")
+                for name in ("hashes", "names", "version", "rests_on")
+            }
+            if texts["version"] != [str(VERSION)] or texts["rests_on"] != [_rests_on(folder, data)]:
+                return None
+            hashes, names = ([one for one in texts[name] if one] for name in ("hashes", "names"))
+            return Believed(hashes, names, held["cells"], held["confidence"])
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _rests_on(folder: DataFolder, data: Dataset) -> str:
+    """A fingerprint of all that the belief rests on: dataset, embeddings, decisions, the owner's own files."""
+    made = hashlib.sha256(data.path.read_bytes())
+    for path in (*sorted(folder.embeddings.glob("*")), *(folder.root / name for name in OWN_FILES)):
+        if path.is_file():
+            about = path.stat()
+            made.update(f"{path.name} {about.st_size} {about.st_mtime_ns}\n".encode())
+    made.update(repr(sorted(review_store.decisions(folder.review).items())).encode())
+    made.update(repr(sorted(review_store.answers(folder.review))).encode())
+    return made.hexdigest()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The readable pictures, those with an embedding first: `matrix` row i belongs to `records[i]`.
+
+    `visible` their tags without those of invisible namespaces; `notes` what could not be done and why.
+    """
+
+    records: list[Record]
+    visible: list[frozenset[str]]
+    matrix: np.ndarray
+    model: str | None
+    notes: list[str]
+
+
+def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Pictures:
+    """The pictures of the dataset with their embeddings. Raises `MissingInput` when not one has an embedding."""
+    usable = list({record.hash: record for record in data.usable()}.values())
+    if not usable:
+        raise MissingInput(
+            f"{data.path} has no readable picture: run advanced_joytag_processing.py on a library that has some"
+        )
+    loaded = store.load(folder.embeddings, [record.hash for record in usable], model=data.model)
+    if not loaded.hashes:
+        raise MissingInput(
+            f"none of the pictures of {data.path} has an embedding in {folder.embeddings}: run advanced_joytag_processing.py"
+        )
+    place = {hash: row for row, hash in enumerate(loaded.hashes)}
+    records = sorted(usable, key=lambda record: place.get(record.hash, len(place)))
+    notes = []
+    if len(records) > len(place):
+        notes.append(
+            f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them"
+        )
+    unseen = set(invisible)
+    visible = [frozenset(tag for tag in record.tags if tags.namespace(tag) not in unseen) for record in records]
+    return Pictures(records, visible, loaded.matrix, loaded.model, notes)
+
+
+def examine(
+    folder: DataFolder,
+    data: Dataset,
+    pictures: Pictures,
+    declared: Rules,
+    decided: Mapping[tuple[str, str, str], str],
+    noes: Noes,
+) -> Examined | None:
+    """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
+    n = len(pictures.matrix)
+    uses = Counter(tag for mine in pictures.visible[:n] for tag in mine)
+    learnable = sorted(tag for tag, count in uses.items() if count >= suggestions.FEWEST_USES)
+    if len(uses) > len(learnable):
+        pictures.notes.append(
+            f"{len(uses) - len(learnable)} tags are used fewer than {suggestions.FEWEST_USES} times: "
+            "only near-duplicates and rules were asked about them"
+        )
+    if n < suggestions.FEWEST_PICTURES or not learnable:
+        pictures.notes.append(
+            f"{n} pictures and {len(learnable)} tags are too few to learn from: only declared rules were checked"
+        )
+        return None
+    column = {tag: place for place, tag in enumerate(learnable)}
+    cells = [(row, column[tag]) for row, mine in enumerate(pictures.visible[:n]) for tag in mine if tag in column]
+    rows, columns = np.array(cells, dtype=np.int64).T
+    given = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, len(learnable)))
+    given.sort_indices()
+    tagger = load_tagger(folder, data, pictures, column)
+    answered = answered_cells(pictures.records[:n], column, decided, noes)
+    with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
+        return suggestions.examine(
+            pictures.matrix,
+            given,
+            learnable,
+            tagger,
+            declared,
+            answered,
+            data.parents,
+            progress=lambda share: bar.update(int(100 * share) - bar.n),
+        )
+
+
+def answered_cells(
+    records: Sequence[Record], column: dict[str, int], decided: Mapping[tuple[str, str, str], str], noes: Noes
+) -> sparse.csr_matrix:
+    """What the owner has said about single tags, (n, T): 1 where the tag belongs, -1 where it does not.
+
+    Whatever a no covers does not belong; a suggestion to remove a tag that was ignored is a yes.
+    """
+    row = {record.hash: place for place, record in enumerate(records)}
+    said = {(place, column[tag]): -1 for place, tag in noes.negatives(records, column)}
+    for (hash, tag, action), state in decided.items():
+        if hash in row and tag in column and state in ("accepted", "ignored"):
+            said[row[hash], column[tag]] = 1 if (action == "add") == (state == "accepted") else -1
+    rows, columns = zip(*said) if said else ((), ())
+    return sparse.csr_matrix(
+        (np.array(list(said.values()), dtype=np.int8), (rows, columns)), shape=(len(records), len(column))
+    )
+
+
+def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
+    """The tagger's last layer for those of its tags that the library uses, or None (with a note)."""
+    head = store.load_tag_head(folder.embeddings, pictures.model)
+    if head is None:
+        pictures.notes.append("no advanced_embeddings/tag_head.pt: the tagger had no say, only the library's own tags")
+        return None
+    known = tagger_vocabulary.with_categories(
+        tagger_vocabulary.load(folder.root, data.siblings), head.tags, head.namespaces
+    )
+    meant = tagger_vocabulary.owners_tags(head.tags, column, known)
+    place: dict[int, int] = {}
+    for slot, tag in enumerate(meant):
+        if tag is not None:
+            place.setdefault(column[tag], slot)
+    pictures.notes.append(f"{len(place)} of the {len(column)} tags learned are known to the tagger")
+    if not place:
+        return None
+    columns = np.array(sorted(place))
+    slots = [place[one] for one in columns.tolist()]
+    return Tagger(columns, head.weight[slots], head.prior_bias()[slots])
+
+
+def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[Suggestion]:
+    """All suggestions: from the embeddings where there are enough, from declared rules on the other pictures."""
+    n = len(pictures.matrix) if seen is not None else 0
+    found = suggestions.suggestions(seen, pictures.visible[:n], declared) if seen is not None else []
+    rest = suggestions.rule_suggestions(pictures.visible[n:], declared)
+    return found + [
+        Suggestion(one.row + n, one.tag, one.kind, one.issue, one.confidence, one.evidence, one.why) for one in rest
+    ]
+
+
+def heed(
+    found: list[Suggestion], answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]
+) -> list[Suggestion]:
+    """The suggestions with the confidence that the owner's decisions so far teach (`tagcheck.tag_errors.owner_feedback`), and a note of them."""
+    kinds = {"add": MISSING, "remove": INCORRECT}
+    learned = owner_feedback.learn(
+        [
+            Answer(kinds[action], issue, tag, confidence, right)
+            for action, issue, tag, confidence, right in answers
+            if issue in ISSUES
+        ]
+    )
+    for kind in sorted(learned.offsets):
+        right, of = learned.counts[kind]
+        notes.append(f"the confidence of {kind} tags heeds {of:,} of your decisions ({right:,} agreed)")
+    out = []
+    for one in found:
+        after = learned(one.kind, one.issue, one.tag, one.confidence)
+        proof = one.evidence if after == one.confidence else one.evidence | {BEFORE_VERDICTS: round(one.confidence, 4)}
+        out.append(replace(one, confidence=after, evidence=proof))
+    return out
