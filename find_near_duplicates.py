@@ -18,7 +18,6 @@ same pixels, or a file that lists all copies.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ import numpy as np
 from scipy import sparse
 
 import config
-from tagcheck import data_folder, dataset, script, tags
+from tagcheck import data_folder, dataset, json_files, script, tags
 from tagcheck.belief import believed
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
@@ -177,12 +176,13 @@ def known_pairs(
 
 def read_copies(path: Path) -> list[tuple[str, str]]:
     """The pairs of copies that a file lists."""
-    try:
-        return [(entry[0], entry[1]) for entry in json.loads(path.read_text(encoding="utf-8"))["near_duplicates"]]
-    except FileNotFoundError:
-        raise MissingInput(f"no file {path}") from None
-    except (ValueError, KeyError, TypeError, IndexError):
-        raise BadFile(f"{path} has no list 'near_duplicates' of [hash, hash]: mend it") from None
+    document = json_files.read(path)
+    listed = document.get("near_duplicates") if isinstance(document, dict) else None
+    if not isinstance(listed, list) or not all(
+        isinstance(entry, list) and len(entry) >= 2 and all(map(json_files.is_text, entry[:2])) for entry in listed
+    ):
+        raise BadFile(f"{path} has no list 'near_duplicates' of [hash, hash]: correct it")
+    return [(entry[0], entry[1]) for entry in listed]
 
 
 def same_pixel_pairs(records: list[Record]) -> Iterator[tuple[str, str]]:

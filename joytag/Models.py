@@ -25,6 +25,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 # Keys of a configuration that change nothing in what a trained network computes. The head is linear,
 # so that taking the mean over the tokens after it instead of before it is the same function.
+MOST_NUMBERS = 1 << 26  # in the table of positions
 IGNORED_KEYS = frozenset({"class", "loss_type", "patch_dropout", "head_mean_after"})
 
 
@@ -66,6 +67,8 @@ class ViT(nn.Module):
         layerscale_init: float | None = None,
     ) -> None:
         super().__init__()
+        if (image_size // patch_size) ** 2 * d_model > MOST_NUMBERS:
+            raise ValueError(f"image_size {image_size} and patch_size {patch_size} make too many tokens")
         if d_model % num_heads or (use_sine and (d_model % 4 or d_model < 8)) or image_size % patch_size:
             raise ValueError(
                 f"d_model {d_model} must be a multiple of num_heads {num_heads} and of 4 (8 or more), "
@@ -129,6 +132,13 @@ class Stem(nn.Module):
             options = dict(option.split("=", 1) for option in text.split(",") if "=" in option)
             if name == "conv" and options.keys() <= {"c", "k", "s", "p"} and "c" in options:
                 numbers = {"k": 3, "s": 2, "p": 1} | {key: int(value) for key, value in options.items()}
+                if not (
+                    1 <= numbers["c"] <= 8192
+                    and 1 <= numbers["k"] <= 64
+                    and 1 <= numbers["s"] <= 64
+                    and 0 <= numbers["p"] <= 64
+                ):
+                    raise ValueError(f"its cnn_stem has a layer {part!r} beyond all bounds")
                 layers.append(nn.Conv2d(channels, numbers["c"], numbers["k"], numbers["s"], numbers["p"]))
                 channels = numbers["c"]
             elif name in ("ln", "bn", "relu", "gelu") and not text:

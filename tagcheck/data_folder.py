@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import no_number, write_atomically, write_json_records
+from tagcheck.files import write_atomically, write_json_records
+from tagcheck.json_files import Unusable, elements, members, parse
 
+LONGEST_LINE = 64 << 20  # characters
+LARGEST_WHOLE = 2 << 30  # bytes of a file in another layout than ours
 STAMP = "%Y%m%dT%H%M%SZ"
 STAMP_PATTERN = re.compile(r"_(\d{8}T\d{6}Z)\.json$")
 
@@ -136,73 +139,65 @@ def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetim
             return path
 
 
-def load(path: Path, kind: Kind) -> dict[str, Any]:
-    """Read one file strictly. Raises `BadFile` naming it when it is damaged, of another kind, or newer than this program."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise MissingInput(f"no file {path}") from None
-    except UnicodeDecodeError as error:
-        raise BadFile(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): remove it and run {kind.made_by} again"
-        ) from None
-    try:
-        document = json.loads(text, parse_constant=no_number)
-    except (ValueError, RecursionError) as error:
-        raise BadFile(f"{path} is not whole JSON ({error}): remove it and run {kind.made_by} again") from None
-    if not isinstance(document, dict) or document.get("kind") != kind.name:
-        says = document.get("kind") if isinstance(document, dict) else type(document).__name__
-        raise BadFile(f"{path} is not a {kind.name} (it says {says!r})")
-    version = document.get("version", 1)
-    if not isinstance(version, int) or version > kind.version:
-        raise BadFile(f"{path} has version {version!r}, this program reads up to {kind.version}: update the program")
-    for name in kind.records:
-        if not isinstance(document.get(name, []), list):
-            raise BadFile(f"{path}: {name!r} is not a list")
-    return document
+def load(path: Path, kind: Kind, unusable: Unusable | None = None) -> dict[str, Any]:
+    """Read one file. Raises `BadFile` naming it when it is damaged, of another kind, or newer than this program.
+
+    With `unusable`, a record or value that cannot be read is noted there and left out.
+    """
+    header: dict[str, Any] = {}
+    lists: dict[str, list[Any]] = {}
+    for name, record in records(path, kind, header, unusable):
+        lists.setdefault(name, []).append(record)
+    return header | lists
 
 
-def records(path: Path, kind: Kind, header: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def records(
+    path: Path, kind: Kind, header: dict[str, Any], unusable: Unusable | None = None
+) -> Iterator[tuple[str, Any]]:
     """(list name, record) for every record of one file, in the file's order; `header` is filled with the other keys.
 
-    A file laid out as `save` writes it is read line by line; any other layout of the same
-    JSON as a whole. Raises `BadFile` naming file and line when it is damaged, `MissingInput` when it
-    vanished.
+    A file laid out as `save` writes it is read line by line; any other layout of the same JSON as a whole. Raises
+    `BadFile` naming file and line when it is damaged, `MissingInput` when it vanished. With `unusable`, a record or
+    value that cannot be read is noted there and left out, and only a file whose parts cannot be told apart is refused.
     """
     try:
         with path.open(encoding="utf-8") as lines:
-            if lines.readline().rstrip("\r\n") == "{":
-                whole = yield from _by_line(path, kind, lines, header)
+            if lines.readline(LONGEST_LINE).rstrip("\r\n") == "{":
+                whole = yield from _by_line(path, kind, lines, header, unusable)
                 if whole:
                     return
+        if path.stat().st_size > LARGEST_WHOLE:
+            raise BadFile(f"{path} is too large to be read unless each record stands in a line: {_again(kind)}")
+        yield from _by_key(path, kind, path.read_text(encoding="utf-8-sig"), header, unusable)
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8 text ({error.reason}): remove it and run {kind.made_by} again") from None
-    document = load(path, kind)
-    header.update((key, value) for key, value in document.items() if key not in kind.records)
-    for name in kind.records:
-        yield from ((name, record) for record in document.get(name) or [])
+        raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): {_again(kind)}") from None
+    except OSError as error:
+        raise BadFile(f"{path} cannot be read ({error.strerror}): {_again(kind)}") from None
 
 
 def head(path: Path, kind: Kind) -> dict[str, Any]:
     """The keys that stand before the first list of records: enough for summary and date, without reading the rest."""
     header: dict[str, Any] = {}
-    next(records(path, kind, header), None)
+    next(records(path, kind, header, Unusable()), None)
     return header
 
 
-def _by_line(path: Path, kind: Kind, lines: Iterable[str], header: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _by_line(
+    path: Path, kind: Kind, lines: TextIO, header: dict[str, Any], unusable: Unusable | None
+) -> Iterator[tuple[str, Any]]:
     """Records of a file in our layout; returns False, before anything was yielded, when it is laid out otherwise."""
     inside: str | None = None
     checked = False
-    for number, line in enumerate(lines, 2):
+    for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), 2):
         text = line.strip()
+        where = f"{path} is damaged in line {number}"
         if inside is not None:
             if text in ("]", "],"):
                 inside = None
             else:
-                yield inside, _parse(path, kind, number, text.removesuffix(","))
+                yield from _records(inside, text.removesuffix(","), where, kind, unusable)
         elif text == "}":
             if not checked:
                 _check(path, kind, header)
@@ -211,7 +206,7 @@ def _by_line(path: Path, kind: Kind, lines: Iterable[str], header: dict[str, Any
             name, colon, value = text.partition(": ")
             if not colon or not line.startswith('"'):
                 if checked:
-                    raise BadFile(f"{path} is damaged in line {number}: remove it and run {kind.made_by} again")
+                    raise BadFile(f"{where}: {_again(kind)}")
                 return False
             name = name.strip('"')
             if name in kind.records and value == "[":
@@ -219,25 +214,73 @@ def _by_line(path: Path, kind: Kind, lines: Iterable[str], header: dict[str, Any
                     return False
                 inside = name
             else:
-                header[name] = _parse(path, kind, number, value.removesuffix(","))
+                for _, one in _records(name, value.removesuffix(","), where, kind, unusable):
+                    header[name] = one
+                    _check_list(path, kind, name, one)
             if not checked and "kind" in header and ("version" in header or inside):
                 _check(path, kind, header)
                 checked = True
-    raise BadFile(f"{path} is cut off: remove it and run {kind.made_by} again")
+    raise BadFile(f"{path} is cut off: {_again(kind)}")
 
 
-def _parse(path: Path, kind: Kind, number: int, text: str) -> Any:
+def _by_key(
+    path: Path, kind: Kind, text: str, header: dict[str, Any], unusable: Unusable | None
+) -> Iterator[tuple[str, Any]]:
+    """The same of any other layout: the top-level keys are told apart first, each value is read for itself."""
+    where = f"{path} is not whole JSON"
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadFile(
-            f"{path} is damaged in line {number} ({error.msg}): remove it and run {kind.made_by} again"
-        ) from None
+        if not text.lstrip().startswith("{"):
+            header["kind"] = type(parse(text)).__name__
+            places = {}
+        else:
+            places = members(text)
+    except ValueError as error:
+        raise BadFile(f"{where} ({error}): {_again(kind)}") from None
+    lists = {name: places.pop(name) for name in kind.records if name in places}
+    for name, (start, end) in places.items():
+        for _, one in _records(name, text[start:end], where, kind, unusable):
+            header[name] = one
+    _check(path, kind, header)
+    for name, (start, end) in lists.items():
+        if text[start:end] == "null":
+            continue
+        if text[start] != "[":
+            raise BadFile(f"{path}: {name!r} is not a list")
+        try:
+            found = elements(text, start)
+        except ValueError as error:
+            raise BadFile(f"{where} ({error}): {_again(kind)}") from None
+        for number, (begin, stop) in enumerate(found, 1):
+            yield from _records(name, text[begin:stop], f"{where} in record {number} of {name!r}", kind, unusable)
+        if not found:
+            header[name] = []
+
+
+def _records(name: str, text: str, where: str, kind: Kind, unusable: Unusable | None) -> Iterator[tuple[str, Any]]:
+    """(name, value) of one value's text; none, and a note, where it cannot be read."""
+    try:
+        yield name, parse(text)
+    except ValueError as error:
+        said = f"{where} ({error.msg if isinstance(error, json.JSONDecodeError) else error})"
+        if unusable is None:
+            raise BadFile(f"{said}: {_again(kind)}") from None
+        unusable.note(said)
 
 
 def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:
     if header.get("kind") != kind.name:
-        raise BadFile(f"{path} is not a {kind.name} (it says {header.get('kind')!r})")
+        raise BadFile(f"{path} is not a {kind.name} (it says {repr(header.get('kind'))[:80]})")
     version = header.get("version", 1)
     if not isinstance(version, int) or version > kind.version:
-        raise BadFile(f"{path} has version {version!r}, this program reads up to {kind.version}: update the program")
+        raise BadFile(
+            f"{path} has version {repr(version)[:40]}, this program reads up to {kind.version}: update the program"
+        )
+
+
+def _check_list(path: Path, kind: Kind, name: str, value: Any) -> None:
+    if name in kind.records and value is not None and not isinstance(value, list):
+        raise BadFile(f"{path}: {name!r} is not a list")
+
+
+def _again(kind: Kind) -> str:
+    return f"remove it and run {kind.made_by} again"

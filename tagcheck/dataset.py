@@ -6,7 +6,8 @@ It stands between `advanced_joytag_processing.py`, which writes it, and every st
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from tagcheck import data_folder, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
+from tagcheck.json_files import Unusable, is_text
 from tagcheck.refusals import Spellings
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -62,23 +64,33 @@ class Dataset:
         return [record for record in self.records if record.status == "ok"]
 
 
-def load(folder: DataFolder, given: str | Path | None = None) -> Dataset:
-    """The newest dataset, or the one given. Raises `MissingInput` or `BadFile` naming the file and record."""
+def load(folder: DataFolder, given: str | Path | None = None, tell: Callable[[str], None] | None = None) -> Dataset:
+    """The newest dataset, or the one given. Raises `MissingInput` or `BadFile` naming the file.
+
+    A record that cannot be used is left out; `tell` (default: standard error) gets a line with their number and the first.
+    """
     path = folder.require(DATASET, given)
-    document = data_folder.load(path, DATASET)
+    unusable = Unusable()
+    document = data_folder.load(path, DATASET, unusable)
     rows = document.pop("results", None)
     if rows is None:
         raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")
     siblings, parents, spellings = _relations(path, document.get("tag_relations"))
-    records = [_record(path, place, row, spellings) for place, row in enumerate(rows)]
-    first: dict[str, int] = {}
-    for place, record in enumerate(records):
-        if first.setdefault(record.hash, place) != place:
-            raise BadFile(
-                f"{path}: record {place + 1} of 'results' has the hash of record {first[record.hash] + 1}: a picture has one record"
-            )
-    judged = dict(_judged(path, document.pop("judged_pairs", None) or []))
-    return Dataset(path, document, records, siblings, parents, judged, spellings)
+    records: dict[str, Record] = {}
+    for place, row in enumerate(rows, 1):
+        try:
+            record = _record(f"record {place} of 'results'", row, spellings)
+            if record.hash in records:
+                raise BadFile(f"record {place} of 'results' has the hash of an earlier one: a picture has one record")
+            records[record.hash] = record
+        except BadFile as error:
+            unusable.note(error)
+    if unusable and not records:
+        raise BadFile(f"{path}: {unusable}: run {DATASET.made_by} again")
+    judged = dict(_judged(document.pop("judged_pairs", None) or [], unusable))
+    if unusable:
+        (tell or _say)(f"warning: {path}: {unusable}")
+    return Dataset(path, document, list(records.values()), siblings, parents, judged, spellings)
 
 
 def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozenset[str]], Spellings]:
@@ -105,7 +117,7 @@ def _tag_lists(path: Path, found: dict[str, Any], name: str) -> dict[str, frozen
     return {tags.clean(tag): frozenset(map(tags.clean, some)) for tag, some in lists.items()}
 
 
-def _judged(path: Path, found: list[Any]) -> Iterator[tuple[tuple[str, str], str]]:
+def _judged(found: list[Any], unusable: Unusable) -> Iterator[tuple[tuple[str, str], str]]:
     """Each judged pair out of the header's `judged_pairs`; where a pair has two judgements (two copies in a group of alternates), "duplicates"."""
     for place, one in enumerate(
         sorted(found, key=lambda one: isinstance(one, dict) and one.get("judgement") == "duplicates"), 1
@@ -116,9 +128,8 @@ def _judged(path: Path, found: list[Any]) -> Iterator[tuple[tuple[str, str], str
             or not isinstance(one.get("judgement"), str)
             or not all(isinstance(some, list) and all(isinstance(hash, str) for hash in some) for some in lists)
         ):
-            raise BadFile(
-                f"{path}: 'judged_pairs' has an entry ({place}) without 'judgement' and 'hashes': run {DATASET.made_by} again"
-            )
+            unusable.note(f"'judged_pairs' has an entry ({place}) without 'judgement' and 'hashes'")
+            continue
         hashes, others = lists
         for first in hashes:
             for second in others or hashes:
@@ -126,8 +137,11 @@ def _judged(path: Path, found: list[Any]) -> Iterator[tuple[tuple[str, str], str
                     yield (min(first, second), max(first, second)), one["judgement"]
 
 
-def _record(path: Path, place: int, row: Any, spellings: Spellings) -> Record:
-    where = f"{path}: record {place + 1} of 'results'"
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _record(where: str, row: Any, spellings: Spellings) -> Record:
     if not isinstance(row, dict):
         raise BadFile(f"{where} is not an object")
     hash = row.get("hash")
@@ -145,6 +159,6 @@ def _tag_set(where: str, row: dict[str, Any], key: str, required: bool = False) 
     value = row.get(key)
     if value is None and not required:
         return frozenset()
-    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+    if not isinstance(value, list) or not all(map(is_text, value)):
         raise BadFile(f"{where}: {key!r} is not a list of tags")
     return frozenset(filter(None, map(tags.clean, value)))

@@ -91,7 +91,3 @@ def write_json_records(out: IO[bytes], document: dict[str, Any], records: tuple[
 def _line(value: Any) -> bytes:
     # Half of a surrogate pair (from file names that are not UTF-8) has no bytes in UTF-8, but an escape in JSON.
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="backslashreplace")
-
-
-def no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")

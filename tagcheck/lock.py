@@ -1,7 +1,7 @@
 """One run at a time on one folder: a second is told who is there and since when.
 
 The system drops the lock when the process ends, however it ends, so that a kill leaves none behind. Who holds it stands
-in a file beside the lock, since Windows lets nobody read a locked file.
+in the lock's own file; on Windows, which lets nobody read a locked file, in one beside it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,21 +33,19 @@ def sole_run(path: Path, seconds: float = 0.0) -> Iterator[None]:
             f"another run ({_holder(path)}) is at work in {path.parent}: wait for it or stop it first"
         ) from None
     try:
-        _beside(path).write_text(json.dumps({"pid": os.getpid(), "started": isoformat(utc_now())}), encoding="utf-8")
+        _note(path).write_text(json.dumps({"pid": os.getpid(), "started": isoformat(utc_now())}), encoding="utf-8")
         yield
     finally:
-        with suppress(OSError):
-            _beside(path).unlink(missing_ok=True)
         lock.release()
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + ".holder")
+def _note(path: Path) -> Path:
+    return path if os.name == "posix" else path.with_name(path.name + ".holder")
 
 
 def _holder(path: Path) -> str:
     try:
-        said = json.loads(_beside(path).read_text(encoding="utf-8"))
+        said = json.loads(_note(path).read_text(encoding="utf-8"))
         return f"process {int(said['pid'])}, started {str(said['started'])[:40]}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "process unknown: it is just starting"

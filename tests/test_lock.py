@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tagcheck import lock
 from tagcheck.errors import UsageError
 from tagcheck.lock import sole_run
 
@@ -53,6 +54,6 @@ def test_a_kill_leaves_no_lock_behind(tmp_path: Path) -> None:
 def test_a_holder_that_cannot_be_read_is_unknown(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.lock"
     with sole_run(path):
-        path.with_name("x.lock.holder").write_text(text, encoding="utf-8", errors="surrogatepass")
+        lock._note(path).write_text(text, encoding="utf-8", errors="surrogatepass")
         with pytest.raises(UsageError, match="process unknown"), sole_run(path):
             pass

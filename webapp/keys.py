@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tagcheck import json_files
+from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically
+from tagcheck.json_files import list_of, map_of, text
 
 FILE = "review_keys.json"
 CARD, PAIR, GRID, LIST = "card", "pair", "grid", "list"
@@ -105,16 +108,12 @@ def load(folder: Path) -> tuple[tuple[Action, ...], str]:
     """(the table as the owner has it, "") or (the table as it comes, what is wrong with the owner's file)."""
     path = folder / FILE
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(given, dict) or not all(
-            isinstance(keys, list) and all(isinstance(key, str) for key in keys) for keys in given.values()
-        ):
-            raise Refused("it is to map names of actions to lists of keys")
+        given = json_files.read(path, map_of(list_of(text(40), 40)))
         return changed({name: map(parse, keys) for name, keys in given.items()}), ""
-    except FileNotFoundError:
+    except MissingInput:
         return ACTIONS, ""
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, Refused) as error:
-        return ACTIONS, f"{path} is not used: {error}"
+    except (BadFile, Refused) as error:
+        return ACTIONS, f"{path} is not used: {str(error).removeprefix(f'{path}: ')}"
 
 
 def save(folder: Path, actions: Sequence[Action]) -> None:

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from joytag.fast import Attend, FastViT, attend
 from joytag.Models import ViT
+from tagcheck import json_files
 from tagcheck.embedding import bfloat16_attention
 from tagcheck.embedding.store import TagHead
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.json_files import flag, number, record, text, whole
 from tagcheck.pictures import Recipe
 
+HEAD = ("head.weight", "head.bias")
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "top_tags.txt"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Bounds of a network that is made at all; what is beyond them is a mistake, or meant to fill the memory.
+CONFIG_SHAPE = record(
+    optional={
+        "image_size": whole(1, 2048),
+        "patch_size": whole(1, 1024),
+        "d_model": whole(1, 8192),
+        "mlp_dim": whole(1, 65536),
+        "num_heads": whole(1, 256),
+        "num_blocks": whole(1, 128),
+        "n_tags": whole(1, 1_000_000),
+        "cnn_stem": text(2_000),
+        "use_sine": flag,
+        "stochdepth_rate": number(0, 1),
+        "layerscale_init": number(0, 1),
+    }
+)
 EXTRA_HEAD_ROWS = 9  # old checkpoints have this many rows after the tags
 SMALL_WORK = (
     5e9  # operations a picture below which threads of one network wait more than they compute, decoders beside them
@@ -104,9 +122,13 @@ def read_folder(folder: Path) -> Published:
                 f"no {name} in {folder}: a model folder holds {WEIGHTS}, {CONFIG} and {VOCABULARY}, "
                 "as fancyfeast/joytag publishes them; another tagger's holds its .onnx file and its list of tags"
             )
+    config = json_files.read(folder / CONFIG, CONFIG_SHAPE, "get it again")
     try:
-        network = ViT.from_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
+        with torch.device("meta"):  # shapes alone, held against the weights' own before anything is made
+            shapes = {name: tuple(one.shape) for name, one in ViT.from_config(config).state_dict().items()}
+        _compare(shapes, folder / WEIGHTS)
+        network = ViT.from_config(config)
+    except (ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise BadFile(f"{folder / CONFIG} cannot be used: {error}") from None
     tags = read_vocabulary(folder / VOCABULARY, network.n_tags)
     load_weights(network, folder / WEIGHTS)
@@ -136,22 +158,33 @@ def load_weights(network: ViT, path: Path) -> None:
     Raises `BadFile` naming the file and what is missing, too much or of another shape. The head of
     an old checkpoint may have `EXTRA_HEAD_ROWS` more rows than there are tags; they are left out.
     """
+    _compare({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, path)
     try:
         found = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise BadFile(f"{path} is no whole safetensors file ({error}): get it again") from None
-    for name in ("head.weight", "head.bias"):
-        if name in found and len(found[name]) == network.n_tags + EXTRA_HEAD_ROWS:
-            found[name] = found[name][: network.n_tags]
-    wanted = network.state_dict()
+    for name in HEAD:
+        found[name] = found[name][: network.n_tags]
+    network.load_state_dict({name: tensor.float() for name, tensor in found.items()}, strict=True)
+
+
+def _compare(wanted: dict[str, tuple[int, ...]], path: Path) -> None:
+    """Hold the shapes that a network has against those in the header of a safetensors file. Raises `BadFile`."""
+    try:
+        with safe_open(path, "pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadFile(f"{path} is no whole safetensors file ({error}): get it again") from None
+    for name in HEAD:
+        if name in found and name in wanted and found[name][:1] == (wanted[name][0] + EXTRA_HEAD_ROWS,):
+            found[name] = wanted[name][:1] + found[name][1:]
     wrong = [f"no {name}" for name in wanted if name not in found]
     wrong += [f"an unknown {name}" for name in found if name not in wanted]
     wrong += [
-        f"{name} of shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
+        f"{name} of shape {found[name]} instead of {shape}"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise BadFile(f"{path} does not fit {path.with_name(CONFIG).name} beside it: {', '.join(wrong[:3])}{more}")
-    network.load_state_dict({name: tensor.float() for name, tensor in found.items()}, strict=True)

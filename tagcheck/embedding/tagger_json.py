@@ -25,11 +25,13 @@ from typing import Any
 
 import numpy as np
 
+from tagcheck import json_files
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.pictures import Recipe
 from tagcheck.pictures.preparation import FILTERS, FITS
 
 FILE, KIND, VERSION = "tagger.json", "tagger", 1
+LARGEST_LIST = 256 << 20  # bytes
 FORMS = ("lines", "json", "vocabulary", "csv")
 SEE = "see docs/decisions/taggers.md"
 
@@ -112,10 +114,7 @@ def read(folder: Path) -> Descriptor | None:
 
 def read_json(path: Path) -> Any:
     """A JSON file in UTF-8. Raises `BadFile` naming it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BadFile(f"{path} is not JSON ({error}): {SEE}") from None
+    return json_files.read(path, again=SEE, most=LARGEST_LIST)
 
 
 def parse(path: Path, document: Any) -> Descriptor:
@@ -179,14 +178,16 @@ def read_labels(folder: Path, labels: Labels) -> Names:
     if not path.is_file():
         raise MissingInput(f"no {labels.file} in {folder}: {FILE} names it as the file of labels")
     try:
+        if path.stat().st_size > LARGEST_LIST:
+            raise BadFile(f"{path} has more than {LARGEST_LIST:,} bytes, too many for a list of tags")
         text = path.read_text(encoding="utf-8-sig")
         if labels.form == "csv":
             rows = _csv_rows(path, text, labels)
         elif labels.form == "lines":
             rows = [(line.strip(), "", math.nan) for line in text.splitlines()]
         else:
-            rows = _json_rows(path, json.loads(text), labels)
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+            rows = _json_rows(path, json_files.parse(text), labels)
+    except (ValueError, OSError, csv.Error) as error:
         raise BadFile(f"{path} is no {labels.form} in UTF-8 ({error})") from None
     while labels.form != "csv" and rows and not rows[-1][0]:
         rows.pop()
@@ -237,25 +238,29 @@ def _json_rows(path: Path, document: Any, labels: Labels) -> list[Row]:
         document = document if isinstance(document, dict) else {}
         document, categories = document.get("idx_to_tag"), document.get("tag_to_category") or {}
     if isinstance(document, dict):
-        pairs = [
-            (place, name) if isinstance(place, str) and place.isdigit() else (name, place)
-            for place, name in document.items()
-        ]
-        try:
-            places = {int(place): name for place, name in pairs}
-        except (TypeError, ValueError):
-            places = {}
-        document = [places.get(place) for place in range(len(pairs))]
+        pairs = [(place, name) if _place(place) is not None else (name, place) for place, name in document.items()]
+        places = dict.fromkeys(range(len(pairs)))
+        for place, name in pairs:
+            if (at := _place(place)) in places:
+                places[at] = name
+        document = list(places.values())
     if not isinstance(document, list) or not isinstance(categories, dict):
         raise BadFile(f"{path} is neither a list of names nor an object of places and names")
     rows = []
     for one in document:
         said = one if isinstance(one, dict) else {"tag": one}
         name = said.get("tag")
-        if not isinstance(name, str):
+        if not json_files.is_text(name):
             raise BadFile(f"{path} is neither a list of names nor an object of places and names")
         rows.append((name.strip(), str(said.get("category", categories.get(name, ""))), math.nan))
     return rows
+
+
+def _place(value: Any) -> int | None:
+    """A place among the outputs; None for what is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return value if _whole(value) else None
 
 
 class _Keys:

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tagcheck import json_files
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile
 from tagcheck.files import write_atomically
+from tagcheck.json_files import Wrong, anything, list_of, one_of, record, text
 
 FILE, KIND, VERSION = "unreadable.json", "unreadable_files", 1
+ROW = record({"hash": text(64, 64), "status": one_of("unreadable", "unsupported", "missing"), "reason": text()})
+SHAPE = record({"kind": anything, "version": anything, "tools": anything, "files": list_of(ROW)})
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,17 @@ def load(folder: Path, tools: Mapping[str, Any]) -> dict[str, Failure]:
     path = folder / FILE
     if not path.exists():
         return {}
+    again = "remove it, and the files in it are tried again"
+    document = json_files.read(path, None, again, most=1 << 30)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["kind"] != KIND or document["version"] != VERSION:
-            raise BadFile(
-                f"{path} is not of kind {KIND!r}, version {VERSION}: remove it, and the files in it are tried again"
-            )
-        if document["tools"] != json.loads(json.dumps(tools)):
-            return {}
-        return {row["hash"]: Failure(row["status"], row["reason"]) for row in document["files"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadFile(f"{path} cannot be used ({error!r}): remove it, and the files in it are tried again") from None
+        SHAPE(document)
+    except Wrong as error:
+        raise BadFile(f"{path} cannot be used ({error}): {again}") from None
+    if document["kind"] != KIND or document["version"] != VERSION:
+        raise BadFile(f"{path} is not of kind {KIND!r}, version {VERSION}: {again}")
+    if document["tools"] != json.loads(json.dumps(tools)):
+        return {}
+    return {row["hash"]: Failure(row["status"], row["reason"]) for row in document["files"]}
 
 
 def save(folder: Path, tools: Mapping[str, Any], failures: Mapping[str, Failure]) -> None:

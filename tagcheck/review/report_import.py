@@ -8,8 +8,8 @@ findings need no more memory than a few. Running it twice changes nothing.
 
 from __future__ import annotations
 
-import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from tagcheck.dataset import HASH
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
+from tagcheck.json_files import Unusable, is_text
 from tagcheck.review import counts
 from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
@@ -37,6 +38,7 @@ from tagcheck.review.store import (
 
 BATCH = 2000
 OFFERED_TAGS = 300
+LEFT_OUT = "left_out"  # in a kept header: how many records could not be used, in words
 KEPT = (
     "kind",
     "version",
@@ -120,7 +122,12 @@ def _stamp(path: Path | None) -> tuple[str, int, int] | None:
 
 
 def _problems(review: Review) -> dict[str, str]:
-    return dict(review.db.execute("SELECT kind, error FROM sources WHERE error IS NOT NULL").fetchall())
+    return dict(
+        review.db.execute(
+            f"SELECT kind, said FROM (SELECT kind, coalesce(error, json_extract(header, '$.{LEFT_OUT}')) AS said FROM sources)"
+            " WHERE said IS NOT NULL"
+        ).fetchall()
+    )
 
 
 def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
@@ -137,10 +144,10 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
         db.execute("DELETE FROM sources WHERE kind = ?", (kind.name,))
         return
     header: dict[str, Any] = {}
-    count, problem = 0, None
+    count, problem, unusable = 0, None, Unusable()
     db.execute("SAVEPOINT report")
     try:
-        for _ in _insert_all(db, kind, path, header):
+        for _ in _insert_all(db, kind, path, header, unusable):
             pass
         if detectors.of(kind):
             _remember_run(db, kind, path, header)
@@ -150,7 +157,7 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
         db.execute("ROLLBACK TO report")
         problem, count = str(error), 0
     db.execute("RELEASE report")
-    _note_source(db, kind, stamp, header, count, problem)
+    _note_source(db, kind, stamp, header, count, problem, unusable)
 
 
 def _note_source(
@@ -160,42 +167,49 @@ def _note_source(
     header: dict[str, Any],
     count: int,
     problem: str | None,
+    unusable: Unusable,
 ) -> None:
+    kept = {key: header[key] for key in KEPT if key in header}
+    if unusable and problem is None:
+        kept[LEFT_OUT] = f"{stamp[0]}: {unusable}"
     db.execute(
         "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            kind.name,
-            *stamp,
-            _created(header, stamp[0]),
-            count,
-            json.dumps({key: header[key] for key in KEPT if key in header}),
-            problem,
-        ),
+        (kind.name, *stamp, _created(header, stamp[0]), count, plain_text(kept), problem),
     )
 
 
 def _created(header: dict[str, Any], name: str) -> str:
     """When a file was made: as it says itself, else by the time in its name."""
-    if isinstance(header.get("created"), str):
-        return header["created"]
+    if is_text(header.get("created")):
+        return header["created"][:40]
     digits = STAMP_PATTERN.search(name)[1]
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[9:11]}:{digits[11:13]}:{digits[13:15]}Z"
 
 
-def _insert_all(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> Iterator[int]:
-    """Insert the findings of one file in batches, giving the number of records so far."""
+def _insert_all(
+    db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any], unusable: Unusable
+) -> Iterator[int]:
+    """Insert the findings of one file in batches, giving the number of findings so far. Records that cannot be used are noted."""
     make = reader(kind)
     batch: list[Found] = []
     count = 0
     kept: list[Any] = []
-    for name, record in records(path, kind, header):
+    places: Counter[str] = Counter()
+    for name, record in records(path, kind, header, unusable):
+        places[name] += 1
         if make is None:
             kept.append(record)  # the run summary: a handful of detectors
         elif name == "group_details":
             header.setdefault(name, []).append(record)  # whether the report has them as records or as one key
-        elif (finding := make(path, name, count + 1, record)) is not None:
-            batch.append(finding)
-            count += 1
+        else:
+            try:
+                finding = make(path, name, places[name], record)
+            except BadFile as error:
+                unusable.note(str(error).removeprefix(f"{path}: "))
+                continue
+            if finding is not None:
+                batch.append(finding)
+                count += 1
         if len(batch) >= BATCH:
             _insert(db, kind, batch)
             batch.clear()
@@ -252,9 +266,10 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
         if (
             isinstance(group, dict)
             and isinstance(group.get("hashes"), list)
-            and isinstance(group.get("best_copy"), str)
+            and all(isinstance(one, str) and HASH.fullmatch(one) for one in [group.get("best_copy"), *group["hashes"]])
         ):
-            reasons = "; ".join(filter(None, (one for one in group.get("reasons") or () if isinstance(one, str))))
+            given = group.get("reasons")
+            reasons = "; ".join(one for one in given if is_text(one) and one) if isinstance(given, list) else ""
             db.executemany(
                 "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)",
                 [(hash, group["best_copy"], reasons, len(group["hashes"])) for hash in group["hashes"]],
@@ -356,7 +371,7 @@ def _note_run(db: sqlite3.Connection, kind: Kind, name: str, header: dict[str, A
     if isinstance(summary, dict):
         db.execute(
             "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
-            (kind.name, name, _created(header, name), json.dumps(summary)),
+            (kind.name, name, _created(header, name), plain_text(summary)),
         )
 
 
@@ -373,36 +388,43 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
         row[0] for row in db.execute("SELECT hash FROM findings UNION SELECT other FROM findings WHERE other != ''")
     }
     header: dict[str, Any] = {}
-    count, problem = 0, None
+    count, problem, unusable = 0, None, Unusable()
     db.execute("SAVEPOINT dataset")
     try:
-        for name, record in records(path, DATASET, header):
+        for name, record in records(path, DATASET, header, unusable):
             if name != "results":
                 continue
             count += 1
             hash = record.get("hash") if isinstance(record, dict) else None
             if not isinstance(hash, str) or not HASH.fullmatch(hash):
-                raise BadFile(f"{path}: record {count} of 'results' has no hash of 64 lower-case hex digits")
-            if hash in wanted:
+                unusable.note(f"record {count} of 'results' has no hash of 64 lower-case hex digits")
+            elif hash in wanted:
                 _insert_picture(db, record)
     except (BadFile, MissingInput) as error:
         db.execute("ROLLBACK TO dataset")
         problem = str(error)
     db.execute("RELEASE dataset")
-    _note_source(db, DATASET, stamp, header, count, problem)
+    _note_source(db, DATASET, stamp, header, count, problem, unusable)
 
 
 def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:
+    imported = record.get("time_imported")
     db.execute(
         "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)",
-        (record["hash"], record.get("time_imported"), plain_text(record)),
+        (record["hash"], imported if isinstance(imported, (int, float)) else None, plain_text(record)),
     )
-    pages = record.get("pages")
-    if isinstance(pages, list):
-        names = {" / ".join(page) if isinstance(page, list) else str(page) for page in pages}
-        db.executemany("INSERT OR IGNORE INTO picture_pages VALUES (?, ?)", [(name, record["hash"]) for name in names])
-    series = record.get("existing_series_tags")
-    if isinstance(series, list):
-        db.executemany(
-            "INSERT OR IGNORE INTO picture_series VALUES (?, ?)", [(str(name), record["hash"]) for name in series]
-        )
+    names = {_page_name(page) for page in _listed(record, "pages")}
+    db.executemany("INSERT OR IGNORE INTO picture_pages VALUES (?, ?)", [(name, record["hash"]) for name in names])
+    series = filter(is_text, _listed(record, "existing_series_tags"))
+    db.executemany("INSERT OR IGNORE INTO picture_series VALUES (?, ?)", [(name, record["hash"]) for name in series])
+
+
+def _listed(record: dict[str, Any], key: str) -> list[Any]:
+    value = record.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _page_name(page: Any) -> str:
+    """A page's path in one line; a name that is not UTF-8 with question marks in it."""
+    name = " / ".join(map(str, page)) if isinstance(page, list) else str(page)
+    return name.encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,10 +16,13 @@ from tagcheck.dataset import HASH
 from tagcheck.detectors import PAIRS, SERIES, TAGS
 from tagcheck.errors import BadFile
 from tagcheck.findings import INCORRECT, MISSING, finding_id
+from tagcheck.json_files import is_text
 from tagcheck.review.store import ADD, PAIR, REMOVE
 
 ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
 NO_REASON = "The report gives no reason."
+LONGEST_TAG, LONGEST_WHY = 1_000, 10_000  # characters
+ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,12 @@ def _tags(path: Path, name: str, place: int, record: Any, issues: Collection[str
     where = f"{path}: record {place} of {name!r}"
     hash = _hash(where, record, "hash")
     issue = record.get("issue")
-    if issue not in issues:
-        raise BadFile(f"{where} has issue {issue!r}; known are {', '.join(issues)}")
+    if not isinstance(issue, str) or issue not in issues:
+        raise BadFile(f"{where} has issue {ascii(issue)[:60]}; known are {', '.join(issues)}")
     sure = _confidence(where, record)
     rows = []
-    for row in record.get("tags") or _bare_tags(record):
-        if not isinstance(row, dict) or not isinstance(row.get("tag"), str) or row.get("kind") not in ACTIONS:
+    for row in _list(where, record, "tags") or _bare_tags(where, record):
+        if not isinstance(row, dict) or not _is_tag(row.get("tag")) or _kind(row) not in ACTIONS:
             raise BadFile(f"{where}: an entry of 'tags' has no tag, or a kind other than missing and incorrect")
         rows.append(
             Suggested(
@@ -72,22 +76,22 @@ def _tags(path: Path, name: str, place: int, record: Any, issues: Collection[str
                 row["tag"],
                 ACTIONS[row["kind"]],
                 _confidence(where, row, sure),
-                row.get("why") or NO_REASON,
+                _why(where, row, NO_REASON),
                 _evidence(row),
             )
         )
     if not rows:
         raise BadFile(f"{where} names no tags")
-    id = record.get("id") or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
-    return Found(str(id), issue, hash, sure, tuple(rows))
+    id = _id(where, record) or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
+    return Found(id, issue, hash, sure, tuple(rows))
 
 
-def _bare_tags(record: dict[str, Any]) -> list[dict[str, Any]]:
+def _bare_tags(where: str, record: dict[str, Any]) -> list[dict[str, Any]]:
     """The tags of an entry that gives only their names."""
     return [
         {"tag": tag, "kind": kind}
         for key, kind in (("missing_tags", MISSING), ("incorrect_tags", INCORRECT))
-        for tag in record.get(key) or []
+        for tag in _list(where, record, key)
     ]
 
 
@@ -98,21 +102,21 @@ def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str
     where = f"{path}: record {place} of {name!r}"
     first, second = sorted((_hash(where, record, "hash1"), _hash(where, record, "hash2")))
     relation = record.get("relation", "near_duplicate")
-    if relation not in issues:
-        raise BadFile(f"{where} has relation {relation!r}; known are {', '.join(issues)}")
+    if not isinstance(relation, str) or relation not in issues:
+        raise BadFile(f"{where} has relation {ascii(relation)[:60]}; known are {', '.join(issues)}")
     similarity = _confidence(where, record, key="similarity")
     why = (
         "Both files hold exactly the same pixels."
         if relation == "pixel_duplicate"
         else f"The pictures are alike (cosine {similarity:.3f})."
     )
-    rows = [Suggested(first, relation, PAIR, similarity, record.get("why") or why, {}, second)]
-    for row in record.get("suggestions") or ():
+    rows = [Suggested(first, relation, PAIR, similarity, _why(where, record, why), {}, second)]
+    for row in _list(where, record, "suggestions"):
         if (
             not isinstance(row, dict)
             or row.get("hash") not in (first, second)
-            or not isinstance(row.get("tag"), str)
-            or row.get("kind") not in ACTIONS
+            or not _is_tag(row.get("tag"))
+            or _kind(row) not in ACTIONS
         ):
             raise BadFile(
                 f"{where}: an entry of 'suggestions' has no tag, no hash of the pair, or a kind other than missing and incorrect"
@@ -123,19 +127,18 @@ def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str
                 row["tag"],
                 ACTIONS[row["kind"]],
                 _confidence(where, row),
-                row.get("why") or NO_REASON,
+                _why(where, row, NO_REASON),
                 _evidence(row),
             )
         )
-    id = record.get("id") or finding_id(relation, [first, second], [])
     return Found(
-        str(id),
+        _id(where, record) or finding_id(relation, [first, second], []),
         relation,
         first,
         similarity,
         tuple(rows),
         second,
-        {key: record[key] for key in ("analysis", "refused_tags") if key in record},
+        {key: record[key] for key in ("analysis", "refused_tags") if isinstance(record.get(key), dict)},
     )
 
 
@@ -148,18 +151,18 @@ def _series(path: Path, name: str, place: int, record: Any, issues: Collection[s
     where = f"{path}: record {place} of {name!r}"
     hash = _hash(where, record, "hash")
     tag = record.get("series")
-    if not isinstance(tag, str) or not tag:
+    if not _is_tag(tag):
         raise BadFile(f"{where} has no series")
     action = record.get("action", REMOVE if name == "missing_predictions" else ADD)
     if action not in (ADD, REMOVE):
-        raise BadFile(f"{where} has action {action!r}; known are {ADD}, {REMOVE}")
+        raise BadFile(f"{where} has action {ascii(action)[:60]}; known are {ADD}, {REMOVE}")
     sure = _confidence(where, record)
     issue, say = ("missing_series", "The series classifier sees it in the picture, and it is not among its tags.")
     if action == REMOVE:
         issue, say = ("incorrect_series", "The series classifier does not see it in the picture.")
     evidence = _evidence(record, ("id", "hash", "series", "confidence", "why", "action"))
-    rows = (Suggested(hash, tag, action, sure, record.get("why") or say, evidence),)
-    return Found(str(record.get("id") or finding_id(issue, [hash], [tag])), issue, hash, sure, rows)
+    rows = (Suggested(hash, tag, action, sure, _why(where, record, say), evidence),)
+    return Found(_id(where, record) or finding_id(issue, [hash], [tag]), issue, hash, sure, rows)
 
 
 READERS: dict[str, Callable[[Path, str, int, Any, Collection[str]], Found | None]] = {
@@ -189,6 +192,38 @@ def _confidence(where: str, record: dict[str, Any], default: float = 0.0, key: s
     return min(max(float(value), 0.0), 1.0)
 
 
+def _is_tag(value: Any) -> bool:
+    return is_text(value) and 0 < len(value) <= LONGEST_TAG
+
+
+def _kind(row: dict[str, Any]) -> str:
+    """The kind of a suggestion, "" where it is no text."""
+    kind = row.get("kind")
+    return kind if isinstance(kind, str) else ""
+
+
+def _list(where: str, record: dict[str, Any], key: str) -> list[Any]:
+    value = record.get(key)
+    if value is not None and not isinstance(value, list):
+        raise BadFile(f"{where}: {key!r} is not a list")
+    return value or []
+
+
+def _why(where: str, record: dict[str, Any], otherwise: str) -> str:
+    value = record.get("why")
+    if value is not None and not (is_text(value) and len(value) <= LONGEST_WHY):
+        raise BadFile(f"{where}: 'why' is not a sentence")
+    return value or otherwise
+
+
+def _id(where: str, record: dict[str, Any]) -> str:
+    """The finding's own id, "" where it has none."""
+    value = record.get("id")
+    if value is not None and not (isinstance(value, str) and ID.fullmatch(value)):
+        raise BadFile(f"{where}: 'id' is not a word of letters, digits, '-', '_' and '.'")
+    return value or ""
+
+
 def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """A row's evidence, with what else the detector wrote beside it."""
     evidence = record.get("evidence")
@@ -199,4 +234,5 @@ def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[s
 
 
 def plain_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """JSON to keep in a table. Half of a surrogate pair, as in file names that are not UTF-8, becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()

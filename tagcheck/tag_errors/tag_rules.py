@@ -7,7 +7,6 @@ that the library's pictures hardly ever have together, though they would by chan
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -19,13 +18,23 @@ import numpy as np
 from scipy import sparse
 from scipy.special import gammaln
 
-from tagcheck import tags
-from tagcheck.errors import BadFile
+from tagcheck import json_files, tags
+from tagcheck.json_files import list_of, map_of, record, text
 
 SHIPPED = Path(__file__).with_name("tag_rules.json")
 OWN = "tag_rules.json"
 NEVER = (0.003, 0.01, 0.03)  # meetings of tags that exclude each other, as shares of chance: errors that nobody noticed
 KEYS = ("exclusive_groups", "excludes", "exclusive_namespaces", "implications", "never_suggest")
+TAGS = list_of(text(1_000), 10_000)
+SHAPE = record(
+    optional={
+        "exclusive_groups": list_of(list_of(text(1_000), 1_000), 10_000),  # each pair of a group is a rule
+        "excludes": map_of(TAGS),
+        "exclusive_namespaces": TAGS,
+        "implications": map_of(TAGS),
+        "never_suggest": TAGS,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -74,35 +83,8 @@ def load(folder: Path | None = None) -> Rules:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadFile(f"{path} is not JSON ({error}): mend it or remove it") from None
-    shapes = {
-        "exclusive_groups": _lists,
-        "excludes": _mapping,
-        "exclusive_namespaces": _strings,
-        "implications": _mapping,
-        "never_suggest": _strings,
-    }
-    if not isinstance(document, dict):
-        raise BadFile(f"{path} is not an object with the keys {', '.join(KEYS)}")
-    for key, value in document.items():
-        if key in shapes and not shapes[key](value):
-            raise BadFile(f"{path}: {key!r} has not the form that docs/method.md shows: mend it or remove it")
-    return {key: document[key] for key in KEYS if key in document}
-
-
-def _strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def _lists(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_strings, value))
-
-
-def _mapping(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_strings, value.values()))
+    document = json_files.read(path, SHAPE)
+    return {key: document[key] for key in KEYS if document.get(key) is not None}
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ the library has siblings, the dataset file has them too, and a name is the tag t
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tagcheck import tags
+from tagcheck import json_files, tags
 from tagcheck.errors import BadFile
+from tagcheck.json_files import either, map_of, null, text
 
 OWN_MAP, SHARED_MAP = "tag_map.json", "tag_map.csv"
 CATEGORIES = {"1": "creator", "3": "series", "4": "character", "5": "meta"}
@@ -44,14 +44,9 @@ def load(folder: Path, siblings: Mapping[str, str] | None = None, shared: Path |
     own: dict[str, str | None] = {}
     path = folder / OWN_MAP
     if path.exists():
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise BadFile(f"{path} is not JSON ({error}): mend it or remove it") from None
-        if not isinstance(document, dict) or not all(
-            value is None or isinstance(value, str) for value in document.values()
-        ):
-            raise BadFile(f"{path} is not an object of names and tags: mend it or remove it")
+        document = json_files.read(
+            path, map_of(either(null, text(1_000))), "it is not an object of names and tags, correct it"
+        )
         own = {name: None if tag is None else tags.clean(tag) for name, tag in document.items()}
     current, aliases, namespaces = _shared(shared or folder / SHARED_MAP)
     return TagMap(own, current, aliases, namespaces, siblings or {})

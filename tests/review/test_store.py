@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sqlite3
 import threading
 from contextlib import closing
@@ -102,13 +103,13 @@ def test_a_report_without_findings_empties_the_list_and_one_that_vanished_does_t
     assert open_tags(review) == [] and queries.overview(review).sources == {}
 
 
-def test_a_damaged_report_costs_its_own_findings_only_and_is_named(review, folder):
+def test_a_damaged_record_costs_itself_only_and_is_named(review, folder):
     path = save_mistagged(folder, missing(A, "x"), missing(B, "y"))
     save_pairs(folder, pair(A, B))
     path.write_text(path.read_text().replace('"tag": "y"', '"tag": y'))
     problems = sync(review, folder).problems
     assert path.name in problems["mistagged_images_report"] and "damaged in line" in problems["mistagged_images_report"]
-    assert [one.issue for one in queries.page(review, Filter())] == ["near_duplicate"]
+    assert [one.issue for one in queries.page(review, Filter())] == ["missing_tags", "near_duplicate"]
     assert sync(review, folder).problems == problems  # and it is said again, not only once
 
 
@@ -161,12 +162,21 @@ def test_an_entry_that_names_only_tags_is_read_with_a_reason_that_is_never_empty
         {"hash": A, "issue": "nonsense", "missing_tags": ["x"], "confidence": 1},
         {"hash": A, "issue": "missing_tags", "confidence": 1},
         {"hash": A, "issue": "missing_tags", "missing_tags": ["x"], "confidence": "high"},
+        {"hash": A, "issue": ["missing_tags"], "missing_tags": ["x"], "confidence": 1},
+        {"hash": A, "issue": "missing_tags", "missing_tags": "x", "confidence": 1},
+        {"hash": A, "issue": "missing_tags", "tags": [{"tag": "x", "kind": {}}], "confidence": 1},
+        {"hash": A, "issue": "missing_tags", "tags": [{"tag": "x", "kind": "missing", "why": ["y"]}], "confidence": 1},
+        {"hash": A, "issue": "missing_tags", "tags": [{"tag": "\ud800", "kind": "missing"}], "confidence": 1},
+        {"hash": A, "issue": "missing_tags", "missing_tags": ["x"], "confidence": 1, "id": {"a": 1}},
+        {"hash": A, "issue": "missing_tags", "missing_tags": ["x"], "confidence": 1, "other": 2**64},
+        None,
     ],
 )
 def test_an_entry_that_cannot_be_meant_is_named_by_its_place(review, folder, entry):
     data_folder.save(folder, MISTAGGED, {"summary": {}, "errors": [missing(B, "y"), entry]})
-    assert "record 2" in sync(review, folder).problems["mistagged_images_report"]
-    assert open_tags(review) == []
+    said = sync(review, folder).problems["mistagged_images_report"]
+    assert re.search("1 record cannot be used and is left out: .*(record 2 of 'errors'|line 8)", said)
+    assert open_tags(review) == ["y"]
 
 
 def test_series_predictions_become_additions_and_removals(review, folder):
