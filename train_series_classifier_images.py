@@ -9,15 +9,16 @@ predicted by a model that saw neither it nor a near-duplicate of it. A picture w
 is unknown, not a proven negative: the tag may just have been forgotten.
 
 With --finetune the last blocks of the tagger's network are trained on the pictures, too: one network
-for each of a few folds of near-duplicate groups, so that its word on every picture is out of fold as
+for each of three folds of near-duplicate groups, so that what they say of a picture is out of fold as
 well. It is weighed beside the heads and kept only where the two together surely agree better with the
-tags than the heads alone; else the heads stay. Ctrl-C or a kill loses at most a minute: the same command goes on.
+tags than the heads alone; else the heads stay. Pictures that come later are judged with it.
+Ctrl-C or a kill loses at most a minute: the same command goes on.
 
 Reads:  datasets/advanced_joytag_complete_<UTC>.json, advanced_embeddings/*.pt (and tag_head.pt, where there is one);
         with --finetune also the library's pictures and the tagger's files
 Writes: series_classifier/<namespace>_classifier.json, <namespace>_weights_<UTC>.safetensors,
-        <namespace>_out_of_fold_<UTC>.json; with --finetune also <namespace>_finetuning.svg (loss and score by
-        epoch), and, where it was worth it, <namespace>_network_<UTC>.safetensors
+        <namespace>_out_of_fold_<UTC>.json; with --finetune, where it was worth it, also
+        <namespace>_network_<UTC>.safetensors
 """
 
 from __future__ import annotations
@@ -27,14 +28,13 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save
 from scipy import sparse
 
 import config
@@ -47,11 +47,9 @@ from tagcheck.files import write_atomically
 from tagcheck.learning import linear_probes
 from tagcheck.library import LibrarySettings, choose
 from tagcheck.lock import sole_run
-from tagcheck.pictures import decoder_processes
-from tagcheck.pictures.preparation import Limits
 from tagcheck.script import run
 from tagcheck.series import Labels, classifier_files, finetuning, out_of_fold, probabilities, scoring, tagger_says
-from tagcheck.series.finetuning import CachedTokens, Device, Settings, StreamedTokens, Training
+from tagcheck.series.finetuning import PARTS, Settings, Training
 from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
 from tagcheck.similar import pairs as pair_search
 from tagcheck.tag_errors import tagger_vocabulary
@@ -60,10 +58,6 @@ DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at 
 LARGEST_GROUP = 0.1  # of all pictures: a larger "group of near-duplicates" is none
 PAIRS_A_PICTURE = 100  # more near-duplicate pairs than this are none either
 SEED = 0
-HELD_PARTS = 8  # one in so many of a network's training groups says when to stop
-HELD_FROM = 6  # pictures of a class from which it can spare some for that
-CHECKPOINT_SECONDS = 60.0
-GIGA = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def add_finetuning(made: argparse._ArgumentGroup) -> None:
     """The options of --finetune."""
-    default = Settings()
     made.add_argument(
         "--finetune", action="store_true", help="also train the last blocks of the tagger's network (default: no)"
     )
@@ -121,55 +114,15 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
         default="auto",
         help="where to train (default: auto, the GPU where there is one)",
     )
-    made.add_argument(
-        "--precision",
-        choices=("auto", *joytag_network.PRECISIONS),
-        default="auto",
-        help="of the products; weights stay float32 (default: auto, bfloat16 where the device has it)",
-    )
-    for name, what, low in (
-        ("frozen_epochs", "epochs in which the head alone is trained, on the stored embeddings", 1),
-        ("unfrozen_epochs", "epochs at most with unfrozen blocks", 1),
-        ("unfreeze_last_k", "blocks that are trained, from the last", 1),
-        ("batch_size", "pictures in a step", 1),
-        ("patience", "epochs without a better score after which to stop", 1),
-        ("views", "augmented views kept of each picture", 1),
+    for option, field, what in (
+        ("--unfrozen-epochs", "epochs", "passes over the pictures at most"),
+        ("--unfreeze-last-k", "blocks", "blocks that are trained, from the last"),
+        ("--batch-size", "batch_size", "pictures in a step"),
     ):
+        value = getattr(Settings, field)
         made.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=script.at_least(low),
-            metavar="N",
-            default=getattr(default, name),
-            help=f"{what} (default: {getattr(default, name)})",
+            option, dest=field, type=script.at_least(1), metavar="N", default=value, help=f"{what} (default: {value})"
         )
-    for name, what in (("head_rate", "the head"), ("block_rate", "the unfrozen blocks")):
-        made.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=script.between(0, 1),
-            metavar="X",
-            default=getattr(default, name),
-            help=f"learning rate of {what} (default: {getattr(default, name)})",
-        )
-    made.add_argument(
-        "--balance-method",
-        choices=finetuning.BALANCES,
-        default=default.balance,
-        help="about series of very different size: nothing, weigh rare ones up, or focal loss (default: auto, weigh if needed)",
-    )
-    made.add_argument(
-        "--finetune-folds",
-        type=script.at_least(2),
-        metavar="N",
-        default=3,
-        help="networks trained, each to judge a part of the pictures (default: 3)",
-    )
-    made.add_argument(
-        "--cache-gigabytes",
-        type=script.between(0, 1e6),
-        metavar="X",
-        default=8.0,
-        help="disk for what the frozen blocks give, computed once; where that is not enough, in every epoch (default: 8)",
-    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -374,106 +327,95 @@ def finetuned(
     groups: np.ndarray,
     folded: out_of_fold.Folded,
 ) -> Tuned:
-    """Train a network a fold, weigh their word beside the heads, and where that is surely better, train one on all pictures."""
-    settings = Settings(
-        args.frozen_epochs,
-        args.unfrozen_epochs,
-        args.unfreeze_last_k,
-        args.batch_size,
-        args.head_rate,
-        args.block_rate,
-        args.balance_method,
-        args.patience,
-        args.views,
-        SEED,
-    )
-    base, device = base_network(args, pictures.embedded)
-    work = work_folder(folder, namespace, pictures, settings, args.finetune_folds, base.sha256)
-    cut = Cut(base.network, labels, groups, settings, device, pictures.embedded.matrix, work)
-    tokens, readable = cut.tokens(args, folder, pictures.embedded.hashes)
-    number = min(args.finetune_folds, len(np.unique(groups)))
-    folds = spread_folds(linear_probes.grouped_folds(groups, number, SEED), groups, labels)
+    """Train the networks, weigh what they say beside the heads, and keep them where that is surely better."""
+    settings = Settings(epochs=args.epochs, blocks=args.blocks, batch_size=args.batch_size, seed=SEED)
+    base, where, device = base_network(args, pictures.embedded)
     start = time.monotonic()
-    log_p, known, histories = (
-        np.zeros(labels.membership.shape, np.float16),
-        np.zeros((number, len(labels.classes)), bool),
-        [],
-    )
-    for fold in range(number):
-        part = cut.judged(
-            tokens, np.flatnonzero((folds != fold) & readable), np.flatnonzero(folds == fold), fold, number
-        )
-        log_p[folds == fold], known[fold] = part["log_p"], part["known"]
-        histories.append(json.loads(bytes(part["history"])))
-    heard = out_of_fold.with_network(folded, labels, log_p, folds, known)
-    learned = folded.learned(labels)
+    found = train_networks(args, folder, namespace, pictures, labels, groups, base, settings, device)
+    heard = out_of_fold.with_network(folded, labels, found.log_p.astype(np.float16), found.folds, found.known)
     before, after = (probabilities.cross_fitted(one, labels, SEED) for one in (folded, heard))
-    apart = probabilities.gain(before, after, labels, learned, groups, SEED)
+    apart = probabilities.gain(before, after, labels, folded.learned(labels), groups, SEED)
+    readable = (found.log_p < 0).any(axis=1)
     rows = np.flatnonzero(labels.tagged & readable)
-    alone = finetuning.agreement(log_p[rows].argmax(axis=1), np.asarray(labels.membership[rows].argmax(axis=1)).ravel())
+    alone = found.log_p[rows].argmax(axis=1) == np.asarray(labels.membership[rows].argmax(axis=1)).ravel()
+    losses = np.array([row["held_losses"] for row in found.history])
     card = {
         "kept": apart.real,
-        "settings": settings.described() | {"folds": number},
-        "mixed_precision": device.mixed,
+        "settings": asdict(settings),
         "heads": dict(zip(("micro_f1", "macro_f1"), apart.before)),
         "with_network": dict(zip(("micro_f1", "macro_f1"), apart.after)),
         "gain": apart.gain,
         "sure": apart.sure,
-        "network_alone_of_tagged": round(alone, 4),
-        "base": {"weights_sha256": base.sha256, "preprocess": pictures.embedded.preprocess},
-        "best_epochs": [best_epoch(history) for history in histories],
+        "network_alone_of_tagged": round(float(alone.mean()), 4) if len(rows) else None,
+        "base": {"weights_sha256": base.sha256, "preprocess": pictures.embedded.preprocess, "folder": str(where)},
+        "best_epochs": losses.argmin(axis=0).tolist(),
+        "classes_known": found.known.tolist(),
         "pictures_unreadable": int((~readable).sum()),
+        "history": found.history,
+        "seconds": round(time.monotonic() - start, 1),
     }
-    mixing, said, network = None, None, None
-    if apart.real:
-        epochs = round(float(np.mean(card["best_epochs"])))
-        part = cut.final(tokens, rows, number, epochs)
-        histories.append(json.loads(bytes(part.pop("history"))))
-        card["classes_known"] = part.pop("known").tolist()
-        mixing, network = probabilities.fit_mixing(heard, labels, SEED), part
-        said = probabilities.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
-    names = [*(f"network {fold + 1}" for fold in range(number)), "the final one"]
-    picture = finetuning.curves(histories, names).encode("utf-8")
-    write_atomically(classifier_files.curve_path(folder, namespace), lambda out: out.write(picture))
-    return Tuned(card | {"histories": histories, "seconds": round(time.monotonic() - start, 1)}, mixing, said, network)
+    if not apart.real:
+        return Tuned(card)
+    mixing = probabilities.fit_mixing(heard, labels, SEED)
+    said = probabilities.predictions(heard.candidates, mixing, labels.contains(), labels.tags)
+    return Tuned(card, mixing, said, found.tensors)
 
 
-def best_epoch(history: list[dict[str, Any]]) -> int:
-    """The epoch of the highest score on the pictures held back, 0 for the head alone."""
-    return int(np.argmax([row["held_score"] for row in history])) if "held_score" in history[0] else len(history) - 1
+def train_networks(
+    args: argparse.Namespace,
+    folder: DataFolder,
+    namespace: str,
+    pictures: Pictures,
+    labels: Labels,
+    groups: np.ndarray,
+    base: joytag_network.Published,
+    settings: Settings,
+    device: torch.device,
+) -> finetuning.Trained:
+    """Train on the library's pictures, or go on where an earlier run was stopped."""
+    work = work_folder(folder, namespace, pictures, settings, base.sha256)
+    of_library = LibrarySettings.of(config)
+    library = choose.open_library(choose.library_name(args.library, folder, of_library), folder, of_library)
+    read = finetuning.pictures(library, pictures.embedded.hashes, base.network.image_size)
+    parts = linear_probes.grouped_folds(groups, min(PARTS * settings.folds, len(np.unique(groups))), SEED)
+    parts = spread_folds(parts, groups, labels)
+    training = Training(base.network, read, pictures.embedded.matrix, labels.membership, parts, settings, device)
+    total = settings.epochs * len(training.tagged)
+    with script.progress((), total=total, what="fine-tuning", unit="picture") as bar:
+
+        def show(count: int, loss: float) -> None:
+            bar.update(count)
+            bar.set_postfix({"loss": f"{loss:.3f}"}, refresh=False)
+
+        return training.run(work / "checkpoint.pt", show)
 
 
-def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag_network.Published, Device]:
-    """The network that the embeddings are of, and where to train. Raises `BadFile` for another network's folder."""
-    where = tagger.choose_device(args.device)
+def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag_network.Published, Path, torch.device]:
+    """The network that the embeddings are of, its folder, and where to train. Raises `BadFile` for another network's folder."""
+    device = tagger.choose_device(args.device)
     if not (embedded.model or "").startswith("joytag-"):
         raise UsageError(
             f"--finetune: the embeddings are of {embedded.model}, and only networks of JoyTag's make can be trained"
         )
-    base = joytag_network.read_folder(
-        Path(args.model_dir).expanduser() if args.model_dir else download.ensure(download.FOLDER)
-    )
+    where = Path(args.model_dir).expanduser().resolve() if args.model_dir else download.ensure(download.FOLDER)
+    base = joytag_network.read_folder(where)
     ids = [joytag_network.model_id(base.sha256, precision) for precision in joytag_network.PRECISIONS]
     if embedded.model not in ids:
         raise BadFile(
             f"the embeddings are of {embedded.model}, the network to fine-tune is {base.sha256[:12]}: "
             "name the folder of theirs with --model-dir"
         )
-    if not 1 <= args.unfreeze_last_k <= len(base.network.blocks):
-        raise UsageError(f"--unfreeze-last-k {args.unfreeze_last_k}: the network has {len(base.network.blocks)} blocks")
-    precision = joytag_network.fast_precision(where) if args.precision == "auto" else args.precision
-    blocks = f"the last {args.unfreeze_last_k} of {len(base.network.blocks)} blocks"
-    script.say(f"fine-tuning {blocks} on {where.type}, products in {precision}")
-    return base, Device(where, precision == "bfloat16")
+    if args.blocks > len(base.network.blocks):
+        raise UsageError(f"--unfreeze-last-k {args.blocks}: the network has {len(base.network.blocks)} blocks")
+    script.say(f"fine-tuning the last {args.blocks} of {len(base.network.blocks)} blocks on {device.type}")
+    return base, where, device
 
 
-def work_folder(
-    folder: DataFolder, namespace: str, pictures: Pictures, settings: Settings, folds: int, base: str
-) -> Path:
+def work_folder(folder: DataFolder, namespace: str, pictures: Pictures, settings: Settings, base: str) -> Path:
     """The folder of an earlier run with the same data and settings that was stopped, or an empty one."""
     work = classifier_files.work_folder(folder, namespace)
     data = classifier_files.fingerprint(pictures.embedded.model, zip(pictures.embedded.hashes, pictures.tag_sets))
-    key = json.dumps(settings.described() | {"folds": folds, "data": data, "base": base}, sort_keys=True)
+    key = json.dumps(asdict(settings) | {"data": data, "base": base}, sort_keys=True)
     path = work / "run.json"
     if work.exists():
         if path.exists() and path.read_text(encoding="utf-8") == key:
@@ -483,135 +425,6 @@ def work_folder(
         shutil.rmtree(work)
     write_atomically(path, lambda out: out.write(key.encode("utf-8")))
     return work
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What all networks of one fine-tuning share."""
-
-    network: Any
-    labels: Labels
-    groups: np.ndarray
-    settings: Settings
-    device: Device
-    matrix: np.ndarray
-    work: Path
-
-    def tokens(
-        self, args: argparse.Namespace, folder: DataFolder, hashes: list[str]
-    ) -> tuple[finetuning.Tokens, np.ndarray]:
-        """(what the frozen blocks give, which pictures can be read (n,)); on disk where it fits the space allowed."""
-        size = self.network.image_size
-        front = finetuning.Front(self.network, self.settings.unfreeze_last_k)
-        settings = LibrarySettings.of(config)
-        library = choose.open_library(choose.library_name(args.library, folder, settings), folder, settings)
-        number = min(2 if self.device.device.type == "cpu" else torch.get_num_threads(), len(hashes))
-        decoders = [decoder_processes.Decoder(size, Limits()) for _ in range(number)]
-
-        def read(rows: Sequence[int]) -> Iterator[tuple[int, np.ndarray | None]]:
-            ahead, clocks = 4 * self.settings.batch_size, decoder_processes.Clocks()
-            files = decoder_processes.prepared(
-                [hashes[row] for row in rows], library.read, library.render, decoders, ahead, clocks
-            )
-            for row, file in zip(rows, files):
-                yield row, file.frames
-
-        streamed = StreamedTokens(front, read, size, self.device, SEED)
-        shape = len(self.network.pos_embedding.table), self.network.d_model
-        needed = CachedTokens.size(self.labels.tagged, self.settings.views, shape)
-        if needed > args.cache_gigabytes * GIGA or needed > 0.9 * shutil.disk_usage(self.work).free:
-            script.say(
-                f"what the frozen blocks give would take {needed / GIGA:.1f} GB: it is computed in every epoch instead"
-            )
-            return streamed, np.ones(len(hashes), dtype=bool)
-        cached = CachedTokens(self.work / "tokens", streamed, self.labels.tagged, self.settings.views, shape)
-        with script.progress((), total=len(hashes), what="frozen blocks", unit="picture") as bar:
-            lost = cached.fill(bar.update)
-        if lost:
-            script.say(f"{lost} of {len(hashes)} pictures cannot be read (any more) and are left to the heads")
-        return cached, np.asarray(cached.state) == 1
-
-    def judged(
-        self, tokens: finetuning.Tokens, rows: np.ndarray, unseen: np.ndarray, fold: int, number: int
-    ) -> dict[str, np.ndarray]:
-        """What a network trained on the tagged of `rows` says of the `unseen`; that of an earlier run where there is one."""
-        rows = rows[self.labels.tagged[rows]]
-        parts = min(HELD_PARTS, len(np.unique(self.groups[rows])))
-        own = self.labels.single
-        sizes = np.bincount(own[rows][own[rows] >= 0], minlength=len(self.labels.classes))
-        spare = (own[rows] >= 0) & (sizes[own[rows]] >= HELD_FROM)
-        held = (linear_probes.grouped_folds(self.groups[rows], parts, SEED + fold) == 0) & spare
-
-        def result(training: Training) -> dict[str, np.ndarray]:
-            return {"log_p": training.log_probabilities(unseen).astype(np.float16)}
-
-        return self._trained(tokens, rows[~held], rows[held], fold, None, f"network {fold + 1} of {number}", result)
-
-    def final(self, tokens: finetuning.Tokens, rows: np.ndarray, fold: int, epochs: int) -> dict[str, np.ndarray]:
-        """The network of all pictures, its tensors by name."""
-
-        def result(training: Training) -> dict[str, np.ndarray]:
-            return {name: value.cpu().numpy() for name, value in training.back.state_dict().items()}
-
-        return self._trained(tokens, rows, rows[:0], fold, epochs, "the final network", result)
-
-    def _trained(
-        self,
-        tokens: finetuning.Tokens,
-        rows: np.ndarray,
-        held: np.ndarray,
-        fold: int,
-        epochs: int | None,
-        name: str,
-        result: Callable[[Training], dict[str, np.ndarray]],
-    ) -> dict[str, np.ndarray]:
-        """Train one network, from its checkpoint where there is one, and keep what it came to."""
-        done, checkpoint = self.work / f"network_{fold}.safetensors", self.work / "checkpoint.pt"
-        if done.exists():
-            return load_file(done)
-        torch.manual_seed(SEED)
-        training = Training(
-            self.network,
-            tokens,
-            self.matrix,
-            self.labels.membership,
-            rows,
-            held,
-            self.settings,
-            self.device,
-            fold,
-            epochs,
-        )
-        if checkpoint.exists():
-            state = torch.load(checkpoint, map_location=self.device.device, weights_only=True)
-            if state["fold"] == fold:
-                training.resume(state)
-        saved = time.monotonic()
-
-        def tick(now: Training, pictures: int) -> None:
-            nonlocal saved
-            bar.update(pictures)
-            last = now.at.history[-1]
-            loss = now.at.summed / now.at.step if now.at.step else last["loss"]
-            bar.set_postfix({"loss": f"{loss:.3f}", "score": f"{last.get('held_score', 0):.3f}"}, refresh=False)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                write_atomically(checkpoint, lambda out: store.save_pt(now.state(), out))
-                saved = time.monotonic()
-
-        at = (training.at.epoch * len(rows)) + training.at.step * self.settings.batch_size
-        with script.progress((), total=training.epochs * len(rows), what=name, unit="picture") as bar:
-            bar.update(at)
-            try:
-                training.run(tick)
-            except KeyboardInterrupt:
-                write_atomically(checkpoint, lambda out: store.save_pt(training.state(), out))
-                raise
-        known = np.asarray(self.labels.membership[rows].sum(axis=0)).ravel() > 0
-        history = np.frombuffer(json.dumps(training.at.history).encode(), dtype=np.uint8)
-        found = {name: np.ascontiguousarray(one) for name, one in result(training).items()}
-        content = save({"history": history, "known": known} | found)
-        write_atomically(done, lambda out: out.write(content))
-        return load_file(done)
 
 
 def check_learnable(labels: Labels, groups: np.ndarray, namespace: str, data: Dataset) -> np.ndarray:

@@ -28,6 +28,7 @@ import argparse
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,15 @@ from tagcheck.belief import Believed, believed
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import SERIES_VALIDATION
-from tagcheck.embedding import store
-from tagcheck.errors import BadFile, MissingInput
+from tagcheck.embedding import joytag_network, store, tagger
+from tagcheck.errors import BadFile, MissingInput, ToolError
 from tagcheck.findings import finding_id
 from tagcheck.learning import expected_calibration_error
+from tagcheck.library import LibrarySettings, choose
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.series import classifier_files, scoring
+from tagcheck.series import Classifier, classifier_files, finetuning, scoring
 from tagcheck.series import confidence as series_confidence
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
@@ -189,7 +191,8 @@ def newcomers(
     made = classifier_files.load(folder, namespace)
     hashes = [every.hashes[row] for row in kept]
     tag_sets = [new[hash] for hash in hashes]
-    told = made.predict(store.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess), tag_sets=tag_sets)
+    embedded = store.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess)
+    told = made.predict(embedded, network_says(folder, made, hashes), tag_sets)
     learned = told.own.copy()
     learned.data[:] = 1.0
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
@@ -197,6 +200,36 @@ def newcomers(
     return classifier_files.rows(
         hashes, own, made.series, np.full(len(kept), -1), told, learned, card.get("foreign_names", ())
     )
+
+
+def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.ndarray | None:
+    """What the fine-tuned network says of pictures that came after the training, (n, C); None where the classifier has none.
+
+    None also, and a line why, where the library's pictures or the network's files are out of reach: then the
+    stored embeddings alone are gone by.
+    """
+    base = made.card.get("finetuned", {}).get("base", {})
+    if made.network is None or "folder" not in base:
+        return None
+    try:
+        published = joytag_network.read_folder(Path(base["folder"]))
+        if published.sha256 != base["weights_sha256"]:
+            raise BadFile(f"{base['folder']} holds another network than the one that was fine-tuned")
+        settings = LibrarySettings.of(config)
+        library = choose.open_library(choose.library_name(None, folder, settings), folder, settings, tell=script.say)
+        read = finetuning.pictures(library, hashes, published.network.image_size)
+        return finetuning.new_log_probabilities(
+            published.network,
+            made.network,
+            np.array(made.card["finetuned"]["classes_known"], dtype=bool),
+            read,
+            len(hashes),
+            made.card["finetuned"]["settings"]["blocks"],
+            tagger.choose_device("auto"),
+        )
+    except ToolError as error:
+        script.say(f"new pictures are judged without the fine-tuned network: {error}")
+        return None
 
 
 def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], namespace: str) -> tuple[list[Judged], Age]:

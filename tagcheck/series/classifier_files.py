@@ -47,7 +47,7 @@ OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predi
 class Classifier:
     """A trained classifier: its card (settings, scores, fingerprint) and what it predicts with.
 
-    `mixing` weighs embeddings alone; `with_network` also a fine-tuned network of the tensors `network`,
+    `mixing` weighs embeddings alone; `with_network` also fine-tuned networks of the tensors `network`,
     both None where there is none.
     """
 
@@ -78,7 +78,7 @@ class Classifier:
         beside = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.card["companions"])
         found, mixing = scoring.score(self.model, embeddings.matrix, beside=beside), self.mixing
         if log_p is not None and self.with_network is not None:
-            known = np.array(self.card["finetuned"]["classes_known"], dtype=bool)[None]
+            known = np.atleast_2d(np.array(self.card["finetuned"]["classes_known"], dtype=bool)).any(axis=0)[None]
             found, mixing = out_of_fold.witnessed(found, log_p, known), self.with_network
         own = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.series).astype(bool)
         if tag_sets is None:  # whether they have character tags is not known, so they are of no kind
@@ -94,11 +94,6 @@ def card_path(folder: DataFolder, namespace: str) -> Path:
 def work_folder(folder: DataFolder, namespace: str) -> Path:
     """Where a fine-tuning keeps what it goes on from when it was stopped; gone once it is done."""
     return folder.classifier / f"{_stem(namespace)}_finetuning"
-
-
-def curve_path(folder: DataFolder, namespace: str) -> Path:
-    """The picture of the last fine-tuning's training curves."""
-    return folder.classifier / f"{_stem(namespace)}_finetuning.svg"
 
 
 def fingerprint(model: str | None, rows: Iterable[tuple[str, Sequence[str]]]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,27 +18,17 @@ import advanced_joytag_processing as extraction
 import dataset_hardcore_mapper as mapper
 import train_series_classifier_images as train
 import validate_series_predictions as validate
+from joytag.Models import normalise
 from tagcheck.data_folder import DataFolder
 from tagcheck.embedding import joytag_network, store
 from tagcheck.errors import BadFile, UsageError
 from tagcheck.pictures import preparation
 from tagcheck.series import classifier_files, finetuning, out_of_fold, probabilities, scoring
-from tagcheck.series.finetuning import PLAIN, Back, CachedTokens, Device, Front, Settings, StreamedTokens, Training
+from tagcheck.series.finetuning import Back, Settings, Training
 from tagcheck.series.labels import label_images, spread_folds
 
-CPU = Device(torch.device("cpu"))
-QUICK = [
-    "--unfrozen-epochs",
-    "2",
-    "--frozen-epochs",
-    "2",
-    "--unfreeze-last-k",
-    "1",
-    "--views",
-    "2",
-    "--finetune-folds",
-    "2",
-]
+CPU = torch.device("cpu")
+QUICK = ["--unfrozen-epochs", "2", "--unfreeze-last-k", "1"]
 
 
 def drawn(kind: int, seed: int) -> bytes:
@@ -108,41 +98,22 @@ def helps(monkeypatch):
 
 
 class Few:
-    """Twelve pictures of two classes, without a library."""
+    """Twenty-four pictures of two classes in eight groups, without a library; the last two have no tag."""
 
     def __init__(self, model: Path) -> None:
         self.base = joytag_network.read_folder(make_tiny_model_folder(model)).network
-        self.frames = [preparation.prepare_bytes(drawn(number % 2, number), 64) for number in range(12)]
-        self.read_count = 0
+        self.frames = [preparation.prepare_bytes(drawn(number % 2, number), 64) for number in range(24)]
         pixels = torch.from_numpy(np.concatenate(self.frames))
-        self.matrix = (
-            Back(self.base, 2, 2, torch.zeros(32), torch.ones(32))
-            .norm(Front(self.base, 0)(pixels).clone())
-            .mean(dim=1)
-            .detach()
-            .numpy()
-        )
-        self.targets = sparse.csr_matrix(np.eye(2, dtype=np.float32)[np.arange(12) % 2])
+        with torch.no_grad():
+            self.matrix = self.base.features(normalise(pixels)).numpy()
+        self.targets = sparse.csr_matrix(np.eye(2, dtype=np.float32)[np.arange(24) % 2] * (np.arange(24) < 22)[:, None])
 
     def read(self, rows):
-        for row in rows:
-            self.read_count += 1
-            yield row, self.frames[row]
+        return (self.frames[row] for row in rows)
 
-    def streamed(self, last: int = 1) -> StreamedTokens:
-        return StreamedTokens(Front(self.base, last), self.read, 64, CPU, 0)
-
-    def cached(self, path: Path) -> CachedTokens:
-        return CachedTokens(path, self.streamed(), np.arange(12) < 10, 2, (16, 32))
-
-    def training(self, tokens, fold: int = 0, **changed) -> Training:
-        torch.manual_seed(0)
-        settings = Settings(
-            **{"frozen_epochs": 2, "unfrozen_epochs": 3, "unfreeze_last_k": 1, "batch_size": 4, "views": 2} | changed
-        )
-        return Training(
-            self.base, tokens, self.matrix, self.targets, np.arange(8), np.arange(8, 12), settings, CPU, fold
-        )
+    def training(self, read=None, **changed) -> Training:
+        settings = Settings(**{"epochs": 3, "blocks": 1, "batch_size": 4} | changed)
+        return Training(self.base, read or self.read, self.matrix, self.targets, np.arange(24) // 2, settings, CPU)
 
 
 @pytest.fixture
@@ -150,104 +121,98 @@ def few(tmp_path: Path) -> Few:
     return Few(tmp_path / "model")
 
 
-def test_the_two_parts_together_are_the_network(few: Few):
+def quiet(*_) -> None:
+    pass
+
+
+def test_the_frozen_part_and_the_trained_one_make_the_network(few: Few):
     pixels = torch.from_numpy(np.concatenate(few.frames))
-    back = Back(few.base, 1, 2, torch.zeros(32), torch.ones(32))
-    back.head = torch.nn.Identity()
-    from joytag.Models import normalise
-
-    with torch.inference_mode():
-        assert torch.allclose(back(Front(few.base, 1)(pixels)), few.base.features(normalise(pixels)), atol=1e-5)
+    for blocks in (1, 2):
+        back = Back(few.base, blocks, 2, torch.zeros(32), torch.ones(32))
+        embedding = back.norm(run_blocks(back, finetuning.tokens_of(few.base, blocks, pixels))).mean(dim=1)
+        assert torch.allclose(embedding, torch.from_numpy(few.matrix), atol=1e-5)
 
 
-def test_tokens_on_disk_are_those_computed_and_cost_no_picture_twice(few: Few, tmp_path: Path):
-    cached = few.cached(tmp_path / "tokens")
-    told = []
-    assert cached.fill(told.append) == 0 and sum(told) == 12
-    assert few.read_count == 12
-    rows = np.array([7, 11, 0])
-    for epoch in (PLAIN, 0, 1):
-        found, tokens = next(iter(cached.batches(rows, epoch, 8)))
-        assert found.tolist() == rows.tolist() and tokens.shape == (3, 16, 32)
-    streamed = next(iter(few.streamed().batches(rows, PLAIN, 8)))[1]
-    assert torch.allclose(next(iter(cached.batches(rows, PLAIN, 8)))[1], streamed, atol=1e-2)
-    one, two = (next(iter(cached.batches(rows, epoch, 8)))[1] for epoch in (0, 1))
-    assert not torch.equal(one[0], two[0]), "another view in the next epoch"
-    assert torch.equal(one[1], two[1]), "a picture without a tag has one view"
-    few.read_count = 0
-    few.cached(tmp_path / "tokens").fill(told.append)
-    assert few.read_count == 0, "what an earlier run computed is not computed again"
+def run_blocks(back: Back, tokens: torch.Tensor) -> torch.Tensor:
+    for block in back.blocks:
+        tokens = block(tokens)
+    return tokens
 
 
 def test_a_picture_that_cannot_be_read_is_left_out(few: Few, tmp_path: Path):
-    few.read = lambda rows: iter([(row, None if row == 3 else few.frames[row]) for row in rows])
-    cached = few.cached(tmp_path / "tokens")
-    assert cached.fill(lambda _: None) == 1
-    assert [rows.tolist() for rows, _ in cached.batches(np.array([2, 3, 4]), PLAIN, 2)] == [[2, 4]]
-    training = few.training(cached)
-    assert (training.log_probabilities(np.array([2, 3]))[1] == 0).all()
+    training = few.training(lambda rows: (None if row == 3 else few.frames[row] for row in rows), epochs=1)
+    found = training.run(tmp_path / "checkpoint.pt", quiet)
+    assert (found.log_p[3] == 0).all() and (found.log_p[[2, 4, 23]] < 0).all()
 
 
-def test_views_differ_repeat_and_are_never_mirrored():
-    picture = np.zeros((1, 3, 64, 64), np.uint8)
+def test_views_differ_and_are_never_mirrored():
+    picture = torch.zeros((3, 64, 64), dtype=torch.uint8)
     picture[..., 32:] = 200
-    change = finetuning.augmentation(64)
-    views = [finetuning.view(picture, number, 5, 0, change).float() for number in range(40)]
-    assert torch.equal(views[3], finetuning.view(picture, 3, 5, 0, change).float())
-    assert not torch.equal(views[3], views[4])
+    change = finetuning.views(64)
+    torch.manual_seed(0)
+    seen = [change(picture).float() for _ in range(40)]
+    assert not torch.equal(seen[3], seen[4])
     assert all(
-        one[..., 56:].mean() >= one[..., :8].mean() for one in views if one.max() > 0 and one[..., :8].max() < 255
+        one[..., 56:].mean() >= one[..., :8].mean() for one in seen if one.max() > 0 and one[..., :8].max() < 255
     )
 
 
-@pytest.mark.parametrize("steps", (1, 3, 5))
-def test_a_killed_training_goes_on_to_the_network_it_would_have_become(few: Few, tmp_path: Path, steps: int):
-    whole = few.training(few.streamed())
-    whole.run(lambda *_: None)
-    broken, left = few.training(few.streamed()), [steps]
+@pytest.mark.parametrize("steps", (1, 3, 8))
+def test_a_killed_training_goes_on_to_the_networks_it_would_have_become(few: Few, tmp_path: Path, steps: int):
+    whole = few.training().run(tmp_path / "whole.pt", quiet)
+    left = [steps]
 
-    def kill(training: Training, pictures: int) -> None:
-        left[0] -= pictures > 0
+    def kill(count: int, loss: float) -> None:
+        left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        broken.run(kill)
-    torch.save(broken.state(), tmp_path / "checkpoint.pt")
-    resumed = few.training(few.streamed())
-    resumed.resume(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    resumed.run(lambda *_: None)
-    assert resumed.at.history == whole.at.history
-    for name, value in whole.back.state_dict().items():
-        assert torch.equal(value, resumed.back.state_dict()[name]), name
+        few.training().run(tmp_path / "checkpoint.pt", kill)
+    gone_on: list[int] = []
+    resumed = few.training().run(tmp_path / "checkpoint.pt", lambda count, loss: gone_on.append(count))
+    assert resumed.history == whole.history and sum(gone_on) == 3 * 22
+    for name, value in whole.tensors.items():
+        assert np.array_equal(value, resumed.tensors[name]), name
 
 
-def test_training_learns_and_stops_when_nothing_gets_better(few: Few):
-    training = few.training(few.streamed(), unfrozen_epochs=60, patience=3, block_rate=3e-3)
-    training.run(lambda *_: None)
-    history = training.at.history
-    assert len(history) - 1 == training.at.best_epoch + 3 or len(history) == 61
-    assert min(row["loss"] for row in history) < history[0]["loss"]
-    said = training.log_probabilities(np.arange(8, 12))
-    again = finetuning.agreement(said.argmax(axis=1), np.arange(8, 12) % 2)
-    assert again == pytest.approx(training.at.best_score, abs=1e-4), (
-        "the network of the best epoch is the one that is left"
-    )
+def test_training_learns_and_stops_when_nothing_gets_better(few: Few, tmp_path: Path):
+    training = few.training(epochs=60, patience=2, rate=3e-3)
+    found = training.run(tmp_path / "checkpoint.pt", quiet)
+    losses = np.array([row["held_losses"] for row in found.history])
+    assert len(losses) == 60 or max(losses.argmin(axis=0)) == len(losses) - 1 - 2
+    for fold, held in enumerate(training.held):
+        rows, said = next(training._plain(np.flatnonzero(held)))
+        loss = -few.targets[rows].multiply(said[fold]).sum() / len(rows)
+        assert loss == pytest.approx(losses[:, fold].min(), abs=1e-4), "the network of the best epoch is the one left"
 
 
-@pytest.mark.parametrize("balance", finetuning.BALANCES)
-def test_every_way_of_balancing_trains(few: Few, balance: str):
-    training = few.training(few.streamed(), balance=balance, unfrozen_epochs=1)
-    training.run(lambda *_: None)
-    assert training.focal == (balance == "focal") and np.isfinite(training.at.history[-1]["loss"])
+def test_no_network_learns_from_a_group_that_it_judges_or_is_stopped_by(few: Few):
+    training = few.training()
+    groups = np.arange(24) // 2
+    for fold in range(3):
+        judged, held, learned = (
+            set(groups[rows]) for rows in (training.folds == fold, training.held[fold], training.learns[fold])
+        )
+        assert judged and held and learned
+        assert not learned & judged and not learned & held and not held & judged
+    assert not training.learns[:, 22:].any() and not training.held[:, 22:].any(), "no tag, nothing to learn"
 
 
-def test_rare_classes_are_weighed_up_only_where_sizes_are_far_apart():
-    of = lambda *counts: sparse.csr_matrix(np.eye(len(counts))[np.repeat(np.arange(len(counts)), counts)])
-    assert finetuning.class_weights(of(5, 4, 3), "auto")[0].tolist() == [1, 1, 1]
-    weights = finetuning.class_weights(of(100, 4, 4), "auto")[0]
-    assert weights[1] == weights[2] > weights[0]
-    assert float((weights * torch.tensor([100, 4, 4])).sum() / 108) == pytest.approx(1, rel=1e-4)
+def test_rare_classes_are_weighed_up(few: Few):
+    few.targets = sparse.csr_matrix(np.eye(2, dtype=np.float32)[(np.arange(24) >= 16).astype(int)])
+    weights = few.training().weights
+    assert float(weights[1] / weights[0]) == pytest.approx((16 / 8) ** 0.5)
+
+
+def test_stored_networks_say_of_new_pictures_what_their_mean_is(few: Few, tmp_path: Path):
+    training = few.training(epochs=1)
+    found = training.run(tmp_path / "checkpoint.pt", quiet)
+    told = finetuning.new_log_probabilities(few.base, found.tensors, found.known, few.read, 5, 1, CPU)
+    _, each = next(training._plain(np.arange(5)))
+    assert np.allclose(np.exp(told), np.exp(each).mean(axis=0), atol=1e-5)
+    with pytest.raises(BadFile, match="do not fit"):
+        finetuning.new_log_probabilities(few.base, found.tensors, found.known, few.read, 5, 2, CPU)
 
 
 def test_a_network_that_saw_nothing_says_nothing_and_a_struck_class_goes_to_the_others():
@@ -299,33 +264,60 @@ def test_a_network_that_helps_is_kept_and_predicts_new_pictures(folder: DataFold
         "series_weights",
         "series_out_of_fold",
         "series_network",
-        "series_finetuning.svg",
         "finetuning.lock",
     }
     made = classifier_files.load(folder, "series")
-    base = joytag_network.read_folder(library / "model")
-    front, back = finetuning.restored(base.network, made.card["finetuned"]["settings"]["unfreeze_last_k"], made.network)
     stored = store.load(folder.embeddings)
-    paths = {artifacts_hash(path): path for path in (library / "library").glob("*.png")}
-    frames = torch.from_numpy(
-        np.concatenate([preparation.prepare_bytes(paths[hash].read_bytes(), 64) for hash in stored.hashes])
-    )
-    with torch.inference_mode():
-        log_p = torch.log_softmax(back(front(frames)), dim=1).numpy()
-    said = made.predict(stored, log_p)
-    assert np.allclose(said.unknown + said.probability.sum(axis=1), 1, atol=0.1)
-    assert not np.allclose(said.probability, made.predict(stored).probability), "the network has a say"
+    assert not np.allclose(
+        made.predict(stored, validate.network_says(folder, made, stored.hashes)).probability,
+        made.predict(stored).probability,
+    ), "the networks have a say"
     assert validate.main(["--data-dir", str(folder.root)]) == 0
-    with pytest.raises(ValueError, match="do not fit"):
-        finetuning.restored(base.network, 2, made.network)
     assert train.main(["--data-dir", str(folder.root)]) == 0
     assert not list(folder.classifier.glob("*_network_*")), "a later training without pictures has no network"
 
 
-def artifacts_hash(path: Path) -> str:
-    import hashlib
+def test_pictures_that_come_later_are_shown_to_the_networks(library: Path, tmp_path: Path, helps, monkeypatch, capsys):
+    helps(True)
+    data, pictures, model = tmp_path / "data", tmp_path / "pictures", tmp_path / "model"
+    data.mkdir()
+    shutil.copytree(library / "library", pictures)
+    shutil.copytree(library / "model", model)
 
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    def embed() -> None:
+        assert mapper.main(["--data-dir", str(data), "--library", str(pictures)]) == 0
+        assert extraction.main(["--data-dir", str(data), "--model-dir", str(model)]) == 0
+
+    embed()
+    assert train.main(["--data-dir", str(data), "--finetune", "--model-dir", str(model), *QUICK]) == 0
+    for number in range(100, 104):
+        (pictures / f"{number}.png").write_bytes(drawn(number % 3, number))
+    embed()
+    monkeypatch.setattr(classifier_files, "rows", whole_rows := Noted(classifier_files.rows))
+    monkeypatch.setattr(finetuning, "new_log_probabilities", asked := Noted(finetuning.new_log_probabilities))
+    card = classifier_files.card_path(DataFolder(data), "series")
+    document = json.loads(card.read_text())
+    document["settings"]["duplicate_cosine"] = 2.0  # to so small a network all pictures look alike
+    card.write_text(json.dumps(document))
+    assert validate.main(["--data-dir", str(data)]) == 0
+    assert asked.results[0].shape == (4, 3) and (asked.results[0] < 0).all()
+    with_networks = whole_rows.results[-1]
+    (model / "model.safetensors").unlink()
+    capsys.readouterr()
+    assert validate.main(["--data-dir", str(data)]) == 0
+    assert "judged without the fine-tuned network" in capsys.readouterr().err
+    assert [row["probabilities"] for row in whole_rows.results[-1]] != [row["probabilities"] for row in with_networks]
+
+
+class Noted:
+    """A function that keeps what it gave."""
+
+    def __init__(self, function) -> None:
+        self.function, self.results = function, []
+
+    def __call__(self, *args, **named):
+        self.results.append(self.function(*args, **named))
+        return self.results[-1]
 
 
 def test_a_network_that_does_not_help_is_dropped_and_the_heads_stay(folder: DataFolder, library: Path, helps, capsys):
@@ -336,56 +328,29 @@ def test_a_network_that_does_not_help_is_dropped_and_the_heads_stay(folder: Data
     assert "not surely better than the heads alone" in capsys.readouterr().out
     card, rows = classifier_files.load_out_of_fold(folder, "series")
     assert rows == heads and not card["finetuned"]["kept"] and "network" not in card["files"]
-    ElementTree.fromstring(classifier_files.curve_path(folder, "series").read_text())
     assert not classifier_files.work_folder(folder, "series").exists()
 
 
-def test_no_network_learns_from_a_group_that_it_judges_or_is_stopped_by(
-    folder: DataFolder, library: Path, helps, monkeypatch
-):
-    helps(True)
-    monkeypatch.setattr(train, "duplicate_groups", lambda embedded: (np.arange(len(embedded.hashes)) // 3, 0.95))
-    seen, judging = [], []
-    whole, judged = train.Cut._trained, train.Cut.judged
-
-    def noted(self, tokens, rows, held, *more):
-        seen.append((set(self.groups[rows]), set(self.groups[held])))
-        return whole(self, tokens, rows, held, *more)
-
-    def asked(self, tokens, rows, unseen, *more):
-        judging.append(set(self.groups[unseen]))
-        return judged(self, tokens, rows, unseen, *more)
-
-    monkeypatch.setattr(train.Cut, "_trained", noted)
-    monkeypatch.setattr(train.Cut, "judged", asked)
-    assert finetune(folder, library) == 0
-    assert len(seen) == 3 and len(judging) == 2
-    for (learned, held), unseen in zip(seen, judging):
-        assert held and not learned & unseen and not held & unseen and not learned & held
-    assert not seen[2][1], "the network of all pictures holds none back"
-
-
-def test_a_killed_run_keeps_what_it_had_and_another_one_goes_on(
+def test_a_stopped_run_keeps_what_it_had_and_another_one_goes_on(
     folder: DataFolder, library: Path, helps, monkeypatch, capsys
 ):
     helps(True)
-    whole = Training.run
-
-    def killed(self, tick):
-        if self.fold == 1:
-            raise KeyboardInterrupt
-        return whole(self, tick)
-
-    monkeypatch.setattr(Training, "run", killed)
+    whole = Training._judge
+    monkeypatch.setattr(Training, "_judge", lambda self: raise_interrupt() if self.epoch else whole(self))
     with pytest.raises(KeyboardInterrupt):
         finetune(folder, library)
     work = classifier_files.work_folder(folder, "series")
-    assert {path.name for path in work.iterdir()} >= {"tokens", "network_0.safetensors", "checkpoint.pt"}
+    assert {path.name for path in work.iterdir()} == {"run.json", "checkpoint.pt"}
     assert not folder.classifier.joinpath("series_classifier.json").exists()
-    folds = []
-    monkeypatch.setattr(Training, "run", lambda self, tick: folds.append(self.fold) or whole(self, tick))
+    monkeypatch.setattr(Training, "_judge", whole)
+    epochs = []
+    monkeypatch.setattr(Training, "_judge", lambda self: epochs.append(self.epoch) or whole(self))
     assert finetune(folder, library) == 0
-    assert folds == [1, 2] and "going on with" in capsys.readouterr().err
+    assert epochs == [1] and "going on with" in capsys.readouterr().err
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_other_settings_begin_anew(folder: DataFolder, library: Path, helps, capsys):
@@ -395,12 +360,6 @@ def test_other_settings_begin_anew(folder: DataFolder, library: Path, helps, cap
     (work / "run.json").write_text("{}")
     assert finetune(folder, library) == 0
     assert "is begun anew" in capsys.readouterr().err
-
-
-def test_without_room_for_the_tokens_they_are_computed_in_every_epoch(folder: DataFolder, library: Path, helps, capsys):
-    helps(False)
-    assert finetune(folder, library, *QUICK[2:], "--unfrozen-epochs", "1", "--cache-gigabytes", "0") == 0
-    assert "it is computed in every epoch instead" in capsys.readouterr().err
 
 
 def test_another_network_than_that_of_the_embeddings_is_refused(folder: DataFolder, library: Path, tmp_path: Path):
@@ -413,16 +372,3 @@ def test_another_network_than_that_of_the_embeddings_is_refused(folder: DataFold
         train.main(["--data-dir", str(folder.root), "--finetune", "--model-dir", str(other)])
     with pytest.raises(UsageError, match="has 2 blocks"):
         finetune(folder, library, "--unfreeze-last-k", "3")
-
-
-def test_the_curves_show_every_network():
-    history = [
-        {"phase": "frozen", "epoch": 0, "loss": 2.0, "held_loss": 1.5, "held_score": 0.5},
-        {"phase": "unfrozen", "epoch": 1, "loss": 1.0, "held_loss": 1.2, "held_score": 0.7},
-    ]
-    drawing = finetuning.curves(
-        [history, [{"phase": "frozen", "epoch": 0, "loss": 1.0}]], ["network 1", "the final one"]
-    )
-    titles = [one.text for one in ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}title")]
-    assert titles == ["network 1: loss", "network 1: held loss", "network 1: held score", "the final one: loss"]
-    assert json.dumps(history)
