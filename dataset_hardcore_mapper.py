@@ -20,13 +20,14 @@ from typing import Any
 import config
 from tagcheck import data_folder, script
 from tagcheck.data_folder import MAPPING, DataFolder
-from tagcheck.errors import LibraryRefused, MissingInput, UsageError
+from tagcheck.errors import BadFile, LibraryRefused, MissingInput, UsageError
 from tagcheck.library import Library, LibrarySettings, choose
 from tagcheck.library.choose import HYDRUS
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import Walk, unique
 from tagcheck.script import run, say
 
+UNREAD = "seen and not read"  # how a note about sidecars begins that are of no known kind
 READABLE = "trashed"  # of the reasons why a file is not (wholly) here, the one that leaves something to look at
 
 
@@ -60,6 +61,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
             "(default: config.py's TAG_SERVICES, else all but those that a machine fills)"
         ),
     )
+    parser.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help=(
+            "leave out what this pattern matches, like 'masks/' or '*-masklabel.png'; may be given again; a file "
+            ".tagcheckignore in a folder of the library holds such patterns too, one a line (default: nothing)"
+        ),
+    )
     script.add_popup(parser)
     return parser.parse_args(argv)
 
@@ -81,13 +92,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             "root": list(walk.root),
             **({"search": args.search} if args.search else {}),
             "summary": summary,
+            **({"notes": list(walk.notes)} if walk.notes else {}),
             "not_local": {reason: list(hashes) for reason, hashes in walk.not_local.items()},
             "pages": [
                 {"path": list(page.path), "page_key": page.key, "hashes": list(page.hashes)} for page in walk.pages
             ],
         },
     )
+    for note in walk.notes:
+        say(f"note: {note}")
     print(f"{outcome(summary)} -> {path}")
+    if walk.untagged and any(note.startswith(UNREAD) for note in walk.notes):
+        raise BadFile(
+            f"{path} was written, but no picture has a tag, and what may hold the tags is of a kind that is not read "
+            "(the notes above): see docs/formats.md for the kinds that are"
+        )
     return 0
 
 
@@ -97,9 +116,11 @@ def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
     name = args.library or settings.name
     if name != HYDRUS and (args.search or args.tag_service):
         raise UsageError("--search and --tag-service are for Hydrus: a folder has pages and sidecars only")
+    if name == HYDRUS and args.exclude:
+        raise UsageError("--exclude is for a folder of pictures: in Hydrus, name a page or a search")
     if args.tag_service:
         settings = replace(settings, tag_services=args.tag_service)
-    return choose.open_library(name, folder, settings, follow_mapping=False, tell=say)
+    return choose.open_library(name, folder, settings, follow_mapping=False, tell=say, exclude=args.exclude)
 
 
 def found(library: Library, args: argparse.Namespace) -> Walk:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tagcheck import data_folder
 from tagcheck.data_folder import MAPPING, DataFolder
-from tagcheck.errors import BadFile, MissingInput
+from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import Library
@@ -61,14 +61,15 @@ def open_library(
     settings: LibrarySettings,
     follow_mapping: bool = True,
     tell: Callable[[str], None] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Library:
     """The library called `name`. A folder must exist (`MissingInput`); a Hydrus client is first asked when it is first used.
 
     With `follow_mapping`, the tag services that the first stage was told to count hold here too,
-    unless the settings name some. `tell` gets a line now and then about what is waited for.
+    unless the settings name some, and so do the patterns of what it left out of a folder (`exclude`). `tell` gets a line now and then about what is waited for.
     """
     if name == HYDRUS:
-        chosen = settings.tag_services or (_mapped_tag_services(folder) if follow_mapping else ())
+        chosen = settings.tag_services or (_mapped(folder, "tag_services", HYDRUS) if follow_mapping else ())
         return Hydrus(
             settings.url,
             settings.key,
@@ -77,11 +78,15 @@ def open_library(
             write_service=settings.write_service,
             tell=tell,
         )
-    root = Path(name).expanduser()
+    try:
+        root = Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"--library {name}: there is no such user") from None
     if not root.is_dir():
         raise MissingInput(f"no folder {root}: --library takes 'hydrus' or a folder of pictures")
     progress = (lambda done, total: tell(f"hashed {done:,} of {total:,} new files")) if tell else None
-    return FolderLibrary(root.resolve(), store=folder.root / "folder.sqlite3", progress=progress)
+    left_out = exclude or (_mapped(folder, "exclude", "folder") if follow_mapping else ())
+    return FolderLibrary(root.resolve(), store=folder.root / "folder.sqlite3", progress=progress, exclude=left_out)
 
 
 def _mapped_library(path: Path, library: object) -> str:
@@ -92,11 +97,11 @@ def _mapped_library(path: Path, library: object) -> str:
     raise BadFile(f"{path}: 'library' says neither hydrus nor a folder with its path: name one with --library")
 
 
-def _mapped_tag_services(folder: DataFolder) -> Sequence[str]:
-    """The keys of the tag services that the newest mapping was made with, () where it was not told any."""
+def _mapped(folder: DataFolder, key: str, kind: str) -> Sequence[str]:
+    """What the newest mapping of this kind of library was told under `key`, () where it was told nothing."""
     path = folder.newest(MAPPING)
     library = data_folder.load(path, MAPPING).get("library") if path else None
-    services = library.get("tag_services", ()) if isinstance(library, Mapping) and library.get("type") == HYDRUS else ()
-    if not isinstance(services, (list, tuple)) or not all(isinstance(one, str) for one in services):
-        raise BadFile(f"{path}: 'tag_services' of 'library' is not a list of keys: run {MAPPING.made_by} again")
-    return services
+    told = library.get(key, ()) if isinstance(library, Mapping) and library.get("type") == kind else ()
+    if not isinstance(told, (list, tuple)) or not all(isinstance(one, str) for one in told):
+        raise BadFile(f"{path}: {key!r} of 'library' is not a list of texts: run {MAPPING.made_by} again")
+    return told

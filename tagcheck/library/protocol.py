@@ -53,12 +53,15 @@ class Walk:
     """What `Library.walk` found: the pages, and the files on them that are not (wholly) here.
 
     `not_local` maps a reason ("never imported", "deleted", "trashed") to its hashes. Trashed files
-    can still be read; the other reasons mean there is nothing to look at.
+    can still be read; the other reasons mean there is nothing to look at. `notes`: what the owner should know about what
+    was seen and not read, in words; `untagged`: no picture has a tag, as far as a walk can tell.
     """
 
     root: tuple[str, ...]
     pages: tuple[Page, ...]
     not_local: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    untagged: bool = False
 
 
 @dataclass(frozen=True)

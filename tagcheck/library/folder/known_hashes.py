@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import RLock
 
 from tagcheck.data_folder import isoformat, utc_now
+from tagcheck.library.folder.survey import Survey
 from tagcheck.sqlite import Migrations, connect, within
 
 SCHEMA = """
@@ -24,6 +25,7 @@ CREATE TABLE IF NOT EXISTS folder_versions (
     id INTEGER PRIMARY KEY, path BLOB NOT NULL, content BLOB, content_id TEXT NOT NULL, next_id TEXT NOT NULL, replaced TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS folder_versions_by_path ON folder_versions (path, next_id);
+CREATE TABLE IF NOT EXISTS folder_surveys (root BLOB PRIMARY KEY, document TEXT NOT NULL);
 """
 
 
@@ -32,14 +34,24 @@ def _make(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-MIGRATIONS = Migrations("folder", _make)
+def _second(db: sqlite3.Connection) -> None:
+    """Version 2 knows earlier sidecars by their path below the library, and has the surveys."""
+    _make(db)
+    _make_relative(db)
+
+
+MIGRATIONS = Migrations("folder", _make, (_second,))
 
 
 class FolderStore:
-    """Hashes and earlier sidecars in one SQLite file; with `path` None, in memory. Any thread may use it."""
+    """Hashes and earlier sidecars in one SQLite file; with `path` None, in memory. Any thread may use it.
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    Earlier sidecars are known by their path below `root`, with slashes, so that they are found again after the folder was
+    moved or the data folder was taken to another system.
+    """
+
+    def __init__(self, path: Path | None, root: str = "") -> None:
+        self._path, self._root = path, root
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
 
@@ -52,6 +64,21 @@ class FolderStore:
                 weakref.finalize(self, self._connection.close)
             with within(self._connection, write):
                 yield self._connection
+
+    def key(self, path: str, record: str | None = None) -> str:
+        """What a sidecar, or a record of a table, is remembered by."""
+        return relative(path, self._root) + ("" if record is None else f"\0{record}")
+
+    def survey(self, root: str) -> Survey | None:
+        """How the sidecars under this root are read and spelled, as the last walk found it; None before the first."""
+        with self._open(write=False) as db:
+            row = db.execute("SELECT document FROM folder_surveys WHERE root = ?", (os.fsencode(root),)).fetchone()
+        return Survey.loads(row["document"]) if row else None
+
+    def keep_survey(self, root: str, survey: Survey) -> None:
+        """Remember that for the next run."""
+        with self._open() as db:
+            db.execute("INSERT OR REPLACE INTO folder_surveys VALUES (?, ?)", (os.fsencode(root), survey.dumps()))
 
     def hashes(self, root: str) -> dict[str, tuple[int, int, str]]:
         """(size, mtime_ns, hash) of every path known under this root."""
@@ -116,6 +143,33 @@ class FolderStore:
                 (os.fsencode(path),),
             ).fetchall()
         return (row["content"] for row in rows)
+
+
+def relative(path: str, root: str) -> str:
+    """A path below `root` from there on, any other whole; with slashes on every system."""
+    inside = (
+        root and os.path.commonpath([root, path]) == root if os.path.isabs(path) and _one_drive(path, root) else False
+    )
+    return (os.path.relpath(path, root) if inside else path).replace(os.sep, "/")
+
+
+def _one_drive(path: str, root: str) -> bool:
+    return os.path.splitdrive(path)[0].lower() == os.path.splitdrive(root)[0].lower()
+
+
+def _make_relative(db: sqlite3.Connection) -> None:
+    """Shorten the whole paths that earlier versions of this program kept, of every root that is known."""
+    known = {os.fsdecode(row["root"]) for row in db.execute("SELECT DISTINCT root FROM folder_hashes")}
+    for one in sorted(filter(None, known), key=len, reverse=True):
+        start = os.fsencode(one.rstrip("/\\"))
+        for mark in (b"/", b"\\"):
+            rows = db.execute(
+                "SELECT id, path FROM folder_versions WHERE substr(path, 1, ?) = ?", (len(start) + 1, start + mark)
+            ).fetchall()
+            db.executemany(
+                "UPDATE folder_versions SET path = ? WHERE id = ?",
+                [(bytes(row["path"])[len(start) + 1 :].replace(mark, b"/"), row["id"]) for row in rows],
+            )
 
 
 def _id(content: bytes | None) -> str:

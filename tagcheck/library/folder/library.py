@@ -14,9 +14,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 
@@ -24,11 +23,16 @@ from tagcheck import tags
 from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
 from tagcheck.files import sync_folder
-from tagcheck.library.folder import sidecar_text
-from tagcheck.library.folder.known_hashes import FolderStore
-from tagcheck.library.folder.scan import MIME, Place, each_folder, extension, hash_of, shown, stand_in, unchanged
+from tagcheck.library.folder import forms, sidecar_text, tables
+from tagcheck.library.folder.forms import ENDINGS, FAMILY, RECORD, NoTags, Target
+from tagcheck.library.folder.index import SETTLED, Index, look
+from tagcheck.library.folder.known_hashes import FolderStore, relative
+from tagcheck.library.folder.scan import MIME, Place, extension, hash_of, shown, unchanged
 from tagcheck.library.folder.sidecar_files import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
-from tagcheck.library.folder.sidecar_text import CannotEdit, Habit, NotASidecar, Sidecar
+from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, NotASidecar
+from tagcheck.library.folder.survey import Survey, notes, survey
+from tagcheck.library.folder.tables import Table
+from tagcheck.library.folder.tag_names import Spellings
 from tagcheck.library.protocol import (
     ABSENT,
     CURRENT,
@@ -46,21 +50,23 @@ from tagcheck.library.protocol import (
 SERVICE = TagService("sidecar", "sidecar files", "sidecar")
 HABIT_SAMPLE = 24  # sidecars looked at to learn how the owner writes them
 RESCAN_AFTER = 30.0  # seconds before an unknown hash is worth another look through the whole folder
-SETTLED = 2_000_000_000  # ns: a file younger than this may still change without its time stamp showing it
 UNREADABLE = "cannot be read"
 
 
-@dataclass
-class _Index:
-    """What one look through the folder found. `problems` maps a stand-in hash to why that file has no real one."""
+@dataclass(frozen=True)
+class Change:
+    """One sidecar, or the record `key` of a table, on its way to new content; None: it is to be made, or to go."""
 
-    pages: list[tuple[tuple[str, ...], list[str]]] = field(default_factory=list)
-    places: dict[str, list[Place]] = field(default_factory=dict)
-    by_folder: dict[str, list[Place]] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
-    folders: list[tuple[str, ...]] = field(default_factory=list)
-    habits: dict[str, Habit] = field(default_factory=dict)
-    looked: float = 0.0
+    path: str
+    key: str | None
+    old: bytes | None
+    new: bytes | None
+
+
+def _order(target: Target, whole: str) -> tuple[int, bool]:
+    """Files before records of tables, in the order of `ENDINGS`, those called after the picture's `whole` name first."""
+    form = ENDINGS.index(target.form) if target.form in ENDINGS else len(ENDINGS)
+    return form, os.path.splitext(target.path)[0].casefold() != whole
 
 
 class FolderLibrary:
@@ -68,25 +74,33 @@ class FolderLibrary:
 
     `store` is a file outside `root` that keeps hashes between runs and every replaced version of a
     sidecar; without it both last as long as this object. `progress(done, total)` is told while
-    files are hashed. Raises `MissingInput` when `root` is not a folder.
+    files are hashed. `exclude`: patterns of what is left out, as in a `.tagcheckignore`. Raises `MissingInput` when `root` is not a folder.
     """
 
     kind = "folder"
 
     def __init__(
-        self, root: str | Path, store: Path | None = None, progress: Callable[[int, int], None] | None = None
+        self,
+        root: str | Path,
+        store: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        exclude: Sequence[str] = (),
     ) -> None:
         self.root = Path(root).expanduser().resolve()
         if not self.root.is_dir():
             raise MissingInput(f"no folder {root}: name a folder of pictures with --library, or 'hydrus'")
-        self._store = FolderStore(store)
+        self.exclude = tuple(exclude)
+        self._store = FolderStore(store, str(self.root))
         self._progress = progress
         self._lock = RLock()
-        self._found: _Index | None = None
+        self._found: Index | None = None
+        self._surveyed: Survey | None = None
+        self._tables: dict[str, tuple[tuple[int, int], Table]] = {}
 
     def describe(self) -> dict:
-        """`{"type": "folder", "path": ...}`."""
-        return {"type": self.kind, "path": shown(str(self.root))}
+        """`{"type": "folder", "path": ...}`, with `exclude` where patterns leave something out."""
+        left_out = {"exclude": list(self.exclude)} if self.exclude else {}
+        return {"type": self.kind, "path": shown(str(self.root)), **left_out}
 
     def walk(self, names: Sequence[str]) -> Walk:
         """The pages in the sub-folder `names` and below ([]: the whole folder), each path beginning with the folder's own name."""
@@ -99,7 +113,16 @@ class FolderLibrary:
         )
         on_pages = unique(hash for page in pages for hash in page.hashes)
         problems = tuple(hash for hash in on_pages if hash in index.problems)
-        return Walk((shown(self.root.name), *map(shown, under)), pages, {UNREADABLE: problems} if problems else {})
+        seen = self._survey(fresh=True)
+        said = notes(seen, index.folders, sum(len(folder.tables) for folder in index.folders) - len(index.bad_tables))
+        said += [f"seen and not read: {shown(path)} {why}" for path, why in sorted(index.bad_tables.items())]
+        return Walk(
+            (shown(self.root.name), *map(shown, under)),
+            pages,
+            {UNREADABLE: problems} if problems else {},
+            notes=tuple(said),
+            untagged=bool(seen.pictures) and not seen.tagged,
+        )
 
     def files(self, hashes: Sequence[str]) -> Iterator[FileInfo]:
         """Metadata and tags, read anew from the sidecars. A picture whose sidecar cannot be read is an "unreadable" row,
@@ -128,6 +151,7 @@ class FolderLibrary:
                 continue
             if hashlib.sha256(data).hexdigest() == hash:
                 return data
+            self._store.forget_hashes(str(self.root), [place.path])  # same size and time, other bytes: hash it again
             reason = f"{shown(place.path)} was changed since it was looked at: map the folder again"
         raise FileUnavailable(reason)
 
@@ -172,15 +196,23 @@ class FolderLibrary:
         """Whether a sidecar that `write` changed has the very bytes of before (a backup was restored), rather than an edit
         by its owner's hand.
         """
-        paths = [path for place in self._places(write.hash, write.service) for path in place.sidecars]
+        places = self._places(write.hash, write.service)
+        here = [target for place in places for target in self._targets(place)]
+        here += [
+            Target(place.new_sidecar(end, full), end) for place in places for end in ENDINGS for full in (True, False)
+        ]
         try:
-            return any(self._store.was_replaced(real, bytes_of(real)) for real in map(os.path.realpath, paths))
+            return any(self._was_replaced(target) for target in dict.fromkeys(here))
         except NotASidecar:
             return False
 
+    def _was_replaced(self, target: Target) -> bool:
+        real = os.path.realpath(target.path)
+        return self._store.was_replaced(self._store.key(real, target.key), self._bytes(replace(target, path=real)))
+
     # --- looking through the folder ------------------------------------------------------------------
 
-    def _index(self, fresh: bool = False, wanted: str | None = None) -> _Index:
+    def _index(self, fresh: bool = False, wanted: str | None = None) -> Index:
         """The index, made anew when asked to, or when it does not know `wanted` and is not brand-new."""
         with self._lock:
             index = self._found
@@ -191,84 +223,42 @@ class FolderLibrary:
                 self._found = index = self._look()
             return index
 
-    def _look(self) -> _Index:
+    def _look(self) -> Index:
         if not self.root.is_dir():
             raise LibraryUnreachable(f"no folder {shown(str(self.root))} (any more): is its drive connected?")
-        index = _Index()
-        folders = list(each_folder(str(self.root)))
-        hashes, problems = self._hashes([place for _, places, _ in folders for place in places])
-        for path, places, problem in folders:
-            index.folders.append(path)
-            on_page = [hashes[place.path] for place in places]
-            if problem:
-                on_page = [stand_in(os.path.join(self.root, *path))]
-                index.problems[on_page[0]] = problem
-            if on_page:
-                index.pages.append((path, on_page))
-        for place in (place for _, places, _ in folders for place in places):
-            hash = hashes[place.path]
-            if place.path in problems:
-                index.problems[hash] = problems[place.path]
-            else:
-                index.places.setdefault(hash, []).append(place)
-                index.by_folder.setdefault(os.path.dirname(place.path), []).append(place)
-        index.looked = time.monotonic()
-        return index
+        return look(self.root, self._store, self.exclude, hash_of, self._progress)
 
-    def _hashes(self, places: list[Place]) -> tuple[dict[str, str], dict[str, str]]:
-        """The hash of each path, and why for those that only get a stand-in."""
-        root = str(self.root)
-        known = self._store.hashes(root)
-        hashes: dict[str, str] = {}
-        problems: dict[str, str] = {}
-        new = []
-        for place in places:
-            size, mtime_ns, hash = known.get(place.path, (None, None, ""))
-            if (size, mtime_ns) == (place.size, place.mtime_ns):
-                hashes[place.path] = hash
-            else:
-                new.append(place)
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(new), 500):
-                part = new[start : start + 500]
-                for place, (hash, problem) in zip(part, pool.map(hash_of, part)):
-                    hashes[place.path] = hash
-                    if problem:
-                        problems[place.path] = problem
-                youngest = time.time_ns() - SETTLED
-                self._store.keep_hashes(
-                    root,
-                    [
-                        (place.path, place.size, place.mtime_ns, hashes[place.path])
-                        for place in part
-                        if place.path not in problems and place.mtime_ns < youngest
-                    ],
-                )
-                if self._progress:
-                    self._progress(start + len(part), len(new))
-        self._store.forget_hashes(root, set(known) - {place.path for place in places})
-        return hashes, problems
+    def _survey(self, fresh: bool = False) -> Survey:
+        """How the sidecars are read and spelled: as the last walk found it, kept in the store between runs."""
+        with self._lock:
+            if fresh or self._surveyed is None:
+                kept = None if fresh else self._store.survey(str(self.root))
+                if kept is None:
+                    places = [place.sidecars for places in self._index().places.values() for place in places]
+                    kept = survey(places, self._bytes)
+                    self._store.keep_survey(str(self.root), kept)
+                self._surveyed = kept
+            return self._surveyed
 
-    def _folder_named(self, index: _Index, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _folder_named(self, index: Index, names: tuple[str, ...]) -> tuple[str, ...]:
         """The sub-folder that `names` means, without regard to case; the folder's own name may stand in front."""
         for wanted in (names, names[1:] if names[:1] and names[0].casefold() == self.root.name.casefold() else None):
             if wanted is None:
                 continue
-            exact = [path for path in index.folders if path == wanted]
+            paths = [folder.parts for folder in index.folders]
+            exact = [path for path in paths if path == wanted]
             alike = [
-                path
-                for path in index.folders
-                if [part.casefold() for part in path] == [part.casefold() for part in wanted]
+                path for path in paths if [part.casefold() for part in path] == [part.casefold() for part in wanted]
             ]
             if exact or alike:
                 return (exact or alike)[0]
-        there = sorted(shown("/".join(path)) for path in index.folders if path)
+        there = sorted(shown("/".join(folder.parts)) for folder in index.folders if folder.parts)
         listed = ", ".join(map(repr, there[:30])) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
         raise LibraryRefused(
             f"no folder {'/'.join(names)!r} in {shown(str(self.root))}: there is {listed or 'no sub-folder'}"
         )
 
-    def _standing(self, index: _Index, hash: str) -> list[Place]:
+    def _standing(self, index: Index, hash: str) -> list[Place]:
         """The places of this hash that still look as they did when they were hashed.
 
         `LibraryUnreachable` when no picture at all is where it was: a drive that is not connected
@@ -302,17 +292,57 @@ class FolderLibrary:
 
     # --- tags in sidecars ----------------------------------------------------------------------------
 
-    def _sidecars(self, place: Place) -> list[tuple[str, Sidecar]]:
+    def _bytes(self, target: Target) -> bytes | None:
+        """What stands at a target now, None for nothing. Raises `NotASidecar`."""
+        if target.key is None:
+            return bytes_of(target.path, forms.largest(target.form))
+        return self._table(target.path).record(target.key)
+
+    def _table(self, path: str) -> Table:
+        """A table as it is now, read again only when its size or time says so."""
+        with self._lock:
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                raise NotASidecar(f"{shown(path)} cannot be read: {error.strerror}") from None
+            look = (status.st_size, status.st_mtime_ns)
+            if path not in self._tables or self._tables[path][0] != look or time.time_ns() - look[1] < SETTLED:
+                self._tables[path] = (look, tables.read(path, bytes_of(path, tables.LARGEST) or b""))
+            return self._tables[path][1]
+
+    def _decode(self, target: Target, data: bytes, empty: bool = False) -> AnySidecar:
+        return forms.decode(target.form, data, self._survey().readings, empty)
+
+    def _sidecars(self, place: Place) -> list[tuple[Target, AnySidecar]]:
         """The sidecars there are for one picture. Raises `NotASidecar` naming the one that cannot be read."""
         found = []
-        for path in place.sidecars:
-            data = bytes_of(path)
-            if data is not None:
-                try:
-                    found.append((path, sidecar_text.decode(data)))
-                except NotASidecar as error:
-                    raise NotASidecar(f"{shown(path)} {error}") from None
+        for target in self._targets(place):
+            try:
+                data = self._bytes(target)
+                if data is not None:
+                    found.append((target, self._decode(target, data)))
+            except NoTags:
+                continue
+            except NotASidecar as error:
+                text = str(error)
+                raise NotASidecar(
+                    text if text.startswith(shown(target.path)) else f"{shown(target.path)} {text}"
+                ) from None
         return found
+
+    def _targets(self, place: Place) -> list[Target]:
+        """Where the picture's tags stand: what the look through the folder found, and what was made since."""
+        found = list(place.sidecars)
+        known = {target.path.casefold() for target in found}
+        for whole in (True, False):
+            if not whole and place.stem == "other":
+                break
+            for ending in ENDINGS:
+                path = (place.home or place.path) if whole else os.path.splitext(place.home or place.path)[0]
+                if (path + ending).casefold() not in known and os.path.lexists(path + ending):
+                    found.append(Target(path + ending, ending, whole or place.stem == "own"))
+        whole = (place.home or place.path).casefold()
+        return sorted(found, key=lambda target: _order(target, whole)) if len(found) > 1 else found
 
     def _names(self, place: Place) -> list[str]:
         return unique(one for _, sidecar in self._sidecars(place) for one in sidecar.names)
@@ -320,10 +350,13 @@ class FolderLibrary:
     def _places(self, hash: str, service: str) -> list[Place]:
         """The copies that one service key means: all of them, or the one it names."""
         places = self._standing(self._index(wanted=hash), hash)
-        return places if service == SERVICE.key else [place for place in places if self._key(place) == service]
+        if service == SERVICE.key:
+            return places
+        wanted = {service, service.replace("\\", "/")}  # as older versions wrote it on Windows
+        return [place for place in places if self._key(place) in wanted]
 
     def _key(self, place: Place) -> str:
-        return f"{SERVICE.key}:{shown(os.path.relpath(place.path, self.root))}"
+        return f"{SERVICE.key}:{shown(relative(place.path, str(self.root)))}"
 
     def _state(self, hash: str, tag: str, service: str) -> str:
         try:
@@ -334,7 +367,7 @@ class FolderLibrary:
             return UNKNOWN
         return CURRENT if all(having) else PARTLY if any(having) else ABSENT
 
-    def _planned(self, index: _Index, change: TagChange) -> list[TagWrite | NoWrite]:
+    def _planned(self, index: Index, change: TagChange) -> list[TagWrite | NoWrite]:
         if change.hash in index.problems:
             return [NoWrite(change, index.problems[change.hash], settled=False)]
         places = self._standing(index, change.hash)
@@ -346,7 +379,7 @@ class FolderLibrary:
         try:
             differing = [place for place in places if (sidecar_text.name(tag) in self._names(place)) != wanted]
             for place in differing:
-                self._edits(place, [tag] if wanted else [], [] if wanted else [tag])
+                self._changes(place, [tag] if wanted else [], [] if wanted else [tag])
         except (NotASidecar, CannotEdit) as error:
             return [NoWrite(change, str(error), settled=False)]
         if not differing:
@@ -360,14 +393,15 @@ class FolderLibrary:
     def _written(self, wanted: list[tuple[str, Place, list[str], list[str]]]) -> dict[str, str]:
         """Change the sidecars of these pictures. Returns why some could not be changed, by hash."""
         reasons: dict[str, str] = {}
-        edits: dict[str, tuple[str, Edit]] = {}
+        changes: dict[tuple[str, str | None], tuple[str, Change]] = {}
         for hash, place, add, remove in wanted:
             try:
-                edits.update((edit.path, (hash, edit)) for edit in self._edits(place, add, remove))
+                for change in self._changes(place, add, remove):
+                    changes[change.path, change.key] = (hash, change)
             except (CannotEdit, NotASidecar) as error:
                 reasons[hash] = str(error)
-        problems = self._carry_out([edit for _, edit in edits.values()])
-        return reasons | {edits[path][0]: problem for path, problem in problems.items()}
+        problems = self._carry_out([change for _, change in changes.values()])
+        return reasons | {hash: problems[path] for (path, _), (hash, _) in changes.items() if path in problems}
 
     def _wanted(self, writes: Sequence[TagWrite]) -> list[tuple[str, Place, list[str], list[str]]]:
         """(hash, picture file, tags to put in, tags to take out): what does not hold yet of the writes."""
@@ -380,90 +414,140 @@ class FolderLibrary:
                         (add if write.after == CURRENT else remove).append(write.tag)
         return list(wanted.values())
 
-    def _edits(self, place: Place, add: list[str], remove: list[str]) -> list[Edit]:
+    def _changes(self, place: Place, add: list[str], remove: list[str]) -> list[Change]:
         """What has to happen to the sidecars of one picture. Raises `CannotEdit` or `NotASidecar` naming the file."""
         there = self._sidecars(place)
         unwanted = {sidecar_text.name(tag) for tag in remove}
-        own = [path for path, _ in there if path == place.full_sidecar or place.stem == "own"]
+        own = [target for target, _ in there if target.own]
         habit = self._habit(place)
-        edits = []
-        for path, sidecar in there:
+        coming_back = {
+            target: self._coming_back(target, set(sidecar.names) - unwanted, add)
+            for target, sidecar in there
+            if target.own
+        }
+        new = [tag for tag in add if not any(tag in tags for tags in coming_back.values())]
+        changes = []
+        for target, sidecar in there:
             here = unwanted.intersection(sidecar.names)
-            if here and path not in own:
+            if here and not target.own:
+                whole = os.path.basename(place.new_sidecar(".txt", True))
                 raise CannotEdit(
-                    f"{shown(path)} belongs to several pictures, and {min(here)!r} in it would go from all of them: "
-                    f"give each its own sidecar, like {shown(os.path.basename(place.full_sidecar))}"
+                    f"{shown(target.path)} belongs to several pictures, and {min(here)!r} in it would go from all of them: "
+                    f"give each its own sidecar, like {shown(whole)}"
                 )
-            adding = add if own and path == own[0] else []
+            adding = coming_back.get(target, []) + (new if own and target == own[0] else [])
             if here or adding:
-                edits.append(self._edit(path, adding, here, habit))
+                changes.append(self._change(target, adding, here, habit))
         if add and not own:
-            path = place.full_sidecar if habit.full_name or place.stem != "own" else place.stem_sidecar
-            edits.append(self._edit(path, add, set(), habit))
-        for edit in edits:
-            check_writable(edit)
-        return edits
+            path = place.new_sidecar(habit.extension, habit.full_name)
+            changes.append(self._change(Target(path, habit.extension), add, set(), habit))
+        for change in changes:
+            check_writable(Edit(change.path, change.old, change.new))
+        return changes
 
-    def _edit(self, path: str, add: list[str], remove: set[str], habit: Habit) -> Edit:
+    def _coming_back(self, target: Target, names: set[str], add: Sequence[str]) -> list[str]:
+        """Those of the tags to put in that our own writes took out of this very sidecar."""
+        wanted = {sidecar_text.name(tag): tag for tag in add}
+        best: set[str] = set()
+        real = os.path.realpath(target.path)
+        if wanted and os.path.basename(real) == os.path.basename(target.path):
+            for version in self._store.versions(self._store.key(real, target.key), self._bytes(target)):
+                had = set(self._decode(target, version or b"", empty=True).names)
+                if names <= had <= names | wanted.keys() and len(had - names) > len(best):
+                    best = had - names
+        return [tag for name, tag in wanted.items() if name in best]
+
+    def _change(self, target: Target, add: list[str], remove: set[str], habit: Habit) -> Change:
         """One sidecar's next content: an earlier version of it where one has just these tags, else an edit of what is there."""
-        real = os.path.realpath(path)
-        if os.path.basename(real) != os.path.basename(path):
+        real = os.path.realpath(target.path)
+        if os.path.basename(real) != os.path.basename(target.path):
             raise CannotEdit(
-                f"{shown(path)} is a link to {shown(real)}, which may belong to another picture: make it a file of its own"
+                f"{shown(target.path)} is a link to {shown(real)}, which may belong to another picture: make it a file of its own"
             )
-        old = bytes_of(real)
-        try:
-            names = set(sidecar_text.decode(old or b"").names) - remove | {sidecar_text.name(tag) for tag in add}
-            for version in self._store.versions(real, old):
-                if set(sidecar_text.decode(version or b"").names) == names:
-                    return Edit(real, old, version)
-            return Edit(
-                real, old, sidecar_text.edited(old, add, remove, habit, lambda name: self._remembered(real, name))
-            )
-        except (CannotEdit, NotASidecar) as error:
-            raise type(error)(f"{shown(path)} {error}") from None
+        target = replace(target, path=real)
+        old, key = self._bytes(target), self._store.key(real, target.key)
 
-    def _remembered(self, path: str, name: str) -> sidecar_text.Memory | None:
+        def decode(data: bytes) -> AnySidecar:
+            return self._decode(target, data, empty=True)
+
+        try:
+            names = set(decode(old or b"").names) - remove | {sidecar_text.name(tag) for tag in add}
+            for version in self._store.versions(key, old):
+                if set(decode(version or b"").names) == names:
+                    return Change(real, target.key, old, version)
+            habit = replace(habit, spellings=self._spellings(FAMILY[target.form]))
+            new = sidecar_text.edited(old, add, remove, habit, lambda name: self._remembered(key, name, decode), decode)
+            return Change(real, target.key, old, new)
+        except (CannotEdit, NotASidecar) as error:
+            raise type(error)(f"{shown(target.path)} {error}") from None
+
+    def _remembered(self, key: str, name: str, decode: Callable[[bytes], AnySidecar]) -> sidecar_text.Memory | None:
         """How this sidecar last spelled a tag, and where it stood."""
-        found = (sidecar_text.memory(sidecar_text.decode(content), name) for content in self._store.replaced(path))
-        return next(filter(None, found), None)
+        return next(filter(None, (decode(content).memory(name) for content in self._store.replaced(key))), None)
+
+    def _spellings(self, family: str) -> list[Spellings]:
+        """How often each tag is spelled how: in sidecars of this family, and then in the others."""
+        counted = self._survey().spellings
+        return [counted[one] for one in sorted(counted, key=lambda one: one != family)]
 
     def _habit(self, place: Place) -> Habit:
         """How the owner writes sidecars, by those in the same folder, or else in the whole library."""
         with self._lock:
             index = self._index()
-            folder = os.path.dirname(place.path)
+            folder = os.path.dirname(place.home or place.path)
             if folder not in index.habits:
                 here = self._habit_of(index.by_folder.get(folder, []))
                 if here is None and "" not in index.habits:
                     everywhere = [one for places in index.by_folder.values() for one in places]
-                    index.habits[""] = self._habit_of(everywhere) or Habit()
+                    index.habits[""] = self._habit_of(everywhere) or self._first_habit()
                 index.habits[folder] = here or index.habits[""]
             return index.habits[folder]
 
+    def _first_habit(self) -> Habit:
+        """Where there is no sidecar at all."""
+        return Habit()
+
     def _habit_of(self, places: list[Place]) -> Habit | None:
         """The habit that up to `HABIT_SAMPLE` of these pictures' sidecars show, spread evenly; None where there is no sidecar."""
-        seen: list[Sidecar] = []
+        seen: list[AnySidecar] = []
         full: Counter[bool] = Counter()
+        endings: Counter[str] = Counter()
+        template = b""
         for place in places[:: max(1, len(places) // HABIT_SAMPLE)]:
             with suppress(NotASidecar):
-                for path, sidecar in self._sidecars(place):
+                for target, sidecar in self._sidecars(place):
                     seen.append(sidecar)
-                    full[path == place.full_sidecar] += 1
+                    if target.form == RECORD:
+                        continue
+                    endings[target.form] += 1
+                    name = os.path.splitext(os.path.basename(target.path))[0]
+                    full[name.casefold() == os.path.basename(place.home or place.path).casefold()] += 1
+                    if target.form == ".json":
+                        template = (
+                            b"[]" if sidecar.encode().lstrip(sidecar_text.BOM).lstrip()[:1] == b"[" else b'{"tags": []}'
+                        )
         if not seen:
             return None
-        usual = Habit(joint="\n" if full[True] >= full[False] else ", ", full_name=full[True] >= full[False])
+        ending = endings.most_common(1)[0][0] if endings else ".txt"
+        usual = Habit(
+            joint="\n" if full[True] >= full[False] else ", ",
+            full_name=full[True] >= full[False],
+            extension=ending,
+            template=template if ending == ".json" else b"",
+        )
         return sidecar_text.habit_of(seen, usual)
 
-    def _carry_out(self, edits: list[Edit]) -> dict[str, str]:
+    def _carry_out(self, changes: list[Change]) -> dict[str, str]:
         """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong, by path."""
         problems: dict[str, str] = {}
-        folders = {os.path.dirname(edit.path) for edit in edits}
-        if edits:
-            self._store.keep_versions([(edit.path, edit.old, edit.new) for edit in edits])
+        if changes:
+            self._store.keep_versions(
+                [(self._store.key(change.path, change.key), change.old, change.new) for change in changes]
+            )
+        folders = {os.path.dirname(change.path) for change in changes}
         for folder in folders:
             sweep(folder)
-        for edit in edits:
+        for edit in self._files(changes, problems):
             try:
                 replace_file(edit)
             except (CannotEdit, NotASidecar) as error:
@@ -473,3 +557,21 @@ class FolderLibrary:
         for folder in folders:
             sync_folder(Path(folder))
         return problems
+
+    def _files(self, changes: list[Change], problems: dict[str, str]) -> Iterator[Edit]:
+        """The files to replace: a table once, with all its changed records."""
+        records: dict[str, dict[str, Change]] = {}
+        for change in changes:
+            if change.key is None:
+                yield Edit(change.path, change.old, change.new)
+            else:
+                records.setdefault(change.path, {})[change.key] = change
+        for path, by_key in records.items():
+            try:
+                old = bytes_of(path, tables.LARGEST)
+                table = tables.read(path, old or b"")
+                if any(table.record(key) != change.old for key, change in by_key.items()):
+                    raise CannotEdit(f"{shown(path)} was changed by another program in this moment: try again")
+                yield Edit(path, old, table.changed({key: change.new or b"" for key, change in by_key.items()}))
+            except (CannotEdit, NotASidecar) as error:
+                problems[path] = str(error)

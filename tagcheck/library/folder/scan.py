@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from tagcheck.library.folder import exclusion
+from tagcheck.library.folder.exclusion import Rule
+from tagcheck.library.folder.forms import ENDINGS, Target
+from tagcheck.library.folder.tables import is_table
 
 MIME = {
     "jpg": "image/jpeg",
@@ -50,65 +56,115 @@ FOREIGN_FOLDERS = frozenset(
 )
 
 
+SIDE_DATA = frozenset(
+    ["npz", "npy", "pt", "safetensors", "bak", "tmp", "aae", "db", "lock", "part"]
+)  # beside pictures, and never tags
+
+FORBIDDEN = os.stat_result((0,) * 10)
+
+
 @dataclass(frozen=True)
 class Place:
-    """One picture file: its path, its size and time when it was hashed, and where its sidecars are or would be.
+    """One picture file: its path, its size, time and `file` (device and number) when it was looked at, and its sidecars.
 
-    `stem` says whose `stem_sidecar` is: "own", "shared" with another picture of that stem, or
-    "other" when that name is a whole picture's own sidecar (`cat.jpg.txt` beside `cat.jpg.png`).
+    `stem` says whose a sidecar without the picture's ending (`picture.txt`) would be: "own", "shared" with another
+    picture of that stem, or "other" when that name is a whole picture's own sidecar (`cat.jpg.txt` beside `cat.jpg.png`).
     """
 
     path: str
     size: int
     mtime_ns: int
-    full_sidecar: str  # picture.jpg.txt
-    stem_sidecar: str  # picture.txt
     stem: str = "own"
+    sidecars: tuple[Target, ...] = ()
+    file: tuple[int, int] = (0, 0)
+    link: bool = False
+    home: str = ""  # of a link: the path of the picture whose sidecars it shares
 
-    @property
-    def sidecars(self) -> tuple[str, ...]:
-        """The paths where its tags may stand."""
-        return (self.full_sidecar,) if self.stem == "other" else (self.full_sidecar, self.stem_sidecar)
+    def new_sidecar(self, extension: str, full_name: bool) -> str:
+        """Where a sidecar that has to be made would stand."""
+        path = self.home or self.path
+        return (path if full_name or self.stem != "own" else os.path.splitext(path)[0]) + extension
 
 
-def each_folder(root: str) -> Iterator[tuple[tuple[str, ...], list[Place], str | None]]:
-    """Each folder once, with its pictures, or why it cannot be looked into: first the real tree, then what links
-    lead to; a loop ends where it began.
+@dataclass
+class Folder:
+    """One folder: its pictures, or the `problem` why it cannot be looked into; the tables in it; and what was seen there
+    and cannot be read: `unread` sidecars by the ending of their names, `unclaimed` ones that belong to no picture.
     """
+
+    parts: tuple[str, ...]
+    places: list[Place] = field(default_factory=list)
+    problem: str | None = None
+    tables: list[str] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    unclaimed: int = 0
+    excluded: int = 0
+
+
+def each_folder(root: str, exclude: Sequence[str] = ()) -> Iterator[Folder]:
+    """Each folder once: first the real tree, then what links lead to; a loop ends where it began."""
     seen: set[tuple[int, int]] = set()
-    links: list[tuple[tuple[str, ...], str]] = []
-    stack: list[tuple[tuple[str, ...], str]] = [((), root)]
+    links: list[tuple[tuple[str, ...], str, list[Rule]]] = []
+    stack: list[tuple[tuple[str, ...], str, list[Rule]]] = [((), root, exclusion.rules(exclude))]
     while stack or links:
         if not stack:
             stack.append(links.pop(0))
-        parts, path = stack.pop()
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
+        parts, path, rules = stack.pop()
+        folder = Folder(parts)
         try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
-            yield parts, [], f"the folder {shown(path)} cannot be looked into ({error.strerror})"
+            folder.problem = f"the folder {shown(path)} cannot be looked into ({error.strerror})"
+            yield folder
             continue
         names = {entry.name for entry in entries}
+        base = "".join(part + "/" for part in parts)
+        if exclusion.FILE in names:
+            rules = rules + _own_rules(os.path.join(path, exclusion.FILE), base)
         data_folder = not DATA_FOLDER_SIGNS.isdisjoint(names)
+        kept = []
+        for entry in entries:
+            if rules and exclusion.excluded(rules, base + entry.name, _is_folder(entry)):
+                folder.excluded += 1
+            else:
+                kept.append(entry)
         below = [
             entry
-            for entry in entries
+            for entry in kept
             if not entry.name.startswith(".")
             and entry.name not in FOREIGN_FOLDERS
             and _is_folder(entry)
             and not (data_folder and entry.name in OWN_FOLDERS)
         ]
-        stack += [((*parts, entry.name), entry.path) for entry in reversed(below) if not entry.is_symlink()]
-        links += [((*parts, entry.name), entry.path) for entry in below if entry.is_symlink()]
-        yield parts, _pictures(entries, names), None
+        stack += [((*parts, entry.name), entry.path, rules) for entry in reversed(below) if not entry.is_symlink()]
+        links += [((*parts, entry.name), entry.path, rules) for entry in below if entry.is_symlink()]
+        _fill(folder, kept)
+        yield folder
+
+
+def one_folder(path: str) -> list[Place]:
+    """The pictures of one folder alone; none of what cannot be looked into."""
+    folder = Folder(())
+    with suppress(OSError):
+        _fill(folder, sorted(os.scandir(path), key=lambda entry: entry.name))
+    return folder.places
+
+
+def _own_rules(path: str, base: str) -> list[Rule]:
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as lines:
+            return exclusion.rules(lines, base)
+    except OSError:
+        return []
 
 
 def _same_name(name: str) -> str:
-    """What two names have in common that are one file: on Windows and macOS `A.txt` and `a.txt` are."""
-    return name.casefold() if sys.platform in ("win32", "darwin") else name
+    """What two names have in common that mean one file to people, and to the systems that do not tell case apart."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -118,28 +174,89 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _pictures(entries: list[os.DirEntry], names: set[str]) -> list[Place]:
-    """The pictures among one folder's entries. A link that leads nowhere is none."""
+def _fill(folder: Folder, entries: list[os.DirEntry]) -> None:
+    """Note down the pictures among one folder's entries, each with its sidecars, and what else stands beside them.
+
+    A sidecar belongs to the pictures that it is called after to the letter; where there is none, to those whose name
+    differs in case or Unicode form alone. A link that leads nowhere is no picture.
+    """
     pictures = [entry for entry in entries if not entry.name.startswith(".") and extension(entry.name) in MIME]
-    owners = Counter(_same_name(os.path.splitext(entry.name)[0]) for entry in pictures)
-    whole = {_same_name(entry.name) for entry in pictures}
-    found = []
-    for entry in pictures:
-        try:
-            if not entry.is_file():
-                continue
-            status = entry.stat()
-        except OSError:
+    stats = {entry.name: status for entry in pictures if (status := _status(entry)) is not None}
+    if stats and all(status is FORBIDDEN for status in stats.values()):
+        folder.problem = f"the folder {shown(os.path.dirname(pictures[0].path))} can be listed and not entered"
+        return
+    names = list(stats)
+    owners = _Owners(names)
+    mine: dict[str, list[tuple[int, bool, Target]]] = {name: [] for name in names}
+    for entry in entries:
+        name, ending = os.path.splitext(entry.name)
+        if entry.name in stats or entry.name.startswith(".") or extension(entry.name) in MIME or _is_folder(entry):
             continue
-        stem = os.path.splitext(entry.name)[0]
-        folder = os.path.dirname(entry.path)
-        full_sidecar, stem_sidecar = (
-            os.path.join(folder, name + (".TXT" if name + ".TXT" in names and name + ".txt" not in names else ".txt"))
-            for name in (entry.name, stem)
-        )
-        whose = "other" if _same_name(stem) in whole else "shared" if owners[_same_name(stem)] > 1 else "own"
-        found.append(Place(entry.path, status.st_size, status.st_mtime_ns, full_sidecar, stem_sidecar, whose))
-    return found
+        claimed, full = owners.of(name)
+        if ending.lower() in ENDINGS and claimed:
+            for owner in claimed:
+                target = Target(entry.path, ending.lower(), own=full or len(claimed) == 1)
+                mine[owner].append((ENDINGS.index(ending.lower()), not full, target))
+        elif is_table(entry.name):
+            folder.tables.append(entry.path)
+        elif ending.lower() in ENDINGS:
+            folder.unclaimed += 1
+        elif claimed and ending and ending[1:].lower() not in SIDE_DATA:
+            folder.unread[ending.lower()] += 1
+    for entry in pictures:
+        if entry.name in stats:
+            targets = tuple(target for _, _, target in sorted(mine[entry.name], key=lambda one: one[:2]))
+            folder.places.append(_place(entry, stats[entry.name], owners.stem(entry.name), targets))
+
+
+def _place(entry: os.DirEntry, status: os.stat_result, whose: str, targets: tuple[Target, ...]) -> Place:
+    if status is FORBIDDEN:  # a size that is not 0, so that it is opened and says why not
+        return Place(entry.path, 1, 0, whose, targets, link=entry.is_symlink())
+    file = (status.st_dev, status.st_ino)
+    return Place(entry.path, status.st_size, status.st_mtime_ns, whose, targets, file, entry.is_symlink())
+
+
+def _status(entry: os.DirEntry) -> os.stat_result | None:
+    """What the system says of a file, `FORBIDDEN` where it may not say it, None for what is none."""
+    try:
+        return os.stat(entry.path) if entry.is_file() else None  # Windows leaves the number out of an entry's own
+    except PermissionError:
+        return FORBIDDEN
+    except OSError:
+        return None
+
+
+class _Owners:
+    """Which of a folder's pictures a sidecar of some name belongs to."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = set(names)
+        self.stems: dict[str, list[str]] = {}
+        self.like: dict[str, list[str]] = {}
+        self.stems_like: dict[str, list[str]] = {}
+        for name in names:
+            stem = os.path.splitext(name)[0]
+            self.stems.setdefault(stem, []).append(name)
+            self.like.setdefault(_same_name(name), []).append(name)
+            self.stems_like.setdefault(_same_name(stem), []).append(name)
+
+    def of(self, name: str) -> tuple[list[str], bool]:
+        """The pictures that a sidecar called `name` and an ending belongs to, and whether it has a picture's whole name."""
+        if name in self.names:
+            return [name], True
+        if name in self.stems:
+            return self.stems[name], False
+        like = _same_name(name)
+        if like in self.like:
+            return self.like[like], len(self.like[like]) == 1
+        return self.stems_like.get(like, []), False
+
+    def stem(self, name: str) -> str:
+        """Whose the sidecar without the picture's ending is, see `Place`."""
+        stem = os.path.splitext(name)[0]
+        if _same_name(stem) in self.like:
+            return "other"
+        return "shared" if len(self.stems_like[_same_name(stem)]) > 1 else "own"
 
 
 def hash_of(place: Place) -> tuple[str, str | None]:

@@ -30,13 +30,13 @@ class Edit:
     new: bytes | None
 
 
-def bytes_of(path: str) -> bytes | None:
+def bytes_of(path: str, largest: int = LARGEST) -> bytes | None:
     """A sidecar's bytes, None when there is none. Raises `NotASidecar` when it cannot be read."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise NotASidecar(f"{shown(path)} is not a file")
         with open(path, "rb") as file:
-            return file.read(LARGEST + 1)
+            return file.read(largest + 1)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
             return None
@@ -92,7 +92,7 @@ def replace_file(edit: Edit) -> None:
                     _copy_rights(edit.path, out.fileno())
                 out.flush()
                 os.fsync(out.fileno())
-        if bytes_of(edit.path) != edit.old:
+        if bytes_of(edit.path, max(LARGEST, len(edit.old or b""))) != edit.old:
             raise CannotEdit(f"{shown(edit.path)} was changed by another program in this moment: try again")
         if edit.new is None:
             os.unlink(edit.path)

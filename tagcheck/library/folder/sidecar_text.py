@@ -1,9 +1,9 @@
 """The text of a sidecar: which tags it holds, and how one goes in or out with the rest left as it is. Pure text.
 
-Two habits are read. Hydrus exports one tag a line; kohya's trainers and most taggers keep one line
-of comma-separated tags, often with underscores and with booru escapes (`miku_\\(vocaloid\\)`).
-Tags are compared by their *name*: cleaned, escapes and underscores gone. The file keeps the
-owner's spelling. Why this is so: docs/decisions/sidecars.md.
+Hydrus exports one tag a line; kohya's trainers and most taggers keep one line of comma-separated tags, or several
+such lines, each a caption of its own; image generators put a prompt above its parameters. Other marks than commas,
+or blanks alone, part tags where a whole library is so (`tagcheck.library.folder.readings`). The file keeps the
+owner's spelling; `tagcheck.library.folder.tag_names` says what is one tag. Why: docs/decisions/sidecars.md.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from tagcheck import tags
+from tagcheck.library.folder.tag_names import BRACKET, UNDERSCORED, Spellings, capitalised, core, name, seen
 
 BOM = b"\xef\xbb\xbf"
 LARGEST = 1 << 20  # bytes; what is larger is some other text that happens to stand beside a picture
-_LINE_END = re.compile(r"\r\n|\r|\n")
-_SEPARATOR = re.compile(r"\r\n|\r|\n|,")
-_ESCAPED = re.compile(r"\\([()])")
-_BRACKET = re.compile(r"(?<!\\)([()])")
+LINE_END = re.compile(r"\r\n|\r|\n")
+EXTRA = r"\|\|\|(?=\s|$)|<(?:lora|lyco|hypernet):[^<>\r\n]*>"  # kohya's mark for kept tags, networks named in a prompt
+PARAMETERS = re.compile(r"^(?:Negative prompt:|Steps: \d+, )", re.MULTILINE)
+OPEN, CLOSED = re.compile(r"[(\[{]+\s*"), re.compile(r"(?:\s*:\s*[+-]?\d*\.?\d+)?\s*[)\]}]+")
+_ESCAPE = re.compile(r"\\[()]")
 
 
 class NotASidecar(ValueError):
@@ -35,37 +37,47 @@ class CannotEdit(ValueError):
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the text sidecars of a library are taken apart: which characters part tags on a line, and whether blanks do."""
+
+    marks: str = ","
+    blanks: bool = False
+
+    @property
+    def separator(self) -> re.Pattern[str]:
+        """What stands between two tags, where a line does not hold one alone."""
+        return _separator(self.marks, self.blanks)
+
+
+@lru_cache(maxsize=16)
+def _separator(marks: str, blanks: bool) -> re.Pattern[str]:
+    between = r"\s+" if blanks else rf"\r\n|\r|\n|[{re.escape(marks)}]"
+    return re.compile(f"{between}|{EXTRA}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One tag in the text: `raw` stands at `start` to `end`, and `name` is what it is compared by."""
+    """One tag in the text: `raw` stands at `start` to `end` with its weight, `core` is the tag alone, `name` what it is
+    compared by. It is in the caption of number `group`; a new tag may stand before `before` and behind `after`.
+    """
 
     start: int
     end: int
     raw: str
     name: str
-
-
-@dataclass(frozen=True)
-class Sidecar:
-    """A sidecar taken apart. `lines` is True for one tag a line, False for commas, None where one tag or none leaves it open."""
-
-    text: str
-    bom: bool
-    lines: bool | None
-    entries: tuple[Entry, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """The names of its tags, without repeats, in the file's order."""
-        return list(dict.fromkeys(entry.name for entry in self.entries))
+    core: str = ""
+    group: int = 0
+    before: int = 0
+    after: int = 0
 
 
 @dataclass(frozen=True)
 class Habit:
     """How an owner writes sidecars, for what one file alone does not show.
 
-    `joint` stands between two tags, `ending` after the last one; `underscores` for spaces,
-    `escapes` before brackets; `bom` and `full_name` (`picture.jpg.txt`, not `picture.txt`) are for
-    sidecars that have to be made.
+    `joint` stands between two tags, `ending` after the last one; `underscores` for spaces, `escapes` before brackets;
+    `bom`, `full_name` (`picture.jpg.txt`, not `picture.txt`),
+    `extension` and `template` (a JSON file without tags) are for sidecars that have to be made. `spellings`: how each tag is usually written, the nearest first.
     """
 
     joint: str = "\n"
@@ -74,44 +86,159 @@ class Habit:
     escapes: bool = False
     bom: bool = False
     full_name: bool = True
+    extension: str = ".txt"
+    template: bytes = b""
+    spellings: Sequence[Spellings] = field(default=(), compare=False)
+
+    def usual(self, tag: str) -> str | None:
+        """The spelling that the owner uses most for this tag, None for a tag that is not in use."""
+        return next(filter(None, (one.of(name(tag)) for one in self.spellings)), None)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """How a tag stood in an earlier version of the file: its spelling, and the names before it, the nearest first."""
+    """How a tag stood in an earlier version of the file: its spelling, the names before it, the nearest first, and the
+    numbers of the captions that had it."""
 
     raw: str
     before: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
 
 
-@lru_cache(maxsize=1 << 16)
-def name(raw: str) -> str:
-    """What a tag in a sidecar is compared by and shown as: cleaned, `\\(` unescaped, underscores as spaces (kaomoji stay).
+class AnySidecar(Protocol):
+    """A sidecar taken apart, whatever its form."""
 
-    >>> name(r"Hatsune_Miku_\\(Vocaloid\\)"), name("series:re:zero"), name("^_^"), name("mood:^_^")
-    ('hatsune miku (vocaloid)', 'series:re:zero', '^_^', 'mood:^_^')
+    @property
+    def names(self) -> list[str]:
+        """The names of its tags, without repeats, in the file's order."""
+
+    @property
+    def spellings(self) -> list[tuple[str, str]]:
+        """(name, spelling) of each tag in it."""
+
+    def without(self, names: Collection[str]) -> AnySidecar:
+        """The same with the tags of these names cut out."""
+
+    def with_tag(self, tag: str, habit: Habit, memory: Memory | None) -> AnySidecar:
+        """The same with one more tag."""
+
+    def memory(self, tag: str) -> Memory | None:
+        """How the tag named `tag` stands in this version, or None when it does not."""
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A text sidecar taken apart. `lines` is True for one tag a line, False for marks between them, None where one tag
+    or none leaves it open. `prompt`: tags stand before this place only, since a generator's parameters follow.
     """
-    namespace, subtag = tags.split(tags.clean(_ESCAPED.sub(r"\1", raw)))
-    return tags.join(tags.from_booru(namespace) or namespace, tags.from_booru(subtag) or subtag)
+
+    text: str
+    bom: bool
+    lines: bool | None
+    entries: tuple[Entry, ...]
+    reading: Reading = Reading()
+    prompt: int | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its tags, without repeats, in the file's order."""
+        return list(dict.fromkeys(entry.name for entry in self.entries))
+
+    @property
+    def spellings(self) -> list[tuple[str, str]]:
+        """(name, spelling) of each tag in it."""
+        return [(entry.name, entry.core) for entry in self.entries]
+
+    @property
+    def groups(self) -> int:
+        """How many captions there are: 1, or the lines that each are one of their own."""
+        return self.entries[-1].group + 1 if self.entries else 1
+
+    def without(self, names: Collection[str]) -> Sidecar:
+        """The same with the tags of these names cut out, each with the mark that belonged to it."""
+        sidecar = self
+        while place := next((place + 1 for place, one in enumerate(sidecar.entries) if one.name in names), 0):
+            start, end = _cut(sidecar, place - 1)
+            sidecar = sidecar._changed(start, end, "")
+        return sidecar
+
+    def with_tag(self, tag: str, habit: Habit, memory: Memory | None) -> Sidecar:
+        """The same with one more tag: where it once stood, else behind the last, in each caption."""
+        raw = memory.raw if memory else self._spelled(tag, habit)
+        lines = bool(LINE_END.search(habit.joint)) if self.lines is None and self.prompt is None else bool(self.lines)
+        joint = habit.joint if lines == bool(LINE_END.search(habit.joint)) else "\n" if lines else ", "
+        if self.reading.blanks and not lines and joint.strip():
+            joint = " "
+        sidecar = replace(self, lines=lines)
+        if not self.entries:
+            at = len(self.text) - len(self.text.lstrip(" \t"))
+            ending = "\n" if self.prompt is not None else "" if LINE_END.search(self.text) else habit.ending
+            return sidecar._changed(
+                0 if self.prompt is not None else at, 0 if self.prompt is not None else at, raw + ending
+            )
+        wanted = range(self.groups)
+        if memory and memory.groups and max(memory.groups) < self.groups:
+            wanted = memory.groups
+        for group in sorted(wanted, reverse=True):
+            entries = [one for one in self.entries if one.group == group]
+            last = {one.name: one.after for one in entries}
+            anchor = next((last[one] for one in memory.before if one in last), 0) if memory else entries[-1].after
+            if anchor:
+                sidecar = sidecar._changed(anchor, anchor, joint + raw)
+            else:
+                sidecar = sidecar._changed(entries[0].before, entries[0].before, raw + joint)
+        return sidecar
+
+    def memory(self, tag: str) -> Memory | None:
+        """How the tag named `tag` stands in this version, or None when it does not."""
+        here = [place for place, entry in enumerate(self.entries) if entry.name == tag]
+        if not here:
+            return None
+        first = self.entries[here[0]]
+        before = [one.name for one in reversed(self.entries[: here[0]]) if one.group == first.group]
+        return Memory(first.raw, tuple(before), tuple(dict.fromkeys(self.entries[place].group for place in here)))
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+        return (BOM if self.bom else b"") + self.text.encode("utf-8")
+
+    def _changed(self, start: int, end: int, new: str) -> Sidecar:
+        text = self.text[:start] + new + self.text[end:]
+        prompt = None if self.prompt is None else self.prompt + len(new) - (end - start)
+        return replace(self, text=text, prompt=prompt, entries=_entries(text, self.lines, self.reading, prompt))
+
+    def _spelled(self, tag: str, habit: Habit) -> str:
+        raw = habit.usual(tag) or spelled(tag, habit)
+        return UNDERSCORED.sub("_", raw) if self.reading.blanks else raw
 
 
-def decode(data: bytes) -> Sidecar:
+def decode(data: bytes, reading: Reading = Reading()) -> Sidecar:
     """Take a sidecar apart. Raises `NotASidecar` for what is not UTF-8 text, is binary, or is too large.
 
     >>> decode(b"long_hair, 1girl").names
     ['long hair', '1girl']
     """
-    if len(data) > LARGEST:
-        raise NotASidecar(f"is larger than {LARGEST >> 20} MiB, which no list of tags is")
+    text, bom = text_of(data)
+    found = PARAMETERS.search(text)
+    prompt = found.start() if found and re.search(r"\bSteps: \d+, ", text) else None
+    lines = False if prompt is not None else _by_lines(text, reading)
+    return Sidecar(text, bom, lines, _entries(text, lines, reading, prompt), reading, prompt)
+
+
+def text_of(data: bytes, largest: int = LARGEST) -> tuple[str, bool]:
+    """(text, whether a byte-order mark stands before it). Raises `NotASidecar`."""
+    if len(data) > largest:
+        raise NotASidecar(f"is larger than {largest >> 20} MiB, which no list of tags is")
     if b"\0" in data:
         raise NotASidecar("is not text (or is UTF-16): save it as UTF-8")
     bom = data.startswith(BOM)
     try:
-        text = data[len(BOM) if bom else 0 :].decode("utf-8")
+        return data[len(BOM) if bom else 0 :].decode("utf-8"), bom
     except UnicodeDecodeError as error:
         raise NotASidecar(f"is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    lines = _by_lines(text)
-    return Sidecar(text, bom, lines, _entries(text, lines))
 
 
 def edited(
@@ -120,69 +247,201 @@ def edited(
     remove: Collection[str],
     habit: Habit,
     remembered: Callable[[str], Memory | None] = lambda name: None,
+    decode: Callable[[bytes], AnySidecar] = decode,
 ) -> bytes:
     """The bytes of a sidecar with the tags named in `add` put in and those in `remove` taken out, all else kept.
 
     `data` None means there is no file yet. `remembered` tells how a tag was once spelled here, and
     where it stood. Raises `NotASidecar`, or `CannotEdit` where the result would not read as meant.
     """
-    old = decode(data if data is not None else (BOM if habit.bom else b""))
+    old = decode(data if data is not None else habit.template or (BOM if habit.bom else b""))
     unwanted = {name(tag) for tag in remove}
-    new = _without(old, unwanted)
+    new = old.without(unwanted)
     present = set(new.names)
+    own = habit_of([old], habit) if isinstance(old, Sidecar) else habit
     for tag in dict.fromkeys(add):
         if name(tag) not in present:
-            new = _with(new, tag, habit_of([old], habit), remembered(name(tag)))
+            new = new.with_tag(tag, own, remembered(name(tag)))
             present.add(name(tag))
-    result = (BOM if old.bom else b"") + new.text.encode("utf-8")
+    result = new.encode()
     expected = {one for one in old.names if one not in unwanted} | {name(tag) for tag in add}
     if set(decode(result).names) != expected:
-        raise CannotEdit("would read differently afterwards, since a tag in it holds a comma")
+        raise CannotEdit(
+            "would read differently afterwards, since a tag in it holds a comma or what else parts tags here"
+        )
     return result
 
 
-def habit_of(sidecars: Iterable[Sidecar], default: Habit = Habit()) -> Habit:
-    """The habit that most of `sidecars` show; `default` where they show none."""
+def spelled(tag: str, habit: Habit) -> str:
+    """A tag that is not in use yet, as the owner writes others."""
+    namespace, subtag = tags.split(tags.clean(tag))
+    prefix = next(filter(None, (one.prefix(namespace) for one in habit.spellings)), None) if namespace else ""
+    if subtag not in tags.KAOMOJI:
+        subtag = capitalised(subtag, next((one.capitals() for one in habit.spellings if one.tags), "lower"))
+        subtag = BRACKET.sub(r"\\\1", subtag) if habit.escapes and re.search(r"\(.*\)", subtag) else subtag
+        subtag = subtag.replace(" ", "_") if habit.underscores else subtag
+    if prefix is None:
+        prefix = (namespace.replace(" ", "_") if habit.underscores else namespace) + ":"
+    return prefix + subtag
+
+
+def habit_of(sidecars: Iterable[AnySidecar], default: Habit = Habit()) -> Habit:
+    """The habit that most of the text sidecars among `sidecars` show; `default` where they show none."""
     votes: dict[str, Counter] = {key: Counter() for key in ("joint", "ending", "underscores", "escapes", "bom")}
     for sidecar in sidecars:
-        for key, value in _shown(sidecar).items():
+        for key, value in _shown(sidecar).items() if isinstance(sidecar, Sidecar) else ():
             votes[key][value] += 1
     return replace(default, **{key: counter.most_common(1)[0][0] for key, counter in votes.items() if counter})
 
 
-def memory(sidecar: Sidecar, tag: str) -> Memory | None:
+def memory(sidecar: AnySidecar, tag: str) -> Memory | None:
     """How the tag named `tag` stands in this version, or None when it does not."""
-    for place, entry in enumerate(sidecar.entries):
-        if entry.name == tag:
-            return Memory(entry.raw, tuple(one.name for one in reversed(sidecar.entries[:place])))
-    return None
+    return sidecar.memory(tag)
 
 
-def _by_lines(text: str) -> bool | None:
+def _by_lines(text: str, reading: Reading) -> bool | None:
     """One tag a line, or commas? A tag in a line may hold a comma (`title:hello, world`), so commas must be the rule to
     count, or end a line.
     """
-    lines = [line.strip() for line in _LINE_END.split(text) if line.strip()]
-    with_comma = [line for line in lines if "," in line]
+    lines = [line.strip() for line in LINE_END.split(text) if line.strip()]
+    if reading.blanks:
+        several = sum(len(line.split()) > 1 for line in lines)
+        return None if not several and len(lines) < 2 else 2 * several < len(lines)
+    marked = [len([*reading.separator.finditer(line)]) for line in lines]
+    with_mark = [count for count in marked if count]
     if len(lines) < 2:
-        return False if with_comma else None
-    if any(line.endswith(",") for line in lines):
+        return False if with_mark else None
+    if any(line.endswith(tuple(reading.marks)) for line in lines):
         return False
-    if 2 * len(with_comma) == len(lines):
-        return sum(line.count(",") for line in with_comma) == len(with_comma)
-    return 2 * len(with_comma) < len(lines)
+    if 2 * len(with_mark) == len(lines):
+        return sum(with_mark) == len(with_mark)
+    return 2 * len(with_mark) < len(lines)
 
 
-def _entries(text: str, lines: bool | None) -> tuple[Entry, ...]:
-    found, start = [], 0
-    pattern = _LINE_END if lines else _SEPARATOR
-    for end, after in [*((match.start(), match.end()) for match in pattern.finditer(text)), (len(text), len(text))]:
-        raw = text[start:end].strip()
-        if raw:
-            first = start + len(text[start:end]) - len(text[start:end].lstrip())
-            found.append(Entry(first, first + len(raw), raw, name(raw)))
+def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None) -> tuple[Entry, ...]:
+    """The tags in the text, with the captions that they are in."""
+    length = len(text) if prompt is None else prompt
+    found: list[Entry] = []
+    for group, (start, end) in enumerate(_captions(text, length, lines, reading, prompt)):
+        spans = [*_segments(text, start, end, lines, reading)]
+        for (first, last), (outer_first, outer_last) in zip(spans, _brackets(text, spans)):
+            inner_first, inner_last = first, last
+            if outer_first is not None:
+                inner_first += OPEN.match(text, first, last).end() - first
+            if outer_last is not None:
+                inner_last = outer_last[0]
+            raw = text[inner_first:inner_last]
+            if name(raw):
+                own = core(seen(raw).strip())
+                before = first if outer_first is None else outer_first
+                after = last if outer_last is None else outer_last[1]
+                found.append(Entry(inner_first, inner_last, raw, name(raw), own, group, before, after))
+    numbers = {group: place for place, group in enumerate(dict.fromkeys(entry.group for entry in found))}
+    return tuple(replace(entry, group=numbers[entry.group]) for entry in found)
+
+
+def _captions(
+    text: str, length: int, lines: bool | None, reading: Reading, prompt: int | None
+) -> list[tuple[int, int]]:
+    """The spans of the captions: each line where several lines of marked tags stand, none of which goes on in the next."""
+    whole = [(0, length)]
+    if lines is not False or reading.blanks or prompt is not None:
+        return whole
+    ends = [*((match.start(), match.end()) for match in LINE_END.finditer(text)), (length, length)]
+    spans, start = [], 0
+    for end, after in ends:
+        if text[start:end].strip():
+            spans.append((start, end))
         start = after
-    return tuple(found)
+    bare = [text[start:end].strip() for start, end in spans]
+    wrapped = any(line.endswith(tuple(reading.marks)) for line in bare[:-1])
+    several = sum(bool(reading.separator.search(line.rstrip(reading.marks))) for line in bare)
+    return whole if wrapped or several < 2 or 2 * several <= len(spans) else spans
+
+
+def _segments(text: str, start: int, end: int, lines: bool | None, reading: Reading) -> Iterable[tuple[int, int]]:
+    """The spans between the marks, without blanks around them. A mark within a face (`;_;`) parts nothing."""
+    pattern = LINE_END if lines else reading.separator
+    for stop, after in [*((match.start(), match.end()) for match in pattern.finditer(text, start, end)), (end, end)]:
+        if not lines and _in_face(text, stop, after):
+            continue
+        raw = text[start:stop]
+        if raw.strip():
+            first = start + len(raw) - len(raw.lstrip())
+            yield first, first + len(raw.strip())
+        start = after
+
+
+def _in_face(text: str, start: int, end: int) -> bool:
+    """Whether the semicolon at `start` belongs to a face that stands alone, as `;)` and `;_;` do."""
+    if text[start:end] != ";":
+        return False
+    first = max(text.rfind(blank, 0, start) for blank in " ,\n\t") + 1
+    word = re.compile(r"\S*").match(text, first)[0].lower()
+    faces = (word, word[:-1] if word[-1:] in (",", ";") else word)
+    return any(face in tags.KAOMOJI and start - first < len(face) for face in faces)
+
+
+def _brackets(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int | None, tuple[int, int] | None]]:
+    """For each span, where a bracket begins that a later span closes, and (where its end begins, its end) of one that an
+    earlier span opened: `(long hair, smile:1.2)` gives both tags one weight.
+    """
+    result: list[tuple[int | None, tuple[int, int] | None]] = [(None, None)] * len(spans)
+    waiting: list[int] = []
+    for place, (start, end) in enumerate(spans):
+        raw = text[start:end]
+        if raw.lower() in tags.KAOMOJI:
+            continue
+        opened = len(re.findall(r"(?<!\\)[(\[{]", raw)) - len(re.findall(r"(?<!\\)[)\]}]", raw))
+        if opened > 0 and (lead := OPEN.match(raw)) and lead.end() < len(raw):
+            waiting.append(place)
+        elif opened < 0 and waiting:
+            tail = re.compile(r"(?<!\\)" + CLOSED.pattern + r"$").search(text, start, end)
+            if tail and tail.start() > start:
+                first = waiting.pop()
+                result[first] = (spans[first][0], result[first][1])
+                result[place] = (result[place][0], (tail.start(), end))
+    return result
+
+
+def _cut(sidecar: Sidecar, place: int) -> tuple[int, int]:
+    """What goes with one tag: it and the mark behind it, or the one before it where that ends no line or weight."""
+    entries, text, reading = sidecar.entries, sidecar.text, sidecar.reading
+    entry = entries[place]
+    start, end = entry.start, entry.end
+    before = entries[place - 1] if place and entries[place - 1].group == entry.group else None
+    after = entries[place + 1] if place + 1 < len(entries) and entries[place + 1].group == entry.group else None
+    if before is None and after is None and sidecar.groups > 1:  # the whole caption, with its line
+        line_end = LINE_END.search(text, end)
+        line_start = max(text.rfind("\n", 0, start), text.rfind("\r", 0, start)) + 1
+        return (line_start, line_end.end()) if line_end else (max(0, line_start - 1), end)
+    joint_before = text[before.end : start] if before else None
+    joint_after = text[end : after.start] if after else None
+    back = _loose(joint_before, sidecar.lines, reading, from_end=True)
+    on = _loose(joint_after, sidecar.lines, reading, from_end=False)
+    if on is None and back is None:
+        return start, end
+    keep_after = back is not None and (
+        on is None or (_strong(joint_after, sidecar.lines) and not _strong(joint_before, sidecar.lines))
+    )
+    return (start - back, end) if keep_after else (start, end + on)
+
+
+def _strong(joint: str | None, lines: bool | None) -> bool:
+    """Whether more stands between two tags than a mark: a line end, a bracket, a named network."""
+    return joint is not None and bool(LINE_END.search(joint) or re.search(r"[()\[\]{}<|]", joint))
+
+
+def _loose(joint: str | None, lines: bool | None, reading: Reading, from_end: bool) -> int | None:
+    """How many characters of what stands between two tags may go with one of them; None where there is no other tag."""
+    if joint is None:
+        return None
+    marks = "" if lines else re.escape(reading.marks)
+    if re.fullmatch(rf"[\s{marks}]*", joint):
+        return len(joint)
+    mark = rf"\s*[{marks}]\s*" if marks and not reading.blanks else r"\s+"
+    found = re.search(mark + "$" if from_end else "^" + mark, joint)
+    return len(found[0]) if found else 0
 
 
 def _shown(sidecar: Sidecar) -> dict[str, Any]:
@@ -192,18 +451,22 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     if not entries:
         return shown
     shown["bom"] = sidecar.bom
-    shown["ending"] = text[entries[-1].end :] if _LINE_END.fullmatch(text[entries[-1].end :]) else ""
-    if len(entries) > 1:
-        joints = Counter(text[one.end : two.start] for one, two in itertools.pairwise(entries))
+    shown["ending"] = text[entries[-1].after :] if LINE_END.fullmatch(text[entries[-1].after :]) else ""
+    joints = Counter(
+        text[one.after : two.before]
+        for one, two in itertools.pairwise(entries)
+        if one.group == two.group and not re.search(r"[()\[\]{}<|]", text[one.after : two.before])
+    )
+    if joints:
         shown["joint"] = _joint(joints, bool(sidecar.lines))
-    subtags = [tags.split(tags.clean(entry.raw))[1] for entry in entries]
+    subtags = [tags.split(tags.clean(entry.core))[1] for entry in entries]
     words = Counter(letter for subtag in subtags if subtag not in tags.KAOMOJI for letter in "_ " if letter in subtag)
     if words:
         shown["underscores"] = words["_"] > words[" "]
     brackets = Counter(
-        bool(_ESCAPED.search(entry.raw))
+        bool(_ESCAPE.search(entry.core))
         for entry in entries
-        if _ESCAPED.search(entry.raw) or _BRACKET.search(entry.raw)
+        if entry.name not in tags.KAOMOJI and (_ESCAPE.search(entry.core) or BRACKET.search(entry.core))
     )
     if brackets:
         shown["escapes"] = brackets[True] > brackets[False]
@@ -212,53 +475,7 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
 
 def _joint(joints: Counter, lines: bool) -> str:
     """The usual text between two tags: a line end, or what stands between two on one line."""
-    ends = [_LINE_END.search(joint) for joint, _ in joints.most_common()]
+    ends = [LINE_END.search(joint) for joint, _ in joints.most_common()]
     if lines:
         return next((end[0] for end in ends if end), "\n")
     return next((joint for (joint, _), end in zip(joints.most_common(), ends) if not end), ", ")
-
-
-def _without(sidecar: Sidecar, names: Collection[str]) -> Sidecar:
-    """Cut the tags of these names out, each with the separator that belonged to it."""
-    while True:
-        entries, text = sidecar.entries, sidecar.text
-        place = next((place for place, entry in enumerate(entries) if entry.name in names), None)
-        if place is None:
-            return sidecar
-        entry = entries[place]
-        start, end = entry.start, entry.end
-        before = text[entries[place - 1].end : start] if place else None
-        after = text[end : entries[place + 1].start] if place + 1 < len(entries) else None
-        if after is not None and (before is None or not _LINE_END.search(after) or _LINE_END.search(before)):
-            end = entries[place + 1].start
-        elif before is not None:
-            start = entries[place - 1].end
-        text = text[:start] + text[end:]
-        sidecar = replace(sidecar, text=text, entries=_entries(text, sidecar.lines))
-
-
-def _with(sidecar: Sidecar, tag: str, habit: Habit, memory: Memory | None) -> Sidecar:
-    """Put one tag in: where it once stood, else behind the last."""
-    raw = memory.raw if memory else _spelled(tag, habit)
-    text, entries = sidecar.text, sidecar.entries
-    lines = "," not in habit.joint if sidecar.lines is None else sidecar.lines
-    joint = habit.joint if lines == ("," not in habit.joint) else "\n" if lines else ", "
-    if not entries:
-        ending = _LINE_END.search(text + habit.ending)
-        text = raw + (ending[0] if ending else "")
-    else:
-        last = {entry.name: entry.end for entry in entries}
-        anchor = next((last[one] for one in memory.before if one in last), 0) if memory else entries[-1].end
-        if anchor:
-            text = text[:anchor] + joint + raw + text[anchor:]
-        else:
-            text = text[: entries[0].start] + raw + joint + text[entries[0].start :]
-    return replace(sidecar, text=text, lines=lines, entries=_entries(text, lines))
-
-
-def _spelled(tag: str, habit: Habit) -> str:
-    namespace, subtag = tags.split(tags.clean(tag))
-    if habit.underscores:
-        namespace, subtag = namespace.replace(" ", "_"), subtag.replace(" ", "_")
-    raw = tags.join(namespace, subtag)
-    return _BRACKET.sub(r"\\\1", raw) if habit.escapes else raw

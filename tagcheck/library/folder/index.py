@@ -1,0 +1,160 @@
+"""What one look through a folder finds: its pages, where each picture lies, and where its tags stand."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tagcheck.library.folder import scan, tables
+from tagcheck.library.folder.forms import RECORD, Target
+from tagcheck.library.folder.known_hashes import FolderStore
+from tagcheck.library.folder.scan import Folder, Place, stand_in
+from tagcheck.library.folder.sidecar_files import bytes_of
+from tagcheck.library.folder.sidecar_text import Habit, NotASidecar
+
+SETTLED = 2_000_000_000  # ns: a file younger than this may still change without its time stamp showing it
+
+
+@dataclass
+class Index:
+    """What one look through the folder found. `problems` maps a stand-in hash to why that file has no real one."""
+
+    pages: list[tuple[tuple[str, ...], list[str]]] = field(default_factory=list)
+    places: dict[str, list[Place]] = field(default_factory=dict)
+    by_folder: dict[str, list[Place]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    folders: list[Folder] = field(default_factory=list)
+    habits: dict[str, Habit] = field(default_factory=dict)
+    bad_tables: dict[str, str] = field(default_factory=dict)
+    looked: float = 0.0
+
+
+def look(
+    root: Path,
+    store: FolderStore,
+    exclude: Sequence[str],
+    hash_of: Callable[[Place], tuple[str, str | None]],
+    progress: Callable[[int, int], None] | None,
+) -> Index:
+    """Look through the folder; files that did not change keep the hash that the store knows."""
+    index = Index(folders=list(scan.each_folder(str(root), exclude)))
+    linked(index.folders)
+    _with_records(index)
+    places = [place for folder in index.folders for place in folder.places]
+    hashes, problems = _hashes(root, store, places, hash_of, progress)
+    for folder in index.folders:
+        on_page = [hashes[place.path] for place in folder.places]
+        if folder.problem:
+            on_page = [stand_in(os.path.join(root, *folder.parts))]
+            index.problems[on_page[0]] = folder.problem
+        if on_page:
+            index.pages.append((folder.parts, on_page))
+    for place in places:
+        hash = hashes[place.path]
+        if place.path in problems:
+            index.problems[hash] = problems[place.path]
+        else:
+            index.places.setdefault(hash, []).append(place)
+            index.by_folder.setdefault(os.path.dirname(place.path), []).append(place)
+    index.looked = time.monotonic()
+    return index
+
+
+def linked(folders: Sequence[Folder]) -> None:
+    """Let a linked picture without sidecars of its own share those of the file that it is, whether the link is a symbolic
+    or a hard one, so that it is never given a second one.
+    """
+    homes: dict[tuple[int, int], Place] = {}
+    for folder in folders:
+        for place in folder.places:
+            home = homes.get(place.file)
+            if place.file != (0, 0) and (home is None or _rank(place) > _rank(home)):
+                homes[place.file] = place
+    elsewhere: dict[str, list[Place]] = {}
+    for folder in folders:
+        for number, place in enumerate(folder.places):
+            home = homes.get(place.file)
+            if place.sidecars or home is None:
+                continue
+            if place.link and home.link:  # what it leads to is not in the library
+                home = _outside(place, elsewhere) or home
+            if home.path != place.path:
+                folder.places[number] = replace(
+                    place, sidecars=home.sidecars, home=home.home or home.path, stem=home.stem
+                )
+
+
+def _rank(place: Place) -> tuple[bool, bool]:
+    return bool(place.sidecars), not place.link
+
+
+def _outside(place: Place, elsewhere: dict[str, list[Place]]) -> Place | None:
+    real = os.path.realpath(place.path)
+    folder = os.path.dirname(real)
+    if folder not in elsewhere:
+        elsewhere[folder] = scan.one_folder(folder)
+    return next((one for one in elsewhere[folder] if one.path == real), None)
+
+
+def _with_records(index: Index) -> None:
+    """Give each picture the records of tables that are about it."""
+    paths = [path for folder in index.folders for path in folder.tables]
+    if not paths:
+        return
+    finder = tables.Finder([place.path for folder in index.folders for place in folder.places])
+    found: dict[str, list[Target]] = {}
+    for path in paths:
+        try:
+            table = tables.read(path, bytes_of(path, tables.LARGEST) or b"")
+        except NotASidecar as error:
+            index.bad_tables[path] = str(error)
+            continue
+        for key in table.records:
+            pictures = finder.find(os.path.dirname(path), key)
+            for picture in pictures:
+                found.setdefault(picture, []).append(Target(path, RECORD, len(pictures) == 1, key))
+    for folder in index.folders:
+        folder.places[:] = [
+            replace(place, sidecars=(*place.sidecars, *found[place.path])) if place.path in found else place
+            for place in folder.places
+        ]
+
+
+def _hashes(
+    root: Path,
+    store: FolderStore,
+    places: list[Place],
+    hash_of: Callable[[Place], tuple[str, str | None]],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The hash of each path, and why for those that only get a stand-in."""
+    known = store.hashes(str(root))
+    hashes: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    new = []
+    for place in places:
+        size, mtime_ns, hash = known.get(place.path, (None, None, ""))
+        if (size, mtime_ns) == (place.size, place.mtime_ns):
+            hashes[place.path] = hash
+        else:
+            new.append(place)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(new), 500):
+            part = new[start : start + 500]
+            for place, (hash, problem) in zip(part, pool.map(hash_of, part)):
+                hashes[place.path] = hash
+                if problem:
+                    problems[place.path] = problem
+            youngest = time.time_ns() - SETTLED
+            settled = [place for place in part if place.path not in problems and place.mtime_ns < youngest]
+            store.keep_hashes(
+                str(root), [(place.path, place.size, place.mtime_ns, hashes[place.path]) for place in settled]
+            )
+            if progress:
+                progress(start + len(part), len(new))
+    store.forget_hashes(str(root), set(known) - {place.path for place in places})
+    return hashes, problems

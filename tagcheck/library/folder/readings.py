@@ -1,0 +1,162 @@
+"""What parts tags in a library's text sidecars, told from all of them together. Pure text.
+
+A comma or a line end in a file speaks for itself. Where most files have neither, but a full-width comma, a semicolon,
+or blanks between words that are joined by underscores, that is the habit of the whole library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tagcheck import tags
+from tagcheck.library.folder.sidecar_text import LINE_END, PARAMETERS, Reading
+
+MARKS = "，、；;"
+NAMES = {
+    ",": "commas",
+    "lines": "lines",
+    "，": "full-width commas",
+    "、": "ideographic commas",
+    "；": "full-width semicolons",
+}
+NAMES |= {";": "semicolons", "blanks": "blanks"}
+SMALL_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "at",
+        "by",
+        "from",
+        "has",
+        "her",
+        "his",
+        "in",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+        "the",
+        "their",
+        "there",
+        "this",
+        "to",
+        "with",
+    ]
+)
+BLANKS_SHARE = 0.9  # of the files with several tags, before blanks part them
+
+
+@dataclass
+class Votes:
+    """What the sidecars of one kind (one extension) show, file by file."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    underscored: int = 0
+    sentences: int = 0
+    long: int = 0
+    files: int = 0
+
+    def count(self, text: str) -> None:
+        """One more file."""
+        if PARAMETERS.search(text):
+            return
+        lines = [line.strip() for line in LINE_END.split(text) if line.strip()]
+        if not lines:
+            return
+        self.files += 1
+        self.sentences += is_sentence(text)
+        kind = _kind(lines)
+        self.kinds[kind] += 1
+        self.kinds["，"] += kind == "," and "，" in text
+        words = [word for line in lines for word in line.split()]
+        self.long += kind == "blanks" and len(words) > 3
+        self.underscored += any("_" in word.strip("_") and word.lower() not in tags.KAOMOJI for word in words)
+
+    @property
+    def reading(self) -> Reading:
+        """How these files are to be taken apart."""
+        several = self.kinds.total() - self.kinds["one"]
+        marks = "".join(
+            mark for mark in MARKS if self.kinds[mark] and 2 * self.kinds[mark] > several - self.kinds["blanks"]
+        )
+        blanks = self.kinds["blanks"]
+        if (
+            blanks
+            and blanks >= BLANKS_SHARE * several
+            and not self.prose
+            and (10 * self.underscored >= max(blanks, 10))
+        ):
+            return Reading(blanks=True)
+        return Reading("," + marks)
+
+    @property
+    def prose(self) -> bool:
+        """Whether most of these files hold sentences and no tags."""
+        return 2 * self.sentences > self.files
+
+    def said(self) -> list[str]:
+        """What of this is no matter of course, in words."""
+        reading, found = self.reading, []
+        if reading.blanks:
+            found.append(f"tags are parted by blanks, as in {self.kinds['blanks']:,} of {self.files:,} files")
+        found += [
+            f"tags are parted by {NAMES[mark]} ({mark}), as in {self.kinds[mark]:,} of {self.files:,} files"
+            for mark in reading.marks[1:]
+        ]
+        left = [mark for mark in MARKS if self.kinds[mark] and mark not in reading.marks]
+        found += [
+            f"{self.kinds[mark]:,} of {self.files:,} files hold {NAMES[mark]} ({mark}) and no comma; each was read as one tag,"
+            " since other files part tags otherwise"
+            for mark in left
+        ]
+        if self.long and not reading.blanks and not self.prose:
+            found.append(
+                f"{self.long:,} of {self.files:,} files hold several words with blanks alone between them; each was read as"
+                " one tag"
+            )
+        return found
+
+
+def _kind(lines: list[str]) -> str:
+    text = "\n".join(lines)
+    if "," in text:
+        return ","
+    faceless = " ".join(
+        word
+        for word in text.split()
+        if word.strip(",;").lower() not in tags.KAOMOJI and word.lower() not in tags.KAOMOJI
+    )
+    for mark in MARKS:
+        if mark in faceless:
+            return mark if len(lines) == 1 or 2 * sum(mark in line for line in lines) > len(lines) else "lines"
+    if len(lines) > 1:
+        return "lines"
+    return "blanks" if len(lines[0].split()) > 1 else "one"
+
+
+def is_sentence(text: str) -> bool:
+    """Whether a caption is a sentence and no list of tags: small words, or a full stop behind several words.
+
+    >>> is_sentence("a girl with long hair stands in a field"), is_sentence("1girl, long hair, hand on own hip")
+    (True, False)
+    """
+    for part in re.split(r"[,;\n，、]", text):
+        words = part.lower().rstrip(".").split()
+        small = sum(word in SMALL_WORDS for word in words)
+        if len(words) >= 5 and (small >= 2 or part.rstrip().endswith(".")):
+            return True
+    return False
+
+
+def readings(texts: Iterable[tuple[str, str]]) -> dict[str, Votes]:
+    """The votes of (kind of file, text), by kind."""
+    found: dict[str, Votes] = {}
+    for kind, text in texts:
+        found.setdefault(kind, Votes()).count(text)
+    return found

@@ -1,0 +1,313 @@
+"""JSON sidecars: which strings in them are tags, and how one goes in or out with every other byte left as it is.
+
+Read are Hydrus' own export (a list of tags, or such a list under any keys that end in `tags`), gallery-dl's (`tags`, a
+list or one string; `tag_string` and `tags_artist`, `tags_character` ... beside it), and a record of a table of captions
+(see `tagcheck.library.folder.tables`). The text is not parsed and written anew: each tag is known by where it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from json.decoder import scanstring
+from typing import Any
+
+from tagcheck.library.folder import sidecar_text
+from tagcheck.library.folder.readings import is_sentence
+from tagcheck.library.folder.sidecar_text import BOM, CannotEdit, Habit, Memory, NotASidecar, Reading, Sidecar
+from tagcheck.library.folder.tag_names import UNDERSCORED, core, name, seen
+
+LARGEST = 16 << 20  # bytes
+DEEPEST = 60
+_BLANK = re.compile(r"[ \t\r\n]*")
+_OTHER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|NaN|-?Infinity")
+MAIN = re.compile(r"tags|tag_string|hashtags|caption_tags", re.IGNORECASE)
+PART = re.compile(r"(?:tags|tag_string)_\w+", re.IGNORECASE)
+CAPTION = ("text", "caption", "prompt")  # in a table's record, where no key says "tags"
+NOT_TAGS = frozenset({"tags_deleted", "deleted_tags", "tag_string_meta_count"})
+
+
+class NoTags(NotASidecar):
+    """Sound JSON that holds no tags: a sidecar of some other kind."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value in the text, from `start` to `end`; `value` of a string, `items` of a list, `members` of an object."""
+
+    start: int
+    end: int
+    value: str | None = None
+    items: tuple[Node, ...] | None = None
+    members: tuple[tuple[str, Node], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Field:
+    """A value that holds tags: a list of strings (`listed`) or one string, with commas or with `blanks` between them.
+    A new tag goes into the `main` ones."""
+
+    node: Node
+    main: bool
+    listed: bool
+    blanks: bool = False
+
+
+def parse(text: str) -> Node:
+    """The JSON document as nodes. Raises `NotASidecar`."""
+    try:
+        node = _value(text, _BLANK.match(text, 0).end(), 0)
+    except (ValueError, IndexError, AttributeError) as error:
+        raise NotASidecar(f"is not whole JSON ({error})") from None
+    if _BLANK.match(text, node.end).end() != len(text):
+        raise NotASidecar(f"is not JSON: something follows its end (character {node.end})")
+    return node
+
+
+def _value(text: str, at: int, depth: int) -> Node:
+    if depth > DEEPEST:
+        raise ValueError(f"nested deeper than {DEEPEST}")
+    if text[at] == '"':
+        value, end = scanstring(text, at + 1, False)
+        return Node(at, end, value=value)
+    if text[at] == "[":
+        items, end = [], _BLANK.match(text, at + 1).end()
+        while text[end] != "]":
+            items.append(_value(text, end, depth + 1))
+            end = _next(text, items[-1].end, "]")
+        return Node(at, end + 1, items=tuple(items))
+    if text[at] == "{":
+        members, end = [], _BLANK.match(text, at + 1).end()
+        while text[end] != "}":
+            if text[end] != '"':
+                raise ValueError(f"no name at character {end}")
+            key, end = scanstring(text, end + 1, False)
+            end = _BLANK.match(text, end).end()
+            if text[end] != ":":
+                raise ValueError(f"no colon at character {end}")
+            members.append((key, _value(text, _BLANK.match(text, end + 1).end(), depth + 1)))
+            end = _next(text, members[-1][1].end, "}")
+        return Node(at, end + 1, members=tuple(members))
+    found = _OTHER.match(text, at)
+    if not found:
+        raise ValueError(f"no value at character {at}")
+    return Node(at, found.end())
+
+
+def _next(text: str, end: int, close: str) -> int:
+    """Behind a comma, or at the closing bracket."""
+    end = _BLANK.match(text, end).end()
+    if text[end] == ",":
+        end = _BLANK.match(text, end + 1).end()
+        if text[end] == close:
+            raise ValueError(f"a comma before {close} at character {end}")
+    elif text[end] != close:
+        raise ValueError(f"no comma at character {end}")
+    return end
+
+
+def fields(root: Node, table: bool = False) -> list[Field]:
+    """Where tags stand in a document, or in one record of a table."""
+    if root.items is not None:
+        return [Field(root, True, True)] if _listed(root) else []
+    found = [*_fields(root, False)]
+    mains = [field for field in found if field.main]
+    if table and not found:
+        members = dict(root.members or ())
+        for key in CAPTION:
+            if key in members and members[key].value is not None and not is_sentence(members[key].value):
+                return [Field(members[key], True, False)]
+    return found if mains else [replace(field, main=True) for field in found]
+
+
+def _fields(node: Node, inside: bool) -> Iterator[Field]:
+    members = node.members or ()
+    first = next((key for key, _ in members if key == "general"), members[0][0] if members else "")
+    for key, value in members:
+        main, part = bool(MAIN.fullmatch(key)), bool(PART.fullmatch(key))
+        if key in NOT_TAGS or not (main or part or inside or value.members):
+            continue
+        if value.members is not None:
+            yield from _fields(value, inside or main)
+        elif value.items is not None and _listed(value):
+            yield Field(value, main or (inside and key == first), True)
+        elif value.value is not None and (main or part):
+            yield Field(value, main, False, key.lower().startswith("tag_string") or "," not in value.value)
+
+
+def _listed(node: Node) -> bool:
+    return all(item.value is not None for item in node.items or ())
+
+
+@dataclass(frozen=True)
+class JsonSidecar:
+    """A JSON sidecar taken apart."""
+
+    text: str
+    bom: bool
+    table: bool = False
+    blanks: tuple[bool, ...] | None = None  # of each field, as it was when the file was read
+    escaped: bool = False  # whether it writes escapes for what is not ASCII
+
+    @cached_property
+    def fields(self) -> list[Field]:
+        """Where its tags stand."""
+        found = fields(parse(self.text), self.table)
+        if self.table:
+            return [replace(field, blanks=False) for field in found]
+        return [replace(field, blanks=blank) for field, blank in zip(found, self.blanks)] if self.blanks else found
+
+    def _written(self, text: str) -> JsonSidecar:
+        return replace(self, text=text, blanks=tuple(field.blanks for field in self.fields))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its tags, without repeats, in the file's order."""
+        return list(dict.fromkeys(one for one, _ in self.spellings))
+
+    @property
+    def spellings(self) -> list[tuple[str, str]]:
+        """(name, spelling) of each tag in it."""
+        found = []
+        for field in self.fields:
+            if field.listed:
+                found += [
+                    (name(item.value or ""), core(seen(item.value or "").strip())) for item in field.node.items or ()
+                ]
+            else:
+                found += _inner(field).spellings
+        return [(one, raw) for one, raw in found if one]
+
+    def without(self, names: Collection[str]) -> JsonSidecar:
+        """The same with the tags of these names cut out of every list that has them."""
+        sidecar = self
+        for number in range(len(self.fields)):
+            field = sidecar.fields[number]
+            if not field.listed:
+                new = _inner(field).without(names).text
+                sidecar = sidecar._written(_with_string(sidecar.text, field.node, new, self.escaped))
+                continue
+            for place in reversed(range(len(field.node.items or ()))):
+                node = sidecar.fields[number].node
+                if name((node.items or ())[place].value or "") in names:
+                    sidecar = sidecar._written(_without_item(sidecar.text, node, place))
+        return sidecar
+
+    def with_tag(self, tag: str, habit: Habit, memory: Memory | None) -> JsonSidecar:
+        """The same with one more tag, in each main list: where it once stood, else last."""
+        sidecar = self
+        if not any(field.main for field in self.fields):
+            raise CannotEdit("has no list that a tag could be put into")
+        for number in range(len(self.fields)):
+            field = sidecar.fields[number]
+            if field.main and field.listed:
+                raw = memory.raw if memory else habit.usual(tag) or _plain(tag, field)
+                sidecar = sidecar._written(_with_item(sidecar.text, field.node, raw, memory, self.escaped))
+            elif field.main:
+                inner = _inner(field)
+                usual = replace(habit, joint=" " if field.blanks else ", ", ending="")
+                new = inner.with_tag(tag, sidecar_text.habit_of([inner], usual), memory).text
+                sidecar = sidecar._written(_with_string(sidecar.text, field.node, new, self.escaped))
+        return sidecar
+
+    def memory(self, tag: str) -> Memory | None:
+        """How the tag named `tag` stands in this version, or None when it does not."""
+        for field in self.fields:
+            if not field.main:
+                continue
+            if not field.listed:
+                if found := _inner(field).memory(tag):
+                    return found
+                continue
+            here = [item.value or "" for item in field.node.items or ()]
+            for place, raw in enumerate(here):
+                if name(raw) == tag:
+                    return Memory(raw, tuple(name(one) for one in reversed(here[:place])))
+        return None
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+        return (BOM if self.bom else b"") + self.text.encode("utf-8", "surrogatepass")
+
+
+def decode(data: bytes, table: bool = False) -> JsonSidecar:
+    """Take a JSON sidecar apart. Raises `NotASidecar` for what is damaged, `NoTags` for what holds none.
+
+    >>> decode(b'{"tags": ["long_hair", "solo"]}').names
+    ['long hair', 'solo']
+    """
+    text, bom = sidecar_text.text_of(data, LARGEST)
+    escaped = text.isascii() and bool(re.search(r"\\u[0-9a-fA-F]{4}", text))
+    sidecar = JsonSidecar(text or '{"tags": []}', bom, table, escaped=escaped)
+    if not sidecar.fields:
+        raise NoTags("holds no tags that are known here")
+    return sidecar
+
+
+def _inner(field: Field) -> Sidecar:
+    """A string that holds several tags."""
+    return sidecar_text.decode((field.node.value or "").encode("utf-8", "replace"), Reading(blanks=field.blanks))
+
+
+def _plain(tag: str, field: Field) -> str:
+    """A tag that is not in use yet, as the others of its list are written."""
+    others = [item.value or "" for item in field.node.items or ()]
+    marks = sum("_" in one for one in others) - sum(" " in one for one in others)
+    return UNDERSCORED.sub("_", tag) if marks > 0 else tag
+
+
+def _without_item(text: str, node: Node, place: int) -> str:
+    items: Any = node.items
+    if place:
+        return text[: items[place - 1].end] + text[items[place].end :]
+    if len(items) > 1:
+        return text[: items[0].start] + text[items[1].start :]
+    return text[: node.start + 1] + text[node.end - 1 :]
+
+
+def _with_item(text: str, node: Node, raw: str, memory: Memory | None, escaped: bool) -> str:
+    items: Any = node.items
+    new = json.dumps(raw, ensure_ascii=escaped)
+    if not items:
+        return text[: node.start + 1] + new + text[node.end - 1 :]
+    if len(items) > 1:
+        joint = text[items[0].end : items[1].start]
+    else:
+        lead = text[node.start + 1 : items[0].start]
+        joint = "," + (lead or " ")
+    last = {name(item.value or ""): item.end for item in items}
+    anchor = next((last[one] for one in memory.before if one in last), 0) if memory else items[-1].end
+    if anchor:
+        return text[:anchor] + joint + new + text[anchor:]
+    return text[: items[0].start] + new + joint + text[items[0].start :]
+
+
+def _with_string(text: str, node: Node, new: str, escaped: bool) -> str:
+    """The text with a string's value changed, its untouched ends written as they were."""
+    old = node.value or ""
+    if new == old:
+        return text
+    head = 0
+    while head < min(len(old), len(new)) and old[head] == new[head]:
+        head += 1
+    tail = 0
+    while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    offsets = _offsets(text, node)
+    middle = json.dumps(new[head : len(new) - tail], ensure_ascii=escaped)[1:-1]
+    return text[: offsets[head]] + middle + text[offsets[len(old) - tail] :]
+
+
+def _offsets(text: str, node: Node) -> list[int]:
+    """Where each character of a string's value begins in the text, and where its last one ends."""
+    offsets, at = [], node.start + 1
+    escape = re.compile(
+        r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL
+    )
+    while at < node.end - 1:
+        offsets.append(at)
+        at = escape.match(text, at).end()
+    return [*offsets, at]

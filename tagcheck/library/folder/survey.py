@@ -1,0 +1,140 @@
+"""One look at all sidecars of a folder: how they are read, how their owner spells each tag, and what is to be said."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tagcheck.library.folder import forms
+from tagcheck.library.folder.forms import FAMILY, TEXT, NoTags, Readings, Target
+from tagcheck.library.folder.readings import Votes
+from tagcheck.library.folder.scan import Folder
+from tagcheck.library.folder.sidecar_text import BOM, NotASidecar, Reading
+from tagcheck.library.folder.tag_names import Spellings
+
+KEPT_BYTES = 1 << 28  # of text sidecars held between the two looks at them; what is more is read twice
+
+EMPTY = {".caption": "hold sentences and no tags", ".json": "hold no tags", ".xmp": "hold no keywords"}
+EMPTY |= {".txt": "hold sentences and no tags", forms.RECORD: "hold no tags"}
+
+
+@dataclass
+class Survey:
+    """What the sidecars of a library say together. `with_tags` and `without_tags` count files by form (those without
+    hold sentences, or JSON of some other kind); `pictures` those that were looked at, `tagged` those with a tag.
+    """
+
+    readings: Readings = field(default_factory=lambda: Readings({}))
+    spellings: dict[str, Spellings] = field(default_factory=dict)
+    votes: dict[str, Votes] = field(default_factory=dict)
+    without_tags: Counter[str] = field(default_factory=Counter)
+    with_tags: Counter[str] = field(default_factory=Counter)
+    damaged: int = 0
+    pictures: int = 0
+    tagged: int = 0
+
+    def dumps(self) -> str:
+        """What later runs need of it, as JSON."""
+        readings = {form: [reading.marks, reading.blanks] for form, reading in self.readings.by_form.items()}
+        spellings = {family: counted.tags for family, counted in self.spellings.items()}
+        return json.dumps({"readings": readings, "prose": sorted(self.readings.prose), "spellings": spellings})
+
+    @classmethod
+    def loads(cls, text: str) -> Survey:
+        """The other way round."""
+        document = json.loads(text)
+        readings = {form: Reading(marks, blanks) for form, (marks, blanks) in document["readings"].items()}
+        found = cls(Readings(readings, frozenset(document["prose"])))
+        for family, tags in document["spellings"].items():
+            counted = found.spellings.setdefault(family, Spellings())
+            for name, spellings in tags.items():
+                for raw, count in spellings.items():
+                    counted.count(name, raw, count)
+        return found
+
+
+def survey(pictures: Iterable[tuple[Target, ...]], read: Callable[[Target], bytes | None]) -> Survey:
+    """Look at the sidecars of all pictures: first what parts tags in them, then the tags."""
+    pictures = list(pictures)
+    found = Survey(pictures=len(pictures))
+    kept, held = {}, 0
+    targets = list(dict.fromkeys(target for targets in pictures for target in targets))
+    for target in targets:
+        if target.form not in TEXT:
+            continue
+        data = _bytes(target, read)
+        found.votes.setdefault(target.form, Votes()).count((data or b"").removeprefix(BOM).decode("utf-8", "ignore"))
+        if data is not None and (held := held + len(data)) < KEPT_BYTES:
+            kept[target] = data
+    prose = frozenset(form for form, votes in found.votes.items() if form != ".txt" and votes.prose)
+    found.readings = Readings({form: votes.reading for form, votes in found.votes.items()}, prose)
+    tagged = {target for target in targets if _count(found, target, kept.get(target) or _bytes(target, read))}
+    found.tagged = sum(any(target in tagged for target in targets) for targets in pictures)
+    return found
+
+
+def _bytes(target: Target, read: Callable[[Target], bytes | None]) -> bytes | None:
+    try:
+        return read(target)
+    except NotASidecar:
+        return None
+
+
+def _count(found: Survey, target: Target, data: bytes | None) -> bool:
+    """Take one sidecar's tags into account; whether it has any."""
+    if data is None:
+        return False
+    try:
+        spellings = forms.decode(target.form, data, found.readings).spellings
+    except NoTags:
+        found.without_tags[target.form] += 1
+        return False
+    except NotASidecar:
+        found.damaged += 1
+        return False
+    found.with_tags[target.form] += bool(spellings)
+    counts = found.spellings.setdefault(FAMILY[target.form], Spellings())
+    for name, raw in spellings:
+        counts.count(name, raw)
+    return bool(spellings)
+
+
+def _called(form: str) -> str:
+    return "records of tables" if form == forms.RECORD else f"{form} files"
+
+
+def notes(found: Survey, folders: Iterable[Folder], tables: int) -> list[str]:
+    """What an owner should know about the sidecars, in words, the most important first."""
+    unread: Counter[str] = Counter()
+    unclaimed = excluded = 0
+    for folder in folders:
+        unread.update(folder.unread)
+        unclaimed += folder.unclaimed
+        excluded += folder.excluded
+    said = []
+    if found.pictures and not found.tagged:
+        said.append(f"no picture has a tag: none of {found.pictures:,} has a sidecar with tags in it")
+    elif found.pictures:
+        read = ", ".join(f"{count:,} {_called(form)}" for form, count in sorted(found.with_tags.items()))
+        said.append(f"{found.tagged:,} of {found.pictures:,} pictures have tags (read: {read})")
+    said += [
+        f"seen and not read: {count:,} {_called(form)} {EMPTY[form]}"
+        for form, count in sorted(found.without_tags.items())
+    ]
+    if unread:
+        listed = ", ".join(f"{count:,} {ending}" for ending, count in sorted(unread.items()))
+        said.append(f"seen and not read: files beside pictures whose kind is not known here ({listed})")
+    if unclaimed:
+        said.append(f"seen and not read: {unclaimed:,} sidecars that belong to no picture by their name")
+    if found.damaged:
+        said.append(f"{found.damaged:,} sidecars cannot be read; their pictures are rows that say why")
+    for form, votes in sorted(found.votes.items()):
+        if form not in found.readings.prose:
+            said += [f"{form}: {words}" for words in votes.said()]
+    if tables:
+        said.append(f"{tables:,} tables of captions (metadata.jsonl, meta_*.json) are read")
+    if excluded:
+        said.append(f"{excluded:,} files and folders are left out by --exclude or .tagcheckignore")
+    return said

@@ -1,0 +1,125 @@
+"""Files that hold the captions of many pictures: Hugging Face's `metadata.jsonl` and kohya's `meta_*.json`.
+
+A record is handled as a sidecar of its picture. Only the record's own bytes change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from json.decoder import scanstring
+
+from tagcheck.library.folder.sidecar_text import BOM, NotASidecar, text_of
+
+LARGEST = 1 << 30  # bytes
+NAMES = re.compile(r"metadata\.jsonl|meta_\w+\.json", re.IGNORECASE)
+_BLANK = re.compile(r"[ \t\r\n]*")
+_LINE = re.compile(r"[^\r\n]+")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's text, and where the record of each picture stands in it. `damaged`: how many lines are no JSON."""
+
+    path: str
+    text: str
+    bom: bool
+    records: dict[str, tuple[int, int]] = field(default_factory=dict)
+    damaged: int = 0
+
+    def record(self, key: str) -> bytes | None:
+        """The bytes of one record."""
+        span = self.records.get(key)
+        return None if span is None else self.text[span[0] : span[1]].encode()
+
+    def changed(self, new: Mapping[str, bytes]) -> bytes:
+        """The bytes of the table with some records changed."""
+        text = self.text
+        for key in sorted(new, key=lambda key: self.records[key], reverse=True):
+            start, end = self.records[key]
+            text = text[:start] + new[key].decode() + text[end:]
+        return (BOM if self.bom else b"") + text.encode()
+
+
+def is_table(name: str) -> bool:
+    """Whether a file of this name holds the captions of many pictures.
+
+    >>> is_table("metadata.jsonl"), is_table("meta_lat.json"), is_table("metadata.json")
+    (True, True, False)
+    """
+    return bool(NAMES.fullmatch(name))
+
+
+def read(path: str, data: bytes) -> Table:
+    """Take a table apart. Raises `NotASidecar` for what is no such table."""
+    text, bom = text_of(data, LARGEST)
+    if path.lower().endswith(".jsonl"):
+        return _lines(path, text, bom)
+    try:
+        return Table(path, text, bom, dict(_members(text)))
+    except (ValueError, IndexError) as error:
+        raise NotASidecar(f"is not whole JSON ({error})") from None
+
+
+def _lines(path: str, text: str, bom: bool) -> Table:
+    records, damaged = {}, 0
+    for line in _LINE.finditer(text):
+        if not line[0].strip():
+            continue
+        try:
+            name = json.loads(line[0])["file_name"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            damaged += 1
+            continue
+        if isinstance(name, str):
+            records.setdefault(name, line.span())
+    return Table(path, text, bom, records, damaged)
+
+
+def _members(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    decoder = json.JSONDecoder()
+    at = _skip(text, 0)
+    if text[at] != "{":
+        raise ValueError("no object of pictures")
+    at = _skip(text, at + 1)
+    while text[at] != "}":
+        if text[at] != '"':
+            raise ValueError(f"no name at character {at}")
+        key, at = scanstring(text, at + 1, False)
+        at = _skip(text, at)
+        if text[at] != ":":
+            raise ValueError(f"no colon at character {at}")
+        start = _skip(text, at + 1)
+        _, end = decoder.raw_decode(text, start)
+        if text[start] == "{":
+            yield key, (start, end)
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+        elif text[at] != "}":
+            raise ValueError(f"no comma at character {at}")
+
+
+def _skip(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    return found.end() if found else at
+
+
+class Finder:
+    """Which picture a record's key means: a path below the table's folder, an absolute one, or either without its ending."""
+
+    def __init__(self, pictures: list[str]) -> None:
+        self.whole = {os.path.normpath(path): path for path in pictures}
+        self.stems: dict[str, list[str]] = {}
+        for path in pictures:
+            self.stems.setdefault(os.path.splitext(os.path.normpath(path))[0], []).append(path)
+
+    def find(self, folder: str, key: str) -> list[str]:
+        """The pictures that a key of a table in `folder` means."""
+        path = os.path.normpath(os.path.join(folder, key.replace("\\", "/")))
+        if path in self.whole:
+            return [self.whole[path]]
+        return self.stems.get(path, [])

@@ -1,0 +1,166 @@
+"""What a tag in a sidecar is called, and how its owner spells it. Pure text.
+
+A tag is compared by its *name*: lower case, single spaces, one Unicode form, no invisible characters, weights and
+escapes gone, underscores as spaces. The file keeps the owner's spelling. Why: docs/decisions/sidecars.md.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from tagcheck import tags
+
+ESCAPED = re.compile(r"\\+([()\[\]{}])")
+BRACKET = re.compile(r"(?<!\\)([()])")
+UNDERSCORED = re.compile(r"\s+")
+_WORD = re.compile(r"[^\W\d_]+")
+_WEIGHT = r"[+-]?\d*\.?\d+"
+_WEIGHTED = re.compile(rf"(.*\S)\s*:\s*{_WEIGHT}\s*", re.DOTALL)
+_NOVEL = re.compile(rf"{_WEIGHT}::\s*(.*\S)\s*::", re.DOTALL)
+_PAIRS = {"(": ")", "[": "]", "{": "}"}
+
+
+def invisible(letter: str) -> bool:
+    """Whether a character has no width and no meaning of its own in a tag: zero-width blanks and joiners, marks of
+    direction, byte-order marks, soft hyphens, control characters."""
+    return unicodedata.category(letter) in ("Cf", "Cc") and not letter.isspace()
+
+
+def seen(text: str) -> str:
+    """`text` without invisible characters."""
+    return text if text.isascii() and text.isprintable() else "".join(one for one in text if not invisible(one))
+
+
+def visible(text: str) -> str:
+    """`text` without invisible characters, in composed form (NFC)."""
+    return text if text.isascii() and text.isprintable() else unicodedata.normalize("NFC", seen(text))
+
+
+@lru_cache(maxsize=1 << 16)
+def name(raw: str) -> str:
+    """What a tag in a sidecar is compared by and shown as. The name of a name is the same name.
+
+    >>> name(r"Hatsune_Miku_\\(Vocaloid\\)"), name("series: re:zero"), name("^_^"), name("(long hair:1.2)")
+    ('hatsune miku (vocaloid)', 'series:re:zero', '^_^', 'long hair')
+    """
+    seen = raw
+    for _ in range(20):  # each round takes something off, or is the last
+        text = core(visible(seen).strip())
+        text = text if text.lower() in tags.KAOMOJI else ESCAPED.sub(r"\1", text)
+        namespace, subtag = tags.split(tags.clean(text))
+        text = tags.join(tags.from_booru(namespace) or namespace, tags.from_booru(subtag) or subtag)
+        if text == seen:
+            break
+        seen = text
+    return seen
+
+
+def core(raw: str) -> str:
+    """A tag's own text without the brackets and numbers that give it a weight.
+
+    >>> core("((long hair:1.2))"), core("{{solo}}"), core("1.3::smile::"), core("(o)_(o)"), core("saber (fate)")
+    ('long hair', 'solo', 'smile', '(o)_(o)', 'saber (fate)')
+    """
+    while (inner := _unwrapped(raw)) is not None:
+        raw = inner
+    return raw
+
+
+def _unwrapped(raw: str) -> str | None:
+    """The inside of one pair of brackets that hold the whole tag, or None where there is none."""
+    if novel := _NOVEL.fullmatch(raw):
+        return novel[1]
+    if len(raw) < 3 or raw.lower() in tags.KAOMOJI or _PAIRS.get(raw[0]) != raw[-1] or raw[-2] == "\\":
+        return None
+    depth = 0
+    for place, letter in enumerate(raw):
+        if place and raw[place - 1] == "\\":
+            continue
+        depth += (letter == raw[0]) - (letter == raw[-1])
+        if depth == 0 and place < len(raw) - 1:
+            return None
+    inner = raw[1:-1].strip()
+    weighted = _WEIGHTED.fullmatch(inner) if raw[0] in "([" else None
+    if weighted and "|" not in inner:
+        return weighted[1]
+    letters = sum(letter.isalpha() for letter in inner)
+    return inner if letters >= 2 and "|" not in inner else None
+
+
+@dataclass
+class Spellings:
+    """How often the owner writes each tag in which way, and each namespace; counted over a library."""
+
+    tags: dict[str, Counter[str]] = field(default_factory=dict)
+    namespaces: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def count(self, name: str, raw: str, times: int = 1) -> None:
+        """One more `raw` for the tag of this name, or some `times` more."""
+        self.tags.setdefault(name, Counter())[raw] += times
+        namespace, subtag = tags.split(raw)
+        if namespace and (at := raw.find(subtag, len(namespace))) > 0:
+            self.namespaces.setdefault(tags.split(name)[0], Counter())[raw[:at]] += times
+
+    def capitals(self) -> str:
+        """How most tags are capitalised, see `capitals`; "lower" where nothing is usual."""
+        found: Counter[str] = Counter()
+        for spellings in self.tags.values():
+            for raw, count in spellings.items():
+                how = capitals(tags.split(raw)[1].replace("_", " "))
+                found[how or ""] += count
+        found.pop("", None)
+        if not found.keys() & {"title", "lower"}:
+            return "first" if found["first"] > found["upper"] else "upper" if found["upper"] else "lower"
+        found["title"] += found["first"] if found["title"] else 0  # one word alone is the same in both
+        how, count = found.most_common(1)[0]
+        return how if 2 * count > found.total() - (found["first"] if how == "title" else 0) else "lower"
+
+    def of(self, name: str) -> str | None:
+        """The spelling used most for this tag; the first seen of equals."""
+        found = self.tags.get(name)
+        return found.most_common(1)[0][0] if found else None
+
+    def prefix(self, namespace: str) -> str | None:
+        """How this namespace is written in front of a tag, colon and blanks with it; else as others are."""
+        if found := self.namespaces.get(namespace):
+            return found.most_common(1)[0][0]
+        after = Counter[str]()
+        capital = Counter[bool]()
+        for prefixes in self.namespaces.values():
+            for prefix, count in prefixes.items():
+                after[prefix[prefix.rindex(":") :]] += count
+                capital[prefix[:1].isupper()] += count
+        if not after:
+            return None
+        return (namespace.capitalize() if capital.most_common(1)[0][0] else namespace) + after.most_common(1)[0][0]
+
+
+def capitals(subtag: str) -> str | None:
+    """How a tag is capitalised: "lower", "first" (its first word alone), "title" (each word), "upper"; None without letters.
+
+    >>> capitals("Long Hair"), capitals("long hair"), capitals("Solo"), capitals("^_^")
+    ('title', 'lower', 'first', None)
+    """
+    words = [word for word in _WORD.findall(subtag) if word.lower() != word.upper()]
+    if not words or subtag.lower() in tags.KAOMOJI or subtag[0].isdigit():
+        return None
+    if all(word.islower() for word in words):
+        return "lower"
+    if all(word.isupper() for word in words) and sum(map(len, words)) > 1:
+        return "upper"
+    if len(words) > 1 and all(word[0].isupper() for word in words):
+        return "title"
+    return "first" if words[0][0].isupper() else None
+
+
+def capitalised(subtag: str, how: str) -> str:
+    """`subtag` (lower case) written as `capitals` names it."""
+    if how == "upper":
+        return subtag.upper()
+    if how == "title":
+        return re.sub(r"(?<![\w'])[^\W\d_]", lambda found: found[0].upper(), subtag.replace("_", " "))
+    return subtag[:1].upper() + subtag[1:] if how == "first" else subtag

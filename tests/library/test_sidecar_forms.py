@@ -1,0 +1,384 @@
+"""Sidecars as people have them: each form is read, written back in its own form, and taken back to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sidecar_drafts import ANY, WORDS
+
+from tagcheck.changes import TagChange
+from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.library.folder.tag_names import name
+from tagcheck.library.protocol import NoWrite, TagWrite
+
+ROUND_TRIPS = int(os.environ.get("TAGCHECK_ROUND_TRIPS", "600"))  # sidecars in all; 10,000 were run by hand
+IN_ONE = 20
+
+
+def put(root: Path, stem: str, **files: str | bytes) -> str:
+    """A picture `stem`.jpg with files beside it: `txt`, `caption`, `json`, `xmp`. Returns its hash."""
+    root.mkdir(parents=True, exist_ok=True)
+    data = stem.encode()
+    (root / f"{stem}.jpg").write_bytes(data)
+    for ending, content in files.items():
+        (root / f"{stem}.{ending}").write_bytes(content if isinstance(content, bytes) else content.encode())
+    return hashlib.sha256(data).hexdigest()
+
+
+def tags_of(library: FolderLibrary, hash: str) -> list[str]:
+    return list(next(library.files([hash])).tags)
+
+
+def change(library: FolderLibrary, hash: str, action: str, tag: str) -> list[TagWrite]:
+    steps = library.plan([TagChange(hash, tag, action)])
+    assert all(isinstance(step, TagWrite) for step in steps), steps
+    library.write(steps)
+    assert library.states([(step.hash, step.tag, step.service) for step in steps]) == [step.after for step in steps]
+    return steps
+
+
+def within(short: bytes, long: bytes) -> bool:
+    """Whether `short` is `long` with some bytes left out."""
+    rest = iter(long)
+    return all(byte in rest for byte in short)
+
+
+# --- what is read ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "ending, content, expected",
+    [
+        ("txt", "1girl long_hair blue_eyes solo", ["1girl", "long hair", "blue eyes", "solo"]),
+        ("txt", "1girl，long hair，solo", ["1girl", "long hair", "solo"]),
+        ("txt", "1girl、long hair、solo", ["1girl", "long hair", "solo"]),
+        ("txt", "1girl; long hair; ;); solo", ["1girl", "long hair", ";)", "solo"]),
+        ("txt", "1girl；long hair", ["1girl", "long hair"]),
+        ("txt", "1girl, (long hair:1.2), ((solo)), {{hat}}", ["1girl", "long hair", "solo", "hat"]),
+        ("txt", "1girl, (long hair, smile:1.3), solo", ["1girl", "long hair", "smile", "solo"]),
+        ("txt", "miku \\\\(vocaloid\\\\), saber \\(fate\\)", ["miku (vocaloid)", "saber (fate)"]),
+        ("txt", "\ufefflong\u200b hair, e\u0301te\u0301, solo\u00ad", ["long hair", "été", "solo"]),
+        ("txt", "1girl, solo\n1girl, smile", ["1girl", "solo", "smile"]),
+        ("txt", "1girl, miku ||| solo, hat", ["1girl", "miku", "solo", "hat"]),
+        ("txt", "1girl, <lora:x:0.8>, hat\nNegative prompt: bad\nSteps: 20, Sampler: Euler a", ["1girl", "hat"]),
+        ("txt", "1girl,\nhat\nSteps: 20, Sampler: Euler a, Seed: 3", ["1girl", "hat"]),
+        ("caption", "1girl, solo", ["1girl", "solo"]),
+        ("json", '["1girl", "series:x"]', ["1girl", "series:x"]),
+        ("json", '{"tags": ["1girl", "long_hair"]}', ["1girl", "long hair"]),
+        ("json", '{"my files": {"tags": ["1girl"]}}', ["1girl"]),
+        ("json", '{"id": 3, "tag_string": "1girl long_hair", "tags_artist": ["somebody"]}', ["1girl", "long hair", "somebody"]),
+        ("json", '{"category": "gelbooru", "tags": "1girl long_hair"}', ["1girl", "long hair"]),
+        ("json", '{"tags": {"general": ["1girl"], "artist": ["x_y"]}}', ["1girl", "x y"]),
+    ],
+)  # fmt: skip
+def test_each_form_is_read(tmp_path, ending, content, expected):
+    hash = put(tmp_path, "a", **{ending: content})
+    assert tags_of(FolderLibrary(tmp_path), hash) == expected
+
+
+def xmp(subject: list[str], paths: list[str] = ()) -> str:
+    def listed(name: str, kind: str, items) -> str:
+        return (
+            f"<{name}>\n <rdf:{kind}>\n"
+            + "".join(f"  <rdf:li>{item}</rdf:li>\n" for item in items)
+            + f" </rdf:{kind}>\n</{name}>"
+        )
+
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"'
+        ' xmlns:digiKam="http://www.digikam.org/ns/1.0/">'
+        + listed("dc:subject", "Bag", subject)
+        + (listed("digiKam:TagsList", "Seq", paths) if paths else "")
+        + "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )  # fmt: skip
+
+
+def test_the_last_part_of_digikams_paths_is_the_tag_and_all_lists_change_together(tmp_path):
+    before = xmp(["Alice &amp; Bob", "solo"], ["People/Alice &amp; Bob", "solo"])
+    hash = put(tmp_path, "a", xmp=before)
+    put(tmp_path, "b", xmp=xmp(["hat"], ["Things/hat"]))
+    library = FolderLibrary(tmp_path)
+    assert tags_of(library, hash) == ["alice & bob", "solo"]
+    steps = change(library, hash, "remove", "alice & bob") + change(library, hash, "add", "hat")
+    assert (tmp_path / "a.xmp").read_text() == xmp(["solo", "hat"], ["solo", "Things/hat"])
+    library.write([step.reversed() for step in reversed(steps)])
+    assert (tmp_path / "a.xmp").read_text() == before
+
+
+def test_records_of_tables_are_read_and_changed_alone(tmp_path):
+    hash = put(tmp_path / "train", "a")
+    other = put(tmp_path / "train", "b")
+    lines = (
+        '{"file_name": "a.jpg", "text": "1girl,  solo"}\r\n{"file_name":"b.jpg","text":"h\\u00e9, hat" , "n": 1.0}\r\n'
+    )
+    (tmp_path / "train" / "metadata.jsonl").write_bytes(lines.encode())
+    (tmp_path / "meta_lat.json").write_text(
+        '{\n "train/a": {"tags": "1girl, solo", "caption": "a girl in the park"},\n "train/c": {}\n}'
+    )
+    before = (tmp_path / "meta_lat.json").read_bytes()
+    library = FolderLibrary(tmp_path)
+    assert (tags_of(library, hash), tags_of(library, other)) == (["1girl", "solo"], ["hé", "hat"])
+    steps = library.plan(
+        [TagChange(hash, "solo", "remove"), TagChange(other, "hé", "remove"), TagChange(other, "ü", "add")]
+    )
+    library.write(steps)
+    assert (tmp_path / "train" / "metadata.jsonl").read_bytes() == (
+        b'{"file_name": "a.jpg", "text": "1girl"}\r\n{"file_name":"b.jpg","text":"hat, \\u00fc" , "n": 1.0}\r\n'
+    )
+    assert b'"tags": "1girl", "caption"' in (tmp_path / "meta_lat.json").read_bytes()
+    library.write([step.reversed() for step in reversed(steps)])
+    assert (tmp_path / "meta_lat.json").read_bytes() == before
+    assert (tmp_path / "train" / "metadata.jsonl").read_bytes() == lines.encode()
+
+
+@pytest.mark.parametrize(
+    "picture, sidecar", [("IMG.JPG", "img.txt"), ("a.jpg", "a.Txt"), ("a.png", "A.PNG.TXT"), ("e\u0301.jpg", "é.txt")]
+)
+def test_names_that_differ_in_case_or_unicode_form_alone_belong_together(tmp_path, picture, sidecar):
+    (tmp_path / picture).write_bytes(b"x")
+    (tmp_path / sidecar).write_text("1girl, solo")
+    library = FolderLibrary(tmp_path)
+    (hash,) = library.walk([]).pages[0].hashes
+    assert tags_of(library, hash) == ["1girl", "solo"]
+    change(library, hash, "add", "hat")
+    assert (tmp_path / sidecar).read_text() == "1girl, solo, hat" and len(list(tmp_path.iterdir())) == 2
+
+
+# --- what is said ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        ({"caption": "a girl with a hat in the park"}, "seen and not read: 3 .caption files hold sentences"),
+        ({"json": '{"shapes": []}'}, "seen and not read: 3 .json files hold no tags"),
+        ({"tags": "1girl"}, r"seen and not read: files beside pictures whose kind is not known here \(3 .tags\)"),
+        ({"txt": ""}, "no picture has a tag: none of 3"),
+        ({"txt": "1girl long_hair"}, "tags are parted by blanks, as in 3 of 3 files"),
+        ({"txt": "1girl；solo"}, "tags are parted by full-width semicolons"),
+        ({"caption": "1girl, solo"}, r"3 of 3 pictures have tags \(read: 3 .caption files\)"),
+    ],
+)
+def test_what_was_seen_and_how_it_was_read_is_said_with_counts(tmp_path, files, said):
+    for number in range(3):
+        put(tmp_path, f"p{number}", **files)
+    notes = "\n".join(FolderLibrary(tmp_path).walk([]).notes)
+    assert re.search(said, notes), notes
+
+
+# --- how a new tag is spelled ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "owners, added, written",
+    [
+        ("Long Hair", "long hair", "Long Hair"),
+        ("long_hair", "long hair", "long_hair"),
+        ("series: x", "series:x", "series: x"),
+        ("Series:Re Zero", "series:re zero", "Series:Re Zero"),
+        ("Straße", "straße", "Straße"),
+        (":D", ":d", ":D"),
+        ("saber \\(fate\\)", "saber (fate)", "saber \\(fate\\)"),
+        ("(hat:1.1)", "hat", "hat"),
+        ("e\u0301te\u0301", "été", "e\u0301te\u0301"),
+    ],
+)
+def test_a_new_tag_is_written_as_the_owner_writes_it_most(tmp_path, owners, added, written):
+    for number in range(3):
+        put(tmp_path, f"p{number}", txt=f"1girl, {owners}")
+    put(tmp_path, "other", txt=f"1girl, {name(owners)}, x")
+    hash = put(tmp_path, "new", txt="1girl, solo")
+    change(FolderLibrary(tmp_path), hash, "add", added)
+    assert (tmp_path / "new.txt").read_bytes() == f"1girl, solo, {written}".encode()
+
+
+@pytest.mark.parametrize(
+    "neighbours, added, written",
+    [
+        ("1girl, Long Hair, Blue Eyes, Solo", "red coat", "Red Coat"),
+        ("1girl, series: x, series: y", "series:z", "series: z"),
+        ("1girl, Series:X, Series:Y", "series:z", "Series:Z"),
+        ("1girl, long_hair, blue_eyes", "^_^", "^_^"),
+        ("1girl, long hair, blue eyes", "o_o", "o_o"),
+        ("1girl, saber \\(fate\\)", ":)", ":)"),
+    ],
+)
+def test_a_tag_that_is_new_to_the_library_is_written_in_its_style(tmp_path, neighbours, added, written):
+    put(tmp_path, "a", txt=neighbours)
+    hash = put(tmp_path, "new", txt="1girl")
+    change(FolderLibrary(tmp_path), hash, "add", added)
+    assert (tmp_path / "new.txt").read_text() == f"1girl, {written}"
+
+
+@pytest.mark.parametrize(
+    "ending, content", [("caption", "1girl, solo"), ("json", '["1girl", "solo"]'), ("xmp", xmp(["1girl", "solo"]))]
+)
+def test_a_sidecar_that_has_to_be_made_is_of_the_usual_form(tmp_path, ending, content):
+    put(tmp_path, "a", **{ending: content})
+    hash = put(tmp_path, "new")
+    library = FolderLibrary(tmp_path)
+    steps = change(library, hash, "add", "hat")
+    assert (tmp_path / f"new.{ending}").exists() and tags_of(FolderLibrary(tmp_path), hash) == ["hat"]
+    library.write([step.reversed() for step in steps])
+    assert not (tmp_path / f"new.{ending}").exists()
+
+
+# --- round trips -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=max(1, ROUND_TRIPS // IN_ONE), deadline=None, suppress_health_check=list(HealthCheck))
+@given(drafts=st.lists(ANY, min_size=IN_ONE, max_size=IN_ONE), data=st.data())
+def test_one_tag_changed_and_taken_back_leaves_every_byte_as_it_was(drafts, data):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        hashes, table = [], []
+        for number, (form, content) in enumerate(drafts):
+            files = {} if form == "record" else {form[1:]: content}
+            hashes.append(put(root, f"p{number}", **files))
+            if form == "record":
+                table.append(json.dumps({"file_name": f"p{number}.jpg"})[:-1].encode() + b", " + content.lstrip(b"{"))
+        (root / "metadata.jsonl").write_bytes(b"\n".join(table))
+        before = {path.name: path.read_bytes() for path in root.iterdir()}
+        library = FolderLibrary(root)
+        infos = {info.hash: info for info in library.files(hashes)}
+        assert all(info.status == "ok" for info in infos.values()), infos
+        wanted = []
+        for hash in hashes:
+            here = list(infos[hash].tags)
+            assert all(name(tag) == tag for tag in here)
+            if here and data.draw(st.booleans()):
+                wanted.append(TagChange(hash, data.draw(st.sampled_from(here)), "remove"))
+            else:
+                new = [one for one in map(name, [*WORDS, "brand new"]) if one not in here]
+                wanted.append(TagChange(hash, data.draw(st.sampled_from(new)), "add"))
+        steps = library.plan(wanted)
+        refused = [step for step in steps if isinstance(step, NoWrite)]
+        assert all("would read differently" in step.reason for step in refused), refused
+        writes = [step for step in steps if isinstance(step, TagWrite)]
+        library.write(writes)
+        after = {info.hash: set(info.tags) for info in library.files(hashes)}
+        for write in writes:
+            old = set(infos[write.hash].tags)
+            assert after[write.hash] == (old | {write.tag} if write.after == "current" else old - {write.tag})
+            number = hashes.index(write.hash)
+            for path in root.glob(f"p{number}.*"):
+                was, now = before.get(path.name, b""), path.read_bytes()
+                assert within(was, now) if write.after == "current" else within(now, was), (was, now)
+        library.write([write.reversed() for write in reversed(writes)])
+        assert {path.name: path.read_bytes() for path in root.iterdir()} == before
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(
+        st.text(max_size=30),
+        st.lists(
+            st.sampled_from(
+                ["(", ")", "\\", "_", ":", "1.2", "a", "b c", "{", "}", "[", "]", "^_^", "\u200b", "İ", "ß"]
+            ),
+            max_size=9,
+        ).map("".join),
+    )
+)
+def test_the_name_of_a_name_is_the_same_name(raw):
+    assert name(name(raw)) == name(raw)
+
+
+def test_a_tag_that_stood_in_two_sidecars_comes_back_to_those_that_had_it(tmp_path):
+    hash = put(tmp_path, "a", txt="1girl", json='{"tags": ["1girl", "solo"], "id": 1.50}', xmp=xmp(["solo", "hat"]))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    library = FolderLibrary(tmp_path)
+    steps = change(library, hash, "remove", "solo")
+    library.write([step.reversed() for step in steps])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("old_form", [False, True])
+def test_undo_gives_the_same_bytes_after_the_library_was_moved(tmp_path, old_form):
+    hash = put(tmp_path / "here" / "sub", "a", txt="z, Long_Hair ,a,\r\n")
+    store = tmp_path / "store.sqlite3"
+    steps = change(FolderLibrary(tmp_path / "here", store), hash, "remove", "long hair")
+    if old_form:  # whole paths, as earlier versions kept them
+        with sqlite3.connect(store) as db:
+            whole = os.fsencode(tmp_path / "here") + b"/"
+            db.execute("UPDATE folder_versions SET path = CAST(? || path AS BLOB)", (whole,))
+            db.execute("UPDATE folder_meta SET value = '1' WHERE key = 'version'")
+            db.execute(
+                "INSERT OR IGNORE INTO folder_hashes VALUES (?, ?, 1, 1, 'x')", (os.fsencode(tmp_path / "here"), b"y")
+            )
+    (tmp_path / "here").rename(tmp_path / "there")
+    FolderLibrary(tmp_path / "there", store).write([step.reversed() for step in steps])
+    assert (tmp_path / "there" / "sub" / "a.txt").read_bytes() == b"z, Long_Hair ,a,\r\n"
+
+
+# --- links and what is left out ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", ["symlink_to", "hardlink_to"])
+@pytest.mark.parametrize("inside, tagged", [(True, True), (True, False), (False, True), (False, False)])
+def test_a_linked_picture_shares_the_sidecar_of_the_file_that_it_is(tmp_path, make, inside, tagged):
+    root = tmp_path / "library"
+    home = root / "all" if inside else tmp_path / "elsewhere"
+    hash = put(home, "a", **({"txt": "1girl, solo"} if tagged else {}))
+    (root / "fav").mkdir(parents=True)
+    getattr(root / "fav" / "b.jpg", make)(home / "a.jpg")
+    library = FolderLibrary(root)
+    steps = change(library, hash, "add", "coat")
+    if inside or make == "symlink_to":
+        assert sorted(path.name for path in (root / "fav").iterdir()) == ["b.jpg"]
+        assert [path.name for path in home.glob("*.txt")] == (["a.txt"] if tagged else ["a.jpg.txt"])
+        assert "coat" in next(home.glob("a*.txt")).read_text()
+    assert steps[0].service == "sidecar"
+    library.write([step.reversed() for step in steps])
+    assert ((home / "a.txt").read_text() if tagged else list(home.glob("*.txt"))) == ("1girl, solo" if tagged else [])
+
+
+@pytest.mark.parametrize(
+    "patterns, left",
+    [
+        (["masks/"], ["a.jpg", "a-mask.png", "sub/b.jpg"]),
+        (["*-mask.png"], ["a.jpg", "masks/a.png", "sub/b.jpg"]),
+        (["/masks", "sub/*.jpg"], ["a.jpg", "a-mask.png"]),
+        (["**/*.png", "!a-mask.png"], ["a.jpg", "a-mask.png", "sub/b.jpg"]),
+        (["# nothing", ""], ["a.jpg", "a-mask.png", "masks/a.png", "sub/b.jpg"]),
+    ],
+)
+@pytest.mark.parametrize("by_file", [False, True])
+def test_patterns_leave_pictures_out(tmp_path, patterns, left, by_file):
+    for path in ("a.jpg", "a-mask.png", "masks/a.png", "sub/b.jpg"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(path.encode())
+    if by_file:
+        (tmp_path / ".tagcheckignore").write_text("\n".join(patterns))
+    library = FolderLibrary(tmp_path, exclude=() if by_file else patterns)
+    found = {hash for page in library.walk([]).pages for hash in page.hashes}
+    assert found == {hashlib.sha256(path.encode()).hexdigest() for path in left}
+
+
+def test_a_folder_that_can_be_listed_and_not_entered_is_a_row_and_the_rest_is_mapped(tmp_path, monkeypatch):
+    good = put(tmp_path, "good", txt="1girl")
+    put(tmp_path / "closed", "a")
+    put(tmp_path / "closed" / "deep", "b")
+    real = os.stat
+
+    def refusing(path, *args, **named):
+        if isinstance(path, str) and f"{os.sep}closed{os.sep}" in path:
+            raise PermissionError(13, "Permission denied")
+        return real(path, *args, **named)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    library = FolderLibrary(tmp_path)
+    walk = library.walk([])
+    assert good in walk.pages[0].hashes
+    reasons = [info.reason for info in library.files(walk.not_local["cannot be read"])]
+    assert len(reasons) == 2 and any("can be listed and not entered" in reason for reason in reasons)
