@@ -9,24 +9,31 @@ from __future__ import annotations
 import io
 import logging
 import os
+import queue
 import threading
 from html import escape
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, abort, current_app, request, send_file
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from tagcheck.dataset import HASH
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.files import write_atomically
 from tagcheck.library import Library
+from tagcheck.pictures import Limits
+from tagcheck.pictures.decoder_processes import Decoder
+from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported
 from webapp import state
 from webapp.security import FILE_POLICY
 
 THUMBNAIL_SIDE = 360
 LARGEST_SIDE = 4096
 LARGEST_PIXELS = 40_000_000
-REFUSED_PIXELS = 250_000_000
+LIMITS = Limits(seconds=20.0, frames=1)
+DECODERS = 2  # files that are decoded at once
+TURN_SECONDS = 60.0
+SHOWN_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # of those the header is read here, and nothing decoded
 IMMUTABLE = "private, max-age=31536000, immutable"
 SIGNATURES = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -101,8 +108,8 @@ class ThumbnailCache:
 
 
 def install(app: Flask, settings: state.Settings) -> None:
-    """Serve pictures from an application, and let Pillow decode scans up to `REFUSED_PIXELS` (it refuses at twice its limit)."""
-    Image.MAX_IMAGE_PIXELS = REFUSED_PIXELS // 2
+    """Serve pictures from an application."""
+    app.extensions["tagcheck_opener"] = Opener()
     app.extensions["tagcheck_thumbnails"] = ThumbnailCache(
         settings.folder.root / "cache" / "thumbnails", settings.thumbnail_cache_bytes
     )
@@ -123,7 +130,7 @@ def thumbnail(hash: str) -> Response:
         own = library.thumbnail(hash)
         if own is not None:
             return _picture(*own, hash)
-        made = shrink(_open(library, hash))
+        made = _opened(library, hash, THUMBNAIL_SIDE)
     except ToolError as error:
         return _note(str(error))
     try:
@@ -143,8 +150,8 @@ def full(hash: str) -> Response:
         library = state.shared().library()
         data = library.read(hash)
         mime = sniff(data)
-        if mime is None or (mime.startswith("image/") and _pixels(data) > LARGEST_PIXELS):
-            data, mime = _webp(_fit(_open(library, hash, data), LARGEST_SIDE)), "image/webp"
+        if mime is None or (mime.startswith("image/") and pixels(data) > LARGEST_PIXELS):
+            data, mime = _opened(library, hash, LARGEST_SIDE, data), "image/webp"
     except ToolError as error:
         return _note(str(error))
     return _picture(data, mime, hash)
@@ -166,67 +173,51 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def shrink(picture: Image.Image) -> bytes:
-    """A thumbnail as WebP, transparency kept; thin pictures stay at least one pixel wide."""
-    return _webp(_fit(picture, THUMBNAIL_SIDE))
-
-
-def _open(library: Library, hash: str, data: bytes | None = None) -> Image.Image:
-    """The decoded first frame, upright. Raises `FileUnavailable` when neither Pillow nor the library can show it."""
+def _opened(library: Library, hash: str, side: int, data: bytes | None = None) -> bytes:
+    """A file as WebP. Raises `FileUnavailable` when neither a decoder nor the library can show it."""
+    opener: Opener = current_app.extensions["tagcheck_opener"]
     data = library.read(hash) if data is None else data
     try:
-        return _decode(data)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return opener.show(data, side)
+    except (ImageUnreadable, ImageUnsupported) as error:
         rendered = library.render(hash)
         if rendered is None:
             raise FileUnavailable(f"this file cannot be shown ({error})", "unreadable") from None
     try:
-        return _decode(rendered)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return opener.show(rendered, side)
+    except (ImageUnreadable, ImageUnsupported) as error:
         raise FileUnavailable(f"this file cannot be shown ({error})", "unreadable") from None
 
 
-def _decode(data: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(data))
-    if picture.format == "JPEG":
-        picture.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))
-    picture.load()
-    return ImageOps.exif_transpose(picture)
+class Opener:
+    """The decoder processes of the page: `DECODERS` files at a time, each within `LIMITS`; others wait for their turn."""
+
+    def __init__(self) -> None:
+        self._free: queue.LifoQueue[Decoder] = queue.LifoQueue()
+        for _ in range(DECODERS):
+            self._free.put(Decoder(1, LIMITS))
+
+    def show(self, data: bytes, side: int) -> bytes:
+        """A picture as WebP of at most `side` pixels. Raises `ImageUnreadable` or `ImageUnsupported`."""
+        try:
+            decoder = self._free.get(timeout=TURN_SECONDS)
+        except queue.Empty:
+            raise ImagePassing("other pictures are being opened: look again later") from None
+        try:
+            return decoder.show(data, side)[0]
+        finally:
+            self._free.put(decoder)
 
 
-def _pixels(data: bytes) -> int:
-    """Width times height of an image, 0 where Pillow cannot tell (the browser then shows it or not)."""
+def pixels(data: bytes) -> int:
+    """Width times height of a picture that browsers show, out of its header alone; 0 where it does not tell."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=SHOWN_FORMATS) as picture:
             return picture.width * picture.height
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        return LARGEST_PIXELS + 1
+    except Exception:  # Pillow's plug-ins raise anything for a damaged header; the browser then shows the file or not
         return 0
-
-
-def _fit(picture: Image.Image, side: int) -> Image.Image:
-    if picture.mode not in ("RGB", "RGBA"):
-        transparent = picture.mode in ("LA", "PA", "La") or "transparency" in picture.info
-        picture = _eight_bits(picture).convert("RGBA" if transparent else "RGB")
-    scale = min(1.0, side / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """16- and 32-bit greys scaled to 8 bits; Pillow's own conversion would cut them to white."""
-    if picture.mode.startswith("I;16"):
-        return picture.convert("I").point(lambda value: value / 257).convert("L")
-    if picture.mode in ("I", "F"):
-        low, high = picture.getextrema()
-        scale = 255 / (high - low) if high > low else 0
-        return picture.point(lambda value: (value - low) * scale).convert("L")
-    return picture
-
-
-def _webp(picture: Image.Image) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "WEBP", quality=82, method=2)
-    return out.getvalue()
 
 
 def _picture(data: bytes, mime: str, hash: str) -> Response:

@@ -28,9 +28,11 @@ from PIL import Image
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import Recipe, prepare_file
+from tagcheck.pictures.showing import shown
 
 PROJECT = Path(__file__).resolve().parents[2]
 ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
+REQUEST = struct.Struct("<IQ")  # the side of a picture to show, 0 for the network's input; how many bytes follow
 ANSWER = struct.Struct("<cQII")  # what it is, how many bytes follow, width, height
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
 NICENESS = 5  # the model's threads wait for each other: decoding gives way to them
@@ -82,12 +84,23 @@ class Decoder:
 
         Raises `ImageUnreadable` or `ImageUnsupported`; `ToolError` when no process starts.
         """
+        body, size = self._ask(data, 0)
+        side = self.recipe.size
+        return np.frombuffer(body, np.uint8).reshape(-1, side, side, 3).transpose(0, 3, 1, 2), size
+
+    def show(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
+        """As `showing.shown`: a WebP picture of at most `side` pixels, and the file's (width, height). Raises as `prepare`."""
+        return self._ask(data, side)
+
+    def _ask(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
+        if len(data) > self.limits.bytes:
+            raise ImageUnreadable(f"too large: {len(data):,} bytes, the limit is {self.limits.bytes:,}")
         process = self._process if self._process and self._process.poll() is None else self._start()
         overdue = threading.Event()
         timer = threading.Timer(self.limits.seconds + GRACE, lambda: (overdue.set(), process.kill()))
         timer.start()
         try:
-            _send(process.stdin, data)
+            _send(process.stdin, data, side)
             code, count, width, height = ANSWER.unpack(_receive(process.stdout, ANSWER.size))
             body = _receive(process.stdout, count)
         except (EOFError, BrokenPipeError):
@@ -99,8 +112,7 @@ class Decoder:
             timer.cancel()
         if code in ANSWERS:
             raise ANSWERS[code](body.decode())
-        side = self.recipe.size
-        return np.frombuffer(body, np.uint8).reshape(-1, side, side, 3).transpose(0, 3, 1, 2), (width, height)
+        return body, (width, height)
 
     def close(self) -> None:
         """End the process."""
@@ -268,8 +280,8 @@ class _Work:
         self.jobs.put(None)
 
 
-def _send(stream: BinaryIO, data: bytes) -> None:
-    stream.write(struct.pack("<Q", len(data)))
+def _send(stream: BinaryIO, data: bytes, side: int) -> None:
+    stream.write(REQUEST.pack(side, len(data)))
     stream.write(data)
     stream.flush()
 
@@ -285,12 +297,18 @@ def serve(recipe: Recipe, limits: Limits, requests: BinaryIO, answers: BinaryIO)
     """The child's loop: bytes in, pixels or a reason out, until there is no more."""
     answers.write(READY)
     answers.flush()
-    while header := requests.read(8):
-        data = _receive(requests, *struct.unpack("<Q", header))
+    while header := requests.read(REQUEST.size):
+        side, count = REQUEST.unpack(header)
+        data = _receive(requests, count)
         width = height = 0
+        body: bytes | memoryview
         try:
-            frames, (width, height) = prepare_file(data, recipe, limits)
-            code, body = b"o", np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).data.cast("B")
+            if side:
+                body, (width, height) = shown(data, side, limits)
+            else:
+                frames, (width, height) = prepare_file(data, recipe, limits)
+                body = np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).data.cast("B")
+            code = b"o"
         except (ImageUnreadable, ImageUnsupported) as error:
             code = next(code for code, kind in ANSWERS.items() if isinstance(error, kind))
             body = str(error).encode()

@@ -16,10 +16,11 @@ import math
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from tagcheck.pictures.file_formats import (
     ImagePassing,
@@ -43,6 +44,10 @@ FILTERS = {
 }
 DRAFT_GAP = 2  # a scaled JPEG keeps at least this many pixels for each one that the network sees
 
+# Pillow's formats that are opened, whatever a file's name says. Others start programs (EPS), or nobody keeps pictures in them.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PSD", "ICO", "JPEG2000", "PPM", "QOI", "TGA") + (
+    ("AVIF",) if features.check("avif") else ()
+)
 # Formats in which further frames are later moments; in others (TIFF, ICO, MPO, PSD) they are something else.
 ANIMATED_FORMATS = frozenset({"GIF", "PNG", "WEBP", "AVIF", "JXL"})
 
@@ -151,11 +156,34 @@ def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limit
 
     `recipe` as in `open_image`. Raises `ImageUnreadable` or `ImageUnsupported`.
     """
+    with _explained(data, limits) as check:
+        return _open(data, None if recipe is None else Recipe.of(recipe), limits, check)
+
+
+def first_picture(
+    data: bytes, side: int, limits: Limits, fit: Callable[[Image.Image, int], Image.Image]
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The (first) picture in `data` upright and in its own mode, made to `fit` a side; and its stored (width, height)."""
+    with _explained(data, limits) as check:
+        image = _known(data, check)
+        if image is None:
+            image = open_others(data, replace(limits, frames=1), check)[0]
+        with image:
+            size = image.size
+            if image.format in ("JPEG", "MPO"):
+                image.draft("RGB", (2 * side, 2 * side))
+            limits.check_size(*image.size)
+            image.load()
+            return fit(ImageOps.exif_transpose(image), side), size
+
+
+@contextmanager
+def _explained(data: bytes, limits: Limits) -> Iterator[Callable[[], None]]:
+    """A check of the time, and whatever is raised inside as `ImageUnreadable` or `ImageUnsupported`."""
     if not data:
         raise ImageUnreadable("the file is empty")
-    check = deadline(limits.seconds)
     try:
-        return _open(data, None if recipe is None else Recipe.of(recipe), limits, check)
+        yield deadline(limits.seconds)
     except Image.DecompressionBombError as error:
         raise ImageUnreadable(f"too large: {error}") from None
     except MemoryError:
@@ -182,14 +210,21 @@ def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limit
 
 def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:
     background = recipe.background if recipe else WHITE
-    try:
-        image = Image.open(_Timed(data, check))
-    except UnidentifiedImageError:
-        if data.startswith(SIGNATURES) or data[:4] + data[8:12] == b"RIFFWEBP":
-            raise ImageUnreadable("the file is damaged: its header cannot be read") from None
+    image = _known(data, check)
+    if image is None:
         return [Picture(to_rgb(one, background), one.size) for one in open_others(data, limits, check)]
     with image:
         return [_picture(one, recipe, background, limits) for one in _frames(image, limits.frames, check)]
+
+
+def _known(data: bytes, check: Callable[[], None]) -> Image.Image | None:
+    """A file of one of `FORMATS`, opened and not yet decoded; None for another kind."""
+    try:
+        return Image.open(_Timed(data, check), formats=FORMATS)
+    except UnidentifiedImageError:
+        if data.startswith(SIGNATURES) or data[:4] + data[8:12] == b"RIFFWEBP":
+            raise ImageUnreadable("the file is damaged: its header cannot be read") from None
+        return None
 
 
 def prepare(picture: Picture | Image.Image, recipe: Recipe | int) -> np.ndarray:

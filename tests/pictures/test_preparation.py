@@ -329,3 +329,14 @@ def test_a_video_is_looked_at_in_the_right_places_with_an_index_and_without(form
         file.mux(stream.encode())
     greys = prepare_bytes(out.getvalue(), 16, Limits(frames=4))[:, 0, 8, 8].astype(int)
     assert np.abs((greys - 40) / 2 - [12, 37, 62, 87]).max() < 16  # some have to be entered at a key frame beside
+
+
+def test_only_the_formats_that_are_named_are_ever_opened(monkeypatch):
+    """PostScript would start Ghostscript, whatever its file is called."""
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a program was started"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n%%EOF\n"
+    others = [eps, b"\xc5\xd0\xd3\xc6" + bytes(28) + eps]
+    others += [saved(drawing(8, 8), format) for format in ("EPS", "SGI", "PCX", "DDS")]
+    for data in others:
+        with pytest.raises(ImageUnsupported):
+            open_image(data)

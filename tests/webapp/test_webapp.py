@@ -6,13 +6,16 @@ import hashlib
 import html
 import io
 import json
+import math
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -702,6 +705,36 @@ def test_transparency_survives_in_a_thumbnail(page):
         Image.open(io.BytesIO(page.client.get(f"/pictures/{hash}/thumbnail").data)).convert("RGBA").getpixel((9, 9))[3]
         == 0
     )
+
+
+def bomb(pixels: int) -> bytes:
+    """A small PNG file of so many pixels, all of them black."""
+    side = math.isqrt(pixels)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    packer, rows = zlib.compressobj(9), bytes(1 + 3 * side)
+    data = b"".join(packer.compress(rows) for _ in range(side // 50)) + packer.flush()
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+
+
+def test_a_picture_beyond_the_limits_or_in_postscript_is_a_drawn_note_and_opened_by_no_process_of_the_page(
+    page, monkeypatch
+):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("decoded in the page's own process"))
+    (page.root / "huge.png").write_bytes(bomb(248_000_000))
+    (page.root / "cat.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    for name, says in (("huge.png", "too large"), ("cat.jpg", "cannot be shown")):
+        for place in ("thumbnail", "full"):
+            answer = page.client.get(f"/pictures/{sha256(page.root / name)}/{place}")
+            assert answer.headers["X-Picture"] == "unavailable" and says in " ".join(
+                re.sub("<[^>]*>", " ", answer.text).split()
+            )
+    (page.root / "fine.png").write_bytes(b"")
+    assert page.client.get(f"/pictures/{page.hashes[1]}/thumbnail").mimetype == "image/webp"
 
 
 def test_a_file_that_is_no_picture_or_not_there_is_a_drawn_note(page):
