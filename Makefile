@@ -45,6 +45,7 @@ serve: $(VENV)/.installed  ## open the page on the demo again, with the decision
 lint: $(VENV)/.installed-tests  ## hold the code to its form (ruff, mypy)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(PY) -m mypy
 
 test: $(VENV)/.installed-tests  ## install what the tests need and run all of them
 	$(PY) -m pytest
