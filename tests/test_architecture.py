@@ -24,7 +24,7 @@ WINGS = {
     "duplicates": "similar learning",
     "series": "embedding learning pictures",
     "review": "",
-    "belief": "embedding learning tag_errors review",
+    "belief": "embedding learning tag_errors review series",
     "writing": "library",
 }
 DOCTOR = "library embedding"

@@ -16,17 +16,19 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from tagcheck import tags
+from tagcheck import data_folder, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.embedding import store
-from tagcheck.errors import MissingInput
+from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
+from tagcheck.series import classifier_files
 from tagcheck.tag_errors import Examined, Rules, Suggestion, owner_feedback, suggestions, tag_rules, tagger_vocabulary
+from tagcheck.tag_errors.evidence import Told
 from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES
 
@@ -144,7 +146,11 @@ def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
 def _rests_on(folder: DataFolder, data: Dataset) -> str:
     """A fingerprint of all that the belief rests on: dataset, embeddings, decisions, the owner's own files."""
     made = hashlib.sha256(data.path.read_bytes())
-    for path in (*sorted(folder.embeddings.glob("*")), *(folder.root / name for name in OWN_FILES)):
+    for path in (
+        *sorted(folder.embeddings.glob("*")),
+        *sorted(folder.classifier.glob("*.json")),
+        *(folder.root / name for name in OWN_FILES),
+    ):
         if path.is_file():
             about = path.stat()
             made.update(f"{path.name} {about.st_size} {about.st_mtime_ns}\n".encode())
@@ -229,6 +235,7 @@ def examine(
             declared,
             answered,
             data.parents,
+            told(folder, pictures, column),
             progress=lambda share: bar.update(int(100 * share) - bar.n),
         )
 
@@ -271,6 +278,38 @@ def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: d
     columns = np.array(sorted(place))
     slots = [place[one] for one in columns.tolist()]
     return Tagger(columns, head.weight[slots], head.prior_bias()[slots])
+
+
+def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list[Told]:
+    """What the classifiers of the data folder say of the pictures, out of fold; a damaged one has no say (with a note)."""
+    row = {record.hash: place for place, record in enumerate(pictures.records[: len(pictures.matrix)])}
+    out = []
+    for path in sorted(folder.classifier.glob("*_classifier.json")):
+        try:
+            namespace = data_folder.load(path, classifier_files.CARD).get("namespace", "")
+            card, rows = classifier_files.load_out_of_fold(folder, namespace)
+        except (BadFile, MissingInput) as error:
+            pictures.notes.append(f"a classifier had no say: {error}")
+            continue
+        if card["embedding"]["model"] != pictures.model:
+            pictures.notes.append(f"the {namespace} classifier had no say: it was trained on other embeddings")
+            continue
+        columns = np.array(
+            sorted(column[one["series"]] for one in card["series"] if one["series"] in column), dtype=int
+        )
+        place = {int(at): k for k, at in enumerate(columns)}
+        said = [one for one in rows if one["hash"] in row]
+        cells = [
+            (row[one["hash"]], place[column[name]], chance)
+            for one in said
+            for name, chance in one["probabilities"].items()
+            if column.get(name) in place
+        ]
+        judged = np.zeros(len(row), dtype=bool)
+        judged[[row[one["hash"]] for one in said]] = True
+        i, j, chance = zip(*cells) if cells else ((), (), ())
+        out.append(Told(columns, sparse.csr_matrix((chance, (i, j)), shape=(len(row), len(columns))), judged))
+    return out
 
 
 def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[Suggestion]:

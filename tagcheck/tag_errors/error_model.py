@@ -37,6 +37,7 @@ HINGES = {
     "kernel": RATIO_BENDS,
     "context": RATIO_BENDS,
     "tagger": RATIO_BENDS,
+    "classifier": RATIO_BENDS,
     "neighbours": (0, 2),
     "probe_share": SHARE_BENDS,
     "kernel_share": SHARE_BENDS,
@@ -111,7 +112,7 @@ def collect(found: Evidence, rng: np.random.Generator, most: int | None = None, 
 
 def _promise(made: dict[str, np.ndarray]) -> np.ndarray:
     strongest = made["probe"]
-    for name in ("kernel", "context", "tagger", "neighbours", "twins"):
+    for name in ("kernel", "context", "tagger", "neighbours", "twins", "classifier"):
         strongest = np.maximum(strongest, made[name])
     return strongest + made["prior"]
 

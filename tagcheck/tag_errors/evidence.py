@@ -11,6 +11,7 @@ picture comes from pictures that are neither itself nor its near-duplicates.
     neighbours  share of the nearest pictures that have the tag
     twins       share of the near-duplicates that have it
     tagger      the tagger's own logit, where it knows the tag
+    classifier  what a classifier of series (or of another namespace) says, where one was trained
 
 `probe_share` and `kernel_share` are those regressions' own values: no ratios, but estimates of the share of such
 pictures that have the tag, which hold where a ratio's normal curves do not.
@@ -42,14 +43,33 @@ NAMES = (
     "prior",
     "probe_share",
     "kernel_share",
+    "classifier",
+    "classifier_knows",
 )
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 NEIGHBOURS = 24
 REDUCED = 128  # dimensions in which neighbours are looked for
 WAVES, WAVED = 1024, 32  # random waves, and how many main directions they run over
 CHOOSING_ROWS = 12000  # rows on which the penalty of each tag is chosen
+LEAST_TOLD = 0.002  # of a classifier's probabilities; less is not told apart
 LIMIT = 12.0  # a log-likelihood ratio beyond this is not believed
 Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a classifier says, out of fold, of some `columns` (K,): the probability `chance` csr (n, K), at most `LEAST_TOLD`
+    where it is not listed; `judged` (n,) bool the pictures that it speaks of.
+    """
+
+    columns: np.ndarray
+    chance: sparse.csr_matrix
+    judged: np.ndarray
+
+    def ratios(self, rows: slice, prior: np.ndarray) -> np.ndarray:
+        """Log-likelihood ratios (m, K) of some rows, 0 where nothing is said; `prior` (K,) log-odds of each tag."""
+        chance = np.maximum(self.chance[rows].toarray(), LEAST_TOLD)
+        return np.where(self.judged[rows, None], logit(chance, LEAST_TOLD) - prior, 0.0)
 
 
 @dataclass(frozen=True)
@@ -196,6 +216,7 @@ class Evidence:
     around: Surroundings
     tagger: Tagger | None
     tagger_ratio: Ratio | None
+    told: Sequence[Told]
     matrix: np.ndarray
 
     def block(self, rows: slice) -> dict[str, np.ndarray]:
@@ -223,6 +244,10 @@ class Evidence:
         if self.tagger is not None:
             made["tagger"][:, self.tagger.columns] = self.tagger_ratio(tagger_logits(self.tagger, self.matrix[rows]))
             made["tagger_knows"][:, self.tagger.columns] = 1
+        made["classifier"], made["classifier_knows"] = np.zeros_like(made["probe"]), np.zeros_like(made["probe"])
+        for one in self.told:
+            made["classifier"][:, one.columns] = one.ratios(rows, prior[one.columns])
+            made["classifier_knows"][:, one.columns] = one.judged[rows, None]
         made["prior"] = np.broadcast_to(prior, made["probe"].shape)
         return {name: made[name].astype(np.float32) for name in NAMES}
 
@@ -234,6 +259,7 @@ def gather(
     folds: np.ndarray,
     tagger: Tagger | None = None,
     apart: Sequence[np.ndarray] = (),
+    told: Sequence[Told] = (),
     progress: Progress = lambda share: None,
 ) -> Evidence:
     """Learn everything that `Evidence` gives out.
@@ -279,6 +305,7 @@ def gather(
         around,
         tagger,
         None if tagger is None else tagger_sums.ratio(),
+        told,
         matrix,
     )
 

@@ -62,3 +62,12 @@ def test_embeddings_of_two_numbers_are_enough_to_work_with():
     sets = [frozenset("ab"[t] for t in np.flatnonzero(row)) for row in given]
     told = [one for one in suggestions.suggestions(seen, sets) if one.confidence >= 0.5]
     assert len(told) >= 5 and np.mean([one.row in wrong and one.tag == "a" for one in told]) > 0.8
+
+
+def test_a_classifier_speaks_for_what_it_judged_and_is_silent_on_the_rest():
+    chance = sparse.csr_matrix(np.array([[0.9, 0.0], [0.0, 0.0], [0.0, 0.5]]))
+    told = evidence.Told(np.array([1, 3]), chance, np.array([True, False, True]))
+    ratios = told.ratios(slice(0, 3), np.full(2, -2.0))
+    assert ratios[0, 0] > 4 and ratios[0, 1] < -4
+    assert not ratios[1].any()
+    assert ratios[2, 1] == 2.0
