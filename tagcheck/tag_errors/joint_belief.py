@@ -34,7 +34,7 @@ from tagcheck.tag_errors.relations import Relations
 
 MOST = 8  # tags of a picture weighed together
 LEAST = 0.003  # an unwritten tag less likely than this is left to itself
-TEMPER = 0.85  # what is kept of the evidence for a tag where it competes with others: their errors are not independent
+TEMPER = 0.92  # what is kept of the evidence for a tag where it competes with others: their errors are not independent
 MEETING, MEETING_BOUNDS = (
     0.05,
     (1e-3, 50.0),
