@@ -40,7 +40,9 @@ from webapp import (
     jobs,
     keys,
     pictures,
+    rules,
     running,
+    sampling,
     security,
     sharing,
     state,
@@ -65,7 +67,7 @@ def create_app(settings: Settings) -> Flask:
     jobs.install(app)
     pictures.install(app, settings)
     applying_views.install(app)
-    for room in (views, deciding, running, sharing):
+    for room in (views, deciding, rules, running, sampling, sharing):
         app.register_blueprint(room.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ToolError, _tool_error)

@@ -1,15 +1,16 @@
-"""A finding as the card shows it: its suggestions, the picture's tags with what would change, a pair's difference."""
+"""A finding as its card shows it: what is suggested in rows, the pictures with their tags, the tags of copies side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tagcheck import tags
+from tagcheck import detectors, tags
 from tagcheck.review import Ask, Filter, Key, Review
-from tagcheck.review.queries import Finding, Suggestion, copy_group, others_on, picture, promise
-from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, Decision
+from tagcheck.review.queries import Finding, Promise, Suggestion, copy_group, picture, promise
+from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, UNDECIDED, Decision
 from webapp import words
 
 PAIR_CHOICES = {
@@ -18,20 +19,56 @@ PAIR_CHOICES = {
     "both": "Copy both ways",
     "neither": "Copies, but leave their tags as they are",
 }
+LETTERS = "ABCDEF"
+MOST_DIFFERENCES = 40  # tags of the table of copies that are shown at first
 
 
 @dataclass(frozen=True)
 class Row:
-    """One suggestion on a card. `value` is what its form sends, `ticked` whether the card's buttons act on it at first."""
+    """One question of a card: a tag, the swap of one for another, a wrong tag with what it brought, or that pictures are copies.
 
-    suggestion: Suggestion
+    `value` is what its form sends for all its suggestions together, `asked` whether it waits for an answer and stands in the
+    open, `ticked` whether the card's buttons act on it at first. `sure` is the measured share where there is one, `estimate`
+    what the detectors say.
+    """
+
+    suggestions: tuple[Suggestion, ...]
     value: str
     number: int
+    asked: bool
     ticked: bool
-    sureness: str
+    sure: str
+    estimate: str
+    figures: list[str]
     facts: list[tuple[str, str]]
     pictures: list[tuple[str, list[str]]]
     then: str | None
+    on: str = ""
+
+    @property
+    def first(self) -> Suggestion:
+        """The suggestion that speaks for the row."""
+        return self.suggestions[0]
+
+    @property
+    def kind(self) -> str:
+        """ "pair", "swap", "root" or the action of its one tag."""
+        actions = {one.key.action for one in self.suggestions}
+        if PAIR in actions:
+            return PAIR
+        if len(actions) == 2:
+            return "swap"
+        return "root" if len({one.key.tag for one in self.suggestions}) > 1 else self.first.key.action
+
+    @property
+    def words(self) -> str:
+        """The row in words: what would be done."""
+        return in_words(self.kind, [one.key for one in self.suggestions])
+
+    @property
+    def names(self) -> str:
+        """What the page's script knows its suggestions by, a line each."""
+        return "\n".join(f"{one.key.hash} {one.key.action} {one.key.tag}" for one in self.suggestions)
 
 
 @dataclass(frozen=True)
@@ -46,30 +83,40 @@ class Tag:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One tag that only one side of a pair has. `copy` and `remove` are what the row's forms send, `queues` what was decided.
-
-    `by_key` is False for tags that belong to one copy (file names, sources): "copy all" leaves them out. `refused`: its
-    owner has said no to it on the side that lacks it, so it is not to be copied there.
+class Cell:
+    """One tag of one copy: whether it `has` it, what is `suggested` ("add", "remove" or ""), what was decided (`queue`), and what
+    a form sends to change it. `refused`: the owner has said no to it there, so it is not to be added.
     """
 
-    tag: str
-    on_left: bool
-    copy: str
-    remove: str
-    copy_queue: str
-    remove_queue: str
-    by_key: bool
+    has: bool
     refused: bool
+    suggested: str
+    queue: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One tag that not all copies have, with a cell a copy. `own` tags (file names, sources) belong to one copy."""
+
+    tag: str
+    cells: tuple[Cell, ...]
+    own: bool
+
+    @property
+    def suspected(self) -> bool:
+        """Whether a detector suggests to change it."""
+        return any(cell.suggested for cell in self.cells)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a card: its hash, the dataset's record, its tags by namespace."""
+    """One picture of a card: its hash, the dataset's record, its tags by namespace, and what it is called among copies."""
 
     hash: str
     record: dict[str, Any]
     groups: list[tuple[str, list[Tag]]]
+    name: str = ""
 
     @property
     def facts(self) -> str:
@@ -80,6 +127,22 @@ class Picture:
         return ", ".join(
             filter(None, [pixels, moving, (record.get("mime") or "").partition("/")[2], words.size(record.get("size"))])
         )
+
+    @property
+    def path(self) -> str:
+        """Where the file is; "" where the library does not say."""
+        return str(self.record.get("file_path") or "")
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return re.split(r"[/\\]", self.path)[-1]
+
+    @property
+    def pages(self) -> list[str]:
+        """The library's pages or folders that it is in."""
+        given = self.record.get("pages")
+        return [" / ".join(map(str, page)) if isinstance(page, list) else str(page) for page in given or ()]
 
     @property
     def is_video(self) -> bool:
@@ -99,33 +162,61 @@ class Picture:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything that the card's template shows. `best` is the hash of the better copy of a pair ("" for none), and why."""
+    """Everything that the card's template shows. `rows` are those the view asks about, `folded` the others on this picture.
+    `best` is the hash of the better copy ("" for none), and why.
+    """
 
     finding: Finding
     pictures: list[Picture]
     rows: list[Row]
+    folded: list[Row]
     differences: list[Difference]
     best: tuple[str, str]
-    others: list[Any]
 
     @property
-    def undecided(self) -> bool:
-        """Whether anything here still waits in the view."""
-        return any(row.ticked for row in self.rows)
+    def heading(self) -> str:
+        """What is asked, in a few words."""
+        asked = [row for row in self.rows if row.asked] or self.rows
+        if self.finding.is_pair and any(row.kind == PAIR for row in asked):
+            what = "Copies of one picture?" if len(self.pictures) > 2 else "Two copies of one picture?"
+            return what + (f" And {words.plural(len(asked) - 1, 'tag')}" if len(asked) > 1 else "")
+        if not asked:
+            return "Nothing is asked here"
+        first = asked[0].words
+        return (first[0].upper() + first[1:]) + (f", and {len(asked) - 1} more" if len(asked) > 1 else "")
 
 
 def make(review: Review, view: Filter, finding: Finding, invisible: Sequence[str]) -> Card:
     """The card of one finding in a view. `invisible` namespaces are those of tags that belong to one copy of a picture."""
-    pictures = [_picture(review, hash, finding) for hash in filter(None, (finding.hash, finding.other))]
+    best = _best(review, finding)
+    hashes = list(finding.members)
+    if len(hashes) > 2 and best[0] in hashes:
+        hashes.sort(key=lambda hash: hash != best[0])
+    names = ("Left", "Right") if len(hashes) == 2 else LETTERS
+    pictures = [_picture(review, hash, finding, names[place]) for place, hash in enumerate(hashes)]
     differences = _differences(review, finding, pictures, invisible) if finding.is_pair else []
-    return Card(
-        finding,
-        pictures,
-        _rows(review, view, finding),
-        differences,
-        _best(review, finding, pictures),
-        others_on(review, finding),
-    )
+    rows, folded = _rows(review, view, finding, {one.hash: one.name for one in pictures})
+    return Card(finding, pictures, rows, folded, differences, best)
+
+
+def in_words(kind: str, keys: Sequence[Key]) -> str:
+    """Suggestions that are answered together, in words.
+
+    >>> in_words("swap", [Key("ab", "series:x", "remove"), Key("ab", "series:y", "add")])
+    'series: x → y'
+    >>> in_words("root", [Key("ab", "character:x", "remove"), Key("ab", "series:y", "remove")])
+    'remove character:x and with it series:y'
+    """
+    if kind == PAIR:
+        return "these are the same pixels" if keys[0].tag == "pixel_duplicate" else "these are copies of one picture"
+    if kind == "swap":
+        gone, come = (next(key.tag for key in keys if key.action == action) for action in (REMOVE, ADD))
+        space, bare = tags.split(come)
+        if space and tags.namespace(gone) == space:
+            return f"{space}: {tags.split(gone)[1]} → {bare}"
+        return f"{gone} → {come}"
+    first, *rest = dict.fromkeys(key.tag for key in keys)
+    return f"{keys[0].action} {first}" + (f" and with it {', '.join(rest)}" if rest else "")
 
 
 def encode(ask: Ask) -> str:
@@ -149,80 +240,199 @@ def decode(text: str) -> Ask:
     return Ask(Key(hash, tag, action, other), int(version))
 
 
+def decode_row(text: str) -> list[Ask]:
+    """The suggestions of a row, a line each. Raises ValueError."""
+    return [decode(line) for line in re.split(r"\r?\n", text)]
+
+
 def pair_asks(review: Review, finding: Finding, choice: str, invisible: Sequence[str]) -> list[Ask]:
     """The tags to add for one of `PAIR_CHOICES`; nothing for "neither"."""
     left, right = (
         set((picture(review, hash) or {}).get("existing_all_tags") or []) for hash in (finding.hash, finding.other)
     )
     wanted: list[Key] = []
-    on_left, on_right = refused_tags(finding)
+    refused = refused_tags(finding)
+    on_left, on_right = refused[finding.hash], refused[finding.other]
     if choice in ("left", "both"):
         wanted += [Key(finding.other, tag, ADD) for tag in sorted(left - right - on_right)]
     if choice in ("right", "both"):
         wanted += [Key(finding.hash, tag, ADD) for tag in sorted(right - left - on_left)]
+    known = {one.key: one for one in finding.suggestions}
     return [
-        Ask(key, None, finding.issue, finding.confidence) for key in wanted if tags.namespace(key.tag) not in invisible
+        known[key].ask() if key in known else Ask(key, None, finding.issue)
+        for key in wanted
+        if tags.namespace(key.tag) not in invisible
     ]
 
 
-def refused_tags(finding: Finding) -> tuple[set[str], set[str]]:
-    """The tags of a pair that its owner has said no to on the left and on the right picture, as the report says."""
-    said = finding.body.get("refused_tags")
-    found = (said.get(side) if isinstance(said, dict) else None for side in ("in_1", "in_2"))
-    left, right = (set(tags) if isinstance(tags, list) else set() for tags in found)
-    return left, right
+def refused_tags(finding: Finding) -> dict[str, set[str]]:
+    """The tags that the owner has said no to on each copy, as the report says."""
+    refused: dict[str, set[str]] = {hash: set() for hash in finding.members}
+    for one in finding.suggestions:
+        if one.key.action == PAIR:
+            refused[one.key.hash] |= set(one.evidence.get("refused_in_1") or ())
+            refused[one.key.other] |= set(one.evidence.get("refused_in_2") or ())
+    return refused
 
 
-def best_copy(pictures: Sequence[Picture]) -> tuple[str, str]:
-    """Which of two copies to keep (its hash), and why: more pixels, else the larger file, else more tags, else the earlier import."""
-    left, right = (one.record for one in pictures)
-    for why, low, high in (
-        (
-            "more pixels",
-            (left.get("width") or 0) * (left.get("height") or 0),
-            (right.get("width") or 0) * (right.get("height") or 0),
-        ),
-        ("the larger file", left.get("size") or 0, right.get("size") or 0),
-        ("more tags", len(left.get("existing_all_tags") or ()), len(right.get("existing_all_tags") or ())),
-        ("imported first", -(left.get("time_imported") or 0), -(right.get("time_imported") or 0)),
+def better_copy(records: Sequence[tuple[str, dict[str, Any]]]) -> tuple[str, str]:
+    """Which of some copies to keep (its hash), and why: more pixels, else the larger file, more tags, the earlier import."""
+    for why, value in (
+        ("more pixels", lambda one: (one.get("width") or 0) * (one.get("height") or 0)),
+        ("the larger file", lambda one: one.get("size") or 0),
+        ("more tags", lambda one: len(one.get("existing_all_tags") or ())),
+        ("imported first", lambda one: -(one.get("time_imported") or 0)),
     ):
-        if low != high:
-            return pictures[low < high].hash, f"{'Left' if low > high else 'Right'} looks like the better copy ({why})."
-    return "", "Neither copy is better by pixels, size, tags or import time."
+        values = [value(record) for _, record in records]
+        if values.count(max(values)) == 1:
+            return records[values.index(max(values))][0], why
+    return "", ""
 
 
-def _best(review: Review, finding: Finding, pictures: Sequence[Picture]) -> tuple[str, str]:
+def _best(review: Review, finding: Finding) -> tuple[str, str]:
     """The report's word on which copy to keep, else what the dataset's records say; see `Card`."""
     if not finding.is_pair:
         return "", ""
-    group, best = copy_group(review, finding.hash), best_copy(pictures)
-    if group is None:
-        return best
-    where = {finding.hash: "Left", finding.other: "Right"}.get(group["best"], f"A third picture ({group['best'][:10]})")
-    said = f"{where} is called the best copy" + (f" of {group['members']}" if group["members"] > 2 else "")
-    hash = group["best"] if group["best"] in (finding.hash, finding.other) else best[0]
-    return hash, f"{said}: {group['reasons']}." if group["reasons"] else f"{said}."
+    group = copy_group(review, finding.hash)
+    if group is not None and group["best"] in finding.members:
+        return group["best"], group["reasons"]
+    return better_copy([(hash, picture(review, hash) or {}) for hash in finding.members])
 
 
-def _rows(review: Review, view: Filter, finding: Finding) -> list[Row]:
-    rows = []
-    for number, one in enumerate(finding.suggestions, 1):
-        facts, shown = words.evidence(one.evidence, leave_out=(finding.hash, finding.other))
-        sure = (
-            ""
-            if one.key.action == PAIR or not one.current
-            else words.sureness(one.confidence, promise(review, one.issue, one.detectors))
-        )
-        then = None
-        if one.confidence_then is not None and one.current and abs(one.confidence_then - one.detectors) >= CHANGED:
-            then = f"It was {words.percent(one.confidence_then)} when you decided, and is {words.percent(one.detectors)} now."
-            changes = words.changes(one.evidence_then, one.evidence) if one.evidence_then else []
-            then += f" What changed: {'; '.join(changes)}." if changes else ""
-        rows.append(Row(one, encode(one.ask()), number, one.in_view, sure, facts, shown, then))
-    return rows
+def gathered(finding: Finding) -> list[tuple[Suggestion, ...]]:
+    """The suggestions of a finding as they are asked: swaps, wrong tags with what they brought, one tag on several copies, and all
+    pairs of a group as one question each.
+    """
+    pairs = [one for one in finding.suggestions if one.key.action == PAIR]
+    rest = [one for one in finding.suggestions if one.key.action != PAIR]
+    made = _alike(pairs)
+    for one in rest:
+        if any(one in row for row in made):
+            continue
+        row = _brought(one, rest) or _swapped(one, rest) or _everywhere(one, rest)
+        made.append(tuple(other for other in row if not any(other in earlier for earlier in made)))
+    return made
 
 
-def _picture(review: Review, hash: str, finding: Finding) -> Picture:
+def _alike(suggestions: Iterable[Suggestion]) -> list[tuple[Suggestion, ...]]:
+    """Suggestions by queue: what was answered already is not asked with the rest."""
+    by_queue: dict[str, list[Suggestion]] = {}
+    for one in suggestions:
+        by_queue.setdefault(one.state, []).append(one)
+    return [tuple(row) for row in by_queue.values()]
+
+
+def _beside(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
+    return [other for other in rest if other.key.hash == one.key.hash and other.state == one.state and other is not one]
+
+
+def _brought(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
+    """A wrong tag, and the wrong tags that came with it; for any of them, the same row."""
+    root_tag = one.evidence.get("follows_from", one.key.tag)
+    family = [one, *_beside(one, rest)]
+    root = [other for other in family if other.key == Key(one.key.hash, root_tag, REMOVE)]
+    follow = [
+        other for other in family if other.key.action == REMOVE and other.evidence.get("follows_from") == root_tag
+    ]
+    return root + follow if root and follow and one in root + follow else []
+
+
+def _swapped(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
+    """A wrong tag with the one that belongs in its place: the only ones of their namespace, or named as excluding each other."""
+    beside, space = _beside(one, rest), tags.namespace(one.key.tag)
+    against = [
+        other
+        for other in beside
+        if other.key.action != one.key.action
+        and (other.key.tag == one.evidence.get("against") or one.key.tag == other.evidence.get("against"))
+    ]
+    family = [other for other in (one, *beside) if space and tags.namespace(other.key.tag) == space]
+    if len(family) == 2 and {other.key.action for other in family} == {ADD, REMOVE}:
+        against = [other for other in family if other is not one]
+    if len(against) != 1:
+        return []
+    return sorted((one, against[0]), key=lambda other: other.key.action == ADD)
+
+
+def _everywhere(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
+    """The same change on every copy that it is suggested for."""
+    return [
+        other
+        for other in rest
+        if other.key.tag == one.key.tag and other.key.action == one.key.action and other.state == one.state
+    ]
+
+
+def _rows(review: Review, view: Filter, finding: Finding, names: dict[str, str]) -> tuple[list[Row], list[Row]]:
+    """(what the view asks about, what else is on this picture). A view of one thing folds everything else."""
+    narrow = bool(view.tag or view.namespace or view.issues or view.sample)
+    asked, others = [], []
+    for row in gathered(finding):
+        inside = any(one.in_view for one in row)
+        (asked if inside or not narrow else others).append(row)
+    asked.sort(key=lambda row: (row[0].key.action == PAIR, not any(one.in_view for one in row)))
+    if finding.is_pair:
+        asked.sort(key=lambda row: row[0].key.action != PAIR)
+    made = [
+        _row(review, finding, row, number, names, number <= len(asked)) for number, row in enumerate(asked + others, 1)
+    ]
+    return made[: len(asked)], made[len(asked) :]
+
+
+def _row(
+    review: Review, finding: Finding, row: Sequence[Suggestion], number: int, names: dict[str, str], asked: bool
+) -> Row:
+    seen = sorted(row, key=lambda one: one.confidence)  # a row is as sure as the least sure of its parts
+    least = seen[0]
+    facts, shown = words.evidence(least.evidence, leave_out=finding.members)
+    waits = all(one.state in UNDECIDED for one in row)
+    pair = least.key.action == PAIR
+    measured = None if pair else promise(review, least.issue, least.detectors)
+    return Row(
+        tuple(row),
+        "\n".join(encode(one.ask()) for one in row),
+        number,
+        asked and waits,
+        asked and any(one.in_view for one in row),
+        sure_words(measured, least.confidence, pair),
+        estimate_words(measured, least.confidence),
+        words.figures(least.evidence, pair, least.confidence),
+        facts,
+        shown,
+        _then(least),
+        _on(row, names) if len(finding.members) > 1 and not pair else "",
+    )
+
+
+def _on(row: Sequence[Suggestion], names: dict[str, str]) -> str:
+    named = sorted({names[one.key.hash] for one in row})
+    return "on " + " and ".join(name.lower() if len(names) == 2 else name for name in named)
+
+
+def sure_words(measured: Promise | None, confidence: float, pair: bool = False) -> str:
+    """The number of a row: how often the owner accepted such suggestions where that was measured, else the detectors' estimate."""
+    if pair:
+        return f"{words.percent(confidence)} alike"
+    return f"{words.of_100(measured.share)} of 100 right" if measured else words.percent(confidence)
+
+
+def estimate_words(measured: Promise | None, confidence: float) -> str:
+    """What stands small beside it: where a measured share comes from, and the detectors' estimate."""
+    if measured is None:
+        return ""
+    return f"of 100 like this {words.promised(measured)}; the detectors say {words.percent(confidence)}"
+
+
+def _then(one: Suggestion) -> str | None:
+    """What changed since it was decided, where the detectors are of another mind now."""
+    if one.confidence_then is None or not one.current or abs(one.confidence_then - one.detectors) < CHANGED:
+        return None
+    then = f"It was {words.percent(one.confidence_then)} when you decided, and is {words.percent(one.detectors)} now."
+    changes = words.changes(one.evidence_then, one.evidence) if one.evidence_then else []
+    return then + (f" What changed: {'; '.join(changes)}." if changes else "")
+
+
+def _picture(review: Review, hash: str, finding: Finding, name: str) -> Picture:
     record = picture(review, hash) or {"hash": hash}
     implied, deleted = set(record.get("implied_tags") or ()), set(record.get("deleted_tags") or ())
     changes = {
@@ -240,37 +450,39 @@ def _picture(review: Review, hash: str, finding: Finding) -> Picture:
         )
         return Tag(name, changes.get(name, ""), note)
 
-    return Picture(hash, record, [(space, [tag(name) for name in group]) for space, group in words.by_namespace(names)])
+    groups = [(space, [tag(name) for name in group]) for space, group in words.by_namespace(names)]
+    return Picture(hash, record, groups, name)
 
 
 def _differences(
     review: Review, finding: Finding, pictures: Sequence[Picture], invisible: Sequence[str]
 ) -> list[Difference]:
-    has = [set(one.record.get("existing_all_tags") or ()) for one in pictures]
-    analysis = finding.body.get("analysis")
-    if not any(has) and isinstance(analysis, dict):  # a report without its dataset still says what differs
-        difference = analysis.get("all_tags_diff") or {}
-        has = [set(difference.get("only_in_1") or ()), set(difference.get("only_in_2") or ())]
-    rows = []
-    refused = refused_tags(finding)
-    for tag in sorted(has[0] ^ has[1], key=lambda tag: (tags.namespace(tag) == "", tag)):
-        on_left = tag in has[0]
-        copy = review.decision(Key(finding.other if on_left else finding.hash, tag, ADD))
-        remove = review.decision(Key(finding.hash if on_left else finding.other, tag, REMOVE))
-        rows.append(
-            Difference(
-                tag,
-                on_left,
-                _value(copy),
-                _value(remove),
-                copy.queue,
-                remove.queue,
-                tags.namespace(tag) not in invisible,
-                tag in refused[on_left],
-            )
-        )
-    return rows
+    """The tags that copies do not share, those that are suspected first."""
+    has = {one.hash: set(one.record.get("existing_all_tags") or ()) for one in pictures}
+    if not any(has.values()):  # a report without its dataset still says what differs
+        for one in finding.suggestions:
+            if one.key.action == PAIR:
+                has[one.key.hash] |= set(one.evidence.get("only_in_1") or ())
+                has[one.key.other] |= set(one.evidence.get("only_in_2") or ())
+    suggested = {one.key: one for one in finding.suggestions if one.key.action != PAIR}
+    differ = set().union(*has.values()) - set.intersection(*has.values()) | {key.tag for key in suggested}
+    rows, refused = [], refused_tags(finding)
+    for tag in differ:
+        cells = []
+        for one in pictures:
+            key = Key(one.hash, tag, REMOVE if tag in has[one.hash] else ADD)
+            now = review.decision(key)
+            no = tag in refused[one.hash]
+            cells.append(Cell(tag in has[one.hash], no, key.action if key in suggested else "", now.queue, _value(now)))
+        rows.append(Difference(tag, tuple(cells), tags.namespace(tag) in invisible))
+    return sorted(rows, key=lambda row: (not row.suspected, tags.namespace(row.tag) == "", row.tag))
 
 
 def _value(decision: Decision) -> str:
     return encode(Ask(decision.key, decision.version))
+
+
+def kinds(issues: Sequence[str]) -> str:
+    """The kinds that a suggestion was found under, in words."""
+    known = detectors.issue_words()
+    return ", ".join(known.get(issue, issue).lower() for issue in issues)

@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, abort, flash, redirect, request, url_for
 from werkzeug.datastructures import MultiDict
 
+from tagcheck import tags
 from tagcheck.review import Ask, Filter, Key, queries
 from tagcheck.review.queries import Finding
-from tagcheck.review.store import ACCEPTED, DECISIONS, IGNORED, OPEN, PAIR, Decision, Outcome
+from tagcheck.review.store import ACCEPTED, ADD, DECISIONS, IGNORED, OPEN, PAIR, UNDECIDED, Decision, Outcome
 from webapp import cards, words
 from webapp.filters import QUEUE_WORDS, from_query, to_query
 from webapp.state import count, review, settings
 from webapp.views import part
 
 STATES = (*DECISIONS, OPEN)
+SETTLE = "settle"  # accept what is ticked, and ignore the rest of what is shown
 NOTHING_TICKED = "Nothing is ticked, so nothing was decided."
 
 blueprint = Blueprint("deciding", __name__, url_prefix="/error-review")
 
+Asked = list[tuple[Ask, str]]
+
 
 @blueprint.post("/decide")
 def decide() -> Response:
-    """Decide on a card: `one` (state and suggestion), `pair` (a choice), or `do` (a state) for every ticked `key`."""
+    """Decide on a card: `one` (state and row), `pair` (a choice), `own` (a tag that the owner typed), or `do` for every ticked `key`:
+    a state, or "settle", which also ignores the rows that are `shown` and not ticked.
+    """
     view, finding = from_query(request.args), _finding(request.form.get("finding", ""))
     if (choice := request.form.get("pair")) is not None:
-        outcome = _decide_pair(finding, choice)
+        asked = _pair_asked(finding, choice)
+    elif (own := request.form.get("own")) is not None:
+        asked = _own_asked(finding, own, tags.clean(request.form.get("own_tag", "")))
     else:
-        state, asks = _asked(request.form)
-        asks = [_completed(ask, finding) for ask in asks]
-        if not asks:
-            return _answer(view, finding, None, NOTHING_TICKED, stay=True)
-        outcome = review().decide(asks, state, _label(state, asks), attach_to=finding.id)
-    stay = bool(outcome.conflicts) or (request.form.get("go") != "on" and _left(view, finding))
-    return _answer(view, finding, outcome, said(outcome), stay)
+        asked = _asked(request.form)
+    asked = [(_completed(ask, finding), state) for ask, state in asked]
+    if not asked:
+        return _answer(view, finding, None, NOTHING_TICKED, stay=True)
+    outcome = review().decide_each(asked, label(asked), attach_to=finding.id)
+    left = _left_open(finding)
+    here = [key for key in left if key in _shown(request.form, finding)]
+    stay = bool(outcome.conflicts) or (request.form.get("go") != "on" and bool(here) and _in_view(view, finding))
+    return _answer(view, finding, outcome, f"{said(outcome)} {_left_words(left)}".strip(), stay)
 
 
 @blueprint.post("/decide-many")
-def decide_many() -> Response:
+def decide_many() -> Response | dict[str, Any]:
     """Decide on all that a view holds (`scope=all`, with the count that was shown) or on the findings ticked in the grid."""
     view = from_query(request.args)
     state, ticked = request.form.get("do", ""), request.form.getlist("finding")
@@ -46,15 +57,27 @@ def decide_many() -> Response:
         abort(400, f"There is no decision {state!r}.")
     everything = request.form.get("scope") == "all"
     asks = queries.asks(review(), view, None if everything else ticked) if everything or ticked else []
+    ok = False
     if not asks:
-        flash(NOTHING_TICKED)
+        message = NOTHING_TICKED
     elif everything and request.form.get("expect") != str(len(asks)):
-        flash(
+        message = (
             f"This view holds {words.plural(len(asks), 'suggestion')} now, not {request.form.get('expect') or 'none'} as"
             " when you looked. Nothing was decided: look again."
         )
     else:
-        flash(said(review().decide(asks, state, _label(state, asks))))
+        message, ok = said(review().decide(asks, state, label([(ask, state) for ask in asks]))), True
+    if request.accept_mimetypes.best == "application/json":
+        left = count(view)
+        return {
+            "message": message,
+            "ok": ok,
+            "all": everything,
+            "left": left.findings,
+            "suggestions": left.suggestions,
+            "waiting": review().waiting(),
+        }
+    flash(message)
     return redirect(url_for("views.findings", **to_query(view, view=request.args.get("view"))), 303)
 
 
@@ -92,62 +115,112 @@ def said(outcome: Outcome) -> str:
     return " ".join(lines) or "Nothing changed."
 
 
-def _decide_pair(finding: Finding, choice: str) -> Outcome:
-    """The pair are copies; tags are copied as chosen, and what the report suggested beside that is answered with no."""
+def label(asked: Sequence[tuple[Ask, str]]) -> str:
+    """All that was decided: `Accepted: add series:elves; ignored: remove solo`, or with counts where there are many."""
+    parts = []
+    for state in dict.fromkeys(state for _, state in asked):
+        keys = [ask.key for ask, given in asked if given == state]
+        verb = "Reopened" if state == OPEN else QUEUE_WORDS[state]
+        told = _names(keys) if len(keys) <= 5 else _counted(keys)
+        parts.append(f"{verb if not parts else verb.lower()}: {told}")
+    return "; ".join(parts)
+
+
+def _pair_asked(finding: Finding, choice: str) -> Asked:
+    """These are copies, and tags are copied as chosen. Nothing else is answered."""
     if choice not in cards.PAIR_CHOICES or not finding.is_pair:
         abort(400, f"There is no choice {choice!r} for this.")
     pair = next(one for one in finding.suggestions if one.key.action == PAIR)
     seen = _version(request.form.get("pair_version"), pair.version)
-    asked = [(Ask(pair.key, seen, finding.issue, finding.confidence), ACCEPTED)]
+    asked: Asked = [(Ask(pair.key, seen), ACCEPTED)]
     if review().decision(pair.key).version == seen:  # decided elsewhere meanwhile: all or nothing
-        copies = cards.pair_asks(review(), finding, choice, settings().invisible)
-        chosen = {ask.key for ask in copies}
-        asked += [(ask, ACCEPTED) for ask in copies]
-        asked += [
-            (one.ask(), IGNORED)
-            for one in finding.suggestions
-            if one.key not in chosen and one.key.action != PAIR and one.state == OPEN
-        ]
-    tags = sum(state == ACCEPTED for _, state in asked) - 1
-    label = cards.PAIR_CHOICES[choice] + (f": {words.plural(tags, 'tag')} accepted" if tags else "")
-    return review().decide_each(asked, label, attach_to=finding.id)
+        asked += [(ask, ACCEPTED) for ask in cards.pair_asks(review(), finding, choice, settings().invisible)]
+    return asked
 
 
-def _asked(form: MultiDict) -> tuple[str, list[Ask]]:
-    """(state, what to give it to) of a card's form."""
+def _own_asked(finding: Finding, own: str, tag: str) -> Asked:
+    """A tag that the owner typed: added, or in the place of a suggested one (`instead` and the row): what was to be added is
+    ignored, what was to be removed is removed.
+    """
+    if not tag:
+        return []
+    how, _, value = own.partition(" ")
+    if how not in ("add", "instead"):
+        abort(400, f"There is no choice {own!r} for this.")
+    instead = _decoded([value]) if how == "instead" else []
+    hashes = dict.fromkeys(ask.key.hash for ask in instead) or finding.members
+    has = {hash: (queries.picture(review(), hash) or {}).get("existing_all_tags") or () for hash in hashes}
+    added = [
+        (Ask(Key(hash, tag, ADD), review().decision(Key(hash, tag, ADD)).version), ACCEPTED)
+        for hash in hashes
+        if tag not in has[hash]
+    ]
+    return added + [(ask, IGNORED if ask.key.action == ADD else ACCEPTED) for ask in instead if ask.key.tag != tag]
+
+
+def _asked(form: MultiDict) -> Asked:
+    """What a card's form asks for, with the state for each."""
     one = form.get("one", "")
     state, values = (
         (one.partition(" ")[0], [one.partition(" ")[2]]) if one else (form.get("do", ""), form.getlist("key"))
     )
-    if state not in STATES:
+    if state not in (*STATES, SETTLE):
         abort(400, f"There is no decision {state!r}.")
+    ticked = _decoded(values)
+    if state != SETTLE:
+        return [(ask, state) for ask in ticked]
+    taken = {ask.key for ask in ticked}
+    rest = [ask for ask in _decoded(form.getlist("shown")) if ask.key not in taken]
+    return [(ask, ACCEPTED) for ask in ticked] + [(ask, IGNORED) for ask in rest]
+
+
+def _decoded(values: Iterable[str]) -> list[Ask]:
     try:
-        return state, [cards.decode(value) for value in values]
+        return [ask for value in values for ask in cards.decode_row(value)]
     except ValueError:
         abort(400, "This form names a suggestion that cannot be meant.")
 
 
 def _completed(ask: Ask, finding: Finding) -> Ask:
     """The wish with issue and confidence as the finding has them; it may only concern the finding's own pictures."""
-    if ask.key.hash not in (finding.hash, finding.other) or ask.key.other not in ("", finding.other):
+    if ask.key.hash not in finding.members or ask.key.other not in ("", *finding.members):
         abort(400, "This form names a suggestion of another finding.")
     known = next((one for one in finding.suggestions if one.key == ask.key), None)
-    if known is None and not finding.is_pair:
+    if known is None and ask.key.action == PAIR:
         abort(400, "This form names a suggestion that is not in the newest reports. Reload the page.")
-    return Ask(ask.key, ask.version, finding.issue, known.confidence if known else finding.confidence)
+    if known is None:
+        return Ask(ask.key, ask.version)  # the owner's own: no answer to a detector
+    return Ask(ask.key, ask.version, known.issue, known.detectors)
 
 
 def _finding(id: str) -> Finding:
     found = queries.load(review(), [id]) if id else []
+    if not found and (known := queries.found_as(review(), id)):
+        found = queries.load(review(), [known])
     if not found:
         abort(404, "This finding is not in the newest reports any longer. Go back to the list.")
     return found[0]
 
 
-def _left(view: Filter, finding: Finding) -> bool:
+def _left_open(finding: Finding) -> list[Key]:
+    """What is still undecided on this card."""
+    found = queries.load(review(), [finding.id])
+    return [one.key for one in found[0].suggestions if one.state in UNDECIDED] if found else []
+
+
+def _left_words(left: Sequence[Key]) -> str:
+    return f"{_counted(left)} left open." if left else ""
+
+
+def _shown(form: MultiDict, finding: Finding) -> set[Key]:
+    """What the card showed unfolded; without a word on that, everything."""
+    return {ask.key for ask in _decoded(form.getlist("shown"))} or {one.key for one in finding.suggestions}
+
+
+def _in_view(view: Filter, finding: Finding) -> bool:
     """Whether something on this card still waits in the view."""
     found = queries.load(review(), [finding.id], view)
-    return bool(found) and any(one.in_view for one in found[0].suggestions) and view.state in (OPEN, "")
+    return bool(found) and any(one.in_view for one in found[0].suggestions) and view.state in (*UNDECIDED, "")
 
 
 def _version(text: str | None, default: int) -> int:
@@ -213,18 +286,17 @@ def _waiting(view: Filter, id: str | None) -> str | None:
     return queries.step(review(), view, id) or id
 
 
-def _label(state: str, asks: list[Ask]) -> str:
-    """`Accepted: add series:elves`, or with a count where there are many."""
-    verb = "Reopened" if state == OPEN else QUEUE_WORDS[state]
-    if len(asks) > 3:
-        return f"{verb}: {words.plural(len(asks), 'suggestion')}"
-    return f"{verb}: {_names([ask.key for ask in asks])}"
+def _names(keys: Sequence[Key]) -> str:
+    """`the pair, add solo`: a pair is named once, and a tag once for all copies."""
+    named = list(dict.fromkeys("the pair" if key.action == PAIR else f"{key.action} {key.tag}" for key in keys))
+    return ", ".join(named[:5]) + _more(named, 5)
 
 
-def _names(keys: list[Key]) -> str:
-    return ", ".join("the pair" if key.action == PAIR else f"{key.action} {key.tag}" for key in keys[:5]) + _more(
-        keys, 5
-    )
+def _counted(keys: Sequence[Key]) -> str:
+    """`2 additions, 1 removal`."""
+    kinds = (("add", "addition"), ("remove", "removal"), (PAIR, "pair"))
+    counted = [(sum(key.action == action for key in keys), name) for action, name in kinds]
+    return ", ".join(words.plural(number, name) for number, name in counted if number)
 
 
 def _standing(decision: Decision) -> str:
@@ -232,5 +304,5 @@ def _standing(decision: Decision) -> str:
     return f"{_names([decision.key])} is {decision.queue} ({when})"
 
 
-def _more(many: list[Any], shown: int = 3) -> str:
+def _more(many: Sequence[Any], shown: int = 3) -> str:
     return f" and {len(many) - shown:,} more" if len(many) > shown else ""

@@ -17,6 +17,7 @@ from tagcheck.review.store import QUEUES
 
 QUEUE_WORDS = {
     "open": "Open",
+    "unlikely": "Below 50 %",
     "accepted": "Accepted",
     "ignored": "Ignored",
     "skipped": "Skipped",
@@ -63,8 +64,9 @@ def from_query(args: MultiDict | Mapping[str, str]) -> Filter:
         series=tags.clean(args.get("series") or ""),
         changed=bool(args.get("changed")),
         hash=hash,
-        least=_share(args, "min", 0.0),
-        most=_share(args, "max", 1.0),
+        sample=_number(args, "sample"),
+        least=_share(args, "min", "from", 0.0),
+        most=_share(args, "max", "to", 1.0),
         order=order,
     )
 
@@ -84,10 +86,12 @@ def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
     made |= {name: value for name, value in named.items() if value}
     if view.changed:
         made["changed"] = "yes"
+    if view.sample:
+        made["sample"] = view.sample
     if view.least > 0:
-        made["min"] = f"{view.least:g}"
+        made["from"] = f"{view.least * 100:g}"
     if view.most < 1:
-        made["max"] = f"{view.most:g}"
+        made["to"] = f"{view.most * 100:g}"
     if view.order != SURE:
         made["sort"] = view.order
     return made | {name: value for name, value in more.items() if value is not None}
@@ -114,9 +118,11 @@ def in_words(view: Filter) -> str:
     if view.hash:
         said.append(f"hash {view.hash[:12]}")
     if view.least > 0:
-        said.append(f"confidence from {view.least:g}")
+        said.append(f"from {view.least * 100:g} %")
     if view.most < 1:
-        said.append(f"confidence up to {view.most:g}")
+        said.append(f"up to {view.most * 100:g} %")
+    if view.sample:
+        said.append(f"the sample {view.sample}")
     return ", ".join(said)
 
 
@@ -134,14 +140,23 @@ def _all(args: MultiDict | Mapping[str, str], name: str) -> list[str]:
     return args.getlist(name) if isinstance(args, MultiDict) else [args.get(name, "")]
 
 
-def _share(args: Mapping[str, str], name: str, default: float) -> float:
-    text = (args.get(name) or "").strip()
+def _share(args: Mapping[str, str], name: str, in_percent: str, default: float) -> float:
+    """A share: `in_percent` gives it in percent, `name` from 0 to 1 as older addresses do."""
+    field, whole = (in_percent, 100.0) if (args.get(in_percent) or "").strip() else (name, 1.0)
+    text = (args.get(field) or "").strip().removesuffix("%").strip()
     if not text:
         return default
     try:
-        value = float(text)
+        value = float(text) / whole
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        abort(400, f"{name} is to be a number from 0 to 1, not {text!r}.")
-    return value
+        abort(400, f"{field} is to be a number from 0 to {whole:g}, not {text!r}.")
+    return round(value, 6)
+
+
+def _number(args: Mapping[str, str], name: str) -> int:
+    text = (args.get(name) or "").strip()
+    if not text.isascii() or not (text.isdigit() or not text) or len(text) > 12:
+        abort(400, f"{name} is to be a whole number, not {text!r}.")
+    return int(text or 0)

@@ -76,13 +76,14 @@ ACTIONS = (
     Action("skip", "skip until the detectors run again", (" ", "s"), (CARD, GRID)),
     Action("flag", "flag, to look at later", ("f",), (CARD, GRID)),
     Action(TICKS, "tick or untick the first tag, the second, and so on", tuple("123456789")),
-    Action("accept_next", "accept what is ticked and go on", ("Enter",)),
+    Action("settle", "accept what is ticked and ignore the rest", ("Enter",)),
     Action("previous", "previous finding", ("ArrowLeft", "k")),
     Action("next", "next finding", ("ArrowRight", "j")),
     Action("undo", "undo the last decision", ("Backspace", "u", "Ctrl+z"), EVERYWHERE),
     Action("redo", "do it again", ("Ctrl+Shift+z", "Ctrl+y"), EVERYWHERE),
+    Action("type", "type a tag of your own", ("t",)),
     Action("both", "pair: copy tags both ways", ("b",), (PAIR,)),
-    Action("neither", "pair: leave both as they are", ("n",), (PAIR,)),
+    Action("neither", "pair: copies, and their tags stay as they are", ("c",), (PAIR,)),
     Action("left", "pair: copy the left one's tags to the right", ("l",), (PAIR,)),
     Action("right", "pair: copy the right one's tags to the left", ("r",), (PAIR,)),
     Action("flicker", "pair: show one over the other, in turn", ("v",), (PAIR,)),
@@ -94,10 +95,19 @@ ACTIONS = (
     Action("grid", "grid or card", ("g",), EVERYWHERE),
     Action("filter", "go to the filters", ("/",), EVERYWHERE),
     Action("open", "open in Hydrus", ("o",)),
+    Action("relate potential duplicates", "copies: tell Hydrus they may be duplicates", ("p",), (PAIR,)),
+    Action("relate duplicates", "copies: tell Hydrus they are duplicates", ("e",), (PAIR,)),
+    Action("relate alternates", "copies: tell Hydrus they are alternates", (",",), (PAIR,)),
+    Action("relate false positives", "copies: tell Hydrus they are no duplicates", (";",), (PAIR,)),
     Action("select_all", "tick all that are shown; again: take all that match", ("Ctrl+a",), (GRID,)),
+    Action("invert", "tick all but the ticked", ("i",), (GRID,)),
     Action("help", "these keys", ("?",), EVERYWHERE),
     Action("close", "close, or untick all", ("Escape",), EVERYWHERE),
 )
+
+
+RENAMED = {"accept_next": "settle"}  # in files of before
+NEW = ("type", "invert", *(one.name for one in ACTIONS if one.name.startswith("relate ")))
 
 
 class Refused(ValueError):
@@ -109,11 +119,20 @@ def load(folder: Path) -> tuple[tuple[Action, ...], str]:
     path = folder / FILE
     try:
         given = json_files.read(path, map_of(list_of(text(40), 40)))
-        return changed({name: map(parse, keys) for name, keys in given.items()}), ""
+        own = {RENAMED.get(name, name): tuple(map(parse, keys)) for name, keys in given.items()}
+        return changed(_yielding(own)), ""
     except MissingInput:
         return ACTIONS, ""
     except (BadFile, Refused) as error:
         return ACTIONS, f"{path} is not used: {str(error).removeprefix(f'{path}: ')}"
+
+
+def _yielding(own: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The owner's map, in which actions that came later leave the keys alone that the owner has given to others."""
+    taken = {key for keys in own.values() for key in keys}
+    later = {one.name: one.keys for one in ACTIONS if one.name in NEW and one.name not in own}
+    clash = {name: tuple(key for key in keys if key not in taken) for name, keys in later.items() if taken & set(keys)}
+    return own | clash
 
 
 def save(folder: Path, actions: Sequence[Action]) -> None:

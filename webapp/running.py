@@ -17,6 +17,7 @@ from tagcheck.errors import ToolError
 from tagcheck.review import Review, report_import
 from webapp import applying_views, state
 from webapp.jobs import Job, jobs
+from webapp.views import not_in_dataset
 
 PROJECT = Path(__file__).resolve().parent.parent
 SCRIPT = "run_error_detection.py"
@@ -33,7 +34,7 @@ def job() -> Response | str:
     current = jobs().current
     if current is not None and current.kind != "detect" and current.finished.is_set() and "show" not in request.args:
         return applying_views.finish(current)
-    return render_template("run.html", current=current)
+    return render_template("run.html", current=current, stale=not_in_dataset())
 
 
 @blueprint.get("/run/status")

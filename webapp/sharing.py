@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 from flask import Blueprint, Response, abort, flash, redirect, request, url_for
@@ -9,9 +11,10 @@ from flask import Blueprint, Response, abort, flash, redirect, request, url_for
 from tagcheck.errors import ToolError
 from tagcheck.library import Library
 from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
-from tagcheck.review import queries
-from webapp import state, words
-from webapp.filters import from_query, in_words, to_query
+from tagcheck.review import Review, queries
+from tagcheck.review.store import ACCEPTED, IGNORED, PAIR
+from webapp import cards, exporting, state, words
+from webapp.filters import QUEUE_WORDS, from_query, in_words, to_query
 from webapp.state import review
 
 MOST = 20_000  # pictures on one page of the library's program
@@ -29,8 +32,8 @@ blueprint = Blueprint("sharing", __name__, url_prefix="/error-review")
 def open_page() -> Response | dict[str, Any]:
     """Open the pictures of one finding (`finding`), or of the whole view, in a new page of the library's program."""
     library = _able("open_page")
-    view, pairs = from_query(request.args), _asked()
-    hashes = list(dict.fromkeys(hash for pair in pairs for hash in pair if hash))
+    view = from_query(request.args)
+    hashes = list(dict.fromkeys(hash for pictures in _asked() for hash in pictures))
     if len(hashes) > MOST:
         abort(400, f"These are {len(hashes):,} pictures, a page takes {MOST:,}: narrow the view first.")
     name = "tagcheck: " + ("a finding" if "finding" in request.form else in_words(view))[:80]
@@ -49,7 +52,7 @@ def relate() -> Response | dict[str, Any]:
     kind = request.form.get("kind", POTENTIAL_DUPLICATES)
     if kind not in KINDS:
         abort(400, f"There is no such judgement; there are {', '.join(KINDS)}.")
-    pairs = [(one, other) for one, other in _asked() if other]
+    pairs = [pair for pictures in _asked() for pair in combinations(pictures, 2)]
     if not pairs:
         abort(400, "There is no pair in this view.")
     if "finding" not in request.form and request.form.get("expect", type=int) != len(pairs):
@@ -59,10 +62,53 @@ def relate() -> Response | dict[str, Any]:
         )
     told = library.set_relationship(pairs, kind)
     kept = len(pairs) - len(told)
+    settled = _settle(kind) if "finding" in request.form else ""
     return _answer(
-        f"{words.plural(len(told), 'pair')} handed over as {kind}"
+        settled
+        + f"{words.plural(len(told), 'pair')} handed over as {kind}"
         + (f"; {kept:,} left as they are, judged there already or not there any more." if kept else ".")
     )
+
+
+@blueprint.get("/worse-copies.<kind>")
+def worse_copies(kind: str) -> Response:
+    """Every copy that is not the best of its group, with the best one: a list for the owner's own hands; nothing is deleted here."""
+    state.refresh()
+    path = state.settings().folder.review
+
+    def rows() -> Iterator[dict[str, str]]:
+        with Review(path) as store:
+            for group in queries.copy_groups(store):
+                records = [(hash, queries.picture(store, hash) or {}) for hash in group]
+                given = queries.copy_group(store, group[0])
+                best, why = (
+                    (given["best"], given["reasons"])
+                    if given and given["best"] in group
+                    else cards.better_copy(records)
+                )
+                paths = {hash: str(record.get("file_path") or "") for hash, record in records}
+                for hash in group:
+                    if best and hash != best:
+                        yield {
+                            "path": paths[hash],
+                            "hash": hash,
+                            "best_path": paths[best],
+                            "best_hash": best,
+                            "why": why,
+                        }
+
+    return exporting.answer(kind, "worse_copies", ("path", "hash", "best_path", "best_hash", "why"), rows())
+
+
+def _settle(kind: str) -> str:
+    """What the library was told about the pictures of a card answers the question here too."""
+    state_of = {DUPLICATES: ACCEPTED, ALTERNATES: IGNORED, FALSE_POSITIVES: IGNORED}.get(kind)
+    found = queries.load(review(), [request.form["finding"]])
+    asks = [one.ask() for one in found[0].suggestions if one.key.action == PAIR] if found else []
+    if state_of is None or not asks:
+        return ""
+    review().decide(asks, state_of, f"{QUEUE_WORDS[state_of]}: the pair, as {kind}")
+    return f"{QUEUE_WORDS[state_of]}: the pair. "
 
 
 def abilities() -> dict[str, Any]:
@@ -83,14 +129,14 @@ def _able(what: str) -> Library | Any:
     return library
 
 
-def _asked() -> list[tuple[str, str]]:
-    """(hash, other or "") of the finding that the form names, else of all that its view holds."""
+def _asked() -> list[tuple[str, ...]]:
+    """The pictures of the finding that the form names, else of each that its view holds."""
     if (id := request.form.get("finding")) is None:
         return queries.pictures_of(review(), from_query(request.args))
     found = queries.load(review(), [id])
     if not found:
         abort(404, "This finding is not in the newest reports any longer. Go back to the list.")
-    return [(found[0].hash, found[0].other)]
+    return [found[0].members]
 
 
 def _answer(message: str) -> Response | dict[str, Any]:

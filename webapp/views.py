@@ -13,19 +13,25 @@ from tagcheck import detectors, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
 from tagcheck.review import Filter, Review, queries
 from tagcheck.review.queries import BANDS, Finding, Health, Overview
-from tagcheck.review.store import IGNORED
-from webapp import cards, charts, exporting, keys, sharing, state
+from tagcheck.review.store import APPLIED, IGNORED
+from tagcheck.writing import Ledger
+from tagcheck.writing.ledger import Batch
+from webapp import cards, charts, exporting, keys, sharing, state, words
 from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
 from webapp.state import review, settings
 
 PAGE = 50
 GRID = 60
-AHEAD = 6
+AHEAD = 12
+SAMPLE = 20  # suggestions of many alike that are looked at one by one
+SAMPLE_WORTH = 40  # of so many or more
 OLD_DAYS = 14
 SESSIONS = 20
+PREVIEW = 6  # pictures of the next session
+GRID_FROM = 0.9  # the share of right ones from which on a grid is offered
 RUNS = 30  # of the trend
 RUN_PAUSE = 6  # hours between two reports that are of two runs for certain
-EXPORT_COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "why")
+EXPORT_COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "percent", "why")
 HEALTH_COLUMNS = ("tag", "open", "expected", "a_minute", "decided", "right", "share")
 
 blueprint = Blueprint("views", __name__)
@@ -45,9 +51,12 @@ def overview() -> Response | str:
     state.refresh()
     made = state.remembered("overview", queries.overview)
     rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issue in detectors.issues()]
+    upcoming = next_session()
     return render_template(
         "error_review.html",
         overview=made,
+        next_session=upcoming,
+        preview=[one.hash for one in queries.page(review(), upcoming["view"], limit=PREVIEW)] if upcoming else [],
         detectors=detector_rows(made),
         dataset=dataset_status(made),
         rows=rows,
@@ -55,13 +64,16 @@ def overview() -> Response | str:
         bars=charts.bars(
             [(detectors.issue_words()[issue], counts) for issue, counts in rows if sum(counts)],
             band_names(),
-            "Open findings by kind and confidence",
+            "Open suggestions by kind and confidence",
         ),
         trend=trend(made),
         sessions=sessions(),
-        total=sum(sum(counts) for _, counts in rows),
+        total=made.queues["open"].findings,
+        unlikely=made.queues["unlikely"].findings,
         waiting=review().waiting(),
         grown=grown(),
+        fewer=fewer(made),
+        stale=not_in_dataset(),
     )
 
 
@@ -89,7 +101,8 @@ def findings() -> str:
         queues=counts,
         earlier=found[0].id if found and earlier else None,
         later=found[-1].id if found and later else None,
-        distinct=queries.distinct(review(), view) if grid else None,
+        sample_size=SAMPLE,
+        sample_worth=SAMPLE_WORTH,
         choices={what: queries.choices(review(), what) for what in ("tags", "namespaces", "pages", "series")},
         grown=0 if view.changed or view.state != IGNORED else grown(),
         orders=ORDER_WORDS,
@@ -108,9 +121,7 @@ def card() -> Response | str:
     at = request.args.get("at")
     finding = find(review(), view, at)
     if finding is None:
-        return render_template(
-            "done.html", view=view, query=to_query(view), words=in_words(view), queues=state.queues(view)
-        )
+        return render_template("done.html", **done_values(view))
     if finding.id != at:
         return redirect(url_for("views.card", **to_query(view, at=finding.id)))
     return render_template("card.html", words=in_words(view), **card_values(view, finding))
@@ -138,7 +149,8 @@ def export(kind: str) -> Response:
     def rows() -> Iterator[dict[str, Any]]:
         with Review(path) as store:  # the request's own is closed when the first line goes out
             for row in queries.suggestions(store, view):
-                yield {name: row[name] for name in EXPORT_COLUMNS} | {"evidence": json.loads(row["evidence"])}
+                made = {name: row[name] for name in EXPORT_COLUMNS if name != "percent"}
+                yield made | {"percent": words.percent(row["confidence"]), "evidence": json.loads(row["evidence"])}
 
     return exporting.answer(kind, "findings", EXPORT_COLUMNS, rows())
 
@@ -160,6 +172,13 @@ def export_tags(kind: str) -> Response:
         for one in standing()
     ]
     return exporting.answer(kind, "tags", HEALTH_COLUMNS, rows)
+
+
+@blueprint.get("/error-review/complete")
+def complete() -> Response:
+    """The library's tags that hold what was typed (`q`), with how many pictures have them: `[["series:elves", 40]]`."""
+    start = tags.clean(request.args.get("q", ""))
+    return _json(queries.complete(review(), start) if start else [])
 
 
 @blueprint.get("/error-review/help")
@@ -204,13 +223,61 @@ def looks() -> Response:
 
 
 def find(store: Review, view: Filter, at: str | None) -> Finding | None:
-    """The finding to show: the one asked for, in the view or not; else the view's first."""
+    """The finding to show: the one asked for, in the view or not, by its id or by that of a report's entry; else the view's first."""
     if at:
-        found = queries.load(store, [at], view)
+        found = queries.load(store, [at], view) or queries.load(store, [queries.found_as(store, at) or ""], view)
         if found:
             return found[0]
     found = queries.page(store, view, limit=1)
     return found[0] if found else None
+
+
+def done_values(view: Filter) -> dict[str, Any]:
+    """What the page at the end of a view needs: what was done, what a sample says, what is next."""
+    sample = queries.sample(review(), view.sample) if view.sample else None
+    return {
+        "view": view,
+        "query": to_query(view),
+        "words": in_words(view),
+        "queues": state.queues(view),
+        "sample": sample,
+        "others": len(queries.asks(review(), sample.view)) if sample else 0,
+        "sample_view": url_for("views.card", **to_query(sample.view)) if sample else "",
+        "session_done": queries.session(review()),
+        "next_session": next_session(),
+        "waiting": review().waiting(),
+    }
+
+
+def next_session() -> dict[str, Any] | None:
+    """The session that is offered: the tag with most to fix in a minute, else all cards, else what is below 50 %."""
+    pace, rows = state.remembered("pace", queries.pace), standing()
+    if rows:
+        best = rows[0]
+        grid = best.share >= GRID_FROM
+        view = Filter(tag=best.tag)
+        return {
+            "url": url_for("views.findings", tag=best.tag, view="grid")
+            if grid
+            else url_for("views.card", tag=best.tag),
+            "words": f"{best.tag}, {words.plural(best.open, 'suggestion')}",
+            "minutes": max(round(best.open / pace.a_minute), 1),
+            "expected": round(best.expected),
+            "view": view,
+        }
+    for name in ("open", "unlikely"):
+        view = Filter(state=name)
+        if (found := state.count(view)) and found.findings:
+            minutes = max(round(found.suggestions / pace.a_minute), 1)
+            said = words.plural(found.findings, "finding") + (" below 50 %" if name == "unlikely" else "")
+            return {
+                "url": url_for("views.card", **to_query(view)),
+                "words": said,
+                "minutes": minutes,
+                "expected": None,
+                "view": view,
+            }
+    return None
 
 
 def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
@@ -237,9 +304,7 @@ def part(view: Filter, finding: Finding) -> dict[str, Any]:
         "url": url_for("views.card", **to_query(view), at=finding.id),
         "html": render_template("_card.html", **card_values(view, finding)),
         "pictures": [
-            url_for(f"pictures.{size}", hash=hash)
-            for hash in filter(None, (finding.hash, finding.other))
-            for size in ("thumbnail", "full")
+            url_for(f"pictures.{size}", hash=hash) for hash in finding.members for size in ("thumbnail", "full")
         ],
     }
 
@@ -295,7 +360,7 @@ def grown() -> int:
 def band_names() -> list[str]:
     """The confidence bands in words, the lowest first."""
     ends = [*BANDS[1:], 1.0]
-    return [f"{low:.2g} to {high:.2g}" for low, high in zip(BANDS, ends)]
+    return [f"{low * 100:.0f} to {high * 100:.0f} %" for low, high in zip(BANDS, ends)]
 
 
 def sessions() -> dict[str, Any]:
@@ -326,8 +391,41 @@ def trend(made: Overview) -> dict[str, Any] | None:
         values = [None if summary is None else one.findings(summary) for summary in summaries]
         if any(value is not None for value in values):
             series.append((one.title, values))
-    labels = [min(row["created"] for row in run.values())[:16].replace("T", " ") for run in together]
-    return {"chart": charts.trend(labels, series, "Findings over the runs"), "labels": labels, "series": series}
+    times = [min(row["created"] for row in run.values()) for run in together]
+    if fixed := Ledger(settings().folder.review).batches():
+        series.append(("Fixed so far", [sum(_applied(one) for one in fixed if one.created <= time) for time in times]))
+    labels = [time[:16].replace("T", " ") for time in times]
+    return {"chart": charts.trend(labels, series, "Found and fixed, over the runs"), "labels": labels, "series": series}
+
+
+def not_in_dataset() -> int:
+    """How many changes were written to the library since the dataset was made: detectors do not know of them."""
+    source = review().db.execute("SELECT created FROM sources WHERE kind = ?", (DATASET.name,)).fetchone()
+    if source is None:
+        return 0
+    return sum(_applied(one) for one in Ledger(settings().folder.review).batches() if one.created > source["created"])
+
+
+def _applied(batch: Batch) -> int:
+    return batch.counts.get(APPLIED, 0)
+
+
+def fewer(made: Overview) -> list[str]:
+    """What to say of detectors that find less than half of what they found in the run before, beyond what was decided since."""
+    notes = []
+    for one in detectors.DETECTORS:
+        runs = [row for row in made.runs if row["kind"] == one.report.name][-2:]
+        if len(runs) < 2:
+            continue
+        before, now = (one.findings(row["summary"]) for row in runs)
+        decided = queries.decided_between(review(), runs[0]["created"], runs[1]["created"])
+        if decided and now < before / 2 and before - now > 2 * decided:
+            notes.append(
+                f"{one.title}: {now:,} found, after {before:,} in the run before. You decided {decided:,} in between, and"
+                " your answers moved how sure the detector is of others like them. Where you disagree, reopen answers"
+                " under Ignored and run it again."
+            )
+    return notes
 
 
 def runs_together(rows: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:

@@ -17,24 +17,42 @@ from webapp.filters import QUEUE_WORDS
 
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 EVIDENCE_WORDS = {
-    "probability": "Model's probability",
-    "tagger_probability": "JoyTag's probability",
-    "tagger": "JoyTag's probability",
-    "near_with": "Most alike with this tag",
-    "near_without": "Most alike without it",
-    "neighbours": "Nearest pictures",
-    "neighbours_with": "Nearest pictures with it",
-    "neighbours_with_tag": "Share of the nearest with it",
-    "twins": "Near-duplicates",
-    "twins_with": "Near-duplicates with it",
+    "probability": "Series classifier",
+    "tagger_probability": "JoyTag",
+    "tagger": "JoyTag",
+    "near_with": "Look-alikes with this tag",
+    "near_without": "Look-alikes without it",
+    "neighbours": "Look-alikes",
+    "neighbours_with": "Look-alikes with it",
+    "neighbours_with_tag": "Share of the look-alikes with it",
+    "twins": "Copies",
+    "twins_with": "Copies with it",
     "uses": "Pictures of the library with it",
-    "expected": "Likely, by the picture and its other tags",
-    "forgotten_here": "Share of tags this picture seems to lack",
+    "expected": "Picture and its other tags",
+    "forgotten_here": "Share of tags that this picture seems to lack",
     "other_copy": "The other copy",
     "tagged": "Tagged",
     "predicted": "Predicted",
     "before_verdicts": "By the detector alone, before your decisions",
+    "only_in_1": "Only one has",
+    "only_in_2": "Only the other has",
+    "refused_in_1": "You said no on the one",
+    "refused_in_2": "You said no on the other",
+    "rule": "Rule",
+    "against": "Excluded by",
+    "follows_from": "Comes with",
+    "brings": "Brings",
 }
+SHARES = (
+    "probability",
+    "tagger_probability",
+    "tagger",
+    "expected",
+    "forgotten_here",
+    "before_verdicts",
+    "neighbours_with_tag",
+    "unknown",
+)
 
 
 def install(app: Flask) -> None:
@@ -44,14 +62,14 @@ def install(app: Flask) -> None:
     app.template_filter("size")(size)
     app.template_filter("plural")(plural)
     app.template_filter("promised")(promised)
-    app.template_filter("action")(lambda action: {"add": "add", "remove": "remove", "pair": "pair"}[action])
+    app.template_filter("of_100")(of_100)
     app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})
 
 
 def ago(when: str | None, now: datetime | None = None) -> str:
     """A UTC time as its distance from now.
 
-    >>> ago("2026-11-23T17:00:00Z", datetime(2026, 11, 23, 18, 5, tzinfo=timezone.utc))
+    >>> ago("2026-11-23T17:00:00Z", datetime(2026, 11, 23, 18, 5, tzinfo=UTC))
     '1 hour ago'
     """
     if not when:
@@ -69,14 +87,23 @@ def plural(number: int, one: str, many: str | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent, with a decimal where it is close to all or nothing; only a whole one reads 100.
+    """A share in percent, with a decimal where it is close to all or nothing. Nothing here is ever certain: at most 99.9 %.
 
-    >>> percent(0.83), percent(0.972), percent(0.9999), percent(1.0)
-    ('83 %', '97.2 %', '99.9 %', '100 %')
+    >>> percent(0.83), percent(0.972), percent(0.9999), percent(1.0), percent(0.0)
+    ('83 %', '97.2 %', '99.9 %', '99.9 %', '0 %')
     """
-    if 0.95 < share < 1 or 0 < share < 0.01:
+    if share > 0.95 or 0 < share < 0.01:
         return f"{min(share * 100, 99.9):.1f} %"
     return f"{share * 100:.0f} %"
+
+
+def of_100(share: float) -> int:
+    """How many of a hundred a measured share is; never all of them.
+
+    >>> of_100(0.864), of_100(1.0)
+    (86, 99)
+    """
+    return min(round(share * 100), 99)
 
 
 def size(count: int | None) -> str:
@@ -86,19 +113,38 @@ def size(count: int | None) -> str:
     return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{count / 1024:.0f} kB"
 
 
-def sureness(confidence: float, promise: Promise | None) -> str:
-    """What a confidence means: measured on the owner's decisions where there are enough, else the detector's own estimate."""
-    if promise is None:
-        return f"of 100 like this about {confidence * 100:.0f} should be right (the detector's estimate)"
-    return f"of 100 like this about {promised(promise)}"
-
-
 def promised(promise: Promise) -> str:
     """`83 are right, from 214 of your decisions (between 77 and 88)`."""
     return (
-        f"{promise.share * 100:.0f} are right, from {promise.of:,} of your decisions "
-        f"(between {promise.low * 100:.0f} and {promise.high * 100:.0f})"
+        f"{of_100(promise.share)} are right, from {promise.of:,} of your decisions "
+        f"(between {of_100(promise.low)} and {of_100(promise.high)})"
     )
+
+
+def figures(given: dict[str, Any], pair: bool, confidence: float) -> list[str]:
+    """The reason in at most three short figures.
+
+    >>> figures({"neighbours": 10, "neighbours_with": 8, "expected": 0.993, "tagger": 0.2}, False, 0.9)
+    ['look-alikes 8 of 10', 'picture and tags 99.3 %', 'JoyTag 20 %']
+    """
+    if pair:
+        return [f"{percent(confidence)} alike"]
+    made = []
+    if given.get("twins"):
+        made.append(f"copies {given.get('twins_with', 0)} of {given['twins']}")
+    if isinstance(given.get("neighbours"), int) and given["neighbours"]:
+        made.append(f"look-alikes {given.get('neighbours_with', 0)} of {given['neighbours']}")
+    for key, name in (
+        ("expected", "picture and tags"),
+        ("probability", "series classifier"),
+        ("tagger", "JoyTag"),
+        ("tagger_probability", "JoyTag"),
+    ):
+        if isinstance(given.get(key), float | int):
+            made.append(f"{name} {percent(given[key])}")
+    if not made and given.get("against"):
+        made.append(f"excluded by {given['against']}")
+    return made[:3]
 
 
 def by_namespace(names: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -124,7 +170,7 @@ def evidence(
         if hashes:
             others = [hash for hash in hashes if hash not in leave_out]
             shown += [(words, others)] if others else []
-        elif text := _fact(value):
+        elif text := _fact(value, name in SHARES):
             facts.append((words, text))
     return facts, shown
 
@@ -134,12 +180,12 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     themselves, and words.
 
     >>> changes({"tagger": 0.31, "neighbours_with": 2, "uses": 100}, {"tagger": 0.92, "neighbours_with": 7, "uses": 100})
-    ["JoyTag's probability was 0.31, is 0.92", 'Nearest pictures with it was 2, is 7']
+    ['JoyTag was 31 %, is 92 %', 'Look-alikes with it was 2, is 7']
     """
     found = []
     for name in dict.fromkeys([*then, *now]):
         before, after = then.get(name), now.get(name)
-        old, new = _fact(before), _fact(after)
+        old, new = _fact(before, name in SHARES), _fact(after, name in SHARES)
         if name == BEFORE_VERDICTS or old == new or _hashes(before) or _hashes(after) or _close(before, after):
             continue
         found.append(
@@ -162,9 +208,11 @@ def _hashes(value: Any) -> list[str]:
     return [one for one in found if isinstance(one, str) and HASH.fullmatch(one)][:8]
 
 
-def _fact(value: Any) -> str:
+def _fact(value: Any, share: bool = False) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if share and isinstance(value, float | int):
+        return percent(value)
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 10 else f"{value:,.0f}"
     if isinstance(value, int):

@@ -1,10 +1,10 @@
 """Counts of the findings index that every move of a suggestion moves by one, so that no look has to count anew.
 
-A tally is a row of the table `tallies`: for one `scope` ("all", one "tag" or one "namespace", its `name`),
-one `issue` and one `state`, how many `findings` have a suggestion there, how many `suggestions` that are,
-and `expected`, the sum of their confidences in ten-thousandths. In the scope "all" they are parted by
-confidence band too: a suggestion by its own, a finding by that of its surest suggestion in the state;
-elsewhere `band` is 0. A finding has one issue, so tallies add up over issues; over tags they do not.
+A tally is a row of the table `tallies`: for one `scope` ("all", one "issue", "tag" or "namespace", its `name`)
+and one `state`, how many `findings` have a suggestion there, how many `suggestions` that are,
+and `expected`, the sum of their confidences in ten-thousandths. In the scopes "all" and "issue" they are parted by
+confidence band too: a suggestion by its own, a finding by that of its surest suggestion there;
+elsewhere `band` is 0. A finding has suggestions of several issues and tags, so findings do not add up over them.
 
 Triggers keep them, in the transaction of whatever moves a suggestion; `make` counts all of it anew. Tests
 hold the one against the other.
@@ -17,21 +17,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # the lower ends of the confidence bands
-ALL, TAG, NAMESPACE = "all", "tag", "namespace"
+ALL, ISSUE, TAG, NAMESPACE = "all", "issue", "tag", "namespace"
 FACTOR = 10_000  # confidences are summed as whole numbers, which do not drift
 MANY = 2_000  # moves at once above which counting anew is quicker than moving
 
 BAND = "CASE " + " ".join(f"WHEN confidence >= {low} THEN {BANDS.index(low)}" for low in BANDS[:0:-1]) + " ELSE 0 END"
 TABLE = """
 CREATE TABLE tallies (
-    scope TEXT NOT NULL, name TEXT NOT NULL, issue TEXT NOT NULL, state TEXT NOT NULL, band INTEGER NOT NULL,
+    scope TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL, band INTEGER NOT NULL,
     findings INTEGER NOT NULL, suggestions INTEGER NOT NULL, expected INTEGER NOT NULL,
-    PRIMARY KEY (scope, name, issue, state, band)
+    PRIMARY KEY (scope, name, state, band)
 ) WITHOUT ROWID
 """
-# Which rows of `suggestions` belong to the name of a row: of the same finding, so an index leads there.
-SAME = {ALL: "", TAG: " AND s.tag = {row}.tag", NAMESPACE: " AND s.namespace = {row}.namespace"}
-NAMES = {ALL: "''", TAG: "{row}.tag", NAMESPACE: "{row}.namespace"}
+COLUMNS = {
+    ALL: "''",
+    ISSUE: "issue",
+    TAG: "tag",
+    NAMESPACE: "namespace",
+}  # the name of a row of `suggestions` in each scope
+BANDED = (ALL, ISSUE)
 TRIGGERS = ("tallies_moved", "tallies_added")
 
 
@@ -64,21 +68,18 @@ def kept(db: sqlite3.Connection, moves: int) -> Iterator[None]:
 
 
 def recount(db: sqlite3.Connection) -> None:
-    """Count everything from the suggestions. A rank is one finding's, and along it indexes lead that hold all there is to count."""
+    """Count everything from the suggestions."""
     db.execute("DELETE FROM tallies")
     expected = _expected("suggestions")
-    db.execute(
-        "INSERT INTO tallies SELECT ?, '', issue, state, band, sum(f), sum(s), sum(e) FROM ("
-        " SELECT issue, state, max(band) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggestions GROUP BY state, rank UNION ALL"
-        f" SELECT issue, state, band, 0, count(*), sum({expected}) FROM suggestions GROUP BY issue, state, band"
-        ") GROUP BY issue, state, band",
-        (ALL,),
-    )
-    for scope, column in ((TAG, "tag"), (NAMESPACE, "namespace")):
+    for scope, column in COLUMNS.items():
+        band = "band" if scope in BANDED else "0"
         db.execute(
-            f"INSERT INTO tallies SELECT ?, {column}, issue, state, 0, count(*), sum(n), sum(e) FROM ("
-            f" SELECT {column}, issue, state, count(*) AS n, sum({expected}) AS e FROM suggestions GROUP BY {column}, state, rank"
-            f") GROUP BY {column}, issue, state",
+            "INSERT INTO tallies SELECT ?, name, state, band, sum(f), sum(s), sum(e) FROM ("
+            f" SELECT {column} AS name, state, max({band}) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggestions"
+            " GROUP BY name, state, finding UNION ALL"
+            f" SELECT {column} AS name, state, {band} AS level, 0, count(*), sum({expected}) FROM suggestions"
+            " GROUP BY name, state, level"
+            ") GROUP BY name, state, band",
             (scope,),
         )
 
@@ -103,18 +104,19 @@ def _moves(row: str, sign: str, back: str) -> list[str]:
     finding stands in the band of the surer of both, without it in that of the rest, or nowhere.
     """
     out = []
-    for scope in (ALL, TAG, NAMESPACE):
+    for scope, column in COLUMNS.items():
+        same = "" if scope == ALL else f" AND s.{column} = {row}.{column}"
         rest = (
             f"(SELECT max(s.band) FROM suggestions s WHERE s.finding = {row}.finding AND s.state = {row}.state"
-            f" AND s.id != {row}.id{SAME[scope].format(row=row)})"
+            f" AND s.id != {row}.id{same})"
         )
-        level = "" if scope == ALL else "0 * "
+        level = "" if scope in BANDED else "0 * "
         with_it, own = f"{level}max({row}.band, ifnull({rest}, 0))", f"{level}{row}.band"
-        name = NAMES[scope].format(row=row)
-        key = f"scope = '{scope}' AND name = {name} AND issue = {row}.issue AND state = {row}.state AND band"
+        name = column if scope == ALL else f"{row}.{column}"
+        key = f"scope = '{scope}' AND name = {name} AND state = {row}.state AND band"
         if sign == "+":
             out += [
-                f"INSERT OR IGNORE INTO tallies VALUES ('{scope}', {name}, {row}.issue, {row}.state, {place}, 0, 0, 0);"
+                f"INSERT OR IGNORE INTO tallies VALUES ('{scope}', {name}, {row}.state, {place}, 0, 0, 0);"
                 for place in dict.fromkeys((with_it, own))
             ]
         out += [

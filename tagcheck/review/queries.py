@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
+import random
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from tagcheck import detectors
+from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.findings import BEFORE_VERDICTS
+from tagcheck.intervals import at_least, wilson
 from tagcheck.review import counts
 from tagcheck.review.counts import BANDS
-from tagcheck.review.store import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDONE, Ask, Key, Review
+from tagcheck.review.store import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDECIDED, UNDONE, Ask, Key, Review
 
+PAIR_KINDS = detectors.issues(detectors.PAIRS)
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
 ORDERS = {
     SURE: ("rank", "ASC"),
@@ -32,12 +36,15 @@ PACED = 500  # events that the pace is measured on
 PACE_FROM = 20  # decisions from which on it is believed
 USUAL_PACE = 20.0  # a minute, until then
 PAUSE = 60  # seconds after which the owner was doing something else
+BREAK = 600  # seconds after which another session begins
+SESSION = 5000  # events of one session at the most
 BULK = 60  # changes in one event above which it says nothing about a pace: more than a grid shows
 SETTLING = 0.25  # minutes that it takes to get into another subject
 COLUMNS = (
-    "s.finding, s.rank, s.source, s.issue, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why,"
+    "s.finding, s.rank, s.source, s.issue, s.issues, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why,"
     " s.evidence, s.state, s.current"
 )
+IN_TAG = "tag_rank"  # the column that a view of one tag walks along: the tag's own order
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Filter:
     """Which suggestions a view shows. Empty means any; `least` and `most` bound the confidence (0 to 1), both included.
 
     `or_tag` shows another tag's beside those of `tag`, `series` those on pictures that have this series now, `changed` what
-    was ignored and has become surer since.
+    was ignored and has become surer since, `sample` those drawn for a sample.
     """
 
     state: str = OPEN
@@ -57,6 +64,7 @@ class Filter:
     series: str = ""
     changed: bool = False
     hash: str = ""
+    sample: int = 0
     least: float = 0.0
     most: float = 1.0
     order: str = SURE
@@ -68,6 +76,7 @@ class Suggestion:
 
     key: Key
     issue: str
+    issues: tuple[str, ...]  # all kinds that it was said under
     confidence: float
     why: str
     evidence: dict[str, Any]
@@ -93,23 +102,33 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding with its suggestions in the report's order; `body` is what else the report says about a pair."""
+    """One picture, or a group of copies (`members`), with all that is suggested for it, the surest first."""
 
     id: str
     rank: int
-    source: str
     issue: str
     hash: str
     other: str
+    members: tuple[str, ...]
     confidence: float
     current: bool
-    body: dict[str, Any]
     suggestions: tuple[Suggestion, ...] = ()
 
     @property
     def is_pair(self) -> bool:
-        """Whether it is about two pictures."""
+        """Whether it is about copies, two or more."""
         return bool(self.other)
+
+    @property
+    def shown(self) -> Sequence[Suggestion]:
+        """What a view asks about it, the surest first; of copies their tags, else the pairs themselves."""
+        asked = [one for one in self.suggestions if one.in_view]
+        return [one for one in asked if one.key.action != PAIR] or asked
+
+    @property
+    def sureness(self) -> float:
+        """The confidence to show in a view: that of the surest suggestion that is in it."""
+        return max((one.confidence for one in self.shown), default=self.confidence)
 
 
 @dataclass(frozen=True)
@@ -132,11 +151,55 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """`drawn` of `of` suggestions alike, looked at one by one: `decided` so far, `right` of them accepted. `event` is the step of
+    the history in which the others were accepted.
+    """
+
+    id: int
+    view: Filter
+    of: int
+    drawn: int
+    decided: int
+    right: int
+    event: int | None
+
+    @property
+    def at_least(self) -> float:
+        """The share of all that is right, with 95 % certainty."""
+        return at_least(self.right, self.decided) if self.decided else 0.0
+
+
+@dataclass(frozen=True)
 class Pace:
     """How many suggestions are decided in a minute, measured on `of` decisions (0: an assumption)."""
 
     a_minute: float
     of: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """What was decided since the last pause: suggestions `accepted` and `ignored`, in so many `seconds`."""
+
+    accepted: int = 0
+    ignored: int = 0
+    seconds: float = 0.0
+
+    @property
+    def decided(self) -> int:
+        """Both together."""
+        return self.accepted + self.ignored
+
+    @property
+    def minutes(self) -> int:
+        """Whole minutes."""
+        return round(self.seconds / 60)
+
+    @property
+    def a_minute(self) -> float:
+        """Decisions in a minute."""
+        return 60 * self.decided / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
@@ -156,9 +219,7 @@ class Health:
 
 @dataclass
 class Overview:
-    """The numbers of the first page. `by_issue` holds open findings by issue and the confidence band
-    (`BANDS`) of the surest suggestion that is open in them.
-    """
+    """The numbers of the first page. `by_issue` holds suggestions not decided, by issue and confidence band (`BANDS`)."""
 
     queues: dict[str, Count] = field(default_factory=dict)
     by_issue: dict[str, list[int]] = field(default_factory=dict)
@@ -196,7 +257,7 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list
         " d.evidence AS evidence_then"
         " FROM suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND"
         " d.other = s.other"
-        f" WHERE s.finding IN ({marks}) ORDER BY s.place, s.id",
+        f" WHERE s.finding IN ({marks}) ORDER BY s.confidence DESC, s.place, s.id",
         [*values, *ids],
     )
     by_finding: dict[str, list[Suggestion]] = {}
@@ -211,7 +272,7 @@ def count(review: Review, view: Filter) -> Count:
         return queues(review, view).get(view.state, Count(0, 0))
     where, values = _where(view)
     row = review.db.execute(
-        f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)",
+        f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.finding)",
         values,
     ).fetchone()
     return Count(*row)
@@ -228,7 +289,7 @@ def queues(review: Review, view: Filter) -> dict[str, Count]:
         where, values = _where(replace(view, state=""))
         rows = review.db.execute(
             f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where}"
-            " GROUP BY s.state, s.rank) GROUP BY state",
+            " GROUP BY s.state, s.finding) GROUP BY state",
             values,
         )
     found = {row[0]: Count(row[1], row[2]) for row in rows}
@@ -245,10 +306,10 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
         values = [*values, *findings]
     rows = review.db.execute(
         "SELECT s.hash, s.tag, s.action, s.other, s.issue,"
-        f" max(coalesce(json_extract(s.evidence, '$.{BEFORE_VERDICTS}'), s.confidence)) AS confidence, coalesce(d.version, 0) AS"
-        " version FROM suggestions s"
+        f" coalesce(json_extract(s.evidence, '$.{BEFORE_VERDICTS}'), s.confidence) AS confidence, coalesce(d.version, 0) AS version"
+        " FROM suggestions s"
         " LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
-        f" WHERE {where} GROUP BY s.hash, s.tag, s.action, s.other ORDER BY min(s.rank)",
+        f" WHERE {where} ORDER BY s.rank, s.id",
         values,
     )
     return [
@@ -260,7 +321,7 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
 def suggestions(review: Review, view: Filter) -> sqlite3.Cursor:
     """The matching suggestions as rows, in the view's order, for an export: read a row at a time."""
     where, values = _where(view)
-    column, direction = ORDERS[view.order]
+    column, direction = _walk(view)
     return review.db.execute(
         f"SELECT {COLUMNS} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction}, s.place", values
     )
@@ -287,31 +348,97 @@ def picture(review: Review, hash: str) -> dict[str, Any] | None:
     return record | {"existing_all_tags": sorted(tags)}
 
 
-def others_on(review: Review, finding: Finding, limit: int = 8) -> list[sqlite3.Row]:
-    """Other findings about the same picture or pair: id, issue, confidence."""
-    hashes = [finding.hash, finding.other or finding.hash]
-    return review.db.execute(
-        "SELECT id, issue, confidence FROM findings WHERE current AND id != ? AND id IN"
-        " (SELECT id FROM findings WHERE hash IN (?, ?) UNION SELECT id FROM findings WHERE other != '' AND other IN (?,"
-        " ?)) ORDER BY rank LIMIT ?",
-        (finding.id, *hashes, *hashes, limit),
-    ).fetchall()
-
-
 def copy_group(review: Review, hash: str) -> sqlite3.Row | None:
     """The group of copies that a picture is in, as the report has it: best, reasons, members; None where it has none."""
     return review.db.execute("SELECT best, reasons, members FROM copies WHERE hash = ?", (hash,)).fetchone()
+
+
+def copy_groups(review: Review) -> list[tuple[str, ...]]:
+    """Every group of copies that the owner has not called different."""
+    rows = review.db.execute(
+        "SELECT members FROM findings f WHERE other != '' AND current AND EXISTS (SELECT 1 FROM suggestions s"
+        " WHERE s.finding = f.id AND s.action = ? AND s.state != ?) ORDER BY rank",
+        (PAIR, IGNORED),
+    )
+    return [tuple(json.loads(row[0])) for row in rows]
+
+
+def complete(review: Review, start: str, limit: int = 20) -> list[tuple[str, int]]:
+    """The library's commonest tags that hold these words: (tag, pictures), those that start with them first."""
+    pattern = "".join(f"\\{one}" if one in "\\%_" else one for one in start)
+    rows = review.db.execute(
+        "SELECT tag, uses FROM library_tags WHERE tag LIKE ?1 ESCAPE '\\'"
+        " ORDER BY tag NOT LIKE ?2 ESCAPE '\\' AND tag NOT LIKE ?3 ESCAPE '\\', uses DESC, tag LIMIT ?4",
+        (f"%{pattern}%", f"{pattern}%", f"%:{pattern}%", limit),
+    )
+    return [tuple(row) for row in rows]
+
+
+def ignored_in(review: Review, event: int) -> list[Key]:
+    """What one event of the history ignored and is ignored still."""
+    rows = review.db.execute(
+        "SELECT hash, tag, action, other FROM event_changes JOIN decisions USING (hash, tag, action, other)"
+        " WHERE event = ? AND after = ? AND state = ?",
+        (event, IGNORED, IGNORED),
+    )
+    return [Key(*row) for row in rows]
+
+
+def pictures_with(review: Review, tags: Sequence[str]) -> int:
+    """How many pictures that findings are about have all these tags, by the dataset."""
+    has = " AND ".join(
+        "EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = ?)" for _ in tags
+    )
+    return review.db.execute(f"SELECT count(*) FROM pictures p WHERE {has}", list(tags)).fetchone()[0]
+
+
+def draw_sample(review: Review, view: Filter, size: int, rng: random.Random) -> tuple[int, int]:
+    """Draw so many of a view's suggestions at random, to be looked at one by one: (the sample's number, how many it is drawn from)."""
+    found = asks(review, view)
+    drawn = rng.sample(found, min(size, len(found)))
+    with review.writing() as db:
+        number = db.execute(
+            "INSERT INTO samples (at, view, of) VALUES (?, ?, ?)",
+            (isoformat(utc_now()), json.dumps(asdict(view)), len(found)),
+        ).lastrowid
+        db.executemany(
+            "INSERT INTO sample_keys VALUES (?, ?, ?, ?, ?)",
+            [(number, ask.key.hash, ask.key.tag, ask.key.action, ask.key.other) for ask in drawn],
+        )
+    return number, len(found)
+
+
+def sample(review: Review, number: int) -> Sample | None:
+    """A sample as it stands; None where there is none with this number."""
+    row = review.db.execute("SELECT * FROM samples WHERE id = ?", (number,)).fetchone()
+    if row is None:
+        return None
+    given = json.loads(row["view"])
+    view = Filter(**given | {"issues": tuple(given["issues"])})
+    counted = review.db.execute(
+        f"SELECT count(*) AS drawn, ifnull(sum({RIGHT}), 0) AS right, ifnull(sum(state IN (?, ?)), 0) AS decided FROM sample_keys"
+        " LEFT JOIN decisions USING (hash, tag, action, other) WHERE sample = ?",
+        (ACCEPTED, UNDONE, ACCEPTED, IGNORED, number),
+    ).fetchone()
+    return Sample(number, view, row["of"], counted["drawn"], counted["decided"], counted["right"], row["event"])
+
+
+def note_sample(review: Review, number: int, event: int | None) -> None:
+    """Keep with a sample the step of the history that it was the reason for."""
+    with review.writing() as db:
+        db.execute("UPDATE samples SET event = ? WHERE id = ?", (event, number))
 
 
 def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=queues(review, Filter(state="")))
     rows = review.db.execute(
-        "SELECT issue, band, findings FROM tallies WHERE scope = ? AND name = '' AND state = ? AND findings > 0",
-        (counts.ALL, OPEN),
+        "SELECT name, band, sum(suggestions) AS number FROM tallies WHERE scope = ? AND state IN (?, ?) GROUP BY name, band",
+        (counts.ISSUE, *UNDECIDED),
     )
     for row in rows:
-        made.by_issue.setdefault(row["issue"], [0] * len(BANDS))[row["band"]] = row["findings"]
+        if row["number"]:
+            made.by_issue.setdefault(row["name"], [0] * len(BANDS))[row["band"]] = row["number"]
     for row in review.db.execute("SELECT * FROM sources"):
         made.sources[row["kind"]] = dict(row) | {"header": json.loads(row["header"])}
     made.runs = [
@@ -336,9 +463,9 @@ def promise(review: Review, issue: str, confidence: float) -> Promise | None:
 def health(review: Review, pace: Pace) -> list[Health]:
     """How every tag with open suggestions stands: the sessions that mend most in a minute first."""
     rows = review.db.execute(
-        "SELECT name, sum(suggestions), sum(expected) FROM tallies WHERE scope = ? AND state = ? AND name != issue GROUP BY name"
-        " HAVING sum(suggestions) > 0",  # a pair has its kind for a tag
-        (counts.TAG, OPEN),
+        "SELECT name, sum(suggestions), sum(expected) FROM tallies WHERE scope = ? AND state = ? AND name NOT IN (?, ?)"
+        " GROUP BY name HAVING sum(suggestions) > 0",  # a pair has its kind for a tag
+        (counts.TAG, OPEN, *PAIR_KINDS),
     ).fetchall()
     verdicts = {
         row["tag"]: (row["right"], row["of"])
@@ -377,6 +504,33 @@ def pace(review: Review) -> Pace:
     return Pace(USUAL_PACE, 0) if decided < PACE_FROM or not spent else Pace(60 * decided / spent, decided)
 
 
+def session(review: Review) -> Session:
+    """The decisions since the last pause of `BREAK` seconds: how many, and how long they took."""
+    rows = review.db.execute(
+        "SELECT e.at, (SELECT count(*) FROM event_changes c WHERE c.event = e.id AND c.after = 'accepted') AS accepted,"
+        " (SELECT count(*) FROM event_changes c WHERE c.event = e.id AND c.after = 'ignored') AS ignored"
+        " FROM events e WHERE e.status = 'done' ORDER BY e.id DESC LIMIT ?",
+        (SESSION,),
+    ).fetchall()
+    made, last, began = Session(), utc_now(), None
+    for row in rows:
+        at = _time(row["at"])
+        if (last - at).total_seconds() > BREAK:
+            break
+        made = Session(made.accepted + row["accepted"], made.ignored + row["ignored"], made.seconds)
+        last, began = at, at
+    ended = _time(rows[0]["at"]) if rows else last
+    return replace(made, seconds=(ended - began).total_seconds()) if began else made
+
+
+def decided_between(review: Review, start: str, end: str) -> int:
+    """How many suggestions stand accepted or ignored since a decision between two times."""
+    return review.db.execute(
+        "SELECT count(*) FROM decisions WHERE state IN (?, ?) AND action != ? AND decided_at BETWEEN ? AND ?",
+        (ACCEPTED, IGNORED, PAIR, start, end),
+    ).fetchone()[0]
+
+
 def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Promise | None]]:
     """The promise of each confidence band (`tallies.BANDS`) for those of the issues that have one anywhere."""
     made = {issue: [promise(review, issue, low) for low in BANDS] for issue in issues}
@@ -392,10 +546,7 @@ def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Promise | N
     """
     if of < enough:
         return None
-    z, share = 1.96, right / of
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return Promise(right, of, share, max(middle - half, 0.0), min(middle + half, 1.0))
+    return Promise(right, of, right / of, *wilson(right, of))
 
 
 def _ids(review: Review, view: Filter, after: str | None, before: str | None, limit: int) -> list[str]:
@@ -407,14 +558,12 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
         where = where.replace(
             "s.hash IN", "+s.hash IN"
         )  # looked up while walking along the order, which soon finds enough
-    column, direction = ORDERS[view.order]
+    column, direction = _walk(view)
     backwards = before is not None
-    start = review.db.execute(
-        f"SELECT {column} FROM findings WHERE id = ?", (before if backwards else after,)
-    ).fetchone()
+    start = _place(review, view, column, before if backwards else after)
     if start is not None:
         where += f" AND s.{column} {'<' if (direction == 'ASC') == backwards else '>'} ?"
-        values = [*values, start[0]]
+        values = [*values, start]
     if backwards:
         direction = "DESC" if direction == "ASC" else "ASC"
     rows = review.db.execute(
@@ -423,6 +572,24 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     )
     found = [row[0] for row in rows]
     return found[::-1] if backwards else found
+
+
+def _walk(view: Filter) -> tuple[str, str]:
+    """The column that a view walks along, and the direction: with one tag, that tag's own order."""
+    column, direction = ORDERS[view.order]
+    return (IN_TAG if view.tag and not view.or_tag and column == "rank" else column), direction
+
+
+def _place(review: Review, view: Filter, column: str, finding: str | None) -> int | None:
+    """Where a finding stands in that order."""
+    if not finding:
+        return None
+    if column == IN_TAG:
+        sql, values = "SELECT tag_rank FROM suggestions WHERE finding = ? AND tag = ?", (finding, view.tag)
+    else:
+        sql, values = f"SELECT {column} FROM findings WHERE id = ?", (finding,)
+    row = review.db.execute(sql, values).fetchone()
+    return row[0] if row else None
 
 
 def _large(review: Review, view: Filter) -> bool:
@@ -466,6 +633,12 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
             " other != '' AND other >= ? AND other < ?)",
             *(view.hash, view.hash + "g") * 2,
         )
+    if view.sample:
+        add(
+            "s.id IN (SELECT o.id FROM sample_keys k JOIN suggestions o ON o.hash = k.hash AND o.tag = k.tag"
+            " AND o.action = k.action AND o.other = k.other WHERE k.sample = ?)",
+            view.sample,
+        )
     if view.least > 0:
         add("s.confidence >= ?", view.least)
     if view.most < 1:
@@ -474,16 +647,22 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
 
 
 def _tallied(view: Filter) -> tuple[str, list[Any]] | None:
-    """The SQL condition on `tallies` for a view that asks for no more than kinds and one tag or namespace; None for others."""
-    finer = view.page or view.series or view.changed or view.or_tag or view.hash or view.least > 0 or view.most < 1
-    if finer or (view.tag and view.namespace):
+    """The SQL condition on `tallies` for a view that asks for no more than one kind, tag or namespace; None for others."""
+    finer = (
+        view.sample
+        or view.page
+        or view.series
+        or view.changed
+        or view.or_tag
+        or view.hash
+        or view.least > 0
+        or view.most < 1
+    )
+    named = {counts.TAG: view.tag, counts.NAMESPACE: view.namespace, counts.ISSUE: "".join(view.issues)}
+    asked = [(scope, name) for scope, name in named.items() if name]
+    if finer or len(asked) > 1 or len(view.issues) > 1:
         return None
-    scope = counts.TAG if view.tag else counts.NAMESPACE if view.namespace else counts.ALL
-    where, values = "scope = ? AND name = ?", [scope, view.tag or view.namespace]
-    if view.issues:
-        where += f" AND issue IN ({','.join('?' * len(view.issues))})"
-        values += view.issues
-    return where, values
+    return "scope = ? AND name = ?", list(asked[0] if asked else (counts.ALL, ""))
 
 
 def _time(text: str) -> datetime:
@@ -494,6 +673,7 @@ def _suggestion(row: sqlite3.Row) -> Suggestion:
     return Suggestion(
         Key(row["hash"], row["tag"], row["action"], row["other"]),
         row["issue"],
+        tuple(dict.fromkeys(row["issues"].split(","))) if row["issues"] else (),
         row["confidence"],
         row["why"],
         json.loads(row["evidence"]),
@@ -513,43 +693,42 @@ def _finding(row: sqlite3.Row, rows: list[Suggestion]) -> Finding:
     return Finding(
         row["id"],
         row["rank"],
-        row["source"],
         row["issue"],
         row["hash"],
         row["other"],
+        tuple(json.loads(row["members"])),
         row["confidence"],
         bool(row["current"]),
-        json.loads(row["body"]),
         tuple(rows),
     )
 
 
 def finding_of(review: Review, key: Key) -> str | None:
-    """The finding to show a suggestion under, the current one of highest rank; None when no report has it."""
+    """The finding that has a suggestion; None when no report has it."""
     row = review.db.execute(
-        "SELECT finding FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ? ORDER BY current DESC,"
-        " rank LIMIT 1",
+        "SELECT finding FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ?",
         (key.hash, key.tag, key.action, key.other),
     ).fetchone()
     return row["finding"] if row else None
 
 
-def distinct(review: Review, view: Filter) -> int:
-    """How many different suggestions match: what a bulk action on the view decides, where two detectors say the same."""
-    where, values = _where(view)
-    return review.db.execute(
-        f"SELECT count(*) FROM (SELECT DISTINCT s.hash, s.tag, s.action, s.other FROM suggestions s WHERE {where})",
-        values,
-    ).fetchone()[0]
+def found_as(review: Review, id: str) -> str | None:
+    """The finding that shows what a report's entry with this id says; None where no report has such an entry."""
+    row = review.db.execute(
+        "SELECT s.finding FROM said JOIN suggestions s ON s.hash = said.hash AND s.tag = said.tag AND s.action = said.action"
+        " AND s.other = said.other WHERE said.finding = ? LIMIT 1",
+        (id,),
+    ).fetchone()
+    return row["finding"] if row else None
 
 
-def pictures_of(review: Review, view: Filter) -> list[tuple[str, str]]:
-    """(hash, other hash or "") of every finding of a view, in its order."""
+def pictures_of(review: Review, view: Filter) -> list[tuple[str, ...]]:
+    """The pictures of every finding of a view, in its order."""
     where, values = _where(view)
     column, direction = ORDERS[view.order]
     rows = review.db.execute(
-        f"SELECT hash, other FROM findings WHERE rank IN (SELECT s.rank FROM suggestions s WHERE {where}) ORDER BY"
+        f"SELECT members FROM findings WHERE id IN (SELECT s.finding FROM suggestions s WHERE {where}) ORDER BY"
         f" {column} {direction}",
         values,
     )
-    return [tuple(row) for row in rows]
+    return [tuple(json.loads(row[0])) for row in rows]

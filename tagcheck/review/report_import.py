@@ -22,7 +22,7 @@ from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, is_text
-from tagcheck.review import counts
+from tagcheck.review import counts, grouping
 from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
     CHANGED,
@@ -86,12 +86,11 @@ def sync(review: Review, folder: DataFolder) -> Sync:
                     _replace(db, kind, wanted[kind])
             make_lookups(db)
             if any(detectors.of(kind) for kind in stale):
-                _drop_superseded(db)
                 _forget_skips(db)
-                _take_states(db)
+                grouping.regroup(db)
                 _note_grown(db)
             _read_pictures(db, wanted[DATASET])
-            _rank(db)
+            grouping.rank(db)
             make_walks(db)
             counts.make(db)
             _note_choices(db)
@@ -131,14 +130,8 @@ def _problems(review: Review) -> dict[str, str]:
 
 
 def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
-    """Put one report's findings in the place of its predecessor's. What the owner decided on stays, marked as no longer
-    current.
-    """
-    db.execute(
-        "DELETE FROM suggestions WHERE source = ? AND state IN ('open', 'skipped', 'gone') AND current", (kind.name,)
-    )
-    db.execute("UPDATE suggestions SET current = 0 WHERE source = ?", (kind.name,))
-    db.execute("UPDATE findings SET current = 0 WHERE source = ?", (kind.name,))
+    """Put what one report says in the place of what its predecessor said."""
+    db.execute("DELETE FROM said WHERE source = ?", (kind.name,))
     stamp = _stamp(path)
     if stamp is None:
         db.execute("DELETE FROM sources WHERE kind = ?", (kind.name,))
@@ -222,22 +215,7 @@ def _insert_all(
 
 def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
     db.executemany(
-        "INSERT INTO findings (id, source, issue, hash, other, confidence, differs, current, body) VALUES (?, ?, ?, ?,"
-        " ?, ?, ?, 1, ?)"
-        " ON CONFLICT (id) DO UPDATE SET confidence = excluded.confidence, differs = excluded.differs, current = 1, body"
-        " = excluded.body",
-        [
-            (one.id, kind.name, one.issue, one.hash, one.other, one.confidence, one.differs, plain_text(one.body))
-            for one in batch
-        ],
-    )
-    db.executemany(
-        "INSERT INTO suggestions (finding, source, issue, hash, other, tag, namespace, action, place, confidence, why,"
-        " evidence, state, current)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', 1)"
-        " ON CONFLICT (finding, hash, tag, action, other) DO UPDATE SET"
-        " confidence = excluded.confidence, why = excluded.why, evidence = excluded.evidence, place = excluded.place,"
-        " current = 1",
+        "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 one.id,
@@ -252,6 +230,7 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
                 row.confidence,
                 row.why,
                 plain_text(row.evidence),
+                one.differs,
             )
             for one in batch
             for place, row in enumerate(one.rows)
@@ -276,31 +255,9 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
             )
 
 
-def _drop_superseded(db: sqlite3.Connection) -> None:
-    """A decided suggestion that is current under another finding of the same detector is listed there only."""
-    db.execute(
-        "DELETE FROM suggestions WHERE NOT current AND place < 1000 AND EXISTS (SELECT 1 FROM suggestions n WHERE"
-        " n.current AND n.source = suggestions.source"
-        " AND n.hash = suggestions.hash AND n.tag = suggestions.tag AND n.action = suggestions.action AND n.other ="
-        " suggestions.other)"
-    )
-    db.execute("DELETE FROM findings WHERE NOT current AND id NOT IN (SELECT finding FROM suggestions)")
-
-
 def _forget_skips(db: sqlite3.Connection) -> None:
     """ "Skip for now" holds until the detectors have run again."""
     db.execute("UPDATE decisions SET state = 'open', version = version + 1 WHERE state = ?", (SKIPPED,))
-    db.execute("DELETE FROM suggestions WHERE state = ? AND NOT current", (SKIPPED,))
-    db.execute("UPDATE suggestions SET state = 'open' WHERE state = ?", (SKIPPED,))
-
-
-def _take_states(db: sqlite3.Connection) -> None:
-    """Give suggestions that were decided in an earlier run their queue."""
-    db.execute(
-        "UPDATE suggestions SET state = coalesce(nullif(d.outcome, 'waiting'), d.state) FROM decisions d WHERE d.state != 'open'"
-        " AND d.hash = suggestions.hash AND d.tag = suggestions.tag AND d.action = suggestions.action AND d.other ="
-        " suggestions.other"
-    )
 
 
 def _note_grown(db: sqlite3.Connection) -> None:
@@ -312,25 +269,6 @@ def _note_grown(db: sqlite3.Connection) -> None:
         " WHERE state = ? AND EXISTS (SELECT 1 FROM decisions d WHERE d.hash = suggestions.hash AND d.tag = suggestions.tag"
         " AND d.action = suggestions.action AND d.other = suggestions.other AND d.confidence IS NOT NULL)",
         (IGNORED,),
-    )
-
-
-def _rank(db: sqlite3.Connection) -> None:
-    """Number the findings in their two orders; lists page by these numbers.
-
-    `rank`: tags, pairs whose tags differ, other pairs; the surest first, ties by id. `newest`: the
-    picture imported last first, its findings by rank.
-    """
-    db.execute(
-        "UPDATE findings SET rank = r.rank, newest = r.newest FROM ("
-        " SELECT id, rank, row_number() OVER (ORDER BY imported DESC, rank) AS newest FROM ("
-        "  SELECT f.id, ifnull(p.imported, 0) AS imported,"
-        "  row_number() OVER (ORDER BY f.other != '', f.differs DESC, f.confidence DESC, f.id) AS rank"
-        "  FROM findings f LEFT JOIN pictures p ON p.hash = f.hash)"
-        ") r WHERE r.id = findings.id"
-    )
-    db.execute(
-        "UPDATE suggestions SET rank = f.rank, newest = f.newest FROM findings f WHERE f.id = suggestions.finding"
     )
 
 
@@ -378,6 +316,7 @@ def _note_run(db: sqlite3.Connection, kind: Kind, name: str, header: dict[str, A
 def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
     """Keep the dataset's records of every picture that a finding is about, and the pages and series those are of."""
     db.execute("DELETE FROM pictures")
+    db.execute("DELETE FROM library_tags")
     db.execute("DELETE FROM picture_pages")
     db.execute("DELETE FROM picture_series")
     stamp = _stamp(path)
@@ -385,10 +324,12 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
         db.execute("DELETE FROM sources WHERE kind = ?", (DATASET.name,))
         return
     wanted = {
-        row[0] for row in db.execute("SELECT hash FROM findings UNION SELECT other FROM findings WHERE other != ''")
+        row[0]
+        for row in db.execute("SELECT hash FROM suggestions UNION SELECT other FROM suggestions WHERE other != ''")
     }
     header: dict[str, Any] = {}
     count, problem, unusable = 0, None, Unusable()
+    used: Counter[str] = Counter()
     db.execute("SAVEPOINT dataset")
     try:
         for name, record in records(path, DATASET, header, unusable):
@@ -398,8 +339,12 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
             hash = record.get("hash") if isinstance(record, dict) else None
             if not isinstance(hash, str) or not HASH.fullmatch(hash):
                 unusable.note(f"record {count} of 'results' has no hash of 64 lower-case hex digits")
-            elif hash in wanted:
+                continue
+            has = record.get("existing_all_tags")
+            used.update(tag for tag in has if is_text(tag)) if isinstance(has, list) else None
+            if hash in wanted:
                 _insert_picture(db, record)
+        db.executemany("INSERT INTO library_tags VALUES (?, ?)", used.items())
     except (BadFile, MissingInput) as error:
         db.execute("ROLLBACK TO dataset")
         problem = str(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,12 @@ class Found:
     confidence: float
     rows: tuple[Suggested, ...]
     other: str = ""
-    body: dict[str, Any] = field(default_factory=dict)
 
     @property
     def differs(self) -> bool:
         """Whether tags are in question: always, but for a pair whose tags agree."""
-        analysis = self.body.get("analysis")
-        difference = analysis.get("all_tags_diff") if isinstance(analysis, dict) else None
-        return len(self.rows) > 1 or not self.other or not isinstance(difference, dict) or any(difference.values())
+        apart = [self.rows[0].evidence.get(key) for key in ("only_in_1", "only_in_2")]
+        return len(self.rows) > 1 or not self.other or apart == [None, None] or any(apart)
 
 
 def _tags(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found:
@@ -110,7 +108,7 @@ def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str
         if relation == "pixel_duplicate"
         else f"The pictures are alike (cosine {similarity:.3f})."
     )
-    rows = [Suggested(first, relation, PAIR, similarity, _why(where, record, why), {}, second)]
+    rows = [Suggested(first, relation, PAIR, similarity, _why(where, record, why), _of_each(record, first), second)]
     for row in _list(where, record, "suggestions"):
         if (
             not isinstance(row, dict)
@@ -131,15 +129,23 @@ def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str
                 _evidence(row),
             )
         )
-    return Found(
-        _id(where, record) or finding_id(relation, [first, second], []),
-        relation,
-        first,
-        similarity,
-        tuple(rows),
-        second,
-        {key: record[key] for key in ("analysis", "refused_tags") if isinstance(record.get(key), dict)},
-    )
+    id = _id(where, record) or finding_id(relation, [first, second], [])
+    return Found(id, relation, first, similarity, tuple(rows), second)
+
+
+def _of_each(record: dict[str, Any], first: str) -> dict[str, Any]:
+    """What the report says of the one and of the other picture of a pair (`_1` is the first by hash): the tags that only it has,
+    and those that the owner has said no to. Empty where the report does not say.
+    """
+    analysis = record.get("analysis")
+    apart = analysis.get("all_tags_diff") if isinstance(analysis, dict) else None
+    sides = ("1", "2") if record["hash1"] == first else ("2", "1")
+    made: dict[str, Any] = {}
+    for prefix, name, given in (("only_in", "only_in", apart), ("refused_in", "in", record.get("refused_tags"))):
+        for place, side in zip(("1", "2"), sides):
+            if isinstance(given, dict) and isinstance(tags := given.get(f"{name}_{side}"), list):
+                made[f"{prefix}_{place}"] = [tag for tag in tags if _is_tag(tag)]
+    return made
 
 
 def _series(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found | None:

@@ -26,8 +26,11 @@ APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
 WAITING = "waiting"  # noted down in the ledger, to be written when the library is back
 LOCKED = (APPLIED, WAITING)  # the ledger has it: taken back there, not here
 GONE = "gone"  # undecided, and no longer in the newest reports
+UNLIKELY = "unlikely"  # undecided, and rather wrong than right: kept in a folder of its own
+LIKELY_FROM = 0.5  # the confidence below which a suggestion is "unlikely"
+UNDECIDED = (OPEN, UNLIKELY)
 DECISIONS = (ACCEPTED, IGNORED, SKIPPED, FLAGGED)
-QUEUES = (OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
+QUEUES = (OPEN, UNLIKELY, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
 ADD, REMOVE, PAIR = "add", "remove", "pair"
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
 CHANGED = 0.1  # by which a confidence has to grow after a "no" to be called out
@@ -39,7 +42,7 @@ WALKS = {
     "suggestions_state": "state, rank, issue, confidence",
     "suggestions_newest": "state, newest, rank, issue, confidence",
     "suggestions_issue": "issue, state, rank, confidence",
-    "suggestions_tag": "tag, state, rank, issue, confidence, action",
+    "suggestions_tag": "tag, state, tag_rank, rank, issue, confidence, action",
     "suggestions_namespace": "namespace, state, rank, issue, confidence",
     "suggestions_picture": "hash, state, rank",
 }
@@ -47,8 +50,9 @@ WALKS = {
 LOOKUPS = {
     "findings_hash": "findings (hash)",
     "findings_other": "findings (other) WHERE other != ''",
-    "suggestions_key": "suggestions (hash, tag, action, other)",
+    "suggestions_finding": "suggestions (finding)",
     "suggestions_other": "suggestions (other) WHERE other != ''",
+    "said_finding": "said (finding)",
 }
 # What the owner's verdicts are looked up by: promises by kind and confidence, health by tag.
 VERDICTS = """
@@ -59,6 +63,41 @@ GROWN = "CREATE INDEX suggestions_changed ON suggestions (state, rank) WHERE cha
 SERIES = (
     "CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID"
 )
+# The queue of a suggestion that is not decided.
+UNDECIDED_STATE = (
+    f"CASE WHEN NOT current THEN 'gone' WHEN confidence < {LIKELY_FROM} THEN '{UNLIKELY}' ELSE '{OPEN}' END"
+)
+# Samples of many suggestions alike: how many there were, in which view, and which were drawn to be looked at one by one.
+SAMPLES = """
+CREATE TABLE samples (id INTEGER PRIMARY KEY, at TEXT NOT NULL, view TEXT NOT NULL, of INTEGER NOT NULL, event INTEGER);
+CREATE TABLE sample_keys (sample INTEGER NOT NULL REFERENCES samples, hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL,
+    other TEXT NOT NULL, PRIMARY KEY (sample, hash, tag, action, other)) WITHOUT ROWID;
+CREATE TABLE library_tags (tag TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID
+"""
+# What reports say (`said`, a row each time), and what is made of it: a finding is what one card shows, a picture with all that is
+# suggested for it, or a group of copies; a suggestion stands once, however often it is said.
+INDEX = f"""
+CREATE TABLE said (
+    finding TEXT NOT NULL, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL, other TEXT NOT NULL,
+    tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
+    confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, differs INTEGER NOT NULL
+);
+CREATE TABLE findings (
+    id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, issue TEXT NOT NULL,
+    hash TEXT NOT NULL, other TEXT NOT NULL, members TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL,
+    current INTEGER NOT NULL
+);
+CREATE TABLE suggestions (
+    id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0,
+    tag_rank INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL, issues TEXT NOT NULL,
+    hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
+    changed INTEGER NOT NULL DEFAULT 0, differs INTEGER NOT NULL DEFAULT 1,
+    band INTEGER AS ({counts.BAND})
+);
+CREATE UNIQUE INDEX suggestions_key ON suggestions (hash, tag, action, other);
+"""
 # What a "no" was an answer to, without the neighbours' hashes.
 SEEN = """(SELECT json_remove(s.evidence, '$.near_with', '$.near_without') FROM suggestions s WHERE s.hash = ?1 AND s.tag = ?2
  AND s.action = ?3 AND s.other = ?4 AND s.current AND ?5 = 'ignored' ORDER BY s.rank LIMIT 1)"""
@@ -86,23 +125,10 @@ CREATE TABLE runs (kind TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL
 CREATE TABLE pictures (hash TEXT PRIMARY KEY, imported REAL, record TEXT NOT NULL);
 CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (page, hash)) WITHOUT ROWID;
-CREATE TABLE findings (
-    id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL,
-    issue TEXT NOT NULL, hash TEXT NOT NULL,
-    other TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL, current INTEGER NOT NULL, body TEXT NOT NULL
-);
-CREATE TABLE suggestions (
-    id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0,
-    source TEXT NOT NULL, issue TEXT NOT NULL,
-    hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL,
-    place INTEGER NOT NULL,
-    confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
-    changed INTEGER NOT NULL DEFAULT 0,
-    band INTEGER AS ({counts.BAND})
-);
-CREATE UNIQUE INDEX suggestions_finding ON suggestions (finding, hash, tag, action, other);
+{INDEX}
 {GROWN};
 {SERIES};
+{SAMPLES};
 {counts.TABLE};
 {VERDICTS}
 """
@@ -356,7 +382,7 @@ class Review:
     def _mark(self, key: Key, queue: str) -> None:
         """Move the index's rows of one suggestion to a queue."""
         self.db.execute(
-            "UPDATE suggestions SET changed = 0, state = CASE WHEN ?1 = 'open' AND NOT current THEN 'gone' ELSE ?1 END"
+            f"UPDATE suggestions SET changed = 0, state = CASE WHEN ?1 != 'open' THEN ?1 ELSE {UNDECIDED_STATE} END"
             " WHERE hash = ?2 AND tag = ?3 AND action = ?4 AND other = ?5",
             (queue, key.hash, key.tag, key.action, key.other),
         )
@@ -486,12 +512,12 @@ def _decision(row: sqlite3.Row) -> Decision:
 def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
     """List a suggestion that no report made under a finding."""
     db.execute(
-        "INSERT INTO suggestions (finding, rank, newest, source, issue, hash, other, tag, namespace, action, place,"
-        " confidence, why, evidence, state, current)"
-        " SELECT id, rank, newest, source, issue, ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2,"
+        "INSERT INTO suggestions (finding, rank, newest, tag_rank, source, issue, issues, hash, other, tag, namespace, action,"
+        " place, confidence, why, evidence, state, current)"
+        " SELECT id, rank, newest, rank, '', issue, '', ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2,"
         " ':') - 1) ELSE '' END,"
-        " ?3, 1000, confidence, 'You chose this while comparing the pair.', '{}', ?4, 0 FROM findings WHERE id = ?5"
-        " ON CONFLICT (finding, hash, tag, action, other) DO NOTHING",
+        " ?3, 1000, 1, 'You chose this yourself.', '{}', ?4, 0 FROM findings WHERE id = ?5"
+        " ON CONFLICT (hash, tag, action, other) DO NOTHING",
         (key.hash, key.tag, key.action, state, finding),
     )
 
@@ -505,36 +531,60 @@ def _make(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO review_meta VALUES ('revision', '0')")
 
 
-def _add_tallies(db: sqlite3.Connection) -> None:
-    """From 1 to 2: counts that are kept, and indexes on verdicts."""
-    db.execute(f"ALTER TABLE suggestions ADD COLUMN band INTEGER AS ({counts.BAND})")
-    drop_walks(db)
-    make_walks(db)
+def _index_verdicts(db: sqlite3.Connection) -> None:
+    """From 1 to 2: indexes on verdicts."""
     db.execute("DROP INDEX decisions_state")
     db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
-    for statement in (counts.TABLE, *VERDICTS.split(";")):
+    for statement in VERDICTS.split(";"):
         db.execute(statement)
-    counts.make(db)
 
 
 def _add_evidence(db: sqlite3.Connection) -> None:
     """From 2 to 3: the evidence behind a "no", and the pictures' series."""
     db.execute("ALTER TABLE decisions ADD COLUMN evidence TEXT")
-    db.execute("ALTER TABLE suggestions ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
-    for statement in (GROWN, SERIES):
-        db.execute(statement)
-    db.execute("DELETE FROM sources WHERE kind = 'dataset'")  # to be read once more, for the pictures' series
+    db.execute(SERIES)
 
 
 def _add_guards(db: sqlite3.Connection) -> None:
     """From 3 to 4: decisions are counted and digested (`guarded`)."""
 
 
+def _group(db: sqlite3.Connection) -> None:
+    """From 4 to 5: a finding is a picture or a group of copies. The index is made again from the reports, but for what is decided
+    and no report may have any longer.
+    """
+    for name in counts.TRIGGERS:
+        db.execute(f"DROP TRIGGER IF EXISTS {name}")
+    drop_walks(db)
+    drop_lookups(db)
+    for name in ("suggestions_finding", "suggestions_key", "suggestions_changed"):
+        db.execute(f"DROP INDEX IF EXISTS {name}")
+    for name in ("tallies", "findings", "said", "samples", "sample_keys", "library_tags"):
+        db.execute(f"DROP TABLE IF EXISTS {name}")
+    db.execute("ALTER TABLE suggestions RENAME TO suggestions_before")
+    for statement in filter(str.strip, f"{INDEX};{GROWN};{SAMPLES};{counts.TABLE}".split(";")):
+        db.execute(statement)
+    db.execute(
+        "INSERT OR IGNORE INTO suggestions (finding, source, issue, issues, hash, other, tag, namespace, action, place,"
+        " confidence, why, evidence, state, current) SELECT finding, source, issue, issue, hash, other, tag, namespace, action,"
+        " place, confidence, why, evidence, state, 0 FROM suggestions_before WHERE state NOT IN ('open', 'skipped', 'gone')"
+        " ORDER BY current DESC, rank"
+    )
+    db.execute("DROP TABLE suggestions_before")
+    db.execute("DELETE FROM sources")
+    make_lookups(db)
+    make_walks(db)
+    counts.make(db)
+
+
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (_add_tallies, _add_evidence, _add_guards),
+    (_index_verdicts, _add_evidence, _add_guards, _group),
     guarded=("decisions",),
-    remade=("sources", "pictures", "copies", "picture_pages", "picture_series", "findings", "suggestions", "tallies"),
+    remade=(
+        *("sources", "said", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
+        *("findings", "suggestions", "tallies"),
+    ),
     key="schema",
 )

@@ -15,7 +15,7 @@ from tagcheck.review import report_import
 from tagcheck.review.store import ACCEPTED, Ask, Key, Review
 from webapp import state
 
-FIRST, SECOND = hashes(2)
+FIRST, SECOND, THIRD = hashes(3)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def failing(monkeypatch, error: Exception) -> list[int]:
 
 def test_reports_that_take_long_are_read_beside_the_requests_which_show_what_was_there_before(app, folder, monkeypatch):
     monkeypatch.setattr(state, "MOMENT", 0.05)
-    save_pairs(folder, pair(FIRST, SECOND))
+    save_pairs(folder, pair(SECOND, THIRD))
     with Review(folder.review) as other, other.writing():  # another program writes, so the reading waits
         for _ in range(3):
             text = look(app)
@@ -77,7 +77,7 @@ def test_many_requests_at_once_start_one_reading(app, folder, monkeypatch):
     begun = []
     sync = report_import.sync
     monkeypatch.setattr(report_import, "sync", lambda *given: begun.append(1) or sync(*given))
-    save_pairs(folder, pair(FIRST, SECOND))
+    save_pairs(folder, pair(SECOND, THIRD))
     with Review(folder.review) as other, other.writing(), ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: findings(app), range(16))) == {1}
     wait_for_readers()
@@ -110,7 +110,7 @@ def test_a_decision_while_reports_are_read_waits_its_turn_and_is_kept(app, folde
 def test_why_reports_cannot_be_read_is_said_on_every_page_and_tried_again(app, folder, monkeypatch):
     sync = report_import.sync
     tries = failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
-    save_pairs(folder, pair(FIRST, SECOND))
+    save_pairs(folder, pair(SECOND, THIRD))
     for address in ("/error-review", "/error-review/findings", "/error-review/card", "/error-review/help"):
         text = html.unescape(app.test_client().get(address, follow_redirects=True).text)
         assert "Newer reports could not be read: database or disk is full. What you see is from before" in text
@@ -126,7 +126,7 @@ def test_why_reports_cannot_be_read_is_said_on_every_page_and_tried_again(app, f
 def test_trouble_is_over_when_another_program_has_read_the_reports(app, folder, monkeypatch):
     sync = report_import.sync
     failing(monkeypatch, OSError("no space left on device"))
-    save_pairs(folder, pair(FIRST, SECOND))
+    save_pairs(folder, pair(SECOND, THIRD))
     assert "no space left on device" in look(app)
     with Review(folder.review) as store:
         sync(store, folder)
@@ -137,5 +137,5 @@ def test_trouble_is_over_when_another_program_has_read_the_reports(app, folder, 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_reading_that_breaks_as_nobody_expected_does_not_pass_for_one_that_worked(app, folder, monkeypatch):
     failing(monkeypatch, ZeroDivisionError("a fault of the program"))
-    save_pairs(folder, pair(FIRST, SECOND))
+    save_pairs(folder, pair(SECOND, THIRD))
     assert "Newer reports could not be read: reading them broke off" in look(app)

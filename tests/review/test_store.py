@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -67,8 +68,9 @@ def add(hash: str, tag: str) -> Ask:
 
 
 def test_findings_come_surest_first_and_pairs_whose_tags_differ_before_pairs_that_agree(review, folder):
+    first, second, third, fourth = hashes(8)[4:]
     save_mistagged(folder, missing(A, "x", confidence=0.6), wrong(B, "y", confidence=0.9))
-    save_pairs(folder, pair(A, B, 0.99), pair(C, D, 0.96, only_in_1=("z",)))
+    save_pairs(folder, pair(C, D, 0.99, (), ()), pair(first, second, 0.96, only_in_1=("z",)), pair(third, fourth, 0.97))
     sync(review, folder)
     found = queries.page(review, Filter())
     assert [(one.issue, one.confidence) for one in found] == [
@@ -76,7 +78,73 @@ def test_findings_come_surest_first_and_pairs_whose_tags_differ_before_pairs_tha
         ("missing_tags", 0.6),
         ("near_duplicate", 0.96),
         ("near_duplicate", 0.99),
+        ("near_duplicate", 0.97),
     ]
+
+
+def test_a_finding_is_a_picture_with_all_that_is_said_of_it_or_a_group_of_copies(review, folder):
+    save_mistagged(
+        folder, missing(A, "x", confidence=0.6), wrong(A, "y", confidence=0.9), missing(C, "z", confidence=0.7)
+    )
+    save_pairs(folder, pair(B, C, 0.99), pair(C, D, 0.98))
+    save_series(folder, incorrect=[{"hash": A, "series": "series:x", "confidence": 0.8}])
+    sync(review, folder)
+    picture, group = sorted(queries.page(review, Filter()), key=lambda one: len(one.members))
+    assert picture.members == (A,) and [one.key.tag for one in picture.suggestions] == ["y", "series:x", "x"]
+    assert group.members == (B, C, D) and sum(one.key.action == PAIR for one in group.suggestions) == 2
+    assert queries.count(review, Filter()).findings == 2
+
+
+def test_what_several_detectors_say_stands_once_with_the_tag_detectors_confidence(review, folder):
+    said = {"hash": A, "series": "series:x", "confidence": 0.95}
+    save_mistagged(folder, missing(A, "series:x", confidence=0.65))
+    save_series(folder, incorrect=[said, {**said, "hash": B}])
+    sync(review, folder)
+    found = {one.key.hash: one for finding in queries.page(review, Filter()) for one in finding.suggestions}
+    assert [found[hash].confidence for hash in (A, B)] == [0.65, 0.95]
+    assert set(found[A].issues) == {"missing_tags", "missing_series"} and found[A].issue == "missing_series"
+
+
+def test_a_group_too_large_for_a_card_and_pairs_called_different_stand_alone(review, folder):
+    names = hashes(8)
+    save_pairs(folder, *[pair(one, other) for one, other in itertools.pairwise(names)])
+    sync(review, folder)
+    assert [len(one.members) for one in queries.page(review, Filter())] == [2] * 7
+    save_pairs(folder, pair(A, B), pair(B, C))
+    sync(review, folder)
+    assert [len(one.members) for one in queries.page(review, Filter())] == [3]
+    review.decide([ask for ask in queries.asks(review, Filter()) if ask.key.hash == A], IGNORED)
+    save_pairs(folder, pair(A, B), pair(B, C, 0.97))
+    sync(review, folder)
+    assert [one.members for one in queries.page(review, Filter())] == [(B, C)]
+
+
+def test_what_is_rather_wrong_than_right_waits_in_a_folder_of_its_own(review, folder):
+    save_mistagged(folder, missing(A, "likely", confidence=0.5), missing(A, "unlikely", confidence=0.49))
+    sync(review, folder)
+    assert [ask.key.tag for ask in queries.asks(review, Filter())] == ["likely"]
+    (ask,) = queries.asks(review, Filter(state="unlikely"))
+    assert ask.key.tag == "unlikely"
+    review.decide([ask], ACCEPTED)
+    review.undo()
+    assert [one.key.tag for one in queries.asks(review, Filter(state="unlikely"))] == ["unlikely"]
+
+
+def test_a_view_of_one_tag_is_in_the_tags_own_order_and_shows_its_confidence(review, folder):
+    save_mistagged(
+        folder,
+        missing(A, "x", confidence=0.6),
+        missing(A, "surer", confidence=0.99),
+        missing(B, "x", confidence=0.9),
+        missing(C, "x", confidence=0.7),
+    )
+    sync(review, folder)
+    view = Filter(tag="x")
+    assert [(one.hash, one.sureness) for one in queries.page(review, view)] == [(B, 0.9), (C, 0.7), (A, 0.6)]
+    walked = [queries.page(review, view, limit=1)[0].id]
+    while following := queries.step(review, view, walked[-1]):
+        walked.append(following)
+    assert walked == [one.id for one in queries.page(review, view)]
 
 
 def test_reading_the_same_reports_again_changes_nothing(review, folder):
@@ -295,7 +363,7 @@ def test_one_decision_settles_the_same_suggestion_of_two_detectors(review, folde
     save_mistagged(folder, missing(A, "series:x"))
     save_series(folder, incorrect=[{"hash": A, "series": "series:x", "confidence": 0.9}])
     sync(review, folder)
-    assert queries.count(review, Filter()).findings == 2 and queries.distinct(review, Filter()) == 1
+    assert queries.count(review, Filter()) == queries.Count(1, 1)
     review.decide(queries.asks(review, Filter(issues=("missing_series",))), ACCEPTED)
     assert open_tags(review) == [] and review.accepted() == [Key(A, "series:x", ADD)]
 
@@ -528,7 +596,9 @@ def slowly(review: Review, view: Filter) -> list[str]:
             and row["hash"].startswith(view.hash)
             and view.least <= row["confidence"] <= view.most
         ):
-            found[row["finding"]] = (-row["imported"] if view.order == "newest" else 0, -row["sure"], row["finding"])
+            sure = row["confidence"] if view.tag and not view.or_tag and view.order != "newest" else row["sure"]
+            place = (-row["imported"] if view.order == "newest" else 0, -sure, -row["sure"], row["finding"])
+            found[row["finding"]] = min(place, found.get(row["finding"], place))
     return sorted(found, key=found.get, reverse=view.order == "unsure")
 
 
@@ -568,13 +638,14 @@ def test_a_bulk_decision_takes_only_the_suggestions_that_match(filled):
 def test_the_overview_counts_open_findings_by_kind_and_band(filled):
     made = queries.overview(filled)
     assert {issue: sum(counts) for issue, counts in made.by_issue.items()} == {
-        issue: queries.count(filled, Filter(issues=(issue,))).findings for issue in made.by_issue
+        issue: queries.count(filled, Filter(issues=(issue,))).suggestions for issue in made.by_issue
     }
     for place, low in enumerate(queries.BANDS):
         high = queries.BANDS[place + 1] if place + 1 < len(queries.BANDS) else 2
         inside = [
             one
-            for one in queries.page(filled, Filter(issues=("missing_tags",)), limit=100)
+            for finding in queries.page(filled, Filter(issues=("missing_tags",)), limit=100)
+            for one in finding.shown
             if low <= one.confidence < high
         ]
         assert made.by_issue["missing_tags"][place] == len(inside)
@@ -608,7 +679,7 @@ def standing(review: Review) -> list[tuple]:
     return [
         tuple(row)
         for row in review.db.execute(
-            "SELECT * FROM tallies WHERE findings != 0 OR suggestions != 0 OR expected != 0 ORDER BY scope, name, issue, state, band"
+            "SELECT * FROM tallies WHERE findings != 0 OR suggestions != 0 OR expected != 0 ORDER BY scope, name, state, band"
         )
     ]
 
@@ -617,9 +688,10 @@ def counted(review: Review) -> list[tuple]:
     """The tallies counted by reading every suggestion."""
     findings, sums = {}, {}
     for row in review.db.execute("SELECT * FROM suggestions"):
-        for scope, name in (("all", ""), ("tag", row["tag"]), ("namespace", row["namespace"])):
-            band = counts_store.band(row["confidence"]) if scope == "all" else 0
-            place = (scope, name, row["issue"], row["state"])
+        names = (("all", ""), ("issue", row["issue"]), ("tag", row["tag"]), ("namespace", row["namespace"]))
+        for scope, name in names:
+            band = counts_store.band(row["confidence"]) if scope in ("all", "issue") else 0
+            place = (scope, name, row["state"])
             one = sums.setdefault((*place, band), [0, 0])
             one[0] += 1
             one[1] += round(row["confidence"] * counts_store.FACTOR)
@@ -681,6 +753,7 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
     with Review(folder.review) as upgraded:
         assert upgraded.meta("schema") == "4" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
+        sync(upgraded, folder)
         ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
         assert upgraded.decide([ask], IGNORED).changed == [ask.key]
         save_mistagged(folder, wrong(ask.key.hash, "outdoors", confidence=0.99))

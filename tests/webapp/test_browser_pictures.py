@@ -230,7 +230,7 @@ def test_the_neighbours_stand_beside_the_suggestion_and_lead_to_their_pictures(b
     tab = open_tab(context)
     look(tab, shapes, "plain.png")
     with_it, without = tab.locator(".neighbours").all()
-    assert "Most alike with this tag" in with_it.inner_text() and "Most alike without it" in without.inner_text()
+    assert "Look-alikes with this tag" in with_it.inner_text() and "Look-alikes without it" in without.inner_text()
     assert with_it.locator("a").count() == 4 and without.locator("a").count() == 2
     assert with_it.locator("a").first.get_attribute("href").endswith("/full")
     context.close()

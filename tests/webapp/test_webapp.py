@@ -287,7 +287,7 @@ def test_the_trend_counts_the_reports_of_one_run_together(folder):
             [(kind.name, created, created, json.dumps(summary)) for kind, created, summary in runs],
         )
     text = page_on(folder).test_client().get("/error-review").text
-    table = text.split("Findings over the runs</h2>")[1]
+    table = text.split("Found and fixed</h2>")[1]
     rows = re.findall(r'<tr><th scope="row">([^<]*)</th>(.*?)</tr>', table)
     numbers = [(label, re.findall(r'class="number">(\d*)<', cells)) for label, cells in rows]
     assert numbers == [

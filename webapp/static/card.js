@@ -5,7 +5,8 @@
 
 const holder = document.getElementById("card");
 const tools = document.getElementById("tools");
-const KEEP_AHEAD = 4;
+const KEEP_AHEAD = 10;
+const LOOK = 400;  // milliseconds that a held key waits for the picture it is about
 const PATIENCE = 120;  // seconds
 
 const page = {
@@ -17,6 +18,7 @@ const page = {
   moving: false,
   pending: 0,       // decisions that were not answered yet
   away: false,      // the server does not answer
+  held: [],         // keys that were pressed before their card was there, in order
   token: 0,         // goes up when the view jumps, so that an answer for an older place is dropped
 };
 
@@ -24,13 +26,12 @@ const article = () => holder.querySelector("article");
 const form = () => holder.querySelector("form.panel");
 const isPair = () => article().classList.contains("pair");
 
+// What was decided stands in a line of its own, which covers nothing and moves nothing.
 function say(text) {
   const said = document.getElementById("said");
   const line = document.createElement("p");
   line.textContent = text;
   said.replaceChildren(line);
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => said.replaceChildren(), 9000);
 }
 
 function warm(card) {
@@ -45,15 +46,36 @@ function show(card, push = true) {
   page.moving = false;
   if (push) history.pushState({ id: card.id }, "", card.url);
   enter();
+  document.getElementById("heading").focus({ preventScroll: true });
+  release();
 }
 
 function enter() {
   page.stage = new Stage(holder.querySelector(".stage"));
   for (const tool of tools.querySelectorAll("[data-pair]")) tool.hidden = !isPair();
+  for (const button of holder.querySelectorAll("[data-copy]")) button.hidden = false;
   pressed();
+  tell();
+  if (matchMedia("(max-width: 820px), (max-height: 560px)").matches) holder.scrollIntoView();  // it starts at its picture
   document.title = `${article().dataset.say} · tagcheck`;
+  document.getElementById("asked").textContent = article().dataset.say;
   fill();
 }
+
+// Keys that came while the next card was on its way are answered by it, once its picture is drawn: none is lost, none is blind.
+async function release() {
+  if (page.moving || page.releasing || !page.held.length) return;
+  page.releasing = true;
+  const picture = holder.querySelector("img.full");
+  const drawn = picture?.decode().catch(() => {}) ?? Promise.resolve();
+  await Promise.race([drawn, new Promise((done) => setTimeout(done, LOOK))]);
+  await new Promise((done) => requestAnimationFrame(done));
+  page.releasing = false;
+  page.held.shift()?.();
+  if (!page.moving) release();
+}
+
+const later = (act) => (page.moving || page.held.length ? (page.held.push(act), release()) : act());
 
 class Away extends Error {}
 
@@ -98,6 +120,7 @@ function forget() {
 // While the next card is on its way nothing can be decided: it would fall on the card that was just done.
 async function goOn() {
   page.moving = true;
+  page.stage.end();
   if (!page.ahead.length) await fill();
   const card = page.ahead.shift();
   if (card) {
@@ -105,6 +128,7 @@ async function goOn() {
     return true;
   }
   await page.sending;  // the list's end as the server sees it counts what was just decided
+  sessionStorage.setItem("told", document.getElementById("said").innerText);
   location.assign(article().dataset.next || holder.dataset.list.replace("/findings", "/card"));
   return false;
 }
@@ -117,16 +141,26 @@ async function goBack() {
   show(cards[0]);
 }
 
-function ticked() {
-  return [...form().querySelectorAll('input[name="key"]:checked')];
+const boxes = () => [...form().querySelectorAll('input[name="key"]')];
+const ticked = () => boxes().filter((box) => box.checked);
+// Rows that wait for an answer and are not folded away.
+const asked = () => boxes().filter((box) => box.closest(".suggestion").querySelector('input[name="shown"]'));
+
+// The buttons say what they would answer now.
+function tell() {
+  const n = ticked().length;
+  const rest = asked().filter((box) => !box.checked).length;
+  for (const words of form().querySelectorAll(".bar [data-words]")) {
+    words.textContent = words.dataset.words.replace("{n}", n).replace("{rest}", rest);
+  }
 }
 
-function decide(button, on = false) {
+function decide(button) {
   if (page.moving) return;
+  const settling = button.value === "settle" && button.name === "do";
+  if (button.name === "do" && !ticked().length && !(settling && asked().length)) return say("Nothing is ticked, so nothing was decided.");
+  const whole = button.name === "do" && (settling || asked().every((box) => box.checked));
   const data = new FormData(form(), button);
-  const whole = button.name !== "one" && (button.name === "pair" || ticked().length === form().querySelectorAll('input[name="key"]').length || on);
-  if (button.name === "do" && !ticked().length) return say("Nothing is ticked, so nothing was decided.");
-  if (on) data.set("go", "on");
   const target = form().action;
   const here = { id: article().dataset.id, url: article().dataset.url };
   send(target, data, here, whole);
@@ -185,7 +219,7 @@ function drop(decided) {
   if (!done.size) return;
   page.ahead = page.ahead.filter((card) => {
     const rows = [...new DOMParser().parseFromString(card.html, "text/html").querySelectorAll(".suggestion")];
-    return !rows.length || !rows.every((row) => done.has(row.dataset.key));
+    return !rows.length || !rows.every((row) => row.dataset.key.split("\n").every((name) => done.has(name)));
   });
 }
 
@@ -221,24 +255,41 @@ function pressed() {
   for (const tool of tools.querySelectorAll("[data-pair]")) tool.setAttribute("aria-pressed", page.stage.element.dataset.mode === tool.dataset.tool);
 }
 
+function relate(event, action) {
+  holder.querySelector(`[data-kind="${action.name.replace("relate ", "")}"]`)?.click();
+}
+
 const actions = {
-  accept: () => decide(press("accept")),
-  ignore: () => decide(press("ignore")),
-  skip: () => decide(press("skip")),
-  flag: () => decide(press("flag")),
-  accept_next: () => decide(press("accept"), true),
+  accept: () => later(() => decide(press("accept"))),
+  settle: () => later(() => decide(press("settle"))),
+  ignore: () => later(() => decide(press("ignore"))),
+  skip: () => later(() => decide(press("skip"))),
+  flag: () => later(() => decide(press("flag"))),
   tick: (event, action) => {
-    const box = form().querySelectorAll('input[name="key"]')[action.keys.indexOf(keys.name(event))];
-    if (box) box.checked = !box.checked;
+    const place = action.keys.indexOf(keys.name(event));
+    later(() => {
+      const box = boxes()[place];
+      if (!box) return;
+      const folded = box.closest("details.folded");
+      if (folded) folded.open = true;
+      box.checked = !box.checked;
+      box.scrollIntoView({ block: "nearest" });
+      tell();
+    });
   },
+  type: () => document.getElementById("own-tag").focus(),
   previous: () => goBack().catch((error) => say(error.message)),
-  next: () => page.moving || goOn(),
+  next: () => later(goOn),
   undo: () => walk(press("undo")),
   redo: () => walk(press("redo")),
-  both: () => decide(press("both")),
-  neither: () => decide(press("neither")),
-  left: () => decide(press("left")),
-  right: () => decide(press("right")),
+  both: () => later(() => press("both") && decide(press("both"))),
+  neither: () => later(() => press("neither") && decide(press("neither"))),
+  left: () => later(() => press("left") && decide(press("left"))),
+  right: () => later(() => press("right") && decide(press("right"))),
+  "relate potential duplicates": relate,
+  "relate duplicates": relate,
+  "relate alternates": relate,
+  "relate false positives": relate,
   flicker: () => compare("flicker"),
   difference: () => compare("difference"),
   zoom: () => page.stage.toggle(),
@@ -273,15 +324,24 @@ tools.addEventListener("click", (event) => {
 });
 tools.hidden = false;
 
+holder.addEventListener("change", (event) => event.target.name === "key" && tell());
+
 holder.addEventListener("submit", (event) => {
   event.preventDefault();
-  const button = event.submitter;
+  const typing = document.activeElement?.id === "own-tag";  // Enter in the field presses the form's first button
+  const button = typing ? form().querySelector('button[value="add"]') : event.submitter;
+  if (button.name === "own" && !form().elements.own_tag.value.trim()) {
+    form().elements.own_tag.focus();
+    return say("Type the tag first.");
+  }
   if (["undo", "redo"].includes(button.dataset.action)) walk(button);
   else if (["open", "relate"].includes(button.dataset.action)) queue(button.formAction, new FormData(form(), button), (body) => say(body.message));
   else decide(button);
 });
 
 holder.addEventListener("click", (event) => {
+  const copy = event.target.closest("[data-copy]");
+  if (copy) navigator.clipboard.writeText(copy.dataset.copy).then(() => say("The path is copied."), () => say("The browser gives no access to the clipboard."));
   const step = event.target.closest('a[data-action="next"], a[data-action="previous"]');
   if (!step || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
@@ -299,4 +359,5 @@ window.addEventListener("beforeunload", (event) => {
   if (page.pending > 1 || page.away) event.preventDefault();  // one is under way and arrives; more would be lost
 });
 window.addEventListener("popstate", () => location.reload());
+document.addEventListener("swipe", (event) => actions[event.detail]());
 enter();

@@ -34,7 +34,7 @@ const keys = {
   },
 
   typing(target) {
-    return target.matches("textarea, select, [contenteditable]") || (target.matches("input") && target.type !== "checkbox");
+    return target.matches("textarea, select, [contenteditable]") || (target.matches("input") && !["checkbox", "range"].includes(target.type));
   },
 
   async help() {
@@ -54,7 +54,34 @@ const keys = {
   },
 };
 
+// What was said just before the page went elsewhere is said there.
+const told = sessionStorage.getItem("told");
+if (told) {
+  sessionStorage.removeItem("told");
+  const line = document.createElement("p");
+  line.textContent = told;
+  document.getElementById("said").append(line);
+}
+
+// A field that asks for a tag is offered the library's own while one types.
+document.addEventListener("input", async (event) => {
+  const field = event.target;
+  if (!field.dataset.complete) return;
+  const wanted = field.value;
+  const url = new URL(field.dataset.complete, location.href);
+  url.searchParams.set("q", wanted);
+  const found = await (await fetch(url)).json().catch(() => []);
+  if (field.value !== wanted || !Array.isArray(found)) return;
+  document.getElementById(field.getAttribute("list")).replaceChildren(...found.map(([tag, uses]) => {
+    const option = document.createElement("option");
+    option.value = tag;
+    option.label = `${tag} (${uses.toLocaleString("en")})`;
+    return option;
+  }));
+});
+
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && keys.typing(event.target)) event.target.blur();
   if (keys.typing(event.target) || document.getElementById("help").open || event.altKey || event.metaKey) return;
   // These keys press what is focused.
   if (event.target.matches("button, a, summary, video, input") && [" ", "Enter"].includes(event.key)) return;

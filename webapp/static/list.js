@@ -1,14 +1,23 @@
-// The list and the grid: ranges by Shift+click, the exact count of what is ticked or taken, and the keys that work here.
+// The list and the grid: one tab stop with arrows, ranges, the exact count of what is ticked or taken, decisions without a
+// reload, and the next page by itself.
 "use strict";
 
 const many = document.getElementById("many");
-const boxes = many ? [...many.querySelectorAll('input[name="finding"]')] : [];
+const tiles = document.getElementById("tiles");
 const picked = document.getElementById("picked");
 const takeAll = document.getElementById("take-all");
-let last = null;
-
-const ticked = () => boxes.filter((box) => box.checked).length;
+const boxes = () => (tiles ? [...tiles.querySelectorAll('input[name="finding"]')] : []);
+const ticked = () => boxes().filter((box) => box.checked);
 const taking = () => many?.classList.contains("everything");
+let last = null;       // the box that a range starts from
+let sending = Promise.resolve();
+let loading = false;
+
+function say(text) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  document.getElementById("said").replaceChildren(line);
+}
 
 // "All that match" is sent as its own wish with the count that is shown, never as a list of ticks.
 function take(everything) {
@@ -20,55 +29,240 @@ function take(everything) {
   tell();
 }
 
+// Whether there are more findings than are shown.
+const waits = () => Number(many.dataset.findings.replace(/,/g, "")) > boxes().length;
+
 function tell() {
-  const number = ticked();
-  const everyOne = number > 0 && number === boxes.length;
-  takeAll.hidden = taking() || !everyOne || !many.dataset.more;
+  const number = ticked().length;
+  const shown = boxes().length;
+  takeAll.hidden = taking() || !number || number !== shown || !waits();
   if (taking()) picked.textContent = `All ${many.dataset.suggestions} suggestions on ${many.dataset.findings} findings, on every page of this list.`;
-  else picked.textContent = number ? `${number} of ${boxes.length} on this page ticked` : "Tick pictures; Shift+click ticks a range.";
+  else picked.textContent = number ? `${number} of ${shown} shown ticked` : "Tick pictures; Shift+click ticks a range.";
 }
 
 function tickAll(checked) {
-  for (const box of boxes) box.checked = checked;
+  for (const box of boxes()) box.checked = checked;
   take(false);
 }
 
-function press(state) {
-  if (!boxes.length) return;
-  if (!ticked() && !taking()) picked.textContent = "Nothing is ticked, so nothing was decided.";
-  else many.querySelector(`button[value="${state}"]`)?.click();
+function invert() {
+  for (const box of boxes()) box.checked = !box.checked;
+  take(false);
 }
 
-boxes.forEach((box, place) => {
-  box.addEventListener("click", (event) => {
-    if (event.shiftKey && last !== null) {
-      const [from, to] = [Math.min(last, place), Math.max(last, place)];
-      for (const other of boxes.slice(from, to + 1)) other.checked = box.checked;
+// One tab stop: the tile that the arrows are on.
+function stop(box) {
+  for (const other of boxes()) other.tabIndex = other === box ? 0 : -1;
+  for (const link of tiles.querySelectorAll(".caption")) link.tabIndex = -1;
+}
+
+function move(steps, ranged) {
+  const all = boxes();
+  const place = Math.max(all.indexOf(document.activeElement), 0);
+  const next = all[Math.min(Math.max(place + steps, 0), all.length - 1)];
+  if (!next) return;
+  if (ranged) next.checked = all[place].checked = true;
+  stop(next);
+  next.focus();
+  next.closest(".tile").scrollIntoView({ block: "nearest" });
+  if (ranged) take(false);
+}
+
+const columns = () => getComputedStyle(tiles).gridTemplateColumns.split(" ").length;
+const ARROWS = { ArrowLeft: () => -1, ArrowRight: () => 1, ArrowUp: () => -columns(), ArrowDown: () => columns() };
+
+// The picture large: beside the grid while the pointer rests on it, in front of it by Enter; Enter again opens its card.
+const large = document.createElement("div");
+large.className = "large";
+large.hidden = true;
+document.body.append(large);
+
+function enlarge(tile, beside) {
+  const picture = new Image();
+  picture.src = many.dataset.full.replace("0".repeat(64), tile.dataset.hash);
+  picture.alt = "";
+  large.replaceChildren(picture);
+  large.classList.toggle("beside", beside);
+  large.classList.toggle("left", beside && tile.getBoundingClientRect().left > innerWidth / 2);
+  large.dataset.hash = tile.dataset.hash;
+  large.hidden = false;
+}
+
+function shrink() {
+  large.hidden = true;
+}
+
+function range(box) {
+  const all = boxes();
+  if (last !== null) {
+    const [from, to] = [all.indexOf(last), all.indexOf(box)].sort((a, b) => a - b);
+    if (from >= 0) for (const other of all.slice(from, to + 1)) other.checked = box.checked;
+  }
+}
+
+async function post(target, data) {
+  const answer = await fetch(target, { method: "POST", body: data, keepalive: true, headers: { Accept: "application/json" } });
+  const body = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
+  if (!answer.ok) throw new Error(body.message || `The server said ${answer.status}. Nothing was done.`);
+  return body;
+}
+
+// Decide, and take the tiles away at once; one request after the other. Where the server refuses, the page shows what is there.
+function decide(button) {
+  const chosen = taking() ? boxes() : ticked();
+  if (!chosen.length) {
+    picked.textContent = "Nothing is ticked, so nothing was decided.";
+    return;
+  }
+  const data = new FormData(many, button);
+  const all = boxes();
+  const stays = all.slice(all.indexOf(chosen[0])).find((box) => !chosen.includes(box)) ?? all.filter((box) => !chosen.includes(box)).at(-1);
+  for (const box of chosen) box.closest(".tile").remove();
+  last = null;
+  take(false);
+  if (stays) {
+    stop(stays);
+    stays.focus({ preventScroll: true });
+  }
+  sending = sending.then(() => post(many.action, data)).then((body) => {
+    say(body.message);
+    if (!body.ok) {
+      sessionStorage.setItem("told", body.message);
+      location.reload();
+      return;
     }
-    last = place;
+    count(body);
+    if (!boxes().length) {
+      sessionStorage.setItem("told", body.message);
+      location.reload();
+    }
+    more();
+  }).catch((error) => {
+    say(error.message);
+    setTimeout(() => location.reload(), 1500);
+  });
+}
+
+function count(body) {
+  many.dataset.suggestions = body.suggestions.toLocaleString("en");
+  many.dataset.findings = body.left.toLocaleString("en");
+  document.getElementById("left").textContent = `${many.dataset.findings} finding${body.left === 1 ? "" : "s"}`;
+  document.getElementById("suggestions").textContent = `${many.dataset.suggestions} suggestion${body.suggestions === 1 ? "" : "s"}`;
+  for (const field of document.querySelectorAll('input[name="expect"]')) field.value = body.suggestions;
+  for (const button of document.querySelectorAll(".all button")) button.textContent = button.textContent.replace(/[\d,]+$/, many.dataset.suggestions);
+  const waiting = document.getElementById("waiting");
+  if (waiting) waiting.textContent = body.waiting;
+}
+
+// The next page is put below this one before its end is reached.
+async function more() {
+  const link = document.getElementById("later");
+  if (!tiles || !link || loading || link.getBoundingClientRect().top > innerHeight * 2.5) return;
+  loading = true;
+  try {
+    await sending;
+    const page = new DOMParser().parseFromString(await (await fetch(link.href)).text(), "text/html");
+    const known = new Set(boxes().map((box) => box.value));
+    for (const tile of page.querySelectorAll("#tiles .tile")) {
+      if (!known.has(tile.querySelector("input").value)) tiles.append(document.adoptNode(tile));
+    }
+    const next = page.getElementById("later");
+    if (next) link.href = next.href;
+    else link.remove();
+    stop(boxes().find((box) => box.tabIndex === 0) ?? boxes()[0]);
+    tell();
+  } catch {
+    return;  // the link is still there to be followed
+  } finally {
+    loading = false;
+  }
+  more();
+}
+
+function press(state) {
+  const button = many?.querySelector(`button[value="${state}"]`);
+  if (button) decide(button);
+}
+
+function look(tile) {
+  if (!large.hidden && large.dataset.hash === tile.dataset.hash && !large.classList.contains("beside")) {
+    sending.then(() => tile.querySelector(".caption").click());
+  } else enlarge(tile, false);
+}
+
+if (many) {
+  document.getElementById("grid-tools").hidden = false;
+  document.getElementById("invert").hidden = false;
+  document.getElementById("invert").addEventListener("click", invert);
+  const size = document.getElementById("size");
+  const fit = () => document.documentElement.style.setProperty("--tile", `${size.value}rem`);
+  size.value = localStorage.getItem("tile") ?? size.value;
+  fit();
+  size.addEventListener("input", () => {
+    fit();
+    localStorage.setItem("tile", size.value);
+  });
+  tiles.addEventListener("click", (event) => {
+    const box = event.target.closest('input[name="finding"]');
+    if (!box) return;
+    if (event.shiftKey) range(box);
+    last = box;
+    stop(box);
     take(false);
   });
-});
-if (many) {
+  tiles.addEventListener("keydown", (event) => {
+    const step = ARROWS[event.key];
+    const tile = event.target.closest(".tile");
+    if (step && tile && !event.altKey && !event.ctrlKey) {
+      event.preventDefault();
+      shrink();
+      move(step(), event.shiftKey);
+    } else if (event.key === "Enter" && event.target.matches("input")) {
+      event.preventDefault();
+      look(tile);
+    } else if (event.key === "Escape" && !large.hidden) {
+      event.stopPropagation();
+      shrink();
+    }
+  });
+  let resting = null;
+  tiles.addEventListener("pointerover", (event) => {
+    const tile = event.target.closest(".pick")?.closest(".tile");
+    clearTimeout(resting);
+    if (tile && event.pointerType === "mouse") resting = setTimeout(() => enlarge(tile, true), 700);
+  });
+  tiles.addEventListener("pointerout", () => {
+    clearTimeout(resting);
+    if (large.classList.contains("beside")) shrink();
+  });
+  many.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (event.submitter) decide(event.submitter);
+  });
   takeAll.addEventListener("click", () => {
     take(true);
     many.querySelector("button[data-words]").focus();
   });
+  addEventListener("scroll", more, { passive: true });
+  addEventListener("resize", more);
+  stop(boxes()[0]);
   take(false);
+  more();
 }
 
 keys.use({
-  places: () => [boxes.length ? "grid" : "list"],
+  places: () => [tiles ? "grid" : "list"],
   actions: {
     accept: () => press("accepted"),
     ignore: () => press("ignored"),
     skip: () => press("skipped"),
     flag: () => press("flagged"),
-    undo: () => document.getElementById("undo").click(),
-    redo: () => document.getElementById("redo").click(),
-    grid: () => document.getElementById("to-grid").click(),
-    select_all: () => (ticked() === boxes.length && many.dataset.more ? take(true) : tickAll(true)),
-    close: () => boxes.length && tickAll(false),
+    undo: () => sending.then(() => document.getElementById("undo").click()),
+    redo: () => sending.then(() => document.getElementById("redo").click()),
+    grid: () => sending.then(() => document.getElementById("to-grid").click()),
+    invert: () => many && invert(),
+    select_all: () => many && (ticked().length === boxes().length && waits() ? take(true) : tickAll(true)),
+    close: () => many && (large.hidden ? tickAll(false) : shrink()),
   },
 });
 if (location.hash === "#filter-tag") document.getElementById("filter-tag").focus();

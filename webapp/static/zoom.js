@@ -52,11 +52,30 @@ class Stage {
     frame.addEventListener("dblclick", (event) => this.toggle(frame, event.clientX, event.clientY));
     frame.addEventListener("pointerdown", (event) => {
       if (event.target.tagName === "VIDEO") return;
+      this.began = this.pointers.size ? null : { x: event.clientX, y: event.clientY };
+      if (event.pointerType === "touch" && !this.zoomed && !this.pointers.size) {
+        this.pointers.set(event.pointerId, event);
+        return;  // one finger scrolls the page; two zoom
+      }
       this.pointers.set(event.pointerId, event);
       frame.setPointerCapture(event.pointerId);
     });
     frame.addEventListener("pointermove", (event) => this.drag(frame, event));
-    for (const end of ["pointerup", "pointercancel"]) frame.addEventListener(end, (event) => this.pointers.delete(event.pointerId));
+    for (const end of ["pointerup", "pointercancel"]) {
+      frame.addEventListener(end, (event) => {
+        this.pointers.delete(event.pointerId);
+        if (end === "pointerup") this.swipe(event);
+        this.began = null;
+      });
+    }
+  }
+
+  // A finger that goes far to one side, while nothing is zoomed, goes to the next card or the one before.
+  swipe(event) {
+    if (event.pointerType !== "touch" || this.zoomed || !this.began) return;
+    const across = event.clientX - this.began.x;
+    if (Math.abs(across) < 80 || Math.abs(event.clientY - this.began.y) > Math.abs(across) / 2) return;
+    document.dispatchEvent(new CustomEvent("swipe", { detail: across < 0 ? "next" : "previous" }));
   }
 
   drag(frame, event) {
@@ -106,6 +125,7 @@ class Stage {
   }
 
   draw() {
+    this.element.classList.toggle("zoomed", this.zoomed);
     const box = this.frames[0].getBoundingClientRect();
     this.x = Math.min(0, Math.max(box.width * (1 - this.scale), this.x));
     this.y = Math.min(0, Math.max(box.height * (1 - this.scale), this.y));
