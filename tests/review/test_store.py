@@ -173,7 +173,7 @@ def test_a_report_without_findings_empties_the_list_and_one_that_vanished_does_t
 
 def test_a_damaged_record_costs_itself_only_and_is_named(review, folder):
     path = save_mistagged(folder, missing(A, "x"), missing(B, "y"))
-    save_pairs(folder, pair(A, B))
+    save_pairs(folder, pair(C, D))
     path.write_text(path.read_text().replace('"tag": "y"', '"tag": y'))
     problems = sync(review, folder).problems
     assert path.name in problems["mistagged_images_report"] and "damaged in line" in problems["mistagged_images_report"]
@@ -751,7 +751,7 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
         for statement in (*OF_SCHEMA_3, "UPDATE review_meta SET value = '2' WHERE key = 'schema'"):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert upgraded.meta("schema") == "4" and len(before) == 3
+        assert upgraded.meta("schema") == "5" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
         sync(upgraded, folder)
         ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
@@ -778,7 +778,7 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
         ):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "4"
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "5"
         assert queries.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)
