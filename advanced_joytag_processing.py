@@ -31,7 +31,7 @@ from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, store, tagger
 from tagcheck.embedding.tagger import Begun
-from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError
+from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError, told_as
 from tagcheck.library import FileInfo, Library, LibrarySettings, choose
 from tagcheck.library import protocol as libraries
 from tagcheck.lock import sole_run
@@ -268,9 +268,10 @@ def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
     if args.model and args.model_dir != config.MODEL_DIR:
         raise UsageError("--model and --model-dir name two taggers: leave one of them out")
     named = Path(args.model_dir).expanduser() if args.model_dir and not args.model else None
-    model_dir = named or fetch(args.model)
     found = store.found_model(folder.embeddings)
-    model = tagger.load(model_dir, args.device, args.precision, args.batch_size, keep=found[0] if found else None)
+    with told_as("Model loading failed"):
+        model_dir = named or fetch(args.model)
+        model = tagger.load(model_dir, args.device, args.precision, args.batch_size, keep=found[0] if found else None)
     say(model.sentence())
     return model
 

@@ -42,7 +42,7 @@ from tagcheck import dataset, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.embedding import Embeddings, download, joytag_network, store, tagger
-from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.errors import BadFile, MissingInput, UsageError, told_as
 from tagcheck.files import write_atomically
 from tagcheck.learning import linear_probes
 from tagcheck.library import LibrarySettings, choose
@@ -202,7 +202,7 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
     embedded = store.load(folder.embeddings, of_hash, model=data.model)
     if not embedded.hashes:
         raise MissingInput(
-            f"none of the {len(of_hash):,} pictures of {data.path} has an embedding: run advanced_joytag_processing.py first"
+            f"No embeddings found: none of the {len(of_hash):,} pictures of {data.path} has an embedding: run advanced_joytag_processing.py first"
         )
     wrong = np.flatnonzero(~np.isfinite(embedded.matrix).all(axis=1))
     if len(wrong):
@@ -398,7 +398,8 @@ def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag
             f"--finetune: the embeddings are of {embedded.model}, and only networks of JoyTag's make can be trained"
         )
     where = Path(args.model_dir).expanduser().resolve() if args.model_dir else download.ensure(download.FOLDER)
-    base = joytag_network.read_folder(where)
+    with told_as("Model loading failed"):
+        base = joytag_network.read_folder(where)
     ids = [joytag_network.model_id(base.sha256, precision) for precision in joytag_network.PRECISIONS]
     if embedded.model not in ids:
         raise BadFile(

@@ -91,7 +91,9 @@ class DataFolder:
             return path
         newest = self.newest(kind)
         if newest is None:
-            raise MissingInput(f"no {kind.prefix}_*.json in {self.root / kind.folder}: run {kind.made_by} first")
+            words = "No processed dataset found: " if kind == DATASET else ""
+            where = self.root / kind.folder
+            raise MissingInput(f"{words}no {kind.prefix}_*.json in {where}: run {kind.made_by} first")
         return newest
 
 

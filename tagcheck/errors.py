@@ -1,15 +1,18 @@
 """The errors that a person can do something about, each with the exit code it ends a script with.
 
 A message says what, where, and the way out, in one line:
-``no embeddings in advanced_embeddings/: run advanced_joytag_processing.py first``.
+``No embeddings found: none in advanced_embeddings/: run advanced_joytag_processing.py first``.
 They are raised where most is known and caught once, in `tagcheck.script.run`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ToolError(Exception):
-    """Something stopped a script and a person can mend it. The base of the family; exit code 1."""
+    """Something stopped a script and a person can fix it. The base of the family; exit code 1."""
 
     exit_code = 1
 
@@ -30,6 +33,15 @@ class BadFile(ToolError):
     """A file is there and is not what it says: damaged, of another kind, of another model."""
 
     exit_code = 4
+
+
+@contextmanager
+def told_as(words: str) -> Iterator[None]:
+    """Begin what is said of missing or wrong files with these words, for people who search for them."""
+    try:
+        yield
+    except (MissingInput, BadFile) as error:
+        raise type(error)(f"{words}: {error}") from None
 
 
 class Cancelled(ToolError):

@@ -9,7 +9,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-MAP = re.search(r"## The tree\n.*?```text\n(.*?)```", README, re.S)[1]
+MAP = re.search(r"## Core Components\n.*?```text\n(.*?)```", README, re.S)[1]
 FOLDERS = sorted({path.relative_to(PROJECT).parts[0] for path in PROJECT.glob("*/*.py")} - {"demo"})
 ARCHITECTURE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 

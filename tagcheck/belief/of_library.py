@@ -183,7 +183,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
     loaded = store.load(folder.embeddings, [record.hash for record in usable], model=data.model)
     if not loaded.hashes:
         raise MissingInput(
-            f"none of the pictures of {data.path} has an embedding in {folder.embeddings}: run advanced_joytag_processing.py"
+            f"No embeddings found: none of the pictures of {data.path} has an embedding in {folder.embeddings}: run advanced_joytag_processing.py"
         )
     place = {hash: row for row, hash in enumerate(loaded.hashes)}
     records = sorted(usable, key=lambda record: place.get(record.hash, len(place)))

@@ -230,7 +230,7 @@ def load(
             sources.append(path)
             starts.append(starts[-1] + 1)
     if not parts:
-        raise MissingInput(f"no embeddings in {folder}: {MADE_BY} first")
+        raise MissingInput(f"No embeddings found: no embeddings in {folder}: {MADE_BY} first")
     order = sorted(place) if wanted is None else [hash for hash in wanted if hash in place]
     places = np.fromiter(map(place.__getitem__, order), np.int64, len(order))
     return Embeddings(order, _gather(parts, sources, np.array(starts), order, places, dtype), *(first or (None, None)))

@@ -31,6 +31,7 @@ FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_LONG = (413, 414, 431)  # what a reverse proxy says to a long address; Hydrus itself takes 2 MiB
 BUSY = 503
+FAILED = "API connection failed"  # begins what is said where no talk with Hydrus comes about
 
 # The names that Hydrus shows for the permissions of a key.
 SEARCH, EDIT_TAGS, PAGES, DATABASE, RELATIONSHIPS, POPUPS = 3, 2, 4, 6, 8, 10
@@ -113,7 +114,9 @@ class Connection:
                 if patience > FIRST_PATIENCE:
                     self.tell(f"{trouble}; trying again for up to {patience:.0f} s")
             if time.monotonic() + pause > until:
-                raise LibraryUnreachable(f"{trouble}: start Hydrus, or wait until it is free, and run this again")
+                raise LibraryUnreachable(
+                    f"{FAILED}: {trouble}: start Hydrus, or wait until it is free, and run this again"
+                )
             time.sleep(pause)
             pause = min(pause * 2, 4.0)
 
@@ -137,13 +140,13 @@ class Connection:
             raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}") from None
         except requests.exceptions.SSLError:
             raise LibraryUnreachable(
-                f"the certificate at {self.url} is not a trusted one: use http:// on the same machine"
+                f"{FAILED}: the certificate at {self.url} is not a trusted one: use http:// on the same machine"
             ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
             raise UsageError(f"API_URL {self.url!r} is no web address: it looks like http://localhost:45869") from None
         except requests.exceptions.ReadTimeout:
             raise LibraryUnreachable(
-                f"Hydrus at {self.url} took the request and did not answer within {TIMEOUT[1]:.0f} s"
+                f"{FAILED}: Hydrus at {self.url} took the request and did not answer within {TIMEOUT[1]:.0f} s"
             ) from None
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             self._drop_session()
@@ -189,7 +192,9 @@ class Connection:
         if status == FORBIDDEN and path != "/verify_access_key":
             return HydrusSaysNo(self._why_forbidden(says), status, says)
         if status in (NO_KEY, FORBIDDEN) or (status == BAD_REQUEST and KEY_HEADER in says):
-            return HydrusSaysNo(f"Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}", status, says)
+            return HydrusSaysNo(
+                f"{FAILED}: Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}", status, says
+            )
         return HydrusSaysNo(f"Hydrus answered {status} to {path}: {says}", status, says)
 
     def _why_forbidden(self, says: str) -> str:
