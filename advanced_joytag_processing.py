@@ -5,6 +5,7 @@
 
 Reads   mappings/dataset_mapping_<UTC>.json (the newest, or --mapping), the library, JoyTag's files
 Writes  advanced_embeddings/*.pt (shards, only for pictures that have none yet), advanced_embeddings/tag_head.pt,
+        advanced_embeddings/same_picture.json (what copies look like to this tagger, measured once),
         and last datasets/advanced_joytag_complete_<UTC>.json
 
 Tags are read anew in every run, pictures only once. A picture that cannot be read is a record with
@@ -29,6 +30,7 @@ import config
 from tagcheck import data_folder, script, tags
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
+from tagcheck.duplicates import measuring, same_picture
 from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, store, tagger
 from tagcheck.embedding.tagger import Begun
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError, told_as
@@ -168,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = summarise(records, done, known, work, len(infos), time.monotonic() - began)
         if not any(one["status"] == "ok" for one in records):
             raise MissingInput(nothing_embedded(mapping, records, summary))
+        measure_copies(library, model, folder, infos, records, limits)
         store.save_tag_head(folder.embeddings, model.tag_head())
         header = {"mapping": mapping.name, "model": model.describe(), "summary": summary, **habits}
         path = data_folder.save(folder, DATASET, header | {"results": records})
@@ -295,11 +298,12 @@ def fetch(name: str | None = None) -> Path:
 
 @dataclass
 class Work:
-    """What one run did: the pictures it tried, those that failed, the sizes it learned, and the seconds it spent."""
+    """What one run did: the pictures it tried, those that failed, the sizes it learned, the thumbnails in hand, and the seconds it spent."""
 
     tried: set[str] = field(default_factory=set)
     failures: dict[str, Prepared] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    thumbnails: dict[str, np.ndarray] = field(default_factory=dict)  # of pictures that are not yet written
     clocks: Clocks = field(default_factory=Clocks)
     computing: float = 0.0
     writing: float = 0.0
@@ -332,7 +336,7 @@ def embed(
         written = time.monotonic()
         for hash, row in embedded_rows(script.shown(files, len(new), "embedding", message), model, work):
             start = time.monotonic()
-            writer.add([hash], row[None], [work.sizes[hash]])
+            writer.add([hash], row[None], [work.sizes[hash]], [work.thumbnails.pop(hash)])
             if start - written > FLUSH_SECONDS:
                 writer.close()
                 written = time.monotonic()
@@ -341,6 +345,27 @@ def embed(
         writer.close()
         work.writing += time.monotonic() - start
     return work
+
+
+def measure_copies(
+    library: Library,
+    model: Tagger,
+    folder: DataFolder,
+    infos: Sequence[FileInfo],
+    records: Sequence[dict[str, Any]],
+    limits: Limits,
+) -> None:
+    """See what copies of the owner's pictures look like to this tagger, where that is not known yet, and keep it."""
+    hashes = [record["hash"] for record in records if record["status"] == "ok"]
+    if not measuring.wanted(folder.embeddings, model, len(hashes)):
+        return
+    say("measuring what copies of your pictures look like to this tagger")
+    found = measuring.measure(folder.embeddings, hashes, model, reader(library, infos, limits), limits)
+    if found is None:
+        say("too few pictures with thumbnails to measure it: near-duplicates are told by the cosine alone")
+        return
+    same_picture.save(folder.embeddings, found)
+    say(f"{found.changes} changed pictures: pairs from a cosine of {found.threshold:g} on may be copies")
 
 
 def reader(library: Library, new: Sequence[FileInfo], limits: Limits) -> Callable[[str], bytes]:
@@ -381,6 +406,7 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
             if np.abs(row).max() < LARGEST:  # neither NaN nor beyond what a shard can hold
                 yield hash, row
             else:
+                work.thumbnails.pop(hash, None)
                 work.failures[hash] = Prepared(hash, None, "unreadable", "the network gives no finite numbers for it")
 
     try:
@@ -390,6 +416,7 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
                 work.failures[file.hash] = file
                 continue
             work.sizes[file.hash] = file.size
+            work.thumbnails[file.hash] = measuring.picture_thumbnail(file.frames[0], file.size, model.recipe)
             frames.extend(file.frames)
             owners.append((file.hash, len(file.frames)))
             while len(frames) >= model.batch_size:

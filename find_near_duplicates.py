@@ -4,12 +4,14 @@
     python find_near_duplicates.py --data-dir ~/tags --threshold 0.97
     python find_near_duplicates.py --calibrate
 
-Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), advanced_embeddings/,
+Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), advanced_embeddings/ (and what was
+        measured of them, same_picture.json),
         review.sqlite3 (what was decided about pairs), tag_map.json and tag_map.csv where there are any
 Writes  reports/near_duplicates_report_<UTC>.json
 
-All pairs are compared, and every pair at or above the threshold is in the report, except those
-that the owner has judged already. Each pair says which tags only one of the copies has and what
+All pairs are compared. Where the extraction measured what copies look like to this tagger, the pairs that may be copies
+are held against their pixels, and the copies are in the report; else, or with --threshold, every pair at or above the
+threshold is. Left out are those that the owner has judged already. Each pair says which tags only one of the copies has and what
 the pictures themselves say about these; each group names a best copy and why. --calibrate sets the
 threshold by what is known of this library: the pairs that the owner judged and those of the very
 same pixels, or a file that lists all copies.
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from tagcheck.belief import believed
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import NEAR_DUPLICATES
-from tagcheck.duplicates import Support, best_copy, tags_to_share
+from tagcheck.duplicates import Support, best_copy, measuring, same_picture, tags_to_share
 from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
@@ -63,9 +65,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threshold",
         type=script.between(LOWEST, 1),
-        default=THRESHOLD,
         metavar="X",
-        help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1 (default: {THRESHOLD})",
+        help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1, whatever the pixels say (default: "
+        f"what was measured for this tagger, and the pixels decide; {THRESHOLD} where nothing was)",
     )
     parser.add_argument(
         "--engine",
@@ -95,27 +97,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     records, found = embedded_records(folder, data)
     decided = judged_pairs(data) | review_store.pair_decisions(folder.review)
-    threshold, table = args.threshold, []
+    measured = (
+        None if args.threshold or args.calibrate is not None else same_picture.load(folder.embeddings, found.model)
+    )
+    threshold, table = args.threshold or (measured.threshold if measured else THRESHOLD), []
     if args.calibrate is not None:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
-    pairs = compare(found, threshold, args.engine)
+    alike = compare(found, threshold, args.engine)
+    pairs, chance = (alike, None) if measured is None else told_by_pixels(folder, records, measured, alike)
     copied = without(pairs, records, decided, review_store.IGNORED)
     opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, data, records, found, pairs, opened)
     noes = Noes.of(data.spellings, review_store.decisions(folder.review))
     summary = summarise(data, records, pairs, groups, opened, threshold)
+    if measured is not None:
+        summary["pairs_ruled_out_by_pixels"] = len(alike) - len(pairs)
     report = data_folder.save(
         folder,
         NEAR_DUPLICATES,
         {
             "dataset": data.path.name,
             "model": found.model,
-            "settings": {"threshold": threshold, "engine": args.engine, "calibrated": bool(table)},
+            "settings": {
+                "threshold": threshold,
+                "engine": args.engine,
+                "calibrated": bool(table),
+                "measured": measured is not None,
+            },
             "summary": summary,
-            "ordinary_cosines": ordinary_cosines(found.matrix, threshold),
+            "ordinary_cosines": ordinary_cosines(found.matrix, threshold, warn=measured is None),
             "calibration": table,
-            "similar_pairs": SimilarPairs(records, opened, tagging, noes) or [],
+            "similar_pairs": SimilarPairs(records, opened, tagging, noes, chance) or [],
             "groups": [[records[row].hash for row in group] for group in groups],
             "group_details": [describe_group([records[row] for row in group]) for group in groups],
         },
@@ -227,12 +240,24 @@ def calibrate(
     return threshold, table
 
 
-def ordinary_cosines(matrix: np.ndarray, threshold: float) -> dict[str, float]:
+def told_by_pixels(
+    folder: DataFolder, records: list[Record], measured: same_picture.Measured, alike: Pairs
+) -> tuple[Pairs, dict[tuple[int, int], float]]:
+    """Those of the pairs that are copies, by what was measured and their pixels, and the chance of each."""
+    copy, chance = measuring.copies(folder.embeddings, [record.hash for record in records], measured, alike)
+    rows = list(zip(alike.i.tolist(), alike.j.tolist()))
+    equal = np.array([same_pixels(records[i], records[j]) for i, j in rows], dtype=bool)
+    kept, chance = copy | equal, np.where(equal, 1.0, chance)
+    found = {pair: round(float(sure), 4) for pair, sure, keep in zip(rows, chance, kept) if keep}
+    return Pairs(alike.i[kept], alike.j[kept], alike.cosine[kept]), found
+
+
+def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) -> dict[str, float]:
     """What the threshold means for this model: the cosines of pictures drawn at random from the library."""
     rng = np.random.default_rng(0)
     i, j = rng.integers(len(matrix), size=(2, DRAWN_PAIRS))
     cosine = pair_search.pair_cosines(matrix, i[i != j], j[i != j])
-    if float((cosine >= threshold).mean()) > TOO_MANY:
+    if warn and float((cosine >= threshold).mean()) > TOO_MANY:
         script.say(
             f"careful: {(cosine >= threshold).mean():.1%} of pictures drawn at random are as alike as {threshold:g}, "
             "so most pairs will be no copies: use a higher --threshold, or --calibrate"
@@ -379,6 +404,7 @@ class SimilarPairs:
     pairs: Pairs
     tagging: Tagging
     noes: Noes
+    chance: Mapping[tuple[int, int], float] | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -389,9 +415,11 @@ class SimilarPairs:
             one, other = self.records[self.pairs.i[place]], self.records[self.pairs.j[place]]
             cells = range(bounds[place], bounds[place + 1])
             found = [suggestion for cell in cells if (suggestion := suggest(one, other, self.tagging, cell, self.noes))]
-            yield describe_pair(one, other, round(float(self.pairs.cosine[place]), 6), self.noes) | {
-                "suggestions": sorted(found, key=lambda entry: (-entry["confidence"], entry["tag"]))
-            }
+            rows = (int(self.pairs.i[place]), int(self.pairs.j[place]))
+            entry = describe_pair(one, other, round(float(self.pairs.cosine[place]), 6), self.noes)
+            if self.chance is not None:
+                entry["copy_chance"] = self.chance[rows]
+            yield entry | {"suggestions": sorted(found, key=lambda entry: (-entry["confidence"], entry["tag"]))}
 
 
 def describe_pair(one: Record, other: Record, similarity: float, noes: Noes) -> dict[str, Any]:

@@ -41,6 +41,7 @@ import config
 from tagcheck import dataset, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
+from tagcheck.duplicates import measuring
 from tagcheck.embedding import Embeddings, download, joytag_network, store, tagger
 from tagcheck.errors import BadFile, MissingInput, UsageError, told_as
 from tagcheck.files import write_atomically
@@ -133,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
     pictures = gather(folder, data, namespace)
-    groups, cosine = duplicate_groups(pictures.embedded)
+    groups, cosine = duplicate_groups(folder, pictures.embedded)
     labels = label_images(pictures.tag_sets, groups)
     group_counts = check_learnable(labels, groups, namespace, data)
 
@@ -223,13 +224,18 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
     )
 
 
-def duplicate_groups(embedded: Embeddings) -> tuple[np.ndarray, float]:
+def duplicate_groups(folder: DataFolder, embedded: Embeddings) -> tuple[np.ndarray, float]:
     """(near-duplicate group of each picture (n,), the cosine it was found at).
 
-    Embeddings of some models lie so close together that at the first threshold half a library is
+    Where it was measured what copies look like to the tagger, they are the groups. Else embeddings of some models lie so close together that at the first threshold half a library is
     one chain of near-duplicates; then the next threshold is tried.
     """
     n = len(embedded.hashes)
+    copies = measuring.known_copies(folder.embeddings, embedded)
+    if copies is not None:
+        labels = pair_search.group_labels(n, copies.i, copies.j)
+        if np.bincount(labels).max() <= max(LARGEST_GROUP * n, 2):
+            return labels, float(copies.cosine.min()) if len(copies) else 1.0
     for cosine in DUPLICATE_COSINES:
         with script.progress((), total=100, what=f"near-duplicates at {cosine:g}", unit="%") as bar:
             try:

@@ -21,10 +21,10 @@ WINGS = {
     "learning": "",
     "similar": "",
     "tag_errors": "similar learning",
-    "duplicates": "similar learning",
+    "duplicates": "similar learning pictures embedding",
     "series": "embedding learning pictures",
     "review": "",
-    "belief": "embedding learning tag_errors review series",
+    "belief": "embedding learning tag_errors review series duplicates",
     "writing": "library",
 }
 DOCTOR = "library embedding"

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from tagcheck import data_folder, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
-from tagcheck.embedding import store
+from tagcheck.duplicates import measuring
+from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import write_atomically
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
@@ -227,6 +228,10 @@ def examine(
     tagger = load_tagger(folder, data, pictures, column)
     answered = answered_cells(pictures.records[:n], column, decided, noes)
     with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
+        copies = measuring.known_copies(
+            folder.embeddings,
+            Embeddings([record.hash for record in pictures.records[:n]], pictures.matrix, pictures.model, None),
+        )
         return suggestions.examine(
             pictures.matrix,
             given,
@@ -237,6 +242,7 @@ def examine(
             data.parents,
             told(folder, pictures, column),
             progress=lambda share: bar.update(int(100 * share) - bar.n),
+            copies=copies,
         )
 
 

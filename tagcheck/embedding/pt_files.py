@@ -26,6 +26,7 @@ STORAGES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
     "IntStorage": torch.int32,
+    "ByteStorage": torch.uint8,
     "LongStorage": torch.int64,
 }
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a ZIP entry: the lengths of its name and of what follows it

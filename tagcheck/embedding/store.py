@@ -142,6 +142,7 @@ class ShardWriter:
         self._hashes: list[str] = []
         self._rows: list[np.ndarray] = []
         self._sizes: list[tuple[int, int]] = []
+        self._thumbnails: list[np.ndarray | None] = []
         self.written = 0
 
     def __enter__(self) -> ShardWriter:
@@ -151,11 +152,15 @@ class ShardWriter:
         self.close()
 
     def add(
-        self, hashes: Sequence[str], rows: np.ndarray, sizes: Sequence[tuple[int, int] | None] | None = None
+        self,
+        hashes: Sequence[str],
+        rows: np.ndarray,
+        sizes: Sequence[tuple[int, int] | None] | None = None,
+        thumbnails: Sequence[np.ndarray] | None = None,
     ) -> None:
-        """Take in rows (m, d), one for each hash, and the (width, height) of each picture, where known.
+        """Take in rows (m, d), one for each hash, and the (width, height) and the thumbnail of each picture, where known.
 
-        Raises ValueError for rows that are not finite numbers.
+        A thumbnail is uint8 and one-dimensional, of one length in a folder. Raises ValueError for rows that are not finite numbers.
         """
         if len(hashes) != len(rows) or (sizes is not None and len(sizes) != len(rows)):
             raise ValueError(f"{len(hashes)} hashes for {len(rows)} rows")
@@ -164,6 +169,7 @@ class ShardWriter:
         self._hashes.extend(hashes)
         self._rows.extend(np.asarray(rows, dtype=np.float32))
         self._sizes.extend([(0, 0)] * len(rows) if sizes is None else [size or (0, 0) for size in sizes])
+        self._thumbnails.extend([None] * len(rows) if thumbnails is None else thumbnails)
         while len(self._hashes) >= self.rows:
             self._write(self.rows)
 
@@ -186,12 +192,14 @@ class ShardWriter:
         }
         if any(width for width, _ in self._sizes[:count]):
             document["sizes"] = torch.tensor(self._sizes[:count], dtype=torch.int32)
+        if all(one is not None for one in self._thumbnails[:count]):
+            document["thumbnails"] = torch.from_numpy(np.stack(self._thumbnails[:count]))
         while True:
             with suppress(FileExistsError):  # another process took the name in this moment
                 write_atomically(_next_name(self.folder), lambda out: save_pt(document, out), replace=False)
                 break
         self.written += count
-        del self._hashes[:count], self._rows[:count], self._sizes[:count]
+        del self._hashes[:count], self._rows[:count], self._sizes[:count], self._thumbnails[:count]
 
 
 def load(
@@ -234,6 +242,22 @@ def load(
     order = sorted(place) if wanted is None else [hash for hash in wanted if hash in place]
     places = np.fromiter(map(place.__getitem__, order), np.int64, len(order))
     return Embeddings(order, _gather(parts, sources, np.array(starts), order, places, dtype), *(first or (None, None)))
+
+
+def load_thumbnails(folder: Path, hashes: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The thumbnails uint8 (n, length) of `hashes` in their order, and which of them there are (n,); the newest shard wins."""
+    place = {hash: row for row, hash in enumerate(hashes)}
+    found, known = np.zeros((len(hashes), length), np.uint8), np.zeros(len(hashes), bool)
+    for path in shard_paths(folder):
+        shard = _load_shard(path)
+        kept = shard.get("thumbnails")
+        pairs = [(place[hash], row) for row, hash in enumerate(shard["hashes"]) if hash in place]
+        targets, rows = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        if torch.is_tensor(kept) and kept.dtype == torch.uint8 and tuple(kept.shape) == (len(shard["hashes"]), length):
+            found[targets], known[targets] = kept.numpy()[rows], True
+        else:
+            known[targets] = False  # this shard's embedding counts, and it has no thumbnail
+    return found, known
 
 
 def save_tag_head(folder: Path, head: TagHead | None) -> None:

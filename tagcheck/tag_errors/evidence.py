@@ -85,11 +85,12 @@ class Surroundings:
     threshold: float
 
 
-def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS) -> Surroundings:
+def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | None = None) -> Surroundings:
     """The nearest pictures of each, and which of them are near-duplicates, from embeddings (n, d).
 
     Rows are centred first: what all pictures have in common says nothing about two of them.
-    Neighbours are looked for in the first `REDUCED` principal directions; their cosines are exact.
+    Neighbours are looked for in the first `REDUCED` principal directions; their cosines are exact. `copies` are the
+    near-duplicates where these were told by more than the embeddings.
     """
     n, d = matrix.shape
     centred = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -104,6 +105,10 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS) -> Surroundings:
         rows = slice(start, start + BLOCK // 4)
         near = np.einsum("nd,nkd->nk", centred[rows], centred[indices[rows]], optimize=True)
         cosine[rows] = near / (length[rows, None] * length[indices[rows]])
+    if copies is not None:
+        twins = sparse.csr_matrix((np.ones(len(copies), dtype=np.float32), (copies.i, copies.j)), shape=(n, n))
+        least = float(copies.cosine.min()) if len(copies) else 1.0
+        return Surroundings(indices, cosine, twins + twins.T, pairs.group_labels(n, copies.i, copies.j), least)
     threshold = twin_threshold(cosine.max(axis=1)) if cosine.size else 1.0
     while True:
         i, place = np.nonzero(cosine >= threshold)

@@ -30,7 +30,7 @@ from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.lock import sole_run
 from tagcheck.pictures import decoder_processes, file_formats, unreadable
 from tagcheck.pictures.decoder_processes import Prepared
-from tagcheck.pictures.preparation import prepare_bytes
+from tagcheck.pictures.preparation import Recipe, prepare_bytes
 
 
 def picture(seed: int, format: str = "PNG", **options: object) -> bytes:
@@ -246,7 +246,7 @@ def test_a_gpu_gets_its_next_batch_before_the_last_is_waited_for(monkeypatch):
     order: list[str] = []
 
     class Pretended:
-        ahead, batch_size = 1, 2
+        ahead, batch_size, recipe = 1, 2, Recipe(4)
 
         def begin(self, frames):
             order.append(f"begin {len(frames)}")

@@ -1,0 +1,184 @@
+"""Plant copies among pictures, let the stages find them with each network, and count: recall and precision, none tuned.
+
+    python benchmarks/thresholds.py
+    python benchmarks/thresholds.py --pictures ~/emoji --pictures ~/stamps --model-dir ~/taggers/efficientnet-lite0
+
+Reads   the pictures below each folder (drawn ones without), model folders (sample/network, and each --model-dir)
+Writes  nothing but temporary folders: figures on stdout
+
+A fifth of the pictures get a copy: cropped, scaled, recompressed, recoloured or mirrored, by the sample's code and strengths,
+not by those that the extraction measures with. Peers in the same run: the plain cosine of .95, and a 64-bit perceptual hash
+(a cosine transform of 32 x 32) within 10 bits. Pictures that are copies before anything is planted count against precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from scipy.fft import dctn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import advanced_joytag_processing
+import dataset_hardcore_mapper
+import find_near_duplicates
+from sample.paint.picture import imagine, variant
+from sample.paint.sheet import paint
+from sample.plant.copies import HOWS, encode, retouch
+from tagcheck import data_folder, script
+from tagcheck.data_folder import DataFolder
+from tagcheck.detectors import NEAR_DUPLICATES
+
+NETWORK = Path(__file__).resolve().parent.parent / "sample" / "network"
+KINDS = (*HOWS, "mirror")
+COPIED = 5  # one picture in so many gets a copy
+BITS = 10
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--pictures", type=Path, action="append", metavar="DIR", help="real pictures (default: drawn ones)"
+    )
+    parser.add_argument(
+        "--model-dir", type=Path, action="append", metavar="DIR", help="another tagger beside the sample's"
+    )
+    parser.add_argument(
+        "--count", type=script.at_least(50), default=700, metavar="N", help="of each set (default: 700)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draw and the copies (default: 0)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    sets = {path.name: taken(path, args.count, args.seed) for path in args.pictures or ()}
+    sets["drawn"] = drawn(args.count, args.seed)
+    for name, pictures in sets.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            library, planted, kinds = plant(Path(scratch) / "library", pictures, args.seed)
+            print(f"{name}: {len(pictures)} pictures, {len(planted)} planted copies")
+            tell("64-bit hash within 10", hashed_pairs(library), planted, kinds)
+            for folder in [NETWORK, *(args.model_dir or ())]:
+                found, plain = run_stages(library, Path(scratch) / folder.name, folder)
+                tell(f"{folder.name}, cosine .95", plain, planted, kinds)
+                tell(f"{folder.name}, measured", found, planted, kinds)
+    return 0
+
+
+def taken(folder: Path, count: int, seed: int) -> list[bytes]:
+    """Pictures of a folder and what is below it."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
+    random.Random(seed).shuffle(paths)
+    return [path.read_bytes() for path in paths[:count]]
+
+
+def drawn(count: int, seed: int) -> list[bytes]:
+    """Drawn scenes, each third with a look-alike: the same people in another pose or place."""
+    made: list[bytes] = []
+    while len(made) < count:
+        rng = random.Random(f"thresholds:{seed}:{len(made)}")
+        scene = imagine(rng)
+        made.append(encode(paint(scene), "jpg", 90))
+        if len(made) % 4 == 1 and scene.figures:
+            made.append(encode(paint(variant(rng, scene)), "jpg", 90))
+    return made[:count]
+
+
+def plant(library: Path, pictures: list[bytes], seed: int) -> tuple[Path, dict[tuple[str, str], str], list[str]]:
+    """(the folder, each planted pair of file names with what was done, the kinds)."""
+    library.mkdir(parents=True)
+    for place, data in enumerate(pictures):
+        (library / f"{place:05d}").with_suffix(suffix(data)).write_bytes(data)
+    names = sorted(path.name for path in library.iterdir())
+    rng = random.Random(f"planted:{seed}")
+    planted: dict[tuple[str, str], str] = {}
+    for number, place in enumerate(rng.sample(range(len(pictures)), len(pictures) // COPIED)):
+        how = KINDS[number % len(KINDS)]
+        data = copy_of(rng, pictures[place], how)
+        name = f"copy-{place:05d}{suffix(data)}"
+        (library / name).write_bytes(data)
+        planted[names[place], name] = how
+    return library, planted, list(KINDS)
+
+
+def suffix(data: bytes) -> str:
+    with Image.open(io.BytesIO(data)) as opened:
+        return {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}[str(opened.format)]
+
+
+def copy_of(rng: random.Random, original: bytes, how: str) -> bytes:
+    if how != "mirror":
+        return retouch(rng, original, how, rng.choice(("jpg", "webp")))
+    with Image.open(io.BytesIO(original)) as opened:
+        return encode(ImageOps.mirror(opened.convert("RGB")), "jpg", rng.randint(82, 93))
+
+
+def run_stages(library: Path, data: Path, model: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """The pairs of file names that the report has as measured, and at a plain cosine of .95."""
+    folder, where = DataFolder(data), ["--data-dir", str(data)]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        dataset_hardcore_mapper.main(["--library", str(library), *where])
+        advanced_joytag_processing.main(["--model-dir", str(model), *where])
+        find_near_duplicates.main(where)
+        measured = reported(folder)
+        find_near_duplicates.main(["--threshold", "0.95", *where])
+    return measured, reported(folder)
+
+
+def reported(folder: DataFolder) -> set[tuple[str, str]]:
+    """The newest report's pairs, as file names in order."""
+    newest = folder.newest(data_folder.DATASET)
+    report = folder.newest(NEAR_DUPLICATES)
+    assert newest is not None and report is not None
+    records = json.loads(newest.read_text(encoding="utf-8"))["results"]
+    names = {record["hash"]: Path(record["file_path"]).name for record in records}
+    pairs = json.loads(report.read_text(encoding="utf-8"))["similar_pairs"]
+    return {ordered(names[pair["hash1"]], names[pair["hash2"]]) for pair in pairs}
+
+
+def ordered(one: str, other: str) -> tuple[str, str]:
+    return (one, other) if one < other else (other, one)
+
+
+def hashed_pairs(library: Path) -> set[tuple[str, str]]:
+    """Pairs whose perceptual hashes differ in `BITS` bits or fewer."""
+    names = sorted(path.name for path in library.iterdir())
+    codes = []
+    for name in names:
+        with Image.open(library / name) as opened:
+            small = np.asarray(opened.convert("L").resize((32, 32), Image.Resampling.LANCZOS), np.float64)
+        low = dctn(small)[:8, :8].reshape(-1)
+        codes.append(low > np.median(low[1:]))
+    bits = np.array(codes, np.int32)
+    apart = bits @ (1 - bits).T + (1 - bits) @ bits.T
+    i, j = np.nonzero(np.triu(apart <= BITS, 1))
+    return {ordered(names[a], names[b]) for a, b in zip(i.tolist(), j.tolist())}
+
+
+def tell(who: str, found: set[tuple[str, str]], planted: dict[tuple[str, str], str], kinds: Iterable[str]) -> None:
+    """One line: recall, precision, and recall by what was done."""
+    right = found & planted.keys()
+    by_kind = [f"{how} {np.mean([pair in right for pair, did in planted.items() if did == how]):.2f}" for how in kinds]
+    precision = len(right) / len(found) if found else 0.0
+    print(
+        f"  {who:32s} recall {len(right) / len(planted):.3f}  precision {precision:.3f}  ({len(found)} pairs; "
+        f"{', '.join(by_kind)})",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    script.run(main)

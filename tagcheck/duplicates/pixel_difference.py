@@ -1,0 +1,190 @@
+"""Whether two pictures show the same pixels, cropped, mirrored or recoloured maybe: told by small thumbnails.
+
+A thumbnail is the whole picture's brightness at `SIDE` x `SIDE` and its two colour differences at `COARSE` x `COARSE`.
+Two of them are laid over each other (Lucas and Kanade 1981, with a scale and a shift for each axis, and a gain and an
+offset of brightness), the second also mirrored, and what then still differs is measured. Numbers only, no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+SIDE, COARSE = 32, 8
+BYTES = SIDE * SIDE + 2 * COARSE * COARSE
+BLOCK = 256  # pairs compared at a time, as many as a processor's cache holds
+ROUGH, FINE = (
+    ((16, 2.0, 4), (16, 1.0, 3), (16, 0.5, 2)),
+    ((32, 0.5, 2), (32, 0.0, 2)),
+)  # side, blur in its pixels, steps made at it
+# How far one picture may be of the other's: scale and shift of x and of y, gain and offset.
+LEAST = np.array([0.8, -0.2, 0.8, -0.2, 0.6, -60], np.float32)
+MOST = np.array([1.25, 0.2, 1.25, 0.2, 1.6, 60], np.float32)
+SOFT = 2.0  # grey levels that any two encodings differ by
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (3, H, W) -> uint8 (BYTES,): brightness, then the two colour differences around 128."""
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).convert("YCbCr")
+    bands = image.split()
+    parts = [bands[0].resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=None)]
+    parts += [band.resize((COARSE, COARSE), Image.Resampling.BOX) for band in bands[1:]]
+    return np.concatenate([np.asarray(part).reshape(-1) for part in parts])
+
+
+def differences(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """How rows i and j of uint8 (n, BYTES) differ once laid over each other, float32 (m, 4).
+
+    The columns, each 0 for the same picture: what of the brightness's variation is left (0 to 1), the largest difference
+    of a patch, that of a colour patch (both in grey levels), and how much of the frame is not shared (0 to 1).
+    """
+    found = [
+        _compared(thumbnails[i[at : at + BLOCK]], thumbnails[j[at : at + BLOCK]]) for at in range(0, len(i), BLOCK)
+    ]
+    return np.concatenate(found) if found else np.empty((0, 4), np.float32)
+
+
+def _compared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    luma, colour = _parts(one)
+    luma_b, colour_b = _parts(other)
+    plain, turned = (_Fit(luma, second).improve(ROUGH) for second in (luma_b, luma_b[..., ::-1]))
+    mirrored = turned.rest() < plain.rest()
+    luma_b = np.where(mirrored[:, None, None], luma_b[..., ::-1], luma_b)
+    colour_b = np.where(mirrored[:, None, None, None], colour_b[..., ::-1], colour_b)
+    fit = _Fit(luma, luma_b)
+    fit.place = np.where(mirrored[:, None], turned.place, plain.place)
+    fit.tone = np.where(mirrored[:, None], turned.tone, plain.tone)
+    return _left(colour, colour_b, fit.improve(FINE))
+
+
+def _parts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Brightness (m, S, S) and colour differences (m, 2, C, C) as float32."""
+    luma = rows[:, : SIDE * SIDE].reshape(-1, SIDE, SIDE).astype(np.float32)
+    return luma, rows[:, SIDE * SIDE :].reshape(-1, 2, COARSE, COARSE).astype(np.float32) - 128
+
+
+class _Fit:
+    """Where and in what tone `second` lies over `first`, (m, S, S) each.
+
+    `place` (m, 4) is the scale and the shift of x, then of y, the frame being -1 to 1; `tone` (m, 2) gain and offset.
+    """
+
+    def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
+        self.first, self.second = first, second
+        self.place = np.tile(np.array([1, 0, 1, 0], np.float32), (len(first), 1))
+        self.tone = np.tile(np.array([1, 0], np.float32), (len(first), 1))
+
+    def improve(self, stages: Sequence[tuple[int, float, int]]) -> _Fit:
+        """Itself, after the steps of Gauss and Newton that the stages say."""
+        for side, blur, steps in stages:
+            kernel = _reading(side, blur)
+            first, second = kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T
+            across, down = np.gradient(second, 2 / side, axis=2), np.gradient(second, 2 / side, axis=1)
+            for _ in range(steps):
+                _step(first, second, across, down, self.place, self.tone)
+        return self
+
+    def rest(self) -> np.ndarray:
+        """The squares of what is left, summed over the shared part at the roughest side, (m,)."""
+        kernel = _reading(ROUGH[0][0], ROUGH[0][1])
+        left, seen = self.difference(kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T)
+        return (left**2).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1)
+
+    def toned(self, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is left of `first` once its tone is a curve of the second's and its colours (m, 2, S, S), and which places both have.
+
+        Stronger colours and more light are cut off at white, which a gain alone does not say.
+        """
+        columns, there_x = _sampling(self.place[:, 0], self.place[:, 1], SIDE)
+        rows, there_y = _sampling(self.place[:, 2], self.place[:, 3], SIDE)
+        seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
+        warped = _warped(self.second, rows, columns) / 128 - 1
+        parts = np.stack([np.ones_like(warped), warped, warped**2, colour[:, 0] / 128, colour[:, 1] / 128], axis=1)
+        flat = (parts * seen[:, None]).reshape(len(parts), 5, -1)
+        wanted = (self.first / 128 - 1) * seen
+        normal = flat @ flat.transpose(0, 2, 1) + np.diag(np.array([0.1, 0.1, 4, 4, 4], np.float32))
+        start = np.zeros((len(parts), 5, 1), np.float32)
+        start[:, 1] = 1
+        rest = wanted.reshape(len(parts), -1, 1) - flat.transpose(0, 2, 1) @ start
+        weights = start + np.linalg.solve(normal, flat @ rest)
+        left = wanted.reshape(len(parts), -1, 1) - flat.transpose(0, 2, 1) @ weights
+        return 128 * left.reshape(self.first.shape), seen
+
+    def difference(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is left of `first`, and which places both have, (m, s, s) each."""
+        side = first.shape[-1]
+        columns, there_x = _sampling(self.place[:, 0], self.place[:, 1], side)
+        rows, there_y = _sampling(self.place[:, 2], self.place[:, 3], side)
+        seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
+        gain, offset = self.tone[:, 0, None, None], self.tone[:, 1, None, None]
+        return (first - gain * _warped(second, rows, columns) - offset) * seen, seen
+
+
+def _grid(side: int) -> np.ndarray:
+    return (np.arange(side, dtype=np.float32) + 0.5) * 2 / side - 1
+
+
+@cache
+def _reading(side: int, width: float) -> np.ndarray:
+    """(side, S): rows that average the thumbnail to `side` places, each over a Gaussian of `width` of them."""
+    at, places = (np.arange(SIDE) + 0.5) * side / SIDE, np.arange(side) + 0.5
+    apart = np.abs(places[:, None] - at)
+    rows = (apart < 0.5).astype(np.float64) if not width else np.exp(-0.5 * (apart / width) ** 2)
+    return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _sampling(scale: np.ndarray, shift: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (m, side, side) that read each place of one axis out of the other picture, and which places it has (m, side)."""
+    at = ((scale[:, None] * _grid(side) + shift[:, None]) + 1) * side / 2 - 0.5
+    weights = np.maximum(0, 1 - np.abs(np.clip(at, 0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32)))
+    return weights, (at > -0.75) & (at < side - 0.25)
+
+
+def _warped(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return rows @ picture @ columns.transpose(0, 2, 1)
+
+
+def _step(
+    first: np.ndarray, second: np.ndarray, across: np.ndarray, down: np.ndarray, place: np.ndarray, tone: np.ndarray
+) -> None:
+    """One step towards the place and tone at which `second` is most like `first`; both are changed."""
+    m, side = first.shape[:2]
+    columns, there_x = _sampling(place[:, 0], place[:, 1], side)
+    rows, there_y = _sampling(place[:, 2], place[:, 3], side)
+    seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
+    warped, slope_x, slope_y = (_warped(one, rows, columns) * seen for one in (second, across, down))
+    gain = tone[:, 0, None, None]
+    x, y = _grid(side)[None, None, :], _grid(side)[None, :, None]
+    slopes = np.empty((m, 6, side, side), np.float32)
+    slopes[:, 1], slopes[:, 3], slopes[:, 4], slopes[:, 5] = gain * slope_x, gain * slope_y, warped, seen
+    slopes[:, 0], slopes[:, 2] = slopes[:, 1] * x, slopes[:, 3] * y
+    rest = first * seen - gain * warped - tone[:, 1, None, None] * seen
+    flat = slopes.reshape(m, 6, -1)
+    normal = flat @ flat.transpose(0, 2, 1)
+    scale = np.einsum("mkk->mk", normal)
+    damping = 0.01 * scale + 1e-3 * scale.max(axis=1, keepdims=True) + 1e-3
+    change = np.linalg.solve(normal + np.eye(6, dtype=np.float32) * damping[:, None], flat @ rest.reshape(m, -1, 1))
+    place += change[:, :4, 0]
+    tone += change[:, 4:, 0]
+    np.clip(place, LEAST[:4], MOST[:4], out=place)
+    np.clip(tone, LEAST[4:], MOST[4:], out=tone)
+
+
+def _left(colour: np.ndarray, colour_b: np.ndarray, fit: _Fit) -> np.ndarray:
+    """The four differences that are left."""
+    columns, _ = _sampling(fit.place[:, 0], fit.place[:, 1], COARSE)
+    rows, _ = _sampling(fit.place[:, 2], fit.place[:, 3], COARSE)
+    other = rows[:, None] @ colour_b @ columns.transpose(0, 2, 1)[:, None]
+    rest, seen = fit.toned(np.repeat(np.repeat(other, SIDE // COARSE, axis=2), SIDE // COARSE, axis=3))
+    count = np.maximum(seen.sum(axis=(1, 2)), 1)
+    mean = (fit.first * seen).sum(axis=(1, 2)) / count
+    spread = (((fit.first - mean[:, None, None]) * seen) ** 2).sum(axis=(1, 2)) / count
+    left = np.sqrt((rest**2).sum(axis=(1, 2)) / count / (spread + SOFT**2))
+    patches = rest.reshape(len(rest), SIDE // 4, 4, SIDE // 4, 4).mean(axis=(2, 4))
+    strength = (other * colour).sum(axis=(1, 2, 3)) / ((other**2).sum(axis=(1, 2, 3)) + 64)
+    tint = np.sqrt(((colour - np.clip(strength, 0.5, 1.6)[:, None, None, None] * other) ** 2).mean(axis=(1, 2, 3)))
+    found = [np.minimum(left, 1), np.abs(patches).max(axis=(1, 2)), tint, 1 - count / SIDE**2]
+    return np.stack(found, axis=1).astype(np.float32)

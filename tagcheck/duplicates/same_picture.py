@@ -1,0 +1,160 @@
+"""What "the same picture" means for one network in one library: measured, kept with the embeddings, asked by every stage.
+
+Some of the owner's own pictures are changed in memory and embedded beside the rest. The cosines of a picture and its
+changed self say from which cosine on a pair may be a copy (`threshold`). What then parts copies from look-alikes is a second
+witness, the pixels (`pixel_difference`): a logistic regression of both, learned from the changed pictures, which are copies,
+and from the library's own pairs above the threshold, of which some share is (learning from positive and unlabelled
+examples, by expectation and maximisation: Elkan and Noto 2008, Denis 1998).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from tagcheck.errors import BadFile
+from tagcheck.files import write_json
+from tagcheck.similar.pairs import Pairs
+
+FILE, KIND, VERSION = "same_picture.json", "same_picture", 1
+REACH = 0.01  # share of the changed pictures that may be missed
+BEYOND = 1.25  # how much further than that the threshold goes: the owner's copies are not ours
+COPY = 0.35  # chance from which a pair counts as a copy
+ROUNDS = 12
+FAINT = 1.02  # 1 - cosine is counted from here, so that equal rows have a logarithm
+PIXELS, COSINE_ALONE = 5, 1  # features with and without thumbnails
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured. `threshold` the cosine from which pairs are looked at; the chance that one is a copy is
+    sigmoid(weights @ ((features - centre) / spread, 1)), and `alone` the same for the cosine without pixels.
+
+    `pictures` were changed `changes` times in a library of `library` pictures; `found` is what each change did to the cosine
+    (the median, and what 95 in 100 are above).
+    """
+
+    model: str
+    preprocess: str
+    threshold: float
+    centre: list[float]
+    spread: list[float]
+    weights: list[float]
+    alone: list[float]
+    pictures: int
+    changes: int
+    library: int
+    found: dict[str, list[float]]
+
+    def chance(self, cosine: np.ndarray, differences: np.ndarray | None) -> np.ndarray:
+        """The chance (m,), 0 to 1, that pairs of these cosines are copies, with or without the `differences` (m, 4) of their pixels."""
+        rows = _scaled(_features(cosine, differences), np.array(self.centre), np.array(self.spread))
+        weights = np.array(self.alone if differences is None else self.weights)
+        return 1 / (1 + np.exp(-np.clip(rows @ weights[:-1] + weights[-1], -40, 40)))
+
+
+def reach(cosine: np.ndarray) -> float:
+    """The cosine from which a pair may be a copy, told by the cosines (k,) of pictures and their changed selves."""
+    return float(np.clip(1 - BEYOND * (1 - np.quantile(cosine, REACH)), 0.01, 0.999))
+
+
+def learn(
+    copies: tuple[np.ndarray, np.ndarray], pairs: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(centre, spread, weights, alone) of `Measured`, from the cosines (k,) and differences (k, 4) of copies and of pairs
+    of the library that are as near, of which an unknown share are copies too.
+    """
+    good, other = _features(*copies), _features(*pairs)
+    centre, spread = good.mean(axis=0), good.std(axis=0) + 1e-6
+    good, other = _scaled(good, centre, spread), _scaled(other, centre, spread)
+    near = np.quantile(good[:, 1:4], 0.98, axis=0) + 0.3
+    start = (other[:, 1:4] <= near).all(axis=1).astype(np.float64)
+    weights, share = _from_unlabelled(good, other, start)
+    alone, _ = _from_unlabelled(good[:, :1], other[:, :1], share, rounds=1)
+    return centre, spread, weights, alone
+
+
+def _features(cosine: np.ndarray, differences: np.ndarray | None) -> np.ndarray:
+    """What the chance is learned from, (m, 5), or (m, 1) without pixels; about normal for copies, larger for look-alikes."""
+    far = np.log(FAINT - np.minimum(cosine, 1.0).astype(np.float64))[:, None]
+    if differences is None:
+        return far
+    left, patch, tint, share = differences.astype(np.float64).T
+    return np.column_stack([far, np.log(left + 0.02), np.log1p(patch), np.log1p(tint), 5 * share])
+
+
+def _scaled(rows: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    return (rows - centre[: rows.shape[1]]) / spread[: rows.shape[1]]
+
+
+def _from_unlabelled(
+    good: np.ndarray, other: np.ndarray, start: np.ndarray, rounds: int = ROUNDS
+) -> tuple[np.ndarray, np.ndarray]:
+    """(weights, chances of `other`): each round takes `other` for copies by the chances of the one before (`start`)."""
+    chance = start
+    weights = np.zeros(good.shape[1] + 1)
+    rows = np.concatenate([good, other, other])
+    kind = np.repeat([1, 1, 0], [len(good), len(other), len(other)])
+    for _ in range(rounds):
+        counted = np.concatenate([np.ones(len(good)), chance, 1 - chance]) + 1e-3
+        fitted = LogisticRegression(C=1.0, max_iter=1000).fit(rows, kind, counted)
+        # The changed pictures are copies beside the library's own: its share of copies is that of `other`.
+        share = np.clip(chance.mean() if len(chance) else 0.5, 1e-3, 1 - 1e-3)
+        trained = (len(good) + chance.sum()) / max(float((1 - chance).sum()), 1e-3)
+        offset = np.log(share / (1 - share)) - np.log(trained)
+        weights = np.append(fitted.coef_[0], fitted.intercept_[0] + offset)
+        chance = 1 / (1 + np.exp(-np.clip(other @ weights[:-1] + weights[-1], -40, 40)))
+    return weights, chance
+
+
+def among(
+    measured: Measured,
+    pairs: Pairs,
+    differences: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(whether each of `pairs` is a copy (m,), the chance of it (m,)).
+
+    `differences(i, j)` gives what `pixel_difference.differences` does, and for which pairs there are thumbnails at all.
+    """
+    chance = measured.chance(pairs.cosine, None)
+    if differences is not None and len(pairs):
+        apart, known = differences(pairs.i, pairs.j)
+        chance = np.where(known, measured.chance(pairs.cosine, apart), chance)
+    return chance >= COPY, chance
+
+
+def save(folder: Path, measured: Measured) -> None:
+    """Write it beside the embeddings."""
+    write_json(folder / FILE, {"kind": KIND, "version": VERSION} | asdict(measured))
+
+
+def load(folder: Path, model: str | None) -> Measured | None:
+    """What was measured for `model`; None where nothing was, or for another one. Raises `BadFile` naming the file."""
+    path = folder / FILE
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise BadFile(f"{path} is not JSON ({error}): {WAY_OUT}") from None
+    if not isinstance(document, dict) or document.pop("kind", None) != KIND or document.pop("version", None) != VERSION:
+        raise BadFile(f"{path} is not of kind {KIND!r} and version {VERSION}: {WAY_OUT}")
+    try:
+        found = Measured(**document)
+        numbers = [found.threshold, *found.centre, *found.spread, *found.weights, *found.alone]
+        sizes = [len(found.centre), len(found.spread), len(found.weights) - 1, len(found.alone)]
+        sound = np.isfinite(numbers).all() and sizes == [PIXELS, PIXELS, PIXELS, COSINE_ALONE + 1]
+    except TypeError:
+        sound = False
+    if not sound or not 0 < found.threshold <= 1 or min(found.spread) <= 0:
+        raise BadFile(f"{path} does not hold what was measured: {WAY_OUT}")
+    return found if model is None or found.model == model else None
+
+
+WAY_OUT = "remove it and run advanced_joytag_processing.py again"
