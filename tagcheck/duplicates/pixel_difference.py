@@ -136,6 +136,15 @@ def _reading(side: int, width: float) -> np.ndarray:
     return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def _blurred(pictures: np.ndarray, side: int, width: float) -> np.ndarray:
+    """Pictures (..., side, side), each place averaged over a Gaussian of `width`."""
+    at = np.arange(side)
+    kernel = np.exp(-0.5 * ((at[:, None] - at) / width) ** 2)
+    kernel = (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32)
+    blurred: np.ndarray = kernel @ pictures @ kernel.T
+    return blurred
+
+
 def _sampling(scale: np.ndarray, shift: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights (m, side, side) that read each place of one axis out of the other picture, and which places it has (m, side)."""
     at = ((scale[:, None] * _grid(side) + shift[:, None]) + 1) * side / 2 - 0.5
@@ -174,7 +183,9 @@ def _step(
 
 
 def _left(colour: np.ndarray, colour_b: np.ndarray, fit: _Fit) -> np.ndarray:
-    """The four differences that are left."""
+    """The four differences that are left, of pictures blurred a little, since no two grids of pixels fall the same."""
+    fit.first, fit.second = (_blurred(one, SIDE, 0.5) for one in (fit.first, fit.second))
+    colour, colour_b = (_blurred(one, COARSE, 0.7) for one in (colour, colour_b))
     columns, _ = _sampling(fit.place[:, 0], fit.place[:, 1], COARSE)
     rows, _ = _sampling(fit.place[:, 2], fit.place[:, 3], COARSE)
     other = rows[:, None] @ colour_b @ columns.transpose(0, 2, 1)[:, None]

@@ -11,7 +11,8 @@ import io
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-CHANGES = ("crop", "scale", "recompress", "recolour", "mirror")
+CROP = "crop"
+CHANGES = (CROP, "scale", "recompress", "recolour", "mirror")
 MARGIN = (0.015, 0.08)  # of a side, cut off at each edge
 FACTOR = (0.4, 0.85)
 LOW_QUALITY, QUALITY = (25, 60), (80, 94)
@@ -27,7 +28,7 @@ def changed(image: Image.Image, how: str, rng: np.random.Generator) -> Image.Ima
     """
     width, height = image.size
     quality = QUALITY
-    if how == "crop":
+    if how == CROP:
         left, top, right, bottom = rng.uniform(*MARGIN, 4)
         box = (left * width, top * height, (1 - right) * width, (1 - bottom) * height)
         x, y, end, foot = (round(float(edge)) for edge in box)

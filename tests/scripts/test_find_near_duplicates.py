@@ -356,7 +356,9 @@ def test_help_says_units_and_defaults(capsys):
         find_near_duplicates.main(["--help"])
     said = capsys.readouterr().out
     assert (
-        ended.value.code == 0 and "0.95 where nothing was" in " ".join(said.split()) and "95 % of the pairs are copies" in " ".join(said.split())
+        ended.value.code == 0
+        and "0.95 where nothing was" in " ".join(said.split())
+        and "95 % of the pairs are copies" in " ".join(said.split())
     )
 
 
