@@ -16,14 +16,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 import config
-from tagcheck import data_folder, dataset, findings, script
-from tagcheck.belief import Pictures, weigh
+from tagcheck import data_folder, dataset, findings, script, tags
+from tagcheck.belief import Pictures, Weighed, weigh
 from tagcheck.dataset import Dataset
 from tagcheck.detectors import MISTAGGED
+from tagcheck.errors import MissingInput
 from tagcheck.findings import MISSING
 from tagcheck.refusals import Noes
 from tagcheck.tag_errors import Examined, Rules, Suggestion, suggestions
+from tagcheck.tag_errors.explanation import explain
 from tagcheck.tag_errors.look_alikes import Examples, nearest
 from tagcheck.tag_errors.suggestions import ISSUES
 
@@ -38,6 +42,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="X",
         help="list suggestions that are right with this probability or more, 0 to 1 (default: 0.5)",
     )
+    parser.add_argument(
+        "--explain",
+        nargs=2,
+        metavar=("HASH", "TAG"),
+        help="write no report: print all that was weighed about one tag of one picture",
+    )
     return parser.parse_args(argv)
 
 
@@ -47,11 +57,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     made = weigh(folder, data, config.INVISIBLE_NAMESPACES)
     pictures, seen = made.pictures, made.seen
+    if args.explain:
+        print("\n".join(explained(made, *args.explain)))
+        return 0
     kept, dropped = respect(made.found, pictures, made.declared, made.noes, data.parents, args.min_confidence)
     report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
     path = data_folder.save(folder, MISTAGGED, report)
     print(summary_line(report["summary"], path))
     return 0
+
+
+def explained(made: Weighed, hash: str, tag: str) -> list[str]:
+    """All that was weighed about one tag of one picture, a line each. Raises `MissingInput` where it was not looked at."""
+    row = next((row for row, record in enumerate(made.pictures.records) if record.hash == hash.lower()), None)
+    if row is None:
+        raise MissingInput(f"no readable picture {hash} in the dataset")
+    if made.seen is None or row >= len(made.pictures.matrix):
+        raise MissingInput(f"picture {hash} was not looked at: {'; '.join(made.pictures.notes)}")
+    clean = tags.clean(tag)
+    said = [
+        f"reported with {one.confidence:.1%}: {one.why}" for one in made.found if (one.row, one.tag) == (row, clean)
+    ]
+    return explain(made.seen, row, clean) + said
+
+
+def judged(pictures: Pictures, seen: Examined | None) -> dict[str, Any]:
+    """How sure the run is of itself: the rates it inferred, and which of the written tags it could not judge and why."""
+    n = 0 if seen is None else len(pictures.matrix)
+    known = set() if seen is None else set(seen.tags)
+    written = sum(map(len, pictures.visible))
+    unseen = sum(map(len, pictures.visible[n:]))
+    rare = sum(len(mine - known) for mine in pictures.visible[:n])
+    made: dict[str, Any] = {
+        "tags_written": written,
+        "tags_not_judged": {"picture_not_looked_at": unseen, "used_too_seldom": rare},
+        "share_not_judged": round((unseen + rare) / max(written, 1), 4),
+    }
+    if seen is None:
+        return made
+    habits = {
+        name: {"two_meet": round(seen.habits.meeting[name], 4), "swapped": round(seen.habits.swapped[name], 4)}
+        for name in seen.relations.spaces
+    }
+    rates = {
+        "forgotten": round(seen.verdict.miss_rate, 4),
+        "wrong_in_units_of_frequency": round(seen.verdict.wrong_rate, 4),
+        "namespaces": habits,
+        "tags_that_bring_another": len(np.unique(seen.relations.child)),
+        "pairs_that_exclude_each_other": len(seen.relations.apart),
+    }
+    return made | {"rates": rates}
 
 
 def respect(
@@ -117,6 +172,7 @@ def make_report(
         "suggestions_to_remove": by_kind["incorrect"],
         "below_min_confidence": len(found) - len(listed),
         "left_out": dict(dropped),
+        "judged": judged(pictures, seen),
         "notes": pictures.notes,
     }
     return {

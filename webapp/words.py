@@ -33,6 +33,7 @@ EVIDENCE_WORDS = {
     "other_copy": "The other copy",
     "tagged": "Tagged",
     "predicted": "Predicted",
+    "weighed": "For (+) and against (-), in logits",
     "before_verdicts": "By the detector alone, before your decisions",
     "only_in_1": "Only one has",
     "only_in_2": "Only the other has",
@@ -43,6 +44,7 @@ EVIDENCE_WORDS = {
     "follows_from": "Comes with",
     "brings": "Brings",
 }
+UNSTEADY = (BEFORE_VERDICTS, "weighed")  # evidence that moves a little with every run
 SHARES = (
     "probability",
     "tagger_probability",
@@ -186,7 +188,7 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for name in dict.fromkeys([*then, *now]):
         before, after = then.get(name), now.get(name)
         old, new = _fact(before, name in SHARES), _fact(after, name in SHARES)
-        if name == BEFORE_VERDICTS or old == new or _hashes(before) or _hashes(after) or _close(before, after):
+        if name in UNSTEADY or old == new or _hashes(before) or _hashes(after) or _close(before, after):
             continue
         found.append(
             f"{EVIDENCE_WORDS.get(name, name.replace('_', ' '))} was {old or 'not known'}, is {new or 'not known'}"

@@ -383,6 +383,7 @@ def _context_models(
     number, d, tags = sums.cross.shape
     of_x, of_y = np.empty((number, d, tags), np.float32), np.empty((number, tags, tags), np.float32)
     bias = np.empty((number, tags), np.float32)
+    related = _sets_apart(apart)
     met = np.stack([(part.T @ part).toarray() for part in (given[folds == fold] for fold in range(number))]).astype(
         np.float64
     )
@@ -398,22 +399,32 @@ def _context_models(
         inverse = linalg.inv(both, overwrite_a=True, check_finite=False)
         weights = -inverse[:, d:] / np.diag(inverse)[d:]
         weights[np.arange(d, d + tags), np.arange(tags)] = 0
-        for target, others in enumerate(apart):
-            if len(others):
-                _take_apart(weights, inverse, target, others, d)
+        for members, targets in related:
+            _take_apart(weights, inverse, members, targets, d)
         of_x[fold], of_y[fold] = weights[:d], weights[d:]
         bias[fold] = mean_y - (mean_x + sums.centre) @ weights[:d] - mean_y @ weights[d:]
     return FoldedLinear(of_x, bias, folds), FoldedLinear(of_y, np.zeros_like(bias), folds)
 
 
-def _take_apart(weights: np.ndarray, inverse: np.ndarray, target: int, others: np.ndarray, d: int) -> None:
-    """Replace the weights of one tag by those of a regression without the `others`."""
-    own, without = d + target, d + others
-    among = np.linalg.solve(inverse[np.ix_(without, without)], inverse[without, own])
-    column = inverse[:, own] - inverse[:, without] @ among
-    weights[:, target] = -column / column[own]
-    weights[own, target] = 0
-    weights[without, target] = 0
+def _sets_apart(apart: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(columns, targets): each target is to be told without the other columns; targets with the same columns come together."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for target, others in enumerate(apart):
+        if len(others):
+            found.setdefault(tuple(sorted({*others.tolist(), target})), []).append(target)
+    return [(np.array(members), np.array(targets)) for members, targets in found.items()]
+
+
+def _take_apart(weights: np.ndarray, inverse: np.ndarray, members: np.ndarray, targets: np.ndarray, d: int) -> None:
+    """Replace the weights of the `targets` by those of regressions without any of the `members`.
+
+    With S the members and R all else, the weights are -P[R, S] P[S, S]^-1: one solution serves all of them.
+    """
+    some = np.searchsorted(members, targets)
+    own = inverse[np.ix_(d + members, d + members)]
+    made = -inverse[:, d + members] @ np.linalg.solve(own, np.eye(len(members)))[:, some]
+    made[d + members] = 0
+    weights[:, targets] = made
 
 
 def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]:

@@ -5,8 +5,9 @@ A decision is a test: the detector said 0.8, the owner said yes or no. `learn` f
     logit(after) = logit(before) + a_kind + b_kind (logit(before) - logit(0.8)) + c_issue + d_tag
 
 by penalised maximum likelihood (Platt scaling, 1999, started from the identity and with offsets as in a
-mixed model). Every term is drawn to 0 by a normal prior, so that few decisions change little: a tag's
-own offset counts once there are several decisions about it, and until then its issue and its kind speak.
+mixed model). Every term is drawn to 0 by a normal prior, so that few decisions change little. A tag's own term is the
+widest: thirteen refusals of one tag say something of that tag and little of others, while refusals of many tags
+say something of their kind.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ FEWEST = 10  # decisions of a kind; with fewer, its confidence stays as it is
 CENTRE = float(logit(np.array(0.8)))
 NARROWEST = 0.005  # a confidence this near to 0 or 1 is taken for no surer
 FLATTEST = -0.9  # a slope below -1 would turn the order round
-SPREAD = {"kind": 1.0, "slope": 0.3, "issue": 0.5, "tag": 0.7}  # standard deviations of the terms, in logits
+# Standard deviations of the terms, in logits. A tag's own is the widest: many answers about one tag are about that tag, and only
+# what several tags agree about is about their kind.
+SPREAD = {"kind": 0.6, "slope": 0.2, "issue": 0.3, "tag": 1.5}
 
 
 class Answer(NamedTuple):

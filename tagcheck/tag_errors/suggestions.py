@@ -234,7 +234,7 @@ def _contradictions(
     """(error of each cell with declared rules taken into account, the cells that break a rule, suggestions that are no cell)."""
     error, broken, apart = seen.verdict.error.copy(), {}, []
     at = {tag: column for column, tag in enumerate(seen.tags)}
-    place = _Places(seen)
+    place = Places(seen)
     for row, one, other, said in _learned_broken(seen):
         a, b = place[row, one], place[row, other]
         worse, better = (a, b) if error[a] >= error[b] else (b, a)
@@ -264,7 +264,18 @@ def _contradictions(
     return error, broken, apart
 
 
-class _Places:
+RATIOS = ("probe", "kernel", "context", "neighbours", "twins", "tagger", "classifier")
+SPEAKS = {"twins": "twin_share", "tagger": "tagger_knows", "classifier": "classifier_knows"}
+
+
+def weighed(cells: Cells, place: int) -> dict[str, float]:
+    """The log-likelihood ratio of each kind of evidence that has a say about a cell, and the tag's log-odds beforehand."""
+    values = dict(zip(evidence.NAMES, cells.features[place].tolist()))
+    silent = {name for name, also in SPEAKS.items() if not values[also] and not values[name]}
+    return {name: round(values[name], 2) for name in (*RATIOS, "prior") if name not in silent}
+
+
+class Places:
     """Where the cell of a picture and column stands."""
 
     def __init__(self, seen: Examined) -> None:
@@ -337,6 +348,7 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
             "twins_with": round(float(share[k]) * int(twins[k])),
             "uses": int(uses[columns[k]]),
             "forgotten_here": round(float(seen.verdict.miss[places[k]]), 4),
+            "weighed": weighed(seen.cells, int(places[k])),
         }
         if not np.isnan(chance[k]):
             numbers["tagger"] = round(float(chance[k]), 4)

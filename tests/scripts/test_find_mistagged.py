@@ -154,6 +154,23 @@ def test_each_tag_of_a_picture_is_suggested_once_with_a_reason(report):
     )
 
 
+def test_all_that_was_weighed_about_a_tag_is_told(library, report, capsys):
+    folder = library[0]
+    entry = next(one for one in report["errors"] if one["issue"] == "missing_tags")
+    tag = entry["tags"][0]
+    assert find_mistagged_images.main(["--data-dir", str(folder.root), "--explain", entry["hash"], tag["tag"]]) == 0
+    said = capsys.readouterr().out
+    assert f"'{tag['tag']}' is not written there" in said and "so it is missing with" in said
+    assert set(tag["evidence"]["weighed"]) >= {"probe", "kernel", "context", "prior"}
+
+
+def test_the_summary_says_what_could_not_be_judged_and_the_rates(report):
+    judged = report["summary"]["judged"]
+    assert 0 <= judged["share_not_judged"] < 1
+    assert set(judged["tags_not_judged"]) == {"picture_not_looked_at", "used_too_seldom"}
+    assert 0 < judged["rates"]["forgotten"] < 1
+
+
 def test_the_report_is_sorted_and_counted(report):
     summary, order = report["summary"], [error["confidence"] for error in report["errors"]]
     assert order == sorted(order, reverse=True)

@@ -49,3 +49,12 @@ def test_surer_stays_surer():
     learned = learn(said(0.95, 10, 40) + said(0.5, 5, 45))
     scores = [learned("missing", "missing_tags", "hat", x) for x in np.linspace(0.01, 0.99, 25)]
     assert all(a <= b for a, b in itertools.pairwise(scores)) and scores[0] >= 0 and scores[-1] <= 1
+
+
+def test_many_refusals_of_one_tag_say_little_of_the_others_and_refusals_of_many_tags_more():
+    one = [Answer("missing", "missing_tags", "hat", 0.95, False)] * 13
+    many = [Answer("missing", "missing_tags", f"tag {k}", 0.95, False) for k in range(13)]
+    after_one, after_many = (learn(said)("missing", "missing_tags", "sword", 0.95) for said in (one, many))
+    assert after_one > 0.85
+    assert learn(one)("missing", "missing_tags", "hat", 0.95) < 0.4
+    assert after_many < after_one - 0.1
