@@ -23,11 +23,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from re import compile as pattern
 from typing import Any
-
-from requests import Response
 
 from tagcheck.changes import TagChange
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
@@ -35,11 +34,13 @@ from tagcheck.library.hydrus.connection import (
     BAD_REQUEST,
     EDIT_TAGS,
     FORBIDDEN,
+    LARGEST_FILE,
     NOT_FOUND,
     PERMISSIONS,
     RELATIONSHIPS,
     TOO_LONG,
     WHERE_KEYS_ARE,
+    Answer,
     Connection,
     HydrusSaysNo,
 )
@@ -96,6 +97,8 @@ LARGEST_RENDER = (
     64_000_000  # pixels: Hydrus needs seconds and gigabytes for more, and sends them uncompressed to Pillow
 )
 
+LARGEST_PICTURE = 5 * LARGEST_RENDER  # bytes of what Hydrus draws or keeps as a thumbnail
+
 # page_state of /manage_pages, while there is something to wait for; 0 is ready
 STATE_WORDS = {1: "loading", 2: "searching"}
 CANCELLED = 3
@@ -141,6 +144,12 @@ class Hydrus:
         self._popup: Popup | None = None
         self._may_commit = True  # until Hydrus says that this key may not
         self._heard_of: set[str] = set()  # hashes that Hydrus has a row for, as far as it was asked
+
+    def hurried(self) -> Hydrus:
+        """The same library where a person waits: a client that is away, locked or slow is said to be so within seconds."""
+        other = copy(self)
+        other.connection = self.connection.hurried()
+        return other
 
     # --- what this library is ---------------------------------------------------------------------
 
@@ -365,7 +374,7 @@ class Hydrus:
         if not self._is_heard_of(hash):
             raise FileUnavailable(f"Hydrus does not have the file {hash}: never imported")
         try:
-            return self.connection.request("GET", "/get_files/file", {"hash": hash}).content
+            return self.connection.request("GET", "/get_files/file", {"hash": hash}, most=LARGEST_FILE).content
         except HydrusSaysNo as error:
             if error.status != NOT_FOUND:
                 raise
@@ -388,9 +397,9 @@ class Hydrus:
             return None
         return answer.content, answer.headers.get("Content-Type", "image/jpeg")
 
-    def _picture(self, path: str, hash: str) -> Response | None:
+    def _picture(self, path: str, hash: str) -> Answer | None:
         try:
-            return self.connection.request("GET", path, {"hash": hash})
+            return self.connection.request("GET", path, {"hash": hash}, most=LARGEST_PICTURE)
         except HydrusSaysNo as error:
             if error.status not in (BAD_REQUEST, NOT_FOUND):
                 raise

@@ -1,27 +1,43 @@
-"""One HTTP connection to a Hydrus client's API: timeout, key, waiting, status codes turned into errors.
+"""One HTTP connection to a Hydrus client's API: timeouts, sizes, shapes, key, waiting, status codes turned into errors.
 
-Everything that is sent to Hydrus goes through `Connection.request`. What each answer means was
-found on a running client (v682, API 95); docs/decisions/hydrus.md has the short account.
+Everything that is sent to Hydrus goes through `Connection.request`, and everything that comes back through one reader: so
+many bytes at most, in so much time at most, not compressed, and JSON in the shape that is known of it
+(`tagcheck.library.hydrus.shapes`). What each answer means was found on a running client (v682, API 95);
+docs/decisions/hydrus.md has the short account.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
-from urllib3.exceptions import NewConnectionError
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
+from tagcheck.library.hydrus.shapes import ANSWERS, misfit
 
 KEY_HEADER = "Hydrus-Client-API-Access-Key"
-TIMEOUT = (5.0, 120.0)  # seconds to connect, and between two bytes of an answer: page calls wait for the GUI
+TIMEOUT = (5.0, 120.0)  # seconds to connect, and until an answer begins: page calls wait for the GUI
+HURRIED = (1.5, 4.0)  # the same where a person waits for a page
+BODY_SECONDS = 30.0  # that an answer may take once it has begun, and a second more for each `SLOWEST` bytes
+SLOWEST = 100_000
+AWAY_SECONDS = 3.0  # that a client which was away just now is not asked again, where a person waits
 FIRST_PATIENCE = 1.5  # seconds to keep trying a client that has never answered: most likely it is not running
+LARGEST_JSON = 192 * 2**20  # a search that finds two million files is 140 MB
+LARGEST_FILE = 2 * 2**30
+PIECE = 2**18
 
 OK = 200
 PARTIAL = 206
@@ -55,36 +71,61 @@ class HydrusSaysNo(LibraryRefused):
         self.says = says
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One answer, read whole."""
+
+    status_code: int
+    reason: str
+    headers: Mapping[str, str]
+    content: bytes
+
+
 class Connection:
     """Requests to one Hydrus client.
 
     `patience` is how many seconds to go on trying when a client that has answered before is gone
-    (restarting) or answers 503 (its database is locked); `tell` gets one line when waiting begins.
+    (restarting) or answers 503 (its database is locked); `tell` gets one line when waiting begins; `timeout` is (seconds to
+    connect, seconds until an answer begins), `TIMEOUT` where none is given.
     Safe to use from several threads: each has its own keep-alive session. Proxies, certificates
     and .netrc from the environment are not used and redirects are not followed, so that the key
-    goes to the named address only.
+    goes to the named address only. A password in the address is sent there and never shown (`url` is without it).
     """
 
-    def __init__(self, url: str, key: str, patience: float = 60.0, tell: Callable[[str], None] | None = None) -> None:
-        self.url = _base_url(url)
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        patience: float = 60.0,
+        tell: Callable[[str], None] | None = None,
+        timeout: tuple[float, float] | None = None,
+    ) -> None:
+        self._address = _base_url(url)
+        self.url = shown_address(self._address)
         self.patience = patience
         self.tell = tell or (lambda message: None)
         self._key = key.strip()
+        self._timeout = timeout
         self._local = threading.local()
         self._answered = False
+        self._away: tuple[float, str] = (0.0, "")
 
     def impatient(self) -> Connection:
         """Another connection to the same client, for what nobody should wait for: one try."""
-        return Connection(self.url, self._key, 0.0, self.tell)
+        return Connection(self._address, self._key, 0.0, self.tell)
+
+    def hurried(self) -> Connection:
+        """Another connection to the same client, for what a person waits for: one short try, and none for a while after that."""
+        return Connection(self._address, self._key, 0.0, self.tell, HURRIED)
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """The JSON answer to a GET. Values that are not text are sent as JSON, as the API wants them (`false`, `["a"]`)."""
-        return self._json(self.request("GET", path, query=query))
+        return self._json(path, self.request("GET", path, query=query))
 
     def post(self, path: str, body: Mapping[str, Any], repeat: bool = True) -> dict[str, Any] | None:
         """The JSON answer to a POST, or None for the bodyless 200 that most POSTs give whatever happened."""
         answer = self.request("POST", path, body=body, repeat=repeat)
-        return self._json(answer) if answer.content else None
+        return self._json(path, answer) if answer.content else None
 
     def request(
         self,
@@ -93,16 +134,19 @@ class Connection:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         repeat: bool = True,
-    ) -> requests.Response:
-        """One answered request. Waits out a client that is restarting or locked.
+        most: int = LARGEST_JSON,
+    ) -> Answer:
+        """One answered request, of `most` bytes at most. Waits out a client that is restarting or locked.
 
         `repeat=False` for what must not happen twice: it is then sent again only if it cannot have
         arrived. Raises `LibraryUnreachable`, or `HydrusSaysNo` for any status but 200 and 206.
         """
         params = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (query or {}).items()}
         until, pause = None, 0.2
+        if time.monotonic() < self._away[0]:
+            raise LibraryUnreachable(self._away[1])
         while True:
-            answer, trouble = self._once(method, path, params, body, repeat)
+            answer, trouble = self._once(method, path, params, body, repeat, most)
             if answer is not None and answer.status_code != BUSY:
                 self._answered = True
                 if answer.status_code in (OK, PARTIAL):
@@ -114,48 +158,77 @@ class Connection:
                 if patience > FIRST_PATIENCE:
                     self.tell(f"{trouble}; trying again for up to {patience:.0f} s")
             if time.monotonic() + pause > until:
-                raise LibraryUnreachable(
-                    f"{FAILED}: {trouble}: start Hydrus, or wait until it is free, and run this again"
-                )
+                raise self._unreachable(f"{trouble}: start Hydrus, or wait until it is free, and run this again")
             time.sleep(pause)
             pause = min(pause * 2, 4.0)
 
+    def _unreachable(self, words: str) -> LibraryUnreachable:
+        words = f"{FAILED}: {words}"
+        if self._timeout == HURRIED:
+            self._away = (time.monotonic() + AWAY_SECONDS, words)
+        return LibraryUnreachable(words)
+
     def _once(
-        self, method: str, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None, repeat: bool
-    ) -> tuple[requests.Response | None, str]:
+        self, method: str, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None, repeat: bool, most: int
+    ) -> tuple[Answer | None, str]:
         """The answer to one try, or None where trying again makes sense; and what is wrong, in words."""
         data = None if body is None else json.dumps(body).encode("utf-8")
         headers = {"Content-Type": "application/json"} if data is not None else {}
+        timeout = self._timeout or TIMEOUT
         try:
-            answer = self._session().request(
+            with self._session().request(
                 method,
-                self.url + path,
+                self._address + path,
                 params=params,
                 data=data,
                 headers=headers,
-                timeout=TIMEOUT,
+                timeout=timeout,
                 allow_redirects=False,
-            )
+                stream=True,
+            ) as answer:
+                content = self._body(answer, most, timeout)
         except requests.exceptions.InvalidHeader:
             raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}") from None
         except requests.exceptions.SSLError:
-            raise LibraryUnreachable(
-                f"{FAILED}: the certificate at {self.url} is not a trusted one: use http:// on the same machine"
+            raise self._unreachable(
+                f"the certificate at {self.url} is not a trusted one: use http:// on the same machine"
             ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
             raise UsageError(f"API_URL {self.url!r} is no web address: it looks like http://localhost:45869") from None
-        except requests.exceptions.ReadTimeout:
-            raise LibraryUnreachable(
-                f"{FAILED}: Hydrus at {self.url} took the request and did not answer within {TIMEOUT[1]:.0f} s"
+        except (requests.exceptions.ReadTimeout, ReadTimeoutError, TimeoutError):
+            self._drop_session()
+            raise self._unreachable(
+                f"Hydrus at {self.url} took the request and did not answer within {timeout[1]:.0f} s"
             ) from None
-        except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+        except (requests.exceptions.RequestException, HTTPError) as error:
             self._drop_session()
             if not repeat and not _never_sent(error):
                 raise LibraryUnreachable(
                     f"Hydrus at {self.url} broke off while it was answering: look there whether it was done"
                 ) from None
             return None, f"no Hydrus answers at {self.url}" if _never_sent(error) else f"Hydrus at {self.url} broke off"
-        return answer, f"Hydrus at {self.url} is busy (its database is locked)"
+        return content, f"Hydrus at {self.url} is busy (its database is locked)"
+
+    def _body(self, answer: requests.Response, most: int, timeout: tuple[float, float]) -> Answer:
+        """The answer, read whole: within its size and its time, and as it is (Hydrus compresses nothing)."""
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            self._drop_session()
+            raise LibraryRefused(
+                f"what answers at {self.url} is compressed, which no Hydrus client does: check API_URL, and what is in between"
+            )
+        announced = answer.headers.get("Content-Length", "")
+        began, received, parts = time.monotonic(), 0, []
+        too_much = announced.isdecimal() and int(announced) > most
+        while not too_much and (part := answer.raw.read1(PIECE)):
+            parts.append(part)
+            received += len(part)
+            too_much = received > most
+            if time.monotonic() - began > min(BODY_SECONDS, timeout[1]) + received / SLOWEST:
+                raise TimeoutError
+        if too_much:
+            self._drop_session()
+            raise LibraryRefused(f"what answers at {self.url} sends more than {most / 1e6:,.0f} MB: check API_URL")
+        return Answer(answer.status_code, answer.reason or "", answer.headers, b"".join(parts))
 
     def _session(self) -> requests.Session:
         session = getattr(self._local, "session", None)
@@ -163,28 +236,31 @@ class Connection:
             session = self._local.session = requests.Session()
             session.trust_env = False
             session.headers[KEY_HEADER] = self._key
+            session.headers["Accept-Encoding"] = "identity"
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Watched())
         return session
 
     def _drop_session(self) -> None:
         self._session().close()
         del self._local.session
 
-    def _json(self, answer: requests.Response) -> dict[str, Any]:
-        try:
-            document = answer.json()
-        except requests.exceptions.JSONDecodeError:
-            document = None
+    def _json(self, path: str, answer: Answer) -> dict[str, Any]:
+        document = _parsed(answer.content)
         if not isinstance(document, dict):
             raise LibraryRefused(f"what answers at {self.url} is not a Hydrus client API: check API_URL")
+        wrong = misfit(document, ANSWERS.get(path, {}))
+        if wrong:
+            raise LibraryRefused(
+                f"what answers at {self.url} to {path} is not what Hydrus answers ({wrong}): check API_URL"
+            )
         return document
 
-    def _error(self, path: str, answer: requests.Response) -> LibraryRefused:
+    def _error(self, path: str, answer: Answer) -> LibraryRefused:
         status, says = answer.status_code, _words(answer)
         if 300 <= status < 400:
-            return HydrusSaysNo(
-                f"{self.url} sends elsewhere ({answer.headers.get('Location')}): put the final address in API_URL",
-                status,
-            )
+            where = shown_address(answer.headers.get("Location", ""))
+            return HydrusSaysNo(f"{self.url} sends elsewhere ({where}): put the final address in API_URL", status)
         if "Hydrus-Server" not in answer.headers:
             return HydrusSaysNo(
                 f"what answers at {self.url} is not a Hydrus client API (HTTP {status}): check API_URL", status, says
@@ -195,6 +271,8 @@ class Connection:
             return HydrusSaysNo(
                 f"{FAILED}: Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}", status, says
             )
+        if status == BAD_REQUEST and "search results are no longer available" in says:
+            return HydrusSaysNo(self._sees_some_files(says), status, says)
         return HydrusSaysNo(f"Hydrus answered {status} to {path}: {says}", status, says)
 
     def _why_forbidden(self, says: str) -> str:
@@ -203,10 +281,72 @@ class Connection:
         lacking = re.search(r"permission to: (.+)", says)
         if lacking:
             return f'the API key {key.get("name")!r} lacks the permission "{lacking[1]}": {WHERE_KEYS_ARE}'
-        return f"the API key {key.get('name')!r} may not see all of this ({says}): give it a search permission without a tag filter, {WHERE_KEYS_ARE}"
+        return self._sees_some_files(says)
+
+    def _sees_some_files(self, says: str) -> str:
+        """A key with a tag filter is answered 403, or 400 for files that it has not searched for."""
+        name = self.get("/verify_access_key").get("name")
+        return (
+            f"the API key {name!r} may not see all of this ({says}): give it a search permission without a tag filter, "
+            f"{WHERE_KEYS_ARE}"
+        )
 
 
 _SET_THE_KEY = "set HYDRUS_API_KEY or API_KEY in config.py to a key made in Hydrus under services > review services > local > client api"
+
+
+class _WatchedConnection(HTTPConnection):
+    """A connection whose answer has to begin in time as a whole: a timeout of the socket alone begins anew with each byte."""
+
+    def getresponse(self) -> Any:
+        seconds = self.timeout if isinstance(self.timeout, (int, float)) else None
+        if seconds is None or self.sock is None:
+            return super().getresponse()
+        cut = threading.Event()
+
+        def end(sock: socket.socket) -> None:
+            cut.set()
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+        watch = threading.Timer(seconds, end, [self.sock])
+        watch.daemon = True
+        watch.start()
+        try:
+            return super().getresponse()
+        finally:
+            watch.cancel()
+            if cut.is_set():  # whatever the end looked like: an error, or headers that seem to be all
+                raise TimeoutError
+
+
+class _WatchedSecureConnection(_WatchedConnection, HTTPSConnection):
+    """The same for https."""
+
+
+class _WatchedPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedConnection
+
+
+class _WatchedSecurePool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedSecureConnection
+
+
+class _Watched(HTTPAdapter):
+    """Requests over watched connections."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _WatchedPool, "https": _WatchedSecurePool}
+
+
+def shown_address(url: str) -> str:
+    """An address without the name and password that it may hold.
+
+    >>> shown_address("http://me:secret@localhost:45869"), shown_address("me:secret@host")
+    ('http://localhost:45869', 'host')
+    """
+    return re.sub(r"^(\w+://)?[^/?#]*@", r"\1", url)
 
 
 def _base_url(url: str) -> str:
@@ -214,23 +354,33 @@ def _base_url(url: str) -> str:
     url = url.strip()
     if "://" not in url:
         url = f"http://{url}"
-    url = url.rstrip("/")
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise UsageError(f"API_URL {url!r} is no web address: it looks like http://localhost:45869")
-    return url
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, half a bracket
+        good = False
+    if not good or parts.query or parts.fragment:
+        shown = shown_address(url.rstrip("/")).partition("?")[0].partition("#")[0]
+        raise UsageError(f"API_URL {shown!r} is no web address: it looks like http://localhost:45869")
+    return urlunsplit(parts).rstrip("/")
 
 
-def _never_sent(error: requests.exceptions.RequestException) -> bool:
+def _never_sent(error: Exception) -> bool:
     """True where no connection came about, so that nothing can have been done."""
     cause = getattr(error.args[0], "reason", None) if error.args else None
     return isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(cause, NewConnectionError)
 
 
-def _words(answer: requests.Response) -> str:
-    """Hydrus' own message, first line only (a 500 has a whole traceback)."""
+def _parsed(content: bytes) -> Any:
+    """The JSON of an answer, None for what is none."""
     try:
-        document = answer.json()
-    except requests.exceptions.JSONDecodeError:
-        return answer.reason or ""
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _words(answer: Answer) -> str:
+    """Hydrus' own message, first line only (a 500 has a whole traceback)."""
+    document = _parsed(answer.content)
     says = document.get("error") if isinstance(document, dict) else None
-    return str(says).strip().partition("\n")[0][:300] if says else answer.reason or ""
+    return str(says).strip().partition("\n")[0][:300] if says else answer.reason

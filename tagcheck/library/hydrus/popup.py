@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tagcheck.errors import LibraryError
+from tagcheck.errors import LibraryError, LibraryRefused
 from tagcheck.library.hydrus.connection import BAD_REQUEST, NOT_FOUND, Connection, HydrusSaysNo
 
 APPEARS = 5.0  # seconds until a message that Hydrus was asked to show must be there
@@ -36,7 +36,9 @@ class Popup:
         answer = self._connection.post(
             "/manage_popups/add_popup", {"status_title": self._title, "is_cancellable": True}, repeat=False
         )
-        self.key = (answer or {})["job_status"]["key"]
+        if answer is None:
+            raise LibraryRefused("Hydrus did not say under which key its message is shown")
+        self.key = answer["job_status"]["key"]
         self._seen = False
 
     def update(self, done: int, total: int, text: str) -> None:
