@@ -131,6 +131,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         default=limits.frames,
         help=f"frames of an animation that are looked at; its embedding is their mean (default: {limits.frames})",
     )
+    script.add_services(parser, write=False)
     script.add_popup(parser)
     return parser.parse_args(argv)
 
@@ -140,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     folder = script.data_folder(args)
     mapping, pages = mapped_pages(folder, args.mapping)
-    library = open_library(args.library, folder)
+    library = open_library(args, folder)
     with (
         sole_run(folder.embeddings / LOCK),
         script.popup(library, args.popup, "tagcheck: embedding pictures") as message,
@@ -178,10 +179,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def open_library(name: str | None, folder: DataFolder) -> Library:
+def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
     """The library that is named, else the one that was mapped."""
-    settings = LibrarySettings.of(config)
-    return choose.open_library(choose.library_name(name, folder, settings), folder, settings, tell=say)
+    settings = LibrarySettings.of(config).chosen(args)
+    return choose.open_library(choose.library_name(args.library, folder, settings), folder, settings, tell=say)
 
 
 def confirm_writes(folder: DataFolder, library: Library) -> None:

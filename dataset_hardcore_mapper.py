@@ -71,6 +71,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
             ".tagcheckignore in a folder of the library holds such patterns too, one a line (default: nothing)"
         ),
     )
+    script.add_services(parser, write=False)
     script.add_popup(parser)
     return parser.parse_args(argv)
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         walk = found(library, args)
     summary = summarise(walk)
     if not summary["readable_files"]:
-        raise MissingInput(nothing_to_map(walk, summary))
+        raise MissingInput(nothing_to_map(walk, summary, args.search))
     path = data_folder.save(
         folder,
         MAPPING,
@@ -112,10 +113,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
     """The library to map: the one that is named, else config.py's. What an earlier mapping was made with plays no part."""
-    settings = LibrarySettings.of(config)
+    settings = LibrarySettings.of(config).chosen(args)
     name = args.library or settings.name
-    if name != HYDRUS and (args.search or args.tag_service):
-        raise UsageError("--search and --tag-service are for Hydrus: a folder has pages and sidecars only")
+    if name != HYDRUS and (args.search is not None or args.tag_service or args.machine_tag_service):
+        raise UsageError(
+            "--search, --tag-service and --machine-tag-service are for Hydrus: a folder has pages and sidecars only"
+        )
     if name == HYDRUS and args.exclude:
         raise UsageError("--exclude is for a folder of pictures: in Hydrus, name a page or a search")
     if args.tag_service:
@@ -153,9 +156,11 @@ def summarise(walk: Walk) -> dict[str, Any]:
     }
 
 
-def nothing_to_map(walk: Walk, summary: dict[str, Any]) -> str:
+def nothing_to_map(walk: Walk, summary: dict[str, Any], search: str | None) -> str:
     """Why there is no dataset, and the way out."""
     where = ", ".join(walk.root) or "the library"
+    if search is not None and not summary["unique_files"]:
+        return f"{search!r} is empty: no file in Hydrus matches this search, and nothing was written"
     if summary["unique_files"]:
         return (
             f"none of the {summary['unique_files']} files of {where!r} is here ({absent(summary)}): nothing was written"

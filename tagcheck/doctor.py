@@ -69,11 +69,12 @@ def main(config: Any, argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", required=True, help="look whether everything is ready, and say what is not"
     )
+    script.add_services(parser)
     args = parser.parse_args(argv)
-    settings = LibrarySettings.of(config)
+    settings = LibrarySettings.of(config).chosen(args)
     settings = replace(settings, name=args.library or settings.name)
     found = []
-    for check in checks(script.data_folder(args), settings, config.ROOT_PAGE, config.MODEL_DIR):
+    for check in checks(script.data_folder(args, look=True), settings, config.ROOT_PAGE, config.MODEL_DIR):
         print(check.line(), flush=True)
         found.append(check)
     return next((check.exit_code for check in found if check.level == PROBLEM), 0)
@@ -88,7 +89,15 @@ def checks(folder: DataFolder, settings: LibrarySettings, root_page: str, model_
 
 
 def data_folder(folder: DataFolder) -> Iterator[Check]:
-    """The shared folder: can it be written, is there room, what is in it."""
+    """The shared folder: is it there, can it be written, is there room, what is in it."""
+    if not folder.root.is_dir():
+        yield Check(
+            PROBLEM,
+            "data folder",
+            f"no data folder {folder.root}: {MAPPING.made_by} makes it, or name another with --data-dir or DATASET_DIR",
+            MissingInput.exit_code,
+        )
+        return
     if not os.access(folder.root, os.W_OK):
         yield Check(
             PROBLEM,
@@ -147,6 +156,12 @@ def hydrus(opened: Hydrus, root_page: str) -> Iterator[Check]:
             level = PROBLEM if number in NEEDED_TO_READ else WARNING
             says = f"{words}: missing from the key {name!r}, so {COST[number]}; {WHERE_KEYS_ARE}"
             yield Check(level, "permission", says, LibraryRefused.exit_code if level == PROBLEM else 0)
+    some = opened.key_filter()
+    if some:
+        says = f"the key {name!r} sees some files only ({some}), so that most questions are refused: give it a search"
+        yield Check(
+            PROBLEM, "permission", f"{says} permission without a tag filter, {WHERE_KEYS_ARE}", LibraryRefused.exit_code
+        )
     yield Check(OK, "tags that count", ", ".join(about["counted"]) or "none")
     writable = opened.services()
     if writable:

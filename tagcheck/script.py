@@ -107,14 +107,36 @@ def add_library(made: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def data_folder(args: argparse.Namespace, create: bool = False) -> DataFolder:
+def add_services(made: argparse.ArgumentParser, write: bool = True) -> None:
+    """`--machine-tag-service NAME` and, with `write`, `--write-tag-service NAME`: see `LibrarySettings.chosen`."""
+    made.add_argument(
+        "--machine-tag-service",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help=(
+            "a Hydrus tag service that a machine fills, by name or key: its tags do not count as yours; may be given again "
+            "(default: config.py's MACHINE_TAG_SERVICES)"
+        ),
+    )
+    if write:
+        made.add_argument(
+            "--write-tag-service",
+            metavar="NAME",
+            default=None,
+            help="the Hydrus tag service that tags are added to, by name or key (default: config.py's WRITE_TAG_SERVICE, "
+            "else the first local one)",
+        )
+
+
+def data_folder(args: argparse.Namespace, create: bool = False, look: bool = False) -> DataFolder:
     """The shared folder that the options name. Only the first stage makes one (`create`); to the others a
-    folder that is not there is a typing error.
+    folder that is not there is a typing error, but for who only looks (`look`).
     """
     root = Path(args.data_dir or os.environ.get("DATASET_DIR") or PROJECT).expanduser()
     if create:
         root.mkdir(parents=True, exist_ok=True)
-    if not root.is_dir():
+    if not root.is_dir() and not look:
         raise MissingInput(f"no data folder {root}: make it, or name another with --data-dir or DATASET_DIR")
     return DataFolder(root.resolve())
 

@@ -23,6 +23,7 @@ import socket
 import sys
 import threading
 import time
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -197,6 +198,7 @@ class HydrusServer:
         self.siblings: dict[str, dict[str, str]] = {key: {} for key in TAG_SERVICES}
         self.parents: dict[str, dict[str, set[str]]] = {key: {} for key in TAG_SERVICES}
         self.keys: dict[str, tuple[str, frozenset[int]]] = {}
+        self.filters: dict[str, str] = {}  # of keys that see some files only: what they may search for, in words
         self.relationships: dict[tuple[str, str], str] = {}
         self.popups: dict[str, dict[str, Any]] = {}
         self.arriving: set[str] = (
@@ -283,8 +285,11 @@ class HydrusServer:
 
     # --- arranging ----------------------------------------------------------------------------------
 
-    def add_key(self, name: str, permissions: Iterable[int]) -> str:
+    def add_key(self, name: str, permissions: Iterable[int], only: str = "") -> str:
+        """A key with these permissions; `only`: the filter on what it may search for, like "allowing all tags except x"."""
         key = secrets.token_hex(32)
+        if only:
+            self.filters[name] = only
         self.keys[key] = (name, frozenset(permissions))
         return key
 
@@ -710,8 +715,14 @@ def verify_access_key(client: HydrusServer, asked: dict[str, Any]) -> dict[str, 
         "name": name,
         "permits_everything": len(permissions) == 14,
         "basic_permissions": sorted(permissions),
-        "human_description": f"API Permissions ({name}): {said}",
+        "human_description": f"API Permissions ({name}): {said}{_may_search(client, name, permissions)}",
     }
+
+
+def _may_search(client: HydrusServer, name: str, permissions: frozenset[int]) -> str:
+    if name in client.filters:
+        return f": Can search: {client.filters[name]}"
+    return ": Can search: allowing all tags" if 3 in permissions and len(permissions) < 14 else ""
 
 
 @route("GET", "/client_info", None)
@@ -901,6 +912,8 @@ def search_files(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
 
 @route("GET", "/get_files/file_metadata", 3)
 def file_metadata(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
+    if client.asking[0] in client.filters:
+        raise bad_request("It looks like those search results are no longer available--please run the search again!")
     if "file_ids" in asked:
         by_id = {one.file_id: hash for hash, one in client.files.items()}
         wanted = _parsed(asked, "file_ids", [])
@@ -1119,6 +1132,8 @@ def clean_tag(tag: str) -> str:
 
 
 def _stripped(text: str) -> str:
+    invisible = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\ufeff"
+    text = "".join(one for one in text if unicodedata.category(one) not in ("Cc", "Co", "Cs") and one not in invisible)
     text = re.sub(r"\s+", " ", text).strip()
     return re.sub(r"^(-|system:)+", "", text).strip()
 

@@ -101,6 +101,34 @@ def test_a_page_that_is_not_there_names_those_that_are(look, server):
     assert check.level == PROBLEM and "dataset" in check.says
 
 
+def test_a_data_folder_that_is_not_there_yet_keeps_nothing_else_from_being_checked(script, tmp_path, model, server):
+    settings = {"HYDRUS_API_URL": server.url, "HYDRUS_API_KEY": server.key, "JOYTAG_MODEL_DIR": model}
+    looked = script("config.py", "--check", "--data-dir", tmp_path / "not there", env=settings)
+    assert looked.returncode == 3 and not (tmp_path / "not there").exists()
+    assert (
+        "problem  data folder: no data folder" in looked.stdout
+        and "dataset_hardcore_mapper.py makes it" in looked.stdout
+    )
+    assert "ok       permission: edit file tags" in looked.stdout and "ok       page: 'dataset'" in looked.stdout
+
+
+def test_a_key_that_sees_some_files_only_is_a_problem(look, server):
+    key = server.add_key("some", range(14), "allowing all tags except hidden")
+    says = [
+        check.says for check in look(LibrarySettings("hydrus", server.url, key))["permission"] if check.level == PROBLEM
+    ]
+    assert len(says) == 1 and "sees some files only (allowing all tags except hidden)" in says[0]
+
+
+def test_the_service_that_is_written_to_can_be_named(script, folder, model, server):
+    settings = {"HYDRUS_API_URL": server.url, "HYDRUS_API_KEY": server.key, "JOYTAG_MODEL_DIR": model}
+    options = ("--write-tag-service", "AI Suggestions", "--machine-tag-service", "downloader tags")
+    said = script("config.py", "--check", "--data-dir", folder.root, *options, env=settings).stdout
+    assert "tags are written to: ai suggestions (local)" in said and "downloader" not in said
+    wrong = script("config.py", "--check", "--data-dir", folder.root, "--write-tag-service", "nope", env=settings)
+    assert wrong.returncode == 2 and "no tag service 'nope' in Hydrus; there are" in wrong.stdout
+
+
 def test_a_folder_says_how_many_pictures_it_has(look, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()

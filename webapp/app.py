@@ -92,6 +92,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         default=None,
         help="where the pictures are: 'hydrus' or a folder (default: the library that the newest mapping was made from)",
     )
+    script.add_services(parser)
     parser.add_argument(
         "--host",
         default=config.HOST,
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
     """The page's settings from the options and config.py."""
-    library = choose.LibrarySettings.of(config)
+    library = choose.LibrarySettings.of(config).chosen(args)
     name = choose.library_name(args.library, folder, library)
     return Settings(
         folder,
@@ -138,7 +139,7 @@ def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
         name,
         args.host,
         config.INVISIBLE_NAMESPACES,
-        config.WRITE_TAG_SERVICE,
+        library.write_service,
         config.SERIES_NAMESPACE,
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, flash, redirect, render_template, request, url_for
@@ -11,6 +12,7 @@ from flask import Blueprint, Flask, Response, abort, flash, redirect, render_tem
 from tagcheck.changes import TagChange
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
+from tagcheck.library.protocol import why_no_service
 from tagcheck.review import Ask, Key, Review
 from tagcheck.review.store import ACCEPTED, FAILED, OPEN
 from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
@@ -43,13 +45,15 @@ def preview() -> str:
     try:
         library = state.shared().library()
         services, service, made = _previewed(library, keys)
+        problem = None if service else f"Nothing can be written: {why_no_service(library)}."
     except ToolError as error:
         return render_template("apply.html", problem=str(error), waiting=len(keys), made=None)
     start = max(request.args.get("from", 0, int), 0)
     names = {one.key: one.name for one in services}
     return render_template(
         "apply.html",
-        problem=None if service else "This library takes no tags: nothing can be written.",
+        problem=problem,
+        targets=_targets(made, names, service),
         waiting=len(keys),
         made=made,
         services=services,
@@ -108,7 +112,7 @@ def apply() -> Response:
     library = shared.library()
     service = state.write_service(library.services(), request.form.get("service"), settings().write_service)
     if service is None:
-        abort(409, "This library takes no tags: nothing can be written.")
+        abort(409, f"Nothing can be written: {why_no_service(library)}.")
     wanted = changes(keys)
     if digest(applying.preview(library, wanted, service.key)) != request.form.get("digest"):
         flash(
@@ -256,6 +260,19 @@ def _previewed(library: Library, keys: Sequence[Key]) -> tuple[list[TagService],
     service = state.write_service(services, request.args.get("service"), settings().write_service)
     made = applying.preview(library, changes(keys), service.key) if keys and service else Preview([], [])
     return services, service, made
+
+
+def _targets(made: Preview, names: Mapping[str, str], service: TagService | None) -> str:
+    """Where the writes go, with the number of each where there are several services: "my tags: 3, repository: 1"."""
+    counts = Counter(_service_name(one.service, names) for one in made.writes)
+    if len(counts) > 1:
+        return ", ".join(f"{name}: {count:,}" for name, count in counts.most_common())
+    return next(iter(counts), service.name if service else "")
+
+
+def _service_name(key: str, names: Mapping[str, str]) -> str:
+    """The name of a service; of a single copy of a picture in a folder, that of the folder's service."""
+    return names.get(key) or names.get(key.partition(":")[0]) or key
 
 
 def changes(keys: Iterable[Key]) -> list[TagChange]:

@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 
 class ThumbnailCache:
-    """Thumbnails on disk, `<first two digits>/<hash>.webp`, the longest unused ones removed when they outgrow `limit` bytes."""
+    """Thumbnails on disk, `<first two digits>/<hash>.webp` (the library's own are what they are under that name), the longest unused ones removed when they outgrow `limit` bytes."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
@@ -118,26 +118,26 @@ def install(app: Flask, settings: state.Settings) -> None:
 
 @blueprint.get("/<hash>/thumbnail")
 def thumbnail(hash: str) -> Response:
-    """A small picture of one file. Where none can be had, a drawn note that says why, so that the page stays whole."""
+    """A small picture of one file, kept for when the library is away. Where none can be had, a drawn note that says why, so
+    that the page stays whole.
+    """
     _require_hash(hash)
     if (fresh := _not_modified(hash)) is not None:
         return fresh
     cache: ThumbnailCache = current_app.extensions["tagcheck_thumbnails"]
     if (kept := cache.get(hash)) is not None:
-        return _picture(kept, "image/webp", hash)
+        return _picture(kept, sniff(kept) or "image/webp", hash)
     try:
         library = state.shared().library()
         own = library.thumbnail(hash)
-        if own is not None:
-            return _picture(*own, hash)
-        made = _opened(library, hash, THUMBNAIL_SIDE)
+        made = own[0] if own is not None else _opened(library, hash, THUMBNAIL_SIDE)
     except ToolError as error:
         return _note(str(error))
     try:
         cache.put(hash, made)
     except OSError as error:
         log.warning("the thumbnail cache cannot be written (%s)", error)  # a full disk costs time, not the picture
-    return _picture(made, "image/webp", hash)
+    return _picture(made, own[1] if own is not None else "image/webp", hash)
 
 
 @blueprint.get("/<hash>/full")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
@@ -18,6 +19,7 @@ from webapp.filters import QUEUE_WORDS, from_query, in_words, to_query
 from webapp.state import review
 
 MOST = 20_000  # pictures on one page of the library's program
+NAMED = 3  # pairs that are named
 KINDS = (
     POTENTIAL_DUPLICATES,
     DUPLICATES,
@@ -61,13 +63,32 @@ def relate() -> Response | dict[str, Any]:
             f"Since you looked, this view has changed: it holds {words.plural(len(pairs), 'pair')} now. Nothing was pushed.",
         )
     told = library.set_relationship(pairs, kind)
-    kept = len(pairs) - len(told)
+    left = sorted(set(pairs) - set(told))
+    words_left = f"; {len(left):,} left as they are, {_why_left(library, left)}" if left else "."
     settled = _settle(kind) if "finding" in request.form else ""
-    return _answer(
-        settled
-        + f"{words.plural(len(told), 'pair')} handed over as {kind}"
-        + (f"; {kept:,} left as they are, judged there already or not there any more." if kept else ".")
-    )
+    return _answer(f"{settled}{words.plural(len(told), 'pair')} handed over as {kind}{words_left}")
+
+
+def _why_left(library: Any, pairs: list[tuple[str, str]]) -> str:
+    """Why the library's program has not taken pairs over: judged there, waiting there to be judged, gone, or not kept."""
+    here = {row.hash for row in library.files([hash for pair in pairs for hash in pair]) if row.status == "ok"}
+    reasons: Counter[str] = Counter()
+    refused = []
+    for pair, found in zip(pairs, library.judged(pairs), strict=True):
+        if found is not None:
+            reasons[
+                "potential duplicates there already" if found == POTENTIAL_DUPLICATES else "judged there already"
+            ] += 1
+        elif here.issuperset(pair):
+            refused.append(pair)
+        else:
+            reasons["not there any more"] += 1
+    if refused:
+        named = ", ".join(f"{one[:10]} and {other[:10]}" for one, other in refused[:NAMED])
+        more = f" and {len(refused) - NAMED:,} more" if len(refused) > NAMED else ""
+        reasons[f"not kept there ({named}{more})"] = len(refused)
+    alone = len(reasons) == 1
+    return ", ".join(why if alone else f"{count:,} {why}" for why, count in reasons.items()) + "."
 
 
 @blueprint.get("/worse-copies.<kind>")

@@ -7,7 +7,7 @@ first stage wrote says which library it walked, so that the later stages and the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,14 @@ class LibrarySettings:
             config.TAG_SERVICES,
             config.MACHINE_TAG_SERVICES,
             config.WRITE_TAG_SERVICE,
+        )
+
+    def chosen(self, args: Any) -> LibrarySettings:
+        """With what the options of a script choose: `script.add_services`."""
+        return replace(
+            self,
+            machine_services=args.machine_tag_service or self.machine_services,
+            write_service=getattr(args, "write_tag_service", None) or self.write_service,
         )
 
 

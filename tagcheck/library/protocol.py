@@ -227,6 +227,12 @@ def undo_leaves(library: Library, write: TagWrite) -> str:
     return getattr(library, "undo_leaves", "It does not become quite as it was before.")
 
 
+def why_no_service(library: Library) -> str:
+    """Why `Library.services` is empty, in a sentence for the owner."""
+    own = getattr(library, "why_no_service", None)
+    return own() if own else "this library takes no tags"
+
+
 def hurried(library: Library) -> Library:
     """The same library for what a person waits for: where it is away or slow, it says so within a few seconds."""
     own = getattr(library, "hurried", None)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -210,6 +214,70 @@ def test_a_key_that_sees_some_files_only_is_told_so(server: HydrusServer, hydrus
     server.before_answer = filtered
     with pytest.raises(LibraryRefused, match="may not see all of this .*without a tag filter"):
         list(hydrus.files(list(server.files)))
+
+
+def test_a_key_with_a_tag_filter_is_told_so_by_the_400_of_today(server: HydrusServer) -> None:
+    hydrus = Hydrus(server.url, server.add_key("some", [2, 3, 4], "allowing all tags except hidden"))
+    with pytest.raises(LibraryRefused, match="'some' may not see all of this .*without a tag filter"):
+        list(hydrus.files(list(server.files)))
+    assert hydrus.key_filter() == "allowing all tags except hidden"
+    assert Hydrus(server.url, server.add_key("Can search: x", [3])).key_filter() == ""
+    assert Hydrus(server.url, server.key).key_filter() == ""
+
+
+@pytest.mark.parametrize(
+    "tag", ["::", "::::", ":::x", "a\0b", "a\u200bb", "-x", "system:x", "x\ud800", "x" * 1100, "a:"]
+)
+def test_what_hydrus_would_not_keep_as_it_is_is_refused_before(server: HydrusServer, hydrus: Hydrus, tag: str) -> None:
+    """It stores "::" and reads it back, here, as ":"."""
+    hash = server.names["0.bin"]
+    good, step = hydrus.plan([TagChange(hash, "hat", "add"), TagChange(hash, tag, "add")])
+    assert isinstance(good, TagWrite) and isinstance(step, NoWrite) and not step.settled
+    assert "Hydrus would store it as" in step.reason or "can store no such tag" in step.reason
+
+
+@pytest.mark.parametrize("tag", [":d", ":", "a::b", "re:zero:x", ":a:b", "ü ☃"])
+def test_what_hydrus_keeps_is_written_and_reads_back(server: HydrusServer, hydrus: Hydrus, tag: str) -> None:
+    hash = server.names["0.bin"]
+    (write,) = hydrus.plan([TagChange(hash, tag, "add")])
+    if isinstance(write, NoWrite):
+        pytest.fail(write.reason)
+    hydrus.write([write])
+    assert hydrus.states([(hash, tag, MY_TAGS)]) == [CURRENT] and tag in next(hydrus.files([hash])).tags
+
+
+def test_pairs_that_hydrus_did_not_keep_are_not_among_those_it_was_told(server: HydrusServer, hydrus: Hydrus) -> None:
+    a, b, c, d = (server.names[f"{number}.bin"] for number in range(4))
+
+    def forgets(call: Call) -> None:
+        if call.path.endswith("get_file_relationships"):
+            server.relationships.pop(tuple(sorted((c, d))), None)
+
+    server.before_answer = forgets
+    assert hydrus.set_relationship([(a, b), (c, d)], "better") == [(a, b)]
+
+
+def test_a_message_that_a_killed_run_left_is_taken_away_by_the_next(server: HydrusServer, hydrus: Hydrus) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    for process, machine in (
+        (int(ended.stdout), platform.node()),
+        (os.getpid(), platform.node()),
+        (int(ended.stdout), "x"),
+    ):
+        hydrus.connection.post(
+            "/manage_popups/add_popup",
+            {"status_title": f"of {process} on {machine}", "api_data": {"tagcheck": machine, "process": process}},
+        )
+    hydrus.connection.post("/manage_popups/add_popup", {"status_title": "somebody's", "api_data": [1]})
+    server.arriving.clear()
+    with hydrus.popup("tagcheck: mapping"):
+        shown = [one["status_title"] for one in server.popups.values()]
+    assert shown == [
+        f"of {os.getpid()} on {platform.node()}",
+        f"of {int(ended.stdout)} on x",
+        "somebody's",
+        "tagcheck: mapping",
+    ]
 
 
 def test_the_key_travels_in_the_header_of_every_request_and_nowhere_else(server: HydrusServer, hydrus: Hydrus) -> None:

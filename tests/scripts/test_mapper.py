@@ -231,7 +231,7 @@ def test_an_empty_dataset_is_an_error_and_writes_nothing(
     server.root.children.append(PageNode("bare", "pages"))
     with pytest.raises(MissingInput, match="no page of files under 'bare'"):
         map_it("--page", "bare")
-    with pytest.raises(MissingInput, match="'no such tag' is empty"):
+    with pytest.raises(MissingInput, match="'no such tag' is empty: no file in Hydrus matches this search"):
         map_it("--search", "no such tag")
     server.page("Dataset", "Empty").hashes = [GHOST]
     with pytest.raises(MissingInput, match=r"none of the 1 files of 'Dataset, Empty' is here \(1 never imported\)"):
@@ -332,3 +332,31 @@ def test_a_locked_database_is_waited_out(map_it: Callable, server: HydrusServer,
     timer.start()
     assert map_it()["summary"]["files"] == 4
     assert "is busy (its database is locked); trying again for up to 60 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "search", ["", " ", ",", " , ,", "[]", "[1]", "[null]", '[""]', "[[]]", '[["a", 2]]', '[{"a": 1}]', "[true]"]
+)
+def test_a_search_without_a_term_is_a_usage_error_before_hydrus_is_asked(
+    map_it: Callable, server: HydrusServer, folder: DataFolder, search: str
+) -> None:
+    with pytest.raises(UsageError, match="holds no search term|is no search term"):
+        map_it("--search", search)
+    assert folder.newest(MAPPING) is None and not [call for call in server.calls if "search_files" in call.path]
+
+
+def test_an_empty_search_of_a_folder_is_a_usage_error_too(folder: DataFolder, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(UsageError, match="are for Hydrus"):
+        mapper.main(["--data-dir", str(folder.root), "--library", str(tmp_path / "pictures"), "--search", ""])
+
+
+def test_a_machines_tag_service_can_be_named_and_later_stages_count_the_same(
+    map_it: Callable, server: HydrusServer, folder: DataFolder
+) -> None:
+    map_it("--machine-tag-service", "AI suggestions", "--page", "dataset")
+    library = data_folder.load(folder.newest(MAPPING), MAPPING)["library"]
+    assert "ai suggestions" not in library["counted"] and len(library["tag_services"]) == 3
+    settings = LibrarySettings("hydrus", server.url, server.key)
+    opened = choose.open_library("hydrus", folder, settings)
+    assert opened.describe()["counted"] == library["counted"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from browser_site import browser, open_tab
+from hydrus_server import AI_TAGS
 from review_data import missing, pair, save_dataset, save_mistagged, save_pairs, wrong
 from test_hydrus import Bench, bench, unique_name
 from test_webapp import Page
@@ -163,3 +165,76 @@ def test_in_a_browser_a_key_opens_the_pictures_and_a_button_judges_the_pair(
     assert {one, other} <= page.on_page("tagcheck: a finding")
     assert tab.problems == []
     context.close()
+
+
+def test_why_pairs_are_left_as_they_are_is_said_apart(page: Shared, folder: DataFolder) -> None:
+    one, other = page.pairs
+    page.hydrus.set_relationship([one], "potential duplicates")
+    text = page.press(page.get("/error-review/findings?type=pairs"), "Push these 2 pairs as potential duplicates")
+    assert "1 pair handed over as potential duplicates; 1 left as they are, potential duplicates there already." in text
+    page.hydrus.set_relationship([other], "alternates")
+    page.bench.post("/add_files/delete_files", {"hash": one[0]})
+    page.bench.post("/add_files/delete_files", {"hash": one[0], "file_service_key": "616c6c206c6f63616c2066696c6573"})
+    page.bench.settle()
+    text = page.press(page.get("/error-review/findings?type=pairs"), "Push these 2 pairs as duplicates")
+    assert "0 pairs handed over as duplicates; 2 left as they are, " in text and "1 judged there already" in text
+
+
+def test_pairs_that_hydrus_did_not_keep_are_named(page: Shared) -> None:
+    if page.bench.server is None:
+        pytest.skip("a real client keeps them")
+    one, server = page.pairs[0], page.bench.server
+
+    def forgets(call) -> None:
+        if call.path.endswith("get_file_relationships"):
+            server.relationships.pop(one, None)
+
+    server.before_answer = forgets
+    text = page.press(page.get("/error-review/findings?type=pairs"), "Push these 2 pairs as duplicates")
+    assert f"1 left as they are, not kept there ({one[0][:10]} and {one[1][:10]})." in text
+
+
+def test_the_button_names_every_service_with_its_count(folder: DataFolder, bench: Bench) -> None:
+    if bench.server is None:
+        pytest.skip("the services of the real client are its owner's")
+    page = Shared(folder, bench, bench.hydrus)
+    bench.server.tag(page.hashes[0], ["wrong"], AI_TAGS)
+    bench.server.tag(page.hashes[0], ["wrong"])
+    save_mistagged(folder, missing(page.hashes[1], "hat"), wrong(page.hashes[0], "wrong"))
+    for _ in range(2):
+        page.press(page.get("/error-review/card?type=tags"), "Accept A")
+    assert "3 changes applied" in page.press(
+        page.get("/error-review/apply"), "Write 3 changes to my tags: 2, ai suggestions: 1"
+    )
+
+
+def test_a_read_only_key_names_the_permission_at_apply(folder: DataFolder, bench: Bench) -> None:
+    if bench.server is None:
+        pytest.skip("the real client was given one key, which has all permissions")
+    page = Shared(folder, bench, Hydrus(bench.url, bench.server.add_key("reader", [3, 4])))
+    page.press(page.get("/error-review/card?type=tags"), "Accept A")
+    says = "Nothing can be written: the API key 'reader' lacks the permission \"edit file tags\""
+    assert says in page.get("/error-review/apply")
+    assert says in page.post("/error-review/apply", code=409)
+
+
+def test_a_client_that_is_away_holds_no_view_up(folder: DataFolder, bench: Bench, monkeypatch) -> None:
+    if bench.server is None:
+        pytest.skip("the real client stays")
+    page = Shared(folder, bench, bench.hydrus)
+    hash = page.hashes[0]
+    page.press(page.get(f"/error-review/card?type=tags&hash={hash}"), "Accept A")
+    page.press(page.get("/error-review/apply"), "Write 1 change to my tags")
+    assert page.client.get(f"/pictures/{hash}/thumbnail").mimetype.startswith("image/")
+    bench.server.locked = True  # it answers, and says that it is busy
+    for _ in range(2):
+        start = time.monotonic()
+        kept = page.client.get(f"/pictures/{hash}/thumbnail")
+        assert kept.status_code == 200 and "X-Picture" not in kept.headers
+        for one in page.hashes[1:]:
+            assert page.client.get(f"/pictures/{one}/thumbnail").headers["X-Picture"] == "unavailable"
+        page.get("/error-review/applied/1")
+        page.get("/error-review/card?type=tags")
+        assert "is busy" in page.get("/error-review/apply")
+        assert time.monotonic() - start < 3
+        bench.server.stop()  # and then it is away

@@ -63,6 +63,8 @@ from tagcheck.library.hydrus.tag_answers import (
     absence,
     action,
     file_info,
+    from_hydrus,
+    is_text,
     relation,
     same_tags,
     state,
@@ -156,8 +158,8 @@ class Hydrus:
     def describe(self) -> dict[str, Any]:
         """`{"type": "hydrus", "url", "api_version", "hydrus_version", "tag_services", "counted"}`.
 
-        `tag_services` holds the keys of those that were chosen ([] for all but the machine's), so
-        that a later stage can choose the same; `counted` the names of those that count, for people.
+        `tag_services` holds the keys of those that count where any were chosen or left out ([] for all), so
+        that a later stage can count the same; `counted` the names of those that count, for people.
         """
         version = self.connection.get("/api_version")
         counted = self._counted()
@@ -166,7 +168,7 @@ class Hydrus:
             "url": self.connection.url,
             "api_version": version["version"],
             "hydrus_version": version.get("hydrus_version"),
-            "tag_services": list(counted) if self._chosen else [],
+            "tag_services": list(counted) if self._chosen or self._machine else [],
             "counted": [one.name for one in counted.values()],
         }
 
@@ -174,6 +176,18 @@ class Hydrus:
         """The name of the access key and the numbers of the permissions it has."""
         answer = self.connection.get("/verify_access_key")
         return str(answer.get("name", "")), set(answer.get("basic_permissions", ()))
+
+    def key_filter(self) -> str:
+        """What the key may search for, in Hydrus' words, where that is less than all; else ""."""
+        said = str(self.connection.get("/verify_access_key").get("human_description") or "")
+        _, found, what = said.rpartition("Can search: ")
+        return what if found and what != "allowing all tags" else ""
+
+    def why_no_service(self) -> str:
+        """Why `services` is empty."""
+        return (
+            f'the API key {self.permissions()[0]!r} lacks the permission "{PERMISSIONS[EDIT_TAGS]}": {WHERE_KEYS_ARE}'
+        )
 
     def services(self) -> list[TagService]:
         """The services that count and can be written to, the default first. Empty when the key may not edit tags."""
@@ -482,15 +496,13 @@ class Hydrus:
         """
         writable = {one.key: one for one in self.services()}
         if not writable:
-            raise LibraryRefused(
-                f'the API key {self.permissions()[0]!r} lacks the permission "edit file tags": {WHERE_KEYS_ARE}'
-            )
+            raise LibraryRefused(self.why_no_service())
         self._check_version()
         target = next(iter(writable)) if service is None else service
         if target not in writable:
             raise UsageError(f"no tag service {service!r} to write to; there are {service_names(writable.values())}")
         counted = self._counted() | writable
-        known = self.relations(unique(change.tag for change in changes))
+        known = self.relations(unique(change.tag for change in changes if is_text(change.tag)))
         planner = Planner(
             counted,
             writable,
@@ -515,10 +527,21 @@ class Hydrus:
             )
 
     def _refused_tags(self, tags: Iterable[str]) -> dict[str, str]:
-        """Those tags that Hydrus would not store as they are spelled, with what it would store ("" for nothing)."""
-        wanted = {to_hydrus(tag): tag for tag in sorted(tags)}
+        """Those tags that Hydrus would not keep as they are spelled, with what it would keep ("" for nothing): what it
+        stores in another spelling, and what it stores but would be read back as another tag ("::").
+        """
+        wanted, refused = {}, {}
+        for tag in sorted(tags):
+            if is_text(tag):
+                wanted[to_hydrus(tag)] = tag
+            else:
+                refused[tag] = ""
         kept = self._cleaned(list(wanted))
-        return {tag: next(iter(self._cleaned([wire])), "") for wire, tag in wanted.items() if wire not in kept}
+        for wire, tag in wanted.items():
+            stored = wire if wire in kept else next(iter(self._cleaned([wire])), "")
+            if from_hydrus(stored) != tag:
+                refused[tag] = from_hydrus(stored)
+        return refused
 
     def _cleaned(self, tags: Sequence[str]) -> set[str]:
         """What Hydrus makes of these. Its answer is sorted and without empty tags: nothing says which came from which."""
@@ -650,7 +673,7 @@ class Hydrus:
         return known
 
     def set_relationship(self, pairs: Sequence[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
-        """Tell Hydrus what these pairs are; the pairs that it was told.
+        """Tell Hydrus what these pairs are; the pairs that it was told and that read back so.
 
         `kind`: a key of `KINDS`; of "better", the first of each pair. Pairs that are judged
         there already are left alone, as are files that are not here. Tags are not merged and
@@ -677,7 +700,8 @@ class Hydrus:
                     ]
                 },
             )
-        return told
+        meant = DUPLICATES if kind == "better" else kind
+        return [pair for pair, found in zip(told, self.judged(told), strict=True) if found == meant]
 
     @contextmanager
     def popup(self, title: str) -> Iterator[Popup]:

@@ -32,17 +32,38 @@ def service_names(services: Iterable[TagService]) -> str:
 
 
 def search_terms(query: str) -> list[Any]:
-    """The terms of a search: a JSON list as it is, else the text split at commas.
+    """The terms of a search: a JSON list as it is, else the text split at commas. Raises `UsageError` where no term is left.
 
-    >>> search_terms("system:archive, series:x")
-    ['system:archive', 'series:x']
+    >>> search_terms("system:archive, series:x"), search_terms('["hat", ["elf", "orc"], ""]')
+    (['system:archive', 'series:x'], ['hat', ['elf', 'orc']])
     """
-    if query.lstrip().startswith("["):
-        try:
-            return json.loads(query)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"--search {query!r} begins like a JSON list and is none: {error.msg}") from None
-    return [term.strip() for term in query.split(",") if term.strip()]
+    listed = query.lstrip().startswith("[")
+    try:
+        terms = (
+            _terms(json.loads(query), query) if listed else [term.strip() for term in query.split(",") if term.strip()]
+        )
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--search {query!r} begins like a JSON list and is none: {error.msg}") from None
+    except RecursionError:
+        raise UsageError("--search begins like a JSON list and is nested too deep") from None
+    if not terms:
+        raise UsageError(f"--search {query!r} holds no search term: give one or more, like 'system:archive, series:x'")
+    return terms
+
+
+def _terms(found: list[Any], query: str) -> list[Any]:
+    """The terms of a JSON list, without empty ones; a list in it means "one of these"."""
+    terms: list[Any] = []
+    for one in found:
+        if isinstance(one, list):
+            terms += [some] if (some := _terms(one, query)) else []
+        elif isinstance(one, str):
+            terms += [one.strip()] if one.strip() else []
+        else:
+            raise UsageError(
+                f"--search {query!r}: {json.dumps(one)} is no search term: each is a text, or a list of texts (or)"
+            )
+    return terms
 
 
 def names_a_tag(terms: Iterable[Any]) -> bool:

@@ -1,11 +1,14 @@
 """A message with progress and a cancel button in the Hydrus client's corner, for long runs.
 
 The run is what matters: where Hydrus is away or busy, nothing is shown until it is back, and after a restart the
-message is put up again. Pressing cancel there, or closing the message, means cancel.
+message is put up again. Pressing cancel there, or closing the message, means cancel. Each message says which process on which
+machine put it up, so that the next run takes away those of runs that were killed.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,12 +32,32 @@ class Popup:
         self._title = title
         self._boot_id = boot
         self._next = 0.0
+        self._clear_away()
         self._open()
+
+    def _clear_away(self) -> None:
+        """Take away the messages of runs on this machine that ended without doing so."""
+        for shown in self._connection.get("/manage_popups/get_popups")["job_statuses"]:
+            made = shown.get("api_data")
+            mine = (
+                isinstance(made, dict)
+                and made.get("tagcheck") == platform.node()
+                and isinstance(made.get("process"), int)
+            )
+            if mine and not is_running(made["process"]):
+                self.key, self._seen = shown["key"], True
+                self._post("finish_and_dismiss_popup", {})
 
     def _open(self) -> None:
         self._boot = self._boot_id()
         answer = self._connection.post(
-            "/manage_popups/add_popup", {"status_title": self._title, "is_cancellable": True}, repeat=False
+            "/manage_popups/add_popup",
+            {
+                "status_title": self._title,
+                "is_cancellable": True,
+                "api_data": {"tagcheck": platform.node(), "process": os.getpid()},
+            },
+            repeat=False,
         )
         if answer is None:
             raise LibraryRefused("Hydrus did not say under which key its message is shown")
@@ -85,3 +108,16 @@ class Popup:
             else:
                 self._seen = True
                 return answer or {}
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this number runs on this machine; True where that cannot be told."""
+    if os.name != "posix":
+        return True  # a signal would end it there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True

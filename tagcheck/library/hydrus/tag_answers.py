@@ -73,6 +73,11 @@ def from_hydrus(tag: str) -> str:
     return tag[1:] if tag.startswith("::") else tag
 
 
+def is_text(tag: str) -> bool:
+    """Whether a tag can be sent at all: half of a pair of surrogates, from a damaged file, is no text."""
+    return tag.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in tag)
+
+
 def relation(answer: Mapping[str, Any]) -> Relation:
     """One service's part of an answer of `/add_tags/get_siblings_and_parents`."""
     return Relation(
