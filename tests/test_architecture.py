@@ -60,9 +60,14 @@ def tops(path: Path) -> set[str]:
 
 def modules() -> dict[str, Path]:
     """Every module of tagcheck/ by its dotted name; a package by its folder's name."""
+    return _modules(PROJECT)
+
+
+@cache
+def _modules(project: Path) -> dict[str, Path]:
     found = {}
     for path in python_files("tagcheck"):
-        parts = path.relative_to(PROJECT).with_suffix("").parts
+        parts = path.relative_to(project).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
