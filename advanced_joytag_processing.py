@@ -20,6 +20,7 @@ import argparse
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         remove_leftovers(folder)
         confirm_writes(folder, library)
         model = load_tagger(args, folder)
-        done = store.embedded(folder.embeddings, model.id, model.preprocess_id)
+        done = store.embedded(folder.embeddings, model.id, model.preprocess_id, tell=script.say)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
@@ -272,7 +273,9 @@ def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
     if args.model and args.model_dir != config.MODEL_DIR:
         raise UsageError("--model and --model-dir name two taggers: leave one of them out")
     named = Path(args.model_dir).expanduser() if args.model_dir and not args.model else None
-    found = store.found_model(folder.embeddings)
+    found = None
+    with suppress(store.DamagedShard):  # all are: `store.embedded` names them and puts them aside
+        found = store.found_model(folder.embeddings)
     with told_as("Model loading failed"):
         model_dir = named or fetch(args.model)
         model = tagger.load(model_dir, args.device, args.precision, args.batch_size, keep=found[0] if found else None)

@@ -3,13 +3,16 @@
 `torch.load(weights_only=True)` interprets the pickle in Python, which for a shard's 4,096 hashes takes
 longer than everything else about loading it. Here Python's own unpickler does it, which is given
 nothing to call but the few names that a file of tensors needs, so that a file can do no more than
-under `weights_only`. The tensors are mapped, not read. Whatever is not of this plain form is left to torch.
+under `weights_only`. The tensors are mapped, not read. Before anything is made, `check` looks at the archive's
+directory and walks the pickle, so that a small file cannot ask for much memory or time. Whatever is checked and not
+of this plain form is left to torch.
 """
 
 from __future__ import annotations
 
 import mmap
 import pickle
+import re
 import struct
 import zipfile
 from collections import OrderedDict
@@ -32,6 +35,25 @@ STORAGES = {
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a ZIP entry: the lengths of its name and of what follows it
 
 
+# Opcodes of a pickle that a file of tensors needs, with the number of bytes that follow each.
+FOLLOW = {
+    **dict.fromkeys(b"}])(N.tuaesRQb\x85\x86\x87\x88\x89\x93\x94", 0),
+    **dict.fromkeys(b"\x80hKq", 1),
+    ord("M"): 2,
+    **dict.fromkeys(b"Jjr", 4),
+    0x95: 8,
+    ord("G"): 8,
+}
+LENGTH_FOLLOWS = {ord("X"): 4, 0x8C: 1, 0x8D: 8, 0x8A: 1}  # text of a length that stands before it; long whole numbers
+LONG, FLOAT, GLOBAL, PUT = 0x8A, ord("G"), ord("c"), ord("r")
+MOST_LONGS = 10_000  # numbers of which many can be made to have one hash
+HASHES = re.compile(rb"(?:X@\x00\x00\x00[0-9a-f]{64}(?:q.|r..\x00\x00))+", re.DOTALL)
+
+
+class Refused(Exception):
+    """The file asks for more than a file of tensors may."""
+
+
 @dataclass(frozen=True)
 class _Storage:
     dtype: torch.dtype
@@ -43,10 +65,13 @@ class _Odd(Exception):
 
 
 def read(path: Path) -> Any:
-    """What `torch.load(path, weights_only=True, mmap=True)` gives, or None where torch has to look at the file itself."""
+    """What `torch.load(path, weights_only=True, mmap=True)` gives, or None where torch has to look at the file itself.
+
+    Raises `Refused` for a file that is beyond the bounds.
+    """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            entries = {name.partition("/")[2]: entry for entry in archive.infolist() for name in [entry.filename]}
+            entries = _checked(archive)
             if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
                 return None
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch wants memory that can be written to
@@ -71,6 +96,58 @@ def read(path: Path) -> Any:
         MemoryError,
     ):
         return None  # damaged, of another form or version: torch says what is wrong with it
+
+
+def check(path: Path, whole: bool) -> None:
+    """Raise `Refused` for a file that is no archive of plainly stored entries, or whose pickle is beyond the bounds; with
+    `whole`, also where the bytes of an entry are not those that were written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _checked(archive)
+            damaged = archive.testzip() if whole else None
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, KeyError, ValueError, struct.error) as error:
+        raise Refused(f"it is no whole ZIP archive: {error}") from None
+    if damaged is not None:
+        raise Refused(f"{damaged} in it is not as it was written")
+
+
+def _checked(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The entries of an archive by their names without the first folder."""
+    entries = {one.filename.partition("/")[2]: one for one in archive.infolist()}
+    for name, one in entries.items():
+        if one.compress_type != zipfile.ZIP_STORED or one.compress_size != one.file_size:
+            raise Refused(f"{name!r} in it is compressed, which no tagger writes")
+    _walk(archive.read(entries["data.pkl"]))
+    return entries
+
+
+def _walk(data: bytes) -> None:
+    """Go through the opcodes of a pickle without doing any."""
+    at, longs = 0, 0
+    while at < len(data):
+        if (run := HASHES.match(data, at)) is not None:
+            at = run.end()
+            continue
+        code = data[at]
+        at += 1
+        if code in FOLLOW:
+            if code == PUT and int.from_bytes(data[at : at + 4], "little") > len(data):
+                raise Refused("its pickle asks for more places than it has values")
+            at += FOLLOW[code]
+        elif code in LENGTH_FOLLOWS:
+            size = LENGTH_FOLLOWS[code]
+            length = int.from_bytes(data[at : at + size], "little")
+            if length > (9 if code == LONG else len(data)):
+                raise Refused("its pickle asks for more bytes than it has")
+            at += size + length
+        elif code == GLOBAL:
+            at = data.index(b"\n", data.index(b"\n", at) + 1) + 1
+        else:
+            raise Refused(f"its pickle has an opcode {code:#04x}, which no file of tensors needs")
+        longs += code in (LONG, FLOAT)
+        if longs > MOST_LONGS:
+            raise Refused("its pickle holds too many long numbers")
 
 
 class _Plain(pickle.Unpickler):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,10 @@ AT_THRESHOLD = 0.35  # half of an F1 of .7, which is about what published tagger
 ONE_FILE_A_PICTURE = re.compile(r"[0-9a-f]{64}\.pt")
 OUR_SHARD = re.compile(r"embeddings_\d{8}T\d{6}Z_(\d{6})\.pt")
 MADE_BY = "run advanced_joytag_processing.py"
+
+
+class DamagedShard(BadFile):
+    """A shard whose bytes are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,26 @@ def _pt_files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("*.pt") if not path.name.startswith("."))
 
 
-def embedded(folder: Path, model: str, preprocess: str) -> dict[str, tuple[int, int] | None]:
+def embedded(
+    folder: Path, model: str, preprocess: str, tell: Callable[[str], None] | None = None
+) -> dict[str, tuple[int, int] | None]:
     """The hashes that have an embedding of this very model and preprocessing, each with the (width, height)
     that its decoder found, where the shard says so.
 
     Raises `BadFile` naming the shard when one in the folder is of another model or preprocessing:
-    the two must never mix.
+    the two must never mix. With `tell`, a damaged shard is named, put aside as `<name>.damaged`, and its pictures are
+    not among the hashes; without, it is an error.
     """
     done: dict[str, tuple[int, int] | None] = {}
     for path in shard_paths(folder):
-        shard = _load_shard(path)
+        try:
+            shard = _load_shard(path)
+        except DamagedShard as error:
+            if tell is None:
+                raise
+            path.replace(path.with_name(f"{path.name}.damaged"))
+            tell(f"warning: {error}; it is put aside as {path.name}.damaged")
+            continue
         if (shard["model"], shard["preprocess"]) != (model, preprocess):
             raise BadFile(
                 f"{path} holds embeddings of {shard['model']} ({shard['preprocess']}), this run would make {model} ({preprocess}): "
@@ -116,12 +130,18 @@ def _sizes(shard: dict[str, Any]) -> list[tuple[int, int] | None]:
 
 
 def found_model(folder: Path) -> tuple[str, str] | None:
-    """(model, preprocess) of the newest shard, or None when there is no shard."""
-    paths = shard_paths(folder)
-    if not paths:
-        return None
-    shard = _load_shard(paths[-1])
-    return shard["model"], shard["preprocess"]
+    """(model, preprocess) of the newest whole shard, or None when there is none. Raises `DamagedShard` when all are damaged."""
+    damaged: DamagedShard | None = None
+    for path in reversed(shard_paths(folder)):
+        try:
+            shard = _load_shard(path)
+        except DamagedShard as error:
+            damaged = damaged or error
+            continue
+        return shard["model"], shard["preprocess"]
+    if damaged is not None:
+        raise damaged
+    return None
 
 
 class ShardWriter:
@@ -194,6 +214,8 @@ class ShardWriter:
             document["sizes"] = torch.tensor(self._sizes[:count], dtype=torch.int32)
         if all(one is not None for one in self._thumbnails[:count]):
             document["thumbnails"] = torch.from_numpy(np.stack(self._thumbnails[:count]))
+            document["thumbnails_sum"] = byte_sum(document["thumbnails"])
+        document["sum"] = byte_sum(document["embeddings"], document.get("sizes"))
         while True:
             with suppress(FileExistsError):  # another process took the name in this moment
                 write_atomically(_next_name(self.folder), lambda out: save_pt(document, out), replace=False)
@@ -254,6 +276,8 @@ def load_thumbnails(folder: Path, hashes: Sequence[str], length: int) -> tuple[n
         pairs = [(place[hash], row) for row, hash in enumerate(shard["hashes"]) if hash in place]
         targets, rows = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         if torch.is_tensor(kept) and kept.dtype == torch.uint8 and tuple(kept.shape) == (len(shard["hashes"]), length):
+            if isinstance(written := shard.get("thumbnails_sum"), int) and byte_sum(kept) != written:
+                raise DamagedShard(f"{path} holds other bytes than were written (a damaged disk?): {MADE_BY} again")
             found[targets], known[targets] = kept.numpy()[rows], True
         else:
             known[targets] = False  # this shard's embedding counts, and it has no thumbnail
@@ -341,6 +365,7 @@ def _next_name(folder: Path) -> Path:
 
 def _load_pt(path: Path, mmap: bool = True) -> Any:
     try:
+        pt_files.check(path, whole=not mmap)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
@@ -350,11 +375,18 @@ def _load_pt(path: Path, mmap: bool = True) -> Any:
         if isinstance(error, (MemoryError, PermissionError)):
             raise
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise BadFile(f"{path} cannot be read ({reason}): remove it and {MADE_BY} again") from None
+        raise DamagedShard(f"{path} cannot be read ({reason}): remove it and {MADE_BY} again") from None
 
 
 def _load_shard(path: Path) -> dict[str, Any]:
-    shard = pt_files.read(path)
+    try:
+        shard = pt_files.read(path)
+    except FileNotFoundError:
+        raise MissingInput(f"no file {path}") from None
+    except pt_files.Refused as error:
+        raise DamagedShard(
+            f"{path} cannot be read ({error}): {MADE_BY} again, which embeds its pictures anew"
+        ) from None
     if shard is None:
         shard = _load_pt(path)
     _check_kind(path, shard, "embeddings")
@@ -363,15 +395,44 @@ def _load_shard(path: Path) -> dict[str, Any]:
         raise BadFile(f"{path}: hashes and embeddings do not belong together: remove it and {MADE_BY} again")
     if set(map(type, hashes)) - {str}:
         raise BadFile(f"{path}: a hash is not text: remove it and {MADE_BY} again")
+    if rows.layout == torch.strided and rows.numel() * rows.element_size() > path.stat().st_size:
+        raise BadFile(f"{path}: more embeddings than the file has bytes for: remove it and {MADE_BY} again")
     if not rows.is_floating_point() or rows.layout != torch.strided:
         raise BadFile(
             f"{path}: embeddings are {rows.dtype} ({rows.layout}), not plain floating point: remove it and {MADE_BY} again"
         )
+    _check_bytes(path, shard, rows)
     return shard | {
         "embeddings": rows.detach(),
         "model": shard.get("model", ""),
         "preprocess": shard.get("preprocess", ""),
     }
+
+
+def byte_sum(*tensors: Any) -> int:
+    """The sum of the tensors' bytes, eight at a time as whole numbers, modulo 2 to the 64th: any one changed bit changes it."""
+    total = 0
+    for one in filter(torch.is_tensor, tensors):
+        flat = one.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+        even = len(flat) // 8 * 8
+        total += int(flat[:even].view(np.int64).sum(dtype=np.int64)) + int(flat[even:].sum(dtype=np.int64))
+    return (total + 2**63) % 2**64 - 2**63
+
+
+def _check_bytes(path: Path, shard: dict[str, Any], rows: torch.Tensor) -> None:
+    """Hold the rows against the sum that was written with them, or, of another program's shard, against the archive's checksums."""
+    if isinstance(written := shard.get("sum"), int):
+        whole = byte_sum(rows, shard.get("sizes")) == written
+    else:
+        try:
+            pt_files.check(path, whole=True)
+            whole = True
+        except pt_files.Refused:
+            whole = False
+    if not whole:
+        raise DamagedShard(
+            f"{path} holds other bytes than were written (a damaged disk?): {MADE_BY} again, which embeds its pictures anew"
+        )
 
 
 def _load_single(path: Path) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -394,3 +395,105 @@ def test_twenty_thousand_rows_load_in_well_under_a_second_of_work(tmp_path):
     start = time.process_time()
     assert load(tmp_path).matrix.shape == (20_000, 768)
     assert time.process_time() - start < 1.5
+
+
+# --- bits that fell over, and small files that ask for much ------------------------------------------------
+
+
+@pytest.mark.parametrize("own_sum", [True, False])
+def test_no_bit_falls_over_unnoticed(tmp_path, own_sum):
+    """Each of 400 single flipped bits is an error that names the shard, or changes nothing."""
+    rows = np.random.default_rng(3).normal(size=(60, 64)).astype(np.float32)
+    write(tmp_path, {f"{place:064x}": list(row) for place, row in enumerate(rows)})
+    (path,) = shard_paths(tmp_path)
+    if not own_sum:  # as another program writes it
+        document = torch.load(path, weights_only=True)
+        del document["sum"]
+        torch.save(document, path)
+    whole, expected = path.read_bytes(), load(tmp_path).matrix
+    rng = np.random.default_rng(4)
+    noticed = 0
+    for place in rng.integers(0, 8 * len(whole), 400):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            assert (load(tmp_path).matrix == expected).all()
+        except BadFile as error:
+            noticed += 1
+            assert path.name in str(error)
+    assert noticed > 200
+
+
+def hostile(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED, size: int = 16) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in (("data.pkl", pickled), ("byteorder", b"little"), ("data/0", bytes(size)), ("version", b"3")):
+            archive.writestr(f"archive/{name}", data)
+    return path
+
+
+PUSH = b"\x80\x02}q\x00("
+BIG = 2**61 - 1
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x02Nr\x00\x00\x00\x10.",  # a place of 2 to the 28th in the unpickler's memory
+        b"\x80\x02Nr\xff\xff\xff\xff.",
+        b"\x80\x02X\xff\xff\xff\x7fabc.",
+        b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
+        b"\x80\x02\x8b\xff\xff\xff\x7f.",
+        PUSH
+        + b"".join(b"\x8a\x0c" + (place * BIG).to_bytes(12, "little") + b"N" for place in range(1, 50_000))
+        + b"u.",
+        b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.",
+        b"\x80\x02(((((" * 10_000,
+        b"",
+    ],
+)
+def test_a_small_pickle_cannot_ask_for_much(tmp_path, pickled):
+    path = hostile(tmp_path / "a.pt", pickled)
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadFile, match=r"a\.pt"):
+        load(tmp_path)
+    path.rename(tmp_path / store.TAG_HEAD)
+    with pytest.raises(BadFile, match=store.TAG_HEAD):
+        load_tag_head(tmp_path)
+    assert time.process_time() - start < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+def test_compressed_entries_are_refused(tmp_path):
+    write(tmp_path, {A: [1.0, 2.0]})
+    (path,) = shard_paths(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    with pytest.raises(BadFile, match="is compressed"):
+        load(tmp_path)
+
+
+def test_rows_that_the_file_has_no_bytes_for_are_refused(tmp_path):
+    document = {"kind": "embeddings", "model": "m", "preprocess": "p", "hashes": [A, B]}
+    torch.save(document | {"embeddings": torch.zeros(1, 1).expand(2, 2**30)}, tmp_path / "a.pt")
+    with pytest.raises(BadFile, match="more embeddings than the file has bytes for"):
+        load(tmp_path)
+
+
+def test_a_damaged_shard_is_put_aside_and_named_where_it_can_be_made_again(tmp_path):
+    write(tmp_path, {A: [1.0, 2.0]})
+    write(tmp_path, {B: [3.0, 4.0]})
+    path = shard_paths(tmp_path)[1]
+    data = bytearray(path.read_bytes())
+    data[data.index(np.float16([3.0, 4.0]).tobytes())] ^= 1
+    path.write_bytes(data)
+    assert store.found_model(tmp_path) == ("m", "p")
+    with pytest.raises(BadFile, match="holds other bytes than were written"):
+        embedded(tmp_path, "m", "p")
+    said = []
+    assert set(embedded(tmp_path, "m", "p", said.append)) == {A}
+    assert len(said) == 1 and path.name in said[0] and (tmp_path / f"{path.name}.damaged").exists()
+    assert load(tmp_path).hashes == [A]

@@ -392,6 +392,24 @@ def test_after_kills_every_picture_is_embedded_once_and_bit_equal(shelf, tmp_pat
     }
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_a_shard_with_a_flipped_bit_is_named_and_embedded_again(shelf, capfd, others):
+    shelf.put("a.png", picture(1))
+    shelf.run()
+    path = store.shard_paths(shelf.data.embeddings)[0]
+    if others:
+        shelf.put("b.png", picture(2))
+        shelf.run()
+    before, data = shelf.rows(), bytearray(path.read_bytes())
+    data[data.index(store.load(shelf.data.embeddings).matrix.astype(np.float16).tobytes()[:64])] ^= 4
+    path.write_bytes(data)
+    capfd.readouterr()
+    shelf.run()
+    assert f"{path.name} holds other bytes than were written" in capfd.readouterr().err
+    after = shelf.rows()
+    assert after.keys() == before.keys() and all((after[hash] == before[hash]).all() for hash in before)
+
+
 def test_ctrl_c_keeps_what_was_finished(shelf):
     for n in range(200):
         shelf.put(f"{n:03}.png", picture(n))
