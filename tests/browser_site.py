@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from review_data import page_on
-from werkzeug.serving import make_server
 
 from tagcheck.review.store import Review
+from webapp.serving import Server
 
 PLACES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 ARGUMENTS = [
@@ -42,7 +42,7 @@ class Site:
         self.start()
 
     def start(self) -> None:
-        self.server = make_server("127.0.0.1", self.port, page_on(self.folder, self.root), threaded=True)
+        self.server = Server(page_on(self.folder, self.root), "127.0.0.1", self.port)
         self.port = self.server.server_port
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()

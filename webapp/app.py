@@ -12,7 +12,6 @@ Open http://localhost:5000/error-review. The page answers to this machine only, 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ if str(PROJECT) not in sys.path:  # `python webapp/app.py` puts only webapp/ the
 
 from flask import Flask, Response, flash, redirect, render_template, request, session, url_for
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import make_server
 
 import config
 from tagcheck import script
@@ -49,15 +47,14 @@ from webapp import (
     views,
     words,
 )
+from webapp.serving import LARGEST_BODY, Server
 from webapp.state import Settings
-
-LARGEST_FORM = 16 * 2**20
 
 
 def create_app(settings: Settings) -> Flask:
     """The page as a WSGI application. Raises `BadFile` when review.sqlite3 is not one."""
     app = Flask(__name__, template_folder="templates", static_folder="static")
-    app.config.update(MAX_CONTENT_LENGTH=LARGEST_FORM, MAX_FORM_PARTS=200_000, MAX_FORM_MEMORY_SIZE=LARGEST_FORM)
+    app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, MAX_FORM_PARTS=200_000, MAX_FORM_MEMORY_SIZE=LARGEST_BODY)
     state.install(app, settings)
     start(settings.folder.review)
     with Review(settings.folder.review) as store:
@@ -107,11 +104,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line a request: addresses say what is looked at
     folder = script.data_folder(args)
     settings = settings_from(args, folder)
     app = create_app(settings)
-    server = listen(app, args.host, args.port)
+    server = Server(app, args.host, args.port)
     script.say("reading the newest reports ...")
     with Review(folder.review) as store:
         for problem in report_import.sync(store, folder).problems.values():
@@ -142,17 +138,6 @@ def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
         library.write_service,
         config.SERIES_NAMESPACE,
     )
-
-
-def listen(app: Flask, host: str, port: int):
-    """A threaded server bound to the address. Raises `ToolError` when it is taken."""
-    try:
-        return make_server(host, port, app, threaded=True)
-    except (OSError, SystemExit) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is in use"
-        raise ToolError(
-            f"cannot serve on {host}:{port} ({reason}): end the other program or choose another --port"
-        ) from None
 
 
 def recover(shared: state.Shared) -> None:

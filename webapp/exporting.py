@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, abort
 
-FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-)  # a cell that starts like a formula is one to a spreadsheet, and tags are anybody's words
+# A cell that starts like a formula is one to a spreadsheet, and tags are anybody's words. Spreadsheets pass over blanks,
+# control characters and invisible ones, and take the full-width forms for the others.
+FORMULA = re.compile(
+    r"[\x00-\x20\x7f-\xa0\xad\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|[\t\r\n]"
+)
 PIECE = 60_000  # characters sent at a time
 KINDS = ("csv", "json")
 
@@ -59,4 +58,5 @@ def as_json(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    """A cell as it is; with a quote before what some spreadsheet takes for a formula, also behind blanks and control characters."""
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from flask import Flask, Response, abort, request, session
 
@@ -23,6 +25,7 @@ POLICY = (
     "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 FILE_POLICY = "default-src 'none'; sandbox"
 
 
@@ -42,9 +45,26 @@ def install(app: Flask, review: Review, host: str, place: str) -> None:
         # Browsers send a cookie to every port of a host: each data folder gets its own.
         SESSION_COOKIE_NAME="tagcheck_" + hashlib.sha256(place.encode()).hexdigest()[:8],
     )
-    app.before_request(lambda: _check(host))
+    app.wsgi_app = Hosts(app.wsgi_app, host)
+    app.before_request(_check)
     app.after_request(_headers)
     app.context_processor(lambda: {"csrf_token": csrf_token})
+
+
+class Hosts:
+    """Answers requests for this machine's names alone, spelled as a browser spells them; nothing else ever looks at others."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], host: str) -> None:
+        self.app, self.host = app, host
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        name = HOST.fullmatch(environ.get("HTTP_HOST") or environ.get("SERVER_NAME") or "")
+        if name and trusted(name[1], self.host) and environ.get("QUERY_STRING", "").isascii():
+            return self.app(environ, start_response)
+        start_response(
+            "400 Bad Request", [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+        )
+        return [b"This page answers to localhost only. Open it by the address that it printed at its start.\n"]
 
 
 def csrf_token() -> str:
@@ -88,9 +108,7 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _check(host: str) -> None:
-    if not trusted(urlsplit(f"//{request.host}").hostname or "", host):
-        abort(400, "This page answers to localhost only. Open it by the address that it printed at its start.")
+def _check() -> None:
     if request.method in ("GET", "HEAD"):
         return
     origin = request.headers.get("Origin")

@@ -12,11 +12,11 @@ from hydrus_server import AI_TAGS
 from review_data import missing, pair, save_dataset, save_mistagged, save_pairs, wrong
 from test_hydrus import Bench, bench, unique_name
 from test_webapp import Page
-from werkzeug.serving import make_server
 
 from tagcheck.data_folder import DataFolder
 from tagcheck.library.hydrus.client import Hydrus
 from webapp.app import create_app
+from webapp.serving import Server
 from webapp.state import Settings
 
 
@@ -139,7 +139,7 @@ def test_what_is_undone_exactly_is_not_said_to_be_otherwise(page: Shared) -> Non
 @pytest.fixture
 def address(page: Shared) -> Iterator[str]:
     """The page, served for a browser."""
-    server = make_server("localhost", 0, page.app, threaded=True)
+    server = Server(page.app, "localhost", 0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://localhost:{server.server_port}"
