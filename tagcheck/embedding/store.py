@@ -105,6 +105,7 @@ def embedded(
     for path in shard_paths(folder):
         try:
             shard = _load_shard(path)
+            _check_thumbnails(path, shard)
         except DamagedShard as error:
             if tell is None:
                 raise
@@ -276,8 +277,7 @@ def load_thumbnails(folder: Path, hashes: Sequence[str], length: int) -> tuple[n
         pairs = [(place[hash], row) for row, hash in enumerate(shard["hashes"]) if hash in place]
         targets, rows = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         if torch.is_tensor(kept) and kept.dtype == torch.uint8 and tuple(kept.shape) == (len(shard["hashes"]), length):
-            if isinstance(written := shard.get("thumbnails_sum"), int) and byte_sum(kept) != written:
-                raise DamagedShard(f"{path} holds other bytes than were written (a damaged disk?): {MADE_BY} again")
+            _check_thumbnails(path, shard)
             found[targets], known[targets] = kept.numpy()[rows], True
         else:
             known[targets] = False  # this shard's embedding counts, and it has no thumbnail
@@ -430,9 +430,18 @@ def _check_bytes(path: Path, shard: dict[str, Any], rows: torch.Tensor) -> None:
         except pt_files.Refused:
             whole = False
     if not whole:
-        raise DamagedShard(
-            f"{path} holds other bytes than were written (a damaged disk?): {MADE_BY} again, which embeds its pictures anew"
-        )
+        raise _other_bytes(path)
+
+
+def _check_thumbnails(path: Path, shard: dict[str, Any]) -> None:
+    if isinstance(written := shard.get("thumbnails_sum"), int) and byte_sum(shard.get("thumbnails")) != written:
+        raise _other_bytes(path)
+
+
+def _other_bytes(path: Path) -> DamagedShard:
+    return DamagedShard(
+        f"{path} holds other bytes than were written (a damaged disk?): {MADE_BY} again, which embeds its pictures anew"
+    )
 
 
 def _load_single(path: Path) -> torch.Tensor:
