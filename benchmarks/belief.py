@@ -3,7 +3,7 @@
     python benchmarks/belief.py
     python benchmarks/belief.py --judges lookalikes digits --seeds 101 102 --without-peers
     python benchmarks/belief.py --judges sample --planted demo/planted.json --demo demo/data
-    python benchmarks/belief.py --judges xray readers icons --packages DIR
+    python benchmarks/belief.py --judges xray readers icons packages --packages DIR
 
 Reads   with --judges sample what `make demo` left; with xray, readers and icons the folder of --packages
         (benchmarks/belief_judges.py says how to fill it); the rest is drawn
@@ -64,7 +64,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    every = [*DRAWN, "sample", "xray", "readers", "icons"]
+    every = [*DRAWN, "sample", "xray", "readers", "icons", "packages"]
     parser.add_argument("--judges", nargs="+", choices=every, default=list(DRAWN), help="(default: what is drawn)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[101], metavar="S", help="of drawn ones (default: 101)")
     parser.add_argument("--pictures", type=script.at_least(40), default=4000, metavar="N", help="drawn (default: 4000)")
@@ -94,6 +94,8 @@ def judges(args: argparse.Namespace) -> Iterator[Judge]:
         if name in DRAWN:
             for seed in args.seeds:
                 yield from (belief_judges.drawn(name, seed, harder, args.pictures) for harder in HARDER)
+        elif name == "packages":
+            yield belief_judges.packages()
         elif name == "sample":
             yield belief_judges.sample(args.planted, args.demo)
         else:
