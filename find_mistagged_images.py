@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     kept, dropped = respect(made.found, pictures, made.declared, made.noes, data.parents, args.min_confidence)
     report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
+    for note in pictures.notes:
+        if "your decisions" in note:
+            script.say(note)
     path = data_folder.save(folder, MISTAGGED, report)
     print(summary_line(report["summary"], path))
     return 0
@@ -124,11 +127,13 @@ def respect(
     are never suggested.
     """
     parents = parents or {}
-    kept, dropped = [], Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0)
+    kept, dropped = [], Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0, muted=0)
     for one in found:
         record = pictures.records[one.row]
         adding = one.kind == MISSING
-        if adding and noes.deleted_before(record, one.tag):
+        if one.tag in noes.muted:
+            dropped["muted"] += 1
+        elif adding and noes.deleted_before(record, one.tag):
             dropped["deleted_before"] += 1
         elif noes.ignored_before(record, one.tag) if adding else noes.removing(record, one.tag):
             dropped["ignored_before"] += 1

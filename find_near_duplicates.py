@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, data, records, found, pairs, opened)
-    noes = Noes.of(data.spellings, review_store.decisions(folder.review))
+    noes = Noes.of(data.spellings, review_store.decisions(folder.review), review_store.muted(folder.review))
     summary = summarise(data, records, pairs, groups, opened, threshold)
     if measured is not None:
         summary["pairs_ruled_out_by_pixels"] = len(alike) - len(pairs)
@@ -455,7 +455,7 @@ def suggest(one: Record, other: Record, tagging: Tagging, cell: int, noes: Noes)
     kind = MISSING if missing >= wrong else INCORRECT
     if max(missing, wrong) < LEAST:
         return None
-    if kind == MISSING and noes.adding(lacking, tag):
+    if tag in noes.muted or (kind == MISSING and noes.adding(lacking, tag)):
         return None
     if kind == INCORRECT and (tag in having.implied_tags or noes.removing(having, tag)):
         return None

@@ -99,7 +99,8 @@ class Suppressed:
     implied: int = 0
     ignored: int = 0
     retired: int = 0
-    reasons: tuple[str, ...] = field(default=("deleted", "implied", "ignored", "retired"), repr=False)
+    muted: int = 0
+    reasons: tuple[str, ...] = field(default=("deleted", "implied", "ignored", "retired", "muted"), repr=False)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -129,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
             f"(to renew: {classifier_files.MADE_BY})"
         )
 
-    noes = Noes.of(data.spellings, review_store.decisions(folder.review))
+    noes = Noes.of(data.spellings, review_store.decisions(folder.review), review_store.muted(folder.review))
     believes = believed(folder, data, config.INVISIBLE_NAMESPACES)
     found, suppressed = findings(judged, card, believes, noes)
     explain(found, judged, folder, card)
@@ -287,7 +288,9 @@ def findings(
             continue
         wrong = {name: _wrong(one, name, support[name] / total, noise) for name in one.own}
         for name in sorted(one.known - one.predicted):
-            if name in one.record.implied_tags:
+            if name in noes.muted:
+                cut.muted += 1
+            elif name in one.record.implied_tags:
                 cut.implied += 1
             elif noes.removing(one.record, name):
                 cut.ignored += 1
@@ -295,7 +298,9 @@ def findings(
                 sure = believes(one.record.hash, name, of_tags.INCORRECT)
                 found[MISSING].append(_entry(MISSING, one, name, wrong[name] if sure is None else sure))
         for name in sorted(one.predicted - one.own):
-            if noes.deleted_before(one.record, name):
+            if name in noes.muted:
+                cut.muted += 1
+            elif noes.deleted_before(one.record, name):
                 cut.deleted += 1
             elif not support[name] and one.said.get("named_by_tagger") != name:
                 cut.retired += 1

@@ -93,15 +93,19 @@ class Picture(Protocol):
 class Noes:
     """What an owner has refused on their pictures, in the library (`Picture.refused`) and on the page.
 
-    `ignored` are the tags whose addition they ignored, by hash; `kept` the (hash, tag) whose removal they ignored.
+    `ignored` are the tags whose addition they ignored, by hash; `kept` the (hash, tag) whose removal they ignored;
+    `muted` the tags that they do not want to be asked about, which says nothing of these or other tags.
     """
 
     spellings: Spellings
     ignored: Mapping[str, Collection[str]] = field(default_factory=dict)
     kept: Collection[tuple[str, str]] = NONE
+    muted: Collection[str] = NONE
 
     @classmethod
-    def of(cls, spellings: Spellings, decided: Mapping[tuple[str, str, str], str]) -> Noes:
+    def of(
+        cls, spellings: Spellings, decided: Mapping[tuple[str, str, str], str], muted: Collection[str] = NONE
+    ) -> Noes:
         """From the page's decisions, (hash, tag, "add" | "remove") -> state."""
         ignored: dict[str, set[str]] = {}
         for (hash, tag, action), state in decided.items():
@@ -110,7 +114,7 @@ class Noes:
         kept = {
             (hash, tag) for (hash, tag, action), state in decided.items() if (action, state) == ("remove", "ignored")
         }
-        return cls(spellings, ignored, kept)
+        return cls(spellings, ignored, kept, muted)
 
     def deleted_before(self, picture: Picture, tag: str) -> bool:
         """Whether adding `tag` would bring back what was deleted in the library."""

@@ -81,6 +81,19 @@ def decide_many() -> Response | dict[str, Any]:
     return redirect(url_for("views.findings", **to_query(view, view=request.args.get("view"))), 303)
 
 
+@blueprint.post("/mute")
+def mute() -> Response:
+    """Ask about a tag no longer (`on`), or again. No verdict: nothing else changes."""
+    tag, on = request.form.get("tag", "").strip(), request.form.get("on") == "1"
+    if not tag:
+        abort(400, "This form names no tag.")
+    review().mute(tag, on)
+    flash(
+        f"{tag} is muted: it is not asked about, and no other tag is touched." if on else f"{tag} is asked about again."
+    )
+    return redirect(url_for("views.overview"), 303)
+
+
 @blueprint.post("/undo")
 def undo() -> Response:
     """Take the last decision back."""

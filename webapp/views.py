@@ -68,6 +68,7 @@ def overview() -> Response | str:
         ),
         trend=trend(made),
         sessions=sessions(),
+        muted=review().muted(),
         total=made.queues["open"].findings,
         unlikely=made.queues["unlikely"].findings,
         waiting=review().waiting(),
@@ -328,6 +329,10 @@ def detector_rows(made: Overview) -> list[dict[str, Any]]:
             notes.append("older than the dataset")
         if source and _days(source["created"]) > OLD_DAYS:
             notes.append(f"{_days(source['created'])} days old")
+        if source:
+            said = source["header"].get("summary")
+            told = said.get("notes") if isinstance(said, dict) else None
+            notes += [note for note in told if "your decisions" in str(note)] if isinstance(told, list) else []
         rows.append(
             {
                 "name": one.title,

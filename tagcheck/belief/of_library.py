@@ -82,7 +82,7 @@ def weigh(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Weighe
     declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, invisible)
     decided = review_store.decisions(folder.review)
-    noes = Noes.of(data.spellings, decided)
+    noes = Noes.of(data.spellings, decided, review_store.muted(folder.review))
     seen = examine(folder, data, pictures, declared, decided, noes)
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
     _keep(folder, data, _believed(pictures, seen, found))
@@ -328,6 +328,9 @@ def suggest(pictures: Pictures, seen: Examined | None, declared: Rules) -> list[
     ]
 
 
+EFFECT_AT = (0.5, 0.9)  # the confidences at which the effect of decisions is told
+
+
 def heed(
     found: list[Suggestion], answers: Iterable[tuple[str, str, str, float, bool]], notes: list[str]
 ) -> list[Suggestion]:
@@ -343,9 +346,14 @@ def heed(
     for kind in sorted(learned.offsets):
         right, of = learned.counts[kind]
         notes.append(f"the confidence of {kind} tags heeds {of:,} of your decisions ({right:,} agreed)")
-    out = []
+    out: list[Suggestion] = []
     for one in found:
         after = learned(one.kind, one.issue, one.tag, one.confidence)
         proof = one.evidence if after == one.confidence else one.evidence | {BEFORE_VERDICTS: round(one.confidence, 4)}
         out.append(replace(one, confidence=after, evidence=proof))
+    if learned:
+        said = (f"{sum(one.confidence >= low for one in some):,}" for low in EFFECT_AT for some in (found, out))
+        notes.append(
+            f"by your decisions the suggestions of {EFFECT_AT[0]} or more went from {next(said)} to {next(said)}, those of {EFFECT_AT[1]} or more from {next(said)} to {next(said)}"
+        )
     return out

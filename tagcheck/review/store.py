@@ -11,6 +11,7 @@ Beside the decisions stand the tables of the findings index, which `tagcheck.rev
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,9 +64,12 @@ GROWN = "CREATE INDEX suggestions_changed ON suggestions (state, rank) WHERE cha
 SERIES = (
     "CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID"
 )
-# The queue of a suggestion that is not decided.
+# The tags that the owner does not want to be asked about, as a JSON list among the store's notes.
+MUTED = "muted"
+# The queue of a suggestion that is not decided; one of a muted tag is in none.
 UNDECIDED_STATE = (
-    f"CASE WHEN NOT current THEN 'gone' WHEN confidence < {LIKELY_FROM} THEN '{UNLIKELY}' ELSE '{OPEN}' END"
+    f"CASE WHEN NOT current OR (action != '{PAIR}' AND tag IN (SELECT m.value FROM json_each((SELECT n.value FROM review_meta n"
+    f" WHERE n.key = '{MUTED}')) m)) THEN 'gone' WHEN confidence < {LIKELY_FROM} THEN '{UNLIKELY}' ELSE '{OPEN}' END"
 )
 # Samples of many suggestions alike: how many there were, in which view, and which were drawn to be looked at one by one.
 SAMPLES = """
@@ -245,6 +249,23 @@ class Review:
             db.execute(
                 "INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 (key, value),
+            )
+
+    def muted(self) -> list[str]:
+        """The tags that the owner does not want to be asked about, sorted."""
+        return json.loads(self.meta(MUTED, "[]"))
+
+    def mute(self, tag: str, on: bool = True) -> None:
+        """Ask about a tag no longer, or again. That is no verdict on it: nothing is decided, and no other tag is touched."""
+        now = sorted({*self.muted(), tag} if on else {*self.muted()} - {tag})
+        with self.writing() as db, counts.kept(db, counts.MANY + 1):
+            db.execute(
+                "INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (MUTED, json.dumps(now)),
+            )
+            db.execute(
+                f"UPDATE suggestions SET state = {UNDECIDED_STATE} WHERE tag = ? AND action != ? AND state IN (?, ?, ?)",
+                (tag, PAIR, *UNDECIDED, GONE),
             )
 
     def revision(self) -> int:
@@ -482,6 +503,17 @@ def answers(path: Path) -> list[tuple[str, str, str, float, bool]]:
         and row["issue"]
         and row["confidence"] is not None
     ]
+
+
+def muted(path: Path) -> frozenset[str]:
+    """The tags that the owner does not want to be asked about. Empty without a store."""
+    if not Path(path).exists():
+        return frozenset()
+    with sqlite.read(Path(path)) as db:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone() is None:
+            return frozenset()
+        row = db.execute("SELECT value FROM review_meta WHERE key = ?", (MUTED,)).fetchone()
+    return frozenset(json.loads(row[0])) if row else frozenset()
 
 
 def pair_decisions(path: Path) -> dict[tuple[str, str, str], str]:

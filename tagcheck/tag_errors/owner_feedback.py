@@ -12,6 +12,7 @@ say something of their kind.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,13 +22,15 @@ from scipy import optimize, sparse
 
 from tagcheck.learning.linear_probes import logit, sigmoid
 
+SEVERAL = 3  # tags of a kind that have to be decided on before anything is said of the others
+TRUST = 0.5  # of a decision where a tag speaks for others: an owner looks at what is likely wrong, one tag at a time
 FEWEST = 10  # decisions of a kind; with fewer, its confidence stays as it is
 CENTRE = float(logit(np.array(0.8)))
 NARROWEST = 0.005  # a confidence this near to 0 or 1 is taken for no surer
 FLATTEST = -0.9  # a slope below -1 would turn the order round
 # Standard deviations of the terms, in logits. A tag's own is the widest: many answers about one tag are about that tag, and only
 # what several tags agree about is about their kind.
-SPREAD = {"kind": 0.6, "slope": 0.2, "issue": 0.3, "tag": 1.5}
+SPREAD = {"kind": 0.5, "slope": 0.15, "issue": 0.25, "tag": 1.5}
 
 
 class Answer(NamedTuple):
@@ -66,9 +69,15 @@ class Adjustment:
 def learn(decided: Sequence[Answer]) -> Adjustment:
     """Fit the terms to decided suggestions; kinds with fewer than `FEWEST` decisions get none.
 
+    The terms that all tags share come from the tags, not from the decisions: each tag speaks once, however often it was
+    decided on, and with `TRUST`, since an owner chooses what to look at. Where fewer than `SEVERAL` tags of
+    a kind were decided on, they are 0. What they leave unexplained is the tag's own.
+
     >>> said = [Answer("missing", "missing_tags", "hat", 0.9, k % 2 == 0) for k in range(60)]
     >>> round(learn(said)("missing", "missing_tags", "hat", 0.9), 1)
     0.5
+    >>> learn(said)("missing", "missing_tags", "dog", 0.9)
+    0.9
     """
     counts: dict[str, tuple[int, int]] = {}
     for one in decided:
@@ -77,28 +86,40 @@ def learn(decided: Sequence[Answer]) -> Adjustment:
     used = [one for one in decided if counts[one.kind][1] >= FEWEST]
     if not used:
         return Adjustment(counts=counts)
+    right = np.array([one.right for one in used], dtype=float)
     before = logit(np.array([one.confidence for one in used]), NARROWEST)
-    ones = np.ones(len(used))
-    parts = (
-        ("kind", [one.kind for one in used], ones),
-        ("slope", [one.kind for one in used], before - CENTRE),
-        ("issue", [(one.kind, one.issue) for one in used], ones),
-        ("tag", [(one.kind, one.tag) for one in used], ones),
-    )
+    tags = [(one.kind, one.tag) for one in used]
+    times = Counter(tags)
+    several = Counter(kind for kind, _ in times)
+    weight = np.array([TRUST / times[tag] if several[tag[0]] >= SEVERAL else 0.0 for tag in tags])
+    kinds, ones = [one.kind for one in used], np.ones(len(used))
+    parts = [("kind", kinds, ones), ("slope", kinds, before - CENTRE)]
+    parts.append(("issue", [(one.kind, one.issue) for one in used], ones))
+    shared, moved = _terms(parts, before, right, weight)
+    own, _ = _terms([("tag", tags, ones)], before + moved, right, ones)
+    return Adjustment(shared["kind"], shared["slope"], shared["issue"], own["tag"], counts)
+
+
+def _terms(
+    parts: Sequence[tuple[str, Sequence[Hashable], np.ndarray]],
+    start: np.ndarray,
+    right: np.ndarray,
+    weight: np.ndarray,
+) -> tuple[dict[str, dict], np.ndarray]:
+    """The fitted terms by part and key, and what they add to each decision's logit."""
     names, blocks = [], []
     for part, keys, values in parts:
         distinct, block = _indicator(keys, values)
         names += [(part, key) for key in distinct]
         blocks.append(block)
+    x = sparse.hstack(blocks).tocsr()
     spread = np.array([SPREAD[part] for part, _ in names])
     lowest = np.array([FLATTEST if part == "slope" else -np.inf for part, _ in names])
-    terms = _fit(
-        sparse.hstack(blocks).tocsr(), before, np.array([one.right for one in used], dtype=float), spread, lowest
-    )
-    found: dict[str, dict] = {part: {} for part in SPREAD}
+    terms = _fit(x, start, right, weight, spread, lowest)
+    found: dict[str, dict] = {part: {} for part, _, _ in parts}
     for (part, key), value in zip(names, terms.tolist()):
         found[part][key] = value
-    return Adjustment(found["kind"], found["slope"], found["issue"], found["tag"], counts)
+    return found, x @ terms
 
 
 def _indicator(keys: Sequence[Hashable], values: np.ndarray) -> tuple[list, sparse.csr_matrix]:
@@ -109,16 +130,21 @@ def _indicator(keys: Sequence[Hashable], values: np.ndarray) -> tuple[list, spar
 
 
 def _fit(
-    x: sparse.csr_matrix, start: np.ndarray, right: np.ndarray, spread: np.ndarray, lowest: np.ndarray
+    x: sparse.csr_matrix,
+    start: np.ndarray,
+    right: np.ndarray,
+    weight: np.ndarray,
+    spread: np.ndarray,
+    lowest: np.ndarray,
 ) -> np.ndarray:
-    """Coefficients of a logistic regression with the offset `start`, each at least `lowest` and drawn to 0 by a normal prior
-    of width `spread`.
+    """Coefficients of a logistic regression of weighted rows with the offset `start`, each at least `lowest` and drawn to 0 by a
+    normal prior of width `spread`.
     """
 
     def loss(terms: np.ndarray) -> tuple[float, np.ndarray]:
         score = start + x @ terms
-        value = np.sum(np.logaddexp(0, score) - right * score) + 0.5 * np.sum((terms / spread) ** 2)
-        return float(value), x.T @ (sigmoid(score) - right) + terms / spread**2
+        value = np.sum(weight * (np.logaddexp(0, score) - right * score)) + 0.5 * np.sum((terms / spread) ** 2)
+        return float(value), x.T @ (weight * (sigmoid(score) - right)) + terms / spread**2
 
     return optimize.minimize(
         loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=[(low, None) for low in lowest]

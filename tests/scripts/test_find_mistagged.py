@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -426,3 +427,37 @@ def test_the_shipped_rules_are_whole():
     assert Path(tag_rules.SHIPPED).is_file()
     declared = tag_rules.load()
     assert "night" in declared.excludes["day"] and declared.never_suggested("translation request")
+
+
+def test_refusing_all_of_one_tag_leaves_the_findings_of_the_others_as_they_were(library, report, tmp_path):
+    folder, _, records = library
+    kept = DataFolder(tmp_path)
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
+    listed = [(error, tag) for error in report["errors"] for tag in error["tags"] if tag["kind"] == "missing"]
+    (often, _), *_ = Counter(tag["tag"] for _, tag in listed).most_common()
+    refused = [(error, tag) for error, tag in listed if tag["tag"] == often]
+    with Review(kept.review) as store:
+        asks = [
+            Ask(Key(error["hash"], often, "add"), None, error["issue"], tag["confidence"]) for error, tag in refused
+        ]
+        store.decide(asks, review_store.IGNORED)
+    again = run(kept)
+    others = {(e["hash"], t["tag"], t["kind"]) for e in report["errors"] for t in e["tags"] if t["tag"] != often}
+    left = {(e["hash"], t["tag"], t["kind"]) for e in again["errors"] for t in e["tags"] if t["tag"] != often}
+    assert len(refused) > 3 and len(others ^ left) <= 0.05 * len(others)
+
+
+def test_a_muted_tag_is_left_out_and_moves_no_other(library, report, tmp_path):
+    folder, _, records = library
+    kept = DataFolder(tmp_path)
+    (tmp_path / "advanced_embeddings").symlink_to(folder.embeddings)
+    data_folder.save(kept, DATASET, {"model": {"id": "m"}, "results": records})
+    muted = report["errors"][0]["tags"][0]["tag"]
+    with Review(kept.review) as store:
+        store.mute(muted)
+    again = run(kept)
+    before = {(e["hash"], t["tag"], t["kind"]): t["confidence"] for e in report["errors"] for t in e["tags"]}
+    after = {(e["hash"], t["tag"], t["kind"]): t["confidence"] for e in again["errors"] for t in e["tags"]}
+    assert after == {key: value for key, value in before.items() if key[1] != muted}
+    assert again["summary"]["left_out"]["muted"] >= 1

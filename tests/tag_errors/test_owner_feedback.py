@@ -58,3 +58,25 @@ def test_many_refusals_of_one_tag_say_little_of_the_others_and_refusals_of_many_
     assert after_one > 0.85
     assert learn(one)("missing", "missing_tags", "hat", 0.95) < 0.4
     assert after_many < after_one - 0.1
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_is_said_of_one_or_two_tags_leaves_all_others_as_they_are(others):
+    answers = said(0.9, 0, 13) + [one for k in range(others) for one in said(0.9, 0, 7, f"dog {k}")]
+    learned = learn(answers)
+    assert [learned("missing", "missing_tags", "sword", x) for x in (0.5, 0.9, 0.99)] == [0.5, 0.9, 0.99]
+    assert learned("missing", "missing_tags", "hat", 0.9) < 0.2
+
+
+def test_tags_count_and_not_decisions():
+    """Three tags right once each, and one wrong often or once: the others hear the same of it."""
+    right = [one for k in range(9) for one in said(0.9, 1, 0, f"tag {k}")]
+    once, often = (learn(right + said(0.9, 0, times)) for times in (1, 50))
+    assert often("missing", "missing_tags", "sword", 0.9) == pytest.approx(
+        once("missing", "missing_tags", "sword", 0.9), abs=0.02
+    )
+
+
+def test_fourteen_refusals_of_as_many_tags_lower_the_others_and_do_not_empty_the_list():
+    learned = learn([Answer("missing", "missing_tags", f"tag {k}", 0.9, False) for k in range(14)])
+    assert 0.6 < learned("missing", "missing_tags", "sword", 0.9) < 0.85

@@ -891,3 +891,36 @@ def test_the_command_refuses_a_store_that_is_none(script, folder, tmp_path):
     folder.review.write_bytes(b"no database" * 100)
     done = script("webapp/app.py", "--data-dir", folder.root, "--library", tmp_path, "--port", 0)
     assert done.returncode == 4 and "review.sqlite3" in done.stderr
+
+
+def test_a_tag_is_muted_and_asked_about_again_and_no_other_is_touched(page):
+    before = page.queues()
+    text = page.press(page.get("/error-review"), "Mute series:elves")
+    assert "series:elves is muted" in text and "Muted tags" in text
+    with Review(page.folder.review) as store:
+        assert store.muted() == ["series:elves"] and store.accepted() == []
+        states = dict(store.db.execute("SELECT tag, state FROM suggestions WHERE action != 'pair'").fetchall())
+        assert states["series:elves"] == "gone" and states["long hair"] == "open" and states["1girl"] == "open"
+    assert page.queues()["ignored"] == 0
+    page.press(text, "Unmute series:elves")
+    assert page.queues() == before
+
+
+def test_a_muted_tag_of_a_newer_report_stays_muted(page):
+    with Review(page.folder.review) as store:
+        store.mute("series:elves")
+    save_mistagged(page.folder, missing(page.hashes[1], "series:elves", "hat"))
+    page.get("/error-review")
+    with Review(page.folder.review) as store:
+        found = dict(store.db.execute("SELECT tag, state FROM suggestions WHERE current AND action = 'add'").fetchall())
+    assert found == {"series:elves": "gone", "hat": "open"}
+
+
+def test_what_decisions_did_to_a_run_is_shown(page):
+    said = "by your decisions the suggestions of 0.5 or more went from 370 to 368, those of 0.9 or more from 188 to 187"
+    path = save_mistagged(page.folder, missing(page.hashes[0], "hat"))
+    document = json.loads(path.read_text())
+    document["summary"]["notes"] = ["300 tags are used fewer than 8 times", said]
+    path.write_text(json.dumps(document))
+    text = page.get("/error-review")
+    assert said in text and "fewer than 8 times" not in text
