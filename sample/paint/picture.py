@@ -154,7 +154,7 @@ def _size(rng: random.Random, longest: tuple[int, int]) -> tuple[int, int]:
 
 def _place(rng: random.Random, series: Series | None, count: int) -> str:
     if series and rng.random() < 0.4:
-        return rng.choice(world.FAVOURITE_PLACES[series.name])
+        return rng.choice(series.places)
     return weighted(rng, world.PLACES if count else world.PLACES[1:], 0.7)
 
 

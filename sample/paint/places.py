@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from PIL import Image, ImageChops
 
@@ -27,13 +28,18 @@ def gradient(size: tuple[int, int], top: Colour, bottom: Colour) -> Image.Image:
     return column.resize((1, size[1]), Image.Resampling.BILINEAR).resize(size, Image.Resampling.NEAREST)
 
 
-def toned(colour: Colour, picture: Picture) -> Colour:
-    """`colour` in the light of the picture's time of day."""
-    if picture.time == "night":
-        return mix(colour, (22, 26, 78), 0.58)
-    if picture.time == "sunset":
-        return mix(colour, (248, 120, 70), 0.28)
-    return mix(colour, (150, 156, 170), 0.25) if picture.weather == "rain" else colour
+@dataclass(frozen=True)
+class Tone:
+    """Colours in the light of a picture's time of day and weather."""
+
+    picture: Picture
+
+    def __call__(self, colour: Colour) -> Colour:
+        if self.picture.time == "night":
+            return mix(colour, (22, 26, 78), 0.58)
+        if self.picture.time == "sunset":
+            return mix(colour, (248, 120, 70), 0.28)
+        return mix(colour, (150, 156, 170), 0.25) if self.picture.weather == "rain" else colour
 
 
 def paint_place(picture: Picture, size: tuple[int, int]) -> Image.Image:
@@ -44,8 +50,8 @@ def paint_place(picture: Picture, size: tuple[int, int]) -> Image.Image:
     if picture.place in OPEN:
         image = gradient(size, *_sky_colours(picture))
         brush = Brush(image, unit, width=0.0)
-        _sky(brush, picture, rng, w, h)
-        OPEN[picture.place](brush, picture, rng, w, h)
+        for part in (_sky, OPEN[picture.place]):
+            part(brush, Tone(picture), rng, w, h)
     elif picture.place in CLOSED:
         image, brush = CLOSED[picture.place](picture, size, rng, w, h)
     else:
@@ -74,17 +80,17 @@ def _sky_colours(picture: Picture) -> tuple[Colour, Colour]:
     return (mix(top, (70, 74, 90), 0.4), mix(bottom, (90, 94, 110), 0.4)) if picture.weather else (top, bottom)
 
 
-def _sky(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
-    if picture.weather:
+def _sky(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> None:
+    if tone.picture.weather:
         return
-    if picture.time == "night":
+    if tone.picture.time == "night":
         _stars(brush, rng, w, h * 0.6, 70)
         _moon(brush, rng.choice((0.14, 0.86)) * w, 0.15 * h, 0.075)
-    elif picture.time == "sunset":
-        brush.oval(rng.choice((0.22, 0.78)) * w, 0.5 * h, 0.12, 0.12, (255, 232, 150), line=False)
+    elif tone.picture.time == "sunset":
+        brush.oval(rng.choice((0.22, 0.78)) * w, 0.5 * h, 0.12, 0.12, (255, 232, 150))
         for _ in range(3):
             x, y = rng.uniform(0, w), rng.uniform(0.08, 0.3) * h
-            brush.oval(x, y, rng.uniform(0.15, 0.3), 0.018, (255, 190, 150), line=False)
+            brush.oval(x, y, rng.uniform(0.15, 0.3), 0.018, (255, 190, 150))
     else:
         for _place in range(3):
             _cloud(brush, rng.uniform(0, w), rng.uniform(0.05, 0.26) * h, rng.uniform(0.1, 0.17))
@@ -93,7 +99,7 @@ def _sky(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float)
 def _stars(brush: Brush, rng: random.Random, w: float, h: float, count: int) -> None:
     for _ in range(round(count * w * max(h, 0.5))):
         radius = rng.uniform(0.0025, 0.006)
-        brush.oval(rng.uniform(0, w), rng.uniform(0, h), radius, radius, (255, 252, 226), line=False)
+        brush.oval(rng.uniform(0, w), rng.uniform(0, h), radius, radius, (255, 252, 226))
 
 
 def _moon(brush: Brush, x: float, y: float, radius: float) -> None:
@@ -104,71 +110,48 @@ def _moon(brush: Brush, x: float, y: float, radius: float) -> None:
 
 def _cloud(brush: Brush, x: float, y: float, size: float) -> None:
     for dx, dy, radius in ((-0.8, 0.12, 0.42), (-0.25, -0.15, 0.6), (0.4, -0.05, 0.5), (0.9, 0.15, 0.35)):
-        brush.oval(x + dx * size, y + dy * size, radius * size, radius * size * 0.8, (255, 255, 255), line=False)
+        brush.oval(x + dx * size, y + dy * size, radius * size, radius * size * 0.8, (255, 255, 255))
 
 
-def _tree(brush: Brush, picture: Picture, x: float, base: float, size: float, leaf: Colour) -> None:
-    trunk = toned((110, 76, 52), picture)
-    brush.shape(
-        [
-            (x - 0.05 * size, base),
-            (x - 0.03 * size, base - 0.5 * size),
-            (x + 0.03 * size, base - 0.5 * size),
-            (x + 0.05 * size, base),
-        ],
-        trunk,
-        False,
-    )
+def _tree(brush: Brush, tone: Tone, x: float, base: float, size: float, leaf: Colour) -> None:
+    top = base - 0.5 * size
+    trunk = [(x - 0.05 * size, base), (x - 0.03 * size, top), (x + 0.03 * size, top), (x + 0.05 * size, base)]
+    brush.shape(trunk, tone((110, 76, 52)))
     for dx, dy, radius in ((-0.18, -0.5, 0.2), (0.18, -0.52, 0.2), (0, -0.72, 0.25)):
-        brush.oval(x + dx * size, base + dy * size, radius * size, radius * size, toned(leaf, picture), line=False)
-    brush.oval(
-        x - 0.06 * size, base - 0.78 * size, 0.11 * size, 0.1 * size, toned(lighter(leaf, 0.2), picture), line=False
-    )
+        brush.oval(x + dx * size, base + dy * size, radius * size, radius * size, tone(leaf))
+    brush.oval(x - 0.06 * size, base - 0.78 * size, 0.11 * size, 0.1 * size, tone(lighter(leaf, 0.2)))
 
 
-def _fir(brush: Brush, picture: Picture, x: float, base: float, size: float, snow: bool) -> None:
-    brush.box(x - 0.03 * size, base - 0.15 * size, x + 0.03 * size, base, toned((104, 74, 54), picture), line=False)
+def _fir(brush: Brush, tone: Tone, x: float, base: float, size: float, snow: bool) -> None:
+    brush.box(x - 0.03 * size, base - 0.15 * size, x + 0.03 * size, base, tone((104, 74, 54)))
     for level in range(3):
         y, half = base - (0.12 + level * 0.25) * size, (0.26 - level * 0.055) * size
-        brush.shape([(x - half, y), (x, y - 0.4 * size), (x + half, y)], toned((48, 104, 76), picture), line=False)
+        brush.shape([(x - half, y), (x, y - 0.4 * size), (x + half, y)], tone((48, 104, 76)))
         if snow:
-            brush.shape(
-                [
-                    (x - half * 0.45, y - 0.22 * size),
-                    (x, y - 0.4 * size),
-                    (x + half * 0.45, y - 0.22 * size),
-                    (x, y - 0.17 * size),
-                ],
-                toned((244, 248, 255), picture),
-                line=False,
-            )
+            edge, tip = y - 0.22 * size, (x, y - 0.4 * size)
+            cap = [(x - half * 0.45, edge), tip, (x + half * 0.45, edge), (x, y - 0.17 * size)]
+            brush.shape(cap, tone((244, 248, 255)))
 
 
 def _hill(brush: Brush, rng: random.Random, w: float, h: float, level: float, swing: float, colour: Colour) -> None:
     phase, waves = rng.uniform(0, 6.3), rng.uniform(2.0, 3.5)
     top = [(x / 12 * w, level + swing * math.sin(phase + waves * x / 12 * math.sqrt(w))) for x in range(13)]
-    brush.shape([*top, (w, h), (0, h)], colour, line=False)
+    brush.shape([*top, (w, h), (0, h)], colour)
 
 
-def _forest(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
-    _hill(brush, rng, w, h, 0.62 * h, 0.02, toned((66, 122, 70), picture))
+def _forest(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> None:
+    _hill(brush, rng, w, h, 0.62 * h, 0.02, tone((66, 122, 70)))
     for row, (base, size) in enumerate(((0.64, 0.42), (0.74, 0.6), (0.9, 0.85))):
         count = (round(9 * w), round(5 * w), 2)[row]
         for place in range(count):
             x = (place + rng.uniform(0.2, 0.8)) / count * w if row < 2 else (0.06, 0.94)[place] * w
-            _tree(
-                brush,
-                picture,
-                x,
-                base * h,
-                size * rng.uniform(0.85, 1.1) * min(h, 1.15),
-                rng.choice(((58, 128, 66), (76, 148, 72), (44, 108, 70))),
-            )
-    _hill(brush, rng, w, h, 0.88 * h, 0.015, toned((88, 146, 78), picture))
+            tall = size * rng.uniform(0.85, 1.1) * min(h, 1.15)
+            _tree(brush, tone, x, base * h, tall, rng.choice(((58, 128, 66), (76, 148, 72), (44, 108, 70))))
+    _hill(brush, rng, w, h, 0.88 * h, 0.015, tone((88, 146, 78)))
 
 
-def _city(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
-    night = picture.time == "night"
+def _city(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> None:
+    night = tone.picture.time == "night"
     for layer, (low, high, shade) in enumerate(((0.36, 0.6, (150, 160, 184)), (0.2, 0.46, (104, 112, 140)))):
         x = -0.05
         while x < w:
@@ -179,57 +162,49 @@ def _city(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float
                 top,
                 x + width,
                 0.9 * h,
-                toned(mix(shade, rng.choice(((200, 150, 130), (140, 160, 200), (150, 150, 150))), 0.3), picture),
-                line=False,
+                tone(mix(shade, rng.choice(((200, 150, 130), (140, 160, 200), (150, 150, 150))), 0.3)),
             )
             for row in range(int(height / 0.055)):
                 for column in range(int(width / 0.05)):
                     lit = rng.random() < 0.5
-                    pane = (
-                        (255, 224, 120)
-                        if night and lit
-                        else toned((196, 214, 236), picture)
-                        if not night
-                        else (30, 32, 66)
-                    )
+                    pane = (255, 224, 120) if night and lit else tone((196, 214, 236)) if not night else (30, 32, 66)
                     wx, wy = x + 0.016 + column * 0.048, top + 0.02 + row * 0.055
                     if layer == 1 or night:
-                        brush.box(wx, wy, wx + 0.024, wy + 0.028, pane, line=False)
+                        brush.box(wx, wy, wx + 0.024, wy + 0.028, pane)
             x += width + rng.uniform(0, 0.02)
-    brush.box(0, 0.86 * h, w, h, toned((120, 120, 130), picture), line=False)
+    brush.box(0, 0.86 * h, w, h, tone((120, 120, 130)))
     for place in range(round(4 * w)):
         x = (place + 0.25) / round(4 * w) * w
-        brush.box(x, 0.93 * h, x + 0.11, 0.945 * h, toned((236, 232, 214), picture), line=False)
+        brush.box(x, 0.93 * h, x + 0.11, 0.945 * h, tone((236, 232, 214)))
 
 
-def _beach(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
-    brush.box(0, 0.5 * h, w, h, toned((52, 142, 204), picture), line=False)
+def _beach(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> None:
+    brush.box(0, 0.5 * h, w, h, tone((52, 142, 204)))
     for _ in range(round(16 * w)):
         x, y = rng.uniform(0, w), rng.uniform(0.52, 0.66) * h
-        brush.box(x, y, x + rng.uniform(0.05, 0.14), y + 0.006, toned((130, 200, 236), picture), line=False)
+        brush.box(x, y, x + rng.uniform(0.05, 0.14), y + 0.006, tone((130, 200, 236)))
     shore = 0.72 * h
-    _hill(brush, rng, w, h, shore - 0.015, 0.02, toned((236, 248, 252), picture))
-    _hill(brush, rng, w, h, shore + 0.02, 0.02, toned((244, 220, 162), picture))
+    _hill(brush, rng, w, h, shore - 0.015, 0.02, tone((236, 248, 252)))
+    _hill(brush, rng, w, h, shore + 0.02, 0.02, tone((244, 220, 162)))
     x = rng.choice((0.1, 0.9)) * w
-    brush.stroke([(x, 0.86 * h), (x + 0.03, 0.66 * h), (x + 0.07, 0.48 * h)], toned((150, 108, 66), picture), 0.035)
+    brush.stroke([(x, 0.86 * h), (x + 0.03, 0.66 * h), (x + 0.07, 0.48 * h)], tone((150, 108, 66)), 0.035)
     for turn in range(6):
         angle = math.radians(-200 + turn * 44)
         tip = (x + 0.07 + 0.2 * math.cos(angle), 0.48 * h + 0.12 * math.sin(angle) + 0.05)
         brush.blob(
             [(x + 0.07, 0.48 * h), ((x + 0.07 + tip[0]) / 2, 0.46 * h + 0.09 * math.sin(angle)), tip],
-            toned((60, 150, 80), picture),
-            line=False,
+            tone((60, 150, 80)),
         )
 
 
-def _field(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
-    _hill(brush, rng, w, h, 0.56 * h, 0.04, toned((140, 196, 110), picture))
-    _hill(brush, rng, w, h, 0.66 * h, 0.03, toned((108, 180, 88), picture))
+def _field(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> None:
+    _hill(brush, rng, w, h, 0.56 * h, 0.04, tone((140, 196, 110)))
+    _hill(brush, rng, w, h, 0.66 * h, 0.03, tone((108, 180, 88)))
     petals = rng.choice(((250, 120, 150), (250, 220, 90), (255, 255, 255), (190, 130, 230)))
     for _ in range(round(60 * w)):
         y = rng.uniform(0.7, 0.99)
         x, size = rng.uniform(0, w), 0.012 + 0.05 * (y - 0.66)
-        brush.stroke([(x, y * h), (x, y * h + 2.2 * size)], toned((60, 130, 60), picture), 0.25 * size)
+        brush.stroke([(x, y * h), (x, y * h + 2.2 * size)], tone((60, 130, 60)), 0.25 * size)
         for turn in range(5):
             angle = turn * math.tau / 5
             brush.oval(
@@ -237,34 +212,27 @@ def _field(brush: Brush, picture: Picture, rng: random.Random, w: float, h: floa
                 y * h + 0.6 * size * math.sin(angle),
                 0.45 * size,
                 0.45 * size,
-                toned(petals, picture),
-                line=False,
+                tone(petals),
             )
-        brush.oval(x, y * h, 0.35 * size, 0.35 * size, toned((250, 200, 60), picture), line=False)
+        brush.oval(x, y * h, 0.35 * size, 0.35 * size, tone((250, 200, 60)))
 
 
-def _snow(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
-    _hill(brush, rng, w, h, 0.6 * h, 0.04, toned((222, 232, 246), picture))
+def _snow(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> None:
+    _hill(brush, rng, w, h, 0.6 * h, 0.04, tone((222, 232, 246)))
     for _ in range(round(6 * w)):
-        _fir(
-            brush, picture, rng.uniform(0, w), rng.uniform(0.62, 0.72) * h, rng.uniform(0.24, 0.4) * min(h, 1.15), True
-        )
-    _hill(brush, rng, w, h, 0.74 * h, 0.03, toned((244, 248, 255), picture))
+        _fir(brush, tone, rng.uniform(0, w), rng.uniform(0.62, 0.72) * h, rng.uniform(0.24, 0.4) * min(h, 1.15), True)
+    _hill(brush, rng, w, h, 0.74 * h, 0.03, tone((244, 248, 255)))
     for x in (0.07, 0.95):
-        _fir(brush, picture, x * w, 0.88 * h, 0.6 * min(h, 1.15), True)
+        _fir(brush, tone, x * w, 0.88 * h, 0.6 * min(h, 1.15), True)
 
 
-def _mountain(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
+def _mountain(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> None:
     for peaks, base, shade in ((3, 0.7, (136, 146, 172)), (2, 0.76, (104, 112, 136))):
         for place in range(round(peaks * max(1, w))):
             x, top = (place + rng.uniform(0.2, 0.8)) / round(peaks * max(1, w)) * w, rng.uniform(0.24, 0.4) * h
             half = (base * h - top) * 0.75
-            brush.shape([(x - half, base * h), (x, top), (x + half, base * h)], toned(shade, picture), line=False)
-            brush.shape(
-                [(x, top), (x + half, base * h), (x + 0.2 * half, base * h)],
-                toned(darker(shade, 0.15), picture),
-                line=False,
-            )
+            brush.shape([(x - half, base * h), (x, top), (x + half, base * h)], tone(shade))
+            brush.shape([(x, top), (x + half, base * h), (x + 0.2 * half, base * h)], tone(darker(shade, 0.15)))
             cap = 0.28
             brush.shape(
                 [
@@ -274,10 +242,9 @@ def _mountain(brush: Brush, picture: Picture, rng: random.Random, w: float, h: f
                     (x + 0.1 * half, top + (base * h - top) * 0.2),
                     (x - 0.08 * half, top + (base * h - top) * 0.33),
                 ],
-                toned((246, 250, 255), picture),
-                line=False,
+                tone((246, 250, 255)),
             )
-    _hill(brush, rng, w, h, 0.74 * h, 0.02, toned((120, 150, 100), picture))
+    _hill(brush, rng, w, h, 0.74 * h, 0.02, tone((120, 150, 100)))
 
 
 def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
@@ -465,7 +432,7 @@ def _simple(picture: Picture, size: tuple[int, int], w: float, h: float) -> Imag
     return image
 
 
-Painter = Callable[[Brush, Picture, random.Random, float, float], None]
+Painter = Callable[[Brush, Tone, random.Random, float, float], None]
 OPEN: dict[str, Painter] = {
     "forest": _forest,
     "city": _city,

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageFilter
 from sample.paint.brush import Brush
 from sample.paint.figures import paint_figure
 from sample.paint.picture import Picture, Thing
-from sample.paint.places import paint_place, paint_weather, toned
+from sample.paint.places import Tone, paint_place, paint_weather
 from sample.paint.shapes import draw
 from sample.paint.things import paint_emblem, paint_thing
 from sample.paint.world import CLOTH_COLOURS
@@ -48,7 +48,7 @@ def _things(brush: Brush, picture: Picture, things: list[Thing], w: float, h: fl
         at = brush.at(thing.x * w, thing.y * h, thing.size, thing.angle)
         at.width = 0.018 * bool(picture.look.line_width)
         if not picture.figures and thing.kind not in ("balloon", "bird"):
-            at.oval(0, 0.48, 0.46, 0.07, toned((120, 112, 116), picture), line=False)
+            at.oval(0, 0.48, 0.46, 0.07, Tone(picture)((120, 112, 116)), line=False)
         paint_thing(at, thing.kind, CLOTH_COLOURS[thing.colour])
 
 
