@@ -175,22 +175,8 @@ def tag_tables(
         f"TAG ERRORS: planted, and found in the mistagged report of {mistagged['created']} (confidence from {least}),"
         f" in its first {total} suggestions, or there or in the series report"
     ]
-    lines += table(
-        (
-            "kind",
-            "errors",
-            "found",
-            "recall",
-            "tags",
-            "found",
-            "recall",
-            f"first {total}",
-            "recall",
-            "with series",
-            "recall",
-        ),
-        rows,
-    )
+    head = f"kind|errors|found|recall|tags|found|recall|first {total}|recall|with series|recall"
+    lines += table(head.split("|"), rows)
     lines += ["", "and of what that report says"]
     issues = sorted({issue for _, _, issue in found})
     rows = [precision_row(issue, [one for one in found if one[2] == issue], planted, written) for issue in issues]
@@ -239,15 +225,8 @@ def precision_row(
     right = sum(is_right(planted, written, one[0]) for one in found)
     sure = [one for one in found if one[1] >= SURE]
     surely_right = sum(is_right(planted, written, one[0]) for one in sure)
-    return [
-        name,
-        str(len(found)),
-        str(right),
-        share(right, len(found)),
-        str(len(sure)),
-        str(surely_right),
-        share(surely_right, len(sure)),
-    ]
+    cells = [len(found), right, share(right, len(found)), len(sure), surely_right, share(surely_right, len(sure))]
+    return [name, *map(str, cells)]
 
 
 def series_table(planted: Planted, written: Mapping[str, frozenset[str]], report: dict[str, Any] | None) -> list[str]:
@@ -274,18 +253,14 @@ def pair_table(planted: Planted, report: dict[str, Any] | None) -> list[str]:
         return ["NEAR-DUPLICATES: " + NOT_THERE.format(script=NEAR_DUPLICATES.made_by)]
     pairs = {tuple(sorted((pair["hash1"], pair["hash2"]))) for pair in report["similar_pairs"]}
     right = len(pairs & planted.pairs)
-    row = [
-        str(len(planted.pairs)),
-        str(right),
-        share(right, len(planted.pairs)),
-        str(len(pairs)),
-        share(right, len(pairs)),
-        str(len(pairs & planted.alike)),
-    ]
+    whole, said = len(planted.pairs), len(pairs)
+    cells = [whole, right, share(right, whole), said, share(right, said), len(pairs & planted.alike)]
     return [
         f"NEAR-DUPLICATES at a cosine of {report['summary']['similarity_threshold']}"
         " (alike: the same characters in the same pose in another place)",
-        *table(("planted", "found", "recall", "reported", "precision", "reported that are only alike"), [row]),
+        *table(
+            ("planted", "found", "recall", "reported", "precision", "reported that are only alike"), [map(str, cells)]
+        ),
     ]
 
 

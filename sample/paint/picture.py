@@ -240,64 +240,48 @@ def _without_figures(rng: random.Random, picture: Picture) -> Picture:
 
 
 def _figure(rng: random.Random, picture: Picture, series: Series | None, person: Person | None, framing: str) -> Figure:
-    if person is None:
-        girl = rng.random() < 0.7
-        style = (
-            rng.choice(("short", "spiky"))
-            if not girl
-            else weighted(rng, [style for style in world.HAIR_STYLES if style != "spiky"], 0.5)
-        )
-        person = Person(
-            "",
-            girl,
-            weighted(rng, tuple(world.HAIR_COLOURS), 0.6),
-            style,
-            weighted(rng, tuple(world.EYE_COLOURS), 0.5),
-            rng.choices((0, 1, 2, 3), (5, 3, 2, 1))[0],
-            weighted(rng, world.HEADWEAR, 0.6) if rng.random() < 0.36 else "",
-        )
+    person = person or _nobody(rng)
     in_costume = series is not None and rng.random() < 0.72
     outfit, colours = _clothes(rng, picture, person, series if in_costume else None)
     extras = _extras(rng, picture, outfit, series if in_costume else None)
-    held = ""
-    if framing != "portrait" and rng.random() < 0.4:
-        held = (
-            "umbrella"
-            if picture.weather == "rain" and rng.random() < 0.7
-            else "lantern"
-            if picture.time == "night" and rng.random() < 0.25
-            else "book"
-            if picture.place == "classroom" and rng.random() < 0.4
-            else weighted(rng, world.HELD, 0.5)
-        )
+    held = _held(rng, picture) if framing != "portrait" and rng.random() < 0.4 else ""
     pose = "standing"
     if framing == "full body":
         pose = rng.choices(("standing", "sitting", "jumping"), (0.62, 0.24, 0.14))[0]
     behind = framing != "portrait" and not held and rng.random() < 0.05
+    arms = "hold" if held else "down"
+    if not held and framing != "portrait":
+        arms = rng.choices(("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16))[0]
     return Figure(
-        person.girl,
-        person.hair,
-        person.style,
-        person.eyes,
-        person.skin,
-        outfit,
-        colours,
-        person.headwear,
-        extras,
-        pose,
-        "hold"
-        if held
-        else "down"
-        if framing == "portrait"
-        else rng.choices(("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16))[0],
-        held,
-        rng.choices(tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18))[0],
-        rng.random() < 0.2,
-        rng.random() < 0.1,
-        behind,
-        in_costume,
-        person.name,
+        *(person.girl, person.hair, person.style, person.eyes, person.skin, outfit, colours, person.headwear),
+        *(extras, pose, arms, held),
+        mouth=rng.choices(tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18))[0],
+        blush=rng.random() < 0.2,
+        eyes_closed=rng.random() < 0.1,
+        behind=behind,
+        emblem=in_costume,
+        name=person.name,
     )
+
+
+def _nobody(rng: random.Random) -> Person:
+    """Somebody without a name."""
+    girl = rng.random() < 0.7
+    if girl:
+        style = weighted(rng, [style for style in world.HAIR_STYLES if style != "spiky"], 0.5)
+    else:
+        style = rng.choice(("short", "spiky"))
+    hair, eyes = (weighted(rng, tuple(one), by) for one, by in ((world.HAIR_COLOURS, 0.6), (world.EYE_COLOURS, 0.5)))
+    skin = rng.choices((0, 1, 2, 3), (5, 3, 2, 1))[0]
+    return Person("", girl, hair, style, eyes, skin, weighted(rng, world.HEADWEAR, 0.6) if rng.random() < 0.36 else "")
+
+
+def _held(rng: random.Random, picture: Picture) -> str:
+    if picture.weather == "rain" and rng.random() < 0.7:
+        return "umbrella"
+    if picture.time == "night" and rng.random() < 0.25:
+        return "lantern"
+    return "book" if picture.place == "classroom" and rng.random() < 0.4 else weighted(rng, world.HELD, 0.5)
 
 
 def _clothes(
@@ -391,35 +375,28 @@ def _figure_tags(figure: Figure, picture: Picture) -> set[str]:
     return tags
 
 
+# What each outfit shows at all, from the hips down, and of the legs; {first} and {second} are its colours.
+CLOTHES_TAGS: dict[str, tuple[str, str, str]] = {
+    "shirt and skirt": ("shirt, {first} shirt", "skirt, {second} skirt", ""),
+    "shirt and pants": ("shirt, {first} shirt", "", "pants, {second} pants"),
+    "dress": ("dress, {first} dress, bare shoulders", "", ""),
+    "school uniform": ("school uniform, sailor collar", "pleated skirt, skirt, {second} skirt", ""),
+    "hoodie": ("hoodie, {first} hoodie", "", "pants, {second} pants"),
+    "coat": ("coat, {first} coat", "belt", ""),
+    "kimono": ("kimono, {first} kimono", "obi", ""),
+    "armor": ("armor, shoulder armor", "", ""),
+    "overalls": ("overalls, shirt", "", ""),
+}
+
+
 def _clothes_tags(figure: Figure, framing: str) -> set[str]:
     """Only what the framing shows: a portrait ends below the shoulders, an upper body above the knees."""
-    first, second = figure.colours
-    legs, hips = framing == "full body", framing != "portrait"
-    tags: set[str] = set()
-    if figure.outfit == "shirt and skirt":
-        tags = {"shirt", f"{first} shirt"} | ({"skirt", f"{second} skirt"} if hips else set())
-    elif figure.outfit == "shirt and pants":
-        tags = {"shirt", f"{first} shirt"} | ({"pants", f"{second} pants"} if legs else set())
-    elif figure.outfit == "dress":
-        tags = {"dress", f"{first} dress", "bare shoulders"}
-    elif figure.outfit == "school uniform":
-        tags = {"school uniform", "sailor collar"} | (
-            {"pleated skirt", "skirt", f"{second} skirt"} if hips and figure.girl else set()
-        )
-    elif figure.outfit == "hoodie":
-        tags = {"hoodie", f"{first} hoodie"} | ({"pants", f"{second} pants"} if legs else set())
-    elif figure.outfit == "coat":
-        tags = {"coat", f"{first} coat"} | ({"belt"} if hips else set())
-    elif figure.outfit == "kimono":
-        tags = {"kimono", f"{first} kimono"} | ({"obi"} if hips else set())
-    elif figure.outfit == "armor":
-        tags = {"armor", "shoulder armor"}
-    elif figure.outfit == "overalls":
-        tags = {"overalls", "shirt"}
-    extras = set(figure.extras)
+    above, hips, legs = CLOTHES_TAGS[figure.outfit]
+    if figure.outfit == "school uniform" and not figure.girl:
+        hips = ""
+    seen = [above, hips if framing != "portrait" else "", legs if framing == "full body" else ""]
+    text = ", ".join(filter(None, seen)).format(first=figure.colours[0], second=figure.colours[1])
+    tags = {*text.split(", "), *figure.extras}
     if figure.behind:
-        extras -= {"glasses", "necktie", "eyepatch"}
-        tags -= {"sailor collar"}
-    if not hips:
-        extras -= {"gloves"}
-    return tags | extras
+        tags -= {"glasses", "necktie", "eyepatch", "sailor collar"}
+    return tags if framing != "portrait" else tags - {"gloves"}

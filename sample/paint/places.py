@@ -21,6 +21,10 @@ SKIES: dict[str, tuple[Colour, Colour]] = {
 }
 
 
+WALLS = ((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))
+CURTAINS = ((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170))
+
+
 def gradient(size: tuple[int, int], top: Colour, bottom: Colour) -> Image.Image:
     """A picture that goes from one colour to the other, from above to below."""
     column = Image.new("RGB", (1, 64))
@@ -191,10 +195,8 @@ def _beach(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> 
     for turn in range(6):
         angle = math.radians(-200 + turn * 44)
         tip = (x + 0.07 + 0.2 * math.cos(angle), 0.48 * h + 0.12 * math.sin(angle) + 0.05)
-        brush.blob(
-            [(x + 0.07, 0.48 * h), ((x + 0.07 + tip[0]) / 2, 0.46 * h + 0.09 * math.sin(angle)), tip],
-            tone((60, 150, 80)),
-        )
+        bend = ((x + 0.07 + tip[0]) / 2, 0.46 * h + 0.09 * math.sin(angle))
+        brush.blob([(x + 0.07, 0.48 * h), bend, tip], tone((60, 150, 80)))
 
 
 def _field(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> None:
@@ -207,13 +209,8 @@ def _field(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> 
         brush.stroke([(x, y * h), (x, y * h + 2.2 * size)], tone((60, 130, 60)), 0.25 * size)
         for turn in range(5):
             angle = turn * math.tau / 5
-            brush.oval(
-                x + 0.6 * size * math.cos(angle),
-                y * h + 0.6 * size * math.sin(angle),
-                0.45 * size,
-                0.45 * size,
-                tone(petals),
-            )
+            px, py = x + 0.6 * size * math.cos(angle), y * h + 0.6 * size * math.sin(angle)
+            brush.oval(px, py, 0.45 * size, 0.45 * size, tone(petals))
         brush.oval(x, y * h, 0.35 * size, 0.35 * size, tone((250, 200, 60)))
 
 
@@ -233,28 +230,15 @@ def _mountain(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) 
             half = (base * h - top) * 0.75
             brush.shape([(x - half, base * h), (x, top), (x + half, base * h)], tone(shade))
             brush.shape([(x, top), (x + half, base * h), (x + 0.2 * half, base * h)], tone(darker(shade, 0.15)))
-            cap = 0.28
-            brush.shape(
-                [
-                    (x - half * cap, top + (base * h - top) * cap),
-                    (x, top),
-                    (x + half * cap, top + (base * h - top) * cap),
-                    (x + 0.1 * half, top + (base * h - top) * 0.2),
-                    (x - 0.08 * half, top + (base * h - top) * 0.33),
-                ],
-                tone((246, 250, 255)),
-            )
+            tall, edge = base * h - top, top + (base * h - top) * 0.28
+            cap = [(x - half * 0.28, edge), (x, top), (x + half * 0.28, edge)]
+            cap += [(x + 0.1 * half, top + tall * 0.2), (x - 0.08 * half, top + tall * 0.33)]
+            brush.shape(cap, tone((246, 250, 255)))
     _hill(brush, rng, w, h, 0.74 * h, 0.02, tone((120, 150, 100)))
 
 
 def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
-    wall = mix(
-        rng.choice(
-            ((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))
-        ),
-        (150, 130, 120),
-        rng.uniform(0, 0.25),
-    )
+    wall = mix(rng.choice(WALLS), (150, 130, 120), rng.uniform(0, 0.25))
     wall = mix(wall, (60, 52, 90), 0.4) if picture.time == "night" else wall
     image = Image.new("RGB", size, wall)
     brush = Brush(image, min(size), line=(80, 60, 56), width=0.006)
@@ -282,28 +266,13 @@ def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float,
         brush.oval((x0 + x1) / 2, y1 - 0.02, 0.1, 0.02, (240, 248, 255), line=False)
     brush.box((x0 + x1) / 2 - 0.008, y0, (x0 + x1) / 2 + 0.008, y1, (250, 246, 240), line=False)
     brush.box(x0, (y0 + y1) / 2 - 0.008, x1, (y0 + y1) / 2 + 0.008, (250, 246, 240), line=False)
-    curtain = rng.choice(
-        ((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170))
-    )
+    curtain = rng.choice(CURTAINS)
     for edge, away in ((x0, -1), (x1, 1)):
-        brush.shape(
-            [
-                (edge - 0.03, y0 - 0.03),
-                (edge + 0.05, y0 - 0.03),
-                (edge + away * 0.05, y1 + 0.06),
-                (edge - 0.04 + away * 0.03, y1 + 0.06),
-            ],
-            curtain,
-        )
+        hem = [(edge + away * 0.05, y1 + 0.06), (edge - 0.04 + away * 0.03, y1 + 0.06)]
+        brush.shape([(edge - 0.03, y0 - 0.03), (edge + 0.05, y0 - 0.03), *hem], curtain)
     top = rng.uniform(0.1, 0.32)
-    _shelf(
-        brush,
-        rng,
-        rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w,
-        top * h,
-        rng.uniform(0.2, 0.27) * w,
-        (floor - 0.02 - top) * h,
-    )
+    x = rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w
+    _shelf(brush, rng, x, top * h, rng.uniform(0.2, 0.27) * w, (floor - 0.02 - top) * h)
     return image, brush
 
 
@@ -315,14 +284,8 @@ def _shelf(brush: Brush, rng: random.Random, x: float, y: float, width: float, h
         edge = x + 0.025
         while edge < x + width - 0.06:
             thick = rng.uniform(0.018, 0.03)
-            brush.box(
-                edge,
-                top + rng.uniform(0.0, 0.03),
-                edge + thick,
-                top + height / 3 - 0.03,
-                rng.choice(tuple(CLOTH_COLOURS.values())),
-                line=False,
-            )
+            high, low = top + rng.uniform(0.0, 0.03), top + height / 3 - 0.03
+            brush.box(edge, high, edge + thick, low, rng.choice(tuple(CLOTH_COLOURS.values())), line=False)
             edge += thick + 0.004
 
 
@@ -338,11 +301,8 @@ def _classroom(
         x = 0.11 * w
         while x < 0.88 * w:
             length = rng.uniform(0.02, 0.09)
-            brush.stroke(
-                [(x, (0.16 + row * 0.085) * h), (x + length, (0.16 + row * 0.085) * h + rng.uniform(-0.01, 0.01))],
-                (214, 228, 218),
-                0.007,
-            )
+            y = (0.16 + row * 0.085) * h
+            brush.stroke([(x, y), (x + length, y + rng.uniform(-0.01, 0.01))], (214, 228, 218), 0.007)
             x += length + 0.03
     for x in (0.02, 0.72):
         brush.box(x * w, 0.74 * h, (x + 0.26) * w, 0.78 * h, (206, 150, 92))
@@ -358,20 +318,16 @@ def _space(
     brush = Brush(image, min(size), width=0.0)
     for _ in range(3):
         x, y, size_ = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.15, 0.3)
-        brush.oval(
-            x, y, size_, size_ * 0.4, rng.choice(((58, 30, 96), (34, 36, 92), (76, 30, 80))), angle=rng.uniform(-40, 40)
-        )
+        cloud = rng.choice(((58, 30, 96), (34, 36, 92), (76, 30, 80)))
+        brush.oval(x, y, size_, size_ * 0.4, cloud, angle=rng.uniform(-40, 40))
     _stars(brush, rng, w, h, 130)
     x, y, radius = rng.choice((0.16, 0.84)) * w, rng.uniform(0.14, 0.24) * h, rng.uniform(0.11, 0.15)
     colour = rng.choice(((230, 150, 90), (110, 190, 220), (200, 120, 200)))
     brush.oval(x, y, radius, radius, colour)
     brush.oval(x + 0.2 * radius, y + 0.25 * radius, 0.75 * radius, 0.25 * radius, darker(colour))
     brush.oval(x - 0.2 * radius, y - 0.35 * radius, 0.6 * radius, 0.16 * radius, lighter(colour, 0.3))
-    brush.stroke(
-        [(x - 1.7 * radius, y + 0.4 * radius), (x, y + 0.22 * radius), (x + 1.7 * radius, y - 0.4 * radius)],
-        (244, 226, 180),
-        0.02,
-    )
+    ring = [(x - 1.7 * radius, y + 0.4 * radius), (x, y + 0.22 * radius), (x + 1.7 * radius, y - 0.4 * radius)]
+    brush.stroke(ring, (244, 226, 180), 0.02)
     return image, brush
 
 
@@ -393,14 +349,9 @@ def _underwater(
     for place in range(4):
         x, y, size_ = (0.1, 0.9, 0.16, 0.84)[place] * w, rng.uniform(0.12, 0.75) * h, rng.uniform(0.04, 0.06)
         colour, side = rng.choice(((250, 170, 60), (250, 230, 110), (240, 110, 110))), rng.choice((-1, 1))
-        brush.shape(
-            [
-                (x - side * size_ * 0.8, y),
-                (x - side * size_ * 1.6, y - size_ * 0.55),
-                (x - side * size_ * 1.6, y + size_ * 0.55),
-            ],
-            darker(colour),
-        )
+        end = x - side * size_ * 1.6
+        tail = [(x - side * size_ * 0.8, y), (end, y - size_ * 0.55), (end, y + size_ * 0.55)]
+        brush.shape(tail, darker(colour))
         brush.oval(x, y, size_, size_ * 0.6, colour)
         brush.oval(x + side * size_ * 0.55, y - size_ * 0.12, size_ * 0.12, size_ * 0.12, (20, 24, 40))
     for _ in range(round(26 * w)):
