@@ -44,6 +44,7 @@ from webapp import (
     security,
     sharing,
     state,
+    suggesting,
     views,
     words,
 )
@@ -64,7 +65,7 @@ def create_app(settings: Settings) -> Flask:
     jobs.install(app)
     pictures.install(app, settings)
     applying_views.install(app)
-    for room in (views, deciding, rules, running, sampling, sharing):
+    for room in (views, deciding, rules, running, sampling, sharing, suggesting):
         app.register_blueprint(room.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ToolError, _tool_error)

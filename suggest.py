@@ -1,0 +1,69 @@
+"""Say which tags to add to a picture and which to take off, with probability and reason, from what the detectors found.
+
+    python suggest.py 3f0c...e1 --data-dir ~/tags
+    python suggest.py 3f0c...e1 77ab...02 --json
+    python suggest.py --token --data-dir ~/tags
+
+Reads   review.sqlite3, and the newest reports where they are newer than it
+Writes  review.sqlite3 (newer reports; the token, when first asked for)
+
+For programs that call one, as Hydrus' executable manager will: no picture is opened and no network loaded. The page answers
+the same at /api/suggest?hash=...&hash=... to a request that carries the token: docs/detectors.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tagcheck import script
+from tagcheck.dataset import HASH
+from tagcheck.errors import MissingInput, UsageError
+from tagcheck.review import Review, by_picture, report_import
+from tagcheck.script import run
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = script.parser(__doc__)
+    parser.add_argument(
+        "hashes", nargs="*", metavar="HASH", help="SHA-256 of a file, 64 hex digits; several for a selection"
+    )
+    parser.add_argument("--json", action="store_true", help="answer as JSON (default: a line a suggestion)")
+    parser.add_argument("--token", action="store_true", help="print the token that /api/suggest asks for, and end")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    folder = script.data_folder(args)
+    hashes = [hash.lower() for hash in args.hashes]
+    wrong = [hash for hash in hashes if not HASH.fullmatch(hash)]
+    if wrong or not (hashes or args.token):
+        raise UsageError(f"{wrong[0]!r} is no SHA-256 of 64 hex digits" if wrong else "name at least one HASH")
+    with Review(folder.review) as review:
+        if args.token:
+            print(by_picture.token(review))
+            return 0
+        report_import.sync(review, folder)
+        if not report_import.has_read(review):
+            raise MissingInput(f"no reports in {folder.root}: run run_error_detection.py first")
+        found = by_picture.suggested(review, hashes)
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        print("\n".join(line for picture in found for line in lines(picture)))
+    return 0
+
+
+def lines(picture: dict[str, Any]) -> list[str]:
+    """A picture's answer for people."""
+    told = [f"  + {one['tag']}  {one['probability']:.0%}  {one['why']}" for one in picture["add"]]
+    told += [f"  - {one['tag']}  {one['probability']:.0%}  {one['why']}" for one in picture["remove"]]
+    told += [f"  = {one['hash']}  {one['why']}" for one in picture["copies"]]
+    return [f"{picture['hash']}:", *(told or ["  nothing to suggest"])]
+
+
+if __name__ == "__main__":
+    run(main)
