@@ -25,8 +25,8 @@ def _of_picture(review: Review, hash: str) -> dict[str, Any]:
     # Two indexes, one for each side of a pair, make this the same few rows however many there are.
     rows = review.db.execute(
         f"""SELECT hash, other, tag, action, confidence, why FROM suggestions WHERE hash = ?1 AND current AND state IN {UNDECIDED}
-        UNION ALL SELECT s.hash, s.other, s.tag, s.action, s.confidence, s.why FROM findings f
-        JOIN suggestions s ON s.finding = f.id WHERE f.other = ?1 AND s.action = '{PAIR}' AND s.current AND s.state IN {UNDECIDED}
+        UNION ALL SELECT hash, other, tag, action, confidence, why FROM suggestions
+        WHERE other = ?1 AND other != '' AND action = '{PAIR}' AND current AND state IN {UNDECIDED}
         ORDER BY 5 DESC, 3""",
         (hash,),
     )
