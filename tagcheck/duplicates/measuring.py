@@ -25,7 +25,7 @@ TIMES = 2  # changes of each: a crop, which is the hardest to tell from a look-a
 ORDINARY = 20_000  # pictures among which ordinary pairs are looked for
 PAIRS_A_PICTURE = 20
 NARROWER = 0.8  # what a threshold's distance from 1 is taken times when there are too many pairs above it
-FEWEST_PAIRS, DRAWN = 20, 200
+DRAWN = 200  # pairs at random
 AGAIN = 4  # times as many pictures after which it is measured again
 
 
@@ -55,10 +55,12 @@ def measure(
     n, k = len(found.hashes), len(rows)
     cosine = pair_search.pair_cosines(np.concatenate([found.matrix, embedded]), rows, n + np.arange(k))
     apart = pixel_difference.differences(np.concatenate([thumbnails, np.stack(small)]), rows, n + np.arange(k))
-    threshold, pairs = _ordinary(found.matrix, known, same_picture.reach(cosine), rng)
+    threshold, pairs = _ordinary(found.matrix, known, same_picture.reach(cosine))
     kept = cosine >= threshold
     centre, spread, weights, alone = same_picture.learn(
-        (cosine[kept], apart[kept]), (pairs.cosine, pixel_difference.differences(thumbnails, pairs.i, pairs.j))
+        (cosine[kept], apart[kept]),
+        (pairs.cosine, pixel_difference.differences(thumbnails, pairs.i, pairs.j)),
+        _strangers(thumbnails, known, rng),
     )
     did = {how: np.quantile(cosine[kinds == how], [0.5, 0.05]).round(4).tolist() for how in CHANGES if how in kinds}
     return Measured(
@@ -122,11 +124,8 @@ def _changed(
     return np.array(rows, dtype=np.int64), np.array(kinds), frames, small
 
 
-def _ordinary(matrix: np.ndarray, known: np.ndarray, threshold: float, rng: np.random.Generator) -> tuple[float, Pairs]:
-    """(a threshold at which the library has no more than `PAIRS_A_PICTURE`, its pairs above it that have thumbnails).
-
-    Where there are hardly any pairs, some drawn at random stand in for what is no copy.
-    """
+def _ordinary(matrix: np.ndarray, known: np.ndarray, threshold: float) -> tuple[float, Pairs]:
+    """(a threshold at which the library has no more than `PAIRS_A_PICTURE`, its pairs above it that have thumbnails)."""
     while True:
         try:
             pairs = pair_search.near_pairs(matrix, threshold, limit=PAIRS_A_PICTURE * len(matrix))
@@ -135,12 +134,13 @@ def _ordinary(matrix: np.ndarray, known: np.ndarray, threshold: float, rng: np.r
             threshold = 1 - NARROWER * (1 - threshold)
     kept = known[pairs.i] & known[pairs.j]
     i, j, cosine = pairs.i[kept], pairs.j[kept], pairs.cosine[kept]
-    if len(i) < FEWEST_PAIRS:
-        a, b = rng.choice(np.flatnonzero(known), size=(2, DRAWN))
-        a, b = a[a != b], b[a != b]
-        i, j = np.concatenate([i, a]), np.concatenate([j, b])
-        cosine = np.concatenate([cosine, pair_search.pair_cosines(matrix, a, b)])
     return threshold, Pairs(i, j, cosine)
+
+
+def _strangers(thumbnails: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The differences of pictures drawn at random."""
+    a, b = rng.choice(np.flatnonzero(known), size=(2, DRAWN))
+    return pixel_difference.differences(thumbnails, a[a != b], b[a != b])
 
 
 def copies(folder: Path, hashes: Sequence[str], measured: Measured, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,7 @@ REACH = 0.01  # share of the changed pictures that may be missed
 BEYOND = 1.25  # how much further than that the threshold goes: the owner's copies are not ours
 COPY = 0.35  # chance from which a pair counts as a copy
 ROUNDS = 12
+STRANGERS = 0.5  # weight of pairs drawn at random, as a share of that of the changed pictures
 FAINT = 1.02  # 1 - cosine is counted from here, so that equal rows have a logarithm
 PIXELS, COSINE_ALONE = 5, 1  # features with and without thumbnails
 
@@ -65,18 +66,22 @@ def reach(cosine: np.ndarray) -> float:
 
 
 def learn(
-    copies: tuple[np.ndarray, np.ndarray], pairs: tuple[np.ndarray, np.ndarray]
+    copies: tuple[np.ndarray, np.ndarray], pairs: tuple[np.ndarray, np.ndarray], strangers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(centre, spread, weights, alone) of `Measured`, from the cosines (k,) and differences (k, 4) of copies and of pairs
     of the library that are as near, of which an unknown share are copies too.
+
+    `strangers` (r, 4) are the differences of pictures drawn at random: no copies, however near a network holds them. They
+    stand for look-alikes where a library has none, so that its own crops are not taken for such.
     """
     good, other = _features(*copies), _features(*pairs)
+    bad = _features(np.resize(copies[0], len(strangers)), strangers)
     centre, spread = good.mean(axis=0), good.std(axis=0) + 1e-6
-    good, other = _scaled(good, centre, spread), _scaled(other, centre, spread)
+    good, other, bad = (_scaled(one, centre, spread) for one in (good, other, bad))
     near = np.quantile(good[:, 1:4], 0.98, axis=0) + 0.3
     start = (other[:, 1:4] <= near).all(axis=1).astype(np.float64)
-    weights, share = _from_unlabelled(good, other, start)
-    alone, _ = _from_unlabelled(good[:, :1], other[:, :1], share, rounds=1)
+    weights, share = _from_unlabelled(good, other, bad, start)
+    alone, _ = _from_unlabelled(good[:, :1], other[:, :1], bad[:0, :1], share, rounds=1)
     return centre, spread, weights, alone
 
 
@@ -94,19 +99,20 @@ def _scaled(rows: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndar
 
 
 def _from_unlabelled(
-    good: np.ndarray, other: np.ndarray, start: np.ndarray, rounds: int = ROUNDS
+    good: np.ndarray, other: np.ndarray, bad: np.ndarray, start: np.ndarray, rounds: int = ROUNDS
 ) -> tuple[np.ndarray, np.ndarray]:
     """(weights, chances of `other`): each round takes `other` for copies by the chances of the one before (`start`)."""
     chance = start
     weights = np.zeros(good.shape[1] + 1)
-    rows = np.concatenate([good, other, other])
-    kind = np.repeat([1, 1, 0], [len(good), len(other), len(other)])
+    rows = np.concatenate([good, other, other, bad])
+    kind = np.repeat([1, 1, 0, 0], [len(good), len(other), len(other), len(bad)])
+    strange = np.full(len(bad), STRANGERS * len(good) / max(1, len(bad)))
     for _ in range(rounds):
-        counted = np.concatenate([np.ones(len(good)), chance, 1 - chance]) + 1e-3
+        counted = np.concatenate([np.ones(len(good)), chance, 1 - chance, strange]) + 1e-3
         fitted = LogisticRegression(C=1.0, max_iter=1000).fit(rows, kind, counted)
         # The changed pictures are copies beside the library's own: its share of copies is that of `other`.
         share = np.clip(chance.mean() if len(chance) else 0.5, 1e-3, 1 - 1e-3)
-        trained = (len(good) + chance.sum()) / max(float((1 - chance).sum()), 1e-3)
+        trained = (len(good) + chance.sum()) / max(float((1 - chance).sum() + strange.sum()), 1e-3)
         offset = np.log(share / (1 - share)) - np.log(trained)
         weights = np.append(fitted.coef_[0], fitted.intercept_[0] + offset)
         chance = 1 / (1 + np.exp(-np.clip(other @ weights[:-1] + weights[-1], -40, 40)))

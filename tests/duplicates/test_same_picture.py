@@ -104,7 +104,7 @@ def test_copies_are_learned_among_pairs_that_nobody_judged(copies, others):
     """However many of the library's pairs are copies: none, few or most."""
     cosine, apart, _ = two_kinds(0, 200, 0)
     theirs, their_apart, copy = two_kinds(1, copies, others)
-    centre, spread, weights, alone = same_picture.learn((cosine, apart), (theirs, their_apart))
+    centre, spread, weights, alone = same_picture.learn((cosine, apart), (theirs, their_apart), two_kinds(2, 0, 100)[1])
     measured = fake(centre=centre.tolist(), spread=spread.tolist(), weights=weights.tolist(), alone=alone.tolist())
     chance = measured.chance(theirs, their_apart)
     told = chance >= same_picture.COPY
