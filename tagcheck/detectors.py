@@ -58,7 +58,7 @@ DETECTORS: tuple[Detector, ...] = (
         issues={
             "missing_tags": "Missing tags",
             "incorrect_tags": "Wrong tags",
-            "inconsistent_tags": "Unlike its look-alikes",
+            "inconsistent_tags": "Look-alikes disagree",
             "contradictory_tags": "Contradicting tags",
         },
         counts=("errors_found",),

@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, abort, flash, redirect, render_tem
 from tagcheck.changes import TagChange
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
-from tagcheck.library.protocol import why_no_service
+from tagcheck.library.protocol import TagWrite, why_no_service
 from tagcheck.review import Ask, Key, Review
 from tagcheck.review.store import ACCEPTED, FAILED, OPEN
 from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
@@ -26,6 +26,7 @@ ROWS = 200
 MOMENT = 1.5  # seconds that a form waits for a quick job, so that it answers with the result
 CAN_UNDO = (ledger.APPLIED, ledger.WRITTEN, ledger.OPEN)
 GONE = ("absent", "deleted", "petitioned")  # states of a tag that is not on its picture, or is to go
+SIDECAR_WORDS = {"absent": "without it", "current": "with it"}  # a sidecar file knows no more than that
 DIFFERENCE_COLUMNS = ("hash", "action", "tag", "service", "before", "after", "reason")
 BATCH_COLUMNS = ("row", "hash", "action", "tag", "written", "service", "before", "after", "status", "reason")
 STATUS_WORDS = {ledger.OPEN: "left open", ledger.WRITTEN: "written, being confirmed", ledger.SETTLED: "needed nothing"}
@@ -50,17 +51,23 @@ def preview() -> str:
         return render_template("apply.html", problem=str(error), waiting=len(keys), made=None)
     start = max(request.args.get("from", 0, int), 0)
     names = {one.key: one.name for one in services}
+    by = request.args.get("by", "tag")
+    writes = sorted(made.writes, key=_by_picture if by == "picture" else _by_tag)
     return render_template(
         "apply.html",
         problem=problem,
         targets=_targets(made, names, service),
+        by=by,
+        sizes=Counter(one.hash if by == "picture" else one.tag for one in writes),
+        row_value=_row_value,
+        state_words=SIDECAR_WORDS if service and service.kind == "sidecar" else {},
         waiting=len(keys),
         made=made,
         services=services,
         service=service,
         names=names,
         start=start,
-        rows=made.writes[start : start + ROWS],
+        rows=writes[start : start + ROWS],
         step=ROWS,
         digest=digest(made),
         gone=GONE,
@@ -120,6 +127,13 @@ def apply() -> Response:
             " difference as it is now."
         )
         return redirect(url_for("applying.preview", service=service.key), 303)
+    left_out = set(request.form.getlist("shown")) - set(request.form.getlist("write"))
+    wanted = [one for one in wanted if _value(one) not in left_out]
+    if not wanted:
+        flash("Every row is unticked, so nothing was written.")
+        return redirect(url_for("applying.preview", service=service.key), 303)
+    if left_out:
+        flash(f"{words.plural(len(left_out), 'change')} left out: still accepted, and here again the next time.")
     path = settings().folder.review
 
     def work(job: Job) -> BatchResult:
@@ -273,6 +287,23 @@ def _targets(made: Preview, names: Mapping[str, str], service: TagService | None
 def _service_name(key: str, names: Mapping[str, str]) -> str:
     """The name of a service; of a single copy of a picture in a folder, that of the folder's service."""
     return names.get(key) or names.get(key.partition(":")[0]) or key
+
+
+def _by_tag(one: TagWrite) -> tuple[str, ...]:
+    return one.tag, one.after, one.hash, one.service
+
+
+def _by_picture(one: TagWrite) -> tuple[str, ...]:
+    return one.hash, one.tag, one.service
+
+
+def _row_value(one: TagWrite) -> str:
+    """What the form calls a row: the accepted change that it comes from."""
+    return _value(one.change or TagChange(one.hash, one.tag, "remove" if one.after in GONE else "add"))
+
+
+def _value(change: TagChange) -> str:
+    return f"{change.hash} {change.action} {change.tag}"
 
 
 def changes(keys: Iterable[Key]) -> list[TagChange]:

@@ -396,7 +396,7 @@ def _row(
         asked and any(one.in_view for one in row),
         sure_words(measured, least.confidence, pair),
         estimate_words(measured, least.confidence),
-        words.figures(least.evidence, pair, least.confidence),
+        words.figures(least.evidence),
         facts,
         shown,
         _then(least),

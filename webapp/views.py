@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -364,8 +365,9 @@ def grown() -> int:
 
 def band_names() -> list[str]:
     """The confidence bands in words, the lowest first."""
-    ends = [*BANDS[1:], 1.0]
-    return [f"{low * 100:.0f} to {high * 100:.0f} %" for low, high in zip(BANDS, ends)]
+    ends = [f"{low * 100:.0f}" for low in BANDS[1:]]
+    between = [f"{low} to {high} %" for low, high in itertools.pairwise(ends)]
+    return [f"below {ends[0]} %", *between, f"{ends[-1]} % and more"]
 
 
 def sessions() -> dict[str, Any]:

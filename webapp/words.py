@@ -123,14 +123,12 @@ def promised(promise: Promise) -> str:
     )
 
 
-def figures(given: dict[str, Any], pair: bool, confidence: float) -> list[str]:
+def figures(given: dict[str, Any]) -> list[str]:
     """The reason in at most three short figures.
 
-    >>> figures({"neighbours": 10, "neighbours_with": 8, "expected": 0.993, "tagger": 0.2}, False, 0.9)
+    >>> figures({"neighbours": 10, "neighbours_with": 8, "expected": 0.993, "tagger": 0.2})
     ['look-alikes 8 of 10', 'picture and tags 99.3 %', 'JoyTag 20 %']
     """
-    if pair:
-        return [f"{percent(confidence)} alike"]
     made = []
     if given.get("twins"):
         made.append(f"copies {given.get('twins_with', 0)} of {given['twins']}")

@@ -68,7 +68,7 @@ def kept(db: sqlite3.Connection, moves: int) -> Iterator[None]:
 
 
 def recount(db: sqlite3.Connection) -> None:
-    """Count everything from the suggestions."""
+    """Count everything from the suggestions. A rank is one finding's, and along it indexes lead that hold all there is to count."""
     db.execute("DELETE FROM tallies")
     expected = _expected("suggestions")
     for scope, column in COLUMNS.items():
@@ -76,7 +76,7 @@ def recount(db: sqlite3.Connection) -> None:
         db.execute(
             "INSERT INTO tallies SELECT ?, name, state, band, sum(f), sum(s), sum(e) FROM ("
             f" SELECT {column} AS name, state, max({band}) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggestions"
-            " GROUP BY name, state, finding UNION ALL"
+            " GROUP BY name, state, rank UNION ALL"
             f" SELECT {column} AS name, state, {band} AS level, 0, count(*), sum({expected}) FROM suggestions"
             " GROUP BY name, state, level"
             ") GROUP BY name, state, band",

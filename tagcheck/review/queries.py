@@ -272,7 +272,7 @@ def count(review: Review, view: Filter) -> Count:
         return queues(review, view).get(view.state, Count(0, 0))
     where, values = _where(view)
     row = review.db.execute(
-        f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.finding)",
+        f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)",
         values,
     ).fetchone()
     return Count(*row)
@@ -289,7 +289,7 @@ def queues(review: Review, view: Filter) -> dict[str, Count]:
         where, values = _where(replace(view, state=""))
         rows = review.db.execute(
             f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where}"
-            " GROUP BY s.state, s.finding) GROUP BY state",
+            " GROUP BY s.state, s.rank) GROUP BY state",
             values,
         )
     found = {row[0]: Count(row[1], row[2]) for row in rows}

@@ -106,7 +106,7 @@ def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str
     why = (
         "Both files hold exactly the same pixels."
         if relation == "pixel_duplicate"
-        else f"The pictures are alike (cosine {similarity:.3f})."
+        else f"The pictures are {min(similarity * 100, 99.9):.1f} % alike."
     )
     rows = [Suggested(first, relation, PAIR, similarity, _why(where, record, why), _of_each(record, first), second)]
     for row in _list(where, record, "suggestions"):

@@ -56,7 +56,10 @@ function enter() {
   for (const button of holder.querySelectorAll("[data-copy]")) button.hidden = false;
   pressed();
   tell();
-  if (matchMedia("(max-width: 820px), (max-height: 560px)").matches) holder.scrollIntoView();  // it starts at its picture
+  if (matchMedia("(max-width: 820px), (max-height: 560px)").matches) {
+    for (const more of holder.querySelectorAll("details.more")) more.open = false;  // what is asked and the buttons fit the window
+    holder.scrollIntoView();  // it starts at its picture
+  }
   document.title = `${article().dataset.say} · tagcheck`;
   document.getElementById("asked").textContent = article().dataset.say;
   fill();

@@ -1,0 +1,381 @@
+"""What the owner is asked, and what a key answers, in a real browser: each picture once, with the number that belongs to the tag."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from browser_site import Site, browser, open_tab, ready, settle
+from review_data import draw_library, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
+
+from tagcheck.data_folder import DataFolder
+from tagcheck.detectors import MISTAGGED
+from tagcheck.findings import TagFinding, error
+from tagcheck.review import Filter, queries
+from tagcheck.review.report_import import sync
+from tagcheck.review.store import ACCEPTED, IGNORED, PAIR, Review
+
+COUNT = 50
+TAGS = [f"tag {letter}" for letter in "abcdefgh"]
+
+
+def entry(hash: str, issue: str, *rows: tuple[str, str, float]) -> dict:
+    """A report entry of (kind, tag, confidence)."""
+    evidence = {"neighbours": 10, "neighbours_with": 8, "expected": 0.993, "tagger": 0.991}
+    return error(hash, issue, [TagFinding(tag, kind, sure, evidence, "8 of 10 have it.") for kind, tag, sure in rows])
+
+
+@pytest.fixture
+def site(folder: DataFolder, tmp_path) -> Iterator[Site]:
+    """Fifty pictures of which each lacks `solo`, less and less surely; some lack eight surer tags beside; a swapped series; a
+    group of three copies with a wrong tag on one; suggestions that two detectors make with two confidences.
+    """
+    root = tmp_path / "library"
+    tags = [["1girl"] for _ in range(COUNT)]
+    tags[0] = ["1girl", "series:old"]
+    tags[-3:] = [["1girl", "hat"], ["1girl", "hat", "dog"], ["1girl"]]
+    hashes = draw_library(root, tags)
+    save_dataset(folder, dict(zip(hashes, tags)), file_path="/pictures/somewhere.png")
+    entries = [
+        entry(hash, "missing_tags", ("missing", "solo", 0.95 - 0.008 * place)) for place, hash in enumerate(hashes[:-3])
+    ]
+    entries += [entry(hash, "inconsistent_tags", *(("missing", tag, 0.98) for tag in TAGS)) for hash in hashes[:-3:5]]
+    entries += [
+        entry(hashes[0], "contradictory_tags", ("incorrect", "series:old", 0.9), ("missing", "series:new", 0.88)),
+        missing(hashes[1], "doubtful", confidence=0.3),
+        wrong(hashes[-2], "dog", confidence=0.9),
+        missing(hashes[-1], "hat", confidence=0.93),
+    ]
+    save_mistagged(folder, *entries)
+    save_pairs(folder, pair(hashes[-3], hashes[-2], 0.99, (), ("dog",)), pair(hashes[-2], hashes[-1], 0.98))
+    save_series(folder, incorrect=[{"hash": hashes[0], "series": "series:new", "confidence": 0.6}])
+    made = Site(folder, root, hashes)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def tab(browser, site):
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    yield open_tab(context)
+    problems = [problem for page in context.pages for problem in page.problems]
+    context.close()
+    assert problems == []
+
+
+def decided(site: Site) -> dict[tuple[str, str], str]:
+    """(action, tag) -> what was decided."""
+    with Review(site.folder.review) as store:
+        rows = store.db.execute("SELECT action, tag, state FROM decisions WHERE state != 'open'").fetchall()
+    return {(row["action"], row["tag"]): row["state"] for row in rows}
+
+
+def rows(tab) -> list[str]:
+    found = tab.locator("article .scroll > .suggestions .line label").all()
+    return [re.sub(r"\s+", " ", one.inner_text()).strip() for one in found]
+
+
+def test_a_session_on_a_tag_shows_the_tags_own_number_in_its_own_order_and_what_is_accepted_is_on_the_screen(tab, site):
+    tab.goto(site.address("/error-review/findings?tag=solo"))
+    numbers = [float(one.inner_text().removesuffix(" %")) for one in tab.locator(".list .sure").all()]
+    assert numbers == sorted(numbers, reverse=True) and len(numbers) == COUNT - 3 and max(numbers) == 95
+    tab.goto(site.address("/error-review/card?tag=solo"))
+    for number in numbers[:12]:
+        ready(tab)
+        assert tab.locator("h2 .sure").inner_text() == f"{number:g} %"
+        assert [row.partition(" ")[2] for row in rows(tab)] == ["add solo"]
+        seen = tab.evaluate("""() => {
+            const box = document.querySelector(".scroll").getBoundingClientRect();
+            const row = document.querySelector(".suggestion:has(input:checked) .line").getBoundingClientRect();
+            return row.top >= box.top && row.bottom <= box.bottom;
+        }""")
+        assert seen
+        tab.keyboard.press("a")
+    settle(tab)
+    assert site.queue("accepted") == 12 and set(decided(site)) == {("add", "solo")}
+
+
+def test_a_picture_is_one_card_with_each_tag_once_and_a_swap_in_one_row(tab, site):
+    with Review(site.folder.review) as store:
+        sync(store, site.folder)
+        assert queries.count(store, Filter()).findings == COUNT - 2
+        id = queries.finding_of(store, queries.asks(store, Filter(tag="series:new"))[0].key)
+    tab.goto(site.address(f"/error-review/card?at={id}"))
+    shown = [row.partition(" ")[2] for row in rows(tab)]
+    assert sorted(shown) == sorted(["series: old → new", "add solo", *[f"add {tag}" for tag in TAGS]])
+    line = tab.locator(".suggestion", has_text="old → new")
+    assert line.locator(".sure").inner_text() == "88 %"  # the tag detector's, and of two the less sure
+    assert "look-alikes 8 of 10" in line.inner_text() and "JoyTag 99.1 %" in line.inner_text()
+    tab.keyboard.press("Enter")
+    settle(tab)
+    assert {("remove", "series:old"), ("add", "series:new")} <= set(decided(site))
+
+
+def test_a_decision_is_never_said_to_have_changed_where_no_detector_ran(tab, site):
+    tab.goto(site.address("/error-review/card?tag=series:new"))
+    tab.keyboard.press("a")
+    settle(tab)
+    tab.goto(site.address("/error-review/findings?state=accepted"))
+    for link in [one.get_attribute("href") for one in tab.locator(".list a").all()]:
+        tab.goto(site.address(link))
+        assert "when you decided" not in tab.locator("article").inner_text()
+
+
+def test_one_key_accepts_what_is_ticked_and_ignores_the_rest_and_the_buttons_name_both(tab, site):
+    tab.goto(site.address(f"/error-review/card?hash={site.hashes[5]}"))
+    assert tab.locator('[data-action="accept"]').inner_text().split() == ["Accept", "A", "9"]
+    tab.keyboard.press("1")
+    tab.keyboard.press("2")
+    settling = tab.locator('[data-action="settle"]').inner_text()
+    assert settling.startswith("Accept 7, ignore 2")
+    tab.keyboard.press("Enter")
+    settle(tab)
+    assert sorted(decided(site).values()) == ["accepted"] * 7 + ["ignored"] * 2
+
+
+def test_what_is_accepted_alone_leaves_the_rest_open_and_says_so(tab, site):
+    tab.goto(site.address(f"/error-review/card?hash={site.hashes[5]}"))
+    tab.keyboard.press("1")
+    tab.keyboard.press("a")
+    settle(tab)
+    assert "1 addition left open." in tab.locator("#said").inner_text()
+    assert list(decided(site).values()) == ["accepted"] * 8 and tab.locator(".suggestion.open").count() == 1
+
+
+def test_copies_are_one_card_and_what_is_suggested_is_the_first_button(tab, site):
+    tab.goto(site.address(f"/error-review/card?hash={site.hashes[-1]}"))
+    assert tab.locator("figure").count() == 3
+    green = tab.locator(".bar .accept")
+    assert green.count() == 1 and green.get_attribute("data-action") == "accept"
+    suspected = tab.locator(".difference .suspected").all()
+    assert sorted(row.locator("th").inner_text() for row in suspected) == ["dog", "hat"]
+    tab.keyboard.press("a")
+    settle(tab)
+    assert decided(site) == {(PAIR, "near_duplicate"): ACCEPTED, ("remove", "dog"): ACCEPTED, ("add", "hat"): ACCEPTED}
+
+
+def test_copying_both_ways_answers_no_removal(tab, site, folder):
+    save_pairs(folder, pair(site.hashes[-3], site.hashes[-2], 0.99, (), ("dog",)))
+    tab.goto(site.address(f"/error-review/card?hash={site.hashes[-2]}"))
+    tab.keyboard.press("b")
+    settle(tab)
+    said = tab.locator("#said").inner_text()
+    assert "1 removal left open." in said and IGNORED not in decided(site).values()
+
+
+def test_n_ignores_on_every_card(tab, site):
+    for hash in (site.hashes[7], site.hashes[-1]):
+        tab.goto(site.address(f"/error-review/card?hash={hash}"))
+        tab.keyboard.press("n")
+        settle(tab)
+    assert set(decided(site).values()) == {IGNORED}
+
+
+def test_the_headline_is_what_was_measured_and_nothing_is_ever_certain(tab, site):
+    with Review(site.folder.review) as store:
+        sync(store, site.folder)
+        asks = [ask for ask in queries.asks(store, Filter(tag="solo")) if 0.9 <= ask.confidence < 0.95]
+        store.decide(asks[1:], ACCEPTED)
+    tab.goto(site.address("/error-review/findings?tag=solo&sort=unsure"))
+    for address in ("/error-review", "/error-review/findings", "/error-review/findings?view=grid"):
+        tab.goto(site.address(address))
+        assert "100 %" not in tab.locator("body").inner_text()
+    tab.goto(site.address(f"/error-review/card?tag=tag a&hash={site.hashes[10]}"))
+    assert tab.locator("h2 .sure").inner_text() == "98.0 %"
+    with Review(site.folder.review) as store:
+        solo = queries.asks(store, Filter(tag="solo"))
+        store.decide(list(queries.asks(store, Filter(tag="tag a"))[:10]), ACCEPTED)
+        store.decide(list(queries.asks(store, Filter(tag="tag b"))[:10]), IGNORED)
+    assert solo
+    tab.goto(site.address(f"/error-review/card?tag=tag c&hash={site.hashes[10]}"))
+    assert tab.locator("h2 .sure").inner_text() == "50 of 100 right"
+    assert "from 20 of your decisions" in tab.locator(".suggestion").inner_text()
+    assert "the detectors say 98.0 %" in tab.locator(".suggestion").inner_text()
+
+
+def test_what_is_below_50_percent_is_not_among_what_waits(tab, site):
+    tab.goto(site.address("/error-review/findings?tag=doubtful"))
+    assert "Nothing here" in tab.locator(".empty").inner_text()
+    tab.goto(site.address("/error-review/findings?tag=doubtful&state=unlikely"))
+    assert tab.locator(".list .sure").inner_text() == "30 %"
+    tab.goto(site.address(f"/error-review/card?hash={site.hashes[1]}"))
+    boxes = tab.locator(".suggestions input[type=checkbox]").all()
+    assert [box.is_checked() for box in boxes] == [True, False]
+
+
+def test_an_own_tag_is_completed_added_and_written_in_the_place_of_a_suggested_one(tab, site):
+    tab.goto(site.address(f"/error-review/card?tag=solo&hash={site.hashes[2]}"))
+    tab.keyboard.press("t")
+    tab.keyboard.type("ha")
+    tab.wait_for_function("() => document.querySelector('#own-tags option')?.value === 'hat'")
+    assert tab.locator("#own-tags option").first.get_attribute("label") == "hat (2)"
+    tab.keyboard.type("t")
+    tab.keyboard.press("Enter")
+    settle(tab)
+    assert decided(site) == {("add", "hat"): ACCEPTED}
+    tab.goto(site.address(f"/error-review/card?tag=solo&hash={site.hashes[3]}"))
+    tab.locator("#own-tag").fill("duo")
+    tab.locator("[data-own]", has_text="instead").click()
+    settle(tab)
+    assert decided(site)["add", "duo"] == ACCEPTED and decided(site)["add", "solo"] == IGNORED
+
+
+def test_a_rule_says_first_what_it_takes_away_and_can_be_undone(tab, site):
+    tab.goto(site.address(f"/error-review/card?tag=solo&hash={site.hashes[2]}"))
+    tab.get_by_role("link", name="Never suggest solo …").click()
+    assert f"takes away {COUNT - 3} suggestions" in tab.locator("main").inner_text()
+    assert decided(site) == {} and not (site.folder.root / "tag_rules.json").exists()
+    tab.get_by_role("button", name="Make this rule").click()
+    assert site.queue("ignored") == COUNT - 3
+    rules = json.loads((site.folder.root / "tag_rules.json").read_text())
+    assert (
+        rules["never_suggest"][-1] == "solo" and len(rules["never_suggest"]) > 1
+    )  # those that the program comes with stay
+    tab.get_by_role("button", name="Undo, and reopen what it took away").click()
+    assert site.queue("ignored") == 0 and "None yet" in tab.locator("main").inner_text()
+    tab.goto(site.address("/error-review/rules?apart=1girl"))
+    tab.get_by_label("The other tag").fill("solo")
+    tab.get_by_role("button", name="See what that takes away").click()
+    assert f"takes away {COUNT - 3} suggestions" in tab.locator("main").inner_text()
+    tab.get_by_role("button", name="Make this rule").click()
+    assert "solo" in json.loads((site.folder.root / "tag_rules.json").read_text())["excludes"]["1girl"]
+
+
+def test_the_grid_keeps_its_place_brings_the_next_page_and_is_one_tab_stop(tab, site, monkeypatch):
+    monkeypatch.setattr("webapp.views.GRID", 20)
+    tab.goto(site.address("/error-review/findings?view=grid&tag=solo"))
+    tab.wait_for_function("count => document.querySelectorAll('.tile').length === count", arg=COUNT - 3)
+    assert tab.evaluate("[...document.querySelectorAll('.tile input')].filter((one) => one.tabIndex === 0).length") == 1
+    tab.locator(".tile input").nth(30).focus()
+    tab.evaluate("() => { window.stayed = true; }")
+    tab.keyboard.press(" ")
+    tab.keyboard.press("Shift+ArrowRight")
+    after = tab.locator(".tile").nth(32).get_attribute("data-hash")
+    top = tab.evaluate("scrollY")
+    tab.keyboard.press("x")
+    tab.wait_for_selector("#said >> text=Ignored: add solo")
+    assert tab.evaluate("window.stayed") and abs(tab.evaluate("scrollY") - top) < 200
+    assert tab.evaluate("document.activeElement.closest('.tile').dataset.hash") == after
+    assert site.queue("ignored") == 2 and tab.locator(".tile").count() == COUNT - 5
+    tab.keyboard.press("Enter")
+    assert tab.locator(".large img").is_visible()
+    tab.keyboard.press("Escape")
+    tab.keyboard.press(" ")
+    tab.keyboard.press("i")
+    assert tab.locator("#picked").inner_text().startswith(f"{COUNT - 6} of {COUNT - 5}")
+
+
+def test_a_sample_makes_a_promise_before_the_others_are_accepted(tab, site):
+    tab.goto(site.address("/error-review/findings?tag=solo"))
+    tab.get_by_role("button", name=f"Try 20 of {COUNT - 3}").click()
+    for number in range(20):
+        ready(tab)
+        tab.keyboard.press("a" if number else "x")
+    tab.wait_for_selector("text=19 of 20 were right. With 95 % certainty at least 78 %")
+    assert site.queue("accepted") == 19
+    tab.get_by_role("button", name=f"Accept the other {COUNT - 23}").click()
+    assert "after a sample of 20, 19 of them right" in tab.locator("#said").inner_text()
+    assert (site.queue("accepted"), site.queue("ignored")) == (COUNT - 4, 1)
+
+
+def test_the_overview_starts_with_the_next_session_and_its_end_says_what_was_done(tab, site):
+    tab.goto(site.address("/error-review"))
+    start = tab.locator(".next a.primary")
+    assert start.bounding_box()["y"] < 400 and tab.locator(".next img").count() == 6
+    tab.goto(site.address("/error-review/card?tag=series:new"))
+    tab.keyboard.press("a")
+    tab.wait_for_selector("text=Nothing here")
+    assert "This session: 1 suggestion accepted, 0 ignored" in tab.locator("#session-done").inner_text()
+    assert tab.evaluate("document.activeElement.id") == "next-session"
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector(".tile, article")
+
+
+def test_a_run_that_answers_cut_by_half_says_so(tab, site):
+    runs = [("2026-05-01T10:00:00Z", 370), ("2026-05-01T12:00:00Z", 82)]
+    with Review(site.folder.review) as store:
+        sync(store, site.folder)
+        store.decide(queries.asks(store, Filter(tag="solo"))[:13], IGNORED)
+        with store.writing() as db:
+            db.execute("DELETE FROM runs")
+            db.execute("UPDATE decisions SET decided_at = '2026-05-01T11:00:00Z'")
+            for created, found in runs:
+                summary = json.dumps({"errors_found": found})
+                db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", (MISTAGGED.name, created, created, summary))
+    tab.goto(site.address("/error-review"))
+    note = tab.locator("p.note").first.inner_text()
+    assert "82 found, after 370 in the run before" in note and "decided 13 in between" in note
+
+
+def test_a_row_of_the_difference_can_be_left_out_and_what_is_not_in_the_dataset_is_said(tab, site):
+    tab.goto(site.address(f"/error-review/card?hash={site.hashes[5]}"))
+    tab.keyboard.press("a")
+    settle(tab)
+    tab.goto(site.address("/error-review/apply"))
+    boxes = tab.locator('.changes input[name="write"]')
+    assert boxes.count() == 9 and "current" not in tab.locator("main").inner_text()
+    boxes.first.uncheck()
+    tab.get_by_role("button", name="Write 9 changes").click()
+    assert "8 changes applied" in tab.locator("#said").inner_text() and site.queue("accepted") == 1
+    assert "1 change left out" in tab.locator("#said").inner_text()
+    tab.goto(site.address("/error-review/run"))
+    assert "8 changes that you wrote to the library are not in the newest dataset" in tab.locator("#stale").inner_text()
+
+
+def test_a_burst_of_keys_loses_none_and_decides_nothing_that_was_not_shown(tab, site):
+    tab.goto(site.address("/error-review/card?tag=solo"))
+    tab.evaluate("""() => {
+        window.seen = [document.querySelector("article").dataset.id];
+        new MutationObserver(() => seen.push(document.querySelector("article").dataset.id)).observe(
+            document.getElementById("card"), { childList: true });
+    }""")
+    for _ in range(30):
+        tab.keyboard.press("a")
+    tab.wait_for_function("() => page.pending === 0 && !page.held.length && !page.moving", timeout=60_000)
+    assert site.queue("accepted") == 30
+    assert len(set(tab.evaluate("window.seen"))) >= 31
+
+
+def test_messages_cover_nothing_and_focus_goes_to_the_new_card(tab, site):
+    tab.goto(site.address("/error-review/card?tag=solo"))
+    ready(tab)
+    tab.keyboard.press("a")
+    settle(tab)
+    said, card = (tab.locator(one).bounding_box() for one in ("#said", "article"))
+    assert said["y"] + said["height"] <= card["y"] and "Accepted: add solo" in tab.locator("#said").inner_text()
+    assert tab.evaluate("document.activeElement.id") == "heading"
+    assert "Add solo" in tab.locator("#asked").inner_text()
+
+
+@pytest.mark.parametrize("size", [(390, 844), (683, 384), (1366, 480)])
+def test_on_small_windows_nothing_is_fixed_and_the_card_starts_at_its_picture(browser, site, size):
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+    tab = open_tab(context)
+    tab.goto(site.address("/error-review/card?tag=solo"))
+    ready(tab)
+    tab.keyboard.press("a")
+    settle(tab)
+    place = "getComputedStyle(document.querySelector('.panel .bar')).position"
+    assert tab.evaluate(place) == "static"
+    assert abs(tab.locator(".stage").bounding_box()["y"]) < 60
+    row = tab.locator(".suggestion .line").first.bounding_box()
+    assert row["y"] + row["height"] <= size[1]
+    touch = "getComputedStyle(document.querySelector('.frame')).touchAction"
+    assert "pan-y" in tab.evaluate(touch)  # one finger scrolls
+    small = tab.evaluate("""() => [...document.querySelectorAll("button, a.button, input, summary")].filter((one) => {
+        const box = one.getBoundingClientRect();
+        return box.width && one.type !== "hidden" && (box.width < 24 || box.height < 24);
+    }).map((one) => one.outerHTML.slice(0, 80))""")
+    assert small == []
+    context.close()
+    assert tab.problems == []
+
+
+def test_the_card_knows_where_its_picture_is_and_the_worse_copies_are_a_list(tab, site):
+    tab.goto(site.address(f"/error-review/card?hash={site.hashes[-1]}"))
+    assert "/pictures/somewhere.png" in tab.locator(".where-is").first.inner_text()
+    assert tab.locator("[data-copy]").first.is_visible()
+    lines = tab.context.request.get(site.address("/error-review/worse-copies.csv")).text().splitlines()
+    assert lines[0] == "path,hash,best_path,best_hash,why" and len(lines) == 3
