@@ -86,7 +86,7 @@ def open_tab(context):
 
 def settle(tab) -> None:
     """Wait until everything decided was sent and answered."""
-    tab.wait_for_function("() => page.pending === 0")
+    tab.wait_for_function("() => typeof page === 'undefined' || page.pending === 0")
 
 
 def ready(tab) -> None:

@@ -366,6 +366,9 @@ def _everywhere(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]
 def _rows(review: Review, view: Filter, finding: Finding, names: dict[str, str]) -> tuple[list[Row], list[Row]]:
     """(what the view asks about, what else is on this picture). A view of one thing folds everything else."""
     narrow = bool(view.tag or view.namespace or view.issues or view.sample)
+    whole = (
+        not narrow and view.least <= 0 and view.most >= 1 and not view.changed
+    )  # it asks for pictures, with all on them
     asked, others = [], []
     for row in gathered(finding):
         inside = any(one.in_view for one in row)
@@ -374,13 +377,20 @@ def _rows(review: Review, view: Filter, finding: Finding, names: dict[str, str])
     if finding.is_pair:
         asked.sort(key=lambda row: row[0].key.action != PAIR)
     made = [
-        _row(review, finding, row, number, names, number <= len(asked)) for number, row in enumerate(asked + others, 1)
+        _row(review, finding, row, number, names, number <= len(asked), view.state if whole else "")
+        for number, row in enumerate(asked + others, 1)
     ]
     return made[: len(asked)], made[len(asked) :]
 
 
 def _row(
-    review: Review, finding: Finding, row: Sequence[Suggestion], number: int, names: dict[str, str], asked: bool
+    review: Review,
+    finding: Finding,
+    row: Sequence[Suggestion],
+    number: int,
+    names: dict[str, str],
+    asked: bool,
+    queue: str,
 ) -> Row:
     seen = sorted(row, key=lambda one: one.confidence)  # a row is as sure as the least sure of its parts
     least = seen[0]
@@ -393,7 +403,7 @@ def _row(
         "\n".join(encode(one.ask()) for one in row),
         number,
         asked and waits,
-        asked and any(one.in_view for one in row),
+        asked and any(one.in_view or one.state == queue for one in row),
         sure_words(measured, least.confidence, pair),
         estimate_words(measured, least.confidence),
         words.figures(least.evidence),

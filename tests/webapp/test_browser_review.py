@@ -74,7 +74,7 @@ def decided(site: Site) -> dict[tuple[str, str], str]:
 
 def rows(tab) -> list[str]:
     found = tab.locator("article .scroll > .suggestions .line label").all()
-    return [re.sub(r"\s+", " ", one.inner_text()).strip() for one in found]
+    return [re.sub(r"^\d ", "", re.sub(r"\s+", " ", one.inner_text()).strip()) for one in found]
 
 
 def test_a_session_on_a_tag_shows_the_tags_own_number_in_its_own_order_and_what_is_accepted_is_on_the_screen(tab, site):
@@ -85,7 +85,7 @@ def test_a_session_on_a_tag_shows_the_tags_own_number_in_its_own_order_and_what_
     for number in numbers[:12]:
         ready(tab)
         assert tab.locator("h2 .sure").inner_text() == f"{number:g} %"
-        assert [row.partition(" ")[2] for row in rows(tab)] == ["add solo"]
+        assert rows(tab) == ["add solo"]
         seen = tab.evaluate("""() => {
             const box = document.querySelector(".scroll").getBoundingClientRect();
             const row = document.querySelector(".suggestion:has(input:checked) .line").getBoundingClientRect();
@@ -103,8 +103,7 @@ def test_a_picture_is_one_card_with_each_tag_once_and_a_swap_in_one_row(tab, sit
         assert queries.count(store, Filter()).findings == COUNT - 2
         id = queries.finding_of(store, queries.asks(store, Filter(tag="series:new"))[0].key)
     tab.goto(site.address(f"/error-review/card?at={id}"))
-    shown = [row.partition(" ")[2] for row in rows(tab)]
-    assert sorted(shown) == sorted(["series: old → new", "add solo", *[f"add {tag}" for tag in TAGS]])
+    assert sorted(rows(tab)) == sorted(["series: old → new", "add solo", *[f"add {tag}" for tag in TAGS]])
     line = tab.locator(".suggestion", has_text="old → new")
     assert line.locator(".sure").inner_text() == "88 %"  # the tag detector's, and of two the less sure
     assert "look-alikes 8 of 10" in line.inner_text() and "JoyTag 99.1 %" in line.inner_text()
@@ -185,14 +184,12 @@ def test_the_headline_is_what_was_measured_and_nothing_is_ever_certain(tab, site
     tab.goto(site.address(f"/error-review/card?tag=tag a&hash={site.hashes[10]}"))
     assert tab.locator("h2 .sure").inner_text() == "98.0 %"
     with Review(site.folder.review) as store:
-        solo = queries.asks(store, Filter(tag="solo"))
         store.decide(list(queries.asks(store, Filter(tag="tag a"))[:10]), ACCEPTED)
         store.decide(list(queries.asks(store, Filter(tag="tag b"))[:10]), IGNORED)
-    assert solo
     tab.goto(site.address(f"/error-review/card?tag=tag c&hash={site.hashes[10]}"))
     assert tab.locator("h2 .sure").inner_text() == "50 of 100 right"
-    assert "from 20 of your decisions" in tab.locator(".suggestion").inner_text()
-    assert "the detectors say 98.0 %" in tab.locator(".suggestion").inner_text()
+    assert "from 20 of your decisions" in tab.locator(".suggestion").first.inner_text()
+    assert "the detectors say 98.0 %" in tab.locator(".suggestion").first.inner_text()
 
 
 def test_what_is_below_50_percent_is_not_among_what_waits(tab, site):
@@ -287,7 +284,7 @@ def test_the_overview_starts_with_the_next_session_and_its_end_says_what_was_don
     tab.goto(site.address("/error-review/card?tag=series:new"))
     tab.keyboard.press("a")
     tab.wait_for_selector("text=Nothing here")
-    assert "This session: 1 suggestion accepted, 0 ignored" in tab.locator("#session-done").inner_text()
+    assert "This session: 2 suggestions accepted, 0 ignored" in tab.locator("#session-done").inner_text()
     assert tab.evaluate("document.activeElement.id") == "next-session"
     tab.keyboard.press("Enter")
     tab.wait_for_selector(".tile, article")
