@@ -603,6 +603,10 @@ def _group(db: sqlite3.Connection) -> None:
         " ORDER BY current DESC, rank"
     )
     db.execute("DROP TABLE suggestions_before")
+    db.execute(
+        "UPDATE suggestions SET rank = r.place FROM (SELECT id, dense_rank() OVER (ORDER BY finding) AS place FROM suggestions) r"
+        " WHERE r.id = suggestions.id"
+    )
     db.execute("DELETE FROM sources")
     make_lookups(db)
     make_walks(db)
