@@ -156,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
         tools = decoding_tools(library, limits)
         known = {} if args.retry else unreadable.load(folder.embeddings, tools)
+        again = turned_twice(folder, infos, done)
+        done = {hash: size for hash, size in done.items() if hash not in again}
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         work = embed(
             library, model, new if args.limit is None else new[: args.limit], folder, limits, args.decoders, message
@@ -163,9 +165,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
         lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
         unreadable.save(folder.embeddings, tools, known | lasting)
+        damaged = unreadable.damaged(folder.embeddings) | work.damaged
+        unreadable.keep_damaged(folder.embeddings, damaged)
+        if again <= work.tried:
+            unreadable.keep_repairs(folder.embeddings)
         sizes = done | work.sizes
         records = [
-            record(info, pages[info.hash], failed.get(info.hash), sizes.get(info.hash))
+            record(info, pages[info.hash], failed.get(info.hash), sizes.get(info.hash), damaged.get(info.hash))
             for info in infos
             if info.status != "ok" or info.hash in done or info.hash in failed or info.hash in work.tried
         ]
@@ -251,10 +257,18 @@ def owners_habits(library: Library, model: Tagger, infos: Sequence[FileInfo], fo
     return found
 
 
+def turned_twice(folder: DataFolder, infos: Sequence[FileInfo], done: Container[str]) -> set[str]:
+    """TIFF pictures that an earlier version may have embedded turned twice: they are embedded again, once."""
+    if unreadable.repaired(folder.embeddings):
+        return set()
+    return {info.hash for info in infos if info.mime == "image/tiff" and info.status == "ok" and info.hash in done}
+
+
 def decoding_tools(library: Library, limits: Limits) -> dict[str, Any]:
     """What decides whether a file can be read: the decoders here, the limits, and what the library can render."""
     return {
         "method": preparation.METHOD,
+        "repairs": preparation.REPAIRS,
         "decoders": file_formats.decoders(),
         "limits": {"pixels": limits.pixels, "seconds": limits.seconds},
         "library": [library.kind, library.describe().get("hydrus_version")],
@@ -308,6 +322,7 @@ class Work:
     failures: dict[str, Prepared] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     thumbnails: dict[str, np.ndarray] = field(default_factory=dict)  # of pictures that are not yet written
+    damaged: dict[str, str] = field(default_factory=dict)
     clocks: Clocks = field(default_factory=Clocks)
     computing: float = 0.0
     writing: float = 0.0
@@ -421,6 +436,8 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
                 continue
             work.sizes[file.hash] = file.size
             work.thumbnails[file.hash] = measuring.picture_thumbnail(file.frames[0], file.size, model.recipe)
+            if file.damaged:
+                work.damaged[file.hash] = file.damaged
             frames.extend(file.frames)
             owners.append((file.hash, len(file.frames)))
             while len(frames) >= model.batch_size:
@@ -432,13 +449,21 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
 
 
 def record(
-    info: FileInfo, pages: list[list[str]], failure: Failure | None, size: tuple[int, int] | None
+    info: FileInfo,
+    pages: list[list[str]],
+    failure: Failure | None,
+    size: tuple[int, int] | None,
+    damaged: str | None = None,
 ) -> dict[str, Any]:
-    """One picture's entry in the dataset file. `size` is what its decoder found, for a library that does not know it."""
+    """One picture's entry in the dataset file. `size` is what its decoder found, for a library that does not know it;
+    `damaged` what is wrong with a file whose pixels were read all the same.
+    """
     status, reason = (failure.status, failure.reason) if failure else (info.status, info.reason)
     row: dict[str, Any] = {"hash": info.hash, "status": status}
     if reason is not None:
         row["reason"] = reason
+    elif damaged is not None:
+        row["damaged"] = damaged
     row |= {
         "existing_all_tags": sorted(info.tags),
         "existing_series_tags": tags.in_namespace(info.tags, config.SERIES_NAMESPACE),

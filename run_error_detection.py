@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import os
 import subprocess
 import sys
 import threading
@@ -24,7 +23,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import config
-from tagcheck import data_folder, detectors, script
+from tagcheck import children, data_folder, detectors, script
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import Detector
 from tagcheck.errors import Cancelled
@@ -173,7 +172,7 @@ def _run_passing_on(command: list[str], watch: Watch) -> tuple[int, str]:
     """(exit code, last line said) of a process whose stdout and stderr go to this process's stderr as they come.
     Raises `Cancelled`.
     """
-    environment = {**os.environ, "TAGCHECK_PROGRESS": "live"} if sys.stderr.isatty() else None
+    environment = children.environment(**({"TAGCHECK_PROGRESS": "live"} if sys.stderr.isatty() else {}))
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment

@@ -6,10 +6,13 @@ import errno
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+REPLACE_SECONDS = 10.0
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], None], replace: bool = True) -> None:
@@ -27,7 +30,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], replace: bo
             out.flush()
             os.fsync(out.fileno())
         if replace:
-            os.replace(temporary, path)
+            replace_over(temporary, path)
         else:
             _move_to_free_name(temporary, path)
     except BaseException as error:
@@ -37,6 +40,20 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], replace: bo
             error.filename, error.filename2 = str(path), None
         raise
     sync_folder(path.parent)
+
+
+def replace_over(temporary: str | Path, path: str | Path) -> None:
+    """`os.replace`, tried again for a while on Windows, where a file cannot be replaced while any program has it open."""
+    until = time.monotonic() + (REPLACE_SECONDS if os.name == "nt" else 0)
+    while True:
+        try:
+            os.replace(temporary, path)
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _move_to_free_name(temporary: Path, path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
+from tagcheck import children
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError
 
@@ -42,7 +43,11 @@ def run(main: Callable[[], int | None]) -> None:
 
     SIGTERM ends it as Ctrl-C does: what is in hand is finished or cleared away.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    prepare_console()
+    children.end_with_parent()
+    for name in ("SIGTERM", "SIGBREAK"):  # the second is how Windows asks
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     try:
         code = main() or 0
         sys.stdout.flush()
@@ -64,6 +69,13 @@ def run(main: Callable[[], int | None]) -> None:
             f"{error.strerror}{where}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1
         )
     raise SystemExit(code)
+
+
+def prepare_console() -> None:
+    """Let any text be printed: what the console's code page lacks comes as an escape, instead of an error after the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -133,7 +145,11 @@ def data_folder(args: argparse.Namespace, create: bool = False, look: bool = Fal
     """The shared folder that the options name. Only the first stage makes one (`create`); to the others a
     folder that is not there is a typing error, but for who only looks (`look`).
     """
-    root = Path(args.data_dir or os.environ.get("DATASET_DIR") or PROJECT).expanduser()
+    named = args.data_dir or os.environ.get("DATASET_DIR") or str(PROJECT)
+    try:
+        root = Path(named).expanduser()
+    except RuntimeError:
+        raise UsageError(f"--data-dir {named}: there is no such user") from None
     if create:
         root.mkdir(parents=True, exist_ok=True)
     if not root.is_dir() and not look:

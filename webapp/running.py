@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
 from collections import deque
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 
+from tagcheck import children
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
 from tagcheck.review import Review, report_import
@@ -72,16 +71,13 @@ def detect(job: Job, folder: DataFolder) -> int:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "TAGCHECK_PROGRESS": "live"},
-        start_new_session=os.name == "posix",
+        env=children.environment(TAGCHECK_PROGRESS="live"),
+        **children.OWN_GROUP,
     )
 
     def stop() -> None:
         job.state, job.cancel = "stopping", None
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGTERM)
-        else:
-            process.terminate()
+        children.end(process)
 
     job.cancel = stop
     tail = _follow(job, process)

@@ -323,7 +323,7 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
     path = folder / TAG_HEAD
     if not path.exists():
         return None
-    document = _load_pt(path)
+    document = _load_pt(path, mmap=False)
     _check_kind(path, document, "tag_head")
     tags, weight, bias = document.get("tags"), document.get("weight"), document.get("bias")
     if not (

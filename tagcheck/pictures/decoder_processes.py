@@ -25,9 +25,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from tagcheck.children import OWN_GROUP, end_with_parent, environment, give_way, limit_memory
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
-from tagcheck.pictures.preparation import Recipe, prepare_file
+from tagcheck.pictures.preparation import Recipe, prepare_damaged
 from tagcheck.pictures.showing import shown
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,8 @@ class Prepared:
     """One file, ready for the model: `frames` uint8 (f, 3, S, S), or None with the `status` and `reason` of its record.
 
     `size` is its (width, height) upright, where that is known. `lasting`: the reason lies in the file's
-    bytes and what can be decoded here, so that looking again would find the same.
+    bytes and what can be decoded here, so that looking again would find the same. `damaged`: what is wrong with the
+    file beside the pixels that were read.
     """
 
     hash: str
@@ -55,6 +57,7 @@ class Prepared:
     reason: str | None = None
     size: tuple[int, int] | None = None
     lasting: bool = False
+    damaged: str | None = None
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Decoder:
 
     def __init__(self, recipe: Recipe | int, limits: Limits) -> None:
         self.recipe, self.limits = Recipe.of(recipe), limits
+        self.damaged: str | None = None  # what was wrong with the last file beside its pixels
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self, data: bytes) -> tuple[np.ndarray, tuple[int, int]]:
@@ -112,6 +116,10 @@ class Decoder:
             timer.cancel()
         if code in ANSWERS:
             raise ANSWERS[code](body.decode())
+        self.damaged = None
+        if code == b"d":
+            (length,) = struct.unpack_from("<I", body)
+            self.damaged, body = body[4 : 4 + length].decode(), body[4 + length :]
         return body, (width, height)
 
     def close(self) -> None:
@@ -130,8 +138,8 @@ class Decoder:
             [sys.executable, "-m", "tagcheck.pictures.decoder_processes", json.dumps(wanted)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-            start_new_session=True,  # Ctrl-C is the parent's to handle
+            env=environment(),
+            **OWN_GROUP,  # Ctrl-C is the parent's to handle
         )
         try:
             _receive(self._process.stdout, len(READY))  # what starting takes is no file's fault
@@ -246,7 +254,7 @@ class _Work:
     def _decode(self, decoder: Decoder, job: _Job) -> Prepared:
         try:
             frames, size = decoder.prepare(job.data)
-            return Prepared(job.hash, frames, size=size)
+            return Prepared(job.hash, frames, size=size, damaged=decoder.damaged)
         except ImageUnreadable as error:
             return Prepared(job.hash, None, error.status, str(error), lasting=error.lasting)
         except ImageUnsupported as error:
@@ -303,12 +311,15 @@ def serve(recipe: Recipe, limits: Limits, requests: BinaryIO, answers: BinaryIO)
         width = height = 0
         body: bytes | memoryview
         try:
+            code, damaged = b"o", None
             if side:
                 body, (width, height) = shown(data, side, limits)
             else:
-                frames, (width, height) = prepare_file(data, recipe, limits)
+                frames, (width, height), damaged = prepare_damaged(data, recipe, limits)
                 body = np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).data.cast("B")
-            code = b"o"
+            if damaged:
+                reason = damaged.encode()
+                code, body = b"d", struct.pack("<I", len(reason)) + reason + bytes(body)
         except (ImageUnreadable, ImageUnsupported) as error:
             code = next(code for code, kind in ANSWERS.items() if isinstance(error, kind))
             body = str(error).encode()
@@ -322,11 +333,9 @@ def main(argv: Sequence[str]) -> None:
     wanted = json.loads(argv[0])
     recipe = Recipe(**wanted["recipe"] | {"background": tuple(wanted["recipe"]["background"])})
     limits = Limits(**wanted["limits"])
-    if os.name == "posix":
-        import resource
-
-        os.nice(NICENESS)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    give_way()
+    limit_memory(MEMORY)
+    end_with_parent()
     Image.MAX_IMAGE_PIXELS = (
         64 * limits.pixels
     )  # of the file; the limit is on what is decoded, a JPEG at 1/8 x 1/8 maybe

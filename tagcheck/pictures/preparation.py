@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
+from tagcheck.pictures import repairs
 from tagcheck.pictures.file_formats import (
     ImagePassing,
     ImageUnreadable,
@@ -33,6 +34,7 @@ from tagcheck.pictures.file_formats import (
 )
 
 METHOD = 1  # of this module; another one where the same recipe gives another picture
+REPAIRS = 1  # of files that are damaged beside their pixels: with more of them, unreadable files are tried again
 WHITE = (255, 255, 255)
 FITS = {"pad": "square", "stretch": "stretched"}
 # Name -> Pillow's filter, and how far it reaches to either side, in pixels of the coarser of the two grids.
@@ -66,6 +68,22 @@ LYING = frozenset({5, 6, 7, 8})  # orientations that make the width the height
 
 # What a damaged file of a format that is known starts with.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"8BPS")
+
+# What Pillow's plug-ins raise for one damaged file.
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -105,13 +123,14 @@ class Picture:
     """An RGB picture as it is stored, maybe decoded at a fraction of its size, and how to look at it.
 
     `size` is the true (width, height) as stored; `shrink` the true pixels for one of `image`;
-    `orientation` the EXIF value, 1 for upright.
+    `orientation` the EXIF value, 1 for upright; `damaged` what is wrong with the file beside these pixels.
     """
 
     image: Image.Image
     size: tuple[int, int]
     shrink: int = 1
     orientation: int = 1
+    damaged: str | None = None
 
     def upright(self) -> Image.Image:
         """The picture as a person sees it."""
@@ -156,14 +175,53 @@ def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limit
 
     `recipe` as in `open_image`. Raises `ImageUnreadable` or `ImageUnsupported`.
     """
-    with _explained(data, limits) as check:
-        return _open(data, None if recipe is None else Recipe.of(recipe), limits, check)
+    recipe = None if recipe is None else Recipe.of(recipe)
+    try:
+        with _explained(data, limits) as check:
+            return _open(data, recipe, limits, check)
+    except ImagePassing:
+        raise
+    except ImageUnreadable:
+        found = _repaired(data, recipe, limits)
+        if found is None:
+            raise
+        return found
+
+
+def _repaired(data: bytes, recipe: Recipe | None, limits: Limits) -> list[Picture] | None:
+    """The pictures of a file that is damaged beside its pixels, or the whole frames of an animation; None for any other."""
+    repair = repairs.repair(data)
+    if repair is None:
+        return None
+    try:
+        with _explained(repair.data, limits) as check:
+            found = _open(repair.data, recipe, limits, check)
+            twin = _open(repair.twin, recipe, limits, check) if repair.twin else found
+    except ImageUnreadable:
+        return None
+    if any(one.image.tobytes() != other.image.tobytes() for one, other in zip(found, twin)):
+        return None
+    return [replace(one, damaged=repair.reason) for one in found]
 
 
 def first_picture(
     data: bytes, side: int, limits: Limits, fit: Callable[[Image.Image, int], Image.Image]
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The (first) picture in `data` upright and in its own mode, made to `fit` a side; and its stored (width, height)."""
+    try:
+        return _first_picture(data, side, limits, fit)
+    except ImagePassing:
+        raise
+    except ImageUnreadable:
+        repair = repairs.repair(data)
+        if repair is None:
+            raise
+        return _first_picture(repair.data, side, limits, fit)
+
+
+def _first_picture(
+    data: bytes, side: int, limits: Limits, fit: Callable[[Image.Image, int], Image.Image]
+) -> tuple[Image.Image, tuple[int, int]]:
     with _explained(data, limits) as check:
         image = _known(data, check)
         if image is None:
@@ -190,21 +248,7 @@ def _explained(data: bytes, limits: Limits) -> Iterator[Callable[[], None]]:
         raise ImagePassing("not enough memory to decode it") from None
     except NotImplementedError as error:
         raise ImageUnsupported(f"a variant that Pillow cannot decode: {_words(error)}") from None
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-        struct.error,
-    ) as error:
-        # Pillow's plug-ins raise any of these for one damaged file.
+    except DAMAGE as error:
         raise ImageUnreadable(f"the file is damaged: {_words(error)}") from None
 
 
@@ -214,7 +258,40 @@ def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[]
     if image is None:
         return [Picture(to_rgb(one, background), one.size) for one in open_others(data, limits, check)]
     with image:
-        return [_picture(one, recipe, background, limits) for one in _frames(image, limits.frames, check)]
+        animated = image.format in ANIMATED_FORMATS
+        try:
+            return [_picture(one, recipe, background, limits) for one in _frames(image, limits.frames, check)]
+        except (ImageUnreadable, ImageUnsupported, MemoryError, Image.DecompressionBombError):
+            raise
+        except DAMAGE:
+            if not animated:
+                raise
+            return _good_frames(data, recipe, limits, check)
+
+
+def _good_frames(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:
+    """Frames of an animation that was cut off, from those that are whole. Raises what the first frame raises."""
+    background = recipe.background if recipe else WHITE
+    count = 0
+    with Image.open(_Timed(data, check)) as image:
+        try:
+            while True:
+                check()
+                image.seek(count)
+                image.load()
+                count += 1
+        except ImagePassing:
+            raise
+        except DAMAGE:
+            if count < 2:  # a still picture, or an animation without one whole later frame
+                raise
+    with Image.open(_Timed(data, check)) as image:
+        found = []
+        for place in spread(count, limits.frames) if limits.frames > 1 else [0]:
+            check()
+            image.seek(place)
+            found.append(replace(_picture(image, recipe, background, limits), damaged=repairs.CUT))
+        return found
 
 
 def _known(data: bytes, check: Callable[[], None]) -> Image.Image | None:
@@ -253,10 +330,17 @@ def prepare_file(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -
 
     Raises `ImageUnreadable` or `ImageUnsupported`.
     """
+    return prepare_damaged(data, recipe, limits)[:2]
+
+
+def prepare_damaged(
+    data: bytes, recipe: Recipe | int, limits: Limits = Limits()
+) -> tuple[np.ndarray, tuple[int, int], str | None]:
+    """What `prepare_file` gives, and what is wrong with the file beside its pixels."""
     pictures = open_pictures(data, recipe, limits)
     width, height = pictures[0].size
-    lies = pictures[0].orientation in LYING
-    return batch([prepare(picture, recipe) for picture in pictures]), (height, width) if lies else (width, height)
+    size = (height, width) if pictures[0].orientation in LYING else (width, height)
+    return batch([prepare(picture, recipe) for picture in pictures]), size, pictures[0].damaged
 
 
 def prepare_bytes(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> np.ndarray:
@@ -308,8 +392,10 @@ def _picture(image: Image.Image, recipe: Recipe | None, background: tuple[int, i
     if recipe is not None and image.format in ("JPEG", "MPO"):
         shrink = _draft(image, recipe)
     limits.check_size(*image.size)
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     image.load()
+    if image.format == "TIFF":  # Pillow turns these while it reads them
+        true_size = image.size
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     rgb = to_rgb(image, background)
     return Picture(rgb.copy() if rgb is image else rgb, true_size, shrink, orientation)
 

@@ -16,12 +16,17 @@ from typing import Any
 from tagcheck import json_files
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile
-from tagcheck.files import write_atomically
+from tagcheck.files import write_atomically, write_json
 from tagcheck.json_files import Wrong, anything, list_of, one_of, record, text
 
 FILE, KIND, VERSION = "unreadable.json", "unreadable_files", 1
 ROW = record({"hash": text(64, 64), "status": one_of("unreadable", "unsupported", "missing"), "reason": text()})
 SHAPE = record({"kind": anything, "version": anything, "tools": anything, "files": list_of(ROW)})
+REPAIRED = "repairs.json"  # beside embeddings that are free of the faults of earlier versions
+DAMAGED, DAMAGED_KIND = "damaged.json", "damaged_files"
+DAMAGED_SHAPE = record(
+    {"kind": anything, "version": anything, "files": list_of(record({"hash": text(64, 64), "reason": text()}))}
+)
 
 
 @dataclass(frozen=True)
@@ -60,3 +65,36 @@ def save(folder: Path, tools: Mapping[str, Any], failures: Mapping[str, Failure]
     lines = ",\n".join(json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows)
     text = json.dumps(head, ensure_ascii=False)[:-1] + ', "files": [\n' + lines + "\n]}\n"
     write_atomically(path, lambda out: out.write(text.encode()))
+
+
+def damaged(folder: Path) -> dict[str, str]:
+    """What is wrong with files whose pixels could be read all the same, by hash."""
+    path = folder / DAMAGED
+    if not path.exists():
+        return {}
+    again = "remove it, and nothing but these marks is lost"
+    document = json_files.read(path, None, again, most=1 << 30)
+    try:
+        DAMAGED_SHAPE(document)
+    except Wrong as error:
+        raise BadFile(f"{path} cannot be used ({error}): {again}") from None
+    return {row["hash"]: row["reason"] for row in document["files"]}
+
+
+def keep_damaged(folder: Path, reasons: Mapping[str, str]) -> None:
+    """Remember that; none, and none kept, is no file."""
+    if reasons or (folder / DAMAGED).exists():
+        files = [{"hash": hash, "reason": reason} for hash, reason in sorted(reasons.items())]
+        head = {"kind": DAMAGED_KIND, "version": VERSION, "created": isoformat(utc_now())}
+        write_json(folder / DAMAGED, head | {"files": files}, ("files",))
+
+
+def repaired(folder: Path) -> bool:
+    """Whether the embeddings in this folder are free of what earlier versions did wrong to turned TIFF pictures."""
+    return (folder / REPAIRED).exists()
+
+
+def keep_repairs(folder: Path) -> None:
+    """Note down that they are."""
+    if not repaired(folder):
+        write_json(folder / REPAIRED, {"kind": "repairs", "version": VERSION, "done": ["tiff_turned_once"]})

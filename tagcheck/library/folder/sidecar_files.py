@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from filelock import FileLock
+
+from tagcheck.files import replace_over
 from tagcheck.library.folder.scan import shown
 from tagcheck.library.folder.sidecar_text import LARGEST, CannotEdit, NotASidecar
 
 try:
     import fcntl
-except ImportError:  # Windows: then only the check before each replacement guards against a second writer
+except ImportError:
     fcntl = None
 
 TEMPORARY = (".tagcheck-", ".tmp")
@@ -56,9 +61,13 @@ def check_writable(edit: Edit) -> None:
 
 @contextmanager
 def only_writer(root: str) -> Iterator[None]:
-    """Waits until no other process of ours writes in this folder. The lock is on the folder itself and dies with the process."""
+    """Waits until no other process of ours writes in this folder. The lock is on the folder itself and dies with the
+    process; where a folder cannot be locked (Windows), on a file of the folder's name among the temporary files.
+    """
     if fcntl is None:
-        yield
+        name = hashlib.sha256(os.path.normcase(os.path.realpath(root)).encode("utf-8", "replace")).hexdigest()[:16]
+        with FileLock(os.path.join(tempfile.gettempdir(), f"tagcheck-{name}.lock")):
+            yield
         return
     handle = os.open(root, os.O_RDONLY)
     try:
@@ -71,8 +80,6 @@ def only_writer(root: str) -> Iterator[None]:
 
 def sweep(folder: str) -> None:
     """Remove what a killed process left half-written. Only called by the only writer."""
-    if fcntl is None:
-        return
     for entry in os.scandir(folder):
         if entry.name.startswith(TEMPORARY[0]) and entry.name.endswith(TEMPORARY[1]):
             with suppress(OSError):
@@ -97,7 +104,7 @@ def replace_file(edit: Edit) -> None:
         if edit.new is None:
             os.unlink(edit.path)
         else:
-            os.replace(temporary, edit.path)
+            replace_over(temporary, edit.path)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -106,7 +113,11 @@ def replace_file(edit: Edit) -> None:
 
 def _copy_rights(path: str, handle: int) -> None:
     status = os.stat(path)
-    if hasattr(os, "fchown") and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+    if (
+        hasattr(os, "fchown")
+        and hasattr(os, "geteuid")
+        and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid())
+    ):
         with suppress(PermissionError):  # only root may give a file away
             os.fchown(handle, status.st_uid, status.st_gid)
     if hasattr(os, "fchmod"):

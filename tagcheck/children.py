@@ -1,0 +1,95 @@
+"""Processes of our own, on every system: what they get from us, what they may use, and that they end when we do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+PARENT = "TAGCHECK_PARENT"
+WATCH_SECONDS = 1.0
+NICENESS = 5
+BELOW_NORMAL = 0x4000
+SYNCHRONIZE, FOREVER = 0x00100000, 0xFFFFFFFF
+
+# For Popen: a group of its own, which Ctrl-C at our terminal does not reach and `end` ends as a whole.
+OWN_GROUP: dict[str, Any] = (
+    {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
+)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a child: ours, with the project on the path, text in UTF-8, and whom to follow."""
+    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", PARENT: str(os.getpid()), **more}
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Ask a process that was started with `OWN_GROUP`, and what it started, to end; on Windows they are ended."""
+    if os.name == "posix":
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    else:  # its children see that it is gone (`end_with_parent`)
+        process.terminate()
+
+
+def give_way() -> None:
+    """Let other processes go first."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    elif sys.platform == "win32":
+        import ctypes
+
+        ctypes.windll.kernel32.SetPriorityClass(ctypes.windll.kernel32.GetCurrentProcess(), BELOW_NORMAL)
+
+
+def limit_memory(most: int) -> bool:
+    """Hold this process to `most` bytes of address space, or to what its system already holds it to. Whether that was
+    possible: macOS and Windows have no such limit."""
+    try:
+        import resource
+    except ImportError:
+        return False
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it by `environment` has ended, however that ended."""
+    parent = os.environ.get(PARENT, "")
+    if not parent.isdigit():
+        return
+    if sys.platform == "win32":
+        threading.Thread(target=_follow_on_windows, args=(int(parent),), daemon=True).start()
+    elif os.getppid() == int(parent):  # else it was started by something in between, which has its own end
+        threading.Thread(target=_follow, args=(int(parent),), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10 * WATCH_SECONDS)  # what is in hand is finished or cleared away
+    os._exit(1)
+
+
+def _follow_on_windows(parent: int) -> None:
+    import ctypes
+
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    if handle := kernel.OpenProcess(SYNCHRONIZE, False, parent):
+        kernel.WaitForSingleObject(handle, FOREVER)
+        os._exit(1)

@@ -1,0 +1,92 @@
+"""Files that are damaged beside their pixels: what can be set right in their bytes, so that the picture is used.
+
+A JPEG or PNG without its end mark, a PNG whose texts or colour profile have a wrong checksum, an animation that was cut
+off after some whole frames. What is wrong with the pixels themselves is not touched: such a file stays unreadable.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+JPEG_END = b"\xff\xd9"
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+# Bytes that mean something else than the end to a JPEG decoder which still waits for pixels.
+NOISE = bytes(random.Random(1).choices(range(255), k=4096))
+CUT = "it was cut off after some frames"
+DROPPED = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"tIME", b"eXIf")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Other bytes for the same picture, what was wrong, and, where only a comparison shows that every pixel is there,
+    bytes that must give the very same picture."""
+
+    data: bytes
+    reason: str
+    twin: bytes | None = None
+
+
+def repair(data: bytes) -> Repair | None:
+    """What can be set right in a damaged file; None where nothing is known to help."""
+    if data.startswith(JPEG) and not data.rstrip(b"\0").endswith(JPEG_END):
+        pixels = data.rstrip(b"\xff")  # half an end mark
+        return Repair(pixels + JPEG_END, "it lacks its end mark", pixels + NOISE + JPEG_END)
+    if data.startswith(PNG):
+        return _png(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp(data)
+    return None
+
+
+def _png(data: bytes) -> Repair | None:
+    kept, wrong, ended = [PNG], [], False
+    for kind, body, checksum in _png_chunks(data):
+        ended = ended or kind == b"IEND"
+        if checksum == zlib.crc32(kind + body):
+            kept.append(_png_chunk(kind, body))
+        elif kind[0:1].islower():
+            wrong.append(kind.decode("latin-1"))
+            if kind not in DROPPED:
+                kept.append(_png_chunk(kind, body))
+        else:
+            return None  # a part of the pixels
+    if not ended and len(kept) > 1 and sum(map(len, kept)) >= len(data):
+        return Repair(b"".join(kept) + PNG_END, "it lacks its end mark")
+    if wrong:
+        return Repair(b"".join(kept), f"the checksum of its {', '.join(dict.fromkeys(wrong))} is wrong")
+    return None
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    at = len(PNG)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            return
+        yield data[at + 4 : at + 8], data[at + 8 : end - 4], struct.unpack_from(">I", data, end - 4)[0]
+        at = end
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _webp(data: bytes) -> Repair | None:
+    """The whole chunks of a file that was cut off, where they hold frames of an animation."""
+    at, whole = 12, b""
+    while at + 8 <= len(data):
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        end = at + 8 + length + length % 2
+        if end > len(data):
+            break
+        whole += data[at:end]
+        at = end
+    if at == len(data) or b"ANMF" not in whole:
+        return None
+    return Repair(b"RIFF" + struct.pack("<I", len(whole) + 4) + b"WEBP" + whole, CUT)

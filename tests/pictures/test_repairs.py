@@ -1,0 +1,112 @@
+"""Files that are damaged beside their pixels are used and marked, and those whose pixels are damaged are not."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tagcheck.pictures import unreadable
+from tagcheck.pictures.decoder_processes import Decoder
+from tagcheck.pictures.file_formats import ImageUnreadable, Limits
+from tagcheck.pictures.preparation import open_image, open_pictures, prepare_file
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (60, 90)) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def saved(kind: str, image: Image.Image | None = None, **options) -> bytes:
+    out = io.BytesIO()
+    (image or picture()).save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG", "WEBP"])
+def test_a_picture_is_turned_once_whatever_its_format(kind, orientation):
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    image = picture()
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    plain, turned = open_image(saved(kind, image, **options)), open_image(saved(kind, image, exif=exif, **options))
+    turns = {1: (), 2: (0,), 3: (3,), 4: (1,), 5: (5,), 6: (4,), 7: (6,), 8: (2,)}[orientation]
+    for turn in turns:
+        plain = plain.transpose(Image.Transpose(turn))
+    assert turned.size == plain.size
+    assert np.abs(np.asarray(turned).astype(int) - np.asarray(plain)).max() <= 3
+    frames, size = prepare_file(saved(kind, image, exif=exif, **options), 64)
+    assert size == plain.size and frames.shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}, {"quality": 95}])
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_that_lacks_only_its_end_mark_is_used_and_marked(options, missing):
+    whole = saved("JPEG", **options)
+    (found,) = open_pictures(whole[:-missing])
+    assert found.damaged == "it lacks its end mark"
+    assert found.image.tobytes() == open_pictures(whole)[0].image.tobytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 30, "subsampling": 2}, {"quality": 95}])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.97])
+def test_a_jpeg_that_lacks_pixels_stays_unreadable(options, share):
+    whole = saved("JPEG", picture(size=(300, 400)), **options)
+    with pytest.raises(ImageUnreadable):
+        open_image(whole[: int(share * len(whole))])
+
+
+def with_chunk(data: bytes, kind: bytes, body: bytes, checksum: bytes = b"\0\0\0\0") -> bytes:
+    return data[:33] + struct.pack(">I", len(body)) + kind + body + checksum + data[33:]
+
+
+@pytest.mark.parametrize(
+    "kind, body",
+    [(b"tEXt", b"a\0bcd"), (b"iTXt", b"x"), (b"iCCP", b"p\0\0zz"), (b"gAMA", b"\0\1\x86\xa0"), (b"zzZz", b"")],
+)
+def test_a_png_with_a_bad_checksum_beside_its_pixels_is_used_and_marked(kind, body):
+    whole = saved("PNG")
+    (found,) = open_pictures(with_chunk(whole, kind, body))
+    assert kind.decode() in found.damaged and found.image.tobytes() == open_pictures(whole)[0].image.tobytes()
+
+
+def test_a_png_without_its_end_is_used_and_one_with_bad_pixels_is_not():
+    whole = saved("PNG")
+    assert open_image(whole[:-12]).tobytes() == open_image(whole).tobytes()
+    place = whole.index(b"IDAT") + 20
+    for bad in (whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :], whole[: len(whole) // 2]):
+        with pytest.raises(ImageUnreadable):
+            open_image(bad)
+
+
+def animation(kind: str) -> bytes:
+    first, *rest = [picture(seed, (80, 80)) for seed in range(6)]
+    return saved(kind, first, save_all=True, append_images=rest, duration=100)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_the_good_frames_of_a_cut_animation_are_used_and_marked(kind):
+    whole = animation(kind)
+    found = open_pictures(whole[: int(0.7 * len(whole))], limits=Limits(frames=10))
+    every = open_pictures(whole, limits=Limits(frames=10))
+    assert 1 < len(found) < 6 and len(every) == 6 and every[0].damaged is None
+    assert found[0].damaged == "it was cut off after some frames"
+    assert [one.image.tobytes() for one in found] == [one.image.tobytes() for one in every[: len(found)]]
+
+
+def test_a_decoder_process_tells_what_is_wrong_beside_the_pixels(tmp_path):
+    decoder = Decoder(32, Limits())
+    try:
+        whole = saved("JPEG")
+        frames, size = decoder.prepare(whole[:-2])
+        assert size == (60, 90) and decoder.damaged == "it lacks its end mark"
+        again, _ = decoder.prepare(whole)
+        assert decoder.damaged is None and (again == frames).all()
+    finally:
+        decoder.close()
+    unreadable.keep_damaged(tmp_path, {"a" * 64: "it lacks its end mark"})
+    assert unreadable.damaged(tmp_path) == {"a" * 64: "it lacks its end mark"}
