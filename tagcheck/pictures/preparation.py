@@ -263,10 +263,13 @@ def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[]
             return [_picture(one, recipe, background, limits) for one in _frames(image, limits.frames, check)]
         except (ImageUnreadable, ImageUnsupported, MemoryError, Image.DecompressionBombError):
             raise
-        except DAMAGE:
+        except DAMAGE as error:
             if not animated:
                 raise
-            return _good_frames(data, recipe, limits, check)
+            try:
+                return _good_frames(data, recipe, limits, check)
+            except DAMAGE:
+                raise error from None
 
 
 def _good_frames(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:

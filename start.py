@@ -1,0 +1,315 @@
+"""Make the environment, draw a sample library, find its planted errors and open the page, on Linux, macOS and Windows.
+
+    python start.py              all of it (Windows: py start.py)
+    python start.py --no-serve   end after the reports
+    python start.py serve        the page again, with the decisions made so far
+    python start.py test         install what the tests need and run them
+    python start.py doctor       what is ready and what is not
+    python start.py install      the environment alone
+
+Reads   requirements.txt
+Writes  .venv/, and demo/ (the sample library and its data)
+
+Needs Python 3.11 or newer and nothing else. Says what it downloads, and how much, before it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+import webbrowser
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent
+VENV = PROJECT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+REQUIREMENTS, TEST_REQUIREMENTS = PROJECT / "requirements.txt", PROJECT / "tests" / "requirements.txt"
+CPU_BUILD = "https://download.pytorch.org/whl/cpu"
+OLDEST = (3, 11)
+MEGA = 1_000_000
+
+
+class Failed(Exception):
+    """A step failed; its words are for the owner, `code` ends this program."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="demo",
+        choices=("demo", "serve", "test", "doctor", "install"),
+        help="what to do (default: demo)",
+    )
+    parser.add_argument("--no-serve", action="store_true", help="end after the reports (default: open the page)")
+    parser.add_argument("--port", type=port, metavar="N", default=5000, help="port of the page (default: 5000)")
+    parser.add_argument(
+        "--demo", metavar="DIR", default="demo", help="where the sample library and its data go (default: demo)"
+    )
+    parser.add_argument(
+        "--torch",
+        choices=("auto", "cpu", "default"),
+        default="auto",
+        help="which build of PyTorch: the small one for the processor alone, or the default one of this system "
+        "(default: auto, cpu where there is no NVIDIA card)",
+    )
+    parser.add_argument("--tests", action="store_true", help="with install: what the tests need, too (default: no)")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if sys.version_info < OLDEST:
+        raise Failed(f"Python 3.11 or newer is needed, this is {platform.python_version()}: run start.py with another")
+    make_environment(args.torch)
+    if args.what == "test" or args.tests:
+        install(TEST_REQUIREMENTS, "what the tests need")
+    if args.what == "doctor":
+        return subprocess.call([PYTHON, PROJECT / "config.py", "--check"], env=environment())
+    if args.what == "test":
+        return subprocess.call([PYTHON, "-m", "pytest", *args.rest], cwd=PROJECT, env=environment())
+    demo = Path(args.demo)
+    if args.what == "demo":
+        run_stages(demo)
+    if args.what == "serve" or (args.what == "demo" and not args.no_serve):
+        serve(demo, args.port)
+    return 0
+
+
+def port(text: str) -> int:
+    """An argparse type: a port, 1 to 65535."""
+    if not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 1 to 65535")
+    return int(text)
+
+
+# --- the environment -----------------------------------------------------------------------------------
+
+
+def make_environment(torch: str) -> None:
+    """`.venv` with everything in requirements.txt; nothing where it is there already."""
+    if not PYTHON.exists():
+        say(f"making the environment {VENV} with Python {platform.python_version()}")
+        try:
+            import ensurepip
+            import venv
+        except ImportError:
+            raise Failed(
+                "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)"
+            ) from None
+        say(f"(pip {ensurepip.version()} comes with this Python)")
+        venv.create(VENV, with_pip=True)
+    if not installed(REQUIREMENTS):
+        if torch == "cpu" or (torch == "auto" and has_small_build() and not has_card()):
+            install_cpu_build(chosen=torch == "cpu")
+        install(REQUIREMENTS, "what the scripts need")
+
+
+def has_small_build() -> bool:
+    """Whether this system's default build of PyTorch is for NVIDIA cards, so that another one is smaller."""
+    return sys.platform == "linux" and platform.machine().lower() in ("x86_64", "amd64")
+
+
+def has_card() -> bool:
+    """Whether there is an NVIDIA card with its driver."""
+    if Path("/proc/driver/nvidia/version").exists():
+        return True
+    tool = shutil.which("nvidia-smi")
+    return tool is not None and subprocess.run([tool, "-L"], capture_output=True).returncode == 0
+
+
+def install_cpu_build(chosen: bool) -> None:
+    """PyTorch for the processor alone, where it can be had; else what requirements.txt brings."""
+    builds = cpu_builds()
+    if builds:
+        size = sum(map(size_of, builds.values())) / MEGA
+        say(
+            f"no NVIDIA card: taking PyTorch's build for the processor alone, {size:,.0f} MB (--torch default takes the other)"
+        )
+        if pip("install", *builds, "--index-url", CPU_BUILD).returncode == 0:
+            return
+    if chosen:
+        raise Failed(f"PyTorch's build for the processor alone cannot be had from {CPU_BUILD}: leave out --torch cpu")
+    say("PyTorch's small build for the processor alone cannot be had here: the default one is taken (about 3 GB)")
+
+
+def cpu_builds() -> dict[str, str]:
+    """The newest builds of torch and torchvision that belong together, as requirements, with their addresses; {} for none."""
+    found = {name: wheels(name) for name in ("torch", "torchvision")}
+    for major, minor, patch in sorted(found["torch"], reverse=True):
+        beside = [version for version in found["torchvision"] if version[:2] == (0, minor + 15)]
+        if major == 2 and beside:
+            pair = {"torch": (major, minor, patch), "torchvision": max(beside)}
+            return {
+                f"{name}=={'.'.join(map(str, version))}+cpu": found[name][version] for name, version in pair.items()
+            }
+    return {}
+
+
+def wheels(name: str) -> dict[tuple[int, ...], str]:
+    """The versions of a package in the list of small builds that fit this Python and system, with their addresses."""
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    try:
+        with urllib.request.urlopen(f"{CPU_BUILD}/{name}/", timeout=15) as answer:
+            page = answer.read().decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return {}
+    pattern = (
+        rf'href="([^"#]*/{name}-(\d+)\.(\d+)\.(\d+)(?:%2B|\+)cpu-{tag}-{tag}-(?:manylinux_\d+_\d+|linux)_x86_64\.whl)'
+    )
+    return {
+        (int(major), int(minor), int(patch)): urllib.parse.urljoin(f"{CPU_BUILD}/{name}/", url)
+        for url, major, minor, patch in re.findall(pattern, page)
+    }
+
+
+def install(requirements: Path, words: str) -> None:
+    """Install a list of requirements, after saying what it takes."""
+    if installed(requirements):
+        return
+    say(f"{words}: {download(requirements)}")
+    if pip("install", "-r", str(requirements)).returncode:
+        raise Failed(f"{requirements.name} could not be installed: see above, then run the same command again")
+    mark(requirements).write_text(fingerprint(requirements), encoding="utf-8")
+
+
+def download(requirements: Path) -> str:
+    """How much pip would fetch for these requirements, in words."""
+    report = pip("install", "--dry-run", "--report", "-", "-r", str(requirements), quiet=True)
+    try:
+        found = json.loads(report.stdout)["install"]
+        files = {one["metadata"]["name"]: one["download_info"]["url"] for one in found}
+    except (ValueError, KeyError, TypeError):
+        return "how much there is to download cannot be told beforehand"
+    if not files:
+        return "everything is here already"
+    with ThreadPoolExecutor(8) as pool:
+        sizes = dict(zip(files, pool.map(size_of, files.values())))
+    known = {name: size for name, size in sizes.items() if size}
+    largest = sorted(known, key=lambda name: -known[name])[:3]
+    unknown = f" and {len(sizes) - len(known)} of unknown size" if len(known) < len(sizes) else ""
+    return f"downloading {len(sizes)} packages, {sum(known.values()) / MEGA:,.0f} MB{unknown} (the largest: " + (
+        ", ".join(f"{name} {known[name] / MEGA:,.0f} MB" for name in largest) + ")"
+    )
+
+
+def size_of(url: str) -> int:
+    """The bytes of a file at an address; 0 where nobody tells."""
+    try:
+        if url.startswith("file:"):
+            return Path(urllib.request.url2pathname(url.removeprefix("file://"))).stat().st_size
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10) as answer:
+            return int(answer.headers.get("Content-Length") or 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def installed(requirements: Path) -> bool:
+    """Whether this list, as it is now, was installed."""
+    path = mark(requirements)
+    return path.exists() and path.read_text(encoding="utf-8") == fingerprint(requirements)
+
+
+def mark(requirements: Path) -> Path:
+    return VENV / (".installed-tests" if requirements == TEST_REQUIREMENTS else ".installed")
+
+
+def fingerprint(requirements: Path) -> str:
+    return hashlib.sha256(requirements.read_bytes()).hexdigest()
+
+
+def pip(*arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    """pip of the environment."""
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    if arguments[0] == "install":
+        command.append("--quiet")
+    return subprocess.run(command, text=True, encoding="utf-8", capture_output=quiet, env=environment())
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONUTF8": "1"}
+
+
+# --- the sample ------------------------------------------------------------------------------------------
+
+
+def run_stages(demo: Path) -> None:
+    """Draw the sample library and run every stage on it, then compare with what was planted."""
+    if demo.exists() and any(demo.iterdir()) and not (demo / "planted.json").exists():
+        raise Failed(f"{demo} holds something else than a sample: name another folder with --demo", 2)
+    shutil.rmtree(demo, ignore_errors=True)
+    data = ["--data-dir", str(demo / "data")]
+    stage("sample/draw_library.py", str(demo))
+    began = time.monotonic()
+    stage("dataset_hardcore_mapper.py", *data, "--library", str(demo / "library"))
+    stage("advanced_joytag_processing.py", *data, "--model-dir", str(PROJECT / "sample" / "network"))
+    stage("train_series_classifier_images.py", *data)
+    stage("run_error_detection.py", *data)
+    print(f"the stages took {time.monotonic() - began:.0f} seconds", flush=True)
+    stage("sample/compare_with_planted.py", "--planted", str(demo / "planted.json"), *data)
+
+
+def stage(script: str, *arguments: str) -> None:
+    say(" ".join(["python", script, *arguments]))
+    code = subprocess.call([str(PYTHON), str(PROJECT / script), *arguments], env=environment())
+    if code:
+        raise Failed(f"{script} ended with {code}: see above", code)
+
+
+def serve(demo: Path, port: int) -> None:
+    """Serve the page until Ctrl-C, and show it where there is a screen."""
+    if not (demo / "data").is_dir():
+        raise Failed(f"no {demo / 'data'}: run start.py without 'serve' first", 3)
+    if os.name == "nt" or sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        threading.Thread(target=show, args=(port,), daemon=True).start()
+    stage("webapp/app.py", "--data-dir", str(demo / "data"), "--port", str(port))
+
+
+def show(port: int) -> None:
+    """Open the page in the browser once it answers."""
+    for _ in range(300):
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                webbrowser.open(f"http://localhost:{port}/error-review")
+                return
+        time.sleep(0.2)
+
+
+def say(message: str) -> None:
+    print(f"start: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        print("error: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
