@@ -75,8 +75,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "(default: auto, cpu where there is no NVIDIA card)",
     )
     parser.add_argument("--tests", action="store_true", help="with install: what the tests need, too (default: no)")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    args.rest = rest
+    if args.rest and args.what != "test":
+        parser.error(f"what is {' '.join(args.rest)}? (options of pytest go with 'test' alone)")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,104 @@
+"""start.py: which build of PyTorch, how much is downloaded, and that each way of use is understood."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import start
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A list of small builds on this machine: name -> the names of its wheels."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(start, "CPU_BUILD", f"http://127.0.0.1:{server.server_port}")
+
+    def fill(**packages: list[str]) -> None:
+        for name, files in packages.items():
+            (tmp_path / name).mkdir()
+            lines = [f'<a href="/{name}/{file.replace("+", "%2B")}#sha256=0">{file}</a><br/>' for file in files]
+            (tmp_path / name / "index.html").write_text("\n".join(lines))
+            for file in files:
+                (tmp_path / name / file).write_bytes(b"x" * 1000)
+
+    yield fill
+    server.shutdown()
+
+
+def wheel(
+    name: str, version: str, python: str = f"cp311 cp{sys.version_info.major}{sys.version_info.minor}"
+) -> list[str]:
+    return [f"{name}-{version}-{tag}-{tag}-manylinux_2_28_x86_64.whl" for tag in dict.fromkeys(python.split())]
+
+
+def test_the_newest_small_builds_that_belong_together_are_taken(index):
+    index(
+        torch=[
+            *wheel("torch", "2.9.1+cpu"),
+            *wheel("torch", "2.10.0+cpu"),
+            *wheel("torch", "2.11.0+cpu"),
+            *wheel("torch", "2.12.0"),
+        ],
+        torchvision=[
+            *wheel("torchvision", "0.24.1+cpu"),
+            *wheel("torchvision", "0.25.0+cpu"),
+            *wheel("torchvision", "0.27.0+cpu"),
+        ],
+    )
+    found = start.cpu_builds()
+    assert list(found) == ["torch==2.10.0+cpu", "torchvision==0.25.0+cpu"]
+
+
+@pytest.mark.parametrize("there", [{}, {"torch": ["torch-2.9.0+cpu-cp39-cp39-linux_x86_64.whl"], "torchvision": []}])
+def test_where_no_small_build_fits_none_is_taken(index, there):
+    index(**there)
+    assert start.cpu_builds() == {}
+
+
+def test_sizes_come_from_where_the_files_are(index, tmp_path):
+    index(torch=wheel("torch", "2.9.0+cpu"))
+    file = next((tmp_path / "torch").glob("*.whl"))
+    assert (
+        start.size_of(file.as_uri())
+        == start.size_of(f"{start.CPU_BUILD}/torch/{file.name.replace('+', '%2B')}")
+        == 1000
+    )
+    assert start.size_of("http://127.0.0.1:1/x.whl") == 0
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "-1", "x"])
+def test_a_port_that_is_none_is_a_usage_error(port, capsys):
+    with pytest.raises(SystemExit) as caught:
+        start.parse_args(["serve", f"--port={port}"])
+    assert caught.value.code == 2
+
+
+def test_a_folder_that_holds_something_else_is_never_removed(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(start.Failed, match="holds something else"):
+        start.run_stages(tmp_path)
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_it_needs_the_standard_library_alone():
+    tree = ast.parse((PROJECT / "start.py").read_text(encoding="utf-8"))
+    names = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    names |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert names <= sys.stdlib_module_names
