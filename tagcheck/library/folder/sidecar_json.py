@@ -12,17 +12,16 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from json.decoder import scanstring
 from typing import Any
 
 from tagcheck.library.folder import sidecar_text
 from tagcheck.library.folder.readings import is_sentence
 from tagcheck.library.folder.sidecar_text import BOM, CannotEdit, Habit, Memory, NotASidecar, Reading, Sidecar
+from tagcheck.library.folder.tables import scanstring, skip
 from tagcheck.library.folder.tag_names import UNDERSCORED, core, name, seen
 
 LARGEST = 16 << 20  # bytes
 DEEPEST = 60
-_BLANK = re.compile(r"[ \t\r\n]*")
 _OTHER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|NaN|-?Infinity")
 MAIN = re.compile(r"tags|tag_string|hashtags|caption_tags", re.IGNORECASE)
 PART = re.compile(r"(?:tags|tag_string)_\w+", re.IGNORECASE)
@@ -59,10 +58,10 @@ class Field:
 def parse(text: str) -> Node:
     """The JSON document as nodes. Raises `NotASidecar`."""
     try:
-        node = _value(text, _BLANK.match(text, 0).end(), 0)
+        node = _value(text, skip(text, 0), 0)
     except (ValueError, IndexError, AttributeError) as error:
         raise NotASidecar(f"is not whole JSON ({error})") from None
-    if _BLANK.match(text, node.end).end() != len(text):
+    if skip(text, node.end) != len(text):
         raise NotASidecar(f"is not JSON: something follows its end (character {node.end})")
     return node
 
@@ -74,21 +73,21 @@ def _value(text: str, at: int, depth: int) -> Node:
         value, end = scanstring(text, at + 1, False)
         return Node(at, end, value=value)
     if text[at] == "[":
-        items, end = [], _BLANK.match(text, at + 1).end()
+        items, end = [], skip(text, at + 1)
         while text[end] != "]":
             items.append(_value(text, end, depth + 1))
             end = _next(text, items[-1].end, "]")
         return Node(at, end + 1, items=tuple(items))
     if text[at] == "{":
-        members, end = [], _BLANK.match(text, at + 1).end()
+        members, end = [], skip(text, at + 1)
         while text[end] != "}":
             if text[end] != '"':
                 raise ValueError(f"no name at character {end}")
             key, end = scanstring(text, end + 1, False)
-            end = _BLANK.match(text, end).end()
+            end = skip(text, end)
             if text[end] != ":":
                 raise ValueError(f"no colon at character {end}")
-            members.append((key, _value(text, _BLANK.match(text, end + 1).end(), depth + 1)))
+            members.append((key, _value(text, skip(text, end + 1), depth + 1)))
             end = _next(text, members[-1][1].end, "}")
         return Node(at, end + 1, members=tuple(members))
     found = _OTHER.match(text, at)
@@ -99,9 +98,9 @@ def _value(text: str, at: int, depth: int) -> Node:
 
 def _next(text: str, end: int, close: str) -> int:
     """Behind a comma, or at the closing bracket."""
-    end = _BLANK.match(text, end).end()
+    end = skip(text, end)
     if text[end] == ",":
-        end = _BLANK.match(text, end + 1).end()
+        end = skip(text, end + 1)
         if text[end] == close:
             raise ValueError(f"a comma before {close} at character {end}")
     elif text[end] != close:
@@ -118,7 +117,7 @@ def fields(root: Node, table: bool = False) -> list[Field]:
     if table and not found:
         members = dict(root.members or ())
         for key in CAPTION:
-            if key in members and members[key].value is not None and not is_sentence(members[key].value):
+            if key in members and members[key].value is not None and not is_sentence(members[key].value or ""):
                 return [Field(members[key], True, False)]
     return found if mains else [replace(field, main=True) for field in found]
 
@@ -307,7 +306,7 @@ def _offsets(text: str, node: Node) -> list[int]:
     escape = re.compile(
         r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL
     )
-    while at < node.end - 1:
+    while (found := escape.match(text, at, node.end - 1)) is not None:
         offsets.append(at)
-        at = escape.match(text, at).end()
+        at = found.end()
     return [*offsets, at]

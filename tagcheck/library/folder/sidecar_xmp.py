@@ -87,7 +87,7 @@ class _Reader:
     def refuse(self, *_: object) -> None:
         raise NotASidecar("has a document type of its own, which no XMP has")
 
-    def start(self, element: str, _: dict) -> None:
+    def start(self, element: str, _: dict[str, str]) -> None:
         at = self.parser.CurrentByteIndex
         self.path.append(element)
         if element == f"{RDF} Description" and self.description is None:

@@ -6,16 +6,17 @@ A record is handled as a sidecar of its picture. Only the record's own bytes cha
 from __future__ import annotations
 
 import json
+import json.decoder
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from json.decoder import scanstring
 
 from tagcheck.library.folder.sidecar_text import BOM, NotASidecar, text_of
 
 LARGEST = 1 << 30  # bytes
 NAMES = re.compile(r"metadata\.jsonl|meta_\w+\.json", re.IGNORECASE)
+scanstring: Callable[[str, int, bool], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LINE = re.compile(r"[^\r\n]+")
 
@@ -65,7 +66,8 @@ def read(path: str, data: bytes) -> Table:
 
 
 def _lines(path: str, text: str, bom: bool) -> Table:
-    records, damaged = {}, 0
+    records: dict[str, tuple[int, int]] = {}
+    damaged = 0
     for line in _LINE.finditer(text):
         if not line[0].strip():
             continue
@@ -81,29 +83,30 @@ def _lines(path: str, text: str, bom: bool) -> Table:
 
 def _members(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
     decoder = json.JSONDecoder()
-    at = _skip(text, 0)
+    at = skip(text, 0)
     if text[at] != "{":
         raise ValueError("no object of pictures")
-    at = _skip(text, at + 1)
+    at = skip(text, at + 1)
     while text[at] != "}":
         if text[at] != '"':
             raise ValueError(f"no name at character {at}")
         key, at = scanstring(text, at + 1, False)
-        at = _skip(text, at)
+        at = skip(text, at)
         if text[at] != ":":
             raise ValueError(f"no colon at character {at}")
-        start = _skip(text, at + 1)
+        start = skip(text, at + 1)
         _, end = decoder.raw_decode(text, start)
         if text[start] == "{":
             yield key, (start, end)
-        at = _skip(text, end)
+        at = skip(text, end)
         if text[at] == ",":
-            at = _skip(text, at + 1)
+            at = skip(text, at + 1)
         elif text[at] != "}":
             raise ValueError(f"no comma at character {at}")
 
 
-def _skip(text: str, at: int) -> int:
+def skip(text: str, at: int) -> int:
+    """Where the blanks at `at` end."""
     found = _BLANK.match(text, at)
     return found.end() if found else at
 
