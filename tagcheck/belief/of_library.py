@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy import sparse
@@ -140,7 +141,7 @@ def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
                 return None
             hashes, names = ([one for one in texts[name] if one] for name in ("hashes", "names"))
             return Believed(hashes, names, held["cells"], held["confidence"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 
