@@ -45,6 +45,7 @@ def page(folder: DataFolder, bench: Bench) -> Shared:
 
 
 def test_the_pictures_of_a_view_open_on_a_locked_page(page: Shared) -> None:
+    page.bench.may_make_pages()
     text = page.press(
         page.get(f"/error-review/findings?type=tags&tag={page.tag}"), "Open the pictures of these 2 findings in Hydrus"
     )
@@ -56,6 +57,7 @@ def test_the_pictures_of_a_view_open_on_a_locked_page(page: Shared) -> None:
 
 
 def test_one_finding_opens_from_its_card_and_what_is_gone_is_said(page: Shared) -> None:
+    page.bench.may_make_pages()
     one, other = page.pairs[0]
     page.bench.post("/add_files/delete_files", {"hash": other})
     page.bench.post("/add_files/delete_files", {"hash": other, "file_service_key": "616c6c206c6f63616c2066696c6573"})
@@ -151,6 +153,7 @@ def address(page: Shared) -> Iterator[str]:
 def test_in_a_browser_a_key_opens_the_pictures_and_a_button_judges_the_pair(
     page: Shared, address: str, browser
 ) -> None:
+    page.bench.may_make_pages()
     context = browser.new_context()
     tab = open_tab(context)
     one, other = page.pairs[0]
