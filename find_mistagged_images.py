@@ -119,7 +119,7 @@ def respect(
     noes: Noes,
     parents: Mapping[str, frozenset[str]] | None = None,
     lowest: float = 0.0,
-) -> tuple[list[Suggestion], Counter]:
+) -> tuple[list[Suggestion], Counter[str]]:
     """The suggestions without those that the owner has answered already or cannot use, and how many were left out and why.
 
     What a no covers (`tagcheck.refusals`) is not brought up again, be it a deletion or an ignored suggestion. A tag that follows from another by a sibling or parent cannot be removed
@@ -155,7 +155,12 @@ def respect(
 
 
 def make_report(
-    data: Dataset, pictures: Pictures, seen: Examined | None, found: list[Suggestion], dropped: Counter, lowest: float
+    data: Dataset,
+    pictures: Pictures,
+    seen: Examined | None,
+    found: list[Suggestion],
+    dropped: Counter[str],
+    lowest: float,
 ) -> dict[str, Any]:
     """The report's document: one entry a picture and issue, the surest first."""
     listed = [one for one in found if one.confidence >= lowest]

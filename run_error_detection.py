@@ -19,8 +19,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import config
 from tagcheck import children, data_folder, detectors, script
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return next((row["exit_code"] for row in rows if row["exit_code"]), 0)
 
 
-def popup(folder: DataFolder, wanted: bool):
+def popup(folder: DataFolder, wanted: bool) -> AbstractContextManager[script.Shown | None]:
     """The message in Hydrus that --popup asks for; without it no library is needed, and none is opened."""
     if not wanted:
         return nullcontext()
@@ -87,7 +88,7 @@ def detect(
     dataset: Path,
     args: argparse.Namespace,
     message: script.Shown | None,
-) -> dict:
+) -> dict[str, Any]:
     """Run one detector as a process, its progress passed on to stderr, and describe how it went."""
     total = len(detectors.DETECTORS)
     script.say(f"[{number}/{total}] {detector.name}: {detector.script}")
@@ -114,7 +115,7 @@ def detect(
         "findings": None,
         "message": said,
     }
-    if exit_code == 0 and report != before:
+    if exit_code == 0 and report is not None and report != before:
         summary = data_folder.load(report, detector.report).get("summary", {})
         row |= {"report": report.name, "findings": detector.findings(summary)}
     elif exit_code == 0:
@@ -122,7 +123,7 @@ def detect(
     return row
 
 
-def print_outcome(rows: list[dict], summary: Path) -> None:
+def print_outcome(rows: list[dict[str, Any]], summary: Path) -> None:
     """What was found and what failed, a line a detector, on stdout."""
     for row in rows:
         if row["exit_code"] == 0:
@@ -142,9 +143,9 @@ class Watch(threading.Thread):
         self.cancelled = False
         self._message, self._place, self._text = message, (done, total), text
         self._over = threading.Event()
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def over(self, process: subprocess.Popen) -> Watch:
+    def over(self, process: subprocess.Popen[bytes]) -> Watch:
         """Watch over this process until `stop`; nothing without a message."""
         self._process = process
         if self._message is not None:
@@ -152,6 +153,7 @@ class Watch(threading.Thread):
         return self
 
     def run(self) -> None:
+        assert self._message is not None and self._process is not None  # else `over` starts no thread
         while not self.cancelled and not self._over.is_set():
             self._message.update(*self._place, self._text)
             self.cancelled = self._message.cancelled
@@ -180,7 +182,7 @@ def _run_passing_on(command: list[str], watch: Watch) -> tuple[int, str]:
         tail = ""
         watch.over(process)
         try:
-            while chunk := process.stdout.read1(65536):
+            while chunk := os.read(process.stdout.fileno(), 65536) if process.stdout else b"":
                 text = decoder.decode(chunk)
                 sys.stderr.write(text)
                 sys.stderr.flush()
@@ -195,7 +197,7 @@ def _run_passing_on(command: list[str], watch: Watch) -> tuple[int, str]:
     return code, said.removeprefix("error: ")
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End a detector. Ctrl-C in a terminal has reached it already, so it gets a moment before it is told again."""
     try:
         process.wait(timeout=1)

@@ -15,7 +15,7 @@ from typing import IO, Any
 REPLACE_SECONDS = 10.0
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None], replace: bool = True) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: bool = True) -> None:
     """Make `path` appear whole or not at all: temporary name in the same folder, fsync, rename.
 
     `write` gets a binary file. On any error, and on Ctrl-C, the temporary file is removed and

@@ -12,10 +12,40 @@ import pytest
 
 from tagcheck.data_folder import DataFolder
 
-PROJECT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+PROJECT = TESTS.parent
 
 # A run in the background of a shell ignores Ctrl-C and hands that on to every script it starts; the tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Whole runs of scripts, browsers, training: `pytest -m "not slow"` leaves them out.
+SLOW = (
+    *(
+        "test_sample.py",
+        "webapp/test_browser",
+        "series/",
+        "scripts/test_end_to_end.py",
+        "scripts/test_series_scripts.py",
+    ),
+    *("scripts/test_extraction", "scripts/test_find_mistagged.py", "library/test_hydrus_server.py", "similar/"),
+    *(
+        "embedding/",
+        "tag_errors/",
+        "learning/",
+        "duplicates/",
+        "belief/",
+        "faults/",
+        "pictures/test_decoder_processes.py",
+    ),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of `SLOW` files and folders."""
+    for item in items:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

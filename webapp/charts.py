@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from markupsafe import Markup
@@ -90,7 +90,7 @@ def nice(value: float) -> float:
     return next(step * scale for step in (1, 2, 5, 10) if value <= step * scale)
 
 
-def _axis(y, top: float) -> str:
+def _axis(y: Callable[[float], float], top: float) -> str:
     marks = [0, top / 2, top]
     return "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT - 90}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>'

@@ -40,7 +40,7 @@ def groups() -> dict[str, tuple[str, tuple[str, ...]]]:
     return made
 
 
-def from_query(args: MultiDict | Mapping[str, str]) -> Filter:
+def from_query(args: MultiDict[str, str] | Mapping[str, str]) -> Filter:
     """The view that a query string asks for. A value that cannot be meant is a 400 in words."""
     state = args.get("state") or "open"
     if state not in (*QUEUES, ANY):
@@ -136,7 +136,7 @@ def _issues(given: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _all(args: MultiDict | Mapping[str, str], name: str) -> list[str]:
+def _all(args: MultiDict[str, str] | Mapping[str, str], name: str) -> list[str]:
     return args.getlist(name) if isinstance(args, MultiDict) else [args.get(name, "")]
 
 

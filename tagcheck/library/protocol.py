@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from tagcheck.changes import TagChange
 
@@ -163,7 +163,7 @@ class Library(Protocol):
 
     kind: str  # "hydrus" | "folder"
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """What identifies this library, for the mapping's `library` key: `{"type": kind, ...}`; no secrets."""
 
     def walk(self, names: Sequence[str]) -> Walk:

@@ -78,7 +78,8 @@ class Classifier:
         beside = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.card["companions"])
         found, mixing = scoring.score(self.model, embeddings.matrix, beside=beside), self.mixing
         if log_p is not None and self.with_network is not None:
-            known = np.atleast_2d(np.array(self.card["finetuned"]["classes_known"], dtype=bool)).any(axis=0)[None]
+            networks = np.atleast_2d(np.array(self.card["finetuned"]["classes_known"], dtype=bool))
+            known = networks.any(axis=0, keepdims=True)
             found, mixing = out_of_fold.witnessed(found, log_p, known), self.with_network
         own = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.series).astype(bool)
         if tag_sets is None:  # whether they have character tags is not known, so they are of no kind

@@ -30,7 +30,7 @@ from tagcheck.embedding import joytag_network, store
 from tagcheck.errors import BadFile
 from tagcheck.files import write_atomically
 from tagcheck.pictures import decoder_processes
-from tagcheck.pictures.preparation import Limits
+from tagcheck.pictures.file_formats import Limits
 
 SMOOTHING = 0.05  # of the target is shared out among all classes: a few tags in a hundred are wrong
 WEIGHT_DECAY, CLIP = 0.05, 1.0
@@ -84,6 +84,9 @@ class Back(nn.Module):
     """What is trained: copies of the last blocks and the norm, and a head of C classes on the mean token, standardised by
     the `mean` and `scale` (d,) of the stored embeddings.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, network: ViT, blocks: int, classes: int, mean: Tensor, scale: Tensor) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tagcheck.changes import TagChange
 from tagcheck.data_folder import isoformat, utc_now
@@ -239,7 +240,7 @@ class Ledger:
             rows,
         )
 
-    def _select(self, where: str, values: list) -> list[LedgerRow]:
+    def _select(self, where: str, values: list[Any]) -> list[LedgerRow]:
         with self._reading() as db:
             if db is None:
                 return []
