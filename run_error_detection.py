@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import os
 import subprocess
 import sys
 import threading
