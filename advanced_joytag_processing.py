@@ -1,14 +1,15 @@
 """Bring every mapped picture's tags up to date and give each new picture its JoyTag embedding.
 
     python advanced_joytag_processing.py
-    python advanced_joytag_processing.py --library ~/Pictures --data-dir ~/tags --limit 1000
+    python advanced_joytag_processing.py --library ~/Pictures --data-dir ~/tags --first 2000
 
 Reads   mappings/dataset_mapping_<UTC>.json (the newest, or --mapping), the library, JoyTag's files
 Writes  advanced_embeddings/*.pt (shards, only for pictures that have none yet), advanced_embeddings/tag_head.pt,
         advanced_embeddings/same_picture.json (what copies look like to this tagger, measured once),
         and last datasets/advanced_joytag_complete_<UTC>.json
 
-Tags are read anew in every run, pictures only once. A picture that cannot be read is a record with
+Pictures are taken in an order of which every beginning is spread over pages, series and time, so that --first N
+gives a first look; the next run goes on with the rest. Tags are read anew in every run, pictures only once. A picture that cannot be read is a record with
 its reason; what is wrong with its bytes is remembered in advanced_embeddings/unreadable.json until a
 decoder is installed or updated or a limit changed (or --retry). After Ctrl-C or a kill the same
 command goes on.
@@ -43,6 +44,7 @@ from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepa
 from tagcheck.pictures.unreadable import Failure
 from tagcheck.review import Key, Review
 from tagcheck.script import run, say
+from tagcheck.spread import Placed, spread_order
 from tagcheck.tag_errors import tagger_vocabulary
 from tagcheck.writing import Ledger
 from tagcheck.writing.apply import confirm
@@ -91,6 +93,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--limit", type=script.at_least(0), metavar="N", help="embed at most N new pictures in this run (default: all)"
+    )
+    parser.add_argument(
+        "--first",
+        "--max-embeddings",
+        dest="first",
+        type=script.at_least(1),
+        metavar="N",
+        help="for a first look, stop when N pictures have been embedded in all (default: no such limit)",
     )
     parser.add_argument(
         "--decoders",
@@ -159,9 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = turned_twice(folder, infos, done)
         done = {hash: size for hash, size in done.items() if hash not in again}
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
-        work = embed(
-            library, model, new if args.limit is None else new[: args.limit], folder, limits, args.decoders, message
-        )
+        wanted = to_embed(infos, new, pages, sum(info.hash in done for info in infos), args.first, args.limit)
+        work = embed(library, model, wanted, folder, limits, args.decoders, message)
         failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
         lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
         unreadable.save(folder.embeddings, tools, known | lasting)
@@ -262,6 +271,33 @@ def turned_twice(folder: DataFolder, infos: Sequence[FileInfo], done: Container[
     if unreadable.repaired(folder.embeddings):
         return set()
     return {info.hash for info in infos if info.mime == "image/tiff" and info.status == "ok" and info.hash in done}
+
+
+def to_embed(
+    infos: Sequence[FileInfo],
+    new: Sequence[FileInfo],
+    pages: dict[str, list[list[str]]],
+    done: int,
+    first: int | None,
+    limit: int | None,
+) -> list[FileInfo]:
+    """The pictures that this run embeds: of `new`, in an order that is spread over all of `infos`, as many as are asked for.
+
+    `done` pictures have an embedding already; `first` counts these, `limit` does not.
+    """
+    placed = [
+        Placed(
+            info.hash,
+            tuple(" / ".join(path) for path in pages[info.hash]),
+            tuple(tags.in_namespace(info.tags, config.SERIES_NAMESPACE)),
+            info.time_imported or 0.0,
+        )
+        for info in infos
+    ]
+    wanted = {info.hash for info in new}
+    ordered = [infos[place] for place in spread_order(placed) if infos[place].hash in wanted]
+    room = min(len(ordered) if first is None else max(0, first - done), len(ordered) if limit is None else limit)
+    return ordered[:room]
 
 
 def decoding_tools(library: Library, limits: Limits) -> dict[str, Any]:

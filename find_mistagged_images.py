@@ -54,7 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = script.data_folder(args)
-    data = dataset.load(folder, args.dataset)
+    data = dataset.load(folder, args.dataset, args.max_embeddings)
     made = weigh(folder, data, config.INVISIBLE_NAMESPACES)
     pictures, seen = made.pictures, made.seen
     if args.explain:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "your decisions" in note:
             script.say(note)
     path = data_folder.save(folder, MISTAGGED, report)
-    print(summary_line(report["summary"], path))
+    print(summary_line(report["summary"], data.share(len(pictures.matrix)), path))
     return 0
 
 
@@ -175,6 +175,7 @@ def make_report(
     by_issue, by_kind = Counter(one.issue for one in listed), Counter(one.kind for one in listed)
     summary = {
         "total_images_analyzed": len(pictures.records),
+        **data.sampled(len(pictures.matrix)),
         "errors_found": len(errors),
         **{issue: by_issue[issue] for issue in ISSUES},
         "suggestions": len(listed),
@@ -234,11 +235,11 @@ def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
     }
 
 
-def summary_line(summary: dict[str, Any], path: Any) -> str:
+def summary_line(summary: dict[str, Any], share: str, path: Any) -> str:
     """What the owner reads at the end."""
     counts = ", ".join(f"{summary[issue]:,} {issue.removesuffix('_tags')}" for issue in ISSUES)
     return (
-        f"{summary['total_images_analyzed']:,} pictures: {counts} tags in {summary['errors_found']:,} entries "
+        f"{share}: {counts} tags in {summary['errors_found']:,} entries "
         f"({summary['below_min_confidence']:,} more below the minimum confidence): {path}"
     )
 

@@ -94,7 +94,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = script.data_folder(args)
-    data = dataset.load(folder, args.dataset)
+    data = dataset.load(folder, args.dataset, args.max_embeddings)
     records, found = embedded_records(folder, data)
     decided = judged_pairs(data) | review_store.pair_decisions(folder.review)
     measured = (
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "group_details": [describe_group([records[row] for row in group]) for group in groups],
         },
     )
-    print(outcome(summary) + f" -> {report}")
+    print(outcome(summary, data.share(len(records))) + f" -> {report}")
     return 0
 
 
@@ -387,6 +387,7 @@ def summarise(
         "similarity_threshold": threshold,
         "groups": len(groups),
         "images_compared": len(records),
+        **data.sampled(len(records)),
         "pixel_duplicates": sum(
             same_pixels(records[i], records[j]) for i, j in zip(opened.i.tolist(), opened.j.tolist())
         ),
@@ -531,7 +532,7 @@ def same_pixels(one: Record, other: Record) -> bool:
     return bool(first) and first == other.raw.get("pixel_hash")
 
 
-def outcome(summary: dict[str, Any]) -> str:
+def outcome(summary: dict[str, Any], share: str) -> str:
     """The summary line."""
     judged = (
         f" ({summary['pairs_already_judged']:,} more were judged before)" if summary["pairs_already_judged"] else ""
@@ -539,7 +540,7 @@ def outcome(summary: dict[str, Any]) -> str:
     line = (
         f"{summary['total_pairs_found']:,} pairs ({summary['pixel_duplicates']:,} of the same pixels) "
         f"in {summary['groups']:,} groups at or above {summary['similarity_threshold']:g} "
-        f"among {summary['images_compared']:,} pictures{judged}"
+        f"among {share}{judged}"
     )
     left_out = summary["images_without_embedding"] + summary["images_unusable"]
     return line + (f"; {left_out:,} not compared (no embedding or not readable)" if left_out else "")

@@ -132,14 +132,14 @@ def main(argv: list[str] | None = None) -> int:
     if not namespace:
         raise UsageError("--namespace is empty: name one, such as series or person")
     folder = script.data_folder(args)
-    data = dataset.load(folder, args.dataset)
+    data = dataset.load(folder, args.dataset, args.max_embeddings)
     pictures = gather(folder, data, namespace)
     groups, cosine = duplicate_groups(folder, pictures.embedded)
     labels = label_images(pictures.tag_sets, groups)
     group_counts = check_learnable(labels, groups, namespace, data)
 
     script.say(
-        f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} of {len(groups):,} pictures"
+        f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} tagged of {data.share(len(groups))}"
     )
     folds = linear_probes.grouped_folds(groups, min(FOLDS, len(np.unique(groups))), SEED)
     folds = spread_folds(folds, groups, labels)

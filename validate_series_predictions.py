@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     namespace = args.namespace.strip().rstrip(":").lower()
     folder = script.data_folder(args)
-    data = dataset.load(folder, args.dataset)
+    data = dataset.load(folder, args.dataset, args.max_embeddings)
     card, said = classifier_files.load_out_of_fold(folder, namespace)
     said = said + newcomers(folder, data, card, said, namespace)
     judged, age = match(data, card, said, namespace)
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     explain(found, judged, folder, card)
     rows = per_series(judged, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
-    summary = summarise(judged, found, suppressed, age) | {"calibration_error": error}
+    summary = summarise(judged, found, suppressed, age) | {"calibration_error": error} | data.sampled(len(judged))
     path = data_folder.save(
         folder,
         SERIES_VALIDATION,
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     files.write_atomically(path.with_suffix(".svg"), lambda out: out.write(reliability_diagram(table).encode("utf-8")))
     print(
-        f"{summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged "
+        f"{data.share(len(judged))}: {summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged "
         f"({summary['accuracy']:.1%}), {summary['missing_predictions_count']:,} tags not predicted, "
         f"{summary['incorrect_predictions_count']:,} predicted and not tagged, "
         f"{summary['images_abstained']:,} pictures abstained: {path}"

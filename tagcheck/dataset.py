@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagcheck import data_folder, tags
+from tagcheck import data_folder, spread, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
 from tagcheck.json_files import Unusable, is_text
@@ -43,6 +43,7 @@ class Dataset:
 
     `siblings` maps a tag to the one that its owner sees in its place, `parents` a tag to those that come with
     it; `judged` are pairs of hashes, in order, with what their owner judged them to be in the library's program.
+    `most` is how many readable pictures were asked for, `left_out` how many records that costs.
     """
 
     path: Path
@@ -52,6 +53,8 @@ class Dataset:
     parents: Mapping[str, frozenset[str]] = field(default_factory=dict)
     judged: Mapping[tuple[str, str], str] = field(default_factory=dict)
     spellings: Spellings = field(default_factory=Spellings)
+    most: int | None = None
+    left_out: int = 0
 
     @property
     def model(self) -> str | None:
@@ -63,9 +66,36 @@ class Dataset:
         """The records whose picture could be read."""
         return [record for record in self.records if record.status == "ok"]
 
+    @property
+    def mapped(self) -> int:
+        """How many pictures the library has on its mapped pages, those included that wait for their embedding."""
+        summary = self.header.get("summary")
+        mapped = summary.get("mapped") if isinstance(summary, dict) else None
+        here = len(self.records) + self.left_out
+        return max(mapped, here) if isinstance(mapped, int) else here
 
-def load(folder: DataFolder, given: str | Path | None = None, tell: Callable[[str], None] | None = None) -> Dataset:
-    """The newest dataset, or the one given. Raises `MissingInput` or `BadFile` naming the file.
+    def share(self, seen: int) -> str:
+        """`2,000 of 50,000 pictures`, where `seen` of them were looked at; `50,000 pictures` where that is all.
+
+        A picture that cannot be read counts as looked at.
+        """
+        return f"{seen:,} of {self.mapped:,} pictures" if self.sampled(seen) else f"{seen:,} pictures"
+
+    def sampled(self, seen: int) -> dict[str, int | None]:
+        """How much of the library a report speaks of, for its summary; nothing where it speaks of all."""
+        if seen + sum(record.status != "ok" for record in self.records) >= self.mapped:
+            return {}
+        return {"pictures_seen": seen, "pictures_mapped": self.mapped, "max_embeddings": self.most}
+
+
+def load(
+    folder: DataFolder,
+    given: str | Path | None = None,
+    most: int | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Dataset:
+    """The newest dataset, or the one given; with `most`, no more readable pictures than that, spread over pages, series and
+    time (`tagcheck.spread`). Raises `MissingInput` or `BadFile` naming the file.
 
     A record that cannot be used is left out; `tell` (default: standard error) gets a line with their number and the first.
     """
@@ -90,7 +120,29 @@ def load(folder: DataFolder, given: str | Path | None = None, tell: Callable[[st
     judged = dict(_judged(document.pop("judged_pairs", None) or [], unusable))
     if unusable:
         (tell or _say)(f"warning: {path}: {unusable}")
-    return Dataset(path, document, list(records.values()), siblings, parents, judged, spellings)
+    kept = list(records.values()) if most is None else _spread(list(records.values()), most)
+    left_out = len(records) - len(kept)
+    return Dataset(path, document, kept, siblings, parents, judged, spellings, most, left_out)
+
+
+def _spread(records: list[Record], most: int) -> list[Record]:
+    """The records without the readable ones beyond the first `most` in spread order, in the file's order."""
+    readable = [record for record in records if record.status == "ok"]
+    kept = {readable[place].hash for place in spread.spread_order([_placed(one.raw) for one in readable])[:most]}
+    return [record for record in records if record.status != "ok" or record.hash in kept]
+
+
+def _placed(row: dict[str, Any]) -> spread.Placed:
+    """Where a record's picture stands; what is not as docs/formats.md says counts as not said."""
+    pages, series, time = (row.get(key) for key in ("pages", "existing_series_tags", "time_imported"))
+    return spread.Placed(
+        row["hash"],
+        tuple(" / ".join(map(str, page)) for page in pages if isinstance(page, list))
+        if isinstance(pages, list)
+        else (),
+        tuple(map(str, series)) if isinstance(series, list) else (),
+        float(time) if isinstance(time, (int, float)) else 0.0,
+    )
 
 
 def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozenset[str]], Spellings]:

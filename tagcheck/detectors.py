@@ -62,7 +62,7 @@ DETECTORS: tuple[Detector, ...] = (
             "contradictory_tags": "Contradicting tags",
         },
         counts=("errors_found",),
-        options=("min_confidence",),
+        options=("min_confidence", "max_embeddings"),
     ),
     Detector(
         key="near_duplicates",
@@ -72,7 +72,7 @@ DETECTORS: tuple[Detector, ...] = (
         reader=PAIRS,
         issues={"near_duplicate": "Near-duplicates", "pixel_duplicate": "Same pixels"},
         counts=("total_pairs_found",),
-        options=("threshold", "engine"),
+        options=("threshold", "engine", "max_embeddings"),
     ),
     Detector(
         key="series",
@@ -88,6 +88,7 @@ DETECTORS: tuple[Detector, ...] = (
         reader=SERIES,
         issues={"missing_series": "Missing series", "incorrect_series": "Wrong series"},
         counts=("missing_predictions_count", "incorrect_predictions_count"),
+        options=("max_embeddings",),
     ),
 )
 MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION = (one.report for one in DETECTORS)

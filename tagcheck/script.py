@@ -107,6 +107,13 @@ def add_dataset(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--dataset", metavar="FILE", default=None, help="the dataset JSON to read (default: the newest in datasets/)"
     )
+    made.add_argument(
+        "--max-embeddings",
+        type=at_least(1),
+        metavar="N",
+        default=None,
+        help="look at N pictures only, spread over pages, series and time (default: all that are in the dataset)",
+    )
 
 
 def add_library(made: argparse.ArgumentParser, default: str) -> None:

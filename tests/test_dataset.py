@@ -211,3 +211,20 @@ def test_a_judgement_that_cannot_be_meant_is_left_out_and_named(folder, one):
     put(folder, {"hash": A, "existing_all_tags": []}, judged_pairs=[one, good])
     said = []
     assert dataset.load(folder, tell=said.append).judged == {(A, B): "duplicates"} and "'judged_pairs'" in said[0]
+
+
+def test_a_sample_is_spread_over_pages_and_says_of_how_many(folder):
+    rows = [
+        {"hash": f"{row:064x}", "existing_all_tags": [], "pages": [["all", "rare" if row == 77 else "large"]]}
+        for row in range(100)
+    ]
+    put(folder, *rows, {"hash": A, "existing_all_tags": [], "status": "unreadable"}, summary={"mapped": 150})
+    found = dataset.load(folder, most=10)
+    assert len(found.usable()) == 10 and f"{77:064x}" in {one.hash for one in found.records}
+    assert (found.share(10), found.sampled(10)) == (
+        "10 of 150 pictures",
+        {"pictures_seen": 10, "pictures_mapped": 150, "max_embeddings": 10},
+    )
+    assert (
+        found.records == dataset.load(folder, most=10).records and len(dataset.load(folder, most=500).usable()) == 100
+    )

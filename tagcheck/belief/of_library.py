@@ -148,6 +148,7 @@ def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
 def _rests_on(folder: DataFolder, data: Dataset) -> str:
     """A fingerprint of all that the belief rests on: dataset, embeddings, decisions, the owner's own files."""
     made = hashlib.sha256(data.path.read_bytes())
+    made.update(f"{data.most}\n".encode())  # a sample is weighed by itself
     for path in (
         *sorted(folder.embeddings.glob("*")),
         *sorted(folder.classifier.glob("*.json")),

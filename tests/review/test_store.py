@@ -822,3 +822,17 @@ def test_the_store_keeps_the_ledgers_tables_company(review, folder):
     Ledger(Path(folder.review)).open_batch("folder", None, "", [TagChange(A, "x", ADD)])
     with Review(folder.review) as again:
         assert again.accepted() == [Key(A, "x", ADD)]
+
+
+def test_a_growing_dataset_costs_no_decision(review, folder):
+    save_dataset(folder, {A: [], B: []})
+    save_mistagged(folder, missing(A, "x", "y"), missing(B, "x"))
+    sync(review, folder)
+    review.decide([add(A, "x")], ACCEPTED)
+    review.decide([add(B, "x")], IGNORED)
+    save_dataset(folder, {A: [], B: [], C: [], D: []})
+    save_mistagged(folder, missing(C, "x"), missing(A, "x", "y"), missing(D, "z"))
+    sync(review, folder)
+    states = {key: state for key, state in decisions(folder.review).items() if state in (ACCEPTED, IGNORED)}
+    assert states == {(A, "x", ADD): ACCEPTED, (B, "x", ADD): IGNORED}
+    assert sorted(open_tags(review)) == ["x", "y", "z"]

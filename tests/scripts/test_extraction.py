@@ -428,3 +428,17 @@ def test_ctrl_c_keeps_what_was_finished(shelf):
     assert shelf.rows() and shelf.data.newest(DATASET) is None
     with open(shelf.data.embeddings / stage.LOCK) as left:
         assert json.load(left)["pid"] == process.pid
+
+
+def test_a_first_look_is_spread_and_the_next_run_goes_on_with_the_rest(shelf, capsys):
+    for seed in range(24):
+        shelf.put(f"{seed}.png", picture(seed), f"series:{seed % 4}")
+    data = shelf.run("--first", 8)
+    assert {tag for one in data.records for tag in one.raw["existing_series_tags"]} == {f"series:{n}" for n in range(4)}
+    assert (len(data.records), data.mapped, data.share(8)) == (8, 24, "8 of 24 pictures")
+    seen = {one.hash for one in data.records}
+    assert len(shelf.run("--max-embeddings", 8).records) == 8, "eight are there already"
+    data = shelf.run("--first", 12)
+    assert seen < {one.hash for one in data.records} and len(data.records) == 12
+    data = shelf.run()
+    assert (len(data.records), data.header["summary"]["reused"], data.share(24)) == (24, 12, "24 pictures")

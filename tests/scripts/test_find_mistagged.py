@@ -461,3 +461,10 @@ def test_a_muted_tag_is_left_out_and_moves_no_other(library, report, tmp_path):
     after = {(e["hash"], t["tag"], t["kind"]): t["confidence"] for e in again["errors"] for t in e["tags"]}
     assert after == {key: value for key, value in before.items() if key[1] != muted}
     assert again["summary"]["left_out"]["muted"] >= 1
+
+
+def test_a_sample_is_looked_at_and_the_report_says_of_how_many(library, capsys):
+    report = run(library[0], "--max-embeddings", 300)
+    assert report["summary"]["total_images_analyzed"] == 300
+    assert (report["summary"]["pictures_mapped"], report["summary"]["max_embeddings"]) == (len(library[2]), 300)
+    assert f"300 of {len(library[2]):,} pictures" in capsys.readouterr().out
