@@ -229,6 +229,7 @@ def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
         "tags_learned": len(seen.tags),
         "tagger_tags": 0 if seen.tagger is None else len(seen.tagger.columns),
         "twin_threshold": round(seen.around.threshold, 6),
+        "neighbour_recall": round(seen.around.recall, 4),
         "forgotten_share": round(seen.verdict.miss_rate, 4),
         "wrong_share_of_frequency": round(seen.verdict.wrong_rate, 4),
         "single_valued_namespaces": sorted(seen.single_valued),

@@ -29,6 +29,7 @@ from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.last_layer import tagger_logits
 from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, logit
 from tagcheck.similar import pairs
+from tagcheck.similar.nearest import nearest
 
 NAMES = (
     "probe",
@@ -75,7 +76,8 @@ class Told:
 @dataclass(frozen=True)
 class Surroundings:
     """Who stands near whom. `indices`, `cosine` (n, k) nearest pictures, twins among them; `twins` a symmetric 0/1
-    sparse matrix (n, n) of near-duplicates; `labels` (n,) their groups; `threshold` the cosine they were told by.
+    sparse matrix (n, n) of near-duplicates; `labels` (n,) their groups; `threshold` the cosine they were told by; `recall`
+    the share of the true nearest that are among `indices`, 1 where all were compared.
     """
 
     indices: np.ndarray
@@ -83,14 +85,16 @@ class Surroundings:
     twins: sparse.csr_matrix
     labels: np.ndarray
     threshold: float
+    recall: float = 1.0
 
 
 def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | None = None) -> Surroundings:
     """The nearest pictures of each, and which of them are near-duplicates, from embeddings (n, d).
 
     Rows are centred first: what all pictures have in common says nothing about two of them.
-    Neighbours are looked for in the first `REDUCED` principal directions; their cosines are exact. `copies` are the
-    near-duplicates where these were told by more than the embeddings.
+    Neighbours are looked for in the first `REDUCED` principal directions, of very many pictures within clusters
+    (`tagcheck.similar.nearest`); their cosines are exact. `copies` are the near-duplicates where these were told by more
+    than the embeddings.
     """
     n, d = matrix.shape
     centred = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -98,8 +102,9 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
     if d > REDUCED:
         sample = centred[:: max(1, n // 20000)]
         _, vectors = linalg.eigh(sample.T @ sample, subset_by_index=(d - REDUCED, d - 1))
-        reduced = centred @ vectors.astype(np.float32)
-    indices, cosine = pairs.top_k(reduced, k)
+        reduced = centred @ vectors[:, ::-1].astype(np.float32)  # the main ones first, as `nearest` wants them
+    found_near = nearest(reduced, k)
+    indices, cosine = found_near.indices, found_near.cosine
     length = np.maximum(np.linalg.norm(centred, axis=1), 1e-12)
     for start in range(0, n, BLOCK // 4):
         rows = slice(start, start + BLOCK // 4)
@@ -117,7 +122,7 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
             break
         threshold = 1 - (1 - threshold) / 2  # a chain of look-alikes, not a group of twins
     found = sparse.csr_matrix((np.ones(len(i), dtype=np.float32), (i, indices[i, place])), shape=(n, n))
-    return Surroundings(indices, cosine, found.maximum(found.T).tocsr(), labels, float(threshold))
+    return Surroundings(indices, cosine, found.maximum(found.T).tocsr(), labels, float(threshold), found_near.recall)
 
 
 def twin_threshold(nearest: np.ndarray) -> float:

@@ -1,0 +1,333 @@
+"""Time and memory of every stage after extraction, by the number of pictures and of tags, and how they grow.
+
+    python benchmarks/scale.py
+    python benchmarks/scale.py --pictures 10000 100000 --tags 2000
+    python benchmarks/scale.py --pictures 20000 --tags 2000 10000 --stages mistagged
+    python benchmarks/scale.py --peers --pictures 50000
+
+Reads   nothing: libraries are drawn (metadata and embeddings alone, no picture is made)
+Writes  nothing that stays, unless --keep DIR
+
+A drawn library: pictures in walks (each near the one before, as in comics and albums) through clusters, copies of 6 %, tags with
+Zipf frequencies that belong to clusters, 5 % of them forgotten and 1 % wrong, series of very different sizes.
+
+Each stage runs as a process of its own, as an owner starts it: dataset (read whole), mistagged, pairs, import (reports into the
+review store), page (seconds until the first answer). Printed are seconds of the clock and of the processor, the most memory
+held, the sizes of reports and store, and between two sizes the exponent by which each grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from tagcheck import data_folder, script
+from tagcheck.data_folder import DATASET, DataFolder
+
+WIDTH = 768
+MODEL, PREPROCESS = "drawn", "drawn"
+CHUNK = 20_000
+STAGES = ("dataset", "mistagged", "pairs", "import", "page")
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--pictures",
+        type=script.at_least(500),
+        nargs="+",
+        default=[2_000, 8_000],
+        metavar="N",
+        help="in the libraries (default: 2000 8000)",
+    )
+    parser.add_argument(
+        "--tags", type=script.at_least(50), nargs="+", default=[500], metavar="T", help="in use (default: 500)"
+    )
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        choices=STAGES,
+        default=list(STAGES),
+        metavar="S",
+        help=f"of {', '.join(STAGES)} (default: all)",
+    )
+    parser.add_argument(
+        "--min-confidence",
+        type=script.between(0, 1),
+        default=0.5,
+        metavar="X",
+        help="of the mistagged report (default: 0.5)",
+    )
+    parser.add_argument(
+        "--peers", action="store_true", help="instead, time the search for neighbours beside faiss and usearch"
+    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the drawn libraries here (default: nowhere)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.peers:
+        for n in args.pictures:
+            neighbours(n)
+        return 0
+    measured: dict[tuple[int, int], dict[str, Spent]] = {}
+    for tags in args.tags:
+        for n in args.pictures:
+            root = args.keep or Path(tempfile.mkdtemp(prefix="tagcheck-scale-"))
+            try:
+                measured[n, tags] = measure(root / f"{n}x{tags}", n, tags, args)
+            finally:
+                if args.keep is None:
+                    shutil.rmtree(root)
+    grown(measured)
+    return 0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a stage took: seconds of the clock, of the processor, and GiB at most."""
+
+    clock: float
+    processor: float
+    memory: float
+
+
+def measure(root: Path, n: int, tags: int, args: argparse.Namespace) -> dict[str, Spent]:
+    """Draw one library and run the stages on it, a line each."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = DataFolder(root)
+    if folder.newest(DATASET) is None:
+        with ProcessPoolExecutor(
+            1, mp_context=get_context("spawn")
+        ) as pool:  # a child's peak counts from its parent's size
+            pool.submit(draw, folder, n, tags).result()
+    print(
+        f"\n{n:,} pictures, {tags:,} tags: dataset {megabytes(folder.newest(DATASET))}, embeddings {megabytes(folder.embeddings)}"
+    )
+    commands: dict[str, list[str]] = {
+        "dataset": [
+            "-c",
+            f"from pathlib import Path; from tagcheck import dataset, data_folder as d; dataset.load(d.DataFolder(Path({str(root)!r})))",
+        ],
+        "mistagged": ["find_mistagged_images.py", "--data-dir", str(root), f"--min-confidence={args.min_confidence}"],
+        "pairs": ["find_near_duplicates.py", "--data-dir", str(root)],
+        "import": ["-c", READ.format(root=str(root))],
+        "page": ["-c", PAGE.format(root=str(root))],
+    }
+    spent = {}
+    for stage in args.stages:
+        spent[stage], said = timed(commands[stage])
+        one = spent[stage]
+        print(
+            f"  {stage:10} {one.clock:8.1f} s {one.processor:8.1f} s of processor {one.memory:6.2f} GiB  {said}",
+            flush=True,
+        )
+    print(f"  reports {megabytes(root / 'reports')}, store {megabytes(folder.review)}", flush=True)
+    return spent
+
+
+READ = """
+from pathlib import Path
+from tagcheck.data_folder import DataFolder
+from tagcheck.review.report_import import sync
+from tagcheck.review.store import Review
+folder = DataFolder(Path({root!r}))
+with Review(folder.review) as review:
+    found = sync(review, folder)
+    print(review.db.execute("SELECT count(*) FROM suggestions").fetchone()[0], "suggestions", found.problems or "")
+"""
+PAGE = """
+import time
+from pathlib import Path
+from tagcheck.data_folder import DataFolder
+from webapp.app import create_app
+from webapp.state import Settings
+start = time.perf_counter()
+app = create_app(Settings(DataFolder(Path({root!r})), lambda: None))
+answer = app.test_client().get("/error-review", base_url="http://127.0.0.1:5000")
+print(answer.status_code, "after", round(time.perf_counter() - start, 2), "s")
+"""
+
+
+def timed(command: list[str]) -> tuple[Spent, str]:
+    """Run one stage as a process; (what it took, the last line that it said). A stage that fails says so."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=PROJECT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        lines = out.read().decode(errors="replace").replace("\r", "\n").strip().split("\n")
+    said = lines[-1][-160:] if lines else ""
+    if process.returncode:
+        said = f"FAILED ({process.returncode}): {said}"
+    return Spent(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20), said
+
+
+def grown(measured: dict[tuple[int, int], dict[str, Spent]]) -> None:
+    """The exponents between neighbouring sizes, in pictures and in tags."""
+    sizes = sorted(measured)
+    for one in sizes:
+        for other in sizes:
+            for axis, name in ((0, "pictures"), (1, "tags")):
+                if one[1 - axis] == other[1 - axis] and other[axis] == min(
+                    (size[axis] for size in sizes if size[1 - axis] == one[1 - axis] and size[axis] > one[axis]),
+                    default=None,
+                ):
+                    ratio = math.log(other[axis] / one[axis])
+                    powers = ", ".join(
+                        f"{stage} {math.log(max(measured[other][stage].processor, 1e-9) / max(measured[one][stage].processor, 1e-9)) / ratio:.2f}"
+                        for stage in measured[one]
+                    )
+                    print(
+                        f"from {one[axis]:,} to {other[axis]:,} {name}, processor time grows with the power of: {powers}"
+                    )
+
+
+def megabytes(path: Path | None) -> str:
+    """The size of a file, or of all in a folder."""
+    if path is None or not path.exists():
+        return "none"
+    size = (
+        path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    )
+    return f"{size / 1e6:,.1f} MB"
+
+
+def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
+    """A library of `n` pictures and `tags` tags into `folder`, some at a time."""
+    from tagcheck.embedding import ShardWriter
+
+    rng = np.random.default_rng(seed)
+    clusters = max(10, n // 300)
+    names = [f"series:{k}" for k in range(max(3, tags // 50))]
+    names += [f"character:{k}" for k in range(tags // 5)]
+    names += [f"tag {k}" for k in range(tags - len(names))]
+    popularity = 1 / np.arange(1, len(names) + 1) ** 0.9
+    popularity = rng.permutation(popularity / popularity.sum())
+    own = [rng.choice(len(names), size=24, replace=False, p=popularity) for _ in range(clusters)]
+    decay = (1 / np.sqrt(1 + np.arange(WIDTH))).astype(np.float32)
+    centres = rng.normal(size=(clusters, WIDTH)).astype(np.float32)
+    mean = np.zeros(WIDTH, dtype=np.float32)
+    mean[0] = 2.0
+    directions = rng.normal(size=(len(names), WIDTH)).astype(np.float32) * 0.25
+    records = []
+    with ShardWriter(folder.embeddings, MODEL, PREPROCESS) as writer:
+        for start in range(0, n, CHUNK):
+            count = min(CHUNK, n - start)
+            # walks of 20 pictures through one cluster
+            walk = rng.integers(clusters, size=-(-count // 20)).repeat(20)[:count]
+            steps = rng.normal(size=(count, WIDTH)).astype(np.float32) * 0.8
+            for place in range(1, 20):
+                rows = np.arange(place, count, 20)
+                steps[rows] = 0.7 * steps[rows - 1] + 0.7 * steps[rows]
+            rows = centres[walk] + steps
+            has = [np.unique(own[cluster][rng.random(24) < 0.5]) for cluster in walk]
+            for row, mine in enumerate(has):
+                rows[row] += directions[mine].sum(axis=0)
+            rows = rows * decay + mean
+            copies = np.flatnonzero(rng.random(count) < 0.06)
+            copies = copies[copies > 0]
+            rows[copies] = rows[copies - 1] + rng.normal(size=(len(copies), WIDTH)).astype(np.float32) * 0.01
+            for row in copies:
+                has[row] = has[row - 1]
+            hashes = [f"{start + row:016x}{seed:048x}" for row in range(count)]
+            writer.add(hashes, rows)
+            for row, mine in enumerate(has):
+                written = {names[tag] for tag in mine if rng.random() > 0.05}
+                if rng.random() < 0.2:
+                    written.add(names[rng.choice(len(names), p=popularity)])
+                records.append(
+                    {
+                        "hash": hashes[row],
+                        "status": "ok",
+                        "existing_all_tags": sorted(written),
+                        "existing_series_tags": sorted(tag for tag in written if tag.startswith("series:")),
+                        "pages": [["drawn", f"page {(start + row) // 5000}"]],
+                        "time_imported": 1.6e9 + start + row,
+                    }
+                )
+    header = {"model": {"id": MODEL}, "summary": {"mapped": n}}
+    data_folder.save(folder, DATASET, header | {"results": records})
+
+
+def neighbours(n: int, k: int = 24) -> None:
+    """Ours, exact and by clusters, beside faiss (IVF) and usearch (HNSW), where they are installed: seconds and recall."""
+    from tagcheck.similar import top_k
+    from tagcheck.similar.nearest import nearest
+
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(max(n // 200, 10), 128))
+    rows = (centres[rng.integers(len(centres), size=n)] + 1.2 * rng.normal(size=(n, 128))) / np.sqrt(1 + np.arange(128))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    asked = rng.choice(n, size=500, replace=False)
+    product = rows[asked] @ rows.T
+    product[np.arange(500), asked] = -np.inf
+    truth = np.argpartition(-product, k, axis=1)[:, :k]
+
+    def faiss_ivf() -> np.ndarray:
+        import faiss
+
+        clusters = int(n**0.5)
+        index = faiss.index_factory(rows.shape[1], f"IVF{clusters},Flat", faiss.METRIC_INNER_PRODUCT)
+        index.train(rows[:: max(1, n // (40 * clusters))])
+        index.add(rows)
+        index.nprobe = 12
+        return index.search(rows, k + 1)[1]
+
+    def usearch_hnsw() -> np.ndarray:
+        from usearch.index import Index
+
+        index = Index(ndim=rows.shape[1], metric="ip", dtype="f32")
+        index.add(np.arange(n), rows)
+        return index.search(rows, k + 1).keys
+
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "ours, by clusters": lambda: nearest(rows, k, exact_below=0).indices,
+        "faiss IVF, nprobe 12": faiss_ivf,
+        "usearch HNSW": usearch_hnsw,
+    }
+    if n <= 100_000:
+        ways = {"ours, exact": lambda: top_k(rows, k)[0]} | ways
+    print(f"\n{k} nearest of {n:,} rows of 128")
+    for name, find in ways.items():
+        start, processor = time.perf_counter(), time.process_time()
+        try:
+            found = find()
+        except ImportError:
+            print(f"  {name:22} not installed")
+            continue
+        recall = np.mean([len(np.intersect1d(found[row], truth[place])) / k for place, row in enumerate(asked)])
+        print(
+            f"  {name:22} {time.perf_counter() - start:7.1f} s {time.process_time() - processor:7.1f} s of processor, recall {recall:.4f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    script.run(main)

@@ -1,0 +1,128 @@
+"""The nearest rows of each row where there are too many to compare all: within the clusters around its own.
+
+Approximate, unlike everything else in this wing, so how much is found is measured each time: on some rows drawn at
+random, against all rows. The search widens until that share is what was asked for, or all rows are compared.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from tagcheck.similar.bounded_search import CLUSTER_AXES, cluster_order
+from tagcheck.similar.pairs import top_k
+from tagcheck.similar.unit_rows import UnitRows, workers
+
+EXACT_BELOW = 60_000  # rows that are compared with all others sooner than clusters are made
+RECALL = 0.95
+PROBES = 12  # clusters that are looked at first
+WIDER = 2  # times as many when too little was found
+ASKED = 500  # rows on which it is measured
+AT_ONCE = 8_000_000  # products that a thread holds
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """`indices` int64, `cosine` float32, both (n, k), the nearest first; `recall` the share of the true nearest that are
+    among them, measured on a sample (1 where all rows were compared).
+    """
+
+    indices: np.ndarray
+    cosine: np.ndarray
+    recall: float
+
+
+def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int = EXACT_BELOW) -> Nearest:
+    """The `k` nearest other rows of each row by cosine: exactly for few rows, else at least `recall` of them.
+
+    `matrix` (n, d) float32, its first columns the ones that tell rows apart best (principal directions). Work grows as
+    n^1.5: the clusters are about the root of n.
+    """
+    n = len(matrix)
+    k = max(0, min(k, n - 1))
+    if n < exact_below or k == 0:
+        return Nearest(*top_k(matrix, k), 1.0)
+    random = torch.Generator().manual_seed(0)
+    with workers() as pool:
+        unit = UnitRows.of(matrix, pool)
+        points = unit.take(slice(0, n))
+        order, firsts, centres = _clusters(points, random, pool)
+        asked = torch.randperm(n, generator=random)[:ASKED]
+        truth = _true_nearest(points, asked, k)
+        probes = PROBES
+        while True:
+            near = _around(centres, firsts, probes, k)
+            found = _search(points, order, firsts, near, k, pool, asked)
+            share = float(
+                np.mean([len(np.intersect1d(found[0][row], truth[place])) / k for place, row in enumerate(asked)])
+            )
+            if share >= recall or probes >= len(centres):
+                break
+            probes *= WIDER
+        indices, cosine = _search(points, order, firsts, near, k, pool, None)
+    return Nearest(indices, cosine, share if probes < len(centres) else 1.0)
+
+
+def _clusters(
+    points: torch.Tensor, random: torch.Generator, pool: Executor
+) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
+    """(order of the rows, where each cluster begins in it, the clusters' centres)."""
+    order, firsts = cluster_order(points[:, :CLUSTER_AXES].contiguous(), random, pool)
+    firsts = np.unique(firsts)
+    centres = torch.stack([points[order[a:b]].mean(0) for a, b in pairwise(firsts.tolist())])
+    return order, firsts, centres
+
+
+def _around(centres: torch.Tensor, firsts: np.ndarray, probes: int, k: int) -> list[torch.Tensor]:
+    """The `probes` clusters nearest each, itself among them; more where these have no more than `k` rows."""
+    nearest_first = torch.cdist(centres, centres).argsort(dim=1)
+    rows = torch.from_numpy(np.diff(firsts))[nearest_first].cumsum(1)
+    enough = (rows <= k).sum(1) + 1
+    return [line[: max(probes, some)] for line, some in zip(nearest_first, enough.tolist())]
+
+
+def _true_nearest(points: torch.Tensor, asked: torch.Tensor, k: int) -> np.ndarray:
+    product = points[asked] @ points.T
+    product[torch.arange(len(asked)), asked] = -torch.inf
+    return product.topk(k, dim=1).indices.numpy()
+
+
+def _search(
+    points: torch.Tensor,
+    order: torch.Tensor,
+    firsts: np.ndarray,
+    near: list[torch.Tensor],
+    k: int,
+    pool: Executor,
+    asked: torch.Tensor | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(indices, cosine) (n, k): of each row, or of those `asked` for, among the rows of the clusters `near` its own."""
+    n = len(points)
+    indices, cosine = np.zeros((n, k), dtype=np.int64), np.full((n, k), -1.0, dtype=np.float32)
+    wanted = np.ones(n, dtype=bool)
+    if asked is not None:
+        wanted[:] = False
+        wanted[asked.numpy()] = True
+
+    def fill(cluster: int) -> None:
+        own = order[firsts[cluster] : firsts[cluster + 1]]
+        own = own[torch.from_numpy(wanted[own.numpy()])]
+        if not len(own):
+            return
+        others = torch.cat([order[firsts[one] : firsts[one + 1]] for one in near[cluster].tolist()])
+        columns = points[others].T
+        for rows in own.split(max(1, AT_ONCE // len(others))):
+            product = points[rows] @ columns
+            product.masked_fill_(rows[:, None] == others[None, :], -torch.inf)
+            some = min(k, len(others))
+            value, place = product.topk(some, dim=1)
+            indices[rows.numpy(), :some] = others[place].numpy()
+            cosine[rows.numpy(), :some] = value.clamp_(-1, 1).numpy()
+
+    for _ in pool.map(fill, range(len(firsts) - 1)):
+        pass
+    return indices, cosine
