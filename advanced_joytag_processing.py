@@ -23,13 +23,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import config
-from tagcheck import data_folder, script, tags
+from tagcheck import cluster, data_folder, script, tags
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.duplicates import measuring, same_picture
@@ -52,6 +54,7 @@ from tagcheck.writing.outcomes import outcomes
 
 LOCK = "extraction.lock"
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
+PART = 256  # pictures that a worker of a cluster is given at once, and what a lost one costs at most
 AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
 LARGEST = 65_504.0  # of float16, which shards are in
 MEGA = 1_000_000
@@ -143,6 +146,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"frames of an animation that are looked at; its embedding is their mean (default: {limits.frames})",
     )
     script.add_services(parser, write=False)
+    script.add_cluster(parser)
     script.add_popup(parser)
     return parser.parse_args(argv)
 
@@ -170,7 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = {hash: size for hash, size in done.items() if hash not in again}
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         wanted = to_embed(infos, new, pages, sum(info.hash in done for info in infos), args.first, args.limit)
-        work = embed(library, model, wanted, folder, limits, args.decoders, message)
+        if args.engine == "ray":
+            work = embed_on_cluster(args, model, wanted, folder, limits, message)
+        else:
+            work = embed(library, model, wanted, folder, limits, args.decoders, message)
         failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
         lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
         unreadable.save(folder.embeddings, tools, known | lasting)
@@ -363,6 +370,16 @@ class Work:
     computing: float = 0.0
     writing: float = 0.0
 
+    def add(self, other: Work) -> None:
+        """Take in what another did."""
+        self.tried |= other.tried
+        self.failures |= other.failures
+        self.sizes |= other.sizes
+        self.computing += other.computing
+        self.writing += other.writing
+        for name in ("reading", "decoding", "waiting"):
+            self.clocks.add(name, getattr(other.clocks, name))
+
 
 def embed(
     library: Library,
@@ -421,6 +438,55 @@ def measure_copies(
         return
     same_picture.save(folder.embeddings, found)
     say(f"{found.changes} changed pictures: pairs from a cosine of {found.threshold:g} on may be copies")
+
+
+def embed_on_cluster(
+    args: argparse.Namespace,
+    model: Tagger,
+    new: Sequence[FileInfo],
+    folder: DataFolder,
+    limits: Limits,
+    message: script.Shown | None,
+) -> Work:
+    """`embed` by the workers of a Ray cluster, each of which commits the shards that it made and no others."""
+    parts = [new[start : start + PART] for start in range(0, len(new), PART)]
+    make = partial(cluster_worker, args, model.id, folder, limits)
+    total = Work()
+
+    def pictures() -> Iterator[str]:
+        for some in cluster.over_parts(make, parts, args.address, args.workers):
+            total.add(some)
+            yield from some.tried
+
+    for _ in script.shown(pictures() if parts else iter(()), len(new), "embedding", message):
+        pass
+    return total
+
+
+def cluster_worker(
+    args: argparse.Namespace, model_id: str, folder: DataFolder, limits: Limits
+) -> Callable[[Sequence[FileInfo], int], Work]:
+    """Load the network and open the library once, in a worker; returns what embeds a part.
+
+    A part that was begun before may have shards of a worker that was lost since: what is in these is not made again.
+    """
+    torch.set_num_threads(1)
+    named = Path(args.model_dir).expanduser() if args.model_dir and not args.model else None
+    model = tagger.load(named or fetch(args.model), args.device, args.precision, args.batch_size, keep=model_id)
+    if model.id != model_id:
+        raise UsageError(f"a worker has {model.id} where this machine has {model_id}: give all of them the same files")
+    library = open_library(args, folder)
+
+    def work(part: Sequence[FileInfo], begun: int) -> Work:
+        there = store.embedded(folder.embeddings, model.id, model.preprocess_id) if begun else {}
+        left = [info for info in part if info.hash not in there]
+        done = embed(library, model, left, folder, limits, args.decoders or 1, None)
+        kept = [info.hash for info in part if info.hash in there]
+        done.tried.update(kept)
+        done.sizes.update((hash, there[hash]) for hash in kept)
+        return done
+
+    return work
 
 
 def reader(library: Library, new: Sequence[FileInfo], limits: Limits) -> Callable[[str], bytes]:

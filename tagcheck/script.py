@@ -116,6 +116,23 @@ def add_dataset(made: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cluster(made: argparse.ArgumentParser) -> None:
+    """`--engine ray` and what it needs, for scripts that can be shared out over machines (docs/scale.md)."""
+    made.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="what shares the work out: this process, or the workers of a Ray cluster (default: local)",
+    )
+    made.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
+    made.add_argument(
+        "--workers",
+        type=at_least(1),
+        metavar="N",
+        help="of the Ray cluster that are used, a core each (default: all there are)",
+    )
+
+
 def add_library(made: argparse.ArgumentParser, default: str) -> None:
     """`--library hydrus | DIR`, for scripts that touch the library; `default` says in words what happens without it."""
     made.add_argument(

@@ -69,6 +69,9 @@ class Clocks:
     waiting: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    def __reduce__(self) -> tuple[type[Clocks], tuple[float, float, float]]:
+        return Clocks, (self.reading, self.decoding, self.waiting)  # a lock does not go to another process
+
     def add(self, name: str, seconds: float) -> None:
         """Add to one of the three, from any thread."""
         with self._lock:

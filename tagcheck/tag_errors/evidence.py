@@ -113,7 +113,9 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
     if copies is not None:
         twins = sparse.csr_matrix((np.ones(len(copies), dtype=np.float32), (copies.i, copies.j)), shape=(n, n))
         least = float(copies.cosine.min()) if len(copies) else 1.0
-        return Surroundings(indices, cosine, twins + twins.T, pairs.group_labels(n, copies.i, copies.j), least)
+        return Surroundings(
+            indices, cosine, twins + twins.T, pairs.group_labels(n, copies.i, copies.j), least, found_near.recall
+        )
     threshold = twin_threshold(cosine.max(axis=1)) if cosine.size else 1.0
     while True:
         i, place = np.nonzero(cosine >= threshold)

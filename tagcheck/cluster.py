@@ -1,0 +1,120 @@
+"""Work in parts, shared out to the processes of a Ray cluster; a part whose worker or node is lost is done by another.
+
+Ray is an optional package (`pip install "ray>=2.40"`) and is imported only when a cluster is asked for. What is done is
+kept by the work itself (shards on a disk that all nodes see), not by Ray: a driver that was killed is started again and
+goes on with what is left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tagcheck.errors import MissingInput, ToolError
+
+PROJECT = Path(__file__).resolve().parent.parent
+ATTEMPTS = 4  # of one part: what ends so many workers ends every worker
+Work = Callable[[Any, int], Any]  # (part, how often it was begun before) -> its result
+
+
+class WorkersLost(ToolError):
+    """One part ended every worker that was given it."""
+
+    exit_code = 1
+
+
+def over_parts(
+    make: Callable[[], Work],
+    parts: Sequence[Any],
+    address: str | None = None,
+    workers: int | None = None,
+    cpus: int = 1,
+) -> Iterator[Any]:
+    """The result of every part, in the order in which they are done.
+
+    `make` is called once in every worker, so that it can load what all parts need; what it returns is called for each
+    part. `address` of a running cluster, or None for one of this machine alone; `workers` at once (default: as many as
+    the cluster has room for), each with `cpus` cores. Raises `WorkersLost` for a part that ends each worker, and what
+    the work itself raises.
+    """
+    ray = _ray()
+    ray.init(
+        address=address,
+        include_dashboard=None if address else False,
+        logging_level="ERROR",
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}},
+    )
+    try:
+        room = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
+        yield from _done(ray, make, parts, min(workers or room, len(parts)), cpus)
+    finally:
+        ray.shutdown()
+
+
+def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int, cpus: int) -> Iterator[Any]:
+    @ray.remote(num_cpus=cpus, max_restarts=0)
+    class Worker:
+        """One process that does parts; not restarted by Ray, since we hand its part on ourselves."""
+
+        def __init__(self) -> None:
+            os.nice(5)
+            self.work = make()
+
+        def ready(self) -> None:
+            """Return once the worker is made."""
+
+        def do(self, part: Any, begun: int) -> Any:
+            return self.work(part, begun)
+
+    left, begun = deque(range(len(parts))), Counter[int]()
+    asked: dict[Any, tuple[Any, int | None]] = {}  # what is waited for: its worker, and its part
+
+    def start() -> None:
+        worker = Worker.remote()
+        asked[worker.ready.remote()] = worker, None
+
+    for _ in range(workers):
+        start()
+    finished = 0
+    while finished < len(parts):
+        for reference in ray.wait(list(asked), num_returns=1)[0]:
+            worker, part = asked.pop(reference)
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, Exception) else error from None
+            except ray.exceptions.RayActorError as error:
+                if part is not None:
+                    left.appendleft(part)
+                elif not isinstance(error, ray.exceptions.ActorDiedError) or "creation task" in str(error):
+                    raise WorkersLost(f"a worker could not be made: {_short(error)}") from None
+                start()
+                continue
+            if part is not None:
+                finished += 1
+                yield result
+            if left:
+                part = left.popleft()
+                begun[part] += 1
+                if begun[part] > ATTEMPTS:
+                    raise WorkersLost(f"{ATTEMPTS} workers ended in the same part ({part + 1} of {len(parts)})")
+                asked[worker.do.remote(parts[part], begun[part] - 1)] = worker, part
+
+
+def _short(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingInput('--engine ray needs the package ray: pip install "ray>=2.40"') from None
+    return ray
