@@ -50,6 +50,11 @@ INVISIBLE_NAMESPACES = [
     "id",
 ]
 
+# --- Detectors ------------------------------------------------------------------------------------
+# Scripts that run beside the shipped detectors: docs/detectors.md. Two that are at hand: "find_unusual_images.py",
+# "find_bad_sources.py".
+OWN_DETECTORS: list[str] = []
+
 # --- The page ---------------------------------------------------------------------------------------
 HOST = "127.0.0.1"
 PORT = 5000

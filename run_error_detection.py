@@ -61,6 +61,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    detectors.register(config.OWN_DETECTORS, script.PROJECT)
     folder = script.data_folder(args)
     dataset = folder.require(DATASET, args.dataset)
     with popup(folder, args.popup) as message:

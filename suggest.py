@@ -18,7 +18,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tagcheck import script
+import config
+from tagcheck import detectors, script
 from tagcheck.dataset import HASH
 from tagcheck.errors import MissingInput, UsageError
 from tagcheck.review import Review, by_picture, report_import
@@ -37,6 +38,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    detectors.register(config.OWN_DETECTORS, script.PROJECT)
     folder = script.data_folder(args)
     hashes = [hash.lower() for hash in args.hashes]
     wrong = [hash for hash in hashes if not HASH.fullmatch(hash)]

@@ -6,10 +6,14 @@ their kinds of findings as filters.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tagcheck.data_folder import Kind
+from tagcheck.errors import UsageError
 
 TAGS, PAIRS, SERIES = "tags", "pairs", "series"  # how a report's records are laid out: docs/formats.md
 
@@ -48,7 +52,7 @@ def _report(name: str, script: str, *records: str) -> Kind:
     return Kind(name, "reports", name, script, records)
 
 
-DETECTORS: tuple[Detector, ...] = (
+DETECTORS: list[Detector] = [
     Detector(
         key="mistagged",
         name="mistagged images",
@@ -90,8 +94,46 @@ DETECTORS: tuple[Detector, ...] = (
         counts=("missing_predictions_count", "incorrect_predictions_count"),
         options=("max_embeddings",),
     ),
-)
+]
 MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION = (one.report for one in DETECTORS)
+
+
+def own_report(script: str | Path) -> Kind:
+    """The report of a detector that stands beside the table: `find_red_hats.py` writes `red_hats_report_<UTC>.json`."""
+    return _report(f"{_own_name(script)}_report", str(script), "errors")
+
+
+def _own_name(script: str | Path) -> str:
+    return Path(script).stem.removeprefix("find_")
+
+
+def register(scripts: Iterable[str], project: Path) -> None:
+    """Put the owner's own scripts into the table, once each; a path that is not absolute is meant from `project`.
+
+    Such a script takes `--data-dir` and `--dataset`, and writes `own_report` with `errors` as the mistagged report has them,
+    each with its name as the issue, and `errors_found` in the summary. Raises `UsageError` naming the file.
+    """
+    for given in scripts:
+        path = project / Path(given).expanduser()
+        name = _own_name(path)
+        if not path.is_file():
+            raise UsageError(f"OWN_DETECTORS names {given}: there is no such file; correct it in config.py")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            raise UsageError(f"OWN_DETECTORS names {given}: a detector's file name has letters, digits and _ alone")
+        if any(one.key == name for one in DETECTORS):
+            continue
+        words = name.replace("_", " ")
+        DETECTORS.append(
+            Detector(
+                key=name,
+                name=words,
+                title=words.capitalize(),
+                report=_report(f"{name}_report", str(path), "errors"),
+                reader=TAGS,
+                issues={name: words.capitalize()},
+                counts=("errors_found",),
+            )
+        )
 
 
 def of(report: Kind) -> Detector | None:

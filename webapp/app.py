@@ -25,7 +25,7 @@ from flask import Flask, Response, flash, redirect, render_template, request, se
 from werkzeug.exceptions import HTTPException
 
 import config
-from tagcheck import script
+from tagcheck import detectors, script
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import LibraryError, ToolError
 from tagcheck.library import choose
@@ -54,6 +54,7 @@ from webapp.state import Settings
 
 def create_app(settings: Settings) -> Flask:
     """The page as a WSGI application. Raises `BadFile` when review.sqlite3 is not one."""
+    detectors.register(config.OWN_DETECTORS, script.PROJECT)
     app = Flask(__name__, template_folder="templates", static_folder="static")
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, MAX_FORM_PARTS=200_000, MAX_FORM_MEMORY_SIZE=LARGEST_BODY)
     state.install(app, settings)

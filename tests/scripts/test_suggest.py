@@ -8,11 +8,13 @@ import sys
 import time
 
 import documented
+import numpy as np
 import pytest
 from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, wrong
 
 import suggest
 from tagcheck.data_folder import DataFolder
+from tagcheck.embedding import ShardWriter
 from tagcheck.errors import MissingInput, UsageError
 from tagcheck.review import Ask, Key, Review, by_picture, report_import
 from webapp.app import create_app
@@ -105,6 +107,8 @@ def test_every_command_of_the_page_about_it_runs_and_the_sample_is_an_answer(fol
     save_dataset(own, {hash: ["solo"] for hash in (ONE, OTHER)})
     save_mistagged(own, missing(ONE, "hat", confidence=0.7), wrong(ONE, "solo", confidence=0.95))
     save_pairs(own, pair(ONE, OTHER, similarity=0.97))
+    with ShardWriter(own.embeddings, "m", "p") as writer:
+        writer.add([ONE, OTHER], np.eye(2, dtype=np.float32))
     answers = []
     for command in documented.commands("docs/detectors.md"):
         done = documented.run(command, tmp_path)

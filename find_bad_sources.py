@@ -1,0 +1,116 @@
+"""Find where wrong tags come from: a page, an hour of import, a site, when far more of its tags look wrong than elsewhere.
+
+    python find_bad_sources.py --data-dir ~/tags
+    python find_bad_sources.py --data-dir ~/tags --report reports/mistagged_images_report_20261123T170500Z.json
+
+Reads   reports/mistagged_images_report_<UTC>.json (the newest, or --report) and datasets/ (the newest, or --dataset)
+Writes  reports/bad_sources_report_<UTC>.json
+
+Each source is held against the rest of the library: how many of its tags are believed wrong, of how many. The findings of a
+bad source are in the report together, so that they can be looked at and decided as one batch. It joins the chain and the
+page where config.py names it in OWN_DETECTORS: docs/detectors.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from scipy.stats import poisson
+
+from tagcheck import data_folder, dataset, detectors, findings, script, tags
+from tagcheck.dataset import Record
+from tagcheck.detectors import MISTAGGED
+from tagcheck.findings import INCORRECT, TagFinding
+from tagcheck.script import run
+
+FEWEST_TAGS, FEWEST_WRONG = 30, 5
+TIMES = 3.0  # as large a share of wrong tags as in the rest of the library
+BY_CHANCE = 1e-4  # how likely so many would be there
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = script.parser(__doc__)
+    script.add_dataset(parser)
+    parser.add_argument("--report", metavar="FILE", help="the tag errors to go by (default: the newest report)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    folder = script.data_folder(args)
+    data = dataset.load(folder, args.dataset)
+    report = data_folder.load(folder.require(MISTAGGED, args.report), MISTAGGED)
+    wrong = {
+        (entry["hash"], row["tag"]): float(row["confidence"])
+        for entry in report.get("errors") or ()
+        for row in entry.get("tags") or ()
+        if row.get("kind") == INCORRECT
+    }
+    bad = list(bad_sources(data.usable(), wrong))
+    errors = [error for one in bad for error in one.pop("errors")]
+    summary = {"total_images_analyzed": len(data.usable()), "errors_found": len(errors), "sources": len(bad)}
+    document = {"dataset": data.path.name, "summary": summary, "sources": bad, "errors": errors}
+    path = data_folder.save(folder, detectors.own_report("find_bad_sources.py"), document)
+    for one in bad:
+        print(
+            f"{one['source']}: {one['tags']:,} tags, {one['share_wrong']:.0%} look wrong ({one['elsewhere']:.0%} elsewhere)"
+        )
+    print(f"{len(bad)} bad sources, {len(errors):,} findings -> {path}")
+    return 0
+
+
+def sources(record: Record) -> Iterator[str]:
+    """Where a picture and its tags came from, as far as the dataset tells."""
+    when = record.raw.get("time_imported")
+    if isinstance(when, (int, float)) and not isinstance(when, bool):
+        yield f"imported {datetime.fromtimestamp(when, UTC):%Y-%m-%d %H}:00 UTC"
+    for page in record.raw.get("pages") or ():
+        yield "page " + " / ".join(map(str, page))
+    for tag in record.tags:
+        space, name = tags.split(tag)
+        if space in ("source", "url"):
+            site = urlsplit(name if "//" in name else f"//{name}").hostname
+            yield f"site {site or name}"
+
+
+def bad_sources(records: Sequence[Record], wrong: dict[tuple[str, str], float]) -> Iterator[dict[str, Any]]:
+    """Each source with far more wrong tags than the rest, the worst first, with its findings."""
+    members: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        for source in sources(record):
+            members[source][record.hash] = record
+    expected = {record.hash: sum(wrong.get((record.hash, tag), 0.0) for tag in record.tags) for record in records}
+    all_tags, all_wrong = sum(len(record.tags) for record in records), sum(expected.values())
+    found = []
+    for source, mine in members.items():
+        count, bad = sum(len(record.tags) for record in mine.values()), sum(expected[hash] for hash in mine)
+        rest = (all_wrong - bad + 1) / (all_tags - count + 1)
+        by_chance = float(poisson.sf(bad - 1, count * rest))
+        if count >= FEWEST_TAGS and bad >= FEWEST_WRONG and bad / count >= TIMES * rest and by_chance < BY_CHANCE:
+            about = {"source": source, "tags": count, "share_wrong": round(bad / count, 4), "elsewhere": round(rest, 4)}
+            found.append(about | {"errors": list(batch(about, mine, wrong))})
+    yield from sorted(found, key=lambda one: (-one["share_wrong"], one["source"]))
+
+
+def batch(
+    about: dict[str, Any], mine: dict[str, Record], wrong: dict[tuple[str, str], float]
+) -> Iterator[dict[str, Any]]:
+    """A source's findings: those of its tags that look wrong, each with what is known of the source."""
+    why = f"{about['tags']:,} tags came from {about['source']} and {about['share_wrong']:.0%} of them look wrong."
+    for hash, record in sorted(mine.items()):
+        rows = [
+            TagFinding(tag, INCORRECT, wrong[hash, tag], dict(about), why)
+            for tag in sorted(record.tags)
+            if (hash, tag) in wrong
+        ]
+        if rows:
+            yield findings.error(hash, "bad_sources", rows)
+
+
+if __name__ == "__main__":
+    run(main)
