@@ -27,7 +27,7 @@ REACH = 0.01  # share of the changed pictures that may be missed
 BEYOND = 1.25  # how much further than that the threshold goes: the owner's copies are not ours
 COPY = 0.35  # chance from which a pair counts as a copy
 ROUNDS = 12
-STRANGERS = 0.5  # weight of pairs drawn at random, as a share of that of the changed pictures
+STRANGERS = 0.1  # weight of pairs drawn at random, as a share of that of the changed pictures
 FAINT = 1.02  # 1 - cosine is counted from here, so that equal rows have a logarithm
 PIXELS, COSINE_ALONE = 5, 1  # features with and without thumbnails
 
