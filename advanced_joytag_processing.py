@@ -582,6 +582,8 @@ def record(
         value = getattr(info, key)
         if value is not None:
             row[key] = value
+    if info.trashed:
+        row["trashed"] = True
     if size is not None and (info.width is None or info.height is None):
         row["width"], row["height"] = size
     return row
@@ -606,6 +608,7 @@ def summarise(
         "missing": counts["missing"],
         "not_tried_again": sum(one["status"] != "ok" and one["hash"] in known for one in records),
         "not_yet_embedded": mapped - len(records),
+        "trashed": sum("trashed" in one for one in records),
         "seconds": {
             "total": round(seconds, 2),
             "reading": round(work.clocks.reading, 2),
@@ -636,6 +639,8 @@ def outcome(summary: dict[str, Any]) -> str:
     failed = [f"{summary[name]} {name}" for name in ("unreadable", "unsupported", "missing") if summary[name]]
     if summary["not_tried_again"]:
         failed.append(f"{summary['not_tried_again']} of them known from before (--retry)")
+    if summary["trashed"]:
+        failed.append(f"{summary['trashed']} of them in the trash")
     if summary["not_yet_embedded"]:
         failed.append(f"{summary['not_yet_embedded']} not yet embedded")
     spent = ", ".join(

@@ -88,6 +88,7 @@ class FileInfo:
     pixel_hash: str | None = None
     time_imported: float | None = None
     file_path: str | None = None
+    trashed: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,15 @@ import config
 import dataset_hardcore_mapper as mapper
 import run_error_detection
 from tagcheck import dataset, script
+from tagcheck.changes import TagChange
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.embedding import store
 from tagcheck.errors import Cancelled, UsageError
 from tagcheck.library.hydrus import popup
+from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.review import Ask, Key, Review
+from tagcheck.writing import Ledger
+from tagcheck.writing import apply as applying
 
 NAMES = [f"{number}.png" for number in range(6)]
 
@@ -199,3 +204,38 @@ def test_a_cancelled_chain_ends_its_detector(
 def test_a_folder_has_no_program_to_show_progress_in(folder: DataFolder, tmp_path) -> None:
     with pytest.raises(UsageError, match="--popup is for Hydrus"):
         mapper.main(["--data-dir", str(folder.root), "--library", str(tmp_path), "--popup"])
+
+
+def test_a_deleted_spelling_and_files_in_the_trash_come_into_the_dataset(
+    run: Callable, server: HydrusServer, folder: DataFolder, capsys: pytest.CaptureFixture
+) -> None:
+    a, b, *_ = (server.names[name] for name in NAMES)
+    server.siblings[MY_TAGS]["1girl"] = "one girl"
+    server.tag(a, ["1girl"], status="2")
+    server.files[b].state = "trashed"
+    run(mapper)
+    run(extraction)
+    found = dataset.load(folder)
+    assert found.records[0].refused == {"1girl": "1girl", "one girl": "1girl"}
+    assert found.header["summary"]["trashed"] == 1 and "1 of them in the trash" in capsys.readouterr().out
+    assert [record.raw.get("trashed") for record in found.records[:2]] == [None, True]
+
+
+def test_the_next_extraction_sees_what_the_library_has_lost(
+    run: Callable, server: HydrusServer, folder: DataFolder, capsys: pytest.CaptureFixture
+) -> None:
+    key, hash = Key(server.names["0.png"], "hat", "add"), server.names["0.png"]
+    server.save()
+    library = Hydrus(server.url, server.add_key("no database", [2, 3, 4, 8]))
+    with Review(folder.review) as review:
+        review.decide([Ask(key)], "accepted")
+        result = applying.apply(Ledger(folder.review), library, [TagChange(hash, "hat", "add")])
+        review.note_outcomes([(key, "waiting", "", result.batch)])
+    server.kill()
+    server.start()
+    run(mapper)
+    run(extraction)
+    assert "the library has lost 1 changes that were written" in capsys.readouterr().err
+    with Review(folder.review) as review:
+        assert review.decision(key).queue == "failed"
+    assert [row.status for row in Ledger(folder.review).rows()] == ["failed"]

@@ -128,6 +128,7 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
         row.get("duration"),
         row.get("pixel_hash"),
         _time_imported(row),
+        trashed=reason is None and bool(row.get("is_trashed")),
     )
 
 
