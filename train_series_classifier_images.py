@@ -136,7 +136,12 @@ def main(argv: list[str] | None = None) -> int:
     pictures = gather(folder, data, namespace)
     groups, cosine = duplicate_groups(folder, pictures.embedded)
     labels = label_images(pictures.tag_sets, groups)
-    group_counts = check_learnable(labels, groups, namespace, data)
+    try:
+        group_counts = check_learnable(labels, groups, namespace, data)
+    except MissingInput as error:
+        classifier_files.keep_nothing(folder, namespace, data.path.name, str(error))
+        print(f"nothing to learn from: {error}")
+        return 0
 
     script.say(
         f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} tagged of {data.share(len(groups))}"

@@ -120,6 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     namespace = args.namespace.strip().rstrip(":").lower()
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
+    if reason := classifier_files.nothing(folder, namespace):
+        return nothing_to_validate(folder, data, namespace, reason)
     card, said = classifier_files.load_out_of_fold(folder, namespace)
     said = said + newcomers(folder, data, card, said, namespace)
     judged, age = match(data, card, said, namespace)
@@ -160,6 +162,16 @@ def main(argv: list[str] | None = None) -> int:
         f"{summary['incorrect_predictions_count']:,} predicted and not tagged, "
         f"{summary['images_abstained']:,} pictures abstained: {path}"
     )
+    return 0
+
+
+def nothing_to_validate(folder: DataFolder, data: Dataset, namespace: str, reason: str) -> int:
+    """An empty report, of a library from whose series nothing could be learned."""
+    age = Age(0.0, True, 0, 0, len(data.records))
+    summary = summarise([], {MISSING: [], INCORRECT: []}, Suppressed(), age) | {"calibration_error": None}
+    head = {"dataset": data.path.name, "namespace": namespace, "nothing_to_learn": reason, "summary": summary}
+    path = data_folder.save(folder, SERIES_VALIDATION, head | {"per_series": [], MISSING: [], INCORRECT: []})
+    print(f"0 predictions, since there was nothing to learn from ({reason}): {path}")
     return 0
 
 

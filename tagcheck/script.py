@@ -213,6 +213,18 @@ def at_least(low: int) -> Callable[[str], int]:
     return whole_number
 
 
+def port(text: str) -> int:
+    """An argparse type: a port, or 0 for any that is free.
+
+    >>> port("5000")
+    5000
+    """
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 (any free one) to 65535")
+    return value
+
+
 def progress(items: Iterable[T], total: int | None = None, what: str = "", unit: str = "file") -> tqdm[T]:
     """`items` with a progress bar on stderr. Without a terminal it is drawn every few seconds only, unless a
     parent that has one says so (TAGCHECK_PROGRESS=live).

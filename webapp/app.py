@@ -99,7 +99,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"the address to serve on (default: {config.HOST}, this machine only)",
     )
     parser.add_argument(
-        "--port", type=int, default=config.PORT, metavar="N", help=f"the port to serve on (default: {config.PORT})"
+        "--port",
+        type=script.port,
+        default=config.PORT,
+        metavar="N",
+        help=f"the port to serve on (default: {config.PORT})",
     )
     return parser.parse_args(argv)
 

@@ -364,3 +364,22 @@ def _stem(namespace: str) -> str:
 
 def _option(namespace: str) -> str:
     return "" if namespace == "series" else f" --namespace {namespace}"
+
+
+def keep_nothing(folder: DataFolder, namespace: str, dataset: str, reason: str) -> None:
+    """Note down that this dataset has nothing to learn from; a classifier of earlier days stays."""
+    write_json(
+        folder.classifier / f"{namespace}_nothing_to_learn.json",
+        {"kind": "nothing_to_learn", "version": 1, "dataset": dataset, "reason": reason},
+    )
+
+
+def nothing(folder: DataFolder, namespace: str) -> str | None:
+    """Why there is no classifier, where the last training found nothing to learn from; None where there is one."""
+    path = folder.classifier / f"{namespace}_nothing_to_learn.json"
+    if not path.exists() or (folder.classifier / f"{namespace}_classifier.json").exists():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

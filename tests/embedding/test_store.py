@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 import zipfile
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,11 @@ from tagcheck.embedding.store import (
     shard_paths,
 )
 from tagcheck.errors import BadFile, MissingInput
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 A, B, C, D = (letter * 64 for letter in "abcd")
 

@@ -9,6 +9,7 @@ docs/decisions/hydrus.md has the short account.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
@@ -59,6 +60,7 @@ PERMISSIONS = {
     RELATIONSHIPS: "edit file relationships",
     POPUPS: "manage popups",
 }
+CA_BUNDLE = "HYDRUS_CA_BUNDLE"  # the file of the certificate that a client on another machine signed itself
 WHERE_KEYS_ARE = "in Hydrus: services > review services > local > client api, edit the key"
 
 
@@ -191,7 +193,8 @@ class Connection:
             raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}") from None
         except requests.exceptions.SSLError:
             raise self._unreachable(
-                f"the certificate at {self.url} is not a trusted one: use http:// on the same machine"
+                f"the certificate at {self.url} is not a trusted one, or nothing there speaks https: name the certificate's file "
+                "in HYDRUS_CA_BUNDLE, or use http:// on the same machine"
             ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
             raise UsageError(f"API_URL {self.url!r} is no web address: it looks like http://localhost:45869") from None
@@ -206,7 +209,10 @@ class Connection:
                 raise LibraryUnreachable(
                     f"Hydrus at {self.url} broke off while it was answering: look there whether it was done"
                 ) from None
-            return None, f"no Hydrus answers at {self.url}" if _never_sent(error) else f"Hydrus at {self.url} broke off"
+            if _never_sent(error):
+                return None, f"no Hydrus answers at {self.url}"
+            secure = "" if self._answered or self.url.startswith("https") else " (does it want https:// in API_URL?)"
+            return None, f"Hydrus at {self.url} broke off{secure}"
         return content, f"Hydrus at {self.url} is busy (its database is locked)"
 
     def _body(self, answer: requests.Response, most: int, timeout: tuple[float, float]) -> Answer:
@@ -235,6 +241,10 @@ class Connection:
         if session is None:
             session = self._local.session = requests.Session()
             session.trust_env = False
+            if bundle := os.environ.get(CA_BUNDLE):
+                if not os.path.exists(bundle):
+                    raise UsageError(f"{CA_BUNDLE}: there is no file {bundle}")
+                session.verify = bundle
             session.headers[KEY_HEADER] = self._key
             session.headers["Accept-Encoding"] = "identity"
             for scheme in ("http://", "https://"):
@@ -352,6 +362,8 @@ def shown_address(url: str) -> str:
 def _base_url(url: str) -> str:
     """`url` with a scheme and without slashes at its end: Hydrus gives an HTML 404 to `//api_version`."""
     url = url.strip()
+    if not url:
+        raise UsageError("API_URL is empty, which is no web address: it looks like http://localhost:45869")
     if "://" not in url:
         url = f"http://{url}"
     try:
