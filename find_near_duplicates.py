@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     copied = without(pairs, records, decided, review_store.IGNORED)
     opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
-    tagging = weigh_tags(folder, data, records, found, pairs, opened)
+    tagging = weigh_tags(folder, data, records, found, pairs, opened, chance)
     noes = Noes.of(data.spellings, review_store.decisions(folder.review), review_store.muted(folder.review))
     summary = summarise(data, records, pairs, groups, opened, threshold)
     if measured is not None:
@@ -320,7 +320,13 @@ class Tagging:
 
 
 def weigh_tags(
-    folder: DataFolder, data: Dataset, records: list[Record], found: Embeddings, pairs: Pairs, opened: Pairs
+    folder: DataFolder,
+    data: Dataset,
+    records: list[Record],
+    found: Embeddings,
+    pairs: Pairs,
+    opened: Pairs,
+    measured: Mapping[tuple[int, int], float] | None = None,
 ) -> Tagging:
     """Ask the pictures about every tag that only one copy of a pair has."""
     names = sorted({tag for record in records for tag in visible(record.tags)})
@@ -343,8 +349,13 @@ def weigh_tags(
     one, other = said.part(slice(0, len(pair))), said.part(slice(len(pair), None))
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
     copies = tags_to_share.copy_chance_by_tags(owned, opened.i, opened.j, found.matrix, labels)
-    copies[[same_pixels(records[i], records[j]) for i, j in zip(opened.i.tolist(), opened.j.tolist())]] = 1.0
-    ends = [(records[i].hash, records[j].hash) for i, j in zip(opened.i.tolist(), opened.j.tolist())]
+    rows = list(zip(opened.i.tolist(), opened.j.tolist()))
+    for at, (i, j) in enumerate(rows):
+        if same_pixels(records[i], records[j]):
+            copies[at] = 1.0
+        elif measured is not None and (i, j) in measured:
+            copies[at] = measured[i, j]
+    ends = [(records[i].hash, records[j].hash) for i, j in rows]
     by_rate = tags_to_share.shared(one, other, rate, forgets)
     believes = believed(folder, data, config.INVISIBLE_NAMESPACES)
     shared = np.empty((len(pair), 2))
@@ -420,6 +431,7 @@ class SimilarPairs:
             entry = describe_pair(one, other, round(float(self.pairs.cosine[place]), 6), self.noes)
             if self.chance is not None:
                 entry["copy_chance"] = self.chance[rows]
+            entry["copy_probability"] = round(float(self.tagging.copies[place]), 4)
             yield entry | {"suggestions": sorted(found, key=lambda entry: (-entry["confidence"], entry["tag"]))}
 
 

@@ -177,3 +177,13 @@ def test_judged_pairs_need_not_be_drawn_evenly():
     chance = threshold.copy_chance(cosine, cosine[judged], copy[judged])
     assert abs(chance.mean() - copy.mean()) < 0.05 < abs(copy[judged].mean() - copy.mean())
     assert (np.diff(chance[np.argsort(cosine)]) >= 0).all()
+
+
+def test_pictures_that_only_look_alike_are_less_likely_copies_the_more_their_tags_differ():
+    rng = np.random.default_rng(0)
+    owned = sparse.csr_matrix((rng.random((60, 12)) < 0.4).astype(np.float32)).tolil()
+    owned[1], owned[3] = owned[0], 1 - owned[2].toarray()
+    matrix = rng.normal(size=(60, 8)).astype(np.float32)
+    chance = tags_to_share.copy_chance_by_tags(owned.tocsr(), np.array([0, 2]), np.array([1, 3]), matrix, np.arange(60))
+    assert chance[0] > 0.8
+    assert chance[1] < 0.2
