@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         wanted = to_embed(infos, new, pages, sum(info.hash in done for info in infos), args.first, args.limit)
         if args.engine == "ray":
-            work = embed_on_cluster(args, model, wanted, folder, limits, message)
+            work = embed_on_cluster(args, model, wanted, frozenset(again), folder, limits, message)
         else:
             work = embed(library, model, wanted, folder, limits, args.decoders, message)
         failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
@@ -444,13 +444,14 @@ def embed_on_cluster(
     args: argparse.Namespace,
     model: Tagger,
     new: Sequence[FileInfo],
+    again: frozenset[str],
     folder: DataFolder,
     limits: Limits,
     message: script.Shown | None,
 ) -> Work:
     """`embed` by the workers of a Ray cluster, each of which commits the shards that it made and no others."""
     parts = [new[start : start + PART] for start in range(0, len(new), PART)]
-    make = partial(cluster_worker, args, model.id, folder, limits)
+    make = partial(cluster_worker, args, model.id, again, folder, limits)
     total = Work()
 
     def pictures() -> Iterator[str]:
@@ -464,11 +465,12 @@ def embed_on_cluster(
 
 
 def cluster_worker(
-    args: argparse.Namespace, model_id: str, folder: DataFolder, limits: Limits
+    args: argparse.Namespace, model_id: str, again: frozenset[str], folder: DataFolder, limits: Limits
 ) -> Callable[[Sequence[FileInfo], int], Work]:
     """Load the network and open the library once, in a worker; returns what embeds a part.
 
-    A part that was begun before may have shards of a worker that was lost since: what is in these is not made again.
+    A part that was begun before may have shards of a worker that was lost since: what is in these is not made again,
+    but for pictures that are to be embedded `again`, which older shards hold.
     """
     torch.set_num_threads(1)
     named = Path(args.model_dir).expanduser() if args.model_dir and not args.model else None
@@ -479,6 +481,7 @@ def cluster_worker(
 
     def work(part: Sequence[FileInfo], begun: int) -> Work:
         there = store.embedded(folder.embeddings, model.id, model.preprocess_id) if begun else {}
+        there = {hash: size for hash, size in there.items() if hash not in again}
         left = [info for info in part if info.hash not in there]
         done = embed(library, model, left, folder, limits, args.decoders or 1, None)
         kept = [info.hash for info in part if info.hash in there]
