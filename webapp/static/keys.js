@@ -84,7 +84,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && keys.typing(event.target)) event.target.blur();
   if (keys.typing(event.target) || document.getElementById("help").open || event.altKey || event.metaKey) return;
   // These keys press what is focused.
-  if (event.target.matches("button, a, summary, video, input") && [" ", "Enter"].includes(event.key)) return;
+  if (event.target.matches("button, a, summary, video") && [" ", "Enter"].includes(event.key)) return;
+  if (event.target.matches("input") && event.key === " ") return;
   if (keys.before(event)) {
     event.preventDefault();
     return;
