@@ -6,7 +6,7 @@ PORT ?= 5000
 SERVE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve lint test clean
+.PHONY: help install demo serve fuzz lint test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -20,11 +20,15 @@ demo:  ## draw a sample library, find its planted errors, open the page (SERVE=0
 serve:  ## open the page on the demo again, with the decisions made so far
 	$(PYTHON) start.py serve --demo $(DEMO) --port $(PORT)
 
-lint:  ## hold the code to its form (ruff, mypy)
+fuzz:  ## try 100,000 examples on every reader of files
+	FUZZ_EXAMPLES=100000 $(PY) -m pytest tests/fuzz
+
+lint:  ## hold the code to its form (ruff, mypy) and look for known holes (bandit)
 	$(PYTHON) start.py install --tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m bandit -q -ll -r tagcheck webapp -s B608,B704
 
 test:  ## install what the tests need and run all of them
 	$(PYTHON) start.py test

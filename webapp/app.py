@@ -166,7 +166,7 @@ def recover(shared: state.Shared) -> None:
 
 def address(host: str, port: int) -> str:
     """The address to type into a browser."""
-    if host in ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost"):
+    if host in ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost"):  # nosec B104
         return f"http://localhost:{port}"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

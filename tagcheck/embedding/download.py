@@ -206,7 +206,7 @@ def digest(path: Path, like: str) -> str:
     kind = (
         hashlib.sha256()
         if re.fullmatch("[0-9a-f]{64}", like)
-        else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
+        else hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     )
     with open(path, "rb") as file:
         while piece := file.read(CHUNK):

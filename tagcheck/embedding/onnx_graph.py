@@ -9,6 +9,7 @@ by another one is both of them merged, so the wanted output is written behind th
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ ENTRY_KEY, ENTRY_VALUE = 1, 2
 VALUE_NAME, VALUE_TYPE, TYPE_TENSOR, TENSOR_SHAPE, SHAPE_DIMENSION, DIMENSION_VALUE = 1, 2, 1, 2, 1, 1
 TYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
+MOST_AXES = 32
 PASSING = {"Identity", "Cast", "Dropout"}  # operators that hand on what they are given
 
 
@@ -116,9 +118,11 @@ class Graph:
         """The linear layer that `output` is made by, through no more than a sigmoid, or None where it is not made so."""
         name = self._behind(output)
         if name in self.maker and self.maker[name].operator == "Sigmoid":
+            if not self.maker[name].inputs:
+                return None
             name = self._behind(self.maker[name].inputs[0])
         node, bias = self.maker.get(name), None
-        if node is not None and node.operator == "Add":
+        if node is not None and node.operator == "Add" and len(node.inputs) == 2:
             sides = [(self.tensor(one), other) for one, other in (node.inputs, node.inputs[::-1])]
             bias, name = next(((tensor, other) for tensor, other in sides if tensor is not None), (None, name))
             node = self.maker.get(self._behind(name)) if bias is not None else None
@@ -141,15 +145,18 @@ class Graph:
 
     def _behind(self, name: str) -> str:
         """The tensor that is handed on as `name`."""
-        while name in self.maker and self.maker[name].operator in PASSING:
-            name = self.maker[name].inputs[0]
+        seen = set()
+        while name not in seen and (node := self.maker.get(name)) and node.operator in PASSING and node.inputs:
+            seen.add(name)  # a node may be fed by itself
+            name = node.inputs[0]
         return name
 
-    def tensor(self, name: str) -> np.ndarray | None:
+    def tensor(self, name: str, turns: int = 8) -> np.ndarray | None:
         """The floating-point tensor that the file stores as `name`, or None where it stores none, or elsewhere."""
         name = self._behind(name)
         if name in self.maker and self.maker[name].operator == "Transpose":
-            turned = self.tensor(self.maker[name].inputs[0])
+            inputs = self.maker[name].inputs
+            turned = self.tensor(inputs[0], turns - 1) if inputs and turns else None
             return turned.T if turned is not None and turned.ndim == 2 else None
         if name not in self.stored:
             return None
@@ -166,19 +173,29 @@ class Graph:
                 values = value
         if kind not in TYPES:
             return None
+        if place == 0 and len(values) % TYPES[kind].itemsize:
+            return None
         flat = np.frombuffer(values, TYPES[kind]) if place == 0 else self._from_beside(self.stored[name], TYPES[kind])
         if flat is None:
             return None
-        return flat.reshape(shape) if len(flat) == np.prod(shape, dtype=np.int64) else None
+        fits = len(shape) <= MOST_AXES and min(shape, default=0) >= 0 and len(flat) == math.prod(shape)
+        return flat.reshape(shape) if fits else None
 
     def _from_beside(self, stored: memoryview, kind: np.dtype) -> np.ndarray | None:
         """A tensor's numbers out of the file beside this one, None where there is none or it is too short."""
         said = _beside(stored)
-        name, start = said.get("location", ""), int(said.get("offset", 0))
+        try:
+            name, start = said.get("location", ""), int(said.get("offset", 0))
+            length = int(said.get("length", -1))
+        except ValueError:
+            return None
         path = self.folder / name if self.folder is not None and name and Path(name).name == name else None
         if path is None or not path.is_file():
             return None
-        length = int(said.get("length", path.stat().st_size - start))
+        size = path.stat().st_size
+        length = size - start if length < 0 else length
+        if not 0 <= start <= start + length <= size:
+            return None
         with open(path, "rb") as file:
             file.seek(start)
             found = file.read(length)

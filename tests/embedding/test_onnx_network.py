@@ -345,3 +345,16 @@ def test_a_recipe_gives_what_pillow_gives_in_the_obvious_way(fit, filter):
     plain = np.asarray(square.resize((96, 96), Image.Resampling[filter.upper()])).transpose(2, 0, 1)
     ours = preparation.prepare(image, Recipe(96, fit, colour, filter))
     assert np.abs(ours.astype(int) - plain).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes.fromhex("3a170a100a017912017922084964656e7469747962030a0179"),  # an Identity that is fed by itself
+        bytes.fromhex("3a130a0c12017922075369676d6f696462030a0179"),  # a Sigmoid without an input
+    ],
+)
+def test_a_graph_in_a_circle_or_without_inputs_ends(data):
+    graph = onnx_graph.Graph(data, "x.onnx")
+    assert graph.last_linear("y") is None
+    graph.made_by_sigmoid("y")
