@@ -43,6 +43,7 @@ from tagcheck.detectors import SERIES_VALIDATION
 from tagcheck.embedding import joytag_network, store, tagger
 from tagcheck.errors import BadFile, MissingInput, ToolError
 from tagcheck.findings import finding_id
+from tagcheck.intervals import wilson
 from tagcheck.learning import expected_calibration_error
 from tagcheck.library import LibrarySettings, choose
 from tagcheck.refusals import Noes
@@ -606,7 +607,7 @@ def confusion(judged: list[Judged]) -> list[dict[str, Any]]:
 
 
 def _interval(successes: int, trials: int) -> list[float]:
-    return [round(edge, 4) for edge in series_confidence.wilson(successes, trials)]
+    return [round(edge, 4) for edge in wilson(successes, trials)]
 
 
 def _days_since(created: str) -> float:

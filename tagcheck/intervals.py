@@ -1,4 +1,4 @@
-"""Intervals of a share that was measured on a few: Wilson's for showing, Clopper and Pearson's bound for promising."""
+"""Intervals of a share that was measured on a few: Wilson's to show, Clopper and Pearson's bound to state what holds at least."""
 
 from __future__ import annotations
 

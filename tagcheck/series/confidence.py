@@ -121,17 +121,3 @@ def tagged_probability(
     """
     fits = np.minimum(probability / np.maximum(1.0 - unknown, 1e-6), 1.0)
     return (1.0 - swapped) * fits + swapped * frequency
-
-
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval that holds a share with a confidence of 95 %, given `successes` of `trials`, (0, 1) without any. Wilson 1927.
-
-    >>> tuple(round(edge, 2) for edge in wilson(8, 10))
-    (0.49, 0.94)
-    """
-    if not trials:
-        return 0.0, 1.0
-    share, spread = successes / trials, z * z / trials
-    middle = share + spread / 2
-    half = z * (share * (1 - share) / trials + spread / (4 * trials)) ** 0.5
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
