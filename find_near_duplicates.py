@@ -32,10 +32,11 @@ from scipy import sparse
 import config
 from tagcheck import data_folder, dataset, json_files, script, tags
 from tagcheck.belief import believed
+from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import NEAR_DUPLICATES
-from tagcheck.duplicates import Support, best_copy, measuring, same_picture, tags_to_share
+from tagcheck.duplicates import Support, measuring, same_picture, tag_differences, tags_to_share
 from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
@@ -340,7 +341,7 @@ def weigh_tags(
             shape=(len(records), max(1, len(names))),
         )
     )
-    pair, column, side = best_copy.differences(owned, opened.i, opened.j)
+    pair, column, side = tag_differences.differences(owned, opened.i, opened.j)
     forgets = tags_to_share.forgetting(owned, opened.i, opened.j, len(pair))
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
@@ -511,7 +512,7 @@ def reason(tag: str, kind: str, evidence: dict[str, Any]) -> str:
 
 def describe_group(members: list[Record]) -> dict[str, Any]:
     """One entry of `group_details`: the best copy and why, and which tags only some of the copies have."""
-    best, reasons = best_copy.best_copy(members)
+    best, reasons = best_copy(members)
     having = Counter(tag for member in members for tag in visible(member.tags))
     return {
         "id": finding_id("near_duplicate_group", [member.hash for member in members], []),

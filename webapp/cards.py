@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tagcheck import detectors, tags
+from tagcheck.best_copy import ALL_ALIKE
 from tagcheck.review import Ask, Filter, Key, Review
-from tagcheck.review.queries import Finding, Promise, Suggestion, copy_group, picture, promise
+from tagcheck.review.queries import Finding, Promise, Suggestion, best_of, picture, promise
 from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, UNDECIDED, Decision
 from webapp import words
 
@@ -163,7 +164,7 @@ class Picture:
 @dataclass(frozen=True)
 class Card:
     """Everything that the card's template shows. `rows` are those the view asks about, `folded` the others on this picture.
-    `best` is the hash of the better copy ("" for none), and why.
+    `best` is the hash of the copy to keep ("" where it shows no copies), and why.
     """
 
     finding: Finding
@@ -172,6 +173,11 @@ class Card:
     folded: list[Row]
     differences: list[Difference]
     best: tuple[str, str]
+
+    @property
+    def all_alike(self) -> bool:
+        """Whether nothing speaks for one copy more than for another."""
+        return not self.best[0] or self.best[1] == ALL_ALIKE
 
     @property
     def heading(self) -> str:
@@ -188,7 +194,7 @@ class Card:
 
 def make(review: Review, view: Filter, finding: Finding, invisible: Sequence[str]) -> Card:
     """The card of one finding in a view. `invisible` namespaces are those of tags that belong to one copy of a picture."""
-    best = _best(review, finding)
+    best = best_of(review, finding.members) if finding.is_pair else ("", "")
     hashes = list(finding.members)
     if len(hashes) > 2 and best[0] in hashes:
         hashes.sort(key=lambda hash: hash != best[0])
@@ -273,30 +279,6 @@ def refused_tags(finding: Finding) -> dict[str, set[str]]:
             refused[one.key.hash] |= set(one.evidence.get("refused_in_1") or ())
             refused[one.key.other] |= set(one.evidence.get("refused_in_2") or ())
     return refused
-
-
-def better_copy(records: Sequence[tuple[str, dict[str, Any]]]) -> tuple[str, str]:
-    """Which of some copies to keep (its hash), and why: more pixels, else the larger file, more tags, the earlier import."""
-    for why, value in (
-        ("more pixels", lambda one: (one.get("width") or 0) * (one.get("height") or 0)),
-        ("the larger file", lambda one: one.get("size") or 0),
-        ("more tags", lambda one: len(one.get("existing_all_tags") or ())),
-        ("imported first", lambda one: -(one.get("time_imported") or 0)),
-    ):
-        values = [value(record) for _, record in records]
-        if values.count(max(values)) == 1:
-            return records[values.index(max(values))][0], why
-    return "", ""
-
-
-def _best(review: Review, finding: Finding) -> tuple[str, str]:
-    """The report's word on which copy to keep, else what the dataset's records say; see `Card`."""
-    if not finding.is_pair:
-        return "", ""
-    group = copy_group(review, finding.hash)
-    if group is not None and group["best"] in finding.members:
-        return group["best"], group["reasons"]
-    return better_copy([(hash, picture(review, hash) or {}) for hash in finding.members])
 
 
 def gathered(finding: Finding) -> list[tuple[Suggestion, ...]]:

@@ -14,7 +14,7 @@ from tagcheck.library import Library
 from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
 from tagcheck.review import Review, queries
 from tagcheck.review.store import ACCEPTED, IGNORED, PAIR
-from webapp import cards, exporting, state, words
+from webapp import exporting, state, words
 from webapp.filters import QUEUE_WORDS, from_query, in_words, to_query
 from webapp.state import review
 
@@ -100,16 +100,10 @@ def worse_copies(kind: str) -> Response:
     def rows() -> Iterator[dict[str, str]]:
         with Review(path) as store:
             for group in queries.copy_groups(store):
-                records = [(hash, queries.picture(store, hash) or {}) for hash in group]
-                given = queries.copy_group(store, group[0])
-                best, why = (
-                    (given["best"], given["reasons"])
-                    if given and given["best"] in group
-                    else cards.better_copy(records)
-                )
-                paths = {hash: str(record.get("file_path") or "") for hash, record in records}
+                best, why = queries.best_of(store, group)
+                paths = {hash: str((queries.picture(store, hash) or {}).get("file_path") or "") for hash in group}
                 for hash in group:
-                    if best and hash != best:
+                    if hash != best:
                         yield {
                             "path": paths[hash],
                             "hash": hash,

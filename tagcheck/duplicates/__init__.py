@@ -1,4 +1,4 @@
-"""Copies of one picture: which is best, which tags to carry over."""
+"""Copies of one picture: how alike their pixels are, which tags to carry over."""
 
 from tagcheck.duplicates.tags_to_share import Support
 

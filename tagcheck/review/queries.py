@@ -16,7 +16,9 @@ from datetime import datetime
 from typing import Any
 
 from tagcheck import detectors
+from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import isoformat, utc_now
+from tagcheck.dataset import Record
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
 from tagcheck.review import counts
@@ -348,9 +350,19 @@ def picture(review: Review, hash: str) -> dict[str, Any] | None:
     return record | {"existing_all_tags": sorted(tags)}
 
 
-def copy_group(review: Review, hash: str) -> sqlite3.Row | None:
-    """The group of copies that a picture is in, as the report has it: best, reasons, members; None where it has none."""
-    return review.db.execute("SELECT best, reasons, members FROM copies WHERE hash = ?", (hash,)).fetchone()
+def best_of(review: Review, members: Sequence[str]) -> tuple[str, str]:
+    """The copy to keep of some pictures and why: the report's word, else the same rule asked of the dataset's records."""
+    group = review.db.execute("SELECT best, reasons FROM copies WHERE hash = ?", (members[0],)).fetchone()
+    if group is not None and group["best"] in members:
+        return group["best"], group["reasons"]
+    records = [picture(review, hash) or {} for hash in members]
+    place, reasons = best_copy(
+        [
+            Record(hash, frozenset(record.get("existing_all_tags") or ()), raw=record)
+            for hash, record in zip(members, records)
+        ]
+    )
+    return members[place], "; ".join(reasons)
 
 
 def copy_groups(review: Review) -> list[tuple[str, ...]]:

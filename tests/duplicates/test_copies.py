@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from tagcheck.best_copy import ALL_ALIKE, best_copy
 from tagcheck.dataset import Record
-from tagcheck.duplicates import best_copy, tags_to_share, threshold
+from tagcheck.duplicates import tag_differences, tags_to_share, threshold
 from tagcheck.learning.last_layer import Tagger
 
 
@@ -44,8 +45,8 @@ def copy(name: str, *tags: str, **raw: object) -> Record:
     ],
 )
 def test_the_better_copy_is_named_with_the_deciding_reason(better, worse, reason):
-    assert best_copy.best_copy([copy("b", **worse), copy("a", **better)]) == (1, [reason])
-    assert best_copy.best_copy([copy("a", **better), copy("b", **worse)]) == (0, [reason])
+    assert best_copy([copy("b", **worse), copy("a", **better)]) == (1, [reason])
+    assert best_copy([copy("a", **better), copy("b", **worse)]) == (0, [reason])
 
 
 def test_reasons_add_up_until_one_copy_is_left():
@@ -54,11 +55,11 @@ def test_reasons_add_up_until_one_copy_is_left():
         copy("b", width=3, height=3, size=4),
         copy("c", "hat", width=3, height=3, size=4),
     ]
-    assert best_copy.best_copy(many) == (2, ["most pixels (3 x 3)", "most tags (1)"])
+    assert best_copy(many) == (2, ["most pixels (3 x 3)", "most tags (1)"])
 
 
 def test_equal_copies_are_not_told_apart_by_force():
-    assert best_copy.best_copy([copy("a"), copy("b")]) == (
+    assert best_copy([copy("a"), copy("b")]) == (
         0,
         ["no copy is better by pixels, format, size, tags or time of import"],
     )
@@ -83,13 +84,13 @@ def test_differences_are_those_of_the_sets():
         for pair, (a, b) in enumerate(zip(i, j))
         for tag in sorted(sets[a] ^ sets[b])
     ]
-    assert list(zip(*(part.tolist() for part in best_copy.differences(owned, i, j)))) == expected
+    assert list(zip(*(part.tolist() for part in tag_differences.differences(owned, i, j)))) == expected
 
 
 def test_without_pairs_nothing_differs_and_nothing_is_asked():
     matrix, owned = library()
     none = np.empty(0, np.int64)
-    assert [len(part) for part in best_copy.differences(owned, none, none)] == [0, 0, 0]
+    assert [len(part) for part in tag_differences.differences(owned, none, none)] == [0, 0, 0]
     assert len(tags_to_share.support(matrix, owned, np.arange(400), none, none, None).logit) == 0
     assert tags_to_share.forgetting(owned, none, none, 0) == tags_to_share.FORGETTING[0]
 
@@ -99,7 +100,7 @@ def test_forgetting_is_recovered_from_pairs_that_forget():
     belongs = rng.random((3000, 20)) < 0.3
     owned = sparse.csr_matrix((np.repeat(belongs, 2, axis=0) & (rng.random((6000, 20)) > 0.2)).astype(np.float32))
     i, j = np.arange(0, 6000, 2), np.arange(1, 6000, 2)
-    assert tags_to_share.forgetting(owned, i, j, len(best_copy.differences(owned, i, j)[0])) == pytest.approx(
+    assert tags_to_share.forgetting(owned, i, j, len(tag_differences.differences(owned, i, j)[0])) == pytest.approx(
         0.2, abs=0.01
     )
 
@@ -187,3 +188,9 @@ def test_pictures_that_only_look_alike_are_less_likely_copies_the_more_their_tag
     chance = tags_to_share.copy_chance_by_tags(owned.tocsr(), np.array([0, 2]), np.array([1, 3]), matrix, np.arange(60))
     assert chance[0] > 0.8
     assert chance[1] < 0.2
+
+
+@pytest.mark.parametrize("time", [10.0**20, float("nan"), float("inf"), "yesterday"])
+def test_a_time_that_no_calendar_has_is_passed_over(time):
+    assert best_copy([copy("a", time_imported=time), copy("b", time_imported=5)]) == (0, [ALL_ALIKE])
+    assert best_copy([copy("a", time_imported=time), copy("b", "hat")]) == (1, ["most tags (1)"])

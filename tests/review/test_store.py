@@ -283,8 +283,20 @@ def test_a_pairs_suggested_copies_stand_under_the_pair_with_the_best_copy(review
     sync(review, folder)
     (finding,) = queries.page(review, Filter())
     assert [one.key for one in finding.suggestions] == [Key(A, "near_duplicate", PAIR, B), Key(B, "x", ADD)]
-    assert tuple(queries.copy_group(review, A)) == (B, "more pixels (9 x 9)", 2)
+    assert queries.best_of(review, [A, B]) == (B, "more pixels (9 x 9)")
     assert "group_details" not in queries.overview(review).sources["near_duplicates_report"]["header"]
+
+
+def test_without_the_reports_word_the_page_asks_the_reports_rule(review, folder):
+    records = {
+        A: {"mime": "image/jpeg", "width": 9, "height": 9, "size": 9},
+        B: {"mime": "image/png", "width": 9, "height": 9, "size": 5},
+    }
+    results = [{"hash": hash, "existing_all_tags": [], **raw} for hash, raw in records.items()]
+    data_folder.save(folder, DATASET, {"results": results})
+    save_pairs(folder, pair(A, B))
+    sync(review, folder)
+    assert queries.best_of(review, [A, B]) == (B, "a lossless format (image/png)")
 
 
 def test_only_pictures_that_a_finding_is_about_are_kept(review, folder):

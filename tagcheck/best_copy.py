@@ -1,0 +1,88 @@
+"""Which of several copies of one picture to keep, and why: one rule for the report and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from tagcheck.dataset import Record
+
+LOSSLESS = ("image/png", "image/apng", "image/bmp", "image/tiff", "image/x-icon", "image/vnd.adobe.photoshop")
+ALL_ALIKE = "no copy is better by pixels, format, size, tags or time of import"
+
+
+def best_copy(copies: Sequence[Record]) -> tuple[int, list[str]]:
+    """The place of the copy to keep, and the reasons in words, the decisive ones in the order they were asked.
+
+    More pixels, then a lossless format, then the larger file, then more tags, then the earlier
+    import. Between copies of the very same pixels format and size say nothing, so tags and time
+    decide, and at last the smaller file. A question to which some copy has no answer is passed over.
+    Ties go to the first.
+    """
+    pixels = copies[0].raw.get("pixel_hash")
+    same_pixels = bool(pixels) and all(copy.raw.get("pixel_hash") == pixels for copy in copies)
+    left, reasons = list(range(len(copies))), []
+    for value, reason in SAME_PIXELS if same_pixels else ANY_PIXELS:
+        values = {place: answer for place in left if (answer := value(copies[place])) is not None}
+        if len(values) < len(left):
+            continue
+        best = max(values.values())
+        stay = [place for place in left if values[place] == best]
+        if len(stay) < len(left):
+            reasons.append(reason(copies[stay[0]]))
+            left = stay
+    return left[0], reasons or [ALL_ALIKE]
+
+
+def _number(copy: Record, key: str) -> int | float | None:
+    value = copy.raw.get(key)
+    return value if isinstance(value, (int, float)) and value > 0 else None
+
+
+def _pixels(copy: Record) -> float | None:
+    width, height = _number(copy, "width"), _number(copy, "height")
+    return width * height if width and height else None
+
+
+def _lossless(copy: Record) -> bool | None:
+    mime = copy.raw.get("mime")
+    return mime in LOSSLESS if mime else None
+
+
+def _size(copy: Record) -> float | None:
+    return _number(copy, "size")
+
+
+def _smallness(copy: Record) -> float | None:
+    size = _size(copy)
+    return -size if size else None
+
+
+def _imported(copy: Record) -> datetime | None:
+    time = copy.raw.get("time_imported")
+    try:
+        return datetime.fromtimestamp(time, UTC) if isinstance(time, (int, float)) else None
+    except (OverflowError, OSError, ValueError):  # no time that a calendar has
+        return None
+
+
+def _earliness(copy: Record) -> float | None:
+    when = _imported(copy)
+    return -when.timestamp() if when else None
+
+
+Question = tuple[Callable[[Record], float | None], Callable[[Record], str]]
+MOST_TAGS: Question = (lambda copy: len(copy.tags), lambda copy: f"most tags ({len(copy.tags)})")
+FIRST: Question = (_earliness, lambda copy: f"imported first ({_imported(copy):%Y-%m-%d})")
+ANY_PIXELS: tuple[Question, ...] = (
+    (_pixels, lambda copy: f"most pixels ({copy.raw['width']} x {copy.raw['height']})"),
+    (_lossless, lambda copy: f"a lossless format ({copy.raw['mime']})"),
+    (_size, lambda copy: f"the largest file ({copy.raw['size']:,} bytes)"),
+    MOST_TAGS,
+    FIRST,
+)
+SAME_PIXELS: tuple[Question, ...] = (
+    MOST_TAGS,
+    FIRST,
+    (_smallness, lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)"),
+)
