@@ -94,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.what == "doctor":
         return subprocess.call([PYTHON, PROJECT / "config.py", "--check"], env=environment())
     if args.what == "test":
-        return subprocess.call([PYTHON, "-m", "pytest", *args.rest], cwd=PROJECT, env=environment())
+        # a process for each processor, each with one thread: threads of torch that wait for each other gain nothing here
+        spread = ["-n", "auto", "--dist", "loadfile"]
+        one_thread = {"OMP_NUM_THREADS": "1", **environment()}
+        return subprocess.call([PYTHON, "-m", "pytest", *spread, *args.rest], cwd=PROJECT, env=one_thread)
     demo = Path(args.demo)
     if args.what == "demo":
         run_stages(demo)
