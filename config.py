@@ -51,8 +51,8 @@ INVISIBLE_NAMESPACES = [
 ]
 
 # --- Detectors ------------------------------------------------------------------------------------
-# Scripts that run beside the shipped detectors: docs/detectors.md. Two that are at hand: "find_unusual_images.py",
-# "find_bad_sources.py".
+# Scripts that run beside the shipped detectors: docs/detectors.md. Three that are at hand: "find_unusual_images.py",
+# "find_bad_sources.py" and "find_technical_faults.py".
 OWN_DETECTORS: list[str] = []
 
 # --- The page ---------------------------------------------------------------------------------------

@@ -1,0 +1,149 @@
+"""Find files with technical faults: damaged, tiny, dark, blurred, with a wrong extension, or grey where colours are tagged.
+
+    python find_technical_faults.py --data-dir ~/tags
+
+Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), and every picture in it
+Writes  reports/technical_faults_report_<UTC>.json
+
+A fault is suggested as a tag, `fault:blurred`, so that the library's own search finds the files; a colour that a grey picture
+cannot show is suggested to be removed. What the dataset says of a file (damaged, size, name) is certain. For what is measured
+on the picture the confidence is 50 % at the limit and 95 % at a quarter of it. How to add it to the chain: docs/detectors.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import queue
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+import config
+from tagcheck import data_folder, dataset, detectors, findings, script
+from tagcheck.dataset import Record
+from tagcheck.errors import FileUnavailable
+from tagcheck.findings import INCORRECT, MISSING, TagFinding
+from tagcheck.library import Library, LibrarySettings, choose
+from tagcheck.pictures import measuring
+from tagcheck.pictures.decoder_processes import Decoder
+from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
+from tagcheck.script import run
+
+SIDE = 512  # pixels of the longer side at which a picture is measured
+CERTAIN = 0.99
+TINY = 64  # pixels of the shorter side
+DARK = 48.0  # brightness, 0 to 255, that 99 % of the pixels stay below
+BLURRED = 0.008  # variance of the Laplacian for one of the brightness itself
+GREY = 12.0  # difference of a pixel's strongest and weakest colour that 99 % of the pixels stay below
+COLOURED = re.compile(
+    r"(red|orange|yellow|green|blue|purple|pink|brown|blonde|aqua|teal)[ _]"
+    r"(hair|eyes|skin|lips|background|theme|sky|dress|skirt|shirt|jacket|ribbon|bow|flower|rose|fur|gloves|footwear)"
+)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = script.parser(__doc__)
+    script.add_dataset(parser)
+    script.add_library(parser, "the one that was mapped")
+    parser.add_argument(
+        "--min-confidence",
+        type=script.between(0, 1),
+        default=0.5,
+        metavar="X",
+        help="leave out findings below this confidence, 0 to 1 (default: 0.5)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    folder = script.data_folder(args)
+    data = dataset.load(folder, args.dataset, args.max_embeddings)
+    settings = LibrarySettings.of(config)
+    library = choose.open_library(
+        choose.library_name(args.library, folder, settings), folder, settings, tell=script.say
+    )
+    looked = script.progress(examined(library, data.records, args.min_confidence), len(data.records), "looking at")
+    errors = [findings.error(record.hash, "technical_faults", found) for record, found in looked if found]
+    errors.sort(key=lambda one: (-one["confidence"], one["hash"]))
+    summary = {"total_images_analyzed": len(data.records), "errors_found": len(errors)}
+    document = {"dataset": data.path.name, "summary": summary, "errors": errors}
+    report = data_folder.save(folder, detectors.own_report("find_technical_faults.py"), document)
+    print(f"{len(errors):,} pictures with technical faults, among {len(data.records):,} -> {report}")
+    return 0
+
+
+def examined(library: Library, records: Sequence[Record], least: float) -> Iterator[tuple[Record, list[TagFinding]]]:
+    """Each record with the faults of its file, at `least` so sure; the files are decoded by a process a core."""
+    free: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
+    decoders = [Decoder(1, Limits(frames=1)) for _ in range(os.cpu_count() or 1)]
+    for decoder in decoders:
+        free.put(decoder)
+
+    def look(record: Record) -> list[TagFinding]:
+        decoder = free.get()
+        try:
+            found = [one for one in faults(library, record, decoder) if one.confidence >= least]
+            return [one for one in found if (one.kind == INCORRECT) == (one.tag in record.tags)]
+        finally:
+            free.put(decoder)
+
+    try:
+        with ThreadPoolExecutor(len(decoders)) as pool:
+            yield from zip(records, pool.map(look, records), strict=True)
+    finally:
+        for decoder in decoders:
+            decoder.close()
+
+
+def faults(library: Library, record: Record, decoder: Decoder) -> Iterator[TagFinding]:
+    """The faults of one file. A file that is away, or of a kind that cannot be read here, has none."""
+    reason = record.raw.get("reason") if record.status == "unreadable" else record.raw.get("damaged")
+    if reason:
+        yield fault("damaged", CERTAIN, f"The file is damaged: {str(reason).removeprefix('the file is damaged: ')}.")
+    try:
+        data = library.read(record.hash)
+        if named := measuring.misnamed(str(record.raw.get("file_path") or ""), data):
+            yield fault("wrong extension", CERTAIN, named)
+        shown, (width, height) = decoder.show(data, SIDE)
+    except (FileUnavailable, ImagePassing, ImageUnsupported):
+        return
+    except ImageUnreadable as error:
+        if not reason:
+            yield fault("damaged", CERTAIN, f"The file cannot be read: {error}.")
+        return
+    if min(width, height) < TINY:
+        yield fault("tiny", CERTAIN, f"It has {width} x {height} pixels.", width=width, height=height)
+    with Image.open(io.BytesIO(shown)) as picture:
+        yield from measured(measuring.on_white(picture), record)
+
+
+def measured(picture: Image.Image, record: Record) -> Iterator[TagFinding]:
+    """What a picture's pixels say: dark, blurred, grey where colours are tagged."""
+    light, sharp, colour = measuring.brightness(picture), measuring.sharpness(picture), measuring.colour(picture)
+    if light < DARK:
+        yield fault("dark", sure(light, DARK), f"99 % of it is darker than {light:.0f} of 255.", brightness=light)
+    if sharp is not None and sharp < BLURRED:
+        yield fault("blurred", sure(sharp, BLURRED), "It has no sharp edge.", sharpness=sharp)
+    if colour < GREY:
+        for tag in sorted(filter(COLOURED.fullmatch, record.tags)):
+            evidence = {"colour": round(colour, 2)}
+            yield TagFinding(tag, INCORRECT, sure(colour, GREY), evidence, f"The picture is grey: no '{tag}' in it.")
+
+
+def sure(value: float, limit: float) -> float:
+    """How sure a measured fault is: .5 at the limit, .95 at a quarter of it and below."""
+    return min(0.95, 0.5 + 0.225 * float(np.log2(limit / max(value, 1e-9))))
+
+
+def fault(name: str, confidence: float, why: str, **evidence: float) -> TagFinding:
+    return TagFinding(f"fault:{name}", MISSING, confidence, {key: round(evidence[key], 5) for key in evidence}, why)
+
+
+if __name__ == "__main__":
+    run(main)
