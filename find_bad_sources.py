@@ -86,7 +86,7 @@ def bad_sources(records: Sequence[Record], wrong: dict[tuple[str, str], float]) 
             members[source][record.hash] = record
     expected = {record.hash: sum(wrong.get((record.hash, tag), 0.0) for tag in record.tags) for record in records}
     all_tags, all_wrong = sum(len(record.tags) for record in records), sum(expected.values())
-    found = []
+    found: list[dict[str, Any]] = []
     for source, mine in members.items():
         count, bad = sum(len(record.tags) for record in mine.values()), sum(expected[hash] for hash in mine)
         rest = (all_wrong - bad + 1) / (all_tags - count + 1)

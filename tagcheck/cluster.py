@@ -56,7 +56,6 @@ def over_parts(
 
 
 def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int, cpus: int) -> Iterator[Any]:
-    @ray.remote(num_cpus=cpus, max_restarts=0)
     class Worker:
         """One process that does parts; not restarted by Ray, since we hand its part on ourselves."""
 
@@ -70,11 +69,12 @@ def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int
         def do(self, part: Any, begun: int) -> Any:
             return self.work(part, begun)
 
+    remote_worker: Any = ray.remote(num_cpus=cpus, max_restarts=0)(Worker)
     left, begun = deque(range(len(parts))), Counter[int]()
     asked: dict[Any, tuple[Any, int | None]] = {}  # what is waited for: its worker, and its part
 
     def start() -> None:
-        worker = Worker.remote()
+        worker = remote_worker.remote()
         asked[worker.ready.remote()] = worker, None
 
     for _ in range(workers):
