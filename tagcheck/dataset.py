@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagcheck import data_folder, spread, tags
+from tagcheck import data_folder, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
 from tagcheck.json_files import Unusable, is_text
@@ -127,13 +127,19 @@ def load(
 
 def _spread(records: list[Record], most: int) -> list[Record]:
     """The records without the readable ones beyond the first `most` in spread order, in the file's order."""
+    from tagcheck import (
+        spread,
+    )  # here, since it needs NumPy, which a program that only answers a question need not load
+
     readable = [record for record in records if record.status == "ok"]
     kept = {readable[place].hash for place in spread.spread_order([_placed(one.raw) for one in readable])[:most]}
     return [record for record in records if record.status != "ok" or record.hash in kept]
 
 
-def _placed(row: dict[str, Any]) -> spread.Placed:
-    """Where a record's picture stands; what is not as docs/formats.md says counts as not said."""
+def _placed(row: dict[str, Any]) -> Any:
+    """Where a record's picture stands (`spread.Placed`); what is not as docs/formats.md says counts as not said."""
+    from tagcheck import spread
+
     pages, series, time = (row.get(key) for key in ("pages", "existing_series_tags", "time_imported"))
     return spread.Placed(
         row["hash"],

@@ -152,4 +152,4 @@ def test_the_command_line_says_it_and_gives_the_exit_code(script, folder, model,
     away = script(
         "config.py", "--check", "--data-dir", folder.root, env=settings | {"HYDRUS_API_URL": "http://127.0.0.1:1"}
     )
-    assert away.returncode == 5 and "problem  library: no Hydrus answers" in away.stdout
+    assert away.returncode == 5 and "problem  library: API connection failed: no Hydrus answers" in away.stdout

@@ -60,7 +60,7 @@ def test_a_backup_is_made_at_each_start_and_ten_stay(path: Path) -> None:
 def test_a_backup_is_made_before_a_migration(path: Path) -> None:
     raw(path, "UPDATE review_meta SET value = '3' WHERE key = 'schema'")
     with Review(path) as review:
-        assert review.meta("schema") == "4"
+        assert int(review.meta("schema")) > 3
     assert len(sqlite.backups(path)) == 1
 
 

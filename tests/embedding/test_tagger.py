@@ -106,8 +106,8 @@ def test_half_precision_weights_and_the_nine_extra_rows_of_old_heads_load(own_di
         (lambda d: (d / "top_tags.txt").write_text("a\nb\n"), BadFile, "top_tags.txt has 2 tags, the network has 40"),
         (lambda d: (d / "top_tags.txt").write_text("a\n" * 40), BadFile, "top_tags.txt names 'a' twice"),
         (lambda d: (d / "top_tags.txt").write_bytes(b"\xff\xfe\n" * 40), BadFile, "top_tags.txt is not UTF-8"),
-        (lambda d: (d / "config.json").write_text("{"), BadFile, "config.json cannot be used"),
-        (lambda d: (d / "config.json").write_text("[]"), BadFile, "config.json cannot be used"),
+        (lambda d: (d / "config.json").write_text("{"), BadFile, "config.json is not JSON"),
+        (lambda d: (d / "config.json").write_text("[]"), BadFile, "config.json: a list is not an object"),
         (
             lambda d: (d / "config.json").write_text('{"class": "ViT"}'),
             BadFile,

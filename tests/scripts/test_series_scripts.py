@@ -387,7 +387,7 @@ def test_a_damaged_file_is_named(own_copy: DataFolder, name: str):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("{", "not whole JSON"),
+        ("{", "is cut off"),
         ('{"kind": "dataset"}', "not a series_classifier"),
         ('{"kind": "series_classifier"}', "not the whole card"),
     ],
@@ -460,13 +460,13 @@ def test_four_tagged_pictures_of_two_series_are_learned(folder: DataFolder):
     assert validate.main(["--data-dir", str(folder.root)]) == 0
 
 
-def test_a_library_of_one_and_the_same_picture_is_refused(folder: DataFolder):
+def test_a_library_of_one_and_the_same_picture_has_nothing_to_learn_from(folder: DataFolder, capsys):
     few = draw(series=2, pictures=12, unknown=0, forgotten=0, swapped=0, duplicates=0)
     few.matrix[:] = few.matrix[0]
     few.tagged[:] = [0, 1] * 6
     write(folder, few)
-    with pytest.raises(MissingInput, match="not near-duplicates, and there are 0 such"):
-        train.main(["--data-dir", str(folder.root)])
+    assert train.main(["--data-dir", str(folder.root)]) == 0
+    assert "nothing to learn from" in capsys.readouterr().out
 
 
 def test_an_embedding_that_is_no_number_is_named(folder: DataFolder):
@@ -475,6 +475,7 @@ def test_an_embedding_that_is_no_number_is_named(folder: DataFolder):
     path = embedding_store.shard_paths(folder.embeddings)[0]
     shard = torch.load(path, weights_only=True)
     shard["embeddings"][3, 0] = float("nan")
+    del shard["sum"]  # a shard of another program, whose bytes are not checked
     torch.save(shard, path)
     with pytest.raises(BadFile, match=f"embedding of {picture_hash(3)} .*not finite"):
         train.main(["--data-dir", str(folder.root)])
