@@ -102,7 +102,8 @@ def test_an_answer_out_of_many_takes_less_than_200_ms(folder):
 
 
 def test_every_command_of_the_page_about_it_runs_and_the_sample_is_an_answer(folder, tmp_path):
-    (tmp_path / "tags").mkdir()
+    for name in ("tags", "pictures"):
+        (tmp_path / name).mkdir()
     own = DataFolder(tmp_path / "tags")
     save_dataset(own, {hash: ["solo"] for hash in (ONE, OTHER)})
     save_mistagged(own, missing(ONE, "hat", confidence=0.7), wrong(ONE, "solo", confidence=0.95))

@@ -361,7 +361,7 @@ def test_on_small_windows_nothing_is_fixed_and_the_card_starts_at_its_picture(br
     assert row["y"] + row["height"] <= size[1]
     touch = "getComputedStyle(document.querySelector('.frame')).touchAction"
     assert "pan-y" in tab.evaluate(touch)  # one finger scrolls
-    small = tab.evaluate("""() => [...document.querySelectorAll("button, a.button, input, summary")].filter((one) => {
+    small = tab.evaluate("""() => [...document.querySelectorAll("button:not(.unseen), a.button, input, summary")].filter((one) => {
         const box = one.getBoundingClientRect();
         return box.width && one.type !== "hidden" && (box.width < 24 || box.height < 24);
     }).map((one) => one.outerHTML.slice(0, 80))""")
