@@ -80,7 +80,7 @@ def open_tab(context):
         "console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None
     )
     page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     return page
 
 
