@@ -64,87 +64,36 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_library(parser, "the one that was mapped")
     parser.add_argument("--mapping", metavar="FILE", help="the mapping to follow (default: the newest in mappings/)")
-    parser.add_argument(
-        "--model-dir",
-        metavar="DIR",
-        default=config.MODEL_DIR,
-        help="a folder with model.safetensors, config.json and top_tags.txt, or another tagger's as it is published or "
-        "with a tagger.json (default: JoyTag's, fetched once from the hub)",
+    folder = (
+        "a folder with model.safetensors, config.json and top_tags.txt, or another tagger's as it is published or "
+        "with a tagger.json (default: JoyTag's, fetched once from the hub)"
     )
-    parser.add_argument(
-        "--model",
-        metavar="OWNER/NAME",
-        help="another tagger of the hub, fetched once; OWNER/NAME/FOLDER where it is in a folder (docs/taggers.md)",
+    script.add_option(parser, "--model-dir", folder, config.MODEL_DIR, metavar="DIR")
+    name = "another tagger of the hub, fetched once; OWNER/NAME/FOLDER where it is in a folder (docs/taggers.md)"
+    parser.add_argument("--model", metavar="OWNER/NAME", help=name)
+    device = "where the network runs (default: auto, the GPU where there is one)"
+    script.add_option(parser, "--device", device, "auto", choices=("auto", "cpu", "cuda"))
+    precision = (
+        "of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)"
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where the network runs (default: auto, the GPU where there is one)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", *joytag_network.PRECISIONS),
-        default="auto",
-        help="of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=script.at_least(1),
-        metavar="N",
-        help="pictures computed at once (default: what suits the device)",
-    )
-    parser.add_argument(
-        "--limit", type=script.at_least(0), metavar="N", help="embed at most N new pictures in this run (default: all)"
-    )
-    parser.add_argument(
-        "--first",
-        "--max-embeddings",
-        dest="first",
-        type=script.at_least(1),
-        metavar="N",
-        help="for a first look, stop when N pictures have been embedded in all (default: no such limit)",
-    )
-    parser.add_argument(
-        "--decoders",
-        type=script.at_least(1),
-        metavar="N",
-        help="processes that decode pictures (default: what suits the device)",
-    )
-    parser.add_argument(
-        "--retry",
-        action="store_true",
-        help="try again the files that no decoder here could read (default: not before a decoder or a limit changes)",
-    )
+    script.add_option(parser, "--precision", precision, "auto", choices=("auto", *joytag_network.PRECISIONS))
+    script.add_whole(parser, "--batch-size", "pictures computed at once (default: what suits the device)")
+    script.add_whole(parser, "--limit", "embed at most N new pictures in this run (default: all)", low=0)
+    first = "for a first look, stop when N pictures have been embedded in all (default: no such limit)"
+    script.add_whole(parser, "--first", first)
+    script.add_whole(parser, "--max-embeddings", "the same as --first", dest="first")
+    script.add_whole(parser, "--decoders", "processes that decode pictures (default: what suits the device)")
+    again = "try again the files that no decoder here could read (default: not before a decoder or a limit changes)"
+    script.add_switch(parser, "--retry", again)
     limits = Limits()
-    parser.add_argument(
-        "--max-pixels",
-        type=script.at_least(1),
-        metavar="N",
-        default=limits.pixels // MEGA,
-        help=f"million pixels from which a picture counts as unreadable (default: {limits.pixels // MEGA})",
-    )
-    parser.add_argument(
-        "--max-megabytes",
-        type=script.at_least(1),
-        metavar="N",
-        default=limits.bytes // MEGA,
-        help=f"million bytes from which a file counts as unreadable (default: {limits.bytes // MEGA})",
-    )
-    parser.add_argument(
-        "--max-seconds",
-        type=script.between(0.1, 3600),
-        metavar="X",
-        default=limits.seconds,
-        help=f"seconds after which decoding a file is given up (default: {limits.seconds:g})",
-    )
-    parser.add_argument(
-        "--frames",
-        type=script.at_least(1),
-        metavar="N",
-        default=limits.frames,
-        help=f"frames of an animation that are looked at; its embedding is their mean (default: {limits.frames})",
-    )
+    pixels = "million pixels from which a picture counts as unreadable"
+    script.add_whole(parser, "--max-pixels", pixels, limits.pixels // MEGA)
+    size = "million bytes from which a file counts as unreadable"
+    script.add_whole(parser, "--max-megabytes", size, limits.bytes // MEGA)
+    seconds = "seconds after which decoding a file is given up"
+    script.add_number(parser, "--max-seconds", seconds, limits.seconds, 0.1, 3600)
+    frames = "frames of an animation that are looked at; its embedding is their mean"
+    script.add_whole(parser, "--frames", frames, limits.frames)
     script.add_services(parser, write=False)
     script.add_cluster(parser)
     script.add_popup(parser)

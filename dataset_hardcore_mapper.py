@@ -35,42 +35,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_library(parser, f"config.py's LIBRARY, now {config.LIBRARY!r}")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--page",
-        metavar='"NAME, NAME"',
-        help=(
-            "the page to walk with everything under it, as a path of names with commas between, in any case "
-            f"(default: in Hydrus {config.ROOT_PAGE!r}, of a folder the whole)"
-        ),
+    page = (
+        "the page to walk with everything under it, as a path of names with commas between, in any case "
+        f"(default: in Hydrus {config.ROOT_PAGE!r}, of a folder the whole)"
     )
-    which.add_argument(
-        "--search",
-        metavar='"TERM, TERM"',
-        help=(
-            "instead of pages, the files that this Hydrus search finds, like 'system:archive, series:x'; a JSON list may hold lists (or). "
-            "Tags are looked for on the one tag service that counts, or, where several do, on all of Hydrus' services"
-        ),
+    search = (
+        "instead of pages, the files that this Hydrus search finds, like 'system:archive, series:x'; a JSON list may hold lists (or). "
+        "Tags are looked for on the one tag service that counts, or, where several do, on all of Hydrus' services"
     )
-    parser.add_argument(
-        "--tag-service",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help=(
-            "count the tags of this Hydrus tag service only, by name or key; may be given again "
-            "(default: config.py's TAG_SERVICES, else all but those that a machine fills)"
-        ),
+    service = (
+        "count the tags of this Hydrus tag service only, by name or key; may be given again "
+        "(default: config.py's TAG_SERVICES, else all but those that a machine fills)"
     )
-    parser.add_argument(
-        "--exclude",
-        metavar="PATTERN",
-        action="append",
-        default=[],
-        help=(
-            "leave out what this pattern matches, like 'masks/' or '*-masklabel.png'; may be given again; a file "
-            ".tagcheckignore in a folder of the library holds such patterns too, one a line (default: nothing)"
-        ),
+    exclude = (
+        "leave out what this pattern matches, like 'masks/' or '*-masklabel.png'; may be given again; a file "
+        ".tagcheckignore in a folder of the library holds such patterns too, one a line (default: nothing)"
     )
+    which.add_argument("--page", metavar='"NAME, NAME"', help=page)
+    which.add_argument("--search", metavar='"TERM, TERM"', help=search)
+    parser.add_argument("--tag-service", metavar="NAME", action="append", default=[], help=service)
+    parser.add_argument("--exclude", metavar="PATTERN", action="append", default=[], help=exclude)
     script.add_services(parser, write=False)
     script.add_popup(parser)
     return parser.parse_args(argv)

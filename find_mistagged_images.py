@@ -35,19 +35,9 @@ from tagcheck.tag_errors.suggestions import ISSUES
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
-    parser.add_argument(
-        "--min-confidence",
-        type=script.between(0, 1),
-        default=0.5,
-        metavar="X",
-        help="list suggestions that are right with this probability or more, 0 to 1 (default: 0.5)",
-    )
-    parser.add_argument(
-        "--explain",
-        nargs=2,
-        metavar=("HASH", "TAG"),
-        help="write no report: print all that was weighed about one tag of one picture",
-    )
+    script.add_confidence(parser, "list suggestions that are right with this probability or more, 0 to 1")
+    explain = "write no report: print all that was weighed about one tag of one picture"
+    parser.add_argument("--explain", nargs=2, metavar=("HASH", "TAG"), help=explain)
     return parser.parse_args(argv)
 
 

@@ -63,32 +63,22 @@ MOST_PAIRS = 20_000_000
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
-    parser.add_argument(
-        "--threshold",
-        type=script.between(LOWEST, 1),
-        metavar="X",
-        help=f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1, whatever the pixels say (default: "
-        f"what was measured for this tagger, and the pixels decide; {THRESHOLD} where nothing was)",
+    threshold = (
+        f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1, whatever the pixels say (default: "
+        f"what was measured for this tagger, and the pixels decide; {THRESHOLD} where nothing was)"
     )
-    parser.add_argument(
-        "--engine",
-        choices=pair_search.ENGINES,
-        default="auto",
-        help="how pairs are searched, all giving the same pairs: 'native' with the compiled kernel where the "
-        "machine can have it, 'torch' without, 'auto' on a graphics card where there is one and many "
-        "pictures, else as 'native' (default: auto)",
+    engine = (
+        "how pairs are searched, all giving the same pairs: 'native' with the compiled kernel where the machine can have "
+        "it, 'torch' without, 'auto' on a graphics card where there is one and many pictures, else as 'native'"
     )
-    parser.add_argument(
-        "--calibrate",
-        nargs="?",
-        const="",
-        default=None,
-        metavar="FILE",
-        help=f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; "
-        "told by the pairs that were judged and those of equal pixels, or by FILE, which lists all "
-        "copies: "
-        "{'near_duplicates': [[hash, hash], ...]} as JSON",
+    calibrate = (
+        f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; told by the "
+        "pairs that were judged and those of equal pixels, or by FILE, which lists all copies: "
+        "{'near_duplicates': [[hash, hash], ...]} as JSON"
     )
+    script.add_number(parser, "--threshold", threshold, low=LOWEST)
+    script.add_option(parser, "--engine", engine, "auto", choices=pair_search.ENGINES)
+    parser.add_argument("--calibrate", nargs="?", const="", metavar="FILE", help=calibrate)
     return parser.parse_args(argv)
 
 

@@ -50,13 +50,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
     script.add_library(parser, "the one that was mapped")
-    parser.add_argument(
-        "--min-confidence",
-        type=script.between(0, 1),
-        default=0.5,
-        metavar="X",
-        help="leave out findings below this confidence, 0 to 1 (default: 0.5)",
-    )
+    script.add_confidence(parser, "leave out findings below this confidence, 0 to 1")
     return parser.parse_args(argv)
 
 

@@ -35,13 +35,7 @@ BROADEST = 0.5  # share of the library from which a tag says too little about a 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
-    parser.add_argument(
-        "--min-confidence",
-        type=script.between(0, 1),
-        default=0.5,
-        metavar="X",
-        help="leave out findings below this confidence, 0 to 1 (default: 0.5)",
-    )
+    script.add_confidence(parser, "leave out findings below this confidence, 0 to 1")
     return parser.parse_args(argv)
 
 

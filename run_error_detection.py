@@ -38,23 +38,12 @@ TAIL_CHARACTERS = 4096
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
-    parser.add_argument(
-        "--min-confidence",
-        type=script.between(0, 1),
-        metavar="X",
-        help="leave out mistagged findings below this confidence, 0 to 1 (default: the detector's own)",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=script.between(0.01, 1),
-        metavar="X",
-        help="cosine from which a pair counts as near-duplicate, 0.01 to 1 (default: the detector's own)",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("auto", "torch", "native"),
-        help="how near-duplicates are searched (default: the detector's own)",
-    )
+    own = "(default: the detector's own)"
+    script.add_confidence(parser, f"leave out mistagged findings below this confidence, 0 to 1 {own}", None)
+    cosine = f"cosine from which a pair counts as near-duplicate, 0.01 to 1 {own}"
+    script.add_number(parser, "--threshold", cosine, low=0.01)
+    engine = f"how near-duplicates are searched {own}"
+    parser.add_argument("--engine", choices=("auto", "torch", "native"), help=engine)
     script.add_popup(parser)
     return parser.parse_args(argv)
 

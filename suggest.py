@@ -28,11 +28,10 @@ from tagcheck.script import run
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
-    parser.add_argument(
-        "hashes", nargs="*", metavar="HASH", help="SHA-256 of a file, 64 hex digits; several for a selection"
-    )
-    parser.add_argument("--json", action="store_true", help="answer as JSON (default: a line a suggestion)")
-    parser.add_argument("--token", action="store_true", help="print the token that /api/suggest asks for, and end")
+    what = "SHA-256 of a file, 64 hex digits; several for a selection"
+    parser.add_argument("hashes", nargs="*", metavar="HASH", help=what)
+    script.add_switch(parser, "--json", "answer as JSON (default: a line a suggestion)")
+    script.add_switch(parser, "--token", "print the token that /api/suggest asks for, and end")
     return parser.parse_args(argv)
 
 

@@ -80,50 +80,33 @@ class Pictures:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made = script.parser(__doc__)
     script.add_dataset(made)
-    made.add_argument(
-        "--namespace",
-        metavar="NAME",
-        default=config.SERIES_NAMESPACE,
-        help="the namespace to learn, of which a picture mostly has one tag (default: %(default)s)",
+    namespace = "the namespace to learn, of which a picture mostly has one tag"
+    script.add_option(made, "--namespace", namespace, config.SERIES_NAMESPACE, metavar="NAME")
+    tag_map = (
+        "CSV of name, category, count and aliases that tells which of the tagger's tags are series and characters "
+        f"(default: {tagger_vocabulary.SHARED_MAP} in the data folder, where there is one)"
     )
-    made.add_argument(
-        "--tag-map",
-        metavar="FILE",
-        default=None,
-        help="CSV of name, category, count and aliases that tells which of the tagger's tags are series and characters "
-        f"(default: {tagger_vocabulary.SHARED_MAP} in the data folder, where there is one)",
-    )
+    made.add_argument("--tag-map", metavar="FILE", help=tag_map)
     add_finetuning(made.add_argument_group("fine-tuning, on the pictures themselves"))
     return made.parse_args(argv)
 
 
 def add_finetuning(made: argparse._ArgumentGroup) -> None:
     """The options of --finetune."""
-    made.add_argument(
-        "--finetune", action="store_true", help="also train the last blocks of the tagger's network (default: no)"
-    )
+    script.add_switch(made, "--finetune", "also train the last blocks of the tagger's network (default: no)")
     script.add_library(made, "the one that was mapped")
-    made.add_argument(
-        "--model-dir",
-        metavar="DIR",
-        default=config.MODEL_DIR,
-        help="the tagger's folder, the same as the embeddings were made with (default: JoyTag's, fetched once from the hub)",
+    model = (
+        "the tagger's folder, the same as the embeddings were made with (default: JoyTag's, fetched once from the hub)"
     )
-    made.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where to train (default: auto, the GPU where there is one)",
-    )
+    script.add_option(made, "--model-dir", model, config.MODEL_DIR, metavar="DIR")
+    device = "where to train (default: auto, the GPU where there is one)"
+    script.add_option(made, "--device", device, "auto", choices=("auto", "cpu", "cuda"))
     for option, field, what in (
         ("--unfrozen-epochs", "epochs", "passes over the pictures at most"),
         ("--unfreeze-last-k", "blocks", "blocks that are trained, from the last"),
         ("--batch-size", "batch_size", "pictures in a step"),
     ):
-        value = getattr(Settings, field)
-        made.add_argument(
-            option, dest=field, type=script.at_least(1), metavar="N", default=value, help=f"{what} (default: {value})"
-        )
+        script.add_whole(made, option, what, getattr(Settings, field), dest=field)
 
 
 def main(argv: list[str] | None = None) -> int:

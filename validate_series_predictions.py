@@ -107,12 +107,7 @@ class Suppressed:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made = script.parser(__doc__)
     script.add_dataset(made)
-    made.add_argument(
-        "--namespace",
-        metavar="NAME",
-        default=config.SERIES_NAMESPACE,
-        help="whose classifier to validate (default: %(default)s)",
-    )
+    script.add_option(made, "--namespace", "whose classifier to validate", config.SERIES_NAMESPACE, metavar="NAME")
     return made.parse_args(argv)
 
 

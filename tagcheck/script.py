@@ -88,81 +88,94 @@ def fail(message: str, code: int) -> int:
     return code
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
-    """A parser whose help is the script's own docstring, with `--data-dir` on it."""
-    made = argparse.ArgumentParser(
+def plain_parser(doc: str) -> argparse.ArgumentParser:
+    """A parser whose help is the script's own docstring."""
+    return argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    made.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        default=None,
-        help="the folder that all stages share (default: the environment's DATASET_DIR, else the project's root)",
-    )
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """`plain_parser` with `--data-dir` on it."""
+    made = plain_parser(doc)
+    what = "the folder that all stages share (default: the environment's DATASET_DIR, else the project's root)"
+    made.add_argument("--data-dir", metavar="DIR", help=what)
     return made
+
+
+def add_whole(
+    made: argparse._ActionsContainer, flag: str, help: str, default: Any = None, low: int = 1, **more: Any
+) -> None:
+    """An option that takes a whole number, `low` or more; several numbers where `default` is a list."""
+    add_option(made, flag, help, default, type=at_least(low), **{"metavar": "N"} | more)
+
+
+def add_number(
+    made: argparse._ActionsContainer,
+    flag: str,
+    help: str,
+    default: float | None = None,
+    low: float = 0,
+    high: float = 1,
+) -> None:
+    """An option that takes a number from `low` to `high`."""
+    add_option(made, flag, help, default, type=between(low, high), metavar="X")
+
+
+def add_switch(made: argparse._ActionsContainer, flag: str, help: str) -> None:
+    """An option that takes nothing and is off without being given."""
+    made.add_argument(flag, action="store_true", help=help)
+
+
+def add_option(made: argparse._ActionsContainer, flag: str, help: str, default: Any = None, **more: Any) -> None:
+    """Any option, or an argument where `flag` has no dashes; its help ends with the default, unless it names one itself."""
+    if default is not None and "(default" not in help:
+        told = " ".join(map(str, default)) if isinstance(default, list) else default
+        help = f"{help} (default: {told:g})" if isinstance(told, float) else f"{help} (default: {told})"
+    if isinstance(default, list) and "action" not in more:
+        more = {"nargs": "+"} | more
+    made.add_argument(flag, default=default, help=help, **more)
+
+
+def add_confidence(made: argparse.ArgumentParser, help: str, default: float | None = 0.5) -> None:
+    """`--min-confidence X`, for scripts whose findings have a confidence."""
+    add_number(made, "--min-confidence", help, default)
 
 
 def add_dataset(made: argparse.ArgumentParser) -> None:
     """`--dataset FILE`, for scripts that read one."""
-    made.add_argument(
-        "--dataset", metavar="FILE", default=None, help="the dataset JSON to read (default: the newest in datasets/)"
-    )
-    made.add_argument(
-        "--max-embeddings",
-        type=at_least(1),
-        metavar="N",
-        default=None,
-        help="look at N pictures only, spread over pages, series and time (default: all that are in the dataset)",
-    )
+    made.add_argument("--dataset", metavar="FILE", help="the dataset JSON to read (default: the newest in datasets/)")
+    what = "look at N pictures only, spread over pages, series and time (default: all that are in the dataset)"
+    add_whole(made, "--max-embeddings", what)
 
 
 def add_cluster(made: argparse.ArgumentParser) -> None:
     """`--engine ray` and what it needs, for scripts that can be shared out over machines (docs/scale.md)."""
-    made.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="what shares the work out: this process, or the workers of a Ray cluster (default: local)",
-    )
+    what = "what shares the work out: this process, or the workers of a Ray cluster"
+    add_option(made, "--engine", what, "local", choices=("local", "ray"))
     made.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
-    made.add_argument(
-        "--workers",
-        type=at_least(1),
-        metavar="N",
-        help="of the Ray cluster that are used, a core each (default: all there are)",
-    )
+    add_whole(made, "--workers", "of the Ray cluster that are used, a core each (default: all there are)")
 
 
-def add_library(made: argparse.ArgumentParser, default: str) -> None:
+def add_library(made: argparse._ActionsContainer, default: str) -> None:
     """`--library hydrus | DIR`, for scripts that touch the library; `default` says in words what happens without it."""
-    made.add_argument(
-        "--library",
-        metavar="hydrus|DIR",
-        default=None,
-        help=f"where the pictures are: 'hydrus' (settings in config.py) or a folder of pictures with sidecar tags (default: {default})",
-    )
+    what = "where the pictures are: 'hydrus' (settings in config.py) or a folder of pictures with sidecar tags"
+    made.add_argument("--library", metavar="hydrus|DIR", help=f"{what} (default: {default})")
 
 
 def add_services(made: argparse.ArgumentParser, write: bool = True) -> None:
     """`--machine-tag-service NAME` and, with `write`, `--write-tag-service NAME`: see `LibrarySettings.chosen`."""
-    made.add_argument(
-        "--machine-tag-service",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help=(
-            "a Hydrus tag service that a machine fills, by name or key: its tags do not count as yours; may be given again "
-            "(default: config.py's MACHINE_TAG_SERVICES)"
-        ),
+    what = (
+        "a Hydrus tag service that a machine fills, by name or key: its tags do not count as yours; may be given again "
+        "(default: config.py's MACHINE_TAG_SERVICES)"
     )
+    add_option(made, "--machine-tag-service", what, [], metavar="NAME", action="append")
     if write:
-        made.add_argument(
-            "--write-tag-service",
-            metavar="NAME",
-            default=None,
-            help="the Hydrus tag service that tags are added to, by name or key (default: config.py's WRITE_TAG_SERVICE, "
-            "else the first local one)",
+        what = (
+            "the Hydrus tag service that tags are added to, by name or key (default: config.py's WRITE_TAG_SERVICE, "
+            "else the first local one)"
         )
+        made.add_argument("--write-tag-service", metavar="NAME", help=what)
 
 
 def data_folder(args: argparse.Namespace, create: bool = False, look: bool = False) -> DataFolder:
@@ -252,11 +265,7 @@ class Shown(Protocol):
 
 def add_popup(made: argparse.ArgumentParser) -> None:
     """`--popup`, for scripts that may run for long."""
-    made.add_argument(
-        "--popup",
-        action="store_true",
-        help="show progress in a message in Hydrus too, with a cancel button (default: no)",
-    )
+    add_switch(made, "--popup", "show progress in a message in Hydrus too, with a cancel button (default: no)")
 
 
 @contextmanager

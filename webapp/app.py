@@ -85,26 +85,11 @@ def create_app(settings: Settings) -> Flask:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
-    parser.add_argument(
-        "--library",
-        metavar="hydrus|DIR",
-        default=None,
-        help="where the pictures are: 'hydrus' or a folder (default: the library that the newest mapping was made from)",
-    )
+    script.add_library(parser, "the one that the newest mapping was made from")
     script.add_services(parser)
-    parser.add_argument(
-        "--host",
-        default=config.HOST,
-        metavar="ADDRESS",
-        help=f"the address to serve on (default: {config.HOST}, this machine only)",
-    )
-    parser.add_argument(
-        "--port",
-        type=script.port,
-        default=config.PORT,
-        metavar="N",
-        help=f"the port to serve on (default: {config.PORT})",
-    )
+    host = f"the address to serve on (default: {config.HOST}, this machine only)"
+    parser.add_argument("--host", default=config.HOST, metavar="ADDRESS", help=host)
+    script.add_option(parser, "--port", "the port to serve on", config.PORT, type=script.port, metavar="N")
     return parser.parse_args(argv)
 
 
