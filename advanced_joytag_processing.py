@@ -15,8 +15,6 @@ decoder is installed or updated or a limit changed (or --retry). After Ctrl-C or
 command goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections import Counter, deque
@@ -319,7 +317,7 @@ class Work:
     computing: float = 0.0
     writing: float = 0.0
 
-    def add(self, other: Work) -> None:
+    def add(self, other: "Work") -> None:
         """Take in what another did."""
         self.tried |= other.tried
         self.failures |= other.failures

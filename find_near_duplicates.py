@@ -17,8 +17,6 @@ threshold by what is known of this library: the pairs that the owner judged and 
 same pixels, or a file that lists all copies.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -21,8 +21,6 @@ Writes: series_classifier/<namespace>_classifier.json, <namespace>_weights_<UTC>
         <namespace>_network_<UTC>.safetensors
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

@@ -22,8 +22,6 @@ Reads:  series_classifier/ (the card and the out-of-fold predictions), datasets/
 Writes: reports/series_validation_report_<UTC>.json, and .svg beside it: the reliability diagram
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
