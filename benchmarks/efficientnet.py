@@ -13,7 +13,6 @@ embeddings do, and that a folder in this layout needs no tagger.json.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import importlib
 import json
@@ -48,17 +47,11 @@ class WithEmbedding(nn.Module):
         return embedding, logits, logits.sigmoid()
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="where the tagger's folder goes")
-    parser.add_argument("--size", type=int, choices=SIDES, default=0, help="of EfficientNet-Lite (default: 0)")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where the tagger's folder goes")
+    script.add_option(parser, "--size", "of EfficientNet-Lite", 0, type=int, choices=SIDES)
+    args = parser.parse_args(argv)
     print(export(args.folder.expanduser(), args.size))
     return 0
 

@@ -22,18 +22,15 @@ confidence, and how many were said with 0.8 or more and which share of these is 
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from cleanlab.rank import get_label_quality_scores
+from common import PROJECT  # noqa: F401  which puts the project on the path
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tagcheck import script
 from tagcheck.errors import MissingInput
@@ -48,17 +45,11 @@ TRUSTED = 0.8
 NAMESPACE = "label"
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="the checkout")
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="(default: all)")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the checkout")
+    script.add_option(parser, "--datasets", "(default: all)", list(DATASETS), choices=DATASETS)
+    args = parser.parse_args(argv)
     for name in args.datasets:
         probability, label, judged, wrong = read(args.folder, name)
         print(

@@ -10,39 +10,27 @@ Writes  nothing; prints files a second for both (medians of interleaved rounds),
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import requests
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import taking_turns
 
 import config
 from tagcheck.errors import MissingInput
 from tagcheck.library.hydrus.client import CHUNK, Hydrus
 from tagcheck.library.hydrus.connection import KEY_HEADER
-from tagcheck.script import at_least, run
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--search",
-        default="system:everything",
-        help="the files to read, as a Hydrus search (default: system:everything)",
-    )
-    parser.add_argument("--rounds", type=at_least(1), default=7, help="how often each way is timed (default: 7)")
-    return parser.parse_args(argv)
+from tagcheck.script import add_option, add_whole, plain_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = plain_parser(__doc__)
+    add_option(parser, "--search", "the files to read, as a Hydrus search", "system:everything")
+    add_whole(parser, "--rounds", "how often each way is timed", 7)
+    args = parser.parse_args(argv)
     hydrus = Hydrus(config.API_URL, config.API_KEY)
     hashes = list(hydrus.search(args.search).pages[0].hashes)
     if len(hashes) < 2 * CHUNK:
@@ -55,12 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "bare endpoint": lambda: bare(session, hashes),
         "Hydrus.files": lambda: sum(1 for _ in hydrus.files(hashes)),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(args.rounds + 1):
-        for name, way in ways.items():
-            taken = timed(way)
-            if number:  # the first round fills the client's caches
-                seconds[name].append(taken)
+    # one round before those that count fills the client's caches
+    *_, (_, (seconds,)) = taking_turns(ways, args.rounds, (time.perf_counter,), warm_up=True)
     rates = {name: len(hashes) / statistics.median(taken) for name, taken in seconds.items()}
     for name, rate in rates.items():
         print(f"{name:14} {rate:8.0f} files/s   (of {len(hashes)} files, {CHUNK} a call, median of {args.rounds})")
@@ -79,12 +63,6 @@ def bare(session: requests.Session, hashes: Sequence[str]) -> int:
             session.get(f"{config.API_URL}/get_files/file_metadata", params=query, timeout=60).json()["metadata"]
         )
     return rows
-
-
-def timed(way: Callable[[], int]) -> float:
-    began = time.perf_counter()
-    way()
-    return time.perf_counter() - began
 
 
 def peak_megabytes(hydrus: Hydrus, hashes: Sequence[str]) -> float:

@@ -15,48 +15,31 @@ false pairs in a hundred thousand say what to expect where copies are rare.
 
 from __future__ import annotations
 
-import argparse
-import io
 import random
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import MIRROR, NETWORK, copy_of
 
 from sample.paint.picture import Picture, imagine, variant
 from sample.paint.sheet import paint
-from sample.plant.copies import HOWS, encode, retouch
+from sample.plant.copies import HOWS, encode
 from tagcheck import script
 from tagcheck.embedding import tagger
 from tagcheck.pictures import preparation
 from tagcheck.similar import pairs
 
-NETWORK = Path(__file__).resolve().parent.parent / "sample" / "network"
-MIRROR = "mirror"
 THRESHOLDS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 KINDS = (*HOWS, MIRROR)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--scenes", type=script.at_least(6), default=180, metavar="N", help="how many are drawn (default: 180)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: 0)")
-    parser.add_argument(
-        "--model-dir", type=Path, default=NETWORK, metavar="DIR", help="the model (default: sample/network)"
-    )
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    script.add_whole(parser, "--scenes", "how many are drawn", 180, low=6)
+    script.add_option(parser, "--seed", "of the scenes", 0, type=int)
+    script.add_option(parser, "--model-dir", "the model (default: sample/network)", NETWORK, type=Path, metavar="DIR")
+    args = parser.parse_args(argv)
     model = tagger.load(args.model_dir)
     pixels, scene, how, series, alike = [], [], [], [], []
     for number in script.progress(range(args.scenes), args.scenes, "drawing", "scene"):
@@ -88,9 +71,7 @@ def copies_of(rng: random.Random, picture: Picture, changed: bool) -> list[tuple
     original = encode(paint(picture), "jpg", rng.randint(86, 95))
     made = [("", original)]
     if changed:
-        made += [(kind, retouch(rng, original, kind, rng.choice(("jpg", "webp")))) for kind in HOWS]
-        with Image.open(io.BytesIO(original)) as opened:
-            made.append((MIRROR, encode(ImageOps.mirror(opened.convert("RGB")), "jpg", rng.randint(82, 93))))
+        made += [(kind, copy_of(rng, original, kind, "jpg", "webp")) for kind in KINDS]
     return made
 
 

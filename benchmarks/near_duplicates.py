@@ -17,18 +17,14 @@ would take hours, --check holds the pairs of some rows drawn at random against t
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
+from common import memory, spent, taking_turns
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tagcheck import script
 from tagcheck.similar import bounds_in_c, near_pairs
@@ -47,54 +43,17 @@ PROBED = 10_000  # rows whose pairs tell how many of IVF's lists are enough
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # i * n + j sorted, and the cosines
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--rows",
-        type=script.at_least(2),
-        nargs="+",
-        default=[10_000, 40_000],
-        metavar="N",
-        help="how many rows, several for several runs (default: 10000 40000)",
-    )
-    parser.add_argument(
-        "--columns", type=script.at_least(2), default=768, metavar="D", help="numbers in a row (default: 768)"
-    )
-    parser.add_argument(
-        "--threshold", type=script.between(0.01, 1), default=0.95, metavar="X", help="cosine (default: 0.95)"
-    )
-    parser.add_argument(
-        "--decay",
-        type=script.between(0, 2),
-        default=0.6,
-        metavar="P",
-        help="how fast the principal axes' widths fall, as a power of their number (default: 0.6)",
-    )
-    parser.add_argument(
-        "--repeats",
-        type=script.at_least(0),
-        default=3,
-        metavar="R",
-        help="repetitions; 0 for the one run of ours alone that the memory is measured in (default: 3)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the rows (default: 0)")
-    parser.add_argument(
-        "--check",
-        type=script.at_least(0),
-        default=0,
-        metavar="N",
-        help="rows whose pairs in the first run are checked against their float32 products with all rows (default: 0)",
-    )
-    parser.add_argument(
-        "--ours-alone", action="store_true", help="leave the peers out: for sizes at which they would take hours"
-    )
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    script.add_whole(parser, "--rows", "how many rows, several for several runs", [10_000, 40_000], low=2)
+    script.add_whole(parser, "--columns", "numbers in a row", 768, low=2, metavar="D")
+    script.add_number(parser, "--threshold", "cosine", 0.95, low=0.01)
+    script.add_number(parser, "--decay", "power of their number by which the principal axes' widths fall", 0.6, high=2)
+    script.add_whole(parser, "--repeats", "repetitions; 0 for the one run in which memory is measured", 3, low=0)
+    script.add_option(parser, "--seed", "of the rows", 0, type=int)
+    script.add_whole(parser, "--check", "rows of the first run to check against products with all rows", 0, low=0)
+    script.add_switch(parser, "--ours-alone", "leave the peers out: for sizes at which they would take hours")
+    args = parser.parse_args(argv)
     if faiss is None and not args.ours_alone:
         print("faiss is not installed (pip install faiss-cpu): compared with torch alone")
     for n in args.rows:
@@ -121,17 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(contestants: dict[str, Callable[[], Found]], n: int, threshold: float, repeats: int) -> None:
     """Run all in turn, check every pair, print medians and ratios to ours after each repetition, since one can take long."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    processor: dict[str, list[float]] = {name: [] for name in contestants}
-    found: dict[str, Found] = {}
-    for repeat in range(repeats):
-        for name, search in contestants.items():
-            start, busy = time.perf_counter(), time.process_time()
-            found[name] = search()
-            seconds[name].append(time.perf_counter() - start)
-            processor[name].append(time.process_time() - busy)
-        median = {name: statistics.median(times) for name, times in seconds.items()}
-        work = {name: statistics.median(times) for name, times in processor.items()}
+    rounds = taking_turns(contestants, repeats, (time.perf_counter, time.process_time))
+    for repeat, (found, taken) in enumerate(rounds):
+        median, work = ({name: statistics.median(times) for name, times in own.items()} for own in taken)
         true = found.get("torch float32 blocks")
         print(f"  after {repeat + 1} of {repeats} repetitions")
         for name in contestants:
@@ -175,9 +126,9 @@ def peers(rows: np.ndarray, threshold: float) -> dict[str, Callable[[], Found]]:
         faiss.omp_set_num_threads(torch.get_num_threads())
         lists = max(1, int(len(rows) ** 0.5))
         probes = enough_probes(rows, threshold, lists)
-        others["faiss flat"] = lambda: range_search(flat(rows), rows, threshold)
+        others["faiss flat"] = lambda: range_search(index_of(rows), rows, threshold)
         others[f"faiss IVF{lists}, nprobe {probes}"] = lambda: range_search(
-            inverted(rows, lists, probes), rows, threshold
+            index_of(rows, lists, probes), rows, threshold
         )
     return others
 
@@ -197,23 +148,18 @@ def blocks(rows: np.ndarray, threshold: float) -> Found:
     return in_order(np.concatenate(keys), np.concatenate(cosines))
 
 
-def flat(rows: np.ndarray) -> object:
-    """faiss' exact index of the rows."""
+def index_of(rows: np.ndarray, lists: int = 0, probes: int = 0) -> faiss.Index:
+    """faiss' exact index of the rows or, with `lists`, its inverted lists, trained and filled."""
     index = faiss.IndexFlatIP(rows.shape[1])
+    if lists:
+        index = faiss.IndexIVFFlat(index, rows.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+        index.train(rows)
+        index.nprobe = probes
     index.add(rows)
     return index
 
 
-def inverted(rows: np.ndarray, lists: int, probes: int) -> object:
-    """faiss' inverted lists, trained and filled."""
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
-    index.train(rows)
-    index.add(rows)
-    index.nprobe = probes
-    return index
-
-
-def range_search(index: object, rows: np.ndarray, threshold: float) -> Found:
+def range_search(index: faiss.Index, rows: np.ndarray, threshold: float) -> Found:
     """The pairs i < j that a faiss index finds, a block of questions at a time."""
     keys, cosines = [], []
     above = float(np.nextafter(np.float32(threshold), np.float32(0)))
@@ -232,8 +178,8 @@ def enough_probes(rows: np.ndarray, threshold: float, lists: int) -> int:
     Not timed: whoever uses IVF has to find it somehow.
     """
     some = rows[:: max(1, len(rows) // PROBED)]
-    wanted = RECALL * flat(rows).range_search(some, threshold)[0][-1]
-    index, probes = inverted(rows, lists, 1), 1
+    wanted = RECALL * index_of(rows).range_search(some, threshold)[0][-1]
+    index, probes = index_of(rows, lists, 1), 1
     while probes < lists and index.range_search(some, threshold)[0][-1] < wanted:
         index.nprobe = probes = min(lists, max(probes + 1, probes * 6 // 5))
     return probes
@@ -248,12 +194,11 @@ def in_order(keys: np.ndarray, cosines: np.ndarray) -> Found:
 def first_run(rows: np.ndarray, threshold: float) -> tuple[Found, str]:
     """A run of ours, and how long it takes and how far it raises this process' peak memory, as a share of the rows' own."""
     near_pairs(rows[:2_000], threshold)  # so that libraries are loaded
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now (Linux)
-    before, start, busy = peak_memory(), time.perf_counter(), time.process_time()
-    pairs = ours(rows, threshold, "auto")
+    with spent() as took:
+        pairs = ours(rows, threshold, "auto")
     return pairs, (
-        f"{time.perf_counter() - start:.1f} s, {time.process_time() - busy:.1f} processor s, {len(pairs[0]):,} pairs, "
-        f"peak memory beside the input {(peak_memory() - before) / rows.nbytes:.2f} of it, {peak_memory() / 1e9:.1f} GB in all"
+        f"{took.clock:.1f} s, {took.processor:.1f} processor s, {len(pairs[0]):,} pairs, "
+        f"peak memory beside the input {took.memory / rows.nbytes:.2f} of it, {memory() / 1e9:.1f} GB in all"
     )
 
 
@@ -275,12 +220,6 @@ def checked(rows: np.ndarray, pairs: Found, threshold: float, count: int, seed: 
     own = np.isin(pairs[0] // n, some) | np.isin(pairs[0] % n, some)
     verdict = agreement((pairs[0][own], pairs[1][own]), true, threshold)
     return f"of {len(some):,} rows drawn, {len(true[0]):,} pairs in float32 with all rows: {verdict}"
-
-
-def peak_memory() -> int:
-    """The most bytes that this process had in memory."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 def draw(n: int, d: int, decay: float, seed: int) -> np.ndarray:

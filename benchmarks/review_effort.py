@@ -13,11 +13,9 @@ that is not on the screen costs a scroll. An answer is wrong where the store the
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import shutil
-import sys
 import tempfile
 import threading
 from collections import Counter
@@ -25,11 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common import PROJECT  # noqa: F401  which puts the project on the path
 from werkzeug.serving import make_server
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
-
+from tagcheck import script
 from tagcheck.data_folder import DataFolder
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.review import Review
@@ -50,20 +47,16 @@ DRAWN = "() => [...document.querySelectorAll('img.full')].every((one) => one.com
 NEXT = """id => typeof page === "undefined" || (!page.moving && page.pending === 0 && document.querySelector("article").dataset.id !== id)"""
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("demo", type=Path, metavar="DEMO", help="what `make demo` made")
-    parser.add_argument("--folder", choices=FOLDERS, action="append", help="what to walk (default: both, in turn)")
-    parser.add_argument("--browser", default="/usr/bin/chromium", metavar="FILE", help="(default: /usr/bin/chromium)")
-    parser.add_argument("--thought", type=float, default=1.2, metavar="S", help="seconds a card (default: 1.2)")
-    parser.add_argument("--most", type=int, default=1000, metavar="N", help="cards at the most (default: 1000)")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     from playwright.sync_api import sync_playwright  # of the tests' requirements, not the program's
 
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    parser.add_argument("demo", type=Path, metavar="DEMO", help="what `make demo` made")
+    parser.add_argument("--folder", choices=FOLDERS, action="append", help="what to walk (default: both, in turn)")
+    script.add_option(parser, "--browser", "the browser's program", "/usr/bin/chromium", metavar="FILE")
+    script.add_option(parser, "--thought", "seconds a card", 1.2, type=float, metavar="S")
+    script.add_whole(parser, "--most", "cards at the most", 1000)
+    args = parser.parse_args(argv)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     truth = {hash: set(tags) for hash, tags in json.loads((args.demo / "planted.json").read_text())["truth"].items()}
     with tempfile.TemporaryDirectory() as place, sync_playwright() as started:
@@ -139,4 +132,4 @@ def report(name: str, counted: Counter[str], thought: float, wrong: int) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

@@ -20,18 +20,14 @@ import json
 import os
 import random
 import re
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
+from common import Spent, spent
 
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, DataFolder
@@ -47,48 +43,20 @@ ISSUES = ("missing_tags", "incorrect_tags", "inconsistent_tags", "contradictory_
 TAGS = 2000
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--findings",
-        type=script.at_least(1),
-        default=100_000,
-        metavar="N",
-        help="findings in the reports (default: 100000)",
-    )
-    parser.add_argument(
-        "--pictures",
-        type=script.at_least(2),
-        default=50_000,
-        metavar="N",
-        help="pictures they are about (default: 50000)",
-    )
-    parser.add_argument(
-        "--decided",
-        type=script.at_least(0),
-        default=20_000,
-        metavar="N",
-        help="suggestions decided beforehand (default: 20000)",
-    )
-    parser.add_argument(
-        "--repeats", type=script.at_least(2), default=60, metavar="N", help="requests a view (default: 60)"
-    )
-    parser.add_argument(
-        "--while-reading", action="store_true", help="also decide while the reports of a second run are read"
-    )
-    parser.add_argument(
-        "--only", default="", metavar="TEXT", help="measure the views whose name holds this (default: all)"
-    )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the made-up reports (default: 1)")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    script.add_whole(parser, "--findings", "findings in the reports", 100_000)
+    script.add_whole(parser, "--pictures", "pictures they are about", 50_000, low=2)
+    script.add_whole(parser, "--decided", "suggestions decided beforehand", 20_000, low=0)
+    script.add_whole(parser, "--repeats", "requests a view", 60, low=2)
+    script.add_switch(parser, "--while-reading", "also decide while the reports of a second run are read")
+    script.add_option(parser, "--only", "measure the views whose name holds this (default: all)", "", metavar="TEXT")
+    script.add_option(parser, "--seed", "of the made-up reports", 1, type=int)
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as root:
         folder = DataFolder(Path(root))
         report = make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
-        with measured(folder.root) as reading:
+        with Reading(folder.root) as reading:
             pass
         with Review(folder.review) as store:
             counted = queries.count(store, Filter())
@@ -109,53 +77,44 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.only not in name:
                 continue
             before = decide_one(folder, random.Random(args.seed)) if "after a decision" in name else lambda: None
-            times, spent = measure(ask, before, args.repeats)
+            times, busy = measure(ask, before, args.repeats)
             median, high = times[len(times) // 2], times[int(len(times) * 0.95)]
             print(
-                f"{name:46} {median * 1000:6.1f} ms {high * 1000:6.1f} ms {spent * 1000:7.1f} ms {parsing / median:9.1f} x",
+                f"{name:46} {median * 1000:6.1f} ms {high * 1000:6.1f} ms {busy * 1000:7.1f} ms {parsing / median:9.1f} x",
                 flush=True,
             )
     return 0
 
 
-@contextmanager
-def measured(root: Path) -> Iterator[Reading]:
-    """Read the reports in another process, and let something happen meanwhile; what it took is known at the end."""
-    made = Reading()
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        pool.submit(int).result()  # starting it is no part of the reading
-        waiting = pool.submit(read_reports, root)
-        made.going = lambda: not waiting.done()
-        yield made
-        made.seconds, made.processor, made.memory = waiting.result()
-
-
-@dataclass
 class Reading:
-    """What reading the reports took: seconds, seconds of processor, bytes of memory at the most beyond those at the start."""
+    """The reports read in another process, while something happens here; in words what it took, at the end."""
 
-    seconds: float = 0.0
-    processor: float = 0.0
-    memory: int = 0
-    going: Callable[[], bool] = lambda: False
+    took = Spent()
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __enter__(self) -> Reading:
+        self.pool = ProcessPoolExecutor(1, get_context("spawn"))
+        self.pool.submit(int).result()  # starting it is no part of the reading
+        self.waiting = self.pool.submit(read_reports, self.root)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.took = self.waiting.result()
+        self.pool.shutdown()
 
     def __str__(self) -> str:
-        return f"{self.seconds:.1f} s ({self.processor:.1f} s of processor), {self.memory / 2**20:.0f} MB of memory"
+        took = self.took
+        return f"{took.clock:.1f} s ({took.processor:.1f} s of processor), {took.memory / 2**20:.0f} MB of memory"
 
 
-def read_reports(root: Path) -> tuple[float, float, int]:
-    """Bring the store up to date; see `Reading`."""
+def read_reports(root: Path) -> Spent:
+    """Bring the store up to date."""
     folder = DataFolder(root)
-    before = memory("VmRSS")
-    start, spent = time.perf_counter(), time.process_time()
-    with Review(folder.review) as store:
+    with spent() as took, Review(folder.review) as store:
         report_import.sync(store, folder)
-    return time.perf_counter() - start, time.process_time() - spent, memory("VmHWM") - before
-
-
-def memory(what: str) -> int:
-    """Bytes of this process, as Linux tells them: "VmRSS" now, "VmHWM" at the most so far."""
-    return int(re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+    return took
 
 
 def decide_beforehand(folder: DataFolder, count: int) -> None:
@@ -168,12 +127,9 @@ def decide_beforehand(folder: DataFolder, count: int) -> None:
             ("undoing", store.undo),
             ("redoing", store.redo),
         ):
-            start, spent = time.perf_counter(), time.process_time()
-            act()
-            print(
-                f"{words} {len(asks):,} at once: {time.perf_counter() - start:.1f} s"
-                f" ({time.process_time() - spent:.1f} s of processor)"
-            )
+            with spent() as took:
+                act()
+            print(f"{words} {len(asks):,} at once: {took.clock:.1f} s ({took.processor:.1f} s of processor)")
 
 
 def decide_while_reading(folder: DataFolder, args: argparse.Namespace, rng: random.Random) -> None:
@@ -183,8 +139,8 @@ def decide_while_reading(folder: DataFolder, args: argparse.Namespace, rng: rand
     decisions, looks = [], []
     with Review(folder.review) as store:
         asks = queries.asks(store, Filter())
-        with measured(folder.root) as reading:
-            while reading.going():
+        with Reading(folder.root) as reading:
+            while not reading.waiting.done():
                 ask = rng.choice(asks)
                 decisions.append(clock(lambda: store.decide([Ask(ask.key)], FLAGGED)))
                 looks.append(clock(lambda: queries.page(store, Filter())))
@@ -358,13 +314,13 @@ def measure(ask: Callable[[], None], before: Callable[[], None], repeats: int) -
     """(sorted seconds of each call, mean seconds of processor) of `ask`, `before` being done each time and not counted."""
     ask()
     gc.collect()
-    times, spent = [], 0.0
+    times, busy = [], 0.0
     for _ in range(repeats):
         before()
         start = time.process_time()
         times.append(clock(ask))
-        spent += time.process_time() - start
-    return sorted(times), spent / repeats
+        busy += time.process_time() - start
+    return sorted(times), busy / repeats
 
 
 def decide_one(folder: DataFolder, rng: random.Random) -> Callable[[], None]:

@@ -27,15 +27,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
+from common import PROJECT, alone
 
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, DataFolder
@@ -46,45 +42,15 @@ CHUNK = 20_000
 STAGES = ("dataset", "mistagged", "pairs", "import", "page")
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--pictures",
-        type=script.at_least(500),
-        nargs="+",
-        default=[2_000, 8_000],
-        metavar="N",
-        help="in the libraries (default: 2000 8000)",
-    )
-    parser.add_argument(
-        "--tags", type=script.at_least(50), nargs="+", default=[500], metavar="T", help="in use (default: 500)"
-    )
-    parser.add_argument(
-        "--stages",
-        nargs="+",
-        choices=STAGES,
-        default=list(STAGES),
-        metavar="S",
-        help=f"of {', '.join(STAGES)} (default: all)",
-    )
-    parser.add_argument(
-        "--min-confidence",
-        type=script.between(0, 1),
-        default=0.5,
-        metavar="X",
-        help="of the mistagged report (default: 0.5)",
-    )
-    parser.add_argument(
-        "--peers", action="store_true", help="instead, time the search for neighbours beside faiss and usearch"
-    )
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the drawn libraries here (default: nowhere)")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    script.add_whole(parser, "--pictures", "in the libraries", [2_000, 8_000], low=500)
+    script.add_whole(parser, "--tags", "in use", [500], low=50, metavar="T")
+    script.add_option(parser, "--stages", "what to run (default: all)", list(STAGES), choices=STAGES)
+    script.add_confidence(parser, "of the mistagged report")
+    script.add_switch(parser, "--peers", "instead, time the search for neighbours beside faiss and usearch")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the drawn libraries here (default: nowhere)")
+    args = parser.parse_args(argv)
     if args.peers:
         for n in args.pictures:
             neighbours(n)
@@ -116,10 +82,7 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace) -> dict[str
     root.mkdir(parents=True, exist_ok=True)
     folder = DataFolder(root)
     if folder.newest(DATASET) is None:
-        with ProcessPoolExecutor(
-            1, mp_context=get_context("spawn")
-        ) as pool:  # a child's peak counts from its parent's size
-            pool.submit(draw, folder, n, tags).result()
+        alone(draw, folder, n, tags)  # a child's peak counts from its parent's size
     print(
         f"\n{n:,} pictures, {tags:,} tags: dataset {megabytes(folder.newest(DATASET))}, embeddings {megabytes(folder.embeddings)}"
     )

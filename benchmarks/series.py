@@ -27,7 +27,6 @@ Writes nothing; prints a table to stdout.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import resource
@@ -40,21 +39,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
-
+from common import PROJECT, spent
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
 
-from tagcheck import data_folder, dataset, tags
+from tagcheck import data_folder, dataset, script, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.embedding import store
 from tagcheck.errors import UsageError
 from tagcheck.learning import expected_calibration_error, linear_probes
-from tagcheck.script import run
 from tagcheck.series import classifier_files, out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series import confidence as series_confidence
 from tagcheck.series.labels import FOLDS, label_images, spread_folds
@@ -79,32 +74,21 @@ class Library:
     names: tuple[str, ...] = ()
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--series", type=int, default=100, help="series of a library (default: 100)")
-    made.add_argument("--pictures", type=int, default=6000, help="pictures of a library (default: 6000)")
-    made.add_argument("--width", type=int, default=768, help="numbers of an embedding (default: 768, as JoyTag's)")
-    made.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which libraries (default: all)")
-    made.add_argument("--seeds", type=int, nargs="+", default=[101], help="seeds of the libraries (default: 101)")
-    made.add_argument("--without-peers", action="store_true", help="only ours, for quick looks")
-    made.add_argument(
-        "--data-dir", metavar="DIR", type=Path, help="a data folder to learn from instead of made-up libraries"
-    )
+def main(argv: list[str] | None = None) -> int:
+    made = script.plain_parser(__doc__)
+    script.add_whole(made, "--series", "series of a library", 100)
+    script.add_whole(made, "--pictures", "pictures of a library", 6000)
+    script.add_whole(made, "--width", "numbers of an embedding, JoyTag's without", 768)
+    script.add_option(made, "--kinds", "which libraries (default: all)", list(KINDS), choices=KINDS)
+    script.add_option(made, "--seeds", "of the libraries", [101], type=int)
+    script.add_switch(made, "--without-peers", "only ours, for quick looks")
+    made.add_argument("--data-dir", metavar="DIR", type=Path, help="a data folder to learn from, instead of drawn ones")
     made.add_argument(
         "--planted", metavar="FILE", type=Path, help="its true tags, as sample/draw_library.py writes them"
     )
-    made.add_argument(
-        "--speed",
-        type=int,
-        nargs=2,
-        metavar=("PICTURES", "SERIES"),
-        help="only time training on a library of this size",
-    )
-    return made.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
+    size = "only time training on a library of this size"
+    made.add_argument("--speed", type=int, nargs=2, metavar=("PICTURES", "SERIES"), help=size)
+    args = made.parse_args(argv)
     if args.speed:
         speed(*args.speed)
         return 0
@@ -120,9 +104,8 @@ def main(argv: list[str] | None = None) -> int:
             if kind == "prior":
                 prior(seed)
                 continue
-            judge(
-                f"{kind}, seed {seed}", draw(kind, args.series, args.pictures, args.width, seed), not args.without_peers
-            )
+            library = draw(kind, args.series, args.pictures, args.width, seed)
+            judge(f"{kind}, seed {seed}", library, not args.without_peers)
     return 0
 
 
@@ -317,30 +300,27 @@ def learn(matrix: np.ndarray, tag: np.ndarray, groups: np.ndarray, folds: np.nda
     if folds is None:
         folds = spread_folds(linear_probes.grouped_folds(groups, FOLDS, 0), groups, labels)
     folded, model = out_of_fold.out_of_fold(matrix, labels, folds)
-    return (
-        labels,
-        folded,
-        model,
-        probabilities.fit_mixing(folded, labels),
-        np.array([int(name[7:]) for name in labels.series]),
-    )
+    number = np.array([int(name[7:]) for name in labels.series])
+    return labels, folded, model, probabilities.fit_mixing(folded, labels), number
 
 
 def ours(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(series said or -1, its probability, probability of an unknown series) of the pictures held back."""
     labels, _, model, mixing, number = learn(library.matrix[train], library.tag[train], library.groups[train])
     said = probabilities.predictions(scoring.score(model, library.matrix[~train]), mixing, labels.contains())
-    return (
-        np.where(said.predicted[:, 0], number[np.maximum(said.ranked[:, 0], 0)], -1),
-        said.probability[:, 0],
-        said.unknown,
-    )
+    predicted = np.where(said.predicted[:, 0], number[np.maximum(said.ranked[:, 0], 0)], -1)
+    return predicted, said.probability[:, 0], said.unknown
+
+
+def standardised(library: Library, train: np.ndarray) -> np.ndarray:
+    """The embeddings (n, d) less their mean over the deviation, as the training pictures have them."""
+    mine = library.matrix[train]
+    return (library.matrix - mine.mean(axis=0)) / (mine.std(axis=0) + 1e-6)
 
 
 def one_vs_rest(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """scikit-learn's logistic regression, one a series, on standardised embeddings of the pictures that have a tag."""
-    scale = library.matrix[train].std(axis=0) + 1e-6
-    x = (library.matrix - library.matrix[train].mean(axis=0)) / scale
+    x = standardised(library, train)
     rows = train & (library.tag >= 0)
     fitted = OneVsRestClassifier(LogisticRegression(max_iter=60, tol=1e-3), n_jobs=1).fit(x[rows], library.tag[rows])
     p = np.asarray(fitted.predict_proba(x[~train]))
@@ -352,9 +332,7 @@ def mlp_head(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarra
     import torch
 
     torch.manual_seed(0)
-    x = torch.from_numpy(
-        (library.matrix - library.matrix[train].mean(axis=0)) / (library.matrix[train].std(axis=0) + 1e-6)
-    )
+    x = torch.from_numpy(standardised(library, train))
     rows = torch.from_numpy(np.random.default_rng(0).permutation(np.flatnonzero(train & (library.tag >= 0))))
     y = torch.zeros(len(x), library.series)
     y[rows, torch.from_numpy(library.tag)[rows]] = 1.0
@@ -554,16 +532,15 @@ def speed(pictures: int, number: int) -> None:
             rng.standard_normal(matrix[start : start + 10_000].shape, dtype=np.float32) * 6
         )
     tag = np.where(rng.random(pictures) < 0.8, truth, -1)
-    before, spent, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), time.perf_counter()
-    labels, folded, _, mixing, _ = learn(matrix, tag, np.arange(pictures))
-    said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
-    learned = folded.learned(labels)
-    scores = probabilities.agreement(said, labels, learned, mixing.swapped)
-    seconds, spent = time.perf_counter() - start, time.process_time() - spent
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with spent() as took:
+        labels, folded, _, mixing, _ = learn(matrix, tag, np.arange(pictures))
+        said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
+        scores = probabilities.agreement(said, labels, folded.learned(labels), mixing.swapped)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
-        f"{pictures:,} pictures x {number:,} series x 768 numbers, {FOLDS} folds: {seconds:.0f} s ({spent:.0f} s of CPU), "
-        f"peak {peak / 2**20:.1f} GB ({before / 2**20:.1f} GB before), micro-F1 {scores['micro_f1']:.3f}"
+        f"{pictures:,} pictures x {number:,} series x 768 numbers, {FOLDS} folds: {took.clock:.0f} s ({took.processor:.0f} "
+        f"s of CPU), peak {peak / 2**20:.1f} GB ({held / 2**20:.1f} GB before), micro-F1 {scores['micro_f1']:.3f}"
     )
     validation(matrix, tag)
 
@@ -589,4 +566,4 @@ def validation(matrix: np.ndarray, tag: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    script.run(main)

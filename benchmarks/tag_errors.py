@@ -22,20 +22,15 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import time
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import alone
 from scipy import sparse
 from threadpoolctl import threadpool_limits
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.tag_libraries import FAMILIES, Library, duplicate_disagreements, lookalikes
 from tagcheck import script
@@ -53,49 +48,20 @@ COLUMNS = {"AP": 5, "ECE": 5, "P.8": 5, "R.8": 5, "swap": 5, "contra": 6, "twins
 TRUSTED = 0.8
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--families",
-        nargs="+",
-        choices=sorted(FAMILIES),
-        default=["lookalikes", "regions", "digits"],
-        metavar="F",
-        help=f"of {', '.join(FAMILIES)} (default: the first three)",
-    )
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[101], metavar="S", help="of the libraries (default: 101)"
-    )
-    parser.add_argument(
-        "--pictures", type=script.at_least(40), default=4000, metavar="N", help="in a library (default: 4000)"
-    )
-    parser.add_argument("--without-tagger", action="store_true", help="leave the tagger's last layer out")
-    parser.add_argument("--without-peers", action="store_true", help="leave cleanlab out: it takes minutes a library")
-    parser.add_argument(
-        "--peer-c",
-        type=float,
-        nargs="+",
-        default=[0.01, 1.0],
-        metavar="C",
-        help="inverse penalties of the peer's regression (default: 0.01 1)",
-    )
-    parser.add_argument(
-        "--threads", type=script.at_least(1), default=None, metavar="T", help="for matrix products (default: all)"
-    )
-    parser.add_argument(
-        "--scale",
-        type=script.at_least(40),
-        nargs=2,
-        metavar=("N", "TAGS"),
-        help="instead, time one library of N pictures and TAGS tags",
-    )
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    families = [name for name in FAMILIES if name != "albums"]
+    script.add_option(parser, "--families", "of libraries", families, choices=sorted(FAMILIES))
+    script.add_option(parser, "--seeds", "of the libraries", [101], type=int, metavar="S")
+    script.add_whole(parser, "--pictures", "in a library", 4000, low=40)
+    script.add_switch(parser, "--without-tagger", "leave the tagger's last layer out")
+    script.add_switch(parser, "--without-peers", "leave cleanlab out: it takes minutes a library")
+    penalties = "inverse penalties of the peer's regression"
+    script.add_option(parser, "--peer-c", penalties, [0.01, 1.0], type=float, metavar="C")
+    script.add_whole(parser, "--threads", "for matrix products (default: all)", metavar="T")
+    scale_help = "instead, time one library of N pictures and TAGS tags"
+    script.add_whole(parser, "--scale", scale_help, low=40, nargs=2, metavar=("N", "TAGS"))
+    args = parser.parse_args(argv)
     with threadpool_limits(args.threads):
         if args.scale:
             return scale(*args.scale, args.threads)
@@ -222,8 +188,7 @@ def learned(library: Library, seen: suggestions.Examined) -> None:
 
 def scale(n: int, tags: int, threads: int | None) -> int:
     """Time one big library, alone. It is drawn in a process of its own, so that the memory told is what finding takes."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        matrix, given, names = pool.submit(draw_big, n, tags).result()
+    matrix, given, names = alone(draw_big, n, tags)
     sets = [frozenset(names[column] for column in row.indices) for row in given]
     start, cpu = time.perf_counter(), time.process_time()
     seen = suggestions.examine(matrix, given, names)

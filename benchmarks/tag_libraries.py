@@ -65,6 +65,9 @@ class Harder:
     part: bool = False
 
 
+PLAIN = Harder()
+
+
 def with_parents(given: np.ndarray, implied: list[tuple[int, int]]) -> np.ndarray:
     """`given` (n, T) with the parent written wherever its child is."""
     for child, parent in implied:
@@ -184,106 +187,99 @@ def share_truth(values: np.ndarray, twins: np.ndarray) -> np.ndarray:
     return values[first[twins]]
 
 
-def lookalikes(
-    seed: int,
-    n: int = 4000,
-    d: int = 768,
-    general: int = 90,
-    strength: float = 0.7,
-    errors: Errors = Errors(),
-    head: bool = True,
-    harder: Harder = Harder(),
-) -> Library:
-    """Pictures as sums of directions; see the module. About 200 tags at the default, 14 a picture."""
-    rng = np.random.default_rng([1, seed])
-    tags, series, characters = [], 16, 48
-    tags += [f"series:series {k}" for k in range(series)]
-    tags += [f"character:character {k}" for k in range(characters)]
-    groups = {"hair": 8, "eyes": 6, "count": 4, "time": 2, "place": 3}
-    exclusive, place = [], len(tags)
-    for name, size in groups.items():
-        exclusive.append(list(range(place, place + size)))
-        tags += [f"{name} {k}" for k in range(size)]
-        place += size
-    first_general = place
-    tags += [f"tag {k}" for k in range(general)]
-    if harder.part:
-        tags += ["series:series 0, part 2", "series:series 3, part 2"]
-    children = rng.choice(np.arange(general // 3, general), general // 5, replace=False)
-    parents = {first_general + int(child): first_general + int(child) // 4 for child in children}
-    hidden = rng.choice(np.arange(general // 6, general), max(general // 8, 1), replace=False) + first_general
-    topics = rng.dirichlet(np.full(8, 0.4), general)
-    of_series = rng.choice(series, characters, p=zipf(series, 1, 0.8) / zipf(series, 1, 0.8).sum())
-    habit = rng.integers(0, [[8], [6]], (2, characters))
-    lift = rng.lognormal(0, 0.5, len(tags))
+class Scenes:
+    """The world of `lookalikes`: what is drawn together, and the direction of each tag among d = 768."""
 
-    def draw(count: int) -> np.ndarray:
-        truth = np.zeros((count, len(tags)), dtype=bool)
-        rows = np.arange(count)
-        weight = zipf(series, 1, 0.8)
-        which = rng.choice(series, count, p=weight / weight.sum())
-        has = rng.random(count) < 0.85
-        truth[rows[has], which[has]] = True
-        partner = _partners(which, weight / weight.sum(), has, harder.crossovers, rng)
-        truth[rows[has], partner[has]] = True
+    series, characters, d = 16, 48, 768
+
+    def __init__(self, rng: np.random.Generator, general: int, harder: Harder) -> None:
+        series, characters, d = self.series, self.characters, self.d
+        self.rng, self.general, self.harder = rng, general, harder
+        self.tags = [f"series:series {k}" for k in range(series)]
+        self.tags += [f"character:character {k}" for k in range(characters)]
+        self.exclusive: list[list[int]] = []
+        for name, size in {"hair": 8, "eyes": 6, "count": 4, "time": 2, "place": 3}.items():
+            self.exclusive.append(list(range(len(self.tags), len(self.tags) + size)))
+            self.tags += [f"{name} {k}" for k in range(size)]
+        self.first = len(self.tags)
+        self.tags += [f"tag {k}" for k in range(general)]
         if harder.part:
+            self.tags += ["series:series 0, part 2", "series:series 3, part 2"]
+        children = rng.choice(np.arange(general // 3, general), general // 5, replace=False)
+        self.parents = {self.first + int(child): self.first + int(child) // 4 for child in children}
+        hidden = rng.choice(np.arange(general // 6, general), max(general // 8, 1), replace=False) + self.first
+        self.topics = rng.dirichlet(np.full(8, 0.4), general)
+        self.popular = zipf(series, 1, 0.8) / zipf(series, 1, 0.8).sum()
+        self.of_series = rng.choice(series, characters, p=self.popular)
+        self.habit = rng.integers(0, [[8], [6]], (2, characters))
+        self.power = 0.7 * rng.lognormal(0, 0.5, len(self.tags))
+        self.power[hidden] *= 0.12
+        self.direction = rng.normal(size=(len(self.tags), d)) / np.sqrt(d)
+        for k in range(0, series, 2):
+            shared = rng.normal(size=d) / np.sqrt(d)
+            self.direction[k : k + 2] = np.sqrt(0.65) * shared + np.sqrt(0.35) * self.direction[k : k + 2]
+        self.mean = rng.normal(size=d) / np.sqrt(d) * 8
+        spectrum = 1 / np.sqrt(1 + np.arange(d) / 40)
+        self.spectrum = spectrum / np.sqrt((spectrum**2).mean())
+        self.rotation = np.linalg.qr(rng.normal(size=(d, d)))[0]
+
+    def draw(self, count: int) -> np.ndarray:
+        """The true tags, bool (count, T)."""
+        rng, series, rows = self.rng, self.series, np.arange(count)
+        truth = np.zeros((count, len(self.tags)), dtype=bool)
+        which = rng.choice(series, count, p=self.popular)
+        has = rng.random(count) < 0.85
+        partner = _partners(which, self.popular, has, self.harder.crossovers, rng)
+        truth[rows[has], which[has]] = truth[rows[has], partner[has]] = True
+        if self.harder.part:
             for column, whole, odds in ((-2, 0, 0.5), (-1, 3, 0.3)):
                 truth[:, column] = truth[:, whole] & (rng.random(count) < odds)
-        for k in range(characters):
-            odds = 0.75 / (1 + np.flatnonzero(of_series == of_series[k]).tolist().index(k)) ** 0.7
-            here = (which == of_series[k]) | (partner == of_series[k])
-            truth[:, series + k] = has & here & (rng.random(count) < odds * 0.6)
-        for index, columns in enumerate(exclusive):
+        for k, home in enumerate(self.of_series):
+            odds = 0.75 / (1 + np.count_nonzero(self.of_series[:k] == home)) ** 0.7
+            truth[:, series + k] = has & ((which == home) | (partner == home)) & (rng.random(count) < odds * 0.6)
+        for index, columns in enumerate(self.exclusive):
             share = zipf(len(columns), 1, 0.7)
             chosen = rng.choice(len(columns), count, p=share / share.sum())
             if index < 2:
-                for k in range(characters):
-                    owned = truth[:, series + k] & (rng.random(count) < 0.9)
-                    chosen[owned] = habit[index, k]
+                for k in range(self.characters):
+                    chosen[truth[:, series + k] & (rng.random(count) < 0.9)] = self.habit[index, k]
             there = rng.random(count) < 0.8
             truth[rows[there], np.array(columns)[chosen[there]]] = True
         mood = rng.dirichlet(np.full(8, 0.5), count) * 8
-        rate = np.minimum(zipf(general, 0.35, 0.75) * (mood @ topics.T), 0.9)
-        truth[:, first_general : first_general + general] = rng.random((count, general)) < rate
-        for child, parent in parents.items():
-            truth[:, parent] |= truth[:, child]
-        return truth
+        rate = np.minimum(zipf(self.general, 0.35, 0.75) * (mood @ self.topics.T), 0.9)
+        truth[:, self.first : self.first + self.general] = rng.random((count, self.general)) < rate
+        return with_parents(truth, list(self.parents.items()))
 
-    direction = rng.normal(size=(len(tags), d)) / np.sqrt(d)
-    alike = {}
-    for k in range(0, series, 2):
-        shared = rng.normal(size=d) / np.sqrt(d)
-        for one in (k, k + 1):
-            direction[one] = np.sqrt(0.65) * shared + np.sqrt(0.35) * direction[one]
-        alike |= {k: k + 1, k + 1: k}
-    power = strength * lift
-    power[hidden] *= 0.12
-    mean = rng.normal(size=d) / np.sqrt(d) * 8
-    spectrum = 1 / np.sqrt(1 + np.arange(d) / 40)
-    spectrum /= np.sqrt((spectrum**2).mean())
-    rotation = np.linalg.qr(rng.normal(size=(d, d)))[0]
-
-    def embed(truth: np.ndarray, twins: np.ndarray) -> np.ndarray:
-        scale = rng.lognormal(0, 0.25, truth.shape)
-        signal = (truth * scale * power) @ direction
-        noise = share_truth((rng.normal(size=(len(truth), d)) * spectrum) @ rotation / np.sqrt(d) * 5, twins)
-        own = (rng.normal(size=(len(truth), d)) * spectrum) @ rotation / np.sqrt(d)
+    def embed(self, truth: np.ndarray, twins: np.ndarray) -> np.ndarray:
+        """What a network would see of them, float32 (n, d)."""
+        rng, d = self.rng, self.d
+        signal = (truth * rng.lognormal(0, 0.25, truth.shape) * self.power) @ self.direction
+        noise = share_truth((rng.normal(size=(len(truth), d)) * self.spectrum) @ self.rotation / np.sqrt(d) * 5, twins)
+        own = (rng.normal(size=(len(truth), d)) * self.spectrum) @ self.rotation / np.sqrt(d)
         size = np.where(np.bincount(twins)[twins] > 1, rng.uniform(0.3, 1.5, len(truth)), 0.0)
-        return (mean + share_truth(signal, twins) + noise + own * size[:, None]).astype(np.float32)
+        return (self.mean + share_truth(signal, twins) + noise + own * size[:, None]).astype(np.float32)
 
+
+def lookalikes(seed: int, n: int = 4000, general: int = 90, head: bool = True, harder: Harder = PLAIN) -> Library:
+    """Pictures as sums of directions; see the module. About 200 tags at the default, 14 a picture."""
+    rng = np.random.default_rng([1, seed])
+    world = Scenes(rng, general, harder)
     twins = with_twins(n, 0.15, rng)
-    truth = share_truth(draw(n), twins)
-    matrix = embed(truth, twins)
-    known = np.array([c for c in range(len(tags)) if rng.random() < (0.75 if c >= first_general - 23 else 0.4)])
+    truth = share_truth(world.draw(n), twins)
+    matrix = world.embed(truth, twins)
+    odds = np.where(np.arange(len(world.tags)) >= world.first - 23, 0.75, 0.4)
+    known = np.flatnonzero(rng.random(len(odds)) < odds)
     made = None
     if head:
-        others = draw(3 * n)
-        made = tagger_head(embed(others, np.arange(3 * n)), others, known, rng)
-    given, planted = plant(truth, [list(range(series))], exclusive, rng, errors, lookalike=alike)
-    implied = sorted(parents.items()) + [(series + k, int(of_series[k])) for k in range(characters // 2)]
-    implied = implied if harder.parents else []
-    apart = exclusive if harder.crossovers else [*exclusive, list(range(series))]
-    return Library(tags, truth, with_parents(given, implied), matrix, twins, planted, apart, made, implied)
+        others = world.draw(3 * n)
+        made = tagger_head(world.embed(others, np.arange(3 * n)), others, known, rng)
+    series = list(range(world.series))
+    alike = {k: k ^ 1 for k in series}
+    given, planted = plant(truth, [series], world.exclusive, rng, Errors(), lookalike=alike)
+    characters = [(world.series + k, int(world.of_series[k])) for k in range(world.characters // 2)]
+    implied = [*sorted(world.parents.items()), *characters] if harder.parents else []
+    apart = world.exclusive if harder.crossovers else [*world.exclusive, series]
+    return Library(world.tags, truth, with_parents(given, implied), matrix, twins, planted, apart, made, implied)
 
 
 def _partners(
@@ -298,80 +294,159 @@ def _partners(
     return np.where(both, partner, which)
 
 
-def regions(
-    seed: int,
-    n: int = 4000,
-    d: int = 512,
-    count: int = 140,
-    errors: Errors = Errors(contradict=0.0),
-    head: bool = True,
-    harder: Harder = Harder(),
-) -> Library:
+class Regions:
+    """The world of `regions`: `count` things and 14 sagas in a space of 24 numbers, seen as d = 512."""
+
+    d, count, latent, hidden, sagas = 512, 140, 24, 400, 14
+
+    def __init__(self, rng: np.random.Generator, harder: Harder) -> None:
+        count, latent, hidden = self.count, self.latent, self.hidden
+        self.rng, self.harder = rng, harder
+        self.franchise = rng.normal(size=(self.sagas, latent)) * 1.1
+        self.network = [
+            rng.normal(size=(latent, hidden)) / np.sqrt(latent),
+            rng.normal(size=(hidden, self.d)) / np.sqrt(hidden),
+        ]
+        self.shift = rng.normal(size=hidden)
+        self.things = slice(self.sagas, self.sagas + count)
+        self.kinds = [list(range(14 + k, 14 + count, 20)) for k in range(8)] if harder.parents else []
+        self.tags = [f"series:saga {k}" for k in range(self.sagas)] + [f"thing {k}" for k in range(count)]
+        self.tags += [f"kind {k}" for k in range(len(self.kinds))] + (["series:saga 1, part 2"] if harder.part else [])
+        self.implied = [(child, 14 + count + k) for k, members in enumerate(self.kinds) for child in members]
+        self.slope = rng.normal(size=(count, latent)) * (rng.random((count, latent)) < 0.35)
+        self.bend = rng.normal(size=(count, latent)) * (rng.random((count, latent)) < 0.15)
+        self.share = np.maximum(zipf(count, 0.4, 0.8), 0.006)
+        self.blur = rng.gamma(2, 0.08, count) * np.where(rng.random(count) < 0.1, 12, 1)
+
+    def draw(self, twins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(the true tags, bool (n, T); the embeddings, float32 (n, d); how far each thing is from its border, (n, count))."""
+        rng, rows = self.rng, len(twins)
+        spot = share_truth(rng.normal(size=(rows, self.latent)), twins)
+        home = share_truth(rng.integers(0, 20, rows), twins)
+        inside, also = home < 14, home
+        if self.harder.crossovers:
+            both = share_truth(rng.random(rows), twins) < self.harder.crossovers
+            also = np.where(both & inside, share_truth((home + rng.choice([1, 3, 4], rows)) % 14, twins), home)
+        crossing = (also != home)[:, None]
+        where = self.franchise[np.minimum(home, 13)] + np.where(crossing, 1.0, 0.0) * self.franchise[also % 14]
+        spot[inside] = 0.75 * spot[inside] + where[inside] / np.where(crossing, 1.2, 1.0)[inside]
+        margin = spot @ self.slope.T + (spot**2 - 1) @ self.bend.T * 0.7
+        margin /= margin.std(axis=0) + 1e-9
+        margin += share_truth(rng.normal(size=(rows, self.count)), twins) * self.blur
+        margin -= [np.quantile(margin[:, t], 1 - share) for t, share in enumerate(self.share)]
+        truth = np.zeros((rows, len(self.tags)), dtype=bool)
+        truth[np.flatnonzero(inside), home[inside]] = truth[np.flatnonzero(inside), also[inside]] = True
+        truth[:, self.things] = margin > 0
+        if self.harder.part:
+            truth[:, -1] = truth[:, 1] & (spot[:, 0] > self.franchise[1, 0])
+        seen = np.maximum(spot @ self.network[0] + self.shift, 0) @ self.network[1]
+        seen = (
+            seen + share_truth(rng.normal(size=(rows, self.d)), twins) * 0.55 + rng.normal(size=(rows, self.d)) * 0.06
+        )
+        return with_parents(truth, self.implied), seen.astype(np.float32), margin
+
+
+def regions(seed: int, n: int = 4000, harder: Harder = PLAIN) -> Library:
     """Tags as regions of a 24-dimensional space behind a random two-layer network; errors gather at the borders."""
     rng = np.random.default_rng([2, seed])
-    latent, hidden = 24, 400
-    franchise = rng.normal(size=(14, latent)) * 1.1
-    first = rng.normal(size=(latent, hidden)) / np.sqrt(latent)
-    second = rng.normal(size=(hidden, d)) / np.sqrt(hidden)
-    shift = rng.normal(size=hidden)
-    tags = [f"series:saga {k}" for k in range(14)] + [f"thing {k}" for k in range(count)]
-    kinds = [list(range(14 + k, 14 + count, 20)) for k in range(8)] if harder.parents else []
-    tags += [f"kind {k}" for k in range(len(kinds))] + (["series:saga 1, part 2"] if harder.part else [])
-    slope = rng.normal(size=(count, latent)) * (rng.random((count, latent)) < 0.35)
-    bend = rng.normal(size=(count, latent)) * (rng.random((count, latent)) < 0.15)
-    share = np.maximum(zipf(count, 0.4, 0.8), 0.006)
-    blur = rng.gamma(2, 0.08, count) * np.where(rng.random(count) < 0.1, 12, 1)
-
-    def draw(rows: int, twins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        spot = share_truth(rng.normal(size=(rows, latent)), twins)
-        home = share_truth(rng.integers(0, 20, rows), twins)
-        inside = home < 14
-        also = home
-        if harder.crossovers:
-            both = share_truth(rng.random(rows), twins) < harder.crossovers
-            also = np.where(both & inside, share_truth((home + rng.choice([1, 3, 4], rows)) % 14, twins), home)
-        where = franchise[np.minimum(home, 13)] + np.where(also != home, 1.0, 0.0)[:, None] * franchise[also % 14]
-        spot[inside] = 0.75 * spot[inside] + where[inside] / np.where(also != home, 1.2, 1.0)[inside, None]
-        margin = spot @ slope.T + (spot**2 - 1) @ bend.T * 0.7
-        margin /= margin.std(axis=0) + 1e-9
-        margin += share_truth(rng.normal(size=(rows, count)), twins) * blur
-        cut = np.array([np.quantile(margin[:, t], 1 - share[t]) for t in range(count)])
-        truth = np.zeros((rows, len(tags)), dtype=bool)
-        truth[np.flatnonzero(inside), home[inside]] = True
-        truth[np.flatnonzero(inside), also[inside]] = True
-        truth[:, 14 : 14 + count] = margin > cut
-        for k, members in enumerate(kinds):
-            truth[:, 14 + count + k] = truth[:, members].any(axis=1)
-        if harder.part:
-            truth[:, -1] = truth[:, 1] & (spot[:, 0] > franchise[1, 0])
-        seen = np.maximum(spot @ first + shift, 0) @ second
-        seen = seen + share_truth(rng.normal(size=(rows, d)), twins) * 0.55 + rng.normal(size=(rows, d)) * 0.06
-        return truth, seen.astype(np.float32), margin - cut
-
+    world = Regions(rng, harder)
     twins = with_twins(n, 0.12, rng)
-    truth, matrix, margin = draw(n, twins)
-    known = np.flatnonzero(rng.random(len(tags)) < 0.5)
-    other_truth, other_matrix, _ = draw(3 * n, np.arange(3 * n))
-    made = tagger_head(other_matrix, other_truth, known, rng) if head else None
+    truth, matrix, margin = world.draw(twins)
+    known = np.flatnonzero(rng.random(len(world.tags)) < 0.5)
+    other_truth, other_matrix, _ = world.draw(np.arange(3 * n))
+    made = tagger_head(other_matrix, other_truth, known, rng)
     hardness = np.ones(truth.shape)
-    hardness[:, 14 : 14 + count] = 0.6 + 1.8 * np.exp(-np.abs(margin) / 0.25)
-    given, planted = plant(truth, [list(range(14))], [], rng, errors, hardness)
-    late = 14 + rng.choice(count, count // 20, replace=False)
+    hardness[:, world.things] = 0.6 + 1.8 * np.exp(-np.abs(margin) / 0.25)
+    series = list(range(world.sagas))
+    given, planted = plant(truth, [series], [], rng, Errors(contradict=0.0), hardness)
+    late = 14 + rng.choice(world.count, world.count // 20, replace=False)
     before = np.arange(n) < n // 2
     given[np.ix_(before, late)] &= rng.random((before.sum(), len(late))) < 0.3
-    implied = [(child, 14 + count + k) for k, members in enumerate(kinds) for child in members]
-    apart = [] if harder.crossovers else [list(range(14))]
-    return Library(tags, truth, with_parents(given, implied), matrix, twins, planted, apart, made, implied)
+    given, apart = with_parents(given, world.implied), [] if harder.crossovers else [series]
+    return Library(world.tags, truth, given, matrix, twins, planted, apart, made, world.implied)
 
 
-def digits(
-    seed: int,
-    n: int = 4000,
-    d: int = 512,
-    errors: Errors = Errors(contradict=0.03),
-    head: bool = True,
-    harder: Harder = Harder(),
-) -> Library:
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+COUNTS = ("one digit", "two digits", "three digits", "four digits")
+LOOKS = {"inverted": 0.2, "framed": 0.15, "faint": 0.12, "dotted": 0.08, "slanted line": 0.04}
+KINDS = {"prime": (2, 3, 5, 7), "even": (0, 2, 4, 6, 8)}
+
+
+class Digits:
+    """The world of `digits`: what can be said of a canvas, and fixed convolutions to see it through."""
+
+    def __init__(self, rng: np.random.Generator, harder: Harder) -> None:
+        from sklearn.datasets import load_digits
+
+        self.rng, self.harder = rng, harder
+        pictures, self.labels = load_digits(return_X_y=True)
+        self.pictures = pictures.reshape(-1, 8, 8) / 16.0
+        self.tags = [f"series:{name}" for name in NAMES] + [f"has {name}" for name in NAMES]
+        self.tags += ["even", "prime", "round shapes", "two digits", "three digits", "four digits", "one digit", *LOOKS]
+        self.tags += [
+            "repeated digit",
+            "left half empty",
+            "bottom half empty",
+            "sum over ten",
+            "written by a left hand",
+        ]
+        self.tags += ["series:nine, inverted"] if harder.part else []
+        self.at = {tag: place for place, tag in enumerate(self.tags)}
+        self.filters = rng.normal(size=(128, 5, 5))
+        self.filters -= self.filters.mean(axis=(1, 2), keepdims=True)
+
+    def draw(self, rows: int, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(the true tags, bool (rows, T); canvases (rows, 20, 20), 0 to 1) of digits in the `pool`."""
+        rng = self.rng
+        truth, canvas = np.zeros((rows, len(self.tags)), dtype=bool), np.zeros((rows, 20, 20))
+        for i in range(rows):
+            number = int(rng.choice([1, 2, 3, 4], p=[0.35, 0.35, 0.2, 0.1]))
+            spots = rng.permutation(4)[:number] if number > 1 or rng.random() < 0.4 else np.array([0])
+            chosen = rng.choice(pool, number)
+            for spot, one in zip(sorted(spots), chosen):
+                y, x = 1 + 10 * (spot // 2) + rng.integers(0, 2), 1 + 10 * (spot % 2) + rng.integers(0, 2)
+                canvas[i, y : y + 8, x : x + 8] = np.maximum(canvas[i, y : y + 8, x : x + 8], self.pictures[one])
+            on = self.said(self.labels[chosen], spots)
+            for look, odds in LOOKS.items():
+                if rng.random() < odds:
+                    on.append(look)
+                    canvas[i] = _look(canvas[i], look, rng)
+            if self.harder.part and {"series:nine", "inverted"} <= set(on):
+                on.append("series:nine, inverted")
+            truth[i, [self.at[tag] for tag in on]] = True
+        return truth, canvas
+
+    def said(self, values: np.ndarray, spots: np.ndarray) -> list[str]:
+        """The tags of digits of these values at these places."""
+        rng, number = self.rng, len(values)
+        on = [f"series:{NAMES[values[0]]}", *(f"has {NAMES[v]}" for v in values), COUNTS[number - 1]]
+        if self.harder.crossovers and number > 1 and rng.random() < self.harder.crossovers / 0.65:
+            on.append(f"series:{NAMES[values[1]]}")
+        true = {
+            "even": np.isin(values, KINDS["even"]).any(),
+            "prime": np.isin(values, KINDS["prime"]).any(),
+            "round shapes": np.isin(values, [0, 6, 8, 9]).any(),
+            "repeated digit": len(set(values)) < number,
+            "sum over ten": values.sum() > 10,
+            "left half empty": not (spots % 2 == 0).any(),
+            "bottom half empty": not (spots > 1).any(),
+            "written by a left hand": rng.random() < 0.1,
+        }
+        return on + [tag for tag, yes in true.items() if yes]
+
+    def embed(self, canvas: np.ndarray) -> np.ndarray:
+        """The convolutions of the canvases, rectified and pooled, float32 (n, 512)."""
+        padded = np.pad(canvas, ((0, 0), (2, 2), (2, 2)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))
+        out = []
+        for start in range(0, len(canvas), 500):
+            seen = np.einsum("nyxab,kab->nkyx", windows[start : start + 500], self.filters, optimize=True)
+            part = np.maximum(seen - 0.5, 0).reshape(len(seen), len(self.filters), 2, 10, 2, 10)
+            out.append(part.mean(axis=(3, 5)).reshape(len(part), -1))
+        return np.concatenate(out).astype(np.float32)
+
+
+def digits(seed: int, n: int = 4000, harder: Harder = PLAIN) -> Library:
     """Handwritten digits of many hands, up to four on a canvas of 24 x 24 pixels.
 
     `series:` names the first digit, and the other tags are which digits are there, what follows from
@@ -379,100 +454,22 @@ def digits(
     stand. Embeddings are random 5 x 5 convolutions, rectified and pooled, then centred; Coates and Ng
     2011 found such features good enough to tell digits apart.
     """
-    from sklearn.datasets import load_digits
-
     rng = np.random.default_rng([3, seed])
-    pictures, labels = load_digits(return_X_y=True)
-    pictures = pictures.reshape(-1, 8, 8) / 16.0
-    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    tags = [f"series:{name}" for name in names] + [f"has {name}" for name in names]
-    looks = ["inverted", "framed", "faint", "dotted", "slanted line"]
-    tags += [
-        "even",
-        "prime",
-        "round shapes",
-        "two digits",
-        "three digits",
-        "four digits",
-        "one digit",
-        *looks,
-        "repeated digit",
-    ]
-    tags += ["left half empty", "bottom half empty", "sum over ten", "written by a left hand"]
-    tags += ["series:nine, inverted"] if harder.part else []
-    at = {tag: place for place, tag in enumerate(tags)}
-    filters = rng.normal(size=(d // 4, 5, 5))
-    filters -= filters.mean(axis=(1, 2), keepdims=True)
-
-    def draw(rows: int, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        truth = np.zeros((rows, len(tags)), dtype=bool)
-        canvas = np.zeros((rows, 20, 20))
-        for i in range(rows):
-            number = int(rng.choice([1, 2, 3, 4], p=[0.35, 0.35, 0.2, 0.1]))
-            spots = rng.permutation(4)[:number] if number > 1 or rng.random() < 0.4 else np.array([0])
-            chosen = rng.choice(pool, number)
-            for spot, one in zip(sorted(spots), chosen):
-                y, x = 1 + 10 * (spot // 2) + rng.integers(0, 2), 1 + 10 * (spot % 2) + rng.integers(0, 2)
-                canvas[i, y : y + 8, x : x + 8] = np.maximum(canvas[i, y : y + 8, x : x + 8], pictures[one])
-            values = labels[chosen]
-            on = [at[f"series:{names[values[0]]}"], *(at[f"has {names[v]}"] for v in values)]
-            if harder.crossovers and number > 1 and rng.random() < harder.crossovers / 0.65:
-                on.append(at[f"series:{names[values[1]]}"])
-            on += [
-                at[t]
-                for t, yes in (
-                    ("even", (values % 2 == 0).any()),
-                    ("prime", np.isin(values, [2, 3, 5, 7]).any()),
-                    ("round shapes", np.isin(values, [0, 6, 8, 9]).any()),
-                    ("repeated digit", len(set(values)) < number),
-                    ("sum over ten", values.sum() > 10),
-                    ("left half empty", not (spots % 2 == 0).any()),
-                    ("bottom half empty", not (spots > 1).any()),
-                    ("written by a left hand", rng.random() < 0.1),
-                    (["one digit", "two digits", "three digits", "four digits"][number - 1], True),
-                )
-                if yes
-            ]
-            for look, odds in zip(looks, (0.2, 0.15, 0.12, 0.08, 0.04)):
-                if rng.random() < odds:
-                    on.append(at[look])
-                    canvas[i] = _look(canvas[i], look, rng)
-            if harder.part and {at["series:nine"], at["inverted"]} <= set(on):
-                on.append(at["series:nine, inverted"])
-            truth[i, on] = True
-        return truth, canvas
-
-    def embed(canvas: np.ndarray) -> np.ndarray:
-        windows = np.lib.stride_tricks.sliding_window_view(
-            np.pad(canvas, ((0, 0), (2, 2), (2, 2))), (5, 5), axis=(1, 2)
-        )
-        out = []
-        for start in range(0, len(canvas), 500):
-            part = np.maximum(
-                np.einsum("nyxab,kab->nkyx", windows[start : start + 500], filters, optimize=True) - 0.5, 0
-            )
-            out.append(part.reshape(len(part), len(filters), 2, 10, 2, 10).mean(axis=(3, 5)).reshape(len(part), -1))
-        return np.concatenate(out).astype(np.float32)
-
+    world = Digits(rng, harder)
     twins = with_twins(n, 0.12, rng)
-    order = rng.permutation(len(pictures))
-    truth, canvas = draw(n, order[:1200])
-    truth, canvas = share_truth(truth, twins), share_truth(canvas, twins)
+    order = rng.permutation(len(world.pictures))
+    truth, canvas = (share_truth(values, twins) for values in world.draw(n, order[:1200]))
     canvas = np.clip(canvas + rng.normal(size=canvas.shape) * 0.03, 0, 1)
-    other_truth, other_canvas = draw(n, order[1200:])
-    known = np.flatnonzero(rng.random(len(tags)) < 0.5)
-    made = tagger_head(embed(other_canvas), other_truth, known, rng) if head else None
-    count = [at[t] for t in ("one digit", "two digits", "three digits", "four digits")]
+    other_truth, other_canvas = world.draw(n, order[1200:])
+    known = np.flatnonzero(rng.random(len(world.tags)) < 0.5)
+    made = tagger_head(world.embed(other_canvas), other_truth, known, rng)
+    series, count = list(range(10)), [world.at[tag] for tag in COUNTS]
     alike = {3: 8, 8: 3, 1: 7, 7: 1, 4: 9, 9: 4, 5: 6, 6: 5}
-    given, planted = plant(truth, [list(range(10))], [count], rng, errors, lookalike=alike)
-    implied = [
-        (at[f"has {names[v]}"], at[kind])
-        for kind, of in (("prime", (2, 3, 5, 7)), ("even", (0, 2, 4, 6, 8)))
-        for v in of
-    ]
+    given, planted = plant(truth, [series], [count], rng, Errors(contradict=0.03), lookalike=alike)
+    implied = [(world.at[f"has {NAMES[v]}"], world.at[kind]) for kind, values in KINDS.items() for v in values]
     implied = implied if harder.parents else []
-    apart = [count] if harder.crossovers else [list(range(10)), count]
-    return Library(tags, truth, with_parents(given, implied), embed(canvas), twins, planted, apart, made, implied)
+    given, apart = with_parents(given, implied), [count] if harder.crossovers else [series, count]
+    return Library(world.tags, truth, given, world.embed(canvas), twins, planted, apart, made, implied)
 
 
 def _look(canvas: np.ndarray, look: str, rng: np.random.Generator) -> np.ndarray:
@@ -491,16 +488,9 @@ def _look(canvas: np.ndarray, look: str, rng: np.random.Generator) -> np.ndarray
     return canvas
 
 
-def albums(
-    seed: int,
-    n: int = 4000,
-    d: int = 384,
-    count: int = 160,
-    errors: Errors = Errors(wrong=0.1, contradict=0.0),
-    head: bool = False,
-) -> Library:
+def albums(seed: int, n: int = 4000) -> Library:
     """Albums of 3 to 30 pictures that share a look and most tags; a third of the errors befall whole albums at once."""
-    rng = np.random.default_rng([4, seed])
+    rng, d, count = np.random.default_rng([4, seed]), 384, 160
     sizes = rng.integers(3, 31, n)
     album = np.repeat(np.arange(n), sizes)[:n]
     number = int(album.max()) + 1
@@ -513,7 +503,7 @@ def albums(
     look = rng.normal(size=(number, d)) / np.sqrt(d) * 3
     signal = truth.astype(np.float64) @ direction
     matrix = signal + look[album] + rng.normal(size=(n, d)) / np.sqrt(d) * 2.5 + rng.normal(size=d) / np.sqrt(d) * 6
-    given, planted = plant(truth, [], [], rng, errors)
+    given, planted = plant(truth, [], [], rng, Errors(wrong=0.1, contradict=0.0))
     for which in np.flatnonzero(rng.random(number) < 0.25):
         members = np.flatnonzero(album == which)
         present = np.flatnonzero(truth[members].mean(axis=0) > 0.5)

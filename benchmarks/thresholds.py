@@ -13,68 +13,55 @@ not by those that the extraction measures with. Peers in the same run: the plain
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import random
-import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from common import MIRROR, NETWORK, copy_of
+from PIL import Image
 from scipy.fft import dctn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import advanced_joytag_processing
 import dataset_hardcore_mapper
 import find_near_duplicates
 from sample.paint.picture import imagine, variant
 from sample.paint.sheet import paint
-from sample.plant.copies import HOWS, encode, retouch
+from sample.plant.copies import HOWS, encode
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DataFolder
 from tagcheck.detectors import NEAR_DUPLICATES
 
-NETWORK = Path(__file__).resolve().parent.parent / "sample" / "network"
-KINDS = (*HOWS, "mirror")
+KINDS = (*HOWS, MIRROR)
 COPIED = 5  # one picture in so many gets a copy
 BITS = 10
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--pictures", type=Path, action="append", metavar="DIR", help="real pictures (default: drawn ones)"
-    )
-    parser.add_argument(
-        "--model-dir", type=Path, action="append", metavar="DIR", help="another tagger beside the sample's"
-    )
-    parser.add_argument(
-        "--count", type=script.at_least(50), default=700, metavar="N", help="of each set (default: 700)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the draw and the copies (default: 0)")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    pictures = "real pictures (default: drawn ones)"
+    script.add_option(parser, "--pictures", pictures, type=Path, action="append", metavar="DIR")
+    model = "another tagger beside the sample's"
+    script.add_option(parser, "--model-dir", model, type=Path, action="append", metavar="DIR")
+    script.add_whole(parser, "--count", "of each set", 700, low=50)
+    script.add_option(parser, "--seed", "of the draw and the copies", 0, type=int)
+    args = parser.parse_args(argv)
     sets = {path.name: taken(path, args.count, args.seed) for path in args.pictures or ()}
     sets["drawn"] = drawn(args.count, args.seed)
     for name, pictures in sets.items():
         with tempfile.TemporaryDirectory() as scratch:
-            library, planted, kinds = plant(Path(scratch) / "library", pictures, args.seed)
+            library = Path(scratch) / "library"
+            planted = plant(library, pictures, args.seed)
             print(f"{name}: {len(pictures)} pictures, {len(planted)} planted copies")
-            tell("64-bit hash within 10", hashed_pairs(library), planted, kinds)
+            tell("64-bit hash within 10", hashed_pairs(library), planted)
             for folder in [NETWORK, *(args.model_dir or ())]:
                 found, plain = run_stages(library, Path(scratch) / folder.name, folder)
-                tell(f"{folder.name}, cosine .95", plain, planted, kinds)
-                tell(f"{folder.name}, measured", found, planted, kinds)
+                tell(f"{folder.name}, cosine .95", plain, planted)
+                tell(f"{folder.name}, measured", found, planted)
     return 0
 
 
@@ -97,8 +84,8 @@ def drawn(count: int, seed: int) -> list[bytes]:
     return made[:count]
 
 
-def plant(library: Path, pictures: list[bytes], seed: int) -> tuple[Path, dict[tuple[str, str], str], list[str]]:
-    """(the folder, each planted pair of file names with what was done, the kinds)."""
+def plant(library: Path, pictures: list[bytes], seed: int) -> dict[tuple[str, str], str]:
+    """Fill the folder; each planted pair of file names with what was done."""
     library.mkdir(parents=True)
     for place, data in enumerate(pictures):
         (library / f"{place:05d}").with_suffix(suffix(data)).write_bytes(data)
@@ -107,23 +94,16 @@ def plant(library: Path, pictures: list[bytes], seed: int) -> tuple[Path, dict[t
     planted: dict[tuple[str, str], str] = {}
     for number, place in enumerate(rng.sample(range(len(pictures)), len(pictures) // COPIED)):
         how = KINDS[number % len(KINDS)]
-        data = copy_of(rng, pictures[place], how)
+        data = copy_of(rng, pictures[place], how, "jpg", "webp")
         name = f"copy-{place:05d}{suffix(data)}"
         (library / name).write_bytes(data)
         planted[names[place], name] = how
-    return library, planted, list(KINDS)
+    return planted
 
 
 def suffix(data: bytes) -> str:
     with Image.open(io.BytesIO(data)) as opened:
         return {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}[str(opened.format)]
-
-
-def copy_of(rng: random.Random, original: bytes, how: str) -> bytes:
-    if how != "mirror":
-        return retouch(rng, original, how, rng.choice(("jpg", "webp")))
-    with Image.open(io.BytesIO(original)) as opened:
-        return encode(ImageOps.mirror(opened.convert("RGB")), "jpg", rng.randint(82, 93))
 
 
 def run_stages(library: Path, data: Path, model: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
@@ -168,10 +148,10 @@ def hashed_pairs(library: Path) -> set[tuple[str, str]]:
     return {ordered(names[a], names[b]) for a, b in zip(i.tolist(), j.tolist())}
 
 
-def tell(who: str, found: set[tuple[str, str]], planted: dict[tuple[str, str], str], kinds: Iterable[str]) -> None:
+def tell(who: str, found: set[tuple[str, str]], planted: dict[tuple[str, str], str]) -> None:
     """One line: recall, precision, and recall by what was done."""
     right = found & planted.keys()
-    by_kind = [f"{how} {np.mean([pair in right for pair, did in planted.items() if did == how]):.2f}" for how in kinds]
+    by_kind = [f"{how} {np.mean([pair in right for pair, did in planted.items() if did == how]):.2f}" for how in KINDS]
     precision = len(right) / len(found) if found else 0.0
     print(
         f"  {who:32s} recall {len(right) / len(planted):.3f}  precision {precision:.3f}  ({len(found)} pairs; "
