@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
@@ -236,7 +237,7 @@ def tagger_alone(judge: Judge) -> np.ndarray:
     """The tagger's probability (n, T), and what is written where it does not know the tag."""
     columns, weight, bias = judge.head
     out = judge.given.astype(np.float64)
-    out[:, columns] = linear_probes.sigmoid(judge.matrix @ weight.T + bias)
+    out[:, columns] = expit(judge.matrix @ weight.T + bias)
     return out
 
 

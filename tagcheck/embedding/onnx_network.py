@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from tagcheck.embedding import tagger_json
@@ -181,10 +182,10 @@ class OnnxNetwork:
         )
         if twice:
             raise BadFile(f"{self._path.parent / self._found.labels.file} names {min(twice)!r} twice")
-        own = said if self._found.output == "probabilities" else _sigmoid(said)
+        own = said if self._found.output == "probabilities" else expit(said)
         self.head, off = None, np.inf
         if linear is not None and linear.weight.shape == (len(names), self.dim):
-            off = np.abs(_sigmoid(rows @ linear.weight.T + linear.bias) - own).max()
+            off = np.abs(expit(rows @ linear.weight.T + linear.bias) - own).max()
         if off <= NEAR[self.precision]:
             self.head = TagHead(
                 self.tags,
@@ -254,7 +255,3 @@ def _session(runtime: Any, data: bytes, providers: list[Any], threads: int, path
     if providers[0] != "CPUExecutionProvider" and "CUDAExecutionProvider" not in session.get_providers():
         raise UsageError("--device cuda: onnxruntime found no usable GPU or CUDA libraries; use --device cpu")
     return session
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(values, -80, 80)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import linalg, sparse, special
 from sklearn.isotonic import IsotonicRegression
 
 BLOCK = 4096  # rows held in memory at a time
@@ -181,19 +181,9 @@ def out_of_fold(
     return out
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)), elementwise, without overflow.
-
-    >>> sigmoid(np.array([0.0, -1000.0])).tolist()
-    [0.5, 0.0]
-    """
-    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(x)))
-
-
 def logit(p: np.ndarray, smallest: float = 1e-6) -> np.ndarray:
     """log(p / (1 - p)), elementwise, of probabilities kept at least `smallest` away from 0 and 1."""
-    p = np.clip(p, smallest, 1.0 - smallest)
-    return np.log(p / (1.0 - p))
+    return special.logit(np.clip(p, smallest, 1.0 - smallest))
 
 
 @dataclass(frozen=True)

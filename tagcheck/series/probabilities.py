@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy import optimize, sparse
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from tagcheck.learning import expected_calibration_error, linear_probes
@@ -94,7 +95,7 @@ class Mixing:
         for absence, here in self._kinds(found):
             share = absence.unknown_share
             strange[here] = absence.strange(odds[here]) + np.log(share) - np.log1p(-share)
-        unknown = np.where(found.present.any(axis=1), linear_probes.sigmoid(strange), 1.0)
+        unknown = np.where(found.present.any(axis=1), expit(strange), 1.0)
         return _first_corrected(among, self.first) * (1.0 - unknown)[:, None], unknown
 
     def forgotten(self, found: Candidates) -> np.ndarray:
@@ -127,7 +128,7 @@ def _first_corrected(among: np.ndarray, first: Ratio) -> np.ndarray:
     if first == Ratio() or not among.size:
         return among
     rows, at, left = _first_of(among)
-    sure = np.where(left > 0, linear_probes.sigmoid(first(log_odds(among[rows, at], left))), among[rows, at])
+    sure = np.where(left > 0, expit(first(log_odds(among[rows, at], left))), among[rows, at])
     out = among * ((1.0 - sure) / np.maximum(left, 1e-300))[:, None]
     out[rows, at] = sure
     return out
@@ -257,7 +258,7 @@ def _first(made: Mixing, found: Candidates, own: np.ndarray, frequency: np.ndarr
     start = np.array([1.0, 0.0])
 
     def loss(where: np.ndarray) -> tuple[float, np.ndarray]:
-        p = linear_probes.sigmoid(where[0] * x + where[1])
+        p = expit(where[0] * x + where[1])
         likelihood = (1.0 - made.swapped) * np.where(hit, p, other * (1.0 - p)) + made.swapped * frequency
         likelihood = np.maximum(likelihood, 1e-12)
         pull = -(1.0 - made.swapped) * np.where(hit, 1.0, -other) * p * (1.0 - p) / likelihood
@@ -300,7 +301,7 @@ def _trust(folded: Folded, labels: Labels, among: np.ndarray | None) -> tuple[fl
     logit, start = found.foreign_logit[kept].astype(float), np.array(FOREIGN_START)
 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        p = linear_probes.sigmoid(at[0] * logit + at[1])
+        p = expit(at[0] * logit + at[1])
         away = p - right
         pull = np.array([(away * logit).sum(), away.sum()])
         total = -np.log(np.maximum(np.where(right, p, 1.0 - p), 1e-12)).sum()
@@ -353,7 +354,7 @@ def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: flo
     penalty = np.array([(2.0 + weight * len(mixed)) * share * (1.0 - share), 4.0, 0.0, 1.0])
 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        floor = float(linear_probes.sigmoid(at[0]))
+        floor = float(expit(at[0]))
         total, pull = 0.0, np.zeros(4)
         for x, sign in ((mixed, 1.0), (pure, -1.0)):
             right = np.maximum(x - knot, 0.0)
@@ -361,7 +362,7 @@ def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: flo
             ratio = floor + above
             score = np.log(ratio) + log_size
             total += np.logaddexp(0.0, -sign * score).sum()
-            away = -sign * linear_probes.sigmoid(-sign * score) / ratio
+            away = -sign * expit(-sign * score) / ratio
             pull += np.array(
                 [
                     (away * floor * (1.0 - floor)).sum(),
@@ -375,7 +376,7 @@ def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: flo
 
     bounds = [(-7.0, 3.0), (-0.9, 5.0), (None, None), (-0.9, 5.0)]
     share, slope, offset, bend = _lowest(loss, start, bounds)
-    share, slope = float(linear_probes.sigmoid(share)), 1.0 + float(slope)
+    share, slope = float(expit(share)), 1.0 + float(slope)
     offset = float(offset - slope * middle - np.log1p(-share))
     return share, Ratio(slope, offset, max(float(bend), 0.05 - slope), knot)
 
@@ -391,7 +392,7 @@ def _maximise(
     normal, strange = _none_features(full), _none_features(strangers)
 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        swapped = float(linear_probes.sigmoid(at[-1]))
+        swapped = float(expit(at[-1]))
         total, slope = 0.0, np.zeros_like(at)
         for found, against, wanted, other in ((full, normal, target, frequency), (strangers, strange, last, None)):
             p = _softmax(_logits(found, against, at[:split], at[split:-1]))
@@ -418,7 +419,7 @@ def _maximise(
         + [(-7.0, float(linear_probes.logit(np.array(MOST_SWAPPED))))]
     )
     best = _lowest(loss, start, bounds)
-    return best[:split], best[split:-1], float(linear_probes.sigmoid(best[-1]))
+    return best[:split], best[split:-1], float(expit(best[-1]))
 
 
 def _lowest(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, bounds: list[Any]) -> np.ndarray:
@@ -512,7 +513,7 @@ def predictions(
         own.data[own.indptr[start] : own.indptr[rows.stop]] = of_series[
             which, own.indices[own.indptr[start] : own.indptr[rows.stop]]
         ]
-    trust = linear_probes.sigmoid(mixing.foreign[0] * found.foreign_logit + mixing.foreign[1])
+    trust = expit(mixing.foreign[0] * found.foreign_logit + mixing.foreign[1])
     foreign_probability = np.where(found.foreign >= 0, unknown * trust, 0.0)
     return Predictions(ranked, probability, unknown, own, found.foreign, foreign_probability, mixing.forgotten(found))
 

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from scipy.special import expit
 
-from tagcheck.learning.linear_probes import logit, sigmoid
+from tagcheck.learning.linear_probes import logit
 from tagcheck.tag_errors import evidence
 from tagcheck.tag_errors.evidence import Evidence, blocks
 
@@ -157,7 +158,7 @@ def fit(
     sample, weight = _sample(cells, rng)
     design = _Design(cells, sample)
     beta = _logistic(design.of_sample, y[sample], weight)
-    written = sigmoid(design.linear(beta))
+    written = expit(design.linear(beta))
     miss_rate, kappa = _plateau(written, y), _floor(written, y, cells.weight, share)
     belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
     lines = np.tile([0.0, 1.0], (len(frequency), 1))
@@ -172,7 +173,7 @@ def fit(
         beta = _logistic(design.of_sample, shown[sample], weight, beta)
         linear = design.linear(beta)
         lines = _tag_lines(lines, linear, shown, cells, len(frequency))
-        belongs = np.clip(sigmoid(lines[cells.column, 0] + lines[cells.column, 1] * linear), SMALLEST, 1 - SMALLEST)
+        belongs = np.clip(expit(lines[cells.column, 0] + lines[cells.column, 1] * linear), SMALLEST, 1 - SMALLEST)
         floor, often = _tag_rates(belongs, truth, shown, miss / often[cells.column], kappa * share, cells, spaces)
         floor = kappa * floor
     miss = _laziness(belongs, truth, cells, miss_rate, often)
@@ -203,7 +204,7 @@ def _tag_lines(lines: np.ndarray, linear: np.ndarray, target: np.ndarray, cells:
     They are drawn to 0 and 1 by a normal prior (`TAG_SPREAD`), so that a tag of few uses keeps the pooled line.
     """
     column, weight = cells.column, cells.weight
-    p = sigmoid(lines[column, 0] + lines[column, 1] * linear)
+    p = expit(lines[column, 0] + lines[column, 1] * linear)
     off, curve = weight * (target - p), weight * p * (1 - p)
 
     def total(values: np.ndarray) -> np.ndarray:
@@ -360,7 +361,7 @@ def _logistic(
         beta[-1] = logit(np.average(target, weights=weight))
     loss = _loss(x, beta, target, weight, ridge)
     for _ in range(rounds):
-        p = sigmoid(x @ beta)
+        p = expit(x @ beta)
         gradient = x.T @ (weight * (p - target)) + ridge * beta
         hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(ridge)
         step = np.linalg.solve(hessian, gradient)

@@ -27,8 +27,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
+from scipy.special import expit
 
-from tagcheck.learning.linear_probes import logit, sigmoid
+from tagcheck.learning.linear_probes import logit
 from tagcheck.tag_errors.error_model import SMALLEST, Cells, Verdict
 from tagcheck.tag_errors.relations import Relations
 
@@ -279,7 +280,7 @@ def _without_children(pairs: Pairs, odds: np.ndarray) -> np.ndarray:
     child = pairs.kind == CHILD
     if not child.any():
         return odds
-    p = sigmoid(odds)
+    p = expit(odds)
     none = np.bincount(pairs.other[child], np.log1p(-np.minimum(p[pairs.one[child]], 1 - 1e-9)), len(odds))
     brought = 1 - np.exp(none)
     left = np.maximum((p - brought) / np.maximum(1 - brought, 1e-9), BROUGHT * p)

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, sparse
+from scipy.special import expit
 
-from tagcheck.learning.linear_probes import logit, sigmoid
+from tagcheck.learning.linear_probes import logit
 
 SEVERAL = 3  # tags of a kind that have to be decided on before anything is said of the others
 TRUST = 0.5  # of a decision where a tag speaks for others: an owner looks at what is likely wrong, one tag at a time
@@ -63,7 +64,7 @@ class Adjustment:
         before = float(logit(np.array(confidence), NARROWEST))
         after = before + self.offsets[kind] + self.slopes[kind] * (before - CENTRE)
         after += self.issues.get((kind, issue), 0.0) + self.tags.get((kind, tag), 0.0)
-        return float(sigmoid(np.array(after)))
+        return float(expit(np.array(after)))
 
 
 def learn(decided: Sequence[Answer]) -> Adjustment:
@@ -144,7 +145,7 @@ def _fit(
     def loss(terms: np.ndarray) -> tuple[float, np.ndarray]:
         score = start + x @ terms
         value = np.sum(weight * (np.logaddexp(0, score) - right * score)) + 0.5 * np.sum((terms / spread) ** 2)
-        return float(value), x.T @ (weight * (sigmoid(score) - right)) + terms / spread**2
+        return float(value), x.T @ (weight * (expit(score) - right)) + terms / spread**2
 
     return optimize.minimize(
         loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=[(low, None) for low in lowest]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.special import expit
 
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
@@ -336,7 +337,7 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
         known = np.flatnonzero(slot[columns] >= 0)
         head = slot[columns[known]]
         logits = np.einsum("nd,nd->n", seen.matrix[rows[known]], seen.tagger.weight[head]) + seen.tagger.bias[head]
-        chance[known] = linear_probes.sigmoid(logits)
+        chance[known] = expit(logits)
     uses = np.asarray(seen.given.sum(axis=0)).ravel()
     out = []
     for k in range(len(places)):

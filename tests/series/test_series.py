@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import expit
 from series_library import Drawn, draw
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -355,7 +356,7 @@ def test_a_tagger_that_is_wrong_about_the_owners_series_is_not_believed_about_ot
         )
         folded, _ = out_of_fold.out_of_fold(drawn.matrix, labels, folds, tagger=tagger)
         slope, offset = probabilities.fit_mixing(folded, labels).foreign
-        trust.append(float(linear_probes.sigmoid(slope * 4.0 + offset)))
+        trust.append(float(expit(slope * 4.0 + offset)))
     assert trust[0] > 0.9 and trust[1] < trust[0] - 0.25
 
 

@@ -7,8 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.special import expit
 
-from tagcheck.learning.linear_probes import logit, sigmoid
+from tagcheck.learning.linear_probes import logit
 from tagcheck.tag_errors import evidence, joint_belief
 from tagcheck.tag_errors.error_model import Cells, Verdict
 from tagcheck.tag_errors.joint_belief import Habits, settle
@@ -132,7 +133,7 @@ def test_a_right_child_is_right_about_its_parent():
 def test_belief_in_a_child_is_what_its_own_evidence_says_whatever_the_parent():
     for parent in (0.02, 0.5, 0.9):
         error, _ = weighed(np.array([[True, True]]), np.array([[0.01, parent]]), child_and_parent(1.0))
-        alone = sigmoid(logit(np.array(0.01)) + np.log((1 - MISS) / WRONG))
+        alone = expit(logit(np.array(0.01)) + np.log((1 - MISS) / WRONG))
         assert error[0, 0] == pytest.approx(1 - alone, abs=0.03)
 
 
