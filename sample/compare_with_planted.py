@@ -13,7 +13,6 @@ Writes: nothing
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -47,18 +46,12 @@ class Planted:
     alike: frozenset[tuple[str, str]]
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    made = script.parser(__doc__)
-    made.add_argument(
-        "--planted", metavar="FILE", type=Path, required=True, help="the planted.json beside the sample library"
-    )
-    return made.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print one table a report, and say which report there is none of."""
-    args = parse_args(argv)
+    made = script.parser(__doc__)
+    planted = "the planted.json beside the sample library"
+    made.add_argument("--planted", metavar="FILE", type=Path, required=True, help=planted)
+    args = made.parse_args(argv)
     folder = script.data_folder(args)
     planted = load_planted(args.planted)
     written = {record.hash: record.tags for record in dataset.load(folder).records}

@@ -12,7 +12,6 @@ number of processes. A library that is already there with this seed and size is 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -35,27 +34,14 @@ from tagcheck.files import write_json
 PICTURES = 640
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    made.add_argument(
-        "out", metavar="OUT", type=Path, help="the folder to put library/ and planted.json in; made if it is not there"
-    )
-    made.add_argument("--seed", type=int, default=1, help="what the pictures are made up from (default: 1)")
-    made.add_argument(
-        "--pictures",
-        type=script.at_least(SMALLEST),
-        default=PICTURES,
-        help=f"how many files, odd ones included (default: {PICTURES})",
-    )
-    return made.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Plan, draw, plant, write."""
-    args = parse_args(argv)
+    made = script.plain_parser(__doc__)
+    out = "the folder to put library/ and planted.json in; made if it is not there"
+    made.add_argument("out", metavar="OUT", type=Path, help=out)
+    script.add_option(made, "--seed", "what the pictures are made up from", 1, type=int)
+    script.add_whole(made, "--pictures", "how many files, odd ones included", PICTURES, low=SMALLEST)
+    args = made.parse_args(argv)
     library, planted_file = args.out / "library", args.out / "planted.json"
     if already_drawn(library, planted_file, args.seed, args.pictures):
         print(f"the sample library is already in {library}")

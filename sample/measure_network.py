@@ -11,7 +11,6 @@ Writes: nothing; the pictures are drawn into a temporary folder. Prints how well
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -55,24 +54,15 @@ class Embedded:
     seconds: float
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    made.add_argument(
-        "--network", metavar="DIR", type=Path, default=NETWORK, help="the model folder (default: sample/network)"
-    )
-    made.add_argument("--seed", type=int, default=900, help="of the library to measure on (default: 900)")
-    made.add_argument(
-        "--pictures", type=script.at_least(drawing.SMALLEST), default=640, help="how many to draw (default: 640)"
-    )
-    return made.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Draw, embed, print."""
-    args = parse_args(argv)
+    made = script.plain_parser(__doc__)
+    script.add_option(
+        made, "--network", "the model folder (default: sample/network)", NETWORK, type=Path, metavar="DIR"
+    )
+    script.add_option(made, "--seed", "of the library to measure on", 900, type=int)
+    script.add_whole(made, "--pictures", "how many to draw", 640, low=drawing.SMALLEST)
+    args = made.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         found = embed_library(tagger.load(args.network), drawing.plan_library(args.seed, args.pictures), Path(folder))
     for line in [*tag_lines(found), *series_lines(found), *cosine_lines(found)]:

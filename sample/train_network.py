@@ -22,7 +22,6 @@ committed network was made.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -71,46 +70,20 @@ FITTING = 90  # seconds that a call must have left to fit the tags' layer at the
 NETWORK = Path(__file__).resolve().parent / "network"
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
-    made.add_argument(
-        "--steps",
-        type=script.at_least(1),
-        default=1500,
-        help=f"steps of {BATCH} pictures in the whole training (default: 1500)",
-    )
-    made.add_argument(
-        "--minutes",
-        type=script.between(0.1, 10_000),
-        default=10_000,
-        help="end this call after so many minutes and keep a checkpoint (default: no end)",
-    )
-    made.add_argument(
-        "--pictures",
-        type=script.at_least(BATCH * TOGETHER),
-        default=16_000,
-        help="how many pictures to draw and train on (default: 16000)",
-    )
-    made.add_argument(
-        "--begin-with",
-        metavar="DIR",
-        type=Path,
-        help="begin with the weights of the network there (default: with random ones)",
-    )
-    made.add_argument(
-        "--out", metavar="DIR", type=Path, default=NETWORK, help="where to write the network (default: sample/network)"
-    )
-    made.add_argument("--seed", type=int, default=0, help="of the first weights, the order and the views (default: 0)")
-    return made.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Draw, train for the time given, write the network as it is then."""
-    args = parse_args(argv)
+    made = script.plain_parser(__doc__)
+    made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
+    script.add_whole(made, "--steps", f"steps of {BATCH} pictures in the whole training", 1500)
+    minutes = "end this call after so many minutes and keep a checkpoint (default: no end)"
+    script.add_number(made, "--minutes", minutes, 10_000, 0.1, 10_000)
+    script.add_whole(made, "--pictures", "how many pictures to draw and train on", 16_000, low=BATCH * TOGETHER)
+    begin = "begin with the weights of the network there (default: with random ones)"
+    made.add_argument("--begin-with", metavar="DIR", type=Path, help=begin)
+    out = "where to write the network (default: sample/network)"
+    script.add_option(made, "--out", out, NETWORK, type=Path, metavar="DIR")
+    script.add_option(made, "--seed", "of the first weights, the order and the views", 0, type=int)
+    args = made.parse_args(argv)
     end = time.monotonic() + args.minutes * 60
     torch.set_num_threads(1)  # two wait for each other most of the time as soon as the machine does anything else
     torch.set_flush_denormal(True)
