@@ -10,8 +10,8 @@ Reads   with --judges sample what `make demo` left; with xray, readers and icons
 Writes  nothing: figures on stdout
 
 Every drawn family is judged plain, with 5 and with 15 % of pictures of two series, with parents applied, and with
-a sub-series. The peers see the same folds: cleanlab 2.9's self-confidence under logistic regression on
-standardised embeddings (C = 1 and C = 0.01; pip install cleanlab), gradient boosting of our own
+a sub-series. The peers see the same folds: cleanlab's self-confidence (the probability of what is written;
+`against`) under logistic regression on standardised embeddings (C = 1 and C = 0.01), gradient boosting of our own
 evidence against what is written, the share of the nearest pictures that have the tag, the tagger's probability.
 
 Columns, for missing and for wrong tags: AP average precision; ECE expected calibration error from 0.1
@@ -22,31 +22,24 @@ that truly show two series.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import PROJECT  # noqa: F401  which puts the project on the path
 from scipy import sparse
 from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from benchmarks import belief_judges
 from benchmarks.belief_judges import Judge
-from benchmarks.tag_libraries import Harder
+from benchmarks.tag_libraries import Harder, Library
 from tagcheck import script
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.tag_errors import Examined, evidence, suggestions
-
-try:
-    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
-except ImportError:
-    get_label_quality_scores_per_class = None
 
 DRAWN = ("lookalikes", "regions", "digits")
 HARDER = (
@@ -61,24 +54,20 @@ SURE, LOWEST = 0.8, 0.1
 STACK_CELLS = 200_000
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    every = [*DRAWN, "sample", "xray", "readers", "icons", "packages"]
-    parser.add_argument("--judges", nargs="+", choices=every, default=list(DRAWN), help="(default: what is drawn)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[101], metavar="S", help="of drawn ones (default: 101)")
-    parser.add_argument("--pictures", type=script.at_least(40), default=4000, metavar="N", help="drawn (default: 4000)")
-    parser.add_argument("--packages", type=Path, metavar="DIR", help="where the fetched packages and features lie")
-    parser.add_argument("--planted", type=Path, default=Path("demo/planted.json"), help="of the sample library")
-    parser.add_argument("--demo", type=Path, default=Path("demo/data"), help="the sample library's data folder")
-    parser.add_argument("--without-peers", action="store_true", help="ours alone")
-    parser.add_argument("--threads", type=script.at_least(1), default=None, metavar="T", help="(default: all)")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    every = [*DRAWN, "sample", "xray", "readers", "icons", "packages"]
+    script.add_option(parser, "--judges", "the libraries to judge on", list(DRAWN), choices=every)
+    script.add_option(parser, "--seeds", "of drawn ones", [101], type=int, metavar="S")
+    script.add_whole(parser, "--pictures", "drawn", 4000, low=40)
+    parser.add_argument("--packages", type=Path, metavar="DIR", help="where the fetched packages and features lie")
+    script.add_option(
+        parser, "--planted", "of the sample library", Path("demo/planted.json"), type=Path, metavar="FILE"
+    )
+    script.add_option(parser, "--demo", "the sample library's data folder", Path("demo/data"), type=Path, metavar="DIR")
+    script.add_switch(parser, "--without-peers", "ours alone")
+    script.add_whole(parser, "--threads", "for matrix products (default: all)", metavar="T")
+    args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     with threadpool_limits(args.threads):
@@ -133,12 +122,12 @@ def methods(judge: Judge, alone: bool) -> Iterator[tuple[str, float, np.ndarray]
         yield "tagger alone", 0.0, against(judge, tagger_alone(judge))
 
 
-def usable(judge: Judge) -> np.ndarray:
+def usable(judge: Judge | Library) -> np.ndarray:
     """The columns with enough uses to be learned."""
     return np.flatnonzero(judge.given.sum(axis=0) >= suggestions.FEWEST_USES)
 
 
-def tagger(judge: Judge, columns: np.ndarray) -> Tagger | None:
+def tagger(judge: Judge | Library, columns: np.ndarray) -> Tagger | None:
     """The tagger's last layer for the `columns` that it knows."""
     if judge.head is None:
         return None
@@ -158,7 +147,7 @@ def ours(judge: Judge) -> tuple[np.ndarray, Examined]:
     return out, seen
 
 
-def against(judge: Judge, expected: np.ndarray) -> np.ndarray:
+def against(judge: Judge | Library, expected: np.ndarray) -> np.ndarray:
     """How likely each cell is wrong from how likely each tag is: 1 - the self-confidence of what stands there."""
     return np.where(judge.given, 1 - expected, expected)
 
@@ -166,8 +155,7 @@ def against(judge: Judge, expected: np.ndarray) -> np.ndarray:
 def logistic(matrix: np.ndarray, given: np.ndarray, folds: np.ndarray, c: float) -> np.ndarray:
     """Out-of-fold probabilities (n, T) of one logistic regression a tag on standardised embeddings, all tags at once.
 
-    The sum of the losses is minimised for all tags together (L-BFGS), which is the same as one by one. What cleanlab makes
-    of them, its self-confidence, is the probability of what is written.
+    The sum of the losses is minimised for all tags together (L-BFGS), which is the same as one by one.
     """
     x = torch.from_numpy(((matrix - matrix.mean(axis=0)) / (matrix.std(axis=0) + 1e-9)).astype(np.float32))
     y = torch.from_numpy(given.astype(np.float32))
@@ -192,11 +180,7 @@ def logistic(matrix: np.ndarray, given: np.ndarray, folds: np.ndarray, c: float)
         solver.step(loss)
         with torch.no_grad():
             out[folds == fold] = torch.sigmoid(x[test] @ weight[:-1] + weight[-1]).numpy()
-    if get_label_quality_scores_per_class is None:
-        return out
-    labels = [np.flatnonzero(row).tolist() for row in given]
-    quality = get_label_quality_scores_per_class(labels, out, method="self_confidence")
-    return np.where(given, quality, 1 - quality)
+    return out
 
 
 def boosted(judge: Judge, folds: np.ndarray) -> np.ndarray:

@@ -10,19 +10,16 @@ Writes  DIR/icons.npz (features) and DIR/icons.json (set, name, keywords, catego
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import PROJECT  # noqa: F401  which puts the project on the path
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tagcheck import script
 
@@ -32,16 +29,10 @@ DRAWN, SIDE = 176, 224  # an icon's size, and that of the picture around it
 BATCH = 32
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where the unpacked sets are, and the output goes")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+    parser = script.plain_parser(__doc__)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where the unpacked sets are, and the output goes")
+    args = parser.parse_args(argv)
     rng = np.random.default_rng(0)
     icons: list[Icon] = []
     for name, most in MOST.items():

@@ -7,10 +7,9 @@
 Reads   nothing: libraries are drawn from --seeds (benchmarks/tag_libraries.py)
 Writes  nothing: figures on stdout
 
-The peer is cleanlab 2.9 (pip install cleanlab; left out, and said so, where it is not installed): the
-self-confidence of every tag's labels under out-of-fold logistic regression on the standardised
-embeddings, at scikit-learn's default C = 1 and at C = 0.01, each in the same folds as ours. All
-run one after another on the same library. Seeds from 100 on were never looked at while the method was made.
+The peer is cleanlab's self-confidence of every tag's labels (the probability of what is written) under
+out-of-fold logistic regression on the standardised embeddings, at scikit-learn's default C = 1 and at
+C = 0.01, each in the same folds as ours. All run one after another on the same library. Seeds from 100 on were never looked at while the method was made.
 
 Columns: AP average precision of the ranking; ECE expected calibration error from confidence 0.1 on;
 P.8 and R.8 the share right of what is said with 0.8 or more, and the share of all errors that it is;
@@ -21,27 +20,21 @@ contradictions, twins for errors that most near-duplicates have right.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import alone
+from common import alone, memory, spent
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from benchmarks.belief import against, logistic, tagger, usable
 from benchmarks.tag_libraries import FAMILIES, Library, duplicate_disagreements, lookalikes
 from tagcheck import script
 from tagcheck.findings import INCORRECT, MISSING
-from tagcheck.learning import Tagger, linear_probes
+from tagcheck.learning import linear_probes
 from tagcheck.tag_errors import suggestions
-
-try:
-    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
-except ImportError:
-    get_label_quality_scores_per_class = None
 
 KINDS = (MISSING, INCORRECT)
 COLUMNS = {"AP": 5, "ECE": 5, "P.8": 5, "R.8": 5, "swap": 5, "contra": 6, "twins": 5}  # and how wide each is printed
@@ -55,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_option(parser, "--seeds", "of the libraries", [101], type=int, metavar="S")
     script.add_whole(parser, "--pictures", "in a library", 4000, low=40)
     script.add_switch(parser, "--without-tagger", "leave the tagger's last layer out")
-    script.add_switch(parser, "--without-peers", "leave cleanlab out: it takes minutes a library")
+    script.add_switch(parser, "--without-peers", "leave cleanlab's self-confidence out")
     penalties = "inverse penalties of the peer's regression"
     script.add_option(parser, "--peer-c", penalties, [0.01, 1.0], type=float, metavar="C")
     script.add_whole(parser, "--threads", "for matrix products (default: all)", metavar="T")
@@ -65,8 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     with threadpool_limits(args.threads):
         if args.scale:
             return scale(*args.scale, args.threads)
-        if get_label_quality_scores_per_class is None and not args.without_peers:
-            script.say("cleanlab is not installed: ours alone (pip install cleanlab)")
         for family in args.families:
             for seed in args.seeds:
                 compare(family, seed, args)
@@ -88,51 +79,24 @@ def compare(family: str, seed: int, args: argparse.Namespace) -> None:
     ours, seen = confidence(library)
     show("tagcheck", time.process_time() - start, library, ours)
     learned(library, seen)
-    if get_label_quality_scores_per_class is not None and not args.without_peers:
+    if not args.without_peers:
         folds = linear_probes.grouped_folds(seen.around.labels, suggestions.FOLDS, 0)
         for c in args.peer_c:
             start = time.process_time()
-            peers = self_confidence(library, folds, c)
+            peers = against(library, logistic(library.matrix, library.given, folds, c))
             show(f"cleanlab, C = {c:g}", time.process_time() - start, library, peers, ours)
 
 
 def confidence(library: Library) -> tuple[np.ndarray, suggestions.Examined]:
     """Our confidence that each cell is wrong, (n, T), 0 where nothing is suggested."""
-    given = sparse.csr_matrix(library.given.astype(np.float32))
-    enough = np.flatnonzero(library.given.sum(axis=0) >= suggestions.FEWEST_USES)
+    given, enough = sparse.csr_matrix(library.given.astype(np.float32)), usable(library)
     place = {library.tags[column]: int(column) for column in enough}
-    tagger = None
-    if library.head is not None:
-        columns, weight, bias = library.head
-        new = {int(column): slot for slot, column in enumerate(enough)}
-        kept = np.array([column in new for column in columns.tolist()])
-        tagger = Tagger(np.array([new[column] for column in columns[kept].tolist()]), weight[kept], bias[kept])
-    seen = suggestions.examine(library.matrix, given[:, enough].tocsr(), list(place), tagger)
+    seen = suggestions.examine(library.matrix, given[:, enough].tocsr(), list(place), tagger(library, enough))
     sets = [frozenset(library.tags[column] for column in row.indices) for row in given]
     out = np.zeros(library.truth.shape)
     for one in suggestions.suggestions(seen, sets):
         out[one.row, place.get(one.tag, library.tags.index(one.tag))] = one.confidence
     return out, seen
-
-
-def self_confidence(library: Library, folds: np.ndarray, c: float) -> np.ndarray:
-    """1 - cleanlab's label quality of each cell, (n, T): higher is more likely wrong."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    matrix = StandardScaler().fit_transform(library.matrix).astype(np.float32)
-    expected = np.zeros(library.given.shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for fold in range(folds.max() + 1):
-            train, test = folds != fold, folds == fold
-            for column in range(expected.shape[1]):
-                y = library.given[train, column]
-                if 0 < y.sum() < len(y):
-                    model = LogisticRegression(C=c, max_iter=200).fit(matrix[train], y)
-                    expected[test, column] = model.predict_proba(matrix[test])[:, 1]
-        labels = [np.flatnonzero(row).tolist() for row in library.given]
-        return 1 - get_label_quality_scores_per_class(labels, expected, method="self_confidence")
 
 
 def show(name: str, seconds: float, library: Library, wrong: np.ndarray, ours: np.ndarray | None = None) -> None:
@@ -190,13 +154,12 @@ def scale(n: int, tags: int, threads: int | None) -> int:
     """Time one big library, alone. It is drawn in a process of its own, so that the memory told is what finding takes."""
     matrix, given, names = alone(draw_big, n, tags)
     sets = [frozenset(names[column] for column in row.indices) for row in given]
-    start, cpu = time.perf_counter(), time.process_time()
-    seen = suggestions.examine(matrix, given, names)
-    found = suggestions.suggestions(seen, sets, lowest=0.5)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    with spent() as took:
+        seen = suggestions.examine(matrix, given, names)
+        found = suggestions.suggestions(seen, sets, lowest=0.5)
     print(
-        f"{n:,} pictures, {len(names):,} tags, {threads or 'all'} threads: {time.perf_counter() - start:.0f} s, "
-        f"{time.process_time() - cpu:.0f} s of processor, {peak:.1f} GiB at most, {len(found):,} suggestions from 0.5 on"
+        f"{n:,} pictures, {len(names):,} tags, {threads or 'all'} threads: {took.clock:.0f} s, "
+        f"{took.processor:.0f} s of processor, {memory() / 2**30:.1f} GiB at most, {len(found):,} suggestions from 0.5 on"
     )
     return 0
 
@@ -204,7 +167,7 @@ def scale(n: int, tags: int, threads: int | None) -> int:
 def draw_big(n: int, tags: int) -> tuple[np.ndarray, sparse.csr_matrix, list[str]]:
     """(embeddings, tags as written, names) of a library of the family `lookalikes`, tags of too few uses left out."""
     library = lookalikes(0, n=n, general=max(tags - 87, 1), head=False)
-    enough = np.flatnonzero(library.given.sum(axis=0) >= suggestions.FEWEST_USES)
+    enough = usable(library)
     given = sparse.csr_matrix(library.given[:, enough].astype(np.float32))
     return library.matrix, given, [library.tags[column] for column in enough]
 
