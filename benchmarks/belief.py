@@ -40,6 +40,7 @@ from benchmarks.tag_libraries import Harder, Library
 from tagcheck import script
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.tag_errors import Examined, evidence, suggestions
+from tagcheck.tag_errors.relations import learn_relations
 
 DRAWN = ("lookalikes", "regions", "digits")
 HARDER = (
@@ -188,7 +189,8 @@ def boosted(judge: Judge, folds: np.ndarray) -> np.ndarray:
     columns = usable(judge)
     given = sparse.csr_matrix(judge.given[:, columns].astype(np.float32))
     around = evidence.surroundings(judge.matrix)
-    found = evidence.gather(judge.matrix, given, around, folds, tagger(judge, columns))
+    related = learn_relations(given, [judge.tags[column] for column in columns])
+    found = evidence.gather(judge.matrix, given, around, folds, related, tagger(judge, columns))
     rng = np.random.default_rng(0)
     made = found.block(slice(0, len(judge.given)))
     features = np.stack([made[name] for name in evidence.NAMES], axis=2)

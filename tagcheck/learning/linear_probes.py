@@ -10,14 +10,16 @@ fold's own (`fit_ridge`).
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy import linalg, sparse, special
+from scipy import linalg, special
 from sklearn.isotonic import IsotonicRegression
 
 BLOCK = 4096  # rows held in memory at a time
+CENTRED_ON = 20_000  # rows of which the middle is taken away before sums are made, for the sake of float32
 
 
 def grouped_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -58,7 +60,7 @@ class FoldedLinear:
     bias: np.ndarray
     folds: np.ndarray
 
-    def scores(self, matrix: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+    def scores(self, matrix: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
         """Out-of-fold scores (m, T) float32 of `matrix` (m, d), whose rows are `rows` of the fitted ones."""
         folds = self.folds[rows]
         out = np.empty((len(folds), self.weights.shape[2]), dtype=np.float32)
@@ -95,7 +97,18 @@ class FoldedMoments:
         return mean_x, mean_y, gram, cross
 
 
-def moments(matrix: np.ndarray, targets: Any, folds: np.ndarray, block: int = BLOCK) -> FoldedMoments:
+class Rows(Protocol):
+    """An array (n, d), or what makes rows of one when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, d)."""
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Some rows, (m, d) floats."""
+
+
+def moments(matrix: Rows, targets: Any, folds: np.ndarray, block: int = BLOCK) -> FoldedMoments:
     """The moments of `matrix` (n, d) and `targets` (n, T; an array or a scipy sparse matrix) by fold, in one pass.
 
     Memory beyond the result: `block` rows of both. Products are taken in float32 a block at a time
@@ -104,7 +117,7 @@ def moments(matrix: np.ndarray, targets: Any, folds: np.ndarray, block: int = BL
     folds = np.asarray(folds)
     number = int(folds.max()) + 1
     d, t = matrix.shape[1], targets.shape[1]
-    centre = matrix.mean(axis=0, dtype=np.float64)
+    centre = np.asarray(matrix[:: max(1, len(folds) // CENTRED_ON)]).mean(axis=0, dtype=np.float64)
     made = FoldedMoments(
         np.bincount(folds, minlength=number).astype(np.float64),
         np.zeros((number, d)),
@@ -118,11 +131,11 @@ def moments(matrix: np.ndarray, targets: Any, folds: np.ndarray, block: int = BL
         for start in range(0, len(members), block):
             rows = members[start : start + block]
             x = np.asarray(matrix[rows], dtype=np.float32) - centre.astype(np.float32)
-            y = _dense(targets[rows])
+            y = targets[rows]
             made.sum_x[fold] += x.sum(axis=0, dtype=np.float64)
-            made.sum_y[fold] += y.sum(axis=0, dtype=np.float64)
+            made.sum_y[fold] += np.asarray(y.sum(axis=0, dtype=np.float64)).ravel()
             made.gram[fold] += x.T @ x
-            made.cross[fold] += x.T @ y
+            made.cross[fold] += (y.T @ x).T  # of a sparse `y` its few entries alone cost
     return made
 
 
@@ -150,7 +163,7 @@ class RidgePath:
     """Ridge models for any penalty, from moments already gathered: each fold's Gram matrix is decomposed once."""
 
     def __init__(self, sums: FoldedMoments, folds: np.ndarray) -> None:
-        self.folds = folds
+        self.sums, self.folds = sums, folds
         self._parts = []
         for fold in range(len(sums.count)):
             mean_x, mean_y, gram, cross = sums.training(fold)
@@ -167,6 +180,47 @@ class RidgePath:
             weights.append(solved.astype(np.float32))
             bias.append((mean_y - mean_x @ solved).astype(np.float32))
         return FoldedLinear(np.stack(weights), np.stack(bias), self.folds)
+
+    def held_out(self, alphas: Sequence[float]) -> ScoreSums:
+        """Sums (alphas, T) over the out-of-fold scores of all rows for each penalty, from the moments alone: no row is scored."""
+        sums = self.sums
+        made = ScoreSums(*np.zeros((3, len(alphas), sums.sum_y.shape[1])))
+        for fold, (values, vectors, projected, mean_x, mean_y) in enumerate(self._parts):
+            square = (vectors.T @ sums.gram[fold] @ vectors).astype(np.float32)
+            cross, sum_x = vectors.T @ sums.cross[fold], vectors.T @ sums.sum_x[fold]
+            mean = vectors.T @ (mean_x - sums.centre)
+            for place, alpha in enumerate(alphas):
+                penalty = max(alpha * values.mean(), np.finfo(np.float32).eps)
+                weights = (projected / (values[:, None] + penalty)).astype(np.float32)
+                made.add(place, weights, square @ weights, cross, sum_x @ weights, mean_y - mean @ weights, sums, fold)
+        return made
+
+
+class ScoreSums(NamedTuple):
+    """Sums over rows of linear scores, (..., T) each: `score`, `score_with` over the rows that have the target, `square`."""
+
+    score: np.ndarray
+    score_with: np.ndarray
+    square: np.ndarray
+
+    def add(
+        self,
+        place: Any,
+        weights: np.ndarray,
+        squared: np.ndarray,
+        cross: np.ndarray,
+        linear: np.ndarray,
+        bias: np.ndarray,
+        sums: FoldedMoments,
+        fold: int,
+    ) -> None:
+        """Add the rows of one fold at `place`: `weights` (d, T), `squared` the second moments of the inputs times these, `cross`
+        (d, T) of inputs and targets, `linear` (T,) the sums of the scores without their `bias` (T,).
+        """
+        count = sums.count[fold]
+        self.score[place] += linear + count * bias
+        self.score_with[place] += np.einsum("dt,dt->t", weights, cross) + bias * sums.sum_y[fold]
+        self.square[place] += np.einsum("dt,dt->t", weights, squared) + bias * (2 * linear + count * bias)
 
 
 def out_of_fold(
@@ -268,7 +322,3 @@ def average_precision(score: np.ndarray, right: np.ndarray, total: int | None = 
         return float("nan")
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)
     return float((precision * right).sum() / total)
-
-
-def _dense(rows: Any) -> np.ndarray:
-    return rows.toarray().astype(np.float32) if sparse.issparse(rows) else np.asarray(rows, dtype=np.float32)

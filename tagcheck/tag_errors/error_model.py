@@ -30,7 +30,7 @@ from scipy.special import expit
 
 from tagcheck.learning.linear_probes import logit
 from tagcheck.tag_errors import evidence
-from tagcheck.tag_errors.evidence import Evidence, blocks
+from tagcheck.tag_errors.evidence import Block, Evidence, blocks
 
 RATIO_BENDS, SHARE_BENDS = (-2, 0, 2, 5), (0.1, 0.3, 0.6)
 HINGES = {
@@ -46,6 +46,7 @@ HINGES = {
 ROUNDS = 10  # of expectation maximisation
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
 CHUNK = 100_000  # cells expanded at a time
+CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
 EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
 RATE_PRIOR = 40.0  # events: what a tag's own rates are weighed against
@@ -87,48 +88,49 @@ class Verdict:
     wrong_of_tag: np.ndarray
 
 
-def collect(found: Evidence, rng: np.random.Generator, most: int | None = None, background: int = 100_000) -> Cells:
-    """The cells worth looking at. `most` bounds the unwritten ones (default: 5 for each written tag, at least 300,000)."""
+def collect(
+    found: Evidence, rng: np.random.Generator, most: int | None = None, background: int = 100_000, size: int = 1024
+) -> Cells:
+    """The cells worth looking at, `size` pictures at a time.
+
+    `most` bounds the unwritten ones (default: 5 for each written tag, at least 300,000).
+    """
     n, tags = found.given.shape
     most = most or max(300_000, 5 * found.given.nnz)
     cut = _cut(found, rng, most)
-    unwritten = max(n * tags - found.given.nnz, 1)
-    keep = min(1.0, background / unwritten)
+    keep = min(1.0, background / max(n * tags - found.given.nnz, 1))
     parts = []
     skipped = sampled = 0
-    for rows in blocks(n, 1024):
-        made = found.block(rows)
-        given = found.given[rows].toarray() > 0
-        promising = given | (_promise(made) >= cut)
-        sample = ~promising & (rng.random(promising.shape) < keep)
-        skipped += int((~promising).sum())
-        sampled += int(sample.sum())
-        i, t = np.nonzero(promising | sample)
-        features = np.stack([made[name][i, t] for name in evidence.NAMES], axis=1)
-        parts.append((i + rows.start, t, features, given[i, t], sample[i, t]))
+    for block in found.blocks(size):
+        promising = block.strongest() >= cut
+        promising[block.given.nonzero()] = True
+        rest = promising.size - int(np.count_nonzero(promising))
+        drawn = np.unique(rng.integers(0, promising.size, rng.binomial(promising.size, keep)))
+        drawn = drawn[~promising.ravel()[drawn]]
+        promising.ravel()[drawn] = True
+        i, t = np.nonzero(promising)
+        given = np.asarray(block.given[i, t]).ravel() > 0
+        parts.append(
+            (block.rows[i].astype(np.int32), t.astype(np.int32), block.at(i, t), given, np.isin(i * tags + t, drawn))
+        )
+        skipped, sampled = skipped + rest, sampled + len(drawn)
     row, column, features, given, sample = (np.concatenate(part) for part in zip(*parts))
+    del parts
     weight = np.where(sample, skipped / max(sampled, 1), 1.0).astype(np.float32)
-    return Cells(row.astype(np.int32), column.astype(np.int32), features, given, weight)
-
-
-def _promise(made: dict[str, np.ndarray]) -> np.ndarray:
-    strongest = made["probe"]
-    for name in ("kernel", "context", "tagger", "neighbours", "twins", "classifier"):
-        strongest = np.maximum(strongest, made[name])
-    return strongest + made["prior"]
+    order = np.argsort(row, kind="stable")
+    return Cells(row[order], column[order], features[order], given[order], weight[order])
 
 
 def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:
     """The promise above which about `most` unwritten cells lie, told from a sample of pictures."""
-    n = found.given.shape[0]
-    seen = []
-    starts = np.arange(0, n, 256)
-    for start in rng.choice(starts, min(len(starts), 8), replace=False):
-        rows = slice(int(start), min(int(start) + 256, n))
-        seen.append(np.where(found.given[rows].toarray() > 0, -np.inf, _promise(found.block(rows))))
-    sample = np.concatenate(seen)
-    share = most / n / sample.shape[1]
-    return -np.inf if share >= 1 else float(np.quantile(sample, 1 - share))
+    n, tags = found.given.shape
+    if most >= n * tags:
+        return -np.inf
+    rows = np.sort(rng.choice(n, min(n, max(64, min(2048, CUT_CELLS // tags))), replace=False))
+    block = Block(found, rows)
+    promise = block.strongest()
+    promise[block.given.nonzero()] = -np.inf
+    return float(np.quantile(promise, 1 - most / n / tags))
 
 
 def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:

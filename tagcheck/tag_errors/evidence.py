@@ -6,8 +6,8 @@ picture comes from pictures that are neither itself nor its near-duplicates.
 
     probe       ridge regression of the tag on the embedding
     kernel      the same on random waves over its main directions, for what is no straight line
-    context     ridge regression of the tag on the embedding and all other tags of the picture,
-                except tags that bear on this one (`tagcheck.tag_errors.relations`)
+    context     ridge regression of the tag on the embedding and the other tags of the picture that tell
+                most of it (`tagcheck.tag_errors.context`)
     neighbours  share of the nearest pictures that have the tag
     twins       share of the near-duplicates that have it
     tagger      the tagger's own logit, where it knows the tag
@@ -21,15 +21,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg, sparse
 
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.last_layer import tagger_logits
-from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, logit
+from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, ScoreSums, logit
 from tagcheck.similar import pairs
 from tagcheck.similar.nearest import nearest
+from tagcheck.tag_errors import context
+from tagcheck.tag_errors.context import Context
+from tagcheck.tag_errors.relations import Relations
 
 NAMES = (
     "probe",
@@ -51,7 +55,7 @@ ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 NEIGHBOURS = 24
 REDUCED = 128  # dimensions in which neighbours are looked for
 WAVES, WAVED = 1024, 32  # random waves, and how many main directions they run over
-CHOOSING_ROWS = 12000  # rows on which the penalty of each tag is chosen
+CENTRED_ON = 20_000  # rows that tell the main directions
 LEAST_TOLD = 0.002  # of a classifier's probabilities; less is not told apart
 LIMIT = 12.0  # a log-likelihood ratio beyond this is not believed
 Progress = Callable[[float], None]
@@ -67,10 +71,10 @@ class Told:
     chance: sparse.csr_matrix
     judged: np.ndarray
 
-    def ratios(self, rows: slice, prior: np.ndarray) -> np.ndarray:
+    def ratios(self, rows: Any, prior: np.ndarray) -> np.ndarray:
         """Log-likelihood ratios (m, K) of some rows, 0 where nothing is said; `prior` (K,) log-odds of each tag."""
         chance = np.maximum(self.chance[rows].toarray(), LEAST_TOLD)
-        return np.where(self.judged[rows, None], logit(chance, LEAST_TOLD) - prior, 0.0)
+        return np.where(self.judged[rows][:, None], logit(chance, LEAST_TOLD) - prior, 0.0)
 
 
 @dataclass(frozen=True)
@@ -97,19 +101,17 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
     than the embeddings.
     """
     n, d = matrix.shape
-    centred = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
-    reduced = centred
-    if d > REDUCED:
-        sample = centred[:: max(1, n // 20000)]
-        _, vectors = linalg.eigh(sample.T @ sample, subset_by_index=(d - REDUCED, d - 1))
-        reduced = centred @ vectors[:, ::-1].astype(np.float32)  # the main ones first, as `nearest` wants them
+    mean, vectors = main_directions(matrix, min(REDUCED, d))
+    reduced = np.empty((n, vectors.shape[1]), dtype=np.float32)
+    for rows in blocks(n):
+        reduced[rows] = (matrix[rows] - mean) @ vectors
     found_near = nearest(reduced, k)
+    del reduced
     indices, cosine = found_near.indices, found_near.cosine
-    length = np.maximum(np.linalg.norm(centred, axis=1), 1e-12)
-    for start in range(0, n, BLOCK // 4):
-        rows = slice(start, start + BLOCK // 4)
-        near = np.einsum("nd,nkd->nk", centred[rows], centred[indices[rows]], optimize=True)
-        cosine[rows] = near / (length[rows, None] * length[indices[rows]])
+    for rows in blocks(n, 512):
+        own, near = matrix[rows] - mean, matrix[indices[rows]] - mean
+        length = np.linalg.norm(own, axis=1)[:, None] * np.linalg.norm(near, axis=2)
+        cosine[rows] = (near @ own[:, :, None])[:, :, 0] / np.maximum(length, 1e-12)
     if copies is not None:
         twins = sparse.csr_matrix((np.ones(len(copies), dtype=np.float32), (copies.i, copies.j)), shape=(n, n))
         least = float(copies.cosine.min()) if len(copies) else 1.0
@@ -172,51 +174,45 @@ class Ratio:
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
         """Ratios of scores (m, T), kept within `LIMIT` of 0."""
-        return np.clip((score - self.middle) * self.slope, -LIMIT, LIMIT)
+        out = score - self.middle.astype(np.float32)
+        out *= self.slope.astype(np.float32)
+        return np.clip(out, -LIMIT, LIMIT, out=out)
+
+    def at(self, score: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """Ratios of single scores (c,), each of its `column`."""
+        return np.clip((score - self.middle[column]) * self.slope[column], -LIMIT, LIMIT)
 
 
-class _RatioSums:
-    """What a `Ratio` is made from, gathered a block at a time."""
-
-    def __init__(self, tags: int) -> None:
-        self.count, self.with_tag = 0, np.zeros(tags)
-        self.score, self.score_with, self.square = np.zeros(tags), np.zeros(tags), np.zeros(tags)
-
-    def add(self, score: np.ndarray, given: np.ndarray) -> None:
-        self.count += len(score)
-        self.with_tag += given.sum(axis=0)
-        self.score += score.sum(axis=0, dtype=np.float64)
-        self.score_with += np.einsum("nt,nt->t", score, given, dtype=np.float64)
-        self.square += np.einsum("nt,nt->t", score, score, dtype=np.float64)
-
-    def ratio(self) -> Ratio:
-        with_tag = np.maximum(self.with_tag, 1)
-        without = np.maximum(self.count - self.with_tag, 1)
-        mean1, mean0 = self.score_with / with_tag, (self.score - self.score_with) / without
-        within = (self.square - with_tag * mean1**2 - without * mean0**2) / max(self.count, 1)
-        within = np.maximum(within, 1e-9 + 1e-6 * (mean1 - mean0) ** 2)
-        separation = (mean1 - mean0) ** 2 / within
-        known = np.maximum(1 - (1 / with_tag + 1 / without) / np.maximum(separation, 1e-9), 0)
-        known[(self.with_tag < 2) | (self.with_tag > self.count - 2)] = 0
-        slope = np.maximum(mean1 - mean0, 0) / within * known
-        return Ratio((mean1 + mean0) / 2, slope, separation * known * (mean1 > mean0))
+def ratio_of(sums: ScoreSums, with_tag: np.ndarray, count: int) -> Ratio:
+    """The ratio by the sums of the scores of `count` pictures, of which `with_tag` (T,) have each tag; leading axes are kept."""
+    without = np.maximum(count - with_tag, 1)
+    having = np.maximum(with_tag, 1)
+    mean1, mean0 = sums.score_with / having, (sums.score - sums.score_with) / without
+    within = (sums.square - having * mean1**2 - without * mean0**2) / max(count, 1)
+    within = np.maximum(within, 1e-9 + 1e-6 * (mean1 - mean0) ** 2)
+    separation = (mean1 - mean0) ** 2 / within
+    known = np.maximum(1 - (1 / having + 1 / without) / np.maximum(separation, 1e-9), 0)
+    known *= (with_tag >= 2) & (with_tag <= count - 2)
+    slope = np.maximum(mean1 - mean0, 0) / within * known
+    return Ratio((mean1 + mean0) / 2, slope, separation * known * (mean1 > mean0))
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a regression says of every cell, out of fold: its `values` (n, T) float16, and how they read as ratios."""
+    """What a regression on `inputs` (n, d) says, out of fold: its `model`, and how its values read as ratios."""
 
-    values: np.ndarray
+    model: FoldedLinear | Context
+    inputs: linear_probes.Rows
     ratio: Ratio
 
-    def ratios(self, rows: slice) -> np.ndarray:
-        """The ratios of some rows, (m, T) float32."""
-        return self.ratio(self.values[rows].astype(np.float32))
+    def values(self, rows: np.ndarray) -> np.ndarray:
+        """The values of some rows, (m, T) float32."""
+        return self.model.scores(self.inputs[rows], rows)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All evidence of n pictures for T tags, given out a block of rows at a time. See the module for what each kind is."""
+    """All evidence of n pictures for T tags, worked out a block of rows at a time. See the module for what each kind is."""
 
     given: sparse.csr_matrix
     frequency: np.ndarray
@@ -232,36 +228,91 @@ class Evidence:
     matrix: np.ndarray
 
     def block(self, rows: slice) -> dict[str, np.ndarray]:
-        """The evidence of some rows: name to (m, T) float32, in the order of `NAMES`."""
-        prior = logit(self.frequency).astype(np.float32)
-        given = self.given
-        twins = self.around.twins[rows]
-        number = np.asarray(twins.sum(axis=1)).reshape(-1, 1)
-        having = (twins @ given).toarray()
-        some = number > 0
-        votes = (self.votes[rows] @ given).toarray()
-        weight = self.vote_weight[rows, None]
-        made = {
-            "probe": self.probe.ratios(rows),
-            "kernel": self.kernel.ratios(rows),
-            "context": self.context.ratios(rows),
-            "probe_share": self.probe.values[rows],
-            "kernel_share": self.kernel.values[rows],
-            "neighbours": logit((votes + 4 * self.frequency) / (weight + 4), 1e-4) - prior,
-            "twins": np.where(some, logit((having + 0.5 * self.frequency) / (number + 0.5), 1e-4) - prior, 0),
-            "twin_share": np.where(some, having / np.maximum(number, 1), 0),
-            "twins_without": np.where(some & (having == 0), 1.0, 0.0),
+        """All evidence of some rows: name to (m, T) float32, in the order of `NAMES`."""
+        made = Block(self, np.arange(self.given.shape[0])[rows])
+        shape = made.given.shape
+        i, t = np.indices(shape).reshape(2, -1)
+        return dict(zip(NAMES, np.moveaxis(made.at(i, t).reshape(*shape, -1), 2, 0)))
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """All pictures, at most `size` at a time, those of one fold together: a product with few rows is a slow one."""
+        order = np.argsort(self.probe.model.folds, kind="stable")
+        return (Block(self, np.sort(order[rows])) for rows in blocks(len(order), size))
+
+
+class Block:
+    """The evidence of some `rows` (m,) of pictures: what all of it says at its strongest, and each kind for single cells."""
+
+    def __init__(self, found: Evidence, rows: np.ndarray) -> None:
+        self.found, self.rows = found, rows
+        self.given = found.given[rows]
+        self.regressions = {name: getattr(found, name).values(rows) for name in ("probe", "kernel", "context")}
+        tagger = found.tagger
+        self.logits = None if tagger is None else tagger_logits(tagger, found.matrix[rows])
+        twins = found.around.twins[rows]
+        self.twins = np.asarray(twins.sum(axis=1)).ravel()
+        self.having, self.votes = (twins @ found.given).tocsr(), (found.votes[rows] @ found.given).tocsr()
+        for one in (self.having, self.votes):
+            one.sort_indices()
+        self.prior = logit(found.frequency).astype(np.float32)
+
+    def strongest(self) -> np.ndarray:
+        """The strongest word for each tag with its log-odds beforehand, (m, T) float32; what speaks against it is not weighed."""
+        found = self.found
+        out = np.zeros(self.given.shape, dtype=np.float32)
+        for name, values in self.regressions.items():
+            np.maximum(out, getattr(found, name).ratio(values), out=out)
+        if self.logits is not None:
+            out[:, found.tagger.columns] = np.maximum(out[:, found.tagger.columns], found.tagger_ratio(self.logits))
+        for some, say in ((self.votes, self._neighbours), (self.having, self._twins)):
+            i, t = np.repeat(np.arange(len(self.rows)), np.diff(some.indptr)), some.indices
+            out[i, t] = np.maximum(out[i, t], say(some.data, i, t))
+        for one in found.told:
+            says = one.ratios(self.rows, self.prior[one.columns])
+            out[:, one.columns] = np.maximum(out[:, one.columns], says)
+        out += self.prior
+        return out
+
+    def at(self, i: np.ndarray, t: np.ndarray) -> np.ndarray:
+        """Every kind of evidence, in the order of `NAMES`, of the cells (row of the block, column): (c, len(NAMES)) float32."""
+        found, values = self.found, {name: one[i, t] for name, one in self.regressions.items()}
+        having = np.asarray(self.having[i, t]).ravel()
+        number = self.twins[i]
+        made = {name: getattr(found, name).ratio.at(one, t) for name, one in values.items()}
+        made |= {
+            "probe_share": values["probe"],
+            "kernel_share": values["kernel"],
+            "neighbours": self._neighbours(np.asarray(self.votes[i, t]).ravel(), i, t),
+            "twins": np.where(number > 0, self._twins(having, i, t), 0),
+            "twin_share": having / np.maximum(number, 1),
+            "twins_without": (number > 0) & (having == 0),
+            "prior": self.prior[t],
         }
-        made["tagger"], made["tagger_knows"] = np.zeros_like(made["probe"]), np.zeros_like(made["probe"])
-        if self.tagger is not None:
-            made["tagger"][:, self.tagger.columns] = self.tagger_ratio(tagger_logits(self.tagger, self.matrix[rows]))
-            made["tagger_knows"][:, self.tagger.columns] = 1
-        made["classifier"], made["classifier_knows"] = np.zeros_like(made["probe"]), np.zeros_like(made["probe"])
-        for one in self.told:
-            made["classifier"][:, one.columns] = one.ratios(rows, prior[one.columns])
-            made["classifier_knows"][:, one.columns] = one.judged[rows, None]
-        made["prior"] = np.broadcast_to(prior, made["probe"].shape)
-        return {name: made[name].astype(np.float32) for name in NAMES}
+        for name in ("tagger", "tagger_knows", "classifier", "classifier_knows"):
+            made[name] = np.zeros(len(i), dtype=np.float32)
+        if self.logits is not None:
+            cells, slot = _known(found.tagger.columns, t)
+            made["tagger"][cells] = found.tagger_ratio.at(self.logits[i[cells], slot], slot)
+            made["tagger_knows"][cells] = 1
+        for one in found.told:
+            cells, slot = _known(one.columns, t)
+            made["classifier"][cells] = one.ratios(self.rows, self.prior[one.columns])[i[cells], slot]
+            made["classifier_knows"][cells] = one.judged[self.rows[i[cells]]]
+        return np.stack([made[name] for name in NAMES], axis=1).astype(np.float32)
+
+    def _neighbours(self, votes: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
+        expected = 4 * self.found.frequency[t]
+        return logit((votes + expected) / (self.found.vote_weight[self.rows[i]] + 4), 1e-4) - self.prior[t]
+
+    def _twins(self, having: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return logit((having + 0.5 * self.found.frequency[t]) / (self.twins[i] + 0.5), 1e-4) - self.prior[t]
+
+
+def _known(columns: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(which of the columns `t` are among the sorted `columns`, and where)."""
+    place = np.minimum(np.searchsorted(columns, t), max(len(columns) - 1, 0))
+    cells = np.flatnonzero(columns[place] == t) if len(columns) else np.empty(0, np.int64)
+    return cells, place[cells]
 
 
 def gather(
@@ -269,79 +320,89 @@ def gather(
     given: sparse.csr_matrix,
     around: Surroundings,
     folds: np.ndarray,
+    related: Relations,
     tagger: Tagger | None = None,
-    apart: Sequence[np.ndarray] = (),
     told: Sequence[Told] = (),
     progress: Progress = lambda share: None,
 ) -> Evidence:
     """Learn everything that `Evidence` gives out.
 
-    `matrix` (n, d) float32, `given` (n, T) 0/1 sparse, `folds` (n,) with no group of twins split.
-    `apart` lists for each column those that are no evidence about it (`Relations.no_evidence`): a wrong series would
-    hide the right one, a wrong child would be vouched for by the parent that it brought. Memory: three (n, T) arrays of float16, one
-    (n, `WAVES`) of float32.
+    `matrix` (n, d) float32, `given` (n, T) 0/1 sparse, `folds` (n,) with no group of twins split. `related` says which tags are
+    no evidence about each other: a wrong series would hide the right one, a wrong child would be vouched for by the parent that
+    it brought. Memory: some ten arrays (`FOLDS`, d, T); nothing of the size of pictures times tags.
     """
-    n, tags = given.shape
+    n = len(matrix)
     given = given.astype(np.float32).tocsr()
-    sums = linear_probes.moments(matrix, given, folds)
-    progress(0.2)
-    probe, alpha = _best_probes(sums, folds, matrix, given)
+    with_tag = np.asarray(given.sum(axis=0), dtype=np.float64).ravel()
+    waves = Waves.over(matrix, min(WAVES, max(n // 2, 16)))
+    kernel, _ = _best_probes(linear_probes.moments(waves, given, folds), folds, waves, with_tag)
     progress(0.4)
-    waves = random_waves(matrix, min(WAVES, max(n // 2, 16)))
-    kernel, _ = _best_probes(linear_probes.moments(waves, given, folds), folds, waves, given)
+    sums = linear_probes.moments(matrix, given, folds)
+    probe, alpha = _best_probes(sums, folds, matrix, with_tag)
     progress(0.6)
-    context_x, context_y = _context_models(sums, folds, given, alpha, apart)
-    progress(0.7)
-    regressions = [[(probe, matrix)], [(kernel, waves)], [(context_x, matrix), (context_y, given)]]
-    values = [np.empty((n, tags), dtype=np.float16) for _ in regressions]
-    score_sums = [_RatioSums(tags) for _ in regressions]
-    tagger_sums = _RatioSums(0 if tagger is None else len(tagger.columns))
-    for rows in blocks(n):
-        dense = given[rows].toarray()
-        for parts, kept, gathered in zip(regressions, values, score_sums):
-            score = sum(model.scores(inputs[rows], rows) for model, inputs in parts)
-            kept[rows] = score
-            gathered.add(score, dense)
-        if tagger is not None:
-            tagger_sums.add(tagger_logits(tagger, matrix[rows]), dense[:, tagger.columns])
-        progress(0.7 + 0.3 * min(rows.stop, n) / n)
+    model, scored = context.learn(sums, folds, given, alpha, related)
+    beside = Scored(model, matrix, ratio_of(scored, with_tag, n))
+    progress(0.9)
     votes, weight = _votes(around, n)
-    frequency = (np.asarray(given.sum(axis=0)).ravel() + 0.5) / (n + 1)
-    scored = [Scored(kept, gathered.ratio()) for kept, gathered in zip(values, score_sums)]
-    return Evidence(
-        given,
-        frequency,
-        *scored,
-        votes,
-        weight,
-        around,
-        tagger,
-        None if tagger is None else tagger_sums.ratio(),
-        told,
-        matrix,
-    )
+    frequency = (with_tag + 0.5) / (n + 1)
+    ratio = None if tagger is None else _tagger_ratio(tagger, matrix, given)
+    return Evidence(given, frequency, probe, kernel, beside, votes, weight, around, tagger, ratio, told, matrix)
 
 
-def random_waves(matrix: np.ndarray, count: int = WAVES, directions: int = WAVED, seed: int = 0) -> np.ndarray:
-    """cos(w'x + b) of `count` random w and b, (n, `count`) float32, centred, for x the main directions of embeddings (n, d).
+def _tagger_ratio(tagger: Tagger, matrix: np.ndarray, given: sparse.csr_matrix) -> Ratio:
+    sums = ScoreSums(*np.zeros((3, len(tagger.columns))))
+    known = given[:, tagger.columns]
+    for rows in blocks(len(matrix)):
+        logits = tagger_logits(tagger, matrix[rows])
+        sums.score[:] += logits.sum(axis=0, dtype=np.float64)
+        sums.score_with[:] += np.asarray(known[rows].multiply(logits).sum(axis=0, dtype=np.float64)).ravel()
+        sums.square[:] += np.einsum("nt,nt->t", logits, logits, dtype=np.float64)
+    return ratio_of(sums, np.asarray(known.sum(axis=0), dtype=np.float64).ravel(), len(matrix))
+
+
+def main_directions(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(mean (d,), the first `count` principal directions (d, count), the main one first), float32, from a sample of many rows."""
+    mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    sample = matrix[:: max(1, len(matrix) // CENTRED_ON)] - mean
+    d = matrix.shape[1]
+    _, vectors = linalg.eigh(sample.T @ sample, subset_by_index=(d - count, d - 1))
+    return mean, np.ascontiguousarray(vectors[:, ::-1], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Waves:
+    """cos(w'x + b) of random w and b, for x the main directions of the embeddings `matrix` (n, d); rows are made when asked for.
 
     A linear regression on these is a smooth one of any shape on x, near to that with a Gaussian kernel as wide as
     the median distance of two pictures (Rahimi and Recht, "Random Features for Large-Scale Kernel Machines", 2007).
     """
-    n, d = matrix.shape
-    rng = np.random.default_rng(seed)
-    mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
-    sample = matrix[:: max(1, n // 20000)] - mean
-    _, vectors = linalg.eigh(sample.T @ sample, subset_by_index=(max(d - directions, 0), d - 1))
-    main = (matrix - mean) @ vectors.astype(np.float32)
-    one, other = rng.integers(0, n, (2, 2000))
-    width = max(float(np.median(np.linalg.norm(main[one] - main[other], axis=1))), 1e-12)
-    frequency = (rng.normal(size=(main.shape[1], count)) / width).astype(np.float32)
-    waves = main @ frequency
-    waves += rng.uniform(0, 2 * np.pi, count).astype(np.float32)
-    np.cos(waves, out=waves)
-    waves -= waves.mean(axis=0)
-    return waves
+
+    matrix: np.ndarray
+    mean: np.ndarray
+    vectors: np.ndarray
+    frequency: np.ndarray
+    phase: np.ndarray
+
+    @classmethod
+    def over(cls, matrix: np.ndarray, count: int = WAVES, directions: int = WAVED, seed: int = 0) -> Waves:
+        """`count` waves over the first `directions` of the embeddings."""
+        n, d = matrix.shape
+        rng = np.random.default_rng(seed)
+        mean, vectors = main_directions(matrix, min(directions, d))
+        vectors = np.ascontiguousarray(vectors[:, ::-1])
+        one, other = ((matrix[rows] - mean) @ vectors for rows in rng.integers(0, n, (2, 2000)))
+        width = max(float(np.median(np.linalg.norm(one - other, axis=1))), 1e-12)
+        frequency = (rng.normal(size=(vectors.shape[1], count)) / width).astype(np.float32)
+        return cls(matrix, mean, vectors, frequency, rng.uniform(0, 2 * np.pi, count).astype(np.float32))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.matrix), len(self.phase)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        waves = (self.matrix[rows] - self.mean) @ self.vectors @ self.frequency
+        waves += self.phase
+        return np.cos(waves, out=waves)
 
 
 def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
@@ -351,87 +412,20 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
 
 
 def _best_probes(
-    sums: linear_probes.FoldedMoments, folds: np.ndarray, matrix: np.ndarray, given: sparse.csr_matrix
-) -> tuple[FoldedLinear, float]:
+    sums: linear_probes.FoldedMoments, folds: np.ndarray, inputs: linear_probes.Rows, with_tag: np.ndarray
+) -> tuple[Scored, float]:
     """Probes with the penalty that parts each tag best out of fold, and the penalty that is best for most.
 
     The choice of a rare tag leans on what is good for all tags, since its own few pictures choose at random.
     """
-    n, tags = given.shape
-    rows = np.arange(0, n, max(1, n // CHOOSING_ROWS))
-    x, y = matrix[rows], given[rows].toarray()
     path = linear_probes.RidgePath(sums, folds)
-    separation = []
-    for alpha in ALPHAS:
-        model = path.models(alpha)
-        gathered = _RatioSums(tags)
-        gathered.add(FoldedLinear(model.weights, model.bias, folds[rows]).scores(x), y)
-        separation.append(gathered.ratio().separation)
-    gain = np.log(np.array(separation) + 0.05)
-    uses = y.sum(axis=0)
-    own = uses / (uses + 100)
+    scored = path.held_out(ALPHAS)
+    gain = np.log(ratio_of(scored, with_tag, len(folds)).separation + 0.05)
+    own = with_tag / (with_tag + 100)
     pick = (own * gain + (1 - own) * gain.mean(axis=1, keepdims=True)).argmax(axis=0)
-    return path.models(np.array(ALPHAS)[pick]), ALPHAS[int(np.bincount(pick).argmax())]
-
-
-def _context_models(
-    sums: linear_probes.FoldedMoments,
-    folds: np.ndarray,
-    given: sparse.csr_matrix,
-    alpha: float,
-    apart: Sequence[np.ndarray],
-) -> tuple[FoldedLinear, FoldedLinear]:
-    """Regression of each tag on the embedding and all other tags, as two models whose scores add up.
-
-    All regressions come from one inverse P of the penalised covariance of embedding and tags
-    together: the weights for tag t are -P[:, t] / P[t, t] (the same identity as in the graphical
-    lasso; Meinshausen and Buehlmann 2006). Tags that are no evidence about t (`apart`) are taken out by conditioning P.
-    """
-    number, d, tags = sums.cross.shape
-    of_x, of_y = np.empty((number, d, tags), np.float32), np.empty((number, tags, tags), np.float32)
-    bias = np.empty((number, tags), np.float32)
-    related = _sets_apart(apart)
-    met = np.stack([(part.T @ part).toarray() for part in (given[folds == fold] for fold in range(number))]).astype(
-        np.float64
-    )
-    for fold in range(number):
-        mean_x, mean_y, gram, cross = sums.training(fold)
-        count = sums.count.sum() - sums.count[fold]
-        both = np.empty((d + tags, d + tags))
-        both[:d, :d], both[:d, d:], both[d:, :d] = gram, cross, cross.T
-        both[d:, d:] = met.sum(axis=0) - met[fold] - count * np.outer(mean_y, mean_y)
-        penalty = np.full(d + tags, max(alpha * np.trace(gram) / d, 1e-6))
-        penalty[d:] = 5.0 + 0.02 * np.trace(both[d:, d:]) / tags
-        both[np.diag_indices(d + tags)] += penalty
-        inverse = linalg.inv(both, overwrite_a=True, check_finite=False)
-        weights = -inverse[:, d:] / np.diag(inverse)[d:]
-        weights[np.arange(d, d + tags), np.arange(tags)] = 0
-        for members, targets in related:
-            _take_apart(weights, inverse, members, targets, d)
-        of_x[fold], of_y[fold] = weights[:d], weights[d:]
-        bias[fold] = mean_y - (mean_x + sums.centre) @ weights[:d] - mean_y @ weights[d:]
-    return FoldedLinear(of_x, bias, folds), FoldedLinear(of_y, np.zeros_like(bias), folds)
-
-
-def _sets_apart(apart: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(columns, targets): each target is to be told without the other columns; targets with the same columns come together."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for target, others in enumerate(apart):
-        if len(others):
-            found.setdefault(tuple(sorted({*others.tolist(), target})), []).append(target)
-    return [(np.array(members), np.array(targets)) for members, targets in found.items()]
-
-
-def _take_apart(weights: np.ndarray, inverse: np.ndarray, members: np.ndarray, targets: np.ndarray, d: int) -> None:
-    """Replace the weights of the `targets` by those of regressions without any of the `members`.
-
-    With S the members and R all else, the weights are -P[R, S] P[S, S]^-1: one solution serves all of them.
-    """
-    some = np.searchsorted(members, targets)
-    own = inverse[np.ix_(d + members, d + members)]
-    made = -inverse[:, d + members] @ np.linalg.solve(own, np.eye(len(members)))[:, some]
-    made[d + members] = 0
-    weights[:, targets] = made
+    chosen = ScoreSums(*(part[pick, np.arange(len(pick))] for part in scored))
+    model = path.models(np.array(ALPHAS)[pick])
+    return Scored(model, inputs, ratio_of(chosen, with_tag, len(folds))), ALPHAS[int(np.bincount(pick).argmax())]
 
 
 def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]:

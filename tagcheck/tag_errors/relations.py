@@ -49,17 +49,13 @@ class Relations:
     stroke: np.ndarray
     exception: np.ndarray
 
-    def no_evidence(self) -> list[np.ndarray]:
-        """For each column the columns that say nothing of their own about it."""
-        out: list[set[int]] = [set() for _ in self.space]
-        for place in range(len(self.spaces)):
-            members = np.flatnonzero(self.space == place).tolist()
-            for one in members:
-                out[one].update(members)
-        for one, other in (*self.apart.tolist(), *zip(self.child.tolist(), self.parent.tolist())):
-            out[one].add(other)
-            out[other].add(one)
-        return [np.array(sorted(others - {column}), dtype=np.int64) for column, others in enumerate(out)]
+    def bears(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Whether each pair of columns bears on each other, so that neither says anything of its own about the other: bool (m,)."""
+        tags = len(self.space)
+        pairs = np.concatenate([self.apart, np.column_stack([self.child, self.parent])])
+        keys = np.unique(np.r_[pairs @ np.array([tags, 1]), pairs @ np.array([1, tags])])
+        same = (self.space[one] == self.space[other]) & (self.space[one] >= 0)
+        return same | np.isin(one * tags + other, keys)
 
 
 def learn_relations(

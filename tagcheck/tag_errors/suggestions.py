@@ -111,9 +111,8 @@ def examine(
     progress(0.2)
     folds = linear_probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
     related = learn_relations(given, tags, parents, declared.namespaces)
-    apart = related.no_evidence()
     found = evidence.gather(
-        matrix, given, around, folds, tagger, apart, told, lambda share: progress(0.2 + 0.5 * share)
+        matrix, given, around, folds, related, tagger, told, lambda share: progress(0.2 + 0.5 * share)
     )
     cells = error_model.collect(found, rng)
     progress(0.8)
@@ -299,17 +298,17 @@ class Places:
 def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, str]]]:
     """(row, column, column, (rule, in words)) wherever two written tags exclude each other by what the library shows."""
     columns = seen.given.tocsc()
-    met = (seen.given.T @ seen.given).tocsr()
-    done = set()
+    columns.sort_indices()
+    met = sparse.triu(seen.given.T @ seen.given, 1).tocsr()
     for name, members in sorted(seen.single_valued.items()):
         said = ("single-valued namespace", f"pictures of this library seldom have two tags of '{name}:'")
-        for a, one in enumerate(members):
-            for other in members[a + 1 :]:
-                done.add((int(one), int(other)))
-                if met[one, other]:
-                    yield from ((row, int(one), int(other), said) for row in _together(columns, one, other))
+        one, other = met[members][:, members].nonzero()
+        for a, b in zip(members[one].tolist(), members[other].tolist()):
+            yield from ((row, a, b, said) for row in _together(columns, a, b))
     for pair in seen.exclusions:
-        if pair.confidence >= TRUSTED and (pair.one, pair.other) not in done and met[pair.one, pair.other]:
+        space = {seen.relations.space[pair.one], seen.relations.space[pair.other]}
+        done = len(space) == 1 and min(space) >= 0 and seen.habits.meeting[seen.relations.spaces[min(space)]] <= SELDOM
+        if pair.confidence >= TRUSTED and not done and met[pair.one, pair.other]:
             one, other = seen.tags[pair.one], seen.tags[pair.other]
             chance = f"by chance they would meet {pair.by_chance:.0f} times"
             words = f"'{one}' and '{other}' exclude each other in this library ({chance})"
@@ -318,7 +317,8 @@ def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, 
 
 
 def _together(columns: sparse.csc_matrix, one: int, other: int) -> list[int]:
-    return np.intersect1d(columns[:, [one]].indices, columns[:, [other]].indices).tolist()
+    mine, theirs = (columns.indices[columns.indptr[tag] : columns.indptr[tag + 1]] for tag in (one, other))
+    return np.intersect1d(mine, theirs, assume_unique=True).tolist()
 
 
 def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:

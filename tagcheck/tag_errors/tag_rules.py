@@ -24,6 +24,7 @@ from tagcheck.json_files import list_of, map_of, record, text
 SHIPPED = Path(__file__).with_name("tag_rules.json")
 OWN = "tag_rules.json"
 NEVER = (0.003, 0.01, 0.03)  # meetings of tags that exclude each other, as shares of chance: errors that nobody noticed
+MOST_PAIRS = 500_000  # pairs of tags that are looked at, those used most
 KEYS = ("exclusive_groups", "excludes", "exclusive_namespaces", "implications", "never_suggest")
 TAGS = list_of(text(1_000), 10_000)
 SHAPE = record(
@@ -111,12 +112,10 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
     """
     n, _count = right.shape
     sums = np.asarray(right.sum(axis=0)).ravel()
-    met = np.asarray((right.T @ right).todense())
-    chance = np.outer(sums, sums) / n
-    one, other = np.nonzero(np.triu(chance >= least, 1))
+    one, other = _often_expected(sums, least * n)
     if not len(one):
         return []
-    meetings, mean = met[one, other], chance[one, other]
+    meetings, mean = np.asarray((right.T @ right).tocsr()[one, other]).ravel(), sums[one] * sums[other] / n
     ratios = np.r_[NEVER, np.exp(np.linspace(np.log(0.1), np.log(8.0), 24))]
     likelihood = _poisson(meetings[:, None], mean[:, None] * ratios)
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
@@ -129,6 +128,21 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
     kept = np.flatnonzero(sure >= lowest)
     kept = kept[np.lexsort((other[kept], one[kept], -sure[kept]))]
     return [Exclusion(int(one[k]), int(other[k]), float(sure[k]), float(mean[k]), float(meetings[k])) for k in kept]
+
+
+def _often_expected(sums: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs (smaller, larger) whose `sums` (T,) multiply to `least` or more; of the tags used most where there are too many."""
+    order = np.argsort(-sums, kind="stable")
+    falling = sums[order]
+    partners = np.searchsorted(-falling, -least / np.maximum(falling, 1e-12), side="right")
+    partners = np.maximum(partners - np.arange(len(sums)) - 1, 0)  # each pair once, the one used more first
+    fits = int(np.searchsorted(np.cumsum(partners), MOST_PAIRS, side="right"))
+    partners = partners[:fits]
+    first = np.repeat(np.arange(fits), partners)
+    second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(partners) - partners, partners)
+    pairs = np.sort(np.column_stack([order[first], order[second]]), axis=1)
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return pairs[:, 0], pairs[:, 1]
 
 
 def _poisson(count: np.ndarray, mean: np.ndarray) -> np.ndarray:

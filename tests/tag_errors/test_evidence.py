@@ -7,12 +7,14 @@ from scipy import sparse
 
 from tagcheck.learning import linear_probes
 from tagcheck.tag_errors import evidence, suggestions
+from tagcheck.tag_errors.relations import learn_relations
 
 
 def gathered(matrix: np.ndarray, given: np.ndarray) -> evidence.Evidence:
     sparse_given = sparse.csr_matrix(given.astype(np.float32))
     around = evidence.surroundings(matrix)
-    return evidence.gather(matrix, sparse_given, around, linear_probes.grouped_folds(around.labels, 5, 0))
+    related = learn_relations(sparse_given, [str(tag) for tag in range(given.shape[1])])
+    return evidence.gather(matrix, sparse_given, around, linear_probes.grouped_folds(around.labels, 5, 0), related)
 
 
 def test_the_kernel_tells_a_tag_that_no_straight_line_can():
@@ -31,7 +33,8 @@ def test_the_kernel_tells_a_tag_that_no_straight_line_can():
 def test_a_regression_on_random_waves_is_near_to_one_with_the_kernel_itself():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(200, 4)).astype(np.float32)
-    waves = evidence.random_waves(x, count=20_000)
+    waves = evidence.Waves.over(x, count=20_000)[:]
+    waves -= waves.mean(axis=0)
     width = np.median(np.linalg.norm(x[rng.integers(0, 200, 2000)] - x[rng.integers(0, 200, 2000)], axis=1))
     kernel = np.exp(-0.5 * np.square(np.linalg.norm(x[:, None] - x, axis=2) / width))
     centre = np.eye(200) - 1 / 200

@@ -1,0 +1,184 @@
+"""What a picture's other tags and its embedding together say of a tag: ridge regression on both, out of fold.
+
+A library has up to 30,000 tags, and each is told by a few others. So each tag is regressed on the embedding and on the
+`SUPPORT` tags that have the strongest partial correlation with it given the embedding; among tags that never met, only the
+`COMMON` most used are looked at, since of rare ones it says nothing. Tags that are no evidence about it
+(`tagcheck.tag_errors.relations`) are never among them. Where a library has no more than `SUPPORT` tags, this is the regression on all of
+them. Work and memory grow with the pairs of tags that meet on a picture, not with the square of the tags.
+
+The embedding is eliminated first: with L the Cholesky factor of its penalised covariance A, and C its covariance with the
+tags, what is left between two tags is M - (L^-1 C)'(L^-1 C), and each tag's own system has `SUPPORT` unknowns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, sparse
+
+from tagcheck.learning import linear_probes
+from tagcheck.learning.linear_probes import FoldedLinear, FoldedMoments, ScoreSums
+from tagcheck.tag_errors.relations import Relations
+
+SUPPORT = 64  # other tags that speak for a tag
+COMMON = 1000  # tags, the most used, of which pairs that never meet are looked at too
+PAIRS_AT_ONCE = 50_000
+TAGS_AT_ONCE = 128
+ROUNDING = 1e-5
+LEAST_PENALTY, PENALTY = 5.0, 0.02  # of a tag's weight: pictures, and in units of the mean variance of the tags
+
+
+@dataclass(frozen=True)
+class Context:
+    """One regression a fold: `of_picture` on the embedding, `of_tags` (folds of csr (T, T)) on the other tags."""
+
+    of_picture: FoldedLinear
+    of_tags: list[sparse.csr_matrix]
+    given: sparse.csr_matrix
+
+    def scores(self, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Out-of-fold scores (m, T) float32 of the embeddings `matrix` (m, d) of the pictures `rows`."""
+        out = self.of_picture.scores(matrix, rows)
+        folds = self.of_picture.folds[rows]
+        for fold in np.unique(folds):
+            here = np.flatnonzero(folds == fold)
+            out[here] += (self.given[rows[here]] @ self.of_tags[fold]).toarray()
+        return out
+
+
+def learn(
+    sums: FoldedMoments,
+    folds: np.ndarray,
+    given: sparse.csr_matrix,
+    alpha: float,
+    related: Relations,
+    most: int = SUPPORT,
+) -> tuple[Context, ScoreSums]:
+    """The regressions, and the sums of their scores over all pictures (`ScoreSums`, (T,) each).
+
+    `sums` the moments of embeddings and tags `given` (n, T) by `folds` (n,); `alpha` as for `linear_probes.fit_ridge`.
+    """
+    number, d, tags = sums.cross.shape
+    met = [(part.T @ part).tocsr() for part in (given[folds == fold] for fold in range(number))]
+    together = sum(met[1:], met[0]).tocsr()
+    of_x, bias = np.empty((number, d, tags), np.float32), np.empty((number, tags), np.float32)
+    of_y, scored = [], ScoreSums(*np.zeros((3, tags)))
+    for fold in range(number):
+        mean_x, mean_y, gram, cross = sums.training(fold)
+        factor, left = _without_picture(gram, cross, alpha, sums)
+        scaled = mean_y * np.sqrt(sums.count.sum() - sums.count[fold])
+        own = (together - met[fold]).tocsr()
+        weights = _own_systems(left, own, scaled, *_support(left, own, scaled, related, most))
+        left -= weights.T @ left
+        of_x[fold] = linalg.solve_triangular(factor, left.T, trans="T", lower=True, check_finite=False)
+        plain = mean_y - mean_x @ of_x[fold] - weights.T @ mean_y
+        bias[fold] = plain - sums.centre @ of_x[fold]
+        of_y.append(weights)
+        _add_scores(scored, sums, fold, of_x[fold], plain, weights, met[fold], given[folds == fold])
+    return Context(FoldedLinear(of_x, bias, folds), of_y, given), scored
+
+
+def _without_picture(
+    gram: np.ndarray, cross: np.ndarray, alpha: float, sums: FoldedMoments
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Cholesky factor L (d, d), (L^-1 C)' (T, d) float32) of the penalised covariance of the embedding."""
+    rounding = ROUNDING * float(np.trace(sums.gram.sum(axis=0)))  # of a fold's covariance, a difference of float32 sums
+    penalty = max(alpha * np.trace(gram) / len(gram), rounding / len(gram), 1e-6)
+    factor = linalg.cholesky(gram + penalty * np.eye(len(gram)), lower=True, check_finite=False)
+    left = linalg.solve_triangular(factor, cross, lower=True, check_finite=False)
+    return factor.astype(np.float32), np.ascontiguousarray(left.T, dtype=np.float32)
+
+
+def _support(
+    left: np.ndarray, met: sparse.csr_matrix, scaled: np.ndarray, related: Relations, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(columns, whether there are so many), both (T, K): for each tag the others that tell most of it beside the picture.
+
+    `left` from `_without_picture`, `met` (T, T) how often tags meet, `scaled` (T,) their means times the root of the number of pictures.
+    """
+    tags = len(left)
+    uses = met.diagonal()
+    own = np.maximum(uses - scaled**2 - np.einsum("td,td->t", left, left, dtype=np.float64), 0) + LEAST_PENALTY
+    common = np.argsort(-uses, kind="stable")[: min(COMMON, tags)]
+    upper = sparse.triu(met, 1).tocoo()
+    a, b = (side[np.triu_indices(len(common), 1)] for side in np.meshgrid(common, common, indexing="ij"))
+    keys = np.unique(np.r_[upper.row.astype(np.int64) * tags + upper.col, np.minimum(a, b) * tags + np.maximum(a, b)])
+    one, other = keys // tags, keys % tags
+    free = ~related.bears(one, other)
+    one, other = one[free], other[free]
+    strength = np.empty(len(one), dtype=np.float32)
+    for start in range(0, len(one), PAIRS_AT_ONCE):
+        i, j = one[start : start + PAIRS_AT_ONCE], other[start : start + PAIRS_AT_ONCE]
+        rest = _at(met, i, j) - scaled[i] * scaled[j] - np.einsum("pd,pd->p", left[i], left[j])
+        strength[start : start + PAIRS_AT_ONCE] = np.abs(rest) / np.sqrt(own[i] * own[j])
+    target, other = np.r_[one, other], np.r_[other, one]
+    order = np.lexsort((-np.r_[strength, strength], target))
+    target, other = target[order], other[order]
+    rank = np.arange(len(target)) - np.searchsorted(target, target)
+    kept = rank < most
+    width = int(rank[kept].max(initial=-1)) + 1
+    columns, there = np.zeros((tags, width), dtype=np.int64), np.zeros((tags, width), dtype=bool)
+    columns[target[kept], rank[kept]], there[target[kept], rank[kept]] = other[kept], True
+    return columns, there
+
+
+def _own_systems(
+    left: np.ndarray, met: sparse.csr_matrix, scaled: np.ndarray, others: np.ndarray, there: np.ndarray
+) -> sparse.csr_matrix:
+    """The weights (T, T) csr of each tag's (a column's) `others`, each from its own small system."""
+    tags, width = others.shape
+    penalty = LEAST_PENALTY + PENALTY * float((met.diagonal() - scaled**2).sum()) / tags
+    found = np.zeros((tags, width), dtype=np.float32)
+    for start in range(0, tags if width else 0, TAGS_AT_ONCE):
+        mine = np.arange(start, min(start + TAGS_AT_ONCE, tags))
+        some, real = others[mine], there[mine]
+        near = left[some]
+        pair = (
+            _at(met, *np.broadcast_arrays(some[:, :, None], some[:, None]))
+            - scaled[some][:, :, None] * scaled[some][:, None]
+        )
+        pair = np.where(real[:, :, None] & real[:, None], pair - near @ near.transpose(0, 2, 1), 0)
+        pair[:, np.arange(width), np.arange(width)] += penalty
+        own = _at(met, *np.broadcast_arrays(some, mine[:, None])) - scaled[some] * scaled[mine][:, None]
+        own = np.where(real, own - (near @ left[mine][:, :, None])[:, :, 0], 0)
+        found[mine] = np.linalg.solve(pair, own[:, :, None])[:, :, 0]
+    target = np.broadcast_to(np.arange(tags)[:, None], others.shape)
+    return sparse.csr_matrix((found[there], (others[there], target[there])), shape=(tags, tags))
+
+
+def _at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Single entries, of the shape of `rows` and `columns`."""
+    return np.asarray(matrix[rows.ravel(), columns.ravel()]).reshape(rows.shape)
+
+
+def _add_scores(
+    scored: ScoreSums,
+    sums: FoldedMoments,
+    fold: int,
+    weights: np.ndarray,
+    bias: np.ndarray,
+    of_tags: sparse.csr_matrix,
+    met: sparse.csr_matrix,
+    given: sparse.csr_matrix,
+) -> None:
+    """Add the scores of the pictures of one fold, `given` their tags, without scoring the embeddings."""
+    cross, sum_y, linear = sums.cross[fold], sums.sum_y[fold], sums.sum_x[fold] @ weights
+    between = (of_tags.T @ np.ascontiguousarray(cross.T, dtype=np.float32)).T
+    scored.add(
+        slice(None),
+        weights,
+        sums.gram[fold].astype(np.float32) @ weights + 2 * between,
+        cross,
+        linear,
+        bias,
+        sums,
+        fold,
+    )
+    by_tags = of_tags.T @ sum_y
+    scored.score[:] += by_tags
+    scored.score_with[:] += np.asarray(met.multiply(of_tags).sum(axis=0)).ravel()
+    scored.square[:] += 2 * bias * by_tags
+    for start in range(0, given.shape[0], linear_probes.BLOCK):
+        said = given[start : start + linear_probes.BLOCK] @ of_tags
+        scored.square[:] += np.bincount(said.indices, said.data.astype(np.float64) ** 2, len(bias))
