@@ -168,7 +168,7 @@ def logistic(matrix: np.ndarray, given: np.ndarray, folds: np.ndarray, c: float)
         share = wanted.mean(dim=0).clamp(1e-4, 1 - 1e-4)
         with torch.no_grad():
             weight[-1] = torch.logit(share)
-        solver = torch.optim.LBFGS([weight], max_iter=60, history_size=10, line_search_fn="strong_wolfe")
+        solver = torch.optim.LBFGS([weight], max_iter=200, history_size=10, line_search_fn="strong_wolfe")
 
         def loss(weight=weight, here=here, wanted=wanted, solver=solver) -> torch.Tensor:
             solver.zero_grad()
