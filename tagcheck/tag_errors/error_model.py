@@ -56,7 +56,8 @@ SMALLEST = 1e-9
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells (picture, tag) that may be wrong, sorted by picture, then tag. All arrays (m,), `features` (m, len(NAMES)).
+    """Cells (picture, tag) that may be wrong, sorted by picture, then tag. All arrays (m,), `features` (m, len(names)), of the
+    kinds of evidence `names`.
 
     All written tags are here; of the unwritten ones those with any evidence, each of `weight` 1, and a
     sample of the rest, which stand for all of it by a `weight` above 1.
@@ -67,6 +68,7 @@ class Cells:
     features: np.ndarray
     given: np.ndarray
     weight: np.ndarray
+    names: tuple[str, ...] = evidence.NAMES
 
     def __len__(self) -> int:
         return len(self.row)
@@ -118,7 +120,7 @@ def collect(
     del parts
     weight = np.where(sample, skipped / max(sampled, 1), 1.0).astype(np.float32)
     order = np.argsort(row, kind="stable")
-    return Cells(row[order], column[order], features[order], given[order], weight[order])
+    return Cells(row[order], column[order], features[order], given[order], weight[order], found.names)
 
 
 def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:
@@ -331,10 +333,10 @@ class _Design:
         self.of_sample = np.column_stack([(raw - self.mean) / self.width, np.ones(len(raw))])
 
     def _columns(self, features: np.ndarray) -> Iterator[np.ndarray]:
-        for place, name in enumerate(evidence.NAMES):
+        for place, name in enumerate(self.cells.names):
             x = np.ascontiguousarray(features[:, place])
             yield x
-            for bend in HINGES.get(name, ()):
+            for bend in HINGES.get(name.rpartition("/")[2], ()):
                 yield np.maximum(x - bend, 0)
 
     def linear(self, coefficients: np.ndarray) -> np.ndarray:

@@ -13,6 +13,9 @@ picture comes from pictures that are neither itself nor its near-duplicates.
     tagger      the tagger's own logit, where it knows the tag
     classifier  what a classifier of series (or of another namespace) says, where one was trained
 
+A further tagger, of which there are embeddings too (`Witness`), adds its own probe, kernel and logit under its name
+(`wd/probe`); how much each is worth is learned beside all else.
+
 `probe_share` and `kernel_share` are those regressions' own values: no ratios, but estimates of the share of such
 pictures that have the tag, which hold where a ratio's normal curves do not.
 """
@@ -20,7 +23,7 @@ pictures that have the tag, which hold where a ratio's normal curves do not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +54,7 @@ NAMES = (
     "classifier",
     "classifier_knows",
 )
+WITNESS_KINDS = ("probe", "kernel", "tagger", "tagger_knows", "probe_share", "there")
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 NEIGHBOURS = 24
 REDUCED = 128  # dimensions in which neighbours are looked for
@@ -75,6 +79,23 @@ class Told:
         """Log-likelihood ratios (m, K) of some rows, 0 where nothing is said; `prior` (K,) log-odds of each tag."""
         chance = np.maximum(self.chance[rows].toarray(), LEAST_TOLD)
         return np.where(self.judged[rows][:, None], logit(chance, LEAST_TOLD) - prior, 0.0)
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A further tagger's view of the same pictures: `matrix` (n, d) float32, of which rows that are not `there` (n,) bool
+    count for nothing; `tagger` its last layer, where it has one for tags of the library.
+    """
+
+    name: str
+    matrix: np.ndarray
+    there: np.ndarray
+    tagger: Tagger | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its evidence, in order."""
+        return tuple(f"{self.name}/{kind}" for kind in WITNESS_KINDS)
 
 
 @dataclass(frozen=True)
@@ -211,6 +232,49 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What a `Witness` says of every cell, out of fold, and how its last layer reads as ratios."""
+
+    witness: Witness
+    probe: Scored
+    kernel: Scored
+    ratio: Ratio | None
+
+    def says(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(which of the rows it has seen, and of these the values of its probe, of its kernel and its logits)."""
+        seen = np.flatnonzero(self.witness.there[rows])
+        some, tagger = rows[seen], self.witness.tagger
+        logits = np.empty((len(some), 0)) if tagger is None else tagger_logits(tagger, self.witness.matrix[some])
+        return seen, self.probe.values(some), self.kernel.values(some), logits
+
+    def strongest(self, said: tuple[np.ndarray, ...], out: np.ndarray) -> None:
+        """Raise `out` (m, T) to the strongest of its words, as `says` gave them."""
+        seen, probe, kernel, logits = said
+        strongest = np.maximum(self.probe.ratio(probe), self.kernel.ratio(kernel))
+        if self.ratio is not None and self.witness.tagger is not None:
+            columns = self.witness.tagger.columns
+            strongest[:, columns] = np.maximum(strongest[:, columns], self.ratio(logits))
+        out[seen] = np.maximum(out[seen], strongest)
+
+    def at(self, said: tuple[np.ndarray, ...], i: np.ndarray, t: np.ndarray) -> Iterator[np.ndarray]:
+        """Each kind of its evidence of the cells (row of the block, column), in the order of `WITNESS_KINDS`."""
+        seen, probe, kernel, logits = said
+        place = np.minimum(np.searchsorted(seen, i), max(len(seen) - 1, 0))
+        there = seen[place] == i if len(seen) else np.zeros(len(i), dtype=bool)
+        cells, row = np.flatnonzero(there), place[there]
+        own, knows = np.zeros((2, len(i)), dtype=np.float32)
+        if self.ratio is not None and self.witness.tagger is not None:
+            known, slot = _known(self.witness.tagger.columns, t[cells])
+            own[cells[known]], knows[cells[known]] = self.ratio.at(logits[row[known], slot], slot), 1
+        values = probe[row, t[cells]], kernel[row, t[cells]]
+        made = [one.ratio.at(value, t[cells]) for one, value in zip((self.probe, self.kernel), values)]
+        for one in (*made, own, knows, values[0], np.ones(len(cells))):
+            out = np.zeros(len(i), dtype=np.float32)
+            out[cells] = one if len(one) == len(cells) else one[cells]
+            yield out
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All evidence of n pictures for T tags, worked out a block of rows at a time. See the module for what each kind is."""
 
@@ -226,13 +290,19 @@ class Evidence:
     tagger_ratio: Ratio | None
     told: Sequence[Told]
     matrix: np.ndarray
+    heard: Sequence[Heard] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The kinds of evidence, in order: `NAMES`, then those of each witness."""
+        return (*NAMES, *(name for one in self.heard for name in one.witness.names))
 
     def block(self, rows: slice) -> dict[str, np.ndarray]:
-        """All evidence of some rows: name to (m, T) float32, in the order of `NAMES`."""
+        """All evidence of some rows: name to (m, T) float32, in the order of `names`."""
         made = Block(self, np.arange(self.given.shape[0])[rows])
         shape = made.given.shape
         i, t = np.indices(shape).reshape(2, -1)
-        return dict(zip(NAMES, np.moveaxis(made.at(i, t).reshape(*shape, -1), 2, 0)))
+        return dict(zip(self.names, np.moveaxis(made.at(i, t).reshape(*shape, -1), 2, 0)))
 
     def blocks(self, size: int) -> Iterator[Block]:
         """All pictures, at most `size` at a time, those of one fold together: a product with few rows is a slow one."""
@@ -249,6 +319,7 @@ class Block:
         self.regressions = {name: getattr(found, name).values(rows) for name in ("probe", "kernel", "context")}
         tagger = found.tagger
         self.logits = None if tagger is None else tagger_logits(tagger, found.matrix[rows])
+        self.heard = [one.says(rows) for one in found.heard]
         twins = found.around.twins[rows]
         self.twins = np.asarray(twins.sum(axis=1)).ravel()
         self.having, self.votes = (twins @ found.given).tocsr(), (found.votes[rows] @ found.given).tocsr()
@@ -270,11 +341,13 @@ class Block:
         for one in found.told:
             says = one.ratios(self.rows, self.prior[one.columns])
             out[:, one.columns] = np.maximum(out[:, one.columns], says)
+        for heard, said in zip(found.heard, self.heard):
+            heard.strongest(said, out)
         out += self.prior
         return out
 
     def at(self, i: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """Every kind of evidence, in the order of `NAMES`, of the cells (row of the block, column): (c, len(NAMES)) float32."""
+        """Every kind of evidence, in the order of `names`, of c cells (row of the block, column): (c, len(names)) float32."""
         found, values = self.found, {name: one[i, t] for name, one in self.regressions.items()}
         having = np.asarray(self.having[i, t]).ravel()
         number = self.twins[i]
@@ -298,7 +371,8 @@ class Block:
             cells, slot = _known(one.columns, t)
             made["classifier"][cells] = one.ratios(self.rows, self.prior[one.columns])[i[cells], slot]
             made["classifier_knows"][cells] = one.judged[self.rows[i[cells]]]
-        return np.stack([made[name] for name in NAMES], axis=1).astype(np.float32)
+        further = (column for one, said in zip(found.heard, self.heard) for column in one.at(said, i, t))
+        return np.stack([*(made[name] for name in NAMES), *further], axis=1).astype(np.float32)
 
     def _neighbours(self, votes: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
         expected = 4 * self.found.frequency[t]
@@ -324,6 +398,7 @@ def gather(
     tagger: Tagger | None = None,
     told: Sequence[Told] = (),
     progress: Progress = lambda share: None,
+    witnesses: Sequence[Witness] = (),
 ) -> Evidence:
     """Learn everything that `Evidence` gives out.
 
@@ -346,7 +421,22 @@ def gather(
     votes, weight = _votes(around, n)
     frequency = (with_tag + 0.5) / (n + 1)
     ratio = None if tagger is None else _tagger_ratio(tagger, matrix, given)
-    return Evidence(given, frequency, probe, kernel, beside, votes, weight, around, tagger, ratio, told, matrix)
+    heard = [_heard(one, given, folds) for one in witnesses]
+    return Evidence(given, frequency, probe, kernel, beside, votes, weight, around, tagger, ratio, told, matrix, heard)
+
+
+def _heard(witness: Witness, given: sparse.csr_matrix, folds: np.ndarray) -> Heard:
+    """What a witness gives out, learned from the pictures that it has seen, as `gather` does."""
+    seen = np.flatnonzero(witness.there)
+    matrix, given, some = witness.matrix[seen], given[seen], folds[seen]
+    with_tag = np.asarray(given.sum(axis=0), dtype=np.float64).ravel()
+    waves = Waves.over(matrix, min(WAVES, max(len(seen) // 2, 16)))
+    learned = []
+    for rows, every in ((matrix, witness.matrix), (waves, replace(waves, matrix=witness.matrix))):
+        made, _ = _best_probes(linear_probes.moments(rows, given, some), some, rows, with_tag)
+        learned.append(Scored(replace(made.model, folds=folds), every, made.ratio))
+    ratio = None if witness.tagger is None else _tagger_ratio(witness.tagger, matrix, given)
+    return Heard(witness, *learned, ratio)
 
 
 def _tagger_ratio(tagger: Tagger, matrix: np.ndarray, given: sparse.csr_matrix) -> Ratio:

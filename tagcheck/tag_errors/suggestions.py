@@ -21,7 +21,7 @@ from tagcheck.learning import Tagger, linear_probes
 from tagcheck.similar import Pairs
 from tagcheck.tag_errors import error_model, evidence, joint_belief, tag_rules
 from tagcheck.tag_errors.error_model import Cells, Verdict
-from tagcheck.tag_errors.evidence import Surroundings, Told
+from tagcheck.tag_errors.evidence import Surroundings, Told, Witness
 from tagcheck.tag_errors.joint_belief import Habits
 from tagcheck.tag_errors.relations import Parents, Relations, learn_relations
 from tagcheck.tag_errors.tag_rules import Exclusion, Rules
@@ -98,13 +98,14 @@ def examine(
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
     copies: Pairs | None = None,
+    witnesses: Sequence[Witness] = (),
 ) -> Examined:
     """Weigh the evidence for every tag of every picture.
 
     `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with
     `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `answered` (n, T) sparse has 1 where the owner has said
     that a tag belongs and -1 where it does not: the rates of errors are learned from these too. `parents` maps a tag to
-    those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known. The same input and seed give the same result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
+    those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `witnesses` are other taggers' views. The same input and seed give the same result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
     """
     rng = np.random.default_rng(seed)
     around = evidence.surroundings(matrix, copies=copies)
@@ -112,7 +113,7 @@ def examine(
     folds = linear_probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
     related = learn_relations(given, tags, parents, declared.namespaces)
     found = evidence.gather(
-        matrix, given, around, folds, related, tagger, told, lambda share: progress(0.2 + 0.5 * share)
+        matrix, given, around, folds, related, tagger, told, lambda share: progress(0.2 + 0.5 * share), witnesses
     )
     cells = error_model.collect(found, rng)
     progress(0.8)
