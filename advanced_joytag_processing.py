@@ -2,17 +2,19 @@
 
     python advanced_joytag_processing.py
     python advanced_joytag_processing.py --library ~/Pictures --data-dir ~/tags --first 2000
+    python advanced_joytag_processing.py --model SmilingWolf/wd-vit-tagger-v3 --name wd
 
 Reads   mappings/dataset_mapping_<UTC>.json (the newest, or --mapping), the library, JoyTag's files
 Writes  advanced_embeddings/*.pt (shards, only for pictures that have none yet), advanced_embeddings/tag_head.pt,
         advanced_embeddings/same_picture.json (what copies look like to this tagger, measured once),
-        and last datasets/advanced_joytag_complete_<UTC>.json
+        and last datasets/advanced_joytag_complete_<UTC>.json; with --name only advanced_embeddings/NAME/
 
 Pictures are taken in an order of which every beginning is spread over pages, series and time, so that --first N
 gives a first look; the next run goes on with the rest. Tags are read anew in every run, pictures only once. A picture that cannot be read is a record with
 its reason; what is wrong with its bytes is remembered in advanced_embeddings/unreadable.json until a
 decoder is installed or updated or a limit changed (or --retry). After Ctrl-C or a kill the same
-command goes on.
+command goes on. A further tagger's embeddings get a --name and stand beside the first's: find_mistagged_images.py
+weighs what both say.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_option(parser, "--model-dir", folder, config.MODEL_DIR, metavar="DIR")
     name = "another tagger of the hub, fetched once; OWNER/NAME/FOLDER where it is in a folder (docs/taggers.md)"
     parser.add_argument("--model", metavar="OWNER/NAME", help=name)
+    beside = (
+        "embed for a further tagger beside the library's first: lower-case letters, digits, - and _ (docs/taggers.md)"
+    )
+    script.add_option(parser, "--name", beside, None, type=set_name)
     device = "where the network runs (default: auto, the GPU where there is one)"
     script.add_option(parser, "--device", device, "auto", choices=("auto", "cpu", "cuda"))
     precision = (
@@ -101,7 +107,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     began = time.monotonic()
-    folder = script.data_folder(args)
+    folder = replace(script.data_folder(args), named=args.name)
     mapping, pages = mapped_pages(folder, args.mapping)
     library = open_library(args, folder)
     with (
@@ -141,12 +147,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = summarise(records, done, known, work, len(infos), time.monotonic() - began)
         if not any(one["status"] == "ok" for one in records):
             raise MissingInput(nothing_embedded(mapping, records, summary))
-        measure_copies(library, model, folder, infos, records, limits)
         store.save_tag_head(folder.embeddings, model.tag_head())
+        if args.name:
+            print(outcome(summary) + f" -> {folder.embeddings}")
+            return 0
+        measure_copies(library, model, folder, infos, records, limits)
         header = {"mapping": mapping.name, "model": model.describe(), "summary": summary, **habits}
         path = data_folder.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
     return 0
+
+
+def set_name(text: str) -> str:
+    """An option's type: what a further tagger's embeddings may be called."""
+    if not data_folder.SET_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of lower-case letters, digits, - and _")
+    return text
 
 
 def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
@@ -198,12 +214,16 @@ def owners_habits(library: Library, model: Tagger, infos: Sequence[FileInfo], fo
     library that knows no such things or does not tell.
     """
     found: dict[str, Any] = {}
-    head = model.tag_head()
-    known = tagger_vocabulary.load(folder.root)
-    known = tagger_vocabulary.with_categories(known, model.tags, head.namespaces if head else None)
-    asked = {tag for info in infos for tag in (*info.tags, *info.deleted_tags)} | {
-        tag for name in model.tags for tag in tagger_vocabulary.spellings(name, known)
-    }
+    own, head = tagger_vocabulary.load(folder.root), model.tag_head()
+    vocabularies = [(model.tags, head.namespaces if head else None)]
+    for other in folder.further():
+        with suppress(BadFile):  # find_mistagged_images.py says so
+            if (further := store.load_tag_head(other.embeddings)) is not None:
+                vocabularies.append((further.tags, further.namespaces))
+    asked = {tag for info in infos for tag in (*info.tags, *info.deleted_tags)}
+    for names, spaces in vocabularies:
+        known = tagger_vocabulary.with_categories(own, names, spaces)
+        asked.update(tag for name in names for tag in tagger_vocabulary.spellings(name, known))
     relations = libraries.tag_relations(library, asked)
     if relations is not None:
         found["tag_relations"] = {
@@ -283,6 +303,9 @@ def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
     with told_as("Model loading failed"):
         model_dir = named or fetch(args.model)
         model = tagger.load(model_dir, args.device, args.precision, args.batch_size, keep=found[0] if found else None)
+    with suppress(store.DamagedShard):
+        if folder.named and (store.found_model(DataFolder(folder.root).embeddings) or ("",))[0] == model.id:
+            raise UsageError(f"--name {folder.named}: {DataFolder(folder.root).embeddings} has the same tagger already")
     say(model.sentence())
     return model
 

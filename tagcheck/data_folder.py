@@ -23,6 +23,7 @@ from tagcheck.json_files import Unusable, elements, members, parse
 LONGEST_LINE = 64 << 20  # characters
 LARGEST_WHOLE = 2 << 30  # bytes of a file in another layout than ours
 STAMP = "%Y%m%dT%H%M%SZ"
+SET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # of a further tagger's embeddings
 STAMP_PATTERN = re.compile(r"_(\d{8}T\d{6}Z)\.json$")
 
 
@@ -53,14 +54,26 @@ RUN_SUMMARY = Kind(
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The folder that the stages share. Sub-folders are made when something is first written there."""
+    """The folder that the stages share. Sub-folders are made when something is first written there.
+
+    `named` is another tagger beside the library's own, whose embeddings stand apart.
+    """
 
     root: Path
+    named: str | None = None
 
     @property
     def embeddings(self) -> Path:
         """Shards of embeddings and the tag head."""
-        return self.root / "advanced_embeddings"
+        own = self.root / "advanced_embeddings"
+        return own / self.named if self.named else own
+
+    def further(self) -> list[DataFolder]:
+        """This folder as each further tagger sees it, by name."""
+        found = (
+            path for path in (self.root / "advanced_embeddings").glob("*/*.pt") if SET_NAME.fullmatch(path.parent.name)
+        )
+        return [DataFolder(self.root, name) for name in sorted({path.parent.name for path in found})]
 
     @property
     def classifier(self) -> Path:

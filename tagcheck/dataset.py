@@ -62,6 +62,12 @@ class Dataset:
         model = self.header.get("model")
         return model.get("id") if isinstance(model, dict) else None
 
+    @property
+    def tagger_name(self) -> str:
+        """What the tagger is called."""
+        model = self.header.get("model")
+        return str(model.get("name") or "the tagger") if isinstance(model, dict) else "the tagger"
+
     def usable(self) -> list[Record]:
         """The records whose picture could be read."""
         return [record for record in self.records if record.status == "ok"]

@@ -30,7 +30,7 @@ from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
 from tagcheck.tag_errors import Examined, Rules, Suggestion, owner_feedback, suggestions, tag_rules, tagger_vocabulary
-from tagcheck.tag_errors.evidence import Told
+from tagcheck.tag_errors.evidence import Told, Witness
 from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES
 
@@ -150,7 +150,7 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
     made = hashlib.sha256(data.path.read_bytes())
     made.update(f"{data.most}\n".encode())  # a sample is weighed by itself
     for path in (
-        *sorted(folder.embeddings.glob("*")),
+        *sorted(folder.embeddings.rglob("*")),
         *sorted(folder.classifier.glob("*.json")),
         *(folder.root / name for name in OWN_FILES),
     ):
@@ -227,7 +227,7 @@ def examine(
     rows, columns = np.array(cells, dtype=np.int64).T
     given = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, len(learnable)))
     given.sort_indices()
-    tagger = load_tagger(folder, data, pictures, column)
+    tagger = load_tagger(folder, data, pictures.model, pictures.notes, column)
     answered = answered_cells(pictures.records[:n], column, decided, noes)
     with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
         copies = measuring.known_copies(
@@ -245,7 +245,39 @@ def examine(
             told(folder, pictures, column),
             progress=lambda share: bar.update(int(100 * share) - bar.n),
             copies=copies,
+            witnesses=witnesses(folder, data, pictures, column),
+            name=data.tagger_name,
         )
+
+
+def witnesses(folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]) -> list[Witness]:
+    """What further taggers see in the pictures; one whose files are damaged or that has seen too few has no say (with a note)."""
+    hashes = [record.hash for record in pictures.records[: len(pictures.matrix)]]
+    row = {hash: place for place, hash in enumerate(hashes)}
+    out: list[Witness] = []
+    for one in folder.further():
+        notes: list[str] = []
+        try:
+            found = store.load(one.embeddings, hashes)
+            tagger = load_tagger(one, data, found.model, notes, column)
+        except (BadFile, MissingInput) as error:
+            pictures.notes.append(f"{one.named} had no say: {error}")
+            continue
+        if found.model == pictures.model or len(found.hashes) < suggestions.FEWEST_PICTURES:
+            why = (
+                "it is the first tagger again"
+                if found.model == pictures.model
+                else f"it has seen {len(found.hashes)} pictures"
+            )
+            pictures.notes.append(f"{one.named} had no say: {why}")
+            continue
+        places = [row[hash] for hash in found.hashes]
+        matrix = np.zeros((len(hashes), found.matrix.shape[1]), dtype=np.float32)
+        there = np.zeros(len(hashes), dtype=bool)
+        matrix[places], there[places] = found.matrix, True
+        pictures.notes.extend([f"{one.named} was asked about {len(places):,} of the {len(hashes):,} pictures", *notes])
+        out.append(Witness(str(one.named), matrix, there, tagger))
+    return out
 
 
 def answered_cells(
@@ -266,11 +298,14 @@ def answered_cells(
     )
 
 
-def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]) -> Tagger | None:
+def load_tagger(
+    folder: DataFolder, data: Dataset, model: str | None, notes: list[str], column: dict[str, int]
+) -> Tagger | None:
     """The tagger's last layer for those of its tags that the library uses, or None (with a note)."""
-    head = store.load_tag_head(folder.embeddings, pictures.model)
+    head = store.load_tag_head(folder.embeddings, model)
+    place_of_head = "/".join(filter(None, ("advanced_embeddings", folder.named, store.TAG_HEAD)))
     if head is None:
-        pictures.notes.append("no advanced_embeddings/tag_head.pt: the tagger had no say, only the library's own tags")
+        notes.append(f"no {place_of_head}: the tagger had no say, only the library's own tags")
         return None
     known = tagger_vocabulary.with_categories(
         tagger_vocabulary.load(folder.root, data.siblings), head.tags, head.namespaces
@@ -280,7 +315,7 @@ def load_tagger(folder: DataFolder, data: Dataset, pictures: Pictures, column: d
     for slot, tag in enumerate(meant):
         if tag is not None:
             place.setdefault(column[tag], slot)
-    pictures.notes.append(f"{len(place)} of the {len(column)} tags learned are known to the tagger")
+    notes.append(f"{len(place)} of the {len(column)} tags learned are known to {folder.named or 'the tagger'}")
     if not place:
         return None
     columns = np.array(sorted(place))

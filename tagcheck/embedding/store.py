@@ -115,7 +115,7 @@ def embedded(
         if (shard["model"], shard["preprocess"]) != (model, preprocess):
             raise BadFile(
                 f"{path} holds embeddings of {shard['model']} ({shard['preprocess']}), this run would make {model} ({preprocess}): "
-                "move the old shards away, or use another --data-dir"
+                "move the old shards away, or keep these beside them under a --name"
             )
         done.update(zip(shard["hashes"], _sizes(shard)))
     return done

@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
+from tagcheck.learning.linear_probes import logit
 from tagcheck.similar import Pairs
 from tagcheck.tag_errors import error_model, evidence, joint_belief, tag_rules
 from tagcheck.tag_errors.error_model import Cells, Verdict
@@ -60,7 +61,8 @@ class Examined:
     """What `examine` found out about n pictures and T learnable tags.
 
     `cells` and `verdict` as in `tagcheck.tag_errors.error_model`; `tags` (T,) names; `given` (n, T) sparse; `relations` and
-    `habits` say which tags bear on each other and how often they meet; `exclusions` are learned ones.
+    `habits` say which tags bear on each other and how often they meet; `exclusions` are learned ones; `witnesses` are the
+    taggers beside the first, which is called `name`.
     """
 
     tags: list[str]
@@ -74,6 +76,8 @@ class Examined:
     exclusions: list[Exclusion]
     tagger: Tagger | None
     matrix: np.ndarray
+    witnesses: Sequence[Witness] = ()
+    name: str = "the tagger"
 
     @property
     def single_valued(self) -> dict[str, np.ndarray]:
@@ -99,13 +103,15 @@ def examine(
     progress: Callable[[float], None] = lambda share: None,
     copies: Pairs | None = None,
     witnesses: Sequence[Witness] = (),
+    name: str = "the tagger",
 ) -> Examined:
     """Weigh the evidence for every tag of every picture.
 
     `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with
     `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `answered` (n, T) sparse has 1 where the owner has said
     that a tag belongs and -1 where it does not: the rates of errors are learned from these too. `parents` maps a tag to
-    those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `witnesses` are other taggers' views. The same input and seed give the same result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
+    those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `witnesses` are other taggers'
+    views, beside those of `name`. The same input and seed give the same result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
     """
     rng = np.random.default_rng(seed)
     around = evidence.surroundings(matrix, copies=copies)
@@ -137,6 +143,8 @@ def examine(
         tag_rules.learn_exclusions(right),
         tagger,
         matrix,
+        witnesses,
+        name,
     )
 
 
@@ -271,9 +279,14 @@ SPEAKS = {"twins": "twin_share", "tagger": "tagger_knows", "classifier": "classi
 
 def weighed(cells: Cells, place: int) -> dict[str, float]:
     """The log-likelihood ratio of each kind of evidence that has a say about a cell, and the tag's log-odds beforehand."""
-    values = dict(zip(evidence.NAMES, cells.features[place].tolist()))
-    silent = {name for name, also in SPEAKS.items() if not values[also] and not values[name]}
-    return {name: round(values[name], 2) for name in (*RATIOS, "prior") if name not in silent}
+    values = dict(zip(cells.names, cells.features[place].tolist()))
+    told = {}
+    for name, value in values.items():
+        of, kind = name[: name.rfind("/") + 1], name[name.rfind("/") + 1 :]
+        also = SPEAKS.get(kind, "there" if of else kind)
+        if kind in (*RATIOS, "prior") and (value or values[of + also] or also == kind):
+            told[name] = round(value, 2)
+    return told
 
 
 class Places:
@@ -331,14 +344,8 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
     has = np.stack([np.asarray(seen.given[close[:, k], columns]).ravel() > 0 for k in range(close.shape[1])], axis=1)
     twins = np.diff(around.twins.indptr)[rows]
     share = seen.cells.features[places, evidence.NAMES.index("twin_share")]
-    chance = np.full(len(places), np.nan)
-    if seen.tagger is not None:
-        slot = np.full(len(seen.tags), -1)
-        slot[seen.tagger.columns] = np.arange(len(seen.tagger.columns))
-        known = np.flatnonzero(slot[columns] >= 0)
-        head = slot[columns[known]]
-        logits = np.einsum("nd,nd->n", seen.matrix[rows[known]], seen.tagger.weight[head]) + seen.tagger.bias[head]
-        chance[known] = expit(logits)
+    chance = _own_chance(seen.tagger, seen.matrix, rows, columns)
+    said = taggers_say(seen, places)
     uses = np.asarray(seen.given.sum(axis=0)).ravel()
     out = []
     for k in range(len(places)):
@@ -354,8 +361,43 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
         }
         if not np.isnan(chance[k]):
             numbers["tagger"] = round(float(chance[k]), 4)
+        if said:
+            numbers["taggers"] = said[k]
         out.append(numbers)
     return out
+
+
+def taggers_say(seen: Examined, places: np.ndarray) -> list[dict[str, dict[str, float]]]:
+    """What each tagger says of some cells, by its name: the probability `learned` from your tags by what it sees, and
+    its `own`, where it knows the tag. Empty where there is but one.
+    """
+    if not seen.witnesses:
+        return []
+    rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
+    out: list[dict[str, dict[str, float]]] = [{} for _ in places]
+    prior = logit(seen.frequency[columns])
+    every = np.ones(len(seen.matrix), dtype=bool)
+    for one in (Witness(seen.name, seen.matrix, every, seen.tagger), *seen.witnesses):
+        kind = "probe" if one.matrix is seen.matrix else f"{one.name}/probe"
+        learned = expit(prior + seen.cells.features[places, seen.cells.names.index(kind)])
+        own = _own_chance(one.tagger, one.matrix, rows, columns)
+        for k in np.flatnonzero(one.there[rows]).tolist():
+            out[k][one.name] = {"learned": round(float(learned[k]), 4)}
+            if not np.isnan(own[k]):
+                out[k][one.name]["own"] = round(float(own[k]), 4)
+    return out
+
+
+def _own_chance(tagger: Tagger | None, matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The probability that a tagger itself gives each (row, column), NaN where it does not know the tag."""
+    chance = np.full(len(rows), np.nan)
+    if tagger is not None:
+        order = np.argsort(tagger.columns)
+        slot = order[np.minimum(np.searchsorted(tagger.columns, columns, sorter=order), len(order) - 1)]
+        known = np.flatnonzero(tagger.columns[slot] == columns)
+        logits = np.einsum("nd,nd->n", matrix[rows[known]], tagger.weight[slot[known]]) + tagger.bias[slot[known]]
+        chance[known] = expit(logits)
+    return chance
 
 
 def _suggestion(
@@ -390,7 +432,11 @@ def _why(kind: str, numbers: dict[str, Any], broken: _Broken | None) -> str:
     if close and (kind == INCORRECT or near >= 0.3 * close):
         parts.append(f"{near} of the {close} closest pictures {'has' if near == 1 else 'have'} it")
     parts.append(f"the picture and its other tags make it {_percent(numbers['expected'])} likely")
-    if "tagger" in numbers:
+    if "taggers" in numbers:
+        parts += [
+            f"{name} gives it {_percent(one.get('own', one['learned']))}" for name, one in numbers["taggers"].items()
+        ]
+    elif "tagger" in numbers:
         parts.append(f"the tagger gives it {_percent(numbers['tagger'])}")
     if numbers["uses"] < 20:
         parts.append(f"it is used only {numbers['uses']} times")

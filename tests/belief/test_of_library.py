@@ -70,6 +70,97 @@ def test_a_damaged_file_is_weighed_anew(folder):
     np.testing.assert_array_equal(again.confidence, first.confidence)
 
 
+def second_set(folder: DataFolder, seen: int = PICTURES, of: np.ndarray | None = None) -> None:
+    """Embeddings of another tagger, which sees a cape that the first cannot, with its last layer."""
+    cape = np.arange(PICTURES) % 3 == 0 if of is None else of
+    matrix = np.where(cape, 3.0, -3.0)[:, None] * np.eye(6)[0]
+    matrix += np.random.default_rng(1).normal(size=matrix.shape)
+    other = DataFolder(folder.root, "wd").embeddings
+    with store.ShardWriter(other, "other", "p") as writer:
+        writer.add([name(row) for row in range(seen)], matrix[:seen].astype(np.float32))
+    store.save_tag_head(other, store.TagHead(["cape"], 2 * np.eye(6)[:1], np.zeros(1), "other"))
+
+
+def test_a_second_tagger_is_weighed_beside_the_first_and_says_what_it_saw(tmp_path):
+    n, rng = 400, np.random.default_rng(2)
+    true = rng.random((n, 6)) < 0.3  # five tags that the first sees, and the cape
+    matrix = np.where(true[:, :5], 3.0, -3.0) + rng.normal(size=(n, 5))
+    folder = DataFolder(tmp_path)
+    with store.ShardWriter(folder.embeddings, "m", "p") as writer:
+        writer.add([name(row) for row in range(n)], matrix.astype(np.float32))
+    forgotten = true & (rng.random(true.shape) < 0.1)
+    names = ["hat", "sword", "boots", "belt", "scarf", "cape"]
+    records = [
+        {
+            "hash": name(row),
+            "existing_all_tags": [tag for k, tag in enumerate(names) if true[row, k] > forgotten[row, k]],
+        }
+        for row in range(n)
+    ]
+    data_folder.save(folder, DATASET, {"model": {"id": "m", "name": "first"}, "results": records})
+    rows = np.flatnonzero(forgotten[:, 5]).tolist()
+
+    def capes() -> list[suggestions.Suggestion]:
+        made = of_library.weigh(folder, dataset.load(folder, None), ())
+        return [one for one in made.found if one.tag == "cape" and one.kind == MISSING and one.confidence > 0.5]
+
+    assert not capes()
+    with store.ShardWriter(DataFolder(tmp_path, "wd").embeddings, "other", "p") as writer:
+        seen = np.where(true[:, 5:], 3.0, -3.0) + rng.normal(size=(n, 6)) * np.r_[1, np.full(5, 3)]
+        writer.add([name(row) for row in range(n)], seen.astype(np.float32))
+    store.save_tag_head(
+        DataFolder(tmp_path, "wd").embeddings, store.TagHead(["cape"], 2 * np.eye(6)[:1], np.zeros(1), "other")
+    )
+    found = capes()
+    assert len({one.row for one in found} & set(rows)) >= 0.75 * len(rows) >= 6 and len(found) <= len(rows) + 2
+    said = found[0].evidence["taggers"]
+    assert (
+        said["wd"]["own"] > 0.9
+        and said["wd"]["learned"] > 0.8 > said["first"]["learned"]
+        and "own" not in said["first"]
+    )
+    assert "wd gives it" in found[0].why and found[0].evidence["weighed"]["wd/tagger"] > 2
+
+
+def test_a_second_tagger_says_nothing_of_pictures_that_it_has_not_seen(folder):
+    second_set(folder, seen=45)
+    made = of_library.weigh(folder, dataset.load(folder, None), ())
+    assert "wd was asked about 45 of the 60 pictures" in made.pictures.notes
+    names, rows = made.seen.cells.names, made.seen.cells.row
+    own = made.seen.cells.features[:, [names.index(one) for one in names if one.startswith("wd/")]]
+    assert (own[rows >= 45] == 0).all() and (own[rows < 45] != 0).any()
+
+
+@pytest.mark.parametrize(
+    "spoil, why",
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot be read"),
+        (
+            lambda path: store.save_tag_head(path.parent, store.TagHead(["x"], np.ones((1, 6)), np.ones(1), "z")),
+            "is of model z",
+        ),
+        (lambda path: path.unlink(), "no embeddings"),
+    ],
+)
+def test_a_second_tagger_whose_files_are_damaged_costs_its_own_say_alone(folder, spoil, why):
+    second_set(folder)
+    spoil(next((folder.embeddings / "wd").glob("embeddings_*.pt")))
+    made = of_library.weigh(folder, dataset.load(folder, None), ())
+    assert made.found and any(
+        note.startswith("wd had no say") and why in note.lower() + note for note in made.pictures.notes
+    )
+
+
+def test_the_first_tagger_again_or_one_that_has_seen_too_few_is_no_witness(folder):
+    with store.ShardWriter(DataFolder(folder.root, "again").embeddings, "m", "p") as writer:
+        writer.add([name(row) for row in range(PICTURES)], np.ones((PICTURES, 8), np.float32))
+    second_set(folder, seen=5)
+    notes = of_library.weigh(folder, dataset.load(folder, None), ()).pictures.notes
+    assert (
+        "again had no say: it is the first tagger again" in notes and "wd had no say: it has seen 5 pictures" in notes
+    )
+
+
 def test_without_embeddings_nothing_is_believed(tmp_path):
     folder = DataFolder(tmp_path)
     keep(folder, ["hat"] * 3)

@@ -319,8 +319,19 @@ def test_the_stage_runs_with_it_and_its_embeddings_never_mix_with_joytags(tmp_pa
     expected = model.embed([picture(seed) for seed in range(3)])
     np.testing.assert_array_equal(held.matrix, expected.astype(np.float16).astype(np.float32))
     assert store.load_tag_head(data.embeddings, model.id).tags == NAMES[2:]
+    joytag = str(make_tiny_model_folder(tmp_path / "joytag"))
     with pytest.raises(BadFile, match="holds embeddings of wd-like-.* this run would make joytag-"):
-        stage.main([*arguments, str(make_tiny_model_folder(tmp_path / "joytag"))])
+        stage.main([*arguments, joytag])
+    assert stage.main([*arguments, joytag, "--name", "joytag"]) == 0  # beside them it may stand
+    beside = DataFolder(data.root, "joytag")
+    assert data.further() == [beside] and len(data.files(data_folder.DATASET)) == 1
+    seen = store.load(beside.embeddings)
+    assert seen.hashes == sorted(hashes) and store.load_tag_head(beside.embeddings, seen.model) is not None
+    assert store.load(data.embeddings).model == model.id
+    with pytest.raises(UsageError, match="has the same tagger"):
+        stage.main([*arguments, str(folder), "--name", "again"])
+    with pytest.raises(SystemExit, match="2"):
+        stage.main([*arguments, joytag, "--name", "../up"])
     other = make_onnx_folder(tmp_path / "other", changes={"colours": "RGB"})
     with pytest.raises(BadFile, match="holds embeddings of wd-like-"):
         stage.main([*arguments, str(other)])
