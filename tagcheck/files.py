@@ -42,12 +42,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: 
     sync_folder(path.parent)
 
 
-def replace_over(temporary: str | Path, path: str | Path) -> None:
-    """`os.replace`, tried again for a while on Windows, where a file cannot be replaced while any program has it open."""
+def replace_over(temporary: str | Path, path: str | Path, folder: int | None = None) -> None:
+    """`os.replace`, in the open `folder` where one is given; tried again for a while on Windows, where a file cannot be
+    replaced while any program has it open.
+    """
     until = time.monotonic() + (REPLACE_SECONDS if os.name == "nt" else 0)
     while True:
         try:
-            os.replace(temporary, path)
+            os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
         except PermissionError:
             if time.monotonic() >= until:
                 raise

@@ -8,15 +8,17 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tagcheck.changes import TagChange
-from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput
+from tagcheck.errors import FileUnavailable, LibraryError, LibraryRefused, LibraryUnreachable, MissingInput
+from tagcheck.library.folder import inside, sidecar_text
 from tagcheck.library.folder import library as folder_module
-from tagcheck.library.folder import sidecar_text
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.protocol import ABSENT, CURRENT, PARTLY, UNKNOWN, Library, NoWrite, TagWrite
 
@@ -157,17 +159,118 @@ def test_a_data_folder_inside_the_pictures_is_not_mistaken_for_pictures_but_a_fo
     assert [page.hashes for page in FolderLibrary(root).walk([]).pages] == [(wanted,)]
 
 
-def test_a_loop_of_links_ends_and_linked_folders_are_walked_once(root, tmp_path):
-    outside = tmp_path / "elsewhere"
-    there = picture(outside / "o.jpg")
+def test_a_loop_of_links_ends_and_linked_folders_are_walked_once(root):
+    elsewhere = root / ".elsewhere"
+    there = picture(elsewhere / "o.jpg")
     here = picture(root / "a" / "x.jpg")
     (root / "a" / "loop").symlink_to(root)
-    (root / "b").symlink_to(outside)
-    (root / "c").symlink_to(outside)
+    (root / "b").symlink_to(elsewhere)
+    (root / "c").symlink_to(elsewhere)
     (root / "itself").symlink_to(root / "itself")
     (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
     walk = FolderLibrary(root).walk([])
     assert [(page.path[1:], page.hashes) for page in walk.pages] == [(("a",), (here,)), (("b",), (there,))]
+
+
+@pytest.fixture(params=["by handles", "by real paths"])
+def opening(request, monkeypatch):
+    """Both ways to open what is in a library; the second is that of Windows."""
+    monkeypatch.setattr(inside, "BY_HANDLE", inside.BY_HANDLE and request.param == "by handles")
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("form", ["txt", "jpg.txt", "caption", "json", "xmp"])
+@pytest.mark.parametrize("leads_to", ["file", "nowhere", "its.name", "other.link"])
+def test_a_sidecar_that_leads_out_of_the_library_is_neither_read_nor_written(opening, root, tmp_path, form, leads_to):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_bytes(b"secret, 1girl")
+    (outside / f"a.{form}").write_bytes(b"secret, 1girl")
+    (outside / "other.link").symlink_to(outside / "file")
+    hash = picture(root / "a.jpg")
+    (root / f"a.{form}").symlink_to(outside / (f"a.{form}" if leads_to == "its.name" else leads_to))
+    before = contents(tmp_path)
+    library = FolderLibrary(root)
+    library.walk([])
+    (info,) = library.files([hash])
+    assert info.status == "unreadable" and "leads out of the library" in info.reason and not info.tags
+    for action, tag in (("add", "coat"), ("remove", "secret")):
+        (step,) = library.plan([TagChange(hash, tag, action)])
+        assert isinstance(step, NoWrite) and "leads out of the library" in step.reason
+    library.write([TagWrite(hash, "coat", "sidecar", "absent", "current", TagChange(hash, "coat", "add"))])
+    assert library.states([(hash, "coat", "sidecar")]) == ["unknown"]
+    assert contents(tmp_path) == before and sorted(path.name for path in root.iterdir()) == sorted(
+        ["a.jpg", f"a.{form}"]
+    )
+
+
+@pytest.mark.parametrize("how", ["absolute", "relative", "through another link", "to a parent"])
+def test_pictures_and_folders_that_lead_out_of_the_library_are_rows_that_say_so(opening, root, tmp_path, how):
+    outside = tmp_path / "outside"
+    picture(outside / "o.jpg", stem=b"secret")
+    here = picture(root / "a" / "x.jpg")
+    (tmp_path / "link").symlink_to(outside)
+    target = {
+        "absolute": outside,
+        "relative": Path("..") / "outside",
+        "through another link": tmp_path / "link",
+        "to a parent": Path(".."),
+    }[how]
+    (root / "folder").symlink_to(target)
+    (root / "o.jpg").symlink_to(target / ("outside/o.jpg" if how == "to a parent" else "o.jpg"))
+    library = FolderLibrary(root)
+    walk = library.walk([])
+    problems = list(library.files(walk.not_local["cannot be read"]))
+    assert len(problems) == 2 and all("leads out of the library" in info.reason for info in problems)
+    assert {hash for page in walk.pages for hash in page.hashes} == {here, *(info.hash for info in problems)}
+    assert "secret" not in str(walk.notes)
+
+
+@pytest.mark.parametrize("table", ["metadata.jsonl", ".tagcheckignore"])
+def test_a_table_and_a_list_of_what_is_left_out_are_not_read_outside_the_library(opening, root, tmp_path, table):
+    (tmp_path / "outside").write_text('{"file_name": "a.jpg", "text": "secret"}\n*.jpg\n')
+    hash = picture(root / "a.jpg")
+    (root / table).symlink_to(tmp_path / "outside")
+    library = FolderLibrary(root)
+    assert library.walk([]).pages[0].hashes == (hash,) and tags_of(library, hash) == []
+
+
+def test_a_folder_that_is_exchanged_for_a_link_while_it_is_written_leads_no_write_out(root, tmp_path):
+    """One thread exchanges the folder and a link to another without end, another writes: the other stays as it is."""
+    outside = tmp_path / "outside"
+    hash = picture(root / "a" / "x.jpg", stem=b"1girl, solo")
+    picture(outside / "x.jpg", stem=b"1girl, solo")
+    library = FolderLibrary(root)
+    library.walk([])
+    (add,) = library.plan([TagChange(hash, "coat", "add")])
+    aside, ended = root / ".aside", threading.Event()
+
+    def exchange():
+        while not ended.is_set():
+            (root / "a").rename(aside)
+            (root / "a").symlink_to(outside)
+            (root / "a").unlink()
+            aside.rename(root / "a")
+
+    exchanging = threading.Thread(target=exchange)
+    exchanging.start()
+    until, done = time.monotonic() + 1.5, 0
+    try:
+        while time.monotonic() < until:
+            for step in (add, add.reversed()):
+                with suppress(LibraryError):
+                    library.write([step])
+                    done += 1
+    finally:
+        ended.set()
+        exchanging.join()
+    assert done and {path.name: path.read_bytes() for path in outside.iterdir()} == {
+        "x.jpg": (root / "a" / "x.jpg").read_bytes(),
+        "x.txt": b"1girl, solo",
+    }
 
 
 def test_an_empty_file_is_a_row_that_says_so_and_two_of_them_are_not_one_picture(root):
@@ -275,7 +378,7 @@ def hashed(library: FolderLibrary, monkeypatch) -> list[str]:
     read: list[str] = []
     real = folder_module.hash_of
     monkeypatch.setattr(
-        folder_module, "hash_of", lambda place: (read.append(os.path.basename(place.path)), real(place))[1]
+        folder_module, "hash_of", lambda at, place: (read.append(os.path.basename(place.path)), real(at, place))[1]
     )
     library.walk([])
     monkeypatch.setattr(folder_module, "hash_of", real)
@@ -549,9 +652,9 @@ def test_a_sidecar_shared_by_two_pictures_is_never_changed_for_one_of_them(root)
     assert (tags_of(library, jpg), tags_of(library, png)) == (["hat", "1girl", "solo"], ["1girl", "solo"])
 
 
-def test_a_sidecar_that_links_to_another_pictures_is_not_written_but_a_tree_of_links_is(root, tmp_path):
+def test_a_sidecar_that_links_to_another_pictures_is_not_written_but_a_tree_of_links_is(root):
     view = root / "view"
-    real = tmp_path / "real"
+    real = root / "real"
     hash = picture(real / "a.jpg", stem=b"1girl, solo")
     view.mkdir()
     (view / "a.jpg").symlink_to(real / "a.jpg")

@@ -167,10 +167,10 @@ def test_a_write_that_did_not_take_is_failed_with_its_reason_and_can_be_tried_ag
 def test_each_picture_that_could_not_be_written_says_its_own_reason(home, monkeypatch):
     real = folder_module.replace_file
 
-    def full_disk(edit):
+    def full_disk(inside, edit):
         if not edit.path.endswith("c.txt"):
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(edit)
+        real(inside, edit)
 
     monkeypatch.setattr(folder_module, "replace_file", full_disk)
     result = home.apply(*(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)))
@@ -441,11 +441,11 @@ def test_ctrl_c_in_the_middle_of_a_write_is_finished_later(home, monkeypatch):
     real = folder_module.replace_file
     written = []
 
-    def interrupted(edit):
+    def interrupted(inside, edit):
         if written:
             raise KeyboardInterrupt
         written.append(edit.path)
-        real(edit)
+        real(inside, edit)
 
     monkeypatch.setattr(folder_module, "replace_file", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 
 from tagcheck.library.folder import scan, tables
 from tagcheck.library.folder.forms import RECORD, Target
+from tagcheck.library.folder.inside import Inside
 from tagcheck.library.folder.known_hashes import FolderStore
 from tagcheck.library.folder.scan import Folder, Place, stand_in
 from tagcheck.library.folder.sidecar_files import bytes_of
@@ -34,22 +35,22 @@ class Index:
 
 
 def look(
-    root: Path,
+    inside: Inside,
     store: FolderStore,
     exclude: Sequence[str],
-    hash_of: Callable[[Place], tuple[str, str | None]],
+    hash_of: Callable[[Inside, Place], tuple[str, str | None]],
     progress: Callable[[int, int], None] | None,
 ) -> Index:
     """Look through the folder; files that did not change keep the hash that the store knows."""
-    index = Index(folders=list(scan.each_folder(str(root), exclude)))
+    index = Index(folders=list(scan.each_folder(inside, exclude)))
     linked(index.folders)
-    _with_records(index)
+    _with_records(inside, index)
     places = [place for folder in index.folders for place in folder.places]
-    hashes, problems = _hashes(root, store, places, hash_of, progress)
+    hashes, problems = _hashes(inside, store, places, hash_of, progress)
     for folder in index.folders:
         on_page = [hashes[place.path] for place in folder.places]
         if folder.problem:
-            on_page = [stand_in(os.path.join(root, *folder.parts))]
+            on_page = [stand_in(os.path.join(inside.root, *folder.parts))]
             index.problems[on_page[0]] = folder.problem
         if on_page:
             index.pages.append((folder.parts, on_page))
@@ -74,14 +75,11 @@ def linked(folders: Sequence[Folder]) -> None:
             home = homes.get(place.file)
             if place.file != (0, 0) and (home is None or _rank(place) > _rank(home)):
                 homes[place.file] = place
-    elsewhere: dict[str, list[Place]] = {}
     for folder in folders:
         for number, place in enumerate(folder.places):
             home = homes.get(place.file)
             if place.sidecars or home is None:
                 continue
-            if place.link and home.link:  # what it leads to is not in the library
-                home = _outside(place, elsewhere) or home
             if home.path != place.path:
                 folder.places[number] = replace(
                     place, sidecars=home.sidecars, home=home.home or home.path, stem=home.stem
@@ -92,15 +90,7 @@ def _rank(place: Place) -> tuple[bool, bool]:
     return bool(place.sidecars), not place.link
 
 
-def _outside(place: Place, elsewhere: dict[str, list[Place]]) -> Place | None:
-    real = os.path.realpath(place.path)
-    folder = os.path.dirname(real)
-    if folder not in elsewhere:
-        elsewhere[folder] = scan.one_folder(folder)
-    return next((one for one in elsewhere[folder] if one.path == real), None)
-
-
-def _with_records(index: Index) -> None:
+def _with_records(inside: Inside, index: Index) -> None:
     """Give each picture the records of tables that are about it."""
     paths = [path for folder in index.folders for path in folder.tables]
     if not paths:
@@ -109,7 +99,7 @@ def _with_records(index: Index) -> None:
     found: dict[str, list[Target]] = {}
     for path in paths:
         try:
-            table = tables.read(path, bytes_of(path, tables.LARGEST) or b"")
+            table = tables.read(path, bytes_of(inside, path, tables.LARGEST) or b"")
         except NotASidecar as error:
             index.bad_tables[path] = str(error)
             continue
@@ -125,14 +115,14 @@ def _with_records(index: Index) -> None:
 
 
 def _hashes(
-    root: Path,
+    inside: Inside,
     store: FolderStore,
     places: list[Place],
-    hash_of: Callable[[Place], tuple[str, str | None]],
+    hash_of: Callable[[Inside, Place], tuple[str, str | None]],
     progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The hash of each path, and why for those that only get a stand-in."""
-    known = store.hashes(str(root))
+    known = store.hashes(inside.root)
     hashes: dict[str, str] = {}
     problems: dict[str, str] = {}
     new = []
@@ -145,16 +135,16 @@ def _hashes(
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(new), 500):
             part = new[start : start + 500]
-            for place, (hash, problem) in zip(part, pool.map(hash_of, part)):
+            for place, (hash, problem) in zip(part, pool.map(partial(hash_of, inside), part)):
                 hashes[place.path] = hash
                 if problem:
                     problems[place.path] = problem
             youngest = time.time_ns() - SETTLED
             settled = [place for place in part if place.path not in problems and place.mtime_ns < youngest]
             store.keep_hashes(
-                str(root), [(place.path, place.size, place.mtime_ns, hashes[place.path]) for place in settled]
+                inside.root, [(place.path, place.size, place.mtime_ns, hashes[place.path]) for place in settled]
             )
             if progress:
                 progress(start + len(part), len(new))
-    store.forget_hashes(str(root), set(known) - {place.path for place in places})
+    store.forget_hashes(inside.root, set(known) - {place.path for place in places})
     return hashes, problems

@@ -22,10 +22,10 @@ from threading import RLock
 from tagcheck import tags
 from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
-from tagcheck.files import sync_folder
 from tagcheck.library.folder import forms, sidecar_text, tables
 from tagcheck.library.folder.forms import ENDINGS, FAMILY, RECORD, NoTags, Target
 from tagcheck.library.folder.index import SETTLED, Index, look
+from tagcheck.library.folder.inside import Inside
 from tagcheck.library.folder.known_hashes import FolderStore, relative
 from tagcheck.library.folder.scan import MIME, Place, extension, hash_of, shown, unchanged
 from tagcheck.library.folder.sidecar_files import Edit, bytes_of, check_writable, only_writer, replace_file, sweep
@@ -90,6 +90,7 @@ class FolderLibrary:
         if not self.root.is_dir():
             raise MissingInput(f"no folder {root}: name a folder of pictures with --library, or 'hydrus'")
         self.exclude = tuple(exclude)
+        self._inside = Inside(str(self.root))
         self._store = FolderStore(store, str(self.root))
         self._progress = progress
         self._lock = RLock()
@@ -145,7 +146,8 @@ class FolderLibrary:
         reason = f"no picture {hash[:16]}... in {shown(str(self.root))} (any more)"
         for place in index.places.get(hash, []):
             try:
-                data = Path(place.path).read_bytes()
+                with open(self._inside.file(place.path), "rb") as file:
+                    data = file.read()
             except OSError as error:
                 reason = f"{shown(place.path)}: {error.strerror}"
                 continue
@@ -226,7 +228,7 @@ class FolderLibrary:
     def _look(self) -> Index:
         if not self.root.is_dir():
             raise LibraryUnreachable(f"no folder {shown(str(self.root))} (any more): is its drive connected?")
-        return look(self.root, self._store, self.exclude, hash_of, self._progress)
+        return look(self._inside, self._store, self.exclude, hash_of, self._progress)
 
     def _survey(self, fresh: bool = False) -> Survey:
         """How the sidecars are read and spelled: as the last walk found it, kept in the store between runs."""
@@ -295,19 +297,19 @@ class FolderLibrary:
     def _bytes(self, target: Target) -> bytes | None:
         """What stands at a target now, None for nothing. Raises `NotASidecar`."""
         if target.key is None:
-            return bytes_of(target.path, forms.largest(target.form))
+            return bytes_of(self._inside, target.path, forms.largest(target.form))
         return self._table(target.path).record(target.key)
 
     def _table(self, path: str) -> Table:
         """A table as it is now, read again only when its size or time says so."""
         with self._lock:
             try:
-                status = os.stat(path)
+                status = os.stat(self._inside.real(path))
             except OSError as error:
                 raise NotASidecar(f"{shown(path)} cannot be read: {error.strerror}") from None
             look = (status.st_size, status.st_mtime_ns)
             if path not in self._tables or self._tables[path][0] != look or time.time_ns() - look[1] < SETTLED:
-                self._tables[path] = (look, tables.read(path, bytes_of(path, tables.LARGEST) or b""))
+                self._tables[path] = (look, tables.read(path, bytes_of(self._inside, path, tables.LARGEST) or b""))
             return self._tables[path][1]
 
     def _decode(self, target: Target, data: bytes, empty: bool = False) -> AnySidecar:
@@ -442,7 +444,7 @@ class FolderLibrary:
             path = place.new_sidecar(habit.extension, habit.full_name)
             changes.append(self._change(Target(path, habit.extension), add, set(), habit))
         for change in changes:
-            check_writable(Edit(change.path, change.old, change.new))
+            check_writable(self._inside, Edit(change.path, change.old, change.new))
         return changes
 
     def _coming_back(self, target: Target, names: set[str], add: Sequence[str]) -> list[str]:
@@ -459,7 +461,10 @@ class FolderLibrary:
 
     def _change(self, target: Target, add: list[str], remove: set[str], habit: Habit) -> Change:
         """One sidecar's next content: an earlier version of it where one has just these tags, else an edit of what is there."""
-        real = os.path.realpath(target.path)
+        try:
+            real = self._inside.real(target.path)
+        except OSError as error:
+            raise CannotEdit(f"{shown(target.path)} cannot be written: {error.strerror}") from None
         if os.path.basename(real) != os.path.basename(target.path):
             raise CannotEdit(
                 f"{shown(target.path)} is a link to {shown(real)}, which may belong to another picture: make it a file of its own"
@@ -546,16 +551,18 @@ class FolderLibrary:
             )
         folders = {os.path.dirname(change.path) for change in changes}
         for folder in folders:
-            sweep(folder)
+            with suppress(OSError), self._inside.folder(folder) as at:
+                sweep(at)
         for edit in self._files(changes, problems):
             try:
-                replace_file(edit)
+                replace_file(self._inside, edit)
             except (CannotEdit, NotASidecar) as error:
                 problems[edit.path] = str(error)
             except OSError as error:
                 problems[edit.path] = f"{shown(edit.path)} could not be written: {error.strerror}"
         for folder in folders:
-            sync_folder(Path(folder))
+            with self._inside.folder(folder) as at:
+                at.sync()
         return problems
 
     def _files(self, changes: list[Change], problems: dict[str, str]) -> Iterator[Edit]:
@@ -568,7 +575,7 @@ class FolderLibrary:
                 records.setdefault(change.path, {})[change.key] = change
         for path, by_key in records.items():
             try:
-                old = bytes_of(path, tables.LARGEST)
+                old = bytes_of(self._inside, path, tables.LARGEST)
                 table = tables.read(path, old or b"")
                 if any(table.record(key) != change.old for key, change in by_key.items()):
                     raise CannotEdit(f"{shown(path)} was changed by another program in this moment: try again")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tagcheck.library.folder import exclusion
 from tagcheck.library.folder.exclusion import Rule
 from tagcheck.library.folder.forms import ENDINGS, Target
+from tagcheck.library.folder.inside import LEAVES, Inside, OpenFolder
 from tagcheck.library.folder.tables import is_table
 
 MIME = {
@@ -61,6 +62,7 @@ SIDE_DATA = frozenset(
 )  # beside pictures, and never tags
 
 FORBIDDEN = os.stat_result((0,) * 10)
+OUTSIDE = os.stat_result((0,) * 10)  # another one: a link that leads out of the library
 
 
 @dataclass(frozen=True)
@@ -101,62 +103,60 @@ class Folder:
     excluded: int = 0
 
 
-def each_folder(root: str, exclude: Sequence[str] = ()) -> Iterator[Folder]:
+def each_folder(inside: Inside, exclude: Sequence[str] = ()) -> Iterator[Folder]:
     """Each folder once: first the real tree, then what links lead to; a loop ends where it began."""
     seen: set[tuple[int, int]] = set()
     links: list[tuple[tuple[str, ...], str, list[Rule]]] = []
-    stack: list[tuple[tuple[str, ...], str, list[Rule]]] = [((), root, exclusion.rules(exclude))]
+    stack: list[tuple[tuple[str, ...], str, list[Rule]]] = [((), inside.root, exclusion.rules(exclude))]
     while stack or links:
         if not stack:
             stack.append(links.pop(0))
         parts, path, rules = stack.pop()
         folder = Folder(parts)
         try:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+            with inside.folder(path) as at:
+                status = os.stat(at.path if at.handle is None else at.handle)
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                below, rules = _look(inside, at, folder, rules)
         except OSError as error:
             folder.problem = f"the folder {shown(path)} cannot be looked into ({error.strerror})"
-            yield folder
-            continue
-        names = {entry.name for entry in entries}
-        base = "".join(part + "/" for part in parts)
-        if exclusion.FILE in names:
-            rules = rules + _own_rules(os.path.join(path, exclusion.FILE), base)
-        data_folder = not DATA_FOLDER_SIGNS.isdisjoint(names)
-        kept = []
-        for entry in entries:
-            if rules and exclusion.excluded(rules, base + entry.name, _is_folder(entry)):
-                folder.excluded += 1
-            else:
-                kept.append(entry)
-        below = [
-            entry
-            for entry in kept
-            if not entry.name.startswith(".")
-            and entry.name not in FOREIGN_FOLDERS
-            and _is_folder(entry)
-            and not (data_folder and entry.name in OWN_FOLDERS)
-        ]
-        stack += [((*parts, entry.name), entry.path, rules) for entry in reversed(below) if not entry.is_symlink()]
-        links += [((*parts, entry.name), entry.path, rules) for entry in below if entry.is_symlink()]
-        _fill(folder, kept)
+            below = []
+        inner = [((*parts, entry.name), os.path.join(path, entry.name), rules) for entry in below]
+        stack += [one for one, entry in zip(inner, below) if not entry.is_symlink()][::-1]
+        links += [one for one, entry in zip(inner, below) if entry.is_symlink()]
         yield folder
 
 
-def one_folder(path: str) -> list[Place]:
-    """The pictures of one folder alone; none of what cannot be looked into."""
-    folder = Folder(())
-    with suppress(OSError):
-        _fill(folder, sorted(os.scandir(path), key=lambda entry: entry.name))
-    return folder.places
+def _look(inside: Inside, at: OpenFolder, folder: Folder, rules: list[Rule]) -> tuple[list[os.DirEntry], list[Rule]]:
+    """Note down what one folder has. Returns the folders in it that are to be looked into, and the rules that hold there."""
+    entries = at.entries()
+    names = {entry.name for entry in entries}
+    base = "".join(part + "/" for part in folder.parts)
+    if exclusion.FILE in names:
+        rules = rules + _own_rules(inside, os.path.join(at.path, exclusion.FILE), base)
+    data_folder = not DATA_FOLDER_SIGNS.isdisjoint(names)
+    kept = []
+    for entry in entries:
+        if rules and exclusion.excluded(rules, base + entry.name, _is_folder(entry)):
+            folder.excluded += 1
+        else:
+            kept.append(entry)
+    _fill(inside, at, folder, kept)
+    return [
+        entry
+        for entry in kept
+        if not entry.name.startswith(".")
+        and entry.name not in FOREIGN_FOLDERS
+        and _is_folder(entry)
+        and not (data_folder and entry.name in OWN_FOLDERS)
+    ], rules
 
 
-def _own_rules(path: str, base: str) -> list[Rule]:
+def _own_rules(inside: Inside, path: str, base: str) -> list[Rule]:
     try:
-        with open(path, encoding="utf-8-sig", errors="replace") as lines:
+        with open(inside.file(path), encoding="utf-8-sig", errors="replace") as lines:
             return exclusion.rules(lines, base)
     except OSError:
         return []
@@ -174,16 +174,18 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _fill(folder: Folder, entries: list[os.DirEntry]) -> None:
+def _fill(inside: Inside, at: OpenFolder, folder: Folder, entries: list[os.DirEntry]) -> None:
     """Note down the pictures among one folder's entries, each with its sidecars, and what else stands beside them.
 
     A sidecar belongs to the pictures that it is called after to the letter; where there is none, to those whose name
     differs in case or Unicode form alone. A link that leads nowhere is no picture.
     """
     pictures = [entry for entry in entries if not entry.name.startswith(".") and extension(entry.name) in MIME]
-    stats = {entry.name: status for entry in pictures if (status := _status(entry)) is not None}
+    paths = {entry.name: os.path.join(at.path, entry.name) for entry in entries}
+    looked = ((entry.name, _status(inside, entry, paths[entry.name])) for entry in pictures)
+    stats = {name: status for name, status in looked if status is not None}
     if stats and all(status is FORBIDDEN for status in stats.values()):
-        folder.problem = f"the folder {shown(os.path.dirname(pictures[0].path))} can be listed and not entered"
+        folder.problem = f"the folder {shown(at.path)} can be listed and not entered"
         return
     names = list(stats)
     owners = _Owners(names)
@@ -195,10 +197,10 @@ def _fill(folder: Folder, entries: list[os.DirEntry]) -> None:
         claimed, full = owners.of(name)
         if ending.lower() in ENDINGS and claimed:
             for owner in claimed:
-                target = Target(entry.path, ending.lower(), own=full or len(claimed) == 1)
+                target = Target(paths[entry.name], ending.lower(), own=full or len(claimed) == 1)
                 mine[owner].append((ENDINGS.index(ending.lower()), not full, target))
         elif is_table(entry.name):
-            folder.tables.append(entry.path)
+            folder.tables.append(paths[entry.name])
         elif ending.lower() in ENDINGS:
             folder.unclaimed += 1
         elif claimed and ending and ending[1:].lower() not in SIDE_DATA:
@@ -206,24 +208,25 @@ def _fill(folder: Folder, entries: list[os.DirEntry]) -> None:
     for entry in pictures:
         if entry.name in stats:
             targets = tuple(target for _, _, target in sorted(mine[entry.name], key=lambda one: one[:2]))
-            folder.places.append(_place(entry, stats[entry.name], owners.stem(entry.name), targets))
+            folder.places.append(_place(entry, paths[entry.name], stats[entry.name], owners.stem(entry.name), targets))
 
 
-def _place(entry: os.DirEntry, status: os.stat_result, whose: str, targets: tuple[Target, ...]) -> Place:
-    if status is FORBIDDEN:  # a size that is not 0, so that it is opened and says why not
-        return Place(entry.path, 1, 0, whose, targets, link=entry.is_symlink())
+def _place(entry: os.DirEntry, path: str, status: os.stat_result, whose: str, targets: tuple[Target, ...]) -> Place:
+    if status is FORBIDDEN or status is OUTSIDE:  # a size that is not 0, so that it is opened and says why not
+        return Place(path, 1, 0, whose, targets, link=entry.is_symlink())
     file = (status.st_dev, status.st_ino)
-    return Place(entry.path, status.st_size, status.st_mtime_ns, whose, targets, file, entry.is_symlink())
+    return Place(path, status.st_size, status.st_mtime_ns, whose, targets, file, entry.is_symlink())
 
 
-def _status(entry: os.DirEntry) -> os.stat_result | None:
-    """What the system says of a file, `FORBIDDEN` where it may not say it, None for what is none."""
+def _status(inside: Inside, entry: os.DirEntry, path: str) -> os.stat_result | None:
+    """What the system says of a file, `FORBIDDEN` or `OUTSIDE` where that is not to be had, None for what is none."""
     try:
-        return os.stat(entry.path) if entry.is_file() else None  # Windows leaves the number out of an entry's own
+        status = inside.status(entry, path)
     except PermissionError:
         return FORBIDDEN
-    except OSError:
-        return None
+    except OSError as error:
+        return OUTSIDE if error.strerror == LEAVES else None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 class _Owners:
@@ -259,10 +262,10 @@ class _Owners:
         return "shared" if len(self.stems_like[_same_name(stem)]) > 1 else "own"
 
 
-def hash_of(place: Place) -> tuple[str, str | None]:
+def hash_of(inside: Inside, place: Place) -> tuple[str, str | None]:
     """(SHA-256 of the file, None), or a stand-in made from the path and why the file cannot be read."""
     try:
-        with open(place.path, "rb") as file:
+        with open(inside.file(place.path), "rb") as file:
             if place.size:
                 return hashlib.file_digest(file, "sha256").hexdigest(), None
         problem = "is empty (0 bytes)"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock
 
-from tagcheck.files import replace_over
+from tagcheck.library.folder.inside import Inside, OpenFolder
 from tagcheck.library.folder.scan import shown
 from tagcheck.library.folder.sidecar_text import LARGEST, CannotEdit, NotASidecar
 
@@ -35,12 +35,12 @@ class Edit:
     new: bytes | None
 
 
-def bytes_of(path: str, largest: int = LARGEST) -> bytes | None:
-    """A sidecar's bytes, None when there is none. Raises `NotASidecar` when it cannot be read."""
+def bytes_of(inside: Inside, path: str, largest: int = LARGEST, at: OpenFolder | None = None) -> bytes | None:
+    """A sidecar's bytes, None when there is none. Raises `NotASidecar` when it cannot be read, or leads out of the library.
+    `at` is its folder, where that is open.
+    """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise NotASidecar(f"{shown(path)} is not a file")
-        with open(path, "rb") as file:
+        with open(at.file(os.path.basename(path)) if at else inside.file(path), "rb") as file:
             return file.read(largest + 1)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
@@ -48,15 +48,19 @@ def bytes_of(path: str, largest: int = LARGEST) -> bytes | None:
         raise NotASidecar(f"{shown(path)} cannot be read: {error.strerror}") from None
 
 
-def check_writable(edit: Edit) -> None:
+def check_writable(inside: Inside, edit: Edit) -> None:
     """Raises `CannotEdit` for what the owner has protected, and for a name that no file can have."""
     folder, name = os.path.split(edit.path)
     if len(os.fsencode(name)) > 255:
         raise CannotEdit(f"{shown(edit.path)} would be too long a name for a file: shorten the picture's name")
-    if edit.old is not None and not os.stat(edit.path).st_mode & 0o222:
-        raise CannotEdit(f"{shown(edit.path)} is write-protected")
-    if not os.access(folder, os.W_OK):
-        raise CannotEdit(f"nothing may be written in {shown(folder)}")
+    try:
+        with inside.folder(folder) as at:
+            if edit.old is not None and not os.stat(at.place(name), dir_fd=at.handle).st_mode & 0o222:
+                raise CannotEdit(f"{shown(edit.path)} is write-protected")
+            if not at.writable():
+                raise CannotEdit(f"nothing may be written in {shown(folder)}")
+    except OSError as error:
+        raise CannotEdit(f"{shown(edit.path)} cannot be written: {error.strerror}") from None
 
 
 @contextmanager
@@ -78,41 +82,41 @@ def only_writer(root: str) -> Iterator[None]:
         os.close(handle)
 
 
-def sweep(folder: str) -> None:
+def sweep(at: OpenFolder) -> None:
     """Remove what a killed process left half-written. Only called by the only writer."""
-    for entry in os.scandir(folder):
+    for entry in at.entries():
         if entry.name.startswith(TEMPORARY[0]) and entry.name.endswith(TEMPORARY[1]):
             with suppress(OSError):
-                os.unlink(entry.path)
+                at.remove(entry.name)
 
 
-def replace_file(edit: Edit) -> None:
+def replace_file(inside: Inside, edit: Edit) -> None:
     """Put the new content in place, whole or not at all, keeping mode and owner. Raises `CannotEdit` when it was changed meanwhile."""
-    check_writable(edit)
-    folder = os.path.dirname(edit.path)
-    temporary = os.path.join(folder, secrets.token_hex(6).join(TEMPORARY))
-    try:
-        if edit.new is not None:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as out:
-                out.write(edit.new)
-                if edit.old is not None:
-                    _copy_rights(edit.path, out.fileno())
-                out.flush()
-                os.fsync(out.fileno())
-        if bytes_of(edit.path, max(LARGEST, len(edit.old or b""))) != edit.old:
-            raise CannotEdit(f"{shown(edit.path)} was changed by another program in this moment: try again")
-        if edit.new is None:
-            os.unlink(edit.path)
-        else:
-            replace_over(temporary, edit.path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    check_writable(inside, edit)
+    folder, name = os.path.split(edit.path)
+    temporary = secrets.token_hex(6).join(TEMPORARY)
+    with inside.folder(folder) as at:
+        try:
+            if edit.new is not None:
+                with open(at.new(temporary), "wb") as out:
+                    out.write(edit.new)
+                    if edit.old is not None:
+                        _copy_rights(os.stat(at.place(name), dir_fd=at.handle), out.fileno())
+                    out.flush()
+                    os.fsync(out.fileno())
+            if bytes_of(inside, edit.path, max(LARGEST, len(edit.old or b"")), at) != edit.old:
+                raise CannotEdit(f"{shown(edit.path)} was changed by another program in this moment: try again")
+            if edit.new is None:
+                at.remove(name)
+            else:
+                at.replace(name, temporary)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                at.remove(temporary)
+            raise
 
 
-def _copy_rights(path: str, handle: int) -> None:
-    status = os.stat(path)
+def _copy_rights(status: os.stat_result, handle: int) -> None:
     if (
         hasattr(os, "fchown")
         and hasattr(os, "geteuid")
