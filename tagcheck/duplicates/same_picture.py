@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from tagcheck.errors import BadFile
 from tagcheck.files import write_json
+from tagcheck.learning.logistic import logistic
 from tagcheck.similar.pairs import Pairs
 
 FILE, KIND, VERSION = "same_picture.json", "same_picture", 1
@@ -104,17 +104,19 @@ def _from_unlabelled(
     """(weights, chances of `other`): each round takes `other` for copies by the chances of the one before (`start`)."""
     chance = start
     weights = np.zeros(good.shape[1] + 1)
+    fitted: np.ndarray | None = None
     rows = np.concatenate([good, other, other, bad])
+    rows = np.column_stack([rows, np.ones(len(rows))])
     kind = np.repeat([1, 1, 0, 0], [len(good), len(other), len(other), len(bad)])
     strange = np.full(len(bad), STRANGERS * len(good) / max(1, len(bad)))
     for _ in range(rounds):
         counted = np.concatenate([np.ones(len(good)), chance, 1 - chance, strange]) + 1e-3
-        fitted = LogisticRegression(C=1.0, max_iter=1000).fit(rows, kind, counted)
+        fitted = logistic(rows, kind, counted, start=fitted)
         # The changed pictures are copies beside the library's own: its share of copies is that of `other`.
         share = np.clip(chance.mean() if len(chance) else 0.5, 1e-3, 1 - 1e-3)
         trained = (len(good) + chance.sum()) / max(float((1 - chance).sum() + strange.sum()), 1e-3)
         offset = np.log(share / (1 - share)) - np.log(trained)
-        weights = np.append(fitted.coef_[0], fitted.intercept_[0] + offset)
+        weights = np.append(fitted[:-1], fitted[-1] + offset)
         chance = 1 / (1 + np.exp(-np.clip(other @ weights[:-1] + weights[-1], -40, 40)))
     return weights, chance
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.linear_model import LogisticRegression
 
 from tagcheck.learning import Tagger
+from tagcheck.learning.logistic import logistic
 from tagcheck.similar.unit_rows import UnitRows, workers
 
 NEIGHBOURS = 24
@@ -128,8 +128,8 @@ def support(
     cells = slice(0, len(rows))
     logit = np.zeros(len(rows))
     if learned:
-        model = LogisticRegression(C=1.0, max_iter=500).fit(features[len(rows) :], given)
-        logit = model.decision_function(features[cells])
+        features = np.column_stack([features, np.ones(len(features))])
+        logit = features[cells] @ logistic(features[len(rows) :], given)
     with np.errstate(over="ignore"):
         probability = 1 / (1 + np.exp(-logits[cells]))
     return Support(learned, logit, probability, having[cells], asked[cells])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
+from scipy import optimize
 
 THRESHOLDS = np.round(
     np.concatenate([np.arange(0.01, 0.9, 0.01), np.arange(0.9, 0.99, 0.005), np.arange(0.99, 1.0001, 0.001)]), 4
@@ -16,9 +16,9 @@ def copy_chance(cosine: np.ndarray, known_cosine: np.ndarray, known_copy: np.nda
     It never falls with the cosine. `known_cosine`, `known_copy` (k,) are the judged pairs. They need
     not be drawn evenly over the cosines, but at one cosine they have to be like the others there.
     """
-    told = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-    told.fit(known_cosine.astype(np.float64), known_copy.astype(np.float64))
-    return told.predict(cosine.astype(np.float64))
+    at, place, count = np.unique(known_cosine, return_inverse=True, return_counts=True)
+    share = np.bincount(place, known_copy) / count
+    return np.interp(cosine, at, optimize.isotonic_regression(share, weights=count).x)
 
 
 def precision_by_threshold(

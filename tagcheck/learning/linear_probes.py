@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy import linalg, special
-from sklearn.isotonic import IsotonicRegression
+from scipy import linalg, optimize, special
 
 BLOCK = 4096  # rows held in memory at a time
 CENTRED_ON = 20_000  # rows of which the middle is taken away before sums are made, for the sake of float32
@@ -284,8 +283,8 @@ def calibrate(
     middle = np.add.reduceat(weights * scores, edges) / np.maximum(total, 1e-12)
     overall = right.sum() / max(total.sum(), 1e-12)
     share = (right + prior * overall) / (total + prior)
-    level = IsotonicRegression(y_min=0.0, y_max=1.0).fit(middle, share, total + prior).predict(middle)
-    return Calibration(middle, level)
+    level = optimize.isotonic_regression(share, weights=total + prior).x
+    return Calibration(middle, np.clip(level, 0.0, 1.0))
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10, low: float = 0.0) -> float:

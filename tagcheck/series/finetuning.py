@@ -23,7 +23,6 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms import v2
 
 from joytag.Models import ViT, normalise
 from tagcheck.embedding import joytag_network, store
@@ -333,10 +332,12 @@ def pictures(library: Any, hashes: Sequence[str], size: int, decoders: int = 2) 
     return read
 
 
-def views(size: int) -> v2.Transform:
+def views(size: int) -> nn.Module:
     """Another view of a picture, uint8 (3, S, S) -> uint8 (3, size, size). Never mirrored: what is written, worn or held on
     one side belongs to a character there.
     """
+    from torchvision.transforms import v2  # here, since it takes a second to load and only training needs it
+
     turned = v2.RandomAffine(8.0, (0.05, 0.05), fill=255, interpolation=v2.InterpolationMode.BILINEAR)
     cropped = v2.RandomResizedCrop(size, scale=(0.55, 1.0), ratio=(0.8, 1.25), antialias=True)
     colours = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy import optimize, sparse
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from tagcheck.learning import expected_calibration_error, linear_probes
+from tagcheck.learning.logistic import logistic
 from tagcheck.series.confidence import Ratio, given_tagged, log_odds, tag_odds, tagged_probability
 from tagcheck.series.labels import Labels
 from tagcheck.series.out_of_fold import Folded
@@ -279,10 +279,9 @@ def _agreement(odds: Sequence[np.ndarray], agreed: Sequence[np.ndarray]) -> floa
     untagged = np.repeat([1, 0], [len(one) for one in odds])
     if not np.ptp(inputs, axis=0).all():
         return 0.0
-    fitted = LogisticRegression(C=1.0, class_weight="balanced").fit(
-        (inputs - inputs.mean(axis=0)) / inputs.std(axis=0), untagged
-    )
-    slope, beside = fitted.coef_[0] / inputs.std(axis=0)
+    scaled = np.column_stack([(inputs - inputs.mean(axis=0)) / inputs.std(axis=0), np.ones(len(inputs))])
+    balanced = len(untagged) / 2 / np.bincount(untagged)[untagged]
+    slope, beside = logistic(scaled, untagged, balanced)[:-1] / inputs.std(axis=0)
     return float(np.clip(beside / slope, *AGREEMENT)) if slope > 0 else 0.0
 
 

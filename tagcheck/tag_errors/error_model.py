@@ -28,7 +28,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit
 
-from tagcheck.learning.linear_probes import logit
+from tagcheck.learning.logistic import logistic
 from tagcheck.tag_errors import evidence
 from tagcheck.tag_errors.evidence import Block, Evidence, blocks
 
@@ -44,6 +44,7 @@ HINGES = {
     "kernel_share": SHARE_BENDS,
 }
 ROUNDS = 10  # of expectation maximisation
+RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
 CHUNK = 100_000  # cells expanded at a time
 CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
@@ -161,7 +162,7 @@ def fit(
     spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
     sample, weight = _sample(cells, rng)
     design = _Design(cells, sample)
-    beta = _logistic(design.of_sample, y[sample], weight)
+    beta = _regressed(design.of_sample, y[sample], weight)
     written = expit(design.linear(beta))
     miss_rate, kappa = _plateau(written, y), _floor(written, y, cells.weight, share)
     belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
@@ -174,7 +175,7 @@ def fit(
         truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
         for certain in (truth, shown):
             certain[yes], certain[no] = 1, 0
-        beta = _logistic(design.of_sample, shown[sample], weight, beta)
+        beta = _regressed(design.of_sample, shown[sample], weight, beta)
         linear = design.linear(beta)
         lines = _tag_lines(lines, linear, shown, cells, len(frequency))
         belongs = np.clip(expit(lines[cells.column, 0] + lines[cells.column, 1] * linear), SMALLEST, 1 - SMALLEST)
@@ -349,35 +350,5 @@ class _Design:
         return out
 
 
-def _logistic(
-    x: np.ndarray,
-    target: np.ndarray,
-    weight: np.ndarray,
-    start: np.ndarray | None = None,
-    penalty: float = 1e-5,
-    rounds: int = 30,
-) -> np.ndarray:
-    """Weighted logistic regression by Newton's method; targets 0 to 1, the last column of ones. The coefficients."""
-    ridge = np.full(x.shape[1], penalty * len(x))
-    ridge[-1] = 1e-9 * len(x)
-    beta = np.zeros(x.shape[1]) if start is None else start
-    if start is None:
-        beta[-1] = logit(np.average(target, weights=weight))
-    loss = _loss(x, beta, target, weight, ridge)
-    for _ in range(rounds):
-        p = expit(x @ beta)
-        gradient = x.T @ (weight * (p - target)) + ridge * beta
-        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(ridge)
-        step = np.linalg.solve(hessian, gradient)
-        scale = 1.0
-        while (now := _loss(x, beta - scale * step, target, weight, ridge)) > loss + 1e-9 and scale > 1e-3:
-            scale /= 2
-        beta, loss = beta - scale * step, now
-        if np.abs(scale * step).max() < 1e-3:
-            break
-    return beta
-
-
-def _loss(x: np.ndarray, beta: np.ndarray, target: np.ndarray, weight: np.ndarray, ridge: np.ndarray) -> float:
-    score = x @ beta
-    return float(np.sum(weight * (np.logaddexp(0, score) - target * score)) + 0.5 * np.sum(ridge * beta**2))
+def _regressed(x: np.ndarray, target: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
+    return logistic(x, target, weight, RIDGE * len(x), start, 30, 1e-3)

@@ -1,0 +1,55 @@
+"""Weighted logistic regression of few columns, by Newton's method."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import logit
+
+
+def logistic(
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None = None,
+    ridge: float = 1.0,
+    start: np.ndarray | None = None,
+    rounds: int = 100,
+    near: float = 1e-5,
+) -> np.ndarray:
+    """The coefficients (k,) of a logistic regression of `target` (m,), 0 to 1, on `x` (m, k), whose last column is of ones.
+
+    Minimised are the weighted log losses and half of `ridge` times the squared coefficients, the intercept's left out
+    (scikit-learn's C is 1 / `ridge`), until a step moves none by `near`, from `start` on.
+
+    >>> x = np.column_stack([[-2.0, -1.0, 1.0, 2.0], np.ones(4)])
+    >>> bool(logistic(x, np.array([0, 0, 1, 1]))[0] > 0)
+    True
+    """
+    weight = np.ones(len(x)) if weight is None else weight
+    penalty = np.full(x.shape[1], ridge)
+    penalty[-1] = 1e-9 * len(x)
+    if start is None:
+        start = np.zeros(x.shape[1])
+        start[-1] = logit(np.clip(np.average(target, weights=weight), 1e-6, 1 - 1e-6))
+    beta, (loss, p) = start, _loss(x, start, target, weight, penalty)
+    for _ in range(rounds):
+        gradient = x.T @ (weight * (p - target)) + penalty * beta
+        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(penalty)
+        step = np.linalg.solve(hessian, gradient)
+        scale = 1.0
+        while (now := _loss(x, beta - scale * step, target, weight, penalty))[0] > loss + 1e-9 and scale > 1e-3:
+            scale /= 2
+        beta, (loss, p) = beta - scale * step, now
+        if np.abs(scale * step).max() < near:
+            break
+    return beta
+
+
+def _loss(
+    x: np.ndarray, beta: np.ndarray, target: np.ndarray, weight: np.ndarray, penalty: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """(the loss, the probabilities): both come out of one exponential."""
+    score = x @ beta
+    small = np.exp(-np.abs(score))
+    p = np.where(score >= 0, 1.0, small) / (1 + small)
+    loss = weight @ (np.log1p(small) + np.maximum(score, 0) - target * score)
+    return float(loss + 0.5 * np.sum(penalty * beta**2)), p
