@@ -117,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         remove_leftovers(folder)
         confirm_writes(folder, library)
         model = load_tagger(args, folder)
-        done = store.embedded(folder.embeddings, model.id, model.preprocess_id, tell=script.say)
+        pixels: dict[str, str] = {}
+        done = store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
@@ -138,9 +139,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         unreadable.keep_damaged(folder.embeddings, damaged)
         if again <= work.tried:
             unreadable.keep_repairs(folder.embeddings)
-        sizes = done | work.sizes
+        sizes, pixels = done | work.sizes, pixels | work.pixels
         records = [
-            record(info, pages[info.hash], failed.get(info.hash), sizes.get(info.hash), damaged.get(info.hash))
+            record(
+                info,
+                pages[info.hash],
+                failed.get(info.hash),
+                sizes.get(info.hash),
+                damaged.get(info.hash),
+                pixels.get(info.hash),
+            )
             for info in infos
             if info.status != "ok" or info.hash in done or info.hash in failed or info.hash in work.tried
         ]
@@ -336,6 +344,7 @@ class Work:
     sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     thumbnails: dict[str, np.ndarray] = field(default_factory=dict)  # of pictures that are not yet written
     damaged: dict[str, str] = field(default_factory=dict)
+    pixels: dict[str, str] = field(default_factory=dict)  # their digests
     clocks: Clocks = field(default_factory=Clocks)
     computing: float = 0.0
     writing: float = 0.0
@@ -345,6 +354,7 @@ class Work:
         self.tried |= other.tried
         self.failures |= other.failures
         self.sizes |= other.sizes
+        self.pixels |= other.pixels
         self.computing += other.computing
         self.writing += other.writing
         for name in ("reading", "decoding", "waiting"):
@@ -378,7 +388,7 @@ def embed(
         written = time.monotonic()
         for hash, row in embedded_rows(script.shown(files, len(new), "embedding", message), model, work):
             start = time.monotonic()
-            writer.add([hash], row[None], [work.sizes[hash]], [work.thumbnails.pop(hash)])
+            writer.add([hash], row[None], [work.sizes[hash]], [work.thumbnails.pop(hash)], [work.pixels.get(hash)])
             if start - written > FLUSH_SECONDS:
                 writer.close()
                 written = time.monotonic()
@@ -450,13 +460,15 @@ def cluster_worker(
     library = open_library(args, folder)
 
     def work(part: Sequence[FileInfo], begun: int) -> Work:
-        there = store.embedded(folder.embeddings, model.id, model.preprocess_id) if begun else {}
+        pixels: dict[str, str] = {}
+        there = store.embedded(folder.embeddings, model.id, model.preprocess_id, pixels=pixels) if begun else {}
         there = {hash: size for hash, size in there.items() if hash not in again}
         left = [info for info in part if info.hash not in there]
         done = embed(library, model, left, folder, limits, args.decoders or 1, None)
         kept = [info.hash for info in part if info.hash in there]
         done.tried.update(kept)
         done.sizes.update((hash, there[hash]) for hash in kept)
+        done.pixels.update((hash, pixels[hash]) for hash in kept)
         return done
 
     return work
@@ -511,6 +523,8 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
                 continue
             work.sizes[file.hash] = file.size
             work.thumbnails[file.hash] = measuring.picture_thumbnail(file.frames[0], file.size, model.recipe)
+            if file.pixels:
+                work.pixels[file.hash] = file.pixels
             if file.damaged:
                 work.damaged[file.hash] = file.damaged
             frames.extend(file.frames)
@@ -529,9 +543,10 @@ def record(
     failure: Failure | None,
     size: tuple[int, int] | None,
     damaged: str | None = None,
+    pixels: str | None = None,
 ) -> dict[str, Any]:
-    """One picture's entry in the dataset file. `size` is what its decoder found, for a library that does not know it;
-    `damaged` what is wrong with a file whose pixels were read all the same.
+    """One picture's entry in the dataset file. `size` and `pixels`, the digest of its pixels, are what its decoder found, for a
+    library that does not know them; `damaged` what is wrong with a file whose pixels were read all the same.
     """
     status, reason = (failure.status, failure.reason) if failure else (info.status, info.reason)
     row: dict[str, Any] = {"hash": info.hash, "status": status}
@@ -555,6 +570,8 @@ def record(
         value = getattr(info, key)
         if value is not None:
             row[key] = value
+    if pixels and info.pixel_hash is None:
+        row["pixel_hash"] = pixels
     if info.trashed:
         row["trashed"] = True
     if size is not None and (info.width is None or info.height is None):

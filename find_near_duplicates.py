@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     records, found = embedded_records(folder, data)
-    decided = judged_pairs(data) | review_store.pair_decisions(folder.review)
+    decided = judged_pairs(data) | review_store.pair_decisions(folder.review, data.pixels)
     measured = (
         None if args.threshold or args.calibrate is not None else same_picture.load(folder.embeddings, found.model)
     )
@@ -98,7 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
     tagging = weigh_tags(folder, data, records, found, pairs, opened, chance)
-    noes = Noes.of(data.spellings, review_store.decisions(folder.review), review_store.muted(folder.review))
+    noes = Noes.of(
+        data.spellings, review_store.decisions(folder.review, data.pixels), review_store.muted(folder.review)
+    )
     summary = summarise(data, records, pairs, groups, opened, threshold)
     if measured is not None:
         summary["pairs_ruled_out_by_pixels"] = len(alike) - len(pairs)

@@ -126,7 +126,9 @@ def main(argv: list[str] | None = None) -> int:
             f"(to renew: {classifier_files.MADE_BY})"
         )
 
-    noes = Noes.of(data.spellings, review_store.decisions(folder.review), review_store.muted(folder.review))
+    noes = Noes.of(
+        data.spellings, review_store.decisions(folder.review, data.pixels), review_store.muted(folder.review)
+    )
     believes = believed(folder, data, config.INVISIBLE_NAMESPACES)
     found, suppressed = findings(judged, card, believes, noes)
     explain(found, judged, folder, card)

@@ -68,6 +68,11 @@ class Dataset:
         model = self.header.get("model")
         return str(model.get("name") or "the tagger") if isinstance(model, dict) else "the tagger"
 
+    @property
+    def pixels(self) -> dict[str, str]:
+        """Hash -> digest of its pixels ("" where nobody told), of every picture that could be read."""
+        return {record.hash: pixels_of(record.raw) for record in self.usable()}
+
     def usable(self) -> list[Record]:
         """The records whose picture could be read."""
         return [record for record in self.records if record.status == "ok"]
@@ -92,6 +97,12 @@ class Dataset:
         if seen + sum(record.status != "ok" for record in self.records) >= self.mapped:
             return {}
         return {"pictures_seen": seen, "pictures_mapped": self.mapped, "max_embeddings": self.most}
+
+
+def pixels_of(row: Mapping[str, Any]) -> str:
+    """The digest of a record's pixels, "" where it has none or its picture could not be read."""
+    pixels = row.get("pixel_hash")
+    return pixels if isinstance(pixels, str) and row.get("status", "ok") == "ok" else ""
 
 
 def load(

@@ -82,7 +82,7 @@ def weigh(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Weighe
     """Weigh every tag of every picture, and keep what is believed for `believed`."""
     declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, invisible)
-    decided = review_store.decisions(folder.review)
+    decided = review_store.decisions(folder.review, data.pixels)
     noes = Noes.of(data.spellings, decided, review_store.muted(folder.review))
     seen = examine(folder, data, pictures, declared, decided, noes)
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
@@ -157,7 +157,7 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
         if path.is_file():
             about = path.stat()
             made.update(f"{path.name} {about.st_size} {about.st_mtime_ns}\n".encode())
-    made.update(repr(sorted(review_store.decisions(folder.review).items())).encode())
+    made.update(repr(sorted(review_store.decisions(folder.review, data.pixels).items())).encode())
     made.update(repr(sorted(review_store.answers(folder.review))).encode())
     return made.hexdigest()
 

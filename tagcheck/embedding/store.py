@@ -26,6 +26,7 @@ from tagcheck.files import write_atomically
 
 SHARD_ROWS = 4096
 GATHERED = 256  # rows converted at a time while loading
+PIXEL_BYTES = 32  # of the digest of a picture's pixels
 VERSION = 1
 TAG_HEAD = "tag_head.pt"
 AT_THRESHOLD = 0.35  # half of an F1 of .7, which is about what published taggers reach at their thresholds
@@ -92,20 +93,24 @@ def _pt_files(folder: Path) -> Iterator[Path]:
 
 
 def embedded(
-    folder: Path, model: str, preprocess: str, tell: Callable[[str], None] | None = None
+    folder: Path,
+    model: str,
+    preprocess: str,
+    tell: Callable[[str], None] | None = None,
+    pixels: dict[str, str] | None = None,
 ) -> dict[str, tuple[int, int] | None]:
     """The hashes that have an embedding of this very model and preprocessing, each with the (width, height)
     that its decoder found, where the shard says so.
 
     Raises `BadFile` naming the shard when one in the folder is of another model or preprocessing:
     the two must never mix. With `tell`, a damaged shard is named, put aside as `<name>.damaged`, and its pictures are
-    not among the hashes; without, it is an error.
+    not among the hashes; without, it is an error. `pixels` takes the digests of the pictures' pixels, where shards have them.
     """
     done: dict[str, tuple[int, int] | None] = {}
     for path in shard_paths(folder):
         try:
             shard = _load_shard(path)
-            _check_thumbnails(path, shard)
+            _check_sums(path, shard)
         except DamagedShard as error:
             if tell is None:
                 raise
@@ -118,7 +123,17 @@ def embedded(
                 "move the old shards away, or keep these beside them under a --name"
             )
         done.update(zip(shard["hashes"], _sizes(shard)))
+        if pixels is not None:
+            pixels.update(_pixels(shard))
     return done
+
+
+def _pixels(shard: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The digest of each row's pixels, "" where the shard does not say."""
+    rows, kept = shard["hashes"], shard.get("pixels")
+    if not torch.is_tensor(kept) or tuple(kept.shape) != (len(rows), PIXEL_BYTES) or kept.dtype != torch.uint8:
+        return ((hash, "") for hash in rows)
+    return ((hash, row.tobytes().hex() if row.any() else "") for hash, row in zip(rows, kept.numpy()))
 
 
 def _sizes(shard: dict[str, Any]) -> list[tuple[int, int] | None]:
@@ -164,6 +179,7 @@ class ShardWriter:
         self._rows: list[np.ndarray] = []
         self._sizes: list[tuple[int, int]] = []
         self._thumbnails: list[np.ndarray | None] = []
+        self._pixels: list[bytes] = []
         self.written = 0
 
     def __enter__(self) -> ShardWriter:
@@ -178,10 +194,13 @@ class ShardWriter:
         rows: np.ndarray,
         sizes: Sequence[tuple[int, int] | None] | None = None,
         thumbnails: Sequence[np.ndarray] | None = None,
+        pixels: Sequence[str | None] | None = None,
     ) -> None:
-        """Take in rows (m, d), one for each hash, and the (width, height) and the thumbnail of each picture, where known.
+        """Take in rows (m, d), one for each hash, and the (width, height), the thumbnail and the digest of the pixels of each
+        picture, where known.
 
-        A thumbnail is uint8 and one-dimensional, of one length in a folder. Raises ValueError for rows that are not finite numbers.
+        A thumbnail is uint8 and one-dimensional, of one length in a folder; a digest is 64 hex digits. Raises ValueError for
+        rows that are not finite numbers.
         """
         if len(hashes) != len(rows) or (sizes is not None and len(sizes) != len(rows)):
             raise ValueError(f"{len(hashes)} hashes for {len(rows)} rows")
@@ -191,6 +210,7 @@ class ShardWriter:
         self._rows.extend(np.asarray(rows, dtype=np.float32))
         self._sizes.extend([(0, 0)] * len(rows) if sizes is None else [size or (0, 0) for size in sizes])
         self._thumbnails.extend([None] * len(rows) if thumbnails is None else thumbnails)
+        self._pixels.extend(bytes.fromhex(one or "") for one in pixels or [""] * len(rows))
         while len(self._hashes) >= self.rows:
             self._write(self.rows)
 
@@ -216,13 +236,18 @@ class ShardWriter:
         if all(one is not None for one in self._thumbnails[:count]):
             document["thumbnails"] = torch.from_numpy(np.stack(self._thumbnails[:count]))
             document["thumbnails_sum"] = byte_sum(document["thumbnails"])
+        if any(self._pixels[:count]):
+            digests = np.array([list(one.ljust(PIXEL_BYTES, b"\0")) for one in self._pixels[:count]], dtype=np.uint8)
+            document["pixels"] = torch.from_numpy(digests)
+            document["pixels_sum"] = byte_sum(document["pixels"])
         document["sum"] = byte_sum(document["embeddings"], document.get("sizes"))
         while True:
             with suppress(FileExistsError):  # another process took the name in this moment
                 write_atomically(_next_name(self.folder), lambda out: save_pt(document, out), replace=False)
                 break
         self.written += count
-        del self._hashes[:count], self._rows[:count], self._sizes[:count], self._thumbnails[:count]
+        for kept in (self._hashes, self._rows, self._sizes, self._thumbnails, self._pixels):
+            del kept[:count]
 
 
 def load(
@@ -277,7 +302,7 @@ def load_thumbnails(folder: Path, hashes: Sequence[str], length: int) -> tuple[n
         pairs = [(place[hash], row) for row, hash in enumerate(shard["hashes"]) if hash in place]
         targets, rows = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         if torch.is_tensor(kept) and kept.dtype == torch.uint8 and tuple(kept.shape) == (len(shard["hashes"]), length):
-            _check_thumbnails(path, shard)
+            _check_sums(path, shard)
             found[targets], known[targets] = kept.numpy()[rows], True
         else:
             known[targets] = False  # this shard's embedding counts, and it has no thumbnail
@@ -433,9 +458,11 @@ def _check_bytes(path: Path, shard: dict[str, Any], rows: torch.Tensor) -> None:
         raise _other_bytes(path)
 
 
-def _check_thumbnails(path: Path, shard: dict[str, Any]) -> None:
-    if isinstance(written := shard.get("thumbnails_sum"), int) and byte_sum(shard.get("thumbnails")) != written:
-        raise _other_bytes(path)
+def _check_sums(path: Path, shard: dict[str, Any]) -> None:
+    """Hold what stands beside the rows against the sums that were written with it."""
+    for name in ("thumbnails", "pixels"):
+        if isinstance(written := shard.get(f"{name}_sum"), int) and byte_sum(shard.get(name)) != written:
+            raise _other_bytes(path)
 
 
 def _other_bytes(path: Path) -> DamagedShard:

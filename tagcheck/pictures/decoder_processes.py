@@ -28,13 +28,14 @@ from PIL import Image
 from tagcheck.children import OWN_GROUP, end_with_parent, environment, give_way, limit_memory
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
-from tagcheck.pictures.preparation import Recipe, prepare_damaged
+from tagcheck.pictures.preparation import Recipe, prepare_noted
 from tagcheck.pictures.showing import shown
 
 PROJECT = Path(__file__).resolve().parents[2]
 ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
 REQUEST = struct.Struct("<IQ")  # the side of a picture to show, 0 for the network's input; how many bytes follow
 ANSWER = struct.Struct("<cQII")  # what it is, how many bytes follow, width, height
+NOTE = struct.Struct("<I")  # before the network's input: the length of what is noted of the file, as JSON
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
 NICENESS = 5  # the model's threads wait for each other: decoding gives way to them
 MEMORY = 4 << 30  # bytes of address space for one decoder
@@ -48,7 +49,7 @@ class Prepared:
 
     `size` is its (width, height) upright, where that is known. `lasting`: the reason lies in the file's
     bytes and what can be decoded here, so that looking again would find the same. `damaged`: what is wrong with the
-    file beside the pixels that were read.
+    file beside the pixels that were read. `pixels`: their digest (`preparation.pixel_digest`), where the file itself was read.
     """
 
     hash: str
@@ -58,6 +59,7 @@ class Prepared:
     size: tuple[int, int] | None = None
     lasting: bool = False
     damaged: str | None = None
+    pixels: str | None = None
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Decoder:
     def __init__(self, recipe: Recipe | int, limits: Limits) -> None:
         self.recipe, self.limits = Recipe.of(recipe), limits
         self.damaged: str | None = None  # what was wrong with the last file beside its pixels
+        self.pixels: str | None = None  # their digest
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self, data: bytes) -> tuple[np.ndarray, tuple[int, int]]:
@@ -92,8 +95,11 @@ class Decoder:
         Raises `ImageUnreadable` or `ImageUnsupported`; `ToolError` when no process starts.
         """
         body, size = self._ask(data, 0)
+        (length,) = NOTE.unpack_from(body)
+        self.damaged, self.pixels = json.loads(body[NOTE.size : NOTE.size + length])
         side = self.recipe.size
-        return np.frombuffer(body, np.uint8).reshape(-1, side, side, 3).transpose(0, 3, 1, 2), size
+        frames = np.frombuffer(body, np.uint8, offset=NOTE.size + length)
+        return frames.reshape(-1, side, side, 3).transpose(0, 3, 1, 2), size
 
     def show(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
         """As `showing.shown`: a WebP picture of at most `side` pixels, and the file's (width, height). Raises as `prepare`."""
@@ -119,10 +125,6 @@ class Decoder:
             timer.cancel()
         if code in ANSWERS:
             raise ANSWERS[code](body.decode())
-        self.damaged = None
-        if code == b"d":
-            (length,) = struct.unpack_from("<I", body)
-            self.damaged, body = body[4 : 4 + length].decode(), body[4 + length :]
         return body, (width, height)
 
     def close(self) -> None:
@@ -257,7 +259,7 @@ class _Work:
     def _decode(self, decoder: Decoder, job: _Job) -> Prepared:
         try:
             frames, size = decoder.prepare(job.data)
-            return Prepared(job.hash, frames, size=size, damaged=decoder.damaged)
+            return Prepared(job.hash, frames, size=size, damaged=decoder.damaged, pixels=decoder.pixels)
         except ImageUnreadable as error:
             return Prepared(job.hash, None, error.status, str(error), lasting=error.lasting)
         except ImageUnsupported as error:
@@ -312,17 +314,14 @@ def serve(recipe: Recipe, limits: Limits, requests: BinaryIO, answers: BinaryIO)
         side, count = REQUEST.unpack(header)
         data = _receive(requests, count)
         width = height = 0
-        body: bytes | memoryview
         try:
-            code, damaged = b"o", None
+            code = b"o"
             if side:
                 body, (width, height) = shown(data, side, limits)
             else:
-                frames, (width, height), damaged = prepare_damaged(data, recipe, limits)
-                body = np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).data.cast("B")
-            if damaged:
-                reason = damaged.encode()
-                code, body = b"d", struct.pack("<I", len(reason)) + reason + bytes(body)
+                frames, (width, height), damaged, pixels = prepare_noted(data, recipe, limits)
+                note = json.dumps([damaged, pixels]).encode()
+                body = NOTE.pack(len(note)) + note + np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).tobytes()
         except (ImageUnreadable, ImageUnsupported) as error:
             code = next(code for code, kind in ANSWERS.items() if isinstance(error, kind))
             body = str(error).encode()

@@ -11,6 +11,7 @@ Two short cuts keep it the same picture:
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import struct
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
@@ -28,6 +30,7 @@ from tagcheck.pictures.file_formats import (
     ImageUnreadable,
     ImageUnsupported,
     Limits,
+    kind_of,
     open_others,
     spread,
     to_eight_bits,
@@ -123,7 +126,8 @@ class Picture:
     """An RGB picture as it is stored, maybe decoded at a fraction of its size, and how to look at it.
 
     `size` is the true (width, height) as stored; `shrink` the true pixels for one of `image`;
-    `orientation` the EXIF value, 1 for upright; `damaged` what is wrong with the file beside these pixels.
+    `orientation` the EXIF value, 1 for upright; `damaged` what is wrong with the file beside these pixels; `pixels` their
+    digest (`pixel_digest`), None of a frame of an animation.
     """
 
     image: Image.Image
@@ -131,6 +135,7 @@ class Picture:
     shrink: int = 1
     orientation: int = 1
     damaged: str | None = None
+    pixels: str | None = None
 
     def upright(self) -> Image.Image:
         """The picture as a person sees it."""
@@ -256,7 +261,10 @@ def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[]
     background = recipe.background if recipe else WHITE
     image = _known(data, check)
     if image is None:
-        return [Picture(to_rgb(one, background), one.size) for one in open_others(data, limits, check)]
+        others = open_others(data, limits, check)
+        still = len(others) == 1 and kind_of(data) != "video"
+        found = [(one, to_rgb(one, background)) for one in others]
+        return [Picture(rgb, one.size, pixels=pixel_digest(one, rgb) if still else None) for one, rgb in found]
     with image:
         animated = image.format in ANIMATED_FORMATS
         try:
@@ -333,17 +341,43 @@ def prepare_file(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -
 
     Raises `ImageUnreadable` or `ImageUnsupported`.
     """
-    return prepare_damaged(data, recipe, limits)[:2]
+    return prepare_noted(data, recipe, limits)[:2]
 
 
-def prepare_damaged(
-    data: bytes, recipe: Recipe | int, limits: Limits = Limits()
-) -> tuple[np.ndarray, tuple[int, int], str | None]:
-    """What `prepare_file` gives, and what is wrong with the file beside its pixels."""
+class Noted(NamedTuple):
+    """What `prepare_file` gives, what is wrong with the file beside its pixels, and the digest of these (`pixel_digest`)."""
+
+    frames: np.ndarray
+    size: tuple[int, int]
+    damaged: str | None
+    pixels: str | None
+
+
+def prepare_noted(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> Noted:
+    """As `prepare_file`, with what else is known of the file."""
     pictures = open_pictures(data, recipe, limits)
     width, height = pictures[0].size
     size = (height, width) if pictures[0].orientation in LYING else (width, height)
-    return batch([prepare(picture, recipe) for picture in pictures]), size, pictures[0].damaged
+    pixels = pictures[0].pixels if len(pictures) == 1 else None
+    return Noted(batch([prepare(picture, recipe) for picture in pictures]), size, pictures[0].damaged, pixels)
+
+
+def pixel_digest(image: Image.Image, rgb: Image.Image, orientation: int = 1, shrink: int = 1) -> str:
+    """SHA-256 of the pixels that a person sees, whatever file they are in: upright, with their transparency and all their bits.
+
+    `rgb` is `to_rgb(image)`. Of a JPEG that was decoded at a fraction, of that fraction's pixels, so it equals only such.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        exact = image
+    elif has_alpha(image) and (clear := image.convert("RGBA")).getchannel("A").getextrema()[0] != 255:
+        exact = clear
+    else:
+        exact = rgb
+    turn = TURNS.get(orientation)
+    exact = exact.transpose(turn[0]) if turn else exact
+    digest = hashlib.sha256(f"{shrink} {exact.mode} {exact.size}".encode())
+    digest.update(exact.tobytes())
+    return digest.hexdigest()
 
 
 def prepare_bytes(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> np.ndarray:
@@ -369,13 +403,18 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Imag
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(to_eight_bits(np.asarray(image))).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if has_alpha(image):
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] == 255:
             return image.convert("RGB")
         canvas = Image.new("RGBA", image.size, (*background, 255))
         return Image.alpha_composite(canvas, image).convert("RGB")
     return image.convert("RGB")
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether pixels may be transparent."""
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
 def _frames(image: Image.Image, wanted: int, check: Callable[[], None]) -> Iterator[Image.Image]:
@@ -400,7 +439,9 @@ def _picture(image: Image.Image, recipe: Recipe | None, background: tuple[int, i
         true_size = image.size
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     rgb = to_rgb(image, background)
-    return Picture(rgb.copy() if rgb is image else rgb, true_size, shrink, orientation)
+    moves = image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
+    pixels = None if recipe is None or moves else pixel_digest(image, rgb, orientation, shrink)
+    return Picture(rgb.copy() if rgb is image else rgb, true_size, shrink, orientation, pixels=pixels)
 
 
 def _draft(image: Image.Image, recipe: Recipe) -> int:

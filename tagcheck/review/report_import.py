@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagcheck import detectors, tags
+from tagcheck import dataset, detectors, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, STAMP_PATTERN, DataFolder, Kind, head, records
 from tagcheck.dataset import HASH
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, is_text
-from tagcheck.review import counts, grouping
+from tagcheck.review import counts, following, grouping
 from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
     CHANGED,
@@ -89,7 +89,9 @@ def sync(review: Review, folder: DataFolder) -> Sync:
                 _forget_skips(db)
                 grouping.regroup(db)
                 _note_grown(db)
-            _read_pictures(db, wanted[DATASET])
+            if following.follow(db, _read_pictures(db, wanted[DATASET])):
+                grouping.regroup(db)
+                _note_grown(db)
             grouping.rank(db)
             make_walks(db)
             counts.make(db)
@@ -313,8 +315,12 @@ def _note_run(db: sqlite3.Connection, kind: Kind, name: str, header: dict[str, A
         )
 
 
-def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
-    """Keep the dataset's records of every picture that a finding is about, and the pages and series those are of."""
+def _read_pictures(db: sqlite3.Connection, path: Path | None) -> dict[str, list[str]]:
+    """Keep the dataset's records of every picture that a finding is about, and the pages and series those are of.
+
+    Gives the pictures that were decided on and are gone, each with those of the same pixels.
+    """
+    pixels = following.note_pixels(db)
     db.execute("DELETE FROM pictures")
     db.execute("DELETE FROM library_tags")
     db.execute("DELETE FROM picture_pages")
@@ -322,7 +328,8 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
     stamp = _stamp(path)
     if stamp is None:
         db.execute("DELETE FROM sources WHERE kind = ?", (DATASET.name,))
-        return
+        return {}
+    decided, here = frozenset(pixels.values()), dict[str, str]()
     wanted = {
         row[0]
         for row in db.execute("SELECT hash FROM suggestions UNION SELECT other FROM suggestions WHERE other != ''")
@@ -342,14 +349,18 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> None:
                 continue
             has = record.get("existing_all_tags")
             used.update(tag for tag in has if is_text(tag)) if isinstance(has, list) else None
-            if hash in wanted:
+            same = dataset.pixels_of(record)
+            if same in decided or (hash in pixels and record.get("status", "ok") == "ok"):
+                here[hash] = same
+            if hash in wanted or same in decided:
                 _insert_picture(db, record)
         db.executemany("INSERT INTO library_tags VALUES (?, ?)", used.items())
     except (BadFile, MissingInput) as error:
         db.execute("ROLLBACK TO dataset")
-        problem = str(error)
+        problem, here = str(error), dict(pixels)
     db.execute("RELEASE dataset")
     _note_source(db, DATASET, stamp, header, count, problem, unusable)
+    return following.heirs(pixels, here)
 
 
 def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tagcheck import sqlite
 from tagcheck.data_folder import isoformat, utc_now
-from tagcheck.review import counts
+from tagcheck.review import counts, following
 
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
 APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
@@ -479,13 +480,16 @@ def drop_lookups(db: sqlite3.Connection) -> None:
         db.execute(f"DROP INDEX IF EXISTS {name}")
 
 
-def decisions(path: Path) -> dict[tuple[str, str, str], str]:
+def decisions(path: Path, pictures: Mapping[str, str] | None = None) -> dict[tuple[str, str, str], str]:
     """(hash, tag, "add" | "remove") -> what the owner decided: "accepted" (applied or not), "ignored", "skipped",
     "flagged", or "undone" where an applied change was taken back. Empty when there is no store yet.
+
+    With the library's `pictures` (hash -> digest of its pixels, `Dataset.pixels`), also what follows to these from files that are
+    gone and had the same pixels.
     """
     return {
         (row["hash"], row["tag"], row["action"]): UNDONE if row["outcome"] == UNDONE else row["state"]
-        for row in _decided(path)
+        for row in _decided(path, pictures)
         if row["action"] != PAIR
     }
 
@@ -516,9 +520,10 @@ def muted(path: Path) -> frozenset[str]:
     return frozenset(json.loads(row[0])) if row else frozenset()
 
 
-def pair_decisions(path: Path) -> dict[tuple[str, str, str], str]:
-    """(hash1, hash2, relation) -> what the owner decided about a pair of pictures, hash1 < hash2. Empty without a store."""
-    return {(row["hash"], row["other"], row["tag"]): row["state"] for row in _decided(path) if row["action"] == PAIR}
+def pair_decisions(path: Path, pictures: Mapping[str, str] | None = None) -> dict[tuple[str, str, str], str]:
+    """(hash1, hash2, relation) -> what the owner decided about a pair of pictures, hash1 < hash2; `pictures` as for `decisions`."""
+    rows = _decided(path, pictures)
+    return {(row["hash"], row["other"], row["tag"]): row["state"] for row in rows if row["action"] == PAIR}
 
 
 def start(path: Path) -> None:
@@ -526,14 +531,15 @@ def start(path: Path) -> None:
     sqlite.start(path, MIGRATIONS)
 
 
-def _decided(path: Path) -> list[sqlite3.Row]:
+def _decided(path: Path, pictures: Mapping[str, str] | None = None) -> list[Any]:
     if not Path(path).exists():
         return []
     with sqlite.read(Path(path)) as db:
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'decisions'").fetchone() is None:
             return []
         sqlite.check(db, Path(path), ("decisions",))
-        return db.execute("SELECT * FROM decisions WHERE state != 'open'").fetchall()
+        rows: list[Any] = db.execute("SELECT * FROM decisions WHERE state != 'open'").fetchall()
+        return rows + (following.inherited(db, pictures) if pictures else [])
 
 
 def _decision(row: sqlite3.Row) -> Decision:

@@ -487,6 +487,24 @@ def test_rows_that_the_file_has_no_bytes_for_are_refused(tmp_path):
         load(tmp_path)
 
 
+def test_digests_of_pixels_stand_beside_the_rows_the_newest_shard_counts_and_a_flipped_bit_is_noticed(tmp_path):
+    def write_digests(rows: dict[str, str | None]) -> None:
+        with ShardWriter(tmp_path, "m", "p") as writer:
+            writer.add(list(rows), np.ones((len(rows), 2)), pixels=list(rows.values()))
+
+    write_digests({A: "1f" * 32, B: None, C: "2e" * 32})
+    write(tmp_path, {C: [1.0, 1.0], D: [1.0, 1.0]})  # which says nothing of pixels
+    found: dict[str, str] = {}
+    assert set(embedded(tmp_path, "m", "p", pixels=found)) == {A, B, C, D}
+    assert found == {A: "1f" * 32, B: "", C: "", D: ""}
+    path = shard_paths(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    data[data.index(bytes.fromhex("1f" * 32))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadFile, match="holds other bytes than were written"):
+        embedded(tmp_path, "m", "p")
+
+
 def test_a_damaged_shard_is_put_aside_and_named_where_it_can_be_made_again(tmp_path):
     write(tmp_path, {A: [1.0, 2.0]})
     write(tmp_path, {B: [3.0, 4.0]})

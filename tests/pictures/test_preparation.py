@@ -156,6 +156,55 @@ def test_a_cmyk_jpeg_is_read_in_its_colours():
     assert np.abs(np.array(red) - (200, 30, 30)).max() < 8
 
 
+def digest(data: bytes, size: int = 32) -> str | None:
+    return preparation.prepare_noted(data, size).pixels
+
+
+def test_the_digest_of_pixels_is_that_of_the_picture_and_not_of_the_file():
+    """Other compression, text, EXIF, colour profile, palette, container: the same. One value of one pixel: another."""
+    flat = drawing(60, 40).quantize(50).convert("RGB")
+    exif = Image.Exif()
+    exif[0x010E] = "a caption"
+    same = [
+        saved(flat, "PNG"),
+        saved(flat, "PNG", compress_level=1),
+        saved(flat, "PNG", exif=exif, icc_profile=b"a profile", dpi=(72, 72)),
+        saved(flat.convert("RGBA"), "PNG"),
+        *(saved(flat, format) for format in ("BMP", "TIFF", "QOI" if "QOI" in Image.SAVE else "PPM")),
+        saved(flat, "WEBP", lossless=True),
+        saved(flat.quantize(256), "GIF"),
+    ]
+    assert len({digest(data) for data in same}) == 1 and digest(same[0]) is not None
+    other = flat.copy()
+    other.putpixel((59, 39), tuple(value ^ 1 for value in flat.getpixel((59, 39))))
+    clear = flat.convert("RGBA")
+    clear.putpixel((0, 0), (*flat.getpixel((0, 0)), 254))
+    deep = Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60))
+    deeper = Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60) + 1)
+    others = [flat, other, clear, flat.transpose(Image.Transpose.ROTATE_90), deep, deeper, flat.convert("L")]
+    assert len({digest(saved(one, "PNG")) for one in others}) == len(others)
+
+
+def test_the_digest_is_of_the_upright_picture_also_of_a_jpeg_that_is_decoded_at_a_fraction():
+    lying, exif = Image.Exif(), Image.Exif()
+    lying[0x0112], exif[0x010E] = 6, "a caption"
+    small = drawing(60, 40)
+    turned = saved(small.transpose(Image.Transpose.ROTATE_90), "PNG", exif=lying)
+    assert digest(turned) == digest(saved(small, "PNG"))
+    large = drawing(640, 480)
+    plain = digest(saved(large, "JPEG"))
+    assert (
+        plain
+        == digest(saved(large, "JPEG", exif=exif, comment="another"))
+        == digest(saved(large, "JPEG", optimize=True))
+    )
+    assert plain != digest(saved(large, "JPEG", quality=50)) and plain != digest(saved(large, "PNG"))
+    frames = [drawing(30, 30), drawing(30, 20).resize((30, 30))]
+    for format in ("GIF", "PNG", "WEBP"):  # of an animation only some frames are looked at
+        moving = saved(frames[0], format, save_all=True, append_images=frames[1:])
+        assert digest(moving) is None and preparation.prepare_noted(moving, 32, Limits(frames=1)).pixels is None
+
+
 @pytest.mark.parametrize(
     "format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "TGA", "PPM", "JPEG2000", "QOI"]
 )

@@ -36,6 +36,7 @@ from tagcheck.review.store import (
     Ask,
     Key,
     Review,
+    answers,
     decisions,
     pair_decisions,
 )
@@ -848,3 +849,70 @@ def test_a_growing_dataset_costs_no_decision(review, folder):
     states = {key: state for key, state in decisions(folder.review).items() if state in (ACCEPTED, IGNORED)}
     assert states == {(A, "x", ADD): ACCEPTED, (B, "x", ADD): IGNORED}
     assert sorted(open_tags(review)) == ["x", "y", "z"]
+
+
+def test_decisions_follow_a_picture_whose_file_has_another_hash_and_the_same_pixels(review, folder):
+    """A's metadata was changed: C has its pixels. D, decided on by itself, has B's, and B is there still."""
+
+    def dataset(**pixels: str) -> dict[str, str]:
+        rows = [{"hash": globals()[name], "existing_all_tags": [], "pixel_hash": one} for name, one in pixels.items()]
+        data_folder.save(folder, DATASET, {"summary": {}, "results": rows})
+        return {row["hash"]: row["pixel_hash"] for row in rows}
+
+    dataset(A="11", B="22")
+    save_mistagged(folder, missing(A, "yes", "no", "flag", "later", "done"), wrong(A, "kept"), missing(B, "x"))
+    save_pairs(folder, pair(A, B))
+    sync(review, folder)
+    for tag, state in {"done": ACCEPTED, "yes": ACCEPTED, "no": IGNORED, "flag": "flagged"}.items():
+        review.decide([add(A, tag)], state)
+    review.note_outcomes([(Key(A, "done", ADD), "applied", "", 1)])
+    review.decide([Ask(Key(A, "kept", REMOVE), confidence=0.8, issue="incorrect_tags")], IGNORED)
+    review.decide([Ask(Key(A, "near_duplicate", PAIR, B))], IGNORED)
+    review.decide([add(B, "x")], IGNORED)
+
+    now = dataset(B="22", C="11", D="22")
+    seen = decisions(folder.review, now)  # by a detector, before the page reads the dataset
+    expected = {
+        (C, "yes", ADD): ACCEPTED,
+        (C, "no", ADD): IGNORED,
+        (C, "flag", ADD): "flagged",
+        (C, "kept", REMOVE): IGNORED,
+    }
+    expected[B, "x", ADD] = IGNORED
+    assert {key: state for key, state in seen.items() if key[0] != A} == expected
+    pairs = {(*sorted((B, C)), "near_duplicate"): IGNORED}
+    assert pairs.items() <= pair_decisions(folder.review, now).items()
+
+    save_mistagged(folder, missing(C, "yes", "no", "later"), missing(B, "x"), missing(D, "x"))
+    save_pairs(folder)
+    sync(review, folder)
+    seen = decisions(folder.review)
+    assert {key: state for key, state in seen.items() if key[0] != A} == expected
+    assert pairs.items() <= pair_decisions(folder.review).items()
+    assert review.accepted() == [Key(C, "yes", ADD)]
+    assert sorted(open_tags(review)) == ["later", "x"] and open_tags(review, state=ACCEPTED) == ["yes"]
+    assert sorted(open_tags(review, state=IGNORED)) == ["kept", "near_duplicate", "no", "x"]
+    assert [answer[2] for answer in answers(folder.review)] == ["kept"]  # one answer, not two
+    assert sync(review, folder).changed is False
+
+    for _ in range(6):  # the history goes along
+        review.undo()
+    assert review.accepted() == [] and {review.decision(Key(C, tag, ADD)).queue for tag in ("yes", "no", "flag")} == {
+        OPEN
+    }
+    dataset(A="11", B="22")  # the old file is back, from a backup: its noes are there
+    assert decisions(folder.review, {A: "11", B: "22"})[A, "no", ADD] == IGNORED
+
+
+def test_a_picture_that_became_another_loses_what_was_decided_and_keeps_its_own(review, folder):
+    rows = [{"hash": A, "existing_all_tags": [], "pixel_hash": "11"}, {"hash": B, "existing_all_tags": []}]
+    data_folder.save(folder, DATASET, {"summary": {}, "results": rows})
+    save_mistagged(folder, missing(A, "x", "y"), missing(B, "z"))
+    sync(review, folder)
+    review.decide([add(A, "x"), add(A, "y"), add(B, "z")], IGNORED)
+    review.decide([add(C, "y")], ACCEPTED)  # from a report of another time
+    rows = [{"hash": C, "existing_all_tags": [], "pixel_hash": "11"}, {"hash": D, "existing_all_tags": []}]
+    data_folder.save(folder, DATASET, {"summary": {}, "results": rows})
+    sync(review, folder)
+    seen = decisions(folder.review)
+    assert (seen[C, "x", ADD], seen[C, "y", ADD]) == (IGNORED, ACCEPTED) and (D, "z", ADD) not in seen

@@ -1,0 +1,113 @@
+"""Decisions follow the picture: a file whose metadata changed has another hash and the same pixels, and keeps what was decided.
+
+Of pictures that were decided on, the digest of their pixels is kept (`pixel_hash` of the dataset) as long as the decision
+is. Where such a picture is gone and others have its pixels, what was ignored, accepted or flagged goes over to these:
+for good when the page reads a new dataset (`follow`), and for a detector that runs before that (`inherited`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import product
+from typing import Any
+
+PIXELS = "CREATE TABLE IF NOT EXISTS pixels (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID"
+# Decisions of the owner that are not in the library yet; a change that failed may have failed since its file had become another.
+FOLLOWS = "state IN ('accepted', 'ignored', 'flagged') AND (outcome IS NULL OR outcome = 'failed')"
+DECIDED = (
+    f"SELECT hash FROM decisions WHERE {FOLLOWS} UNION SELECT other FROM decisions WHERE other != '' AND {FOLLOWS}"
+)
+# Of the pictures that the store has a record of.
+RECORDED = (
+    "SELECT hash, json_extract(record, '$.pixel_hash') AS pixels FROM pictures"
+    f" WHERE hash IN ({DECIDED}) AND json_type(record, '$.pixel_hash') = 'text'"
+)
+KEY = "hash = ? AND tag = ? AND action = ? AND other = ?"
+
+Key = tuple[str, str, str, str]  # hash, tag, action, other
+
+
+def note_pixels(db: sqlite3.Connection) -> dict[str, str]:
+    """Keep the pixels of the pictures that were decided on, from the records that are there now; gives all that are kept."""
+    db.execute(PIXELS)
+    db.execute(f"DELETE FROM pixels WHERE hash NOT IN ({DECIDED})")
+    db.execute(f"INSERT OR REPLACE INTO pixels {RECORDED}")
+    return dict(db.execute("SELECT hash, pixels FROM pixels").fetchall())
+
+
+def heirs(known: Mapping[str, str], pictures: Mapping[str, str]) -> dict[str, list[str]]:
+    """Each picture of `known` (hash -> its pixels) that is not among `pictures` (likewise) -> those of the same pixels, sorted.
+
+    >>> heirs({"a": "x", "b": "y"}, {"b": "y", "c": "x", "d": "y"})
+    {'a': ['c']}
+    """
+    gone = {hash: pixels for hash, pixels in known.items() if hash not in pictures}
+    same: dict[str, list[str]] = {pixels: [] for pixels in gone.values()}
+    for hash, pixels in sorted(pictures.items()):
+        if pixels in same:
+            same[pixels].append(hash)
+    return {hash: same[pixels] for hash, pixels in gone.items() if same[pixels]}
+
+
+def inherited(db: sqlite3.Connection, pictures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The decisions that go over to `pictures` (hash -> its pixels), as rows of the table; of a store of any version."""
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+    known = dict(db.execute("SELECT hash, pixels FROM pixels").fetchall()) if "pixels" in tables else {}
+    if "pictures" in tables:
+        known |= dict(db.execute(RECORDED).fetchall())
+    found = heirs(known, pictures)
+    if not found:
+        return []
+    own = {tuple(row) for row in db.execute("SELECT hash, tag, action, other FROM decisions")}
+    rows = [dict(row) for row in db.execute(f"SELECT * FROM decisions WHERE {FOLLOWS}")]
+    return [
+        row | {"hash": key[0], "other": key[3], "outcome": None}
+        for row in rows
+        for key in _keys(row, found)
+        if key not in own
+    ]
+
+
+def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
+    """Let the decisions on the pictures of `found` (`heirs`) go over to their heirs, with their place in the history; counts them."""
+    moved = 0
+    for row in db.execute(f"SELECT * FROM decisions WHERE {FOLLOWS}").fetchall() if found else ():
+        old = (row["hash"], row["tag"], row["action"], row["other"])
+        new = [key for key in _keys(row, found) if not _has(db, key)]
+        for key in new:
+            values = (*key, row["state"], row["decided_at"], row["issue"], row["confidence"], row["evidence"])
+            db.execute(
+                "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence, evidence)"
+                " VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
+                values,
+            )
+        if new:
+            moved += len(new)
+            for table in ("suggestions", "event_changes"):
+                db.execute(
+                    f"UPDATE OR IGNORE {table} SET hash = ?, other = ? WHERE {KEY}", (new[0][0], new[0][3], *old)
+                )
+            db.execute(f"DELETE FROM suggestions WHERE {KEY}", old)
+            # A no stays where it was, too, should the old file come back; it is one answer and not two (so without confidence).
+            # A yes would be written twice.
+            db.execute(
+                f"UPDATE decisions SET state = iif(state = 'accepted', 'open', state), outcome = NULL, reason = NULL,"
+                f" confidence = NULL, version = version + 1 WHERE {KEY}",
+                old,
+            )
+    return moved
+
+
+def _has(db: sqlite3.Connection, key: Key) -> bool:
+    return db.execute(f"SELECT 1 FROM decisions WHERE {KEY}", key).fetchone() is not None
+
+
+def _keys(row: Any, found: Mapping[str, Iterable[str]]) -> Iterator[Key]:
+    """The keys that a decision goes over to; none where its pictures are there still."""
+    hash, other = row["hash"], row["other"]
+    if hash in found or other in found:
+        for pair in product(found.get(hash, [hash]), found.get(other, [other])):
+            first, second = sorted(pair) if other else pair
+            if first != second:
+                yield first, row["tag"], row["action"], second
