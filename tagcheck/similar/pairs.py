@@ -38,6 +38,8 @@ from tagcheck.similar.unit_rows import (
 )
 
 ENGINES = ("auto", "torch", "native")
+DENSE = 16  # products of rows for each pair that is asked for, up to which all of them are made at once
+FLOAT64_ROUNDOFF = 2.0**-50  # of one term of a sum, and of the lengths of its rows
 TOP_ROWS, TOP_COLUMNS = 1024, 4096  # of a product in top_k: wide, since picking the largest costs per row and product
 __all__ = [
     "ENGINES",
@@ -125,7 +127,8 @@ def pair_cosines(matrix: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray
     cosine = np.empty(len(i), dtype=np.float32)
     for start in range(0, len(i), BLOCK):
         part = slice(start, start + BLOCK)
-        cosine[part] = np.einsum("nd,nd->n", normalised(matrix[i[part]]), normalised(matrix[j[part]]))
+        (rows, row), (others, other) = (np.unique(one[part], return_inverse=True) for one in (i, j))
+        cosine[part] = np.einsum("nd,nd->n", normalised(matrix[rows])[row], normalised(matrix[others])[other])
     return cosine
 
 
@@ -207,7 +210,7 @@ class _Decision:
         i, j, cosine = candidates
         keep = cosine >= self.threshold + self.slack
         borderline = np.flatnonzero(~keep)
-        cosine[borderline] = pair_cosines(self.matrix, i[borderline], j[borderline])
+        cosine[borderline] = self._cosines(i[borderline], j[borderline])
         keep[borderline] = cosine[borderline] >= np.float32(self.threshold)
         with self.lock:
             self.count += int(keep.sum())
@@ -216,6 +219,22 @@ class _Decision:
                     f"more than {self.limit:,} pairs at or above {self.threshold:g}: use a higher threshold"
                 )
         return i[keep], j[keep], np.minimum(cosine[keep], np.float32(1))
+
+    def _cosines(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """`pair_cosines`, by one product in float64 where most pairs of few rows are asked for. What is so near to where
+        float32 rounds to the threshold that the order of a sum could decide is summed as `pair_cosines` does.
+        """
+        rows, others = np.unique(i), np.unique(j)
+        if len(rows) * len(others) > DENSE * len(i):
+            return pair_cosines(self.matrix, i, j)
+        product = normalised(self.matrix[rows]) @ normalised(self.matrix[others]).T
+        exact = product[np.searchsorted(rows, i), np.searchsorted(others, j)]
+        least = np.float32(self.threshold)
+        edge = (float(least) + float(np.nextafter(least, np.float32(0)))) / 2
+        near = np.flatnonzero(np.abs(exact - edge) < self.matrix.shape[1] * FLOAT64_ROUNDOFF)
+        cosine = exact.astype(np.float32)
+        cosine[near] = pair_cosines(self.matrix, i[near], j[near])
+        return cosine
 
 
 def _sorted_pairs(found: list[Candidates]) -> Pairs:

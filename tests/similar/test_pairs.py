@@ -36,6 +36,12 @@ def clustered(n: int, d: int, seed: int, spread: float = 0.3) -> np.ndarray:
     return rows.astype(np.float32)
 
 
+def alike(n: int) -> np.ndarray:
+    """Rows whose cosines all lie around .9996, no further apart than float32 may round."""
+    rng = np.random.default_rng(5)
+    return (rng.standard_normal(768) + 0.02 * rng.standard_normal((n, 768))).astype(np.float16)
+
+
 def tied(threshold: float) -> np.ndarray:
     """Rows in the plane whose neighbours are apart by the threshold's angle, to the last bits of float64."""
     angle = np.arccos(threshold)
@@ -57,6 +63,7 @@ ADVERSARIAL = {
     "huge numbers": (clustered(60, 20, seed=6) * np.float32(1e37), 0.9),
     "half precision": (clustered(100, 32, seed=7).astype(np.float16), 0.95),
     "ties at the threshold": (tied(0.95), 0.95),
+    "all within rounding of the threshold": (alike(120), 0.9996),
     "ties at a half": (tied(0.5), 0.5),
     "opposite rows": (np.array([[1.0, 2.0], [-1.0, -2.0], [1.0, 2.0]]), 0.5),
     "one row": (np.ones((1, 4)), 0.5),
