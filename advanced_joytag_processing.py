@@ -414,7 +414,7 @@ def measure_copies(
     say("measuring what copies of your pictures look like to this tagger")
     found = measuring.measure(folder.embeddings, hashes, model, reader(library, infos, limits), limits)
     if found is None:
-        say("too few pictures with thumbnails to measure it: near-duplicates are told by the cosine alone")
+        say("too few pictures that differ and have thumbnails: near-duplicates are told by the cosine alone")
         return
     same_picture.save(folder.embeddings, found)
     say(f"{found.changes} changed pictures: pairs from a cosine of {found.threshold:g} on may be copies")

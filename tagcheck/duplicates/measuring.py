@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,6 +20,7 @@ from tagcheck.duplicates.same_picture import Measured
 from tagcheck.embedding import Embeddings, Tagger, store
 from tagcheck.errors import FileUnavailable
 from tagcheck.pictures import preparation
+from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import Recipe
 from tagcheck.pictures.retouching import CHANGES, CROP, changed
@@ -22,11 +30,21 @@ from tagcheck.similar import pairs as pair_search
 FEWEST = 40  # pictures below which nothing is measured
 SHARE, MOST, AT_LEAST = 10, 200, 100  # one picture in SHARE is changed, but at least and at most so many
 TIMES = 2  # changes of each: a crop, which is the hardest to tell from a look-alike, and one of the others
+FINER = 2  # a picture that is changed has at most so many pixels a side for each one that the network sees
 ORDINARY = 20_000  # pictures among which ordinary pairs are looked for
 PAIRS_A_PICTURE = 20
 NARROWER = 0.8  # what a threshold's distance from 1 is taken times when there are too many pairs above it
+SAME = 1e-6  # what the cosine of rows that are the same but for rounding is below 1 by
 DRAWN = 200  # pairs at random
 AGAIN = 4  # times as many pictures after which it is measured again
+
+
+class _Change(NamedTuple):
+    """A changed picture: which of `CHANGES`, what the network sees, uint8 (3, S, S), and its thumbnail."""
+
+    how: str
+    frame: np.ndarray
+    thumbnail: np.ndarray
 
 
 def wanted(folder: Path, model: Tagger, pictures: int) -> bool:
@@ -40,22 +58,27 @@ def wanted(folder: Path, model: Tagger, pictures: int) -> bool:
 def measure(
     folder: Path, hashes: Sequence[str], model: Tagger, read: Callable[[str], bytes], limits: Limits
 ) -> Measured | None:
-    """Measure for the embeddings in `folder` of the pictures `hashes`; None where too few can be read or have a thumbnail."""
+    """Measure for the embeddings in `folder` of the pictures `hashes`; None where too few can be read or have a
+    thumbnail, or where the network sees hardly a difference between any of them.
+    """
     rng = np.random.default_rng(0)
     drawn = sorted(hashes[row] for row in rng.permutation(len(hashes))[:ORDINARY].tolist())
     found = store.load(folder, drawn, model.id)
     thumbnails, known = store.load_thumbnails(folder, found.hashes, pixel_difference.BYTES)
     candidates = rng.permutation(np.flatnonzero(known))
-    rows, kinds, frames, small = _changed(found.hashes, candidates, _count(len(hashes)), model, read, limits, rng)
-    if len(frames) < FEWEST:
+    rows, changes = _changed(found.hashes, candidates, _count(len(hashes)), model, read, limits, rng)
+    if len(changes) < FEWEST:
         return None
-    embedded = np.concatenate(
-        [model.embed(np.stack(frames[at : at + model.batch_size])) for at in range(0, len(frames), model.batch_size)]
-    )
+    kinds = np.array([change.how for change in changes])
+    embedded = model.embed(np.stack([change.frame for change in changes]))
+    small = np.stack([change.thumbnail for change in changes])
     n, k = len(found.hashes), len(rows)
     cosine = pair_search.pair_cosines(np.concatenate([found.matrix, embedded]), rows, n + np.arange(k))
-    apart = pixel_difference.differences(np.concatenate([thumbnails, np.stack(small)]), rows, n + np.arange(k))
-    threshold, pairs = _ordinary(found.matrix, known, same_picture.reach(cosine))
+    apart = pixel_difference.differences(np.concatenate([thumbnails, small]), rows, n + np.arange(k))
+    try:
+        threshold, pairs = _ordinary(found.matrix, known, same_picture.reach(cosine))
+    except pair_search.TooManyPairs:
+        return None
     kept = cosine >= threshold
     centre, spread, weights, alone = same_picture.learn(
         (cosine[kept], apart[kept]),
@@ -101,40 +124,78 @@ def _changed(
     read: Callable[[str], bytes],
     limits: Limits,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Up to `count` pictures, `TIMES` changes of each: their rows, the changes' names, what the network sees, thumbnails."""
-    rows: list[int] = []
-    kinds: list[str] = []
-    frames: list[np.ndarray] = []
-    small: list[np.ndarray] = []
+) -> tuple[np.ndarray, list[_Change]]:
+    """Up to `count` pictures, `TIMES` changes of each; the rows of these."""
+    found: list[tuple[int, _Change]] = []
+    workers = min(os.cpu_count() or 1, count)
+    with ExitStack() as open_decoders, ThreadPoolExecutor(workers) as pool:
+        idle: SimpleQueue[Decoder] = SimpleQueue()
+        for _ in range(workers):
+            idle.put(open_decoders.enter_context(closing(Decoder(model.recipe, limits))))
+
+        def work(data: bytes, seed: int) -> list[_Change]:
+            decoder = idle.get()
+            try:
+                return _changes(decoder, data, model.recipe, np.random.default_rng(seed))
+            finally:
+                idle.put(decoder)
+
+        files = _readable(hashes, candidates, read)
+        while len(found) < TIMES * count and (
+            some := list(islice(files, min(2 * workers, count - len(found) // TIMES)))
+        ):
+            seeds = rng.integers(1 << 32, size=len(some)).tolist()
+            for (row, _), changes in zip(some, pool.map(work, (data for _, data in some), seeds)):
+                found += [(row, change) for change in changes]
+    return np.array([row for row, _ in found], dtype=np.int64), [change for _, change in found]
+
+
+def _readable(
+    hashes: Sequence[str], candidates: np.ndarray, read: Callable[[str], bytes]
+) -> Iterator[tuple[int, bytes]]:
+    """(row, its file's bytes) of the pictures that can be had."""
     for row in candidates.tolist():
-        if len(rows) >= TIMES * count:
-            break
         try:
-            image = preparation.open_image(read(hashes[row]), None, limits)
-        except (FileUnavailable, ImageUnreadable, ImageUnsupported):
+            yield row, read(hashes[row])
+        except FileUnavailable:
             continue
-        for how in (CROP, str(rng.choice([one for one in CHANGES if one != CROP]))):
-            other: Image.Image = changed(image, how, rng)
-            frame = preparation.prepare(other, model.recipe)
-            rows.append(row)
-            kinds.append(how)
-            frames.append(frame)
-            small.append(picture_thumbnail(frame, other.size, model.recipe))
-    return np.array(rows, dtype=np.int64), np.array(kinds), frames, small
+
+
+def _changes(decoder: Decoder, data: bytes, recipe: Recipe, rng: np.random.Generator) -> list[_Change]:
+    """`TIMES` changes of one picture, none of a file that cannot be decoded."""
+    try:
+        shown, _ = decoder.show(data, FINER * recipe.size)
+    except (ImageUnreadable, ImageUnsupported):
+        return []
+    with Image.open(io.BytesIO(shown)) as opened:
+        image = preparation.to_rgb(opened)
+    found = []
+    for how in (CROP, str(rng.choice([one for one in CHANGES if one != CROP]))):
+        other = changed(image, how, rng)
+        frame = preparation.prepare(other, recipe)
+        found.append(_Change(how, frame, picture_thumbnail(frame, other.size, recipe)))
+    return found
 
 
 def _ordinary(matrix: np.ndarray, known: np.ndarray, threshold: float) -> tuple[float, Pairs]:
-    """(a threshold at which the library has no more than `PAIRS_A_PICTURE`, its pairs above it that have thumbnails)."""
+    """(a threshold at which the library has no more than `PAIRS_A_PICTURE`, its pairs above it that have thumbnails).
+
+    Of pictures with the same embedding the first stands for all: these are copies, and not what ordinary pairs look like.
+    """
+    rows = np.ascontiguousarray(matrix)
+    _, first = np.unique(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))), return_index=True)
+    first.sort()
     while True:
         try:
-            pairs = pair_search.near_pairs(matrix, threshold, limit=PAIRS_A_PICTURE * len(matrix))
+            pairs = pair_search.near_pairs(matrix[first], threshold, limit=PAIRS_A_PICTURE * len(first))
             break
         except pair_search.TooManyPairs:
             threshold = 1 - NARROWER * (1 - threshold)
-    kept = known[pairs.i] & known[pairs.j]
-    i, j, cosine = pairs.i[kept], pairs.j[kept], pairs.cosine[kept]
-    return threshold, Pairs(i, j, cosine)
+            if 1 - threshold < SAME:
+                raise
+    i, j = first[pairs.i], first[pairs.j]
+    kept = known[i] & known[j]
+    return threshold, Pairs(i[kept], j[kept], pairs.cosine[kept])
 
 
 def _strangers(thumbnails: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:

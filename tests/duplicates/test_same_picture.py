@@ -20,6 +20,7 @@ from tagcheck.pictures import preparation
 from tagcheck.pictures.preparation import Recipe
 from tagcheck.pictures.retouching import CHANGES, changed
 from tagcheck.similar import Pairs
+from tagcheck.similar.pairs import TooManyPairs
 
 
 def scene(seed: int, width: int = 240, height: int = 180) -> Image.Image:
@@ -261,6 +262,16 @@ def test_the_other_stages_take_the_same_copies(library):
 
     groups, _ = train_series_classifier_images.duplicate_groups(folder, found)
     assert len(np.unique(groups)) == len(np.unique(around.labels)) > 60
+
+
+def test_a_thousand_copies_of_one_picture_hold_up_no_measuring():
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([np.repeat(rng.standard_normal((1, 64)), 1000, axis=0), rng.standard_normal((40, 64))])
+    threshold, pairs = measuring._ordinary(rows.astype(np.float16), np.ones(len(rows), dtype=bool), 0.9)
+    assert threshold == 0.9 and len(pairs) == 0
+    alike = (1 + 1e-5 * rng.standard_normal((50, 64))).astype(np.float32)
+    with pytest.raises(TooManyPairs):
+        measuring._ordinary(alike, np.ones(len(alike), dtype=bool), 0.9)
 
 
 def test_few_pictures_are_not_measured(tmp_path):
