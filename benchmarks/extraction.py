@@ -39,11 +39,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import PROJECT, T, taking_turns
 from PIL import Image, ImageDraw, ImageFilter
 from safetensors.torch import save_file
-
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
 
 from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
@@ -55,60 +53,26 @@ from tagcheck.pictures import preparation
 PARTS = ("forward", "stage", "preprocessing", "storage", "kills")
 DEFAULT = ("forward", "preprocessing", "storage")
 GFLOP = 162.0  # one picture through the published network
+PRODUCT = "a square product in bfloat16"  # what a device can do at most
+DRAWINGS = 32  # different pictures that are drawn, which takes longer than anything else
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: {', '.join(DEFAULT)})"
-    )
-    parser.add_argument(
-        "--upstream",
-        type=Path,
-        metavar="DIR",
-        help="a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)",
-    )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu or cuda (default: the GPU where there is one)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=script.at_least(1),
-        default=torch.get_num_threads(),
-        metavar="N",
-        help="threads of the network (default: all)",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=script.at_least(1),
-        metavar="N",
-        help="pictures at once (default: 4 for forward, else what the stage takes)",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=script.at_least(1),
-        default=3,
-        metavar="N",
-        help="times each peer runs, taking turns (default: 3)",
-    )
-    parser.add_argument(
-        "--rows", type=script.at_least(1), default=10_000, metavar="N", help="rows of 768 for storage (default: 10000)"
-    )
-    parser.add_argument(
-        "--where",
-        type=Path,
-        metavar="DIR",
-        help="a folder on the disk to measure storage on (default: the temporary files')",
-    )
-    parser.add_argument("--kills", type=script.at_least(1), default=5, metavar="N", help="(default: 5)")
-    parser.add_argument(
-        "--pictures",
-        type=script.at_least(1),
-        metavar="N",
-        help="files for kills (default: 200 small ones) and for stage (default: 60)",
-    )
+    parser = script.plain_parser(__doc__)
+    parts = f"what to measure: {', '.join(PARTS)} (default: {', '.join(DEFAULT)})"
+    parser.add_argument("parts", nargs="*", metavar="PART", help=parts)
+    clone = "a clone of github.com/fpgaminer/joytag, to be timed beside (default: none)"
+    parser.add_argument("--upstream", type=Path, metavar="DIR", help=clone)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    script.add_option(parser, "--device", "where the network runs, cpu or cuda", device)
+    script.add_whole(parser, "--threads", "threads of the network", torch.get_num_threads())
+    script.add_whole(parser, "--batch-size", "pictures at once (default: 4 for forward, else what the stage takes)")
+    script.add_whole(parser, "--rounds", "times each peer runs, taking turns", 3)
+    script.add_whole(parser, "--rows", "rows of 768 for storage", 10_000)
+    where = "a folder on the disk to measure storage on (default: the temporary files')"
+    parser.add_argument("--where", type=Path, metavar="DIR", help=where)
+    script.add_whole(parser, "--kills", "runs that are killed", 5)
+    script.add_whole(parser, "--pictures", "files (default: 200 small ones for kills, 60 for stage)")
     args = parser.parse_args(argv)
     unknown = set(args.parts) - set(PARTS)
     if unknown:
@@ -127,18 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def taking_turns(
-    peers: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
-) -> tuple[dict[str, list[float]], dict[str, object]]:
+def in_turns(
+    peers: dict[str, Callable[[], T]], rounds: int, clock: Callable[[], float]
+) -> tuple[dict[str, list[float]], dict[str, T]]:
     """Every peer once for nothing, then `rounds` times in turn: seconds of each, and what each returned last."""
-    seconds: dict[str, list[float]] = {name: [] for name in peers}
-    results = {name: run() for name, run in peers.items()}
-    for _ in range(rounds):
-        for name, run in peers.items():
-            start = clock()
-            results[name] = run()
-            seconds[name].append(clock() - start)
-    return seconds, results
+    *_, (found, (seconds,)) = taking_turns(peers, rounds, (clock,), warm_up=True)
+    return seconds, found
 
 
 def table(seconds: dict[str, list[float]], per: float, unit: str, notes: dict[str, str] | None = None) -> None:
@@ -153,7 +111,7 @@ def table(seconds: dict[str, list[float]], per: float, unit: str, notes: dict[st
 
 
 def forward(args: argparse.Namespace) -> None:
-    """The network of the published size with random weights, on drawn pictures."""
+    """The network of the published size with random weights, on drawn pictures; and the device's own rate beside it."""
     device = torch.device(args.device)
     network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text())).eval().to(device)
     frames = [preparation.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size or 4)]
@@ -185,15 +143,35 @@ def forward(args: argparse.Namespace) -> None:
             peers[name] = finished(
                 lambda fast=fast: torch.cat(list((lanes.map if len(parts) > 1 else map)(fast, parts)))
             )
+    peers[PRODUCT], operations = product(device, 0.1 * len(pixels) if device.type == "cpu" else 0.1)
     clock = time.thread_time if args.threads == 1 and device.type == "cpu" else time.perf_counter
-    seconds, found = taking_turns(peers, args.rounds, clock)
+    seconds, found = in_turns(peers, args.rounds, clock)
+    limit = operations / min(seconds.pop(PRODUCT)) / 1e12
     exact = found["joytag.Models float32"]
     head = network.head.cpu()
-    table(seconds, len(pixels), "picture", {name: exactness(rows, exact, head) for name, rows in found.items()})
+    notes = {name: exactness(rows, exact, head) for name, rows in found.items() if name != PRODUCT}
+    table(seconds, len(pixels), "picture", notes)
     best = min(min(taken) for taken in seconds.values()) / len(pixels)
+    rate = GFLOP / best / 1e3
     print(
-        f"{args.threads} threads on {device}; the fastest computes {GFLOP / best / 1e3:.2f} TFLOP/s, {1 / best:.2f} pictures/s"
+        f"{args.threads} threads on {device}; the fastest computes {1 / best:.2f} pictures/s, {rate:.2f} TFLOP/s, "
+        f"{rate / limit:.0%} of the {limit:.2f} that {PRODUCT} makes"
     )
+
+
+def product(device: torch.device, about: float) -> tuple[Callable[[], torch.Tensor], float]:
+    """(products of two square matrices that take `about` so many seconds where a rate is usual, their operations)."""
+    side, usual = (8192, 700e12) if device.type == "cuda" else (2048, 1e12)
+    times = max(1, round(about * usual / (2 * side**3)))
+    a, b, out = (torch.randn(side, side, device=device).bfloat16() for _ in range(3))
+
+    def run() -> torch.Tensor:
+        with torch.inference_mode():
+            for _ in range(times):
+                torch.mm(a, b.T, out=out)
+        return out[0].float().cpu()
+
+    return run, times * 2.0 * side**3
 
 
 def exactness(rows: torch.Tensor, exact: torch.Tensor, head: torch.nn.Linear) -> str:
@@ -253,9 +231,9 @@ def stage(args: argparse.Namespace) -> None:
         hashes = draw_pictures(root / "pictures", args.pictures or 60, 2048, 1536)
         model = seeded_folder(root / "model")
         alone = tagger.load(model, args.device, batch_size=args.batch_size)
-        pixels = np.concatenate(
-            [preparation.prepare_bytes(path.read_bytes(), 448) for path in sorted((root / "pictures").iterdir())]
-        )
+        files = sorted((root / "pictures").iterdir())
+        prepared = [preparation.prepare_bytes(path.read_bytes(), 448)[0] for path in files[:DRAWINGS]]
+        pixels = preparation.batch([prepared[place % DRAWINGS] for place in range(len(files))])
         times: dict[str, list[float]] = {"the network alone": [], "the whole stage": []}
         processor: dict[str, list[float]] = {name: [] for name in times}
         for number in range(args.rounds):
@@ -311,7 +289,7 @@ def preprocessing(args: argparse.Namespace) -> None:
             "whole, squared, resized": lambda: [plain_preparation(data) for data in files],
             "tagcheck.pictures.preparation": lambda: [preparation.prepare_bytes(data, 448)[0] for data in files],
         }
-        seconds, found = taking_turns(peers, args.rounds, time.thread_time)
+        seconds, found = in_turns(peers, args.rounds, time.thread_time)
         exact, ours = (fast(torch.from_numpy(preparation.batch(frames))) for frames in found.values())
         note = {"tagcheck.pictures.preparation": exactness(ours, exact, network.head)}
         print(f"-- {width} x {height}")
@@ -448,14 +426,17 @@ def kills(args: argparse.Namespace) -> None:
 
 
 def draw_pictures(folder: Path, count: int, width: int, height: int) -> list[str]:
-    """Draw `count` JPEGs, all different, into a new folder; their hashes."""
+    """Put `count` JPEGs into a new folder; their hashes. From `DRAWINGS` on they repeat, with other bytes after the end."""
     folder.mkdir()
-    hashes = []
+    drawn, hashes = [], []
     for seed in range(count):
-        out = io.BytesIO()
-        drawing(width, height, seed).save(out, "JPEG", quality=90)
-        (folder / f"{seed:05}.jpg").write_bytes(out.getvalue())
-        hashes.append(hashlib.sha256(out.getvalue()).hexdigest())
+        if seed < DRAWINGS:
+            out = io.BytesIO()
+            drawing(width, height, seed).save(out, "JPEG", quality=90)
+            drawn.append(out.getvalue())
+        data = drawn[seed % DRAWINGS] + (b"%08d" % seed if seed >= DRAWINGS else b"")
+        (folder / f"{seed:05}.jpg").write_bytes(data)
+        hashes.append(hashlib.sha256(data).hexdigest())
     return hashes
 
 

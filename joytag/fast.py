@@ -7,8 +7,10 @@ What is rewritten, none of it changing what is computed beyond rounding:
 - linear layers of one precision keep their weights packed for the processor, and the GELU is computed
   where the numbers already are (PyTorch's own oneDNN operators; without them, the ordinary ones);
 - the stem, and what is added up over the blocks, stay in float32 also where the layers compute in
-  bfloat16: a few percent of the time, and most of what bfloat16 would lose (docs/log.md). On a GPU
-  the stem's convolutions then have TensorFloat-32's 10 bits, beside bfloat16's 7.
+  bfloat16: a few percent of the time, and most of what bfloat16 would lose (docs/log.md);
+- on a GPU in bfloat16, `torch.compile` makes one kernel of each addition and the layer norm after it, and of what is
+  between the stem's convolutions. These take float16 there: TensorFloat-32's 10 bits, beside bfloat16's 7. The GELU is
+  its tanh form, which the matrix product applies as it writes: within 5e-4 of the exact one, and bfloat16 rounds by more.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import cache
+from subprocess import SubprocessError
 
 import torch
 from torch import Tensor, nn
@@ -50,30 +53,41 @@ class Linear(nn.Module):
         if self.packed:
             how = ("gelu", [], "none") if self.gelu else ("none", [], "")
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *how)
+        if self.gelu and x.device.type == "cuda" and x.dtype == torch.bfloat16:
+            y = torch._addmm_activation(self.bias, x.flatten(0, -2), self.weight.T, use_gelu=True)
+            return y.unflatten(0, x.shape[:-1])
         y = F.linear(x, self.weight, self.bias)
         return F.gelu(y) if self.gelu else y
 
 
+def add_and_normalise(x: Tensor, more: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    """Add `more` to the stream `x` (b, n, d) in place; its layer norm, without gain and offset, in `dtype`."""
+    x += more
+    return F.layer_norm(x, x.shape[-1:], eps=eps).to(dtype)
+
+
 class FastBlock(nn.Module):
-    """`Models.Block` with everything folded. The stream stays in its own precision, the layers compute in theirs."""
+    """`Models.Block` with everything folded. The stream stays in its own precision, the layers compute in theirs.
+
+    What a block gives is added to the stream by the next one, together with that one's layer norm.
+    """
 
     def __init__(self, block: Block, dtype: torch.dtype, attention: Attend) -> None:
         super().__init__()
         self.num_heads, self.dtype, self.attention = block.num_heads, dtype, attention
         self.eps = block.norm1.eps, block.norm2.eps
+        self.join = add_and_normalise
         self.qkv = _after_norm(block.norm1, block.qkv_proj, dtype)
         self.out = _before_scale(block.out_proj, block.skip_init1.skip, dtype)
         self.linear1 = _after_norm(block.norm2, block.mlp.linear1, dtype, gelu=True)
         self.linear2 = _before_scale(block.mlp.linear2, block.skip_init2.skip, dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, n, d) -> the same tensor, added to in place."""
-        d = x.shape[-1:]
-        y = F.layer_norm(x, d, eps=self.eps[0]).to(self.dtype)  # (b, n, d)
-        x += self.out(self.attention(self.qkv(y), self.num_heads))
-        y = F.layer_norm(x, d, eps=self.eps[1]).to(self.dtype)  # (b, n, d)
-        x += self.linear2(self.linear1(y))
-        return x
+    def forward(self, x: Tensor, more: Tensor) -> Tensor:
+        """The stream (b, n, d), added to in place, and what the block before gave (b, n, d) -> what this one gives."""
+        y = self.join(x, more, self.eps[0], self.dtype)
+        y = self.out(self.attention(self.qkv(y), self.num_heads))
+        y = self.join(x, y, self.eps[1], self.dtype)
+        return self.linear2(self.linear1(y))
 
 
 class FastViT(nn.Module):
@@ -83,7 +97,8 @@ class FastViT(nn.Module):
         self, network: ViT, dtype: torch.dtype, device: torch.device | str = "cpu", attention: Attend = attend
     ) -> None:
         super().__init__()
-        if torch.device(device).type == "cuda" and dtype == torch.float32:
+        device = torch.device(device)
+        if device.type == "cuda" and dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # PyTorch's default for convolutions; its 10 bits are no float32
         network = copy.deepcopy(network).eval().requires_grad_(False).float().to(device)
         self.stem = network.patch_embeddings.to(memory_format=torch.channels_last)
@@ -91,15 +106,42 @@ class FastViT(nn.Module):
         self.positions = network.pos_embedding.table
         self.blocks = nn.ModuleList(FastBlock(block, dtype, attention) for block in network.blocks)
         self.norm = network.norm
+        self.start = self.tokens
+        if device.type == "cuda" and dtype == torch.bfloat16:
+            self._compile(network, device)
+
+    def _compile(self, network: ViT, device: torch.device) -> None:
+        """Let PyTorch make fewer kernels, where it can: it needs Triton and a C compiler."""
+        pixels = torch.zeros(8, 3, network.image_size, network.image_size, dtype=torch.uint8, device=device)
+        start, join = torch.compile(self.half_tokens), torch.compile(add_and_normalise)
+        try:
+            with torch.inference_mode():
+                x = start(pixels.contiguous(memory_format=torch.channels_last))
+                join(x, x.bfloat16(), 1e-5, torch.bfloat16)
+        except (RuntimeError, OSError, ImportError, SubprocessError):
+            return
+        self.start = start
+        for block in self.blocks:
+            block.join = join
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """uint8 (b, 3, S, S), 0 to 255, channels last -> float32 (b, n, d)."""
+        x = self.stem(normalise(pixels, self.constants))
+        return x.permute(0, 2, 3, 1).flatten(1, 2) + self.positions
+
+    def half_tokens(self, pixels: Tensor) -> Tensor:
+        """`tokens`, with convolutions in float16."""
+        with torch.autocast(pixels.device.type, torch.float16):
+            return self.tokens(pixels).float()
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, S, S), 0 to 255 -> float32 (b, d)."""
-        x = self.stem(normalise(pixels.contiguous(memory_format=torch.channels_last), self.constants))
-        x = x.permute(0, 2, 3, 1).flatten(1, 2) + self.positions  # (b, n, d), the channels being last already
+        x = self.start(pixels.contiguous(memory_format=torch.channels_last))  # (b, n, d)
+        more = torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x)
         for block in self.blocks:
-            x = block(x)  # (b, n, d)
-        return self.norm(x).mean(dim=1)  # (b, d)
+            more = block(x, more)  # (b, n, d)
+        return self.norm(x + more).mean(dim=1)  # (b, d)
 
 
 def _after_norm(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> Linear:

@@ -104,7 +104,7 @@ class Tagger:
         Returns their embeddings, float32 (b, d), not L2-normalised.
         """
         pixels = self._pixels(pictures)
-        begun = [self._begin(part) for part in pixels.split(self.batch_size if self._lanes else len(pixels))]
+        begun = [self._begin(part) for part in pixels.split(self.batch_size)]
         return np.concatenate([one.rows() for one in begun])
 
     def begin(self, pictures: Sequence[np.ndarray]) -> Begun:
