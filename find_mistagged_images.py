@@ -35,6 +35,7 @@ from tagcheck.tag_errors.suggestions import ISSUES
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
+    script.add_memory(parser)
     script.add_confidence(parser, "list suggestions that are right with this probability or more, 0 to 1")
     explain = "write no report: print all that was weighed about one tag of one picture"
     parser.add_argument("--explain", nargs=2, metavar=("HASH", "TAG"), help=explain)
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
-    made = weigh(folder, data, config.INVISIBLE_NAMESPACES)
+    made = weigh(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
     pictures, seen = made.pictures, made.seen
     if args.explain:
         print("\n".join(explained(made, *args.explain)))

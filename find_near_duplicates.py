@@ -29,7 +29,7 @@ from scipy import sparse
 
 import config
 from tagcheck import data_folder, dataset, json_files, script, tags
-from tagcheck.belief import believed
+from tagcheck.belief import Believed, believed
 from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
@@ -61,6 +61,7 @@ MOST_PAIRS = 20_000_000
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
+    script.add_memory(parser)
     threshold = (
         f"cosine of two embeddings from which a pair is reported, {LOWEST} to 1, whatever the pixels say (default: "
         f"what was measured for this tagger, and the pixels decide; {THRESHOLD} where nothing was)"
@@ -97,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     copied = without(pairs, records, decided, review_store.IGNORED)
     opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
-    tagging = weigh_tags(folder, data, records, found, pairs, opened, chance)
+    believes = believed(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
+    tagging = weigh_tags(folder, data, records, found, pairs, opened, believes, chance)
     noes = Noes.of(
         data.spellings, review_store.decisions(folder.review, data.pixels), review_store.muted(folder.review)
     )
@@ -317,6 +319,7 @@ def weigh_tags(
     found: Embeddings,
     pairs: Pairs,
     opened: Pairs,
+    believes: Believed,
     measured: Mapping[tuple[int, int], float] | None = None,
 ) -> Tagging:
     """Ask the pictures about every tag that only one copy of a pair has."""
@@ -348,7 +351,6 @@ def weigh_tags(
             copies[at] = measured[i, j]
     ends = [(records[i].hash, records[j].hash) for i, j in rows]
     by_rate = tags_to_share.shared(one, other, rate, forgets)
-    believes = believed(folder, data, config.INVISIBLE_NAMESPACES)
     shared = np.empty((len(pair), 2))
     for cell, (at, name, on) in enumerate(zip(pair.tolist(), column.tolist(), side.tolist())):
         missing = believes(ends[at][1 - on], names[name], MISSING)

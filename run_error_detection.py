@@ -38,6 +38,7 @@ TAIL_CHARACTERS = 4096
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
+    script.add_memory(parser)
     own = "(default: the detector's own)"
     script.add_confidence(parser, f"leave out mistagged findings below this confidence, 0 to 1 {own}", None)
     cosine = f"cosine from which a pair counts as near-duplicate, 0.01 to 1 {own}"

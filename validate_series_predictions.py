@@ -105,6 +105,7 @@ class Suppressed:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     made = script.parser(__doc__)
     script.add_dataset(made)
+    script.add_memory(made)
     script.add_option(made, "--namespace", "whose classifier to validate", config.SERIES_NAMESPACE, metavar="NAME")
     return made.parse_args(argv)
 
@@ -129,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     noes = Noes.of(
         data.spellings, review_store.decisions(folder.review, data.pixels), review_store.muted(folder.review)
     )
-    believes = believed(folder, data, config.INVISIBLE_NAMESPACES)
+    believes = believed(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
     found, suppressed = findings(judged, card, believes, noes)
     explain(found, judged, folder, card)
     rows = per_series(judged, card)

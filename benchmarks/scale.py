@@ -185,6 +185,7 @@ def megabytes(path: Path | None) -> str:
 def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
     """A library of `n` pictures and `tags` tags into `folder`, some at a time."""
     from tagcheck.embedding import ShardWriter
+    from tagcheck.embedding.store import TagHead, save_tag_head
 
     rng = np.random.default_rng(seed)
     clusters = max(10, n // 300)
@@ -235,6 +236,9 @@ def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
                         "time_imported": 1.6e9 + start + row,
                     }
                 )
+    weight = (directions / decay * 0.12)[::2]  # a tagger that knows every other tag
+    head = TagHead(names[::2], weight, (-3 - weight @ mean).astype(np.float32), MODEL)
+    save_tag_head(folder.embeddings, head)
     header = {"model": {"id": MODEL}, "summary": {"mapped": n}}
     data_folder.save(folder, DATASET, header | {"results": records})
 

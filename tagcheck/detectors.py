@@ -66,7 +66,7 @@ DETECTORS: list[Detector] = [
             "contradictory_tags": "Contradicting tags",
         },
         counts=("errors_found",),
-        options=("min_confidence", "max_embeddings"),
+        options=("min_confidence", "max_embeddings", "memory"),
     ),
     Detector(
         key="near_duplicates",
@@ -76,7 +76,7 @@ DETECTORS: list[Detector] = [
         reader=PAIRS,
         issues={"near_duplicate": "Near-duplicates", "pixel_duplicate": "Same pixels"},
         counts=("total_pairs_found",),
-        options=("threshold", "engine", "max_embeddings"),
+        options=("threshold", "engine", "max_embeddings", "memory"),
     ),
     Detector(
         key="series",
@@ -92,7 +92,7 @@ DETECTORS: list[Detector] = [
         reader=SERIES,
         issues={"missing_series": "Missing series", "incorrect_series": "Wrong series"},
         counts=("missing_predictions_count", "incorrect_predictions_count"),
-        options=("max_embeddings",),
+        options=("max_embeddings", "memory"),
     ),
 ]
 MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION = (one.report for one in DETECTORS)

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from tagcheck import children
+from tagcheck import children, memory
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError
 
@@ -147,6 +147,17 @@ def add_dataset(made: argparse.ArgumentParser) -> None:
     made.add_argument("--dataset", metavar="FILE", help="the dataset JSON to read (default: the newest in datasets/)")
     what = "look at N pictures only, spread over pages, series and time (default: all that are in the dataset)"
     add_whole(made, "--max-embeddings", what)
+
+
+def add_memory(made: argparse.ArgumentParser) -> None:
+    """`--memory X`, for scripts that weigh the tags of all pictures; see `memory_of`."""
+    what = "GiB that weighing the tags may take beside the embeddings (default: half of what is free)"
+    add_number(made, "--memory", what, low=0.1, high=100_000)
+
+
+def memory_of(args: argparse.Namespace) -> int:
+    """The bytes that `--memory` names."""
+    return memory.free() // 2 if args.memory is None else int(args.memory * memory.GIB)
 
 
 def add_cluster(made: argparse.ArgumentParser) -> None:

@@ -78,25 +78,25 @@ class Weighed:
     noes: Noes
 
 
-def weigh(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Weighed:
-    """Weigh every tag of every picture, and keep what is believed for `believed`."""
+def weigh(folder: DataFolder, data: Dataset, invisible: Iterable[str], memory: int = suggestions.MEMORY) -> Weighed:
+    """Weigh every tag of every picture in about `memory` bytes beside the embeddings, and keep what is believed for `believed`."""
     declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, invisible)
     decided = review_store.decisions(folder.review, data.pixels)
     noes = Noes.of(data.spellings, decided, review_store.muted(folder.review))
-    seen = examine(folder, data, pictures, declared, decided, noes)
+    seen = examine(folder, data, pictures, declared, decided, noes, memory)
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
     _keep(folder, data, _believed(pictures, seen, found))
     return Weighed(pictures, seen, found, declared, noes)
 
 
-def believed(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -> Believed:
+def believed(folder: DataFolder, data: Dataset, invisible: Iterable[str], memory: int = suggestions.MEMORY) -> Believed:
     """What is believed of the library's tags: as kept, where nothing has changed since, else weighed now."""
     kept = _kept(folder, data)
     if kept is not None:
         return kept
     try:
-        made = weigh(folder, data, invisible)
+        made = weigh(folder, data, invisible, memory)
     except MissingInput:  # no picture or no embedding: nothing can be judged
         return Believed([], [], np.empty(0, np.int64), np.empty(0, np.float32))
     return _believed(made.pictures, made.seen, made.found)
@@ -207,6 +207,7 @@ def examine(
     declared: Rules,
     decided: Mapping[tuple[str, str, str], str],
     noes: Noes,
+    memory: int,
 ) -> Examined | None:
     """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
     n = len(pictures.matrix)
@@ -245,6 +246,7 @@ def examine(
             told(folder, pictures, column),
             progress=lambda share: bar.update(int(100 * share) - bar.n),
             copies=copies,
+            memory=memory,
             witnesses=witnesses(folder, data, pictures, column),
             name=data.tagger_name,
         )

@@ -47,6 +47,8 @@ ROUNDS = 10  # of expectation maximisation
 RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
 CHUNK = 100_000  # cells expanded at a time
+CELL_BYTES = 300  # of one cell, with all that the fit makes of it
+BLOCK_BYTES = 400  # of one cell of a block, with some to spare: blocks take a sixth of the memory
 CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
 EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
@@ -91,15 +93,14 @@ class Verdict:
     wrong_of_tag: np.ndarray
 
 
-def collect(
-    found: Evidence, rng: np.random.Generator, most: int | None = None, background: int = 100_000, size: int = 1024
-) -> Cells:
-    """The cells worth looking at, `size` pictures at a time.
+def collect(found: Evidence, rng: np.random.Generator, memory: int = 4 * 2**30, background: int = 100_000) -> Cells:
+    """The cells worth looking at: of the unwritten ones 5 for each written tag, at least 300,000, or as many as fit.
 
-    `most` bounds the unwritten ones (default: 5 for each written tag, at least 300,000).
+    `memory` is about what these cells and all that is made of them later take, in bytes.
     """
     n, tags = found.given.shape
-    most = most or max(300_000, 5 * found.given.nnz)
+    most = max(300_000, min(5 * found.given.nnz, memory // CELL_BYTES - found.given.nnz))
+    size = int(np.clip(memory // (BLOCK_BYTES * tags), 64, 4096))
     cut = _cut(found, rng, most)
     keep = min(1.0, background / max(n * tags - found.given.nnz, 1))
     parts = []

@@ -33,6 +33,7 @@ MISSING_TAGS, INCORRECT_TAGS = "missing_tags", "incorrect_tags"
 INCONSISTENT_TAGS, CONTRADICTORY_TAGS = "inconsistent_tags", "contradictory_tags"
 ISSUES = (MISSING_TAGS, INCORRECT_TAGS, INCONSISTENT_TAGS, CONTRADICTORY_TAGS)
 FOLDS = 5
+MEMORY = 4 * 2**30
 FEWEST_PICTURES = 40  # with fewer, a fold teaches nothing
 FEWEST_USES = 3  # of a tag, to learn it
 LIKELY = 0.5  # from here on a tag and what it brought are one finding
@@ -104,6 +105,7 @@ def examine(
     copies: Pairs | None = None,
     witnesses: Sequence[Witness] = (),
     name: str = "the tagger",
+    memory: int = MEMORY,
 ) -> Examined:
     """Weigh the evidence for every tag of every picture.
 
@@ -111,7 +113,8 @@ def examine(
     `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `answered` (n, T) sparse has 1 where the owner has said
     that a tag belongs and -1 where it does not: the rates of errors are learned from these too. `parents` maps a tag to
     those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `witnesses` are other taggers'
-    views, beside those of `name`. The same input and seed give the same result. Memory: two (n, T) arrays of float16 and about 60 bytes a cell looked at.
+    views, beside those of `name`. The same input and seed give the same result. About `memory` bytes are used beside the embeddings
+    and the sums of the regressions: with less, fewer of the tags that nobody wrote are looked at.
     """
     rng = np.random.default_rng(seed)
     around = evidence.surroundings(matrix, copies=copies)
@@ -121,7 +124,7 @@ def examine(
     found = evidence.gather(
         matrix, given, around, folds, related, tagger, told, lambda share: progress(0.2 + 0.5 * share), witnesses
     )
-    cells = error_model.collect(found, rng)
+    cells = error_model.collect(found, rng, memory)
     progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
     verdict = error_model.fit(cells, found.frequency, rng, spaces, error_model.answers(cells, answered))

@@ -74,3 +74,14 @@ def test_a_classifier_speaks_for_what_it_judged_and_is_silent_on_the_rest():
     assert ratios[0, 0] > 4 and ratios[0, 1] < -4
     assert not ratios[1].any()
     assert ratios[2, 1] == 2.0
+
+
+def test_less_memory_changes_nothing_where_all_cells_fit():
+    rng = np.random.default_rng(4)
+    matrix = rng.normal(size=(500, 16)).astype(np.float32)
+    given = (matrix @ rng.normal(size=(16, 80)) > 3).astype(np.float32)
+    given[:5] = 1
+    names = [str(tag) for tag in range(80)]
+    much, little = (suggestions.examine(matrix, sparse.csr_matrix(given), names, memory=some) for some in (2**32, 1))
+    np.testing.assert_array_equal(much.cells.column, little.cells.column)
+    np.testing.assert_allclose(much.verdict.error, little.verdict.error, atol=1e-4)

@@ -1,0 +1,35 @@
+"""How much memory is free, for stages that work in blocks of a size to fit."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+GIB = 2**30
+UNKNOWN = 4 * GIB  # where the system does not say
+
+
+def free() -> int:
+    """Bytes that programs can still have: by the system's word, or by that of a container that allows less."""
+    if sys.platform == "win32":
+        status = (ctypes.c_ulonglong * 8)()  # MEMORYSTATUSEX: its length and the load share the first number
+        ctypes.memmove(status, ctypes.byref(ctypes.c_ulong(64)), 4)
+        return int(status[2]) if ctypes.windll.kernel32.GlobalMemoryStatusEx(status) else UNKNOWN
+    told = [line.split() for line in _text("/proc/meminfo").splitlines() if line.startswith("MemAvailable:")]
+    if told:
+        system = int(told[0][1]) * 1024
+    elif "SC_PHYS_PAGES" in os.sysconf_names:  # macOS tells what there is, not what is free
+        system = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    else:
+        system = UNKNOWN
+    allowed, used = (_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    return min(system, int(allowed) - int(used)) if allowed.isdigit() and used.isdigit() else system
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
