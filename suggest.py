@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ import config
 from tagcheck import detectors, script
 from tagcheck.dataset import HASH
 from tagcheck.errors import MissingInput, UsageError
-from tagcheck.review import Review, by_picture, report_import
+from tagcheck.review import Filter, Review, by_picture, report_import
+from tagcheck.review.exporting import KINDS
 from tagcheck.script import run
 
 
@@ -31,6 +33,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     what = "SHA-256 of a file, 64 hex digits; several for a selection"
     parser.add_argument("hashes", nargs="*", metavar="HASH", help=what)
     script.add_switch(parser, "--json", "answer as JSON (default: a line a suggestion)")
+    script.add_option(parser, "--export", "print all that is open as a file for another program", choices=tuple(KINDS))
+    script.add_number(parser, "--min-confidence", "with --export: leave out what is less likely", 0.5, 0.5, 1)
     script.add_switch(parser, "--token", "print the token that /api/suggest asks for, and end")
     return parser.parse_args(argv)
 
@@ -41,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = script.data_folder(args)
     hashes = [hash.lower() for hash in args.hashes]
     wrong = [hash for hash in hashes if not HASH.fullmatch(hash)]
-    if wrong or not (hashes or args.token):
-        raise UsageError(f"{wrong[0]!r} is no SHA-256 of 64 hex digits" if wrong else "name at least one HASH")
+    if wrong or bool(hashes) == bool(args.token or args.export):
+        raise UsageError(
+            f"{wrong[0]!r} is no SHA-256 of 64 hex digits" if wrong else "name at least one HASH, or --export"
+        )
     with Review(folder.review) as review:
         if args.token:
             print(by_picture.token(review))
@@ -50,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         report_import.sync(review, folder)
         if not report_import.has_read(review):
             raise MissingInput(f"no reports in {folder.root}: run run_error_detection.py first")
+        if args.export:
+            _, text = KINDS[args.export]
+            sys.stdout.writelines(text(review, Filter(least=args.min_confidence)))
+            return 0
         found = by_picture.suggested(review, hashes)
     if args.json:
         print(json.dumps(found, ensure_ascii=False, indent=1))

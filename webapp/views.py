@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,12 +27,12 @@ AHEAD = 12
 SAMPLE = 20  # suggestions of many alike that are looked at one by one
 SAMPLE_WORTH = 40  # of so many or more
 OLD_DAYS = 14
+EXPORTS = {"csv": "CSV", "json": "JSON", "fiftyone": "FiftyOne", "labelstudio": "Label Studio"}
 SESSIONS = 20
 PREVIEW = 6  # pictures of the next session
 GRID_FROM = 0.9  # the share of right ones from which on a grid is offered
 RUNS = 30  # of the trend
 RUN_PAUSE = 6  # hours between two reports that are of two runs for certain
-EXPORT_COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "percent", "why")
 HEALTH_COLUMNS = ("tag", "open", "expected", "a_minute", "decided", "right", "share")
 
 blueprint = Blueprint("views", __name__)
@@ -111,6 +111,7 @@ def findings() -> str:
         groups=groups(),
         any=ANY,
         can=sharing.abilities(),
+        exports=EXPORTS,
         link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
     )
 
@@ -143,18 +144,9 @@ def card_parts() -> Response:
 
 @blueprint.get("/error-review/export.<kind>")
 def export(kind: str) -> Response:
-    """Every suggestion of a view as CSV or JSON, one a line."""
+    """Every suggestion of a view as CSV or JSON, one a line, or as FiftyOne and Label Studio import it."""
     state.refresh()
-    view = from_query(request.args)
-    path = settings().folder.review
-
-    def rows() -> Iterator[dict[str, Any]]:
-        with Review(path) as store:  # the request's own is closed when the first line goes out
-            for row in queries.suggestions(store, view):
-                made = {name: row[name] for name in EXPORT_COLUMNS if name != "percent"}
-                yield made | {"percent": words.percent(row["confidence"]), "evidence": json.loads(row["evidence"])}
-
-    return exporting.answer(kind, "findings", EXPORT_COLUMNS, rows())
+    return exporting.suggestions(kind, settings().folder.review, from_query(request.args))
 
 
 @blueprint.get("/error-review/tags.<kind>")

@@ -12,6 +12,7 @@ from flask import Flask
 from tagcheck import detectors, tags
 from tagcheck.dataset import HASH
 from tagcheck.findings import BEFORE_VERDICTS
+from tagcheck.review.exporting import percent
 from tagcheck.review.queries import Promise
 from webapp.filters import QUEUE_WORDS
 
@@ -33,6 +34,7 @@ EVIDENCE_WORDS = {
     "other_copy": "The other copy",
     "tagged": "Tagged",
     "predicted": "Predicted",
+    "taggers": "What each tagger says",
     "weighed": "For (+) and against (-), in logits",
     "before_verdicts": "By the detector alone, before your decisions",
     "only_in_1": "Only one has",
@@ -86,17 +88,6 @@ def ago(when: str | None, now: datetime | None = None) -> str:
 def plural(number: int, one: str, many: str | None = None) -> str:
     """`1 finding`, `1,200 findings`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def percent(share: float) -> str:
-    """A share in percent, with a decimal where it is close to all or nothing. Nothing here is ever certain: at most 99.9 %.
-
-    >>> percent(0.83), percent(0.972), percent(0.9999), percent(1.0), percent(0.0)
-    ('83 %', '97.2 %', '99.9 %', '99.9 %', '0 %')
-    """
-    if share > 0.95 or 0 < share < 0.01:
-        return f"{min(share * 100, 99.9):.1f} %"
-    return f"{share * 100:.0f} %"
 
 
 def of_100(share: float) -> int:
@@ -222,5 +213,10 @@ def _fact(value: Any, share: bool = False) -> str:
     if isinstance(value, list):
         return ", ".join(filter(None, map(_fact, value)))
     if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {text}" for name, one in value.items() if (text := _fact(one)))
+        told = ((name, one, _fact(one)) for name, one in value.items())
+        return ", ".join(
+            f"{name} ({text})" if isinstance(one, dict) else f"{name.replace('_', ' ')} {text}"
+            for name, one, text in told
+            if text
+        )
     return ""

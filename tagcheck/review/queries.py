@@ -320,13 +320,12 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
     ]
 
 
-def suggestions(review: Review, view: Filter) -> sqlite3.Cursor:
-    """The matching suggestions as rows, in the view's order, for an export: read a row at a time."""
+def suggestions(review: Review, view: Filter, by_picture: bool = False) -> sqlite3.Cursor:
+    """The matching suggestions as rows, in the view's order or those of a picture together, for an export: read a row at a time."""
     where, values = _where(view)
     column, direction = _walk(view)
-    return review.db.execute(
-        f"SELECT {COLUMNS} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction}, s.place", values
-    )
+    order = "s.hash, s.confidence DESC, s.tag" if by_picture else f"s.{column} {direction}, s.place"
+    return review.db.execute(f"SELECT {COLUMNS} FROM suggestions s WHERE {where} ORDER BY {order}", values)
 
 
 def choices(review: Review, what: str) -> list[str]:

@@ -1,0 +1,78 @@
+"""Suggestions as other programs import them: by the page and by the command line, the same text."""
+
+from __future__ import annotations
+
+import json
+
+import documented
+import pytest
+from review_data import draw_library, hashes, missing, page_on, pair, save_mistagged, save_pairs, wrong
+
+import suggest
+from tagcheck import data_folder
+from tagcheck.data_folder import DATASET, DataFolder
+
+ONE, OTHER, FAR = hashes(3)
+PLACE = "/home/me/my pictures/one #1.png"
+
+
+@pytest.fixture
+def found(folder: DataFolder) -> DataFolder:
+    about: dict[str, dict[str, str]] = {ONE: {"file_path": PLACE}, OTHER: {}, FAR: {"mime": "image/png"}}
+    records = [{"hash": hash, "existing_all_tags": ["solo"], **more} for hash, more in about.items()]
+    data_folder.save(folder, DATASET, {"summary": {}, "results": records})
+    save_mistagged(
+        folder,
+        missing(ONE, "hat", confidence=0.7, why="<b>Its</b> neighbours"),
+        wrong(ONE, "solo", confidence=0.95),
+        missing(FAR, "1girl", "cape", confidence=0.9),
+    )
+    save_pairs(folder, pair(ONE, OTHER))
+    return folder
+
+
+def exported(folder: DataFolder, capsys, kind: str, *options: str) -> str:
+    assert suggest.main(["--data-dir", str(folder.root), "--export", kind, *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_fiftyone_gets_a_classification_with_confidence_for_each_suggestion_of_a_picture(found, capsys):
+    made = json.loads(exported(found, capsys, "fiftyone"))
+    assert made["classes"] is None and set(made["labels"]) == {PLACE, f"f{FAR[:2]}/{FAR}"}
+    solo, hat, copy = sorted(made["labels"][PLACE], key=lambda one: ("other" in one["attributes"], -one["confidence"]))
+    assert (solo["label"], solo["confidence"], solo["attributes"]["action"]) == ("solo", 0.95, "remove")
+    assert (hat["label"], hat["attributes"]["issue"]) == ("hat", "missing_tags")
+    assert copy["attributes"]["action"] == "pair" and copy["attributes"]["other"] == OTHER
+    assert len(json.loads(exported(found, capsys, "fiftyone", "--min-confidence", "0.92"))["labels"][PLACE]) == 2
+
+
+def test_label_studio_gets_a_task_a_picture_with_the_likely_choices_ticked(found, capsys):
+    far, one = sorted(json.loads(exported(found, capsys, "labelstudio")), key=lambda task: task["data"]["hash"] == ONE)
+    assert one["data"]["image"] == "/data/local-files/?d=home/me/my%20pictures/one%20%231.png"
+    assert far["data"]["image"] == f"/data/local-files/?d=f{FAR[:2]}/{FAR}.png"
+    assert [(row["value"], row["html"]) for row in one["data"]["add"]] == [
+        ("hat", "hat (70 %): &lt;b>Its&lt;/b> neighbours")
+    ]
+    (said,) = one["predictions"]
+    ticked = {row["from_name"]: row["value"]["choices"] for row in said["result"]}
+    assert ticked == {"add": ["hat"], "remove": ["solo"]} and said["score"] == 0.95
+    assert far["predictions"][0]["result"][0]["value"]["choices"] == ["1girl", "cape"] and far["data"]["remove"] == []
+
+
+@pytest.mark.parametrize(
+    "kind, ending",
+    [("csv", "csv"), ("json", "json"), ("fiftyone", "fiftyone.json"), ("labelstudio", "labelstudio.json")],
+)
+def test_the_page_and_the_command_line_give_the_same_file(found, capsys, tmp_path, kind, ending):
+    draw_library(tmp_path / "library", [["x"]])
+    answer = page_on(found, tmp_path / "library").test_client().get(f"/error-review/export.{kind}?min=0.5")
+    assert answer.headers["Content-Disposition"].endswith(f"Z.{ending}")
+    assert answer.text.replace("\r", "") == exported(found, capsys, kind).replace("\r", "")
+
+
+def test_the_labelling_form_that_the_page_documents_has_the_names_that_the_tasks_use(found, capsys):
+    (form,) = documented.blocks("docs/detectors.md", "xml")
+    task = json.loads(exported(found, capsys, "labelstudio"))[0]
+    for name in ("add", "remove"):
+        assert f'<Choices name="{name}" toName="image"' in form and f'value="${name}"' in form and name in task["data"]
+    assert '<Image name="image" value="$image"/>' in form
