@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from tagcheck.review.store import ADD, PAIR, REMOVE, UNDECIDED, Review
+from tagcheck.review import queries
+from tagcheck.review.store import ADD, OPEN, PAIR, REMOVE, UNDECIDED, Review
 
 TOKEN = "suggest_token"
 MOST = 1000  # pictures at once
+MARKS = MISSING, WRONG, COPY = ("tagcheck:missing", "tagcheck:wrong", "tagcheck:copy")  # tags that can be searched for
 KEYS = {ADD: "add", REMOVE: "remove"}
 
 
@@ -37,6 +39,19 @@ def _of_picture(review: Review, hash: str) -> dict[str, Any]:
         elif row["action"] == PAIR:
             other = row["other"] if row["hash"] == hash else row["hash"]
             found["copies"].append({"hash": other, "likeness": round(row["confidence"], 4), "why": row["why"]})
+    return found
+
+
+def marks(review: Review, least: float) -> set[tuple[str, str]]:
+    """(hash, mark) of the pictures of which something is open and at least so likely; of copies all but the best."""
+    kinds = {ADD: MISSING, REMOVE: WRONG}
+    rows = review.db.execute(
+        "SELECT DISTINCT hash, action FROM suggestions WHERE current AND state = ? AND confidence >= ?", (OPEN, least)
+    )
+    found = {(row["hash"], kinds[row["action"]]) for row in rows if row["action"] in kinds}
+    for group in queries.copy_groups(review):
+        best, _ = queries.best_of(review, group)
+        found.update((hash, COPY) for hash in group if hash != best)
     return found
 
 

@@ -264,6 +264,32 @@ class Hydrus:
         pages = [Page((query,), "", tuple(answer["hashes"]))]
         return Walk((query,), tuple(pages), self._not_local(pages))
 
+    def machine_service(self, name: str) -> TagService:
+        """The local tag service of that name or key, if a machine fills it: it is among those whose tags do not count.
+        Raises `UsageError` for any other.
+        """
+        everything = self._tag_services()
+        found = service_named(name, everything, "SERVICE")
+        machine = {service_named(one, everything, "MACHINE_TAG_SERVICES").key for one in self._machine}
+        if found.key not in machine or found.kind != "local" or found.key == MY_TAGS or found in self._writable():
+            raise UsageError(
+                f"{found.name!r} is not written to: name a local tag service of Hydrus that nobody else fills in "
+                "MACHINE_TAG_SERVICES of config.py, so that its tags do not count as yours"
+            )
+        return found
+
+    def tagged(self, tag: str, service: TagService) -> list[str]:
+        """The files on this machine, those in the trash too, that have `tag` on this service."""
+        answer = self.connection.get(
+            "/get_files/search_files",
+            tags=[tag],
+            tag_service_key=service.key,
+            file_service_key=ALL_LOCAL_FILES,
+            return_hashes=True,
+            return_file_ids=False,
+        )
+        return list(answer["hashes"])
+
     def _boot_id(self) -> str | None:
         """What changes when the client is started anew; None where the client is too old to say."""
         try:
