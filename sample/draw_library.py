@@ -52,9 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     hashes = draw(plan, drawing)
     errors = plant_errors(random.Random(f"{args.seed}:errors"), plan)
     write_sidecars(plan, errors, drawing)
-    write_json(
-        planted_file, answers(args.seed, plan, hashes, errors), ("planted", "near_duplicates", "alike", "odd_files")
-    )
+    document = answers(args.seed, plan, hashes, errors)
+    write_json(planted_file, document, ("planted", "near_duplicates", "alike", "odd_files"))
     os.replace(drawing, library)
     print(f"{len(hashes)} pictures with {len(errors)} planted errors in {library}, the answers in {planted_file}")
     return 0
@@ -80,11 +79,9 @@ def plant_errors(rng: random.Random, library: Library) -> dict[str, Planted]:
     errors: dict[str, Planted] = {}
     for group in library.groups:
         for item in group.items:
-            kind = (
-                DISAGREEMENT
-                if item.how and rng.random() < 0.55
-                else rng.choices([*RATES, ""], [*RATES.values(), 1 - sum(RATES.values())])[0]
-            )
+            kind = DISAGREEMENT
+            if not (item.how and rng.random() < 0.55):
+                kind = rng.choices([*RATES, ""], [*RATES.values(), 1 - sum(RATES.values())])[0]
             planted = plant(rng, kind, item.truth, vocabulary) if kind and not item.odd else None
             if planted:
                 errors[item.path] = planted
@@ -111,17 +108,9 @@ def answers(seed: int, library: Library, hashes: list[str], errors: dict[str, Pl
             near.append([*sorted((a, b)), " and ".join(sorted({how for how in (one.how, other.how) if how}))])
     planted = []
     for item in items:
-        if item.path in errors:
-            error = errors[item.path]
-            planted.append(
-                {
-                    "hash": by_path[item.path],
-                    "kind": error.kind,
-                    "missing": list(error.missing),
-                    "incorrect": list(error.incorrect),
-                    **error.details,
-                }
-            )
+        if error := errors.get(item.path):
+            differences = {"missing": list(error.missing), "incorrect": list(error.incorrect)}
+            planted.append({"hash": by_path[item.path], "kind": error.kind, **differences, **error.details})
     return {
         "kind": "planted_errors",
         "version": 1,

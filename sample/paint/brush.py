@@ -44,12 +44,8 @@ def smooth(points: Sequence[Point], closed: bool = True, steps: int = 6) -> list
         for step in range(steps):
             t = step / steps
             a, b, c, d = -t + 2 * t * t - t**3, 2 - 5 * t * t + 3 * t**3, t + 4 * t * t - 3 * t**3, -t * t + t**3
-            out.append(
-                (
-                    (a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0]) / 2,
-                    (a * p0[1] + b * p1[1] + c * p2[1] + d * p3[1]) / 2,
-                )
-            )
+            x, y = ((a * q0 + b * q1 + c * q2 + d * q3) / 2 for q0, q1, q2, q3 in zip(p0, p1, p2, p3))
+            out.append((x, y))
     if not closed:
         out.append(points[-1])
     return out
@@ -81,16 +77,8 @@ class Brush:
 
     def at(self, x: float, y: float, scale: float = 1.0, angle: float = 0.0, flip: bool = False) -> Brush:
         """A brush whose (0, 0) is this one's (x, y), `scale` times as big; outlines keep their width on the paper."""
-        turn = -angle if self.flip else angle
-        return Brush(
-            self.image,
-            self.scale * scale,
-            self.place((x, y)),
-            self.angle + turn,
-            self.flip != flip,
-            self.line,
-            self.width / scale,
-        )
+        turn, flipped = self.angle + (-angle if self.flip else angle), self.flip != flip
+        return Brush(self.image, self.scale * scale, self.place((x, y)), turn, flipped, self.line, self.width / scale)
 
     def place(self, point: Point) -> Point:
         """The pixel of a point."""
@@ -138,6 +126,5 @@ class Brush:
         self.stroke(points, colour, width)
 
     def _stroke(self, pixels: Sequence[Point], colour: Colour, width: float) -> None:
-        self._draw.line(
-            pixels, fill=colour, width=max(1, round(width * self.scale)), joint="curve" if len(pixels) < 14 else None
-        )
+        joint = "curve" if len(pixels) < 14 else None
+        self._draw.line(pixels, fill=colour, width=max(1, round(width * self.scale)), joint=joint)

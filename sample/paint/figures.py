@@ -117,14 +117,8 @@ def _torso(brush: Brush, figure: Figure, ink: dict[str, Colour], look: Look) -> 
         draw(brush, "necktie", ink)
     if look.shading == "cel":
         low = HIP + 0.15
-        left = [
-            (-wide * 0.98, 1.5),
-            (-wide * 0.6, 1.55),
-            (-waist * 0.7, 2.4),
-            (-0.5, low),
-            (-0.74, low),
-            (-waist - 0.1, 2.4),
-        ]
+        left = [(-wide * 0.98, 1.5), (-wide * 0.6, 1.55), (-waist * 0.7, 2.4)]
+        left += [(-0.5, low), (-0.74, low), (-waist - 0.1, 2.4)]
         brush.shape(left, darker(ink["first"], 0.26), line=False)
 
 

@@ -7,6 +7,7 @@ patience would write. Painting is in `sample.paint`.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from sample.paint import world
@@ -15,6 +16,7 @@ from sample.paint.world import Artist, Look, Person, Series, weighted
 FRAMINGS = ("upper body", "full body", "portrait")
 ASPECTS = (3 / 4, 2 / 3, 1.0, 4 / 3, 16 / 9, 9 / 16)  # width to height
 COLOUR_WORDS = frozenset(world.HAIR_COLOURS) | frozenset(world.CLOTH_COLOURS) | frozenset(world.EYE_COLOURS)
+TITLES = ("study", "a walk", "evening", "commission", "untitled", "morning")
 MOUTHS = {
     "smile": ("smile", "closed mouth"),
     "open smile": ("smile", "open mouth"),
@@ -103,9 +105,7 @@ def imagine(rng: random.Random, longest: tuple[int, int] = (400, 900)) -> Pictur
         private_tags=_private_tags(rng, width, height),
     )
     picture = _light(rng, picture)
-    if count:
-        return _with_figures(rng, picture, series, count)
-    return _without_figures(rng, picture)
+    return _with_figures(rng, picture, series, count) if count else _without_figures(rng, picture)
 
 
 def true_tags(picture: Picture) -> list[str]:
@@ -114,9 +114,7 @@ def true_tags(picture: Picture) -> list[str]:
     for figure in picture.figures:
         tags |= _figure_tags(figure, picture)
     for thing in picture.things:
-        tags.add(thing.kind)
-        if thing.kind in world.ANIMALS:
-            tags.add("animal")
+        tags |= {thing.kind, "animal"} if thing.kind in world.ANIMALS else {thing.kind}
     if picture.series:
         tags.add(f"series:{picture.series}")
     if picture.artist:
@@ -163,13 +161,8 @@ def _light(rng: random.Random, picture: Picture) -> Picture:
     time = weather = ""
     if picture.place in world.OPEN_PLACES:
         time = rng.choices(("day", "night", "sunset"), (0.6, 0.26, 0.14))[0]
-        weather = (
-            "snowing"
-            if picture.place == "snow" and rng.random() < 0.6
-            else "rain"
-            if picture.place != "snow" and rng.random() < 0.1
-            else ""
-        )
+        wet, often = ("snowing", 0.6) if picture.place == "snow" else ("rain", 0.1)
+        weather = wet if rng.random() < often else ""
     elif picture.place == "room":
         time = rng.choices(("day", "night"), (0.6, 0.4))[0]
     return replace(picture, time=time, weather=weather)
@@ -185,9 +178,7 @@ def _private_tags(rng: random.Random, width: int, height: int) -> tuple[str, ...
     if rng.random() < 0.18:
         tags.append(f"source:https://pictures.example/{rng.randrange(10**6):06d}")
     if rng.random() < 0.07:
-        tags.append(
-            f"title:{rng.choice(('study', 'a walk', 'evening', 'commission', 'untitled', 'morning'))} {rng.randrange(1, 90)}"
-        )
+        tags.append(f"title:{rng.choice(TITLES)} {rng.randrange(1, 90)}")
     return tuple(tags)
 
 
@@ -210,9 +201,8 @@ def _with_figures(rng: random.Random, picture: Picture, series: Series | None, c
         if kind not in {figure.held for figure in figures}:
             side = rng.choice((0.13, 0.87))
             height = 0.2 if kind in ("bird", "balloon") else 0.85
-            things = (
-                Thing(kind, weighted(rng, tuple(world.CLOTH_COLOURS), 0.3), side, height, rng.uniform(0.2, 0.26)),
-            )
+            colour = weighted(rng, tuple(world.CLOTH_COLOURS), 0.3)
+            things = (Thing(kind, colour, side, height, rng.uniform(0.2, 0.26)),)
     return replace(picture, figures=figures, framing=framing, things=things)
 
 
@@ -222,18 +212,12 @@ def _without_figures(rng: random.Random, picture: Picture) -> Picture:
     kinds = rng.sample(world.THINGS, 1 if rng.random() < 0.6 else 2)
     kinds[0] = weighted(rng, world.THINGS, 0.5)
     kinds = list(dict.fromkeys(kinds))
-    wide = picture.width >= picture.height
+    wide, colours = picture.width >= picture.height, tuple(world.CLOTH_COLOURS)
     places = [(0.5, 0.56)] if len(kinds) == 1 else [(0.28, 0.56), (0.72, 0.56)] if wide else [(0.42, 0.3), (0.58, 0.73)]
     places = [(x + rng.uniform(-0.07, 0.07), y + rng.uniform(-0.05, 0.05)) for x, y in places]
+    sizes = (0.45, 0.75) if len(kinds) == 1 else (0.36, 0.5)
     things = tuple(
-        Thing(
-            kind,
-            weighted(rng, tuple(world.CLOTH_COLOURS), 0.3),
-            x,
-            y,
-            rng.uniform(0.45, 0.75) if len(kinds) == 1 else rng.uniform(0.36, 0.5),
-            rng.uniform(-15, 15),
-        )
+        Thing(kind, weighted(rng, colours, 0.3), x, y, rng.uniform(*sizes), rng.uniform(-15, 15))
         for kind, (x, y) in zip(kinds, places)
     )
     return replace(picture, things=things, banner=bool(picture.series))
@@ -318,25 +302,19 @@ def _extras(rng: random.Random, picture: Picture, outfit: str, series: Series | 
 
 
 def _count_tags(picture: Picture) -> set[str]:
-    girls = sum(figure.girl for figure in picture.figures)
-    boys = len(picture.figures) - girls
-    tags = {f"{count}{one if count == 1 else one + 's'}" for count, one in ((girls, "girl"), (boys, "boy")) if count}
+    sexes = Counter("girl" if figure.girl else "boy" for figure in picture.figures)
+    tags = {f"{count}{one}{'s' * (count > 1)}" for one, count in sexes.items()}
     if not picture.figures:
-        return {"no humans"} | (
-            {"still life"} if picture.things and not {thing.kind for thing in picture.things} & world.ANIMALS else set()
-        )
+        kinds = {thing.kind for thing in picture.things}
+        return {"no humans"} | ({"still life"} if kinds and not kinds & world.ANIMALS else set())
     return tags | ({"solo"} if len(picture.figures) == 1 else set()) | {picture.framing}
 
 
 def _place_tags(picture: Picture) -> set[str]:
     tags = set(world.PLACE_TAGS.get(picture.place, ()))
     if picture.place == "simple":
-        tags |= {"simple background"}
-        tags.add(
-            {"plain": f"{picture.pattern_colour} background", "gradient": "gradient background"}.get(
-                picture.pattern, f"{picture.pattern} background"
-            )
-        )
+        look = picture.pattern_colour if picture.pattern == "plain" else picture.pattern
+        tags |= {"simple background", f"{look} background"}
     if not picture.figures and not picture.things:
         tags.add("scenery")
     if picture.place in world.OPEN_PLACES:

@@ -13,6 +13,7 @@ from sample.paint.brush import Brush, darker, lighter, mix
 from sample.paint.picture import Picture
 from sample.paint.world import CLOTH_COLOURS, Colour
 
+Size = tuple[int, int]
 SKIES: dict[str, tuple[Colour, Colour]] = {
     "day": ((98, 176, 246), (222, 242, 255)),
     "night": ((12, 16, 50), (52, 58, 122)),
@@ -25,7 +26,7 @@ WALLS = ((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (23
 CURTAINS = ((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170))
 
 
-def gradient(size: tuple[int, int], top: Colour, bottom: Colour) -> Image.Image:
+def gradient(size: Size, top: Colour, bottom: Colour) -> Image.Image:
     """A picture that goes from one colour to the other, from above to below."""
     column = Image.new("RGB", (1, 64))
     column.putdata([mix(top, bottom, row / 63) for row in range(64)])
@@ -46,7 +47,7 @@ class Tone:
         return mix(colour, (150, 156, 170), 0.25) if self.picture.weather == "rain" else colour
 
 
-def paint_place(picture: Picture, size: tuple[int, int]) -> Image.Image:
+def paint_place(picture: Picture, size: Size) -> Image.Image:
     """The background of `picture`, `size` pixels big."""
     unit = min(size)
     w, h = size[0] / unit, size[1] / unit
@@ -161,13 +162,8 @@ def _city(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) -> N
         while x < w:
             width, height = rng.uniform(0.13, 0.24), rng.uniform(low, high) * h
             top = 0.86 * h - height
-            brush.box(
-                x,
-                top,
-                x + width,
-                0.9 * h,
-                tone(mix(shade, rng.choice(((200, 150, 130), (140, 160, 200), (150, 150, 150))), 0.3)),
-            )
+            wall = mix(shade, rng.choice(((200, 150, 130), (140, 160, 200), (150, 150, 150))), 0.3)
+            brush.box(x, top, x + width, 0.9 * h, tone(wall))
             for row in range(int(height / 0.055)):
                 for column in range(int(width / 0.05)):
                     lit = rng.random() < 0.5
@@ -237,7 +233,7 @@ def _mountain(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) 
     _hill(brush, rng, w, h, 0.74 * h, 0.02, tone((120, 150, 100)))
 
 
-def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
+def _room(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
     wall = mix(rng.choice(WALLS), (150, 130, 120), rng.uniform(0, 0.25))
     wall = mix(wall, (60, 52, 90), 0.4) if picture.time == "night" else wall
     image = Image.new("RGB", size, wall)
@@ -248,9 +244,8 @@ def _room(picture: Picture, size: tuple[int, int], rng: random.Random, w: float,
     boards = mix(rng.choice(((176, 120, 78), (120, 80, 56), (206, 168, 120), (140, 130, 126))), wall, 0.12)
     brush.box(0, floor * h, w, h, boards, line=False)
     for row in range(4):
-        brush.box(
-            0, (floor + 0.05 + 0.07 * row) * h, w, (floor + 0.055 + 0.07 * row) * h, darker(boards, 0.25), line=False
-        )
+        top, low = (floor + edge + 0.07 * row for edge in (0.05, 0.055))
+        brush.box(0, top * h, w, low * h, darker(boards, 0.25), line=False)
     left = rng.random() < 0.5
     x0 = rng.uniform(0.03, 0.1) * w if left else rng.uniform(0.55, 0.64) * w
     y0 = rng.uniform(0.06, 0.15) * h
@@ -289,9 +284,7 @@ def _shelf(brush: Brush, rng: random.Random, x: float, y: float, width: float, h
             edge += thick + 0.004
 
 
-def _classroom(
-    picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float
-) -> tuple[Image.Image, Brush]:
+def _classroom(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
     image = Image.new("RGB", size, (238, 230, 208))
     brush = Brush(image, min(size), line=(80, 60, 56), width=0.006)
     brush.box(0, 0.72 * h, w, h, (196, 158, 112), line=False)
@@ -311,9 +304,7 @@ def _classroom(
     return image, brush
 
 
-def _space(
-    picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float
-) -> tuple[Image.Image, Brush]:
+def _space(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
     image = gradient(size, (10, 8, 32), (44, 22, 74))
     brush = Brush(image, min(size), width=0.0)
     for _ in range(3):
@@ -331,16 +322,13 @@ def _space(
     return image, brush
 
 
-def _underwater(
-    picture: Picture, size: tuple[int, int], rng: random.Random, w: float, h: float
-) -> tuple[Image.Image, Brush]:
+def _underwater(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
     image = gradient(size, (86, 196, 222), (12, 62, 122))
     brush = Brush(image, min(size), width=0.0)
     for _ in range(4):
         x = rng.uniform(0, w)
-        brush.shape(
-            [(x, 0), (x + 0.09, 0), (x - 0.12, 0.6 * h), (x - 0.3, 0.6 * h)], mix((86, 196, 222), (140, 224, 240), 0.4)
-        )
+        ray = [(x, 0), (x + 0.09, 0), (x - 0.12, 0.6 * h), (x - 0.3, 0.6 * h)]
+        brush.shape(ray, mix((86, 196, 222), (140, 224, 240), 0.4))
     _hill(brush, rng, w, h, 0.9 * h, 0.02, (206, 190, 140))
     for _ in range(round(5 * w)):
         x, tall = rng.uniform(0, w), rng.uniform(0.12, 0.3)
@@ -362,7 +350,7 @@ def _underwater(
     return image, brush
 
 
-def _simple(picture: Picture, size: tuple[int, int], w: float, h: float) -> Image.Image:
+def _simple(picture: Picture, size: Size, w: float, h: float) -> Image.Image:
     colour = CLOTH_COLOURS[picture.pattern_colour]
     if picture.pattern == "gradient":
         return gradient(size, lighter(colour, 0.75), mix(colour, (255, 255, 255), 0.15))
@@ -371,15 +359,13 @@ def _simple(picture: Picture, size: tuple[int, int], w: float, h: float) -> Imag
     if picture.pattern == "polka dot":
         for row in range(int(h / 0.11) + 2):
             for column in range(int(w / 0.13) + 2):
-                brush.oval(
-                    column * 0.13 + (row % 2) * 0.065, row * 0.11, 0.03, 0.03, mix(colour, (255, 255, 255), 0.15)
-                )
+                x = column * 0.13 + (row % 2) * 0.065
+                brush.oval(x, row * 0.11, 0.03, 0.03, mix(colour, (255, 255, 255), 0.15))
     elif picture.pattern == "striped":
         for place in range(-12, int((w + h) / 0.14) + 2):
             x = place * 0.14
-            brush.shape(
-                [(x, 0), (x + 0.07, 0), (x + 0.07 + 0.5 * h, h), (x + 0.5 * h, h)], mix(colour, (255, 255, 255), 0.2)
-            )
+            stripe = [(x, 0), (x + 0.07, 0), (x + 0.07 + 0.5 * h, h), (x + 0.5 * h, h)]
+            brush.shape(stripe, mix(colour, (255, 255, 255), 0.2))
     return image
 
 

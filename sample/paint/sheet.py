@@ -61,11 +61,9 @@ def _figures(image: Image.Image, picture: Picture) -> None:
     scale = min(image.height / (bottom - top), image.width / (2 * side * count * (0.86 if count > 1 else 1)))
     slack = max(0.0, image.width - 2 * side * count * scale * 0.8)
     for place, figure in enumerate(picture.figures):
-        x = (
-            image.width * (place + 0.5) / count
-            if count * 2 * side * scale > image.width * 0.9
-            else image.width / 2 + (place - (count - 1) / 2) * 2 * side * scale * 0.9
-        )
+        x = image.width / 2 + (place - (count - 1) / 2) * 2 * side * scale * 0.9
+        if count * 2 * side * scale > image.width * 0.9:
+            x = image.width * (place + 0.5) / count
         x += rng.uniform(-0.28, 0.28) * slack * (0.5 if count > 1 else 1)
         y = image.height - bottom * scale
         tilt = rng.uniform(-3, 3)
@@ -78,10 +76,8 @@ def _banner(brush: Brush, picture: Picture, w: float, h: float) -> None:
     """A pennant with the series' emblem, where nobody wears it."""
     x = 0.85 * w if picture.grain % 2 else 0.15 * w
     sign, ground = picture.look.emblem_colours
-    brush.shape(
-        [(x - 0.1, 0), (x + 0.1, 0), (x + 0.1, 0.27), (x, 0.35), (x - 0.1, 0.27)],
-        CLOTH_COLOURS[picture.look.costume[1]],
-    )
+    pennant = [(x - 0.1, 0), (x + 0.1, 0), (x + 0.1, 0.27), (x, 0.35), (x - 0.1, 0.27)]
+    brush.shape(pennant, CLOTH_COLOURS[picture.look.costume[1]])
     paint_emblem(brush.at(x, 0.15, 0.17), picture.look.emblem, (sign, ground))
 
 
@@ -111,13 +107,11 @@ def _style(image: Image.Image, picture: Picture) -> Image.Image:
     """Tint, texture and signature: what the series and the artist do to the whole sheet."""
     look = picture.look
     if look.strength:
-        image = Image.blend(
-            image, ImageChops.multiply(image, Image.new("RGB", image.size, look.grade)), min(1.0, look.strength * 2.2)
-        )
+        graded = ImageChops.multiply(image, Image.new("RGB", image.size, look.grade))
+        image = Image.blend(image, graded, min(1.0, look.strength * 2.2))
     if look.shading == "soft":
-        image = Image.blend(
-            image, ImageChops.screen(image, image.reduce(4).filter(ImageFilter.BoxBlur(3)).resize(image.size)), 0.22
-        )
+        glow = image.reduce(4).filter(ImageFilter.BoxBlur(3)).resize(image.size)
+        image = Image.blend(image, ImageChops.screen(image, glow), 0.22)
     if look.backdrop in ("halftone", "scanlines", "grid", "rays"):
         image = ImageChops.multiply(image, _tiled(look.backdrop, image.size))
     if picture.artist:
@@ -137,13 +131,9 @@ def _by_artist(image: Image.Image, picture: Picture) -> Image.Image:
     w, h = image.width / unit, image.height / unit
     brush = Brush(image, unit)
     if artist.habit == "frame":
-        for inset, colour in ((0.0, (250, 248, 242)), (0.028, (40, 40, 46))):
-            brush.stroke(
-                [(inset, inset), (w - inset, inset), (w - inset, h - inset), (inset, h - inset), (inset, inset)],
-                colour,
-                0.045 if not inset else 0.007,
-                curved=False,
-            )
+        for x, colour, width in ((0.0, (250, 248, 242), 0.045), (0.028, (40, 40, 46), 0.007)):
+            corners = [(x, x), (w - x, x), (w - x, h - x), (x, h - x), (x, x)]
+            brush.stroke(corners, colour, width, curved=False)
     mark = {
         "loop": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03)],
         "square": [(0, 0), (0.04, 0), (0.04, 0.04), (0, 0.04), (0, 0)],

@@ -50,15 +50,7 @@ HAIR_STYLE_TAGS = {
     "braid": ("braid", "long hair"),
 }
 OUTFITS = (
-    "shirt and skirt",
-    "dress",
-    "school uniform",
-    "shirt and pants",
-    "hoodie",
-    "coat",
-    "kimono",
-    "armor",
-    "overalls",
+    *("shirt and skirt", "dress", "school uniform", "shirt and pants", "hoodie", "coat", "kimono", "armor", "overalls"),
 )
 BOYS_OUTFITS = ("shirt and pants", "hoodie", "coat", "armor", "overalls", "kimono")
 HEADWEAR = ("hair bow", "cat ears", "witch hat", "straw hat", "beret", "headphones", "crown", "baseball cap", "halo")
@@ -66,20 +58,8 @@ HATS = frozenset({"witch hat", "straw hat", "beret", "baseball cap"})
 EXTRAS = ("scarf", "glasses", "gloves", "cape", "necktie", "eyepatch")
 HELD = ("book", "flower", "sword", "umbrella", "teacup", "staff", "lantern", "balloon", "apple", "guitar")
 THINGS = (
-    "cat",
-    "flower",
-    "book",
-    "teacup",
-    "bird",
-    "apple",
-    "cake",
-    "lantern",
-    "umbrella",
-    "sword",
-    "balloon",
-    "clock",
-    "guitar",
-    "staff",
+    *("cat", "flower", "book", "teacup", "bird", "apple", "cake"),
+    *("lantern", "umbrella", "sword", "balloon", "clock", "guitar", "staff"),
 )
 ANIMALS = frozenset({"cat", "bird"})
 
@@ -154,9 +134,8 @@ def _series(row: dict[str, Any]) -> Series:
     return Series(row["name"], Look(**look, **sign), people, tuple(row["places"]))
 
 
-SERIES = tuple(
-    map(_series, tomllib.loads(Path(__file__).with_name("series.toml").read_text(encoding="utf-8"))["series"])
-)
+_ROWS = tomllib.loads(Path(__file__).with_name("series.toml").read_text(encoding="utf-8"))["series"]
+SERIES = tuple(map(_series, _ROWS))
 BY_SERIES = {series.name: series for series in SERIES}
 LOOK_ALIKES = (("scarlet meridian", "scarlet meridian zero"),)
 PLAIN_LOOKS = (

@@ -34,9 +34,8 @@ def retouched(rng: random.Random, image: Image.Image, how: str) -> Image.Image:
     width, height = image.size
     if how == "crop":
         left, top, right, bottom = (rng.uniform(0.02, 0.07) for _ in range(4))
-        return image.crop(
-            (round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height))
-        )
+        edges = (left * width, top * height, (1 - right) * width, (1 - bottom) * height)
+        return image.crop(tuple(map(round, edges)))
     if how == "scale":
         factor = rng.uniform(0.5, 0.8)
         return image.resize((round(width * factor), round(height * factor)), Image.Resampling.LANCZOS)

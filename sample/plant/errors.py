@@ -96,11 +96,8 @@ def _incorrect(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[st
 def _contradictory(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]) -> Planted | None:
     """Beside a true tag another one that cannot be true with it."""
     solo = "solo" in truth
-    groups = [
-        group
-        for group, needs_solo in EXCLUSIVE
-        if (solo or not needs_solo) and group & set(truth) and group - set(truth)
-    ]
+    groups = [group for group, needs_solo in EXCLUSIVE if solo or not needs_solo]
+    groups = [group for group in groups if group & set(truth) and group - set(truth)]
     if not groups:
         return None
     group = rng.choice(groups)

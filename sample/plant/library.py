@@ -20,7 +20,7 @@ SMALLEST = 40
 IN_GROUPS = 0.10  # part of the pictures that stand in near-duplicate groups
 ALIKE = 0.04  # part of the pictures that look like another one and are not its copy
 COMMA_SIDECARS = 0.2  # part of the sidecars named `picture.txt` with commas
-FORMATS = (("jpg", 0.68), ("png", 0.18), ("webp", 0.14))
+FORMATS = {"jpg": 0.68, "png": 0.18, "webp": 0.14}
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,8 @@ def draw(library: Library, root: Path) -> list[str]:
     """Draw every file under `root` and return their SHA-256 in the plan's order."""
     for folder in {Path(item.path).parent for group in library.groups for item in group.items}:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    return [
-        hash
-        for found in script.progress(_drawn(library.groups, root), len(library.groups), "drawing", "picture")
-        for hash in found
-    ]
+    drawn = script.progress(_drawn(library.groups, root), len(library.groups), "drawing", "picture")
+    return [hash for found in drawn for hash in found]
 
 
 def draw_group(group: Group, root: Path) -> list[str]:
@@ -116,11 +113,7 @@ def _group_sizes(rng: random.Random, pictures: int) -> list[int]:
 
 
 def _item(rng: random.Random, number: int, picture: Picture, how: str) -> Item:
-    suffix = (
-        "jpg"
-        if how == "recompression"
-        else rng.choices([name for name, _ in FORMATS], [part for _, part in FORMATS])[0]
-    )
+    suffix = "jpg" if how == "recompression" else rng.choices(tuple(FORMATS), FORMATS.values())[0]
     stem = rng.choices((f"img_{number:04d}", f"IMG {number:04d}", f"{number:04d} (été)"), (0.8, 0.15, 0.05))[0]
     folder = "Inbox" if how and rng.random() < 0.5 else _page(picture)
     path = f"{folder}/{stem}.{suffix}"
@@ -133,8 +126,8 @@ def _page(picture: Picture) -> str:
     if len(picture.figures) == 2:
         return "Characters/Two together"
     if picture.figures:
-        return {"portrait": "Characters/Portraits", "upper body": "Characters/Half figures"}.get(
-            picture.framing, "Characters/Full figures"
+        return "Characters/" + {"portrait": "Portraits", "upper body": "Half figures"}.get(
+            picture.framing, "Full figures"
         )
     if picture.things:
         return "Things & animals"
