@@ -16,7 +16,8 @@ from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
 from tagcheck.library.protocol import hurried
 from tagcheck.review import Filter, Review, queries, report_import
-from tagcheck.review.queries import SURE, Count
+from tagcheck.review.queries import SURE, Count, Counted
+from tagcheck.review.store import OPEN
 
 T = TypeVar("T")
 REMEMBERED = 500
@@ -154,12 +155,13 @@ class Reader(threading.Thread):
 
 
 class Memory:
-    """Answers of the index, kept while nothing in the store changes."""
+    """Answers of the index, kept while nothing in the store changes; counts of views are kept up with what changes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._revision = -1
         self._answers: dict[Hashable, Any] = {}
+        self._counts: dict[Filter, Counted] = {}
 
     def get(self, question: Hashable, store: Review, ask: Callable[[], T]) -> T:
         """The answer for the store as it is now: the remembered one, else `ask()`."""
@@ -174,6 +176,16 @@ class Memory:
             if self._revision == revision == store.revision():
                 self._answers[question] = answer
         return answer
+
+    def counts(self, view: Filter, store: Review) -> Counted:
+        """A view's counts: from those counted before, what moved since."""
+        view = replace(view, state=OPEN if view.state else "", order=SURE)
+        made = queries.counted(store, view, self._counts.get(view))
+        with self._lock:
+            if len(self._counts) >= REMEMBERED:
+                self._counts.clear()
+            self._counts[view] = made
+        return made
 
 
 def install(app: Flask, settings: Settings) -> Shared:
@@ -218,13 +230,12 @@ def remembered(name: str, ask: Callable[[Review], T]) -> T:
 
 def count(view: Filter) -> Count:
     """How many findings and suggestions a view holds."""
-    return shared().memory.get(("count", view), review(), lambda: queries.count(review(), view))
+    return shared().memory.counts(view, review()).of(view.state)
 
 
 def queues(view: Filter) -> dict[str, Count]:
     """A view's counts in every queue."""
-    view = replace(view, state="", order=SURE)
-    return shared().memory.get(("queues", view), review(), lambda: queries.queues(review(), view))
+    return shared().memory.counts(replace(view, state=OPEN), review()).queues()
 
 
 def write_service(services: Sequence[TagService], *wanted: str | None) -> TagService | None:

@@ -7,7 +7,8 @@ confidence band too: a suggestion by its own, a finding by that of its surest su
 elsewhere `band` is 0. A finding has suggestions of several issues and tags, so findings do not add up over them.
 
 Triggers keep them, in the transaction of whatever moves a suggestion; `make` counts all of it anew. Tests
-hold the one against the other.
+hold the one against the other. Triggers also note every move in `moves`, so that who has counted a view, whichever it is,
+need not count it anew either (`since`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ CREATE TABLE tallies (
     PRIMARY KEY (scope, name, state, band)
 ) WITHOUT ROWID
 """
+MOVES = """
+CREATE TABLE moves (id INTEGER PRIMARY KEY AUTOINCREMENT, suggestion INTEGER NOT NULL, before TEXT NOT NULL)
+"""
+EVERYTHING = 0  # in the place of a suggestion: any may have moved
 COLUMNS = {
     ALL: "''",
     ISSUE: "issue",
@@ -42,8 +47,11 @@ TRIGGERS = ("tallies_moved", "tallies_added")
 def make(db: sqlite3.Connection) -> None:
     """Count everything, and keep the counts from here on."""
     recount(db)
-    moved = "".join(_moves("OLD", "-", "+") + _moves("NEW", "+", "-"))
-    added = "".join(_moves("NEW", "+", "-"))
+    db.execute("DELETE FROM moves")
+    db.execute("INSERT INTO moves (suggestion, before) VALUES (?, '')", (EVERYTHING,))
+    note = "INSERT INTO moves (suggestion, before) VALUES (NEW.id, {});"
+    moved = note.format("OLD.state") + "".join(_moves("OLD", "-", "+") + _moves("NEW", "+", "-"))
+    added = note.format("''") + "".join(_moves("NEW", "+", "-"))
     db.execute(
         f"CREATE TRIGGER tallies_moved AFTER UPDATE OF state ON suggestions WHEN OLD.state != NEW.state BEGIN {moved} END"
     )
@@ -82,6 +90,19 @@ def recount(db: sqlite3.Connection) -> None:
             ") GROUP BY name, state, band",
             (scope,),
         )
+
+
+def since(db: sqlite3.Connection, place: int | None) -> tuple[int, dict[int, str] | None]:
+    """(the newest move's number, state before of each suggestion that moved after the one numbered `place`: "" where it was not
+    there). None instead of the states where so much moved that it was not noted, or where there is no `place` to go on from.
+    """
+    newest = db.execute("SELECT ifnull(max(id), 0) FROM moves").fetchone()[0]
+    if place is None:
+        return newest, None
+    before: dict[int, str] = {}
+    for row in db.execute("SELECT suggestion, before FROM moves WHERE id > ? ORDER BY id", (place,)):
+        before.setdefault(*row)
+    return newest, None if EVERYTHING in before else before
 
 
 def band(confidence: float) -> int:

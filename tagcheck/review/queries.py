@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from tagcheck import detectors
+from tagcheck import detectors, sqlite
 from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.dataset import Record
@@ -23,7 +23,7 @@ from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
 from tagcheck.review import counts
 from tagcheck.review.counts import BANDS
-from tagcheck.review.store import ACCEPTED, IGNORED, OPEN, PAIR, QUEUES, UNDECIDED, UNDONE, Ask, Key, Review
+from tagcheck.review.store import ACCEPTED, GONE, IGNORED, OPEN, PAIR, QUEUES, UNDECIDED, UNDONE, Ask, Key, Review
 
 PAIR_KINDS = detectors.issues(detectors.PAIRS)
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
@@ -46,6 +46,7 @@ COLUMNS = (
     "s.finding, s.rank, s.source, s.issue, s.issues, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why,"
     " s.evidence, s.state, s.current"
 )
+IN_A_QUEUE = f"s.state != '{GONE}'"
 IN_TAG = "tag_rank"  # the column that a view of one tag walks along: the tag's own order
 
 
@@ -139,6 +140,22 @@ class Count:
 
     findings: int
     suggestions: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The counts of a view by state, "" for all queues together if they were asked for, after so many moves of suggestions."""
+
+    by_state: dict[str, Count]
+    place: int = 0
+
+    def of(self, state: str) -> Count:
+        """Those of one queue."""
+        return self.by_state.get(state, Count(0, 0))
+
+    def queues(self) -> dict[str, Count]:
+        """Those of every queue."""
+        return {queue: self.of(queue) for queue in QUEUES}
 
 
 @dataclass(frozen=True)
@@ -270,32 +287,67 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list
 
 def count(review: Review, view: Filter) -> Count:
     """How many findings and suggestions match a view, exactly."""
-    if view.state and _tallied(view):
-        return queues(review, view).get(view.state, Count(0, 0))
-    where, values = _where(view)
-    row = review.db.execute(
-        f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)",
-        values,
-    ).fetchone()
-    return Count(*row)
+    return counted(review, view).of(view.state)
 
 
 def queues(review: Review, view: Filter) -> dict[str, Count]:
     """The counts of a view in every queue."""
-    if (tallied := _tallied(view)) is not None:
+    return counted(review, replace(view, state=OPEN)).queues()
+
+
+def counted(review: Review, view: Filter, known: Counted | None = None) -> Counted:
+    """A view's counts in every queue, or if it is of any queue also together. From those `known` only what moved since is counted."""
+    if (tallied := _tallied(view)) is not None and view.state:
         where, values = tallied
         rows = review.db.execute(
             f"SELECT state, sum(findings), sum(suggestions) FROM tallies WHERE {where} GROUP BY state", values
         )
-    else:
-        where, values = _where(replace(view, state=""))
-        rows = review.db.execute(
+        return Counted({row[0]: Count(row[1], row[2]) for row in rows})
+    with sqlite.within(review.db, write=False):
+        place, moved = counts.since(review.db, known.place if known else None)
+        if known is None or moved is None or view.changed:
+            return Counted(_count_all(review, view), place)
+        return Counted(_count_moved(review, view, known.by_state, moved), place) if moved else known
+
+
+def _count_all(review: Review, view: Filter) -> dict[str, Count]:
+    where, values = _where(replace(view, state=""))
+    found = {
+        row[0]: Count(row[1], row[2])
+        for row in review.db.execute(
             f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where}"
             " GROUP BY s.state, s.rank) GROUP BY state",
             values,
         )
-    found = {row[0]: Count(row[1], row[2]) for row in rows}
-    return {queue: found.get(queue, Count(0, 0)) for queue in QUEUES}
+    }
+    if not view.state:
+        row = review.db.execute(
+            f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)",
+            values,
+        ).fetchone()
+        found[""] = Count(*row)
+    return found
+
+
+def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: dict[int, str]) -> dict[str, Count]:
+    """The counts `found` as they are since suggestions moved from where they were `before`: only their findings are looked at."""
+    where, values = _where(replace(view, state=""))
+    rows = review.db.execute(
+        f"SELECT s.id, s.rank, s.state FROM suggestions s WHERE {where.replace(IN_A_QUEUE, '1')} AND s.rank IN"
+        " (SELECT m.rank FROM suggestions m WHERE m.id IN (SELECT value FROM json_each(?)))",
+        [*values, json.dumps(list(before))],
+    ).fetchall()
+    numbers = {state: [one.findings, one.suggestions] for state, one in found.items()}
+    for sign, states in ((-1, before), (1, {})):
+        seen = set()
+        for id, rank, now in rows:
+            state = states.get(id, now)
+            for queue in {state, "" if "" in found else state} if state not in ("", GONE) else ():
+                number = numbers.setdefault(queue, [0, 0])
+                number[0] += sign * ((rank, queue) not in seen)
+                number[1] += sign
+                seen.add((rank, queue))
+    return {state: Count(*both) for state, both in numbers.items()}
 
 
 def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) -> list[Ask]:
@@ -615,7 +667,7 @@ def _large(review: Review, view: Filter) -> bool:
 
 def _where(view: Filter) -> tuple[str, list[Any]]:
     """The SQL condition on `suggestions s` that a filter stands for, and its values."""
-    terms, values = ["s.state != 'gone'"], []
+    terms, values = [IN_A_QUEUE], []
 
     def add(term: str, *given: Any) -> None:
         terms.append(term)

@@ -40,7 +40,7 @@ MAPPED_BYTES = 2**30  # of the file are read in place, so that a new connection 
 
 # The indexes that views walk along. They hold the rank, so they are made anew once the ranks are known.
 WALKS = {
-    "suggestions_rank": "rank, state",
+    "suggestions_rank": "rank, state, issue, confidence",
     "suggestions_state": "state, rank, issue, confidence",
     "suggestions_newest": "state, newest, rank, issue, confidence",
     "suggestions_issue": "issue, state, rank, confidence",
@@ -135,6 +135,7 @@ CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY 
 {SERIES};
 {SAMPLES};
 {counts.TABLE};
+{counts.MOVES};
 {VERDICTS}
 """
 
@@ -600,7 +601,7 @@ def _group(db: sqlite3.Connection) -> None:
     for name in ("tallies", "findings", "said", "samples", "sample_keys", "library_tags"):
         db.execute(f"DROP TABLE IF EXISTS {name}")
     db.execute("ALTER TABLE suggestions RENAME TO suggestions_before")
-    for statement in filter(str.strip, f"{INDEX};{GROWN};{SAMPLES};{counts.TABLE}".split(";")):
+    for statement in filter(str.strip, f"{INDEX};{GROWN};{SAMPLES};{counts.TABLE};{counts.MOVES}".split(";")):
         db.execute(statement)
     db.execute(
         "INSERT OR IGNORE INTO suggestions (finding, source, issue, issues, hash, other, tag, namespace, action, place,"
@@ -619,14 +620,24 @@ def _group(db: sqlite3.Connection) -> None:
     counts.make(db)
 
 
+def _note_moves(db: sqlite3.Connection) -> None:
+    """From 5 to 6: moves are noted."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'moves'").fetchone() is None:
+        db.execute(counts.MOVES)
+    counts.drop(db)
+    counts.make(db)
+    drop_walks(db)
+    make_walks(db)
+
+
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (_index_verdicts, _add_evidence, _add_guards, _group),
+    (_index_verdicts, _add_evidence, _add_guards, _group, _note_moves),
     guarded=("decisions",),
     remade=(
         *("sources", "said", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
-        *("findings", "suggestions", "tallies"),
+        *("findings", "suggestions", "tallies", "moves"),
     ),
     key="schema",
 )

@@ -725,6 +725,13 @@ def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled,
     sync(filled, folder)
     assert standing(filled) == counted(filled)
     on_pair = queries.page(filled, Filter(issues=("near_duplicate",)), limit=1)[0].id
+    kept: dict[Filter, queries.Counted] = {}
+    views = [
+        Filter(least=0.8),
+        Filter(state=""),
+        Filter(state="", tag="night"),
+        Filter(issues=("missing_tags", "near_duplicate")),
+    ]
     for turn in range(120):
         open_now = queries.asks(filled, Filter(state=rng.choice([OPEN, OPEN, IGNORED, ACCEPTED, ""])))
         act = rng.randrange(6)
@@ -741,6 +748,10 @@ def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled,
                 (key, rng.choice(("applied", "failed", "undone", "waiting")), "", turn + 1) for key in waiting
             )
         assert standing(filled) == counted(filled), turn
+        for view in views:
+            kept[view] = queries.counted(filled, view, kept.get(view))
+            assert kept[view].queues() == queries.queues(filled, view), (turn, view)
+            assert view.state or kept[view].of("") == queries.counted(filled, view).of(""), (turn, view)
         if turn % 40 == 39:
             save_mistagged(
                 folder,
@@ -751,6 +762,8 @@ def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled,
 
 
 OF_SCHEMA_3 = (
+    *(f"DROP TRIGGER IF EXISTS {name}" for name in counts_store.TRIGGERS),
+    "DROP TABLE IF EXISTS moves",
     "DROP INDEX suggestions_changed",
     "ALTER TABLE suggestions DROP COLUMN changed",
     "ALTER TABLE decisions DROP COLUMN evidence",
@@ -764,7 +777,7 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
         for statement in (*OF_SCHEMA_3, "UPDATE review_meta SET value = '2' WHERE key = 'schema'"):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert upgraded.meta("schema") == "5" and len(before) == 3
+        assert upgraded.meta("schema") == "6" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
         sync(upgraded, folder)
         ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
@@ -780,6 +793,7 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
         counts_store.drop(db)
         for statement in (
             "DROP TABLE tallies",
+            "DROP TABLE moves",
             "DROP INDEX decisions_issue",
             "DROP INDEX decisions_tag",
             "DROP INDEX decisions_state",
@@ -791,7 +805,7 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
         ):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "5"
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "6"
         assert queries.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)
