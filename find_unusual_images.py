@@ -23,6 +23,7 @@ from tagcheck import data_folder, dataset, detectors, findings, script, tags
 from tagcheck.dataset import Record
 from tagcheck.embedding import store
 from tagcheck.findings import INCORRECT, TagFinding
+from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.script import run
 
 FEWEST = 12  # pictures of a tag from which it is judged
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usable = {record.hash: record for record in data.usable()}
     found = store.load(folder.embeddings, sorted(usable), data.model)
     records = [usable[hash] for hash in found.hashes]
-    rows = unit_rows(found.matrix)
+    rows = unit_rows(found.matrix - found.matrix.mean(axis=0))  # without what all have in common
     judged = [one for tag, members in named_tags(records) for one in unlike(tag, members, rows)]
     errors = [
         findings.error(records[row].hash, "unusual_images", [finding])
@@ -59,13 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = data_folder.save(folder, kind, {"dataset": data.path.name, "summary": summary, "errors": errors})
     print(f"{len(errors):,} pictures unlike a tag of theirs, among {len(records):,} -> {report}")
     return 0
-
-
-def unit_rows(matrix: np.ndarray) -> np.ndarray:
-    """Rows without what all have in common, of length 1; float32 (n, d)."""
-    centred = matrix - matrix.mean(axis=0)
-    rows: np.ndarray = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-    return rows
 
 
 def named_tags(records: Sequence[Record]) -> Iterator[tuple[str, np.ndarray]]:

@@ -24,7 +24,7 @@ Writes: reports/series_validation_report_<UTC>.json, and .svg beside it: the rel
 
 import argparse
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from tagcheck.errors import BadFile, MissingInput, ToolError
 from tagcheck.findings import finding_id
 from tagcheck.intervals import wilson
 from tagcheck.learning import expected_calibration_error
+from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.library import LibrarySettings, choose
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
@@ -54,6 +55,7 @@ MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
 NEIGHBOURS = 3  # similar pictures shown as evidence
 CONFUSIONS = 100  # pairs of look-alike series listed
 CALIBRATION_BINS = 10
+NOT_LISTED = ("deleted", "implied", "ignored", "retired", "muted")  # why a disagreement is counted and not listed
 
 
 @dataclass(frozen=True)
@@ -88,18 +90,6 @@ class Age:
     retagged: int = 0
     gone: int = 0
     without_prediction: int = 0
-
-
-@dataclass
-class Suppressed:
-    """Disagreements that are counted and not listed, by reason."""
-
-    deleted: int = 0
-    implied: int = 0
-    ignored: int = 0
-    retired: int = 0
-    muted: int = 0
-    reasons: tuple[str, ...] = field(default=("deleted", "implied", "ignored", "retired", "muted"), repr=False)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -165,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
 def nothing_to_validate(folder: DataFolder, data: Dataset, namespace: str, reason: str) -> int:
     """An empty report, of a library from whose series nothing could be learned."""
     age = Age(0.0, True, 0, 0, len(data.records))
-    summary = summarise([], {MISSING: [], INCORRECT: []}, Suppressed(), age) | {"calibration_error": None}
+    summary = summarise([], {MISSING: [], INCORRECT: []}, Counter(), age) | {"calibration_error": None}
     head = {"dataset": data.path.name, "namespace": namespace, "nothing_to_learn": reason, "summary": summary}
     path = data_folder.save(folder, SERIES_VALIDATION, head | {"per_series": [], MISSING: [], INCORRECT: []})
     print(f"0 predictions, since there was nothing to learn from ({reason}): {path}")
@@ -187,7 +177,7 @@ def newcomers(
         every = store.load(folder.embeddings, [*new, *sorted(seen)], model=card["embedding"]["model"])
     except MissingInput:
         return []
-    unit = every.matrix / np.maximum(np.linalg.norm(every.matrix, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(every.matrix)
     fresh = np.array([hash in new for hash in every.hashes], dtype=bool)
     nearest = np.full(len(unit), -1.0)
     for start in range(0, int(fresh.sum()), scoring.BLOCK):
@@ -278,7 +268,7 @@ def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], names
 
 def findings(
     judged: list[Judged], card: dict[str, Any], believes: Believed, noes: Noes
-) -> tuple[dict[str, list[dict[str, Any]]], Suppressed]:
+) -> tuple[dict[str, list[dict[str, Any]]], Counter[str]]:
     """All disagreements between predictions and tags as findings, the surest first, and how many are not listed.
 
     How sure is what is believed of the tag everywhere (`tagcheck.belief`); only where that could not be judged, as of a series that
@@ -291,30 +281,30 @@ def findings(
     support = Counter(name for one in judged for name in one.own)
     total = max(1, sum(support.values()))
     found: dict[str, list[dict[str, Any]]] = {MISSING: [], INCORRECT: []}
-    cut = Suppressed()
+    cut = Counter()
     for one in judged:
         if one.unsure:
             continue
         wrong = {name: _wrong(one, name, support[name] / total, noise) for name in one.own}
         for name in sorted(one.known - one.predicted):
             if name in noes.muted:
-                cut.muted += 1
+                cut["muted"] += 1
             elif name in one.record.implied_tags:
-                cut.implied += 1
+                cut["implied"] += 1
             elif noes.removing(one.record, name):
-                cut.ignored += 1
+                cut["ignored"] += 1
             else:
                 sure = believes(one.record.hash, name, of_tags.INCORRECT)
                 found[MISSING].append(_entry(MISSING, one, name, wrong[name] if sure is None else sure))
         for name in sorted(one.predicted - one.own):
             if name in noes.muted:
-                cut.muted += 1
+                cut["muted"] += 1
             elif noes.deleted_before(one.record, name):
-                cut.deleted += 1
+                cut["deleted"] += 1
             elif not support[name] and one.said.get("named_by_tagger") != name:
-                cut.retired += 1
+                cut["retired"] += 1
             elif noes.ignored_before(one.record, name):
-                cut.ignored += 1
+                cut["ignored"] += 1
             else:
                 sure = believes(one.record.hash, name, of_tags.MISSING)
                 found[INCORRECT].append(
@@ -424,8 +414,7 @@ def similar_pictures(
     except MissingInput:
         script.say(f"no embeddings in {folder.embeddings}: the findings name no similar pictures")
         return {}
-    length = np.linalg.norm(embedded.matrix, axis=1, keepdims=True)
-    unit = embedded.matrix / np.where(length > 0, length, 1.0)
+    unit = unit_rows(embedded.matrix)
     place = {hash: row for row, hash in enumerate(embedded.hashes)}
     members = defaultdict(list)
     for one in judged:
@@ -449,7 +438,7 @@ def similar_pictures(
 
 
 def summarise(
-    judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut: Suppressed, age: Age
+    judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut: Counter[str], age: Age
 ) -> dict[str, Any]:
     """The report's counts: `total_predictions` = correct + missing + incorrect, over pictures of which something is said."""
     spoken = [one for one in judged if not one.unsure]
@@ -473,7 +462,7 @@ def summarise(
         "tags_on_abstained_images": sum(len(one.known) for one in judged if one.unsure),
         "tags_not_judged": sum(len(one.own - one.known) for one in judged),
         "incorrect_predictions_on_untagged_images": sum(len(one.predicted) for one in spoken if not one.own),
-        "not_listed": {reason: getattr(cut, reason) for reason in cut.reasons},
+        "not_listed": {reason: cut[reason] for reason in NOT_LISTED},
         "listed": {kind: len(rows) for kind, rows in found.items()},
         "predictions": {
             "age_days": round(age.days, 2),
@@ -501,18 +490,16 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
     described = {row["series"]: row for row in card["series"]}
     out = []
     for name in sorted(tagged | predicted | unjudged, key=lambda name: (-tagged[name] - unjudged[name], name)):
-        right, precision = both[name], None
-        if predicted[name]:
-            precision = round(right / predicted[name], 4)
+        right = both[name]
         row = {
             "series": name,
             "support": tagged[name],
             "predicted": predicted[name],
             "correct": right,
             "abstained": abstained[name],
-            "precision": precision,
+            "precision": _share(right, predicted[name]),
             "precision_interval": _interval(right, predicted[name]),
-            "recall": round(right / tagged[name], 4) if tagged[name] else None,
+            "recall": _share(right, tagged[name]),
             "recall_interval": _interval(right, tagged[name]),
             "not_judged": unjudged[name],
         }
@@ -557,7 +544,7 @@ def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, An
                 "to": (at + 1) / CALIBRATION_BINS,
                 "count": count,
                 "mean_probability": round(float(expected[here].mean()), 4) if count else None,
-                "share_right": round(hits / count, 4) if count else None,
+                "share_right": _share(hits, count),
                 "interval": _interval(hits, count),
             }
         )
@@ -600,6 +587,10 @@ def confusion(judged: list[Judged]) -> list[dict[str, Any]]:
         {"series": own, "predicted": said, "count": count, "share": round(count / tagged[own], 4)}
         for (own, said), count in sorted(taken.items(), key=lambda pair: (-pair[1], pair[0]))[:CONFUSIONS]
     ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
 
 
 def _interval(successes: int, trials: int) -> list[float]:

@@ -15,6 +15,7 @@ import torch
 from scipy import sparse
 
 from tagcheck.learning import Tagger
+from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.learning.logistic import logistic
 from tagcheck.similar.unit_rows import UnitRows, workers
 
@@ -54,8 +55,7 @@ def copy_chance_by_tags(
     """
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(matrix))[:FEW_ALIKE]
-    unit = matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32))
     cosine = unit[rows] @ unit.T
     cosine[labels[rows][:, None] == labels[None, :]] = -2.0
     near = cosine.argmax(axis=1)

@@ -234,6 +234,12 @@ def out_of_fold(
     return out
 
 
+def unit_rows(matrix: np.ndarray) -> np.ndarray:
+    """The rows (n, d) at length 1; rows of zeros stay zero."""
+    length = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return matrix / np.where(length > 0, length, 1.0)
+
+
 def logit(p: np.ndarray, smallest: float = 1e-6) -> np.ndarray:
     """log(p / (1 - p)), elementwise, of probabilities kept at least `smallest` away from 0 and 1."""
     return special.logit(np.clip(p, smallest, 1.0 - smallest))

@@ -33,6 +33,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.learning.same_class_model import Plda
 from tagcheck.series.tagger_says import BLOCK, Prior
 
@@ -128,11 +129,6 @@ def nearness(unit: np.ndarray, exemplars: np.ndarray, starts: np.ndarray, classe
     return out
 
 
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return matrix / np.where(length > 0, length, 1.0)
-
-
 def score(
     model: Model,
     matrix: np.ndarray,
@@ -154,7 +150,7 @@ def score(
     unusual = np.zeros((len(matrix), 2), dtype=np.float32)
     foreign, loud = np.zeros(len(matrix), dtype=np.int64), np.zeros(len(matrix), dtype=np.float32)
     log_counts = np.log(np.maximum(plda.counts, 0.1)).astype(np.float32)
-    around = _unit(model.exemplars - plda.centre), _unit(plda.project(model.exemplars))
+    around = unit_rows(model.exemplars - plda.centre), unit_rows(plda.project(model.exemplars))
     for start in range(0, len(matrix), BLOCK):
         rows = slice(start, min(start + BLOCK, len(matrix)))
         z = plda.project(matrix[rows])
@@ -174,7 +170,7 @@ def score(
         values[rows, :wide, 1] = there / (0.5 + 0.5 * typical[:, None])
         values[rows, :wide, 2] = np.where(picked >= 0, log_counts[np.maximum(picked, 0)], 0.0)
         for feature, seen, exemplars in zip((3, 4), (matrix[rows] - plda.centre, z), around):
-            values[rows, :wide, feature] = nearness(_unit(seen), exemplars, model.starts, picked)
+            values[rows, :wide, feature] = nearness(unit_rows(seen), exemplars, model.starts, picked)
         values[rows, :wide, 5] = model.prior.evidence(matrix[rows], picked)
         unusual[rows, 0] = 1.0
         unusual[rows, 1] = np.log(np.maximum(typical, 1e-6))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tagcheck.learning.linear_probes import unit_rows
+
 FEW = 4  # pictures of each sort
 BLOCK = 4_000_000  # cosines that are held at once
 
@@ -74,12 +76,12 @@ def _closest(matrix: np.ndarray, mean: np.ndarray, rows: np.ndarray, among: np.n
     """For each row the `FEW` most alike of `among`, itself left out."""
     if not len(rows) or not len(among):
         return [[] for _ in rows]
-    theirs = _unit(matrix[among] - mean)
+    theirs = unit_rows(matrix[among] - mean)
     out = []
     step = max(1, BLOCK // len(among))
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
-        alike = _unit(matrix[block] - mean) @ theirs.T
+        alike = unit_rows(matrix[block] - mean) @ theirs.T
         alike[block[:, None] == among[None, :]] = -np.inf
         few = min(FEW, len(among))
         best = np.argpartition(-alike, few - 1, axis=1)[:, :few]
@@ -88,7 +90,3 @@ def _closest(matrix: np.ndarray, mean: np.ndarray, rows: np.ndarray, among: np.n
         for found, sure in zip(np.take_along_axis(best, order, axis=1), np.take_along_axis(score, order, axis=1)):
             out.append(among[found[sure > -np.inf]].tolist())
     return out
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
