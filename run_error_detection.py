@@ -2,12 +2,14 @@
 
     python run_error_detection.py
     python run_error_detection.py --data-dir ~/tags --min-confidence 0.8 --threshold 0.97
+    python run_error_detection.py --since last
 
 Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), and what each detector reads
 Writes  reports/ (one report a detector) and, last, reports/error_detection_summary_<UTC>.json
 
 A detector that fails costs its own report only; the others' stay. The exit code is 0 when all of
-them ran, else that of the first one that failed. Only --popup needs the library.
+them ran, else that of the first one that failed. Only --popup needs the library. With --since last nothing is looked
+for where nothing has changed since the last run, and it is said what has.
 """
 
 from __future__ import annotations
@@ -21,15 +23,17 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import config
-from tagcheck import children, data_folder, detectors, script
+from tagcheck import changed, children, data_folder, detectors, script
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import Detector
 from tagcheck.errors import Cancelled
 from tagcheck.library import LibrarySettings, choose
+from tagcheck.review import store
 from tagcheck.script import run
 
 TAIL_CHARACTERS = 4096
@@ -45,6 +49,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_number(parser, "--threshold", cosine, low=0.01)
     engine = f"how near-duplicates are searched {own}"
     parser.add_argument("--engine", choices=("auto", "torch", "native"), help=engine)
+    since = (
+        "run no detector where pictures, tags, embeddings, decisions and settings are as they were, and say what is new"
+    )
+    script.add_option(parser, "--since", since, choices=("last",))
     script.add_popup(parser)
     return parser.parse_args(argv)
 
@@ -54,14 +62,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     detectors.register(config.OWN_DETECTORS, script.PROJECT)
     folder = script.data_folder(args)
     dataset = folder.require(DATASET, args.dataset)
+    rests, last = rests_on(folder, args), changed.last_run(folder)
+    found = changed.since(folder, last, dataset, rests) if args.since and last else None
+    if args.since:
+        script.say(told(last, found))
+    if last is not None and last.whole and found is not None and not found:
+        print(f"nothing has changed since {last.created}: no detector was run")
+        return 0
     with popup(folder, args.popup) as message:
         rows = [
             detect(detector, number, folder, dataset, args, message)
             for number, detector in enumerate(detectors.DETECTORS, 1)
         ]
-    summary = data_folder.save(folder, RUN_SUMMARY, {"dataset": dataset.name, "detectors": rows})
+    document: dict[str, Any] = {"dataset": dataset.name, "rests_on": rests}
+    if args.since and last:
+        document["since"] = {"last": last.created} | (asdict(found) if found is not None else {})
+        for detector, row in zip(detectors.DETECTORS, rows):
+            if row["report"]:
+                row["new_findings"] = changed.new_findings(
+                    folder, detector, last.reports.get(row["script"]), row["report"]
+                )
+    summary = data_folder.save(folder, RUN_SUMMARY, document | {"detectors": rows})
     print_outcome(rows, summary)
     return next((row["exit_code"] for row in rows if row["exit_code"]), 0)
+
+
+def rests_on(folder: DataFolder, args: argparse.Namespace) -> dict[str, str]:
+    """What the reports rest on beside the dataset: `changed.rests_on`."""
+    decided = (*store.decisions(folder.review).items(), *store.pair_decisions(folder.review).items())
+    given = {name: getattr(args, name) for one in detectors.DETECTORS for name in one.options}
+    return changed.rests_on(folder, (*decided, *sorted(store.muted(folder.review))), given, script.PROJECT)
+
+
+def told(last: changed.Last | None, found: changed.Changed | None) -> str:
+    """What --since last goes by, in a line."""
+    if last is None:
+        return "no run before this one: everything is looked at"
+    if found is None:
+        return f"the dataset of the run of {last.created} is gone: everything is looked at"
+    return f"since {last.created}: {found or 'nothing has changed'}" + (
+        "" if last.whole else "; that run was not whole"
+    )
 
 
 def popup(folder: DataFolder, wanted: bool) -> AbstractContextManager[script.Shown | None]:
@@ -119,7 +160,8 @@ def print_outcome(rows: list[dict[str, Any]], summary: Path) -> None:
     """What was found and what failed, a line a detector, on stdout."""
     for row in rows:
         if row["exit_code"] == 0:
-            print(f"{row['name']}: {row['findings']} findings in {row['seconds']:.1f} s -> {row['report']}")
+            new = f", {row['new_findings']} of them new," if "new_findings" in row else ""
+            print(f"{row['name']}: {row['findings']} findings{new} in {row['seconds']:.1f} s -> {row['report']}")
         else:
             print(f"{row['name']}: FAILED (exit code {row['exit_code']}): {row['message']}")
     failed = sum(row["exit_code"] != 0 for row in rows)

@@ -15,7 +15,9 @@ import pytest
 import run_error_detection
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
+from tagcheck.detectors import MISTAGGED
 from tagcheck.errors import MissingInput
+from tagcheck.review import Ask, Key, Review
 
 WRITES_A_REPORT = """
 import sys
@@ -144,3 +146,82 @@ def test_stopping_the_run_stops_the_detector_and_writes_no_summary(project, fold
     assert process.wait(timeout=20) == 130
     assert time.monotonic() - start < 15
     assert folder.newest(RUN_SUMMARY) is None
+
+
+# --- only where something has changed ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(project, folder, capsys):
+    """Run the chain with --since last on detectors that find one thing a tagged picture; what it said."""
+    all_three(project)
+    finds = """
+for row in __import__("json").load(open(sys.argv[sys.argv.index("--dataset") + 1]))["results"]:
+    errors.append({{"id": row["hash"][:4] + str(len(row["existing_all_tags"])), "hash": row["hash"]}})
+"""
+    head, save = WRITES_A_REPORT.split("data_folder.save(")
+    body = f"{head}errors = []\n{finds}\ndata_folder.save({save}".replace('"options"', '"errors": errors, "options"')
+    project("find_mistagged_images.py", body, "MISTAGGED", {"errors_found": 4})
+
+    def run(tags: dict[str, list[str]] | None, *options: str) -> tuple[str, int]:
+        if tags is not None:
+            records = [{"hash": key * 64, "existing_all_tags": mine} for key, mine in tags.items()]
+            data_folder.save(folder, DATASET, {"model": {"id": "m"}, "results": records})
+        assert run_error_detection.main(["--data-dir", str(folder.root), "--since", "last", *options]) == 0
+        said = capsys.readouterr()
+        return said.err + said.out, len(folder.files(RUN_SUMMARY))
+
+    return run
+
+
+def test_a_timer_looks_only_where_something_has_changed_and_says_what(chain, folder):
+    said, runs = chain({"a": ["hat"], "b": ["cape"], "c": []})
+    assert "no run before this one" in said and runs == 1
+    said, runs = chain({"c": [], "a": ["hat"], "b": ["cape"]})  # mapped again, the same
+    assert "nothing has changed since" in said and "no detector was run" in said and runs == 1
+    said, runs = chain({"a": ["hat", "scarf"], "b": ["cape"], "d": []})
+    assert "1 pictures are new, 1 have other tags, 1 are gone" in said and runs == 2
+    assert "mistagged images: 4 findings, 2 of them new," in said
+    document = data_folder.load(folder.newest(RUN_SUMMARY), RUN_SUMMARY)
+    assert {name: document["since"][name] for name in ("new", "other", "gone")} == {"new": 1, "other": 1, "gone": 1}
+    assert document["detectors"][0]["new_findings"] == 2
+    assert chain(None)[1] == 2
+
+
+def decide(folder):
+    with Review(folder.review) as review:
+        review.decide([Ask(Key("a" * 64, "hat", "add"), 0)], "ignored")
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda folder: (folder.root / "tag_rules.json").write_text("{}"), "your rules or your map of tags changed"),
+        (
+            lambda folder: (folder.embeddings / "x").mkdir(parents=True) or (folder.embeddings / "x/1.pt").touch(),
+            "the embeddings",
+        ),
+        (decide, "your decisions changed"),
+        (
+            lambda folder: folder.newest(DATASET).rename(
+                folder.root / f"datasets/{DATASET.prefix}_20300101T000000Z.json"
+            ),
+            "is gone",
+        ),
+        (lambda folder: folder.newest(MISTAGGED).unlink(), "that run was not whole"),
+        (lambda folder: folder.newest(RUN_SUMMARY).write_text("{"), "no run before this one"),
+    ],
+)
+def test_whatever_the_findings_rest_on_counts_as_a_change(chain, folder, change, says):
+    chain({"a": ["hat"]})
+    change(folder)
+    said, _ = chain(None)
+    assert says in said and "3 of 3 detectors ran" in said
+    assert "no detector was run" in chain(None)[0]
+
+
+def test_other_settings_look_again_and_without_the_option_every_run_looks(chain, folder):
+    chain({"a": ["hat"]})
+    assert "the settings changed" in chain(None, "--min-confidence", "0.8")[0]
+    assert run_error_detection.main(["--data-dir", str(folder.root), "--min-confidence", "0.8"]) == 0
+    assert len(folder.files(RUN_SUMMARY)) == 3

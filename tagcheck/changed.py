@@ -1,0 +1,127 @@
+"""What has changed since the last run of the detectors: pictures, tags, embeddings, decisions, settings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagcheck import data_folder, dataset
+from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
+from tagcheck.detectors import DETECTORS, Detector
+from tagcheck.errors import BadFile, MissingInput
+
+OWN_FILES = ("tag_rules.json", "tag_map.json", "tag_map.csv")
+
+
+@dataclass(frozen=True)
+class Last:
+    """The last run of all detectors: when, on which dataset, what it `rests_on`, and the report of each script."""
+
+    created: str
+    dataset: str
+    rests_on: Mapping[str, str]
+    reports: Mapping[str, str]
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Changed:
+    """How many pictures are new, have other tags (or another state) or are gone since, and what else is other than it was."""
+
+    new: int
+    other: int
+    gone: int
+    beside: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.other or self.gone or self.beside)
+
+    def __str__(self) -> str:
+        counts = f"{self.new:,} pictures are new, {self.other:,} have other tags, {self.gone:,} are gone"
+        return "; ".join([counts, *(f"{name} changed" for name in self.beside)])
+
+
+def last_run(folder: DataFolder) -> Last | None:
+    """The newest run, None where there is none or its summary cannot be read."""
+    path = folder.newest(RUN_SUMMARY)
+    if path is None:
+        return None
+    with suppress(BadFile, MissingInput, KeyError, TypeError, AttributeError):
+        read = data_folder.load(path, RUN_SUMMARY)
+        rows = read["detectors"]
+        reports = {row["script"]: row["report"] for row in rows if row.get("report")}
+        there = all((folder.root / "reports" / name).is_file() for name in reports.values())
+        whole = there and all(row["exit_code"] == 0 for row in rows)
+        return Last(read["created"], read["dataset"], dict(read.get("rests_on") or {}), reports, whole)
+    return None
+
+
+def rests_on(folder: DataFolder, decided: Iterable[Any], settings: Mapping[str, Any], program: Path) -> dict[str, str]:
+    """A digest of each kind of thing, beside the dataset, that the detectors' reports rest on."""
+    code = (*program.glob("*.py"), *(program / "tagcheck").rglob("*.py"), *(Path(one.script) for one in DETECTORS))
+    kept = (*folder.embeddings.rglob("*.pt"), folder.embeddings / "same_picture.json", *folder.classifier.glob("*"))
+    return {
+        "the embeddings or what was learned from them": _digest(_stamps(kept)),
+        "your rules or your map of tags": _digest(_stamps(folder.root / name for name in OWN_FILES)),
+        "your decisions": _digest(sorted(map(repr, decided))),
+        "the program": _digest(_stamps(code)),
+        "the settings": _digest(f"{name} {value!r}" for name, value in sorted(settings.items())),
+    }
+
+
+def since(folder: DataFolder, last: Last, now: Path, rests: Mapping[str, str]) -> Changed | None:
+    """What has changed since that run; None where its dataset cannot be read any more, so that nothing can be told."""
+    before = folder.root / DATASET.folder / last.dataset
+    try:
+        old, new = _pictures(folder, before), _pictures(folder, now)
+    except (BadFile, MissingInput):
+        return None
+    other = sum(old[hash] != digest for hash, digest in new.items() if hash in old and hash)
+    beside = [name for name in rests if rests[name] != last.rests_on.get(name)]
+    beside += ["what the library says of its tags"] if old.get("") != new.get("") else []
+    return Changed(len(new.keys() - old.keys()), other, len(old.keys() - new.keys()), tuple(beside))
+
+
+def new_findings(folder: DataFolder, detector: Detector, before: str | None, report: str) -> int:
+    """How many of a report's findings were not in the one `before`."""
+    old = set(_finding_ids(folder.root / "reports" / before, detector)) if before and before != report else set()
+    return sum(id not in old for id in _finding_ids(folder.root / "reports" / report, detector))
+
+
+def _finding_ids(path: Path, detector: Detector) -> Iterator[str]:
+    with suppress(BadFile, MissingInput):
+        for _, record in data_folder.records(path, detector.report, {}):
+            if isinstance(record, dict) and isinstance(record.get("id"), str):
+                yield record["id"]
+
+
+def _pictures(folder: DataFolder, path: Path) -> dict[str, str]:
+    """A digest of what is known of each picture, by its hash; "" stands for the dataset's header."""
+    read = dataset.load(folder, path, tell=lambda line: None)
+    found = {
+        one.hash: _digest(
+            [one.status, *sorted(one.tags), "-", *sorted(one.deleted_tags), "-", *sorted(one.implied_tags)]
+        )
+        for one in read.records
+    }
+    model = read.header.get("model")
+    id = model.get("id") if isinstance(model, dict) else None
+    return found | {"": _digest([repr(id), repr(read.header.get("tag_relations")), repr(sorted(read.judged.items()))])}
+
+
+def _stamps(paths: Iterable[Path]) -> Iterator[str]:
+    for path in sorted(paths):
+        with suppress(FileNotFoundError):
+            about = path.stat()
+            yield f"{path.parent.name}/{path.name} {about.st_size} {about.st_mtime_ns}"
+
+
+def _digest(lines: Iterable[str]) -> str:
+    made = hashlib.sha256()
+    for line in lines:
+        made.update(f"{line}\n".encode())
+    return made.hexdigest()[:16]
