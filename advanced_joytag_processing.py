@@ -189,7 +189,7 @@ def confirm_writes(folder: DataFolder, library: Library) -> None:
         say("changes are being written at this moment, so those of before were not read again")
         return
     with Review(folder.review) as store:
-        store.note_outcomes((Key(*key), *said) for key, *said in outcomes(found.rows))
+        store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(found.rows))
     if found.lost:
         say(f"warning: the library has lost {found.lost:,} changes that were written: see Applied changes on the page")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -201,7 +201,7 @@ def head(path: Path, kind: Kind) -> dict[str, Any]:
 
 def _by_line(
     path: Path, kind: Kind, lines: TextIO, header: dict[str, Any], unusable: Unusable | None
-) -> Iterator[tuple[str, Any]]:
+) -> Generator[tuple[str, Any], None, bool]:
     """Records of a file in our layout; returns False, before anything was yielded, when it is laid out otherwise."""
     inside: str | None = None
     checked = False

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tagcheck import data_folder, tags
 from tagcheck.data_folder import DATASET, DataFolder
@@ -183,11 +183,13 @@ def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozen
     return shown, parents, Spellings(everywhere, parents)
 
 
+def _texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
 def _tag_lists(path: Path, found: dict[str, Any], name: str) -> dict[str, frozenset[str]]:
     lists = found.get(name) or {}
-    if not isinstance(lists, dict) or not all(
-        isinstance(some, list) and all(isinstance(tag, str) for tag in some) for some in lists.values()
-    ):
+    if not isinstance(lists, dict) or not all(map(_texts, lists.values())):
         raise BadFile(f"{path}: {name!r} of 'tag_relations' are not lists of tags by tag: run {DATASET.made_by} again")
     return {tags.clean(tag): frozenset(map(tags.clean, some)) for tag, some in lists.items()}
 
@@ -197,15 +199,10 @@ def _judged(found: list[Any], unusable: Unusable) -> Iterator[tuple[tuple[str, s
     for place, one in enumerate(
         sorted(found, key=lambda one: isinstance(one, dict) and one.get("judgement") == "duplicates"), 1
     ):
-        lists = [one.get("hashes"), one.get("others") or []] if isinstance(one, dict) else []
-        if (
-            not lists
-            or not isinstance(one.get("judgement"), str)
-            or not all(isinstance(some, list) and all(isinstance(hash, str) for hash in some) for some in lists)
-        ):
+        hashes, others = (one.get("hashes"), one.get("others") or []) if isinstance(one, dict) else (None, None)
+        if not (_texts(hashes) and _texts(others) and isinstance(one.get("judgement"), str)):
             unusable.note(f"'judged_pairs' has an entry ({place}) without 'judgement' and 'hashes'")
             continue
-        hashes, others = lists
         for first in hashes:
             for second in others or hashes:
                 if first != second:

@@ -30,7 +30,7 @@ _PARTS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
 
 _BLANK = " \t\r\n"
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_SCALAR = re.compile(r"[^,:\]}\s]*")
+_SCALAR = re.compile(r"[^,:\]}\s]+")
 
 
 class Wrong(ValueError):
@@ -104,7 +104,8 @@ def elements(text: str, start: int) -> list[tuple[int, int]]:
 
 def _after(text: str, at: int) -> int:
     """The first place from `at` on that is no blank."""
-    return _BLANKS.match(text, at).end()
+    blanks = _BLANKS.match(text, at)
+    return blanks.end() if blanks else at
 
 
 def _next(text: str, end: int, closing: str) -> int:
@@ -128,10 +129,10 @@ def _end_of_value(text: str, start: int) -> int:
             if deep <= 0:
                 return found.end()
         raise ValueError("it is cut off")
-    end = _SCALAR.match(text, start).end()
-    if end == start:
+    scalar = _SCALAR.match(text, start)
+    if scalar is None:
         raise ValueError(f"a value is expected at character {start:,}")
-    return end
+    return scalar.end()
 
 
 def _depth(text: str) -> int:
@@ -333,6 +334,5 @@ def _within(where: str, shape: Shape, value: Any) -> None:
 
 def _shown(value: Any) -> str:
     """A value in an error, cut to a few words."""
-    kind = {dict: "an object", list: "a list"}.get(type(value))
-    said = kind or ascii(value)
+    said = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else ascii(value)
     return said if len(said) <= 60 else f"{said[:57]}..."

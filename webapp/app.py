@@ -21,8 +21,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 if str(PROJECT) not in sys.path:  # `python webapp/app.py` puts only webapp/ there
     sys.path.insert(0, str(PROJECT))
 
-from flask import Flask, Response, flash, redirect, render_template, request, session, url_for
+from flask import Flask, flash, redirect, render_template, request, session, url_for
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
 import config
 from tagcheck import detectors, script
@@ -50,6 +51,8 @@ from webapp import (
 )
 from webapp.serving import LARGEST_BODY, Server
 from webapp.state import Settings
+
+Answer = Response | tuple[str | dict[str, Any], int]
 
 
 def create_app(settings: Settings) -> Flask:
@@ -166,13 +169,13 @@ def _keys(folder: Path) -> dict[str, Any]:
     }
 
 
-def _http_error(error: HTTPException) -> tuple[str, int] | Response:
+def _http_error(error: HTTPException) -> Answer:
     if error.code is not None and error.code < 400:
-        return error.get_response()
+        return Response.force_type(error.get_response())
     return _message(error.code or 500, error.description or error.name)
 
 
-def _tool_error(error: ToolError) -> tuple[str, int] | Response:
+def _tool_error(error: ToolError) -> Answer:
     """The library or a file stood in the way: the page says so in the error's own words."""
     if request.method == "POST" and request.accept_mimetypes.best != "application/json":
         flash(f"Nothing was done: {error}")
@@ -180,7 +183,7 @@ def _tool_error(error: ToolError) -> tuple[str, int] | Response:
     return _message(503 if isinstance(error, LibraryError) else 500, str(error))
 
 
-def _message(code: int, text: str) -> tuple[str, int] | tuple[dict, int]:
+def _message(code: int, text: str) -> tuple[str | dict[str, Any], int]:
     if request.accept_mimetypes.best == "application/json":
         return {"message": text, "ok": False}, code
     return render_template("message.html", text=text, code=code), code

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, abort, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
 
 from tagcheck.changes import TagChange
 from tagcheck.errors import ToolError
@@ -188,7 +189,7 @@ def export_batch(number: int, kind: str) -> Response:
             "action": row.action,
             "tag": row.tag,
             "written": row.stored_tag,
-            "service": names.get(row.service, row.service),
+            "service": names.get(row.service or "", row.service),
             "before": row.before,
             "after": row.after,
             "status": row.status,
@@ -320,7 +321,7 @@ def digest(made: Preview) -> str:
 
 def note(store: Review, rows: Sequence[LedgerRow]) -> int:
     """Note what the ledger says beside the decisions."""
-    return store.note_outcomes((Key(*key), *said) for key, *said in outcomes(rows))
+    return store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(rows))
 
 
 def catch_up(store: Review) -> int:

@@ -351,7 +351,8 @@ def _rows(review: Review, view: Filter, finding: Finding, names: dict[str, str])
     whole = (
         not narrow and view.least <= 0 and view.most >= 1 and not view.changed
     )  # it asks for pictures, with all on them
-    asked, others = [], []
+    asked: list[tuple[Suggestion, ...]] = []
+    others: list[tuple[Suggestion, ...]] = []
     for row in gathered(finding):
         inside = any(one.in_view for one in row)
         (asked if inside or not narrow else others).append(row)
@@ -461,11 +462,11 @@ def _differences(
     rows, refused = [], refused_tags(finding)
     for tag in differ:
         cells = []
-        for one in pictures:
-            key = Key(one.hash, tag, REMOVE if tag in has[one.hash] else ADD)
+        for hash in has:
+            key = Key(hash, tag, REMOVE if tag in has[hash] else ADD)
             now = review.decision(key)
-            no = tag in refused[one.hash]
-            cells.append(Cell(tag in has[one.hash], no, key.action if key in suggested else "", now.queue, _value(now)))
+            no = tag in refused[hash]
+            cells.append(Cell(tag in has[hash], no, key.action if key in suggested else "", now.queue, _value(now)))
         rows.append(Difference(tag, tuple(cells), tags.namespace(tag) in invisible))
     return sorted(rows, key=lambda row: (not row.suspected, tags.namespace(row.tag) == "", row.tag))
 

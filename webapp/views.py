@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, flash, redirect, render_template, request, session, url_for
+from werkzeug.wrappers import Response
 
 from tagcheck import detectors, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
 from tagcheck.review import Filter, Review, queries
-from tagcheck.review.queries import BANDS, Finding, Health, Overview
+from tagcheck.review.counts import BANDS
+from tagcheck.review.queries import Finding, Health, Overview
 from tagcheck.review.store import APPLIED, IGNORED
 from tagcheck.writing import Ledger
 from tagcheck.writing.ledger import Batch
@@ -48,7 +50,8 @@ def start() -> Response:
 def overview() -> Response | str:
     """How much there is to do, how old the reports are, what was decided. With filters, the list they ask for."""
     if request.args:
-        return redirect(url_for("views.findings", **request.args.to_dict(flat=False)))
+        asked: dict[str, Any] = request.args.to_dict(flat=False)
+        return redirect(url_for("views.findings", **asked))
     state.refresh()
     made = state.remembered("overview", queries.overview)
     rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issue in detectors.issues()]

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -110,12 +110,18 @@ class Decoder:
             raise ImageUnreadable(f"too large: {len(data):,} bytes, the limit is {self.limits.bytes:,}")
         process = self._process if self._process and self._process.poll() is None else self._start()
         overdue = threading.Event()
-        timer = threading.Timer(self.limits.seconds + GRACE, lambda: (overdue.set(), process.kill()))
+
+        def end() -> None:
+            overdue.set()
+            process.kill()
+
+        timer = threading.Timer(self.limits.seconds + GRACE, end)
         timer.start()
         try:
-            _send(process.stdin, data, side)
-            code, count, width, height = ANSWER.unpack(_receive(process.stdout, ANSWER.size))
-            body = _receive(process.stdout, count)
+            into, out = _pipes(process)
+            _send(into, data, side)
+            code, count, width, height = ANSWER.unpack(_receive(out, ANSWER.size))
+            body = _receive(out, count)
         except (EOFError, BrokenPipeError):
             self.close()
             if overdue.is_set():
@@ -132,8 +138,8 @@ class Decoder:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._process.stdin.close()
-            self._process.stdout.close()
+            for pipe in _pipes(self._process):
+                pipe.close()
             self._process = None
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -147,13 +153,20 @@ class Decoder:
             **OWN_GROUP,  # Ctrl-C is the parent's to handle
         )
         try:
-            _receive(self._process.stdout, len(READY))  # what starting takes is no file's fault
+            _receive(_pipes(self._process)[1], len(READY))  # what starting takes is no file's fault
         except EOFError:
             self.close()
             raise ToolError(
                 f"no decoding process can be started: {sys.executable} -m tagcheck.pictures.decoder_processes ends at once"
             ) from None
         return self._process
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """What it reads from and what it writes to."""
+    if process.stdin is None or process.stdout is None:
+        raise BrokenPipeError
+    return process.stdin, process.stdout
 
 
 def prepared(
@@ -281,8 +294,8 @@ class _Work:
             self.files -= 1
             self.bytes -= job.held
             self.room.notify()
-        if job.error is not None:
-            raise job.error
+        if job.result is None:
+            raise job.error or EOFError(f"nothing came of {job.hash}")
         return job.result
 
     def stop(self) -> None:
@@ -293,20 +306,20 @@ class _Work:
         self.jobs.put(None)
 
 
-def _send(stream: BinaryIO, data: bytes, side: int) -> None:
+def _send(stream: IO[bytes], data: bytes, side: int) -> None:
     stream.write(REQUEST.pack(side, len(data)))
     stream.write(data)
     stream.flush()
 
 
-def _receive(stream: BinaryIO, count: int) -> bytes:
+def _receive(stream: IO[bytes], count: int) -> bytes:
     data = stream.read(count)
     if len(data) < count:
         raise EOFError
     return data
 
 
-def serve(recipe: Recipe, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(recipe: Recipe, limits: Limits, requests: IO[bytes], answers: IO[bytes]) -> None:
     """The child's loop: bytes in, pixels or a reason out, until there is no more."""
     answers.write(READY)
     answers.flush()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import PIL
@@ -176,7 +177,7 @@ def _video(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image
         ) from None
 
 
-def _frame_at(file, stream, moment: int, start: int, check: Callable[[], None]):
+def _frame_at(file: Any, stream: Any, moment: int, start: int, check: Callable[[], None]) -> Any:
     """The last frame that begins at or before `moment` (microseconds), or the first that can be decoded.
 
     A format without an index may be entered behind the last key frame, from where nothing can be decoded: then it

@@ -464,7 +464,7 @@ def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], reci
     size, (filter, support) = recipe.size, FILTERS[recipe.filter]
     if tuple(sides) == (size, size) and picture.shrink == 1:
         square = Image.new("RGB", (size, size), recipe.background)
-        square.paste(picture.image, tuple(offsets))
+        square.paste(picture.image, (offsets[0], offsets[1]))
         return square
     margins, spans, boxes = [], [], []
     for offset, length, side in zip(offsets, picture.size, sides):
@@ -480,7 +480,7 @@ def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], reci
         spans.append((first, last))
         boxes.append((first * ratio - start + before, last * ratio - start + before))
     image = picture.image
-    canvas_size = tuple(sum(margin) + length for margin, length in zip(margins, image.size))
+    canvas_size = (sum(margins[0]) + image.width, sum(margins[1]) + image.height)
     if canvas_size != image.size:
         canvas = Image.new("RGB", canvas_size, recipe.background)
         canvas.paste(image, (margins[0][0], margins[1][0]))
@@ -489,7 +489,7 @@ def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], reci
     (left, right), (top, bottom) = [
         (max(low, 0.0), min(high, float(most))) for (low, high), most in zip(boxes, image.size)
     ]
-    seen_size = tuple(last - first for first, last in spans)
+    seen_size = (spans[0][1] - spans[0][0], spans[1][1] - spans[1][0])
     resized = image.resize((seen_size[0], image.height), filter, box=(left, 0, right, image.height))
     resized = resized.resize(seen_size, filter, box=(0, top, seen_size[0], bottom))
     if seen_size == (size, size):

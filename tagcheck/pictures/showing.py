@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import cast
 
 from PIL import Image
 
@@ -37,7 +38,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         return picture.convert("I").point(lambda value: value / 257).convert("L")
     if picture.mode in ("I", "F"):
-        low, high = picture.getextrema()
+        low, high = cast(tuple[float, float], picture.getextrema())  # of one channel
         scale = 255 / (high - low) if high > low else 0
         return picture.point(lambda value: (value - low) * scale).convert("L")
     return picture

@@ -460,10 +460,10 @@ def draw_sample(review: Review, view: Filter, size: int, rng: random.Random) -> 
     found = asks(review, view)
     drawn = rng.sample(found, min(size, len(found)))
     with review.writing() as db:
-        number = db.execute(
-            "INSERT INTO samples (at, view, of) VALUES (?, ?, ?)",
+        number: int = db.execute(
+            "INSERT INTO samples (at, view, of) VALUES (?, ?, ?) RETURNING id",
             (isoformat(utc_now()), json.dumps(asdict(view)), len(found)),
-        ).lastrowid
+        ).fetchone()[0]
         db.executemany(
             "INSERT INTO sample_keys VALUES (?, ?, ?, ?, ?)",
             [(number, ask.key.hash, ask.key.tag, ask.key.action, ask.key.other) for ask in drawn],
@@ -647,10 +647,9 @@ def _place(review: Review, view: Filter, column: str, finding: str | None) -> in
     """Where a finding stands in that order."""
     if not finding:
         return None
+    sql, values = f"SELECT {column} FROM findings WHERE id = ?", [finding]
     if column == IN_TAG:
-        sql, values = "SELECT tag_rank FROM suggestions WHERE finding = ? AND tag = ?", (finding, view.tag)
-    else:
-        sql, values = f"SELECT {column} FROM findings WHERE id = ?", (finding,)
+        sql, values = "SELECT tag_rank FROM suggestions WHERE finding = ? AND tag = ?", [finding, view.tag]
     row = review.db.execute(sql, values).fetchone()
     return row[0] if row else None
 
@@ -667,7 +666,8 @@ def _large(review: Review, view: Filter) -> bool:
 
 def _where(view: Filter) -> tuple[str, list[Any]]:
     """The SQL condition on `suggestions s` that a filter stands for, and its values."""
-    terms, values = [IN_A_QUEUE], []
+    terms = [IN_A_QUEUE]
+    values: list[Any] = []
 
     def add(term: str, *given: Any) -> None:
         terms.append(term)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tagcheck import dataset, detectors, tags
-from tagcheck.data_folder import DATASET, RUN_SUMMARY, STAMP_PATTERN, DataFolder, Kind, head, records
+from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind, head, isoformat, records, stamp_of
 from tagcheck.dataset import HASH
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
@@ -135,7 +135,7 @@ def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
     """Put what one report says in the place of what its predecessor said."""
     db.execute("DELETE FROM said WHERE source = ?", (kind.name,))
     stamp = _stamp(path)
-    if stamp is None:
+    if path is None or stamp is None:
         db.execute("DELETE FROM sources WHERE kind = ?", (kind.name,))
         return
     header: dict[str, Any] = {}
@@ -176,9 +176,9 @@ def _note_source(
 def _created(header: dict[str, Any], name: str) -> str:
     """When a file was made: as it says itself, else by the time in its name."""
     if is_text(header.get("created")):
-        return header["created"][:40]
-    digits = STAMP_PATTERN.search(name)[1]
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[9:11]}:{digits[11:13]}:{digits[13:15]}Z"
+        return str(header["created"])[:40]
+    when = stamp_of(Path(name))
+    return isoformat(when) if when else ""
 
 
 def _insert_all(
@@ -296,7 +296,7 @@ def _remember_run(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[s
     older = [
         other
         for other in path.parent.glob(f"{kind.prefix}_*.json")
-        if STAMP_PATTERN.search(other.name) and other.name not in known | {path.name}
+        if stamp_of(other) and other.name not in known | {path.name}
     ]
     for other in older:
         try:
@@ -326,7 +326,7 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> dict[str, list[
     db.execute("DELETE FROM picture_pages")
     db.execute("DELETE FROM picture_series")
     stamp = _stamp(path)
-    if stamp is None:
+    if path is None or stamp is None:
         db.execute("DELETE FROM sources WHERE kind = ?", (DATASET.name,))
         return {}
     decided, here = frozenset(pixels.values()), dict[str, str]()

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,10 @@ READERS: dict[str, Callable[[Path, str, int, Any, Collection[str]], Found | None
 def reader(kind: Kind) -> Callable[[Path, str, int, Any], Found | None] | None:
     """What makes a finding of (path, list, place in the file, record); None where the file is no detector's report."""
     detector = detectors.of(kind)
-    return None if detector is None else partial(READERS[detector.reader], issues=tuple(detector.issues))
+    if detector is None:
+        return None
+    read, issues = READERS[detector.reader], tuple(detector.issues)
+    return lambda path, name, place, record: read(path, name, place, record, issues)
 
 
 def _hash(where: str, record: Any, key: str) -> str:

@@ -413,9 +413,9 @@ class Review:
     def _remember(self, label: str, changes: list[tuple[Key, str, str]]) -> int:
         """Add an event to the history; what was undone before it can no longer be redone."""
         self.db.execute("UPDATE events SET status = 'dropped' WHERE status = 'undone'")
-        event = self.db.execute(
-            "INSERT INTO events (at, label, status) VALUES (?, ?, 'done')", (isoformat(utc_now()), label)
-        ).lastrowid
+        event: int = self.db.execute(
+            "INSERT INTO events (at, label, status) VALUES (?, ?, 'done') RETURNING id", (isoformat(utc_now()), label)
+        ).fetchone()[0]
         self.db.executemany(
             "INSERT INTO event_changes VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(event, key.hash, key.tag, key.action, key.other, before, after) for key, before, after in changes],

@@ -87,7 +87,7 @@ class PrunedSearch:
         nonzero = rows.scale > 0
         if loaded is not None:
             early = max(1, int(first * EARLY) // 2 * 2 - 1)
-            self.bounds = Scanner(
+            self.bounds: Scanner | _TorchBounds = Scanner(
                 loaded,
                 heads,
                 lambda head: rest_lengths(head, defect),

@@ -334,13 +334,13 @@ def _is_right(loaded: Kernel) -> bool:
     n, early, pairs = 110, 3, 9
     left = random.integers(0, 2 * STEPS_LEFT + 1, size=(n, 4 * PACKED)).astype(np.uint8)
     right = random.integers(-STEPS_RIGHT, STEPS_RIGHT + 1, size=left.shape).astype(np.int8)
-    starts = [random.integers(-(2**15), 2**15, size=(n, 2)).astype(np.int16) for _ in range(2)]
+    before, after = (random.integers(-(2**15), 2**15, size=(n, 2)).astype(np.int16) for _ in range(2))
     longs = random.integers(-1_000, 1_000, size=(n, 48)).astype(np.int16)
-    bounds = Bounds(left, right, *starts, longs, early, pairs, 16, 1_500_000)
+    bounds = Bounds(left, right, before, after, longs, early, pairs, 16, 1_500_000)
     rows, columns = left.astype(np.int64), right.astype(np.int64)
 
     def stays(places: list[int], count: int) -> np.ndarray:
-        beside = starts[0][:, None, :count].sum(2, dtype=np.int64) + starts[1][None, :, :count].sum(2, dtype=np.int64)
+        beside = before[:, None, :count].sum(2, dtype=np.int64) + after[None, :, :count].sum(2, dtype=np.int64)
         return (rows[:, places] @ columns[:, places].T + beside).astype(np.int16) >= 0
 
     main, others = list(range(2 * early)), list(range(2 * early + 2, 2 * pairs))

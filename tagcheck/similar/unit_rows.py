@@ -8,6 +8,7 @@ products do.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -173,11 +174,10 @@ def over_strips(
                 found.append(kept)
         return found
 
-    strips = [pool.submit(strip, start) for start in range(0, search.size, search.step)]
+    strips = deque(pool.submit(strip, start) for start in range(0, search.size, search.step))
     try:
-        for place, start in enumerate(range(0, search.size, search.step)):
-            yield from strips[place].result()
-            strips[place] = None
+        for start in range(0, search.size, search.step):
+            yield from strips.popleft().result()
             progress(
                 search.prepared
                 + (1 - search.prepared) * (1 - (max(0, search.size - start - search.step) / search.size) ** 2)

@@ -408,12 +408,10 @@ def _skipped(row: LedgerRow) -> LedgerRow:
 def _reached(library: Library, row: LedgerRow, now: str) -> LedgerRow:
     if row.goal == GO:
         return replace(row, status=APPLIED, reason="")
-    short = row.write is not None and now != row.before
-    return replace(
-        row,
-        status=UNDONE,
-        reason=f"it is {now} now, and was {row.before} before: {undo_leaves(library, row.write)}" if short else "",
-    )
+    why = ""
+    if row.write is not None and now != row.before:
+        why = f"it is {now} now, and was {row.before} before: {undo_leaves(library, row.write)}"
+    return replace(row, status=UNDONE, reason=why)
 
 
 def _refused(row: LedgerRow, why: str) -> LedgerRow:

@@ -18,11 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from tagcheck import tags
 from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, MissingInput, WritesRefused
-from tagcheck.library.folder import forms, sidecar_text, tables
+from tagcheck.library.folder import forms, sidecar_text, tables, tag_names
 from tagcheck.library.folder.forms import ENDINGS, FAMILY, RECORD, NoTags, Target
 from tagcheck.library.folder.index import SETTLED, Index, look
 from tagcheck.library.folder.inside import Inside
@@ -98,7 +99,7 @@ class FolderLibrary:
         self._surveyed: Survey | None = None
         self._tables: dict[str, tuple[tuple[int, int], Table]] = {}
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """`{"type": "folder", "path": ...}`, with `exclude` where patterns leave something out."""
         left_out = {"exclude": list(self.exclude)} if self.exclude else {}
         return {"type": self.kind, "path": shown(str(self.root)), **left_out}
@@ -343,8 +344,8 @@ class FolderLibrary:
                 path = (place.home or place.path) if whole else os.path.splitext(place.home or place.path)[0]
                 if (path + ending).casefold() not in known and os.path.lexists(path + ending):
                     found.append(Target(path + ending, ending, whole or place.stem == "own"))
-        whole = (place.home or place.path).casefold()
-        return sorted(found, key=lambda target: _order(target, whole)) if len(found) > 1 else found
+        own = (place.home or place.path).casefold()
+        return sorted(found, key=lambda target: _order(target, own)) if len(found) > 1 else found
 
     def _names(self, place: Place) -> list[str]:
         return unique(one for _, sidecar in self._sidecars(place) for one in sidecar.names)
@@ -362,7 +363,7 @@ class FolderLibrary:
 
     def _state(self, hash: str, tag: str, service: str) -> str:
         try:
-            having = [sidecar_text.name(tag) in self._names(place) for place in self._places(hash, service)]
+            having = [tag_names.name(tag) in self._names(place) for place in self._places(hash, service)]
         except NotASidecar:
             return UNKNOWN
         if not having:
@@ -379,7 +380,7 @@ class FolderLibrary:
         if not tag:
             return [NoWrite(change, "the tag is empty", settled=False)]
         try:
-            differing = [place for place in places if (sidecar_text.name(tag) in self._names(place)) != wanted]
+            differing = [place for place in places if (tag_names.name(tag) in self._names(place)) != wanted]
             for place in differing:
                 self._changes(place, [tag] if wanted else [], [] if wanted else [tag])
         except (NotASidecar, CannotEdit) as error:
@@ -411,7 +412,7 @@ class FolderLibrary:
         for write in writes:
             for place in self._places(write.hash, write.service):
                 with suppress(NotASidecar):  # its state reads back as unknown, and that is the answer
-                    if (sidecar_text.name(write.tag) in self._names(place)) != (write.after == CURRENT):
+                    if (tag_names.name(write.tag) in self._names(place)) != (write.after == CURRENT):
                         _, _, add, remove = wanted.setdefault(place.path, (write.hash, place, [], []))
                         (add if write.after == CURRENT else remove).append(write.tag)
         return list(wanted.values())
@@ -419,7 +420,7 @@ class FolderLibrary:
     def _changes(self, place: Place, add: list[str], remove: list[str]) -> list[Change]:
         """What has to happen to the sidecars of one picture. Raises `CannotEdit` or `NotASidecar` naming the file."""
         there = self._sidecars(place)
-        unwanted = {sidecar_text.name(tag) for tag in remove}
+        unwanted = {tag_names.name(tag) for tag in remove}
         own = [target for target, _ in there if target.own]
         habit = self._habit(place)
         coming_back = {
@@ -449,7 +450,7 @@ class FolderLibrary:
 
     def _coming_back(self, target: Target, names: set[str], add: Sequence[str]) -> list[str]:
         """Those of the tags to put in that our own writes took out of this very sidecar."""
-        wanted = {sidecar_text.name(tag): tag for tag in add}
+        wanted = {tag_names.name(tag): tag for tag in add}
         best: set[str] = set()
         real = os.path.realpath(target.path)
         if wanted and os.path.basename(real) == os.path.basename(target.path):
@@ -476,7 +477,7 @@ class FolderLibrary:
             return self._decode(target, data, empty=True)
 
         try:
-            names = set(decode(old or b"").names) - remove | {sidecar_text.name(tag) for tag in add}
+            names = set(decode(old or b"").names) - remove | {tag_names.name(tag) for tag in add}
             for version in self._store.versions(key, old):
                 if set(decode(version or b"").names) == names:
                     return Change(real, target.key, old, version)

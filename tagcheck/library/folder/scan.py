@@ -167,14 +167,14 @@ def _same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that leads in a circle by itself
         return False
 
 
-def _fill(inside: Inside, at: OpenFolder, folder: Folder, entries: list[os.DirEntry]) -> None:
+def _fill(inside: Inside, at: OpenFolder, folder: Folder, entries: list[os.DirEntry[str]]) -> None:
     """Note down the pictures among one folder's entries, each with its sidecars, and what else stands beside them.
 
     A sidecar belongs to the pictures that it is called after to the letter; where there is none, to those whose name
@@ -211,14 +211,16 @@ def _fill(inside: Inside, at: OpenFolder, folder: Folder, entries: list[os.DirEn
             folder.places.append(_place(entry, paths[entry.name], stats[entry.name], owners.stem(entry.name), targets))
 
 
-def _place(entry: os.DirEntry, path: str, status: os.stat_result, whose: str, targets: tuple[Target, ...]) -> Place:
+def _place(
+    entry: os.DirEntry[str], path: str, status: os.stat_result, whose: str, targets: tuple[Target, ...]
+) -> Place:
     if status is FORBIDDEN or status is OUTSIDE:  # a size that is not 0, so that it is opened and says why not
         return Place(path, 1, 0, whose, targets, link=entry.is_symlink())
     file = (status.st_dev, status.st_ino)
     return Place(path, status.st_size, status.st_mtime_ns, whose, targets, file, entry.is_symlink())
 
 
-def _status(inside: Inside, entry: os.DirEntry, path: str) -> os.stat_result | None:
+def _status(inside: Inside, entry: os.DirEntry[str], path: str) -> os.stat_result | None:
     """What the system says of a file, `FORBIDDEN` or `OUTSIDE` where that is not to be had, None for what is none."""
     try:
         status = inside.status(entry, path)

@@ -21,7 +21,7 @@ from tagcheck.library.folder.sidecar_text import LARGEST, CannotEdit, NotASideca
 try:
     import fcntl
 except ImportError:
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # Windows
 
 TEMPORARY = (".tagcheck-", ".tmp")
 

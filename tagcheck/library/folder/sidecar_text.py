@@ -25,6 +25,7 @@ LINE_END = re.compile(r"\r\n|\r|\n")
 EXTRA = r"\|\|\|(?=\s|$)|<(?:lora|lyco|hypernet):[^<>\r\n]*>"  # kohya's mark for kept tags, networks named in a prompt
 PARAMETERS = re.compile(r"^(?:Negative prompt:|Steps: \d+, )", re.MULTILINE)
 OPEN, CLOSED = re.compile(r"[(\[{]+\s*"), re.compile(r"(?:\s*:\s*[+-]?\d*\.?\d+)?\s*[)\]}]+")
+_WORD = re.compile(r"\S*")
 _ESCAPE = re.compile(r"\\[()]")
 
 
@@ -179,7 +180,7 @@ class Sidecar:
             return sidecar._changed(
                 0 if self.prompt is not None else at, 0 if self.prompt is not None else at, raw + ending
             )
-        wanted = range(self.groups)
+        wanted: Sequence[int] = range(self.groups)
         if memory and memory.groups and max(memory.groups) < self.groups:
             wanted = memory.groups
         for group in sorted(wanted, reverse=True):
@@ -287,7 +288,7 @@ def spelled(tag: str, habit: Habit) -> str:
 
 def habit_of(sidecars: Iterable[AnySidecar], default: Habit = Habit()) -> Habit:
     """The habit that most of the text sidecars among `sidecars` show; `default` where they show none."""
-    votes: dict[str, Counter] = {key: Counter() for key in ("joint", "ending", "underscores", "escapes", "bom")}
+    votes: dict[str, Counter[Any]] = {key: Counter() for key in ("joint", "ending", "underscores", "escapes", "bom")}
     for sidecar in sidecars:
         for key, value in _shown(sidecar).items() if isinstance(sidecar, Sidecar) else ():
             votes[key][value] += 1
@@ -325,11 +326,9 @@ def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None
     for group, (start, end) in enumerate(_captions(text, length, lines, reading, prompt)):
         spans = [*_segments(text, start, end, lines, reading)]
         for (first, last), (outer_first, outer_last) in zip(spans, _brackets(text, spans)):
-            inner_first, inner_last = first, last
-            if outer_first is not None:
-                inner_first += OPEN.match(text, first, last).end() - first
-            if outer_last is not None:
-                inner_last = outer_last[0]
+            lead = OPEN.match(text, first, last) if outer_first is not None else None
+            inner_first = lead.end() if lead else first
+            inner_last = last if outer_last is None else outer_last[0]
             raw = text[inner_first:inner_last]
             if name(raw):
                 own = core(seen(raw).strip())
@@ -377,7 +376,8 @@ def _in_face(text: str, start: int, end: int) -> bool:
     if text[start:end] != ";":
         return False
     first = max(text.rfind(blank, 0, start) for blank in " ,\n\t") + 1
-    word = re.compile(r"\S*").match(text, first)[0].lower()
+    found = _WORD.match(text, first)
+    word = found[0].lower() if found else ""
     faces = (word, word[:-1] if word[-1:] in (",", ";") else word)
     return any(face in tags.KAOMOJI and start - first < len(face) for face in faces)
 
@@ -419,12 +419,10 @@ def _cut(sidecar: Sidecar, place: int) -> tuple[int, int]:
     joint_after = text[end : after.start] if after else None
     back = _loose(joint_before, sidecar.lines, reading, from_end=True)
     on = _loose(joint_after, sidecar.lines, reading, from_end=False)
-    if on is None and back is None:
-        return start, end
-    keep_after = back is not None and (
-        on is None or (_strong(joint_after, sidecar.lines) and not _strong(joint_before, sidecar.lines))
-    )
-    return (start - back, end) if keep_after else (start, end + on)
+    if on is None:
+        return start - (back or 0), end
+    keep_after = _strong(joint_after, sidecar.lines) and not _strong(joint_before, sidecar.lines)
+    return (start, end + on) if back is None or not keep_after else (start - back, end)
 
 
 def _strong(joint: str | None, lines: bool | None) -> bool:
@@ -473,7 +471,7 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     return shown
 
 
-def _joint(joints: Counter, lines: bool) -> str:
+def _joint(joints: Counter[str], lines: bool) -> str:
     """The usual text between two tags: a line end, or what stands between two on one line."""
     ends = [LINE_END.search(joint) for joint, _ in joints.most_common()]
     if lines:

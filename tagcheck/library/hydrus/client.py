@@ -198,11 +198,10 @@ class Hydrus:
     def _writable(self) -> list[TagService]:
         everything = self._tag_services()
         counted = self._counted(everything)
+        default = counted.get(MY_TAGS)
         if self._write_service is not None:
             default = service_named(self._write_service, everything, "WRITE_TAG_SERVICE")
             counted = {default.key: default} | counted
-        else:
-            default = counted.get(MY_TAGS)
         return sorted(counted.values(), key=lambda one: (one != default, one.kind != "local"))
 
     def _tag_services(self) -> dict[str, TagService]:

@@ -124,8 +124,8 @@ def page_list(tree: Mapping[str, Any], most: int = 20) -> str:
 
 def says_failed(drawn: bytes) -> bool:
     """Whether a rendered picture is Hydrus' own "Image failed to render": a grey frame with white next to it, nothing else there."""
-    with Image.open(BytesIO(drawn)) as picture:
-        picture = picture.convert("RGB")
+    with Image.open(BytesIO(drawn)) as opened:
+        picture = opened.convert("RGB")
     width, height = picture.size
     if min(width, height) <= 2 * INSET:
         return False
