@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             work = embed_on_cluster(args, model, wanted, frozenset(again), folder, limits, message)
         else:
             work = embed(library, model, wanted, folder, limits, args.decoders, message)
-        failed = known | {hash: Failure(one.status, one.reason) for hash, one in work.failures.items()}
+        failed = known | {hash: Failure(one.status, one.reason or "") for hash, one in work.failures.items()}
         lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
         unreadable.save(folder.embeddings, tools, known | lasting)
         damaged = unreadable.damaged(folder.embeddings) | work.damaged

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = (
         None if args.threshold or args.calibrate is not None else same_picture.load(folder.embeddings, found.model)
     )
-    threshold, table = args.threshold or (measured.threshold if measured else THRESHOLD), []
+    threshold, table = args.threshold or (measured.threshold if measured else THRESHOLD), None
     if args.calibrate is not None:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
     alike = compare(found, threshold, args.engine)
@@ -165,13 +165,14 @@ def known_pairs(
     if given:
         listed = [(one, other, True) for one, other in read_copies(Path(given))]
     else:
-        listed = [(*sorted(pair), True) for pair in same_pixel_pairs(records)]
+        listed = [(one, other, True) for one, other in same_pixel_pairs(records)]
         listed += [
             (one, other, state == review_store.ACCEPTED)
             for (one, other, _), state in decided.items()
             if state in (review_store.ACCEPTED, review_store.IGNORED)
         ]
-    known = {tuple(sorted((row[one], row[other]))): copy for one, other, copy in listed if one in row and other in row}
+    here = ((row[one], row[other], copy) for one, other, copy in listed if one in row and other in row)
+    known = {(min(one, other), max(one, other)): copy for one, other, copy in here}
     if sum(known.values()) < FEWEST_KNOWN // 2 or (not given and (len(known) < FEWEST_KNOWN or all(known.values()))):
         raise MissingInput(
             f"{len(known)} pairs are known, {sum(known.values())} of them copies: --calibrate needs {FEWEST_KNOWN} judged pairs, "

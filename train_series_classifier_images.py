@@ -166,8 +166,8 @@ def main(argv: list[str] | None = None) -> int:
             learned,
             heard.foreign_names if heard else (),
         ),
-        with_network=tuned and tuned.mixing,
-        network=tuned and tuned.network,
+        with_network=tuned.mixing if tuned else None,
+        network=tuned.network if tuned else None,
     )
     if tuned:
         print(tuned.sentence())

@@ -48,7 +48,7 @@ from tagcheck.library import LibrarySettings, choose
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.series import Classifier, classifier_files, finetuning, scoring
+from tagcheck.series import Classifier, classifier_files, finetuning, tagger_says
 from tagcheck.series import confidence as series_confidence
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
@@ -180,9 +180,9 @@ def newcomers(
     unit = unit_rows(every.matrix)
     fresh = np.array([hash in new for hash in every.hashes], dtype=bool)
     nearest = np.full(len(unit), -1.0)
-    for start in range(0, int(fresh.sum()), scoring.BLOCK):
-        part = np.flatnonzero(fresh)[start : start + scoring.BLOCK]
-        for block in np.array_split(np.flatnonzero(~fresh), max(1, int((~fresh).sum()) // (4 * scoring.BLOCK))):
+    for start in range(0, int(fresh.sum()), tagger_says.BLOCK):
+        part = np.flatnonzero(fresh)[start : start + tagger_says.BLOCK]
+        for block in np.array_split(np.flatnonzero(~fresh), max(1, int((~fresh).sum()) // (4 * tagger_says.BLOCK))):
             if len(block):
                 nearest[part] = np.maximum(nearest[part], (unit[part] @ unit[block].T).max(axis=1))
     kept = np.flatnonzero(fresh & (nearest < card["settings"]["duplicate_cosine"]))
@@ -425,8 +425,8 @@ def similar_pictures(
     for name in script.progress(sorted(wanted), what="similar pictures", unit="series"):
         rows = sorted({place[entry["hash"]] for entry in wanted[name] if entry["hash"] in place})
         with_it = np.array(members[name], dtype=np.int64)
-        for start in range(0, len(rows) if len(with_it) else 0, scoring.BLOCK):
-            part = np.array(rows[start : start + scoring.BLOCK])
+        for start in range(0, len(rows) if len(with_it) else 0, tagger_says.BLOCK):
+            part = np.array(rows[start : start + tagger_says.BLOCK], dtype=np.int64)
             cosine = unit[part] @ unit[with_it].T
             cosine[part[:, None] == with_it] = -np.inf
             order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBOURS]
@@ -479,7 +479,7 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
     Of pictures that were judged. Recall is over the tagged ones, abstentions included, since to
     them nothing was said.
     """
-    tagged, predicted, both, abstained, unjudged = Counter(), Counter(), Counter(), Counter(), Counter()
+    tagged, predicted, both, abstained, unjudged = [Counter[str]() for _ in range(5)]
     for one in judged:
         tagged.update(one.known)
         unjudged.update(one.own - one.known)
@@ -579,7 +579,7 @@ def confusion(judged: list[Judged]) -> list[dict[str, Any]]:
 
     `share` is of the judged pictures tagged with the first.
     """
-    taken, tagged = Counter(), Counter()
+    taken, tagged = Counter[tuple[str, str]](), Counter[str]()
     for one in judged:
         tagged.update(one.known)
         taken.update((own, said) for own in one.known - one.predicted for said in one.predicted - one.own)

@@ -31,7 +31,8 @@ IGNORED_KEYS = frozenset({"class", "loss_type", "patch_dropout", "head_mean_afte
 
 def constants(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """`MEAN` and `STD` as `normalise` takes them."""
-    return tuple(torch.tensor(one, device=device).view(1, 3, 1, 1) for one in (MEAN, STD))
+    mean, std = (torch.tensor(one, device=device).view(1, 3, 1, 1) for one in (MEAN, STD))
+    return mean, std
 
 
 def normalise(pixels: Tensor, known: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -79,7 +80,9 @@ class ViT(nn.Module):
             layerscale_init = 0.1 if num_blocks <= 18 else 1e-5 if num_blocks <= 24 else 1e-6
         self.image_size, self.n_tags, self.d_model = image_size, n_tags, d_model
         self.patch_embeddings = Stem(cnn_stem) if cnn_stem else nn.Conv2d(3, d_model, patch_size, stride=patch_size)
-        self.pos_embedding = SinePositions(side, d_model) if use_sine else LearnedPositions(side, d_model)
+        self.pos_embedding: SinePositions | LearnedPositions = (
+            SinePositions(side, d_model) if use_sine else LearnedPositions(side, d_model)
+        )
         self.blocks = nn.ModuleList(
             Block(d_model, mlp_dim, num_heads, layerscale_init, stochdepth_rate) for _ in range(num_blocks)
         )
@@ -178,6 +181,8 @@ def sine_table(side: int, d_model: int) -> Tensor:
 
 class SinePositions(nn.Module):
     """Adds the sine table. No parameters, and nothing of it in the weights file."""
+
+    table: Tensor
 
     def __init__(self, side: int, d_model: int) -> None:
         super().__init__()

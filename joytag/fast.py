@@ -19,6 +19,7 @@ import copy
 from collections.abc import Callable
 from functools import cache
 from subprocess import SubprocessError
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., i) -> (..., o)."""
         if self.packed:
-            how = ("gelu", [], "none") if self.gelu else ("none", [], "")
+            how: tuple[str, list[float], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *how)
         if self.gelu and x.device.type == "cuda" and x.dtype == torch.bfloat16:
             y = torch._addmm_activation(self.bias, x.flatten(0, -2), self.weight.T, use_gelu=True)
@@ -104,7 +105,7 @@ class FastViT(nn.Module):
         self.stem = network.patch_embeddings.to(memory_format=torch.channels_last)
         self.constants = constants(device)
         self.positions = network.pos_embedding.table
-        self.blocks = nn.ModuleList(FastBlock(block, dtype, attention) for block in network.blocks)
+        self.blocks = nn.ModuleList(FastBlock(cast(Block, block), dtype, attention) for block in network.blocks)
         self.norm = network.norm
         self.start = self.tokens
         if device.type == "cuda" and dtype == torch.bfloat16:
@@ -122,7 +123,7 @@ class FastViT(nn.Module):
             return
         self.start = start
         for block in self.blocks:
-            block.join = join
+            cast(FastBlock, block).join = join
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, S, S), 0 to 255, channels last -> float32 (b, n, d)."""

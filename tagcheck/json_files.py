@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tagcheck.errors import BadFile, MissingInput
 
@@ -192,7 +192,7 @@ class Unusable:
 # --- shapes ------------------------------------------------------------------------------------------------
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether it is text that can be stored and shown: no half of a surrogate pair in it."""
     if not isinstance(value, str):
         return False

@@ -10,6 +10,7 @@ from typing import Any
 from tagcheck import detectors, tags
 from tagcheck.best_copy import ALL_ALIKE
 from tagcheck.review import Ask, Filter, Key, Review
+from tagcheck.review.exporting import percent
 from tagcheck.review.queries import Finding, Promise, Suggestion, best_of, picture, promise
 from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, UNDECIDED, Decision
 from webapp import words
@@ -405,22 +406,22 @@ def _on(row: Sequence[Suggestion], names: dict[str, str]) -> str:
 def sure_words(measured: Promise | None, confidence: float, pair: bool = False) -> str:
     """The number of a row: how often the owner accepted such suggestions where that was measured, else the detectors' estimate."""
     if pair:
-        return f"{words.percent(confidence)} alike"
-    return f"{words.of_100(measured.share)} of 100 right" if measured else words.percent(confidence)
+        return f"{percent(confidence)} alike"
+    return f"{words.of_100(measured.share)} of 100 right" if measured else percent(confidence)
 
 
 def estimate_words(measured: Promise | None, confidence: float) -> str:
     """What stands small beside it: where a measured share comes from, and the detectors' estimate."""
     if measured is None:
         return ""
-    return f"of 100 like this {words.promised(measured)}; the detectors say {words.percent(confidence)}"
+    return f"of 100 like this {words.promised(measured)}; the detectors say {percent(confidence)}"
 
 
 def _then(one: Suggestion) -> str | None:
     """What changed since it was decided, where the detectors are of another mind now."""
     if one.confidence_then is None or not one.current or abs(one.confidence_then - one.detectors) < CHANGED:
         return None
-    then = f"It was {words.percent(one.confidence_then)} when you decided, and is {words.percent(one.detectors)} now."
+    then = f"It was {percent(one.confidence_then)} when you decided, and is {percent(one.detectors)} now."
     changes = words.changes(one.evidence_then, one.evidence) if one.evidence_then else []
     return then + (f" What changed: {'; '.join(changes)}." if changes else "")
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -118,15 +119,16 @@ def _number(row: int, column: int, names: int, kind: str) -> int:
 
 
 def _keep(folder: DataFolder, data: Dataset, made: Believed) -> None:
-    arrays = {"cells": made.cells, "confidence": made.confidence}
+    arrays: dict[str, Any] = {"cells": made.cells, "confidence": made.confidence}
     texts = {
         "hashes": made.hashes,
         "names": made.names,
         "version": [str(VERSION)],
         "rests_on": [_rests_on(folder, data)],
     }
-    encoded = {name: np.frombuffer("\n".join(lines).encode("utf-8"), dtype=np.uint8) for name, lines in texts.items()}
-    write_atomically(folder.root / FILE, lambda out: np.savez(out, **arrays, **encoded))
+    for name, lines in texts.items():
+        arrays[name] = np.frombuffer("\n".join(lines).encode("utf-8"), dtype=np.uint8)
+    write_atomically(folder.root / FILE, lambda out: np.savez(out, **arrays))
 
 
 def _kept(folder: DataFolder, data: Dataset) -> Believed | None:

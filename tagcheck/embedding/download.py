@@ -121,7 +121,7 @@ def _listed(source: Source) -> list[str]:
 
     try:
         said = huggingface_hub.HfApi(endpoint=source.endpoint).model_info(source.repository, timeout=TIMEOUT[0])
-    except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # its own, by version
         raise MissingInput(
             f"the hub does not tell the files of {source.repository} ({_words(error)}): {source.way_out}"
         ) from None
@@ -137,7 +137,7 @@ def _announced(source: Source, name: str, commit: str | None, folder: Path) -> A
     url = huggingface_hub.hf_hub_url(source.repository, source.prefix + name, revision=commit, endpoint=source.endpoint)
     try:
         said = huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT[0])
-    except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # its own, by version
         raise MissingInput(
             f"no {what} in {folder}, and the hub cannot be asked for {name} ({_words(error)}): {source.way_out}"
         ) from None

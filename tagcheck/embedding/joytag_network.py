@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from joytag.fast import Attend, FastViT, attend
-from joytag.Models import ViT
+from joytag.Models import Block, ViT
 from tagcheck import json_files
 from tagcheck.embedding import bfloat16_attention
 from tagcheck.embedding.store import TagHead
@@ -93,7 +94,7 @@ def fast_precision(device: torch.device) -> str:
 
 def fast_attention(network: ViT, device: torch.device, precision: str) -> Attend:
     """Our own kernel where it knows such a network and is the faster, else PyTorch's."""
-    tokens, width = len(network.pos_embedding.table), network.d_model // network.blocks[0].num_heads
+    tokens, width = len(network.pos_embedding.table), network.d_model // cast(Block, network.blocks[0]).num_heads
     if (
         device.type != "cpu"
         or precision != "bfloat16"

@@ -28,10 +28,12 @@ TENSOR_DIMENSIONS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_NAME, TENSOR_BYTES = 1, 2,
 TENSOR_BESIDE, TENSOR_PLACE = 13, 14
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 VALUE_NAME, VALUE_TYPE, TYPE_TENSOR, TENSOR_SHAPE, SHAPE_DIMENSION, DIMENSION_VALUE = 1, 2, 1, 2, 1, 1
-TYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
+TYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
 MOST_AXES = 32
 PASSING = {"Identity", "Cast", "Dropout"}  # operators that hand on what they are given
+
+Value = int | memoryview
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Node:
     operator: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: dict[str, float | int | memoryview] = field(default_factory=dict)
+    attributes: dict[str, float | Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,13 @@ class Graph:
             for graph in _messages(memoryview(data), MODEL_GRAPH):
                 for number, value in _fields(graph):
                     if number == GRAPH_NODE:
-                        self._add(_node(value))
+                        self._add(_node(_bytes(value)))
                     elif number == GRAPH_INITIALIZER:
-                        self.stored[_text(value, TENSOR_NAME)] = value
+                        self.stored[_text(_bytes(value), TENSOR_NAME)] = _bytes(value)
                     elif number == GRAPH_INPUT:
-                        self.inputs[_text(value, VALUE_NAME)] = _shape(value)
+                        self.inputs[_text(_bytes(value), VALUE_NAME)] = _shape(_bytes(value))
                     elif number == GRAPH_OUTPUT:
-                        self.outputs.append(_text(value, VALUE_NAME))
+                        self.outputs.append(_text(_bytes(value), VALUE_NAME))
             for stored in self.inputs.keys() & self.stored.keys():  # older files list their weights as inputs too
                 del self.inputs[stored]
             self.beside = sorted(
@@ -100,8 +102,9 @@ class Graph:
             return Graph(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path), path.parent)
 
     def _add(self, node: Node) -> None:
-        if node.operator == "Constant" and isinstance(node.attributes.get("value"), memoryview):
-            self.stored[node.outputs[0]] = node.attributes["value"]
+        value = node.attributes.get("value")
+        if node.operator == "Constant" and isinstance(value, memoryview):
+            self.stored[node.outputs[0]] = value
         for output in node.outputs:
             self.maker[output] = node
 
@@ -161,21 +164,19 @@ class Graph:
         if name not in self.stored:
             return None
         shape: list[int] = []
-        kind, place, values = 0, 0, b""
+        kind, place, values = 0, 0, memoryview(b"")
         for number, value in _fields(self.stored[name]):
             if number == TENSOR_DIMENSIONS:
                 shape += [value] if isinstance(value, int) else list(_varints(value))
-            elif number == TENSOR_TYPE:
-                kind = value
-            elif number == TENSOR_PLACE:
-                place = value
-            elif number == TENSOR_BYTES or (number == TENSOR_FLOATS and isinstance(value, memoryview)):
+            elif isinstance(value, int):
+                kind = value if number == TENSOR_TYPE else kind
+                place = value if number == TENSOR_PLACE else place
+            elif number in (TENSOR_BYTES, TENSOR_FLOATS):
                 values = value
-        if kind not in TYPES:
+        numbers = TYPES.get(kind)
+        if numbers is None or (place == 0 and len(values) % numbers.itemsize):
             return None
-        if place == 0 and len(values) % TYPES[kind].itemsize:
-            return None
-        flat = np.frombuffer(values, TYPES[kind]) if place == 0 else self._from_beside(self.stored[name], TYPES[kind])
+        flat = np.frombuffer(values, numbers) if place == 0 else self._from_beside(self.stored[name], numbers)
         if flat is None:
             return None
         fits = len(shape) <= MOST_AXES and min(shape, default=0) >= 0 and len(flat) == math.prod(shape)
@@ -221,10 +222,11 @@ def _varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(data: memoryview) -> Iterator[tuple[int, Value]]:
     """Each field's number and value: a whole number, or the bytes as they stand. Raises ValueError where they end too soon."""
     at = 0
     while at < len(data):
+        value: Value
         key, at = _read_varint(data, at)
         kind = key & 7
         if kind == VARINT:
@@ -289,23 +291,33 @@ def _beside(stored: memoryview) -> dict[str, str]:
 
 
 def _node(data: memoryview) -> Node:
-    inputs, outputs, operator, attributes = [], [], "", {}
+    names: dict[int, list[str]] = {NODE_INPUT: [], NODE_OUTPUT: [], NODE_OPERATOR: [""]}
+    attributes: dict[str, float | Value] = {}
     for number, value in _fields(data):
-        if number == NODE_INPUT:
-            inputs.append(str(value, "utf-8"))
-        elif number == NODE_OUTPUT:
-            outputs.append(str(value, "utf-8"))
-        elif number == NODE_OPERATOR:
-            operator = str(value, "utf-8")
+        if number in names:
+            names[number].append(str(_bytes(value), "utf-8"))
         elif number == NODE_ATTRIBUTE:
-            name, found = "", None
-            for part, content in _fields(value):
-                if part == ATTRIBUTE_NAME:
-                    name = str(content, "utf-8")
-                elif part == ATTRIBUTE_FLOAT:
-                    found = float(np.frombuffer(content, "<f4")[0])
-                elif part in (ATTRIBUTE_WHOLE, ATTRIBUTE_TENSOR):
-                    found = content
+            name, found = _attribute(_bytes(value))
             if found is not None:
                 attributes[name] = found
-    return Node(operator, tuple(inputs), tuple(outputs), attributes)
+    return Node(names[NODE_OPERATOR][-1], tuple(names[NODE_INPUT]), tuple(names[NODE_OUTPUT]), attributes)
+
+
+def _attribute(data: memoryview) -> tuple[str, float | Value | None]:
+    name = ""
+    found: float | Value | None = None
+    for part, content in _fields(data):
+        if part == ATTRIBUTE_NAME:
+            name = str(_bytes(content), "utf-8")
+        elif part == ATTRIBUTE_FLOAT:
+            found = float(np.frombuffer(_bytes(content), "<f4")[0])
+        elif part in (ATTRIBUTE_WHOLE, ATTRIBUTE_TENSOR):
+            found = content
+    return name, found
+
+
+def _bytes(value: Value) -> memoryview:
+    """A field's value that must not be a number."""
+    if isinstance(value, int):
+        raise ValueError("a number where bytes belong")
+    return value

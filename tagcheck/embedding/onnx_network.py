@@ -69,8 +69,8 @@ class OnnxNetwork:
         self._failure = runtime.capi.onnxruntime_pybind11_state.RuntimeException
         self._input = self._only_input()
         types = {one.name: one.type for one in self._session.get_outputs()}
-        self.precision = PRECISIONS.get(types[self._embedding])
-        if self.precision is None:
+        self.precision = PRECISIONS.get(types[self._embedding], "")
+        if not self.precision:
             raise BadFile(f"{path}: {self._embedding!r} holds {types[self._embedding]}, no floating-point numbers")
         self.name, self.recipe = found.name, found.recipe
         self.id = f"{found.name}-{found.fingerprint(self.sha256)[:12]}-{self.precision}"
@@ -183,10 +183,11 @@ class OnnxNetwork:
         if twice:
             raise BadFile(f"{self._path.parent / self._found.labels.file} names {min(twice)!r} twice")
         own = said if self._found.output == "probabilities" else expit(said)
-        self.head, off = None, np.inf
+        self.head: TagHead | None = None
+        off = np.inf
         if linear is not None and linear.weight.shape == (len(names), self.dim):
             off = np.abs(expit(rows @ linear.weight.T + linear.bias) - own).max()
-        if off <= NEAR[self.precision]:
+        if linear is not None and off <= NEAR[self.precision]:
             self.head = TagHead(
                 self.tags,
                 linear.weight[kept],

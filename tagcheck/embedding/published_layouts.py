@@ -49,8 +49,8 @@ PREDICTIONS = ("prediction", "predictions", "predictions_sigmoid", "probabilitie
 EITHER = ("output",)  # probabilities where a sigmoid makes it
 LOGITS = ("logits", "refined_predictions", "refined_logits", "initial_predictions", "initial_logits")
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128), "grey": (128, 128, 128)}
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+HALF: dict[str, Any] = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 
 
 def recognise(folder: Path) -> tuple[str, Descriptor] | None:

@@ -233,8 +233,9 @@ class ShardWriter:
         }
         if any(width for width, _ in self._sizes[:count]):
             document["sizes"] = torch.tensor(self._sizes[:count], dtype=torch.int32)
-        if all(one is not None for one in self._thumbnails[:count]):
-            document["thumbnails"] = torch.from_numpy(np.stack(self._thumbnails[:count]))
+        thumbnails = [one for one in self._thumbnails[:count] if one is not None]
+        if len(thumbnails) == count:
+            document["thumbnails"] = torch.from_numpy(np.stack(thumbnails))
             document["thumbnails_sum"] = byte_sum(document["thumbnails"])
         if any(self._pixels[:count]):
             digests = np.array([list(one.ljust(PIXEL_BYTES, b"\0")) for one in self._pixels[:count]], dtype=np.uint8)

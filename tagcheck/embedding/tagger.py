@@ -39,15 +39,19 @@ class Network(Protocol):
     name: str
     sha256: str
     id: str
-    precision: str
     recipe: Recipe
     dim: int
     tags: list[str]
-    head: TagHead | None
     threads: int
     lanes: int
     device: torch.device
     notes: list[str]
+
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def head(self) -> TagHead | None: ...
 
     def compute(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, S, S) on the processor -> float32 (b, dim). Raises torch.OutOfMemoryError."""
@@ -163,8 +167,10 @@ class Tagger:
                 yield rows
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
-        """(b, d) embeddings -> (b, n_tags) probabilities, 0 to 1, in the order of `tags`; for taggers with a head."""
+        """(b, d) embeddings -> (b, n_tags) probabilities, 0 to 1, in the order of `tags`. Raises ValueError where it has no head."""
         head = self.network.head
+        if head is None:
+            raise ValueError(f"{self.network.name} has no head")
         return 1 / (1 + np.exp(-(embeddings @ head.weight.T + head.bias)))
 
 

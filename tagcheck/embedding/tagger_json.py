@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,11 +141,11 @@ def parse(path: Path, document: Any) -> Descriptor:
         ),
         layout=keys.take("layout", ("NCHW", "NHWC").__contains__, "NCHW or NHWC"),
         colours=keys.take("colours", ("RGB", "BGR").__contains__, "RGB or BGR"),
-        range=_floats(
+        range=_pair(
             keys.take("range", lambda value: _numbers(value, 2) and value[0] < value[1], "two numbers, the lower first")
         ),
-        mean=_floats(keys.take("mean", _three, "three numbers")),
-        std=_floats(keys.take("std", lambda value: _three(value) and min(value) > 0, "three numbers above 0")),
+        mean=_triple(keys.take("mean", _three, "three numbers")),
+        std=_triple(keys.take("std", lambda value: _three(value) and min(value) > 0, "three numbers above 0")),
         labels=_labels(_Keys(path, keys.take("labels", lambda value: isinstance(value, dict), "an object"), "labels.")),
         output=keys.take("output", ("probabilities", "logits").__contains__, "probabilities or logits"),
         output_name=keys.take("output_name", _text, "a name in the graph", None),
@@ -239,7 +239,7 @@ def _json_rows(path: Path, document: Any, labels: Labels) -> list[Row]:
         document, categories = document.get("idx_to_tag"), document.get("tag_to_category") or {}
     if isinstance(document, dict):
         pairs = [(place, name) if _place(place) is not None else (name, place) for place, name in document.items()]
-        places = dict.fromkeys(range(len(pairs)))
+        places: dict[int | None, Any] = dict.fromkeys(range(len(pairs)))
         for place, name in pairs:
             if (at := _place(place)) in places:
                 places[at] = name
@@ -249,10 +249,10 @@ def _json_rows(path: Path, document: Any, labels: Labels) -> list[Row]:
     rows = []
     for one in document:
         said = one if isinstance(one, dict) else {"tag": one}
-        name = said.get("tag")
-        if not json_files.is_text(name):
+        tag = said.get("tag")
+        if not json_files.is_text(tag):
             raise BadFile(f"{path} is neither a list of names nor an object of places and names")
-        rows.append((name.strip(), str(said.get("category", categories.get(name, ""))), math.nan))
+        rows.append((tag.strip(), str(said.get("category", categories.get(tag, ""))), math.nan))
     return rows
 
 
@@ -266,7 +266,7 @@ def _place(value: Any) -> int | None:
 class _Keys:
     """Takes keys out of an object, each once, and complains by name about what is missing, wrong or left."""
 
-    def __init__(self, path: Path, document: dict[str, Any], prefix: str, taken: set[str] = frozenset()) -> None:
+    def __init__(self, path: Path, document: dict[str, Any], prefix: str, taken: Collection[str] = ()) -> None:
         self.path, self.document, self.prefix, self.taken = path, document, prefix, set(taken)
 
     def take(self, name: str, good: Callable[[Any], bool], expected: str, default: Any = ...) -> Any:
@@ -328,8 +328,14 @@ def _three(value: Any) -> bool:
     return _numbers(value, 3)
 
 
-def _floats(value: list[float]) -> tuple[float, ...]:
-    return tuple(float(one) for one in value)
+def _pair(value: list[float]) -> tuple[float, float]:
+    low, high = map(float, value)
+    return low, high
+
+
+def _triple(value: list[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, value)
+    return red, green, blue
 
 
 def _one_of(names: Any) -> str:

@@ -79,7 +79,7 @@ class Classifier:
         found, mixing = scoring.score(self.model, embeddings.matrix, beside=beside), self.mixing
         if log_p is not None and self.with_network is not None:
             networks = np.atleast_2d(np.array(self.card["finetuned"]["classes_known"], dtype=bool))
-            known = networks.any(axis=0, keepdims=True)
+            known = np.asarray(networks.any(axis=0, keepdims=True))
             found, mixing = out_of_fold.witnessed(found, log_p, known), self.with_network
         own = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.series).astype(bool)
         if tag_sets is None:  # whether they have character tags is not known, so they are of no kind
@@ -97,7 +97,7 @@ def work_folder(folder: DataFolder, namespace: str) -> Path:
     return folder.classifier / f"{_stem(namespace)}_finetuning"
 
 
-def fingerprint(model: str | None, rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+def fingerprint(model: str | None, rows: Iterable[tuple[str, Collection[str]]]) -> str:
     """SHA-256 over the embedding model and every picture's hash and tags of the namespace: the data that was learned from."""
     digest = hashlib.sha256(f"{model}\n".encode())
     for hash, tags in sorted((hash, sorted(tags)) for hash, tags in rows):

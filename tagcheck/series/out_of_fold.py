@@ -96,6 +96,8 @@ def out_of_fold(
         if progress:
             progress(0.8 * (fold + 1) / number)
     rows = np.concatenate([rows for rows, _ in planted])
+    if found is None:
+        raise CannotLearn("no picture is in a fold")
     folded = Folded(
         found,
         folds,
@@ -161,9 +163,9 @@ def _as_strangers(
     sums = linear_probes.moments(matrix[rows], labels.membership[rows], held)
     judged = np.random.default_rng(seed).permutation(len(rows))[:MIXING_ROWS]
     made, order = [], []
-    for part in range(parts):
-        strange = rows[np.sort(judged[held[judged] == part])]
-        model = _model(matrix, labels, sums, part, rows[held != part], tagger, beside, seed)
+    for without in range(parts):
+        strange = rows[np.sort(judged[held[judged] == without])]
+        model = _model(matrix, labels, sums, without, rows[held != without], tagger, beside, seed)
         made.append(score(model, matrix[strange], beside=_some(beside, strange)))
         order.append(strange)
     return _joined(made), np.concatenate(order)
@@ -201,7 +203,7 @@ def witnessed(
     log_p: np.ndarray,
     known: np.ndarray,
     folds: np.ndarray | None = None,
-    struck: np.ndarray | None = None,
+    struck: sparse.csr_matrix | None = None,
 ) -> Candidates:
     """`found` with what a network that was trained on the pictures says of each candidate class, as one more feature.
 
@@ -222,7 +224,7 @@ def witnessed(
         at = np.maximum(found.classes[rows], 0)
         chance = np.maximum(left.sum(axis=1, keepdims=True), 1)
         value = np.log(np.maximum(np.take_along_axis(p, at, axis=1), LEAST_TUNED) * chance)
-        spoke = (log_p[rows] < 0).any(axis=1)[:, None]
+        spoke = (log_p[rows] < 0).any(axis=1, keepdims=True)
         heard = (found.classes[rows] >= 0) & np.take_along_axis(left, at, axis=1) & spoke
         features[rows, :, TUNED] = np.where(heard, value, 0.0)
     return replace(found, features=features)

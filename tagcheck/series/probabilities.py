@@ -120,7 +120,7 @@ class Mixing:
 
 def _in_company(found: Candidates) -> np.ndarray:
     """(n,) bool: which pictures have a character tag that speaks for one of their candidates."""
-    return (found.features[..., COMPANIONS] > 0).any(axis=1)
+    return np.asarray((found.features[..., COMPANIONS] > 0).any(axis=1))
 
 
 def _first_corrected(among: np.ndarray, first: Ratio) -> np.ndarray:
@@ -205,7 +205,7 @@ def _with_absence_as_seen(
     agreement = _agreement(odds, agreed) if enough else 0.0
     scores = [one + agreement * other for one, other in zip(odds, agreed)]
     without = int((~labels.tagged & counted).sum())
-    absence = _absence(odds[0], *scores, without, tagged)
+    absence = _absence(odds[0], scores[0], scores[1], without, tagged)
     heard, by_company = [_in_company(part) for part in parts], None
     kinds = [[~one for one in heard], heard]
     if min(kinds[0][0].sum(), kinds[0][1].sum(), kinds[1][1].sum()) >= FEW_TO_COMPARE:
@@ -612,5 +612,7 @@ def gain(
         macro = (2 * right / np.maximum(total, 1e-9) * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
         scores.append(np.stack([2 * right.sum(axis=1) / np.maximum(total.sum(axis=1), 1e-9), macro], axis=1))
     apart = (scores[1] - scores[0]).mean(axis=1)
-    whole = [tuple(round(float(one), 4) for one in score[0]) for score in scores]
-    return Gain(whole[0], whole[1], round(float(apart[0]), 4), round(float((apart[1:] > 0).mean()), 4))
+    (micro, macro), (with_micro, with_macro) = ([round(float(one), 4) for one in score[0]] for score in scores)
+    return Gain(
+        (micro, macro), (with_micro, with_macro), round(float(apart[0]), 4), round(float((apart[1:] > 0).mean()), 4)
+    )

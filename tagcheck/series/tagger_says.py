@@ -133,7 +133,7 @@ def listen(
     owners = [None] * len(names) if owners is None else owners
     series_tags = [None] * len(names) if series_tags is None else series_tags
     named = np.array(
-        [exactly.get(tag, own.get(_bare(tags.from_booru(name)), -1)) for tag, name in zip(owners, names)],
+        [exactly.get(tag or "", own.get(_bare(tags.from_booru(name)), -1)) for tag, name in zip(owners, names)],
         dtype=np.int64,
     )
     written = [labels.series[place] if place >= 0 and tag else tag for place, tag in zip(named.tolist(), series_tags)]
@@ -152,7 +152,7 @@ def listen(
         named,
         np.array([at[tag] if tag else -1 for tag in written], dtype=np.int64),
         foreign,
-        np.array([column.get(tag, -1) for tag in owners], dtype=np.int64),
+        np.array([column.get(tag or "", -1) for tag in owners], dtype=np.int64),
         beside[0] if beside else None,
     )
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from scipy import linalg, sparse
@@ -218,11 +218,14 @@ def ratio_of(sums: ScoreSums, with_tag: np.ndarray, count: int) -> Ratio:
     return Ratio((mean1 + mean0) / 2, slope, separation * known * (mean1 > mean0))
 
 
+Model = TypeVar("Model", FoldedLinear, Context)
+
+
 @dataclass(frozen=True)
-class Scored:
+class Scored(Generic[Model]):
     """What a regression on `inputs` (n, d) says, out of fold: its `model`, and how its values read as ratios."""
 
-    model: FoldedLinear | Context
+    model: Model
     inputs: linear_probes.Rows
     ratio: Ratio
 
@@ -236,8 +239,8 @@ class Heard:
     """What a `Witness` says of every cell, out of fold, and how its last layer reads as ratios."""
 
     witness: Witness
-    probe: Scored
-    kernel: Scored
+    probe: Scored[FoldedLinear]
+    kernel: Scored[FoldedLinear]
     ratio: Ratio | None
 
     def says(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -280,9 +283,9 @@ class Evidence:
 
     given: sparse.csr_matrix
     frequency: np.ndarray
-    probe: Scored
-    kernel: Scored
-    context: Scored
+    probe: Scored[FoldedLinear]
+    kernel: Scored[FoldedLinear]
+    context: Scored[Context]
     votes: sparse.csr_matrix
     vote_weight: np.ndarray
     around: Surroundings
@@ -333,8 +336,9 @@ class Block:
         out = np.zeros(self.given.shape, dtype=np.float32)
         for name, values in self.regressions.items():
             np.maximum(out, getattr(found, name).ratio(values), out=out)
-        if self.logits is not None:
-            out[:, found.tagger.columns] = np.maximum(out[:, found.tagger.columns], found.tagger_ratio(self.logits))
+        if self.logits is not None and found.tagger is not None and found.tagger_ratio is not None:
+            columns = found.tagger.columns
+            out[:, columns] = np.maximum(out[:, columns], found.tagger_ratio(self.logits))
         for some, say in ((self.votes, self._neighbours), (self.having, self._twins)):
             i, t = np.repeat(np.arange(len(self.rows)), np.diff(some.indptr)), some.indices
             out[i, t] = np.maximum(out[i, t], say(some.data, i, t))
@@ -363,7 +367,7 @@ class Block:
         }
         for name in ("tagger", "tagger_knows", "classifier", "classifier_knows"):
             made[name] = np.zeros(len(i), dtype=np.float32)
-        if self.logits is not None:
+        if self.logits is not None and found.tagger is not None and found.tagger_ratio is not None:
             cells, slot = _known(found.tagger.columns, t)
             made["tagger"][cells] = found.tagger_ratio.at(self.logits[i[cells], slot], slot)
             made["tagger_knows"][cells] = 1
@@ -436,7 +440,8 @@ def _heard(witness: Witness, given: sparse.csr_matrix, folds: np.ndarray) -> Hea
         made, _ = _best_probes(linear_probes.moments(rows, given, some), some, rows, with_tag)
         learned.append(Scored(replace(made.model, folds=folds), every, made.ratio))
     ratio = None if witness.tagger is None else _tagger_ratio(witness.tagger, matrix, given)
-    return Heard(witness, *learned, ratio)
+    probe, kernel = learned
+    return Heard(witness, probe, kernel, ratio)
 
 
 def _tagger_ratio(tagger: Tagger, matrix: np.ndarray, given: sparse.csr_matrix) -> Ratio:
@@ -503,7 +508,7 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
 
 def _best_probes(
     sums: linear_probes.FoldedMoments, folds: np.ndarray, inputs: linear_probes.Rows, with_tag: np.ndarray
-) -> tuple[Scored, float]:
+) -> tuple[Scored[FoldedLinear], float]:
     """Probes with the penalty that parts each tag best out of fold, and the penalty that is best for most.
 
     The choice of a rare tag leans on what is good for all tags, since its own few pictures choose at random.

@@ -47,7 +47,7 @@ def nearest(
         by_tag.setdefault(tag, []).append(place)
     holders = _holders(by_tag, tag_sets)
     mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
-    made: list[Examples | None] = [None] * len(asked)
+    made: list[Examples] = [Examples([], [])] * len(asked)
     for tag, places in by_tag.items():
         has = np.zeros(len(matrix), dtype=bool)
         has[holders[tag]] = True

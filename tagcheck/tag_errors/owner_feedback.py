@@ -13,9 +13,9 @@ say something of their kind.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, sparse
@@ -32,6 +32,8 @@ FLATTEST = -0.9  # a slope below -1 would turn the order round
 # Standard deviations of the terms, in logits. A tag's own is the widest: many answers about one tag are about that tag, and only
 # what several tags agree about is about their kind.
 SPREAD = {"kind": 0.5, "slope": 0.15, "issue": 0.25, "tag": 1.5}
+
+Part = tuple[str, Sequence[Any], np.ndarray]  # (name, the key of each decision, what its term is multiplied with)
 
 
 class Answer(NamedTuple):
@@ -87,26 +89,23 @@ def learn(decided: Sequence[Answer]) -> Adjustment:
     used = [one for one in decided if counts[one.kind][1] >= FEWEST]
     if not used:
         return Adjustment(counts=counts)
-    right = np.array([one.right for one in used], dtype=float)
+    is_right = np.array([one.right for one in used], dtype=float)
     before = logit(np.array([one.confidence for one in used]), NARROWEST)
     tags = [(one.kind, one.tag) for one in used]
     times = Counter(tags)
     several = Counter(kind for kind, _ in times)
     weight = np.array([TRUST / times[tag] if several[tag[0]] >= SEVERAL else 0.0 for tag in tags])
     kinds, ones = [one.kind for one in used], np.ones(len(used))
-    parts = [("kind", kinds, ones), ("slope", kinds, before - CENTRE)]
+    parts: list[Part] = [("kind", kinds, ones), ("slope", kinds, before - CENTRE)]
     parts.append(("issue", [(one.kind, one.issue) for one in used], ones))
-    shared, moved = _terms(parts, before, right, weight)
-    own, _ = _terms([("tag", tags, ones)], before + moved, right, ones)
+    shared, moved = _terms(parts, before, is_right, weight)
+    own, _ = _terms([("tag", tags, ones)], before + moved, is_right, ones)
     return Adjustment(shared["kind"], shared["slope"], shared["issue"], own["tag"], counts)
 
 
 def _terms(
-    parts: Sequence[tuple[str, Sequence[Hashable], np.ndarray]],
-    start: np.ndarray,
-    right: np.ndarray,
-    weight: np.ndarray,
-) -> tuple[dict[str, dict], np.ndarray]:
+    parts: Sequence[Part], start: np.ndarray, right: np.ndarray, weight: np.ndarray
+) -> tuple[dict[str, dict[Any, float]], np.ndarray]:
     """The fitted terms by part and key, and what they add to each decision's logit."""
     names, blocks = [], []
     for part, keys, values in parts:
@@ -117,13 +116,13 @@ def _terms(
     spread = np.array([SPREAD[part] for part, _ in names])
     lowest = np.array([FLATTEST if part == "slope" else -np.inf for part, _ in names])
     terms = _fit(x, start, right, weight, spread, lowest)
-    found: dict[str, dict] = {part: {} for part, _, _ in parts}
+    found: dict[str, dict[Any, float]] = {part: {} for part, _, _ in parts}
     for (part, key), value in zip(names, terms.tolist()):
         found[part][key] = value
     return found, x @ terms
 
 
-def _indicator(keys: Sequence[Hashable], values: np.ndarray) -> tuple[list, sparse.csr_matrix]:
+def _indicator(keys: Sequence[Any], values: np.ndarray) -> tuple[list[Any], sparse.csr_matrix]:
     """(the distinct keys, a matrix (m, keys) with each row's value in the column of its key)."""
     place = {key: column for column, key in enumerate(sorted(set(keys)))}
     columns = np.array([place[key] for key in keys])

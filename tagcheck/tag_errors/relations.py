@@ -86,7 +86,8 @@ def _spaces(
     columns: dict[str, list[int]] = {}
     for column, tag in enumerate(names):
         columns.setdefault(tag_names.namespace(tag), []).append(column)
-    spaces, space = [], np.full(len(names), -1, dtype=np.int64)
+    spaces: list[str] = []
+    space = np.full(len(names), -1, dtype=np.int64)
     for name, members in sorted(columns.items()):
         if not name or len(members) < 2:
             continue

@@ -244,13 +244,15 @@ def _contradictions(
     seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules
 ) -> tuple[np.ndarray, dict[int, _Broken], list[Suggestion]]:
     """(error of each cell with declared rules taken into account, the cells that break a rule, suggestions that are no cell)."""
-    error, broken, apart = seen.verdict.error.copy(), {}, []
+    error = seen.verdict.error.copy()
+    broken: dict[int, _Broken] = {}
+    apart: list[Suggestion] = []
     at = {tag: column for column, tag in enumerate(seen.tags)}
     place = Places(seen)
-    for row, one, other, said in _learned_broken(seen):
-        a, b = place[row, one], place[row, other]
+    for row, first, second, (rule, words) in _learned_broken(seen):
+        a, b = place[row, first], place[row, second]
         worse, better = (a, b) if error[a] >= error[b] else (b, a)
-        broken.setdefault(worse, _Broken(seen.tags[int(seen.cells.column[better])], said[0], said[1]))
+        broken.setdefault(worse, _Broken(seen.tags[int(seen.cells.column[better])], rule, words))
     for row, one, other in exclusions_broken(tag_sets, declared):
         said = f"'{one}' and '{other}' exclude each other (declared rule)"
         if one not in at or other not in at:
@@ -467,7 +469,7 @@ def _rare(seen: Examined, tag_sets: Sequence[frozenset[str]]) -> list[Suggestion
     missing = float(seen.verdict.error[forgotten].mean()) if forgotten.sum() >= 20 else 0.5
     incorrect = float(seen.verdict.error[added].mean()) if added.sum() >= 20 else 0.5
     out = []
-    for row in np.flatnonzero(np.diff(seen.around.twins.indptr)):
+    for row in np.flatnonzero(np.diff(seen.around.twins.indptr)).tolist():
         others = [tag_sets[other] for other in seen.around.twins[row].indices]
         for tag in sorted(frozenset().union(*others, tag_sets[row]) - at):
             with_it = sum(tag in other for other in others)

@@ -129,7 +129,9 @@ def each_folder(inside: Inside, exclude: Sequence[str] = ()) -> Iterator[Folder]
         yield folder
 
 
-def _look(inside: Inside, at: OpenFolder, folder: Folder, rules: list[Rule]) -> tuple[list[os.DirEntry], list[Rule]]:
+def _look(
+    inside: Inside, at: OpenFolder, folder: Folder, rules: list[Rule]
+) -> tuple[list[os.DirEntry[str]], list[Rule]]:
     """Note down what one folder has. Returns the folders in it that are to be looked into, and the rules that hold there."""
     entries = at.entries()
     names = {entry.name for entry in entries}
