@@ -281,7 +281,7 @@ def findings(
     support = Counter(name for one in judged for name in one.own)
     total = max(1, sum(support.values()))
     found: dict[str, list[dict[str, Any]]] = {MISSING: [], INCORRECT: []}
-    cut = Counter()
+    cut = Counter[str]()
     for one in judged:
         if one.unsure:
             continue
