@@ -23,7 +23,7 @@ from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
 from tagcheck.review import counts
 from tagcheck.review.counts import BANDS
-from tagcheck.review.store import ACCEPTED, GONE, IGNORED, OPEN, PAIR, QUEUES, UNDECIDED, UNDONE, Ask, Key, Review
+from tagcheck.review.store import ACCEPTED, GONE, IGNORED, ITS, OPEN, PAIR, QUEUES, UNDECIDED, UNDONE, Ask, Key, Review
 
 PAIR_KINDS = detectors.issues(detectors.PAIRS)
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
@@ -464,10 +464,7 @@ def draw_sample(review: Review, view: Filter, size: int, rng: random.Random) -> 
             "INSERT INTO samples (at, view, of) VALUES (?, ?, ?) RETURNING id",
             (isoformat(utc_now()), json.dumps(asdict(view)), len(found)),
         ).fetchone()[0]
-        db.executemany(
-            "INSERT INTO sample_keys VALUES (?, ?, ?, ?, ?)",
-            [(number, ask.key.hash, ask.key.tag, ask.key.action, ask.key.other) for ask in drawn],
-        )
+        db.executemany("INSERT INTO sample_keys VALUES (?, ?, ?, ?, ?)", [(number, *ask.key) for ask in drawn])
     return number, len(found)
 
 
@@ -768,10 +765,7 @@ def _finding(row: sqlite3.Row, rows: list[Suggestion]) -> Finding:
 
 def finding_of(review: Review, key: Key) -> str | None:
     """The finding that has a suggestion; None when no report has it."""
-    row = review.db.execute(
-        "SELECT finding FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ?",
-        (key.hash, key.tag, key.action, key.other),
-    ).fetchone()
+    row = review.db.execute(f"SELECT finding FROM suggestions WHERE {ITS}", key).fetchone()
     return row["finding"] if row else None
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tagcheck import sqlite
 from tagcheck.data_folder import isoformat, utc_now
@@ -140,8 +140,11 @@ CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY 
 """
 
 
-@dataclass(frozen=True)
-class Key:
+# The rows of one `Key`.
+ITS = "hash = ? AND tag = ? AND action = ? AND other = ?"
+
+
+class Key(NamedTuple):
     """What a decision belongs to. For a tag: its picture, the tag, "add" or "remove". For a pair:
     both pictures (`hash` < `other`), the relation in `tag`, and "pair".
     """
@@ -276,10 +279,7 @@ class Review:
 
     def decision(self, key: Key) -> Decision:
         """The decision on `key` as it stands; open with version 0 when there never was one."""
-        row = self.db.execute(
-            "SELECT * FROM decisions WHERE hash = ? AND tag = ? AND action = ? AND other = ?",
-            (key.hash, key.tag, key.action, key.other),
-        ).fetchone()
+        row = self.db.execute(f"SELECT * FROM decisions WHERE {ITS}", key).fetchone()
         return Decision(key, OPEN) if row is None else _decision(row)
 
     def decide(self, asks: Sequence[Ask], state: str, label: str = "", attach_to: str | None = None) -> Outcome:
@@ -350,11 +350,8 @@ class Review:
                 now = self.decision(key)
                 if now.state != ACCEPTED or (now.outcome, now.reason, now.batch) == (result, reason, batch):
                     continue
-                db.execute(
-                    "UPDATE decisions SET outcome = ?, reason = ?, batch = ?, version = version + 1 WHERE hash = ? AND"
-                    " tag = ? AND action = ? AND other = ?",
-                    (result, reason, batch, key.hash, key.tag, key.action, key.other),
-                )
+                noting = f"UPDATE decisions SET outcome = ?, reason = ?, batch = ?, version = version + 1 WHERE {ITS}"
+                db.execute(noting, (result, reason, batch, *key))
                 self._mark(key, _queue(now.state, result))
                 noted += 1
         return noted
@@ -377,7 +374,7 @@ class Review:
             " NULL, batch = NULL,"
             " version = excluded.version, decided_at = excluded.decided_at, issue = coalesce(excluded.issue, issue),"
             " confidence = coalesce(excluded.confidence, confidence), evidence = excluded.evidence",
-            (key.hash, key.tag, key.action, key.other, state, now.version + 1, isoformat(utc_now()), issue, confidence),
+            (*key, state, now.version + 1, isoformat(utc_now()), issue, confidence),
         )
         self._mark(key, state)
         return key, now.state, state
@@ -394,20 +391,14 @@ class Review:
 
     def _grown(self, key: Key) -> bool:
         """Whether it is surer now than when it was ignored, so that another "no" is an answer to that."""
-        return (
-            self.db.execute(
-                "SELECT 1 FROM suggestions WHERE hash = ? AND tag = ? AND action = ? AND other = ? AND changed",
-                (key.hash, key.tag, key.action, key.other),
-            ).fetchone()
-            is not None
-        )
+        return self.db.execute(f"SELECT 1 FROM suggestions WHERE {ITS} AND changed", key).fetchone() is not None
 
     def _mark(self, key: Key, queue: str) -> None:
         """Move the index's rows of one suggestion to a queue."""
         self.db.execute(
             f"UPDATE suggestions SET changed = 0, state = CASE WHEN ?1 != 'open' THEN ?1 ELSE {UNDECIDED_STATE} END"
             " WHERE hash = ?2 AND tag = ?3 AND action = ?4 AND other = ?5",
-            (queue, key.hash, key.tag, key.action, key.other),
+            (queue, *key),
         )
 
     def _remember(self, label: str, changes: list[tuple[Key, str, str]]) -> int:
@@ -418,7 +409,7 @@ class Review:
         ).fetchone()[0]
         self.db.executemany(
             "INSERT INTO event_changes VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(event, key.hash, key.tag, key.action, key.other, before, after) for key, before, after in changes],
+            [(event, *key, before, after) for key, before, after in changes],
         )
         return event
 
