@@ -32,13 +32,13 @@ import torch
 
 import config
 from tagcheck import cluster, data_folder, script, tags
-from tagcheck.data_folder import DATASET, MAPPING, DataFolder
+from tagcheck.data_folder import DATASET, EXTRACTION_LOCK, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.duplicates import measuring, same_picture
 from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, store, tagger
 from tagcheck.embedding.tagger import Begun
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError, told_as
-from tagcheck.library import FileInfo, Library, LibrarySettings, choose
+from tagcheck.library import FileInfo, Library, LibrarySettings, choose, tag_fields
 from tagcheck.library import protocol as libraries
 from tagcheck.lock import sole_run
 from tagcheck.pictures import Limits, file_formats, preparation, unreadable
@@ -52,7 +52,6 @@ from tagcheck.writing import Ledger
 from tagcheck.writing.apply import confirm
 from tagcheck.writing.outcomes import outcomes
 
-LOCK = "extraction.lock"
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
 PART = 256  # pictures that a worker of a cluster is given at once, and what a lost one costs at most
 AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
@@ -111,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     mapping, pages = mapped_pages(folder, args.mapping)
     library = open_library(args, folder)
     with (
-        sole_run(folder.embeddings / LOCK),
+        sole_run(folder.embeddings / EXTRACTION_LOCK),
         script.popup(library, args.popup, "tagcheck: embedding pictures") as message,
     ):
         remove_leftovers(folder)
@@ -554,18 +553,7 @@ def record(
         row["reason"] = reason
     elif damaged is not None:
         row["damaged"] = damaged
-    row |= {
-        "existing_all_tags": sorted(info.tags),
-        "existing_series_tags": tags.in_namespace(info.tags, config.SERIES_NAMESPACE),
-        "extra_metadata": {
-            "person_tags": sorted(tag for name in tags.PERSON_NAMESPACES for tag in tags.in_namespace(info.tags, name)),
-            "title_tags": tags.in_namespace(info.tags, "title"),
-        },
-        "deleted_tags": sorted(info.deleted_tags),
-        "implied_tags": sorted(info.implied_tags),
-        "pages": pages,
-        "file_path": info.file_path,
-    }
+    row |= tag_fields(info, config.SERIES_NAMESPACE) | {"pages": pages, "file_path": info.file_path}
     for key in ("mime", "width", "height", "size", "duration", "pixel_hash", "time_imported"):
         value = getattr(info, key)
         if value is not None:

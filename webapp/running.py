@@ -1,4 +1,7 @@
-"""Running the detectors from the page, one run at a time, with their progress and a way to stop them."""
+"""Running the detectors from the page, one run at a time, with their progress and a way to stop them.
+
+Where changes were written that the newest dataset does not know of, its tags are read again first.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from tagcheck import children
-from tagcheck.data_folder import DataFolder
+from tagcheck.data_folder import EXTRACTION_LOCK, DataFolder
 from tagcheck.errors import ToolError
+from tagcheck.library import refresh_tags
+from tagcheck.lock import sole_run
 from tagcheck.review import Review, report_import
 from webapp import applying_views, state
 from webapp.jobs import Job, jobs
@@ -50,7 +55,15 @@ def status() -> dict[str, Any]:
 def start() -> Response:
     """Start the detectors."""
     folder = state.settings().folder
-    if jobs().start("detect", "Running the detectors", lambda made: detect(made, folder)) is None:
+    fresh = bool(not_in_dataset()) and request.form.get("tags") != "before"
+    shared = state.shared()
+
+    def work(made: Job) -> int:
+        if fresh:
+            refresh(made, shared)
+        return detect(made, folder)
+
+    if jobs().start("detect", "Running the detectors", work) is None:
         flash("Something is still running. Nothing was started.")
     return redirect(url_for("running.job"), 303)
 
@@ -65,6 +78,18 @@ def cancel() -> Response:
         current.cancel()
         current.finished.wait(GRACE_SECONDS)
     return redirect(url_for("running.job"), 303)
+
+
+def refresh(job: Job, shared: state.Shared) -> None:
+    """Read the tags of the dataset's pictures again. Raises `ToolError` where the library is away or an extraction runs."""
+    folder, series = shared.settings.folder, shared.settings.series_namespace
+    job.line = "Reading the tags of all pictures, since changes were written"
+
+    def progress(done: int) -> None:
+        job.line = f"Reading the tags of all pictures, since changes were written: {done:,}"
+
+    with sole_run(folder.embeddings / EXTRACTION_LOCK):
+        refresh_tags(folder, shared.writer(), series, progress)
 
 
 def detect(job: Job, folder: DataFolder) -> int:

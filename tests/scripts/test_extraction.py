@@ -317,7 +317,7 @@ def test_a_mapping_that_is_empty_or_odd_is_refused_by_name(shelf):
 def test_a_second_run_at_once_is_told_who_is_there(shelf):
     shelf.put("a.png", picture(1))
     with (
-        sole_run(shelf.data.embeddings / stage.LOCK),
+        sole_run(shelf.data.embeddings / stage.EXTRACTION_LOCK),
         pytest.raises(UsageError, match=rf"another run \(process {os.getpid()}, started 20\d\d-.*Z\) is at work in"),
     ):
         shelf.run()
@@ -426,7 +426,7 @@ def test_ctrl_c_keeps_what_was_finished(shelf):
     said = process.communicate()[1]
     assert process.returncode == 130 and "run the same command again" in said
     assert shelf.rows() and shelf.data.newest(DATASET) is None
-    with open(shelf.data.embeddings / stage.LOCK) as left:
+    with open(shelf.data.embeddings / stage.EXTRACTION_LOCK) as left:
         assert json.load(left)["pid"] == process.pid
 
 

@@ -35,7 +35,9 @@ from review_data import (
 )
 
 import config
+from tagcheck import data_folder
 from tagcheck.changes import TagChange
+from tagcheck.data_folder import DATASET
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import LibraryUnreachable
 from tagcheck.library.folder.library import FolderLibrary
@@ -649,6 +651,24 @@ def test_the_detectors_run_from_the_page_and_what_failed_is_said(page, monkeypat
     assert state["error"] == "near-duplicates: FAILED (exit code 3): no embeddings"
     assert "no embeddings" in page.get("/error-review/run")
     assert page.queues()["open"] == 2  # what the detector that ran found, and the pair of before
+
+
+def test_what_was_written_is_in_the_dataset_before_the_detectors_run_again(page, monkeypatch):
+    monkeypatch.setattr(running, "SCRIPT", "tests/pretend_detectors.py")
+    before = data_folder.load(page.folder.newest(DATASET), DATASET)
+    time.sleep(1 - time.time() % 1)  # files and batches tell seconds apart
+    page.press(page.get(f"/error-review/card?hash={page.hashes[0]}"), "Accept")
+    page.press(page.get("/error-review/apply"), "Write ")
+    page.press(page.get("/error-review/run"), "Run them on the tags of before")
+    wait_for(page, "failed")
+    assert data_folder.load(page.folder.newest(DATASET), DATASET) == before
+    page.press(page.get("/error-review/run"), "Run the detectors")
+    wait_for(page, "failed", line="1 of 3 detectors ran")
+    now = data_folder.load(page.folder.newest(DATASET), DATASET)
+    tags = {one["hash"]: one["existing_all_tags"] for one in now["results"]}
+    assert tags[page.hashes[0]] == ["1girl", "long hair", "night"] and len(tags) == 4
+    assert now["results"][1]["existing_series_tags"] == ["series:elves"]
+    assert "stale" not in page.get("/error-review/run")
 
 
 def test_a_run_can_be_stopped_and_only_one_runs_at_a_time(page, monkeypatch):

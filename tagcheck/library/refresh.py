@@ -1,0 +1,61 @@
+"""The newest dataset with the tags that its pictures have now: read from the library again, without looking at a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tagcheck import data_folder, tags
+from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.library.protocol import FileInfo, Library
+
+AT_ONCE = 1024  # pictures asked about together
+
+
+def tag_fields(info: FileInfo, series_namespace: str) -> dict[str, Any]:
+    """The part of a picture's record in the dataset that says its tags."""
+    return {
+        "existing_all_tags": sorted(info.tags),
+        "existing_series_tags": tags.in_namespace(info.tags, series_namespace),
+        "extra_metadata": {
+            "person_tags": sorted(tag for name in tags.PERSON_NAMESPACES for tag in tags.in_namespace(info.tags, name)),
+            "title_tags": tags.in_namespace(info.tags, "title"),
+        },
+        "deleted_tags": sorted(info.deleted_tags),
+        "implied_tags": sorted(info.implied_tags),
+    }
+
+
+def refresh_tags(
+    folder: DataFolder, library: Library, series_namespace: str, progress: Callable[[int], None] = lambda _: None
+) -> Path:
+    """Write the newest dataset again with the tags of now, and return its path; `progress` is told how many pictures were read.
+
+    Pictures that the library no longer has keep their record and its tags. Raises what the library raises.
+    """
+    path = folder.require(DATASET)
+    return data_folder.save(
+        folder,
+        DATASET,
+        data_folder.head(path, DATASET) | {"results": _Fresh(path, library, series_namespace, progress)},
+    )
+
+
+class _Fresh:
+    """The records of a dataset with the tags of now, a few at a time, and from the start whenever it is walked."""
+
+    def __init__(self, path: Path, library: Library, series_namespace: str, progress: Callable[[int], None]) -> None:
+        self.path, self.library, self.series_namespace, self.progress = path, library, series_namespace, progress
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        records = (one for name, one in data_folder.records(self.path, DATASET, {}) if name == "results")
+        done = 0
+        while batch := list(islice(records, AT_ONCE)):
+            infos = {info.hash: info for info in self.library.files([one["hash"] for one in batch])}
+            for record in batch:
+                info = infos.get(record["hash"])
+                yield record | tag_fields(info, self.series_namespace) if info and info.status == "ok" else record
+            done += len(batch)
+            self.progress(done)
