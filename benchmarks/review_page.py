@@ -159,50 +159,26 @@ def make_reports(folder: DataFolder, findings: int, pictures: int, rng: random.R
     hashes = [f"{rng.getrandbits(256):064x}" for _ in range(pictures)]
     names = [f"{'series:' if number % 20 == 0 else ''}tag number {number}" for number in range(TAGS)]
     weights = [1 / (number + 5) for number in range(TAGS)]  # a few tags are on many pictures, most on few
-    data_folder.save(
-        folder,
-        DATASET,
-        {
-            "summary": {},
-            "results": [
-                {
-                    "hash": hash,
-                    "existing_all_tags": sorted(set(rng.choices(names, weights, k=25))),
-                    "width": 1200,
-                    "height": 900,
-                    "size": 300_000,
-                    "mime": "image/jpeg",
-                    "pages": [["Dataset", f"Page {place % 7}"]],
-                    "time_imported": 1.7e9 + place,
-                }
-                for place, hash in enumerate(hashes)
-            ],
-        },
-    )
+    same = {"width": 1200, "height": 900, "size": 300_000, "mime": "image/jpeg"}
+    records = [
+        {"hash": hash, "existing_all_tags": sorted(set(rng.choices(names, weights, k=25))), **same}
+        | {"pages": [["Dataset", f"Page {place % 7}"]], "time_imported": 1.7e9 + place}
+        for place, hash in enumerate(hashes)
+    ]
+    data_folder.save(folder, DATASET, {"summary": {}, "results": records})
     about_tags, about_pairs = findings * 8 // 10, findings // 10
     errors = [made_error(rng.choice(hashes), hashes, rng, names, weights) for _ in range(about_tags)]
     errors = sorted({entry["id"]: entry for entry in errors}.values(), key=lambda entry: -entry["confidence"])
-    path = data_folder.save(
-        folder,
-        MISTAGGED,
-        {"summary": {"total_images_analyzed": pictures, "errors_found": len(errors)}, "errors": errors},
-    )
+    summary = {"total_images_analyzed": pictures, "errors_found": len(errors)}
+    path = data_folder.save(folder, MISTAGGED, {"summary": summary, "errors": errors})
     pairs = [made_pair(*sorted(rng.sample(hashes, 2)), rng, names) for _ in range(about_pairs)]
     data_folder.save(
         folder, NEAR_DUPLICATES, {"summary": {"total_pairs_found": len(pairs)}, "similar_pairs": pairs, "groups": []}
     )
     rest = [made_series(rng.choice(hashes), rng) for _ in range(findings - about_tags - about_pairs)]
     half = len(rest) // 2
-    data_folder.save(
-        folder,
-        SERIES_VALIDATION,
-        {
-            "summary": {"accuracy": 0.9},
-            "per_series": [],
-            "missing_predictions": rest[:half],
-            "incorrect_predictions": rest[half:],
-        },
-    )
+    said = {"missing_predictions": rest[:half], "incorrect_predictions": rest[half:]}
+    data_folder.save(folder, SERIES_VALIDATION, {"summary": {"accuracy": 0.9}, "per_series": [], **said})
     return path
 
 
@@ -256,6 +232,33 @@ def made_series(hash: str, rng: random.Random) -> dict:
     }
 
 
+# The pages that are asked for; {at} any finding, {early} one with ten after it, {tag} the commonest, {hash} how one begins.
+PAGES = {
+    "overview": "",
+    "overview, after a decision": "",
+    "list, first page": "/findings",
+    "list, after a decision": "/findings",
+    "list, one kind, after a decision": "/findings?type=missing_tags",
+    "list, the commonest tag, after a decision": "/findings?tag={tag}",
+    "list, one namespace, after a decision": "/findings?ns=series",
+    "list, confidence from 0.9, after a decision": "/findings?min=0.9",
+    "list, one page of the library, after a decision": "/findings?page=Dataset+/+Page+3",
+    "list, in any queue, after a decision": "/findings?state=any",
+    "list, anywhere": "/findings?after={at}",
+    "list, least sure first": "/findings?sort=unsure&after={at}",
+    "list, newest picture first": "/findings?sort=newest&after={at}",
+    "list, confidence 0.8 to 0.9": "/findings?min=0.8&max=0.9",
+    "list, one kind": "/findings?type=incorrect_tags&after={at}",
+    "list, the commonest tag": "/findings?tag={tag}",
+    "list, one namespace": "/findings?ns=series",
+    "list, one page of the library": "/findings?page=Dataset+/+Page+3",
+    "list, hash": "/findings?hash={hash}&state=any",
+    "grid, the commonest tag": "/findings?view=grid&tag={tag}",
+    "card": "/card?at={at}",
+    "the next six cards": "/cards?after={early}",
+}
+
+
 def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """What is measured, by name. Positions in lists are drawn anew for each request."""
     client = create_app(Settings(folder, no_library)).test_client()
@@ -265,11 +268,13 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
         common = queries.choices(store, "tags")[0]
     token = re.search(r'name="csrf" value="(\w+)"', client.get("/error-review/help").text)[1]
 
-    def get(address: Callable[[], str]) -> Callable[[], None]:
+    def get(template: str) -> Callable[[], None]:
         def ask() -> None:
-            answer = client.get(address())
+            any_of = {"at": rng.choice(ids), "early": rng.choice(ids[:-10]), "hash": f"{rng.getrandbits(16):04x}"}
+            address = "/error-review" + template.format(tag=common, **any_of)
+            answer = client.get(address)
             if answer.status_code != 200:
-                raise SystemExit(f"{address()} answered {answer.status_code}")
+                raise SystemExit(f"{address} answered {answer.status_code}")
             answer.get_data()
 
         return ask
@@ -283,31 +288,7 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
             headers={"Accept": "application/json"},
         )
 
-    return {
-        "overview": get(lambda: "/error-review"),
-        "overview, after a decision": get(lambda: "/error-review"),
-        "list, first page": get(lambda: "/error-review/findings"),
-        "list, after a decision": get(lambda: "/error-review/findings"),
-        "list, one kind, after a decision": get(lambda: "/error-review/findings?type=missing_tags"),
-        "list, the commonest tag, after a decision": get(lambda: f"/error-review/findings?tag={common}"),
-        "list, one namespace, after a decision": get(lambda: "/error-review/findings?ns=series"),
-        "list, confidence from 0.9, after a decision": get(lambda: "/error-review/findings?min=0.9"),
-        "list, one page of the library, after a decision": get(lambda: "/error-review/findings?page=Dataset+/+Page+3"),
-        "list, in any queue, after a decision": get(lambda: "/error-review/findings?state=any"),
-        "list, anywhere": get(lambda: f"/error-review/findings?after={rng.choice(ids)}"),
-        "list, least sure first": get(lambda: f"/error-review/findings?sort=unsure&after={rng.choice(ids)}"),
-        "list, newest picture first": get(lambda: f"/error-review/findings?sort=newest&after={rng.choice(ids)}"),
-        "list, confidence 0.8 to 0.9": get(lambda: "/error-review/findings?min=0.8&max=0.9"),
-        "list, one kind": get(lambda: f"/error-review/findings?type=incorrect_tags&after={rng.choice(ids)}"),
-        "list, the commonest tag": get(lambda: f"/error-review/findings?tag={common}"),
-        "list, one namespace": get(lambda: "/error-review/findings?ns=series"),
-        "list, one page of the library": get(lambda: "/error-review/findings?page=Dataset+/+Page+3"),
-        "list, hash": get(lambda: f"/error-review/findings?hash={rng.getrandbits(16):04x}&state=any"),
-        "grid, the commonest tag": get(lambda: f"/error-review/findings?view=grid&tag={common}"),
-        "card": get(lambda: f"/error-review/card?at={rng.choice(ids)}"),
-        "the next six cards": get(lambda: f"/error-review/cards?after={rng.choice(ids[:-10])}"),
-        "a card and a decision on it": decide,
-    }
+    return {name: get(template) for name, template in PAGES.items()} | {"a card and a decision on it": decide}
 
 
 def measure(ask: Callable[[], None], before: Callable[[], None], repeats: int) -> tuple[list[float], float]:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import PROJECT, alone
+from common import PROJECT, alone, spent
 
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, DataFolder
@@ -155,30 +155,25 @@ def timed(command: list[str]) -> tuple[Spent, str]:
 def grown(measured: dict[tuple[int, int], dict[str, Spent]]) -> None:
     """The exponents between neighbouring sizes, in pictures and in tags."""
     sizes = sorted(measured)
-    for one in sizes:
-        for other in sizes:
-            for axis, name in ((0, "pictures"), (1, "tags")):
-                if one[1 - axis] == other[1 - axis] and other[axis] == min(
-                    (size[axis] for size in sizes if size[1 - axis] == one[1 - axis] and size[axis] > one[axis]),
-                    default=None,
-                ):
-                    ratio = math.log(other[axis] / one[axis])
-                    powers = ", ".join(
-                        f"{stage} {math.log(max(measured[other][stage].processor, 1e-9) / max(measured[one][stage].processor, 1e-9)) / ratio:.2f}"
-                        for stage in measured[one]
-                    )
-                    print(
-                        f"from {one[axis]:,} to {other[axis]:,} {name}, processor time grows with the power of: {powers}"
-                    )
+    for axis, name in enumerate(("pictures", "tags")):
+        for one in sizes:
+            larger = [other for other in sizes if other[1 - axis] == one[1 - axis] and other[axis] > one[axis]]
+            if larger:
+                ratio = math.log(larger[0][axis] / one[axis])
+                powers = (
+                    f"{stage} {math.log(max(measured[larger[0]][stage].processor, 1e-9) / max(took.processor, 1e-9)) / ratio:.2f}"
+                    for stage, took in measured[one].items()
+                )
+                print(
+                    f"from {one[axis]:,} to {larger[0][axis]:,} {name}, processor time grows with the power of: {', '.join(powers)}"
+                )
 
 
 def megabytes(path: Path | None) -> str:
     """The size of a file, or of all in a folder."""
     if path is None or not path.exists():
         return "none"
-    size = (
-        path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
-    )
+    size = sum(one.stat().st_size for one in (path, *path.rglob("*")) if one.is_file())
     return f"{size / 1e6:,.1f} MB"
 
 
@@ -204,13 +199,8 @@ def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
     with ShardWriter(folder.embeddings, MODEL, PREPROCESS) as writer:
         for start in range(0, n, CHUNK):
             count = min(CHUNK, n - start)
-            # walks of 20 pictures through one cluster
             walk = rng.integers(clusters, size=-(-count // 20)).repeat(20)[:count]
-            steps = rng.normal(size=(count, WIDTH)).astype(np.float32) * 0.8
-            for place in range(1, 20):
-                rows = np.arange(place, count, 20)
-                steps[rows] = 0.7 * steps[rows - 1] + 0.7 * steps[rows]
-            rows = centres[walk] + steps
+            rows = centres[walk] + walked(rng, count)
             has = [np.unique(own[cluster][rng.random(24) < 0.5]) for cluster in walk]
             for row, mine in enumerate(has):
                 rows[row] += directions[mine].sum(axis=0)
@@ -226,21 +216,29 @@ def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
                 written = {names[tag] for tag in mine if rng.random() > 0.05}
                 if rng.random() < 0.2:
                     written.add(names[rng.choice(len(names), p=popularity)])
-                records.append(
-                    {
-                        "hash": hashes[row],
-                        "status": "ok",
-                        "existing_all_tags": sorted(written),
-                        "existing_series_tags": sorted(tag for tag in written if tag.startswith("series:")),
-                        "pages": [["drawn", f"page {(start + row) // 5000}"]],
-                        "time_imported": 1.6e9 + start + row,
-                    }
-                )
+                records.append(record(hashes[row], start + row, written))
     weight = (directions / decay * 0.12)[::2]  # a tagger that knows every other tag
     head = TagHead(names[::2], weight, (-3 - weight @ mean).astype(np.float32), MODEL)
     save_tag_head(folder.embeddings, head)
     header = {"model": {"id": MODEL}, "summary": {"mapped": n}}
     data_folder.save(folder, DATASET, header | {"results": records})
+
+
+def walked(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Steps (count, WIDTH) in walks of 20 pictures, each near the one before."""
+    steps = rng.normal(size=(count, WIDTH)).astype(np.float32) * 0.8
+    for place in range(1, 20):
+        rows = np.arange(place, count, 20)
+        steps[rows] = 0.7 * steps[rows - 1] + 0.7 * steps[rows]
+    return steps
+
+
+def record(hash: str, place: int, written: set[str]) -> dict[str, object]:
+    """The dataset's record of a drawn picture."""
+    series = sorted(tag for tag in written if tag.startswith("series:"))
+    tags = {"existing_all_tags": sorted(written), "existing_series_tags": series}
+    where = {"pages": [["drawn", f"page {place // 5000}"]], "time_imported": 1.6e9 + place}
+    return {"hash": hash, "status": "ok", **tags, **where}
 
 
 def neighbours(n: int, k: int = 24) -> None:
@@ -257,43 +255,44 @@ def neighbours(n: int, k: int = 24) -> None:
     product[np.arange(500), asked] = -np.inf
     truth = np.argpartition(-product, k, axis=1)[:, :k]
 
-    def faiss_ivf() -> np.ndarray:
-        import faiss
-
-        clusters = int(n**0.5)
-        index = faiss.index_factory(rows.shape[1], f"IVF{clusters},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.train(rows[:: max(1, n // (40 * clusters))])
-        index.add(rows)
-        index.nprobe = 12
-        return index.search(rows, k + 1)[1]
-
-    def usearch_hnsw() -> np.ndarray:
-        from usearch.index import Index
-
-        index = Index(ndim=rows.shape[1], metric="ip", dtype="f32")
-        index.add(np.arange(n), rows)
-        return index.search(rows, k + 1).keys
-
     ways: dict[str, Callable[[], np.ndarray]] = {
         "ours, by clusters": lambda: nearest(rows, k, exact_below=0).indices,
-        "faiss IVF, nprobe 12": faiss_ivf,
-        "usearch HNSW": usearch_hnsw,
+        "faiss IVF, nprobe 12": lambda: faiss_ivf(rows, k),
+        "usearch HNSW": lambda: usearch_hnsw(rows, k),
     }
     if n <= 100_000:
         ways = {"ours, exact": lambda: top_k(rows, k)[0]} | ways
     print(f"\n{k} nearest of {n:,} rows of 128")
     for name, find in ways.items():
-        start, processor = time.perf_counter(), time.process_time()
         try:
-            found = find()
+            with spent() as took:
+                found = find()
         except ImportError:
             print(f"  {name:22} not installed")
             continue
         recall = np.mean([len(np.intersect1d(found[row], truth[place])) / k for place, row in enumerate(asked)])
-        print(
-            f"  {name:22} {time.perf_counter() - start:7.1f} s {time.process_time() - processor:7.1f} s of processor, recall {recall:.4f}",
-            flush=True,
-        )
+        print(f"  {name:22} {took.clock:7.1f} s {took.processor:7.1f} s of processor, recall {recall:.4f}", flush=True)
+
+
+def faiss_ivf(rows: np.ndarray, k: int) -> np.ndarray:
+    """The nearest of each row and itself, by faiss' inverted lists."""
+    import faiss
+
+    clusters = int(len(rows) ** 0.5)
+    index = faiss.index_factory(rows.shape[1], f"IVF{clusters},Flat", faiss.METRIC_INNER_PRODUCT)
+    index.train(rows[:: max(1, len(rows) // (40 * clusters))])
+    index.add(rows)
+    index.nprobe = 12
+    return index.search(rows, k + 1)[1]
+
+
+def usearch_hnsw(rows: np.ndarray, k: int) -> np.ndarray:
+    """Likewise by usearch's graph."""
+    from usearch.index import Index
+
+    index = Index(ndim=rows.shape[1], metric="ip", dtype="f32")
+    index.add(np.arange(len(rows)), rows)
+    return index.search(rows, k + 1).keys
 
 
 if __name__ == "__main__":

@@ -473,20 +473,17 @@ def prior(seed: int) -> None:
     matrix = rng.normal(size=(total, width))[truth] * 0.35 + rng.normal(size=(len(truth), width))
     names = [f"s{one}" for one in range(60) if one % 10 < 7 or one >= number]
     of = np.array([int(name[1:]) for name in names])
-    seen = np.where(
-        truth[:, None] == of, rng.random((len(truth), len(of))) < 0.87, rng.random((len(truth), len(of))) < 0.002
-    )
+    fires, stray = (rng.random((len(truth), len(of))) < share for share in (0.87, 0.002))
+    seen = np.where(truth[:, None] == of, fires, stray)
     matrix = np.concatenate([matrix, seen * 6.0 - 3.0 + rng.normal(size=seen.shape)], axis=1).astype(np.float32)
     weight = np.concatenate([np.zeros((len(of), width)), np.eye(len(of))], axis=1).astype(np.float32)
     tag = np.where((truth < number) & (rng.random(len(truth)) < 0.9), truth, -1)
     people = [f"character:{one}" for one in range(3 * total)]
     has = rng.random(len(truth)) < 0.5
-    beside = tagger_says.tag_columns(
-        [[people[3 * one + rng.integers(3)]] if some else [] for one, some in zip(truth, has)], people
-    )
-    labels = label_images(
-        [frozenset({f"series:s{one}"} if one >= 0 else ()) for one in tag.tolist()], np.arange(len(tag))
-    )
+    shown = [[people[3 * one + rng.integers(3)]] if some else [] for one, some in zip(truth, has)]
+    beside = tagger_says.tag_columns(shown, people)
+    written = [frozenset({f"series:s{one}"} if one >= 0 else ()) for one in tag.tolist()]
+    labels = label_images(written, np.arange(len(tag)))
     folds = spread_folds(linear_probes.grouped_folds(np.arange(len(tag)), FOLDS, 0), np.arange(len(tag)), labels)
     called = [f"series:{name}" for name in names]
     tagger = tagger_says.listen(matrix, weight, np.zeros(len(of), np.float32), names, labels, None, called)
@@ -505,19 +502,25 @@ def prior(seed: int) -> None:
         named = (said.foreign >= 0) & (said.foreign_probability > said.probability[:, 0])
         first = np.where(named, foreign, np.array(labels.series)[np.maximum(said.ranked[:, 0], 0)])
         p = np.where(named, said.foreign_probability, said.probability[:, 0])
-        right = first == np.char.add("series:s", truth.astype(str))
-        shown = p >= probabilities.PREDICT_FROM
-        parts = (
-            ("1 to 4 pictures", truth < number, sizes[truth] < 5),
-            ("5 or more", truth < number, sizes[truth] >= 5),
-            ("none, the tagger knows it", (truth >= number) & (truth < 60), np.ones(len(truth), bool)),
-        )
-        recall = "; ".join(f"{name}: {(right & shown)[where & which].mean():.2f}" for name, where, which in parts)
-        print(
-            f"  {what:<16} series found out of fold, {recall}; precision {right[shown].mean():.2f}, calibration error "
-            f"{expected_calibration_error(p, right):.3f}",
-            flush=True,
-        )
+        prior_line(what, first == np.char.add("series:s", truth.astype(str)), p, truth, sizes[truth], number)
+
+
+def prior_line(
+    what: str, right: np.ndarray, p: np.ndarray, truth: np.ndarray, pictures: np.ndarray, number: int
+) -> None:
+    """What is found of series of 1 to 4 `pictures`, of 5 or more, and of those from `number` on, which have no tag."""
+    shown = p >= probabilities.PREDICT_FROM
+    parts = {
+        "1 to 4 pictures": (truth < number) & (pictures < 5),
+        "5 or more": (truth < number) & (pictures >= 5),
+        "none, the tagger knows it": (truth >= number) & (truth < 60),
+    }
+    recall = "; ".join(f"{name}: {(right & shown)[where].mean():.2f}" for name, where in parts.items())
+    print(
+        f"  {what:<16} series found out of fold, {recall}; precision {right[shown].mean():.2f}, calibration error "
+        f"{expected_calibration_error(p, right):.3f}",
+        flush=True,
+    )
 
 
 def speed(pictures: int, number: int) -> None:
