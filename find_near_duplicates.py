@@ -19,8 +19,10 @@ same pixels, or a file that lists all copies.
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ import numpy as np
 from scipy import sparse
 
 import config
-from tagcheck import data_folder, dataset, json_files, script, tags
+from tagcheck import cluster, data_folder, dataset, json_files, script, tags
 from tagcheck.belief import Believed, believed
 from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
@@ -56,6 +58,8 @@ FEWEST_KNOWN = 20  # pairs that it asks
 DRAWN_PAIRS = 20_000
 TOO_MANY = 0.01  # share of random pairs at the threshold from which it says nothing about copies
 MOST_PAIRS = 20_000_000
+RAY = "ray"
+PARTS = 64  # that a Ray cluster is given; what a lost worker costs at most
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -68,7 +72,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     engine = (
         "how pairs are searched, all giving the same pairs: 'native' with the compiled kernel where the machine can have "
-        "it, 'torch' without, 'auto' on a graphics card where there is one and many pictures, else as 'native'"
+        "it, 'torch' without, 'auto' on a graphics card where there is one and many pictures, else as 'native'; 'ray' as 'auto', "
+        "shared out to the workers of a Ray cluster (docs/scale.md)"
     )
     calibrate = (
         f"instead of --threshold, use the lowest one at which {100 * PRECISION:g} %% of the pairs are copies; told by the "
@@ -76,7 +81,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "{'near_duplicates': [[hash, hash], ...]} as JSON"
     )
     script.add_number(parser, "--threshold", threshold, low=LOWEST)
-    script.add_option(parser, "--engine", engine, "auto", choices=pair_search.ENGINES)
+    script.add_option(parser, "--engine", engine, "auto", choices=(*pair_search.ENGINES, RAY))
+    script.add_workers(parser)
     parser.add_argument("--calibrate", nargs="?", const="", metavar="FILE", help=calibrate)
     return parser.parse_args(argv)
 
@@ -93,7 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     threshold, table = args.threshold or (measured.threshold if measured else THRESHOLD), None
     if args.calibrate is not None:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
-    alike = compare(found, threshold, args.engine)
+    alike = (
+        compare_on_cluster(args, folder, found, threshold)
+        if args.engine == RAY
+        else compare(found, threshold, args.engine)
+    )
     pairs, chance = (alike, None) if measured is None else told_by_pixels(folder, records, measured, alike)
     copied = without(pairs, records, decided, review_store.IGNORED)
     opened = without(copied, records, decided, review_store.ACCEPTED)
@@ -267,20 +277,48 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) ->
 
 def compare(found: Embeddings, threshold: float, engine: str) -> Pairs:
     """All pairs at or above `threshold`, with a progress bar."""
-    with script.progress((), total=100, what="comparing all pairs", unit="%") as bar:
-        try:
-            return pair_search.near_pairs(
-                found.matrix,
-                threshold,
-                engine,
-                limit=MOST_PAIRS,
-                progress=lambda share: bar.update(round(100 * share, 1) - bar.n),
-            )
-        except NotFinite as error:
-            raise BadFile(
-                f"the embedding of {found.hashes[error.row]} holds numbers that are not finite: "
-                "remove its file in advanced_embeddings/ and run advanced_joytag_processing.py again"
-            ) from None
+    with script.progress((), total=100, what="comparing all pairs", unit="%") as bar, finite(found):
+        return pair_search.near_pairs(
+            found.matrix,
+            threshold,
+            engine,
+            limit=MOST_PAIRS,
+            progress=lambda share: bar.update(round(100 * share, 1) - bar.n),
+        )
+
+
+def compare_on_cluster(args: argparse.Namespace, folder: DataFolder, found: Embeddings, threshold: float) -> Pairs:
+    """`compare` by the workers of a Ray cluster, each of which reads the embeddings from the shared data folder."""
+    make = partial(cluster_worker, folder, found.hashes, found.model, threshold)
+    parts = cluster.over_parts(make, range(PARTS), args.address, args.workers)
+    with finite(found):
+        pairs = pair_search.joined(script.progress(parts, PARTS, "comparing all pairs", "part"))
+    if len(pairs) > MOST_PAIRS:
+        raise pair_search.TooManyPairs(
+            f"more than {MOST_PAIRS:,} pairs at or above {threshold:g}: use a higher threshold"
+        )
+    return pairs
+
+
+def cluster_worker(
+    folder: DataFolder, hashes: Sequence[str], model: str | None, threshold: float
+) -> Callable[[int, int], Pairs]:
+    """Read the embeddings once, in a worker; returns what finds the pairs of a part."""
+    matrix = store.load(folder.embeddings, hashes, model).matrix
+    part = pair_search.in_parts(matrix, threshold, limit=MOST_PAIRS)
+    return lambda place, begun: part(place, PARTS)
+
+
+@contextmanager
+def finite(found: Embeddings) -> Iterator[None]:
+    """Name the picture whose embedding cannot be compared."""
+    try:
+        yield
+    except NotFinite as error:
+        raise BadFile(
+            f"the embedding of {found.hashes[error.row]} holds numbers that are not finite: "
+            "remove its file in advanced_embeddings/ and run advanced_joytag_processing.py again"
+        ) from None
 
 
 def without(pairs: Pairs, records: list[Record], decided: dict[tuple[str, str, str], str], state: str) -> Pairs:

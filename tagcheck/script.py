@@ -164,6 +164,11 @@ def add_cluster(made: argparse.ArgumentParser) -> None:
     """`--engine ray` and what it needs, for scripts that can be shared out over machines (docs/scale.md)."""
     what = "what shares the work out: this process, or the workers of a Ray cluster"
     add_option(made, "--engine", what, "local", choices=("local", "ray"))
+    add_workers(made)
+
+
+def add_workers(made: argparse.ArgumentParser) -> None:
+    """Which Ray cluster `--engine ray` means, and how many of its workers."""
     made.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
     add_whole(made, "--workers", "of the Ray cluster that are used, a core each (default: all there are)")
 

@@ -12,7 +12,8 @@ up to a factor pair at a threshold of 1.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,8 @@ __all__ = [
     "TooManyPairs",
     "group_labels",
     "groups",
+    "in_parts",
+    "joined",
     "near_pairs",
     "pair_cosines",
     "top_k",
@@ -64,6 +67,9 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.i)
+
+
+Part = Callable[[int, int], Pairs]
 
 
 class TooManyPairs(UsageError):
@@ -93,16 +99,49 @@ def near_pairs(
     >>> pairs.i.tolist(), pairs.j.tolist(), pairs.cosine.round(3).tolist()
     ([0], [2], [0.9950000047683716])
     """
+    progress = progress or (lambda share: None)
+    with workers() as pool:
+        search, decide = _begun(matrix, threshold, engine, limit, device, pool, progress)
+        return _sorted_pairs(list(over_strips(search, decide, pool, progress)))
+
+
+def in_parts(matrix: np.ndarray, threshold: float, engine: str = "auto", limit: int | None = None) -> Part:
+    """`near_pairs` a part at a time: a function of (part, parts) that returns the pairs of that part.
+
+    The parts together are all pairs, each once (`joined`). What all parts need is worked out here, once.
+    """
+    search, decide = _begun(matrix, threshold, engine, limit, None, ThreadPoolExecutor(1), lambda share: None)
+
+    def part(place: int, parts: int) -> Pairs:
+        strips = range(0, search.size, search.step)[place::parts]
+        found = (decide(candidates) for start in strips for candidates in search.strip(start))
+        return _sorted_pairs([one for one in found if one is not None])
+
+    return part
+
+
+def joined(parts: Iterable[Pairs]) -> Pairs:
+    """The pairs of all parts as `near_pairs` gives them."""
+    return _sorted_pairs([(part.i, part.j, part.cosine) for part in parts])
+
+
+def _begun(
+    matrix: np.ndarray,
+    threshold: float,
+    engine: str,
+    limit: int | None,
+    device: str | None,
+    pool: Executor,
+    progress: Progress,
+) -> tuple[Search, _Decision]:
+    """The search for pairs of rows, and what decides about those that it finds."""
     if not 0 < threshold <= 1:
         raise ValueError(f"a threshold of {threshold}: it has to be above 0 and at most 1")
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
-    progress = progress or (lambda share: None)
-    with workers() as pool:
-        rows = UnitRows.of(matrix, pool)
-        decide = _Decision(matrix, threshold, rows.slack, limit)
-        search = _search(rows, threshold - rows.slack, engine, device, pool, progress)
-        return _sorted_pairs(list(over_strips(search, decide, pool, progress)))
+    rows = UnitRows.of(matrix, pool)
+    decide = _Decision(matrix, threshold, rows.slack, limit)
+    return _search(rows, threshold - rows.slack, engine, device, pool, progress), decide
 
 
 def _search(rows: UnitRows, low: float, engine: str, device: str | None, pool: Executor, progress: Progress) -> Search:

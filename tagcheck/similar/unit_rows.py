@@ -35,6 +35,9 @@ class NotFinite(ValueError):
         super().__init__(f"row {row} holds numbers that are not finite")
         self.row = row
 
+    def __reduce__(self) -> tuple[type[NotFinite], tuple[int]]:
+        return NotFinite, (self.row,)  # as it comes from another process
+
 
 @dataclass(frozen=True)
 class UnitRows:

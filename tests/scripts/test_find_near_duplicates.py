@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_the_engines_and_two_runs_agree(folder):
         {word: centres[place % 15] + rng.normal(size=6) / 9 for place, word in enumerate(words)},
     )
     first = report_of(folder)
-    for engine in ("auto", "torch", "native"):
+    for engine in ("auto", "torch", "native", *(["ray"] if find_spec("ray") else [])):
         again = report_of(folder, "--engine", engine)
         assert again["similar_pairs"] == first["similar_pairs"] and again["groups"] == first["groups"]
     assert first["similar_pairs"]

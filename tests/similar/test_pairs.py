@@ -126,6 +126,18 @@ def test_pairs_across_many_tiles_are_found(case, small_tiles):
     assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case))
 
 
+@pytest.mark.parametrize("parts", [1, 3, 50])
+@pytest.mark.parametrize("case", ADVERSARIAL)
+def test_parts_that_others_work_out_are_the_same_pairs_each_once(case, parts, small_tiles):
+    matrix, threshold = ADVERSARIAL[case]
+    part = pair_search.in_parts(matrix, threshold)
+    together, whole = (
+        pair_search.joined(part(place, parts) for place in reversed(range(parts))),
+        near_pairs(matrix, threshold),
+    )
+    assert all((getattr(together, name) == getattr(whole, name)).all() for name in ("i", "j", "cosine"))
+
+
 @pytest.mark.parametrize("width", [2, 3, 6])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("case", ADVERSARIAL)
