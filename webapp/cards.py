@@ -21,7 +21,8 @@ PAIR_CHOICES = {
     "both": "Copy both ways",
     "neither": "Copies, but leave their tags as they are",
 }
-LETTERS = "ABCDEF"
+LETTERS = "ABCDEF"  # of the copies that are shown large
+FOLDED = 200  # other copies that are shown small
 MOST_DIFFERENCES = 40  # tags of the table of copies that are shown at first
 
 
@@ -165,7 +166,8 @@ class Picture:
 @dataclass(frozen=True)
 class Card:
     """Everything that the card's template shows. `rows` are those the view asks about, `folded` the others on this picture.
-    `best` is the hash of the copy to keep ("" where it shows no copies), and why.
+    `best` is the hash of the copy to keep ("" where it shows no copies), and why. Of a large group `pictures` are the best copy
+    and those that disagree with it, `rest` the hashes of the others.
     """
 
     finding: Finding
@@ -174,6 +176,12 @@ class Card:
     folded: list[Row]
     differences: list[Difference]
     best: tuple[str, str]
+    rest: list[str]
+
+    @property
+    def rest_asked(self) -> int:
+        """On how many of the rest something is suggested."""
+        return len({one.key.hash for one in self.finding.suggestions if one.key.action != PAIR} & set(self.rest))
 
     @property
     def all_alike(self) -> bool:
@@ -197,13 +205,23 @@ def make(review: Review, view: Filter, finding: Finding, invisible: Sequence[str
     """The card of one finding in a view. `invisible` namespaces are those of tags that belong to one copy of a picture."""
     best = best_of(review, finding.members) if finding.is_pair else ("", "")
     hashes = list(finding.members)
-    if len(hashes) > 2 and best[0] in hashes:
-        hashes.sort(key=lambda hash: hash != best[0])
+    if len(hashes) > 2:
+        hashes = _most_telling(review, finding, best[0])
+    hashes, rest = hashes[: len(LETTERS)], hashes[len(LETTERS) :]
     names = ("Left", "Right") if len(hashes) == 2 else LETTERS
     pictures = [_picture(review, hash, finding, names[place]) for place, hash in enumerate(hashes)]
     differences = _differences(review, finding, pictures, invisible) if finding.is_pair else []
     rows, folded = _rows(review, view, finding, {one.hash: one.name for one in pictures})
-    return Card(finding, pictures, rows, folded, differences, best)
+    return Card(finding, pictures, rows, folded, differences, best, rest)
+
+
+def _most_telling(review: Review, finding: Finding, best: str) -> list[str]:
+    """The copies, the best first, then those on which something is suggested, then those whose tags are other than the best's."""
+    asked = {one.key.hash for one in finding.suggestions if one.key.action != PAIR}
+    if len(finding.members) <= len(LETTERS):
+        return sorted(finding.members, key=lambda hash: hash != best)
+    has = {hash: (picture(review, hash) or {}).get("existing_all_tags") for hash in finding.members}
+    return sorted(finding.members, key=lambda hash: (hash != best, hash not in asked, has[hash] == has.get(best)))
 
 
 def in_words(kind: str, keys: Sequence[Key]) -> str:
@@ -289,11 +307,12 @@ def gathered(finding: Finding) -> list[tuple[Suggestion, ...]]:
     pairs = [one for one in finding.suggestions if one.key.action == PAIR]
     rest = [one for one in finding.suggestions if one.key.action != PAIR]
     made = _alike(pairs)
+    taken: set[Key] = set()
     for one in rest:
-        if any(one in row for row in made):
-            continue
-        row = _brought(one, rest) or _swapped(one, rest) or _everywhere(one, rest)
-        made.append(tuple(other for other in row if not any(other in earlier for earlier in made)))
+        if one.key not in taken:
+            found = _brought(one, rest) or _swapped(one, rest) or _everywhere(one, rest)
+            made.append(tuple(other for other in found if other.key not in taken))
+            taken |= {other.key for other in found}
     return made
 
 
@@ -399,8 +418,12 @@ def _row(
 
 
 def _on(row: Sequence[Suggestion], names: dict[str, str]) -> str:
-    named = sorted({names[one.key.hash] for one in row})
-    return "on " + " and ".join(name.lower() if len(names) == 2 else name for name in named)
+    hashes = {one.key.hash for one in row}
+    named = sorted(names[hash] for hash in hashes if hash in names)
+    said = [name.lower() if len(names) == 2 else name for name in named]
+    if others := len(hashes) - len(named):
+        said.append(words.plural(others, "more copy" if said else "copy", "more copies" if said else "copies"))
+    return "on " + " and ".join(said)
 
 
 def sure_words(measured: Promise | None, confidence: float, pair: bool = False) -> str:
@@ -456,8 +479,8 @@ def _differences(
     if not any(has.values()):  # a report without its dataset still says what differs
         for one in finding.suggestions:
             if one.key.action == PAIR:
-                has[one.key.hash] |= set(one.evidence.get("only_in_1") or ())
-                has[one.key.other] |= set(one.evidence.get("only_in_2") or ())
+                has.setdefault(one.key.hash, set()).update(one.evidence.get("only_in_1") or ())
+                has.setdefault(one.key.other, set()).update(one.evidence.get("only_in_2") or ())
     suggested = {one.key: one for one in finding.suggestions if one.key.action != PAIR}
     differ = set().union(*has.values()) - set.intersection(*has.values()) | {key.tag for key in suggested}
     rows, refused = [], refused_tags(finding)

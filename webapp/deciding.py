@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, request, url_for
@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from tagcheck import tags
 from tagcheck.review import Ask, Filter, Key, queries
-from tagcheck.review.queries import Finding
+from tagcheck.review.queries import Finding, Suggestion
 from tagcheck.review.store import ACCEPTED, ADD, DECISIONS, IGNORED, OPEN, PAIR, UNDECIDED, Decision, Outcome
 from webapp import cards, words
 from webapp.filters import QUEUE_WORDS, from_query, to_query
@@ -40,7 +40,8 @@ def decide() -> Answer:
         asked = _own_asked(finding, own, tags.clean(request.form.get("own_tag", "")))
     else:
         asked = _asked(request.form)
-    asked = [(_completed(ask, finding), state) for ask, state in asked]
+    known, members = {one.key: one for one in finding.suggestions}, set(finding.members)
+    asked = [(_completed(ask, known, members), state) for ask, state in asked]
     if not asked:
         return _answer(view, finding, None, NOTHING_TICKED, stay=True)
     outcome = review().decide_each(asked, label(asked), attach_to=finding.id)
@@ -196,11 +197,11 @@ def _decoded(values: Iterable[str]) -> list[Ask]:
         abort(400, "This form names a suggestion that cannot be meant.")
 
 
-def _completed(ask: Ask, finding: Finding) -> Ask:
+def _completed(ask: Ask, suggestions: Mapping[Key, Suggestion], members: set[str]) -> Ask:
     """The wish with issue and confidence as the finding has them; it may only concern the finding's own pictures."""
-    if ask.key.hash not in finding.members or ask.key.other not in ("", *finding.members):
+    if not {ask.key.hash, ask.key.other or ask.key.hash} <= members:
         abort(400, "This form names a suggestion of another finding.")
-    known = next((one for one in finding.suggestions if one.key == ask.key), None)
+    known = suggestions.get(ask.key)
     if known is None and ask.key.action == PAIR:
         abort(400, "This form names a suggestion that is not in the newest reports. Reload the page.")
     if known is None:

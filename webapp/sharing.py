@@ -15,7 +15,7 @@ from tagcheck.library import Library
 from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
 from tagcheck.review import Review, queries
 from tagcheck.review.store import ACCEPTED, IGNORED, PAIR
-from webapp import exporting, state, words
+from webapp import cards, exporting, state, words
 from webapp.filters import QUEUE_WORDS, from_query, in_words, to_query
 from webapp.state import review
 
@@ -68,7 +68,7 @@ def relate() -> Response | dict[str, Any]:
     kind = request.form.get("kind", POTENTIAL_DUPLICATES)
     if kind not in KINDS:
         abort(400, f"There is no such judgement; there are {', '.join(KINDS)}.")
-    pairs = [pair for pictures in _asked() for pair in combinations(pictures, 2)]
+    pairs = [pair for pictures in _asked() for pair in _pairs(pictures)]
     if not pairs:
         abort(400, "There is no pair in this view.")
     if "finding" not in request.form and request.form.get("expect", type=int) != len(pairs):
@@ -81,6 +81,13 @@ def relate() -> Response | dict[str, Any]:
     words_left = f"; {len(left):,} left as they are, {_why_left(library, left)}" if left else "."
     settled = _settle(kind) if "finding" in request.form else ""
     return _answer(f"{settled}{words.plural(len(told), 'pair')} handed over as {kind}{words_left}")
+
+
+def _pairs(pictures: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each pair of a small group; of a large one the first with each other, which says the same."""
+    if len(pictures) > len(cards.LETTERS):
+        return [(pictures[0], other) for other in pictures[1:]]
+    return list(combinations(pictures, 2))
 
 
 def _why_left(library: Program, pairs: list[tuple[str, str]]) -> str:

@@ -289,6 +289,7 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
         "next": url_for("views.card", **query, at=after) if after else None,
         "left": state.count(view).findings,
         "choices": cards.PAIR_CHOICES,
+        "most_folded": cards.FOLDED,
         "can": sharing.abilities(),
         "target": state.shared().target(),
     }
@@ -296,12 +297,15 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
 
 def part(view: Filter, finding: Finding) -> dict[str, Any]:
     """One card for the page's script."""
+    values = card_values(view, finding)
     return {
         "id": finding.id,
         "url": url_for("views.card", **to_query(view), at=finding.id),
-        "html": render_template("_card.html", **card_values(view, finding)),
+        "html": render_template("_card.html", **values),
         "pictures": [
-            url_for(f"pictures.{size}", hash=hash) for hash in finding.members for size in ("thumbnail", "full")
+            url_for(f"pictures.{size}", hash=one.hash)
+            for one in values["card"].pictures
+            for size in ("thumbnail", "full")
         ],
     }
 

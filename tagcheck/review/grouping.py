@@ -2,20 +2,21 @@
 
 Detectors look at the same pictures and often say the same. `said` holds each time that something is said;
 `regroup` makes of it `suggestions`, each once, and `findings`, each what one card shows: a picture with all that
-is suggested for it, or a group of 2 to `LARGEST` copies. The pairs of a larger group stand alone.
+is suggested for it, or a group of copies. The pairs of a group beyond `LARGEST` copies or `MOST_PAIRS` pairs stand alone.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 
 from tagcheck.detectors import DETECTORS, MISTAGGED, PAIRS, SERIES, TAGS
 from tagcheck.findings import finding_id
 from tagcheck.review.store import IGNORED, PAIR, SKIPPED, UNDECIDED, UNDECIDED_STATE
 
-LARGEST = 6  # copies that one card can show
+LARGEST, MOST_PAIRS = 1000, 5000  # of a group that is one card
 # Whose kind a suggestion is called by where several detectors say it: a series is one, whoever says it.
 KIND_OF = sorted(DETECTORS, key=lambda one: (SERIES, TAGS, PAIRS).index(one.reader))
 
@@ -94,12 +95,16 @@ def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 def _groups(db: sqlite3.Connection) -> list[list[str]]:
     """The groups of copies small enough for a card. A pair that the owner called no copies holds none together."""
-    pairs = db.execute(
+    rows = db.execute(
         "SELECT s.hash, s.other FROM said s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action"
         " AND d.other = s.other WHERE s.action = ? AND ifnull(d.state, '') != ?",
         (PAIR, IGNORED),
     )
-    return [group for group in connected(tuple(row) for row in pairs) if len(group) <= LARGEST]
+    pairs = [(row[0], row[1]) for row in rows]
+    groups = connected(pairs)
+    first = {hash: group[0] for group in groups for hash in group}
+    counted = Counter(first[hash] for hash, _ in pairs)
+    return [group for group in groups if len(group) <= LARGEST and counted[group[0]] <= MOST_PAIRS]
 
 
 def _take_suggestions(db: sqlite3.Connection) -> None:

@@ -21,7 +21,7 @@ from tagcheck.data_folder import DATASET, DataFolder, records
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import BadFile
 from tagcheck.review import counts as counts_store
-from tagcheck.review import queries
+from tagcheck.review import grouping, queries
 from tagcheck.review.queries import Filter
 from tagcheck.review.report_import import sync
 from tagcheck.review.store import (
@@ -106,11 +106,14 @@ def test_what_several_detectors_say_stands_once_with_the_tag_detectors_confidenc
     assert set(found[A].issues) == {"missing_tags", "missing_series"} and found[A].issue == "missing_series"
 
 
-def test_a_group_too_large_for_a_card_and_pairs_called_different_stand_alone(review, folder):
-    names = hashes(8)
-    save_pairs(folder, *[pair(one, other) for one, other in itertools.pairwise(names)])
-    sync(review, folder)
-    assert [len(one.members) for one in queries.page(review, Filter())] == [2] * 7
+def test_a_group_too_large_for_a_card_and_pairs_called_different_stand_alone(review, folder, monkeypatch):
+    chain = [pair(one, other) for one, other in itertools.pairwise(hashes(8))]
+    for largest, most, sizes in ((1000, 5000, [8]), (7, 5000, [2] * 7), (1000, 6, [2] * 7)):
+        monkeypatch.setattr(grouping, "LARGEST", largest)
+        monkeypatch.setattr(grouping, "MOST_PAIRS", most)
+        save_pairs(folder, *chain)
+        sync(review, folder)
+        assert [len(one.members) for one in queries.page(review, Filter())] == sizes
     save_pairs(folder, pair(A, B), pair(B, C))
     sync(review, folder)
     assert [len(one.members) for one in queries.page(review, Filter())] == [3]

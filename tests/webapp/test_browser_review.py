@@ -155,6 +155,21 @@ def test_copies_are_one_card_and_what_is_suggested_is_the_first_button(tab, site
     assert decided(site) == {(PAIR, "near_duplicate"): ACCEPTED, ("remove", "dog"): ACCEPTED, ("add", "hat"): ACCEPTED}
 
 
+def test_a_large_group_of_copies_is_one_card_that_shows_the_best_and_those_that_disagree(tab, site, folder):
+    save_mistagged(folder, missing(site.hashes[29], "hat", confidence=0.9))
+    save_dataset(folder, {hash: [] if place == 27 else ["1girl"] for place, hash in enumerate(site.hashes)})
+    save_pairs(folder, *(pair(site.hashes[20], other) for other in site.hashes[21:30]))
+    save_series(folder)
+    tab.goto(site.address(f"/error-review/card?hash={site.hashes[22]}"))
+    assert tab.locator("figure").count() == 6 and "4 more copies" in tab.locator("details.folded").inner_text()
+    shown = [one.get_attribute("src").split("/")[-2] for one in tab.locator("figure img").all()]
+    assert shown[1:3] == [site.hashes[29], site.hashes[27]]
+    assert rows(tab) == ["these are copies of one picture", "add hat on B"]
+    tab.keyboard.press("a")
+    settle(tab)
+    assert site.queue("open") == 0 and site.queue("accepted") == 10
+
+
 def test_copying_both_ways_answers_no_removal(tab, site, folder):
     save_pairs(folder, pair(site.hashes[-3], site.hashes[-2], 0.99, (), ("dog",)))
     tab.goto(site.address(f"/error-review/card?hash={site.hashes[-2]}"))
