@@ -99,11 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     threshold, table = args.threshold or (measured.threshold if measured else THRESHOLD), None
     if args.calibrate is not None:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
-    alike = (
-        compare_on_cluster(args, folder, found, threshold)
-        if args.engine == RAY
-        else compare(found, threshold, args.engine)
-    )
+    search = partial(compare_on_cluster, args, folder) if args.engine == RAY else partial(compare, engine=args.engine)
+    alike = search(found, threshold)
     pairs, chance = (alike, None) if measured is None else told_by_pixels(folder, records, measured, alike)
     copied = without(pairs, records, decided, review_store.IGNORED)
     opened = without(copied, records, decided, review_store.ACCEPTED)

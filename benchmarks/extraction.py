@@ -409,18 +409,14 @@ def kills(args: argparse.Namespace) -> None:
             done += run.wait() == -9
         left = count - len(store.load(killed.embeddings).hashes)
         assert stage_two(killed, model, *plain).wait() == 0
-        held = [
-            hash
-            for path in store.shard_paths(killed.embeddings)
-            for hash in torch.load(path, weights_only=True)["hashes"]
-        ]
+        paths = store.shard_paths(killed.embeddings)
+        held = [hash for path in paths for hash in torch.load(path, weights_only=True)["hashes"]]
         once = sorted(held) == sorted(hashes)
         first, second = store.load(killed.embeddings), store.load(peace.embeddings)
         equal = first.hashes == second.hashes and first.matrix.tobytes() == second.matrix.tobytes()
-        shards = len(store.shard_paths(killed.embeddings))
         print(
             f"in peace: {beginning:.1f} s to the first shard, {work:.1f} s of work; {done} of {args.kills} runs were killed, "
-            f"{left} of {count} files were left to the last; {len(held)} rows in {shards} shards, "
+            f"{left} of {count} files were left to the last; {len(held)} rows in {len(paths)} shards, "
             f"every file once: {once}, bit-equal: {equal}"
         )
 
