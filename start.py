@@ -55,25 +55,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
-        "what",
-        nargs="?",
-        default="demo",
-        choices=("demo", "serve", "test", "doctor", "install"),
-        help="what to do (default: demo)",
-    )
+    stages = ("demo", "serve", "test", "doctor", "install")
+    parser.add_argument("what", nargs="?", default="demo", choices=stages, help="what to do (default: demo)")
     parser.add_argument("--no-serve", action="store_true", help="end after the reports (default: open the page)")
     parser.add_argument("--port", type=port, metavar="N", default=5000, help="port of the page (default: 5000)")
-    parser.add_argument(
-        "--demo", metavar="DIR", default="demo", help="where the sample library and its data go (default: demo)"
+    demo = "where the sample library and its data go (default: demo)"
+    parser.add_argument("--demo", metavar="DIR", default="demo", help=demo)
+    build = (
+        "which build of PyTorch: the small one for the processor alone, or the default one of this system "
+        "(default: auto, cpu where there is no NVIDIA card)"
     )
-    parser.add_argument(
-        "--torch",
-        choices=("auto", "cpu", "default"),
-        default="auto",
-        help="which build of PyTorch: the small one for the processor alone, or the default one of this system "
-        "(default: auto, cpu where there is no NVIDIA card)",
-    )
+    parser.add_argument("--torch", choices=("auto", "cpu", "default"), default="auto", help=build)
     parser.add_argument("--tests", action="store_true", help="with install: what the tests need, too (default: no)")
     args, rest = parser.parse_known_args(argv)
     args.rest = rest

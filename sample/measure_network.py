@@ -102,12 +102,16 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     )
 
 
-def mean_average_precision(found: Embedded, fewest: int = FEWEST) -> float:
-    """Mean over the tags that `fewest` pictures or more have; 0 to 1, higher is better."""
+def average_precisions(found: Embedded, fewest: int = FEWEST) -> dict[str, float]:
+    """Of each tag that `fewest` pictures or more have; 0 to 1, higher is better."""
     columns = np.flatnonzero(found.truth.sum(0) >= fewest)
-    return float(
-        np.mean([average_precision_score(found.truth[:, column], found.probabilities[:, column]) for column in columns])
-    )
+    scores = (average_precision_score(found.truth[:, one], found.probabilities[:, one]) for one in columns)
+    return dict(zip((found.tags[one] for one in columns), scores))
+
+
+def mean_average_precision(found: Embedded, fewest: int = FEWEST) -> float:
+    """Their mean."""
+    return float(np.mean(list(average_precisions(found, fewest).values())))
 
 
 def f1(found: Embedded, threshold: float = THRESHOLD) -> tuple[float, float]:
@@ -115,18 +119,14 @@ def f1(found: Embedded, threshold: float = THRESHOLD) -> tuple[float, float]:
     said = found.probabilities >= threshold
     right, wrong = (said & found.truth).sum(0), (said != found.truth).sum(0)
     seen = found.truth.sum(0) >= FEWEST
-    return float(2 * right.sum() / (2 * right.sum() + wrong.sum())), float(
-        (2 * right[seen] / np.maximum(1, 2 * right[seen] + wrong[seen])).mean()
-    )
+    macro = (2 * right[seen] / np.maximum(1, 2 * right[seen] + wrong[seen])).mean()
+    return float(2 * right.sum() / (2 * right.sum() + wrong.sum())), float(macro)
 
 
 def tag_lines(found: Embedded) -> list[str]:
     """How well it names tags."""
     micro, macro = f1(found)
-    worst = sorted(
-        (average_precision_score(found.truth[:, column], found.probabilities[:, column]), found.tags[column])
-        for column in np.flatnonzero(found.truth.sum(0) >= FEWEST)
-    )[:12]
+    worst = sorted((score, tag) for tag, score in average_precisions(found).items())[:12]
     return [
         f"tags: mean average precision {mean_average_precision(found):.3f},"
         f" F1 at {THRESHOLD} micro {micro:.3f}, macro {macro:.3f}",

@@ -124,14 +124,11 @@ class Trainer:
         self.colours = nn.Linear(CONFIG["d_model"], 3 * COLOUR_GRID**2)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
         named = [*self.network.named_parameters(), *self.colours.named_parameters()]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [value for _, value in named if value.ndim > 1], "weight_decay": WEIGHT_DECAY},
-                {"params": [value for _, value in named if value.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=LEARNING_RATE,
-            betas=(0.9, 0.98),
-        )
+        groups = [
+            {"params": [value for _, value in named if value.ndim > 1], "weight_decay": WEIGHT_DECAY},
+            {"params": [value for _, value in named if value.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98))
 
     def state(self) -> dict[str, Any]:
         """Everything that training goes on from."""
@@ -146,10 +143,8 @@ class Trainer:
     def begin_with(self, folder: Path) -> None:
         """Take the weights that `export` wrote into `folder`; a tag that is new keeps its random ones."""
         weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
-        row = {
-            tag: place
-            for place, tag in enumerate((folder / "top_tags.txt").read_text(encoding="utf-8").split("\n")[:-1])
-        }
+        names = (folder / "top_tags.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        row = {tag: place for place, tag in enumerate(names)}
         known = [place for place, tag in enumerate(self.data.tags) if tag in row]
         old = [row[self.data.tags[place]] for place in known]
         for name in ("head.weight", "head.bias"):
@@ -193,9 +188,8 @@ class Trainer:
         network.load_state_dict(self.average)
         side, found = CONFIG["image_size"], []
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            for rows in script.progress(
-                torch.arange(len(self.data.targets)).split(64), what="fitting the tags", unit="batch"
-            ):
+            batches = torch.arange(len(self.data.targets)).split(64)
+            for rows in script.progress(batches, what="fitting the tags", unit="batch"):
                 pixels = torch.from_numpy(self.data.pixels[rows.numpy()]).permute(0, 3, 1, 2).float()
                 pixels = F.interpolate(pixels, (side, side), mode="bicubic", antialias=True).clamp(0, 255)
                 found.append(network.features(normalise(pixels).contiguous(memory_format=torch.channels_last)).float())
@@ -242,15 +236,13 @@ class Trainer:
 
 def export(weights: dict[str, Tensor], tags: list[str], folder: Path) -> None:
     """Write the three files of a published network, the configuration last."""
-    write_atomically(
-        folder / "model.safetensors",
-        lambda out: out.write(save({name: value.half().contiguous() for name, value in weights.items()})),
-    )
-    write_atomically(folder / "top_tags.txt", lambda out: out.write("".join(f"{tag}\n" for tag in tags).encode()))
-    write_atomically(
-        folder / "config.json",
-        lambda out: out.write(json.dumps(CONFIG | {"n_tags": len(tags)}, indent=2).encode() + b"\n"),
-    )
+    files = {
+        "model.safetensors": save({name: value.half().contiguous() for name, value in weights.items()}),
+        "top_tags.txt": "".join(f"{tag}\n" for tag in tags).encode(),
+        "config.json": json.dumps(CONFIG | {"n_tags": len(tags)}, indent=2).encode() + b"\n",
+    }
+    for name, data in files.items():
+        write_atomically(folder / name, lambda out, data=data: out.write(data))
 
 
 if __name__ == "__main__":

@@ -66,9 +66,8 @@ def main(config: Any, argv: Sequence[str] | None = None) -> int:
     """Print every check; 0 when there is no problem, else the exit code that a stage would end with."""
     parser = script.parser(__doc__)
     script.add_library(parser, "LIBRARY in config.py")
-    parser.add_argument(
-        "--check", action="store_true", required=True, help="look whether everything is ready, and say what is not"
-    )
+    what = "look whether everything is ready, and say what is not"
+    parser.add_argument("--check", action="store_true", required=True, help=what)
     script.add_services(parser)
     args = parser.parse_args(argv)
     settings = LibrarySettings.of(config).chosen(args)

@@ -83,30 +83,14 @@ def export_preview(kind: str) -> Response:
     """The exact difference as CSV or JSON, what cannot be written and what needs no write with the reason."""
     services, _, made = _previewed(state.shared().library(), review().accepted())
     names = {one.key: one.name for one in services}
-    rows = [
-        {
-            "hash": one.hash,
-            "action": "remove" if one.after in GONE else "add",
-            "tag": one.tag,
-            "service": names.get(one.service, one.service),
-            "before": one.before,
-            "after": one.after,
-            "reason": "",
-        }
-        for one in made.writes
-    ] + [
-        {
-            "hash": one.change.hash,
-            "action": one.change.action,
-            "tag": one.change.tag,
-            "service": "",
-            "before": "",
-            "after": "",
-            "reason": one.reason,
-        }
-        for one in made.no_writes
-    ]
-    return exporting.answer(kind, "difference", DIFFERENCE_COLUMNS, rows)
+    rows = []
+    for one in made.writes:
+        action, service = "remove" if one.after in GONE else "add", names.get(one.service, one.service)
+        rows.append((one.hash, action, one.tag, service, one.before, one.after, ""))
+    rows += [(one.change.hash, one.change.action, one.change.tag, "", "", "", one.reason) for one in made.no_writes]
+    return exporting.answer(
+        kind, "difference", DIFFERENCE_COLUMNS, [dict(zip(DIFFERENCE_COLUMNS, row)) for row in rows]
+    )
 
 
 @blueprint.post("/apply")
@@ -182,24 +166,14 @@ def batch(number: int) -> str:
 def export_batch(number: int, kind: str) -> Response:
     """One batch as CSV or JSON: every change with the tag's state before and after, and what became of it."""
     names = _service_names()
-    rows = [
-        {
-            "row": row.id,
-            "hash": row.hash,
-            "action": row.action,
-            "tag": row.tag,
-            "written": row.stored_tag,
-            "service": names.get(row.service or "", row.service),
-            "before": row.before,
-            "after": row.after,
-            "status": row.status,
-            "reason": row.reason,
-        }
-        for row in Ledger(settings().folder.review).rows(number)
-    ]
+    rows = []
+    for row in Ledger(settings().folder.review).rows(number):
+        service = names.get(row.service or "", row.service)
+        changed = (row.id, row.hash, row.action, row.tag, row.stored_tag, service)
+        rows.append((*changed, row.before, row.after, row.status, row.reason))
     if not rows:
         abort(404, f"There is no batch {number}, or nothing in it.")
-    return exporting.answer(kind, f"batch_{number}", BATCH_COLUMNS, rows)
+    return exporting.answer(kind, f"batch_{number}", BATCH_COLUMNS, [dict(zip(BATCH_COLUMNS, row)) for row in rows])
 
 
 @blueprint.post("/applied/undo")

@@ -29,10 +29,8 @@ def fit_head(embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
     def loss() -> Tensor:
         solver.zero_grad()
-        value = (
-            F.binary_cross_entropy_with_logits(inputs @ weight.T + bias, wanted) * len(bias)
-            + PENALTY * weight.pow(2).sum()
-        )
+        value = F.binary_cross_entropy_with_logits(inputs @ weight.T + bias, wanted) * len(bias)
+        value += PENALTY * weight.pow(2).sum()
         value.backward()
         return value
 

@@ -43,9 +43,8 @@ def _crop(images: Tensor, boxes: Tensor, side: int, random: torch.Generator) -> 
     x = middle[:, :1] + half[:, None] * line  # (b, side)
     y = middle[:, 1:] + half[:, None] * line
     grid = torch.stack((x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)), dim=-1)
-    inside = ((x >= low[:, :1]) & (x <= high[:, :1]))[:, None, None, :] & ((y >= low[:, 1:]) & (y <= high[:, 1:]))[
-        :, None, :, None
-    ]
+    across, down = (x >= low[:, :1]) & (x <= high[:, :1]), (y >= low[:, 1:]) & (y <= high[:, 1:])
+    inside = across[:, None, None, :] & down[:, None, :, None]
     found = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return torch.where(inside, found, torch.full((), 255.0))
 
@@ -65,9 +64,8 @@ def _colour(images: Tensor, random: torch.Generator) -> Tensor:
     """Brightness and contrast by up to 15 %, saturation by up to 30 %."""
     count = len(images)
     chosen = _chosen(count, COLOUR, random)[:, None]
-    brightness, contrast, saturation = (
-        1 + (torch.rand(count, 3, generator=random) * 2 - 1) * torch.tensor([0.15, 0.15, 0.3]) * chosen
-    ).T[..., None, None, None]
+    moved = (torch.rand(count, 3, generator=random) * 2 - 1) * torch.tensor([0.15, 0.15, 0.3]) * chosen
+    brightness, contrast, saturation = (1 + moved).T[..., None, None, None]
     images = images * brightness
     middle = images.mean(dim=(1, 2, 3), keepdim=True)
     images = middle + (images - middle) * contrast
