@@ -11,7 +11,7 @@ Writes  reports/near_duplicates_report_<UTC>.json
 
 All pairs are compared. Where the extraction measured what copies look like to this tagger, the pairs that may be copies
 are held against their pixels, and the copies are in the report; else, or with --threshold, every pair at or above the
-threshold is. Left out are those that the owner has judged already. Each pair says which tags only one of the copies has and what
+threshold is. Of a group of many copies the pairs are counted, and those with its best copy listed. Left out are those that the owner has judged already. Each pair says which tags only one of the copies has and what
 the pictures themselves say about these; each group names a best copy and why. --calibrate sets the
 threshold by what is known of this library: the pairs that the owner judged and those of the very
 same pixels, or a file that lists all copies.
@@ -28,13 +28,14 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse import csgraph
 
 import config
 from tagcheck import cluster, data_folder, dataset, json_files, script, tags
 from tagcheck.belief import Believed, believed
 from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
-from tagcheck.dataset import Dataset, Record
+from tagcheck.dataset import Dataset, Record, pixels_of
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.duplicates import Support, measuring, same_picture, tag_differences, tags_to_share
 from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
@@ -60,6 +61,8 @@ TOO_MANY = 0.01  # share of random pairs at the threshold from which it says not
 MOST_PAIRS = 20_000_000
 RAY = "ray"
 PARTS = 64  # that a Ray cluster is given; what a lost worker costs at most
+LISTED = 50  # pictures of a group up to which every pair of it is listed
+NEAREST = 8  # pairs of a picture that are held against the pixels first
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -106,13 +109,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
     believes = believed(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
-    tagging = weigh_tags(folder, data, records, found, pairs, opened, believes, chance)
+    listed = spanning(records, opened, groups)
+    tagging = weigh_tags(folder, data, records, found, pairs, listed, believes, chance)
     noes = Noes.of(
         data.spellings, review_store.decisions(folder.review, data.pixels), review_store.muted(folder.review)
     )
     summary = summarise(data, records, pairs, groups, opened, threshold)
     if measured is not None:
         summary["pairs_ruled_out_by_pixels"] = len(alike) - len(pairs)
+    if len(listed) < len(opened):
+        summary["pairs_listed"] = len(listed)
     report = data_folder.save(
         folder,
         NEAR_DUPLICATES,
@@ -128,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "summary": summary,
             "ordinary_cosines": ordinary_cosines(found.matrix, threshold, warn=measured is None),
             "calibration": table,
-            "similar_pairs": SimilarPairs(records, opened, tagging, noes, chance) or [],
+            "similar_pairs": SimilarPairs(records, listed, tagging, noes, chance) or [],
             "groups": [[records[row].hash for row in group] for group in groups],
             "group_details": [describe_group([records[row] for row in group]) for group in groups],
         },
@@ -203,7 +209,7 @@ def same_pixel_pairs(records: list[Record]) -> Iterator[tuple[str, str]]:
     """Each picture and the first one of the same pixels."""
     first: dict[str, str] = {}
     for record in records:
-        pixels = record.raw.get("pixel_hash")
+        pixels = pixels_of(record.raw)
         if pixels and first.setdefault(pixels, record.hash) != record.hash:
             yield first[pixels], record.hash
 
@@ -244,13 +250,50 @@ def calibrate(
 def told_by_pixels(
     folder: DataFolder, records: list[Record], measured: same_picture.Measured, alike: Pairs
 ) -> tuple[Pairs, dict[tuple[int, int], float]]:
-    """Those of the pairs that are copies, by what was measured and their pixels, and the chance of each."""
-    copy, chance = measuring.copies(folder.embeddings, [record.hash for record in records], measured, alike)
-    rows = list(zip(alike.i.tolist(), alike.j.tolist()))
-    equal = np.array([same_pixels(records[i], records[j]) for i, j in rows], dtype=bool)
-    kept, chance = copy | equal, np.where(equal, 1.0, chance)
-    found = {pair: round(float(sure), 4) for pair, sure, keep in zip(rows, chance, kept) if keep}
-    return Pairs(alike.i[kept], alike.j[kept], alike.cosine[kept]), found
+    """Those of the pairs that are copies, by what was measured and their pixels, and the chance of each.
+
+    Of each picture the `NEAREST` pairs are asked first. Where these make a group of more than `LISTED` copies, its other pairs
+    are copies, too, and are not asked: a thousand copies of one picture are half a million pairs.
+    """
+    hashes = [record.hash for record in records]
+    copy = equal_pixels(records, alike)
+    chance = copy.astype(np.float64)
+    asked = nearest(alike, NEAREST) & ~copy
+    copy[asked], chance[asked] = measuring.copies(folder.embeddings, hashes, measured, part(alike, asked))
+    labels = pair_search.group_labels(len(records), alike.i[copy], alike.j[copy])
+    large = np.bincount(labels)[labels] > LISTED
+    within = large[alike.i] & (labels[alike.i] == labels[alike.j])
+    left = ~(asked | copy | within)
+    copy[left], chance[left] = measuring.copies(folder.embeddings, hashes, measured, part(alike, left))
+    implied = within & ~(asked | copy)
+    copy[implied], chance[implied] = True, float(chance[asked & copy].min(initial=1.0))
+    kept = part(alike, copy)
+    rows = zip(kept.i.tolist(), kept.j.tolist())
+    return kept, {pair: round(sure, 4) for pair, sure in zip(rows, chance[copy].tolist())}
+
+
+def nearest(pairs: Pairs, count: int) -> np.ndarray:
+    """Which pairs (m,) are among the `count` most alike of one of their pictures."""
+    ends, places = np.concatenate([pairs.i, pairs.j]), np.tile(np.arange(len(pairs)), 2)
+    order = np.lexsort((places, -np.tile(pairs.cosine, 2), ends))
+    ordered = ends[order]
+    rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    found = np.zeros(len(pairs), dtype=bool)
+    found[places[order[rank < count]]] = True
+    return found
+
+
+def part(pairs: Pairs, kept: np.ndarray) -> Pairs:
+    """Those of the pairs that are `kept` (m,)."""
+    return Pairs(pairs.i[kept], pairs.j[kept], pairs.cosine[kept])
+
+
+def equal_pixels(records: list[Record], pairs: Pairs) -> np.ndarray:
+    """Which pairs (m,) show the very same pixels, as the library or the decoder says."""
+    numbers: dict[str, int] = {}
+    known = [numbers.setdefault(one, len(numbers)) if (one := pixels_of(record.raw)) else -1 for record in records]
+    number = np.array(known, dtype=np.int64)
+    return (number[pairs.i] >= 0) & (number[pairs.i] == number[pairs.j])
 
 
 def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) -> dict[str, float]:
@@ -324,8 +367,27 @@ def without(pairs: Pairs, records: list[Record], decided: dict[tuple[str, str, s
     if not judged:
         return pairs
     places = zip(pairs.i.tolist(), pairs.j.tolist())
-    kept = np.array([(records[i].hash, records[j].hash) not in judged for i, j in places], dtype=bool)
-    return Pairs(pairs.i[kept], pairs.j[kept], pairs.cosine[kept])
+    return part(pairs, np.array([(records[i].hash, records[j].hash) not in judged for i, j in places], dtype=bool))
+
+
+def spanning(records: list[Record], pairs: Pairs, groups: list[list[int]]) -> Pairs:
+    """The pairs that are listed: all of groups of up to `LISTED` pictures; of a larger one those that hold it together, one
+    fewer than its pictures: with the best copy where that is one of the pair, else the most alike.
+    """
+    of, best = np.full(len(records), -1), np.zeros(len(records), dtype=bool)
+    for place, group in enumerate(groups):
+        if len(group) > LISTED:
+            of[group] = place
+            best[group[best_copy([records[row] for row in group])[0]]] = True
+    large = np.flatnonzero((of[pairs.i] >= 0) & (of[pairs.i] == of[pairs.j]))
+    if not len(large):
+        return pairs
+    i, j, cosine = pairs.i[large], pairs.j[large], pairs.cosine[large]
+    cost = np.where(best[i] | best[j], 1.0, 4.0) + (1 - cosine)
+    tree = csgraph.minimum_spanning_tree(sparse.csr_matrix((cost, (i, j)), shape=(len(records),) * 2)).tocoo()
+    kept = np.ones(len(pairs), dtype=bool)
+    kept[large] = np.isin(i * len(records) + j, tree.row.astype(np.int64) * len(records) + tree.col)
+    return part(pairs, kept)
 
 
 @dataclass(frozen=True)
@@ -380,10 +442,9 @@ def weigh_tags(
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
     copies = tags_to_share.copy_chance_by_tags(owned, opened.i, opened.j, found.matrix, labels)
     rows = list(zip(opened.i.tolist(), opened.j.tolist()))
+    copies[equal_pixels(records, opened)] = 1.0
     for at, (i, j) in enumerate(rows):
-        if same_pixels(records[i], records[j]):
-            copies[at] = 1.0
-        elif measured is not None and (i, j) in measured:
+        if copies[at] < 1 and measured is not None and (i, j) in measured:
             copies[at] = measured[i, j]
     ends = [(records[i].hash, records[j].hash) for i, j in rows]
     by_rate = tags_to_share.shared(one, other, rate, forgets)
@@ -428,9 +489,7 @@ def summarise(
         "groups": len(groups),
         "images_compared": len(records),
         **data.sampled(len(records)),
-        "pixel_duplicates": sum(
-            same_pixels(records[i], records[j]) for i, j in zip(opened.i.tolist(), opened.j.tolist())
-        ),
+        "pixel_duplicates": int(equal_pixels(records, opened).sum()),
         "pairs_already_judged": len(pairs) - len(opened),
         "images_without_embedding": len({record.hash for record in data.usable()}) - len(records),
         "images_unusable": len(data.records) - len(data.usable()),
@@ -569,8 +628,8 @@ def difference(
 
 def same_pixels(one: Record, other: Record) -> bool:
     """Whether the library says that two files show the very same pixels."""
-    first = one.raw.get("pixel_hash")
-    return bool(first) and first == other.raw.get("pixel_hash")
+    first = pixels_of(one.raw)
+    return bool(first) and first == pixels_of(other.raw)
 
 
 def outcome(summary: dict[str, Any], share: str) -> str:
