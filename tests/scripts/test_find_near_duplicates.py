@@ -16,6 +16,9 @@ from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.embedding.store import ShardWriter
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.review import queries
+from tagcheck.review.queries import Filter
+from tagcheck.review.report_import import sync
 from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Ask, Key, Review
 
 
@@ -99,6 +102,24 @@ def test_every_pair_is_reported_however_many_and_the_most_similar_first(folder):
     assert similar == sorted(similar, reverse=True)
     assert report["groups"] == [sorted(map(name, words))]
     assert len({pair["id"] for pair in report["similar_pairs"]}) == 190
+
+
+def test_a_group_of_many_copies_is_one_group_whose_pairs_are_counted(folder):
+    """60 copies, of which one lacks a tag, and a pair beside them."""
+    words = [f"copy {number}" for number in range(60)]
+    tagged = [picture(word, "elf", *(["night"] if word != "copy 7" else [])) for word in words]
+    library(folder, [*tagged, picture("orc"), picture("orc 2")], dict.fromkeys(words, ELF) | {"orc": ORC, "orc 2": ORC})
+    report = report_of(folder)
+    summary = report["summary"]
+    assert (summary["total_pairs_found"], summary["pairs_listed"], summary["groups"]) == (60 * 59 // 2 + 1, 59 + 1, 2)
+    assert sorted(map(len, report["groups"])) == [2, 60] and len(report["similar_pairs"]) == 60
+    best = next(one["best_copy"] for one in report["group_details"] if len(one["hashes"]) == 60)
+    listed = [{pair["hash1"], pair["hash2"]} for pair in report["similar_pairs"]]
+    assert sum(best in pair for pair in listed) == 59 and len(set().union(*listed)) == 62
+    assert {best, name("copy 7")} in listed  # whose tags are compared
+    with Review(folder.review) as review:
+        sync(review, folder)
+        assert sorted(len(one.members) for one in queries.page(review, Filter())) == [2, 60]
 
 
 def test_equal_pixels_are_named_as_such_and_unknown_pixels_are_not(folder):
