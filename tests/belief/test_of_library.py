@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import documented
 import numpy as np
 import pytest
 
@@ -114,6 +115,9 @@ def test_a_second_tagger_is_weighed_beside_the_first_and_says_what_it_saw(tmp_pa
     found = capes()
     assert len({one.row for one in found} & set(rows)) >= 0.75 * len(rows) >= 6 and len(found) <= len(rows) + 2
     said = found[0].evidence["taggers"]
+    (documented_one,) = (one for one in documented.samples("docs/taggers.md") if "taggers" in one)
+    shapes = sorted(sorted(one) for one in documented_one["taggers"].values())
+    assert shapes == sorted(sorted(one) for one in said.values())
     assert (
         said["wd"]["own"] > 0.9
         and said["wd"]["learned"] > 0.8 > said["first"]["learned"]

@@ -423,6 +423,7 @@ def test_every_command_of_the_page_runs(hub, tmp_path):
     from PIL import Image
 
     put(tmp_path / "taggers" / "wd-vit-tagger-v3", graph(("output",), layout="NHWC"), {"selected_tags.csv": listed()})
+    camie(tmp_path / "taggers" / "camie-tagger-v2")
     hub.repositories = {
         "animetimm/caformer_s18.dbv4-full": published(animetimm(tmp_path / "a")),
         "cella110n/cl_tagger": published(cl_one(tmp_path / "b"), "cl_tagger_1_02/"),
@@ -432,13 +433,16 @@ def test_every_command_of_the_page_runs(hub, tmp_path):
         Image.new("RGB", (50, 40), (80 * number, 40, 90)).save(tmp_path / "Pictures" / f"{number}.png")
         (tmp_path / "Pictures" / f"{number}.txt").write_text("long hair")
     told = documented.commands(PAGE)
-    assert len(told) >= 6
+    assert len(told) >= 8
     for command in told:
         done = documented.run(command, tmp_path, HF_ENDPOINT=hub.address, TAGCHECK_MODELS=str(tmp_path / "models"))
         assert done.returncode == 0, (command, done.stderr)
+    seen = (store.load(tmp_path / "tags-wd" / "advanced_embeddings" / name) for name in ("", "camie"))
+    assert len({one.model for one in seen}) == 2
 
 
 def test_the_samples_of_the_page_are_tagger_jsons(tmp_path):
     found = documented.samples(PAGE)
     text, _ = published_layouts.recognise(make_onnx_folder(tmp_path / "wd-vit-tagger-v3"))
-    assert found and found[0] == json.loads(text)
+    (written,) = (one for one in found if one.get("kind") == "tagger")
+    assert written == json.loads(text)
