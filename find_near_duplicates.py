@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
     search = partial(compare_on_cluster, args, folder) if args.engine == RAY else partial(compare, engine=args.engine)
     alike = search(found, threshold)
-    pairs, chance = (alike, None) if measured is None else told_by_pixels(folder, records, measured, alike)
+    pairs, chance, blind = (alike, None, 0) if measured is None else told_by_pixels(folder, records, measured, alike)
     copied = without(pairs, records, decided, review_store.IGNORED)
     opened = without(copied, records, decided, review_store.ACCEPTED)
     groups = pair_search.groups(len(records), copied.i, copied.j)
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     summary = summarise(data, records, pairs, groups, opened, threshold)
     if measured is not None:
-        summary["pairs_ruled_out_by_pixels"] = len(alike) - len(pairs)
+        summary |= {"pairs_ruled_out_by_pixels": len(alike) - len(pairs), "pairs_without_thumbnails": blind}
     if len(listed) < len(opened):
         summary["pairs_listed"] = len(listed)
     report = data_folder.save(
@@ -249,8 +249,9 @@ def calibrate(
 
 def told_by_pixels(
     folder: DataFolder, records: list[Record], measured: same_picture.Measured, alike: Pairs
-) -> tuple[Pairs, dict[tuple[int, int], float]]:
-    """Those of the pairs that are copies, by what was measured and their pixels, and the chance of each.
+) -> tuple[Pairs, dict[tuple[int, int], float], int]:
+    """Those of the pairs that are copies, by what was measured and their pixels, the chance of each, and how many pairs
+    were told by the cosine alone, since a picture has no thumbnail.
 
     Of each picture the `NEAREST` pairs are asked first. Where these make a group of more than `LISTED` copies, its other pairs
     are copies, too, and are not asked: a thousand copies of one picture are half a million pairs.
@@ -259,17 +260,25 @@ def told_by_pixels(
     copy = equal_pixels(records, alike)
     chance = copy.astype(np.float64)
     asked = nearest(alike, NEAREST) & ~copy
-    copy[asked], chance[asked] = measuring.copies(folder.embeddings, hashes, measured, part(alike, asked))
+    seen = np.ones(len(alike), dtype=bool)
+    copy[asked], chance[asked], seen[asked] = measuring.copies(folder.embeddings, hashes, measured, part(alike, asked))
     labels = pair_search.group_labels(len(records), alike.i[copy], alike.j[copy])
     large = np.bincount(labels)[labels] > LISTED
     within = large[alike.i] & (labels[alike.i] == labels[alike.j])
     left = ~(asked | copy | within)
-    copy[left], chance[left] = measuring.copies(folder.embeddings, hashes, measured, part(alike, left))
+    _, chance[left], seen[left] = measuring.copies(folder.embeddings, hashes, measured, part(alike, left))
+    copy[left] = chance[left] >= same_picture.copy_from(chance[asked])
     implied = within & ~(asked | copy)
     copy[implied], chance[implied] = True, float(chance[asked & copy].min(initial=1.0))
     kept = part(alike, copy)
     rows = zip(kept.i.tolist(), kept.j.tolist())
-    return kept, {pair: round(sure, 4) for pair, sure in zip(rows, chance[copy].tolist())}
+    blind = int((~seen).sum())
+    if blind:
+        script.say(
+            f"{blind:,} pairs were told by the cosine alone: an earlier version embedded their pictures without a "
+            f"thumbnail; move {folder.embeddings}/*.pt away and run advanced_joytag_processing.py to have them"
+        )
+    return kept, {pair: round(sure, 4) for pair, sure in zip(rows, chance[copy].tolist())}, blind
 
 
 def nearest(pairs: Pairs, count: int) -> np.ndarray:

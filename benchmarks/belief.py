@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ from benchmarks.tag_libraries import Harder, Library
 from tagcheck import script
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.tag_errors import Examined, Rules, evidence, suggestions
+from tagcheck.tag_errors.evidence import Witness
 from tagcheck.tag_errors.relations import learn_relations
 
 LABELS = ("mnist", "cifar10", "20news", "imdb")
@@ -77,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"\n{describe(judge)}\n{HEADER}")
             for name, seconds, said in methods(judge, args.without_peers):
                 print(line(name, seconds, judge, said), flush=True)
+            if judge.second is not None:
+                print("\n".join(two_taggers(judge)), flush=True)
     return 0
 
 
@@ -111,6 +115,10 @@ def methods(judge: Judge, alone: bool) -> Iterator[tuple[str, float, np.ndarray]
     start = time.process_time()
     said, seen = ours(judge)
     yield "tagcheck", time.process_time() - start, said
+    if judge.second is not None:
+        start = time.process_time()
+        said_by_both, _ = ours(judge, second=True)
+        yield "with the second", time.process_time() - start, said_by_both
     if alone:
         return
     groups = seen.around.labels
@@ -144,8 +152,27 @@ def tagger(judge: Judge | Library, columns: np.ndarray) -> Tagger | None:
     return Tagger(np.array([new[column] for column in known[kept].tolist()]), weight[kept], bias[kept])
 
 
-def ours(judge: Judge) -> tuple[np.ndarray, Examined]:
-    """Our probability that each cell is wrong, (n, T), and all that was found."""
+def two_taggers(judge: Judge) -> Iterator[str]:
+    """What each network alone says is wrong with `SURE` or more, where they agree and where not: how many of these cells are
+    wrong in truth, and how likely both together make it.
+    """
+    assert judge.second is not None
+    other = replace(judge, matrix=judge.second, head=None, second=None)
+    first, second, both = ours(judge)[0] >= SURE, ours(other)[0] >= SURE, ours(judge, second=True)[0]
+    wrong = judge.truth != judge.given
+    for kind, possible in (("missing", ~judge.given & judge.judged), ("wrong", judge.given & judge.judged)):
+        for who, cells in (
+            ("both", first & second),
+            ("first alone", first & ~second),
+            ("second alone", second & ~first),
+        ):
+            if (cells & possible).any():
+                right, believed = wrong[cells & possible].mean(), both[cells & possible].mean()
+                yield f"  {kind:7} by {who:12} {right:.2f} of {(cells & possible).sum():,} right, believed {believed:.2f}"
+
+
+def ours(judge: Judge, second: bool = False) -> tuple[np.ndarray, Examined]:
+    """Our probability that each cell is wrong, (n, T), and all that was found; with the judge's `second` network as a witness."""
     columns = usable(judge)
     given = sparse.csr_matrix(judge.given[:, columns].astype(np.float32))
     seen = suggestions.examine(
@@ -154,6 +181,7 @@ def ours(judge: Judge) -> tuple[np.ndarray, Examined]:
         [judge.tags[c] for c in columns],
         tagger(judge, columns),
         Rules(namespaces=judge.namespaces),
+        witnesses=[Witness("second", judge.second, np.ones(len(judge.second), bool))] if second else [],
     )
     out = np.zeros(judge.given.shape)
     out[seen.cells.row, columns[seen.cells.column]] = seen.verdict.error

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import PROJECT  # noqa: F401  which puts the project on the path
+from common import PROJECT
 from PIL import Image
 
 from tagcheck import script
+from tagcheck.embedding import tagger
 
 Icon = tuple[str, str, Path, list[str], list[str]]
 MOST = {"lucide": 1500, "phosphor": 1500, "octicons": 400, "tabler": 1800, "mdi": 1800, "fontawesome": 1400}
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         mine = [icon for icon in listed(name, args.folder / name / "package") if icon[2].is_file()]
         icons += [mine[place] for place in np.sort(rng.permutation(len(mine))[:most])]
     features = embed(icons)
-    np.savez(args.folder / "icons.npz", x=features)
+    np.savez(args.folder / "icons.npz", x=features, second=embed_again(icons))
     rows = [(maker, name, words, kinds) for maker, name, _, words, kinds in icons]
     (args.folder / "icons.json").write_text(json.dumps(rows), encoding="utf-8")
     print(f"{len(icons):,} icons, {features.shape[1]} features each -> {args.folder}")
@@ -88,6 +89,14 @@ def embed(icons: Sequence[Icon]) -> np.ndarray:
             scaled = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
             made.append(network.extract_features(scaled).mean((2, 3)).numpy())
     return np.concatenate(made).astype(np.float32)
+
+
+def embed_again(icons: Sequence[Icon]) -> np.ndarray:
+    """What the sample's network sees in each icon, (n, d) float32."""
+    network = tagger.load(PROJECT / "sample" / "network", "cpu")
+    starts = script.progress(range(0, len(icons), BATCH), what="embedding again", unit="batch")
+    pictures = ([Image.fromarray(drawn(one[2])) for one in icons[start : start + BATCH]] for start in starts)
+    return np.concatenate([network.embed(some) for some in pictures])
 
 
 def drawn(path: Path) -> np.ndarray:

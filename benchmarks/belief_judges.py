@@ -40,7 +40,7 @@ class Judge:
     """n pictures, T tags. `truth`, `given` bool (n, T); `matrix` (n, d) float32; `judged` bool (n, T) where the truth is known.
 
     `head` a tagger's (columns, weight, bias) or None; `implied` (child, parent) columns that are written together; of the
-    `namespaces` a picture has one tag.
+    `namespaces` a picture has one tag; `second` (n, e) float32 are another network's embeddings.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Judge:
     head: Head | None = None
     implied: list[tuple[int, int]] = field(default_factory=list)
     namespaces: frozenset[str] = frozenset()
+    second: np.ndarray | None = None
 
     @property
     def series(self) -> np.ndarray:
@@ -102,7 +103,10 @@ def sample(planted: Path, data: Path) -> Judge:
     columns = np.array(sorted(slots))
     rows = [slots[c] for c in columns.tolist()]
     known = (columns, np.asarray(head.weight)[rows], np.asarray(head.bias)[rows])
-    return Judge("sample library", names, truth, given, loaded.matrix, np.ones(truth.shape, dtype=bool), known)
+    made = Judge("sample library", names, truth, given, loaded.matrix, np.ones(truth.shape, dtype=bool), known)
+    for other in folder.further():
+        made.second = store.load(other.embeddings, loaded.hashes).matrix
+    return made
 
 
 def _cells(sets: list[set[str]], names: list[str]) -> np.ndarray:
@@ -208,10 +212,12 @@ def icons(folder: Path, seed: int = 0, errors: float = 0.08) -> Judge:
     swapped. Where an icon of the same name in another set has a keyword that this one lacks, nobody knows whether it
     belongs, and the cell is not judged.
     """
-    matrix = np.load(folder / "icons.npz")["x"]
+    kept = np.load(folder / "icons.npz")
     rows = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
     some = np.sort(np.random.default_rng([8, seed]).permutation(len(rows))[:ICONS])
-    return planted("icons", matrix[some], *keywords([rows[k] for k in some]), seed, errors, errors)
+    made = planted("icons", kept["x"][some], *keywords([rows[k] for k in some]), seed, errors, errors)
+    made.second = kept["second"][some] if "second" in kept else None
+    return made
 
 
 def keywords(rows: list[tuple[str, str, list[str], list[str]]]) -> tuple[list[str], np.ndarray, np.ndarray]:

@@ -204,8 +204,12 @@ def _strangers(thumbnails: np.ndarray, known: np.ndarray, rng: np.random.Generat
     return pixel_difference.differences(thumbnails, a[a != b], b[a != b])
 
 
-def copies(folder: Path, hashes: Sequence[str], measured: Measured, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """(whether each of the pairs of `hashes` is a copy (m,), the chance of it), by cosine and stored thumbnails."""
+def copies(
+    folder: Path, hashes: Sequence[str], measured: Measured, pairs: Pairs
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(whether each of the pairs of `hashes` is a copy (m,), the chance of it, whether both have a thumbnail), by cosine
+    and stored thumbnails.
+    """
     asked = np.unique(np.concatenate([pairs.i, pairs.j]))
     thumbnails, known = store.load_thumbnails(folder, [hashes[row] for row in asked.tolist()], pixel_difference.BYTES)
 
@@ -213,7 +217,8 @@ def copies(folder: Path, hashes: Sequence[str], measured: Measured, pairs: Pairs
         a, b = np.searchsorted(asked, i), np.searchsorted(asked, j)
         return pixel_difference.differences(thumbnails, a, b), known[a] & known[b]
 
-    return same_picture.among(measured, pairs, differences)
+    both = known[np.searchsorted(asked, pairs.i)] & known[np.searchsorted(asked, pairs.j)]
+    return *same_picture.among(measured, pairs, differences), both
 
 
 def known_copies(folder: Path, found: Embeddings, progress: Callable[[float], None] | None = None) -> Pairs | None:
@@ -227,5 +232,5 @@ def known_copies(folder: Path, found: Embeddings, progress: Callable[[float], No
         )
     except pair_search.TooManyPairs:
         return None
-    kept, _ = copies(folder, found.hashes, measured, pairs)
+    kept, _, _ = copies(folder, found.hashes, measured, pairs)
     return Pairs(pairs.i[kept], pairs.j[kept], pairs.cosine[kept])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from joytag_folder import make_tiny_model_folder
 from PIL import Image, ImageDraw
 
@@ -233,6 +235,26 @@ def test_the_report_has_the_copies_and_no_redrawn_alternate(library):
     report, _ = reported(folder)
     assert report["summary"]["similarity_threshold"] == 0.97 and not report["settings"]["measured"]
     assert all(pair["similarity"] >= 0.97 and "copy_chance" not in pair for pair in report["similar_pairs"])
+
+
+def test_pairs_of_pictures_that_an_earlier_version_embedded_are_counted_and_named(library, tmp_path, capsys):
+    import find_near_duplicates
+
+    shutil.copytree(library[0].root, tmp_path / "data")
+    folder = DataFolder(tmp_path / "data")
+    for path in store.shard_paths(folder.embeddings):
+        shard = torch.load(path, weights_only=True)
+        torch.save({name: one for name, one in shard.items() if not name.startswith("thumbnails")}, path)
+    find_near_duplicates.main(["--data-dir", str(folder.root)])
+    report, _ = reported(folder)
+    blind = report["summary"]["pairs_without_thumbnails"]
+    assert blind > 0 and f"{blind:,} pairs were told by the cosine alone" in capsys.readouterr().err
+    assert (
+        data_folder.load(library[0].newest(NEAR_DUPLICATES), NEAR_DUPLICATES)["summary"].get(
+            "pairs_without_thumbnails", 0
+        )
+        == 0
+    )
 
 
 def test_it_is_measured_once_and_again_when_the_library_has_grown(library, capsys, monkeypatch):
