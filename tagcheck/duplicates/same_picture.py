@@ -25,7 +25,7 @@ from tagcheck.similar.pairs import Pairs
 FILE, KIND, VERSION = "same_picture.json", "same_picture", 1
 REACH = 0.01  # share of the changed pictures that may be missed
 BEYOND = 1.25  # how much further than that the threshold goes: the owner's copies are not ours
-COPY = 0.35  # chance from which a pair counts as a copy
+COPY = 0.35  # a pair that is less likely a copy never counts as one
 ROUNDS = 12
 STRANGERS = 0.1  # weight of pairs drawn at random, as a share of that of the changed pictures
 FAINT = 1.02  # 1 - cosine is counted from here, so that equal rows have a logarithm
@@ -134,7 +134,21 @@ def among(
     if differences is not None and len(pairs):
         apart, known = differences(pairs.i, pairs.j)
         chance = np.where(known, measured.chance(pairs.cosine, apart), chance)
-    return chance >= COPY, chance
+    return chance >= copy_from(chance), chance
+
+
+def copy_from(chance: np.ndarray) -> float:
+    """The chance from which a pair counts as a copy, `COPY` to .5: where the expected F1 of those that count is highest.
+
+    That is half of the F1 reached (Lipton, Elkan and Naryanaswamy 2014): where most pairs are told apart for certain, more
+    likely than not is asked for.
+
+    >>> round(float(copy_from(np.array([1.0] * 99 + [0.4, 0.0]))), 3), copy_from(np.array([0.3, 0.2]))
+    (0.499, 0.35)
+    """
+    likely = np.sort(chance)[::-1]
+    reached = 2 * np.cumsum(likely) / (np.arange(1, len(likely) + 1) + max(likely.sum(), 1e-9))
+    return max(COPY, reached.max() / 2) if len(likely) else COPY
 
 
 def save(folder: Path, measured: Measured) -> None:
