@@ -2,7 +2,8 @@
 
     python find_technical_faults.py --data-dir ~/tags
 
-Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), and every picture in it
+Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), and every picture in it that is new since
+        the newest report, or has changed
 Writes  reports/technical_faults_report_<UTC>.json
 
 A fault is suggested as a tag, `fault:blurred`, so that the library's own search finds the files; a colour that a grey picture
@@ -24,12 +25,12 @@ import numpy as np
 from PIL import Image
 
 import config
-from tagcheck import data_folder, dataset, detectors, findings, script
+from tagcheck import changed, data_folder, dataset, detectors, findings, script
 from tagcheck.dataset import Record
 from tagcheck.errors import FileUnavailable
 from tagcheck.findings import INCORRECT, MISSING, TagFinding
 from tagcheck.library import Library, LibrarySettings, choose
-from tagcheck.pictures import measuring
+from tagcheck.pictures import file_formats, measuring
 from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.script import run
@@ -62,12 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     library = choose.open_library(
         choose.library_name(args.library, folder, settings), folder, settings, tell=script.say
     )
-    looked = script.progress(examined(library, data.records, args.min_confidence), len(data.records), "looking at")
-    errors = [findings.error(record.hash, "technical_faults", found) for record, found in looked if found]
+    kind = detectors.own_report("find_technical_faults.py")
+    given = {"min_confidence": args.min_confidence, "max_embeddings": args.max_embeddings}
+    given |= {"decoders": file_formats.decoders(), "program": changed.program_as_of_now(script.PROJECT)}
+    known, errors = changed.carried_over(folder, kind, data.path, given)
+    new = [record for record in data.records if record.hash not in known]
+    looked = script.progress(examined(library, new, args.min_confidence), len(new), "looking at")
+    errors += [findings.error(record.hash, "technical_faults", found) for record, found in looked if found]
     errors.sort(key=lambda one: (-one["confidence"], one["hash"]))
-    summary = {"total_images_analyzed": len(data.records), "errors_found": len(errors)}
-    document = {"dataset": data.path.name, "summary": summary, "errors": errors}
-    report = data_folder.save(folder, detectors.own_report("find_technical_faults.py"), document)
+    summary = {"total_images_analyzed": len(data.records), "newly_looked_at": len(new), "errors_found": len(errors)}
+    document = {"dataset": data.path.name, "settings": given, "summary": summary, "errors": errors}
+    report = data_folder.save(folder, kind, document)
     print(f"{len(errors):,} pictures with technical faults, among {len(data.records):,} -> {report}")
     return 0
 

@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from tagcheck import data_folder, dataset
-from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
+from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind
+from tagcheck.dataset import Record
 from tagcheck.detectors import DETECTORS, Detector
 from tagcheck.errors import BadFile, MissingInput
 
@@ -30,7 +31,7 @@ class Last:
 
 @dataclass(frozen=True)
 class Changed:
-    """How many pictures are new, have other tags (or another state) or are gone since, and what else is other than it was."""
+    """How many pictures are new, have changed (their tags or state) or are gone since, and what else is other than it was."""
 
     new: int
     other: int
@@ -41,7 +42,7 @@ class Changed:
         return bool(self.new or self.other or self.gone or self.beside)
 
     def __str__(self) -> str:
-        counts = f"{self.new:,} pictures are new, {self.other:,} have other tags, {self.gone:,} are gone"
+        counts = f"{self.new:,} pictures are new, {self.other:,} have changed, {self.gone:,} are gone"
         return "; ".join([counts, *(f"{name} changed" for name in self.beside)])
 
 
@@ -62,15 +63,35 @@ def last_run(folder: DataFolder) -> Last | None:
 
 def rests_on(folder: DataFolder, decided: Iterable[Any], settings: Mapping[str, Any], program: Path) -> dict[str, str]:
     """A digest of each kind of thing, beside the dataset, that the detectors' reports rest on."""
-    code = (*program.glob("*.py"), *(program / "tagcheck").rglob("*.py"), *(Path(one.script) for one in DETECTORS))
     kept = (*folder.embeddings.rglob("*.pt"), folder.embeddings / "same_picture.json", *folder.classifier.glob("*"))
     return {
         "the embeddings or what was learned from them": _digest(_stamps(kept)),
         "your rules or your map of tags": _digest(_stamps(folder.root / name for name in OWN_FILES)),
         "your decisions": _digest(sorted(map(repr, decided))),
-        "the program": _digest(_stamps(code)),
+        "the program": program_as_of_now(program),
         "the settings": _digest(f"{name} {value!r}" for name, value in sorted(settings.items())),
     }
+
+
+def program_as_of_now(root: Path) -> str:
+    """A digest of the program's files and of the owner's own detectors: an update looks at everything again."""
+    own = (Path(one.script) for one in DETECTORS)
+    return _digest(_stamps((*root.glob("*.py"), *(root / "tagcheck").rglob("*.py"), *own)))
+
+
+def carried_over(
+    folder: DataFolder, report: Kind, now: Path, settings: Mapping[str, Any]
+) -> tuple[set[str], list[dict[str, Any]]]:
+    """(the pictures of the dataset `now` that the newest report of this kind looked at with these settings and that are as
+    they were then, its entries about them): what is told of a picture by itself need not be looked for again.
+    """
+    path = folder.newest(report)
+    with suppress(BadFile, MissingInput, KeyError, TypeError):
+        if path is not None and (read := data_folder.load(path, report))["settings"] == settings:
+            old, new = _pictures(folder, folder.root / DATASET.folder / read["dataset"]), _pictures(folder, now)
+            same = {hash for hash, digest in new.items() if hash and old.get(hash) == digest}
+            return same, [one for one in read.get("errors", []) if one["hash"] in same]
+    return set(), []
 
 
 def since(folder: DataFolder, last: Last, now: Path, rests: Mapping[str, str]) -> Changed | None:
@@ -104,13 +125,21 @@ def _pictures(folder: DataFolder, path: Path) -> dict[str, str]:
     read = dataset.load(folder, path, tell=lambda line: None)
     found = {
         one.hash: _digest(
-            [one.status, *sorted(one.tags), "-", *sorted(one.deleted_tags), "-", *sorted(one.implied_tags)]
+            [
+                *(one.status, repr(one.raw.get("reason")), repr(one.raw.get("damaged")), _suffix(one)),
+                *(*sorted(one.tags), "-", *sorted(one.deleted_tags), "-", *sorted(one.implied_tags)),
+            ]
         )
         for one in read.records
     }
     model = read.header.get("model")
     id = model.get("id") if isinstance(model, dict) else None
     return found | {"": _digest([repr(id), repr(read.header.get("tag_relations")), repr(sorted(read.judged.items()))])}
+
+
+def _suffix(record: Record) -> str:
+    """What the picture's file name ends with."""
+    return PurePath(str(record.raw.get("file_path") or "")).suffix
 
 
 def _stamps(paths: Iterable[Path]) -> Iterator[str]:

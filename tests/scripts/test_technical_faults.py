@@ -41,7 +41,11 @@ def faults_of(
     assert find_technical_faults.main(["--data-dir", str(folder.root), "--library", str(root), *more]) == 0
     kind = detectors.own_report("find_technical_faults.py")
     report = data_folder.load(folder.newest(kind), kind)
-    assert report["summary"] == {"total_images_analyzed": 1, "errors_found": len(report["errors"])}
+    assert report["summary"] == {
+        "total_images_analyzed": 1,
+        "newly_looked_at": 1,
+        "errors_found": len(report["errors"]),
+    }
     return {row["tag"]: row for error in report["errors"] for row in error["tags"]}
 
 
@@ -111,3 +115,25 @@ def test_a_fault_that_is_tagged_already_is_not_told_again(folder, tmp_path):
 def test_findings_below_the_confidence_asked_for_are_left_out(folder, tmp_path):
     data = encoded(sound().filter(ImageFilter.GaussianBlur(3)))
     assert faults_of(folder, tmp_path / "library", "a.png", data, "--min-confidence", "0.96") == {}
+
+
+def test_a_later_run_looks_at_what_is_new_or_has_changed_alone(folder, tmp_path, monkeypatch, capsys):
+    data = encoded(sound().crop((0, 0, 50, 50)))
+    assert faults_of(folder, tmp_path / "library", "a.png", data)
+    kind = detectors.own_report("find_technical_faults.py")
+    first = data_folder.load(folder.newest(kind), kind)["errors"]
+    rows = data_folder.load(folder.newest(DATASET), DATASET)["results"]
+
+    def looked(*more: str) -> tuple[int, list[dict]]:
+        find_technical_faults.main(["--data-dir", str(folder.root), "--library", str(tmp_path / "library"), *more])
+        report = data_folder.load(folder.newest(kind), kind)
+        return report["summary"]["newly_looked_at"], report["errors"]
+
+    assert looked() == (0, first)
+    data_folder.save(folder, DATASET, {"results": rows})
+    assert looked() == (0, first)
+    assert looked("--min-confidence", "0.6") == (1, first)
+    data_folder.save(folder, DATASET, {"results": [rows[0] | {"existing_all_tags": ["fault:tiny"]}]})
+    assert looked("--min-confidence", "0.6") == (1, [])
+    monkeypatch.setattr(find_technical_faults.changed, "program_as_of_now", lambda root: "updated")
+    assert looked("--min-confidence", "0.6")[0] == 1
