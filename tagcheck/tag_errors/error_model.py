@@ -52,7 +52,10 @@ BLOCK_BYTES = 400  # of one cell of a block, with some to spare: blocks take a s
 CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
 EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
-RATE_PRIOR = 40.0  # events: what a tag's own rates are weighed against
+RATE_PRIOR = 100.0  # events: what a tag's own rates are weighed against
+SPACE_PRIOR = 10.0  # the same of a namespace, of which more is known
+RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
+SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
 
@@ -81,7 +84,8 @@ class Cells:
 class Verdict:
     """What the model says of each cell, all (m,): `belongs` is pi, `miss` and `wrong` the rates m and a,
     `error` the probability that the cell is as it should not be: missing where it is not written, incorrect where it is.
-    `miss_rate` and `wrong_rate` (kappa) are the library's, `wrong_of_tag` (T,) the rate a of each tag.
+    `miss_rate` and `wrong_rate` (kappa) are the library's, `wrong_of_tag` (T,) the rate a of each tag, `shows` (T,) the share
+    of its uses, 0 to 1, that the evidence expects.
     """
 
     belongs: np.ndarray
@@ -91,6 +95,7 @@ class Verdict:
     miss_rate: float
     wrong_rate: float
     wrong_of_tag: np.ndarray
+    shows: np.ndarray
 
 
 def collect(found: Evidence, rng: np.random.Generator, memory: int = 4 * 2**30, background: int = 100_000) -> Cells:
@@ -171,7 +176,7 @@ def fit(
     floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
     truth = belongs
     yes, no = (np.zeros((2, len(y)), dtype=bool)) if answered is None else (answered > 0, answered < 0)
-    for _ in range(ROUNDS):
+    for turn in range(1, ROUNDS + 1):
         miss = _laziness(belongs, truth, cells, miss_rate, often)
         truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
         for certain in (truth, shown):
@@ -182,10 +187,22 @@ def fit(
         belongs = np.clip(expit(lines[cells.column, 0] + lines[cells.column, 1] * linear), SMALLEST, 1 - SMALLEST)
         floor, often = _tag_rates(belongs, truth, shown, miss / often[cells.column], kappa * share, cells, spaces)
         floor = kappa * floor
+        if turn % RATES_EVERY == 0:
+            miss_rate = _plateau(belongs, y)
     miss = _laziness(belongs, truth, cells, miss_rate, often)
     truth, _ = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
     wrong = np.minimum(floor, kappa) * frequency
-    return Verdict(belongs, miss, wrong[cells.column], np.where(cells.given, 1 - truth, truth), miss_rate, kappa, wrong)
+    error = np.where(cells.given, 1 - truth, truth)
+    shows = _shows(belongs, cells, len(frequency))
+    return Verdict(belongs, miss, wrong[cells.column], error, miss_rate, kappa, wrong, shows)
+
+
+def _shows(belongs: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
+    """The share (T,) of each tag's uses that the evidence expects, drawn to that of all tags by `SHOWN_PRIOR` uses."""
+    written = cells.column[cells.given]
+    uses, expected = np.bincount(written, minlength=tags), np.bincount(written, belongs[cells.given], tags)
+    usual = expected.sum() / max(uses.sum(), 1)
+    return (expected + SHOWN_PRIOR * usual) / (uses + SHOWN_PRIOR)
 
 
 def _truth(
@@ -246,7 +263,7 @@ def _tag_rates(
     out = []
     for events, expected in pairs:
         events, expected = np.bincount(cells.column, events, tags), np.bincount(cells.column, expected, tags)
-        of_space = (np.bincount(spaces, events) + RATE_PRIOR) / (np.bincount(spaces, expected) + RATE_PRIOR)
+        of_space = (np.bincount(spaces, events) + SPACE_PRIOR) / (np.bincount(spaces, expected) + SPACE_PRIOR)
         out.append(np.clip((events + RATE_PRIOR * of_space[spaces]) / (expected + RATE_PRIOR), 0.1, 10))
     return np.maximum(out[0], 1.0), out[1]
 

@@ -98,8 +98,28 @@ def settle(cells: Cells, verdict: Verdict, relations: Relations, frequency: np.n
             model.round()
         truth[relevant] = model.belief
     truth = _drawn_to_all(truth, cells, relations)
-    settled = replace(verdict, error=np.where(cells.given, 1 - truth, truth))
-    return settled, model.habits()
+    error = np.where(cells.given, 1 - truth, truth)
+    return replace(verdict, error=_as_far_as_it_shows(error, cells, verdict.shows, relations)), model.habits()
+
+
+def _as_far_as_it_shows(error: np.ndarray, cells: Cells, shows: np.ndarray, relations: Relations) -> np.ndarray:
+    """`error` (m,) where it is above .5 with its log-odds times the share of the tag's uses that the evidence expects, `shows` (T,).
+
+    Where the evidence misses many uses of a tag, what it says of the tag is less sure than the regression thinks: whether
+    such a tag is forgotten, or is not for what can be seen, cannot be told from the tags alone. A tag beside
+    another of its namespace that is likely right is told by that one too.
+    """
+    space = relations.space[cells.column]
+    of_space = np.flatnonzero((space >= 0) & cells.given)
+    key = cells.row[of_space].astype(np.int64) * len(relations.spaces) + space[of_space]
+    pictures, at = np.unique(key, return_inverse=True)
+    kept, right = shows[cells.column], 1 - error[of_space]
+    best = np.zeros(len(pictures))
+    np.maximum.at(best, at, right)
+    # The likeliest tag itself looks more right than wrong, so its own share does not come into play here.
+    kept[of_space] = np.maximum(kept[of_space], best[at])
+    odds = logit(error, SMALLEST)
+    return expit(np.where(odds > 0, kept * odds, odds))
 
 
 def _drawn_to_all(truth: np.ndarray, cells: Cells, relations: Relations) -> np.ndarray:
