@@ -38,7 +38,7 @@ from tagcheck.duplicates import measuring, same_picture
 from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, store, tagger
 from tagcheck.embedding.tagger import Begun
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError, told_as
-from tagcheck.library import FileInfo, Library, LibrarySettings, choose, tag_fields
+from tagcheck.library import FileInfo, Library, choose, tag_fields
 from tagcheck.library import protocol as libraries
 from tagcheck.lock import sole_run
 from tagcheck.pictures import Limits, file_formats, preparation, unreadable
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     folder = replace(script.data_folder(args), named=args.name)
     mapping, pages = mapped_pages(folder, args.mapping)
-    library = open_library(args, folder)
+    library = choose.mapped_library(folder, config, args, say)
     with (
         sole_run(folder.embeddings / EXTRACTION_LOCK),
         script.popup(library, args.popup, "tagcheck: embedding pictures") as message,
@@ -170,12 +170,6 @@ def set_name(text: str) -> str:
     if not data_folder.SET_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name of lower-case letters, digits, - and _")
     return text
-
-
-def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
-    """The library that is named, else the one that was mapped."""
-    settings = LibrarySettings.of(config).chosen(args)
-    return choose.open_library(choose.library_name(args.library, folder, settings), folder, settings, tell=say)
 
 
 def confirm_writes(folder: DataFolder, library: Library) -> None:
@@ -456,7 +450,7 @@ def cluster_worker(
     model = tagger.load(named or fetch(args.model), args.device, args.precision, args.batch_size, keep=model_id)
     if model.id != model_id:
         raise UsageError(f"a worker has {model.id} where this machine has {model_id}: give all of them the same files")
-    library = open_library(args, folder)
+    library = choose.mapped_library(folder, config, args, say)
 
     def work(part: Sequence[FileInfo], begun: int) -> Work:
         pixels: dict[str, str] = {}

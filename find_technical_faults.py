@@ -29,7 +29,7 @@ from tagcheck import changed, data_folder, dataset, detectors, findings, script
 from tagcheck.dataset import Record
 from tagcheck.errors import FileUnavailable
 from tagcheck.findings import INCORRECT, MISSING, TagFinding
-from tagcheck.library import Library, LibrarySettings, choose
+from tagcheck.library import Library, choose
 from tagcheck.pictures import file_formats, measuring
 from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
@@ -59,10 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
-    settings = LibrarySettings.of(config)
-    library = choose.open_library(
-        choose.library_name(args.library, folder, settings), folder, settings, tell=script.say
-    )
+    library = choose.mapped_library(folder, config, args, script.say)
     kind = detectors.own_report("find_technical_faults.py")
     given = {"min_confidence": args.min_confidence, "max_embeddings": args.max_embeddings}
     given |= {"decoders": file_formats.decoders(), "program": changed.program_as_of_now(script.PROJECT)}

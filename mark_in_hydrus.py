@@ -22,7 +22,7 @@ import config
 from tagcheck import detectors, script
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import MissingInput, UsageError
-from tagcheck.library import LibrarySettings, TagWrite, choose
+from tagcheck.library import TagWrite, choose
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import CURRENT
 from tagcheck.review import Review, by_picture, report_import
@@ -64,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def opened(folder: DataFolder, args: argparse.Namespace) -> Hydrus:
     """The Hydrus library of the data folder. Raises `UsageError` where it is a folder of pictures."""
-    settings = LibrarySettings.of(config).chosen(args)
-    library = choose.open_library(choose.library_name(None, folder, settings), folder, settings, tell=script.say)
+    library = choose.mapped_library(folder, config, args, script.say)
     if not isinstance(library, Hydrus):
         raise UsageError("marks are for Hydrus: this data folder is of a folder of pictures; see suggest.py --export")
     return library

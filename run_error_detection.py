@@ -32,7 +32,7 @@ from tagcheck import changed, children, data_folder, detectors, script
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import Detector
 from tagcheck.errors import Cancelled
-from tagcheck.library import LibrarySettings, choose
+from tagcheck.library import choose
 from tagcheck.review import store
 from tagcheck.script import run
 
@@ -109,8 +109,7 @@ def popup(folder: DataFolder, wanted: bool) -> AbstractContextManager[script.Sho
     """The message in Hydrus that --popup asks for; without it no library is needed, and none is opened."""
     if not wanted:
         return nullcontext()
-    settings = LibrarySettings.of(config)
-    library = choose.open_library(choose.library_name(None, folder, settings), folder, settings, tell=script.say)
+    library = choose.mapped_library(folder, config, None, script.say)
     return script.popup(library, True, "tagcheck: looking for errors")
 
 

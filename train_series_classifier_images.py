@@ -44,7 +44,7 @@ from tagcheck.embedding import Embeddings, download, joytag_network, store, tagg
 from tagcheck.errors import BadFile, MissingInput, UsageError, told_as
 from tagcheck.files import write_atomically
 from tagcheck.learning import linear_probes
-from tagcheck.library import LibrarySettings, choose
+from tagcheck.library import choose
 from tagcheck.lock import sole_run
 from tagcheck.script import run
 from tagcheck.series import Labels, classifier_files, finetuning, out_of_fold, probabilities, scoring, tagger_says
@@ -366,8 +366,7 @@ def train_networks(
 ) -> finetuning.Trained:
     """Train on the library's pictures, or go on where an earlier run was stopped."""
     work = work_folder(folder, namespace, pictures, settings, base.sha256)
-    of_library = LibrarySettings.of(config)
-    library = choose.open_library(choose.library_name(args.library, folder, of_library), folder, of_library)
+    library = choose.mapped_library(folder, config, args, None)
     read = finetuning.pictures(library, pictures.embedded.hashes, base.network.image_size)
     parts = linear_probes.grouped_folds(groups, min(PARTS * settings.folds, len(np.unique(groups))), SEED)
     parts = spread_folds(parts, groups, labels)

@@ -44,7 +44,7 @@ from tagcheck.findings import finding_id
 from tagcheck.intervals import wilson
 from tagcheck.learning import expected_calibration_error
 from tagcheck.learning.linear_probes import unit_rows
-from tagcheck.library import LibrarySettings, choose
+from tagcheck.library import choose
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
@@ -215,8 +215,7 @@ def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.
         published = joytag_network.read_folder(Path(base["folder"]))
         if published.sha256 != base["weights_sha256"]:
             raise BadFile(f"{base['folder']} holds another network than the one that was fine-tuned")
-        settings = LibrarySettings.of(config)
-        library = choose.open_library(choose.library_name(None, folder, settings), folder, settings, tell=script.say)
+        library = choose.mapped_library(folder, config, None, script.say)
         read = finetuning.pictures(library, hashes, published.network.image_size)
         return finetuning.new_log_probabilities(
             published.network,

@@ -35,20 +35,14 @@ class LibrarySettings:
     @classmethod
     def of(cls, config: Any) -> LibrarySettings:
         """From a module, or anything else, with config.py's names on it."""
-        return cls(
-            config.LIBRARY,
-            config.API_URL,
-            config.API_KEY,
-            config.TAG_SERVICES,
-            config.MACHINE_TAG_SERVICES,
-            config.WRITE_TAG_SERVICE,
-        )
+        services = (config.TAG_SERVICES, config.MACHINE_TAG_SERVICES, config.WRITE_TAG_SERVICE)
+        return cls(config.LIBRARY, config.API_URL, config.API_KEY, *services)
 
     def chosen(self, args: Any) -> LibrarySettings:
         """With what the options of a script choose: `script.add_services`."""
         return replace(
             self,
-            machine_services=args.machine_tag_service or self.machine_services,
+            machine_services=getattr(args, "machine_tag_service", None) or self.machine_services,
             write_service=getattr(args, "write_tag_service", None) or self.write_service,
         )
 
@@ -95,6 +89,13 @@ def open_library(
     progress = (lambda done, total: tell(f"hashed {done:,} of {total:,} new files")) if tell else None
     left_out = exclude or (_mapped(folder, "exclude", "folder") if follow_mapping else ())
     return FolderLibrary(root.resolve(), store=folder.root / "folder.sqlite3", progress=progress, exclude=left_out)
+
+
+def mapped_library(folder: DataFolder, config: Any, args: Any, tell: Callable[[str], None] | None) -> Library:
+    """The library that the options `args` name (--library), else the one that was mapped, with the settings of `config`."""
+    settings = LibrarySettings.of(config).chosen(args)
+    name = library_name(getattr(args, "library", None), folder, settings)
+    return open_library(name, folder, settings, tell=tell)
 
 
 def _mapped_library(path: Path, library: object) -> str:
