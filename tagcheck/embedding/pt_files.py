@@ -3,23 +3,24 @@
 `torch.load(weights_only=True)` interprets the pickle in Python, which for a shard's 4,096 hashes takes
 longer than everything else about loading it. Here Python's own unpickler does it, which is given
 nothing to call but the few names that a file of tensors needs, so that a file can do no more than
-under `weights_only`. The tensors are mapped, not read. Before anything is made, `check` looks at the archive's
+under `weights_only`. Before anything is made, `check` looks at the archive's
 directory and walks the pickle, so that a small file cannot ask for much memory or time. Whatever is checked and not
 of this plain form is left to torch.
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 import pickle
 import re
 import struct
 import zipfile
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -60,12 +61,35 @@ class _Storage:
     key: str
 
 
+@dataclass(frozen=True)
+class _Later:
+    """A tensor that is still in the file. It is read and not mapped: who reads from the map of a file that is cut off
+    meanwhile is killed.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    count: int
+    header: int
+    offset: int
+
+    def read(self, file: IO[bytes]) -> torch.Tensor:
+        file.seek(self.header)
+        name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+        file.seek(name + extra + self.offset, os.SEEK_CUR)
+        flat = torch.empty(self.count, dtype=self.dtype)
+        if file.readinto(flat.view(torch.uint8).numpy()) != self.count * self.dtype.itemsize:  # type: ignore[attr-defined]
+            raise _Odd("cut off")
+        return flat.view(self.shape)
+
+
 class _Odd(Exception):
     """The file is not of the plain form."""
 
 
-def read(path: Path) -> Any:
-    """What `torch.load(path, weights_only=True, mmap=True)` gives, or None where torch has to look at the file itself.
+def read(path: Path, without: Container[str] = ()) -> Any:
+    """What `torch.load(path, weights_only=True)` gives, or None where torch has to look at the file itself. Of a dict, the
+    tensors `without` are left out and not read.
 
     Raises `Refused` for a file that is beyond the bounds.
     """
@@ -74,9 +98,17 @@ def read(path: Path) -> Any:
             entries = _checked(archive)
             if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
                 return None
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch wants memory that can be written to
-            return _Plain(archive.read(entries["data.pkl"]), mapped, entries).load()
-    except FileNotFoundError:
+            document = _Plain(archive.read(entries["data.pkl"]), entries).load()
+            if isinstance(document, _Later):
+                return document.read(file)
+            if not isinstance(document, dict):
+                return None
+            return {
+                name: one.read(file) if isinstance(one, _Later) else one
+                for name, one in document.items()
+                if name not in without
+            }
+    except (FileNotFoundError, PermissionError):
         raise
     except (
         _Odd,
@@ -151,11 +183,11 @@ def _walk(data: bytes) -> None:
 
 
 class _Plain(pickle.Unpickler):
-    """Unpickles dicts, lists, text, numbers and tensors; the bytes of these lie in `mapped`."""
+    """Unpickles dicts, lists, text and numbers; tensors are read later."""
 
-    def __init__(self, data: bytes, mapped: mmap.mmap, entries: dict[str, zipfile.ZipInfo]) -> None:
+    def __init__(self, data: bytes, entries: dict[str, zipfile.ZipInfo]) -> None:
         super().__init__(BytesIO(data))
-        self._mapped, self._entries = mapped, entries
+        self._entries = entries
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -174,8 +206,7 @@ class _Plain(pickle.Unpickler):
 
     def _tensor(
         self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
-    ) -> torch.Tensor:
-        """A tensor over the mapped bytes."""
+    ) -> _Later:
         entry = self._entries[f"data/{storage.key}"]
         step, count = 1, 1
         for length, wanted in zip(reversed(shape), reversed(stride)):
@@ -183,9 +214,6 @@ class _Plain(pickle.Unpickler):
                 raise _Odd("not contiguous")
             step, count = step * length, count * length
         size = storage.dtype.itemsize
-        name, extra = LOCAL_HEADER.unpack_from(self._mapped, entry.header_offset)
-        start = entry.header_offset + LOCAL_HEADER.size + name + extra
         if entry.compress_type != zipfile.ZIP_STORED or offset < 0 or (offset + count) * size > entry.file_size:
             raise _Odd("compressed, or too short")
-        flat = torch.frombuffer(self._mapped, dtype=storage.dtype, count=count, offset=start + offset * size)
-        return flat.view(tuple(shape))
+        return _Later(storage.dtype, tuple(shape), count, entry.header_offset, offset * size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ TAG_HEAD = "tag_head.pt"
 AT_THRESHOLD = 0.35  # half of an F1 of .7, which is about what published taggers reach at their thresholds
 ONE_FILE_A_PICTURE = re.compile(r"[0-9a-f]{64}\.pt")
 OUR_SHARD = re.compile(r"embeddings_\d{8}T\d{6}Z_(\d{6})\.pt")
+ROWS_ALONE = frozenset(["thumbnails", "pixels"])  # what a reader of embeddings leaves out
 MADE_BY = "run advanced_joytag_processing.py"
 
 
@@ -267,12 +268,12 @@ def load(
     starts = [0]
     first: tuple[str, str] | None = None
     for path in shard_paths(folder):
-        shard = _load_shard(path)
+        shard = _load_shard(path, ROWS_ALONE)
         first = first or (shard["model"], shard["preprocess"])
         _check_same_model(path, shard, first, model, parts)
         found = zip(shard["hashes"], range(starts[-1], starts[-1] + len(shard["hashes"])))
         place.update(found if wanted is None else ((hash, row) for hash, row in found if hash in wanted))
-        parts.append(shard["embeddings"])
+        parts.append(shard["embeddings"].to("meta"))  # they are read again where they are gathered
         sources.append(path)
         starts.append(starts[-1] + len(shard["hashes"]))
     for path in sorted(path for path in _pt_files(folder) if ONE_FILE_A_PICTURE.fullmatch(path.name)):
@@ -349,7 +350,7 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
     path = folder / TAG_HEAD
     if not path.exists():
         return None
-    document = _load_pt(path, mmap=False)
+    document = _load_pt(path)
     _check_kind(path, document, "tag_head")
     tags, weight, bias = document.get("tags"), document.get("weight"), document.get("bias")
     if not (
@@ -389,12 +390,12 @@ def _next_name(folder: Path) -> Path:
     return folder / name
 
 
-def _load_pt(path: Path, mmap: bool = True) -> Any:
+def _load_pt(path: Path) -> Any:
     try:
-        pt_files.check(path, whole=not mmap)
+        pt_files.check(path, whole=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except Exception as error:  # torch raises pickle, zip, runtime and value errors for one damaged file
@@ -404,9 +405,9 @@ def _load_pt(path: Path, mmap: bool = True) -> Any:
         raise DamagedShard(f"{path} cannot be read ({reason}): remove it and {MADE_BY} again") from None
 
 
-def _load_shard(path: Path) -> dict[str, Any]:
+def _load_shard(path: Path, without: Container[str] = ()) -> dict[str, Any]:
     try:
-        shard = pt_files.read(path)
+        shard = pt_files.read(path, without)
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except pt_files.Refused as error:
@@ -473,7 +474,7 @@ def _other_bytes(path: Path) -> DamagedShard:
 
 
 def _load_single(path: Path) -> torch.Tensor:
-    row = _load_pt(path, mmap=False)  # a system maps some 65,000 files at a time, a library holds more pictures
+    row = _load_pt(path)
     if not torch.is_tensor(row) or not row.is_floating_point() or row.numel() == 0 or row.layout != torch.strided:
         raise BadFile(f"{path} is not one tensor of floating-point numbers: remove it and {MADE_BY} again")
     return row.detach().reshape(1, -1)
@@ -507,7 +508,7 @@ def _check_same_model(
 def _gather(
     parts: list[torch.Tensor], paths: list[Path], starts: np.ndarray, hashes: list[str], places: np.ndarray, dtype: Any
 ) -> np.ndarray:
-    """Rows picked from the parts into one array, a part at a time, so that the mapped files are read once in order.
+    """Rows picked from the parts into one array, a part at a time: that of a shard is read again, so that one alone is held.
 
     `places` (n,) of each hash: its row counted over all parts, which begin at `starts`.
     """
@@ -519,11 +520,16 @@ def _gather(
     torch.set_num_threads(1)  # more would wait for each other at every few rows
     try:
         for number in np.flatnonzero(np.diff(bounds)):
+            held_part = parts[number]
+            if held_part.is_meta:
+                held_part = _load_shard(paths[number], ROWS_ALONE)["embeddings"]
+                if held_part.shape != parts[number].shape:
+                    raise _other_bytes(paths[number])
             for first in range(bounds[number], bounds[number + 1], GATHERED):
                 targets = order[first : min(first + GATHERED, bounds[number + 1])]
                 rows = torch.from_numpy(places[targets] - starts[number])
                 whole = rows[-1] - rows[0] == len(rows) - 1  # the places are in order, so these are neighbours
-                part = parts[number][rows[0] : rows[-1] + 1] if whole else parts[number].index_select(0, rows)
+                part = held_part[rows[0] : rows[-1] + 1] if whole else held_part.index_select(0, rows)
                 found = held[: len(part)].copy_(part)
                 if not found.sum(dim=1).isfinite().all():  # of finite rows only huge numbers add up to none
                     _check_finite(found, paths[number], [hashes[target] for target in targets])
