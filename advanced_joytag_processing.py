@@ -17,6 +17,11 @@ command goes on. A further tagger's embeddings get a --name and stand beside the
 weighs what both say.
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 import time
 from collections import Counter, deque

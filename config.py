@@ -62,6 +62,9 @@ PORT = 5000
 if __name__ == "__main__":  # python config.py --check: is everything ready?
     import sys
 
+    from tagcheck import interruption
+
+    interruption.end_at_once()
     from tagcheck import doctor, script
 
     script.run(lambda: doctor.main(sys.modules[__name__]))

@@ -12,6 +12,11 @@ still loading or searching are waited for.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace

@@ -13,6 +13,11 @@ page where config.py names it in OWN_DETECTORS: docs/detectors.md.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

@@ -11,6 +11,11 @@ Writes  reports/mistagged_images_report_<UTC>.json
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -17,6 +17,11 @@ threshold by what is known of this library: the pairs that the owner judged and 
 same pixels, or a file that lists all copies.
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -13,6 +13,11 @@ on the picture the confidence is 50 % at the limit and 95 % at a quarter of it. 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 import io
 import os

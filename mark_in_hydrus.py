@@ -14,6 +14,11 @@ refused. tagcheck:copy is on all of a group of copies but the best one.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 from collections import Counter
 from collections.abc import Sequence

@@ -14,6 +14,11 @@ for where nothing has changed since the last run, and it is said what has.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 import codecs
 import os

@@ -15,6 +15,11 @@ Needs Python 3.11 or newer and nothing else. Says what it downloads, and how muc
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 import hashlib
 import json
@@ -303,6 +308,7 @@ def say(message: str) -> None:
 
 
 if __name__ == "__main__":
+    interruption.raise_from_now_on()
     try:
         sys.exit(main())
     except Failed as error:

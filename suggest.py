@@ -13,6 +13,11 @@ the same at /api/suggest?hash=...&hash=... to a request that carries the token: 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 import json
 import sys

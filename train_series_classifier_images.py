@@ -21,6 +21,11 @@ Writes: series_classifier/<namespace>_classifier.json, <namespace>_weights_<UTC>
         <namespace>_network_<UTC>.safetensors
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 import json
 import shutil

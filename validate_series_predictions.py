@@ -22,6 +22,11 @@ Reads:  series_classifier/ (the card and the out-of-fold predictions), datasets/
 Writes: reports/series_validation_report_<UTC>.json, and .svg beside it: the reliability diagram
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 import argparse
 from collections import Counter, defaultdict
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What the scripts share at their edge: options, progress, and one place where errors become exit codes.
 
-Exit codes: 0 done (with or without findings), 1 the machine would not (disk full, no right to
-write), 2 usage, 3 an input is missing, 4 a file is not what it says, 5 the library cannot be
+Exit codes: 0 done (with or without findings), 1 the system refused (disk full, no right to
+read or write), 2 usage, 3 an input is missing, 4 a file is not what it says, 5 the library cannot be
 reached or refuses, 130 interrupted or cancelled.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from tagcheck import children, memory
+from tagcheck import children, interruption, memory
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError
 
@@ -43,18 +42,19 @@ def run(main: Callable[[], int | None]) -> None:
 
     SIGTERM ends it as Ctrl-C does: what is in hand is finished or cleared away.
     """
+    interruption.end_at_once()
     prepare_console()
     children.end_with_parent()
-    for name in ("SIGTERM", "SIGBREAK"):  # the second is how Windows asks
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
     try:
+        interruption.raise_from_now_on()
         code = main() or 0
         sys.stdout.flush()
+        interruption.end_at_once()
     except ToolError as error:
         code = fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        code = fail("interrupted; what was finished is kept, run the same command again to go on", 130)
+        interruption.end_at_once()
+        code = fail(interruption.MESSAGE.removeprefix("error: "), 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -76,10 +76,6 @@ def prepare_console() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def fail(message: str, code: int) -> int:

@@ -21,6 +21,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 if str(PROJECT) not in sys.path:  # `python webapp/app.py` puts only webapp/ there
     sys.path.insert(0, str(PROJECT))
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from tagcheck import interruption
+
+    interruption.end_at_once()
+
 from flask import Flask, flash, redirect, render_template, request, session, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
