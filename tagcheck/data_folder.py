@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import write_atomically, write_json_records
+from tagcheck.files import NotAllowed, listed, there, write_atomically, write_json_records
 from tagcheck.json_files import Unusable, elements, members, parse
 
 LONGEST_LINE = 64 << 20  # characters
@@ -71,10 +71,9 @@ class DataFolder:
 
     def further(self) -> list[DataFolder]:
         """This folder as each further tagger sees it, by name."""
-        found = (
-            path for path in (self.root / "advanced_embeddings").glob("*/*.pt") if SET_NAME.fullmatch(path.parent.name)
-        )
-        return [DataFolder(self.root, name) for name in sorted({path.parent.name for path in found})]
+        own = self.root / "advanced_embeddings"
+        named = [path for path in listed(own, "*") if SET_NAME.fullmatch(path.name) and path.is_dir()]
+        return [DataFolder(self.root, path.name) for path in named if listed(path, "*.pt")]
 
     @property
     def classifier(self) -> Path:
@@ -88,7 +87,7 @@ class DataFolder:
 
     def files(self, kind: Kind) -> list[Path]:
         """All files of one kind, the oldest first by the time in the name. A name without a real time is somebody's copy, not one of them."""
-        found = ((stamp_of(path), path) for path in (self.root / kind.folder).glob(f"{kind.prefix}_*.json"))
+        found = ((stamp_of(path), path) for path in listed(self.root / kind.folder, f"{kind.prefix}_*.json"))
         return [path for when, path in sorted((when, path) for when, path in found if when is not None)]
 
     def newest(self, kind: Kind) -> Path | None:
@@ -100,7 +99,7 @@ class DataFolder:
         """`given`, or the newest file of this kind. Raises `MissingInput` saying which script makes one."""
         if given is not None:
             path = Path(given)
-            if not path.is_file():
+            if not there(path) or not path.is_file():
                 raise MissingInput(f"no file {path}")
             return path
         newest = self.newest(kind)
@@ -189,6 +188,8 @@ def records(
         raise MissingInput(f"no file {path}") from None
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): {_again(kind)}") from None
+    except PermissionError:
+        raise NotAllowed(path) from None
     except OSError as error:
         raise BadFile(f"{path} cannot be read ({error.strerror}): {_again(kind)}") from None
 

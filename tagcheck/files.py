@@ -9,10 +9,40 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
+from tagcheck.errors import ToolError
+
 REPLACE_SECONDS = 10.0
+
+
+class NotAllowed(ToolError):
+    """A file or folder is there and may not be read."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{path} may not be read: grant the right to it, then run the same command again")
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """The paths in `folder` whose names fit, sorted; none where there is no such folder. Raises `NotAllowed` where it may
+    not be listed, which `Path.glob` takes for empty.
+    """
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if fnmatchcase(name, pattern))
+    except PermissionError:
+        raise NotAllowed(folder) from None
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def there(path: Path) -> bool:
+    """Whether something stands at `path`. Raises `NotAllowed` where the folder that it is in may not be entered."""
+    try:
+        return path.exists()
+    except PermissionError:
+        raise NotAllowed(path.parent) from None
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: bool = True) -> None:

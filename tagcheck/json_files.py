@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.files import NotAllowed
 
 DEPTH = 64  # of lists and objects in each other
 SMALL = 64 << 20  # bytes of a file that is read as a whole
@@ -69,6 +70,8 @@ def read(path: Path, shape: Shape | None = None, again: str = CORRECT, most: int
         raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): {again}") from None
     except ValueError as error:
         raise BadFile(f"{path} is not JSON ({error}): {again}") from None
+    except PermissionError:
+        raise NotAllowed(path) from None
     except OSError as error:
         raise BadFile(f"{path} cannot be read ({error.strerror}): {again}") from None
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tagcheck.errors import BadFile, ToolError
-from tagcheck.files import sync_folder
+from tagcheck.files import sync_folder, there
 
 BUSY_SECONDS = 120.0  # reading the reports of a large library keeps other writers waiting for a part of that
 BACKUPS, KEPT_BACKUPS = "backups", 10
@@ -125,7 +125,7 @@ def transaction(path: Path, migrations: Migrations, write: bool = True) -> Itera
 
 def start(path: Path, migrations: Migrations) -> None:
     """To be called once when a program begins to use a file that is there: its rights, a check of the whole file, a backup."""
-    if not path.exists():
+    if not there(path):
         return
     with _explained(path):
         for one in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):

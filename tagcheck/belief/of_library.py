@@ -24,7 +24,7 @@ from tagcheck.dataset import Dataset, Record
 from tagcheck.duplicates import measuring
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import write_atomically
+from tagcheck.files import listed, write_atomically
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
@@ -153,7 +153,7 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
     made.update(f"{data.most}\n".encode())  # a sample is weighed by itself
     for path in (
         *sorted(folder.embeddings.rglob("*")),
-        *sorted(folder.classifier.glob("*.json")),
+        *listed(folder.classifier, "*.json"),
         *(folder.root / name for name in OWN_FILES),
     ):
         if path.is_file():
@@ -331,7 +331,7 @@ def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list
     """What the classifiers of the data folder say of the pictures, out of fold; a damaged one has no say (with a note)."""
     row = {record.hash: place for place, record in enumerate(pictures.records[: len(pictures.matrix)])}
     out = []
-    for path in sorted(folder.classifier.glob("*_classifier.json")):
+    for path in listed(folder.classifier, "*_classifier.json"):
         try:
             namespace = data_folder.load(path, classifier_files.CARD).get("namespace", "")
             card, rows = classifier_files.load_out_of_fold(folder, namespace)

@@ -22,7 +22,7 @@ import torch
 from tagcheck.data_folder import STAMP, utc_now
 from tagcheck.embedding import pt_files
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import write_atomically
+from tagcheck.files import NotAllowed, listed, there, write_atomically
 
 SHARD_ROWS = 4096
 GATHERED = 256  # rows converted at a time while loading
@@ -90,7 +90,7 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def _pt_files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.glob("*.pt") if not path.name.startswith("."))
+    return (path for path in listed(folder, "*.pt") if not path.name.startswith("."))
 
 
 def embedded(
@@ -348,7 +348,7 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
     Raises `BadFile` when it is damaged or, with `model`, belongs to another model than the embeddings.
     """
     path = folder / TAG_HEAD
-    if not path.exists():
+    if not there(path):
         return None
     document = _load_pt(path)
     _check_kind(path, document, "tag_head")
@@ -398,8 +398,10 @@ def _load_pt(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
+    except PermissionError:
+        raise NotAllowed(path) from None
     except Exception as error:  # torch raises pickle, zip, runtime and value errors for one damaged file
-        if isinstance(error, (MemoryError, PermissionError)):
+        if isinstance(error, MemoryError):
             raise
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise DamagedShard(f"{path} cannot be read ({reason}): remove it and {MADE_BY} again") from None
@@ -410,6 +412,8 @@ def _load_shard(path: Path, without: Container[str] = ()) -> dict[str, Any]:
         shard = pt_files.read(path, without)
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
+    except PermissionError:
+        raise NotAllowed(path) from None
     except pt_files.Refused as error:
         raise DamagedShard(
             f"{path} cannot be read ({error}): {MADE_BY} again, which embeds its pictures anew"

@@ -16,7 +16,7 @@ from typing import Any
 from tagcheck import json_files
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile
-from tagcheck.files import write_atomically, write_json
+from tagcheck.files import there, write_atomically, write_json
 from tagcheck.json_files import Wrong, anything, list_of, one_of, record, text
 
 FILE, KIND, VERSION = "unreadable.json", "unreadable_files", 1
@@ -40,7 +40,7 @@ class Failure:
 def load(folder: Path, tools: Mapping[str, Any]) -> dict[str, Failure]:
     """The files that these very `tools` could not read, by hash. Raises `BadFile` for a file of another kind."""
     path = folder / FILE
-    if not path.exists():
+    if not there(path):
         return {}
     again = "remove it, and the files in it are tried again"
     document = json_files.read(path, None, again, most=1 << 30)
@@ -58,7 +58,7 @@ def load(folder: Path, tools: Mapping[str, Any]) -> dict[str, Failure]:
 def save(folder: Path, tools: Mapping[str, Any], failures: Mapping[str, Failure]) -> None:
     """Keep `failures` as those of `tools`; what was kept before is replaced. None, and none kept, is no file."""
     path = folder / FILE
-    if not failures and not path.exists():
+    if not failures and not there(path):
         return
     rows = [{"hash": hash, "status": one.status, "reason": one.reason} for hash, one in sorted(failures.items())]
     head = {"kind": KIND, "version": VERSION, "created": isoformat(utc_now()), "tools": dict(tools)}
@@ -70,7 +70,7 @@ def save(folder: Path, tools: Mapping[str, Any], failures: Mapping[str, Failure]
 def damaged(folder: Path) -> dict[str, str]:
     """What is wrong with files whose pixels could be read all the same, by hash."""
     path = folder / DAMAGED
-    if not path.exists():
+    if not there(path):
         return {}
     again = "remove it, and nothing but these marks is lost"
     document = json_files.read(path, None, again, most=1 << 30)
@@ -83,7 +83,7 @@ def damaged(folder: Path) -> dict[str, str]:
 
 def keep_damaged(folder: Path, reasons: Mapping[str, str]) -> None:
     """Remember that; none, and none kept, is no file."""
-    if reasons or (folder / DAMAGED).exists():
+    if reasons or there(folder / DAMAGED):
         files = [{"hash": hash, "reason": reason} for hash, reason in sorted(reasons.items())]
         head = {"kind": DAMAGED_KIND, "version": VERSION, "created": isoformat(utc_now())}
         write_json(folder / DAMAGED, head | {"files": files}, ("files",))
@@ -91,7 +91,7 @@ def keep_damaged(folder: Path, reasons: Mapping[str, str]) -> None:
 
 def repaired(folder: Path) -> bool:
     """Whether the embeddings in this folder are free of what earlier versions did wrong to turned TIFF pictures."""
-    return (folder / REPAIRED).exists()
+    return there(folder / REPAIRED)
 
 
 def keep_repairs(folder: Path) -> None:

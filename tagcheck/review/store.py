@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from tagcheck import sqlite
 from tagcheck.data_folder import isoformat, utc_now
+from tagcheck.files import there
 from tagcheck.review import counts, following
 
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
@@ -503,7 +504,7 @@ def answers(path: Path) -> list[tuple[str, str, str, float, bool]]:
 
 def muted(path: Path) -> frozenset[str]:
     """The tags that the owner does not want to be asked about. Empty without a store."""
-    if not Path(path).exists():
+    if not there(Path(path)):
         return frozenset()
     with sqlite.read(Path(path)) as db:
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone() is None:
@@ -524,7 +525,7 @@ def start(path: Path) -> None:
 
 
 def _decided(path: Path, pictures: Mapping[str, str] | None = None) -> list[Any]:
-    if not Path(path).exists():
+    if not there(Path(path)):
         return []
     with sqlite.read(Path(path)) as db:
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'decisions'").fetchone() is None:

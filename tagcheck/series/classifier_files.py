@@ -24,11 +24,12 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 from scipy import sparse
 
-from tagcheck import data_folder
+from tagcheck import data_folder, json_files
 from tagcheck.data_folder import STAMP, DataFolder, Kind
 from tagcheck.embedding import Embeddings
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import write_atomically, write_json
+from tagcheck.files import listed, there, write_atomically, write_json
+from tagcheck.json_files import Wrong, anything, either, list_of, null, number, one_of, record, text, whole
 from tagcheck.learning.same_class_model import Plda
 from tagcheck.series import out_of_fold, scoring, tagger_says
 from tagcheck.series import probabilities as series_mixing
@@ -41,6 +42,34 @@ MADE_BY = "train_series_classifier_images.py"
 FOLDER = "series_classifier"
 CARD = Kind("series_classifier", FOLDER, "classifier", MADE_BY, ("series",))
 OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predictions",))
+_NUMBERS = list_of(number())
+_ABSENCE = record({"pictures": number(), "unknown_share": number(), "forgotten_share": number(), "strange": _NUMBERS})
+_NOISE = record(
+    {"swapped_share": number(), "first": _NUMBERS, "fitting": _NUMBERS, "foreign": _NUMBERS, "agreement": number()}
+    | {"by_company": either(null, list_of(_ABSENCE))}
+)
+_FILE = record({"name": text(least=1), "sha256": text()})
+CARD_SHAPE = record(
+    {
+        "namespace": text(),
+        "created": text(),
+        "dataset": anything,
+        "fingerprint": text(),
+        "embedding": record({"model": either(null, text()), "dimensions": whole(1)}),
+        "classes": list_of(list_of(text())),
+        "series": list_of(record({"series": text()})),
+        "companions": list_of(text()),
+        "pictures": record({"without_embedding": whole(0)}),
+        "settings": record({"duplicate_cosine": number()}),
+        "noise": _NOISE,
+        "files": record({"weights": _FILE, "out_of_fold": _FILE}, {"network": _FILE}),
+    },
+    {
+        "noise_without_network": _NOISE,
+        "foreign_names": list_of(text()),
+        "finetuned": record({"classes_known": anything}),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -179,7 +208,7 @@ def save(
     network whose word the predictions have heard. Older files of the namespace are removed at the end.
     """
     when, stem = when or data_folder.utc_now(), _stem(namespace)
-    while any(folder.classifier.glob(f"{stem}_*_{when.strftime(STAMP)}.*")):
+    while listed(folder.classifier, f"{stem}_*_{when.strftime(STAMP)}.*"):
         when += timedelta(seconds=1)
     stamp = when.strftime(STAMP)
     weights = folder.classifier / f"{stem}_weights_{stamp}.safetensors"
@@ -212,7 +241,7 @@ def save(
     path = card_path(folder, namespace)
     write_json(path, head | card | noise | {"files": described}, CARD.records)
     for pattern in ("weights_*.safetensors", "network_*.safetensors", "out_of_fold_*.json"):
-        for old in folder.classifier.glob(f"{stem}_{pattern}"):
+        for old in listed(folder.classifier, f"{stem}_{pattern}"):
             if old not in files:
                 with suppress(FileNotFoundError):
                     old.unlink()
@@ -243,27 +272,18 @@ def _absence(one: Absence) -> dict[str, Any]:
 def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
     """The card of one namespace's classifier. Raises `MissingInput` when none was trained, `BadFile` when it is damaged."""
     path = card_path(folder, namespace)
-    if not path.exists():
+    if not there(path):
         raise MissingInput(
             f"no classifier for {namespace!r} in {folder.classifier}: run {MADE_BY}{_option(namespace)} first"
         )
     card = data_folder.load(path, CARD)
     try:
-        files = [
-            (Path(card["files"][name]["name"]).name, card["files"][name]["sha256"])
-            for name in ("weights", "out_of_fold")
-        ]
-        complete = all(
-            key in card for key in ("classes", "series", "noise", "dataset", "fingerprint", "pictures", "settings")
-        )
-        complete = complete and {"foreign", "first", "by_company"} <= set(card["noise"])
-        complete = complete and {"model", "dimensions"} <= set(card["embedding"]) and bool(files)
-    except (KeyError, TypeError):
-        complete = False
-    if not complete or card.get("namespace") != namespace:
+        CARD_SHAPE(card)
+        one_of(namespace)(card["namespace"])
+    except Wrong as error:
         raise BadFile(
-            f"{path} is not the whole card of a {namespace} classifier: run {MADE_BY}{_option(namespace)} again"
-        )
+            f"{path} is not the whole card of a {namespace} classifier: run {MADE_BY}{_option(namespace)} again ({error})"
+        ) from None
     return card
 
 
@@ -290,7 +310,7 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
         contains = np.zeros((len(card["classes"]), len(names)), dtype=bool)
         for place, members in enumerate(card["classes"]):
             contains[place, [names.index(name) for name in members]] = True
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         again = f"run {MADE_BY}{_option(card['namespace'])} again"
         raise BadFile(f"{path} and its card do not belong together ({error}): {again}") from None
     sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape, mixing.weights.shape
@@ -377,9 +397,9 @@ def keep_nothing(folder: DataFolder, namespace: str, dataset: str, reason: str) 
 def nothing(folder: DataFolder, namespace: str) -> str | None:
     """Why there is no classifier, where the last training found nothing to learn from; None where there is one."""
     path = folder.classifier / f"{namespace}_nothing_to_learn.json"
-    if not path.exists() or (folder.classifier / f"{namespace}_classifier.json").exists():
+    if not there(path) or (folder.classifier / f"{namespace}_classifier.json").exists():
         return None
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json_files.read(path, record({"reason": text()}), f"run {MADE_BY} again")["reason"])
+    except BadFile:
         return None

@@ -19,6 +19,7 @@ from scipy import sparse
 from scipy.special import gammaln
 
 from tagcheck import json_files, tags
+from tagcheck.files import there
 from tagcheck.json_files import list_of, map_of, record, text
 
 SHIPPED = Path(__file__).with_name("tag_rules.json")
@@ -61,7 +62,7 @@ class Rules:
 def load(folder: Path | None = None) -> Rules:
     """The shipped rules, each key replaced by the owner's where `folder` has a `tag_rules.json`. Raises `BadFile`."""
     document = _read(SHIPPED)
-    if folder is not None and (folder / OWN).exists():
+    if folder is not None and there(folder / OWN):
         document |= _read(folder / OWN)
     excludes: dict[str, set[str]] = {}
     for group in document["exclusive_groups"]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tagcheck import json_files, tags
 from tagcheck.errors import BadFile
+from tagcheck.files import there
 from tagcheck.json_files import either, map_of, null, text
 
 OWN_MAP, SHARED_MAP = "tag_map.json", "tag_map.csv"
@@ -43,7 +44,7 @@ def load(folder: Path, siblings: Mapping[str, str] | None = None, shared: Path |
     """
     own: dict[str, str | None] = {}
     path = folder / OWN_MAP
-    if path.exists():
+    if there(path):
         document = json_files.read(
             path, map_of(either(null, text(1_000))), "it is not an object of names and tags, correct it"
         )
@@ -68,7 +69,7 @@ def _shared(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dic
     current: dict[str, str] = {}
     aliases: dict[str, tuple[str, ...]] = {}
     namespaces: dict[str, str] = {}
-    if not path.exists():
+    if not there(path):
         return current, aliases, namespaces
     try:
         with open(path, encoding="utf-8", newline="") as file:

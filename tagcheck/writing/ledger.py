@@ -18,6 +18,7 @@ from typing import Any
 from tagcheck.changes import TagChange
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import UsageError
+from tagcheck.files import there
 from tagcheck.library import NoWrite, TagWrite
 from tagcheck.lock import sole_run
 from tagcheck.sqlite import Migrations, read, transaction
@@ -251,7 +252,7 @@ class Ledger:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
         """The file as it is now, None where nothing was noted down yet."""
-        if not self.path.exists():
+        if not there(self.path):
             yield None
             return
         with read(self.path) as db:
