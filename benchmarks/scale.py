@@ -9,7 +9,8 @@ Reads   nothing: libraries are drawn (metadata and embeddings alone, no picture 
 Writes  nothing that stays, unless --keep DIR
 
 A drawn library: pictures in walks (each near the one before, as in comics and albums) through clusters, copies of 6 %, tags with
-Zipf frequencies that belong to clusters, 5 % of them forgotten and 1 % wrong, series of very different sizes.
+Zipf frequencies that belong to clusters, more from everywhere, so that each has some five uses, 5 % of them forgotten and 1 %
+wrong, series of very different sizes, a tagger that knows every other tag.
 
 Each stage runs as a process of its own, as an owner starts it: dataset (read whole), mistagged, pairs, import (reports into the
 review store), page (seconds until the first answer). Printed are seconds of the clock and of the processor, the most memory
@@ -189,6 +190,9 @@ def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
     names += [f"tag {k}" for k in range(tags - len(names))]
     popularity = 1 / np.arange(1, len(names) + 1) ** 0.9
     popularity = rng.permutation(popularity / popularity.sum())
+    drawn = max(6, -(-8 * tags // n))  # further tags of each picture, from all: so that each tag has some five uses
+    even = min(0.8, 5 * tags / (n * drawn))
+    anywhere = popularity * (1 - even) + even / len(names)
     own = [rng.choice(len(names), size=24, replace=False, p=popularity) for _ in range(clusters)]
     decay = (1 / np.sqrt(1 + np.arange(WIDTH))).astype(np.float32)
     centres = rng.normal(size=(clusters, WIDTH)).astype(np.float32)
@@ -202,6 +206,8 @@ def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
             walk = rng.integers(clusters, size=-(-count // 20)).repeat(20)[:count]
             rows = centres[walk] + walked(rng, count)
             has = [np.unique(own[cluster][rng.random(24) < 0.5]) for cluster in walk]
+            further = rng.choice(len(names), (count, drawn), p=anywhere)
+            has = [np.union1d(mine, more) for mine, more in zip(has, further)]
             for row, mine in enumerate(has):
                 rows[row] += directions[mine].sum(axis=0)
             rows = rows * decay + mean
