@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 import config
-from tagcheck import cluster, data_folder, script, tags
+from tagcheck import cluster, data_folder, files, script, tags
 from tagcheck.data_folder import DATASET, EXTRACTION_LOCK, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.duplicates import measuring, same_picture
@@ -80,7 +80,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     script.add_option(parser, "--name", beside, None, type=set_name)
     device = "where the network runs (default: auto, the GPU where there is one)"
-    script.add_option(parser, "--device", device, "auto", choices=("auto", "cpu", "cuda"))
+    script.add_option(parser, "--device", device, "auto", choices=tagger.DEVICES)
     precision = (
         "of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)"
     )
@@ -302,7 +302,7 @@ def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
     tagger.choose_device(args.device)  # before anything is fetched
     if args.model and args.model_dir != config.MODEL_DIR:
         raise UsageError("--model and --model-dir name two taggers: leave one of them out")
-    named = Path(args.model_dir).expanduser() if args.model_dir and not args.model else None
+    named = files.named(args.model_dir, "--model-dir") if args.model_dir and not args.model else None
     found = None
     with suppress(store.DamagedShard):  # all are: `store.embedded` names them and puts them aside
         found = store.found_model(folder.embeddings)
@@ -451,7 +451,7 @@ def cluster_worker(
     but for pictures that are to be embedded `again`, which older shards hold.
     """
     torch.set_num_threads(1)
-    named = Path(args.model_dir).expanduser() if args.model_dir and not args.model else None
+    named = files.named(args.model_dir, "--model-dir") if args.model_dir and not args.model else None
     model = tagger.load(named or fetch(args.model), args.device, args.precision, args.batch_size, keep=model_id)
     if model.id != model_id:
         raise UsageError(f"a worker has {model.id} where this machine has {model_id}: give all of them the same files")

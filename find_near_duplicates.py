@@ -156,7 +156,7 @@ def embedded_records(folder: DataFolder, data: Dataset) -> tuple[list[Record], E
             f"no readable picture in {data.path}: run advanced_joytag_processing.py on pages that hold some"
         )
     found = store.load(folder.embeddings, sorted(usable), data.model)
-    if len(found.hashes) < 2:
+    if len(found.hashes) < min(2, len(usable)):
         raise MissingInput(
             f"{len(found.hashes)} of the {len(usable)} readable pictures in {data.path} have an embedding in "
             f"{folder.embeddings}, so there is nothing to compare: run advanced_joytag_processing.py first"
@@ -315,9 +315,10 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) ->
     rng = np.random.default_rng(0)
     i, j = rng.integers(len(matrix), size=(2, DRAWN_PAIRS))
     cosine = pair_search.pair_cosines(matrix, i[i != j], j[i != j])
-    if warn and float((cosine >= threshold).mean()) > TOO_MANY:
+    reached = float((cosine >= threshold).mean()) if len(cosine) else 0.0
+    if warn and reached > TOO_MANY:
         script.say(
-            f"careful: {(cosine >= threshold).mean():.1%} of pictures drawn at random are as alike as {threshold:g}, "
+            f"careful: {reached:.1%} of pictures drawn at random are as alike as {threshold:g}, "
             "so most pairs will be no copies: use a higher --threshold, or --calibrate"
         )
     median, high, highest = np.quantile(cosine, [0.5, 0.99, 0.999]) if len(cosine) else (0.0, 0.0, 0.0)
@@ -325,7 +326,7 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) ->
         "median": round(float(median), 4),
         "99_percent_below": round(float(high), 4),
         "99.9_percent_below": round(float(highest), 4),
-        "at_or_above_threshold": round(float((cosine >= threshold).mean()), 6),
+        "at_or_above_threshold": round(reached, 6),
     }
 
 

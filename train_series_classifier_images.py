@@ -41,7 +41,7 @@ import torch
 from scipy import sparse
 
 import config
-from tagcheck import dataset, script, tags
+from tagcheck import dataset, files, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.duplicates import measuring
@@ -103,7 +103,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     )
     script.add_option(made, "--model-dir", model, config.MODEL_DIR, metavar="DIR")
     device = "where to train (default: auto, the GPU where there is one)"
-    script.add_option(made, "--device", device, "auto", choices=("auto", "cpu", "cuda"))
+    script.add_option(made, "--device", device, "auto", choices=tagger.DEVICES)
     for option, field, what in (
         ("--unfrozen-epochs", "epochs", "passes over the pictures at most"),
         ("--unfreeze-last-k", "blocks", "blocks that are trained, from the last"),
@@ -255,7 +255,7 @@ def listen(
     head = store.load_tag_head(folder.embeddings, pictures.embedded.model)
     if head is None:
         return None
-    shared = Path(tag_map).expanduser() if tag_map else None
+    shared = files.named(tag_map, "TAG_MAP") if tag_map else None
     if shared and not shared.is_file():
         raise MissingInput(f"no tag map {shared}: name a CSV file of name, category, count and aliases")
     known = tagger_vocabulary.load(folder.root, data.siblings, shared)
@@ -393,7 +393,7 @@ def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag
         raise UsageError(
             f"--finetune: the embeddings are of {embedded.model}, and only networks of JoyTag's make can be trained"
         )
-    where = Path(args.model_dir).expanduser().resolve() if args.model_dir else download.ensure(download.FOLDER)
+    where = files.named(args.model_dir, "--model-dir").resolve() if args.model_dir else download.ensure(download.FOLDER)
     with told_as("Model loading failed"):
         base = joytag_network.read_folder(where)
     ids = [joytag_network.model_id(base.sha256, precision) for precision in joytag_network.PRECISIONS]

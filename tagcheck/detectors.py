@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tagcheck import files
 from tagcheck.data_folder import Kind
 from tagcheck.errors import UsageError
 
@@ -114,7 +115,7 @@ def register(scripts: Iterable[str], project: Path) -> None:
     each with its name as the issue, and `errors_found` in the summary. Raises `UsageError` naming the file.
     """
     for given in scripts:
-        path = project / Path(given).expanduser()
+        path = project / files.named(str(given), "OWN_DETECTORS")
         name = _own_name(path)
         if not path.is_file():
             raise UsageError(f"OWN_DETECTORS names {given}: there is no such file; correct it in config.py")

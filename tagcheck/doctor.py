@@ -12,12 +12,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from tagcheck import script
+from tagcheck import files, script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.embedding import download, joytag_network, tagger
 from tagcheck.errors import LibraryError, LibraryRefused, MissingInput, ToolError
@@ -186,7 +185,7 @@ def _page(opened: Hydrus, root_page: str) -> Iterator[Check]:
 
 def model_files(model_dir: str | None) -> Iterator[Check]:
     """The tagger's files: there and whole, or what will happen."""
-    where = Path(model_dir).expanduser() if model_dir else download.FOLDER
+    where = files.named(str(model_dir), "--model-dir") if model_dir else download.FOLDER
     if model_dir is None and not all((where / name).is_file() for name in download.FILES):
         yield Check(
             WARNING, "model", f"not here yet: the first extraction fetches it from the hub (370 MB); {download.WAY_OUT}"
@@ -198,11 +197,7 @@ def model_files(model_dir: str | None) -> Iterator[Check]:
 def machine() -> Iterator[Check]:
     """The device, the precision and the batch size that extraction will choose."""
     device = tagger.choose_device("auto")
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"the processor ({torch.get_num_threads()} threads)"
-    )
+    name = tagger.device_name(device) or f"the processor ({torch.get_num_threads()} threads)"
     precision = joytag_network.fast_precision(device)
     slow = device.type == "cpu" and precision == "float32"
     batch = tagger.default_batch_size(device, torch.get_num_threads())

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
-from tagcheck.errors import ToolError
+from tagcheck.errors import ToolError, UsageError
 
 REPLACE_SECONDS = 10.0
 
@@ -43,6 +43,14 @@ def there(path: Path) -> bool:
         return path.exists()
     except PermissionError:
         raise NotAllowed(path.parent) from None
+
+
+def named(path: str, option: str) -> Path:
+    """The path that an option names, its `~` resolved. Raises `UsageError` where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{option} {path}: there is no such user") from None
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: bool = True) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from tagcheck import children, interruption, memory
+from tagcheck import children, files, interruption, memory
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError
 
@@ -194,11 +194,7 @@ def data_folder(args: argparse.Namespace, create: bool = False, look: bool = Fal
     """The shared folder that the options name. Only the first stage makes one (`create`); to the others a
     folder that is not there is a typing error, but for who only looks (`look`).
     """
-    named = args.data_dir or os.environ.get("DATASET_DIR") or str(PROJECT)
-    try:
-        root = Path(named).expanduser()
-    except RuntimeError:
-        raise UsageError(f"--data-dir {named}: there is no such user") from None
+    root = files.named(args.data_dir or os.environ.get("DATASET_DIR") or str(PROJECT), "--data-dir")
     if create:
         root.mkdir(parents=True, exist_ok=True)
     if not root.is_dir() and not look:

@@ -31,7 +31,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 import config
-from tagcheck import detectors, script
+from tagcheck import detectors, files, script
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import LibraryError, ToolError
 from tagcheck.library import choose
@@ -128,6 +128,8 @@ def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
     """The page's settings from the options and config.py."""
     library = choose.LibrarySettings.of(config).chosen(args)
     name = choose.library_name(args.library, folder, library)
+    if name != choose.HYDRUS:
+        files.named(name, "--library")  # a typing error is said at once, a library that is away later
     return Settings(
         folder,
         lambda: choose.open_library(name, folder, library),

@@ -66,7 +66,7 @@ class JoyTagNetwork:
         self.sha256, self.id = published.sha256, model_id(published.sha256, precision)
         self.recipe, self.dim, self.tags = Recipe(network.image_size), network.d_model, published.tags
         self.threads = 1 if _work(network) < SMALL_WORK else torch.get_num_threads()
-        self.lanes = 1 if device.type == "cuda" else self.threads
+        self.lanes = self.threads if device.type == "cpu" else 1
         self.notes: list[str] = []
         head = network.head
         self.head = TagHead(
@@ -83,6 +83,8 @@ def fast_precision(device: torch.device) -> str:
     """bfloat16 where the device computes it natively, else float32."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type != "cpu":
+        return "float32"
     if hasattr(torch.cpu, "get_capabilities"):
         capable = torch.cpu.get_capabilities()
         return "bfloat16" if capable.get("amx_bf16") or capable.get("avx512_bf16") else "float32"

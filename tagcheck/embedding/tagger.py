@@ -27,6 +27,9 @@ from tagcheck.embedding.tagger_json import Descriptor
 from tagcheck.errors import UsageError
 from tagcheck.pictures import Recipe, preparation
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+BATCHES = {"cuda": 256, "mps": 32}  # pictures at once
+
 
 class Network(Protocol):
     """What a tagger computes with: JoyTag's network here, or `onnx_network.OnnxNetwork`.
@@ -69,8 +72,9 @@ class Tagger:
         self.device, self.precision, self.threads = network.device, network.precision, network.threads
         self.id, self.sha256, self.dim, self.tags = network.id, network.sha256, network.dim, network.tags
         self.recipe, self.image_size, self.preprocess_id = network.recipe, network.recipe.size, network.recipe.id
-        self.decoders = os.cpu_count() or 1 if self.device.type == "cuda" else max(2, -(-network.lanes // 4))
-        self.ahead = 1 if self.device.type == "cuda" else network.lanes if network.lanes > 1 else 0
+        aside = self.device.type != "cpu"  # the processor is free beside it
+        self.decoders = os.cpu_count() or 1 if aside else max(2, -(-network.lanes // 4))
+        self.ahead = 1 if aside else network.lanes if network.lanes > 1 else 0
         self._lanes = (
             ThreadPoolExecutor(network.lanes, "lane", torch.set_num_threads, (1,)) if network.lanes > 1 else None
         )
@@ -94,11 +98,7 @@ class Tagger:
 
     def sentence(self) -> str:
         """What was chosen, for people."""
-        where = (
-            torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else f"the processor (threads: {self.threads})"
-        )
+        where = device_name(self.device) or f"the processor (threads: {self.threads})"
         said = f"{self.network.name} {self.sha256[:12]} on {where}: {self.precision}, batches of {self.batch_size}"
         return "; ".join([said, *self.network.notes])
 
@@ -185,7 +185,7 @@ class Begun:
     def of(rows: Tensor) -> Begun:
         """What was computed, on its way to the processor: sent at once, since later it would wait for later batches too."""
         if rows.device.type != "cuda":
-            return Begun(lambda: rows)
+            return Begun(rows.cpu)
         held = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
         held.copy_(rows, non_blocking=True)
         done = torch.cuda.Event()
@@ -227,6 +227,9 @@ def load(
             precision = kept[0] if kept else fast_precision(chosen)
         network: Network = JoyTagNetwork(published, chosen, precision)
     else:
+        if device == "mps":
+            raise UsageError("--device mps: ONNX taggers run on the processor on a Mac; use --device cpu")
+        chosen = torch.device("cpu") if chosen.type == "mps" else chosen
         network = OnnxNetwork(folder, described, chosen, explicit=device == "cuda")
         if precision not in ("auto", network.precision):
             stored = f"{folder / described.model} computes in {network.precision}, as it was stored"
@@ -272,19 +275,29 @@ def overlooked_gpu() -> str | None:
 
 def default_batch_size(device: torch.device, lanes: int) -> int:
     """Pictures at once that keep the device busy and fit its memory; in lanes few, which is as fast and sooner at an end."""
-    return 256 if device.type == "cuda" else 2 if lanes > 1 else 8
+    return BATCHES.get(device.type, 2 if lanes > 1 else 8)
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises `UsageError` when a GPU is asked for and cannot be used."""
-    if device == "cuda" and not torch.cuda.is_available():
-        built = torch.version.cuda
-        why = (
-            "this PyTorch was built without CUDA"
-            if built is None
-            else f"PyTorch (CUDA {built}) finds no usable GPU or driver"
-        )
-        raise UsageError(
-            f"--device cuda: {why}; use --device cpu, or install a PyTorch build that fits the GPU's driver"
-        )
-    return torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    """`auto` is the GPU where there is one: NVIDIA's, else Apple's. Raises `UsageError` when one is asked for and cannot be used."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, here in usable.items() if here))
+    if usable[device]:
+        return torch.device(device)
+    if device == "mps":
+        raise UsageError("--device mps: PyTorch finds no GPU of Apple's here; use --device cpu")
+    built = torch.version.cuda
+    why = (
+        "this PyTorch was built without CUDA"
+        if built is None
+        else f"PyTorch (CUDA {built}) finds no usable GPU or driver"
+    )
+    raise UsageError(f"--device cuda: {why}; use --device cpu, or install a PyTorch build that fits the GPU's driver")
+
+
+def device_name(device: torch.device) -> str:
+    """What a GPU is called; "" for the processor."""
+    return (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple's GPU" if device.type == "mps" else ""
+    )

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tagcheck import data_folder
+from tagcheck import data_folder, files
 from tagcheck.data_folder import MAPPING, DataFolder
-from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.errors import BadFile, MissingInput
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import Library
@@ -80,10 +80,7 @@ def open_library(
             write_service=settings.write_service,
             tell=tell,
         )
-    try:
-        root = Path(name).expanduser()
-    except RuntimeError:
-        raise UsageError(f"--library {name}: there is no such user") from None
+    root = files.named(name, "--library")
     if not root.is_dir():
         raise MissingInput(f"no folder {root}: --library takes 'hydrus' or a folder of pictures")
     progress = (lambda done, total: tell(f"hashed {done:,} of {total:,} new files")) if tell else None

@@ -49,6 +49,33 @@ def pictures() -> np.ndarray:
     )
 
 
+@pytest.mark.parametrize(
+    "cuda, mps, asked, chosen",
+    [
+        (False, True, "auto", "mps"),
+        (True, True, "auto", "cuda"),
+        (False, False, "auto", "cpu"),
+        (False, True, "mps", "mps"),
+        (False, True, "cpu", "cpu"),
+        (False, False, "mps", "finds no GPU of Apple's"),
+        (False, True, "cuda", "--device cuda"),
+    ],
+)
+def test_a_gpu_is_chosen_where_there_is_one(monkeypatch, cuda, mps, asked, chosen):
+    """Stand-ins for what PyTorch finds: no such card is here."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    if chosen not in tagger.DEVICES:
+        with pytest.raises(UsageError, match=chosen):
+            tagger.choose_device(asked)
+        return
+    device = tagger.choose_device(asked)
+    assert device.type == chosen
+    if chosen == "mps":
+        assert (joytag_network.fast_precision(device), tagger.default_batch_size(device, 1)) == ("float32", 32)
+        assert tagger.device_name(device) == "Apple's GPU"
+
+
 def test_in_float32_it_agrees_with_the_original_to_a_ten_thousandth(model_dir, pictures):
     model = tagger.load(model_dir, "cpu", "float32")
     embeddings = model.embed(pictures)

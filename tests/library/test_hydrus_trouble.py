@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import platform
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import hydrus_server
 import pytest
@@ -52,8 +55,8 @@ def hydrus(server: HydrusServer) -> Hydrus:
 
 
 @contextmanager
-def web_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """Some other web server, whose every answer `answer` gives; its address."""
+def web_server(answer: Callable[[BaseHTTPRequestHandler], None], secure: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Some other web server, whose every answer `answer` gives, maybe over TLS; its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -66,6 +69,8 @@ def web_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str
             """Silent."""
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if secure is not None:
+        running.socket = secure.wrap_socket(running.socket, server_side=True)
     threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{running.server_address[1]}"
@@ -322,7 +327,40 @@ def test_an_address_without_a_scheme_is_http(server: HydrusServer) -> None:
     assert Hydrus(server.url.removeprefix("http://"), server.key).describe()["url"] == server.url
 
 
-@pytest.mark.parametrize("url", ["", "http://", "ftp://localhost:45869", "http://local host"])
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
+def test_a_client_that_signed_its_own_certificate_is_trusted_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, own = tmp_path / "key.pem", tmp_path / "own.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run(
+        [*made, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", own],
+        check=True,
+        capture_output=True,
+    )
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    with web_server(lambda request: say(request, 200, '{"version": 95}'), context) as address:
+        secure = address.replace("http://", "https://")
+
+        def ask(url: str) -> object:
+            return Connection(url, "aa" * 32, patience=0.5).get("/api_version")["version"]
+
+        with pytest.raises(LibraryUnreachable, match="name the certificate's file in HYDRUS_CA_BUNDLE"):
+            ask(secure)
+        with pytest.raises((LibraryUnreachable, LibraryRefused), match="https"):
+            ask(address)
+        monkeypatch.setenv(connection.CA_BUNDLE, str(own))
+        assert ask(secure) == 95
+        monkeypatch.setenv(connection.CA_BUNDLE, str(tmp_path / "none.pem"))
+        with pytest.raises(UsageError, match="HYDRUS_CA_BUNDLE: there is no file"):
+            ask(secure)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://", "ftp://localhost:45869", "http://local host", "http://localhost:65536", "http://localhost:x"]
+)
 def test_what_is_no_address_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match="is no web address: it looks like http://localhost:45869"):
         Hydrus(url, "").describe()
