@@ -14,13 +14,13 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tagcheck.embedding import tagger_json
 from tagcheck.embedding.onnx_graph import Graph
-from tagcheck.embedding.tagger_json import FILE, KIND, VERSION, Descriptor
+from tagcheck.embedding.tagger_json import FILE, KIND, VERSION, Descriptor, Labels
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.pictures.preparation import FILTERS
 
@@ -113,10 +113,10 @@ def _described(folder: Path, model: Path, graph: Graph) -> dict[str, Any]:
             )
         return _input(size, layout, "BGR", [0, 255]) | {"labels": labels}
     if (folder / CL1).is_file():
-        labels = {"file": CL1, "form": "json"} | _meant(_categories_of(folder / CL1, "each"))
+        labels = _with_categories(folder, {"file": CL1, "form": "json"})
         return _input(*_square(model, graph, 448), "BGR", [0, 1], **HALF) | {"labels": labels}
     if (folder / CL2).is_file():
-        labels = {"file": CL2, "form": "vocabulary"} | _meant(_categories_of(folder / CL2, "beside"))
+        labels = _with_categories(folder, {"file": CL2, "form": "vocabulary"})
         return _input(*_square(model, graph, 384), "RGB", [0, 1], fit="stretch", **HALF) | {"labels": labels}
     if len(camie) == 1:
         return _camie(camie[0], model, graph)
@@ -194,12 +194,11 @@ def _outputs(model: Path, graph: Graph) -> dict[str, Any]:
 
 def _listed(folder: Path, name: str) -> dict[str, Any]:
     """The labels of a published list of tags: categories from categories.json, thresholds from the list or thresholds.csv."""
-    with open(folder / name, encoding="utf-8-sig", newline="") as file:
-        try:
-            rows = list(csv.DictReader(file))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BadFile(f"{folder / name} is not a CSV file in UTF-8 ({error}): get it again") from None
-    columns = list(rows[0]) if rows else []
+    try:
+        with open(folder / name, encoding="utf-8-sig", newline="") as file:
+            columns = next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadFile(f"{folder / name} is not a CSV file in UTF-8 ({error}): get it again") from None
     column = next((one for one in ("name", "tag") if one in columns), None)
     if column is None:
         raise BadFile(
@@ -210,8 +209,7 @@ def _listed(folder: Path, name: str) -> dict[str, Any]:
         known = dict(BOORU)
         if (folder / CATEGORIES).is_file():
             known |= {str(one.get("category")): str(one.get("name")) for one in _list_of_objects(folder / CATEGORIES)}
-        labels["category"] = "category"
-        labels |= _meant({(row["category"] or "").strip() for row in rows}, known)
+        labels = _with_categories(folder, labels | {"category": "category"}, known)
     if "best_threshold" in columns:
         labels["threshold"] = "best_threshold"
     by_category = _category_thresholds(folder / THRESHOLDS)
@@ -242,29 +240,18 @@ def _category_thresholds(path: Path) -> dict[str, float]:
     return found
 
 
-def _meant(categories: Iterable[str], names: dict[str, str] | None = None) -> dict[str, Any]:
-    """`namespaces` and `leave_out` for categories as the list of tags spells them; `names` says what a number stands for."""
+def _with_categories(folder: Path, labels: dict[str, Any], names: dict[str, str] | None = None) -> dict[str, Any]:
+    """The labels with what the categories mean that their list of tags has; `names` says what a number stands for."""
     spaces, left_out = {}, []
-    for category in sorted(categories):
+    for category in sorted({category for _, category, _ in tagger_json.read_rows(folder, Labels(**labels))}):
         name = (names or {}).get(category, category).strip().lower()
         space = MEANINGS.get(name, "")
         if space is None:
             left_out.append(category)
         elif space:
             spaces[category] = space
-    made: dict[str, Any] = {"namespaces": spaces} if spaces else {}
+    made: dict[str, Any] = labels | ({"namespaces": spaces} if spaces else {})
     return made | ({"leave_out": left_out} if left_out else {})
-
-
-def _categories_of(path: Path, where: str, inside: Sequence[str] = ()) -> set[str]:
-    """The categories in a JSON list of tags: with "each" tag, or "beside" them in tag_to_category."""
-    found = tagger_json.read_json(path)
-    for name in inside:
-        found = found.get(name) if isinstance(found, dict) else None
-    beside = found.get("tag_to_category") if isinstance(found, dict) and where == "beside" else found
-    if not isinstance(beside, dict):
-        raise BadFile(f"{path} does not say the tags' categories: get it again")
-    return {str(one.get("category", "")) if isinstance(one, dict) else str(one) for one in beside.values()}
 
 
 def _camie(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
@@ -273,9 +260,7 @@ def _camie(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
     document = tagger_json.read_json(path)
     info = document.get("model_info") if isinstance(document, dict) else None
     size = info.get("img_size") if isinstance(info, dict) else None
-    labels = {"file": path.name, "form": "vocabulary", "inside": inside} | _meant(
-        _categories_of(path, "beside", inside)
-    )
+    labels = _with_categories(path.parent, {"file": path.name, "form": "vocabulary", "inside": inside})
     side, layout = _square(model, graph, size if isinstance(size, int) else 512)
     made = _input(side, layout, "RGB", [0, 1], background=(124, 116, 104), filter="lanczos", **IMAGENET)
     return made | {"labels": labels}

@@ -36,6 +36,9 @@ FORMS = ("lines", "json", "vocabulary", "csv")
 SEE = "see docs/decisions/taggers.md"
 
 
+Row = tuple[str, str, float]  # a tag's name, its category ("" for none), its own threshold (NaN for none)
+
+
 @dataclass(frozen=True)
 class Labels:
     """The file of the tags' names, and how it is written.
@@ -172,8 +175,8 @@ def _labels(keys: _Keys) -> Labels:
     return Labels(**made)
 
 
-def read_labels(folder: Path, labels: Labels) -> Names:
-    """The tags in the order of the network's outputs. Raises naming the file."""
+def read_rows(folder: Path, labels: Labels) -> list[Row]:
+    """Name, category and threshold of each tag, in the order of the network's outputs. Raises naming the file."""
     path = folder / labels.file
     if not path.is_file():
         raise MissingInput(f"no {labels.file} in {folder}: {FILE} names it as the file of labels")
@@ -191,6 +194,12 @@ def read_labels(folder: Path, labels: Labels) -> Names:
         raise BadFile(f"{path} is no {labels.form} in UTF-8 ({error})") from None
     while labels.form != "csv" and rows and not rows[-1][0]:
         rows.pop()
+    return rows
+
+
+def read_labels(folder: Path, labels: Labels) -> Names:
+    """The tags in the order of the network's outputs. Raises naming the file."""
+    rows = read_rows(folder, labels)
     return Names(
         [name for name, _, _ in rows],
         [at for at, (name, category, _) in enumerate(rows) if name and category not in labels.leave_out],
@@ -199,9 +208,6 @@ def read_labels(folder: Path, labels: Labels) -> Names:
             [labels.thresholds.get(category, math.nan) if own != own else own for _, category, own in rows], np.float32
         ),
     )
-
-
-Row = tuple[str, str, float]  # a tag's name, its category ("" for none), its own threshold (NaN for none)
 
 
 def _csv_rows(path: Path, text: str, labels: Labels) -> list[Row]:

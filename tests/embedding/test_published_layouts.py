@@ -287,7 +287,11 @@ def steps(*some: dict[str, object]) -> Callable[[Path], object]:
         (lambda folder: (animetimm(folder) / "preprocess.json").write_text("{"), BadFile, "is not JSON"),
         (lambda folder: (wd(folder) / "selected_tags.csv").write_text("a,b\n1,2\n"), BadFile, "no column of names"),
         (lambda folder: (wd(folder) / "model.onnx").write_bytes(b""), BadFile, "is empty"),
-        (lambda folder: (cl_one(folder) / "tag_mapping.json").write_text("[1]"), BadFile, "tags' categories"),
+        (
+            lambda folder: (cl_one(folder) / "tag_mapping.json").write_text("[1]"),
+            BadFile,
+            "list of names nor an object",
+        ),
         (
             lambda folder: (
                 put(folder, graph(("output",), layout="NHWC"), {}, "a.onnx")
