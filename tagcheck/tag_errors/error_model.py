@@ -53,7 +53,9 @@ CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
 EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
 RATE_PRIOR = 100.0  # events: what a tag's own rates are weighed against
-SPACE_PRIOR = 10.0  # the same of a namespace, of which more is known
+SPACE_PRIOR = 30.0  # events: what a namespace's rates are weighed against
+SPACE_USES = 50, 200.0  # a namespace has a plateau of its own from here on, and what its uses are weighed against
+SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a namespace are forgotten
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
@@ -185,7 +187,8 @@ def fit(
         linear = design.linear(beta)
         lines = _tag_lines(lines, linear, shown, cells, len(frequency))
         belongs = np.clip(expit(lines[cells.column, 0] + lines[cells.column, 1] * linear), SMALLEST, 1 - SMALLEST)
-        floor, often = _tag_rates(belongs, truth, shown, miss / often[cells.column], kappa * share, cells, spaces)
+        base, of_space = miss / often[cells.column], _space_rates(belongs, cells, spaces, miss_rate)
+        floor, often = _tag_rates(belongs, truth, shown, base, kappa * share, cells, spaces, of_space)
         floor = kappa * floor
         if turn % RATES_EVERY == 0:
             miss_rate = _plateau(belongs, y)
@@ -195,6 +198,19 @@ def fit(
     error = np.where(cells.given, 1 - truth, truth)
     shows = _shows(belongs, cells, len(frequency))
     return Verdict(belongs, miss, wrong[cells.column], error, miss_rate, kappa, wrong, shows)
+
+
+def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float) -> np.ndarray:
+    """How much more often than all tags those of each namespace are forgotten, by the namespace's own plateau."""
+    out = np.ones(int(spaces.max()) + 1)
+    of_cell, y = spaces[cells.column], cells.given.astype(np.float64)
+    uses = np.bincount(of_cell, y, len(out))
+    least, prior = SPACE_USES
+    for space in np.flatnonzero(uses >= least).tolist():
+        here = of_cell == space
+        ratio = np.clip(_plateau(belongs[here], y[here]) / rate, *SPACE_BOUNDS)
+        out[space] = ratio ** (uses[space] / (uses[space] + prior))
+    return out
 
 
 def _shows(belongs: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
@@ -250,20 +266,21 @@ def _tag_rates(
     wrong: np.ndarray,
     cells: Cells,
     spaces: np.ndarray,
+    forgotten: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(floor, forgetting) of each tag, (T,) each, in units of the library's own rates.
 
-    Each is events over expected events, drawn to that of the tag's namespace by `RATE_PRIOR` events, and
-    that to 1 in the same way. Only cells about which the evidence is sure count for forgetting. A floor
+    Each is events over expected events, drawn to that of the tag's namespace by `RATE_PRIOR` events, and that by `SPACE_PRIOR`
+    events to 1 for floors, to `forgotten` (namespaces,) for forgetting. Only cells about which the evidence is sure count for forgetting. A floor
     below the library's is not believed: the regression would only have explained its wrong tags away.
     """
     y, tags = cells.given, len(spaces)
     sure = truth * belongs * (cells.weight == 1)
     pairs = ((np.where(y, 1 - shown, 0), cells.weight * (1 - belongs) * wrong), (np.where(y, 0, sure), sure * miss))
     out = []
-    for events, expected in pairs:
+    for (events, expected), usual in zip(pairs, (np.ones(len(forgotten)), forgotten)):
         events, expected = np.bincount(cells.column, events, tags), np.bincount(cells.column, expected, tags)
-        of_space = (np.bincount(spaces, events) + SPACE_PRIOR) / (np.bincount(spaces, expected) + SPACE_PRIOR)
+        of_space = (np.bincount(spaces, events) + SPACE_PRIOR * usual) / (np.bincount(spaces, expected) + SPACE_PRIOR)
         out.append(np.clip((events + RATE_PRIOR * of_space[spaces]) / (expected + RATE_PRIOR), 0.1, 10))
     return np.maximum(out[0], 1.0), out[1]
 
