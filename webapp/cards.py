@@ -22,6 +22,7 @@ PAIR_CHOICES = {
     "neither": "Copies, but leave their tags as they are",
 }
 LETTERS = "ABCDEF"  # of the copies that are shown large
+DENSE_FROM = 5  # rows from which on they are drawn in one line each, to be on the screen together
 FOLDED = 200  # other copies that are shown small
 MOST_DIFFERENCES = 40  # tags of the table of copies that are shown at first
 
@@ -187,6 +188,11 @@ class Card:
     def all_alike(self) -> bool:
         """Whether nothing speaks for one copy more than for another."""
         return not self.best[0] or self.best[1] == ALL_ALIKE
+
+    @property
+    def lead(self) -> Row | None:
+        """The row that the heading names, with its number."""
+        return next((row for row in self.rows if row.asked), self.rows[0] if self.rows else None)
 
     @property
     def heading(self) -> str:

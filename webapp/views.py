@@ -290,6 +290,7 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
         "left": state.count(view).findings,
         "choices": cards.PAIR_CHOICES,
         "most_folded": cards.FOLDED,
+        "dense_from": cards.DENSE_FROM,
         "can": sharing.abilities(),
         "target": state.shared().target(),
     }

@@ -333,9 +333,9 @@ def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: 
     """The counts `found` as they are since suggestions moved from where they were `before`: only their findings are looked at."""
     where, values = _where(replace(view, state=""))
     rows = review.db.execute(
-        f"SELECT s.id, s.rank, s.state FROM suggestions s WHERE {where.replace(IN_A_QUEUE, '1')} AND s.rank IN"
-        " (SELECT m.rank FROM suggestions m WHERE m.id IN (SELECT value FROM json_each(?)))",
-        [*values, json.dumps(list(before))],
+        "SELECT s.id, s.rank, s.state FROM (SELECT DISTINCT m.rank FROM json_each(?) e JOIN suggestions m ON m.id = e.value) r"
+        f" CROSS JOIN suggestions s ON s.rank = r.rank WHERE {where.replace(IN_A_QUEUE, '1')}",
+        [json.dumps(list(before)), *values],
     ).fetchall()
     numbers = {state: [one.findings, one.suggestions] for state, one in found.items()}
     for sign, states in ((-1, before), (1, {})):

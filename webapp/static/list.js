@@ -265,4 +265,7 @@ keys.use({
     close: () => many && (large.hidden ? tickAll(false) : shrink()),
   },
 });
+// On a small window the filters are folded, so that what was found is on the screen.
+const narrow = matchMedia("(max-width: 820px), (max-height: 560px)").matches && location.hash !== "#filter-tag";
+document.querySelector(".filtering").open = !narrow;
 if (location.hash === "#filter-tag") document.getElementById("filter-tag").focus();
