@@ -161,7 +161,8 @@ def make_report(
     """The report's document: one entry a picture and issue, the surest first."""
     listed = [one for one in found if one.confidence >= lowest]
     together: dict[tuple[int, str], list[findings.TagFinding]] = {}
-    for one, beside in zip(listed, look_alikes(pictures, seen, listed)):
+    near: dict[int, int] = {}
+    for one, beside in zip(listed, look_alikes(pictures, seen, listed, near)):
         finding = findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence | beside, one.why)
         together.setdefault((one.row, one.issue), []).append(finding)
     errors = [
@@ -197,12 +198,18 @@ def make_report(
             }
             for pair in seen.exclusions
         ],
+        "near_pictures": [pictures.records[row].hash for row in near],
         "errors": errors,
     }
 
 
-def look_alikes(pictures: Pictures, seen: Examined | None, listed: Sequence[Suggestion]) -> list[dict[str, list[str]]]:
-    """For each suggestion the hashes of the nearest pictures that have the tag and of those that lack it, for the page to show."""
+def look_alikes(
+    pictures: Pictures, seen: Examined | None, listed: Sequence[Suggestion], places: dict[int, int]
+) -> list[dict[str, list[int]]]:
+    """For each suggestion the nearest pictures that have the tag and those that lack it, for the page to show.
+
+    Each picture has a place in the report's own list, given out in `places` by its row.
+    """
     if seen is None:
         return [{} for _ in listed]
     n = len(pictures.matrix)
@@ -212,7 +219,9 @@ def look_alikes(pictures: Pictures, seen: Examined | None, listed: Sequence[Sugg
     for one in listed:
         found = next(made) if one.row < n else Examples([], [])
         named = {"near_with": found.having, "near_without": found.lacking}
-        out.append({name: [pictures.records[row].hash for row in rows] for name, rows in named.items() if rows})
+        out.append(
+            {name: [places.setdefault(row, len(places)) for row in rows] for name, rows in named.items() if rows}
+        )
     return out
 
 

@@ -58,7 +58,7 @@ DETECTORS: list[Detector] = [
         key="mistagged",
         name="mistagged images",
         title="Tag errors",
-        report=_report("mistagged_images_report", "find_mistagged_images.py", "errors"),
+        report=_report("mistagged_images_report", "find_mistagged_images.py", "near_pictures", "errors"),
         reader=TAGS,
         issues={
             "missing_tags": "Missing tags",

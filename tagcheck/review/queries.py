@@ -21,7 +21,7 @@ from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.dataset import Record
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
-from tagcheck.review import counts
+from tagcheck.review import counts, near
 from tagcheck.review.counts import BANDS
 from tagcheck.review.store import ACCEPTED, GONE, IGNORED, ITS, OPEN, PAIR, QUEUES, UNDECIDED, UNDONE, Ask, Key, Review
 
@@ -280,8 +280,9 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list
         [*values, *ids],
     )
     by_finding: dict[str, list[Suggestion]] = {}
-    for row in rows:
-        by_finding.setdefault(row["finding"], []).append(_suggestion(row))
+    found = rows.fetchall()
+    for row, evidence in zip(found, near.named(review.db, (row["evidence"] for row in found))):
+        by_finding.setdefault(row["finding"], []).append(_suggestion(row, evidence))
     return [_finding(heads[id], by_finding.get(id, [])) for id in ids if id in heads]
 
 
@@ -729,14 +730,14 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def _suggestion(row: sqlite3.Row) -> Suggestion:
+def _suggestion(row: sqlite3.Row, evidence: dict[str, Any]) -> Suggestion:
     return Suggestion(
         Key(row["hash"], row["tag"], row["action"], row["other"]),
         row["issue"],
         tuple(dict.fromkeys(row["issues"].split(","))) if row["issues"] else (),
         row["confidence"],
         row["why"],
-        json.loads(row["evidence"]),
+        evidence,
         row["state"],
         bool(row["current"]),
         row["version"] or 0,

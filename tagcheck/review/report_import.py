@@ -22,7 +22,7 @@ from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, is_text
-from tagcheck.review import counts, following, grouping
+from tagcheck.review import counts, following, grouping, near
 from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
     CHANGED,
@@ -190,10 +190,13 @@ def _insert_all(
     count = 0
     kept: list[Any] = []
     places: Counter[str] = Counter()
+    numbers = near.Numbers(db)
     for name, record in records(path, kind, header, unusable):
         places[name] += 1
         if make is None:
             kept.append(record)  # the run summary: a handful of detectors
+        elif name == near.LIST:
+            numbers.listed.append(record)
         elif name == "group_details":
             header.setdefault(name, []).append(record)  # whether the report has them as records or as one key
         else:
@@ -206,16 +209,16 @@ def _insert_all(
                 batch.append(finding)
                 count += 1
         if len(batch) >= BATCH:
-            _insert(db, kind, batch)
+            _insert(db, kind, batch, numbers)
             batch.clear()
             yield count
-    _insert(db, kind, batch)
+    _insert(db, kind, batch, numbers)
     if make is None:
         header["detectors"] = kept
     yield count
 
 
-def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
+def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: near.Numbers) -> None:
     db.executemany(
         "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
@@ -231,7 +234,7 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found]) -> None:
                 place,
                 row.confidence,
                 row.why,
-                plain_text(row.evidence),
+                plain_text(numbers.packed(row.evidence)),
                 one.differs,
             )
             for one in batch

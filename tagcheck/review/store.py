@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from tagcheck import sqlite
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.files import there
-from tagcheck.review import counts, following
+from tagcheck.review import counts, following, near
 
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
 APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
@@ -137,7 +137,8 @@ CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY 
 {SAMPLES};
 {counts.TABLE};
 {counts.MOVES};
-{VERDICTS}
+{VERDICTS};
+{near.TABLE}
 """
 
 
@@ -622,14 +623,19 @@ def _note_moves(db: sqlite3.Connection) -> None:
     make_walks(db)
 
 
+def _number_near(db: sqlite3.Connection) -> None:
+    """From 6 to 7: look-alikes are kept as numbers. What is kept already stays as it is until its report is read again."""
+    db.execute(near.TABLE)
+
+
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (_index_verdicts, _add_evidence, _add_guards, _group, _note_moves),
+    (_index_verdicts, _add_evidence, _add_guards, _group, _note_moves, _number_near),
     guarded=("decisions",),
     remade=(
         *("sources", "said", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
-        *("findings", "suggestions", "tallies", "moves"),
+        *("findings", "suggestions", "tallies", "moves", near.LIST),
     ),
     key="schema",
 )
