@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import NotAllowed, listed, there, write_atomically, write_json_records
+from tagcheck.files import NotAllowed, listed, sweep, there, write_atomically, write_json_records
 from tagcheck.json_files import Unusable, elements, members, parse
 
 LONGEST_LINE = 64 << 20  # characters
@@ -74,6 +74,17 @@ class DataFolder:
         own = self.root / "advanced_embeddings"
         named = [path for path in listed(own, "*") if SET_NAME.fullmatch(path.name) and path.is_dir()]
         return [DataFolder(self.root, path.name) for path in named if listed(path, "*.pt")]
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half written, in every sub-folder that is written to."""
+        below = ("", "mappings", "datasets", "reports", "series_classifier", "advanced_embeddings", "backups")
+        for one in [*(self.root / name for name in below), *(other.embeddings for other in self._named())]:
+            sweep(one)
+
+    def _named(self) -> list[DataFolder]:
+        own = self.root / "advanced_embeddings"
+        named = [path.name for path in own.glob("*") if SET_NAME.fullmatch(path.name) and path.is_dir()]
+        return [DataFolder(self.root, name) for name in named]
 
     @property
     def classifier(self) -> Path:

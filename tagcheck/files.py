@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -15,7 +16,14 @@ from typing import IO, Any
 
 from tagcheck.errors import ToolError, UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be removed anyway
+    fcntl = None  # type: ignore[assignment]
+
 REPLACE_SECONDS = 10.0
+SETTLED_SECONDS = 0.5  # a temporary file younger than this may not be locked yet
+ORPHAN = re.compile(r"\.(?:.+\.)?[0-9a-f]{8}\.tmp")  # what `write_atomically` and a backup call theirs
 
 
 class NotAllowed(ToolError):
@@ -64,6 +72,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: 
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as out:
+            _claim(out.fileno())
             write(out)
             out.flush()
             os.fsync(out.fileno())
@@ -78,6 +87,31 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: 
             error.filename, error.filename2 = str(path), None
         raise
     sync_folder(path.parent)
+
+
+def _claim(handle: int) -> bool:
+    """Lock an open file as long as it is open, so that nobody takes it for an orphan. False where another process has it."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network drive without locks
+        return True
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files in `folder` whose process was killed."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if ORPHAN.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError), open(entry.path, "rb") as file:
+                    old = time.time() - os.fstat(file.fileno()).st_mtime >= SETTLED_SECONDS
+                    if old and _claim(file.fileno()):
+                        if fcntl is None:
+                            file.close()
+                        os.unlink(entry.path)
 
 
 def replace_over(temporary: str | Path, path: str | Path, folder: int | None = None) -> None:

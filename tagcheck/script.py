@@ -199,7 +199,9 @@ def data_folder(args: argparse.Namespace, create: bool = False, look: bool = Fal
         root.mkdir(parents=True, exist_ok=True)
     if not root.is_dir() and not look:
         raise MissingInput(f"no data folder {root}: make it, or name another with --data-dir or DATASET_DIR")
-    return DataFolder(root.resolve())
+    folder = DataFolder(root.resolve())
+    folder.sweep()
+    return folder
 
 
 def between(low: float, high: float) -> Callable[[str], float]:

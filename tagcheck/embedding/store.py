@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -244,9 +243,20 @@ class ShardWriter:
             document["pixels_sum"] = byte_sum(document["pixels"])
         document["sum"] = byte_sum(document["embeddings"], document.get("sizes"))
         while True:
-            with suppress(FileExistsError):  # another process took the name in this moment
-                write_atomically(_next_name(self.folder), lambda out: save_pt(document, out), replace=False)
-                break
+            path = _next_name(self.folder)
+            try:
+                write_atomically(path, lambda out: save_pt(document, out), replace=False)
+            except FileExistsError:  # another process took the name in this moment
+                continue
+            except BaseException:
+                if path.exists() and _load_shard(path)["hashes"] == document["hashes"]:
+                    self._forget(count)  # it is stored: the interruption came after the link
+                raise
+            break
+        self._forget(count)
+
+    def _forget(self, count: int) -> None:
+        """The first rows are stored."""
         self.written += count
         for kept in (self._hashes, self._rows, self._sizes, self._thumbnails, self._pixels):
             del kept[:count]

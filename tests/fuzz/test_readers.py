@@ -23,7 +23,13 @@ from tagcheck.embedding import store, tagger_json
 from tagcheck.embedding.onnx_graph import Graph
 from tagcheck.errors import ToolError
 from tagcheck.json_files import Unusable, parse
+from tagcheck.library.folder import forms, tables
+from tagcheck.library.folder.known_hashes import FolderStore
+from tagcheck.library.folder.sidecar_text import BOM, NotASidecar
 from tagcheck.pictures import unreadable
+from tagcheck.review import Review
+from tagcheck.review.store import decisions
+from tagcheck.series import classifier_files
 from tagcheck.tag_errors import tag_rules, tagger_vocabulary
 from webapp import keys
 
@@ -130,3 +136,70 @@ def test_a_text_is_json_within_the_bounds_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert json.loads(json.dumps(found)) == found
+
+
+pieces = st.lists(
+    st.sampled_from(
+        [*"{}[]<>,:\"'\\\n\r\t =/&#;()", "<rdf:li>", "<!DOCTYPE a [<!ENTITY b 'c'>]>", "&b;", "tags", "1girl"]
+    )
+    | st.text(st.characters(), max_size=4),
+    max_size=40,
+).map(lambda parts: "".join(parts).encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("form", [*forms.ENDINGS, forms.RECORD])
+@few
+@given(data=texts | pieces, empty=st.booleans())
+def test_a_sidecar_is_taken_apart_or_refused_and_gives_its_bytes_back(form: str, data: bytes, empty: bool) -> None:
+    try:
+        sidecar = forms.decode(form, data, forms.Readings({}), empty)
+    except NotASidecar:
+        return
+    assert (sidecar.encode() == data or not data.removeprefix(BOM).strip()) and all(
+        isinstance(name, str) for name in sidecar.names
+    )
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "meta_a.json"])
+@few
+@given(data=texts | pieces)
+def test_a_table_of_captions_is_read_or_refused(name: str, data: bytes) -> None:
+    try:
+        table = tables.read(name, data)
+    except NotASidecar:
+        return
+    for key in table.records:
+        with suppress(NotASidecar):
+            forms.decode(forms.RECORD, table.record(key) or b"", forms.Readings({}))
+    assert table.changed({}) == data
+
+
+card_keys = st.sampled_from(
+    ["noise", "files", "series", "classes", "embedding", "settings", "pictures", "companions", "name"]
+)
+
+
+@few
+@given(value=st.dictionaries(card_keys, values | st.dictionaries(card_keys, values, max_size=4), max_size=9))
+def test_a_series_card_is_read_or_named(value: dict) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        folder = DataFolder(Path(root))
+        path = classifier_files.card_path(folder, "series")
+        path.parent.mkdir()
+        path.write_text(json.dumps({"kind": "series_classifier", "version": 1, "namespace": "series"} | value))
+        with pytest.raises(ToolError):
+            classifier_files.load(folder, "series")
+
+
+@few
+@given(data=st.binary(max_size=300), at=st.integers(0, 9_000), store_of=st.sampled_from(["folder", "review"]))
+def test_a_damaged_store_is_read_or_named(data: bytes, at: int, store_of: str) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        path = Path(root) / f"{store_of}.sqlite3"
+        if at % 2:
+            (FolderStore(path).hashes("") if store_of == "folder" else Review(path).close())
+        with open(path, "r+b" if path.exists() else "wb") as file:
+            file.seek(at)
+            file.write(data)
+        with suppress(ToolError):
+            FolderStore(path).hashes("") if store_of == "folder" else decisions(path)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from hydrus_server import MY_TAGS, REPOSITORY, HydrusServer
 
-from benchmarks import write_faults
 from tagcheck.changes import TagChange
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.library.folder import library as folder_module
@@ -495,40 +494,6 @@ print(applying.apply(Ledger(Path(data) / "review.sqlite3"), library, [TagChange(
     assert sorted(done) == [0, 0, 30]
     assert [(home.root / f"p{number}.txt").read_text() for number in range(30)] == ["1girl, solo, hat\n"] * 30
     assert sorted(home.statuses()) == [APPLIED] * 30 + [SETTLED] * 60
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills need fork")
-def test_a_kill_at_any_point_loses_nothing_in_a_folder(tmp_path):
-    outcomes = write_faults.faults(write_faults.FolderScene(tmp_path, changes=24), runs=10, seed=1)
-    assert outcomes["applied"] + outcomes["never noted down"] == 10 and outcomes["killed in its midst"] >= 3
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills need fork")
-def test_a_kill_at_any_point_loses_nothing_in_hydrus(tmp_path):
-    with HydrusServer({}, pages={}) as server:
-        outcomes = write_faults.faults(write_faults.HydrusScene(tmp_path, 60, server), runs=8, seed=1)
-        assert outcomes["applied"] + outcomes["never noted down"] == 8 and outcomes["killed in its midst"] >= 3
-        assert not server.alarms and not server.refreshed and not server.committed
-
-
-def test_the_kill_test_would_notice_a_lost_and_a_doubled_change(tmp_path):
-    scene = write_faults.FolderScene(tmp_path, changes=10)
-    beginning = scene.state()
-    scene.apply()
-    end = scene.state()
-    sidecar = next(path for path in sorted(scene.root.rglob("*.txt")) if "blue" in path.read_text(encoding="utf-8-sig"))
-    text = sidecar.read_bytes()
-    for damaged in (text + b"\nblue sky", b"1girl"):
-        sidecar.write_bytes(damaged)
-        with pytest.raises(AssertionError, match="the library differs"):
-            write_faults.check(scene, beginning, end)
-    sidecar.write_bytes(text)
-    scene.ledger().path.unlink()
-    with pytest.raises(AssertionError, match="written, but not in the ledger"):
-        write_faults.check(scene, beginning, end)
-
-
-# --- Hydrus --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
