@@ -442,6 +442,6 @@ def explained(error: sqlite3.Error | UnicodeDecodeError, path: Path | None) -> E
         return ToolError(f"{path} cannot be used ({said}): another program has it; end that, then try again")
     if name.startswith(("SQLITE_IOERR", "SQLITE_NOLFS")):
         return ToolError(f"{path} cannot be used ({said}): is the disk full, or damaged?")
-    if name == "SQLITE_ERROR" and said.startswith(("no such", "table ", "index ", "malformed")):
+    if name == "SQLITE_ERROR" and said.startswith(("no such", "table ", "index ", "malformed", "unsupported")):
         return BadFile(_foreign(path, said))
     return error
