@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, MAPPING, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.embedding.store import shard_paths
+from tagcheck.review import queries
+from tagcheck.review.queries import Filter
+from tagcheck.review.store import ACCEPTED, IGNORED, Ask, Key, Review
 from tests.hydrus_server import MY_TAGS, HydrusServer
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -274,6 +278,37 @@ def test_what_was_fixed_ignored_or_settled_in_hydrus_does_not_come_back(chain):
     pairs = report(chain, NEAR_DUPLICATES)
     assert pairs["summary"]["pairs_already_judged"] == 1
     assert (pair["hash1"], pair["hash2"]) not in {(one["hash1"], one["hash2"]) for one in pairs["similar_pairs"]}
+
+
+def test_after_a_batch_that_was_undone_and_a_tag_that_was_ignored_a_new_run_finds_what_is_left(chain):
+    """Accept, apply, undo, ignore by tag, run again: the findings of before less what was decided, within 5 %."""
+    with review_page(chain) as browser:
+        before = open_rows(browser)
+        undone = [row for row in sorted(before) if row[2] == "add"][:3]
+        with Review(chain.folder.review) as store:
+            store.decide([Ask(Key(*row)) for row in undone], ACCEPTED)
+        browser.press(browser.get("/error-review/apply"), "Write 3 changes to my tags")
+        _finished(browser)
+        newest = max(map(int, re.findall(r'href="/error-review/applied/(\d+)"', browser.get("/error-review/applied"))))
+        browser.press(browser.get(f"/error-review/applied/{newest}"), "Undo the whole batch")
+        _finished(browser)
+        tag, _ = Counter(row[1] for row in before - set(undone)).most_common(1)[0]
+        with Review(chain.folder.review) as store:
+            ignored = store.decide(queries.asks(store, Filter(tag=tag)), IGNORED).changed
+    chain.run("advanced_joytag_processing.py", "--model-dir", str(PROJECT / "sample" / "network"))
+    chain.run("run_error_detection.py")
+    with review_page(chain) as browser:
+        after = open_rows(browser)
+    left = before - set(undone) - {(key.hash, key.tag, key.action) for key in ignored}
+    assert len(ignored) >= 3 and len(left) >= 20
+    assert abs(len(after) - len(left)) <= 0.05 * len(left), (len(before), len(left), len(after))
+    assert len(after & left) >= 0.9 * len(left)
+
+
+def open_rows(browser: Browser) -> set[tuple[str, str, str]]:
+    """What is open on the page and concerns a tag: hash, tag, action."""
+    rows = browser.session.get(browser.url + "/error-review/export.json?state=open", timeout=60).json()
+    return {(row["hash"], row["tag"], row["action"]) for row in rows if row["action"] in ("add", "remove")}
 
 
 def tagger_note(chain: Chain) -> str:

@@ -145,6 +145,12 @@ def test_pictures_that_were_not_compared_are_counted(folder, capsys):
     assert "2 not compared" in capsys.readouterr().out
 
 
+def test_a_library_of_one_picture_has_an_empty_report(folder):
+    library(folder, [picture("a", "elf")], {"a": ELF})
+    report = report_of(folder)
+    assert report["similar_pairs"] == report["groups"] == [] and report["summary"]["images_compared"] == 1
+
+
 def test_finding_nothing_is_a_report_too(folder, capsys):
     library(folder, [picture("a"), picture("b")], {"a": ELF, "b": ORC})
     report = report_of(folder)
