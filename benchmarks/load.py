@@ -49,7 +49,11 @@ class Visitor(threading.Thread):
         began = time.perf_counter()
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            headers = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"}
+            headers = {
+                "Cookie": cookie,
+                "Content-Type": "application/x-www-form-urlencoded",
+                "Accept": "application/json" if body else "text/html",
+            }
             connection.request("POST" if body else "GET", "/error-review" + path, body, headers)
             answer = connection.getresponse()
             text = answer.read().decode()
@@ -70,9 +74,11 @@ class Visitor(threading.Thread):
         left = list(self.own)
         while time.time() < self.until:
             if left and token:
-                one, failed = left.pop(), len(self.errors)
-                self.ask("/decide-many", f"csrf={token[1]}&do=flagged&finding={one}", cookie)
-                self.decided += [one] * (len(self.errors) == failed)
+                one = left.pop()
+                text, _ = self.ask("/decide-many", f"csrf={token[1]}&do=flagged&finding={one}", cookie)
+                self.decided += [one] * bool(
+                    re.search(r'"ok": ?true', text)
+                )  # else it is in no view, or an error is noted
             else:
                 self.ask(self.chance.choice(VIEWS))
             time.sleep(1)
