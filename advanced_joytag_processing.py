@@ -17,6 +17,8 @@ command goes on. A further tagger's embeddings get a --name and stand beside the
 weighs what both say.
 """
 
+from __future__ import annotations
+
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 
@@ -121,8 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         remove_leftovers(folder)
         confirm_writes(folder, library)
         model = load_tagger(args, folder)
-        pixels: dict[str, str] = {}
-        done = store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels)
+        done, pixels = already_embedded(folder, model)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
@@ -136,26 +137,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             work = embed_on_cluster(args, model, wanted, frozenset(again), folder, limits, message)
         else:
             work = embed(library, model, wanted, folder, limits, args.decoders, message)
-        failed = known | {hash: Failure(one.status, one.reason or "") for hash, one in work.failures.items()}
-        lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
-        unreadable.save(folder.embeddings, tools, known | lasting)
-        damaged = unreadable.damaged(folder.embeddings) | work.damaged
-        unreadable.keep_damaged(folder.embeddings, damaged)
+        failed, damaged = keep_failures(folder, tools, known, work)
         if again <= work.tried:
             unreadable.keep_repairs(folder.embeddings)
         sizes, pixels = done | work.sizes, pixels | work.pixels
-        records = [
-            record(
-                info,
-                pages[info.hash],
-                failed.get(info.hash),
-                sizes.get(info.hash),
-                damaged.get(info.hash),
-                pixels.get(info.hash),
-            )
-            for info in infos
-            if info.status != "ok" or info.hash in done or info.hash in failed or info.hash in work.tried
-        ]
+
+        def described(one: FileInfo) -> dict[str, Any]:
+            hash = one.hash
+            return record(one, pages[hash], failed.get(hash), sizes.get(hash), damaged.get(hash), pixels.get(hash))
+
+        looked_at = done.keys() | failed.keys() | work.tried
+        records = [described(one) for one in infos if one.status != "ok" or one.hash in looked_at]
         summary = summarise(records, done, known, work, len(infos), time.monotonic() - began)
         if not any(one["status"] == "ok" for one in records):
             raise MissingInput(nothing_embedded(mapping, records, summary))
@@ -168,6 +160,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = data_folder.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
     return 0
+
+
+def already_embedded(folder: DataFolder, model: Tagger) -> tuple[dict[str, tuple[int, int] | None], dict[str, str]]:
+    """(size, digest of the pixels) of each picture that has an embedding, by hash."""
+    pixels: dict[str, str] = {}
+    return store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels), pixels
+
+
+def keep_failures(
+    folder: DataFolder, tools: dict[str, Any], known: dict[str, Failure], work: Work
+) -> tuple[dict[str, Failure], dict[str, str]]:
+    """Remember the files that could not be read, and what is wrong with others: all of both, by hash."""
+    failed = known | {hash: Failure(one.status, one.reason or "") for hash, one in work.failures.items()}
+    lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
+    unreadable.save(folder.embeddings, tools, known | lasting)
+    damaged = unreadable.damaged(folder.embeddings) | work.damaged
+    unreadable.keep_damaged(folder.embeddings, damaged)
+    return failed, damaged
 
 
 def set_name(text: str) -> str:
@@ -347,7 +357,7 @@ class Work:
     computing: float = 0.0
     writing: float = 0.0
 
-    def add(self, other: "Work") -> None:
+    def add(self, other: Work) -> None:
         """Take in what another did."""
         self.tried |= other.tried
         self.failures |= other.failures

@@ -104,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = (
         None if args.threshold or args.calibrate is not None else same_picture.load(folder.embeddings, found.model)
     )
-    threshold, table = args.threshold or (measured.threshold if measured else THRESHOLD), None
+    threshold = args.threshold or (measured.threshold if measured else THRESHOLD)
+    table: list[dict[str, float]] = []
     if args.calibrate is not None:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
     search = partial(compare_on_cluster, args, folder) if args.engine == RAY else partial(compare, engine=args.engine)
@@ -124,26 +125,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary |= {"pairs_ruled_out_by_pixels": len(alike) - len(pairs), "pairs_without_thumbnails": blind}
     if len(listed) < len(opened):
         summary["pairs_listed"] = len(listed)
-    report = data_folder.save(
-        folder,
-        NEAR_DUPLICATES,
-        {
-            "dataset": data.path.name,
-            "model": found.model,
-            "settings": {
-                "threshold": threshold,
-                "engine": args.engine,
-                "calibrated": bool(table),
-                "measured": measured is not None,
-            },
-            "summary": summary,
-            "ordinary_cosines": ordinary_cosines(found.matrix, threshold, warn=measured is None),
-            "calibration": table,
-            "similar_pairs": SimilarPairs(records, listed, tagging, noes, chance) or [],
-            "groups": [[records[row].hash for row in group] for group in groups],
-            "group_details": [describe_group([records[row] for row in group]) for group in groups],
-        },
-    )
+    how = {"calibrated": bool(table), "measured": measured is not None}
+    document = {
+        "dataset": data.path.name,
+        "model": found.model,
+        "settings": {"threshold": threshold, "engine": args.engine, **how},
+        "summary": summary,
+        "ordinary_cosines": ordinary_cosines(found.matrix, threshold, warn=measured is None),
+        "calibration": table,
+        "similar_pairs": SimilarPairs(records, listed, tagging, noes, chance) or [],
+        "groups": [[records[row].hash for row in group] for group in groups],
+        "group_details": [describe_group([records[row] for row in group]) for group in groups],
+    }
+    report = data_folder.save(folder, NEAR_DUPLICATES, document)
     print(outcome(summary, data.share(len(records))) + f" -> {report}")
     return 0
 

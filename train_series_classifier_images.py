@@ -114,9 +114,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    namespace = args.namespace.strip().rstrip(":").lower()
-    if not namespace:
-        raise UsageError("--namespace is empty: name one, such as series or person")
+    namespace = namespace_of(args)
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     pictures = gather(folder, data, namespace)
@@ -129,11 +127,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"nothing to learn from: {error}")
         return 0
 
-    script.say(
-        f"learning {len(labels.series)} {namespace} tags from {int(labels.tagged.sum()):,} tagged of {data.share(len(groups))}"
-    )
-    folds = linear_probes.grouped_folds(groups, min(FOLDS, len(np.unique(groups))), SEED)
-    folds = spread_folds(folds, groups, labels)
+    tagged = int(labels.tagged.sum())
+    script.say(f"learning {len(labels.series)} {namespace} tags from {tagged:,} tagged of {data.share(len(groups))}")
+    folds = spread_folds(linear_probes.grouped_folds(groups, min(FOLDS, len(np.unique(groups))), SEED), groups, labels)
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
     with script.progress((), total=100, what="out of fold", unit="%") as bar:
         folded, model = out_of_fold.out_of_fold(
@@ -142,7 +138,6 @@ def main(argv: list[str] | None = None) -> int:
         mixing = probabilities.fit_mixing(folded, labels, SEED)
         said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         bar.update(100 - bar.n)
-
     learned, tuned = folded.learned(labels), None
     if args.finetune:
         with sole_run(folder.classifier / "finetuning.lock"):
@@ -150,40 +145,43 @@ def main(argv: list[str] | None = None) -> int:
             said = tuned.said or said
             shutil.rmtree(classifier_files.work_folder(folder, namespace))
     scores = probabilities.agreement(said, labels, learned, ((tuned and tuned.mixing) or mixing).swapped)
+    foreign = heard.foreign_names if heard else ()
     card = describe(data, pictures, labels, group_counts, cosine, scores) | {
         "tagger_tags_used": len(model.prior.of_class),
         "tagger_series_without_pictures": len(model.prior.foreign_names),
         "companions": pictures.companions,
-        "foreign_names": list(heard.foreign_names) if heard else [],
+        "foreign_names": list(foreign),
     }
-    path = classifier_files.save(
-        folder,
-        namespace,
-        card | ({"finetuned": tuned.card} if tuned else {}),
-        model,
-        mixing,
-        classifier_files.rows(
-            pictures.embedded.hashes,
-            pictures.tag_sets,
-            labels.series,
-            folds,
-            said,
-            learned,
-            heard.foreign_names if heard else (),
-        ),
-        with_network=tuned.mixing if tuned else None,
-        network=tuned.network if tuned else None,
+    rows = classifier_files.rows(
+        pictures.embedded.hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign
     )
+    both, network = (tuned.mixing, tuned.network) if tuned else (None, None)
     if tuned:
+        card["finetuned"] = tuned.card
         print(tuned.sentence())
-    abstained = int((~said.predicted.any(axis=1)).sum())
-    print(
-        f"{len(labels.series):,} {namespace} tags learned from {int(labels.tagged.sum()):,} pictures "
-        f"({int((group_counts < 2).sum())} of them with too few pictures to be judged), {len(groups):,} predicted out of fold "
-        f"({abstained:,} abstained), micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f} "
-        f"against the tags: {path}"
-    )
+    path = classifier_files.save(folder, namespace, card, model, mixing, rows, None, both, network)
+    print(f"{outcome(namespace, labels, group_counts, said, scores)}: {path}")
     return 0
+
+
+def namespace_of(args: argparse.Namespace) -> str:
+    """The namespace to learn, as tags are written."""
+    namespace = str(args.namespace).strip().rstrip(":").lower()
+    if not namespace:
+        raise UsageError("--namespace is empty: name one, such as series or person")
+    return namespace
+
+
+def outcome(
+    namespace: str, labels: Labels, group_counts: np.ndarray, said: probabilities.Predictions, scores: dict[str, Any]
+) -> str:
+    """What was learned, and how well it agrees with the tags, in a line."""
+    abstained = int((~said.predicted.any(axis=1)).sum())
+    return (
+        f"{len(labels.series):,} {namespace} tags learned from {int(labels.tagged.sum()):,} pictures "
+        f"({int((group_counts < 2).sum())} of them with too few pictures to be judged), {len(said.predicted):,} predicted out of fold "
+        f"({abstained:,} abstained), micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f} against the tags"
+    )
 
 
 def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:

@@ -30,6 +30,7 @@ WINGS = {
 DOCTOR = "library embedding"
 NO_TORCH = ("", "library", "review", "writing")  # "" is the ground
 MAY_IMPORT_JOYTAG = ("embedding", "series")
+LONGEST_FUNCTION = 50  # lines
 HEAVY = {"torch", "torchvision", "joytag", "safetensors", "sklearn"}
 
 
@@ -177,6 +178,18 @@ def test_nothing_happens_when_a_script_is_imported():
             assert docstring or main or isinstance(node, allowed), (
                 f"{name}.py line {node.lineno}: {ast.unparse(node)[:80]}"
             )
+
+
+@pytest.mark.parametrize("folder", ["tagcheck", "webapp", "joytag", "."])
+def test_no_function_is_longer_than_a_screen(folder):
+    files = python_files(folder) if folder != "." else [PROJECT / f"{name}.py" for name in [*SCRIPTS, "config"]]
+    functions = (
+        (path.name, node.name, (node.end_lineno or node.lineno) - node.lineno + 1)
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    )
+    assert not [one for one in functions if one[2] > LONGEST_FUNCTION]
 
 
 def test_this_test_sees_an_arrow_that_points_up(tmp_path, monkeypatch):

@@ -167,26 +167,20 @@ def rows(
             if p >= series_mixing.PREDICT_FROM:
                 sure.append(named)
         known = slice(learned.indptr[row], learned.indptr[row + 1])
-        out.append(
-            {
-                "hash": hash,
-                "fold": int(folds[row]),
-                "tags": sorted(tag_sets[row]),
-                "predicted": sure,
-                "abstained": None
-                if sure
-                else "unknown_series"
-                if unknown >= said.probability[row].max(initial=0.0)
-                else "unsure",
-                "probabilities": probabilities,
-                "unknown": round(unknown, 4),
-                "forgotten_share": round(float(said.forgotten[row]), 4),
-                "not_learned": sorted(
-                    names[place] for place, yes in zip(learned.indices[known], learned.data[known]) if not yes
-                ),
-            }
-            | extra
-        )
+        strange = unknown >= said.probability[row].max(initial=0.0)
+        missed = (names[place] for place, yes in zip(learned.indices[known], learned.data[known]) if not yes)
+        made = {
+            "hash": hash,
+            "fold": int(folds[row]),
+            "tags": sorted(tag_sets[row]),
+            "predicted": sure,
+            "abstained": None if sure else "unknown_series" if strange else "unsure",
+            "probabilities": probabilities,
+            "unknown": round(unknown, 4),
+            "forgotten_share": round(float(said.forgotten[row]), 4),
+            "not_learned": sorted(missed),
+        }
+        out.append(made | extra)
     return sorted(out, key=lambda one: one["hash"])
 
 
@@ -214,16 +208,7 @@ def save(
     weights = folder.classifier / f"{stem}_weights_{stamp}.safetensors"
     out_of_fold = folder.classifier / f"{stem}_out_of_fold_{stamp}.json"
     created = data_folder.isoformat(when)
-    arrays = vars(model.plda) | {
-        "exemplars": model.exemplars.astype(np.float16),
-        "starts": model.starts,
-        "weights": mixing.weights,
-        "none": mixing.none,
-        **{f"prior_{name}": value for name, value in vars(model.prior).items()},
-        "companions_row": model.companions.tocoo().row,
-        "companions_column": model.companions.tocoo().col,
-        "companions_value": model.companions.tocoo().data,
-    }
+    arrays = _arrays(model, mixing)
     files = [weights, out_of_fold]
     if with_network is not None and network is not None:
         arrays |= {"network_weights": with_network.weights, "network_none": with_network.none}
@@ -241,11 +226,25 @@ def save(
     path = card_path(folder, namespace)
     write_json(path, head | card | noise | {"files": described}, CARD.records)
     for pattern in ("weights_*.safetensors", "network_*.safetensors", "out_of_fold_*.json"):
-        for old in listed(folder.classifier, f"{stem}_{pattern}"):
-            if old not in files:
-                with suppress(FileNotFoundError):
-                    old.unlink()
+        for old in set(listed(folder.classifier, f"{stem}_{pattern}")).difference(files):
+            with suppress(FileNotFoundError):
+                old.unlink()
     return path
+
+
+def _arrays(model: Model, mixing: Mixing) -> dict[str, np.ndarray]:
+    """What is kept of a model, by name."""
+    companions = model.companions.tocoo()
+    return vars(model.plda) | {
+        "exemplars": model.exemplars.astype(np.float16),
+        "starts": model.starts,
+        "weights": mixing.weights,
+        "none": mixing.none,
+        **{f"prior_{name}": value for name, value in vars(model.prior).items()},
+        "companions_row": companions.row,
+        "companions_column": companions.col,
+        "companions_value": companions.data,
+    }
 
 
 def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:

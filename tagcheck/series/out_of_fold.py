@@ -86,9 +86,7 @@ def out_of_fold(
         rows = np.flatnonzero(folds == fold)
         part = score(model, matrix[rows], own[rows], _some(beside, rows))
         if found is None:
-            found = Candidates(
-                *(np.zeros((len(matrix), *field.shape[1:]), field.dtype) for field in vars(part).values())
-            )
+            found = _room(part, len(matrix))
         for name, field in vars(part).items():
             getattr(found, name)[rows] = field
         rows = rows[(swapped[rows] >= 0) & (known[fold][np.maximum(swapped[rows], 0)] > 0)]
@@ -109,6 +107,11 @@ def out_of_fold(
         _foreign_class(tagger, labels),
     )
     return folded, _model(matrix, labels, sums, None, np.arange(len(matrix)), tagger, beside, seed)
+
+
+def _room(part: Candidates, count: int) -> Candidates:
+    """Zeros of the form of `part`, for `count` pictures."""
+    return Candidates(*(np.zeros((count, *field.shape[1:]), field.dtype) for field in vars(part).values()))
 
 
 def _some(beside: sparse.csr_matrix | None, rows: np.ndarray) -> sparse.csr_matrix | None:

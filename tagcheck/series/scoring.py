@@ -176,12 +176,18 @@ def score(
         unusual[rows, 1] = np.log(np.maximum(typical, 1e-6))
         foreign[rows], loud[rows] = model.prior.foreign(matrix[rows])
         if beside is not None and model.companions.nnz:
-            said = (beside[rows] @ model.companions).tocsr()
-            heard = np.flatnonzero(np.diff(said.indptr))
-            at = np.maximum(picked[heard], 0)
-            found = np.minimum(np.take_along_axis(said[heard].toarray(), at, axis=1), MOST_FROM_COMPANIONS)
-            values[start + heard, :wide, COMPANIONS] = np.where(picked[heard] >= 0, found, 0.0)
+            heard, found = _characters_say(beside[rows] @ model.companions, picked)
+            values[start + heard, :wide, COMPANIONS] = found
     return Candidates(classes, values, unusual, foreign, loud)
+
+
+def _characters_say(said: sparse.spmatrix, picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the rows whose character tags say something, what they say for each of the classes `picked`)."""
+    said = said.tocsr()
+    heard = np.flatnonzero(np.diff(said.indptr))
+    at = np.maximum(picked[heard], 0)
+    found = np.minimum(np.take_along_axis(said[heard].toarray(), at, axis=1), MOST_FROM_COMPANIONS)
+    return heard, np.where(picked[heard] >= 0, found, 0.0)
 
 
 def _best(scores: np.ndarray, keep: int) -> np.ndarray:

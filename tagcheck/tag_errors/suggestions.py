@@ -129,26 +129,19 @@ def examine(
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
     verdict = error_model.fit(cells, found.frequency, rng, spaces, error_model.answers(cells, answered))
     verdict, habits = joint_belief.settle(cells, verdict, related, found.frequency)
-    written = cells.given
-    right = sparse.csr_matrix(
-        (1 - verdict.error[written], (cells.row[written], cells.column[written])), shape=given.shape
-    )
+    apart = _exclusions(cells, verdict, given.shape)
     progress(1.0)
+    frequency = found.frequency
     return Examined(
-        list(tags),
-        given,
-        around,
-        cells,
-        verdict,
-        found.frequency,
-        related,
-        habits,
-        tag_rules.learn_exclusions(right),
-        tagger,
-        matrix,
-        witnesses,
-        name,
+        list(tags), given, around, cells, verdict, frequency, related, habits, apart, tagger, matrix, witnesses, name
     )
+
+
+def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, int]) -> sparse.csr_matrix:
+    """Which tags exclude each other, by the written tags, each as far as it is right."""
+    written = cells.given
+    values, places = 1 - verdict.error[written], (cells.row[written], cells.column[written])
+    return tag_rules.learn_exclusions(sparse.csr_matrix((values, places), shape=shape))
 
 
 def suggestions(
