@@ -19,33 +19,47 @@ PROJECT = TESTS.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Whole runs of scripts, browsers, training: `pytest -m "not slow"` leaves them out.
+# Whole runs of scripts, browsers, training, processes that are killed: `pytest -m "not slow"` leaves them out. A folder, a
+# file, or what the names of tests of a file begin with.
 SLOW = (
-    *(
-        "test_sample.py",
-        "webapp/test_browser",
-        "series/",
-        "scripts/test_end_to_end.py",
-        "scripts/test_series_scripts.py",
-    ),
-    *("scripts/test_extraction", "scripts/test_find_mistagged.py", "library/test_hydrus_server.py", "similar/"),
-    *(
-        "embedding/",
-        "tag_errors/",
-        "learning/",
-        "duplicates/",
-        "belief/",
-        "faults/",
-        "pictures/test_decoder_processes.py",
-    ),
+    "test_doctor.py",
+    "test_sample.py",
+    "portable.py",
+    "belief/",
+    "duplicates/",
+    "embedding/",
+    "faults/",
+    "fuzz/",
+    "learning/",
+    "series/",
+    "similar/",
+    "tag_errors/",
+    "library/test_hydrus_server.py",
+    "library/test_folder.py::test_two_processes",
+    "library/test_sidecar_forms.py::test_one_tag_changed",
+    "pictures/test_decoder_processes.py",
+    "webapp/test_browser",
+    "webapp/test_serving.py",
+    "writing/test_apply.py::test_a_kill_at",
+    "writing/test_apply.py::test_two_processes",
+    "scripts/test_end_to_end.py",
+    "scripts/test_extraction",
+    "scripts/test_find_mistagged.py",
+    "scripts/test_find_near_duplicates.py::test_it_runs",
+    "scripts/test_run_error_detection.py",
+    "scripts/test_series_scripts.py",
+    "scripts/test_suggest.py",
+    "scripts/test_technical_faults.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `SLOW` files and folders."""
+    """Mark the tests of `SLOW`."""
     for item in items:
-        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(SLOW):
-            item.add_marker(pytest.mark.slow)
+        if item.path.is_relative_to(TESTS):
+            name = f"{item.path.relative_to(TESTS).as_posix()}::{item.name}"
+            if name.startswith(SLOW):
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
