@@ -1,4 +1,4 @@
-"""A finding: what is likely wrong, on which pictures, what would mend it, how sure, and an id that stays.
+"""A finding: what is likely wrong, on which pictures, what would fix it, how sure, and an id that stays.
 
 The same finding has the same id in every run, so that what the owner decided about it holds.
 """

@@ -11,7 +11,7 @@ from tagcheck import detectors, tags
 from tagcheck.best_copy import ALL_ALIKE
 from tagcheck.review import Ask, Filter, Key, Review
 from tagcheck.review.exporting import percent
-from tagcheck.review.queries import Finding, Promise, Suggestion, best_of, picture, promise
+from tagcheck.review.queries import Finding, Measured, Suggestion, best_of, measured_share, picture
 from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, UNDECIDED, Decision
 from webapp import words
 
@@ -406,7 +406,7 @@ def _row(
     facts, shown = words.evidence(least.evidence, leave_out=finding.members)
     waits = all(one.state in UNDECIDED for one in row)
     pair = least.key.action == PAIR
-    measured = None if pair else promise(review, least.issue, least.detectors)
+    measured = None if pair else measured_share(review, least.issue, least.detectors)
     return Row(
         tuple(row),
         "\n".join(encode(one.ask()) for one in row),
@@ -432,18 +432,18 @@ def _on(row: Sequence[Suggestion], names: dict[str, str]) -> str:
     return "on " + " and ".join(said)
 
 
-def sure_words(measured: Promise | None, confidence: float, pair: bool = False) -> str:
+def sure_words(measured: Measured | None, confidence: float, pair: bool = False) -> str:
     """The number of a row: how often the owner accepted such suggestions where that was measured, else the detectors' estimate."""
     if pair:
         return f"{percent(confidence)} alike"
     return f"{words.of_100(measured.share)} of 100 right" if measured else percent(confidence)
 
 
-def estimate_words(measured: Promise | None, confidence: float) -> str:
+def estimate_words(measured: Measured | None, confidence: float) -> str:
     """What stands small beside it: where a measured share comes from, and the detectors' estimate."""
     if measured is None:
         return ""
-    return f"of 100 like this {words.promised(measured)}; the detectors say {percent(confidence)}"
+    return f"of 100 like this {words.measured_words(measured)}; the detectors say {percent(confidence)}"
 
 
 def _then(one: Suggestion) -> str | None:

@@ -1,4 +1,4 @@
-"""A promise for many suggestions alike: some are drawn at random and looked at one by one, then the others are accepted together."""
+"""Accepting many similar suggestions after a sample: some are drawn at random and looked at one by one, then the others are accepted together."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def export_tags(kind: str) -> Response:
             "expected": round(one.expected, 2),
             "a_minute": round(one.a_minute, 2),
             "decided": one.decided,
-            "right": one.promise.right if one.promise else None,
+            "right": one.measured_share.right if one.measured_share else None,
             "share": round(one.share, 4),
         }
         for one in standing()
@@ -382,7 +382,7 @@ def sessions() -> dict[str, Any]:
 
 
 def standing() -> list[Health]:
-    """How every tag with open suggestions stands, those that mend most in a minute first."""
+    """How every tag with open suggestions stands, those that fix most in a minute first."""
     pace = state.remembered("pace", queries.pace)
     return state.remembered("health", lambda store: queries.health(store, pace))
 

@@ -13,7 +13,7 @@ from tagcheck import detectors, tags
 from tagcheck.dataset import HASH
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.review.exporting import percent
-from tagcheck.review.queries import Promise
+from tagcheck.review.queries import Measured
 from webapp.filters import QUEUE_WORDS
 
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
@@ -65,7 +65,7 @@ def install(app: Flask) -> None:
     app.template_filter("percent")(percent)
     app.template_filter("size")(size)
     app.template_filter("plural")(plural)
-    app.template_filter("promised")(promised)
+    app.template_filter("measured_words")(measured_words)
     app.template_filter("of_100")(of_100)
     app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})
 
@@ -106,11 +106,11 @@ def size(count: int | None) -> str:
     return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{count / 1024:.0f} kB"
 
 
-def promised(promise: Promise) -> str:
+def measured_words(measured_share: Measured) -> str:
     """`83 are right, from 214 of your decisions (between 77 and 88)`."""
     return (
-        f"{of_100(promise.share)} are right, from {promise.of:,} of your decisions "
-        f"(between {of_100(promise.low)} and {of_100(promise.high)})"
+        f"{of_100(measured_share.share)} are right, from {measured_share.of:,} of your decisions "
+        f"(between {of_100(measured_share.low)} and {of_100(measured_share.high)})"
     )
 
 

@@ -159,7 +159,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Promise:
+class Measured:
     """Of `of` decisions on suggestions like this one, `right` were accepted: `share`, between `low` and `high` (95 %, Wilson)."""
 
     right: int
@@ -224,7 +224,7 @@ class Session:
 @dataclass(frozen=True)
 class Health:
     """How one tag stands: `open` suggestions, of which `expected` are right (`share`, by the detector's confidences and the owner's
-    `decided` verdicts on this tag, which alone make `promise`), and how many fixes `a_minute` a session on it would bring.
+    `decided` verdicts on this tag, which alone make `measured_share`), and how many fixes `a_minute` a session on it would bring.
     """
 
     tag: str
@@ -232,7 +232,7 @@ class Health:
     expected: float
     share: float
     decided: int
-    promise: Promise | None
+    measured_share: Measured | None
     a_minute: float
 
 
@@ -509,7 +509,7 @@ def overview(review: Review) -> Overview:
     return made
 
 
-def promise(review: Review, issue: str, confidence: float) -> Promise | None:
+def measured_share(review: Review, issue: str, confidence: float) -> Measured | None:
     """How often the owner accepted what had this issue and a confidence of the same band; None below `ENOUGH_DECISIONS`."""
     place = counts.band(confidence)
     high = BANDS[place + 1] if place + 1 < len(BANDS) else 2.0
@@ -522,7 +522,7 @@ def promise(review: Review, issue: str, confidence: float) -> Promise | None:
 
 
 def health(review: Review, pace: Pace) -> list[Health]:
-    """How every tag with open suggestions stands: the sessions that mend most in a minute first."""
+    """How every tag with open suggestions stands: the sessions that fix most in a minute first."""
     rows = review.db.execute(
         "SELECT name, sum(suggestions), sum(expected) FROM tallies WHERE scope = ? AND state = ? AND name NOT IN (?, ?)"
         " GROUP BY name HAVING sum(suggestions) > 0",  # a pair has its kind for a tag
@@ -592,13 +592,13 @@ def decided_between(review: Review, start: str, end: str) -> int:
     ).fetchone()[0]
 
 
-def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Promise | None]]:
-    """The promise of each confidence band (`tallies.BANDS`) for those of the issues that have one anywhere."""
-    made = {issue: [promise(review, issue, low) for low in BANDS] for issue in issues}
-    return {issue: promises for issue, promises in made.items() if any(promises)}
+def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Measured | None]]:
+    """The share that was right in each confidence band (`tallies.BANDS`) for those of the issues that have one anywhere."""
+    made = {issue: [measured_share(review, issue, low) for low in BANDS] for issue in issues}
+    return {issue: measured_shares for issue, measured_shares in made.items() if any(measured_shares)}
 
 
-def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Promise | None:
+def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Measured | None:
     """A share with its 95 % interval (Wilson 1927), None when there are fewer than `enough` decisions.
 
     >>> made = interval(83, 100)
@@ -607,7 +607,7 @@ def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Promise | N
     """
     if of < enough:
         return None
-    return Promise(right, of, right / of, *wilson(right, of))
+    return Measured(right, of, right / of, *wilson(right, of))
 
 
 def _ids(review: Review, view: Filter, after: str | None, before: str | None, limit: int) -> list[str]:

@@ -57,7 +57,7 @@ LOOKUPS = {
     "suggestions_other": "suggestions (other) WHERE other != ''",
     "said_finding": "said (finding)",
 }
-# What the owner's verdicts are looked up by: promises by kind and confidence, health by tag.
+# What the owner's verdicts are looked up by: measured shares by kind and confidence, health by tag.
 VERDICTS = """
 CREATE INDEX decisions_issue ON decisions (issue, confidence, state, outcome, action);
 CREATE INDEX decisions_tag ON decisions (tag, state, outcome, action)

@@ -109,7 +109,7 @@ class Classifier:
         if log_p is not None and self.with_network is not None:
             networks = np.atleast_2d(np.array(self.card["finetuned"]["classes_known"], dtype=bool))
             known = np.asarray(networks.any(axis=0, keepdims=True))
-            found, mixing = out_of_fold.witnessed(found, log_p, known), self.with_network
+            found, mixing = out_of_fold.network_heard(found, log_p, known), self.with_network
         own = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.series).astype(bool)
         if tag_sets is None:  # whether they have character tags is not known, so they are of no kind
             mixing = replace(mixing, by_company=None)

@@ -154,15 +154,15 @@ def _as_strangers(
     part is left out once. With fewer than three, where no two series would be left to tell apart,
     a picture's own series are struck out of the candidates it was `found` to have.
     """
-    own, related = labels.single, _kin(labels)
+    own, related = labels.single, _components(labels)
     rows = np.flatnonzero(own >= 0)
-    kin = related[own[rows]]
-    parts = min(STRANGE_PARTS, len(np.unique(kin)))
+    component = related[own[rows]]
+    parts = min(STRANGE_PARTS, len(np.unique(component)))
     if parts < 3:
         part = found.rows(rows)
-        struck = related[np.maximum(part.classes, 0)] == kin[:, None]
+        struck = related[np.maximum(part.classes, 0)] == component[:, None]
         return replace(part, classes=np.where(struck, -1, part.classes)), rows
-    held = linear_probes.grouped_folds(kin, parts, seed)
+    held = linear_probes.grouped_folds(component, parts, seed)
     sums = linear_probes.moments(matrix[rows], labels.membership[rows], held)
     judged = np.random.default_rng(seed).permutation(len(rows))[:MIXING_ROWS]
     made, order = [], []
@@ -185,23 +185,23 @@ def _joined(parts: Sequence[Candidates]) -> Candidates:
 
 def _swap(labels: Labels, seed: int) -> np.ndarray:
     """(n,) a class for each of up to `MIXING_ROWS` pictures that have one, drawn by frequency, not akin to its own; else -1."""
-    own, kin, rng = labels.single, _kin(labels), np.random.default_rng([seed, 1])
+    own, component, rng = labels.single, _components(labels), np.random.default_rng([seed, 1])
     rows = rng.permutation(np.flatnonzero(own >= 0))[:MIXING_ROWS]
     frequency = np.bincount(own[own >= 0], minlength=len(labels.classes)).astype(float)
     out = np.full(len(own), -1, dtype=np.int64)
     if len(rows):
         drawn = rng.choice(len(frequency), size=len(rows), p=frequency / frequency.sum())
-        out[rows] = np.where(kin[drawn] == kin[own[rows]], -1, drawn)
+        out[rows] = np.where(component[drawn] == component[own[rows]], -1, drawn)
     return out
 
 
-def _kin(labels: Labels) -> np.ndarray:
+def _components(labels: Labels) -> np.ndarray:
     """(C,) a number for each class, the same for classes that share a series, whether directly or through others."""
     contains = labels.contains().astype(np.float32)
     return csgraph.connected_components(sparse.csr_matrix(contains @ contains.T), directed=False)[1]
 
 
-def witnessed(
+def network_heard(
     found: Candidates,
     log_p: np.ndarray,
     known: np.ndarray,
@@ -240,14 +240,14 @@ def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.nd
     judged row i was trained with the classes `known[folds[i]]` (C,) bool. That a stranger's own
     series is known to the network is hidden by striking it out.
     """
-    related, rows = _kin(labels), folded.strange_rows
+    related, rows = _components(labels), folded.strange_rows
     of_kin = sparse.csr_matrix((np.ones(len(related), dtype=bool), (related, np.arange(len(related)))))
     own = of_kin[related[labels.single[rows]]]
-    strangers = witnessed(folded.strangers, log_p[rows], known, folds[rows], own)
+    strangers = network_heard(folded.strangers, log_p[rows], known, folds[rows], own)
     rows = folded.planted_rows
-    planted = witnessed(folded.planted, log_p[rows], known, folds[rows])
+    planted = network_heard(folded.planted, log_p[rows], known, folds[rows])
     return replace(
-        folded, candidates=witnessed(folded.candidates, log_p, known, folds), strangers=strangers, planted=planted
+        folded, candidates=network_heard(folded.candidates, log_p, known, folds), strangers=strangers, planted=planted
     )
 
 

@@ -142,7 +142,7 @@ def score(
     The features are, of each class: PLDA's log ratio; the same, less steep for pictures far from
     everything (as tails heavier than a Gaussian's would make it); the log of its pictures; the
     nearness of its pictures, in the embedding and in PLDA's space; what the tagger says for it; what a
-    fine-tuned network says (`witnessed`); what the pictures' character tags, `beside` csr (m, T), say.
+    fine-tuned network says (`network_heard`); what the pictures' character tags, `beside` csr (m, T), say.
     """
     plda = model.plda
     size = (len(matrix), keep + (own is not None))

@@ -133,15 +133,15 @@ def collect(found: Evidence, rng: np.random.Generator, memory: int = 4 * 2**30, 
 
 
 def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:
-    """The promise above which about `most` unwritten cells lie, told from a sample of pictures."""
+    """The strength above which about `most` unwritten cells lie, told from a sample of pictures."""
     n, tags = found.given.shape
     if most >= n * tags:
         return -np.inf
     rows = np.sort(rng.choice(n, min(n, max(64, min(2048, CUT_CELLS // tags))), replace=False))
     block = Block(found, rows)
-    promise = block.strongest()
-    promise[block.given.nonzero()] = -np.inf
-    return float(np.quantile(promise, 1 - most / n / tags))
+    strength = block.strongest()
+    strength[block.given.nonzero()] = -np.inf
+    return float(np.quantile(strength, 1 - most / n / tags))
 
 
 def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:

@@ -526,11 +526,11 @@ def _best_probes(
 def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]:
     """The neighbours' votes (n, n; sparse, twins left out, nearer ones count more) and their total weight (n,)."""
     indices, cosine = around.indices, around.cosine.astype(np.float64)
-    stranger = around.labels[indices] != around.labels[:, None]
-    if not stranger.any():
+    no_copy = around.labels[indices] != around.labels[:, None]
+    if not no_copy.any():
         return sparse.csr_matrix((n, n), dtype=np.float32), np.zeros(n, dtype=np.float32)
-    middle, spread = np.quantile(cosine[stranger], 0.9), cosine[stranger].std() + 1e-6
-    weight = np.where(stranger, np.minimum(np.exp((cosine - middle) / spread), 3.0), 0).astype(np.float32)
+    middle, spread = np.quantile(cosine[no_copy], 0.9), cosine[no_copy].std() + 1e-6
+    weight = np.where(no_copy, np.minimum(np.exp((cosine - middle) / spread), 3.0), 0).astype(np.float32)
     rows = np.repeat(np.arange(n), indices.shape[1])
     made = sparse.csr_matrix((weight.ravel(), (rows, indices.ravel())), shape=(n, n))
     made.eliminate_zeros()

@@ -79,7 +79,7 @@ def learn(decided: Sequence[Answer]) -> Adjustment:
     >>> said = [Answer("missing", "missing_tags", "hat", 0.9, k % 2 == 0) for k in range(60)]
     >>> round(learn(said)("missing", "missing_tags", "hat", 0.9), 1)
     0.5
-    >>> learn(said)("missing", "missing_tags", "dog", 0.9)
+    >>> round(learn(said)("missing", "missing_tags", "dog", 0.9), 3)
     0.9
     """
     counts: dict[str, tuple[int, int]] = {}

@@ -338,7 +338,7 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
     rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
     around = seen.around
     close = around.indices[rows][:, :CLOSE]
-    stranger = around.labels[close] != around.labels[rows][:, None]
+    no_copy = around.labels[close] != around.labels[rows][:, None]
     has = np.stack([np.asarray(seen.given[close[:, k], columns]).ravel() > 0 for k in range(close.shape[1])], axis=1)
     twins = np.diff(around.twins.indptr)[rows]
     share = seen.cells.features[places, evidence.NAMES.index("twin_share")]
@@ -349,8 +349,8 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
     for k in range(len(places)):
         numbers = {
             "expected": round(float(seen.verdict.belongs[places[k]]), 4),
-            "neighbours": int(stranger[k].sum()),
-            "neighbours_with": int((has[k] & stranger[k]).sum()),
+            "neighbours": int(no_copy[k].sum()),
+            "neighbours_with": int((has[k] & no_copy[k]).sum()),
             "twins": int(twins[k]),
             "twins_with": round(float(share[k]) * int(twins[k])),
             "uses": int(uses[columns[k]]),

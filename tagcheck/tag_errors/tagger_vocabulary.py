@@ -75,10 +75,12 @@ def _shared(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dic
         with open(path, encoding="utf-8", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadFile(f"{path} is not a CSV file in UTF-8 ({error}): mend it or remove it") from None
+        raise BadFile(f"{path} is not a CSV file in UTF-8 ({error}): correct it or remove it") from None
     for line, row in enumerate(rows, 1):
         if len(row) < 2:
-            raise BadFile(f"{path}, line {line}: name, category, count and aliases are expected: mend it or remove it")
+            raise BadFile(
+                f"{path}, line {line}: name, category, count and aliases are expected: correct it or remove it"
+            )
         if line == 1 and row[0] == "name":
             continue
         name, others = row[0], tuple(one.strip() for one in (row[3] if len(row) > 3 else "").split(",") if one.strip())

@@ -294,7 +294,7 @@ def _plan_waiting(ledger: Ledger, library: Library, rows: Sequence[LedgerRow], s
         steps = _planned(library, [row.change for row in waiting], service)
     except (
         ToolError
-    ) as error:  # away still, a wrong key, a service that is gone: its owner can mend it, or withdraw the batch
+    ) as error:  # away still, a wrong key, a service that is gone: its owner can fix it, or withdraw the batch
         return str(error)
     for row in waiting:
         ledger.plan_row(row, [step for step in steps if step.change == row.change])

@@ -669,14 +669,14 @@ def test_the_overview_counts_open_findings_by_kind_and_band(filled):
 
 def test_the_promise_is_measured_on_the_owners_own_decisions(review):
     asks = [Ask(Key(f"{number:064x}", "x", ADD), None, "missing_tags", 0.85) for number in range(20)]
-    assert queries.promise(review, "missing_tags", 0.85) is None
+    assert queries.measured_share(review, "missing_tags", 0.85) is None
     review.decide(asks[:15], ACCEPTED)
     review.decide(asks[15:], IGNORED)
-    made = queries.promise(review, "missing_tags", 0.88)
+    made = queries.measured_share(review, "missing_tags", 0.88)
     assert (made.right, made.of, made.share) == (15, 20, 0.75) and made.low < 0.75 < made.high
     assert (
-        queries.promise(review, "missing_tags", 0.95) is None
-        and queries.promise(review, "incorrect_tags", 0.85) is None
+        queries.measured_share(review, "missing_tags", 0.95) is None
+        and queries.measured_share(review, "incorrect_tags", 0.85) is None
     )
 
 
@@ -825,13 +825,16 @@ def test_a_tags_health_joins_the_detectors_estimate_with_the_owners_verdicts(rev
     pace = queries.pace(review)
     assert (pace.a_minute, pace.of) == (20, 0)
     good, bad = queries.health(review, pace)
-    assert (good.tag, good.open, good.decided, good.promise) == ("good", 60, 0, None) and good.share == pytest.approx(
-        0.9
-    )
+    assert (good.tag, good.open, good.decided, good.measured_share) == (
+        "good",
+        60,
+        0,
+        None,
+    ) and good.share == pytest.approx(0.9)
     assert good.expected == pytest.approx(54) and good.a_minute == pytest.approx(54 / 3.25)
     review.decide(queries.asks(review, Filter(tag="good"))[:30], IGNORED)
     bad, good = queries.health(review, pace)
-    assert (good.tag, good.open, good.decided) == ("good", 30, 30) and good.promise.share == 0
+    assert (good.tag, good.open, good.decided) == ("good", 30, 30) and good.measured_share.share == 0
     assert good.share == pytest.approx(9 / 40) and bad.share == pytest.approx(0.6)
 
 

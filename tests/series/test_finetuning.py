@@ -224,11 +224,11 @@ def test_a_network_that_saw_nothing_says_nothing_and_a_struck_class_goes_to_the_
         np.zeros(3, np.float32),
     )
     log_p = np.log(np.array([[0.6, 0.2, 0.2], [1.0, 1.0, 1.0], [0.6, 0.2, 0.2]]))
-    heard = out_of_fold.witnessed(found, log_p, np.ones((1, 3), bool)).features[..., scoring.TUNED]
+    heard = out_of_fold.network_heard(found, log_p, np.ones((1, 3), bool)).features[..., scoring.TUNED]
     assert heard[0] == pytest.approx(np.log([1.8, 0.6]), abs=1e-5)
     assert heard[1].tolist() == [0, 0] and heard[2, 1] == 0
     struck = sparse.csr_matrix(np.array([[True, False, False]] * 3))
-    assert out_of_fold.witnessed(found, log_p, np.ones((1, 3), bool), struck=struck).features[
+    assert out_of_fold.network_heard(found, log_p, np.ones((1, 3), bool), struck=struck).features[
         0, :, scoring.TUNED
     ] == pytest.approx([0, 0])
 

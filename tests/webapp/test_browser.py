@@ -534,7 +534,7 @@ def write_a_batch(site: Site) -> None:
 
 
 def decide_much(site: Site) -> None:
-    """Twenty verdicts, so that the overview has a promise, a pace and sessions to show."""
+    """Twenty verdicts, so that the overview has a measured share, a pace and sessions to show."""
     with Review(site.folder.review) as store:
         for number, ask in enumerate(queries.asks(store, Filter(tag="series:elves"))[10:30]):
             store.decide([ask], IGNORED if number % 4 == 0 else SKIPPED if number % 7 == 0 else ACCEPTED)

@@ -31,17 +31,19 @@ def judgement(one: str, other: str, known: Known) -> str | None:
 def judgements(known: Known, wanted: Iterable[str]) -> list[Judgement]:
     """All that is judged among the files of `wanted`, sorted. `known`: Hydrus' answer about each of them that is in any group."""
     group = _groups(known)
-    kin = {name: name for name in group.values()}  # a group of duplicates -> one that stands for all its alternates
+    alternates_of = {
+        name: name for name in group.values()
+    }  # a group of duplicates -> one that stands for all its alternates
 
     def leader(name: str) -> str:
-        while kin.setdefault(name, name) != name:
-            name = kin[name]
+        while alternates_of.setdefault(name, name) != name:
+            name = alternates_of[name]
         return name
 
     for hash, row in known.items():
         for other in row[IS_ALTERNATE]:
             one, two = sorted((leader(group[hash]), leader(group.get(other, other))))
-            kin[two] = one
+            alternates_of[two] = one
     duplicates: dict[str, list[str]] = defaultdict(list)
     alternates: dict[str, list[str]] = defaultdict(list)
     for hash in sorted(set(wanted) & known.keys()):
