@@ -591,7 +591,7 @@ def _group(db: sqlite3.Connection) -> None:
     drop_lookups(db)
     for name in ("suggestions_finding", "suggestions_key", "suggestions_changed"):
         db.execute(f"DROP INDEX IF EXISTS {name}")
-    for name in ("tallies", "findings", "said", "samples", "sample_keys", "library_tags"):
+    for name in ("tallies", "moves", "findings", "said", "samples", "sample_keys", "library_tags"):
         db.execute(f"DROP TABLE IF EXISTS {name}")
     db.execute("ALTER TABLE suggestions RENAME TO suggestions_before")
     for statement in filter(str.strip, f"{INDEX};{GROWN};{SAMPLES};{counts.TABLE};{counts.MOVES}".split(";")):
