@@ -17,8 +17,6 @@ command goes on. A further tagger's embeddings get a --name and stand beside the
 weighs what both say.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 
@@ -169,7 +167,7 @@ def already_embedded(folder: DataFolder, model: Tagger) -> tuple[dict[str, tuple
 
 
 def keep_failures(
-    folder: DataFolder, tools: dict[str, Any], known: dict[str, Failure], work: Work
+    folder: DataFolder, tools: dict[str, Any], known: dict[str, Failure], work: "Work"
 ) -> tuple[dict[str, Failure], dict[str, str]]:
     """Remember the files that could not be read, and what is wrong with others: all of both, by hash."""
     failed = known | {hash: Failure(one.status, one.reason or "") for hash, one in work.failures.items()}
@@ -357,7 +355,7 @@ class Work:
     computing: float = 0.0
     writing: float = 0.0
 
-    def add(self, other: Work) -> None:
+    def add(self, other: "Work") -> None:
         """Take in what another did."""
         self.tried |= other.tried
         self.failures |= other.failures
