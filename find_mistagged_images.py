@@ -150,6 +150,19 @@ def respect(
     return alone, dropped
 
 
+def learned_exclusions(seen: Examined) -> list[dict[str, Any]]:
+    """The tags that were found to exclude each other."""
+    return [
+        {
+            "tags": [seen.tags[pair.one], seen.tags[pair.other]],
+            "confidence": round(pair.confidence, 4),
+            "expected_by_chance": round(pair.by_chance, 1),
+            "meetings": round(pair.meetings, 1),
+        }
+        for pair in seen.exclusions
+    ]
+
+
 def make_report(
     data: Dataset,
     pictures: Pictures,
@@ -187,17 +200,7 @@ def make_report(
         "dataset": data.path.name,
         "settings": settings(seen, lowest),
         "summary": summary,
-        "learned_exclusions": []
-        if seen is None
-        else [
-            {
-                "tags": [seen.tags[pair.one], seen.tags[pair.other]],
-                "confidence": round(pair.confidence, 4),
-                "expected_by_chance": round(pair.by_chance, 1),
-                "meetings": round(pair.meetings, 1),
-            }
-            for pair in seen.exclusions
-        ],
+        "learned_exclusions": [] if seen is None else learned_exclusions(seen),
         "near_pictures": [pictures.records[row].hash for row in near],
         "errors": errors,
     }
