@@ -6,6 +6,7 @@ import ntpath
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,9 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHONUTF8")} | environment
-    return subprocess.run([sys.executable, *map(str, command)], cwd=PROJECT, env=env, capture_output=True)
+    with tempfile.TemporaryDirectory() as place:  # locks without fcntl leave their files in it
+        env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), place)
+        return subprocess.run([sys.executable, *map(str, command)], cwd=PROJECT, env=env, capture_output=True)
 
 
 def test_sidecars_and_pictures_are_handled_without_posix_modules():
