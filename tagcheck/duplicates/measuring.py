@@ -30,10 +30,7 @@ from tagcheck.similar import pairs as pair_search
 FEWEST = 40  # pictures below which nothing is measured
 SHARE, MOST, AT_LEAST = 10, 200, 100  # one picture in SHARE is changed, but at least and at most so many
 TIMES = 2  # changes of each: a crop, which is the hardest to tell from a look-alike, and one of the others
-FINER, LARGE = (
-    2,
-    1024,
-)  # a picture that is changed has at most so many pixels a side for each one that the network sees, or so many
+FINER = 2  # a picture that is changed has at most so many pixels a side for each one that the network sees
 ORDINARY = 20_000  # pictures among which ordinary pairs are looked for
 PAIRS_A_PICTURE = 20
 NARROWER = 0.8  # what a threshold's distance from 1 is taken times when there are too many pairs above it
@@ -167,11 +164,10 @@ def _readable(
 def _changes(decoder: Decoder, data: bytes, recipe: Recipe, rng: np.random.Generator) -> list[_Change]:
     """`TIMES` changes of one picture, none of a file that cannot be decoded."""
     try:
-        shown, _ = decoder.show(data, max(LARGE, FINER * recipe.size), lossless=True)
+        shown, _ = decoder.show(data, FINER * recipe.size)
     except (ImageUnreadable, ImageUnsupported):
         return []
     with Image.open(io.BytesIO(shown)) as opened:
-        opened.load()
         image = preparation.to_rgb(opened)
     found = []
     for how in (CROP, str(rng.choice([one for one in CHANGES if one != CROP]))):

@@ -33,8 +33,7 @@ from tagcheck.pictures.showing import shown
 
 PROJECT = Path(__file__).resolve().parents[2]
 ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
-# The side of a picture to show, below 0 for one without loss, 0 for the network's input; how many bytes follow.
-REQUEST = struct.Struct("<iQ")
+REQUEST = struct.Struct("<IQ")  # the side of a picture to show, 0 for the network's input; how many bytes follow
 ANSWER = struct.Struct("<cQII")  # what it is, how many bytes follow, width, height
 NOTE = struct.Struct("<I")  # before the network's input: the length of what is noted of the file, as JSON
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
@@ -102,11 +101,9 @@ class Decoder:
         frames = np.frombuffer(body, np.uint8, offset=NOTE.size + length)
         return frames.reshape(-1, side, side, 3).transpose(0, 3, 1, 2), size
 
-    def show(self, data: bytes, side: int, lossless: bool = False) -> tuple[bytes, tuple[int, int]]:
-        """As `showing.shown`: a WebP picture, or a PNG where it is to be `lossless`, of at most `side` pixels, and the file's
-        (width, height). Raises as `prepare`.
-        """
-        return self._ask(data, -side if lossless else side)
+    def show(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
+        """As `showing.shown`: a WebP picture of at most `side` pixels, and the file's (width, height). Raises as `prepare`."""
+        return self._ask(data, side)
 
     def _ask(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
         if len(data) > self.limits.bytes:
@@ -333,7 +330,7 @@ def serve(recipe: Recipe, limits: Limits, requests: IO[bytes], answers: IO[bytes
         try:
             code = b"o"
             if side:
-                body, (width, height) = shown(data, abs(side), limits, lossless=side < 0)
+                body, (width, height) = shown(data, side, limits)
             else:
                 frames, (width, height), damaged, pixels = prepare_noted(data, recipe, limits)
                 note = json.dumps([damaged, pixels]).encode()

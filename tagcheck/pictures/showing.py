@@ -13,16 +13,13 @@ from tagcheck.pictures.preparation import first_picture
 QUALITY = 82
 
 
-def shown(data: bytes, side: int, limits: Limits, lossless: bool = False) -> tuple[bytes, tuple[int, int]]:
-    """The (first) picture in `data` as WebP, or as PNG where it is to be `lossless`, upright, transparency kept, at most `side` pixels long; and the file's own
+def shown(data: bytes, side: int, limits: Limits) -> tuple[bytes, tuple[int, int]]:
+    """The (first) picture in `data` as WebP, upright, transparency kept, at most `side` pixels long; and the file's own
     (width, height) as it is stored. Raises `ImageUnreadable` or `ImageUnsupported`.
     """
     picture, size = first_picture(data, side, limits, _fitted)
     out = io.BytesIO()
-    if lossless:
-        picture.save(out, "PNG", compress_level=1)
-    else:
-        picture.save(out, "WEBP", quality=QUALITY, method=2)
+    picture.save(out, "WEBP", quality=QUALITY, method=2)
     return out.getvalue(), size
 
 
