@@ -301,7 +301,7 @@ def equal_pixels(records: list[Record], pairs: Pairs) -> np.ndarray:
     numbers: dict[str, int] = {}
     known = [numbers.setdefault(one, len(numbers)) if (one := pixels_of(record.raw)) else -1 for record in records]
     number = np.array(known, dtype=np.int64)
-    return (number[pairs.i] >= 0) & (number[pairs.i] == number[pairs.j])
+    return np.asarray((number[pairs.i] >= 0) & (number[pairs.i] == number[pairs.j]))
 
 
 def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) -> dict[str, float]:

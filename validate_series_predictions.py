@@ -79,7 +79,7 @@ class Judged:
     @property
     def unsure(self) -> bool:
         """Nothing is said of this picture, not even that it is of no series of the owner's."""
-        return self.said["abstained"] == "unsure"
+        return bool(self.said["abstained"] == "unsure")
 
     def probability(self, name: str) -> float:
         """The out-of-fold probability of a series; of one that was not listed, nothing (it was below all that were)."""

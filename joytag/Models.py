@@ -13,7 +13,7 @@ same function at the machine's speed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -112,11 +112,11 @@ class ViT(nn.Module):
         x = self.pos_embedding(x)  # (b, n, d)
         for block in self.blocks:
             x = block(x)  # (b, n, d)
-        return self.norm(x).mean(dim=1)  # (b, d)
+        return cast(Tensor, self.norm(x).mean(dim=1))  # (b, d)
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalised pictures, float (b, 3, S, S) -> logits (b, n_tags)."""
-        return self.head(self.features(image))
+        return cast(Tensor, self.head(self.features(image)))
 
 
 class Stem(nn.Module):
@@ -153,7 +153,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, 3, S, S) -> (b, d, S/patch, S/patch)."""
-        return self.conv(x)
+        return cast(Tensor, self.conv(x))
 
 
 class ChannelNorm(nn.Module):
@@ -164,7 +164,7 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return cast(Tensor, self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
 
 
 def sine_table(side: int, d_model: int) -> Tensor:
@@ -234,12 +234,12 @@ class Block(nn.Module):
             self.qkv_proj(x).view(b, n, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
         )  # each (b, heads, n, d/heads)
         x = F.scaled_dot_product_attention(q, k, v)  # (b, heads, n, d/heads)
-        return self.out_proj(x.transpose(1, 2).reshape(b, n, d))
+        return cast(Tensor, self.out_proj(x.transpose(1, 2).reshape(b, n, d)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, n, d) -> (b, n, d)."""
         x = x + self.drop(self.skip_init1(self.attention(self.norm1(x))))
-        return x + self.drop(self.skip_init2(self.mlp(self.norm2(x))))
+        return cast(Tensor, x + self.drop(self.skip_init2(self.mlp(self.norm2(x)))))
 
 
 class MLP(nn.Module):
@@ -252,7 +252,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, n, d) -> (b, n, d)."""
-        return self.linear2(F.gelu(self.linear1(x)))
+        return cast(Tensor, self.linear2(F.gelu(self.linear1(x))))
 
 
 class LayerScale(nn.Module):

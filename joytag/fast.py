@@ -53,10 +53,10 @@ class Linear(nn.Module):
         """(..., i) -> (..., o)."""
         if self.packed:
             how: tuple[str, list[float], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *how)
+            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *how))
         if self.gelu and x.device.type == "cuda" and x.dtype == torch.bfloat16:
             y = torch._addmm_activation(self.bias, x.flatten(0, -2), self.weight.T, use_gelu=True)
-            return y.unflatten(0, x.shape[:-1])
+            return cast(Tensor, y.unflatten(0, x.shape[:-1]))
         y = F.linear(x, self.weight, self.bias)
         return F.gelu(y) if self.gelu else y
 
@@ -88,7 +88,7 @@ class FastBlock(nn.Module):
         y = self.join(x, more, self.eps[0], self.dtype)
         y = self.out(self.attention(self.qkv(y), self.num_heads))
         y = self.join(x, y, self.eps[1], self.dtype)
-        return self.linear2(self.linear1(y))
+        return cast(Tensor, self.linear2(self.linear1(y)))
 
 
 class FastViT(nn.Module):
@@ -128,7 +128,7 @@ class FastViT(nn.Module):
     def tokens(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, S, S), 0 to 255, channels last -> float32 (b, n, d)."""
         x = self.stem(normalise(pixels, self.constants))
-        return x.permute(0, 2, 3, 1).flatten(1, 2) + self.positions
+        return cast(Tensor, x.permute(0, 2, 3, 1).flatten(1, 2) + self.positions)
 
     def half_tokens(self, pixels: Tensor) -> Tensor:
         """`tokens`, with convolutions in float16."""
@@ -142,7 +142,7 @@ class FastViT(nn.Module):
         more = torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x)
         for block in self.blocks:
             more = block(x, more)  # (b, n, d)
-        return self.norm(x + more).mean(dim=1)  # (b, d)
+        return cast(Tensor, self.norm(x + more).mean(dim=1))  # (b, d)
 
 
 def _after_norm(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> Linear:

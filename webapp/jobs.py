@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask, current_app
 
@@ -90,7 +90,7 @@ def install(app: Flask) -> None:
 
 def jobs() -> Jobs:
     """The jobs of the current application."""
-    return current_app.extensions["tagcheck_jobs"]
+    return cast(Jobs, current_app.extensions["tagcheck_jobs"])
 
 
 def _run(job: Job, work: Callable[[Job], Any]) -> None:

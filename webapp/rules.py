@@ -10,7 +10,7 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
@@ -167,7 +167,7 @@ def _read(path: Path) -> dict[str, Any]:
     whole = isinstance(document, dict) and isinstance(never, list) and isinstance(mapping, dict)
     if not whole or not all(isinstance(others, list) for others in mapping.values()):
         raise BadFile(f"{path} has not the form that docs/method.md shows: fix it or remove it")
-    return document
+    return cast("dict[str, Any]", document)
 
 
 def _has(hash: str, tag: str) -> bool:

@@ -72,7 +72,7 @@ def csrf_token() -> str:
     if CSRF not in session:
         session[CSRF] = secrets.token_hex(16)
         session.permanent = True
-    return session[CSRF]
+    return str(session[CSRF])
 
 
 def trusted(name: str, host: str) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from flask import Flask, current_app, g
 
@@ -169,7 +169,7 @@ class Memory:
             if revision != self._revision or len(self._answers) >= REMEMBERED:
                 self._revision, self._answers = revision, {}
             if question in self._answers:
-                return self._answers[question]
+                return cast(T, self._answers[question])
         answer = ask()
         with self._lock:
             if self._revision == revision == store.revision():
@@ -197,7 +197,7 @@ def install(app: Flask, settings: Settings) -> Shared:
 
 def shared() -> Shared:
     """The shared state of the current application."""
-    return current_app.extensions["tagcheck"]
+    return cast(Shared, current_app.extensions["tagcheck"])
 
 
 def settings() -> Settings:
@@ -209,7 +209,7 @@ def review() -> Review:
     """The store, opened once a request."""
     if "review" not in g:
         g.review = Review(settings().folder.review)
-    return g.review
+    return cast(Review, g.review)
 
 
 def refresh() -> None:

@@ -91,7 +91,7 @@ class _Fit:
         """The squares of what is left, summed over the shared part at the roughest side, (m,)."""
         kernel = _reading(ROUGH[0][0], ROUGH[0][1])
         left, seen = self.difference(kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T)
-        return (left**2).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1)
+        return np.asarray((left**2).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1))
 
     def toned(self, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is left of `first` once its tone is a curve of the second's and its colours (m, 2, S, S), and which places both have.
@@ -133,7 +133,7 @@ def _reading(side: int, width: float) -> np.ndarray:
     at, places = (np.arange(SIDE) + 0.5) * side / SIDE, np.arange(side) + 0.5
     apart = np.abs(places[:, None] - at)
     rows = (apart < 0.5).astype(np.float64) if not width else np.exp(-0.5 * (apart / width) ** 2)
-    return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray((rows / rows.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
 def _blurred(pictures: np.ndarray, side: int, width: float) -> np.ndarray:
@@ -153,7 +153,7 @@ def _sampling(scale: np.ndarray, shift: np.ndarray, side: int) -> tuple[np.ndarr
 
 
 def _warped(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return rows @ picture @ columns.transpose(0, 2, 1)
+    return np.asarray(rows @ picture @ columns.transpose(0, 2, 1))
 
 
 def _step(

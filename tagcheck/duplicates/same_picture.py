@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from tagcheck.errors import BadFile
 from tagcheck.files import write_json
@@ -57,7 +58,7 @@ class Measured:
         """The chance (m,), 0 to 1, that pairs of these cosines are copies, with or without the `differences` (m, 4) of their pixels."""
         rows = _scaled(_features(cosine, differences), np.array(self.centre), np.array(self.spread))
         weights = np.array(self.alone if differences is None else self.weights)
-        return 1 / (1 + np.exp(-np.clip(rows @ weights[:-1] + weights[-1], -40, 40)))
+        return np.asarray(expit(np.clip(rows @ weights[:-1] + weights[-1], -40, 40)))
 
 
 def reach(cosine: np.ndarray) -> float:
@@ -89,13 +90,13 @@ def _features(cosine: np.ndarray, differences: np.ndarray | None) -> np.ndarray:
     """What the chance is learned from, (m, 5), or (m, 1) without pixels; about normal for copies, larger for look-alikes."""
     far = np.log(FAINT - np.minimum(cosine, 1.0).astype(np.float64))[:, None]
     if differences is None:
-        return far
+        return np.asarray(far)
     left, patch, tint, share = differences.astype(np.float64).T
     return np.column_stack([far, np.log(left + 0.02), np.log1p(patch), np.log1p(tint), 5 * share])
 
 
 def _scaled(rows: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    return (rows - centre[: rows.shape[1]]) / spread[: rows.shape[1]]
+    return np.asarray((rows - centre[: rows.shape[1]]) / spread[: rows.shape[1]])
 
 
 def _from_unlabelled(

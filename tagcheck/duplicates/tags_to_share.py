@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.special import expit
 
 from tagcheck.learning import Tagger
 from tagcheck.learning.linear_probes import unit_rows
@@ -64,7 +65,7 @@ def copy_chance_by_tags(
     alike = float(np.clip((common.sum() + 1) / (either.sum() + 2), 0.02, COPIES_SHARE - 0.05))
     common, either = _common(owned, i, j)
     odds = common * np.log(COPIES_SHARE / alike) + (either - common) * np.log((1 - COPIES_SHARE) / (1 - alike))
-    return 1 / (1 + np.exp(-np.clip(COPIES_ODDS + WITNESSES * odds, -30, 30)))
+    return np.asarray(expit(np.clip(COPIES_ODDS + WITNESSES * odds, -30, 30)))
 
 
 def _common(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +149,7 @@ def shared(one: Support, other: Support, rate: np.ndarray, forgets: float) -> np
     says = (one.logit + other.logit) / 2 if one.learned else np.log(rate) - np.log1p(-rate)
     wrong = WRONG_SHARE * rate
     odds = np.log(forgets * (1 - forgets)) - np.log(wrong * (1 - wrong))
-    return 1 / (1 + np.exp(-np.clip(says + odds, -30, 30)))
+    return np.asarray(expit(np.clip(says + odds, -30, 30)))
 
 
 def _cells_to_learn(n: int, columns: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

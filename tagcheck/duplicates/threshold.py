@@ -18,7 +18,7 @@ def copy_chance(cosine: np.ndarray, known_cosine: np.ndarray, known_copy: np.nda
     """
     at, place, count = np.unique(known_cosine, return_inverse=True, return_counts=True)
     share = np.bincount(place, known_copy) / count
-    return np.interp(cosine, at, optimize.isotonic_regression(share, weights=count).x)
+    return np.asarray(np.interp(cosine, at, optimize.isotonic_regression(share, weights=count).x))
 
 
 def precision_by_threshold(

@@ -76,7 +76,7 @@ class JoyTagNetwork:
 
     def compute(self, pixels: Tensor) -> Tensor:
         """As `Network` says; from pinned memory a batch travels by itself, and nothing is waited for."""
-        return self._fast(pixels.to(self.device, non_blocking=pixels.is_pinned()))
+        return cast(Tensor, self._fast(pixels.to(self.device, non_blocking=pixels.is_pinned())))
 
 
 def fast_precision(device: torch.device) -> str:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -443,11 +443,8 @@ def _load_shard(path: Path, without: Container[str] = ()) -> dict[str, Any]:
             f"{path}: embeddings are {rows.dtype} ({rows.layout}), not plain floating point: remove it and {MADE_BY} again"
         )
     _check_bytes(path, shard, rows)
-    return shard | {
-        "embeddings": rows.detach(),
-        "model": shard.get("model", ""),
-        "preprocess": shard.get("preprocess", ""),
-    }
+    named = {"model": shard.get("model", ""), "preprocess": shard.get("preprocess", "")}
+    return cast("dict[str, Any]", shard | {"embeddings": rows.detach()} | named)
 
 
 def byte_sum(*tensors: Any) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
+from scipy.special import expit
 from torch import Tensor
 
 from tagcheck.embedding import download, joytag_network, published_layouts, tagger_json
@@ -171,7 +172,7 @@ class Tagger:
         head = self.network.head
         if head is None:
             raise ValueError(f"{self.network.name} has no head")
-        return 1 / (1 + np.exp(-(embeddings @ head.weight.T + head.bias)))
+        return np.asarray(expit(embeddings @ head.weight.T + head.bias))
 
 
 @dataclass(frozen=True)

@@ -18,4 +18,4 @@ class Tagger:
 
 def tagger_logits(tagger: Tagger, matrix: np.ndarray) -> np.ndarray:
     """The tagger's logits (m, V) for embeddings (m, d), kept within 15 of 0."""
-    return np.clip(matrix @ tagger.weight.T + tagger.bias, -15, 15)
+    return np.asarray(np.clip(matrix @ tagger.weight.T + tagger.bias, -15, 15))

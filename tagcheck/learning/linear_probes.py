@@ -242,7 +242,7 @@ def unit_rows(matrix: np.ndarray) -> np.ndarray:
 
 def logit(p: np.ndarray, smallest: float = 1e-6) -> np.ndarray:
     """log(p / (1 - p)), elementwise, of probabilities kept at least `smallest` away from 0 and 1."""
-    return special.logit(np.clip(p, smallest, 1.0 - smallest))
+    return np.asarray(special.logit(np.clip(p, smallest, 1.0 - smallest)))
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class Calibration:
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
         """Probabilities, of the shape of `score`."""
-        return np.interp(score, self.scores, self.probabilities)
+        return np.asarray(np.interp(score, self.scores, self.probabilities))
 
 
 def calibrate(

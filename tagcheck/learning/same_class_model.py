@@ -42,7 +42,7 @@ class Plda:
 
     def project(self, matrix: np.ndarray) -> np.ndarray:
         """z (m, r) float32 of embeddings (m, d)."""
-        return (np.asarray(matrix, dtype=np.float32) - self.centre) @ self.basis
+        return np.asarray((np.asarray(matrix, dtype=np.float32) - self.centre) @ self.basis)
 
     def scores(self, z: np.ndarray) -> np.ndarray:
         """log p(z | class) - log p(z | a class that is not known), (m, C) float32; higher means more like it.
@@ -60,7 +60,7 @@ class Plda:
 
     def typicality(self, z: np.ndarray) -> np.ndarray:
         """Squared length of z under the spread of all classes, per direction: (m,), near 1 for an ordinary picture."""
-        return (z * z) @ (1.0 / (1.0 + self.between)) / max(1, z.shape[1])
+        return np.asarray((z * z) @ (1.0 / (1.0 + self.between)) / max(1, z.shape[1]))
 
 
 def fit_plda(mean: np.ndarray, gram: np.ndarray, class_sums: np.ndarray, counts: np.ndarray) -> Plda:

@@ -99,7 +99,7 @@ def _mapped_library(path: Path, library: object) -> str:
     if isinstance(library, Mapping) and library.get("type") == HYDRUS:
         return HYDRUS
     if isinstance(library, Mapping) and library.get("type") == "folder" and isinstance(library.get("path"), str):
-        return library["path"]
+        return str(library["path"])
     raise BadFile(f"{path}: 'library' says neither hydrus nor a folder with its path: name one with --library")
 
 

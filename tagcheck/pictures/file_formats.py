@@ -212,4 +212,4 @@ def to_eight_bits(values: np.ndarray) -> np.ndarray:
         scale = 1 / 257
     else:
         scale = 1.0 if whole or highest > 1 else 255.0
-    return np.clip(values * scale + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))

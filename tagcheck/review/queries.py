@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from tagcheck import detectors, sqlite
 from tagcheck.best_copy import best_copy
@@ -96,7 +96,7 @@ class Suggestion:
     @property
     def detectors(self) -> float:
         """What the detector alone said, before earlier decisions moved the confidence."""
-        return self.evidence.get(BEFORE_VERDICTS, self.confidence)
+        return float(self.evidence.get(BEFORE_VERDICTS, self.confidence))
 
     def ask(self) -> Ask:
         """The wish to decide it as it was seen here. The detector's own confidence is what a decision is a test of."""
@@ -383,7 +383,7 @@ def suggestions(review: Review, view: Filter, by_picture: bool = False) -> sqlit
 
 def choices(review: Review, what: str) -> list[str]:
     """What the filters offer: the commonest "tags", all "namespaces", the library's "pages" and "series" with findings."""
-    return json.loads(review.meta(f"choices_{what}", "[]"))
+    return cast("list[str]", json.loads(review.meta(f"choices_{what}", "[]")))
 
 
 def picture(review: Review, hash: str) -> dict[str, Any] | None:
@@ -399,7 +399,7 @@ def picture(review: Review, hash: str) -> dict[str, Any] | None:
         (hash, created["created"] if created else ""),
     ):
         (tags.add if change["action"] == "add" else tags.discard)(change["tag"])
-    return record | {"existing_all_tags": sorted(tags)}
+    return cast("dict[str, Any]", record | {"existing_all_tags": sorted(tags)})
 
 
 def best_of(review: Review, members: Sequence[str]) -> tuple[str, str]:
@@ -453,7 +453,7 @@ def pictures_with(review: Review, tags: Sequence[str]) -> int:
     has = " AND ".join(
         "EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = ?)" for _ in tags
     )
-    return review.db.execute(f"SELECT count(*) FROM pictures p WHERE {has}", list(tags)).fetchone()[0]
+    return int(review.db.execute(f"SELECT count(*) FROM pictures p WHERE {has}", list(tags)).fetchone()[0])
 
 
 def draw_sample(review: Review, view: Filter, size: int, rng: random.Random) -> tuple[int, int]:
@@ -586,10 +586,12 @@ def session(review: Review) -> Session:
 
 def decided_between(review: Review, start: str, end: str) -> int:
     """How many suggestions stand accepted or ignored since a decision between two times."""
-    return review.db.execute(
-        "SELECT count(*) FROM decisions WHERE state IN (?, ?) AND action != ? AND decided_at BETWEEN ? AND ?",
-        (ACCEPTED, IGNORED, PAIR, start, end),
-    ).fetchone()[0]
+    which = "state IN (?, ?) AND action != ? AND decided_at BETWEEN ? AND ?"
+    return int(
+        review.db.execute(
+            f"SELECT count(*) FROM decisions WHERE {which}", (ACCEPTED, IGNORED, PAIR, start, end)
+        ).fetchone()[0]
+    )
 
 
 def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Measured | None]]:

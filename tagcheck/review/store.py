@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from tagcheck import sqlite
 from tagcheck.data_folder import isoformat, utc_now
@@ -260,7 +260,7 @@ class Review:
 
     def muted(self) -> list[str]:
         """The tags that the owner does not want to be asked about, sorted."""
-        return json.loads(self.meta(MUTED, "[]"))
+        return cast("list[str]", json.loads(self.meta(MUTED, "[]")))
 
     def mute(self, tag: str, on: bool = True) -> None:
         """Ask about a tag no longer, or again. That is no verdict on it: nothing is decided, and no other tag is touched."""
@@ -360,9 +360,8 @@ class Review:
 
     def waiting(self) -> int:
         """How many accepted changes wait to be applied."""
-        return self.db.execute(
-            "SELECT count(*) FROM decisions WHERE state = ? AND outcome IS NULL AND action != ?", (ACCEPTED, PAIR)
-        ).fetchone()[0]
+        which = "state = ? AND outcome IS NULL AND action != ?"
+        return int(self.db.execute(f"SELECT count(*) FROM decisions WHERE {which}", (ACCEPTED, PAIR)).fetchone()[0])
 
     def _set(
         self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None
@@ -416,9 +415,8 @@ class Review:
         return event
 
     def _next_event(self, status: str, order: str) -> sqlite3.Row | None:
-        return self.db.execute(
-            f"SELECT * FROM events WHERE status = ? ORDER BY id {order} LIMIT 1", (status,)
-        ).fetchone()
+        rows = self.db.execute(f"SELECT * FROM events WHERE status = ? ORDER BY id {order} LIMIT 1", (status,))
+        return cast("sqlite3.Row | None", rows.fetchone())
 
     def _walk(self, status: str, becomes: str, to: str, order: str) -> Outcome | None:
         """Step over one event. Events are the only way that states change by hand, so a suggestion that is not as

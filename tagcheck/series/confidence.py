@@ -33,7 +33,7 @@ class Ratio:
 
 def log_odds(p: np.ndarray, against: np.ndarray) -> np.ndarray:
     """Log of the ratio of two probabilities, (m,), each at least 1e-12."""
-    return np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(against, 1e-12))
+    return np.asarray(np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(against, 1e-12)))
 
 
 def confidence_missing(probability: np.ndarray, unknown: np.ndarray, forgotten: np.ndarray | float) -> np.ndarray:
@@ -48,7 +48,7 @@ def confidence_missing(probability: np.ndarray, unknown: np.ndarray, forgotten: 
     [0.47]
     """
     known = np.maximum(1.0 - unknown, probability)
-    return np.minimum(probability * forgotten / np.maximum(known * forgotten + unknown, 1e-12), MOST_SURE)
+    return np.asarray(np.minimum(probability * forgotten / np.maximum(known * forgotten + unknown, 1e-12), MOST_SURE))
 
 
 def given_tagged(own: np.ndarray, unknown: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def tag_odds(own: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     `own` (m,) the series' out-of-fold probability (`given_tagged`); `frequency` (m,) its share among all tags: a
     wrong tag is taken for one drawn by frequency.
     """
-    return log_odds(own, 1.0 - own) - np.log(np.maximum(frequency, 1e-12))
+    return np.asarray(log_odds(own, 1.0 - own) - np.log(np.maximum(frequency, 1e-12)))
 
 
 def confidence_incorrect(
@@ -85,7 +85,7 @@ def confidence_incorrect(
     [0.01, 0.98]
     """
     right = (1.0 - swapped) * np.exp(np.clip(fitting(tag_odds(own, frequency)), -60.0, 60.0))
-    return np.minimum(swapped / (swapped + right), MOST_SURE)
+    return np.asarray(np.minimum(swapped / (swapped + right), MOST_SURE))
 
 
 def confidence_instead(probability: np.ndarray, own: np.ndarray, incorrect: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def confidence_together(probability: np.ndarray, own: np.ndarray, forgotten: flo
     [0.91, 0.0]
     """
     both = np.maximum(0.0, probability + own - 1.0)
-    return np.minimum(both * forgotten / np.maximum(both * forgotten + own - both, 1e-12), MOST_SURE)
+    return np.asarray(np.minimum(both * forgotten / np.maximum(both * forgotten + own - both, 1e-12), MOST_SURE))
 
 
 def tagged_probability(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ def tokens_of(network: ViT, blocks: int, pixels: Tensor) -> Tensor:
     x = network.pos_embedding(x.flatten(2).transpose(1, 2))
     for block in network.blocks[: len(network.blocks) - blocks]:
         x = block(x)
-    return x.float()
+    return cast(Tensor, x.float())
 
 
 class Back(nn.Module):
@@ -341,6 +341,5 @@ def views(size: int) -> nn.Module:
     turned = v2.RandomAffine(8.0, (0.05, 0.05), fill=255, interpolation=v2.InterpolationMode.BILINEAR)
     cropped = v2.RandomResizedCrop(size, scale=(0.55, 1.0), ratio=(0.8, 1.25), antialias=True)
     colours = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02)
-    return v2.Compose(
-        [v2.RandomApply([turned], 0.5), cropped, colours, v2.RandomErasing(0.25, (0.02, 0.15), value=255)]
-    )
+    erased = v2.RandomErasing(0.25, (0.02, 0.15), value=255)
+    return cast(nn.Module, v2.Compose([v2.RandomApply([turned], 0.5), cropped, colours, erased]))

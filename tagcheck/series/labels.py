@@ -35,7 +35,7 @@ class Labels:
     @property
     def tagged(self) -> np.ndarray:
         """(n,) bool: which pictures have a tag at all."""
-        return np.diff(self.membership.indptr) > 0
+        return np.asarray(np.diff(self.membership.indptr) > 0)
 
     @property
     def single(self) -> np.ndarray:

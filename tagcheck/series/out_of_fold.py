@@ -198,7 +198,7 @@ def _swap(labels: Labels, seed: int) -> np.ndarray:
 def _components(labels: Labels) -> np.ndarray:
     """(C,) a number for each class, the same for classes that share a series, whether directly or through others."""
     contains = labels.contains().astype(np.float32)
-    return csgraph.connected_components(sparse.csr_matrix(contains @ contains.T), directed=False)[1]
+    return np.asarray(csgraph.connected_components(sparse.csr_matrix(contains @ contains.T), directed=False)[1])
 
 
 def network_heard(

@@ -131,7 +131,7 @@ def _first_corrected(among: np.ndarray, first: Ratio) -> np.ndarray:
     sure = np.where(left > 0, expit(first(log_odds(among[rows, at], left))), among[rows, at])
     out = among * ((1.0 - sure) / np.maximum(left, 1e-300))[:, None]
     out[rows, at] = sure
-    return out
+    return np.asarray(out)
 
 
 def _first_of(among: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -150,7 +150,7 @@ def _logits(found: Candidates, against: np.ndarray, weights: np.ndarray, none: n
 
 def _agreed(among: np.ndarray) -> np.ndarray:
     """Log of the share that the likeliest of the candidates has, from their probabilities (n, K): at most 0, and 0 is one alone."""
-    return np.log(np.maximum(among.max(axis=1, initial=0.0), 1e-12))
+    return np.asarray(np.log(np.maximum(among.max(axis=1, initial=0.0), 1e-12)))
 
 
 def _none_features(found: Candidates) -> np.ndarray:
@@ -161,7 +161,7 @@ def _none_features(found: Candidates) -> np.ndarray:
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     out = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return out / out.sum(axis=1, keepdims=True)
+    return np.asarray(out / out.sum(axis=1, keepdims=True))
 
 
 def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:

@@ -237,7 +237,8 @@ def principal_axes(
         basis = torch.linalg.qr(scatter @ basis)[0]
     turn = torch.linalg.eigh(basis.T @ scatter @ basis)[1].flip(1)
     axes = torch.cat([mean, (basis @ turn)[:, :count]], dim=1)
-    return torch.linalg.qr(axes.double())[0].float()
+    q: torch.Tensor = torch.linalg.qr(axes.double())[0]
+    return q.float()
 
 
 def choose_width(heads: torch.Tensor, widths: list[int], low: float, times: float, plus: float) -> int | None:

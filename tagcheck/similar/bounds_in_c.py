@@ -341,7 +341,7 @@ def _is_right(loaded: Kernel) -> bool:
 
     def stays(places: list[int], count: int) -> np.ndarray:
         beside = before[:, None, :count].sum(2, dtype=np.int64) + after[None, :, :count].sum(2, dtype=np.int64)
-        return (rows[:, places] @ columns[:, places].T + beside).astype(np.int16) >= 0
+        return np.asarray((rows[:, places] @ columns[:, places].T + beside).astype(np.int16) >= 0)
 
     main, others = list(range(2 * early)), list(range(2 * early + 2, 2 * pairs))
     long = longs.astype(np.int64)

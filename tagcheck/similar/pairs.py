@@ -184,7 +184,7 @@ def group_labels(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     _, first = np.unique(labels, return_index=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
-    return rank[labels]
+    return np.asarray(rank[labels])
 
 
 def groups(n: int, i: np.ndarray, j: np.ndarray) -> list[list[int]]:
@@ -273,7 +273,7 @@ class _Decision:
         near = np.flatnonzero(np.abs(exact - edge) < self.matrix.shape[1] * FLOAT64_ROUNDOFF)
         cosine = exact.astype(np.float32)
         cosine[near] = pair_cosines(self.matrix, i[near], j[near])
-        return cosine
+        return np.asarray(cosine)
 
 
 def _sorted_pairs(found: list[Candidates]) -> Pairs:

@@ -86,7 +86,7 @@ class UnitRows:
     @property
     def width(self) -> int:
         """The number of columns."""
-        return self.matrix.shape[1]
+        return int(self.matrix.shape[1])
 
     def take(self, places: torch.Tensor | slice) -> torch.Tensor:
         """The rows at `places` at length 1, as float32."""
@@ -231,4 +231,4 @@ def _lengths(matrix: np.ndarray, start: int) -> np.ndarray:
     finite = rows.isfinite().all(dim=1)
     if not bool(finite.all()):
         raise NotFinite(start + int((~finite).nonzero()[0]))
-    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).numpy()
+    return np.asarray(torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).numpy())

@@ -218,7 +218,7 @@ def _shows(belongs: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
     written = cells.column[cells.given]
     uses, expected = np.bincount(written, minlength=tags), np.bincount(written, belongs[cells.given], tags)
     usual = expected.sum() / max(uses.sum(), 1)
-    return (expected + SHOWN_PRIOR * usual) / (uses + SHOWN_PRIOR)
+    return np.asarray((expected + SHOWN_PRIOR * usual) / (uses + SHOWN_PRIOR))
 
 
 def _truth(
@@ -306,7 +306,7 @@ def _laziness(belongs: np.ndarray, truth: np.ndarray, cells: Cells, rate: float,
     # On the whole they stay at the library's rate: else no forgetting at all and a weaker word of the strongest evidence
     # would explain the same tags as well, and the rounds of the fit would drift there.
     found *= rate * weight.sum() / max(float(found @ weight), SMALLEST)
-    return np.clip(found, 0.002, 0.95)
+    return np.asarray(np.clip(found, 0.002, 0.95))
 
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> float:

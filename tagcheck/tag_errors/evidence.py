@@ -201,7 +201,7 @@ class Ratio:
 
     def at(self, score: np.ndarray, column: np.ndarray) -> np.ndarray:
         """Ratios of single scores (c,), each of its `column`."""
-        return np.clip((score - self.middle[column]) * self.slope[column], -LIMIT, LIMIT)
+        return np.asarray(np.clip((score - self.middle[column]) * self.slope[column], -LIMIT, LIMIT))
 
 
 def ratio_of(sums: ScoreSums, with_tag: np.ndarray, count: int) -> Ratio:
@@ -380,10 +380,10 @@ class Block:
 
     def _neighbours(self, votes: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
         expected = 4 * self.found.frequency[t]
-        return logit((votes + expected) / (self.found.vote_weight[self.rows[i]] + 4), 1e-4) - self.prior[t]
+        return np.asarray(logit((votes + expected) / (self.found.vote_weight[self.rows[i]] + 4), 1e-4) - self.prior[t])
 
     def _twins(self, having: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
-        return logit((having + 0.5 * self.found.frequency[t]) / (self.twins[i] + 0.5), 1e-4) - self.prior[t]
+        return np.asarray(logit((having + 0.5 * self.found.frequency[t]) / (self.twins[i] + 0.5), 1e-4) - self.prior[t])
 
 
 def _known(columns: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -497,7 +497,7 @@ class Waves:
     def __getitem__(self, rows: Any) -> np.ndarray:
         waves = (self.matrix[rows] - self.mean) @ self.vectors @ self.frequency
         waves += self.phase
-        return np.cos(waves, out=waves)
+        return np.asarray(np.cos(waves, out=waves))
 
 
 def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:

@@ -119,7 +119,7 @@ def _as_far_as_it_shows(error: np.ndarray, cells: Cells, shows: np.ndarray, rela
     # The likeliest tag itself looks more right than wrong, so its own share does not come into play here.
     kept[of_space] = np.maximum(kept[of_space], best[at])
     odds = logit(error, SMALLEST)
-    return expit(np.where(odds > 0, kept * odds, odds))
+    return np.asarray(expit(np.where(odds > 0, kept * odds, odds)))
 
 
 def _drawn_to_all(truth: np.ndarray, cells: Cells, relations: Relations) -> np.ndarray:
@@ -354,4 +354,4 @@ def _weigh(
 
 def _normalised(energy: np.ndarray) -> np.ndarray:
     p = np.exp(energy - energy.max(axis=1, keepdims=True))
-    return p / p.sum(axis=1, keepdims=True)
+    return np.asarray(p / p.sum(axis=1, keepdims=True))

@@ -146,6 +146,5 @@ def _fit(
         value = np.sum(weight * (np.logaddexp(0, score) - right * score)) + 0.5 * np.sum((terms / spread) ** 2)
         return float(value), x.T @ (weight * (expit(score) - right)) + terms / spread**2
 
-    return optimize.minimize(
-        loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=[(low, None) for low in lowest]
-    ).x
+    least = [(low, None) for low in lowest]
+    return np.asarray(optimize.minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=least).x)

@@ -55,7 +55,7 @@ class Relations:
         pairs = np.concatenate([self.apart, np.column_stack([self.child, self.parent])])
         keys = np.unique(np.r_[pairs @ np.array([tags, 1]), pairs @ np.array([1, tags])])
         same = (self.space[one] == self.space[other]) & (self.space[one] >= 0)
-        return same | np.isin(one * tags + other, keys)
+        return np.asarray(same | np.isin(one * tags + other, keys))
 
 
 def learn_relations(
@@ -104,7 +104,7 @@ def _few_values(given: sparse.csr_matrix) -> bool:
     """
     uses, each = (np.asarray(given.sum(axis=axis)).ravel() for axis in (0, 1))
     met, by_chance = float(each @ (each - 1)), float(uses.sum() ** 2 - uses @ uses) / given.shape[0]
-    return each.sum() <= FEW_VALUES * (each > 0).sum() and met <= SELDOM_MEET * by_chance
+    return bool(each.sum() <= FEW_VALUES * (each > 0).sum() and met <= SELDOM_MEET * by_chance)
 
 
 def _implications(given: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

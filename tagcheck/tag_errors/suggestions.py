@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
@@ -330,7 +330,7 @@ def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, 
 
 def _together(columns: sparse.csc_matrix, one: int, other: int) -> list[int]:
     mine, theirs = (columns.indices[columns.indptr[tag] : columns.indptr[tag + 1]] for tag in (one, other))
-    return np.intersect1d(mine, theirs, assume_unique=True).tolist()
+    return cast("list[int]", np.intersect1d(mine, theirs, assume_unique=True).tolist())
 
 
 def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
@@ -416,7 +416,7 @@ def _disagrees(kind: str, numbers: dict[str, Any]) -> bool:
     """Whether most near-duplicates, or nearly all close pictures, disagree with what is written."""
     twins, having = numbers["twins"], numbers["twins_with"]
     if twins:
-        return 2 * having > twins if kind == MISSING else 2 * having < twins
+        return bool(2 * having > twins if kind == MISSING else 2 * having < twins)
     return kind == MISSING and numbers["neighbours"] >= 5 and numbers["neighbours_with"] >= 0.8 * numbers["neighbours"]
 
 

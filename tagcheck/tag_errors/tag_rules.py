@@ -147,4 +147,4 @@ def _often_expected(sums: np.ndarray, least: float) -> tuple[np.ndarray, np.ndar
 
 
 def _poisson(count: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    return count * np.log(mean) - mean - gammaln(count + 1)
+    return np.asarray(count * np.log(mean) - mean - gammaln(count + 1))

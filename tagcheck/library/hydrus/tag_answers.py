@@ -135,7 +135,7 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
 def _time_imported(row: Mapping[str, Any]) -> float | None:
     """When the file came into the collection: the domain over all local ones says it, else the earliest of those there are."""
     domains = row.get("file_services", {}).get("current", {})
-    times = {key: one.get("time_imported") for key, one in domains.items()}
+    times: dict[str, float | None] = {key: one.get("time_imported") for key, one in domains.items()}
     if times.get(ALL_MEDIA) is not None:
         return times[ALL_MEDIA]
     return min((time for time in times.values() if time is not None), default=None)
