@@ -12,28 +12,41 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tagcheck.errors import BadFile
 
-# Field numbers of onnx.proto.
-MODEL_GRAPH = 7
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
-NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_WHOLE, ATTRIBUTE_TENSOR = 1, 2, 3, 5
-TENSOR_DIMENSIONS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_NAME, TENSOR_BYTES = 1, 2, 4, 8, 9
-TENSOR_BESIDE, TENSOR_PLACE = 13, 14
-ENTRY_KEY, ENTRY_VALUE = 1, 2
-VALUE_NAME, VALUE_TYPE, TYPE_TENSOR, TENSOR_SHAPE, SHAPE_DIMENSION, DIMENSION_VALUE = 1, 2, 1, 2, 1, 1
+# The fields of onnx.proto that are read: their numbers, names and what they hold, a table where that is a message.
+BYTES = memoryview
+Table = dict[int, tuple[str, Any]]
+ENTRY: Table = {1: ("key", str), 2: ("value", str)}
+TENSOR: Table = {
+    1: ("dimensions", int),
+    2: ("type", int),
+    4: ("numbers", BYTES),
+    8: ("name", str),
+    9: ("numbers", BYTES),
+    13: ("beside", ENTRY),
+    14: ("place", int),
+}
+ATTRIBUTE: Table = {1: ("name", str), 2: ("value", float), 3: ("value", int), 5: ("value", BYTES)}
+NODE: Table = {1: ("inputs", str), 2: ("outputs", str), 4: ("operator", str), 5: ("attributes", ATTRIBUTE)}
+SHAPE: Table = {1: ("axes", {1: ("length", int)})}
+VALUE: Table = {1: ("name", str), 2: ("type", {1: ("tensor", {2: ("shape", SHAPE)})})}
+MODEL: Table = {
+    7: ("graph", {1: ("nodes", NODE), 5: ("stored", TENSOR), 11: ("inputs", VALUE), 12: ("outputs", VALUE)})
+}
+GRAPH, OUTPUT, NAME = 7, 12, 1  # the fields that `with_output` writes
 TYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
 MOST_AXES = 32
 PASSING = {"Identity", "Cast", "Dropout"}  # operators that hand on what they are given
 
-Value = int | memoryview
+Message = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -41,9 +54,9 @@ class Node:
     """One operator: the names of what it is given and makes, and its attributes that are numbers or tensors."""
 
     operator: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, float | Value] = field(default_factory=dict)
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,32 +77,22 @@ class Graph:
 
     def __init__(self, data: bytes | memoryview, name: str, folder: Path | None = None) -> None:
         self.maker: dict[str, Node] = {}
-        self.stored: dict[str, memoryview] = {}
+        self.stored: dict[str, Message] = {}
         self.inputs: dict[str, list[int | None]] = {}
         self.outputs: list[str] = []
         self.folder = folder
         try:
-            for graph in _messages(memoryview(data), MODEL_GRAPH):
-                for number, value in _fields(graph):
-                    if number == GRAPH_NODE:
-                        self._add(_node(_bytes(value)))
-                    elif number == GRAPH_INITIALIZER:
-                        self.stored[_text(_bytes(value), TENSOR_NAME)] = _bytes(value)
-                    elif number == GRAPH_INPUT:
-                        self.inputs[_text(_bytes(value), VALUE_NAME)] = _shape(_bytes(value))
-                    elif number == GRAPH_OUTPUT:
-                        self.outputs.append(_text(_bytes(value), VALUE_NAME))
-            for stored in self.inputs.keys() & self.stored.keys():  # older files list their weights as inputs too
-                del self.inputs[stored]
-            self.beside = sorted(
-                {
-                    _beside(value)["location"]
-                    for value in self.stored.values()
-                    if any(number == TENSOR_BESIDE for number, _ in _fields(value))
-                }
-            )
-        except (ValueError, IndexError, TypeError, KeyError, UnicodeDecodeError) as error:
+            for graph in _read(memoryview(data), MODEL)["graph"]:
+                self.stored |= {_one(one, "name"): one for one in graph["stored"]}
+                for node in graph["nodes"]:
+                    self._add(node)
+                self.inputs |= {_one(one, "name"): _axes(one) for one in graph["inputs"]}
+                self.outputs += [_one(one, "name") for one in graph["outputs"]]
+            self.beside = sorted({_entries(one)["location"] for one in self.stored.values() if one["beside"]})
+        except (ValueError, IndexError, TypeError, KeyError) as error:
             raise BadFile(f"{name} is no whole ONNX file ({error}): get it again") from None
+        for stored in self.inputs.keys() & self.stored.keys():  # older files list their weights as inputs too
+            del self.inputs[stored]
         if not self.outputs:
             raise BadFile(f"{name} is no ONNX file: it holds no graph with outputs")
 
@@ -101,12 +104,13 @@ class Graph:
                 raise BadFile(f"{path} is no whole ONNX file (it is empty): get it again")
             return Graph(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path), path.parent)
 
-    def _add(self, node: Node) -> None:
-        value = node.attributes.get("value")
-        if node.operator == "Constant" and isinstance(value, memoryview):
-            self.stored[node.outputs[0]] = value
-        for output in node.outputs:
-            self.maker[output] = node
+    def _add(self, said: Message) -> None:
+        attributes = {_one(one, "name"): one["value"][-1] for one in said["attributes"] if one["value"]}
+        node = Node(_one(said, "operator"), said["inputs"], said["outputs"], attributes)
+        value = attributes.get("value")
+        if node.operator == "Constant" and isinstance(value, BYTES):
+            self.stored[node.outputs[0]] = _read(value, TENSOR)
+        self.maker |= dict.fromkeys(node.outputs, node)
 
     def knows(self, name: str) -> bool:
         """Whether a node makes a tensor of this name."""
@@ -161,33 +165,22 @@ class Graph:
             inputs = self.maker[name].inputs
             turned = self.tensor(inputs[0], turns - 1) if inputs and turns else None
             return turned.T if turned is not None and turned.ndim == 2 else None
-        if name not in self.stored:
+        said = self.stored.get(name)
+        numbers = None if said is None else TYPES.get(_one(said, "type", 0))
+        if said is None or numbers is None:
             return None
-        shape: list[int] = []
-        kind, place, values = 0, 0, memoryview(b"")
-        for number, value in _fields(self.stored[name]):
-            if number == TENSOR_DIMENSIONS:
-                shape += [value] if isinstance(value, int) else list(_varints(value))
-            elif isinstance(value, int):
-                kind = value if number == TENSOR_TYPE else kind
-                place = value if number == TENSOR_PLACE else place
-            elif number in (TENSOR_BYTES, TENSOR_FLOATS):
-                values = value
-        numbers = TYPES.get(kind)
-        if numbers is None or (place == 0 and len(values) % numbers.itemsize):
+        held = self._from_beside(said) if _one(said, "place", 0) else (said["numbers"] or [b""])[-1]
+        shape = said["dimensions"]
+        if held is None or len(held) % numbers.itemsize or len(shape) > MOST_AXES or min(shape, default=0) < 0:
             return None
-        flat = np.frombuffer(values, numbers) if place == 0 else self._from_beside(self.stored[name], numbers)
-        if flat is None:
-            return None
-        fits = len(shape) <= MOST_AXES and min(shape, default=0) >= 0 and len(flat) == math.prod(shape)
-        return flat.reshape(shape) if fits else None
+        flat = np.frombuffer(held, numbers)
+        return flat.reshape(shape) if len(flat) == math.prod(shape) else None
 
-    def _from_beside(self, stored: memoryview, kind: np.dtype) -> np.ndarray | None:
-        """A tensor's numbers out of the file beside this one, None where there is none or it is too short."""
-        said = _beside(stored)
+    def _from_beside(self, said: Message) -> bytes | None:
+        """A tensor's bytes out of the file beside this one, None where there is none or it is too short."""
+        where = _entries(said)
         try:
-            name, start = said.get("location", ""), int(said.get("offset", 0))
-            length = int(said.get("length", -1))
+            name, start, length = where.get("location", ""), int(where.get("offset", 0)), int(where.get("length", -1))
         except ValueError:
             return None
         path = self.folder / name if self.folder is not None and name and Path(name).name == name else None
@@ -199,14 +192,12 @@ class Graph:
             return None
         with open(path, "rb") as file:
             file.seek(start)
-            found = file.read(length)
-        return np.frombuffer(found, kind) if len(found) == length and length % kind.itemsize == 0 else None
+            return file.read(length)
 
 
 def with_output(data: bytes, name: str) -> bytes:
     """The file's bytes with the tensor `name` of its graph among its outputs."""
-    value = _written(VALUE_NAME, name.encode())
-    return bytes(data) + _written(MODEL_GRAPH, _written(GRAPH_OUTPUT, value))
+    return bytes(data) + _written(GRAPH, _written(OUTPUT, _written(NAME, name.encode())))
 
 
 def _written(number: int, body: bytes) -> bytes:
@@ -222,11 +213,32 @@ def _varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, Value]]:
+def _read(data: memoryview, table: Table) -> Message:
+    """What the fields of `table` hold, by name, in their order; other fields are passed over.
+
+    Raises ValueError or IndexError where the bytes end too soon, or where a field holds another kind of thing.
+    """
+    found: Message = {name: [] for name, _ in table.values()}
+    for number, value in _fields(data):
+        if number not in table:
+            continue
+        name, kind = table[number]
+        if kind is int:
+            found[name] += [value] if isinstance(value, int) else _varints(value)
+        elif isinstance(value, int):
+            raise ValueError("a number where bytes belong")
+        elif kind is float:
+            found[name].append(float(np.frombuffer(value, "<f4")[0]))
+        else:
+            found[name].append(value if kind is BYTES else str(value, "utf-8") if kind is str else _read(value, kind))
+    return found
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Each field's number and value: a whole number, or the bytes as they stand. Raises ValueError where they end too soon."""
     at = 0
     while at < len(data):
-        value: Value
+        value: int | memoryview
         key, at = _read_varint(data, at)
         kind = key & 7
         if kind == VARINT:
@@ -264,60 +276,18 @@ def _varints(data: memoryview) -> Iterator[int]:
         yield value
 
 
-def _messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
-    return (value for number, value in _fields(data) if number == wanted and isinstance(value, memoryview))
+def _one(said: Message, name: str, otherwise: Any = "") -> Any:
+    """The last of the values, as protobuf has it."""
+    return said[name][-1] if said[name] else otherwise
 
 
-def _text(data: memoryview, wanted: int) -> str:
-    return next((str(value, "utf-8") for value in _messages(data, wanted)), "")
-
-
-def _shape(value: memoryview) -> list[int | None]:
+def _axes(said: Message) -> list[int | None]:
     """The axes of an input's description: a length, or None where it is free."""
-    found: list[int | None] = []
-    for kind in _messages(value, VALUE_TYPE):
-        for tensor in _messages(kind, TYPE_TENSOR):
-            for shape in _messages(tensor, TENSOR_SHAPE):
-                for axis in _messages(shape, SHAPE_DIMENSION):
-                    lengths = [one for number, one in _fields(axis) if number == DIMENSION_VALUE]
-                    found.append(lengths[0] if lengths and isinstance(lengths[0], int) and lengths[0] > 0 else None)
-    return found
+    shapes = (shape for kind in said["type"] for tensor in kind["tensor"] for shape in tensor["shape"])
+    lengths = [_one(axis, "length", 0) for shape in shapes for axis in shape["axes"]]
+    return [one if one > 0 else None for one in lengths]
 
 
-def _beside(stored: memoryview) -> dict[str, str]:
+def _entries(said: Message) -> dict[str, str]:
     """Where the numbers of a tensor in another file are: "location", "offset", "length"."""
-    entries = _messages(stored, TENSOR_BESIDE)
-    return {_text(entry, ENTRY_KEY): _text(entry, ENTRY_VALUE) for entry in entries}
-
-
-def _node(data: memoryview) -> Node:
-    names: dict[int, list[str]] = {NODE_INPUT: [], NODE_OUTPUT: [], NODE_OPERATOR: [""]}
-    attributes: dict[str, float | Value] = {}
-    for number, value in _fields(data):
-        if number in names:
-            names[number].append(str(_bytes(value), "utf-8"))
-        elif number == NODE_ATTRIBUTE:
-            name, found = _attribute(_bytes(value))
-            if found is not None:
-                attributes[name] = found
-    return Node(names[NODE_OPERATOR][-1], tuple(names[NODE_INPUT]), tuple(names[NODE_OUTPUT]), attributes)
-
-
-def _attribute(data: memoryview) -> tuple[str, float | Value | None]:
-    name = ""
-    found: float | Value | None = None
-    for part, content in _fields(data):
-        if part == ATTRIBUTE_NAME:
-            name = str(_bytes(content), "utf-8")
-        elif part == ATTRIBUTE_FLOAT:
-            found = float(np.frombuffer(_bytes(content), "<f4")[0])
-        elif part in (ATTRIBUTE_WHOLE, ATTRIBUTE_TENSOR):
-            found = content
-    return name, found
-
-
-def _bytes(value: Value) -> memoryview:
-    """A field's value that must not be a number."""
-    if isinstance(value, int):
-        raise ValueError("a number where bytes belong")
-    return value
+    return {_one(one, "key"): _one(one, "value") for one in said["beside"]}
