@@ -5,6 +5,8 @@
     Camie v2           *.onnx, *-metadata.json
     cl_tagger 1, 2     *.onnx, tag_mapping.json or model_vocabulary.json
 
+threshold.json is what an export of Camie has instead of thresholds.csv.
+
 Only what the files tell is said: a folder that leaves a question open is refused, and the message names the file that
 would tell. What was recognised is held against the network when it is loaded, as a hand-written `tagger.json` is.
 """
@@ -25,10 +27,10 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.pictures.preparation import FILTERS
 
 TAG_LISTS = ("selected_tags.csv", "tags_info.csv")
-PREPROCESS, CATEGORIES, THRESHOLDS = "preprocess.json", "categories.json", "thresholds.csv"
+PREPROCESS, CATEGORIES, THRESHOLDS, BY_AIM = "preprocess.json", "categories.json", "thresholds.csv", "threshold.json"
 CL1, CL2, CAMIE = "tag_mapping.json", "model_vocabulary.json", "metadata.json"
 SMALL_FILES = re.compile(
-    rf"{FILE}|.*{CAMIE}|config\.json|" + "|".join((*TAG_LISTS, PREPROCESS, CATEGORIES, THRESHOLDS, CL1, CL2))
+    rf"{FILE}|.*{CAMIE}|config\.json|" + "|".join((*TAG_LISTS, PREPROCESS, CATEGORIES, THRESHOLDS, BY_AIM, CL1, CL2))
 )
 # Categories by their names and by a booru's numbers: "" for general tags, None for what is no tag of a picture's content.
 MEANINGS: dict[str, str | None] = {
@@ -43,7 +45,7 @@ MEANINGS: dict[str, str | None] = {
     "quality": None,
     "model": None,
 }
-BOORU = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta", "9": "rating"}
+BOORU = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta", "9": "rating", "10": "year"}
 # What tells probabilities and embedding of a graph with several outputs, the best first.
 PREDICTIONS = ("prediction", "predictions", "predictions_sigmoid", "probabilities")
 EITHER = ("output",)  # probabilities where a sigmoid makes it
@@ -113,13 +115,19 @@ def _described(folder: Path, model: Path, graph: Graph) -> dict[str, Any]:
             )
         return _input(size, layout, "BGR", [0, 255]) | {"labels": labels}
     if (folder / CL1).is_file():
-        labels = _with_categories(folder, {"file": CL1, "form": "json"})
-        return _input(*_square(model, graph, 448), "BGR", [0, 1], **HALF) | {"labels": labels}
+        document = tagger_json.read_json(folder / CL1)
+        older = isinstance(document, dict) and "idx_to_tag" in document
+        labels = _with_categories(folder, {"file": CL1, "form": "vocabulary" if older else "json"})
+        return _input(_planes(model, graph, 448), "NCHW", "BGR", [0, 1], **HALF) | {"labels": labels}
     if (folder / CL2).is_file():
         labels = _with_categories(folder, {"file": CL2, "form": "vocabulary"})
-        return _input(*_square(model, graph, 384), "RGB", [0, 1], fit="stretch", **HALF) | {"labels": labels}
+        made = _input(_planes(model, graph, 384), "NCHW", "RGB", [0, 1], fit="stretch", **HALF)
+        return made | {"labels": labels}
     if len(camie) == 1:
         return _camie(camie[0], model, graph)
+    if camie:
+        named = ", ".join(one.name for one in camie)
+        raise BadFile(f"{folder} holds {named}: keep the one that belongs to {model.name}")
     raise MissingInput(
         f"no list of tags in {folder}: {TAG_LISTS[0]}, {CL1}, {CL2} or a *-{CAMIE} from where {model.name} is from "
         f"would tell what its outputs mean, or write a {FILE}; {tagger_json.SEE}"
@@ -165,6 +173,14 @@ def _square(model: Path, graph: Graph, otherwise: int) -> tuple[int, str]:
     return height or otherwise, layout
 
 
+def _planes(model: Path, graph: Graph, otherwise: int) -> int:
+    """Pixels a side of a network that takes its colours first, as all of its layout do."""
+    size, layout = _square(model, graph, otherwise)
+    if layout != "NCHW":
+        raise BadFile(f"{model} takes its colours last, which no network of its layout does: write a {FILE}")
+    return size
+
+
 def _outputs(model: Path, graph: Graph) -> dict[str, Any]:
     """Which output holds the tags, in what form, and which tensor the embedding."""
     names = graph.outputs
@@ -177,9 +193,10 @@ def _outputs(model: Path, graph: Graph) -> dict[str, Any]:
         )
     logits = chosen in LOGITS or (chosen not in PREDICTIONS and not graph.made_by_sigmoid(chosen))
     found: dict[str, Any] = {"output": "logits" if logits else "probabilities", "output_name": chosen}
-    named = next((name for name in names if "embed" in name.lower()), None)
-    if named is not None:
-        return found | {"embedding": named}
+    embeddings = [name for name in names if "embed" in name.lower()]
+    if embeddings:  # a network with two stages has one of each: that of the tags' own
+        part = chosen.rpartition("/")[0]
+        return found | {"embedding": min(embeddings, key=lambda name: name.rpartition("/")[0] != part)}
     if graph.last_linear(chosen) is not None:
         return found
     # Tags refined by attention have no linear layer of their own; what the first guess is made from is the picture's embedding.
@@ -205,14 +222,14 @@ def _listed(folder: Path, name: str) -> dict[str, Any]:
             f"{folder / name} has no column of names, only {', '.join(map(str, columns)) or 'none'}: get it again"
         )
     labels: dict[str, Any] = {"file": name, "form": "csv", "column": column}
+    known = dict(BOORU)
     if "category" in columns:
-        known = dict(BOORU)
         if (folder / CATEGORIES).is_file():
             known |= {str(one.get("category")): str(one.get("name")) for one in _list_of_objects(folder / CATEGORIES)}
         labels = _with_categories(folder, labels | {"category": "category"}, known)
     if "best_threshold" in columns:
         labels["threshold"] = "best_threshold"
-    by_category = _category_thresholds(folder / THRESHOLDS)
+    by_category = _category_thresholds(folder / THRESHOLDS) or _balanced_thresholds(folder / BY_AIM, known)
     if by_category:
         labels["thresholds"] = by_category
     return labels
@@ -240,6 +257,21 @@ def _category_thresholds(path: Path) -> dict[str, float]:
     return found
 
 
+def _balanced_thresholds(path: Path, names: dict[str, str]) -> dict[str, float]:
+    """The balanced threshold of each category in threshold.json, by the categories' numbers; nothing where there is no such file."""
+    said = tagger_json.read_json(path) if path.is_file() else {}
+    if not isinstance(said, dict):
+        raise BadFile(f"{path} is not an object of categories: get it again")
+    found = {}
+    for category, name in names.items():
+        aims = said.get(name)
+        aim = aims.get("balanced") if isinstance(aims, dict) else None
+        chance = aim.get("threshold") if isinstance(aim, dict) else None
+        if isinstance(chance, float) and 0 < chance < 1:
+            found[category] = chance
+    return found
+
+
 def _with_categories(folder: Path, labels: dict[str, Any], names: dict[str, str] | None = None) -> dict[str, Any]:
     """The labels with what the categories mean that their list of tags has; `names` says what a number stands for."""
     spaces, left_out = {}, []
@@ -256,13 +288,19 @@ def _with_categories(folder: Path, labels: dict[str, Any], names: dict[str, str]
 
 def _camie(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
     """Camie's metadata: the size and the tags; its pictures stand on the mean colour of ImageNet."""
-    inside = ["dataset_info", "tag_mapping"]
     document = tagger_json.read_json(path)
-    info = document.get("model_info") if isinstance(document, dict) else None
+    facts = document if isinstance(document, dict) else {}
+    tags, info = (facts.get(name) for name in ("dataset_info", "model_info"))
+    if not isinstance(tags, dict) or "tag_mapping" not in tags:
+        raise BadFile(
+            f"{path} has no dataset_info with a tag_mapping, so it is not Camie's of version 2: {CL2} would tell the tags of "
+            f"a cl_tagger, {TAG_LISTS[0]} with {PREPROCESS} those of an export; or write a {FILE}"
+        )
     size = info.get("img_size") if isinstance(info, dict) else None
+    inside = ["dataset_info", "tag_mapping"]
     labels = _with_categories(path.parent, {"file": path.name, "form": "vocabulary", "inside": inside})
-    side, layout = _square(model, graph, size if isinstance(size, int) else 512)
-    made = _input(side, layout, "RGB", [0, 1], background=(124, 116, 104), filter="lanczos", **IMAGENET)
+    side = _planes(model, graph, size if isinstance(size, int) else 512)
+    made = _input(side, "NCHW", "RGB", [0, 1], background=(124, 116, 104), filter="lanczos", **IMAGENET)
     return made | {"labels": labels}
 
 

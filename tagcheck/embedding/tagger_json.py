@@ -32,6 +32,7 @@ from tagcheck.pictures.preparation import FILTERS, FITS
 
 FILE, KIND, VERSION = "tagger.json", "tagger", 1
 LARGEST_LIST = 256 << 20  # bytes
+MOST_TAGS = 2_000_000
 FORMS = ("lines", "json", "vocabulary", "csv")
 SEE = "see docs/decisions/taggers.md"
 
@@ -245,11 +246,12 @@ def _json_rows(path: Path, document: Any, labels: Labels) -> list[Row]:
         document, categories = document.get("idx_to_tag"), document.get("tag_to_category") or {}
     if isinstance(document, dict):
         pairs = [(place, name) if _place(place) is not None else (name, place) for place, name in document.items()]
-        places: dict[int | None, Any] = dict.fromkeys(range(len(pairs)))
-        for place, name in pairs:
-            if (at := _place(place)) in places:
-                places[at] = name
-        document = list(places.values())
+        places = {at: name for place, name in pairs if (at := _place(place)) is not None}
+        # A place that no name is at is an output that is no tag.
+        last = max(places, default=-1)
+        document = (
+            [places.get(at, "") for at in range(last + 1)] if len(places) == len(pairs) and last < MOST_TAGS else None
+        )
     if not isinstance(document, list) or not isinstance(categories, dict):
         raise BadFile(f"{path} is neither a list of names nor an object of places and names")
     rows = []

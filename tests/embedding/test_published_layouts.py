@@ -255,6 +255,131 @@ def test_a_joytag_folder_with_an_onnx_file_beside_is_still_joytags(tmp_path):
     assert tagger.load(folder, "cpu").network.name == "JoyTag"
 
 
+def camie_export(folder: Path) -> Path:
+    """Camie as it was exported again: both its stages in one file, thresholds by category and by what they aim at."""
+    model = graph(("embedding", "logits", "output"))
+    first = {"initial/embedding": ("means", 3), "initial/logits": ("logits", 5), "initial/output": ("prediction", 5)}
+    last = [*model.graph.output]
+    del model.graph.output[:]
+    for name, (source, width) in first.items():
+        model.graph.node.append(helper.make_node("Identity", [source], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", width]))
+    model.graph.output.extend(last)
+    aims = {name: {"balanced": {"threshold": 0.4}, "micro_opt": {"threshold": 0.2}} for name in NAMED}
+    files = {"selected_tags.csv": listed(), "preprocess.json": {"stages": stages()}, "threshold.json": aims}
+    return put(folder, model, files)
+
+
+def without(*names: str) -> Callable[[Path], None]:
+    return lambda folder: [(folder / name).unlink() for name in names] and None
+
+
+def resaved(change: Callable[[onnx.ModelProto], object], **form: Any) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        (path,) = folder.glob("*.onnx")
+        model = onnx.load(path)
+        change(model)
+        onnx.save_model(model, path, **form)
+
+    return save
+
+
+def in_halves(model: onnx.ModelProto) -> None:
+    for stored in model.graph.initializer:
+        stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored).astype(np.float16), stored.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+
+
+def one_at_a_time(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def columns(*order: str, **more: str) -> Callable[[Path], None]:
+    """The list of tags with these columns in this order, `more` of one value each, and Windows' line ends and mark."""
+
+    def write(folder: Path) -> None:
+        path = folder / "selected_tags.csv"
+        rows = [row | more for row in csv.DictReader(path.read_text().splitlines())]
+        with open(path, "w", newline="", encoding="utf-8-sig") as out:
+            made = csv.DictWriter(out, order, extrasaction="ignore")
+            made.writeheader()
+            made.writerows(rows)
+
+    return write
+
+
+def mapping(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (path,) = (path for path in folder.glob("*.json") if path.name in ("tag_mapping.json", "model_vocabulary.json"))
+        path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+    return write
+
+
+def renamed(one: str, other: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / one).rename(folder / other) and None
+
+
+def beside(name: str, content: Any) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_text(json.dumps(content)) and None
+
+
+BESIDE = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+SPACES = ["", "", "character", "series"]
+CL_OLD = vocabulary([one.title() for one in NAMED])
+NO_CATEGORIES, OWN, BY_CATEGORY = [""] * 5, [0.3, 0.4, 0.5, 0.6], [0.31, 0.31, 0.5, None]
+
+
+@pytest.mark.parametrize(
+    "make, change, spaces, thresholds",
+    [
+        (wd, columns("tag_id", "name", "category"), SPACES, None),
+        (wd, columns("count", "category", "id", "name", "ips", "tag_id", id="7", ips="[]"), SPACES, None),
+        (wd, columns("tag_id", "name", "count"), NO_CATEGORIES, None),
+        (wd, renamed("selected_tags.csv", "tags_info.csv"), SPACES, None),
+        (wd, renamed("model.onnx", "wd-vit-tagger-v3.onnx"), SPACES, None),
+        (wd, resaved(in_halves), SPACES, None),
+        (wd, resaved(one_at_a_time), SPACES, None),
+        (wd, resaved(lambda model: None, **BESIDE), SPACES, None),
+        (animetimm, without("thresholds.csv", "categories.json"), SPACES, OWN),
+        (animetimm, columns("name", "category"), SPACES, BY_CATEGORY),
+        (animetimm, columns("best_threshold", "category", "alpha", "name", alpha="1"), SPACES, OWN),
+        (animetimm, resaved(in_halves), SPACES, OWN),
+        (animetimm, resaved(one_at_a_time, **BESIDE), SPACES, OWN),
+        (animetimm, beside("meta.json", {"tags": 5}), SPACES, OWN),
+        (deepghs, without("thresholds.csv"), SPACES, None),
+        (deepghs, resaved(in_halves), SPACES, [0.3, 0.3, 0.85, None]),
+        (camie_export, lambda folder: None, SPACES, [0.4] * 4),
+        (camie_export, without("threshold.json"), SPACES, None),
+        (cl_one, mapping(lambda found: CL_OLD), SPACES, None),
+        (cl_one, mapping(lambda found: dict(reversed(found.items()))), SPACES, None),
+        (cl_one, mapping(lambda found: {place: one["tag"] for place, one in found.items()}), NO_CATEGORIES, None),
+        (cl_one, renamed("model.onnx", "model_optimized.onnx"), SPACES, None),
+        (cl_one, resaved(in_halves), SPACES, None),
+        (cl_two, mapping(lambda found: found | {"idx_to_tag": TAGS}), SPACES, None),
+        (cl_two, beside("model_metadata.json", {"num_tags": 5}), SPACES, None),
+    ],
+)
+def test_optional_files_odd_columns_and_other_forms_are_read(tmp_path, make, change, spaces, thresholds):
+    folder = make(tmp_path / "tagger")
+    change(folder)
+    model = tagger.load(folder, "cpu")
+    head = model.tag_head()
+    assert head.tags == TAGS[5 - len(spaces) :] and head.namespaces == spaces
+    np.testing.assert_allclose(head.thresholds, np.array(thresholds or [None] * len(spaces), float), atol=1e-6)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 3, SIDE, SIDE), dtype=np.uint8)
+    plain = tagger.load(make(tmp_path / "plain"), "cpu")
+    np.testing.assert_allclose(model.embed(pixels), plain.embed(pixels), atol=5e-3)
+
+
+def test_an_output_that_no_tag_belongs_to_is_left_out(tmp_path):
+    folder = cl_one(tmp_path / "tagger")
+    mapping(lambda found: {place: one for place, one in found.items() if place != "2"})(folder)
+    assert tagger.load(folder, "cpu").tags == ["1girl", "hatsune_miku", "vocaloid"]
+
+
 NO_PREPROCESS = lambda folder: (animetimm(folder) / "preprocess.json").unlink()
 NO_TAGS = lambda folder: (wd(folder) / "selected_tags.csv").unlink()
 NO_WEIGHTS = lambda folder: (cl_two(folder) / "model.onnx.data").unlink()
@@ -291,6 +416,28 @@ def steps(*some: dict[str, object]) -> Callable[[Path], object]:
             lambda folder: (cl_one(folder) / "tag_mapping.json").write_text("[1]"),
             BadFile,
             "list of names nor an object",
+        ),
+        (
+            lambda folder: renamed("model_vocabulary.json", "model_metadata.json")(cl_two(folder)),
+            BadFile,
+            "no dataset_info with a tag_mapping.*model_vocabulary.json would tell",
+        ),
+        (
+            lambda folder: beside("older-metadata.json", {})(camie(folder)),
+            BadFile,
+            "keep the one that belongs to camie-tagger-v2.onnx",
+        ),
+        (
+            lambda folder: onnx.save(graph(("output",), layout="NHWC"), cl_one(folder) / "model.onnx"),
+            BadFile,
+            "takes its colours last",
+        ),
+        (lambda folder: beside("threshold.json", [])(camie_export(folder)), BadFile, "not an object of categories"),
+        (lambda folder: columns("tag_id", "category")(wd(folder)), BadFile, "no column of names, only tag_id"),
+        (
+            lambda folder: mapping(lambda found: {"tag_to_idx": found["tag_to_idx"]})(cl_two(folder)),
+            BadFile,
+            "neither a list of names",
         ),
         (
             lambda folder: (
