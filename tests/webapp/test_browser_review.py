@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from browser_site import Site, browser, open_tab, ready, settle
+from browser_site import Site, browser, ready, settle, window
 from review_data import draw_library, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
 from tagcheck.data_folder import DataFolder
@@ -57,12 +57,8 @@ def site(folder: DataFolder, tmp_path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def tab(browser, site):
-    context = browser.new_context(viewport={"width": 1366, "height": 768})
-    yield open_tab(context)
-    problems = [problem for page in context.pages for problem in page.problems]
-    context.close()
-    assert problems == []
+def tab(window, site):
+    return window()
 
 
 def decided(site: Site) -> dict[tuple[str, str], str]:
@@ -366,9 +362,8 @@ def test_messages_cover_nothing_and_focus_goes_to_the_new_card(tab, site):
 
 
 @pytest.mark.parametrize("size", [(390, 844), (683, 384), (1366, 480)])
-def test_on_small_windows_nothing_is_fixed_and_the_card_starts_at_its_picture(browser, site, size):
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-    tab = open_tab(context)
+def test_on_small_windows_nothing_is_fixed_and_the_card_starts_at_its_picture(window, site, size):
+    tab = window(*size)
     tab.goto(site.address("/error-review/card?tag=solo"))
     ready(tab)
     tab.keyboard.press("a")
@@ -385,8 +380,6 @@ def test_on_small_windows_nothing_is_fixed_and_the_card_starts_at_its_picture(br
         return box.width && one.type !== "hidden" && (box.width < 24 || box.height < 24);
     }).map((one) => one.outerHTML.slice(0, 80))""")
     assert small == []
-    context.close()
-    assert tab.problems == []
 
 
 def test_the_card_knows_where_its_picture_is_and_the_worse_copies_are_a_list(tab, site):
