@@ -372,7 +372,9 @@ class HydrusServer:
     # --- tags ---------------------------------------------------------------------------------------
 
     def ideal(self, service: str, tag: str) -> str:
-        return self.siblings.get(service, {}).get(tag, tag)
+        while tag in self.siblings.get(service, {}):
+            tag = self.siblings[service][tag]
+        return tag
 
     def ancestors(self, service: str, tag: str) -> set[str]:
         found: set[str] = set()
@@ -1231,7 +1233,7 @@ def get_siblings_and_parents(client: HydrusServer, asked: dict[str, Any]) -> dic
     def related(tag: str, key: str) -> dict[str, Any]:
         ideal = client.ideal(key, tag)
         return {
-            "siblings": [*{ideal, tag, *(bad for bad, good in client.siblings[key].items() if good == ideal)}],
+            "siblings": [*{ideal, tag, *(bad for bad in client.siblings[key] if client.ideal(key, bad) == ideal)}],
             "ideal_tag": ideal,
             "descendants": sorted(child for child in client.parents[key] if ideal in client.ancestors(key, child)),
             "ancestors": sorted(client.ancestors(key, tag)),

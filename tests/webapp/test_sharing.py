@@ -45,7 +45,7 @@ def page(folder: DataFolder, bench: Bench) -> Shared:
 
 
 def test_the_pictures_of_a_view_open_on_a_locked_page(page: Shared) -> None:
-    page.bench.may_make_pages()
+    page.bench.may_leave_traces()
     text = page.press(
         page.get(f"/error-review/findings?type=tags&tag={page.tag}"), "Open the pictures of these 2 findings in Hydrus"
     )
@@ -57,7 +57,7 @@ def test_the_pictures_of_a_view_open_on_a_locked_page(page: Shared) -> None:
 
 
 def test_one_finding_opens_from_its_card_and_what_is_gone_is_said(page: Shared) -> None:
-    page.bench.may_make_pages()
+    page.bench.may_leave_traces()
     one, other = page.pairs[0]
     page.bench.post("/add_files/delete_files", {"hash": other})
     page.bench.post("/add_files/delete_files", {"hash": other, "file_service_key": "616c6c206c6f63616c2066696c6573"})
@@ -69,6 +69,7 @@ def test_one_finding_opens_from_its_card_and_what_is_gone_is_said(page: Shared) 
 
 @pytest.mark.parametrize("kind", ["potential duplicates", "duplicates", "alternates", "false positives"])
 def test_a_pair_is_handed_over_as_what_its_owner_says(page: Shared, kind: str) -> None:
+    page.bench.may_leave_traces()
     one, other = page.pairs[0]
     text = page.press(page.get(f"/error-review/card?type=pairs&hash={one}"), kind.capitalize())
     assert f"1 pair handed over as {kind}." in text
@@ -76,6 +77,7 @@ def test_a_pair_is_handed_over_as_what_its_owner_says(page: Shared, kind: str) -
 
 
 def test_a_whole_view_is_handed_over_but_what_was_judged_there_stays(page: Shared) -> None:
+    page.bench.may_leave_traces()
     page.hydrus.set_relationship([page.pairs[0]], "alternates")
     text = page.press(page.get("/error-review/findings?type=pairs"), "Push these 2 pairs as duplicates")
     assert "1 pair handed over as duplicates; 1 left as they are, judged there already" in text
@@ -121,7 +123,7 @@ def test_a_change_is_written_and_what_undo_cannot_make_as_before_is_said(page: S
     page.press(page.get(f"/error-review/card?type=tags&hash={hash}"), "Accept A")
     preview = page.get("/error-review/apply")
     assert remembers in preview
-    written = page.press(preview, "Write 1 change to my tags")
+    written = page.press(preview, f"Write 1 change to {page.bench.name}")
     assert remembers in written and page.bench.state(hash, page.tag) == "current"
     undone = page.press(written, "Undo the whole batch")
     assert "it is deleted now, and was absent before: Hydrus remembers" in undone and "clear deletion record" in undone
@@ -133,7 +135,7 @@ def test_what_is_undone_exactly_is_not_said_to_be_otherwise(page: Shared) -> Non
     page.bench.tag(hash, "solo")
     save_mistagged(page.folder, wrong(hash, "solo"))
     page.press(page.get(f"/error-review/card?type=tags&hash={hash}"), "Accept A")
-    written = page.press(page.get("/error-review/apply"), "Write 1 change to my tags")
+    written = page.press(page.get("/error-review/apply"), f"Write 1 change to {page.bench.name}")
     undone = page.press(written, "Undo the whole batch")
     assert "remembers" not in written + undone and page.bench.state(hash, "solo") == "current"
 
@@ -151,7 +153,7 @@ def address(page: Shared) -> Iterator[str]:
 
 
 def test_in_a_browser_a_key_opens_the_pictures_and_a_button_judges_the_pair(page: Shared, address: str, window) -> None:
-    page.bench.may_make_pages()
+    page.bench.may_leave_traces()
     tab = window()
     one, other = page.pairs[0]
     tab.goto(f"{address}/error-review/card?type=pairs&hash={one}")
@@ -166,6 +168,7 @@ def test_in_a_browser_a_key_opens_the_pictures_and_a_button_judges_the_pair(page
 
 
 def test_why_pairs_are_left_as_they_are_is_said_apart(page: Shared, folder: DataFolder) -> None:
+    page.bench.may_leave_traces()
     one, other = page.pairs
     page.hydrus.set_relationship([one], "potential duplicates")
     text = page.press(page.get("/error-review/findings?type=pairs"), "Push these 2 pairs as potential duplicates")
