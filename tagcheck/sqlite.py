@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tagcheck import packed
 from tagcheck.errors import BadFile, ToolError
 from tagcheck.files import sync_folder, there
 
@@ -227,6 +228,9 @@ def _open(path: Path | None, place: Path | str, threads: bool = False, uri: bool
     db.row_factory = sqlite3.Row
     db.create_function("row_digest", -1, _digest, deterministic=True)
     db.create_aggregate("digest_of", 1, _Digest)
+    db.create_function("packed", 2, packed.packed, deterministic=True)
+    db.create_function("why_of", 1, packed.first, deterministic=True)
+    db.create_function("evidence_of", 1, packed.last, deterministic=True)
     return db
 
 

@@ -26,8 +26,8 @@ def _of_picture(review: Review, hash: str) -> dict[str, Any]:
     found: dict[str, Any] = {"hash": hash, "add": [], "remove": [], "copies": []}
     # Two indexes, one for each side of a pair, make this the same few rows however many there are.
     rows = review.db.execute(
-        f"""SELECT hash, other, tag, action, confidence, why FROM suggestions WHERE hash = ?1 AND current AND state IN {UNDECIDED}
-        UNION ALL SELECT hash, other, tag, action, confidence, why FROM suggestions
+        f"""SELECT hash, other, tag, action, confidence, why_of(evidence) AS why FROM suggestions WHERE hash = ?1 AND current AND state IN {UNDECIDED}
+        UNION ALL SELECT hash, other, tag, action, confidence, why_of(evidence) AS why FROM suggestions
         WHERE other = ?1 AND other != '' AND action = '{PAIR}' AND current AND state IN {UNDECIDED}
         ORDER BY 5 DESC, 3""",
         (hash,),

@@ -20,8 +20,8 @@ DECIDED = (
 )
 # Of the pictures that the store has a record of.
 RECORDED = (
-    "SELECT hash, json_extract(record, '$.pixel_hash') AS pixels FROM pictures"
-    f" WHERE hash IN ({DECIDED}) AND json_type(record, '$.pixel_hash') = 'text'"
+    "SELECT hash, json_extract(evidence_of(record), '$.pixel_hash') AS pixels FROM pictures"
+    f" WHERE hash IN ({DECIDED}) AND json_type(evidence_of(record), '$.pixel_hash') = 'text'"
 )
 KEY = "hash = ? AND tag = ? AND action = ? AND other = ?"
 
@@ -34,6 +34,12 @@ def note_pixels(db: sqlite3.Connection) -> dict[str, str]:
     db.execute(f"DELETE FROM pixels WHERE hash NOT IN ({DECIDED})")
     db.execute(f"INSERT OR REPLACE INTO pixels {RECORDED}")
     return dict(db.execute("SELECT hash, pixels FROM pixels").fetchall())
+
+
+def pixels_decided(db: sqlite3.Connection) -> str:
+    """The query of the pixels of pictures that were decided on; nothing is written."""
+    kept = db.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'pixels'").fetchone() is not None
+    return f"SELECT pixels FROM ({RECORDED})" + (" UNION SELECT pixels FROM pixels" if kept else "")
 
 
 def heirs(known: Mapping[str, str], pictures: Mapping[str, str]) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """What reports say, brought together: one finding a picture or group of copies, one suggestion a (picture, tag, action).
 
-Detectors look at the same pictures and often say the same. `said` holds each time that something is said;
-`regroup` makes of it `suggestions`, each once, and `findings`, each what one card shows: a picture with all that
+Detectors look at the same pictures and often say the same. `said` (beside the store's own tables, while reports are read) holds
+each time that something is said; `regroup` makes of it `suggestions`, each once, and `findings`, each what one card shows: a picture with all that
 is suggested for it, or a group of copies. The pairs of a group beyond `LARGEST` copies or `MOST_PAIRS` pairs stand alone.
 """
 
@@ -33,6 +33,11 @@ def regroup(db: sqlite3.Connection) -> None:
     )
     _take_suggestions(db)
     _take_findings(db, named)
+    db.execute("DELETE FROM entries")
+    db.execute(
+        "INSERT OR IGNORE INTO entries SELECT entry, s.id FROM said JOIN suggestions s ON s.hash = said.hash AND s.tag = said.tag"
+        " AND s.action = said.action AND s.other = said.other"
+    )
     db.execute("DROP TABLE member")
 
 
@@ -112,8 +117,8 @@ def _take_suggestions(db: sqlite3.Connection) -> None:
     kinds = " ".join(f"WHEN '{one.report.name}' THEN {place}" for place, one in enumerate(KIND_OF))
     first, same = "PARTITION BY hash, tag, action, other", "hash, tag, action, other"
     both = (
-        f"SELECT *, row_number() OVER ({first} ORDER BY source != '{MISTAGGED.name}', confidence DESC, finding) AS nth,"
-        f" first_value(issue) OVER ({first} ORDER BY CASE source {kinds} END, finding) AS kind,"
+        f"SELECT *, row_number() OVER ({first} ORDER BY source != '{MISTAGGED.name}', confidence DESC, entry) AS nth,"
+        f" first_value(issue) OVER ({first} ORDER BY CASE source {kinds} END, entry) AS kind,"
         f" group_concat(issue) OVER ({first}) AS kinds, max(differs) OVER ({first}) AS apart FROM said"
     )
     place = (
@@ -123,12 +128,12 @@ def _take_suggestions(db: sqlite3.Connection) -> None:
     )
     db.execute("UPDATE suggestions SET current = 0")
     db.execute(
-        "INSERT INTO suggestions (finding, source, issue, issues, hash, other, tag, namespace, action, place, confidence, why,"
+        "INSERT INTO suggestions (finding, source, issue, issues, hash, other, tag, namespace, action, place, confidence, alone,"
         " evidence, state, current, differs)"
-        f" SELECT {place.format(row='f.')}, source, kind, kinds, hash, other, tag, namespace, action, place, confidence, why,"
+        f" SELECT {place.format(row='f.')}, source, kind, kinds, hash, other, tag, namespace, action, place, confidence, alone,"
         f" evidence, 'open', 1, apart FROM ({both}) f WHERE nth = 1"
         f" ON CONFLICT ({same}) DO UPDATE SET finding = excluded.finding, source = excluded.source, issue = excluded.issue,"
-        " issues = excluded.issues, confidence = excluded.confidence, why = excluded.why, evidence = excluded.evidence,"
+        " issues = excluded.issues, confidence = excluded.confidence, alone = excluded.alone, evidence = excluded.evidence,"
         " place = excluded.place, differs = excluded.differs, current = 1"
     )
     db.execute(

@@ -14,15 +14,22 @@ from tagcheck.dataset import HASH
 
 KEYS = ("near_with", "near_without")
 LIST = "near_pictures"  # of a report: the hashes that its suggestions name by place
-TABLE = f"CREATE TABLE IF NOT EXISTS {LIST} (id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE)"
+TABLE = f"CREATE TABLE {LIST} (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE)"
 
 
 class Numbers:
-    """The numbers of pictures in the store's table, given out as they are asked for; `listed` the report's own list."""
+    """The numbers of pictures in the store's table; `new` are those given out since, to be put there; `listed` is the report's own list."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db, self.listed = db, list[Any]()
         self._known: dict[str, int] = {}
+        self.new: dict[str, int] = {}
+        self._next: int = db.execute(f"SELECT ifnull(max(id), 0) + 1 FROM {LIST}").fetchone()[0]
+
+    def keep(self) -> None:
+        """Put those given out into the store's table."""
+        rows = ((number, bytes.fromhex(hash)) for hash, number in self.new.items())
+        self._db.executemany(f"INSERT INTO {LIST} VALUES (?, ?)", rows)
 
     def packed(self, evidence: dict[str, Any]) -> dict[str, Any]:
         """An evidence of the report as it is kept: numbers instead of hashes and of places in the report's list."""
@@ -41,18 +48,22 @@ class Numbers:
 
     def _number(self, hash: str) -> int:
         if hash not in self._known:
-            self._db.execute(f"INSERT OR IGNORE INTO {LIST} (hash) VALUES (?)", (hash,))
-            self._known[hash] = self._db.execute(f"SELECT id FROM {LIST} WHERE hash = ?", (hash,)).fetchone()[0]
+            row = self._db.execute(f"SELECT id FROM {LIST} WHERE hash = ?", (bytes.fromhex(hash),)).fetchone()
+            if row is None:
+                self.new[hash] = self._next
+                self._next += 1
+            self._known[hash] = self.new[hash] if row is None else row[0]
         return self._known[hash]
 
 
 def named(db: sqlite3.Connection, kept: Iterable[str]) -> list[dict[str, Any]]:
-    """Kept evidences (JSON) with the hashes of their look-alikes again."""
+    """Evidences of suggestions (JSON) with the hashes of their look-alikes again."""
     made = [json.loads(text) for text in kept]
     lists = [one[key] for one in made for key in KEYS if isinstance(one.get(key), list)]
     numbers = {number for some in lists for number in some if isinstance(number, int)}
     rows = db.execute(
-        f"SELECT id, hash FROM {LIST} WHERE id IN (SELECT value FROM json_each(?))", (json.dumps([*numbers]),)
+        f"SELECT id, lower(hex(hash)) FROM {LIST} WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps([*numbers]),),
     )
     hashes: dict[Any, str] = {row[0]: row[1] for row in rows} if numbers else {}
     for some in lists:

@@ -23,7 +23,21 @@ from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
 from tagcheck.review import counts, near
 from tagcheck.review.counts import BANDS
-from tagcheck.review.store import ACCEPTED, GONE, IGNORED, ITS, OPEN, PAIR, QUEUES, UNDECIDED, UNDONE, Ask, Key, Review
+from tagcheck.review.store import (
+    ACCEPTED,
+    GONE,
+    IGNORED,
+    ITS,
+    OPEN,
+    PAIR,
+    QUEUES,
+    UNDECIDED,
+    UNDONE,
+    Ask,
+    Key,
+    Review,
+    entry_number,
+)
 
 PAIR_KINDS = detectors.issues(detectors.PAIRS)
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
@@ -43,8 +57,8 @@ SESSION = 5000  # events of one session at the most
 BULK = 60  # changes in one event above which it says nothing about a pace: more than a grid shows
 SETTLING = 0.25  # minutes that it takes to get into another subject
 COLUMNS = (
-    "s.finding, s.rank, s.source, s.issue, s.issues, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence, s.why,"
-    " s.evidence, s.state, s.current"
+    "s.finding, s.rank, s.source, s.issue, s.issues, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence,"
+    " why_of(s.evidence) AS why, evidence_of(s.evidence) AS evidence, s.state, s.current"
 )
 IN_A_QUEUE = f"s.state != '{GONE}'"
 IN_TAG = "tag_rank"  # the column that a view of one tag walks along: the tag's own order
@@ -361,7 +375,7 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
         values = [*values, *findings]
     rows = review.db.execute(
         "SELECT s.hash, s.tag, s.action, s.other, s.issue,"
-        f" coalesce(json_extract(s.evidence, '$.{BEFORE_VERDICTS}'), s.confidence) AS confidence, coalesce(d.version, 0) AS version"
+        " coalesce(s.alone, s.confidence) AS confidence, coalesce(d.version, 0) AS version"
         " FROM suggestions s"
         " LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
         f" WHERE {where} ORDER BY s.rank, s.id",
@@ -388,7 +402,7 @@ def choices(review: Review, what: str) -> list[str]:
 
 def picture(review: Review, hash: str) -> dict[str, Any] | None:
     """The dataset's record of one picture, with what was applied since put into its tags; None when there is none."""
-    row = review.db.execute("SELECT record FROM pictures WHERE hash = ?", (hash,)).fetchone()
+    row = review.db.execute("SELECT evidence_of(record) AS record FROM pictures WHERE hash = ?", (hash,)).fetchone()
     if row is None:
         return None
     record = json.loads(row["record"])
@@ -453,7 +467,8 @@ def pictures_with(review: Review, tags: Sequence[str]) -> int:
     has = " AND ".join(
         "EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = ?)" for _ in tags
     )
-    return int(review.db.execute(f"SELECT count(*) FROM pictures p WHERE {has}", list(tags)).fetchone()[0])
+    read = "SELECT evidence_of(record) AS record FROM pictures LIMIT -1"  # the limit lets each be unpacked but once
+    return int(review.db.execute(f"SELECT count(*) FROM ({read}) p WHERE {has}", list(tags)).fetchone()[0])
 
 
 def draw_sample(review: Review, view: Filter, size: int, rng: random.Random) -> tuple[int, int]:
@@ -775,9 +790,8 @@ def finding_of(review: Review, key: Key) -> str | None:
 def found_as(review: Review, id: str) -> str | None:
     """The finding that shows what a report's entry with this id says; None where no report has such an entry."""
     row = review.db.execute(
-        "SELECT s.finding FROM said JOIN suggestions s ON s.hash = said.hash AND s.tag = said.tag AND s.action = said.action"
-        " AND s.other = said.other WHERE said.finding = ? LIMIT 1",
-        (id,),
+        "SELECT s.finding FROM entries e JOIN suggestions s ON s.id = e.suggestion WHERE e.entry = ?",
+        (entry_number(id),),
     ).fetchone()
     return row["finding"] if row else None
 

@@ -1,37 +1,42 @@
 """The newest reports and the dataset records they speak of, read into the tables of the review store.
 
-`sync` looks whether a newer file of any kind appeared and, if so, brings the tables up to date in one
-transaction: a reader sees the old findings or the new ones, never half of each. Files are read a
+`sync` looks whether a newer file of any kind appeared and, if so, reads all of them again and brings the tables up to date in
+one transaction: a reader sees the old findings or the new ones, never half of each. Files are read a
 record at a time where they are laid out as `tagcheck.data_folder` writes them, so that a million
 findings need no more memory than a few. Running it twice changes nothing.
 """
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagcheck import dataset, detectors, tags
+from tagcheck import dataset, detectors, sqlite, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind, head, isoformat, records, stamp_of
 from tagcheck.dataset import HASH
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, is_text
+from tagcheck.packed import packed
 from tagcheck.review import counts, following, grouping, near
 from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
     CHANGED,
     IGNORED,
     PAIR,
+    PICTURES,
     SKIPPED,
     Review,
     drop_lookups,
     drop_walks,
+    entry_number,
     make_lookups,
     make_walks,
 )
@@ -61,7 +66,7 @@ class Sync:
 
 def behind(review: Review, folder: DataFolder) -> bool:
     """Whether something is newer than the tables, so that `sync` has work to do."""
-    return bool(_stale(review, _newest(folder)))
+    return bool(_stale(_newest(folder), _known(review)))
 
 
 def has_read(review: Review) -> bool:
@@ -70,46 +75,120 @@ def has_read(review: Review) -> bool:
 
 
 def sync(review: Review, folder: DataFolder) -> Sync:
-    """Read what is newer than the tables. A damaged file costs its own findings, not the others', and is named in `problems`."""
-    wanted = _newest(folder)
-    stale = _stale(review, wanted)
+    """Read what is newer than the tables. A damaged file costs its own findings, not the others', and is named in `problems`.
+
+    Files are read into tables beside the store's, while which anybody may decide; only what is made of them is one transaction.
+    """
+    wanted, known = _newest(folder), _known(review)
+    stale = _stale(wanted, known)
     if not stale:
         return Sync(problems=_problems(review))
-    with review.writing() as db:
-        stale = _stale(review, wanted)  # another process may have done it meanwhile
-        if stale:
-            drop_walks(db)
-            drop_lookups(db)
-            counts.drop(db)
-            for kind in stale:
-                if kind != DATASET:
-                    _replace(db, kind, wanted[kind])
-            make_lookups(db)
-            if any(detectors.of(kind) for kind in stale):
-                _forget_skips(db)
-                grouping.regroup(db)
-                _note_grown(db)
-            if following.follow(db, _read_pictures(db, wanted[DATASET])):
-                grouping.regroup(db)
-                _note_grown(db)
-            grouping.rank(db)
-            make_walks(db)
-            counts.make(db)
-            _note_choices(db)
-            db.execute("ANALYZE")
-    return Sync(bool(stale), _problems(review))
+    with _incoming(review) as db:
+        taken = _take(db, wanted, whole=stale != [RUN_SUMMARY])
+        with review.writing() as db:
+            current = _known(review) == known  # else another process has read them meanwhile
+            if current:
+                _put(db, taken, stale)
+    return Sync(True, _problems(review)) if current else sync(review, folder)
+
+
+@dataclass
+class Taken:
+    """What was read and is not put into the store's tables yet, beside the tables of `incoming`."""
+
+    numbers: near.Numbers
+    sources: list[tuple[Any, ...]] = field(default_factory=list)
+    runs: list[tuple[Any, ...]] = field(default_factory=list)
+    whole: bool = True
+    has_dataset: bool = True  # it could be read, or there is none
+
+
+# `said` has a row each time that a report says something; `here` the pixels of every picture of the dataset.
+INCOMING = f"""
+CREATE TABLE said (
+    entry INTEGER NOT NULL, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL, other TEXT NOT NULL,
+    tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
+    confidence REAL NOT NULL, alone REAL, evidence BLOB NOT NULL, differs INTEGER NOT NULL
+);
+CREATE TABLE new_copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE here (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID;
+{PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")}
+"""
+OF_PICTURES = ("pictures", "picture_pages", "picture_series")
+
+
+@contextmanager
+def _incoming(review: Review) -> Iterator[sqlite3.Connection]:
+    """The store's connection with the tables of `INCOMING`, in a file beside the store that is gone afterwards."""
+    path = review.path.with_name(f".{review.path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        review.db.execute("ATTACH ? AS incoming", (str(path),))
+        try:
+            for pragma in ("journal_mode = MEMORY", "synchronous = OFF"):
+                review.db.execute(f"PRAGMA incoming.{pragma}")
+            for statement in filter(str.strip, INCOMING.split(";")):
+                review.db.execute(statement.replace("CREATE TABLE ", "CREATE TABLE incoming."))
+            yield review.db
+        finally:
+            review.db.execute("DETACH incoming")
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool) -> Taken:
+    """Read the reports and the dataset (or, where not the `whole` is asked for, the summary of a run alone)."""
+    taken = Taken(near.Numbers(db), whole=whole)
+    with sqlite.within(db, write=False):
+        for kind, path in wanted.items():
+            if kind != DATASET and (whole or kind == RUN_SUMMARY):
+                _take_report(db, kind, path, taken)
+        if whole:
+            _take_pictures(db, wanted[DATASET], taken)
+    return taken
+
+
+def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
+    """Put what was read in the place of what was there."""
+    for kind in stale:
+        db.execute("DELETE FROM sources WHERE kind = ?", (kind.name,))
+    db.executemany("INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)", taken.sources)
+    db.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", taken.runs)
+    if not taken.whole:
+        return
+    drop_walks(db)
+    drop_lookups(db)
+    counts.drop(db)
+    taken.numbers.keep()
+    db.execute("DELETE FROM copies")
+    db.execute("INSERT INTO copies SELECT * FROM new_copies")
+    if any(detectors.of(kind) for kind in stale):
+        _forget_skips(db)
+    grouping.regroup(db)
+    make_lookups(db)
+    if following.follow(db, _put_pictures(db, taken)):
+        grouping.regroup(db)
+    _note_grown(db)
+    grouping.rank(db)
+    make_walks(db)
+    counts.make(db)
+    _note_choices(db)
+    db.execute("ANALYZE main")
 
 
 def _newest(folder: DataFolder) -> dict[Kind, Path | None]:
     return {kind: folder.newest(kind) for kind in (*(one.report for one in detectors.DETECTORS), RUN_SUMMARY, DATASET)}
 
 
-def _stale(review: Review, wanted: dict[Kind, Path | None]) -> list[Kind]:
-    """The kinds whose newest file is another than the one in the tables."""
-    rows = {
+def _known(review: Review) -> dict[str, tuple[str, int, int]]:
+    """By kind the file that is in the tables: its name, size and time."""
+    return {
         row["kind"]: (row["name"], row["size"], row["mtime_ns"]) for row in review.db.execute("SELECT * FROM sources")
     }
-    return [kind for kind, path in wanted.items() if rows.get(kind.name) != _stamp(path)]
+
+
+def _stale(wanted: dict[Kind, Path | None], known: dict[str, tuple[str, int, int]]) -> list[Kind]:
+    """The kinds whose newest file is another than the one in the tables."""
+    return [kind for kind, path in wanted.items() if known.get(kind.name) != _stamp(path)]
 
 
 def _stamp(path: Path | None) -> tuple[str, int, int] | None:
@@ -131,46 +210,36 @@ def _problems(review: Review) -> dict[str, str]:
     )
 
 
-def _replace(db: sqlite3.Connection, kind: Kind, path: Path | None) -> None:
-    """Put what one report says in the place of what its predecessor said."""
-    db.execute("DELETE FROM said WHERE source = ?", (kind.name,))
+def _take_report(db: sqlite3.Connection, kind: Kind, path: Path | None, taken: Taken) -> None:
+    """Read one report."""
     stamp = _stamp(path)
     if path is None or stamp is None:
-        db.execute("DELETE FROM sources WHERE kind = ?", (kind.name,))
         return
     header: dict[str, Any] = {}
-    count, problem, unusable = 0, None, Unusable()
+    count, problem, unusable, runs = 0, None, Unusable(), len(taken.runs)
     db.execute("SAVEPOINT report")
     try:
-        for _ in _insert_all(db, kind, path, header, unusable):
-            pass
+        count = _insert_all(db, kind, path, header, unusable, taken.numbers)
         if detectors.of(kind):
-            _remember_run(db, kind, path, header)
+            taken.runs += _runs(db, kind, path, header)
         if kind == NEAR_DUPLICATES:
             _insert_copies(db, header.get("group_details"))
     except (BadFile, MissingInput) as error:
         db.execute("ROLLBACK TO report")
         problem, count = str(error), 0
+        del taken.runs[runs:]
     db.execute("RELEASE report")
-    _note_source(db, kind, stamp, header, count, problem, unusable)
+    taken.sources.append(_source(kind, stamp, header, count, problem, unusable))
 
 
-def _note_source(
-    db: sqlite3.Connection,
-    kind: Kind,
-    stamp: tuple[str, int, int],
-    header: dict[str, Any],
-    count: int,
-    problem: str | None,
-    unusable: Unusable,
-) -> None:
+def _source(
+    kind: Kind, stamp: tuple[str, int, int], header: dict[str, Any], count: int, problem: str | None, unusable: Unusable
+) -> tuple[Any, ...]:
+    """A row of the table of what was read."""
     kept = {key: header[key] for key in KEPT if key in header}
     if unusable and problem is None:
         kept[LEFT_OUT] = f"{stamp[0]}: {unusable}"
-    db.execute(
-        "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (kind.name, *stamp, _created(header, stamp[0]), count, plain_text(kept), problem),
-    )
+    return (kind.name, *stamp, _created(header, stamp[0]), count, plain_text(kept), problem)
 
 
 def _created(header: dict[str, Any], name: str) -> str:
@@ -182,15 +251,15 @@ def _created(header: dict[str, Any], name: str) -> str:
 
 
 def _insert_all(
-    db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any], unusable: Unusable
-) -> Iterator[int]:
-    """Insert the findings of one file in batches, giving the number of findings so far. Records that cannot be used are noted."""
+    db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any], unusable: Unusable, numbers: near.Numbers
+) -> int:
+    """Insert the findings of one file in batches, and count them. Records that cannot be used are noted."""
     make = reader(kind)
     batch: list[Found] = []
     count = 0
     kept: list[Any] = []
     places: Counter[str] = Counter()
-    numbers = near.Numbers(db)
+    numbers.listed = []
     for name, record in records(path, kind, header, unusable):
         places[name] += 1
         if make is None:
@@ -211,11 +280,10 @@ def _insert_all(
         if len(batch) >= BATCH:
             _insert(db, kind, batch, numbers)
             batch.clear()
-            yield count
     _insert(db, kind, batch, numbers)
     if make is None:
         header["detectors"] = kept
-    yield count
+    return count
 
 
 def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: near.Numbers) -> None:
@@ -223,7 +291,7 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: nea
         "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
-                one.id,
+                entry_number(one.id),
                 kind.name,
                 one.issue,
                 row.hash,
@@ -233,8 +301,8 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: nea
                 row.action,
                 place,
                 row.confidence,
-                row.why,
-                plain_text(numbers.packed(row.evidence)),
+                _alone(row.evidence),
+                packed(row.why, plain_text(numbers.packed(row.evidence))),
                 one.differs,
             )
             for one in batch
@@ -243,9 +311,14 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: nea
     )
 
 
+def _alone(evidence: dict[str, Any]) -> float | None:
+    """What the detector alone said, where the owner's decisions moved it."""
+    said = evidence.get(BEFORE_VERDICTS)
+    return float(said) if isinstance(said, (int, float)) else None
+
+
 def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
     """Keep which copy of each group the report calls the best, and why, for every picture of the group."""
-    db.execute("DELETE FROM copies")
     for group in details if isinstance(details, list) else ():
         if (
             isinstance(group, dict)
@@ -255,7 +328,7 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
             given = group.get("reasons")
             reasons = "; ".join(one for one in given if is_text(one) and one) if isinstance(given, list) else ""
             db.executemany(
-                "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO new_copies VALUES (?, ?, ?, ?)",
                 [(hash, group["best_copy"], reasons, len(group["hashes"])) for hash in group["hashes"]],
             )
 
@@ -268,7 +341,7 @@ def _forget_skips(db: sqlite3.Connection) -> None:
 def _note_grown(db: sqlite3.Connection) -> None:
     """Mark what was ignored and has become surer since by `CHANGED` or more: it stays ignored, and says so."""
     db.execute(
-        f"UPDATE suggestions SET changed = current AND coalesce(json_extract(evidence, '$.{BEFORE_VERDICTS}'), confidence) >= {CHANGED}"
+        f"UPDATE suggestions SET changed = current AND coalesce(alone, confidence) >= {CHANGED}"
         " + (SELECT d.confidence FROM decisions d WHERE d.hash = suggestions.hash AND d.tag = suggestions.tag"
         " AND d.action = suggestions.action AND d.other = suggestions.other)"
         " WHERE state = ? AND EXISTS (SELECT 1 FROM decisions d WHERE d.hash = suggestions.hash AND d.tag = suggestions.tag"
@@ -293,50 +366,34 @@ def _note_choices(db: sqlite3.Connection) -> None:
         )
 
 
-def _remember_run(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> None:
-    """Keep this report's summary, and those of the older ones still there, for the trend over runs."""
+def _runs(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """This report's summary, and those of the older ones still there, for the trend over runs."""
     known = {row[0] for row in db.execute("SELECT name FROM runs WHERE kind = ?", (kind.name,))}
-    older = [
-        other
-        for other in path.parent.glob(f"{kind.prefix}_*.json")
-        if stamp_of(other) and other.name not in known | {path.name}
+    found = [(path.name, header)]
+    for other in path.parent.glob(f"{kind.prefix}_*.json"):
+        if stamp_of(other) and other.name not in known | {path.name}:
+            with suppress(BadFile, MissingInput):  # an old report that cannot be read has no point in the trend
+                found.append((other.name, head(other, kind)))
+    return [
+        (kind.name, name, _created(one, name), plain_text(one["summary"]))
+        for name, one in found
+        if isinstance(one.get("summary"), dict)
     ]
-    for other in older:
-        try:
-            _note_run(db, kind, other.name, head(other, kind))
-        except (BadFile, MissingInput):
-            continue  # an old report that cannot be read has no point in the trend
-    _note_run(db, kind, path.name, header)
 
 
-def _note_run(db: sqlite3.Connection, kind: Kind, name: str, header: dict[str, Any]) -> None:
-    summary = header.get("summary")
-    if isinstance(summary, dict):
-        db.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
-            (kind.name, name, _created(header, name), plain_text(summary)),
-        )
-
-
-def _read_pictures(db: sqlite3.Connection, path: Path | None) -> dict[str, list[str]]:
-    """Keep the dataset's records of every picture that a finding is about, and the pages and series those are of.
-
-    Gives the pictures that were decided on and are gone, each with those of the same pixels.
+def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken) -> None:
+    """Read the dataset's records of every picture that a finding may be about, the pages and series those are of, and which
+    pixels each picture has.
     """
-    pixels = following.note_pixels(db)
-    db.execute("DELETE FROM pictures")
-    db.execute("DELETE FROM library_tags")
-    db.execute("DELETE FROM picture_pages")
-    db.execute("DELETE FROM picture_series")
     stamp = _stamp(path)
     if path is None or stamp is None:
-        db.execute("DELETE FROM sources WHERE kind = ?", (DATASET.name,))
-        return {}
-    decided, here = frozenset(pixels.values()), dict[str, str]()
+        return
     wanted = {
         row[0]
-        for row in db.execute("SELECT hash FROM suggestions UNION SELECT other FROM suggestions WHERE other != ''")
+        for table in ("said", "suggestions")
+        for row in db.execute(f"SELECT hash FROM {table} UNION SELECT other FROM {table} WHERE other != ''")
     }
+    decided = frozenset(row[0] for row in db.execute(following.pixels_decided(db)))
     header: dict[str, Any] = {}
     count, problem, unusable = 0, None, Unusable()
     used: Counter[str] = Counter()
@@ -353,29 +410,49 @@ def _read_pictures(db: sqlite3.Connection, path: Path | None) -> dict[str, list[
             has = record.get("existing_all_tags")
             used.update(tag for tag in has if is_text(tag)) if isinstance(has, list) else None
             same = dataset.pixels_of(record)
-            if same in decided or (hash in pixels and record.get("status", "ok") == "ok"):
-                here[hash] = same
+            if same or record.get("status", "ok") == "ok":
+                db.execute("INSERT OR REPLACE INTO here VALUES (?, ?)", (hash, same))
             if hash in wanted or same in decided:
                 _insert_picture(db, record)
-        db.executemany("INSERT INTO library_tags VALUES (?, ?)", used.items())
+        db.executemany("INSERT INTO new_library_tags VALUES (?, ?)", used.items())
     except (BadFile, MissingInput) as error:
         db.execute("ROLLBACK TO dataset")
-        problem, here = str(error), dict(pixels)
+        problem, taken.has_dataset = str(error), False
     db.execute("RELEASE dataset")
-    _note_source(db, DATASET, stamp, header, count, problem, unusable)
-    return following.heirs(pixels, here)
+    taken.sources.append(_source(DATASET, stamp, header, count, problem, unusable))
+
+
+def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
+    """Put the records of the pictures that findings are about in the place of those before.
+
+    Gives the pictures that were decided on and are gone, each with those of the same pixels.
+    """
+    pixels = following.note_pixels(db)
+    about = (
+        "hash IN (SELECT hash FROM suggestions UNION SELECT other FROM suggestions WHERE other != '')"
+        " OR hash IN (SELECT hash FROM here WHERE pixels IN (SELECT pixels FROM pixels))"
+    )
+    for name in OF_PICTURES:
+        db.execute(f"DELETE FROM {name}")
+        db.execute(f"INSERT INTO {name} SELECT * FROM new_{name} WHERE {about}")
+    db.execute("DELETE FROM library_tags")
+    db.execute("INSERT INTO library_tags SELECT * FROM new_library_tags")
+    if not taken.has_dataset or not any(source[0] == DATASET.name for source in taken.sources):
+        return {}
+    here = db.execute(
+        "SELECT hash, pixels FROM here WHERE hash IN (SELECT hash FROM pixels) OR pixels IN (SELECT pixels FROM pixels)"
+    )
+    return following.heirs(pixels, dict(here.fetchall()))
 
 
 def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:
-    imported = record.get("time_imported")
-    db.execute(
-        "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)",
-        (record["hash"], imported if isinstance(imported, (int, float)) else None, plain_text(record)),
-    )
+    imported, hash = record.get("time_imported"), record["hash"]
+    when = imported if isinstance(imported, (int, float)) else None
+    db.execute("INSERT OR REPLACE INTO new_pictures VALUES (?, ?, ?)", (hash, when, packed(plain_text(record))))
     names = {_page_name(page) for page in _listed(record, "pages")}
-    db.executemany("INSERT OR IGNORE INTO picture_pages VALUES (?, ?)", [(name, record["hash"]) for name in names])
+    db.executemany("INSERT OR IGNORE INTO new_picture_pages VALUES (?, ?)", [(name, hash) for name in names])
     series = filter(is_text, _listed(record, "existing_series_tags"))
-    db.executemany("INSERT OR IGNORE INTO picture_series VALUES (?, ?)", [(name, record["hash"]) for name in series])
+    db.executemany("INSERT OR IGNORE INTO new_picture_series VALUES (?, ?)", [(name, hash) for name in series])
 
 
 def _listed(record: dict[str, Any], key: str) -> list[Any]:

@@ -11,6 +11,7 @@ Beside the decisions stand the tables of the findings index, which `tagcheck.rev
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,7 +48,6 @@ WALKS = {
     "suggestions_issue": "issue, state, rank, confidence",
     "suggestions_tag": "tag, state, tag_rank, rank, issue, confidence, action",
     "suggestions_namespace": "namespace, state, rank, issue, confidence",
-    "suggestions_picture": "hash, state, rank",
 }
 # The indexes that a finding or suggestion is looked up by, beside its name.
 LOOKUPS = {
@@ -55,7 +55,6 @@ LOOKUPS = {
     "findings_other": "findings (other) WHERE other != ''",
     "suggestions_finding": "suggestions (finding)",
     "suggestions_other": "suggestions (other) WHERE other != ''",
-    "said_finding": "said (finding)",
 }
 # What the owner's verdicts are looked up by: measured shares by kind and confidence, health by tag.
 VERDICTS = """
@@ -63,9 +62,13 @@ CREATE INDEX decisions_issue ON decisions (issue, confidence, state, outcome, ac
 CREATE INDEX decisions_tag ON decisions (tag, state, outcome, action)
 """
 GROWN = "CREATE INDEX suggestions_changed ON suggestions (state, rank) WHERE changed"
-SERIES = (
-    "CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID"
-)
+# What the dataset says of the pictures that findings are about; `record` is packed.
+PICTURES = """
+CREATE TABLE pictures (hash TEXT PRIMARY KEY, imported REAL, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (page, hash)) WITHOUT ROWID;
+CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID;
+CREATE TABLE library_tags (tag TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID
+"""
 # The tags that the owner does not want to be asked about, as a JSON list among the store's notes.
 MUTED = "muted"
 # The queue of a suggestion that is not decided; one of a muted tag is in none.
@@ -77,17 +80,13 @@ UNDECIDED_STATE = (
 SAMPLES = """
 CREATE TABLE samples (id INTEGER PRIMARY KEY, at TEXT NOT NULL, view TEXT NOT NULL, of INTEGER NOT NULL, event INTEGER);
 CREATE TABLE sample_keys (sample INTEGER NOT NULL REFERENCES samples, hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL,
-    other TEXT NOT NULL, PRIMARY KEY (sample, hash, tag, action, other)) WITHOUT ROWID;
-CREATE TABLE library_tags (tag TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID
+    other TEXT NOT NULL, PRIMARY KEY (sample, hash, tag, action, other)) WITHOUT ROWID
 """
-# What reports say (`said`, a row each time), and what is made of it: a finding is what one card shows, a picture with all that is
-# suggested for it, or a group of copies; a suggestion stands once, however often it is said.
+# What is made of what reports say: a finding is what one card shows, a picture with all that is suggested for it, or a group of
+# copies; a suggestion stands once, however often it is said. `alone` is what the detector said before earlier decisions moved its
+# confidence; `evidence` is packed, with the sentence before it. `entries` lead from the ids of the reports' entries to suggestions.
 INDEX = f"""
-CREATE TABLE said (
-    finding TEXT NOT NULL, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL, other TEXT NOT NULL,
-    tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
-    confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, differs INTEGER NOT NULL
-);
+CREATE TABLE entries (entry INTEGER PRIMARY KEY, suggestion INTEGER NOT NULL);
 CREATE TABLE findings (
     id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, issue TEXT NOT NULL,
     hash TEXT NOT NULL, other TEXT NOT NULL, members TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL,
@@ -98,14 +97,14 @@ CREATE TABLE suggestions (
     tag_rank INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL, issues TEXT NOT NULL,
     hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL,
     place INTEGER NOT NULL,
-    confidence REAL NOT NULL, why TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
+    confidence REAL NOT NULL, alone REAL, evidence BLOB NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
     changed INTEGER NOT NULL DEFAULT 0, differs INTEGER NOT NULL DEFAULT 1,
     band INTEGER AS ({counts.BAND})
 );
 CREATE UNIQUE INDEX suggestions_key ON suggestions (hash, tag, action, other);
 """
 # What a "no" was an answer to, without the neighbours' hashes.
-SEEN = """(SELECT json_remove(s.evidence, '$.near_with', '$.near_without') FROM suggestions s WHERE s.hash = ?1 AND s.tag = ?2
+SEEN = """(SELECT json_remove(evidence_of(s.evidence), '$.near_with', '$.near_without') FROM suggestions s WHERE s.hash = ?1 AND s.tag = ?2
  AND s.action = ?3 AND s.other = ?4 AND s.current AND ?5 = 'ignored' ORDER BY s.rank LIMIT 1)"""
 SCHEMA = f"""
 CREATE TABLE review_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -128,12 +127,10 @@ CREATE TABLE sources (
 );
 CREATE TABLE runs (kind TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL, summary TEXT NOT NULL,
     PRIMARY KEY (kind, name)) WITHOUT ROWID;
-CREATE TABLE pictures (hash TEXT PRIMARY KEY, imported REAL, record TEXT NOT NULL);
 CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (page, hash)) WITHOUT ROWID;
+{PICTURES};
 {INDEX}
 {GROWN};
-{SERIES};
 {SAMPLES};
 {counts.TABLE};
 {counts.MOVES};
@@ -444,6 +441,11 @@ class Review:
         return outcome
 
 
+def entry_number(id: str) -> int:
+    """The number of a report's entry in the table `entries`."""
+    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big", signed=True)
+
+
 def _queue(state: str, outcome: str | None) -> str:
     return state if outcome in (None, WAITING) else outcome
 
@@ -543,10 +545,10 @@ def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
     """List a suggestion that no report made under a finding."""
     db.execute(
         "INSERT INTO suggestions (finding, rank, newest, tag_rank, source, issue, issues, hash, other, tag, namespace, action,"
-        " place, confidence, why, evidence, state, current)"
+        " place, confidence, evidence, state, current)"
         " SELECT id, rank, newest, rank, '', issue, '', ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2,"
         " ':') - 1) ELSE '' END,"
-        " ?3, 1000, 1, 'You chose this yourself.', '{}', ?4, 0 FROM findings WHERE id = ?5"
+        " ?3, 1000, 1, packed('You chose this yourself.', '{}'), ?4, 0 FROM findings WHERE id = ?5"
         " ON CONFLICT (hash, tag, action, other) DO NOTHING",
         (key.hash, key.tag, key.action, state, finding),
     )
@@ -570,35 +572,63 @@ def _index_verdicts(db: sqlite3.Connection) -> None:
 
 
 def _add_evidence(db: sqlite3.Connection) -> None:
-    """From 2 to 3: the evidence behind a "no", and the pictures' series."""
+    """From 2 to 3: the evidence behind a "no"."""
     db.execute("ALTER TABLE decisions ADD COLUMN evidence TEXT")
-    db.execute(SERIES)
 
 
 def _add_guards(db: sqlite3.Connection) -> None:
     """From 3 to 4: decisions are counted and digested (`guarded`)."""
 
 
-def _group(db: sqlite3.Connection) -> None:
-    """From 4 to 5: a finding is a picture or a group of copies. The index is made again from the reports, but for what is decided
-    and no report may have any longer.
+def _remade_later(db: sqlite3.Connection) -> None:
+    """From 4 to 5, 5 to 6 and 6 to 7: changes to the index, which the step to 8 makes again from any of these."""
+
+
+def _remake(db: sqlite3.Connection) -> None:
+    """From 4, 5, 6 or 7 to 8: a finding is a picture or a group of copies, and evidence is packed. The index is made again from the
+    reports, but for what is decided and no report may have any longer.
     """
+    there = {row["name"]: row["type"] for row in db.execute("SELECT name, type FROM sqlite_master")}
+    had = {row["name"] for row in db.execute("PRAGMA table_info(suggestions)")}
+    following.note_pixels(db)  # decisions still follow the pictures that the records tell of
     for name in counts.TRIGGERS:
         db.execute(f"DROP TRIGGER IF EXISTS {name}")
     drop_walks(db)
     drop_lookups(db)
-    for name in ("suggestions_finding", "suggestions_key", "suggestions_changed"):
+    for name in ("suggestions_key", "suggestions_changed", "suggestions_picture"):
         db.execute(f"DROP INDEX IF EXISTS {name}")
-    for name in ("tallies", "moves", "findings", "said", "samples", "sample_keys", "library_tags"):
+    gone = [
+        "tallies",
+        "moves",
+        "findings",
+        "said",
+        "entries",
+        "pictures",
+        "picture_pages",
+        "picture_series",
+        "library_tags",
+    ]
+    for name in gone if "issues" in had else [*gone, "sample_keys", "samples"]:
         db.execute(f"DROP TABLE IF EXISTS {name}")
     db.execute("ALTER TABLE suggestions RENAME TO suggestions_before")
-    for statement in filter(str.strip, f"{INDEX};{GROWN};{SAMPLES};{counts.TABLE};{counts.MOVES}".split(";")):
+    if near.LIST in there:
+        db.execute(f"ALTER TABLE {near.LIST} RENAME TO near_before")
+    made = [PICTURES, INDEX, GROWN, counts.TABLE, counts.MOVES, near.TABLE, *([] if "issues" in had else [SAMPLES])]
+    for statement in filter(str.strip, ";".join(made).split(";")):
         db.execute(statement)
+    if near.LIST in there:
+        for number, hash in db.execute("SELECT id, hash FROM near_before").fetchall():
+            db.execute(
+                f"INSERT INTO {near.LIST} VALUES (?, ?)",
+                (number, bytes.fromhex(hash) if isinstance(hash, str) else hash),
+            )
+        db.execute("DROP TABLE near_before")
+    evidence = "packed(why, evidence)" if "why" in had else "evidence"
     db.execute(
         "INSERT OR IGNORE INTO suggestions (finding, source, issue, issues, hash, other, tag, namespace, action, place,"
-        " confidence, why, evidence, state, current) SELECT finding, source, issue, issue, hash, other, tag, namespace, action,"
-        " place, confidence, why, evidence, state, 0 FROM suggestions_before WHERE state NOT IN ('open', 'skipped', 'gone')"
-        " ORDER BY current DESC, rank"
+        " confidence, evidence, state, current) SELECT finding, source, issue, issue, hash, other, tag, namespace, action,"
+        f" place, confidence, {evidence}, state, 0 FROM suggestions_before WHERE state NOT IN"
+        " ('open', 'skipped', 'gone', 'unlikely') ORDER BY current DESC, rank"
     )
     db.execute("DROP TABLE suggestions_before")
     db.execute(
@@ -611,28 +641,13 @@ def _group(db: sqlite3.Connection) -> None:
     counts.make(db)
 
 
-def _note_moves(db: sqlite3.Connection) -> None:
-    """From 5 to 6: moves are noted."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'moves'").fetchone() is None:
-        db.execute(counts.MOVES)
-    counts.drop(db)
-    counts.make(db)
-    drop_walks(db)
-    make_walks(db)
-
-
-def _number_near(db: sqlite3.Connection) -> None:
-    """From 6 to 7: look-alikes are kept as numbers. What is kept already stays as it is until its report is read again."""
-    db.execute(near.TABLE)
-
-
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (_index_verdicts, _add_evidence, _add_guards, _group, _note_moves, _number_near),
+    (_index_verdicts, _add_evidence, _add_guards, _remade_later, _remade_later, _remade_later, _remake),
     guarded=("decisions",),
     remade=(
-        *("sources", "said", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
+        *("sources", "entries", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
         *("findings", "suggestions", "tallies", "moves", near.LIST),
     ),
     key="schema",
