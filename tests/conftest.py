@@ -62,6 +62,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(autouse=True)
+def first_reports_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a test shows its few reports at the first look, however busy the machine is."""
+    if "webapp.state" in sys.modules:
+        monkeypatch.setattr(sys.modules["webapp.state"], "FIRST", 120.0)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> DataFolder:
     """An empty data folder."""

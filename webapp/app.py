@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     interruption.end_at_once()
 
-from flask import Flask, flash, redirect, render_template, request, session, url_for
+from flask import Flask, flash, make_response, redirect, render_template, request, session, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
@@ -35,7 +36,7 @@ from tagcheck import detectors, files, script
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import LibraryError, ToolError
 from tagcheck.library import choose
-from tagcheck.review import Review, report_import, start
+from tagcheck.review import Review, start
 from tagcheck.script import run
 from webapp import (
     applying_views,
@@ -57,6 +58,7 @@ from webapp import (
 from webapp.serving import LARGEST_BODY, Server
 from webapp.state import Settings
 
+AGAIN = 2  # seconds after which a page that has nothing to show yet looks again
 Answer = Response | tuple[str | dict[str, Any], int]
 
 
@@ -78,6 +80,7 @@ def create_app(settings: Settings) -> Flask:
         app.register_blueprint(room.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ToolError, _tool_error)
+    app.register_error_handler(state.StillReading, _still_reading)
     app.context_processor(
         lambda: {
             "theme": session.get("theme", "system"),
@@ -107,21 +110,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = settings_from(args, folder)
     app = create_app(settings)
     server = Server(app, args.host, args.port)
-    script.say("reading the newest reports ...")
-    with Review(folder.review) as store:
-        for problem in report_import.sync(store, folder).problems.values():
-            script.say(f"warning: {problem}")
     recover(app.extensions["tagcheck"])
     if not security.is_loopback(args.host):
         script.say(
             f"warning: served on {args.host}, anybody who reaches it can read your pictures and change tags: there is no login"
         )
+    reading = threading.Thread(target=read_reports, args=(app.extensions["tagcheck"],), name="first", daemon=True)
+    reading.start()
+    reading.join(state.FIRST)
     print(f"the page is at {address(args.host, server.server_port)}/error-review (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()
     finally:
         server.server_close()
     return 0
+
+
+def read_reports(shared: state.Shared) -> None:
+    """Read what is newer than the store, and say what cannot be read; the page answers meanwhile."""
+    reader = shared.reader()
+    reader.join(state.FIRST)
+    if reader.is_alive():
+        script.say("reading the newest reports; the page shows them as soon as they are read")
+    reader.join()
+    for problem in (*reader.problems.values(), *filter(None, [reader.trouble])):
+        script.say(f"warning: {problem}")
 
 
 def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
@@ -180,6 +193,15 @@ def _http_error(error: HTTPException) -> Answer:
     if error.code is not None and error.code < 400:
         return Response.force_type(error.get_response())
     return _message(error.code or 500, error.description or error.name)
+
+
+def _still_reading(_: state.StillReading) -> Response:
+    """The page is there before its first findings are, says so, and looks again by itself."""
+    newest = (state.settings().folder.newest(one.report) for one in detectors.DETECTORS)
+    size = words.size(sum(path.stat().st_size for path in newest if path is not None and path.exists()))
+    answer = make_response(render_template("reading.html", size=size))
+    answer.headers["Refresh"] = str(AGAIN)
+    return answer
 
 
 def _tool_error(error: ToolError) -> Answer:

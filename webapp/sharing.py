@@ -115,7 +115,7 @@ def _why_left(library: Program, pairs: list[tuple[str, str]]) -> str:
 @blueprint.get("/worse-copies.<kind>")
 def worse_copies(kind: str) -> Response:
     """Every copy that is not the best of its group, with the best one: a list for the owner's own hands; nothing is deleted here."""
-    state.refresh()
+    state.refresh(whole=True)
     path = state.settings().folder.review
 
     def rows() -> Iterator[dict[str, str]]:

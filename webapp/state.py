@@ -22,6 +22,7 @@ from tagcheck.review.store import OPEN
 T = TypeVar("T")
 REMEMBERED = 500
 MOMENT = 1.0  # seconds that a request waits for newer reports
+FIRST = 1.0  # likewise where none were read before: then the page says that they are being read
 PATIENCE = 0.3  # seconds that a card waits for the library to say where tags are written to
 TARGET_HOLDS = 60.0  # seconds that the name of the tag service written to is believed
 AGAIN = 10.0  # seconds before reports that could not be read are tried again
@@ -134,6 +135,7 @@ class Reader(threading.Thread):
     def __init__(self, folder: DataFolder) -> None:
         super().__init__(name="reader", daemon=True)
         self.folder = folder
+        self.problems: dict[str, str] = {}  # of what was read, by kind of file
         self.trouble = "reading them broke off, and the terminal of this page says why"  # until known better
         self.ended = 0.0
 
@@ -141,7 +143,7 @@ class Reader(threading.Thread):
         """Read. What nobody expects is left to the thread's own hook, which prints it."""
         try:
             with Review(self.folder.review) as store:
-                report_import.sync(store, self.folder)
+                self.problems = report_import.sync(store, self.folder).problems
             self.trouble = ""
         except (ToolError, OSError, sqlite3.Error) as error:
             self.trouble = str(error)
@@ -212,14 +214,23 @@ def review() -> Review:
     return cast(Review, g.review)
 
 
-def refresh() -> None:
-    """Have newer reports read into the store, in the background: few are there at once; for the end of many no request waits,
-    but shows what was there before, if anything was. Why they cannot be read is said on every page.
+class StillReading(Exception):
+    """The first reports are being read, and nothing was read before: there is nothing to show yet, and nothing is known."""
+
+
+def refresh(whole: bool = False) -> None:
+    """Have newer reports read into the store, in the background: few are there at once; for the end of many no page waits,
+    but shows what was there before. Raises `StillReading` where nothing was, but for who needs the `whole`: that waits.
+    Why reports cannot be read is said on every page.
     """
     if not report_import.behind(review(), settings().folder):
         shared().up_to_date()
-    else:
-        shared().reader().join(MOMENT if report_import.has_read(review()) else None)
+        return
+    before = report_import.has_read(review())
+    reader = shared().reader()
+    reader.join(MOMENT if before else None if whole else FIRST)
+    if reader.is_alive() and not before:
+        raise StillReading
 
 
 def remembered(name: str, ask: Callable[[Review], T]) -> T:

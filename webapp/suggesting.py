@@ -28,5 +28,5 @@ def suggest() -> Response:
     hashes = [hash.lower() for hash in request.args.getlist("hash")]
     if not hashes or len(hashes) > by_picture.MOST or not all(map(HASH.fullmatch, hashes)):
         abort(400, f"One to {by_picture.MOST} hashes of 64 hex digits are expected as ?hash=...&hash=...")
-    refresh()
+    refresh(whole=True)
     return jsonify(by_picture.suggested(review(), hashes))

@@ -148,14 +148,14 @@ def card_parts() -> Response:
 @blueprint.get("/error-review/export.<kind>")
 def export(kind: str) -> Response:
     """Every suggestion of a view as CSV or JSON, one a line, or as FiftyOne and Label Studio import it."""
-    state.refresh()
+    state.refresh(whole=True)
     return exporting.suggestions(kind, settings().folder.review, from_query(request.args))
 
 
 @blueprint.get("/error-review/tags.<kind>")
 def export_tags(kind: str) -> Response:
     """How every tag with open suggestions stands, as CSV or JSON: the overview shows only the first."""
-    state.refresh()
+    state.refresh(whole=True)
     rows = [
         {
             "tag": one.tag,

@@ -90,10 +90,47 @@ def test_few_reports_are_there_at_the_first_look(app, folder, monkeypatch):
     assert "2 suggestions" in look(app) and readers() == []
 
 
-def test_the_first_reports_are_waited_for(folder, monkeypatch):
-    monkeypatch.setattr(state, "MOMENT", 0.0)
+def test_the_page_says_that_the_first_reports_are_being_read_and_then_shows_them(folder, monkeypatch):
     save_mistagged(folder, missing(FIRST, "new"))
-    assert findings(page_on(folder)) == 1
+    made = page_on(folder)
+    monkeypatch.setattr(state, "FIRST", 0.05)
+    with Review(folder.review) as other, other.writing():  # another program writes, so the reading waits
+        answer = made.test_client().get("/error-review")
+        assert answer.status_code == 200 and answer.headers["Refresh"] == "2"
+        assert "are being read for the first time" in answer.text and "No open findings" not in answer.text
+        assert "read for the first time" in look(made)
+    wait_for_readers()
+    assert findings(made) == 1
+
+
+def test_who_asks_for_all_waits_for_the_first_reports(folder, monkeypatch):
+    save_mistagged(folder, missing(FIRST, "new"))
+    monkeypatch.setattr(state, "FIRST", 0.0)
+    assert "new" in page_on(folder).test_client().get("/error-review/export.csv").text
+
+
+def test_nobody_waits_to_decide_while_a_report_is_read(app, folder, monkeypatch):
+    monkeypatch.setattr(state, "MOMENT", 0.05)
+    reading, decided = threading.Event(), threading.Event()
+    records = report_import.records
+
+    def slow(*given):
+        reading.set()
+        assert decided.wait(20)
+        yield from records(*given)
+
+    monkeypatch.setattr(report_import, "records", slow)
+    save_mistagged(folder, missing(FIRST, "old"), missing(SECOND, "new"))
+    look(app)
+    assert reading.wait(20)
+    key = Key(FIRST, "old", "add")
+    with Review(folder.review) as store:
+        store.db.execute("PRAGMA busy_timeout = 100")
+        assert store.decide([Ask(key)], ACCEPTED).changed == [key]
+        decided.set()
+        wait_for_readers()
+        assert store.decision(key).queue == ACCEPTED
+    assert findings(app) == 1
 
 
 def test_a_decision_while_reports_are_read_waits_its_turn_and_is_kept(app, folder):

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,11 @@ class Browser:
         self.session.trust_env = False
 
     def get(self, address: str) -> str:
-        return self._page(self.session.get(self.url + address, timeout=60))
+        page = self._page(self.session.get(self.url + address, timeout=60))
+        while 'id="first"' in page:  # the first reports are being read
+            time.sleep(0.2)
+            page = self._page(self.session.get(self.url + address, timeout=60))
+        return page
 
     def press(self, page: str, text: str) -> str:
         """Send the form of the button that begins with `text`."""
