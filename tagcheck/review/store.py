@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -588,7 +588,7 @@ def _remake(db: sqlite3.Connection) -> None:
     """From 4, 5, 6 or 7 to 8: a finding is a picture or a group of copies, and evidence is packed. The index is made again from the
     reports, but for what is decided and no report may have any longer.
     """
-    there = {row["name"]: row["type"] for row in db.execute("SELECT name, type FROM sqlite_master")}
+    there = {row["name"] for row in db.execute("SELECT name FROM sqlite_master")}
     had = {row["name"] for row in db.execute("PRAGMA table_info(suggestions)")}
     following.note_pixels(db)  # decisions still follow the pictures that the records tell of
     for name in counts.TRIGGERS:
@@ -610,6 +610,15 @@ def _remake(db: sqlite3.Connection) -> None:
     ]
     for name in gone if "issues" in had else [*gone, "sample_keys", "samples"]:
         db.execute(f"DROP TABLE IF EXISTS {name}")
+    _keep_decided(db, there, had)
+    db.execute("DELETE FROM sources")
+    make_lookups(db)
+    make_walks(db)
+    counts.make(db)
+
+
+def _keep_decided(db: sqlite3.Connection, there: Collection[str], had: Collection[str]) -> None:
+    """The tables of the index made again, with the suggestions that are decided; `had` are the columns of those before."""
     db.execute("ALTER TABLE suggestions RENAME TO suggestions_before")
     if near.LIST in there:
         db.execute(f"ALTER TABLE {near.LIST} RENAME TO near_before")
@@ -635,10 +644,6 @@ def _remake(db: sqlite3.Connection) -> None:
         "UPDATE suggestions SET rank = r.place FROM (SELECT id, dense_rank() OVER (ORDER BY finding) AS place FROM suggestions) r"
         " WHERE r.id = suggestions.id"
     )
-    db.execute("DELETE FROM sources")
-    make_lookups(db)
-    make_walks(db)
-    counts.make(db)
 
 
 MIGRATIONS = sqlite.Migrations(
