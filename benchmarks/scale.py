@@ -20,6 +20,7 @@ held, the sizes of reports and store, and between two sizes the exponent by whic
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import os
 import shutil
@@ -216,7 +217,7 @@ def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
             rows[copies] = rows[copies - 1] + rng.normal(size=(len(copies), WIDTH)).astype(np.float32) * 0.01
             for row in copies:
                 has[row] = has[row - 1]
-            hashes = [f"{start + row:016x}{seed:048x}" for row in range(count)]
+            hashes = [hashlib.sha256(f"{start + row} of {seed}".encode()).hexdigest() for row in range(count)]
             writer.add(hashes, rows)
             for row, mine in enumerate(has):
                 written = {names[tag] for tag in mine if rng.random() > 0.05}

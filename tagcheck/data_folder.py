@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import NotAllowed, listed, sweep, there, write_atomically, write_json_records
+from tagcheck.folded import FOLDED, fold, unfold
 from tagcheck.json_files import Unusable, elements, members, parse
 
 LONGEST_LINE = 64 << 20  # characters
@@ -33,7 +34,8 @@ class Kind:
     """One kind of JSON file: where it stands, what its name starts with, which version is written.
 
     `records` names the top-level lists that are written one record a line; `made_by` the script
-    that writes it, for the message when there is none.
+    that writes it, for the message when there is none. `plain` are the lists that are folded where they are large, each with the
+    keys that any reader finds in its records all the same (`tagcheck.folded`).
     """
 
     name: str
@@ -42,6 +44,7 @@ class Kind:
     made_by: str
     records: tuple[str, ...] = ()
     version: int = 1
+    plain: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 MAPPING = Kind("dataset_mapping", "mappings", "dataset_mapping", "dataset_hardcore_mapper.py", ("pages",))
@@ -159,9 +162,11 @@ def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetim
             when = max(when, last + timedelta(seconds=1))
         path = folder.root / kind.folder / f"{kind.prefix}_{when.strftime(STAMP)}.json"
         head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
-        whole = head | {key: value for key, value in document.items() if key not in head}
+        whole = fold(head | {key: value for key, value in document.items() if key not in head}, dict(kind.plain))
         with suppress(FileExistsError):
-            write_atomically(path, partial(write_json_records, document=whole, records=kind.records), replace=False)
+            write_atomically(
+                path, partial(write_json_records, document=whole, records=(FOLDED, *kind.records)), replace=False
+            )
             return path
 
 
@@ -186,6 +191,21 @@ def records(
     `BadFile` naming file and line when it is damaged, `MissingInput` when it vanished. With `unusable`, a record or
     value that cannot be read is noted there and left out, and only a file whose parts cannot be told apart is refused.
     """
+    if not kind.plain:
+        yield from _records_as_they_stand(path, kind, header, unusable)
+        return
+    try:
+        yield from unfold(
+            _records_as_they_stand(path, replace(kind, records=(FOLDED, *kind.records)), header, unusable), unusable
+        )
+    except ValueError as error:
+        raise BadFile(f"{path} is damaged ({error}): {_again(kind)}") from None
+
+
+def _records_as_they_stand(
+    path: Path, kind: Kind, header: dict[str, Any], unusable: Unusable | None
+) -> Iterator[tuple[str, Any]]:
+    """The same without what is folded."""
     try:
         with path.open(encoding="utf-8") as lines:
             if lines.readline(LONGEST_LINE).rstrip("\r\n") == "{":

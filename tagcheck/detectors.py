@@ -7,7 +7,7 @@ their kinds of findings as filters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,13 @@ class Detector:
         return sum(summary.get(name) or 0 for name in self.counts)
 
 
-def _report(name: str, script: str, *records: str) -> Kind:
+def _report(name: str, script: str, *records: str, plain: Mapping[str, tuple[str, ...]] | None = None) -> Kind:
     """A report in `reports/` whose files' names start with its own; `records` are its lists of one record a line."""
-    return Kind(name, "reports", name, script, records)
+    return Kind(name, "reports", name, script, records, plain=tuple((plain or {}).items()))
+
+
+# What anybody finds in an entry of a large report of tags, too.
+OPEN_KEYS = ("hash", "issue", "missing_tags", "incorrect_tags", "confidence")
 
 
 DETECTORS: list[Detector] = [
@@ -58,7 +62,13 @@ DETECTORS: list[Detector] = [
         key="mistagged",
         name="mistagged images",
         title="Tag errors",
-        report=_report("mistagged_images_report", "find_mistagged_images.py", "near_pictures", "errors"),
+        report=_report(
+            "mistagged_images_report",
+            "find_mistagged_images.py",
+            "near_pictures",
+            "errors",
+            plain={"near_pictures": (), "errors": OPEN_KEYS},
+        ),
         reader=TAGS,
         issues={
             "missing_tags": "Missing tags",

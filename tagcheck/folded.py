@@ -1,0 +1,92 @@
+"""Large reports: what their records say beyond a few keys is written packed, some hundred records a line.
+
+A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "packed"}`: `packed` is base 85
+(Python's `base64.b85encode`) of the zlib stream of a JSON list, with an object of the further keys for each of `count` records; or, with
+`"whole": true`, with the records themselves. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tagcheck.json_files import parse
+
+FOLDED = "folded"
+LARGE = 5_000  # records of one list from which on they are folded
+TOGETHER = 256  # records a line
+LARGEST = 64 << 20  # bytes of a line's records
+
+
+def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The document with its large lists folded: `plain` are these lists, each with the keys that stay in its records (none: the
+    records go whole). A document without large lists is given back as it is.
+    """
+    large = {name: keys for name, keys in plain.items() if len(document.get(name) or ()) >= LARGE}
+    if not large:
+        return document
+    lines = [line for name, keys in large.items() for line in _lines(name, keys, document[name])]
+    made: dict[str, Any] = {}
+    for name, value in document.items():
+        if name in large and FOLDED not in made:
+            made[FOLDED] = lines
+        keys = large.get(name)
+        made[name] = value if keys is None else [{key: one[key] for key in keys if key in one} for one in value if keys]
+    return made
+
+
+def _lines(name: str, keys: tuple[str, ...], records: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    each = iter(records)
+    while some := list(itertools.islice(each, TOGETHER)):
+        rest = [{key: one[key] for key in one if key not in keys} for one in some] if keys else some
+        text = json.dumps(rest, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        packed = base64.b85encode(zlib.compress(text.encode("utf-8", "backslashreplace"), 9)).decode()
+        yield {"list": name, "count": len(some), "packed": packed} | ({} if keys else {"whole": True})
+
+
+def unfold(read: Iterable[tuple[str, Any]], unusable: Any = None) -> Iterator[tuple[str, Any]]:
+    """(list name, record) as they were before, of those of a file that may be folded. Raises `ValueError` where a line of it cannot be
+    read, or, with `unusable`, notes that and gives the records with the keys that they have.
+    """
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    begun: dict[str, Iterator[Any]] = {}
+    for name, record in read:
+        if name != FOLDED:
+            if name in waiting and name not in begun:
+                begun[name] = _rest(waiting.pop(name), unusable)
+            rest = next(begun[name], None) if name in begun else None
+            yield name, {**record, **rest} if isinstance(rest, dict) and isinstance(record, dict) else record
+        elif isinstance(record, dict) and isinstance(record.get("list"), str):
+            if record.get("whole") is True:
+                yield from ((record["list"], one) for one in _rest([record], unusable))
+            else:
+                waiting.setdefault(record["list"], []).append(record)
+
+
+def _rest(lines: list[dict[str, Any]], unusable: Any) -> Iterator[Any]:
+    """The further keys of one record after the other, None of those that cannot be read."""
+    for place, line in enumerate(lines, 1):
+        try:
+            yield from _unpacked(line)
+        except (ValueError, zlib.error, KeyError, TypeError) as error:
+            said = f"line {place} of {FOLDED!r} cannot be unfolded ({error})"
+            if unusable is None:
+                raise ValueError(said) from None
+            unusable.note(said)
+            count = line.get("count")
+            yield from itertools.repeat(None, count if isinstance(count, int) and 0 <= count <= TOGETHER else 0)
+
+
+def _unpacked(line: dict[str, Any]) -> list[Any]:
+    stream = zlib.decompressobj()
+    text = stream.decompress(base64.b85decode(line["packed"]), LARGEST)
+    if not stream.eof:
+        raise ValueError("it is cut off, or too large")
+    found = parse(text.decode())
+    if not isinstance(found, list) or len(found) != line["count"]:
+        raise ValueError("it has not as many records as it says")
+    return found

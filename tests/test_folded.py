@@ -1,0 +1,68 @@
+"""Large reports say most of each record packed: all of it comes back, anybody finds the main keys, and damage is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tagcheck import data_folder, folded
+from tagcheck.data_folder import DataFolder
+from tagcheck.detectors import MISTAGGED, OPEN_KEYS
+from tagcheck.errors import BadFile
+from tagcheck.json_files import Unusable
+
+HASHES = [f"{number:064x}" for number in range(700)]
+ERRORS = [
+    {
+        "id": f"{place:016x}",
+        "hash": hash,
+        "issue": "missing_tags",
+        "missing_tags": ["größe\ud800"],
+        "confidence": 0.5,
+        "tags": [
+            {"tag": "größe", "kind": "missing", "confidence": 0.5, "evidence": {"near_with": [place]}, "why": "So."}
+        ],
+    }
+    for place, hash in enumerate(HASHES)
+]
+
+
+@pytest.fixture
+def large(folder: DataFolder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(folded, "LARGE", 600)
+    return data_folder.save(
+        folder, MISTAGGED, {"summary": {"errors_found": 700}, "near_pictures": HASHES, "errors": ERRORS}
+    )
+
+
+def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
+    read = data_folder.load(large, MISTAGGED)
+    assert read["errors"] == ERRORS and read["near_pictures"] == HASHES and "folded" not in read
+    assert data_folder.head(large, MISTAGGED)["summary"] == {"errors_found": 700}
+    plain = json.loads(large.read_text(encoding="utf-8"))
+    assert plain["errors"] == [{key: one[key] for key in OPEN_KEYS if key in one} for one in ERRORS]
+    # another layout of the same JSON
+    large.write_text(json.dumps(plain), encoding="utf-8")
+    assert data_folder.load(large, MISTAGGED)["errors"] == ERRORS
+
+
+def test_a_small_report_is_as_it_was(folder):
+    path = data_folder.save(folder, MISTAGGED, {"summary": {}, "near_pictures": HASHES, "errors": ERRORS})
+    assert json.loads(path.read_text(encoding="utf-8"))["errors"] == ERRORS
+
+
+@pytest.mark.parametrize("broken", ["@", "0" * 40, None, 3])
+def test_a_damaged_line_is_named_and_costs_what_stood_there(large, broken):
+    lines = large.read_text(encoding="utf-8").split("\n")
+    place = next(place for place, line in enumerate(lines) if '"errors", "count"' in line)
+    line = json.loads(lines[place].removesuffix(","))
+    lines[place] = json.dumps(line | {"packed": broken}) + ","
+    large.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(BadFile, match="line 1 of 'folded' cannot be unfolded"):
+        data_folder.load(large, MISTAGGED)
+    unusable = Unusable()
+    found = data_folder.load(large, MISTAGGED, unusable)["errors"]
+    assert (
+        unusable.count == 1 and found[256:] == ERRORS[256:] and "tags" not in found[0] and found[0]["hash"] == HASHES[0]
+    )
