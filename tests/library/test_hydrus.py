@@ -12,6 +12,8 @@ import hashlib
 import io
 import os
 import secrets
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -51,6 +53,7 @@ OWN = (
     "tagcheck tests, second",
     "tagcheck tests, repository",
 )  # of a real client: two local, a repository
+PROJECT = Path(__file__).resolve().parents[2]
 UNKNOWN_HASH = hashlib.sha256(b"no such file").hexdigest()
 
 
@@ -952,6 +955,24 @@ def test_a_popup_shows_progress_and_goes_away(bench: Bench, at_once: None) -> No
     assert popup.key not in [
         one["key"] for one in bench.hydrus.connection.get("/manage_popups/get_popups")["job_statuses"]
     ]
+
+
+def test_the_message_of_a_run_that_was_killed_goes_when_the_next_begins(bench: Bench, at_once: None) -> None:
+    title = unique_name("killed")
+    run = (
+        "import os, sys; from tagcheck.library.hydrus.client import Hydrus\n"
+        "with Hydrus(*sys.argv[1:3]).popup(sys.argv[3]) as popup: popup.update(1, 3, 'at work'); os._exit(9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", run, bench.url, bench.key, title], cwd=PROJECT, timeout=60)
+
+    def titles() -> list[str]:
+        shown = bench.hydrus.connection.get("/manage_popups/get_popups")["job_statuses"]
+        return [one.get("status_title") for one in shown]
+
+    assert ended.returncode == 9 and title in titles()
+    with bench.hydrus.popup("the next"):
+        bench.settle()
+        assert title not in titles()
 
 
 def test_a_walk_shows_in_a_popup_and_ends_when_it_is_cancelled(bench: Bench, at_once: None) -> None:

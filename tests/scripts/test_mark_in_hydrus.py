@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-
 import documented
 import pytest
 from hydrus_server import AI_TAGS, MY_TAGS, REPOSITORY, HydrusServer
 from review_data import missing, pair, save_mistagged, save_pairs, wrong
+from test_hydrus import Bench, ai_tags, bench
 
 import config
 import mark_in_hydrus
 from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.errors import UsageError
-from tagcheck.review import Ask, Key, Review
+from tagcheck.library.hydrus.client import Hydrus
+from tagcheck.review import Ask, Key, Review, by_picture
 
 NAMES = ["a.png", "b.png", "c.png", "d.png"]
+
+
+def save_found(folder: DataFolder, hashes: list[str]) -> None:
+    """A dataset of four pictures and reports about it: what the first lacks and has wrongly, and that the last two are copies."""
+    a, b, c, d = hashes
+    sizes = {c: 10, d: 99}  # d is the better copy
+    records = [
+        {"hash": hash, "existing_all_tags": ["solo"], "width": sizes.get(hash, 50), "height": 50}
+        for hash in (a, b, c, d)
+    ]
+    data_folder.save(folder, DATASET, {"summary": {}, "results": records})
+    save_mistagged(
+        folder, missing(a, "hat", confidence=0.9), wrong(a, "solo", confidence=0.6), missing(b, "cape", confidence=0.4)
+    )
+    save_pairs(folder, pair(c, d))
 
 
 @pytest.fixture
@@ -35,17 +50,7 @@ def server(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def found(folder: DataFolder, server: HydrusServer) -> DataFolder:
-    a, b, c, d = (server.names[name] for name in NAMES)
-    sizes = {c: 10, d: 99}  # d is the better copy
-    records = [
-        {"hash": hash, "existing_all_tags": ["solo"], "width": sizes.get(hash, 50), "height": 50}
-        for hash in (a, b, c, d)
-    ]
-    data_folder.save(folder, DATASET, {"summary": {}, "results": records})
-    save_mistagged(
-        folder, missing(a, "hat", confidence=0.9), wrong(a, "solo", confidence=0.6), missing(b, "cape", confidence=0.4)
-    )
-    save_pairs(folder, pair(c, d))
+    save_found(folder, [server.names[name] for name in NAMES])
     return folder
 
 
@@ -57,30 +62,51 @@ def run(folder: DataFolder, *options: str) -> int:
     return mark_in_hydrus.main(["ai suggestions", "--data-dir", str(folder.root), *options])
 
 
-def test_what_is_found_is_marked_and_one_command_takes_it_back(found, server, capsys):
-    before = copy.deepcopy(
-        {key: {hash: server.stored(hash, key) for hash in server.names.values()} for key in (MY_TAGS, REPOSITORY)}
-    )
-    server.tag(server.names["b.png"], ["machine guess"], AI_TAGS)
-    assert run(found) == 0
-    assert marks(server) == {
-        "a.png": {"tagcheck:missing", "tagcheck:wrong"},
-        "b.png": {"machine guess"},
-        "c.png": {"tagcheck:copy"},
-        "d.png": set(),
-    }
+class Marked:
+    """Four pictures in a client, what was found about them, and the marks that they have on a machine's service."""
+
+    def __init__(self, folder: DataFolder, bench: Bench, service: str) -> None:
+        self.bench, self.service = bench, service
+        self.hashes = [bench.add("solo") for _ in NAMES]
+        save_found(folder, self.hashes)
+        bench.tag(self.hashes[1], "machine guess", service=service)
+
+    def marks(self) -> list[set[str]]:
+        """Of each picture, as a search for them in Hydrus finds it."""
+        asked = ("tagcheck:missing", "tagcheck:wrong", "tagcheck:copy", "machine guess")
+        found = {mark: set(self.bench.open(tag_services=()).search(mark).pages[0].hashes) for mark in asked}
+        return [{mark for mark, hashes in found.items() if one in hashes} for one in self.hashes]
+
+
+@pytest.fixture
+def marked(folder: DataFolder, bench: Bench, ai_tags: str, monkeypatch: pytest.MonkeyPatch) -> Marked:
+    settings = {"API_URL": bench.url, "API_KEY": bench.key, "LIBRARY": "hydrus", "MACHINE_TAG_SERVICES": [ai_tags]}
+    for name, value in settings.items():
+        monkeypatch.setattr(config, name, value)
+    return Marked(folder, bench, ai_tags)
+
+
+def test_what_is_found_is_marked_searched_for_and_taken_back_by_one_command(
+    folder: DataFolder, marked: Marked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*options: str) -> int:
+        return mark_in_hydrus.main([marked.service, "--data-dir", str(folder.root), *options])
+
+    others = [one.key for one in Hydrus(marked.bench.url, marked.bench.key).services() if one.key != marked.service]
+    places = [(hash, tag, key) for hash in marked.hashes for tag in ("solo", *by_picture.MARKS) for key in others]
+    before = marked.bench.hydrus.states(places)
+    assert run() == 0
+    assert marked.marks() == [{"tagcheck:missing", "tagcheck:wrong"}, {"machine guess"}, {"tagcheck:copy"}, set()]
     assert "1 tagcheck:missing, 1 tagcheck:wrong, 1 tagcheck:copy added" in capsys.readouterr().out
-    assert run(found, "--min-confidence", "0.8") == 0  # a later run takes off what holds no more
-    assert marks(server)["a.png"] == {"tagcheck:missing"}
-    with Review(found.review) as review:
-        review.decide([Ask(Key(server.names["a.png"], "hat", "add"), 0)], "ignored")
-    assert run(found) == 0 and marks(server)["a.png"] == {"tagcheck:wrong"}
-    assert run(found, "--undo") == 0
-    assert marks(server) == {"a.png": set(), "b.png": {"machine guess"}, "c.png": set(), "d.png": set()}
-    assert run(found) == 0 and marks(server)["c.png"] == {"tagcheck:copy"}  # what was taken off can come again
-    assert before == {
-        key: {hash: server.stored(hash, key) for hash in server.names.values()} for key in (MY_TAGS, REPOSITORY)
-    }
+    assert run("--min-confidence", "0.8") == 0  # a later run takes off what holds no more
+    assert marked.marks()[0] == {"tagcheck:missing"}
+    with Review(folder.review) as review:
+        review.decide([Ask(Key(marked.hashes[0], "hat", "add"), 0)], "ignored")
+    assert run() == 0 and marked.marks()[0] == {"tagcheck:wrong"}
+    assert run("--undo") == 0 and marked.marks() == [set(), {"machine guess"}, set(), set()]
+    assert run() == 0 and marked.marks()[2] == {"tagcheck:copy"}  # what was taken off can come again
+    assert run("--undo") == 0 and marked.marks() == [set(), {"machine guess"}, set(), set()]
+    assert marked.bench.hydrus.states(places) == before
 
 
 @pytest.mark.parametrize(
