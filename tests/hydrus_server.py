@@ -442,6 +442,8 @@ class HydrusServer:
     def _matches(self, one: StoredFile, term: Any, service: str) -> bool:
         if isinstance(term, list):
             return any(self._matches(one, some, service) for some in term)
+        if not (term.removeprefix("-").startswith("system:") or clean_tag(term)):
+            raise bad_request(f'Could not understand the tag: "{term}"')
         if term.startswith("-"):
             return not self._matches(one, term[1:], service)
         if term.startswith("system:"):

@@ -341,6 +341,9 @@ def test_a_hydrus_search_takes_the_place_of_pages(bench: Bench) -> None:
 def test_a_search_that_hydrus_does_not_understand_is_refused_in_its_words(bench: Bench) -> None:
     with pytest.raises(LibraryRefused, match="Could not parse system predicate"):
         bench.hydrus.search("system:wibble")
+    for term in ("-", "--", ":", "series:", "\u200b", '[["hat", "-"]]'):
+        with pytest.raises(LibraryRefused, match="Could not understand the tag"):
+            bench.hydrus.search(term)
     with pytest.raises(UsageError, match="begins like a JSON list"):
         bench.hydrus.search('["a"')
 

@@ -285,6 +285,15 @@ def test_a_message_that_a_killed_run_left_is_taken_away_by_the_next(server: Hydr
     ]
 
 
+@pytest.mark.parametrize("key", ["ключ", "“aa”", "aa\nbb", "aa\0bb", "aa\r\nX: y"])
+def test_a_key_of_characters_that_no_key_has_is_said_to_be_one_and_never_sent(server: HydrusServer, key: str) -> None:
+    hydrus = Hydrus(server.url, key)
+    for _ in range(2):
+        with pytest.raises(LibraryRefused, match="characters that no key has: set HYDRUS_API_KEY"):
+            hydrus.permissions()
+    assert server.calls == []
+
+
 def test_the_key_travels_in_the_header_of_every_request_and_nowhere_else(server: HydrusServer, hydrus: Hydrus) -> None:
     hydrus.walk(["dataset"])
     hydrus.write(hydrus.plan([TagChange(server.names["0.bin"], "hat", "add")]))

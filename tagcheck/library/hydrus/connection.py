@@ -189,8 +189,6 @@ class Connection:
                 stream=True,
             ) as answer:
                 content = self._body(answer, most, timeout)
-        except requests.exceptions.InvalidHeader:
-            raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}") from None
         except requests.exceptions.SSLError:
             raise self._unreachable(
                 f"the certificate at {self.url} is not a trusted one, or nothing there speaks https: name the certificate's file "
@@ -239,7 +237,9 @@ class Connection:
     def _session(self) -> requests.Session:
         session = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = requests.Session()
+            if not (self._key.isascii() and self._key.isprintable()):
+                raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}")
+            session = requests.Session()
             session.trust_env = False
             if bundle := os.environ.get(CA_BUNDLE):
                 if not os.path.exists(bundle):
@@ -249,6 +249,7 @@ class Connection:
             session.headers["Accept-Encoding"] = "identity"
             for scheme in ("http://", "https://"):
                 session.mount(scheme, _Watched())
+            self._local.session = session
         return session
 
     def _drop_session(self) -> None:
