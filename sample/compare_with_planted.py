@@ -3,17 +3,13 @@
     python sample/compare_with_planted.py --planted demo/planted.json --data-dir demo/data
     python sample/compare_with_planted.py --planted demo/planted.json
 
-A suggestion is one tag of one picture to add or to take away. To add is right where the tag is true
-and not written, to take away where it is written and not true. An error counts as found when one of
-its suggestions is reported. What the owner has fixed since is counted apart.
-
-Reads:  planted.json as sample/draw_library.py writes it, the newest dataset and the newest reports
-Writes: nothing
+Reads planted.json as sample/draw_library.py writes it, the newest dataset and the newest reports; writes nothing. To add a
+tag is right where it is true and not written, to take it away where it is written and not true. An error is found when
+one of its suggestions is reported; what the owner has fixed since counts no more.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +19,7 @@ from typing import Any, NamedTuple
 # A script's own folder is on the path, the project's is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tagcheck import data_folder, dataset, script
+from tagcheck import data_folder, dataset, json_files, script
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.errors import BadFile, MissingInput
 
@@ -37,8 +33,6 @@ Report = dict[str, Any] | None
 
 
 class Said(NamedTuple):
-    """A suggestion of a report, its confidence, and the issue or list that it stands under."""
-
     suggestion: Suggestion
     confidence: float
     issue: str
@@ -46,9 +40,7 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True)
 class Library:
-    """The `truth` and what is `written` by hash; the suggestions that fix each planted error and still change something,
-    with its kind (`errors`); the pairs that are near-duplicates, and those that only look `alike`.
-    """
+    """`truth` and `written` tags by hash; each planted error's kind and the suggestions that would fix it now; the pairs."""
 
     truth: dict[str, frozenset[str]]
     written: dict[str, frozenset[str]]
@@ -73,7 +65,6 @@ class Library:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print one table a report, and say which report there is none of."""
     made = script.parser(__doc__)
     planted = "the planted.json beside the sample library"
     made.add_argument("--planted", metavar="FILE", type=Path, required=True, help=planted)
@@ -105,12 +96,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def read_planted(path: Path) -> dict[str, Any]:
     """What is in planted.json. Raises `MissingInput` or `BadFile`."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingInput(f"no file {path}: sample/draw_library.py writes it beside the library") from None
-    except ValueError as error:
-        raise BadFile(f"{path} is not whole JSON ({error}): remove it and draw the library again") from None
+    if not path.exists():
+        raise MissingInput(f"no file {path}: sample/draw_library.py writes it beside the library")
+    document = json_files.read(path, most=data_folder.LARGEST_WHOLE)
     if not isinstance(document, dict) or document.get("kind") != "planted_errors" or document.get("version") != 1:
         raise BadFile(f"{path} is not a list of planted errors of version 1")
     return document
@@ -125,10 +113,8 @@ def held_against(answers: dict[str, Any], written: dict[str, frozenset[str]]) ->
         left = [fix for fix in fixes if now is not None and (fix[0] in now) == (fix[1] == REMOVE)]
         errors.append((one["kind"], frozenset((one["hash"], *fix) for fix in left)))
     truth = {hash: frozenset(tags) for hash, tags in answers["truth"].items()}
-    near, alike = (
-        frozenset(tuple(sorted(pair[:2])) for pair in answers[name]) for name in ("near_duplicates", "alike")
-    )
-    return Library(truth, written, errors, near, alike)
+    pairs = [frozenset(tuple(sorted(pair[:2])) for pair in answers[name]) for name in ("near_duplicates", "alike")]
+    return Library(truth, written, errors, *pairs)
 
 
 def tag_suggestions(report: dict[str, Any]) -> list[Said]:
@@ -166,16 +152,18 @@ def tag_tables(library: Library, mistagged: Report, series: Report) -> list[str]
     ]
     least = mistagged.get("settings", {}).get("min_confidence")
     head = f"kind|errors|found|recall|tags|found|recall|first {total}|recall|with series|recall"
+    report = f"the mistagged report of {mistagged['created']} (confidence from {least})"
+    where = f"in {report}, in its first {total} suggestions, or there or in the series report"
     lines = [
-        f"TAG ERRORS: planted, and found in the mistagged report of {mistagged['created']} (confidence from {least}),"
-        f" in its first {total} suggestions, or there or in the series report",
+        f"TAG ERRORS: planted, and found {where}",
         *table(head.split("|"), rows),
-        *("", "and of what that report says"),
+        "",
+        "and of what that report says",
     ]
     issues = sorted({one.issue for one in found})
     rows = [library.precision(issue, [one for one in found if one.issue == issue]) for issue in issues]
-    for action in (ADD, REMOVE):
-        rows.append(library.precision(f"to {action}", [one for one in found if one.suggestion[2] == action]))
+    by_action = {action: [one for one in found if one.suggestion[2] == action] for action in (ADD, REMOVE)}
+    rows += [library.precision(f"to {action}", some) for action, some in by_action.items()]
     return lines + table(("issue", *PRECISION), [*rows, library.precision("all", found)])
 
 
@@ -198,12 +186,12 @@ def series_table(library: Library, report: Report) -> list[str]:
         library.precision(name.replace("_", " "), [one for one in found if one.issue == name])
         for name in ("missing_predictions", "incorrect_predictions")
     ]
-    return [
-        f"SERIES: {summary['correct_predictions']} of {summary['total_predictions']} predictions agree with the tags as written"
-        f" ({summary['accuracy']:.3f}), {summary.get('images_abstained', 0)} pictures abstained; of the suggestions to take away"
-        " (missing) and to add (incorrect)",
-        *table(("", *PRECISION), rows),
-    ]
+    agree = (
+        f"{summary['correct_predictions']} of {summary['total_predictions']} predictions agree with the tags as written"
+    )
+    abstained = f"({summary['accuracy']:.3f}), {summary.get('images_abstained', 0)} pictures abstained"
+    what = "of the suggestions to take away (missing) and to add (incorrect)"
+    return [f"SERIES: {agree} {abstained}; {what}", *table(("", *PRECISION), rows)]
 
 
 def pair_table(library: Library, report: Report) -> list[str]:
@@ -214,11 +202,9 @@ def pair_table(library: Library, report: Report) -> list[str]:
     right, whole, said = len(pairs & library.pairs), len(library.pairs), len(pairs)
     cells = [whole, right, share(right, whole), said, share(right, said), len(pairs & library.alike)]
     head = ("planted", "found", "recall", "reported", "precision", "reported that are only alike")
-    return [
-        f"NEAR-DUPLICATES at a cosine of {report['summary']['similarity_threshold']}"
-        " (alike: the same characters in the same pose in another place)",
-        *table(head, [map(str, cells)]),
-    ]
+    title = f"NEAR-DUPLICATES at a cosine of {report['summary']['similarity_threshold']}"
+    alike = "(alike: the same characters in the same pose in another place)"
+    return [f"{title} {alike}", *table(head, [map(str, cells)])]
 
 
 def share(part: int, whole: int) -> str:

@@ -74,32 +74,30 @@ def already_drawn(library: Path, planted_file: Path, seed: int, pictures: int) -
 
 def plant_errors(rng: random.Random, library: Library) -> dict[str, Planted]:
     """Which error is planted on which file, by its path. Odd files keep their true tags."""
-    counts = Counter(tag for group in library.groups for item in group.items for tag in item.truth)
+    counts = Counter(tag for item in library.items() for tag in item.truth)
     vocabulary = [tag for tag, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
     errors: dict[str, Planted] = {}
-    for group in library.groups:
-        for item in group.items:
-            kind = DISAGREEMENT
-            if not (item.how and rng.random() < 0.55):
-                kind = rng.choices([*RATES, ""], [*RATES.values(), 1 - sum(RATES.values())])[0]
-            planted = plant(rng, kind, item.truth, vocabulary) if kind and not item.odd else None
-            if planted:
-                errors[item.path] = planted
+    for item in library.items():
+        kind = DISAGREEMENT
+        if not (item.how and rng.random() < 0.55):
+            kind = rng.choices([*RATES, ""], [*RATES.values(), 1 - sum(RATES.values())])[0]
+        planted = plant(rng, kind, item.truth, vocabulary) if kind and not item.odd else None
+        if planted:
+            errors[item.path] = planted
     return errors
 
 
 def write_sidecars(library: Library, errors: dict[str, Planted], root: Path) -> None:
     """The tags as the owner wrote them, beside each picture."""
-    for group in library.groups:
-        for item in group.items:
-            tags = errors[item.path].written(item.truth) if item.path in errors else item.truth
-            text = ", ".join(tags) if item.sidecar.endswith(Path(item.path).stem + ".txt") else "\n".join(tags) + "\n"
-            (root / item.sidecar).write_text(text, encoding="utf-8")
+    for item in library.items():
+        tags = errors[item.path].written(item.truth) if item.path in errors else item.truth
+        text = ", ".join(tags) if item.sidecar.endswith(Path(item.path).stem + ".txt") else "\n".join(tags) + "\n"
+        (root / item.sidecar).write_text(text, encoding="utf-8")
 
 
 def answers(seed: int, library: Library, hashes: list[str], errors: dict[str, Planted]) -> dict:
     """The document for planted.json."""
-    items = [item for group in library.groups for item in group.items]
+    items = library.items()
     by_path = dict(zip((item.path for item in items), hashes))
     groups = [[by_path[item.path] for item in group.items] for group in library.groups]
     near = []

@@ -3,10 +3,8 @@
     python sample/measure_network.py
     python sample/measure_network.py --network /tmp/candidate --seed 901 --pictures 400
 
-Reads:  a model folder (sample/network)
-Writes: nothing; the pictures are drawn into a temporary folder. Prints how well it names tags, how
-        well its embeddings tell series apart that it has no tag for, how near near-duplicates lie
-        and how far everything else, and how fast it is.
+Reads a model folder; the pictures are drawn into a temporary one. Prints how well the network names tags, how well its
+embeddings tell series apart that it has no tag for, and how near near-duplicates lie and how far everything else.
 """
 
 from __future__ import annotations
@@ -55,11 +53,9 @@ class Embedded:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw, embed, print."""
     made = script.plain_parser(__doc__)
-    script.add_option(
-        made, "--network", "the model folder (default: sample/network)", NETWORK, type=Path, metavar="DIR"
-    )
+    network = "the model folder (default: sample/network)"
+    script.add_option(made, "--network", network, NETWORK, type=Path, metavar="DIR")
     script.add_option(made, "--seed", "of the library to measure on", 900, type=int)
     script.add_whole(made, "--pictures", "how many to draw", 640, low=drawing.SMALLEST)
     args = made.parse_args(argv)
@@ -76,9 +72,8 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     groups = [group for group in plan.groups if not group.items[0].odd]
     drawing.draw(drawing.Library(groups), root)
     items = [(number, group, item) for number, group in enumerate(groups) for item in group.items]
-    pixels = np.concatenate(
-        [preparation.prepare_bytes((root / item.path).read_bytes(), model.image_size)[:1] for _, _, item in items]
-    )
+    files = [(root / item.path).read_bytes() for _, _, item in items]
+    pixels = np.concatenate([preparation.prepare_bytes(file, model.image_size)[:1] for file in files])
     start = time.perf_counter()
     embeddings = model.embed(pixels)
     seconds = time.perf_counter() - start
@@ -89,17 +84,9 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     same = np.argwhere(np.triu(label[:, None] == label, 1))
     kept = {id(group): number for number, group in enumerate(groups)}
     alike = [(first[kept[id(plan.groups[a])]], first[kept[id(plan.groups[b])]]) for a, b in plan.alike]
-    return Embedded(
-        embeddings,
-        model.probabilities(embeddings),
-        truth,
-        model.tags,
-        np.array([group.picture.series for _, group, _ in items]),
-        label,
-        same,
-        np.array(alike, int).reshape(-1, 2),
-        seconds,
-    )
+    series = np.array([group.picture.series for _, group, _ in items])
+    told = (embeddings, model.probabilities(embeddings), truth, model.tags)
+    return Embedded(*told, series, label, same, np.array(alike, int).reshape(-1, 2), seconds)
 
 
 def average_precisions(found: Embedded, fewest: int = FEWEST) -> dict[str, float]:
@@ -110,7 +97,6 @@ def average_precisions(found: Embedded, fewest: int = FEWEST) -> dict[str, float
 
 
 def mean_average_precision(found: Embedded, fewest: int = FEWEST) -> float:
-    """Their mean."""
     return float(np.mean(list(average_precisions(found, fewest).values())))
 
 
@@ -124,7 +110,6 @@ def f1(found: Embedded, threshold: float = THRESHOLD) -> tuple[float, float]:
 
 
 def tag_lines(found: Embedded) -> list[str]:
-    """How well it names tags."""
     micro, macro = f1(found)
     worst = sorted((score, tag) for tag, score in average_precisions(found).items())[:12]
     return [
@@ -151,7 +136,6 @@ def probe_accuracy(found: Embedded, known: bool) -> float:
 
 
 def series_lines(found: Embedded) -> list[str]:
-    """How well series can be told apart."""
     rows = found.series[(found.series != "") & ~np.isin(found.series, KNOWN_SERIES)]
     most = max(np.unique(rows, return_counts=True)[1]) / len(rows)
     return [
@@ -163,9 +147,8 @@ def series_lines(found: Embedded) -> list[str]:
 
 def cosine_lines(found: Embedded) -> list[str]:
     """Quantiles of the cosine by kind of pair, raw and with the mean embedding taken away, and the pairs from `NEAR` on."""
-    lines = []
-    count = len(found.embeddings)
-    kind = np.where(found.series[:, None] == found.series, np.where(found.series[:, None] != "", 1, 0), 0)
+    lines, count = [], len(found.embeddings)
+    kind = ((found.series[:, None] == found.series) & (found.series[:, None] != "")).astype(int)
     kind[found.alike[:, 0], found.alike[:, 1]] = 2
     kind[found.pairs[:, 0], found.pairs[:, 1]] = 3
     upper = np.triu_indices(count, 1)
@@ -176,16 +159,12 @@ def cosine_lines(found: Embedded) -> list[str]:
         for number, what in ((3, "near-duplicates"), (2, "alike"), (1, "same series"), (0, "others")):
             values = cosine[kinds == number]
             low, middle, high = np.quantile(values, (0.05, 0.5, 0.999 if number < 2 else 0.95))
-            top = "99.9 %" if number < 2 else "95 %"
-            lines.append(
-                f"cosine {name:8s}{what:16s} {len(values):7d} pairs: 5 % {low:6.3f}, median {middle:6.3f}, {top} {high:6.3f},"
-                f" from {NEAR} on {np.mean(values >= NEAR):.4f}"
-            )
+            top = f"{'99.9' if number < 2 else '95'} % {high:6.3f}, from {NEAR} on {np.mean(values >= NEAR):.4f}"
+            spread = f"5 % {low:6.3f}, median {middle:6.3f}, {top}"
+            lines.append(f"cosine {name:8s}{what:16s} {len(values):7d} pairs: {spread}")
         right, said = int(((cosine >= NEAR) & (kinds == 3)).sum()), int((cosine >= NEAR).sum())
-        lines.append(
-            f"cosine {name:8s}at {NEAR}: {said} pairs, precision {right / max(1, said):.3f},"
-            f" recall {right / (kinds == 3).sum():.3f}"
-        )
+        told = f"precision {right / max(1, said):.3f}, recall {right / (kinds == 3).sum():.3f}"
+        lines.append(f"cosine {name:8s}at {NEAR}: {said} pairs, {told}")
     return lines
 
 

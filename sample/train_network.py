@@ -3,21 +3,15 @@
     python sample/train_network.py /tmp/training --minutes 8
     python sample/train_network.py /tmp/training --steps 3000 --begin-with sample/network --out /tmp/network
 
-Reads WORK/checkpoint.pt where an earlier call left one, and goes on from there.
-Writes WORK/pictures_*.npy (the drawn pictures), WORK/checkpoint.pt, and at the end of every call the
-network as JoyTag publishes its own: model.safetensors (float16), config.json and top_tags.txt.
+Reads   WORK/checkpoint.pt, and goes on from there
+Writes  WORK/pictures_*.npy (the drawn pictures), WORK/checkpoint.pt, and model.safetensors (float16), config.json and
+        top_tags.txt, as JoyTag publishes its own
 
-What is learnt: the tags (binary cross-entropy); that two views of one picture, cropped, recoloured
-and recompressed, lie close together and different pictures apart (the NT-Xent loss of Chen et al., "A
-Simple Framework for Contrastive Learning", 2020, on the embedding itself); and, by a head that is
-dropped afterwards, where which colours are, so that the embedding holds more than the tags. The
-weights written are a moving average of those trained, and once all steps are done the tags' layer is
-fitted to the end on them. The same seed, settings and machine give the same network, in however many
-calls.
-
-Time: drawing 16,000 pictures takes 300 processor seconds, a step 0.65, fitting the tags' layer 60; so
-1,500 steps are 22 minutes on one idle core with AVX-512 bfloat16 (AMD EPYC). docs/log.md tells how the
-committed network was made.
+It learns the tags (binary cross-entropy); that two views of one picture lie close together and different pictures apart
+(NT-Xent: Chen et al., "A Simple Framework for Contrastive Learning", 2020); and, by a head that is dropped, where which
+colours are. What is written is a moving average of the weights, with the tags' layer fitted to the end on it. The same
+seed, settings and machine give the same network, in however many calls. 1,500 steps take 22 minutes on one core
+(docs/log.md).
 """
 
 from __future__ import annotations
@@ -71,7 +65,6 @@ NETWORK = Path(__file__).resolve().parent / "network"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw, train for the time given, write the network as it is then."""
     made = script.plain_parser(__doc__)
     made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
     script.add_whole(made, "--steps", f"steps of {BATCH} pictures in the whole training", 1500)
@@ -110,8 +103,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class Trainer:
-    """A network in training: its weights, their moving average, the optimiser and the step it is at."""
-
     def __init__(self, data: Training, steps: int, seed: int) -> None:
         torch.manual_seed(seed)
         self.data, self.steps, self.seed, self.step = data, steps, seed, 0
@@ -131,7 +122,6 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98))
 
     def state(self) -> dict[str, Any]:
-        """Everything that training goes on from."""
         return {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -144,9 +134,7 @@ class Trainer:
         """Take the weights that `export` wrote into `folder`; a tag that is new keeps its random ones."""
         weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
         names = (folder / "top_tags.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        row = {tag: place for place, tag in enumerate(names)}
-        known = [place for place, tag in enumerate(self.data.tags) if tag in row]
-        old = [row[self.data.tags[place]] for place in known]
+        known, old = np.nonzero(np.array(self.data.tags)[:, None] == np.array(names))
         for name in ("head.weight", "head.bias"):
             whole = self.network.state_dict()[name].clone()
             whole[known] = weights[name][old]
@@ -155,14 +143,13 @@ class Trainer:
         self.average = weights
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
         self.step, self.average = state["step"], state["average"]
         self.network.load_state_dict(state["network"])
         self.colours.load_state_dict(state["colours"])
         self.optimizer.load_state_dict(state["optimizer"])
 
     def train_step(self, step: int) -> dict[str, float]:
-        """One step; returns each part of the loss. All that is random in it comes from the seed and the step's number."""
+        """One step, random by the seed and its number; returns each part of the loss."""
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
@@ -204,8 +191,8 @@ class Trainer:
         return LEARNING_RATE * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, share))) / 2)
 
     def _rows(self, step: int) -> list[int]:
-        """The pictures of a step. To be told apart they have to be alike: neighbours by number stay together, so that a
-        picture meets its `variant`, and a step takes its pictures from few kinds out of those that `TOGETHER` steps share.
+        """The pictures of a step: similar ones, since these are hard to tell apart. Neighbours by number stay together (a
+        picture and its `variant`), and a step takes few kinds out of those that `TOGETHER` steps share.
         """
         half = BATCH // 2
         window, place = divmod(step, TOGETHER)

@@ -37,18 +37,14 @@ def smooth(points: Sequence[Point], closed: bool = True, steps: int = 6) -> list
     count = len(points)
     out: list[Point] = []
     for place in range(count if closed else count - 1):
-        if closed:
-            p0, p1, p2, p3 = (points[(place + shift) % count] for shift in (-1, 0, 1, 2))
-        else:
-            p0, p1, p2, p3 = (points[min(max(place + shift, 0), count - 1)] for shift in (-1, 0, 1, 2))
+        near = range(place - 1, place + 3)
+        p0, p1, p2, p3 = (points[one % count if closed else min(max(one, 0), count - 1)] for one in near)
         for step in range(steps):
             t = step / steps
             a, b, c, d = -t + 2 * t * t - t**3, 2 - 5 * t * t + 3 * t**3, t + 4 * t * t - 3 * t**3, -t * t + t**3
             x, y = ((a * q0 + b * q1 + c * q2 + d * q3) / 2 for q0, q1, q2, q3 in zip(p0, p1, p2, p3))
             out.append((x, y))
-    if not closed:
-        out.append(points[-1])
-    return out
+    return out if closed else [*out, points[-1]]
 
 
 class Brush:
@@ -70,8 +66,7 @@ class Brush:
         self.image, self.scale, self.origin, self.angle, self.flip = image, scale, origin, angle, flip
         self.line, self.width = line, width
         self._draw = ImageDraw.Draw(image)
-        turn = math.radians(angle)
-        side = -1.0 if flip else 1.0
+        turn, side = math.radians(angle), -1.0 if flip else 1.0
         self._xx, self._xy = scale * math.cos(turn) * side, -scale * math.sin(turn)
         self._yx, self._yy = scale * math.sin(turn) * side, scale * math.cos(turn)
 

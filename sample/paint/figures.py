@@ -47,7 +47,7 @@ def paint_figure(brush: Brush, figure: Figure, look: Look) -> None:
     _arms(body, figure, ink)
     if figure.held and figure.held != "umbrella":
         _held(body, figure)
-        x, y = _hand(figure)
+        x, y = ARMS[figure.arms][1]
         body.oval(x, y, 0.2, 0.19, ink["glove"] if "gloves" in figure.extras else ink["skin"])
     if "scarf" in figure.extras:
         draw(body, "scarf", ink)
@@ -74,13 +74,9 @@ def figure_colours(figure: Figure) -> dict[str, Colour]:
     }
 
 
-def _hand(figure: Figure) -> Point:
-    return ARMS[figure.arms][1]
-
-
 def _held(brush: Brush, figure: Figure) -> None:
     grip, size, angle = GRIPS[figure.held]
-    in_hand = brush.at(*_hand(figure), size, angle).at(-grip[0], -grip[1])
+    in_hand = brush.at(*ARMS[figure.arms][1], size, angle).at(-grip[0], -grip[1])
     colours = [CLOTH_COLOURS[name] for name in ("red", "blue", "yellow", "purple", "green", "pink")]
     chosen = (len(figure.hair) * 7 + figure.skin + len(figure.outfit)) % len(colours)
     paint_thing(in_hand, figure.held, colours[chosen])
@@ -88,13 +84,9 @@ def _held(brush: Brush, figure: Figure) -> None:
 
 def _legs(brush: Brush, figure: Figure, ink: dict[str, Colour]) -> None:
     trousers = figure.outfit in TROUSERS or (figure.outfit == "school uniform" and not figure.girl)
-    colour = ink["second"] if trousers else ink["skin"]
-    if figure.outfit == "overalls":
-        colour = ink["first"]
-    elif figure.outfit == "armor":
-        colour = mix((200, 206, 218), ink["first"], 0.35)
-    elif figure.outfit == "coat":
-        colour = (66, 62, 74)
+    plate = mix((200, 206, 218), ink["first"], 0.35)
+    own = {"overalls": ink["first"], "armor": plate, "coat": (66, 62, 74)}
+    colour = own.get(figure.outfit, ink["second" if trousers else "skin"])
     width = 0.52 if figure.outfit in ("overalls", *TROUSERS) else 0.42
     for path in LEGS[figure.pose]:
         brush.limb(path, colour, width)

@@ -1,14 +1,10 @@
-"""A picture before it is painted: who and what is on it, where, in which style, and which tags are true of it.
-
-`imagine` makes one up from a random generator; `true_tags` says everything an owner with endless
-patience would write. Painting is in `sample.paint`.
-"""
+"""A picture before it is painted: who and what is on it, where, in which style, and which tags are true of it."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from sample.paint import world
 from sample.paint.world import Artist, Look, Person, Series, weighted
@@ -81,7 +77,7 @@ class Picture:
     artist: Artist | None = None
     monochrome: bool = False
     banner: bool = False
-    private_tags: tuple[str, ...] = field(default=())
+    private_tags: tuple[str, ...] = ()
 
 
 def imagine(rng: random.Random, longest: tuple[int, int] = (400, 900)) -> Picture:
@@ -91,15 +87,9 @@ def imagine(rng: random.Random, longest: tuple[int, int] = (400, 900)) -> Pictur
     look = series.look if series else rng.choice(world.PLAIN_LOOKS)
     count = rng.choices((0, 1, 2), (0.2, 0.62, 0.18))[0]
     place = _place(rng, series, count)
-    picture = Picture(
-        width,
-        height,
-        rng.randrange(1 << 30),
-        look,
-        place=place,
-        series=series.name if series else "",
-        pattern=weighted(rng, world.PATTERNS),
-        pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)),
+    picture = Picture(width, height, rng.randrange(1 << 30), look, place=place, series=series.name if series else "")
+    picture = replace(
+        _patterned(rng, picture),
         artist=rng.choice(world.ARTISTS) if rng.random() < 0.14 else None,
         monochrome=rng.random() < 0.04,
         private_tags=_private_tags(rng, width, height),
@@ -131,17 +121,13 @@ def variant(rng: random.Random, picture: Picture) -> Picture:
         replace(figure, mouth=rng.choice([mouth for mouth in MOUTHS if mouth != figure.mouth]), blush=not figure.blush)
         for figure in picture.figures
     )
-    other = replace(
-        picture,
-        grain=rng.randrange(1 << 30),
-        place=place,
-        figures=figures,
-        things=(),
-        pattern=weighted(rng, world.PATTERNS),
-        pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)),
-        private_tags=(),
-    )
-    return _light(rng, other)
+    other = replace(picture, grain=rng.randrange(1 << 30), place=place, figures=figures, things=(), private_tags=())
+    return _light(rng, _patterned(rng, other))
+
+
+def _patterned(rng: random.Random, picture: Picture) -> Picture:
+    pattern = weighted(rng, world.PATTERNS)
+    return replace(picture, pattern=pattern, pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)))
 
 
 def _size(rng: random.Random, longest: tuple[int, int]) -> tuple[int, int]:
@@ -170,9 +156,7 @@ def _light(rng: random.Random, picture: Picture) -> Picture:
 
 def _private_tags(rng: random.Random, width: int, height: int) -> tuple[str, ...]:
     """What the owner notes that nobody can see in the picture."""
-    tags = []
-    if rng.random() < 0.06:
-        tags.append("favourite")
+    tags = ["favourite"] if rng.random() < 0.06 else []
     if width / height > 1.7 and width > 700:
         tags.append("wallpaper")
     if rng.random() < 0.18:
@@ -229,16 +213,16 @@ def _figure(rng: random.Random, picture: Picture, series: Series | None, person:
     outfit, colours = _clothes(rng, picture, person, series if in_costume else None)
     extras = _extras(rng, picture, outfit, series if in_costume else None)
     held = _held(rng, picture) if framing != "portrait" and rng.random() < 0.4 else ""
-    pose = "standing"
-    if framing == "full body":
-        pose = rng.choices(("standing", "sitting", "jumping"), (0.62, 0.24, 0.14))[0]
+    poses = (
+        rng.choices(("standing", "sitting", "jumping"), (0.62, 0.24, 0.14)) if framing == "full body" else ["standing"]
+    )
     behind = framing != "portrait" and not held and rng.random() < 0.05
     arms = "hold" if held else "down"
     if not held and framing != "portrait":
         arms = rng.choices(("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16))[0]
     return Figure(
         *(person.girl, person.hair, person.style, person.eyes, person.skin, outfit, colours, person.headwear),
-        *(extras, pose, arms, held),
+        *(extras, poses[0], arms, held),
         mouth=rng.choices(tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18))[0],
         blush=rng.random() < 0.2,
         eyes_closed=rng.random() < 0.1,
@@ -251,10 +235,8 @@ def _figure(rng: random.Random, picture: Picture, series: Series | None, person:
 def _nobody(rng: random.Random) -> Person:
     """Somebody without a name."""
     girl = rng.random() < 0.7
-    if girl:
-        style = weighted(rng, [style for style in world.HAIR_STYLES if style != "spiky"], 0.5)
-    else:
-        style = rng.choice(("short", "spiky"))
+    styles = [style for style in world.HAIR_STYLES if style != "spiky"]
+    style = weighted(rng, styles, 0.5) if girl else rng.choice(("short", "spiky"))
     hair, eyes = (weighted(rng, tuple(one), by) for one, by in ((world.HAIR_COLOURS, 0.6), (world.EYE_COLOURS, 0.5)))
     skin = rng.choices((0, 1, 2, 3), (5, 3, 2, 1))[0]
     return Person("", girl, hair, style, eyes, skin, weighted(rng, world.HEADWEAR, 0.6) if rng.random() < 0.36 else "")
@@ -273,9 +255,7 @@ def _clothes(
 ) -> tuple[str, tuple[str, str]]:
     if series:
         outfit, first, second = series.look.costume
-        if not person.girl and outfit == "dress":
-            outfit = "shirt and pants"
-        return outfit, (first, second)
+        return outfit if person.girl or outfit != "dress" else "shirt and pants", (first, second)
     outfits = world.OUTFITS if person.girl else world.BOYS_OUTFITS
     if picture.place == "classroom" and rng.random() < 0.5:
         outfit = "school uniform"
@@ -294,11 +274,8 @@ def _extras(rng: random.Random, picture: Picture, outfit: str, series: Series | 
         extras.add("scarf")
     if rng.random() < 0.22:
         extras.add(weighted(rng, world.EXTRAS, 0.7))
-    if outfit in ("hoodie", "armor", "kimono", "school uniform", "coat"):
-        extras.discard("necktie")
-    if "scarf" in extras:
-        extras.discard("necktie")
-    return tuple(sorted(extras))
+    covered = "scarf" in extras or outfit in ("hoodie", "armor", "kimono", "school uniform", "coat")
+    return tuple(sorted(extras - {"necktie"} if covered else extras))
 
 
 def _count_tags(picture: Picture) -> set[str]:
@@ -325,11 +302,8 @@ def _place_tags(picture: Picture) -> set[str]:
             tags |= {"blue sky", "cloud"}
     if picture.place == "room":
         tags |= {picture.time} | ({"moon"} if picture.time == "night" else set())
-    if picture.place == "field":
-        tags.add("flower")
-    if picture.weather:
-        tags.add(picture.weather)
-    return tags
+    tags |= {"flower"} if picture.place == "field" else set()
+    return tags | ({picture.weather} if picture.weather else set())
 
 
 def _figure_tags(figure: Figure, picture: Picture) -> set[str]:

@@ -14,14 +14,13 @@ from sample.paint.picture import Picture
 from sample.paint.world import CLOTH_COLOURS, Colour
 
 Size = tuple[int, int]
+WHITE: Colour = (255, 255, 255)
 SKIES: dict[str, tuple[Colour, Colour]] = {
     "day": ((98, 176, 246), (222, 242, 255)),
     "night": ((12, 16, 50), (52, 58, 122)),
     "sunset": ((136, 84, 150), (255, 176, 96)),
     "grey": ((146, 156, 172), (206, 212, 222)),
 }
-
-
 WALLS = ((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))
 CURTAINS = ((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170))
 
@@ -54,11 +53,10 @@ def paint_place(picture: Picture, size: Size) -> Image.Image:
     rng = random.Random(picture.grain)
     if picture.place in OPEN:
         image = gradient(size, *_sky_colours(picture))
-        brush = Brush(image, unit, width=0.0)
         for part in (_sky, OPEN[picture.place]):
-            part(brush, Tone(picture), rng, w, h)
+            part(Brush(image, unit, width=0.0), Tone(picture), rng, w, h)
     elif picture.place in CLOSED:
-        image, brush = CLOSED[picture.place](picture, size, rng, w, h)
+        image = CLOSED[picture.place](picture, size, rng, w, h)
     else:
         return _simple(picture, size, w, h)
     light = random.Random(picture.grain + 4)
@@ -75,7 +73,7 @@ def paint_weather(brush: Brush, picture: Picture, w: float, h: float) -> None:
     elif picture.weather == "snowing":
         for _ in range(round(100 * w * h)):
             radius = rng.uniform(0.005, 0.014)
-            brush.oval(rng.uniform(0, w), rng.uniform(0, h), radius, radius, (255, 255, 255), line=False)
+            brush.oval(rng.uniform(0, w), rng.uniform(0, h), radius, radius, WHITE, line=False)
 
 
 def _sky_colours(picture: Picture) -> tuple[Colour, Colour]:
@@ -233,7 +231,7 @@ def _mountain(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) 
     _hill(brush, rng, w, h, 0.74 * h, 0.02, tone((120, 150, 100)))
 
 
-def _room(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
+def _room(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> Image.Image:
     wall = mix(rng.choice(WALLS), (150, 130, 120), rng.uniform(0, 0.25))
     wall = mix(wall, (60, 52, 90), 0.4) if picture.time == "night" else wall
     image = Image.new("RGB", size, wall)
@@ -247,10 +245,17 @@ def _room(picture: Picture, size: Size, rng: random.Random, w: float, h: float) 
         top, low = (floor + edge + 0.07 * row for edge in (0.05, 0.055))
         brush.box(0, top * h, w, low * h, darker(boards, 0.25), line=False)
     left = rng.random() < 0.5
+    _window(brush, rng, picture.time == "night", left, w, h)
+    top = rng.uniform(0.1, 0.32)
+    x = rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w
+    _shelf(brush, rng, x, top * h, rng.uniform(0.2, 0.27) * w, (floor - 0.02 - top) * h)
+    return image
+
+
+def _window(brush: Brush, rng: random.Random, night: bool, left: bool, w: float, h: float) -> None:
     x0 = rng.uniform(0.03, 0.1) * w if left else rng.uniform(0.55, 0.64) * w
     y0 = rng.uniform(0.06, 0.15) * h
     x1, y1 = x0 + rng.uniform(0.26, 0.34) * w, y0 + rng.uniform(0.28, 0.4) * h
-    night = picture.time == "night"
     brush.box(x0 - 0.02, y0 - 0.02, x1 + 0.02, y1 + 0.02, (250, 246, 240))
     brush.box(x0, y0, x1, y1, (26, 32, 84) if night else (156, 208, 250))
     if night:
@@ -265,10 +270,6 @@ def _room(picture: Picture, size: Size, rng: random.Random, w: float, h: float) 
     for edge, away in ((x0, -1), (x1, 1)):
         hem = [(edge + away * 0.05, y1 + 0.06), (edge - 0.04 + away * 0.03, y1 + 0.06)]
         brush.shape([(edge - 0.03, y0 - 0.03), (edge + 0.05, y0 - 0.03), *hem], curtain)
-    top = rng.uniform(0.1, 0.32)
-    x = rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w
-    _shelf(brush, rng, x, top * h, rng.uniform(0.2, 0.27) * w, (floor - 0.02 - top) * h)
-    return image, brush
 
 
 def _shelf(brush: Brush, rng: random.Random, x: float, y: float, width: float, height: float) -> None:
@@ -284,7 +285,7 @@ def _shelf(brush: Brush, rng: random.Random, x: float, y: float, width: float, h
             edge += thick + 0.004
 
 
-def _classroom(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
+def _classroom(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> Image.Image:
     image = Image.new("RGB", size, (238, 230, 208))
     brush = Brush(image, min(size), line=(80, 60, 56), width=0.006)
     brush.box(0, 0.72 * h, w, h, (196, 158, 112), line=False)
@@ -301,10 +302,10 @@ def _classroom(picture: Picture, size: Size, rng: random.Random, w: float, h: fl
         brush.box(x * w, 0.74 * h, (x + 0.26) * w, 0.78 * h, (206, 150, 92))
         for leg in (0.02, 0.22):
             brush.box((x + leg) * w, 0.78 * h, (x + leg + 0.015) * w, 0.97 * h, (120, 120, 130), line=False)
-    return image, brush
+    return image
 
 
-def _space(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
+def _space(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> Image.Image:
     image = gradient(size, (10, 8, 32), (44, 22, 74))
     brush = Brush(image, min(size), width=0.0)
     for _ in range(3):
@@ -319,10 +320,10 @@ def _space(picture: Picture, size: Size, rng: random.Random, w: float, h: float)
     brush.oval(x - 0.2 * radius, y - 0.35 * radius, 0.6 * radius, 0.16 * radius, lighter(colour, 0.3))
     ring = [(x - 1.7 * radius, y + 0.4 * radius), (x, y + 0.22 * radius), (x + 1.7 * radius, y - 0.4 * radius)]
     brush.stroke(ring, (244, 226, 180), 0.02)
-    return image, brush
+    return image
 
 
-def _underwater(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> tuple[Image.Image, Brush]:
+def _underwater(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> Image.Image:
     image = gradient(size, (86, 196, 222), (12, 62, 122))
     brush = Brush(image, min(size), width=0.0)
     for _ in range(4):
@@ -347,7 +348,7 @@ def _underwater(picture: Picture, size: Size, rng: random.Random, w: float, h: f
         brush.oval(x, y, radius, radius, (176, 230, 244))
         brush.oval(x, y, radius * 0.72, radius * 0.72, (96, 184, 214))
         brush.oval(x - radius * 0.3, y - radius * 0.3, radius * 0.2, radius * 0.2, (255, 255, 255))
-    return image, brush
+    return image
 
 
 def _simple(picture: Picture, size: Size, w: float, h: float) -> Image.Image:
@@ -370,12 +371,5 @@ def _simple(picture: Picture, size: Size, w: float, h: float) -> Image.Image:
 
 
 Painter = Callable[[Brush, Tone, random.Random, float, float], None]
-OPEN: dict[str, Painter] = {
-    "forest": _forest,
-    "city": _city,
-    "beach": _beach,
-    "field": _field,
-    "snow": _snow,
-    "mountain": _mountain,
-}
+OPEN: dict[str, Painter] = {one.__name__[1:]: one for one in (_forest, _city, _beach, _field, _snow, _mountain)}
 CLOSED = {"room": _room, "classroom": _classroom, "space": _space, "underwater": _underwater}

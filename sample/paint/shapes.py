@@ -117,8 +117,5 @@ def _turned(point: tuple[float, ...], centre: Point, turn: float) -> Point:
 
 def star(points: int, inner: float) -> list[Point]:
     """The corners of a star, its points 0.48 from the middle, the corners between them `inner`."""
-    out = []
-    for step in range(points * 2):
-        angle, radius = math.radians(-90 + step * 180 / points), 0.48 if step % 2 == 0 else inner
-        out.append((radius * math.cos(angle), radius * math.sin(angle)))
-    return out
+    turns = [(math.radians(-90 + step * 180 / points), inner if step % 2 else 0.48) for step in range(points * 2)]
+    return [(radius * math.cos(angle), radius * math.sin(angle)) for angle, radius in turns]

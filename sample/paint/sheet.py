@@ -29,8 +29,8 @@ def paint(picture: Picture, longest: int | None = None) -> Image.Image:
     size = (width * OVERSAMPLING, height * OVERSAMPLING)
     image = paint_place(picture, size)
     unit = min(size)
-    brush = Brush(image, unit, line=picture.look.line, width=0.012 * bool(picture.look.line_width))
     w, h = size[0] / unit, size[1] / unit
+    brush = Brush(image, unit, line=picture.look.line, width=0.012 * bool(picture.look.line_width))
     _backdrop(brush, picture, w, h)
     if picture.banner:
         _banner(brush, picture, w, h)
@@ -39,8 +39,7 @@ def paint(picture: Picture, longest: int | None = None) -> Image.Image:
     _figures(image, picture)
     _things(brush, picture, [thing for thing in picture.things if thing not in behind], w, h)
     paint_weather(brush, picture, w, h)
-    image = image.reduce(OVERSAMPLING)
-    return _style(image, picture)
+    return _style(image.reduce(OVERSAMPLING), picture)
 
 
 def _things(brush: Brush, picture: Picture, things: list[Thing], w: float, h: float) -> None:
@@ -75,10 +74,9 @@ def _figures(image: Image.Image, picture: Picture) -> None:
 def _banner(brush: Brush, picture: Picture, w: float, h: float) -> None:
     """A pennant with the series' emblem, where nobody wears it."""
     x = 0.85 * w if picture.grain % 2 else 0.15 * w
-    sign, ground = picture.look.emblem_colours
     pennant = [(x - 0.1, 0), (x + 0.1, 0), (x + 0.1, 0.27), (x, 0.35), (x - 0.1, 0.27)]
     brush.shape(pennant, CLOTH_COLOURS[picture.look.costume[1]])
-    paint_emblem(brush.at(x, 0.15, 0.17), picture.look.emblem, (sign, ground))
+    paint_emblem(brush.at(x, 0.15, 0.17), picture.look.emblem, picture.look.emblem_colours)
 
 
 def _backdrop(brush: Brush, picture: Picture, w: float, h: float) -> None:
@@ -149,18 +147,14 @@ def _by_artist(image: Image.Image, picture: Picture) -> Image.Image:
 def _tile(kind: str) -> Image.Image:
     """A 1024 x 1024 texture to multiply with; made once in a process."""
     y, x = np.mgrid[0:1024, 0:1024].astype(np.float32)
-    if kind == "halftone":
-        value = 255 - 46 * ((np.cos((x + y) * np.pi / 5) + np.cos((x - y) * np.pi / 5)) > 0.5)
-    elif kind == "scanlines":
-        value = 255 - 40 * ((y % 6) < 2)
-    elif kind == "grid":
-        value = 255 - 30 * (((x % 48) < 2) | ((y % 48) < 2))
-    elif kind == "rays":
-        value = 255 - 20 * (np.floor(np.arctan2(y - 400, x - 400) * 14 / np.pi) % 2)
-    elif kind == "hatching":
-        value = 255 - 52 * (((x + y) % 14) < 2.5)
-    else:
-        value = 236 + np.random.default_rng(7).normal(0, 9, x.shape)
+    value = {
+        "halftone": lambda: 255 - 46 * ((np.cos((x + y) * np.pi / 5) + np.cos((x - y) * np.pi / 5)) > 0.5),
+        "scanlines": lambda: 255 - 40 * ((y % 6) < 2),
+        "grid": lambda: 255 - 30 * (((x % 48) < 2) | ((y % 48) < 2)),
+        "rays": lambda: 255 - 20 * (np.floor(np.arctan2(y - 400, x - 400) * 14 / np.pi) % 2),
+        "hatching": lambda: 255 - 52 * (((x + y) % 14) < 2.5),
+        "paper": lambda: 236 + np.random.default_rng(7).normal(0, 9, x.shape),
+    }[kind]()
     return Image.fromarray(np.clip(value, 0, 255).astype(np.uint8)).convert("RGB")
 
 

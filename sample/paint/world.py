@@ -1,8 +1,4 @@
-"""What exists in the sample library's world: colours, clothes, things, places, series and who belongs to them.
-
-Everything here is invented. A name stands in the owner's spelling (spaces, lower case); tables go
-from the common to the rare, and `weighted` picks by a Zipf-like law over them.
-"""
+"""What exists in the sample library's invented world, by the owner's spelling: tables go from the common to the rare."""
 
 from __future__ import annotations
 
@@ -39,7 +35,6 @@ CLOTH_COLOURS = _palette(
 )
 SKIN_TONES: tuple[Colour, ...] = ((255, 226, 204), (248, 208, 178), (222, 172, 132), (164, 112, 78))
 
-HAIR_STYLES = ("long", "short", "twintails", "ponytail", "spiky", "bun", "braid")
 HAIR_STYLE_TAGS = {
     "long": ("long hair",),
     "short": ("short hair",),
@@ -49,6 +44,7 @@ HAIR_STYLE_TAGS = {
     "bun": ("hair bun", "short hair"),
     "braid": ("braid", "long hair"),
 }
+HAIR_STYLES = tuple(HAIR_STYLE_TAGS)
 OUTFITS = (
     *("shirt and skirt", "dress", "school uniform", "shirt and pants", "hoodie", "coat", "kimono", "armor", "overalls"),
 )
@@ -82,12 +78,8 @@ PATTERNS = ("plain", "gradient", "polka dot", "striped")
 
 @dataclass(frozen=True)
 class Look:
-    """How a series' pictures look.
-
-    `line` outline colour, `line_width` in head radii (0: no outlines), `grade` a colour that all
-    pictures are tinted with by `strength` (0 to 1), `backdrop` a texture over the background,
-    `emblem` the sign it puts on chests and in a corner, `costume` (outfit, first colour, second
-    colour), `extra` what goes with the costume.
+    """How a series' pictures look: `line` of the outlines, `line_width` in head radii (0: none), `grade` a tint by `strength`
+    (0 to 1), `backdrop` a texture, `emblem` on chests and in a corner, `costume` (outfit and two colours) and an `extra`.
     """
 
     line: Colour = (52, 40, 56)
@@ -138,12 +130,7 @@ _ROWS = tomllib.loads(Path(__file__).with_name("series.toml").read_text(encoding
 SERIES = tuple(map(_series, _ROWS))
 BY_SERIES = {series.name: series for series in SERIES}
 LOOK_ALIKES = (("scarlet meridian", "scarlet meridian zero"),)
-PLAIN_LOOKS = (
-    Look(),
-    Look((40, 40, 48), 0.045, "flat"),
-    Look((92, 60, 54), 0.05, "soft"),
-    Look((36, 48, 70), 0.065, "cel"),
-)
+PLAIN_LOOKS = (Look(), Look((40, 40, 48), 0.045, "flat"), Look((92, 60, 54), 0.05, "soft"), Look((36, 48, 70), 0.065))
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,9 @@ HOWS = ("crop", "scale", "recompression", "colour")
 
 def encode(image: Image.Image, suffix: str, quality: int = 90) -> bytes:
     """The bytes of `image` as "jpg", "png" or "webp"; `quality` 1 to 100 for the two that lose."""
-    out = io.BytesIO()
-    if suffix == "jpg":
-        image.save(out, "JPEG", quality=quality)
-    elif suffix == "webp":
-        image.save(out, "WEBP", quality=quality, method=2)
-    else:
-        image.save(out, "PNG", compress_level=4)
+    out, losing = io.BytesIO(), {"quality": quality}
+    ways = {"jpg": ("JPEG", losing), "webp": ("WEBP", losing | {"method": 2}), "png": ("PNG", {"compress_level": 4})}
+    image.save(out, ways[suffix][0], **ways[suffix][1])
     return out.getvalue()
 
 
@@ -40,10 +36,11 @@ def retouched(rng: random.Random, image: Image.Image, how: str) -> Image.Image:
         factor = rng.uniform(0.5, 0.8)
         return image.resize((round(width * factor), round(height * factor)), Image.Resampling.LANCZOS)
     if how == "colour":
-        for enhancer, low, high in (
+        ways = (
             (ImageEnhance.Brightness, 0.86, 1.14),
             (ImageEnhance.Contrast, 0.86, 1.14),
             (ImageEnhance.Color, 0.7, 1.3),
-        ):
+        )
+        for enhancer, low, high in ways:
             image = enhancer(image).enhance(rng.uniform(low, high))
     return image

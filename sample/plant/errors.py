@@ -1,7 +1,4 @@
-"""Errors put into true tags on purpose, each written down, as an owner makes them in real life.
-
-`plant` returns what gets written for one picture and a record of every difference to the truth.
-"""
+"""Errors put into true tags on purpose, each written down, as an owner makes them in real life."""
 
 from __future__ import annotations
 
@@ -20,19 +17,15 @@ KINDS = (MISSING, INCORRECT, CONTRADICTORY, FORGOTTEN, SWAPPED, DISAGREEMENT)
 RATES = {MISSING: 0.15, INCORRECT: 0.07, CONTRADICTORY: 0.05, FORGOTTEN: 0.06, SWAPPED: 0.06}
 INVISIBLE = ("source:", "title:")
 NOT_VISIBLE_EITHER = frozenset({"favourite", "wallpaper"})
-# Of each set only one can be true of a picture; with True only while a single character is shown.
-EXCLUSIVE: tuple[tuple[frozenset[str], bool], ...] = (
-    (frozenset({"solo", "2girls"}), False),
-    (frozenset({"1girl", "2girls"}), False),
-    (frozenset({"day", "night", "sunset"}), False),
-    (frozenset({"indoors", "outdoors"}), False),
-    (frozenset({"portrait", "upper body", "full body"}), False),
-    (frozenset({"standing", "sitting", "jumping"}), True),
-    (frozenset({"long hair", "short hair"}), True),
-    (frozenset({"open mouth", "closed mouth"}), True),
-    (frozenset(f"{colour} hair" for colour in world.HAIR_COLOURS), True),
-    (frozenset(f"{colour} eyes" for colour in world.EYE_COLOURS), True),
+# Of each set only one can be true of a picture; of the second list only while a single character is shown.
+OF_ANY = "solo, 2girls|1girl, 2girls|day, night, sunset|indoors, outdoors|portrait, upper body, full body"
+OF_ONE = "standing, sitting, jumping|long hair, short hair|open mouth, closed mouth"
+COLOURS = tuple(
+    frozenset(f"{colour} {part}" for colour in colours)
+    for part, colours in (("hair", world.HAIR_COLOURS), ("eyes", world.EYE_COLOURS))
 )
+ANY_SETS, ONE_SETS = (tuple(frozenset(one.split(", ")) for one in text.split("|")) for text in (OF_ANY, OF_ONE))
+EXCLUSIVE = (*ANY_SETS, *ONE_SETS, *COLOURS)
 
 
 @dataclass(frozen=True)
@@ -54,14 +47,9 @@ def plant(rng: random.Random, kind: str, truth: Sequence[str], vocabulary: Seque
 
     `vocabulary`: the tags that occur in the library, from the common to the rare, for wrong ones.
     """
-    return {
-        MISSING: _missing,
-        INCORRECT: _incorrect,
-        CONTRADICTORY: _contradictory,
-        FORGOTTEN: _forgotten,
-        SWAPPED: _swapped,
-        DISAGREEMENT: _disagreement,
-    }[kind](rng, truth, vocabulary)
+    return dict(zip(KINDS, (_missing, _incorrect, _contradictory, _forgotten, _swapped, _disagreement)))[kind](
+        rng, truth, vocabulary
+    )
 
 
 def visible(tags: Sequence[str]) -> list[str]:
@@ -80,12 +68,12 @@ def _missing(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]
 
 def _incorrect(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]) -> Planted | None:
     """One or two tags that are not true, or a colour written as another colour."""
-    coloured = [(tag, group) for group, _ in EXCLUSIVE[-2:] for tag in truth if tag in group]
+    coloured = [(tag, group) for group in COLOURS for tag in truth if tag in group]
     if coloured and rng.random() < 0.35:
         tag, group = rng.choice(coloured)
         wrong = rng.choice(sorted(group - set(truth)))
         return Planted(INCORRECT, (tag,), (wrong,))
-    blocked = set(truth).union(*(group for group, _ in EXCLUSIVE))
+    blocked = set(truth).union(*EXCLUSIVE)
     choice = [tag for tag in visible(vocabulary) if tag not in blocked and not tag.startswith("series:")]
     if not choice:
         return None
@@ -95,9 +83,9 @@ def _incorrect(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[st
 
 def _contradictory(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]) -> Planted | None:
     """Beside a true tag another one that cannot be true with it."""
-    solo = "solo" in truth
-    groups = [group for group, needs_solo in EXCLUSIVE if solo or not needs_solo]
-    groups = [group for group in groups if group & set(truth) and group - set(truth)]
+    groups = [
+        group for group in (EXCLUSIVE if "solo" in truth else ANY_SETS) if group & set(truth) and group - set(truth)
+    ]
     if not groups:
         return None
     group = rng.choice(groups)
@@ -130,6 +118,4 @@ def _swapped(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]
 def _disagreement(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]) -> Planted | None:
     """One to three tags that its copies have are not on this one."""
     choice = visible(truth)
-    if len(choice) < 3:
-        return None
-    return Planted(DISAGREEMENT, tuple(sorted(rng.sample(choice, min(len(choice), rng.choice((1, 2, 3)))))))
+    return Planted(DISAGREEMENT, tuple(sorted(rng.sample(choice, rng.choice((1, 2, 3)))))) if len(choice) >= 3 else None

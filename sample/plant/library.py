@@ -8,12 +8,13 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 from sample.paint.picture import Picture, imagine, true_tags, variant
 from sample.paint.sheet import paint
 from sample.plant.copies import HOWS, encode, retouch
-from sample.plant.odd_files import ODD_FILES, odd_file
+from sample.plant.odd_files import ODD_FILES
 from tagcheck import script
 
 SMALLEST = 40
@@ -50,6 +51,10 @@ class Library:
     groups: list[Group] = field(default_factory=list)
     alike: list[tuple[int, int]] = field(default_factory=list)
 
+    def items(self) -> list[Item]:
+        """Every file, in order."""
+        return [item for group in self.groups for item in group.items]
+
 
 def plan_library(seed: int, pictures: int) -> Library:
     """Everything that is going to be drawn, without drawing it."""
@@ -66,15 +71,11 @@ def plan_library(seed: int, pictures: int) -> Library:
             picture = variant(random.Random(group_seed), library.groups[-1].picture)
             library.alike.append((len(library.groups) - 1, len(library.groups)))
             alike -= 1
-        size = 1
-        if copies and not wants_variant and len(library.groups) % 7 == 3 and copies[-1] <= left:
-            size = copies.pop()
-        items = []
-        for member in range(size):
-            items.append(_item(rng, number, picture, "" if member == 0 else rng.choice(HOWS)))
-            number += 1
+        several = copies and not wants_variant and len(library.groups) % 7 == 3 and copies[-1] <= left
+        size = copies.pop() if several else 1
+        items = [_item(rng, number + member, picture, rng.choice(HOWS) if member else "") for member in range(size)]
         library.groups.append(Group(group_seed, picture, tuple(items)))
-        left -= size
+        number, left = number + size, left - size
     for place, what in enumerate(ODD_FILES):
         library.groups.append(_odd_group(f"{seed}:odd:{place}", what, number + place))
     return library
@@ -82,7 +83,7 @@ def plan_library(seed: int, pictures: int) -> Library:
 
 def draw(library: Library, root: Path) -> list[str]:
     """Draw every file under `root` and return their SHA-256 in the plan's order."""
-    for folder in {Path(item.path).parent for group in library.groups for item in group.items}:
+    for folder in {Path(item.path).parent for item in library.items()}:
         (root / folder).mkdir(parents=True, exist_ok=True)
     drawn = script.progress(_drawn(library.groups, root), len(library.groups), "drawing", "picture")
     return [hash for found in drawn for hash in found]
@@ -95,7 +96,7 @@ def draw_group(group: Group, root: Path) -> list[str]:
     for item in group.items:
         suffix = item.path.rpartition(".")[2]
         if item.odd:
-            data = odd_file(item.odd, group.picture)
+            data = ODD_FILES[item.odd].encode(group.picture)
         elif item.how:
             data = retouch(rng, first, item.how, suffix)
         else:
@@ -126,9 +127,8 @@ def _page(picture: Picture) -> str:
     if len(picture.figures) == 2:
         return "Characters/Two together"
     if picture.figures:
-        return "Characters/" + {"portrait": "Portraits", "upper body": "Half figures"}.get(
-            picture.framing, "Full figures"
-        )
+        named = {"portrait": "Portraits", "upper body": "Half figures", "full body": "Full figures"}
+        return f"Characters/{named[picture.framing]}"
     if picture.things:
         return "Things & animals"
     return "Places/Indoors" if picture.place in ("room", "classroom") else "Places/Outdoors"
@@ -144,7 +144,7 @@ def _drawn(groups: list[Group], root: Path) -> Iterator[list[str]]:
     """The hashes of each group in order, drawn by as many processes as there are processors where that pays."""
     workers = min(os.cpu_count() or 1, len(groups) // 60)
     if workers < 2:
-        yield from (draw_group(group, root) for group in groups)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(draw_group, groups, [root] * len(groups), chunksize=8)
+        yield from map(draw_group, groups, repeat(root))
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            yield from pool.map(draw_group, groups, repeat(root), chunksize=8)

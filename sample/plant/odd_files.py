@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,18 +21,12 @@ from sample.plant.copies import encode
 Imagined = tuple[Picture, list[str]]
 
 
-@dataclass(frozen=True)
-class OddFile:
+class OddFile(NamedTuple):
     """How one odd file is made: its file name's end, what is on it with its true tags, and its bytes."""
 
     suffix: str
     imagine: Callable[[random.Random], Imagined]
     encode: Callable[[Picture], bytes]
-
-
-def odd_file(what: str, picture: Picture) -> bytes:
-    """The bytes of the odd file called `what` that shows `picture`."""
-    return ODD_FILES[what].encode(picture)
 
 
 def _character(rng: random.Random) -> Imagined:
@@ -45,9 +40,8 @@ def _place(rng: random.Random) -> Imagined:
     while True:
         picture = imagine(rng, (420, 640))
         if picture.place in ("city", "beach", "mountain", "snow"):
-            picture = replace(
-                picture, figures=(), framing="", things=(), banner=False, monochrome=False, series="", artist=None
-            )
+            bare = {"figures": (), "things": (), "banner": False, "monochrome": False, "artist": None}
+            picture = replace(picture, framing="", series="", **bare)
             return picture, true_tags(picture)
 
 
@@ -74,12 +68,10 @@ def _cut_out(rng: random.Random) -> Imagined:
 
 def _animation(picture: Picture) -> bytes:
     """The character blinks."""
-    frames = [
-        paint(replace(picture, figures=(replace(picture.figures[0], eyes_closed=closed),)), 360)
-        for closed in (False, True)
-    ]
+    first, second = (replace(picture.figures[0], eyes_closed=closed) for closed in (False, True))
+    open_eyes, closed_eyes = (paint(replace(picture, figures=(figure,)), 360) for figure in (first, second))
     out = io.BytesIO()
-    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=[1200, 200], loop=0)
+    open_eyes.save(out, "GIF", save_all=True, append_images=[closed_eyes], duration=[1200, 200], loop=0)
     return out.getvalue()
 
 
@@ -94,17 +86,8 @@ def _truncated(picture: Picture) -> bytes:
     return data[: len(data) * 2 // 5]
 
 
-def _sixteen_bits(picture: Picture) -> bytes:
-    grey = np.asarray(paint(picture).convert("L"), dtype=np.uint16) * 257
-    return encode(Image.fromarray(grey), "png")
-
-
-def _palette(picture: Picture) -> bytes:
-    return encode(paint(picture).quantize(64), "png")
-
-
-def _inks(picture: Picture) -> bytes:
-    return encode(paint(picture).convert("CMYK"), "jpg")
+def _sixteen_bits(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(image.convert("L"), dtype=np.uint16) * 257)
 
 
 def _turned(picture: Picture) -> bytes:
@@ -117,8 +100,10 @@ def _turned(picture: Picture) -> bytes:
     return out.getvalue()
 
 
-def _plain(picture: Picture) -> bytes:
-    return encode(paint(picture), "png")
+def _painted(
+    suffix: str, change: Callable[[Image.Image], Image.Image] = lambda image: image
+) -> Callable[[Picture], bytes]:
+    return lambda picture: encode(change(paint(picture)), suffix)
 
 
 ODD_FILES: dict[str, OddFile] = {
@@ -127,9 +112,9 @@ ODD_FILES: dict[str, OddFile] = {
     "truncated": OddFile("jpg", _character, _truncated),
     "not a picture": OddFile("jpg", _place, lambda picture: b"This is a text file that somebody named .jpg.\n"),
     "empty": OddFile("png", _place, lambda picture: b""),
-    "sixteen bits": OddFile("png", _grey_place, _sixteen_bits),
-    "palette": OddFile("png", _character, _palette),
-    "four inks": OddFile("jpg", _character, _inks),
+    "sixteen bits": OddFile("png", _grey_place, _painted("png", _sixteen_bits)),
+    "palette": OddFile("png", _character, _painted("png", lambda image: image.quantize(64))),
+    "four inks": OddFile("jpg", _character, _painted("jpg", lambda image: image.convert("CMYK"))),
     "turned by exif": OddFile("jpg", _character, _turned),
-    "very thin": OddFile("png", _thin_place, _plain),
+    "very thin": OddFile("png", _thin_place, _painted("png")),
 }

@@ -7,14 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PENALTY = 3e-5  # on the squared weights of standardised inputs, against the mean loss of a tag
-ITERATIONS = 80
 
 
 def fit_head(embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """One logistic regression a tag, all at once by L-BFGS.
-
-    Embeddings float (n, d) and targets bool (n, V) -> weight (V, d), bias (V,). Probability = sigmoid(weight @ embedding + bias). The last layer of a network is behind the
-    others when training ends, the rare tags' rows most of all.
+    """One logistic regression a tag, all at once by L-BFGS: embeddings float (n, d), targets bool (n, V) -> weight (V, d), bias (V,).
 
     >>> x = torch.linspace(-1, 1, 41)[:, None]
     >>> weight, bias = fit_head(x, x > 0.3)
@@ -25,7 +21,7 @@ def fit_head(embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     inputs, wanted = (embeddings - middle) / spread, targets.float()
     weight = torch.zeros(targets.shape[1], embeddings.shape[1], requires_grad=True)
     bias = torch.logit(wanted.mean(0), eps=1e-4).requires_grad_()
-    solver = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, history_size=10, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([weight, bias], max_iter=80, history_size=10, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()

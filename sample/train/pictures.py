@@ -1,8 +1,4 @@
-"""Pictures to train the small network on: drawn from seeds of their own, so that no library holds them.
-
-They are kept as squares of `SIDE` pixels, prepared as the network's input is: the picture in the
-middle of a white square.
-"""
+"""Pictures to train the small network on, drawn from seeds of their own: squares of `SIDE` pixels with white edges."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +19,7 @@ from PIL import Image
 from sample.paint.picture import Picture, imagine, true_tags, variant
 from sample.paint.sheet import paint
 from sample.paint.world import BY_SERIES, PLACE_TAGS
+from sample.plant.copies import encode
 from sample.plant.errors import visible
 from tagcheck import script
 from tagcheck.files import write_json
@@ -36,9 +34,8 @@ KNOWN_SERIES = ("scarlet meridian", "star harbor academy")
 
 @dataclass(frozen=True)
 class Training:
-    """`pixels` uint8 (n, SIDE, SIDE, 3) mapped from the disk, `boxes` float32 (n, 2) width and height of the
-    picture in it (0 to 1), `targets` bool (n, V) by `tags` in booru spelling, the common first, `kinds` int (n,) equal for
-    pictures of the same place with the same number of characters.
+    """`pixels` uint8 (n, SIDE, SIDE, 3) mapped from the disk, `boxes` float32 (n, 2) width and height of the picture in it
+    (0 to 1), `targets` bool (n, V) by `tags` in booru spelling, `kinds` (n,) of place and number of characters.
     """
 
     pixels: np.ndarray
@@ -76,9 +73,8 @@ def load(folder: Path, count: int) -> Training:
 def vocabulary(written: Sequence[Sequence[str]]) -> list[str]:
     """The tags to learn, in booru spelling, the common first: what can be seen, without the series it must not know."""
     counts = Counter(tag for tags in written for tag in visible(tags))
-    known = {f"series:{name}" for name in KNOWN_SERIES}
-    for name in KNOWN_SERIES:
-        known |= {f"character:{person.name}" for person in BY_SERIES[name].people}
+    people = (person for name in KNOWN_SERIES for person in BY_SERIES[name].people)
+    known = {f"series:{name}" for name in KNOWN_SERIES} | {f"character:{person.name}" for person in people}
     kept = [tag for tag, times in counts.items() if times >= RAREST * len(written) and (":" not in tag or tag in known)]
     return [booru_name(tag) for tag in sorted(kept, key=lambda tag: (-counts[tag], tag))]
 
@@ -111,24 +107,19 @@ def painted(number: int) -> tuple[np.ndarray, tuple[float, float], list[str]]:
     """One training picture: uint8 (SIDE, SIDE, 3), its box, its true tags. It went through a JPEG, as most pictures have."""
     picture = imagined(number)
     rng = random.Random(f"training file:{number}")
-    out = io.BytesIO()
-    paint(picture, min(max(picture.width, picture.height), rng.randint(*LONGEST))).save(
-        out, "JPEG", quality=rng.randint(60, 95)
-    )
-    sheet, box = square(Image.open(out))
+    image = paint(picture, min(max(picture.width, picture.height), rng.randint(*LONGEST)))
+    sheet, box = square(Image.open(io.BytesIO(encode(image, "jpg", rng.randint(60, 95)))))
     return np.asarray(sheet), box, true_tags(picture)
 
 
 def _draw(pixels: Path, record: Path, count: int) -> None:
     pixels.parent.mkdir(parents=True, exist_ok=True)
     array = np.lib.format.open_memmap(pixels, "w+", np.uint8, (count, SIDE, SIDE, 3))
-    boxes, tags = [], []
+    known: dict[str, list[Any]] = {"tags": [None] * count, "boxes": [None] * count}
     # Processes that start afresh: torch has threads by now, which a fork would not survive.
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         found = pool.imap(painted, range(count), chunksize=16)
         for row, (sheet, box, written) in enumerate(script.progress(found, count, "drawing", "picture")):
-            array[row] = sheet
-            boxes.append(box)
-            tags.append(written)
+            array[row], known["boxes"][row], known["tags"][row] = sheet, box, written
     array.flush()
-    write_json(record, {"tags": tags, "boxes": boxes})
+    write_json(record, known)

@@ -18,13 +18,9 @@ CROP, COLOUR, SCALE, JPEG = 0.5, 0.5, 0.25, 0.3  # how often each is done
 def view(pixels: Tensor, boxes: Tensor, side: int, random: torch.Generator) -> Tensor:
     """Pixels uint8 (b, S, S, 3) whose pictures take `boxes` (b, 2) of the square -> uint8 (b, 3, side, side).
 
-    Each picture by chance cropped by up to 8 % at each side and put on a white square again, made
-    brighter or darker, paler or stronger, smaller and larger again, recompressed. Never mirrored or
-    turned.
+    Each is by chance cropped by up to 8 % a side, scaled, recoloured and recompressed; never mirrored or turned.
     """
-    images = pixels.permute(0, 3, 1, 2).float()
-    images = _crop(images, boxes, side, random)
-    images = _scale(images, random)
+    images = _scale(_crop(pixels.permute(0, 3, 1, 2).float(), boxes, side, random), random)
     images = _colour(images, random)
     return _jpeg(images.round_().clamp_(0, 255).to(torch.uint8), random)
 
@@ -34,7 +30,6 @@ def _chosen(count: int, often: float, random: torch.Generator) -> Tensor:
 
 
 def _crop(images: Tensor, boxes: Tensor, side: int, random: torch.Generator) -> Tensor:
-    """Crops each picture inside its square and puts what is left in the middle of a square of its longer side."""
     count = len(images)
     cuts = torch.rand(count, 4, generator=random) * 0.08 * _chosen(count, CROP, random)[:, None]
     low, high = -boxes * (1 - 2 * cuts[:, :2]), boxes * (1 - 2 * cuts[:, 2:])  # corners in -1 .. 1, (b, 2) as x, y
@@ -50,7 +45,6 @@ def _crop(images: Tensor, boxes: Tensor, side: int, random: torch.Generator) -> 
 
 
 def _scale(images: Tensor, random: torch.Generator) -> Tensor:
-    """Some of them made smaller and as large as before again, all of those by one factor."""
     chosen = _chosen(len(images), SCALE, random)
     factor = float(0.5 + 0.4 * torch.rand(1, generator=random))
     if chosen.any():
