@@ -51,6 +51,7 @@ from tagcheck.files import write_atomically
 from tagcheck.learning import linear_probes
 from tagcheck.library import choose
 from tagcheck.lock import sole_run
+from tagcheck.pictures import decoder_processes
 from tagcheck.script import run
 from tagcheck.series import Labels, classifier_files, finetuning, out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series.finetuning import PARTS, Settings, Training
@@ -370,10 +371,11 @@ def train_networks(
     """Train on the library's pictures, or go on where an earlier run was stopped."""
     work = work_folder(folder, namespace, pictures, settings, base.sha256)
     library = choose.mapped_library(folder, config, args, None)
-    read = finetuning.pictures(library, pictures.embedded.hashes, base.network.image_size)
+    read = decoder_processes.frames_of(library, pictures.embedded.hashes, base.network.image_size)
     parts = linear_probes.grouped_folds(groups, min(PARTS * settings.folds, len(np.unique(groups))), SEED)
     parts = spread_folds(parts, groups, labels)
-    training = Training(base.network, read, pictures.embedded.matrix, labels.membership, parts, settings, device)
+    network = base.network.to(device)
+    training = Training(network, read, pictures.embedded.matrix, labels.membership, parts, settings)
     total = settings.epochs * len(training.tagged)
     with script.progress((), total=total, what="fine-tuning", unit="picture") as bar:
 

@@ -50,11 +50,13 @@ from tagcheck.intervals import wilson
 from tagcheck.learning import expected_calibration_error
 from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.library import choose
+from tagcheck.pictures import decoder_processes
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
 from tagcheck.series import Classifier, classifier_files, finetuning, tagger_says
 from tagcheck.series import confidence as series_confidence
+from tagcheck.svg import drawing, part
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
 NEIGHBOURS = 3  # similar pictures shown as evidence
@@ -221,16 +223,10 @@ def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.
         if published.sha256 != base["weights_sha256"]:
             raise BadFile(f"{base['folder']} holds another network than the one that was fine-tuned")
         library = choose.mapped_library(folder, config, None, script.say)
-        read = finetuning.pictures(library, hashes, published.network.image_size)
-        return finetuning.new_log_probabilities(
-            published.network,
-            made.network,
-            np.array(made.card["finetuned"]["classes_known"], dtype=bool),
-            read,
-            len(hashes),
-            made.card["finetuned"]["settings"]["blocks"],
-            tagger.choose_device("auto"),
-        )
+        read = decoder_processes.frames_of(library, hashes, published.network.image_size)
+        network, tuned = published.network.to(tagger.choose_device("auto")), made.card["finetuned"]
+        known, blocks = np.array(tuned["classes_known"], dtype=bool), tuned["settings"]["blocks"]
+        return finetuning.new_log_probabilities(network, made.network, known, read, len(hashes), blocks)
     except ToolError as error:
         script.say(f"new pictures are judged without the fine-tuned network: {error}")
         return None
@@ -562,20 +558,19 @@ def reliability_diagram(table: list[dict[str, Any]]) -> str:
         if row["count"]:
             x, y = 40 + 300 * row["mean_probability"], 320 - 300 * row["share_right"]
             low, high = (320 - 300 * edge for edge in row["interval"])
-            marks.append(
-                f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="#888"/>'
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#15c"><title>{row["count"]} pictures: said '
-                f"{row['mean_probability']:.0%}, tagged {row['share_right']:.0%}</title></circle>"
-            )
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 360" width="540" height="540" '
-        'font-family="sans-serif" font-size="12">\n'
-        '<rect width="360" height="360" fill="#fff"/><rect x="40" y="20" width="300" height="300" fill="none" stroke="#444"/>\n'
-        '<line x1="40" y1="320" x2="340" y2="20" stroke="#bbb" stroke-dasharray="4"/>\n'
-        + "\n".join(marks)
-        + '\n<text x="190" y="350" text-anchor="middle">probability said (0 to 1)</text>'
-        '<text x="16" y="170" text-anchor="middle" transform="rotate(-90 16 170)">share tagged (0 to 1)</text>\n</svg>\n'
-    )
+            says = f"{row['count']} pictures: said {row['mean_probability']:.0%}, tagged {row['share_right']:.0%}"
+            marks.append(part("line", x1=x, y1=low, x2=x, y2=high, stroke="#888"))
+            marks.append(part("circle", part("title", text=says), cx=x, cy=y, r=4, fill="#15c"))
+    upward = {"x": 16, "y": 170, "text_anchor": "middle", "transform": "rotate(-90 16 170)"}
+    parts = [
+        part("rect", width=360, height=360, fill="#fff"),
+        part("rect", x=40, y=20, width=300, height=300, fill="none", stroke="#444"),
+        part("line", x1=40, y1=320, x2=340, y2=20, stroke="#bbb", stroke_dasharray=4),
+        *marks,
+        part("text", text="probability said (0 to 1)", x=190, y=350, text_anchor="middle"),
+        part("text", text="share tagged (0 to 1)", **upward),
+    ]
+    return drawing(parts, 360, 360, width=540, height=540, font_family="sans-serif", font_size=12)
 
 
 def confusion(judged: list[Judged]) -> list[dict[str, Any]]:

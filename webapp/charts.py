@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 
 from markupsafe import Markup
+
+from tagcheck.svg import drawing, part
 
 WIDTH, HEIGHT = 640, 200
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 28
@@ -32,14 +33,14 @@ def trend(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float | No
         if not points:
             continue
         path = " ".join(f"{'ML'[place > 0]}{px:.1f} {py:.1f}" for place, (px, py) in enumerate(points))
-        parts.append(f'<path class="line line-{number}" d="{path}"/>')
-        parts += [f'<circle class="dot line-{number}" cx="{px:.1f}" cy="{py:.1f}" r="3"/>' for px, py in points]
+        parts.append(part("path", class_=f"line line-{number}", d=path))
+        parts += [part("circle", class_=f"dot line-{number}", cx=px, cy=py, r=3) for px, py in points]
         label = free_place(points[-1][1], ends)
         ends.append(label)
-        parts.append(f'<text class="name" x="{points[-1][0] + 8:.1f}" y="{label + 4:.1f}">{escape(name)}</text>')
+        parts.append(part("text", text=name, class_="name", x=points[-1][0] + 8, y=label + 4))
     for place in sorted({0, len(labels) - 1}) if labels else ():
         anchor = "start" if place == 0 else "end"
-        parts.append(f'<text x="{x(place):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{escape(labels[place])}</text>')
+        parts.append(part("text", text=labels[place], x=x(place), y=HEIGHT - 8, text_anchor=anchor))
     return _svg(parts, title, HEIGHT)
 
 
@@ -51,17 +52,15 @@ def bars(rows: Sequence[tuple[str, Sequence[int]]], names: Sequence[str], title:
     parts = []
     for place, (name, counts) in enumerate(rows):
         top = place * step + 6
-        parts.append(f'<text x="{label - 8}" y="{top + 13}" text-anchor="end">{escape(name)}</text>')
+        parts.append(part("text", text=name, x=label - 8, y=top + 13, text_anchor="end"))
         left = float(label)
         for number, value in enumerate(counts):
             if value:
                 size = wide * value / largest
-                parts.append(
-                    f'<rect class="part-{number}" x="{left:.1f}" y="{top}" width="{size:.1f}" height="18">'
-                    f"<title>{escape(f'{name}, {names[number]}: {value:,}')}</title></rect>"
-                )
+                says = part("title", text=f"{name}, {names[number]}: {value:,}")
+                parts.append(part("rect", says, class_=f"part-{number}", x=left, y=top, width=size, height=18))
                 left += size
-        parts.append(f'<text x="{left + 6:.1f}" y="{top + 13}">{sum(counts):,}</text>')
+        parts.append(part("text", text=f"{sum(counts):,}", x=left + 6, y=top + 13))
     return _svg(parts, title, len(rows) * step + 6)
 
 
@@ -91,15 +90,12 @@ def nice(value: float) -> float:
 
 
 def _axis(y: Callable[[float], float], top: float) -> str:
-    marks = [0, top / 2, top]
     return "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT - 90}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:,g}</text>'
-        for mark in marks
+        part("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT - 90, y1=y(mark), y2=y(mark))
+        + part("text", text=f"{mark:,g}", x=LEFT - 6, y=y(mark) + 4, text_anchor="end")
+        for mark in (0, top / 2, top)
     )
 
 
-def _svg(parts: Sequence[str], title: str, height: float) -> Markup:
-    return Markup(
-        f'<svg class="chart" role="img" viewBox="0 0 {WIDTH} {height:g}" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    )
+def _svg(parts: list[str], title: str, height: float) -> Markup:
+    return Markup(drawing(parts, WIDTH, height, class_="chart", role="img", aria_label=title))

@@ -11,12 +11,12 @@ import logging
 import os
 import queue
 import threading
-from html import escape
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, abort, current_app, request, send_file
 from PIL import Image
 
+from tagcheck import svg
 from tagcheck.dataset import HASH
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.files import write_atomically
@@ -247,14 +247,12 @@ def _note(reason: str) -> Response:
             line = ""
         line = f"{line} {word}".strip()
     lines = [*lines, line][:6]
-    text = "".join(f'<text x="180" y="{150 + 22 * place}">{escape(line)}</text>' for place, line in enumerate(lines))
-    svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 270" width="360" height="270">'
-        '<rect width="360" height="270" fill="#d9d9d6"/>'
-        '<g font-family="sans-serif" font-size="17" text-anchor="middle" fill="#333">'
-        f'<text x="180" y="110" font-size="20">No picture</text>{text}</g></svg>'
-    )
-    response = Response(svg, mimetype="image/svg+xml")
+    text = [svg.part("text", text="No picture", x=180, y=110, font_size=20)]
+    text += [svg.part("text", text=line, x=180, y=150 + 22 * place) for place, line in enumerate(lines)]
+    ground = svg.part("rect", width=360, height=270, fill="#d9d9d6")
+    told = svg.part("g", *text, font_family="sans-serif", font_size=17, text_anchor="middle", fill="#333")
+    note = svg.drawing([ground, told], 360, 270, width=360, height=270)
+    response = Response(note, mimetype="image/svg+xml")
     response.headers["Content-Security-Policy"] = FILE_POLICY
     response.headers["X-Picture"] = "unavailable"
     return response

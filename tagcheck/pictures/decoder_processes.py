@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -197,6 +197,15 @@ def prepared(
         work.stop()
         for decoder in decoders:
             decoder.close()
+
+
+def frames_of(library: Any, hashes: Sequence[str], size: int) -> Callable[[Sequence[int]], Iterator[np.ndarray | None]]:
+    """What decodes rows of a library's pictures ahead to squares of `size` pixels: their frames, None of the unreadable."""
+    made = [Decoder(size, Limits()) for _ in range(2)]
+    return lambda rows: (
+        file.frames
+        for file in prepared([hashes[row] for row in rows], library.read, library.render, made, 64, Clocks())
+    )
 
 
 class _Job:

@@ -1,10 +1,8 @@
 """Training the last blocks of the tagger's network on the owner's pictures, with a head of the owner's classes.
 
-A few networks are trained side by side. Each leaves out a part of the near-duplicate groups, and what it says of these
-is out of fold; a twelfth of the pictures, of other groups again, says when it stops. The blocks in front are frozen and
-common to all, so that a picture in a view (never the same twice) goes through them once. Of a new picture, which none
-of them saw, the networks' mean is taken. Everything random in a step comes from the seed, the epoch and the step's
-number: a run that was killed goes on from its checkpoint to the networks it would have become.
+A few networks are trained side by side, each without a part of the near-duplicate groups: what it says of these is out
+of fold. A twelfth of the pictures, of other groups again, says when it stops; of a new picture the networks' mean is
+taken. What is random in a step comes from seed, epoch and step, so that a killed run goes on to the same networks.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from scipy import sparse
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,12 +26,9 @@ from joytag.Models import ViT, normalise
 from tagcheck.embedding import joytag_network, store
 from tagcheck.errors import BadFile
 from tagcheck.files import write_atomically
-from tagcheck.pictures import decoder_processes
-from tagcheck.pictures.file_formats import Limits
 
 SMOOTHING = 0.05  # of the target is shared out among all classes: a few tags in a hundred are wrong
-WEIGHT_DECAY, CLIP = 0.05, 1.0
-WARM_UP = 0.1  # of all steps
+WEIGHT_DECAY, CLIP, WARM_UP = 0.05, 1.0, 0.1  # the last of all steps
 HEAD_STEPS, HEAD_PENALTY = 40, 1e-2  # of the fit that the head starts from
 PARTS = 4  # that each fold is cut into; one of them says when a network stops
 LEAST_LOG = -9.0  # of a probability: what is less is not told apart
@@ -58,8 +53,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Trained:
-    """`log_p` (n, C) of every picture by the network that did not see it, zeros where it cannot be read; `folds` (n,) which
-    network that is, `known` (folds, C) the classes each was trained with, `tensors` of all, `history` a row an epoch.
+    """`log_p` (n, C) of each picture by the network `folds` (n,) that did not see it, zeros where it cannot be read; `known`
+    (folds, C) the classes of each network, `tensors` of all, `history` a row an epoch.
     """
 
     log_p: np.ndarray
@@ -80,9 +75,7 @@ def tokens_of(network: ViT, blocks: int, pixels: Tensor) -> Tensor:
 
 
 class Back(nn.Module):
-    """What is trained: copies of the last blocks and the norm, and a head of C classes on the mean token, standardised by
-    the `mean` and `scale` (d,) of the stored embeddings.
-    """
+    """What is trained: the last blocks, the norm, and a head of C classes on the mean token, standardised by `mean` and `scale`."""
 
     mean: Tensor
     scale: Tensor
@@ -91,8 +84,8 @@ class Back(nn.Module):
         super().__init__()
         self.blocks = copy.deepcopy(network.blocks[len(network.blocks) - blocks :])
         self.norm = copy.deepcopy(network.norm)
-        self.register_buffer("mean", mean.clone().float())
-        self.register_buffer("scale", scale.clone().float())
+        for name, one in (("mean", mean), ("scale", scale)):
+            self.register_buffer(name, one.clone().float())
         self.head = nn.Linear(network.d_model, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -100,8 +93,7 @@ class Back(nn.Module):
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Embeddings (b, d) -> logits (b, C)."""
-        logits: Tensor = self.head((embedding - self.mean) / self.scale)
-        return logits
+        return cast(Tensor, self.head((embedding - self.mean) / self.scale))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens in front of the blocks (b, t, d) -> logits (b, C)."""
@@ -111,35 +103,33 @@ class Back(nn.Module):
 
 
 class Training:
-    """All networks of one fine-tuning of n pictures. `embeddings` (n, d) the stored ones; `targets` csr (n, C) shares of
-    classes, rows without a tag empty; `parts` (n,) of `PARTS` * folds parts, a near-duplicate group in one of them.
+    """All networks of one fine-tuning of n pictures. `embeddings` (n, d); `targets` csr (n, C) shares of classes, rows
+    without a tag empty; `parts` (n,) of `PARTS` * folds parts, a near-duplicate group in one of them.
     """
 
     def __init__(
         self,
-        network: ViT,
+        base: ViT,
         read: Reader,
         embeddings: np.ndarray,
-        targets: sparse.csr_matrix,
+        targets: csr_matrix,
         parts: np.ndarray,
         settings: Settings,
-        device: torch.device,
     ) -> None:
         self.read, self.embeddings, self.targets = read, embeddings, targets
-        self.settings, self.device, self.change = settings, device, views(network.image_size)
-        self.network, self.folds = network.to(device).eval(), parts % settings.folds
+        self.settings, self.device, self.change = settings, base.head.weight.device, views(base.image_size)
+        self.network, self.folds = base.eval(), parts % settings.folds
         tagged = np.asarray(targets.sum(axis=1)).ravel() > 0
         self.tagged = np.flatnonzero(tagged)
         each = np.arange(settings.folds)[:, None]
         self.held = (parts == (each + 1) % settings.folds) & tagged  # (folds, n) what says when each network stops
         self.learns = (self.folds != each) & ~self.held & tagged
         count = np.asarray(targets.sum(axis=0)).ravel()  # the weight of a class falls with the root of its pictures
-        self.weights = torch.from_numpy(1.0 / np.sqrt(np.maximum(count, 1.0))).float().to(device)
+        self.weights = torch.from_numpy(1.0 / np.sqrt(np.maximum(count, 1.0))).float().to(self.device)
         torch.manual_seed(settings.seed)
-        self.backs = [self._back(network, np.flatnonzero(rows)) for rows in self.learns]
-        self.optimizers = [
-            torch.optim.AdamW(back.parameters(), settings.rate, weight_decay=WEIGHT_DECAY) for back in self.backs
-        ]
+        self.backs = [self._back(base, np.flatnonzero(rows)) for rows in self.learns]
+        decay = WEIGHT_DECAY
+        self.optimizers = [torch.optim.AdamW(one.parameters(), settings.rate, weight_decay=decay) for one in self.backs]
         self.best: list[dict[str, Tensor]] = [{} for _ in self.backs]
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -168,10 +158,8 @@ class Training:
         for rows, found in self._plain(np.arange(len(self.folds))):
             log_p[rows] = np.maximum(found[self.folds[rows], np.arange(len(rows))], LEAST_LOG)
         known = np.array([np.asarray(self.targets[rows].sum(axis=0)).ravel() > 0 for rows in self.learns])
-        named = (
-            (f"{fold}.{name}", one) for fold, back in enumerate(self.backs) for name, one in back.state_dict().items()
-        )
-        tensors = {name: one.cpu().numpy() for name, one in named}
+        states = [(f"{fold}.", back.state_dict()) for fold, back in enumerate(self.backs)]
+        tensors = {front + name: one.cpu().numpy() for front, state in states for name, one in state.items()}
         return Trained(log_p, self.folds, known, tensors, self.history)
 
     def _train_epoch(self) -> Iterator[tuple[int, float]]:
@@ -188,10 +176,8 @@ class Training:
                 pictures = [self.change(torch.from_numpy(one[self.epoch % len(one)].copy())) for _, one in seen]
                 with autocast(self.device):
                     tokens = tokens_of(self.network, self.settings.blocks, torch.stack(pictures).to(self.device))
-                found, share = (
-                    np.array([row for row, _ in seen]),
-                    (self.epoch + self.step / steps) / self.settings.epochs,
-                )
+                found = np.array([row for row, _ in seen])
+                share = (self.epoch + self.step / steps) / self.settings.epochs
                 losses = [self._descend(fold, tokens, found, share) for fold in going]
             self.step += 1
             yield len(rows), float(np.mean(losses or [0.0]))
@@ -218,10 +204,9 @@ class Training:
         log_p = np.zeros((len(self.backs), *self.targets.shape), np.float32)
         for rows, found in self._plain(np.flatnonzero(self.held.any(axis=0))):
             log_p[:, rows] = found
-        losses = [
-            -float(self.targets[rows].multiply(p[rows]).sum()) / max(1, rows.sum()) for p, rows in zip(log_p, self.held)
-        ]
-        self.history.append({"epoch": self.epoch, "held_losses": [round(float(loss), 5) for loss in losses]})
+        sums = [-float(self.targets[rows].multiply(p[rows]).sum()) for p, rows in zip(log_p, self.held)]
+        losses = [round(float(one / max(1, rows.sum())), 5) for one, rows in zip(sums, self.held)]
+        self.history.append({"epoch": self.epoch, "held_losses": losses})
         for fold, back in enumerate(self.backs):
             if self._best_epoch(fold) == self.epoch:
                 self.best[fold] = {name: value.detach().clone() for name, value in back.state_dict().items()}
@@ -234,7 +219,7 @@ class Training:
         return [one for one in range(len(self.backs)) if self.epoch - self._best_epoch(one) <= self.settings.patience]
 
     def _plain(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return log_probabilities(self.network, self.backs, self.read, rows, self.settings.blocks, self.device)
+        return log_probabilities(self.network, self.backs, self.read, rows, self.settings.blocks)
 
     def _back(self, network: ViT, rows: np.ndarray) -> Back:
         """A network to be trained on `rows`, its head fitted to the stored embeddings, which are what the blocks give now."""
@@ -272,31 +257,21 @@ class Training:
 
 
 def new_log_probabilities(
-    network: ViT,
-    tensors: dict[str, np.ndarray],
-    known: np.ndarray,
-    read: Reader,
-    count: int,
-    blocks: int,
-    device: torch.device,
+    network: ViT, tensors: dict[str, np.ndarray], known: np.ndarray, read: Reader, count: int, blocks: int
 ) -> np.ndarray:
-    """What stored networks together say of `count` new pictures, (count, C): the log of their mean probabilities, zeros
-    where a picture cannot be read. Raises `BadFile` when the tensors do not fit `network`.
-    """
+    """The log of stored networks' mean probabilities for `count` new pictures, (count, C); zeros where one cannot be read."""
     backs, log_p = [], np.zeros((count, known.shape[1]), np.float32)
     for fold in range(len(known)):
-        own = {
-            name.removeprefix(f"{fold}."): torch.tensor(one)
-            for name, one in tensors.items()
-            if name.startswith(f"{fold}.")
-        }
+        split = ((name.partition("."), one) for name, one in tensors.items())
+        own = {name: torch.tensor(one) for (number, _, name), one in split if number == str(fold)}
         try:
-            backs.append(Back(network, blocks, known.shape[1], own["mean"], own["scale"]).to(device))
+            backs.append(
+                Back(network, blocks, known.shape[1], own["mean"], own["scale"]).to(network.head.weight.device)
+            )
             backs[-1].load_state_dict(own)
         except (KeyError, RuntimeError) as error:
             raise BadFile(f"the tuned blocks do not fit the network: {str(error).splitlines()[0]}") from None
-    network.to(device).eval()
-    for rows, found in log_probabilities(network, backs, read, np.arange(count), blocks, device):
+    for rows, found in log_probabilities(network.eval(), backs, read, np.arange(count), blocks):
         mean = (np.exp(found) * known[:, None]).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         log_p[rows] = np.log(np.maximum(mean / mean.sum(axis=1, keepdims=True), math.exp(LEAST_LOG)))
     return log_p
@@ -304,9 +279,10 @@ def new_log_probabilities(
 
 @torch.no_grad()
 def log_probabilities(
-    network: ViT, backs: Sequence[Back], read: Reader, rows: np.ndarray, blocks: int, device: torch.device
+    network: ViT, backs: Sequence[Back], read: Reader, rows: np.ndarray, blocks: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rows that can be read (b,), float32 (networks, b, C)) of pictures as they are, in batches."""
+    device = network.head.weight.device
     left = ((row, one[len(one) // 2]) for row, one in zip(rows.tolist(), read(rows.tolist())) if one is not None)
     while batch := list(islice(left, Settings.batch_size)):
         with autocast(device):
@@ -320,22 +296,8 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=joytag_network.fast_precision(device) == "bfloat16")
 
 
-def pictures(library: Any, hashes: Sequence[str], size: int, decoders: int = 2) -> Reader:
-    """A reader of a library's pictures, decoded ahead by separate processes to squares of `size` pixels."""
-    made = [decoder_processes.Decoder(size, Limits()) for _ in range(decoders)]
-
-    def read(rows: Sequence[int]) -> Iterator[np.ndarray | None]:
-        wanted, clocks = [hashes[row] for row in rows], decoder_processes.Clocks()
-        for file in decoder_processes.prepared(wanted, library.read, library.render, made, 64, clocks):
-            yield file.frames
-
-    return read
-
-
 def views(size: int) -> nn.Module:
-    """Another view of a picture, uint8 (3, S, S) -> uint8 (3, size, size). Never mirrored: what is written, worn or held on
-    one side belongs to a character there.
-    """
+    """Another view of a picture, uint8 (3, S, S) -> uint8 (3, size, size). Never mirrored: sides belong to a character."""
     from torchvision.transforms import v2  # here, since it takes a second to load and only training needs it
 
     turned = v2.RandomAffine(8.0, (0.05, 0.05), fill=255, interpolation=v2.InterpolationMode.BILINEAR)

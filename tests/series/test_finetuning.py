@@ -113,7 +113,7 @@ class Few:
 
     def training(self, read=None, **changed) -> Training:
         settings = Settings(**{"epochs": 3, "blocks": 1, "batch_size": 4} | changed)
-        return Training(self.base, read or self.read, self.matrix, self.targets, np.arange(24) // 2, settings, CPU)
+        return Training(self.base, read or self.read, self.matrix, self.targets, np.arange(24) // 2, settings)
 
 
 @pytest.fixture
@@ -208,11 +208,11 @@ def test_rare_classes_are_weighed_up(few: Few):
 def test_stored_networks_say_of_new_pictures_what_their_mean_is(few: Few, tmp_path: Path):
     training = few.training(epochs=1)
     found = training.run(tmp_path / "checkpoint.pt", quiet)
-    told = finetuning.new_log_probabilities(few.base, found.tensors, found.known, few.read, 5, 1, CPU)
+    told = finetuning.new_log_probabilities(few.base, found.tensors, found.known, few.read, 5, 1)
     _, each = next(training._plain(np.arange(5)))
     assert np.allclose(np.exp(told), np.exp(each).mean(axis=0), atol=1e-5)
     with pytest.raises(BadFile, match="do not fit"):
-        finetuning.new_log_probabilities(few.base, found.tensors, found.known, few.read, 5, 2, CPU)
+        finetuning.new_log_probabilities(few.base, found.tensors, found.known, few.read, 5, 2)
 
 
 def test_a_network_that_saw_nothing_says_nothing_and_a_struck_class_goes_to_the_others():
