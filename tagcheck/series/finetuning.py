@@ -29,10 +29,9 @@ from tagcheck.files import write_atomically
 
 SMOOTHING = 0.05  # of the target is shared out among all classes: a few tags in a hundred are wrong
 WEIGHT_DECAY, CLIP, WARM_UP = 0.05, 1.0, 0.1  # the last of all steps
-HEAD_STEPS, HEAD_PENALTY = 40, 1e-2  # of the fit that the head starts from
+HEAD_STEPS, HEAD_PENALTY, CHECKPOINT_SECONDS = 40, 1e-2, 60.0
 PARTS = 4  # that each fold is cut into; one of them says when a network stops
 LEAST_LOG = -9.0  # of a probability: what is less is not told apart
-CHECKPOINT_SECONDS = 60.0
 
 # The frames (f, 3, S, S) of each row asked for, in order; None where its picture cannot be read.
 Reader = Callable[[Sequence[int]], Iterable[np.ndarray | None]]
@@ -103,20 +102,14 @@ class Back(nn.Module):
 
 
 class Training:
-    """All networks of one fine-tuning of n pictures. `embeddings` (n, d); `targets` csr (n, C) shares of classes, rows
+    """All networks of one fine-tuning of n pictures. `stored` embeddings (n, d); `targets` csr (n, C) shares of classes, rows
     without a tag empty; `parts` (n,) of `PARTS` * folds parts, a near-duplicate group in one of them.
     """
 
     def __init__(
-        self,
-        base: ViT,
-        read: Reader,
-        embeddings: np.ndarray,
-        targets: csr_matrix,
-        parts: np.ndarray,
-        settings: Settings,
+        self, base: ViT, read: Reader, stored: np.ndarray, targets: csr_matrix, parts: np.ndarray, settings: Settings
     ) -> None:
-        self.read, self.embeddings, self.targets = read, embeddings, targets
+        self.read, self.embeddings, self.targets = read, stored, targets
         self.settings, self.device, self.change = settings, base.head.weight.device, views(base.image_size)
         self.network, self.folds = base.eval(), parts % settings.folds
         tagged = np.asarray(targets.sum(axis=1)).ravel() > 0
@@ -265,10 +258,9 @@ def new_log_probabilities(
         split = ((name.partition("."), one) for name, one in tensors.items())
         own = {name: torch.tensor(one) for (number, _, name), one in split if number == str(fold)}
         try:
-            backs.append(
-                Back(network, blocks, known.shape[1], own["mean"], own["scale"]).to(network.head.weight.device)
-            )
-            backs[-1].load_state_dict(own)
+            back = Back(network, blocks, known.shape[1], own["mean"], own["scale"])
+            back.load_state_dict(own)
+            backs.append(back.to(network.head.weight.device))
         except (KeyError, RuntimeError) as error:
             raise BadFile(f"the tuned blocks do not fit the network: {str(error).splitlines()[0]}") from None
     for rows, found in log_probabilities(network.eval(), backs, read, np.arange(count), blocks):
