@@ -236,7 +236,7 @@ def settings(seen: Examined | None, lowest: float) -> dict[str, Any]:
     return made | {
         "tags_learned": len(seen.tags),
         "tagger_tags": 0 if seen.tagger is None else len(seen.tagger.columns),
-        **({"further_taggers": further(seen)} if seen.witnesses else {}),
+        **({"further_taggers": further(seen)} if seen.further else {}),
         "twin_threshold": round(seen.around.threshold, 6),
         "neighbour_recall": round(seen.around.recall, 4),
         "forgotten_share": round(seen.verdict.miss_rate, 4),
@@ -249,7 +249,7 @@ def further(seen: Examined) -> dict[str, dict[str, int]]:
     """The taggers beside the first: how many pictures each has seen, and how many of the tags it knows itself."""
     return {
         one.name: {"pictures": int(one.there.sum()), "tags": 0 if one.tagger is None else len(one.tagger.columns)}
-        for one in seen.witnesses
+        for one in seen.further
     }
 
 

@@ -558,7 +558,7 @@ def describe_pair(one: Record, other: Record, similarity: float, noes: Noes) -> 
 def suggest(one: Record, other: Record, tagging: Tagging, cell: int, noes: Noes) -> dict[str, Any] | None:
     """Copy a tag to the copy that lacks it, or take it off the one that has it; None where that cannot be meant.
 
-    It cannot where nearly nothing speaks for either, where a no of the owner covers it, or where the tag that should go is there by a sibling or parent alone.
+    It cannot where there is hardly any evidence for either, where a no of the owner covers it, or where the tag that should go is there by a sibling or parent alone.
     """
     tag, (missing, wrong) = tagging.names[tagging.column[cell]], tagging.shared[cell].tolist()
     having, lacking = (one, other) if tagging.side[cell] == 0 else (other, one)

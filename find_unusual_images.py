@@ -33,7 +33,7 @@ from tagcheck.script import run
 
 FEWEST = 12  # pictures of a tag from which it is judged
 NEAREST = 3
-STRANGERS = 400  # pictures without the tag that it is held against
+OTHERS = 400  # pictures without the tag that it is held against
 WRONG = 0.03  # of the tags that an owner writes, how many are wrong: only its order of magnitude matters
 BROADEST = 0.5  # share of the library from which a tag says too little about a picture
 
@@ -81,12 +81,12 @@ def named_tags(records: Sequence[Record]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def unlike(tag: str, members: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, TagFinding]]:
-    """The tag's pictures that are more like strangers than like its others, with the chance that the tag is wrong there."""
+    """The tag's pictures that are more like other pictures than like those with the tag, with the chance that the tag is wrong there."""
     rng = np.random.default_rng(len(members))
-    strangers = np.setdiff1d(rng.permutation(len(rows))[: STRANGERS + len(members)], members)[:STRANGERS]
+    others = np.setdiff1d(rng.permutation(len(rows))[: OTHERS + len(members)], members)[:OTHERS]
     own = rows[members] @ rows[members].T
     np.fill_diagonal(own, -2)
-    inside, outside = nearest(own), nearest(rows[strangers] @ rows[members].T)
+    inside, outside = nearest(own), nearest(rows[others] @ rows[members].T)
     wrong = density(inside, outside) * WRONG
     right = density(inside, inside) * (1 - WRONG)
     chance = wrong / (wrong + right + 1e-12)

@@ -418,7 +418,7 @@ def work_folder(folder: DataFolder, namespace: str, pictures: Pictures, settings
         if path.exists() and path.read_text(encoding="utf-8") == key:
             script.say(f"going on with the fine-tuning in {work}")
             return work
-        script.say(f"{work} is of other pictures, tags or settings and is begun anew")
+        script.say(f"{work} is of other pictures, tags or settings, so training starts again")
         shutil.rmtree(work)
     write_atomically(path, lambda out: out.write(key.encode("utf-8")))
     return work

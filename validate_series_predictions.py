@@ -60,7 +60,7 @@ from tagcheck.svg import drawing, part
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
 NEIGHBOURS = 3  # similar pictures shown as evidence
-CONFUSIONS = 100  # pairs of look-alike series listed
+CONFUSIONS = 100  # pairs of similar series listed
 CALIBRATION_BINS = 10
 NOT_LISTED = ("deleted", "implied", "ignored", "retired", "muted")  # why a disagreement is counted and not listed
 

@@ -41,7 +41,7 @@ from benchmarks.tag_libraries import Harder, Library
 from tagcheck import script
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.tag_errors import Examined, Rules, evidence, suggestions
-from tagcheck.tag_errors.evidence import Witness
+from tagcheck.tag_errors.evidence import FurtherTagger
 from tagcheck.tag_errors.relations import learn_relations
 
 LABELS = ("mnist", "cifar10", "20news", "imdb")
@@ -172,7 +172,7 @@ def two_taggers(judge: Judge) -> Iterator[str]:
 
 
 def ours(judge: Judge, second: bool = False) -> tuple[np.ndarray, Examined]:
-    """Our probability that each cell is wrong, (n, T), and all that was found; with the judge's `second` network as a witness."""
+    """Our probability that each cell is wrong, (n, T), and all that was found; with the judge's `second` network as a further tagger."""
     columns = usable(judge)
     given = sparse.csr_matrix(judge.given[:, columns].astype(np.float32))
     seen = suggestions.examine(
@@ -181,7 +181,7 @@ def ours(judge: Judge, second: bool = False) -> tuple[np.ndarray, Examined]:
         [judge.tags[c] for c in columns],
         tagger(judge, columns),
         Rules(namespaces=judge.namespaces),
-        witnesses=[Witness("second", judge.second, np.ones(len(judge.second), bool))] if second else [],
+        further=[FurtherTagger("second", judge.second, np.ones(len(judge.second), bool))] if second else [],
     )
     out = np.zeros(judge.given.shape)
     out[seen.cells.row, columns[seen.cells.column]] = seen.verdict.error

@@ -7,7 +7,7 @@
     python benchmarks/series.py --data-dir demo/data --planted demo/planted.json   # the sample library, after `make demo`
     python benchmarks/series.py --speed 100000 1000
 
-Every library is drawn from a seed with all that makes series hard: Zipf frequencies, look-alike
+Every library is drawn from a seed with all that makes series hard: Zipf frequencies, similar
 series, strong directions that have nothing to do with series (scene, pose), heavy tails, near-duplicates
 with tags of their own, forgotten and swapped tags, and a fifth of the pictures from series that are in
 no training tag. `clouds`: a series is a mean with some characters round it. `looks`: a series is several
@@ -139,7 +139,7 @@ def draw(kind: str, number: int, pictures: int, width: int, seed: int) -> Librar
 def made_up(
     rng: np.random.Generator, number: int, pictures: int, width: int, looks: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of series with Zipf frequencies, a third in look-alike pairs; a fifth of the pictures are of unknown ones."""
+    """Embeddings of series with Zipf frequencies, a third in similar pairs; a fifth of the pictures are of unknown ones."""
     others = max(10, number // 3)
     total = number + others
     means = rng.normal(size=(total, width)) * (0.25 if looks else 0.55)

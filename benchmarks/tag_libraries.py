@@ -2,7 +2,7 @@
 
 `lookalikes`  a picture is a sum of its tags' directions: series that resemble each other, characters
               of a series, exclusive groups, implied tags, Zipf frequencies, tags that can hardly be
-              seen, lazily tagged pictures, near-duplicates.
+              seen, pictures tagged in haste, near-duplicates.
 `regions`     tags are regions of a low-dimensional space seen through a random network, so nothing is
               linear; borderline pictures are mistagged more often; some tags were only in use for half
               of the library.
@@ -98,8 +98,8 @@ def plant(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(given, planted): the truth as an owner who errs writes it.
 
-    Tags are forgotten at random, a share of pictures is tagged lazily, wrong tags come in proportion
-    to their frequency, a series is swapped for its look-alike, and a second tag of an exclusive group
+    Tags are forgotten at random, a share of pictures is tagged in haste, wrong tags come in proportion
+    to their frequency, a series is swapped for a similar one, and a second tag of an exclusive group
     is added. `hardness` (n, T), mean about 1, multiplies the rates of the first and third.
     """
     n, count = truth.shape

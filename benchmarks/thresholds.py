@@ -73,7 +73,7 @@ def taken(folder: Path, count: int, seed: int) -> list[bytes]:
 
 
 def drawn(count: int, seed: int) -> list[bytes]:
-    """Drawn scenes, each third with a look-alike: the same people in another pose or place."""
+    """Drawn scenes, each third with a similar one: the same people in another pose or place."""
     made: list[bytes] = []
     while len(made) < count:
         rng = random.Random(f"thresholds:{seed}:{len(made)}")

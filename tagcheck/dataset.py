@@ -25,7 +25,7 @@ HASH = re.compile(r"[0-9a-f]{64}")
 class Record:
     """One picture of the dataset. Tags are as the owner sees them, `deleted_tags` as they were stored; see docs/formats.md.
 
-    `refused` is what the deletions speak for, each tag with the spelling that was deleted (`Spellings.refused`).
+    `refused` is what the deletions cover, each tag with the spelling that was deleted (`Spellings.refused`).
     """
 
     hash: str

@@ -73,7 +73,7 @@ DETECTORS: list[Detector] = [
         issues={
             "missing_tags": "Missing tags",
             "incorrect_tags": "Wrong tags",
-            "inconsistent_tags": "Look-alikes disagree",
+            "inconsistent_tags": "Similar pictures disagree",
             "contradictory_tags": "Contradicting tags",
         },
         counts=("errors_found",),

@@ -1,4 +1,4 @@
-"""Short texts of the review store, compressed one by one: what speaks for a suggestion, and the dataset's records.
+"""Short texts of the review store, compressed one by one: the evidence of a suggestion, and the dataset's records.
 
 They are much alike, so each is compressed as if it went on from `BEFORE`, a text that all of them share words with. What was packed
 once has to be readable for ever: `BEFORE` never changes; another one would need another first byte.

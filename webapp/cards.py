@@ -51,7 +51,7 @@ class Row:
 
     @property
     def first(self) -> Suggestion:
-        """The suggestion that speaks for the row."""
+        """The suggestion that stands for the row."""
         return self.suggestions[0]
 
     @property
@@ -186,7 +186,7 @@ class Card:
 
     @property
     def all_alike(self) -> bool:
-        """Whether nothing speaks for one copy more than for another."""
+        """Whether no copy is better than another."""
         return not self.best[0] or self.best[1] == ALL_ALIKE
 
     @property

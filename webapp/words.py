@@ -21,11 +21,11 @@ EVIDENCE_WORDS = {
     "probability": "Series classifier",
     "tagger_probability": "JoyTag",
     "tagger": "JoyTag",
-    "near_with": "Look-alikes with this tag",
-    "near_without": "Look-alikes without it",
-    "neighbours": "Look-alikes",
-    "neighbours_with": "Look-alikes with it",
-    "neighbours_with_tag": "Share of the look-alikes with it",
+    "near_with": "Similar pictures with this tag",
+    "near_without": "Similar pictures without it",
+    "neighbours": "Similar pictures",
+    "neighbours_with": "Similar pictures with it",
+    "neighbours_with_tag": "Share of the similar pictures with it",
     "twins": "Copies",
     "twins_with": "Copies with it",
     "uses": "Pictures of the library with it",
@@ -118,13 +118,13 @@ def figures(given: dict[str, Any]) -> list[str]:
     """The reason in at most three short figures.
 
     >>> figures({"neighbours": 10, "neighbours_with": 8, "expected": 0.993, "tagger": 0.2})
-    ['look-alikes 8 of 10', 'picture and tags 99.3 %', 'JoyTag 20 %']
+    ['similar pictures 8 of 10', 'picture and tags 99.3 %', 'JoyTag 20 %']
     """
     made = []
     if given.get("twins"):
         made.append(f"copies {given.get('twins_with', 0)} of {given['twins']}")
     if isinstance(given.get("neighbours"), int) and given["neighbours"]:
-        made.append(f"look-alikes {given.get('neighbours_with', 0)} of {given['neighbours']}")
+        made.append(f"similar pictures {given.get('neighbours_with', 0)} of {given['neighbours']}")
     for key, name in (
         ("expected", "picture and tags"),
         ("probability", "series classifier"),
@@ -171,7 +171,7 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     themselves, and words.
 
     >>> changes({"tagger": 0.31, "neighbours_with": 2, "uses": 100}, {"tagger": 0.92, "neighbours_with": 7, "uses": 100})
-    ['JoyTag was 31 %, is 92 %', 'Look-alikes with it was 2, is 7']
+    ['JoyTag was 31 %, is 92 %', 'Similar pictures with it was 2, is 7']
     """
     found = []
     for name in dict.fromkeys([*then, *now]):

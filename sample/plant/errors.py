@@ -104,7 +104,7 @@ def _forgotten(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[st
 
 
 def _swapped(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]) -> Planted | None:
-    """Another series is written: the look-alike where there is one, every other time."""
+    """Another series is written: the similar one where there is one, every other time."""
     series = [tag for tag in truth if tag.startswith("series:")]
     if not series:
         return None

@@ -31,7 +31,7 @@ from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
 from tagcheck.tag_errors import Examined, Rules, Suggestion, owner_feedback, suggestions, tag_rules, tagger_vocabulary
-from tagcheck.tag_errors.evidence import Told, Witness
+from tagcheck.tag_errors.evidence import FurtherTagger, Told
 from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES
 
@@ -249,16 +249,18 @@ def examine(
             progress=lambda share: bar.update(int(100 * share) - bar.n),
             copies=copies,
             memory=memory,
-            witnesses=witnesses(folder, data, pictures, column),
+            further=further_taggers(folder, data, pictures, column),
             name=data.tagger_name,
         )
 
 
-def witnesses(folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]) -> list[Witness]:
+def further_taggers(
+    folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]
+) -> list[FurtherTagger]:
     """What further taggers see in the pictures; one whose files are damaged or that has seen too few has no say (with a note)."""
     hashes = [record.hash for record in pictures.records[: len(pictures.matrix)]]
     row = {hash: place for place, hash in enumerate(hashes)}
-    out: list[Witness] = []
+    out: list[FurtherTagger] = []
     for one in folder.further():
         notes: list[str] = []
         try:
@@ -280,7 +282,7 @@ def witnesses(folder: DataFolder, data: Dataset, pictures: Pictures, column: dic
         there = np.zeros(len(hashes), dtype=bool)
         matrix[places], there[places] = found.matrix, True
         pictures.notes.extend([f"{one.named} was asked about {len(places):,} of the {len(hashes):,} pictures", *notes])
-        out.append(Witness(str(one.named), matrix, there, tagger))
+        out.append(FurtherTagger(str(one.named), matrix, there, tagger))
     return out
 
 

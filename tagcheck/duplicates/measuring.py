@@ -29,7 +29,7 @@ from tagcheck.similar import pairs as pair_search
 
 FEWEST = 40  # pictures below which nothing is measured
 SHARE, MOST, AT_LEAST = 10, 200, 100  # one picture in SHARE is changed, but at least and at most so many
-TIMES = 2  # changes of each: a crop, which is the hardest to tell from a look-alike, and one of the others
+TIMES = 2  # changes of each: a crop, which is the hardest to tell from a similar picture, and one of the others
 FINER = 2  # a picture that is changed has at most so many pixels a side for each one that the network sees
 ORDINARY = 20_000  # pictures among which ordinary pairs are looked for
 PAIRS_A_PICTURE = 20
@@ -83,7 +83,7 @@ def measure(
     centre, spread, weights, alone = same_picture.learn(
         (cosine[kept], apart[kept]),
         (pairs.cosine, pixel_difference.differences(thumbnails, pairs.i, pairs.j)),
-        _strangers(thumbnails, known, rng),
+        _random_pairs(thumbnails, known, rng),
     )
     did = {how: np.quantile(cosine[kinds == how], [0.5, 0.05]).round(4).tolist() for how in CHANGES if how in kinds}
     return Measured(
@@ -198,7 +198,7 @@ def _ordinary(matrix: np.ndarray, known: np.ndarray, threshold: float) -> tuple[
     return threshold, Pairs(i[kept], j[kept], pairs.cosine[kept])
 
 
-def _strangers(thumbnails: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _random_pairs(thumbnails: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The differences of pictures drawn at random."""
     a, b = rng.choice(np.flatnonzero(known), size=(2, DRAWN))
     return pixel_difference.differences(thumbnails, a[a != b], b[a != b])

@@ -1,8 +1,8 @@
 """What "the same picture" means for one network in one library: measured, kept with the embeddings, asked by every stage.
 
 Some of the owner's own pictures are changed in memory and embedded beside the rest. The cosines of a picture and its
-changed self say from which cosine on a pair may be a copy (`threshold`). What then parts copies from look-alikes is a second
-witness, the pixels (`pixel_difference`): a logistic regression of both, learned from the changed pictures, which are copies,
+changed self say from which cosine on a pair may be a copy (`threshold`). What then tells copies from similar pictures is a comparison of
+their pixels (`pixel_difference`): a logistic regression of both, learned from the changed pictures, which are copies,
 and from the library's own pairs above the threshold, of which some share is (learning from positive and unlabelled
 examples, by expectation and maximisation: Elkan and Noto 2008, Denis 1998).
 """
@@ -28,7 +28,7 @@ REACH = 0.01  # share of the changed pictures that may be missed
 BEYOND = 1.25  # how much further than that the threshold goes: the owner's copies are not ours
 COPY = 0.35  # a pair that is less likely a copy never counts as one
 ROUNDS = 12
-STRANGERS = 0.1  # weight of pairs drawn at random, as a share of that of the changed pictures
+RANDOM_PAIRS = 0.1  # weight of pairs drawn at random, as a share of that of the changed pictures
 FAINT = 1.02  # 1 - cosine is counted from here, so that equal rows have a logarithm
 PIXELS, COSINE_ALONE = 5, 1  # features with and without thumbnails
 
@@ -67,16 +67,16 @@ def reach(cosine: np.ndarray) -> float:
 
 
 def learn(
-    copies: tuple[np.ndarray, np.ndarray], pairs: tuple[np.ndarray, np.ndarray], strangers: np.ndarray
+    copies: tuple[np.ndarray, np.ndarray], pairs: tuple[np.ndarray, np.ndarray], random: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(centre, spread, weights, alone) of `Measured`, from the cosines (k,) and differences (k, 4) of copies and of pairs
     of the library that are as near, of which an unknown share are copies too.
 
-    `strangers` (r, 4) are the differences of pictures drawn at random: no copies, however near a network holds them. They
-    stand for look-alikes where a library has none, so that its own crops are not taken for such.
+    `random` (r, 4) are the differences of pictures drawn at random: no copies, however near a network holds them. They
+    stand for similar pictures where a library has none, so that its own crops are not taken for such.
     """
     good, other = _features(*copies), _features(*pairs)
-    bad = _features(np.resize(copies[0], len(strangers)), strangers)
+    bad = _features(np.resize(copies[0], len(random)), random)
     centre, spread = good.mean(axis=0), good.std(axis=0) + 1e-6
     good, other, bad = (_scaled(one, centre, spread) for one in (good, other, bad))
     near = np.quantile(good[:, 1:4], 0.98, axis=0) + 0.3
@@ -87,7 +87,7 @@ def learn(
 
 
 def _features(cosine: np.ndarray, differences: np.ndarray | None) -> np.ndarray:
-    """What the chance is learned from, (m, 5), or (m, 1) without pixels; about normal for copies, larger for look-alikes."""
+    """What the chance is learned from, (m, 5), or (m, 1) without pixels; about normal for copies, larger for similar pictures."""
     far = np.log(FAINT - np.minimum(cosine, 1.0).astype(np.float64))[:, None]
     if differences is None:
         return np.asarray(far)
@@ -109,13 +109,13 @@ def _from_unlabelled(
     rows = np.concatenate([good, other, other, bad])
     rows = np.column_stack([rows, np.ones(len(rows))])
     kind = np.repeat([1, 1, 0, 0], [len(good), len(other), len(other), len(bad)])
-    strange = np.full(len(bad), STRANGERS * len(good) / max(1, len(bad)))
+    drawn = np.full(len(bad), RANDOM_PAIRS * len(good) / max(1, len(bad)))
     for _ in range(rounds):
-        counted = np.concatenate([np.ones(len(good)), chance, 1 - chance, strange]) + 1e-3
+        counted = np.concatenate([np.ones(len(good)), chance, 1 - chance, drawn]) + 1e-3
         fitted = logistic(rows, kind, counted, start=fitted)
         # The changed pictures are copies beside the library's own: its share of copies is that of `other`.
         share = np.clip(chance.mean() if len(chance) else 0.5, 1e-3, 1 - 1e-3)
-        trained = (len(good) + chance.sum()) / max(float((1 - chance).sum() + strange.sum()), 1e-3)
+        trained = (len(good) + chance.sum()) / max(float((1 - chance).sum() + drawn.sum()), 1e-3)
         offset = np.log(share / (1 - share)) - np.log(trained)
         weights = np.append(fitted[:-1], fitted[-1] + offset)
         chance = 1 / (1 + np.exp(-np.clip(other @ weights[:-1] + weights[-1], -40, 40)))

@@ -30,7 +30,7 @@ SMOOTHING = 2.0
 BLOCK = 2048
 FEW_ALIKE = 500  # pictures of which the nearest that is no copy is looked at
 COPIES_SHARE = 0.85  # of the tags that at least one of two copies has, those that both have
-COPIES_ODDS, WITNESSES = 1.0, 0.5
+COPIES_ODDS, TAGS_WEIGHT = 1.0, 0.5
 
 
 def forgetting(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, apart: int) -> float:
@@ -52,7 +52,7 @@ def copy_chance_by_tags(
 
     Copies share the tags that their owner did not forget; pictures that are merely alike share as many as the nearest pictures
     of the library do that are of no common group (`labels`). Bayes, from log-odds of `COPIES_ODDS` at a cosine from which pairs are reported; the
-    tags of a picture are no independent witnesses, so only `WITNESSES` of what they say counts.
+    tags of a picture are not independent evidence, so only `TAGS_WEIGHT` of what they say counts.
     """
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(matrix))[:FEW_ALIKE]
@@ -65,7 +65,7 @@ def copy_chance_by_tags(
     alike = float(np.clip((common.sum() + 1) / (either.sum() + 2), 0.02, COPIES_SHARE - 0.05))
     common, either = _common(owned, i, j)
     odds = common * np.log(COPIES_SHARE / alike) + (either - common) * np.log((1 - COPIES_SHARE) / (1 - alike))
-    return np.asarray(expit(np.clip(COPIES_ODDS + WITNESSES * odds, -30, 30)))
+    return np.asarray(expit(np.clip(COPIES_ODDS + TAGS_WEIGHT * odds, -30, 30)))
 
 
 def _common(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

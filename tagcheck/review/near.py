@@ -1,6 +1,6 @@
-"""The look-alikes of a suggestion: hashes in old reports, places in a report's own list in new ones, numbers in the store.
+"""The similar pictures of a suggestion: hashes in old reports, places in a report's own list in new ones, numbers in the store.
 
-A library's pictures are named as look-alikes again and again; eight hashes of 64 letters were most of a report and of the store.
+A library's pictures are named as similar again and again; eight hashes of 64 letters were most of a report and of the store.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Numbers:
 
 
 def named(db: sqlite3.Connection, kept: Iterable[str]) -> list[dict[str, Any]]:
-    """Evidences of suggestions (JSON) with the hashes of their look-alikes again."""
+    """Evidences of suggestions (JSON) with the hashes of their similar pictures again."""
     made = [json.loads(text) for text in kept]
     lists = [one[key] for one in made for key in KEYS if isinstance(one.get(key), list)]
     numbers = {number for some in lists for number in some if isinstance(number, int)}

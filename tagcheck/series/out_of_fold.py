@@ -1,4 +1,4 @@
-"""What speaks for each series of each picture, from models that did not see it."""
+"""The evidence for each series of each picture, from models that did not see it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Folded:
     """Out-of-fold candidates of n pictures, and what each fold's model could know.
 
     `folds` (n,); `known` (folds, C) float: pictures of each class in the rows that a fold's model
-    was fitted on. `strangers`: candidates of `strange_rows` (m,), tagged pictures, under models that
+    was fitted on. `unknown`: candidates of `unknown_rows` (m,), tagged pictures, under models that
     were fitted without their series, as if these were unknown; the rows have nothing in common with
     the order of the candidates otherwise. `planted`: candidates of `planted_rows` (p,), tagged pictures,
     out of fold, had their tag been swapped for the class `planted_class` (p,), drawn by frequency.
@@ -41,8 +41,8 @@ class Folded:
     candidates: Candidates
     folds: np.ndarray
     known: np.ndarray
-    strangers: Candidates
-    strange_rows: np.ndarray
+    unknown: Candidates
+    unknown_rows: np.ndarray
     planted: Candidates
     planted_rows: np.ndarray
     planted_class: np.ndarray
@@ -100,7 +100,7 @@ def out_of_fold(
         found,
         folds,
         known,
-        *_as_strangers(matrix, labels, found, tagger, beside, seed),
+        *_as_unknown(matrix, labels, found, tagger, beside, seed),
         _joined([part for _, part in planted]),
         rows,
         swapped[rows],
@@ -140,7 +140,7 @@ def _model(
     return Model(_fit(sums, without), matrix[picked].astype(np.float32), starts, prior, companions)
 
 
-def _as_strangers(
+def _as_unknown(
     matrix: np.ndarray,
     labels: Labels,
     found: Candidates,
@@ -237,17 +237,17 @@ def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.nd
     """`folded` with a network's word on every picture, out of fold as well.
 
     `log_p` (n, C) of networks that have not seen the picture or a near-duplicate; the network that
-    judged row i was trained with the classes `known[folds[i]]` (C,) bool. That a stranger's own
+    judged row i was trained with the classes `known[folds[i]]` (C,) bool. That an unknown picture's own
     series is known to the network is hidden by striking it out.
     """
-    related, rows = _components(labels), folded.strange_rows
+    related, rows = _components(labels), folded.unknown_rows
     of_kin = sparse.csr_matrix((np.ones(len(related), dtype=bool), (related, np.arange(len(related)))))
     own = of_kin[related[labels.single[rows]]]
-    strangers = network_heard(folded.strangers, log_p[rows], known, folds[rows], own)
+    unknown = network_heard(folded.unknown, log_p[rows], known, folds[rows], own)
     rows = folded.planted_rows
     planted = network_heard(folded.planted, log_p[rows], known, folds[rows])
     return replace(
-        folded, candidates=network_heard(folded.candidates, log_p, known, folds), strangers=strangers, planted=planted
+        folded, candidates=network_heard(folded.candidates, log_p, known, folds), unknown=unknown, planted=planted
     )
 
 

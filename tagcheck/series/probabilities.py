@@ -119,7 +119,7 @@ class Mixing:
 
 
 def _in_company(found: Candidates) -> np.ndarray:
-    """(n,) bool: which pictures have a character tag that speaks for one of their candidates."""
+    """(n,) bool: which pictures have a character tag that is evidence for one of their candidates."""
     return np.asarray((found.features[..., COMPANIONS] > 0).any(axis=1))
 
 
@@ -167,13 +167,13 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:
     """The mixing weights from out-of-fold candidates; see step 3 of `tagcheck.series.scoring`.
 
-    Pictures of one class that their fold's model knows count as they are, and again as strangers, in
+    Pictures of one class that their fold's model knows count as they are, and again as unknown ones, in
     equal parts. With `among` (n,) bool the weights are learned from those alone.
     """
-    found, own, strangers = folded.candidates, labels.single, folded.strangers
+    found, own, unknown = folded.candidates, labels.single, folded.unknown
     learnable = (own >= 0) & (folded.known[folded.folds, np.maximum(own, 0)] > 0)
     if among is not None:
-        learnable, strangers = learnable & among, strangers.rows(among[folded.strange_rows])
+        learnable, unknown = learnable & among, unknown.rows(among[folded.unknown_rows])
     rows = np.flatnonzero(learnable)
     if len(rows) > MIXING_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MIXING_ROWS, replace=False))
@@ -181,7 +181,7 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     frequency = np.asarray(labels.membership.sum(axis=0)).ravel()
     frequency = frequency / frequency.sum()
     target = (picked.classes == own[rows][:, None]).argmax(axis=1)
-    weights, none, swapped = _maximise(picked, target, frequency[own[rows]], strangers)
+    weights, none, swapped = _maximise(picked, target, frequency[own[rows]], unknown)
     made = Mixing(weights, none, swapped, Absence(0, 0.0, 0.0), foreign=_trust(folded, labels, among))
     made = _with_absence_as_seen(made, found, labels, rows, among)
     made = replace(made, first=_first(made, picked, own[rows], frequency[own[rows]]))
@@ -194,7 +194,7 @@ def _with_absence_as_seen(
     """`made` with "none of yours" held against what is seen: tagged pictures are of known series, the untagged are a mixture.
 
     What no known picture looks like is of an unknown series; what known pictures mostly look like is, where it has no
-    tag, forgotten (Elkan and Noto 2008). Strangers teach what speaks for "none"; here it learns how loudly.
+    tag, forgotten (Elkan and Noto 2008). Pictures of unknown series teach the evidence for "none"; here it is weighed.
     """
     counted = np.ones(len(labels.tagged), dtype=bool) if among is None else among
     untagged, tagged = np.flatnonzero(~labels.tagged & counted)[:MIXING_ROWS], int((labels.tagged & counted).sum())
@@ -288,9 +288,9 @@ def _agreement(odds: Sequence[np.ndarray], agreed: Sequence[np.ndarray]) -> floa
 def _trust(folded: Folded, labels: Labels, among: np.ndarray | None) -> tuple[float, float]:
     """(slope, offset) of how far the tagger is right where it names a series that the model has no pictures of.
 
-    Strangers are just such pictures, and their series is known. (Platt 1999, drawn to `FOREIGN_START`.)
+    Pictures of unknown series are just such pictures, and their series is known. (Platt 1999, drawn to `FOREIGN_START`.)
     """
-    rows, found = folded.strange_rows, folded.strangers
+    rows, found = folded.unknown_rows, folded.unknown
     kept = (found.foreign >= 0) & (True if among is None else among[rows])
     if folded.foreign_class is None or not kept.any():
         return FOREIGN_START
@@ -381,26 +381,26 @@ def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: flo
 
 
 def _maximise(
-    full: Candidates, target: np.ndarray, frequency: np.ndarray, strangers: Candidates
+    full: Candidates, target: np.ndarray, frequency: np.ndarray, unknown: Candidates
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Weights, none-weights and share of swapped tags of the highest penalised likelihood (L-BFGS)."""
     split = len(START_WEIGHTS)
-    last = np.full(len(strangers.classes), strangers.classes.shape[1])
-    each = len(target) / max(1, len(last))  # strangers count as much as all others
+    last = np.full(len(unknown.classes), unknown.classes.shape[1])
+    each = len(target) / max(1, len(last))  # unknown count as much as all others
     start = np.concatenate([START_WEIGHTS, START_NONE, [linear_probes.logit(np.array(SWAPPED))]])
-    normal, strange = _none_features(full), _none_features(strangers)
+    normal, strange = _none_features(full), _none_features(unknown)
 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
         swapped = float(expit(at[-1]))
         total, slope = 0.0, np.zeros_like(at)
-        for found, against, wanted, other in ((full, normal, target, frequency), (strangers, strange, last, None)):
+        for found, against, wanted, other in ((full, normal, target, frequency), (unknown, strange, last, None)):
             p = _softmax(_logits(found, against, at[:split], at[split:-1]))
             here = p[np.arange(len(p)), wanted]
             other = 1.0 - here if other is None else other
             likelihood = np.maximum((1.0 - swapped) * here + swapped * other, 1e-12)
             share = (1.0 - swapped) * here / likelihood
-            weight = each if found is strangers else 1.0
-            if found is strangers:  # a swapped tag: the true series is still among the candidates
+            weight = each if found is unknown else 1.0
+            if found is unknown:  # a swapped tag: the true series is still among the candidates
                 share = share - swapped * here / likelihood
             pull = -p * (weight * share[:, None])
             pull[np.arange(len(p)), wanted] += weight * share

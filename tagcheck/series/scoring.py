@@ -45,17 +45,17 @@ STRANGE_PARTS = 5  # parts of the series, each left out once to see what an unkn
 MIXING_ROWS = 20_000  # pictures that the few mixing weights are fitted on
 MOST_FROM_COMPANIONS = 8.0  # however many characters a picture has
 LEAST_TUNED = 1e-4  # of a network's probabilities; less is not told apart
-FEATURES = 8  # what speaks for a class, see `score`; among them, by place:
+FEATURES = 8  # kinds of evidence for a class, see `score`; among them, by place:
 NEARNESS, TUNED, COMPANIONS = slice(3, 5), 6, 7
 Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """For each of n pictures the classes it may be of, and what speaks for each.
+    """For each of n pictures the classes it may be of, and the evidence for each.
 
     `classes` (n, K) int32, -1 where there are fewer; `features` (n, K, F) float32, higher speaks
-    for the class; `unusual` (n, G) float32, what speaks for "none of yours" beside low scores.
+    for the class; `unusual` (n, G) float32, the evidence for "none of yours" beside low scores.
     `foreign` (n,) int64 the series that the tagger names loudest among those the model has no pictures of,
     -1 for none, and `foreign_logit` (n,) float32 how loudly.
     """

@@ -23,7 +23,7 @@ RULE_PICTURES, RULE_SHARE = (
 
 @dataclass(frozen=True)
 class Prior:
-    """The tagger's tags that speak for a class: logit of row r = weight[r] @ embedding + bias[r], for class `of_class[r]`.
+    """The tagger's tags that are evidence for a class: logit of row r = weight[r] @ embedding + bias[r], for class `of_class[r]`.
 
     `weight` (R, d), `bias` (R,) float32, `of_class` (R,) int64 ascending. R may be 0. The rows of
     `foreign_weight` (Q, d), `foreign_bias` (Q,) name series without pictures: `foreign_names` (Q,) int64.
@@ -76,7 +76,7 @@ class Tagger:
     def prior(self, labels: Labels, rows: np.ndarray) -> Prior:
         """What its tags say about the classes, learned from the tags of some of the pictures alone.
 
-        A tag speaks for the class it is called after, or else for the one that nearly all pictures are of
+        A tag is evidence for the class that has its name, or else for the one that nearly all pictures are of
         that the owner gives this character, or at last for the one that `RULE_SHARE` of the pictures
         are of on which it fires, where that is far from what chance gives. A series that none of the
         pictures is of is foreign.

@@ -21,7 +21,7 @@ from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import FoldedLinear, FoldedMoments, ScoreSums
 from tagcheck.tag_errors.relations import Relations
 
-SUPPORT = 64  # other tags that speak for a tag
+SUPPORT = 64  # other tags that are evidence for a tag
 COMMON = 1000  # tags, the most used, of which pairs that never meet are looked at too
 PAIRS_AT_ONCE = 50_000
 TAGS_AT_ONCE = 128

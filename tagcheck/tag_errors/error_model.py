@@ -5,7 +5,7 @@ the evidence. A tag that belongs is forgotten at the rate m, a tag that does not
 at the rate a:
 
     P(z = 1 | e) = pi(e)                                          a logistic regression on the evidence
-    P(y = 0 | z = 1) = m_i * often_t                              how lazily picture i is tagged, how often t is forgotten
+    P(y = 0 | z = 1) = m_i * often_t                              how many tags picture i lacks, how often t is forgotten
     P(y = 1 | z = 0) = a_t = kappa * frequency of t
 
     P(y = 1 | e)        = pi (1 - m) + (1 - pi) a
@@ -226,7 +226,7 @@ def _truth(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(P(z = 1 | y, e), P(z = 1 and it shows | y, e)).
 
-    A tag that is written where nothing speaks for it may be wrong, or right where it cannot be seen.
+    A tag that is written without evidence for it may be wrong, or right where it cannot be seen.
     Wrong ones come at the rate `wrong`; what a tag's own `floor` has beyond that is taken for the latter.
     """
     floor, wrong = np.minimum(floor, 0.3), np.minimum(wrong, 0.3)

@@ -1,6 +1,6 @@
-"""What speaks for and against each tag of each picture, without looking at whether the tag is written there.
+"""The evidence for and against each tag of each picture, without looking at whether the tag is written there.
 
-Every kind of evidence is a log-likelihood ratio or close to one, (n, T): above 0 speaks for the
+Every kind of evidence is a log-likelihood ratio or close to one, (n, T): above 0 supports the
 tag, below 0 against it, and 0 says nothing. All of it is out of fold: what is learned about a
 picture comes from pictures that are neither itself nor its near-duplicates.
 
@@ -13,7 +13,7 @@ picture comes from pictures that are neither itself nor its near-duplicates.
     tagger      the tagger's own logit, where it knows the tag
     classifier  what a classifier of series (or of another namespace) says, where one was trained
 
-A further tagger, of which there are embeddings too (`Witness`), adds its own probe, kernel and logit under its name
+A further tagger, of which there are embeddings too (`FurtherTagger`), adds its own probe, kernel and logit under its name
 (`wd/probe`); how much each is worth is learned beside all else.
 
 `probe_share` and `kernel_share` are those regressions' own values: no ratios, but estimates of the share of such
@@ -54,7 +54,7 @@ NAMES = (
     "classifier",
     "classifier_knows",
 )
-WITNESS_KINDS = ("probe", "kernel", "tagger", "tagger_knows", "probe_share", "there")
+FURTHER_KINDS = ("probe", "kernel", "tagger", "tagger_knows", "probe_share", "there")
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 NEIGHBOURS = 24
 REDUCED = 128  # dimensions in which neighbours are looked for
@@ -82,7 +82,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Witness:
+class FurtherTagger:
     """A further tagger's view of the same pictures: `matrix` (n, d) float32, of which rows that are not `there` (n,) bool
     count for nothing; `tagger` its last layer, where it has one for tags of the library.
     """
@@ -95,7 +95,7 @@ class Witness:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of its evidence, in order."""
-        return tuple(f"{self.name}/{kind}" for kind in WITNESS_KINDS)
+        return tuple(f"{self.name}/{kind}" for kind in FURTHER_KINDS)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
         labels = pairs.group_labels(n, i, indices[i, place])
         if np.bincount(labels).max() <= max(0.02 * n, 20) or threshold >= 1 - 1e-6:
             break
-        threshold = 1 - (1 - threshold) / 2  # a chain of look-alikes, not a group of twins
+        threshold = 1 - (1 - threshold) / 2  # a chain of similar pictures, not a group of copies
     found = sparse.csr_matrix((np.ones(len(i), dtype=np.float32), (i, indices[i, place])), shape=(n, n))
     return Surroundings(indices, cosine, found.maximum(found.T).tocsr(), labels, float(threshold), found_near.recall)
 
@@ -236,38 +236,38 @@ class Scored(Generic[Model]):
 
 @dataclass(frozen=True)
 class Heard:
-    """What a `Witness` says of every cell, out of fold, and how its last layer reads as ratios."""
+    """What a `FurtherTagger` says of every cell, out of fold, and how its last layer reads as ratios."""
 
-    witness: Witness
+    further: FurtherTagger
     probe: Scored[FoldedLinear]
     kernel: Scored[FoldedLinear]
     ratio: Ratio | None
 
     def says(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """(which of the rows it has seen, and of these the values of its probe, of its kernel and its logits)."""
-        seen = np.flatnonzero(self.witness.there[rows])
-        some, tagger = rows[seen], self.witness.tagger
-        logits = np.empty((len(some), 0)) if tagger is None else tagger_logits(tagger, self.witness.matrix[some])
+        seen = np.flatnonzero(self.further.there[rows])
+        some, tagger = rows[seen], self.further.tagger
+        logits = np.empty((len(some), 0)) if tagger is None else tagger_logits(tagger, self.further.matrix[some])
         return seen, self.probe.values(some), self.kernel.values(some), logits
 
     def strongest(self, said: tuple[np.ndarray, ...], out: np.ndarray) -> None:
         """Raise `out` (m, T) to the strongest of its words, as `says` gave them."""
         seen, probe, kernel, logits = said
         strongest = np.maximum(self.probe.ratio(probe), self.kernel.ratio(kernel))
-        if self.ratio is not None and self.witness.tagger is not None:
-            columns = self.witness.tagger.columns
+        if self.ratio is not None and self.further.tagger is not None:
+            columns = self.further.tagger.columns
             strongest[:, columns] = np.maximum(strongest[:, columns], self.ratio(logits))
         out[seen] = np.maximum(out[seen], strongest)
 
     def at(self, said: tuple[np.ndarray, ...], i: np.ndarray, t: np.ndarray) -> Iterator[np.ndarray]:
-        """Each kind of its evidence of the cells (row of the block, column), in the order of `WITNESS_KINDS`."""
+        """Each kind of its evidence of the cells (row of the block, column), in the order of `FURTHER_KINDS`."""
         seen, probe, kernel, logits = said
         place = np.minimum(np.searchsorted(seen, i), max(len(seen) - 1, 0))
         there = seen[place] == i if len(seen) else np.zeros(len(i), dtype=bool)
         cells, row = np.flatnonzero(there), place[there]
         own, knows = np.zeros((2, len(i)), dtype=np.float32)
-        if self.ratio is not None and self.witness.tagger is not None:
-            known, slot = _known(self.witness.tagger.columns, t[cells])
+        if self.ratio is not None and self.further.tagger is not None:
+            known, slot = _known(self.further.tagger.columns, t[cells])
             own[cells[known]], knows[cells[known]] = self.ratio.at(logits[row[known], slot], slot), 1
         values = probe[row, t[cells]], kernel[row, t[cells]]
         made = [one.ratio.at(value, t[cells]) for one, value in zip((self.probe, self.kernel), values)]
@@ -297,8 +297,8 @@ class Evidence:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The kinds of evidence, in order: `NAMES`, then those of each witness."""
-        return (*NAMES, *(name for one in self.heard for name in one.witness.names))
+        """The kinds of evidence, in order: `NAMES`, then those of each further tagger."""
+        return (*NAMES, *(name for one in self.heard for name in one.further.names))
 
     def block(self, rows: slice) -> dict[str, np.ndarray]:
         """All evidence of some rows: name to (m, T) float32, in the order of `names`."""
@@ -402,12 +402,12 @@ def gather(
     tagger: Tagger | None = None,
     told: Sequence[Told] = (),
     progress: Progress = lambda share: None,
-    witnesses: Sequence[Witness] = (),
+    further: Sequence[FurtherTagger] = (),
 ) -> Evidence:
     """Learn everything that `Evidence` gives out.
 
     `matrix` (n, d) float32, `given` (n, T) 0/1 sparse, `folds` (n,) with no group of twins split. `related` says which tags are
-    no evidence about each other: a wrong series would hide the right one, a wrong child would be vouched for by the parent that
+    no evidence about each other: a wrong series would hide the right one, a wrong child would be supported by the parent that
     it brought. Memory: some ten arrays (`FOLDS`, d, T); nothing of the size of pictures times tags.
     """
     n = len(matrix)
@@ -425,23 +425,23 @@ def gather(
     votes, weight = _votes(around, n)
     frequency = (with_tag + 0.5) / (n + 1)
     ratio = None if tagger is None else _tagger_ratio(tagger, matrix, given)
-    heard = [_heard(one, given, folds) for one in witnesses]
+    heard = [_heard(one, given, folds) for one in further]
     return Evidence(given, frequency, probe, kernel, beside, votes, weight, around, tagger, ratio, told, matrix, heard)
 
 
-def _heard(witness: Witness, given: sparse.csr_matrix, folds: np.ndarray) -> Heard:
-    """What a witness gives out, learned from the pictures that it has seen, as `gather` does."""
-    seen = np.flatnonzero(witness.there)
-    matrix, given, some = witness.matrix[seen], given[seen], folds[seen]
+def _heard(further: FurtherTagger, given: sparse.csr_matrix, folds: np.ndarray) -> Heard:
+    """The evidence of a further tagger, learned from the pictures that it has seen, as `gather` does."""
+    seen = np.flatnonzero(further.there)
+    matrix, given, some = further.matrix[seen], given[seen], folds[seen]
     with_tag = np.asarray(given.sum(axis=0), dtype=np.float64).ravel()
     waves = Waves.over(matrix, min(WAVES, max(len(seen) // 2, 16)))
     learned = []
-    for rows, every in ((matrix, witness.matrix), (waves, replace(waves, matrix=witness.matrix))):
+    for rows, every in ((matrix, further.matrix), (waves, replace(waves, matrix=further.matrix))):
         made, _ = _best_probes(linear_probes.moments(rows, given, some), some, rows, with_tag)
         learned.append(Scored(replace(made.model, folds=folds), every, made.ratio))
-    ratio = None if witness.tagger is None else _tagger_ratio(witness.tagger, matrix, given)
+    ratio = None if further.tagger is None else _tagger_ratio(further.tagger, matrix, given)
     probe, kernel = learned
-    return Heard(witness, probe, kernel, ratio)
+    return Heard(further, probe, kernel, ratio)
 
 
 def _tagger_ratio(tagger: Tagger, matrix: np.ndarray, given: sparse.csr_matrix) -> Ratio:

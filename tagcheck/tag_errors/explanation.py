@@ -6,7 +6,7 @@ import numpy as np
 
 from tagcheck.tag_errors.suggestions import Examined, Places, weighed
 
-# What each kind of evidence is, in the order of the telling. Log-likelihood ratios: above 0 speaks for the tag.
+# What each kind of evidence is, in the order of the lines. Log-likelihood ratios: above 0 supports the tag.
 WORDS = {
     "probe": "the picture, by a straight regression",
     "kernel": "the picture, by a curved regression",
@@ -19,17 +19,17 @@ WORDS = {
 
 
 def explain(seen: Examined, row: int, tag: str) -> list[str]:
-    """Lines about a tag of the picture `row`: what speaks for it and against, what is believed, and what bears on it."""
+    """Lines about a tag of the picture `row`: the evidence, the probability, and the tags that bear on it."""
     if tag not in seen.tags:
         return [f"'{tag}' is used too seldom to be learned: only near-duplicates and rules were asked about it"]
     column = seen.tags.index(tag)
     place = Places(seen).get(row, column)
     if place is None:
-        return [f"'{tag}' is not written there, and nothing speaks for it: it was not weighed further"]
+        return [f"'{tag}' is not written there, and there is no evidence for it: it was not weighed further"]
     cells, verdict = seen.cells, seen.verdict
     written = bool(cells.given[place])
     lines = [
-        f"'{tag}' is {'written' if written else 'not written'} there. What speaks for it (+) and against it (-), in logits:"
+        f"'{tag}' is {'written' if written else 'not written'} there. The evidence for it (+) and against it (-), in logits:"
     ]
     for name, value in weighed(cells, place).items():
         of, _, kind = name.rpartition("/")

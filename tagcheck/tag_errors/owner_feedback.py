@@ -24,7 +24,7 @@ from scipy.special import expit
 from tagcheck.learning.linear_probes import logit
 
 SEVERAL = 3  # tags of a kind that have to be decided on before anything is said of the others
-TRUST = 0.5  # of a decision where a tag speaks for others: an owner looks at what is likely wrong, one tag at a time
+TRUST = 0.5  # of a decision that counts for other tags too: an owner looks at what is likely wrong, one tag at a time
 FEWEST = 10  # decisions of a kind; with fewer, its confidence stays as it is
 CENTRE = float(logit(np.array(0.8)))
 NARROWEST = 0.005  # a confidence this near to 0 or 1 is taken for no surer

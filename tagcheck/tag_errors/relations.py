@@ -100,7 +100,7 @@ def _spaces(
 def _few_values(given: sparse.csr_matrix) -> bool:
     """Whether pictures have few tags of a namespace, `given` (n, tags of it), and two meet less than by chance.
 
-    Where they meet more, as topics do, one speaks for the other, and the context evidence has more use for them.
+    Where they meet more, as topics do, each is evidence for the other, and belongs to the context evidence.
     """
     uses, each = (np.asarray(given.sum(axis=axis)).ravel() for axis in (0, 1))
     met, by_chance = float(each @ (each - 1)), float(uses.sum() ** 2 - uses @ uses) / given.shape[0]

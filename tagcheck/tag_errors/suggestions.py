@@ -22,7 +22,7 @@ from tagcheck.learning.linear_probes import logit
 from tagcheck.similar import Pairs
 from tagcheck.tag_errors import error_model, evidence, joint_belief, tag_rules
 from tagcheck.tag_errors.error_model import Cells, Verdict
-from tagcheck.tag_errors.evidence import Surroundings, Told, Witness
+from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.joint_belief import Habits
 from tagcheck.tag_errors.relations import Parents, Relations, learn_relations
 from tagcheck.tag_errors.tag_rules import Exclusion, Rules
@@ -62,7 +62,7 @@ class Examined:
     """What `examine` found out about n pictures and T learnable tags.
 
     `cells` and `verdict` as in `tagcheck.tag_errors.error_model`; `tags` (T,) names; `given` (n, T) sparse; `relations` and
-    `habits` say which tags bear on each other and how often they meet; `exclusions` are learned ones; `witnesses` are the
+    `habits` say which tags bear on each other and how often they meet; `exclusions` are learned ones; `further` are the
     taggers beside the first, which is called `name`.
     """
 
@@ -77,7 +77,7 @@ class Examined:
     exclusions: list[Exclusion]
     tagger: Tagger | None
     matrix: np.ndarray
-    witnesses: Sequence[Witness] = ()
+    further: Sequence[FurtherTagger] = ()
     name: str = "the tagger"
 
     @property
@@ -103,7 +103,7 @@ def examine(
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
     copies: Pairs | None = None,
-    witnesses: Sequence[Witness] = (),
+    further: Sequence[FurtherTagger] = (),
     name: str = "the tagger",
     memory: int = MEMORY,
 ) -> Examined:
@@ -112,7 +112,7 @@ def examine(
     `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with
     `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `answered` (n, T) sparse has 1 where the owner has said
     that a tag belongs and -1 where it does not: the rates of errors are learned from these too. `parents` maps a tag to
-    those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `witnesses` are other taggers'
+    those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `further` are other taggers'
     views, beside those of `name`. The same input and seed give the same result. About `memory` bytes are used beside the embeddings
     and the sums of the regressions: with less, fewer of the tags that nobody wrote are looked at.
     """
@@ -122,7 +122,7 @@ def examine(
     folds = linear_probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
     related = learn_relations(given, tags, parents, declared.namespaces)
     found = evidence.gather(
-        matrix, given, around, folds, related, tagger, told, lambda share: progress(0.2 + 0.5 * share), witnesses
+        matrix, given, around, folds, related, tagger, told, lambda share: progress(0.2 + 0.5 * share), further
     )
     cells = error_model.collect(found, rng, memory)
     progress(0.8)
@@ -133,7 +133,7 @@ def examine(
     progress(1.0)
     frequency = found.frequency
     return Examined(
-        list(tags), given, around, cells, verdict, frequency, related, habits, apart, tagger, matrix, witnesses, name
+        list(tags), given, around, cells, verdict, frequency, related, habits, apart, tagger, matrix, further, name
     )
 
 
@@ -369,13 +369,13 @@ def taggers_say(seen: Examined, places: np.ndarray) -> list[dict[str, dict[str, 
     """What each tagger says of some cells, by its name: the probability `learned` from your tags by what it sees, and
     its `own`, where it knows the tag. Empty where there is but one.
     """
-    if not seen.witnesses:
+    if not seen.further:
         return []
     rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
     out: list[dict[str, dict[str, float]]] = [{} for _ in places]
     prior = logit(seen.frequency[columns])
     every = np.ones(len(seen.matrix), dtype=bool)
-    for one in (Witness(seen.name, seen.matrix, every, seen.tagger), *seen.witnesses):
+    for one in (FurtherTagger(seen.name, seen.matrix, every, seen.tagger), *seen.further):
         kind = "probe" if one.matrix is seen.matrix else f"{one.name}/probe"
         learned = expit(prior + seen.cells.features[places, seen.cells.names.index(kind)])
         own = _own_chance(one.tagger, one.matrix, rows, columns)

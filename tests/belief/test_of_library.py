@@ -155,7 +155,7 @@ def test_a_second_tagger_whose_files_are_damaged_costs_its_own_say_alone(folder,
     )
 
 
-def test_the_first_tagger_again_or_one_that_has_seen_too_few_is_no_witness(folder):
+def test_the_first_tagger_again_or_one_that_has_seen_too_few_is_left_out(folder):
     with store.ShardWriter(DataFolder(folder.root, "again").embeddings, "m", "p") as writer:
         writer.add([name(row) for row in range(PICTURES)], np.ones((PICTURES, 8), np.float32))
     second_set(folder, seen=5)

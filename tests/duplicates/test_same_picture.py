@@ -1,4 +1,4 @@
-"""Copies are told from look-alikes by what was measured with the owner's own pictures, and by a look at the pixels."""
+"""Copies are told from similar pictures by what was measured with the owner's own pictures, and by a look at the pixels."""
 
 from __future__ import annotations
 

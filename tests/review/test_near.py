@@ -1,4 +1,4 @@
-"""Look-alikes are kept as numbers, and read again as the hashes that they stand for, from old reports and new ones."""
+"""Similar pictures are kept as numbers, and read again as the hashes that they stand for, from old reports and new ones."""
 
 from __future__ import annotations
 

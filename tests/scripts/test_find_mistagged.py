@@ -194,7 +194,7 @@ def test_a_run_without_a_tagger_says_so(report):
 
 
 def with_hashes(report):
-    """The report's errors with the hashes of look-alikes instead of their places."""
+    """The report's errors with the hashes of similar pictures instead of their places."""
     errors = copy.deepcopy(report["errors"])
     for evidence in (one["evidence"] for error in errors for one in error["tags"]):
         for name in {"near_with", "near_without"} & evidence.keys():

@@ -12,7 +12,7 @@ from tagcheck.tag_errors.relations import Relations, learn_relations
 
 
 def library(n: int = 1500, tags: int = 90) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings (n, 12) and tags (n, T), each of one topic or two, so that tags speak for each other beside the picture."""
+    """Embeddings (n, 12) and tags (n, T), each of one topic or two, so that tags are evidence for each other."""
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(n, 12)).astype(np.float32)
     topics = rng.normal(size=(n, 8))

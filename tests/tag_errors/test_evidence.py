@@ -1,4 +1,4 @@
-"""What speaks for and against a tag: each kind of evidence where it alone can tell."""
+"""The evidence for and against a tag: each kind of evidence where it alone can tell."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_picture_is_one_card_with_each_tag_once_and_a_swap_in_one_row(tab, sit
     line = tab.locator(".suggestion", has_text="old → new")
     assert line.locator(".sure").inner_text() == "88 %"  # the tag detector's, and of two the less sure
     reason = line.locator(".more").get_attribute("title")  # of many rows each stands in one line
-    assert "look-alikes 8 of 10" in reason and "JoyTag 99.1 %" in reason
+    assert "similar pictures 8 of 10" in reason and "JoyTag 99.1 %" in reason
     in_view = """() => [...document.querySelectorAll(".suggestion .line")].every((row) =>
         row.getBoundingClientRect().bottom <= document.querySelector(".scroll").getBoundingClientRect().bottom)"""
     assert tab.evaluate(in_view)  # ten rows, and what a key accepts is on the screen

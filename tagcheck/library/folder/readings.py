@@ -1,6 +1,6 @@
 """What parts tags in a library's text sidecars, told from all of them together. Pure text.
 
-A comma or a line end in a file speaks for itself. Where most files have neither, but a full-width comma, a semicolon,
+A comma or a line end in a file is clear. Where most files have neither, but a full-width comma, a semicolon,
 or blanks between words that are joined by underscores, that is the habit of the whole library.
 """
 

@@ -228,7 +228,7 @@ class Hydrus:
 
         Names are compared without case; one that holds a comma is found too when it comes in
         parts. Pages that load or search are waited for. A walk in whose midst Hydrus restarted or
-        a page was closed is begun anew. `LibraryRefused` names the pages there are.
+        a page was closed starts again. `LibraryRefused` names the pages there are.
         """
         for _ in range(5):
             boot = self._boot_id()
