@@ -36,6 +36,9 @@ from tagcheck.tag_errors.explanation import explain
 from tagcheck.tag_errors.look_alikes import Examples, nearest
 from tagcheck.tag_errors.suggestions import ISSUES
 
+# Why a suggestion is left out, as the report says it.
+LEFT_OUT = {"muted": "muted", "deleted": "deleted_before", "ignored": "ignored_before", "implied": "implied_by_others"}
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = script.parser(__doc__)
@@ -125,17 +128,10 @@ def respect(
     parents = parents or {}
     kept, dropped = [], Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0, muted=0)
     for one in found:
-        record = pictures.records[one.row]
-        adding = one.kind == MISSING
-        if one.tag in noes.muted:
-            dropped["muted"] += 1
-        elif adding and noes.deleted_before(record, one.tag):
-            dropped["deleted_before"] += 1
-        elif noes.ignored_before(record, one.tag) if adding else noes.removing(record, one.tag):
-            dropped["ignored_before"] += 1
-        elif not adding and one.tag in record.implied_tags:
-            dropped["implied_by_others"] += 1
-        elif adding and declared.never_suggested(one.tag):
+        reason = noes.why_not(pictures.records[one.row], one.tag, one.kind == MISSING)
+        if reason:
+            dropped[LEFT_OUT[reason]] += 1
+        elif one.kind == MISSING and declared.never_suggested(one.tag):
             dropped["never_suggested"] += 1
         else:
             kept.append(one)

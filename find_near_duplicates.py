@@ -563,13 +563,9 @@ def suggest(one: Record, other: Record, tagging: Tagging, cell: int, noes: Noes)
     tag, (missing, wrong) = tagging.names[tagging.column[cell]], tagging.shared[cell].tolist()
     having, lacking = (one, other) if tagging.side[cell] == 0 else (other, one)
     kind = MISSING if missing >= wrong else INCORRECT
-    if max(missing, wrong) < LEAST:
-        return None
-    if tag in noes.muted or (kind == MISSING and noes.adding(lacking, tag)):
-        return None
-    if kind == INCORRECT and (tag in having.implied_tags or noes.removing(having, tag)):
-        return None
     target = lacking if kind == MISSING else having
+    if max(missing, wrong) < LEAST or noes.why_not(target, tag, kind == MISSING):
+        return None
     evidence = {"other_copy": (having if kind == MISSING else lacking).hash} | picture_evidence(tagging, cell)
     return {
         "id": finding_id("copy_tag", [one.hash, other.hash], [f"{kind}:{tag}"]),

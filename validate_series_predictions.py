@@ -3,19 +3,13 @@
     python validate_series_predictions.py
     python validate_series_predictions.py --namespace person --data-dir ~/tagging
 
-What counts as what. A *predicted* series is one that the classifier said of a picture without
-having seen it or a near-duplicate of it. Every (picture, series) that is predicted, or tagged, or
-both, is one prediction:
+Every (picture, series) that is predicted, without the picture or a near-duplicate having been seen, or tagged, is counted:
 - correct: predicted and tagged;
-- missing: tagged, but not predicted. The tag may be wrong: the suggestion is to take it away;
+- missing: tagged, but not predicted. The tag may be wrong: the suggestion is to remove it;
 - incorrect: predicted, but not tagged. The tag may be forgotten: the suggestion is to add it.
-A picture of which the classifier says nothing, since no series is likely enough, is an abstention
-and counted apart; saying "none of your series" of a picture that has a tag counts as missing.
-Series whose pictures are all near-duplicates of each other cannot be judged and are counted apart.
-Pictures that came after the training are judged by the classifier as it is, unless they are
-near-duplicates of one that it has seen.
-`confidence` is the probability that the suggestion is right, given the picture, its tags, and how
-often tags are forgotten or swapped in this library: the same number as in the report of mistagged images.
+Counted separately are pictures without a prediction, since no series is likely enough, and series whose pictures are all
+near-duplicates of each other. Pictures that came after the training are judged by the classifier as it is.
+`confidence` is the probability that the suggestion is right, the same number as in the report of mistagged images.
 
 Reads:  series_classifier/ (the card and the out-of-fold predictions), datasets/advanced_joytag_complete_<UTC>.json,
         advanced_embeddings/*.pt (for the most similar pictures), review.sqlite3 (what the owner ignored)
@@ -130,25 +124,11 @@ def main(argv: list[str] | None = None) -> int:
     believes = believed(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
     found, suppressed = findings(judged, card, believes, noes)
     explain(found, judged, folder, card)
-    rows = per_series(judged, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
     summary = summarise(judged, found, suppressed, age) | {"calibration_error": error} | data.sampled(len(judged))
-    path = data_folder.save(
-        folder,
-        SERIES_VALIDATION,
-        {
-            "dataset": data.path.name,
-            "namespace": namespace,
-            "predictions_created": card["created"],
-            "settings": card["settings"],
-            "summary": summary,
-            "calibration": table,
-            "confusion": confusion(judged),
-            "per_series": rows,
-            MISSING: found[MISSING],
-            INCORRECT: found[INCORRECT],
-        },
-    )
+    head = {"dataset": data.path.name, "namespace": namespace, "predictions_created": card["created"]}
+    head |= {"settings": card["settings"], "summary": summary, "calibration": table, "confusion": confusion(judged)}
+    path = data_folder.save(folder, SERIES_VALIDATION, head | {"per_series": per_series(judged, card)} | found)
     files.write_atomically(path.with_suffix(".svg"), lambda out: out.write(reliability_diagram(table).encode("utf-8")))
     print(
         f"{data.share(len(judged))}: {summary['total_predictions']:,} predictions, {summary['correct_predictions']:,} as tagged "
@@ -286,34 +266,21 @@ def findings(
         if one.unsure:
             continue
         wrong = {name: _wrong(one, name, support[name] / total, noise) for name in one.own}
-        for name in sorted(one.known - one.predicted):
-            if name in noes.muted:
-                cut["muted"] += 1
-            elif name in one.record.implied_tags:
-                cut["implied"] += 1
-            elif noes.removing(one.record, name):
-                cut["ignored"] += 1
-            else:
-                sure = believes(one.record.hash, name, of_tags.INCORRECT)
-                found[MISSING].append(_entry(MISSING, one, name, wrong[name] if sure is None else sure))
-        for name in sorted(one.predicted - one.own):
-            if name in noes.muted:
-                cut["muted"] += 1
-            elif noes.deleted_before(one.record, name):
-                cut["deleted"] += 1
-            elif not support[name] and one.said.get("named_by_tagger") != name:
-                cut["retired"] += 1
-            elif noes.ignored_before(one.record, name):
-                cut["ignored"] += 1
-            else:
-                sure = believes(one.record.hash, name, of_tags.MISSING)
-                found[INCORRECT].append(
-                    _entry(INCORRECT, one, name, _lacking(one, name, wrong) if sure is None else sure)
-                )
-    found[MISSING].sort(key=lambda entry: (-entry["confidence"], entry["probability"], entry["hash"], entry["series"]))
-    found[INCORRECT].sort(
-        key=lambda entry: (-entry["confidence"], -entry["probability"], entry["hash"], entry["series"])
-    )
+        for kind, names in ((MISSING, one.known - one.predicted), (INCORRECT, one.predicted - one.own)):
+            adding = kind == INCORRECT
+            for name in sorted(names):
+                reason = noes.why_not(one.record, name, adding)
+                if adding and not reason and not support[name] and one.said.get("named_by_tagger") != name:
+                    reason = "retired"
+                if reason:
+                    cut[reason] += 1
+                    continue
+                sure = believes(one.record.hash, name, of_tags.MISSING if adding else of_tags.INCORRECT)
+                if sure is None:
+                    sure = _lacking(one, name, wrong) if adding else wrong[name]
+                found[kind].append(_entry(kind, one, name, sure))
+    for kind, sign in ((MISSING, 1), (INCORRECT, -1)):
+        found[kind].sort(key=lambda row: (-row["confidence"], sign * row["probability"], row["hash"], row["series"]))
     return found, cut
 
 
@@ -329,18 +296,15 @@ def _wrong(one: Judged, name: str, frequency: float, noise: dict[str, Any]) -> f
         fits = float(series_confidence.given_tagged(np.array(one.probability(name)), np.array(unknown)))
     fits = fits / max(1.0 - others, 1e-6) if others else fits
     share, fitting = noise["swapped_share"], series_confidence.Ratio(*noise["fitting"])
-    return float(
-        series_confidence.confidence_incorrect(np.array([min(fits, 1.0)]), np.array([frequency]), share, fitting)[0]
-    )
+    fit = np.array([min(fits, 1.0)])
+    return float(series_confidence.confidence_incorrect(fit, np.array([frequency]), share, fitting)[0])
 
 
 def _lacking(one: Judged, name: str, wrong: dict[str, float]) -> float:
     """Probability that this picture lacks a tag of the predicted series `name`."""
     p, forgotten = np.array([one.probability(name)]), float(one.said["forgotten_share"])
     if not one.own:
-        if (
-            one.said.get("named_by_tagger") == name
-        ):  # of no series that was learned, so that the missing tag says nothing
+        if one.said.get("named_by_tagger") == name:  # not a learned series: the missing tag is no evidence
             return float(p[0])
         return float(series_confidence.confidence_missing(p, np.array([float(one.said["unknown"])]), forgotten)[0])
     best = max(sorted(one.own), key=lambda own: -wrong[own])
@@ -506,9 +470,7 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
         if name not in described:
             row["note"] = "new since the classifier was trained"
         elif not described[name]["learned_out_of_fold"]:
-            row["note"] = (
-                "all its pictures are near-duplicates of each other, or there is only one: it cannot be judged"
-            )
+            row["note"] = "all its pictures are near-duplicates, or there is only one: it cannot be judged"
         out.append(row)
     return out
 

@@ -89,6 +89,13 @@ class Picture(Protocol):
     def refused(self) -> Mapping[str, str]: ...
 
 
+class Tagged(Picture, Protocol):
+    """A picture of which is also known which of its tags are there by a sibling or parent alone."""
+
+    @property
+    def implied_tags(self) -> Collection[str]: ...
+
+
 @dataclass(frozen=True)
 class Noes:
     """What an owner has refused on their pictures, in the library (`Picture.refused`) and on the page.
@@ -131,6 +138,16 @@ class Noes:
     def removing(self, picture: Picture, tag: str) -> bool:
         """Whether removing `tag` is a no."""
         return (picture.hash, tag) in self.kept
+
+    def why_not(self, picture: Tagged, tag: str, adding: bool) -> str | None:
+        """Why adding or removing `tag` is not suggested: "muted", "deleted", "ignored" or "implied"; None where it may be."""
+        reasons = {
+            "muted": tag in self.muted,
+            "deleted": adding and self.deleted_before(picture, tag),
+            "ignored": self.ignored_before(picture, tag) if adding else self.removing(picture, tag),
+            "implied": not adding and tag in picture.implied_tags,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
 
     def negatives(self, pictures: Iterable[Picture], asked: Iterable[str]) -> Iterator[tuple[int, str]]:
         """(place of the picture, tag) wherever one of the tags asked about is a no, and so does not belong."""
