@@ -42,7 +42,7 @@ from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record, pixels_of
 from tagcheck.detectors import NEAR_DUPLICATES
-from tagcheck.duplicates import Support, measuring, same_picture, tag_differences, tags_to_share
+from tagcheck.duplicates import Support, kept_pairs, measuring, same_picture, tag_differences, tags_to_share
 from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
@@ -108,8 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     table: list[dict[str, float]] = []
     if args.calibrate is not None:
         threshold, table = calibrate(found, known_pairs(args.calibrate, records, decided), bool(args.calibrate))
-    search = partial(compare_on_cluster, args, folder) if args.engine == RAY else partial(compare, engine=args.engine)
-    alike = search(found, threshold)
+    if args.engine == RAY:
+        alike, anew = compare_on_cluster(args, folder, found, threshold), len(records)
+    else:
+        alike, anew = compare(found, threshold, args.engine, folder)
     pairs, chance, blind = (alike, None, 0) if measured is None else told_by_pixels(folder, records, measured, alike)
     copied = without(pairs, records, decided, review_store.IGNORED)
     opened = without(copied, records, decided, review_store.ACCEPTED)
@@ -125,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary |= {"pairs_ruled_out_by_pixels": len(alike) - len(pairs), "pairs_without_thumbnails": blind}
     if len(listed) < len(opened):
         summary["pairs_listed"] = len(listed)
+    summary["pictures_compared_anew"] = anew
     how = {"calibrated": bool(table), "measured": measured is not None}
     document = {
         "dataset": data.path.name,
@@ -226,7 +229,8 @@ def calibrate(
     asked = THRESHOLDS
     reach = np.quantile(cosine[copy], 0.05) if complete else cosine.min()
     lowest = float(asked[max(0, np.searchsorted(asked, reach, side="right") - 1)])
-    pairs = compare(found, lowest, "auto")
+    with finite(found):
+        pairs = pair_search.near_pairs(found.matrix, lowest, limit=MOST_PAIRS)
     if complete:
         chance = np.array([(i, j) in known for i, j in zip(pairs.i.tolist(), pairs.j.tolist())], dtype=np.float64)
     else:
@@ -324,16 +328,20 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) ->
     }
 
 
-def compare(found: Embeddings, threshold: float, engine: str) -> Pairs:
-    """All pairs at or above `threshold`, with a progress bar."""
+def compare(found: Embeddings, threshold: float, engine: str, folder: DataFolder) -> tuple[Pairs, int]:
+    """All pairs at or above `threshold`, with a progress bar, and how many pictures had to be compared with all others: those
+    that are new or embedded anew since pairs were kept.
+    """
     with script.progress((), total=100, what="comparing all pairs", unit="%") as bar, finite(found):
-        return pair_search.near_pairs(
-            found.matrix,
+        made = kept_pairs.near_pairs(
+            folder.embeddings,
+            found,
             threshold,
             engine,
             limit=MOST_PAIRS,
             progress=lambda share: bar.update(round(100 * share, 1) - bar.n),
         )
+    return made.pairs, made.anew
 
 
 def compare_on_cluster(args: argparse.Namespace, folder: DataFolder, found: Embeddings, threshold: float) -> Pairs:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tagcheck import data_folder, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
-from tagcheck.duplicates import measuring
+from tagcheck.duplicates import kept_pairs, measuring
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import listed, write_atomically
@@ -156,7 +156,7 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
         *listed(folder.classifier, "*.json"),
         *(folder.root / name for name in OWN_FILES),
     ):
-        if path.is_file():
+        if path.is_file() and path.name != kept_pairs.FILE:  # which follows from the others
             about = path.stat()
             made.update(f"{path.name} {about.st_size} {about.st_mtime_ns}\n".encode())
     made.update(repr(sorted(review_store.decisions(folder.review, data.pixels).items())).encode())

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tagcheck.duplicates import pixel_difference, same_picture
+from tagcheck.duplicates import kept_pairs, pixel_difference, same_picture
 from tagcheck.duplicates.same_picture import Measured
 from tagcheck.embedding import Embeddings, Tagger, store
 from tagcheck.errors import FileUnavailable
@@ -227,9 +227,9 @@ def known_copies(folder: Path, found: Embeddings, progress: Callable[[float], No
     if measured is None or len(found.hashes) < 2:
         return None
     try:
-        pairs = pair_search.near_pairs(
-            found.matrix, measured.threshold, limit=2 * PAIRS_A_PICTURE * len(found.hashes), progress=progress
-        )
+        pairs = kept_pairs.near_pairs(
+            folder, found, measured.threshold, limit=2 * PAIRS_A_PICTURE * len(found.hashes), progress=progress
+        ).pairs
     except pair_search.TooManyPairs:
         return None
     kept, _, _ = copies(folder, found.hashes, measured, pairs)

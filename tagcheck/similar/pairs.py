@@ -28,6 +28,7 @@ from tagcheck.similar.gpu_search import DeviceSearch
 from tagcheck.similar.unit_rows import (
     BLOCK,
     Candidates,
+    FreshSearch,
     NotFinite,
     PlainSearch,
     Progress,
@@ -54,6 +55,7 @@ __all__ = [
     "near_pairs",
     "pair_cosines",
     "top_k",
+    "with_fresh",
 ]
 
 
@@ -103,6 +105,34 @@ def near_pairs(
     with workers() as pool:
         search, decide = _begun(matrix, threshold, engine, limit, device, pool, progress)
         return _sorted_pairs(list(over_strips(search, decide, pool, progress)))
+
+
+def with_fresh(
+    matrix: np.ndarray,
+    threshold: float,
+    known: Pairs,
+    fresh: np.ndarray,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Pairs:
+    """`near_pairs` where the pairs `known` of all other rows are at hand: the rows `fresh` (sorted) are compared with all.
+
+    >>> rows = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+    >>> with_fresh(rows, 0.9, near_pairs(rows[:2], 0.9), np.array([2])).j.tolist()
+    [2]
+    """
+    with workers() as pool:
+        rows = UnitRows.of(matrix, pool)
+        decide = _Decision(matrix, threshold, rows.slack, limit)
+        decide.count = len(known)
+        found = [
+            one
+            for one in over_strips(
+                FreshSearch(rows, threshold - rows.slack, fresh), decide, pool, progress or (lambda share: None)
+            )
+            if one is not None
+        ]
+    return _sorted_pairs([(known.i, known.j, known.cosine), *found])
 
 
 def in_parts(matrix: np.ndarray, threshold: float, engine: str = "auto", limit: int | None = None) -> Part:

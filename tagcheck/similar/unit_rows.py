@@ -225,6 +225,31 @@ class PlainSearch:
         return (row + start).numpy(), (column + other).numpy(), product[row, column].numpy()
 
 
+class FreshSearch:
+    """Pairs of which at least one row is among `fresh` (sorted, int64): the products of these with all rows."""
+
+    def __init__(self, rows: UnitRows, low: float, fresh: np.ndarray) -> None:
+        self.rows, self.low, self.scratch, self.fresh = rows, low, Scratch(), fresh
+        self.size, self.step, self.prepared = len(fresh), TILE, 0.0
+        self.is_fresh = np.zeros(len(rows), dtype=bool)
+        self.is_fresh[fresh] = True
+
+    def strip(self, start: int) -> Iterator[Candidates | None]:
+        """The pairs of the fresh rows from `start` on, a tile at a time."""
+        return (self._tile(self.fresh[start : start + TILE], other) for other in range(0, len(self.rows), TILE))
+
+    def _tile(self, some: np.ndarray, other: int) -> Candidates | None:
+        left, right = self.rows.take(torch.from_numpy(some)), self.rows.take(slice(other, other + TILE))
+        product = self.scratch.product(left, right)
+        if not product.numel() or float(product.max()) < self.low:
+            return None
+        row, column = (product >= self.low).nonzero(as_tuple=True)
+        one, two = some[row.numpy()], column.numpy() + other
+        once = (one < two) | ~self.is_fresh[two]  # two fresh rows meet twice, and each meets itself
+        low, high = np.minimum(one, two)[once], np.maximum(one, two)[once]
+        return low, high, product[row, column].numpy()[once]
+
+
 def _lengths(matrix: np.ndarray, start: int) -> np.ndarray:
     """The lengths in float64 of one block of rows; inf or 0 for float64 rows whose squares leave its range."""
     rows = torch.from_numpy(np.array(matrix[start : start + BLOCK]))

@@ -47,6 +47,7 @@ ROUNDS = 10  # of expectation maximisation
 RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
 CHUNK = 100_000  # cells expanded at a time
+UNWRITTEN = 3  # unwritten cells that are looked at, for each written one
 CELL_BYTES = 300  # of one cell, with all that the fit makes of it
 BLOCK_BYTES = 400  # of one cell of a block, with some to spare: blocks take a sixth of the memory
 CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
@@ -101,12 +102,12 @@ class Verdict:
 
 
 def collect(found: Evidence, rng: np.random.Generator, memory: int = 4 * 2**30, background: int = 100_000) -> Cells:
-    """The cells worth looking at: of the unwritten ones 5 for each written tag, at least 300,000, or as many as fit.
+    """The cells worth looking at: of the unwritten ones `UNWRITTEN` for each written tag, at least 300,000, or as many as fit.
 
     `memory` is about what these cells and all that is made of them later take, in bytes.
     """
     n, tags = found.given.shape
-    most = max(300_000, min(5 * found.given.nnz, memory // CELL_BYTES - found.given.nnz))
+    most = max(300_000, min(UNWRITTEN * found.given.nnz, memory // CELL_BYTES - found.given.nnz))
     size = int(np.clip(memory // (BLOCK_BYTES * tags), 64, 4096))
     cut = _cut(found, rng, most)
     keep = min(1.0, background / max(n * tags - found.given.nnz, 1))

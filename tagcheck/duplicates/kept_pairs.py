@@ -1,0 +1,97 @@
+"""Near-duplicate pairs kept between runs: only pictures that are new, or embedded anew, are compared again.
+
+The file `pairs.npz` beside the embeddings holds the pairs at one threshold, with the hash of each picture and a digest of its
+embedding. Pairs of pictures that have the same embedding as then are taken over, the others are compared with all: the result is that of
+comparing everything, and the file may be deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from tagcheck.embedding.store import Embeddings
+from tagcheck.files import write_atomically
+from tagcheck.similar import Pairs, pairs
+
+FILE = "pairs.npz"
+VERSION = 1
+MOST_ANEW = 0.2  # share of pictures up to which it is quicker to compare only these with all
+MOST_KEPT = 5_000_000  # pairs
+
+
+@dataclass(frozen=True)
+class Found:
+    """All pairs, and how many of the `pictures` were compared with all others."""
+
+    pairs: Pairs
+    anew: int
+    pictures: int
+
+
+def near_pairs(
+    folder: Path,
+    found: Embeddings,
+    threshold: float,
+    engine: str = "auto",
+    progress: Callable[[float], None] | None = None,
+    limit: int | None = None,
+) -> Found:
+    """`pairs.near_pairs` of the embeddings of `folder`, with what was kept there of an earlier run; keeps the result."""
+    rows = np.ascontiguousarray(found.matrix)
+    digests = np.array([_digest(row) for row in rows], dtype=np.uint64)
+    hashes = np.frombuffer(bytes.fromhex("".join(found.hashes)), dtype="V32") if found.hashes else np.empty(0, "V32")
+    kept = _taken_over(folder / FILE, hashes, digests, threshold)
+    if kept is not None:
+        known, fresh = kept
+        made = pairs.with_fresh(found.matrix, threshold, known, fresh, limit, progress) if len(fresh) else known
+    else:
+        made, fresh = pairs.near_pairs(found.matrix, threshold, engine, progress, limit), np.arange(len(rows))
+    if len(fresh) and len(made) <= MOST_KEPT:
+        _keep(folder / FILE, hashes, digests, threshold, made)
+    return Found(made, len(fresh), len(rows))
+
+
+def _digest(row: np.ndarray) -> int:
+    return int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "big")
+
+
+def _taken_over(
+    path: Path, hashes: np.ndarray, digests: np.ndarray, threshold: float
+) -> tuple[Pairs, np.ndarray] | None:
+    """(the kept pairs of these pictures, by their rows, the rows that have to be compared anew); None where it is better to begin anew."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            if int(held["version"]) != VERSION or float(held["threshold"]) != threshold:
+                return None
+            then, embedded, i, j, cosine = (held[name] for name in ("hashes", "digests", "i", "j", "cosine"))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    if len(then) != len(embedded) or not len(i) == len(j) == len(cosine):
+        return None
+    if len(i) and max(i.max(), j.max()) >= len(then):
+        return None
+    place = {hash: row for row, hash in enumerate(then.tolist())}
+    before = np.array([place.get(hash, -1) for hash in hashes.tolist()], dtype=np.int64)
+    same = before >= 0
+    same[same] = embedded[before[same]] == digests[same]
+    fresh = np.flatnonzero(~same)
+    if len(fresh) > MOST_ANEW * len(hashes):
+        return None
+    now = np.full(len(then), -1, dtype=np.int64)
+    now[before[same]] = np.flatnonzero(same)
+    a, b = now[i], now[j]
+    there = (a >= 0) & (b >= 0)
+    return pairs.joined([Pairs(np.minimum(a, b)[there], np.maximum(a, b)[there], cosine[there])]), fresh
+
+
+def _keep(path: Path, hashes: np.ndarray, digests: np.ndarray, threshold: float, made: Pairs) -> None:
+    arrays: dict[str, Any] = {"hashes": hashes, "digests": digests, "i": made.i, "j": made.j, "cosine": made.cosine}
+    arrays |= {"version": np.array(VERSION), "threshold": np.array(threshold)}
+    write_atomically(path, lambda out: np.savez(out, **arrays))
