@@ -10,7 +10,7 @@ Writes  advanced_embeddings/*.pt (shards, only for pictures that have none yet),
         and last datasets/advanced_joytag_complete_<UTC>.json; with --name only advanced_embeddings/NAME/
 
 Pictures are taken in an order of which every beginning is spread over pages, series and time, so that --first N
-gives a first look; the next run goes on with the rest. Tags are read anew in every run, pictures only once. A picture that cannot be read is a record with
+gives a first look; the next run continues with the rest. Every run reads the tags again, and pictures only once. A picture that cannot be read is a record with
 its reason; what is wrong with its bytes is remembered in advanced_embeddings/unreadable.json until a
 decoder is installed or updated or a limit changed (or --retry). After Ctrl-C or a kill the same
 command goes on. A further tagger's embeddings get a --name and stand beside the first's: find_mistagged_images.py

@@ -5,7 +5,7 @@
     python mark_in_hydrus.py "tagcheck marks" --undo
 
 Reads   review.sqlite3 and the newest reports; the Hydrus client (config.py)
-Writes  these three tags, and nothing else, on that service in Hydrus: a run also takes off what holds no more
+Writes  these three tags, and nothing else, on that service in Hydrus: a run also removes the marks that are no longer true
 
 So that findings can be searched for in Hydrus itself. Make the service there (services -> manage services -> add -> local
 tag service) and name it in MACHINE_TAG_SERVICES of config.py: its tags then never count as yours. Any other service is

@@ -7,9 +7,9 @@
 Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset), and what each detector reads
 Writes  reports/ (one report a detector) and, last, reports/error_detection_summary_<UTC>.json
 
-A detector that fails costs its own report only; the others' stay. The exit code is 0 when all of
-them ran, else that of the first one that failed. Only --popup needs the library. With --since last nothing is looked
-for where nothing has changed since the last run, and it is said what has.
+If a detector fails, only its own report is missing. The exit code is 0 when all of them ran, else that of the first one
+that failed. Only --popup needs the library. With --since last the detectors run only where something has changed since
+the last run, and the output says what.
 """
 
 from __future__ import annotations

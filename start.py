@@ -146,7 +146,7 @@ def has_card() -> bool:
 
 
 def install_cpu_build(chosen: bool) -> None:
-    """PyTorch for the processor alone, where it can be had; else what requirements.txt brings."""
+    """PyTorch for the processor alone, where it is available; else what requirements.txt brings."""
     builds = cpu_builds()
     if builds:
         size = sum(map(size_of, builds.values())) / MEGA
@@ -156,8 +156,12 @@ def install_cpu_build(chosen: bool) -> None:
         if pip("install", *builds, "--index-url", CPU_BUILD).returncode == 0:
             return
     if chosen:
-        raise Failed(f"PyTorch's build for the processor alone cannot be had from {CPU_BUILD}: leave out --torch cpu")
-    say("PyTorch's small build for the processor alone cannot be had here: the default one is taken (about 3 GB)")
+        raise Failed(
+            f"PyTorch's build for the processor alone is not available from {CPU_BUILD}: leave out --torch cpu"
+        )
+    say(
+        "PyTorch's small build for the processor alone is not available here: the default one is installed (about 3 GB)"
+    )
 
 
 def cpu_builds() -> dict[str, str]:

@@ -416,7 +416,7 @@ def work_folder(folder: DataFolder, namespace: str, pictures: Pictures, settings
     path = work / "run.json"
     if work.exists():
         if path.exists() and path.read_text(encoding="utf-8") == key:
-            script.say(f"going on with the fine-tuning in {work}")
+            script.say(f"continuing the fine-tuning in {work}")
             return work
         script.say(f"{work} is of other pictures, tags or settings, so training starts again")
         shutil.rmtree(work)

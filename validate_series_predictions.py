@@ -74,7 +74,7 @@ class Judged:
 
     @property
     def unsure(self) -> bool:
-        """Nothing is said of this picture, not even that it is of no series of the owner's."""
+        """There is no prediction for this picture, not even "none of the owner's series"."""
         return bool(self.said["abstained"] == "unsure")
 
     def probability(self, name: str) -> float:
@@ -215,7 +215,7 @@ def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.
 def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], namespace: str) -> tuple[list[Judged], Age]:
     """The dataset's pictures that have a prediction, sorted by hash, with the tags of today.
 
-    Changed tags are tolerable, since a picture's own tags had no say in its prediction; other
+    Changed tags are tolerable, since a picture's own tags are not used for its prediction; other
     embeddings are not (`BadFile`), nor predictions of other pictures altogether (`MissingInput`).
     """
     model = card["embedding"]["model"]
@@ -404,7 +404,7 @@ def similar_pictures(
 def summarise(
     judged: list[Judged], found: dict[str, list[dict[str, Any]]], cut: Counter[str], age: Age
 ) -> dict[str, Any]:
-    """The report's counts: `total_predictions` = correct + missing + incorrect, over pictures of which something is said."""
+    """The report's counts: `total_predictions` = correct + missing + incorrect, over pictures with a prediction."""
     spoken = [one for one in judged if not one.unsure]
     correct = sum(len(one.predicted & one.own) for one in spoken)
     missing = sum(len(one.known - one.predicted) for one in spoken)

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     write_atomically(checkpoint, lambda out: torch.save(trainer.state(), out))
     finished = trainer.step == args.steps and time.monotonic() + FITTING < end
     export(trainer.finished() if finished else trainer.average, data.tags, args.out)
-    outcome = "finished" if finished else "to be gone on with: run the same command again"
+    outcome = "finished" if finished else "not finished: run the same command again"
     print(f"step {trainer.step} of {args.steps}, {outcome}; network of {len(data.tags)} tags in {args.out}")
     return 0
 

@@ -37,7 +37,7 @@ class BadFile(ToolError):
 
 @contextmanager
 def told_as(words: str) -> Iterator[None]:
-    """Begin what is said of missing or wrong files with these words, for people who search for them."""
+    """Begin messages about missing or wrong files with these words, for people who search for them."""
     try:
         yield
     except (MissingInput, BadFile) as error:
@@ -79,7 +79,7 @@ class WritesRefused(LibraryRefused):
 
 
 class FileUnavailable(LibraryError):
-    """One file's bytes cannot be had (deleted, moved, vanished meanwhile). Costs one row, not a run.
+    """One file's bytes cannot be read (deleted, moved, vanished meanwhile). Costs one row, not a run.
 
     `status` is the record status it leads to: "missing" or "unreadable".
     """

@@ -249,7 +249,7 @@ def one_of(*values: Any) -> Shape:
 
     def check(value: Any) -> None:
         if not any(value is one or (value == one and type(value) is type(one)) for one in values):
-            raise Wrong(f"{_shown(value)} is none of {', '.join(map(str, values))}")
+            raise Wrong(f"{_shown(value)} is not one of {', '.join(map(str, values))}")
 
     return check
 

@@ -4,7 +4,7 @@ An owner says no by taking a tag off a picture in the library's own program, or 
 it. Programs delete the spelling that is stored, which need not be the one that is seen: a picture that shows
 "one girl" because "1girl" is stored has "1girl" deleted afterwards. So a no covers every spelling that is seen
 as the same tag, and for every tag that would bring it back as its parent. Where the same tag is still seen on the
-picture, its owner has cleared a spelling away, and that is no no.
+picture, its owner has only removed a spelling, which is not a no.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def add_services(made: argparse.ArgumentParser, write: bool = True) -> None:
 
 def data_folder(args: argparse.Namespace, create: bool = False, look: bool = False) -> DataFolder:
     """The shared folder that the options name. Only the first stage makes one (`create`); to the others a
-    folder that is not there is a typing error, but for who only looks (`look`).
+    folder that is not there is a typing error, except with `look`.
     """
     root = files.named(args.data_dir or os.environ.get("DATASET_DIR") or str(PROJECT), "--data-dir")
     if create:

@@ -142,7 +142,7 @@ def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
     library = choose.LibrarySettings.of(config).chosen(args)
     name = choose.library_name(args.library, folder, library)
     if name != choose.HYDRUS:
-        files.named(name, "--library")  # a typing error is said at once, a library that is away later
+        files.named(name, "--library")  # a typing error is reported at once, a library that is away later
     return Settings(
         folder,
         lambda: choose.open_library(name, folder, library),

@@ -39,7 +39,7 @@ def begin(shared: state.Shared) -> None:
 
 
 def look(shared: state.Shared, everything: bool = False) -> Confirmed | None:
-    """Read again now, and note what came of it; None where the library, or the ledger, cannot be had."""
+    """Read again now, and note what came of it; None where the library, or the ledger, is not available."""
     path = shared.settings.folder.review
     try:
         found = applying.confirm(Ledger(path), shared.library(), everything, LOCK_SECONDS)

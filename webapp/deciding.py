@@ -89,7 +89,7 @@ def mute() -> Response:
     """Ask about a tag no longer (`on`), or again. No verdict: nothing else changes."""
     tag, on = request.form.get("tag", "").strip(), request.form.get("on") == "1"
     if not tag:
-        abort(400, "This form names no tag.")
+        abort(400, "This form has no tag.")
     review().mute(tag, on)
     flash(
         f"{tag} is muted: it is not asked about, and no other tag is touched." if on else f"{tag} is asked about again."

@@ -118,7 +118,7 @@ def install(app: Flask, settings: state.Settings) -> None:
 
 @blueprint.get("/<hash>/thumbnail")
 def thumbnail(hash: str) -> Response:
-    """A small picture of one file, kept for when the library is away. Where none can be had, a drawn note that says why, so
+    """A small picture of one file, kept for when the library is away. Where there is none, a drawn note that says why, so
     that the page stays whole.
     """
     _require_hash(hash)
@@ -239,7 +239,7 @@ def _not_modified(hash: str) -> Response | None:
 
 
 def _note(reason: str) -> Response:
-    """A small drawing with words, for a picture that cannot be had now; never cached."""
+    """A small drawing with words, for a picture that is not available now; never cached."""
     words, lines, line = " ".join(reason.split()).split(" "), [], ""
     for word in words:
         if len(line) + len(word) > 34 and line:

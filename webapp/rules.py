@@ -74,7 +74,7 @@ def make() -> Response:
     """Make the rule that was shown, if it still takes away as much as was said; or take one of them back (`undo`)."""
     wanted = _wanted(request.form)
     if wanted is None:
-        abort(400, "This form names no rule.")
+        abort(400, "This form has no rule.")
     if "undo" in request.form:
         return _undo(wanted)
     gone = taken_away(wanted)

@@ -221,7 +221,7 @@ class StillReading(Exception):
 def refresh(whole: bool = False) -> None:
     """Have newer reports read into the store, in the background: few are there at once; for the end of many no page waits,
     but shows what was there before. Raises `StillReading` where nothing was, but for who needs the `whole`: that waits.
-    Why reports cannot be read is said on every page.
+    Every page says why reports cannot be read.
     """
     if not report_import.behind(review(), settings().folder):
         shared().up_to_date()

@@ -257,7 +257,7 @@ def examine(
 def further_taggers(
     folder: DataFolder, data: Dataset, pictures: Pictures, column: dict[str, int]
 ) -> list[FurtherTagger]:
-    """What further taggers see in the pictures; one whose files are damaged or that has seen too few has no say (with a note)."""
+    """What further taggers see in the pictures; one whose files are damaged or that has seen too few is not used (with a note)."""
     hashes = [record.hash for record in pictures.records[: len(pictures.matrix)]]
     row = {hash: place for place, hash in enumerate(hashes)}
     out: list[FurtherTagger] = []
@@ -267,7 +267,7 @@ def further_taggers(
             found = store.load(one.embeddings, hashes)
             tagger = load_tagger(one, data, found.model, notes, column)
         except (BadFile, MissingInput) as error:
-            pictures.notes.append(f"{one.named} had no say: {error}")
+            pictures.notes.append(f"{one.named} was not used: {error}")
             continue
         if found.model == pictures.model or len(found.hashes) < suggestions.FEWEST_PICTURES:
             why = (
@@ -275,7 +275,7 @@ def further_taggers(
                 if found.model == pictures.model
                 else f"it has seen {len(found.hashes)} pictures"
             )
-            pictures.notes.append(f"{one.named} had no say: {why}")
+            pictures.notes.append(f"{one.named} was not used: {why}")
             continue
         places = [row[hash] for hash in found.hashes]
         matrix = np.zeros((len(hashes), found.matrix.shape[1]), dtype=np.float32)
@@ -311,7 +311,7 @@ def load_tagger(
     head = store.load_tag_head(folder.embeddings, model)
     place_of_head = "/".join(filter(None, ("advanced_embeddings", folder.named, store.TAG_HEAD)))
     if head is None:
-        notes.append(f"no {place_of_head}: the tagger had no say, only the library's own tags")
+        notes.append(f"no {place_of_head}: the tagger was not used, only the library's own tags")
         return None
     known = tagger_vocabulary.with_categories(
         tagger_vocabulary.load(folder.root, data.siblings), head.tags, head.namespaces
@@ -330,7 +330,7 @@ def load_tagger(
 
 
 def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list[Told]:
-    """What the classifiers of the data folder say of the pictures, out of fold; a damaged one has no say (with a note)."""
+    """What the classifiers of the data folder say of the pictures, out of fold; a damaged one is not used (with a note)."""
     row = {record.hash: place for place, record in enumerate(pictures.records[: len(pictures.matrix)])}
     out = []
     for path in listed(folder.classifier, "*_classifier.json"):
@@ -338,10 +338,10 @@ def told(folder: DataFolder, pictures: Pictures, column: dict[str, int]) -> list
             namespace = data_folder.load(path, classifier_files.CARD).get("namespace", "")
             card, rows = classifier_files.load_out_of_fold(folder, namespace)
         except (BadFile, MissingInput) as error:
-            pictures.notes.append(f"a classifier had no say: {error}")
+            pictures.notes.append(f"a classifier was not used: {error}")
             continue
         if card["embedding"]["model"] != pictures.model:
-            pictures.notes.append(f"the {namespace} classifier had no say: it was trained on other embeddings")
+            pictures.notes.append(f"the {namespace} classifier was not used: it was trained on other embeddings")
             continue
         columns = np.array(
             sorted(column[one["series"]] for one in card["series"] if one["series"] in column), dtype=int

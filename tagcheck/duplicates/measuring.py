@@ -153,7 +153,7 @@ def _changed(
 def _readable(
     hashes: Sequence[str], candidates: np.ndarray, read: Callable[[str], bytes]
 ) -> Iterator[tuple[int, bytes]]:
-    """(row, its file's bytes) of the pictures that can be had."""
+    """(row, its file's bytes) of the pictures that can be read."""
     for row in candidates.tolist():
         try:
             yield row, read(hashes[row])

@@ -53,7 +53,7 @@ def ensure(folder: Path, endpoint: str | None = None, progress: Progress | None 
 
     `progress(name, bytes_here, bytes_in_all)` is called as bytes arrive. `endpoint` replaces the
     hub's address (default: HF_ENDPOINT, else huggingface.co). Raises `MissingInput` with both ways
-    out when the files cannot be had, `BadFile` when what arrived is not what was announced.
+    out when the files are not available, `BadFile` when what arrived is not what was announced.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     return _fetch_all(Source(REPOSITORY, "", endpoint, WAY_OUT), missing, folder, progress, pause)

@@ -7,7 +7,7 @@
 
 threshold.json is what an export of Camie has instead of thresholds.csv.
 
-Only what the files tell is said: a folder that leaves a question open is refused, and the message names the file that
+Only what the files say is used: a folder that leaves a question open is refused, and the message names the file that
 would tell. What was recognised is held against the network when it is loaded, as a hand-written `tagger.json` is.
 """
 

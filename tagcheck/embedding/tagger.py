@@ -216,7 +216,7 @@ def load(
     config.json and top_tags.txt as JoyTag publishes them. `precision` auto is that of `keep`, the id of a model that there are embeddings
     of, where it has the same weights, else what is fast on this machine. Raises `MissingInput` for a
     file that is not there, `BadFile` for one that is not what it should be, `UsageError` for a device
-    or a precision that cannot be had.
+    or a precision that is not available.
     """
     chosen = choose_device(device)
     folder = Path(model_dir) if model_dir else download.ensure(download.FOLDER)

@@ -174,7 +174,7 @@ class Library(Protocol):
         """Metadata of each distinct hash, in the order given; what is not here is a "missing" row."""
 
     def read(self, hash: str) -> bytes:
-        """The original file. `FileUnavailable` when it cannot be had."""
+        """The original file. `FileUnavailable` when it cannot be read."""
 
     def render(self, hash: str) -> bytes | None:
         """A still PNG or JPEG made by the library for what Pillow cannot open, or None when it has none."""

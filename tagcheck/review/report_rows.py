@@ -78,7 +78,7 @@ def _tags(path: Path, name: str, place: int, record: Any, issues: Collection[str
             )
         )
     if not rows:
-        raise BadFile(f"{where} names no tags")
+        raise BadFile(f"{where} has no tags")
     id = _id(where, record) or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
     return Found(id, issue, hash, sure, tuple(rows))
 

@@ -41,7 +41,7 @@ FLOOR = 0.01  # suggestions below this confidence are never listed
 CLOSE = 10  # nearest pictures that are counted for the reader
 SELDOM = 0.2  # meetings of two tags of a namespace, in units of chance, up to which two on a picture are called a contradiction
 TRUSTED = 0.8  # a learned exclusion is believed from this confidence on
-RULE_CONFIDENCE = 0.9  # of what follows from a declared rule, where the picture has no say
+RULE_CONFIDENCE = 0.9  # of what follows from a declared rule, which the picture does not change
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,8 @@ def test_the_first_tagger_again_or_one_that_has_seen_too_few_is_left_out(folder)
     second_set(folder, seen=5)
     notes = of_library.weigh(folder, dataset.load(folder, None), ()).pictures.notes
     assert (
-        "again had no say: it is the first tagger again" in notes and "wd had no say: it has seen 5 pictures" in notes
+        "again was not used: it is the first tagger again" in notes
+        and "wd was not used: it has seen 5 pictures" in notes
     )
 
 

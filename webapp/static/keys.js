@@ -1,4 +1,4 @@
-// Keys: the one table comes with the page, and what a key does is said by the page's own script, if it has one.
+// Keys: the one table comes with the page, and the page's own script says what a key does, if it has one.
 "use strict";
 
 const keys = {
@@ -54,7 +54,7 @@ const keys = {
   },
 };
 
-// What was said just before the page went elsewhere is said there.
+// A message from just before the page changed is shown on the next page.
 const told = sessionStorage.getItem("told");
 if (told) {
   sessionStorage.removeItem("told");

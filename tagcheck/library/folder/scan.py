@@ -223,7 +223,7 @@ def _place(
 
 
 def _status(inside: Inside, entry: os.DirEntry[str], path: str) -> os.stat_result | None:
-    """What the system says of a file, `FORBIDDEN` or `OUTSIDE` where that is not to be had, None for what is none."""
+    """What the system says of a file, `FORBIDDEN` or `OUTSIDE` where the system does not say, None for what is not a file."""
     try:
         status = inside.status(entry, path)
     except PermissionError:

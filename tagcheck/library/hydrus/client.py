@@ -148,7 +148,7 @@ class Hydrus:
         self._heard_of: set[str] = set()  # hashes that Hydrus has a row for, as far as it was asked
 
     def hurried(self) -> Hydrus:
-        """The same library where a person waits: a client that is away, locked or slow is said to be so within seconds."""
+        """The same library where a person waits: a client that is away, locked or slow is reported within seconds."""
         other = copy(self)
         other.connection = self.connection.hurried()
         return other

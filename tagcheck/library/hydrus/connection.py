@@ -48,7 +48,7 @@ FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_LONG = (413, 414, 431)  # what a reverse proxy says to a long address; Hydrus itself takes 2 MiB
 BUSY = 503
-FAILED = "API connection failed"  # begins what is said where no talk with Hydrus comes about
+FAILED = "API connection failed"  # begins every message about a client that cannot be reached
 
 # The names that Hydrus shows for the permissions of a key.
 SEARCH, EDIT_TAGS, PAGES, DATABASE, RELATIONSHIPS, POPUPS = 3, 2, 4, 6, 8, 10
