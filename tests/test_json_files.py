@@ -122,7 +122,7 @@ def test_shapes_say_what_is_wrong_and_where() -> None:
         ({"n": True, "x": 1}, "'n': True is no whole number from 0 to 9"),
         ({"n": 10, "x": 1}, "'n': 10 is no whole number"),
         ({"n": 1, "x": "1"}, "'x': '1' is no number from 0 to 1"),
-        ({"n": 1, "x": 1, "kind": True}, "'kind': True is none of a, 1"),
+        ({"n": 1, "x": 1, "kind": True}, "'kind': True is not one of a, 1"),
         ({"n": 1, "x": 1, "on": 1}, "neither true nor false"),
         ({"n": 1, "x": 1, "v": 2}, "'v': 2 is not null and 2 is no text"),
     ):
