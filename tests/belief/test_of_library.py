@@ -146,12 +146,12 @@ def test_a_second_tagger_says_nothing_of_pictures_that_it_has_not_seen(folder):
         (lambda path: path.unlink(), "no embeddings"),
     ],
 )
-def test_a_second_tagger_whose_files_are_damaged_costs_its_own_say_alone(folder, spoil, why):
+def test_a_second_tagger_whose_files_are_damaged_is_left_out_alone(folder, spoil, why):
     second_set(folder)
     spoil(next((folder.embeddings / "wd").glob("embeddings_*.pt")))
     made = of_library.weigh(folder, dataset.load(folder, None), ())
     assert made.found and any(
-        note.startswith("wd had no say") and why in note.lower() + note for note in made.pictures.notes
+        note.startswith("wd was not used") and why in note.lower() + note for note in made.pictures.notes
     )
 
 
