@@ -21,7 +21,7 @@ serve:  ## open the page on the demo again, with the decisions made so far
 	$(PYTHON) start.py serve --demo $(DEMO) --port $(PORT)
 
 fuzz:  ## try 100,000 examples on every reader of files
-	FUZZ_EXAMPLES=100000 $(PY) -m pytest tests/fuzz
+	FUZZ_EXAMPLES=100000 OMP_NUM_THREADS=1 $(PY) -m pytest tests/fuzz -n auto
 
 lint:  ## hold the code to its form (ruff, mypy) and look for known holes (bandit)
 	$(PYTHON) start.py install --tests

@@ -22,6 +22,7 @@ from tagcheck.folded import FOLDED, fold, unfold
 from tagcheck.json_files import Unusable, elements, members, parse
 
 LONGEST_LINE = 64 << 20  # characters
+UNDECODED = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
 LARGEST_WHOLE = 2 << 30  # bytes of a file in another layout than ours
 STAMP = "%Y%m%dT%H%M%SZ"
 EXTRACTION_LOCK = "extraction.lock"  # beside the embeddings: who holds it writes the dataset
@@ -207,18 +208,16 @@ def _records_as_they_stand(
 ) -> Iterator[tuple[str, Any]]:
     """The same without what is folded."""
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
             if lines.readline(LONGEST_LINE).rstrip("\r\n") == "{":
                 whole = yield from _by_line(path, kind, lines, header, unusable)
                 if whole:
                     return
         if path.stat().st_size > LARGEST_WHOLE:
             raise BadFile(f"{path} is too large to be read unless each record stands in a line: {_again(kind)}")
-        yield from _by_key(path, kind, path.read_text(encoding="utf-8-sig"), header, unusable)
+        yield from _by_key(path, kind, path.read_text("utf-8-sig", "surrogateescape"), header, unusable)
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): {_again(kind)}") from None
     except PermissionError:
         raise NotAllowed(path) from None
     except OSError as error:
@@ -307,6 +306,8 @@ def _by_key(
 def _records(name: str, text: str, where: str, kind: Kind, unusable: Unusable | None) -> Iterator[tuple[str, Any]]:
     """(name, value) of one value's text; none, and a note, where it cannot be read."""
     try:
+        if not (text.isascii() and name.isascii()) and UNDECODED.search(name + text):
+            raise ValueError("it holds bytes that are not UTF-8")
         yield name, parse(text)
     except ValueError as error:
         said = f"{where} ({error.msg if isinstance(error, json.JSONDecodeError) else error})"

@@ -22,6 +22,7 @@ from tagcheck.library.folder.tag_names import name, seen
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
 SUBJECT = f"{DC} subject"
+KINDS = (f"{RDF} Bag", f"{RDF} Seq", f"{RDF} Alt")
 LISTS = {  # property -> what stands between the parts of a path in it, "" for plain keywords
     SUBJECT: "",
     "http://www.digikam.org/ns/1.0/ TagsList": "/",
@@ -69,6 +70,7 @@ class _Reader:
         self.data = data
         self.path: list[str] = []
         self.lists: list[Keywords] = []
+        self.open: list[Keywords] = []  # a keyword may hold a list itself
         self.description: tuple[int, int] | None = None
         self.parser: Any = expat.ParserCreate(namespace_separator=" ")
         self.parser.buffer_text = True
@@ -92,24 +94,32 @@ class _Reader:
         self.path.append(element)
         if element == f"{RDF} Description" and self.description is None:
             self.description = (at, self._tag_end(at))
-        if len(self.path) < 2 or element not in (f"{RDF} Bag", f"{RDF} Seq", f"{RDF} Alt", f"{RDF} li"):
-            return
-        if element != f"{RDF} li" and self.path[-2] in LISTS:
+        if self._opens_list():
             self.lists.append(Keywords(self.path[-2], at, self._tag_end(at)))
-        elif element == f"{RDF} li" and len(self.path) > 2 and self.path[-3] in LISTS:
-            self.lists[-1].items.append(Item(at))
+            self.open.append(self.lists[-1])
+        elif self._in_item():
+            self.open[-1].items.append(Item(at))
 
-    def end(self, element: str) -> None:
+    def end(self, _: str) -> None:
         at = self.parser.CurrentByteIndex
-        if element == f"{RDF} li" and len(self.path) > 2 and self.path[-3] in LISTS:
-            self.lists[-1].items[-1].end = self._tag_end(at)
-        elif len(self.path) > 1 and self.path[-2] in LISTS:
-            self.lists[-1].close = at
+        if self._opens_list():
+            self.open.pop().close = at
+        elif self._in_item():
+            self.open[-1].items[-1].end = self._tag_end(at)
         self.path.pop()
 
     def text(self, text: str) -> None:
-        if len(self.path) > 2 and self.path[-1] == f"{RDF} li" and self.path[-3] in LISTS:
-            self.lists[-1].items[-1].text += text
+        if self._in_item():
+            self.open[-1].items[-1].text += text
+
+    def _opens_list(self) -> bool:
+        """Whether the element is the list of a property that holds keywords."""
+        return len(self.path) > 1 and self.path[-1] in KINDS and self.path[-2] in LISTS
+
+    def _in_item(self) -> bool:
+        """Whether the element is an entry of such a list."""
+        here = self.path[-3:]
+        return len(here) == 3 and here[2] == f"{RDF} li" and here[1] in KINDS and here[0] in LISTS
 
     def _tag_end(self, at: int) -> int:
         """Behind the `>` of the tag at `at`; one within quotes does not count."""
