@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -25,7 +25,7 @@ from typing import Any
 
 from tagcheck import packed
 from tagcheck.errors import BadFile, ToolError
-from tagcheck.files import sync_folder, there
+from tagcheck.files import sync_folder, there, write_atomically
 
 BUSY_SECONDS = 120.0  # reading the reports of a large library keeps other writers waiting for a part of that
 BACKUPS, KEPT_BACKUPS = "backups", 10
@@ -34,6 +34,10 @@ GUARDS = """CREATE TABLE IF NOT EXISTS guards (
     name TEXT PRIMARY KEY, columns TEXT NOT NULL, rows INTEGER NOT NULL, digest INTEGER NOT NULL
 )"""
 Step = Callable[[sqlite3.Connection], None]
+
+
+class Damaged(BadFile):
+    """The file is not what was written. Its message names it and the way out."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,13 @@ def read(path: Path) -> Iterator[sqlite3.Connection]:
 
     Where the folder may not be written, a write-ahead log that nobody can open there is read in a copy.
     """
-    with tempfile.TemporaryDirectory() as copies, _explained(path):
+    with ExitStack() as stack, _explained(path):
         try:
             db = _reader(path, path)
         except BadFile:
             raise
         except ToolError:
-            copy = Path(copies) / path.name
+            copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
             for ending in ("", "-wal"):
                 with suppress(FileNotFoundError):
                     shutil.copyfile(f"{path}{ending}", f"{copy}{ending}")
@@ -142,7 +146,7 @@ def check(db: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ()) -> N
     for argument in (f"({name})" for name in tables) if tables else ("",):
         problem = db.execute(f"PRAGMA quick_check{argument}").fetchone()[0]
         if problem != "ok":
-            raise BadFile(f"{path} is damaged ({' '.join(problem.split())}): {way_back(path)}")
+            raise Damaged(f"{path} is damaged ({' '.join(problem.split())}): {way_back(path)}")
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'guards'").fetchone() is None:
         return
     for name, columns, rows, digest in db.execute("SELECT name, columns, rows, digest FROM guards").fetchall():
@@ -152,7 +156,7 @@ def check(db: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ()) -> N
         if found != (rows, digest):
             lost = f"has {found[0]} rows in {name!r} where {rows} were kept"
             changed = f"has rows in {name!r} that are not as they were kept"
-            raise BadFile(
+            raise Damaged(
                 f"{path} {lost if found[0] != rows else changed}: {way_back(path)}"
                 " (or, if you changed it yourself, empty its table 'guards')"
             )
@@ -178,6 +182,28 @@ def backup(path: Path, migrations: Migrations) -> Path:
 def backups(path: Path) -> list[Path]:
     """The backups of a file, the oldest first."""
     return sorted((path.parent / BACKUPS).glob(f"{path.stem}_*{path.suffix}"))
+
+
+def put_aside(path: Path) -> Path:
+    """Give a damaged file, and what SQLite keeps beside it, another name; the new name. Nothing of it is lost."""
+    aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+    for ending in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            os.replace(f"{path}{ending}", f"{aside}{ending}")
+    sync_folder(path.parent)
+    return aside
+
+
+def put_back(path: Path) -> Path | None:
+    """Copy the newest whole backup to where the file was, and return the backup; None where there is no whole one."""
+    for found in reversed(backups(path)):
+        with suppress(ToolError):
+            with read(found) as db:
+                check(db, found)
+            write_atomically(path, lambda out: out.write(found.read_bytes()))  # noqa: B023  called at once
+            path.chmod(OURS)
+            return found
+    return None
 
 
 def way_back(path: Path) -> str:
@@ -434,7 +460,7 @@ def explained(error: sqlite3.Error | UnicodeDecodeError, path: Path | None) -> E
     said = str(error)
     undecoded = isinstance(error, UnicodeDecodeError) or said.startswith("Could not decode")
     if undecoded or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
-        return BadFile(f"{path} is not a whole database ({said}): {way_back(path) if path else 'start again'}")
+        return Damaged(f"{path} is not a whole database ({said}): {way_back(path) if path else 'start again'}")
     if name.startswith("SQLITE_FULL"):
         return ToolError(f"{path} cannot be written, the disk is full ({said}): free some space, then try again")
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_CANTOPEN")):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from tagcheck import json_files
@@ -117,6 +118,16 @@ class Refused(ValueError):
 def load(folder: Path) -> tuple[tuple[Action, ...], str]:
     """(the table as the owner has it, "") or (the table as it comes, what is wrong with the owner's file)."""
     path = folder / FILE
+    try:
+        found = path.stat()
+    except OSError:
+        return _read.__wrapped__(path, None)
+    return _read(path, (found.st_ctime_ns, found.st_size, found.st_ino))
+
+
+@lru_cache(8)
+def _read(path: Path, _: tuple[int, int, int] | None) -> tuple[tuple[Action, ...], str]:
+    """The file as it was when it had this time, size and number, which are read once."""
     try:
         given = json_files.read(path, map_of(list_of(text(40), 40)))
         own = {RENAMED.get(name, name): tuple(map(parse, keys)) for name, keys in given.items()}

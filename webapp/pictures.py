@@ -114,6 +114,7 @@ def install(app: Flask, settings: state.Settings) -> None:
         settings.folder.root / "cache" / "thumbnails", settings.thumbnail_cache_bytes
     )
     app.register_blueprint(blueprint)
+    app.template_filter("thumbnail")(lambda hash: f"{blueprint.url_prefix}/{hash}/thumbnail")
 
 
 @blueprint.get("/<hash>/thumbnail")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from flask import Flask, current_app, g
@@ -18,6 +19,7 @@ from tagcheck.library.protocol import hurried
 from tagcheck.review import Filter, Review, queries, report_import
 from tagcheck.review.queries import SURE, Count, Counted
 from tagcheck.review.store import OPEN
+from webapp.serving import THREADS
 
 T = TypeVar("T")
 REMEMBERED = 500
@@ -53,6 +55,7 @@ class Shared:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.memory = Memory()
+        self.stores = Stores(settings.folder.review)
         self._starting = threading.Lock()
         self._reader: Reader | None = None
         self._opening = threading.Lock()
@@ -155,6 +158,35 @@ class Reader(threading.Thread):
         return bool(self.trouble) and time.monotonic() - self.ended < AGAIN
 
 
+class Stores:
+    """Open stores, for requests to take and to give back: opening one takes longer than most questions to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._free: list[Review] = []
+
+    def take(self) -> Review:
+        """A store of the file that is there now: another may have been put in its place."""
+        while self._free:
+            store = self._free.pop()
+            if store.is_current():
+                return store
+            store.close()
+        return Review(self._path)
+
+    def give(self, store: Review) -> None:
+        """Keep it for the next request, unless it stands in a transaction or there are enough."""
+        if store.db.in_transaction or len(self._free) >= THREADS:
+            store.close()
+        else:
+            self._free.append(store)
+
+    def close(self) -> None:
+        """Close those that nobody has."""
+        while self._free:
+            self._free.pop().close()
+
+
 class Memory:
     """Answers of the index, kept while nothing in the store changes; counts of views are kept up with what changes."""
 
@@ -210,7 +242,7 @@ def settings() -> Settings:
 def review() -> Review:
     """The store, opened once a request."""
     if "review" not in g:
-        g.review = Review(settings().folder.review)
+        g.review = shared().stores.take()
     return cast(Review, g.review)
 
 
@@ -260,4 +292,4 @@ def write_service(services: Sequence[TagService], *wanted: str | None) -> TagSer
 def _close(_: object) -> None:
     store = g.pop("review", None)
     if store is not None:
-        store.close()
+        shared().stores.give(store)

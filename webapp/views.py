@@ -60,7 +60,9 @@ def overview() -> Response | str:
         "error_review.html",
         overview=made,
         next_session=upcoming,
-        preview=[one.hash for one in queries.page(review(), upcoming["view"], limit=PREVIEW)] if upcoming else [],
+        preview=[one.hash for one in queries.page(review(), upcoming["view"], limit=PREVIEW, brief=True)]
+        if upcoming
+        else [],
         detectors=detector_rows(made),
         dataset=dataset_status(made),
         rows=rows,
@@ -90,7 +92,7 @@ def findings() -> str:
     grid = request.args.get("view") == "grid"
     size = GRID if grid else PAGE
     after, before = request.args.get("after"), request.args.get("before")
-    found = queries.page(review(), view, after, before, size + 1)
+    found = queries.page(review(), view, after, before, size + 1, brief=True)
     more = len(found) > size
     found = found[-size:] if before else found[:size]
     earlier, later = (more if before else bool(after)), (True if before else more)
@@ -373,10 +375,12 @@ def band_names() -> list[str]:
 def sessions() -> dict[str, Any]:
     """What a session on one thing would bring: the pace it rests on, tags and series, and what the owner's verdicts say by kind."""
     pace, tags_standing = state.remembered("pace", queries.pace), standing()
+    space = settings().series_namespace
+    of_series = (one for one in tags_standing if tags.namespace(one.tag) == space)
     return {
         "pace": pace,
         "tags": tags_standing[:SESSIONS],
-        "series": [one for one in tags_standing if tags.namespace(one.tag) == settings().series_namespace][:SESSIONS],
+        "series": list(itertools.islice(of_series, SESSIONS)),
         "verdicts": state.remembered("verdicts", lambda store: queries.verdicts(store, detectors.issues())),
     }
 

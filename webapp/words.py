@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from flask import Flask
+from markupsafe import Markup
 
 from tagcheck import detectors, tags
 from tagcheck.dataset import HASH
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.review.exporting import percent
-from tagcheck.review.queries import Measured
+from tagcheck.review.queries import Finding, Measured
+from tagcheck.review.store import ADD, PAIR
 from webapp.filters import QUEUE_WORDS
 
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
@@ -67,6 +70,8 @@ def install(app: Flask) -> None:
     app.template_filter("plural")(plural)
     app.template_filter("measured_words")(measured_words)
     app.template_filter("of_100")(of_100)
+    app.template_filter("chips")(chips)
+    app.template_filter("options")(lambda names: options(tuple(names)))
     app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})
 
 
@@ -88,6 +93,31 @@ def ago(when: str | None, now: datetime | None = None) -> str:
 def plural(number: int, one: str, many: str | None = None) -> str:
     """`1 finding`, `1,200 findings`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def chips(finding: Finding) -> Markup:
+    """What a view asks about a finding, as HTML for a list."""
+    return Markup(" ".join([_chip(one.key.action, one.key.tag) for one in finding.shown]))
+
+
+@lru_cache(4096)
+def _chip(action: str, tag: str) -> Markup:
+    if action == PAIR:
+        return Markup('<span class="chip">copies</span>')
+    sign = "+" if action == ADD else "−"
+    return Markup(
+        '<span class="chip {0}"><span class="unseen">{0}</span><span aria-hidden="true">{1}</span> {2}</span>'
+    ).format(action, sign, tag)
+
+
+@lru_cache(8)
+def options(names: tuple[str, ...]) -> Markup:
+    """The entries of a list to choose from, as HTML.
+
+    >>> options(("a", "<b>"))
+    Markup('<option value="a"></option><option value="&lt;b&gt;"></option>')
+    """
+    return Markup("").join(Markup('<option value="{}"></option>').format(name) for name in names)
 
 
 def of_100(share: float) -> int:

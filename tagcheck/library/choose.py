@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tagcheck import data_folder, files
+from tagcheck import data_folder, files, script
 from tagcheck.data_folder import MAPPING, DataFolder
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.library.folder import known_hashes
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import Library
@@ -85,7 +86,9 @@ def open_library(
         raise MissingInput(f"no folder {root}: --library takes 'hydrus' or a folder of pictures")
     progress = (lambda done, total: tell(f"hashed {done:,} of {total:,} new files")) if tell else None
     left_out = exclude or (_mapped(folder, "exclude", "folder") if follow_mapping else ())
-    return FolderLibrary(root.resolve(), store=folder.root / "folder.sqlite3", progress=progress, exclude=left_out)
+    store = folder.root / "folder.sqlite3"
+    known_hashes.start(store, tell or script.say)
+    return FolderLibrary(root.resolve(), store=store, progress=progress, exclude=left_out)
 
 
 def mapped_library(folder: DataFolder, config: Any, args: Any, tell: Callable[[str], None] | None) -> Library:

@@ -60,6 +60,11 @@ COLUMNS = (
     "s.finding, s.rank, s.source, s.issue, s.issues, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence,"
     " why_of(s.evidence) AS why, evidence_of(s.evidence) AS evidence, s.state, s.current"
 )
+DECIDED = "d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then, d.evidence AS evidence_then"
+DECIDED_SUGGESTIONS = "suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
+BRIEFLY = COLUMNS.replace("evidence_of(s.evidence)", "'{}'") + (
+    ", NULL AS version, NULL AS decided_at, NULL AS reason, NULL AS batch, NULL AS confidence_then, NULL AS evidence_then"
+)
 IN_A_QUEUE = f"s.state != '{GONE}'"
 IN_TAG = "tag_rank"  # the column that a view of one tag walks along: the tag's own order
 
@@ -261,7 +266,12 @@ class Overview:
 
 
 def page(
-    review: Review, view: Filter, after: str | None = None, before: str | None = None, limit: int = 50
+    review: Review,
+    view: Filter,
+    after: str | None = None,
+    before: str | None = None,
+    limit: int = 50,
+    brief: bool = False,
 ) -> list[Finding]:
     """Up to `limit` findings of a view in its order: those after (or before) the finding with this id, else the first.
 
@@ -269,7 +279,7 @@ def page(
     `in_view` telling which match. The finding named need not match any longer.
     """
     ids = _ids(review, view, after, before, limit)
-    return load(review, ids, view)
+    return load(review, ids, view, brief)
 
 
 def step(review: Review, view: Filter, at: str, back: bool = False) -> str | None:
@@ -278,24 +288,25 @@ def step(review: Review, view: Filter, at: str, back: bool = False) -> str | Non
     return found[0] if found else None
 
 
-def load(review: Review, ids: Sequence[str], view: Filter | None = None) -> list[Finding]:
-    """The findings with these ids, in that order; ids that are not there are left out."""
+def load(review: Review, ids: Sequence[str], view: Filter | None = None, brief: bool = False) -> list[Finding]:
+    """The findings with these ids, in that order; ids that are not there are left out. `brief`: for a list, of each only the
+    suggestions that match, without their evidence and decisions.
+    """
     if not ids:
         return []
     marks = ",".join("?" * len(ids))
     heads = {row["id"]: row for row in review.db.execute(f"SELECT * FROM findings WHERE id IN ({marks})", ids)}
     where, values = _where(view) if view else ("1", [])
+    columns, table = (BRIEFLY, "suggestions s") if brief else (f"{COLUMNS}, {DECIDED}", DECIDED_SUGGESTIONS)
     rows = review.db.execute(
-        f"SELECT {COLUMNS}, ({where}) AS in_view, d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then,"
-        " d.evidence AS evidence_then"
-        " FROM suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND"
-        " d.other = s.other"
-        f" WHERE s.finding IN ({marks}) ORDER BY s.confidence DESC, s.place, s.id",
+        f"SELECT {columns}, ({where}) AS in_view FROM {table}"
+        f" WHERE s.finding IN ({marks}){' AND in_view' if brief else ''} ORDER BY s.confidence DESC, s.place, s.id",
         [*values, *ids],
     )
     by_finding: dict[str, list[Suggestion]] = {}
     found = rows.fetchall()
-    for row, evidence in zip(found, near.named(review.db, (row["evidence"] for row in found))):
+    evidences = itertools.repeat({}) if brief else near.named(review.db, (row["evidence"] for row in found))
+    for row, evidence in zip(found, evidences):
         by_finding.setdefault(row["finding"], []).append(_suggestion(row, evidence))
     return [_finding(heads[id], by_finding.get(id, [])) for id in ids if id in heads]
 
@@ -376,9 +387,7 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
     rows = review.db.execute(
         "SELECT s.hash, s.tag, s.action, s.other, s.issue,"
         " coalesce(s.alone, s.confidence) AS confidence, coalesce(d.version, 0) AS version"
-        " FROM suggestions s"
-        " LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
-        f" WHERE {where} ORDER BY s.rank, s.id",
+        f" FROM {DECIDED_SUGGESTIONS} WHERE {where} ORDER BY s.rank, s.id",
         values,
     )
     return [

@@ -15,7 +15,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -224,12 +224,23 @@ class Review:
         self.path = Path(path)
         self.db = sqlite.connect(self.path, MIGRATIONS, threads=True)
         self.db.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
+        self._file = self._place()
 
     def __enter__(self) -> Review:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def is_current(self) -> bool:
+        """Whether the file at its path is still the one that it opened."""
+        return self._file is not None and self._file == self._place()
+
+    def _place(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            found = self.path.stat()
+            return found.st_dev, found.st_ino
+        return None
 
     def close(self) -> None:
         """Close the file."""

@@ -6,14 +6,16 @@ import hashlib
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
 from tagcheck.data_folder import isoformat, utc_now
+from tagcheck.errors import BadFile
+from tagcheck.files import there
 from tagcheck.library.folder.survey import Survey
-from tagcheck.sqlite import Migrations, connect, within
+from tagcheck.sqlite import Damaged, Migrations, backup, backups, check, connect, put_aside, put_back, read, within
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folder_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -40,7 +42,43 @@ def _second(db: sqlite3.Connection) -> None:
     _make_relative(db)
 
 
-MIGRATIONS = Migrations("folder", _make, (_second,))
+MIGRATIONS = Migrations("folder", _make, (_second,), remade=("folder_hashes", "folder_surveys"))
+
+
+def start(path: Path, tell: Callable[[str], None]) -> None:
+    """Check the file when a run begins to use it, and back up the replaced sidecars in it where the newest backup lacks some.
+
+    A damaged one is put aside, not deleted, the newest whole backup takes its place, and `tell` gets a line: hashes are made
+    again, but undoing a write to the byte needs the sidecars.
+    """
+    if not there(path):
+        return
+    try:
+        with closing(connect(path, MIGRATIONS)) as db:
+            check(db, path)
+            kept = _replaced_sidecars(db)
+        newest = backups(path)[-1:]
+        if kept[0] and not any(_kept_in(one) == kept for one in newest):
+            backup(path, MIGRATIONS)
+    except Damaged as error:
+        aside, found = put_aside(path), put_back(path)
+        reason = str(error).removeprefix(f"{path} ").partition(": move ")[0]
+        instead = f"the backup {found.name} takes its place" if found else "there is no backup, a new file is made"
+        tell(
+            f"warning: {path} {reason}. It is kept as {aside.name} and {instead}; files are hashed again, and what was"
+            " applied since is undone tag by tag instead of to the byte"
+        )
+
+
+def _replaced_sidecars(db: sqlite3.Connection) -> tuple[int, int]:
+    number, last = db.execute("SELECT count(*), ifnull(max(id), 0) FROM folder_versions").fetchone()
+    return number, last
+
+
+def _kept_in(path: Path) -> tuple[int, int] | None:
+    with suppress(BadFile), read(path) as db:
+        return _replaced_sidecars(db)
+    return None
 
 
 class FolderStore:
