@@ -736,6 +736,11 @@ def client_info(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
 
 @route("GET", "/get_services", None)
 def get_services(client: HydrusServer, asked: dict[str, Any]) -> dict[str, Any]:
+    some = (1, 9, 2, 7, 4, 8, 3)
+    if client.asking[1].isdisjoint(some):
+        names = ", ".join(PERMISSION_NAMES[one] for one in some)
+        says = f"You need at least one these permissions: {names}"
+        raise Refusal(403, "InsufficientCredentialsException", says)
     lists = {
         "local_tags": LOCAL_TAG,
         "tag_repositories": TAG_REPOSITORY,

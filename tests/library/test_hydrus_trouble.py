@@ -189,6 +189,14 @@ def test_the_permission_that_is_missing_is_named(server: HydrusServer, ask: Call
         ask(hydrus, server.names["0.bin"])
 
 
+def test_a_key_without_any_permission_is_told_which_would_do(server: HydrusServer) -> None:
+    hydrus = Hydrus(server.url, server.add_key("nothing", ()))
+    with pytest.raises(
+        LibraryRefused, match=r"'nothing' needs one of the permissions import and .*, search for and fetch"
+    ):
+        hydrus.describe()
+
+
 def test_a_key_without_the_right_to_edit_tags_has_no_services_to_write_to(server: HydrusServer) -> None:
     hydrus = Hydrus(server.url, server.add_key("reader", [3, 4]))
     assert hydrus.services() == [] and hydrus.permissions() == ("reader", {3, 4})

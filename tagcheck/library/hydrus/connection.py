@@ -292,6 +292,9 @@ class Connection:
         lacking = re.search(r"permission to: (.+)", says)
         if lacking:
             return f'the API key {key.get("name")!r} lacks the permission "{lacking[1]}": {WHERE_KEYS_ARE}'
+        some = re.search(r"at least one (?:of )?these permissions: (.+)", says)
+        if some:
+            return f"the API key {key.get('name')!r} needs one of the permissions {some[1]}: {WHERE_KEYS_ARE}"
         return self._sees_some_files(says)
 
     def _sees_some_files(self, says: str) -> str:
