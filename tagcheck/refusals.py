@@ -101,27 +101,29 @@ class Noes:
     """What an owner has refused on their pictures, in the library (`Picture.refused`) and on the page.
 
     `ignored` are the tags whose addition they ignored, by hash; `kept` the (hash, tag) whose removal they ignored;
-    `muted` the tags that they do not want to be asked about, which says nothing of these or other tags.
+    `muted` the tags that they do not want to be asked about, which says nothing of these or other tags. `undone` are the tags whose
+    addition they took back, by hash: Hydrus remembers those as deleted, so they cannot be added again, but an undo is no verdict.
     """
 
     spellings: Spellings
     ignored: Mapping[str, Collection[str]] = field(default_factory=dict)
     kept: Collection[tuple[str, str]] = NONE
     muted: Collection[str] = NONE
+    undone: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, spellings: Spellings, decided: Mapping[tuple[str, str, str], str], muted: Collection[str] = NONE
     ) -> Noes:
         """From the page's decisions, (hash, tag, "add" | "remove") -> state."""
-        ignored: dict[str, set[str]] = {}
+        added: dict[str, dict[str, set[str]]] = {"ignored": {}, "undone": {}}
         for (hash, tag, action), state in decided.items():
-            if (action, state) == ("add", "ignored"):
-                ignored.setdefault(hash, set()).add(tag)
+            if action == "add" and state in added:
+                added[state].setdefault(hash, set()).add(tag)
         kept = {
             (hash, tag) for (hash, tag, action), state in decided.items() if (action, state) == ("remove", "ignored")
         }
-        return cls(spellings, ignored, kept, muted)
+        return cls(spellings, added["ignored"], kept, muted, added["undone"])
 
     def deleted_before(self, picture: Picture, tag: str) -> bool:
         """Whether adding `tag` would bring back what was deleted in the library."""
@@ -156,7 +158,9 @@ class Noes:
             for brought in self.spellings.brings(tag):
                 bringing.setdefault(brought, []).append(tag)
         for place, picture in enumerate(pictures):
-            refused = {**self._ignored(picture), **picture.refused}
+            undone = self.undone.get(picture.hash, NONE)
+            deleted = {tag: spelling for tag, spelling in picture.refused.items() if spelling not in undone}
+            refused = {**self._ignored(picture), **deleted}
             yield from ((place, tag) for tag in sorted({tag for one in refused for tag in bringing.get(one, NONE)}))
 
     def _ignored(self, picture: Picture) -> dict[str, str]:
