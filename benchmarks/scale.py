@@ -41,7 +41,7 @@ from tagcheck.data_folder import DATASET, DataFolder
 WIDTH = 768
 MODEL, PREPROCESS = "drawn", "drawn"
 CHUNK = 20_000
-STAGES = ("dataset", "mistagged", "pairs", "import", "page")
+STAGES = ("dataset", "series", "mistagged", "validation", "pairs", "import", "page")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +94,8 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace) -> dict[str
             f"from pathlib import Path; from tagcheck import dataset, data_folder as d; dataset.load(d.DataFolder(Path({str(root)!r})))",
         ],
         "mistagged": ["find_mistagged_images.py", "--data-dir", str(root), f"--min-confidence={args.min_confidence}"],
+        "series": ["train_series_classifier_images.py", "--data-dir", str(root)],
+        "validation": ["validate_series_predictions.py", "--data-dir", str(root)],
         "pairs": ["find_near_duplicates.py", "--data-dir", str(root)],
         "import": ["-c", READ.format(root=str(root))],
         "page": ["-c", PAGE.format(root=str(root))],

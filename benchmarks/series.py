@@ -5,48 +5,40 @@
     python benchmarks/series.py --series 1000 --pictures 10000 --kinds clouds --width 192   # crowded: the hard case
     python benchmarks/series.py --kinds prior
     python benchmarks/series.py --data-dir demo/data --planted demo/planted.json   # the sample library, after `make demo`
-    python benchmarks/series.py --speed 100000 1000
 
-Every library is drawn from a seed with all that makes series hard: Zipf frequencies, similar
-series, strong directions that have nothing to do with series (scene, pose), heavy tails, near-duplicates
-with tags of their own, forgotten and swapped tags, and a fifth of the pictures from series that are in
-no training tag. `clouds`: a series is a mean with some characters round it. `looks`: a series is several
-far-apart characters and hardly a mean. `digits`: scikit-learn's real digits, each "series" one to three of
-them, which no generator of ours drew. `prior`: what the tagger and character tags add where series have few
-pictures or none, against the same classifier without them.
+A library has Zipf frequencies, similar series, strong directions that have nothing to do with series, heavy tails,
+near-duplicates with tags of their own, forgotten and swapped tags, and a fifth of its pictures are of unknown series.
+`clouds`: a series is a mean with some characters round it. `looks`: several far-apart characters. `digits`:
+scikit-learn's real digits, each "series" one to three of them. `prior`: what the tagger and character tags add where
+series have few pictures or none.
 
-All are trained on four fifths of the groups of near-duplicates and scored on the rest, against the truth:
-macro- and micro-F1 (each peer at its own best cut, ours at its fixed one), AUROC of telling unknown series
-apart (a peer by its highest probability), expected calibration error of what is predicted; ours also out of
-fold: swapped and forgotten tags found at precision .80, and the leak check. With --data-dir also what
-train_series_classifier_images.py kept there, which has heard the tagger and the other tags as well: every picture
-as judged out of fold, beside the peers in the same folds, given the same character tags as columns.
+All are trained on four fifths of the groups of near-duplicates and scored on the rest, against the truth: macro- and
+micro-F1 (each peer at its own best cut, ours at its fixed one), AUROC of telling unknown series apart, expected
+calibration error; ours also out of fold: swapped and forgotten tags found at precision .80. With --data-dir also what
+train_series_classifier_images.py kept there, beside the peers in the same folds, given the same character tags.
 
 Writes nothing; prints a table to stdout.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import resource
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from common import PROJECT, spent
+from common import PROJECT  # noqa: F401  which puts the project on the path
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neural_network import MLPClassifier
 
-from tagcheck import data_folder, dataset, script, tags
-from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck import dataset, script, tags
+from tagcheck.data_folder import DataFolder
 from tagcheck.embedding import store
 from tagcheck.errors import UsageError
 from tagcheck.learning import expected_calibration_error, linear_probes
@@ -86,12 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument(
         "--planted", metavar="FILE", type=Path, help="its true tags, as sample/draw_library.py writes them"
     )
-    size = "only time training on a library of this size"
-    made.add_argument("--speed", type=int, nargs=2, metavar=("PICTURES", "SERIES"), help=size)
     args = made.parse_args(argv)
-    if args.speed:
-        speed(*args.speed)
-        return 0
     if args.data_dir:
         if not args.planted:
             raise UsageError("--data-dir needs --planted: without the true tags there is nothing to compare with")
@@ -118,7 +105,6 @@ def judge(what: str, library: Library, peers: bool) -> None:
     )
     compare(library, peers)
     findings(library)
-    leak(library)
 
 
 # --- libraries ----------------------------------------------------------------------------------------
@@ -328,37 +314,20 @@ def one_vs_rest(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def mlp_head(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A head of one hidden layer, trained multi-label: weighted binary cross entropy, the best epoch on a random tenth."""
-    import torch
-
-    torch.manual_seed(0)
-    x = torch.from_numpy(standardised(library, train))
-    rows = torch.from_numpy(np.random.default_rng(0).permutation(np.flatnonzero(train & (library.tag >= 0))))
-    y = torch.zeros(len(x), library.series)
-    y[rows, torch.from_numpy(library.tag)[rows]] = 1.0
-    held, rows = rows[: len(rows) // 10], rows[len(rows) // 10 :]
-    weight = (len(rows) / y[rows].sum(dim=0).clamp(min=1)).sqrt().clamp(max=30)
-    head = torch.nn.Sequential(
-        torch.nn.Linear(x.shape[1], 512), torch.nn.ReLU(), torch.nn.Dropout(0.3), torch.nn.Linear(512, library.series)
-    )
-    loss = torch.nn.BCEWithLogitsLoss(pos_weight=weight)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=1e-2)
-    best, kept = -1.0, None
+    """scikit-learn's network of one hidden layer, stopped by a tenth of the pictures that have a tag."""
+    x = standardised(library, train)
+    rows = train & (library.tag >= 0)
+    # Of series of one picture no tenth can be held back by class, so the tenth is drawn from all.
+    made = MLPClassifier((512,), alpha=1e-2, max_iter=MLP_EPOCHS, random_state=0)
+    order = np.random.default_rng(0).permutation(np.flatnonzero(rows))
+    held, learned, best, kept = order[: len(order) // 10], order[len(order) // 10 :], -1.0, made
     for _ in range(MLP_EPOCHS):
-        head.train()
-        for batch in rows[torch.randperm(len(rows))].split(256):
-            optimizer.zero_grad()
-            loss(head(x[batch]), y[batch]).backward()
-            optimizer.step()
-        head.eval()
-        with torch.inference_mode():
-            now = float((head(x[held]).argmax(dim=1) == y[held].argmax(dim=1)).float().mean())
+        made.partial_fit(x[learned], library.tag[learned], classes=np.unique(library.tag[rows]))
+        now = made.score(x[held], library.tag[held])
         if now > best:
-            best, kept = now, {name: value.clone() for name, value in head.state_dict().items()}
-    head.load_state_dict(kept)
-    with torch.inference_mode():
-        p = torch.sigmoid(head(x[torch.from_numpy(~train)])).numpy()
-    return p.argmax(axis=1), p.max(axis=1), 1 - p.max(axis=1)
+            best, kept = now, deepcopy(made)
+    p = kept.predict_proba(x[~train])
+    return kept.classes_[p.argmax(axis=1)], p.max(axis=1), 1 - p.max(axis=1)
 
 
 PEERS: dict[str, Callable] = {"one-vs-rest LR": one_vs_rest, "MLP head": mlp_head}
@@ -426,40 +395,6 @@ def report(name: str, confidence: np.ndarray, right: np.ndarray, total: int) -> 
     )
 
 
-def leak(library: Library) -> None:
-    """Agreement with the tags on pictures that have a copy, tagged as it is, errors and all: as tagged, and with tags by lot.
-
-    Where copies are split across folds at random the model has seen the answer. In folds by group it
-    agrees as well as if the copies were not in the library; with tags by lot, as well as by chance.
-    """
-    number = library.series
-    for what, tag in (
-        ("their tags", library.tag[library.groups]),
-        ("tags drawn by lot", np.random.default_rng(1).integers(0, number, len(library.tag))[library.groups]),
-    ):
-        scores, judged = leaked(library, tag)
-        print(
-            f"  leak check, agreement with {what} of {judged} pictures that have copies: {scores[0]:.3f} in random folds, "
-            f"{scores[1]:.3f} in grouped ones, {scores[2]:.3f} without the copies"
-        )
-
-
-def leaked(library: Library, tag: np.ndarray) -> tuple[list[float], int]:
-    """(agreement with `tag` (n,) in random folds, in folds by group, without the copies; of how many pictures)."""
-    twice = np.bincount(library.groups)[library.groups] > 1
-    sources = np.arange(len(library.groups)) == library.groups
-    random = np.random.default_rng(3).integers(0, FOLDS, len(library.groups))
-    scores = []
-    for kept, folds in ((np.ones(len(tag), bool), random), (np.ones(len(tag), bool), None), (sources, None)):
-        place = np.cumsum(kept) - 1
-        labels, folded, _, mixing, number = learn(library.matrix[kept], tag[kept], place[library.groups[kept]], folds)
-        said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
-        first = number[np.maximum(said.ranked[:, 0], 0)]
-        judged = (twice & sources)[kept] & (tag[kept] >= 0)
-        scores.append((first[judged] == tag[kept][judged]).mean())
-    return scores, int((twice & sources & (tag >= 0)).sum())
-
-
 def prior(seed: int) -> None:
     """40 series of the owner's with 1 to 40 pictures, 20 more that only the tagger knows, and 20 that nobody knows.
 
@@ -521,51 +456,6 @@ def prior_line(
         f"{expected_calibration_error(p, right):.3f}",
         flush=True,
     )
-
-
-def speed(pictures: int, number: int) -> None:
-    """Seconds and memory of everything between embeddings with labels and predictions."""
-    rng = np.random.default_rng(0)
-    means = rng.standard_normal((number, 768), dtype=np.float32)
-    share = 1 / np.arange(1, number + 1)
-    truth = rng.choice(number, pictures, p=share / share.sum())
-    matrix = means[truth]
-    for start in range(0, pictures, 10_000):
-        matrix[start : start + 10_000] += (
-            rng.standard_normal(matrix[start : start + 10_000].shape, dtype=np.float32) * 6
-        )
-    tag = np.where(rng.random(pictures) < 0.8, truth, -1)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with spent() as took:
-        labels, folded, _, mixing, _ = learn(matrix, tag, np.arange(pictures))
-        said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
-        scores = probabilities.agreement(said, labels, folded.learned(labels), mixing.swapped)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"{pictures:,} pictures x {number:,} series x 768 numbers, {FOLDS} folds: {took.clock:.0f} s ({took.processor:.0f} "
-        f"s of CPU), peak {peak / 2**20:.1f} GB ({held / 2**20:.1f} GB before), micro-F1 {scores['micro_f1']:.3f}"
-    )
-    validation(matrix, tag)
-
-
-def validation(matrix: np.ndarray, tag: np.ndarray) -> None:
-    """Seconds and memory of both scripts, as an owner runs them, on a data folder of these pictures."""
-    with tempfile.TemporaryDirectory() as root:
-        folder = DataFolder(Path(root))
-        hashes = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(len(tag))]
-        with store.ShardWriter(folder.embeddings, "made-up", "none") as shard:
-            shard.add(hashes, matrix)
-        written = [[f"series:{one}"] if one >= 0 else [] for one in tag.tolist()]
-        rows = [{"hash": hash, "existing_all_tags": own} for hash, own in zip(hashes, written)]
-        data_folder.save(folder, DATASET, {"mapping": None, "model": {"id": "made-up"}, "summary": {}, "results": rows})
-        for script in ("train_series_classifier_images.py", "validate_series_predictions.py"):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, PROJECT / script, "--data-dir", root], check=True, capture_output=True)
-            used = resource.getrusage(resource.RUSAGE_CHILDREN)
-            print(
-                f"  {script}: {time.perf_counter() - start:.0f} s, peak so far {used.ru_maxrss / 2**20:.1f} GB",
-                flush=True,
-            )
 
 
 if __name__ == "__main__":
