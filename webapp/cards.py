@@ -24,7 +24,6 @@ PAIR_CHOICES = {
 LETTERS = "ABCDEF"  # of the copies that are shown large
 DENSE_FROM = 5  # rows from which on they are drawn in one line each, to be on the screen together
 FOLDED = 200  # other copies that are shown small
-MOST_DIFFERENCES = 40  # tags of the table of copies that are shown at first
 
 
 @dataclass(frozen=True)

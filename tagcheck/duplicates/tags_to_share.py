@@ -131,9 +131,7 @@ def support(
     if learned:
         features = np.column_stack([features, np.ones(len(features))])
         logit = features[cells] @ logistic(features[len(rows) :], given)
-    with np.errstate(over="ignore"):
-        probability = 1 / (1 + np.exp(-logits[cells]))
-    return Support(learned, logit, probability, having[cells], asked[cells])
+    return Support(learned, logit, expit(logits[cells]), having[cells], asked[cells])
 
 
 def shared(one: Support, other: Support, rate: np.ndarray, forgets: float) -> np.ndarray:

@@ -166,19 +166,11 @@ def deadline(seconds: float, clock: Callable[[], float] = time.monotonic) -> Cal
     return check
 
 
-def open_image(data: bytes, recipe: Recipe | int | None = None, limits: Limits = Limits()) -> Image.Image:
-    """The (first) picture in `data` as RGB, upright, transparency on the recipe's background (white).
-
-    With a recipe, a large JPEG comes at a fraction of its size, at least twice what the recipe makes of it.
-    Raises `ImageUnreadable` or `ImageUnsupported`.
-    """
-    return open_pictures(data, recipe, replace(limits, frames=1))[0].upright()
-
-
 def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limits = Limits()) -> list[Picture]:
     """The picture in `data`, or up to `limits.frames` of an animation, spread evenly over its frames.
 
-    `recipe` as in `open_image`. Raises `ImageUnreadable` or `ImageUnsupported`.
+    With a recipe, a large JPEG comes at a fraction of its size, at least twice what the recipe makes of it.
+    Raises `ImageUnreadable` or `ImageUnsupported`.
     """
     recipe = None if recipe is None else Recipe.of(recipe)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy import optimize, sparse
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from tagcheck.learning import expected_calibration_error, linear_probes
 from tagcheck.learning.logistic import logistic
@@ -113,7 +113,7 @@ class Mixing:
 
     def _looks(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class if it is any (n, K), log-odds of "none of yours" before `strange` (n,))."""
-        p = _softmax(_logits(found, _none_features(found), self.weights, self.none))
+        p = softmax(_logits(found, _none_features(found), self.weights, self.none), axis=1)
         known = np.maximum(p[:, :-1].sum(axis=1), 1e-12)
         return p[:, :-1] / known[:, None], log_odds(p[:, -1], known)
 
@@ -157,11 +157,6 @@ def _none_features(found: Candidates) -> np.ndarray:
     """(n, G): 1, the log of how unusual the picture is, and how near the nearest candidate's pictures are."""
     near = np.where(found.present[..., None], found.features[..., NEARNESS], -1.0).max(axis=1, initial=-1.0)
     return np.concatenate([found.unusual, near], axis=1)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    out = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(out / out.sum(axis=1, keepdims=True))
 
 
 def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:
@@ -394,7 +389,7 @@ def _maximise(
         swapped = float(expit(at[-1]))
         total, slope = 0.0, np.zeros_like(at)
         for found, against, wanted, other in ((full, normal, target, frequency), (unknown, strange, last, None)):
-            p = _softmax(_logits(found, against, at[:split], at[split:-1]))
+            p = softmax(_logits(found, against, at[:split], at[split:-1]), axis=1)
             here = p[np.arange(len(p)), wanted]
             other = 1.0 - here if other is None else other
             likelihood = np.maximum((1.0 - swapped) * here + swapped * other, 1e-12)

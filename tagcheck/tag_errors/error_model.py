@@ -87,8 +87,8 @@ class Cells:
 class Verdict:
     """What the model says of each cell, all (m,): `belongs` is pi, `miss` and `wrong` the rates m and a,
     `error` the probability that the cell is as it should not be: missing where it is not written, incorrect where it is.
-    `miss_rate` and `wrong_rate` (kappa) are the library's, `wrong_of_tag` (T,) the rate a of each tag, `shows` (T,) the share
-    of its uses, 0 to 1, that the evidence expects.
+    `miss_rate` and `wrong_rate` (kappa) are the library's, `shows` (T,) the share of each tag's
+    uses, 0 to 1, that the evidence expects.
     """
 
     belongs: np.ndarray
@@ -97,7 +97,6 @@ class Verdict:
     error: np.ndarray
     miss_rate: float
     wrong_rate: float
-    wrong_of_tag: np.ndarray
     shows: np.ndarray
 
 
@@ -198,7 +197,7 @@ def fit(
     wrong = np.minimum(floor, kappa) * frequency
     error = np.where(cells.given, 1 - truth, truth)
     shows = _shows(belongs, cells, len(frequency))
-    return Verdict(belongs, miss, wrong[cells.column], error, miss_rate, kappa, wrong, shows)
+    return Verdict(belongs, miss, wrong[cells.column], error, miss_rate, kappa, shows)
 
 
 def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float) -> np.ndarray:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from tagcheck.learning.linear_probes import logit
 from tagcheck.tag_errors.error_model import SMALLEST, Cells, Verdict
@@ -346,12 +346,7 @@ def _weigh(
         energy += np.einsum("pht,pht->ph", forced, np.logaddexp(0, odds)[:, None] - sets * odds[:, None])
         energy += brings.reshape(-1, k * k) @ one_in.T
     extra = swaps.reshape(-1, k * k) @ one_in.T
-    expected, believed = _normalised(energy), _normalised(energy + says @ sets.T + np.log1p(extra))
+    expected, believed = (softmax(one, axis=1) for one in (energy, energy + says @ sets.T + np.log1p(extra)))
     by_swap = ((believed / (1 + extra)) @ one_in).reshape(-1, k, k) * swaps
     both = [(p @ pairs_in).reshape(-1, k, k) for p in (expected, believed)]
     return believed @ sets, both[0], both[1], by_swap
-
-
-def _normalised(energy: np.ndarray) -> np.ndarray:
-    p = np.exp(energy - energy.max(axis=1, keepdims=True))
-    return np.asarray(p / p.sum(axis=1, keepdims=True))

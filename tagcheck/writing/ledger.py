@@ -29,7 +29,6 @@ APPLIED = "applied"  # written, read back, and kept for good
 FAILED = "failed"  # not written, and `reason` says why
 SETTLED = "settled"  # the library was as wanted before
 UNDONE = "undone"  # taken back, or withdrawn before it was written
-STATUSES = (OPEN, WRITTEN, APPLIED, FAILED, SETTLED, UNDONE)
 URGENCY = (OPEN, FAILED, WRITTEN, APPLIED, UNDONE, SETTLED)  # which row counts for a change that took several writes
 GO = "apply"  # where an open row is going: forward,
 BACK = "undo"  # or back
@@ -154,16 +153,6 @@ class Ledger:
         if lost:
             raise UsageError(f"no row {lost[0]} in the ledger {self.path}")
         return [found[id] for id in ids]
-
-    def latest(self, hash: str, tag: str) -> LedgerRow | None:
-        """What became of this tag of this picture last. Where one change took several writes, the one that needs most
-        attention: open before failed, written, applied, undone, settled.
-        """
-        rows = self._select(
-            "hash = ? AND tag = ? AND batch = (SELECT max(batch) FROM ledger_rows WHERE hash = ? AND tag = ?)",
-            [hash, tag, hash, tag],
-        )
-        return min(rows, key=lambda row: URGENCY.index(row.status), default=None)
 
     def last_words(self, library: str, statuses: Sequence[str]) -> list[LedgerRow]:
         """The rows of a library with one of `statuses` that nothing was noted down after, about the same tag of the same

@@ -6,6 +6,7 @@ import io
 import struct
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from tagcheck.pictures.preparation import (
     ImageUnreadable,
     ImageUnsupported,
     Limits,
-    open_image,
     open_pictures,
     prepare,
     prepare_bytes,
@@ -25,6 +25,10 @@ from tagcheck.pictures.preparation import (
 
 WHITE = (255, 255, 255)
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
+
+
+def open_image(data: bytes, recipe: int | None = None, limits: Limits | None = None) -> Image.Image:
+    return open_pictures(data, recipe, replace(limits or Limits(), frames=1))[0].upright()
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -12,7 +12,11 @@ from PIL import Image
 from tagcheck.pictures import unreadable
 from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImageUnreadable, Limits
-from tagcheck.pictures.preparation import open_image, open_pictures, prepare_file
+from tagcheck.pictures.preparation import open_pictures, prepare_file
+
+
+def open_image(data: bytes) -> Image.Image:
+    return open_pictures(data, None, Limits(frames=1))[0].upright()
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (60, 90)) -> Image.Image:

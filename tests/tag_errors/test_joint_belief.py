@@ -38,7 +38,7 @@ def weighed(given: np.ndarray, belongs: np.ndarray, relations: Relations) -> tup
     truth = shows / (shows + (1 - pi) * np.where(cells.given, WRONG, 1 - WRONG))
     error = np.where(cells.given, 1 - truth, truth)
     rate = np.full(n * tags, MISS)
-    verdict = Verdict(pi, rate, np.full(n * tags, WRONG), error, MISS, 0.01, np.full(tags, WRONG), np.ones(tags))
+    verdict = Verdict(pi, rate, np.full(n * tags, WRONG), error, MISS, 0.01, np.ones(tags))
     made, habits = settle(cells, verdict, relations, np.maximum(given.mean(axis=0), 0.01))
     return made.error.reshape(n, tags), habits
 
