@@ -181,7 +181,7 @@ def keep_failures(
 def set_name(text: str) -> str:
     """An option's type: what a further tagger's embeddings may be called."""
     if not data_folder.SET_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of lower-case letters, digits, - and _")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name of lower-case letters, digits, - and _")
     return text
 
 
@@ -192,7 +192,7 @@ def confirm_writes(folder: DataFolder, library: Library) -> None:
     try:
         found = confirm(Ledger(folder.review), library, everything=True, seconds=1.0)
     except UsageError:
-        say("changes are being written at this moment, so those of before were not read again")
+        say("changes are being written just now, so earlier ones were not read again")
         return
     with Review(folder.review) as store:
         store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(found.rows))
@@ -213,7 +213,9 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
             raise BadFile(f"{path}: a page has no 'path' and 'hashes': run {MAPPING.made_by} again")
         for hash in page["hashes"]:
             if not isinstance(hash, str) or not HASH.fullmatch(hash):
-                raise BadFile(f"{path}: {hash!r} is no hash of 64 lower-case hex digits: run {MAPPING.made_by} again")
+                raise BadFile(
+                    f"{path}: {hash!r} is not a hash of 64 lower-case hex digits: run {MAPPING.made_by} again"
+                )
             places = pages.setdefault(hash, [])
             if page["path"] not in places:
                 places.append(page["path"])
@@ -420,7 +422,7 @@ def measure_copies(
     say("measuring what copies of your pictures look like to this tagger")
     found = measuring.measure(folder.embeddings, hashes, model, reader(library, infos, limits), limits)
     if found is None:
-        say("too few pictures that differ and have thumbnails: near-duplicates are told by the cosine alone")
+        say("too few pictures that differ and have thumbnails: near-duplicates are found by the cosine alone")
         return
     same_picture.save(folder.embeddings, found)
     say(f"{found.changes} changed pictures: pairs from a cosine of {found.threshold:g} on may be copies")

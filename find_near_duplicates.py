@@ -244,7 +244,7 @@ def calibrate(
         )
     row = next(row for row in table if row["threshold"] == threshold)
     script.say(
-        f"threshold {threshold:g}, told by {len(known)} known pairs: {row['precision']:.0%} of the pairs are copies, "
+        f"threshold {threshold:g}, set from {len(known)} known pairs: {row['precision']:.0%} of the pairs are copies, "
         f"{row['recall']:.0%} of the copies are found"
     )
     return threshold, table
@@ -278,7 +278,7 @@ def told_by_pixels(
     blind = int((~seen).sum())
     if blind:
         script.say(
-            f"{blind:,} pairs were told by the cosine alone: an earlier version embedded their pictures without a "
+            f"{blind:,} pairs were judged by the cosine alone: an earlier version embedded their pictures without a "
             f"thumbnail; move {folder.embeddings}/*.pt away and run advanced_joytag_processing.py to have them"
         )
     return kept, {pair: round(sure, 4) for pair, sure in zip(rows, chance[copy].tolist())}, blind

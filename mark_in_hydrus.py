@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     done = [(state == CURRENT) == (number < len(added)) for number, state in enumerate(after)]
     print(outcome(added, gone, done, service.name))
     if not all(done):
-        raise UsageError(f"{done.count(False):,} of {len(done):,} marks were not taken on by Hydrus: run this again")
+        raise UsageError(f"{done.count(False):,} of {len(done):,} marks were not set by Hydrus: run this again")
     return 0
 
 

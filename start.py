@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def port(text: str) -> int:
     """An argparse type: a port, 1 to 65535."""
     if not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")
     return int(text)
 
 
@@ -319,5 +319,5 @@ if __name__ == "__main__":
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
     except KeyboardInterrupt:
-        print("error: interrupted; run the same command again to go on", file=sys.stderr)
+        print("error: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)

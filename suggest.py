@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = [hash for hash in hashes if not HASH.fullmatch(hash)]
     if wrong or bool(hashes) == bool(args.token or args.export):
         raise UsageError(
-            f"{wrong[0]!r} is no SHA-256 of 64 hex digits" if wrong else "name at least one HASH, or --export"
+            f"{wrong[0]!r} is not a SHA-256 of 64 hex digits" if wrong else "name at least one HASH, or --export"
         )
     with Review(folder.review) as review:
         if args.token:

@@ -50,7 +50,7 @@ class Cancelled(ToolError):
     exit_code = 130
 
     def __init__(
-        self, message: str = "cancelled in Hydrus; what was finished is kept, run the same command again to go on"
+        self, message: str = "cancelled in Hydrus; what was finished is kept, run the same command again to continue"
     ) -> None:
         super().__init__(message)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
-MESSAGE = "error: interrupted; what was finished is kept, run the same command again to go on"
+MESSAGE = "error: interrupted; what was finished is kept, run the same command again to continue"
 ASKED_TO_END = [
     getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)
 ]  # the second on Windows

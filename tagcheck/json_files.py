@@ -223,7 +223,7 @@ def whole(low: int = WHOLE_LOW, high: int = WHOLE_HIGH) -> Shape:
 
     def check(value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise Wrong(f"{_shown(value)} is no whole number from {low:,} to {high:,}")
+            raise Wrong(f"{_shown(value)} is not a whole number from {low:,} to {high:,}")
 
     return check
 
@@ -233,7 +233,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Shape:
 
     def check(value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise Wrong(f"{_shown(value)} is no number from {low:,} to {high:,}")
+            raise Wrong(f"{_shown(value)} is not a number from {low:,} to {high:,}")
 
     return check
 

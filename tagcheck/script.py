@@ -244,7 +244,7 @@ def port(text: str) -> int:
     """
     value = int(text)
     if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: 0 (any free one) to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is not a port: 0 (any free one) to 65535")
     return value
 
 

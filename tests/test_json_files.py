@@ -119,9 +119,9 @@ def test_shapes_say_what_is_wrong_and_where() -> None:
     shape({"n": 3, "x": 0.5, "kind": 1, "on": True, "v": None, "else": []})
     for value, says in (
         ({"x": 1}, "no 'n'"),
-        ({"n": True, "x": 1}, "'n': True is no whole number from 0 to 9"),
-        ({"n": 10, "x": 1}, "'n': 10 is no whole number"),
-        ({"n": 1, "x": "1"}, "'x': '1' is no number from 0 to 1"),
+        ({"n": True, "x": 1}, "'n': True is not a whole number from 0 to 9"),
+        ({"n": 10, "x": 1}, "'n': 10 is not a whole number"),
+        ({"n": 1, "x": "1"}, "'x': '1' is not a number from 0 to 1"),
         ({"n": 1, "x": 1, "kind": True}, "'kind': True is not one of a, 1"),
         ({"n": 1, "x": 1, "on": 1}, "neither true nor false"),
         ({"n": 1, "x": 1, "v": 2}, "'v': 2 is not null and 2 is no text"),

@@ -193,7 +193,7 @@ def parse(text: str) -> str:
         elif before.lower() == "shift" and control and not shift:
             shift = True
         else:
-            raise Refused(f"{text!r} is no key: before a key only Ctrl or Ctrl+Shift can stand")
+            raise Refused(f"{text!r} is not a key: before a key only Ctrl or Ctrl+Shift can stand")
     known = {name.lower(): key for key, names in WORDS.items() for name in (*names, key)}
     key = known.get(rest.lower()) or (rest.lower() if len(rest) == 1 else None)
     if key is None and rest.upper() not in KEPT and rest not in KEPT:

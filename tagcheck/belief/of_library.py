@@ -388,7 +388,7 @@ def heed(
     )
     for kind in sorted(learned.offsets):
         right, of = learned.counts[kind]
-        notes.append(f"the confidence of {kind} tags heeds {of:,} of your decisions ({right:,} agreed)")
+        notes.append(f"the confidence of {kind} tags takes into account {of:,} of your decisions ({right:,} agreed)")
     out: list[Suggestion] = []
     for one in found:
         after = learned(one.kind, one.issue, one.tag, one.confidence)

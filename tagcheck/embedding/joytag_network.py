@@ -165,7 +165,7 @@ def load_weights(network: ViT, path: Path) -> None:
     try:
         found = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadFile(f"{path} is no whole safetensors file ({error}): get it again") from None
+        raise BadFile(f"{path} is not a whole safetensors file ({error}): get it again") from None
     for name in HEAD:
         found[name] = found[name][: network.n_tags]
     network.load_state_dict({name: tensor.float() for name, tensor in found.items()}, strict=True)
@@ -177,7 +177,7 @@ def _compare(wanted: dict[str, tuple[int, ...]], path: Path) -> None:
         with safe_open(path, "pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadFile(f"{path} is no whole safetensors file ({error}): get it again") from None
+        raise BadFile(f"{path} is not a whole safetensors file ({error}): get it again") from None
     for name in HEAD:
         if name in found and name in wanted and found[name][:1] == (wanted[name][0] + EXTRA_HEAD_ROWS,):
             found[name] = wanted[name][:1] + found[name][1:]

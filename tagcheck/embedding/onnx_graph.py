@@ -90,18 +90,18 @@ class Graph:
                 self.outputs += [_one(one, "name") for one in graph["outputs"]]
             self.beside = sorted({_entries(one)["location"] for one in self.stored.values() if one["beside"]})
         except (ValueError, IndexError, TypeError, KeyError) as error:
-            raise BadFile(f"{name} is no whole ONNX file ({error}): get it again") from None
+            raise BadFile(f"{name} is not a whole ONNX file ({error}): get it again") from None
         for stored in self.inputs.keys() & self.stored.keys():  # older files list their weights as inputs too
             del self.inputs[stored]
         if not self.outputs:
-            raise BadFile(f"{name} is no ONNX file: it holds no graph with outputs")
+            raise BadFile(f"{name} is not an ONNX file: it holds no graph with outputs")
 
     @staticmethod
     def of_file(path: Path) -> Graph:
         """The graph of a file, which is mapped and not read as a whole."""
         with open(path, "rb") as file:
             if not file.seek(0, 2):
-                raise BadFile(f"{path} is no whole ONNX file (it is empty): get it again")
+                raise BadFile(f"{path} is not a whole ONNX file (it is empty): get it again")
             return Graph(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path), path.parent)
 
     def _add(self, said: Message) -> None:

@@ -139,7 +139,7 @@ def check(path: Path, whole: bool) -> None:
             _checked(archive)
             damaged = archive.testzip() if whole else None
     except (zipfile.BadZipFile, NotImplementedError, EOFError, KeyError, ValueError, struct.error) as error:
-        raise Refused(f"it is no whole ZIP archive: {error}") from None
+        raise Refused(f"it is not a whole ZIP archive: {error}") from None
     if damaged is not None:
         raise Refused(f"{damaged} in it is not as it was written")
 

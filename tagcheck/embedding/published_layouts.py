@@ -336,7 +336,7 @@ def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
         said = step.get("background_color", "white")
         colour = COLOURS.get(said) if isinstance(said, str) else said
         if not isinstance(colour, (list, tuple)) or len(colour) != 3:
-            raise BadFile(f"{path} pads with {said!r}, which is no colour that is known: write a {FILE}")
+            raise BadFile(f"{path} pads with {said!r}, which is not a known colour: write a {FILE}")
         made["background"] = list(colour)
     elif kind == "resize" and len(sides) == 2 and isinstance(size, list) and len(set(sides)) == 1:
         made["fit"] = made["fit"] or "stretch"

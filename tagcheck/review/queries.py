@@ -638,7 +638,7 @@ def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Measured | 
 
 def _ids(review: Review, view: Filter, after: str | None, before: str | None, limit: int) -> list[str]:
     """Finding ids of one page. A rank is one finding's, so distinct ranks are distinct findings. A finding that is
-    not known (any longer) is no place to go on from: the list then starts at its beginning.
+    not known (any longer) is ignored: the list then starts at its beginning.
     """
     where, values = _where(view)
     if _large(review, view):

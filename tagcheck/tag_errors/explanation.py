@@ -58,9 +58,9 @@ def _related(seen: Examined, row: int, column: int) -> list[str]:
         )
     for child, parent, stroke in zip(relations.child.tolist(), relations.parent.tolist(), relations.stroke.tolist()):
         if child == column:
-            lines.append(f"it brings '{seen.tags[parent]}' (written by one stroke with {stroke:.0%})")
+            lines.append(f"it brings '{seen.tags[parent]}' (added together with {stroke:.0%})")
         elif parent == column and child in mine:
-            lines.append(f"'{seen.tags[child]}' brings it (written by one stroke with {stroke:.0%})")
+            lines.append(f"'{seen.tags[child]}' brings it (added together with {stroke:.0%})")
     pairs = relations.apart[(relations.apart == column).any(axis=1)]
     against = [seen.tags[other] for other in np.setdiff1d(pairs, [column]).tolist() if other in mine]
     return lines + [f"'{other}' excludes it in this library" for other in against]

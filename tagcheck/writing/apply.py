@@ -248,7 +248,7 @@ def _distinct(changes: Sequence[TagChange]) -> list[TagChange]:
     actions: dict[tuple[str, str], str] = {}
     for change in distinct:
         if change.action not in ("add", "remove"):
-            raise UsageError(f"{change.action!r} is no change: it is 'add' or 'remove'")
+            raise UsageError(f"{change.action!r} is not a change: it is 'add' or 'remove'")
         if actions.setdefault((change.hash, change.tag), change.action) != change.action:
             raise UsageError(
                 f"{change.tag!r} is to be added to {change.hash[:16]}... and removed from it: decide for one of them"

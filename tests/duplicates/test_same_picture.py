@@ -248,7 +248,7 @@ def test_pairs_of_pictures_that_an_earlier_version_embedded_are_counted_and_name
     find_near_duplicates.main(["--data-dir", str(folder.root)])
     report, _ = reported(folder)
     blind = report["summary"]["pairs_without_thumbnails"]
-    assert blind > 0 and f"{blind:,} pairs were told by the cosine alone" in capsys.readouterr().err
+    assert blind > 0 and f"{blind:,} pairs were judged by the cosine alone" in capsys.readouterr().err
     assert (
         data_folder.load(library[0].newest(NEAR_DUPLICATES), NEAR_DUPLICATES)["summary"].get(
             "pairs_without_thumbnails", 0

@@ -212,7 +212,7 @@ def test_a_password_in_the_address_is_sent_and_never_shown():
      "http://host/#s3cret", "http://me:s3cret@[::1"],
 )  # fmt: skip
 def test_an_address_that_is_none_does_not_show_what_is_secret_in_it(url):
-    with pytest.raises(UsageError, match="is no web address") as caught:
+    with pytest.raises(UsageError, match="is not a web address") as caught:
         Hydrus(url, KEY)
     assert "s3cret" not in str(caught.value)
 

@@ -379,7 +379,7 @@ def test_a_client_that_signed_its_own_certificate_is_trusted_by_its_file(
     "url", ["", "http://", "ftp://localhost:45869", "http://local host", "http://localhost:65536", "http://localhost:x"]
 )
 def test_what_is_no_address_is_a_usage_error(url: str) -> None:
-    with pytest.raises(UsageError, match="is no web address: it looks like http://localhost:45869"):
+    with pytest.raises(UsageError, match="is not a web address: it looks like http://localhost:45869"):
         Hydrus(url, "").describe()
 
 

@@ -310,7 +310,7 @@ def test_a_mapping_that_is_empty_or_odd_is_refused_by_name(shelf):
     with pytest.raises(MissingInput, match="dataset_mapping_.*json holds no pictures"):
         shelf.run()
     shelf.hashes = ["ABC"]
-    with pytest.raises(BadFile, match="'ABC' is no hash"):
+    with pytest.raises(BadFile, match="'ABC' is not a hash"):
         shelf.run()
 
 

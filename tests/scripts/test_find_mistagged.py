@@ -290,7 +290,7 @@ def test_decisions_move_the_confidence_of_what_is_left(library, report, tmp_path
     for cell in same:
         before, after = left[cell]["evidence"][findings.BEFORE_VERDICTS], left[cell]["confidence"]
         assert after < before - 0.1
-    assert any("heeds" in note and f"{len(refused):,}" in note for note in again["summary"]["notes"])
+    assert any("takes into account" in note and f"{len(refused):,}" in note for note in again["summary"]["notes"])
     assert run(kept, "--min-confidence", "0.01")["errors"] == again["errors"]
 
 

@@ -345,7 +345,7 @@ def test_the_threshold_is_calibrated_by_pairs_that_a_file_lists(folder, tmp_path
     )
     assert report["calibration"][-1]["precision"] == 1 and report["calibration"][0]["recall"] == 1
     assert (
-        "told by 12 known pairs: 100% of the pairs are copies, 100% of the copies are found" in capsys.readouterr().err
+        "set from 12 known pairs: 100% of the pairs are copies, 100% of the copies are found" in capsys.readouterr().err
     )
 
 

@@ -340,7 +340,7 @@ def test_a_locked_database_is_waited_out(map_it: Callable, server: HydrusServer,
 def test_a_search_without_a_term_is_a_usage_error_before_hydrus_is_asked(
     map_it: Callable, server: HydrusServer, folder: DataFolder, search: str
 ) -> None:
-    with pytest.raises(UsageError, match="holds no search term|is no search term"):
+    with pytest.raises(UsageError, match="holds no search term|is not a search term"):
         map_it("--search", search)
     assert folder.newest(MAPPING) is None and not [call for call in server.calls if "search_files" in call.path]
 

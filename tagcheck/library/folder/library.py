@@ -579,7 +579,7 @@ class FolderLibrary:
                 old = bytes_of(self._inside, path, tables.LARGEST)
                 table = tables.read(path, old or b"")
                 if any(table.record(key) != change.old for key, change in by_key.items()):
-                    raise CannotEdit(f"{shown(path)} was changed by another program in this moment: try again")
+                    raise CannotEdit(f"{shown(path)} was changed by another program just now: try again")
                 yield Edit(path, old, table.changed({key: change.new or b"" for key, change in by_key.items()}))
             except (CannotEdit, NotASidecar) as error:
                 problems[path] = str(error)

@@ -105,7 +105,7 @@ def replace_file(inside: Inside, edit: Edit) -> None:
                     out.flush()
                     os.fsync(out.fileno())
             if bytes_of(inside, edit.path, max(LARGEST, len(edit.old or b"")), at) != edit.old:
-                raise CannotEdit(f"{shown(edit.path)} was changed by another program in this moment: try again")
+                raise CannotEdit(f"{shown(edit.path)} was changed by another program just now: try again")
             if edit.new is None:
                 at.remove(name)
             else:

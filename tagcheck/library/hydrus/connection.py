@@ -195,7 +195,9 @@ class Connection:
                 "in HYDRUS_CA_BUNDLE, or use http:// on the same machine"
             ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
-            raise UsageError(f"API_URL {self.url!r} is no web address: it looks like http://localhost:45869") from None
+            raise UsageError(
+                f"API_URL {self.url!r} is not a web address: it looks like http://localhost:45869"
+            ) from None
         except (requests.exceptions.ReadTimeout, ReadTimeoutError, TimeoutError):
             self._drop_session()
             raise self._unreachable(
@@ -367,7 +369,7 @@ def _base_url(url: str) -> str:
     """`url` with a scheme and without slashes at its end: Hydrus gives an HTML 404 to `//api_version`."""
     url = url.strip()
     if not url:
-        raise UsageError("API_URL is empty, which is no web address: it looks like http://localhost:45869")
+        raise UsageError("API_URL is empty, which is not a web address: it looks like http://localhost:45869")
     if "://" not in url:
         url = f"http://{url}"
     try:
@@ -377,7 +379,7 @@ def _base_url(url: str) -> str:
         good = False
     if not good or parts.query or parts.fragment:
         shown = shown_address(url.rstrip("/")).partition("?")[0].partition("#")[0]
-        raise UsageError(f"API_URL {shown!r} is no web address: it looks like http://localhost:45869")
+        raise UsageError(f"API_URL {shown!r} is not a web address: it looks like http://localhost:45869")
     return urlunsplit(parts).rstrip("/")
 
 

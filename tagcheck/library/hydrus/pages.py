@@ -43,7 +43,7 @@ def search_terms(query: str) -> list[Any]:
             _terms(json.loads(query), query) if listed else [term.strip() for term in query.split(",") if term.strip()]
         )
     except json.JSONDecodeError as error:
-        raise UsageError(f"--search {query!r} begins like a JSON list and is none: {error.msg}") from None
+        raise UsageError(f"--search {query!r} begins like a JSON list and is not one: {error.msg}") from None
     except RecursionError:
         raise UsageError("--search begins like a JSON list and is nested too deep") from None
     if not terms:
@@ -61,7 +61,7 @@ def _terms(found: list[Any], query: str) -> list[Any]:
             terms += [one.strip()] if one.strip() else []
         else:
             raise UsageError(
-                f"--search {query!r}: {json.dumps(one)} is no search term: each is a text, or a list of texts (or)"
+                f"--search {query!r}: {json.dumps(one)} is not a search term: each is a text, or a list of texts (or)"
             )
     return terms
 
