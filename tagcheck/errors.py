@@ -16,6 +16,10 @@ class ToolError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message in one line, whatever a file's names and texts put into it."""
+        return " ".join(super().__str__().splitlines())
+
 
 class UsageError(ToolError):
     """An option has a value that cannot be meant."""

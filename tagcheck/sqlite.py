@@ -457,7 +457,7 @@ def _explained(path: Path | None) -> Iterator[None]:
 def explained(error: sqlite3.Error | UnicodeDecodeError, path: Path | None) -> Exception:
     """The same error as one that names the file and the way out; a mistake in a statement stays what it is."""
     name = getattr(error, "sqlite_errorname", None) or ""
-    said = str(error)
+    said = " ".join(str(error).split())[:300]
     undecoded = isinstance(error, UnicodeDecodeError) or said.startswith("Could not decode")
     if undecoded or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
         return Damaged(f"{path} is not a whole database ({said}): {way_back(path) if path else 'start again'}")

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tried
 
 from tagcheck.data_folder import DataFolder
 
@@ -67,6 +69,14 @@ def first_reports_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of a test shows its few reports at the first look, however busy the machine is."""
     if "webapp.state" in sys.modules:
         monkeypatch.setattr(sys.modules["webapp.state"], "FIRST", 120.0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Report how many cases a test tried: one, unless it counted (`tried.count`)."""
+    tried.cases = 0
+    yield
+    item.user_properties.append(("tried", tried.cases or 1))
 
 
 @pytest.fixture

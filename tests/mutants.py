@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any
 
+import tried
+
 SECONDS = 3.0  # of processor that reading one file may take
 MEGABYTES = 300  # that it may add to what the process holds at most
 ODD: tuple[Any, ...] = (
@@ -57,6 +59,7 @@ def limited() -> Iterator[None]:
     def end(*_: object) -> None:
         raise TooMuch(f"more than {SECONDS} seconds")
 
+    tried.count()
     before, old = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, signal.signal(signal.SIGPROF, end)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:

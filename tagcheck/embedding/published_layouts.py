@@ -219,7 +219,7 @@ def _listed(folder: Path, name: str) -> dict[str, Any]:
     column = next((one for one in ("name", "tag") if one in columns), None)
     if column is None:
         raise BadFile(
-            f"{folder / name} has no column of names, only {', '.join(map(str, columns)) or 'none'}: get it again"
+            f"{folder / name} has no column of names, only {', '.join(map(repr, columns[:9])) or 'none'}: get it again"
         )
     labels: dict[str, Any] = {"file": name, "form": "csv", "column": column}
     known = dict(BOORU)

@@ -38,8 +38,8 @@ class Numbers:
 
     def _pictures(self, named: list[Any]) -> list[Any]:
         found = (self._listed(one) if isinstance(one, int) else one for one in named)
-        hashes = [one for one in found if one is not None]
-        if not all(isinstance(one, str) and HASH.fullmatch(one) for one in hashes):
+        hashes = [one for one in found if isinstance(one, str)]
+        if not all(map(HASH.fullmatch, hashes)):
             return hashes
         return [self._number(hash) for hash in hashes]
 

@@ -678,7 +678,7 @@ def _asked(library: Hydrus, known: list[str]) -> Iterator[Callable[[], object]]:
     yield lambda: library.tag_relations(["1girl", "series:x"])
     yield lambda: library.judgements(known)
     yield lambda: library.judged([(known[0], known[1])])
-    yield lambda: library.states([(known[0], "1girl", library.services()[0].key)])
+    yield lambda: library.states([(known[0], "1girl", one.key) for one in library.services()])
 
 
 @few

@@ -243,6 +243,9 @@ def decode(data: bytes, table: bool = False) -> JsonSidecar:
     sidecar = JsonSidecar(text or '{"tags": []}', bom, table, escaped=escaped)
     if not sidecar.fields:
         raise NoTags("holds no tags that are known here")
+    for field in sidecar.fields:
+        if not field.listed:
+            _inner(field)  # a text that cannot be one of tags is said now
     return sidecar
 
 
