@@ -758,6 +758,23 @@ def test_a_picture_beyond_the_limits_or_in_postscript_is_a_drawn_note_and_opened
     assert page.client.get(f"/pictures/{page.hashes[1]}/thumbnail").mimetype == "image/webp"
 
 
+@pytest.mark.parametrize(
+    "name, package, whole", [("t.heic", "pi_heif", "webp"), ("t.jxl", "imagecodecs", "webp"), ("t.webm", "av", "video")]
+)
+def test_heic_jpeg_xl_and_videos_are_shown_by_the_limited_decoder(page, monkeypatch, name, package, whole):
+    """Of a video the thumbnail alone is drawn: it is shown as it is. Cut off, each is a drawn note."""
+    pytest.importorskip(package)
+    monkeypatch.setitem(sys.modules, package, None)  # the page's own process does not decode it
+    data = (Path(__file__).parents[1] / "data/formats" / name).read_bytes()
+    (page.root / name).write_bytes(data)
+    (page.root / f"cut {name}").write_bytes(data[: len(data) // 8])
+    thumbnail, full = (page.client.get(f"/pictures/{sha256(page.root / name)}/{one}") for one in ("thumbnail", "full"))
+    assert thumbnail.mimetype == "image/webp" and Image.open(io.BytesIO(thumbnail.data)).size[0] >= 64
+    assert full.data == data if whole == "video" else Image.open(io.BytesIO(full.data)).size == (64, 48)
+    cut = page.client.get(f"/pictures/{sha256(page.root / f'cut {name}')}/thumbnail")
+    assert cut.headers["X-Picture"] == "unavailable" and "cannot be shown" in cut.text
+
+
 def test_a_file_that_is_no_picture_or_not_there_is_a_drawn_note(page):
     (page.root / "text.png").write_text("not a picture")
     hash = sha256(page.root / "text.png")
