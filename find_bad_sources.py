@@ -21,6 +21,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from tagcheck.script import run
 
 FEWEST_TAGS, FEWEST_WRONG = 30, 5
 TIMES = 3.0  # as large a share of wrong tags as in the rest of the library
+LAST_SECOND = 253_402_300_800  # of the year 9999
 BY_CHANCE = 1e-4  # how likely so many would be there
 
 
@@ -72,14 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def sources(record: Record) -> Iterator[str]:
     """Where a picture and its tags came from, as far as the dataset tells."""
     when = record.raw.get("time_imported")
-    if isinstance(when, (int, float)) and not isinstance(when, bool):
+    if isinstance(when, (int, float)) and not isinstance(when, bool) and 0 <= when < LAST_SECOND:
         yield f"imported {datetime.fromtimestamp(when, UTC):%Y-%m-%d %H}:00 UTC"
     for page in record.raw.get("pages") or ():
         yield "page " + " / ".join(map(str, page))
     for tag in record.tags:
         space, name = tags.split(tag)
         if space in ("source", "url"):
-            site = urlsplit(name if "//" in name else f"//{name}").hostname
+            site = None
+            with suppress(ValueError):  # what is no address is its own site
+                site = urlsplit(name if "//" in name else f"//{name}").hostname
             yield f"site {site or name}"
 
 

@@ -7,7 +7,7 @@
     python start.py doctor       what is ready and what is not
     python start.py install      the environment alone
 
-Reads   requirements.txt (with test: requirements.lock, too)
+Reads   requirements.txt
 Writes  .venv/, and demo/ (the sample library and its data)
 
 Needs Python 3.11 or newer and nothing else. Says what it downloads, and how much, before it does.
@@ -43,8 +43,6 @@ PROJECT = Path(__file__).resolve().parent
 VENV = PROJECT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS, TEST_REQUIREMENTS = PROJECT / "requirements.txt", PROJECT / "tests" / "requirements.txt"
-LOCK = PROJECT / "requirements.lock"
-WITH_TORCH = re.compile(r"(torch|torchvision|triton|nvidia-[\w-]+|cuda-[\w-]+)==")
 CPU_BUILD = "https://download.pytorch.org/whl/cpu"
 OLDEST = (3, 11)
 MEGA = 1_000_000
@@ -87,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if sys.version_info < OLDEST:
         raise Failed(f"Python 3.11 or newer is needed, this is {platform.python_version()}: run start.py with another")
-    make_environment(args.torch, locked=args.what == "test" or args.tests)
+    make_environment(args.torch)
     if args.what == "test" or args.tests:
         install(TEST_REQUIREMENTS, "what the tests need")
     if args.what == "doctor":
@@ -115,10 +113,8 @@ def port(text: str) -> int:
 # --- the environment -----------------------------------------------------------------------------------
 
 
-def make_environment(torch: str, locked: bool) -> None:
-    """`.venv` with everything in requirements.txt; nothing where it is there already. `locked`: the versions of requirements.lock,
-    each held against its hash.
-    """
+def make_environment(torch: str) -> None:
+    """`.venv` with everything in requirements.txt; nothing where it is there already."""
     if not PYTHON.exists():
         say(f"making the environment {VENV} with Python {platform.python_version()}")
         try:
@@ -132,11 +128,7 @@ def make_environment(torch: str, locked: bool) -> None:
         venv.create(VENV, with_pip=True)
     if not installed(REQUIREMENTS):
         if torch == "cpu" or (torch == "auto" and has_small_build() and not has_card()):
-            small = install_cpu_build(chosen=torch == "cpu")
-        else:
-            small = False
-        if locked:
-            install_locked(small)
+            install_cpu_build(chosen=torch == "cpu")
         install(REQUIREMENTS, "what the scripts need")
 
 
@@ -153,31 +145,8 @@ def has_card() -> bool:
     return tool is not None and subprocess.run([tool, "-L"], capture_output=True).returncode == 0
 
 
-<<<<<<< HEAD
 def install_cpu_build(chosen: bool) -> None:
     """PyTorch for the processor alone, where it is available; else what requirements.txt brings."""
-=======
-def install_locked(small: bool) -> None:
-    """What requirements.lock names, with hashes; with PyTorch's `small` build, which has others, all but PyTorch and what it brings.
-
-    Where that cannot be installed, a word says so, and the newest of requirements.txt are taken.
-    """
-    lock = VENV / "requirements.lock"
-    lock.write_text(pinned(LOCK.read_text(encoding="utf-8"), small), encoding="utf-8")
-    say(f"what the scripts need, in the versions and with the hashes of {LOCK.name}")
-    if pip("install", "--require-hashes", "-r", str(lock)).returncode:
-        say(f"{LOCK.name} cannot be installed here: the newest versions that {REQUIREMENTS.name} allows are taken")
-
-
-def pinned(lock: str, small: bool) -> str:
-    """The entries of a lock file; with PyTorch's `small` build without it and its libraries for NVIDIA cards."""
-    entries = re.findall(r"^[A-Za-z0-9][^\n]*\n(?:[ \t][^\n]*\n)*", lock, re.MULTILINE)
-    return "".join(one for one in entries if not (small and WITH_TORCH.match(one)))
-
-
-def install_cpu_build(chosen: bool) -> bool:
-    """PyTorch for the processor alone, where it can be had; else what requirements.txt brings. Whether it could."""
->>>>>>> fa5e098 (Fill a real disk in the middle of an apply, show HEIC, JPEG XL and videos in a test, and install CI's packages from the lock file with hashes)
     builds = cpu_builds()
     if builds:
         size = sum(map(size_of, builds.values())) / MEGA
@@ -185,20 +154,14 @@ def install_cpu_build(chosen: bool) -> bool:
             f"no NVIDIA card: taking PyTorch's build for the processor alone, {size:,.0f} MB (--torch default takes the other)"
         )
         if pip("install", *builds, "--index-url", CPU_BUILD).returncode == 0:
-            return True
+            return
     if chosen:
-<<<<<<< HEAD
         raise Failed(
             f"PyTorch's build for the processor alone is not available from {CPU_BUILD}: leave out --torch cpu"
         )
     say(
         "PyTorch's small build for the processor alone is not available here: the default one is installed (about 3 GB)"
     )
-=======
-        raise Failed(f"PyTorch's build for the processor alone cannot be had from {CPU_BUILD}: leave out --torch cpu")
-    say("PyTorch's small build for the processor alone cannot be had here: the default one is taken (about 3 GB)")
-    return False
->>>>>>> fa5e098 (Fill a real disk in the middle of an apply, show HEIC, JPEG XL and videos in a test, and install CI's packages from the lock file with hashes)
 
 
 def cpu_builds() -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
-import subprocess
 import sys
 import threading
 from functools import partial
@@ -12,7 +10,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 import start
 
@@ -105,37 +102,3 @@ def test_it_needs_the_standard_library_alone():
     }
     names |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert names - {"tagcheck"} <= sys.stdlib_module_names  # its own, for the interruption, is as bare
-
-
-def test_the_lock_pins_all_that_is_required_within_its_bounds_with_hashes_and_the_small_build_leaves_pytorch_out():
-    lock = start.LOCK.read_text(encoding="utf-8")
-    entries = start.pinned(lock, small=False).split("\n")
-    found = {one.partition("==")[0]: one.partition("==")[2].split()[0] for one in entries if "==" in one[:60]}
-    for line in start.REQUIREMENTS.read_text(encoding="utf-8").split("\n"):
-        if line:
-            wanted = Requirement(line)
-            assert wanted.specifier.contains(found[wanted.name.replace("_", "-")]), line
-    assert start.pinned(lock, small=False) == "".join(re.findall(r"^(?!#)[^\n]*\n", lock, re.MULTILINE))
-    small = start.pinned(lock, small=True)
-    assert (
-        "--hash=sha256:" in small
-        and "numpy==" in small
-        and not re.search("^(torch|nvidia|cuda|triton)", small, re.MULTILINE)
-    )
-
-
-@pytest.mark.parametrize("fits", [True, False])
-def test_the_lock_is_installed_with_hashes_and_where_it_does_not_fit_a_word_says_so(
-    monkeypatch, tmp_path, capsys, fits
-):
-    asked = []
-
-    def pip(*arguments, quiet=False):
-        asked.append(arguments)
-        return subprocess.CompletedProcess(arguments, 0 if fits else 1)
-
-    monkeypatch.setattr(start, "VENV", tmp_path)
-    monkeypatch.setattr(start, "pip", pip)
-    start.install_locked(small=False)
-    assert asked == [("install", "--require-hashes", "-r", str(tmp_path / "requirements.lock"))]
-    assert ("are taken" in capsys.readouterr().err) != fits
