@@ -129,4 +129,6 @@ def settle(tab) -> None:
 
 def ready(tab) -> None:
     """Wait until the next card stands ready, as it does for a person who looks at one."""
-    tab.wait_for_function("() => typeof page !== 'undefined' && !page.moving && (page.ahead.length || page.ended)")
+    tab.wait_for_function(
+        "() => typeof page !== 'undefined' && !page.moving && drawn() && (page.ahead.length || page.ended)"
+    )

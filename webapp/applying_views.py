@@ -14,7 +14,7 @@ from tagcheck.changes import TagChange
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
 from tagcheck.library.protocol import TagWrite, why_no_service
-from tagcheck.review import Ask, Key, Review
+from tagcheck.review import Ask, Key, Review, queries
 from tagcheck.review.store import ACCEPTED, FAILED, OPEN
 from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
 from tagcheck.writing import apply as applying
@@ -61,7 +61,7 @@ def preview() -> str:
         by=by,
         sizes=Counter(one.hash if by == "picture" else one.tag for one in writes),
         row_value=_row_value,
-        state_words=SIDECAR_WORDS if service and service.kind == "sidecar" else {},
+        state_words=_state_words(service),
         waiting=len(keys),
         made=made,
         services=services,
@@ -143,17 +143,19 @@ def batch(number: int) -> str:
         abort(404, f"There is no batch {number}.")
     rows = store.rows(number)
     state.shared().lost = ""
-    order = {ledger.FAILED: 0, ledger.OPEN: 1}
+    order, services = {ledger.FAILED: 0, ledger.OPEN: 1}, _services()
     rows.sort(key=lambda row: (order.get(row.status, 2), row.id))
     start = max(request.args.get("from", 0, int), 0)
     return render_template(
         "batch.html",
         batch=found,
+        samples=queries.samples_behind(review(), number),
         rows=rows[start : start + ROWS],
         start=start,
         step=ROWS,
         total=len(rows),
-        names=_service_names(),
+        services=services,
+        state_words=_state_words(next(iter(services.values()), None)),
         can_undo=sum(
             row.status in CAN_UNDO and (row.status, row.goal) != (ledger.WRITTEN, ledger.BACK) for row in rows
         ),
@@ -165,10 +167,10 @@ def batch(number: int) -> str:
 @blueprint.get("/applied/<int:number>.<kind>")
 def export_batch(number: int, kind: str) -> Response:
     """One batch as CSV or JSON: every change with the tag's state before and after, and what became of it."""
-    names = _service_names()
-    rows = []
+    services, rows = _services(), []
     for row in Ledger(settings().folder.review).rows(number):
-        service = names.get(row.service or "", row.service)
+        known = services.get(row.service or "")
+        service = known.name if known else row.service
         changed = (row.id, row.hash, row.action, row.tag, row.stored_tag, service)
         rows.append((*changed, row.before, row.after, row.status, row.reason))
     if not rows:
@@ -370,9 +372,14 @@ def _leftovers(rows: Sequence[LedgerRow]) -> list[str]:
     return applying.leftovers(library, [row.write for row in rows if row.write])
 
 
-def _service_names() -> dict[str, str]:
-    """Names of the tag services by key, as far as the library can be asked."""
+def _services() -> dict[str, TagService]:
+    """The tag services by key, as far as the library can be asked."""
     try:
-        return {one.key: one.name for one in state.shared().library().services()}
+        return {one.key: one for one in state.shared().library().services()}
     except ToolError:
         return {}
+
+
+def _state_words(service: TagService | None) -> dict[str, str]:
+    """What a tag's states are called on a service, where that is another word."""
+    return SIDECAR_WORDS if service and service.kind == "sidecar" else {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tagcheck import detectors, tags
+from tagcheck import tags
 from tagcheck.best_copy import ALL_ALIKE
 from tagcheck.review import Ask, Filter, Key, Review
 from tagcheck.review.exporting import percent
@@ -435,7 +435,7 @@ def sure_words(measured: Measured | None, confidence: float, pair: bool = False)
     """The number of a row: how often the owner accepted such suggestions where that was measured, else the detectors' estimate."""
     if pair:
         return f"{percent(confidence)} alike"
-    return f"{words.of_100(measured.share)} of 100 right" if measured else percent(confidence)
+    return f"{percent(measured.share)} right" if measured else percent(confidence)
 
 
 def estimate_words(measured: Measured | None, confidence: float) -> str:
@@ -502,9 +502,3 @@ def _differences(
 
 def _value(decision: Decision) -> str:
     return encode(Ask(decision.key, decision.version))
-
-
-def kinds(issues: Sequence[str]) -> str:
-    """The kinds that a suggestion was found under, in words."""
-    known = detectors.issue_words()
-    return ", ".join(known.get(issue, issue).lower() for issue in issues)

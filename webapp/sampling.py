@@ -52,8 +52,8 @@ def accept() -> Response:
 
 
 def in_words(drawn: queries.Sample) -> str:
-    """`after a sample of 20, 19 of them right: with 95 % certainty at least 78 of 100`."""
+    """`after a sample of 20, 19 of them right: with 95 % certainty at least 78 %`."""
     return (
         f"after a sample of {drawn.decided}, {drawn.right} of them right: with 95 % certainty at least"
-        f" {int(drawn.at_least * 100)} of 100"
+        f" {int(drawn.at_least * 100)} %"
     )

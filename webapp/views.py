@@ -54,7 +54,7 @@ def overview() -> Response | str:
         return redirect(url_for("views.findings", **asked))
     state.refresh()
     made = state.remembered("overview", queries.overview)
-    rows = [(issue, made.by_issue.get(issue, [0] * len(BANDS))) for issue in detectors.issues()]
+    rows = [(issue, made.by_issue[issue][1:]) for issue in detectors.issues() if issue in made.by_issue]
     upcoming = next_session()
     return render_template(
         "error_review.html",
@@ -68,8 +68,8 @@ def overview() -> Response | str:
         rows=rows,
         bands=band_names(),
         bars=charts.bars(
-            [(detectors.issue_words()[issue], counts) for issue, counts in rows if sum(counts)],
-            band_names(),
+            [(detectors.issue_words()[issue], counts) for issue, counts in rows],
+            band_names()[1:],
             "Open suggestions by kind and confidence",
         ),
         trend=trend(made),

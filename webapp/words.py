@@ -68,10 +68,10 @@ def install(app: Flask) -> None:
     app.template_filter("percent")(percent)
     app.template_filter("size")(size)
     app.template_filter("plural")(plural)
-    app.template_filter("measured_words")(measured_words)
     app.template_filter("of_100")(of_100)
     app.template_filter("chips")(chips)
     app.template_filter("options")(lambda names: options(tuple(names)))
+    app.template_filter("measured_words")(measured_words)
     app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})
 
 
@@ -120,13 +120,13 @@ def options(names: tuple[str, ...]) -> Markup:
     return Markup("").join(Markup('<option value="{}"></option>').format(name) for name in names)
 
 
-def of_100(share: float) -> int:
-    """How many of a hundred a measured share is; never all of them.
+def of_100(share: float) -> str:
+    """How many of a hundred a share is, as its percentage says.
 
     >>> of_100(0.864), of_100(1.0)
-    (86, 99)
+    ('86', '99')
     """
-    return min(round(share * 100), 99)
+    return percent(share).removesuffix(" %")
 
 
 def size(count: int | None) -> str:
@@ -138,17 +138,15 @@ def size(count: int | None) -> str:
 
 def measured_words(measured_share: Measured) -> str:
     """`83 are right, from 214 of your decisions (between 77 and 88)`."""
-    return (
-        f"{of_100(measured_share.share)} are right, from {measured_share.of:,} of your decisions "
-        f"(between {of_100(measured_share.low)} and {of_100(measured_share.high)})"
-    )
+    low, share, high = (of_100(one) for one in (measured_share.low, measured_share.share, measured_share.high))
+    return f"{share} are right, from {measured_share.of:,} of your decisions (between {low} and {high})"
 
 
 def figures(given: dict[str, Any]) -> list[str]:
     """The reason in at most three short figures.
 
     >>> figures({"neighbours": 10, "neighbours_with": 8, "expected": 0.993, "tagger": 0.2})
-    ['similar pictures 8 of 10', 'picture and tags 99.3 %', 'JoyTag 20 %']
+    ['similar pictures 8 of 10', 'picture and tags 99 %', 'JoyTag 20 %']
     """
     made = []
     if given.get("twins"):

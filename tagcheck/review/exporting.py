@@ -39,14 +39,12 @@ def rows(review: Review, view: queries.Filter, by_picture: bool = False) -> Iter
 
 
 def percent(share: float) -> str:
-    """A share in percent, with a decimal where it is close to all or nothing. Nothing here is ever certain: at most 99.9 %.
+    """A share in whole percent. Nothing here is ever certain: at most 99 %, and what is possible is not 0 %.
 
-    >>> percent(0.83), percent(0.972), percent(0.9999), percent(1.0), percent(0.0)
-    ('83 %', '97.2 %', '99.9 %', '99.9 %', '0 %')
+    >>> percent(0.83), percent(0.972), percent(0.9999), percent(1.0), percent(0.001), percent(0.0)
+    ('83 %', '97 %', '99 %', '99 %', 'under 1 %', '0 %')
     """
-    if share > 0.95 or 0 < share < 0.01:
-        return f"{min(share * 100, 99.9):.1f} %"
-    return f"{share * 100:.0f} %"
+    return "under 1 %" if 0 < share < 0.01 else f"{min(round(share * 100), 99)} %"
 
 
 def as_csv(columns: Sequence[str], found: Rows) -> Iterator[str]:

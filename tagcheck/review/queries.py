@@ -31,7 +31,6 @@ from tagcheck.review.store import (
     OPEN,
     PAIR,
     QUEUES,
-    UNDECIDED,
     UNDONE,
     Ask,
     Key,
@@ -257,7 +256,7 @@ class Health:
 
 @dataclass
 class Overview:
-    """The numbers of the first page. `by_issue` holds suggestions not decided, by issue and confidence band (`BANDS`)."""
+    """The numbers of the first page. `by_issue` holds open suggestions, by issue and confidence band (`BANDS`)."""
 
     queues: dict[str, Count] = field(default_factory=dict)
     by_issue: dict[str, list[int]] = field(default_factory=dict)
@@ -514,12 +513,22 @@ def note_sample(review: Review, number: int, event: int | None) -> None:
         db.execute("UPDATE samples SET event = ? WHERE id = ?", (event, number))
 
 
+def samples_behind(review: Review, batch: int) -> list[tuple[str, int]]:
+    """(what was accepted after which sample, how many changes of a batch of the ledger come from that), the oldest first."""
+    rows = review.db.execute(
+        "SELECT e.label, count(*) FROM samples s JOIN events e ON e.id = s.event JOIN event_changes c ON c.event = e.id"
+        " JOIN ledger_rows r USING (hash, tag, action) WHERE r.batch = ? GROUP BY s.id",
+        (batch,),
+    )
+    return [(label, number) for label, number in rows]
+
+
 def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=queues(review, Filter(state="")))
     rows = review.db.execute(
-        "SELECT name, band, sum(suggestions) AS number FROM tallies WHERE scope = ? AND state IN (?, ?) GROUP BY name, band",
-        (counts.ISSUE, *UNDECIDED),
+        "SELECT name, band, sum(suggestions) AS number FROM tallies WHERE scope = ? AND state = ? GROUP BY name, band",
+        (counts.ISSUE, OPEN),
     )
     for row in rows:
         if row["number"]:

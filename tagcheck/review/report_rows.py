@@ -16,6 +16,7 @@ from tagcheck.detectors import PAIRS, SERIES, TAGS
 from tagcheck.errors import BadFile
 from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.json_files import is_text
+from tagcheck.review.exporting import percent
 from tagcheck.review.store import ADD, PAIR, REMOVE
 
 ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
@@ -105,7 +106,7 @@ def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str
     why = (
         "Both files hold exactly the same pixels."
         if relation == "pixel_duplicate"
-        else f"The pictures are {min(similarity * 100, 99.9):.1f} % alike."
+        else f"The pictures are {percent(similarity)} alike."
     )
     rows = [Suggested(first, relation, PAIR, similarity, _why(where, record, why), _of_each(record, first), second)]
     for row in _list(where, record, "suggestions"):

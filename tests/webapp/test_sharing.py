@@ -89,7 +89,7 @@ def test_a_whole_view_is_handed_over_but_what_was_judged_there_stays(page: Share
 
 def test_a_view_that_changed_since_it_was_shown_is_not_pushed(page: Shared) -> None:
     shown = page.get("/error-review/findings?type=pairs")
-    page.press(page.get(f"/error-review/card?type=pairs&hash={page.pairs[0][0]}"), "Not alike")
+    page.press(page.get(f"/error-review/card?type=pairs&hash={page.pairs[0][0]}"), "Ignore")
     token = page.token()
     answer = page.client.post(
         "/error-review/relate?type=pairs", data={"csrf": token, "kind": "duplicates", "expect": "2"}

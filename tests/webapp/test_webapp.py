@@ -219,7 +219,7 @@ def test_a_filter_that_cannot_be_meant_is_refused_in_words(page, query):
 
 def test_the_card_shows_the_reason_what_would_change_and_the_near_picture(page):
     text = page.get("/error-review/card")
-    assert "Its neighbours have it." in text and "of 100 like this about 95 should be right" in text
+    assert "Its neighbours have it." in text and "Of 100 like this about 95 should be right" in text
     assert f"/pictures/{page.hashes[0]}/full" in text and f"/pictures/{page.hashes[1]}/thumbnail" in text
     assert 'class="chip add"' in text and "night" in text
 

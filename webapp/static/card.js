@@ -6,7 +6,7 @@
 const holder = document.getElementById("card");
 const tools = document.getElementById("tools");
 const KEEP_AHEAD = 10;
-const LOOK = 400;  // milliseconds that a held key waits for the picture it is about
+const LOOK = 3000;  // milliseconds that a key waits for the picture it is about
 const PATIENCE = 120;  // seconds
 
 const page = {
@@ -25,14 +25,6 @@ const page = {
 const article = () => holder.querySelector("article");
 const form = () => holder.querySelector("form.panel");
 const isPair = () => article().classList.contains("pair");
-
-// What was decided stands in a line of its own, which covers nothing and moves nothing.
-function say(text) {
-  const said = document.getElementById("said");
-  const line = document.createElement("p");
-  line.textContent = text;
-  said.replaceChildren(line);
-}
 
 function warm(card) {
   for (const address of card.pictures) new Image().src = address;
@@ -56,40 +48,31 @@ function enter() {
   for (const button of holder.querySelectorAll("[data-copy]")) button.hidden = false;
   pressed();
   tell();
-  if (matchMedia("(max-width: 820px), (max-height: 560px)").matches) {
+  if (SMALL.matches) {
     for (const more of holder.querySelectorAll("details.more")) more.open = false;  // what is asked and the buttons fit the window
     holder.scrollIntoView();  // it starts at its picture
   }
+  look();
   document.title = `${article().dataset.say} · tagcheck`;
   document.getElementById("asked").textContent = article().dataset.say;
   fill();
 }
 
-// Keys that came while the next card was on its way are answered by it, once its picture is drawn: none is lost, none is blind.
+const drawn = () => [...holder.querySelectorAll(".frame")].every((frame) => frame.querySelector("video") || [...frame.querySelectorAll("img")].some((one) => one.complete));
+
+// Keys that came before the next card, or its picture, was there are answered once it is drawn: none is lost, none is blind.
 async function release() {
   if (page.moving || page.releasing || !page.held.length) return;
   page.releasing = true;
-  const picture = holder.querySelector("img.full");
-  const drawn = picture?.decode().catch(() => {}) ?? Promise.resolve();
-  await Promise.race([drawn, new Promise((done) => setTimeout(done, LOOK))]);
+  const pictures = [...holder.querySelectorAll("img.full")].map((one) => one.decode().catch(() => {}));
+  await Promise.race([Promise.all(pictures), new Promise((done) => setTimeout(done, LOOK))]);
   await new Promise((done) => requestAnimationFrame(done));
   page.releasing = false;
   page.held.shift()?.();
   if (!page.moving) release();
 }
 
-const later = (act) => (page.moving || page.held.length ? (page.held.push(act), release()) : act());
-
-class Away extends Error {}
-
-async function ask(address, options = {}) {
-  const answer = await fetch(address, { ...options, headers: { Accept: "application/json" } }).catch(() => {
-    throw new Away("The server does not answer.");
-  });
-  const body = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
-  if (!answer.ok) throw new Error(body.message || `The server said ${answer.status}. Nothing was done.`);
-  return body;
-}
+const later = (act) => (page.moving || page.held.length || !drawn() ? (page.held.push(act), release()) : act());
 
 function address(more) {
   const url = new URL(holder.dataset.ahead, location.href);
@@ -149,6 +132,42 @@ const ticked = () => boxes().filter((box) => box.checked);
 // Rows that wait for an answer and are not folded away.
 const asked = () => boxes().filter((box) => box.closest(".suggestion").querySelector('input[name="shown"]'));
 
+// Rows that were on the screen, whole, since the card is there.
+function look() {
+  const box = holder.querySelector(".scroll").getBoundingClientRect();
+  const [top, bottom] = SMALL.matches ? [0, innerHeight] : [Math.max(box.top, 0), Math.min(box.bottom, innerHeight)];
+  for (const line of holder.querySelectorAll(".suggestion .line, .difference tbody tr")) {
+    const place = line.getBoundingClientRect();
+    const fits = place.top >= top - 1 || place.height > bottom - top;
+    if (place.height && fits && place.bottom <= bottom + 1) line.dataset.seen = "yes";
+  }
+}
+
+// The rows that a button answers. To skip or to flag is no answer.
+function answered(button) {
+  if (button.name === "pair") return button.value === "neither" ? [] : [...holder.querySelectorAll(".difference tbody tr")];
+  const rows = { settle: asked, accepted: ticked, ignored: ticked }[button.name === "do" && button.value];
+  return (rows?.() ?? []).map((box) => box.closest(".line"));
+}
+
+// Whether a decision waits for rows that were not on the screen yet: they are brought there, and the next press answers.
+function hidden(lines) {
+  look();
+  const unseen = lines.filter((line) => !line.dataset.seen);
+  if (!unseen.length) return false;
+  unseen[0].closest("details:not([open])")?.setAttribute("open", "");
+  unseen[0].scrollIntoView({ block: unseen[0].offsetHeight > innerHeight / 2 ? "end" : "start" });
+  look();
+  const more = unseen.filter((line) => !line.dataset.seen).length;
+  say(`${unseen.length} of these ${unseen.length === 1 ? "was" : "were"} not on the screen yet. Nothing was decided: look, and press again.${more ? ` ${more} more are below.` : ""}`);
+  page.moving = true;  // the next key waits until they are drawn
+  requestAnimationFrame(() => requestAnimationFrame(() => {
+    page.moving = false;
+    release();
+  }));
+  return true;
+}
+
 // The buttons say what they would answer now.
 function tell() {
   const n = ticked().length;
@@ -162,6 +181,7 @@ function decide(button) {
   if (page.moving) return;
   const settling = button.value === "settle" && button.name === "do";
   if (button.name === "do" && !ticked().length && !(settling && asked().length)) return say("Nothing is ticked, so nothing was decided.");
+  if (hidden(answered(button))) return;
   const whole = button.name === "do" && (settling || asked().every((box) => box.checked));
   const data = new FormData(form(), button);
   const target = form().action;
@@ -227,7 +247,7 @@ function drop(decided) {
 }
 
 function count(left) {
-  document.getElementById("left").textContent = `${left.toLocaleString("en")} finding${left === 1 ? "" : "s"}`;
+  document.getElementById("left").textContent = plural(left, "finding");
 }
 
 // Undo and redo wait for their turn behind the decisions that were made before them.
@@ -258,16 +278,7 @@ function pressed() {
   for (const tool of tools.querySelectorAll("[data-pair]")) tool.setAttribute("aria-pressed", page.stage.element.dataset.mode === tool.dataset.tool);
 }
 
-function relate(event, action) {
-  holder.querySelector(`[data-kind="${action.name.replace("relate ", "")}"]`)?.click();
-}
-
 const actions = {
-  accept: () => later(() => decide(press("accept"))),
-  settle: () => later(() => decide(press("settle"))),
-  ignore: () => later(() => decide(press("ignore"))),
-  skip: () => later(() => decide(press("skip"))),
-  flag: () => later(() => decide(press("flag"))),
   tick: (event, action) => {
     const place = action.keys.indexOf(keys.name(event));
     later(() => {
@@ -285,14 +296,6 @@ const actions = {
   next: () => later(goOn),
   undo: () => walk(press("undo")),
   redo: () => walk(press("redo")),
-  both: () => later(() => press("both") && decide(press("both"))),
-  neither: () => later(() => press("neither") && decide(press("neither"))),
-  left: () => later(() => press("left") && decide(press("left"))),
-  right: () => later(() => press("right") && decide(press("right"))),
-  "relate potential duplicates": relate,
-  "relate duplicates": relate,
-  "relate alternates": relate,
-  "relate false positives": relate,
   flicker: () => compare("flicker"),
   difference: () => compare("difference"),
   zoom: () => page.stage.toggle(),
@@ -304,6 +307,13 @@ const actions = {
   open: () => press("open")?.click(),
   close: () => (page.stage.zoomed ? page.stage.reset() : leave(holder.dataset.list)),
 };
+
+for (const name of ["accept", "settle", "ignore", "skip", "flag", "both", "neither", "left", "right"]) {
+  actions[name] = () => later(() => press(name) && decide(press(name)));
+}
+for (const kind of ["potential duplicates", "duplicates", "alternates", "false positives"]) {
+  actions[`relate ${kind}`] = () => holder.querySelector(`[data-kind="${kind}"]`)?.click();
+}
 
 const PAN = { ArrowLeft: [120, 0], ArrowRight: [-120, 0], ArrowUp: [0, 120], ArrowDown: [0, -120] };
 
@@ -361,6 +371,8 @@ document.addEventListener("click", (event) => {
 window.addEventListener("beforeunload", (event) => {
   if (page.pending > 1 || page.away) event.preventDefault();  // one is under way and arrives; more would be lost
 });
+addEventListener("scroll", look, { capture: true, passive: true });  // of the window, and of what is scrolled in it
+addEventListener("resize", look);
 window.addEventListener("popstate", () => location.reload());
 document.addEventListener("swipe", (event) => actions[event.detail]());
 enter();

@@ -1,5 +1,27 @@
-// Keys: the one table comes with the page, and the page's own script says what a key does, if it has one.
+// What every page's script needs: messages, questions to the server, keys. The one table of keys comes with the page, and
+// the page's own script says what a key does, if it has one.
 "use strict";
+
+const SMALL = matchMedia("(max-width: 820px), (max-height: 560px)");
+const plural = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
+
+// What was decided stands in a line of its own, which covers nothing and moves nothing.
+function say(text) {
+  const line = document.createElement("p");
+  line.textContent = line.title = text;
+  document.getElementById("said").replaceChildren(line);
+}
+
+class Away extends Error {}
+
+async function ask(address, options = {}) {
+  const answer = await fetch(address, { ...options, headers: { Accept: "application/json" } }).catch(() => {
+    throw new Away("The server does not answer.");
+  });
+  const body = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
+  if (!answer.ok) throw new Error(body.message || `The server said ${answer.status}. Nothing was done.`);
+  return body;
+}
 
 const keys = {
   table: JSON.parse(document.getElementById("keys").textContent),
@@ -58,9 +80,7 @@ const keys = {
 const told = sessionStorage.getItem("told");
 if (told) {
   sessionStorage.removeItem("told");
-  const line = document.createElement("p");
-  line.textContent = told;
-  document.getElementById("said").append(line);
+  say(told);
 }
 
 // A field that asks for a tag is offered the library's own while one types.
@@ -70,8 +90,8 @@ document.addEventListener("input", async (event) => {
   const wanted = field.value;
   const url = new URL(field.dataset.complete, location.href);
   url.searchParams.set("q", wanted);
-  const found = await (await fetch(url)).json().catch(() => []);
-  if (field.value !== wanted || !Array.isArray(found)) return;
+  const found = await ask(url).catch(() => []);
+  if (field.value !== wanted) return;
   document.getElementById(field.getAttribute("list")).replaceChildren(...found.map(([tag, uses]) => {
     const option = document.createElement("option");
     option.value = tag;

@@ -13,19 +13,11 @@ let last = null;       // the box that a range starts from
 let sending = Promise.resolve();
 let loading = false;
 
-function say(text) {
-  const line = document.createElement("p");
-  line.textContent = text;
-  document.getElementById("said").replaceChildren(line);
-}
-
 // "All that match" is sent as its own wish with the count that is shown, never as a list of ticks.
 function take(everything) {
   many.classList.toggle("everything", everything);
   for (const field of many.querySelectorAll("input.everything")) field.disabled = !everything;
-  for (const button of many.querySelectorAll("button[data-words]")) {
-    button.textContent = button.dataset.words.replace("{}", everything ? `all ${many.dataset.suggestions}` : "the ticked");
-  }
+  for (const of of many.querySelectorAll(".of")) of.textContent = everything ? `all ${many.dataset.suggestions}` : "the ticked";
   tell();
 }
 
@@ -37,7 +29,7 @@ function tell() {
   const shown = boxes().length;
   takeAll.hidden = taking() || !number || number !== shown || !waits();
   if (taking()) picked.textContent = `All ${many.dataset.suggestions} suggestions on ${many.dataset.findings} findings, on every page of this list.`;
-  else picked.textContent = number ? `${number} of ${shown} shown ticked` : "Tick pictures; Shift+click ticks a range.";
+  else picked.textContent = number ? `${number} of ${shown} shown ticked` : "Tick pictures.";
 }
 
 function tickAll(checked) {
@@ -100,13 +92,6 @@ function range(box) {
   }
 }
 
-async function post(target, data) {
-  const answer = await fetch(target, { method: "POST", body: data, keepalive: true, headers: { Accept: "application/json" } });
-  const body = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
-  if (!answer.ok) throw new Error(body.message || `The server said ${answer.status}. Nothing was done.`);
-  return body;
-}
-
 // Decide, and take the tiles away at once; one request after the other. Where the server refuses, the page shows what is there.
 function decide(button) {
   const chosen = taking() ? boxes() : ticked();
@@ -124,19 +109,15 @@ function decide(button) {
     stop(stays);
     stays.focus({ preventScroll: true });
   }
-  sending = sending.then(() => post(many.action, data)).then((body) => {
+  sending = sending.then(() => ask(many.action, { method: "POST", body: data, keepalive: true })).then((body) => {
     say(body.message);
-    if (!body.ok) {
-      sessionStorage.setItem("told", body.message);
-      location.reload();
+    if (body.ok) count(body);
+    if (body.ok && boxes().length) {
+      more();
       return;
     }
-    count(body);
-    if (!boxes().length) {
-      sessionStorage.setItem("told", body.message);
-      location.reload();
-    }
-    more();
+    sessionStorage.setItem("told", body.message);
+    location.reload();
   }).catch((error) => {
     say(error.message);
     setTimeout(() => location.reload(), 1500);
@@ -146,8 +127,8 @@ function decide(button) {
 function count(body) {
   many.dataset.suggestions = body.suggestions.toLocaleString("en");
   many.dataset.findings = body.left.toLocaleString("en");
-  document.getElementById("left").textContent = `${many.dataset.findings} finding${body.left === 1 ? "" : "s"}`;
-  document.getElementById("suggestions").textContent = `${many.dataset.suggestions} suggestion${body.suggestions === 1 ? "" : "s"}`;
+  document.getElementById("left").textContent = plural(body.left, "finding");
+  document.getElementById("suggestions").textContent = plural(body.suggestions, "suggestion");
   for (const field of document.querySelectorAll('input[name="expect"]')) field.value = body.suggestions;
   for (const button of document.querySelectorAll(".all button")) button.textContent = button.textContent.replace(/[\d,]+$/, many.dataset.suggestions);
   const waiting = document.getElementById("waiting");
@@ -241,7 +222,7 @@ if (many) {
   });
   takeAll.addEventListener("click", () => {
     take(true);
-    many.querySelector("button[data-words]").focus();
+    many.querySelector("button[name]").focus();
   });
   addEventListener("scroll", more, { passive: true });
   addEventListener("resize", more);
@@ -266,6 +247,6 @@ keys.use({
   },
 });
 // On a small window the filters are folded, so that what was found is on the screen.
-const narrow = matchMedia("(max-width: 820px), (max-height: 560px)").matches && location.hash !== "#filter-tag";
-document.querySelector(".filtering").open = !narrow;
-if (location.hash === "#filter-tag") document.getElementById("filter-tag").focus();
+const filtering = location.hash === "#filter-tag";
+document.querySelector(".filtering").open = filtering || !SMALL.matches;
+if (filtering) document.getElementById("filter-tag").focus();

@@ -1,13 +1,13 @@
 // The running job's progress, asked for once a second; when it ends, the page as the server makes it.
 "use strict";
 const job = document.getElementById("job");
-async function ask() {
+async function follow() {
   let now;
   try {
-    now = await (await fetch(job.dataset.status)).json();
-  } catch {
-    document.getElementById("job-line").textContent = "The server does not answer; trying again.";
-    setTimeout(ask, 2000);
+    now = await ask(job.dataset.status);
+  } catch (error) {
+    document.getElementById("job-line").textContent = `${error.message} Trying again.`;
+    setTimeout(follow, 2000);
     return;
   }
   if (!["running", "stopping"].includes(now.state)) {
@@ -21,6 +21,6 @@ async function ask() {
     bar.max = now.total;
     bar.value = now.done;
   }
-  setTimeout(ask, 700);
+  setTimeout(follow, 700);
 }
-if (job && job.dataset.busy === "yes") setTimeout(ask, 300);
+if (job && job.dataset.busy === "yes") setTimeout(follow, 300);
