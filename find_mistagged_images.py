@@ -19,12 +19,13 @@ if __name__ == "__main__":  # before what takes seconds to import
 import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 import config
-from tagcheck import data_folder, dataset, findings, script, tags
+from tagcheck import cluster, data_folder, dataset, findings, script, tags
 from tagcheck.belief import Pictures, Weighed, weigh
 from tagcheck.dataset import Dataset
 from tagcheck.detectors import MISTAGGED
@@ -38,6 +39,7 @@ from tagcheck.tag_errors.suggestions import ISSUES
 
 # Why a suggestion is left out, as the report says it.
 LEFT_OUT = {"muted": "muted", "deleted": "deleted_before", "ignored": "ignored_before", "implied": "implied_by_others"}
+RAY = "ray"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,6 +47,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     script.add_dataset(parser)
     script.add_memory(parser)
     script.add_confidence(parser, "list suggestions that are right with this probability or more, 0 to 1")
+    engine = "'ray' shares the sums and the evidence out to the workers of a Ray cluster (docs/scale.md), with the same result"
+    script.add_option(parser, "--engine", engine, "auto", choices=("auto", RAY))
+    script.add_workers(parser)
     explain = "write no report: print all that was weighed about one tag of one picture"
     parser.add_argument("--explain", nargs=2, metavar=("HASH", "TAG"), help=explain)
     return parser.parse_args(argv)
@@ -54,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
-    made = weigh(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args))
+    with cluster.shared(args.address, args.workers) if args.engine == RAY else nullcontext(cluster.here) as share:
+        made = weigh(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args), share)
     pictures, seen = made.pictures, made.seen
     if args.explain:
         print("\n".join(explained(made, *args.explain)))

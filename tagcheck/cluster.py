@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from tagcheck.errors import MissingInput, ToolError
 PROJECT = Path(__file__).resolve().parent.parent
 ATTEMPTS = 4  # of one part: what ends so many workers ends every worker
 Work = Callable[[Any, int], Any]  # (part, how often it was begun before) -> its result
+# (what makes in a worker what is called for the number of each part, how many parts) -> the parts' results, in their order
+Share = Callable[[Callable[[], Callable[[int], Any]], int], Iterator[Any]]
 
 
 class WorkersLost(ToolError):
@@ -40,6 +44,38 @@ def over_parts(
     the cluster has room for), each with `cpus` cores. Raises `WorkersLost` for a part that ends each worker, and what
     the work itself raises.
     """
+    with _connected(address) as ray:
+        yield from _done(ray, make, parts, _room(ray, workers, cpus, len(parts)), cpus)
+
+
+def here(make: Callable[[], Callable[[int], Any]], parts: int) -> Iterator[Any]:
+    """The results of the parts, done one after the other in this process."""
+    return map(make(), range(parts))
+
+
+@contextmanager
+def shared(address: str | None = None, workers: int | None = None) -> Iterator[Share]:
+    """As `here`, by the workers of a Ray cluster (`over_parts`), for several rounds of parts."""
+    with _connected(address) as ray:
+
+        def share(make: Callable[[], Callable[[int], Any]], parts: int) -> Iterator[Any]:
+            waiting: dict[int, Any] = {}
+            done = _done(ray, partial(_numbered, make), range(parts), _room(ray, workers, 1, parts), 1)
+            for number in range(parts):
+                while number not in waiting:
+                    waiting.__setitem__(*next(done))
+                yield waiting.pop(number)
+
+        yield share
+
+
+def _numbered(make: Callable[[], Callable[[int], Any]]) -> Work:
+    work = make()
+    return lambda part, begun: (part, work(part))
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
     ray = _ray()
     ray.init(
         address=address,
@@ -49,17 +85,20 @@ def over_parts(
         runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}},
     )
     try:
-        room = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
-        yield from _done(ray, make, parts, min(workers or room, len(parts)), cpus)
+        yield ray
     finally:
         ray.shutdown()
+
+
+def _room(ray: Any, workers: int | None, cpus: int, parts: int) -> int:
+    return min(workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus), parts)
 
 
 def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int, cpus: int) -> Iterator[Any]:
     class Worker:
         """One process that does parts; not restarted by Ray, since we hand its part on ourselves."""
 
-        def __init__(self) -> None:
+        def __init__(self, make: Callable[[], Work]) -> None:
             os.nice(5)
             self.work = make()
 
@@ -70,11 +109,12 @@ def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int
             return self.work(part, begun)
 
     remote_worker: Any = ray.remote(num_cpus=cpus, max_restarts=0)(Worker)
+    kept = ray.put(make)  # once a node, and not once a worker
     left, begun = deque(range(len(parts))), Counter[int]()
     asked: dict[Any, tuple[Any, int | None]] = {}  # what is waited for: its worker, and its part
 
     def start() -> None:
-        worker = remote_worker.remote()
+        worker = remote_worker.remote(kept)
         asked[worker.ready.remote()] = worker, None
 
     for _ in range(workers):

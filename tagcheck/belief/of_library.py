@@ -19,6 +19,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from tagcheck import data_folder, tags
+from tagcheck.cluster import Share, here
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.duplicates import kept_pairs, measuring
@@ -79,13 +80,15 @@ class Weighed:
     noes: Noes
 
 
-def weigh(folder: DataFolder, data: Dataset, invisible: Iterable[str], memory: int = suggestions.MEMORY) -> Weighed:
+def weigh(
+    folder: DataFolder, data: Dataset, invisible: Iterable[str], memory: int = suggestions.MEMORY, share: Share = here
+) -> Weighed:
     """Weigh every tag of every picture in about `memory` bytes beside the embeddings, and keep what is believed for `believed`."""
     declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, invisible)
     decided = review_store.decisions(folder.review, data.pixels)
     noes = Noes.of(data.spellings, decided, review_store.muted(folder.review))
-    seen = examine(folder, data, pictures, declared, decided, noes, memory)
+    seen = examine(folder, data, pictures, declared, decided, noes, memory, share)
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
     _keep(folder, data, _believed(pictures, seen, found))
     return Weighed(pictures, seen, found, declared, noes)
@@ -210,6 +213,7 @@ def examine(
     decided: Mapping[tuple[str, str, str], str],
     noes: Noes,
     memory: int,
+    share: Share = here,
 ) -> Examined | None:
     """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
     n = len(pictures.matrix)
@@ -246,11 +250,12 @@ def examine(
             answered,
             data.parents,
             told(folder, pictures, column),
-            progress=lambda share: bar.update(int(100 * share) - bar.n),
+            progress=lambda done: bar.update(int(100 * done) - bar.n),
             copies=copies,
             memory=memory,
             further=further_taggers(folder, data, pictures, column),
             name=data.tagger_name,
+            share=share,
         )
 
 

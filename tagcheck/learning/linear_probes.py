@@ -12,10 +12,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy import linalg, optimize, special
+
+from tagcheck.cluster import Share, here
 
 BLOCK = 4096  # rows held in memory at a time
 CENTRED_ON = 20_000  # rows of which the middle is taken away before sums are made, for the sake of float32
@@ -107,35 +110,44 @@ class Rows(Protocol):
         """Some rows, (m, d) floats."""
 
 
-def moments(matrix: Rows, targets: Any, folds: np.ndarray, block: int = BLOCK) -> FoldedMoments:
-    """The moments of `matrix` (n, d) and `targets` (n, T; an array or a scipy sparse matrix) by fold, in one pass.
+def moments(matrix: Rows, targets: Any, folds: np.ndarray, block: int = BLOCK, share: Share = here) -> FoldedMoments:
+    """The moments of `matrix` (n, d) and `targets` (n, T; an array or a scipy sparse matrix) by fold, in one pass; each fold is a
+    part for `share`.
 
     Memory beyond the result: `block` rows of both. Products are taken in float32 a block at a time
     and summed in float64.
     """
     folds = np.asarray(folds)
     number = int(folds.max()) + 1
-    d, t = matrix.shape[1], targets.shape[1]
     centre = np.asarray(matrix[:: max(1, len(folds) // CENTRED_ON)]).mean(axis=0, dtype=np.float64)
-    made = FoldedMoments(
-        np.bincount(folds, minlength=number).astype(np.float64),
-        np.zeros((number, d)),
-        np.zeros((number, t)),
-        np.zeros((number, d, d)),
-        np.zeros((number, d, t)),
-        centre,
-    )
-    for fold in range(number):
-        members = np.flatnonzero(folds == fold)
-        for start in range(0, len(members), block):
-            rows = members[start : start + block]
-            x = np.asarray(matrix[rows], dtype=np.float32) - centre.astype(np.float32)
-            y = targets[rows]
-            made.sum_x[fold] += x.sum(axis=0, dtype=np.float64)
-            made.sum_y[fold] += np.asarray(y.sum(axis=0, dtype=np.float64)).ravel()
-            made.gram[fold] += x.T @ x
-            made.cross[fold] += (y.T @ x).T  # of a sparse `y` its few entries alone cost
-    return made
+    parts = list(share(partial(_FoldSums, matrix, targets, folds, centre, block), number))
+    sum_x, sum_y, gram, cross = (np.stack(sums) for sums in zip(*parts))
+    return FoldedMoments(np.bincount(folds, minlength=number).astype(np.float64), sum_x, sum_y, gram, cross, centre)
+
+
+@dataclass(frozen=True)
+class _FoldSums:
+    """Called for a fold: its `sum_x`, `sum_y`, `gram` and `cross` (`FoldedMoments`)."""
+
+    matrix: Rows
+    targets: Any
+    folds: np.ndarray
+    centre: np.ndarray
+    block: int
+
+    def __call__(self, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        d, t = self.matrix.shape[1], self.targets.shape[1]
+        sum_x, sum_y, gram, cross = np.zeros(d), np.zeros(t), np.zeros((d, d)), np.zeros((d, t))
+        members = np.flatnonzero(self.folds == fold)
+        for start in range(0, len(members), self.block):
+            rows = members[start : start + self.block]
+            x = np.asarray(self.matrix[rows], dtype=np.float32) - self.centre.astype(np.float32)
+            y = self.targets[rows]
+            sum_x += x.sum(axis=0, dtype=np.float64)
+            sum_y += np.asarray(y.sum(axis=0, dtype=np.float64)).ravel()
+            gram += x.T @ x
+            cross += (y.T @ x).T  # of a sparse `y` its few entries alone cost
+        return sum_x, sum_y, gram, cross
 
 
 def fit_ridge(

@@ -23,11 +23,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import sparse
 from scipy.special import expit
 
+from tagcheck.cluster import Share, here
 from tagcheck.learning.logistic import logistic
 from tagcheck.tag_errors import evidence
 from tagcheck.tag_errors.evidence import Block, Evidence, blocks
@@ -100,36 +102,49 @@ class Verdict:
     shows: np.ndarray
 
 
-def collect(found: Evidence, rng: np.random.Generator, memory: int = 4 * 2**30, background: int = 100_000) -> Cells:
+def collect(
+    found: Evidence, rng: np.random.Generator, memory: int = 4 * 2**30, background: int = 100_000, share: Share = here
+) -> Cells:
     """The cells worth looking at: of the unwritten ones `UNWRITTEN` for each written tag, at least 300,000, or as many as fit.
 
-    `memory` is about what these cells and all that is made of them later take, in bytes.
+    `memory` is about what these cells and all that is made of them later take, in bytes. Each block of pictures is a part for `share`.
     """
     n, tags = found.given.shape
     most = max(300_000, min(UNWRITTEN * found.given.nnz, memory // CELL_BYTES - found.given.nnz))
     size = int(np.clip(memory // (BLOCK_BYTES * tags), 64, 4096))
-    cut = _cut(found, rng, most)
     keep = min(1.0, background / max(n * tags - found.given.nnz, 1))
-    parts = []
-    skipped = sampled = 0
-    for block in found.blocks(size):
-        promising = block.strongest() >= cut
+    blocks = found.blocks(size)
+    make = partial(_CellsOf, found, blocks, _cut(found, rng, most), keep, int(rng.integers(2**62)))
+    parts, rests = zip(*share(make, len(blocks)))
+    row, column, features, given, sample = (np.concatenate(part) for part in zip(*parts))
+    del parts
+    weight = np.where(sample, sum(rests) / max(int(sample.sum()), 1), 1.0).astype(np.float32)
+    order = np.argsort(row, kind="stable")
+    return Cells(row[order], column[order], features[order], given[order], weight[order], found.names)
+
+
+@dataclass(frozen=True)
+class _CellsOf:
+    """Called for a block: (row, column, features, given, whether drawn from the rest) of its cells, and how many the rest are."""
+
+    found: Evidence
+    blocks: list[np.ndarray]
+    cut: float
+    keep: float
+    seed: int
+
+    def __call__(self, place: int) -> tuple[tuple[np.ndarray, ...], int]:
+        block, rng = Block(self.found, self.blocks[place]), np.random.default_rng([self.seed, place])
+        promising = block.strongest() >= self.cut
         promising[block.given.nonzero()] = True
         rest = promising.size - int(np.count_nonzero(promising))
-        drawn = np.unique(rng.integers(0, promising.size, rng.binomial(promising.size, keep)))
+        drawn = np.unique(rng.integers(0, promising.size, rng.binomial(promising.size, self.keep)))
         drawn = drawn[~promising.ravel()[drawn]]
         promising.ravel()[drawn] = True
         i, t = np.nonzero(promising)
         given = np.asarray(block.given[i, t]).ravel() > 0
-        parts.append(
-            (block.rows[i].astype(np.int32), t.astype(np.int32), block.at(i, t), given, np.isin(i * tags + t, drawn))
-        )
-        skipped, sampled = skipped + rest, sampled + len(drawn)
-    row, column, features, given, sample = (np.concatenate(part) for part in zip(*parts))
-    del parts
-    weight = np.where(sample, skipped / max(sampled, 1), 1.0).astype(np.float32)
-    order = np.argsort(row, kind="stable")
-    return Cells(row[order], column[order], features[order], given[order], weight[order], found.names)
+        sample = np.isin(i * promising.shape[1] + t, drawn)
+        return (block.rows[i].astype(np.int32), t.astype(np.int32), block.at(i, t), given, sample), rest
 
 
 def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:

@@ -29,6 +29,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from scipy import linalg, sparse
 
+from tagcheck.cluster import Share, here
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.last_layer import tagger_logits
 from tagcheck.learning.linear_probes import BLOCK, FoldedLinear, ScoreSums, logit
@@ -307,10 +308,10 @@ class Evidence:
         i, t = np.indices(shape).reshape(2, -1)
         return dict(zip(self.names, np.moveaxis(made.at(i, t).reshape(*shape, -1), 2, 0)))
 
-    def blocks(self, size: int) -> Iterator[Block]:
-        """All pictures, at most `size` at a time, those of one fold together: a product with few rows is a slow one."""
+    def blocks(self, size: int) -> list[np.ndarray]:
+        """The rows of all pictures, at most `size` at a time, those of one fold together: a product with few rows is a slow one."""
         order = np.argsort(self.probe.model.folds, kind="stable")
-        return (Block(self, np.sort(order[rows])) for rows in blocks(len(order), size))
+        return [np.sort(order[rows]) for rows in blocks(len(order), size)]
 
 
 class Block:
@@ -403,6 +404,7 @@ def gather(
     told: Sequence[Told] = (),
     progress: Progress = lambda share: None,
     further: Sequence[FurtherTagger] = (),
+    share: Share = here,
 ) -> Evidence:
     """Learn everything that `Evidence` gives out.
 
@@ -414,9 +416,9 @@ def gather(
     given = given.astype(np.float32).tocsr()
     with_tag = np.asarray(given.sum(axis=0), dtype=np.float64).ravel()
     waves = Waves.over(matrix, min(WAVES, max(n // 2, 16)))
-    kernel, _ = _best_probes(linear_probes.moments(waves, given, folds), folds, waves, with_tag)
+    kernel, _ = _best_probes(linear_probes.moments(waves, given, folds, share=share), folds, waves, with_tag)
     progress(0.4)
-    sums = linear_probes.moments(matrix, given, folds)
+    sums = linear_probes.moments(matrix, given, folds, share=share)
     probe, alpha = _best_probes(sums, folds, matrix, with_tag)
     progress(0.6)
     model, scored = context.learn(sums, folds, given, alpha, related)

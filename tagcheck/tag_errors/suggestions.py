@@ -16,6 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit
 
+from tagcheck.cluster import Share, here
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.linear_probes import logit
@@ -106,6 +107,7 @@ def examine(
     further: Sequence[FurtherTagger] = (),
     name: str = "the tagger",
     memory: int = MEMORY,
+    share: Share = here,
 ) -> Examined:
     """Weigh the evidence for every tag of every picture.
 
@@ -114,7 +116,8 @@ def examine(
     that a tag belongs and -1 where it does not: the rates of errors are learned from these too. `parents` maps a tag to
     those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `further` are other taggers'
     views, beside those of `name`. The same input and seed give the same result. About `memory` bytes are used beside the embeddings
-    and the sums of the regressions: with less, fewer of the tags that nobody wrote are looked at.
+    and the sums of the regressions: with less, fewer of the tags that nobody wrote are looked at. `share` does the sums by fold and the evidence by blocks of pictures
+    (`tagcheck.cluster`), with the same result.
     """
     rng = np.random.default_rng(seed)
     around = evidence.surroundings(matrix, copies=copies)
@@ -122,9 +125,9 @@ def examine(
     folds = linear_probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
     related = learn_relations(given, tags, parents, declared.namespaces)
     found = evidence.gather(
-        matrix, given, around, folds, related, tagger, told, lambda share: progress(0.2 + 0.5 * share), further
+        matrix, given, around, folds, related, tagger, told, lambda done: progress(0.2 + 0.5 * done), further, share
     )
-    cells = error_model.collect(found, rng, memory)
+    cells = error_model.collect(found, rng, memory, share=share)
     progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
     verdict = error_model.fit(cells, found.frequency, rng, spaces, error_model.answers(cells, answered))
