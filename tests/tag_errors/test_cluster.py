@@ -44,6 +44,14 @@ def test_the_cells_are_those_of_one_machine(workers, monkeypatch):
 def test_a_lost_node_costs_nothing_and_nothing_is_done_twice(tmp_path):
     from ray.cluster_utils import Cluster
 
+    def make():  # within the test, since workers cannot import it
+        def done(part: int) -> int:
+            (tmp_path / f"{os.getpid()}-{part}").touch()
+            time.sleep(0.5)
+            return part**2
+
+        return done
+
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         other = nodes.add_node(num_cpus=1)
@@ -51,7 +59,7 @@ def test_a_lost_node_costs_nothing_and_nothing_is_done_twice(tmp_path):
         lost = threading.Thread(target=lose, args=(nodes, other, tmp_path))
         lost.start()
         with cluster.shared(nodes.address) as share:
-            assert list(share(lambda: lambda part: done(tmp_path, part), 12)) == [part**2 for part in range(12)]
+            assert list(share(make, 12)) == [part**2 for part in range(12)]
         lost.join()
         assert (
             not other.process_is_alive() if hasattr(other, "process_is_alive") else other not in nodes.list_all_nodes()
@@ -60,12 +68,6 @@ def test_a_lost_node_costs_nothing_and_nothing_is_done_twice(tmp_path):
         assert len({path.name.split("-")[0] for path in tmp_path.iterdir()}) >= 2  # processes that did parts
     finally:
         nodes.shutdown()
-
-
-def done(folder: Path, part: int) -> int:
-    (folder / f"{os.getpid()}-{part}").touch()
-    time.sleep(0.5)
-    return part**2
 
 
 def lose(nodes, node, folder: Path) -> None:
