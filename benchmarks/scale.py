@@ -4,6 +4,7 @@
     python benchmarks/scale.py --pictures 10000 100000 --tags 2000
     python benchmarks/scale.py --pictures 20000 --tags 2000 10000 --stages mistagged
     python benchmarks/scale.py --peers --pictures 50000
+    python benchmarks/scale.py --changed --pictures 50000
 
 Reads   nothing: libraries are drawn (metadata and embeddings alone, no picture is made)
 Writes  nothing that stays, unless --keep DIR
@@ -51,11 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_option(parser, "--stages", "what to run (default: all)", list(STAGES), choices=STAGES)
     script.add_confidence(parser, "of the mistagged report")
     script.add_switch(parser, "--peers", "instead, time the search for neighbours beside faiss and usearch")
+    script.add_switch(
+        parser,
+        "--changed",
+        "instead, time the search for pairs from nothing and after one picture in a hundred changed",
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the drawn libraries here (default: nowhere)")
     args = parser.parse_args(argv)
-    if args.peers:
+    if args.peers or args.changed:
         for n in args.pictures:
-            neighbours(n)
+            (neighbours if args.peers else changed)(n)
         return 0
     measured: dict[tuple[int, int], dict[str, Spent]] = {}
     for tags in args.tags:
@@ -281,6 +287,30 @@ def neighbours(n: int, k: int = 24) -> None:
             continue
         recall = np.mean([len(np.intersect1d(found[row], truth[place])) / k for place, row in enumerate(asked)])
         print(f"  {name:22} {took.clock:7.1f} s {took.processor:7.1f} s of processor, recall {recall:.4f}", flush=True)
+
+
+def changed(n: int, threshold: float = 0.95) -> None:
+    """Near-duplicate pairs of `n` drawn rows from nothing, with nothing changed, and with one row in a hundred embedded anew."""
+    from tagcheck.duplicates import kept_pairs
+    from tagcheck.embedding import Embeddings
+    from tagcheck.similar import near_pairs
+
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(max(n // 300, 10), WIDTH))[rng.integers(max(n // 300, 10), size=n)].astype(np.float32)
+    rows = (rows + rng.normal(size=(n, WIDTH)).astype(np.float32)) / np.sqrt(1 + np.arange(WIDTH, dtype=np.float32))
+    rows[1::16] = rows[:-1:16][: len(rows[1::16])] + 0.001
+    found = Embeddings([f"{row:064x}" for row in range(n)], rows, MODEL, None)
+    print(f"\npairs of {n:,} rows of {WIDTH} from a cosine of {threshold}")
+    with tempfile.TemporaryDirectory() as folder:
+        for words in ("from nothing", "nothing changed", "1 % embedded anew"):
+            if words.startswith("1"):
+                rows[::100] += rng.normal(size=rows[::100].shape).astype(np.float32) * 0.01
+            with spent() as took:
+                made = kept_pairs.near_pairs(Path(folder), found, threshold)
+            said = f"{made.anew:,} compared anew, {len(made.pairs):,} pairs"
+            print(f"  {words:18} {took.clock:7.1f} s {took.processor:7.1f} s of processor, {said}", flush=True)
+        same = near_pairs(rows, threshold)
+        assert np.array_equal(same.i, made.pairs.i) and np.array_equal(same.j, made.pairs.j)
 
 
 def faiss_ivf(rows: np.ndarray, k: int) -> np.ndarray:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -117,14 +118,17 @@ def load(
     A record that cannot be used is left out; `tell` (default: standard error) gets a line with their number and the first.
     """
     path = folder.require(DATASET, given)
-    unusable = Unusable()
-    document = data_folder.load(path, DATASET, unusable)
-    rows = document.pop("results", None)
-    if rows is None:
-        raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")
-    siblings, parents, spellings = _relations(path, document.get("tag_relations"))
+    unusable, document = Unusable(), dict[str, Any]()
     records: dict[str, Record] = {}
-    for place, row in enumerate(rows, 1):
+    pairs, place, before = list[Any](), 0, None
+    siblings, parents, spellings = _relations(path, None)
+    for name, row in data_folder.records(path, DATASET, document, unusable):
+        if name != "results":
+            pairs.append(row)
+            continue
+        place += 1
+        if (found := document.get("tag_relations")) is not before:
+            (siblings, parents, spellings), before = _relations(path, found), found
         try:
             record = _record(f"record {place} of 'results'", row, spellings)
             if record.hash in records:
@@ -132,9 +136,16 @@ def load(
             records[record.hash] = record
         except BadFile as error:
             unusable.note(error)
+    if document.pop("results", None) is None and not place:
+        raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")
+    if (found := document.get("tag_relations")) is not before:  # it stands behind the records
+        siblings, parents, spellings = _relations(path, found)
+        records = {
+            one.hash: replace(one, refused=spellings.refused(one.deleted_tags, one.tags)) for one in records.values()
+        }
     if unusable and not records:
         raise BadFile(f"{path}: {unusable}: run {DATASET.made_by} again")
-    judged = dict(_judged(document.pop("judged_pairs", None) or [], unusable))
+    judged = dict(_judged(document.pop("judged_pairs", None) or pairs, unusable))
     if unusable:
         (tell or _say)(f"warning: {path}: {unusable}")
     kept = list(records.values()) if most is None else _spread(list(records.values()), most)
@@ -233,4 +244,10 @@ def _tag_set(where: str, row: dict[str, Any], key: str, required: bool = False) 
         return frozenset()
     if not isinstance(value, list) or not all(map(is_text, value)):
         raise BadFile(f"{where}: {key!r} is not a list of tags")
-    return frozenset(filter(None, map(tags.clean, value)))
+    row[key] = [*map(sys.intern, value)]  # a tag is one text in memory, however many pictures have it
+    return frozenset(filter(None, map(_clean, row[key])))
+
+
+@lru_cache(1 << 17)
+def _clean(tag: str) -> str:
+    return sys.intern(tags.clean(tag))

@@ -230,10 +230,7 @@ def examine(
         )
         return None
     column = {tag: place for place, tag in enumerate(learnable)}
-    cells = [(row, column[tag]) for row, mine in enumerate(pictures.visible[:n]) for tag in mine if tag in column]
-    rows, columns = np.array(cells, dtype=np.int64).T
-    given = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, len(learnable)))
-    given.sort_indices()
+    given = written(pictures.visible[:n], column)
     tagger = load_tagger(folder, data, pictures.model, pictures.notes, column)
     answered = answered_cells(pictures.records[:n], column, decided, noes)
     with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
@@ -257,6 +254,17 @@ def examine(
             name=data.tagger_name,
             share=share,
         )
+
+
+def written(visible: Sequence[frozenset[str]], column: Mapping[str, int]) -> sparse.csr_matrix:
+    """Which pictures have which tags, 0/1 (n, T)."""
+    ends = np.cumsum([0, *(sum(tag in column for tag in mine) for mine in visible)])
+    columns = np.fromiter((column[tag] for mine in visible for tag in mine if tag in column), np.int32, ends[-1])
+    given = sparse.csr_matrix(
+        (np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(visible), len(column))
+    )
+    given.sort_indices()
+    return given
 
 
 def further_taggers(

@@ -61,11 +61,10 @@ def test_a_lost_node_costs_nothing_and_nothing_is_done_twice(tmp_path):
         with cluster.shared(nodes.address) as share:
             assert list(share(make, 12)) == [part**2 for part in range(12)]
         lost.join()
-        assert (
-            not other.process_is_alive() if hasattr(other, "process_is_alive") else other not in nodes.list_all_nodes()
-        )
-        assert {path.name.split("-")[1] for path in tmp_path.iterdir()} >= {"0", "11"}
-        assert len({path.name.split("-")[0] for path in tmp_path.iterdir()}) >= 2  # processes that did parts
+        assert other not in nodes.list_all_nodes()
+        begun = [path.name.split("-") for path in tmp_path.iterdir()]  # (process, part)
+        assert len({process for process, _ in begun}) >= 2
+        assert 12 <= len(begun) <= 13  # the part in hand alone is done again
     finally:
         nodes.shutdown()
 
