@@ -8,6 +8,7 @@ findings need no more memory than a few. Running it twice changes nothing.
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from collections import Counter
@@ -122,6 +123,7 @@ def _incoming(review: Review) -> Iterator[sqlite3.Connection]:
     """The store's connection with the tables of `INCOMING`, in a file beside the store that is gone afterwards."""
     path = review.path.with_name(f".{review.path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, sqlite.OURS))
         review.db.execute("ATTACH ? AS incoming", (str(path),))
         try:
             for pragma in ("journal_mode = MEMORY", "synchronous = OFF"):
