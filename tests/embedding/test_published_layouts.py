@@ -404,7 +404,7 @@ def steps(*some: dict[str, object]) -> Callable[[Path], object]:
         (
             steps({"type": "pad_to_size", "size": 9, "background_color": "beige"}),
             BadFile,
-            "'beige', which is no colour",
+            "'beige', which is not a known colour",
         ),
         (steps({"type": "resize", "size": [32, 32], "interpolation": "nearest"}), BadFile, "resizes by 'nearest'"),
         (steps({"type": "normalize", "mean": 0, "std": 1}), BadFile, "neither pads .* nor stretches"),
