@@ -23,19 +23,23 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from scipy.stats import poisson
 
-from tagcheck import data_folder, dataset, detectors, findings, script, tags
+from tagcheck import data_folder, dataset, detectors, findings, json_files, script, tags
 from tagcheck.dataset import Record
 from tagcheck.detectors import MISTAGGED
 from tagcheck.findings import INCORRECT, TagFinding
+from tagcheck.json_files import list_of, number, text
 from tagcheck.script import run
 
 FEWEST_TAGS, FEWEST_WRONG = 30, 5
 TIMES = 3.0  # as large a share of wrong tags as in the rest of the library
+ROW = json_files.record({"tag": text(), "kind": text()}, {"confidence": number(0, 1)})
+ENTRY = json_files.record({"hash": text(64, 64), "tags": list_of(ROW)})
 LAST_SECOND = 253_402_300_800  # of the year 9999
 BY_CHANCE = 1e-4  # how likely so many would be there
 
@@ -51,13 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset)
-    report = data_folder.load(folder.require(MISTAGGED, args.report), MISTAGGED)
-    wrong = {
-        (entry["hash"], row["tag"]): float(row["confidence"])
-        for entry in report.get("errors") or ()
-        for row in entry.get("tags") or ()
-        if row.get("kind") == INCORRECT
-    }
+    wrong = wrong_tags(folder.require(MISTAGGED, args.report))
     bad = list(bad_sources(data.usable(), wrong))
     errors = [error for one in bad for error in one.pop("errors")]
     summary = {"total_images_analyzed": len(data.usable()), "errors_found": len(errors), "sources": len(bad)}
@@ -69,6 +67,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     print(f"{len(bad)} bad sources, {len(errors):,} findings -> {path}")
     return 0
+
+
+def wrong_tags(path: Path) -> dict[tuple[str, str], float]:
+    """What a report calls wrong, (hash, tag) -> confidence. An entry that is not of its form is left out, and named."""
+    unusable = json_files.Unusable()
+    found: dict[tuple[str, str], float] = {}
+    for place, entry in enumerate(data_folder.load(path, MISTAGGED, unusable).get("errors") or (), 1):
+        try:
+            ENTRY(entry)
+        except json_files.Wrong as error:
+            unusable.note(f"{path} in record {place} of 'errors' ({error})")
+            continue
+        found |= {
+            (entry["hash"], row["tag"]): row.get("confidence") or 0.0
+            for row in entry["tags"]
+            if row["kind"] == INCORRECT
+        }
+    if unusable:
+        script.say(f"warning: {unusable}")
+    return found
 
 
 def sources(record: Record) -> Iterator[str]:

@@ -89,6 +89,7 @@ def drawn(root: Path) -> None:
         ("dataset_hardcore_mapper.py", "--library", "pictures"),
         ("advanced_joytag_processing.py", *STAGES["extraction"][1]),
         ("train_series_classifier_images.py",),
+        ("find_mistagged_images.py",),
     ):
         subprocess.run([sys.executable, PROJECT / script, "--data-dir", "data", *more], cwd=root, check=True)
 

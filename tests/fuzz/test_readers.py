@@ -38,9 +38,10 @@ from PIL import Image
 from review_data import hashes, missing, pair, save_mistagged, wrong
 from series_library import draw, write
 
+import find_bad_sources
 import train_series_classifier_images
 from joytag.Models import ViT
-from tagcheck import data_folder, dataset
+from tagcheck import data_folder, dataset, detectors
 from tagcheck.data_folder import DATASET, MAPPING, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import DETECTORS, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.embedding import joytag_network, published_layouts, store, tagger_json
@@ -274,20 +275,41 @@ def test_a_wrong_entry_of_a_report_costs_itself_on_the_page(kind: data_folder.Ki
         assert any(HASHES[0] in one.members for one in found)
 
 
+@few
+@given(rows=st.lists(values, max_size=3), seed=seeds)
+def test_a_stage_that_reads_a_report_leaves_out_its_wrong_entries(rows: list[Any], seed: int) -> None:
+    folder, rng = DataFolder(place("sources")), Random(seed)
+    for name in ("reports", "datasets"):
+        (folder.root / name).mkdir(exist_ok=True)
+    came = RECORD | {"time_imported": 1.7e9, "existing_all_tags": ["x", "source:https://a.example/1"]}
+    records = [came, *(odd(came | {"hash": hash}, rng) for hash in HASHES[1:])]
+    (folder.root / "datasets" / f"{DATASET.prefix}_20260101T000000Z.json").write_bytes(
+        _lines('{\n"kind": "dataset",\n"version": 1,\n', "results", records)
+    )
+    rows += [odd(wrong(rng.choice(HASHES), "x"), rng) for _ in range(FILES - len(rows))]
+    head = f'{{\n"kind": "{MISTAGGED.name}",\n"version": 1,\n'
+    (folder.root / "reports" / f"{MISTAGGED.prefix}_20260101T000000Z.json").write_bytes(_lines(head, "errors", rows))
+    made = detectors.own_report("find_bad_sources.py")
+    for left in folder.files(made):
+        left.unlink()
+    refused_or_read(lambda: find_bad_sources.main(["--data-dir", str(folder.root)]))
+
+
 # --- a tagger's files ----------------------------------------------------------------------------------
 
 
 @cache
-def small_network() -> onnx.ModelProto:
-    """A network of a published tagger's form: pictures in, tags and their embedding out, hardly any weights."""
+def small_network(planes: bool = False) -> onnx.ModelProto:
+    """A network of a published tagger's form, colours last or in `planes`: pictures in, tags out, hardly any weights."""
     head = np.ones((len(NAMES), 3), np.float32)
     nodes = [
-        helper.make_node("ReduceMean", ["input"], ["embedding"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMean", ["input"], ["embedding"], axes=[2, 3] if planes else [1, 2], keepdims=0),
         helper.make_node("Gemm", ["embedding", "head", "bias"], ["logits"], transB=1),
         helper.make_node("Sigmoid", ["logits"], ["output"]),
     ]
     stored = [numpy_helper.from_array(head, "head"), numpy_helper.from_array(head[:, 0], "bias")]
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["b", 8, 8, 3])
+    shape = ["b", 3, 8, 8] if planes else ["b", 8, 8, 3]
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
     made = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["b", len(NAMES)])
     return helper.make_model(helper.make_graph(nodes, "tagger", [given], [made], stored), ir_version=9)
 
@@ -324,7 +346,8 @@ BESIDE: dict[str, dict[str, bytes]] = {
 def test_a_taggers_published_files_are_read_or_named(name: str, data: bytes, seed: int) -> None:
     folder = place(f"layout {name}")
     if not (folder / "model.onnx").exists():
-        (folder / "model.onnx").write_bytes(small_network().SerializeToString())
+        planes = name in ("tag_mapping.json", "model_vocabulary.json", "camie-metadata.json")
+        (folder / "model.onnx").write_bytes(small_network(planes).SerializeToString())
         for other, content in BESIDE[name].items():
             (folder / other).write_bytes(content)
         assert published_layouts.recognise(folder)
