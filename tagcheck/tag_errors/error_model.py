@@ -33,6 +33,7 @@ from tagcheck.cluster import Share, here
 from tagcheck.learning.logistic import logistic
 from tagcheck.tag_errors import evidence
 from tagcheck.tag_errors.evidence import Block, Evidence, blocks
+from tagcheck.tag_errors.owner_feedback import SEVERAL, TRUST
 
 RATIO_BENDS, SHARE_BENDS = (-2, 0, 2, 5), (0.1, 0.3, 0.6)
 HINGES = {
@@ -185,6 +186,7 @@ def fit(
     spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
     sample, weight = _sample(cells, rng)
     design = _Design(cells, sample)
+    weight = weight * _heard(cells, answered)[sample]
     beta = _regressed(design.of_sample, y[sample], weight)
     written = expit(design.linear(beta))
     miss_rate, kappa = _plateau(written, y), _floor(written, y, cells.weight, share)
@@ -213,6 +215,19 @@ def fit(
     error = np.where(cells.given, 1 - truth, truth)
     shows = _shows(belongs, cells, len(frequency))
     return Verdict(belongs, miss, wrong[cells.column], error, miss_rate, kappa, shows)
+
+
+def _heard(cells: Cells, answered: np.ndarray | None) -> np.ndarray:
+    """How much each cell teaches what all tags share, (m,): 1, but for those that the owner has answered.
+
+    An owner chooses what to look at, one tag at a time. So each tag speaks once, with `TRUST`, however often it was answered, and
+    not at all where fewer than `SEVERAL` were.
+    """
+    heard = np.ones(len(cells))
+    if answered is not None and answered.any():
+        tags, place, times = np.unique(cells.column[answered != 0], return_inverse=True, return_counts=True)
+        heard[answered != 0] = TRUST / times[place] if len(tags) >= SEVERAL else 0.0
+    return heard
 
 
 def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float) -> np.ndarray:
