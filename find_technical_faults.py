@@ -7,8 +7,8 @@ Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset),
 Writes  reports/technical_faults_report_<UTC>.json
 
 A fault is suggested as a tag, `fault:blurred`, so that the library's own search finds the files; a colour that a grey picture
-cannot show is suggested to be removed. What the dataset says of a file (damaged, size, name) is certain. For what is measured
-on the picture the confidence is 50 % at the limit and 95 % at a quarter of it. How to add it to the chain: docs/detectors.md.
+cannot show is suggested to be removed. What the dataset says of a file (damaged, size, name) is certain; of what is measured
+the confidence is 50 % at the limit and 95 % at a quarter of it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import queue
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 from PIL import Image
@@ -66,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     library = choose.mapped_library(folder, config, args, script.say)
     kind = detectors.own_report("find_technical_faults.py")
-    given = {"min_confidence": args.min_confidence, "max_embeddings": args.max_embeddings}
-    given |= {"decoders": file_formats.decoders(), "program": changed.program_as_of_now(script.PROJECT)}
+    program = {"decoders": file_formats.decoders(), "program": changed.program_as_of_now(script.PROJECT)}
+    given = {"min_confidence": args.min_confidence, "max_embeddings": args.max_embeddings} | program
     known, errors = changed.carried_over(folder, kind, data.path, given)
     new = [record for record in data.records if record.hash not in known]
     looked = script.progress(examined(library, new, args.min_confidence), len(new), "looking at")
@@ -95,12 +96,10 @@ def examined(library: Library, records: Sequence[Record], least: float) -> Itera
         finally:
             free.put(decoder)
 
-    try:
-        with ThreadPoolExecutor(len(decoders)) as pool:
-            yield from zip(records, pool.map(look, records), strict=True)
-    finally:
+    with ExitStack() as closing, ThreadPoolExecutor(len(decoders)) as pool:
         for decoder in decoders:
-            decoder.close()
+            closing.callback(decoder.close)
+        yield from zip(records, pool.map(look, records), strict=True)
 
 
 def faults(library: Library, record: Record, decoder: Decoder) -> Iterator[TagFinding]:
@@ -134,8 +133,8 @@ def measured(picture: Image.Image, record: Record) -> Iterator[TagFinding]:
         yield fault("blurred", sure(sharp, BLURRED), "It has no sharp edge.", sharpness=sharp)
     if colour < GREY:
         for tag in sorted(filter(COLOURED.fullmatch, record.tags)):
-            evidence = {"colour": round(colour, 2)}
-            yield TagFinding(tag, INCORRECT, sure(colour, GREY), evidence, f"The picture is grey: no '{tag}' in it.")
+            why = f"The picture is grey: no '{tag}' in it."
+            yield TagFinding(tag, INCORRECT, sure(colour, GREY), {"colour": round(colour, 2)}, why)
 
 
 def sure(value: float, limit: float) -> float:

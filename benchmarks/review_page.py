@@ -24,6 +24,9 @@ import json
 import os
 import random
 import re
+import resource
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -32,7 +35,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from common import Spent, spent
+from common import PROJECT, Spent, spent
 from PIL import Image
 from review_effort import ARGUMENTS, SMALL_LAPTOP, WATCH
 
@@ -42,7 +45,7 @@ from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.errors import MissingInput
 from tagcheck.findings import TagFinding, error, finding_id
 from tagcheck.library.folder.library import FolderLibrary
-from tagcheck.review import Ask, Filter, Review, queries, report_import
+from tagcheck.review import Ask, Filter, Review, by_picture, queries, report_import
 from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED
 from webapp.app import create_app
 from webapp.serving import Server
@@ -359,7 +362,25 @@ def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[]
             headers={"Accept": "application/json"},
         )
 
-    return {name: get(template) for name, template in PAGES.items()} | {"a card and a decision on it": decide}
+    with Review(folder.review) as store:
+        headers = {"Authorization": f"Bearer {by_picture.token(store)}"}
+        hashes = [row[0] for row in store.db.execute("SELECT DISTINCT hash FROM findings")]
+
+    def suggested(count: int) -> Callable[[], None]:
+        def ask() -> None:
+            some = "&hash=".join(rng.sample(hashes, min(count, len(hashes))))
+            assert len(client.get(f"/api/suggest?hash={some}", headers=headers).json) == min(count, len(hashes))
+
+        return ask
+
+    def script_of(count: int) -> Callable[[], None]:
+        command = [sys.executable, str(PROJECT / "suggest.py"), "--json", "--data-dir", str(folder.root)]
+        return lambda: subprocess.run([*command, *rng.sample(hashes, count)], check=True, capture_output=True) and None
+
+    pages = {name: get(template) for name, template in PAGES.items()}
+    answers = {"/api/suggest, one file": suggested(1), "/api/suggest, a selection of 200": suggested(200)}
+    programs = {"suggest.py, one file": script_of(1), "suggest.py, a selection of 200": script_of(200)}
+    return pages | {"a card and a decision on it": decide} | answers | programs
 
 
 def measure(ask: Callable[[], None], before: Callable[[], None], repeats: int) -> tuple[list[float], float]:
@@ -369,10 +390,16 @@ def measure(ask: Callable[[], None], before: Callable[[], None], repeats: int) -
     times, busy = [], 0.0
     for _ in range(repeats):
         before()
-        start = time.process_time()
+        start = processor()
         times.append(clock(ask))
-        busy += time.process_time() - start
+        busy += processor() - start
     return sorted(times), busy / repeats
+
+
+def processor() -> float:
+    """Seconds of the processor so far, of this process and of those that it has started."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def decide_one(folder: DataFolder, rng: random.Random) -> Callable[[], None]:

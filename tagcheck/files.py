@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -69,7 +68,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: 
     `FileExistsError`, also when it appears in this very moment.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as out:
             _claim(out.fileno())

@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tagcheck import children, files, interruption, memory
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import Cancelled, MissingInput, ToolError, UsageError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parent.parent
@@ -252,6 +253,8 @@ def progress(items: Iterable[T], total: int | None = None, what: str = "", unit:
     """`items` with a progress bar on stderr. Without a terminal it is drawn every few seconds only, unless a
     parent that has one says so (TAGCHECK_PROGRESS=live).
     """
+    from tqdm import tqdm  # here, since a program that is to answer at once shows no progress
+
     quiet = not sys.stderr.isatty() and os.environ.get("TAGCHECK_PROGRESS") != "live"
     return tqdm(
         items,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 
 import numpy as np
 from PIL import Image
@@ -16,13 +17,14 @@ from PIL import Image
 SIDE, COARSE = 32, 8
 BYTES = SIDE * SIDE + 2 * COARSE * COARSE
 BLOCK = 256  # pairs compared at a time, as many as a processor's cache holds
-ROUGH, FINE = (
-    ((16, 2.0, 4), (16, 1.0, 3), (16, 0.5, 2)),
-    ((32, 0.5, 2), (32, 0.0, 2)),
-)  # side, blur in its pixels, steps made at it
+ROUGH, FINE = ((16, 0.5, 3),), ((32, 0.5, 3), (32, 0.0, 2))  # side, blur in its pixels, steps made at it
 # How far one picture may be of the other's: scale and shift of x and of y, gain and offset.
 LEAST = np.array([0.8, -0.2, 0.8, -0.2, 0.6, -60], np.float32)
 MOST = np.array([1.25, 0.2, 1.25, 0.2, 1.6, 60], np.float32)
+SCALES, LOOK = (
+    (1.0, 0.92, 1.08, 0.85, 1.17),
+    (16, 0.7),
+)  # what a fit may set out from, and the side and blur it looks with
 SOFT = 2.0  # grey levels that any two encodings differ by
 
 
@@ -50,13 +52,12 @@ def differences(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndar
 def _compared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     luma, colour = _parts(one)
     luma_b, colour_b = _parts(other)
-    plain, turned = (_Fit(luma, second).improve(ROUGH) for second in (luma_b, luma_b[..., ::-1]))
+    plain, turned = (_Fit(luma, second).start().improve(ROUGH) for second in (luma_b, luma_b[..., ::-1]))
     mirrored = turned.rest() < plain.rest()
     luma_b = np.where(mirrored[:, None, None], luma_b[..., ::-1], luma_b)
     colour_b = np.where(mirrored[:, None, None, None], colour_b[..., ::-1], colour_b)
     fit = _Fit(luma, luma_b)
-    fit.place = np.where(mirrored[:, None], turned.place, plain.place)
-    fit.tone = np.where(mirrored[:, None], turned.tone, plain.tone)
+    fit.at = np.where(mirrored[:, None], turned.at, plain.at)
     return _left(colour, colour_b, fit.improve(FINE))
 
 
@@ -69,22 +70,41 @@ def _parts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class _Fit:
     """Where and in what tone `second` lies over `first`, (m, S, S) each.
 
-    `place` (m, 4) is the scale and the shift of x, then of y, the frame being -1 to 1; `tone` (m, 2) gain and offset.
+    `at` (m, 6) are the scale and the shift of x, then of y, the frame being -1 to 1, then gain and offset.
     """
 
     def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
         self.first, self.second = first, second
-        self.place = np.tile(np.array([1, 0, 1, 0], np.float32), (len(first), 1))
-        self.tone = np.tile(np.array([1, 0], np.float32), (len(first), 1))
+        self.at = np.tile(np.array([1, 0, 1, 0, 1, 0], np.float32), (len(first), 1))
+
+    def start(self) -> _Fit:
+        """Itself, at the most alike of a few scales and shifts: from the same size alone a crop is led to another place."""
+        kernel = _reading(*LOOK)
+        first, second = kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T
+        least = np.full(len(first), np.inf, np.float32)
+        for place, rows, columns, seen in _starts():
+            one, other = first[:, seen], (rows @ second @ columns.T)[:, seen]
+            one, other = (part - part.mean(axis=1, keepdims=True) for part in (one, other))
+            both, own, its = (np.einsum("mp,mp->m", a, b) for a, b in ((one, other), (one, one), (other, other)))
+            rest = (own - np.maximum(both, 0) ** 2 / np.maximum(its, 1e-3)) / len(seen.nonzero()[0])
+            better = rest < least
+            least = np.where(better, rest, least)
+            self.at[better, :4] = place
+        return self
 
     def improve(self, stages: Sequence[tuple[int, float, int]]) -> _Fit:
-        """Itself, after the steps of Gauss and Newton that the stages say."""
+        """Itself, after the steps of Gauss and Newton that the stages say; one that makes it worse is halved."""
         for side, blur, steps in stages:
             kernel = _reading(side, blur)
             first, second = kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T
             across, down = np.gradient(second, 2 / side, axis=2), np.gradient(second, 2 / side, axis=1)
-            for _ in range(steps):
-                _step(first, second, across, down, self.place, self.tone)
+            tried, least = self.at, np.full(len(first), np.inf, np.float32)
+            for _ in range(steps + 1):
+                rest, change = _step(first, second, across, down, tried)
+                better = rest < least
+                least = np.where(better, rest, least)
+                self.at = np.where(better[:, None], tried, self.at)
+                tried = np.where(better[:, None], np.clip(tried + change, LEAST, MOST), (tried + self.at) / 2)
         return self
 
     def rest(self) -> np.ndarray:
@@ -98,8 +118,8 @@ class _Fit:
 
         Stronger colours and more light are cut off at white, which a gain alone does not say.
         """
-        columns, there_x = _sampling(self.place[:, 0], self.place[:, 1], SIDE)
-        rows, there_y = _sampling(self.place[:, 2], self.place[:, 3], SIDE)
+        columns, there_x = _sampling(self.at[:, 0], self.at[:, 1], SIDE)
+        rows, there_y = _sampling(self.at[:, 2], self.at[:, 3], SIDE)
         seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
         warped = _warped(self.second, rows, columns) / 128 - 1
         parts = np.stack([np.ones_like(warped), warped, warped**2, colour[:, 0] / 128, colour[:, 1] / 128], axis=1)
@@ -116,11 +136,25 @@ class _Fit:
     def difference(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is left of `first`, and which places both have, (m, s, s) each."""
         side = first.shape[-1]
-        columns, there_x = _sampling(self.place[:, 0], self.place[:, 1], side)
-        rows, there_y = _sampling(self.place[:, 2], self.place[:, 3], side)
+        columns, there_x = _sampling(self.at[:, 0], self.at[:, 1], side)
+        rows, there_y = _sampling(self.at[:, 2], self.at[:, 3], side)
         seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
-        gain, offset = self.tone[:, 0, None, None], self.tone[:, 1, None, None]
+        gain, offset = self.at[:, 4, None, None], self.at[:, 5, None, None]
         return (first - gain * _warped(second, rows, columns) - offset) * seen, seen
+
+
+@cache
+def _starts() -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """What `_Fit.start` looks at: places (4,), the weights of rows and of columns (S, S), and which places both have (S, S)."""
+    found = []
+    for scale in SCALES:
+        room = abs(1 - scale) / 2
+        for x, y in product((0, -room, room), repeat=2) if room else ((0, 0),):
+            place = np.array([scale, x, scale, y], np.float32)
+            columns, there_x = _sampling(place[:1], place[1:2], LOOK[0])
+            rows, there_y = _sampling(place[2:3], place[3:], LOOK[0])
+            found.append((place, rows[0], columns[0], there_y[0][:, None] & there_x[0][None, :]))
+    return found
 
 
 def _grid(side: int) -> np.ndarray:
@@ -157,37 +191,34 @@ def _warped(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
 
 
 def _step(
-    first: np.ndarray, second: np.ndarray, across: np.ndarray, down: np.ndarray, place: np.ndarray, tone: np.ndarray
-) -> None:
-    """One step towards the place and tone at which `second` is most like `first`; both are changed."""
+    first: np.ndarray, second: np.ndarray, across: np.ndarray, down: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the mean square of what is left at this place and tone (m,), the step towards where `second` is most like `first` (m, 6))."""
     m, side = first.shape[:2]
-    columns, there_x = _sampling(place[:, 0], place[:, 1], side)
-    rows, there_y = _sampling(place[:, 2], place[:, 3], side)
+    columns, there_x = _sampling(at[:, 0], at[:, 1], side)
+    rows, there_y = _sampling(at[:, 2], at[:, 3], side)
     seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
     warped, slope_x, slope_y = (_warped(one, rows, columns) * seen for one in (second, across, down))
-    gain = tone[:, 0, None, None]
+    gain = at[:, 4, None, None]
     x, y = _grid(side)[None, None, :], _grid(side)[None, :, None]
     slopes = np.empty((m, 6, side, side), np.float32)
     slopes[:, 1], slopes[:, 3], slopes[:, 4], slopes[:, 5] = gain * slope_x, gain * slope_y, warped, seen
     slopes[:, 0], slopes[:, 2] = slopes[:, 1] * x, slopes[:, 3] * y
-    rest = first * seen - gain * warped - tone[:, 1, None, None] * seen
+    rest = first * seen - gain * warped - at[:, 5, None, None] * seen
     flat = slopes.reshape(m, 6, -1)
     normal = flat @ flat.transpose(0, 2, 1)
     scale = np.einsum("mkk->mk", normal)
     damping = 0.01 * scale + 1e-3 * scale.max(axis=1, keepdims=True) + 1e-3
     change = np.linalg.solve(normal + np.eye(6, dtype=np.float32) * damping[:, None], flat @ rest.reshape(m, -1, 1))
-    place += change[:, :4, 0]
-    tone += change[:, 4:, 0]
-    np.clip(place, LEAST[:4], MOST[:4], out=place)
-    np.clip(tone, LEAST[4:], MOST[4:], out=tone)
+    return (rest**2).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1), change[:, :, 0]
 
 
 def _left(colour: np.ndarray, colour_b: np.ndarray, fit: _Fit) -> np.ndarray:
     """The four differences that are left, of pictures blurred a little, since no two grids of pixels fall the same."""
     fit.first, fit.second = (_blurred(one, SIDE, 0.5) for one in (fit.first, fit.second))
     colour, colour_b = (_blurred(one, COARSE, 0.7) for one in (colour, colour_b))
-    columns, _ = _sampling(fit.place[:, 0], fit.place[:, 1], COARSE)
-    rows, _ = _sampling(fit.place[:, 2], fit.place[:, 3], COARSE)
+    columns, _ = _sampling(fit.at[:, 0], fit.at[:, 1], COARSE)
+    rows, _ = _sampling(fit.at[:, 2], fit.at[:, 3], COARSE)
     other = rows[:, None] @ colour_b @ columns.transpose(0, 2, 1)[:, None]
     rest, seen = fit.toned(np.repeat(np.repeat(other, SIDE // COARSE, axis=2), SIDE // COARSE, axis=3))
     count = np.maximum(seen.sum(axis=(1, 2)), 1)
