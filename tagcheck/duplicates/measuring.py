@@ -52,7 +52,9 @@ def wanted(folder: Path, model: Tagger, pictures: int) -> bool:
     if pictures < FEWEST:
         return False
     found = same_picture.load(folder, model.id)
-    return found is None or found.preprocess != model.preprocess_id or pictures > AGAIN * found.library
+    if found is None or found.version != same_picture.VERSION:
+        return True
+    return found.preprocess != model.preprocess_id or pictures > AGAIN * found.library
 
 
 def measure(

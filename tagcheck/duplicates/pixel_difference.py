@@ -21,10 +21,8 @@ ROUGH, FINE = ((16, 0.5, 3),), ((32, 0.5, 3), (32, 0.0, 2))  # side, blur in its
 # How far one picture may be of the other's: scale and shift of x and of y, gain and offset.
 LEAST = np.array([0.8, -0.2, 0.8, -0.2, 0.6, -60], np.float32)
 MOST = np.array([1.25, 0.2, 1.25, 0.2, 1.6, 60], np.float32)
-SCALES, LOOK = (
-    (1.0, 0.92, 1.08, 0.85, 1.17),
-    (16, 0.7),
-)  # what a fit may set out from, and the side and blur it looks with
+SCALES = (1.0, 0.92, 1.08, 0.85, 1.17)  # what a fit may set out from
+LOOK = (16, 0.7)  # the side and the blur with which the best of these is looked for
 SOFT = 2.0  # grey levels that any two encodings differ by
 
 
@@ -38,7 +36,7 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 
 def differences(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """How rows i and j of uint8 (n, BYTES) differ once laid over each other, float32 (m, 4).
+    """How rows i and j of uint8 (n, BYTES) differ once laid over each other, whichever is named first, float32 (m, 4).
 
     The columns, each 0 for the same picture: what of the brightness's variation is left (0 to 1), the largest difference
     of a patch, that of a colour patch (both in grey levels), and how much of the frame is not shared (0 to 1).
@@ -56,9 +54,25 @@ def _compared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     mirrored = turned.rest() < plain.rest()
     luma_b = np.where(mirrored[:, None, None], luma_b[..., ::-1], luma_b)
     colour_b = np.where(mirrored[:, None, None, None], colour_b[..., ::-1], colour_b)
+    at = np.where(mirrored[:, None], turned.at, plain.at)
+    # Which of two pictures is named first says nothing: the one that shows more is laid under the other.
+    swapped = at[:, 0] * at[:, 2] < 1
+    luma, luma_b = _swapped(luma, luma_b, swapped)
+    colour, colour_b = _swapped(colour, colour_b, swapped)
     fit = _Fit(luma, luma_b)
-    fit.at = np.where(mirrored[:, None], turned.at, plain.at)
+    fit.at = np.where(swapped[:, None], _turned_round(at), at)
     return _left(colour, colour_b, fit.improve(FINE))
+
+
+def _swapped(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    where = where.reshape(-1, *[1] * (one.ndim - 1))
+    return np.where(where, other, one), np.where(where, one, other)
+
+
+def _turned_round(at: np.ndarray) -> np.ndarray:
+    """The places and tones (m, 6) that lay the first over the second instead."""
+    scale, shift = at[:, ::2], at[:, 1::2]
+    return np.clip(np.stack([1 / scale, -shift / scale], axis=2).reshape(at.shape), LEAST, MOST)
 
 
 def _parts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,11 +23,13 @@ from tagcheck.files import write_json
 from tagcheck.learning.logistic import logistic
 from tagcheck.similar.pairs import Pairs
 
-FILE, KIND, VERSION = "same_picture.json", "same_picture", 1
+FILE, KIND, VERSION = "same_picture.json", "same_picture", 2
+READABLE = (1, 2)  # 1 was measured with a comparison of pixels that lost some crops
 REACH = 0.01  # share of the changed pictures that may be missed
 BEYOND = 1.25  # how much further than that the threshold goes: the owner's copies are not ours
 COPY = 0.35  # a pair that is less likely a copy never counts as one
 ROUNDS = 12
+USUAL = 9.0  # sum of the squares of three features, in deviations, that one copy in a hundred is beyond
 RANDOM_PAIRS = 0.1  # weight of pairs drawn at random, as a share of that of the changed pictures
 FAINT = 1.02  # 1 - cosine is counted from here, so that equal rows have a logarithm
 PIXELS, COSINE_ALONE = 5, 1  # features with and without thumbnails
@@ -53,12 +55,13 @@ class Measured:
     changes: int
     library: int
     found: dict[str, list[float]]
+    version: int = VERSION
 
     def chance(self, cosine: np.ndarray, differences: np.ndarray | None) -> np.ndarray:
         """The chance (m,), 0 to 1, that pairs of these cosines are copies, with or without the `differences` (m, 4) of their pixels."""
         rows = _scaled(_features(cosine, differences), np.array(self.centre), np.array(self.spread))
         weights = np.array(self.alone if differences is None else self.weights)
-        return np.asarray(expit(np.clip(rows @ weights[:-1] + weights[-1], -40, 40)))
+        return _chance(rows, weights)
 
 
 def reach(cosine: np.ndarray) -> float:
@@ -99,6 +102,17 @@ def _scaled(rows: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndar
     return np.asarray((rows - centre[: rows.shape[1]]) / spread[: rows.shape[1]])
 
 
+def _chance(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The chance (m,) that scaled features say, less where they are further off than those of changed pictures ever are.
+
+    A regression gives each feature a straight line, so what the look-alikes of this library seldom show (another colour
+    alone) would hardly count; that the features of copies are about normal bounds it.
+    """
+    apart = np.sum(np.maximum(rows[:, 1:4], 0) ** 2, axis=1)
+    linear = rows @ weights[:-1] + weights[-1] - np.maximum(apart - USUAL, 0) / 2
+    return np.asarray(expit(np.clip(linear, -40, 40)))
+
+
 def _from_unlabelled(
     good: np.ndarray, other: np.ndarray, bad: np.ndarray, start: np.ndarray, rounds: int = ROUNDS
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +132,7 @@ def _from_unlabelled(
         trained = (len(good) + chance.sum()) / max(float((1 - chance).sum() + drawn.sum()), 1e-3)
         offset = np.log(share / (1 - share)) - np.log(trained)
         weights = np.append(fitted[:-1], fitted[-1] + offset)
-        chance = 1 / (1 + np.exp(-np.clip(other @ weights[:-1] + weights[-1], -40, 40)))
+        chance = _chance(other, weights)
     return weights, chance
 
 
@@ -154,7 +168,7 @@ def copy_from(chance: np.ndarray) -> float:
 
 def save(folder: Path, measured: Measured) -> None:
     """Write it beside the embeddings."""
-    write_json(folder / FILE, {"kind": KIND, "version": VERSION} | asdict(measured))
+    write_json(folder / FILE, {"kind": KIND} | asdict(measured))
 
 
 def load(folder: Path, model: str | None) -> Measured | None:
@@ -166,7 +180,7 @@ def load(folder: Path, model: str | None) -> Measured | None:
         return None
     except ValueError as error:
         raise BadFile(f"{path} is not JSON ({error}): {WAY_OUT}") from None
-    if not isinstance(document, dict) or document.pop("kind", None) != KIND or document.pop("version", None) != VERSION:
+    if not isinstance(document, dict) or document.pop("kind", None) != KIND or document.get("version") not in READABLE:
         raise BadFile(f"{path} is not of kind {KIND!r} and version {VERSION}: {WAY_OUT}")
     try:
         found = Measured(**document)

@@ -77,6 +77,30 @@ def test_the_order_and_the_block_do_not_matter(monkeypatch):
     np.testing.assert_allclose(pixel_difference.differences(rows, np.arange(8), np.arange(8)), 0, atol=0.05)
 
 
+def icon(hand: int) -> Image.Image:
+    """A dial with a white margin, of which only the hand tells one from another."""
+    image = Image.new("RGB", (128, 128), "white")
+    pen = ImageDraw.Draw(image)
+    pen.rounded_rectangle([6, 6, 121, 121], 14, fill=(110, 150, 180), outline=(60, 90, 120), width=4)
+    pen.pieslice([30, 30, 98, 98], hand, hand + 40, fill="white")
+    return image
+
+
+def test_an_icon_cut_to_its_edge_is_nearer_than_its_look_alike_whichever_is_named_first():
+    whole, cut, other = icon(10), icon(10).crop((9, 4, 123, 120)), icon(70)
+    pictures = np.stack([small(one) for one in (whole, cut, other)])
+    there = pixel_difference.differences(pictures, np.array([0, 0]), np.array([1, 2]))
+    back = pixel_difference.differences(pictures, np.array([1, 2]), np.array([0, 0]))
+    assert there[0, 1] < 10 < 30 < there[1, 1] and there[0, 3] > 0.1
+    np.testing.assert_allclose(back[0], there[0], rtol=0.3, atol=0.2)
+
+
+def test_a_colour_that_no_change_makes_is_no_copy_however_alike_the_rest_is():
+    measured = fake(spread=[1.0, 1.0, 1.0, 0.6, 1.0], weights=[-1.0, -1.0, -1.0, -0.2, -1.0, 4.0])
+    plain, coloured = measured.chance(np.full(2, 0.99), np.array([[0.02, 1, 1, 0], [0.02, 1, 60, 0]], np.float32))
+    assert plain > 0.9 and coloured < 0.1
+
+
 def test_blank_pictures_divide_by_nothing():
     rows = np.stack([small(Image.new("RGB", (40, 40), colour)) for colour in ("white", "black", "red")])
     found = pixel_difference.differences(rows, np.array([0, 0, 1]), np.array([1, 2, 2]))
