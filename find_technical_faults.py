@@ -6,9 +6,8 @@ Reads   datasets/advanced_joytag_complete_<UTC>.json (the newest, or --dataset),
         the newest report, or has changed
 Writes  reports/technical_faults_report_<UTC>.json
 
-A fault is suggested as a tag, `fault:blurred`, so that the library's own search finds the files; a colour that a grey picture
-cannot show is suggested to be removed. What the dataset says of a file (damaged, size, name) is certain; of what is measured
-the confidence is 50 % at the limit and 95 % at a quarter of it.
+A fault is suggested as a tag, `fault:blurred`, which the library can search for; a colour that a grey picture cannot show is
+to be removed. What the dataset says of a file is certain; of what is measured, 50 % at the limit, 95 % at a quarter of it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+from configparser import ConfigParser
 
 import documented
 import numpy as np
@@ -17,6 +20,7 @@ from tagcheck import data_folder, detectors, script
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.embedding import ShardWriter
 from tagcheck.errors import UsageError
+from tagcheck.review import Review
 from webapp.app import create_app
 from webapp.state import Settings
 
@@ -57,7 +61,7 @@ def test_pictures_unlike_their_series_are_found_with_a_chance(folder):
     assert all("unlike the other" in error["tags"][0]["why"] for error in report["errors"])
 
 
-def test_tags_that_came_together_and_look_wrong_are_one_batch(folder, capsys):
+def test_tags_that_came_together_and_look_wrong_are_one_batch(folder, capsys, monkeypatch, table):
     names = [f"{row:064x}" for row in range(200)]
     results = [
         {
@@ -77,6 +81,17 @@ def test_tags_that_came_together_and_look_wrong_are_one_batch(folder, capsys):
     assert {error["hash"] for error in report["errors"]} == {names[row] for row in range(0, 40, 2)}
     assert "160 tags came from site bad.example" in report["errors"][0]["tags"][0]["why"]
     assert "site bad.example: 160 tags" in capsys.readouterr().out
+
+    # On the page they are one view, and one press of a button decides them all.
+    monkeypatch.setattr(config, "OWN_DETECTORS", ["find_bad_sources.py"])
+    page = create_app(Settings(folder, lambda: None)).test_client()
+    grid = page.get("/error-review/findings?view=grid&type=bad_sources").get_data(as_text=True)
+    token = re.search(r'name="csrf" value="(\w+)"', grid)[1]
+    assert "Accept all 20" in grid
+    form = {"csrf": token, "scope": "all", "expect": "20", "do": "accepted"}
+    assert page.post("/error-review/decide-many?view=grid&type=bad_sources", data=form).status_code == 303
+    with Review(folder.review) as review:
+        assert {key.hash for key in review.accepted()} == {names[row] for row in range(0, 40, 2)}
 
 
 def test_a_script_named_in_the_settings_joins_the_chain_the_summary_and_the_page(folder, tmp_path, monkeypatch, table):
@@ -112,6 +127,30 @@ def test_the_report_that_the_page_of_documentation_shows_is_read(folder, tmp_pat
     (folder.root / "reports" / "red_hats_report_20261123T170500Z.json").write_text(json.dumps(sample))
     page = create_app(Settings(folder, lambda: None)).test_client()
     assert "red hat" in page.get("/error-review/findings").get_data(as_text=True)
+
+
+@pytest.mark.parametrize("name", ["find_unusual_images.py", "find_bad_sources.py", "find_technical_faults.py"])
+def test_a_shipped_detector_is_a_short_script(name):
+    assert len((script.PROJECT / name).read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_the_timers_that_the_page_of_documentation_shows_call_the_stages_as_they_are():
+    page = "docs/detectors.md"
+    service, timer = (ConfigParser(strict=False, interpolation=None) for _ in range(2))
+    for made, text in zip((service, timer), documented.blocks(page, "ini"), strict=True):
+        made.read_string(text)
+    assert timer["Timer"]["OnCalendar"] and timer["Install"]["WantedBy"] == "timers.target"
+    unit, batch, task = documented.blocks(page, "ini")[0], *documented.blocks(page, "bat")
+    for text in (unit, batch):
+        called = re.findall(r"python (\w+)\.py( --[^&\n]*)?", text)
+        for name, options in called:
+            importlib.import_module(name).parse_args(options.split())
+        assert [name for name, _ in called] == [
+            "dataset_hardcore_mapper",
+            "advanced_joytag_processing",
+            "run_error_detection",
+        ]
+    assert service["Service"]["Type"] == "oneshot" and "schtasks /Create" in task
 
 
 def test_a_name_that_is_no_detector_is_said_at_once(tmp_path, table):
