@@ -12,53 +12,55 @@ from collections.abc import Iterable
 PERSON_NAMESPACES = ("person", "character", "creator")
 KAOMOJI = frozenset(
     [
-        "^_^",
-        ">_<",
-        "=_=",
-        "0_0",
-        "o_o",
-        "3_3",
-        "6_9",
-        ">_o",
-        "@_@",
-        "._.",
-        "u_u",
-        "x_x",
-        "|_|",
-        "||_||",
-        "(o)_(o)",
-        "+_+",
-        "+_-",
-        "<o>_<o>",
-        "<|>_<|>",
-        "d_d",
-        ">_@",
-        "t_t",
-        ";_;",
-        ":<",
-        ":>",
-        ";)",
-        ":d",
-        ";d",
-        ":o",
-        ";o",
-        ":p",
-        ";p",
-        ":q",
-        ";q",
-        ":t",
-        ":/",
-        ":3",
-        ":|",
-        "c:",
-        "d:",
-        ">:)",
-        ">:(",
-        "\\m/",
-        "\\||/",
-        "xd",
+        r"^_^",
+        r">_<",
+        r"=_=",
+        r"0_0",
+        r"o_o",
+        r"3_3",
+        r"6_9",
+        r">_o",
+        r"@_@",
+        r"._.",
+        r"u_u",
+        r"x_x",
+        r"|_|",
+        r"||_||",
+        r"(o)_(o)",
+        r"+_+",
+        r"+_-",
+        r"<o>_<o>",
+        r"<|>_<|>",
+        r"d_d",
+        r">_@",
+        r"t_t",
+        r";_;",
+        r":<",
+        r":>",
+        r";)",
+        r":d",
+        r";d",
+        r":o",
+        r";o",
+        r":p",
+        r";p",
+        r":q",
+        r";q",
+        r":t",
+        r":/",
+        r":3",
+        r":|",
+        r"c:",
+        r"d:",
+        r">:)",
+        r">:(",
+        r"\m/",
+        r"\||/",
+        r"xd",
     ]
 )
+_MARK = r"[^\w\s()\[\]{}]"
+_FACE = re.compile(rf"(\S)_\1|{_MARK}{{1,3}}_{_MARK}{{1,3}}|\w_{_MARK}|{_MARK}_\w|\\\(?{_MARK}?\w?{_MARK}?\)?/")
 _SPACES = re.compile(r"\s+")
 
 
@@ -70,6 +72,16 @@ def clean(tag: str) -> str:
     """
     namespace, subtag = split(_SPACES.sub(" ", tag.strip().lower()))
     return join(namespace, subtag)
+
+
+def is_face(tag: str) -> bool:
+    """Whether a tag is a face, whose underscores, brackets and backslashes stand for themselves.
+
+    >>> is_face("T_T"), is_face(">_>"), is_face(r"\\(^o^)/"), is_face(":d"), is_face("x_y")
+    (True, True, True, True, False)
+    """
+    low = tag.lower()
+    return low in KAOMOJI or bool(_FACE.fullmatch(low))
 
 
 def split(tag: str) -> tuple[str, str]:
@@ -105,4 +117,4 @@ def from_booru(name: str) -> str:
     >>> from_booru("long_hair"), from_booru("^_^")
     ('long hair', '^_^')
     """
-    return name.lower() if name.lower() in KAOMOJI else clean(name.replace("_", " "))
+    return name.lower() if is_face(name) else clean(name.replace("_", " "))

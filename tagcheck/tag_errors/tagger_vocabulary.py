@@ -110,7 +110,7 @@ def spellings(name: str, known: TagMap) -> list[str]:
         plain = tags.from_booru(one)
         if space:
             # A colon within the name ("re:zero") is no namespace there, so a space after it stays.
-            within = one.lower() if one.lower() in tags.KAOMOJI else one.replace("_", " ")
+            within = one.lower() if tags.is_face(one) else one.replace("_", " ")
             found += [tags.clean(tags.join(space, within)), tags.join(space, plain)]
         found.append(plain)
     return list(dict.fromkeys(found))

@@ -32,7 +32,12 @@ WORDS += [
     "Kimi no Na wa.",
 ]
 TAGS = st.lists(st.sampled_from(WORDS), min_size=0, max_size=7)
-BOM = st.sampled_from([b"", b"", b"\xef\xbb\xbf"])
+CODECS = st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"])
+
+
+def encoded(text: str, draw) -> bytes:
+    """As UTF-8, with a byte-order mark or without, or as UTF-16."""
+    return text.encode(draw(CODECS))
 
 
 def _escaped(tag: str) -> str:
@@ -63,7 +68,7 @@ def text(draw) -> tuple[str, bytes]:
                 + "\nNegative prompt: bad hands, solo\nSteps: 20, Sampler: Euler a, Seed: 1"
             )
         body += draw(st.sampled_from(["", "\n", ",", ",\n"])) if kind in ("commas", "grouped") else ""
-    return draw(st.sampled_from([".txt", ".caption"])), draw(BOM) + body.encode()
+    return draw(st.sampled_from([".txt", ".caption"])), encoded(body, draw)
 
 
 @st.composite
@@ -91,7 +96,7 @@ def document(draw) -> tuple[str, bytes]:
     indent = draw(st.sampled_from([None, 2, 4, "\t"]))
     separators = draw(st.sampled_from([None, (",", ":")]))
     return ".json", (
-        draw(BOM) + json.dumps(made, indent=indent, separators=separators, ensure_ascii=draw(st.booleans())).encode()
+        encoded(json.dumps(made, indent=indent, separators=separators, ensure_ascii=draw(st.booleans())), draw)
     )
 
 
@@ -121,7 +126,7 @@ def keywords(draw) -> tuple[str, bytes]:
         ' xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:digiKam="http://www.digikam.org/ns/1.0/"'
         f' xmlns:lr="http://ns.adobe.com/lightroom/1.0/">{body}</rdf:Description></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
     )
-    return ".xmp", whole.encode()
+    return ".xmp", encoded(whole, draw)
 
 
 @st.composite

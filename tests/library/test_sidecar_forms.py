@@ -79,11 +79,49 @@ def within(short: bytes, long: bytes) -> bool:
         ("json", '{"id": 3, "tag_string": "1girl long_hair", "tags_artist": ["somebody"]}', ["1girl", "long hair", "somebody"]),
         ("json", '{"category": "gelbooru", "tags": "1girl long_hair"}', ["1girl", "long hair"]),
         ("json", '{"tags": {"general": ["1girl"], "artist": ["x_y"]}}', ["1girl", "x y"]),
+        ("txt", "1girl、long hair，solo", ["1girl", "long hair", "solo"]),
+        ("txt", "1girl､long hair､solo", ["1girl", "long hair", "solo"]),
+        ("txt", "1girl\tlong hair\tsolo", ["1girl", "long hair", "solo"]),
+        ("txt", "1girl | long hair | :| | solo", ["1girl", "long hair", ":|", "solo"]),
+        ("txt", "((1girl, (hat, smile:1.2), [coat]:1.1)), (saber \\(fate\\), x:0.9)", ["1girl", "hat", "smile", "coat", "saber (fate)", "x"]),
+        ("txt", "1.2::long hair, smile::, -0.5::hat::, solo", ["long hair", "smile", "hat", "solo"]),
+        ("txt", "(;):1.2), (^_^), ((:3)), (>_>:1.1), T_T, \\(^o^)/", [";)", "^_^", ":3", ">_>", "t_t", "\\(^o^)/"]),
+        ("txt", "1girl, solo;;;smile, miku|||hat", ["1girl", "solo", "smile", "miku", "hat"]),
+        ("txt", "1girl, hat BREAK coat, BREAK, smile\nNegative prompt: bad, BREAK solo", ["1girl", "hat", "coat", "smile"]),
+        ("txt", "Prompt: 1girl, hat\r\nNegative prompt: bad\r\nSteps: 20, Size: 8x8\r\n", ["1girl", "hat"]),
+        ("txt", "1girl, hat\rNegative prompt: bad\rSteps: 20", ["1girl", "hat"]),
+        ("txt", "long\u3164 hair, long\ufe0f hat, so\u034flo, ❤\ufe0f", ["long hair", "long hat", "solo", "❤"]),
+        ("txt", "1girl, été".encode("utf-16"), ["1girl", "été"]),
+        ("txt", b"\xfe\xff" + "1girl\r\n猫耳\r\n".encode("utf-16-be"), ["1girl", "猫耳"]),
+        ("json", '{"tags": ["1girl", "猫耳"]}'.encode("utf-16"), ["1girl", "猫耳"]),
+        ("json", '{"storage tags": ["1girl"], "deleted tags": ["solo"], "search_tags": "hat coat"}', ["1girl"]),
+        ("json", '{"tags": "1girl, long hair"}', ["1girl", "long hair"]),
+        ("xmp", lambda: xmp(["été", "solo"]).encode("utf-16"), ["été", "solo"]),
+        ("xmp", lambda: xmp(["hat", "x"]).replace("<rdf:li>x", "<rdf:li/><rdf:li> x "), ["hat", "x"]),
     ],
 )  # fmt: skip
-def test_each_form_is_read(tmp_path, ending, content, expected):
-    hash = put(tmp_path, "a", **{ending: content})
-    assert tags_of(FolderLibrary(tmp_path), hash) == expected
+def test_each_form_is_read_and_each_of_its_tags_can_be_taken_out_and_put_back(tmp_path, ending, content, expected):
+    hash = put(tmp_path, "a", **{ending: content() if callable(content) else content})
+    library, sidecar = FolderLibrary(tmp_path), tmp_path / f"a.{ending}"
+    before = sidecar.read_bytes()
+    assert tags_of(library, hash) == expected
+    for action, tag in [*(("remove", tag) for tag in expected), ("add", "brand new")]:
+        steps = change(library, hash, action, tag)
+        left = {one for one in expected if one != tag}
+        assert set(tags_of(library, hash)) == (left if action == "remove" else left | {tag})
+        assert within(sidecar.read_bytes(), before) or action == "add"
+        library.write([step.reversed() for step in steps])
+        assert sidecar.read_bytes() == before
+
+
+def test_strings_in_json_are_told_apart_by_all_of_them(tmp_path):
+    for number in range(3):
+        put(tmp_path, f"p{number}", json='{"tags": "1girl, Long Hair, hat"}')
+    hash = put(tmp_path, "a", json='{"tags": "long hair", "tag_string": "long_hair"}')
+    library = FolderLibrary(tmp_path)
+    assert tags_of(library, hash) == ["long hair"]
+    change(library, hash, "add", "red coat")
+    assert (tmp_path / "a.json").read_text() == '{"tags": "long hair, red coat", "tag_string": "long_hair red_coat"}'
 
 
 def xmp(subject: list[str], paths: list[str] = ()) -> str:
@@ -212,13 +250,22 @@ def test_a_new_tag_is_written_as_the_owner_writes_it_most(tmp_path, owners, adde
         ("1girl, long_hair, blue_eyes", "^_^", "^_^"),
         ("1girl, long hair, blue eyes", "o_o", "o_o"),
         ("1girl, saber \\(fate\\)", ":)", ":)"),
+        ("1girl, T_T, O_O, red coat", "blue eyes", "blue eyes"),
+        ("1GIRL, LONG HAIR, SOLO", "red coat", "RED COAT"),
+        ("1girl, Series: X, series: y, Series: z", "character:straße", "Character: straße"),
     ],
 )
-def test_a_tag_that_is_new_to_the_library_is_written_in_its_style(tmp_path, neighbours, added, written):
-    put(tmp_path, "a", txt=neighbours)
-    hash = put(tmp_path, "new", txt="1girl")
+@pytest.mark.parametrize("ending, form", [("txt", "{}"), ("json", '["{}"]'), ("xmp", "")])
+def test_a_tag_that_is_new_to_the_library_is_written_in_its_style(tmp_path, neighbours, added, written, ending, form):
+    tags = [tag.replace("\\", "\\" * 2 if ending == "json" else "\\") for tag in neighbours.split(", ")]
+
+    def sidecar(tags: list[str]) -> str:
+        return form.format((", " if ending == "txt" else '", "').join(tags)) if form else xmp(tags)
+
+    put(tmp_path, "a", **{ending: sidecar(tags)})
+    hash = put(tmp_path, "new", **{ending: sidecar(tags[:1])})
     change(FolderLibrary(tmp_path), hash, "add", added)
-    assert (tmp_path / "new.txt").read_text() == f"1girl, {written}"
+    assert (tmp_path / f"new.{ending}").read_text() == sidecar([tags[0], written])
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def decode(form: str, data: bytes, readings: Readings, empty: bool = False) -> A
     with `empty`, what could hold tags and has none is taken too.
     """
     if form == ".json":
-        return sidecar_json.decode(data)
+        return sidecar_json.decode(data, reading=readings.by_form.get(form, sidecar_json.BLANKS))
     if form == RECORD:
         return sidecar_json.decode(data, table=True)
     if form == ".xmp":

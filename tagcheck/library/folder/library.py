@@ -529,9 +529,8 @@ class FolderLibrary:
                     name = os.path.splitext(os.path.basename(target.path))[0]
                     full[name.casefold() == os.path.basename(place.home or place.path).casefold()] += 1
                     if target.form == ".json":
-                        template = (
-                            b"[]" if sidecar.encode().lstrip(sidecar_text.BOM).lstrip()[:1] == b"[" else b'{"tags": []}'
-                        )
+                        listed = sidecar.encode().lstrip(sidecar_text.BOM).lstrip()[:1] == b"["
+                        template = b"[]" if listed else b'{"tags": []}'
         if not seen:
             return None
         ending = endings.most_common(1)[0][0] if endings else ".txt"

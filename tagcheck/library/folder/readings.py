@@ -14,15 +14,18 @@ from dataclasses import dataclass, field
 from tagcheck import tags
 from tagcheck.library.folder.sidecar_text import LINE_END, PARAMETERS, Reading
 
-MARKS = "，、；;"
+COMMAS = frozenset(",，、､،")  # one file may hold several kinds of them
+MARKS = "，、､،；;\t|"
 NAMES = {
     ",": "commas",
     "lines": "lines",
     "，": "full-width commas",
     "、": "ideographic commas",
+    "､": "half-width ideographic commas",
+    "،": "Arabic commas",
     "；": "full-width semicolons",
 }
-NAMES |= {";": "semicolons", "blanks": "blanks"}
+NAMES |= {";": "semicolons", "\t": "tabs", "|": "upright strokes", "blanks": "blanks"}
 SMALL_WORDS = frozenset(
     [
         "a",
@@ -57,6 +60,7 @@ class Votes:
     """What the sidecars of one kind (one extension) show, file by file."""
 
     kinds: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)
     underscored: int = 0
     sentences: int = 0
     long: int = 0
@@ -73,19 +77,16 @@ class Votes:
         self.sentences += is_sentence(text)
         kind = _kind(lines)
         self.kinds[kind] += 1
-        self.kinds["，"] += kind == "," and "，" in text
+        self.marks.update(COMMAS.intersection(text) if kind in COMMAS else {kind} & set(MARKS))
         words = [word for line in lines for word in line.split()]
         self.long += kind == "blanks" and len(words) > 3
-        self.underscored += any("_" in word.strip("_") and word.lower() not in tags.KAOMOJI for word in words)
+        self.underscored += any("_" in word.strip("_") and not tags.is_face(word) for word in words)
 
     @property
     def reading(self) -> Reading:
         """How these files are to be taken apart."""
-        several = self.kinds.total() - self.kinds["one"]
-        marks = "".join(
-            mark for mark in MARKS if self.kinds[mark] and 2 * self.kinds[mark] > several - self.kinds["blanks"]
-        )
-        blanks = self.kinds["blanks"]
+        several, blanks = self.kinds.total() - self.kinds["one"], self.kinds["blanks"]
+        marks = "".join(mark for mark in MARKS if self.marks[mark] and 2 * self.marks[mark] > several - blanks)
         if (
             blanks
             and blanks >= BLANKS_SHARE * several
@@ -94,6 +95,12 @@ class Votes:
         ):
             return Reading(blanks=True)
         return Reading("," + marks)
+
+    @property
+    def of_strings(self) -> Reading:
+        """The same of strings within JSON, which boorus part by blanks: so it is where commas are not the rule."""
+        several = self.kinds.total() - self.kinds["one"]
+        return Reading(self.reading.marks, blanks=several == 0 or 2 * self.kinds[","] < several)
 
     @property
     def prose(self) -> bool:
@@ -106,7 +113,7 @@ class Votes:
         if reading.blanks:
             found.append(f"tags are parted by blanks, as in {self.kinds['blanks']:,} of {self.files:,} files")
         found += [
-            f"tags are parted by {NAMES[mark]} ({mark}), as in {self.kinds[mark]:,} of {self.files:,} files"
+            f"tags are parted by {NAMES[mark]} ({mark}), as in {self.marks[mark]:,} of {self.files:,} files"
             for mark in reading.marks[1:]
         ]
         left = [mark for mark in MARKS if self.kinds[mark] and mark not in reading.marks]
@@ -129,8 +136,8 @@ def _kind(lines: list[str]) -> str:
         return ","
     faceless = " ".join(
         word
-        for word in text.split()
-        if word.strip(",;").lower() not in tags.KAOMOJI and word.lower() not in tags.KAOMOJI
+        for word in re.split(r"[ \n]+|\|{3}|;;;", text)
+        if not tags.is_face(word.strip(",;")) and not tags.is_face(word)
     )
     for mark in MARKS:
         if mark in faceless:

@@ -1,6 +1,6 @@
 """JSON sidecars: which strings in them are tags, and how one goes in or out with every other byte left as it is.
 
-Read are Hydrus' own export (a list of tags, or such a list under any keys that end in `tags`), gallery-dl's (`tags`, a
+Read are Hydrus' own export (a list of tags, or such a list under any key that ends in the word `tags`), gallery-dl's (`tags`, a
 list or one string; `tag_string` and `tags_artist`, `tags_character` ... beside it), and a record of a table of captions
 (see `tagcheck.library.folder.tables`). The text is not parsed and written anew: each tag is known by where it stands.
 """
@@ -16,14 +16,19 @@ from typing import Any
 
 from tagcheck.library.folder import sidecar_text
 from tagcheck.library.folder.readings import is_sentence
-from tagcheck.library.folder.sidecar_text import BOM, CannotEdit, Habit, Memory, NotASidecar, Reading, Sidecar
+from tagcheck.library.folder.sidecar_text import CannotEdit, Habit, Memory, NotASidecar, Reading, Sidecar
 from tagcheck.library.folder.tables import scanstring, skip
-from tagcheck.library.folder.tag_names import UNDERSCORED, core, name, seen
+from tagcheck.library.folder.tag_names import core, name, seen
 
 LARGEST = 16 << 20  # bytes
+BLANKS = Reading(blanks=True)
 DEEPEST = 60
 _OTHER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|NaN|-?Infinity")
-MAIN = re.compile(r"tags|tag_string|hashtags|caption_tags", re.IGNORECASE)
+MAIN = re.compile(
+    r"(?!(?:search|query|locked|deleted|removed|rejected|negative|excluded|ignored|banned|blacklist\w*)[ _-])"
+    r"(?:[\w -]+[ _-])?tags|tag_string|hashtags",
+    re.IGNORECASE,
+)
 PART = re.compile(r"(?:tags|tag_string)_\w+", re.IGNORECASE)
 CAPTION = ("text", "caption", "prompt")  # in a table's record, where no key says "tags"
 NOT_TAGS = frozenset({"tags_deleted", "deleted_tags", "tag_string_meta_count"})
@@ -46,13 +51,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Field:
-    """A value that holds tags: a list of strings (`listed`) or one string, with commas or with `blanks` between them.
-    A new tag goes into the `main` ones."""
+    """A value that holds tags: a list of strings (`listed`) or one string, with commas or with `blanks` between them
+    (always in a `booru`'s `tag_string`). A new tag goes into the `main` ones."""
 
     node: Node
     main: bool
     listed: bool
     blanks: bool = False
+    booru: bool = False
 
 
 def parse(text: str) -> Node:
@@ -108,6 +114,15 @@ def _next(text: str, end: int, close: str) -> int:
     return end
 
 
+def strings(data: bytes) -> list[str]:
+    """The strings of a JSON sidecar that hold several tags, where commas and blanks alone tell them apart."""
+    try:
+        found = decode(data).fields
+    except NotASidecar:
+        return []
+    return [field.node.value or "" for field in found if not field.listed and not field.booru]
+
+
 def fields(root: Node, table: bool = False) -> list[Field]:
     """Where tags stand in a document, or in one record of a table."""
     if root.items is not None:
@@ -134,7 +149,8 @@ def _fields(node: Node, inside: bool) -> Iterator[Field]:
         elif value.items is not None and _listed(value):
             yield Field(value, main or (inside and key == first), True)
         elif value.value is not None and (main or part):
-            yield Field(value, main, False, key.lower().startswith("tag_string") or "," not in value.value)
+            booru = key.lower().startswith("tag_string")
+            yield Field(value, main, False, booru or "," not in value.value, booru)
 
 
 def _listed(node: Node) -> bool:
@@ -146,18 +162,24 @@ class JsonSidecar:
     """A JSON sidecar taken apart."""
 
     text: str
-    bom: bool
+    bom: bytes
     table: bool = False
     blanks: tuple[bool, ...] | None = None  # of each field, as it was when the file was read
     escaped: bool = False  # whether it writes escapes for what is not ASCII
+    reading: Reading = BLANKS  # of strings that do not tell by themselves
 
     @cached_property
     def fields(self) -> list[Field]:
         """Where its tags stand."""
         found = fields(parse(self.text), self.table)
-        if self.table:
-            return [replace(field, blanks=False) for field in found]
+        if self.table or not self.reading.blanks:
+            return [replace(field, blanks=field.booru) for field in found]
         return [replace(field, blanks=blank) for field, blank in zip(found, self.blanks)] if self.blanks else found
+
+    def _inner(self, field: Field) -> Sidecar:
+        """A string that holds several tags."""
+        reading = BLANKS if field.blanks else Reading(self.reading.marks)
+        return sidecar_text.decode((field.node.value or "").encode("utf-8", "replace"), reading)
 
     def _written(self, text: str) -> JsonSidecar:
         return replace(self, text=text, blanks=tuple(field.blanks for field in self.fields))
@@ -177,16 +199,16 @@ class JsonSidecar:
                     (name(item.value or ""), core(seen(item.value or "").strip())) for item in field.node.items or ()
                 ]
             else:
-                found += _inner(field).spellings
+                found += self._inner(field).spellings
         return [(one, raw) for one, raw in found if one]
 
-    def without(self, names: Collection[str]) -> JsonSidecar:
+    def without(self, names: Collection[str], keep_marks: bool = False) -> JsonSidecar:
         """The same with the tags of these names cut out of every list that has them."""
         sidecar = self
         for number in range(len(self.fields)):
             field = sidecar.fields[number]
             if not field.listed:
-                new = _inner(field).without(names).text
+                new = self._inner(field).without(names, keep_marks).text
                 sidecar = sidecar._written(_with_string(sidecar.text, field.node, new, self.escaped))
                 continue
             for place in reversed(range(len(field.node.items or ()))):
@@ -203,10 +225,10 @@ class JsonSidecar:
         for number in range(len(self.fields)):
             field = sidecar.fields[number]
             if field.main and field.listed:
-                raw = memory.raw if memory else habit.usual(tag) or _plain(tag, field)
+                raw = memory.raw if memory else habit.usual(tag) or _new(tag, field, habit)
                 sidecar = sidecar._written(_with_item(sidecar.text, field.node, raw, memory, self.escaped))
             elif field.main:
-                inner = _inner(field)
+                inner = self._inner(field)
                 usual = replace(habit, joint=" " if field.blanks else ", ", ending="")
                 new = inner.with_tag(tag, sidecar_text.habit_of([inner], usual), memory).text
                 sidecar = sidecar._written(_with_string(sidecar.text, field.node, new, self.escaped))
@@ -218,7 +240,7 @@ class JsonSidecar:
             if not field.main:
                 continue
             if not field.listed:
-                if found := _inner(field).memory(tag):
+                if found := self._inner(field).memory(tag):
                     return found
                 continue
             here = [item.value or "" for item in field.node.items or ()]
@@ -229,10 +251,10 @@ class JsonSidecar:
 
     def encode(self) -> bytes:
         """Its bytes."""
-        return (BOM if self.bom else b"") + self.text.encode("utf-8", "surrogatepass")
+        return sidecar_text.encoded(self.text, self.bom)
 
 
-def decode(data: bytes, table: bool = False) -> JsonSidecar:
+def decode(data: bytes, table: bool = False, reading: Reading = BLANKS) -> JsonSidecar:
     """Take a JSON sidecar apart. Raises `NotASidecar` for what is damaged, `NoTags` for what holds none.
 
     >>> decode(b'{"tags": ["long_hair", "solo"]}').names
@@ -240,7 +262,7 @@ def decode(data: bytes, table: bool = False) -> JsonSidecar:
     """
     text, bom = sidecar_text.text_of(data, LARGEST)
     escaped = text.isascii() and bool(re.search(r"\\u[0-9a-fA-F]{4}", text))
-    sidecar = JsonSidecar(text or '{"tags": []}', bom, table, escaped=escaped)
+    sidecar = JsonSidecar(text or '{"tags": []}', bom, table, escaped=escaped, reading=reading)
     if not sidecar.fields:
         raise NoTags("holds no tags that are known here")
     for field in sidecar.fields:
@@ -249,16 +271,11 @@ def decode(data: bytes, table: bool = False) -> JsonSidecar:
     return sidecar
 
 
-def _inner(field: Field) -> Sidecar:
-    """A string that holds several tags."""
-    return sidecar_text.decode((field.node.value or "").encode("utf-8", "replace"), Reading(blanks=field.blanks))
-
-
-def _plain(tag: str, field: Field) -> str:
-    """A tag that is not in use yet, as the others of its list are written."""
-    others = [item.value or "" for item in field.node.items or ()]
-    marks = sum("_" in one for one in others) - sum(" " in one for one in others)
-    return UNDERSCORED.sub("_", tag) if marks > 0 else tag
+def _new(tag: str, field: Field, habit: Habit) -> str:
+    """A tag that is not in use yet, as the others of its list and of the library are written."""
+    lines = "\n".join((item.value or "").replace("\n", " ") for item in field.node.items or ())
+    own = sidecar_text.habit_of([sidecar_text.decode((lines + "\n").encode("utf-8", "replace"))], habit)
+    return sidecar_text.spelled(tag, own)
 
 
 def _without_item(text: str, node: Node, place: int) -> str:

@@ -20,11 +20,18 @@ from tagcheck import tags
 from tagcheck.library.folder.tag_names import BRACKET, UNDERSCORED, Spellings, capitalised, core, name, seen
 
 BOM = b"\xef\xbb\xbf"
+CODECS = {BOM: "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"": "utf-8"}  # by what a file begins with
 LARGEST = 1 << 20  # bytes; what is larger is some other text that happens to stand beside a picture
 LINE_END = re.compile(r"\r\n|\r|\n")
-EXTRA = r"\|\|\|(?=\s|$)|<(?:lora|lyco|hypernet):[^<>\r\n]*>"  # kohya's mark for kept tags, networks named in a prompt
-PARAMETERS = re.compile(r"^(?:Negative prompt:|Steps: \d+, )", re.MULTILINE)
-OPEN, CLOSED = re.compile(r"[(\[{]+\s*"), re.compile(r"(?:\s*:\s*[+-]?\d*\.?\d+)?\s*[)\]}]+")
+EXTRA = r"\|\|\||;;;|<(?:lora|lyco|hypernet):[^<>\r\n]*>"  # kohya's marks for kept tags, networks named in a prompt
+IN_PROMPT = r"(?<!\S)(?-i:BREAK|AND)(?![^\s,])"
+PARAMETERS = re.compile(r"(?:^|(?<=[\r\n]))(?:Negative [Pp]rompt:|Steps: \d+(?=[,\r\n]|$))")
+LABEL = re.compile(r"(?:parameters\s*?[:\r\n]|(?:positive )?prompt:)\s*", re.IGNORECASE)
+_NUMBER = r"[+-]?\d*\.?\d+"
+_OPENED = re.compile(rf"(?:[(\[{{]|{_NUMBER}::)\s*")
+_CLOSED = re.compile(rf"(?<!\\)(?:(?:\s*:\s*{_NUMBER})?\s*[)\]}}]|\s*::)$")
+_EITHER = re.compile(rf"(?<![\w.:]){_NUMBER}::|::(?!\w)|(?<!\\)[()\[\]{{}}]")
+_ELSE = re.compile(r"[()\[\]{}<]|::|;;;|\|{3}|BREAK|AND")
 _WORD = re.compile(r"\S*")
 _ESCAPE = re.compile(r"\\[()]")
 
@@ -50,10 +57,10 @@ class Reading:
         return _separator(self.marks, self.blanks)
 
 
-@lru_cache(maxsize=16)
-def _separator(marks: str, blanks: bool) -> re.Pattern[str]:
+@lru_cache(maxsize=32)
+def _separator(marks: str, blanks: bool, prompt: bool = False) -> re.Pattern[str]:
     between = r"\s+" if blanks else rf"\r\n|\r|\n|[{re.escape(marks)}]"
-    return re.compile(f"{between}|{EXTRA}", re.IGNORECASE)
+    return re.compile(f"{EXTRA}|{IN_PROMPT}|{between}" if prompt else f"{EXTRA}|{between}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class Habit:
     ending: str = ""
     underscores: bool = False
     escapes: bool = False
-    bom: bool = False
+    bom: bytes = b""
     full_name: bool = True
     extension: str = ".txt"
     template: bytes = b""
@@ -117,8 +124,8 @@ class AnySidecar(Protocol):
     def spellings(self) -> list[tuple[str, str]]:
         """(name, spelling) of each tag in it."""
 
-    def without(self, names: Collection[str]) -> AnySidecar:
-        """The same with the tags of these names cut out."""
+    def without(self, names: Collection[str], keep_marks: bool = False) -> AnySidecar:
+        """The same with the tags of these names cut out; with `keep_marks`, the marks between them stay in the text."""
 
     def with_tag(self, tag: str, habit: Habit, memory: Memory | None) -> AnySidecar:
         """The same with one more tag."""
@@ -137,7 +144,7 @@ class Sidecar:
     """
 
     text: str
-    bom: bool
+    bom: bytes
     lines: bool | None
     entries: tuple[Entry, ...]
     reading: Reading = Reading()
@@ -158,11 +165,11 @@ class Sidecar:
         """How many captions there are: 1, or the lines that each are one of their own."""
         return self.entries[-1].group + 1 if self.entries else 1
 
-    def without(self, names: Collection[str]) -> Sidecar:
+    def without(self, names: Collection[str], keep_marks: bool = False) -> Sidecar:
         """The same with the tags of these names cut out, each with the mark that belonged to it."""
         sidecar = self
         while place := next((place + 1 for place, one in enumerate(sidecar.entries) if one.name in names), 0):
-            start, end = _cut(sidecar, place - 1)
+            start, end = _bare(sidecar, place - 1) if keep_marks else _cut(sidecar, place - 1)
             sidecar = sidecar._changed(start, end, "")
         return sidecar
 
@@ -174,12 +181,12 @@ class Sidecar:
         if self.reading.blanks and not lines and joint.strip():
             joint = " "
         sidecar = replace(self, lines=lines)
+        if not self.entries and self.prompt is not None:
+            at = _after_label(self.text, self.prompt)
+            return sidecar._changed(at, at, raw if self.text[at:].startswith(("\r", "\n")) else raw + "\n")
         if not self.entries:
             at = len(self.text) - len(self.text.lstrip(" \t"))
-            ending = "\n" if self.prompt is not None else "" if LINE_END.search(self.text) else habit.ending
-            return sidecar._changed(
-                0 if self.prompt is not None else at, 0 if self.prompt is not None else at, raw + ending
-            )
+            return sidecar._changed(at, at, raw + ("" if LINE_END.search(self.text) else habit.ending))
         wanted: Sequence[int] = range(self.groups)
         if memory and memory.groups and max(memory.groups) < self.groups:
             wanted = memory.groups
@@ -204,7 +211,7 @@ class Sidecar:
 
     def encode(self) -> bytes:
         """Its bytes."""
-        return (BOM if self.bom else b"") + self.text.encode("utf-8")
+        return encoded(self.text, self.bom)
 
     def _changed(self, start: int, end: int, new: str) -> Sidecar:
         text = self.text[:start] + new + self.text[end:]
@@ -224,22 +231,28 @@ def decode(data: bytes, reading: Reading = Reading()) -> Sidecar:
     """
     text, bom = text_of(data)
     found = PARAMETERS.search(text)
-    prompt = found.start() if found and re.search(r"\bSteps: \d+, ", text) else None
+    prompt = found.start() if found else None
     lines = False if prompt is not None else _by_lines(text, reading)
     return Sidecar(text, bom, lines, _entries(text, lines, reading, prompt), reading, prompt)
 
 
-def text_of(data: bytes, largest: int = LARGEST) -> tuple[str, bool]:
-    """(text, whether a byte-order mark stands before it). Raises `NotASidecar`."""
+def text_of(data: bytes, largest: int = LARGEST) -> tuple[str, bytes]:
+    """(text, the byte-order mark before it): UTF-8, or UTF-16 with such a mark. Raises `NotASidecar`."""
     if len(data) > largest:
         raise NotASidecar(f"is larger than {largest >> 20} MiB, which no list of tags is")
-    if b"\0" in data:
-        raise NotASidecar("is not text (or is UTF-16): save it as UTF-8")
-    bom = data.startswith(BOM)
+    bom = next(mark for mark in CODECS if data.startswith(mark))
     try:
-        return data[len(BOM) if bom else 0 :].decode("utf-8"), bom
+        text = data[len(bom) :].decode(CODECS[bom])
     except UnicodeDecodeError as error:
         raise NotASidecar(f"is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    if "\0" in text:
+        raise NotASidecar("is not text (or is UTF-16 without a byte-order mark): save it as UTF-8")
+    return text, bom
+
+
+def encoded(text: str, bom: bytes) -> bytes:
+    """The bytes of a text, as `text_of` found it."""
+    return bom + text.encode(CODECS[bom], "surrogatepass")
 
 
 def edited(
@@ -255,29 +268,28 @@ def edited(
     `data` None means there is no file yet. `remembered` tells how a tag was once spelled here, and
     where it stood. Raises `NotASidecar`, or `CannotEdit` where the result would not read as meant.
     """
-    old = decode(data if data is not None else habit.template or (BOM if habit.bom else b""))
+    old = decode(data if data is not None else habit.template or habit.bom)
     unwanted = {name(tag) for tag in remove}
-    new = old.without(unwanted)
-    present = set(new.names)
     own = habit_of([old], habit) if isinstance(old, Sidecar) else habit
-    for tag in dict.fromkeys(add):
-        if name(tag) not in present:
-            new = new.with_tag(tag, own, remembered(name(tag)))
-            present.add(name(tag))
-    result = new.encode()
     expected = {one for one in old.names if one not in unwanted} | {name(tag) for tag in add}
-    if set(decode(result).names) != expected:
-        raise CannotEdit(
-            "would read differently afterwards, since a tag in it holds a comma or what else parts tags here"
-        )
-    return result
+    for keep_marks in (False, True):  # a mark that stays can show what the rest no longer does: that commas part tags
+        new = old.without(unwanted, keep_marks)
+        present = set(new.names)
+        for tag in dict.fromkeys(add):
+            if name(tag) not in present:
+                new = new.with_tag(tag, own, remembered(name(tag)))
+                present.add(name(tag))
+        result = new.encode()
+        if set(decode(result).names) == expected:
+            return result
+    raise CannotEdit("would read differently afterwards, since a tag in it holds a comma or what else parts tags here")
 
 
 def spelled(tag: str, habit: Habit) -> str:
     """A tag that is not in use yet, as the owner writes others."""
     namespace, subtag = tags.split(tags.clean(tag))
     prefix = next(filter(None, (one.prefix(namespace) for one in habit.spellings)), None) if namespace else ""
-    if subtag not in tags.KAOMOJI:
+    if not tags.is_face(subtag):
         subtag = capitalised(subtag, next((one.capitals() for one in habit.spellings if one.tags), "lower"))
         subtag = BRACKET.sub(r"\\\1", subtag) if habit.escapes and re.search(r"\(.*\)", subtag) else subtag
         subtag = subtag.replace(" ", "_") if habit.underscores else subtag
@@ -324,17 +336,14 @@ def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None
     length = len(text) if prompt is None else prompt
     found: list[Entry] = []
     for group, (start, end) in enumerate(_captions(text, length, lines, reading, prompt)):
-        spans = [*_segments(text, start, end, lines, reading)]
-        for (first, last), (outer_first, outer_last) in zip(spans, _brackets(text, spans)):
-            lead = OPEN.match(text, first, last) if outer_first is not None else None
-            inner_first = lead.end() if lead else first
-            inner_last = last if outer_last is None else outer_last[0]
+        pattern = LINE_END if lines else _separator(reading.marks, reading.blanks, prompt is not None)
+        spans = [*_segments(text, start, end, pattern)]
+        for (first, last), (inner_first, inner_last) in zip(spans, _inner(text, spans)):
             raw = text[inner_first:inner_last]
             if name(raw):
-                own = core(seen(raw).strip())
-                before = first if outer_first is None else outer_first
-                after = last if outer_last is None else outer_last[1]
-                found.append(Entry(inner_first, inner_last, raw, name(raw), own, group, before, after))
+                found.append(
+                    Entry(inner_first, inner_last, raw, name(raw), core(seen(raw).strip()), group, first, last)
+                )
     numbers = {group: place for place, group in enumerate(dict.fromkeys(entry.group for entry in found))}
     return tuple(replace(entry, group=numbers[entry.group]) for entry in found)
 
@@ -343,7 +352,7 @@ def _captions(
     text: str, length: int, lines: bool | None, reading: Reading, prompt: int | None
 ) -> list[tuple[int, int]]:
     """The spans of the captions: each line where several lines of marked tags stand, none of which goes on in the next."""
-    whole = [(0, length)]
+    whole = [(0 if prompt is None else _after_label(text, prompt), length)]
     if lines is not False or reading.blanks or prompt is not None:
         return whole
     ends = [*((match.start(), match.end()) for match in LINE_END.finditer(text)), (length, length)]
@@ -358,11 +367,16 @@ def _captions(
     return whole if wrapped or several < 2 or 2 * several <= len(spans) else spans
 
 
-def _segments(text: str, start: int, end: int, lines: bool | None, reading: Reading) -> Iterable[tuple[int, int]]:
+def _after_label(text: str, prompt: int) -> int:
+    """Where a prompt begins behind a word that says that it is one."""
+    found = LABEL.match(text, 0, prompt)
+    return found.end() if found else 0
+
+
+def _segments(text: str, start: int, end: int, pattern: re.Pattern[str]) -> Iterable[tuple[int, int]]:
     """The spans between the marks, without blanks around them. A mark within a face (`;_;`) parts nothing."""
-    pattern = LINE_END if lines else reading.separator
     for stop, after in [*((match.start(), match.end()) for match in pattern.finditer(text, start, end)), (end, end)]:
-        if not lines and _in_face(text, stop, after):
+        if _in_face(text, stop, after):
             continue
         raw = text[start:stop]
         if raw.strip():
@@ -372,36 +386,50 @@ def _segments(text: str, start: int, end: int, lines: bool | None, reading: Read
 
 
 def _in_face(text: str, start: int, end: int) -> bool:
-    """Whether the semicolon at `start` belongs to a face that stands alone, as `;)` and `;_;` do."""
-    if text[start:end] != ";":
+    """Whether the mark at `start` belongs to a face that stands alone, as those of `;)` and `|_|` do."""
+    if text[start:end] not in (";", "|"):
         return False
     first = max(text.rfind(blank, 0, start) for blank in " ,\n\t") + 1
     found = _WORD.match(text, first)
     word = found[0].lower() if found else ""
     faces = (word, word[:-1] if word[-1:] in (",", ";") else word)
-    return any(face in tags.KAOMOJI and start - first < len(face) for face in faces)
+    return any(tags.is_face(face) and start - first < len(face) for face in faces)
 
 
-def _brackets(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int | None, tuple[int, int] | None]]:
-    """For each span, where a bracket begins that a later span closes, and (where its end begins, its end) of one that an
-    earlier span opened: `(long hair, smile:1.2)` gives both tags one weight.
+def _inner(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans without the brackets that an earlier or a later one of them shares: `(long hair, smile:1.2)` gives both
+    tags one weight, `((solo, hat), coat)` nests them.
     """
-    result: list[tuple[int | None, tuple[int, int] | None]] = [(None, None)] * len(spans)
-    waiting: list[int] = []
+    inner = list(spans)
+    waiting: list[int] = []  # for each open bracket, the span that it stands before
     for place, (start, end) in enumerate(spans):
         raw = text[start:end]
-        if raw.lower() in tags.KAOMOJI:
+        if tags.is_face(raw):
             continue
-        opened = len(re.findall(r"(?<!\\)[(\[{]", raw)) - len(re.findall(r"(?<!\\)[)\]}]", raw))
-        if opened > 0 and (lead := OPEN.match(raw)) and lead.end() < len(raw):
+        opened = closed = 0
+        for mark in _EITHER.findall(raw):
+            if mark in ")]}" or mark == "::":
+                opened, closed = max(0, opened - 1), closed + (opened == 0)
+            else:
+                opened += 1
+        while opened and (lead := _OPENED.match(text, start, end)) and lead.end() < end:
             waiting.append(place)
-        elif opened < 0 and waiting:
-            tail = re.compile(r"(?<!\\)" + CLOSED.pattern + r"$").search(text, start, end)
-            if tail and tail.start() > start:
-                first = waiting.pop()
-                result[first] = (spans[first][0], result[first][1])
-                result[place] = (result[place][0], (tail.start(), end))
-    return result
+            opened, start = opened - 1, lead.end()
+        while closed and waiting and (tail := _CLOSED.search(text, start, end)) and tail.start() > start:
+            first = waiting.pop()
+            lead = _OPENED.match(text, *inner[first])
+            inner[first] = (lead.end() if lead else inner[first][0], inner[first][1])
+            inner[place] = (inner[place][0], tail.start())
+            closed, end = closed - 1, tail.start()
+    return inner
+
+
+def _bare(sidecar: Sidecar, place: int) -> tuple[int, int]:
+    """One tag alone, with the blanks around it that stand before a mark or a line end."""
+    entry, text = sidecar.entries[place], sidecar.text
+    before = text[: entry.start].rstrip(" \t")
+    after = text[entry.end :].lstrip(" \t")
+    return len(before), len(text) - len(after) if not before else entry.end
 
 
 def _cut(sidecar: Sidecar, place: int) -> tuple[int, int]:
@@ -422,12 +450,12 @@ def _cut(sidecar: Sidecar, place: int) -> tuple[int, int]:
     if on is None:
         return start - (back or 0), end
     keep_after = _strong(joint_after, sidecar.lines) and not _strong(joint_before, sidecar.lines)
-    return (start, end + on) if back is None or not keep_after else (start - back, end)
+    return (start - back, end) if back and (keep_after or not on) else (start, end + on)
 
 
 def _strong(joint: str | None, lines: bool | None) -> bool:
     """Whether more stands between two tags than a mark: a line end, a bracket, a named network."""
-    return joint is not None and bool(LINE_END.search(joint) or re.search(r"[()\[\]{}<|]", joint))
+    return joint is not None and bool(LINE_END.search(joint) or re.search(_ELSE, joint))
 
 
 def _loose(joint: str | None, lines: bool | None, reading: Reading, from_end: bool) -> int | None:
@@ -453,18 +481,18 @@ def _shown(sidecar: Sidecar) -> dict[str, Any]:
     joints = Counter(
         text[one.after : two.before]
         for one, two in itertools.pairwise(entries)
-        if one.group == two.group and not re.search(r"[()\[\]{}<|]", text[one.after : two.before])
+        if one.group == two.group and not re.search(_ELSE, text[one.after : two.before])
     )
     if joints:
         shown["joint"] = _joint(joints, bool(sidecar.lines))
     subtags = [tags.split(tags.clean(entry.core))[1] for entry in entries]
-    words = Counter(letter for subtag in subtags if subtag not in tags.KAOMOJI for letter in "_ " if letter in subtag)
+    words = Counter(letter for subtag in subtags if not tags.is_face(subtag) for letter in "_ " if letter in subtag)
     if words:
         shown["underscores"] = words["_"] > words[" "]
     brackets = Counter(
         bool(_ESCAPE.search(entry.core))
         for entry in entries
-        if entry.name not in tags.KAOMOJI and (_ESCAPE.search(entry.core) or BRACKET.search(entry.core))
+        if not tags.is_face(entry.name) and (_ESCAPE.search(entry.core) or BRACKET.search(entry.core))
     )
     if brackets:
         shown["escapes"] = brackets[True] > brackets[False]

@@ -16,7 +16,16 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from tagcheck.library.folder.sidecar_json import NoTags
-from tagcheck.library.folder.sidecar_text import BOM, LARGEST, CannotEdit, Habit, Memory, NotASidecar, spelled, text_of
+from tagcheck.library.folder.sidecar_text import (
+    LARGEST,
+    CannotEdit,
+    Habit,
+    Memory,
+    NotASidecar,
+    encoded,
+    spelled,
+    text_of,
+)
 from tagcheck.library.folder.tag_names import name, seen
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -72,7 +81,7 @@ class _Reader:
         self.lists: list[Keywords] = []
         self.open: list[Keywords] = []  # a keyword may hold a list itself
         self.description: tuple[int, int] | None = None
-        self.parser: Any = expat.ParserCreate(namespace_separator=" ")
+        self.parser: Any = expat.ParserCreate("UTF-8", " ")  # whatever it says that it is encoded in
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self.start
         self.parser.EndElementHandler = self.end
@@ -105,7 +114,9 @@ class _Reader:
         if self._opens_list():
             self.open.pop().close = at
         elif self._in_item():
-            self.open[-1].items[-1].end = self._tag_end(at)
+            item = self.open[-1].items[-1]
+            opened = self._tag_end(item.start)
+            item.end = opened if self.data[:opened].endswith(b"/>") else self._tag_end(at)
         self.path.pop()
 
     def text(self, text: str) -> None:
@@ -131,9 +142,10 @@ class _Reader:
 
 @dataclass(frozen=True)
 class XmpSidecar:
-    """An XMP sidecar taken apart."""
+    """An XMP sidecar taken apart. `data` is UTF-8 without a byte-order mark; `bom` is the file's own."""
 
     data: bytes
+    bom: bytes = b""
 
     @cached_property
     def _read(self) -> _Reader:
@@ -162,7 +174,7 @@ class XmpSidecar:
             if one.name(item)
         ]
 
-    def without(self, names: Collection[str]) -> XmpSidecar:
+    def without(self, names: Collection[str], keep_marks: bool = False) -> XmpSidecar:
         """The same with the tags of these names cut out of every list."""
         data = self.data
         for one in reversed(self.lists):
@@ -218,15 +230,15 @@ class XmpSidecar:
 
     def encode(self) -> bytes:
         """Its bytes."""
-        return self.data
+        return encoded(self.data.decode("utf-8"), self.bom)
 
 
 def decode(data: bytes, empty: bool = False) -> XmpSidecar:
     """Take an XMP sidecar apart. Raises `NotASidecar` for what is damaged, `NoTags` for one without any list of keywords
     (unless `empty` ones are wanted, to put a tag in).
     """
-    text_of(data, LARGEST)
-    sidecar = XmpSidecar(data if data.removeprefix(BOM).strip() else NEW)
+    text, bom = text_of(data, LARGEST)
+    sidecar = XmpSidecar(text.encode() if text.strip() else NEW, bom)
     if not sidecar.lists and not empty:
         raise NoTags("holds no keywords")
     return sidecar

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tagcheck.library.folder import forms
+from tagcheck.library.folder import forms, sidecar_json
 from tagcheck.library.folder.forms import FAMILY, TEXT, NoTags, Readings, Target
 from tagcheck.library.folder.readings import Votes
 from tagcheck.library.folder.scan import Folder
-from tagcheck.library.folder.sidecar_text import BOM, NotASidecar, Reading
+from tagcheck.library.folder.sidecar_text import NotASidecar, Reading, text_of
 from tagcheck.library.folder.tag_names import Spellings
 
 KEPT_BYTES = 1 << 28  # of text sidecars held between the two looks at them; what is more is read twice
@@ -62,17 +62,27 @@ def survey(pictures: Iterable[tuple[Target, ...]], read: Callable[[Target], byte
     kept, held = {}, 0
     targets = list(dict.fromkeys(target for targets in pictures for target in targets))
     for target in targets:
-        if target.form not in TEXT:
+        if target.form not in (*TEXT, ".json"):
             continue
         data = _bytes(target, read)
-        found.votes.setdefault(target.form, Votes()).count((data or b"").removeprefix(BOM).decode("utf-8", "ignore"))
+        votes = found.votes.setdefault(target.form, Votes())
+        for text in [] if data is None else sidecar_json.strings(data) if target.form == ".json" else _text(data):
+            votes.count(text)
         if data is not None and (held := held + len(data)) < KEPT_BYTES:
             kept[target] = data
-    prose = frozenset(form for form, votes in found.votes.items() if form != ".txt" and votes.prose)
-    found.readings = Readings({form: votes.reading for form, votes in found.votes.items()}, prose)
+    prose = frozenset(form for form, votes in found.votes.items() if form == ".caption" and votes.prose)
+    by_form = {form: votes.reading if form in TEXT else votes.of_strings for form, votes in found.votes.items()}
+    found.readings = Readings(by_form, prose)
     tagged = {target for target in targets if _count(found, target, kept.get(target) or _bytes(target, read))}
     found.tagged = sum(any(target in tagged for target in targets) for targets in pictures)
     return found
+
+
+def _text(data: bytes) -> list[str]:
+    try:
+        return [text_of(data)[0]]
+    except NotASidecar:
+        return []
 
 
 def _bytes(target: Target, read: Callable[[Target], bytes | None]) -> bytes | None:

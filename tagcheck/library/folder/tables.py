@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tagcheck.library.folder.sidecar_text import BOM, NotASidecar, text_of
+from tagcheck.library.folder.sidecar_text import NotASidecar, encoded, text_of
 
 LARGEST = 1 << 30  # bytes
-NAMES = re.compile(r"metadata\.jsonl|meta_\w+\.json", re.IGNORECASE)
+NAMES = re.compile(r"metadata\.jsonl|meta_.+\.json", re.IGNORECASE)
 scanstring: Callable[[str, int, bool], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LINE = re.compile(r"[^\r\n]+")
@@ -27,7 +27,7 @@ class Table:
 
     path: str
     text: str
-    bom: bool
+    bom: bytes
     records: dict[str, tuple[int, int]] = field(default_factory=dict)
     damaged: int = 0
 
@@ -42,7 +42,7 @@ class Table:
         for key in sorted(new, key=lambda key: self.records[key], reverse=True):
             start, end = self.records[key]
             text = text[:start] + new[key].decode() + text[end:]
-        return (BOM if self.bom else b"") + text.encode()
+        return encoded(text, self.bom)
 
 
 def is_table(name: str) -> bool:

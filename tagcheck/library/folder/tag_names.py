@@ -22,22 +22,31 @@ _WEIGHT = r"[+-]?\d*\.?\d+"
 _WEIGHTED = re.compile(rf"(.*\S)\s*:\s*{_WEIGHT}\s*", re.DOTALL)
 _NOVEL = re.compile(rf"{_WEIGHT}::\s*(.*\S)\s*::", re.DOTALL)
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
+_JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # which make one emoji or syllable of several characters
+_FILLERS = re.compile(  # Unicode's Default_Ignorable_Code_Point, as far as its categories do not say so
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 def invisible(letter: str) -> bool:
     """Whether a character has no width and no meaning of its own in a tag: zero-width blanks and joiners, marks of
-    direction, byte-order marks, soft hyphens, control characters."""
-    return unicodedata.category(letter) in ("Cf", "Cc") and not letter.isspace()
+    direction, byte-order marks, soft hyphens, fillers, control characters."""
+    return bool(_FILLERS.match(letter)) or (unicodedata.category(letter) in ("Cf", "Cc") and not letter.isspace())
 
 
 def seen(text: str) -> str:
-    """`text` without invisible characters."""
-    return text if text.isascii() and text.isprintable() else "".join(one for one in text if not invisible(one))
+    """`text` without invisible characters, those that an emoji is made of excepted."""
+    if text.isascii() and text.isprintable():
+        return text
+    pairs = zip("a" + text, text)
+    return "".join(one for last, one in pairs if not invisible(one) or (one in _JOINERS and not last.isascii()))
 
 
 def visible(text: str) -> str:
     """`text` without invisible characters, in composed form (NFC)."""
-    return text if text.isascii() and text.isprintable() else unicodedata.normalize("NFC", seen(text))
+    if text.isascii() and text.isprintable():
+        return text
+    return unicodedata.normalize("NFC", "".join(one for one in text if not invisible(one)))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -50,7 +59,7 @@ def name(raw: str) -> str:
     seen = raw
     for _ in range(20):  # each round takes something off, or is the last
         text = core(visible(seen).strip())
-        text = text if text.lower() in tags.KAOMOJI else ESCAPED.sub(r"\1", text)
+        text = text if tags.is_face(text) else ESCAPED.sub(r"\1", text)
         namespace, subtag = tags.split(tags.clean(text))
         text = tags.join(tags.from_booru(namespace) or namespace, tags.from_booru(subtag) or subtag)
         if text == seen:
@@ -74,8 +83,12 @@ def _unwrapped(raw: str) -> str | None:
     """The inside of one pair of brackets that hold the whole tag, or None where there is none."""
     if novel := _NOVEL.fullmatch(raw):
         return novel[1]
-    if len(raw) < 3 or raw.lower() in tags.KAOMOJI or _PAIRS.get(raw[0]) != raw[-1] or raw[-2] == "\\":
+    if len(raw) < 3 or tags.is_face(raw) or _PAIRS.get(raw[0]) != raw[-1] or raw[-2] == "\\":
         return None
+    inner = raw[1:-1].strip()
+    weighted = _WEIGHTED.fullmatch(inner) if raw[0] in "([" else None
+    if tags.is_face(weighted[1] if weighted else inner):
+        return weighted[1] if weighted else inner
     depth = 0
     for place, letter in enumerate(raw):
         if place and raw[place - 1] == "\\":
@@ -83,12 +96,10 @@ def _unwrapped(raw: str) -> str | None:
         depth += (letter == raw[0]) - (letter == raw[-1])
         if depth == 0 and place < len(raw) - 1:
             return None
-    inner = raw[1:-1].strip()
-    weighted = _WEIGHTED.fullmatch(inner) if raw[0] in "([" else None
     if weighted and "|" not in inner:
         return weighted[1]
     letters = sum(letter.isalpha() for letter in inner)
-    return inner if letters >= 2 and "|" not in inner else None
+    return inner if (letters >= 2 or _unwrapped(inner)) and "|" not in inner else None
 
 
 @dataclass
@@ -110,7 +121,7 @@ class Spellings:
         found: Counter[str] = Counter()
         for spellings in self.tags.values():
             for raw, count in spellings.items():
-                how = capitals(tags.split(raw)[1].replace("_", " "))
+                how = capitals(tags.split(raw)[1])
                 found[how or ""] += count
         found.pop("", None)
         if not found.keys() & {"title", "lower"}:
@@ -145,8 +156,8 @@ def capitals(subtag: str) -> str | None:
     >>> capitals("Long Hair"), capitals("long hair"), capitals("Solo"), capitals("^_^")
     ('title', 'lower', 'first', None)
     """
-    words = [word for word in _WORD.findall(subtag) if word.lower() != word.upper()]
-    if not words or subtag.lower() in tags.KAOMOJI or subtag[0].isdigit():
+    words = [word for word in _WORD.findall(subtag.replace("_", " ")) if word.lower() != word.upper()]
+    if not words or tags.is_face(subtag) or subtag[0].isdigit():
         return None
     if all(word.islower() for word in words):
         return "lower"
