@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 import config
-from tagcheck import cluster, data_folder, files, script, tags
+from tagcheck import cluster, data_folder, script, tags
 from tagcheck.data_folder import DATASET, EXTRACTION_LOCK, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.duplicates import measuring, same_picture
@@ -67,12 +67,13 @@ MEGA = 1_000_000
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_library(parser, "the one that was mapped")
-    parser.add_argument("--mapping", metavar="FILE", help="the mapping to follow (default: the newest in mappings/)")
+    which = "the mapping to follow (default: the newest in mappings/)"
+    parser.add_argument("--mapping", metavar="FILE", type=script.path, help=which)
     folder = (
         "a folder with model.safetensors, config.json and top_tags.txt, or another tagger's as it is published or "
         "with a tagger.json (default: JoyTag's, fetched once from the hub)"
     )
-    script.add_option(parser, "--model-dir", folder, config.MODEL_DIR, metavar="DIR")
+    script.add_option(parser, "--model-dir", folder, config.MODEL_DIR, metavar="DIR", type=script.path)
     name = "another tagger of the hub, fetched once; OWNER/NAME/FOLDER where it is in a folder (docs/taggers.md)"
     parser.add_argument("--model", metavar="OWNER/NAME", help=name)
     beside = (
@@ -310,9 +311,9 @@ def remove_leftovers(folder: DataFolder) -> None:
 def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:
     """The tagger as the options want it, JoyTag fetched first where it is not here; says in one line what was chosen."""
     tagger.choose_device(args.device)  # before anything is fetched
-    if args.model and args.model_dir != config.MODEL_DIR:
+    if args.model and args.model_dir != (config.MODEL_DIR and script.path(config.MODEL_DIR)):
         raise UsageError("--model and --model-dir name two taggers: leave one of them out")
-    named = files.named(args.model_dir, "--model-dir") if args.model_dir and not args.model else None
+    named = Path(args.model_dir) if args.model_dir and not args.model else None
     found = None
     with suppress(store.DamagedShard):  # all are: `store.embedded` names them and puts them aside
         found = store.found_model(folder.embeddings)
@@ -461,7 +462,7 @@ def cluster_worker(
     but for pictures that are to be embedded `again`, which older shards hold.
     """
     torch.set_num_threads(1)
-    named = files.named(args.model_dir, "--model-dir") if args.model_dir and not args.model else None
+    named = Path(args.model_dir) if args.model_dir and not args.model else None
     model = tagger.load(named or fetch(args.model), args.device, args.precision, args.batch_size, keep=model_id)
     if model.id != model_id:
         raise UsageError(f"a worker has {model.id} where this machine has {model_id}: give all of them the same files")

@@ -47,7 +47,8 @@ BY_CHANCE = 1e-4  # how likely so many would be there
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.parser(__doc__)
     script.add_dataset(parser)
-    parser.add_argument("--report", metavar="FILE", help="the tag errors to go by (default: the newest report)")
+    which = "the tag errors to go by (default: the newest report)"
+    parser.add_argument("--report", metavar="FILE", type=script.path, help=which)
     return parser.parse_args(argv)
 
 

@@ -65,7 +65,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-serve", action="store_true", help="end after the reports (default: open the page)")
     parser.add_argument("--port", type=port, metavar="N", default=5000, help="port of the page (default: 5000)")
     demo = "where the sample library and its data go (default: demo)"
-    parser.add_argument("--demo", metavar="DIR", default="demo", help=demo)
+    parser.add_argument("--demo", metavar="DIR", type=folder, default="demo", help=demo)
     build = (
         "which build of PyTorch: the small one for the processor alone, or the default one of this system "
         "(default: auto, cpu where there is no NVIDIA card)"
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         spread = ["-n", "auto", "--dist", "loadfile"]
         one_thread = {"OMP_NUM_THREADS": "1", **environment()}
         return subprocess.call([PYTHON, "-m", "pytest", *spread, *args.rest], cwd=PROJECT, env=one_thread)
-    demo = Path(args.demo)
+    demo = args.demo
     if args.what == "demo":
         run_stages(demo)
     if args.what == "serve" or (args.what == "demo" and not args.no_serve):
@@ -108,6 +108,14 @@ def port(text: str) -> int:
     if not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")
     return int(text)
+
+
+def folder(text: str) -> Path:
+    """An argparse type: a folder, its `~` resolved."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"there is no such user: {text}") from None
 
 
 # --- the environment -----------------------------------------------------------------------------------

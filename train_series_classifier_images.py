@@ -90,7 +90,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "CSV of name, category, count and aliases that tells which of the tagger's tags are series and characters "
         f"(default: {tagger_vocabulary.SHARED_MAP} in the data folder, where there is one)"
     )
-    made.add_argument("--tag-map", metavar="FILE", help=tag_map)
+    made.add_argument("--tag-map", metavar="FILE", type=script.path, help=tag_map)
     add_finetuning(made.add_argument_group("fine-tuning, on the pictures themselves"))
     return made.parse_args(argv)
 
@@ -102,7 +102,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     model = (
         "the tagger's folder, the same as the embeddings were made with (default: JoyTag's, fetched once from the hub)"
     )
-    script.add_option(made, "--model-dir", model, config.MODEL_DIR, metavar="DIR")
+    script.add_option(made, "--model-dir", model, config.MODEL_DIR, metavar="DIR", type=script.path)
     device = "where to train (default: auto, the GPU where there is one)"
     script.add_option(made, "--device", device, "auto", choices=tagger.DEVICES)
     for option, field, what in (
@@ -393,7 +393,7 @@ def base_network(args: argparse.Namespace, embedded: Embeddings) -> tuple[joytag
         raise UsageError(
             f"--finetune: the embeddings are of {embedded.model}, and only networks of JoyTag's make can be trained"
         )
-    where = files.named(args.model_dir, "--model-dir").resolve() if args.model_dir else download.ensure(download.FOLDER)
+    where = Path(args.model_dir).resolve() if args.model_dir else download.ensure(download.FOLDER)
     with told_as("Model loading failed"):
         base = joytag_network.read_folder(where)
     ids = [joytag_network.model_id(base.sha256, precision) for precision in joytag_network.PRECISIONS]

@@ -67,7 +67,7 @@ class Library:
 def main(argv: list[str] | None = None) -> int:
     made = script.parser(__doc__)
     planted = "the planted.json beside the sample library"
-    made.add_argument("--planted", metavar="FILE", type=Path, required=True, help=planted)
+    made.add_argument("--planted", metavar="FILE", type=script.place, required=True, help=planted)
     args = made.parse_args(argv)
     folder = script.data_folder(args)
     answers = read_planted(args.planted)

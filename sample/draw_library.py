@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Plan, draw, plant, write."""
     made = script.plain_parser(__doc__)
     out = "the folder to put library/ and planted.json in; made if it is not there"
-    made.add_argument("out", metavar="OUT", type=Path, help=out)
+    made.add_argument("out", metavar="OUT", type=script.place, help=out)
     script.add_option(made, "--seed", "what the pictures are made up from", 1, type=int)
     script.add_whole(made, "--pictures", "how many files, odd ones included", PICTURES, low=SMALLEST)
     args = made.parse_args(argv)

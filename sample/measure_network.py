@@ -55,7 +55,7 @@ class Embedded:
 def main(argv: list[str] | None = None) -> int:
     made = script.plain_parser(__doc__)
     network = "the model folder (default: sample/network)"
-    script.add_option(made, "--network", network, NETWORK, type=Path, metavar="DIR")
+    script.add_option(made, "--network", network, NETWORK, type=script.place, metavar="DIR")
     script.add_option(made, "--seed", "of the library to measure on", 900, type=int)
     script.add_whole(made, "--pictures", "how many to draw", 640, low=drawing.SMALLEST)
     args = made.parse_args(argv)

@@ -66,15 +66,17 @@ NETWORK = Path(__file__).resolve().parent / "network"
 
 def main(argv: list[str] | None = None) -> int:
     made = script.plain_parser(__doc__)
-    made.add_argument("work", metavar="WORK", type=Path, help="the folder for the drawn pictures and the checkpoint")
+    made.add_argument(
+        "work", metavar="WORK", type=script.place, help="the folder for the drawn pictures and the checkpoint"
+    )
     script.add_whole(made, "--steps", f"steps of {BATCH} pictures in the whole training", 1500)
     minutes = "end this call after so many minutes and keep a checkpoint (default: no end)"
     script.add_number(made, "--minutes", minutes, 10_000, 0.1, 10_000)
     script.add_whole(made, "--pictures", "how many pictures to draw and train on", 16_000, low=BATCH * TOGETHER)
     begin = "begin with the weights of the network there (default: with random ones)"
-    made.add_argument("--begin-with", metavar="DIR", type=Path, help=begin)
+    made.add_argument("--begin-with", metavar="DIR", type=script.place, help=begin)
     out = "where to write the network (default: sample/network)"
-    script.add_option(made, "--out", out, NETWORK, type=Path, metavar="DIR")
+    script.add_option(made, "--out", out, NETWORK, type=script.place, metavar="DIR")
     script.add_option(made, "--seed", "of the first weights, the order and the views", 0, type=int)
     args = made.parse_args(argv)
     end = time.monotonic() + args.minutes * 60

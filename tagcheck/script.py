@@ -96,7 +96,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
     """`plain_parser` with `--data-dir` on it."""
     made = plain_parser(doc)
     what = "the folder that all stages share (default: the environment's DATASET_DIR, else the project's root)"
-    made.add_argument("--data-dir", metavar="DIR", help=what)
+    made.add_argument("--data-dir", metavar="DIR", type=path, help=what)
     return made
 
 
@@ -141,7 +141,8 @@ def add_confidence(made: argparse.ArgumentParser, help: str, default: float | No
 
 def add_dataset(made: argparse.ArgumentParser) -> None:
     """`--dataset FILE`, for scripts that read one."""
-    made.add_argument("--dataset", metavar="FILE", help="the dataset JSON to read (default: the newest in datasets/)")
+    which = "the dataset JSON to read (default: the newest in datasets/)"
+    made.add_argument("--dataset", metavar="FILE", type=path, help=which)
     what = "look at N pictures only, spread over pages, series and time (default: all that are in the dataset)"
     add_whole(made, "--max-embeddings", what)
 
@@ -166,14 +167,15 @@ def add_cluster(made: argparse.ArgumentParser) -> None:
 
 def add_workers(made: argparse.ArgumentParser) -> None:
     """Which Ray cluster `--engine ray` means, and how many of its workers."""
-    made.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
+    where = "of the Ray cluster (default: one of this machine alone)"
+    made.add_argument("--address", metavar="HOST:PORT", type=address, help=where)
     add_whole(made, "--workers", "of the Ray cluster that are used, a core each (default: all there are)")
 
 
 def add_library(made: argparse._ActionsContainer, default: str) -> None:
     """`--library hydrus | DIR`, for scripts that touch the library; `default` says in words what happens without it."""
     what = "where the pictures are: 'hydrus' (settings in config.py) or a folder of pictures with sidecar tags"
-    made.add_argument("--library", metavar="hydrus|DIR", help=f"{what} (default: {default})")
+    made.add_argument("--library", metavar="hydrus|DIR", type=path, help=f"{what} (default: {default})")
 
 
 def add_services(made: argparse.ArgumentParser, write: bool = True) -> None:
@@ -247,6 +249,31 @@ def port(text: str) -> int:
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: 0 (any free one) to 65535")
     return value
+
+
+def address(text: str) -> str:
+    """An argparse type: HOST:PORT, or a host or word alone.
+
+    >>> address("10.0.0.7:6379"), address("auto")
+    ('10.0.0.7:6379', 'auto')
+    """
+    number = text.rpartition(":")[2]
+    if number.isdigit():
+        port(number)
+    return text
+
+
+def path(text: str) -> str:
+    """An argparse type: the path of a file or folder, its `~` resolved."""
+    try:
+        return str(files.named(text, "")) if text.startswith("~") else text
+    except UsageError:
+        raise argparse.ArgumentTypeError(f"there is no such user: {text}") from None
+
+
+def place(text: str) -> Path:
+    """`path` as a `Path`."""
+    return Path(path(text))
 
 
 def progress(items: Iterable[T], total: int | None = None, what: str = "", unit: str = "file") -> tqdm[T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -230,3 +231,49 @@ def test_results_alone_go_to_stdout(capsys):
     script.say("a word")
     said = capsys.readouterr()
     assert said.out == "" and "counting" in said.err and "a word" in said.err
+
+
+SCRIPTS = [*sorted(PROJECT.glob("*.py")), PROJECT / "webapp" / "app.py", *sorted(PROJECT.glob("sample/*.py"))]
+PATHS = ("DIR", "FILE", "hydrus|DIR", "OUT", "WORK")
+
+
+class Options(Exception):
+    """The parser of a script, caught on its way."""
+
+
+def parser_of(path: Path, monkeypatch) -> argparse.ArgumentParser | None:
+    """The parser that a script makes; None for a file that is no script."""
+    if "parse_args(" not in path.read_text(encoding="utf-8"):
+        return None
+
+    def caught(made, *_):
+        raise Options(made)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", caught)
+    module = importlib.import_module(".".join(path.relative_to(PROJECT).with_suffix("").parts))
+    with pytest.raises(Options) as options:
+        getattr(module, "parse_args", module.main)([])
+    return options.value.args[0]
+
+
+@pytest.mark.parametrize("script_file", SCRIPTS, ids=lambda path: path.stem)
+def test_a_user_or_port_that_is_none_is_a_usage_error_in_every_option(script_file, monkeypatch):
+    made = parser_of(script_file, monkeypatch)
+    for action in made._actions if made else ():
+        wrong = {**dict.fromkeys(PATHS, "~nosuchuser/x"), "HOST:PORT": "localhost:65536"}.get(action.metavar)
+        wrong = "65536" if "--port" in action.option_strings else wrong
+        if wrong:
+            with pytest.raises(argparse.ArgumentTypeError, match="no such user|is no port"):
+                action.type(wrong)
+
+
+@pytest.mark.parametrize(
+    "option, wrong", [("--port", "65536"), ("--library", "~nosuchuser"), ("--data-dir", "~nosuchuser")]
+)
+def test_the_page_does_not_start_with_a_user_or_port_that_is_none(option, wrong, capsys):
+    from webapp import app
+
+    with pytest.raises(SystemExit) as caught:
+        app.main([option, wrong])
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and ("no such user" in said or "is no port" in said)

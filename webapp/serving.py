@@ -13,7 +13,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 
-from tagcheck.errors import ToolError
+from tagcheck.errors import ToolError, UsageError
 
 THREADS = 12
 CONNECTIONS = 200  # at once; a further one takes the place of the one that was silent for longest
@@ -120,7 +120,7 @@ def _most_connections() -> int:
 def _bound(host: str, port: int) -> socket.socket:
     """A socket on the address. Raises `ToolError` when it is taken, or none of this machine's."""
     if not 0 <= port <= 65535:
-        raise ToolError(f"cannot serve on port {port}: ports are 0 to 65535, choose another --port")
+        raise UsageError(f"cannot serve on port {port}: ports are 0 to 65535, choose another --port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

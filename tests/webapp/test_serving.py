@@ -15,7 +15,7 @@ import pytest
 import tried
 import web_attacks
 
-from tagcheck.errors import ToolError
+from tagcheck.errors import UsageError
 from webapp import serving
 
 PROJECT = web_attacks.TESTS.parent
@@ -44,7 +44,7 @@ def test_a_request_that_comes_too_slowly_is_ended(monkeypatch):
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])
 def test_a_port_that_is_none_is_refused(port):
-    with pytest.raises(ToolError, match="ports are 0 to 65535"):
+    with pytest.raises(UsageError, match="ports are 0 to 65535"):
         serving.Server(lambda *_: [], "127.0.0.1", port)
 
 
