@@ -65,7 +65,7 @@ def read(path: str, data: bytes) -> Table:
         raise NotASidecar(f"is not whole JSON ({error})") from None
 
 
-def _lines(path: str, text: str, bom: bool) -> Table:
+def _lines(path: str, text: str, bom: bytes) -> Table:
     records: dict[str, tuple[int, int]] = {}
     damaged = 0
     for line in _LINE.finditer(text):
