@@ -25,8 +25,8 @@ if __name__ == "__main__":  # before what takes seconds to import
 import argparse
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,7 @@ from tagcheck.pictures import Limits, file_formats, preparation, unreadable
 from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepared
 from tagcheck.pictures.unreadable import Failure
 from tagcheck.review import Key, Review
+from tagcheck.review.store import decisions
 from tagcheck.script import run, say
 from tagcheck.spread import Placed, spread_order
 from tagcheck.tag_errors import tagger_vocabulary
@@ -57,6 +58,7 @@ from tagcheck.writing import Ledger
 from tagcheck.writing.apply import confirm
 from tagcheck.writing.outcomes import outcomes
 
+DIGEST_SECONDS = 60.0  # that a run spends on the digests of what was embedded before they were kept
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
 PART = 256  # pictures that a worker of a cluster is given at once, and what a lost one costs at most
 AHEAD_BATCHES = 4  # decoded ahead of the model, for each of its lanes
@@ -139,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed, damaged = keep_failures(folder, tools, known, work)
         if again <= work.tried:
             unreadable.keep_repairs(folder.embeddings)
+        pixels |= missing_digests(library, model, folder, [one for one in infos if one.hash in done], pixels, limits)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
         def described(one: FileInfo) -> dict[str, Any]:
@@ -163,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def already_embedded(folder: DataFolder, model: Tagger) -> tuple[dict[str, tuple[int, int] | None], dict[str, str]]:
     """(size, digest of the pixels) of each picture that has an embedding, by hash."""
-    pixels: dict[str, str] = {}
+    pixels = unreadable.PIXELS.load(folder.embeddings)
     return store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels), pixels
 
 
@@ -174,8 +177,8 @@ def keep_failures(
     failed = known | {hash: Failure(one.status, one.reason or "") for hash, one in work.failures.items()}
     lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
     unreadable.save(folder.embeddings, tools, known | lasting)
-    damaged = unreadable.damaged(folder.embeddings) | work.damaged
-    unreadable.keep_damaged(folder.embeddings, damaged)
+    damaged = unreadable.DAMAGED.load(folder.embeddings) | work.damaged
+    unreadable.DAMAGED.keep(folder.embeddings, damaged)
     return failed, damaged
 
 
@@ -408,6 +411,37 @@ def embed(
     return work
 
 
+def missing_digests(
+    library: Library,
+    model: Tagger,
+    folder: DataFolder,
+    there: Sequence[FileInfo],
+    pixels: Mapping[str, str],
+    limits: Limits,
+) -> dict[str, str]:
+    """The digests of those of `there` that were embedded before shards held them, by hash: what was decided on first, and as
+    many as can be read again in `DIGEST_SECONDS`; the next run goes on.
+    """
+    decided = {hash for hash, _, _ in decisions(folder.review)}
+    left = [one for one in there if one.hash not in pixels and one.pixel_hash is None and one.status == "ok"]
+    left.sort(key=lambda one: one.hash not in decided)
+    if not left or folder.named:
+        return {}
+    say(f"reading {len(left):,} pictures again that were embedded before the digests of pixels were kept")
+    found: dict[str, str] = {}
+    until = time.monotonic() + DIGEST_SECONDS
+    decoders = [Decoder(model.recipe, limits) for _ in range(min(model.decoders, len(left)))]
+    read = reader(library, left, limits)
+    with closing(prepared([one.hash for one in left], read, lambda hash: None, decoders, 8, Clocks())) as files:
+        for file in files:
+            if file.frames is not None or file.lasting:
+                found[file.hash] = file.pixels or ""
+            if time.monotonic() > until:
+                break
+    unreadable.PIXELS.keep(folder.embeddings, unreadable.PIXELS.load(folder.embeddings) | found)
+    return found
+
+
 def measure_copies(
     library: Library,
     model: Tagger,
@@ -477,7 +511,7 @@ def cluster_worker(
         kept = [info.hash for info in part if info.hash in there]
         done.tried.update(kept)
         done.sizes.update((hash, there[hash]) for hash in kept)
-        done.pixels.update((hash, pixels[hash]) for hash in kept)
+        done.pixels.update((hash, pixels[hash]) for hash in kept if hash in pixels)
         return done
 
     return work

@@ -82,6 +82,8 @@ def measure(
     except pair_search.TooManyPairs:
         return None
     kept = cosine >= threshold
+    if kept.sum() < FEWEST:  # where most of the library is as alike as copies are
+        return None
     centre, spread, weights, alone = same_picture.learn(
         (cosine[kept], apart[kept]),
         (pairs.cosine, pixel_difference.differences(thumbnails, pairs.i, pairs.j)),

@@ -104,7 +104,8 @@ def embedded(
 
     Raises `BadFile` naming the shard when one in the folder is of another model or preprocessing:
     the two must never mix. With `tell`, a damaged shard is named, put aside as `<name>.damaged`, and its pictures are
-    not among the hashes; without, it is an error. `pixels` takes the digests of the pictures' pixels, where shards have them.
+    not among the hashes; without, it is an error. `pixels` takes the digests of the pictures' pixels where shards have
+    them, "" of what has none.
     """
     done: dict[str, tuple[int, int] | None] = {}
     for path in shard_paths(folder):
@@ -129,10 +130,10 @@ def embedded(
 
 
 def _pixels(shard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The digest of each row's pixels, "" where the shard does not say."""
+    """The digest of each row's pixels, "" for one without; nothing of a shard that has none at all."""
     rows, kept = shard["hashes"], shard.get("pixels")
     if not torch.is_tensor(kept) or tuple(kept.shape) != (len(rows), PIXEL_BYTES) or kept.dtype != torch.uint8:
-        return ((hash, "") for hash in rows)
+        return iter(())
     return ((hash, row.tobytes().hex() if row.any() else "") for hash, row in zip(rows, kept.numpy()))
 
 

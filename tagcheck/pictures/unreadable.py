@@ -23,10 +23,6 @@ FILE, KIND, VERSION = "unreadable.json", "unreadable_files", 1
 ROW = record({"hash": text(64, 64), "status": one_of("unreadable", "unsupported", "missing"), "reason": text()})
 SHAPE = record({"kind": anything, "version": anything, "tools": anything, "files": list_of(ROW)})
 REPAIRED = "repairs.json"  # beside embeddings that are free of the faults of earlier versions
-DAMAGED, DAMAGED_KIND = "damaged.json", "damaged_files"
-DAMAGED_SHAPE = record(
-    {"kind": anything, "version": anything, "files": list_of(record({"hash": text(64, 64), "reason": text()}))}
-)
 
 
 @dataclass(frozen=True)
@@ -67,26 +63,41 @@ def save(folder: Path, tools: Mapping[str, Any], failures: Mapping[str, Failure]
     write_atomically(path, lambda out: out.write(text.encode()))
 
 
-def damaged(folder: Path) -> dict[str, str]:
-    """What is wrong with files whose pixels could be read all the same, by hash."""
-    path = folder / DAMAGED
-    if not there(path):
-        return {}
-    again = "remove it, and nothing but these marks is lost"
-    document = json_files.read(path, None, again, most=1 << 30)
-    try:
-        DAMAGED_SHAPE(document)
-    except Wrong as error:
-        raise BadFile(f"{path} cannot be used ({error}): {again}") from None
-    return {row["hash"]: row["reason"] for row in document["files"]}
+@dataclass(frozen=True)
+class Notes:
+    """One thing that is known of files beside their embeddings: `key` of each hash, in the file `name` of this `kind`."""
+
+    name: str
+    kind: str
+    key: str
+
+    def load(self, folder: Path) -> dict[str, str]:
+        """What is noted down, by hash. Raises `BadFile`."""
+        path = folder / self.name
+        if not there(path):
+            return {}
+        again = "remove it, and nothing but these notes is lost"
+        document = json_files.read(path, None, again, most=1 << 30)
+        rows = list_of(record({"hash": text(64, 64), self.key: text()}))
+        try:
+            record({"kind": anything, "version": anything, "files": rows})(document)
+        except Wrong as error:
+            raise BadFile(f"{path} cannot be used ({error}): {again}") from None
+        return {row["hash"]: row[self.key] for row in document["files"]}
+
+    def keep(self, folder: Path, known: Mapping[str, str]) -> None:
+        """Remember that; nothing, and nothing kept, is no file."""
+        if known or there(folder / self.name):
+            files = [{"hash": hash, self.key: one} for hash, one in sorted(known.items())]
+            head = {"kind": self.kind, "version": VERSION, "created": isoformat(utc_now())}
+            write_json(folder / self.name, head | {"files": files}, ("files",))
 
 
-def keep_damaged(folder: Path, reasons: Mapping[str, str]) -> None:
-    """Remember that; none, and none kept, is no file."""
-    if reasons or there(folder / DAMAGED):
-        files = [{"hash": hash, "reason": reason} for hash, reason in sorted(reasons.items())]
-        head = {"kind": DAMAGED_KIND, "version": VERSION, "created": isoformat(utc_now())}
-        write_json(folder / DAMAGED, head | {"files": files}, ("files",))
+DAMAGED = Notes(
+    "damaged.json", "damaged_files", "reason"
+)  # what is wrong with files whose pixels were read all the same
+# The digests of pictures that were embedded before shards held them, "" for what has none.
+PIXELS = Notes("pixels.json", "pixel_digests", "pixels")
 
 
 def repaired(folder: Path) -> bool:

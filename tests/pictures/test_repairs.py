@@ -112,5 +112,5 @@ def test_a_decoder_process_tells_what_is_wrong_beside_the_pixels(tmp_path):
         assert decoder.damaged is None and (again == frames).all()
     finally:
         decoder.close()
-    unreadable.keep_damaged(tmp_path, {"a" * 64: "it lacks its end mark"})
-    assert unreadable.damaged(tmp_path) == {"a" * 64: "it lacks its end mark"}
+    unreadable.DAMAGED.keep(tmp_path, {"a" * 64: "it lacks its end mark"})
+    assert unreadable.DAMAGED.load(tmp_path) == {"a" * 64: "it lacks its end mark"}
