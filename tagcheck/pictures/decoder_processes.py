@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -176,7 +176,7 @@ def prepared(
     decoders: Sequence[Decoder],
     ahead: int,
     clocks: Clocks,
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     """Every file of `hashes` in that order, decoded ahead of the caller by at most `ahead` files.
 
     `read` and `render` (what a library makes of a file that no decoder knows) are called from one
