@@ -175,14 +175,15 @@ def open_pictures(data: bytes, recipe: Recipe | int | None = None, limits: Limit
     recipe = None if recipe is None else Recipe.of(recipe)
     try:
         with _explained(data, limits) as check:
-            return _open(data, recipe, limits, check)
+            found = _open(data, recipe, limits, check)
+            return [replace(one, damaged=one.damaged or repairs.noticed(data)) for one in found]
     except ImagePassing:
         raise
     except ImageUnreadable:
-        found = _repaired(data, recipe, limits)
-        if found is None:
+        repaired = _repaired(data, recipe, limits)
+        if repaired is None:
             raise
-        return found
+        return repaired
 
 
 def _repaired(data: bytes, recipe: Recipe | None, limits: Limits) -> list[Picture] | None:
@@ -293,7 +294,7 @@ def _good_frames(data: bytes, recipe: Recipe | None, limits: Limits, check: Call
         for place in spread(count, limits.frames) if limits.frames > 1 else [0]:
             check()
             image.seek(place)
-            found.append(replace(_picture(image, recipe, background, limits), damaged=repairs.CUT))
+            found.append(replace(_picture(image, recipe, background, limits, moves=True), damaged=repairs.CUT))
         return found
 
 
@@ -420,7 +421,13 @@ def _frames(image: Image.Image, wanted: int, check: Callable[[], None]) -> Itera
         yield image
 
 
-def _picture(image: Image.Image, recipe: Recipe | None, background: tuple[int, int, int], limits: Limits) -> Picture:
+def _picture(
+    image: Image.Image,
+    recipe: Recipe | None,
+    background: tuple[int, int, int],
+    limits: Limits,
+    moves: bool | None = None,
+) -> Picture:
     true_size = image.size
     shrink = 1
     if recipe is not None and image.format in ("JPEG", "MPO"):
@@ -431,7 +438,8 @@ def _picture(image: Image.Image, recipe: Recipe | None, background: tuple[int, i
         true_size = image.size
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     rgb = to_rgb(image, background)
-    moves = image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
+    if moves is None:
+        moves = image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
     pixels = None if recipe is None or moves else pixel_digest(image, rgb, orientation, shrink)
     return Picture(rgb.copy() if rgb is image else rgb, true_size, shrink, orientation, pixels=pixels)
 

@@ -18,7 +18,14 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Bytes that mean something else than the end to a JPEG decoder which still waits for pixels.
 NOISE = bytes(random.Random(1).choices(range(255), k=4096))
 CUT = "it was cut off after some frames"
-DROPPED = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"tIME", b"eXIf")
+ENDLESS = "it lacks its end mark"
+TOLD = (
+    b"tRNS",
+    b"acTL",
+    b"fcTL",
+    b"fdAT",
+    b"bKGD",
+)  # chunks of a PNG beside its pixels without which it looks different
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,34 @@ def repair(data: bytes) -> Repair | None:
     """What can be set right in a damaged file; None where nothing is known to help."""
     if data.startswith(JPEG) and not data.rstrip(b"\0").endswith(JPEG_END):
         pixels = data.rstrip(b"\xff")  # half an end mark
-        return Repair(pixels + JPEG_END, "it lacks its end mark", pixels + NOISE + JPEG_END)
+        return Repair(pixels + JPEG_END, ENDLESS, pixels + NOISE + JPEG_END)
     if data.startswith(PNG):
         return _png(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp(data)
     return None
+
+
+def noticed(data: bytes) -> str | None:
+    """What is wrong with a file beside its pixels though a decoder reads it without a word; None for nothing."""
+    if data.startswith(JPEG):
+        scan = _jpeg_scan(data)
+        return ENDLESS if scan and data.find(JPEG_END, scan) < 0 else None
+    if data.startswith(PNG):
+        faults = _png(data)
+        return faults.reason if faults else None
+    return None
+
+
+def _jpeg_scan(data: bytes) -> int:
+    """Where the pixels of a JPEG begin, 0 where that cannot be told. Previews that it holds stand before that."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if kind == 0xDA:
+            return at
+        at += 1 if kind == 0xFF else 2 + (0 if 0xD0 <= kind <= 0xD8 else int.from_bytes(data[at + 2 : at + 4], "big"))
+    return 0
 
 
 def _png(data: bytes) -> Repair | None:
@@ -51,12 +80,13 @@ def _png(data: bytes) -> Repair | None:
             kept.append(_png_chunk(kind, body))
         elif kind[0:1].islower():
             wrong.append(kind.decode("latin-1"))
-            if kind not in DROPPED:
+            if kind in TOLD:
                 kept.append(_png_chunk(kind, body))
         else:
             return None  # a part of the pixels
-    if not ended and len(kept) > 1 and sum(map(len, kept)) >= len(data):
-        return Repair(b"".join(kept) + PNG_END, "it lacks its end mark")
+    whole = sum(map(len, kept)) + len(PNG_END) > len(data)  # but for a part of the end mark
+    if not ended and len(kept) > 1 and (whole or wrong):
+        return Repair(b"".join(kept) + PNG_END, ENDLESS)
     if wrong:
         return Repair(b"".join(kept), f"the checksum of its {', '.join(dict.fromkeys(wrong))} is wrong")
     return None

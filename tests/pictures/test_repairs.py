@@ -47,11 +47,11 @@ def test_a_picture_is_turned_once_whatever_its_format(kind, orientation):
     assert size == plain.size and frames.shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}, {"quality": 95}])
-@pytest.mark.parametrize("missing", [1, 2])
-def test_a_jpeg_that_lacks_only_its_end_mark_is_used_and_marked(options, missing):
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}, {"quality": 5}])
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\0" * 40, b"some text"])
+def test_a_jpeg_that_lacks_only_its_end_mark_is_used_and_marked(options, end):
     whole = saved("JPEG", **options)
-    (found,) = open_pictures(whole[:-missing])
+    (found,) = open_pictures(whole[:-2] + end)
     assert found.damaged == "it lacks its end mark"
     assert found.image.tobytes() == open_pictures(whole)[0].image.tobytes()
 
@@ -64,13 +64,25 @@ def test_a_jpeg_that_lacks_pixels_stays_unreadable(options, share):
         open_image(whole[: int(share * len(whole))])
 
 
+def test_what_stands_behind_a_jpegs_end_is_no_damage():
+    (found,) = open_pictures(saved("JPEG") + b"a film \xff\xda of a telephone" * 9)
+    assert found.damaged is None
+
+
 def with_chunk(data: bytes, kind: bytes, body: bytes, checksum: bytes = b"\0\0\0\0") -> bytes:
     return data[:33] + struct.pack(">I", len(body)) + kind + body + checksum + data[33:]
 
 
 @pytest.mark.parametrize(
     "kind, body",
-    [(b"tEXt", b"a\0bcd"), (b"iTXt", b"x"), (b"iCCP", b"p\0\0zz"), (b"gAMA", b"\0\1\x86\xa0"), (b"zzZz", b"")],
+    [
+        (b"tEXt", b"a\0bcd"),
+        (b"iTXt", b"x"),
+        (b"iCCP", b"p\0\0zz"),
+        (b"gAMA", b"\0\1\x86\xa0"),
+        (b"zzZz", b""),
+        (b"pHYs", b"x"),
+    ],
 )
 def test_a_png_with_a_bad_checksum_beside_its_pixels_is_used_and_marked(kind, body):
     whole = saved("PNG")
@@ -93,11 +105,12 @@ def animation(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
-def test_the_good_frames_of_a_cut_animation_are_used_and_marked(kind):
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+def test_the_good_frames_of_a_cut_animation_are_used_and_marked(kind, share):
     whole = animation(kind)
-    found = open_pictures(whole[: int(0.7 * len(whole))], limits=Limits(frames=10))
+    found = open_pictures(whole[: int(share * len(whole))], limits=Limits(frames=10))
     every = open_pictures(whole, limits=Limits(frames=10))
-    assert 1 < len(found) < 6 and len(every) == 6 and every[0].damaged is None
+    assert 1 < len(found) < 6 + (share > 0.9) and len(every) == 6 and every[0].damaged is None
     assert found[0].damaged == "it was cut off after some frames"
     assert [one.image.tobytes() for one in found] == [one.image.tobytes() for one in every[: len(found)]]
 
