@@ -138,9 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             work = embed_on_cluster(args, model, wanted, frozenset(again), folder, limits, message)
         else:
             work = embed(library, model, wanted, folder, limits, args.decoders, message)
-        failed, damaged = keep_failures(folder, tools, known, work)
-        if again <= work.tried:
-            unreadable.keep_repairs(folder.embeddings)
+        failed, damaged = keep_failures(folder, tools, known, work, again)
         pixels |= missing_digests(library, model, folder, [one for one in infos if one.hash in done], pixels, limits)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
@@ -171,9 +169,13 @@ def already_embedded(folder: DataFolder, model: Tagger) -> tuple[dict[str, tuple
 
 
 def keep_failures(
-    folder: DataFolder, tools: dict[str, Any], known: dict[str, Failure], work: "Work"
+    folder: DataFolder, tools: dict[str, Any], known: dict[str, Failure], work: "Work", again: set[str]
 ) -> tuple[dict[str, Failure], dict[str, str]]:
-    """Remember the files that could not be read, and what is wrong with others: all of both, by hash."""
+    """Remember the files that could not be read, what is wrong with others (all of both, by hash), and whether all that had to
+    be embedded `again` was.
+    """
+    if again <= work.tried:
+        unreadable.keep_repairs(folder.embeddings)
     failed = known | {hash: Failure(one.status, one.reason or "") for hash, one in work.failures.items()}
     lasting = {hash: failed[hash] for hash, one in work.failures.items() if one.lasting}
     unreadable.save(folder.embeddings, tools, known | lasting)
