@@ -449,7 +449,7 @@ def test_hydrus_and_kohya_habits_are_read(text, expected):
     "data, reason",
     [
         (b"caf\xe9, solo", "not UTF-8"),
-        ("solo".encode("utf-16"), "not text"),
+        ("solo".encode("utf-16-le"), "not text"),
         (b"\x89PNG\0\0", "not text"),
         (b"a," * 600_000, "larger than 1 MiB"),
     ],

@@ -241,8 +241,9 @@ def text_of(data: bytes, largest: int = LARGEST) -> tuple[str, bytes]:
     if len(data) > largest:
         raise NotASidecar(f"is larger than {largest >> 20} MiB, which no list of tags is")
     bom = next(mark for mark in CODECS if data.startswith(mark))
+    wide = CODECS[bom] != "utf-8"
     try:
-        text = data[len(bom) :].decode(CODECS[bom])
+        text = "\0" if b"\0" in data and not wide else data[len(bom) :].decode(CODECS[bom])
     except UnicodeDecodeError as error:
         raise NotASidecar(f"is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     if "\0" in text:
