@@ -180,6 +180,16 @@ def test_records_of_tables_are_read_and_changed_alone(tmp_path):
     assert (tmp_path / "train" / "metadata.jsonl").read_bytes() == lines.encode()
 
 
+def test_a_table_of_another_machine_is_read_where_its_names_are_clear(tmp_path):
+    hash = put(tmp_path / "a", "x")
+    twins = [put(tmp_path / folder, "y") for folder in ("a", "b")]
+    records = {"C:\\train\\x.jpg": {"tags": "hat"}, "D:/train/y": {"tags": "coat"}, "/gone/z": {"tags": "tree"}}
+    (tmp_path / "meta_lat.v2.json").write_text(json.dumps(records))
+    library = FolderLibrary(tmp_path)
+    assert "2 records of tables that belong to no picture" in "\n".join(library.walk([]).notes)
+    assert tags_of(library, hash) == ["hat"] and tags_of(library, twins[0]) == []
+
+
 @pytest.mark.parametrize(
     "picture, sidecar", [("IMG.JPG", "img.txt"), ("a.jpg", "a.Txt"), ("a.png", "A.PNG.TXT"), ("e\u0301.jpg", "é.txt")]
 )
@@ -203,6 +213,7 @@ def test_names_that_differ_in_case_or_unicode_form_alone_belong_together(tmp_pat
         ({"json": '{"shapes": []}'}, "seen and not read: 3 .json files hold no tags"),
         ({"tags": "1girl"}, r"seen and not read: files beside pictures whose kind is not known here \(3 .tags\)"),
         ({"txt": ""}, "no picture has a tag: none of 3"),
+        ({"csv": "file_name,text"}, r"not known here \(3 .csv\)"),
         ({"txt": "1girl long_hair"}, "tags are parted by blanks, as in 3 of 3 files"),
         ({"txt": "1girl；solo"}, "tags are parted by full-width semicolons"),
         ({"caption": "1girl, solo"}, r"3 of 3 pictures have tags \(read: 3 .caption files\)"),

@@ -31,6 +31,7 @@ class Index:
     folders: list[Folder] = field(default_factory=list)
     habits: dict[str, Habit] = field(default_factory=dict)
     bad_tables: dict[str, str] = field(default_factory=dict)
+    unclaimed: int = 0  # records of tables that are of no picture here
     looked: float = 0.0
 
 
@@ -105,6 +106,7 @@ def _with_records(inside: Inside, index: Index) -> None:
             continue
         for key in table.records:
             pictures = finder.find(os.path.dirname(path), key)
+            index.unclaimed += not pictures
             for picture in pictures:
                 found.setdefault(picture, []).append(Target(path, RECORD, len(pictures) == 1, key))
     for folder in index.folders:

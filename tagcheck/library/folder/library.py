@@ -117,6 +117,10 @@ class FolderLibrary:
         problems = tuple(hash for hash in on_pages if hash in index.problems)
         seen = self._survey(fresh=True)
         said = notes(seen, index.folders, sum(len(folder.tables) for folder in index.folders) - len(index.bad_tables))
+        if index.unclaimed:
+            said.append(
+                f"seen and not read: {index.unclaimed:,} records of tables that belong to no picture by their name"
+            )
         said += [f"seen and not read: {shown(path)} {why}" for path, why in sorted(index.bad_tables.items())]
         return Walk(
             (shown(self.root.name), *map(shown, under)),

@@ -112,17 +112,27 @@ def skip(text: str, at: int) -> int:
 
 
 class Finder:
-    """Which picture a record's key means: a path below the table's folder, an absolute one, or either without its ending."""
+    """Which picture a record's key means: a path below the table's folder, an absolute one, or either without its ending; else
+    the only picture below that folder that has the name, since a table may have been written on another machine.
+    """
 
     def __init__(self, pictures: list[str]) -> None:
         self.whole = {os.path.normpath(path): path for path in pictures}
         self.stems: dict[str, list[str]] = {}
+        self.names: dict[str, list[str]] = {}
         for path in pictures:
-            self.stems.setdefault(os.path.splitext(os.path.normpath(path))[0], []).append(path)
+            stem = os.path.splitext(os.path.normpath(path))[0]
+            self.stems.setdefault(stem, []).append(path)
+            for name in {os.path.basename(path), os.path.basename(stem)}:
+                self.names.setdefault(name, []).append(path)
 
     def find(self, folder: str, key: str) -> list[str]:
         """The pictures that a key of a table in `folder` means."""
         path = os.path.normpath(os.path.join(folder, key.replace("\\", "/")))
         if path in self.whole:
             return [self.whole[path]]
-        return self.stems.get(path, [])
+        if path in self.stems:
+            return self.stems[path]
+        start = os.path.join(folder, "")
+        named = [one for one in self.names.get(os.path.basename(path), ()) if one.startswith(start)]
+        return named if len(named) == 1 else []
