@@ -133,7 +133,7 @@ SMALL: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "tag_map.json": (tagger_vocabulary.load, as_bytes({"miku": "character:miku", "sketch": None})),
     "tag_map.csv": (tagger_vocabulary.load, b'miku,4,100,"hatsune,vocaloid"\n"quoted ""x""",0,5,\n'),
     "unreadable.json": (lambda folder: unreadable.load(folder, {}), as_bytes(UNREADABLE)),
-    "damaged.json": (unreadable.damaged, as_bytes(DAMAGED)),
+    "damaged.json": (unreadable.DAMAGED.load, as_bytes(DAMAGED)),
     "tagger.json": (tagger_json.read, as_bytes(descriptor())),
     "review_keys.json": (keys.load, as_bytes({"accept": ["A"], "settle": ["Enter", "Ctrl+Shift+Z"]})),
 }

@@ -179,7 +179,7 @@ class JsonSidecar:
     def _inner(self, field: Field) -> Sidecar:
         """A string that holds several tags."""
         reading = BLANKS if field.blanks else Reading(self.reading.marks)
-        return sidecar_text.decode((field.node.value or "").encode("utf-8", "replace"), reading)
+        return sidecar_text.taken_apart(field.node.value or "", reading=reading)
 
     def _written(self, text: str) -> JsonSidecar:
         return replace(self, text=text, blanks=tuple(field.blanks for field in self.fields))
@@ -274,7 +274,7 @@ def decode(data: bytes, table: bool = False, reading: Reading = BLANKS) -> JsonS
 def _new(tag: str, field: Field, habit: Habit) -> str:
     """A tag that is not in use yet, as the others of its list and of the library are written."""
     lines = "\n".join((item.value or "").replace("\n", " ") for item in field.node.items or ())
-    own = sidecar_text.habit_of([sidecar_text.decode((lines + "\n").encode("utf-8", "replace"))], habit)
+    own = sidecar_text.habit_of([sidecar_text.taken_apart(lines + "\n")], habit)
     return sidecar_text.spelled(tag, own)
 
 

@@ -229,7 +229,11 @@ def decode(data: bytes, reading: Reading = Reading()) -> Sidecar:
     >>> decode(b"long_hair, 1girl").names
     ['long hair', '1girl']
     """
-    text, bom = text_of(data)
+    return taken_apart(*text_of(data), reading)
+
+
+def taken_apart(text: str, bom: bytes = b"", reading: Reading = Reading()) -> Sidecar:
+    """A text that holds tags, taken apart."""
     found = PARAMETERS.search(text)
     prompt = found.start() if found else None
     lines = False if prompt is not None else _by_lines(text, reading)
