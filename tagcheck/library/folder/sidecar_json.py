@@ -265,9 +265,6 @@ def decode(data: bytes, table: bool = False, reading: Reading = BLANKS) -> JsonS
     sidecar = JsonSidecar(text or '{"tags": []}', bom, table, escaped=escaped, reading=reading)
     if not sidecar.fields:
         raise NoTags("holds no tags that are known here")
-    for field in sidecar.fields:
-        if not field.listed:
-            _inner(field)  # a text that cannot be one of tags is said now
     return sidecar
 
 
