@@ -126,7 +126,7 @@ def test_a_stage_that_ends_anywhere_leaves_whole_files_and_the_next_run_finishes
     assert in_child(work)[0] == 0
     expected = outcome(folder, module)
     reset()
-    for point in points(work, reset, seed=5, few=2):
+    for point in points(work, reset, seed=5, few=1):
         assert in_child(work, point, how)[0] in HOWS[how], point
         outcome(folder, module)
         assert in_child(work)[0] == 0, point

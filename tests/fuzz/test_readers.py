@@ -63,7 +63,7 @@ from tagcheck.series import classifier_files
 from tagcheck.tag_errors import tag_rules, tagger_vocabulary
 from webapp import keys
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 FILES = 10 if EXAMPLES < 5_000 else 100  # made of each draw
 few = settings(
     max_examples=math.ceil(EXAMPLES / FILES), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
