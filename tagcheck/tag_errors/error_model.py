@@ -62,6 +62,7 @@ SPACE_USES = 50, 200.0  # a namespace has a plateau of its own from here on, and
 SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a namespace are forgotten
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
+LEVEL, BY_CHANCE = 0.1, 1.5  # steps are level up to this share, and standard errors beyond
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
 
@@ -87,20 +88,42 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """A rate read off at one end of the evidence: `likely`, the level that most steps agree with, and `least`, where it begins.
+
+    Where there is a level, both are the same. Where the rate moves from the first step on there is none, and all that is known is
+    that it lies between: tags that cannot be seen look like forgotten ones, and like wrong ones.
+    """
+
+    likely: float
+    least: float
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the model says of each cell, all (m,): `belongs` is pi, `miss` and `wrong` the rates m and a,
     `error` the probability that the cell is as it should not be: missing where it is not written, incorrect where it is.
-    `miss_rate` and `wrong_rate` (kappa) are the library's, `shows` (T,) the share of each tag's
-    uses, 0 to 1, that the evidence expects.
+    `forgotten` and `wrongly` (kappa) are the library's rates, `shows` (T,) the share
+    of its uses, 0 to 1, that the evidence expects.
     """
 
     belongs: np.ndarray
     miss: np.ndarray
     wrong: np.ndarray
     error: np.ndarray
-    miss_rate: float
-    wrong_rate: float
+    forgotten: Rate
+    wrongly: Rate
     shows: np.ndarray
+
+    @property
+    def miss_rate(self) -> float:
+        """How often a tag that belongs is forgotten."""
+        return self.forgotten.likely
+
+    @property
+    def wrong_rate(self) -> float:
+        """How often a tag that does not belong is written, in units of its frequency."""
+        return self.wrongly.likely
 
 
 def collect(
@@ -189,7 +212,8 @@ def fit(
     weight = weight * _heard(cells, answered)[sample]
     beta = _regressed(design.of_sample, y[sample], weight)
     written = expit(design.linear(beta))
-    miss_rate, kappa = _plateau(written, y), _floor(written, y, cells.weight, share)
+    m, wrongly = _plateau(written, y), _floor(written, y, cells.weight, share)
+    miss_rate, kappa = m.likely, wrongly.likely
     belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
     lines = np.tile([0.0, 1.0], (len(frequency), 1))
     floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
@@ -208,13 +232,27 @@ def fit(
         floor, often = _tag_rates(belongs, truth, shown, base, kappa * share, cells, spaces, of_space)
         floor = kappa * floor
         if turn % RATES_EVERY == 0:
-            miss_rate = _plateau(belongs, y)
+            m = _plateau(belongs, y)
+            miss_rate = m.likely
     miss = _laziness(belongs, truth, cells, miss_rate, often)
     truth, _ = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
     wrong = np.minimum(floor, kappa) * frequency
     error = np.where(cells.given, 1 - truth, truth)
-    shows = _shows(belongs, cells, len(frequency))
-    return Verdict(belongs, miss, wrong[cells.column], error, miss_rate, kappa, shows)
+    shows = _shows(belongs, truth, cells, len(frequency))
+    return Verdict(belongs, miss, wrong[cells.column], error, m, wrongly, shows)
+
+
+def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> np.ndarray:
+    """`error` (m,), the mean of what it is at the likely rates of errors and at the least: the order within a kind stays.
+
+    What is written is to be explained as well by the least rate of forgetting, so at that tags belong less often.
+    """
+    odds = error / np.maximum(1 - error, SMALLEST)
+    m, kappa = verdict.forgotten, verdict.wrongly
+    belongs = odds / (m.likely + odds) * (1 - m.likely) / (1 - m.least)
+    missing = belongs * m.least / (belongs * m.least + 1 - belongs)
+    seldom = odds * kappa.least / kappa.likely
+    return np.asarray((error + np.where(given, seldom / (1 + seldom), missing)) / 2)
 
 
 def _heard(cells: Cells, answered: np.ndarray | None) -> np.ndarray:
@@ -238,17 +276,17 @@ def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: fl
     least, prior = SPACE_USES
     for space in np.flatnonzero(uses >= least).tolist():
         here = of_cell == space
-        ratio = np.clip(_plateau(belongs[here], y[here]) / rate, *SPACE_BOUNDS)
+        ratio = np.clip(_plateau(belongs[here], y[here]).likely / rate, *SPACE_BOUNDS)
         out[space] = ratio ** (uses[space] / (uses[space] + prior))
     return out
 
 
-def _shows(belongs: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
-    """The share (T,) of each tag's uses that the evidence expects, drawn to that of all tags by `SHOWN_PRIOR` uses."""
+def _shows(belongs: np.ndarray, truth: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
+    """The share (T,) of each tag's right uses that the evidence expects, drawn to that of all tags by `SHOWN_PRIOR` uses."""
     written = cells.column[cells.given]
-    uses, expected = np.bincount(written, minlength=tags), np.bincount(written, belongs[cells.given], tags)
-    usual = expected.sum() / max(uses.sum(), 1)
-    return np.asarray((expected + SHOWN_PRIOR * usual) / (uses + SHOWN_PRIOR))
+    right, expected = (np.bincount(written, values[cells.given], tags) for values in (truth, belongs))
+    usual = expected.sum() / max(right.sum(), SMALLEST)
+    return np.asarray(np.minimum((expected + SHOWN_PRIOR * usual) / (right + SHOWN_PRIOR), 1.0))
 
 
 def _truth(
@@ -339,43 +377,45 @@ def _laziness(belongs: np.ndarray, truth: np.ndarray, cells: Cells, rate: float,
     return np.asarray(np.clip(found, 0.002, 0.95))
 
 
-def _plateau(written: np.ndarray, y: np.ndarray) -> float:
-    """The share of tags not written where the evidence is strong: m.
+def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float) -> Rate:
+    """The rate of `events` among `size` in steps (k,), the first one at the very end; kept within `low` and `high`.
 
-    Cells are taken in the order in which tags are expected, in steps of 5 % of the written ones. The
-    plateau is the level that most steps agree with, by a quarter and chance (the higher place
-    wins a tie): the very first steps alone may be special, such as pictures whose copies were tagged with care.
+    Steps agree whose events differ by no more than `LEVEL` and chance; the first of two levels wins a tie. The very first step alone
+    may be special, such as pictures whose copies were tagged with care.
     """
+    events, size = events + 0.5, size + 1.0
+    rate = events / size
+
+    def most(rate: np.ndarray, of: np.ndarray) -> np.ndarray:
+        return np.asarray((1 + LEVEL) * rate * of + BY_CHANCE * np.sqrt(rate * of))
+
+    expected = rate[:, None] * size  # by the rate of one step, in each step
+    near = np.abs(events - expected) <= most(rate[:, None], size) - expected
+    near &= (rate < high) | np.eye(len(rate), dtype=bool)
+    agreeing = near[int(np.argmax(near.sum(axis=1)))]
+    total, number = np.cumsum(events), np.cumsum(size)
+    rises = events[1:] > most(total[:-1] / number[:-1], size[1:])
+    last = int(np.argmax(rises)) if rises.any() else len(rises)
+    likely = float(np.clip(events[agreeing].sum() / size[agreeing].sum(), low, high))
+    return Rate(likely, float(np.clip(most(total[last] / number[last], number[last]) / number[last], low, likely)))
+
+
+def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
+    """The share of tags not written where the evidence is strong, m, in steps of 5 % of the written ones."""
     order = np.argsort(-written, kind="stable")
     stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * y.sum())
-    lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in itertools.pairwise(stops)]) + 0.5
-    size = np.diff(stops) + 1.0
-    rate = lost / size
-    expected = rate[:, None] * size  # by the rate of one step, in each step
-    near = np.abs(lost - expected) <= 0.25 * expected + 1.5 * np.sqrt(expected * (1 - rate[:, None]))
-    near &= (lost < 0.5 * size) | np.eye(len(lost), dtype=bool)
-    level = near[int(np.argmax(near.sum(axis=1)))]
-    return float(np.clip(lost[level].sum() / size[level].sum(), 0.005, 0.6))
+    lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in itertools.pairwise(stops)])
+    return _read_off(lost, np.diff(stops).astype(np.float64), 0.005, 0.6)
 
 
-def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.ndarray) -> float:
-    """Wrong tags in units of the tag's frequency, where a tag is expected least: kappa.
-
-    As for the plateau: the level that most steps agree with, of steps of 5 % of what chance gives, the lower place
-    winning a tie.
-    """
+def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.ndarray) -> Rate:
+    """Wrong tags in units of the tag's frequency, where a tag is expected least, kappa, in steps of 5 % of what chance gives."""
     order = np.argsort(written / share, kind="stable")
     chance = (weight * share)[order]
     reached = np.cumsum(chance)
-    stops = np.searchsorted(reached, np.arange(0, 0.41, 0.05) * reached[-1])
-    pairs = list(itertools.pairwise(stops))
-    wrong = np.array([y[order[start:stop]].sum() for start, stop in pairs]) + 0.5
-    size = np.array([chance[start:stop].sum() for start, stop in pairs]) + 12.0
-    near = np.abs(np.log(wrong / size)[:, None] - np.log(wrong / size)) <= 0.25 + 1.5 * np.sqrt(
-        1 / wrong[:, None] + 1 / wrong
-    )
-    level = near[int(np.argmax(near.sum(axis=1)))]
-    return float(np.clip(wrong[level].sum() / size[level].sum(), 0.001, 0.5))
+    stops = list(itertools.pairwise(np.searchsorted(reached, np.arange(0, 0.41, 0.05) * reached[-1])))
+    wrong, size = (np.array([values[start:stop].sum() for start, stop in stops]) for values in (y[order], chance))
+    return _read_off(wrong, size, 0.001, 0.5)
 
 
 def _sample(cells: Cells, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

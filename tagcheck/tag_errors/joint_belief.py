@@ -30,7 +30,7 @@ from scipy.sparse import csgraph
 from scipy.special import expit, softmax
 
 from tagcheck.learning.linear_probes import logit
-from tagcheck.tag_errors.error_model import SMALLEST, Cells, Verdict
+from tagcheck.tag_errors.error_model import SMALLEST, Cells, Verdict, as_far_as_known
 from tagcheck.tag_errors.relations import Relations
 
 MOST = 8  # tags of a picture weighed together
@@ -49,6 +49,8 @@ HABIT_WEIGHT = 4.0  # swaps: what a tag's own are weighed against
 DRAWN = (
     0.2  # how far what is believed of two tags of a namespace is drawn to what is believed of all that stand together
 )
+UNEXPLAINED = 0.1  # the chance that a written tag of which the evidence sees nothing is wrong
+POWER = 3.0  # of the share of uses that the evidence expects: so much is kept of what it says
 ROUNDS = 8
 ROWS = 4096  # sets of tags weighed at a time
 LARGEST_STEP = 1.5
@@ -98,16 +100,22 @@ def settle(cells: Cells, verdict: Verdict, relations: Relations, frequency: np.n
             model.round()
         truth[relevant] = model.belief
     truth = _drawn_to_all(truth, cells, relations)
-    error = np.where(cells.given, 1 - truth, truth)
-    return replace(verdict, error=_as_far_as_it_shows(error, cells, verdict.shows, relations)), model.habits()
+    error = as_far_as_known(np.where(cells.given, 1 - truth, truth), cells.given, verdict)
+    error = _or_unexplained(
+        _as_far_as_it_shows(error, cells, verdict.shows, relations, model.theta), cells, verdict.shows
+    )
+    return replace(verdict, error=error), model.habits()
 
 
-def _as_far_as_it_shows(error: np.ndarray, cells: Cells, shows: np.ndarray, relations: Relations) -> np.ndarray:
-    """`error` (m,) where it is above .5 with its log-odds times the share of the tag's uses that the evidence expects, `shows` (T,).
+def _as_far_as_it_shows(
+    error: np.ndarray, cells: Cells, shows: np.ndarray, relations: Relations, meeting: np.ndarray
+) -> np.ndarray:
+    """`error` (m,), its log-odds where above 0 times a power of the share of the tag's uses that the evidence expects, `shows` (T,).
 
     Where the evidence misses many uses of a tag, what it says of the tag is less sure than the regression thinks: whether
-    such a tag is forgotten, or is not for what can be seen, cannot be told from the tags alone. A tag beside
-    another of its namespace that is likely right is told by that one too.
+    such a tag is forgotten, or is not for what can be seen, cannot be told from the tags alone. A tag beside another of its
+    namespace that is likely right is told by that one too, and the less often two of the namespace meet (`meeting`
+    (spaces,), in logs of units of chance), the more the others tell: there the power is lower.
     """
     space = relations.space[cells.column]
     of_space = np.flatnonzero((space >= 0) & cells.given)
@@ -118,8 +126,21 @@ def _as_far_as_it_shows(error: np.ndarray, cells: Cells, shows: np.ndarray, rela
     np.maximum.at(best, at, right)
     # The likeliest tag itself looks more right than wrong, so its own share does not come into play here.
     kept[of_space] = np.maximum(kept[of_space], best[at])
+    power = np.full(len(error), POWER)
+    power[of_space] = 1 + (POWER - 1) * np.minimum(np.exp(meeting[space[of_space]]), 1)
     odds = logit(error, SMALLEST)
-    return np.asarray(expit(np.where(odds > 0, kept * odds, odds)))
+    return np.asarray(expit(np.where(odds > 0, kept**power * odds, odds)))
+
+
+def _or_unexplained(error: np.ndarray, cells: Cells, shows: np.ndarray) -> np.ndarray:
+    """`error` (m,), for written tags with a small chance that what nothing explains is wrong rather than out of sight.
+
+    Where the evidence sees little of a tag (`shows`), its uses without evidence are taken for ones that cannot be seen, so all look
+    equally right. Among these the picture's own regression tells the order: a seldom tag is wrong more often.
+    """
+    alone = 1 - np.clip(cells.features[:, cells.names.index("probe_share")], 0, 1)
+    chance = UNEXPLAINED * np.square(1 - shows[cells.column]) * alone * cells.given
+    return np.asarray(error + chance * (1 - error))
 
 
 def _drawn_to_all(truth: np.ndarray, cells: Cells, relations: Relations) -> np.ndarray:

@@ -54,4 +54,4 @@ def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_c
         expected = np.sort(rng.random(3000))[::-1]
         y = (expected > 0.4) & (rng.random(3000) > 0.15)
         y[:360] = True  # the strongest evidence of all: copies, and nothing forgotten there
-        assert 0.11 < error_model._plateau(expected, y.astype(float)) < 0.19
+        assert 0.11 < error_model._plateau(expected, y.astype(float)).likely < 0.19

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from tagcheck.learning.linear_probes import logit
 from tagcheck.tag_errors import evidence, joint_belief
-from tagcheck.tag_errors.error_model import Cells, Verdict
+from tagcheck.tag_errors.error_model import Cells, Rate, Verdict
 from tagcheck.tag_errors.joint_belief import Habits, settle
 from tagcheck.tag_errors.relations import Relations, learn_relations
 
@@ -38,7 +38,7 @@ def weighed(given: np.ndarray, belongs: np.ndarray, relations: Relations) -> tup
     truth = shows / (shows + (1 - pi) * np.where(cells.given, WRONG, 1 - WRONG))
     error = np.where(cells.given, 1 - truth, truth)
     rate = np.full(n * tags, MISS)
-    verdict = Verdict(pi, rate, np.full(n * tags, WRONG), error, MISS, 0.01, np.ones(tags))
+    verdict = Verdict(pi, rate, np.full(n * tags, WRONG), error, Rate(MISS, MISS), Rate(0.01, 0.01), np.ones(tags))
     made, habits = settle(cells, verdict, relations, np.maximum(given.mean(axis=0), 0.01))
     return made.error.reshape(n, tags), habits
 
