@@ -433,7 +433,7 @@ def steps(*some: dict[str, object]) -> Callable[[Path], object]:
             "takes its colours last",
         ),
         (lambda folder: beside("threshold.json", [])(camie_export(folder)), BadFile, "not an object of categories"),
-        (lambda folder: columns("tag_id", "category")(wd(folder)), BadFile, "no column of names, only tag_id"),
+        (lambda folder: columns("tag_id", "category")(wd(folder)), BadFile, "no column of names, only 'tag_id'"),
         (
             lambda folder: mapping(lambda found: {"tag_to_idx": found["tag_to_idx"]})(cl_two(folder)),
             BadFile,
