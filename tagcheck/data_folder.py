@@ -236,7 +236,7 @@ def _by_line(
 ) -> Generator[tuple[str, Any], None, bool]:
     """Records of a file in our layout; returns False, before anything was yielded, when it is laid out otherwise."""
     inside: str | None = None
-    checked = False
+    checked = begun = False
     for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), 2):
         text = line.strip()
         where = f"{path} is damaged in line {number}"
@@ -259,7 +259,12 @@ def _by_line(
             if name in kind.records and value == "[":
                 if "kind" not in header:
                     return False
-                inside = name
+                inside, begun = name, True
+            elif name in kind.records and value.startswith("[") and value not in ("[]", "[],"):
+                if not begun:
+                    return False  # a list within one line, as another program writes it
+                for begin, stop in elements(value, 0):
+                    yield from _records(name, value[begin:stop], where, kind, unusable)
             else:
                 for _, one in _records(name, value.removesuffix(","), where, kind, unusable):
                     header[name] = one

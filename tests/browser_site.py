@@ -105,7 +105,7 @@ def come_to_rest(tab) -> None:
         try:
             tab.goto("about:blank", timeout=10_000)
         except Error:
-            if last:
+            if last and tab.url != "about:blank":
                 raise
         else:
             return

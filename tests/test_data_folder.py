@@ -131,6 +131,19 @@ def test_big_lists_stand_one_record_a_line_and_the_whole_is_ordinary_json(folder
     assert lines[0] == "{" and lines[-1] == "}"
 
 
+@pytest.mark.parametrize(
+    "lines", [{"first": '["a, [1]", {"b": 2}]'}, {"first": "[\n1\n]", "second": '["a, [1]", {"b": 2}]'}]
+)
+def test_a_list_within_one_line_is_read_record_by_record(tmp_path, lines):
+    kind = data_folder.Kind("thing", "things", "thing", "make_thing.py", ("first", "second"))
+    path = tmp_path / "thing_20260101T000000Z.json"
+    rest = ",\n".join(f'"{name}": {value}' for name, value in lines.items())
+    path.write_text(f'{{\n"kind": "thing",\n"version": 1,\n{rest}\n}}\n', encoding="utf-8")
+    read = list(data_folder.records(path, kind, {}))
+    expected = [(name, one) for name, value in lines.items() for one in json.loads(value)]
+    assert read == expected
+
+
 def test_the_same_document_gives_the_same_bytes(folder):
     document = {"b": 1, "a": [1.5, None], "similar_pairs": [{"z": 1, "y": 2}], "groups": []}
     one, two = (save(DataFolder(folder.root / name), NEAR_DUPLICATES, document, NOON) for name in "xy")

@@ -263,7 +263,7 @@ def test_a_user_or_port_that_is_none_is_a_usage_error_in_every_option(script_fil
         wrong = {**dict.fromkeys(PATHS, "~nosuchuser/x"), "HOST:PORT": "localhost:65536"}.get(action.metavar)
         wrong = "65536" if "--port" in action.option_strings else wrong
         if wrong:
-            with pytest.raises(argparse.ArgumentTypeError, match="no such user|is no port"):
+            with pytest.raises(argparse.ArgumentTypeError, match="no such user|is not a port"):
                 action.type(wrong)
 
 
@@ -276,4 +276,4 @@ def test_the_page_does_not_start_with_a_user_or_port_that_is_none(option, wrong,
     with pytest.raises(SystemExit) as caught:
         app.main([option, wrong])
     said = capsys.readouterr().err
-    assert caught.value.code == 2 and ("no such user" in said or "is no port" in said)
+    assert caught.value.code == 2 and ("no such user" in said or "is not a port" in said)

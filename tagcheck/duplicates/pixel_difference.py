@@ -72,7 +72,7 @@ def _swapped(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> tuple[np.
 def _turned_round(at: np.ndarray) -> np.ndarray:
     """The places and tones (m, 6) that lay the first over the second instead."""
     scale, shift = at[:, ::2], at[:, 1::2]
-    return np.clip(np.stack([1 / scale, -shift / scale], axis=2).reshape(at.shape), LEAST, MOST)
+    return np.asarray(np.clip(np.stack([1 / scale, -shift / scale], axis=2).reshape(at.shape), LEAST, MOST))
 
 
 def _parts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,6 +62,7 @@ SPACE_USES = 50, 200.0  # a namespace has a plateau of its own from here on, and
 SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a namespace are forgotten
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
+STILL = 0.1  # of what likely is an error is said above one half, however little is known of the rates
 LEVEL, BY_CHANCE = 0.1, 1.5  # steps are level up to this share, and standard errors beyond
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
@@ -243,7 +244,8 @@ def fit(
 
 
 def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> np.ndarray:
-    """`error` (m,), the mean of what it is at the likely rates of errors and at the least: the order within a kind stays.
+    """`error` (m,), the mean of what it is at the likely rates of errors and at the least: the order within a kind stays, and what
+    is more likely an error than not stays so.
 
     What is written is to be explained as well by the least rate of forgetting, so at that tags belong less often.
     """
@@ -252,7 +254,8 @@ def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> n
     belongs = odds / (m.likely + odds) * (1 - m.likely) / (1 - m.least)
     missing = belongs * m.least / (belongs * m.least + 1 - belongs)
     seldom = odds * kappa.least / kappa.likely
-    return np.asarray((error + np.where(given, seldom / (1 + seldom), missing)) / 2)
+    known = (error + np.where(given, seldom / (1 + seldom), missing)) / 2
+    return np.asarray(np.where(error > 0.5, np.maximum(known, 0.5 + STILL * (error - 0.5)), known))
 
 
 def _heard(cells: Cells, answered: np.ndarray | None) -> np.ndarray:

@@ -143,9 +143,9 @@ def test_half_precision_weights_and_the_nine_extra_rows_of_old_heads_load(own_di
         (
             lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-100]),
             BadFile,
-            "no whole safetensors file",
+            "not a whole safetensors file",
         ),
-        (lambda d: (d / "model.safetensors").write_bytes(b""), BadFile, "no whole safetensors file"),
+        (lambda d: (d / "model.safetensors").write_bytes(b""), BadFile, "not a whole safetensors file"),
         (
             lambda d: rewrite(d, lambda t: t.pop("norm.bias")),
             BadFile,

@@ -346,7 +346,7 @@ def test_a_stopped_run_keeps_what_it_had_and_another_one_goes_on(
     epochs = []
     monkeypatch.setattr(Training, "_judge", lambda self: epochs.append(self.epoch) or whole(self))
     assert finetune(folder, library) == 0
-    assert epochs == [1] and "going on with" in capsys.readouterr().err
+    assert epochs == [1] and "continuing the fine-tuning" in capsys.readouterr().err
 
 
 def raise_interrupt() -> None:
@@ -359,7 +359,7 @@ def test_other_settings_begin_anew(folder: DataFolder, library: Path, helps, cap
     work.mkdir(parents=True)
     (work / "run.json").write_text("{}")
     assert finetune(folder, library) == 0
-    assert "is begun anew" in capsys.readouterr().err
+    assert "training starts again" in capsys.readouterr().err
 
 
 def test_another_network_than_that_of_the_embeddings_is_refused(folder: DataFolder, library: Path, tmp_path: Path):

@@ -67,7 +67,7 @@ def misfit(value: object, shape: Any, where: str = "it") -> str:
     """What does not fit, in words; "" where all does.
 
     >>> misfit({"a": [1, "x"]}, {"a": [int], "b?": str}), misfit({}, {"a": int}), misfit({"a": 1}, {"a": int})
-    ("'a' has an entry that is not an int", "'a' is missing", '')
+    ("'a' has an entry that is no int", "'a' is missing", '')
     """
     if isinstance(shape, dict):
         return _misfit_object(value, shape, where)
