@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return subprocess.call([PYTHON, PROJECT / "config.py", "--check"], env=environment())
     if args.what == "test":
         # a process for each processor, each with one thread: threads of torch that wait for each other gain nothing here
-        spread = ["-n", "auto", "--dist", "loadfile"]
+        spread = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
         one_thread = {"OMP_NUM_THREADS": "1", **environment()}
         return subprocess.call([PYTHON, "-m", "pytest", *spread, *args.rest], cwd=PROJECT, env=one_thread)
     demo = args.demo

@@ -103,7 +103,7 @@ def come_to_rest(tab) -> None:
 
     for last in (False, False, False, True):
         try:
-            tab.goto("about:blank", timeout=10_000)
+            tab.goto("about:blank", timeout=3_000)
         except Error:
             if last and tab.url != "about:blank":
                 raise

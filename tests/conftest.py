@@ -55,13 +55,33 @@ SLOW = (
 )
 
 
+# The files that take longest begin, so that no processor waits at the end for another one's last file.
+LONGEST = (
+    "webapp/test_browser.py",
+    "scripts/test_end_to_end.py",
+    "series/test_finetuning.py",
+    "scripts/test_extraction.py",
+    "webapp/test_browser_review.py",
+    "embedding/test_published_layouts.py",
+    "scripts/test_suggest.py",
+    "test_doctor.py",
+    "scripts/test_extraction_cluster.py",
+    "portable.py",
+    "webapp/test_browser_pictures.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `SLOW`."""
+    """Mark the tests of `SLOW` and begin with those of `LONGEST`."""
+    places = {}
     for item in items:
         if item.path.is_relative_to(TESTS):
-            name = f"{item.path.relative_to(TESTS).as_posix()}::{item.name}"
-            if name.startswith(SLOW):
+            file = item.path.relative_to(TESTS).as_posix()
+            if f"{file}::{item.name}".startswith(SLOW):
                 item.add_marker(pytest.mark.slow)
+            if file in LONGEST:
+                places[item] = LONGEST.index(file)
+    items.sort(key=lambda item: places.get(item, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

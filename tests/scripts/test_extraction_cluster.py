@@ -26,6 +26,9 @@ def hashes_in_shards(folder: Path) -> list[str]:
     return [hash for path in store.shard_paths(folder) for hash in store._load_shard(path)["hashes"]]
 
 
+long = pytest.mark.skipif(not os.environ.get("CLUSTER"), reason="starts more clusters: CLUSTER=1")
+
+
 @pytest.fixture
 def rows_of_one_machine(shelf) -> dict[str, np.ndarray]:
     for seed in range(PICTURES):
@@ -93,6 +96,7 @@ def test_a_worker_that_is_killed_costs_nothing(shelf, rows_of_one_machine):
     assert_the_same(shelf, rows_of_one_machine)
 
 
+@long
 def test_a_driver_that_is_killed_is_started_again_and_goes_on(shelf, rows_of_one_machine):
     process = started(shelf)
     until(lambda: len(store.shard_paths(shelf.data.embeddings)) >= 2)
@@ -105,6 +109,7 @@ def test_a_driver_that_is_killed_is_started_again_and_goes_on(shelf, rows_of_one
     assert_the_same(shelf, rows_of_one_machine)
 
 
+@long
 def test_what_the_work_raises_comes_through_and_a_part_that_ends_every_worker_is_named():
     def make():
         def work(part: int, begun: int) -> int:

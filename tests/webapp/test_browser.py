@@ -63,6 +63,7 @@ def test_a_fix_is_accepted_applied_and_undone(tab, site):
     tab.get_by_role("link", name="Review, surest first").click()
     assert tab.locator("article h2").inner_text().startswith("Add series:elves, and 1 more")
     shown = tab.locator("article").get_attribute("data-id")
+    ready(tab)
     tab.keyboard.press("a")
     tab.wait_for_function("id => document.querySelector('article').dataset.id !== id", arg=shown)
     tab.wait_for_selector("#said >> text=Accepted: add series:elves, remove 1girl.")
