@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # a process for each processor, each with one thread: threads of torch that wait for each other gain nothing here
         spread = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
         one_thread = {"OMP_NUM_THREADS": "1", **environment()}
+        one_thread.pop("PYTHONDONTWRITEBYTECODE", None)  # the tests start many processes: compile the modules once
         return subprocess.call([PYTHON, "-m", "pytest", *spread, *args.rest], cwd=PROJECT, env=one_thread)
     demo = args.demo
     if args.what == "demo":
