@@ -155,9 +155,8 @@ def load(
 
 def _spread(records: list[Record], most: int) -> list[Record]:
     """The records without the readable ones beyond the first `most` in spread order, in the file's order."""
-    from tagcheck import (
-        spread,
-    )  # here, since it needs NumPy, which a program that only answers a question need not load
+    # Loaded here: it needs NumPy, which a program that only answers a question need not load.
+    from tagcheck import spread
 
     readable = [record for record in records if record.status == "ok"]
     kept = {readable[place].hash for place in spread.spread_order([_placed(one.raw) for one in readable])[:most]}
