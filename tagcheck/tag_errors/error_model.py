@@ -221,7 +221,7 @@ def fit(
     truth = belongs
     yes, no = (np.zeros((2, len(y)), dtype=bool)) if answered is None else (answered > 0, answered < 0)
     for turn in range(1, ROUNDS + 1):
-        miss = _laziness(belongs, truth, cells, miss_rate, often)
+        miss = _miss_rates(belongs, truth, cells, miss_rate, often)
         truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
         for certain in (truth, shown):
             certain[yes], certain[no] = 1, 0
@@ -235,7 +235,7 @@ def fit(
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs, y)
             miss_rate = m.likely
-    miss = _laziness(belongs, truth, cells, miss_rate, often)
+    miss = _miss_rates(belongs, truth, cells, miss_rate, often)
     truth, _ = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
     wrong = np.minimum(floor, kappa) * frequency
     error = np.where(cells.given, 1 - truth, truth)
@@ -356,7 +356,7 @@ def _tag_rates(
     return np.maximum(out[0], 1.0), out[1]
 
 
-def _laziness(belongs: np.ndarray, truth: np.ndarray, cells: Cells, rate: float, often: np.ndarray) -> np.ndarray:
+def _miss_rates(belongs: np.ndarray, truth: np.ndarray, cells: Cells, rate: float, often: np.ndarray) -> np.ndarray:
     """The rate at which each cell's tag is forgotten: that of its picture, told from the picture's other cells, times
     the tag's own `often`.
 
