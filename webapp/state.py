@@ -167,8 +167,7 @@ class Stores:
 
     def take(self) -> Review:
         """A store of the file that is there now: another may have been put in its place."""
-        while self._free:
-            store = self._free.pop()
+        while store := self._kept():
             if store.is_current():
                 return store
             store.close()
@@ -183,8 +182,15 @@ class Stores:
 
     def close(self) -> None:
         """Close those that nobody has."""
-        while self._free:
-            self._free.pop().close()
+        while store := self._kept():
+            store.close()
+
+    def _kept(self) -> Review | None:
+        """One of those that nobody has; another thread may be quicker than a look at whether there is one."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
 
 
 class Memory:
