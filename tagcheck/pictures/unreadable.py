@@ -93,9 +93,8 @@ class Notes:
             write_json(folder / self.name, head | {"files": files}, ("files",))
 
 
-DAMAGED = Notes(
-    "damaged.json", "damaged_files", "reason"
-)  # what is wrong with files whose pixels were read all the same
+# What is wrong with files whose pixels were read all the same.
+DAMAGED = Notes("damaged.json", "damaged_files", "reason")
 # The digests of pictures that were embedded before shards held them, "" for what has none.
 PIXELS = Notes("pixels.json", "pixel_digests", "pixels")
 
