@@ -10,8 +10,6 @@ In Hydrus nothing is changed: pages are read as they are shown, never refreshed.
 still loading or searching are waited for.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 

@@ -11,8 +11,6 @@ bad source are in the report together, so that they can be looked at and decided
 page where config.py names it in OWN_DETECTORS: docs/detectors.md.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 

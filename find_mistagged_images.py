@@ -9,8 +9,6 @@ Reads   datasets/advanced_joytag_complete_*.json (the newest), advanced_embeddin
 Writes  reports/mistagged_images_report_<UTC>.json
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 

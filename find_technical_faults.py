@@ -10,8 +10,6 @@ A fault is suggested as a tag, `fault:blurred`, which the library can search for
 to be removed. What the dataset says of a file is certain; of what is measured, 50 % at the limit, 95 % at a quarter of it.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 

@@ -11,8 +11,6 @@ pictures without it lie on that scale gives, by Bayes, the chance that the tag i
 the page where config.py names it in OWN_DETECTORS: docs/detectors.md.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 

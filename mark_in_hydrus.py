@@ -12,8 +12,6 @@ tag service) and name it in MACHINE_TAG_SERVICES of config.py: its tags then nev
 refused. tagcheck:copy is on all of a group of copies but the best one.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 

@@ -11,8 +11,6 @@ For programs that call one, as Hydrus' executable manager will: no picture is op
 the same at /api/suggest?hash=...&hash=... to a request that carries the token: docs/detectors.md.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before what takes seconds to import
     from tagcheck import interruption
 

@@ -19,8 +19,6 @@ on; and of what is said with 0.8 or more, the share right and how many, for seri
 that truly show two series.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Iterator, Sequence

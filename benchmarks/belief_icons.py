@@ -8,8 +8,6 @@ Reads   DIR/<set>/package/, each archive of `npm pack` unpacked in a folder name
 Writes  DIR/icons.npz (features) and DIR/icons.json (set, name, keywords, categories of each icon)
 """
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -9,8 +9,6 @@ is read from packages that are fetched by hand into one folder (nothing of them 
         Label Errors in Test Sets Destabilize Machine Learning Benchmarks", 2021)
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

@@ -1,7 +1,5 @@
 """What the benchmarks share: the project on the path, what work takes, peers that take turns, copies that are planted."""
 
-from __future__ import annotations
-
 import io
 import re
 import sys

@@ -11,8 +11,6 @@ Its 1,000 tags are ImageNet's places, "imagenet 0" to "imagenet 999", so it tags
 embeddings do, and that a folder in this layout needs no tagger.json.
 """
 
-from __future__ import annotations
-
 import csv
 import importlib
 import json

@@ -19,8 +19,6 @@ Times are seconds of this process's own processor time where one thread computes
 machine disturbs least, else of the clock. The best of the rounds counts.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import io

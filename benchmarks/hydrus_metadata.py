@@ -8,8 +8,6 @@ Writes  nothing; prints files a second for both (medians of interleaved rounds),
         for some of the files and for all
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import time

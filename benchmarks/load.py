@@ -10,8 +10,6 @@ Writes  nothing; one line: requests, errors, median and 99th percentile of the t
 Each reader looks at a list or a card, over a new connection, and waits a second; each decider decides on a card of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import re

@@ -15,8 +15,6 @@ products in float32; those within 1e-6 of the threshold may fall on either side.
 would take hours, --check holds the pairs of some rows drawn at random against theirs with all rows.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Sequence

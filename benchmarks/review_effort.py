@@ -13,8 +13,6 @@ headline says another number than the report says of what is asked; and answers 
 checkout of before is walked by the same keys with --project.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket

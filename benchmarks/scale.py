@@ -18,8 +18,6 @@ review store), page (seconds until the first answer). Printed are seconds of the
 held, the sizes of reports and store, and between two sizes the exponent by which each grows.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import math

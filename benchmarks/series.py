@@ -20,8 +20,6 @@ train_series_classifier_images.py kept there, beside the peers in the same folds
 Writes nothing; prints a table to stdout.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

@@ -17,8 +17,6 @@ swap the share of swapped series among the first as many suggestions as there ar
 contradictions, twins for errors that most near-duplicates have right.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Sequence

@@ -18,8 +18,6 @@ Every generator takes a seed and gives a `Library`. Errors are planted after the
 listed by kind in `planted`. A tag is written as an owner would, namespaces included.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

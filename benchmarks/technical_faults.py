@@ -10,8 +10,6 @@ Half of the pictures get a fault: a tenth each is darkened, blurred, made tiny, 
 and a fault that is called by another's name, count against precision; a picture may have had a fault of its own before.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import time

@@ -11,8 +11,6 @@ not by those that the extraction measures with. Peers in the same run: the plain
 (a cosine transform of 32 x 32) within 10 bits. Pictures that are copies before anything is planted count against precision.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -8,8 +8,6 @@ tag is right where it is true and not written, to take it away where it is writt
 one of its suggestions is reported; what the owner has fixed since counts no more.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

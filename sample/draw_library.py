@@ -10,8 +10,6 @@ near-duplicates. The same seed gives the same files to the last bit on one machi
 number of processes. A library that is already there with this seed and size is left as it is.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

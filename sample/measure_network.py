@@ -7,8 +7,6 @@ Reads a model folder; the pictures are drawn into a temporary one. Prints how we
 embeddings tell series apart that it has no tag for, and how near near-duplicates lie and how far everything else.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

@@ -14,8 +14,6 @@ seed, settings and machine give the same network, in however many calls. 1,500 s
 (docs/log.md).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import sys

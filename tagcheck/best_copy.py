@@ -1,7 +1,5 @@
 """Which of several copies of one picture to keep, and why: one rule for the report and for the page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 

@@ -4,8 +4,6 @@ A library is kept in the user's cache under a name that tells the source and the
 compiled once and never taken for another.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

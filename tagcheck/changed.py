@@ -1,7 +1,5 @@
 """What has changed since the last run of the detectors: pictures, tags, embeddings, decisions, settings."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress

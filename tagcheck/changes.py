@@ -1,7 +1,5 @@
 """One change of one tag of one picture, as reports, decisions, the ledger and libraries name it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Processes of our own, on every system: what they get from us, what they may use, and that they end when we do."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

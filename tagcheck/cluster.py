@@ -5,8 +5,6 @@ kept by the work itself (shards on a disk that all nodes see), not by Ray: a dri
 goes on with what is left.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence

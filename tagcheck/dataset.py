@@ -3,8 +3,6 @@
 It stands between `advanced_joytag_processing.py`, which writes it, and every stage after.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping

@@ -4,8 +4,6 @@
 their kinds of findings as filters.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

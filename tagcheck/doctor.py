@@ -6,8 +6,6 @@
 It looks and never changes anything: no page is refreshed, nothing is fetched, nothing is written.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence

@@ -5,8 +5,6 @@ A message says what, where, and the way out, in one line:
 They are raised where most is known and caught once, in `tagcheck.script.run`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

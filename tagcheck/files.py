@@ -1,7 +1,5 @@
 """Files written whole or not at all, and the layout of the JSON that stages share."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

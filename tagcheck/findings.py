@@ -3,8 +3,6 @@
 The same finding has the same id in every run, so that what the owner decided about it holds.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field

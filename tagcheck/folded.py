@@ -5,8 +5,6 @@ A line of the list `FOLDED`, which stands before the lists that it belongs to, i
 `"whole": true`, with the records themselves. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
 
-from __future__ import annotations
-
 import base64
 import itertools
 import json

@@ -3,8 +3,6 @@
 Importing PyTorch and SciPy takes seconds, in which Python would show where it was. Only the standard library is used here.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 

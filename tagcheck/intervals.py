@@ -1,7 +1,5 @@
 """Intervals of a share that was measured on a few: Wilson's to show, Clopper and Pearson's bound to state what holds at least."""
 
-from __future__ import annotations
-
 import math
 
 

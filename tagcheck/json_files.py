@@ -6,8 +6,6 @@ function of a value that raises `Wrong`, saying what is wrong and where in the v
 `one_of`, `list_of`, `map_of`, `record`, `either`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -4,8 +4,6 @@ The system drops the lock when the process ends, however it ends, so that a kill
 in the lock's own file; on Windows, which lets nobody read a locked file, in one beside it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """How much memory is free, for stages that work in blocks of a size to fit."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

@@ -4,8 +4,6 @@ They are much alike, so each is compressed as if it went on from `BEFORE`, a tex
 once has to be readable for ever: `BEFORE` never changes; another one would need another first byte.
 """
 
-from __future__ import annotations
-
 import zlib
 
 BETWEEN = "\0"  # what parts the sentence from the evidence

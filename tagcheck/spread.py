@@ -1,7 +1,5 @@
 """An order of pictures of which every beginning is a sample of all: spread over pages, series and time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest

@@ -1,7 +1,5 @@
 """Drawings as SVG text: every chart, diagram and note of this project is made of these two."""
 
-from __future__ import annotations
-
 from html import escape
 from typing import Any
 

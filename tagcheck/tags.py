@@ -4,8 +4,6 @@ A tag is written `namespace:subtag`, or `subtag` alone. Hydrus keeps tags lower-
 boorus write underscores.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -9,8 +9,6 @@ Writes  review.sqlite3 (decisions, ledger of writes), cache/thumbnails/, and, on
 Open http://localhost:5000/error-review. The page answers to this machine only, unless --host says otherwise.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import threading

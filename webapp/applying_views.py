@@ -1,7 +1,5 @@
 """From accepted to written: the exact difference, one confirmation, progress, what failed, and the way back."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A finding as its card shows it: what is suggested in rows, the pictures with their tags, the tags of copies side by side."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

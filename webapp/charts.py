@@ -1,7 +1,5 @@
 """Charts as inline SVG, drawn on the server: they print, need no script, and stand beside a table with the same numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup

@@ -1,7 +1,5 @@
 """Reading written changes again until the library surely has them: after a minute, and all of them when the page starts."""
 
-from __future__ import annotations
-
 import logging
 import threading
 

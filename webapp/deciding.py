@@ -1,7 +1,5 @@
 """Decisions: one suggestion, what is ticked on a card, a pair, or everything that a view holds; undo and redo."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a view shows, as a file to keep."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A view and its address: filters read from a query string and written back into one, and the words for them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

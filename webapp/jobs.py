@@ -1,7 +1,5 @@
 """Long work in the background, one piece at a time, with progress that a page can ask for."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable

@@ -5,8 +5,6 @@ data folder: `{"accept": ["a", "y"], "flag": []}`. A map in which one key would 
 refused in words.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

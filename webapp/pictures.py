@@ -4,8 +4,6 @@ A file goes to the browser as it is where browsers can show it; what they cannot
 should not (SVG may carry scripts, a 200-megapixel scan) is rendered to a picture first.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import os

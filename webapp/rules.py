@@ -4,8 +4,6 @@ They stand in `tag_rules.json` in the data folder, where the tag error detector 
 says which open suggestions it takes away; they are ignored with it, in one step of the history, and come back when the rule goes.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from dataclasses import dataclass

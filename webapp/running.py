@@ -3,8 +3,6 @@
 Where changes were written that the newest dataset does not know of, its tags are read again first.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

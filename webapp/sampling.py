@@ -1,7 +1,5 @@
 """Accepting many similar suggestions after a sample: some are drawn at random and looked at one by one, then the others are accepted together."""
 
-from __future__ import annotations
-
 import random
 
 from flask import Blueprint, abort, flash, redirect, request, url_for

@@ -5,8 +5,6 @@ machine (DNS rebinding), a POST must come from this origin and carry the token o
 session (CSRF), and the pages can neither be framed nor run a script that is not in static/.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import ipaddress

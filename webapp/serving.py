@@ -1,7 +1,5 @@
 """The server of the page: waitress, with limits on connections, on the time that one may take, and on what it may send."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

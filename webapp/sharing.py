@@ -1,7 +1,5 @@
 """Handing a view over to the library's own program, where it takes it: a page of these pictures, pairs to judge as duplicates."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations

@@ -6,8 +6,6 @@ The token stands in the data folder's store; `python suggest.py --token` prints 
 address, which programs keep in logs.
 """
 
-from __future__ import annotations
-
 import hmac
 
 from flask import Blueprint, Response, abort, jsonify, request

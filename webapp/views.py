@@ -1,7 +1,5 @@
 """The pages that are read: overview, list and grid, card, export, help."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How numbers, times and evidence read on the page."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime

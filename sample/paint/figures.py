@@ -1,7 +1,5 @@
 """Characters. Units are head radii, (0, 0) is the middle of the head, y points down; the feet stand at about 6.2."""
 
-from __future__ import annotations
-
 from sample.paint.brush import Brush, Point, darker, mix
 from sample.paint.picture import Figure
 from sample.paint.shapes import draw

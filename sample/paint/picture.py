@@ -1,7 +1,5 @@
 """A picture before it is painted: who and what is on it, where, in which style, and which tags are true of it."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Places: what is behind the characters and things. Units are the picture's shorter side."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable

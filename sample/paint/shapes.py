@@ -1,7 +1,5 @@
 """Reads `shapes.txt` and draws its parts: each section there is one part, each line one step."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """From a `Picture` to pixels: the place, the things, the characters, the weather, then the style of series and artist."""
 
-from __future__ import annotations
-
 import random
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Things and animals, and the emblems of the series, each drawn inside a square of side 1 around (0, 0)."""
 
-from __future__ import annotations
-
 from sample.paint.brush import Brush, Point, mix
 from sample.paint.shapes import draw
 from sample.paint.world import Colour

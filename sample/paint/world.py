@@ -1,7 +1,5 @@
 """What exists in the sample library's invented world, by the owner's spelling: tables go from the common to the rare."""
 
-from __future__ import annotations
-
 import random
 import tomllib
 from collections.abc import Sequence

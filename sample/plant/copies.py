@@ -1,7 +1,5 @@
 """What happens to pictures on their way through the world: encoded, cropped, scaled, recompressed, recoloured."""
 
-from __future__ import annotations
-
 import io
 import random
 

@@ -1,7 +1,5 @@
 """Errors put into true tags on purpose, each written down, as an owner makes them in real life."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field

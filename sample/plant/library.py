@@ -1,7 +1,5 @@
 """A sample library before and while it is drawn: which pictures, which copies of them, which odd files, where they stand."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random

@@ -1,7 +1,5 @@
 """The odd files that every real library has: animated, transparent, damaged, not a picture at all."""
 
-from __future__ import annotations
-
 import io
 import random
 from collections.abc import Callable

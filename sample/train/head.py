@@ -1,7 +1,5 @@
 """The tags' layer fitted to the end, on the embeddings of a network that is no longer trained."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Pictures to train the small network on, drawn from seeds of their own: squares of `SIDE` pixels with white edges."""
 
-from __future__ import annotations
-
 import io
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """Two views of one picture that a person would call the same: what happens to near-duplicates, in batches of tensors."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

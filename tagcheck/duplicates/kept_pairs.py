@@ -5,8 +5,6 @@ embedding. Pairs of pictures that have the same embedding as then are taken over
 comparing everything, and the file may be deleted.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

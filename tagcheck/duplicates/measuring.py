@@ -1,7 +1,5 @@
 """Measure what "the same picture" means for a network: the owner's own pictures, changed in memory, beside the rest."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence

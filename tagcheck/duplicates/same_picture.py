@@ -7,8 +7,6 @@ and from the library's own pairs above the threshold, of which some share is (le
 examples, by expectation and maximisation: Elkan and Noto 2008, Denis 1998).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

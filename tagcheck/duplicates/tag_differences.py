@@ -1,7 +1,5 @@
 """What the tags of two copies of one picture differ in."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import sparse
 

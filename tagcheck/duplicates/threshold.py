@@ -1,7 +1,5 @@
 """From which cosine on two pictures count as copies, told by pairs that the owner has judged."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import optimize
 

@@ -5,8 +5,6 @@ computes in float32 on others: a third of what AMD's can do. With AMX ours is 1.
 compiler, another processor, a wrong result), PyTorch's attention stands in, slower and as exact.
 """
 
-from __future__ import annotations
-
 import ctypes
 from functools import cache
 from pathlib import Path

@@ -5,8 +5,6 @@ own download starts again from nothing when the process ended half way. A file g
 once it is whole and its digest is right, so that what is there needs no second look.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

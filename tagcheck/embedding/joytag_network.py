@@ -1,7 +1,5 @@
 """JoyTag's network: its files, its weights, and how it is computed on this machine."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

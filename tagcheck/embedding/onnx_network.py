@@ -7,8 +7,6 @@ layer's weights are kept beside the embeddings, as JoyTag's are, and are held ag
 network itself answers before anything is embedded.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

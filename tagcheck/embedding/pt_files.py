@@ -8,8 +8,6 @@ directory and walks the pickle, so that a small file cannot ask for much memory 
 of this plain form is left to torch.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import re

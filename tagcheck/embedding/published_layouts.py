@@ -11,8 +11,6 @@ Only what the files say is used: a folder that leaves a question open is refused
 would tell. What was recognised is held against the network when it is loaded, as a hand-written `tagger.json` is.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re

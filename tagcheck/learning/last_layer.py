@@ -1,7 +1,5 @@
 """A tagger's last layer: from an embedding to the logits of its tags."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Weighted logistic regression of few columns, by Newton's method."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import logit
 

@@ -11,8 +11,6 @@ the shrinkage of covariances is OAS: Chen, Wiesel, Eldar and Hero, IEEE Trans. S
 58, 2010.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

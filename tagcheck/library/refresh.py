@@ -1,7 +1,5 @@
 """The newest dataset with the tags that its pictures have now: read from the library again, without looking at a pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path

@@ -8,8 +8,6 @@ They are found by what a file starts with, whatever its name says, and imported 
 file comes. Without the package a file is "unsupported", and the reason names the package.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from contextlib import suppress

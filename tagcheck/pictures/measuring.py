@@ -1,7 +1,5 @@
 """What pixels and first bytes say of a file's technical state: how bright, sharp and coloured it is, and its true format."""
 
-from __future__ import annotations
-
 from pathlib import PurePath
 
 import numpy as np

@@ -4,8 +4,6 @@ A JPEG or PNG without its end mark, a PNG whose texts or colour profile have a w
 off after some whole frames. What is wrong with the pixels themselves is not touched: such a file stays unreadable.
 """
 
-from __future__ import annotations
-
 import random
 import struct
 import zlib

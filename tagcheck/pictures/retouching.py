@@ -4,8 +4,6 @@ The changes are made in memory, to see what a network makes of a picture's copie
 sites do: a margin cut off, half the size, a low JPEG quality, other brightness, contrast and colour.
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

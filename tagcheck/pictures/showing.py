@@ -1,7 +1,5 @@
 """A file's bytes as a picture that any browser shows, no larger than asked for: run in a decoder process only."""
 
-from __future__ import annotations
-
 import io
 from typing import cast
 

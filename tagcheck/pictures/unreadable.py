@@ -5,8 +5,6 @@ it or other limits hold: these are kept with it as `tools`, and a file whose too
 tried again. What may pass by itself (a file that was away, a decoder that ran out of time) is never kept.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

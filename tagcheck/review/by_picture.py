@@ -1,7 +1,5 @@
 """What is suggested for single pictures, for a program that asks about the file in front of its user."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

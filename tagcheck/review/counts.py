@@ -11,8 +11,6 @@ hold the one against the other. Triggers also note every move in `moves`, so tha
 need not count it anew either (`since`).
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Both of these want one entry a picture, and name a picture by its path. A Hydrus
 picture is named as it lies in the client's `client_files`.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -5,8 +5,6 @@ is. Where such a picture is gone and others have its pixels, what was ignored, a
 for good when the page reads a new dataset (`follow`), and for a detector that runs before that (`inherited`).
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product

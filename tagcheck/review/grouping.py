@@ -5,8 +5,6 @@ each time that something is said; `regroup` makes of it `suggestions`, each once
 is suggested for it, or a group of copies. The pairs of a group beyond `LARGEST` copies or `MOST_PAIRS` pairs stand alone.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections import Counter

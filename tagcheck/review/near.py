@@ -3,8 +3,6 @@
 A library's pictures are named as similar again and again; eight hashes of 64 letters were most of a report and of the store.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Iterable

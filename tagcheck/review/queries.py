@@ -4,8 +4,6 @@ Lists page by key: a finding's rank is its place in reviewing order, so "the nex
 rank and costs the same at the end of a hundred thousand findings as at the start.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import random

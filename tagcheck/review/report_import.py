@@ -6,8 +6,6 @@ record at a time where they are laid out as `tagcheck.data_folder` writes them, 
 findings need no more memory than a few. Running it twice changes nothing.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import sqlite3

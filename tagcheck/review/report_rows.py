@@ -1,7 +1,5 @@
 """One record of a report as the rows of the review store that come of it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Collection

@@ -6,8 +6,6 @@ commit point, and until it is replaced the classifier before stays in force. The
 time in their names.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence

@@ -3,8 +3,6 @@
 Bayes throughout; the probabilities come from `tagcheck.series.probabilities` and never looked at the picture's own tags.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ of fold. A twelfth of the pictures, of other groups again, says when it stops; o
 taken. What is random in a step comes from seed, epoch and step, so that a killed run goes on to the same networks.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time

@@ -1,7 +1,5 @@
 """The owner's series tags as classes, and pictures spread over folds so that every class is in each."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The evidence for each series of each picture, from models that did not see it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@
 applies it; `agreement` and `gain` say how far predictions agree with the owner's tags.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

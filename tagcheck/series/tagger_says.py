@@ -1,7 +1,5 @@
 """What the tagger and the owner's character tags say about a picture's series."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 

@@ -19,8 +19,6 @@ apart, and no further along any direction. Between two clusters that direction i
 their centres, so most rows of most clusters are never compared at all (bounds_in_c.c).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from functools import cache

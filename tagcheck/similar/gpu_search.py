@@ -7,8 +7,6 @@ that margin goes to the processor, which makes the product anew. `device` may be
 slowly: so everything here is tested without a card.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import Executor
 

@@ -4,8 +4,6 @@ Approximate, unlike everything else in this wing, so how much is found is measur
 random, against all rows. The search widens until that share is what was asked for, or all rows are compared.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import pairwise

@@ -10,8 +10,6 @@ The embedding is eliminated first: with L the Cholesky factor of its penalised c
 tags, what is left between two tags is M - (L^-1 C)'(L^-1 C), and each tag's own system has `SUPPORT` unknowns.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

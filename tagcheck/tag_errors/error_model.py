@@ -18,8 +18,6 @@ is none they are written at the rate a (a floor above 0). Both are read off the 
 expectation maximisation with them held (Dempster, Laird and Rubin 1977).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass

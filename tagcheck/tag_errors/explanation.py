@@ -1,7 +1,5 @@
 """All that was weighed about one tag of one picture, in words and numbers."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tagcheck.tag_errors.suggestions import Examined, Places, weighed

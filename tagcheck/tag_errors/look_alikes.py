@@ -4,8 +4,6 @@ They explain a suggestion and are no part of its confidence. Near-duplicates are
 are what tells most.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

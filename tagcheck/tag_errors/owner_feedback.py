@@ -10,8 +10,6 @@ widest: thirteen refusals of one tag say something of that tag and little of oth
 say something of their kind.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

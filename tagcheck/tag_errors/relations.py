@@ -5,8 +5,6 @@ it, right or wrong (Hydrus adds parents, boorus imply); who writes "no finding" 
 pairs are taken out of the context evidence both ways, and `tagcheck.tag_errors.joint_belief` weighs them together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

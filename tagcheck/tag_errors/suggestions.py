@@ -6,8 +6,6 @@ each under one of four issues, with the numbers it rests on and a sentence. docs
 explains the method.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast

@@ -5,8 +5,6 @@ owner's `tag_rules.json`, whose keys replace the shipped ones. Learned exclusion
 that the library's pictures hardly ever have together, though they would by chance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase

@@ -7,8 +7,6 @@ tools share), which gives today's names for old ones and says what is a series o
 the library has siblings, the dataset file has them too, and a name is the tag that its owner sees.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

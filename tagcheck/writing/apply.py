@@ -10,8 +10,6 @@ it for good: where that is not certain it is "written", and `confirm` reads it a
 What to do with a row is one table, `tagcheck.writing.steps`; docs/decisions/ledger.md tells more.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ before the library is touched, and says "applied" only after the library was rea
 crash leaves is a row that says "open", never a change that nobody knows of.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

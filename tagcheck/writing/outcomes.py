@@ -1,7 +1,5 @@
 """What the rows of the ledger say about the changes that their owner accepted."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, SETTLED, UNDONE, URGENCY, WRITTEN, LedgerRow

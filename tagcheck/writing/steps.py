@@ -1,7 +1,5 @@
 """What to do with one row of the ledger, by where its tag stands in the library: one table, for writing and taking back."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum
 

@@ -1,7 +1,5 @@
 """Which files and folders of a library are left out: patterns as in a `.gitignore`, for masks and the like."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

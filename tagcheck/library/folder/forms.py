@@ -1,7 +1,5 @@
 """The forms a sidecar can have, by the ending of its name, and the one way to take any of them apart."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

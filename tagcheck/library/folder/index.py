@@ -1,7 +1,5 @@
 """What one look through a folder finds: its pages, where each picture lies, and where its tags stand."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Sequence

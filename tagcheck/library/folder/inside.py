@@ -5,8 +5,6 @@ is one, its real path is looked at and opened in the same way, so that nothing t
 Elsewhere the real path is looked at, and that is opened.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -1,7 +1,5 @@
 """What a folder library remembers outside the folder: hashes of files that did not change, replaced versions of sidecars."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sqlite3

@@ -7,8 +7,6 @@ that was replaced is kept in the store, so that taking a fix back gives the very
 What is decided here and why: docs/decisions/sidecars.md.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

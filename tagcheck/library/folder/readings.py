@@ -4,8 +4,6 @@ A comma or a line end in a file is clear. Where most files have neither, but a f
 or blanks between words that are joined by underscores, that is the habit of the whole library.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Looking through a folder of pictures: which files count, whose a sidecar is, and what a file's hash is."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import stat

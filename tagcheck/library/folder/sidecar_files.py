@@ -1,7 +1,5 @@
 """Replacing a sidecar: whole or not at all, by one process at a time, and only while it still is what was read."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

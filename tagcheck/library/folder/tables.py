@@ -3,8 +3,6 @@
 A record is handled as a sidecar of its picture. Only the record's own bytes change.
 """
 
-from __future__ import annotations
-
 import json
 import json.decoder
 import os

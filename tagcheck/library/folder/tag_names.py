@@ -4,8 +4,6 @@ A tag is compared by its *name*: lower case, single spaces, one Unicode form, no
 escapes gone, underscores as spaces. The file keeps the owner's spelling. Why: docs/decisions/sidecars.md.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -1,7 +1,5 @@
 """The pages that a Hydrus client shows, what names them, and the picture that it draws for a file it cannot."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO

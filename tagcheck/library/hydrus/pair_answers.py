@@ -6,8 +6,6 @@ groups, and false positives between groups of alternates. Of the other groups an
 files that are no kings has to look at the whole group of one of them. Pure functions on that JSON.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any

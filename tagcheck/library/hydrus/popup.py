@@ -5,8 +5,6 @@ message is put up again. Pressing cancel there, or closing the message, means ca
 machine put it up, so that the next run takes away those of runs that were killed.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import time

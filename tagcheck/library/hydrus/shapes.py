@@ -4,8 +4,6 @@ A shape is a type (or several), `[shape]` for a list, `{str: shape}` for a mappi
 ("key?" may be missing, keys that are not named may be there), or a function that says whether a value fits.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ Pure functions on the API's own JSON; nothing here sends anything. A row is one 
 `/get_files/file_metadata`'s `metadata`, or `{"hash": ..., "file_id": None}`.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
