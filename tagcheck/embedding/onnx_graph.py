@@ -13,12 +13,12 @@ import math
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from tagcheck.errors import BadFile
+from tagcheck.errors import BadFile, MissingInput
 
 # The fields of onnx.proto that are read: their numbers, names and what they hold, a table where that is a message.
 BYTES = memoryview
@@ -60,6 +60,20 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A tensor's place in another file; `length` None: to its end."""
+
+    file: str
+    start: int
+    length: int | None
+
+    @property
+    def end(self) -> int:
+        """How many bytes the file has at least."""
+        return self.start + (self.length or 0)
+
+
+@dataclass(frozen=True)
 class Linear:
     """logits = weight @ embedding + bias: `embedding` the name of its input, `weight` (V, d), `bias` (V,), both float32."""
 
@@ -71,8 +85,7 @@ class Linear:
 class Graph:
     """The graph of an ONNX file's bytes. Raises `BadFile` naming `name` for bytes that are none.
 
-    `inputs` are the shapes by name, an axis of no fixed length being None; `beside` the names of the files in `folder`
-    that hold tensors of it.
+    `inputs` are the shapes by name, an axis of no fixed length being None.
     """
 
     def __init__(self, data: bytes | memoryview, name: str, folder: Path | None = None) -> None:
@@ -88,9 +101,10 @@ class Graph:
                     self._add(node)
                 self.inputs |= {_one(one, "name"): _axes(one) for one in graph["inputs"]}
                 self.outputs += [_one(one, "name") for one in graph["outputs"]]
-            self.beside = sorted({_entries(one)["location"] for one in self.stored.values() if one["beside"]})
+            beside = [_beside(one) for one in self.stored.values() if one["beside"]]
         except (ValueError, IndexError, TypeError, KeyError) as error:
             raise BadFile(f"{name} is not a whole ONNX file ({error}): get it again") from None
+        self._needed = {one.file: max(other.end for other in beside if other.file == one.file) for one in beside}
         for stored in self.inputs.keys() & self.stored.keys():  # older files list their weights as inputs too
             del self.inputs[stored]
         if not self.outputs:
@@ -103,6 +117,20 @@ class Graph:
             if not file.seek(0, 2):
                 raise BadFile(f"{path} is not a whole ONNX file (it is empty): get it again")
             return Graph(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path), path.parent)
+
+    def beside(self, folder: Path, model: str) -> list[Path]:
+        """The files in `folder` that hold tensors of the network in `model`. Raises `MissingInput` or `BadFile` naming one that is
+        not there, is not whole, or lies elsewhere.
+        """
+        for name, size in sorted(self._needed.items()):
+            if not _below(name):
+                raise BadFile(f"{folder / model} keeps weights outside its folder ({name!r}): export it again")
+            if not (folder / name).is_file():
+                raise MissingInput(f"no {name} in {folder}: it holds weights of the network {model}, get it too")
+            if (held := (folder / name).stat().st_size) < size:
+                says = f"holds {held:,} bytes of the {size:,} or more that {model} has in it"
+                raise BadFile(f"{folder / name} {says}: get it again")
+        return [folder / name for name in sorted(self._needed)]
 
     def _add(self, said: Message) -> None:
         attributes = {_one(one, "name"): one["value"][-1] for one in said["attributes"] if one["value"]}
@@ -178,20 +206,16 @@ class Graph:
 
     def _from_beside(self, said: Message) -> bytes | None:
         """A tensor's bytes out of the file beside this one, None where there is none or it is too short."""
-        where = _entries(said)
-        try:
-            name, start, length = where.get("location", ""), int(where.get("offset", 0)), int(where.get("length", -1))
-        except ValueError:
-            return None
-        path = self.folder / name if self.folder is not None and name and Path(name).name == name else None
-        if path is None or not path.is_file():
+        where = _beside(said) if said["beside"] else None
+        path = self.folder / where.file if where and self.folder is not None and _below(where.file) else None
+        if where is None or path is None or not path.is_file():
             return None
         size = path.stat().st_size
-        length = size - start if length < 0 else length
-        if not 0 <= start <= start + length <= size:
+        length = size - where.start if where.length is None else where.length
+        if not 0 <= where.start <= where.start + length <= size:
             return None
         with open(path, "rb") as file:
-            file.seek(start)
+            file.seek(where.start)
             return file.read(length)
 
 
@@ -288,6 +312,12 @@ def _axes(said: Message) -> list[int | None]:
     return [one if one > 0 else None for one in lengths]
 
 
-def _entries(said: Message) -> dict[str, str]:
-    """Where the numbers of a tensor in another file are: "location", "offset", "length"."""
-    return {_one(one, "key"): _one(one, "value") for one in said["beside"]}
+def _beside(said: Message) -> Beside:
+    """Where the numbers of a tensor in another file are. Raises ValueError or KeyError where that is not said."""
+    told = {_one(one, "key"): _one(one, "value") for one in said["beside"]}
+    return Beside(told["location"], int(told.get("offset", 0)), int(told["length"]) if "length" in told else None)
+
+
+def _below(name: str) -> bool:
+    """Whether a name can only be that of a file in the folder or below it, on any system."""
+    return not PureWindowsPath(name).anchor and not name.startswith("/") and ".." not in PureWindowsPath(name).parts

@@ -52,6 +52,7 @@ class OnnxNetwork:
             raise MissingInput(f"no {found.model} in {folder}: {tagger_json.FILE} names it as the network")
         data = path.read_bytes()
         graph = Graph(data, str(path), folder)
+        beside = graph.beside(folder, found.model)
         self._found, self._path = found, path
         self._output = self._named_output(graph)
         linear = graph.last_linear(self._output)
@@ -60,10 +61,10 @@ class OnnxNetwork:
         runtime = _runtime()
         self.device, providers, self.notes = _providers(runtime, device, explicit)
         self.threads = 1 if len(data) / 2 * (found.recipe.size / PATCH) ** 2 < SMALL_WORK else torch.get_num_threads()
-        self.sha256 = _digest(memoryview(data), [folder / name for name in graph.beside])
+        self.sha256 = _digest(memoryview(data), beside)
         if self._embedding not in graph.outputs:
             data = with_output(data, self._embedding)
-        self._session = _session(runtime, data, providers, self.threads, path, graph.beside)
+        self._session = _session(runtime, data, providers, self.threads, path, beside)
         self._failure = runtime.capi.onnxruntime_pybind11_state.RuntimeException
         self._input = self._only_input()
         types = {one.name: one.type for one in self._session.get_outputs()}
@@ -230,15 +231,13 @@ def _digest(data: memoryview, beside: list[Path]) -> str:
     """SHA-256 of the file's own bytes, and of the files that hold some of its weights, where there are any."""
     made = hashlib.sha256(data)
     for path in beside:
-        if not path.is_file():
-            raise MissingInput(f"no {path.name} in {path.parent}: it holds weights of the network, get it too")
         with open(path, "rb") as file:
             while piece := file.read(CHUNK):
                 made.update(piece)
     return made.hexdigest()
 
 
-def _session(runtime: Any, data: bytes, providers: list[Any], threads: int, path: Path, beside: list[str]) -> Any:
+def _session(runtime: Any, data: bytes, providers: list[Any], threads: int, path: Path, beside: list[Path]) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -66,9 +66,7 @@ def recognise(folder: Path) -> tuple[str, Descriptor] | None:
         named = ", ".join(one.name for one in models)
         raise BadFile(f"{folder} holds {named}: a {FILE} has to name one as its model; {tagger_json.SEE}")
     graph = Graph.of_file(path)
-    for name in graph.beside:
-        if not (folder / name).is_file():
-            raise MissingInput(f"no {name} in {folder}: it holds weights of the network {path.name}, get it too")
+    graph.beside(folder, path.name)
     document: dict[str, Any] = {"kind": KIND, "version": VERSION, "name": _name(folder), "model": path.name}
     document |= _outputs(path, graph) | _described(folder, path, graph)
     text = written(document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -284,6 +285,20 @@ def resaved(change: Callable[[onnx.ModelProto], object], **form: Any) -> Callabl
     return save
 
 
+def in_a_folder_below(folder: Path) -> None:
+    (folder / "weights").mkdir()
+    (folder / "model.onnx.data").rename(folder / "weights" / "part.bin")
+    keep_at(folder, "weights/part.bin")
+
+
+def keep_at(folder: Path, location: str) -> None:
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for one in tensor.external_data:
+            one.value = location if one.key == "location" else one.value
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
 def in_halves(model: onnx.ModelProto) -> None:
     for stored in model.graph.initializer:
         stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored).astype(np.float16), stored.name))
@@ -360,6 +375,7 @@ NO_CATEGORIES, OWN, BY_CATEGORY = [""] * 5, [0.3, 0.4, 0.5, 0.6], [0.31, 0.31, 0
         (cl_one, resaved(in_halves), SPACES, None),
         (cl_two, mapping(lambda found: found | {"idx_to_tag": TAGS}), SPACES, None),
         (cl_two, beside("model_metadata.json", {"num_tags": 5}), SPACES, None),
+        (cl_two, in_a_folder_below, SPACES, None),
     ],
 )
 def test_optional_files_odd_columns_and_other_forms_are_read(tmp_path, make, change, spaces, thresholds):
@@ -383,6 +399,22 @@ def test_an_output_that_no_tag_belongs_to_is_left_out(tmp_path):
 NO_PREPROCESS = lambda folder: (animetimm(folder) / "preprocess.json").unlink()
 NO_TAGS = lambda folder: (wd(folder) / "selected_tags.csv").unlink()
 NO_WEIGHTS = lambda folder: (cl_two(folder) / "model.onnx.data").unlink()
+CUT_WEIGHTS = lambda folder: os.truncate(cl_two(folder) / "model.onnx.data", 40)
+
+
+def described(change: Callable[[Path], object]) -> Callable[[Path], object]:
+    """The same damage where a tagger.json describes the folder."""
+
+    def make(folder: Path) -> None:
+        found = published_layouts.recognise(cl_two(folder))
+        (folder / "tagger.json").write_text(found[0])
+        change(folder)
+
+    return make
+
+
+def kept_at(location: str) -> Callable[[Path], object]:
+    return lambda folder: keep_at(cl_two(folder), location)
 
 
 def steps(*some: dict[str, object]) -> Callable[[Path], object]:
@@ -395,6 +427,12 @@ def steps(*some: dict[str, object]) -> Callable[[Path], object]:
         (NO_PREPROCESS, MissingInput, "no preprocess.json in .*only that file tells their colours and range"),
         (NO_TAGS, MissingInput, "no list of tags in .*selected_tags.csv, tag_mapping.json"),
         (NO_WEIGHTS, MissingInput, "no model.onnx.data in .*holds weights of the network"),
+        (described(NO_WEIGHTS), MissingInput, "no model.onnx.data in .*holds weights of the network"),
+        (CUT_WEIGHTS, BadFile, "model.onnx.data holds 40 bytes of the [0-9,]+ or more that model.onnx has in it"),
+        (described(CUT_WEIGHTS), BadFile, "model.onnx.data holds 40 bytes"),
+        (kept_at("weights/part.bin"), MissingInput, "no weights/part.bin in "),
+        (kept_at("../model.onnx.data"), BadFile, "keeps weights outside its folder"),
+        (kept_at("/etc/hostname"), BadFile, "keeps weights outside its folder"),
         (
             steps({"type": "resize", "size": 32}, {"type": "center_crop", "size": [32, 32]}),
             BadFile,
