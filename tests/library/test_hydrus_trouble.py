@@ -344,39 +344,104 @@ def test_an_address_without_a_scheme_is_http(server: HydrusServer) -> None:
     assert Hydrus(server.url.removeprefix("http://"), server.key).describe()["url"] == server.url
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
-def test_a_client_that_signed_its_own_certificate_is_trusted_by_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key, own = tmp_path / "key.pem", tmp_path / "own.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run(
-        [*made, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", own],
-        check=True,
-        capture_output=True,
-    )
+def certificate(folder: Path, name: str, subject: str = "hydrus network", signer: str = "") -> Path:
+    """A certificate for "localhost" alone, as Hydrus makes its own; its key stands beside it."""
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/C=HN/O={subject}"]
+    more = ["-addext", "subjectAltName=DNS:localhost"]
+    if signer:
+        more += ["-CA", str(folder / f"{signer}.pem"), "-CAkey", str(folder / f"{signer}.key")]
+    files = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
+    subprocess.run(["openssl", "req", "-x509", "-days", "2", *new, *more, *files], check=True, capture_output=True)
+    return folder / f"{name}.pem"
 
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the client's own certificate, another one, and files that are none."""
+    if not shutil.which("openssl"):
+        pytest.skip("makes certificates with openssl")
+    folder = tmp_path_factory.mktemp("certificates")
+    certificate(folder, "own")
+    certificate(folder, "other", "other network")
+    certificate(folder, "signed", "signed by other", signer="other")
+    (folder / "words.pem").write_text("hello")
+    (folder / "empty.pem").write_text("")
+    return folder
+
+
+@contextmanager
+def over_tls(folder: Path, name: str) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(own, key)
+    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
     with web_server(lambda request: say(request, 200, '{"version": 95}'), context) as address:
-        secure = address.replace("http://", "https://")
+        yield address.replace("http://", "https://")
 
-        def ask(url: str) -> object:
-            return Connection(url, "aa" * 32, patience=0.5).get("/api_version")["version"]
 
-        with pytest.raises(LibraryUnreachable, match="name the certificate's file in HYDRUS_CA_BUNDLE"):
-            ask(secure)
-        with pytest.raises((LibraryUnreachable, LibraryRefused), match="https"):
-            ask(address)
-        monkeypatch.setenv(connection.CA_BUNDLE, str(own))
-        assert ask(secure) == 95
-        monkeypatch.setenv(connection.CA_BUNDLE, str(tmp_path / "none.pem"))
-        with pytest.raises(UsageError, match="HYDRUS_CA_BUNDLE: there is no file"):
-            ask(secure)
+def api_version(url: str) -> object:
+    return Connection(url, "aa" * 32, patience=0.2).get("/api_version")["version"]
 
 
 @pytest.mark.parametrize(
-    "url", ["", "http://", "ftp://localhost:45869", "http://local host", "http://localhost:65536", "http://localhost:x"]
+    ("shown", "bundle", "host", "says"),
+    [
+        ("own", "own.pem", "localhost", ""),
+        ("own", "own.pem", "127.0.0.1", ""),  # Hydrus' own names "localhost", wherever it runs
+        ("own", "~/own.pem", "127.0.0.1", ""),
+        ("signed", "other.pem", "localhost", ""),
+        ("signed", "other.pem", "127.0.0.1", r"not the one in HYDRUS_CA_BUNDLE \(.*other.pem\): .*127.0.0.1"),
+        ("own", None, "localhost", "is not a trusted one .*: name the certificate's file in HYDRUS_CA_BUNDLE"),
+        ("own", " ", "localhost", "is not a trusted one .*: name the certificate's file in HYDRUS_CA_BUNDLE"),
+        ("own", "other.pem", "localhost", r"not the one in HYDRUS_CA_BUNDLE \(.*other.pem\): self.signed"),
+        ("own", "none.pem", "localhost", "HYDRUS_CA_BUNDLE: there is no file .*none.pem"),
+        ("own", "~nosuchuser/own.pem", "localhost", "HYDRUS_CA_BUNDLE: there is no file ~nosuchuser/own.pem"),
+        ("own", "words.pem", "localhost", "words.pem is not a certificate in PEM form"),
+        ("own", "empty.pem", "localhost", "empty.pem is not a certificate in PEM form"),
+        ("own", "own.key", "localhost", "own.key is not a certificate in PEM form"),
+    ],
+)
+def test_a_client_that_signed_its_own_certificate_is_trusted_by_its_file_alone(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch, shown: str, bundle: str | None, host: str, says: str
+) -> None:
+    monkeypatch.setenv("HOME", str(certificates))
+    monkeypatch.setenv("USERPROFILE", str(certificates))
+    if bundle is not None:
+        whole = bundle if bundle[0] in " ~" else str(certificates / bundle)
+        monkeypatch.setenv(connection.CA_BUNDLE, whole)
+    with over_tls(certificates, shown) as url:
+        url = url.replace("127.0.0.1", host)
+        if says:
+            with pytest.raises((LibraryUnreachable, UsageError), match=says):
+                api_version(url)
+        else:
+            assert api_version(url) == 95
+
+
+def test_http_and_https_at_each_others_ports_say_so(certificates: Path) -> None:
+    with over_tls(certificates, "own") as url:
+        for plain in (url.replace("https", "http"), url.removeprefix("https://")):
+            with pytest.raises(LibraryUnreachable, match="does it want https:// in API_URL"):
+                api_version(plain)
+    with web_server(lambda request: say(request, 200, '{"version": 95}')) as url:
+        with pytest.raises(LibraryUnreachable, match="speaks an https that is known here .*: try http:// in API_URL"):
+            api_version(url.replace("http", "https"))
+    said = "Client sent an HTTP request to an HTTPS server."
+    with web_server(lambda request: say(request, 400, said)) as url:
+        with pytest.raises(LibraryRefused, match="wants https: write https:// in API_URL"):
+            api_version(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://",
+        "ftp://localhost:45869",
+        "http://local host",
+        "http://localhost:65536",
+        "http://localhost:x",
+        "localhost:70000",
+        "http://" + "a" * 300,
+    ],
 )
 def test_what_is_no_address_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match="is not a web address: it looks like http://localhost:45869"):

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +25,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, ReadTimeoutError
+from urllib3.util.ssl_match_hostname import CertificateError, match_hostname
 
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
 from tagcheck.library.hydrus.shapes import ANSWERS, misfit
@@ -60,6 +62,10 @@ PERMISSIONS = {
     RELATIONSHIPS: "edit file relationships",
     POPUPS: "manage popups",
 }
+CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+TO_TLS = re.compile(
+    rb"HTTPS (?:port|server)|SSL-enabled", re.IGNORECASE
+)  # how web servers say that http came to their TLS port
 CA_BUNDLE = "HYDRUS_CA_BUNDLE"  # the file of the certificate that a client on another machine signed itself
 WHERE_KEYS_ARE = "in Hydrus: services > review services > local > client api, edit the key"
 
@@ -189,12 +195,9 @@ class Connection:
                 stream=True,
             ) as answer:
                 content = self._body(answer, most, timeout)
-        except requests.exceptions.SSLError:
-            raise self._unreachable(
-                f"the certificate at {self.url} is not a trusted one, or nothing there speaks https: name the certificate's file "
-                "in HYDRUS_CA_BUNDLE, or use http:// on the same machine"
-            ) from None
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+        except requests.exceptions.SSLError as error:
+            raise self._unreachable(self._insecure(error)) from None
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationParseError):
             raise UsageError(
                 f"API_URL {self.url!r} is not a web address: it looks like http://localhost:45869"
             ) from None
@@ -243,16 +246,30 @@ class Connection:
                 raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}")
             session = requests.Session()
             session.trust_env = False
-            if bundle := os.environ.get(CA_BUNDLE):
-                if not os.path.exists(bundle):
-                    raise UsageError(f"{CA_BUNDLE}: there is no file {bundle}")
-                session.verify = bundle
+            session.verify = _bundle() or True
             session.headers[KEY_HEADER] = self._key
             session.headers["Accept-Encoding"] = "identity"
             for scheme in ("http://", "https://"):
                 session.mount(scheme, _Watched())
             self._local.session = session
         return session
+
+    def _insecure(self, error: requests.exceptions.SSLError) -> str:
+        """What is wrong with https at this address."""
+        found = _cause(error)
+        why = getattr(found, "verify_message", "") or getattr(found, "reason", "") or str(found)
+        if not isinstance(found, (ssl.SSLCertVerificationError, CertificateError)):
+            return f"nothing at {self.url} speaks an https that is known here ({why}): try http:// in API_URL"
+        bundle = _bundle()
+        if bundle:
+            return (
+                f"the certificate at {self.url} is not the one in {CA_BUNDLE} ({bundle}): {why}. Name the file of the "
+                "certificate that this client shows"
+            )
+        return (
+            f"the certificate at {self.url} is not a trusted one ({why}): name the certificate's file in {CA_BUNDLE}, or use "
+            "http:// on the same machine"
+        )
 
     def _drop_session(self) -> None:
         self._session().close()
@@ -274,6 +291,8 @@ class Connection:
         if 300 <= status < 400:
             where = shown_address(answer.headers.get("Location", ""))
             return HydrusSaysNo(f"{self.url} sends elsewhere ({where}): put the final address in API_URL", status)
+        if "Hydrus-Server" not in answer.headers and status == BAD_REQUEST and TO_TLS.search(answer.content):
+            return HydrusSaysNo(f"what answers at {self.url} wants https: write https:// in API_URL", status)
         if "Hydrus-Server" not in answer.headers:
             return HydrusSaysNo(
                 f"what answers at {self.url} is not a Hydrus client API (HTTP {status}): check API_URL", status, says
@@ -337,7 +356,16 @@ class _WatchedConnection(HTTPConnection):
 
 
 class _WatchedSecureConnection(_WatchedConnection, HTTPSConnection):
-    """The same for https."""
+    """The same for https. A certificate that is itself in the owner's bundle is taken at any address, since Hydrus makes its own
+    for the name "localhost" alone, wherever it runs.
+    """
+
+    def connect(self) -> None:
+        self.assert_hostname = False  # it is looked at here
+        super().connect()
+        assert isinstance(self.sock, ssl.SSLSocket)
+        if self.sock.getpeercert(binary_form=True) not in _certificates(_bundle()):
+            match_hostname(self.sock.getpeercert() or {}, self.host.strip("[]").rstrip("."))  # type: ignore[arg-type]
 
 
 class _WatchedPool(HTTPConnectionPool):
@@ -354,6 +382,31 @@ class _Watched(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _WatchedPool, "https": _WatchedSecurePool}
+
+
+def _bundle() -> str | None:
+    """The file that HYDRUS_CA_BUNDLE names, None for none. Raises `UsageError` for one without certificates."""
+    named = os.environ.get(CA_BUNDLE, "").strip()
+    path = os.path.expanduser(named)
+    if not os.path.exists(path):
+        if named:
+            raise UsageError(f"{CA_BUNDLE}: there is no file {named}")
+        return None
+    if os.path.isfile(path):
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:  # of the file, or what OpenSSL says of it
+            why = error.strerror if not isinstance(error, ssl.SSLError) else "no BEGIN CERTIFICATE in it"
+            raise UsageError(f"{CA_BUNDLE}: {named} is not a certificate in PEM form ({why})") from None
+    return path
+
+
+def _certificates(bundle: str | None) -> set[bytes]:
+    """Every certificate in a file, as it is sent."""
+    if bundle is None or not os.path.isfile(bundle):
+        return set()
+    with open(bundle, encoding="latin-1") as file:
+        return {ssl.PEM_cert_to_DER_cert(one) for one in CERTIFICATE.findall(file.read())}
 
 
 def shown_address(url: str) -> str:
@@ -385,8 +438,13 @@ def _base_url(url: str) -> str:
 
 def _never_sent(error: Exception) -> bool:
     """True where no connection came about, so that nothing can have been done."""
-    cause = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(cause, NewConnectionError)
+    return isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(_cause(error), NewConnectionError)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error that others were made from."""
+    inner = [getattr(error, "reason", None), *error.args[:1]]
+    return next((_cause(one) for one in inner if isinstance(one, BaseException)), error)
 
 
 def _parsed(content: bytes) -> Any:
