@@ -11,11 +11,11 @@ one of its suggestions is reported; what the owner has fixed since counts no mor
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# A script's own folder is on the path, the project's is not.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script has only its own folder on the path
 
 from tagcheck import data_folder, dataset, json_files, script
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
@@ -25,9 +25,10 @@ ADD, REMOVE = "add", "remove"
 SURE = 0.8  # "surely": what an owner would accept many at a time
 LIKELY = 0.5  # the series report lists all; from here on a listed one counts as reported
 PRECISION = ("suggestions", "right", "precision", f"from {SURE}", "right", "precision")
+PLANTED = json_files.record({"kind": json_files.one_of("planted_errors"), "version": json_files.one_of(1)})
 
 Suggestion = tuple[str, str, str]  # hash, tag, ADD or REMOVE
-Report = dict[str, Any] | None
+Report = dict[str, Any]
 
 
 class Said(NamedTuple):
@@ -68,38 +69,32 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("--planted", metavar="FILE", type=script.place, required=True, help=planted)
     args = made.parse_args(argv)
     folder = script.data_folder(args)
-    answers = read_planted(args.planted)
+    if not args.planted.exists():
+        raise MissingInput(f"no file {args.planted}: sample/draw_library.py writes it beside the library")
+    answers = json_files.read(args.planted, PLANTED, "sample/draw_library.py writes one", data_folder.LARGEST_WHOLE)
     library = held_against(answers, {record.hash: record.tags for record in dataset.load(folder).records})
     known = sum(hash in library.truth for hash in library.written)
     if not known:
+        count = len(library.written)
         raise BadFile(
-            f"none of the {len(library.written)} pictures in {folder.root} is in {args.planted}: they belong to different libraries"
+            f"none of the {count} pictures in {folder.root} is in {args.planted}: they are of different libraries"
         )
-    reports = {}
-    for kind in (MISTAGGED, SERIES_VALIDATION, NEAR_DUPLICATES):
-        path = folder.newest(kind)
-        reports[kind] = data_folder.load(path, kind) if path else None
-    mistagged, series, near = reports.values()
+    kinds = (MISTAGGED, SERIES_VALIDATION, NEAR_DUPLICATES)
+    paths = [folder.newest(kind) for kind in kinds]
+    reports = [data_folder.load(path, kind) if path else None for path, kind in zip(paths, kinds)]
+    mistagged, series, _ = reports
     left = sum(bool(wanted) for _, wanted in library.errors)
-    print(f"{known} pictures, {left} of {len(library.errors)} planted errors still in them\n")
-    tables = (tag_tables(library, mistagged, series), series_table(library, series), pair_table(library, near))
-    print("\n\n".join("\n".join(lines) for lines in tables))
+    print(f"{known} pictures, {left} of {len(library.errors)} planted errors still in them")
+    tables = (partial(tag_tables, series=series), series_table, pair_table)
+    for title, kind, report, lines in zip(("TAG ERRORS", "SERIES", "NEAR-DUPLICATES"), kinds, reports, tables):
+        missing = f"no report: {kind.made_by} has not been run on this data folder"
+        print(f"\n{title}" + ("\n".join(lines(library, report)) if report else f": {missing}"))
     if mistagged is not None:
         found = tag_suggestions(mistagged)
         caught = sum(not wanted.isdisjoint(one.suggestion for one in found) for _, wanted in library.errors)
         right = sum(map(library.is_right, found))
         print(f"\n{caught} of {left} planted errors found, {right} of {len(found)} suggested tags right")
     return 0
-
-
-def read_planted(path: Path) -> dict[str, Any]:
-    """What is in planted.json. Raises `MissingInput` or `BadFile`."""
-    if not path.exists():
-        raise MissingInput(f"no file {path}: sample/draw_library.py writes it beside the library")
-    document = json_files.read(path, most=data_folder.LARGEST_WHOLE)
-    if not isinstance(document, dict) or document.get("kind") != "planted_errors" or document.get("version") != 1:
-        raise BadFile(f"{path} is not a list of planted errors of version 1")
-    return document
 
 
 def held_against(answers: dict[str, Any], written: dict[str, frozenset[str]]) -> Library:
@@ -135,10 +130,8 @@ def series_suggestions(report: dict[str, Any]) -> list[Said]:
     return sorted(found, key=lambda one: (-one.confidence, one.suggestion))
 
 
-def tag_tables(library: Library, mistagged: Report, series: Report) -> list[str]:
+def tag_tables(library: Library, mistagged: Report, series: Report | None) -> list[str]:
     """Recall by planted kind, then precision by reported issue."""
-    if mistagged is None:
-        return [f"TAG ERRORS: no report: {MISTAGGED.made_by} has not been run on this data folder"]
     found = tag_suggestions(mistagged)
     total = sum(len(left) for _, left in library.errors)
     reported = {one.suggestion for one in found}
@@ -152,12 +145,7 @@ def tag_tables(library: Library, mistagged: Report, series: Report) -> list[str]
     head = f"kind|errors|found|recall|tags|found|recall|first {total}|recall|with series|recall"
     report = f"the mistagged report of {mistagged['created']} (confidence from {least})"
     where = f"in {report}, in its first {total} suggestions, or there or in the series report"
-    lines = [
-        f"TAG ERRORS: planted, and found {where}",
-        *table(head.split("|"), rows),
-        "",
-        "and of what that report says",
-    ]
+    lines = [f": planted, and found {where}", *table(head.split("|"), rows), "", "and of what that report says"]
     issues = sorted({one.issue for one in found})
     rows = [library.precision(issue, [one for one in found if one.issue == issue]) for issue in issues]
     by_action = {action: [one for one in found if one.suggestion[2] == action] for action in (ADD, REMOVE)}
@@ -177,30 +165,25 @@ def recall_row(kind: str, errors: list[frozenset[Suggestion]], among: tuple[set[
 
 def series_table(library: Library, report: Report) -> list[str]:
     """The series report: its accuracy against the tags as written, and how many of its suggestions are right."""
-    if report is None:
-        return [f"SERIES: no report: {SERIES_VALIDATION.made_by} has not been run on this data folder"]
     summary, found = report["summary"], series_suggestions(report)
     rows = [
         library.precision(name.replace("_", " "), [one for one in found if one.issue == name])
         for name in ("missing_predictions", "incorrect_predictions")
     ]
-    agree = (
-        f"{summary['correct_predictions']} of {summary['total_predictions']} predictions agree with the tags as written"
-    )
+    right, total = summary["correct_predictions"], summary["total_predictions"]
+    agree = f"{right} of {total} predictions agree with the tags as written"
     abstained = f"({summary['accuracy']:.3f}), {summary.get('images_abstained', 0)} pictures abstained"
     what = "of the suggestions to take away (missing) and to add (incorrect)"
-    return [f"SERIES: {agree} {abstained}; {what}", *table(("", *PRECISION), rows)]
+    return [f": {agree} {abstained}; {what}", *table(("", *PRECISION), rows)]
 
 
 def pair_table(library: Library, report: Report) -> list[str]:
     """The near-duplicates report: planted pairs found, and what else it reports."""
-    if report is None:
-        return [f"NEAR-DUPLICATES: no report: {NEAR_DUPLICATES.made_by} has not been run on this data folder"]
     pairs = {tuple(sorted((pair["hash1"], pair["hash2"]))) for pair in report["similar_pairs"]}
     right, whole, said = len(pairs & library.pairs), len(library.pairs), len(pairs)
     cells = [whole, right, share(right, whole), said, share(right, said), len(pairs & library.alike)]
     head = ("planted", "found", "recall", "reported", "precision", "reported that are only alike")
-    title = f"NEAR-DUPLICATES at a cosine of {report['summary']['similarity_threshold']}"
+    title = f" at a cosine of {report['summary']['similarity_threshold']}"
     alike = "(alike: the same characters in the same pose in another place)"
     return [f"{title} {alike}", *table(head, [map(str, cells)])]
 

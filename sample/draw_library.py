@@ -20,8 +20,7 @@ from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 
-# A script's own folder is on the path, the project's is not.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script has only its own folder on the path
 
 from sample.plant.errors import DISAGREEMENT, KINDS, RATES, Planted, plant
 from sample.plant.library import SMALLEST, Library, draw, plan_library
@@ -65,9 +64,8 @@ def already_drawn(library: Path, planted_file: Path, seed: int, pictures: int) -
         answered = json.loads(planted_file.read_text(encoding="utf-8"))
         if isinstance(answered, dict) and (answered.get("seed"), answered.get("pictures")) == (seed, pictures):
             return True
-    raise UsageError(
-        f"{library} is there and is not the library of seed {seed} with {pictures} pictures: remove it or name another folder"
-    )
+    wanted = f"the library of seed {seed} with {pictures} pictures"
+    raise UsageError(f"{library} is there and is not {wanted}: remove it or name another folder")
 
 
 def plant_errors(rng: random.Random, library: Library) -> dict[str, Planted]:

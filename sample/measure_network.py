@@ -9,17 +9,16 @@ embeddings tell series apart that it has no tag for, and how near near-duplicate
 
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, f1_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 
-# A script's own folder is on the path, the project's is not.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script has only its own folder on the path
 
 from sample.plant import library as drawing
 from sample.train.pictures import KNOWN_SERIES, booru_name
@@ -47,7 +46,6 @@ class Embedded:
     groups: np.ndarray
     pairs: np.ndarray
     alike: np.ndarray
-    seconds: float
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,9 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     args = made.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         found = embed_library(tagger.load(args.network), drawing.plan_library(args.seed, args.pictures), Path(folder))
-    for line in [*tag_lines(found), *series_lines(found), *cosine_lines(found)]:
-        print(line)
-    print(f"{len(found.embeddings)} pictures of seed {args.seed} embedded by {args.network} in {found.seconds:.1f} s")
+    print("\n".join([*tag_lines(found), *series_lines(found), *cosine_lines(found)]))
+    print(f"{len(found.embeddings)} pictures of seed {args.seed} embedded by {args.network}")
     return 0
 
 
@@ -72,25 +69,24 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     items = [(number, group, item) for number, group in enumerate(groups) for item in group.items]
     files = [(root / item.path).read_bytes() for _, _, item in items]
     pixels = np.concatenate([preparation.prepare_bytes(file, model.image_size)[:1] for file in files])
-    start = time.perf_counter()
     embeddings = model.embed(pixels)
-    seconds = time.perf_counter() - start
     names = [{booru_name(tag) for tag in item.truth} for _, _, item in items]
     truth = np.array([[tag in true for tag in model.tags] for true in names])
     label = np.array([number for number, _, _ in items])
-    first = {number: row for row, number in reversed(list(enumerate(label.tolist())))}
+    first = np.unique(label, return_index=True)[
+        1
+    ]  # odd files come last in a plan: the numbers of groups are the plan's
+    alike = first[np.array(plan.alike, int).reshape(-1, 2)]
     same = np.argwhere(np.triu(label[:, None] == label, 1))
-    kept = {id(group): number for number, group in enumerate(groups)}
-    alike = [(first[kept[id(plan.groups[a])]], first[kept[id(plan.groups[b])]]) for a, b in plan.alike]
     series = np.array([group.picture.series for _, group, _ in items])
     told = (embeddings, model.probabilities(embeddings), truth, model.tags)
-    return Embedded(*told, series, label, same, np.array(alike, int).reshape(-1, 2), seconds)
+    return Embedded(*told, series, label, same, alike)
 
 
 def average_precisions(found: Embedded, fewest: int = FEWEST) -> dict[str, float]:
     """Of each tag that `fewest` pictures or more have; 0 to 1, higher is better."""
     columns = np.flatnonzero(found.truth.sum(0) >= fewest)
-    scores = (average_precision_score(found.truth[:, one], found.probabilities[:, one]) for one in columns)
+    scores = average_precision_score(found.truth[:, columns], found.probabilities[:, columns], average=None)
     return dict(zip((found.tags[one] for one in columns), scores))
 
 
@@ -98,13 +94,11 @@ def mean_average_precision(found: Embedded, fewest: int = FEWEST) -> float:
     return float(np.mean(list(average_precisions(found, fewest).values())))
 
 
-def f1(found: Embedded, threshold: float = THRESHOLD) -> tuple[float, float]:
-    """(micro, macro) F1 of the tags said at `threshold`; macro over the tags that `FEWEST` pictures or more have."""
-    said = found.probabilities >= threshold
-    right, wrong = (said & found.truth).sum(0), (said != found.truth).sum(0)
-    seen = found.truth.sum(0) >= FEWEST
-    macro = (2 * right[seen] / np.maximum(1, 2 * right[seen] + wrong[seen])).mean()
-    return float(2 * right.sum() / (2 * right.sum() + wrong.sum())), float(macro)
+def f1(found: Embedded) -> tuple[float, float]:
+    """(micro, macro) F1 of the tags said at `THRESHOLD`; macro over the tags that `FEWEST` pictures or more have."""
+    said, seen = found.probabilities >= THRESHOLD, found.truth.sum(0) >= FEWEST
+    macro = f1_score(found.truth[:, seen], said[:, seen], average="macro")
+    return f1_score(found.truth, said, average="micro"), macro
 
 
 def tag_lines(found: Embedded) -> list[str]:
@@ -117,30 +111,21 @@ def tag_lines(found: Embedded) -> list[str]:
     ]
 
 
-def probe_accuracy(found: Embedded, known: bool) -> float:
-    """Accuracy of a linear probe that names the series of pictures it did not see, five folds by group.
-
-    `known` True: of the series that the network has a tag for; False: of those that it has none for.
-    """
-    rows = np.flatnonzero((found.series != "") & (np.isin(found.series, KNOWN_SERIES) == known))
-    inputs = StandardScaler().fit_transform(found.embeddings[rows])
-    fold = np.random.default_rng(0).permutation(found.groups.max() + 1)[found.groups[rows]] % 5
-    right = 0
-    for part in range(5):
-        inside = fold != part
-        probe = LogisticRegression(C=0.1, max_iter=500).fit(inputs[inside], found.series[rows][inside])
-        right += int((probe.predict(inputs[~inside]) == found.series[rows][~inside]).sum())
-    return right / len(rows)
-
-
 def series_lines(found: Embedded) -> list[str]:
-    rows = found.series[(found.series != "") & ~np.isin(found.series, KNOWN_SERIES)]
-    most = max(np.unique(rows, return_counts=True)[1]) / len(rows)
-    return [
-        f"series: linear probe on held-out pictures {probe_accuracy(found, False):.3f} of {len(np.unique(rows))} series"
-        f" that it has no tag for (always the commonest: {most:.3f}), {probe_accuracy(found, True):.3f}"
-        f" of the {len(KNOWN_SERIES)} that it has"
-    ]
+    """How often a linear probe names the series of pictures it did not see (five folds by group of near-duplicates), of those
+    that the network has no tag for and of those that it has one for.
+    """
+    lines = []
+    for known, what in ((False, "no tag"), (True, "a tag")):
+        rows = np.flatnonzero((found.series != "") & (np.isin(found.series, KNOWN_SERIES) == known))
+        series, inputs = found.series[rows], StandardScaler().fit_transform(found.embeddings[rows])
+        fold = np.random.default_rng(0).permutation(found.groups.max() + 1)[found.groups[rows]] % 5
+        probe = LogisticRegression(C=0.1, max_iter=500)
+        right = np.mean(cross_val_predict(probe, inputs, series, cv=PredefinedSplit(fold)) == series)
+        names, counts = np.unique(series, return_counts=True)
+        always = f"(always the commonest: {counts.max() / len(rows):.3f})"
+        lines.append(f"series: linear probe {right:.3f} of {len(names)} series that it has {what} for {always}")
+    return lines
 
 
 def cosine_lines(found: Embedded) -> list[str]:

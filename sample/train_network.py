@@ -1,7 +1,7 @@
 """Train the sample's small network: JoyTag's make, on drawn pictures that no library holds.
 
     python sample/train_network.py /tmp/training --minutes 8
-    python sample/train_network.py /tmp/training --steps 3000 --begin-with sample/network --out /tmp/network
+    python sample/train_network.py /tmp/training --steps 3000 --out /tmp/network
 
 Reads   WORK/checkpoint.pt, and goes on from there
 Writes  WORK/pictures_*.npy (the drawn pictures), WORK/checkpoint.pt, and model.safetensors (float16), config.json and
@@ -23,56 +23,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# A script's own folder is on the path, the project's is not.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script has only its own folder on the path
 
 from joytag.Models import ViT, normalise
 from sample.train import pictures as training_pictures
-from sample.train.head import fit_head
 from sample.train.pictures import Training
 from sample.train.views import view
 from tagcheck import script
 from tagcheck.files import write_atomically
 
-CONFIG: dict[str, Any] = {
-    "class": "ViT",
-    "num_blocks": 3,
-    "patch_size": 32,
-    "d_model": 160,
-    "mlp_dim": 480,
-    "num_heads": 5,
-    "stochdepth_rate": 0.0,
-    "use_sine": True,
-    "cnn_stem": "conv:c=48,k=6,s=4,p=1;ln;relu;conv:c=96;ln;relu;conv:c=160;ln;relu;conv:c=160;ln;relu;conv:c=160,s=1,k=1,p=0",
-    "image_size": 192,
-    "loss_type": "bce",
-}
 BATCH, TWICE = 48, 16  # pictures in a step, and how many of them are seen in two views
 TOGETHER = 8  # steps that share their pictures out by kind
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 150, 0.05
 TEMPERATURE = 0.1  # of the contrastive loss
 WEIGHTS = {"tags": 30.0, "apart": 0.25, "together": 1.0, "colours": 2.0}
+PENALTY = 3e-5  # of the tags' layer, on the squared weights of standardised inputs, against the mean loss of a tag
 AVERAGING = 0.998  # how much of the moving average stays at each step
 COLOUR_GRID = 7  # the dropped head tells the mean colour of each of 7 x 7 fields
 FITTING = 90  # seconds that a call must have left to fit the tags' layer at the end
 NETWORK = Path(__file__).resolve().parent / "network"
+CONFIG: dict[str, Any] = json.loads((NETWORK / "config.json").read_text(encoding="utf-8"))
 
 
 def main(argv: list[str] | None = None) -> int:
     made = script.plain_parser(__doc__)
-    made.add_argument(
-        "work", metavar="WORK", type=script.place, help="the folder for the drawn pictures and the checkpoint"
-    )
+    work = "the folder for the drawn pictures and the checkpoint"
+    made.add_argument("work", metavar="WORK", type=script.place, help=work)
     script.add_whole(made, "--steps", f"steps of {BATCH} pictures in the whole training", 1500)
     minutes = "end this call after so many minutes and keep a checkpoint (default: no end)"
     script.add_number(made, "--minutes", minutes, 10_000, 0.1, 10_000)
     script.add_whole(made, "--pictures", "how many pictures to draw and train on", 16_000, low=BATCH * TOGETHER)
-    begin = "begin with the weights of the network there (default: with random ones)"
-    made.add_argument("--begin-with", metavar="DIR", type=script.place, help=begin)
     out = "where to write the network (default: sample/network)"
     script.add_option(made, "--out", out, NETWORK, type=script.place, metavar="DIR")
     script.add_option(made, "--seed", "of the first weights, the order and the views", 0, type=int)
@@ -83,8 +67,6 @@ def main(argv: list[str] | None = None) -> int:
     data = training_pictures.load(args.work, args.pictures)
     trainer = Trainer(data, args.steps, args.seed)
     checkpoint = args.work / "checkpoint.pt"
-    if args.begin_with and not checkpoint.is_file():
-        trainer.begin_with(args.begin_with)
     if checkpoint.is_file():
         trainer.resume(torch.load(checkpoint, map_location="cpu", weights_only=True))
     with script.progress(range(trainer.step, args.steps), args.steps - trainer.step, "training", "step") as steps:
@@ -100,6 +82,32 @@ def main(argv: list[str] | None = None) -> int:
     outcome = "finished" if finished else "not finished: run the same command again"
     print(f"step {trainer.step} of {args.steps}, {outcome}; network of {len(data.tags)} tags in {args.out}")
     return 0
+
+
+def fit_head(embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """One logistic regression a tag, all at once by L-BFGS: embeddings float (n, d), targets bool (n, V) -> weight (V, d), bias (V,).
+
+    >>> x = torch.linspace(-1, 1, 41)[:, None]
+    >>> weight, bias = fit_head(x, x > 0.3)
+    >>> bool(((x @ weight.T + bias > 0) == (x > 0.3)).all())
+    True
+    """
+    middle, spread = embeddings.mean(0), embeddings.std(0).clamp(min=1e-6)
+    inputs, wanted = (embeddings - middle) / spread, targets.float()
+    weight = torch.zeros(targets.shape[1], embeddings.shape[1], requires_grad=True)
+    bias = torch.logit(wanted.mean(0), eps=1e-4).requires_grad_()
+    solver = torch.optim.LBFGS([weight, bias], max_iter=80, history_size=10, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        value = F.binary_cross_entropy_with_logits(inputs @ weight.T + bias, wanted) * len(bias)
+        value += PENALTY * weight.pow(2).sum()
+        value.backward()
+        return value
+
+    solver.step(loss)
+    scaled = weight.detach() / spread
+    return scaled, bias.detach() - scaled @ middle
 
 
 class Trainer:
@@ -120,33 +128,16 @@ class Trainer:
             {"params": [value for _, value in named if value.ndim < 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98))
+        self.parts = {"network": self.network, "colours": self.colours, "optimizer": self.optimizer}
 
     def state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "colours": self.colours.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def begin_with(self, folder: Path) -> None:
-        """Take the weights that `export` wrote into `folder`; a tag that is new keeps its random ones."""
-        weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
-        names = (folder / "top_tags.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        known, old = np.nonzero(np.array(self.data.tags)[:, None] == np.array(names))
-        for name in ("head.weight", "head.bias"):
-            whole = self.network.state_dict()[name].clone()
-            whole[known] = weights[name][old]
-            weights[name] = whole
-        self.network.load_state_dict(weights)
-        self.average = weights
+        kept = {name: part.state_dict() for name, part in self.parts.items()}
+        return {"step": self.step, "average": self.average, **kept}
 
     def resume(self, state: dict[str, Any]) -> None:
         self.step, self.average = state["step"], state["average"]
-        self.network.load_state_dict(state["network"])
-        self.colours.load_state_dict(state["colours"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
 
     def train_step(self, step: int) -> dict[str, float]:
         """One step, random by the seed and its number; returns each part of the loss."""
@@ -185,10 +176,8 @@ class Trainer:
 
     def learning_rate(self, step: int) -> float:
         """A linear start, then half a cosine down to a hundredth."""
-        if step < WARM_UP:
-            return LEARNING_RATE * (step + 1) / WARM_UP
-        share = (step - WARM_UP) / max(1, self.steps - WARM_UP)
-        return LEARNING_RATE * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, share))) / 2)
+        share = min(1.0, max(0, step - WARM_UP) / max(1, self.steps - WARM_UP))
+        return LEARNING_RATE * min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
 
     def _rows(self, step: int) -> list[int]:
         """The pictures of a step: similar ones, since these are hard to tell apart. Neighbours by number stay together (a

@@ -2,25 +2,11 @@
 
 from sample.paint.brush import Brush, Point, darker, mix
 from sample.paint.picture import Figure
-from sample.paint.shapes import draw
-from sample.paint.things import GRIPS, paint_emblem, paint_thing
-from sample.paint.world import CLOTH_COLOURS, EYE_COLOURS, HAIR_COLOURS, SKIN_TONES, Colour, Look
+from sample.paint.shapes import draw, paint_emblem, paint_thing
+from sample.paint.world import ARMS, CLOTH_COLOURS, EYE_COLOURS, GRIPS, HAIR_COLOURS, LEGS, SKIN_TONES, Colour, Look
 
 HIP, FEET = 3.25, 6.0
 SHOULDER = (0.78, 1.6)
-# Elbow and hand of the right arm.
-ARMS: dict[str, tuple[Point, Point]] = {
-    "hold": ((1.25, 2.45), (1.32, 2.02)),
-    "up": ((1.45, 0.75), (1.35, -0.6)),
-    "wave": ((1.5, 1.3), (1.5, 0.1)),
-    "hip": ((1.5, 2.35), (0.78, 2.85)),
-    "down": ((1.08, 2.35), (1.12, 3.15)),
-}
-LEGS: dict[str, tuple[list[Point], list[Point]]] = {
-    "sitting": ([(-0.38, HIP - 0.1), (-0.62, HIP + 0.5), (-0.6, HIP + 1.95)], [(0.38, HIP - 0.1), (0.62, HIP + 0.5), (0.6, HIP + 1.95)]),
-    "jumping": ([(-0.38, HIP), (-0.75, HIP + 0.85), (-0.4, HIP + 1.75)], [(0.38, HIP), (0.95, HIP + 0.7), (1.3, HIP + 1.4)]),
-    "standing": ([(-0.38, HIP), (-0.42, HIP + 1.3), (-0.42, FEET - 0.15)], [(0.38, HIP), (0.42, HIP + 1.3), (0.42, FEET - 0.15)]),
-}  # fmt: skip
 TROUSERS = ("shirt and pants", "hoodie")
 
 
@@ -73,8 +59,8 @@ def figure_colours(figure: Figure) -> dict[str, Colour]:
 
 
 def _held(brush: Brush, figure: Figure) -> None:
-    grip, size, angle = GRIPS[figure.held]
-    in_hand = brush.at(*ARMS[figure.arms][1], size, angle).at(-grip[0], -grip[1])
+    x, y, size, angle = GRIPS[figure.held]
+    in_hand = brush.at(*ARMS[figure.arms][1], size, angle).at(-x, -y)
     colours = [CLOTH_COLOURS[name] for name in ("red", "blue", "yellow", "purple", "green", "pink")]
     chosen = (len(figure.hair) * 7 + figure.skin + len(figure.outfit)) % len(colours)
     paint_thing(in_hand, figure.held, colours[chosen])

@@ -10,27 +10,14 @@ from sample.paint.world import Artist, Look, Person, Series, weighted
 FRAMINGS = ("upper body", "full body", "portrait")
 ASPECTS = (3 / 4, 2 / 3, 1.0, 4 / 3, 16 / 9, 9 / 16)  # width to height
 COLOUR_WORDS = frozenset(world.HAIR_COLOURS) | frozenset(world.CLOTH_COLOURS) | frozenset(world.EYE_COLOURS)
-TITLES = ("study", "a walk", "evening", "commission", "untitled", "morning")
-MOUTHS = {
-    "smile": ("smile", "closed mouth"),
-    "open smile": ("smile", "open mouth"),
-    "open": ("open mouth",),
-    "frown": ("frown", "closed mouth"),
-}
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(Person):
     """One character. `outfit` with `colours` (first, second); `arms` "down" | "up" | "wave" | "hip" | "hold"."""
 
-    girl: bool
-    hair: str
-    style: str
-    eyes: str
-    skin: int
-    outfit: str
-    colours: tuple[str, str]
-    headwear: str = ""
+    outfit: str = ""
+    colours: tuple[str, str] = ("", "")
     extras: tuple[str, ...] = ()
     pose: str = "standing"
     arms: str = "down"
@@ -40,7 +27,6 @@ class Figure:
     eyes_closed: bool = False
     behind: bool = False
     emblem: bool = False
-    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,11 +66,13 @@ class Picture:
 
 def imagine(rng: random.Random, longest: tuple[int, int] = (400, 900)) -> Picture:
     """A picture made up from `rng`, its longer side within `longest` pixels."""
-    width, height = _size(rng, longest)
+    aspect, side = weighted(rng, ASPECTS, 0.6), rng.randint(*longest)
+    width, height = (side, round(side / aspect)) if aspect >= 1 else (round(side * aspect), side)
     series = weighted(rng, world.SERIES, 0.75) if rng.random() < 0.68 else None
     look = series.look if series else rng.choice(world.PLAIN_LOOKS)
     count = rng.choices((0, 1, 2), (0.2, 0.62, 0.18))[0]
-    place = _place(rng, series, count)
+    places = world.PLACES if count else world.PLACES[1:]
+    place = rng.choice(series.places) if series and rng.random() < 0.4 else weighted(rng, places, 0.7)
     picture = Picture(width, height, rng.randrange(1 << 30), look, place=place, series=series.name if series else "")
     picture = replace(
         _patterned(rng, picture),
@@ -116,7 +104,7 @@ def variant(rng: random.Random, picture: Picture) -> Picture:
     """The same characters in the same pose somewhere else with another face: alike, yet another picture."""
     place = rng.choice([place for place in world.PLACES if place != picture.place])
     figures = tuple(
-        replace(figure, mouth=rng.choice([mouth for mouth in MOUTHS if mouth != figure.mouth]), blush=not figure.blush)
+        replace(figure, mouth=rng.choice([one for one in world.MOUTHS if one != figure.mouth]), blush=not figure.blush)
         for figure in picture.figures
     )
     other = replace(picture, grain=rng.randrange(1 << 30), place=place, figures=figures, things=(), private_tags=())
@@ -126,18 +114,6 @@ def variant(rng: random.Random, picture: Picture) -> Picture:
 def _patterned(rng: random.Random, picture: Picture) -> Picture:
     pattern = weighted(rng, world.PATTERNS)
     return replace(picture, pattern=pattern, pattern_colour=weighted(rng, tuple(world.CLOTH_COLOURS)))
-
-
-def _size(rng: random.Random, longest: tuple[int, int]) -> tuple[int, int]:
-    aspect = weighted(rng, ASPECTS, 0.6)
-    side = rng.randint(*longest)
-    return (side, round(side / aspect)) if aspect >= 1 else (round(side * aspect), side)
-
-
-def _place(rng: random.Random, series: Series | None, count: int) -> str:
-    if series and rng.random() < 0.4:
-        return rng.choice(series.places)
-    return weighted(rng, world.PLACES if count else world.PLACES[1:], 0.7)
 
 
 def _light(rng: random.Random, picture: Picture) -> Picture:
@@ -160,7 +136,7 @@ def _private_tags(rng: random.Random, width: int, height: int) -> tuple[str, ...
     if rng.random() < 0.18:
         tags.append(f"source:https://pictures.example/{rng.randrange(10**6):06d}")
     if rng.random() < 0.07:
-        tags.append(f"title:{rng.choice(TITLES)} {rng.randrange(1, 90)}")
+        tags.append(f"title:{rng.choice(world.TITLES)} {rng.randrange(1, 90)}")
     return tuple(tags)
 
 
@@ -219,14 +195,18 @@ def _figure(rng: random.Random, picture: Picture, series: Series | None, person:
     if not held and framing != "portrait":
         arms = rng.choices(("down", "wave", "up", "hip"), (0.5, 0.2, 0.14, 0.16))[0]
     return Figure(
-        *(person.girl, person.hair, person.style, person.eyes, person.skin, outfit, colours, person.headwear),
-        *(extras, poses[0], arms, held),
-        mouth=rng.choices(tuple(MOUTHS), (0.4, 0.2, 0.22, 0.18))[0],
+        **vars(person),
+        outfit=outfit,
+        colours=colours,
+        extras=extras,
+        pose=poses[0],
+        arms=arms,
+        held=held,
+        mouth=rng.choices(tuple(world.MOUTHS), (0.4, 0.2, 0.22, 0.18))[0],
         blush=rng.random() < 0.2,
         eyes_closed=rng.random() < 0.1,
         behind=behind,
         emblem=in_costume,
-        name=person.name,
     )
 
 
@@ -281,7 +261,7 @@ def _count_tags(picture: Picture) -> set[str]:
     tags = {f"{count}{one}{'s' * (count > 1)}" for one, count in sexes.items()}
     if not picture.figures:
         kinds = {thing.kind for thing in picture.things}
-        return {"no humans"} | ({"still life"} if kinds and not kinds & world.ANIMALS else set())
+        return {"no humans"} | ({"still life"} if kinds and not kinds & set(world.ANIMALS) else set())
     return tags | ({"solo"} if len(picture.figures) == 1 else set()) | {picture.framing}
 
 
@@ -310,7 +290,7 @@ def _figure_tags(figure: Figure, picture: Picture) -> set[str]:
         tags.add("from behind")
     else:
         tags |= {"closed eyes"} if figure.eyes_closed else {f"{figure.eyes} eyes"}
-        tags |= set(MOUTHS[figure.mouth]) | ({"blush"} if figure.blush else set())
+        tags |= set(world.MOUTHS[figure.mouth]) | ({"blush"} if figure.blush else set())
     if figure.headwear:
         tags |= {figure.headwear} | ({"hat"} if figure.headwear in world.HATS else set())
     tags |= _clothes_tags(figure, picture.framing)
@@ -325,23 +305,9 @@ def _figure_tags(figure: Figure, picture: Picture) -> set[str]:
     return tags
 
 
-# What each outfit shows at all, from the hips down, and of the legs; {first} and {second} are its colours.
-CLOTHES_TAGS: dict[str, tuple[str, str, str]] = {
-    "shirt and skirt": ("shirt, {first} shirt", "skirt, {second} skirt", ""),
-    "shirt and pants": ("shirt, {first} shirt", "", "pants, {second} pants"),
-    "dress": ("dress, {first} dress, bare shoulders", "", ""),
-    "school uniform": ("school uniform, sailor collar", "pleated skirt, skirt, {second} skirt", ""),
-    "hoodie": ("hoodie, {first} hoodie", "", "pants, {second} pants"),
-    "coat": ("coat, {first} coat", "belt", ""),
-    "kimono": ("kimono, {first} kimono", "obi", ""),
-    "armor": ("armor, shoulder armor", "", ""),
-    "overalls": ("overalls, shirt", "", ""),
-}
-
-
 def _clothes_tags(figure: Figure, framing: str) -> set[str]:
     """Only what the framing shows: a portrait ends below the shoulders, an upper body above the knees."""
-    above, hips, legs = CLOTHES_TAGS[figure.outfit]
+    above, hips, legs = world.CLOTHES_TAGS[figure.outfit]
     if figure.outfit == "school uniform" and not figure.girl:
         hips = ""
     seen = [above, hips if framing != "portrait" else "", legs if framing == "full body" else ""]

@@ -2,25 +2,16 @@
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops
 
 from sample.paint.brush import Brush, darker, lighter, mix
 from sample.paint.picture import Picture
-from sample.paint.world import CLOTH_COLOURS, Colour
+from sample.paint.world import CLOTH_COLOURS, CURTAINS, SKIES, WALLS, Colour
 
 Size = tuple[int, int]
 WHITE: Colour = (255, 255, 255)
-SKIES: dict[str, tuple[Colour, Colour]] = {
-    "day": ((98, 176, 246), (222, 242, 255)),
-    "night": ((12, 16, 50), (52, 58, 122)),
-    "sunset": ((136, 84, 150), (255, 176, 96)),
-    "grey": ((146, 156, 172), (206, 212, 222)),
-}
-WALLS = ((240, 222, 196), (200, 220, 228), (232, 206, 216), (210, 228, 200), (236, 236, 230), (222, 208, 236))
-CURTAINS = ((206, 92, 92), (96, 130, 190), (240, 240, 230), (120, 160, 110), (236, 190, 90), (160, 110, 170))
 
 
 def gradient(size: Size, top: Colour, bottom: Colour) -> Image.Image:
@@ -54,7 +45,8 @@ def paint_place(picture: Picture, size: Size) -> Image.Image:
         for part in (_sky, OPEN[picture.place]):
             part(Brush(image, unit, width=0.0), Tone(picture), rng, w, h)
     elif picture.place in CLOSED:
-        image = CLOSED[picture.place](picture, size, rng, w, h)
+        image = Image.new("RGB", size)
+        CLOSED[picture.place](Brush(image, unit, line=(80, 60, 56), width=0.006), picture, rng, w, h)
     else:
         return _simple(picture, size, w, h)
     light = random.Random(picture.grain + 4)
@@ -229,11 +221,10 @@ def _mountain(brush: Brush, tone: Tone, rng: random.Random, w: float, h: float) 
     _hill(brush, rng, w, h, 0.74 * h, 0.02, tone((120, 150, 100)))
 
 
-def _room(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> Image.Image:
+def _room(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
     wall = mix(rng.choice(WALLS), (150, 130, 120), rng.uniform(0, 0.25))
     wall = mix(wall, (60, 52, 90), 0.4) if picture.time == "night" else wall
-    image = Image.new("RGB", size, wall)
-    brush = Brush(image, min(size), line=(80, 60, 56), width=0.006)
+    brush.image.paste(wall, (0, 0, *brush.image.size))
     stripes, floor = rng.choice((0, 5, 7, 9, 13)), rng.uniform(0.7, 0.8)
     for place in range(0, round(stripes * w), 2):
         brush.box(place / stripes, 0, (place + 1) / stripes, floor * h, darker(wall, 0.05), line=False)
@@ -247,7 +238,6 @@ def _room(picture: Picture, size: Size, rng: random.Random, w: float, h: float) 
     top = rng.uniform(0.1, 0.32)
     x = rng.uniform(0.66, 0.73) * w if left else rng.uniform(0.02, 0.09) * w
     _shelf(brush, rng, x, top * h, rng.uniform(0.2, 0.27) * w, (floor - 0.02 - top) * h)
-    return image
 
 
 def _window(brush: Brush, rng: random.Random, night: bool, left: bool, w: float, h: float) -> None:
@@ -283,9 +273,8 @@ def _shelf(brush: Brush, rng: random.Random, x: float, y: float, width: float, h
             edge += thick + 0.004
 
 
-def _classroom(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> Image.Image:
-    image = Image.new("RGB", size, (238, 230, 208))
-    brush = Brush(image, min(size), line=(80, 60, 56), width=0.006)
+def _classroom(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
+    brush.image.paste((238, 230, 208), (0, 0, *brush.image.size))
     brush.box(0, 0.72 * h, w, h, (196, 158, 112), line=False)
     brush.box(0.06 * w, 0.08 * h, 0.94 * w, 0.5 * h, (150, 106, 66))
     brush.box(0.08 * w, 0.1 * h, 0.92 * w, 0.48 * h, (44, 92, 74))
@@ -300,12 +289,11 @@ def _classroom(picture: Picture, size: Size, rng: random.Random, w: float, h: fl
         brush.box(x * w, 0.74 * h, (x + 0.26) * w, 0.78 * h, (206, 150, 92))
         for leg in (0.02, 0.22):
             brush.box((x + leg) * w, 0.78 * h, (x + leg + 0.015) * w, 0.97 * h, (120, 120, 130), line=False)
-    return image
 
 
-def _space(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> Image.Image:
-    image = gradient(size, (10, 8, 32), (44, 22, 74))
-    brush = Brush(image, min(size), width=0.0)
+def _space(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
+    brush.image.paste(gradient(brush.image.size, (10, 8, 32), (44, 22, 74)))
+    brush.width = 0.0
     for _ in range(3):
         x, y, size_ = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.15, 0.3)
         cloud = rng.choice(((58, 30, 96), (34, 36, 92), (76, 30, 80)))
@@ -318,12 +306,11 @@ def _space(picture: Picture, size: Size, rng: random.Random, w: float, h: float)
     brush.oval(x - 0.2 * radius, y - 0.35 * radius, 0.6 * radius, 0.16 * radius, lighter(colour, 0.3))
     ring = [(x - 1.7 * radius, y + 0.4 * radius), (x, y + 0.22 * radius), (x + 1.7 * radius, y - 0.4 * radius)]
     brush.stroke(ring, (244, 226, 180), 0.02)
-    return image
 
 
-def _underwater(picture: Picture, size: Size, rng: random.Random, w: float, h: float) -> Image.Image:
-    image = gradient(size, (86, 196, 222), (12, 62, 122))
-    brush = Brush(image, min(size), width=0.0)
+def _underwater(brush: Brush, picture: Picture, rng: random.Random, w: float, h: float) -> None:
+    brush.image.paste(gradient(brush.image.size, (86, 196, 222), (12, 62, 122)))
+    brush.width = 0.0
     for _ in range(4):
         x = rng.uniform(0, w)
         ray = [(x, 0), (x + 0.09, 0), (x - 0.12, 0.6 * h), (x - 0.3, 0.6 * h)]
@@ -346,7 +333,6 @@ def _underwater(picture: Picture, size: Size, rng: random.Random, w: float, h: f
         brush.oval(x, y, radius, radius, (176, 230, 244))
         brush.oval(x, y, radius * 0.72, radius * 0.72, (96, 184, 214))
         brush.oval(x - radius * 0.3, y - radius * 0.3, radius * 0.2, radius * 0.2, (255, 255, 255))
-    return image
 
 
 def _simple(picture: Picture, size: Size, w: float, h: float) -> Image.Image:
@@ -368,6 +354,5 @@ def _simple(picture: Picture, size: Size, w: float, h: float) -> Image.Image:
     return image
 
 
-Painter = Callable[[Brush, Tone, random.Random, float, float], None]
-OPEN: dict[str, Painter] = {one.__name__[1:]: one for one in (_forest, _city, _beach, _field, _snow, _mountain)}
-CLOSED = {"room": _room, "classroom": _classroom, "space": _space, "underwater": _underwater}
+OPEN = {one.__name__[1:]: one for one in (_forest, _city, _beach, _field, _snow, _mountain)}
+CLOSED = {one.__name__[1:]: one for one in (_room, _classroom, _space, _underwater)}

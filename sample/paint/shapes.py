@@ -1,4 +1,6 @@
-"""Reads `shapes.txt` and draws its parts: each section there is one part, each line one step."""
+"""Reads `shapes.txt` and draws its parts: each section there is one part, each line one step. A thing, an
+animal or a series' emblem is drawn inside a square of side 1 around (0, 0).
+"""
 
 import math
 import re
@@ -8,7 +10,7 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-from sample.paint.brush import Brush, Point, darker, lighter
+from sample.paint.brush import Brush, Point, darker, lighter, mix
 from sample.paint.world import Colour
 
 STEP = re.compile(
@@ -16,6 +18,12 @@ STEP = re.compile(
     r"(?P<what>shape|blob|oval|box|star|stroke|limb)(?P<star>\*?) (?P<colour>\S+) (?:(?P<width>[\d.]+) )?(?P<points>\S+,.*)"
 )
 TINTED = re.compile(r"(#[0-9a-f]{6}|[a-z]+)(?:([+-])([\d.]+))?")
+FUR: tuple[Colour, ...] = ((70, 66, 76), (226, 150, 76), (240, 236, 230), (150, 146, 150))
+FEATHERS: tuple[Colour, ...] = ((80, 150, 226), (240, 206, 70), (226, 84, 72), (110, 190, 110))
+SECTIONS = {  # the lines of every part by its name
+    head.strip("]"): lines
+    for head, *lines in map(str.splitlines, Path(__file__).with_name("shapes.txt").read_text("utf-8").split("\n[")[1:])
+}
 
 
 @dataclass(frozen=True)
@@ -33,17 +41,10 @@ class Step:
     when: str
 
 
-@lru_cache
-def sections() -> dict[str, list[str]]:
-    """The lines of every part by its name."""
-    _, *parts = Path(__file__).with_name("shapes.txt").read_text(encoding="utf-8").split("\n[")
-    return {head.strip("]"): lines for head, *lines in map(str.splitlines, parts)}
-
-
 @lru_cache(maxsize=1024)
 def steps(part: str, **values: float) -> list[Step]:
     """The steps of a part, with these numbers in the place of its {names}."""
-    return [_step(line.format(**values)) for line in sections()[part]]
+    return [_step(line.format(**values)) for line in SECTIONS[part]]
 
 
 def draw(
@@ -117,3 +118,24 @@ def star(points: int, inner: float) -> list[Point]:
     """The corners of a star, its points 0.48 from the middle, the corners between them `inner`."""
     turns = [(math.radians(-90 + step * 180 / points), inner if step % 2 else 0.48) for step in range(points * 2)]
     return [(radius * math.cos(angle), radius * math.sin(angle)) for angle, radius in turns]
+
+
+def paint_thing(brush: Brush, kind: str, colour: Colour) -> None:
+    """A thing in `colour`, where it can have any; an animal in a colour of its kind."""
+    if kind in ("cat", "bird"):
+        colours = FUR if kind == "cat" else FEATHERS
+        colour = colours[sum(colour) % len(colours)]
+    elif kind == "flower" and sum(colour) <= 260:
+        colour = (246, 152, 188)
+    draw(brush, f"thing {kind}", {"colour": colour, "handle": mix((250, 246, 232), colour, 0.5)})
+
+
+def paint_emblem(brush: Brush, kind: str, colours: tuple[Colour, Colour]) -> None:
+    """A series' sign in its two colours: the sign itself, and the disc it stands on."""
+    ink = dict(zip(("sign", "ground"), colours))
+    brush.oval(0, 0, 0.5, 0.5, ink["ground"])
+    inside = brush.at(0, 0, 0.78)
+    inside.width = 0.0
+    draw(inside, f"emblem {kind}", ink)
+    if kind == "ringed flame":
+        draw(inside.at(0, 0, 0.72), "emblem flame", ink)

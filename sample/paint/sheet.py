@@ -10,9 +10,8 @@ from sample.paint.brush import Brush
 from sample.paint.figures import paint_figure
 from sample.paint.picture import Picture, Thing
 from sample.paint.places import Tone, paint_place, paint_weather
-from sample.paint.shapes import draw
-from sample.paint.things import paint_emblem, paint_thing
-from sample.paint.world import CLOTH_COLOURS
+from sample.paint.shapes import draw, paint_emblem, paint_thing
+from sample.paint.world import CLOTH_COLOURS, MARKS
 
 OVERSAMPLING = 2
 # What each framing shows, in head radii: top, bottom, and how far left and right of a character.
@@ -62,9 +61,7 @@ def _figures(image: Image.Image, picture: Picture) -> None:
         if count * 2 * side * scale > image.width * 0.9:
             x = image.width * (place + 0.5) / count
         x += rng.uniform(-0.28, 0.28) * slack * (0.5 if count > 1 else 1)
-        y = image.height - bottom * scale
-        tilt = rng.uniform(-3, 3)
-        flip = rng.random() < 0.5
+        y, tilt, flip = image.height - bottom * scale, rng.uniform(-3, 3), rng.random() < 0.5
         brush = Brush(image, scale, (x, y), tilt, flip, picture.look.line, picture.look.line_width)
         paint_figure(brush, figure, picture.look)
 
@@ -109,7 +106,7 @@ def _style(image: Image.Image, picture: Picture) -> Image.Image:
         glow = image.reduce(4).filter(ImageFilter.BoxBlur(3)).resize(image.size)
         image = Image.blend(image, ImageChops.screen(image, glow), 0.22)
     if look.backdrop in ("halftone", "scanlines", "grid", "rays"):
-        image = ImageChops.multiply(image, _tiled(look.backdrop, image.size))
+        image = ImageChops.multiply(image, _tile(look.backdrop).crop((0, 0, *image.size)))
     if picture.artist:
         image = _by_artist(image, picture)
     if picture.series and picture.figures and picture.grain % 5 < 3:
@@ -122,7 +119,7 @@ def _style(image: Image.Image, picture: Picture) -> Image.Image:
 def _by_artist(image: Image.Image, picture: Picture) -> Image.Image:
     artist = picture.artist
     if artist.habit in ("hatching", "paper"):
-        image = ImageChops.multiply(image, _tiled(artist.habit, image.size))
+        image = ImageChops.multiply(image, _tile(artist.habit).crop((0, 0, *image.size)))
     unit = min(image.size)
     w, h = image.width / unit, image.height / unit
     brush = Brush(image, unit)
@@ -130,11 +127,7 @@ def _by_artist(image: Image.Image, picture: Picture) -> Image.Image:
         for x, colour, width in ((0.0, (250, 248, 242), 0.045), (0.028, (40, 40, 46), 0.007)):
             corners = [(x, x), (w - x, x), (w - x, h - x), (x, h - x), (x, x)]
             brush.stroke(corners, colour, width, curved=False)
-    mark = {
-        "loop": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03)],
-        "square": [(0, 0), (0.04, 0), (0.04, 0.04), (0, 0.04), (0, 0)],
-        "zigzag": [(0, 0.03), (0.015, 0), (0.03, 0.03), (0.045, 0), (0.06, 0.03), (0.07, 0)],
-    }[artist.mark]
+    mark = MARKS[artist.mark]
     at = brush.at(w - 0.16, h - 0.12)
     at.stroke(mark, (250, 250, 250), 0.016, curved=artist.mark == "loop")
     at.stroke(mark, (40, 36, 50), 0.008, curved=artist.mark == "loop")
@@ -154,7 +147,3 @@ def _tile(kind: str) -> Image.Image:
         "paper": lambda: 236 + np.random.default_rng(7).normal(0, 9, x.shape),
     }[kind]()
     return Image.fromarray(np.clip(value, 0, 255).astype(np.uint8)).convert("RGB")
-
-
-def _tiled(kind: str, size: tuple[int, int]) -> Image.Image:
-    return _tile(kind).crop((0, 0, *size))

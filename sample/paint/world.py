@@ -1,4 +1,4 @@
-"""What exists in the sample library's invented world, by the owner's spelling: tables go from the common to the rare."""
+"""What exists in the sample library's invented world, read from `world.toml` and `series.toml`."""
 
 import random
 import tomllib
@@ -11,10 +11,8 @@ T = TypeVar("T")
 Colour = tuple[int, int, int]
 
 
-def _palette(text: str) -> dict[str, Colour]:
-    """`black #2c2a3a brown #7a4c2e` as colours by their names."""
-    words = text.split()
-    return {name: _colour(value) for name, value in zip(words[::2], words[1::2])}
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def _colour(value: str) -> Colour:
@@ -22,56 +20,22 @@ def _colour(value: str) -> Colour:
     return red, green, blue
 
 
-HAIR_COLOURS = _palette(
-    "black #2c2a3a brown #7a4c2e blonde #f4d268 blue #426cd6 pink #f892ba red #c82e2c "
-    "purple #9254be green #4ca45c white #ececf4 orange #f0842c"
-)
-EYE_COLOURS = _palette("blue #2868e0 brown #804c22 red #d81e28 green #229e46 purple #943cce yellow #eeba14")
-CLOTH_COLOURS = _palette(
-    "white #f6f6f8 black #34343e blue #3a62c4 red #ce3234 pink #f698bc green #429254 "
-    "yellow #f6d046 purple #8654b2 brown #865c3a orange #ee8a36"
+_WORLD = _read("world.toml")
+_TAGS, _NAMES = _WORLD["tags"], {kind: tuple(names) for kind, names in _WORLD["names"].items()}
+HAIR_COLOURS, EYE_COLOURS, CLOTH_COLOURS = (
+    {name: _colour(value) for name, value in _WORLD["colours"][part].items()} for part in ("hair", "eyes", "cloth")
 )
 SKIN_TONES: tuple[Colour, ...] = ((255, 226, 204), (248, 208, 178), (222, 172, 132), (164, 112, 78))
-
-HAIR_STYLE_TAGS = {
-    "long": ("long hair",),
-    "short": ("short hair",),
-    "twintails": ("twintails", "long hair"),
-    "ponytail": ("ponytail", "long hair"),
-    "spiky": ("spiky hair", "short hair"),
-    "bun": ("hair bun", "short hair"),
-    "braid": ("braid", "long hair"),
-}
-HAIR_STYLES = tuple(HAIR_STYLE_TAGS)
-OUTFITS = (
-    *("shirt and skirt", "dress", "school uniform", "shirt and pants", "hoodie", "coat", "kimono", "armor", "overalls"),
+HAIR_STYLE_TAGS, MOUTHS, PLACE_TAGS, CLOTHES_TAGS = (_TAGS[part] for part in ("hair", "mouth", "place", "clothes"))
+HAIR_STYLES, OUTFITS, BOYS_OUTFITS = tuple(HAIR_STYLE_TAGS), tuple(CLOTHES_TAGS), _NAMES["boys_outfits"]
+HEADWEAR, HATS, EXTRAS, HELD = (_NAMES[kind] for kind in ("headwear", "hats", "extras", "held"))
+THINGS, ANIMALS, PATTERNS, TITLES = (_NAMES[kind] for kind in ("things", "animals", "patterns", "titles"))
+PLACES, OPEN_PLACES = _NAMES["places"], _NAMES["open_places"]
+GRIPS, ARMS, LEGS, MARKS = (_WORLD[part] for part in ("grips", "arms", "legs", "marks"))
+SKIES, WALLS, CURTAINS = (
+    {name: tuple(map(_colour, pair)) for name, pair in _WORLD["skies"].items()},
+    *(tuple(map(_colour, _WORLD["room"][part])) for part in ("walls", "curtains")),
 )
-BOYS_OUTFITS = ("shirt and pants", "hoodie", "coat", "armor", "overalls", "kimono")
-HEADWEAR = ("hair bow", "cat ears", "witch hat", "straw hat", "beret", "headphones", "crown", "baseball cap", "halo")
-HATS = frozenset({"witch hat", "straw hat", "beret", "baseball cap"})
-EXTRAS = ("scarf", "glasses", "gloves", "cape", "necktie", "eyepatch")
-HELD = ("book", "flower", "sword", "umbrella", "teacup", "staff", "lantern", "balloon", "apple", "guitar")
-THINGS = (
-    *("cat", "flower", "book", "teacup", "bird", "apple", "cake"),
-    *("lantern", "umbrella", "sword", "balloon", "clock", "guitar", "staff"),
-)
-ANIMALS = frozenset({"cat", "bird"})
-
-PLACES = ("simple", "room", "forest", "city", "beach", "field", "snow", "mountain", "classroom", "space", "underwater")
-PLACE_TAGS = {
-    "room": ("indoors", "window"),
-    "classroom": ("indoors", "classroom", "chalkboard"),
-    "forest": ("outdoors", "forest", "tree"),
-    "city": ("outdoors", "city", "building"),
-    "beach": ("outdoors", "beach", "ocean"),
-    "field": ("outdoors", "field", "grass"),
-    "snow": ("outdoors", "snow", "tree"),
-    "mountain": ("outdoors", "mountain"),
-    "space": ("space", "starry sky", "planet"),
-    "underwater": ("underwater", "bubble", "fish"),
-}
-OPEN_PLACES = frozenset({"forest", "city", "beach", "field", "snow", "mountain"})
-PATTERNS = ("plain", "gradient", "polka dot", "striped")
 
 
 @dataclass(frozen=True)
@@ -124,8 +88,7 @@ def _series(row: dict[str, Any]) -> Series:
     return Series(row["name"], Look(**look, **sign), people, tuple(row["places"]))
 
 
-_ROWS = tomllib.loads(Path(__file__).with_name("series.toml").read_text(encoding="utf-8"))["series"]
-SERIES = tuple(map(_series, _ROWS))
+SERIES = tuple(map(_series, _read("series.toml")["series"]))
 BY_SERIES = {series.name: series for series in SERIES}
 LOOK_ALIKES = (("scarlet meridian", "scarlet meridian zero"),)
 PLAIN_LOOKS = (Look(), Look((40, 40, 48), 0.045, "flat"), Look((92, 60, 54), 0.05, "soft"), Look((36, 48, 70), 0.065))
@@ -140,11 +103,7 @@ class Artist:
     mark: str
 
 
-ARTISTS = (
-    Artist("ada pell", "hatching", "loop"),
-    Artist("r. mosswell", "paper", "square"),
-    Artist("ink otter", "frame", "zigzag"),
-)
+ARTISTS = tuple(Artist(**row) for row in _WORLD["artists"])
 
 
 def weighted(rng: random.Random, items: Sequence[T], exponent: float = 0.8) -> T:

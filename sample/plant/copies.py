@@ -3,7 +3,8 @@
 import io
 import random
 
-from PIL import Image, ImageEnhance
+from PIL import Image
+from PIL.ImageEnhance import Brightness, Color, Contrast
 
 HOWS = ("crop", "scale", "recompression", "colour")
 
@@ -34,11 +35,6 @@ def retouched(rng: random.Random, image: Image.Image, how: str) -> Image.Image:
         factor = rng.uniform(0.5, 0.8)
         return image.resize((round(width * factor), round(height * factor)), Image.Resampling.LANCZOS)
     if how == "colour":
-        ways = (
-            (ImageEnhance.Brightness, 0.86, 1.14),
-            (ImageEnhance.Contrast, 0.86, 1.14),
-            (ImageEnhance.Color, 0.7, 1.3),
-        )
-        for enhancer, low, high in ways:
+        for enhancer, low, high in ((Brightness, 0.86, 1.14), (Contrast, 0.86, 1.14), (Color, 0.7, 1.3)):
             image = enhancer(image).enhance(rng.uniform(low, high))
     return image

@@ -45,9 +45,8 @@ def plant(rng: random.Random, kind: str, truth: Sequence[str], vocabulary: Seque
 
     `vocabulary`: the tags that occur in the library, from the common to the rare, for wrong ones.
     """
-    return dict(zip(KINDS, (_missing, _incorrect, _contradictory, _forgotten, _swapped, _disagreement)))[kind](
-        rng, truth, vocabulary
-    )
+    ways = (_missing, _incorrect, _contradictory, _forgotten, _swapped, _disagreement)
+    return ways[KINDS.index(kind)](rng, truth, vocabulary)
 
 
 def visible(tags: Sequence[str]) -> list[str]:
@@ -81,9 +80,8 @@ def _incorrect(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[st
 
 def _contradictory(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]) -> Planted | None:
     """Beside a true tag another one that cannot be true with it."""
-    groups = [
-        group for group in (EXCLUSIVE if "solo" in truth else ANY_SETS) if group & set(truth) and group - set(truth)
-    ]
+    possible = EXCLUSIVE if "solo" in truth else ANY_SETS
+    groups = [group for group in possible if group & set(truth) and group - set(truth)]
     if not groups:
         return None
     group = rng.choice(groups)

@@ -58,7 +58,9 @@ def plan_library(seed: int, pictures: int) -> Library:
     """Everything that is going to be drawn, without drawing it."""
     rng = random.Random(f"{seed}:plan")
     library, number = Library(), 0
-    copies = _group_sizes(rng, round(pictures * IN_GROUPS))
+    copies: list[int] = []
+    while sum(copies) < round(pictures * IN_GROUPS):
+        copies.append(rng.choices((2, 3, 4), (0.55, 0.3, 0.15))[0])
     alike = round(pictures * ALIKE / 2)
     left = pictures - len(ODD_FILES)
     while left > 0:
@@ -74,8 +76,12 @@ def plan_library(seed: int, pictures: int) -> Library:
         items = [_item(rng, number + member, picture, rng.choice(HOWS) if member else "") for member in range(size)]
         library.groups.append(Group(group_seed, picture, tuple(items)))
         number, left = number + size, left - size
-    for place, what in enumerate(ODD_FILES):
-        library.groups.append(_odd_group(f"{seed}:odd:{place}", what, number + place))
+    for place, (what, odd) in enumerate(ODD_FILES.items()):
+        group_seed = f"{seed}:odd:{place}"
+        picture, tags = odd.imagine(random.Random(group_seed))
+        path = f"Odd files/{number + place:04d} {what}.{odd.suffix}"
+        item = Item(path, tuple(sorted(tags)), f"{path}.txt", odd=what)
+        library.groups.append(Group(group_seed, picture, (item,)))
     return library
 
 
@@ -104,13 +110,6 @@ def draw_group(group: Group, root: Path) -> list[str]:
     return hashes
 
 
-def _group_sizes(rng: random.Random, pictures: int) -> list[int]:
-    sizes: list[int] = []
-    while sum(sizes) < pictures:
-        sizes.append(rng.choices((2, 3, 4), (0.55, 0.3, 0.15))[0])
-    return sizes
-
-
 def _item(rng: random.Random, number: int, picture: Picture, how: str) -> Item:
     suffix = "jpg" if how == "recompression" else rng.choices(tuple(FORMATS), FORMATS.values())[0]
     stem = rng.choices((f"img_{number:04d}", f"IMG {number:04d}", f"{number:04d} (été)"), (0.8, 0.15, 0.05))[0]
@@ -130,12 +129,6 @@ def _page(picture: Picture) -> str:
     if picture.things:
         return "Things & animals"
     return "Places/Indoors" if picture.place in ("room", "classroom") else "Places/Outdoors"
-
-
-def _odd_group(seed: str, what: str, number: int) -> Group:
-    picture, tags = ODD_FILES[what].imagine(random.Random(seed))
-    path = f"Odd files/{number:04d} {what}.{ODD_FILES[what].suffix}"
-    return Group(seed, picture, (Item(path, tuple(sorted(tags)), f"{path}.txt", odd=what),))
 
 
 def _drawn(groups: list[Group], root: Path) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ import io
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,8 @@ from PIL import Image
 
 from sample.paint.brush import Brush
 from sample.paint.picture import Picture, imagine, true_tags
+from sample.paint.shapes import paint_thing
 from sample.paint.sheet import paint
-from sample.paint.things import paint_thing
 from sample.paint.world import CLOTH_COLOURS
 from sample.plant.copies import encode
 
@@ -34,18 +35,13 @@ def _character(rng: random.Random) -> Imagined:
             return picture, true_tags(picture)
 
 
-def _place(rng: random.Random) -> Imagined:
+def _place(rng: random.Random, grey: bool = False) -> Imagined:
     while True:
         picture = imagine(rng, (420, 640))
         if picture.place in ("city", "beach", "mountain", "snow"):
-            bare = {"figures": (), "things": (), "banner": False, "monochrome": False, "artist": None}
-            picture = replace(picture, framing="", series="", **bare)
+            bare = {"figures": (), "things": (), "banner": False, "framing": "", "series": ""}
+            picture = replace(picture, monochrome=grey, artist=None, **bare)
             return picture, true_tags(picture)
-
-
-def _grey_place(rng: random.Random) -> Imagined:
-    picture = replace(_place(rng)[0], monochrome=True)
-    return picture, true_tags(picture)
 
 
 def _thin_place(rng: random.Random) -> Imagined:
@@ -84,10 +80,6 @@ def _truncated(picture: Picture) -> bytes:
     return data[: len(data) * 2 // 5]
 
 
-def _sixteen_bits(image: Image.Image) -> Image.Image:
-    return Image.fromarray(np.asarray(image.convert("L"), dtype=np.uint16) * 257)
-
-
 def _turned(picture: Picture) -> bytes:
     """Stored lying on its side, with the EXIF note that says so."""
     image = paint(picture).transpose(Image.Transpose.ROTATE_90)
@@ -110,7 +102,11 @@ ODD_FILES: dict[str, OddFile] = {
     "truncated": OddFile("jpg", _character, _truncated),
     "not a picture": OddFile("jpg", _place, lambda picture: b"This is a text file that somebody named .jpg.\n"),
     "empty": OddFile("png", _place, lambda picture: b""),
-    "sixteen bits": OddFile("png", _grey_place, _painted("png", _sixteen_bits)),
+    "sixteen bits": OddFile(
+        "png",
+        partial(_place, grey=True),
+        _painted("png", lambda image: Image.fromarray(np.uint16(image.convert("L")) * 257)),
+    ),
     "palette": OddFile("png", _character, _painted("png", lambda image: image.quantize(64))),
     "four inks": OddFile("jpg", _character, _painted("jpg", lambda image: image.convert("CMYK"))),
     "turned by exif": OddFile("jpg", _character, _turned),
