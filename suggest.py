@@ -4,7 +4,8 @@
     python suggest.py 3f0c...e1 77ab...02 --json
     python suggest.py --token --data-dir ~/tags
 
-Reads   review.sqlite3, and the newest reports where they are newer than it
+Reads   review.sqlite3, and the newest reports where they are newer than it; for a picture that no detector has examined yet,
+        its stored embedding and single_picture.npz
 Writes  review.sqlite3 (newer reports; the token, when first asked for)
 
 For programs that call one, as Hydrus' executable manager will: no picture is opened and no network loaded. The page answers
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _, text = KINDS[args.export]
             sys.stdout.writelines(text(review, Filter(least=args.min_confidence)))
             return 0
-        found = by_picture.suggested(review, hashes)
+        found = by_picture.suggested(review, hashes, folder)
     if args.json:
         print(json.dumps(found, ensure_ascii=False, indent=1))
     else:
@@ -76,7 +77,8 @@ def lines(picture: dict[str, Any]) -> list[str]:
     told = [f"  + {one['tag']}  {one['probability']:.0%}  {one['why']}" for one in picture["add"]]
     told += [f"  - {one['tag']}  {one['probability']:.0%}  {one['why']}" for one in picture["remove"]]
     told += [f"  = {one['hash']}  {one['why']}" for one in picture["copies"]]
-    return [f"{picture['hash']}:", *(told or ["  nothing to suggest"])]
+    nothing = "  nothing to suggest" if picture["by"] else "  nothing is known of it: it has no embedding"
+    return [f"{picture['hash']}:", *(told or [nothing])]
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def load(
         if (found := document.get("tag_relations")) is not before:
             (siblings, parents, spellings), before = _relations(path, found), found
         try:
-            record = _record(f"record {place} of 'results'", row, spellings)
+            record = record_of(f"record {place} of 'results'", row, spellings)
             if record.hash in records:
                 raise BadFile(f"record {place} of 'results' has the hash of an earlier one: a picture has one record")
             records[record.hash] = record
@@ -176,6 +176,11 @@ def _placed(row: dict[str, Any]) -> Any:
     )
 
 
+def spellings(path: Path) -> Spellings:
+    """How the library of a dataset shows tags, where that stands before its records."""
+    return _relations(path, data_folder.head(path, DATASET).get("tag_relations"))[2]
+
+
 def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozenset[str]], Spellings]:
     """Siblings, parents, and both with the siblings of every tag service, out of the header's `tag_relations`."""
     found = {} if found is None else found
@@ -221,7 +226,8 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _record(where: str, row: Any, spellings: Spellings) -> Record:
+def record_of(where: str, row: Any, spellings: Spellings) -> Record:
+    """A row of `results` as a record. Raises `BadFile` saying what of it is wrong, and `where` it is."""
     if not isinstance(row, dict):
         raise BadFile(f"{where} is not an object")
     hash = row.get("hash")

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, abort, jsonify, request
 
 from tagcheck.dataset import HASH
 from tagcheck.review import by_picture
-from webapp.state import refresh, review
+from webapp.state import refresh, review, settings
 
 blueprint = Blueprint("suggesting", __name__, url_prefix="/api")
 
@@ -27,4 +27,4 @@ def suggest() -> Response:
     if not hashes or len(hashes) > by_picture.MOST or not all(map(HASH.fullmatch, hashes)):
         abort(400, f"One to {by_picture.MOST} hashes of 64 hex digits are expected as ?hash=...&hash=...")
     refresh(whole=True)
-    return jsonify(by_picture.suggested(review(), hashes))
+    return jsonify(by_picture.suggested(review(), hashes, settings().folder))

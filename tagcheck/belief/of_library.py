@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from tagcheck import data_folder, tags
+from tagcheck import data_folder, single_picture, tags
 from tagcheck.cluster import Share, here
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
@@ -91,6 +91,7 @@ def weigh(
     seen = examine(folder, data, pictures, declared, decided, noes, memory, share)
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
     _keep(folder, data, _believed(pictures, seen, found))
+    _keep_single(folder, pictures, seen, declared)
     return Weighed(pictures, seen, found, declared, noes)
 
 
@@ -132,6 +133,16 @@ def _keep(folder: DataFolder, data: Dataset, made: Believed) -> None:
     for name, lines in texts.items():
         arrays[name] = np.frombuffer("\n".join(lines).encode("utf-8"), dtype=np.uint8)
     write_atomically(folder.root / FILE, lambda out: np.savez(out, **arrays))
+
+
+def _keep_single(folder: DataFolder, pictures: Pictures, seen: Examined | None, declared: Rules) -> None:
+    """Keep what answers for pictures that come later; what an earlier run kept goes where nothing was learned."""
+    if seen is None:
+        (folder.root / single_picture.FILE).unlink(missing_ok=True)
+        return
+    never = np.array([declared.never_suggested(tag) for tag in seen.tags], dtype=bool)
+    kept = single_picture.Kept(seen.single, seen.tags, pictures.model or "", never)
+    single_picture.save(folder.root, kept, [record.hash for record in pictures.records[: len(pictures.matrix)]])
 
 
 def _kept(folder: DataFolder, data: Dataset) -> Believed | None:

@@ -18,8 +18,8 @@ from typing import IO, Any, cast
 import numpy as np
 import torch
 
+from tagcheck import pt_files
 from tagcheck.data_folder import STAMP, utc_now
-from tagcheck.embedding import pt_files
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import NotAllowed, listed, there, write_atomically
 
@@ -431,6 +431,8 @@ def _load_shard(path: Path, without: Container[str] = ()) -> dict[str, Any]:
         ) from None
     if shard is None:
         shard = _load_pt(path)
+    elif isinstance(shard, dict):
+        shard = {name: _tensor(one) if isinstance(one, pt_files.Raw) else one for name, one in shard.items()}
     _check_kind(path, shard, "embeddings")
     hashes, rows = shard.get("hashes"), shard.get("embeddings")
     if not (isinstance(hashes, list) and torch.is_tensor(rows) and rows.ndim == 2 and len(hashes) == len(rows)):
@@ -446,6 +448,10 @@ def _load_shard(path: Path, without: Container[str] = ()) -> dict[str, Any]:
     _check_bytes(path, shard, rows)
     named = {"model": shard.get("model", ""), "preprocess": shard.get("preprocess", "")}
     return cast("dict[str, Any]", shard | {"embeddings": rows.detach()} | named)
+
+
+def _tensor(raw: pt_files.Raw) -> torch.Tensor:
+    return torch.from_numpy(raw.data).view(getattr(torch, raw.dtype)).view(raw.shape)
 
 
 def byte_sum(*tensors: Any) -> int:

@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from tagcheck.review import queries
+from tagcheck.data_folder import DataFolder
+from tagcheck.review import queries, unexamined
 from tagcheck.review.store import ADD, OPEN, PAIR, REMOVE, UNDECIDED, Review
 
 TOKEN = "suggest_token"
@@ -13,15 +14,16 @@ MARKS = MISSING, WRONG, COPY = ("tagcheck:missing", "tagcheck:wrong", "tagcheck:
 KEYS = {ADD: "add", REMOVE: "remove"}
 
 
-def suggested(review: Review, hashes: Sequence[str]) -> list[dict[str, Any]]:
+def suggested(review: Review, hashes: Sequence[str], folder: DataFolder | None = None) -> list[dict[str, Any]]:
     """For each picture its `add` and `remove` (tag, probability, why; the surest first) and its `copies`, as far as the owner has
-    not decided them. Nothing is suggested for a picture that was not examined.
+    not decided them. `by` says where that is from: "detectors", "embedding" for a picture in the `folder` that they have not
+    examined yet, None where nothing is known of it.
     """
-    return [_of_picture(review, hash) for hash in dict.fromkeys(hashes)]
+    return [_of_picture(review, hash, folder) for hash in dict.fromkeys(hashes)]
 
 
-def _of_picture(review: Review, hash: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"hash": hash, "add": [], "remove": [], "copies": []}
+def _of_picture(review: Review, hash: str, folder: DataFolder | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"hash": hash, "by": "detectors", "add": [], "remove": [], "copies": []}
     # Two indexes, one for each side of a pair, make this the same few rows however many there are.
     rows = review.db.execute(
         f"""SELECT hash, other, tag, action, confidence, why_of(evidence) AS why FROM suggestions WHERE hash = ?1 AND current AND state IN {UNDECIDED}
@@ -37,6 +39,13 @@ def _of_picture(review: Review, hash: str) -> dict[str, Any]:
         elif row["action"] == PAIR:
             other = row["other"] if row["hash"] == hash else row["hash"]
             found["copies"].append({"hash": other, "likeness": round(row["confidence"], 4), "why": row["why"]})
+    if folder is not None and not any(found[key] for key in (*KEYS.values(), "copies")):
+        known = unexamined.examined(folder)
+        if known is not None and bytes.fromhex(hash) not in known:
+            alone = unexamined.suggested(review, folder, hash)
+            found["by"] = None if alone is None else "embedding"
+            for action, entry in alone or ():
+                found[KEYS[action]].append(entry)
     return found
 
 

@@ -469,7 +469,7 @@ def ignored_in(review: Review, event: int) -> list[Key]:
 
 
 def pictures_with(review: Review, tags: Sequence[str]) -> int:
-    """How many pictures that findings are about have all these tags, by the dataset."""
+    """How many pictures that findings are about, or that wait for the detectors, have all these tags, by the dataset."""
     has = " AND ".join(
         "EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = ?)" for _ in tags
     )

@@ -24,7 +24,7 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, is_text
 from tagcheck.packed import packed
-from tagcheck.review import counts, following, grouping, near
+from tagcheck.review import counts, following, grouping, near, unexamined
 from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
     CHANGED,
@@ -83,7 +83,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
     if not stale:
         return Sync(problems=_problems(review))
     with _incoming(review) as db:
-        taken = _take(db, wanted, whole=stale != [RUN_SUMMARY])
+        taken = _take(db, wanted, stale != [RUN_SUMMARY], unexamined.examined(folder))
         with review.writing() as db:
             current = _known(review) == known  # else another process has read them meanwhile
             if current:
@@ -102,7 +102,8 @@ class Taken:
     has_dataset: bool = True  # it could be read, or there is none
 
 
-# `said` has a row each time that a report says something; `here` the pixels of every picture of the dataset.
+# `said` has a row each time that a report says something; `here` the pixels of every picture of the dataset, `waiting` the records
+# of pictures that no detector has examined.
 INCOMING = f"""
 CREATE TABLE said (
     entry INTEGER NOT NULL, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL, other TEXT NOT NULL,
@@ -111,6 +112,7 @@ CREATE TABLE said (
 );
 CREATE TABLE new_copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE here (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE waiting (hash TEXT PRIMARY KEY, imported REAL, record BLOB NOT NULL) WITHOUT ROWID;
 {PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")}
 """
 OF_PICTURES = ("pictures", "picture_pages", "picture_series")
@@ -135,15 +137,17 @@ def _incoming(review: Review) -> Iterator[sqlite3.Connection]:
         path.unlink(missing_ok=True)
 
 
-def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool) -> Taken:
-    """Read the reports and the dataset (or, where not the `whole` is asked for, the summary of a run alone)."""
+def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool, examined: bytes | None) -> Taken:
+    """Read the reports and the dataset (or, where not the `whole` is asked for, the summary of a run alone); `examined` as
+    `unexamined.examined` gives it.
+    """
     taken = Taken(near.Numbers(db), whole=whole)
     with sqlite.within(db, write=False):
         for kind, path in wanted.items():
             if kind != DATASET and (whole or kind == RUN_SUMMARY):
                 _take_report(db, kind, path, taken)
         if whole:
-            _take_pictures(db, wanted[DATASET], taken)
+            _take_pictures(db, wanted[DATASET], taken, examined)
     return taken
 
 
@@ -381,9 +385,9 @@ def _runs(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]
     ]
 
 
-def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken) -> None:
+def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken, examined: bytes | None) -> None:
     """Read the dataset's records of every picture that a finding may be about, the pages and series those are of, and which
-    pixels each picture has.
+    pixels each picture has; and the records of some pictures that wait for the detectors.
     """
     stamp = _stamp(path)
     if path is None or stamp is None:
@@ -395,7 +399,8 @@ def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken) -> N
     }
     decided = frozenset(row[0] for row in db.execute(following.pixels_decided(db)))
     header: dict[str, Any] = {}
-    count, problem, unusable = 0, None, Unusable()
+    count, problem, unusable, waiting = 0, None, Unusable(), 0
+    done = {examined[at : at + 32] for at in range(0, len(examined), 32)} if examined else set()
     used: Counter[str] = Counter()
     db.execute("SAVEPOINT dataset")
     try:
@@ -414,6 +419,9 @@ def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken) -> N
                 db.execute("INSERT OR REPLACE INTO here VALUES (?, ?)", (hash, same))
             if hash in wanted or same in decided:
                 _insert_picture(db, record)
+            elif examined is not None and waiting < unexamined.MOST and bytes.fromhex(hash) not in done:
+                waiting += 1
+                db.execute("INSERT OR REPLACE INTO waiting VALUES (?, NULL, ?)", (hash, packed(plain_text(record))))
         db.executemany("INSERT INTO new_library_tags VALUES (?, ?)", used.items())
     except (BadFile, MissingInput) as error:
         db.execute("ROLLBACK TO dataset")
@@ -435,6 +443,7 @@ def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
     for name in OF_PICTURES:
         db.execute(f"DELETE FROM {name}")
         db.execute(f"INSERT INTO {name} SELECT * FROM new_{name} WHERE {about}")
+    db.execute("INSERT OR IGNORE INTO pictures SELECT * FROM waiting")
     db.execute("DELETE FROM library_tags")
     db.execute("INSERT INTO library_tags SELECT * FROM new_library_tags")
     if not taken.has_dataset or not any(source[0] == DATASET.name for source in taken.sources):

@@ -19,7 +19,8 @@ from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.linear_probes import logit
 from tagcheck.similar import Pairs
-from tagcheck.tag_errors import error_model, evidence, joint_belief, tag_rules
+from tagcheck.single_picture import SinglePicture
+from tagcheck.tag_errors import distilled, error_model, evidence, joint_belief, tag_rules
 from tagcheck.tag_errors.error_model import Cells, Verdict
 from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.joint_belief import Habits
@@ -62,7 +63,7 @@ class Examined:
 
     `cells` and `verdict` as in `tagcheck.tag_errors.error_model`; `tags` (T,) names; `given` (n, T) sparse; `relations` and
     `habits` say which tags bear on each other and how often they meet; `exclusions` are learned ones; `further` are the
-    taggers beside the first, which is called `name`.
+    taggers beside the first, which is called `name`; `single` is what one embedding says by itself.
     """
 
     tags: list[str]
@@ -76,6 +77,7 @@ class Examined:
     exclusions: list[Exclusion]
     tagger: Tagger | None
     matrix: np.ndarray
+    single: SinglePicture
     further: Sequence[FurtherTagger] = ()
     name: str = "the tagger"
 
@@ -132,10 +134,9 @@ def examine(
     verdict, habits = joint_belief.settle(cells, verdict, related, found.frequency)
     apart = _exclusions(cells, verdict, given.shape)
     progress(1.0)
-    frequency = found.frequency
-    return Examined(
-        list(tags), given, around, cells, verdict, frequency, related, habits, apart, tagger, matrix, further, name
-    )
+    frequency, single = found.frequency, distilled.learn(found, cells, verdict.error)
+    told_of = list(tags), given, around, cells, verdict, frequency, related, habits, apart
+    return Examined(*told_of, tagger, matrix, single, further, name)
 
 
 def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, int]) -> sparse.csr_matrix:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import documented
 import numpy as np
 import pytest
 
-from tagcheck import data_folder, dataset
+from tagcheck import data_folder, dataset, single_picture
 from tagcheck.belief import of_library
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.embedding import store
 from tagcheck.findings import INCORRECT, MISSING
+from tagcheck.review import Ask, Key, Review, by_picture, report_import
 from tagcheck.tag_errors import suggestions
 
 PICTURES = 60
@@ -82,23 +85,57 @@ def second_set(folder: DataFolder, seen: int = PICTURES, of: np.ndarray | None =
     store.save_tag_head(other, store.TagHead(["cape"], 2 * np.eye(6)[:1], np.zeros(1), "other"))
 
 
-def test_a_second_tagger_is_weighed_beside_the_first_and_says_what_it_saw(tmp_path):
+NAMES = ["hat", "sword", "boots", "belt", "scarf", "cape"]
+
+
+def larger(root: Path) -> tuple[DataFolder, np.ndarray, np.ndarray, np.random.Generator]:
+    """400 pictures with a tenth of their tags forgotten, of which the tagger sees all but the cape: (data folder, what truly belongs
+    (n, 6), what is forgotten (n, 6), the generator).
+    """
     n, rng = 400, np.random.default_rng(2)
-    true = rng.random((n, 6)) < 0.3  # five tags that the first sees, and the cape
+    true = rng.random((n, 6)) < 0.3
     matrix = np.where(true[:, :5], 3.0, -3.0) + rng.normal(size=(n, 5))
-    folder = DataFolder(tmp_path)
+    folder = DataFolder(root)
     with store.ShardWriter(folder.embeddings, "m", "p") as writer:
         writer.add([name(row) for row in range(n)], matrix.astype(np.float32))
     forgotten = true & (rng.random(true.shape) < 0.1)
-    names = ["hat", "sword", "boots", "belt", "scarf", "cape"]
-    records = [
-        {
-            "hash": name(row),
-            "existing_all_tags": [tag for k, tag in enumerate(names) if true[row, k] > forgotten[row, k]],
-        }
-        for row in range(n)
-    ]
+    keep_sets(folder, [[tag for k, tag in enumerate(NAMES) if true[row, k] > forgotten[row, k]] for row in range(n)])
+    return folder, true, forgotten, rng
+
+
+def keep_sets(folder: DataFolder, tags: list[list[str]]) -> None:
+    records = [{"hash": name(row), "existing_all_tags": mine} for row, mine in enumerate(tags)]
     data_folder.save(folder, DATASET, {"model": {"id": "m", "name": "first"}, "results": records})
+
+
+def test_a_picture_that_came_after_the_detectors_is_answered_from_its_embedding(tmp_path):
+    folder, true, _, _ = larger(tmp_path)
+    of_library.weigh(folder, dataset.load(folder, None), ())
+    n, seen = len(true), np.array([[3.0, -3.0, -3.0, -3.0, -3.0]] * 3)  # a hat and nothing else
+    before = dataset.load(folder, None).records
+    keep_sets(folder, [sorted(one.tags) for one in before] + [[], ["hat"], ["hat", "scarf"], ["hat"]])
+    with store.ShardWriter(folder.embeddings, "m", "p") as writer:
+        writer.add([name(n + row) for row in range(3)], seen.astype(np.float32))  # the fourth has no embedding yet
+    with Review(folder.review) as review:
+        report_import.sync(review, folder)
+
+        def asked(row: int) -> tuple[str | None, list[str], list[str]]:
+            (one,) = by_picture.suggested(review, [name(row)], folder)
+            return one["by"], *([line["tag"] for line in one[key]] for key in ("add", "remove"))
+
+        assert asked(n) == ("embedding", ["hat"], []) and asked(n + 1) == ("embedding", [], [])
+        assert asked(n + 2)[0] == "embedding" and asked(n + 3) == (None, [], []) and asked(2)[0] == "detectors"
+        ((line,),) = (one["add"] for one in by_picture.suggested(review, [name(n)], folder))
+        assert line["probability"] > 0.5 and line["why"].endswith("the detectors have not examined it yet.")
+        review.decide([Ask(Key(name(n), "hat", "add"), 0)], "ignored")
+        assert asked(n) == ("embedding", [], [])
+        (folder.root / single_picture.FILE).write_bytes(b"PK")
+        assert asked(n)[0] == "detectors"  # as where a run kept nothing
+
+
+def test_a_second_tagger_is_weighed_beside_the_first_and_says_what_it_saw(tmp_path):
+    folder, true, forgotten, rng = larger(tmp_path)
+    n = len(true)
     rows = np.flatnonzero(forgotten[:, 5]).tolist()
 
     def capes() -> list[suggestions.Suggestion]:

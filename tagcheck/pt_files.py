@@ -3,7 +3,7 @@
 `torch.load(weights_only=True)` interprets the pickle in Python, which for a shard's 4,096 hashes takes
 longer than everything else about loading it. Here Python's own unpickler does it, which is given
 nothing to call but the few names that a file of tensors needs, so that a file can do no more than
-under `weights_only`. Before anything is made, `check` looks at the archive's
+under `weights_only`. The tensors come as NumPy's arrays, so that who asks for one picture's row loads no torch. Before anything is made, `check` looks at the archive's
 directory and walks the pickle, so that a small file cannot ask for much memory or time. Whatever is checked and not
 of this plain form is left to torch.
 """
@@ -14,23 +14,24 @@ import re
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-import torch
+import numpy as np
 
-STORAGES = {
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "IntStorage": torch.int32,
-    "ByteStorage": torch.uint8,
-    "LongStorage": torch.int64,
+STORAGES = {  # name and bytes of each kind of number
+    "HalfStorage": ("float16", 2),
+    "BFloat16Storage": ("bfloat16", 2),
+    "FloatStorage": ("float32", 4),
+    "DoubleStorage": ("float64", 8),
+    "IntStorage": ("int32", 4),
+    "ByteStorage": ("uint8", 1),
+    "LongStorage": ("int64", 8),
 }
+Taken = TypeVar("Taken")
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a ZIP entry: the lengths of its name and of what follows it
 
 
@@ -54,8 +55,24 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
+class Raw:
+    """A tensor as bytes, uint8 (count * size of a number,), with the name of its kind of numbers and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: np.ndarray
+
+    def array(self) -> np.ndarray:
+        """The same as an array; bfloat16, which NumPy has not, as float32."""
+        if self.dtype == "bfloat16":
+            return (self.data.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(self.shape)
+        return self.data.view(self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
 class _Storage:
-    dtype: torch.dtype
+    dtype: str
+    size: int
     key: str
 
 
@@ -65,20 +82,23 @@ class _Later:
     meanwhile is killed.
     """
 
-    dtype: torch.dtype
+    dtype: str
+    size: int
     shape: tuple[int, ...]
     count: int
     header: int
     offset: int
 
-    def read(self, file: IO[bytes]) -> torch.Tensor:
+    def read(self, file: IO[bytes], row: int | None = None) -> Raw:
+        """The whole of it, or one row."""
         file.seek(self.header)
         name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-        file.seek(name + extra + self.offset, os.SEEK_CUR)
-        flat = torch.empty(self.count, dtype=self.dtype)
-        if file.readinto(flat.view(torch.uint8).numpy()) != self.count * self.dtype.itemsize:  # type: ignore[attr-defined]
+        count, shape = (self.count, self.shape) if row is None else (self.count // self.shape[0], self.shape[1:])
+        file.seek(name + extra + self.offset + (row or 0) * count * self.size, os.SEEK_CUR)
+        data = np.empty(count * self.size, dtype=np.uint8)
+        if file.readinto(data) != len(data):  # type: ignore[attr-defined]
             raise _Odd("cut off")
-        return flat.view(self.shape)
+        return Raw(self.dtype, shape, data)
 
 
 class _Odd(Exception):
@@ -86,26 +106,56 @@ class _Odd(Exception):
 
 
 def read(path: Path, without: Container[str] = ()) -> Any:
-    """What `torch.load(path, weights_only=True)` gives, or None where torch has to look at the file itself. Of a dict, the
-    tensors `without` are left out and not read.
+    """What `torch.load(path, weights_only=True)` gives, each tensor as `Raw`, or None where torch has to look at the file itself.
+    Of a dict, the tensors `without` are left out and not read.
 
     Raises `Refused` for a file that is beyond the bounds.
     """
+
+    def whole(file: IO[bytes], document: Any) -> Any:
+        if isinstance(document, _Later):
+            return document.read(file)
+        if not isinstance(document, dict):
+            return None
+        return {
+            name: one.read(file) if isinstance(one, _Later) else one
+            for name, one in document.items()
+            if name not in without
+        }
+
+    return _opened(path, b"", whole)
+
+
+def row_of(path: Path, hash: str) -> tuple[str, np.ndarray] | None:
+    """(model, embedding (d,) float32) of one picture of a shard; None where it is not in there, or torch has to look at the file itself.
+
+    Raises `Refused` as `read` does.
+    """
+
+    def one(file: IO[bytes], document: Any) -> tuple[str, np.ndarray] | None:
+        places = [place for place, name in enumerate(document["hashes"]) if name == hash]
+        rows = document["embeddings"]
+        if not places or not isinstance(rows, _Later) or len(rows.shape) != 2 or rows.shape[0] <= places[-1]:
+            return None
+        return str(document.get("model", "")), rows.read(file, places[-1]).array().astype(np.float32)
+
+    return _opened(path, hash.encode(), one)
+
+
+def _opened(path: Path, mentioned: bytes, take: Callable[[IO[bytes], Any], Taken]) -> Taken | None:
+    """What `take` makes of a file and its pickle, whose tensors are `_Later`; None where that is not of the plain form, or `mentioned`
+    is nowhere in it.
+    """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            entries = _checked(archive)
+            entries = _entries(archive)
             if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
                 return None
-            document = _Plain(archive.read(entries["data.pkl"]), entries).load()
-            if isinstance(document, _Later):
-                return document.read(file)
-            if not isinstance(document, dict):
+            data = archive.read(entries["data.pkl"])
+            if mentioned not in data:
                 return None
-            return {
-                name: one.read(file) if isinstance(one, _Later) else one
-                for name, one in document.items()
-                if name not in without
-            }
+            _walk(data)
+            return take(file, _Plain(data, entries).load())
     except (FileNotFoundError, PermissionError):
         raise
     except (
@@ -134,7 +184,7 @@ def check(path: Path, whole: bool) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            _checked(archive)
+            _walk(archive.read(_entries(archive)["data.pkl"]))
             damaged = archive.testzip() if whole else None
     except (zipfile.BadZipFile, NotImplementedError, EOFError, KeyError, ValueError, struct.error) as error:
         raise Refused(f"it is not a whole ZIP archive: {error}") from None
@@ -142,13 +192,12 @@ def check(path: Path, whole: bool) -> None:
         raise Refused(f"{damaged} in it is not as it was written")
 
 
-def _checked(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The entries of an archive by their names without the first folder."""
     entries = {one.filename.partition("/")[2]: one for one in archive.infolist()}
     for name, one in entries.items():
         if one.compress_type != zipfile.ZIP_STORED or one.compress_size != one.file_size:
             raise Refused(f"{name!r} in it is compressed, which no tagger writes")
-    _walk(archive.read(entries["data.pkl"]))
     return entries
 
 
@@ -197,10 +246,10 @@ class _Plain(pickle.Unpickler):
         raise _Odd(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, _ = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
+        kind, (dtype, size), key, _, _ = pid
+        if kind != "storage" or not isinstance(dtype, str) or not isinstance(size, int) or not isinstance(key, str):
             raise _Odd("a storage")
-        return _Storage(dtype, key)
+        return _Storage(dtype, size, key)
 
     def _tensor(
         self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
@@ -211,7 +260,7 @@ class _Plain(pickle.Unpickler):
             if length < 1 or (wanted != step and length > 1):
                 raise _Odd("not contiguous")
             step, count = step * length, count * length
-        size = storage.dtype.itemsize
+        size = storage.size
         if entry.compress_type != zipfile.ZIP_STORED or offset < 0 or (offset + count) * size > entry.file_size:
             raise _Odd("compressed, or too short")
-        return _Later(storage.dtype, tuple(shape), count, entry.header_offset, offset * size)
+        return _Later(storage.dtype, size, tuple(shape), count, entry.header_offset, offset * size)
