@@ -22,7 +22,7 @@ from tagcheck.review.store import OPEN
 from webapp.serving import THREADS
 
 T = TypeVar("T")
-REMEMBERED = 500
+REMEMBERED = 300
 MOMENT = 1.0  # seconds that a request waits for newer reports
 FIRST = 1.0  # likewise where none were read before: then the page says that they are being read
 PATIENCE = 0.3  # seconds that a card waits for the library to say where tags are written to
@@ -200,20 +200,24 @@ class Memory:
         self._lock = threading.Lock()
         self._revision = -1
         self._answers: dict[Hashable, Any] = {}
+        self._asking: dict[Hashable, threading.Lock] = {}
         self._counts: dict[Filter, Counted] = {}
 
     def get(self, question: Hashable, store: Review, ask: Callable[[], T]) -> T:
-        """The answer for the store as it is now: the remembered one, else `ask()`."""
-        revision = store.revision()
+        """The answer for the store as it is now: the remembered one, else `ask()`. Who asks the same meanwhile waits for it."""
         with self._lock:
-            if revision != self._revision or len(self._answers) >= REMEMBERED:
-                self._revision, self._answers = revision, {}
-            if question in self._answers:
-                return cast(T, self._answers[question])
-        answer = ask()
-        with self._lock:
-            if self._revision == revision == store.revision():
-                self._answers[question] = answer
+            asking = self._asking.setdefault(question, threading.Lock())
+        with asking:
+            revision = store.revision()
+            with self._lock:
+                if revision != self._revision or len(self._answers) >= REMEMBERED:
+                    self._revision, self._answers, self._asking = revision, {}, {question: asking}
+                if question in self._answers:
+                    return cast(T, self._answers[question])
+            answer = ask()
+            with self._lock:
+                if self._revision == revision == store.revision():
+                    self._answers[question] = answer
         return answer
 
     def counts(self, view: Filter, store: Review) -> Counted:

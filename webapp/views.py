@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, session, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from tagcheck import detectors, tags
@@ -52,34 +53,41 @@ def overview() -> Response | str:
         return redirect(url_for("views.findings", **asked))
     state.refresh()
     made = state.remembered("overview", queries.overview)
-    rows = [(issue, made.by_issue[issue][1:]) for issue in detectors.issues() if issue in made.by_issue]
-    upcoming = next_session()
     return render_template(
         "error_review.html",
-        overview=made,
-        next_session=upcoming,
-        preview=[one.hash for one in queries.page(review(), upcoming["view"], limit=PREVIEW, brief=True)]
-        if upcoming
-        else [],
         detectors=detector_rows(made),
         dataset=dataset_status(made),
-        rows=rows,
-        bands=band_names(),
-        bars=charts.bars(
-            [(detectors.issue_words()[issue], counts) for issue, counts in rows],
-            band_names()[1:],
-            "Open suggestions by kind and confidence",
-        ),
-        trend=trend(made),
-        sessions=sessions(),
         muted=review().muted(),
         total=made.queues["open"].findings,
         unlikely=made.queues["unlikely"].findings,
-        waiting=review().waiting(),
-        grown=grown(),
-        fewer=fewer(made),
         stale=not_in_dataset(),
+        **state.remembered("standing", lambda _: standing(made)),
     )
+
+
+def standing(made: Overview) -> dict[str, Any]:
+    """Of the overview, what stays as it is until something is decided or written."""
+    upcoming, names = next_session(), band_names()
+    rows = [(issue, made.by_issue[issue][1:]) for issue in detectors.issues() if issue in made.by_issue]
+    named = [(detectors.issue_words()[issue], counts) for issue, counts in rows]
+    below = render_template(
+        "_standing.html",
+        overview=made,
+        rows=rows,
+        bands=names,
+        bars=charts.bars(named, names[1:], "Open suggestions by kind and confidence"),
+        trend=trend(made),
+        sessions=sessions(),
+        total=made.queues["open"].findings,
+        grown=grown(),
+    )
+    return {
+        "standing": Markup(below),
+        "next_session": upcoming,
+        "preview": queries.page(review(), upcoming["view"], limit=PREVIEW, brief=True) if upcoming else [],
+        "waiting": review().waiting(),
+        "fewer": fewer(made),
+    }
 
 
 @blueprint.get("/error-review/findings")
@@ -88,35 +96,41 @@ def findings() -> str:
     state.refresh()
     view = from_query(request.args)
     grid = request.args.get("view") == "grid"
-    size = GRID if grid else PAGE
     after, before = request.args.get("after"), request.args.get("before")
-    found = queries.page(review(), view, after, before, size + 1, brief=True)
-    more = len(found) > size
-    found = found[-size:] if before else found[:size]
-    earlier, later = (more if before else bool(after)), (True if before else more)
     counts = state.queues(view)
     return render_template(
         "findings.html",
         view=view,
         query=to_query(view),
         words=in_words(view),
-        findings=found,
         grid=grid,
         count=counts[view.state] if view.state else state.count(view),
         queues=counts,
-        earlier=found[0].id if found and earlier else None,
-        later=found[-1].id if found and later else None,
+        **state.remembered(("rows", view, grid, after, before), lambda _: rows_of(view, grid, after, before)),
         sample_size=SAMPLE,
         sample_worth=SAMPLE_WORTH,
-        choices={what: queries.choices(review(), what) for what in ("tags", "namespaces", "pages", "series")},
+        choices={what: queries.choices(review(), what) for what in ("namespaces", "pages", "series")},
         grown=0 if view.changed or view.state != IGNORED else grown(),
         orders=ORDER_WORDS,
         groups=groups(),
         any=ANY,
         can=sharing.abilities(),
         exports=EXPORTS,
-        link=lambda **more: url_for("views.findings", **to_query(view, view="grid" if grid else None, **more)),
     )
+
+
+def rows_of(view: Filter, grid: bool, after: str | None, before: str | None) -> dict[str, Any]:
+    """One page of a list or grid as HTML, and where the pages beside it begin."""
+    size = GRID if grid else PAGE
+    found = queries.page(review(), view, after, before, size + 1, brief=True)
+    more = len(found) > size
+    found = found[-size:] if before else found[:size]
+    earlier, later = (more if before else bool(after)), (True if before else more)
+    return {
+        "rows": Markup(render_template("_rows.html", findings=found, grid=grid, query=to_query(view))) if found else "",
+        "earlier": found[0].id if found and earlier else None,
+        "later": found[-1].id if found and later else None,
+    }
 
 
 @blueprint.get("/error-review/card")
@@ -166,7 +180,7 @@ def export_tags(kind: str) -> Response:
             "right": one.measured_share.right if one.measured_share else None,
             "share": round(one.share, 4),
         }
-        for one in standing()
+        for one in health()
     ]
     return exporting.answer(kind, "tags", HEALTH_COLUMNS, rows)
 
@@ -248,9 +262,8 @@ def done_values(view: Filter) -> dict[str, Any]:
 
 def next_session() -> dict[str, Any] | None:
     """The session that is offered: the tag with most to fix in a minute, else all cards, else what is below 50 %."""
-    pace, rows = state.remembered("pace", queries.pace), standing()
-    if rows:
-        best = rows[0]
+    pace = state.remembered("pace", queries.pace)
+    for best in health(1):
         grid = best.share >= GRID_FROM
         view = Filter(tag=best.tag)
         return {
@@ -372,21 +385,17 @@ def band_names() -> list[str]:
 
 def sessions() -> dict[str, Any]:
     """What a session on one thing would bring: the pace it rests on, tags and series, and what the owner's verdicts say by kind."""
-    pace, tags_standing = state.remembered("pace", queries.pace), standing()
-    space = settings().series_namespace
-    of_series = (one for one in tags_standing if tags.namespace(one.tag) == space)
     return {
-        "pace": pace,
-        "tags": tags_standing[:SESSIONS],
-        "series": list(itertools.islice(of_series, SESSIONS)),
-        "verdicts": state.remembered("verdicts", lambda store: queries.verdicts(store, detectors.issues())),
+        "pace": state.remembered("pace", queries.pace),
+        "tags": health(SESSIONS),
+        "series": health(SESSIONS, settings().series_namespace),
+        "verdicts": queries.verdicts(review(), detectors.issues()),
     }
 
 
-def standing() -> list[Health]:
-    """How every tag with open suggestions stands, those that fix most in a minute first."""
-    pace = state.remembered("pace", queries.pace)
-    return state.remembered("health", lambda store: queries.health(store, pace))
+def health(most: int = -1, namespace: str = "") -> list[Health]:
+    """How the tags with open suggestions stand, those that fix most in a minute first."""
+    return queries.health(review(), state.remembered("pace", queries.pace), most, namespace)
 
 
 def trend(made: Overview) -> dict[str, Any] | None:

@@ -68,7 +68,6 @@ def install(app: Flask) -> None:
     app.template_filter("plural")(plural)
     app.template_filter("of_100")(of_100)
     app.template_filter("chips")(chips)
-    app.template_filter("options")(lambda names: options(tuple(names)))
     app.template_filter("measured_words")(measured_words)
     app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})
 
@@ -106,16 +105,6 @@ def _chip(action: str, tag: str) -> Markup:
     return Markup(
         '<span class="chip {0}"><span class="unseen">{0}</span><span aria-hidden="true">{1}</span> {2}</span>'
     ).format(action, sign, tag)
-
-
-@lru_cache(8)
-def options(names: tuple[str, ...]) -> Markup:
-    """The entries of a list to choose from, as HTML.
-
-    >>> options(("a", "<b>"))
-    Markup('<option value="a"></option><option value="&lt;b&gt;"></option>')
-    """
-    return Markup("").join(Markup('<option value="{}"></option>').format(name) for name in names)
 
 
 def of_100(share: float) -> str:

@@ -8,7 +8,8 @@ elsewhere `band` is 0. A finding has suggestions of several issues and tags, so 
 
 Triggers keep them, in the transaction of whatever moves a suggestion; `make` counts all of it anew. Tests
 hold the one against the other. Triggers also note every move in `moves`, so that who has counted a view, whichever it is,
-need not count it anew either (`since`).
+need not count it anew either (`since`). Likewise `verdicts` has, for each tag and for each issue by confidence band, how many
+suggestions about tags the owner accepted or ignored (`answers`), and how many of them were right (`yes`): accepted, and not taken back since.
 """
 
 import sqlite3
@@ -30,6 +31,10 @@ CREATE TABLE tallies (
 """
 MOVES = """
 CREATE TABLE moves (id INTEGER PRIMARY KEY AUTOINCREMENT, suggestion INTEGER NOT NULL, before TEXT NOT NULL)
+"""
+VERDICTS = """
+CREATE TABLE verdicts (scope TEXT NOT NULL, name TEXT NOT NULL, band INTEGER NOT NULL, yes INTEGER NOT NULL, answers INTEGER NOT NULL,
+    PRIMARY KEY (scope, name, band)) WITHOUT ROWID
 """
 EVERYTHING = 0  # in the place of a suggestion: any may have moved
 COLUMNS = {
@@ -54,6 +59,30 @@ def make(db: sqlite3.Connection) -> None:
         f"CREATE TRIGGER tallies_moved AFTER UPDATE OF state ON suggestions WHEN OLD.state != NEW.state BEGIN {moved} END"
     )
     db.execute(f"CREATE TRIGGER tallies_added AFTER INSERT ON suggestions BEGIN {added} END")
+
+
+def make_verdicts(db: sqlite3.Connection) -> None:
+    """Count the owner's verdicts, and keep the counts from here on."""
+    db.execute(VERDICTS)
+    for statement in _verdicts("d", "", "FROM decisions d"):
+        db.execute(statement)
+    told, taken = "".join(_verdicts("NEW", "+")), "".join(_verdicts("OLD", "-"))
+    db.execute(f"CREATE TRIGGER verdicts_told AFTER INSERT ON decisions BEGIN {told} END")
+    db.execute(f"CREATE TRIGGER verdicts_changed AFTER UPDATE ON decisions BEGIN {taken} {told} END")
+
+
+def _verdicts(row: str, sign: str, table: str = "") -> list[str]:
+    """The statements that count a row of `decisions` in or out, for its tag and for its issue."""
+    level = BAND.replace("confidence", f"{row}.confidence")
+    return [
+        f"INSERT INTO verdicts SELECT '{scope}', {name}, {band}, {sign}({row}.state = 'accepted' AND {row}.outcome IS NOT 'undone'),"
+        f" {sign}1 {table} WHERE {row}.state IN ('accepted', 'ignored') AND {row}.action != 'pair' AND {known} IS NOT NULL"
+        " ON CONFLICT (scope, name, band) DO UPDATE SET yes = yes + excluded.yes, answers = answers + excluded.answers;"
+        for scope, name, band, known in (
+            (TAG, f"{row}.tag", "0", f"{row}.tag"),
+            (ISSUE, f"{row}.issue", level, f"{row}.issue || {row}.confidence"),
+        )
+    ]
 
 
 def drop(db: sqlite3.Connection) -> None:

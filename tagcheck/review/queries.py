@@ -59,7 +59,11 @@ COLUMNS = (
 )
 DECIDED = "d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then, d.evidence AS evidence_then"
 DECIDED_SUGGESTIONS = "suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
-BRIEFLY = COLUMNS.replace("evidence_of(s.evidence)", "'{}'") + (
+FIRST_WHY = (  # of the surest tag of a finding, and of its surest pair
+    "CASE row_number() OVER (PARTITION BY s.finding, s.other ORDER BY s.confidence DESC, s.place, s.id) WHEN 1 THEN why_of(s.evidence)"
+    " ELSE '' END"
+)
+BRIEFLY = COLUMNS.replace("why_of(s.evidence)", FIRST_WHY).replace("evidence_of(s.evidence)", "'{}'") + (
     ", NULL AS version, NULL AS decided_at, NULL AS reason, NULL AS batch, NULL AS confidence_then, NULL AS evidence_then"
 )
 IN_A_QUEUE = f"s.state != '{GONE}'"
@@ -293,7 +297,7 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None, brief: 
         return []
     marks = ",".join("?" * len(ids))
     heads = {row["id"]: row for row in review.db.execute(f"SELECT * FROM findings WHERE id IN ({marks})", ids)}
-    where, values = _where(view) if view else ("1", [])
+    where, values = _where(view, by_row=True) if view else ("1", [])
     columns, table = (BRIEFLY, "suggestions s") if brief else (f"{COLUMNS}, {DECIDED}", DECIDED_SUGGESTIONS)
     rows = review.db.execute(
         f"SELECT {columns}, ({where}) AS in_view FROM {table}"
@@ -354,7 +358,7 @@ def _count_all(review: Review, view: Filter) -> dict[str, Count]:
 
 def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: dict[int, str]) -> dict[str, Count]:
     """The counts `found` as they are since suggestions moved from where they were `before`: only their findings are looked at."""
-    where, values = _where(replace(view, state=""))
+    where, values = _where(replace(view, state=""), by_row=True)
     rows = review.db.execute(
         "SELECT s.id, s.rank, s.state FROM (SELECT DISTINCT m.rank FROM json_each(?) e JOIN suggestions m ON m.id = e.value) r"
         f" CROSS JOIN suggestions s ON s.rank = r.rank WHERE {where.replace(IN_A_QUEUE, '1')}",
@@ -542,43 +546,38 @@ def overview(review: Review) -> Overview:
 
 def measured_share(review: Review, issue: str, confidence: float) -> Measured | None:
     """How often the owner accepted what had this issue and a confidence of the same band; None below `ENOUGH_DECISIONS`."""
-    place = counts.band(confidence)
-    high = BANDS[place + 1] if place + 1 < len(BANDS) else 2.0
     row = review.db.execute(
-        f"SELECT ifnull(sum({RIGHT}), 0) AS right, count(*) AS of FROM decisions"
-        " WHERE issue = ? AND confidence >= ? AND confidence < ? AND state IN (?, ?) AND action != ?",
-        (ACCEPTED, UNDONE, issue, BANDS[place], high, ACCEPTED, IGNORED, PAIR),
+        "SELECT yes, answers FROM verdicts WHERE scope = ? AND name = ? AND band = ?",
+        (counts.ISSUE, issue, counts.band(confidence)),
     ).fetchone()
-    return interval(row["right"], row["of"])
+    return interval(*row) if row else None
 
 
-def health(review: Review, pace: Pace) -> list[Health]:
-    """How every tag with open suggestions stands: the sessions that fix most in a minute first."""
+def health(review: Review, pace: Pace, most: int = -1, namespace: str = "") -> list[Health]:
+    """How every tag with open suggestions stands, or the first `most`, or those of a namespace: the sessions that fix most in a
+    minute first. The detector's estimate counts as much as `ENOUGH_DECISIONS` of the owner's own on a tag.
+    """
+    within = ("", "\U0010ffff") if not namespace else (f"{namespace}:", f"{namespace};")
     rows = review.db.execute(
-        "SELECT name, sum(suggestions), sum(expected) FROM tallies WHERE scope = ? AND state = ? AND name NOT IN (?, ?)"
-        " GROUP BY name HAVING sum(suggestions) > 0",  # a pair has its kind for a tag
-        (counts.TAG, OPEN, *PAIR_KINDS),
-    ).fetchall()
-    verdicts = {
-        row["tag"]: (row["right"], row["of"])
-        for row in review.db.execute(
-            f"SELECT tag, sum({RIGHT}) AS right, count(*) AS of FROM decisions WHERE state IN (?, ?) AND action != ? GROUP BY tag",
-            (ACCEPTED, UNDONE, ACCEPTED, IGNORED, PAIR),
-        )
-    }
-    made = [
-        _health(name, open, expected / counts.FACTOR, *verdicts.get(name, (0, 0)), pace)
-        for name, open, expected in rows
-    ]
-    return sorted(made, key=lambda one: (-one.a_minute, one.tag))
-
-
-def _health(tag: str, open: int, expected: float, right: int, of: int, pace: Pace) -> Health:
-    """The detector's estimate counts as much as `ENOUGH_DECISIONS` of the owner's own on this tag."""
-    share = (right + ENOUGH_DECISIONS * expected / open) / (of + ENOUGH_DECISIONS)
-    return Health(
-        tag, open, share * open, share, of, interval(right, of), share * open / (open / pace.a_minute + SETTLING)
+        "SELECT name, open, share, yes, answers, share * open / (open / :pace + :settling) AS a_minute FROM (SELECT t.name, suggestions AS"
+        " open, ifnull(yes, 0) AS yes, ifnull(answers, 0) AS answers, (ifnull(yes, 0) + :enough * expected / :factor / suggestions) /"
+        " (ifnull(answers, 0) + :enough) AS share FROM tallies t LEFT JOIN verdicts v ON v.scope = :tag AND v.name = t.name AND v.band = 0"
+        " WHERE t.scope = :tag AND t.name >= :first AND t.name < :last AND state = :open AND suggestions > 0"
+        " AND t.name NOT IN (SELECT value FROM json_each(:pairs)))"  # a pair has its kind for a tag
+        " ORDER BY a_minute DESC, name LIMIT :most",
+        {
+            "pace": pace.a_minute,
+            "settling": SETTLING,
+            "enough": float(ENOUGH_DECISIONS),
+            "factor": float(counts.FACTOR),
+            "open": OPEN,
+        }
+        | {"tag": counts.TAG, "first": within[0], "last": within[1], "pairs": json.dumps(PAIR_KINDS), "most": most},
     )
+    return [
+        Health(tag, open, share * open, share, answers, interval(yes, answers), a_minute)
+        for tag, open, share, yes, answers, a_minute in rows
+    ]
 
 
 def pace(review: Review) -> Pace:
@@ -627,8 +626,12 @@ def decided_between(review: Review, start: str, end: str) -> int:
 
 def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Measured | None]]:
     """The share that was right in each confidence band (`tallies.BANDS`) for those of the issues that have one anywhere."""
-    made = {issue: [measured_share(review, issue, low) for low in BANDS] for issue in issues}
-    return {issue: measured_shares for issue, measured_shares in made.items() if any(measured_shares)}
+    found = {
+        (row[0], row[1]): interval(row[2], row[3])
+        for row in review.db.execute("SELECT name, band, yes, answers FROM verdicts WHERE scope = ?", (counts.ISSUE,))
+    }
+    made = {issue: [found.get((issue, place)) for place in range(len(BANDS))] for issue in issues}
+    return {issue: shares for issue, shares in made.items() if any(shares)}
 
 
 def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Measured | None:
@@ -647,11 +650,7 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     """Finding ids of one page. A rank is one finding's, so distinct ranks are distinct findings. A finding that is
     not known (any longer) is ignored: the list then starts at its beginning.
     """
-    where, values = _where(view)
-    if _large(review, view):
-        where = where.replace(
-            "s.hash IN", "+s.hash IN"
-        )  # looked up while walking along the order, which soon finds enough
+    where, values = _where(view, by_row=_large(review, view))  # the walk along the order soon finds enough
     column, direction = _walk(view)
     backwards = before is not None
     start = _place(review, view, column, before if backwards else after)
@@ -695,8 +694,8 @@ def _large(review: Review, view: Filter) -> bool:
     )
 
 
-def _where(view: Filter) -> tuple[str, list[Any]]:
-    """The SQL condition on `suggestions s` that a filter stands for, and its values."""
+def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
+    """The SQL condition on `suggestions s` that a filter stands for, and its values; `by_row` where few rows are asked, or many match."""
     terms = [IN_A_QUEUE]
     values: list[Any] = []
 
@@ -715,10 +714,11 @@ def _where(view: Filter) -> tuple[str, list[Any]]:
         add("s.tag = ?", view.tag)
     if view.namespace:
         add("s.namespace = ?", view.namespace)
-    if view.page:
-        add("s.hash IN (SELECT hash FROM picture_pages WHERE page = ?)", view.page)
-    if view.series:
-        add("s.hash IN (SELECT hash FROM picture_series WHERE series = ?)", view.series)
+    for table, column, value in (("picture_pages", "page", view.page), ("picture_series", "series", view.series)):
+        if value and by_row:
+            add(f"EXISTS (SELECT 1 FROM {table} p WHERE p.{column} = ? AND p.hash = s.hash)", value)
+        elif value:
+            add(f"s.hash IN (SELECT hash FROM {table} WHERE {column} = ?)", value)
     if view.changed:
         add("s.changed")
     if view.hash:

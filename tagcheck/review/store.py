@@ -56,11 +56,6 @@ LOOKUPS = {
     "suggestions_finding": "suggestions (finding)",
     "suggestions_other": "suggestions (other) WHERE other != ''",
 }
-# What the owner's verdicts are looked up by: measured shares by kind and confidence, health by tag.
-VERDICTS = """
-CREATE INDEX decisions_issue ON decisions (issue, confidence, state, outcome, action);
-CREATE INDEX decisions_tag ON decisions (tag, state, outcome, action)
-"""
 GROWN = "CREATE INDEX suggestions_changed ON suggestions (state, rank) WHERE changed"
 # What the dataset says of the pictures that findings are about; `record` is packed.
 PICTURES = """
@@ -134,7 +129,6 @@ CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT
 {SAMPLES};
 {counts.TABLE};
 {counts.MOVES};
-{VERDICTS};
 {near.TABLE}
 """
 
@@ -571,15 +565,14 @@ def _make(db: sqlite3.Connection) -> None:
     make_lookups(db)
     make_walks(db)
     counts.make(db)
+    counts.make_verdicts(db)
     db.execute("INSERT INTO review_meta VALUES ('revision', '0')")
 
 
 def _index_verdicts(db: sqlite3.Connection) -> None:
-    """From 1 to 2: indexes on verdicts."""
+    """From 1 to 2: an index on verdicts."""
     db.execute("DROP INDEX decisions_state")
     db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
-    for statement in VERDICTS.split(";"):
-        db.execute(statement)
 
 
 def _add_evidence(db: sqlite3.Connection) -> None:
@@ -657,10 +650,32 @@ def _keep_decided(db: sqlite3.Connection, there: Collection[str], had: Collectio
     )
 
 
+def _count_verdicts(db: sqlite3.Connection) -> None:
+    """From 8 to 9: the owner's verdicts are counted as they are given."""
+    for part in (
+        "INDEX decisions_issue",
+        "INDEX decisions_tag",
+        "TRIGGER verdicts_told",
+        "TRIGGER verdicts_changed",
+        "TABLE verdicts",
+    ):
+        db.execute(f"DROP {part.replace(' ', ' IF EXISTS ')}")
+    counts.make_verdicts(db)
+
+
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (_index_verdicts, _add_evidence, _add_guards, _remade_later, _remade_later, _remade_later, _remake),
+    (
+        _index_verdicts,
+        _add_evidence,
+        _add_guards,
+        _remade_later,
+        _remade_later,
+        _remade_later,
+        _remake,
+        _count_verdicts,
+    ),
     guarded=("decisions",),
     remade=(
         *("sources", "entries", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
