@@ -275,7 +275,7 @@ def refresh(whole: bool = False) -> None:
         raise StillReading
 
 
-def remembered(name: str, ask: Callable[[Review], T]) -> T:
+def remembered(name: Hashable, ask: Callable[[Review], T]) -> T:
     """What `ask` says about the store, asked once for each state of it."""
     return shared().memory.get(name, review(), lambda: ask(review()))
 

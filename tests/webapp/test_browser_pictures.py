@@ -212,7 +212,7 @@ def test_animations_move_and_videos_play(window, shapes):
     tab.evaluate(f"() => {{ {video}.play().catch(() => null); }}")
     tab.wait_for_function(f"() => {video}.currentTime > 0")
     tab.keyboard.press("a")  # the page's keys hold beside a video
-    tab.wait_for_selector("text=Nothing here")
+    tab.wait_for_selector("text=nothing is left here")
     assert shapes.queue("accepted") == 1
 
 

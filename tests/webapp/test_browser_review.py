@@ -350,7 +350,7 @@ def test_the_overview_starts_with_the_next_session_and_its_end_says_what_was_don
     assert start.bounding_box()["y"] < 400 and tab.locator(".next img").count() == 6
     tab.goto(site.address("/error-review/card?tag=series:new"))
     tab.keyboard.press("a")
-    tab.wait_for_selector("text=Nothing here")
+    tab.wait_for_selector("h1 >> text=Done: nothing is left here")
     assert "This session: 2 suggestions accepted, 0 ignored" in tab.locator("#session-done").inner_text()
     assert tab.evaluate("document.activeElement.id") == "next-session"
     tab.keyboard.press("Enter")

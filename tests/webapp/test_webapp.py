@@ -334,7 +334,7 @@ def test_what_was_ignored_and_is_surer_now_is_said_on_the_overview_and_on_its_ca
     assert "surer now than when you ignored it" in page.get("/error-review/findings?state=ignored")
     card = page.get("/error-review/card?state=ignored&changed=yes")
     assert "It was 70 % when you decided, and is 95 % now." in card
-    assert "Nothing here" in page.press(card, "Ignore X") and page.queues()["ignored"] == 1
+    assert "nothing is left here" in page.press(card, "Ignore X") and page.queues()["ignored"] == 1
 
 
 def test_a_tag_that_looks_like_a_formula_is_exported_as_text(folder):

@@ -50,7 +50,8 @@ function enter() {
   tell();
   if (SMALL.matches) {
     for (const more of holder.querySelectorAll("details.more")) more.open = false;  // what is asked and the buttons fit the window
-    holder.scrollIntoView();  // it starts at its picture
+    holder.before(document.getElementById("said"));
+    document.getElementById("said").scrollIntoView();  // it starts at what was decided, a line, and its picture
   }
   look();
   document.title = `${article().dataset.say} · tagcheck`;
@@ -218,6 +219,7 @@ async function patiently(target, options) {
     } catch (error) {
       if (!(error instanceof Away) || tries >= PATIENCE) throw error;
       page.away = true;
+      guard();
       say("The server does not answer. What you decide is kept here and sent when it does.");
       await new Promise((done) => setTimeout(done, 1000));
     }
@@ -227,13 +229,20 @@ async function patiently(target, options) {
 // Every POST goes through here: one at a time, in the order of the keys, and none is lost by leaving the page.
 function queue(target, data, answered, failed = () => {}, send = ask) {
   page.pending += 1;
+  guard();
   page.sending = page.sending.then(() => send(target, { method: "POST", body: data, keepalive: true })).then(answered).catch((error) => {
     say(error.message);
     failed();
   }).finally(() => {
     page.pending -= 1;
+    guard();
   });
   return page.sending;
+}
+
+// Who leaves is asked first where more than the decision under way, which arrives, would be lost.
+function guard() {
+  window.onbeforeunload = page.pending > 1 || page.away ? (event) => event.preventDefault() : null;
 }
 
 // A card that waits and whose suggestions are all decided by now is not shown.
@@ -367,9 +376,6 @@ document.addEventListener("click", (event) => {
   if (!link || !page.pending || event.defaultPrevented || link.target || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   leave(link.href);
-});
-window.addEventListener("beforeunload", (event) => {
-  if (page.pending > 1 || page.away) event.preventDefault();  // one is under way and arrives; more would be lost
 });
 addEventListener("scroll", look, { capture: true, passive: true });  // of the window, and of what is scrolled in it
 addEventListener("resize", look);
