@@ -25,7 +25,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     interruption.end_at_once()
 
-from flask import Flask, flash, make_response, redirect, render_template, request, session, url_for
+from flask import Flask, make_response, render_template, request, session
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
@@ -45,7 +45,6 @@ from webapp import (
     pictures,
     rules,
     running,
-    sampling,
     security,
     sharing,
     state,
@@ -53,6 +52,7 @@ from webapp import (
     views,
     words,
 )
+from webapp.answers import go, to_script
 from webapp.serving import LARGEST_BODY, Server
 from webapp.state import Settings
 
@@ -73,8 +73,7 @@ def create_app(settings: Settings) -> Flask:
     words.install(app)
     jobs.install(app)
     pictures.install(app, settings)
-    applying_views.install(app)
-    for room in (views, deciding, rules, running, sampling, sharing, suggesting):
+    for room in (views, deciding, applying_views, rules, running, sharing, suggesting):
         app.register_blueprint(room.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ToolError, _tool_error)
@@ -205,14 +204,13 @@ def _still_reading(_: state.StillReading) -> Response:
 
 def _tool_error(error: ToolError) -> Answer:
     """The library or a file stood in the way: the page says so in the error's own words."""
-    if request.method == "POST" and request.accept_mimetypes.best != "application/json":
-        flash(f"Nothing was done: {error}")
-        return redirect(url_for("views.overview"), 303)
+    if request.method == "POST" and not to_script():
+        return go("views.overview", f"Nothing was done: {error}")
     return _message(503 if isinstance(error, LibraryError) else 500, str(error))
 
 
 def _message(code: int, text: str) -> tuple[str | dict[str, Any], int]:
-    if request.accept_mimetypes.best == "application/json":
+    if to_script():
         return {"message": text, "ok": False}, code
     return render_template("message.html", text=text, code=code), code
 

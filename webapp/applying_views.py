@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, Flask, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, render_template, request
 from werkzeug.wrappers import Response
 
 from tagcheck.changes import TagChange
@@ -16,8 +16,9 @@ from tagcheck.review import Ask, Key, Review, queries
 from tagcheck.review.store import ACCEPTED, FAILED, OPEN
 from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
 from tagcheck.writing import apply as applying
-from tagcheck.writing.outcomes import outcomes
 from webapp import confirming, exporting, state, words
+from webapp.answers import go
+from webapp.confirming import note
 from webapp.jobs import Job, jobs
 from webapp.state import review, settings
 
@@ -33,11 +34,6 @@ STATUS_WORDS = {ledger.OPEN: "left open", ledger.WRITTEN: "written, being confir
 blueprint = Blueprint("applying", __name__, url_prefix="/error-review")
 
 
-def install(app: Flask) -> None:
-    """Add these pages to an application."""
-    app.register_blueprint(blueprint)
-
-
 @blueprint.get("/apply")
 def preview() -> str:
     """What applying would write, exactly."""
@@ -51,7 +47,9 @@ def preview() -> str:
     start = max(request.args.get("from", 0, int), 0)
     names = {one.key: one.name for one in services}
     by = request.args.get("by", "tag")
-    writes = sorted(made.writes, key=_by_picture if by == "picture" else _by_tag)
+    writes = sorted(
+        made.writes, key=lambda one: (one.hash if by == "picture" else "", one.tag, one.after, one.hash, one.service)
+    )
     return render_template(
         "apply.html",
         problem=problem,
@@ -96,8 +94,7 @@ def apply() -> Response:
     """Write what was confirmed, if it still is what was shown."""
     keys = review().accepted()
     if not keys:
-        flash("Nothing is accepted, so there is nothing to apply.")
-        return redirect(url_for("applying.preview"), 303)
+        return go("applying.preview", "Nothing is accepted, so there is nothing to apply.")
     shared = state.shared()
     library = shared.library()
     service = state.write_service(library.services(), request.form.get("service"), settings().write_service)
@@ -105,16 +102,12 @@ def apply() -> Response:
         abort(409, f"Nothing can be written: {why_no_service(library)}.")
     wanted = changes(keys)
     if digest(applying.preview(library, wanted, service.key)) != request.form.get("digest"):
-        flash(
-            "Since you looked, something else was decided or the library changed. Nothing was written: here is the"
-            " difference as it is now."
-        )
-        return redirect(url_for("applying.preview", service=service.key), 303)
+        other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now."
+        return go("applying.preview", other, service=service.key)
     left_out = set(request.form.getlist("shown")) - set(request.form.getlist("write"))
     wanted = [one for one in wanted if _value(one) not in left_out]
     if not wanted:
-        flash("Every row is unticked, so nothing was written.")
-        return redirect(url_for("applying.preview", service=service.key), 303)
+        return go("applying.preview", "Every row is unticked, so nothing was written.", service=service.key)
     if left_out:
         flash(f"{words.plural(len(left_out), 'change')} left out: still accepted, and here again the next time.")
     path = settings().folder.review
@@ -141,7 +134,8 @@ def batch(number: int) -> str:
         abort(404, f"There is no batch {number}.")
     rows = store.rows(number)
     state.shared().lost = ""
-    order, services = {ledger.FAILED: 0, ledger.OPEN: 1}, _services()
+    order, services, library = {ledger.FAILED: 0, ledger.OPEN: 1}, state.shared().services(), state.shared().there()
+    standing = [row.write for row in rows if row.status in (ledger.APPLIED, ledger.WRITTEN) and row.write]
     rows.sort(key=lambda row: (order.get(row.status, 2), row.id))
     start = max(request.args.get("from", 0, int), 0)
     return render_template(
@@ -157,7 +151,7 @@ def batch(number: int) -> str:
         can_undo=sum(
             row.status in CAN_UNDO and (row.status, row.goal) != (ledger.WRITTEN, ledger.BACK) for row in rows
         ),
-        leftovers=_leftovers([row for row in rows if row.status in (ledger.APPLIED, ledger.WRITTEN)]),
+        leftovers=applying.leftovers(library, standing) if library else [],
         status_words=STATUS_WORDS,
     )
 
@@ -165,7 +159,7 @@ def batch(number: int) -> str:
 @blueprint.get("/applied/<int:number>.<kind>")
 def export_batch(number: int, kind: str) -> Response:
     """One batch as CSV or JSON: every change with the tag's state before and after, and what became of it."""
-    services, rows = _services(), []
+    services, rows = state.shared().services(), []
     for row in Ledger(settings().folder.review).rows(number):
         known = services.get(row.service or "")
         service = known.name if known else row.service
@@ -194,21 +188,17 @@ def undo() -> Response:
     return _start("undo", said, work)
 
 
-@blueprint.post("/applied/retry")
-def retry() -> Response:
-    """Put what failed back to accepted, and show the difference again."""
-    asks = [Ask(key) for key in _failed(request.form.get("batch", type=int))]
-    review().decide(asks, ACCEPTED, f"Try again: {words.plural(len(asks), 'change')}")
-    return redirect(url_for("applying.preview"), 303)
-
-
-@blueprint.post("/applied/reopen")
-def reopen() -> Response:
-    """Put what failed, or what the library has lost, back to open, to be decided anew."""
-    keys = _failed(request.form.get("batch", type=int))
-    review().decide([Ask(key) for key in keys], OPEN, f"Reopened: {words.plural(len(keys), 'change')}")
-    flash(f"{words.plural(len(keys), 'change')} reopened.")
-    return redirect(url_for("applying.batch", number=request.form.get("batch", type=int)), 303)
+@blueprint.post("/applied/<any(retry, reopen):how>")
+def put_back(how: str) -> Response:
+    """Put what failed, or what the library has lost, back to accepted, and show the difference again; or to open, to be decided anew."""
+    batch = request.form.get("batch", type=int)
+    asks = [Ask(key) for key in _failed(batch)]
+    many = words.plural(len(asks), "change")
+    if how == "retry":
+        review().decide(asks, ACCEPTED, f"Try again: {many}")
+        return go("applying.preview")
+    review().decide(asks, OPEN, f"Reopened: {many}")
+    return go("applying.batch", f"{many} reopened.", number=batch)
 
 
 @blueprint.post("/applied/recover")
@@ -264,14 +254,6 @@ def _service_name(key: str, names: Mapping[str, str]) -> str:
     return names.get(key) or names.get(key.partition(":")[0]) or key
 
 
-def _by_tag(one: TagWrite) -> tuple[str, ...]:
-    return one.tag, one.after, one.hash, one.service
-
-
-def _by_picture(one: TagWrite) -> tuple[str, ...]:
-    return one.hash, one.tag, one.service
-
-
 def _row_value(one: TagWrite) -> str:
     """What the form calls a row: the accepted change that it comes from."""
     return _value(one.change or TagChange(one.hash, one.tag, "remove" if one.after in GONE else "add"))
@@ -291,11 +273,6 @@ def digest(made: Preview) -> str:
     lines = sorted(f"{one.hash} {one.service} {one.before} {one.after} {one.tag}" for one in made.writes)
     lines += sorted(f"{one.change.hash} {one.change.action} {one.settled} {one.change.tag}" for one in made.no_writes)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def note(store: Review, rows: Sequence[LedgerRow]) -> int:
-    """Note what the ledger says beside the decisions."""
-    return store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(rows))
 
 
 def catch_up(store: Review) -> int:
@@ -318,26 +295,20 @@ def _noted(shared: state.Shared, result: BatchResult) -> BatchResult:
 def _start(kind: str, said: str, work: Callable[[Job], Any]) -> Response:
     job = jobs().start(kind, said, work)
     if job is None:
-        flash("Something else is still running: wait for it, then try again. Nothing was done.")
-        return redirect(url_for("running.job"), 303)
-    if not job.finished.wait(MOMENT):
-        return redirect(url_for("running.job"), 303)
-    return finish(job)
+        return go("running.job", "Something else is still running: wait for it, then try again. Nothing was done.")
+    return finish(job) if job.finished.wait(MOMENT) else go("running.job")
 
 
 def finish(job: Job) -> Response:
     """Where a finished job leads, with what came of it; said once."""
     jobs().tell(job)
     if job.state == "failed":
-        flash(f"{job.words}: {job.error}")
-        return redirect(url_for("applying.batches"), 303)
+        return go("applying.batches", f"{job.words}: {job.error}")
     results = job.result if isinstance(job.result, list) else [job.result]
-    for result in results:
-        flash(in_words(job.kind, result))
-    if not results:
-        flash("Nothing was left open.")
+    for said in [in_words(job.kind, result) for result in results] or ["Nothing was left open."]:
+        flash(said)
     number = results[0].batch if len(results) == 1 and isinstance(results[0], BatchResult) else None
-    return redirect(url_for("applying.batch", number=number) if number else url_for("applying.batches"), 303)
+    return go("applying.batch", number=number) if number else go("applying.batches")
 
 
 def in_words(kind: str, result: BatchResult | Confirmed) -> str:
@@ -359,23 +330,6 @@ def in_words(kind: str, result: BatchResult | Confirmed) -> str:
     if result.open:
         said.append(f"{result.open:,} wait: {result.waiting}")
     return ", ".join(said) + "."
-
-
-def _leftovers(rows: Sequence[LedgerRow]) -> list[str]:
-    """What undoing these rows would leave behind, as far as the library can be asked."""
-    try:
-        library = state.shared().library()
-    except ToolError:
-        return []
-    return applying.leftovers(library, [row.write for row in rows if row.write])
-
-
-def _services() -> dict[str, TagService]:
-    """The tag services by key, as far as the library can be asked."""
-    try:
-        return {one.key: one for one in state.shared().library().services()}
-    except ToolError:
-        return {}
 
 
 def _state_words(service: TagService | None) -> dict[str, str]:

@@ -9,8 +9,8 @@ from tagcheck import tags
 from tagcheck.best_copy import ALL_ALIKE
 from tagcheck.review import Ask, Filter, Key, Review
 from tagcheck.review.exporting import percent
-from tagcheck.review.queries import Finding, Measured, Suggestion, best_of, measured_share, picture
-from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, UNDECIDED, Decision
+from tagcheck.review.queries import Finding, Suggestion, best_of, measured_share, picture
+from tagcheck.review.store import ADD, CHANGED, PAIR, REMOVE, UNDECIDED
 from webapp import words
 
 PAIR_CHOICES = {
@@ -29,8 +29,8 @@ class Row:
     """One question of a card: a tag, the swap of one for another, a wrong tag with what it brought, or that pictures are copies.
 
     `value` is what its form sends for all its suggestions together, `asked` whether it waits for an answer and stands in the
-    open, `ticked` whether the card's buttons act on it at first. `sure` is the measured share where there is one, `estimate`
-    what the detectors say.
+    open, `ticked` whether the card's buttons act on it at first. `sure` is how often the owner accepted such suggestions where that
+    was measured, with where that comes from and what the detectors say in `estimate`; else what these say.
     """
 
     suggestions: tuple[Suggestion, ...]
@@ -404,14 +404,15 @@ def _row(
     waits = all(one.state in UNDECIDED for one in row)
     pair = least.key.action == PAIR
     measured = None if pair else measured_share(review, least.issue, least.detectors)
+    said = percent(least.confidence)
     return Row(
         tuple(row),
         "\n".join(encode(one.ask()) for one in row),
         number,
         asked and waits,
         asked and any(one.in_view or one.state == queue for one in row),
-        sure_words(measured, least.confidence, pair),
-        estimate_words(measured, least.confidence),
+        f"{percent(least.confidence)} alike" if pair else f"{percent(measured.share)} right" if measured else said,
+        f"of 100 like this {words.measured_words(measured)}; the detectors say {said}" if measured else "",
         words.figures(least.evidence),
         facts,
         shown,
@@ -427,20 +428,6 @@ def _on(row: Sequence[Suggestion], names: dict[str, str]) -> str:
     if others := len(hashes) - len(named):
         said.append(words.plural(others, "more copy" if said else "copy", "more copies" if said else "copies"))
     return "on " + " and ".join(said)
-
-
-def sure_words(measured: Measured | None, confidence: float, pair: bool = False) -> str:
-    """The number of a row: how often the owner accepted such suggestions where that was measured, else the detectors' estimate."""
-    if pair:
-        return f"{percent(confidence)} alike"
-    return f"{percent(measured.share)} right" if measured else percent(confidence)
-
-
-def estimate_words(measured: Measured | None, confidence: float) -> str:
-    """What stands small beside it: where a measured share comes from, and the detectors' estimate."""
-    if measured is None:
-        return ""
-    return f"of 100 like this {words.measured_words(measured)}; the detectors say {percent(confidence)}"
 
 
 def _then(one: Suggestion) -> str | None:
@@ -493,10 +480,7 @@ def _differences(
             key = Key(hash, tag, REMOVE if tag in has[hash] else ADD)
             now = review.decision(key)
             no = tag in refused[hash]
-            cells.append(Cell(tag in has[hash], no, key.action if key in suggested else "", now.queue, _value(now)))
+            value = encode(Ask(key, now.version))
+            cells.append(Cell(tag in has[hash], no, key.action if key in suggested else "", now.queue, value))
         rows.append(Difference(tag, tuple(cells), tags.namespace(tag) in invisible))
     return sorted(rows, key=lambda row: (not row.suspected, tags.namespace(row.tag) == "", row.tag))
-
-
-def _value(decision: Decision) -> str:
-    return encode(Ask(decision.key, decision.version))

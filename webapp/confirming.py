@@ -2,10 +2,11 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 
 from tagcheck.errors import ToolError
 from tagcheck.review import Key, Review
-from tagcheck.writing import Confirmed, Ledger
+from tagcheck.writing import Confirmed, Ledger, LedgerRow
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import WRITTEN
 from tagcheck.writing.outcomes import outcomes
@@ -16,6 +17,11 @@ PAUSE = applying.CERTAIN_AFTER + 1.0  # seconds until what was written is read a
 LOCK_SECONDS = 0.5  # that another run may hold the ledger; the next look comes anyway
 _waiting: set[int] = set()  # the ids of the `Shared` that a timer is running for
 _guard = threading.Lock()
+
+
+def note(store: Review, rows: Sequence[LedgerRow]) -> int:
+    """Note what the ledger says beside the decisions."""
+    return store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(rows))
 
 
 def wake(shared: state.Shared) -> None:
@@ -42,7 +48,7 @@ def look(shared: state.Shared, everything: bool = False) -> Confirmed | None:
     try:
         found = applying.confirm(Ledger(path), shared.library(), everything, LOCK_SECONDS)
         with Review(path) as store:
-            store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(found.rows))
+            note(store, found.rows)
     except ToolError as error:
         log.info("written changes could not be read again: %s", error)
         return None

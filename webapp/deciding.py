@@ -1,9 +1,10 @@
-"""Decisions: one suggestion, what is ticked on a card, a pair, or everything that a view holds; undo and redo."""
+"""Decisions: one suggestion, what is ticked on a card, a pair, everything that a view holds, or that after a sample; undo and redo."""
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, request, url_for
+from flask import Blueprint, abort, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
@@ -12,9 +13,10 @@ from tagcheck.review import Ask, Filter, Key, queries
 from tagcheck.review.queries import Finding, Suggestion
 from tagcheck.review.store import ACCEPTED, ADD, DECISIONS, IGNORED, OPEN, PAIR, UNDECIDED, Decision, Outcome
 from webapp import cards, words
+from webapp.answers import go, to_script
 from webapp.filters import QUEUE_WORDS, from_query, to_query
 from webapp.state import count, review, settings
-from webapp.views import part
+from webapp.views import SAMPLE, SAMPLE_WORTH, part, reported
 
 STATES = (*DECISIONS, OPEN)
 SETTLE = "settle"  # accept what is ticked, and ignore the rest of what is shown
@@ -31,7 +33,7 @@ def decide() -> Answer:
     """Decide on a card: `one` (state and row), `pair` (a choice), `own` (a tag that the owner typed), or `do` for every ticked `key`:
     a state, or "settle", which also ignores the rows that are `shown` and not ticked.
     """
-    view, finding = from_query(request.args), _finding(request.form.get("finding", ""))
+    view, finding = from_query(request.args), reported(request.form.get("finding", ""))
     if (choice := request.form.get("pair")) is not None:
         asked = _pair_asked(finding, choice)
     elif (own := request.form.get("own")) is not None:
@@ -68,18 +70,43 @@ def decide_many() -> Answer:
         )
     else:
         message, ok = said(review().decide(asks, state, label([(ask, state) for ask in asks]))), True
-    if request.accept_mimetypes.best == "application/json":
-        left = count(view)
-        return {
-            "message": message,
-            "ok": ok,
-            "all": everything,
-            "left": left.findings,
-            "suggestions": left.suggestions,
-            "waiting": review().waiting(),
-        }
-    flash(message)
-    return redirect(url_for("views.findings", **to_query(view, view=request.args.get("view"))), 303)
+    if to_script():
+        return {"message": message, "ok": ok, "all": everything, **_numbers(view)}
+    return go("views.findings", message, **to_query(view, view=request.args.get("view")))
+
+
+@blueprint.post("/sample")
+def draw_sample() -> Response:
+    """Draw `SAMPLE` of a view at random, and go and look at them."""
+    view = from_query(request.args)
+    number, of = queries.draw_sample(review(), view, SAMPLE, random.SystemRandom())
+    if of < SAMPLE_WORTH:
+        few = f"This view holds {words.plural(of, 'suggestion')}: so few are looked at as quickly as a sample of them."
+        return go("views.findings", few, **to_query(view))
+    return go("views.card", sample=number)
+
+
+@blueprint.post("/sample/accept")
+def accept_sample() -> Response:
+    """Accept all others of the view that a sample was drawn from, if they are as many as was said."""
+    number = request.form.get("sample", 0, int)
+    drawn = queries.sample(review(), number)
+    if drawn is None:
+        abort(404, f"There is no sample {number}.")
+    asks = queries.asks(review(), drawn.view)
+    if drawn.decided < drawn.drawn:
+        return go("views.card", "The sample is not decided yet: nothing was accepted.", sample=number)
+    if request.form.get("expect") != str(len(asks)):
+        now = f"There are {words.plural(len(asks), 'other')} now: look again. Nothing was accepted."
+        return go("views.card", now, sample=number)
+    outcome = review().decide(
+        asks,
+        ACCEPTED,
+        f"Accepted: {words.plural(len(asks), 'suggestion')}, after a sample of {drawn.decided}, {drawn.right} of them right:"
+        f" with 95 % certainty at least {int(drawn.at_least * 100)} %",
+    )
+    queries.note_sample(review(), number, outcome.event)
+    return go("views.overview", said(outcome))
 
 
 @blueprint.post("/mute")
@@ -89,10 +116,8 @@ def mute() -> Response:
     if not tag:
         abort(400, "This form has no tag.")
     review().mute(tag, on)
-    flash(
-        f"{tag} is muted: it is not asked about, and no other tag is touched." if on else f"{tag} is asked about again."
-    )
-    return redirect(url_for("views.overview"), 303)
+    muted = f"{tag} is muted: it is not asked about, and no other tag is touched."
+    return go("views.overview", muted if on else f"{tag} is asked about again.")
 
 
 @blueprint.post("/undo")
@@ -207,19 +232,10 @@ def _completed(ask: Ask, suggestions: Mapping[Key, Suggestion], members: set[str
     return Ask(ask.key, ask.version, known.issue, known.detectors)
 
 
-def _finding(id: str) -> Finding:
-    found = queries.load(review(), [id]) if id else []
-    if not found and (known := queries.found_as(review(), id)):
-        found = queries.load(review(), [known])
-    if not found:
-        abort(404, "This finding is not in the newest reports any longer. Go back to the list.")
-    return found[0]
-
-
 def _left_open(finding: Finding) -> list[Key]:
     """What is still undecided on this card."""
-    found = queries.load(review(), [finding.id])
-    return [one.key for one in found[0].suggestions if one.state in UNDECIDED] if found else []
+    there = queries.load(review(), [finding.id])
+    return [one.key for one in there[0].suggestions if one.state in UNDECIDED] if there else []
 
 
 def _left_words(left: Sequence[Key]) -> str:
@@ -233,8 +249,8 @@ def _shown(form: MultiDict[str, str], finding: Finding) -> set[Key]:
 
 def _in_view(view: Filter, finding: Finding) -> bool:
     """Whether something on this card still waits in the view."""
-    found = queries.load(review(), [finding.id], view)
-    return bool(found) and any(one.in_view for one in found[0].suggestions) and view.state in (*UNDECIDED, "")
+    there = queries.load(review(), [finding.id], view)
+    return bool(there) and any(one.in_view for one in there[0].suggestions) and view.state in (*UNDECIDED, "")
 
 
 def _version(text: str | None, default: int) -> int:
@@ -246,22 +262,13 @@ def _version(text: str | None, default: int) -> int:
 
 def _answer(view: Filter, finding: Finding, outcome: Outcome | None, message: str, stay: bool) -> Answer:
     """To a script, what happened and the numbers that changed; to a form, the next card."""
-    if request.accept_mimetypes.best == "application/json":
-        fresh = queries.load(review(), [finding.id], view) if stay else []
-        return {
-            "message": message,
-            "ok": outcome is not None and not outcome.conflicts,
-            "stay": stay,
-            "left": count(view).findings,
-            "waiting": review().waiting(),
-            "decided": [
-                [key.hash, key.action, key.tag] for key in (outcome.changed + outcome.already if outcome else [])
-            ],
-            "card": part(view, fresh[0]) if fresh else None,
-        }
-    flash(message)
+    if to_script():
+        done = outcome.changed + outcome.already if outcome else []
+        ok, decided = outcome is not None and not outcome.conflicts, [[key.hash, key.action, key.tag] for key in done]
+        card = _part(view, finding.id if stay else None)
+        return {"message": message, "ok": ok, "stay": stay, "decided": decided, "card": card, **_numbers(view)}
     at = finding.id if stay else queries.step(review(), view, finding.id)
-    return redirect(url_for("views.card", **to_query(view, at=at)), 303)
+    return go("views.card", message, **to_query(view, at=at))
 
 
 def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Answer:
@@ -275,27 +282,32 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Answer:
                 f" {words.plural(len(outcome.conflicts) + len(outcome.applied), 'other')} changed since and stayed."
             )
         at = _waiting(view, queries.finding_of(review(), outcome.changed[0])) if outcome.changed else None
-    if request.accept_mimetypes.best == "application/json":
-        found = queries.load(review(), [at], view) if at else []
-        return {
-            "message": message,
-            "ok": outcome is not None and bool(outcome.changed),
-            "card": part(view, found[0]) if found else None,
-            "left": count(view).findings,
-            "waiting": review().waiting(),
-        }
-    flash(message)
+    if to_script():
+        ok = outcome is not None and bool(outcome.changed)
+        return {"message": message, "ok": ok, "card": _part(view, at), **_numbers(view)}
     if request.form.get("from") == "findings":
-        return redirect(url_for("views.findings", **to_query(view, view=request.args.get("view"))), 303)
-    return redirect(url_for("views.card", **to_query(view, at=at or request.args.get("at"))), 303)
+        return go("views.findings", message, **to_query(view, view=request.args.get("view")))
+    return go("views.card", message, **to_query(view, at=at or request.args.get("at")))
+
+
+def _part(view: Filter, id: str | None) -> dict[str, Any] | None:
+    """A finding's card for the page's script, if it is there."""
+    there = queries.load(review(), [id], view) if id else []
+    return part(view, there[0]) if there else None
+
+
+def _numbers(view: Filter) -> dict[str, int]:
+    """What the page shows of a view and of what is accepted, after a decision."""
+    left = count(view)
+    return {"left": left.findings, "suggestions": left.suggestions, "waiting": review().waiting()}
 
 
 def _waiting(view: Filter, id: str | None) -> str | None:
     """This finding if something on it waits in the view, else the next that does."""
-    found = queries.load(review(), [id], view) if id else []
-    if not found or any(one.in_view for one in found[0].suggestions):
+    there = queries.load(review(), [id], view) if id else []
+    if not there or any(one.in_view for one in there[0].suggestions):
         return id
-    return queries.step(review(), view, found[0].id) or id
+    return queries.step(review(), view, there[0].id) or id
 
 
 def _names(keys: Sequence[Key]) -> str:

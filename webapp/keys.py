@@ -6,10 +6,12 @@ refused in words.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 from tagcheck import json_files
 from tagcheck.errors import BadFile, MissingInput
@@ -20,6 +22,7 @@ FILE = "review_keys.json"
 CARD, PAIR, GRID, LIST = "card", "pair", "grid", "list"
 EVERYWHERE = (CARD, PAIR, GRID, LIST)
 TICKS = "tick"
+MODIFIED = re.compile(r"(ctrl\+(?:shift\+)?)?(.*)", re.IGNORECASE | re.DOTALL)
 
 # Names of keys as browsers say them -> as people read and write them; the first of each is shown.
 WORDS = {
@@ -183,20 +186,12 @@ def parse(text: str) -> str:
     >>> parse("A"), parse("space"), parse("ctrl+Z"), parse("Left"), parse("+"), parse("Ctrl++")
     ('a', ' ', 'Ctrl+z', 'ArrowLeft', '+', 'Ctrl++')
     """
-    rest, control, shift = text.strip() if text != " " else text, False, False
-    while "+" in rest[1:]:
-        before, _, rest = rest.partition("+")
-        if before.lower() == "ctrl" and not control:
-            control = True
-        elif before.lower() == "shift" and control and not shift:
-            shift = True
-        else:
-            raise Refused(f"{text!r} is not a key: before a key only Ctrl or Ctrl+Shift can stand")
+    before, rest = cast("re.Match[str]", MODIFIED.fullmatch(text if text == " " else text.strip())).groups()
     known = {name.lower(): key for key, names in WORDS.items() for name in (*names, key)}
     key = known.get(rest.lower()) or (rest.lower() if len(rest) == 1 else None)
     if key is None and rest.upper() not in KEPT and rest not in KEPT:
-        raise Refused(f"{text!r} is no key")
-    name = ("Ctrl+" if control else "") + ("Shift+" if shift else "") + (key or rest)
+        raise Refused(f"{text!r} is no key, or has more before it than Ctrl or Ctrl+Shift")
+    name = (before or "").title() + (key or rest)
     if reason := KEPT.get(name) or KEPT.get(name.upper()):
         raise Refused(f"{text} cannot be used: {reason}")
     return name

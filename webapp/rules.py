@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, render_template, request
 from werkzeug.wrappers import Response
 
 import tagcheck
@@ -20,6 +20,7 @@ from tagcheck.files import write_atomically
 from tagcheck.review import Ask, Filter, Key, queries
 from tagcheck.review.store import ADD, IGNORED, OPEN, UNDECIDED
 from webapp import words
+from webapp.answers import go
 from webapp.state import review, settings
 
 FILE = "tag_rules.json"
@@ -63,7 +64,7 @@ def rules() -> str:
         unfinished="" if wanted else unfinished,
         gone=gone,
         pictures=list(dict.fromkeys(ask.key.hash for ask in gone))[:SHOWN],
-        both=_pictures_with(wanted.apart) if wanted and wanted.apart else 0,
+        both=queries.pictures_with(review(), wanted.apart) if wanted and wanted.apart else 0,
     )
 
 
@@ -77,15 +78,15 @@ def make() -> Response:
         return _undo(wanted)
     gone = taken_away(wanted)
     if request.form.get("expect") != str(len(gone)):
-        flash(f"This rule would take {words.plural(len(gone), 'suggestion')} away now: look again. Nothing was done.")
-        return redirect(url_for("rules.rules", **_query(wanted)), 303)
+        now = f"This rule would take {words.plural(len(gone), 'suggestion')} away now: look again. Nothing was done."
+        return go("rules.rules", now, **_query(wanted))
     _write(settings().folder.root, wanted, there=True)
     outcome = review().decide(
         gone, IGNORED, f"Ignored by a rule ({wanted.words}): {words.plural(len(gone), 'suggestion')}"
     )
     review().set_meta(wanted.key, str(outcome.event or 0))
-    flash(f"From now on: {wanted.words}. {words.plural(len(outcome.changed), 'suggestion')} ignored with it.")
-    return redirect(url_for("rules.rules"), 303)
+    many = words.plural(len(outcome.changed), "suggestion")
+    return go("rules.rules", f"From now on: {wanted.words}. {many} ignored with it.")
 
 
 def _undo(rule: Rule) -> Response:
@@ -95,8 +96,7 @@ def _undo(rule: Rule) -> Response:
     asks = [Ask(key) for key in queries.ignored_in(review(), int(event or 0))]
     outcome = review().decide(asks, OPEN, f"Reopened, as a rule is gone ({rule.words})")
     review().set_meta(rule.key, "")
-    flash(f"No longer: {rule.words}. {words.plural(len(outcome.changed), 'suggestion')} reopened.")
-    return redirect(url_for("rules.rules"), 303)
+    return go("rules.rules", f"No longer: {rule.words}. {words.plural(len(outcome.changed), 'suggestion')} reopened.")
 
 
 def taken_away(rule: Rule) -> list[Ask]:
@@ -170,8 +170,3 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _has(hash: str, tag: str) -> bool:
     return tag in ((queries.picture(review(), hash) or {}).get("existing_all_tags") or ())
-
-
-def _pictures_with(both: tuple[str, ...]) -> int:
-    """How many pictures that findings speak of have both tags now."""
-    return queries.pictures_with(review(), both)

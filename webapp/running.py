@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, render_template, request
 from werkzeug.wrappers import Response
 
 from tagcheck import children
@@ -21,6 +21,7 @@ from tagcheck.library import refresh_tags
 from tagcheck.lock import sole_run
 from tagcheck.review import Review, report_import
 from webapp import applying_views, state
+from webapp.answers import go
 from webapp.jobs import Job, jobs
 from webapp.views import not_in_dataset
 
@@ -61,9 +62,8 @@ def start() -> Response:
             refresh(made, shared)
         return detect(made, folder)
 
-    if jobs().start("detect", "Running the detectors", work) is None:
-        flash("Something is still running. Nothing was started.")
-    return redirect(url_for("running.job"), 303)
+    started = jobs().start("detect", "Running the detectors", work)
+    return go("running.job", "" if started else "Something is still running. Nothing was started.")
 
 
 @blueprint.post("/run/cancel")
@@ -71,11 +71,10 @@ def cancel() -> Response:
     """Stop the run, as Ctrl-C would."""
     current = jobs().running()
     if current is None or current.cancel is None:
-        flash("Nothing is running that could be stopped.")
-    else:
-        current.cancel()
-        current.finished.wait(GRACE_SECONDS)
-    return redirect(url_for("running.job"), 303)
+        return go("running.job", "Nothing is running that could be stopped.")
+    current.cancel()
+    current.finished.wait(GRACE_SECONDS)
+    return go("running.job")
 
 
 def refresh(job: Job, shared: state.Shared) -> None:

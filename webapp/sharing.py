@@ -5,26 +5,21 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any, Protocol, cast
 
-from flask import Blueprint, abort, flash, redirect, request, url_for
+from flask import Blueprint, abort, request
 from werkzeug.wrappers import Response
 
-from tagcheck.errors import ToolError
 from tagcheck.library import Library
 from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
 from tagcheck.review import Review, queries
 from tagcheck.review.store import ACCEPTED, IGNORED, PAIR
 from webapp import cards, exporting, state, words
+from webapp.answers import go, to_script
 from webapp.filters import QUEUE_WORDS, from_query, in_words, to_query
 from webapp.state import review
+from webapp.views import reported
 
 MOST = 20_000  # pictures on one page of the library's program
 NAMED = 3  # pairs that are named
-KINDS = (
-    POTENTIAL_DUPLICATES,
-    DUPLICATES,
-    ALTERNATES,
-    FALSE_POSITIVES,
-)  # the first is a question, the others are judgements
 
 blueprint = Blueprint("sharing", __name__, url_prefix="/error-review")
 
@@ -64,8 +59,8 @@ def relate() -> Response | dict[str, Any]:
     """
     library = _able("set_relationship")
     kind = request.form.get("kind", POTENTIAL_DUPLICATES)
-    if kind not in KINDS:
-        abort(400, f"There is no such judgement; there are {', '.join(KINDS)}.")
+    if kind not in state.RELATIONS:
+        abort(400, f"There is no such judgement; there are {', '.join(state.RELATIONS)}.")
     pairs = [pair for pictures in _asked() for pair in _pairs(pictures)]
     if not pairs:
         abort(400, "There is no pair in this view.")
@@ -137,23 +132,11 @@ def worse_copies(kind: str) -> Response:
 def _settle(kind: str) -> str:
     """What the library was told about the pictures of a card answers the question here too."""
     state_of = {DUPLICATES: ACCEPTED, ALTERNATES: IGNORED, FALSE_POSITIVES: IGNORED}.get(kind)
-    found = queries.load(review(), [request.form["finding"]])
-    asks = [one.ask() for one in found[0].suggestions if one.key.action == PAIR] if found else []
+    asks = [one.ask() for one in reported(request.form["finding"]).suggestions if one.key.action == PAIR]
     if state_of is None or not asks:
         return ""
     review().decide(asks, state_of, f"{QUEUE_WORDS[state_of]}: the pair, as {kind}")
     return f"{QUEUE_WORDS[state_of]}: the pair. "
-
-
-def abilities() -> dict[str, Any]:
-    """What the library offers beyond tags: whether it can `open` pictures, and as what pairs can be handed over (`relate`).
-    Nothing while it cannot be opened.
-    """
-    try:
-        library = state.shared().library()
-    except ToolError:
-        return {"open": False, "relate": ()}
-    return {"open": hasattr(library, "open_page"), "relate": KINDS if hasattr(library, "set_relationship") else ()}
 
 
 def _able(what: str) -> Program:
@@ -167,17 +150,13 @@ def _asked() -> list[tuple[str, ...]]:
     """The pictures of the finding that the form names, else of each that its view holds."""
     if (id := request.form.get("finding")) is None:
         return queries.pictures_of(review(), from_query(request.args))
-    found = queries.load(review(), [id])
-    if not found:
-        abort(404, "This finding is not in the newest reports any longer. Go back to the list.")
-    return [found[0].members]
+    return [reported(id).members]
 
 
 def _answer(message: str) -> Response | dict[str, Any]:
-    if request.accept_mimetypes.best == "application/json":
+    if to_script():
         return {"message": message, "ok": True}
-    flash(message)
     query = to_query(from_query(request.args))
     if "finding" in request.form:
-        return redirect(url_for("views.card", **query, at=request.form["finding"]), 303)
-    return redirect(url_for("views.findings", **query, view=request.args.get("view")), 303)
+        return go("views.card", message, **query, at=request.form["finding"])
+    return go("views.findings", message, **query, view=request.args.get("view"))

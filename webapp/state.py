@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,13 +16,15 @@ from flask import Flask, current_app, g
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
-from tagcheck.library.protocol import hurried
+from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, hurried
 from tagcheck.review import Filter, Review, queries, report_import
 from tagcheck.review.queries import SURE, Count, Counted
 from tagcheck.review.store import OPEN
 from webapp.serving import THREADS
 
 T = TypeVar("T")
+# As what a pair can be handed over to the library: the first is a question, the others are judgements.
+RELATIONS = (POTENTIAL_DUPLICATES, DUPLICATES, ALTERNATES, FALSE_POSITIVES)
 REMEMBERED = 300
 MOMENT = 1.0  # seconds that a request waits for newer reports
 FIRST = 1.0  # likewise where none were read before: then the page says that they are being read
@@ -106,6 +109,26 @@ class Shared:
             self._target = ""
         finally:
             self._asked = time.monotonic()
+
+    def there(self) -> Library | None:
+        """The library to read from, None while it cannot be opened."""
+        with suppress(ToolError):
+            return self.library()
+        return None
+
+    def services(self) -> dict[str, TagService]:
+        """The tag services by key, as far as the library can be asked."""
+        with suppress(ToolError):
+            return {one.key: one for one in self.library().services()}
+        return {}
+
+    def abilities(self) -> dict[str, Any]:
+        """What the library offers beyond tags: whether it can `open` pictures, and as what pairs can be handed over (`relate`)."""
+        library = self.there()
+        return {
+            "open": hasattr(library, "open_page"),
+            "relate": RELATIONS if hasattr(library, "set_relationship") else (),
+        }
 
     def reader(self) -> Reader:
         """The one that reads newer reports now. One is started where there is none, unless the last has just failed."""

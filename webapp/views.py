@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from tagcheck import detectors, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
-from tagcheck.review import Filter, Review, queries
+from tagcheck.review import Filter, queries
 from tagcheck.review.counts import BANDS
 from tagcheck.review.queries import Finding, Health, Overview
 from tagcheck.review.store import APPLIED, IGNORED
 from tagcheck.writing import Ledger
 from tagcheck.writing.ledger import Batch
-from webapp import cards, charts, exporting, keys, sharing, state, words
+from webapp import cards, charts, exporting, keys, state, words
+from webapp.answers import go
 from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
 from webapp.state import review, settings
 
@@ -114,7 +115,7 @@ def findings() -> str:
         orders=ORDER_WORDS,
         groups=groups(),
         any=ANY,
-        can=sharing.abilities(),
+        can=state.shared().abilities(),
         exports=EXPORTS,
     )
 
@@ -139,7 +140,7 @@ def card() -> Response | str:
     state.refresh()
     view = from_query(request.args)
     at = request.args.get("at")
-    finding = find(review(), view, at)
+    finding = find(view, at)
     if finding is None:
         return render_template("done.html", **done_values(view))
     if finding.id != at:
@@ -205,18 +206,15 @@ def change_keys() -> Response | tuple[str, int]:
     folder = settings().folder.root
     if request.form.get("do") == "restore":
         keys.save(folder, keys.ACTIONS)
-        flash("The keys are again as the page comes with them.")
-        return redirect(url_for("views.help"), 303)
+        return go("views.help", "The keys are again as the page comes with them.")
     wanted = {one.name: request.form[one.name] for one in keys.ACTIONS if one.name in request.form}
     try:
         made = keys.changed({name: keys.parse_all(text) for name, text in wanted.items()})
     except keys.Refused as refused:
-        return render_template(
-            "help.html", actions=keys.load(folder)[0], problem="", wanted=wanted, refused=refused
-        ), 409
+        values = {"actions": keys.load(folder)[0], "problem": "", "wanted": wanted, "refused": refused}
+        return render_template("help.html", **values), 409
     keys.save(folder, made)
-    flash("These keys are kept.")
-    return redirect(url_for("views.help"), 303)
+    return go("views.help", "These keys are kept.")
 
 
 @blueprint.post("/error-review/looks")
@@ -233,14 +231,24 @@ def looks() -> Response:
     )
 
 
-def find(store: Review, view: Filter, at: str | None) -> Finding | None:
-    """The finding to show: the one asked for, in the view or not, by its id or by that of a report's entry; else the view's first."""
-    if at:
-        found = queries.load(store, [at], view) or queries.load(store, [queries.found_as(store, at) or ""], view)
-        if found:
-            return found[0]
-    found = queries.page(store, view, limit=1)
-    return found[0] if found else None
+def find(view: Filter, at: str | None) -> Finding | None:
+    """The finding to show: the one asked for, in the view or not, else the view's first."""
+    return next(iter(_named(at, view) or queries.page(review(), view, limit=1)), None)
+
+
+def reported(id: str) -> Finding:
+    """The finding that a form is about."""
+    there = _named(id)
+    return (
+        there[0] if there else abort(404, "This finding is not in the newest reports any longer. Go back to the list.")
+    )
+
+
+def _named(id: str | None, view: Filter | None = None) -> list[Finding]:
+    """The finding with this id, or with this id of a report's entry."""
+    if not id:
+        return []
+    return queries.load(review(), [id], view) or queries.load(review(), [queries.found_as(review(), id) or ""], view)
 
 
 def done_values(view: Filter) -> dict[str, Any]:
@@ -304,7 +312,7 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
         "choices": cards.PAIR_CHOICES,
         "most_folded": cards.FOLDED,
         "dense_from": cards.DENSE_FROM,
-        "can": sharing.abilities(),
+        "can": state.shared().abilities(),
         "target": state.shared().target(),
     }
 
