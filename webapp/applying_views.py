@@ -188,7 +188,8 @@ def undo() -> Response:
     return _start("undo", said, work)
 
 
-@blueprint.post("/applied/<any(retry, reopen):how>")
+@blueprint.post("/applied/retry", defaults={"how": "retry"})
+@blueprint.post("/applied/reopen", defaults={"how": "reopen"})
 def put_back(how: str) -> Response:
     """Put what failed, or what the library has lost, back to accepted, and show the difference again; or to open, to be decided anew."""
     batch = request.form.get("batch", type=int)

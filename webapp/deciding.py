@@ -45,10 +45,12 @@ def decide() -> Answer:
     if not asked:
         return _answer(view, finding, None, NOTHING_TICKED, stay=True)
     outcome = review().decide_each(asked, label(asked), attach_to=finding.id)
-    left = _left_open(finding)
-    here = [key for key in left if key in _shown(request.form, finding)]
-    stay = bool(outcome.conflicts) or (request.form.get("go") != "on" and bool(here) and _in_view(view, finding))
-    return _answer(view, finding, outcome, f"{said(outcome)} {_left_words(left)}".strip(), stay)
+    now = [one for found in queries.load(review(), [finding.id], view) for one in found.suggestions]
+    left = [one.key for one in now if one.state in UNDECIDED]
+    shown = {ask.key for ask in _decoded(request.form.getlist("shown"))} or known.keys()  # what stood there unfolded
+    waits = view.state in (*UNDECIDED, "") and any(one.in_view for one in now) and not shown.isdisjoint(left)
+    stay = bool(outcome.conflicts) or (request.form.get("go") != "on" and waits)
+    return _answer(view, finding, outcome, said(outcome) + (f" {_counted(left)} left open." if left else ""), stay)
 
 
 @blueprint.post("/decide-many")
@@ -230,27 +232,6 @@ def _completed(ask: Ask, suggestions: Mapping[Key, Suggestion], members: set[str
     if known is None:
         return Ask(ask.key, ask.version)  # the owner's own: no answer to a detector
     return Ask(ask.key, ask.version, known.issue, known.detectors)
-
-
-def _left_open(finding: Finding) -> list[Key]:
-    """What is still undecided on this card."""
-    there = queries.load(review(), [finding.id])
-    return [one.key for one in there[0].suggestions if one.state in UNDECIDED] if there else []
-
-
-def _left_words(left: Sequence[Key]) -> str:
-    return f"{_counted(left)} left open." if left else ""
-
-
-def _shown(form: MultiDict[str, str], finding: Finding) -> set[Key]:
-    """What the card showed unfolded; without a word on that, everything."""
-    return {ask.key for ask in _decoded(form.getlist("shown"))} or {one.key for one in finding.suggestions}
-
-
-def _in_view(view: Filter, finding: Finding) -> bool:
-    """Whether something on this card still waits in the view."""
-    there = queries.load(review(), [finding.id], view)
-    return bool(there) and any(one.in_view for one in there[0].suggestions) and view.state in (*UNDECIDED, "")
 
 
 def _version(text: str | None, default: int) -> int:

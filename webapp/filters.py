@@ -105,23 +105,17 @@ def in_words(view: Filter) -> str:
         said.append(" or ".join(detectors.issue_words()[issue].lower() for issue in kind))
     if view.tag:
         said.append(f"tag {view.tag} or {view.or_tag}" if view.or_tag else f"tag {view.tag}")
-    if view.namespace:
-        said.append(f"namespace {view.namespace}")
-    if view.page:
-        said.append(f"page {view.page}")
-    if view.series:
-        said.append(f"on pictures of {view.series}")
-    if view.changed:
-        said.append("surer now than when you ignored it")
-    if view.hash:
-        said.append(f"hash {view.hash[:12]}")
-    if view.least > 0:
-        said.append(f"from {view.least * 100:g} %")
-    if view.most < 1:
-        said.append(f"up to {view.most * 100:g} %")
-    if view.sample:
-        said.append(f"the sample {view.sample}")
-    return ", ".join(said)
+    finer = {
+        f"namespace {view.namespace}": view.namespace,
+        f"page {view.page}": view.page,
+        f"on pictures of {view.series}": view.series,
+        "surer now than when you ignored it": view.changed,
+        f"hash {view.hash[:12]}": view.hash,
+        f"from {view.least * 100:g} %": view.least > 0,
+        f"up to {view.most * 100:g} %": view.most < 1,
+        f"the sample {view.sample}": view.sample,
+    }
+    return ", ".join([*said, *(words for words, holds in finer.items() if holds)])
 
 
 def _issues(given: list[str]) -> tuple[str, ...]:

@@ -39,17 +39,8 @@ class Job:
     def public(self) -> dict[str, Any]:
         """What a page may know of it."""
         seconds = (datetime.now(UTC) - self.started).total_seconds()
-        return {
-            "kind": self.kind,
-            "words": self.words,
-            "state": self.state,
-            "done": self.done,
-            "total": self.total,
-            "line": self.line,
-            "error": self.error,
-            "seconds": round(seconds),
-            "cancel": self.cancel is not None,
-        }
+        told = {name: getattr(self, name) for name in ("kind", "words", "state", "done", "total", "line", "error")}
+        return told | {"seconds": round(seconds), "cancel": self.cancel is not None}
 
 
 class Jobs:

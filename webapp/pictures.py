@@ -8,7 +8,9 @@ import io
 import logging
 import os
 import queue
+import textwrap
 import threading
+from functools import partial
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, abort, current_app, request, send_file
@@ -41,19 +43,9 @@ SIGNATURES = (
     (b"BM", "image/bmp"),
     (b"\x1a\x45\xdf\xa3", "video/webm"),
 )
-BRANDS = {
-    b"avif": "image/avif",
-    b"avis": "image/avif",
-    b"mp41": "video/mp4",
-    b"mp42": "video/mp4",
-    b"isom": "video/mp4",
-    b"iso2": "video/mp4",
-    b"iso5": "video/mp4",
-    b"iso6": "video/mp4",
-    b"avc1": "video/mp4",
-    b"dash": "video/mp4",
-    b"M4V ": "video/mp4",
-}
+BRANDS = {b"avif": "image/avif", b"avis": "image/avif"} | dict.fromkeys(
+    (b"mp41", b"mp42", b"isom", b"iso2", b"iso5", b"iso6", b"avc1", b"dash", b"M4V "), "video/mp4"
+)
 
 blueprint = Blueprint("pictures", __name__, url_prefix="/pictures")
 log = logging.getLogger(__name__)
@@ -112,7 +104,13 @@ def install(app: Flask, settings: state.Settings) -> None:
         settings.folder.root / "cache" / "thumbnails", settings.thumbnail_cache_bytes
     )
     app.register_blueprint(blueprint)
-    app.template_filter("thumbnail")(lambda hash: f"{blueprint.url_prefix}/{hash}/thumbnail")
+    for size in ("thumbnail", "full"):
+        app.template_filter(size)(partial(address, size))
+
+
+def address(size: str, hash: str) -> str:
+    """Where a picture is, "thumbnail" or "full": pages name hundreds, and finding a route's address takes longer."""
+    return f"{blueprint.url_prefix}/{hash}/{size}"
 
 
 @blueprint.get("/<hash>/thumbnail")
@@ -239,13 +237,7 @@ def _not_modified(hash: str) -> Response | None:
 
 def _note(reason: str) -> Response:
     """A small drawing with words, for a picture that is not available now; never cached."""
-    words, lines, line = " ".join(reason.split()).split(" "), [], ""
-    for word in words:
-        if len(line) + len(word) > 34 and line:
-            lines.append(line)
-            line = ""
-        line = f"{line} {word}".strip()
-    lines = [*lines, line][:6]
+    lines = textwrap.wrap(reason, 34, break_long_words=False, break_on_hyphens=False)[:6]
     text = [svg.part("text", text="No picture", x=180, y=110, font_size=20)]
     text += [svg.part("text", text=line, x=180, y=150 + 22 * place) for place, line in enumerate(lines)]
     ground = svg.part("rect", width=360, height=270, fill="#d9d9d6")

@@ -8,15 +8,15 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 from werkzeug.wrappers import Response
 
 import tagcheck
-from tagcheck import tags
-from tagcheck.errors import BadFile
+from tagcheck import json_files, tags
 from tagcheck.files import write_atomically
+from tagcheck.json_files import list_of, map_of, record, text
 from tagcheck.review import Ask, Filter, Key, queries
 from tagcheck.review.store import ADD, IGNORED, OPEN, UNDECIDED
 from webapp import words
@@ -24,6 +24,7 @@ from webapp.answers import go
 from webapp.state import review, settings
 
 FILE = "tag_rules.json"
+FORM = record(optional={"never_suggest": list_of(text()), "excludes": map_of(list_of(text()))})
 SHIPPED = Path(tagcheck.__file__).parent / "tag_errors" / FILE
 blueprint = Blueprint("rules", __name__, url_prefix="/error-review")
 SHOWN = 12
@@ -149,23 +150,13 @@ def _write(folder: Path, rule: Rule, there: bool) -> None:
         if there:
             excludes.setdefault(rule.apart[0], []).append(rule.apart[1])
         own["excludes"] = {tag: others for tag, others in excludes.items() if others}
-    text = json.dumps(own, ensure_ascii=False, indent=1) + "\n"
-    write_atomically(folder / FILE, lambda out: out.write(text.encode()))
+    made = json.dumps(own, ensure_ascii=False, indent=1) + "\n"
+    write_atomically(folder / FILE, lambda out: out.write(made.encode()))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError) as error:
-        raise BadFile(f"{path} is not JSON ({error}): fix it or remove it") from None
-    lists, mapping = document if isinstance(document, dict) else {}, {}
-    never, mapping = lists.get("never_suggest", []), lists.get("excludes", {})
-    whole = isinstance(document, dict) and isinstance(never, list) and isinstance(mapping, dict)
-    if not whole or not all(isinstance(others, list) for others in mapping.values()):
-        raise BadFile(f"{path} has not the form that docs/method.md shows: fix it or remove it")
-    return cast("dict[str, Any]", document)
+    given = json_files.read(path, FORM) if path.exists() else {}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _has(hash: str, tag: str) -> bool:

@@ -126,22 +126,19 @@ def _follow(job: Job, process: subprocess.Popen[bytes]) -> deque[str]:
     whole, as far as its own bar is.
     """
     tail: deque[str] = deque(maxlen=200)
-    line, stage, stages = b"", 0, 1
+    rest, stage, stages = b"", 0, 1
     assert isinstance(process.stdout, BufferedReader)  # nosec B101
     with process.stdout as said:
         while chunk := said.read1(4096):
-            for byte in chunk.replace(b"\r", b"\n").splitlines(keepends=True):
-                line += byte
-                if line.endswith(b"\n"):
-                    text = line.decode("utf-8", "replace").strip()
-                    if bar := BAR.match(text):
-                        job.progress(100 * stage + int(bar[2]), 100 * stages)
-                        job.line = f"{bar[1].strip()} {bar[2]} %"
-                    elif text:
-                        tail.append(text)
-                        job.line = text
-                    if begins := STAGE.match(text):
-                        stage, stages = int(begins[1]) - 1, int(begins[2])
-                        job.progress(100 * stage, 100 * stages)
-                    line = b""
+            *lines, rest = re.split(rb"[\r\n]", rest + chunk)
+            for text in (line.decode("utf-8", "replace").strip() for line in lines):
+                if bar := BAR.match(text):
+                    job.progress(100 * stage + int(bar[2]), 100 * stages)
+                    job.line = f"{bar[1].strip()} {bar[2]} %"
+                elif text:
+                    tail.append(text)
+                    job.line = text
+                if begins := STAGE.match(text):
+                    stage, stages = int(begins[1]) - 1, int(begins[2])
+                    job.progress(100 * stage, 100 * stages)
     return tail

@@ -21,6 +21,7 @@ from tagcheck.writing.ledger import Batch
 from webapp import cards, charts, exporting, keys, state, words
 from webapp.answers import go
 from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
+from webapp.pictures import address
 from webapp.state import review, settings
 
 PAGE = 50
@@ -57,7 +58,8 @@ def overview() -> Response | str:
     return render_template(
         "error_review.html",
         detectors=detector_rows(made),
-        dataset=dataset_status(made),
+        dataset=made.sources.get(DATASET.name),
+        made_by=DATASET.made_by,
         muted=review().muted(),
         total=made.queues["open"].findings,
         unlikely=made.queues["unlikely"].findings,
@@ -324,11 +326,7 @@ def part(view: Filter, finding: Finding) -> dict[str, Any]:
         "id": finding.id,
         "url": url_for("views.card", **to_query(view), at=finding.id),
         "html": render_template("_card.html", **values),
-        "pictures": [
-            url_for(f"pictures.{size}", hash=one.hash)
-            for one in values["card"].pictures
-            for size in ("thumbnail", "full")
-        ],
+        "pictures": [address(size, one.hash) for one in values["card"].pictures for size in ("thumbnail", "full")],
     }
 
 
@@ -366,17 +364,6 @@ def detector_rows(made: Overview) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def dataset_status(made: Overview) -> dict[str, Any]:
-    """The dataset's standing, as `detectors`."""
-    source = made.sources.get(DATASET.name)
-    problem = None
-    if source is None:
-        problem = f"There is no dataset yet: run {DATASET.made_by}. The cards then show each picture's tags."
-    elif source["error"]:
-        problem = source["error"]
-    return {"source": source, "problem": problem}
 
 
 def grown() -> int:
