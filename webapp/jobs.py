@@ -32,6 +32,11 @@ class Job:
     cancel: Callable[[], None] | None = None
     finished: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to come: what the page and its script go by alike."""
+        return self.state in ("running", "stopping")
+
     def progress(self, done: int, total: int) -> None:
         """Note how far it is."""
         self.done, self.total = done, total

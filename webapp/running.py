@@ -38,7 +38,7 @@ blueprint = Blueprint("running", __name__, url_prefix="/error-review")
 def job() -> Response | str:
     """The job that runs, or the last one; and the button that starts the detectors."""
     current = jobs().current
-    if current is not None and current.kind != "detect" and current.finished.is_set() and "show" not in request.args:
+    if current is not None and current.kind != "detect" and not current.busy and "show" not in request.args:
         return applying_views.finish(current)
     return render_template("run.html", current=current, stale=not_in_dataset())
 
