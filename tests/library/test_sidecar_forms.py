@@ -96,6 +96,7 @@ def within(short: bytes, long: bytes) -> bool:
         ("json", '{"tags": ["1girl", "猫耳"]}'.encode("utf-16"), ["1girl", "猫耳"]),
         ("json", '{"storage tags": ["1girl"], "deleted tags": ["solo"], "search_tags": "hat coat"}', ["1girl"]),
         ("json", '{"tags": "1girl, long hair"}', ["1girl", "long hair"]),
+        ("json", '{"tags": [2, "1girl", null, "hat"], "tags_id": [1, 2], "parent_tags": [["x"]]}', ["1girl", "hat"]),
         ("xmp", lambda: xmp(["été", "solo"]).encode("utf-16"), ["été", "solo"]),
         ("xmp", lambda: xmp(["hat", "x"]).replace("<rdf:li>x", "<rdf:li/><rdf:li> x "), ["hat", "x"]),
     ],
@@ -263,6 +264,7 @@ def test_a_new_tag_is_written_as_the_owner_writes_it_most(tmp_path, owners, adde
         ("1girl, saber \\(fate\\)", ":)", ":)"),
         ("1girl, T_T, O_O, red coat", "blue eyes", "blue eyes"),
         ("1GIRL, LONG HAIR, SOLO", "red coat", "RED COAT"),
+        ("1GIRL, LONG HAIR, SOLO", "rote straße", "ROTE STRAßE"),
         ("1girl, Series: X, series: y, Series: z", "character:straße", "Character: straße"),
     ],
 )

@@ -77,8 +77,9 @@ class Votes:
         self.kinds[kind] += 1
         self.marks.update(COMMAS.intersection(text) if kind in COMMAS else {kind} & set(MARKS))
         words = [word for line in lines for word in line.split()]
-        self.long += kind == "blanks" and len(words) > 3
-        self.underscored += any("_" in word.strip("_") and not tags.is_face(word) for word in words)
+        underscored = any("_" in word.strip("_") and not tags.is_face(word) for word in words)
+        self.long += kind == "blanks" and (len(words) > 3 or underscored)
+        self.underscored += underscored
 
     @property
     def reading(self) -> Reading:

@@ -154,7 +154,11 @@ def _fields(node: Node, inside: bool) -> Iterator[Field]:
 
 
 def _listed(node: Node) -> bool:
-    return all(item.value is not None for item in node.items or ())
+    """Whether a list holds strings, with numbers and nulls among them at the most, which are no tags."""
+    items = node.items or ()
+    return not items or (
+        any(item.value is not None for item in items) and all(item.items is item.members is None for item in items)
+    )
 
 
 @dataclass(frozen=True)

@@ -167,9 +167,18 @@ def capitals(subtag: str) -> str | None:
 
 
 def capitalised(subtag: str, how: str) -> str:
-    """`subtag` (lower case) written as `capitals` names it."""
+    """`subtag` (lower case) written as `capitals` names it.
+
+    >>> capitalised("straße am meer", "upper"), capitalised("cat's ears", "title")
+    ('STRAßE AM MEER', "Cat's Ears")
+    """
     if how == "upper":
-        return subtag.upper()
+        return "".join(map(_upper, subtag))
     if how == "title":
-        return re.sub(r"(?<![\w'])[^\W\d_]", lambda found: found[0].upper(), subtag.replace("_", " "))
-    return subtag[:1].upper() + subtag[1:] if how == "first" else subtag
+        return re.sub(r"(?<![\w'])[^\W\d_]", lambda found: _upper(found[0]), subtag.replace("_", " "))
+    return _upper(subtag[:1]) + subtag[1:] if how == "first" else subtag
+
+
+def _upper(letter: str) -> str:
+    """A capital letter, where the way back leads to the same one: that of `ß` is two letters, and of `ı` it is `i`'s."""
+    return letter.upper() if letter.upper().lower() == letter else letter
