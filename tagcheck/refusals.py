@@ -53,11 +53,16 @@ class Spellings:
         return frozenset(found)
 
     def brings(self, tag: str) -> frozenset[str]:
-        """Everything that adding `tag` would make seen: itself, what is seen in its place, and their parents."""
+        """Everything that adding `tag` would make seen: itself, what is seen in its place, and their parents, and theirs."""
         if tag not in self._brought:
-            own = self.same(tag)
-            above = {parent for one in own for parent in self.parents.get(one, NONE)}
-            self._brought[tag] = own.union(*map(self.same, above))
+            found = set(self.same(tag))
+            following = list(found)
+            while following:
+                above = self.parents.get(following.pop(), NONE)
+                further = NONE.union(*map(self.same, above)) - found
+                found |= further
+                following += further
+            self._brought[tag] = frozenset(found)
         return self._brought[tag]
 
     def refused(self, deleted: Iterable[str], shown: Collection[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from tagcheck.refusals import Noes, Refusal, Spellings
 
 SHOWS = Spellings(
     {"1girl": ["one girl"], "one_girl": ["1girl"], "wepon": ["weapon"], "round": ["circle"], "circle": ["round"]},
-    {"sword": ["weapon"], "katana": ["sword", "weapon"]},
+    {"sword": ["weapon"], "katana": ["sword", "weapon"], "tachi": ["katana"]},
 )
 
 
@@ -37,6 +37,7 @@ class Picture:
         (["1girl"], [], "solo", None),
         (["weapon"], [], "katana", Refusal("weapon", "weapon")),
         (["wepon"], [], "katana", Refusal("weapon", "wepon")),
+        (["wepon"], [], "tachi", Refusal("weapon", "wepon")),
         (["weapon"], ["weapon"], "katana", None),
         (["katana"], [], "sword", None),
         (["round"], [], "circle", Refusal("circle", "round")),
