@@ -97,7 +97,8 @@ def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int
         """One process that does parts; not restarted by Ray, since we hand its part on ourselves."""
 
         def __init__(self, make: Callable[[], Work]) -> None:
-            os.nice(5)
+            if hasattr(os, "nice"):  # Windows has none
+                os.nice(5)
             self.work = make()
 
         def ready(self) -> None:

@@ -31,7 +31,6 @@ from tagcheck.cluster import Share, here
 from tagcheck.learning.logistic import logistic
 from tagcheck.tag_errors import evidence
 from tagcheck.tag_errors.evidence import Block, Evidence, blocks
-from tagcheck.tag_errors.owner_feedback import SEVERAL, TRUST
 
 RATIO_BENDS, SHARE_BENDS = (-2, 0, 2, 5), (0.1, 0.3, 0.6)
 HINGES = {
@@ -200,15 +199,14 @@ def fit(
 
     `frequency` (T,) is the share of pictures that have each tag, `spaces` (T,) numbers the tags'
     namespaces: whole namespaces are often forgotten or confused more than the rest. `answered` (m,) as
-    `answers` gives it: in the rounds of the fit these cells are certain, and the errors among them teach the
-    rates; what is said of them at the end rests on the evidence like all else.
+    `answers` gives it: an owner chooses what to look at, so an answer speaks of its own tag alone (`_own_lines`). What all tags
+    share moves only with several of them, in `owner_feedback`. What is said of answered cells rests on the evidence like all else.
     """
     y = cells.given.astype(np.float64)
     share = frequency[cells.column]
     spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
     sample, weight = _sample(cells, rng)
     design = _Design(cells, sample)
-    weight = weight * _heard(cells, answered)[sample]
     beta = _regressed(design.of_sample, y[sample], weight)
     written = expit(design.linear(beta))
     m, wrongly = _plateau(written, y), _floor(written, y, cells.weight, share)
@@ -217,16 +215,13 @@ def fit(
     lines = np.tile([0.0, 1.0], (len(frequency), 1))
     floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
     truth = belongs
-    yes, no = (np.zeros((2, len(y)), dtype=bool)) if answered is None else (answered > 0, answered < 0)
     for turn in range(1, ROUNDS + 1):
         miss = _miss_rates(belongs, truth, cells, miss_rate, often)
         truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
-        for certain in (truth, shown):
-            certain[yes], certain[no] = 1, 0
         beta = _regressed(design.of_sample, shown[sample], weight, beta)
         linear = design.linear(beta)
         lines = _tag_lines(lines, linear, shown, cells, len(frequency))
-        belongs = np.clip(expit(lines[cells.column, 0] + lines[cells.column, 1] * linear), SMALLEST, 1 - SMALLEST)
+        belongs = _on_lines(lines, linear, cells)
         base, of_space = miss / often[cells.column], _space_rates(belongs, cells, spaces, miss_rate)
         floor, often = _tag_rates(belongs, truth, shown, base, kappa * share, cells, spaces, of_space)
         floor = kappa * floor
@@ -234,6 +229,7 @@ def fit(
             m = _plateau(belongs, y)
             miss_rate = m.likely
     miss = _miss_rates(belongs, truth, cells, miss_rate, often)
+    belongs = _own_lines(belongs, linear, lines, cells, answered, miss, floor[cells.column] * share, kappa * share)
     truth, _ = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
     wrong = np.minimum(floor, kappa) * frequency
     error = np.where(cells.given, 1 - truth, truth)
@@ -256,17 +252,36 @@ def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> n
     return np.asarray(np.where(error > 0.5, np.maximum(known, 0.5 + STILL * (error - 0.5)), known))
 
 
-def _heard(cells: Cells, answered: np.ndarray | None) -> np.ndarray:
-    """How much each cell teaches what all tags share, (m,): 1, but for those that the owner has answered.
+def _own_lines(
+    belongs: np.ndarray,
+    linear: np.ndarray,
+    lines: np.ndarray,
+    cells: Cells,
+    answered: np.ndarray | None,
+    miss: np.ndarray,
+    floor: np.ndarray,
+    wrong: np.ndarray,
+) -> np.ndarray:
+    """`belongs` (m,) with the lines of the tags that their owner spoke of fitted again, what was answered being certain."""
+    if answered is None or not answered.any():
+        return belongs
+    mine = np.isin(cells.column, cells.column[answered != 0])
+    some = Cells(*(part[mine] for part in (cells.row, cells.column, cells.features, cells.given, cells.weight)))
+    y, said, linear, found = some.given.astype(np.float64), answered[mine], linear[mine], belongs[mine]
+    for _ in range(ROUNDS):
+        _, shown = _truth(found, miss[mine], floor[mine], wrong[mine], y)
+        shown[said > 0], shown[said < 0] = 1, 0
+        lines = _tag_lines(lines, linear, shown, some, len(lines))
+        found = _on_lines(lines, linear, some)
+    out = belongs.copy()
+    out[mine] = found
+    return out
 
-    An owner chooses what to look at, one tag at a time. So each tag speaks once, with `TRUST`, however often it was answered, and
-    not at all where fewer than `SEVERAL` were.
-    """
-    heard = np.ones(len(cells))
-    if answered is not None and answered.any():
-        tags, place, times = np.unique(cells.column[answered != 0], return_inverse=True, return_counts=True)
-        heard[answered != 0] = TRUST / times[place] if len(tags) >= SEVERAL else 0.0
-    return heard
+
+def _on_lines(lines: np.ndarray, linear: np.ndarray, cells: Cells) -> np.ndarray:
+    """How probably each cell's tag belongs, (m,), on its tag's own line."""
+    own = lines[cells.column]
+    return np.asarray(np.clip(expit(own[:, 0] + own[:, 1] * linear), SMALLEST, 1 - SMALLEST))
 
 
 def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float) -> np.ndarray:

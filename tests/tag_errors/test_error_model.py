@@ -37,17 +37,6 @@ def test_refused_suggestions_teach_how_often_tags_are_forgotten():
     assert after.error[open_ones].mean() < alone.error[open_ones].mean() - 0.1
 
 
-def test_in_what_all_tags_share_a_tag_speaks_once_and_only_where_several_were_answered():
-    column = np.repeat(np.arange(4), 5)
-    cells = Cells(np.arange(20), column, np.zeros((20, len(evidence.NAMES))), np.zeros(20, bool), np.ones(20))
-    answered = np.where(column == 0, -1, 0)
-    assert error_model._heard(cells, None).tolist() == [1.0] * 20
-    assert error_model._heard(cells, answered).tolist() == [0.0] * 5 + [1.0] * 15
-    answered[[5, 10]] = -1
-    heard = error_model._heard(cells, answered)
-    assert heard[:5].sum() == heard[5] == heard[10] == 0.5 and heard[[6, 11, 19]].tolist() == [1, 1, 1]
-
-
 def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_care():
     for seed in range(20):
         rng = np.random.default_rng(seed)
