@@ -266,7 +266,7 @@ def _own_lines(
     if answered is None or not answered.any():
         return belongs
     mine = np.isin(cells.column, cells.column[answered != 0])
-    some = Cells(*(part[mine] for part in (cells.row, cells.column, cells.features, cells.given, cells.weight)))
+    some = Cells(cells.row[mine], cells.column[mine], cells.features[mine], cells.given[mine], cells.weight[mine])
     y, said, linear, found = some.given.astype(np.float64), answered[mine], linear[mine], belongs[mine]
     for _ in range(ROUNDS):
         _, shown = _truth(found, miss[mine], floor[mine], wrong[mine], y)

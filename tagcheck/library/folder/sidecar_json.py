@@ -157,7 +157,8 @@ def _listed(node: Node) -> bool:
     """Whether a list holds strings, with numbers and nulls among them at the most, which are no tags."""
     items = node.items or ()
     return not items or (
-        any(item.value is not None for item in items) and all(item.items is item.members is None for item in items)
+        any(item.value is not None for item in items)
+        and all(item.items is None and item.members is None for item in items)
     )
 
 
