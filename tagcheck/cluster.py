@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tagcheck import children
 from tagcheck.errors import MissingInput, ToolError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -97,8 +98,7 @@ def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int
         """One process that does parts; not restarted by Ray, since we hand its part on ourselves."""
 
         def __init__(self, make: Callable[[], Work]) -> None:
-            if hasattr(os, "nice"):  # Windows has none
-                os.nice(5)
+            children.give_way()
             self.work = make()
 
         def ready(self) -> None:
