@@ -65,7 +65,7 @@ class Judge:
 
 def drawn(family: str, seed: int, harder: Harder = PLAIN, n: int = 4000) -> Judge:
     """A drawn library (benchmarks/tag_libraries.py)."""
-    made = FAMILIES[family](seed, n=n, harder=harder) if harder != PLAIN else FAMILIES[family](seed, n=n)
+    made = FAMILIES[family](seed, n=n, harder=harder)
     words = [f"{100 * harder.crossovers:.0f} % cross"] if harder.crossovers else []
     words += ["parents"] * harder.parents + ["part"] * harder.part
     name = f"{family} {seed}" + (f" ({', '.join(words)})" if words else "")

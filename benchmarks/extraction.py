@@ -2,7 +2,7 @@
 
     python benchmarks/extraction.py
     python benchmarks/extraction.py forward --upstream ~/joytag --threads 1 --rounds 5
-    python benchmarks/extraction.py kills --kills 50 --pictures 2000
+    python benchmarks/extraction.py stage --pictures 200
 
 Reads   joytag/config.json (random weights of the published size; a trained network is not needed to be timed)
 Writes  nothing that stays
@@ -12,8 +12,6 @@ forward        the network: JoyTag's own code (--upstream, a clone of github.com
                attention and with ours where there is one
 stage          all of advanced_joytag_processing.py on JPEGs of 3 million pixels, against its network alone on the same pictures
 preprocessing  a JPEG's bytes to the network's input: at once, and by decoding, squaring and resizing at full size
-storage        shards against one .pt file a picture
-kills          kill -9 at random moments, until a run ends by itself: every file once, bit-equal to a run in peace
 
 Times are seconds of this process's own processor time where one thread computes (--threads 1), which a busy
 machine disturbs least, else of the clock. The best of the rounds counts.
@@ -24,8 +22,6 @@ import hashlib
 import io
 import json
 import os
-import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -45,11 +41,11 @@ from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
-from tagcheck.embedding import ShardWriter, joytag_network, store, tagger
+from tagcheck.embedding import joytag_network, tagger
 from tagcheck.pictures import preparation
 
-PARTS = ("forward", "stage", "preprocessing", "storage", "kills")
-DEFAULT = ("forward", "preprocessing", "storage")
+PARTS = ("forward", "stage", "preprocessing")
+DEFAULT = ("forward", "preprocessing")
 GFLOP = 162.0  # one picture through the published network
 PRODUCT = "a square product in bfloat16"  # what a device can do at most
 DRAWINGS = 32  # different pictures that are drawn, which takes longer than anything else
@@ -66,11 +62,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_whole(parser, "--threads", "threads of the network", torch.get_num_threads())
     script.add_whole(parser, "--batch-size", "pictures at once (default: 4 for forward, else what the stage takes)")
     script.add_whole(parser, "--rounds", "times each peer runs, taking turns", 3)
-    script.add_whole(parser, "--rows", "rows of 768 for storage", 10_000)
-    where = "a folder on the disk to measure storage on (default: the temporary files')"
-    parser.add_argument("--where", type=Path, metavar="DIR", help=where)
-    script.add_whole(parser, "--kills", "runs that are killed", 5)
-    script.add_whole(parser, "--pictures", "files (default: 200 small ones for kills, 60 for stage)")
+    script.add_whole(parser, "--pictures", "files of stage", 60)
     args = parser.parse_args(argv)
     unknown = set(args.parts) - set(PARTS)
     if unknown:
@@ -82,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    parts = {"forward": forward, "stage": stage, "preprocessing": preprocessing, "storage": storage, "kills": kills}
+    parts = {"forward": forward, "stage": stage, "preprocessing": preprocessing}
     for part in args.parts or DEFAULT:
         print(f"== {part}")
         parts[part](args)
@@ -226,7 +218,7 @@ def stage(args: argparse.Namespace) -> None:
     """
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        hashes = draw_pictures(root / "pictures", args.pictures or 60, 2048, 1536)
+        hashes = draw_pictures(root / "pictures", args.pictures, 2048, 1536)
         model = seeded_folder(root / "model")
         alone = tagger.load(model, args.device, batch_size=args.batch_size)
         files = sorted((root / "pictures").iterdir())
@@ -242,7 +234,9 @@ def stage(args: argparse.Namespace) -> None:
             data = mapped(root / f"data{number}", root / "pictures", hashes)
             used = children_seconds()
             options = ["--device", args.device, *(["--batch-size", str(args.batch_size)] if args.batch_size else [])]
-            assert stage_two(data, model, *options, code=PLAINLY).wait() == 0
+            given = ["--data-dir", str(data.root), "--model-dir", str(model), *options]
+            command = [sys.executable, "advanced_joytag_processing.py", *given]
+            subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             processor["the whole stage"].append(children_seconds() - used)
             summary = data_folder.load(data.newest(DATASET), DATASET)["summary"]
             spent = summary["seconds"]
@@ -303,122 +297,6 @@ def plain_preparation(data: bytes) -> np.ndarray:
     return np.asarray(square.resize((448, 448), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
 
-def storage(args: argparse.Namespace) -> None:
-    """Write, load cold and measure `--rows` embeddings: in shards, and one file each as the seed of this project had them."""
-    matrix = np.random.default_rng(0).standard_normal((args.rows, 768)).astype(np.float32)
-    hashes = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(args.rows)]
-
-    def write_singly(folder: Path) -> None:
-        for hash, row in zip(hashes, matrix):
-            torch.save(torch.from_numpy(row.copy()), folder / f"{hash}.pt")
-
-    def write_shards(folder: Path) -> None:
-        with ShardWriter(folder, "m", "p") as writer:
-            for first in range(0, args.rows, 64):
-                writer.add(hashes[first : first + 64], matrix[first : first + 64])
-
-    def load_singly(folder: Path) -> tuple[int, ...]:
-        paths = sorted(folder.glob("*.pt"))
-        return np.stack([torch.load(path, weights_only=True).numpy() for path in paths]).shape
-
-    def load_shards(folder: Path) -> tuple[int, ...]:
-        return store.load(folder).matrix.shape
-
-    with tempfile.TemporaryDirectory(dir=args.where) as root:
-        peers = {"one .pt a picture": (write_singly, load_singly), "shards": (write_shards, load_shards)}
-        folders = {name: Path(root) / str(number) for number, name in enumerate(peers)}
-        written: dict[str, list[float]] = {name: [] for name in peers}
-        loaded: dict[str, list[float]] = {name: [] for name in peers}
-        cold = ""
-        for _ in range(args.rounds):
-            for name, (write, _) in peers.items():
-                shutil.rmtree(folders[name], ignore_errors=True)
-                folders[name].mkdir()
-                start = time.perf_counter()
-                write(folders[name])
-                written[name].append(time.perf_counter() - start)
-            for name, (_, load) in peers.items():
-                cold = forget(folders[name])
-                start = time.perf_counter()
-                assert load(folders[name]) == matrix.shape
-                loaded[name].append(time.perf_counter() - start)
-        print("-- write (shards are synced to the disk, the single files are not)")
-        table(written, args.rows / 1000, "thousand rows")
-        print(f"-- load all, cold ({cold})")
-        table(loaded, args.rows / 1000, "thousand rows")
-        sizes = [sum(path.stat().st_blocks * 512 for path in folder.iterdir()) for folder in folders.values()]
-        print(
-            f"-- on the disk: {sizes[0] / args.rows:.0f} and {sizes[1] / args.rows:.0f} bytes a row, "
-            f"{sizes[0] / sizes[1]:.1f}x smaller"
-        )
-
-
-def forget(folder: Path) -> str:
-    """Make the system forget the files of a folder, all of its cache where it lets us; says which."""
-    os.sync()
-    try:
-        Path("/proc/sys/vm/drop_caches").write_text("3")
-        return "all caches dropped"
-    except OSError:
-        for path in folder.iterdir():
-            with open(path, "rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        return "the files' pages dropped, not the folder"
-
-
-PLAINLY = "import advanced_joytag_processing as stage; stage.run(stage.main)"
-OFTEN = "import advanced_joytag_processing as stage; stage.FLUSH_SECONDS = 0.05; stage.run(stage.main)"
-
-
-def kills(args: argparse.Namespace) -> None:
-    """Stage 2 on many small files with a tiny network, killed again and again, then left to end; and once in peace.
-
-    The run in peace comes first and tells how long the beginning and the work take. Each of the others is killed at a
-    random moment of the beginning, or shortly after its first shard: so that there is work left for the last.
-    """
-    sys.path.insert(0, str(PROJECT / "tests"))
-    from joytag_folder import make_tiny_model_folder
-
-    rng, plain = random.Random(0), ("--device", "cpu", "--precision", "float32")
-    with tempfile.TemporaryDirectory() as root:
-        model = make_tiny_model_folder(Path(root) / "model")
-        count = args.pictures or 200
-        hashes = draw_pictures(Path(root) / "pictures", count, 90, 70)
-        killed, peace = (mapped(Path(root) / name, Path(root) / "pictures", hashes) for name in ("killed", "peace"))
-
-        start = time.monotonic()
-        run = stage_two(peace, model, *plain)
-        while not store.shard_paths(peace.embeddings) and run.poll() is None:
-            time.sleep(0.02)
-        beginning = time.monotonic() - start
-        assert run.wait() == 0
-        work = time.monotonic() - start - beginning
-
-        done = 0
-        for _ in range(args.kills):
-            start, before = time.monotonic(), len(store.shard_paths(killed.embeddings))
-            moment, after = start + rng.uniform(0, 2 * beginning), rng.uniform(0, work / args.kills)
-            run = stage_two(killed, model, *plain)
-            while run.poll() is None and time.monotonic() < moment:
-                if len(store.shard_paths(killed.embeddings)) > before:
-                    moment = min(moment, time.monotonic() + after)
-                time.sleep(0.01)
-            run.kill()
-            done += run.wait() == -9
-        left = count - len(store.load(killed.embeddings).hashes)
-        assert stage_two(killed, model, *plain).wait() == 0
-        paths = store.shard_paths(killed.embeddings)
-        held = [hash for path in paths for hash in torch.load(path, weights_only=True)["hashes"]]
-        once = sorted(held) == sorted(hashes)
-        first, second = store.load(killed.embeddings), store.load(peace.embeddings)
-        equal = first.hashes == second.hashes and first.matrix.tobytes() == second.matrix.tobytes()
-        print(
-            f"in peace: {beginning:.1f} s to the first shard, {work:.1f} s of work; {done} of {args.kills} runs were killed, "
-            f"{left} of {count} files were left to the last; {len(held)} rows in {len(paths)} shards, "
-            f"every file once: {once}, bit-equal: {equal}"
-        )
-
-
 def draw_pictures(folder: Path, count: int, width: int, height: int) -> list[str]:
     """Put `count` JPEGs into a new folder; their hashes. From `DRAWINGS` on they repeat, with other bytes after the end."""
     folder.mkdir()
@@ -443,14 +321,6 @@ def mapped(root: Path, pictures: Path, hashes: list[str]) -> DataFolder:
         data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages}
     )
     return data
-
-
-def stage_two(data: DataFolder, model: Path, *options: str, code: str = OFTEN) -> subprocess.Popen[bytes]:
-    """Stage 2 in a process of its own."""
-    given = ["--data-dir", str(data.root), "--model-dir", str(model), *options]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *given], cwd=PROJECT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
 
 
 if __name__ == "__main__":

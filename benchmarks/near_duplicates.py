@@ -25,7 +25,7 @@ from common import memory, spent, taking_turns
 from numpy.typing import NDArray
 
 from tagcheck import script
-from tagcheck.similar import bounds_in_c, near_pairs
+from tagcheck.similar import near_pairs
 
 try:
     import faiss
@@ -34,7 +34,6 @@ except ImportError:
 
 RECALL = 0.999
 TIE = 1e-6
-AVX2 = 1  # the kernel's level without AVX-512
 BLOCK = 4096
 DRAW = 10_000
 PROBED = 10_000  # rows whose pairs tell how many of IVF's lists are enough
@@ -68,8 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             "ours": lambda: ours(rows, args.threshold, "auto"),
             "ours, torch alone": lambda: ours(rows, args.threshold, "torch"),
         }
-        if bounds_in_c.kernel() is not None and bounds_in_c.kernel().level > AVX2:
-            contestants["ours, AVX2 alone"] = lambda: on_avx2(rows, args.threshold)
         if not args.ours_alone:
             contestants |= peers(rows, args.threshold)
         compare(contestants, n, args.threshold, args.repeats)
@@ -105,16 +102,6 @@ def ours(rows: np.ndarray, threshold: float, engine: str) -> Found:
     """`tagcheck.similar.pairs.near_pairs`."""
     pairs = near_pairs(rows, threshold, engine)
     return pairs.i * len(rows) + pairs.j, pairs.cosine
-
-
-def on_avx2(rows: np.ndarray, threshold: float) -> Found:
-    """The same with the kernel's path for processors without AVX-512."""
-    loaded = bounds_in_c.kernel()
-    level, loaded.level = loaded.level, AVX2
-    try:
-        return ours(rows, threshold, "native")
-    finally:
-        loaded.level = level
 
 
 def peers(rows: np.ndarray, threshold: float) -> dict[str, Callable[[], Found]]:

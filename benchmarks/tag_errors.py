@@ -41,8 +41,7 @@ TRUSTED = 0.8
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = script.plain_parser(__doc__)
-    families = [name for name in FAMILIES if name != "albums"]
-    script.add_option(parser, "--families", "of libraries", families, choices=sorted(FAMILIES))
+    script.add_option(parser, "--families", "of libraries", list(FAMILIES), choices=sorted(FAMILIES))
     script.add_option(parser, "--seeds", "of the libraries", [101], type=int, metavar="S")
     script.add_whole(parser, "--pictures", "in a library", 4000, low=40)
     script.add_switch(parser, "--without-tagger", "leave the tagger's last layer out")

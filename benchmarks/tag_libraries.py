@@ -1,4 +1,4 @@
-"""Tagged libraries whose true tags are known, in four families that differ in how tags come about and go wrong.
+"""Tagged libraries whose true tags are known, in three families that differ in how tags come about and go wrong.
 
 `lookalikes`  a picture is a sum of its tags' directions: series that resemble each other, characters
               of a series, exclusive groups, implied tags, Zipf frequencies, tags that can hardly be
@@ -8,8 +8,6 @@
               of the library.
 `digits`      real pictures with real labels: scikit-learn's handwritten digits, several on a canvas,
               seen through fixed random convolutions.
-`albums`      pictures come in albums that look alike, and a careless owner tags a whole album wrong, so
-              that errors are not independent of each other.
 
 `lookalikes`, `regions` and `digits` can be made harder, as people's libraries are (`Harder`): pictures with two series,
 tags that always bring their parents, a sub-series inside a series.
@@ -486,35 +484,4 @@ def _look(canvas: np.ndarray, look: str, rng: np.random.Generator) -> np.ndarray
     return canvas
 
 
-def albums(seed: int, n: int = 4000) -> Library:
-    """Albums of 3 to 30 pictures that share a look and most tags; a third of the errors befall whole albums at once."""
-    rng, d, count = np.random.default_rng([4, seed]), 384, 160
-    sizes = rng.integers(3, 31, n)
-    album = np.repeat(np.arange(n), sizes)[:n]
-    number = int(album.max()) + 1
-    tags = [f"person:person {k}" for k in range(30)] + [f"subject {k}" for k in range(count)]
-    share = np.concatenate([zipf(30, 0.15, 0.8), zipf(count, 0.4, 0.8)])
-    core = rng.random((number, len(tags))) < share
-    keep = rng.uniform(0.5, 1.0, len(tags))
-    truth = (core[album] & (rng.random((n, len(tags))) < keep)) | (rng.random((n, len(tags))) < share * 0.25)
-    direction = rng.normal(size=(len(tags), d)) / np.sqrt(d) * rng.lognormal(0.3, 0.6, len(tags))[:, None]
-    look = rng.normal(size=(number, d)) / np.sqrt(d) * 3
-    signal = truth.astype(np.float64) @ direction
-    matrix = signal + look[album] + rng.normal(size=(n, d)) / np.sqrt(d) * 2.5 + rng.normal(size=d) / np.sqrt(d) * 6
-    given, planted = plant(truth, [], [], rng, Errors(wrong=0.1, contradict=0.0))
-    for which in np.flatnonzero(rng.random(number) < 0.25):
-        members = np.flatnonzero(album == which)
-        present = np.flatnonzero(truth[members].mean(axis=0) > 0.5)
-        if len(present):
-            given[members, int(rng.choice(present))] = False
-        if rng.random() < 0.4:
-            given[members, int(rng.choice(len(tags), p=share / share.sum()))] = True
-    return Library(tags, truth, given, matrix.astype(np.float32), np.arange(n), planted)
-
-
-FAMILIES: dict[str, Callable[..., Library]] = {
-    "lookalikes": lookalikes,
-    "regions": regions,
-    "digits": digits,
-    "albums": albums,
-}
+FAMILIES: dict[str, Callable[..., Library]] = {"lookalikes": lookalikes, "regions": regions, "digits": digits}
