@@ -74,9 +74,8 @@ class Visitor(threading.Thread):
             if left and token:
                 one = left.pop()
                 text, _ = self.ask("/decide-many", f"csrf={token[1]}&do=flagged&finding={one}", cookie)
-                self.decided += [one] * bool(
-                    re.search(r'"ok": ?true', text)
-                )  # else it is in no view, or an error is noted
+                # Else it is in no view, or an error is noted.
+                self.decided += [one] * bool(re.search(r'"ok": ?true', text))
             else:
                 self.ask(self.chance.choice(VIEWS))
             time.sleep(1)

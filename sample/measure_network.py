@@ -73,9 +73,8 @@ def embed_library(model: tagger.Tagger, plan: drawing.Library, root: Path) -> Em
     names = [{booru_name(tag) for tag in item.truth} for _, _, item in items]
     truth = np.array([[tag in true for tag in model.tags] for true in names])
     label = np.array([number for number, _, _ in items])
-    first = np.unique(label, return_index=True)[
-        1
-    ]  # odd files come last in a plan: the numbers of groups are the plan's
+    # Odd files come last in a plan: the numbers of groups are the plan's.
+    first = np.unique(label, return_index=True)[1]
     alike = first[np.array(plan.alike, int).reshape(-1, 2)]
     same = np.argwhere(np.triu(label[:, None] == label, 1))
     series = np.array([group.picture.series for _, group, _ in items])

@@ -18,9 +18,8 @@ BELOW_NORMAL = 0x4000
 SYNCHRONIZE, FOREVER = 0x00100000, 0xFFFFFFFF
 
 # For Popen: a group of its own, which Ctrl-C at our terminal does not reach and `end` ends as a whole.
-OWN_GROUP: dict[str, Any] = (
-    {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
-)
+# CREATE_NEW_PROCESS_GROUP.
+OWN_GROUP: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}
 
 
 def environment(**more: str) -> dict[str, str]:

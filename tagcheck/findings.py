@@ -10,9 +10,8 @@ from typing import Any
 
 MISSING = "missing"
 INCORRECT = "incorrect"
-BEFORE_VERDICTS = (
-    "before_verdicts"  # in the evidence: what the detector alone said, where earlier decisions moved the confidence
-)
+# In the evidence: what the detector alone said, where earlier decisions moved the confidence.
+BEFORE_VERDICTS = "before_verdicts"
 
 
 def finding_id(kind: str, hashes: Iterable[str], tags: Iterable[str]) -> str:

@@ -7,9 +7,8 @@ import os
 import signal
 
 MESSAGE = "error: interrupted; what was finished is kept, run the same command again to continue"
-ASKED_TO_END = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)
-]  # the second on Windows
+# The second on Windows.
+ASKED_TO_END = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
 
 def end_at_once() -> None:

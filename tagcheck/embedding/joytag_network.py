@@ -39,9 +39,8 @@ CONFIG_SHAPE = record(
     }
 )
 EXTRA_HEAD_ROWS = 9  # old checkpoints have this many rows after the tags
-SMALL_WORK = (
-    5e9  # operations a picture below which threads of one network wait more than they compute, decoders beside them
-)
+# Operations a picture below which threads of one network wait more than they compute, decoders beside them.
+SMALL_WORK = 5e9
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,8 @@ def fast_precision(device: torch.device) -> str:
     if hasattr(torch.cpu, "get_capabilities"):
         capable = torch.cpu.get_capabilities()
         return "bfloat16" if capable.get("amx_bf16") or capable.get("avx512_bf16") else "float32"
-    checks = [
-        getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    ]  # before PyTorch 2.10
+    # Before PyTorch 2.10.
+    checks = [getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]
     return "bfloat16" if any(check() for check in checks if check) else "float32"
 
 

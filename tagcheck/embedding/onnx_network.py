@@ -241,9 +241,8 @@ def _session(runtime: Any, data: bytes, providers: list[Any], threads: int, path
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # the decoders want the processor meanwhile
+    # The decoders want the processor meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if beside:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:

@@ -360,9 +360,8 @@ def main(argv: Sequence[str]) -> None:
     give_way()
     limit_memory(MEMORY)
     end_with_parent()
-    Image.MAX_IMAGE_PIXELS = (
-        64 * limits.pixels
-    )  # of the file; the limit is on what is decoded, a JPEG at 1/8 x 1/8 maybe
+    # Of the file; the limit is on what is decoded, a JPEG at 1/8 x 1/8 maybe.
+    Image.MAX_IMAGE_PIXELS = 64 * limits.pixels
     warnings.simplefilter("ignore")  # what Pillow says about a damaged file ends up in its record
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers

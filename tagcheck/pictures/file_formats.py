@@ -24,14 +24,8 @@ from tagcheck.errors import ToolError
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 JPEGXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
-VIDEO_STARTS = (
-    b"\x1aE\xdf\xa3",
-    b"FLV\x01",
-    b"\0\0\x01\xba",
-    b"\0\0\x01\xb3",
-    b"\x30\x26\xb2\x75",
-    b"OggS",
-)  # Matroska/WebM, Flash, MPEG, ASF, Ogg
+# Matroska/WebM, Flash, MPEG, ASF, Ogg.
+VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"\x30\x26\xb2\x75", b"OggS")
 PACKET = 188  # bytes of an MPEG transport stream, each beginning with 0x47
 FORWARD = 300  # frames decoded after the key frame before the wanted moment, at most
 

@@ -17,13 +17,8 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 NOISE = bytes(random.Random(1).choices(range(255), k=4096))
 CUT = "it was cut off after some frames"
 ENDLESS = "it lacks its end mark"
-TOLD = (
-    b"tRNS",
-    b"acTL",
-    b"fcTL",
-    b"fdAT",
-    b"bKGD",
-)  # chunks of a PNG beside its pixels without which it looks different
+# Chunks of a PNG beside its pixels without which it looks different.
+TOLD = (b"tRNS", b"acTL", b"fcTL", b"fdAT", b"bKGD")
 
 
 @dataclass(frozen=True)

@@ -43,16 +43,8 @@ from tagcheck.review.store import (
 BATCH = 2000
 OFFERED_TAGS = 300
 LEFT_OUT = "left_out"  # in a kept header: how many records could not be used, in words
-KEPT = (
-    "kind",
-    "version",
-    "created",
-    "dataset",
-    "model",
-    "settings",
-    "summary",
-    "detectors",
-)  # of a file's keys beside its records
+# Of a file's keys beside its records.
+KEPT = ("kind", "version", "created", "dataset", "model", "settings", "summary", "detectors")
 
 
 @dataclass

@@ -20,9 +20,8 @@ from tagcheck.series.out_of_fold import Folded
 from tagcheck.series.scoring import COMPANIONS, MIXING_ROWS, NEARNESS, Candidates
 from tagcheck.series.tagger_says import BLOCK
 
-PREDICT_FROM = (
-    0.4  # the first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014)
-)
+# The first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014).
+PREDICT_FROM = 0.4
 ALSO_FROM = 0.5  # any further series: both can only be there together, not one or the other
 LISTED = 8  # series listed a picture
 LISTED_FROM = 0.005  # and from which probability
@@ -31,20 +30,15 @@ SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.04, 0.04, 0.2
 UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT, SHARE_WEIGHT = 0.7, 0.1, 0.02
 SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
 FEW_TO_COMPARE = 20  # pictures below which two kinds of them are not held against each other
-FIRST_WEIGHT, FIRST_SLOPE = (
-    4.0,
-    (1.0, 4.0),
-)  # of the correction of the likeliest series: what its start weighs, and its bounds
-FOREIGN_START, FOREIGN_WEIGHT = (
-    (1.0, 1.0),
-    10.0,
-)  # slope and offset of the tagger's logit where nothing is known, and its weight
+# Of the correction of the likeliest series: what its start weighs, and its bounds.
+FIRST_WEIGHT, FIRST_SLOPE = (4.0, (1.0, 4.0))
+# Slope and offset of the tagger's logit where nothing is known, and its weight.
+FOREIGN_START, FOREIGN_WEIGHT = ((1.0, 1.0), 10.0)
 RESTARTS = 8  # of the search for the highest likelihood, at most
 RESAMPLES, SURE_GAIN = 400, 0.9  # bootstrap of near-duplicate groups, and in how many of them a gain has to show
 START_WEIGHTS = np.array([0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5, 0.5])
-PULL_TO_START = np.array(
-    [1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0, 1.0]
-)  # a cosine spans little, so its weight may be large
+# A cosine spans little, so its weight may be large.
+PULL_TO_START = np.array([1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0, 1.0])
 START_NONE = np.array([1.0, 0.0, 0.0, 0.0])
 AGREEMENT = (-10.0, 0.0)  # bounds of what the candidates' agreement may say against "none of yours"
 

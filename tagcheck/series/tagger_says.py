@@ -13,10 +13,8 @@ from tagcheck.series.labels import Labels, tagged_rows
 COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
 BLOCK = 4096
 FIRES_FROM = 0.4  # the tagger's published threshold
-RULE_PICTURES, RULE_SHARE = (
-    3,
-    0.8,
-)  # tagged pictures on which a tag of the tagger fires, and the share of one class among them
+# Tagged pictures on which a tag of the tagger fires, and the share of one class among them.
+RULE_PICTURES, RULE_SHARE = (3, 0.8)
 
 
 @dataclass(frozen=True)

@@ -246,9 +246,8 @@ def _points(
 
     off, longest = (max(values) for values in zip(*(pool.map if pool else map)(fill, range(len(sizes)))))
     apart = (2 - 2 * (low - margin)) ** 0.5 + margin
-    length = (
-        REACH / max(longest, 1) - pairs**0.5
-    )  # a direction of whole steps can be longer by half a step in each axis
+    # A direction of whole steps can be longer by half a step in each axis.
+    length = REACH / max(longest, 1) - pairs**0.5
     # Where points hardly differ a step is tiny and the reach huge: along a direction it would leave the kernel's 32 bits.
     reach = min((apart / step + 2 * off) * (1 + 1e-5), FURTHEST)
     return Points(made, starts, centres, firsts, groups, reach, length)

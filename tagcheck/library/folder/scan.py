@@ -55,9 +55,8 @@ FOREIGN_FOLDERS = frozenset(
 )
 
 
-SIDE_DATA = frozenset(
-    ["npz", "npy", "pt", "safetensors", "bak", "tmp", "aae", "db", "lock", "part"]
-)  # beside pictures, and never tags
+# Beside pictures, and never tags.
+SIDE_DATA = frozenset(["npz", "npy", "pt", "safetensors", "bak", "tmp", "aae", "db", "lock", "part"])
 
 OTHER_TABLES = frozenset([".csv", ".tsv", ".jsonl", ".parquet", ".arrow"])  # which may hold tags and are not read
 

@@ -95,9 +95,8 @@ SHA256 = pattern(r"[0-9a-f]{64}")
 ALL_LOCAL_FILES = "616c6c206c6f63616c2066696c6573"  # the domain of everything on this machine, trash included
 MY_TAGS = "6c6f63616c2074616773"  # the key of the local tag service that every client starts with
 OLDEST_TO_WRITE = 580  # the version in which add_tags learned to respect what the owner has deleted
-LARGEST_RENDER = (
-    64_000_000  # pixels: Hydrus needs seconds and gigabytes for more, and sends them uncompressed to Pillow
-)
+# Pixels: Hydrus needs seconds and gigabytes for more, and sends them uncompressed to Pillow.
+LARGEST_RENDER = 64_000_000
 
 LARGEST_PICTURE = 5 * LARGEST_RENDER  # bytes of what Hydrus draws or keeps as a thumbnail
 
@@ -357,9 +356,8 @@ class Hydrus:
 
         A malformed hash is answered here, since one of them makes Hydrus refuse the whole batch.
         """
-        wanted = unique(
-            hash if hash == (lower := hash.lower()) else lower for hash in hashes
-        )  # no copy of what is lower case already
+        # No copy of what is lower case already.
+        wanted = unique(hash if hash == (lower := hash.lower()) else lower for hash in hashes)
         last = time.monotonic()
         for number, (chunk, known) in enumerate(
             self._chunks([wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]), 1

@@ -63,9 +63,8 @@ PERMISSIONS = {
     POPUPS: "manage popups",
 }
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-TO_TLS = re.compile(
-    rb"HTTPS (?:port|server)|SSL-enabled", re.IGNORECASE
-)  # how web servers say that http came to their TLS port
+# How web servers say that http came to their TLS port.
+TO_TLS = re.compile(rb"HTTPS (?:port|server)|SSL-enabled", re.IGNORECASE)
 CA_BUNDLE = "HYDRUS_CA_BUNDLE"  # the file of the certificate that a client on another machine signed itself
 WHERE_KEYS_ARE = "in Hydrus: services > review services > local > client api, edit the key"
 
