@@ -121,10 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sole_run(folder.embeddings / EXTRACTION_LOCK),
         script.popup(library, args.popup, "tagcheck: embedding pictures") as message,
     ):
-        remove_leftovers(folder)
+        for path in folder.embeddings.glob(".*.tmp"):  # half written when a run was killed; this is the only one here
+            path.unlink()
         confirm_writes(folder, library)
         model = load_tagger(args, folder)
-        done, pixels = already_embedded(folder, model)
+        pixels = unreadable.PIXELS.load(folder.embeddings)
+        done = store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
@@ -160,12 +162,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = data_folder.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
     return 0
-
-
-def already_embedded(folder: DataFolder, model: Tagger) -> tuple[dict[str, tuple[int, int] | None], dict[str, str]]:
-    """(size, digest of the pixels) of each picture that has an embedding, by hash."""
-    pixels = unreadable.PIXELS.load(folder.embeddings)
-    return store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels), pixels
 
 
 def keep_failures(
@@ -305,12 +301,6 @@ def decoding_tools(library: Library, limits: Limits) -> dict[str, Any]:
         "limits": {"pixels": limits.pixels, "seconds": limits.seconds},
         "library": [library.kind, library.describe().get("hydrus_version")],
     }
-
-
-def remove_leftovers(folder: DataFolder) -> None:
-    """Shards that a kill left half written; this is the only run in the folder."""
-    for path in folder.embeddings.glob(".*.tmp"):
-        path.unlink()
 
 
 def load_tagger(args: argparse.Namespace, folder: DataFolder) -> Tagger:

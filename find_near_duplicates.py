@@ -37,7 +37,7 @@ from scipy.sparse import csgraph
 
 import config
 from tagcheck import cluster, data_folder, dataset, json_files, script, tags
-from tagcheck.belief import Believed, believed
+from tagcheck.belief import Believed, believed, load_tagger
 from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record, pixels_of
@@ -47,14 +47,13 @@ from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import INCORRECT, MISSING, finding_id
-from tagcheck.learning import Tagger
 from tagcheck.library.protocol import DUPLICATES
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
+from tagcheck.series import tagger_says
 from tagcheck.similar import NotFinite, Pairs
 from tagcheck.similar import pairs as pair_search
-from tagcheck.tag_errors import tagger_vocabulary
 
 THRESHOLD = 0.95
 LOWEST = 0.01
@@ -198,11 +197,9 @@ def known_pairs(
 
 def read_copies(path: Path) -> list[tuple[str, str]]:
     """The pairs of copies that a file lists."""
-    document = json_files.read(path)
-    listed = document.get("near_duplicates") if isinstance(document, dict) else None
-    if not isinstance(listed, list) or not all(
-        isinstance(entry, list) and len(entry) >= 2 and all(map(json_files.is_text, entry[:2])) for entry in listed
-    ):
+    entry = json_files.list_of(json_files.text())
+    listed = json_files.read(path, json_files.record({"near_duplicates": json_files.list_of(entry)}))["near_duplicates"]
+    if any(len(entry) < 2 for entry in listed):
         raise BadFile(f"{path} has no list 'near_duplicates' of [hash, hash]: correct it")
     return [(entry[0], entry[1]) for entry in listed]
 
@@ -264,16 +261,16 @@ def told_by_pixels(
     chance = copy.astype(np.float64)
     asked = nearest(alike, NEAREST) & ~copy
     seen = np.ones(len(alike), dtype=bool)
-    copy[asked], chance[asked], seen[asked] = measuring.copies(folder.embeddings, hashes, measured, part(alike, asked))
+    copy[asked], chance[asked], seen[asked] = measuring.copies(folder.embeddings, hashes, measured, alike.part(asked))
     labels = pair_search.group_labels(len(records), alike.i[copy], alike.j[copy])
     large = np.bincount(labels)[labels] > LISTED
     within = large[alike.i] & (labels[alike.i] == labels[alike.j])
     left = ~(asked | copy | within)
-    _, chance[left], seen[left] = measuring.copies(folder.embeddings, hashes, measured, part(alike, left))
+    _, chance[left], seen[left] = measuring.copies(folder.embeddings, hashes, measured, alike.part(left))
     copy[left] = chance[left] >= same_picture.copy_from(chance[asked])
     implied = within & ~(asked | copy)
     copy[implied], chance[implied] = True, float(chance[asked & copy].min(initial=1.0))
-    kept = part(alike, copy)
+    kept = alike.part(copy)
     rows = zip(kept.i.tolist(), kept.j.tolist())
     blind = int((~seen).sum())
     if blind:
@@ -293,11 +290,6 @@ def nearest(pairs: Pairs, count: int) -> np.ndarray:
     found = np.zeros(len(pairs), dtype=bool)
     found[places[order[rank < count]]] = True
     return found
-
-
-def part(pairs: Pairs, kept: np.ndarray) -> Pairs:
-    """Those of the pairs that are `kept` (m,)."""
-    return Pairs(pairs.i[kept], pairs.j[kept], pairs.cosine[kept])
 
 
 def equal_pixels(records: list[Record], pairs: Pairs) -> np.ndarray:
@@ -384,7 +376,7 @@ def without(pairs: Pairs, records: list[Record], decided: dict[tuple[str, str, s
     if not judged:
         return pairs
     places = zip(pairs.i.tolist(), pairs.j.tolist())
-    return part(pairs, np.array([(records[i].hash, records[j].hash) not in judged for i, j in places], dtype=bool))
+    return pairs.part(np.array([(records[i].hash, records[j].hash) not in judged for i, j in places], dtype=bool))
 
 
 def spanning(records: list[Record], pairs: Pairs, groups: list[list[int]]) -> Pairs:
@@ -404,7 +396,7 @@ def spanning(records: list[Record], pairs: Pairs, groups: list[list[int]]) -> Pa
     tree = csgraph.minimum_spanning_tree(sparse.csr_matrix((cost, (i, j)), shape=(len(records),) * 2)).tocoo()
     kept = np.ones(len(pairs), dtype=bool)
     kept[large] = np.isin(i * len(records) + j, tree.row.astype(np.int64) * len(records) + tree.col)
-    return part(pairs, kept)
+    return pairs.part(kept)
 
 
 @dataclass(frozen=True)
@@ -440,20 +432,12 @@ def weigh_tags(
     """Ask the pictures about every tag that only one copy of a pair has."""
     names = sorted({tag for record in records for tag in visible(record.tags)})
     place = {tag: column for column, tag in enumerate(names)}
-    owned = sparse.csr_matrix(
-        sparse.coo_matrix(
-            (
-                np.ones(sum(len(visible(record.tags)) for record in records), dtype=np.float32),
-                tag_cells(records, place),
-            ),
-            shape=(len(records), max(1, len(names))),
-        )
-    )
+    owned = tagger_says.tag_columns([visible(record.tags) for record in records], names or [""])
     pair, column, side = tag_differences.differences(owned, opened.i, opened.j)
     forgets = tags_to_share.forgetting(owned, opened.i, opened.j, len(pair))
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
-    tagger = known_tags(folder, data, found.model, place)
+    tagger = load_tagger(folder, data, found.model, [], place)
     said = tags_to_share.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)
     one, other = said.part(slice(0, len(pair))), said.part(slice(len(pair), None))
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
@@ -473,27 +457,6 @@ def weigh_tags(
             missing, wrong = copies[at] * by_rate[cell], copies[at] * (1 - by_rate[cell])
         shared[cell] = missing, wrong
     return Tagging(names, pair, column, side, shared, copies, one, other)
-
-
-def tag_cells(records: list[Record], place: dict[str, int]) -> tuple[list[int], list[int]]:
-    """Row and column of each tag of each picture."""
-    cells = [(row, place[tag]) for row, record in enumerate(records) for tag in visible(record.tags)]
-    return [row for row, _ in cells], [column for _, column in cells]
-
-
-def known_tags(folder: DataFolder, data: Dataset, model: str | None, place: dict[str, int]) -> Tagger | None:
-    """The tagger's last layer for those of its tags that the library uses, or None where there is none."""
-    head = store.load_tag_head(folder.embeddings, model)
-    if head is None:
-        return None
-    known = tagger_vocabulary.with_categories(
-        tagger_vocabulary.load(folder.root, data.siblings), head.tags, head.namespaces
-    )
-    meant = tagger_vocabulary.owners_tags(head.tags, place, known)
-    slot = {place[tag]: line for line, tag in reversed(list(enumerate(meant))) if tag is not None}
-    columns = np.array(sorted(slot), dtype=np.int64)
-    lines = [slot[column] for column in columns.tolist()]
-    return Tagger(columns, head.weight[lines], head.prior_bias()[lines])
 
 
 def summarise(

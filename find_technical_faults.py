@@ -36,6 +36,7 @@ from tagcheck.library import Library, choose
 from tagcheck.pictures import file_formats, measuring
 from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
+from tagcheck.pictures.preparation import to_rgb
 from tagcheck.script import run
 
 SIDE = 512  # pixels of the longer side at which a picture is measured
@@ -118,7 +119,7 @@ def faults(library: Library, record: Record, decoder: Decoder) -> Iterator[TagFi
     if min(width, height) < TINY:
         yield fault("tiny", CERTAIN, f"It has {width} x {height} pixels.", width=width, height=height)
     with Image.open(io.BytesIO(shown)) as picture:
-        yield from measured(measuring.on_white(picture), record)
+        yield from measured(to_rgb(picture), record)
 
 
 def measured(picture: Image.Image, record: Record) -> Iterator[TagFinding]:

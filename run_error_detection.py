@@ -129,14 +129,8 @@ def detect(
     """Run one detector as a process, its progress passed on to stderr, and describe how it went."""
     total = len(detectors.DETECTORS)
     script.say(f"[{number}/{total}] {detector.name}: {detector.script}")
-    command = [
-        sys.executable,
-        str(script.PROJECT / detector.script),
-        "--data-dir",
-        str(folder.root),
-        "--dataset",
-        str(dataset),
-    ]
+    command = [sys.executable, str(script.PROJECT / detector.script)]
+    command += ["--data-dir", str(folder.root), "--dataset", str(dataset)]
     for option in detector.options:
         if (value := getattr(args, option)) is not None:
             command += [f"--{option.replace('_', '-')}={value}"]

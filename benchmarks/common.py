@@ -41,9 +41,9 @@ def spent() -> Iterator[Spent]:
     made.memory = memory("VmHWM") - before
 
 
-def memory(what: str = "VmHWM") -> int:
-    """Bytes of this process, as Linux tells them: "VmRSS" now, "VmHWM" at the most so far."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+def memory(what: str = "VmHWM", process: int | str = "self") -> int:
+    """Bytes of a process, as Linux tells them: "VmRSS" now, "VmHWM" at the most so far."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     return int(found[1]) * 1024 if found else 0
 
 

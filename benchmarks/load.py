@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from common import PROJECT
+from common import PROJECT, memory
 from review_page import make_reports, read_reports
 
 from tagcheck import script
@@ -81,13 +81,6 @@ class Visitor(threading.Thread):
             time.sleep(1)
 
 
-def memory(process: subprocess.Popen[str]) -> int:
-    """MB that a process holds; 0 where the system does not tell."""
-    path = Path(f"/proc/{process.pid}/status")
-    found = re.search(r"VmRSS:\s+(\d+)", path.read_text()) if path.exists() else None
-    return int(found[1]) // 1024 if found else 0
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     with tempfile.TemporaryDirectory() as root:
@@ -110,10 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             for one in visitors:
                 one.start()
             time.sleep(args.seconds / 10)
-            first = memory(page)
+            first = memory("VmRSS", page.pid)
             for one in visitors:
                 one.join()
-            last = memory(page)
+            last = memory("VmRSS", page.pid)
         finally:
             page.terminate()
             page.wait(30)
@@ -131,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{len(times):,} requests, {len(errors)} errors{' ' + str(errors[:3]) if errors else ''}, median"
         f" {times[len(times) // 2] * 1000:.0f} ms, p99 {times[int(len(times) * 0.99)] * 1000:.0f} ms; {len(said)} decisions,"
-        f" {len(set(said) - known)} lost; memory {first} MB, then {last} MB"
+        f" {len(set(said) - known)} lost; memory {first >> 20} MB, then {last >> 20} MB"
     )
     return 0
 

@@ -28,11 +28,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import PROJECT, alone, spent
+from common import PROJECT, Spent, alone, spent
 
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, DataFolder
@@ -74,15 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a stage took: seconds of the clock, of the processor, and GiB at most."""
-
-    clock: float
-    processor: float
-    memory: float
-
-
 def measure(root: Path, n: int, tags: int, args: argparse.Namespace) -> dict[str, Spent]:
     """Draw one library and run the stages on it, a line each."""
     root.mkdir(parents=True, exist_ok=True)
@@ -109,7 +99,7 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace) -> dict[str
         spent[stage], said = timed(commands[stage])
         one = spent[stage]
         print(
-            f"  {stage:10} {one.clock:8.1f} s {one.processor:8.1f} s of processor {one.memory:6.2f} GiB  {said}",
+            f"  {stage:10} {one.clock:8.1f} s {one.processor:8.1f} s of processor {one.memory / 2**30:6.2f} GiB  {said}",
             flush=True,
         )
     print(f"  reports {megabytes(root / 'reports')}, store {megabytes(folder.review)}", flush=True)
@@ -157,7 +147,7 @@ def timed(command: list[str]) -> tuple[Spent, str]:
     said = lines[-1][-160:] if lines else ""
     if process.returncode:
         said = f"FAILED ({process.returncode}): {said}"
-    return Spent(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20), said
+    return Spent(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024), said
 
 
 def grown(measured: dict[tuple[int, int], dict[str, Spent]]) -> None:

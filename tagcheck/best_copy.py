@@ -42,20 +42,6 @@ def _pixels(copy: Record) -> float | None:
     return width * height if width and height else None
 
 
-def _lossless(copy: Record) -> bool | None:
-    mime = copy.raw.get("mime")
-    return mime in LOSSLESS if mime else None
-
-
-def _size(copy: Record) -> float | None:
-    return _number(copy, "size")
-
-
-def _smallness(copy: Record) -> float | None:
-    size = _size(copy)
-    return -size if size else None
-
-
 def _imported(copy: Record) -> datetime | None:
     time = copy.raw.get("time_imported")
     try:
@@ -64,23 +50,27 @@ def _imported(copy: Record) -> datetime | None:
         return None
 
 
-def _earliness(copy: Record) -> float | None:
-    when = _imported(copy)
-    return -when.timestamp() if when else None
-
-
 Question = tuple[Callable[[Record], float | None], Callable[[Record], str]]
 MOST_TAGS: Question = (lambda copy: len(copy.tags), lambda copy: f"most tags ({len(copy.tags)})")
-FIRST: Question = (_earliness, lambda copy: f"imported first ({_imported(copy):%Y-%m-%d})")
+FIRST: Question = (
+    lambda copy: -when.timestamp() if (when := _imported(copy)) else None,
+    lambda copy: f"imported first ({_imported(copy):%Y-%m-%d})",
+)
 ANY_PIXELS: tuple[Question, ...] = (
     (_pixels, lambda copy: f"most pixels ({copy.raw['width']} x {copy.raw['height']})"),
-    (_lossless, lambda copy: f"a lossless format ({copy.raw['mime']})"),
-    (_size, lambda copy: f"the largest file ({copy.raw['size']:,} bytes)"),
+    (
+        lambda copy: mime in LOSSLESS if (mime := copy.raw.get("mime")) else None,
+        lambda copy: f"a lossless format ({copy.raw['mime']})",
+    ),
+    (lambda copy: _number(copy, "size"), lambda copy: f"the largest file ({copy.raw['size']:,} bytes)"),
     MOST_TAGS,
     FIRST,
 )
 SAME_PIXELS: tuple[Question, ...] = (
     MOST_TAGS,
     FIRST,
-    (_smallness, lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)"),
+    (
+        lambda copy: -size if (size := _number(copy, "size")) else None,
+        lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)",
+    ),
 )

@@ -9,7 +9,6 @@ from typing import Any
 
 from tagcheck import data_folder, dataset
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind
-from tagcheck.dataset import Record
 from tagcheck.detectors import DETECTORS, Detector
 from tagcheck.errors import BadFile, MissingInput
 
@@ -124,7 +123,8 @@ def _pictures(folder: DataFolder, path: Path) -> dict[str, str]:
     found = {
         one.hash: _digest(
             [
-                *(one.status, repr(one.raw.get("reason")), repr(one.raw.get("damaged")), _suffix(one)),
+                *(one.status, repr(one.raw.get("reason")), repr(one.raw.get("damaged"))),
+                PurePath(str(one.raw.get("file_path") or "")).suffix,
                 *(*sorted(one.tags), "-", *sorted(one.deleted_tags), "-", *sorted(one.implied_tags)),
             ]
         )
@@ -133,11 +133,6 @@ def _pictures(folder: DataFolder, path: Path) -> dict[str, str]:
     model = read.header.get("model")
     id = model.get("id") if isinstance(model, dict) else None
     return found | {"": _digest([repr(id), repr(read.header.get("tag_relations")), repr(sorted(read.judged.items()))])}
-
-
-def _suffix(record: Record) -> str:
-    """What the picture's file name ends with."""
-    return PurePath(str(record.raw.get("file_path") or "")).suffix
 
 
 def _stamps(paths: Iterable[Path]) -> Iterator[str]:

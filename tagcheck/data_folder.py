@@ -82,13 +82,8 @@ class DataFolder:
     def sweep(self) -> None:
         """Remove what killed processes left half written, in every sub-folder that is written to."""
         below = ("", "mappings", "datasets", "reports", "series_classifier", "advanced_embeddings", "backups")
-        for one in [*(self.root / name for name in below), *(other.embeddings for other in self._named())]:
+        for one in [*(self.root / name for name in below), *self.root.glob("advanced_embeddings/*/")]:
             sweep(one)
-
-    def _named(self) -> list[DataFolder]:
-        own = self.root / "advanced_embeddings"
-        named = [path.name for path in own.glob("*") if SET_NAME.fullmatch(path.name) and path.is_dir()]
-        return [DataFolder(self.root, name) for name in named]
 
     @property
     def classifier(self) -> Path:

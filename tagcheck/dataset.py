@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from tagcheck import data_folder, tags
+from tagcheck import data_folder, script, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
 from tagcheck.json_files import Unusable, is_text
@@ -145,7 +145,7 @@ def load(
         raise BadFile(f"{path}: {unusable}: run {DATASET.made_by} again")
     judged = dict(_judged(document.pop("judged_pairs", None) or pairs, unusable))
     if unusable:
-        (tell or _say)(f"warning: {path}: {unusable}")
+        (tell or script.say)(f"warning: {path}: {unusable}")
     kept = list(records.values()) if most is None else _spread(list(records.values()), most)
     left_out = len(records) - len(kept)
     return Dataset(path, document, kept, siblings, parents, judged, spellings, most, left_out)
@@ -220,10 +220,6 @@ def _judged(found: list[Any], unusable: Unusable) -> Iterator[tuple[tuple[str, s
             for second in others or hashes:
                 if first != second:
                     yield (min(first, second), max(first, second)), one["judgement"]
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def record_of(where: str, row: Any, spellings: Spellings) -> Record:

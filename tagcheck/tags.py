@@ -8,55 +8,11 @@ import re
 from collections.abc import Iterable
 
 PERSON_NAMESPACES = ("person", "character", "creator")
-KAOMOJI = frozenset(
-    [
-        r"^_^",
-        r">_<",
-        r"=_=",
-        r"0_0",
-        r"o_o",
-        r"3_3",
-        r"6_9",
-        r">_o",
-        r"@_@",
-        r"._.",
-        r"u_u",
-        r"x_x",
-        r"|_|",
-        r"||_||",
-        r"(o)_(o)",
-        r"+_+",
-        r"+_-",
-        r"<o>_<o>",
-        r"<|>_<|>",
-        r"d_d",
-        r">_@",
-        r"t_t",
-        r";_;",
-        r":<",
-        r":>",
-        r";)",
-        r":d",
-        r";d",
-        r":o",
-        r";o",
-        r":p",
-        r";p",
-        r":q",
-        r";q",
-        r":t",
-        r":/",
-        r":3",
-        r":|",
-        r"c:",
-        r"d:",
-        r">:)",
-        r">:(",
-        r"\m/",
-        r"\||/",
-        r"xd",
-    ]
+_FACES = (
+    r"^_^ >_< =_= 0_0 o_o 3_3 6_9 >_o @_@ ._. u_u x_x |_| ||_|| (o)_(o) +_+ +_- <o>_<o> <|>_<|> d_d >_@ t_t ;_; :< "
+    r":> ;) :d ;d :o ;o :p ;p :q ;q :t :/ :3 :| c: d: >:) >:( \m/ \||/ xd"
 )
+KAOMOJI = frozenset(_FACES.split())
 _MARK = r"[^\w\s()\[\]{}]"
 _FACE = re.compile(rf"(\S)_\1|{_MARK}{{1,3}}_{_MARK}{{1,3}}|\w_{_MARK}|{_MARK}_\w|\\\(?{_MARK}?\w?{_MARK}?\)?/")
 _SPACES = re.compile(r"\s+")

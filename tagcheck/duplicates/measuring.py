@@ -65,8 +65,8 @@ def measure(
     drawn = sorted(hashes[row] for row in rng.permutation(len(hashes))[:ORDINARY].tolist())
     found = store.load(folder, drawn, model.id)
     thumbnails, known = store.load_thumbnails(folder, found.hashes, pixel_difference.BYTES)
-    candidates = rng.permutation(np.flatnonzero(known))
-    rows, changes = _changed(found.hashes, candidates, _count(len(hashes)), model, read, limits, rng)
+    candidates, count = rng.permutation(np.flatnonzero(known)), min(MOST, max(AT_LEAST, len(hashes) // SHARE))
+    rows, changes = _changed(found.hashes, candidates, count, model, read, limits, rng)
     if len(changes) < FEWEST:
         return None
     kinds = np.array([change.how for change in changes])
@@ -111,11 +111,6 @@ def picture_thumbnail(frame: np.ndarray, size: tuple[int, int] | None, recipe: R
     width, height = (max(1, round(length / max(size) * side)) for length in size)
     left, top = (side - width) // 2, (side - height) // 2
     return pixel_difference.thumbnail(frame[:, top : top + height, left : left + width])
-
-
-def _count(pictures: int) -> int:
-    """How many pictures are changed."""
-    return min(MOST, max(AT_LEAST, pictures // SHARE))
 
 
 def _changed(
@@ -234,5 +229,4 @@ def known_copies(folder: Path, found: Embeddings, progress: Callable[[float], No
         ).pairs
     except pair_search.TooManyPairs:
         return None
-    kept, _, _ = copies(folder, found.hashes, measured, pairs)
-    return Pairs(pairs.i[kept], pairs.j[kept], pairs.cosine[kept])
+    return pairs.part(copies(folder, found.hashes, measured, pairs)[0])

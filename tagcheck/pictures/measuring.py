@@ -47,12 +47,6 @@ def misnamed(path: str, data: bytes) -> str | None:
     return f"Its name ends in .{ending} and it is a {name} file."
 
 
-def on_white(picture: Image.Image) -> Image.Image:
-    """A picture as RGB, with white where it is transparent."""
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-
-
 def brightness(picture: Image.Image) -> float:
     """What 99 % of the pixels are not brighter than, 0 to 255."""
     return float(np.percentile(_light(picture), 99))

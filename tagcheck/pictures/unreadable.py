@@ -14,8 +14,8 @@ from typing import Any
 from tagcheck import json_files
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile
-from tagcheck.files import there, write_atomically, write_json
-from tagcheck.json_files import Wrong, anything, list_of, one_of, record, text
+from tagcheck.files import there, write_json
+from tagcheck.json_files import anything, list_of, one_of, record, text
 
 FILE, KIND, VERSION = "unreadable.json", "unreadable_files", 1
 ROW = record({"hash": text(64, 64), "status": one_of("unreadable", "unsupported", "missing"), "reason": text()})
@@ -37,11 +37,7 @@ def load(folder: Path, tools: Mapping[str, Any]) -> dict[str, Failure]:
     if not there(path):
         return {}
     again = "remove it, and the files in it are tried again"
-    document = json_files.read(path, None, again, most=1 << 30)
-    try:
-        SHAPE(document)
-    except Wrong as error:
-        raise BadFile(f"{path} cannot be used ({error}): {again}") from None
+    document = json_files.read(path, SHAPE, again, most=1 << 30)
     if document["kind"] != KIND or document["version"] != VERSION:
         raise BadFile(f"{path} is not of kind {KIND!r}, version {VERSION}: {again}")
     if document["tools"] != json.loads(json.dumps(tools)):
@@ -56,9 +52,7 @@ def save(folder: Path, tools: Mapping[str, Any], failures: Mapping[str, Failure]
         return
     rows = [{"hash": hash, "status": one.status, "reason": one.reason} for hash, one in sorted(failures.items())]
     head = {"kind": KIND, "version": VERSION, "created": isoformat(utc_now()), "tools": dict(tools)}
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows)
-    text = json.dumps(head, ensure_ascii=False)[:-1] + ', "files": [\n' + lines + "\n]}\n"
-    write_atomically(path, lambda out: out.write(text.encode()))
+    write_json(path, head | {"files": rows}, ("files",))
 
 
 @dataclass(frozen=True)
@@ -75,12 +69,9 @@ class Notes:
         if not there(path):
             return {}
         again = "remove it, and nothing but these notes is lost"
-        document = json_files.read(path, None, again, most=1 << 30)
         rows = list_of(record({"hash": text(64, 64), self.key: text()}))
-        try:
-            record({"kind": anything, "version": anything, "files": rows})(document)
-        except Wrong as error:
-            raise BadFile(f"{path} cannot be used ({error}): {again}") from None
+        shape = record({"kind": anything, "version": anything, "files": rows})
+        document = json_files.read(path, shape, again, most=1 << 30)
         return {row["hash"]: row[self.key] for row in document["files"]}
 
     def keep(self, folder: Path, known: Mapping[str, str]) -> None:

@@ -47,6 +47,10 @@ _NOISE = record(
     | {"by_company": either(null, list_of(_ABSENCE))}
 )
 _FILE = record({"name": text(least=1), "sha256": text()})
+_PREDICTION = record(
+    {"hash": text(), "probabilities": record(), "predicted": list_of(anything)}
+    | {"unknown": number(), "forgotten_share": number()}
+)
 CARD_SHAPE = record(
     {
         "namespace": text(),
@@ -342,17 +346,12 @@ def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any]
     card = load_card(folder, namespace)
     path, _ = _content(folder, card, "out_of_fold")
     rows = data_folder.load(path, OUT_OF_FOLD).get("predictions", [])
-    for place, row in enumerate(rows):
-        if not (
-            isinstance(row, dict)
-            and isinstance(row.get("hash"), str)
-            and isinstance(row.get("probabilities"), dict)
-            and isinstance(row.get("predicted"), list)
-            and all(isinstance(row.get(key), (int, float)) for key in ("unknown", "forgotten_share"))
-        ):
-            raise BadFile(
-                f"{path}: record {place + 1} of 'predictions' is not whole: run {MADE_BY}{_option(namespace)} again"
-            )
+    for place, row in enumerate(rows, 1):
+        try:
+            _PREDICTION(row)
+        except Wrong as error:
+            again = f"run {MADE_BY}{_option(namespace)} again ({error})"
+            raise BadFile(f"{path}: record {place} of 'predictions' is not whole: {again}") from None
     return card, rows
 
 

@@ -29,7 +29,6 @@ from tagcheck.similar.unit_rows import (
     BLOCK,
     Candidates,
     FreshSearch,
-    NotFinite,
     PlainSearch,
     Progress,
     Search,
@@ -43,20 +42,6 @@ ENGINES = ("auto", "torch", "native")
 DENSE = 16  # products of rows for each pair that is asked for, up to which all of them are made at once
 FLOAT64_ROUNDOFF = 2.0**-50  # of one term of a sum, and of the lengths of its rows
 TOP_ROWS, TOP_COLUMNS = 1024, 4096  # of a product in top_k: wide, since picking the largest costs per row and product
-__all__ = [
-    "ENGINES",
-    "NotFinite",
-    "Pairs",
-    "TooManyPairs",
-    "group_labels",
-    "groups",
-    "in_parts",
-    "joined",
-    "near_pairs",
-    "pair_cosines",
-    "top_k",
-    "with_fresh",
-]
 
 
 @dataclass(frozen=True)
@@ -69,6 +54,10 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.i)
+
+    def part(self, kept: np.ndarray) -> Pairs:
+        """Those of the pairs that are `kept`, bool (m,) or their places."""
+        return Pairs(self.i[kept], self.j[kept], self.cosine[kept])
 
 
 Part = Callable[[int, int], Pairs]

@@ -201,7 +201,8 @@ def confirm(ledger: Ledger, library: Library, everything: bool = False, seconds:
 
 
 def _read(library: Library, rows: list[LedgerRow]) -> Iterator[tuple[LedgerRow, str]]:
-    return zip(rows, _states(library, [_step(library, row).write for row in rows]), strict=True)
+    places = [(write.hash, write.tag, write.service) for write in (_step(library, row).write for row in rows)]
+    return zip(rows, library.states(places), strict=True)
 
 
 def _judged(library: Library, row: LedgerRow, now: str, old_enough: bool) -> LedgerRow:
@@ -354,7 +355,11 @@ def _carry_chunk(
         elif do is Do.DONE:
             begun.append(row)
         else:
-            decided.append(_skipped(row) if do is Do.SKIP else _refused(row, _against(library, row, now)))
+            decided.append(
+                replace(row, status=SETTLED, reason="it was so already")
+                if do is Do.SKIP
+                else _refused(row, _against(library, row, now))
+            )
     if decided:
         ledger.mark(decided)
     if ready or begun:
@@ -393,14 +398,6 @@ def _step(library: Library, row: LedgerRow) -> Step:
         raise ValueError(f"row {row.id} of the ledger is not planned yet")
     write = row.write if row.goal == GO else undo_of(library, row.write)
     return Step(write, row.goal, row.write.before)
-
-
-def _states(library: Library, steps: Sequence[TagWrite]) -> list[str]:
-    return library.states([(step.hash, step.tag, step.service) for step in steps])
-
-
-def _skipped(row: LedgerRow) -> LedgerRow:
-    return replace(row, status=SETTLED, reason="it was so already")
 
 
 def _reached(library: Library, row: LedgerRow, now: str) -> LedgerRow:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from tagcheck import c_library
-from tagcheck.similar import bounded_search, bounds_in_c, gpu_search, unit_rows
+from tagcheck.similar import NotFinite, bounded_search, bounds_in_c, gpu_search, unit_rows
 from tagcheck.similar import pairs as pair_search
-from tagcheck.similar.pairs import NotFinite, TooManyPairs, group_labels, groups, near_pairs, top_k
+from tagcheck.similar.pairs import TooManyPairs, group_labels, groups, near_pairs, top_k
 
 
 def brute_force(matrix: np.ndarray, threshold: float) -> set[tuple[int, int]]:
