@@ -117,7 +117,6 @@ def main(argv: list[str] | None = None) -> int:
             f"{age.gone:,} are gone and {age.without_prediction:,} have no prediction; tags are taken as they are today "
             f"(to renew: {classifier_files.MADE_BY})"
         )
-
     noes = Noes.of(
         data.spellings, review_store.decisions(folder.review, data.pixels), review_store.muted(folder.review)
     )
@@ -226,7 +225,8 @@ def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], names
         )
     usable = {record.hash: record for record in data.usable()}
     judged = []
-    age = Age(_days_since(card["created"]), same=True)
+    trained = datetime.strptime(card["created"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    age = Age(max(0.0, (data_folder.utc_now() - trained).total_seconds() / 86400), same=True)
     known_series = {row["series"] for row in card["series"]}
     for row in sorted(said, key=lambda one: one["hash"]):
         record = usable.pop(row["hash"], None)
@@ -556,11 +556,6 @@ def _share(part: int, whole: int) -> float | None:
 
 def _interval(successes: int, trials: int) -> list[float]:
     return [round(edge, 4) for edge in wilson(successes, trials)]
-
-
-def _days_since(created: str) -> float:
-    made = datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return max(0.0, (data_folder.utc_now() - made).total_seconds() / 86400)
 
 
 if __name__ == "__main__":

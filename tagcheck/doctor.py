@@ -8,7 +8,7 @@ It looks and never changes anything: no page is refreshed, nothing is fetched, n
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,28 +86,20 @@ def checks(folder: DataFolder, settings: LibrarySettings, root_page: str, model_
 
 def data_folder(folder: DataFolder) -> Iterator[Check]:
     """The shared folder: is it there, can it be written, is there room, what is in it."""
+    what, another = "data folder", "another with --data-dir or DATASET_DIR"
     if not folder.root.is_dir():
-        yield Check(
-            PROBLEM,
-            "data folder",
-            f"no data folder {folder.root}: {MAPPING.made_by} makes it, or name another with --data-dir or DATASET_DIR",
-            MissingInput.exit_code,
-        )
+        says = f"no data folder {folder.root}: {MAPPING.made_by} makes it, or name {another}"
+        yield Check(PROBLEM, what, says, MissingInput.exit_code)
         return
     if not os.access(folder.root, os.W_OK):
-        yield Check(
-            PROBLEM,
-            "data folder",
-            f"{folder.root} cannot be written to: choose another with --data-dir or DATASET_DIR",
-            1,
-        )
+        yield Check(PROBLEM, what, f"{folder.root} cannot be written to: choose {another}", 1)
         return
     free = shutil.disk_usage(folder.root).free
     says = f"{folder.root}, {free / 1e9:.1f} GB free"
     if free < LITTLE_SPACE:
-        yield Check(WARNING, "data folder", says + ": a million embeddings take 1.5 GB, free some space")
+        yield Check(WARNING, what, says + ": a million embeddings take 1.5 GB, free some space")
     else:
-        yield Check(OK, "data folder", says)
+        yield Check(OK, what, says)
     for kind in (MAPPING, DATASET):
         newest = folder.newest(kind)
         yield Check(OK, kind.name.replace("_", " "), newest.name if newest else f"none yet: {kind.made_by} makes it")
@@ -129,15 +121,11 @@ def pictures(opened: FolderLibrary) -> Iterator[Check]:
     """A folder of pictures: how many there are."""
     walk = opened.walk([])
     hashes = {hash for page in walk.pages for hash in page.hashes}
-    if not hashes:
-        yield Check(
-            PROBLEM,
-            "library",
-            f"no pictures in {opened.describe()['path']}: name another folder",
-            MissingInput.exit_code,
-        )
-        return
-    yield Check(OK, "library", f"{opened.describe()['path']}, {len(hashes)} pictures in {len(walk.pages)} folders")
+    path = opened.describe()["path"]
+    if hashes:
+        yield Check(OK, "library", f"{path}, {len(hashes)} pictures in {len(walk.pages)} folders")
+    else:
+        yield Check(PROBLEM, "library", f"no pictures in {path}: name another folder", MissingInput.exit_code)
 
 
 def hydrus(opened: Hydrus, root_page: str) -> Iterator[Check]:
@@ -155,9 +143,8 @@ def hydrus(opened: Hydrus, root_page: str) -> Iterator[Check]:
     some = opened.key_filter()
     if some:
         says = f"the key {name!r} sees some files only ({some}), so that most questions are refused: give it a search"
-        yield Check(
-            PROBLEM, "permission", f"{says} permission without a tag filter, {WHERE_KEYS_ARE}", LibraryRefused.exit_code
-        )
+        says += f" permission without a tag filter, {WHERE_KEYS_ARE}"
+        yield Check(PROBLEM, "permission", says, LibraryRefused.exit_code)
     yield Check(OK, "tags that count", ", ".join(about["counted"]) or "none")
     writable = opened.services()
     if writable:
@@ -173,23 +160,21 @@ def _page(opened: Hydrus, root_page: str) -> Iterator[Check]:
         yield Check(PROBLEM, "page", str(error), error.exit_code)
         return
     count = len({hash for page in walk.pages for hash in page.hashes})
-    level = OK if count else WARNING
-    yield Check(
-        level,
-        "page",
-        f"{root_page!r}: {count} files on {len(walk.pages)} pages" + ("" if count else ", so there is nothing to map"),
-    )
+    says = f"{root_page!r}: {count} files on {len(walk.pages)} pages"
+    yield Check(OK, "page", says) if count else Check(WARNING, "page", f"{says}, so there is nothing to map")
 
 
 def model_files(model_dir: str | None) -> Iterator[Check]:
     """The tagger's files: there and whole, or what will happen."""
     where = files.named(str(model_dir), "--model-dir") if model_dir else download.FOLDER
     if model_dir is None and not all((where / name).is_file() for name in download.FILES):
-        yield Check(
-            WARNING, "model", f"not here yet: the first extraction fetches it from the hub (370 MB); {download.WAY_OUT}"
-        )
+        says = f"not here yet: the first extraction fetches it from the hub (370 MB); {download.WAY_OUT}"
+        yield Check(WARNING, "model", says)
         return
-    yield from _guarded("model", lambda: f"{where}, {tagger.look(where)}, whole")
+    try:
+        yield Check(OK, "model", f"{where}, {tagger.look(where)}, whole")
+    except ToolError as error:
+        yield Check(PROBLEM, "model", str(error), error.exit_code)
 
 
 def machine() -> Iterator[Check]:
@@ -200,18 +185,10 @@ def machine() -> Iterator[Check]:
     slow = device.type == "cpu" and precision == "float32"
     batch = tagger.default_batch_size(device, torch.get_num_threads())
     says = f"{name}, {precision}, batches of {batch}, PyTorch {torch.__version__}"
-    yield Check(
-        WARNING if slow else OK,
-        "device",
-        says + (": no bfloat16 here, so extraction takes twice as long or more" if slow else ""),
-    )
+    if slow:
+        yield Check(WARNING, "device", f"{says}: no bfloat16 here, so extraction takes twice as long or more")
+    else:
+        yield Check(OK, "device", says)
     overlooked = tagger.overlooked_gpu()
     if overlooked:
         yield Check(WARNING, "device", f"the GPU is not used: {overlooked}")
-
-
-def _guarded(what: str, look: Callable[[], str]) -> Iterator[Check]:
-    try:
-        yield Check(OK, what, look())
-    except ToolError as error:
-        yield Check(PROBLEM, what, str(error), error.exit_code)

@@ -7,17 +7,16 @@ and from the library's own pairs above the threshold, of which some share is (le
 examples, by expectation and maximisation: Elkan and Noto 2008, Denis 1998).
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
+from tagcheck import json_files
 from tagcheck.errors import BadFile
-from tagcheck.files import write_json
+from tagcheck.files import there, write_json
 from tagcheck.learning.logistic import logistic
 from tagcheck.similar.pairs import Pairs
 
@@ -172,12 +171,9 @@ def save(folder: Path, measured: Measured) -> None:
 def load(folder: Path, model: str | None) -> Measured | None:
     """What was measured for `model`; None where nothing was, or for another one. Raises `BadFile` naming the file."""
     path = folder / FILE
-    try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not there(path):
         return None
-    except ValueError as error:
-        raise BadFile(f"{path} is not JSON ({error}): {WAY_OUT}") from None
+    document = json_files.read(path, again=WAY_OUT)
     if not isinstance(document, dict) or document.pop("kind", None) != KIND or document.get("version") not in READABLE:
         raise BadFile(f"{path} is not of kind {KIND!r} and version {VERSION}: {WAY_OUT}")
     try:

@@ -29,15 +29,15 @@ from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
     CHANGED,
     IGNORED,
+    LOOKUPS,
     PAIR,
     PICTURES,
     SKIPPED,
+    WALKS,
     Review,
-    drop_lookups,
-    drop_walks,
+    drop_indexes,
     entry_number,
-    make_lookups,
-    make_walks,
+    make_indexes,
 )
 
 BATCH = 2000
@@ -151,8 +151,7 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
     db.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", taken.runs)
     if not taken.whole:
         return
-    drop_walks(db)
-    drop_lookups(db)
+    drop_indexes(db)
     counts.drop(db)
     taken.numbers.keep()
     db.execute("DELETE FROM copies")
@@ -160,12 +159,12 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
     if any(detectors.of(kind) for kind in stale):
         _forget_skips(db)
     grouping.regroup(db)
-    make_lookups(db)
+    make_indexes(db, LOOKUPS)
     if following.follow(db, _put_pictures(db, taken)):
         grouping.regroup(db)
     _note_grown(db)
     grouping.rank(db)
-    make_walks(db)
+    make_indexes(db, WALKS)
     counts.make(db)
     _note_choices(db)
     db.execute("ANALYZE main")

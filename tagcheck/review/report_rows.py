@@ -66,20 +66,17 @@ def _tags(path: Path, name: str, place: int, record: Any, issues: Collection[str
     for row in _list(where, record, "tags") or _bare_tags(where, record):
         if not isinstance(row, dict) or not _is_tag(row.get("tag")) or _kind(row) not in ACTIONS:
             raise BadFile(f"{where}: an entry of 'tags' has no tag, or a kind other than missing and incorrect")
-        rows.append(
-            Suggested(
-                hash,
-                row["tag"],
-                ACTIONS[row["kind"]],
-                _confidence(where, row, sure),
-                _why(where, row, NO_REASON),
-                _evidence(row),
-            )
-        )
+        rows.append(_suggested(where, row, hash, sure))
     if not rows:
         raise BadFile(f"{where} has no tags")
     id = _id(where, record) or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
     return Found(id, issue, hash, sure, tuple(rows))
+
+
+def _suggested(where: str, row: dict[str, Any], hash: str, sure: float = 0.0) -> Suggested:
+    """The row of a tag; `sure` is its confidence where it has none of its own."""
+    said = _confidence(where, row, sure), _why(where, row, NO_REASON), _evidence(row)
+    return Suggested(hash, row["tag"], ACTIONS[row["kind"]], *said)
 
 
 def _bare_tags(where: str, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -117,16 +114,7 @@ def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str
             raise BadFile(
                 f"{where}: an entry of 'suggestions' has no tag, no hash of the pair, or a kind other than missing and incorrect"
             )
-        rows.append(
-            Suggested(
-                row["hash"],
-                row["tag"],
-                ACTIONS[row["kind"]],
-                _confidence(where, row),
-                _why(where, row, NO_REASON),
-                _evidence(row),
-            )
-        )
+        rows.append(_suggested(where, row, row["hash"]))
     id = _id(where, record) or finding_id(relation, [first, second], [])
     return Found(id, relation, first, similarity, tuple(rows), second)
 

@@ -42,12 +42,12 @@ MAPPED_BYTES = 2**30  # of the file are read in place, so that a new connection 
 
 # The indexes that views walk along. They hold the rank, so they are made anew once the ranks are known.
 WALKS = {
-    "suggestions_rank": "rank, state, issue, confidence",
-    "suggestions_state": "state, rank, issue, confidence",
-    "suggestions_newest": "state, newest, rank, issue, confidence",
-    "suggestions_issue": "issue, state, rank, confidence",
-    "suggestions_tag": "tag, state, tag_rank, rank, issue, confidence, action",
-    "suggestions_namespace": "namespace, state, rank, issue, confidence",
+    "suggestions_rank": "suggestions (rank, state, issue, confidence)",
+    "suggestions_state": "suggestions (state, rank, issue, confidence)",
+    "suggestions_newest": "suggestions (state, newest, rank, issue, confidence)",
+    "suggestions_issue": "suggestions (issue, state, rank, confidence)",
+    "suggestions_tag": "suggestions (tag, state, tag_rank, rank, issue, confidence, action)",
+    "suggestions_namespace": "suggestions (namespace, state, rank, issue, confidence)",
 }
 # The indexes that a finding or suggestion is looked up by, beside its name.
 LOOKUPS = {
@@ -455,27 +455,15 @@ def _queue(state: str, outcome: str | None) -> str:
     return state if outcome in (None, WAITING) else outcome
 
 
-def make_walks(db: sqlite3.Connection) -> None:
-    """Make the indexes that views walk along."""
-    for name, columns in WALKS.items():
-        db.execute(f"CREATE INDEX {name} ON suggestions ({columns})")
-
-
-def make_lookups(db: sqlite3.Connection) -> None:
-    """Make the indexes that findings and suggestions are looked up by."""
-    for name, columns in LOOKUPS.items():
+def make_indexes(db: sqlite3.Connection, indexes: Mapping[str, str]) -> None:
+    """Make some indexes."""
+    for name, columns in indexes.items():
         db.execute(f"CREATE INDEX {name} ON {columns}")
 
 
-def drop_walks(db: sqlite3.Connection) -> None:
+def drop_indexes(db: sqlite3.Connection) -> None:
     """Drop them, before many rows change: making them anew is quicker than keeping them."""
-    for name in WALKS:
-        db.execute(f"DROP INDEX IF EXISTS {name}")
-
-
-def drop_lookups(db: sqlite3.Connection) -> None:
-    """As `drop_walks`."""
-    for name in LOOKUPS:
+    for name in WALKS | LOOKUPS:
         db.execute(f"DROP INDEX IF EXISTS {name}")
 
 
@@ -562,8 +550,7 @@ def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
 def _make(db: sqlite3.Connection) -> None:
     for statement in filter(str.strip, SCHEMA.split(";")):
         db.execute(statement)
-    make_lookups(db)
-    make_walks(db)
+    make_indexes(db, LOOKUPS | WALKS)
     counts.make(db)
     counts.make_verdicts(db)
     db.execute("INSERT INTO review_meta VALUES ('revision', '0')")
@@ -597,27 +584,16 @@ def _remake(db: sqlite3.Connection) -> None:
     following.note_pixels(db)  # decisions still follow the pictures that the records tell of
     for name in counts.TRIGGERS:
         db.execute(f"DROP TRIGGER IF EXISTS {name}")
-    drop_walks(db)
-    drop_lookups(db)
+    drop_indexes(db)
     for name in ("suggestions_key", "suggestions_changed", "suggestions_picture"):
         db.execute(f"DROP INDEX IF EXISTS {name}")
-    gone = [
-        "tallies",
-        "moves",
-        "findings",
-        "said",
-        "entries",
-        "pictures",
-        "picture_pages",
-        "picture_series",
-        "library_tags",
-    ]
+    gone = ["tallies", "moves", "findings", "said", "entries"]
+    gone += ["pictures", "picture_pages", "picture_series", "library_tags"]
     for name in gone if "issues" in had else [*gone, "sample_keys", "samples"]:
         db.execute(f"DROP TABLE IF EXISTS {name}")
     _keep_decided(db, there, had)
     db.execute("DELETE FROM sources")
-    make_lookups(db)
-    make_walks(db)
+    make_indexes(db, LOOKUPS | WALKS)
     counts.make(db)
 
 

@@ -148,7 +148,8 @@ class _TorchBounds:
             return row, row
         column = (bits.amax(0) >= 0).nonzero().squeeze(1)
         left, right = self.long.rows[_filled(row) + start], self.long.right(_filled(column) + other)
-        stays = _not_negative(torch.mm(left, right.T))[: len(row), : len(column)]
+        product = torch.mm(left, right.T)
+        stays = (product.view(_BITS[product.dtype]) >= 0)[: len(row), : len(column)]
         if start == other:
             stays &= column[None, :] > row[:, None]
         one, two = stays.nonzero(as_tuple=True)
@@ -322,11 +323,6 @@ def _filled(places: torch.Tensor) -> torch.Tensor:
     compiled product for each, which takes longer to make than to use, and takes memory.
     """
     return torch.nn.functional.pad(places, (0, -len(places) % ROUND), value=int(places[0]))
-
-
-def _not_negative(products: torch.Tensor) -> torch.Tensor:
-    """Where the sign is not negative."""
-    return products.view(_BITS[products.dtype]) >= 0
 
 
 def _nearest(points: torch.Tensor, centres: torch.Tensor, pool: Executor) -> torch.Tensor:

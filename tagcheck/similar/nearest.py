@@ -50,7 +50,9 @@ def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int
         points = unit.take(slice(0, n))
         order, firsts, centres = _clusters(points, random, pool)
         asked = torch.randperm(n, generator=random)[:ASKED]
-        truth = _true_nearest(points, asked, k)
+        product = points[asked] @ points.T
+        product[torch.arange(len(asked)), asked] = -torch.inf
+        truth = product.topk(k, dim=1).indices.numpy()
         probes = PROBES
         while True:
             near = _around(centres, firsts, probes, k)
@@ -81,12 +83,6 @@ def _around(centres: torch.Tensor, firsts: np.ndarray, probes: int, k: int) -> l
     rows = torch.from_numpy(np.diff(firsts))[nearest_first].cumsum(1)
     enough = (rows <= k).sum(1) + 1
     return [line[: max(probes, some)] for line, some in zip(nearest_first, enough.tolist())]
-
-
-def _true_nearest(points: torch.Tensor, asked: torch.Tensor, k: int) -> np.ndarray:
-    product = points[asked] @ points.T
-    product[torch.arange(len(asked)), asked] = -torch.inf
-    return product.topk(k, dim=1).indices.numpy()
 
 
 def _search(

@@ -57,11 +57,9 @@ class UnitRows:
         """
         if matrix.ndim != 2:
             raise ValueError(f"a matrix of {matrix.ndim} dimensions: it has to have 2")
-        lengths = np.empty(len(matrix))
+        lengths = np.empty(len(matrix))  # one array: small ones would lie between blocks and keep memory apart
 
-        def measure(
-            start: int,
-        ) -> None:  # into one array: small ones of its own would lie between blocks and keep memory apart
+        def measure(start: int) -> None:
             lengths[start : start + BLOCK] = _lengths(matrix, start)
 
         for _ in pool.map(measure, range(0, len(matrix), BLOCK)):
