@@ -78,15 +78,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_option(parser, "--model-dir", folder, config.MODEL_DIR, metavar="DIR", type=script.path)
     name = "another tagger of the hub, fetched once; OWNER/NAME/FOLDER where it is in a folder (docs/taggers.md)"
     parser.add_argument("--model", metavar="OWNER/NAME", help=name)
-    beside = (
-        "embed for a further tagger beside the library's first: lower-case letters, digits, - and _ (docs/taggers.md)"
-    )
+    beside = "embed for a further tagger beside the first: lower-case letters, digits, - and _ (docs/taggers.md)"
     script.add_option(parser, "--name", beside, None, type=set_name)
     device = "where the network runs (default: auto, the GPU where there is one)"
     script.add_option(parser, "--device", device, "auto", choices=tagger.DEVICES)
-    precision = (
-        "of the network's arithmetic (default: auto, what the embeddings that are there have, else what is fast here)"
-    )
+    precision = "of the network's arithmetic (default: auto, as the embeddings that are there, else what is fast here)"
     script.add_option(parser, "--precision", precision, "auto", choices=("auto", *joytag_network.PRECISIONS))
     script.add_whole(parser, "--batch-size", "pictures computed at once (default: what suits the device)")
     script.add_whole(parser, "--limit", "embed at most N new pictures in this run (default: all)", low=0)
@@ -215,9 +211,7 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
             raise BadFile(f"{path}: a page has no 'path' and 'hashes': run {MAPPING.made_by} again")
         for hash in page["hashes"]:
             if not isinstance(hash, str) or not HASH.fullmatch(hash):
-                raise BadFile(
-                    f"{path}: {hash!r} is not a hash of 64 lower-case hex digits: run {MAPPING.made_by} again"
-                )
+                raise BadFile(f"{path}: {hash!r} is no hash of 64 lower-case hex digits: run {MAPPING.made_by} again")
             places = pages.setdefault(hash, [])
             if page["path"] not in places:
                 places.append(page["path"])
@@ -657,9 +651,7 @@ def outcome(summary: dict[str, Any]) -> str:
         failed.append(f"{summary['trashed']} of them in the trash")
     if summary["not_yet_embedded"]:
         failed.append(f"{summary['not_yet_embedded']} not yet embedded")
-    spent = ", ".join(
-        f"{name} {seconds[name]:.1f}" for name in ("reading", "decoding", "waiting", "computing", "writing")
-    )
+    spent = ", ".join(f"{one} {seconds[one]:.1f}" for one in ("reading", "decoding", "waiting", "computing", "writing"))
     counts = ", ".join([f"{summary['embedded']} embedded", f"{summary['reused']} reused", *failed])
     return f"{summary['mapped']} pictures: {counts}; {seconds['total']:.1f} s ({spent})"
 

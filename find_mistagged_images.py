@@ -81,10 +81,8 @@ def explained(made: Weighed, hash: str, tag: str) -> list[str]:
     if made.seen is None or row >= len(made.pictures.matrix):
         raise MissingInput(f"picture {hash} was not looked at: {'; '.join(made.pictures.notes)}")
     clean = tags.clean(tag)
-    said = [
-        f"reported with {one.confidence:.1%}: {one.why}" for one in made.found if (one.row, one.tag) == (row, clean)
-    ]
-    return explain(made.seen, row, clean) + said
+    mine = [one for one in made.found if (one.row, one.tag) == (row, clean)]
+    return explain(made.seen, row, clean) + [f"reported with {one.confidence:.1%}: {one.why}" for one in mine]
 
 
 def judged(pictures: Pictures, seen: Examined | None) -> dict[str, Any]:
@@ -178,9 +176,7 @@ def make_report(
     for one, beside in zip(listed, look_alikes(pictures, seen, listed, near)):
         finding = findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence | beside, one.why)
         together.setdefault((one.row, one.issue), []).append(finding)
-    errors = [
-        findings.error(pictures.records[row].hash, issue, tags_found) for (row, issue), tags_found in together.items()
-    ]
+    errors = [findings.error(pictures.records[row].hash, issue, some) for (row, issue), some in together.items()]
     errors.sort(key=lambda entry: (-entry["confidence"], entry["hash"], entry["issue"]))
     by_issue, by_kind = Counter(one.issue for one in listed), Counter(one.kind for one in listed)
     summary = {
@@ -222,9 +218,7 @@ def look_alikes(
     for one in listed:
         found = next(made) if one.row < n else Examples([], [])
         named = {"near_with": found.having, "near_without": found.lacking}
-        out.append(
-            {name: [places.setdefault(row, len(places)) for row in rows] for name, rows in named.items() if rows}
-        )
+        out.append({key: [places.setdefault(row, len(places)) for row in rows] for key, rows in named.items() if rows})
     return out
 
 

@@ -100,9 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     records, found = embedded_records(folder, data)
     decided = judged_pairs(data) | review_store.pair_decisions(folder.review, data.pixels)
-    measured = (
-        None if args.threshold or args.calibrate is not None else same_picture.load(folder.embeddings, found.model)
-    )
+    given = args.threshold or args.calibrate is not None
+    measured = None if given else same_picture.load(folder.embeddings, found.model)
     threshold = args.threshold or (measured.threshold if measured else THRESHOLD)
     table: list[dict[str, float]] = []
     if args.calibrate is not None:
@@ -343,9 +342,8 @@ def compare_on_cluster(args: argparse.Namespace, folder: DataFolder, found: Embe
     with finite(found):
         pairs = pair_search.joined(script.progress(parts, PARTS, "comparing all pairs", "part"))
     if len(pairs) > MOST_PAIRS:
-        raise pair_search.TooManyPairs(
-            f"more than {MOST_PAIRS:,} pairs at or above {threshold:g}: use a higher threshold"
-        )
+        said = f"more than {MOST_PAIRS:,} pairs at or above {threshold:g}: use a higher threshold"
+        raise pair_search.TooManyPairs(said)
     return pairs
 
 
@@ -610,9 +608,8 @@ def same_pixels(one: Record, other: Record) -> bool:
 
 def outcome(summary: dict[str, Any], share: str) -> str:
     """The summary line."""
-    judged = (
-        f" ({summary['pairs_already_judged']:,} more were judged before)" if summary["pairs_already_judged"] else ""
-    )
+    before = summary["pairs_already_judged"]
+    judged = f" ({before:,} more were judged before)" if before else ""
     line = (
         f"{summary['total_pairs_found']:,} pairs ({summary['pixel_duplicates']:,} of the same pixels) "
         f"in {summary['groups']:,} groups at or above {summary['similarity_threshold']:g} "

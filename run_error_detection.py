@@ -54,9 +54,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_number(parser, "--threshold", cosine, low=0.01)
     engine = f"how near-duplicates are searched {own}"
     parser.add_argument("--engine", choices=("auto", "torch", "native"), help=engine)
-    since = (
-        "run no detector where pictures, tags, embeddings, decisions and settings are as they were, and say what is new"
-    )
+    since = "run no detector where pictures, tags, embeddings, decisions, settings are as they were; say what is new"
     script.add_option(parser, "--since", since, choices=("last",))
     script.add_popup(parser)
     return parser.parse_args(argv)
@@ -84,9 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         document["since"] = {"last": last.created} | (asdict(found) if found is not None else {})
         for detector, row in zip(detectors.DETECTORS, rows):
             if row["report"]:
-                row["new_findings"] = changed.new_findings(
-                    folder, detector, last.reports.get(row["script"]), row["report"]
-                )
+                before = last.reports.get(row["script"])
+                row["new_findings"] = changed.new_findings(folder, detector, before, row["report"])
     summary = data_folder.save(folder, RUN_SUMMARY, document | {"detectors": rows})
     print_outcome(rows, summary)
     return next((row["exit_code"] for row in rows if row["exit_code"]), 0)
@@ -105,9 +102,8 @@ def told(last: changed.Last | None, found: changed.Changed | None) -> str:
         return "no run before this one: everything is looked at"
     if found is None:
         return f"the dataset of the run of {last.created} is gone: everything is looked at"
-    return f"since {last.created}: {found or 'nothing has changed'}" + (
-        "" if last.whole else "; that run was not whole"
-    )
+    whole = "" if last.whole else "; that run was not whole"
+    return f"since {last.created}: {found or 'nothing has changed'}{whole}"
 
 
 def popup(folder: DataFolder, wanted: bool) -> AbstractContextManager[script.Shown | None]:

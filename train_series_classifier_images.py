@@ -99,9 +99,7 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     """The options of --finetune."""
     script.add_switch(made, "--finetune", "also train the last blocks of the tagger's network (default: no)")
     script.add_library(made, "the one that was mapped")
-    model = (
-        "the tagger's folder, the same as the embeddings were made with (default: JoyTag's, fetched once from the hub)"
-    )
+    model = "the tagger's folder, as the embeddings were made with (default: JoyTag's, fetched once from the hub)"
     script.add_option(made, "--model-dir", model, config.MODEL_DIR, metavar="DIR", type=script.path)
     device = "where to train (default: auto, the GPU where there is one)"
     script.add_option(made, "--device", device, "auto", choices=tagger.DEVICES)
@@ -153,9 +151,8 @@ def main(argv: list[str] | None = None) -> int:
         "companions": pictures.companions,
         "foreign_names": list(foreign),
     }
-    rows = classifier_files.rows(
-        pictures.embedded.hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign
-    )
+    hashes = pictures.embedded.hashes
+    rows = classifier_files.rows(hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign)
     both, network = (tuned.mixing, tuned.network) if tuned else (None, None)
     if tuned:
         card["finetuned"] = tuned.card

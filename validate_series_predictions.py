@@ -183,9 +183,8 @@ def newcomers(
     learned.data[:] = 1.0
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
     script.say(f"{len(kept):,} pictures that came after the training are judged by the classifier as it is")
-    return classifier_files.rows(
-        hashes, own, made.series, np.full(len(kept), -1), told, learned, card.get("foreign_names", ())
-    )
+    folds, foreign = np.full(len(kept), -1), card.get("foreign_names", ())
+    return classifier_files.rows(hashes, own, made.series, folds, told, learned, foreign)
 
 
 def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.ndarray | None:

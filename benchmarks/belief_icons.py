@@ -66,9 +66,7 @@ def listed(maker: str, root: Path) -> Iterator[Icon]:
     for name, one in entries:
         words = one if maker == "lucide" else one.get({"octicons": "keywords", "tabler": "tags"}.get(maker, "aliases"))
         words = one["search"]["terms"] if maker == "fontawesome" else words
-        kinds = {"tabler": lambda one: [one["category"]], "mdi": lambda one: one["tags"]}.get(maker, lambda one: [])(
-            one
-        )
+        kinds = [one["category"]] if maker == "tabler" else one["tags"] if maker == "mdi" else []
         yield maker, name, root / folder / f"{name}{ending}.svg", [str(word) for word in words or []], kinds
 
 

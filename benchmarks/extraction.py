@@ -130,9 +130,8 @@ def forward(args: argparse.Namespace) -> None:
         for attention in dict.fromkeys((attend, joytag_network.fast_attention(network, device, precision))):
             name = f"joytag.fast {precision}" + (", our attention" if attention is not attend else "")
             fast = FastViT(network, dtype, device, attention)
-            peers[name] = finished(
-                lambda fast=fast: torch.cat(list((lanes.map if len(parts) > 1 else map)(fast, parts)))
-            )
+            each = lanes.map if len(parts) > 1 else map
+            peers[name] = finished(lambda fast=fast, each=each: torch.cat(list(each(fast, parts))))
     peers[PRODUCT], operations = product(device, 0.1 * len(pixels) if device.type == "cpu" else 0.1)
     clock = time.thread_time if args.threads == 1 and device.type == "cpu" else time.perf_counter
     seconds, found = in_turns(peers, args.rounds, clock)
@@ -205,10 +204,8 @@ def drawing(width: int, height: int, seed: int) -> Image.Image:
         left, top = rng.integers(0, width), rng.integers(0, height)
         box = [int(left), int(top), int(left + rng.integers(4, width // 3)), int(top + rng.integers(4, height // 3))]
         draw.ellipse(box, fill=tuple(int(one) for one in rng.integers(0, 256, 3)), outline="black", width=3)
-    noise = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).filter(
-        ImageFilter.GaussianBlur(1)
-    )
-    return Image.blend(image, noise, 0.08)
+    noise = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.blend(image, noise.filter(ImageFilter.GaussianBlur(1)), 0.08)
 
 
 def stage(args: argparse.Namespace) -> None:
@@ -317,9 +314,8 @@ def mapped(root: Path, pictures: Path, hashes: list[str]) -> DataFolder:
     root.mkdir()
     data = DataFolder(root)
     pages = [{"path": ["dataset"], "page_key": "k", "hashes": hashes}]
-    data_folder.save(
-        data, MAPPING, {"library": {"type": "folder", "path": str(pictures)}, "root": ["dataset"], "pages": pages}
-    )
+    library = {"type": "folder", "path": str(pictures)}
+    data_folder.save(data, MAPPING, {"library": library, "root": ["dataset"], "pages": pages})
     return data
 
 

@@ -97,9 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             port = int(re.search(r":(\d+)/", page.stdout.readline() if page.stdout else "")[1])  # type: ignore[index]
             until = time.time() + args.seconds
             visitors = [Visitor(port, until, number) for number in range(args.readers)]
-            visitors += [
-                Visitor(port, until, -number - 1, ids[number :: args.deciders]) for number in range(args.deciders)
-            ]
+            visitors += [Visitor(port, until, -one - 1, ids[one :: args.deciders]) for one in range(args.deciders)]
             for one in visitors:
                 one.start()
             time.sleep(args.seconds / 10)

@@ -112,9 +112,8 @@ def peers(rows: np.ndarray, threshold: float) -> dict[str, Callable[[], Found]]:
         lists = max(1, int(len(rows) ** 0.5))
         probes = enough_probes(rows, threshold, lists)
         others["faiss flat"] = lambda: range_search(index_of(rows), rows, threshold)
-        others[f"faiss IVF{lists}, nprobe {probes}"] = lambda: range_search(
-            index_of(rows, lists, probes), rows, threshold
-        )
+        inverted = f"faiss IVF{lists}, nprobe {probes}"
+        others[inverted] = lambda: range_search(index_of(rows, lists, probes), rows, threshold)
     return others
 
 
@@ -229,9 +228,8 @@ def draw(n: int, d: int, decay: float, seed: int) -> np.ndarray:
     own = torch.empty(scenes, d, dtype=torch.float16)
     for start in range(0, scenes, DRAW):
         part = topic[start : start + DRAW]
-        own[start : start + DRAW] = torch.nn.functional.normalize(
-            0.65 * topics[part] + 0.76 * directions(len(part)), dim=1
-        )
+        scene_rows = 0.65 * topics[part] + 0.76 * directions(len(part))
+        own[start : start + DRAW] = torch.nn.functional.normalize(scene_rows, dim=1)
     rows = torch.empty(n, d)
     for start in range(0, n, DRAW):
         part = slice(start, start + DRAW)

@@ -68,9 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = script.plain_parser(__doc__)
     parser.add_argument("demo", type=Path, metavar="DEMO", help="what `make demo` made")
-    parser.add_argument(
-        "--walk", choices=WALKS, action="append", help="what to walk (default: all, each from the start)"
-    )
+    walk = "what to walk (default: all, each from the start)"
+    parser.add_argument("--walk", choices=WALKS, action="append", help=walk)
     script.add_option(parser, "--project", "the checkout whose page is walked", PROJECT, type=Path, metavar="DIR")
     script.add_option(parser, "--browser", "the browser's program", "/usr/bin/chromium", metavar="FILE")
     script.add_option(parser, "--thought", "seconds a card", 1.2, type=float, metavar="S")

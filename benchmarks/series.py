@@ -73,9 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     script.add_option(made, "--seeds", "of the libraries", [101], type=int)
     script.add_switch(made, "--without-peers", "only ours, for quick looks")
     made.add_argument("--data-dir", metavar="DIR", type=Path, help="a data folder to learn from, instead of drawn ones")
-    made.add_argument(
-        "--planted", metavar="FILE", type=Path, help="its true tags, as sample/draw_library.py writes them"
-    )
+    made.add_argument("--planted", metavar="FILE", type=Path, help="its true tags, of sample/draw_library.py")
     args = made.parse_args(argv)
     if args.data_dir:
         if not args.planted:
@@ -156,9 +154,8 @@ def drawn_library(root: Path, planted: Path) -> tuple[Library, list[str]]:
     )
     place = {name: at for at, name in enumerate(sorted({*written, *true} - {""}))} | {"": -1}
     pairs = pair_search.near_pairs(every.matrix, 0.97)
-    _, first, group = np.unique(
-        pair_search.group_labels(len(written), pairs.i, pairs.j), return_index=True, return_inverse=True
-    )
+    labels = pair_search.group_labels(len(written), pairs.i, pairs.j)
+    _, first, group = np.unique(labels, return_index=True, return_inverse=True)
     number = [np.array([place[name] for name in names]) for names in (true, written)]
     names = tuple(name for name in place if name)
     return Library(every.matrix, *number, first[group.reshape(-1)], len(names), names), list(every.hashes)
@@ -255,9 +252,8 @@ class Results:
     def add(self, name: str, said: np.ndarray, probability: np.ndarray, unknown: np.ndarray, seconds: float) -> None:
         """A line for one method: what it said (m,), with which probability, and how unknown each picture looks to it."""
         cuts = (0.0,) if name == "ours" else CUTS
-        macro, micro = max(
-            (f1(self.truth, np.where(probability >= cut, said, -1), self.known) for cut in cuts), key=sum
-        )
+        by_cut = (f1(self.truth, np.where(probability >= cut, said, -1), self.known) for cut in cuts)
+        macro, micro = max(by_cut, key=sum)
         shown = said >= 0
         error = expected_calibration_error(probability[shown], (said == self.truth)[shown])
         area = roc_auc_score(self.truth < 0, unknown)
@@ -345,9 +341,8 @@ def findings(library: Library) -> None:
     rows = np.flatnonzero((library.tag >= 0) & known)
     own = np.full(len(first), np.nan)
     own[rows] = np.asarray(said.own[rows, place[library.tag[rows]]]).ravel()
-    wrong_tags(
-        library, first, said.probability[:, 0], said.unknown, own, said.forgotten, mixing.swapped, mixing.fitting
-    )
+    surest = said.probability[:, 0]
+    wrong_tags(library, first, surest, said.unknown, own, said.forgotten, mixing.swapped, mixing.fitting)
     area = roc_auc_score(library.truth < 0, said.unknown)
     print(
         f"  found from the tags alone: {mixing.swapped:.1%} swapped, {mixing.absence.unknown_share:.1%} unknown, "

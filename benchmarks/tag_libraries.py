@@ -336,9 +336,8 @@ class Regions:
         if self.harder.part:
             truth[:, -1] = truth[:, 1] & (spot[:, 0] > self.franchise[1, 0])
         seen = np.maximum(spot @ self.network[0] + self.shift, 0) @ self.network[1]
-        seen = (
-            seen + share_truth(rng.normal(size=(rows, self.d)), twins) * 0.55 + rng.normal(size=(rows, self.d)) * 0.06
-        )
+        seen = seen + share_truth(rng.normal(size=(rows, self.d)), twins) * 0.55
+        seen = seen + rng.normal(size=(rows, self.d)) * 0.06
         return with_parents(truth, self.implied), seen.astype(np.float32), margin
 
 

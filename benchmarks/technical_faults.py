@@ -58,9 +58,8 @@ def pictures(named: str, count: int, seed: int) -> list[Image.Image]:
     if not named:
         return [paint(imagine(Random(f"faults:{seed}:{number}"))).convert("RGB") for number in range(count)]
     kept: list[Image.Image] = []
-    paths = sorted(
-        path for path in Path(named).expanduser().rglob("*") if path.suffix.lower() in (".png", ".jpg", ".webp")
-    )
+    below = Path(named).expanduser().rglob("*")
+    paths = sorted(path for path in below if path.suffix.lower() in (".png", ".jpg", ".webp"))
     for path in Random(seed).sample(paths, len(paths)):
         with Image.open(path) as opened:
             if min(opened.size) >= 96 and len(kept) < count:

@@ -160,9 +160,8 @@ def save(folder: DataFolder, kind: Kind, document: dict[str, Any], when: datetim
         head = {"kind": kind.name, "version": kind.version, "created": isoformat(when)}
         whole = fold(head | {key: value for key, value in document.items() if key not in head}, dict(kind.plain))
         with suppress(FileExistsError):
-            write_atomically(
-                path, partial(write_json_records, document=whole, records=(FOLDED, *kind.records)), replace=False
-            )
+            write = partial(write_json_records, document=whole, records=(FOLDED, *kind.records))
+            write_atomically(path, write, replace=False)
             return path
 
 
@@ -191,9 +190,8 @@ def records(
         yield from _records_as_they_stand(path, kind, header, unusable)
         return
     try:
-        yield from unfold(
-            _records_as_they_stand(path, replace(kind, records=(FOLDED, *kind.records)), header, unusable), unusable
-        )
+        folded = replace(kind, records=(FOLDED, *kind.records))
+        yield from unfold(_records_as_they_stand(path, folded, header, unusable), unusable)
     except ValueError as error:
         raise BadFile(f"{path} is damaged ({error}): {_again(kind)}") from None
 

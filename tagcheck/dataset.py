@@ -138,9 +138,8 @@ def load(
         raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")
     if (found := document.get("tag_relations")) is not before:  # it stands behind the records
         siblings, parents, spellings = _relations(path, found)
-        records = {
-            one.hash: replace(one, refused=spellings.refused(one.deleted_tags, one.tags)) for one in records.values()
-        }
+        refused = {hash: spellings.refused(one.deleted_tags, one.tags) for hash, one in records.items()}
+        records = {hash: replace(one, refused=refused[hash]) for hash, one in records.items()}
     if unusable and not records:
         raise BadFile(f"{path}: {unusable}: run {DATASET.made_by} again")
     judged = dict(_judged(document.pop("judged_pairs", None) or pairs, unusable))

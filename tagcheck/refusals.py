@@ -125,9 +125,8 @@ class Noes:
         for (hash, tag, action), state in decided.items():
             if action == "add" and state in added:
                 added[state].setdefault(hash, set()).add(tag)
-        kept = {
-            (hash, tag) for (hash, tag, action), state in decided.items() if (action, state) == ("remove", "ignored")
-        }
+        ignored = [key for key, state in decided.items() if state == "ignored"]
+        kept = {(hash, tag) for hash, tag, action in ignored if action == "remove"}
         return cls(spellings, added["ignored"], kept, muted, added["undone"])
 
     def deleted_before(self, picture: Picture, tag: str) -> bool:

@@ -41,9 +41,8 @@ def differences(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndar
     The columns, each 0 for the same picture: what of the brightness's variation is left (0 to 1), the largest difference
     of a patch, that of a colour patch (both in grey levels), and how much of the frame is not shared (0 to 1).
     """
-    found = [
-        _compared(thumbnails[i[at : at + BLOCK]], thumbnails[j[at : at + BLOCK]]) for at in range(0, len(i), BLOCK)
-    ]
+    blocks = [slice(at, at + BLOCK) for at in range(0, len(i), BLOCK)]
+    found = [_compared(thumbnails[i[some]], thumbnails[j[some]]) for some in blocks]
     return np.concatenate(found) if found else np.empty((0, 4), np.float32)
 
 

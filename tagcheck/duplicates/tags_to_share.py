@@ -212,9 +212,8 @@ def _tagger_logits(
     for start in range(0, len(known), 8 * BLOCK):
         cells = known[start : start + 8 * BLOCK]
         lines = line[columns[cells]]
-        logits[cells] = (
-            np.einsum("nd,nd->n", matrix[rows[cells]].astype(np.float32), tagger.weight[lines]) + tagger.bias[lines]
-        )
+        embeddings = matrix[rows[cells]].astype(np.float32)
+        logits[cells] = np.einsum("nd,nd->n", embeddings, tagger.weight[lines]) + tagger.bias[lines]
     return logits
 
 

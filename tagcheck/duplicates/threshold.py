@@ -3,9 +3,7 @@
 import numpy as np
 from scipy import optimize
 
-THRESHOLDS = np.round(
-    np.concatenate([np.arange(0.01, 0.9, 0.01), np.arange(0.9, 0.99, 0.005), np.arange(0.99, 1.0001, 0.001)]), 4
-)
+THRESHOLDS = np.r_[0.01:0.9:0.01, 0.9:0.99:0.005, 0.99:1.0001:0.001].round(4)
 
 
 def copy_chance(cosine: np.ndarray, known_cosine: np.ndarray, known_copy: np.ndarray) -> np.ndarray:

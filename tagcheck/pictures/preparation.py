@@ -321,9 +321,8 @@ def prepare(picture: Picture | Image.Image, recipe: Recipe | int) -> np.ndarray:
     sides = (max(picture.size),) * 2 if recipe.fit == "pad" else picture.size
     # Rounding the offset down on the upright picture rounds it up where that edge is turned to the far side.
     spare = [side - length for side, length in zip(sides, picture.size)]
-    offsets = [
-        (gap + 1) // 2 if turn and far else gap // 2 for gap, far in zip(spare, turn[1:] if turn else (False, False))
-    ]
+    far = turn[1:] if turn else (False, False)
+    offsets = [(gap + turned) // 2 for gap, turned in zip(spare, far)]
     square = _square(picture, offsets, sides, recipe)
     return np.asarray(square.transpose(turn[0]) if turn else square).transpose(2, 0, 1)
 
@@ -486,9 +485,8 @@ def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], reci
         canvas.paste(image, (margins[0][0], margins[1][0]))
         image = canvas
     # One axis after the other, since Pillow rounds in between and picks the order by the canvas' shape; a square goes this way.
-    (left, right), (top, bottom) = [
-        (max(low, 0.0), min(high, float(most))) for (low, high), most in zip(boxes, image.size)
-    ]
+    shown = [(max(low, 0.0), min(high, float(most))) for (low, high), most in zip(boxes, image.size)]
+    (left, right), (top, bottom) = shown
     seen_size = (spans[0][1] - spans[0][0], spans[1][1] - spans[1][0])
     resized = image.resize((seen_size[0], image.height), filter, box=(left, 0, right, image.height))
     resized = resized.resize(seen_size, filter, box=(0, top, seen_size[0], bottom))

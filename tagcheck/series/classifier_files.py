@@ -157,9 +157,8 @@ def rows(
         ranked = zip(said.ranked[row], said.probability[row])
         probabilities = {names[place]: round(float(p), 4) for place, p in ranked if place >= 0}
         # A tag that hardly fits keeps its digits: how little it fits decides whether it is wrong.
-        probabilities |= {
-            names[place]: float(f"{p:.3g}") for place, p in zip(said.own.indices[own], said.own.data[own])
-        }
+        fits = zip(said.own.indices[own], said.own.data[own])
+        probabilities |= {names[place]: float(f"{p:.3g}") for place, p in fits}
         sure = [names[place] for place in said.ranked[row][predicted[row]]]
         unknown, extra = float(said.unknown[row]), {}
         if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= series_mixing.LISTED_FROM:
@@ -221,9 +220,8 @@ def save(
     shared = {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
     write_json(out_of_fold, head | shared | {"predictions": predictions}, OUT_OF_FOLD.records)
     head = {"kind": CARD.name, "version": CARD.version, "created": created, "namespace": namespace}
-    noise = {"noise": _shares(with_network or mixing)} | (
-        {"noise_without_network": _shares(mixing)} if with_network else {}
-    )
+    noise = {"noise": _shares(with_network or mixing)}
+    noise |= {"noise_without_network": _shares(mixing)} if with_network else {}
     described = {name: _described(path) for name, path in zip(("weights", "out_of_fold", "network"), files)}
     path = card_path(folder, namespace)
     write_json(path, head | card | noise | {"files": described}, CARD.records)
@@ -297,9 +295,8 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
         plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
         prior = Prior(**{name: arrays[f"prior_{name}"] for name in Prior.__dataclass_fields__})
         places = arrays["companions_row"], arrays["companions_column"]
-        companions = sparse.csr_matrix(
-            (arrays["companions_value"], places), shape=(len(card["companions"]), len(plda.counts))
-        )
+        shape = len(card["companions"]), len(plda.counts)
+        companions = sparse.csr_matrix((arrays["companions_value"], places), shape=shape)
         model = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"], prior, companions)
         tuned, network = None, None
         if "network" in card["files"]:

@@ -50,9 +50,8 @@ class Folded:
         """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
         of_fold = self.known @ labels.contains() > 0
         row, column = labels.tags.nonzero()
-        return sparse.csr_matrix(
-            (of_fold[self.folds[row], column].astype(np.float32), (row, column)), shape=labels.tags.shape
-        )
+        learned = of_fold[self.folds[row], column].astype(np.float32)
+        return sparse.csr_matrix((learned, (row, column)), shape=labels.tags.shape)
 
 
 def out_of_fold(
@@ -244,9 +243,8 @@ def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.nd
     unknown = network_heard(folded.unknown, log_p[rows], known, folds[rows], own)
     rows = folded.planted_rows
     planted = network_heard(folded.planted, log_p[rows], known, folds[rows])
-    return replace(
-        folded, candidates=network_heard(folded.candidates, log_p, known, folds), unknown=unknown, planted=planted
-    )
+    candidates = network_heard(folded.candidates, log_p, known, folds)
+    return replace(folded, candidates=candidates, unknown=unknown, planted=planted)
 
 
 def _fit(sums: linear_probes.FoldedMoments, fold: int | None) -> Plda:

@@ -412,9 +412,8 @@ def _lowest(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.nd
     """Where `loss` is lowest. Features of very different size make L-BFGS stop half way at a small step: then it begins anew."""
     at, last = start, np.inf
     for _ in range(RESTARTS):
-        found = optimize.minimize(
-            loss, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10, "maxiter": 400}
-        )
+        options = {"ftol": 1e-10, "maxiter": 400}
+        found = optimize.minimize(loss, at, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         at = found.x
         if last - found.fun < 1e-5 * abs(found.fun):
             break
@@ -427,9 +426,8 @@ def _unknown_share(log_odds: np.ndarray) -> float:
     odds = np.exp(np.clip(log_odds, -20.0, 20.0))
     share, weight = UNKNOWN_OF_UNTAGGED, UNKNOWN_WEIGHT
     for _ in range(200):
-        after = float((share * odds / (share * odds + 1.0 - share)).mean() + weight * UNKNOWN_OF_UNTAGGED) / (
-            1.0 + weight
-        )
+        seen = (share * odds / (share * odds + 1.0 - share)).mean()
+        after = float(seen + weight * UNKNOWN_OF_UNTAGGED) / (1.0 + weight)
         if abs(after - share) < 1e-6:
             break
         share = float(np.clip(after, 1e-4, 1 - 1e-4))
@@ -485,9 +483,8 @@ def predictions(
         part = found.rows(rows)
         p, unknown[rows] = mixing.probabilities(part)
         row, column = np.nonzero(part.present)
-        of_class = sparse.csr_matrix(
-            (p[row, column], (row, part.classes[row, column])), shape=(len(p), contains.shape[0])
-        )
+        places = row, part.classes[row, column]
+        of_class = sparse.csr_matrix((p[row, column], places), shape=(len(p), contains.shape[0]))
         of_series = np.minimum((of_class @ stands_for).toarray(), 1.0)
         order = np.argsort(-of_series, axis=1, kind="stable")[:, :listed]
         value = np.take_along_axis(of_series, order, axis=1)
@@ -545,9 +542,8 @@ def cross_fitted(folded: Folded, labels: Labels, seed: int = 0) -> Predictions:
         for here in (half, ~half)
     ]
     back = np.argsort(np.concatenate([np.flatnonzero(half), np.flatnonzero(~half)]))
-    whole = {
-        name: np.concatenate([getattr(part, name) for part in parts])[back] for name in vars(parts[0]) if name != "own"
-    }
+    names = [name for name in vars(parts[0]) if name != "own"]
+    whole = {name: np.concatenate([getattr(part, name) for part in parts])[back] for name in names}
     return Predictions(own=sparse.vstack([part.own for part in parts], format="csr")[back], **whole)
 
 
@@ -600,6 +596,5 @@ def gain(
         scores.append(np.stack([2 * right.sum(axis=1) / np.maximum(total.sum(axis=1), 1e-9), macro], axis=1))
     apart = (scores[1] - scores[0]).mean(axis=1)
     (micro, macro), (with_micro, with_macro) = ([round(float(one), 4) for one in score[0]] for score in scores)
-    return Gain(
-        (micro, macro), (with_micro, with_macro), round(float(apart[0]), 4), round(float((apart[1:] > 0).mean()), 4)
-    )
+    sure = round(float((apart[1:] > 0).mean()), 4)
+    return Gain((micro, macro), (with_micro, with_macro), round(float(apart[0]), 4), sure)

@@ -57,9 +57,8 @@ def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int
         while True:
             near = _around(centres, firsts, probes, k)
             found = _search(points, order, firsts, near, k, pool, asked)
-            share = float(
-                np.mean([len(np.intersect1d(found[0][row], truth[place])) / k for place, row in enumerate(asked)])
-            )
+            right = [len(np.intersect1d(found[0][row], truth[place])) for place, row in enumerate(asked)]
+            share = float(np.mean(right)) / k
             if share >= recall or probes >= len(centres):
                 break
             probes *= WIDER

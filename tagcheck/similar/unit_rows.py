@@ -96,9 +96,8 @@ class UnitRows:
         rows, row = i.unique(return_inverse=True)
         columns, column = j.unique(return_inverse=True)
         if len(rows) * len(columns) >= SCATTERED * len(i):
-            return torch.cat(
-                [(self.take(one) * self.take(two)).sum(1) for one, two in zip(i.split(GATHER), j.split(GATHER))]
-            )
+            pieces = zip(i.split(GATHER), j.split(GATHER))
+            return torch.cat([(self.take(one) * self.take(two)).sum(1) for one, two in pieces])
         product, left = torch.empty(len(i)), self.take(rows)
         for at in range(0, len(columns), BLOCK):  # so that many columns do not make one great product
             within = ((column >= at) & (column < at + BLOCK)).nonzero().squeeze(1)

@@ -90,9 +90,8 @@ def preview(library: Library, changes: Sequence[TagChange], service: str | None 
     `LibraryUnreachable`.
     """
     steps = _planned(library, _distinct(changes), service)
-    return Preview(
-        [one for one in steps if isinstance(one, TagWrite)], [one for one in steps if isinstance(one, NoWrite)]
-    )
+    writes = [one for one in steps if isinstance(one, TagWrite)]
+    return Preview(writes, [one for one in steps if isinstance(one, NoWrite)])
 
 
 def apply(
