@@ -31,12 +31,8 @@ PARTLY = "partly"  # the same file lies in several places, and only some of them
 UNKNOWN = "unknown"  # the picture is not in the library (any more), or its tags cannot be read
 
 # What an owner can have judged about two pictures in the library's own program.
-DUPLICATES, ALTERNATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES = (
-    "duplicates",
-    "alternates",
-    "false positives",
-    "potential duplicates",
-)
+DUPLICATES, ALTERNATES = "duplicates", "alternates"
+FALSE_POSITIVES, POTENTIAL_DUPLICATES = "false positives", "potential duplicates"
 
 
 @dataclass(frozen=True)

@@ -24,32 +24,8 @@ NAMES = {
     "；": "full-width semicolons",
 }
 NAMES |= {";": "semicolons", "\t": "tabs", "|": "upright strokes", "blanks": "blanks"}
-SMALL_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "at",
-        "by",
-        "from",
-        "has",
-        "her",
-        "his",
-        "in",
-        "is",
-        "it",
-        "its",
-        "of",
-        "on",
-        "the",
-        "their",
-        "there",
-        "this",
-        "to",
-        "with",
-    ]
-)
+_SMALL = "a an and are at by from has her his in is it its of on the their there this to with"
+SMALL_WORDS = frozenset(_SMALL.split())
 BLANKS_SHARE = 0.9  # of the files with several tags, before blanks part them
 
 
