@@ -130,9 +130,7 @@ def make_environment(torch: str) -> None:
             import ensurepip
             import venv
         except ImportError:
-            raise Failed(
-                "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)"
-            ) from None
+            raise Failed("Python's venv module is missing (Debian, Ubuntu: apt-get install python3-venv)") from None
         say(f"(pip {ensurepip.version()} comes with this Python)")
         venv.create(VENV, with_pip=True)
     if not installed(REQUIREMENTS):
@@ -180,9 +178,7 @@ def cpu_builds() -> dict[str, str]:
         beside = [version for version in found["torchvision"] if version[:2] == (0, minor + 15)]
         if major == 2 and beside:
             pair = {"torch": (major, minor, patch), "torchvision": max(beside)}
-            return {
-                f"{name}=={'.'.join(map(str, version))}+cpu": found[name][version] for name, version in pair.items()
-            }
+            return {f"{name}=={'.'.join(map(str, one))}+cpu": found[name][one] for name, one in pair.items()}
     return {}
 
 

@@ -184,10 +184,10 @@ class Unusable:
         if not self.count:
             return ""
         more = f" and {self.count - NAMED} more" if self.count > NAMED else ""
-        left_out = (
+        records = (
             "1 record cannot be used and is" if self.count == 1 else f"{self.count:,} records cannot be used and are"
         )
-        return f"{left_out} left out: {'; '.join(self.first)}{more}"
+        return f"{records} left out: {'; '.join(self.first)}{more}"
 
 
 # --- shapes ------------------------------------------------------------------------------------------------

@@ -351,9 +351,8 @@ def _guard(db: sqlite3.Connection, table: str) -> None:
         with within(db):
             db.execute(GUARDS)
             if not _guarded(db, table, columns):
-                db.execute(
-                    "INSERT OR REPLACE INTO guards VALUES (?, ?, ?, ?)", (table, columns, *_count(db, table, columns))
-                )
+                row = table, columns, *_count(db, table, columns)
+                db.execute("INSERT OR REPLACE INTO guards VALUES (?, ?, ?, ?)", row)
     old, new = (f"row_digest({', '.join(f'{row}.{name}' for name in names)})" for row in ("OLD", "NEW"))
     for event, count, digests in (("INSERT", 1, (new,)), ("DELETE", -1, (old,)), ("UPDATE", 0, (old, new))):
         moved = "".join(

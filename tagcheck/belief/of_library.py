@@ -271,9 +271,8 @@ def written(visible: Sequence[frozenset[str]], column: Mapping[str, int]) -> spa
     """Which pictures have which tags, 0/1 (n, T)."""
     ends = np.cumsum([0, *(sum(tag in column for tag in mine) for mine in visible)])
     columns = np.fromiter((column[tag] for mine in visible for tag in mine if tag in column), np.int32, ends[-1])
-    given = sparse.csr_matrix(
-        (np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(visible), len(column))
-    )
+    shape = len(visible), len(column)
+    given = sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=shape)
     given.sort_indices()
     return given
 
@@ -323,9 +322,8 @@ def answered_cells(
         if hash in row and tag in column and state in ("accepted", "ignored"):
             said[row[hash], column[tag]] = 1 if (action == "add") == (state == "accepted") else -1
     rows, columns = zip(*said) if said else ((), ())
-    return sparse.csr_matrix(
-        (np.array(list(said.values()), dtype=np.int8), (rows, columns)), shape=(len(records), len(column))
-    )
+    values = np.array(list(said.values()), dtype=np.int8)
+    return sparse.csr_matrix((values, (rows, columns)), shape=(len(records), len(column)))
 
 
 def load_tagger(
@@ -337,9 +335,8 @@ def load_tagger(
     if head is None:
         notes.append(f"no {place_of_head}: the tagger was not used, only the library's own tags")
         return None
-    known = tagger_vocabulary.with_categories(
-        tagger_vocabulary.load(folder.root, data.siblings), head.tags, head.namespaces
-    )
+    own = tagger_vocabulary.load(folder.root, data.siblings)
+    known = tagger_vocabulary.with_categories(own, head.tags, head.namespaces)
     meant = tagger_vocabulary.owners_tags(head.tags, column, known)
     place: dict[int, int] = {}
     for slot, tag in enumerate(meant):

@@ -66,9 +66,8 @@ class JoyTagNetwork:
         self.lanes = self.threads if device.type == "cpu" else 1
         self.notes: list[str] = []
         head = network.head
-        self.head = TagHead(
-            self.tags, head.weight.detach().float().numpy(), head.bias.detach().float().numpy(), self.id
-        )
+        weight, bias = (one.detach().float().numpy() for one in (head.weight, head.bias))
+        self.head = TagHead(self.tags, weight, bias, self.id)
         self._fast = FastViT(network, PRECISIONS[precision], device, fast_attention(network, device, precision))
 
     def compute(self, pixels: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ network itself answers before anything is embedded.
 """
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,7 @@ class OnnxNetwork:
             )
         self.dim = rows.shape[1]
         self.tags = [names[place] for place in kept]
-        twice = (
-            {name for name in self.tags if self.tags.count(name) > 1} if len(set(self.tags)) < len(self.tags) else ()
-        )
+        twice = {name for name, times in Counter(self.tags).items() if times > 1}
         if twice:
             raise BadFile(f"{self._path.parent / self._found.labels.file} names {min(twice)!r} twice")
         own = said if self._found.output == "probabilities" else expit(said)

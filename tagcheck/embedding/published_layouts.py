@@ -303,9 +303,8 @@ def _camie(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
 def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
     """What preprocess.json says: its list of steps for testing."""
     document = tagger_json.read_json(path)
-    steps = next(
-        (document[name] for name in ("test", "stages", "val") if isinstance(document, dict) and name in document), None
-    )
+    held = document if isinstance(document, dict) else {}
+    steps = next((held[name] for name in ("test", "stages", "val") if name in held), None)
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise BadFile(f"{path} has no list of steps called test, stages or val: get it again, or write a {FILE}")
     size, layout = _square(model, graph, 0)

@@ -82,9 +82,7 @@ class TagHead:
 
 def shard_paths(folder: Path) -> list[Path]:
     """The shards in `folder` (not the tag head, not the older layout), the oldest name first."""
-    found = (
-        path for path in _pt_files(folder) if path.name != TAG_HEAD and not ONE_FILE_A_PICTURE.fullmatch(path.name)
-    )
+    found = (one for one in _pt_files(folder) if one.name != TAG_HEAD and not ONE_FILE_A_PICTURE.fullmatch(one.name))
     return sorted(found, key=lambda path: path.name)
 
 
@@ -518,9 +516,8 @@ def _check_same_model(
     if model is not None and shard["model"] != model:
         raise BadFile(f"{path} is of model {shard['model']}, the dataset is of {model}: {MADE_BY} again, or {way_out}")
     if parts and shard["embeddings"].shape[1] != parts[0].shape[1]:
-        raise BadFile(
-            f"{path} has rows of {shard['embeddings'].shape[1]} numbers, others have {parts[0].shape[1]}: {way_out}"
-        )
+        width, others = shard["embeddings"].shape[1], parts[0].shape[1]
+        raise BadFile(f"{path} has rows of {width} numbers, others have {others}: {way_out}")
 
 
 def _gather(

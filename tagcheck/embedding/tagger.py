@@ -76,9 +76,8 @@ class Tagger:
         aside = self.device.type != "cpu"  # the processor is free beside it
         self.decoders = os.cpu_count() or 1 if aside else max(2, -(-network.lanes // 4))
         self.ahead = 1 if aside else network.lanes if network.lanes > 1 else 0
-        self._lanes = (
-            ThreadPoolExecutor(network.lanes, "lane", torch.set_num_threads, (1,)) if network.lanes > 1 else None
-        )
+        several = network.lanes > 1
+        self._lanes = ThreadPoolExecutor(network.lanes, "lane", torch.set_num_threads, (1,)) if several else None
 
     def describe(self) -> dict[str, Any]:
         """What the dataset file says about the model."""
@@ -134,9 +133,8 @@ class Tagger:
         """The pictures as one tensor; for a GPU in pinned memory, which it can fetch from by itself."""
         pinned = self.device.type == "cuda"
         if isinstance(pictures, (list, tuple)):
-            frames = [
-                preparation.prepare(one, self.recipe) if isinstance(one, Image.Image) else one for one in pictures
-            ]
+            prepare = preparation.prepare
+            frames = [prepare(one, self.recipe) if isinstance(one, Image.Image) else one for one in pictures]
             rows = torch.empty((len(frames), *frames[0].shape[1:], 3), dtype=torch.uint8, pin_memory=pinned)
             preparation.batch(frames, rows.numpy())  # into the tensor's own memory
             pixels = rows.permute(0, 3, 1, 2)
@@ -248,9 +246,8 @@ def describe(folder: Path) -> tuple[Descriptor | None, str]:
     published; None for a folder in JoyTag's own.
     """
     described = tagger_json.read(folder)
-    if described is not None or (
-        (folder / joytag_network.WEIGHTS).is_file() and (folder / joytag_network.VOCABULARY).is_file()
-    ):
+    in_joytags = all((folder / name).is_file() for name in (joytag_network.WEIGHTS, joytag_network.VOCABULARY))
+    if described is not None or in_joytags:
         return described, ""
     recognised = published_layouts.recognise(folder)
     return (None, "") if recognised is None else (recognised[1], recognised[0])
@@ -299,6 +296,5 @@ def choose_device(device: str) -> torch.device:
 
 def device_name(device: torch.device) -> str:
     """What a GPU is called; "" for the processor."""
-    return (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple's GPU" if device.type == "mps" else ""
-    )
+    apples = "Apple's GPU" if device.type == "mps" else ""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else apples

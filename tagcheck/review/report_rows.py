@@ -222,9 +222,8 @@ def _id(where: str, record: dict[str, Any]) -> str:
 def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """A row's evidence, with what else the detector wrote beside it."""
     evidence = record.get("evidence")
-    beside = (
-        {key: value for key, value in record.items() if key not in leave_out and key != "evidence"} if leave_out else {}
-    )
+    kept = record.keys() - {*leave_out, "evidence"} if leave_out else ()
+    beside = {key: value for key, value in record.items() if key in kept}
     return beside | (evidence if isinstance(evidence, dict) else {})
 
 

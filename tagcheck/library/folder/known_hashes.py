@@ -119,9 +119,8 @@ class FolderStore:
     def hashes(self, root: str) -> dict[str, tuple[int, int, str]]:
         """(size, mtime_ns, hash) of every path known under this root."""
         with self._open(write=False) as db:
-            rows = db.execute(
-                "SELECT path, size, mtime_ns, hash FROM folder_hashes WHERE root = ?", (os.fsencode(root),)
-            )
+            query = "SELECT path, size, mtime_ns, hash FROM folder_hashes WHERE root = ?"
+            rows = db.execute(query, (os.fsencode(root),))
             return {os.fsdecode(path): (size, mtime_ns, hash) for path, size, mtime_ns, hash in rows}
 
     def keep_hashes(self, root: str, rows: Iterable[tuple[str, int, int, str]]) -> None:
@@ -183,14 +182,9 @@ class FolderStore:
 
 def relative(path: str, root: str) -> str:
     """A path below `root` from there on, any other whole; with slashes on every system."""
-    inside = (
-        root and os.path.commonpath([root, path]) == root if os.path.isabs(path) and _one_drive(path, root) else False
-    )
+    drives = {os.path.splitdrive(one)[0].lower() for one in (path, root)}
+    inside = root and os.path.isabs(path) and len(drives) == 1 and os.path.commonpath([root, path]) == root
     return (os.path.relpath(path, root) if inside else path).replace(os.sep, "/")
-
-
-def _one_drive(path: str, root: str) -> bool:
-    return os.path.splitdrive(path)[0].lower() == os.path.splitdrive(root)[0].lower()
 
 
 def _make_relative(db: sqlite3.Connection) -> None:

@@ -203,9 +203,8 @@ class FolderLibrary:
         """
         places = self._places(write.hash, write.service)
         here = [target for place in places for target in self._targets(place)]
-        here += [
-            Target(place.new_sidecar(end, full), end) for place in places for end in ENDINGS for full in (True, False)
-        ]
+        ends = [(end, full) for end in ENDINGS for full in (True, False)]
+        here += [Target(place.new_sidecar(end, full), end) for place in places for end, full in ends]
         try:
             return any(self._was_replaced(target) for target in dict.fromkeys(here))
         except NotASidecar:
@@ -252,9 +251,8 @@ class FolderLibrary:
                 continue
             paths = [folder.parts for folder in index.folders]
             exact = [path for path in paths if path == wanted]
-            alike = [
-                path for path in paths if [part.casefold() for part in path] == [part.casefold() for part in wanted]
-            ]
+            folded = [part.casefold() for part in wanted]
+            alike = [path for path in paths if [part.casefold() for part in path] == folded]
             if exact or alike:
                 return (exact or alike)[0]
         there = sorted(shown("/".join(folder.parts)) for folder in index.folders if folder.parts)
@@ -548,9 +546,8 @@ class FolderLibrary:
         """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong, by path."""
         problems: dict[str, str] = {}
         if changes:
-            self._store.keep_versions(
-                [(self._store.key(change.path, change.key), change.old, change.new) for change in changes]
-            )
+            key = self._store.key
+            self._store.keep_versions([(key(change.path, change.key), change.old, change.new) for change in changes])
         folders = {os.path.dirname(change.path) for change in changes}
         for folder in folders:
             with suppress(OSError), self._inside.folder(folder) as at:

@@ -159,9 +159,8 @@ class XmpSidecar:
     @property
     def names(self) -> list[str]:
         """The names of its tags, without repeats, in the file's order."""
-        found = [
-            one.name(item) for one in sorted(self.lists, key=lambda one: LISTS[one.property]) for item in one.items
-        ]
+        ordered = sorted(self.lists, key=lambda one: LISTS[one.property])
+        found = [one.name(item) for one in ordered for item in one.items]
         return [tag for tag in dict.fromkeys(found) if tag]
 
     @property

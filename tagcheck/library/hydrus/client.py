@@ -704,9 +704,8 @@ class Hydrus:
         """
         if kind not in KINDS:
             raise UsageError(f"no relationship {kind!r}: there are {', '.join(KINDS)}")
-        here = {
-            row["hash"] for row in self._rows(unique(hash for pair in pairs for hash in pair)) if absence(row) is None
-        }
+        rows = self._rows(unique(hash for pair in pairs for hash in pair))
+        here = {row["hash"] for row in rows if absence(row) is None}
         open_to_us = {None} if kind == POTENTIAL_DUPLICATES else {None, POTENTIAL_DUPLICATES}
         told = [
             pair

@@ -53,9 +53,8 @@ def judgements(known: Known, wanted: Iterable[str]) -> list[Judgement]:
         for other in row[IS_FALSE_POSITIVE]
     }
     found = [Judgement(DUPLICATES, tuple(some)) for some in duplicates.values() if len(some) > 1]
-    found += [
-        Judgement(ALTERNATES, tuple(some)) for some in alternates.values() if len({group[hash] for hash in some}) > 1
-    ]
+    several = [some for some in alternates.values() if len({group[hash] for hash in some}) > 1]
+    found += [Judgement(ALTERNATES, tuple(some)) for some in several]
     found += [
         Judgement(FALSE_POSITIVES, tuple(alternates[one]), tuple(alternates[other]))
         for one, other in apart
