@@ -140,12 +140,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         pixels |= missing_digests(library, model, folder, [one for one in infos if one.hash in done], pixels, limits)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
-        def described(one: FileInfo) -> dict[str, Any]:
-            hash = one.hash
+        def described(one: FileInfo, hash: str) -> dict[str, Any]:
             return record(one, pages[hash], failed.get(hash), sizes.get(hash), damaged.get(hash), pixels.get(hash))
 
         looked_at = done.keys() | failed.keys() | work.tried
-        records = [described(one) for one in infos if one.status != "ok" or one.hash in looked_at]
+        records = [described(one, one.hash) for one in infos if one.status != "ok" or one.hash in looked_at]
         summary = summarise(records, done, known, work, len(infos), time.monotonic() - began)
         if not any(one["status"] == "ok" for one in records):
             raise MissingInput(nothing_embedded(mapping, records, summary))
