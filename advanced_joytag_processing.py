@@ -201,16 +201,13 @@ def mapped_pages(folder: DataFolder, given: str | None) -> tuple[Path, dict[str,
     """The mapping's path, and for each of its pictures the paths of the pages that it is on."""
     path = folder.require(MAPPING, given)
     pages: dict[str, list[list[str]]] = {}
+    again = f"run {MAPPING.made_by} again"
     for page in data_folder.load(path, MAPPING).get("pages", []):
-        if (
-            not isinstance(page, dict)
-            or not isinstance(page.get("hashes"), list)
-            or not isinstance(page.get("path"), list)
-        ):
-            raise BadFile(f"{path}: a page has no 'path' and 'hashes': run {MAPPING.made_by} again")
+        if not isinstance(page, dict) or not all(isinstance(page.get(key), list) for key in ("hashes", "path")):
+            raise BadFile(f"{path}: a page has no 'path' and 'hashes': {again}")
         for hash in page["hashes"]:
             if not isinstance(hash, str) or not HASH.fullmatch(hash):
-                raise BadFile(f"{path}: {hash!r} is no hash of 64 lower-case hex digits: run {MAPPING.made_by} again")
+                raise BadFile(f"{path}: {hash!r} is not a hash of 64 lower-case hex digits: {again}")
             places = pages.setdefault(hash, [])
             if page["path"] not in places:
                 places.append(page["path"])

@@ -30,21 +30,17 @@ class WorkersLost(ToolError):
 
 
 def over_parts(
-    make: Callable[[], Work],
-    parts: Sequence[Any],
-    address: str | None = None,
-    workers: int | None = None,
-    cpus: int = 1,
+    make: Callable[[], Work], parts: Sequence[Any], address: str | None = None, workers: int | None = None
 ) -> Iterator[Any]:
     """The result of every part, in the order in which they are done.
 
     `make` is called once in every worker, so that it can load what all parts need; what it returns is called for each
     part. `address` of a running cluster, or None for one of this machine alone; `workers` at once (default: as many as
-    the cluster has room for), each with `cpus` cores. Raises `WorkersLost` for a part that ends each worker, and what
+    the cluster has room for), each with one core. Raises `WorkersLost` for a part that ends each worker, and what
     the work itself raises.
     """
     with _connected(address) as ray:
-        yield from _done(ray, make, parts, _room(ray, workers, cpus, len(parts)), cpus)
+        yield from _done(ray, make, parts, _room(ray, workers, len(parts)))
 
 
 def here(make: Callable[[], Callable[[int], Any]], parts: int) -> Iterator[Any]:
@@ -59,7 +55,7 @@ def shared(address: str | None = None, workers: int | None = None) -> Iterator[S
 
         def share(make: Callable[[], Callable[[int], Any]], parts: int) -> Iterator[Any]:
             waiting: dict[int, Any] = {}
-            done = _done(ray, partial(_numbered, make), range(parts), _room(ray, workers, 1, parts), 1)
+            done = _done(ray, partial(_numbered, make), range(parts), _room(ray, workers, parts))
             for number in range(parts):
                 while number not in waiting:
                     waiting.__setitem__(*next(done))
@@ -89,11 +85,11 @@ def _connected(address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _room(ray: Any, workers: int | None, cpus: int, parts: int) -> int:
-    return min(workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus), parts)
+def _room(ray: Any, workers: int | None, parts: int) -> int:
+    return min(workers or max(1, int(ray.cluster_resources().get("CPU", 1))), parts)
 
 
-def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int, cpus: int) -> Iterator[Any]:
+def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int) -> Iterator[Any]:
     class Worker:
         """One process that does parts; not restarted by Ray, since we hand its part on ourselves."""
 
@@ -107,7 +103,7 @@ def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int
         def do(self, part: Any, begun: int) -> Any:
             return self.work(part, begun)
 
-    remote_worker: Any = ray.remote(num_cpus=cpus, max_restarts=0)(Worker)
+    remote_worker: Any = ray.remote(num_cpus=1, max_restarts=0)(Worker)
     kept = ray.put(make)  # once a node, and not once a worker
     left, begun = deque(range(len(parts))), Counter[int]()
     asked: dict[Any, tuple[Any, int | None]] = {}  # what is waited for: its worker, and its part

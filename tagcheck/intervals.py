@@ -3,7 +3,7 @@
 import math
 
 
-def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(right: int, of: int) -> tuple[float, float]:
     """The interval (0 to 1) that holds a share with a confidence of 95 %, given `right` of `of`; (0, 1) without any. Wilson 1927.
 
     >>> tuple(round(edge, 2) for edge in wilson(8, 10)), wilson(0, 0)
@@ -11,7 +11,7 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
     """
     if not of:
         return 0.0, 1.0
-    share = right / of
+    share, z = right / of, 1.96
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
     return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -268,15 +268,15 @@ def list_of(shape: Shape, most: int = 10_000_000) -> Shape:
     return check
 
 
-def map_of(shape: Shape, keys: Shape | None = None) -> Shape:
+def map_of(shape: Shape) -> Shape:
     """An object of any keys."""
-    keys = keys or text(most=1_000)
+    named = text(most=1_000)
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):
             raise Wrong(f"{_shown(value)} is not an object")
         for key, one in value.items():
-            keys(key)
+            named(key)
             _within(repr(key), shape, one)
 
     return check

@@ -122,9 +122,9 @@ def within(connection: sqlite3.Connection, write: bool = True) -> Iterator[None]
 
 
 @contextmanager
-def transaction(path: Path, migrations: Migrations, write: bool = True) -> Iterator[sqlite3.Connection]:
+def transaction(path: Path, migrations: Migrations) -> Iterator[sqlite3.Connection]:
     """A connection of its own with one transaction; see `connect` and `within`."""
-    with closing(connect(path, migrations)) as connection, within(connection, write):
+    with closing(connect(path, migrations)) as connection, within(connection):
         yield connection
 
 

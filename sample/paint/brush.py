@@ -32,15 +32,15 @@ def lighter(colour: Colour, share: float = 0.35) -> Colour:
     return mix(colour, (255, 255, 255), share)
 
 
-def smooth(points: Sequence[Point], closed: bool = True, steps: int = 6) -> list[Point]:
-    """A Catmull-Rom curve through `points`, `steps` pieces between two of them."""
+def smooth(points: Sequence[Point], closed: bool = True) -> list[Point]:
+    """A Catmull-Rom curve through `points`, six pieces between two of them."""
     count = len(points)
     out: list[Point] = []
     for place in range(count if closed else count - 1):
         near = range(place - 1, place + 3)
         p0, p1, p2, p3 = (points[one % count if closed else min(max(one, 0), count - 1)] for one in near)
-        for step in range(steps):
-            t = step / steps
+        for step in range(6):
+            t = step / 6
             a, b, c, d = -t + 2 * t * t - t**3, 2 - 5 * t * t + 3 * t**3, t + 4 * t * t - 3 * t**3, -t * t + t**3
             x, y = ((a * q0 + b * q1 + c * q2 + d * q3) / 2 for q0, q1, q2, q3 in zip(p0, p1, p2, p3))
             out.append((x, y))

@@ -218,14 +218,14 @@ def copies(
     return *same_picture.among(measured, pairs, differences), both
 
 
-def known_copies(folder: Path, found: Embeddings, progress: Callable[[float], None] | None = None) -> Pairs | None:
+def known_copies(folder: Path, found: Embeddings) -> Pairs | None:
     """The copies among pictures with embeddings, as they were measured; None where nothing was, or too many pairs are alike."""
     measured = same_picture.load(folder, found.model)
     if measured is None or len(found.hashes) < 2:
         return None
     try:
         pairs = kept_pairs.near_pairs(
-            folder, found, measured.threshold, limit=2 * PAIRS_A_PICTURE * len(found.hashes), progress=progress
+            folder, found, measured.threshold, limit=2 * PAIRS_A_PICTURE * len(found.hashes)
         ).pairs
     except pair_search.TooManyPairs:
         return None

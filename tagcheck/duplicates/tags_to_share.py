@@ -46,7 +46,7 @@ def forgetting(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, apart: in
 
 
 def copy_chance_by_tags(
-    owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, matrix: np.ndarray, labels: np.ndarray, seed: int = 0
+    owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, matrix: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
     """The chance (m,), 0 to 1, that the pairs (i, j) show one picture each and not two that are only alike, told by their tags.
 
@@ -54,7 +54,7 @@ def copy_chance_by_tags(
     of the library do that are of no common group (`labels`). Bayes, from log-odds of `COPIES_ODDS` at a cosine from which pairs are reported; the
     tags of a picture are not independent evidence, so only `TAGS_WEIGHT` of what they say counts.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows = rng.permutation(len(matrix))[:FEW_ALIKE]
     unit = unit_rows(matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32))
     cosine = unit[rows] @ unit.T
@@ -106,7 +106,6 @@ def support(
     rows: np.ndarray,
     columns: np.ndarray,
     tagger: Tagger | None,
-    seed: int = 0,
 ) -> Support:
     """What the pictures `rows` say about the tags `columns`, both (cells,).
 
@@ -116,7 +115,7 @@ def support(
     """
     if not len(rows):
         return Support(False, np.empty(0), np.empty(0), np.empty(0), np.empty(0))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     n = len(matrix)
     rate = np.clip(np.asarray(owned.mean(axis=0)).ravel(), 0.5 / n, 1 - 0.5 / n)
     drawn, names = _cells_to_learn(n, np.unique(columns), rng)

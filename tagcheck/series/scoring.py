@@ -130,13 +130,9 @@ def nearness(unit: np.ndarray, exemplars: np.ndarray, starts: np.ndarray, classe
 
 
 def score(
-    model: Model,
-    matrix: np.ndarray,
-    own: np.ndarray | None = None,
-    beside: sparse.csr_matrix | None = None,
-    keep: int = CANDIDATES,
+    model: Model, matrix: np.ndarray, own: np.ndarray | None = None, beside: sparse.csr_matrix | None = None
 ) -> Candidates:
-    """The `keep` best classes of each embedding (m, d) under one model, and of `own` (m,) also that class.
+    """The `CANDIDATES` best classes of each embedding (m, d) under one model, and of `own` (m,) also that class.
 
     `own` is the class that the owner's tag names (-1 for none): it is weighed whatever its score.
     The features are, of each class: PLDA's log ratio; the same, less steep for pictures far from
@@ -145,7 +141,7 @@ def score(
     fine-tuned network says (`network_heard`); what the pictures' character tags, `beside` csr (m, T), say.
     """
     plda = model.plda
-    size = (len(matrix), keep + (own is not None))
+    size = (len(matrix), CANDIDATES + (own is not None))
     classes, values = np.full(size, -1, dtype=np.int32), np.zeros((*size, FEATURES), dtype=np.float32)
     unusual = np.zeros((len(matrix), 2), dtype=np.float32)
     foreign, loud = np.zeros(len(matrix), dtype=np.int64), np.zeros(len(matrix), dtype=np.float32)
@@ -156,7 +152,7 @@ def score(
         z = plda.project(matrix[rows])
         all_scores = plda.scores(z)
         typical = plda.typicality(z)
-        picked = _best(all_scores + log_counts, keep)
+        picked = _best(all_scores + log_counts)
         if own is not None:
             mine = own[rows][:, None]
             again = (picked == mine).any(axis=1, keepdims=True)
@@ -190,8 +186,8 @@ def _characters_say(said: sparse.spmatrix, picked: np.ndarray) -> tuple[np.ndarr
     return heard, np.where(picked[heard] >= 0, found, 0.0)
 
 
-def _best(scores: np.ndarray, keep: int) -> np.ndarray:
-    """Columns of the `keep` highest of each row, in no order."""
-    if scores.shape[1] <= keep:
+def _best(scores: np.ndarray) -> np.ndarray:
+    """Columns of the `CANDIDATES` highest of each row, in no order."""
+    if scores.shape[1] <= CANDIDATES:
         return np.broadcast_to(np.arange(scores.shape[1]), scores.shape).copy()
-    return np.argpartition(scores, -keep, axis=1)[:, -keep:]
+    return np.argpartition(scores, -CANDIDATES, axis=1)[:, -CANDIDATES:]

@@ -308,10 +308,10 @@ def product_dtype() -> torch.dtype:
     return torch.bfloat16 if _seconds(left, right) < _seconds(left.float(), right.float()) else torch.float32
 
 
-def _seconds(left: torch.Tensor, right: torch.Tensor, repeats: int = 5) -> float:
+def _seconds(left: torch.Tensor, right: torch.Tensor) -> float:
     """How long a product takes when nothing comes between."""
     taken = []
-    for _ in range(repeats):
+    for _ in range(5):
         start = perf_counter()
         torch.mm(left, right)
         taken.append(perf_counter() - start)

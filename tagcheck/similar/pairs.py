@@ -124,12 +124,12 @@ def with_fresh(
     return _sorted_pairs([(known.i, known.j, known.cosine), *found])
 
 
-def in_parts(matrix: np.ndarray, threshold: float, engine: str = "auto", limit: int | None = None) -> Part:
+def in_parts(matrix: np.ndarray, threshold: float, limit: int | None = None) -> Part:
     """`near_pairs` a part at a time: a function of (part, parts) that returns the pairs of that part.
 
     The parts together are all pairs, each once (`joined`). What all parts need is worked out here, once.
     """
-    search, decide = _begun(matrix, threshold, engine, limit, None, ThreadPoolExecutor(1), lambda share: None)
+    search, decide = _begun(matrix, threshold, "auto", limit, None, ThreadPoolExecutor(1), lambda share: None)
 
     def part(place: int, parts: int) -> Pairs:
         strips = range(0, search.size, search.step)[place::parts]

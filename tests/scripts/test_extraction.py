@@ -246,7 +246,7 @@ def test_what_is_remembered_of_bad_files_is_held_against_its_kind(shelf):
     kept = json.loads(path.read_text())
     for changed in ("{", json.dumps(kept | {"kind": "other"}), json.dumps(kept | {"files": [{}]}), "[]"):
         path.write_text(changed)
-        with pytest.raises(BadFile, match="unreadable.json .*remove it, and the files in it are tried again"):
+        with pytest.raises(BadFile, match="unreadable.json.*remove it, and the files in it are tried again"):
             shelf.run()
 
 

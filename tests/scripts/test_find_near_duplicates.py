@@ -365,7 +365,7 @@ def test_calibration_without_known_pairs_says_what_it_needs(folder, tmp_path):
         find_near_duplicates.main(["--data-dir", str(folder.root), "--calibrate"])
     wrong = tmp_path / "wrong.json"
     wrong.write_text("[1]")
-    with pytest.raises(BadFile, match="wrong.json has no list"):
+    with pytest.raises(BadFile, match="wrong.json: a list is not an object"):
         find_near_duplicates.main(["--data-dir", str(folder.root), "--calibrate", str(wrong)])
 
 

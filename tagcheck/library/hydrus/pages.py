@@ -12,6 +12,7 @@ from tagcheck.library.protocol import TagService
 
 # The frame that Hydrus draws round "Image failed to render": grey lines, white inside.
 FRAME, INSIDE, INSET = (20, 20, 20), (255, 255, 255), 4
+MOST_NAMED = 20  # pages in a message
 
 
 def service_named(name: str, services: Mapping[str, TagService], asked_by: str) -> TagService:
@@ -104,7 +105,7 @@ def media_pages(node: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tup
         yield from media_pages(child, path)
 
 
-def page_list(tree: Mapping[str, Any], most: int = 20) -> str:
+def page_list(tree: Mapping[str, Any]) -> str:
     """The pages under the root in words, for a message: paths, as many as fit."""
     paths: list[str] = []
 
@@ -117,7 +118,7 @@ def page_list(tree: Mapping[str, Any], most: int = 20) -> str:
     collect(tree, "")
     if not paths:
         return "no pages"
-    return ", ".join(paths[:most]) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+    return ", ".join(paths[:MOST_NAMED]) + (f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else "")
 
 
 def says_failed(drawn: bytes) -> bool:
