@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tried
+import warm
 
 from tagcheck.data_folder import DataFolder
 
@@ -115,7 +116,7 @@ def script():
         name: str, *args: object, env: dict[str, str] | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, str(PROJECT / name), *map(str, args)],
+            [warm.python(), str(PROJECT / name), *map(str, args)],
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -6,9 +6,10 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+import warm
 
 PROJECT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,7 +33,7 @@ def samples(page: str) -> list[Any]:
 
 def run(command: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """A command as it stands, in the project's root, with another home for its `~`."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = f"{Path(warm.python()).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return subprocess.run(
         ["bash", "-c", command],
         capture_output=True,

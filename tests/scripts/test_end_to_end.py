@@ -11,7 +11,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import warm
 
 from tagcheck import data_folder
 from tagcheck.data_folder import DATASET, MAPPING, RUN_SUMMARY, DataFolder
@@ -60,7 +60,7 @@ class Chain:
 
     def run(self, name: str, *options: str) -> str:
         done = subprocess.run(
-            [sys.executable, str(PROJECT / name), *options],
+            [warm.python(), str(PROJECT / name), *options],
             capture_output=True,
             text=True,
             env=self.environment,
@@ -77,7 +77,7 @@ def chain(tmp_path_factory):
     root = tmp_path_factory.mktemp("end_to_end")
     subprocess.run(
         [
-            sys.executable,
+            warm.python(),
             str(PROJECT / "sample" / "draw_library.py"),
             str(root),
             "--pictures",
@@ -144,7 +144,7 @@ def _of(element: str, name: str) -> str:
 def review_page(chain: Chain):
     """`python webapp/app.py` as a process on a free port."""
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "webapp" / "app.py"), "--port", "0"],
+        [warm.python(), str(PROJECT / "webapp" / "app.py"), "--port", "0"],
         env=chain.environment,
         cwd="/",
         stdout=subprocess.PIPE,

@@ -1,0 +1,184 @@
+"""The project's scripts as processes that need not load PyTorch: one process has loaded it, and forks for each.
+
+`python()` is an interpreter for `subprocess`. Given a script of the project it asks that process for a fork, which has the
+caller's arguments, environment, folder and streams and ends with the script's exit code; anything else it hands to the real
+interpreter. What starts `sys.executable` in a fork comes here too. Loading PyTorch takes two seconds, and the tests start
+some two hundred scripts.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+LOADED = (
+    "torch",
+    "numpy",
+    "scipy.optimize",
+    "scipy.sparse",
+    "scipy.special",
+    "PIL.Image",
+    "requests",
+    "tqdm",
+    "filelock",
+)
+# What a fork can be given afterwards; any other variable of Python's own is for the real interpreter.
+GIVEN = {"PYTHONPATH", "PYTHONUTF8", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+LAUNCHER = """#!{python} -SE
+import array, json, os, signal, socket, sys
+script = sys.argv[1] if len(sys.argv) > 1 else ""
+own = {{name for name in os.environ if name.startswith("PYTHON")}} - {given}
+if own or not os.path.abspath(script).startswith({project!r} + os.sep) or not script.endswith(".py"):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+with socket.socket(socket.AF_UNIX) as caller:
+    caller.connect({address!r})
+    asked = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), os.getpgrp()]).encode() + b"\\n"
+    caller.sendmsg([asked[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
+    caller.sendall(asked[1:])
+    answer = caller.makefile()
+    pid = int(answer.readline())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os.kill(pid, number))
+    code = int(answer.readline() or -9)
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
+@functools.cache
+def python() -> str:
+    """The interpreter to start scripts with; the real one where processes cannot fork."""
+    if not hasattr(os, "fork"):
+        return sys.executable
+    place = Path(tempfile.mkdtemp(prefix="warm-"))
+    launcher = place / "python"
+    text = LAUNCHER.format(python=sys.executable, given=GIVEN, project=str(PROJECT), address=str(place / "socket"))
+    launcher.write_text(text, encoding="utf-8")
+    launcher.chmod(0o700)
+    told, tell = os.pipe()
+    keeper = subprocess.Popen(
+        [sys.executable, __file__, str(place), str(tell)],
+        env={**os.environ, "PYTHONUTF8": "1"},
+        pass_fds=[tell],
+        process_group=0,  # no Ctrl-C at the terminal reaches it
+        stdin=subprocess.PIPE,  # it ends when we do
+    )
+    os.close(tell)
+    os.read(told, 1)  # it listens now, or has ended
+    os.close(told)
+    assert keeper.stdin
+    atexit.register(keeper.stdin.close)
+    return str(launcher)
+
+
+def keep(place: Path, tell: int) -> None:
+    """Listen, and fork for each caller."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(place / "socket"))
+        server.listen(64)
+        os.close(tell)
+        for name in LOADED:
+            importlib.import_module(name)
+        gc.freeze()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        threading.Thread(target=_end_with_stdin, args=(place,), daemon=True).start()
+        while True:
+            caller, _ = server.accept()
+            if not os.fork():
+                server.close()
+                _serve(caller, str(place / "python"))
+            caller.close()
+
+
+def _end_with_stdin(place: Path) -> None:
+    sys.stdin.buffer.read()
+    shutil.rmtree(place, ignore_errors=True)
+    os._exit(0)
+
+
+def _serve(caller: socket.socket, launcher: str) -> None:
+    """Run the script in a process of its own and tell the caller how it ended. Ends this process."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    first, more, *_ = caller.recvmsg(1, socket.CMSG_SPACE(3 * 4))
+    streams = array.array("i", more[0][2])
+    with caller.makefile("rb") as asked:
+        argv, env, folder, group = json.loads(first + asked.readline())
+    if not (pid := os.fork()):
+        caller.close()
+        with suppress(OSError):
+            os.setpgid(0, group)  # of another session: no Ctrl-C at a terminal there
+        _become(argv, env, folder, list(streams), launcher)
+    for stream in streams:
+        os.close(stream)
+    caller.sendall(b"%d\n" % pid)
+    threading.Thread(target=_end_with_caller, args=(caller, pid), daemon=True).start()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with suppress(OSError):
+        caller.sendall(b"%d\n" % code)
+    os._exit(0)
+
+
+def _end_with_caller(caller: socket.socket, pid: int) -> None:
+    with suppress(OSError):
+        if not caller.recv(1):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _become(argv: list[str], env: dict[str, str], folder: str, streams: list[int], launcher: str) -> None:
+    """Be the script: its arguments, environment, folder and streams. Ends this process with its exit code."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, mode, encoding="utf-8", errors=errors, closefd=False)
+        for number, mode, errors in ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
+    )
+    sys.stderr.reconfigure(line_buffering=True)
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    sys.argv, sys.executable = argv, launcher
+    script = Path(argv[0]).resolve()
+    extra = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
+    sys.path[:] = [str(script.parent), *extra, *(part for part in sys.path[1:] if part not in extra)]
+    sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code: object = 0
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    with suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]), int(sys.argv[2]))
