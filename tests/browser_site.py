@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,12 @@ from review_data import page_on
 from tagcheck.review.store import Review
 from webapp.serving import Server
 
-PLACES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+PLACES = (
+    "/usr/bin/chromium-headless-shell",
+    "/usr/bin/chromium",
+    "/usr/bin/chromium-browser",
+    "/usr/bin/google-chrome",
+)
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -101,6 +107,9 @@ def come_to_rest(tab) -> None:
     """Leave for an empty page. What the old page had begun may come between, so it is tried more than once."""
     from playwright.sync_api import Error
 
+    with suppress(Error):
+        if tab.evaluate("typeof page") != "undefined":
+            settle(tab, timeout=3_000)
     for last in (False, False, False, True):
         try:
             tab.goto("about:blank", timeout=3_000)
@@ -122,9 +131,15 @@ def open_tab(context):
     return page
 
 
-def settle(tab) -> None:
-    """Wait until everything decided was sent and answered."""
-    tab.wait_for_function("() => typeof page === 'undefined' || page.pending === 0")
+def settle(tab, timeout: float = 60_000) -> None:
+    """Wait until everything decided was sent and answered, and a page that goes on to another by itself is there.
+
+    Chromium loses an address that it is given while a page is on its way to another one.
+    """
+    tab.wait_for_function(
+        "() => typeof page === 'undefined' || !(page.pending || page.moving || page.releasing || page.held.length)",
+        timeout=timeout,
+    )
 
 
 def ready(tab) -> None:
