@@ -91,8 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.what == "doctor":
         return subprocess.call([PYTHON, PROJECT / "config.py", "--check"], env=environment())
     if args.what == "test":
-        # a process for each processor, each with one thread: threads of torch that wait for each other gain nothing here
-        spread = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
+        # A process for each processor, and one that works while others wait, each with one thread: threads of torch that
+        # wait for each other gain nothing here.
+        spread = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
         one_thread = {"OMP_NUM_THREADS": "1", **environment()}
         one_thread.pop("PYTHONDONTWRITEBYTECODE", None)  # the tests start many processes: compile the modules once
         return subprocess.call([PYTHON, "-m", "pytest", *spread, *args.rest], cwd=PROJECT, env=one_thread)

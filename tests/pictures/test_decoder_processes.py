@@ -99,7 +99,7 @@ def test_a_library_that_goes_away_is_said_after_the_files_before_it():
 
 
 def test_no_more_files_are_read_ahead_than_there_is_room_for():
-    read = []
+    read, before = [], threading.active_count()
     files = prepared(
         [str(n) for n in range(50)],
         lambda hash: read.append(hash) or png(1),
@@ -112,8 +112,10 @@ def test_no_more_files_are_read_ahead_than_there_is_room_for():
     time.sleep(0.3)
     assert 5 <= len(read) <= 6
     files.close()
-    time.sleep(0.1)
-    assert len(read) <= 7 and threading.active_count() < 10
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(read) <= 7 and threading.active_count() <= before
 
 
 def test_seconds_are_counted_where_they_are_spent():
