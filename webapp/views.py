@@ -112,7 +112,7 @@ def findings() -> str:
         **state.remembered(("rows", view, grid, after, before), lambda _: rows_of(view, grid, after, before)),
         sample_size=SAMPLE,
         sample_worth=SAMPLE_WORTH,
-        choices={what: queries.choices(review(), what) for what in ("namespaces", "pages", "series")},
+        choices={what: queries.choices(review(), what) for what in ("namespaces", "pages", "series", "batches")},
         grown=0 if view.changed or view.state != IGNORED else grown(),
         orders=ORDER_WORDS,
         groups=groups(),

@@ -75,7 +75,7 @@ class Filter:
     """Which suggestions a view shows. Empty means any; `least` and `most` bound the confidence (0 to 1), both included.
 
     `or_tag` shows another tag's beside those of `tag`, `series` those on pictures that have this series now, `changed` what
-    was ignored and has become surer since, `sample` those drawn for a sample.
+    was ignored and has become surer since, `sample` those drawn for a sample, `batches` those that a detector offers together under one of these names.
     """
 
     state: str = OPEN
@@ -88,6 +88,7 @@ class Filter:
     changed: bool = False
     hash: str = ""
     sample: int = 0
+    batches: tuple[str, ...] = ()
     least: float = 0.0
     most: float = 1.0
     order: str = SURE
@@ -406,7 +407,7 @@ def suggestions(review: Review, view: Filter, by_picture: bool = False) -> sqlit
 
 
 def choices(review: Review, what: str) -> list[str]:
-    """What the filters offer: the commonest "tags", all "namespaces", the library's "pages" and "series" with findings."""
+    """What the filters offer: the commonest "tags", all "namespaces", the library's "pages" and "series" with findings, "batches"."""
     return cast("list[str]", json.loads(review.meta(f"choices_{what}", "[]")))
 
 
@@ -500,7 +501,7 @@ def sample(review: Review, number: int) -> Sample | None:
     if row is None:
         return None
     given = json.loads(row["view"])
-    view = Filter(**given | {"issues": tuple(given["issues"])})
+    view = Filter(**given | {name: tuple(given.get(name, ())) for name in ("issues", "batches")})
     counted = review.db.execute(
         f"SELECT count(*) AS drawn, ifnull(sum({RIGHT}), 0) AS right, ifnull(sum(state IN (?, ?)), 0) AS decided FROM sample_keys"
         " LEFT JOIN decisions USING (hash, tag, action, other) WHERE sample = ?",
@@ -733,6 +734,12 @@ def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
             " AND o.action = k.action AND o.other = k.other WHERE k.sample = ?)",
             view.sample,
         )
+    if view.batches:
+        add(
+            "s.id IN (SELECT o.id FROM batches b JOIN suggestions o ON o.hash = b.hash AND o.tag = b.tag AND o.action = b.action"
+            f" AND o.other = '' WHERE b.name IN ({','.join('?' * len(view.batches))}))",
+            *view.batches,
+        )
     if view.least > 0:
         add("s.confidence >= ?", view.least)
     if view.most < 1:
@@ -749,6 +756,7 @@ def _tallied(view: Filter) -> tuple[str, list[Any]] | None:
         or view.changed
         or view.or_tag
         or view.hash
+        or view.batches
         or view.least > 0
         or view.most < 1
     )

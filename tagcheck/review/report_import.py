@@ -27,6 +27,7 @@ from tagcheck.packed import packed
 from tagcheck.review import counts, following, grouping, near, unexamined
 from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
+    BATCHES,
     CHANGED,
     IGNORED,
     LOOKUPS,
@@ -105,7 +106,8 @@ CREATE TABLE said (
 CREATE TABLE new_copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE here (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE waiting (hash TEXT PRIMARY KEY, imported REAL, record BLOB NOT NULL) WITHOUT ROWID;
-{PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")}
+{PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")};
+{BATCHES.replace("CREATE TABLE ", "CREATE TABLE new_")}
 """
 OF_PICTURES = ("pictures", "picture_pages", "picture_series")
 
@@ -154,8 +156,9 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
     drop_indexes(db)
     counts.drop(db)
     taken.numbers.keep()
-    db.execute("DELETE FROM copies")
-    db.execute("INSERT INTO copies SELECT * FROM new_copies")
+    for name in ("copies", "batches"):
+        db.execute(f"DELETE FROM {name}")
+        db.execute(f"INSERT INTO {name} SELECT * FROM new_{name}")
     if any(detectors.of(kind) for kind in stale):
         _forget_skips(db)
     grouping.regroup(db)
@@ -305,6 +308,17 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: nea
         ],
     )
 
+    db.executemany(
+        "INSERT OR IGNORE INTO new_batches VALUES (?, ?, ?, ?)",
+        [
+            (name, row.hash, row.tag, row.action)
+            for one in batch
+            for row in one.rows
+            for name in _listed(row.evidence, "batches")
+            if is_text(name)
+        ],
+    )
+
 
 def _alone(evidence: dict[str, Any]) -> float | None:
     """What the detector alone said, where the owner's decisions moved it."""
@@ -353,6 +367,7 @@ def _note_choices(db: sqlite3.Connection) -> None:
         "namespaces": "SELECT DISTINCT namespace FROM suggestions WHERE namespace != '' ORDER BY namespace",
         "pages": "SELECT DISTINCT page FROM picture_pages ORDER BY page",
         "series": "SELECT DISTINCT series FROM picture_series ORDER BY series",
+        "batches": "SELECT name FROM batches GROUP BY name ORDER BY count(*) DESC, name",
     }
     for name, query in choices.items():
         db.execute(

@@ -64,6 +64,11 @@ CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY 
 CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID;
 CREATE TABLE library_tags (tag TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID
 """
+# Suggestions that a detector offers to be decided together: those of a source of wrong tags, say.
+BATCHES = """
+CREATE TABLE batches (name TEXT NOT NULL, hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL,
+    PRIMARY KEY (name, hash, tag, action)) WITHOUT ROWID
+"""
 # The tags that the owner does not want to be asked about, as a JSON list among the store's notes.
 MUTED = "muted"
 # The queue of a suggestion that is not decided; one of a muted tag is in none.
@@ -124,6 +129,7 @@ CREATE TABLE runs (kind TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL
     PRIMARY KEY (kind, name)) WITHOUT ROWID;
 CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 {PICTURES};
+{BATCHES};
 {INDEX}
 {GROWN};
 {SAMPLES};
@@ -639,6 +645,13 @@ def _count_verdicts(db: sqlite3.Connection) -> None:
     counts.make_verdicts(db)
 
 
+def _add_batches(db: sqlite3.Connection) -> None:
+    """From 9 to 10: batches, which the reports are read again for."""
+    db.execute("DROP TABLE IF EXISTS batches")
+    db.execute(BATCHES)
+    db.execute("DELETE FROM sources")
+
+
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
@@ -651,11 +664,12 @@ MIGRATIONS = sqlite.Migrations(
         _remade_later,
         _remake,
         _count_verdicts,
+        _add_batches,
     ),
     guarded=("decisions",),
     remade=(
         *("sources", "entries", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
-        *("findings", "suggestions", "tallies", "moves", near.LIST),
+        *("findings", "suggestions", "tallies", "moves", "batches", near.LIST),
     ),
     key="schema",
 )

@@ -66,30 +66,36 @@ def test_tags_that_came_together_and_look_wrong_are_one_batch(folder, capsys, mo
     results = [
         {
             "hash": name,
-            "existing_all_tags": ["a", "b", "c"] + (["source:https://bad.example/1"] if row < 40 else []),
+            "existing_all_tags": ["a", "b", "c"]
+            + (["source:https://bad.example/1"] if row < 40 else ["url:worse.example"] if row < 60 else []),
             "pages": [["Dataset", "good"]],
             "time_imported": 1_700_000_000 + 7200 * (row % 50),
         }
         for row, name in enumerate(names)
     ]
     data_folder.save(folder, DATASET, {"results": results})
-    save_mistagged(folder, *(wrong(names[row], "b", confidence=0.9) for row in [*range(0, 40, 2), 77, 150]))
+    save_mistagged(
+        folder, *(wrong(names[row], "b", confidence=0.9) for row in [*range(0, 40, 2), *range(40, 60), 77, 150])
+    )
     find_bad_sources.main(["--data-dir", str(folder.root)])
     kind = detectors.own_report("find_bad_sources.py")
     report = data_folder.load(folder.newest(kind), kind)
-    assert [one["source"] for one in report["sources"]] == ["site bad.example"]
-    assert {error["hash"] for error in report["errors"]} == {names[row] for row in range(0, 40, 2)}
+    assert [one["source"] for one in report["sources"]] == ["site worse.example", "site bad.example"]
+    assert {error["hash"] for error in report["errors"]} == {names[row] for row in (*range(0, 40, 2), *range(40, 60))}
     assert "160 tags came from site bad.example" in report["errors"][0]["tags"][0]["why"]
     assert "site bad.example: 160 tags" in capsys.readouterr().out
 
-    # On the page they are one view, and one press of a button decides them all.
+    # On the page each source is a view, and several are one; one press of a button decides all of it.
     monkeypatch.setattr(config, "OWN_DETECTORS", ["find_bad_sources.py"])
     page = create_app(Settings(folder, lambda: None)).test_client()
-    grid = page.get("/error-review/findings?view=grid&type=bad_sources").get_data(as_text=True)
+    view = "view=grid&type=bad_sources&batch=site+bad.example"
+    both = page.get(f"/error-review/findings?{view}&batch=site+worse.example").get_data(as_text=True)
+    assert "Accept all 40" in both and both.count("<option selected>site ") == 2
+    grid = page.get(f"/error-review/findings?{view}").get_data(as_text=True)
     token = re.search(r'name="csrf" value="(\w+)"', grid)[1]
-    assert "Accept all 20" in grid
+    assert "Accept all 20" in grid and "from site bad.example" in grid
     form = {"csrf": token, "scope": "all", "expect": "20", "do": "accepted"}
-    assert page.post("/error-review/decide-many?view=grid&type=bad_sources", data=form).status_code == 303
+    assert page.post(f"/error-review/decide-many?{view}", data=form).status_code == 303
     with Review(folder.review) as review:
         assert {key.hash for key in review.accepted()} == {names[row] for row in range(0, 40, 2)}
 
