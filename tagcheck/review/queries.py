@@ -713,8 +713,13 @@ def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
         add("s.tag IN (?, ?)", view.tag, view.or_tag)
     elif view.tag:
         add("s.tag = ?", view.tag)
-    if view.namespace:
-        add("s.namespace = ?", view.namespace)
+    for asked, term, bound in (
+        (view.namespace, "s.namespace = ?", view.namespace),
+        (view.least > 0, "s.confidence >= ?", view.least),
+        (view.most < 1, "s.confidence <= ?", view.most),
+    ):
+        if asked:
+            add(term, bound)
     for table, column, value in (("picture_pages", "page", view.page), ("picture_series", "series", view.series)):
         if value and by_row:
             add(f"EXISTS (SELECT 1 FROM {table} p WHERE p.{column} = ? AND p.hash = s.hash)", value)
@@ -740,10 +745,6 @@ def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
             f" AND o.other = '' WHERE b.name IN ({','.join('?' * len(view.batches))}))",
             *view.batches,
         )
-    if view.least > 0:
-        add("s.confidence >= ?", view.least)
-    if view.most < 1:
-        add("s.confidence <= ?", view.most)
     return " AND ".join(terms), values
 
 

@@ -798,7 +798,7 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
         for statement in (*OF_SCHEMA_3, "UPDATE review_meta SET value = '2' WHERE key = 'schema'"):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert upgraded.meta("schema") == "9" and len(before) == 3
+        assert upgraded.meta("schema") == "10" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
         sync(upgraded, folder)
         ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
@@ -824,7 +824,7 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
         ):
             db.execute(statement)
     with Review(folder.review) as upgraded:
-        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "9"
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "10"
         assert queries.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)
