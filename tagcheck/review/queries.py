@@ -697,8 +697,7 @@ def _large(review: Review, view: Filter) -> bool:
 
 def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
     """The SQL condition on `suggestions s` that a filter stands for, and its values; `by_row` where few rows are asked, or many match."""
-    terms = [IN_A_QUEUE]
-    values: list[Any] = []
+    terms, values = [IN_A_QUEUE], list[Any]()
 
     def add(term: str, *given: Any) -> None:
         terms.append(term)
