@@ -13,6 +13,7 @@ would tell. What was recognised is held against the network when it is loaded, a
 
 import csv
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,9 @@ def _described(folder: Path, model: Path, graph: Graph) -> dict[str, Any]:
     """What the files beside the network say of its input and its tags."""
     camie = sorted(folder.glob(f"*{CAMIE}"))
     tag_list = next((name for name in TAG_LISTS if (folder / name).is_file()), None)
+    lists = [name for name in (tag_list, CL1, CL2) if name and (folder / name).is_file()]
+    if len(lists) > 1 and not (tag_list and (folder / PREPROCESS).is_file()):
+        raise BadFile(f"{folder} holds {' and '.join(lists)}: keep the one that belongs to {model.name}")
     if tag_list is not None:
         labels = _listed(folder, tag_list)
         if (folder / PREPROCESS).is_file():
@@ -155,8 +159,10 @@ def _input(
     }
 
 
-def _square(model: Path, graph: Graph, otherwise: int) -> tuple[int, str]:
-    """(pixels a side, layout) of the only input; a side that is free is `otherwise`."""
+def _square(
+    model: Path, graph: Graph, otherwise: int, said: int | None = None, by: Path | None = None
+) -> tuple[int, str]:
+    """(pixels a side, layout) of the only input; a side that is free is `otherwise`. What the file `by` has `said` must agree."""
     shapes = [shape for shape in graph.inputs.values() if len(shape) == 4]
     if len(shapes) != 1 or len(graph.inputs) != 1:
         said = "; ".join(f"{name} {shape}" for name, shape in graph.inputs.items())
@@ -166,12 +172,14 @@ def _square(model: Path, graph: Graph, otherwise: int) -> tuple[int, str]:
     height, width = axes[1:3] if layout == "NHWC" else axes[2:4]
     if height != width:
         raise BadFile(f"{model} wants pictures of {width} x {height}: only squares are made here")
+    if height and said and height != said:
+        raise BadFile(f"{by} says {said} pixels a side, {model.name} takes {height}: get both from the same place")
     return height or otherwise, layout
 
 
-def _planes(model: Path, graph: Graph, otherwise: int) -> int:
+def _planes(model: Path, graph: Graph, otherwise: int, said: int | None = None, by: Path | None = None) -> int:
     """Pixels a side of a network that takes its colours first, as all of its layout do."""
-    size, layout = _square(model, graph, otherwise)
+    size, layout = _square(model, graph, otherwise, said, by)
     if layout != "NCHW":
         raise BadFile(f"{model} takes its colours last, which no network of its layout does: write a {FILE}")
     return size
@@ -225,7 +233,7 @@ def _listed(folder: Path, name: str) -> dict[str, Any]:
         labels = _with_categories(folder, labels | {"category": "category"}, known)
     if "best_threshold" in columns:
         labels["threshold"] = "best_threshold"
-    by_category = _category_thresholds(folder / THRESHOLDS) or _balanced_thresholds(folder / BY_AIM, known)
+    by_category = _category_thresholds(folder / THRESHOLDS, known) or _balanced_thresholds(folder / BY_AIM, known)
     if by_category:
         labels["thresholds"] = by_category
     return labels
@@ -233,21 +241,31 @@ def _listed(folder: Path, name: str) -> dict[str, Any]:
 
 def _list_of_objects(path: Path) -> list[dict[str, Any]]:
     found = tagger_json.read_json(path)
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise BadFile(f"{path} is not a list of objects: get it again")
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("category"), (int, str)) and isinstance(one.get("name"), str)
+        for one in found
+    ):
+        raise BadFile(f"{path} is not a list of objects with category and name: get it again")
     return found
 
 
-def _category_thresholds(path: Path) -> dict[str, float]:
-    """The first threshold of each category in thresholds.csv; nothing where there is no such file."""
+def _category_thresholds(path: Path, names: dict[str, str]) -> dict[str, float]:
+    """The first threshold of each category in thresholds.csv, which has its number or its name; nothing where there is no such file."""
     if not path.is_file():
         return {}
     found: dict[str, float] = {}
+    number = {name.lower(): category for category, name in names.items()}
     try:
-        for row in csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()):
-            category, said = str(row.get("category", "")).strip(), row.get("threshold") or ""
-            if category and category not in found and 0 < float(said) < 1:
-                found[category] = float(said)
+        rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        if missing := {"category", "threshold"} - {*(rows.fieldnames or ())}:
+            raise ValueError(f"no column {min(missing)!r}")
+        for row in rows:
+            category, said = str(row["category"] or "").strip(), float(row["threshold"] or "")
+            category = number.get(category.lower(), category)
+            if not 0 <= said <= 1:
+                raise ValueError(f"a threshold of {said:g}")
+            if category and category not in found and 0 < said < 1:
+                found[category] = said
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise BadFile(f"{path} is not a CSV file of categories and thresholds ({error}): get it again") from None
     return found
@@ -295,7 +313,7 @@ def _camie(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
     size = info.get("img_size") if isinstance(info, dict) else None
     inside = ["dataset_info", "tag_mapping"]
     labels = _with_categories(path.parent, {"file": path.name, "form": "vocabulary", "inside": inside})
-    side = _planes(model, graph, size if isinstance(size, int) else 512)
+    side = _planes(model, graph, size if isinstance(size, int) else 512, size if isinstance(size, int) else None, path)
     made = _input(side, "NCHW", "RGB", [0, 1], background=(124, 116, 104), filter="lanczos", **IMAGENET)
     return made | {"labels": labels}
 
@@ -307,10 +325,16 @@ def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
     steps = next((held[name] for name in ("test", "stages", "val") if name in held), None)
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise BadFile(f"{path} has no list of steps called test, stages or val: get it again, or write a {FILE}")
-    size, layout = _square(model, graph, 0)
-    made = _input(size, layout, "RGB", [0, 1], fit="")
+    made = _input(0, "", "RGB", [0, 1], fit="")
     for step in steps:
         _take_step(path, step, made)
+    kinds = [step.get("type") for step in steps]
+    if kinds.count("normalize") > 1 or not all(made["range"][0] <= mean <= made["range"][1] for mean in made["mean"]):
+        raise BadFile(
+            f"{path} takes means of {made['mean']} off a range of {made['range']}, or does so twice: write a {FILE}; "
+            f"{tagger_json.SEE}"
+        )
+    made["size"], made["layout"] = _square(model, graph, made["size"], made["size"], path)
     if not made["size"]:
         raise BadFile(f"{path} says no size and {model.name} takes any: write a {FILE}")
     if not made["fit"]:
@@ -321,13 +345,15 @@ def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
 def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
     """Put one step of preprocess.json into `made`. Raises `BadFile` for a step that no recipe here does."""
     kind, size = str(step.get("type", "")).lower(), step.get("size")
-    sides = size if isinstance(size, list) else [size] * 2 if isinstance(size, int) else []
+    sides = size if isinstance(size, list) else [size] * 2 if size is not None else []
+    if not all(isinstance(side, int) and side > 0 for side in sides):
+        raise BadFile(f"{path} has a step {kind!r} of size {size!r}: get it again, or write a {FILE}")
     if kind in ("resize", "pad_to_size") and step.get("interpolation"):
         made["filter"] = str(step["interpolation"]).lower()
         if made["filter"] not in FILTERS:
             raise BadFile(f"{path} resizes by {made['filter']!r}, known are {', '.join(FILTERS)}: write a {FILE}")
     if kind == "pad_to_size":
-        made["fit"] = "pad"
+        made["fit"] = made["fit"] or "pad"
         said = step.get("background_color", "white")
         colour = COLOURS.get(said) if isinstance(said, str) else said
         if not isinstance(colour, (list, tuple)) or len(colour) != 3:
@@ -336,17 +362,27 @@ def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
     elif kind == "resize" and len(sides) == 2 and isinstance(size, list) and len(set(sides)) == 1:
         made["fit"] = made["fit"] or "stretch"
     elif kind == "normalize":
-        for key in ("mean", "std"):
-            values = step.get(key)
-            made[key] = list(values) if isinstance(values, list) else [values] * 3
+        made |= {
+            key: _numbers(path, kind, key, step.get(key), 3, least) for key, least in (("mean", -math.inf), ("std", 0))
+        }
     elif kind == "rescale":
         factor = step.get("rescale_factor", step.get("factor", 1 / 255))
-        made["range"] = [0, float(factor) * 255]
+        made["range"] = [0, _numbers(path, kind, "factor", factor, 1, 0)[0] * 255]
     elif kind not in ("resize", "center_crop", "maybe_to_tensor", "to_tensor", "convert_rgb"):
         raise BadFile(f"{path} has a step {kind!r} that is not known: write a {FILE}; {tagger_json.SEE}")
-    if kind == "center_crop" and not made["fit"]:
+    if kind == "center_crop" and (not made["fit"] or sides != [made["size"]] * 2):
         raise BadFile(
             f"{path} cuts the middle out of a picture, which no recipe here does: write a {FILE} with fit pad or stretch"
         )
-    if sides and not made["size"] and kind in ("resize", "center_crop"):
-        made["size"] = int(sides[0])
+    if sides and made["fit"]:
+        made["size"] = sides[0]
+
+
+def _numbers(path: Path, kind: str, name: str, said: Any, count: int, least: float) -> list[float]:
+    """`count` numbers of a step above `least`, where one stands for all."""
+    found = said if isinstance(said, list) else [said] * count
+    if len(found) != count or not all(
+        isinstance(one, (int, float)) and not isinstance(one, bool) and one > least for one in found
+    ):
+        raise BadFile(f"{path} has a step {kind!r} with {name} {said!r}: get it again, or write a {FILE}")
+    return found

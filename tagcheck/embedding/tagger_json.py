@@ -222,9 +222,12 @@ def _csv_rows(path: Path, text: str, labels: Labels) -> list[Row]:
     def cell(row: dict[str, str | None], column: str | None) -> str:
         return "" if column is None else (row[column] or "").strip()
 
-    return [
-        (cell(row, labels.column), cell(row, labels.category), _threshold(cell(row, labels.threshold))) for row in rows
-    ]
+    found = []
+    for row in rows:
+        if None in row.values():
+            raise BadFile(f"{path} is cut off: line {rows.line_num} has fewer cells than the first; get it again")
+        found.append((cell(row, labels.column), cell(row, labels.category), _threshold(cell(row, labels.threshold))))
+    return found
 
 
 def _threshold(text: str) -> float:

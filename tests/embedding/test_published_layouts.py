@@ -360,6 +360,12 @@ NO_CATEGORIES, OWN, BY_CATEGORY = [""] * 5, [0.3, 0.4, 0.5, 0.6], [0.31, 0.31, 0
         (wd, resaved(lambda model: None, **BESIDE), SPACES, None),
         (animetimm, without("thresholds.csv", "categories.json"), SPACES, OWN),
         (animetimm, columns("name", "category"), SPACES, BY_CATEGORY),
+        (
+            deepghs,
+            lambda folder: (folder / "thresholds.csv").write_text("category,threshold\nGeneral,0.3\ncharacter,0.85\n"),
+            SPACES,
+            [0.3, 0.3, 0.85, None],
+        ),
         (animetimm, columns("best_threshold", "category", "alpha", "name", alpha="1"), SPACES, OWN),
         (animetimm, resaved(in_halves), SPACES, OWN),
         (animetimm, resaved(one_at_a_time, **BESIDE), SPACES, OWN),
@@ -421,6 +427,19 @@ def steps(*some: dict[str, object]) -> Callable[[Path], object]:
     return lambda folder: (animetimm(folder) / "preprocess.json").write_text(json.dumps({"test": list(some)}))
 
 
+def cut_by(count: int, path: Path) -> None:
+    os.truncate(path, path.stat().st_size - count)
+
+
+def changed_metadata(folder: Path, **more: object) -> None:
+    (path,) = folder.glob("*metadata.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+
+
+PAD = {"type": "pad_to_size", "size": [40, 40], "background_color": "white"}
+RESIZED = {"type": "resize", "size": [SIDE, SIDE], "interpolation": "bicubic"}
+
+
 @pytest.mark.parametrize(
     "damage, error, says",
     [
@@ -446,6 +465,62 @@ def steps(*some: dict[str, object]) -> Callable[[Path], object]:
         ),
         (steps({"type": "resize", "size": [32, 32], "interpolation": "nearest"}), BadFile, "resizes by 'nearest'"),
         (steps({"type": "normalize", "mean": 0, "std": 1}), BadFile, "neither pads .* nor stretches"),
+        (
+            steps(PAD, RESIZED | {"size": [48, 48]}),
+            BadFile,
+            "preprocess.json says 48 pixels a side, model.onnx takes 32",
+        ),
+        (
+            steps(RESIZED, PAD | {"size": [40, 40]}),
+            BadFile,
+            "preprocess.json says 40 pixels a side, model.onnx takes 32",
+        ),
+        (
+            steps(PAD, RESIZED | {"size": [36, 36]}, {"type": "center_crop", "size": [32, 32]}),
+            BadFile,
+            "cuts the middle",
+        ),
+        (steps(PAD, RESIZED | {"size": ["32", "32"]}), BadFile, "a step 'resize' of size"),
+        (steps(PAD, RESIZED, {"type": "rescale", "rescale_factor": "x"}), BadFile, "'rescale' with factor 'x'"),
+        (
+            steps(PAD, RESIZED, {"type": "normalize", "mean": 0.5}),
+            BadFile,
+            "preprocess.json .* 'normalize' with std None",
+        ),
+        (steps(PAD, RESIZED, {"type": "normalize", "mean": 0, "std": 0}), BadFile, "'normalize' with std 0"),
+        (steps(PAD, RESIZED, {"type": "normalize", "mean": 123.6, "std": 58.4}), BadFile, "off a range of .0, 1., or"),
+        (steps(PAD, RESIZED, *[{"type": "normalize", "mean": 0.5, "std": 0.5}] * 2), BadFile, "or does so twice"),
+        (
+            lambda folder: (animetimm(folder) / "thresholds.csv").write_text("<!DOCTYPE html>"),
+            BadFile,
+            "no column 'category'",
+        ),
+        (
+            lambda folder: (animetimm(folder) / "thresholds.csv").write_text("category,threshold\n0,35\n"),
+            BadFile,
+            "a threshold of 35",
+        ),
+        (
+            lambda folder: beside("categories.json", [{"category": None}])(animetimm(folder)),
+            BadFile,
+            "with category and name",
+        ),
+        (
+            lambda folder: cut_by(12, wd(folder) / "selected_tags.csv"),
+            BadFile,
+            "is cut off: line [0-9]+ has fewer cells",
+        ),
+        (lambda folder: cl_one(wd(folder)), BadFile, "holds selected_tags.csv and tag_mapping.json: keep the one"),
+        (
+            lambda folder: beside("tag_mapping.json", {"0": "a"})(cl_two(folder)),
+            BadFile,
+            "holds tag_mapping.json and model_vocabulary.json",
+        ),
+        (
+            lambda folder: changed_metadata(camie(folder), model_info={"img_size": 64}),
+            BadFile,
+            "metadata.json says 64 pixels a side, camie-tagger-v2.onnx takes 32",
+        ),
         (lambda folder: (animetimm(folder) / "preprocess.json").write_text("[]"), BadFile, "no list of steps"),
         (lambda folder: (animetimm(folder) / "preprocess.json").write_text("{"), BadFile, "is not JSON"),
         (lambda folder: (wd(folder) / "selected_tags.csv").write_text("a,b\n1,2\n"), BadFile, "no column of names"),
