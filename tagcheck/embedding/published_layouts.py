@@ -165,8 +165,8 @@ def _square(
     """(pixels a side, layout) of the only input; a side that is free is `otherwise`. What the file `by` has `said` must agree."""
     shapes = [shape for shape in graph.inputs.values() if len(shape) == 4]
     if len(shapes) != 1 or len(graph.inputs) != 1:
-        said = "; ".join(f"{name} {shape}" for name, shape in graph.inputs.items())
-        raise BadFile(f"{model} wants {said or 'nothing'}: one picture with four axes is expected of a tagger")
+        wants = "; ".join(f"{name} {shape}" for name, shape in graph.inputs.items())
+        raise BadFile(f"{model} wants {wants or 'nothing'}: one picture with four axes is expected of a tagger")
     axes = shapes[0]
     layout = "NHWC" if axes[3] == 3 and axes[1] != 3 else "NCHW"
     height, width = axes[1:3] if layout == "NHWC" else axes[2:4]
