@@ -31,7 +31,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_the_mapper_leaves_a_whole_mapping_or_none(tmp_path, how):
+def test_the_mapper_leaves_a_whole_mapping_or_none(tmp_path, how, monkeypatch):
+    monkeypatch.setattr(files, "SETTLED_SECONDS", 0.1)
     pictures, data = tmp_path / "pictures", DataFolder(tmp_path / "data")
     pictures.mkdir()
     data.root.mkdir()

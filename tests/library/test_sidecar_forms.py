@@ -21,7 +21,7 @@ from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.folder.tag_names import name
 from tagcheck.library.protocol import NoWrite, TagWrite
 
-ROUND_TRIPS = int(os.environ.get("TAGCHECK_ROUND_TRIPS", "600"))  # sidecars in all; 10,000: see docs/log.md
+ROUND_TRIPS = int(os.environ.get("TAGCHECK_ROUND_TRIPS", "300"))  # sidecars in all; 10,000: see docs/log.md
 IN_ONE = 20
 
 
