@@ -1,7 +1,6 @@
 """Settings. No logic: scripts and webapp/app.py read these and hand the values on.
 
-The environment wins over this file where a name is given for it, so that no key needs to be
-written here.
+The environment wins over this file where a name is given for it, so that no key needs to be written here.
 """
 
 import os

@@ -8,11 +8,10 @@ Heads are trained on the stored embeddings, in seconds, without the pictures. Ev
 predicted by a model that saw neither it nor a near-duplicate of it. A picture without a series tag
 is unknown, not a proven negative: the tag may just have been forgotten.
 
-With --finetune the last blocks of the tagger's network are trained on the pictures, too: one network
-for each of three folds of near-duplicate groups, so that what they say of a picture is out of fold as
-well. It is weighed beside the heads and kept only where the two together surely agree better with the
-tags than the heads alone; else the heads stay. Pictures that come later are judged with it.
-Ctrl-C or a kill loses at most a minute: the same command goes on.
+With --finetune the last blocks of the tagger's network are trained on the pictures, too: one network for each of three
+folds of near-duplicate groups, so that what they say of a picture is out of fold as well. It is weighed beside the
+heads and kept only where the two together surely agree better with the tags than the heads alone; else the heads stay.
+Pictures that come later are judged with it. Ctrl-C or a kill loses at most a minute: the same command goes on.
 
 Reads:  datasets/advanced_joytag_complete_<UTC>.json, advanced_embeddings/*.pt (and tag_head.pt, where there is one);
         with --finetune also the library's pictures and the tagger's files

@@ -439,8 +439,7 @@ def summarise(
 def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any]]:
     """Precision, recall and support of every series, with 95 % intervals (Wilson), the most frequent first.
 
-    Of pictures that were judged. Recall is over the tagged ones, abstentions included, since to
-    them nothing was said.
+    Of pictures that were judged. Recall is over the tagged ones, abstentions included, since to them nothing was said.
     """
     tagged, predicted, both, abstained, unjudged = [Counter[str]() for _ in range(5)]
     for one in judged:

@@ -28,11 +28,10 @@ from tagcheck.learning.linear_probes import fit_ridge
 class Library:
     """n pictures and T tags. `truth` and `given` bool (n, T); `matrix` (n, d) float32 embeddings.
 
-    `planted` maps a kind of error to its cells, rows of (picture, tag). `head` is a tagger's last layer
-    (tag columns (V,), weight (V, d), bias (V,)), trained on other pictures of the same world, or None.
-    `exclusive` lists groups of columns of which a picture has at most one in truth. `twins` (n,) names
-    each picture's group of near-duplicates. `implied` lists (child, parent) columns where whoever writes the
-    child gets the parent with it, right or wrong.
+    `planted` maps a kind of error to its cells, rows of (picture, tag). `head` is a tagger's last layer (tag columns
+    (V,), weight (V, d), bias (V,)), trained on other pictures of the same world, or None. `exclusive` lists groups of
+    columns of which a picture has at most one in truth. `twins` (n,) names each picture's group of near-duplicates.
+    `implied` lists (child, parent) columns where whoever writes the child gets the parent with it, right or wrong.
     """
 
     tags: list[str]

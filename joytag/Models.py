@@ -1,10 +1,9 @@
 """JoyTag's network: a vision transformer with a convolutional stem, its features and its tag head apart.
 
-Written against measurements of the network that fancyfeast published as JoyTag (Apache-2.0); the
-parameter names are those of the published weights, so that they load with `strict=True`. The
-transformer is that of Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), with the
-convolutional stem of Xiao et al. (2021), the sine positions of Beyer et al. (2022), the layer scale
-of Touvron et al. (2021) and, in training, stochastic depth (Huang et al., 2016).
+Written against measurements of the network that fancyfeast published as JoyTag (Apache-2.0); the parameter names are
+those of the published weights, so that they load with `strict=True`. The transformer is that of Dosovitskiy et al., "An
+Image is Worth 16x16 Words" (2021), with the convolutional stem of Xiao et al. (2021), the sine positions of Beyer et
+al. (2022), the layer scale of Touvron et al. (2021) and, in training, stochastic depth (Huang et al., 2016).
 
 This is the plain network, for training and as the reference of exactness; `joytag.fast` computes the
 same function at the machine's speed.

@@ -12,10 +12,9 @@ ALL_ALIKE = "no copy is better by pixels, format, size, tags or time of import"
 def best_copy(copies: Sequence[Record]) -> tuple[int, list[str]]:
     """The place of the copy to keep, and the reasons in words, the decisive ones in the order they were asked.
 
-    More pixels, then a lossless format, then the larger file, then more tags, then the earlier
-    import. Between copies of the very same pixels format and size say nothing, so tags and time
-    decide, and at last the smaller file. A question to which some copy has no answer is passed over.
-    Ties go to the first.
+    More pixels, then a lossless format, then the larger file, then more tags, then the earlier import. Between copies
+    of the very same pixels format and size say nothing, so tags and time decide, and at last the smaller file. A
+    question to which some copy has no answer is passed over. Ties go to the first.
     """
     pixels = copies[0].raw.get("pixel_hash")
     same_pixels = bool(pixels) and all(copy.raw.get("pixel_hash") == pixels for copy in copies)

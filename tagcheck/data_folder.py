@@ -1,7 +1,6 @@
 """Every file between stages: its folder, its name, its version; saved atomically, loaded strictly.
 
-The contract is docs/formats.md. "The newest" is decided by the time in a file's name, never by
-its modification time.
+The contract is docs/formats.md. "The newest" is decided by the time in a file's name, never by its modification time.
 """
 
 from __future__ import annotations

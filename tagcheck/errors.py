@@ -1,8 +1,7 @@
 """The errors that a person can do something about, each with the exit code it ends a script with.
 
-A message says what, where, and the way out, in one line:
-``No embeddings found: none in advanced_embeddings/: run advanced_joytag_processing.py first``.
-They are raised where most is known and caught once, in `tagcheck.script.run`.
+A message says what, where, and the way out, in one line: ``No embeddings found: none in advanced_embeddings/: run
+advanced_joytag_processing.py first``. They are raised where most is known and caught once, in `tagcheck.script.run`.
 """
 
 from collections.abc import Iterator

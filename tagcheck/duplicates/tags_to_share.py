@@ -82,10 +82,9 @@ def _common(owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray) -> tuple[np.
 class Support:
     """What pictures say about tags, cell by cell, each array (cells,).
 
-    `logit` of the owner giving the picture the tag, learned from the whole library; 0, and `learned`
-    False, where the library is too small to learn from. `tagger` its probability, NaN
-    where the tagger does not know the tag. `having` of `asked` neighbours, none of them a copy of
-    the picture, have the tag.
+    `logit` of the owner giving the picture the tag, learned from the whole library; 0, and `learned` False, where the
+    library is too small to learn from. `tagger` its probability, NaN where the tagger does not know the tag. `having`
+    of `asked` neighbours, none of them a copy of the picture, have the tag.
     """
 
     learned: bool
@@ -136,11 +135,10 @@ def support(
 def shared(one: Support, other: Support, rate: np.ndarray, forgets: float) -> np.ndarray:
     """The probability, 0 to 1, that a tag on one of two copies belongs on both, against being wrong where it is.
 
-    `one` and `other` are what the two pictures say, cell by cell; `rate` (cells,) the share of all
-    pictures that have the tag; `forgets` how often the owner leaves a tag out. By Bayes: one copy
-    has it and one does not, which happens to a tag that belongs with 2f(1 - f), to one that does
-    not with 2e(1 - e), where e is how often the tag is written wrongly. Where nothing could be
-    learned from the library, the tag's share of pictures is all that the pictures say.
+    `one` and `other` are what the two pictures say, cell by cell; `rate` (cells,) the share of all pictures that have
+    the tag; `forgets` how often the owner leaves a tag out. By Bayes: one copy has it and one does not, which happens
+    to a tag that belongs with 2f(1 - f), to one that does not with 2e(1 - e), where e is how often the tag is written
+    wrongly. Where nothing could be learned from the library, the tag's share of pictures is all that the pictures say.
     """
     rate = np.clip(rate, 1e-6, 0.9)
     says = (one.logit + other.logit) / 2 if one.learned else np.log(rate) - np.log1p(-rate)

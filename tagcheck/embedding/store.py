@@ -1,9 +1,8 @@
 """Shards of embeddings in `advanced_embeddings/`: append, resume, load all as one matrix; and the tag head.
 
-A shard is a `.pt` file of up to 4,096 rows that appears whole by a rename, so a shard that is
-there is finished. Names carry the time and a number, and where two shards hold the same picture
-the one with the later name wins. The older layout, one tensor `<hash>.pt` a picture, is read too,
-and loses against any shard.
+A shard is a `.pt` file of up to 4,096 rows that appears whole by a rename, so a shard that is there is finished. Names
+carry the time and a number, and where two shards hold the same picture the one with the later name wins. The older
+layout, one tensor `<hash>.pt` a picture, is read too, and loses against any shard.
 """
 
 from __future__ import annotations
@@ -266,9 +265,8 @@ def load(
 ) -> Embeddings:
     """All embeddings in `folder` as one matrix; with `hashes`, only those of them that are there, in that order.
 
-    Raises `MissingInput` when there are none at all, `BadFile` naming the file when one is
-    damaged, holds other rows than it says or what is no number, or was made by another model than the rest (or than
-    `model`, where given).
+    Raises `MissingInput` when there are none at all, `BadFile` naming the file when one is damaged, holds other rows
+    than it says or what is no number, or was made by another model than the rest (or than `model`, where given).
     """
     wanted = None if hashes is None else dict.fromkeys(hashes)
     place: dict[str, int] = {}  # hash -> row, counted over all parts

@@ -1,10 +1,9 @@
 """Linear probes for many tags at once, judged only on pictures they did not see; and calibration.
 
-Everything here works on arrays and opens no files. The one rule that all of it serves: a picture
-is never scored by a model that was trained on it or on a near-duplicate of it. Folds are therefore
-drawn over groups (`grouped_folds`), and the probes of all folds come out of one pass over the
-data: the Gram matrix of a fold's training rows is the Gram matrix of all rows less that of the
-fold's own (`fit_ridge`).
+Everything here works on arrays and opens no files. The one rule that all of it serves: a picture is never scored by a
+model that was trained on it or on a near-duplicate of it. Folds are therefore drawn over groups (`grouped_folds`), and
+the probes of all folds come out of one pass over the data: the Gram matrix of a fold's training rows is the Gram matrix
+of all rows less that of the fold's own (`fit_ridge`).
 """
 
 from __future__ import annotations
@@ -27,10 +26,9 @@ CENTRED_ON = 20_000  # rows of which the middle is taken away before sums are ma
 def grouped_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """The fold, 0 to `folds` - 1, of each row: int64 (n,). Rows with one label are never split.
 
-    `labels` (n,) names each row's group (`tagcheck.similar.pairs.group_labels`). Groups are shuffled by
-    `seed`, then given, the largest first, to the fold that is the smallest so far, so that fold
-    sizes differ by no more than the largest group. Raises ValueError when there are fewer groups
-    than folds, since one fold would then be empty.
+    `labels` (n,) names each row's group (`tagcheck.similar.pairs.group_labels`). Groups are shuffled by `seed`, then
+    given, the largest first, to the fold that is the smallest so far, so that fold sizes differ by no more than the
+    largest group. Raises ValueError when there are fewer groups than folds, since one fold would then be empty.
 
     >>> grouped_folds(np.array([7, 7, 3, 5]), 2, seed=0)[:2].std()
     np.float64(0.0)
@@ -77,9 +75,8 @@ class FoldedLinear:
 class FoldedMoments:
     """Sums over the rows of each fold, from which every fold's training moments follow by subtraction.
 
-    `count` (folds,), `sum_x` (folds, d), `sum_y` (folds, T), `gram` (folds, d, d) and `cross`
-    (folds, d, T), float64, of rows from which `centre` (d,) was taken away first, for the sake of
-    the precision of float32 products.
+    `count` (folds,), `sum_x` (folds, d), `sum_y` (folds, T), `gram` (folds, d, d) and `cross` (folds, d, T), float64,
+    of rows from which `centre` (d,) was taken away first, for the sake of the precision of float32 products.
     """
 
     count: np.ndarray
@@ -155,11 +152,10 @@ def fit_ridge(
 ) -> FoldedLinear:
     """Ridge regression of every target on the matrix, one model per fold, fitted on the other folds' rows.
 
-    `matrix` (n, d) floats, `targets` (n, T) 0/1 or shares (array or scipy sparse), `folds` (n,) from
-    `grouped_folds`. The penalty is `alpha` times the mean eigenvalue of the training covariance
-    (trace/d), times the number of rows: a choice that means the same for embeddings of any scale
-    and any number of pictures. An intercept is fitted and not penalised. Hoerl and Kennard,
-    "Ridge regression", Technometrics 12, 1970. A tag regressed this way ranks pictures as
+    `matrix` (n, d) floats, `targets` (n, T) 0/1 or shares (array or scipy sparse), `folds` (n,) from `grouped_folds`.
+    The penalty is `alpha` times the mean eigenvalue of the training covariance (trace/d), times the number of rows: a
+    choice that means the same for embeddings of any scale and any number of pictures. An intercept is fitted and not
+    penalised. Hoerl and Kennard, "Ridge regression", Technometrics 12, 1970. A tag regressed this way ranks pictures as
     regularised linear discriminant analysis does.
 
     >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
@@ -277,11 +273,10 @@ def calibrate(
 ) -> Calibration:
     """Learn what share of outcomes a score means, by shrunken bins made monotone.
 
-    `scores` (m,) must be out of fold, `outcomes` (m,) 0/1 (or shares), `weights` (m,) how much each
-    counts. Scores are cut into at most `bins` bins of equal count; each bin's share is drawn to the
-    overall share by `prior` pseudo-observations, so that a bin of few says little; then
-    neighbouring bins that fall are pooled (isotonic regression: Zadrozny and Elkan 2002). Raises
-    ValueError when there is nothing to learn from.
+    `scores` (m,) must be out of fold, `outcomes` (m,) 0/1 (or shares), `weights` (m,) how much each counts. Scores are
+    cut into at most `bins` bins of equal count; each bin's share is drawn to the overall share by `prior`
+    pseudo-observations, so that a bin of few says little; then neighbouring bins that fall are pooled (isotonic
+    regression: Zadrozny and Elkan 2002). Raises ValueError when there is nothing to learn from.
 
     >>> made = calibrate(np.arange(100) / 100, np.arange(100) >= 50, bins=10)
     >>> bool(made(0.1) < 0.1), bool(made(0.9) > 0.9)
@@ -329,9 +324,8 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
 def average_precision(score: np.ndarray, right: np.ndarray, total: int | None = None) -> float:
     """Area under the precision-recall steps, 0 to 1, higher is better; ties keep the order given.
 
-    `score` (m,) higher is surer, `right` (m,) 0/1. `total` is the number of right ones there are to
-    find, where that is more than `score` lists (what is not listed counts as never found). nan when
-    there is nothing to find.
+    `score` (m,) higher is surer, `right` (m,) 0/1. `total` is the number of right ones there are to find, where that is
+    more than `score` lists (what is not listed counts as never found). nan when there is nothing to find.
     """
     right = np.asarray(right, dtype=np.float64)[np.argsort(-np.asarray(score, dtype=np.float64), kind="stable")]
     total = int(right.sum()) if total is None else total

@@ -1,14 +1,12 @@
 """Probabilistic linear discriminant analysis: which class is a vector of, or is it of none that is known?
 
-The model. A class has a mean drawn from N(mu, B); a picture of that class is drawn from
-N(class mean, W). With W = P^-T P^-1 and B diagonal in the same basis, everything factorises over
-the r columns of P. A class of which n pictures are known has a mean that is known up to a
-variance b / (n b + 1) in each direction, and so predicts N(m, 1 + b / (n b + 1)); a class that is
-not known at all predicts N(0, 1 + b). The log of the ratio of the two is the score: it needs no
-training beyond sums, is honest about classes of one or two pictures, and says by itself when a
-vector looks like no known class. Ioffe, "Probabilistic Linear Discriminant Analysis", ECCV 2006;
-the shrinkage of covariances is OAS: Chen, Wiesel, Eldar and Hero, IEEE Trans. Signal Processing
-58, 2010.
+The model. A class has a mean drawn from N(mu, B); a picture of that class is drawn from N(class mean, W). With W = P^-T
+P^-1 and B diagonal in the same basis, everything factorises over the r columns of P. A class of which n pictures are
+known has a mean that is known up to a variance b / (n b + 1) in each direction, and so predicts N(m, 1 + b / (n b +
+1)); a class that is not known at all predicts N(0, 1 + b). The log of the ratio of the two is the score: it needs no
+training beyond sums, is honest about classes of one or two pictures, and says by itself when a vector looks like no
+known class. Ioffe, "Probabilistic Linear Discriminant Analysis", ECCV 2006; the shrinkage of covariances is OAS: Chen,
+Wiesel, Eldar and Hero, IEEE Trans. Signal Processing 58, 2010.
 """
 
 from dataclasses import dataclass
@@ -25,10 +23,9 @@ MAX_DIRECTIONS = 384  # those with the largest b; what is left out separates lea
 class Plda:
     """A fitted model of C classes in d dimensions, r of them kept.
 
-    `centre` (d,) and `basis` (d, r) take an embedding x to z = (x - centre) @ basis, where the
-    variance within a class is 1. `between` (r,) is b, falling. `means` (C, r) and `variances`
-    (C, r) are each class's predictive Gaussian, float32. `counts` (C,) how many pictures it stands on;
-    a class of count 0 is not known and scores -inf.
+    `centre` (d,) and `basis` (d, r) take an embedding x to z = (x - centre) @ basis, where the variance within a class
+    is 1. `between` (r,) is b, falling. `means` (C, r) and `variances` (C, r) are each class's predictive Gaussian,
+    float32. `counts` (C,) how many pictures it stands on; a class of count 0 is not known and scores -inf.
     """
 
     centre: np.ndarray

@@ -3,12 +3,11 @@
 Two real libraries stand behind this protocol: a Hydrus client (`tagcheck.library.hydrus`) and a folder of
 pictures with sidecar text files (`tagcheck.library.folder`). Scripts and the page know only this protocol.
 
-How a tag is changed. A picture's tag on one tag service is in exactly one *state*. A change is
-planned against the states as they are (`Library.plan`), which gives writes that say `before` and
-`after`; a write is carried out (`Library.write`), then the states are read again
-(`Library.states`). Undo is the same write turned round (`undo_of`). A write is only
-carried out by a caller that has seen that the state still is `before`, so doing it twice does
-nothing twice.
+How a tag is changed. A picture's tag on one tag service is in exactly one *state*. A change is planned against the
+states as they are (`Library.plan`), which gives writes that say `before` and `after`; a write is carried out
+(`Library.write`), then the states are read again (`Library.states`). Undo is the same write turned round (`undo_of`). A
+write is only carried out by a caller that has seen that the state still is `before`, so doing it twice does nothing
+twice.
 """
 
 from __future__ import annotations

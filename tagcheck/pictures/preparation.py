@@ -1,9 +1,8 @@
 """Bytes -> pictures -> uint8 (3, S, S), as a network was trained on them; what cannot be read says why.
 
-The picture that JoyTag sees: RGB with transparent pixels on white, turned as its EXIF says, centred
-on a white square of its longer side (offsets rounded down), bicubic to S x S. A `Recipe` says what is
-different for another network, and its `id` names the method; another picture needs another name.
-Two short cuts keep it the same picture:
+The picture that JoyTag sees: RGB with transparent pixels on white, turned as its EXIF says, centred on a white square
+of its longer side (offsets rounded down), bicubic to S x S. A `Recipe` says what is different for another network, and
+its `id` names the method; another picture needs another name. Two short cuts keep it the same picture:
 
 - a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never below twice S (`draft`);
 - the white square is never drawn at full size: only the margin that the filter can see is.

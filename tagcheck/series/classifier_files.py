@@ -1,9 +1,8 @@
 """The files of a trained series classifier in `series_classifier/`: saved so that a half-written one is never taken for real.
 
-A namespace has three files, four where a network was fine-tuned and kept. The card,
-`<namespace>_classifier.json`, is written last and names the others with size and SHA-256: it is the
-commit point, and until it is replaced the classifier before stays in force. The others carry the
-time in their names.
+A namespace has three files, four where a network was fine-tuned and kept. The card, `<namespace>_classifier.json`, is
+written last and names the others with size and SHA-256: it is the commit point, and until it is replaced the classifier
+before stays in force. The others carry the time in their names.
 """
 
 import hashlib

@@ -75,9 +75,8 @@ def confidence_incorrect(
 ) -> np.ndarray:
     """Probability that a series a picture *is* tagged with is wrong: (m,), 0 to 1.
 
-    `own` and `frequency` as in `tag_odds`, which `fitting` (`Mixing.fitting`) turns into the ratio of the
-    densities of right tags and wrong ones. Either the tag is right (a share 1 - `swapped` of tags) or
-    it came in wrongly (Bayes).
+    `own` and `frequency` as in `tag_odds`, which `fitting` (`Mixing.fitting`) turns into the ratio of the densities of
+    right tags and wrong ones. Either the tag is right (a share 1 - `swapped` of tags) or it came in wrongly (Bayes).
 
     >>> confidence_incorrect(np.array([0.5, 0.0001]), np.array([0.1, 0.1]), 0.05).round(2).tolist()
     [0.01, 0.98]
@@ -98,9 +97,8 @@ def confidence_instead(probability: np.ndarray, own: np.ndarray, incorrect: np.n
 def confidence_together(probability: np.ndarray, own: np.ndarray, forgotten: float) -> np.ndarray:
     """Probability that a picture rightly tagged with one series lacks a second one that goes with it: (m,), 0 to 1.
 
-    `probability` (m,) of the series that is lacking, `own` (m,) of the tagged one. Both hold with a
-    probability of at least probability + own - 1 (Frechet); of the pictures of both, the share
-    `forgotten` lacks a tag.
+    `probability` (m,) of the series that is lacking, `own` (m,) of the tagged one. Both hold with a probability of at
+    least probability + own - 1 (Frechet); of the pictures of both, the share `forgotten` lacks a tag.
 
     >>> confidence_together(np.array([0.99, 0.3]), np.array([1.0, 0.6]), 0.1).round(2).tolist()
     [0.91, 0.0]

@@ -19,10 +19,9 @@ class CannotLearn(ValueError):
 class Labels:
     """What the tags of n pictures say, as classes to tell apart.
 
-    `series` (S,) full tags, the most frequent first. `classes` (C,): the series, as places in
-    `series`, that each class stands for; the first S classes are the single series. `membership`
-    csr (n, C): how much of a picture belongs to a class, rows sum to 1, or to 0 without a tag.
-    `tags` csr (n, S) bool: which series the picture is tagged with.
+    `series` (S,) full tags, the most frequent first. `classes` (C,): the series, as places in `series`, that each class
+    stands for; the first S classes are the single series. `membership` csr (n, C): how much of a picture belongs to a
+    class, rows sum to 1, or to 0 without a tag. `tags` csr (n, S) bool: which series the picture is tagged with.
     """
 
     series: tuple[str, ...]

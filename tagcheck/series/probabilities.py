@@ -438,13 +438,12 @@ def _unknown_share(log_odds: np.ndarray) -> float:
 class Predictions:
     """What is said about n pictures, of S series.
 
-    `ranked` (n, k) int32: the most probable series, the surest first, -1 where there are fewer
-    worth listing; `probability` (n, k) float32 of each, 0 to 1: that the picture is of this series
-    (several may hold at once). `unknown` (n,): probability that it is of none of the owner's
-    series that could be learned. `own` csr (n, S): the probability of the series that the picture is
-    tagged with. `foreign` (n,): a series that could not be learned and that the tagger names, -1 for none,
-    and `foreign_probability` (n,) of that one, part of `unknown`. `forgotten` (n,): of pictures of its kind and of known
-    series, the share without a tag.
+    `ranked` (n, k) int32: the most probable series, the surest first, -1 where there are fewer worth listing;
+    `probability` (n, k) float32 of each, 0 to 1: that the picture is of this series (several may hold at once).
+    `unknown` (n,): probability that it is of none of the owner's series that could be learned. `own` csr (n, S): the
+    probability of the series that the picture is tagged with. `foreign` (n,): a series that could not be learned and
+    that the tagger names, -1 for none, and `foreign_probability` (n,) of that one, part of `unknown`. `forgotten` (n,):
+    of pictures of its kind and of known series, the share without a tag.
     """
 
     ranked: np.ndarray

@@ -109,9 +109,8 @@ def pick_exemplars(own: np.ndarray, rows: np.ndarray, number: int, seed: int) ->
 def nearness(unit: np.ndarray, exemplars: np.ndarray, starts: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """How near each picture is to the nearest of a class's exemplars, (m, K) float32, -1 to 1.
 
-    The mean cosine with the `NEAREST` best of them, for each of its candidate `classes` (m, K), -1
-    for none. `unit` (m, d) and `exemplars` (E, d) have rows of length 1. A class without exemplars
-    gives -1.
+    The mean cosine with the `NEAREST` best of them, for each of its candidate `classes` (m, K), -1 for none. `unit` (m,
+    d) and `exemplars` (E, d) have rows of length 1. A class without exemplars gives -1.
     """
     out = np.full(classes.shape, -1.0, dtype=np.float32)
     flat = classes.ravel()

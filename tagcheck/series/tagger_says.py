@@ -72,10 +72,9 @@ class Tagger:
     def prior(self, labels: Labels, rows: np.ndarray) -> Prior:
         """What its tags say about the classes, learned from the tags of some of the pictures alone.
 
-        A tag is evidence for the class that has its name, or else for the one that nearly all pictures are of
-        that the owner gives this character, or at last for the one that `RULE_SHARE` of the pictures
-        are of on which it fires, where that is far from what chance gives. A series that none of the
-        pictures is of is foreign.
+        A tag is evidence for the class that has its name, or else for the one that nearly all pictures are of that the
+        owner gives this character, or at last for the one that `RULE_SHARE` of the pictures are of on which it fires,
+        where that is far from what chance gives. A series that none of the pictures is of is foreign.
         """
         there = np.asarray(labels.membership[rows].sum(axis=0)).ravel() > 0
         named = np.where((self.named >= 0) & there[np.maximum(self.named, 0)], self.named, -1)

@@ -1,9 +1,8 @@
 """The compiled kernel for the bounds: made from bounds_in_c.c by the system's C compiler when it is first wanted.
 
-Where there is no compiler, no room for the result, or a processor that the kernel does not know,
-`kernel` gives None and the search goes on in torch, slower and with the same pairs. The library is
-kept in the user's cache under a name that tells the source and the machine, so that it is compiled
-once and never taken for another.
+Where there is no compiler, no room for the result, or a processor that the kernel does not know, `kernel` gives None
+and the search goes on in torch, slower and with the same pairs. The library is kept in the user's cache under a name
+that tells the source and the machine, so that it is compiled once and never taken for another.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Pairs of unit rows on a graphics card: products in half precision a block at a time, what may stay looked at in float32.
 
-A card makes half-precision products so fast that bounding first would not pay. Rounding moved each
-row by a length that is measured, the sums are in float32, and the result is rounded once: so a
-half-precision product is within `margin` of the float32 one, and what is above the threshold less
-that margin goes to the processor, which makes the product anew. `device` may be the processor too,
-slowly: so everything here is tested without a card.
+A card makes half-precision products so fast that bounding first would not pay. Rounding moved each row by a length that
+is measured, the sums are in float32, and the result is rounded once: so a half-precision product is within `margin` of
+the float32 one, and what is above the threshold less that margin goes to the processor, which makes the product anew.
+`device` may be the processor too, slowly: so everything here is tested without a card.
 """
 
 from collections.abc import Iterator

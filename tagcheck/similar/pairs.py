@@ -2,11 +2,10 @@
 
 Nothing here holds an n x n block: products are made a tile at a time, so memory stays linear in n.
 
-What "exactly" means: a pair belongs to the result when its cosine, computed in float64 from the
-rows as given and rounded to float32, is at or above the threshold rounded to float32. Products in
-float32 only sort out what is clearly above or below; whatever lies within their rounding error of
-the threshold is decided in float64. So every engine gives the same set, and rows that are equal
-up to a factor pair at a threshold of 1.
+What "exactly" means: a pair belongs to the result when its cosine, computed in float64 from the rows as given and
+rounded to float32, is at or above the threshold rounded to float32. Products in float32 only sort out what is clearly
+above or below; whatever lies within their rounding error of the threshold is decided in float64. So every engine gives
+the same set, and rows that are equal up to a factor pair at a threshold of 1.
 """
 
 from __future__ import annotations
@@ -77,13 +76,11 @@ def near_pairs(
 ) -> Pairs:
     """Every pair of rows whose cosine is at or above `threshold`, none left out.
 
-    `matrix` (n, d) of any floating type, rows of any length; a zero row pairs with nothing.
-    `threshold` above 0, up to 1. `engine` "torch", or "native" or "auto" for the compiled kernel
-    where the machine can have it; the pairs are the same. `device` a device of torch that shall make all products
-    in half precision; without one, "auto" takes a graphics card for many rows. `progress` is told the share of the
-    work that is done, 0 to 1.
-    Raises `NotFinite` naming a row, ValueError for a threshold out of range, `TooManyPairs` when
-    more than `limit` pairs are found.
+    `matrix` (n, d) of any floating type, rows of any length; a zero row pairs with nothing. `threshold` above 0, up to
+    1. `engine` "torch", or "native" or "auto" for the compiled kernel where the machine can have it; the pairs are the
+    same. `device` a device of torch that shall make all products in half precision; without one, "auto" takes a
+    graphics card for many rows. `progress` is told the share of the work that is done, 0 to 1. Raises `NotFinite`
+    naming a row, ValueError for a threshold out of range, `TooManyPairs` when more than `limit` pairs are found.
 
     >>> rows = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.0, 0.0]])
     >>> pairs = near_pairs(rows, 0.9)

@@ -1,8 +1,7 @@
 """Rows at length 1, and their products a tile at a time on all cores, so that no n x n block is ever held.
 
-Each core works on tiles of its own with torch at one thread: a tile fits the core's cache, and no
-core waits for another after every small product, which on a busy machine costs more than the
-products do.
+Each core works on tiles of its own with torch at one thread: a tile fits the core's cache, and no core waits for
+another after every small product, which on a busy machine costs more than the products do.
 """
 
 from __future__ import annotations

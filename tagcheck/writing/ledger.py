@@ -53,10 +53,9 @@ CREATE INDEX IF NOT EXISTS ledger_rows_by_status ON ledger_rows (status, id);
 class LedgerRow:
     """One change of one picture on one tag service.
 
-    `tag` and `action` are what the owner accepted; `stored_tag` is what is written on `service`,
-    from state `before` to `after`. These four are None while a change waits for a library that was
-    away when it was accepted, and where nothing is to be written. `goal` is "apply", or "undo" once
-    it is (to be) taken back. Times are UTC, ISO 8601.
+    `tag` and `action` are what the owner accepted; `stored_tag` is what is written on `service`, from state `before` to
+    `after`. These four are None while a change waits for a library that was away when it was accepted, and where
+    nothing is to be written. `goal` is "apply", or "undo" once it is (to be) taken back. Times are UTC, ISO 8601.
     """
 
     id: int

@@ -9,11 +9,10 @@ Tags: a tag *counts* when it stands on a service whose tags count (all local one
 but those that a machine fills; "all known tags" repeats the others and is never read). What the
 owner sees has siblings and parents applied ("display tags"); what is written is what is stored.
 
-Writing: only through `/add_tags/add_tags`, with the two options set so that Hydrus itself ignores
-a write whose `before` no longer holds. One thing the API cannot do: on a local service a mapping
-can be deleted, but not without a deletion record. So the write that takes back an added tag ends
-in "deleted" instead of "absent" (`Hydrus.undo_of` says so beforehand); everything else goes back
-exactly. docs/decisions/hydrus.md tells why each of these is so.
+Writing: only through `/add_tags/add_tags`, with the two options set so that Hydrus itself ignores a write whose
+`before` no longer holds. One thing the API cannot do: on a local service a mapping can be deleted, but not without a
+deletion record. So the write that takes back an added tag ends in "deleted" instead of "absent" (`Hydrus.undo_of` says
+so beforehand); everything else goes back exactly. docs/decisions/hydrus.md tells why each of these is so.
 """
 
 from __future__ import annotations
@@ -111,11 +110,10 @@ REASON = "wrong for this picture"  # what a petition says when nobody gave a rea
 class Hydrus:
     """The client at `url`, asked with the access key `key`. Nothing is sent before the first call.
 
-    `tag_services` (names or keys) says whose tags count: empty means all local ones and
-    repositories but `machine_services`. `write_service` is where tags are added by default: one of
-    them, else "my tags", else the first local one. `page_wait` is how many seconds a page may take
-    to load, `patience` how many a client that restarts or is locked. `tell` gets a line now and
-    then about what is being waited for.
+    `tag_services` (names or keys) says whose tags count: empty means all local ones and repositories but
+    `machine_services`. `write_service` is where tags are added by default: one of them, else "my tags", else the first
+    local one. `page_wait` is how many seconds a page may take to load, `patience` how many a client that restarts or is
+    locked. `tell` gets a line now and then about what is being waited for.
     """
 
     kind = "hydrus"
