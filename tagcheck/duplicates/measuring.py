@@ -82,10 +82,11 @@ def measure(
     kept = cosine >= threshold
     if kept.sum() < FEWEST:  # where most of the library is as alike as copies are
         return None
+    a, b = rng.choice(np.flatnonzero(known), size=(2, DRAWN))
     centre, spread, weights, alone = same_picture.learn(
         (cosine[kept], apart[kept]),
         (pairs.cosine, pixel_difference.differences(thumbnails, pairs.i, pairs.j)),
-        _random_pairs(thumbnails, known, rng),
+        pixel_difference.differences(thumbnails, a[a != b], b[a != b]),
     )
     did = {how: np.quantile(cosine[kinds == how], [0.5, 0.05]).round(4).tolist() for how in CHANGES if how in kinds}
     return Measured(
@@ -193,12 +194,6 @@ def _ordinary(matrix: np.ndarray, known: np.ndarray, threshold: float) -> tuple[
     i, j = first[pairs.i], first[pairs.j]
     kept = known[i] & known[j]
     return threshold, Pairs(i[kept], j[kept], pairs.cosine[kept])
-
-
-def _random_pairs(thumbnails: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The differences of pictures drawn at random."""
-    a, b = rng.choice(np.flatnonzero(known), size=(2, DRAWN))
-    return pixel_difference.differences(thumbnails, a[a != b], b[a != b])
 
 
 def copies(

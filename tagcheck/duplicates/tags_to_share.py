@@ -117,11 +117,13 @@ def support(
     rng = np.random.default_rng(0)
     n = len(matrix)
     rate = np.clip(np.asarray(owned.mean(axis=0)).ravel(), 0.5 / n, 1 - 0.5 / n)
-    drawn, names = _cells_to_learn(n, np.unique(columns), rng)
+    asked = np.unique(columns)  # all cells of these, and of as many drawn pictures as keep their number in bounds
+    pictures = rng.permutation(n)[: max(1, CELLS_TO_LEARN // max(1, len(asked)))]
+    drawn, names = np.repeat(pictures, len(asked)), np.tile(asked, len(pictures))
     every = (np.concatenate([rows, drawn]), np.concatenate([columns, names]))
-    having, asked = _votes(matrix, owned, labels, *every, rng)
+    having, voters = _votes(matrix, owned, labels, *every, rng)
     logits = _tagger_logits(matrix, tagger, *every, owned.shape[1])
-    features = _features(rate[every[1]], having, asked, logits)
+    features = _features(rate[every[1]], having, voters, logits)
     given = np.asarray(owned[drawn, names]).ravel() > 0
     learned = n >= FEWEST_TO_LEARN and min(given.sum(), (~given).sum()) >= FEWEST_TO_LEARN
     cells = slice(0, len(rows))
@@ -129,7 +131,7 @@ def support(
     if learned:
         features = np.column_stack([features, np.ones(len(features))])
         logit = features[cells] @ logistic(features[len(rows) :], given)
-    return Support(learned, logit, expit(logits[cells]), having[cells], asked[cells])
+    return Support(learned, logit, expit(logits[cells]), having[cells], voters[cells])
 
 
 def shared(one: Support, other: Support, rate: np.ndarray, forgets: float) -> np.ndarray:
@@ -145,12 +147,6 @@ def shared(one: Support, other: Support, rate: np.ndarray, forgets: float) -> np
     wrong = WRONG_SHARE * rate
     odds = np.log(forgets * (1 - forgets)) - np.log(wrong * (1 - wrong))
     return np.asarray(expit(np.clip(says + odds, -30, 30)))
-
-
-def _cells_to_learn(n: int, columns: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """All cells of `columns` and as many drawn pictures as keep their number in bounds."""
-    pictures = rng.permutation(n)[: max(1, CELLS_TO_LEARN // max(1, len(columns)))]
-    return np.repeat(pictures, len(columns)), np.tile(columns, len(pictures))
 
 
 def _votes(

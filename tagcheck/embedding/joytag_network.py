@@ -62,7 +62,9 @@ class JoyTagNetwork:
         self.device, self.precision = device, precision
         self.sha256, self.id = published.sha256, model_id(published.sha256, precision)
         self.recipe, self.dim, self.tags = Recipe(network.image_size), network.d_model, published.tags
-        self.threads = 1 if _work(network) < SMALL_WORK else torch.get_num_threads()
+        # About how many operations a picture takes: every parameter meets every token once.
+        work = 2.0 * sum(one.numel() for one in network.parameters()) * len(network.pos_embedding.table)
+        self.threads = 1 if work < SMALL_WORK else torch.get_num_threads()
         self.lanes = self.threads if device.type == "cpu" else 1
         self.notes: list[str] = []
         head = network.head
@@ -100,11 +102,6 @@ def fast_attention(network: ViT, device: torch.device, precision: str) -> Attend
     ):
         return attend
     return bfloat16_attention.kernel() or attend
-
-
-def _work(network: ViT) -> float:
-    """About how many operations one picture takes: every parameter meets every token once."""
-    return 2.0 * sum(parameter.numel() for parameter in network.parameters()) * len(network.pos_embedding.table)
 
 
 def model_id(sha256: str, precision: str) -> str:

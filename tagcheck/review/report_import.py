@@ -160,7 +160,8 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
         db.execute(f"DELETE FROM {name}")
         db.execute(f"INSERT INTO {name} SELECT * FROM new_{name}")
     if any(detectors.of(kind) for kind in stale):
-        _forget_skips(db)
+        # "Skip for now" holds until the detectors have run again.
+        db.execute("UPDATE decisions SET state = 'open', version = version + 1 WHERE state = ?", (SKIPPED,))
     grouping.regroup(db)
     make_indexes(db, LOOKUPS)
     if following.follow(db, _put_pictures(db, taken)):
@@ -340,11 +341,6 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
                 "INSERT OR REPLACE INTO new_copies VALUES (?, ?, ?, ?)",
                 [(hash, group["best_copy"], reasons, len(group["hashes"])) for hash in group["hashes"]],
             )
-
-
-def _forget_skips(db: sqlite3.Connection) -> None:
-    """ "Skip for now" holds until the detectors have run again."""
-    db.execute("UPDATE decisions SET state = 'open', version = version + 1 WHERE state = ?", (SKIPPED,))
 
 
 def _note_grown(db: sqlite3.Connection) -> None:

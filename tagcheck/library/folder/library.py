@@ -504,13 +504,9 @@ class FolderLibrary:
                 here = self._habit_of(index.by_folder.get(folder, []))
                 if here is None and "" not in index.habits:
                     everywhere = [one for places in index.by_folder.values() for one in places]
-                    index.habits[""] = self._habit_of(everywhere) or self._first_habit()
+                    index.habits[""] = self._habit_of(everywhere) or Habit()
                 index.habits[folder] = here or index.habits[""]
             return index.habits[folder]
-
-    def _first_habit(self) -> Habit:
-        """Where there is no sidecar at all."""
-        return Habit()
 
     def _habit_of(self, places: list[Place]) -> Habit | None:
         """The habit that up to `HABIT_SAMPLE` of these pictures' sidecars show, spread evenly; None where there is no sidecar."""
