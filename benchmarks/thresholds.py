@@ -8,7 +8,7 @@ Writes  nothing but temporary folders: figures on stdout
 
 A fifth of the pictures get a copy: cropped, scaled, recompressed, recoloured or mirrored, by the sample's code and strengths,
 not by those that the extraction measures with. Peers in the same run: the plain cosine of .95, and a 64-bit perceptual hash
-(a cosine transform of 32 x 32) within 10 bits. Pictures that are copies before anything is planted count against precision.
+(a cosine transform of 32 x 32) within 10 bits. Of pictures that are the same before anything is planted, or mirrored, one is taken.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ from tagcheck.detectors import NEAR_DUPLICATES
 KINDS = (*HOWS, MIRROR)
 COPIED = 5  # one picture in so many gets a copy
 BITS = 10
+SAME = 4.0  # grey levels, in the root of the mean square, up to which two pictures of a folder are one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +68,16 @@ def taken(folder: Path, count: int, seed: int) -> list[bytes]:
     """Pictures of a folder and what is below it."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
     random.Random(seed).shuffle(paths)
-    return [path.read_bytes() for path in paths[:count]]
+    found: list[bytes] = []
+    small = np.empty((0, 32, 32))
+    for data in (path.read_bytes() for path in paths):
+        with Image.open(io.BytesIO(data)) as opened:
+            grey = np.asarray(opened.convert("L").resize((32, 32), Image.Resampling.BOX), np.float64)
+        apart = [np.sqrt(np.mean((small - one) ** 2, axis=(1, 2))) for one in (grey, grey[:, ::-1])]
+        if len(found) < count and np.concatenate(apart).min(initial=SAME + 1) > SAME:
+            found.append(data)
+            small = np.concatenate([small, grey[None]])
+    return found
 
 
 def drawn(count: int, seed: int) -> list[bytes]:

@@ -23,6 +23,7 @@ LEAST = np.array([0.8, -0.2, 0.8, -0.2, 0.6, -60], np.float32)
 MOST = np.array([1.25, 0.2, 1.25, 0.2, 1.6, 60], np.float32)
 SCALES = (1.0, 0.92, 1.08, 0.85, 1.17)  # what a fit may set out from
 LOOK = (16, 0.7)  # the side and the blur with which the best of these is looked for
+FAINTEST = 0.5  # of its contrast that a picture keeps, however its tone was changed
 SOFT = 2.0  # grey levels that any two encodings differ by
 
 
@@ -126,15 +127,21 @@ class _Fit:
         left, seen = self.difference(kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T)
         return np.asarray((left**2).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1))
 
+    def warped(self) -> np.ndarray:
+        """The second as it lies over the first, (m, S, S)."""
+        columns, _ = _sampling(self.at[:, 0], self.at[:, 1], SIDE)
+        rows, _ = _sampling(self.at[:, 2], self.at[:, 3], SIDE)
+        return _warped(self.second, rows, columns)
+
     def toned(self, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is left of `first` once its tone is a curve of the second's and its colours (m, 2, S, S), and which places both have.
 
         Stronger colours and more light are cut off at white, which a gain alone does not say.
         """
-        columns, there_x = _sampling(self.at[:, 0], self.at[:, 1], SIDE)
-        rows, there_y = _sampling(self.at[:, 2], self.at[:, 3], SIDE)
+        _, there_x = _sampling(self.at[:, 0], self.at[:, 1], SIDE)
+        _, there_y = _sampling(self.at[:, 2], self.at[:, 3], SIDE)
         seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
-        warped = _warped(self.second, rows, columns) / 128 - 1
+        warped = self.warped() / 128 - 1
         parts = np.stack([np.ones_like(warped), warped, warped**2, colour[:, 0] / 128, colour[:, 1] / 128], axis=1)
         flat = (parts * seen[:, None]).reshape(len(parts), 5, -1)
         wanted = (self.first / 128 - 1) * seen
@@ -168,6 +175,12 @@ def _starts() -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
             rows, there_y = _sampling(place[2:3], place[3:], LOOK[0])
             found.append((place, rows[0], columns[0], there_y[0][:, None] & there_x[0][None, :]))
     return found
+
+
+def _variance(picture: np.ndarray, seen: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The variance (m,) of pictures (m, S, S) over the places that are `seen`, `count` (m,) of them."""
+    mean = (picture * seen).sum(axis=(1, 2)) / count
+    return np.asarray((((picture - mean[:, None, None]) * seen) ** 2).sum(axis=(1, 2)) / count)
 
 
 def _grid(side: int) -> np.ndarray:
@@ -235,9 +248,11 @@ def _left(colour: np.ndarray, colour_b: np.ndarray, fit: _Fit) -> np.ndarray:
     other = rows[:, None] @ colour_b @ columns.transpose(0, 2, 1)[:, None]
     rest, seen = fit.toned(np.repeat(np.repeat(other, SIDE // COARSE, axis=2), SIDE // COARSE, axis=3))
     count = np.maximum(seen.sum(axis=(1, 2)), 1)
-    mean = (fit.first * seen).sum(axis=(1, 2)) / count
-    spread = (((fit.first - mean[:, None, None]) * seen) ** 2).sum(axis=(1, 2)) / count
+    spread, its = (_variance(one, seen, count) for one in (fit.first, fit.warped()))
     left = np.sqrt((rest**2).sum(axis=(1, 2)) / count / (spread + SOFT**2))
+    # A flat picture is a tone of any other: what contrast it has lost beyond what a change of tone takes is left, too.
+    lost = FAINTEST * np.sqrt(its) - np.sqrt(spread) - SOFT
+    left = np.maximum(left, lost / (FAINTEST * np.sqrt(its) + SOFT))
     patches = rest.reshape(len(rest), SIDE // 4, 4, SIDE // 4, 4).mean(axis=(2, 4))
     strength = (other * colour).sum(axis=(1, 2, 3)) / ((other**2).sum(axis=(1, 2, 3)) + 64)
     tint = np.sqrt(((colour - np.clip(strength, 0.5, 1.6)[:, None, None, None] * other) ** 2).mean(axis=(1, 2, 3)))

@@ -107,6 +107,15 @@ def test_blank_pictures_divide_by_nothing():
     assert np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("value", [0, 250, 255])
+def test_a_blank_picture_is_no_tone_of_a_drawn_one(value):
+    drawn = np.full((3, 96, 96), 255, np.uint8)
+    drawn[:, 40:52, 8:88] = 60
+    rows = np.stack([pixel_difference.thumbnail(one) for one in (np.full((3, 96, 96), value, np.uint8), drawn)])
+    there, back = pixel_difference.differences(rows, np.array([0, 1]), np.array([1, 0]))
+    assert there[0] > 0.8 and back[0] > 0.8
+
+
 def test_an_unknown_change_is_an_error_and_tiny_pictures_survive_every_change():
     with pytest.raises(ValueError, match="no such change: fold"):
         changed(scene(0), "fold", np.random.default_rng(0))
