@@ -52,7 +52,7 @@ HARDER = (
     Harder(part=True),
     Harder(0.05, True, True),
 )
-SURE, LOWEST = 0.8, 0.1
+SURE, LIKELY, LOWEST = 0.8, 0.5, 0.1
 STACK_CELLS = 200_000
 
 
@@ -75,11 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with threadpool_limits(args.threads):
         for judge in judges(args):
             print(f"\n{describe(judge)}\n{HEADER}")
-            for name, seconds, said in methods(judge, args.without_peers):
-                print(line(name, seconds, judge, said), flush=True)
+            told: dict[str, np.ndarray] = {}
+            for name, seconds, told[name] in methods(judge, args.without_peers):
+                print(line(name, seconds, judge, told[name]), flush=True)
             print(line("held-out, alone", *one_by_one(judge)), flush=True)
             if judge.second is not None:
-                print("\n".join(two_taggers(judge)), flush=True)
+                print("\n".join(two_taggers(judge, told["tagcheck"], told["with the second"])), flush=True)
     return 0
 
 
@@ -164,13 +165,13 @@ def tagger(judge: Judge | Library, columns: np.ndarray) -> Tagger | None:
     return Tagger(np.array([new[column] for column in known[kept].tolist()]), weight[kept], bias[kept])
 
 
-def two_taggers(judge: Judge) -> Iterator[str]:
-    """What each network alone says is wrong with `SURE` or more, where they agree and where not: how many of these cells are
-    wrong in truth, and how likely both together make it.
+def two_taggers(judge: Judge, alone: np.ndarray, both: np.ndarray) -> Iterator[str]:
+    """What each network alone says is more likely wrong than not, where they agree and where not: how many of these cells are
+    wrong in truth, and how likely `both` together make it; `alone` is what the first says.
     """
     assert judge.second is not None
     other = replace(judge, matrix=judge.second, head=None, second=None)
-    first, second, both = ours(judge)[0] >= SURE, ours(other)[0] >= SURE, ours(judge, second=True)[0]
+    first, second = alone >= LIKELY, ours(other)[0] >= LIKELY
     wrong = judge.truth != judge.given
     for kind, possible in (("missing", ~judge.given & judge.judged), ("wrong", judge.given & judge.judged)):
         for who, cells in (
