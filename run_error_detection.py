@@ -97,7 +97,7 @@ def rests_on(folder: DataFolder, args: argparse.Namespace) -> dict[str, str]:
 
 
 def told(last: changed.Last | None, found: changed.Changed | None) -> str:
-    """What --since last goes by, in a line."""
+    """What --since last compares with, in a line."""
     if last is None:
         return "no run before this one: everything is looked at"
     if found is None:

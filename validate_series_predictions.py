@@ -191,7 +191,7 @@ def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.
     """What the fine-tuned network says of pictures that came after the training, (n, C); None where the classifier has none.
 
     None also, and a line why, where the library's pictures or the network's files are out of reach: then the
-    stored embeddings alone are gone by.
+    stored embeddings alone count.
     """
     base = made.card.get("finetuned", {}).get("base", {})
     if made.network is None or "folder" not in base:

@@ -331,7 +331,7 @@ PEERS: dict[str, Callable] = {"one-vs-rest LR": one_vs_rest, "MLP head": mlp_hea
 
 
 def findings(library: Library) -> None:
-    """Out of fold: how many swapped and forgotten tags are found, and whether confidence keeps its word."""
+    """Out of fold: how many swapped and forgotten tags are found, and how well confidence is calibrated."""
     labels, folded, _, mixing, number = learn(library.matrix, library.tag, library.groups)
     said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
     first = np.where(said.ranked[:, 0] >= 0, number[np.maximum(said.ranked[:, 0], 0)], -1)

@@ -55,7 +55,7 @@ def visible(tags: Sequence[str]) -> list[str]:
 
 
 def _missing(rng: random.Random, truth: Sequence[str], vocabulary: Sequence[str]) -> Planted | None:
-    """One to three tags left out; of every sixth such picture half of the tags, as on a lazy day."""
+    """One to three tags left out; of every sixth such picture half of the tags."""
     choice = [tag for tag in visible(truth) if not tag.startswith("series:")]
     if len(choice) < 4:
         return None

@@ -95,7 +95,7 @@ class Classifier:
         """What is said about pictures that the classifier was not trained on; no retraining.
 
         `log_p` (n, C) is what the fine-tuned network says of them (`tagcheck.series.finetuning`); without it the
-        embeddings alone are gone by. `tag_sets` are their tags, of which those of characters count.
+        embeddings alone count. `tag_sets` are their tags, of which those of characters count.
         Raises `BadFile` naming both models when the embeddings are of another one.
         """
         made = self.card["embedding"]

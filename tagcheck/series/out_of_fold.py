@@ -69,7 +69,7 @@ def out_of_fold(
     the pictures' character tags. All models come out of one pass over the data. Raises `CannotLearn` when
     a fold's model would know fewer than two series.
     """
-    tagged = np.flatnonzero(labels.tagged)
+    pictures, tagged = _Pictures(matrix, labels, tagger, beside, seed), np.flatnonzero(labels.tagged)
     sums = linear_probes.moments(matrix[tagged], labels.membership[tagged], folds[tagged])
     number = int(folds.max()) + 1
     own = labels.single
@@ -78,16 +78,16 @@ def out_of_fold(
     swapped = _swap(labels, seed)
     planted: list[tuple[np.ndarray, Candidates]] = []
     for fold in range(number):
-        model = _model(matrix, labels, sums, fold, np.flatnonzero(folds != fold), tagger, beside, seed)
+        model = pictures.model(sums, fold, np.flatnonzero(folds != fold))
         known[fold] = model.plda.counts
         rows = np.flatnonzero(folds == fold)
-        part = score(model, matrix[rows], own[rows], _some(beside, rows))
+        part = pictures.scored(model, rows, own[rows])
         if found is None:
             found = _room(part, len(matrix))
         for name, field in vars(part).items():
             getattr(found, name)[rows] = field
         rows = rows[(swapped[rows] >= 0) & (known[fold][np.maximum(swapped[rows], 0)] > 0)]
-        planted.append((rows, score(model, matrix[rows], swapped[rows], _some(beside, rows))))
+        planted.append((rows, pictures.scored(model, rows, swapped[rows])))
         if progress:
             progress(0.8 * (fold + 1) / number)
     rows = np.concatenate([rows for rows, _ in planted])
@@ -97,13 +97,13 @@ def out_of_fold(
         found,
         folds,
         known,
-        *_as_unknown(matrix, labels, found, tagger, beside, seed),
+        *_as_unknown(pictures, found),
         _joined([part for _, part in planted]),
         rows,
         swapped[rows],
         _foreign_class(tagger, labels),
     )
-    return folded, _model(matrix, labels, sums, None, np.arange(len(matrix)), tagger, beside, seed)
+    return folded, pictures.model(sums, None, np.arange(len(matrix)))
 
 
 def _room(part: Candidates, count: int) -> Candidates:
@@ -111,46 +111,40 @@ def _room(part: Candidates, count: int) -> Candidates:
     return Candidates(*(np.zeros((count, *field.shape[1:]), field.dtype) for field in vars(part).values()))
 
 
-def _some(beside: sparse.csr_matrix | None, rows: np.ndarray) -> sparse.csr_matrix | None:
-    return None if beside is None else beside[rows]
+@dataclass(frozen=True)
+class _Pictures:
+    """What models are learned from and score: see `out_of_fold`."""
+
+    matrix: np.ndarray
+    labels: Labels
+    tagger: Tagger | None
+    beside: sparse.csr_matrix | None
+    seed: int
+
+    def model(self, sums: linear_probes.FoldedMoments, without: int | None, rows: np.ndarray) -> Model:
+        """The model of `rows`, whose sums are all of `sums` but those of the part `without`."""
+        labels, width, classes = self.labels, self.matrix.shape[1], len(self.labels.classes)
+        picked, starts = pick_exemplars(labels.single, rows, classes, self.seed)
+        nothing = np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+        prior = self.tagger.prior(labels, rows) if self.tagger else Prior(*nothing, *nothing)
+        companions = sparse.csr_matrix((0, classes), dtype=np.float32)
+        if self.beside is not None:
+            companions = companion_ratios(self.beside, labels, rows)
+        return Model(_fit(sums, without), self.matrix[picked].astype(np.float32), starts, prior, companions)
+
+    def scored(self, model: Model, rows: np.ndarray, own: np.ndarray | None = None) -> Candidates:
+        """The candidates of `rows`; `own` (m,) are classes to weigh in any case."""
+        return score(model, self.matrix[rows], own, None if self.beside is None else self.beside[rows])
 
 
-def _model(
-    matrix: np.ndarray,
-    labels: Labels,
-    sums: linear_probes.FoldedMoments,
-    without: int | None,
-    rows: np.ndarray,
-    tagger: Tagger | None,
-    beside: sparse.csr_matrix | None,
-    seed: int,
-) -> Model:
-    """The model of `rows`, whose sums are all of `sums` but those of the part `without`."""
-    picked, starts = pick_exemplars(labels.single, rows, len(labels.classes), seed)
-    width = matrix.shape[1]
-    nothing = np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
-    prior = tagger.prior(labels, rows) if tagger else Prior(*nothing, *nothing)
-    if beside is None:
-        companions = sparse.csr_matrix((0, len(labels.classes)), dtype=np.float32)
-    else:
-        companions = companion_ratios(beside, labels, rows)
-    return Model(_fit(sums, without), matrix[picked].astype(np.float32), starts, prior, companions)
-
-
-def _as_unknown(
-    matrix: np.ndarray,
-    labels: Labels,
-    found: Candidates,
-    tagger: Tagger | None,
-    beside: sparse.csr_matrix | None,
-    seed: int,
-) -> tuple[Candidates, np.ndarray]:
+def _as_unknown(pictures: _Pictures, found: Candidates) -> tuple[Candidates, np.ndarray]:
     """(candidates, rows (m,)) of tagged pictures under models that were fitted without their series.
 
     The series are dealt to up to `STRANGE_PARTS` parts, those that share a picture to one, and each
     part is left out once. With fewer than three, where no two series would be left to tell apart,
     a picture's own series are struck out of the candidates it was `found` to have.
     """
+    labels, seed = pictures.labels, pictures.seed
     own, related = labels.single, _components(labels)
     rows = np.flatnonzero(own >= 0)
     component = related[own[rows]]
@@ -160,13 +154,12 @@ def _as_unknown(
         struck = related[np.maximum(part.classes, 0)] == component[:, None]
         return replace(part, classes=np.where(struck, -1, part.classes)), rows
     held = linear_probes.grouped_folds(component, parts, seed)
-    sums = linear_probes.moments(matrix[rows], labels.membership[rows], held)
+    sums = linear_probes.moments(pictures.matrix[rows], labels.membership[rows], held)
     judged = np.random.default_rng(seed).permutation(len(rows))[:MIXING_ROWS]
     made, order = [], []
     for without in range(parts):
         strange = rows[np.sort(judged[held[judged] == without])]
-        model = _model(matrix, labels, sums, without, rows[held != without], tagger, beside, seed)
-        made.append(score(model, matrix[strange], beside=_some(beside, strange)))
+        made.append(pictures.scored(pictures.model(sums, without, rows[held != without]), strange))
         order.append(strange)
     return _joined(made), np.concatenate(order)
 
@@ -181,7 +174,7 @@ def _joined(parts: Sequence[Candidates]) -> Candidates:
 
 
 def _swap(labels: Labels, seed: int) -> np.ndarray:
-    """(n,) a class for each of up to `MIXING_ROWS` pictures that have one, drawn by frequency, not akin to its own; else -1."""
+    """(n,) a class for each of up to `MIXING_ROWS` pictures that have one, drawn by frequency, that shares no series with its own; else -1."""
     own, component, rng = labels.single, _components(labels), np.random.default_rng([seed, 1])
     rows = rng.permutation(np.flatnonzero(own >= 0))[:MIXING_ROWS]
     frequency = np.bincount(own[own >= 0], minlength=len(labels.classes)).astype(float)
@@ -238,8 +231,8 @@ def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.nd
     series is known to the network is hidden by striking it out.
     """
     related, rows = _components(labels), folded.unknown_rows
-    of_kin = sparse.csr_matrix((np.ones(len(related), dtype=bool), (related, np.arange(len(related)))))
-    own = of_kin[related[labels.single[rows]]]
+    sharing = sparse.csr_matrix((np.ones(len(related), dtype=bool), (related, np.arange(len(related)))))
+    own = sharing[related[labels.single[rows]]]
     unknown = network_heard(folded.unknown, log_p[rows], known, folds[rows], own)
     rows = folded.planted_rows
     planted = network_heard(folded.planted, log_p[rows], known, folds[rows])

@@ -100,7 +100,7 @@ class Mixing:
     def _kinds(self, found: Candidates) -> list[tuple[Absence, np.ndarray]]:
         if self.by_company is None:
             return [(self.absence, np.ones(len(found.classes), dtype=bool))]
-        heard = _in_company(found)
+        heard = _with_characters(found)
         return [(self.by_company[0], ~heard), (self.by_company[1], heard)]
 
     def _looks(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +110,7 @@ class Mixing:
         return p[:, :-1] / known[:, None], log_odds(p[:, -1], known)
 
 
-def _in_company(found: Candidates) -> np.ndarray:
+def _with_characters(found: Candidates) -> np.ndarray:
     """(n,) bool: which pictures have a character tag that is evidence for one of their candidates."""
     return np.asarray((found.features[..., COMPANIONS] > 0).any(axis=1))
 
@@ -193,7 +193,7 @@ def _with_absence_as_seen(
     scores = [one + agreement * other for one, other in zip(odds, agreed)]
     without = int((~labels.tagged & counted).sum())
     absence = _absence(odds[0], scores[0], scores[1], without, tagged)
-    heard, by_company = [_in_company(part) for part in parts], None
+    heard, by_company = [_with_characters(part) for part in parts], None
     kinds = [[~one for one in heard], heard]
     if min(kinds[0][0].sum(), kinds[0][1].sum(), kinds[1][1].sum()) >= FEW_TO_COMPARE:
         alone, accompanied = (
