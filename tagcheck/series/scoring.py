@@ -1,27 +1,15 @@
 """Which series is a picture of, or none of the owner's? Learned from stored embeddings, judged out of fold.
 
-The steps, in order:
+1. `labels.label_images`: the owner's series are the classes, and so is a set of series that comes together often.
+2. `out_of_fold.out_of_fold`: a PLDA model a fold scores the pictures that it was not fitted on, as is done here;
+   near-duplicates share a fold.
+3. `probabilities.fit_mixing`: a conditional logit over the best candidates and "none of yours" turns scores into
+   probabilities. Its likelihood allows for swapped tags (forward correction: Patrini et al., CVPR 2017); the share of
+   unknown series among the pictures without a tag is found by EM (Saerens, Latinne and Decaestecker, Neural
+   Computation 14, 2002).
 
-1. `label_images`: classes are the owner's series; sets of series that come together often (a
-   franchise and its part) are classes of their own, so several series per picture are allowed
-   exactly where the owner's tags say so.
-2. `out_of_fold`: a PLDA model per fold (`tagcheck.learning.same_class_model`) scores the pictures that it was not
-   fitted on. Near-duplicates share a fold.
-3. `series_mixing.fit_mixing`: a conditional logit over the best candidates and "none of yours" turns scores into
-   probabilities. What "none of yours" looks like is learned from the tagged pictures: a model that
-   was fitted without a series sees its pictures as those of an unknown one. The owner's tags may be
-   wrong, so the likelihood allows for a share of swapped ones (forward correction: Patrini et al.,
-   CVPR 2017), and the share of unknown series among the pictures without a tag, which are unknown
-   and no negatives, is found by EM (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002)
-   and by holding them against the tagged ones, apart for pictures with and without telling characters.
-
-What the tagger itself knows comes in as one more feature (`Prior`): those of its tags that name a
-series of the owner's, are a character that the owner tags on pictures of one, or fire almost only on
-pictures of one. So do the character tags that a picture has (`companion_ratios`). A series that the tagger
-knows and the model has no pictures of is named by the tagger alone (`Prior.foreign`), as far as that has
-turned out right where series were left out of training.
-
-Here are the first two; numbers only, files are `tagcheck.series.classifier_files`.
+What the tagger knows (`Prior`) and a picture's character tags (`companion_ratios`) are features beside the scores.
+docs/decisions/series.md says why it is done so.
 """
 
 from __future__ import annotations
