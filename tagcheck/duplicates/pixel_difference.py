@@ -209,7 +209,8 @@ def _sampling(scale: np.ndarray, shift: np.ndarray, side: int) -> tuple[np.ndarr
     """Weights (m, side, side) that read each place of one axis out of the other picture, and which places it has (m, side)."""
     at = ((scale[:, None] * _grid(side) + shift[:, None]) + 1) * side / 2 - 0.5
     weights = np.maximum(0, 1 - np.abs(np.clip(at, 0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32)))
-    return weights, (at > -0.75) & (at < side - 0.25)
+    # What lies beyond the edge is no picture: one row of it, taken for seen, leads a crop with a frame astray.
+    return weights, (at > -0.25) & (at < side - 0.75)
 
 
 def _warped(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
