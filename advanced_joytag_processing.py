@@ -126,18 +126,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
-        tools = decoding_tools(library, limits)
+        job, tools = Job(library, model, folder, limits), decoding_tools(library, limits)
         known = {} if args.retry else unreadable.load(folder.embeddings, tools)
         again = turned_twice(folder, infos, done)
         done = {hash: size for hash, size in done.items() if hash not in again}
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         wanted = to_embed(infos, new, pages, sum(info.hash in done for info in infos), args.first, args.limit)
         if args.engine == "ray":
-            work = embed_on_cluster(args, model, wanted, frozenset(again), folder, limits, message)
+            work = embed_on_cluster(args, job, wanted, frozenset(again), message)
         else:
-            work = embed(library, model, wanted, folder, limits, args.decoders, message)
+            work = embed(job, wanted, args.decoders, message)
         failed, damaged = keep_failures(folder, tools, known, work, again)
-        pixels |= missing_digests(library, model, folder, [one for one in infos if one.hash in done], pixels, limits)
+        pixels |= missing_digests(job, [one for one in infos if one.hash in done], pixels)
         sizes, pixels = done | work.sizes, pixels | work.pixels
 
         def described(one: FileInfo, hash: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.name:
             print(outcome(summary) + f" -> {folder.embeddings}")
             return 0
-        measure_copies(library, model, folder, infos, records, limits)
+        measure_copies(job, infos, records)
         header = {"mapping": mapping.name, "model": model.describe(), "summary": summary, **habits}
         path = data_folder.save(folder, DATASET, header | {"results": records})
     print(outcome(summary) + f" -> {path}")
@@ -329,6 +329,27 @@ def fetch(name: str | None = None) -> Path:
             bar.close()
 
 
+@dataclass(frozen=True)
+class Job:
+    """What pictures are embedded with: where they are, the tagger, where shards go, and what a file may cost."""
+
+    library: Library
+    model: Tagger
+    folder: DataFolder
+    limits: Limits
+
+    def reader(self, new: Sequence[FileInfo]) -> Callable[[str], bytes]:
+        """`library.read`, but for files that are known to be too large to be held in memory."""
+        sizes, most = {info.hash: info.size or 0 for info in new}, self.limits.bytes
+
+        def read(hash: str) -> bytes:
+            if sizes[hash] > most:
+                raise FileUnavailable(f"too large: {sizes[hash]} bytes, the limit is {most}", "unreadable")
+            return self.library.read(hash)
+
+        return read
+
+
 @dataclass
 class Work:
     """What one run did: the pictures it tried, those that failed, the sizes it learned, the thumbnails in hand, and the seconds it spent."""
@@ -355,30 +376,16 @@ class Work:
             self.clocks.add(name, getattr(other.clocks, name))
 
 
-def embed(
-    library: Library,
-    model: Tagger,
-    new: Sequence[FileInfo],
-    folder: DataFolder,
-    limits: Limits,
-    decoders: int | None,
-    message: script.Shown | None,
-) -> Work:
+def embed(job: Job, new: Sequence[FileInfo], decoders: int | None, message: script.Shown | None) -> Work:
     """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
     work = Work()
     if not new:
         return work
-    processes = [Decoder(model.recipe, limits) for _ in range(min(decoders or model.decoders, len(new)))]
-    hashes = [info.hash for info in new]
-    files = prepared(
-        hashes,
-        reader(library, new, limits),
-        library.render,
-        processes,
-        AHEAD_BATCHES * model.batch_size * model.network.lanes,
-        work.clocks,
-    )
-    with ShardWriter(folder.embeddings, model.id, model.preprocess_id) as writer:
+    model = job.model
+    processes = [Decoder(model.recipe, job.limits) for _ in range(min(decoders or model.decoders, len(new)))]
+    hashes, ahead = [info.hash for info in new], AHEAD_BATCHES * model.batch_size * model.network.lanes
+    files = prepared(hashes, job.reader(new), job.library.render, processes, ahead, work.clocks)
+    with ShardWriter(job.folder.embeddings, model.id, model.preprocess_id) as writer:
         written = time.monotonic()
         for hash, row in embedded_rows(script.shown(files, len(new), "embedding", message), model, work):
             start = time.monotonic()
@@ -393,70 +400,50 @@ def embed(
     return work
 
 
-def missing_digests(
-    library: Library,
-    model: Tagger,
-    folder: DataFolder,
-    there: Sequence[FileInfo],
-    pixels: Mapping[str, str],
-    limits: Limits,
-) -> dict[str, str]:
+def missing_digests(job: Job, there: Sequence[FileInfo], pixels: Mapping[str, str]) -> dict[str, str]:
     """The digests of those of `there` that were embedded before shards held them, by hash: what was decided on first, and as
     many as can be read again in `DIGEST_SECONDS`; the next run goes on.
     """
-    decided = {hash for hash, _, _ in decisions(folder.review)}
+    decided = {hash for hash, _, _ in decisions(job.folder.review)}
     left = [one for one in there if one.hash not in pixels and one.pixel_hash is None and one.status == "ok"]
     left.sort(key=lambda one: one.hash not in decided)
-    if not left or folder.named:
+    if not left or job.folder.named:
         return {}
     say(f"reading {len(left):,} pictures again that were embedded before the digests of pixels were kept")
     found: dict[str, str] = {}
     until = time.monotonic() + DIGEST_SECONDS
-    decoders = [Decoder(model.recipe, limits) for _ in range(min(model.decoders, len(left)))]
-    read = reader(library, left, limits)
-    with closing(prepared([one.hash for one in left], read, lambda hash: None, decoders, 8, Clocks())) as files:
+    decoders = [Decoder(job.model.recipe, job.limits) for _ in range(min(job.model.decoders, len(left)))]
+    hashes = [one.hash for one in left]
+    with closing(prepared(hashes, job.reader(left), lambda hash: None, decoders, 8, Clocks())) as files:
         for file in files:
             if file.frames is not None or file.lasting:
                 found[file.hash] = file.pixels or ""
             if time.monotonic() > until:
                 break
-    unreadable.PIXELS.keep(folder.embeddings, unreadable.PIXELS.load(folder.embeddings) | found)
+    unreadable.PIXELS.keep(job.folder.embeddings, unreadable.PIXELS.load(job.folder.embeddings) | found)
     return found
 
 
-def measure_copies(
-    library: Library,
-    model: Tagger,
-    folder: DataFolder,
-    infos: Sequence[FileInfo],
-    records: Sequence[dict[str, Any]],
-    limits: Limits,
-) -> None:
+def measure_copies(job: Job, infos: Sequence[FileInfo], records: Sequence[dict[str, Any]]) -> None:
     """See what copies of the owner's pictures look like to this tagger, where that is not known yet, and keep it."""
     hashes = [record["hash"] for record in records if record["status"] == "ok"]
-    if not measuring.wanted(folder.embeddings, model, len(hashes)):
+    if not measuring.wanted(job.folder.embeddings, job.model, len(hashes)):
         return
     say("measuring what copies of your pictures look like to this tagger")
-    found = measuring.measure(folder.embeddings, hashes, model, reader(library, infos, limits), limits)
+    found = measuring.measure(job.folder.embeddings, hashes, job.model, job.reader(infos), job.limits)
     if found is None:
         say("too few pictures that differ and have thumbnails: near-duplicates are found by the cosine alone")
         return
-    same_picture.save(folder.embeddings, found)
+    same_picture.save(job.folder.embeddings, found)
     say(f"{found.changes} changed pictures: pairs from a cosine of {found.threshold:g} on may be copies")
 
 
 def embed_on_cluster(
-    args: argparse.Namespace,
-    model: Tagger,
-    new: Sequence[FileInfo],
-    again: frozenset[str],
-    folder: DataFolder,
-    limits: Limits,
-    message: script.Shown | None,
+    args: argparse.Namespace, job: Job, new: Sequence[FileInfo], again: frozenset[str], message: script.Shown | None
 ) -> Work:
     """`embed` by the workers of a Ray cluster, each of which commits the shards that it made and no others."""
     parts = [new[start : start + PART] for start in range(0, len(new), PART)]
-    make = partial(cluster_worker, args, model.id, again, folder, limits)
+    make = partial(cluster_worker, args, job.model.id, again, job.folder, job.limits)
     total = Work()
 
     def pictures() -> Iterator[str]:
@@ -482,14 +469,14 @@ def cluster_worker(
     model = tagger.load(named or fetch(args.model), args.device, args.precision, args.batch_size, keep=model_id)
     if model.id != model_id:
         raise UsageError(f"a worker has {model.id} where this machine has {model_id}: give all of them the same files")
-    library = choose.mapped_library(folder, config, args, say)
+    job = Job(choose.mapped_library(folder, config, args, say), model, folder, limits)
 
     def work(part: Sequence[FileInfo], begun: int) -> Work:
         pixels: dict[str, str] = {}
         there = store.embedded(folder.embeddings, model.id, model.preprocess_id, pixels=pixels) if begun else {}
         there = {hash: size for hash, size in there.items() if hash not in again}
         left = [info for info in part if info.hash not in there]
-        done = embed(library, model, left, folder, limits, args.decoders or 1, None)
+        done = embed(job, left, args.decoders or 1, None)
         kept = [info.hash for info in part if info.hash in there]
         done.tried.update(kept)
         done.sizes.update((hash, there[hash]) for hash in kept)
@@ -497,18 +484,6 @@ def cluster_worker(
         return done
 
     return work
-
-
-def reader(library: Library, new: Sequence[FileInfo], limits: Limits) -> Callable[[str], bytes]:
-    """`library.read`, but for files that are known to be too large to be held in memory."""
-    sizes = {info.hash: info.size or 0 for info in new}
-
-    def read(hash: str) -> bytes:
-        if sizes[hash] > limits.bytes:
-            raise FileUnavailable(f"too large: {sizes[hash]} bytes, the limit is {limits.bytes}", "unreadable")
-        return library.read(hash)
-
-    return read
 
 
 def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Iterator[tuple[str, np.ndarray]]:
