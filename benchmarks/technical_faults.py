@@ -14,6 +14,7 @@ import contextlib
 import io
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             library = Path(scratch) / "library"
             planted = plant(library, pictures(named, args.count, args.seed), args.seed)
             print(f"{Path(named).name or 'drawn'}: {args.count} pictures, {len(planted)} with a fault")
-            for who, find in (("tagcheck", ours), ("cleanvision", theirs)):
+            peers = [("cleanvision", theirs)] if find_spec("cleanvision") else []
+            for who, find in [("tagcheck", ours), *peers]:
                 start = time.perf_counter()
                 found = alone(find, library)
                 tell(who, time.perf_counter() - start, found, planted)
@@ -113,11 +115,9 @@ def ours(library: Path) -> Found:
 
 
 def theirs(library: Path) -> Found:
-    """What cleanvision says of each file by its defaults, of those that are not cut off; without the package, nothing."""
-    try:
-        from cleanvision import Imagelab
-    except ImportError:
-        return set()
+    """What cleanvision says of each file by its defaults, of those that are not cut off."""
+    from cleanvision import Imagelab
+
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         lab = Imagelab(filepaths=[str(path) for path in sorted(library.iterdir()) if whole(path)])
         lab.find_issues({name: {} for name in THEIRS}, n_jobs=1)

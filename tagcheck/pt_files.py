@@ -14,7 +14,7 @@ import re
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -123,28 +123,30 @@ def read(path: Path, without: Container[str] = ()) -> Any:
             if name not in without
         }
 
-    return _opened(path, b"", whole)
+    return _opened(path, [b""], whole)
 
 
-def row_of(path: Path, hash: str) -> tuple[str, np.ndarray] | None:
-    """(model, embedding (d,) float32) of one picture of a shard; None where it is not in there, or torch has to look at the file itself.
+def rows_of(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, np.ndarray]] | None:
+    """hash -> (model, embedding (d,) float32) of those of the `wanted` pictures that a shard has; None where torch has to look at the
+    file itself.
 
     Raises `Refused` as `read` does.
     """
 
-    def one(file: IO[bytes], document: Any) -> tuple[str, np.ndarray] | None:
-        places = [place for place, name in enumerate(document["hashes"]) if name == hash]
+    def some(file: IO[bytes], document: Any) -> dict[str, tuple[str, np.ndarray]]:
         rows = document["embeddings"]
-        if not places or not isinstance(rows, _Later) or len(rows.shape) != 2 or rows.shape[0] <= places[-1]:
-            return None
-        return str(document.get("model", "")), rows.read(file, places[-1]).array().astype(np.float32)
+        if not isinstance(rows, _Later) or len(rows.shape) != 2 or rows.shape[0] != len(document["hashes"]):
+            raise _Odd("no rows")
+        places = {hash: place for place, hash in enumerate(document["hashes"]) if hash in wanted}
+        model = str(document.get("model", ""))
+        return {hash: (model, rows.read(file, place).array().astype(np.float32)) for hash, place in places.items()}
 
-    return _opened(path, hash.encode(), one)
+    return _opened(path, [hash.encode() for hash in wanted], some)
 
 
-def _opened(path: Path, mentioned: bytes, take: Callable[[IO[bytes], Any], Taken]) -> Taken | None:
-    """What `take` makes of a file and its pickle, whose tensors are `_Later`; None where that is not of the plain form, or `mentioned`
-    is nowhere in it.
+def _opened(path: Path, mentioned: Iterable[bytes], take: Callable[[IO[bytes], Any], Taken]) -> Taken | None:
+    """What `take` makes of a file and its pickle, whose tensors are `_Later`; None where that is not of the plain form, or nothing
+    `mentioned` is in it.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -152,7 +154,7 @@ def _opened(path: Path, mentioned: bytes, take: Callable[[IO[bytes], Any], Taken
             if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
                 return None
             data = archive.read(entries["data.pkl"])
-            if mentioned not in data:
+            if not any(one in data for one in mentioned):
                 return None
             _walk(data)
             return take(file, _Plain(data, entries).load())

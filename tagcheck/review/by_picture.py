@@ -19,10 +19,20 @@ def suggested(review: Review, hashes: Sequence[str], folder: DataFolder | None =
     not decided them. `by` says where that is from: "detectors", "embedding" for a picture in the `folder` that they have not
     examined yet, None where nothing is known of it.
     """
-    return [_of_picture(review, hash, folder) for hash in dict.fromkeys(hashes)]
+    found = [_of_picture(review, hash) for hash in dict.fromkeys(hashes)]
+    known = None if folder is None else unexamined.examined(folder)
+    if folder is not None and known is not None:
+        quiet = [one for one in found if not any(one[key] for key in (*KEYS.values(), "copies"))]
+        new = {one["hash"]: one for one in quiet if bytes.fromhex(one["hash"]) not in known}
+        alone = unexamined.suggested(review, folder, list(new)) if new else {}
+        for hash, one in new.items():
+            one["by"] = "embedding" if hash in alone else None
+            for action, entry in alone.get(hash, ()):
+                one[KEYS[action]].append(entry)
+    return found
 
 
-def _of_picture(review: Review, hash: str, folder: DataFolder | None) -> dict[str, Any]:
+def _of_picture(review: Review, hash: str) -> dict[str, Any]:
     found: dict[str, Any] = {"hash": hash, "by": "detectors", "add": [], "remove": [], "copies": []}
     # Two indexes, one for each side of a pair, make this the same few rows however many there are.
     rows = review.db.execute(
@@ -39,13 +49,6 @@ def _of_picture(review: Review, hash: str, folder: DataFolder | None) -> dict[st
         elif row["action"] == PAIR:
             other = row["other"] if row["hash"] == hash else row["hash"]
             found["copies"].append({"hash": other, "likeness": round(row["confidence"], 4), "why": row["why"]})
-    if folder is not None and not any(found[key] for key in (*KEYS.values(), "copies")):
-        known = unexamined.examined(folder)
-        if known is not None and bytes.fromhex(hash) not in known:
-            alone = unexamined.suggested(review, folder, hash)
-            found["by"] = None if alone is None else "embedding"
-            for action, entry in alone or ():
-                found[KEYS[action]].append(entry)
     return found
 
 

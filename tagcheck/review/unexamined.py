@@ -7,15 +7,19 @@ than they will.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tagcheck import dataset
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.refusals import Noes
+from tagcheck.refusals import Noes, Spellings
 from tagcheck.review import queries
 from tagcheck.review.store import ADD, LIKELY_FROM, REMOVE, Review
+
+if TYPE_CHECKING:
+    from tagcheck.single_picture import Kept
 
 FILE = "single_picture.npz"
 MOST = 20_000  # pictures that wait for the detectors and have their records in the store
@@ -33,25 +37,35 @@ def examined(folder: DataFolder) -> bytes | None:
     return None
 
 
-def suggested(review: Review, folder: DataFolder, hash: str) -> list[tuple[str, dict[str, Any]]] | None:
-    """(action, {"tag", "probability", "why"}) that is likely and that the owner has not refused, the surest first; None for a picture
-    that has no record or embedding.
+def suggested(review: Review, folder: DataFolder, hashes: Sequence[str]) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """(action, {"tag", "probability", "why"}) of what is likely and what the owner has not refused, the surest first, by the hash of
+    each picture that has a record and an embedding.
     """
     from tagcheck import single_picture  # which needs NumPy, unlike an answer from the reports
 
-    raw, kept, newest = queries.picture(review, hash), single_picture.load(folder.root), folder.newest(DATASET)
-    found = None if raw is None or kept is None else _embedding(folder, hash, kept.model, kept.says.weight.shape[1])
-    if raw is None or kept is None or newest is None or found is None:
-        return None
-    try:
+    kept, newest = single_picture.load(folder.root), folder.newest(DATASET)
+    raw = {hash: record for hash in hashes if (record := queries.picture(review, hash)) is not None}
+    if kept is None or newest is None:
+        return {}
+    found = _embeddings(folder, set(raw), kept.model, kept.says.weight.shape[1])
+    out = {}
+    with suppress(BadFile, MissingInput):
         spellings = dataset.spellings(newest)
-        record = dataset.record_of(f"the record of {hash}", raw, spellings)
-    except (BadFile, MissingInput):
-        return None
+        for hash, row in found.items():
+            with suppress(BadFile):
+                record = dataset.record_of(f"the record of {hash}", raw[hash], spellings)
+                out[hash] = _of_picture(review, kept, spellings, record, row)
+    return out
+
+
+def _of_picture(
+    review: Review, kept: Kept, spellings: Spellings, record: dataset.Record, row: Any
+) -> list[tuple[str, dict[str, Any]]]:
+    hash = record.hash
     rows = review.db.execute("SELECT tag, action, state FROM decisions WHERE hash = ?", (hash,))
-    decided = {(hash, row["tag"], row["action"]): row["state"] for row in rows}
+    decided = {(hash, one["tag"], one["action"]): one["state"] for one in rows}
     noes = Noes.of(spellings, decided, frozenset(review.muted()))
-    errors = kept.says.errors(found, [tag in record.tags for tag in kept.names]).tolist()
+    errors = kept.says.errors(row, [tag in record.tags for tag in kept.names]).tolist()
     likely = sorted(
         (-chance, tag, never)
         for chance, tag, never in zip(errors, kept.names, kept.never.tolist())
@@ -71,13 +85,14 @@ def suggested(review: Review, folder: DataFolder, hash: str) -> list[tuple[str, 
     return [(action, one) for action, one in out if action == REMOVE or one["tag"] not in coming]
 
 
-def _embedding(folder: DataFolder, hash: str, model: str, length: int) -> Any:
-    """The stored embedding (d,) of a picture by the model that was asked for; the newest shard that has it counts."""
+def _embeddings(folder: DataFolder, wanted: set[str], model: str, length: int) -> dict[str, Any]:
+    """The stored embeddings (d,) of pictures by the model that was asked for; the newest shard that has one counts."""
     from tagcheck import pt_files  # likewise
 
+    found: dict[str, Any] = {}
     for path in sorted(folder.embeddings.glob("embeddings_*.pt"), reverse=True):
         with suppress(OSError, pt_files.Refused):
-            found = pt_files.row_of(path, hash)
-            if found is not None:
-                return found[1] if found[0] == model and len(found[1]) == length else None
-    return None
+            found = (pt_files.rows_of(path, wanted - found.keys()) or {}) | found
+        if len(found) == len(wanted):
+            break
+    return {hash: row for hash, (made_by, row) in found.items() if made_by == model and len(row) == length}
