@@ -44,7 +44,7 @@ def suggested(review: Review, folder: DataFolder, hashes: Sequence[str]) -> dict
     from tagcheck import single_picture  # which needs NumPy, unlike an answer from the reports
 
     kept, newest = single_picture.load(folder.root), folder.newest(DATASET)
-    raw = {hash: record for hash in hashes if (record := queries.picture(review, hash)) is not None}
+    raw = {hash: one for hash in hashes if (one := queries.picture(review, hash)) is not None}
     if kept is None or newest is None:
         return {}
     found = _embeddings(folder, set(raw), kept.model, kept.says.weight.shape[1])
