@@ -223,11 +223,12 @@ def test_copying_both_ways_answers_no_removal(tab, site, folder):
 
 
 def test_n_ignores_on_every_card(tab, site):
-    for hash in (site.hashes[7], site.hashes[-1]):
-        tab.goto(site.address(f"/error-review/card?hash={hash}"))
+    for view in (f"hash={site.hashes[7]}", "type=pairs"):
+        tab.goto(site.address(f"/error-review/card?{view}"))
+        ready(tab)
         tab.keyboard.press("n")
         settle(tab)
-    assert set(decided(site).values()) == {IGNORED}
+    assert set(decided(site).values()) == {IGNORED} and (PAIR, "near_duplicate") in decided(site)
 
 
 def test_the_headline_is_what_was_measured_and_nothing_is_ever_certain(tab, site):
