@@ -108,14 +108,14 @@ def apply() -> Response:
     wanted = [one for one in wanted if _value(one) not in left_out]
     if not wanted:
         return go("applying.preview", "Every row is unticked, so nothing was written.", service=service.key)
-    if left_out:
-        flash(f"{words.plural(len(left_out), 'change')} left out: still accepted, and here again the next time.")
+    many = words.plural(len(left_out), "change")
+    also = f"{many} left out: still accepted, and here again the next time." if left_out else ""
     path = settings().folder.review
 
     def work(job: Job) -> BatchResult:
         return _noted(shared, applying.apply(Ledger(path), shared.writer(), wanted, service.key, progress=job.progress))
 
-    return _start("apply", f"Writing {words.plural(len(wanted), 'change')} to {service.name}", work)
+    return _start("apply", f"Writing {words.plural(len(wanted), 'change')} to {service.name}", work, also)
 
 
 @blueprint.get("/applied")
@@ -293,8 +293,8 @@ def _noted(shared: state.Shared, result: BatchResult) -> BatchResult:
     return result
 
 
-def _start(kind: str, said: str, work: Callable[[Job], Any]) -> Response:
-    job = jobs().start(kind, said, work)
+def _start(kind: str, said: str, work: Callable[[Job], Any], also: str = "") -> Response:
+    job = jobs().start(kind, said, work, also)
     if job is None:
         return go("running.job", "Something else is still running: wait for it, then try again. Nothing was done.")
     return finish(job) if job.finished.wait(MOMENT) else go("running.job")
@@ -306,8 +306,9 @@ def finish(job: Job) -> Response:
     if job.state == "failed":
         return go("applying.batches", f"{job.words}: {job.error}")
     results = job.result if isinstance(job.result, list) else [job.result]
-    for said in [in_words(job.kind, result) for result in results] or ["Nothing was left open."]:
-        flash(said)
+    said = [in_words(job.kind, result) for result in results] or ["Nothing was left open."]
+    for line in filter(None, [*said, job.note]):
+        flash(line)
     number = results[0].batch if len(results) == 1 and isinstance(results[0], BatchResult) else None
     return go("applying.batch", number=number) if number else go("applying.batches")
 

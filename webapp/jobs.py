@@ -28,6 +28,7 @@ class Job:
     line: str = ""
     error: str = ""
     result: Any = None
+    note: str = ""  # to be said with the result
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     cancel: Callable[[], None] | None = None
     finished: threading.Event = field(default_factory=threading.Event)
@@ -55,12 +56,12 @@ class Jobs:
         self._lock = threading.Lock()
         self.current: Job | None = None
 
-    def start(self, kind: str, words: str, work: Callable[[Job], Any]) -> Job | None:
+    def start(self, kind: str, words: str, work: Callable[[Job], Any], note: str = "") -> Job | None:
         """Run `work(job)` in a thread. None when another job is still running; what it raises becomes `job.error`."""
         with self._lock:
             if self.running() is not None:
                 return None
-            job = self.current = Job(kind, words)
+            job = self.current = Job(kind, words, note=note)
         threading.Thread(target=_run, args=(job, work), name=f"job-{kind}", daemon=True).start()
         return job
 
