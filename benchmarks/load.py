@@ -84,11 +84,12 @@ class Visitor(threading.Thread):
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     with tempfile.TemporaryDirectory() as root:
-        folder, pictures = DataFolder(Path(root) / "data"), Path(root) / "pictures"
+        folder, pictures = DataFolder(args.folder or Path(root) / "data"), Path(root) / "pictures"
         pictures.mkdir()
-        folder.root.mkdir()
-        make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
-        read_reports(folder.root)
+        folder.root.mkdir(exist_ok=True)
+        if not folder.review.exists():
+            make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
+            read_reports(folder.root)
         with Review(folder.review) as store:
             ids = [row[0] for row in store.db.execute("SELECT id FROM findings LIMIT 5000")]
         command = [sys.executable, str(PROJECT / "webapp/app.py"), "--data-dir", str(folder.root), "--port", "0"]
@@ -135,6 +136,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_whole(parser, "--deciders", "deciders", 5)
     script.add_whole(parser, "--seconds", "how long", 60)
     script.add_option(parser, "--seed", "of the made-up reports", 1, type=int)
+    script.add_option(
+        parser, "--folder", "a folder that keeps the reports for another run", None, type=Path, metavar="DIR"
+    )
     return parser.parse_args(argv)
 
 

@@ -67,10 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_option(parser, "--browser", "the browser's program", "/usr/bin/chromium", metavar="FILE")
     script.add_option(parser, "--only", "measure the views whose name holds this (default: all)", "", metavar="TEXT")
     script.add_option(parser, "--seed", "of the made-up reports", 1, type=int)
+    script.add_option(
+        parser, "--folder", "a folder that keeps the reports for another run", None, type=Path, metavar="DIR"
+    )
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as root:
-        folder = DataFolder(Path(root))
-        report = make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
+        folder = DataFolder(args.folder or Path(root))
+        folder.root.mkdir(exist_ok=True)
+        kept = folder.newest(MISTAGGED) if folder.review.exists() else None
+        report = kept or make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
         with Reading(folder.root) as reading:
             pass
         with Review(folder.review) as store:
@@ -79,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{counted.findings:,} findings, {counted.suggestions:,} suggestions, {args.pictures:,} pictures, seed {args.seed}"
         )
         print(f"reading the reports into the store: {reading}, {folder.review.stat().st_size / 2**20:.0f} MB of file")
-        decide_beforehand(folder, args.decided)
+        if not kept:
+            decide_beforehand(folder, args.decided)
         if args.while_reading:
             decide_while_reading(folder, args, random.Random(args.seed))
         if args.burst:
