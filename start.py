@@ -7,7 +7,7 @@
     python start.py doctor       what is ready and what is not
     python start.py install      the environment alone
 
-Reads   requirements.txt
+Reads   requirements.txt, requirements.lock
 Writes  .venv/, and demo/ (the sample library and its data)
 
 Needs Python 3.11 or newer and nothing else. Says what it downloads, and how much, before it does.
@@ -43,6 +43,7 @@ PROJECT = Path(__file__).resolve().parent
 VENV = PROJECT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS, TEST_REQUIREMENTS = PROJECT / "requirements.txt", PROJECT / "tests" / "requirements.txt"
+LOCK = PROJECT / "requirements.lock"
 CPU_BUILD = "https://download.pytorch.org/whl/cpu"
 OLDEST = (3, 11)
 MEGA = 1_000_000
@@ -72,6 +73,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--torch", choices=("auto", "cpu", "default"), default="auto", help=build)
     parser.add_argument("--tests", action="store_true", help="with install: what the tests need, too (default: no)")
+    locked = "exactly the files that requirements.lock names, each checked by its hash (default: no)"
+    parser.add_argument("--locked", action="store_true", help=locked)
     args, rest = parser.parse_known_args(argv)
     args.rest = rest
     if args.rest and args.what != "test":
@@ -85,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if sys.version_info < OLDEST:
         raise Failed(f"Python 3.11 or newer is needed, this is {platform.python_version()}: run start.py with another")
-    make_environment(args.torch)
+    make_environment(args.torch, args.locked)
     if args.what == "test" or args.tests:
         install(TEST_REQUIREMENTS, "what the tests need")
     if args.what == "doctor":
@@ -123,8 +126,8 @@ def folder(text: str) -> Path:
 # --- the environment -----------------------------------------------------------------------------------
 
 
-def make_environment(torch: str) -> None:
-    """`.venv` with everything in requirements.txt; nothing where it is there already."""
+def make_environment(torch: str, locked: bool = False) -> None:
+    """`.venv` with everything in requirements.txt, or requirements.lock; nothing where it is there already."""
     if not PYTHON.exists():
         say(f"making the environment {VENV} with Python {platform.python_version()}")
         try:
@@ -134,7 +137,9 @@ def make_environment(torch: str) -> None:
             raise Failed("Python's venv module is missing (Debian, Ubuntu: apt-get install python3-venv)") from None
         say(f"(pip {ensurepip.version()} comes with this Python)")
         venv.create(VENV, with_pip=True)
-    if not installed(REQUIREMENTS):
+    if locked and not installed(REQUIREMENTS):
+        install(REQUIREMENTS, "what the scripts need", LOCK, "--require-hashes", "--no-deps")
+    elif not installed(REQUIREMENTS):
         if torch == "cpu" or (torch == "auto" and has_small_build() and not has_card()):
             install_cpu_build(chosen=torch == "cpu")
         install(REQUIREMENTS, "what the scripts need")
@@ -200,19 +205,20 @@ def wheels(name: str) -> dict[tuple[int, ...], str]:
     }
 
 
-def install(requirements: Path, words: str) -> None:
-    """Install a list of requirements, after saying what it takes."""
+def install(requirements: Path, words: str, lock: Path | None = None, *options: str) -> None:
+    """Install a list of requirements, after saying what it takes; from its `lock` where one is named."""
     if installed(requirements):
         return
-    say(f"{words}: {download(requirements)}")
-    if pip("install", "-r", str(requirements)).returncode:
-        raise Failed(f"{requirements.name} could not be installed: see above, then run the same command again")
+    source = lock or requirements
+    say(f"{words}: {download(source, *options)}")
+    if pip("install", *options, "-r", str(source)).returncode:
+        raise Failed(f"{source.name} could not be installed: see above, then run the same command again")
     mark(requirements).write_text(fingerprint(requirements), encoding="utf-8")
 
 
-def download(requirements: Path) -> str:
+def download(requirements: Path, *options: str) -> str:
     """How much pip would fetch for these requirements, in words."""
-    report = pip("install", "--dry-run", "--report", "-", "-r", str(requirements), quiet=True)
+    report = pip("install", "--dry-run", "--report", "-", *options, "-r", str(requirements), quiet=True)
     try:
         found = json.loads(report.stdout)["install"]
         files = {one["metadata"]["name"]: one["download_info"]["url"] for one in found}

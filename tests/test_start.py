@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 import threading
 from functools import partial
@@ -102,3 +104,22 @@ def test_it_needs_the_standard_library_alone():
     }
     names |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert names - {"tagcheck"} <= sys.stdlib_module_names  # its own, for the interruption, is as bare
+
+
+def test_a_locked_environment_takes_the_lock_alone_and_checks_each_file(monkeypatch, tmp_path):
+    asked = []
+
+    def pip(*words, quiet=False):
+        asked.append(words)
+        return subprocess.CompletedProcess(words, 0, stdout='{"install": []}')
+
+    monkeypatch.setattr(start, "pip", pip)
+    monkeypatch.setattr(start, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(start, "VENV", tmp_path)
+    start.make_environment("auto", locked=True)
+    start.make_environment("auto", locked=True)
+    (*_, installing) = asked
+    assert len(asked) == 2 and installing[-1] == str(start.LOCK) and "--require-hashes" in installing
+    pinned = re.findall(r"^([\w.-]+)==", start.LOCK.read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = re.findall(r"^([\w.-]+)", start.REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name.replace("_", "-") for name in wanted} <= set(pinned)
