@@ -532,7 +532,7 @@ def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]
     if not no_copy.any():
         return sparse.csr_matrix((n, n), dtype=np.float32), np.zeros(n, dtype=np.float32)
     middle, spread = np.quantile(cosine[no_copy], 0.9), cosine[no_copy].std() + 1e-6
-    weight = np.where(no_copy, np.minimum(np.exp((cosine - middle) / spread), 3.0), 0).astype(np.float32)
+    weight = np.where(no_copy, np.exp(np.minimum((cosine - middle) / spread, np.log(3.0))), 0).astype(np.float32)
     rows = np.repeat(np.arange(n), indices.shape[1])
     made = sparse.csr_matrix((weight.ravel(), (rows, indices.ravel())), shape=(n, n))
     made.eliminate_zeros()

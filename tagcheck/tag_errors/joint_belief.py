@@ -209,7 +209,6 @@ class _Model:
         self.odds = _without_children(pairs, tempered)
         self.belief = alone
         self.blocks = list(_blocks(pairs, written, verdict.belongs[relevant]))
-        spaces = len(relations.spaces)
         self.space = relations.space[column]
         self.theta = np.log(np.where(relations.single, SINGLE, MEETING))
         inside = pairs.kind == IN_SPACE
@@ -221,7 +220,7 @@ class _Model:
         self.keys, self.key = np.unique(keys, return_inverse=True)
         self.delta, self.own = np.zeros(len(self.keys)), np.zeros(len(keys))
         self._prepare_swaps(frequency, column, written, verdict, relevant)
-        self.carried = np.bincount(self.space[written & (self.space >= 0)], minlength=spaces)
+        self.sure, self.inside = verdict.belongs[relevant], self.space >= 0
 
     def _prepare_swaps(
         self, frequency: np.ndarray, column: np.ndarray, written: np.ndarray, verdict: Verdict, relevant: np.ndarray
@@ -296,8 +295,10 @@ class _Model:
             bound = np.zeros(len(self.delta), dtype=bool)
             bound[self.key[inside]] = self.relations.single[space]
             self.delta[bound], self.own[bound[self.key]] = 0.0, 0.0
-        total = np.bincount(self.space[self.true], swapped, spaces)
-        rho = (total + SWAPPED * SWAPPED_WEIGHT) / (self.carried + SWAPPED_WEIGHT)
+        # Only where the evidence is sure of the tag: where it confuses two, each looks swapped for the other.
+        total = np.bincount(self.space[self.true], swapped * self.sure[self.true], spaces)
+        carried = np.bincount(self.space[self.inside], (self.belief * self.sure)[self.inside], spaces)
+        rho = (total + SWAPPED * SWAPPED_WEIGHT) / (carried + SWAPPED_WEIGHT)
         self.rho = np.clip(rho, 1e-4, MOST_SWAPPED)
         swaps = np.bincount(self.swap, swapped, len(self.chance))
         of_tag = np.bincount(self.swapped_tag, swaps, self.tags)[self.swapped_tag]

@@ -70,6 +70,14 @@ def test_without_swaps_the_tags_are_left_alone():
     assert habits.swapped["series"] <= 0.02
 
 
+def test_tags_that_the_evidence_confuses_are_not_swapped():
+    confused = (30, {2}, {0})  # looks like the first more or less, and is not it
+    given, belongs = pictures(*PLAIN, confused)
+    belongs[160:, 0], belongs[160:, 2] = 0.4, 0.05
+    _, habits = weighed(given, belongs, one_space(4))
+    assert habits.swapped["series"] < 0.015
+
+
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.4])
 def test_two_series_that_both_show_are_both_right_however_many_cross(share):
     crossing = max(int(160 * share), 1)
