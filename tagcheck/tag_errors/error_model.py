@@ -43,6 +43,7 @@ HINGES = {
     "probe_share": SHARE_BENDS,
     "kernel_share": SHARE_BENDS,
 }
+SUM_BEND = 0.35  # of the cells of a fit, half of which are written
 ROUNDS = 10  # of expectation maximisation
 RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
@@ -221,7 +222,8 @@ def fit(
         beta = _regressed(design.of_sample, shown[sample], weight, beta)
         linear = design.linear(beta)
         lines = _tag_lines(lines, linear, shown, cells, len(frequency))
-        belongs = _on_lines(lines, linear, cells)
+        bend = _bend(_along(lines, linear, cells)[sample], shown[sample], weight)
+        belongs = _on_lines(lines, linear, cells, bend)
         base, of_space = miss / often[cells.column], _space_rates(belongs, cells, spaces, miss_rate)
         floor, often = _tag_rates(belongs, truth, shown, base, kappa * share, cells, spaces, of_space)
         floor = kappa * floor
@@ -229,7 +231,9 @@ def fit(
             m = _plateau(belongs, y)
             miss_rate = m.likely
     miss = _miss_rates(belongs, truth, cells, miss_rate, often)
-    belongs = _own_lines(belongs, linear, lines, cells, answered, miss, floor[cells.column] * share, kappa * share)
+    belongs = _own_lines(
+        belongs, linear, lines, bend, cells, answered, miss, floor[cells.column] * share, kappa * share
+    )
     truth, _ = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
     wrong = np.minimum(floor, kappa) * frequency
     error = np.where(cells.given, 1 - truth, truth)
@@ -256,6 +260,7 @@ def _own_lines(
     belongs: np.ndarray,
     linear: np.ndarray,
     lines: np.ndarray,
+    bend: np.ndarray,
     cells: Cells,
     answered: np.ndarray | None,
     miss: np.ndarray,
@@ -272,16 +277,34 @@ def _own_lines(
         _, shown = _truth(found, miss[mine], floor[mine], wrong[mine], y)
         shown[said > 0], shown[said < 0] = 1, 0
         lines = _tag_lines(lines, linear, shown, some, len(lines))
-        found = _on_lines(lines, linear, some)
+        found = _on_lines(lines, linear, some, bend)
     out = belongs.copy()
     out[mine] = found
     return out
 
 
-def _on_lines(lines: np.ndarray, linear: np.ndarray, cells: Cells) -> np.ndarray:
-    """How probably each cell's tag belongs, (m,), on its tag's own line."""
+def _on_lines(lines: np.ndarray, linear: np.ndarray, cells: Cells, bend: np.ndarray) -> np.ndarray:
+    """How probably each cell's tag belongs, (m,), on its tag's own line and with the `bend` of all."""
+    place, slope, more, bias = bend
+    own = _along(lines, linear, cells)
+    own = slope * own + more * np.maximum(own - place, 0) + bias
+    return np.asarray(np.clip(expit(own), SMALLEST, 1 - SMALLEST))
+
+
+def _along(lines: np.ndarray, linear: np.ndarray, cells: Cells) -> np.ndarray:
+    """`linear` (m,) on each tag's own line."""
     own = lines[cells.column]
-    return np.asarray(np.clip(expit(own[:, 0] + own[:, 1] * linear), SMALLEST, 1 - SMALLEST))
+    return np.asarray(own[:, 0] + own[:, 1] * linear)
+
+
+def _bend(linear: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(place, slope below it, how much more above, intercept) of a bend in `linear` (s,) by which its chances come true at both ends.
+
+    The evidence is bent kind by kind; where several kinds say no at once, their sum says it less than is so.
+    """
+    place = np.quantile(linear, SUM_BEND)
+    columns = np.column_stack([linear, np.maximum(linear - place, 0), np.ones(len(linear))])
+    return np.asarray(np.r_[place, _regressed(columns, target, weight, np.array([1.0, 0, 0]))])
 
 
 def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float) -> np.ndarray:

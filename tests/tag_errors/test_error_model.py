@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 from tagcheck.tag_errors import error_model, evidence
 from tagcheck.tag_errors.error_model import Cells
@@ -44,3 +45,15 @@ def test_the_plateau_is_that_of_most_not_that_of_the_few_that_were_tagged_with_c
         y = (expected > 0.4) & (rng.random(3000) > 0.15)
         y[:360] = True  # the strongest evidence of all: copies, and nothing forgotten there
         assert 0.11 < error_model._plateau(expected, y.astype(float)).likely < 0.19
+
+
+def test_chances_come_true_at_the_low_end_too():
+    rng = np.random.default_rng(0)
+    linear = rng.uniform(-6, 4, 20_000)
+    true = expit(np.where(linear < -2, 2 * linear + 2, linear))  # falls twice as fast there
+    cells = Cells(
+        np.arange(20_000), np.zeros(20_000, int), linear[:, None], np.ones(20_000, bool), np.ones(20_000), ("probe",)
+    )
+    bend = error_model._bend(linear, (rng.random(20_000) < true).astype(float), np.ones(20_000))
+    bent, low = error_model._on_lines(np.array([[0.0, 1.0]]), linear, cells, bend), linear < -4
+    assert abs(bent[low].sum() / true[low].sum() - 1) < 0.4 < expit(linear[low]).sum() / true[low].sum() - 1
