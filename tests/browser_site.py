@@ -127,11 +127,11 @@ def open_tab(context):
         "console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None
     )
     page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(30_000)
     return page
 
 
-def settle(tab, timeout: float = 60_000) -> None:
+def settle(tab, timeout: float = 30_000) -> None:
     """Wait until everything decided was sent and answered, and a page that goes on to another by itself is there.
 
     Chromium loses an address that it is given while a page is on its way to another one.

@@ -74,7 +74,7 @@ class Jobs:
     def running(self) -> Job | None:
         """The job that runs now."""
         job = self.current
-        return job if job is not None and not job.finished.is_set() else None
+        return job if job is not None and job.busy else None
 
 
 def install(app: Flask) -> None:

@@ -1,10 +1,11 @@
 // The running job's progress, asked for once a second; when it ends, the page as the server makes it.
 "use strict";
 const job = document.getElementById("job");
+const PATIENCE = 10000;  // milliseconds that an answer, or the next page, is waited for
 async function follow() {
   let now;
   try {
-    now = await ask(job.dataset.status);
+    now = await ask(job.dataset.status, { signal: AbortSignal.timeout(PATIENCE) });
   } catch (error) {
     document.getElementById("job-line").textContent = `${error.message} Trying again.`;
     setTimeout(follow, 2000);
@@ -12,6 +13,7 @@ async function follow() {
   }
   if (!["running", "stopping"].includes(now.state)) {
     location.reload();
+    setTimeout(follow, PATIENCE);
     return;
   }
   document.getElementById("job-state").textContent = `${now.state}, ${now.seconds} s`;
