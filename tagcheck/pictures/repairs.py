@@ -50,7 +50,8 @@ def noticed(data: bytes) -> str | None:
         return ENDLESS if scan and data.find(JPEG_END, scan) < 0 else None
     if data.startswith(PNG):
         faults = _png(data)
-        return faults.reason if faults else None
+        wrong = [kind for kind, body, checksum in _png_chunks(data) if checksum != zlib.crc32(kind + body)]
+        return faults.reason if faults else _of_checksums(wrong) if wrong else None
     return None
 
 
@@ -66,13 +67,14 @@ def _jpeg_scan(data: bytes) -> int:
 
 
 def _png(data: bytes) -> Repair | None:
-    kept, wrong, ended = [PNG], [], False
+    kept, ended = [PNG], False
+    wrong: list[bytes] = []
     for kind, body, checksum in _png_chunks(data):
         ended = ended or kind == b"IEND"
         if checksum == zlib.crc32(kind + body):
             kept.append(_png_chunk(kind, body))
         elif kind[0:1].islower():
-            wrong.append(kind.decode("latin-1"))
+            wrong.append(kind)
             if kind in TOLD:
                 kept.append(_png_chunk(kind, body))
         else:
@@ -81,8 +83,13 @@ def _png(data: bytes) -> Repair | None:
     if not ended and len(kept) > 1 and (whole or wrong):
         return Repair(b"".join(kept) + PNG_END, ENDLESS)
     if wrong:
-        return Repair(b"".join(kept), f"the checksum of its {', '.join(dict.fromkeys(wrong))} is wrong")
+        return Repair(b"".join(kept), _of_checksums(wrong))
     return None
+
+
+def _of_checksums(wrong: list[bytes]) -> str:
+    names = dict.fromkeys(kind.decode("latin-1") for kind in wrong)
+    return f"the checksum of its {', '.join(names)} is wrong"
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:

@@ -90,6 +90,16 @@ def test_a_png_with_a_bad_checksum_beside_its_pixels_is_used_and_marked(kind, bo
     assert kind.decode() in found.damaged and found.image.tobytes() == open_pictures(whole)[0].image.tobytes()
 
 
+@pytest.mark.parametrize("kind", [b"IDAT", b"IEND"])
+def test_a_png_whose_pixels_are_right_and_their_checksum_is_wrong_is_used_and_marked(kind):
+    whole = saved("PNG")
+    at = whole.rindex(kind) + 4
+    end = at + int.from_bytes(whole[at - 8 : at - 4], "big")
+    (found,) = open_pictures(whole[:end] + b"\1\2\3\4" + whole[end + 4 :])
+    assert found.damaged == f"the checksum of its {kind.decode()} is wrong"
+    assert found.image.tobytes() == open_pictures(whole)[0].image.tobytes()
+
+
 def test_a_png_without_its_end_is_used_and_one_with_bad_pixels_is_not():
     whole = saved("PNG")
     assert open_image(whole[:-12]).tobytes() == open_image(whole).tobytes()
