@@ -18,6 +18,7 @@ from tagcheck.review.report_import import sync
 from tagcheck.review.store import ACCEPTED, IGNORED, PAIR, Review
 
 COUNT = 50
+SURER = (8, 17, 31)  # places of pictures whose surest suggestion is another tag of the same finding
 TAGS = [f"tag {letter}" for letter in "abcdefgh"]
 
 
@@ -39,7 +40,13 @@ def site(folder: DataFolder, tmp_path) -> Iterator[Site]:
     hashes = draw_library(root, tags)
     save_dataset(folder, dict(zip(hashes, tags)), file_path="/pictures/somewhere.png")
     entries = [
-        entry(hash, "missing_tags", ("missing", "solo", 0.95 - 0.008 * place)) for place, hash in enumerate(hashes[:-3])
+        entry(
+            hash,
+            "missing_tags",
+            ("missing", "solo", 0.95 - 0.008 * place),
+            *[("missing", "surer", 0.97)] * (place in SURER),
+        )
+        for place, hash in enumerate(hashes[:-3])
     ]
     entries += [entry(hash, "inconsistent_tags", *(("missing", tag, 0.98) for tag in TAGS)) for hash in hashes[:-3:5]]
     entries += [
