@@ -56,7 +56,7 @@ TAGS = 2000
 KEYS, BURST = 30, 2.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.plain_parser(__doc__)
     script.add_whole(parser, "--findings", "findings in the reports", 100_000)
     script.add_whole(parser, "--pictures", "pictures they are about", 50_000, low=2)
@@ -70,7 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_option(
         parser, "--folder", "a folder that keeps the reports for another run", None, type=Path, metavar="DIR"
     )
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
     with tempfile.TemporaryDirectory() as root:
         folder = DataFolder(args.folder or Path(root))
         folder.root.mkdir(exist_ok=True)
