@@ -32,6 +32,7 @@ from tests.hydrus_server import MY_TAGS, HydrusServer
 
 PROJECT = Path(__file__).resolve().parents[2]
 PICTURES = 140
+BEGINS = os.environ.get("END_TO_END_TAG", "")  # what the ignored tag begins with: `series:`, say
 SEED = os.environ.get("END_TO_END_SEED", "11")  # of the library that is drawn; the last test holds on others, too
 SCRIPTS = (
     ("dataset_hardcore_mapper.py",),
@@ -298,7 +299,7 @@ def test_after_a_batch_that_was_undone_and_a_tag_that_was_ignored_a_new_run_find
         newest = max(map(int, re.findall(r'href="/error-review/applied/(\d+)"', browser.get("/error-review/applied"))))
         browser.press(browser.get(f"/error-review/applied/{newest}"), "Undo the whole batch")
         _finished(browser)
-        tag, _ = Counter(row[1] for row in before - set(undone)).most_common(1)[0]
+        tag, _ = Counter(row[1] for row in before - set(undone) if row[1].startswith(BEGINS)).most_common(1)[0]
         with Review(chain.folder.review) as store:
             ignored = store.decide(queries.asks(store, Filter(tag=tag)), IGNORED).changed
     chain.run("advanced_joytag_processing.py", "--model-dir", str(PROJECT / "sample" / "network"))
@@ -306,7 +307,7 @@ def test_after_a_batch_that_was_undone_and_a_tag_that_was_ignored_a_new_run_find
     with review_page(chain) as browser:
         after = open_rows(browser)
     left = before - set(undone) - {(key.hash, key.tag, key.action) for key in ignored}
-    assert len(ignored) >= 3 and len(left) >= 20
+    assert len(ignored) >= (2 if BEGINS else 3) and len(left) >= 20
     assert abs(len(after) - len(left)) <= 0.05 * len(left), (len(before), len(left), len(after))
     assert len(after & left) >= 0.9 * len(left)
 
