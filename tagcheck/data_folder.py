@@ -24,6 +24,7 @@ LONGEST_LINE = 64 << 20  # characters
 UNDECODED = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
 LARGEST_WHOLE = 2 << 30  # bytes of a file in another layout than ours
 STAMP = "%Y%m%dT%H%M%SZ"
+SINGLE_PICTURE = "single_picture.npz"  # what `tagcheck.single_picture` keeps
 EXTRACTION_LOCK = "extraction.lock"  # beside the embeddings: who holds it writes the dataset
 SET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # of a further tagger's embeddings
 STAMP_PATTERN = re.compile(r"_(\d{8}T\d{6}Z)\.json$")

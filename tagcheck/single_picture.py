@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tagcheck.data_folder import SINGLE_PICTURE
 from tagcheck.files import write_atomically
 
-FILE, VERSION = "single_picture.npz", 1
+VERSION = 1
 BENDS = (-2.0, 0.0, 2.0, 5.0)  # of a log-likelihood ratio
 LIMIT = 12.0  # a ratio beyond this is not believed
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -69,13 +70,13 @@ def save(folder: Path, kept: Kept, examined: Sequence[str]) -> None:
     texts = {"names": "\n".join(kept.names), "model": f"{VERSION} {kept.model}"}
     arrays |= {name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()}
     arrays |= {"never": kept.never, "examined": np.frombuffer(bytes.fromhex("".join(examined)), np.uint8)}
-    write_atomically(folder / FILE, lambda out: np.savez(out, **arrays))
+    write_atomically(folder / SINGLE_PICTURE, lambda out: np.savez(out, **arrays))
 
 
 def load(folder: Path) -> Kept | None:
     """What was kept; None for no file, a damaged one or one of another version."""
     try:
-        with np.load(folder / FILE, allow_pickle=False) as held:
+        with np.load(folder / SINGLE_PICTURE, allow_pickle=False) as held:
             says = SinglePicture(*(held[one.name] for one in fields(SinglePicture)))
             names = bytes(held["names"]).decode().split("\n")
             version, _, model = bytes(held["model"]).decode().partition(" ")

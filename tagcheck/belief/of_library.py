@@ -138,7 +138,7 @@ def _keep(folder: DataFolder, data: Dataset, made: Believed) -> None:
 def _keep_single(folder: DataFolder, pictures: Pictures, seen: Examined | None, declared: Rules) -> None:
     """Keep what answers for pictures that come later; what an earlier run kept goes where nothing was learned."""
     if seen is None:
-        (folder.root / single_picture.FILE).unlink(missing_ok=True)
+        (folder.root / data_folder.SINGLE_PICTURE).unlink(missing_ok=True)
         return
     never = np.array([declared.never_suggested(tag) for tag in seen.tags], dtype=bool)
     kept = single_picture.Kept(seen.single, seen.tags, pictures.model or "", never)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tagcheck import dataset
-from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.data_folder import DATASET, SINGLE_PICTURE, DataFolder
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.refusals import Noes, Spellings
 from tagcheck.review import queries
@@ -21,7 +21,6 @@ from tagcheck.review.store import ADD, LIKELY_FROM, REMOVE, Review
 if TYPE_CHECKING:
     from tagcheck.single_picture import Kept
 
-FILE = "single_picture.npz"
 MOST = 20_000  # pictures that wait for the detectors and have their records in the store
 WHY = "The picture alone makes it {} likely; the detectors have not examined it yet."
 WHY_WRONG = "The picture alone makes it {} likely that it is wrong; the detectors have not examined it yet."
@@ -29,10 +28,8 @@ WHY_WRONG = "The picture alone makes it {} likely that it is wrong; the detector
 
 def examined(folder: DataFolder) -> bytes | None:
     """The hashes of the pictures that the detectors had examined when they ran last, 32 bytes each; None where that is not kept."""
-    with suppress(OSError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(folder.root / FILE) as kept:
-        data = kept.read(
-            "examined.npy"
-        )  # read without NumPy, which takes longer to load than a question to be answered
+    with suppress(OSError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(folder.root / SINGLE_PICTURE) as kept:
+        data = kept.read("examined.npy")  # without NumPy: loading that takes longer than the answer
         return data[10 + int.from_bytes(data[8:10], "little") :]
     return None
 

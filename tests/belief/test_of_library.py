@@ -129,7 +129,7 @@ def test_a_picture_that_came_after_the_detectors_is_answered_from_its_embedding(
         assert line["probability"] > 0.5 and line["why"].endswith("the detectors have not examined it yet.")
         review.decide([Ask(Key(name(n), "hat", "add"), 0)], "ignored")
         assert asked(n) == ("embedding", [], [])
-        (folder.root / single_picture.FILE).write_bytes(b"PK")
+        (folder.root / data_folder.SINGLE_PICTURE).write_bytes(b"PK")
         assert asked(n)[0] == "detectors"  # as where a run kept nothing
 
 
