@@ -172,8 +172,9 @@ def sine_table(side: int, d_model: int) -> Tensor:
     The first half of a row tells the column x, the second half the row y, each as sines and then
     cosines of d_model / 4 frequencies that fall geometrically from 1 to 1/10000.
     """
-    omega = 10_000.0 ** -(torch.arange(d_model // 4, dtype=torch.float64) / (d_model // 4 - 1))
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    cpu = torch.device("cpu")  # also in a network that is made on the meta device, as the weights' file has no table
+    omega = 10_000.0 ** -(torch.arange(d_model // 4, dtype=torch.float64, device=cpu) / (d_model // 4 - 1))
+    y, x = torch.meshgrid(torch.arange(side, device=cpu), torch.arange(side, device=cpu), indexing="ij")
     angles = [place.reshape(-1, 1) * omega for place in (x, y)]
     return torch.cat([function(angle) for angle in angles for function in (torch.sin, torch.cos)], dim=1).float()
 
