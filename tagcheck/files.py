@@ -143,16 +143,21 @@ def _move_to_free_name(temporary: Path, path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable, where the system can (Windows cannot open folders, some drives cannot sync them)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            sync_handle(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_handle(handle: int) -> None:
+    """The same of an open folder."""
     try:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, document: dict[str, Any], records: tuple[str, ...] = ()) -> None:

@@ -77,6 +77,8 @@ def read(path: Path, shape: Shape | None = None, again: str = CORRECT, most: int
 def members(text: str) -> dict[str, tuple[int, int]]:
     """Where the value of each key of a JSON object begins and ends; the values are not looked at. Raises `ValueError`."""
     found: dict[str, tuple[int, int]] = {}
+    if not text.startswith("{", _after(text, 0)):
+        raise ValueError("it is no object")
     at = _after(text, text.index("{") + 1)
     while not text.startswith("}", at):
         end = _end_of_value(text, at)

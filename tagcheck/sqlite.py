@@ -128,6 +128,12 @@ def transaction(path: Path, migrations: Migrations) -> Iterator[sqlite3.Connecti
         yield connection
 
 
+def run(db: sqlite3.Connection, script: str) -> None:
+    """Run several statements with semicolons between them, within the transaction that is open."""
+    for statement in filter(str.strip, script.split(";")):
+        db.execute(statement)
+
+
 def start(path: Path, migrations: Migrations) -> None:
     """To be called once when a program begins to use a file that is there: its rights, a check of the whole file, a backup."""
     if not there(path):

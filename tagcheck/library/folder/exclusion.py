@@ -22,38 +22,26 @@ def rules(lines: Iterable[str], base: str = "") -> list[Rule]:
     `base`; `**` any folders; a slash at its end folders alone; `!` in front takes in again; `#` begins a comment.
     """
     found = []
-    for line in lines:
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        keep = text.startswith("!")
-        text = text.removeprefix("!").replace("\\", "/")
-        folders_only = text.endswith("/")
-        text = text.rstrip("/")
-        anchored = "/" in text
-        if text.strip("/"):
-            body = _expression(text.lstrip("/"))
-            found.append(Rule(base, re.compile(body if anchored else rf"(?:.*/)?{body}"), folders_only, keep))
+    for line in filter(None, map(str.strip, lines)):
+        text = line.removeprefix("!").replace("\\", "/")
+        if text.strip("/") and not line.startswith("#"):
+            body = _expression(text.strip("/"))
+            pattern = body if "/" in text.rstrip("/") else rf"(?:.*/)?{body}"
+            found.append(Rule(base, re.compile(pattern), text.endswith("/"), line.startswith("!")))
     return found
 
 
 def excluded(rules: Sequence[Rule], path: str, folder: bool) -> bool:
     """Whether the last rule that matches `path` (with slashes, from the library's root) leaves it out."""
     for rule in reversed(rules):
-        if (
-            path.startswith(rule.base)
-            and (folder or not rule.folders_only)
-            and rule.pattern.fullmatch(path[len(rule.base) :])
-        ):
+        inside = path.startswith(rule.base) and (folder or not rule.folders_only)
+        if inside and rule.pattern.fullmatch(path[len(rule.base) :]):
             return not rule.keep
     return False
 
 
 def _expression(glob: str) -> str:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob)
     known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(
-        known.get(part)
-        or (part.replace("[!", "[^") if part.startswith("[") and part.endswith("]") else re.escape(part))
-        for part in parts
-    )
+    texts, marks = (re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob)[start::2] for start in (0, 1))
+    expressions = [known.get(mark) or mark.replace("[!", "[^") for mark in marks]
+    return "".join(re.escape(text) + mark for text, mark in zip(texts, [*expressions, ""]))

@@ -69,24 +69,15 @@ def linked(folders: Sequence[Folder]) -> None:
     or a hard one, so that it is never given a second one.
     """
     homes: dict[tuple[int, int], Place] = {}
-    for folder in folders:
-        for place in folder.places:
-            home = homes.get(place.file)
-            if place.file != (0, 0) and (home is None or _rank(place) > _rank(home)):
-                homes[place.file] = place
+    every = [place for folder in folders for place in folder.places if place.file != (0, 0)]
+    for place in sorted(every, key=lambda place: (not place.sidecars, place.link)):
+        homes.setdefault(place.file, place)
     for folder in folders:
         for number, place in enumerate(folder.places):
-            home = homes.get(place.file)
-            if place.sidecars or home is None:
-                continue
-            if home.path != place.path:
-                folder.places[number] = replace(
-                    place, sidecars=home.sidecars, home=home.home or home.path, stem=home.stem
-                )
-
-
-def _rank(place: Place) -> tuple[bool, bool]:
-    return bool(place.sidecars), not place.link
+            home = homes.get(place.file, place)
+            if not place.sidecars and home.path != place.path:
+                shared = replace(place, sidecars=home.sidecars, home=home.home or home.path, stem=home.stem)
+                folder.places[number] = shared
 
 
 def _with_records(inside: Inside, index: Index) -> None:
@@ -123,15 +114,9 @@ def _hashes(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The hash of each path, and why for those that only get a stand-in."""
     known = store.hashes(inside.root)
-    hashes: dict[str, str] = {}
-    problems: dict[str, str] = {}
-    new = []
-    for place in places:
-        size, mtime_ns, hash = known.get(place.path, (None, None, ""))
-        if (size, mtime_ns) == (place.size, place.mtime_ns):
-            hashes[place.path] = hash
-        else:
-            new.append(place)
+    same = [one for one in places if known.get(one.path, (None,))[:2] == (one.size, one.mtime_ns)]
+    hashes, problems = {place.path: known[place.path][2] for place in same}, dict[str, str]()
+    new = [place for place in places if place.path not in hashes]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(new), 500):
             part = new[start : start + 500]
@@ -141,9 +126,8 @@ def _hashes(
                     problems[place.path] = problem
             youngest = time.time_ns() - SETTLED
             settled = [place for place in part if place.path not in problems and place.mtime_ns < youngest]
-            store.keep_hashes(
-                inside.root, [(place.path, place.size, place.mtime_ns, hashes[place.path]) for place in settled]
-            )
+            rows = [(place.path, place.size, place.mtime_ns, hashes[place.path]) for place in settled]
+            store.keep_hashes(inside.root, rows)
             if progress:
                 progress(start + len(part), len(new))
     store.forget_hashes(inside.root, set(known) - {place.path for place in places})

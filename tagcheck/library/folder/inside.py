@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tagcheck.files import replace_over
+from tagcheck.files import replace_over, sync_handle
 
 BY_HANDLE = os.open in os.supports_dir_fd and os.scandir in os.supports_fd and hasattr(os, "O_NOFOLLOW")
 LEAVES = "it is a link that leads out of the library"
@@ -64,11 +64,7 @@ class OpenFolder:
     def sync(self) -> None:
         """Make renames in it durable, where the system can."""
         if self.handle is not None:
-            try:
-                os.fsync(self.handle)
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-                    raise
+            sync_handle(self.handle)
 
 
 class Inside:
@@ -88,12 +84,14 @@ class Inside:
     @contextmanager
     def folder(self, path: str) -> Iterator[OpenFolder]:
         """A folder, opened."""
-        handle = self._open(path, os.O_RDONLY | _FOLDER) if BY_HANDLE else None
+        if not BY_HANDLE:
+            yield OpenFolder(self.real(path), None)
+            return
+        handle = self._open(path, os.O_RDONLY | _FOLDER)
         try:
-            yield OpenFolder(path if BY_HANDLE else self.real(path), handle)
+            yield OpenFolder(path, handle)
         finally:
-            if handle is not None:
-                os.close(handle)
+            os.close(handle)
 
     def file(self, path: str) -> int:
         """A handle of a file, for reading; what is no file, a pipe for example, is refused and not waited for."""

@@ -13,7 +13,7 @@ from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import BadFile
 from tagcheck.files import there
 from tagcheck.library.folder.survey import Survey
-from tagcheck.sqlite import Damaged, Migrations, backup, backups, check, connect, put_aside, put_back, read, within
+from tagcheck.sqlite import Damaged, Migrations, backup, backups, check, connect, put_aside, put_back, read, run, within
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folder_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -29,18 +29,22 @@ CREATE TABLE IF NOT EXISTS folder_surveys (root BLOB PRIMARY KEY, document TEXT 
 """
 
 
-def _make(db: sqlite3.Connection) -> None:
-    for statement in filter(str.strip, SCHEMA.split(";")):
-        db.execute(statement)
+def _make_relative(db: sqlite3.Connection) -> None:
+    """Version 2 knows earlier sidecars by their path below the library, of every root that is known, and has the surveys."""
+    run(db, SCHEMA)
+    known = {os.fsdecode(row["root"]) for row in db.execute("SELECT DISTINCT root FROM folder_hashes")}
+    for one in sorted(filter(None, known), key=len, reverse=True):
+        start = os.fsencode(one.rstrip("/\\"))
+        for mark in (b"/", b"\\"):
+            query = "SELECT path, id FROM folder_versions WHERE substr(path, 1, ?) = ?"
+            rows = db.execute(query, (len(start) + 1, start + mark)).fetchall()
+            shortened = [(bytes(path)[len(start) + 1 :].replace(mark, b"/"), number) for path, number in rows]
+            db.executemany("UPDATE folder_versions SET path = ? WHERE id = ?", shortened)
 
 
-def _second(db: sqlite3.Connection) -> None:
-    """Version 2 knows earlier sidecars by their path below the library, and has the surveys."""
-    _make(db)
-    _make_relative(db)
-
-
-MIGRATIONS = Migrations("folder", _make, (_second,), remade=("folder_hashes", "folder_surveys"))
+MIGRATIONS = Migrations(
+    "folder", lambda db: run(db, SCHEMA), (_make_relative,), remade=("folder_hashes", "folder_surveys")
+)
 
 
 def start(path: Path, tell: Callable[[str], None]) -> None:
@@ -120,16 +124,13 @@ class FolderStore:
         """(size, mtime_ns, hash) of every path known under this root."""
         with self._open(write=False) as db:
             query = "SELECT path, size, mtime_ns, hash FROM folder_hashes WHERE root = ?"
-            rows = db.execute(query, (os.fsencode(root),))
-            return {os.fsdecode(path): (size, mtime_ns, hash) for path, size, mtime_ns, hash in rows}
+            return {os.fsdecode(path): tuple(row) for path, *row in db.execute(query, (os.fsencode(root),))}
 
     def keep_hashes(self, root: str, rows: Iterable[tuple[str, int, int, str]]) -> None:
         """Remember (path, size, mtime_ns, hash)."""
+        kept = [(os.fsencode(root), os.fsencode(path), *looks) for path, *looks in rows]
         with self._open() as db:
-            db.executemany(
-                "INSERT OR REPLACE INTO folder_hashes VALUES (?, ?, ?, ?, ?)",
-                [(os.fsencode(root), os.fsencode(path), size, mtime_ns, hash) for path, size, mtime_ns, hash in rows],
-            )
+            db.executemany("INSERT OR REPLACE INTO folder_hashes VALUES (?, ?, ?, ?, ?)", kept)
 
     def forget_hashes(self, root: str, paths: Iterable[str]) -> None:
         """Forget files that are gone."""
@@ -149,20 +150,17 @@ class FolderStore:
 
     def versions(self, path: str, content: bytes | None) -> Iterator[bytes | None]:
         """The versions that led to `content` by our own writes, the latest first. Ends where somebody else wrote."""
-        seen = {_id(content)}
+        here, found = _id(content), dict[str, bytes | None]()
+        latest = (
+            "SELECT content, content_id FROM folder_versions WHERE path = ? AND next_id = ? ORDER BY id DESC LIMIT 1"
+        )
         with self._open(write=False) as db:
-            found = []
-            while True:
-                row = db.execute(
-                    "SELECT content, content_id FROM folder_versions WHERE path = ? AND next_id = ? ORDER BY id DESC LIMIT 1",
-                    (os.fsencode(path), _id(content)),
-                ).fetchone()
-                if row is None or row["content_id"] in seen:
+            row = {"content_id": here}
+            while row := db.execute(latest, (os.fsencode(path), row["content_id"])).fetchone():
+                if row["content_id"] in (here, *found):
                     break
-                content = row["content"]
-                seen.add(row["content_id"])
-                found.append(content)
-        return iter(found)
+                found[row["content_id"]] = row["content"]
+        return iter(found.values())
 
     def was_replaced(self, path: str, content: bytes | None) -> bool:
         """Whether our own writes once replaced just this content of the file, by its digest; None: no file."""
@@ -172,12 +170,9 @@ class FolderStore:
 
     def replaced(self, path: str) -> Iterator[bytes]:
         """Every content of this file that was ever replaced, the latest first."""
+        query = "SELECT content FROM folder_versions WHERE path = ? AND content IS NOT NULL ORDER BY id DESC"
         with self._open(write=False) as db:
-            rows = db.execute(
-                "SELECT content FROM folder_versions WHERE path = ? AND content IS NOT NULL ORDER BY id DESC",
-                (os.fsencode(path),),
-            ).fetchall()
-        return (row["content"] for row in rows)
+            return iter([row["content"] for row in db.execute(query, (os.fsencode(path),))])
 
 
 def relative(path: str, root: str) -> str:
@@ -185,21 +180,6 @@ def relative(path: str, root: str) -> str:
     drives = {os.path.splitdrive(one)[0].lower() for one in (path, root)}
     inside = root and os.path.isabs(path) and len(drives) == 1 and os.path.commonpath([root, path]) == root
     return (os.path.relpath(path, root) if inside else path).replace(os.sep, "/")
-
-
-def _make_relative(db: sqlite3.Connection) -> None:
-    """Shorten the whole paths that earlier versions of this program kept, of every root that is known."""
-    known = {os.fsdecode(row["root"]) for row in db.execute("SELECT DISTINCT root FROM folder_hashes")}
-    for one in sorted(filter(None, known), key=len, reverse=True):
-        start = os.fsencode(one.rstrip("/\\"))
-        for mark in (b"/", b"\\"):
-            rows = db.execute(
-                "SELECT id, path FROM folder_versions WHERE substr(path, 1, ?) = ?", (len(start) + 1, start + mark)
-            ).fetchall()
-            db.executemany(
-                "UPDATE folder_versions SET path = ? WHERE id = ?",
-                [(bytes(row["path"])[len(start) + 1 :].replace(mark, b"/"), row["id"]) for row in rows],
-            )
 
 
 def _id(content: bytes | None) -> str:

@@ -61,12 +61,6 @@ class Change:
     new: bytes | None
 
 
-def _order(target: Target, whole: str) -> tuple[int, bool]:
-    """Files before records of tables, in the order of `ENDINGS`, those called after the picture's `whole` name first."""
-    form = ENDINGS.index(target.form) if target.form in ENDINGS else len(ENDINGS)
-    return form, os.path.splitext(target.path)[0].casefold() != whole
-
-
 class FolderLibrary:
     """The pictures under `root`, with their sidecars.
 
@@ -115,9 +109,8 @@ class FolderLibrary:
         seen = self._survey(fresh=True)
         said = notes(seen, index.folders, sum(len(folder.tables) for folder in index.folders) - len(index.bad_tables))
         if index.unclaimed:
-            said.append(
-                f"seen and not read: {index.unclaimed:,} records of tables that belong to no picture by their name"
-            )
+            many = f"{index.unclaimed:,} records of tables"
+            said.append(f"seen and not read: {many} that belong to no picture by their name")
         said += [f"seen and not read: {shown(path)} {why}" for path, why in sorted(index.bad_tables.items())]
         return Walk(
             (shown(self.root.name), *map(shown, under)),
@@ -204,14 +197,10 @@ class FolderLibrary:
         here = [target for place in places for target in self._targets(place)]
         ends = [(end, full) for end in ENDINGS for full in (True, False)]
         here += [Target(place.new_sidecar(end, full), end) for place in places for end, full in ends]
-        try:
-            return any(self._was_replaced(target) for target in dict.fromkeys(here))
-        except NotASidecar:
-            return False
-
-    def _was_replaced(self, target: Target) -> bool:
-        real = os.path.realpath(target.path)
-        return self._store.was_replaced(self._store.key(real, target.key), self._bytes(replace(target, path=real)))
+        with suppress(NotASidecar):
+            real = [replace(target, path=os.path.realpath(target.path)) for target in dict.fromkeys(here)]
+            return any(self._store.was_replaced(self._store.key(one.path, one.key), self._bytes(one)) for one in real)
+        return False
 
     # --- looking through the folder ------------------------------------------------------------------
 
@@ -245,16 +234,14 @@ class FolderLibrary:
 
     def _folder_named(self, index: Index, names: tuple[str, ...]) -> tuple[str, ...]:
         """The sub-folder that `names` means, without regard to case; the folder's own name may stand in front."""
-        for wanted in (names, names[1:] if names[:1] and names[0].casefold() == self.root.name.casefold() else None):
-            if wanted is None:
-                continue
-            paths = [folder.parts for folder in index.folders]
-            exact = [path for path in paths if path == wanted]
+        paths = [folder.parts for folder in index.folders]
+        below = names[1:] if names[:1] and names[0].casefold() == self.root.name.casefold() else names
+        for wanted in (names, below):
             folded = [part.casefold() for part in wanted]
             alike = [path for path in paths if [part.casefold() for part in path] == folded]
-            if exact or alike:
-                return (exact or alike)[0]
-        there = sorted(shown("/".join(folder.parts)) for folder in index.folders if folder.parts)
+            if alike:
+                return wanted if wanted in alike else alike[0]
+        there = sorted(shown("/".join(path)) for path in paths if path)
         listed = ", ".join(map(repr, there[:30])) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
         raise LibraryRefused(
             f"no folder {'/'.join(names)!r} in {shown(str(self.root))}: there is {listed or 'no sub-folder'}"
@@ -272,25 +259,13 @@ class FolderLibrary:
         return standing
 
     def _info(self, hash: str, places: list[Place]) -> FileInfo:
-        first, names, problem = places[0], [], None
-        for place in places:
-            try:
-                names += self._names(place)
-            except NotASidecar as error:
-                problem = str(error)
-        info = FileInfo(
-            hash,
-            tags=tuple(unique(names)),
-            mime=MIME.get(extension(first.path)),
-            size=first.size,
-            time_imported=first.mtime_ns / 1e9,
-            file_path=shown(first.path),
-        )
-        return (
-            info
-            if problem is None
-            else replace(info, status="unreadable", reason=f"its tags cannot be read: {problem}", tags=())
-        )
+        first = places[0]
+        mime, imported, path = MIME.get(extension(first.path)), first.mtime_ns / 1e9, shown(first.path)
+        info = FileInfo(hash, mime=mime, size=first.size, time_imported=imported, file_path=path)
+        try:
+            return replace(info, tags=tuple(unique(name for place in places for name in self._names(place))))
+        except NotASidecar as error:
+            return replace(info, status="unreadable", reason=f"its tags cannot be read: {error}")
 
     # --- tags in sidecars ----------------------------------------------------------------------------
 
@@ -326,25 +301,24 @@ class FolderLibrary:
             except NoTags:
                 continue
             except NotASidecar as error:
-                text = str(error)
-                raise NotASidecar(
-                    text if text.startswith(shown(target.path)) else f"{shown(target.path)} {text}"
-                ) from None
+                path = shown(target.path)
+                raise NotASidecar(str(error) if str(error).startswith(path) else f"{path} {error}") from None
         return found
 
     def _targets(self, place: Place) -> list[Target]:
         """Where the picture's tags stand: what the look through the folder found, and what was made since."""
-        found = list(place.sidecars)
+        found, picture = list(place.sidecars), place.home or place.path
         known = {target.path.casefold() for target in found}
-        for whole in (True, False):
-            if not whole and place.stem == "other":
-                break
-            for ending in ENDINGS:
-                path = (place.home or place.path) if whole else os.path.splitext(place.home or place.path)[0]
-                if (path + ending).casefold() not in known and os.path.lexists(path + ending):
-                    found.append(Target(path + ending, ending, whole or place.stem == "own"))
-        own = (place.home or place.path).casefold()
-        return sorted(found, key=lambda target: _order(target, own)) if len(found) > 1 else found
+        names = (picture,) if place.stem == "other" else (picture, os.path.splitext(picture)[0])
+        own = {name: name == picture or place.stem == "own" for name in names}
+        made = [Target(name + ending, ending, own[name]) for name in names for ending in ENDINGS]
+        found += [one for one in made if one.path.casefold() not in known and os.path.lexists(one.path)]
+
+        def order(target: Target) -> tuple[int, bool]:  # files before records of tables, a picture's whole name first
+            form = ENDINGS.index(target.form) if target.form in ENDINGS else len(ENDINGS)
+            return form, os.path.splitext(target.path)[0].casefold() != picture.casefold()
+
+        return sorted(found, key=order)
 
     def _names(self, place: Place) -> list[str]:
         return unique(one for _, sidecar in self._sidecars(place) for one in sidecar.names)
@@ -420,13 +394,9 @@ class FolderLibrary:
         """What has to happen to the sidecars of one picture. Raises `CannotEdit` or `NotASidecar` naming the file."""
         there = self._sidecars(place)
         unwanted = {tag_names.name(tag) for tag in remove}
-        own = [target for target, _ in there if target.own]
         habit = self._habit(place)
-        coming_back = {
-            target: self._coming_back(target, set(sidecar.names) - unwanted, add)
-            for target, sidecar in there
-            if target.own
-        }
+        owned = [(target, set(sidecar.names) - unwanted) for target, sidecar in there if target.own]
+        coming_back = {target: self._coming_back(target, names, add) for target, names in owned}
         new = [tag for tag in add if not any(tag in tags for tags in coming_back.values())]
         changes = []
         for target, sidecar in there:
@@ -437,10 +407,10 @@ class FolderLibrary:
                     f"{shown(target.path)} belongs to several pictures, and {min(here)!r} in it would go from all of them: "
                     f"give each its own sidecar, like {shown(whole)}"
                 )
-            adding = coming_back.get(target, []) + (new if own and target == own[0] else [])
+            adding = coming_back.get(target, []) + (new if owned and target == owned[0][0] else [])
             if here or adding:
                 changes.append(self._change(target, adding, here, habit))
-        if add and not own:
+        if add and not owned:
             path = place.new_sidecar(habit.extension, habit.full_name)
             changes.append(self._change(Target(path, habit.extension), add, set(), habit))
         for change in changes:
@@ -475,20 +445,19 @@ class FolderLibrary:
         def decode(data: bytes) -> AnySidecar:
             return self._decode(target, data, empty=True)
 
+        def remembered(name: str) -> sidecar_text.Memory | None:
+            return next(filter(None, (decode(content).memory(name) for content in self._store.replaced(key))), None)
+
         try:
             names = set(decode(old or b"").names) - remove | {tag_names.name(tag) for tag in add}
             for version in self._store.versions(key, old):
                 if set(decode(version or b"").names) == names:
                     return Change(real, target.key, old, version)
             habit = replace(habit, spellings=self._spellings(FAMILY[target.form]))
-            new = sidecar_text.edited(old, add, remove, habit, lambda name: self._remembered(key, name, decode), decode)
+            new = sidecar_text.edited(old, add, remove, habit, remembered, decode)
             return Change(real, target.key, old, new)
         except (CannotEdit, NotASidecar) as error:
             raise type(error)(f"{shown(target.path)} {error}") from None
-
-    def _remembered(self, key: str, name: str, decode: Callable[[bytes], AnySidecar]) -> sidecar_text.Memory | None:
-        """How this sidecar last spelled a tag, and where it stood."""
-        return next(filter(None, (decode(content).memory(name) for content in self._store.replaced(key))), None)
 
     def _spellings(self, family: str) -> list[Spellings]:
         """How often each tag is spelled how: in sidecars of this family, and then in the others."""
@@ -529,12 +498,8 @@ class FolderLibrary:
         if not seen:
             return None
         ending = endings.most_common(1)[0][0] if endings else ".txt"
-        usual = Habit(
-            joint="\n" if full[True] >= full[False] else ", ",
-            full_name=full[True] >= full[False],
-            extension=ending,
-            template=template if ending == ".json" else b"",
-        )
+        whole, template = full[True] >= full[False], template if ending == ".json" else b""
+        usual = Habit("\n" if whole else ", ", full_name=whole, extension=ending, template=template)
         return sidecar_text.habit_of(seen, usual)
 
     def _carry_out(self, changes: list[Change]) -> dict[str, str]:

@@ -15,15 +15,12 @@ from tagcheck.library.folder.sidecar_text import LINE_END, PARAMETERS, Reading
 COMMAS = frozenset(",，、､،")  # one file may hold several kinds of them
 MARKS = "，、､،；;\t|"
 NAMES = {
-    ",": "commas",
-    "lines": "lines",
     "，": "full-width commas",
     "、": "ideographic commas",
     "､": "half-width ideographic commas",
     "،": "Arabic commas",
-    "；": "full-width semicolons",
 }
-NAMES |= {";": "semicolons", "\t": "tabs", "|": "upright strokes", "blanks": "blanks"}
+NAMES |= {"；": "full-width semicolons", ";": "semicolons", "\t": "tabs", "|": "upright strokes"}
 _SMALL = "a an and are at by from has her his in is it its of on the their there this to with"
 SMALL_WORDS = frozenset(_SMALL.split())
 BLANKS_SHARE = 0.9  # of the files with several tags, before blanks part them
@@ -61,15 +58,10 @@ class Votes:
     def reading(self) -> Reading:
         """How these files are to be taken apart."""
         several, blanks = self.kinds.total() - self.kinds["one"], self.kinds["blanks"]
-        marks = "".join(mark for mark in MARKS if self.marks[mark] and 2 * self.marks[mark] > several - blanks)
-        if (
-            blanks
-            and blanks >= BLANKS_SHARE * several
-            and not self.prose
-            and (10 * self.underscored >= max(blanks, 10))
-        ):
+        underscored = 10 * self.underscored >= max(blanks, 10)
+        if blanks and blanks >= BLANKS_SHARE * several and underscored and not self.prose:
             return Reading(blanks=True)
-        return Reading("," + marks)
+        return Reading("," + "".join(one for one in MARKS if 2 * self.marks[one] > several - blanks))
 
     @property
     def of_strings(self) -> Reading:
@@ -84,24 +76,17 @@ class Votes:
 
     def said(self) -> list[str]:
         """What of this is no matter of course, in words."""
-        reading, found = self.reading, []
+        reading, files, found = self.reading, f"of {self.files:,} files", list[str]()
         if reading.blanks:
-            found.append(f"tags are parted by blanks, as in {self.kinds['blanks']:,} of {self.files:,} files")
-        found += [
-            f"tags are parted by {NAMES[mark]} ({mark}), as in {self.marks[mark]:,} of {self.files:,} files"
-            for mark in reading.marks[1:]
-        ]
-        left = [mark for mark in MARKS if self.kinds[mark] and mark not in reading.marks]
-        found += [
-            f"{self.kinds[mark]:,} of {self.files:,} files hold {NAMES[mark]} ({mark}) and no comma; each was read as one tag,"
-            " since other files part tags otherwise"
-            for mark in left
-        ]
+            found.append(f"tags are parted by blanks, as in {self.kinds['blanks']:,} {files}")
+        for mark in reading.marks[1:]:
+            found.append(f"tags are parted by {NAMES[mark]} ({mark}), as in {self.marks[mark]:,} {files}")
+        for mark in (one for one in MARKS if self.kinds[one] and one not in reading.marks):
+            held = f"{self.kinds[mark]:,} {files} hold {NAMES[mark]} ({mark}) and no comma"
+            found.append(f"{held}; each was read as one tag, since other files part tags otherwise")
         if self.long and not reading.blanks and not self.prose:
-            found.append(
-                f"{self.long:,} of {self.files:,} files hold several words with blanks alone between them; each was read as"
-                " one tag"
-            )
+            held = f"{self.long:,} {files} hold several words with blanks alone between them"
+            found.append(f"{held}; each was read as one tag")
         return found
 
 
@@ -109,11 +94,8 @@ def _kind(lines: list[str]) -> str:
     text = "\n".join(lines)
     if "," in text:
         return ","
-    faceless = " ".join(
-        word
-        for word in re.split(r"[ \n]+|\|{3}|;;;", text)
-        if not tags.is_face(word.strip(",;")) and not tags.is_face(word)
-    )
+    words = re.split(r"[ \n]+|\|{3}|;;;", text)
+    faceless = " ".join(word for word in words if not tags.is_face(word.strip(",;")) and not tags.is_face(word))
     for mark in MARKS:
         if mark in faceless:
             return mark if len(lines) == 1 or 2 * sum(mark in line for line in lines) > len(lines) else "lines"

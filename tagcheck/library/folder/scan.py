@@ -6,6 +6,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tagcheck.library.folder import exclusion
@@ -14,52 +15,19 @@ from tagcheck.library.folder.forms import ENDINGS, Target
 from tagcheck.library.folder.inside import LEAVES, Inside, OpenFolder
 from tagcheck.library.folder.tables import is_table
 
-MIME = {
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "jpe": "image/jpeg",
-    "jfif": "image/jpeg",
-    "png": "image/png",
-    "apng": "image/apng",
-    "gif": "image/gif",
-    "webp": "image/webp",
-    "bmp": "image/bmp",
-    "dib": "image/bmp",
-    "tif": "image/tiff",
-    "tiff": "image/tiff",
-    "avif": "image/avif",
-    "heic": "image/heic",
-    "heif": "image/heif",
-    "jxl": "image/jxl",
-    "jp2": "image/jp2",
-    "svg": "image/svg+xml",
-    "psd": "image/vnd.adobe.photoshop",
-    "ico": "image/x-icon",
-    "tga": "image/x-tga",
-    "qoi": "image/qoi",
-    "mp4": "video/mp4",
-    "m4v": "video/mp4",
-    "webm": "video/webm",
-    "mkv": "video/x-matroska",
-    "mov": "video/quicktime",
-    "avi": "video/x-msvideo",
-    "wmv": "video/x-ms-wmv",
-    "flv": "video/x-flv",
-    "mpg": "video/mpeg",
-    "mpeg": "video/mpeg",
-}
+_SAME_NAME = "png apng gif webp bmp tiff avif heic heif jxl jp2 qoi jpeg"  # endings that their kind is called by
+MIME = {ending: f"image/{ending}" for ending in _SAME_NAME.split()}
+MIME |= dict.fromkeys(("jpg", "jpe", "jfif"), "image/jpeg") | {"dib": "image/bmp", "tif": "image/tiff"}
+MIME |= {"svg": "image/svg+xml", "psd": "image/vnd.adobe.photoshop", "ico": "image/x-icon", "tga": "image/x-tga"}
+MIME |= {"mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mpg": "video/mpeg", "mpeg": "video/mpeg"}
+MIME |= {"mkv": "video/x-matroska", "mov": "video/quicktime", "flv": "video/x-flv"}
+MIME |= {"avi": "video/x-msvideo", "wmv": "video/x-ms-wmv"}
 OWN_FOLDERS = frozenset({"mappings", "datasets", "advanced_embeddings", "series_classifier", "reports", "cache"})
 DATA_FOLDER_SIGNS = frozenset({"review.sqlite3", "folder.sqlite3", "advanced_embeddings", "mappings"})
-FOREIGN_FOLDERS = frozenset(
-    {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", "System Volume Information"}
-)
-
-
+FOREIGN_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", "System Volume Information")
 # Beside pictures, and never tags.
 SIDE_DATA = frozenset(["npz", "npy", "pt", "safetensors", "bak", "tmp", "aae", "db", "lock", "part"])
-
 OTHER_TABLES = frozenset([".csv", ".tsv", ".jsonl", ".parquet", ".arrow"])  # which may hold tags and are not read
-
 FORBIDDEN = os.stat_result((0,) * 10)
 OUTSIDE = os.stat_result((0,) * 10)  # another one: a link that leads out of the library
 
@@ -136,31 +104,16 @@ def _look(
     names = {entry.name for entry in entries}
     base = "".join(part + "/" for part in folder.parts)
     if exclusion.FILE in names:
-        rules = rules + _own_rules(inside, os.path.join(at.path, exclusion.FILE), base)
-    data_folder = not DATA_FOLDER_SIGNS.isdisjoint(names)
-    kept = []
-    for entry in entries:
-        if rules and exclusion.excluded(rules, base + entry.name, _is_folder(entry)):
-            folder.excluded += 1
-        else:
-            kept.append(entry)
+        with suppress(OSError):
+            own = inside.file(os.path.join(at.path, exclusion.FILE))
+            with open(own, encoding="utf-8-sig", errors="replace") as lines:
+                rules = rules + exclusion.rules(lines, base)
+    kept = [one for one in entries if not (rules and exclusion.excluded(rules, base + one.name, _is_folder(one)))]
+    folder.excluded = len(entries) - len(kept)
     _fill(inside, at, folder, kept)
-    return [
-        entry
-        for entry in kept
-        if not entry.name.startswith(".")
-        and entry.name not in FOREIGN_FOLDERS
-        and _is_folder(entry)
-        and not (data_folder and entry.name in OWN_FOLDERS)
-    ], rules
-
-
-def _own_rules(inside: Inside, path: str, base: str) -> list[Rule]:
-    try:
-        with open(inside.file(path), encoding="utf-8-sig", errors="replace") as lines:
-            return exclusion.rules(lines, base)
-    except OSError:
-        return []
+    passed = {*FOREIGN_FOLDERS, *(() if DATA_FOLDER_SIGNS.isdisjoint(names) else OWN_FOLDERS)}
+    below = [one for one in kept if not one.name.startswith(".") and one.name not in passed and _is_folder(one)]
+    return below, rules
 
 
 def _same_name(name: str) -> str:
@@ -209,16 +162,13 @@ def _fill(inside: Inside, at: OpenFolder, folder: Folder, entries: list[os.DirEn
     for entry in pictures:
         if entry.name in stats:
             targets = tuple(target for _, _, target in sorted(mine[entry.name], key=lambda one: one[:2]))
-            folder.places.append(_place(entry, paths[entry.name], stats[entry.name], owners.stem(entry.name), targets))
-
-
-def _place(
-    entry: os.DirEntry[str], path: str, status: os.stat_result, whose: str, targets: tuple[Target, ...]
-) -> Place:
-    if status is FORBIDDEN or status is OUTSIDE:  # a size that is not 0, so that it is opened and says why not
-        return Place(path, 1, 0, whose, targets, link=entry.is_symlink())
-    file = (status.st_dev, status.st_ino)
-    return Place(path, status.st_size, status.st_mtime_ns, whose, targets, file, entry.is_symlink())
+            status = stats[entry.name]
+            looks = (status.st_size, status.st_mtime_ns)
+            if status is FORBIDDEN or status is OUTSIDE:
+                looks = (1, 0)  # a size that is not 0, so that it is opened and says why not
+            file = (status.st_dev, status.st_ino)
+            whose = owners.stem(entry.name)
+            folder.places.append(Place(paths[entry.name], *looks, whose, targets, file, entry.is_symlink()))
 
 
 def _status(inside: Inside, entry: os.DirEntry[str], path: str) -> os.stat_result | None:

@@ -115,12 +115,8 @@ def replace_file(inside: Inside, edit: Edit) -> None:
 
 
 def _copy_rights(status: os.stat_result, handle: int) -> None:
-    if (
-        hasattr(os, "fchown")
-        and hasattr(os, "geteuid")
-        and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid())
-    ):
-        with suppress(PermissionError):  # only root may give a file away
-            os.fchown(handle, status.st_uid, status.st_gid)
-    if hasattr(os, "fchmod"):
+    if fcntl is not None:  # Windows has no such rights
+        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+            with suppress(PermissionError):  # only root may give a file away
+                os.fchown(handle, status.st_uid, status.st_gid)
         os.fchmod(handle, stat.S_IMODE(status.st_mode))

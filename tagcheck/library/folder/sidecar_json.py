@@ -8,22 +8,23 @@ list or one string; `tag_string` and `tags_artist`, `tags_character` ... beside 
 from __future__ import annotations
 
 import json
+import json.decoder
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from tagcheck.library.folder import sidecar_text
 from tagcheck.library.folder.readings import is_sentence
-from tagcheck.library.folder.sidecar_text import CannotEdit, Habit, Memory, NotASidecar, Reading, Sidecar
-from tagcheck.library.folder.tables import scanstring, skip
+from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, Memory, NotASidecar, Reading, Sidecar
 from tagcheck.library.folder.tag_names import core, name, seen
 
 LARGEST = 16 << 20  # bytes
 BLANKS = Reading(blanks=True)
 DEEPEST = 60
-_OTHER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|NaN|-?Infinity")
+_PART = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^\s,:"\[\]{}]+', re.DOTALL)
+scanstring: Callable[[str, int, bool], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 MAIN = re.compile(
     r"(?!(?:search|query|locked|deleted|removed|rejected|negative|excluded|ignored|banned|blacklist\w*)[ _-])"
     r"(?:[\w -]+[ _-])?tags|tag_string|hashtags",
@@ -48,11 +49,17 @@ class Node:
     items: tuple[Node, ...] | None = None
     members: tuple[tuple[str, Node], ...] | None = None
 
+    @property
+    def texts(self) -> list[str]:
+        """The strings of a list, "" for what is none."""
+        return [item.value or "" for item in self.items or ()]
+
 
 @dataclass(frozen=True)
 class Field:
     """A value that holds tags: a list of strings (`listed`) or one string, with commas or with `blanks` between them
-    (always in a `booru`'s `tag_string`). A new tag goes into the `main` ones."""
+    (always in a `booru`'s `tag_string`). A new tag goes into the `main` ones.
+    """
 
     node: Node
     main: bool
@@ -64,54 +71,32 @@ class Field:
 def parse(text: str) -> Node:
     """The JSON document as nodes. Raises `NotASidecar`."""
     try:
-        node = _value(text, skip(text, 0), 0)
-    except (ValueError, IndexError, AttributeError) as error:
+        json.loads(text, strict=False, parse_int=str)  # it is sound: all that is left to find is what stands where
+        parts = _PART.finditer(text)
+        return _node(next(parts), parts, 0)
+    except (ValueError, RecursionError) as error:
         raise NotASidecar(f"is not whole JSON ({error})") from None
-    if skip(text, node.end) != len(text):
-        raise NotASidecar(f"is not JSON: something follows its end (character {node.end})")
-    return node
 
 
-def _value(text: str, at: int, depth: int) -> Node:
+def _node(first: re.Match[str], parts: Iterator[re.Match[str]], depth: int) -> Node:
+    """The value whose text begins with `first`, out of the `parts` of a sound document that follow."""
     if depth > DEEPEST:
         raise ValueError(f"nested deeper than {DEEPEST}")
-    if text[at] == '"':
-        value, end = scanstring(text, at + 1, False)
-        return Node(at, end, value=value)
-    if text[at] == "[":
-        items, end = [], skip(text, at + 1)
-        while text[end] != "]":
-            items.append(_value(text, end, depth + 1))
-            end = _next(text, items[-1].end, "]")
-        return Node(at, end + 1, items=tuple(items))
-    if text[at] == "{":
-        members, end = [], skip(text, at + 1)
-        while text[end] != "}":
-            if text[end] != '"':
-                raise ValueError(f"no name at character {end}")
-            key, end = scanstring(text, end + 1, False)
-            end = skip(text, end)
-            if text[end] != ":":
-                raise ValueError(f"no colon at character {end}")
-            members.append((key, _value(text, skip(text, end + 1), depth + 1)))
-            end = _next(text, members[-1][1].end, "}")
-        return Node(at, end + 1, members=tuple(members))
-    found = _OTHER.match(text, at)
-    if not found:
-        raise ValueError(f"no value at character {at}")
-    return Node(at, found.end())
-
-
-def _next(text: str, end: int, close: str) -> int:
-    """Behind a comma, or at the closing bracket."""
-    end = skip(text, end)
-    if text[end] == ",":
-        end = skip(text, end + 1)
-        if text[end] == close:
-            raise ValueError(f"a comma before {close} at character {end}")
-    elif text[end] != close:
-        raise ValueError(f"no comma at character {end}")
-    return end
+    start, mark = first.start(), first[0][0]
+    if mark == '"':
+        return Node(start, first.end(), value=scanstring(first.string, start + 1, False)[0])
+    if mark not in "[{":
+        return Node(start, first.end())
+    items, members = [], []
+    while (part := next(parts))[0] not in "]}":
+        if mark == "[":
+            items.append(_node(part, parts, depth + 1))
+        else:
+            key, _ = scanstring(part.string, part.start() + 1, False)
+            members.append((key, _node(next(parts), parts, depth + 1)))
+    if mark == "[":
+        return Node(start, part.end(), items=tuple(items))
+    return Node(start, part.end(), members=tuple(members))
 
 
 def strings(data: bytes) -> list[str]:
@@ -163,7 +148,7 @@ def _listed(node: Node) -> bool:
 
 
 @dataclass(frozen=True)
-class JsonSidecar:
+class JsonSidecar(AnySidecar):
     """A JSON sidecar taken apart."""
 
     text: str
@@ -190,25 +175,16 @@ class JsonSidecar:
         return replace(self, text=text, blanks=tuple(field.blanks for field in self.fields))
 
     @property
-    def names(self) -> list[str]:
-        """The names of its tags, without repeats, in the file's order."""
-        return list(dict.fromkeys(one for one, _ in self.spellings))
-
-    @property
     def spellings(self) -> list[tuple[str, str]]:
-        """(name, spelling) of each tag in it."""
         found = []
         for field in self.fields:
             if field.listed:
-                found += [
-                    (name(item.value or ""), core(seen(item.value or "").strip())) for item in field.node.items or ()
-                ]
+                found += [(name(raw), core(seen(raw).strip())) for raw in field.node.texts]
             else:
                 found += self._inner(field).spellings
         return [(one, raw) for one, raw in found if one]
 
     def without(self, names: Collection[str], keep_marks: bool = False) -> JsonSidecar:
-        """The same with the tags of these names cut out of every list that has them."""
         sidecar = self
         for number in range(len(self.fields)):
             field = sidecar.fields[number]
@@ -216,14 +192,12 @@ class JsonSidecar:
                 new = self._inner(field).without(names, keep_marks).text
                 sidecar = sidecar._written(_with_string(sidecar.text, field.node, new, self.escaped))
                 continue
-            for place in reversed(range(len(field.node.items or ()))):
-                node = sidecar.fields[number].node
-                if name((node.items or ())[place].value or "") in names:
-                    sidecar = sidecar._written(_without_item(sidecar.text, node, place))
+            for place, raw in reversed([*enumerate(field.node.texts)]):
+                if name(raw) in names:
+                    sidecar = sidecar._written(_without_item(sidecar.text, sidecar.fields[number].node, place))
         return sidecar
 
     def with_tag(self, tag: str, habit: Habit, memory: Memory | None) -> JsonSidecar:
-        """The same with one more tag, in each main list: where it once stood, else last."""
         sidecar = self
         if not any(field.main for field in self.fields):
             raise CannotEdit("has no list that a tag could be put into")
@@ -240,22 +214,18 @@ class JsonSidecar:
         return sidecar
 
     def memory(self, tag: str) -> Memory | None:
-        """How the tag named `tag` stands in this version, or None when it does not."""
-        for field in self.fields:
-            if not field.main:
-                continue
+        for field in filter(lambda one: one.main, self.fields):
             if not field.listed:
                 if found := self._inner(field).memory(tag):
                     return found
                 continue
-            here = [item.value or "" for item in field.node.items or ()]
+            here = field.node.texts
             for place, raw in enumerate(here):
                 if name(raw) == tag:
                     return Memory(raw, tuple(name(one) for one in reversed(here[:place])))
         return None
 
     def encode(self) -> bytes:
-        """Its bytes."""
         return sidecar_text.encoded(self.text, self.bom)
 
 
@@ -275,7 +245,7 @@ def decode(data: bytes, table: bool = False, reading: Reading = BLANKS) -> JsonS
 
 def _new(tag: str, field: Field, habit: Habit) -> str:
     """A tag that is not in use yet, as the others of its list and of the library are written."""
-    lines = "\n".join((item.value or "").replace("\n", " ") for item in field.node.items or ())
+    lines = "\n".join(raw.replace("\n", " ") for raw in field.node.texts)
     own = sidecar_text.habit_of([sidecar_text.taken_apart(lines + "\n")], habit)
     return sidecar_text.spelled(tag, own)
 
@@ -311,15 +281,16 @@ def _with_string(text: str, node: Node, new: str, escaped: bool) -> str:
     old = node.value or ""
     if new == old:
         return text
-    head = 0
-    while head < min(len(old), len(new)) and old[head] == new[head]:
-        head += 1
-    tail = 0
-    while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
+    head = _alike(old, new)
+    tail = _alike(old[head:][::-1], new[head:][::-1])
     offsets = _offsets(text, node)
     middle = json.dumps(new[head : len(new) - tail], ensure_ascii=escaped)[1:-1]
     return text[: offsets[head]] + middle + text[offsets[len(old) - tail] :]
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    return next((place for place, pair in enumerate(zip(one, other)) if pair[0] != pair[1]), min(len(one), len(other)))
 
 
 def _offsets(text: str, node: Node) -> list[int]:

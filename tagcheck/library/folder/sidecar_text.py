@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import itertools
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 from tagcheck import tags
 from tagcheck.library.folder.tag_names import BRACKET, UNDERSCORED, Spellings, capitalised, core, name, seen
@@ -83,9 +84,9 @@ class Entry:
 class Habit:
     """How an owner writes sidecars, for what one file alone does not show.
 
-    `joint` stands between two tags, `ending` after the last one; `underscores` for spaces, `escapes` before brackets;
-    `bom`, `full_name` (`picture.jpg.txt`, not `picture.txt`),
-    `extension` and `template` (a JSON file without tags) are for sidecars that have to be made. `spellings`: how each tag is usually written, the nearest first.
+    `joint` stands between two tags, `ending` after the last one; `underscores` for spaces, `escapes` before brackets; `bom`,
+    `full_name` (`picture.jpg.txt`, not `picture.txt`), `extension` and `template` (a JSON file without tags) are for sidecars
+    that have to be made. `spellings`: how each tag is usually written, the nearest first.
     """
 
     joint: str = "\n"
@@ -105,40 +106,45 @@ class Habit:
 
 @dataclass(frozen=True)
 class Memory:
-    """How a tag stood in an earlier version of the file: its spelling, the names before it, the nearest first, and the
-    numbers of the captions that had it."""
+    """How a tag stood in an earlier version: its spelling, the names before it (the nearest first), the captions it was in."""
 
     raw: str
     before: tuple[str, ...] = ()
     groups: tuple[int, ...] = ()
 
 
-class AnySidecar(Protocol):
+class AnySidecar(ABC):
     """A sidecar taken apart, whatever its form."""
+
+    @property
+    @abstractmethod
+    def spellings(self) -> list[tuple[str, str]]:
+        """(name, spelling) of each tag in it."""
 
     @property
     def names(self) -> list[str]:
         """The names of its tags, without repeats, in the file's order."""
+        return list(dict.fromkeys(name for name, _ in self.spellings))
 
-    @property
-    def spellings(self) -> list[tuple[str, str]]:
-        """(name, spelling) of each tag in it."""
-
+    @abstractmethod
     def without(self, names: Collection[str], keep_marks: bool = False) -> AnySidecar:
         """The same with the tags of these names cut out; with `keep_marks`, the marks between them stay in the text."""
 
+    @abstractmethod
     def with_tag(self, tag: str, habit: Habit, memory: Memory | None) -> AnySidecar:
-        """The same with one more tag."""
+        """The same with one more tag, in each list or caption: where it once stood, else last."""
 
+    @abstractmethod
     def memory(self, tag: str) -> Memory | None:
         """How the tag named `tag` stands in this version, or None when it does not."""
 
+    @abstractmethod
     def encode(self) -> bytes:
         """Its bytes."""
 
 
 @dataclass(frozen=True)
-class Sidecar:
+class Sidecar(AnySidecar):
     """A text sidecar taken apart. `lines` is True for one tag a line, False for marks between them, None where one tag
     or none leaves it open. `prompt`: tags stand before this place only, since a generator's parameters follow.
     """
@@ -151,13 +157,7 @@ class Sidecar:
     prompt: int | None = None
 
     @property
-    def names(self) -> list[str]:
-        """The names of its tags, without repeats, in the file's order."""
-        return list(dict.fromkeys(entry.name for entry in self.entries))
-
-    @property
     def spellings(self) -> list[tuple[str, str]]:
-        """(name, spelling) of each tag in it."""
         return [(entry.name, entry.core) for entry in self.entries]
 
     @property
@@ -166,7 +166,6 @@ class Sidecar:
         return self.entries[-1].group + 1 if self.entries else 1
 
     def without(self, names: Collection[str], keep_marks: bool = False) -> Sidecar:
-        """The same with the tags of these names cut out, each with the mark that belonged to it."""
         sidecar = self
         while place := next((place + 1 for place, one in enumerate(sidecar.entries) if one.name in names), 0):
             start, end = _bare(sidecar, place - 1) if keep_marks else _cut(sidecar, place - 1)
@@ -174,8 +173,9 @@ class Sidecar:
         return sidecar
 
     def with_tag(self, tag: str, habit: Habit, memory: Memory | None) -> Sidecar:
-        """The same with one more tag: where it once stood, else behind the last, in each caption."""
-        raw = memory.raw if memory else self._spelled(tag, habit)
+        raw = memory.raw if memory else habit.usual(tag) or spelled(tag, habit)
+        if self.reading.blanks and not memory:
+            raw = UNDERSCORED.sub("_", raw)
         lines = bool(LINE_END.search(habit.joint)) if self.lines is None and self.prompt is None else bool(self.lines)
         joint = habit.joint if lines == bool(LINE_END.search(habit.joint)) else "\n" if lines else ", "
         if self.reading.blanks and not lines and joint.strip():
@@ -201,7 +201,6 @@ class Sidecar:
         return sidecar
 
     def memory(self, tag: str) -> Memory | None:
-        """How the tag named `tag` stands in this version, or None when it does not."""
         here = [place for place, entry in enumerate(self.entries) if entry.name == tag]
         if not here:
             return None
@@ -210,17 +209,12 @@ class Sidecar:
         return Memory(first.raw, tuple(before), tuple(dict.fromkeys(self.entries[place].group for place in here)))
 
     def encode(self) -> bytes:
-        """Its bytes."""
         return encoded(self.text, self.bom)
 
     def _changed(self, start: int, end: int, new: str) -> Sidecar:
         text = self.text[:start] + new + self.text[end:]
         prompt = None if self.prompt is None else self.prompt + len(new) - (end - start)
         return replace(self, text=text, prompt=prompt, entries=_entries(text, self.lines, self.reading, prompt))
-
-    def _spelled(self, tag: str, habit: Habit) -> str:
-        raw = habit.usual(tag) or spelled(tag, habit)
-        return UNDERSCORED.sub("_", raw) if self.reading.blanks else raw
 
 
 def decode(data: bytes, reading: Reading = Reading()) -> Sidecar:
@@ -312,11 +306,6 @@ def habit_of(sidecars: Iterable[AnySidecar], default: Habit = Habit()) -> Habit:
     return replace(default, **{key: counter.most_common(1)[0][0] for key, counter in votes.items() if counter})
 
 
-def memory(sidecar: AnySidecar, tag: str) -> Memory | None:
-    """How the tag named `tag` stands in this version, or None when it does not."""
-    return sidecar.memory(tag)
-
-
 def _by_lines(text: str, reading: Reading) -> bool | None:
     """One tag a line, or commas? A tag in a line may hold a comma (`title:hello, world`), so commas must be the rule to
     count, or end a line.
@@ -346,9 +335,8 @@ def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None
         for (first, last), (inner_first, inner_last) in zip(spans, _inner(text, spans)):
             raw = text[inner_first:inner_last]
             if name(raw):
-                found.append(
-                    Entry(inner_first, inner_last, raw, name(raw), core(seen(raw).strip()), group, first, last)
-                )
+                spelling = core(seen(raw).strip())
+                found.append(Entry(inner_first, inner_last, raw, name(raw), spelling, group, first, last))
     numbers = {group: place for place, group in enumerate(dict.fromkeys(entry.group for entry in found))}
     return tuple(replace(entry, group=numbers[entry.group]) for entry in found)
 
@@ -454,13 +442,13 @@ def _cut(sidecar: Sidecar, place: int) -> tuple[int, int]:
     on = _loose(joint_after, sidecar.lines, reading, from_end=False)
     if on is None:
         return start - (back or 0), end
-    keep_after = _strong(joint_after, sidecar.lines) and not _strong(joint_before, sidecar.lines)
+    keep_after = _strong(joint_after) and not _strong(joint_before)
     return (start - back, end) if back and (keep_after or not on) else (start, end + on)
 
 
-def _strong(joint: str | None, lines: bool | None) -> bool:
+def _strong(joint: str | None) -> bool:
     """Whether more stands between two tags than a mark: a line end, a bracket, a named network."""
-    return joint is not None and bool(LINE_END.search(joint) or re.search(_ELSE, joint))
+    return joint is not None and bool(LINE_END.search(joint) or _ELSE.search(joint))
 
 
 def _loose(joint: str | None, lines: bool | None, reading: Reading, from_end: bool) -> int | None:
@@ -477,30 +465,23 @@ def _loose(joint: str | None, lines: bool | None, reading: Reading, from_end: bo
 
 def _shown(sidecar: Sidecar) -> dict[str, Any]:
     """What one sidecar shows of its owner's habit."""
-    shown: dict[str, Any] = {}
     text, entries = sidecar.text, sidecar.entries
     if not entries:
-        return shown
-    shown["bom"] = sidecar.bom
-    shown["ending"] = text[entries[-1].after :] if LINE_END.fullmatch(text[entries[-1].after :]) else ""
-    joints = Counter(
-        text[one.after : two.before]
-        for one, two in itertools.pairwise(entries)
-        if one.group == two.group and not re.search(_ELSE, text[one.after : two.before])
-    )
-    if joints:
+        return {}
+    end = text[entries[-1].after :]
+    shown: dict[str, Any] = {"bom": sidecar.bom, "ending": end if LINE_END.fullmatch(end) else ""}
+    pairs = [(one, two) for one, two in itertools.pairwise(entries) if one.group == two.group]
+    between = (text[one.after : two.before] for one, two in pairs)
+    if joints := Counter(joint for joint in between if not _ELSE.search(joint)):
         shown["joint"] = _joint(joints, bool(sidecar.lines))
     subtags = [tags.split(tags.clean(entry.core))[1] for entry in entries]
     words = Counter(letter for subtag in subtags if not tags.is_face(subtag) for letter in "_ " if letter in subtag)
     if words:
         shown["underscores"] = words["_"] > words[" "]
-    brackets = Counter(
-        bool(_ESCAPE.search(entry.core))
-        for entry in entries
-        if not tags.is_face(entry.name) and (_ESCAPE.search(entry.core) or BRACKET.search(entry.core))
-    )
-    if brackets:
-        shown["escapes"] = brackets[True] > brackets[False]
+    raws = [entry.core for entry in entries if not tags.is_face(entry.name)]
+    escaped = [bool(_ESCAPE.search(raw)) for raw in raws if _ESCAPE.search(raw) or BRACKET.search(raw)]
+    if escaped:
+        shown["escapes"] = 2 * sum(escaped) > len(escaped)
     return shown
 
 

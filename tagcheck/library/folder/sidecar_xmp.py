@@ -15,17 +15,9 @@ from typing import Any
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
+from tagcheck.library.folder import sidecar_text
 from tagcheck.library.folder.sidecar_json import NoTags
-from tagcheck.library.folder.sidecar_text import (
-    LARGEST,
-    CannotEdit,
-    Habit,
-    Memory,
-    NotASidecar,
-    encoded,
-    spelled,
-    text_of,
-)
+from tagcheck.library.folder.sidecar_text import AnySidecar, CannotEdit, Habit, Memory, NotASidecar
 from tagcheck.library.folder.tag_names import name, seen
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -141,7 +133,7 @@ class _Reader:
 
 
 @dataclass(frozen=True)
-class XmpSidecar:
+class XmpSidecar(AnySidecar):
     """An XMP sidecar taken apart. `data` is UTF-8 without a byte-order mark; `bom` is the file's own."""
 
     data: bytes
@@ -158,23 +150,17 @@ class XmpSidecar:
 
     @property
     def names(self) -> list[str]:
-        """The names of its tags, without repeats, in the file's order."""
         ordered = sorted(self.lists, key=lambda one: LISTS[one.property])
         found = [one.name(item) for one in ordered for item in one.items]
         return [tag for tag in dict.fromkeys(found) if tag]
 
     @property
     def spellings(self) -> list[tuple[str, str]]:
-        """(name, spelling) of each tag in it; a path as the spelling of a name with its separator before it."""
-        return [
-            (LISTS[one.property] + one.name(item), seen(item.text).strip())
-            for one in self.lists
-            for item in one.items
-            if one.name(item)
-        ]
+        # a path is the spelling of a name with its separator before it
+        found = [(LISTS[one.property], one.name(item), item.text) for one in self.lists for item in one.items]
+        return [(separator + name, seen(text).strip()) for separator, name, text in found if name]
 
     def without(self, names: Collection[str], keep_marks: bool = False) -> XmpSidecar:
-        """The same with the tags of these names cut out of every list."""
         data = self.data
         for one in reversed(self.lists):
             for place in reversed(range(len(one.items))):
@@ -185,7 +171,6 @@ class XmpSidecar:
         return replace(self, data=data)
 
     def with_tag(self, tag: str, habit: Habit, memory: Memory | None) -> XmpSidecar:
-        """The same with one more tag, in each list: where it once stood, else last."""
         data = self._with_subject()
         for number in reversed(range(len(_Reader(data).read().lists))):
             one = _Reader(data).read().lists[number]
@@ -193,7 +178,7 @@ class XmpSidecar:
             if separator and separator in tag:
                 continue
             usual = next(filter(None, (some.of(separator + name(tag)) for some in habit.spellings)), None)
-            raw = usual or (memory.raw if memory and not separator else spelled(tag, habit))
+            raw = usual or (memory.raw if memory and not separator else sidecar_text.spelled(tag, habit))
             data = _with_item(data, one, raw, memory)
         return replace(self, data=data)
 
@@ -206,18 +191,14 @@ class XmpSidecar:
         start, end = self._read.description
         opened = self.data[start:end]
         prefix = opened[1:].split(b":")[0]
-        new = b'\n   <dc:subject xmlns:dc="%b">\n    <%b:Bag>\n    </%b:Bag>\n   </dc:subject>' % (
-            DC.encode(),
-            prefix,
-            prefix,
-        )
+        bag = b"<%b:Bag>\n    </%b:Bag>" % (prefix, prefix)
+        new = b'\n   <dc:subject xmlns:dc="%b">\n    %b\n   </dc:subject>' % (DC.encode(), bag)
         if opened.endswith(b"/>"):
             whole = opened[1:-2].split()[0]
             return self.data[: end - 2] + b">" + new + b"\n  </" + whole + b">" + self.data[end:]
         return self.data[:end] + new + self.data[end:]
 
     def memory(self, tag: str) -> Memory | None:
-        """How the tag named `tag` stands in this version, or None when it does not."""
         for one in sorted(self.lists, key=lambda one: LISTS[one.property]):
             names = [one.name(item) for item in one.items]
             if tag in names:
@@ -228,15 +209,14 @@ class XmpSidecar:
         return None
 
     def encode(self) -> bytes:
-        """Its bytes."""
-        return encoded(self.data.decode("utf-8"), self.bom)
+        return sidecar_text.encoded(self.data.decode("utf-8"), self.bom)
 
 
 def decode(data: bytes, empty: bool = False) -> XmpSidecar:
     """Take an XMP sidecar apart. Raises `NotASidecar` for what is damaged, `NoTags` for one without any list of keywords
     (unless `empty` ones are wanted, to put a tag in).
     """
-    text, bom = text_of(data, LARGEST)
+    text, bom = sidecar_text.text_of(data)
     sidecar = XmpSidecar(text.encode() if text.strip() else NEW, bom)
     if not sidecar.lists and not empty:
         raise NoTags("holds no keywords")

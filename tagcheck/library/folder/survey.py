@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tagcheck.library.folder import forms, sidecar_json
@@ -16,8 +17,8 @@ from tagcheck.library.folder.tag_names import Spellings
 
 KEPT_BYTES = 1 << 28  # of text sidecars held between the two looks at them; what is more is read twice
 
-EMPTY = {".caption": "hold sentences and no tags", ".json": "hold no tags", ".xmp": "hold no keywords"}
-EMPTY |= {".txt": "hold sentences and no tags", forms.RECORD: "hold no tags"}
+EMPTY = dict.fromkeys(TEXT, "hold sentences and no tags") | dict.fromkeys((".json", forms.RECORD), "hold no tags")
+EMPTY |= {".xmp": "hold no keywords"}
 
 
 @dataclass
@@ -61,39 +62,28 @@ def survey(pictures: Iterable[tuple[Target, ...]], read: Callable[[Target], byte
     found = Survey(pictures=len(pictures))
     kept, held = {}, 0
     targets = list(dict.fromkeys(target for targets in pictures for target in targets))
-    for target in targets:
-        if target.form not in (*TEXT, ".json"):
-            continue
-        data = _bytes(target, read)
+    for target in (one for one in targets if one.form in (*TEXT, ".json")):
         votes = found.votes.setdefault(target.form, Votes())
-        for text in [] if data is None else sidecar_json.strings(data) if target.form == ".json" else _text(data):
-            votes.count(text)
-        if data is not None and (held := held + len(data)) < KEPT_BYTES:
-            kept[target] = data
+        with suppress(NotASidecar):
+            data = read(target) or b""
+            if (held := held + len(data)) < KEPT_BYTES:
+                kept[target] = data
+            for text in sidecar_json.strings(data) if target.form == ".json" else [text_of(data)[0]]:
+                votes.count(text)
     prose = frozenset(form for form, votes in found.votes.items() if form == ".caption" and votes.prose)
     by_form = {form: votes.reading if form in TEXT else votes.of_strings for form, votes in found.votes.items()}
     found.readings = Readings(by_form, prose)
-    tagged = {target for target in targets if _count(found, target, kept.get(target) or _bytes(target, read))}
+    tagged = {target for target in targets if _count(found, target, lambda one: kept.get(one) or read(one))}
     found.tagged = sum(any(target in tagged for target in targets) for targets in pictures)
     return found
 
 
-def _text(data: bytes) -> list[str]:
-    try:
-        return [text_of(data)[0]]
-    except NotASidecar:
-        return []
-
-
-def _bytes(target: Target, read: Callable[[Target], bytes | None]) -> bytes | None:
-    try:
-        return read(target)
-    except NotASidecar:
-        return None
-
-
-def _count(found: Survey, target: Target, data: bytes | None) -> bool:
+def _count(found: Survey, target: Target, read: Callable[[Target], bytes | None]) -> bool:
     """Take one sidecar's tags into account; whether it has any."""
+    try:
+        data = read(target)
+    except NotASidecar:
+        data = None
     if data is None:
         return False
     try:
@@ -117,22 +107,17 @@ def _called(form: str) -> str:
 
 def notes(found: Survey, folders: Iterable[Folder], tables: int) -> list[str]:
     """What an owner should know about the sidecars, in words, the most important first."""
-    unread: Counter[str] = Counter()
-    unclaimed = excluded = 0
-    for folder in folders:
-        unread.update(folder.unread)
-        unclaimed += folder.unclaimed
-        excluded += folder.excluded
+    folders = list(folders)
+    unread = sum((folder.unread for folder in folders), Counter[str]())
+    unclaimed, excluded = sum(one.unclaimed for one in folders), sum(one.excluded for one in folders)
     said = []
     if found.pictures and not found.tagged:
         said.append(f"no picture has a tag: none of {found.pictures:,} has a sidecar with tags in it")
     elif found.pictures:
         read = ", ".join(f"{count:,} {_called(form)}" for form, count in sorted(found.with_tags.items()))
         said.append(f"{found.tagged:,} of {found.pictures:,} pictures have tags (read: {read})")
-    said += [
-        f"seen and not read: {count:,} {_called(form)} {EMPTY[form]}"
-        for form, count in sorted(found.without_tags.items())
-    ]
+    for form, count in sorted(found.without_tags.items()):
+        said.append(f"seen and not read: {count:,} {_called(form)} {EMPTY[form]}")
     if unread:
         listed = ", ".join(f"{count:,} {ending}" for ending, count in sorted(unread.items()))
         said.append(f"seen and not read: files beside pictures whose kind is not known here ({listed})")

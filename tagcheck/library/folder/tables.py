@@ -4,18 +4,16 @@ A record is handled as a sidecar of its picture. Only the record's own bytes cha
 """
 
 import json
-import json.decoder
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tagcheck.json_files import members
 from tagcheck.library.folder.sidecar_text import NotASidecar, encoded, text_of
 
 LARGEST = 1 << 30  # bytes
 NAMES = re.compile(r"metadata\.jsonl|meta_.+\.json", re.IGNORECASE)
-scanstring: Callable[[str, int, bool], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
-_BLANK = re.compile(r"[ \t\r\n]*")
 _LINE = re.compile(r"[^\r\n]+")
 
 
@@ -31,8 +29,7 @@ class Table:
 
     def record(self, key: str) -> bytes | None:
         """The bytes of one record."""
-        span = self.records.get(key)
-        return None if span is None else self.text[span[0] : span[1]].encode()
+        return self.text[slice(*self.records[key])].encode() if key in self.records else None
 
     def changed(self, new: Mapping[str, bytes]) -> bytes:
         """The bytes of the table with some records changed."""
@@ -58,8 +55,9 @@ def read(path: str, data: bytes) -> Table:
     if path.lower().endswith(".jsonl"):
         return _lines(path, text, bom)
     try:
-        return Table(path, text, bom, dict(_members(text)))
-    except (ValueError, IndexError) as error:
+        records = {key: span for key, span in members(text).items() if isinstance(json.loads(text[slice(*span)]), dict)}
+        return Table(path, text, bom, records)
+    except (ValueError, RecursionError) as error:
         raise NotASidecar(f"is not whole JSON ({error})") from None
 
 
@@ -77,36 +75,6 @@ def _lines(path: str, text: str, bom: bytes) -> Table:
         if isinstance(name, str):
             records.setdefault(name, line.span())
     return Table(path, text, bom, records, damaged)
-
-
-def _members(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    decoder = json.JSONDecoder()
-    at = skip(text, 0)
-    if text[at] != "{":
-        raise ValueError("no object of pictures")
-    at = skip(text, at + 1)
-    while text[at] != "}":
-        if text[at] != '"':
-            raise ValueError(f"no name at character {at}")
-        key, at = scanstring(text, at + 1, False)
-        at = skip(text, at)
-        if text[at] != ":":
-            raise ValueError(f"no colon at character {at}")
-        start = skip(text, at + 1)
-        _, end = decoder.raw_decode(text, start)
-        if text[start] == "{":
-            yield key, (start, end)
-        at = skip(text, end)
-        if text[at] == ",":
-            at = skip(text, at + 1)
-        elif text[at] != "}":
-            raise ValueError(f"no comma at character {at}")
-
-
-def skip(text: str, at: int) -> int:
-    """Where the blanks at `at` end."""
-    found = _BLANK.match(text, at)
-    return found.end() if found else at
 
 
 class Finder:
