@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from re import compile as pattern
-from typing import Any
+from typing import Any, TypeVar
 
 from tagcheck.changes import TagChange
 from tagcheck.errors import Cancelled, FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
@@ -42,6 +42,7 @@ from tagcheck.library.hydrus.connection import (
     Answer,
     Connection,
     HydrusSaysNo,
+    tolerating,
 )
 from tagcheck.library.hydrus.pages import (
     media_pages,
@@ -89,6 +90,7 @@ from tagcheck.library.protocol import (
 )
 from tagcheck.refusals import Spellings
 
+T = TypeVar("T")
 CHUNK = 256  # hashes a call: over 90 % of the best rate, and an address of 17 kB
 SHA256 = pattern(r"[0-9a-f]{64}")
 ALL_LOCAL_FILES = "616c6c206c6f63616c2066696c6573"  # the domain of everything on this machine, trash included
@@ -105,6 +107,11 @@ CANCELLED = 3
 SEARCH_PAGE = 6  # page_type of an ordinary page of files
 
 REASON = "wrong for this picture"  # what a petition says when nobody gave a reason
+
+
+def chunks(items: Sequence[T]) -> Iterator[list[T]]:
+    """The items in their order, at most `CHUNK` at a time."""
+    return (list(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK))
 
 
 class Hydrus:
@@ -182,9 +189,8 @@ class Hydrus:
 
     def why_no_service(self) -> str:
         """Why `services` is empty."""
-        return (
-            f'the API key {self.permissions()[0]!r} lacks the permission "{PERMISSIONS[EDIT_TAGS]}": {WHERE_KEYS_ARE}'
-        )
+        lacks = f'the API key {self.permissions()[0]!r} lacks the permission "{PERMISSIONS[EDIT_TAGS]}"'
+        return f"{lacks}: {WHERE_KEYS_ARE}"
 
     def services(self) -> list[TagService]:
         """The services that count and can be written to, the default first. Empty when the key may not edit tags."""
@@ -204,11 +210,11 @@ class Hydrus:
     def _tag_services(self) -> dict[str, TagService]:
         """Every real tag service by its key: local ones first, then repositories."""
         answer = self.connection.get("/get_services")
-        found = {}
-        for name, kind in (("local_tags", "local"), ("tag_repositories", "repository")):
-            for one in answer.get(name, ()):
-                found[one["service_key"]] = TagService(one["service_key"], one["name"], kind)
-        return found
+        kinds = (("local_tags", "local"), ("tag_repositories", "repository"))
+        found = [
+            TagService(one["service_key"], one["name"], kind) for key, kind in kinds for one in answer.get(key, ())
+        ]
+        return {one.key: one for one in found}
 
     def _counted(self, everything: Mapping[str, TagService] | None = None) -> dict[str, TagService]:
         everything = self._tag_services() if everything is None else everything
@@ -228,19 +234,14 @@ class Hydrus:
         a page was closed starts again. `LibraryRefused` names the pages there are.
         """
         for _ in range(5):
-            boot = self._boot_id()
-            try:
-                root, pages = self._walk_once(names)
-            except HydrusSaysNo as error:
-                if error.status != NOT_FOUND:
-                    raise
-            else:
-                if self._boot_id() == boot:
-                    return Walk(root, tuple(pages), self._not_local(pages))
+            boot, found = self._boot_id(), None
+            with tolerating(NOT_FOUND):
+                found = self._walk_once(names)
+            if found and self._boot_id() == boot:
+                return Walk(found[0], tuple(found[1]), self._not_local(found[1]))
             self._tell("Hydrus was restarted or a page was closed meanwhile: walking its pages again")
-        raise LibraryUnreachable(
-            "the pages of Hydrus kept changing while they were walked: run this again when it has settled"
-        )
+        changing = "the pages of Hydrus kept changing while they were walked"
+        raise LibraryUnreachable(f"{changing}: run this again when it has settled")
 
     def search(self, query: str) -> Walk:
         """The files that a Hydrus search finds, as one page. `query`: search terms as Hydrus writes them, commas between,
@@ -254,11 +255,12 @@ class Hydrus:
         where = {"tag_service_key": next(iter(counted))} if len(counted) == 1 else {}
         if len(counted) > 1 and len(counted) < len(self._tag_services()) and names_a_tag(terms):
             self._tell(f"--search {query!r} looks for tags on every service, also on those whose tags do not count")
-        answer = self.connection.get(
-            "/get_files/search_files", tags=terms, return_hashes=True, return_file_ids=False, **where
-        )
-        pages = [Page((query,), "", tuple(answer["hashes"]))]
-        return Walk((query,), tuple(pages), self._not_local(pages))
+        pages = (Page((query,), "", tuple(self._found(terms, **where))),)
+        return Walk((query,), pages, self._not_local(pages))
+
+    def _found(self, terms: Sequence[Any], **where: str) -> list[str]:
+        asked = {"return_hashes": True, "return_file_ids": False, **where}
+        return list(self.connection.get("/get_files/search_files", tags=terms, **asked)["hashes"])
 
     def machine_service(self, name: str) -> TagService:
         """The local tag service of that name or key, if a machine fills it: it is among those whose tags do not count.
@@ -276,24 +278,13 @@ class Hydrus:
 
     def tagged(self, tag: str, service: TagService) -> list[str]:
         """The files on this machine, those in the trash too, that have `tag` on this service."""
-        answer = self.connection.get(
-            "/get_files/search_files",
-            tags=[tag],
-            tag_service_key=service.key,
-            file_service_key=ALL_LOCAL_FILES,
-            return_hashes=True,
-            return_file_ids=False,
-        )
-        return list(answer["hashes"])
+        return self._found([tag], tag_service_key=service.key, file_service_key=ALL_LOCAL_FILES)
 
     def _boot_id(self) -> str | None:
         """What changes when the client is started anew; None where the client is too old to say."""
-        try:
+        with tolerating(NOT_FOUND):
             return self.connection.get("/client_info").get("boot_id")
-        except HydrusSaysNo as error:
-            if error.status != NOT_FOUND:
-                raise
-            return None
+        return None
 
     def _walk_once(self, names: Sequence[str]) -> tuple[tuple[str, ...], list[Page]]:
         """The path of the page found, in the client's spelling (of several: as it was asked for), and the pages of files."""
@@ -320,9 +311,8 @@ class Hydrus:
                 break
             name = " / ".join(path)
             if time.monotonic() > until:
-                raise LibraryUnreachable(
-                    f"page {name!r} is still {STATE_WORDS[now]} after {self._page_wait:.0f} s: run this again when Hydrus shows its files"
-                )
+                still = f"page {name!r} is still {STATE_WORDS[now]} after {self._page_wait:.0f} s"
+                raise LibraryUnreachable(f"{still}: run this again when Hydrus shows its files")
             if not told:
                 self._tell(f"page {name!r} is {STATE_WORDS[now]}: waiting up to {self._page_wait:.0f} s")
                 told = True
@@ -357,17 +347,16 @@ class Hydrus:
         # No copy of what is lower case already.
         wanted = unique(hash if hash == (lower := hash.lower()) else lower for hash in hashes)
         last = time.monotonic()
-        for number, (chunk, known) in enumerate(
-            self._chunks([wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]), 1
-        ):
+        for number, (chunk, known) in enumerate(self._chunks([*chunks(wanted)]), 1):
             self._heard_of.update(hash for hash in chunk if hash in known and known[hash]["file_id"] is not None)
             for hash in chunk:
                 yield known.get(hash, {"hash": hash, "file_id": None})
+            done = min(number * CHUNK, len(wanted))
             if report:
-                self._progress(min(number * CHUNK, len(wanted)), len(wanted), f"files {report}")
+                self._progress(done, len(wanted), f"files {report}")
             if report and time.monotonic() - last > 5:
                 last = time.monotonic()
-                self._tell(f"{report} {min(number * CHUNK, len(wanted)):,} of {len(wanted):,} files")
+                self._tell(f"{report} {done:,} of {len(wanted):,} files")
 
     def _chunks(self, chunks: list[list[str]]) -> Iterator[tuple[list[str], dict[str, dict[str, Any]]]]:
         """Each chunk of hashes with its rows. While one is worked on, Hydrus gathers the next."""
@@ -383,26 +372,20 @@ class Hydrus:
 
     def _metadata(self, hashes: list[str]) -> dict[str, dict[str, Any]]:
         """Rows by hash, of those that Hydrus can be asked for."""
-        answers = self._answers(
-            "/get_files/file_metadata", "hashes", list(filter(SHA256.fullmatch, hashes)), include_services_object=False
-        )
+        sent = list(filter(SHA256.fullmatch, hashes))
+        answers = self._answers("/get_files/file_metadata", "hashes", sent, include_services_object=False)
         return {row["hash"]: row for answer in answers for row in answer["metadata"]}
 
     def _answers(self, path: str, name: str, items: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
         """The answers to one question about many hashes or tags, `CHUNK` at a time; halves of that where a proxy
         in between takes no address that long.
         """
-        for start in range(0, len(items), CHUNK):
-            chunk = list(items[start : start + CHUNK])
-            try:
-                answer = self.connection.get(path, **{name: chunk}, **more)
-            except HydrusSaysNo as error:
-                if error.status not in TOO_LONG or len(chunk) == 1:
-                    raise
-                yield from self._answers(path, name, chunk[: len(chunk) // 2], **more)
-                yield from self._answers(path, name, chunk[len(chunk) // 2 :], **more)
-            else:
-                yield answer
+        for chunk in chunks(items):
+            with tolerating(*(TOO_LONG if len(chunk) > 1 else ())):
+                yield self.connection.get(path, **{name: chunk}, **more)
+                continue
+            for half in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
+                yield from self._answers(path, name, half, **more)
 
     def read(self, hash: str) -> bytes:
         """The original file. `FileUnavailable` for what Hydrus does not have."""
@@ -433,12 +416,9 @@ class Hydrus:
         return answer.content, answer.headers.get("Content-Type", "image/jpeg")
 
     def _picture(self, path: str, hash: str) -> Answer | None:
-        try:
+        with tolerating(BAD_REQUEST, NOT_FOUND):
             return self.connection.request("GET", path, {"hash": hash}, most=LARGEST_PICTURE)
-        except HydrusSaysNo as error:
-            if error.status not in (BAD_REQUEST, NOT_FOUND):
-                raise
-            return None
+        return None
 
     def _is_heard_of(self, hash: str) -> bool:
         """Whether Hydrus has a row for this hash. Where it has none, a question for bytes or relationships would make one."""
@@ -503,9 +483,8 @@ class Hydrus:
         """Whether the key has a permission; where it has not, says once what that costs."""
         name, numbers = self.permissions()
         if permission not in numbers:
-            self._tell(
-                f'the API key {name!r} lacks the permission "{PERMISSIONS[permission]}", so {cost}: {WHERE_KEYS_ARE}'
-            )
+            lacks = f'the API key {name!r} lacks the permission "{PERMISSIONS[permission]}"'
+            self._tell(f"{lacks}, so {cost}: {WHERE_KEYS_ARE}")
         return permission in numbers
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
@@ -518,45 +497,33 @@ class Hydrus:
         writable = {one.key: one for one in self.services()}
         if not writable:
             raise LibraryRefused(self.why_no_service())
-        self._check_version()
+        version = self.connection.get("/api_version").get("hydrus_version", 0)
+        if version < OLDEST_TO_WRITE:
+            cannot = f"Hydrus v{version} cannot yet respect tags that its owner has deleted"
+            raise LibraryRefused(f"{cannot}: update it to v{OLDEST_TO_WRITE} or newer to write tags")
         target = next(iter(writable)) if service is None else service
         if target not in writable:
             raise UsageError(f"no tag service {service!r} to write to; there are {service_names(writable.values())}")
         counted = self._counted() | writable
         known = self.relations(unique(change.tag for change in changes if is_text(change.tag)))
-        planner = Planner(
-            counted,
-            writable,
-            writable[target],
-            known,
-            self._spellings(known, counted),
-            self._refused_tags({one.tag for one in changes if one.action == "add"}),
-        )
-        result: list[TagWrite | NoWrite] = []
-        for start in range(0, len(changes), CHUNK):
-            some = changes[start : start + CHUNK]
-            rows = {row["hash"]: row for row in self._rows(change.hash for change in some)}
-            for change in some:
-                result.extend(planner.plan(change, rows[change.hash.lower()]))
-        return result
+        unstorable = self._refused_tags({one.tag for one in changes if one.action == "add"})
+        spellings = self._spellings(known, counted)
+        planner = Planner(counted, writable, writable[target], known, spellings, unstorable)
+        rows = self._with_rows(changes, lambda change: change.hash)
+        return [step for change, row in rows for step in planner.plan(change, row)]
 
-    def _check_version(self) -> None:
-        version = self.connection.get("/api_version").get("hydrus_version", 0)
-        if version < OLDEST_TO_WRITE:
-            raise LibraryRefused(
-                f"Hydrus v{version} cannot yet respect tags that its owner has deleted: update it to v{OLDEST_TO_WRITE} or newer to write tags"
-            )
+    def _with_rows(self, items: Sequence[T], hash_of: Callable[[T], str]) -> Iterator[tuple[T, dict[str, Any]]]:
+        """Each of the items with the metadata row of its hash."""
+        for some in chunks(items):
+            rows = {row["hash"]: row for row in self._rows(map(hash_of, some))}
+            yield from ((one, rows[hash_of(one).lower()]) for one in some)
 
     def _refused_tags(self, tags: Iterable[str]) -> dict[str, str]:
         """Those tags that Hydrus would not keep as they are spelled, with what it would keep ("" for nothing): what it
         stores in another spelling, and what it stores but would be read back as another tag ("::").
         """
-        wanted, refused = {}, {}
-        for tag in sorted(tags):
-            if is_text(tag):
-                wanted[to_hydrus(tag)] = tag
-            else:
-                refused[tag] = ""
+        wanted = {to_hydrus(tag): tag for tag in sorted(tags) if is_text(tag)}
+        refused = {tag: "" for tag in tags if not is_text(tag)}
         kept = self._cleaned(list(wanted))
         for wire, tag in wanted.items():
             stored = wire if wire in kept else next(iter(self._cleaned([wire])), "")
@@ -570,12 +537,8 @@ class Hydrus:
 
     def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
         """The state now of each (hash, tag, service key), in the order given."""
-        found = []
-        for start in range(0, len(places), CHUNK):
-            some = places[start : start + CHUNK]
-            rows = {row["hash"]: row for row in self._rows(hash for hash, _, _ in some)}
-            found += [state(rows[hash.lower()], service, tag) for hash, tag, service in some]
-        return found
+        rows = self._with_rows(places, lambda place: place[0])
+        return [state(row, service, tag) for (_, tag, service), row in rows]
 
     def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:
         """Carry out `writes`, in as few calls as their tags allow. Hydrus skips those whose `before` no longer holds:
@@ -589,43 +552,26 @@ class Hydrus:
         batches: dict[tuple[str, str, bool], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for write in writes:
             if write.service not in services:
-                raise LibraryRefused(
-                    f"the tag service {write.service!r} is not in Hydrus any more; there are {service_names(services.values())}"
-                )
+                gone = f"the tag service {write.service!r} is not in Hydrus any more"
+                raise LibraryRefused(f"{gone}; there are {service_names(services.values())}")
             step = action(write, services[write.service])
             batches[write.service, step, write.before == DELETED][write.hash].append(write.tag)
         for (service, step, over_deletion), tags_of in batches.items():
+            how = {"override_previously_deleted_mappings": over_deletion, "create_new_deleted_mappings": False}
             for tags, hashes in same_tags(tags_of):
-                for start in range(0, len(hashes), CHUNK):
-                    self._send_tags(hashes[start : start + CHUNK], service, step, tags, over_deletion, reason)
-
-    def _send_tags(
-        self, hashes: list[str], service: str, step: str, tags: Sequence[str], over_deletion: bool, reason: str
-    ) -> None:
-        wire: list[Any] = [to_hydrus(tag) for tag in tags]
-        if step == PETITION:
-            wire = [[tag, reason or REASON] for tag in wire]
-        self.connection.post(
-            "/add_tags/add_tags",
-            {
-                "hashes": hashes,
-                "service_keys_to_actions_to_tags": {service: {step: wire}},
-                "override_previously_deleted_mappings": over_deletion,
-                "create_new_deleted_mappings": False,
-            },
-        )
+                wire = [[to_hydrus(tag), reason or REASON] if step == PETITION else to_hydrus(tag) for tag in tags]
+                what = {"service_keys_to_actions_to_tags": {service: {step: wire}}, **how}
+                for some in chunks(hashes):
+                    self.connection.post("/add_tags/add_tags", {"hashes": some, **what})
 
     def commit(self) -> bool:
         """Have Hydrus save now what it would save within 30 seconds; False where the key may not ask for that."""
-        if not self._may_commit:
-            return False
-        try:
-            self.connection.post("/manage_database/force_commit", {})
-        except HydrusSaysNo as error:
-            if error.status not in (FORBIDDEN, NOT_FOUND):
-                raise
-            self._may_commit = False
-        return self._may_commit
+        with tolerating(FORBIDDEN, NOT_FOUND):
+            if self._may_commit:
+                self.connection.post("/manage_database/force_commit", {})
+            return self._may_commit
+        self._may_commit = False
+        return False
 
     def undo_of(self, write: TagWrite) -> TagWrite:
         """The write that takes `write` back as exactly as the API can.
@@ -647,14 +593,9 @@ class Hydrus:
         here = [row["hash"] for row in self._rows(hashes) if absence(row) is None]
         if not here:
             raise LibraryRefused(f"none of these {len(hashes)} files is in Hydrus: no page was opened")
-        body = {
-            "page_type": SEARCH_PAGE,
-            "page_name": name,
-            "hashes": here,
-            "system_hash_locked": True,
-            "focus_page": False,
-        }
-        self.connection.post("/manage_pages/new_page", body, repeat=False)
+        body = {"page_type": SEARCH_PAGE, "page_name": name, "hashes": here}
+        shown = {"system_hash_locked": True, "focus_page": False}
+        self.connection.post("/manage_pages/new_page", body | shown, repeat=False)
         return here
 
     def judged(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
@@ -674,24 +615,14 @@ class Hydrus:
         if not self._may(RELATIONSHIPS, "what was judged in Hydrus about near-duplicates is not known"):
             return None
         terms = [f"system:num file relationships > 0 {kind}" for kind in (DUPLICATES, ALTERNATES, FALSE_POSITIVES)]
-        answer = self.connection.get(
-            "/get_files/search_files",
-            tags=[terms],
-            return_hashes=True,
-            return_file_ids=False,
-            file_service_key=ALL_LOCAL_FILES,
-        )
-        related = set(answer["hashes"])
+        related = set(self._found([terms], file_service_key=ALL_LOCAL_FILES))
         return judgements(self._relationships([hash for hash in unique(hashes) if hash in related]), hashes)
 
     def _relationships(self, hashes: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Hydrus' answer about each of these, trashed files counted as here. Of a hash that it never heard of, the question would leave a row."""
-        known: dict[str, dict[str, Any]] = {}
-        for answer in self._answers(
-            "/manage_file_relationships/get_file_relationships", "hashes", hashes, file_service_key=ALL_LOCAL_FILES
-        ):
-            known |= answer["file_relationships"]
-        return known
+        path = "/manage_file_relationships/get_file_relationships"
+        answers = self._answers(path, "hashes", hashes, file_service_key=ALL_LOCAL_FILES)
+        return {hash: row for answer in answers for hash, row in answer["file_relationships"].items()}
 
     def set_relationship(self, pairs: Sequence[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
         """Tell Hydrus what these pairs are; the pairs that it was told and that read back so.
@@ -705,21 +636,13 @@ class Hydrus:
         rows = self._rows(unique(hash for pair in pairs for hash in pair))
         here = {row["hash"] for row in rows if absence(row) is None}
         open_to_us = {None} if kind == POTENTIAL_DUPLICATES else {None, POTENTIAL_DUPLICATES}
-        told = [
-            pair
-            for pair, judgement in zip(pairs, self.judged(pairs), strict=True)
-            if judgement in open_to_us and pair[0] != pair[1] and here.issuperset(pair)
-        ]
-        for start in range(0, len(told), CHUNK):
-            self.connection.post(
-                "/manage_file_relationships/set_file_relationships",
-                {
-                    "relationships": [
-                        {"hash_a": one, "hash_b": other, "relationship": KINDS[kind], "do_default_content_merge": False}
-                        for one, other in told[start : start + CHUNK]
-                    ]
-                },
-            )
+        judged = zip(pairs, self.judged(pairs), strict=True)
+        unjudged = [pair for pair, judgement in judged if judgement in open_to_us and pair[0] != pair[1]]
+        told = [pair for pair in unjudged if here.issuperset(pair)]
+        how = {"relationship": KINDS[kind], "do_default_content_merge": False}
+        for some in chunks(told):
+            body = {"relationships": [{"hash_a": one, "hash_b": other, **how} for one, other in some]}
+            self.connection.post("/manage_file_relationships/set_file_relationships", body)
         meant = DUPLICATES if kind == "better" else kind
         return [pair for pair, found in zip(told, self.judged(told), strict=True) if found == meant]
 

@@ -15,8 +15,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -50,6 +50,7 @@ FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_LONG = (413, 414, 431)  # what a reverse proxy says to a long address; Hydrus itself takes 2 MiB
 BUSY = 503
+NO_ADDRESS = "is not a web address: it looks like http://localhost:45869"
 FAILED = "API connection failed"  # begins every message about a client that cannot be reached
 
 # The names that Hydrus shows for the permissions of a key.
@@ -76,6 +77,16 @@ class HydrusSaysNo(LibraryRefused):
         super().__init__(message)
         self.status = status
         self.says = says
+
+
+@contextmanager
+def tolerating(*statuses: int) -> Iterator[None]:
+    """Leave the block without an error where Hydrus answers with one of these statuses."""
+    try:
+        yield
+    except HydrusSaysNo as error:
+        if error.status not in statuses:
+            raise
 
 
 @dataclass(frozen=True)
@@ -179,40 +190,28 @@ class Connection:
         self, method: str, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None, repeat: bool, most: int
     ) -> tuple[Answer | None, str]:
         """The answer to one try, or None where trying again makes sense; and what is wrong, in words."""
-        data = None if body is None else json.dumps(body).encode("utf-8")
-        headers = {"Content-Type": "application/json"} if data is not None else {}
+        sent: dict[str, Any] = {"params": params, "allow_redirects": False, "stream": True}
+        if body is not None:
+            sent |= {"data": json.dumps(body).encode("utf-8"), "headers": {"Content-Type": "application/json"}}
         timeout = self._timeout or TIMEOUT
         try:
-            with self._session().request(
-                method,
-                self._address + path,
-                params=params,
-                data=data,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
+            with self._session().request(method, self._address + path, timeout=timeout, **sent) as answer:
                 content = self._body(answer, most, timeout)
         except requests.exceptions.SSLError as error:
             raise self._unreachable(self._insecure(error)) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationParseError):
-            raise UsageError(
-                f"API_URL {self.url!r} is not a web address: it looks like http://localhost:45869"
-            ) from None
+            raise UsageError(f"API_URL {self.url!r} {NO_ADDRESS}") from None
         except (requests.exceptions.ReadTimeout, ReadTimeoutError, TimeoutError):
             self._drop_session()
-            raise self._unreachable(
-                f"Hydrus at {self.url} took the request and did not answer within {timeout[1]:.0f} s"
-            ) from None
+            late = f"Hydrus at {self.url} took the request and did not answer within {timeout[1]:.0f} s"
+            raise self._unreachable(late) from None
         except (requests.exceptions.RequestException, HTTPError) as error:
             self._drop_session()
-            if not repeat and not _never_sent(error):
-                raise LibraryUnreachable(
-                    f"Hydrus at {self.url} broke off while it was answering: look there whether it was done"
-                ) from None
             if _never_sent(error):
                 return None, f"no Hydrus answers at {self.url}"
+            if not repeat:
+                broke = f"Hydrus at {self.url} broke off while it was answering"
+                raise LibraryUnreachable(f"{broke}: look there whether it was done") from None
             secure = "" if self._answered or self.url.startswith("https") else " (does it want https:// in API_URL?)"
             return None, f"Hydrus at {self.url} broke off{secure}"
         return content, f"Hydrus at {self.url} is busy (its database is locked)"
@@ -221,9 +220,8 @@ class Connection:
         """The answer, read whole: within its size and its time, and as it is (Hydrus compresses nothing)."""
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             self._drop_session()
-            raise LibraryRefused(
-                f"what answers at {self.url} is compressed, which no Hydrus client does: check API_URL, and what is in between"
-            )
+            compressed = f"what answers at {self.url} is compressed, which no Hydrus client does"
+            raise LibraryRefused(f"{compressed}: check API_URL, and what is in between")
         announced = answer.headers.get("Content-Length", "")
         began, received, parts = time.monotonic(), 0, []
         too_much = announced.isdecimal() and int(announced) > most
@@ -239,15 +237,13 @@ class Connection:
         return Answer(answer.status_code, answer.reason or "", answer.headers, b"".join(parts))
 
     def _session(self) -> requests.Session:
-        session = getattr(self._local, "session", None)
+        session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             if not (self._key.isascii() and self._key.isprintable()):
                 raise LibraryRefused(f"the API key holds characters that no key has: {_SET_THE_KEY}")
             session = requests.Session()
-            session.trust_env = False
-            session.verify = _bundle() or True
-            session.headers[KEY_HEADER] = self._key
-            session.headers["Accept-Encoding"] = "identity"
+            session.trust_env, session.verify = False, _bundle() or True
+            session.headers.update({KEY_HEADER: self._key, "Accept-Encoding": "identity"})
             for scheme in ("http://", "https://"):
                 session.mount(scheme, _Watched())
             self._local.session = session
@@ -260,15 +256,12 @@ class Connection:
         if not isinstance(found, (ssl.SSLCertVerificationError, CertificateError)):
             return f"nothing at {self.url} speaks an https that is known here ({why}): try http:// in API_URL"
         bundle = _bundle()
+        shown = f"the certificate at {self.url} is not"
         if bundle:
-            return (
-                f"the certificate at {self.url} is not the one in {CA_BUNDLE} ({bundle}): {why}. Name the file of the "
-                "certificate that this client shows"
-            )
-        return (
-            f"the certificate at {self.url} is not a trusted one ({why}): name the certificate's file in {CA_BUNDLE}, or use "
-            "http:// on the same machine"
-        )
+            other = f"{shown} the one in {CA_BUNDLE} ({bundle}): {why}"
+            return f"{other}. Name the file of the certificate that this client shows"
+        way_out = f"name the certificate's file in {CA_BUNDLE}, or use http:// on the same machine"
+        return f"{shown} a trusted one ({why}): {way_out}"
 
     def _drop_session(self) -> None:
         self._session().close()
@@ -278,52 +271,46 @@ class Connection:
         document = _parsed(answer.content)
         if not isinstance(document, dict):
             raise LibraryRefused(f"what answers at {self.url} is not a Hydrus client API: check API_URL")
-        wrong = misfit(document, ANSWERS.get(path, {}))
-        if wrong:
-            raise LibraryRefused(
-                f"what answers at {self.url} to {path} is not what Hydrus answers ({wrong}): check API_URL"
-            )
+        if wrong := misfit(document, ANSWERS.get(path, {})):
+            other = f"what answers at {self.url} to {path} is not what Hydrus answers ({wrong})"
+            raise LibraryRefused(f"{other}: check API_URL")
         return document
 
     def _error(self, path: str, answer: Answer) -> LibraryRefused:
-        status, says = answer.status_code, _words(answer)
+        says = _words(answer)
+        return HydrusSaysNo(self._what_it_means(path, answer, says), answer.status_code, says)
+
+    def _what_it_means(self, path: str, answer: Answer, says: str) -> str:
+        """An answer that is an error, with the way out."""
+        status = answer.status_code
         if 300 <= status < 400:
             where = shown_address(answer.headers.get("Location", ""))
-            return HydrusSaysNo(f"{self.url} sends elsewhere ({where}): put the final address in API_URL", status)
+            return f"{self.url} sends elsewhere ({where}): put the final address in API_URL"
         if "Hydrus-Server" not in answer.headers and status == BAD_REQUEST and TO_TLS.search(answer.content):
-            return HydrusSaysNo(f"what answers at {self.url} wants https: write https:// in API_URL", status)
+            return f"what answers at {self.url} wants https: write https:// in API_URL"
         if "Hydrus-Server" not in answer.headers:
-            return HydrusSaysNo(
-                f"what answers at {self.url} is not a Hydrus client API (HTTP {status}): check API_URL", status, says
-            )
+            return f"what answers at {self.url} is not a Hydrus client API (HTTP {status}): check API_URL"
         if status == FORBIDDEN and path != "/verify_access_key":
-            return HydrusSaysNo(self._why_forbidden(says), status, says)
+            return self._why_forbidden(says)
         if status in (NO_KEY, FORBIDDEN) or (status == BAD_REQUEST and KEY_HEADER in says):
-            return HydrusSaysNo(
-                f"{FAILED}: Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}", status, says
-            )
+            return f"{FAILED}: Hydrus at {self.url} does not know this API key: {_SET_THE_KEY}"
         if status == BAD_REQUEST and "search results are no longer available" in says:
-            return HydrusSaysNo(self._sees_some_files(says), status, says)
-        return HydrusSaysNo(f"Hydrus answered {status} to {path}: {says}", status, says)
+            return self._sees_some_files(says)
+        return f"Hydrus answered {status} to {path}: {says}"
 
     def _why_forbidden(self, says: str) -> str:
         """403 is an unknown key, a missing permission, or a key that may see some files only."""
-        key = self.get("/verify_access_key")
-        lacking = re.search(r"permission to: (.+)", says)
-        if lacking:
-            return f'the API key {key.get("name")!r} lacks the permission "{lacking[1]}": {WHERE_KEYS_ARE}'
-        some = re.search(r"at least one (?:of )?these permissions: (.+)", says)
-        if some:
-            return f"the API key {key.get('name')!r} needs one of the permissions {some[1]}: {WHERE_KEYS_ARE}"
+        key = f"the API key {self.get('/verify_access_key').get('name')!r}"
+        if lacking := re.search(r"permission to: (.+)", says):
+            return f'{key} lacks the permission "{lacking[1]}": {WHERE_KEYS_ARE}'
+        if some := re.search(r"at least one (?:of )?these permissions: (.+)", says):
+            return f"{key} needs one of the permissions {some[1]}: {WHERE_KEYS_ARE}"
         return self._sees_some_files(says)
 
     def _sees_some_files(self, says: str) -> str:
         """A key with a tag filter is answered 403, or 400 for files that it has not searched for."""
-        name = self.get("/verify_access_key").get("name")
-        return (
-            f"the API key {name!r} may not see all of this ({says}): give it a search permission without a tag filter, "
-            f"{WHERE_KEYS_ARE}"
-        )
+        cannot = f"the API key {self.get('/verify_access_key').get('name')!r} may not see all of this ({says})"
+        return f"{cannot}: give it a search permission without a tag filter, {WHERE_KEYS_ARE}"
 
 
 _SET_THE_KEY = "set HYDRUS_API_KEY or API_KEY in config.py to a key made in Hydrus under services > review services > local > client api"
@@ -421,7 +408,7 @@ def _base_url(url: str) -> str:
     """`url` with a scheme and without slashes at its end: Hydrus gives an HTML 404 to `//api_version`."""
     url = url.strip()
     if not url:
-        raise UsageError("API_URL is empty, which is not a web address: it looks like http://localhost:45869")
+        raise UsageError(f"API_URL is empty, which {NO_ADDRESS}")
     if "://" not in url:
         url = f"http://{url}"
     try:
@@ -431,7 +418,7 @@ def _base_url(url: str) -> str:
         good = False
     if not good or parts.query or parts.fragment:
         shown = shown_address(url.rstrip("/")).partition("?")[0].partition("#")[0]
-        raise UsageError(f"API_URL {shown!r} is not a web address: it looks like http://localhost:45869")
+        raise UsageError(f"API_URL {shown!r} {NO_ADDRESS}")
     return urlunsplit(parts).rstrip("/")
 
 

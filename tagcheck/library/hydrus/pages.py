@@ -36,11 +36,8 @@ def search_terms(query: str) -> list[Any]:
     >>> search_terms("system:archive, series:x"), search_terms('["hat", ["elf", "orc"], ""]')
     (['system:archive', 'series:x'], ['hat', ['elf', 'orc']])
     """
-    listed = query.lstrip().startswith("[")
     try:
-        terms = (
-            _terms(json.loads(query), query) if listed else [term.strip() for term in query.split(",") if term.strip()]
-        )
+        terms = _terms(json.loads(query) if query.lstrip().startswith("[") else query.split(","), query)
     except json.JSONDecodeError as error:
         raise UsageError(f"--search {query!r} begins like a JSON list and is not one: {error.msg}") from None
     except RecursionError:
@@ -59,9 +56,8 @@ def _terms(found: list[Any], query: str) -> list[Any]:
         elif isinstance(one, str):
             terms += [one.strip()] if one.strip() else []
         else:
-            raise UsageError(
-                f"--search {query!r}: {json.dumps(one)} is not a search term: each is a text, or a list of texts (or)"
-            )
+            wrong = f"--search {query!r}: {json.dumps(one)} is not a search term"
+            raise UsageError(f"{wrong}: each is a text, or a list of texts (or)")
     return terms
 
 
@@ -107,18 +103,15 @@ def media_pages(node: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tup
 
 def page_list(tree: Mapping[str, Any]) -> str:
     """The pages under the root in words, for a message: paths, as many as fit."""
-    paths: list[str] = []
 
-    def collect(node: Mapping[str, Any], above: str) -> None:
+    def below(node: Mapping[str, Any], above: str) -> Iterator[str]:
         for child in node.get("pages", ()):
-            path = f"{above}{child['name']}"
-            paths.append(repr(path))
-            collect(child, f"{path}, ")
+            yield above + child["name"]
+            yield from below(child, f"{above}{child['name']}, ")
 
-    collect(tree, "")
-    if not paths:
-        return "no pages"
-    return ", ".join(paths[:MOST_NAMED]) + (f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else "")
+    paths = [*map(repr, below(tree, ""))]
+    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+    return ", ".join(paths[:MOST_NAMED]) + more if paths else "no pages"
 
 
 def says_failed(drawn: bytes) -> bool:

@@ -29,9 +29,7 @@ def judgement(one: str, other: str, known: Known) -> str | None:
 def judgements(known: Known, wanted: Iterable[str]) -> list[Judgement]:
     """All that is judged among the files of `wanted`, sorted. `known`: Hydrus' answer about each of them that is in any group."""
     group = _groups(known)
-    alternates_of = {
-        name: name for name in group.values()
-    }  # a group of duplicates -> one that stands for all its alternates
+    alternates_of = {name: name for name in group.values()}  # a group -> one that stands for all its alternates
 
     def leader(name: str) -> str:
         while alternates_of.setdefault(name, name) != name:
@@ -55,11 +53,8 @@ def judgements(known: Known, wanted: Iterable[str]) -> list[Judgement]:
     found = [Judgement(DUPLICATES, tuple(some)) for some in duplicates.values() if len(some) > 1]
     several = [some for some in alternates.values() if len({group[hash] for hash in some}) > 1]
     found += [Judgement(ALTERNATES, tuple(some)) for some in several]
-    found += [
-        Judgement(FALSE_POSITIVES, tuple(alternates[one]), tuple(alternates[other]))
-        for one, other in apart
-        if alternates.get(one) and alternates.get(other)
-    ]
+    both = [(alternates.get(one), alternates.get(other)) for one, other in apart]
+    found += [Judgement(FALSE_POSITIVES, tuple(one), tuple(other)) for one, other in both if one and other]
     return sorted(found, key=lambda one: (one.kind, one.hashes, one.others))
 
 

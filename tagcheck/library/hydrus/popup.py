@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tagcheck.errors import LibraryError, LibraryRefused
-from tagcheck.library.hydrus.connection import BAD_REQUEST, NOT_FOUND, Connection, HydrusSaysNo
+from tagcheck.library.hydrus.connection import BAD_REQUEST, NOT_FOUND, Connection, tolerating
 
 APPEARS = 5.0  # seconds until a message that Hydrus was asked to show must be there
 EVERY = 1.0  # seconds between two updates
@@ -37,26 +37,16 @@ class Popup:
         """Take away the messages of runs on this machine that ended without doing so."""
         for shown in self._connection.get("/manage_popups/get_popups")["job_statuses"]:
             made = shown.get("api_data")
-            mine = (
-                isinstance(made, dict)
-                and made.get("tagcheck") == platform.node()
-                and isinstance(made.get("process"), int)
-            )
-            if mine and not is_running(made["process"]):
+            mine = isinstance(made, dict) and made.get("tagcheck") == platform.node()
+            if mine and isinstance(made.get("process"), int) and not is_running(made["process"]):
                 self.key, self._seen = shown["key"], True
                 self._post("finish_and_dismiss_popup", {})
 
     def _open(self) -> None:
         self._boot = self._boot_id()
-        answer = self._connection.post(
-            "/manage_popups/add_popup",
-            {
-                "status_title": self._title,
-                "is_cancellable": True,
-                "api_data": {"tagcheck": platform.node(), "process": os.getpid()},
-            },
-            repeat=False,
-        )
+        made_by = {"tagcheck": platform.node(), "process": os.getpid()}
+        body = {"status_title": self._title, "is_cancellable": True, "api_data": made_by}
+        answer = self._connection.post("/manage_popups/add_popup", body, repeat=False)
         if answer is None:
             raise LibraryRefused("Hydrus did not say under which key its message is shown")
         self.key = answer["job_status"]["key"]
@@ -95,17 +85,13 @@ class Popup:
         """The answer, or None when the message is gone. A new message takes Hydrus' GUI a moment, in which it is not known yet."""
         until = time.monotonic() + APPEARS
         while True:
-            try:
+            with tolerating(BAD_REQUEST, NOT_FOUND):
                 answer = self._connection.post(f"/manage_popups/{what}", {"job_status_key": self.key, **body})
-            except HydrusSaysNo as error:
-                if error.status not in (BAD_REQUEST, NOT_FOUND):
-                    raise
-                if self._seen or time.monotonic() > until:
-                    return None
-                time.sleep(0.05)
-            else:
                 self._seen = True
                 return answer or {}
+            if self._seen or time.monotonic() > until:
+                return None
+            time.sleep(0.05)
 
 
 def is_running(process: int) -> bool:
@@ -114,8 +100,6 @@ def is_running(process: int) -> bool:
         return True  # a signal would end it there
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # else it is another user's
     return True

@@ -29,6 +29,7 @@ ALL_MEDIA = "616c6c206c6f63616c206d65646961"  # "combined local file domains": w
 
 # The status keys of storage_tags and display_tags.
 IS_CURRENT, IS_PENDING, IS_DELETED, IS_PETITIONED = "0", "1", "2", "3"
+STATES = ((IS_PETITIONED, PETITIONED), (IS_PENDING, PENDING), (IS_CURRENT, CURRENT), (IS_DELETED, DELETED))
 
 # Content actions of /add_tags/add_tags; local services take the first two, repositories the others.
 ADD, DELETE, PEND, RESCIND_PEND, PETITION, RESCIND_PETITION = "0", "1", "2", "3", "4", "5"
@@ -101,9 +102,7 @@ def absence(row: Mapping[str, Any]) -> str | None:
 
 def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
     """A row as the library protocol has it, with the tags of the services in `counted` (keys)."""
-    shown: set[str] = set()
-    stored: set[str] = set()
-    deleted: set[str] = set()
+    shown, stored, deleted = set[str](), set[str](), set[str]()
     for service in counted:
         if not row.get("tags", {}).get(service, {}).get("storage_tags"):
             continue  # most services know nothing of most files
@@ -112,6 +111,11 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
         stored |= here[IS_CURRENT] | here[IS_PENDING]
         deleted |= here[IS_DELETED] | here[IS_PETITIONED]
     reason = absence(row)
+    # When it came into the collection: the domain over all local ones says it, else the earliest of those there are.
+    domains = row.get("file_services", {}).get("current", {})
+    times = {key: one["time_imported"] for key, one in domains.items() if one.get("time_imported") is not None}
+    about: dict[str, Any] = {key: row.get(key) for key in ("mime", "width", "height", "size", "duration", "pixel_hash")}
+    about |= {"mime": None} if row.get("size") is None else {}
     return FileInfo(
         row["hash"],
         "missing" if reason else "ok",
@@ -119,24 +123,10 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
         tuple(sorted(shown)),
         tuple(sorted(shown - stored)),
         tuple(sorted(deleted - shown)),
-        None if row.get("size") is None else row.get("mime"),
-        row.get("width"),
-        row.get("height"),
-        row.get("size"),
-        row.get("duration"),
-        row.get("pixel_hash"),
-        _time_imported(row),
+        time_imported=times.get(ALL_MEDIA, min(times.values(), default=None)),
         trashed=reason is None and bool(row.get("is_trashed")),
+        **about,
     )
-
-
-def _time_imported(row: Mapping[str, Any]) -> float | None:
-    """When the file came into the collection: the domain over all local ones says it, else the earliest of those there are."""
-    domains = row.get("file_services", {}).get("current", {})
-    times: dict[str, float | None] = {key: one.get("time_imported") for key, one in domains.items()}
-    if times.get(ALL_MEDIA) is not None:
-        return times[ALL_MEDIA]
-    return min((time for time in times.values() if time is not None), default=None)
 
 
 def stored_tags(row: Mapping[str, Any], service: str) -> defaultdict[str, frozenset[str]]:
@@ -163,15 +153,7 @@ def state(row: Mapping[str, Any], service: str, tag: str) -> str:
     if absence(row) or service not in row["tags"]:
         return UNKNOWN
     here = stored_tags(row, service)
-    for status, name in (
-        (IS_PETITIONED, PETITIONED),
-        (IS_PENDING, PENDING),
-        (IS_CURRENT, CURRENT),
-        (IS_DELETED, DELETED),
-    ):
-        if tag in here[status]:
-            return name
-    return ABSENT
+    return next((name for status, name in STATES if tag in here[status]), ABSENT)
 
 
 def action(write: TagWrite, service: TagService) -> str:
@@ -181,9 +163,8 @@ def action(write: TagWrite, service: TagService) -> str:
     else:
         found = _REPOSITORY_ACTIONS.get((write.before, write.after))
     if found is None:
-        raise LibraryRefused(
-            f"Hydrus cannot make {write.tag!r} go from {write.before} to {write.after} on {service.name!r}"
-        )
+        step = f"go from {write.before} to {write.after}"
+        raise LibraryRefused(f"Hydrus cannot make {write.tag!r} {step} on {service.name!r}")
     return found
 
 
@@ -230,18 +211,15 @@ class Planner:
 
     def _add(self, change: TagChange, row: Mapping[str, Any]) -> TagWrite | NoWrite:
         tag = change.tag
-        if tag in self.unstorable:
-            other = self.unstorable[tag]
-            return NoWrite(
-                change, f"Hydrus would store it as {other!r}" if other else "Hydrus can store no such tag", False
-            )
+        if (other := self.unstorable.get(tag)) is not None:
+            why = f"Hydrus would store it as {other!r}" if other else "Hydrus can store no such tag"
+            return NoWrite(change, why, False)
         for key, service in self.counted.items():
             ideal = self._relation(tag, key).ideal
             if ideal in shown_tags(row, key):
                 spelled = "" if ideal == tag else f" as {ideal!r}"
                 return NoWrite(change, f"already there{spelled} ({service.name})", True)
-        why = self._refusal(tag, row)
-        if why:
+        if why := self._refusal(tag, row):
             return NoWrite(change, why, False)
         after = CURRENT if self.target.kind == "local" else PENDING
         return TagWrite(row["hash"], tag, self.target.key, ABSENT, after, change)
@@ -262,23 +240,16 @@ class Planner:
                 spelled = "" if found.deleted == tag else f" as {found.deleted!r}"
                 if status == IS_PETITIONED:
                     return f"its removal is asked for{spelled} ({service.name})"
-                return (
-                    f"it was removed from this picture before{spelled} ({service.name}); "
-                    "adding it there again is left to you"
-                )
+                removed = f"it was removed from this picture before{spelled} ({service.name})"
+                return f"{removed}; adding it there again is left to you"
         return ""
 
     def _remove(self, change: TagChange, row: Mapping[str, Any]) -> list[TagWrite | NoWrite]:
         for key, service in self.counted.items():
             children = sorted(self._relation(change.tag, key).descendants & shown_tags(row, key))
             if children:
-                return [
-                    NoWrite(
-                        change,
-                        f"it comes with {children[0]!r}, whose parent it is ({service.name}): remove {children[0]!r}, or that relation in Hydrus",
-                        False,
-                    )
-                ]
+                why = f"it comes with {children[0]!r}, whose parent it is ({service.name})"
+                return [NoWrite(change, f"{why}: remove {children[0]!r}, or that relation in Hydrus", False)]
         writes = [write for service in self.writable.values() for write in self._removals(change, row, service)]
         if writes:
             return list(writes)
