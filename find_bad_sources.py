@@ -37,7 +37,6 @@ from tagcheck.script import run
 FEWEST_TAGS, FEWEST_WRONG, TIMES = 30, 5, 3.0  # TIMES the share of wrong tags in the rest of the library
 ROW = json_files.record({"tag": text(), "kind": text()}, {"confidence": number(0, 1)})
 ENTRY = json_files.record({"hash": text(64, 64), "tags": list_of(ROW)})
-LAST_SECOND = 253_402_300_800  # of the year 9999
 BY_CHANCE = 1e-4  # how likely so many would be there
 
 
@@ -89,10 +88,10 @@ def wrong_tags(path: Path) -> dict[tuple[str, str], float]:
 def sources(record: Record) -> Iterator[str]:
     """Where a picture and its tags came from, as far as the dataset tells."""
     when = record.raw.get("time_imported")
-    if isinstance(when, (int, float)) and not isinstance(when, bool) and 0 <= when < LAST_SECOND:
+    if when is not None and when >= 0:
         yield f"imported {datetime.fromtimestamp(when, UTC):%Y-%m-%d %H}:00 UTC"
     for page in record.raw.get("pages") or ():
-        yield "page " + " / ".join(map(str, page))
+        yield "page " + (" / ".join(page) if isinstance(page, list) else page)
     for tag in record.tags:
         space, name = tags.split(tag)
         if space in ("source", "url"):

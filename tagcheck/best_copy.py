@@ -1,7 +1,7 @@
 """Which of several copies of one picture to keep, and why: one rule for the report and for the page."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tagcheck.dataset import Record
 
@@ -31,22 +31,13 @@ def best_copy(copies: Sequence[Record]) -> tuple[int, list[str]]:
     return left[0], reasons or [ALL_ALIKE]
 
 
-def _number(copy: Record, key: str) -> int | float | None:
-    value = copy.raw.get(key)
-    return value if isinstance(value, (int, float)) and value > 0 else None
-
-
 def _pixels(copy: Record) -> float | None:
-    width, height = _number(copy, "width"), _number(copy, "height")
-    return width * height if width and height else None
+    return (copy.raw.get("width") or 0) * (copy.raw.get("height") or 0) or None
 
 
 def _imported(copy: Record) -> datetime | None:
     time = copy.raw.get("time_imported")
-    try:
-        return datetime.fromtimestamp(time, UTC) if isinstance(time, (int, float)) else None
-    except (OverflowError, OSError, ValueError):  # no time that a calendar has
-        return None
+    return None if time is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=time)
 
 
 Question = tuple[Callable[[Record], float | None], Callable[[Record], str]]
@@ -61,7 +52,7 @@ ANY_PIXELS: tuple[Question, ...] = (
         lambda copy: mime in LOSSLESS if (mime := copy.raw.get("mime")) else None,
         lambda copy: f"a lossless format ({copy.raw['mime']})",
     ),
-    (lambda copy: _number(copy, "size"), lambda copy: f"the largest file ({copy.raw['size']:,} bytes)"),
+    (lambda copy: copy.raw.get("size") or None, lambda copy: f"the largest file ({copy.raw['size']:,} bytes)"),
     MOST_TAGS,
     FIRST,
 )
@@ -69,7 +60,7 @@ SAME_PIXELS: tuple[Question, ...] = (
     MOST_TAGS,
     FIRST,
     (
-        lambda copy: -size if (size := _number(copy, "size")) else None,
+        lambda copy: -size if (size := copy.raw.get("size")) else None,
         lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)",
     ),
 )

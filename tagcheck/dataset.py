@@ -18,6 +18,7 @@ from tagcheck.json_files import Unusable, is_text
 from tagcheck.refusals import Spellings
 
 HASH = re.compile(r"[0-9a-f]{64}")
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # that a calendar has, from 1970
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,7 @@ class Dataset:
 
 def pixels_of(row: Mapping[str, Any]) -> str:
     """The digest of a record's pixels, "" where it has none or its picture could not be read."""
-    pixels = row.get("pixel_hash")
-    return pixels if isinstance(pixels, str) and row.get("status", "ok") == "ok" else ""
+    return row.get("pixel_hash") or "" if row.get("status", "ok") == "ok" else ""
 
 
 def load(
@@ -118,23 +118,20 @@ def load(
     path = folder.require(DATASET, given)
     unusable, document = Unusable(), dict[str, Any]()
     records: dict[str, Record] = {}
-    pairs, place, before = list[Any](), 0, None
+    pairs, before = list[Any](), None
     siblings, parents, spellings = _relations(path, None)
-    for name, row in data_folder.records(path, DATASET, document, unusable):
-        if name != "results":
+    for place, row in rows(path, document, unusable):
+        if not place:
             pairs.append(row)
             continue
-        place += 1
         if (found := document.get("tag_relations")) is not before:
             (siblings, parents, spellings), before = _relations(path, found), found
-        try:
-            record = record_of(f"record {place} of 'results'", row, spellings)
-            if record.hash in records:
-                raise BadFile(f"record {place} of 'results' has the hash of an earlier one: a picture has one record")
+        record = record_of(row, spellings)
+        if record.hash in records:
+            unusable.note(f"record {place} of 'results' has the hash of an earlier one: a picture has one record")
+        else:
             records[record.hash] = record
-        except BadFile as error:
-            unusable.note(error)
-    if document.pop("results", None) is None and not place:
+    if document.pop("results", None) is None and not records and not unusable:
         raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")
     if (found := document.get("tag_relations")) is not before:  # it stands behind the records
         siblings, parents, spellings = _relations(path, found)
@@ -150,6 +147,30 @@ def load(
     return Dataset(path, document, kept, siblings, parents, judged, spellings, most, left_out)
 
 
+def rows(path: Path, header: dict[str, Any], unusable: Unusable) -> Iterator[tuple[int, Any]]:
+    """(place in 'results', record) of each record that can be used, and (0, row) of each judged pair, in the file's order.
+
+    `header` is filled with the other keys. A record without hash or tags is left out and noted; a value beside them that
+    is not as docs/formats.md says is taken out of its record, and noted too.
+    """
+    place = 0
+    for name, row in data_folder.records(path, DATASET, header, unusable):
+        if name != "results":
+            yield 0, row
+            continue
+        place += 1
+        try:
+            _check(f"record {place} of 'results'", row)
+        except BadFile as error:
+            unusable.note(error)
+            continue
+        for key, fits in BESIDE.items():
+            if row.get(key) is not None and not fits(row[key]):
+                del row[key]
+                unusable.note_value(f"{key!r} of record {place} of 'results'")
+        yield place, row
+
+
 def _spread(records: list[Record], most: int) -> list[Record]:
     """The records without the readable ones beyond the first `most` in spread order, in the file's order."""
     # Loaded here: it needs NumPy, which a program that only answers a question need not load.
@@ -161,17 +182,12 @@ def _spread(records: list[Record], most: int) -> list[Record]:
 
 
 def _placed(row: dict[str, Any]) -> Any:
-    """Where a record's picture stands (`spread.Placed`); what is not as docs/formats.md says counts as not said."""
+    """Where a record's picture stands (`spread.Placed`)."""
     from tagcheck import spread
 
-    pages, series, time = (row.get(key) for key in ("pages", "existing_series_tags", "time_imported"))
+    pages = tuple(" / ".join(page) if isinstance(page, list) else page for page in row.get("pages") or ())
     return spread.Placed(
-        row["hash"],
-        tuple(" / ".join(map(str, page)) for page in pages if isinstance(page, list))
-        if isinstance(pages, list)
-        else (),
-        tuple(map(str, series)) if isinstance(series, list) else (),
-        float(time) if isinstance(time, (int, float)) else 0.0,
+        row["hash"], pages, tuple(row.get("existing_series_tags") or ()), float(row.get("time_imported") or 0.0)
     )
 
 
@@ -221,29 +237,54 @@ def _judged(found: list[Any], unusable: Unusable) -> Iterator[tuple[tuple[str, s
                     yield (min(first, second), max(first, second)), one["judgement"]
 
 
-def record_of(where: str, row: Any, spellings: Spellings) -> Record:
-    """A row of `results` as a record. Raises `BadFile` saying what of it is wrong, and `where` it is."""
+def _check(where: str, row: Any) -> None:
+    """Raise `BadFile`, saying what is wrong with a row of `results` and `where` it is."""
     if not isinstance(row, dict):
         raise BadFile(f"{where} is not an object")
-    hash = row.get("hash")
+    hash, status = row.get("hash"), row.get("status")
     if not isinstance(hash, str) or not HASH.fullmatch(hash):
         raise BadFile(f"{where} has no hash of 64 lower-case hex digits")
-    status = row.get("status") or "ok"
-    if not isinstance(status, str):
+    if status is not None and not isinstance(status, str):
         raise BadFile(f"{where}: 'status' is not a word")
-    shown, deleted = _tag_set(where, row, "existing_all_tags", required=True), _tag_set(where, row, "deleted_tags")
-    implied = _tag_set(where, row, "implied_tags")
-    return Record(hash, shown, deleted, implied, status, row, spellings.refused(deleted, shown))
+    for key in ("existing_all_tags", "deleted_tags", "implied_tags"):
+        value = row.get(key)
+        if value is None and key != "existing_all_tags":
+            continue
+        if not isinstance(value, list) or not all(map(is_text, value)):
+            raise BadFile(f"{where}: {key!r} is not a list of tags")
+        row[key] = [*map(sys.intern, value)]  # a tag is one text in memory, however many pictures have it
 
 
-def _tag_set(where: str, row: dict[str, Any], key: str, required: bool = False) -> frozenset[str]:
-    value = row.get(key)
-    if value is None and not required:
-        return frozenset()
-    if not isinstance(value, list) or not all(map(is_text, value)):
-        raise BadFile(f"{where}: {key!r} is not a list of tags")
-    row[key] = [*map(sys.intern, value)]  # a tag is one text in memory, however many pictures have it
-    return frozenset(filter(None, map(_clean, row[key])))
+def _pages(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(page, str) or _texts(page) for page in value)
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+
+
+def _second(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and FIRST_SECOND <= value <= LAST_SECOND
+
+
+# What may stand beside hash, status and tags in a record.
+BESIDE: dict[str, Callable[[Any], bool]] = {
+    "pages": _pages,
+    "existing_series_tags": lambda value: isinstance(value, list) and all(map(is_text, value)),
+    "time_imported": _second,
+    **dict.fromkeys(("width", "height", "size", "duration"), _count),
+    **dict.fromkeys(("mime", "file_path", "pixel_hash", "reason", "damaged"), lambda value: isinstance(value, str)),
+}
+
+
+def record_of(row: dict[str, Any], spellings: Spellings) -> Record:
+    """A row that `rows` gave as a record."""
+    shown, deleted, implied = (
+        frozenset(filter(None, map(_clean, row.get(key) or ())))
+        for key in ("existing_all_tags", "deleted_tags", "implied_tags")
+    )
+    refused = spellings.refused(deleted, shown)
+    return Record(row["hash"], shown, deleted, implied, row.get("status") or "ok", row, refused)
 
 
 @lru_cache(1 << 17)

@@ -167,29 +167,40 @@ _strict = json.JSONDecoder(parse_int=_whole_number, parse_float=_decimal_number,
 
 @dataclass
 class Unusable:
-    """Records that had to be left out: how many, and the first of them in words."""
+    """Records, and values in records, that had to be left out: how many, and the first of them in words."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
+    values: int = 0
+    first_values: list[str] = field(default_factory=list)
 
     def note(self, what: object) -> None:
-        """One more."""
+        """One record more."""
         self.count += 1
         if self.count <= NAMED:
             self.first.append(str(what))
 
+    def note_value(self, which: str) -> None:
+        """One value more, of a record that is used without it."""
+        self.values += 1
+        if self.values <= NAMED:
+            self.first_values.append(which)
+
     def __bool__(self) -> bool:
-        return self.count > 0
+        return self.count + self.values > 0
 
     def __str__(self) -> str:
         """In one line; empty where all could be used."""
-        if not self.count:
-            return ""
-        more = f" and {self.count - NAMED} more" if self.count > NAMED else ""
-        records = (
-            "1 record cannot be used and is" if self.count == 1 else f"{self.count:,} records cannot be used and are"
-        )
-        return f"{records} left out: {'; '.join(self.first)}{more}"
+        records = _left_out("record", self.count, self.first)
+        return "; ".join(filter(None, [records, _left_out("value", self.values, self.first_values)]))
+
+
+def _left_out(what: str, count: int, first: list[str]) -> str:
+    if not count:
+        return ""
+    more = f" and {count - NAMED} more" if count > NAMED else ""
+    some = f"1 {what} cannot be used and is" if count == 1 else f"{count:,} {what}s cannot be used and are"
+    return f"{some} left out: {'; '.join(first)}{more}"
 
 
 # --- shapes ------------------------------------------------------------------------------------------------

@@ -115,6 +115,27 @@ def test_a_record_that_cannot_be_meant_is_left_out_and_named_by_file_and_number(
     assert len(said) == 1 and re.search(f"{path}: 1 record cannot be used and is left out: .*{says}", said[0])
 
 
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        *(("time_imported", value) for value in (1e20, -1e20, "yesterday", True, [])),
+        *(("pages", value) for value in (0.5, "Dataset", [0.5], [["a", 1]], {})),
+        *(("existing_series_tags", value) for value in ("series:x", [None], 1)),
+        *(("width", value) for value in ("10", -1, [10], True)),
+        *(("mime", value) for value in (5, ["image/png"])),
+        ("pixel_hash", 7),
+    ],
+)
+def test_a_value_beside_the_tags_that_cannot_be_meant_is_left_out_and_named(folder, key, value):
+    path = put(
+        folder, {"hash": A, "existing_all_tags": ["x"], key: value, "size": 5}, {"hash": B, "existing_all_tags": []}
+    )
+    said = []
+    first = dataset.load(folder, tell=said.append).records[0]
+    assert first.hash == A and first.tags == {"x"} and key not in first.raw and first.raw["size"] == 5
+    assert said == [f"warning: {path}: 1 value cannot be used and is left out: {key!r} of record 1 of 'results'"]
+
+
 def test_a_dataset_of_which_nothing_can_be_used_is_refused(folder):
     put(folder, {"hash": "x"}, {"hash": B})
     with pytest.raises(BadFile, match="2 records cannot be used.*run advanced_joytag_processing.py again"):

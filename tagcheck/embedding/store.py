@@ -497,9 +497,10 @@ def _load_single(path: Path) -> torch.Tensor:
 def _check_kind(path: Path, document: Any, kind: str) -> None:
     if not isinstance(document, dict) or document.get("kind") != kind:
         raise BadFile(f"{path} is not of kind {kind!r}: remove it and {MADE_BY} again")
-    if document.get("version", 1) > VERSION:
+    version = document.get("version", 1)
+    if not isinstance(version, int) or version > VERSION:
         raise BadFile(
-            f"{path} has version {document['version']}, this program reads up to {VERSION}: update the program"
+            f"{path} has version {repr(version)[:40]}, this program reads up to {VERSION}: update the program"
         )
 
 

@@ -5,8 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tagcheck import data_folder, tags
+from tagcheck import data_folder, dataset, tags
 from tagcheck.data_folder import DATASET, DataFolder
+from tagcheck.json_files import Unusable
 from tagcheck.library.protocol import FileInfo, Library
 
 AT_ONCE = 1024  # pictures asked about together
@@ -48,7 +49,7 @@ class _Fresh:
         self.path, self.library, self.series_namespace, self.progress = path, library, series_namespace, progress
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        records = (one for name, one in data_folder.records(self.path, DATASET, {}) if name == "results")
+        records = (one for place, one in dataset.rows(self.path, {}, Unusable()) if place)
         done = 0
         while batch := list(islice(records, AT_ONCE)):
             infos = {info.hash: info for info in self.library.files([one["hash"] for one in batch])}

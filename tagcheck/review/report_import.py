@@ -315,7 +315,8 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: nea
             (name, row.hash, row.tag, row.action)
             for one in batch
             for row in one.rows
-            for name in _listed(row.evidence, "batches")
+            if isinstance(names := row.evidence.get("batches"), list)
+            for name in names
             if is_text(name)
         ],
     )
@@ -406,16 +407,11 @@ def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken, exam
     used: Counter[str] = Counter()
     db.execute("SAVEPOINT dataset")
     try:
-        for name, record in records(path, DATASET, header, unusable):
-            if name != "results":
+        for place, record in dataset.rows(path, header, unusable):
+            if not place:
                 continue
-            count += 1
-            hash = record.get("hash") if isinstance(record, dict) else None
-            if not isinstance(hash, str) or not HASH.fullmatch(hash):
-                unusable.note(f"record {count} of 'results' has no hash of 64 lower-case hex digits")
-                continue
-            has = record.get("existing_all_tags")
-            used.update(tag for tag in has if is_text(tag)) if isinstance(has, list) else None
+            hash, count = record["hash"], place
+            used.update(record["existing_all_tags"])
             same = dataset.pixels_of(record)
             if same or record.get("status", "ok") == "ok":
                 db.execute("INSERT OR REPLACE INTO here VALUES (?, ?)", (hash, same))
@@ -457,21 +453,15 @@ def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
 
 
 def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:
-    imported, hash = record.get("time_imported"), record["hash"]
-    when = imported if isinstance(imported, (int, float)) else None
+    hash, when = record["hash"], record.get("time_imported")
     db.execute("INSERT OR REPLACE INTO new_pictures VALUES (?, ?, ?)", (hash, when, packed(plain_text(record))))
-    names = {_page_name(page) for page in _listed(record, "pages")}
+    names = {_page_name(page) for page in record.get("pages") or ()}
     db.executemany("INSERT OR IGNORE INTO new_picture_pages VALUES (?, ?)", [(name, hash) for name in names])
-    series = filter(is_text, _listed(record, "existing_series_tags"))
+    series = record.get("existing_series_tags") or ()
     db.executemany("INSERT OR IGNORE INTO new_picture_series VALUES (?, ?)", [(name, hash) for name in series])
-
-
-def _listed(record: dict[str, Any], key: str) -> list[Any]:
-    value = record.get(key)
-    return value if isinstance(value, list) else []
 
 
 def _page_name(page: Any) -> str:
     """A page's path in one line; a name that is not UTF-8 with question marks in it."""
-    name = " / ".join(map(str, page)) if isinstance(page, list) else str(page)
+    name = " / ".join(page) if isinstance(page, list) else page
     return name.encode("utf-8", "replace").decode()

@@ -49,9 +49,7 @@ def suggested(review: Review, folder: DataFolder, hashes: Sequence[str]) -> dict
     with suppress(BadFile, MissingInput):
         spellings = dataset.spellings(newest)
         for hash, row in found.items():
-            with suppress(BadFile):
-                record = dataset.record_of(f"the record of {hash}", raw[hash], spellings)
-                out[hash] = _of_picture(review, kept, spellings, record, row)
+            out[hash] = _of_picture(review, kept, spellings, dataset.record_of(raw[hash], spellings), row)
     return out
 
 

@@ -188,9 +188,3 @@ def test_pictures_that_only_look_alike_are_less_likely_copies_the_more_their_tag
     chance = tags_to_share.copy_chance_by_tags(owned.tocsr(), np.array([0, 2]), np.array([1, 3]), matrix, np.arange(60))
     assert chance[0] > 0.8
     assert chance[1] < 0.2
-
-
-@pytest.mark.parametrize("time", [10.0**20, float("nan"), float("inf"), "yesterday"])
-def test_a_time_that_no_calendar_has_is_passed_over(time):
-    assert best_copy([copy("a", time_imported=time), copy("b", time_imported=5)]) == (0, [ALL_ALIKE])
-    assert best_copy([copy("a", time_imported=time), copy("b", "hat")]) == (1, ["most tags (1)"])

@@ -150,7 +150,7 @@ def state(row: Mapping[str, Any], service: str, tag: str) -> str:
 
     What was asked for last comes first: a petitioned tag is current too.
     """
-    if absence(row) or service not in row["tags"]:
+    if absence(row) or service not in row.get("tags", {}):
         return UNKNOWN
     here = stored_tags(row, service)
     return next((name for status, name in STATES if tag in here[status]), ABSENT)
