@@ -78,7 +78,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], replace: 
         else:
             _move_to_free_name(temporary, path)
     except BaseException as error:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # none was made: there is no such folder, or it may not be written
             os.unlink(temporary)
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None

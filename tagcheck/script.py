@@ -195,13 +195,17 @@ def add_services(made: argparse.ArgumentParser, write: bool = True) -> None:
 
 def data_folder(args: argparse.Namespace, create: bool = False, look: bool = False) -> DataFolder:
     """The shared folder that the options name. Only the first stage makes one (`create`); to the others a
-    folder that is not there is a typing error, except with `look`.
+    folder that is not there is a typing error, except with `look`, and one that may not be written is refused.
     """
     root = files.named(args.data_dir or os.environ.get("DATASET_DIR") or str(PROJECT), "--data-dir")
     if create:
         root.mkdir(parents=True, exist_ok=True)
     if not root.is_dir() and not look:
         raise MissingInput(f"no data folder {root}: make it, or name another with --data-dir or DATASET_DIR")
+    if not look and not os.access(root, os.R_OK | os.X_OK):  # before the work, not after it
+        raise files.NotAllowed(root)
+    if not look and not os.access(root, os.W_OK):
+        raise ToolError(f"{root} may not be written: grant the right to it, or name another with --data-dir")
     folder = DataFolder(root.resolve())
     folder.sweep()
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tried
 from conftest import PROJECT
 
 import find_near_duplicates
@@ -97,6 +99,29 @@ def test_what_may_not_be_read_is_named_and_no_stage_is_asked_for(tmp_path, close
     assert os.waitstatus_to_exitcode(status) == 1, said
     assert "Traceback" not in said and " first" not in said, said
     assert "may not be read" in said or "Permission denied" in said, said
+
+
+@posix
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="drops capabilities")
+def test_a_data_folder_that_may_not_be_written_is_one_line_of_every_stage_before_its_work(tmp_path, capfd):
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o555)
+    more = {"dataset_hardcore_mapper.py": ["--library", str(tmp_path)], "suggest.py": ["a" * 64]}
+    more |= {"mark_in_hydrus.py": ["my tags"], "webapp/app.py": ["--port", "0"]}
+    for name in SCRIPTS:
+        tried.count()
+        child = os.fork()
+        if child == 0:
+            without_rights_of_root()
+            sys.argv[:] = [name, "--data-dir", str(data), *more.get(name, [])]
+            try:
+                runpy.run_path(str(PROJECT / name), run_name="__main__")
+            except SystemExit as end:
+                os._exit(int(end.code or 0))
+            os._exit(99)
+        code, said = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), capfd.readouterr().err
+        assert code == 1 and said.count("\n") == 1 and f"{data} may not be written" in said, (name, said)
 
 
 @posix
