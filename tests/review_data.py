@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 from PIL import Image, ImageDraw
 
 from tagcheck import data_folder
@@ -135,10 +137,25 @@ def save_run(folder: DataFolder, *detectors: dict) -> Path:
     return data_folder.save(folder, RUN_SUMMARY, {"detectors": list(detectors)})
 
 
+class Compiled(BytecodeCache):
+    """Templates that an application of an earlier test has compiled."""
+
+    held: ClassVar[dict[str, bytes]] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.held:
+            bucket.bytecode_from_string(self.held[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.held[bucket.key] = bucket.bytecode_to_string()
+
+
 def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):
     """The application on a data folder and a folder library."""
-    return create_app(
+    app = create_app(
         Settings(
             folder, lambda: FolderLibrary(root or folder.root), str(root), invisible=("source", "filename"), **settings
         )
     )
+    app.jinja_env.bytecode_cache = Compiled()
+    return app
