@@ -48,14 +48,15 @@ from tagcheck.pictures import decoder_processes
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.series import Classifier, classifier_files, finetuning, tagger_says
-from tagcheck.series import confidence as series_confidence
+from tagcheck.series import Classifier, classifier_files, finetuning, probabilities, tagger_says
 from tagcheck.svg import drawing, part
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
 NEIGHBOURS = 3  # similar pictures shown as evidence
 CONFUSIONS = 100  # pairs of similar series listed
 CALIBRATION_BINS = 10
+MOST_SURE = 0.995  # no confidence goes beyond: the model of how tags go wrong is itself only a model
+STRAY = 0.1  # how often a picture of an unknown series has a tag of some series, to one of a known series
 NOT_LISTED = ("deleted", "implied", "ignored", "retired", "muted")  # why a disagreement is counted and not listed
 
 
@@ -250,13 +251,13 @@ def findings(
 ) -> tuple[dict[str, list[dict[str, Any]]], Counter[str]]:
     """All disagreements between predictions and tags as findings, the surest first, and how many are not listed.
 
-    How sure is what is believed of the tag everywhere (`tagcheck.belief`); only where that could not be judged, as of a series that
-    is used once or twice, the classifier's word alone.
+    How sure is what is believed of the tag everywhere (`tagcheck.belief`); where that could not be judged, as of a series that
+    is used once or twice, it is what the classifier says (`_lacks`, `_wrong`).
 
     Not listed: what a no of the owner covers (`tagcheck.refusals`: deleted or ignored before), a tag that a parent adds
     (it goes with its child), a series that no picture has any more.
     """
-    noise = card["noise"]
+    swapped = card["noise"]["swapped_share"]
     support = Counter(name for one in judged for name in one.own)
     total = max(1, sum(support.values()))
     found: dict[str, list[dict[str, Any]]] = {MISSING: [], INCORRECT: []}
@@ -264,7 +265,7 @@ def findings(
     for one in judged:
         if one.unsure:
             continue
-        wrong = {name: _wrong(one, name, support[name] / total, noise) for name in one.own}
+        wrong = {name: _wrong(one, name, support[name] / total, swapped) for name in one.own}
         for kind, names in ((MISSING, one.known - one.predicted), (INCORRECT, one.predicted - one.own)):
             adding = kind == INCORRECT
             for name in sorted(names):
@@ -276,40 +277,36 @@ def findings(
                     continue
                 sure = believes(one.record.hash, name, of_tags.MISSING if adding else of_tags.INCORRECT)
                 if sure is None:
-                    sure = _lacking(one, name, wrong) if adding else wrong[name]
+                    sure = _lacks(one, name, max(wrong.values(), default=1.0)) if adding else wrong[name]
                 found[kind].append(_entry(kind, one, name, sure))
     for kind, sign in ((MISSING, 1), (INCORRECT, -1)):
         found[kind].sort(key=lambda row: (-row["confidence"], sign * row["probability"], row["hash"], row["series"]))
     return found, cut
 
 
-def _wrong(one: Judged, name: str, frequency: float, noise: dict[str, Any]) -> float:
-    """Probability that a tag of this picture is wrong.
+def _wrong(one: Judged, name: str, frequency: float, swapped: float) -> float:
+    """Probability that a tag of this picture is wrong, by Bayes: of all tags the share `swapped` is, drawn by `frequency`.
 
-    Beside a tag that is predicted, a second one is judged by what that one leaves. A series that
-    the model could not know looks like an unknown one when it is right.
+    A series that the model could not know looks like an unknown one when it is right.
     """
-    others = sum(one.probability(other) for other in one.own & one.predicted if other != name)
     fits = unknown = float(one.said["unknown"])
     if name in one.known:
-        fits = float(series_confidence.given_tagged(np.array(one.probability(name)), np.array(unknown)))
-    fits = fits / max(1.0 - others, 1e-6) if others else fits
-    share, fitting = noise["swapped_share"], series_confidence.Ratio(*noise["fitting"])
-    fit = np.array([min(fits, 1.0)])
-    return float(series_confidence.confidence_incorrect(fit, np.array([frequency]), share, fitting)[0])
+        fits = min(one.probability(name) / max(1.0 - (1.0 - STRAY) * unknown, 1e-6), 1.0)
+    right = (1.0 - swapped) * fits / max(1.0 - fits, 1e-12) / frequency
+    return min(swapped / (swapped + right), MOST_SURE)
 
 
-def _lacking(one: Judged, name: str, wrong: dict[str, float]) -> float:
-    """Probability that this picture lacks a tag of the predicted series `name`."""
-    p, forgotten = np.array([one.probability(name)]), float(one.said["forgotten_share"])
-    if not one.own:
-        if one.said.get("named_by_tagger") == name:  # not a learned series: the missing tag is no evidence
-            return float(p[0])
-        return float(series_confidence.confidence_missing(p, np.array([float(one.said["unknown"])]), forgotten)[0])
-    best = max(sorted(one.own), key=lambda own: -wrong[own])
-    own = np.array([one.probability(best)])
-    instead = series_confidence.confidence_instead(p, own, np.array([wrong[best]]))
-    return float(np.maximum(instead, series_confidence.confidence_together(p, own, forgotten))[0])
+def _lacks(one: Judged, name: str, wrong: float) -> float:
+    """Probability that this picture lacks the series `name`; `wrong` that the tag it has is wrong.
+
+    That it has none is evidence, too: pictures of unknown series never have one, of known ones only the share forgotten.
+    """
+    p, unknown, forgotten = one.probability(name), float(one.said["unknown"]), float(one.said["forgotten_share"])
+    if one.own:
+        return p * wrong
+    if one.said.get("named_by_tagger") == name:  # not a learned series: the missing tag is no evidence
+        return p
+    return min(p * forgotten / max(max(1.0 - unknown, p) * forgotten + unknown, 1e-12), MOST_SURE)
 
 
 def _entry(kind: str, one: Judged, name: str, confidence: float) -> dict[str, Any]:
@@ -476,7 +473,7 @@ def per_series(judged: list[Judged], card: dict[str, Any]) -> list[dict[str, Any
 def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, Any]], float | None]:
     """How often the most probable series was tagged, by how often it should be; and the expected calibration error.
 
-    Of pictures that have a tag. "Should": `series_confidence.tagged_probability`, which allows for the share
+    Of pictures that have a tag. "Should": `probabilities.tagged_probability`, which allows for the share
     of tags that are wrong.
     """
     rows = [
@@ -492,7 +489,7 @@ def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, An
         for part in zip(*((p, one.said["unknown"], support[name] / max(1, support.total())) for one, name, p in rows))
     )
     right = np.array([name in one.own for one, name, _ in rows], dtype=float)
-    expected = series_confidence.tagged_probability(probability, unknown, share, swapped)
+    expected = probabilities.tagged_probability(probability, unknown, share, swapped)
     place = np.minimum((expected * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     table = []
     for at in range(CALIBRATION_BINS):

@@ -14,8 +14,8 @@ series have few pictures or none.
 
 All are trained on four fifths of the groups of near-duplicates and scored on the rest, against the truth: macro- and
 micro-F1 (each peer at its own best cut, ours at its fixed one), AUROC of telling unknown series apart, expected
-calibration error; ours also out of fold: swapped and forgotten tags found at precision .80. With --data-dir also what
-train_series_classifier_images.py kept there, beside the peers in the same folds, given the same character tags.
+calibration error. With --data-dir also what train_series_classifier_images.py kept there, beside the peers in the
+same folds, given the same character tags. How sure swapped and forgotten tags are is for `benchmarks/belief.py`.
 
 Writes nothing; prints a table to stdout.
 """
@@ -41,7 +41,6 @@ from tagcheck.embedding import store
 from tagcheck.errors import UsageError
 from tagcheck.learning import expected_calibration_error, linear_probes
 from tagcheck.series import classifier_files, out_of_fold, probabilities, scoring, tagger_says
-from tagcheck.series import confidence as series_confidence
 from tagcheck.series.labels import FOLDS, label_images, spread_folds
 from tagcheck.similar import pairs as pair_search
 
@@ -79,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         if not args.planted:
             raise UsageError("--data-dir needs --planted: without the true tags there is nothing to compare with")
         library, hashes = drawn_library(args.data_dir, args.planted)
-        judge(str(args.data_dir), library, not args.without_peers)
+        compare(str(args.data_dir), library, not args.without_peers)
         as_trained(DataFolder(args.data_dir), library, hashes, not args.without_peers)
         return 0
     for seed in args.seeds:
@@ -88,19 +87,8 @@ def main(argv: list[str] | None = None) -> int:
                 prior(seed)
                 continue
             library = draw(kind, args.series, args.pictures, args.width, seed)
-            judge(f"{kind}, seed {seed}", library, not args.without_peers)
+            compare(f"{kind}, seed {seed}", library, not args.without_peers)
     return 0
-
-
-def judge(what: str, library: Library, peers: bool) -> None:
-    """All tables of one library."""
-    known, tagged = library.truth >= 0, library.tag >= 0
-    print(
-        f"\n{what}: {len(known):,} pictures, {library.series} series, {(~known).mean():.0%} unknown, "
-        f"{(~tagged)[known].mean():.1%} forgotten, {(tagged & (library.tag != library.truth)).sum()} swapped"
-    )
-    compare(library, peers)
-    findings(library)
 
 
 # --- libraries ----------------------------------------------------------------------------------------
@@ -194,8 +182,13 @@ def with_errors(rng: np.random.Generator, truth: np.ndarray, number: int) -> np.
 # --- ours and the peers -------------------------------------------------------------------------------
 
 
-def compare(library: Library, peers: bool) -> None:
+def compare(what: str, library: Library, peers: bool) -> None:
     """Train each on four fifths, score on the rest, print a line each and the ratios."""
+    unknown, tagged = library.truth < 0, library.tag >= 0
+    print(
+        f"\n{what}: {len(unknown):,} pictures, {library.series} series, {unknown.mean():.0%} unknown, "
+        f"{(~tagged)[~unknown].mean():.1%} forgotten, {(tagged & (library.tag != library.truth)).sum()} swapped"
+    )
     train = np.random.default_rng(7).random(len(library.groups))[library.groups] < 0.8
     known = np.unique(library.truth[~train & (library.truth >= 0)])
     results = Results(library.truth[~train], known)
@@ -234,12 +227,6 @@ def as_trained(folder: DataFolder, library: Library, hashes: list[str], peers: b
             said[here], probability[here], strange[here] = method(given, ~here)
         results.add(name, said, probability, strange, time.process_time() - start)
     results.ratios()
-    column = np.full(len(library.names) + 1, -1)
-    column[number] = np.arange(len(number))
-    own = np.where(column[library.tag] >= 0, table[np.arange(len(rows)), column[library.tag]], np.nan)
-    forgotten = np.array([row["forgotten_share"] for row in rows])
-    swapped, fitting = card["noise"]["swapped_share"], series_confidence.Ratio(*card["noise"]["fitting"])
-    wrong_tags(library, number[best], table.max(axis=1), unknown, own, forgotten, swapped, fitting)
 
 
 class Results:
@@ -325,67 +312,6 @@ def mlp_head(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 PEERS: dict[str, Callable] = {"one-vs-rest LR": one_vs_rest, "MLP head": mlp_head}
-
-
-# --- what the owner gets ------------------------------------------------------------------------------
-
-
-def findings(library: Library) -> None:
-    """Out of fold: how many swapped and forgotten tags are found, and how well confidence is calibrated."""
-    labels, folded, _, mixing, number = learn(library.matrix, library.tag, library.groups)
-    said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
-    first = np.where(said.ranked[:, 0] >= 0, number[np.maximum(said.ranked[:, 0], 0)], -1)
-    place = np.full(library.series, -1)
-    place[number] = np.arange(len(number))
-    known = np.asarray(folded.learned(labels).sum(axis=1)).ravel() > 0
-    rows = np.flatnonzero((library.tag >= 0) & known)
-    own = np.full(len(first), np.nan)
-    own[rows] = np.asarray(said.own[rows, place[library.tag[rows]]]).ravel()
-    surest = said.probability[:, 0]
-    wrong_tags(library, first, surest, said.unknown, own, said.forgotten, mixing.swapped, mixing.fitting)
-    area = roc_auc_score(library.truth < 0, said.unknown)
-    print(
-        f"  found from the tags alone: {mixing.swapped:.1%} swapped, {mixing.absence.unknown_share:.1%} unknown, "
-        f"{mixing.absence.forgotten_share:.1%} forgotten; unknown AUROC out of fold {area:.3f}"
-    )
-
-
-def wrong_tags(
-    library: Library,
-    first: np.ndarray,
-    probability: np.ndarray,
-    unknown: np.ndarray,
-    own: np.ndarray,
-    forgotten: np.ndarray,
-    swapped: float,
-    fitting: series_confidence.Ratio,
-) -> None:
-    """Two lines: on tags to remove, by the probability `own` (n,) of each, nan where none was judged; and on `first` (n,) to add."""
-    share = np.bincount(library.tag[library.tag >= 0], minlength=library.series) / (library.tag >= 0).sum()
-    wrong, rows = library.tag != library.truth, np.flatnonzero(np.isfinite(own))
-    fits = series_confidence.given_tagged(own[rows], unknown[rows])
-    confidence = series_confidence.confidence_incorrect(fits, share[library.tag[rows]], swapped, fitting)
-    report("swapped, to remove", confidence, wrong[rows], int((wrong & (library.tag >= 0)).sum()))
-    bare = np.flatnonzero((library.tag < 0) & (first >= 0))
-    report(
-        "forgotten, to add",
-        series_confidence.confidence_missing(probability[bare], unknown[bare], forgotten[bare]),
-        first[bare] == library.truth[bare],
-        int(((library.tag < 0) & (library.truth >= 0)).sum()),
-    )
-
-
-def report(name: str, confidence: np.ndarray, right: np.ndarray, total: int) -> None:
-    """One line on a kind of finding of which `total` were planted."""
-    order = np.argsort(-confidence, kind="stable")
-    hits = np.cumsum(right[order])
-    good = np.flatnonzero(hits / np.arange(1, len(order) + 1) >= 0.8)
-    sure = confidence >= 0.8
-    print(
-        f"  {name:<19} {total} planted: recall {hits[good[-1]] / total if len(good) else 0:.2f} at precision .80; "
-        f"confidence >= .8: {right[sure].mean() if sure.any() else float('nan'):.2f} right, "
-        f"{right[sure].sum() / total:.2f} of all; calibration error {expected_calibration_error(confidence, right, low=0.1):.3f}"
-    )
 
 
 def prior(seed: int) -> None:

@@ -30,8 +30,7 @@ from tagcheck.json_files import Wrong, anything, either, list_of, null, number, 
 from tagcheck.learning.same_class_model import Plda
 from tagcheck.series import out_of_fold, scoring, tagger_says
 from tagcheck.series import probabilities as series_mixing
-from tagcheck.series.confidence import Ratio
-from tagcheck.series.probabilities import Absence, Mixing, Predictions
+from tagcheck.series.probabilities import Absence, Mixing, Predictions, Ratio
 from tagcheck.series.scoring import Model
 from tagcheck.series.tagger_says import Prior
 
@@ -42,7 +41,7 @@ OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predi
 _NUMBERS = list_of(number())
 _ABSENCE = record({"pictures": number(), "unknown_share": number(), "forgotten_share": number(), "strange": _NUMBERS})
 _NOISE = record(
-    {"swapped_share": number(), "first": _NUMBERS, "fitting": _NUMBERS, "foreign": _NUMBERS, "agreement": number()}
+    {"swapped_share": number(), "first": _NUMBERS, "foreign": _NUMBERS, "agreement": number()}
     | {"by_company": either(null, list_of(_ABSENCE))}
 )
 _FILE = record({"name": text(least=1), "sha256": text()})
@@ -257,7 +256,6 @@ def _shares(mixing: Mixing) -> dict[str, Any]:
         **_absence(mixing.absence),
         "by_company": [_absence(one) for one in mixing.by_company] if mixing.by_company else None,
         "first": list(vars(mixing.first).values()),
-        "fitting": list(vars(mixing.fitting).values()),
         "foreign": list(mixing.foreign),
         "agreement": mixing.agreement,
     }
@@ -327,7 +325,6 @@ def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mix
         _read_absence(noise),
         (_read_absence(noise["by_company"][0]), _read_absence(noise["by_company"][1])) if noise["by_company"] else None,
         Ratio(*noise["first"]),
-        Ratio(*noise["fitting"]),
         tuple(noise["foreign"]),
         noise["agreement"],
     )

@@ -31,9 +31,7 @@ class Folded:
     `folds` (n,); `known` (folds, C) float: pictures of each class in the rows that a fold's model
     was fitted on. `unknown`: candidates of `unknown_rows` (m,), tagged pictures, under models that
     were fitted without their series, as if these were unknown; the rows have nothing in common with
-    the order of the candidates otherwise. `planted`: candidates of `planted_rows` (p,), tagged pictures,
-    out of fold, had their tag been swapped for the class `planted_class` (p,), drawn by frequency.
-    `foreign_class` (names,): the owner's series that each of the tagger's is, -1 for one that the owner has not.
+    the order of the candidates otherwise. `foreign_class` (names,): the owner's series that each of the tagger's is, -1 for one that the owner has not.
     """
 
     candidates: Candidates
@@ -41,9 +39,6 @@ class Folded:
     known: np.ndarray
     unknown: Candidates
     unknown_rows: np.ndarray
-    planted: Candidates
-    planted_rows: np.ndarray
-    planted_class: np.ndarray
     foreign_class: np.ndarray | None = None
 
     def learned(self, labels: Labels) -> sparse.csr_matrix:
@@ -75,8 +70,6 @@ def out_of_fold(
     own = labels.single
     found: Candidates | None = None
     known = np.zeros((number, len(labels.classes)))
-    swapped = _swap(labels, seed)
-    planted: list[tuple[np.ndarray, Candidates]] = []
     for fold in range(number):
         model = pictures.model(sums, fold, np.flatnonzero(folds != fold))
         known[fold] = model.plda.counts
@@ -86,23 +79,11 @@ def out_of_fold(
             found = _room(part, len(matrix))
         for name, field in vars(part).items():
             getattr(found, name)[rows] = field
-        rows = rows[(swapped[rows] >= 0) & (known[fold][np.maximum(swapped[rows], 0)] > 0)]
-        planted.append((rows, pictures.scored(model, rows, swapped[rows])))
         if progress:
             progress(0.8 * (fold + 1) / number)
-    rows = np.concatenate([rows for rows, _ in planted])
     if found is None:
         raise CannotLearn("no picture is in a fold")
-    folded = Folded(
-        found,
-        folds,
-        known,
-        *_as_unknown(pictures, found),
-        _joined([part for _, part in planted]),
-        rows,
-        swapped[rows],
-        _foreign_class(tagger, labels),
-    )
+    folded = Folded(found, folds, known, *_as_unknown(pictures, found), _foreign_class(tagger, labels))
     return folded, pictures.model(sums, None, np.arange(len(matrix)))
 
 
@@ -173,18 +154,6 @@ def _joined(parts: Sequence[Candidates]) -> Candidates:
     return Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in parts))))
 
 
-def _swap(labels: Labels, seed: int) -> np.ndarray:
-    """(n,) a class for each of up to `MIXING_ROWS` pictures that have one, drawn by frequency, that shares no series with its own; else -1."""
-    own, component, rng = labels.single, _components(labels), np.random.default_rng([seed, 1])
-    rows = rng.permutation(np.flatnonzero(own >= 0))[:MIXING_ROWS]
-    frequency = np.bincount(own[own >= 0], minlength=len(labels.classes)).astype(float)
-    out = np.full(len(own), -1, dtype=np.int64)
-    if len(rows):
-        drawn = rng.choice(len(frequency), size=len(rows), p=frequency / frequency.sum())
-        out[rows] = np.where(component[drawn] == component[own[rows]], -1, drawn)
-    return out
-
-
 def _components(labels: Labels) -> np.ndarray:
     """(C,) a number for each class, the same for classes that share a series, whether directly or through others."""
     contains = labels.contains().astype(np.float32)
@@ -234,10 +203,7 @@ def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.nd
     sharing = sparse.csr_matrix((np.ones(len(related), dtype=bool), (related, np.arange(len(related)))))
     own = sharing[related[labels.single[rows]]]
     unknown = network_heard(folded.unknown, log_p[rows], known, folds[rows], own)
-    rows = folded.planted_rows
-    planted = network_heard(folded.planted, log_p[rows], known, folds[rows])
-    candidates = network_heard(folded.candidates, log_p, known, folds)
-    return replace(folded, candidates=candidates, unknown=unknown, planted=planted)
+    return replace(folded, candidates=network_heard(folded.candidates, log_p, known, folds), unknown=unknown)
 
 
 def _fit(sums: linear_probes.FoldedMoments, fold: int | None) -> Plda:

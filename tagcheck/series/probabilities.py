@@ -14,7 +14,6 @@ from scipy.special import expit, softmax
 
 from tagcheck.learning import expected_calibration_error, linear_probes
 from tagcheck.learning.logistic import logistic
-from tagcheck.series.confidence import Ratio, given_tagged, log_odds, tag_odds, tagged_probability
 from tagcheck.series.labels import Labels
 from tagcheck.series.out_of_fold import Folded
 from tagcheck.series.scoring import COMPANIONS, MIXING_ROWS, NEARNESS, Candidates
@@ -44,6 +43,29 @@ AGREEMENT = (-10.0, 0.0)  # bounds of what the candidates' agreement may say aga
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """The log of a ratio of two densities, rising with x: `offset` + `slope` x, and `bend` times what x lies above `knot`.
+
+    >>> Ratio(1.0, 0.0, 2.0, 3.0)(np.array([1.0, 4.0])).tolist()
+    [1.0, 6.0]
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    bend: float = 0.0
+    knot: float = 0.0
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(m,) -> (m,)."""
+        return self.offset + self.slope * x + self.bend * np.maximum(x - self.knot, 0.0)
+
+
+def log_odds(p: np.ndarray, against: np.ndarray) -> np.ndarray:
+    """Log of the ratio of two probabilities, (m,), each at least 1e-12."""
+    return np.asarray(np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(against, 1e-12)))
+
+
+@dataclass(frozen=True)
 class Absence:
     """What it means that pictures of one kind have no tag: they are of unknown series, or it is forgotten.
 
@@ -65,9 +87,8 @@ class Mixing:
     `weights` (F,) of the features, `none` (G,) of what makes "none of yours"; `swapped` the share of tags that name another
     series than the picture's. `absence` of all pictures, and `by_company`, where both are many enough, that of those whose
     character tags say nothing and of those whose do: who forgets the series mostly forgets the characters, too. `first`
-    corrects the log-odds of the likeliest series. `fitting` turns the `tag_odds` of a tag into the log of the ratio of
-    densities of right and wrong tags. `foreign` (slope, offset) turns the logit of a series that the tagger names into the
-    log-odds that it is this, if none of the known.
+    corrects the log-odds of the likeliest series. `foreign` (slope, offset) turns the logit of a series that the tagger
+    names into the log-odds that it is this, if none of the known.
     """
 
     weights: np.ndarray
@@ -76,7 +97,6 @@ class Mixing:
     absence: Absence
     by_company: tuple[Absence, Absence] | None = None
     first: Ratio = Ratio()
-    fitting: Ratio = Ratio()
     foreign: tuple[float, float] = FOREIGN_START
     agreement: float = 0.0
 
@@ -171,8 +191,7 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     weights, none, swapped = _maximise(picked, target, frequency[own[rows]], unknown)
     made = Mixing(weights, none, swapped, Absence(0, 0.0, 0.0), foreign=_trust(folded, labels, among))
     made = _with_absence_as_seen(made, found, labels, rows, among)
-    made = replace(made, first=_first(made, picked, own[rows], frequency[own[rows]]))
-    return _with_swaps_as_planted(made, folded, labels, frequency, rows, among)
+    return replace(made, first=_first(made, picked, own[rows], frequency[own[rows]]))
 
 
 def _with_absence_as_seen(
@@ -244,14 +263,10 @@ def _first(made: Mixing, found: Candidates, own: np.ndarray, frequency: np.ndarr
     other = np.where(found.classes == own[:, None], among, 0.0).sum(axis=1) / np.maximum(left, 1e-12)
     start = np.array([1.0, 0.0])
 
-    def loss(where: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(where: np.ndarray) -> float:
         p = expit(where[0] * x + where[1])
         likelihood = (1.0 - made.swapped) * np.where(hit, p, other * (1.0 - p)) + made.swapped * frequency
-        likelihood = np.maximum(likelihood, 1e-12)
-        pull = -(1.0 - made.swapped) * np.where(hit, 1.0, -other) * p * (1.0 - p) / likelihood
-        away = where - start
-        total = -np.log(likelihood).sum() + 0.5 * FIRST_WEIGHT * (away**2).sum()
-        return total, np.array([(pull * x).sum(), pull.sum()]) + FIRST_WEIGHT * away
+        return float(-np.log(np.maximum(likelihood, 1e-12)).sum() + 0.5 * FIRST_WEIGHT * ((where - start) ** 2).sum())
 
     slope, offset = _lowest(loss, start, [FIRST_SLOPE, (-3.0, 3.0)])
     return Ratio(float(slope), float(offset))
@@ -286,38 +301,13 @@ def _trust(folded: Folded, labels: Labels, among: np.ndarray | None) -> tuple[fl
     right = (meant >= 0) & own[np.arange(len(own)), np.maximum(meant, 0)]
     logit, start = found.foreign_logit[kept].astype(float), np.array(FOREIGN_START)
 
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        p = expit(at[0] * logit + at[1])
-        away = p - right
-        pull = np.array([(away * logit).sum(), away.sum()])
-        total = -np.log(np.maximum(np.where(right, p, 1.0 - p), 1e-12)).sum()
-        return total + 0.5 * FOREIGN_WEIGHT * ((at - start) ** 2).sum(), pull + FOREIGN_WEIGHT * (at - start)
+    def loss(at: np.ndarray) -> float:
+        score = at[0] * logit + at[1]
+        away = 0.5 * FOREIGN_WEIGHT * ((at - start) ** 2).sum()
+        return float(np.logaddexp(0.0, np.where(right, -score, score)).sum() + away)
 
-    best = _lowest(loss, start, [(0.05, 5.0), (-10.0, 10.0)])
-    return float(best[0]), float(best[1])
-
-
-def _with_swaps_as_planted(
-    made: Mixing, folded: Folded, labels: Labels, frequency: np.ndarray, rows: np.ndarray, among: np.ndarray | None
-) -> Mixing:
-    """`made` with the confidence in a wrong tag held against swaps planted by ourselves: the tags as they are are a mixture
-    of right ones and of such.
-    """
-    which = np.arange(len(folded.planted_rows)) if among is None else np.flatnonzero(among[folded.planted_rows])
-    if len(which) < FEW_TO_COMPARE:
-        return made
-    own = labels.single[rows]
-    mixed = _tag_odds(made, folded.candidates.rows(rows), own, frequency)
-    pure = _tag_odds(made, folded.planted.rows(which), folded.planted_class[which], frequency)
-    floor, fitting = density_ratio(mixed, pure, made.swapped, SWAPPED_WEIGHT)
-    return replace(made, swapped=min(floor, MOST_SWAPPED), fitting=fitting)
-
-
-def _tag_odds(made: Mixing, found: Candidates, own: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """`tag_odds` of the class `own` (m,) of each picture."""
-    p, unknown = made.probabilities(found)
-    fits = np.where(found.classes == own[:, None], p, 0.0).max(axis=1)
-    return tag_odds(given_tagged(fits, unknown), frequency[own])
+    slope, offset = _lowest(loss, start, [(0.05, 5.0), (-10.0, 10.0)])
+    return float(slope), float(offset)
 
 
 def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: float) -> tuple[float, Ratio]:
@@ -339,26 +329,13 @@ def density_ratio(mixed: np.ndarray, pure: np.ndarray, share: float, weight: flo
     log_size = np.log(len(mixed) / len(pure))
     penalty = np.array([(2.0 + weight * len(mixed)) * share * (1.0 - share), 4.0, 0.0, 1.0])
 
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        floor = float(expit(at[0]))
-        total, pull = 0.0, np.zeros(4)
+    def loss(at: np.ndarray) -> float:
+        total = 0.5 * (penalty * (at - start) ** 2).sum()
         for x, sign in ((mixed, 1.0), (pure, -1.0)):
-            right = np.maximum(x - knot, 0.0)
-            above = np.exp(np.clip(at[2] + (1.0 + at[1]) * (x - middle) + at[3] * right, -60.0, 60.0))
-            ratio = floor + above
-            score = np.log(ratio) + log_size
+            above = at[2] + (1.0 + at[1]) * (x - middle) + at[3] * np.maximum(x - knot, 0.0)
+            score = np.log(expit(at[0]) + np.exp(np.clip(above, -60.0, 60.0))) + log_size
             total += np.logaddexp(0.0, -sign * score).sum()
-            away = -sign * expit(-sign * score) / ratio
-            pull += np.array(
-                [
-                    (away * floor * (1.0 - floor)).sum(),
-                    (away * above * (x - middle)).sum(),
-                    (away * above).sum(),
-                    (away * above * right).sum(),
-                ]
-            )
-        apart = at - start
-        return total + 0.5 * (penalty * apart**2).sum(), pull + penalty * apart
+        return float(total)
 
     bounds = [(-7.0, 3.0), (-0.9, 5.0), (None, None), (-0.9, 5.0)]
     share, slope, offset, bend = _lowest(loss, start, bounds)
@@ -404,16 +381,18 @@ def _maximise(
         + [(None, None)] * len(START_NONE)
         + [(-7.0, float(linear_probes.logit(np.array(MOST_SWAPPED))))]
     )
-    best = _lowest(loss, start, bounds)
+    best = _lowest(loss, start, bounds, jac=True)
     return best[:split], best[split:-1], float(expit(best[-1]))
 
 
-def _lowest(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, bounds: list[Any]) -> np.ndarray:
-    """Where `loss` is lowest. Features of very different size make L-BFGS stop half way at a small step: then it begins anew."""
+def _lowest(loss: Callable[[np.ndarray], Any], start: np.ndarray, bounds: list[Any], jac: bool = False) -> np.ndarray:
+    """Where `loss` is lowest; with `jac` it gives its slope, too. Features of very different size make L-BFGS stop half way at a
+    small step: then it begins anew.
+    """
     at, last = start, np.inf
     for _ in range(RESTARTS):
         options = {"ftol": 1e-10, "maxiter": 400}
-        found = optimize.minimize(loss, at, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        found = optimize.minimize(loss, at, jac=jac or None, method="L-BFGS-B", bounds=bounds, options=options)
         at = found.x
         if last - found.fun < 1e-5 * abs(found.fun):
             break
@@ -498,6 +477,18 @@ def predictions(
     trust = expit(mixing.foreign[0] * found.foreign_logit + mixing.foreign[1])
     foreign_probability = np.where(found.foreign >= 0, unknown * trust, 0.0)
     return Predictions(ranked, probability, unknown, own, found.foreign, foreign_probability, mixing.forgotten(found))
+
+
+def tagged_probability(
+    probability: np.ndarray, unknown: np.ndarray, frequency: np.ndarray, swapped: float
+) -> np.ndarray:
+    """Probability that a picture which *has* a tag is tagged with this series: (m,), 0 to 1. To be held against tags.
+
+    A tagged picture is of one of the owner's series, unless its tag is wrong: `unknown` (m,) drops
+    out, and of all tags the share `swapped` names any series by its `frequency` (m,).
+    """
+    fits = np.minimum(probability / np.maximum(1.0 - unknown, 1e-6), 1.0)
+    return (1.0 - swapped) * fits + swapped * frequency
 
 
 def agreement(

@@ -24,8 +24,7 @@ from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
-from tagcheck.series.confidence import Ratio
-from tagcheck.series.probabilities import Absence
+from tagcheck.series.probabilities import Absence, Ratio
 
 
 @pytest.fixture(scope="module")

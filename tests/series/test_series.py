@@ -14,7 +14,6 @@ from sklearn.metrics import f1_score, roc_auc_score
 from tagcheck.learning import linear_probes
 from tagcheck.learning.linear_probes import expected_calibration_error
 from tagcheck.learning.same_class_model import fit_plda
-from tagcheck.series import confidence as series_confidence
 from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series.labels import FOLDS, CannotLearn, Labels, group_counts, label_images, spread_folds
 
@@ -393,9 +392,8 @@ def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_
         said,
         probabilities.predictions(folded.candidates, replace(mixing, by_company=None), labels.contains()),
     ):
-        confidence = series_confidence.confidence_missing(
-            one.probability[rows, 0], one.unknown[rows], one.forgotten[rows]
-        )
+        untagged = one.probability[rows, 0] * one.forgotten[rows]
+        confidence = untagged / ((1.0 - one.unknown[rows]) * one.forgotten[rows] + one.unknown[rows])
         errors.append(expected_calibration_error(confidence, one.ranked[rows, 0] == truth[rows], low=0.1))
     assert errors[0] < 0.1 and errors[1] > 0.3, "all taken together a missing tag means too little"
 
@@ -403,7 +401,7 @@ def test_who_forgets_the_series_forgets_the_characters_too_so_pictures_with_and_
 def test_the_likeliest_series_is_corrected_to_how_often_it_is_right_and_the_others_keep_their_order():
     drawn = draw(series=10, pictures=3000, unknown=0, forgotten=0, swapped=0.03, duplicates=0, noise=1.5, seed=8)
     labels, folded, mixing, _said, truth = learn(drawn)
-    modest = replace(mixing, weights=mixing.weights * 0.6, first=series_confidence.Ratio())
+    modest = replace(mixing, weights=mixing.weights * 0.6, first=probabilities.Ratio())
     own = labels.single
     frequency = np.bincount(own, minlength=len(labels.classes)) / len(own)
     first = probabilities._first(modest, folded.candidates, own, frequency[own])
@@ -424,7 +422,7 @@ def test_the_likeliest_series_is_corrected_to_how_often_it_is_right_and_the_othe
 
 def test_a_picture_with_one_candidate_alone_is_left_as_it_is():
     among = np.array([[1.0, 0.0], [0.0, 0.0], [0.75, 0.25]])
-    out = probabilities._first_corrected(among, series_confidence.Ratio(2.0, 0.0))
+    out = probabilities._first_corrected(among, probabilities.Ratio(2.0, 0.0))
     assert out[:2].tolist() == among[:2].tolist() and out[2] == pytest.approx([0.9, 0.1])
 
 
@@ -512,26 +510,6 @@ def test_one_series_alone_is_refused():
         out_of_fold.out_of_fold(drawn.matrix, labels, np.arange(20) % 4)
 
 
-def test_planted_swaps_and_forgotten_tags_are_found_with_a_confidence_that_keeps_its_word(library, learned):
-    labels, _, mixing, said, truth = learned
-    tagged = np.array([labels.series.index(*tags) if tags else -1 for tags in library.tag_sets()])
-    frequency = np.bincount(tagged[tagged >= 0], minlength=len(labels.series)) / (tagged >= 0).sum()
-    rows = np.flatnonzero(tagged >= 0)
-    own = np.asarray(said.own[rows, tagged[rows]]).ravel()
-    fits = series_confidence.given_tagged(own, said.unknown[rows])
-    confidence = series_confidence.confidence_incorrect(fits, frequency[tagged[rows]], mixing.swapped)
-    wrong = truth[rows] != tagged[rows]
-    assert wrong[confidence > 0.8].mean() > 0.8
-    assert (confidence[wrong] > 0.8).mean() > 0.8
-    bare = np.flatnonzero((tagged < 0) & said.predicted[:, 0])
-    confidence = series_confidence.confidence_missing(
-        said.probability[bare, 0], said.unknown[bare], said.forgotten[bare]
-    )
-    right = said.ranked[bare, 0] == truth[bare]
-    assert right[confidence > 0.8].mean() > 0.85
-    assert (confidence > 0.8).sum() > 0.8 * ((tagged < 0) & (truth >= 0)).sum()
-
-
 def test_what_a_sample_is_mixed_of_is_found_by_telling_it_from_one_part():
     rng = np.random.default_rng(5)
     pure, rest = rng.normal(-2, 1, 4000), rng.normal(3, 2, 2700)
@@ -542,29 +520,6 @@ def test_what_a_sample_is_mixed_of_is_found_by_telling_it_from_one_part():
     assert expected_calibration_error(of_pure, np.arange(3000) >= 2700) < 0.02
     kept, _ = probabilities.density_ratio(mixed[:15], pure[:15], 0.3, 10.0)
     assert kept == pytest.approx(0.3, abs=0.05), "few samples leave the share where it was"
-
-
-def test_swaps_are_planted_among_classes_that_the_fold_knows_and_never_as_the_pictures_own(library, learned):
-    labels, folded, mixing, *_ = learned
-    own = labels.single[folded.planted_rows]
-    assert (folded.planted_class != own).all() and len(own) > 300
-    assert (folded.planted.classes == folded.planted_class[:, None]).any(axis=1).all()
-    wrong = probabilities._tag_odds(mixing, folded.planted, folded.planted_class, np.full(len(labels.classes), 0.1))
-    rows = np.flatnonzero(labels.single >= 0)
-    right = probabilities._tag_odds(
-        mixing, folded.candidates.rows(rows), labels.single[rows], np.full(len(labels.classes), 0.1)
-    )
-    assert np.median(right) > np.median(wrong) + 4
-
-
-def test_no_confidence_is_beyond_what_the_model_of_errors_can_promise():
-    assert (
-        series_confidence.confidence_incorrect(np.array([0.0]), np.array([0.5]), 0.3)[0] == series_confidence.MOST_SURE
-    )
-    assert series_confidence.confidence_missing(np.array([1.0]), np.array([0.0]), 0.5)[0] == series_confidence.MOST_SURE
-    assert series_confidence.confidence_missing(np.array([1.0]), np.array([0.0]), 0.0)[0] == 0.0, (
-        "where nothing is ever forgotten"
-    )
 
 
 def test_a_picture_whose_candidates_do_not_agree_counts_as_less_known_where_untagged_pictures_are_such():
