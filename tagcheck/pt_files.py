@@ -258,8 +258,8 @@ class _Plain(pickle.Unpickler):
     ) -> _Later:
         entry = self._entries[f"data/{storage.key}"]
         step, count = 1, 1
-        for length, wanted in zip(reversed(shape), reversed(stride)):
-            if length < 1 or (wanted != step and length > 1):
+        for length, wanted in zip(reversed(shape), reversed(stride), strict=True):
+            if type(length) is not int or length < 1 or (wanted != step and length > 1):
                 raise _Odd("not contiguous")
             step, count = step * length, count * length
         size = storage.size
