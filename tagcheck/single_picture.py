@@ -5,20 +5,31 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from tagcheck import arrays
 from tagcheck.data_folder import SINGLE_PICTURE
-from tagcheck.files import write_atomically
 
 VERSION = 1
 BENDS = (-2.0, 0.0, 2.0, 5.0)  # of a log-likelihood ratio
 LIMIT = 12.0  # a ratio beyond this is not believed
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+FORM = {
+    "weight": "f2",
+    "bias": "f1",
+    "columns": "i1",
+    "own_weight": "f2",
+    "own_bias": "f1",
+    "prior": "f1",
+    "missing": "f1",
+    "wrong": "f1",
+    "names": arrays.TEXTS,
+    "model": arrays.TEXTS,
+    "never": "b1",
+}
 
 
 @dataclass(frozen=True)
@@ -66,21 +77,26 @@ class Kept:
 
 def save(folder: Path, kept: Kept, examined: Sequence[str]) -> None:
     """Write it into the data folder, with the hashes of the pictures that the detectors have `examined`."""
-    arrays = {one.name: getattr(kept.says, one.name) for one in fields(SinglePicture)}
-    texts = {"names": "\n".join(kept.names), "model": f"{VERSION} {kept.model}"}
-    arrays |= {name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()}
-    arrays |= {"never": kept.never, "examined": np.frombuffer(bytes.fromhex("".join(examined)), np.uint8)}
-    write_atomically(folder / SINGLE_PICTURE, lambda out: np.savez(out, **arrays))
+    made = {one.name: getattr(kept.says, one.name) for one in fields(SinglePicture)}
+    made |= {"names": kept.names, "model": [f"{VERSION} {kept.model}"], "never": kept.never}
+    made["examined"] = np.frombuffer(bytes.fromhex("".join(examined)), np.uint8)
+    arrays.save(folder / SINGLE_PICTURE, made)
 
 
 def load(folder: Path) -> Kept | None:
     """What was kept; None for no file, a damaged one or one of another version."""
-    try:
-        with np.load(folder / SINGLE_PICTURE, allow_pickle=False) as held:
-            says = SinglePicture(*(held[one.name] for one in fields(SinglePicture)))
-            names = bytes(held["names"]).decode().split("\n")
-            version, _, model = bytes(held["model"]).decode().partition(" ")
-            sound = version == str(VERSION) and len(says.weight) == len(names) == len(held["never"]) == len(says.prior)
-            return Kept(says, names, model, held["never"]) if sound else None
-    except DAMAGED:
+    held = arrays.load(folder / SINGLE_PICTURE, FORM)
+    if held is None:
         return None
+    says = SinglePicture(*(held[one.name] for one in fields(SinglePicture)))
+    version, _, model = held["model"][0].partition(" ")
+    tags, own = len(held["names"]), len(says.columns)
+    lengths = [(tags, (says.weight, says.bias, says.prior, held["never"])), (own, (says.own_weight, says.own_bias))]
+    sound = (
+        version == str(VERSION)
+        and all(len(one) == length for length, some in lengths for one in some)
+        and says.weight.shape[1:] == says.own_weight.shape[1:]
+        and bool(((says.columns >= 0) & (says.columns < tags)).all())
+        and len(says.missing) == len(says.wrong) == features(*np.zeros((4, 1))).shape[1]
+    )
+    return Kept(says, held["names"], model, held["never"]) if sound else None

@@ -11,21 +11,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from tagcheck import data_folder, single_picture, tags
+from tagcheck import arrays, data_folder, single_picture, tags
 from tagcheck.cluster import Share, here
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.duplicates import kept_pairs, measuring
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
-from tagcheck.files import listed, write_atomically
+from tagcheck.files import listed
 from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
@@ -37,6 +35,7 @@ from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES
 
 FILE, VERSION = "belief.npz", 1
+FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS) | {"cells": "i1", "confidence": "f1"}
 KINDS = (MISSING, INCORRECT)
 OWN_FILES = ("tag_rules.json", "tag_map.json", "tag_map.csv")
 
@@ -123,16 +122,9 @@ def _number(row: int, column: int, names: int, kind: str) -> int:
 
 
 def _keep(folder: DataFolder, data: Dataset, made: Believed) -> None:
-    arrays: dict[str, Any] = {"cells": made.cells, "confidence": made.confidence}
-    texts = {
-        "hashes": made.hashes,
-        "names": made.names,
-        "version": [str(VERSION)],
-        "rests_on": [_rests_on(folder, data)],
-    }
-    for name, lines in texts.items():
-        arrays[name] = np.frombuffer("\n".join(lines).encode("utf-8"), dtype=np.uint8)
-    write_atomically(folder.root / FILE, lambda out: np.savez(out, **arrays))
+    about = {"version": [str(VERSION)], "rests_on": [_rests_on(folder, data)]}
+    lists = {"hashes": made.hashes, "names": made.names, "cells": made.cells, "confidence": made.confidence}
+    arrays.save(folder.root / FILE, about | lists)
 
 
 def _keep_single(folder: DataFolder, pictures: Pictures, seen: Examined | None, declared: Rules) -> None:
@@ -147,18 +139,11 @@ def _keep_single(folder: DataFolder, pictures: Pictures, seen: Examined | None, 
 
 def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
     """What was kept, if it still holds; None for no file, an older one, one of other inputs or a damaged one."""
-    try:
-        with np.load(folder.root / FILE, allow_pickle=False) as held:
-            texts = {
-                name: bytes(held[name]).decode("utf-8").split("\n")
-                for name in ("hashes", "names", "version", "rests_on")
-            }
-            if texts["version"] != [str(VERSION)] or texts["rests_on"] != [_rests_on(folder, data)]:
-                return None
-            hashes, names = ([one for one in texts[name] if one] for name in ("hashes", "names"))
-            return Believed(hashes, names, held["cells"], held["confidence"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    held = arrays.load(folder.root / FILE, FORM)
+    if held is None or held["version"] != [str(VERSION)] or held["rests_on"] != [_rests_on(folder, data)]:
         return None
+    hashes, names = ([one for one in held[name] if one] for name in ("hashes", "names"))
+    return Believed(hashes, names, held["cells"], held["confidence"])
 
 
 def _rests_on(folder: DataFolder, data: Dataset) -> str:

@@ -9,17 +9,16 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from tagcheck import arrays
 from tagcheck.embedding.store import Embeddings
-from tagcheck.files import write_atomically
 from tagcheck.similar import Pairs, pairs
 
 FILE = "pairs.npz"
 VERSION = 1
+FORM = {"version": "i0", "threshold": "f0", "hashes": "V1", "digests": "u1", "i": "i1", "j": "i1", "cosine": "f1"}
 MOST_ANEW = 0.2  # share of pictures up to which it is quicker to compare only these with all
 MOST_KEPT = 5_000_000  # pairs
 
@@ -64,16 +63,13 @@ def _taken_over(
     path: Path, hashes: np.ndarray, digests: np.ndarray, threshold: float
 ) -> tuple[Pairs, np.ndarray] | None:
     """(the kept pairs of these pictures, by their rows, the rows that have to be compared anew); None where it is better to begin anew."""
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            if int(held["version"]) != VERSION or float(held["threshold"]) != threshold:
-                return None
-            then, embedded, i, j, cosine = (held[name] for name in ("hashes", "digests", "i", "j", "cosine"))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    held = arrays.load(path, FORM)
+    if held is None or (int(held["version"]), float(held["threshold"])) != (VERSION, threshold):
         return None
+    then, embedded, i, j, cosine = (held[name] for name in ("hashes", "digests", "i", "j", "cosine"))
     if len(then) != len(embedded) or not len(i) == len(j) == len(cosine):
         return None
-    if len(i) and max(i.max(), j.max()) >= len(then):
+    if len(i) and not 0 <= min(i.min(), j.min()) <= max(i.max(), j.max()) < len(then):
         return None
     place = {hash: row for row, hash in enumerate(then.tolist())}
     before = np.array([place.get(hash, -1) for hash in hashes.tolist()], dtype=np.int64)
@@ -90,6 +86,5 @@ def _taken_over(
 
 
 def _keep(path: Path, hashes: np.ndarray, digests: np.ndarray, threshold: float, made: Pairs) -> None:
-    arrays: dict[str, Any] = {"hashes": hashes, "digests": digests, "i": made.i, "j": made.j, "cosine": made.cosine}
-    arrays |= {"version": np.array(VERSION), "threshold": np.array(threshold)}
-    write_atomically(path, lambda out: np.savez(out, **arrays))
+    lists = {"hashes": hashes, "digests": digests, "i": made.i, "j": made.j, "cosine": made.cosine}
+    arrays.save(path, lists | {"version": np.array(VERSION), "threshold": np.array(threshold)})

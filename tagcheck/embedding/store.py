@@ -442,7 +442,9 @@ def _load_shard(path: Path, without: Container[str] = ()) -> dict[str, Any]:
             f"{path}: embeddings are {rows.dtype} ({rows.layout}), not plain floating point: remove it and {MADE_BY} again"
         )
     _check_bytes(path, shard, rows)
-    named = {"model": shard.get("model", ""), "preprocess": shard.get("preprocess", "")}
+    named = {name: shard.get(name, "") for name in ("model", "preprocess")}
+    if set(map(type, named.values())) - {str}:
+        raise BadFile(f"{path}: the name of its model or preprocessing is not text: remove it and {MADE_BY} again")
     return cast("dict[str, Any]", shard | {"embeddings": rows.detach()} | named)
 
 

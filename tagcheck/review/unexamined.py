@@ -28,7 +28,10 @@ WHY_WRONG = "The picture alone makes it {} likely that it is wrong; the detector
 
 def examined(folder: DataFolder) -> bytes | None:
     """The hashes of the pictures that the detectors had examined when they ran last, 32 bytes each; None where that is not kept."""
-    with suppress(OSError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(folder.root / SINGLE_PICTURE) as kept:
+    damaged = (OSError, KeyError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile)
+    with suppress(*damaged), zipfile.ZipFile(folder.root / SINGLE_PICTURE) as kept:
+        if kept.getinfo("examined.npy").compress_type != zipfile.ZIP_STORED:  # which may ask for any amount of memory
+            return None
         data = kept.read("examined.npy")  # without NumPy: loading that takes longer than the answer
         return data[10 + int.from_bytes(data[8:10], "little") :]
     return None

@@ -28,7 +28,7 @@ import onnx
 import pytest
 import torch
 from hydrus_server import HydrusServer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from joytag_folder import make_tiny_model_folder
 from mutants import as_bytes, changed, limited, mutants, odd
@@ -41,9 +41,11 @@ from series_library import draw, write
 import find_bad_sources
 import train_series_classifier_images
 from joytag.Models import ViT
-from tagcheck import data_folder, dataset, detectors
+from tagcheck import arrays, data_folder, dataset, detectors, single_picture
+from tagcheck.belief import of_library
 from tagcheck.data_folder import DATASET, MAPPING, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import DETECTORS, MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
+from tagcheck.duplicates import kept_pairs
 from tagcheck.embedding import joytag_network, published_layouts, store, tagger_json
 from tagcheck.embedding.onnx_graph import Graph
 from tagcheck.errors import ToolError
@@ -57,7 +59,7 @@ from tagcheck.pictures import unreadable
 from tagcheck.pictures.file_formats import ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import first_picture
 from tagcheck.pictures.showing import shown
-from tagcheck.review import Filter, Review, queries, report_import
+from tagcheck.review import Filter, Review, queries, report_import, unexamined
 from tagcheck.review.store import decisions
 from tagcheck.series import classifier_files
 from tagcheck.tag_errors import tag_rules, tagger_vocabulary
@@ -66,7 +68,11 @@ from webapp import keys
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 FILES = 10 if EXAMPLES < 5_000 else 100  # made of each draw
 few = settings(
-    max_examples=math.ceil(EXAMPLES / FILES), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=math.ceil(EXAMPLES / FILES),
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 seeds = st.integers(0, 2**32)
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(st.characters(), max_size=8)
@@ -488,7 +494,8 @@ def test_a_networks_configuration_is_read_or_named(data: bytes, seed: int) -> No
 def _pt_files() -> dict[str, bytes]:
     folder = place("pt")
     with store.ShardWriter(folder, "m", "p") as writer:
-        writer.add(HASHES[:3], np.ones((3, 4), np.float32))
+        small = [np.arange(6, dtype=np.uint8)] * 3
+        writer.add(HASHES[:3], np.ones((3, 4), np.float32), [(3, 2)] * 3, small, HASHES[:3])
     store.save_tag_head(folder, store.TagHead(["a", "b"], np.ones((2, 4), np.float32), np.zeros(2, np.float32), "m"))
     return {"a.pt": store.shard_paths(folder)[0].read_bytes(), "tag_head.pt": (folder / "tag_head.pt").read_bytes()}
 
@@ -534,18 +541,95 @@ pt_values = (
 documents = st.dictionaries(pt_keys, pt_values, max_size=8) | tensor_like | scalars | st.lists(tensor_like, max_size=3)
 
 
-@pytest.mark.parametrize("name", ["a.pt", "tag_head.pt"])
+PT_READERS: dict[str, list[Callable[[Path], object]]] = {
+    "tag_head.pt": [store.load_tag_head],
+    "a.pt": [
+        store.load,
+        store.found_model,
+        lambda folder: store.embedded(folder, "m", "p", pixels={}),
+        lambda folder: store.load_thumbnails(folder, HASHES[:3], 6),
+        lambda folder: unexamined._embeddings(DataFolder(folder.parent), set(HASHES[:2]), "m", 4),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PT_READERS)
 @few
 @given(data=st.binary(max_size=200), document=documents, seed=seeds)
 def test_a_file_of_tensors_is_read_or_named(name: str, data: bytes, document: Any, seed: int) -> None:
-    good, rng, folder = _pt_files()[name], Random(seed), place(f"read {name}")
+    good, rng, folder = _pt_files()[name], Random(seed), place(f"read {name}") / "advanced_embeddings"
+    folder.mkdir(exist_ok=True)
     out = io.BytesIO()
     torch.save(document, out)
     some = [data, out.getvalue(), good, _repacked(good, rng, data)]
     some += [_repacked(good, rng, None) if rng.random() < 0.6 else changed(good, rng) for _ in range(FILES - len(some))]
     for one in some:
-        (folder / name).write_bytes(one)
-        refused_or_read(lambda: store.load(folder) if name == "a.pt" else store.load_tag_head(folder))
+        (folder / name.replace("a.pt", "embeddings_a.pt")).write_bytes(one)
+        for reader in PT_READERS[name]:
+            refused_or_read(lambda: reader(folder))  # noqa: B023
+
+
+@cache
+def _kept_files() -> tuple[Path, dict[str, bytes]]:
+    folder, rng = place("kept"), np.random.default_rng(1)
+    says = single_picture.SinglePicture(
+        rng.random((3, 4)),
+        np.zeros(3),
+        np.array([1]),
+        np.ones((1, 4)),
+        np.zeros(1),
+        np.zeros(3),
+        np.ones(13),
+        np.ones(13),
+    )
+    single_picture.save(folder, single_picture.Kept(says, ["a", "b", "c"], "m", np.zeros(3, bool)), HASHES)
+    kept_pairs.near_pairs(folder, store.Embeddings(HASHES, np.ones((6, 4), np.float32), "m", "p"), 0.9)
+    about = {"hashes": HASHES, "names": ["a", "b"], "version": ["1"], "rests_on": ["x"]}
+    arrays.save(folder / of_library.FILE, about | {"cells": np.arange(4), "confidence": np.ones(4)})
+    return folder, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _taken_over(folder: Path) -> None:
+    hashes, same = np.frombuffer(bytes.fromhex("".join(HASHES)), dtype="V32"), np.ones((6, 4), np.float32)
+    digests = np.array([kept_pairs._digest(row) for row in same], dtype=np.uint64)
+    if (found := kept_pairs._taken_over(folder / kept_pairs.FILE, hashes, digests, 0.9)) is not None:
+        assert not len(found[0]) or 0 <= found[0].i.min() <= found[0].j.max() < 6
+
+
+def _said(folder: Path) -> None:
+    unexamined.examined(DataFolder(folder))
+    if (kept := single_picture.load(folder)) is not None and kept.says.weight.shape[1] == 4:
+        assert len(kept.says.errors(np.ones(4), [False] * len(kept.names))) == len(kept.names)
+
+
+@few
+@given(data=st.binary(max_size=200), seed=seeds)
+def test_what_is_kept_between_runs_is_read_or_made_anew(data: bytes, seed: int) -> None:
+    folder, files = _kept_files()
+    readers = {kept_pairs.FILE: _taken_over, data_folder.SINGLE_PICTURE: _said}
+    readers[of_library.FILE] = lambda folder: arrays.load(folder / of_library.FILE, of_library.FORM)
+    rng = Random(seed)
+    for number in range(FILES):
+        name = rng.choice(sorted(readers))
+        good = files[name]
+        one = changed(good, rng) if number % 3 else _other_arrays(good, rng)
+        (folder / name).write_bytes(one if number else data)
+        with limited():
+            readers[name](folder)
+        (folder / name).write_bytes(good)
+
+
+def _other_arrays(good: bytes, rng: Random) -> bytes:
+    """The same file with one of its arrays of another kind, shape or content, compressed, or gone."""
+    with np.load(io.BytesIO(good)) as held:
+        made = {name: held[name] for name in held.files}
+    name, out = rng.choice(sorted(made)), io.BytesIO()
+    others = (np.array("x"), np.full(3, -1), np.array([np.nan]), np.full((2, 2), 2**40), np.array([b"\xff"]))
+    made[name] = rng.choice((*others, made[name].ravel()[:1], made[name][None]))
+    if rng.random() < 0.1:
+        del made[name]
+    (np.savez_compressed if rng.random() < 0.1 else np.savez)(out, **made)
+    return out.getvalue()
 
 
 @cache

@@ -1,0 +1,50 @@
+"""Arrays and lists of texts kept in one `.npz` file that may be deleted: written whole, and read only where they are of the form
+that was written.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tagcheck.files import write_atomically
+
+TEXTS = "texts"
+
+
+def save(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write the file. A list of texts, none of which holds a line's end, is kept as its UTF-8."""
+    stored: dict[str, Any] = {
+        name: np.frombuffer("\n".join(one).encode(), np.uint8) if isinstance(one, list) else one
+        for name, one in arrays.items()
+    }
+    write_atomically(path, lambda out: np.savez(out, **stored))
+
+
+def load(path: Path, form: Mapping[str, str]) -> dict[str, Any] | None:
+    """The arrays that `form` names, each with the letters of its kinds and its number of axes ("iu1", "f2") or `TEXTS`.
+
+    None where there is no such file, or a damaged one, or one of another form; numbers that are not finite are no numbers.
+    """
+    found: dict[str, Any] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:  # a compressed entry may ask for any amount of memory
+            if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
+                return None
+        with np.load(path, allow_pickle=False) as held:
+            for name, wanted in form.items():
+                one = held[name]
+                kinds, axes = ("u", 1) if wanted == TEXTS else (wanted[:-1], int(wanted[-1]))
+                if (
+                    not isinstance(one, np.ndarray)  # bytes, where it does not begin as an array does
+                    or one.dtype.kind not in kinds
+                    or one.ndim != axes
+                    or (one.dtype.kind == "f" and not np.isfinite(one).all())
+                ):
+                    return None
+                found[name] = bytes(one).decode().split("\n") if wanted == TEXTS else one
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, TypeError, zipfile.BadZipFile):
+        return None
+    return found
