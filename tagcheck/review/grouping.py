@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from tagcheck.detectors import DETECTORS, MISTAGGED, PAIRS, SERIES, TAGS
 from tagcheck.findings import finding_id
-from tagcheck.review.store import IGNORED, PAIR, SKIPPED, UNDECIDED, UNDECIDED_STATE
+from tagcheck.review.store import GONE, IGNORED, PAIR, SAME, SKIPPED, UNDECIDED, UNDECIDED_STATE
 
 LARGEST, MOST_PAIRS = 1000, 5000  # of a group that is one card
 # Whose kind a suggestion is called by where several detectors say it: a series is one, whoever says it.
@@ -26,16 +26,13 @@ def regroup(db: sqlite3.Connection) -> None:
     db.create_function("pair_finding", 3, lambda *key: finding_id(key[0], key[1:], []), deterministic=True)
     db.execute("CREATE TEMP TABLE member (hash TEXT PRIMARY KEY, finding TEXT NOT NULL) WITHOUT ROWID")
     named = {finding_id("copies", group, []): group for group in groups}
-    db.executemany(
-        "INSERT INTO member VALUES (?, ?)", [(hash, name) for name, group in named.items() for hash in group]
-    )
+    members = [(hash, name) for name, group in named.items() for hash in group]
+    db.executemany("INSERT INTO member VALUES (?, ?)", members)
     _take_suggestions(db)
     _take_findings(db, named)
     db.execute("DELETE FROM entries")
-    db.execute(
-        "INSERT OR IGNORE INTO entries SELECT entry, s.id FROM said JOIN suggestions s ON s.hash = said.hash AND s.tag = said.tag"
-        " AND s.action = said.action AND s.other = said.other"
-    )
+    both = f"said JOIN suggestions s ON {SAME.format('s', 'said')}"
+    db.execute(f"INSERT OR IGNORE INTO entries SELECT entry, s.id FROM {both}")
     db.execute("DROP TABLE member")
 
 
@@ -54,18 +51,15 @@ def rank(db: sqlite3.Connection) -> None:
         "  FROM findings f LEFT JOIN pictures p ON p.hash = f.hash)"
         ") r WHERE r.id = findings.id"
     )
-    db.execute(
-        "UPDATE suggestions SET rank = f.rank, newest = f.newest FROM findings f WHERE f.id = suggestions.finding"
-    )
+    ranks = "rank = f.rank, newest = f.newest FROM findings f"
+    db.execute(f"UPDATE suggestions SET {ranks} WHERE f.id = suggestions.finding")
     db.execute(
         "CREATE TEMP TABLE places AS SELECT tag, finding, row_number() OVER"
         " (PARTITION BY tag ORDER BY max(confidence) DESC, min(rank)) AS place FROM suggestions GROUP BY tag, finding"
     )
     db.execute("CREATE INDEX places_key ON places (finding, tag, place)")
-    db.execute(
-        "UPDATE suggestions SET tag_rank ="
-        " (SELECT place FROM places p WHERE p.finding = suggestions.finding AND p.tag = suggestions.tag)"
-    )
+    its = "p.finding = suggestions.finding AND p.tag = suggestions.tag"
+    db.execute(f"UPDATE suggestions SET tag_rank = (SELECT place FROM places p WHERE {its})")
     db.execute("DROP TABLE places")
 
 
@@ -98,12 +92,9 @@ def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 def _groups(db: sqlite3.Connection) -> list[list[str]]:
     """The groups of copies small enough for a card. A pair that the owner called no copies holds none together."""
-    rows = db.execute(
-        "SELECT s.hash, s.other FROM said s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action"
-        " AND d.other = s.other WHERE s.action = ? AND ifnull(d.state, '') != ?",
-        (PAIR, IGNORED),
-    )
-    pairs = [(row[0], row[1]) for row in rows]
+    decided = f"said s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
+    query = f"SELECT s.hash, s.other FROM {decided} WHERE s.action = ? AND ifnull(d.state, '') != ?"
+    pairs = [(hash, other) for hash, other in db.execute(query, (PAIR, IGNORED))]
     groups = connected(pairs)
     first = {hash: group[0] for group in groups for hash in group}
     counted = Counter(first[hash] for hash, _ in pairs)
@@ -134,14 +125,11 @@ def _take_suggestions(db: sqlite3.Connection) -> None:
         " issues = excluded.issues, confidence = excluded.confidence, alone = excluded.alone, evidence = excluded.evidence,"
         " place = excluded.place, differs = excluded.differs, current = 1"
     )
-    db.execute(
-        "UPDATE suggestions SET state = coalesce((SELECT coalesce(nullif(d.outcome, 'waiting'), d.state) FROM decisions d"
-        " WHERE d.hash = suggestions.hash AND d.tag = suggestions.tag AND d.action = suggestions.action"
-        f" AND d.other = suggestions.other AND d.state != 'open'), {UNDECIDED_STATE})"
-    )
-    db.execute(
-        f"DELETE FROM suggestions WHERE NOT current AND state IN ({','.join('?' * 4)})", (*UNDECIDED, "gone", SKIPPED)
-    )
+    queue = "SELECT coalesce(nullif(d.outcome, 'waiting'), d.state) FROM decisions d"
+    its = f"{SAME.format('d', 'suggestions')} AND d.state != 'open'"
+    db.execute(f"UPDATE suggestions SET state = coalesce(({queue} WHERE {its}), {UNDECIDED_STATE})")
+    passed = (*UNDECIDED, GONE, SKIPPED)
+    db.execute("DELETE FROM suggestions WHERE NOT current AND state IN (?, ?, ?, ?)", passed)
     db.execute(f"UPDATE suggestions SET finding = {place.format(row='suggestions.')} WHERE NOT current")
 
 
@@ -155,9 +143,8 @@ def _take_findings(db: sqlite3.Connection, named: dict[str, list[str]]) -> None:
         f" coalesce(max({tagged}), max(confidence)), CASE WHEN max(action != 'pair') THEN 2 ELSE max(differs) END, max(current)"
         " FROM suggestions GROUP BY finding"
     )
-    db.execute(
-        "UPDATE findings SET members = CASE WHEN other = '' THEN json_array(hash) ELSE json_array(hash, other) END"
-    )
+    both = "CASE WHEN other = '' THEN json_array(hash) ELSE json_array(hash, other) END"
+    db.execute(f"UPDATE findings SET members = {both}")
     db.executemany(
         "UPDATE findings SET hash = ?, other = ?, members = ? WHERE id = ?",
         [(group[0], group[1], json.dumps(group), name) for name, group in named.items()],

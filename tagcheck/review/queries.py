@@ -29,6 +29,7 @@ from tagcheck.review.store import (
     OPEN,
     PAIR,
     QUEUES,
+    SAME,
     UNDONE,
     Ask,
     Key,
@@ -38,11 +39,8 @@ from tagcheck.review.store import (
 
 PAIR_KINDS = detectors.issues(detectors.PAIRS)
 SURE, UNSURE, NEWEST = "sure", "unsure", "newest"
-ORDERS = {
-    SURE: ("rank", "ASC"),
-    UNSURE: ("rank", "DESC"),
-    NEWEST: ("newest", "ASC"),
-}  # the column that an order walks along
+# The column that an order walks along, and the direction.
+ORDERS = {SURE: ("rank", "ASC"), UNSURE: ("rank", "DESC"), NEWEST: ("newest", "ASC")}
 ENOUGH_DECISIONS = 10
 RIGHT = "state = ? AND outcome IS NOT ?"  # accepted, and not taken back since
 PACED = 500  # events that the pace is measured on
@@ -57,8 +55,9 @@ COLUMNS = (
     "s.finding, s.rank, s.source, s.issue, s.issues, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence,"
     " why_of(s.evidence) AS why, evidence_of(s.evidence) AS evidence, s.state, s.current"
 )
+DECISION = ("decided_at", "reason", "batch")
 DECIDED = "d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then, d.evidence AS evidence_then"
-DECIDED_SUGGESTIONS = "suggestions s LEFT JOIN decisions d ON d.hash = s.hash AND d.tag = s.tag AND d.action = s.action AND d.other = s.other"
+DECIDED_SUGGESTIONS = f"suggestions s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
 FIRST_WHY = (  # of the surest tag of a finding, and of its surest pair
     "CASE row_number() OVER (PARTITION BY s.finding, s.other ORDER BY s.confidence DESC, s.place, s.id) WHEN 1 THEN why_of(s.evidence)"
     " ELSE '' END"
@@ -67,6 +66,15 @@ BRIEFLY = COLUMNS.replace("why_of(s.evidence)", FIRST_WHY).replace("evidence_of(
     ", NULL AS version, NULL AS decided_at, NULL AS reason, NULL AS batch, NULL AS confidence_then, NULL AS evidence_then"
 )
 IN_A_QUEUE = f"s.state != '{GONE}'"
+STARTS_WITH = (
+    "s.id IN (SELECT id FROM suggestions WHERE hash >= ? AND hash < ? UNION SELECT id FROM suggestions WHERE"
+    " other != '' AND other >= ? AND other < ?)"
+)
+SAMPLED = f"s.id IN (SELECT o.id FROM sample_keys k JOIN suggestions o ON {SAME.format('o', 'k')} WHERE k.sample = ?)"
+BATCHED = (
+    "s.id IN (SELECT o.id FROM batches b JOIN suggestions o ON o.hash = b.hash AND o.tag = b.tag AND o.action = b.action"
+    " AND o.other = '' WHERE b.name IN ({}))"
+)
 IN_TAG = "tag_rank"  # the column that a view of one tag walks along: the tag's own order
 
 
@@ -387,15 +395,11 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
         where += f" AND s.finding IN ({','.join('?' * len(findings))})"
         values = [*values, *findings]
     rows = review.db.execute(
-        "SELECT s.hash, s.tag, s.action, s.other, s.issue,"
-        " coalesce(s.alone, s.confidence) AS confidence, coalesce(d.version, 0) AS version"
+        "SELECT s.hash, s.tag, s.action, s.other, coalesce(d.version, 0), s.issue, coalesce(s.alone, s.confidence)"
         f" FROM {DECIDED_SUGGESTIONS} WHERE {where} ORDER BY s.rank, s.id",
         values,
     )
-    return [
-        Ask(Key(row["hash"], row["tag"], row["action"], row["other"]), row["version"], row["issue"], row["confidence"])
-        for row in rows
-    ]
+    return [Ask(Key(*row[:4]), *row[4:]) for row in rows]
 
 
 def suggestions(review: Review, view: Filter, by_picture: bool = False) -> sqlite3.Cursor:
@@ -432,13 +436,9 @@ def best_of(review: Review, members: Sequence[str]) -> tuple[str, str]:
     group = review.db.execute("SELECT best, reasons FROM copies WHERE hash = ?", (members[0],)).fetchone()
     if group is not None and group["best"] in members:
         return group["best"], group["reasons"]
-    records = [picture(review, hash) or {} for hash in members]
-    place, reasons = best_copy(
-        [
-            Record(hash, frozenset(record.get("existing_all_tags") or ()), raw=record)
-            for hash, record in zip(members, records)
-        ]
-    )
+    raw = [(hash, picture(review, hash) or {}) for hash in members]
+    tagged = [Record(hash, frozenset(one.get("existing_all_tags") or ()), raw=one) for hash, one in raw]
+    place, reasons = best_copy(tagged)
     return members[place], "; ".join(reasons)
 
 
@@ -465,19 +465,15 @@ def complete(review: Review, start: str, limit: int = 20) -> list[tuple[str, int
 
 def ignored_in(review: Review, event: int) -> list[Key]:
     """What one event of the history ignored and is ignored still."""
-    rows = review.db.execute(
-        "SELECT hash, tag, action, other FROM event_changes JOIN decisions USING (hash, tag, action, other)"
-        " WHERE event = ? AND after = ? AND state = ?",
-        (event, IGNORED, IGNORED),
-    )
-    return [Key(*row) for row in rows]
+    both = "event_changes JOIN decisions USING (hash, tag, action, other)"
+    query = f"SELECT hash, tag, action, other FROM {both} WHERE event = ? AND after = ?2 AND state = ?2"
+    return [Key(*row) for row in review.db.execute(query, (event, IGNORED))]
 
 
 def pictures_with(review: Review, tags: Sequence[str]) -> int:
     """How many pictures that findings are about, or that wait for the detectors, have all these tags, by the dataset."""
-    has = " AND ".join(
-        "EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = ?)" for _ in tags
-    )
+    one = "EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = ?)"
+    has = " AND ".join([one] * len(tags))
     read = "SELECT evidence_of(record) AS record FROM pictures LIMIT -1"  # the limit lets each be unpacked but once
     return int(review.db.execute(f"SELECT count(*) FROM ({read}) p WHERE {has}", list(tags)).fetchone()[0])
 
@@ -617,12 +613,8 @@ def session(review: Review) -> Session:
 
 def decided_between(review: Review, start: str, end: str) -> int:
     """How many suggestions stand accepted or ignored since a decision between two times."""
-    which = "state IN (?, ?) AND action != ? AND decided_at BETWEEN ? AND ?"
-    return int(
-        review.db.execute(
-            f"SELECT count(*) FROM decisions WHERE {which}", (ACCEPTED, IGNORED, PAIR, start, end)
-        ).fetchone()[0]
-    )
+    query = "SELECT count(*) FROM decisions WHERE state IN (?, ?) AND action != ? AND decided_at BETWEEN ? AND ?"
+    return int(review.db.execute(query, (ACCEPTED, IGNORED, PAIR, start, end)).fetchone()[0])
 
 
 def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Measured | None]]:
@@ -697,69 +689,37 @@ def _large(review: Review, view: Filter) -> bool:
 
 def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
     """The SQL condition on `suggestions s` that a filter stands for, and its values; `by_row` where few rows are asked, or many match."""
-    terms, values = [IN_A_QUEUE], list[Any]()
+    of = "EXISTS (SELECT 1 FROM {0} p WHERE p.{1} = ? AND p.hash = s.hash)"
+    of = of if by_row else "s.hash IN (SELECT hash FROM {0} WHERE {1} = ?)"
+    told: list[tuple[str, tuple[Any, ...]]] = [  # each counts where it has values
+        ("s.state = ?", _given(view.state)),
+        (f"s.issue IN ({_marks(view.issues)})", view.issues),
+        ("s.tag IN (?, ?)" if view.or_tag else "s.tag = ?", _given(view.tag, view.or_tag)),
+        ("s.namespace = ?", _given(view.namespace)),
+        ("s.confidence >= ?", _given(max(view.least, 0))),
+        ("s.confidence <= ?", (view.most,) if view.most < 1 else ()),
+        (of.format("picture_pages", "page"), _given(view.page)),
+        (of.format("picture_series", "series"), _given(view.series)),
+        (STARTS_WITH, (view.hash, view.hash + "g") * 2 if view.hash else ()),
+        (SAMPLED, _given(view.sample)),
+        (BATCHED.format(_marks(view.batches)), view.batches),
+    ]
+    terms = [term for term, values in told if values] + ["s.changed"] * view.changed
+    return " AND ".join(terms if view.state else [IN_A_QUEUE, *terms]), [one for _, values in told for one in values]
 
-    def add(term: str, *given: Any) -> None:
-        terms.append(term)
-        values.extend(given)
 
-    if view.state:
-        terms.clear()
-        add("s.state = ?", view.state)
-    if view.issues:
-        add(f"s.issue IN ({','.join('?' * len(view.issues))})", *view.issues)
-    if view.or_tag:
-        add("s.tag IN (?, ?)", view.tag, view.or_tag)
-    elif view.tag:
-        add("s.tag = ?", view.tag)
-    for asked, term, bound in (
-        (view.namespace, "s.namespace = ?", view.namespace),
-        (view.least > 0, "s.confidence >= ?", view.least),
-        (view.most < 1, "s.confidence <= ?", view.most),
-    ):
-        if asked:
-            add(term, bound)
-    for table, column, value in (("picture_pages", "page", view.page), ("picture_series", "series", view.series)):
-        if value and by_row:
-            add(f"EXISTS (SELECT 1 FROM {table} p WHERE p.{column} = ? AND p.hash = s.hash)", value)
-        elif value:
-            add(f"s.hash IN (SELECT hash FROM {table} WHERE {column} = ?)", value)
-    if view.changed:
-        add("s.changed")
-    if view.hash:
-        add(
-            "s.id IN (SELECT id FROM suggestions WHERE hash >= ? AND hash < ? UNION SELECT id FROM suggestions WHERE"
-            " other != '' AND other >= ? AND other < ?)",
-            *(view.hash, view.hash + "g") * 2,
-        )
-    if view.sample:
-        add(
-            "s.id IN (SELECT o.id FROM sample_keys k JOIN suggestions o ON o.hash = k.hash AND o.tag = k.tag"
-            " AND o.action = k.action AND o.other = k.other WHERE k.sample = ?)",
-            view.sample,
-        )
-    if view.batches:
-        add(
-            "s.id IN (SELECT o.id FROM batches b JOIN suggestions o ON o.hash = b.hash AND o.tag = b.tag AND o.action = b.action"
-            f" AND o.other = '' WHERE b.name IN ({','.join('?' * len(view.batches))}))",
-            *view.batches,
-        )
-    return " AND ".join(terms), values
+def _given(*values: Any) -> tuple[Any, ...]:
+    """Those values that say something."""
+    return tuple(filter(None, values))
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _tallied(view: Filter) -> tuple[str, list[Any]] | None:
     """The SQL condition on `tallies` for a view that asks for no more than one kind, tag or namespace; None for others."""
-    finer = (
-        view.sample
-        or view.page
-        or view.series
-        or view.changed
-        or view.or_tag
-        or view.hash
-        or view.batches
-        or view.least > 0
-        or view.most < 1
-    )
+    finer = view != Filter(view.state, view.issues, view.tag, namespace=view.namespace, order=view.order)
     named = {counts.TAG: view.tag, counts.NAMESPACE: view.namespace, counts.ISSUE: "".join(view.issues)}
     asked = [(scope, name) for scope, name in named.items() if name]
     if finer or len(asked) > 1 or len(view.issues) > 1:
@@ -772,37 +732,18 @@ def _time(text: str) -> datetime:
 
 
 def _suggestion(row: sqlite3.Row, evidence: dict[str, Any]) -> Suggestion:
-    return Suggestion(
-        Key(row["hash"], row["tag"], row["action"], row["other"]),
-        row["issue"],
-        tuple(dict.fromkeys(row["issues"].split(","))) if row["issues"] else (),
-        row["confidence"],
-        row["why"],
-        evidence,
-        row["state"],
-        bool(row["current"]),
-        row["version"] or 0,
-        row["decided_at"],
-        row["reason"],
-        row["batch"],
-        row["confidence_then"],
-        json.loads(row["evidence_then"]) if row["evidence_then"] else None,
-        bool(row["in_view"]),
-    )
+    key = Key(row["hash"], row["tag"], row["action"], row["other"])
+    issues = tuple(dict.fromkeys(row["issues"].split(","))) if row["issues"] else ()
+    then = json.loads(row["evidence_then"]) if row["evidence_then"] else None
+    plain = {name: row[name] for name in ("issue", "confidence", "why", "state", *DECISION, "confidence_then")}
+    plain |= {"current": bool(row["current"]), "in_view": bool(row["in_view"]), "version": row["version"] or 0}
+    return Suggestion(key=key, issues=issues, evidence=evidence, evidence_then=then, **plain)
 
 
 def _finding(row: sqlite3.Row, rows: list[Suggestion]) -> Finding:
-    return Finding(
-        row["id"],
-        row["rank"],
-        row["issue"],
-        row["hash"],
-        row["other"],
-        tuple(json.loads(row["members"])),
-        row["confidence"],
-        bool(row["current"]),
-        tuple(rows),
-    )
+    plain = {name: row[name] for name in ("id", "rank", "issue", "hash", "other", "confidence")}
+    members = tuple(json.loads(row["members"]))
+    return Finding(members=members, current=bool(row["current"]), suggestions=tuple(rows), **plain)
 
 
 def finding_of(review: Review, key: Key) -> str | None:

@@ -33,6 +33,7 @@ from tagcheck.review.store import (
     LOOKUPS,
     PAIR,
     PICTURES,
+    SAME,
     SKIPPED,
     WALKS,
     Review,
@@ -122,8 +123,7 @@ def _incoming(review: Review) -> Iterator[sqlite3.Connection]:
         try:
             for pragma in ("journal_mode = MEMORY", "synchronous = OFF"):
                 review.db.execute(f"PRAGMA incoming.{pragma}")
-            for statement in filter(str.strip, INCOMING.split(";")):
-                review.db.execute(statement.replace("CREATE TABLE ", "CREATE TABLE incoming."))
+            sqlite.run(review.db, INCOMING.replace("CREATE TABLE ", "CREATE TABLE incoming."))
             yield review.db
         finally:
             review.db.execute("DETACH incoming")
@@ -180,9 +180,8 @@ def _newest(folder: DataFolder) -> dict[Kind, Path | None]:
 
 def _known(review: Review) -> dict[str, tuple[str, int, int]]:
     """By kind the file that is in the tables: its name, size and time."""
-    return {
-        row["kind"]: (row["name"], row["size"], row["mtime_ns"]) for row in review.db.execute("SELECT * FROM sources")
-    }
+    rows = review.db.execute("SELECT kind, name, size, mtime_ns FROM sources")
+    return {kind: (name, size, mtime_ns) for kind, name, size, mtime_ns in rows}
 
 
 def _stale(wanted: dict[Kind, Path | None], known: dict[str, tuple[str, int, int]]) -> list[Kind]:
@@ -201,12 +200,9 @@ def _stamp(path: Path | None) -> tuple[str, int, int] | None:
 
 
 def _problems(review: Review) -> dict[str, str]:
-    return dict(
-        review.db.execute(
-            f"SELECT kind, said FROM (SELECT kind, coalesce(error, json_extract(header, '$.{LEFT_OUT}')) AS said FROM sources)"
-            " WHERE said IS NOT NULL"
-        ).fetchall()
-    )
+    said = f"coalesce(error, json_extract(header, '$.{LEFT_OUT}'))"
+    query = f"SELECT kind, {said} FROM sources WHERE {said} IS NOT NULL"
+    return dict(review.db.execute(query).fetchall())
 
 
 def _take_report(db: sqlite3.Connection, kind: Kind, path: Path | None, taken: Taken) -> None:
@@ -290,70 +286,39 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: nea
         "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
-                entry_number(one.id),
-                kind.name,
-                one.issue,
-                row.hash,
-                row.other,
-                row.tag,
-                "" if row.action == PAIR else tags.namespace(row.tag),
-                row.action,
-                place,
-                row.confidence,
-                _alone(row.evidence),
-                packed(row.why, plain_text(numbers.packed(row.evidence))),
-                one.differs,
+                *(entry_number(one.id), kind.name, one.issue, row.hash, row.other, row.tag),
+                *("" if row.action == PAIR else tags.namespace(row.tag), row.action, place, row.confidence),
+                # what the detector alone said, where the owner's decisions moved it
+                float(said) if isinstance(said := row.evidence.get(BEFORE_VERDICTS), (int, float)) else None,
+                *(packed(row.why, plain_text(numbers.packed(row.evidence))), one.differs),
             )
             for one in batch
             for place, row in enumerate(one.rows)
         ],
     )
-
-    db.executemany(
-        "INSERT OR IGNORE INTO new_batches VALUES (?, ?, ?, ?)",
-        [
-            (name, row.hash, row.tag, row.action)
-            for one in batch
-            for row in one.rows
-            if isinstance(names := row.evidence.get("batches"), list)
-            for name in names
-            if is_text(name)
-        ],
-    )
-
-
-def _alone(evidence: dict[str, Any]) -> float | None:
-    """What the detector alone said, where the owner's decisions moved it."""
-    said = evidence.get(BEFORE_VERDICTS)
-    return float(said) if isinstance(said, (int, float)) else None
+    rows = [row for one in batch for row in one.rows if isinstance(row.evidence.get("batches"), list)]
+    named = [(name, row) for row in rows for name in row.evidence["batches"] if is_text(name)]
+    offered = [(name, row.hash, row.tag, row.action) for name, row in named]
+    db.executemany("INSERT OR IGNORE INTO new_batches VALUES (?, ?, ?, ?)", offered)
 
 
 def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
     """Keep which copy of each group the report calls the best, and why, for every picture of the group."""
     for group in details if isinstance(details, list) else ():
-        if (
-            isinstance(group, dict)
-            and isinstance(group.get("hashes"), list)
-            and all(isinstance(one, str) and HASH.fullmatch(one) for one in [group.get("best_copy"), *group["hashes"]])
-        ):
-            given = group.get("reasons")
-            reasons = "; ".join(one for one in given if is_text(one) and one) if isinstance(given, list) else ""
-            db.executemany(
-                "INSERT OR REPLACE INTO new_copies VALUES (?, ?, ?, ?)",
-                [(hash, group["best_copy"], reasons, len(group["hashes"])) for hash in group["hashes"]],
-            )
+        hashes, said = (group.get("hashes"), group.get("reasons")) if isinstance(group, dict) else (None, None)
+        if not isinstance(hashes, list):
+            continue
+        if all(isinstance(one, str) and HASH.fullmatch(one) for one in [group.get("best_copy"), *hashes]):
+            reasons = "; ".join(one for one in said if is_text(one) and one) if isinstance(said, list) else ""
+            rows = [(hash, group["best_copy"], reasons, len(hashes)) for hash in hashes]
+            db.executemany("INSERT OR REPLACE INTO new_copies VALUES (?, ?, ?, ?)", rows)
 
 
 def _note_grown(db: sqlite3.Connection) -> None:
     """Mark what was ignored and has become surer since by `CHANGED` or more: it stays ignored, and says so."""
-    db.execute(
-        f"UPDATE suggestions SET changed = current AND coalesce(alone, confidence) >= {CHANGED}"
-        " + (SELECT d.confidence FROM decisions d WHERE d.hash = suggestions.hash AND d.tag = suggestions.tag"
-        " AND d.action = suggestions.action AND d.other = suggestions.other)"
-        " WHERE state = ? AND EXISTS (SELECT 1 FROM decisions d WHERE d.hash = suggestions.hash AND d.tag = suggestions.tag"
-        " AND d.action = suggestions.action AND d.other = suggestions.other AND d.confidence IS NOT NULL)",
-        (IGNORED,),
-    )
+    then = f"(SELECT d.confidence FROM decisions d WHERE {SAME.format('d', 'suggestions')})"
+    grown = f"current AND coalesce(alone, confidence) >= {CHANGED} + {then}"
+    db.execute(f"UPDATE suggestions SET changed = {grown} WHERE state = '{IGNORED}' AND {then} IS NOT NULL")
 
 
 def _note_choices(db: sqlite3.Connection) -> None:
@@ -367,10 +332,8 @@ def _note_choices(db: sqlite3.Connection) -> None:
         "batches": "SELECT name FROM batches GROUP BY name ORDER BY count(*) DESC, name",
     }
     for name, query in choices.items():
-        db.execute(
-            "INSERT OR REPLACE INTO review_meta VALUES (?, ?)",
-            (f"choices_{name}", plain_text([row[0] for row in db.execute(query)])),
-        )
+        row = (f"choices_{name}", plain_text([row[0] for row in db.execute(query)]))
+        db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", row)
 
 
 def _runs(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -395,11 +358,8 @@ def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken, exam
     stamp = _stamp(path)
     if path is None or stamp is None:
         return
-    wanted = {
-        row[0]
-        for table in ("said", "suggestions")
-        for row in db.execute(f"SELECT hash FROM {table} UNION SELECT other FROM {table} WHERE other != ''")
-    }
+    both = "SELECT hash FROM {0} UNION SELECT other FROM {0} WHERE other != ''"
+    wanted = {row[0] for table in ("said", "suggestions") for row in db.execute(both.format(table))}
     decided = frozenset(row[0] for row in db.execute(following.pixels_decided(db)))
     header: dict[str, Any] = {}
     count, problem, unusable, waiting = 0, None, Unusable(), 0

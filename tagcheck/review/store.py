@@ -141,6 +141,11 @@ CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT
 
 # The rows of one `Key`.
 ITS = "hash = ? AND tag = ? AND action = ? AND other = ?"
+SAME = (
+    "{0}.hash = {1}.hash AND {0}.tag = {1}.tag AND {0}.action = {1}.action AND {0}.other = {1}.other"  # of two tables
+)
+# Accepted changes that are not applied yet.
+WAITS = f"state = '{ACCEPTED}' AND outcome IS NULL AND action != '{PAIR}'"
 
 
 class Key(NamedTuple):
@@ -156,6 +161,9 @@ class Key(NamedTuple):
     def opposite(self) -> Key | None:
         """The suggestion that takes this one back, None for a pair."""
         return Key(self.hash, self.tag, OPPOSITE[self.action]) if self.action in OPPOSITE else None
+
+
+Change = tuple[Key, str, str]  # what was decided on, its state before and after
 
 
 @dataclass(frozen=True)
@@ -261,10 +269,7 @@ class Review:
     def set_meta(self, key: str, value: str) -> None:
         """Keep a value among the store's own notes."""
         with self.writing() as db:
-            db.execute(
-                "INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (key, value),
-            )
+            db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (key, value))
 
     def muted(self) -> list[str]:
         """The tags that the owner does not want to be asked about, sorted."""
@@ -274,14 +279,9 @@ class Review:
         """Ask about a tag no longer, or again. That is no verdict on it: nothing is decided, and no other tag is touched."""
         now = sorted({*self.muted(), tag} if on else {*self.muted()} - {tag})
         with self.writing() as db, counts.kept(db, counts.MANY + 1):
-            db.execute(
-                "INSERT INTO review_meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (MUTED, json.dumps(now)),
-            )
-            db.execute(
-                f"UPDATE suggestions SET state = {UNDECIDED_STATE} WHERE tag = ? AND action != ? AND state IN (?, ?, ?)",
-                (tag, PAIR, *UNDECIDED, GONE),
-            )
+            db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (MUTED, json.dumps(now)))
+            which = f"tag = ? AND action != '{PAIR}' AND state IN (?, ?, ?)"
+            db.execute(f"UPDATE suggestions SET state = {UNDECIDED_STATE} WHERE {which}", (tag, *UNDECIDED, GONE))
 
     def revision(self) -> int:
         """A number that goes up with every write, so that a reader can tell whether anything changed."""
@@ -308,7 +308,7 @@ class Review:
         """As `decide`, with a state of its own for each suggestion."""
         outcome = Outcome(label=label)
         with self.writing() as db, counts.kept(db, len(asked)):
-            changes: list[tuple[Key, str, str]] = []
+            changes: list[Change] = []
             for ask, state in asked:
                 now = self.decision(ask.key)
                 if ask.version is not None and now.version != ask.version:
@@ -341,16 +341,11 @@ class Review:
 
     def accepted(self) -> list[Key]:
         """The accepted changes that wait to be applied, by picture and tag."""
-        rows = self.db.execute(
-            "SELECT hash, tag, action, other FROM decisions WHERE state = ? AND outcome IS NULL AND action != ? ORDER BY"
-            " hash, tag, action",
-            (ACCEPTED, PAIR),
-        )
-        return [Key(*row) for row in rows]
+        query = f"SELECT hash, tag, action, other FROM decisions WHERE {WAITS} ORDER BY hash, tag, action"
+        return [Key(*row) for row in self.db.execute(query)]
 
     def note_outcomes(self, outcomes: Iterable[tuple[Key, str, str, int]]) -> int:
-        """Note what became of accepted suggestions: (key, "applied" | "waiting" | "failed" | "undone", reason, batch). Counts
-        them.
+        """Note what became of accepted suggestions, (key, outcome as in `Decision`, reason, batch), and count them.
 
         A suggestion nobody accepted is left alone: the ledger may hold writes of other programs.
         """
@@ -368,12 +363,9 @@ class Review:
 
     def waiting(self) -> int:
         """How many accepted changes wait to be applied."""
-        which = "state = ? AND outcome IS NULL AND action != ?"
-        return int(self.db.execute(f"SELECT count(*) FROM decisions WHERE {which}", (ACCEPTED, PAIR)).fetchone()[0])
+        return int(self.db.execute(f"SELECT count(*) FROM decisions WHERE {WAITS}").fetchone()[0])
 
-    def _set(
-        self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None
-    ) -> tuple[Key, str, str]:
+    def _set(self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None) -> Change:
         """Write one decision and say what changed: (key, state before, state after)."""
         key = now.key
         self.db.execute(
@@ -388,14 +380,12 @@ class Review:
         self._mark(key, state)
         return key, now.state, state
 
-    def _displace(self, key: Key, state: str, outcome: Outcome) -> list[tuple[Key, str, str]]:
+    def _displace(self, key: Key, state: str, outcome: Outcome) -> list[Change]:
         opposite = key.opposite() if state == ACCEPTED else None
-        if opposite is None:
+        now = self.decision(opposite) if opposite else None
+        if now is None or now.state != ACCEPTED or now.outcome in LOCKED:
             return []
-        now = self.decision(opposite)
-        if now.state != ACCEPTED or now.outcome in LOCKED:
-            return []
-        outcome.displaced.append(opposite)
+        outcome.displaced.append(now.key)
         return [self._set(now, OPEN)]
 
     def _grown(self, key: Key) -> bool:
@@ -404,22 +394,17 @@ class Review:
 
     def _mark(self, key: Key, queue: str) -> None:
         """Move the index's rows of one suggestion to a queue."""
-        self.db.execute(
-            f"UPDATE suggestions SET changed = 0, state = CASE WHEN ?1 != 'open' THEN ?1 ELSE {UNDECIDED_STATE} END"
-            " WHERE hash = ?2 AND tag = ?3 AND action = ?4 AND other = ?5",
-            (queue, *key),
-        )
+        state, given = (UNDECIDED_STATE, ()) if queue == OPEN else ("?", (queue,))
+        self.db.execute(f"UPDATE suggestions SET changed = 0, state = {state} WHERE {ITS}", (*given, *key))
 
-    def _remember(self, label: str, changes: list[tuple[Key, str, str]]) -> int:
+    def _remember(self, label: str, changes: list[Change]) -> int:
         """Add an event to the history; what was undone before it can no longer be redone."""
         self.db.execute("UPDATE events SET status = 'dropped' WHERE status = 'undone'")
         event: int = self.db.execute(
             "INSERT INTO events (at, label, status) VALUES (?, ?, 'done') RETURNING id", (isoformat(utc_now()), label)
         ).fetchone()[0]
-        self.db.executemany(
-            "INSERT INTO event_changes VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(event, *key, before, after) for key, before, after in changes],
-        )
+        rows = [(event, *key, before, after) for key, before, after in changes]
+        self.db.executemany("INSERT INTO event_changes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return event
 
     def _next_event(self, status: str, order: str) -> sqlite3.Row | None:
@@ -507,9 +492,8 @@ def muted(path: Path) -> frozenset[str]:
     if not there(Path(path)):
         return frozenset()
     with sqlite.read(Path(path)) as db:
-        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone() is None:
-            return frozenset()
-        row = db.execute("SELECT value FROM review_meta WHERE key = ?", (MUTED,)).fetchone()
+        has = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone()
+        row = db.execute("SELECT value FROM review_meta WHERE key = ?", (MUTED,)).fetchone() if has else None
     return frozenset(json.loads(row[0])) if row else frozenset()
 
 
@@ -554,8 +538,7 @@ def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
 
 
 def _make(db: sqlite3.Connection) -> None:
-    for statement in filter(str.strip, SCHEMA.split(";")):
-        db.execute(statement)
+    sqlite.run(db, SCHEMA)
     make_indexes(db, LOOKUPS | WALKS)
     counts.make(db)
     counts.make_verdicts(db)
@@ -609,14 +592,11 @@ def _keep_decided(db: sqlite3.Connection, there: Collection[str], had: Collectio
     if near.LIST in there:
         db.execute(f"ALTER TABLE {near.LIST} RENAME TO near_before")
     made = [PICTURES, INDEX, GROWN, counts.TABLE, counts.MOVES, near.TABLE, *([] if "issues" in had else [SAMPLES])]
-    for statement in filter(str.strip, ";".join(made).split(";")):
-        db.execute(statement)
+    sqlite.run(db, ";".join(made))
     if near.LIST in there:
-        for number, hash in db.execute("SELECT id, hash FROM near_before").fetchall():
-            db.execute(
-                f"INSERT INTO {near.LIST} VALUES (?, ?)",
-                (number, bytes.fromhex(hash) if isinstance(hash, str) else hash),
-            )
+        rows = db.execute("SELECT id, hash FROM near_before").fetchall()
+        kept = [(number, bytes.fromhex(hash) if isinstance(hash, str) else hash) for number, hash in rows]
+        db.executemany(f"INSERT INTO {near.LIST} VALUES (?, ?)", kept)
         db.execute("DROP TABLE near_before")
     evidence = "packed(why, evidence)" if "why" in had else "evidence"
     db.execute(
@@ -634,14 +614,10 @@ def _keep_decided(db: sqlite3.Connection, there: Collection[str], had: Collectio
 
 def _count_verdicts(db: sqlite3.Connection) -> None:
     """From 8 to 9: the owner's verdicts are counted as they are given."""
-    for part in (
-        "INDEX decisions_issue",
-        "INDEX decisions_tag",
-        "TRIGGER verdicts_told",
-        "TRIGGER verdicts_changed",
-        "TABLE verdicts",
-    ):
-        db.execute(f"DROP {part.replace(' ', ' IF EXISTS ')}")
+    for part in ("INDEX IF EXISTS decisions_issue", "INDEX IF EXISTS decisions_tag", "TABLE IF EXISTS verdicts"):
+        db.execute(f"DROP {part}")
+    for trigger in ("verdicts_told", "verdicts_changed"):
+        db.execute(f"DROP TRIGGER IF EXISTS {trigger}")
     counts.make_verdicts(db)
 
 
@@ -652,20 +628,11 @@ def _add_batches(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM sources")
 
 
+STEPS: tuple[sqlite.Step, ...] = (_index_verdicts, _add_evidence, _add_guards, *[_remade_later] * 3, _remake)
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (
-        _index_verdicts,
-        _add_evidence,
-        _add_guards,
-        _remade_later,
-        _remade_later,
-        _remade_later,
-        _remake,
-        _count_verdicts,
-        _add_batches,
-    ),
+    (*STEPS, _count_verdicts, _add_batches),
     guarded=("decisions",),
     remade=(
         *("sources", "entries", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
