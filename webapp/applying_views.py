@@ -24,7 +24,6 @@ from webapp.state import review, settings
 
 ROWS = 200
 MOMENT = 1.5  # seconds that a form waits for a quick job, so that it answers with the result
-CAN_UNDO = (ledger.APPLIED, ledger.WRITTEN, ledger.OPEN)
 GONE = ("absent", "deleted", "petitioned")  # states of a tag that is not on its picture, or is to go
 SIDECAR_WORDS = {"absent": "without it", "current": "with it"}  # a sidecar file knows no more than that
 DIFFERENCE_COLUMNS = ("hash", "action", "tag", "service", "before", "after", "reason")
@@ -47,15 +46,14 @@ def preview() -> str:
     start = max(request.args.get("from", 0, int), 0)
     names = {one.key: one.name for one in services}
     by = request.args.get("by", "tag")
-    writes = sorted(
-        made.writes, key=lambda one: (one.hash if by == "picture" else "", one.tag, one.after, one.hash, one.service)
-    )
+    picture = by == "picture"
+    writes = sorted(made.writes, key=lambda one: (one.hash * picture, one.tag, one.after, one.hash, one.service))
     return render_template(
         "apply.html",
         problem=problem,
         targets=_targets(made, names, service),
         by=by,
-        sizes=Counter(one.hash if by == "picture" else one.tag for one in writes),
+        sizes=Counter(one.hash if picture else one.tag for one in writes),
         row_value=_row_value,
         state_words=_state_words(service),
         waiting=len(keys),
@@ -84,9 +82,7 @@ def export_preview(kind: str) -> Response:
         action, service = "remove" if one.after in GONE else "add", names.get(one.service, one.service)
         rows.append((one.hash, action, one.tag, service, one.before, one.after, ""))
     rows += [(one.change.hash, one.change.action, one.change.tag, "", "", "", one.reason) for one in made.no_writes]
-    return exporting.answer(
-        kind, "difference", DIFFERENCE_COLUMNS, [dict(zip(DIFFERENCE_COLUMNS, row)) for row in rows]
-    )
+    return exporting.answer(kind, "difference", DIFFERENCE_COLUMNS, rows)
 
 
 @blueprint.post("/apply")
@@ -148,9 +144,7 @@ def batch(number: int) -> str:
         total=len(rows),
         services=services,
         state_words=_state_words(next(iter(services.values()), None)),
-        can_undo=sum(
-            row.status in CAN_UNDO and (row.status, row.goal) != (ledger.WRITTEN, ledger.BACK) for row in rows
-        ),
+        can_undo=sum(applying.can_undo(row) for row in rows),
         leftovers=applying.leftovers(library, standing) if library else [],
         status_words=STATUS_WORDS,
     )
@@ -167,7 +161,7 @@ def export_batch(number: int, kind: str) -> Response:
         rows.append((*changed, row.before, row.after, row.status, row.reason))
     if not rows:
         abort(404, f"There is no batch {number}, or nothing in it.")
-    return exporting.answer(kind, f"batch_{number}", BATCH_COLUMNS, [dict(zip(BATCH_COLUMNS, row)) for row in rows])
+    return exporting.answer(kind, f"batch_{number}", BATCH_COLUMNS, rows)
 
 
 @blueprint.post("/applied/undo")
@@ -322,9 +316,8 @@ def in_words(kind: str, result: BatchResult | Confirmed) -> str:
     if result.written:
         said = said if result.applied else []
         done = "taken back" if kind == "undo" else "written"
-        said.append(
-            f"{words.plural(result.written, 'change')} {done}, being confirmed until the library has surely saved"
-        )
+        many = words.plural(result.written, "change")
+        said.append(f"{many} {done}, being confirmed until the library has surely saved")
     if result.failed:
         said.append(f"{result.failed:,} failed" if kind != "undo" else f"{result.failed:,} left as they are")
     if result.settled:

@@ -1,7 +1,7 @@
 """A finding as its card shows it: what is suggested in rows, the pictures with their tags, the tags of copies side by side."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,10 +124,8 @@ class Picture:
         """Size and kind in a line."""
         record = self.record
         pixels = f"{record['width']} × {record['height']}" if record.get("width") and record.get("height") else ""
-        moving = "animated" if record.get("duration") else ""
-        return ", ".join(
-            filter(None, [pixels, moving, (record.get("mime") or "").partition("/")[2], words.size(record.get("size"))])
-        )
+        moving, kind = "animated" if record.get("duration") else "", (record.get("mime") or "").partition("/")[2]
+        return ", ".join(filter(None, [pixels, moving, kind, words.size(record.get("size"))]))
 
     @property
     def path(self) -> str:
@@ -154,11 +152,7 @@ class Picture:
     def alt(self) -> str:
         """What stands for the picture where it is not seen."""
         shown = [tag.name for _, group in self.groups for tag in group if tag.mark != ADD]
-        return (
-            f"Picture {self.hash[:8]}, tagged {', '.join(shown[:12])}"
-            if shown
-            else f"Picture {self.hash[:8]}, without tags"
-        )
+        return f"Picture {self.hash[:8]}, " + (f"tagged {', '.join(shown[:12])}" if shown else "without tags")
 
 
 @dataclass(frozen=True)
@@ -223,7 +217,7 @@ def _most_telling(review: Review, finding: Finding, best: str) -> list[str]:
     asked = {one.key.hash for one in finding.suggestions if one.key.action != PAIR}
     if len(finding.members) <= len(LETTERS):
         return sorted(finding.members, key=lambda hash: hash != best)
-    has = {hash: (picture(review, hash) or {}).get("existing_all_tags") for hash in finding.members}
+    has = {hash: tags_of(review, hash) for hash in finding.members}
     return sorted(finding.members, key=lambda hash: (hash != best, hash not in asked, has[hash] == has.get(best)))
 
 
@@ -275,22 +269,20 @@ def decode_row(text: str) -> list[Ask]:
 
 def pair_asks(review: Review, finding: Finding, choice: str, invisible: Sequence[str]) -> list[Ask]:
     """The tags to add for one of `PAIR_CHOICES`; nothing for "neither"."""
-    left, right = (
-        set((picture(review, hash) or {}).get("existing_all_tags") or []) for hash in (finding.hash, finding.other)
-    )
-    wanted: list[Key] = []
-    refused = refused_tags(finding)
-    on_left, on_right = refused[finding.hash], refused[finding.other]
-    if choice in ("left", "both"):
-        wanted += [Key(finding.other, tag, ADD) for tag in sorted(left - right - on_right)]
-    if choice in ("right", "both"):
-        wanted += [Key(finding.hash, tag, ADD) for tag in sorted(right - left - on_left)]
-    known = {one.key: one for one in finding.suggestions}
-    return [
-        known[key].ask() if key in known else Ask(key, None, finding.issue)
-        for key in wanted
-        if tags.namespace(key.tag) not in invisible
-    ]
+    ways = {"left": [(finding.hash, finding.other)], "right": [(finding.other, finding.hash)]}
+    ways["both"] = ways["left"] + ways["right"]
+    refused, known = refused_tags(finding), {one.key: one for one in finding.suggestions}
+    asked = []
+    for giver, taker in ways.get(choice, ()):
+        missing = tags_of(review, giver) - tags_of(review, taker) - refused[taker]
+        keys = [Key(taker, tag, ADD) for tag in sorted(missing) if tags.namespace(tag) not in invisible]
+        asked += [known[key].ask() if key in known else Ask(key, None, finding.issue) for key in keys]
+    return asked
+
+
+def tags_of(review: Review, hash: str) -> set[str]:
+    """The tags of a picture by the dataset, with what was applied since; none where it does not know the picture."""
+    return set((picture(review, hash) or {}).get("existing_all_tags") or ())
 
 
 def refused_tags(finding: Finding) -> dict[str, set[str]]:
@@ -307,24 +299,18 @@ def gathered(finding: Finding) -> list[tuple[Suggestion, ...]]:
     """The suggestions of a finding as they are asked: swaps, wrong tags with what they brought, one tag on several copies, and all
     pairs of a group as one question each.
     """
-    pairs = [one for one in finding.suggestions if one.key.action == PAIR]
     rest = [one for one in finding.suggestions if one.key.action != PAIR]
-    made = _alike(pairs)
-    taken: set[Key] = set()
+    pairs: dict[str, list[Suggestion]] = {}  # by queue: what was answered already is not asked with the rest
+    for one in finding.suggestions:
+        if one.key.action == PAIR:
+            pairs.setdefault(one.state, []).append(one)
+    made, taken = [*map(tuple, pairs.values())], set[Key]()
     for one in rest:
         if one.key not in taken:
             found = _brought(one, rest) or _swapped(one, rest) or _everywhere(one, rest)
             made.append(tuple(other for other in found if other.key not in taken))
             taken |= {other.key for other in found}
     return made
-
-
-def _alike(suggestions: Iterable[Suggestion]) -> list[tuple[Suggestion, ...]]:
-    """Suggestions by queue: what was answered already is not asked with the rest."""
-    by_queue: dict[str, list[Suggestion]] = {}
-    for one in suggestions:
-        by_queue.setdefault(one.state, []).append(one)
-    return [tuple(row) for row in by_queue.values()]
 
 
 def _beside(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
@@ -334,11 +320,9 @@ def _beside(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
 def _brought(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
     """A wrong tag, and the wrong tags that came with it; for any of them, the same row."""
     root_tag = one.evidence.get("follows_from", one.key.tag)
-    family = [one, *_beside(one, rest)]
-    root = [other for other in family if other.key == Key(one.key.hash, root_tag, REMOVE)]
-    follow = [
-        other for other in family if other.key.action == REMOVE and other.evidence.get("follows_from") == root_tag
-    ]
+    family = [other for other in (one, *_beside(one, rest)) if other.key.action == REMOVE]
+    root = [other for other in family if other.key.tag == root_tag]
+    follow = [other for other in family if other.evidence.get("follows_from") == root_tag]
     return root + follow if root and follow and one in root + follow else []
 
 
@@ -361,30 +345,22 @@ def _swapped(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
 
 def _everywhere(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
     """The same change on every copy that it is suggested for."""
-    return [
-        other
-        for other in rest
-        if other.key.tag == one.key.tag and other.key.action == one.key.action and other.state == one.state
-    ]
+    same = (one.key.tag, one.key.action, one.state)
+    return [other for other in rest if (other.key.tag, other.key.action, other.state) == same]
 
 
 def _rows(review: Review, view: Filter, finding: Finding, names: dict[str, str]) -> tuple[list[Row], list[Row]]:
     """(what the view asks about, what else is on this picture). A view of one thing folds everything else."""
     narrow = bool(view.tag or view.namespace or view.issues or view.sample)
-    whole = (
-        not narrow and view.least <= 0 and view.most >= 1 and not view.changed
-    )  # it asks for pictures, with all on them
-    asked: list[tuple[Suggestion, ...]] = []
-    others: list[tuple[Suggestion, ...]] = []
-    for row in gathered(finding):
-        inside = any(one.in_view for one in row)
-        (asked if inside or not narrow else others).append(row)
-    asked.sort(key=lambda row: (row[0].key.action == PAIR, not any(one.in_view for one in row)))
-    if finding.is_pair:
-        asked.sort(key=lambda row: row[0].key.action != PAIR)
+    # A view of nothing in particular asks for pictures, with all on them.
+    whole = not narrow and view.least <= 0 and view.most >= 1 and not view.changed
+    found = [(row, any(one.in_view for one in row)) for row in gathered(finding)]
+    asked = [(row, inside) for row, inside in found if inside or not narrow]
+    asked.sort(key=lambda one: (finding.is_pair and one[0][0].key.action != PAIR, not one[1]))
+    rows = [row for row, _ in asked] + [row for row, inside in found if narrow and not inside]
     made = [
         _row(review, finding, row, number, names, number <= len(asked), view.state if whole else "")
-        for number, row in enumerate(asked + others, 1)
+        for number, row in enumerate(rows, 1)
     ]
     return made[: len(asked)], made[len(asked) :]
 
@@ -398,8 +374,7 @@ def _row(
     asked: bool,
     queue: str,
 ) -> Row:
-    seen = sorted(row, key=lambda one: one.confidence)  # a row is as sure as the least sure of its parts
-    least = seen[0]
+    least = min(row, key=lambda one: one.confidence)  # a row is as sure as the least sure of its parts
     facts, shown = words.evidence(least.evidence, leave_out=finding.members)
     waits = all(one.state in UNDECIDED for one in row)
     pair = least.key.action == PAIR
@@ -442,22 +417,16 @@ def _then(one: Suggestion) -> str | None:
 def _picture(review: Review, hash: str, finding: Finding, name: str) -> Picture:
     record = picture(review, hash) or {"hash": hash}
     implied, deleted = set(record.get("implied_tags") or ()), set(record.get("deleted_tags") or ())
-    changes = {
-        one.key.tag: one.key.action for one in finding.suggestions if one.key.hash == hash and one.key.action != PAIR
-    }
+    keys = [one.key for one in finding.suggestions if one.key.hash == hash and one.key.action != PAIR]
+    changes = {key.tag: key.action for key in keys}
     names = set(record.get("existing_all_tags") or ()) | {tag for tag, action in changes.items() if action == ADD}
+    notes = dict.fromkeys(deleted, "you once removed it")
+    notes |= dict.fromkeys(implied, "added by your siblings and parents")
 
     def tag(name: str) -> Tag:
-        note = (
-            "added by your siblings and parents"
-            if name in implied
-            else "you once removed it"
-            if name in deleted
-            else ""
-        )
-        return Tag(name, changes.get(name, ""), note)
+        return Tag(name, changes.get(name, ""), notes.get(name, ""))
 
-    groups = [(space, [tag(name) for name in group]) for space, group in words.by_namespace(names)]
+    groups = [(space, [*map(tag, group)]) for space, group in words.by_namespace(names)]
     return Picture(hash, record, groups, name)
 
 

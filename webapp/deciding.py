@@ -66,9 +66,9 @@ def decide_many() -> Answer:
     if not asks:
         message = NOTHING_TICKED
     elif everything and request.form.get("expect") != str(len(asks)):
+        now = f"This view holds {words.plural(len(asks), 'suggestion')} now"
         message = (
-            f"This view holds {words.plural(len(asks), 'suggestion')} now, not {request.form.get('expect') or 'none'} as"
-            " when you looked. Nothing was decided: look again."
+            f"{now}, not {request.form.get('expect') or 'none'} as when you looked. Nothing was decided: look again."
         )
     else:
         message, ok = said(review().decide(asks, state, label([(ask, state) for ask in asks]))), True
@@ -101,12 +101,10 @@ def accept_sample() -> Response:
     if request.form.get("expect") != str(len(asks)):
         now = f"There are {words.plural(len(asks), 'other')} now: look again. Nothing was accepted."
         return go("views.card", now, sample=number)
-    outcome = review().decide(
-        asks,
-        ACCEPTED,
-        f"Accepted: {words.plural(len(asks), 'suggestion')}, after a sample of {drawn.decided}, {drawn.right} of them right:"
-        f" with 95 % certainty at least {int(drawn.at_least * 100)} %",
-    )
+    sampled = f"after a sample of {drawn.decided}, {drawn.right} of them right"
+    least = f"with 95 % certainty at least {int(drawn.at_least * 100)} %"
+    said_so = f"Accepted: {words.plural(len(asks), 'suggestion')}, {sampled}: {least}"
+    outcome = review().decide(asks, ACCEPTED, said_so)
     queries.note_sample(review(), number, outcome.event)
     return go("views.overview", said(outcome))
 
@@ -144,15 +142,11 @@ def said(outcome: Outcome) -> str:
     if outcome.displaced:
         lines.append(f"The opposite went back to open: {_names(outcome.displaced)}.")
     if outcome.conflicts:
-        lines.append(
-            "Decided elsewhere in the meantime, and left so: "
-            + "; ".join(_standing(one) for one in outcome.conflicts[:3])
-            + _more(outcome.conflicts)
-        )
+        those = "; ".join(map(_standing, outcome.conflicts[:3])) + _more(outcome.conflicts)
+        lines.append(f"Decided elsewhere in the meantime, and left so: {those}")
     if outcome.applied:
-        lines.append(
-            f"{words.plural(len(outcome.applied), 'change')} in the library already: undo that under Applied changes."
-        )
+        many = words.plural(len(outcome.applied), "change")
+        lines.append(f"{many} in the library already: undo that under Applied changes.")
     return " ".join(lines) or "Nothing changed."
 
 
@@ -190,21 +184,15 @@ def _own_asked(finding: Finding, own: str, tag: str) -> Asked:
         abort(400, f"There is no choice {own!r} for this.")
     instead = _decoded([value]) if how == "instead" else []
     hashes = dict.fromkeys(ask.key.hash for ask in instead) or finding.members
-    has = {hash: (queries.picture(review(), hash) or {}).get("existing_all_tags") or () for hash in hashes}
-    added = [
-        (Ask(Key(hash, tag, ADD), review().decision(Key(hash, tag, ADD)).version), ACCEPTED)
-        for hash in hashes
-        if tag not in has[hash]
-    ]
+    keys = [Key(hash, tag, ADD) for hash in hashes if tag not in cards.tags_of(review(), hash)]
+    added = [(Ask(key, review().decision(key).version), ACCEPTED) for key in keys]
     return added + [(ask, IGNORED if ask.key.action == ADD else ACCEPTED) for ask in instead if ask.key.tag != tag]
 
 
 def _asked(form: MultiDict[str, str]) -> Asked:
     """What a card's form asks for, with the state for each."""
-    one = form.get("one", "")
-    state, values = (
-        (one.partition(" ")[0], [one.partition(" ")[2]]) if one else (form.get("do", ""), form.getlist("key"))
-    )
+    state, _, row = form.get("one", "").partition(" ")
+    state, values = (state, [row]) if state else (form.get("do", ""), form.getlist("key"))
     if state not in (*STATES, SETTLE):
         abort(400, f"There is no decision {state!r}.")
     ticked = _decoded(values)
@@ -258,10 +246,8 @@ def _walk(outcome: Outcome | None, verb: str, nothing: str) -> Answer:
     message, at = nothing, None
     if outcome is not None:
         message = f"{verb}: {outcome.label}." if outcome.changed else said(outcome)
-        if outcome.changed and (outcome.conflicts or outcome.applied):
-            message += (
-                f" {words.plural(len(outcome.conflicts) + len(outcome.applied), 'other')} changed since and stayed."
-            )
+        if outcome.changed and (others := len(outcome.conflicts) + len(outcome.applied)):
+            message += f" {words.plural(others, 'other')} changed since and stayed."
         at = _waiting(view, queries.finding_of(review(), outcome.changed[0])) if outcome.changed else None
     if to_script():
         ok = outcome is not None and bool(outcome.changed)

@@ -1,6 +1,6 @@
 """What a view shows, as a file to keep."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from tagcheck.review.exporting import KINDS, as_csv, as_json
 __all__ = ["answer", "as_csv", "suggestions"]
 
 
-def answer(kind: str, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Response:
-    """The rows as CSV for spreadsheets or as JSON for programs. JSON rows keep what they hold beyond `columns`."""
+def answer(kind: str, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
+    """The rows, with a value for each of `columns`, as CSV for spreadsheets or as JSON for programs."""
     if kind not in ("csv", "json"):
         abort(404, "There is an export as CSV and one as JSON.")
-    return _file(f"{name}_", kind, as_csv(columns, rows) if kind == "csv" else as_json(rows))
+    found = (dict(zip(columns, row)) for row in rows)
+    return _file(f"{name}_", kind, as_csv(columns, found) if kind == "csv" else as_json(found))
 
 
 def suggestions(kind: str, path: Path, view: Filter) -> Response:

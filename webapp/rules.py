@@ -21,6 +21,7 @@ from tagcheck.review import Ask, Filter, Key, queries
 from tagcheck.review.store import ADD, IGNORED, OPEN, UNDECIDED
 from webapp import words
 from webapp.answers import go
+from webapp.cards import tags_of
 from webapp.state import review, settings
 
 FILE = "tag_rules.json"
@@ -45,7 +46,7 @@ class Rule:
     @property
     def both_ways(self) -> list[tuple[str, str]]:
         """Each of two tags that exclude each other, with the other; none where the rule is of one tag."""
-        return [(one, other) for one, other in itertools.permutations(self.apart, 2)]
+        return list(itertools.permutations(self.apart, 2))
 
     @property
     def key(self) -> str:
@@ -82,9 +83,8 @@ def make() -> Response:
         now = f"This rule would take {words.plural(len(gone), 'suggestion')} away now: look again. Nothing was done."
         return go("rules.rules", now, **_query(wanted))
     _write(settings().folder.root, wanted, there=True)
-    outcome = review().decide(
-        gone, IGNORED, f"Ignored by a rule ({wanted.words}): {words.plural(len(gone), 'suggestion')}"
-    )
+    why = f"Ignored by a rule ({wanted.words}): {words.plural(len(gone), 'suggestion')}"
+    outcome = review().decide(gone, IGNORED, why)
     review().set_meta(wanted.key, str(outcome.event or 0))
     many = words.plural(len(outcome.changed), "suggestion")
     return go("rules.rules", f"From now on: {wanted.words}. {many} ignored with it.")
@@ -104,11 +104,10 @@ def taken_away(rule: Rule) -> list[Ask]:
     """The undecided suggestions that a rule speaks against."""
     asked = [(rule.never, "")] if rule.never else rule.both_ways
     found: dict[Key, Ask] = {}
-    for tag, beside in asked:
-        for state in UNDECIDED:
-            for ask in queries.asks(review(), Filter(state=state, tag=tag)):
-                if ask.key.action == ADD and (not beside or _has(ask.key.hash, beside)):
-                    found[ask.key] = ask
+    for (tag, beside), state in itertools.product(asked, UNDECIDED):
+        for ask in queries.asks(review(), Filter(state=state, tag=tag)):
+            if ask.key.action == ADD and (not beside or beside in tags_of(review(), ask.key.hash)):
+                found[ask.key] = ask
     return list(found.values())
 
 
@@ -157,7 +156,3 @@ def _write(folder: Path, rule: Rule, there: bool) -> None:
 def _read(path: Path) -> dict[str, Any]:
     given = json_files.read(path, FORM) if path.exists() else {}
     return {key: value for key, value in given.items() if value is not None}
-
-
-def _has(hash: str, tag: str) -> bool:
-    return tag in ((queries.picture(review(), hash) or {}).get("existing_all_tags") or ())

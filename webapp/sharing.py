@@ -65,10 +65,8 @@ def relate() -> Response | dict[str, Any]:
     if not pairs:
         abort(400, "There is no pair in this view.")
     if "finding" not in request.form and request.form.get("expect", type=int) != len(pairs):
-        abort(
-            409,
-            f"Since you looked, this view has changed: it holds {words.plural(len(pairs), 'pair')} now. Nothing was pushed.",
-        )
+        now = f"it holds {words.plural(len(pairs), 'pair')} now"
+        abort(409, f"Since you looked, this view has changed: {now}. Nothing was pushed.")
     told = library.set_relationship(pairs, kind)
     left = sorted(set(pairs) - set(told))
     words_left = f"; {len(left):,} left as they are, {_why_left(library, left)}" if left else "."
@@ -90,9 +88,8 @@ def _why_left(library: Program, pairs: list[tuple[str, str]]) -> str:
     refused = []
     for pair, found in zip(pairs, library.judged(pairs), strict=True):
         if found is not None:
-            reasons[
-                "potential duplicates there already" if found == POTENTIAL_DUPLICATES else "judged there already"
-            ] += 1
+            judged = POTENTIAL_DUPLICATES if found == POTENTIAL_DUPLICATES else "judged"
+            reasons[f"{judged} there already"] += 1
         elif here.issuperset(pair):
             refused.append(pair)
         else:
@@ -111,20 +108,12 @@ def worse_copies(kind: str) -> Response:
     state.refresh(whole=True)
     path = state.settings().folder.review
 
-    def rows() -> Iterator[dict[str, str]]:
+    def rows() -> Iterator[tuple[str, ...]]:
         with Review(path) as store:
             for group in queries.copy_groups(store):
                 best, why = queries.best_of(store, group)
                 paths = {hash: str((queries.picture(store, hash) or {}).get("file_path") or "") for hash in group}
-                for hash in group:
-                    if hash != best:
-                        yield {
-                            "path": paths[hash],
-                            "hash": hash,
-                            "best_path": paths[best],
-                            "best_hash": best,
-                            "why": why,
-                        }
+                yield from ((paths[hash], hash, paths[best], best, why) for hash in group if hash != best)
 
     return exporting.answer(kind, "worse_copies", ("path", "hash", "best_path", "best_hash", "why"), rows())
 

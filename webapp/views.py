@@ -36,6 +36,10 @@ PREVIEW = 6  # pictures of the next session
 GRID_FROM = 0.9  # the share of right ones from which on a grid is offered
 RUNS = 30  # of the trend
 RUN_PAUSE = 6  # hours between two reports that are of two runs for certain
+MOVED = (
+    "your answers moved how sure the detector is of others like them. Where you disagree, reopen answers under Ignored and"
+    " run it again."
+)
 HEALTH_COLUMNS = ("tag", "open", "expected", "a_minute", "decided", "right", "share")
 
 blueprint = Blueprint("views", __name__)
@@ -173,18 +177,11 @@ def export(kind: str) -> Response:
 def export_tags(kind: str) -> Response:
     """How every tag with open suggestions stands, as CSV or JSON: the overview shows only the first."""
     state.refresh(whole=True)
-    rows = [
-        {
-            "tag": one.tag,
-            "open": one.open,
-            "expected": round(one.expected, 2),
-            "a_minute": round(one.a_minute, 2),
-            "decided": one.decided,
-            "right": one.measured_share.right if one.measured_share else None,
-            "share": round(one.share, 4),
-        }
-        for one in health()
-    ]
+    rows = []
+    for one in health():
+        right = one.measured_share.right if one.measured_share else None
+        numbers = (round(one.expected, 2), round(one.a_minute, 2), one.decided, right, round(one.share, 4))
+        rows.append((one.tag, one.open, *numbers))
     return exporting.answer(kind, "tags", HEALTH_COLUMNS, rows)
 
 
@@ -228,9 +225,8 @@ def looks() -> Response:
         session["hide_pictures"] = request.form["pictures"] == "hide"
     session.permanent = True
     back = request.form.get("back", "")
-    return redirect(
-        back if back.startswith("/") and not back.startswith(("//", "/\\")) else url_for("views.overview"), 303
-    )
+    here = back.startswith("/") and not back.startswith(("//", "/\\"))
+    return redirect(back if here else url_for("views.overview"), 303)
 
 
 def find(view: Filter, at: str | None) -> Finding | None:
@@ -240,10 +236,8 @@ def find(view: Filter, at: str | None) -> Finding | None:
 
 def reported(id: str) -> Finding:
     """The finding that a form is about."""
-    there = _named(id)
-    return (
-        there[0] if there else abort(404, "This finding is not in the newest reports any longer. Go back to the list.")
-    )
+    gone = "This finding is not in the newest reports any longer. Go back to the list."
+    return next(iter(_named(id)), None) or abort(404, gone)
 
 
 def _named(id: str | None, view: Filter | None = None) -> list[Finding]:
@@ -272,38 +266,27 @@ def done_values(view: Filter) -> dict[str, Any]:
 
 def next_session() -> dict[str, Any] | None:
     """The session that is offered: the tag with most to fix in a minute, else all cards, else what is below 50 %."""
-    pace = state.remembered("pace", queries.pace)
+
+    def session(view: Filter, said: str, number: int, expected: int | None, url: str = "") -> dict[str, Any]:
+        minutes = max(round(number / state.remembered("pace", queries.pace).a_minute), 1)
+        url = url or url_for("views.card", **to_query(view))
+        return {"url": url, "words": said, "minutes": minutes, "expected": expected, "view": view}
+
     for best in health(1):
-        grid = best.share >= GRID_FROM
-        view = Filter(tag=best.tag)
-        return {
-            "url": url_for("views.findings", tag=best.tag, view="grid")
-            if grid
-            else url_for("views.card", tag=best.tag),
-            "words": f"{best.tag}, {words.plural(best.open, 'suggestion')}",
-            "minutes": max(round(best.open / pace.a_minute), 1),
-            "expected": round(best.expected),
-            "view": view,
-        }
-    for name in ("open", "unlikely"):
-        view = Filter(state=name)
-        if (found := state.count(view)) and found.findings:
-            minutes = max(round(found.suggestions / pace.a_minute), 1)
-            said = words.plural(found.findings, "finding") + (" below 50 %" if name == "unlikely" else "")
-            return {
-                "url": url_for("views.card", **to_query(view)),
-                "words": said,
-                "minutes": minutes,
-                "expected": None,
-                "view": view,
-            }
+        grid = url_for("views.findings", tag=best.tag, view="grid") if best.share >= GRID_FROM else ""
+        said = f"{best.tag}, {words.plural(best.open, 'suggestion')}"
+        return session(Filter(tag=best.tag), said, best.open, round(best.expected), grid)
+    for name, below in (("open", ""), ("unlikely", " below 50 %")):
+        if (found := state.count(Filter(state=name))).findings:
+            said = words.plural(found.findings, "finding") + below
+            return session(Filter(state=name), said, found.suggestions, None)
     return None
 
 
 def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
     """What the card's template needs."""
     query = to_query(view)
-    before, after = (queries.step(review(), view, finding.id, back=True), queries.step(review(), view, finding.id))
+    before, after = (queries.step(review(), view, finding.id, back) for back in (True, False))
     return {
         "card": cards.make(review(), view, finding, settings().invisible),
         "query": query,
@@ -353,16 +336,9 @@ def detector_rows(made: Overview) -> list[dict[str, Any]]:
             said = source["header"].get("summary")
             told = said.get("notes") if isinstance(said, dict) else None
             notes += [note for note in told if "your decisions" in str(note)] if isinstance(told, list) else []
-        rows.append(
-            {
-                "name": one.title,
-                "script": one.script,
-                "source": source,
-                "problem": problem,
-                "notes": notes,
-                "summary": (source or {}).get("header", {}).get("summary") or {},
-            }
-        )
+        summary = (source or {}).get("header", {}).get("summary") or {}
+        row = {"source": source, "problem": problem, "notes": notes, "summary": summary}
+        rows.append({"name": one.title, "script": one.script, **row})
     return rows
 
 
@@ -433,11 +409,10 @@ def fewer(made: Overview) -> list[str]:
         before, now = (one.findings(row["summary"]) for row in runs)
         decided = queries.decided_between(review(), runs[0]["created"], runs[1]["created"])
         if decided and now < before / 2 and before - now > 2 * decided:
-            notes.append(
-                f"{one.title}: {now:,} found, after {before:,} in the run before. You decided {decided:,} in between, and"
-                " your answers moved how sure the detector is of others like them. Where you disagree, reopen answers"
-                " under Ignored and run it again."
+            found = (
+                f"{one.title}: {now:,} found, after {before:,} in the run before. You decided {decided:,} in between"
             )
+            notes.append(f"{found}, and {MOVED}")
     return notes
 
 
@@ -448,7 +423,7 @@ def runs_together(rows: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, An
     made: list[dict[str, dict[str, Any]]] = []
     last: datetime | None = None
     for row in sorted(rows, key=lambda row: row["created"]):
-        now = datetime.fromisoformat(row["created"].replace("Z", "+00:00"))
+        now = datetime.fromisoformat(row["created"])
         if last is None or row["kind"] in made[-1] or (now - last).total_seconds() > RUN_PAUSE * 3600:
             made.append({})
         made[-1][row["kind"]] = row
@@ -457,7 +432,7 @@ def runs_together(rows: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, An
 
 
 def _days(created: str) -> int:
-    return (datetime.now(UTC) - datetime.fromisoformat(created.replace("Z", "+00:00"))).days
+    return (datetime.now(UTC) - datetime.fromisoformat(created)).days
 
 
 def _json(value: Any) -> Response:

@@ -48,27 +48,15 @@ EVIDENCE_WORDS = {
     "brings": "Brings",
 }
 UNSTEADY = (BEFORE_VERDICTS, "weighed")  # evidence that moves a little with every run
-SHARES = (
-    "probability",
-    "tagger_probability",
-    "tagger",
-    "expected",
-    "forgotten_here",
-    "before_verdicts",
-    "neighbours_with_tag",
-    "unknown",
-)
+FIGURES = {"expected": "picture and tags", "probability": "series classifier", "tagger": "JoyTag"}
+FIGURES |= {"tagger_probability": "JoyTag"}
+SHARES = (*FIGURES, "forgotten_here", BEFORE_VERDICTS, "neighbours_with_tag", "unknown")
 
 
 def install(app: Flask) -> None:
     """Give the templates these words."""
-    app.template_filter("ago")(ago)
-    app.template_filter("percent")(percent)
-    app.template_filter("size")(size)
-    app.template_filter("plural")(plural)
-    app.template_filter("of_100")(of_100)
-    app.template_filter("chips")(chips)
-    app.template_filter("measured_words")(measured_words)
+    for one in (ago, percent, size, plural, of_100, chips, measured_words):
+        app.template_filter()(one)
     app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})
 
 
@@ -80,7 +68,7 @@ def ago(when: str | None, now: datetime | None = None) -> str:
     """
     if not when:
         return "never"
-    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(when.replace("Z", "+00:00"))).total_seconds()
+    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(when)).total_seconds()
     for unit, name in UNITS:
         if seconds >= unit:
             return f"{plural(int(seconds // unit), name)} ago"
@@ -101,10 +89,8 @@ def chips(finding: Finding) -> Markup:
 def _chip(action: str, tag: str) -> Markup:
     if action == PAIR:
         return Markup('<span class="chip">copies</span>')
-    sign = "+" if action == ADD else "−"
-    return Markup(
-        '<span class="chip {0}"><span class="unseen">{0}</span><span aria-hidden="true">{1}</span> {2}</span>'
-    ).format(action, sign, tag)
+    said = Markup('<span class="unseen">{0}</span><span aria-hidden="true">{1}</span>').format
+    return Markup('<span class="chip {}">{} {}</span>').format(action, said(action, "+" if action == ADD else "−"), tag)
 
 
 def of_100(share: float) -> str:
@@ -140,12 +126,7 @@ def figures(given: dict[str, Any]) -> list[str]:
         made.append(f"copies {given.get('twins_with', 0)} of {given['twins']}")
     if isinstance(given.get("neighbours"), int) and given["neighbours"]:
         made.append(f"similar pictures {given.get('neighbours_with', 0)} of {given['neighbours']}")
-    for key, name in (
-        ("expected", "picture and tags"),
-        ("probability", "series classifier"),
-        ("tagger", "JoyTag"),
-        ("tagger_probability", "JoyTag"),
-    ):
+    for key, name in FIGURES.items():
         if isinstance(given.get(key), float | int):
             made.append(f"{name} {percent(given[key])}")
     if not made and given.get("against"):
@@ -194,9 +175,8 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         old, new = _fact(before, name in SHARES), _fact(after, name in SHARES)
         if name in UNSTEADY or old == new or _hashes(before) or _hashes(after) or _close(before, after):
             continue
-        found.append(
-            f"{EVIDENCE_WORDS.get(name, name.replace('_', ' '))} was {old or 'not known'}, is {new or 'not known'}"
-        )
+        known = EVIDENCE_WORDS.get(name, name.replace("_", " "))
+        found.append(f"{known} was {old or 'not known'}, is {new or 'not known'}")
     return found
 
 
@@ -228,10 +208,7 @@ def _fact(value: Any, share: bool = False) -> str:
     if isinstance(value, list):
         return ", ".join(filter(None, map(_fact, value)))
     if isinstance(value, dict):
-        told = ((name, one, _fact(one)) for name, one in value.items())
-        return ", ".join(
-            f"{name} ({text})" if isinstance(one, dict) else f"{name.replace('_', ' ')} {text}"
-            for name, one, text in told
-            if text
-        )
+        told = {name: _fact(one) for name, one in value.items()}
+        inner = {name: f"{name} ({told[name]})" for name, one in value.items() if isinstance(one, dict)}
+        return ", ".join(inner.get(name, f"{name.replace('_', ' ')} {text}") for name, text in told.items() if text)
     return ""

@@ -585,7 +585,7 @@ def pace(review: Review) -> Pace:
     ).fetchall()
     spent, decided = 0.0, 0
     for (at, changes), (before, _) in itertools.pairwise(rows):
-        gap = (_time(at) - _time(before)).total_seconds()
+        gap = (datetime.fromisoformat(at) - datetime.fromisoformat(before)).total_seconds()
         if gap <= PAUSE and changes <= BULK:
             spent += gap
             decided += changes
@@ -602,12 +602,12 @@ def session(review: Review) -> Session:
     ).fetchall()
     made, last, began = Session(), utc_now(), None
     for row in rows:
-        at = _time(row["at"])
+        at = datetime.fromisoformat(row["at"])
         if (last - at).total_seconds() > BREAK:
             break
         made = Session(made.accepted + row["accepted"], made.ignored + row["ignored"], made.seconds)
         last, began = at, at
-    ended = _time(rows[0]["at"]) if rows else last
+    ended = datetime.fromisoformat(rows[0]["at"]) if rows else last
     return replace(made, seconds=(ended - began).total_seconds()) if began else made
 
 
@@ -725,10 +725,6 @@ def _tallied(view: Filter) -> tuple[str, list[Any]] | None:
     if finer or len(asked) > 1 or len(view.issues) > 1:
         return None
     return "scope = ? AND name = ?", list(asked[0] if asked else (counts.ALL, ""))
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _suggestion(row: sqlite3.Row, evidence: dict[str, Any]) -> Suggestion:

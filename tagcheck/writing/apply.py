@@ -142,14 +142,13 @@ def undo(
     with ledger.exclusive():
         chosen = ledger.rows(batch) if batch is not None else ledger.pick(list(dict.fromkeys(rows or ())))
         batches = sorted({row.batch for row in chosen} | ({batch} if batch is not None else set()))
-        for number in batches:
-            if not _may_be(ledger.library_of(number), library):
-                raise LibraryRefused(
-                    f"batch {number} was written to {ledger.library_of(number)}, this is {identity(library)}"
-                )
+        for number, written in ((number, ledger.library_of(number)) for number in batches):
+            # The same library, or a folder that was moved: every row still has to find its picture, with the tag as it was left.
+            kind, _, path = written.partition(" ")
+            if written != identity(library) and not (kind == "folder" == library.kind and not Path(path).is_dir()):
+                raise LibraryRefused(f"batch {number} was written to {written}, this is {identity(library)}")
         # Last in, first out, so that a picture goes back through the states it came through.
-        chosen = sorted((row for row in chosen if row.status in (APPLIED, WRITTEN, OPEN)), key=lambda row: -row.id)
-        chosen = [row for row in chosen if (row.status, row.goal) != (WRITTEN, BACK)]
+        chosen = sorted(filter(can_undo, chosen), key=lambda row: -row.id)
         going = [
             replace(row, status=OPEN if row.write else UNDONE, goal=BACK, reason="" if row.write else WITHDRAWN)
             for row in chosen
@@ -158,6 +157,11 @@ def undo(
         untouched = {row.id for row in chosen if row.status != OPEN}
         waiting = _carry_out(ledger, library, [row for row in going if row.write], "", progress, untouched)
         return _result(batches[0] if len(batches) == 1 else None, ledger.pick([row.id for row in chosen]), waiting)
+
+
+def can_undo(row: LedgerRow) -> bool:
+    """Whether a row can be taken back: it is written or may be, and is not being taken back already."""
+    return row.status in (APPLIED, WRITTEN, OPEN) and (row.status, row.goal) != (WRITTEN, BACK)
 
 
 def leftovers(library: Library, writes: Iterable[TagWrite]) -> list[str]:
@@ -219,25 +223,13 @@ def _judged(library: Library, row: LedgerRow, now: str, old_enough: bool) -> Led
         return _refused(row, _in_words(now))
     if not old_enough:
         return row
-    return (
-        _reached(library, row, now)
-        if do is Do.DONE
-        else replace(_reached(library, row, now), reason=f"{THEIRS}: {now}")
-    )
+    reached = _reached(library, row, now)
+    return reached if do is Do.DONE else replace(reached, reason=f"{THEIRS}: {now}")
 
 
 def identity(library: Library) -> str:
     """What a batch belongs to: "hydrus", or "folder" and its path. Asks nobody, so that it is known of a library that is away."""
     return library.kind if library.kind != "folder" else f"folder {library.describe()['path']}"
-
-
-def _may_be(written: str, library: Library) -> bool:
-    """Whether a batch written to `written` can be taken back in `library`: the same one, or a folder that was moved.
-
-    Every row still has to find its picture, by hash, with the tag as it was left.
-    """
-    kind, _, path = written.partition(" ")
-    return written == identity(library) or (kind == "folder" == library.kind and not Path(path).is_dir())
 
 
 def _distinct(changes: Sequence[TagChange]) -> list[TagChange]:
@@ -247,9 +239,8 @@ def _distinct(changes: Sequence[TagChange]) -> list[TagChange]:
         if change.action not in ("add", "remove"):
             raise UsageError(f"{change.action!r} is not a change: it is 'add' or 'remove'")
         if actions.setdefault((change.hash, change.tag), change.action) != change.action:
-            raise UsageError(
-                f"{change.tag!r} is to be added to {change.hash[:16]}... and removed from it: decide for one of them"
-            )
+            both = f"{change.tag!r} is to be added to {change.hash[:16]}... and removed from it"
+            raise UsageError(f"{both}: decide for one of them")
     return distinct
 
 
@@ -262,11 +253,8 @@ def _planned(library: Library, changes: Sequence[TagChange], service: str | None
         for step in library.plan(changes, service)
     ]
     answered = {step.change for step in steps}
-    return steps + [
-        NoWrite(change, "the library has no answer to it", settled=False)
-        for change in changes
-        if change not in answered
-    ]
+    silent = "the library has no answer to it"
+    return steps + [NoWrite(change, silent, settled=False) for change in changes if change not in answered]
 
 
 def _recover(ledger: Ledger, library: Library) -> list[BatchResult]:
@@ -291,7 +279,7 @@ def _plan_waiting(ledger: Ledger, library: Library, rows: Sequence[LedgerRow], s
         steps = _planned(library, [row.change for row in waiting], service)
     except (
         ToolError
-    ) as error:  # away still, a wrong key, a service that is gone: its owner can fix it, or withdraw the batch
+    ) as error:  # away still, a wrong key, a service that is gone: the owner fixes it or withdraws the batch
         return str(error)
     for row in waiting:
         ledger.plan_row(row, [step for step in steps if step.change == row.change])
@@ -352,12 +340,11 @@ def _carry_chunk(
             ready.append(row)
         elif do is Do.DONE:
             begun.append(row)
+        elif do is Do.SKIP:
+            decided.append(replace(row, status=SETTLED, reason="it was so already"))
         else:
-            decided.append(
-                replace(row, status=SETTLED, reason="it was so already")
-                if do is Do.SKIP
-                else _refused(row, _against(library, row, now))
-            )
+            was = f"it is {now} now, and was {_step(library, row).write.before} before"
+            decided.append(_refused(row, _in_words(now) if now == UNKNOWN else was))
     if decided:
         ledger.mark(decided)
     if ready or begun:
@@ -386,10 +373,6 @@ def _read_back(library: Library, row: LedgerRow, now: str, certain: bool, refusa
     return _reached(library, row, now) if certain else replace(row, status=WRITTEN, reason=UNCERTAIN[row.goal])
 
 
-def _against(library: Library, row: LedgerRow, now: str) -> str:
-    return _in_words(now) if now == UNKNOWN else f"it is {now} now, and was {_step(library, row).write.before} before"
-
-
 def _step(library: Library, row: LedgerRow) -> Step:
     """The step that brings a planned row to its goal."""
     if row.write is None:
@@ -414,24 +397,13 @@ def _refused(row: LedgerRow, why: str) -> LedgerRow:
 
 
 def _in_words(state: str) -> str:
-    return (
-        "the picture is not in the library (any more), or its tags cannot be read"
-        if state == UNKNOWN
-        else f"it reads back as {state}"
-    )
+    gone = "the picture is not in the library (any more), or its tags cannot be read"
+    return gone if state == UNKNOWN else f"it reads back as {state}"
 
 
 def _result(batch: int | None, rows: list[LedgerRow], waiting: str) -> BatchResult:
     """Counts by whether a row reached its goal; one that was not taken back is applied still, and has a reason."""
     counts = Counter(row.status for row in rows)
     kept = sum(row.status == APPLIED and bool(row.reason) for row in rows)
-    return BatchResult(
-        batch,
-        counts[APPLIED] - kept + counts[UNDONE],
-        counts[FAILED] + kept,
-        counts[SETTLED],
-        rows,
-        counts[OPEN],
-        waiting,
-        counts[WRITTEN],
-    )
+    applied, failed = counts[APPLIED] - kept + counts[UNDONE], counts[FAILED] + kept
+    return BatchResult(batch, applied, failed, counts[SETTLED], rows, counts[OPEN], waiting, counts[WRITTEN])
