@@ -46,21 +46,18 @@ FIRST: Question = (
     lambda copy: -when.timestamp() if (when := _imported(copy)) else None,
     lambda copy: f"imported first ({_imported(copy):%Y-%m-%d})",
 )
-ANY_PIXELS: tuple[Question, ...] = (
-    (_pixels, lambda copy: f"most pixels ({copy.raw['width']} x {copy.raw['height']})"),
-    (
-        lambda copy: mime in LOSSLESS if (mime := copy.raw.get("mime")) else None,
-        lambda copy: f"a lossless format ({copy.raw['mime']})",
-    ),
-    (lambda copy: copy.raw.get("size") or None, lambda copy: f"the largest file ({copy.raw['size']:,} bytes)"),
-    MOST_TAGS,
-    FIRST,
+MOST_PIXELS: Question = (_pixels, lambda copy: f"most pixels ({copy.raw['width']} x {copy.raw['height']})")
+WITHOUT_LOSS: Question = (
+    lambda copy: mime in LOSSLESS if (mime := copy.raw.get("mime")) else None,
+    lambda copy: f"a lossless format ({copy.raw['mime']})",
 )
-SAME_PIXELS: tuple[Question, ...] = (
-    MOST_TAGS,
-    FIRST,
-    (
-        lambda copy: -size if (size := copy.raw.get("size")) else None,
-        lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)",
-    ),
+LARGEST: Question = (
+    lambda copy: copy.raw.get("size") or None,
+    lambda copy: f"the largest file ({copy.raw['size']:,} bytes)",
 )
+SMALLEST: Question = (
+    lambda copy: -size if (size := copy.raw.get("size")) else None,
+    lambda copy: f"the smallest file of the same pixels ({copy.raw['size']:,} bytes)",
+)
+ANY_PIXELS = (MOST_PIXELS, WITHOUT_LOSS, LARGEST, MOST_TAGS, FIRST)
+SAME_PIXELS = (MOST_TAGS, FIRST, SMALLEST)

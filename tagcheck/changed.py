@@ -120,19 +120,13 @@ def _finding_ids(path: Path, detector: Detector) -> Iterator[str]:
 def _pictures(folder: DataFolder, path: Path) -> dict[str, str]:
     """A digest of what is known of each picture, by its hash; "" stands for the dataset's header."""
     read = dataset.load(folder, path, tell=lambda line: None)
-    found = {
-        one.hash: _digest(
-            [
-                *(one.status, repr(one.raw.get("reason")), repr(one.raw.get("damaged"))),
-                PurePath(str(one.raw.get("file_path") or "")).suffix,
-                *(*sorted(one.tags), "-", *sorted(one.deleted_tags), "-", *sorted(one.implied_tags)),
-            ]
-        )
-        for one in read.records
-    }
-    model = read.header.get("model")
-    id = model.get("id") if isinstance(model, dict) else None
-    return found | {"": _digest([repr(id), repr(read.header.get("tag_relations")), repr(sorted(read.judged.items()))])}
+    found = {}
+    for one in read.records:
+        about = (one.status, repr(one.raw.get("reason")), repr(one.raw.get("damaged")))
+        tags = (*sorted(one.tags), "-", *sorted(one.deleted_tags), "-", *sorted(one.implied_tags))
+        found[one.hash] = _digest([*about, PurePath(str(one.raw.get("file_path") or "")).suffix, *tags])
+    judged = repr(sorted(read.judged.items()))
+    return found | {"": _digest([repr(read.model), repr(read.header.get("tag_relations")), judged])}
 
 
 def _stamps(paths: Iterable[Path]) -> Iterator[str]:

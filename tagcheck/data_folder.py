@@ -49,12 +49,10 @@ class Kind:
 
 
 MAPPING = Kind("dataset_mapping", "mappings", "dataset_mapping", "dataset_hardcore_mapper.py", ("pages",))
-DATASET = Kind(
-    "dataset", "datasets", "advanced_joytag_complete", "advanced_joytag_processing.py", ("judged_pairs", "results")
-)
-RUN_SUMMARY = Kind(
-    "error_detection_summary", "reports", "error_detection_summary", "run_error_detection.py", ("detectors",)
-)
+EXTRACTED = ("advanced_joytag_complete", "advanced_joytag_processing.py")
+DATASET = Kind("dataset", "datasets", *EXTRACTED, ("judged_pairs", "results"))
+SUMMARY = "error_detection_summary"
+RUN_SUMMARY = Kind(SUMMARY, "reports", SUMMARY, "run_error_detection.py", ("detectors",))
 
 
 @dataclass(frozen=True)
@@ -319,9 +317,8 @@ def _check(path: Path, kind: Kind, header: dict[str, Any]) -> None:
         raise BadFile(f"{path} is not a {kind.name} (it says {repr(header.get('kind'))[:80]})")
     version = header.get("version", 1)
     if not isinstance(version, int) or version > kind.version:
-        raise BadFile(
-            f"{path} has version {repr(version)[:40]}, this program reads up to {kind.version}: update the program"
-        )
+        newer = f"{path} has version {repr(version)[:40]}"
+        raise BadFile(f"{newer}, this program reads up to {kind.version}: update the program")
 
 
 def _check_list(path: Path, kind: Kind, name: str, value: Any) -> None:

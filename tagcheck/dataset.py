@@ -3,6 +3,7 @@
 It stands between `advanced_joytag_processing.py`, which writes it, and every stage after.
 """
 
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -174,21 +175,16 @@ def rows(path: Path, header: dict[str, Any], unusable: Unusable) -> Iterator[tup
 def _spread(records: list[Record], most: int) -> list[Record]:
     """The records without the readable ones beyond the first `most` in spread order, in the file's order."""
     # Loaded here: it needs NumPy, which a program that only answers a question need not load.
-    from tagcheck import spread
+    from tagcheck.spread import Placed, spread_order
+
+    def placed(row: dict[str, Any]) -> Placed:
+        pages = tuple(" / ".join(page) if isinstance(page, list) else page for page in row.get("pages") or ())
+        series, time = tuple(row.get("existing_series_tags") or ()), float(row.get("time_imported") or 0.0)
+        return Placed(row["hash"], pages, series, time)
 
     readable = [record for record in records if record.status == "ok"]
-    kept = {readable[place].hash for place in spread.spread_order([_placed(one.raw) for one in readable])[:most]}
+    kept = {readable[place].hash for place in spread_order([placed(one.raw) for one in readable])[:most]}
     return [record for record in records if record.status != "ok" or record.hash in kept]
-
-
-def _placed(row: dict[str, Any]) -> Any:
-    """Where a record's picture stands (`spread.Placed`)."""
-    from tagcheck import spread
-
-    pages = tuple(" / ".join(page) if isinstance(page, list) else page for page in row.get("pages") or ())
-    return spread.Placed(
-        row["hash"], pages, tuple(row.get("existing_series_tags") or ()), float(row.get("time_imported") or 0.0)
-    )
 
 
 def spellings(path: Path) -> Spellings:
@@ -204,10 +200,9 @@ def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozen
         raise BadFile(f"{path}: 'siblings' of 'tag_relations' are not tags by tag: run {DATASET.made_by} again")
     parents = _tag_lists(path, found, "parents")
     shown = {tags.clean(tag): tags.clean(ideal) for tag, ideal in siblings.items()}
-    further = _tag_lists(path, found, "other_siblings")
-    everywhere = {
-        tag: further.get(tag, frozenset()) | {shown[tag]} if tag in shown else further[tag] for tag in shown | further
-    }
+    everywhere = _tag_lists(path, found, "other_siblings")
+    for tag, ideal in shown.items():
+        everywhere[tag] = everywhere.get(tag, frozenset()) | {ideal}
     return shown, parents, Spellings(everywhere, parents)
 
 
@@ -224,17 +219,15 @@ def _tag_lists(path: Path, found: dict[str, Any], name: str) -> dict[str, frozen
 
 def _judged(found: list[Any], unusable: Unusable) -> Iterator[tuple[tuple[str, str], str]]:
     """Each judged pair out of the header's `judged_pairs`; where a pair has two judgements (two copies in a group of alternates), "duplicates"."""
-    for place, one in enumerate(
-        sorted(found, key=lambda one: isinstance(one, dict) and one.get("judgement") == "duplicates"), 1
-    ):
+    ordered = sorted(found, key=lambda one: isinstance(one, dict) and one.get("judgement") == "duplicates")
+    for place, one in enumerate(ordered, 1):
         hashes, others = (one.get("hashes"), one.get("others") or []) if isinstance(one, dict) else (None, None)
         if not (_texts(hashes) and _texts(others) and isinstance(one.get("judgement"), str)):
             unusable.note(f"'judged_pairs' has an entry ({place}) without 'judgement' and 'hashes'")
             continue
-        for first in hashes:
-            for second in others or hashes:
-                if first != second:
-                    yield (min(first, second), max(first, second)), one["judgement"]
+        for first, second in itertools.product(hashes, others or hashes):
+            if first != second:
+                yield (min(first, second), max(first, second)), one["judgement"]
 
 
 def _check(where: str, row: Any) -> None:

@@ -51,22 +51,15 @@ def _report(name: str, script: str, *records: str, plain: Mapping[str, tuple[str
     return Kind(name, "reports", name, script, records, plain=tuple((plain or {}).items()))
 
 
-# What anybody finds in an entry of a large report of tags, too.
-OPEN_KEYS = ("hash", "issue", "missing_tags", "incorrect_tags", "confidence")
-
-
+# The lists of a report of tags, with what anybody finds in their entries where the report is large, too.
+PLAIN = {"near_pictures": (), "errors": ("hash", "issue", "missing_tags", "incorrect_tags", "confidence")}
+PREDICTIONS = ("missing_predictions", "incorrect_predictions")
 DETECTORS: list[Detector] = [
     Detector(
         key="mistagged",
         name="mistagged images",
         title="Tag errors",
-        report=_report(
-            "mistagged_images_report",
-            "find_mistagged_images.py",
-            "near_pictures",
-            "errors",
-            plain={"near_pictures": (), "errors": OPEN_KEYS},
-        ),
+        report=_report("mistagged_images_report", "find_mistagged_images.py", *PLAIN, plain=PLAIN),
         reader=TAGS,
         issues={
             "missing_tags": "Missing tags",
@@ -91,16 +84,10 @@ DETECTORS: list[Detector] = [
         key="series",
         name="series validation",
         title="Series",
-        report=_report(
-            "series_validation_report",
-            "validate_series_predictions.py",
-            "per_series",
-            "missing_predictions",
-            "incorrect_predictions",
-        ),
+        report=_report("series_validation_report", "validate_series_predictions.py", "per_series", *PREDICTIONS),
         reader=SERIES,
         issues={"missing_series": "Missing series", "incorrect_series": "Wrong series"},
-        counts=("missing_predictions_count", "incorrect_predictions_count"),
+        counts=tuple(f"{name}_count" for name in PREDICTIONS),
         options=("max_embeddings", "memory"),
     ),
 ]
@@ -131,18 +118,9 @@ def register(scripts: Iterable[str], project: Path) -> None:
             raise UsageError(f"OWN_DETECTORS names {given}: a detector's file name has letters, digits and _ alone")
         if any(one.key == name for one in DETECTORS):
             continue
-        words = name.replace("_", " ")
-        DETECTORS.append(
-            Detector(
-                key=name,
-                name=words,
-                title=words.capitalize(),
-                report=_report(f"{name}_report", str(path), "errors"),
-                reader=TAGS,
-                issues={name: words.capitalize()},
-                counts=("errors_found",),
-            )
-        )
+        words, report = name.replace("_", " "), _report(f"{name}_report", str(path), "errors")
+        title = words.capitalize()
+        DETECTORS.append(Detector(name, words, title, report, TAGS, {name: title}, ("errors_found",)))
 
 
 def of(report: Kind) -> Detector | None:

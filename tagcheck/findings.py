@@ -42,24 +42,14 @@ class TagFinding:
 def error(hash: str, issue: str, found: Iterable[TagFinding]) -> dict[str, Any]:
     """One entry of the mistagged report's `errors`: the tags of one picture under one issue, the surest first."""
     rows = sorted(found, key=lambda one: (-one.confidence, one.tag))
-    entry: dict[str, Any] = {
-        "id": finding_id(issue, [hash], [f"{one.kind}:{one.tag}" for one in rows]),
-        "hash": hash,
-        "issue": issue,
-    }
+    id = finding_id(issue, [hash], [f"{one.kind}:{one.tag}" for one in rows])
+    entry: dict[str, Any] = {"id": id, "hash": hash, "issue": issue}
     for key, kind in (("missing_tags", MISSING), ("incorrect_tags", INCORRECT)):
-        tags = [one.tag for one in rows if one.kind == kind]
-        if tags:
+        if tags := [one.tag for one in rows if one.kind == kind]:
             entry[key] = tags
     entry["confidence"] = round(max(one.confidence for one in rows), 4)
-    entry["tags"] = [
-        {
-            "tag": one.tag,
-            "kind": one.kind,
-            "confidence": round(one.confidence, 4),
-            "evidence": one.evidence,
-            "why": one.why,
-        }
-        for one in rows
-    ]
+    entry["tags"] = []
+    for one in rows:
+        row = {"tag": one.tag, "kind": one.kind, "confidence": round(one.confidence, 4)}
+        entry["tags"].append({**row, "evidence": one.evidence, "why": one.why})
     return entry

@@ -231,20 +231,18 @@ def text(most: int = 10_000, least: int = 0) -> Shape:
 
 def whole(low: int = WHOLE_LOW, high: int = WHOLE_HIGH) -> Shape:
     """A whole number in these bounds."""
-
-    def check(value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise Wrong(f"{_shown(value)} is not a whole number from {low:,} to {high:,}")
-
-    return check
+    return _bounded(int, "whole number", low, high)
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Shape:
     """A number in these bounds."""
+    return _bounded((int, float), "number", low, high)
 
+
+def _bounded(types: Any, called: str, low: float, high: float) -> Shape:
     def check(value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise Wrong(f"{_shown(value)} is not a number from {low:,} to {high:,}")
+        if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
+            raise Wrong(f"{_shown(value)} is not a {called} from {low:,} to {high:,}")
 
     return check
 
@@ -269,12 +267,10 @@ def list_of(shape: Shape, most: int = 10_000_000) -> Shape:
     """A list of up to `most` values."""
 
     def check(value: Any) -> None:
-        if not isinstance(value, list) or len(value) > most:
-            raise Wrong(
-                f"{_shown(value)} is not a list"
-                if not isinstance(value, list)
-                else f"the list has more than {most:,} entries"
-            )
+        if not isinstance(value, list):
+            raise Wrong(f"{_shown(value)} is not a list")
+        if len(value) > most:
+            raise Wrong(f"the list has more than {most:,} entries")
         for place, one in enumerate(value, 1):
             _within(f"entry {place}", shape, one)
 
@@ -297,17 +293,15 @@ def map_of(shape: Shape) -> Shape:
 
 def record(needed: Mapping[str, Shape] | None = None, optional: Mapping[str, Shape] | None = None) -> Shape:
     """An object that has the keys `needed`; `optional` ones may be absent or null. Other keys are not looked at."""
-    needed, optional = needed or {}, optional or {}
+    needed, optional = dict(needed or {}), dict(optional or {})
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):
             raise Wrong(f"{_shown(value)} is not an object")
-        for key, shape in needed.items():
-            if key not in value:
+        for key, shape in (needed | optional).items():
+            if key in needed and key not in value:
                 raise Wrong(f"no {key!r}")
-            _within(repr(key), shape, value[key])
-        for key, shape in optional.items():
-            if value.get(key) is not None:
+            if key in needed or value.get(key) is not None:
                 _within(repr(key), shape, value[key])
 
     return check

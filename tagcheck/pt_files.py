@@ -105,6 +105,10 @@ class _Odd(Exception):
     """The file is not of the plain form."""
 
 
+CUT_OFF = (OSError, zipfile.BadZipFile, pickle.UnpicklingError, struct.error, EOFError, OverflowError, MemoryError)
+DAMAGED = (_Odd, *CUT_OFF, RuntimeError, LookupError, ValueError, TypeError, AttributeError)
+
+
 def read(path: Path, without: Container[str] = ()) -> Any:
     """What `torch.load(path, weights_only=True)` gives, each tensor as `Raw`, or None where torch has to look at the file itself.
     Of a dict, the tensors `without` are left out and not read.
@@ -160,24 +164,8 @@ def _opened(path: Path, mentioned: Iterable[bytes], take: Callable[[IO[bytes], A
             return take(file, _Plain(data, entries).load())
     except (FileNotFoundError, PermissionError):
         raise
-    except (
-        _Odd,
-        OSError,
-        zipfile.BadZipFile,
-        pickle.UnpicklingError,
-        NotImplementedError,
-        RuntimeError,
-        KeyError,
-        IndexError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        struct.error,
-        OverflowError,
-        MemoryError,
-    ):
-        return None  # damaged, of another form or version: torch says what is wrong with it
+    except DAMAGED:
+        return None  # or of another form or version: torch says what is wrong with it
 
 
 def check(path: Path, whole: bool) -> None:

@@ -28,14 +28,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 FREE_SPACE = "free some space or choose another --data-dir"
 GRANT = "grant the right to it or choose another --data-dir"
 CHECK_IT = "see what is wrong there"
-WAYS_OUT = {
-    errno.ENOSPC: FREE_SPACE,
-    errno.EDQUOT: FREE_SPACE,
-    errno.EFBIG: FREE_SPACE,
-    errno.EACCES: GRANT,
-    errno.EPERM: GRANT,
-    errno.EROFS: GRANT,
-}
+WAYS_OUT = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), FREE_SPACE)
+WAYS_OUT |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), GRANT)
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -65,10 +59,8 @@ def run(main: Callable[[], int | None]) -> None:
     except OSError as error:
         if error.errno is None:  # a network library's own errors: a mistake of ours, not of the machine
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        code = fail(
-            f"{error.strerror}{where}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1
-        )
+        said = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
+        code = fail(f"{said}: {WAYS_OUT.get(error.errno, CHECK_IT)}, then run the same command again", 1)
     raise SystemExit(code)
 
 
@@ -180,17 +172,15 @@ def add_library(made: argparse._ActionsContainer, default: str) -> None:
 
 def add_services(made: argparse.ArgumentParser, write: bool = True) -> None:
     """`--machine-tag-service NAME` and, with `write`, `--write-tag-service NAME`: see `LibrarySettings.chosen`."""
-    what = (
-        "a Hydrus tag service that a machine fills, by name or key: its tags do not count as yours; may be given again "
-        "(default: config.py's MACHINE_TAG_SERVICES)"
+    machine = (
+        "a Hydrus tag service that a machine fills, by name or key: its tags do not count as yours; may be given again"
     )
-    add_option(made, "--machine-tag-service", what, [], metavar="NAME", action="append")
+    default = " (default: config.py's MACHINE_TAG_SERVICES)"
+    add_option(made, "--machine-tag-service", machine + default, [], metavar="NAME", action="append")
     if write:
-        what = (
-            "the Hydrus tag service that tags are added to, by name or key (default: config.py's WRITE_TAG_SERVICE, "
-            "else the first local one)"
-        )
-        made.add_argument("--write-tag-service", metavar="NAME", help=what)
+        what = "the Hydrus tag service that tags are added to, by name or key"
+        default = " (default: config.py's WRITE_TAG_SERVICE, else the first local one)"
+        made.add_argument("--write-tag-service", metavar="NAME", help=what + default)
 
 
 def data_folder(args: argparse.Namespace, create: bool = False, look: bool = False) -> DataFolder:
@@ -287,15 +277,8 @@ def progress(items: Iterable[T], total: int | None = None, what: str = "", unit:
     from tqdm import tqdm  # here, since a program that is to answer at once shows no progress
 
     quiet = not sys.stderr.isatty() and os.environ.get("TAGCHECK_PROGRESS") != "live"
-    return tqdm(
-        items,
-        total=total,
-        desc=what,
-        unit=unit,
-        file=sys.stderr,
-        mininterval=5.0 if quiet else 0.2,
-        dynamic_ncols=not quiet,
-    )
+    often = {"mininterval": 5.0 if quiet else 0.2, "dynamic_ncols": not quiet}
+    return tqdm(items, total=total, desc=what, unit=unit, file=sys.stderr, **often)
 
 
 class Shown(Protocol):

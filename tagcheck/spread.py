@@ -26,15 +26,8 @@ def spread_order(pictures: Sequence[Placed]) -> list[int]:
     >>> spread_order([Placed("a", ("p",)), Placed("b", ("p",)), Placed("c", ("p",)), Placed("d", ("q",))])
     [0, 3, 2, 1]
     """
-    ranked = sorted(
-        range(len(pictures)),
-        key=lambda place: (
-            pictures[place].pages[:1],
-            pictures[place].series[:1],
-            pictures[place].time,
-            pictures[place].hash,
-        ),
-    )
+    along = [(one.pages[:1], one.series[:1], one.time, one.hash) for one in pictures]
+    ranked = sorted(range(len(pictures)), key=along.__getitem__)
     even = [ranked[place] for place in _far_apart(len(pictures)).tolist()]
     taken = zip_longest(_newcomers(pictures, even), even)
     return list(dict.fromkeys(place for both in taken for place in both if place is not None))

@@ -33,6 +33,14 @@ OURS = 0o600  # what is in these files is its owner's alone
 GUARDS = """CREATE TABLE IF NOT EXISTS guards (
     name TEXT PRIMARY KEY, columns TEXT NOT NULL, rows INTEGER NOT NULL, digest INTEGER NOT NULL
 )"""
+# Why a file cannot be used, by how the name of SQLite's error begins.
+WHY = {
+    ("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_CANTOPEN"): (
+        "is the file or its folder write-protected, or the disk full? Grant the right to it or choose another --data-dir"
+    ),
+    ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"): "another program has it; end that, then try again",
+    ("SQLITE_IOERR", "SQLITE_NOLFS"): "is the disk full, or damaged?",
+}
 Step = Callable[[sqlite3.Connection], None]
 
 
@@ -162,10 +170,8 @@ def check(db: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ()) -> N
         if found != (rows, digest):
             lost = f"has {found[0]} rows in {name!r} where {rows} were kept"
             changed = f"has rows in {name!r} that are not as they were kept"
-            raise Damaged(
-                f"{path} {lost if found[0] != rows else changed}: {way_back(path)}"
-                " (or, if you changed it yourself, empty its table 'guards')"
-            )
+            by_hand = "(or, if you changed it yourself, empty its table 'guards')"
+            raise Damaged(f"{path} {lost if found[0] != rows else changed}: {way_back(path)} {by_hand}")
 
 
 def backup(path: Path, migrations: Migrations) -> Path:
@@ -215,10 +221,8 @@ def put_back(path: Path) -> Path | None:
 def way_back(path: Path) -> str:
     """What to do about a damaged file, in words."""
     found = backups(path)
-    aside = f"move {path.name}, {path.name}-wal and {path.name}-shm away"
-    return (
-        f"{aside}, and put the newest backup, {found[-1]}, in its place" if found else f"{aside}, and a new one is made"
-    )
+    instead = f"put the newest backup, {found[-1]}, in its place" if found else "a new one is made"
+    return f"move {path.name}, {path.name}-wal and {path.name}-shm away, and {instead}"
 
 
 def _copy(copy: sqlite3.Connection, remade: tuple[str, ...]) -> None:
@@ -240,10 +244,7 @@ def _copy(copy: sqlite3.Connection, remade: tuple[str, ...]) -> None:
 
 def _name_backup(folder: Path, path: Path, temporary: Path) -> Path:
     when = datetime.now(UTC)
-    while True:
-        named = folder / f"{path.stem}_{when:%Y%m%dT%H%M%SZ}{path.suffix}"
-        if not named.exists():
-            break
+    while (named := folder / f"{path.stem}_{when:%Y%m%dT%H%M%SZ}{path.suffix}").exists():
         when += timedelta(seconds=1)
     os.replace(temporary, named)
     sync_folder(folder)
@@ -289,20 +290,15 @@ def _prepare(db: sqlite3.Connection, path: Path | None, migrations: Migrations) 
                 migrations.make(db)
             for step in migrations.steps[version - 1 :] if version else ():
                 step(db)
-            db.execute(
-                f"INSERT OR REPLACE INTO {migrations.name}_meta (key, value) VALUES (?, ?)",
-                (migrations.key, str(migrations.version)),
-            )
+            noting = f"INSERT OR REPLACE INTO {migrations.name}_meta (key, value) VALUES (?, ?)"
+            db.execute(noting, (migrations.key, str(migrations.version)))
     for name in migrations.guarded:
         _guard(db, name)
     there = _columns(db)
     for table, names in _expected(migrations).items():
-        if missing := names - there.get(table, frozenset()):
-            raise BadFile(
-                _foreign(
-                    path, f"its table {table!r} lacks {min(missing)!r}" if table in there else f"no table {table!r}"
-                )
-            )
+        if missing := names - there.get(table, set()):
+            lacks = f"its table {table!r} lacks {min(missing)!r}" if table in there else f"no table {table!r}"
+            raise BadFile(_foreign(path, lacks))
 
 
 def _version(db: sqlite3.Connection, path: Path | None, migrations: Migrations) -> int | None:
@@ -319,10 +315,8 @@ def _version(db: sqlite3.Connection, path: Path | None, migrations: Migrations) 
     if version < 1:
         raise BadFile(_foreign(path, f"its version is {row[0]!r}"))
     if version > migrations.version:
-        raise BadFile(
-            f"{path} has {migrations.key} {version} of {migrations.name}, this program reads up to {migrations.version}:"
-            " update the program"
-        )
+        newer = f"{path} has {migrations.key} {version} of {migrations.name}"
+        raise BadFile(f"{newer}, this program reads up to {migrations.version}: update the program")
     return version
 
 
@@ -330,17 +324,16 @@ def _foreign(path: Path | None, why: str) -> str:
     return f"{path} has not the tables of this program ({why}): move it away, or use another --data-dir"
 
 
-def _columns(db: sqlite3.Connection) -> dict[str, frozenset[str]]:
+def _columns(db: sqlite3.Connection) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for table, column in db.execute(
-        "SELECT m.name, c.name FROM sqlite_master m, pragma_table_xinfo(m.name) c WHERE m.type = 'table'"
-    ):
+    both = "SELECT m.name, c.name FROM sqlite_master m, pragma_table_xinfo(m.name) c WHERE m.type = 'table'"
+    for table, column in db.execute(both):
         found.setdefault(table, set()).add(column)
-    return {table: frozenset(names) for table, names in found.items()}
+    return found
 
 
 @lru_cache
-def _expected(migrations: Migrations) -> dict[str, frozenset[str]]:
+def _expected(migrations: Migrations) -> dict[str, set[str]]:
     with closing(_open(None, ":memory:")) as db:
         migrations.make(db)
         return _columns(db)
@@ -454,9 +447,8 @@ def _explained(path: Path | None) -> Iterator[None]:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explained(error, path) from error
     except OSError as error:
-        raise ToolError(
-            f"{path} cannot be used ({error.strerror or error}): is the folder write-protected, or the disk full?"
-        ) from error
+        cannot = f"{path} cannot be used ({error.strerror or error})"
+        raise ToolError(f"{cannot}: is the folder write-protected, or the disk full?") from error
 
 
 def explained(error: sqlite3.Error | UnicodeDecodeError, path: Path | None) -> Exception:
@@ -468,15 +460,8 @@ def explained(error: sqlite3.Error | UnicodeDecodeError, path: Path | None) -> E
         return Damaged(f"{path} is not a whole database ({said}): {way_back(path) if path else 'start again'}")
     if name.startswith("SQLITE_FULL"):
         return ToolError(f"{path} cannot be written, the disk is full ({said}): free some space, then try again")
-    if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_CANTOPEN")):
-        return ToolError(
-            f"{path} cannot be used ({said}): is the file or its folder write-protected, or the disk full?"
-            " Grant the right to it or choose another --data-dir"
-        )
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
-        return ToolError(f"{path} cannot be used ({said}): another program has it; end that, then try again")
-    if name.startswith(("SQLITE_IOERR", "SQLITE_NOLFS")):
-        return ToolError(f"{path} cannot be used ({said}): is the disk full, or damaged?")
+    if why := next((why for names, why in WHY.items() if name.startswith(names)), ""):
+        return ToolError(f"{path} cannot be used ({said}): {why}")
     if name == "SQLITE_ERROR" and said.startswith(("no such", "table ", "index ", "malformed", "unsupported")):
         return BadFile(_foreign(path, said))
     return error

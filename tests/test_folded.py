@@ -8,7 +8,7 @@ import pytest
 
 from tagcheck import data_folder, folded
 from tagcheck.data_folder import DataFolder
-from tagcheck.detectors import MISTAGGED, OPEN_KEYS
+from tagcheck.detectors import MISTAGGED, PLAIN
 from tagcheck.errors import BadFile
 from tagcheck.json_files import Unusable
 
@@ -41,7 +41,7 @@ def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
     assert read["errors"] == ERRORS and read["near_pictures"] == HASHES and "folded" not in read
     assert data_folder.head(large, MISTAGGED)["summary"] == {"errors_found": 700}
     plain = json.loads(large.read_text(encoding="utf-8"))
-    assert plain["errors"] == [{key: one[key] for key in OPEN_KEYS if key in one} for one in ERRORS]
+    assert plain["errors"] == [{key: one[key] for key in PLAIN["errors"] if key in one} for one in ERRORS]
     # another layout of the same JSON
     large.write_text(json.dumps(plain), encoding="utf-8")
     assert data_folder.load(large, MISTAGGED)["errors"] == ERRORS

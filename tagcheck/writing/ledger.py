@@ -6,9 +6,10 @@ before the library is touched, and says "applied" only after the library was rea
 crash leaves is a row that says "open", never a change that nobody knows of.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tagcheck.errors import UsageError
 from tagcheck.files import there
 from tagcheck.library import NoWrite, TagWrite
 from tagcheck.lock import sole_run
-from tagcheck.sqlite import Migrations, read, transaction
+from tagcheck.sqlite import Migrations, read, run, transaction
 
 OPEN = "open"  # noted down, and maybe written: a crash, or a library that is away
 WRITTEN = "written"  # written and read back, and the library may not have it for good yet
@@ -124,12 +125,10 @@ class Ledger:
             if db is None:
                 return []
             counts: dict[int, dict[str, int]] = {}
-            for row in db.execute("SELECT batch, status, count(*) AS number FROM ledger_rows GROUP BY batch, status"):
-                counts.setdefault(row["batch"], {})[row["status"]] = row["number"]
-            return [
-                Batch(**row, counts=counts.get(row["id"], {}))
-                for row in db.execute("SELECT * FROM ledger_batches ORDER BY id DESC")
-            ]
+            for batch, *counted in db.execute("SELECT batch, status, count(*) FROM ledger_rows GROUP BY batch, status"):
+                counts.setdefault(batch, {}).update([counted])
+            rows = db.execute("SELECT * FROM ledger_batches ORDER BY id DESC")
+            return [Batch(**row, counts=counts.get(row["id"], {})) for row in rows]
 
     def rows(self, batch: int | None = None, status: str | None = None) -> list[LedgerRow]:
         """Rows in the order they were noted down, all of them or those of one batch and/or status."""
@@ -139,13 +138,8 @@ class Ledger:
 
     def pick(self, ids: Sequence[int]) -> list[LedgerRow]:
         """The rows with these ids, in that order. Raises `UsageError` for an id that is not there."""
-        found = {
-            row.id: row
-            for start in range(0, len(ids), 500)
-            for row in self._select(
-                f"id IN ({', '.join('?' * len(ids[start : start + 500]))})", list(ids[start : start + 500])
-            )
-        }
+        rows = self._select("id IN (SELECT value FROM json_each(?))", [json.dumps(list(ids))])
+        found = {row.id: row for row in rows}
         lost = [id for id in ids if id not in found]
         if lost:
             raise UsageError(f"no row {lost[0]} in the ledger {self.path}")
@@ -213,13 +207,12 @@ class Ledger:
             change = step if isinstance(step, TagChange) else step.change
             if change is None:
                 raise ValueError(f"a write without the change that it is for: {step}")
-            written = (
-                (step.tag, step.service, step.before, step.after)
-                if isinstance(step, TagWrite)
-                else (None, None, None, None)
-            )
-            status = (SETTLED if step.settled else FAILED) if isinstance(step, NoWrite) else OPEN
-            why = step.reason if isinstance(step, NoWrite) else ""
+            written: tuple[str | None, ...] = (None,) * 4
+            status, why = OPEN, ""
+            if isinstance(step, TagWrite):
+                written = (step.tag, step.service, step.before, step.after)
+            elif isinstance(step, NoWrite):
+                status, why = SETTLED if step.settled else FAILED, step.reason
             rows.append((batch, change.hash, change.tag, change.action, *written, status, GO, why, created, now))
         db.executemany(
             "INSERT INTO ledger_rows (batch, hash, tag, action, stored_tag, service, before, after, status, goal, reason, created, changed)"
@@ -229,11 +222,8 @@ class Ledger:
 
     def _select(self, where: str, values: list[Any]) -> list[LedgerRow]:
         with self._reading() as db:
-            if db is None:
-                return []
-            return [
-                LedgerRow(**row) for row in db.execute(f"SELECT * FROM ledger_rows WHERE {where} ORDER BY id", values)
-            ]
+            query = f"SELECT * FROM ledger_rows WHERE {where} ORDER BY id"
+            return [] if db is None else [LedgerRow(**row) for row in db.execute(query, values)]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -245,19 +235,14 @@ class Ledger:
             found = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger_rows'").fetchone()
             yield db if found else None
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with transaction(self.path, MIGRATIONS) as db:
-            yield db
+    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self.path, MIGRATIONS)
 
 
-def _make(db: sqlite3.Connection) -> None:
-    for statement in filter(str.strip, SCHEMA.split(";")):
-        db.execute(statement)
-
-
-def _allow_written(db: sqlite3.Connection) -> None:
-    """Version 1 knew no rows that are written and not confirmed yet; its tables are the same."""
-
-
-MIGRATIONS = Migrations("ledger", _make, (_allow_written,), guarded=("ledger_batches", "ledger_rows"))
+MIGRATIONS = Migrations(
+    "ledger",
+    lambda db: run(db, SCHEMA),
+    # Version 1 knew no rows that are written and not confirmed yet; its tables are the same.
+    (lambda db: None,),
+    guarded=("ledger_batches", "ledger_rows"),
+)

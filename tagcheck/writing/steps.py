@@ -38,34 +38,14 @@ class Do(Enum):
     THEIRS = "its owner has changed it since: theirs stays"
 
 
-_START = {
-    Stand.AFTER: Do.DONE,
-    Stand.ORIGIN: Do.DONE,
-    Stand.BEFORE: Do.WRITE,
-    Stand.PARTLY: Do.WRITE,
-    Stand.UNKNOWN: Do.REFUSE,
-    Stand.OTHER: Do.REFUSE,
-}
-_SENT = {Stand.AFTER: Do.DONE, Stand.ORIGIN: Do.DONE} | dict.fromkeys(
-    (Stand.BEFORE, Stand.PARTLY, Stand.UNKNOWN, Stand.OTHER), Do.REFUSE
-)
-_WRITTEN = {
-    Stand.AFTER: Do.DONE,
-    Stand.ORIGIN: Do.DONE,
-    Stand.BEFORE: Do.LOST,
-    Stand.PARTLY: Do.LOST,
-    Stand.UNKNOWN: Do.REFUSE,
-    Stand.OTHER: Do.THEIRS,
-}
+_SENT = dict.fromkeys(Stand, Do.REFUSE) | {Stand.AFTER: Do.DONE, Stand.ORIGIN: Do.DONE}
+_START = _SENT | {Stand.BEFORE: Do.WRITE, Stand.PARTLY: Do.WRITE}
+_WRITTEN = _SENT | {Stand.BEFORE: Do.LOST, Stand.PARTLY: Do.LOST, Stand.OTHER: Do.THEIRS}
+_SAME_BOTH_WAYS = {Phase.BEGUN: _START, Phase.SENT: _SENT, Phase.WRITTEN: _WRITTEN}
 TABLE: dict[tuple[Phase, str], dict[Stand, Do]] = {
     (Phase.FRESH, GO): _START | {Stand.AFTER: Do.SKIP, Stand.PARTLY: Do.REFUSE},
     (Phase.FRESH, BACK): _START | {Stand.PARTLY: Do.REFUSE},
-    (Phase.BEGUN, GO): _START,
-    (Phase.BEGUN, BACK): _START,
-    (Phase.SENT, GO): _SENT,
-    (Phase.SENT, BACK): _SENT,
-    (Phase.WRITTEN, GO): _WRITTEN,
-    (Phase.WRITTEN, BACK): _WRITTEN,
+    **{(phase, goal): row for phase, row in _SAME_BOTH_WAYS.items() for goal in (GO, BACK)},
 }
 
 
