@@ -72,29 +72,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = summarise(walk)
     if not summary["readable_files"]:
         raise MissingInput(nothing_to_map(walk, summary, args.search))
-    path = data_folder.save(
-        folder,
-        MAPPING,
-        {
-            "library": library.describe(),
-            "root": list(walk.root),
-            **({"search": args.search} if args.search else {}),
-            "summary": summary,
-            **({"notes": list(walk.notes)} if walk.notes else {}),
-            "not_local": {reason: list(hashes) for reason, hashes in walk.not_local.items()},
-            "pages": [
-                {"path": list(page.path), "page_key": page.key, "hashes": list(page.hashes)} for page in walk.pages
-            ],
-        },
-    )
+    document = {
+        "library": library.describe(),
+        "root": walk.root,
+        "search": args.search,
+        "summary": summary,
+        "notes": walk.notes,
+        "not_local": walk.not_local,
+        "pages": [{"path": page.path, "page_key": page.key, "hashes": page.hashes} for page in walk.pages],
+    }
+    said = {key: value for key, value in document.items() if value or key not in ("search", "notes")}
+    path = data_folder.save(folder, MAPPING, said)
     for note in walk.notes:
         say(f"note: {note}")
     print(f"{outcome(summary)} -> {path}")
     if walk.untagged and any(note.startswith(UNREAD) for note in walk.notes):
-        raise BadFile(
-            f"{path} was written, but no picture has a tag, and what may hold the tags is of a kind that is not read "
-            "(the notes above): see docs/formats.md for the kinds that are"
-        )
+        unread = "no picture has a tag, and what may hold the tags is of a kind that is not read (the notes above)"
+        raise BadFile(f"{path} was written, but {unread}: see docs/formats.md for the kinds that are")
     return 0
 
 
@@ -103,9 +97,8 @@ def open_library(args: argparse.Namespace, folder: DataFolder) -> Library:
     settings = LibrarySettings.of(config).chosen(args)
     name = args.library or settings.name
     if name != HYDRUS and (args.search is not None or args.tag_service or args.machine_tag_service):
-        raise UsageError(
-            "--search, --tag-service and --machine-tag-service are for Hydrus: a folder has pages and sidecars only"
-        )
+        options = "--search, --tag-service and --machine-tag-service"
+        raise UsageError(f"{options} are for Hydrus: a folder has pages and sidecars only")
     if name == HYDRUS and args.exclude:
         raise UsageError("--exclude is for a folder of pictures: in Hydrus, name a page or a search")
     if args.tag_service:
@@ -145,18 +138,15 @@ def summarise(walk: Walk) -> dict[str, Any]:
 
 def nothing_to_map(walk: Walk, summary: dict[str, Any], search: str | None) -> str:
     """Why there is no dataset, and the way out."""
-    where = ", ".join(walk.root) or "the library"
-    if search is not None and not summary["unique_files"]:
+    where, number = ", ".join(walk.root) or "the library", summary["unique_files"]
+    if search is not None and not number:
         return f"{search!r} is empty: no file in Hydrus matches this search, and nothing was written"
-    if summary["unique_files"]:
-        return (
-            f"none of the {summary['unique_files']} files of {where!r} is here ({absent(summary)}): nothing was written"
-        )
+    if number:
+        return f"none of the {number} files of {where!r} is here ({absent(summary)}): nothing was written"
+    another = "or name another with --page"
     if not walk.pages:
-        return f"there is no page of files under {where!r}: put pictures on a page there, or name another with --page"
-    return (
-        f"{where!r} is empty ({summary['pages']} pages without files): put pictures there, or name another with --page"
-    )
+        return f"there is no page of files under {where!r}: put pictures on a page there, {another}"
+    return f"{where!r} is empty ({summary['pages']} pages without files): put pictures there, {another}"
 
 
 def outcome(summary: dict[str, Any]) -> str:

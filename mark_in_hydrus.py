@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import config
 from tagcheck import detectors, script
 from tagcheck.data_folder import DataFolder
-from tagcheck.errors import MissingInput, UsageError
+from tagcheck.errors import UsageError
 from tagcheck.library import TagWrite, choose
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import CURRENT
@@ -76,9 +76,7 @@ def opened(folder: DataFolder, args: argparse.Namespace) -> Hydrus:
 def found(folder: DataFolder, least: float) -> set[tuple[str, str]]:
     """(hash, mark) of all that is open and at least so likely."""
     with Review(folder.review) as review:
-        report_import.sync(review, folder)
-        if not report_import.has_read(review):
-            raise MissingInput(f"no reports in {folder.root}: run run_error_detection.py first")
+        report_import.require(review, folder)
         return by_picture.marks(review, least)
 
 

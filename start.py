@@ -67,10 +67,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=port, metavar="N", default=5000, help="port of the page (default: 5000)")
     demo = "where the sample library and its data go (default: demo)"
     parser.add_argument("--demo", metavar="DIR", type=folder, default="demo", help=demo)
-    build = (
-        "which build of PyTorch: the small one for the processor alone, or the default one of this system "
-        "(default: auto, cpu where there is no NVIDIA card)"
-    )
+    build = "which build of PyTorch: the small one for the processor alone, or the default one of this system"
+    build += " (default: auto, cpu where there is no NVIDIA card)"
     parser.add_argument("--torch", choices=("auto", "cpu", "default"), default="auto", help=build)
     parser.add_argument("--tests", action="store_true", help="with install: what the tests need, too (default: no)")
     locked = "exactly the files that requirements.lock names, each checked by its hash (default: no)"
@@ -163,20 +161,15 @@ def has_card() -> bool:
 def install_cpu_build(chosen: bool) -> None:
     """PyTorch for the processor alone, where it is available; else what requirements.txt brings."""
     builds = cpu_builds()
+    small = "PyTorch's build for the processor alone"
     if builds:
         size = sum(map(size_of, builds.values())) / MEGA
-        say(
-            f"no NVIDIA card: taking PyTorch's build for the processor alone, {size:,.0f} MB (--torch default takes the other)"
-        )
+        say(f"no NVIDIA card: taking {small}, {size:,.0f} MB (--torch default takes the other)")
         if pip("install", *builds, "--index-url", CPU_BUILD).returncode == 0:
             return
     if chosen:
-        raise Failed(
-            f"PyTorch's build for the processor alone is not available from {CPU_BUILD}: leave out --torch cpu"
-        )
-    say(
-        "PyTorch's small build for the processor alone is not available here: the default one is installed (about 3 GB)"
-    )
+        raise Failed(f"{small} is not available from {CPU_BUILD}: leave out --torch cpu")
+    say(f"{small} is not available here: the default one is installed (about 3 GB)")
 
 
 def cpu_builds() -> dict[str, str]:
@@ -198,9 +191,8 @@ def wheels(name: str) -> dict[tuple[int, ...], str]:
             page = answer.read().decode("utf-8", "replace")
     except (OSError, ValueError):
         return {}
-    pattern = (
-        rf'href="([^"#]*/{name}-(\d+)\.(\d+)\.(\d+)(?:%2B|\+)cpu-{tag}-{tag}-(?:manylinux_\d+_\d+|linux)_x86_64\.whl)'
-    )
+    file = rf"{name}-(\d+)\.(\d+)\.(\d+)(?:%2B|\+)cpu-{tag}-{tag}-(?:manylinux_\d+_\d+|linux)_x86_64\.whl"
+    pattern = rf'href="([^"#]*/{file})'
     return {
         (int(major), int(minor), int(patch)): urllib.parse.urljoin(f"{CPU_BUILD}/{name}/", url)
         for url, major, minor, patch in re.findall(pattern, page)
@@ -215,7 +207,8 @@ def install(requirements: Path, words: str, lock: Path | None = None, *options: 
     say(f"{words}: {download(source, *options)}")
     if pip("install", *options, "-r", str(source)).returncode:
         raise Failed(f"{source.name} could not be installed: see above, then run the same command again")
-    mark(requirements).write_text(fingerprint(requirements), encoding="utf-8")
+    path, digest = mark(requirements)
+    path.write_text(digest, encoding="utf-8")
 
 
 def download(requirements: Path, *options: str) -> str:
@@ -233,9 +226,9 @@ def download(requirements: Path, *options: str) -> str:
     known = {name: size for name, size in sizes.items() if size}
     largest = sorted(known, key=lambda name: -known[name])[:3]
     unknown = f" and {len(sizes) - len(known)} of unknown size" if len(known) < len(sizes) else ""
-    return f"downloading {len(sizes)} packages, {sum(known.values()) / MEGA:,.0f} MB{unknown} (the largest: " + (
-        ", ".join(f"{name} {known[name] / MEGA:,.0f} MB" for name in largest) + ")"
-    )
+    told = ", ".join(f"{name} {known[name] / MEGA:,.0f} MB" for name in largest)
+    total = f"{sum(known.values()) / MEGA:,.0f} MB{unknown}"
+    return f"downloading {len(sizes)} packages, {total} (the largest: {told})"
 
 
 def size_of(url: str) -> int:
@@ -251,16 +244,14 @@ def size_of(url: str) -> int:
 
 def installed(requirements: Path) -> bool:
     """Whether this list, as it is now, was installed."""
-    path = mark(requirements)
-    return path.exists() and path.read_text(encoding="utf-8") == fingerprint(requirements)
+    path, digest = mark(requirements)
+    return path.exists() and path.read_text(encoding="utf-8") == digest
 
 
-def mark(requirements: Path) -> Path:
-    return VENV / (".installed-tests" if requirements == TEST_REQUIREMENTS else ".installed")
-
-
-def fingerprint(requirements: Path) -> str:
-    return hashlib.sha256(requirements.read_bytes()).hexdigest()
+def mark(requirements: Path) -> tuple[Path, str]:
+    """The file that says which list was installed, and what it says where that is this list as it is now."""
+    name = ".installed-tests" if requirements == TEST_REQUIREMENTS else ".installed"
+    return VENV / name, hashlib.sha256(requirements.read_bytes()).hexdigest()
 
 
 def pip(*arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:

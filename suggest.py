@@ -26,7 +26,7 @@ from typing import Any
 import config
 from tagcheck import detectors, script
 from tagcheck.dataset import HASH
-from tagcheck.errors import MissingInput, UsageError
+from tagcheck.errors import UsageError
 from tagcheck.review import Filter, Review, by_picture, report_import
 from tagcheck.review.exporting import KINDS
 from tagcheck.script import run
@@ -57,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.token:
             print(by_picture.token(review))
             return 0
-        report_import.sync(review, folder)
-        if not report_import.has_read(review):
-            raise MissingInput(f"no reports in {folder.root}: run run_error_detection.py first")
+        report_import.require(review, folder)
         if args.export:
             _, text = KINDS[args.export]
             sys.stdout.writelines(text(review, Filter(least=args.min_confidence)))

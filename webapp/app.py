@@ -13,6 +13,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,12 @@ def create_app(settings: Settings) -> Flask:
     app.register_error_handler(state.StillReading, _still_reading)
     app.context_processor(
         lambda: {
+            **_keys(settings.folder.root),
             "theme": session.get("theme", "system"),
             "hide_pictures": session.get("hide_pictures", False),
             "library_name": settings.library_name,
         }
     )
-    app.context_processor(lambda: _keys(settings.folder.root))
     app.template_filter("key_word")(keys.word)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     return app
@@ -109,9 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     server = Server(app, args.host, args.port)
     recover(app.extensions["tagcheck"])
     if not security.is_loopback(args.host):
-        script.say(
-            f"warning: served on {args.host}, anybody who reaches it can read your pictures and change tags: there is no login"
-        )
+        anybody = "anybody who reaches it can read your pictures and change tags: there is no login"
+        script.say(f"warning: served on {args.host}, {anybody}")
     reading = threading.Thread(target=read_reports, args=(app.extensions["tagcheck"],), name="first", daemon=True)
     reading.start()
     reading.join(state.FIRST)
@@ -141,15 +141,9 @@ def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
     name = choose.library_name(args.library, folder, library)
     if name != choose.HYDRUS:
         files.named(name, "--library")  # a typing error is reported at once, a library that is away later
-    return Settings(
-        folder,
-        lambda: choose.open_library(name, folder, library),
-        name,
-        args.host,
-        config.INVISIBLE_NAMESPACES,
-        library.write_service,
-        config.SERIES_NAMESPACE,
-    )
+    opened = partial(choose.open_library, name, folder, library)
+    namespaces = (config.INVISIBLE_NAMESPACES, library.write_service, config.SERIES_NAMESPACE)
+    return Settings(folder, opened, name, args.host, *namespaces)
 
 
 def recover(shared: state.Shared) -> None:
@@ -159,11 +153,9 @@ def recover(shared: state.Shared) -> None:
     try:
         shared.library().describe()  # a client that is away says so soon
         results = applying_views.recovered(shared, shared.writer())
-    except LibraryError as error:
-        script.say(f"warning: {error}")
-        return
     except ToolError as error:
-        script.say(f"warning: the library cannot be opened: {error}")
+        opened = "" if isinstance(error, LibraryError) else "the library cannot be opened: "
+        script.say(f"warning: {opened}{error}")
         return
     for result in results:
         script.say(f"left open by an earlier run: {applying_views.in_words('recover', result)}")

@@ -69,10 +69,8 @@ def free_place(wanted: float, taken: Sequence[float], apart: float = 13) -> floa
     (100, 113, 25)
     """
     steps = (wanted + sign * apart * step for step in range(HEIGHT // 13) for sign in (-1, 1))
-    return next(
-        (one for one in steps if TOP <= one <= HEIGHT - BOTTOM and all(abs(one - other) >= apart for other in taken)),
-        wanted,
-    )
+    inside = (one for one in steps if TOP <= one <= HEIGHT - BOTTOM)
+    return next((one for one in inside if all(abs(one - other) >= apart for other in taken)), wanted)
 
 
 def nice(value: float) -> float:

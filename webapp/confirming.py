@@ -63,10 +63,10 @@ def in_words(found: Confirmed) -> str:
     if found.written:
         said.append(f"{found.written:,} still being confirmed")
     if found.lost:
-        said.append(
-            f"{words.plural(found.lost, 'change')} lost by the library: it ended before it had saved, or an older copy of it"
-            " was restored. Nothing was written again: write them again, or reopen them, under Applied changes"
-        )
+        lost = f"{words.plural(found.lost, 'change')} lost by the library"
+        why = "it ended before it had saved, or an older copy of it was restored"
+        way_out = "Nothing was written again: write them again, or reopen them, under Applied changes"
+        said.append(f"{lost}: {why}. {way_out}")
     return ", ".join(said) + "."
 
 

@@ -11,19 +11,9 @@ from tagcheck import detectors, tags
 from tagcheck.detectors import PAIRS, SERIES, TAGS
 from tagcheck.review import Filter
 from tagcheck.review.queries import NEWEST, ORDERS, SURE, UNSURE
-from tagcheck.review.store import QUEUES
+from tagcheck.review.store import QUEUES, UNLIKELY
 
-QUEUE_WORDS = {
-    "open": "Open",
-    "unlikely": "Below 50 %",
-    "accepted": "Accepted",
-    "ignored": "Ignored",
-    "skipped": "Skipped",
-    "flagged": "Flagged",
-    "applied": "Applied",
-    "failed": "Failed",
-    "undone": "Undone",
-}
+QUEUE_WORDS = {queue: queue.capitalize() for queue in QUEUES} | {UNLIKELY: "Below 50 %"}
 ORDER_WORDS = {SURE: "surest first", UNSURE: "least sure first", NEWEST: "newest picture first"}
 ANY = "any"
 HASH_PREFIX = re.compile(r"[0-9a-f]{0,64}")
@@ -76,9 +66,8 @@ def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
     if view.state != "open":
         made["state"] = view.state or ANY
     if view.issues:
-        made["type"] = next(
-            (name for name, (_, issues) in groups().items() if issues == view.issues), list(view.issues)
-        )
+        called = [name for name, (_, issues) in groups().items() if issues == view.issues]
+        made["type"] = called[0] if called else list(view.issues)
     if view.tag:
         made["tag"] = [view.tag, view.or_tag] if view.or_tag else view.tag
     named = {"ns": view.namespace, "page": view.page, "series": view.series, "hash": view.hash}

@@ -5,6 +5,7 @@ data folder: `{"accept": ["a", "y"], "flag": []}`. A map in which one key would 
 refused in words.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -149,9 +150,8 @@ def _yielding(own: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
 
 def save(folder: Path, actions: Sequence[Action]) -> None:
     """Keep what differs from the table as it comes; nothing differing, no file."""
-    own = {
-        one.name: [word(key) for key in one.keys] for one, default in zip(actions, ACTIONS) if one.keys != default.keys
-    }
+    changed = [one for one, default in zip(actions, ACTIONS) if one.keys != default.keys]
+    own = {one.name: [*map(word, one.keys)] for one in changed}
     if not own:
         (folder / FILE).unlink(missing_ok=True)
         return
@@ -161,20 +161,15 @@ def save(folder: Path, actions: Sequence[Action]) -> None:
 
 def changed(own: Mapping[str, Iterable[str]]) -> tuple[Action, ...]:
     """The table with some actions' keys replaced. Raises `Refused` where that cannot be."""
-    known = {one.name for one in ACTIONS}
-    for name in own:
-        if name not in known:
-            raise Refused(f"there is no action {name!r}")
+    for name in own.keys() - {one.name for one in ACTIONS}:
+        raise Refused(f"there is no action {name!r}")
     made = tuple(replace(one, keys=tuple(dict.fromkeys(own[one.name]))) if one.name in own else one for one in ACTIONS)
     taken: dict[tuple[str, str], Action] = {}
     for one in made:
-        for key in one.keys:
-            for place in one.places:
-                other = taken.setdefault((place, key), one)
-                if other is not one:
-                    raise Refused(
-                        f"{word(key)} would mean two things on the {place}: “{other.words}” and “{one.words}”"
-                    )
+        for key, place in itertools.product(one.keys, one.places):
+            if (other := taken.setdefault((place, key), one)) is not one:
+                both = f"“{other.words}” and “{one.words}”"
+                raise Refused(f"{word(key)} would mean two things on the {place}: {both}")
     if len(next(one for one in made if one.name == TICKS).keys) > 9:
         raise Refused("the keys that tick tags are nine at the most")
     return made

@@ -10,6 +10,7 @@ import os
 import queue
 import textwrap
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +53,9 @@ log = logging.getLogger(__name__)
 
 
 class ThumbnailCache:
-    """Thumbnails on disk, `<first two digits>/<hash>.webp` (the library's own are what they are under that name), the longest unused ones removed when they outgrow `limit` bytes."""
+    """Thumbnails on disk, `<first two digits>/<hash>.webp` (the library's own are what they are under that name). The longest
+    unused ones are removed when they outgrow `limit` bytes.
+    """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
@@ -65,30 +68,26 @@ class ThumbnailCache:
 
     def get(self, hash: str) -> bytes | None:
         """The thumbnail, or None. Reading one marks it as used."""
-        path = self.path(hash)
-        try:
-            data = path.read_bytes()
-            os.utime(path)
-        except FileNotFoundError:
-            return None
-        return data
+        with suppress(FileNotFoundError):
+            data = self.path(hash).read_bytes()
+            os.utime(self.path(hash))
+            return data
+        return None
 
     def put(self, hash: str, data: bytes) -> None:
         """Keep a thumbnail, making room first where needed."""
         with self._lock:
             if self._size is None:
-                self._size = sum(path.stat().st_size for path in self._all())
+                self._size = sum(path.stat().st_size for path in self.folder.glob("??/*.webp"))
             self._size += len(data)
             write_atomically(self.path(hash), lambda out: out.write(data))
             if self._size > self.limit:
                 self._shrink()
 
-    def _all(self) -> list[Path]:
-        return list(self.folder.glob("??/*.webp"))
-
     def _shrink(self) -> None:
         """Remove the longest unused until nine tenths of the limit are left."""
-        found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._all())
+        paths = self.folder.glob("??/*.webp")
+        found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in paths)
         self._size = sum(size for _, size, _ in found)
         for _, size, path in found:
             if self._size <= self.limit * 0.9:
@@ -100,9 +99,8 @@ class ThumbnailCache:
 def install(app: Flask, settings: state.Settings) -> None:
     """Serve pictures from an application."""
     app.extensions["tagcheck_opener"] = Opener()
-    app.extensions["tagcheck_thumbnails"] = ThumbnailCache(
-        settings.folder.root / "cache" / "thumbnails", settings.thumbnail_cache_bytes
-    )
+    place = settings.folder.root / "cache" / "thumbnails"
+    app.extensions["tagcheck_thumbnails"] = ThumbnailCache(place, settings.thumbnail_cache_bytes)
     app.register_blueprint(blueprint)
     for size in ("thumbnail", "full"):
         app.template_filter(size)(partial(address, size))
@@ -173,17 +171,14 @@ def sniff(data: bytes) -> str | None:
 def _opened(library: Library, hash: str, side: int, data: bytes | None = None) -> bytes:
     """A file as WebP. Raises `FileUnavailable` when neither a decoder nor the library can show it."""
     opener: Opener = current_app.extensions["tagcheck_opener"]
-    data = library.read(hash) if data is None else data
-    try:
-        return opener.show(data, side)
-    except (ImageUnreadable, ImageUnsupported) as error:
-        rendered = library.render(hash)
-        if rendered is None:
-            raise FileUnavailable(f"this file cannot be shown ({error})", "unreadable") from None
-    try:
-        return opener.show(rendered, side)
-    except (ImageUnreadable, ImageUnsupported) as error:
-        raise FileUnavailable(f"this file cannot be shown ({error})", "unreadable") from None
+    why = ""
+    for ask in (library.read if data is None else lambda _: data, library.render):
+        try:
+            if (found := ask(hash)) is not None:
+                return opener.show(found, side)
+        except (ImageUnreadable, ImageUnsupported) as error:
+            why = str(error)
+    raise FileUnavailable(f"this file cannot be shown ({why})", "unreadable")
 
 
 class Opener:
@@ -227,12 +222,11 @@ def _picture(data: bytes, mime: str, hash: str) -> Response:
 
 def _not_modified(hash: str) -> Response | None:
     """A hash names the bytes for ever, so a browser that asks again has them."""
-    if hash in request.if_none_match:
-        response = Response(status=304)
-        response.headers["Cache-Control"] = IMMUTABLE
-        response.set_etag(hash)
-        return response
-    return None
+    if hash not in request.if_none_match:
+        return None
+    response = Response(status=304, headers={"Cache-Control": IMMUTABLE})
+    response.set_etag(hash)
+    return response
 
 
 def _note(reason: str) -> Response:
@@ -243,10 +237,8 @@ def _note(reason: str) -> Response:
     ground = svg.part("rect", width=360, height=270, fill="#d9d9d6")
     told = svg.part("g", *text, font_family="sans-serif", font_size=17, text_anchor="middle", fill="#333")
     note = svg.drawing([ground, told], 360, 270, width=360, height=270)
-    response = Response(note, mimetype="image/svg+xml")
-    response.headers["Content-Security-Policy"] = FILE_POLICY
-    response.headers["X-Picture"] = "unavailable"
-    return response
+    headers = {"Content-Security-Policy": FILE_POLICY, "X-Picture": "unavailable"}
+    return Response(note, mimetype="image/svg+xml", headers=headers)
 
 
 def _require_hash(hash: str) -> None:

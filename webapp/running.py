@@ -91,14 +91,10 @@ def refresh(job: Job, shared: state.Shared) -> None:
 
 def detect(job: Job, folder: DataFolder) -> int:
     """Run the detectors as a process of their own, then read their reports. Its exit code; raises `ToolError` when it failed."""
-    process = subprocess.Popen(
-        [sys.executable, str(PROJECT / SCRIPT), "--data-dir", str(folder.root)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=children.environment(TAGCHECK_PROGRESS="live"),
-        **children.OWN_GROUP,
-    )
+    command = [sys.executable, str(PROJECT / SCRIPT), "--data-dir", str(folder.root)]
+    ends: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = children.environment(TAGCHECK_PROGRESS="live")
+    process: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment, **ends, **children.OWN_GROUP)
 
     def stop() -> None:
         job.state, job.cancel = "stopping", None
@@ -113,11 +109,8 @@ def detect(job: Job, folder: DataFolder) -> int:
     if stopped:
         job.state, job.line = "cancelled", "Stopped. Reports of detectors that had finished are kept."
     elif code:
-        raise ToolError(
-            next(
-                (line for line in reversed(tail) if "FAILED" in line or line.startswith("error: ")), f"exit code {code}"
-            )
-        )
+        failures = [line for line in tail if "FAILED" in line or line.startswith("error: ")]
+        raise ToolError(failures[-1] if failures else f"exit code {code}")
     return code
 
 

@@ -25,6 +25,10 @@ POLICY = (
 )
 HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 FILE_POLICY = "default-src 'none'; sandbox"
+HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
+HEADERS |= dict.fromkeys(
+    ("Referrer-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy"), "same-origin"
+)
 
 
 def install(app: Flask, review: Review, host: str, place: str) -> None:
@@ -59,9 +63,8 @@ class Hosts:
         name = HOST.fullmatch(environ.get("HTTP_HOST") or environ.get("SERVER_NAME") or "")
         if name and trusted(name[1], self.host) and environ.get("QUERY_STRING", "").isascii():
             return self.app(environ, start_response)
-        start_response(
-            "400 Bad Request", [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
-        )
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+        start_response("400 Bad Request", headers)
         return [b"This page answers to localhost only. Open it by the address that it printed at its start.\n"]
 
 
@@ -109,25 +112,18 @@ def is_loopback(host: str) -> bool:
 def _check() -> None:
     if request.method in ("GET", "HEAD"):
         return
-    origin = request.headers.get("Origin")
-    if origin is not None and origin != request.host_url.rstrip("/"):
-        abort(403, "This came from another site and was not done.")
-    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+    here = request.host_url.rstrip("/")
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    if request.headers.get("Origin", here) != here or site != "same-origin":
         abort(403, "This came from another site and was not done.")
     given = request.form.get(CSRF) or request.headers.get("X-CSRF-Token", "")
     if not hmac.compare_digest(given.encode(), session.get(CSRF, "").encode()) or not given:
-        abort(
-            403,
-            "This form was opened in another session (are cookies off?). Nothing was done: reload the page and try again.",
-        )
+        other = "This form was opened in another session (are cookies off?)"
+        abort(403, f"{other}. Nothing was done: reload the page and try again.")
 
 
 def _headers(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers.setdefault("Cache-Control", "no-store")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["X-Frame-Options"] = "DENY"
-    response.headers["Referrer-Policy"] = "same-origin"
-    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    response.headers.update(HEADERS)
     return response

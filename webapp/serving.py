@@ -120,9 +120,8 @@ def _bound(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise UsageError(f"cannot serve on port {port}: ports are 0 to 65535, choose another --port")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
         bound = socket.socket(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,6 +131,5 @@ def _bound(host: str, port: int) -> socket.socket:
             raise
         return bound
     except OSError as error:
-        raise ToolError(
-            f"cannot serve on {host}:{port} ({error.strerror or error}): end the other program or choose another --port"
-        ) from None
+        cannot = f"cannot serve on {host}:{port} ({error.strerror or error})"
+        raise ToolError(f"{cannot}: end the other program or choose another --port") from None

@@ -88,9 +88,7 @@ class Shared:
             return self._library
 
     def target(self) -> str:
-        """The name of the tag service that accepted changes go to, "" while that is not known. A library that is away, or slow to
-        say so, holds no card up: it is asked beside the requests.
-        """
+        """The name of the tag service that accepted changes go to, "" while that is not known: it is asked beside the requests."""
         with self._asking:
             asking = self._asker is not None and self._asker.is_alive()
             started = None

@@ -85,6 +85,13 @@ def sync(review: Review, folder: DataFolder) -> Sync:
     return Sync(True, _problems(review)) if current else sync(review, folder)
 
 
+def require(review: Review, folder: DataFolder) -> None:
+    """`sync`, for who needs something there. Raises `MissingInput` where nothing was ever read."""
+    sync(review, folder)
+    if not has_read(review):
+        raise MissingInput(f"no reports in {folder.root}: run run_error_detection.py first")
+
+
 @dataclass
 class Taken:
     """What was read and is not put into the store's tables yet, beside the tables of `incoming`."""
