@@ -18,6 +18,8 @@ is none they are written at the rate a (a floor above 0). Both are read off the 
 expectation maximisation with them held (Dempster, Laird and Rubin 1977).
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,7 +74,7 @@ class Cells:
     kinds of evidence `names`.
 
     All written tags are here; of the unwritten ones those with any evidence, each of `weight` 1, and a
-    sample of the rest, which stand for all of it by a `weight` above 1.
+    sample of the rest, which stand for all of it by a `weight` above 1. `cut` is the strength from which evidence counts as some.
     """
 
     row: np.ndarray
@@ -81,9 +83,15 @@ class Cells:
     given: np.ndarray
     weight: np.ndarray
     names: tuple[str, ...] = evidence.NAMES
+    cut: float = -np.inf
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def some(self, which: np.ndarray) -> Cells:
+        """Those at `which` places, in that order."""
+        own = (one[which] for one in (self.row, self.column, self.features, self.given, self.weight))
+        return Cells(*own, self.names, self.cut)
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,22 @@ class Rate:
 
     likely: float
     least: float
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a fit learned of T tags, by which further cells are judged as those were: the regression `beta` on the evidence (`_Design`),
+    each tag's own `lines` (T, 2), the `bend` of all, the rates and each tag's own `floor` and `often` (T,), in units of these.
+    """
+
+    design: _Design
+    beta: np.ndarray
+    lines: np.ndarray
+    bend: np.ndarray
+    forgotten: Rate
+    wrongly: Rate
+    floor: np.ndarray
+    often: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -113,6 +137,7 @@ class Verdict:
     forgotten: Rate
     wrongly: Rate
     shows: np.ndarray
+    learned: Learned | None = None
 
     @property
     def miss_rate(self) -> float:
@@ -126,24 +151,31 @@ class Verdict:
 
 
 def collect(
-    found: Evidence, rng: np.random.Generator, memory: int = 4 * 2**30, background: int = 100_000, share: Share = here
+    found: Evidence,
+    rng: np.random.Generator,
+    memory: int = 4 * 2**30,
+    background: int = 100_000,
+    share: Share = here,
+    rows: np.ndarray | None = None,
+    cut: float | None = None,
 ) -> Cells:
     """The cells worth looking at: of the unwritten ones `UNWRITTEN` for each written tag, at least 300,000, or as many as fit.
 
     `memory` is about what these cells and all that is made of them later take, in bytes. Each block of pictures is a part for `share`.
+    Of some `rows` of pictures alone where these are given; then by the `cut` of all.
     """
     n, tags = found.given.shape
     most = max(300_000, min(UNWRITTEN * found.given.nnz, memory // CELL_BYTES - found.given.nnz))
     size = int(np.clip(memory // (BLOCK_BYTES * tags), 64, 4096))
     keep = min(1.0, background / max(n * tags - found.given.nnz, 1))
-    blocks = found.blocks(size)
-    make = partial(_CellsOf, found, blocks, _cut(found, rng, most), keep, int(rng.integers(2**62)))
+    blocks = found.blocks(size, rows)
+    cut = _cut(found, rng, most) if cut is None else cut
+    make = partial(_CellsOf, found, blocks, cut, keep, int(rng.integers(2**62)))
     parts, rests = zip(*share(make, len(blocks)))
     row, column, features, given, sample = (np.concatenate(part) for part in zip(*parts))
     del parts
     weight = np.where(sample, sum(rests) / max(int(sample.sum()), 1), 1.0).astype(np.float32)
-    order = np.argsort(row, kind="stable")
-    return Cells(row[order], column[order], features[order], given[order], weight[order], found.names)
+    return Cells(row, column, features, given, weight, found.names, cut).some(np.argsort(row, kind="stable"))
 
 
 @dataclass(frozen=True)
@@ -207,9 +239,9 @@ def fit(
     share = frequency[cells.column]
     spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
     sample, weight = _sample(cells, rng)
-    design = _Design(cells, sample)
-    beta = _regressed(design.of_sample, y[sample], weight)
-    written = expit(design.linear(beta))
+    design, of_sample = _Design.of(cells.names, cells.features[sample])
+    beta = _regressed(of_sample, y[sample], weight)
+    written = expit(design.linear(beta, cells.features))
     m, wrongly = _plateau(written, y), _floor(written, y, cells.weight, share)
     miss_rate, kappa = m.likely, wrongly.likely
     belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
@@ -219,8 +251,8 @@ def fit(
     for turn in range(1, ROUNDS + 1):
         miss = _miss_rates(belongs, truth, cells, miss_rate, often)
         truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
-        beta = _regressed(design.of_sample, shown[sample], weight, beta)
-        linear = design.linear(beta)
+        beta = _regressed(of_sample, shown[sample], weight, beta)
+        linear = design.linear(beta, cells.features)
         lines = _tag_lines(lines, linear, shown, cells, len(frequency))
         bend = _bend(_along(lines, linear, cells)[sample], shown[sample], weight)
         belongs = _on_lines(lines, linear, cells, bend)
@@ -230,15 +262,34 @@ def fit(
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs, y)
             miss_rate = m.likely
-    miss = _miss_rates(belongs, truth, cells, miss_rate, often)
-    belongs = _own_lines(
-        belongs, linear, lines, bend, cells, answered, miss, floor[cells.column] * share, kappa * share
-    )
-    truth, _ = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
-    wrong = np.minimum(floor, kappa) * frequency
+    learned = Learned(design, beta, lines, bend, m, wrongly, floor, often)
+    return judged(learned, cells, frequency, answered, linear, truth)
+
+
+def judged(
+    learned: Learned,
+    cells: Cells,
+    frequency: np.ndarray,
+    answered: np.ndarray | None = None,
+    linear: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
+) -> Verdict:
+    """The verdict on cells by what was `learned`, of these or of others; `linear` and `truth` as the fit left them, where it saw them all."""
+    y, share = cells.given.astype(np.float64), frequency[cells.column]
+    kappa, rate = learned.wrongly.likely, learned.forgotten.likely
+    floor = learned.floor[cells.column] * share
+    linear = learned.design.linear(learned.beta, cells.features) if linear is None else linear
+    belongs = _on_lines(learned.lines, linear, cells, learned.bend)
+    if truth is None:
+        miss = _miss_rates(belongs, belongs, cells, rate, learned.often)
+        truth, _ = _truth(belongs, miss, floor, kappa * share, y)
+    miss = _miss_rates(belongs, truth, cells, rate, learned.often)
+    belongs = _own_lines(belongs, linear, learned.lines, learned.bend, cells, answered, miss, floor, kappa * share)
+    truth, _ = _truth(belongs, miss, floor, kappa * share, y)
+    wrong = np.minimum(learned.floor, kappa) * frequency
     error = np.where(cells.given, 1 - truth, truth)
     shows = _shows(belongs, truth, cells, len(frequency))
-    return Verdict(belongs, miss, wrong[cells.column], error, m, wrongly, shows)
+    return Verdict(belongs, miss, wrong[cells.column], error, learned.forgotten, learned.wrongly, shows, learned)
 
 
 def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> np.ndarray:
@@ -271,7 +322,7 @@ def _own_lines(
     if answered is None or not answered.any():
         return belongs
     mine = np.isin(cells.column, cells.column[answered != 0])
-    some = Cells(cells.row[mine], cells.column[mine], cells.features[mine], cells.given[mine], cells.weight[mine])
+    some = cells.some(np.flatnonzero(mine))
     y, said, linear, found = some.given.astype(np.float64), answered[mine], linear[mine], belongs[mine]
     for _ in range(ROUNDS):
         _, shown = _truth(found, miss[mine], floor[mine], wrong[mine], y)
@@ -468,30 +519,37 @@ def _sample(cells: Cells, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return np.concatenate(places), weight / weight.mean()
 
 
+@dataclass(frozen=True)
 class _Design:
-    """The columns of the logistic regression: evidence, bent at a few places, standardised."""
+    """The columns of the logistic regression: the kinds of evidence `names`, bent at a few places, standardised by `mean` and `width`."""
 
-    def __init__(self, cells: Cells, sample: np.ndarray) -> None:
-        self.cells = cells
-        raw = np.stack(list(self._columns(cells.features[sample])), axis=1)
-        self.mean, self.width = raw.mean(axis=0), raw.std(axis=0) + 1e-6
-        self.of_sample = np.column_stack([(raw - self.mean) / self.width, np.ones(len(raw))])
+    names: tuple[str, ...]
+    mean: np.ndarray
+    width: np.ndarray
 
-    def _columns(self, features: np.ndarray) -> Iterator[np.ndarray]:
-        for place, name in enumerate(self.cells.names):
-            x = np.ascontiguousarray(features[:, place])
-            yield x
-            for bend in HINGES.get(name.rpartition("/")[2], ()):
-                yield np.maximum(x - bend, 0)
+    @classmethod
+    def of(cls, names: tuple[str, ...], features: np.ndarray) -> tuple[_Design, np.ndarray]:
+        """(the design by the evidence (s, len(names)) of a sample, its columns with one of ones)."""
+        raw = np.stack(list(_bent(names, features)), axis=1)
+        made = cls(names, raw.mean(axis=0), raw.std(axis=0) + 1e-6)
+        return made, np.column_stack([(raw - made.mean) / made.width, np.ones(len(raw))])
 
-    def linear(self, coefficients: np.ndarray) -> np.ndarray:
-        """The linear predictor of all cells, (m,)."""
+    def linear(self, coefficients: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """The linear predictor of cells, (m,), by their `features`."""
         scaled = coefficients[:-1] / self.width
-        out = np.full(len(self.cells), coefficients[-1] - self.mean @ scaled)
+        out = np.full(len(features), coefficients[-1] - self.mean @ scaled)
         for rows in blocks(len(out), CHUNK):
-            for weight, column in zip(scaled, self._columns(self.cells.features[rows])):
+            for weight, column in zip(scaled, _bent(self.names, features[rows])):
                 out[rows] += weight * column
         return out
+
+
+def _bent(names: tuple[str, ...], features: np.ndarray) -> Iterator[np.ndarray]:
+    for place, name in enumerate(names):
+        x = np.ascontiguousarray(features[:, place])
+        yield x
+        for bend in HINGES.get(name.rpartition("/")[2], ()):
+            yield np.maximum(x - bend, 0)
 
 
 def _regressed(x: np.ndarray, target: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:

@@ -308,9 +308,12 @@ class Evidence:
         i, t = np.indices(shape).reshape(2, -1)
         return dict(zip(self.names, np.moveaxis(made.at(i, t).reshape(*shape, -1), 2, 0)))
 
-    def blocks(self, size: int) -> list[np.ndarray]:
-        """The rows of all pictures, at most `size` at a time, those of one fold together: a product with few rows is a slow one."""
-        order = np.argsort(self.probe.model.folds, kind="stable")
+    def blocks(self, size: int, some: np.ndarray | None = None) -> list[np.ndarray]:
+        """The rows of all pictures, or of `some`, at most `size` at a time, those of one fold together: a product with few rows is a
+        slow one.
+        """
+        folds = self.probe.model.folds
+        order = np.argsort(folds, kind="stable") if some is None else some[np.argsort(folds[some], kind="stable")]
         return [np.sort(order[rows]) for rows in blocks(len(order), size)]
 
 

@@ -12,13 +12,12 @@ from tagcheck.tag_errors.error_model import Cells
 def test_the_linear_predictor_does_not_depend_on_how_cells_are_cut(monkeypatch):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(50, len(evidence.NAMES))).astype(np.float32)
-    cells = Cells(np.arange(50), np.zeros(50, int), features, rng.random(50) < 0.5, np.ones(50, np.float32))
-    design = error_model._Design(cells, np.arange(50))
-    coefficients = rng.normal(size=design.of_sample.shape[1])
-    whole = design.linear(coefficients)
+    design, of_sample = error_model._Design.of(evidence.NAMES, features)
+    coefficients = rng.normal(size=of_sample.shape[1])
+    whole = design.linear(coefficients, features)
     monkeypatch.setattr(error_model, "CHUNK", 7)
-    np.testing.assert_allclose(design.linear(coefficients), whole, rtol=1e-6)
-    np.testing.assert_allclose(whole, design.of_sample @ coefficients, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(design.linear(coefficients, features), whole, rtol=1e-6)
+    np.testing.assert_allclose(whole, of_sample @ coefficients, rtol=1e-4, atol=1e-4)
 
 
 def test_refused_suggestions_teach_how_often_tags_are_forgotten():
