@@ -18,6 +18,7 @@ import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     engine = "'ray' shares the sums and the evidence out to the workers of a Ray cluster (docs/scale.md), with the same result"
     script.add_option(parser, "--engine", engine, "auto", choices=("auto", RAY))
     script.add_workers(parser)
+    script.add_switch(parser, "--anew", "weigh all pictures, not only those that have changed since all were weighed")
     explain = "write no report: print all that was weighed about one tag of one picture"
     parser.add_argument("--explain", nargs=2, metavar=("HASH", "TAG"), help=explain)
     return parser.parse_args(argv)
@@ -58,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     with cluster.shared(args.address, args.workers) if args.engine == RAY else nullcontext(cluster.here) as share:
-        made = weigh(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args), share)
+        made = weigh(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args), share, args.anew)
     pictures, seen = made.pictures, made.seen
     if args.explain:
         print("\n".join(explained(made, *args.explain)))
         return 0
     kept, dropped = respect(made.found, pictures, made.declared, made.noes, data.parents, args.min_confidence)
     report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
+    report["summary"]["weighed"] = asdict(made.work)
     for note in pictures.notes:
         if "your decisions" in note:
             script.say(note)
@@ -128,12 +131,13 @@ def respect(
     are never suggested.
     """
     parents = parents or {}
+    never = {tag for tag in {one.tag for one in found} if declared.never_suggested(tag)}
     kept, dropped = [], Counter(deleted_before=0, ignored_before=0, implied_by_others=0, never_suggested=0, muted=0)
     for one in found:
         reason = noes.why_not(pictures.records[one.row], one.tag, one.kind == MISSING)
         if reason:
             dropped[LEFT_OUT[reason]] += 1
-        elif one.kind == MISSING and declared.never_suggested(one.tag):
+        elif one.kind == MISSING and one.tag in never:
             dropped["never_suggested"] += 1
         else:
             kept.append(one)

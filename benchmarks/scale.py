@@ -4,7 +4,7 @@
     python benchmarks/scale.py --pictures 10000 100000 --tags 2000
     python benchmarks/scale.py --pictures 20000 --tags 2000 10000 --stages mistagged
     python benchmarks/scale.py --peers --pictures 50000
-    python benchmarks/scale.py --changed --pictures 50000
+    python benchmarks/scale.py --changed --pictures 20000 --stages mistagged pairs
 
 Reads   nothing: libraries are drawn (metadata and embeddings alone, no picture is made)
 Writes  nothing that stays, unless --keep DIR
@@ -20,6 +20,7 @@ held, the sizes of reports and store, and between two sizes the exponent by whic
 
 import argparse
 import hashlib
+import json
 import math
 import os
 import shutil
@@ -39,6 +40,7 @@ from tagcheck.data_folder import DATASET, DataFolder
 WIDTH = 768
 MODEL, PREPROCESS = "drawn", "drawn"
 CHUNK = 20_000
+LATER = "later.json"
 STAGES = ("dataset", "series", "mistagged", "validation", "pairs", "import", "page")
 
 
@@ -52,20 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_switch(
         parser,
         "--changed",
-        "instead, time the search for pairs from nothing and after one picture in a hundred changed",
+        "run each stage again after one picture in a hundred is new and one in two hundred has another tag",
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the drawn libraries here (default: nowhere)")
     args = parser.parse_args(argv)
-    if args.peers or args.changed:
+    if args.peers:
         for n in args.pictures:
-            (neighbours if args.peers else changed)(n)
+            neighbours(n)
         return 0
     measured: dict[tuple[int, int], dict[str, Spent]] = {}
     for tags in args.tags:
         for n in args.pictures:
             root = args.keep or Path(tempfile.mkdtemp(prefix="tagcheck-scale-"))
             try:
-                measured[n, tags] = measure(root / f"{n}x{tags}", n, tags, args)
+                if args.changed:
+                    changed(root / f"{n}x{tags}", n, tags, args)
+                else:
+                    measured[n, tags] = measure(root / f"{n}x{tags}", n, tags, args)
             finally:
                 if args.keep is None:
                     shutil.rmtree(root)
@@ -73,12 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(root: Path, n: int, tags: int, args: argparse.Namespace) -> dict[str, Spent]:
-    """Draw one library and run the stages on it, a line each."""
+def measure(root: Path, n: int, tags: int, args: argparse.Namespace, later: int = 0) -> dict[str, Spent]:
+    """Draw one library, `later` pictures of it still left out, and run the stages on it, a line each."""
     root.mkdir(parents=True, exist_ok=True)
     folder = DataFolder(root)
     if folder.newest(DATASET) is None:
-        alone(draw, folder, n, tags)  # a child's peak counts from its parent's size
+        alone(draw, folder, n, tags, later)  # a child's peak counts from its parent's size
     print(
         f"\n{n:,} pictures, {tags:,} tags: dataset {megabytes(folder.newest(DATASET))}, embeddings {megabytes(folder.embeddings)}"
     )
@@ -175,8 +180,8 @@ def megabytes(path: Path | None) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
-    """A library of `n` pictures and `tags` tags into `folder`, some at a time."""
+def draw(folder: DataFolder, n: int, tags: int, later: int = 0, seed: int = 0) -> None:
+    """A library of `n` pictures and `tags` tags into `folder`, some at a time; `later` pictures more are no part of it yet."""
     from tagcheck.embedding import ShardWriter
     from tagcheck.embedding.store import TagHead, save_tag_head
 
@@ -198,8 +203,8 @@ def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
     directions = rng.normal(size=(len(names), WIDTH)).astype(np.float32) * 0.25
     records = []
     with ShardWriter(folder.embeddings, MODEL, PREPROCESS) as writer:
-        for start in range(0, n, CHUNK):
-            count = min(CHUNK, n - start)
+        for start in range(0, n + later, CHUNK):
+            count = min(CHUNK, n + later - start)
             walk = rng.integers(clusters, size=-(-count // 20)).repeat(20)[:count]
             rows = centres[walk] + walked(rng, count)
             has = [np.unique(own[cluster][rng.random(24) < 0.5]) for cluster in walk]
@@ -224,7 +229,8 @@ def draw(folder: DataFolder, n: int, tags: int, seed: int = 0) -> None:
     head = TagHead(names[::2], weight, (-3 - weight @ mean).astype(np.float32), MODEL)
     save_tag_head(folder.embeddings, head)
     header = {"model": {"id": MODEL}, "summary": {"mapped": n}}
-    data_folder.save(folder, DATASET, header | {"results": records})
+    data_folder.save(folder, DATASET, header | {"results": records[:n]})
+    (folder.root / LATER).write_text(json.dumps(records[n:]))
 
 
 def walked(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -277,28 +283,31 @@ def neighbours(n: int, k: int = 24) -> None:
         print(f"  {name:22} {took.clock:7.1f} s {took.processor:7.1f} s of processor, recall {recall:.4f}", flush=True)
 
 
-def changed(n: int, threshold: float = 0.95) -> None:
-    """Near-duplicate pairs of `n` drawn rows from nothing, with nothing changed, and with one row in a hundred embedded anew."""
-    from tagcheck.duplicates import kept_pairs
-    from tagcheck.embedding import Embeddings
-    from tagcheck.similar import near_pairs
+def changed(root: Path, n: int, tags: int, args: argparse.Namespace) -> None:
+    """Each stage from nothing, and again after one picture in a hundred is new and one in two hundred has another tag."""
+    more = max(n // 100, 1)
+    before = measure(root, n, tags, args, more)
+    alone(change, DataFolder(root), n)
+    print(f"  {more:,} pictures more, and another tag in {n // 200:,}")
+    after = measure(root, n, tags, args)
+    for stage, took in before.items():
+        print(f"  {stage:10} {took.processor / max(after[stage].processor, 1e-9):6.1f} times faster than from nothing")
+    whole, again = (sum(one.processor for one in some.values()) for some in (before, after))
+    print(f"  all        {whole / again:6.1f}")
 
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(max(n // 300, 10), WIDTH))[rng.integers(max(n // 300, 10), size=n)].astype(np.float32)
-    rows = (rows + rng.normal(size=(n, WIDTH)).astype(np.float32)) / np.sqrt(1 + np.arange(WIDTH, dtype=np.float32))
-    rows[1::16] = rows[:-1:16][: len(rows[1::16])] + 0.001
-    found = Embeddings([f"{row:064x}" for row in range(n)], rows, MODEL, None)
-    print(f"\npairs of {n:,} rows of {WIDTH} from a cosine of {threshold}")
-    with tempfile.TemporaryDirectory() as folder:
-        for words in ("from nothing", "nothing changed", "1 % embedded anew"):
-            if words.startswith("1"):
-                rows[::100] += rng.normal(size=rows[::100].shape).astype(np.float32) * 0.01
-            with spent() as took:
-                made = kept_pairs.near_pairs(Path(folder), found, threshold)
-            said = f"{made.anew:,} compared anew, {len(made.pairs):,} pairs"
-            print(f"  {words:18} {took.clock:7.1f} s {took.processor:7.1f} s of processor, {said}", flush=True)
-        same = near_pairs(rows, threshold)
-        assert np.array_equal(same.i, made.pairs.i) and np.array_equal(same.j, made.pairs.j)
+
+def change(folder: DataFolder, n: int) -> None:
+    """Let the drawn pictures that were left out come in, and change a tag of every 200th."""
+    document = data_folder.load(folder.require(DATASET), DATASET)
+    document["results"] += json.loads((folder.root / LATER).read_text())
+    names = sorted({tag for record in document["results"] for tag in record["existing_all_tags"]})
+    rng = np.random.default_rng(1)
+    for record in document["results"][:n:200]:
+        mine = set(record["existing_all_tags"])
+        mine ^= {names[rng.integers(len(names))] if rng.random() < 0.5 or not mine else min(mine)}
+        record["existing_all_tags"] = sorted(mine)
+        record["existing_series_tags"] = [tag for tag in sorted(mine) if tag.startswith("series:")]
+    data_folder.save(folder, DATASET, {key: document[key] for key in ("model", "summary", "results")})
 
 
 def faiss_ivf(rows: np.ndarray, k: int) -> np.ndarray:

@@ -6,6 +6,7 @@ boorus write underscores.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 PERSON_NAMESPACES = ("person", "character", "creator")
 _FACES = (
@@ -38,6 +39,7 @@ def is_face(tag: str) -> bool:
     return low in KAOMOJI or bool(_FACE.fullmatch(low))
 
 
+@lru_cache(2**17)
 def split(tag: str) -> tuple[str, str]:
     """(namespace, subtag). A colon at either end (`:d`, `3:`) makes no namespace, and neither does one in a kaomoji.
 

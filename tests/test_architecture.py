@@ -24,7 +24,7 @@ WINGS = {
     "duplicates": "similar learning pictures embedding",
     "series": "embedding learning pictures",
     "review": "",
-    "belief": "embedding learning tag_errors review series duplicates",
+    "belief": "embedding learning similar tag_errors review series duplicates",
     "writing": "library",
 }
 DOCTOR = "library embedding"

@@ -17,6 +17,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from tagcheck import arrays, data_folder, single_picture, tags
+from tagcheck.belief import kept_evidence
 from tagcheck.cluster import Share, here
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
@@ -29,7 +30,17 @@ from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
-from tagcheck.tag_errors import Examined, Rules, Suggestion, owner_feedback, suggestions, tag_rules, tagger_vocabulary
+from tagcheck.similar import Pairs
+from tagcheck.tag_errors import (
+    Examined,
+    Rules,
+    Suggestion,
+    owner_feedback,
+    renewal,
+    suggestions,
+    tag_rules,
+    tagger_vocabulary,
+)
 from tagcheck.tag_errors.evidence import FurtherTagger, Told
 from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES
@@ -37,6 +48,7 @@ from tagcheck.tag_errors.suggestions import ISSUES
 FILE, VERSION = "belief.npz", 1
 FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS) | {"cells": "i1", "confidence": "f1"}
 KINDS = (MISSING, INCORRECT)
+FEW = "there are few"
 OWN_FILES = ("tag_rules.json", "tag_map.json", "tag_map.csv")
 
 
@@ -77,21 +89,45 @@ class Weighed:
     found: list[Suggestion]
     declared: Rules
     noes: Noes
+    work: Work
+
+
+@dataclass(frozen=True)
+class Work:
+    """How many of the pictures were weighed `anew`: all of them `why`, or those that have changed `since` a run in full."""
+
+    anew: int
+    pictures: int
+    why: str = FEW
+    since: str = ""
+
+    def __str__(self) -> str:
+        if self.since:
+            rest = "the rest rests on what was learned then"
+            return f"{self.anew:,} of {self.pictures:,} pictures were weighed anew, since they or their copies have changed since {self.since}; {rest}"
+        return f"all of the {self.pictures:,} pictures were weighed anew: {self.why}"
 
 
 def weigh(
-    folder: DataFolder, data: Dataset, invisible: Iterable[str], memory: int = suggestions.MEMORY, share: Share = here
+    folder: DataFolder,
+    data: Dataset,
+    invisible: Iterable[str],
+    memory: int = suggestions.MEMORY,
+    share: Share = here,
+    anew: bool = False,
 ) -> Weighed:
     """Weigh every tag of every picture in about `memory` bytes beside the embeddings, and keep what is believed for `believed`."""
     declared = tag_rules.load(folder.root)
     pictures = load_pictures(folder, data, invisible)
     decided = review_store.decisions(folder.review, data.pixels)
     noes = Noes.of(data.spellings, decided, review_store.muted(folder.review))
-    seen = examine(folder, data, pictures, declared, decided, noes, memory, share)
+    seen, work = examine(folder, data, pictures, declared, decided, noes, memory, share, anew)
+    if work.why != FEW:
+        pictures.notes.append(str(work))
     found = heed(suggest(pictures, seen, declared), review_store.answers(folder.review), pictures.notes)
     _keep(folder, data, _believed(pictures, seen, found))
     _keep_single(folder, pictures, seen, declared)
-    return Weighed(pictures, seen, found, declared, noes)
+    return Weighed(pictures, seen, found, declared, noes, work)
 
 
 def believed(folder: DataFolder, data: Dataset, invisible: Iterable[str], memory: int = suggestions.MEMORY) -> Believed:
@@ -210,8 +246,12 @@ def examine(
     noes: Noes,
     memory: int,
     share: Share = here,
-) -> Examined | None:
-    """What the embeddings say about the tags, or None (with a note) where there is too little to learn from."""
+    anew: bool = False,
+) -> tuple[Examined | None, Work]:
+    """What the embeddings say about the tags, or None (with a note) where there is too little to learn from, and how much work that was.
+
+    Of a large library what was learned is kept, and the next run weighs what has changed; all of it where `anew` is asked for.
+    """
     n = len(pictures.matrix)
     uses = Counter(tag for mine in pictures.visible[:n] for tag in mine)
     learnable = sorted(tag for tag, count in uses.items() if count >= suggestions.FEWEST_USES)
@@ -224,32 +264,105 @@ def examine(
         pictures.notes.append(
             f"{n} pictures and {len(learnable)} tags are too few to learn from: only declared rules were checked"
         )
-        return None
-    column = {tag: place for place, tag in enumerate(learnable)}
-    given = written(pictures.visible[:n], column)
-    tagger = load_tagger(folder, data, pictures.model, pictures.notes, column)
-    answered = answered_cells(pictures.records[:n], column, decided, noes)
-    with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
-        copies = measuring.known_copies(
-            folder.embeddings,
-            Embeddings([record.hash for record in pictures.records[:n]], pictures.matrix, pictures.model, None),
-        )
-        return suggestions.examine(
+        return None, Work(0, n)
+    if n < kept_evidence.FEWEST or data.most is not None:
+        seen = _in_full(Asked.of(folder, data, pictures, learnable, decided, noes), declared, memory, share)
+        return replace(seen, gathered=None), Work(n, n)
+    names = kept_evidence.digests([record.hash for record in pictures.records[:n]], pictures.matrix)
+    rests = _void_without(folder, data, pictures.model)
+    held = "it was asked for" if anew else kept_evidence.load(folder.root, rests)
+    if isinstance(held, kept_evidence.Kept):
+        notes = list(pictures.notes)
+        try:
+            asked = Asked.of(folder, data, pictures, held.tags, decided, noes)
+            return _again(asked, held, names, share)
+        except renewal.TooMuch as error:
+            held = str(error)
+        pictures.notes[:] = notes
+    seen = _in_full(Asked.of(folder, data, pictures, learnable, decided, noes), declared, memory, share, names[1])
+    kept_evidence.keep(folder.root, rests, *names, seen)
+    return replace(seen, gathered=None), Work(n, n, held)
+
+
+def _void_without(folder: DataFolder, data: Dataset, model: str | None) -> str:
+    """A digest of all but pictures and tags that the evidence kept of a library rests on."""
+    heads = (one.embeddings / store.TAG_HEAD for one in (folder, *folder.further()))
+    own = (folder.root / name for name in OWN_FILES)
+    declared = (kept_evidence.in_order(one) for one in (data.parents, data.siblings))
+    return kept_evidence.rests_on([*heads, *own], model, *declared, [one.named for one in folder.further()])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about a library's tags `names`: who has them, by whom else they are told, and what their owner said."""
+
+    names: list[str]
+    matrix: np.ndarray
+    given: sparse.csr_matrix
+    tagger: Tagger | None
+    answered: sparse.csr_matrix
+    parents: Mapping[str, frozenset[str]]
+    told: list[Told]
+    copies: Pairs | None
+    further: list[FurtherTagger]
+    name: str
+
+    @classmethod
+    def of(
+        cls,
+        folder: DataFolder,
+        data: Dataset,
+        pictures: Pictures,
+        names: list[str],
+        decided: Mapping[tuple[str, str, str], str],
+        noes: Noes,
+    ) -> Asked:
+        column, n = {tag: place for place, tag in enumerate(names)}, len(pictures.matrix)
+        hashes = [record.hash for record in pictures.records[:n]]
+        return cls(
+            names,
             pictures.matrix,
-            given,
-            learnable,
-            tagger,
-            declared,
-            answered,
+            written(pictures.visible[:n], column),
+            load_tagger(folder, data, pictures.model, pictures.notes, column),
+            answered_cells(pictures.records[:n], column, decided, noes),
             data.parents,
             told(folder, pictures, column),
-            progress=lambda done: bar.update(int(100 * done) - bar.n),
-            copies=copies,
-            memory=memory,
-            further=further_taggers(folder, data, pictures, column),
-            name=data.tagger_name,
-            share=share,
+            measuring.known_copies(folder.embeddings, Embeddings(hashes, pictures.matrix, pictures.model, None)),
+            further_taggers(folder, data, pictures, column),
+            data.tagger_name,
         )
+
+
+def _in_full(asked: Asked, declared: Rules, memory: int, share: Share, numbers: np.ndarray | None = None) -> Examined:
+    with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
+        return suggestions.examine(
+            asked.matrix,
+            asked.given,
+            asked.names,
+            asked.tagger,
+            declared,
+            asked.answered,
+            asked.parents,
+            asked.told,
+            progress=lambda done: bar.update(int(100 * done) - bar.n),
+            copies=asked.copies,
+            memory=memory,
+            further=asked.further,
+            name=asked.name,
+            share=share,
+            numbers=numbers,
+        )
+
+
+def _again(
+    asked: Asked, held: kept_evidence.Kept, names: tuple[np.ndarray, np.ndarray], share: Share
+) -> tuple[Examined, Work]:
+    """The library examined by what is kept of it. Raises `renewal.TooMuch`."""
+    known, (before, fresh) = held.known(asked.matrix, asked.further), held.then(*names, asked.further)
+    now = renewal.Now(before, fresh, names[1], asked.matrix, asked.given, asked.copies, asked.told, asked.further)
+    gathered, rows = renewal.renewed(known, now, share)
+    seen = suggestions.concluded(gathered, asked.names, asked.answered, asked.name, known.single, known.exclusions)
+    return replace(seen, gathered=None), Work(len(rows), len(before), "", held.made)
 
 
 def written(visible: Sequence[frozenset[str]], column: Mapping[str, int]) -> sparse.csr_matrix:
@@ -398,8 +511,10 @@ def heed(
     out: list[Suggestion] = []
     for one in found:
         after = learned(one.kind, one.issue, one.tag, one.confidence)
-        proof = one.evidence if after == one.confidence else one.evidence | {BEFORE_VERDICTS: round(one.confidence, 4)}
-        out.append(replace(one, confidence=after, evidence=proof))
+        if after != one.confidence:
+            proof = one.evidence | {BEFORE_VERDICTS: round(one.confidence, 4)}
+            one = replace(one, confidence=after, evidence=proof)
+        out.append(one)
     if learned:
         said = (f"{sum(one.confidence >= low for one in some):,}" for low in EFFECT_AT for some in (found, out))
         notes.append(

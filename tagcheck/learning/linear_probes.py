@@ -49,6 +49,13 @@ def grouped_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return fold_of_group[member.reshape(-1)]
 
 
+def numbered_folds(labels: np.ndarray, numbers: np.ndarray, folds: int) -> np.ndarray:
+    """The fold of each row by the `numbers` (n,) of its group's rows, so that a group has the same fold whatever else there is."""
+    of_group = np.full(int(labels.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(of_group, labels, (numbers >> np.uint64(1)).astype(np.int64))
+    return np.asarray(of_group[labels] % folds)
+
+
 @dataclass(frozen=True)
 class FoldedLinear:
     """One linear model per fold: row i of a matrix is scored by the model that was fitted without fold `folds[i]`.

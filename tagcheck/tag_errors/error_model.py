@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -66,6 +66,7 @@ STILL = 0.1  # of what likely is an error is said above one half, however little
 LEVEL, BY_CHANCE = 0.1, 1.5  # steps are level up to this share, and standard errors beyond
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
+CELL_ARRAYS = ("row", "column", "features", "given", "weight")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Cells:
     def some(self, which: np.ndarray) -> Cells:
         """Those at `which` places, in that order."""
         own = (one[which] for one in (self.row, self.column, self.features, self.given, self.weight))
-        return Cells(*own, self.names, self.cut)
+        return replace(self, **dict(zip(CELL_ARRAYS, own)))
 
 
 @dataclass(frozen=True)

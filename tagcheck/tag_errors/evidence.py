@@ -81,6 +81,11 @@ class Told:
         chance = np.maximum(self.chance[rows].toarray(), LEAST_TOLD)
         return np.where(self.judged[rows][:, None], logit(chance, LEAST_TOLD) - prior, 0.0)
 
+    def at(self, rows: np.ndarray, slots: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """The ratios (c,) of single cells, (row, place among the `columns`)."""
+        chance = np.maximum(np.asarray(self.chance[rows, slots]).ravel(), LEAST_TOLD)
+        return np.where(self.judged[rows], logit(chance, LEAST_TOLD) - prior, 0.0)
+
 
 @dataclass(frozen=True)
 class FurtherTagger:
@@ -134,13 +139,24 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
         own, near = matrix[rows] - mean, matrix[indices[rows]] - mean
         length = np.linalg.norm(own, axis=1)[:, None] * np.linalg.norm(near, axis=2)
         cosine[rows] = (near @ own[:, :, None])[:, :, 0] / np.maximum(length, 1e-12)
+    return with_twins(indices, cosine, found_near.recall, copies)
+
+
+def with_twins(
+    indices: np.ndarray,
+    cosine: np.ndarray,
+    recall: float,
+    copies: pairs.Pairs | None = None,
+    threshold: float | None = None,
+) -> Surroundings:
+    """The surroundings by the nearest of each: near-duplicates are the `copies`, or those from `threshold` on, or one read off here."""
+    n = len(indices)
     if copies is not None:
         twins = sparse.csr_matrix((np.ones(len(copies), dtype=np.float32), (copies.i, copies.j)), shape=(n, n))
         least = float(copies.cosine.min()) if len(copies) else 1.0
-        return Surroundings(
-            indices, cosine, twins + twins.T, pairs.group_labels(n, copies.i, copies.j), least, found_near.recall
-        )
-    threshold = twin_threshold(cosine.max(axis=1)) if cosine.size else 1.0
+        return Surroundings(indices, cosine, twins + twins.T, pairs.group_labels(n, copies.i, copies.j), least, recall)
+    if threshold is None:
+        threshold = twin_threshold(cosine.max(axis=1)) if cosine.size else 1.0
     while True:
         i, place = np.nonzero(cosine >= threshold)
         labels = pairs.group_labels(n, i, indices[i, place])
@@ -148,7 +164,7 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
             break
         threshold = 1 - (1 - threshold) / 2  # a chain of similar pictures, not a group of copies
     found = sparse.csr_matrix((np.ones(len(i), dtype=np.float32), (i, indices[i, place])), shape=(n, n))
-    return Surroundings(indices, cosine, found.maximum(found.T).tocsr(), labels, float(threshold), found_near.recall)
+    return Surroundings(indices, cosine, found.maximum(found.T).tocsr(), labels, float(threshold), recall)
 
 
 def twin_threshold(nearest: np.ndarray) -> float:
@@ -301,6 +317,39 @@ class Evidence:
         """The kinds of evidence, in order: `NAMES`, then those of each further tagger."""
         return (*NAMES, *(name for one in self.heard for name in one.further.names))
 
+    @property
+    def learned_bytes(self) -> int:
+        """The size of the regressions."""
+        of_tags = sum(one.data.nbytes + one.indices.nbytes for one in self.context.model.of_tags)
+        models = [self.probe.model, self.kernel.model, self.context.model.of_picture]
+        models += [part.model for one in self.heard for part in (one.probe, one.kernel)]
+        return int(of_tags + sum(one.weights.nbytes for one in models))
+
+    def over(
+        self,
+        given: sparse.csr_matrix,
+        around: Surroundings,
+        folds: np.ndarray,
+        told: Sequence[Told],
+        further: Sequence[FurtherTagger],
+    ) -> Evidence:
+        """The same regressions and ratios over a library that has changed: its tags `given` (n, T), folds (n,) and what speaks of them.
+
+        The embeddings are put in where this was read (`tagcheck.belief.kept`).
+        """
+        given = given.astype(np.float32).tocsr()
+        probe, kernel = (replace(one, model=replace(one.model, folds=folds)) for one in (self.probe, self.kernel))
+        of_picture = replace(self.context.model.of_picture, folds=folds)
+        beside = replace(self.context, model=Context(of_picture, self.context.model.of_tags, given))
+        heard = []
+        for one, now in zip(self.heard, further):
+            own, waved = (replace(part, model=replace(part.model, folds=folds)) for part in (one.probe, one.kernel))
+            heard.append(Heard(now, own, waved, one.ratio))
+        votes, weight = _votes(around, len(folds))
+        frequency = (np.asarray(given.sum(axis=0), dtype=np.float64).ravel() + 0.5) / (len(folds) + 1)
+        learned = frequency, probe, kernel, beside, votes, weight, around
+        return Evidence(given, *learned, self.tagger, self.tagger_ratio, told, self.matrix, heard)
+
     def block(self, rows: slice) -> dict[str, np.ndarray]:
         """All evidence of some rows: name to (m, T) float32, in the order of `names`."""
         made = Block(self, np.arange(self.given.shape[0])[rows])
@@ -369,16 +418,12 @@ class Block:
             "twins_without": (number > 0) & (having == 0),
             "prior": self.prior[t],
         }
-        for name in ("tagger", "tagger_knows", "classifier", "classifier_knows"):
-            made[name] = np.zeros(len(i), dtype=np.float32)
+        made["tagger"], made["tagger_knows"] = np.zeros((2, len(i)), dtype=np.float32)
         if self.logits is not None and found.tagger is not None and found.tagger_ratio is not None:
             cells, slot = _known(found.tagger.columns, t)
             made["tagger"][cells] = found.tagger_ratio.at(self.logits[i[cells], slot], slot)
             made["tagger_knows"][cells] = 1
-        for one in found.told:
-            cells, slot = _known(one.columns, t)
-            made["classifier"][cells] = one.ratios(self.rows, self.prior[one.columns])[i[cells], slot]
-            made["classifier_knows"][cells] = one.judged[self.rows[i[cells]]]
+        made["classifier"], made["classifier_knows"] = classifiers_say(found.told, self.rows[i], t, self.prior)
         further = (column for one, said in zip(found.heard, self.heard) for column in one.at(said, i, t))
         return np.stack([*(made[name] for name in NAMES), *further], axis=1).astype(np.float32)
 
@@ -388,6 +433,16 @@ class Block:
 
     def _twins(self, having: np.ndarray, i: np.ndarray, t: np.ndarray) -> np.ndarray:
         return np.asarray(logit((having + 0.5 * self.found.frequency[t]) / (self.twins[i] + 0.5), 1e-4) - self.prior[t])
+
+
+def classifiers_say(told: Sequence[Told], rows: np.ndarray, t: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """(ratio, whether one knows it) (2, c) of single cells (picture, column); `prior` (T,) log-odds of each tag."""
+    out = np.zeros((2, len(t)), dtype=np.float32)
+    for one in told:
+        cells, slot = _known(one.columns, t)
+        out[0, cells] = one.at(rows[cells], slot, prior[t[cells]])
+        out[1, cells] = one.judged[rows[cells]]
+    return out
 
 
 def _known(columns: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

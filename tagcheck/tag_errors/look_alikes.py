@@ -4,12 +4,12 @@ They explain a suggestion and are no part of its confidence. Near-duplicates are
 are what tells most.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from tagcheck.learning.linear_probes import unit_rows
 
 FEW = 4  # pictures of each sort
 BLOCK = 4_000_000  # cosines that are held at once
@@ -44,7 +44,7 @@ def nearest(
     for place, (_, tag) in enumerate(asked):
         by_tag.setdefault(tag, []).append(place)
     holders = _holders(by_tag, tag_sets)
-    mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    space = _Centred.of(matrix)
     made: list[Examples] = [Examples([], [])] * len(asked)
     for tag, places in by_tag.items():
         has = np.zeros(len(matrix), dtype=bool)
@@ -54,7 +54,7 @@ def nearest(
         near = np.take_along_axis(indices[rows], order, axis=1)
         found = [Examples(one[has[one]][:FEW].tolist(), one[~has[one]][:FEW].tolist()) for one in near]
         lost = [number for number, one in enumerate(found) if not one.having]
-        for number, far in zip(lost, _closest(matrix, mean, rows[lost], holders[tag])):
+        for number, far in zip(lost, _closest(space, rows[lost], holders[tag])):
             found[number] = Examples(far, found[number].lacking)
         for place, one in zip(places, found):
             made[place] = one
@@ -70,16 +70,36 @@ def _holders(tags: Iterable[str], tag_sets: Sequence[frozenset[str]]) -> dict[st
     return {tag: np.array(found, dtype=np.int64) for tag, found in rows.items()}
 
 
-def _closest(matrix: np.ndarray, mean: np.ndarray, rows: np.ndarray, among: np.ndarray) -> list[list[int]]:
+@dataclass(frozen=True)
+class _Centred:
+    """Rows `matrix` (n, d), their mean (d,), and the length of each without it (n,)."""
+
+    matrix: np.ndarray
+    mean: np.ndarray
+    length: np.ndarray
+
+    @classmethod
+    def of(cls, matrix: np.ndarray) -> _Centred:
+        mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+        square = np.einsum("nd,nd->n", matrix, matrix) - 2 * (matrix @ mean) + mean @ mean
+        return cls(matrix, mean, np.sqrt(np.maximum(square, 1e-12)))
+
+    def cosines(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """(rows, others)."""
+        own = self.matrix[rows] - self.mean
+        along = self.matrix[others] @ own.T - own @ self.mean
+        return np.asarray(along.T / (self.length[rows, None] * self.length[others]))
+
+
+def _closest(space: _Centred, rows: np.ndarray, among: np.ndarray) -> list[list[int]]:
     """For each row the `FEW` most alike of `among`, itself left out."""
     if not len(rows) or not len(among):
         return [[] for _ in rows]
-    theirs = unit_rows(matrix[among] - mean)
     out = []
     step = max(1, BLOCK // len(among))
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
-        alike = unit_rows(matrix[block] - mean) @ theirs.T
+        alike = space.cosines(block, among)
         alike[block[:, None] == among[None, :]] = -np.inf
         few = min(FEW, len(among))
         best = np.argpartition(-alike, few - 1, axis=1)[:, :few]

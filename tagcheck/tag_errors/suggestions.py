@@ -6,8 +6,11 @@ each under one of four issues, with the numbers it rests on and a sentence. docs
 explains the method.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -21,8 +24,8 @@ from tagcheck.learning.linear_probes import logit
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
 from tagcheck.tag_errors import distilled, error_model, evidence, joint_belief, tag_rules
-from tagcheck.tag_errors.error_model import Cells, Verdict
-from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told
+from tagcheck.tag_errors.error_model import Cells, Learned, Verdict
+from tagcheck.tag_errors.evidence import Evidence, FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.joint_belief import Habits
 from tagcheck.tag_errors.relations import Parents, Relations, learn_relations
 from tagcheck.tag_errors.tag_rules import Exclusion, Rules
@@ -63,7 +66,7 @@ class Examined:
 
     `cells` and `verdict` as in `tagcheck.tag_errors.error_model`; `tags` (T,) names; `given` (n, T) sparse; `relations` and
     `habits` say which tags bear on each other and how often they meet; `exclusions` are learned ones; `further` are the
-    taggers beside the first, which is called `name`; `single` is what one embedding says by itself.
+    taggers beside the first, which is called `name`; `single` is what one embedding says by itself; `gathered` all that this rests on.
     """
 
     tags: list[str]
@@ -80,6 +83,7 @@ class Examined:
     single: SinglePicture
     further: Sequence[FurtherTagger] = ()
     name: str = "the tagger"
+    gathered: Gathered | None = None
 
     @property
     def single_valued(self) -> dict[str, np.ndarray]:
@@ -108,6 +112,7 @@ def examine(
     name: str = "the tagger",
     memory: int = MEMORY,
     share: Share = here,
+    numbers: np.ndarray | None = None,
 ) -> Examined:
     """Weigh the evidence for every tag of every picture.
 
@@ -117,26 +122,103 @@ def examine(
     those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `further` are other taggers'
     views, beside those of `name`. The same input and seed give the same result. About `memory` bytes are used beside the embeddings
     and the sums of the regressions: with less, fewer of the tags that nobody wrote are looked at. `share` does the sums by fold and the evidence by blocks of pictures
-    (`tagcheck.cluster`), with the same result.
+    (`tagcheck.cluster`), with the same result. By `numbers` (n,) drawn from each picture the folds stay the same when others come.
     """
-    rng = np.random.default_rng(seed)
+    asked = (
+        matrix,
+        given,
+        tags,
+        tagger,
+        declared,
+        parents,
+        told,
+        seed,
+        progress,
+        copies,
+        further,
+        memory,
+        share,
+        numbers,
+    )
+    made = gather(*asked)
+    progress(1.0)
+    return concluded(made, tags, answered, name)
+
+
+def concluded(
+    made: Gathered,
+    tags: Sequence[str],
+    answered: sparse.csr_matrix | None = None,
+    name: str = "the tagger",
+    single: SinglePicture | None = None,
+    apart: list[Exclusion] | None = None,
+) -> Examined:
+    """What the gathered evidence comes to; `single` and `apart` (the tags that exclude each other) where they are known already."""
+    found, cells = made.found, made.cells
+    verdict, habits = made.believe(error_model.answers(cells, answered))
+    apart = _exclusions(cells, verdict, found.given.shape) if apart is None else apart
+    single = distilled.learn(found, cells, verdict.error) if single is None else single
+    told_of = list(tags), found.given, found.around, cells, verdict, found.frequency, made.related, habits, apart
+    return Examined(*told_of, found.tagger, found.matrix, single, [one.further for one in found.heard], name, made)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything that is known of a library before it is asked which tags are wrong: the `found` evidence, out of fold by `folds` (n,), its
+    `cells`, which tags are `related`, and the `seed` of what follows; `spaces` (T,) numbers the namespaces.
+    What an earlier run `learned` of the cells is not learned again.
+    """
+
+    found: Evidence
+    cells: Cells
+    related: Relations
+    folds: np.ndarray
+    spaces: np.ndarray
+    seed: int
+    learned: Learned | None = None
+
+    def believe(self, answered: np.ndarray | None = None) -> tuple[Verdict, Habits]:
+        """How likely each cell is wrong, and what was learned of tags that bear on each other; `answered` as `error_model.answers` gives it."""
+        frequency, rng = self.found.frequency, np.random.default_rng(self.seed)
+        if self.learned is not None:
+            verdict = error_model.judged(self.learned, self.cells, frequency, answered)
+        else:
+            verdict = error_model.fit(self.cells, frequency, rng, self.spaces, answered)
+        return joint_belief.settle(self.cells, verdict, self.related, frequency)
+
+
+def gather(
+    matrix: np.ndarray,
+    given: sparse.csr_matrix,
+    tags: Sequence[str],
+    tagger: Tagger | None = None,
+    declared: Rules = Rules(),
+    parents: Parents | None = None,
+    told: Sequence[Told] = (),
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+    copies: Pairs | None = None,
+    further: Sequence[FurtherTagger] = (),
+    memory: int = MEMORY,
+    share: Share = here,
+    numbers: np.ndarray | None = None,
+) -> Gathered:
+    """The evidence of a library; parameters as for `examine`."""
     around = evidence.surroundings(matrix, copies=copies)
     progress(0.2)
-    folds = linear_probes.grouped_folds(around.labels, min(FOLDS, len(np.unique(around.labels))), seed)
+    count = min(FOLDS, len(np.unique(around.labels)))
+    if numbers is None:
+        folds = linear_probes.grouped_folds(around.labels, count, seed)
+    else:
+        folds = linear_probes.numbered_folds(around.labels, numbers, count)
     related = learn_relations(given, tags, parents, declared.namespaces)
     found = evidence.gather(
         matrix, given, around, folds, related, tagger, told, lambda done: progress(0.2 + 0.5 * done), further, share
     )
-    cells = error_model.collect(found, rng, memory, share=share)
+    cells = error_model.collect(found, np.random.default_rng(seed), memory, share=share)
     progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
-    verdict = error_model.fit(cells, found.frequency, rng, spaces, error_model.answers(cells, answered))
-    verdict, habits = joint_belief.settle(cells, verdict, related, found.frequency)
-    apart = _exclusions(cells, verdict, given.shape)
-    progress(1.0)
-    frequency, single = found.frequency, distilled.learn(found, cells, verdict.error)
-    told_of = list(tags), given, around, cells, verdict, frequency, related, habits, apart
-    return Examined(*told_of, tagger, matrix, single, further, name)
+    return Gathered(found, cells, related, folds, spaces, seed)
 
 
 def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, int]) -> sparse.csr_matrix:
@@ -279,14 +361,23 @@ SPEAKS = {"twins": "twin_share", "tagger": "tagger_knows", "classifier": "classi
 
 def weighed(cells: Cells, place: int) -> dict[str, float]:
     """The log-likelihood ratio of each kind of evidence that has a say about a cell, and the tag's log-odds beforehand."""
-    values = dict(zip(cells.names, cells.features[place].tolist()))
-    told = {}
-    for name, value in values.items():
+    values = cells.features[place].tolist()
+    return {
+        name: round(values[at], 2)
+        for name, at, also in _told_by(cells.names)
+        if at == also or values[at] or values[also]
+    }
+
+
+@cache
+def _told_by(names: tuple[str, ...]) -> list[tuple[str, int, int]]:
+    """(kind of evidence, its place, the place of what says whether it has a say) of `names`."""
+    found = []
+    for place, name in enumerate(names):
         of, kind = name[: name.rfind("/") + 1], name[name.rfind("/") + 1 :]
-        also = SPEAKS.get(kind, "there" if of else kind)
-        if kind in (*RATIOS, "prior") and (value or values[of + also] or also == kind):
-            told[name] = round(value, 2)
-    return told
+        if kind in (*RATIOS, "prior"):
+            found.append((name, place, names.index(of + SPEAKS.get(kind, "there" if of else kind))))
+    return found
 
 
 class Places:

@@ -1,0 +1,167 @@
+"""What a run learned of a large library, kept beside its data (`kept_evidence.bin`), so that the next run weighs anew only what has
+changed (`tagcheck.tag_errors.renewal`). The file may be deleted: then all is weighed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tagcheck.data_folder import isoformat, utc_now
+from tagcheck.files import write_atomically
+from tagcheck.tag_errors.evidence import FurtherTagger
+from tagcheck.tag_errors.renewal import Known, TooMuch
+from tagcheck.tag_errors.suggestions import Examined
+
+FILE = "kept_evidence.bin"
+LEARNED = (
+    "tag_errors",
+    "learning",
+    "similar",
+)  # the parts of the program that say what is kept, and how it comes about
+FEWEST = 10_000  # pictures; fewer are weighed in full, which takes seconds
+MOST_BYTES = 2**30
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    IndexError,
+    ImportError,
+    pickle.UnpicklingError,
+)
+ARRAYS = {
+    ("numpy", "dtype"), ("numpy", "ndarray"), ("numpy._core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"), ("scipy.sparse._csr", "csr_matrix"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A library as it was when it was weighed in full: when, what that `rests_on`, its pictures (32 bytes each) with a digest of
+    their embeddings and which further taggers had seen them (taggers, n), and the tags that were learned.
+    """
+
+    made: str
+    rests_on: str
+    hashes: np.ndarray
+    embedded: np.ndarray
+    seen: np.ndarray
+    tags: list[str]
+    path: Path
+    place: int
+
+    def known(self, matrix: np.ndarray, further: Sequence[FurtherTagger]) -> Known:
+        """What was learned, over the embeddings that are there now. Raises `TooMuch` where it cannot be read."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.place)
+                return cast(Known, _Reader(file, [matrix, *(one.matrix for one in further)]).load())
+        except UNREADABLE:
+            raise TooMuch(f"{FILE} cannot be read") from None
+
+    def then(
+        self, hashes: np.ndarray, embedded: np.ndarray, further: Sequence[FurtherTagger]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(the row that each picture had then or -1, whether one of its embeddings is new)."""
+        place = {hash: row for row, hash in enumerate(self.hashes.tolist())}
+        before = np.array([place.get(hash, -1) for hash in hashes.tolist()], dtype=np.int64)
+        fresh = (before < 0) | (self.embedded[before] != embedded)
+        for then, now in zip(self.seen, further):
+            fresh |= then[before] != now.there
+        return before, fresh
+
+
+def keep(root: Path, rests_on: str, hashes: np.ndarray, embedded: np.ndarray, seen: Examined) -> None:
+    """Keep what was learned; nothing (and no file of before) where that is more than `MOST_BYTES`."""
+    path, known = root / FILE, Known.of(seen)
+    there = np.array([one.there for one in seen.further], dtype=bool).reshape(-1, len(hashes))
+    header = (isoformat(utc_now()), rests_on, hashes, embedded, there, seen.tags)
+    if known.gathered.found.learned_bytes > MOST_BYTES:
+        path.unlink(missing_ok=True)
+        return
+
+    def write(out: Any) -> None:
+        pickle.dump(header, out, protocol=5)
+        _Writer(out, [seen.matrix, *(one.matrix for one in seen.further)]).dump(known)
+
+    write_atomically(path, write)
+
+
+def load(root: Path, rests_on: str) -> Kept | str:
+    """What is kept, or why it cannot be used."""
+    path = root / FILE
+    try:
+        with open(path, "rb") as file:
+            made, rested_on, hashes, embedded, seen, tags = _Reader(file, []).load()
+            kept = Kept(made, rested_on, hashes, embedded, seen, tags, path, file.tell())
+    except FileNotFoundError:
+        return "no run is kept"
+    except UNREADABLE:
+        return f"{FILE} cannot be read"
+    return kept if kept.rests_on == rests_on else "the program, the tagger or your own rules are other than they were"
+
+
+def digests(hashes: Sequence[str], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the hashes as 32 bytes each, a number of each embedding)."""
+    names = np.frombuffer(bytes.fromhex("".join(hashes)), dtype="V32")
+    rows = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in np.ascontiguousarray(matrix))
+    return names, np.frombuffer(b"".join(rows), dtype=np.uint64)
+
+
+def rests_on(files: Iterable[Path], *values: Any) -> str:
+    """A digest of what makes all that is kept void: this program's method, `files` and `values`."""
+    made = hashlib.sha256()
+    here = Path(__file__).resolve().parent.parent
+    for path in (*(one for wing in LEARNED for one in sorted((here / wing).glob("*.py"))), *files):
+        made.update(path.read_bytes() if path.is_file() else b"")
+    made.update(repr(values).encode())
+    return made.hexdigest()
+
+
+def in_order(value: Any) -> Any:
+    """Sets and mappings as sorted lists, so that equal ones read alike."""
+    if isinstance(value, Mapping):
+        return sorted((key, in_order(one)) for key, one in value.items())
+    return sorted(value) if isinstance(value, (set, frozenset)) else value
+
+
+class _Writer(pickle.Pickler):
+    """Leaves out the `outside` arrays."""
+
+    def __init__(self, file: Any, outside: Sequence[np.ndarray]) -> None:
+        super().__init__(file, protocol=5)
+        self._places = {id(one): place for place, one in enumerate(outside)}
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return self._places.get(id(obj))
+
+
+class _Reader(pickle.Unpickler):
+    """Puts the `outside` arrays back in, and makes nothing but arrays and the program's own records."""
+
+    def __init__(self, file: io.BufferedReader, outside: Sequence[np.ndarray]) -> None:
+        super().__init__(file)
+        self._outside = outside
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._outside[pid]
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        if (module_name, global_name) in ARRAYS:
+            return super().find_class(module_name, global_name)
+        if module_name.startswith("tagcheck."):
+            found = getattr(importlib.import_module(module_name), global_name)
+            if isinstance(found, type) and (is_dataclass(found) or issubclass(found, tuple)):
+                return found
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} is no part of a file of this kind")

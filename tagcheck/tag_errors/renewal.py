@@ -1,0 +1,173 @@
+"""The evidence of a library brought up to date: only pictures that are new, or have changed, are weighed anew.
+
+What the regressions, the ratios and the error model learned of the library stays as it was, and so does the evidence of every
+picture that has not changed and of which no copy has. New pictures are compared with all, and take their places among
+the neighbours of old ones. What the owner says, the rates of each picture and tags that bear on each other are weighed as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from tagcheck.cluster import Share, here
+from tagcheck.learning.linear_probes import logit, numbered_folds, unit_rows
+from tagcheck.similar import Pairs
+from tagcheck.single_picture import SinglePicture
+from tagcheck.tag_errors import error_model, evidence
+from tagcheck.tag_errors.error_model import Cells, Learned
+from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told, blocks
+from tagcheck.tag_errors.suggestions import Examined, Gathered
+from tagcheck.tag_errors.tag_rules import Exclusion
+
+MOST = 0.05  # share of the pictures, and of the uses of tags, that may have changed
+FAR = 0.2, 10  # a tag is used far more or less than it was from this share of its uses on, and as many more
+LEAST = 3e-4  # an unwritten tag less likely than this is not kept: all of them together move nothing
+BLOCK = 2048
+
+
+class TooMuch(Exception):
+    """So much has changed that all has to be weighed anew; says what."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is kept of a library that was examined."""
+
+    gathered: Gathered
+    learned: Learned
+    single: SinglePicture
+    exclusions: list[Exclusion]
+
+    @classmethod
+    def of(cls, seen: Examined) -> Known:
+        """What to keep: the cells that are written or of any likelihood."""
+        assert seen.gathered is not None and seen.verdict.learned is not None
+        cells = seen.cells
+        kept = cells.some(np.flatnonzero(cells.given | ((seen.verdict.belongs >= LEAST) & (cells.weight == 1))))
+        kept = replace(kept, features=kept.features.astype(np.float16))
+        return cls(replace(seen.gathered, cells=kept), seen.verdict.learned, seen.single, seen.exclusions)
+
+
+@dataclass(frozen=True)
+class Now:
+    """The library as it is: `before` (n,) the row that each picture had then, -1 where it is new; `fresh` (n,) bool where its
+    embeddings are new; `numbers` (n,) drawn from it, which spread new pictures over the folds. `given` (n, T) of the tags of then.
+    """
+
+    before: np.ndarray
+    fresh: np.ndarray
+    numbers: np.ndarray
+    matrix: np.ndarray
+    given: sparse.csr_matrix
+    copies: Pairs | None = None
+    told: Sequence[Told] = ()
+    further: Sequence[FurtherTagger] = ()
+
+
+def renewed(known: Known, now: Now, share: Share = here) -> tuple[Gathered, np.ndarray]:
+    """(the evidence brought up to date, the rows that were weighed anew). Raises `TooMuch`."""
+    then, found = known.gathered, known.gathered.found
+    new, gone = int(now.fresh.sum()), found.given.shape[0] - int((now.before >= 0).sum())
+    if new + gone > MOST * len(now.before):
+        raise TooMuch(f"{new:,} of {len(now.before):,} pictures are new or embedded anew, and {gone:,} are gone")
+    _hold_tags_still(found.given, now.given)
+    now_of = np.full(found.given.shape[0], -1, dtype=np.int64)
+    now_of[now.before[now.before >= 0]] = np.flatnonzero(now.before >= 0)
+    around = _around(found.around, now, now_of)
+    rows = _touched(found, around, now, now_of)
+    if len(rows) > MOST * len(now.before):
+        raise TooMuch(f"{len(rows):,} of {len(now.before):,} pictures are new or have changed")
+    folds = _folds(then.folds, around.labels, now)
+    moved = found.over(now.given, around, folds, now.told, now.further)
+    cells = _cells(then.cells, moved, rows, now_of, share)
+    return replace(then, found=moved, cells=cells, folds=folds, learned=known.learned), rows
+
+
+def _hold_tags_still(then: sparse.csr_matrix, now: sparse.csr_matrix) -> None:
+    """Raise `TooMuch` where the tags that are used far more or less than they were make up much of all."""
+    before, uses = (np.asarray(one.sum(axis=0)).ravel() for one in (then, now))
+    far = np.abs(uses - before) > FAR[0] * before + FAR[1]
+    if np.maximum(uses, before)[far].sum() > MOST * uses.sum():
+        raise TooMuch(f"{int(far.sum()):,} tags are used far more or less than they were")
+
+
+def _around(then: Surroundings, now: Now, now_of: np.ndarray) -> Surroundings:
+    """Who stands near whom: as it was, with the fresh pictures compared with all."""
+    n, k = len(now.before), then.indices.shape[1]
+    indices, cosine = np.arange(n)[:, None].repeat(k, axis=1), np.full((n, k), -1, dtype=np.float32)
+    same, fresh = np.flatnonzero(~now.fresh), np.flatnonzero(now.fresh)
+    place = now_of[then.indices[now.before[same]]]
+    there = (place >= 0) & ~now.fresh[place]
+    indices[same] = np.where(there, place, same[:, None])  # who is gone counts as the picture itself: for nothing
+    cosine[same] = np.where(there, then.cosine[now.before[same]], -1)
+    mean = now.matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    theirs = unit_rows(now.matrix[fresh] - mean)
+    for some in blocks(n if len(fresh) else 0, BLOCK):
+        rows = np.arange(n)[some]
+        near = unit_rows(now.matrix[some] - mean) @ theirs.T
+        near[rows[:, None] == fresh] = -np.inf
+        _offer(indices, cosine, rows, fresh, near)
+        old = ~now.fresh[rows]
+        _offer(indices, cosine, fresh, rows[old], near[old].T)
+    return evidence.with_twins(indices, cosine, then.recall, now.copies, then.threshold)
+
+
+def _offer(indices: np.ndarray, cosine: np.ndarray, rows: np.ndarray, others: np.ndarray, near: np.ndarray) -> None:
+    """Let `others` take the places of farther neighbours of `rows`; `near` (rows, others) how near they are."""
+    better = np.flatnonzero((near > cosine[rows].min(axis=1)[:, None]).any(axis=1))
+    all_near = np.hstack([cosine[rows[better]], near[better]])
+    order = np.argpartition(-all_near, np.arange(cosine.shape[1]), axis=1)[:, : cosine.shape[1]]
+    all_rows = np.hstack([indices[rows[better]], np.broadcast_to(others, (len(better), len(others)))])
+    indices[rows[better]] = np.take_along_axis(all_rows, order, axis=1)
+    cosine[rows[better]] = np.take_along_axis(all_near, order, axis=1)
+
+
+def _touched(found: evidence.Evidence, around: Surroundings, now: Now, now_of: np.ndarray) -> np.ndarray:
+    """The rows whose own evidence has changed: fresh ones, those with other tags, and those with other copies or whose copies are such."""
+    touched, n = now.fresh.copy(), len(now.before)
+    old = np.flatnonzero(now.before >= 0)
+    touched[old[np.unique((now.given[old] != found.given[now.before[old]]).nonzero()[0])]] = True
+    touched |= (around.twins @ touched.astype(np.float32)) > 0
+    twins = found.around.twins.tocoo()
+    one, other = now_of[twins.row], now_of[twins.col]
+    there = (one >= 0) & (other >= 0)
+    then = sparse.csr_matrix((twins.data[there], (one[there], other[there])), shape=(n, n))
+    touched[np.unique((around.twins != then).nonzero()[0])] = True
+    lost = np.bincount(one[(one >= 0) & (other < 0)], minlength=n) > 0
+    return np.flatnonzero(touched | lost)
+
+
+def _folds(then: np.ndarray, labels: np.ndarray, now: Now) -> np.ndarray:
+    """The fold of each picture: the one it had, that of its copies, or one by its number."""
+    old = now.before >= 0
+    of_group = np.zeros(int(labels.max()) + 1, dtype=np.int64)
+    of_group[labels] = numbered_folds(labels, now.numbers, int(then.max()) + 1)
+    of_group[labels[old]] = then[now.before[old]]
+    folds: np.ndarray = of_group[labels]
+    folds[old] = then[now.before[old]]
+    return folds
+
+
+def _cells(then: Cells, found: evidence.Evidence, rows: np.ndarray, now_of: np.ndarray, share: Share) -> Cells:
+    """The cells of then where nothing has changed, with what classifiers say now, and the cells of `rows` made anew."""
+    place = now_of[then.row]
+    kept = np.flatnonzero((place >= 0) & ~np.isin(place, rows))
+    same = then.some(kept)
+    features = same.features.astype(np.float32)
+    said = evidence.classifiers_say(found.told, place[kept], same.column, logit(found.frequency))
+    for name, values in zip(("classifier", "classifier_knows"), said):
+        features[:, then.names.index(name)] = values
+    parts = [replace(same, row=place[kept].astype(np.int32), features=features)]
+    if len(rows):
+        made = error_model.collect(found, np.random.default_rng(0), background=0, share=share, rows=rows, cut=then.cut)
+        parts.append(made)
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(one, name) for one in parts]) for name in error_model.CELL_ARRAYS
+    }
+    joined = replace(then, **arrays)
+    return joined.some(np.argsort(joined.row, kind="stable"))
