@@ -24,10 +24,7 @@ COMPILING_SECONDS = 60
 
 
 def library(source: Path, name: str) -> Path | None:
-    """The path of what `source` is compiled to, under a file name that begins with `name`.
-
-    None where there is no compiler, or it fails, or there is no room for what it makes.
-    """
+    """The path of the compiled `source`, called `name` and a digest; None where it cannot be compiled."""
     content = source.read_bytes()
     machine = "-".join((platform.system(), platform.machine(), *FLAGS))
     digest = hashlib.sha256(content + machine.encode()).hexdigest()[:16]
@@ -55,9 +52,7 @@ def library(source: Path, name: str) -> Path | None:
 
 
 def loaded(source: Path, name: str, load: Callable[[Path], T]) -> T | None:
-    """What `load` makes of the library of `source`; None where there is none. `load` raises OSError or AttributeError for a
-    damaged one, which is then out of the way, so that the next run makes it anew.
-    """
+    """What `load` makes of the library of `source`, or None. One that it cannot load (OSError, AttributeError) goes."""
     path = library(source, name)
     if path is None:
         return None

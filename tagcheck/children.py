@@ -48,8 +48,7 @@ def give_way() -> None:
 
 
 def limit_memory(most: int) -> bool:
-    """Hold this process to `most` bytes of address space, or to what its system already holds it to. Whether that was
-    possible: macOS and Windows have no such limit."""
+    """Hold this process to `most` bytes of address space; whether the system can (macOS and Windows cannot)."""
     try:
         import resource
     except ImportError:

@@ -87,10 +87,7 @@ class Dataset:
         return max(mapped, here) if isinstance(mapped, int) else here
 
     def share(self, seen: int) -> str:
-        """`2,000 of 50,000 pictures`, where `seen` of them were looked at; `50,000 pictures` where that is all.
-
-        A picture that cannot be read counts as looked at.
-        """
+        """`2,000 of 50,000 pictures`, or `50,000 pictures` where `seen` (with unreadable ones) are all."""
         return f"{seen:,} of {self.mapped:,} pictures" if self.sampled(seen) else f"{seen:,} pictures"
 
     def sampled(self, seen: int) -> dict[str, int | None]:

@@ -80,10 +80,7 @@ class WritesRefused(LibraryRefused):
 
 
 class FileUnavailable(LibraryError):
-    """One file's bytes cannot be read (deleted, moved, vanished meanwhile). Costs one row, not a run.
-
-    `status` is the record status it leads to: "missing" or "unreadable".
-    """
+    """One file's bytes cannot be read: a row of `status` "missing" or "unreadable", and not the end of a run."""
 
     def __init__(self, message: str, status: str = "missing") -> None:
         super().__init__(message)

@@ -112,9 +112,7 @@ def sweep(folder: Path) -> None:
 
 
 def replace_over(temporary: str | Path, path: str | Path, folder: int | None = None) -> None:
-    """`os.replace`, in the open `folder` where one is given; tried again for a while on Windows, where a file cannot be
-    replaced while any program has it open.
-    """
+    """`os.replace`, in the open `folder` if given; tried again for a while on Windows, where files may be open."""
     until = time.monotonic() + (REPLACE_SECONDS if os.name == "nt" else 0)
     while True:
         try:

@@ -21,9 +21,7 @@ LARGEST = 64 << 20  # bytes of a line's records
 
 
 def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """The document with its large lists folded: `plain` are these lists, each with the keys that stay in its records (none: the
-    records go whole). A document without large lists is given back as it is.
-    """
+    """The document with its large lists folded. `plain`: the lists, each with the keys that stay in its records."""
     large = {name: keys for name, keys in plain.items() if len(document.get(name) or ()) >= LARGE}
     if not large:
         return document

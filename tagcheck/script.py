@@ -271,9 +271,7 @@ def place(text: str) -> Path:
 
 
 def progress(items: Iterable[T], total: int | None = None, what: str = "", unit: str = "file") -> tqdm[T]:
-    """`items` with a progress bar on stderr. Without a terminal it is drawn every few seconds only, unless a
-    parent that has one says so (TAGCHECK_PROGRESS=live).
-    """
+    """`items` with a progress bar on stderr; without a terminal (or TAGCHECK_PROGRESS=live) drawn every few seconds."""
     from tqdm import tqdm  # here, since a program that is to answer at once shows no progress
 
     quiet = not sys.stderr.isatty() and os.environ.get("TAGCHECK_PROGRESS") != "live"

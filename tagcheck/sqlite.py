@@ -116,10 +116,7 @@ def read(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def within(connection: sqlite3.Connection, write: bool = True) -> Iterator[None]:
-    """One transaction: kept at the end, on the disk then also through a power cut; taken back on any error or kill.
-
-    With `write` False nobody has to wait for this one.
-    """
+    """One transaction, on the disk at its end, taken back on an error or a kill; nobody waits without `write`."""
     connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
     try:
         yield

@@ -147,9 +147,7 @@ def settings_from(args: argparse.Namespace, folder: DataFolder) -> Settings:
 
 
 def recover(shared: state.Shared) -> None:
-    """Finish what a crash left open in the library, and say so; a library that is away is no reason not to serve. What was
-    applied before is read again meanwhile.
-    """
+    """Finish what a crash left open in the library, and say so; where the library is away, only say that."""
     try:
         shared.library().describe()  # a client that is away says so soon
         results = applying_views.recovered(shared, shared.writer())

@@ -74,9 +74,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Tag:
-    """One tag of a picture: `mark` is "add" or "remove" where a suggestion would change it; `note` says what else is known of
-    it.
-    """
+    """One tag of a picture: `mark` is what a suggestion would do ("add", "remove", ""), `note` what else is known."""
 
     name: str
     mark: str = ""
@@ -296,9 +294,7 @@ def refused_tags(finding: Finding) -> dict[str, set[str]]:
 
 
 def gathered(finding: Finding) -> list[tuple[Suggestion, ...]]:
-    """The suggestions of a finding as they are asked: swaps, wrong tags with what they brought, one tag on several copies, and all
-    pairs of a group as one question each.
-    """
+    """A finding's suggestions as asked: swaps, a wrong tag with those it brought, a tag on several copies, pairs."""
     rest = [one for one in finding.suggestions if one.key.action != PAIR]
     pairs: dict[str, list[Suggestion]] = {}  # by queue: what was answered already is not asked with the rest
     for one in finding.suggestions:

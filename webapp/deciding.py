@@ -174,9 +174,7 @@ def _pair_asked(finding: Finding, choice: str) -> Asked:
 
 
 def _own_asked(finding: Finding, own: str, tag: str) -> Asked:
-    """A tag that the owner typed: added, or in the place of a suggested one (`instead` and the row): what was to be added is
-    ignored, what was to be removed is removed.
-    """
+    """A typed tag: added, or in the place of a suggested one (`instead`), which is ignored or removed."""
     if not tag:
         return []
     how, _, value = own.partition(" ")

@@ -16,9 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """One piece of work. `done` of `total` (0: not known), `line` what it says, `state` "running", "stopping", "done", "failed"
-    or "cancelled".
-    """
+    """Work: `done` of `total` (0: not known), `state` "running", "stopping", "done", "failed" or "cancelled"."""
 
     kind: str
     words: str

@@ -113,9 +113,7 @@ def address(size: str, hash: str) -> str:
 
 @blueprint.get("/<hash>/thumbnail")
 def thumbnail(hash: str) -> Response:
-    """A small picture of one file, kept for when the library is away. Where there is none, a drawn note that says why, so
-    that the page stays whole.
-    """
+    """A small picture of one file, kept for when the library is away; where there is none, a note that says why."""
     _require_hash(hash)
     if (fresh := _not_modified(hash)) is not None:
         return fresh

@@ -115,9 +115,7 @@ def detect(job: Job, folder: DataFolder) -> int:
 
 
 def _follow(job: Job, process: subprocess.Popen[bytes]) -> deque[str]:
-    """Read what the process says as it says it; a progress bar's line replaces the one before. Each detector is a part of the
-    whole, as far as its own bar is.
-    """
+    """Read what the process says; a progress bar's line replaces the one before, a detector is a part of the whole."""
     tail: deque[str] = deque(maxlen=200)
     rest, stage, stages = b"", 0, 1
     assert isinstance(process.stdout, BufferedReader)  # nosec B101

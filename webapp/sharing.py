@@ -53,10 +53,7 @@ def open_page() -> Response | dict[str, Any]:
 
 @blueprint.post("/relate")
 def relate() -> Response | dict[str, Any]:
-    """Tell the library what one pair, or every pair of the view, is (`kind`); it keeps what was judged there.
-
-    A whole view comes with the number of pairs that was shown (`expect`): it may have changed since.
-    """
+    """Tell the library what one pair, or every pair of the view (`expect` were shown), is (`kind`)."""
     library = _able("set_relationship")
     kind = request.form.get("kind", POTENTIAL_DUPLICATES)
     if kind not in state.RELATIONS:

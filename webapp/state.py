@@ -71,9 +71,7 @@ class Shared:
         self._asked = -TARGET_HOLDS
 
     def library(self) -> Library:
-        """The library to read from while somebody waits: away or slow, it says so soon. Raises what
-        `Settings.open_library` raises; the next call then tries again.
-        """
+        """The library to read from, which says soon when it is away. Raises what opening it raises."""
         library = self.writer()
         with self._opening:
             if self._hurried is None:
@@ -144,9 +142,7 @@ class Shared:
                 self._reader = None
 
     def reading(self) -> dict[str, Any]:
-        """For the pages: whether newer reports are being read (`reading`), why they could not be (`trouble`), and what the
-        library has lost (`lost`).
-        """
+        """For pages: whether reports are being read, why they could not be (`trouble`), what the library has `lost`."""
         last = self._reader
         going = last is not None and last.is_alive()
         trouble = last.trouble if last is not None and not going else ""

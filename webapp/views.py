@@ -417,9 +417,7 @@ def fewer(made: Overview) -> list[str]:
 
 
 def runs_together(rows: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
-    """Reports by run, the oldest first: kind -> report. A detector that is in the run already begins the next one, and so does
-    a pause of `RUN_PAUSE` hours.
-    """
+    """Reports by run, the oldest first: kind -> report. A kind that is there, or `RUN_PAUSE` hours, begins the next."""
     made: list[dict[str, dict[str, Any]]] = []
     last: datetime | None = None
     for row in sorted(rows, key=lambda row: row["created"]):

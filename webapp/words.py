@@ -145,10 +145,7 @@ def by_namespace(names: Iterable[str]) -> list[tuple[str, list[str]]]:
 def evidence(
     given: dict[str, Any], leave_out: Sequence[str] = ()
 ) -> tuple[list[tuple[str, str]], list[tuple[str, list[str]]]]:
-    """(numbers and words, pictures) of a suggestion's evidence: every list of hashes becomes a row of small pictures.
-
-    `leave_out` are pictures that are on the card anyway.
-    """
+    """(numbers and words, pictures) of evidence: each list of hashes is a row of pictures, without `leave_out`."""
     facts: list[tuple[str, str]] = []
     shown: list[tuple[str, list[str]]] = []
     for name, value in given.items():

@@ -299,9 +299,7 @@ def step(review: Review, view: Filter, at: str, back: bool = False) -> str | Non
 
 
 def load(review: Review, ids: Sequence[str], view: Filter | None = None, brief: bool = False) -> list[Finding]:
-    """The findings with these ids, in that order; ids that are not there are left out. `brief`: for a list, of each only the
-    suggestions that match, without their evidence and decisions.
-    """
+    """The findings with these ids that are there, in that order; `brief`: only what matches, without its evidence."""
     if not ids:
         return []
     marks = ",".join("?" * len(ids))
@@ -387,9 +385,7 @@ def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: 
 
 
 def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) -> list[Ask]:
-    """What a bulk action on a view decides: each matching suggestion once, with the version it has now; of these findings only,
-    if given.
-    """
+    """What a bulk action decides: each matching suggestion once, as it is now; of these `findings` only, if given."""
     where, values = _where(view)
     if findings is not None:
         where += f" AND s.finding IN ({','.join('?' * len(findings))})"
@@ -640,9 +636,7 @@ def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Measured | 
 
 
 def _ids(review: Review, view: Filter, after: str | None, before: str | None, limit: int) -> list[str]:
-    """Finding ids of one page. A rank is one finding's, so distinct ranks are distinct findings. A finding that is
-    not known (any longer) is ignored: the list then starts at its beginning.
-    """
+    """Finding ids of one page (each has its own rank); from the start where `after` or `before` is not known."""
     where, values = _where(view, by_row=_large(review, view))  # the walk along the order soon finds enough
     column, direction = _walk(view)
     backwards = before is not None

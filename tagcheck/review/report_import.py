@@ -139,9 +139,7 @@ def _incoming(review: Review) -> Iterator[sqlite3.Connection]:
 
 
 def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool, examined: bytes | None) -> Taken:
-    """Read the reports and the dataset (or, where not the `whole` is asked for, the summary of a run alone); `examined` as
-    `unexamined.examined` gives it.
-    """
+    """Read the reports and the dataset, or only a run's summary where not the `whole` is asked for."""
     taken = Taken(near.Numbers(db), whole=whole)
     with sqlite.within(db, write=False):
         for kind, path in wanted.items():
@@ -359,9 +357,7 @@ def _runs(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]
 
 
 def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken, examined: bytes | None) -> None:
-    """Read the dataset's records of every picture that a finding may be about, the pages and series those are of, and which
-    pixels each picture has; and the records of some pictures that wait for the detectors.
-    """
+    """Read the records of pictures that findings are about or that wait, their pages, series and pixels."""
     stamp = _stamp(path)
     if path is None or stamp is None:
         return
@@ -396,10 +392,7 @@ def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken, exam
 
 
 def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
-    """Put the records of the pictures that findings are about in the place of those before.
-
-    Gives the pictures that were decided on and are gone, each with those of the same pixels.
-    """
+    """Put new records in the place of the old; gives pictures decided on and gone, with those of the same pixels."""
     pixels = following.note_pixels(db)
     about = (
         "hash IN (SELECT hash FROM suggestions UNION SELECT other FROM suggestions WHERE other != '')"

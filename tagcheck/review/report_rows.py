@@ -135,9 +135,7 @@ def _of_each(record: dict[str, Any], first: str) -> dict[str, Any]:
 
 
 def _series(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found | None:
-    """A missing prediction is a series that the picture is tagged with and the classifier does not see; an incorrect one the
-    reverse.
-    """
+    """A series that a picture is tagged with and that the classifier does not see ("missing"), or the reverse."""
     if name == "per_series":
         return None
     where = f"{path}: record {place} of {name!r}"

@@ -178,9 +178,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision as it stands. `state` is the owner's, `outcome` what became of it in the library
-    ("applied", "waiting", "failed" with a `reason`, "undone") or None.
-    """
+    """The owner's `state`, and `outcome` in the library ("applied", "waiting", "failed", "undone") or None."""
 
     key: Key
     state: str
@@ -345,10 +343,7 @@ class Review:
         return [Key(*row) for row in self.db.execute(query)]
 
     def note_outcomes(self, outcomes: Iterable[tuple[Key, str, str, int]]) -> int:
-        """Note what became of accepted suggestions, (key, outcome as in `Decision`, reason, batch), and count them.
-
-        A suggestion nobody accepted is left alone: the ledger may hold writes of other programs.
-        """
+        """Note and count what became of accepted suggestions: (key, outcome as in `Decision`, reason, batch)."""
         noted, outcomes = 0, list(outcomes)
         with self.writing() as db, counts.kept(db, len(outcomes)):
             for key, result, reason, batch in outcomes:
@@ -412,9 +407,7 @@ class Review:
         return cast("sqlite3.Row | None", rows.fetchone())
 
     def _walk(self, status: str, becomes: str, to: str, order: str) -> Outcome | None:
-        """Step over one event. Events are the only way that states change by hand, so a suggestion that is not as
-        this event left it was changed by a write or a new report since, and stays.
-        """
+        """Step over one event. What is not as the event left it was changed since (a write, a report), and stays."""
         left_as = "after" if to == "before" else "before"
         with self.writing() as db:
             event = self._next_event(status, order)
@@ -565,9 +558,7 @@ def _remade_later(db: sqlite3.Connection) -> None:
 
 
 def _remake(db: sqlite3.Connection) -> None:
-    """From 4, 5, 6 or 7 to 8: a finding is a picture or a group of copies, and evidence is packed. The index is made again from the
-    reports, but for what is decided and no report may have any longer.
-    """
+    """From 4 to 7, to 8: findings are pictures or groups of copies, made again from reports, but what is decided."""
     there = {row["name"] for row in db.execute("SELECT name FROM sqlite_master")}
     had = {row["name"] for row in db.execute("PRAGMA table_info(suggestions)")}
     following.note_pixels(db)  # decisions still follow the pictures that the records tell of

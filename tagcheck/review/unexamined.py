@@ -38,9 +38,7 @@ def examined(folder: DataFolder) -> bytes | None:
 
 
 def suggested(review: Review, folder: DataFolder, hashes: Sequence[str]) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """(action, {"tag", "probability", "why"}) of what is likely and what the owner has not refused, the surest first, by the hash of
-    each picture that has a record and an embedding.
-    """
+    """By hash, (action, {"tag", "probability", "why"}) of what is likely and not refused, the surest first."""
     from tagcheck import single_picture  # which needs NumPy, unlike an answer from the reports
 
     kept, newest = single_picture.load(folder.root), folder.newest(DATASET)

@@ -85,9 +85,7 @@ class Confirmed:
 
 
 def preview(library: Library, changes: Sequence[TagChange], service: str | None = None) -> Preview:
-    """What `apply` would write, exactly. Nothing is written or noted down. Raises what `apply` raises, and
-    `LibraryUnreachable`.
-    """
+    """What `apply` would write, exactly; nothing is written. Raises what `apply` raises, and `LibraryUnreachable`."""
     steps = _planned(library, _distinct(changes), service)
     writes = [one for one in steps if isinstance(one, TagWrite)]
     return Preview(writes, [one for one in steps if isinstance(one, NoWrite)])
@@ -170,10 +168,7 @@ def leftovers(library: Library, writes: Iterable[TagWrite]) -> list[str]:
 
 
 def recover(ledger: Ledger, library: Library) -> list[BatchResult]:
-    """Finish what a crash, or a library that was away, left open; one result for each batch that had such rows, about these rows.
-
-    Rows of other libraries are left alone. A library that is (still) away leaves its rows open.
-    """
+    """Finish what a crash or an absent library left open in this library; a result a batch, of these rows."""
     with ledger.exclusive():
         return _recover(ledger, library)
 
@@ -294,10 +289,7 @@ def _carry_out(
     progress: Progress | None,
     untouched: Collection[int],
 ) -> str:
-    """Bring open rows to their goal, a chunk at a time. Returns why some still wait, or "".
-
-    `untouched`: ids of rows that nobody has begun to carry out; the others may be written in part.
-    """
+    """Bring open rows to their goal, in chunks; why some wait, or "". `untouched`: ids of rows not begun yet."""
     done = 0
     for chunk in _chunks(rows):
         try:
@@ -327,10 +319,7 @@ def _chunks(rows: Sequence[LedgerRow]) -> Iterator[list[LedgerRow]]:
 def _carry_chunk(
     ledger: Ledger, library: Library, rows: list[LedgerRow], reason: str, untouched: Collection[int]
 ) -> None:
-    """States, marks for rows that need or allow no write, writes, states again, marks for the rest.
-
-    A `LibraryError` but the refusal of a write leaves the rows that are not marked yet open.
-    """
+    """Look, mark what needs no write, write, look again, mark the rest. A `LibraryError` leaves unmarked rows open."""
     begun: list[LedgerRow] = []
     ready: list[LedgerRow] = []
     decided = []

@@ -146,9 +146,7 @@ class Ledger:
         return [found[id] for id in ids]
 
     def last_words(self, library: str, statuses: Sequence[str]) -> list[LedgerRow]:
-        """The rows of a library with one of `statuses` that nothing was noted down after, about the same tag of the same
-        picture on the same service.
-        """
+        """The rows with one of `statuses` after which nothing was noted about the same tag, picture and service."""
         marks = ", ".join("?" * len(statuses))
         return self._select(
             f"status IN ({marks}) AND stored_tag IS NOT NULL AND batch IN (SELECT id FROM ledger_batches WHERE library = ?)"

@@ -16,9 +16,7 @@ OUTCOMES = {
 
 
 def outcomes(rows: Iterable[LedgerRow]) -> list[tuple[tuple[str, str, str], str, str, int]]:
-    """((hash, tag, action), outcome, reason, batch) of each change. Of several batches the last speaks, and where a change
-    took several writes, the one that needs most attention.
-    """
+    """((hash, tag, action), outcome, reason, batch) of each change: the last batch's, and what needs most attention."""
     found: dict[tuple[str, str, str], LedgerRow] = {}
     for row in rows:
         last = found.setdefault((row.hash, row.tag, row.action), row)

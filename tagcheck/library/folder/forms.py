@@ -15,9 +15,7 @@ FAMILY = {".txt": "text", ".caption": "text", ".json": "json", ".xmp": "xmp", RE
 
 @dataclass(frozen=True)
 class Target:
-    """One place that holds a picture's tags: a file, or the record `key` of a table. Of `form`; not `own` when other
-    pictures have it too.
-    """
+    """Where a picture's tags are: a file, or record `key` of a table; `own` when no other picture has it too."""
 
     path: str
     form: str

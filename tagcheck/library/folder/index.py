@@ -65,9 +65,7 @@ def look(
 
 
 def linked(folders: Sequence[Folder]) -> None:
-    """Let a linked picture without sidecars of its own share those of the file that it is, whether the link is a symbolic
-    or a hard one, so that it is never given a second one.
-    """
+    """Let a linked picture (symbolic or hard) without sidecars of its own share those of the file that it is."""
     homes: dict[tuple[int, int], Place] = {}
     every = [place for folder in folders for place in folder.places if place.file != (0, 0)]
     for place in sorted(every, key=lambda place: (not place.sidecars, place.link)):

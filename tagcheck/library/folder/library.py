@@ -121,9 +121,7 @@ class FolderLibrary:
         )
 
     def files(self, hashes: Sequence[str]) -> Iterator[FileInfo]:
-        """Metadata and tags, read anew from the sidecars. A picture whose sidecar cannot be read is an "unreadable" row,
-        since a picture of unknown tags must not pass for an untagged one.
-        """
+        """Metadata and tags, read from the sidecars now; "unreadable" where a sidecar is, since tags may be missing."""
         for hash in unique(hashes):
             index = self._index(wanted=hash)
             if hash in index.problems:
@@ -165,9 +163,7 @@ class FolderLibrary:
         return [SERVICE]
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
-        """The exact difference. Where copies of one picture disagree, each copy that has to change is a write of its own,
-        on the service `sidecar:<path of the picture>`.
-        """
+        """The exact difference. Where copies of a picture disagree, the service is `sidecar:<path of the copy>`."""
         if service not in (None, SERVICE.key):
             raise LibraryRefused(f"no tag service {service!r} here: a folder has {SERVICE.key!r} alone")
         index = self._index(fresh=True)
@@ -178,9 +174,7 @@ class FolderLibrary:
         return [self._state(*place) for place in places]
 
     def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:
-        """Carry out the writes whose `before` still holds, a sidecar at a time. What could not be written
-        raises `WritesRefused` after all the rest is done.
-        """
+        """Carry out the writes whose `before` holds. Raises `WritesRefused` at the end for what could not be."""
         try:
             with only_writer(str(self.root)):
                 reasons = self._written(self._wanted(writes))
@@ -190,9 +184,7 @@ class FolderLibrary:
             raise WritesRefused(reasons)
 
     def lost(self, write: TagWrite) -> bool:
-        """Whether a sidecar that `write` changed has the very bytes of before (a backup was restored), rather than an edit
-        by its owner's hand.
-        """
+        """Whether a sidecar that `write` changed has the very bytes of before, as from a restored backup."""
         places = self._places(write.hash, write.service)
         here = [target for place in places for target in self._targets(place)]
         ends = [(end, full) for end in ENDINGS for full in (True, False)]
@@ -248,11 +240,7 @@ class FolderLibrary:
         )
 
     def _standing(self, index: Index, hash: str) -> list[Place]:
-        """The places of this hash that still look as they did when they were hashed.
-
-        `LibraryUnreachable` when no picture at all is where it was: a drive that is not connected
-        must not look like a library whose pictures were removed.
-        """
+        """The unchanged places of this hash. `LibraryUnreachable` where no picture stands: the drive is not there."""
         standing = [place for place in index.places.get(hash, []) if unchanged(place)]
         if not standing and not any(unchanged(place) for places in index.places.values() for place in places):
             raise LibraryUnreachable(f"no pictures in {shown(str(self.root))}: is its drive connected?")

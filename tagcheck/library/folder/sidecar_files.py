@@ -34,9 +34,7 @@ class Edit:
 
 
 def bytes_of(inside: Inside, path: str, largest: int = LARGEST, at: OpenFolder | None = None) -> bytes | None:
-    """A sidecar's bytes, None when there is none. Raises `NotASidecar` when it cannot be read, or leads out of the library.
-    `at` is its folder, where that is open.
-    """
+    """A sidecar's bytes, None without one; `at` is its open folder. Raises `NotASidecar` where it cannot be read."""
     try:
         with open(at.file(os.path.basename(path)) if at else inside.file(path), "rb") as file:
             return file.read(largest + 1)

@@ -57,9 +57,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Field:
-    """A value that holds tags: a list of strings (`listed`) or one string, with commas or with `blanks` between them
-    (always in a `booru`'s `tag_string`). A new tag goes into the `main` ones.
-    """
+    """Tags in a list of strings (`listed`), or in one with commas or `blanks`. New ones go to the `main` fields."""
 
     node: Node
     main: bool

@@ -307,9 +307,7 @@ def habit_of(sidecars: Iterable[AnySidecar], default: Habit = Habit()) -> Habit:
 
 
 def _by_lines(text: str, reading: Reading) -> bool | None:
-    """One tag a line, or commas? A tag in a line may hold a comma (`title:hello, world`), so commas must be the rule to
-    count, or end a line.
-    """
+    """Whether there is one tag a line. A tag may hold a comma, so commas must be the rule to count, or end a line."""
     lines = [line.strip() for line in LINE_END.split(text) if line.strip()]
     if reading.blanks:
         several = sum(len(line.split()) > 1 for line in lines)
@@ -390,9 +388,7 @@ def _in_face(text: str, start: int, end: int) -> bool:
 
 
 def _inner(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans without the brackets that an earlier or a later one of them shares: `(long hair, smile:1.2)` gives both
-    tags one weight, `((solo, hat), coat)` nests them.
-    """
+    """The spans without brackets that several tags share: `(long hair, smile:1.2)`, `((solo, hat), coat)`."""
     inner = list(spans)
     waiting: list[int] = []  # for each open bracket, the span that it stands before
     for place, (start, end) in enumerate(spans):

@@ -213,9 +213,7 @@ class XmpSidecar(AnySidecar):
 
 
 def decode(data: bytes, empty: bool = False) -> XmpSidecar:
-    """Take an XMP sidecar apart. Raises `NotASidecar` for what is damaged, `NoTags` for one without any list of keywords
-    (unless `empty` ones are wanted, to put a tag in).
-    """
+    """Take an XMP sidecar apart. Raises `NotASidecar` for a damaged one, `NoTags` without keywords, unless `empty`."""
     text, bom = sidecar_text.text_of(data)
     sidecar = XmpSidecar(text.encode() if text.strip() else NEW, bom)
     if not sidecar.lists and not empty:

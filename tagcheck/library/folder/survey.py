@@ -23,9 +23,7 @@ EMPTY |= {".xmp": "hold no keywords"}
 
 @dataclass
 class Survey:
-    """What the sidecars of a library say together. `with_tags` and `without_tags` count files by form (those without
-    hold sentences, or JSON of some other kind); `pictures` those that were looked at, `tagged` those with a tag.
-    """
+    """What all sidecars say: files by form with tags and without, `pictures` looked at, those `tagged`."""
 
     readings: Readings = field(default_factory=lambda: Readings({}))
     spellings: dict[str, Spellings] = field(default_factory=dict)

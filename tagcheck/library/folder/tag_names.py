@@ -27,8 +27,7 @@ _FILLERS = re.compile(  # Unicode's Default_Ignorable_Code_Point, as far as its 
 
 
 def invisible(letter: str) -> bool:
-    """Whether a character has no width and no meaning of its own in a tag: zero-width blanks and joiners, marks of
-    direction, byte-order marks, soft hyphens, fillers, control characters."""
+    """Whether a character has no width and no meaning in a tag: joiners, direction marks, soft hyphens, fillers."""
     return bool(_FILLERS.match(letter)) or (unicodedata.category(letter) in ("Cf", "Cc") and not letter.isspace())
 
 

@@ -263,9 +263,7 @@ class Hydrus:
         return list(self.connection.get("/get_files/search_files", tags=terms, **asked)["hashes"])
 
     def machine_service(self, name: str) -> TagService:
-        """The local tag service of that name or key, if a machine fills it: it is among those whose tags do not count.
-        Raises `UsageError` for any other.
-        """
+        """The local tag service of that name or key that a machine fills. Raises `UsageError` for any other."""
         everything = self._tag_services()
         found = service_named(name, everything, "SERVICE")
         machine = {service_named(one, everything, "MACHINE_TAG_SERVICES").key for one in self._machine}
@@ -340,10 +338,7 @@ class Hydrus:
             yield file_info(row, counted)
 
     def _rows(self, hashes: Iterable[str], report: str = "") -> Iterator[dict[str, Any]]:
-        """A metadata row per distinct hash, in order: the API's, or `{"hash", "file_id": None}` for what it does not know.
-
-        A malformed hash is answered here, since one of them makes Hydrus refuse the whole batch.
-        """
+        """A metadata row per distinct hash, in order; `{"hash", "file_id": None}` for unknown or malformed ones."""
         # No copy of what is lower case already.
         wanted = unique(hash if hash == (lower := hash.lower()) else lower for hash in hashes)
         last = time.monotonic()
@@ -377,9 +372,7 @@ class Hydrus:
         return {row["hash"]: row for answer in answers for row in answer["metadata"]}
 
     def _answers(self, path: str, name: str, items: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
-        """The answers to one question about many hashes or tags, `CHUNK` at a time; halves of that where a proxy
-        in between takes no address that long.
-        """
+        """The answers about many hashes or tags, `CHUNK` at a time; fewer where a proxy takes no address that long."""
         for chunk in chunks(items):
             with tolerating(*(TOO_LONG if len(chunk) > 1 else ())):
                 yield self.connection.get(path, **{name: chunk}, **more)
@@ -399,9 +392,7 @@ class Hydrus:
             raise FileUnavailable(f"Hydrus does not have the file {hash}: {error.says}") from None
 
     def render(self, hash: str) -> bytes | None:
-        """A PNG drawn by Hydrus, or None: it draws still pictures only, and for what it cannot draw it
-        answers 200 with a picture of an error message, which is recognised by its frame.
-        """
+        """A PNG drawn by Hydrus; None where it cannot draw, which its picture of an error message says by its frame."""
         row = next(self._rows([hash]))
         if absence(row) or (row.get("width") or 0) * (row.get("height") or 0) > LARGEST_RENDER:
             return None
@@ -437,11 +428,7 @@ class Hydrus:
         return found
 
     def tag_relations(self, tags: Iterable[str]) -> TagRelations | None:
-        """The siblings and parents of `tags` and of the tags shown in their place; None (and a line that says so) where the
-        key may not ask.
-
-        Of several services that count, the one that tags are written to by default comes first.
-        """
+        """Siblings and parents of `tags` and what is shown for them, by counted services; None if it may not ask."""
         if not self._may(EDIT_TAGS, "your siblings and parents are not known"):
             return None
         counted = [one.key for one in self._writable()]
@@ -519,9 +506,7 @@ class Hydrus:
             yield from ((one, rows[hash_of(one).lower()]) for one in some)
 
     def _refused_tags(self, tags: Iterable[str]) -> dict[str, str]:
-        """Those tags that Hydrus would not keep as they are spelled, with what it would keep ("" for nothing): what it
-        stores in another spelling, and what it stores but would be read back as another tag ("::").
-        """
+        """Tags that Hydrus would store in another spelling ("" for not at all), or read back as another tag ("::")."""
         wanted = {to_hydrus(tag): tag for tag in sorted(tags) if is_text(tag)}
         refused = {tag: "" for tag in tags if not is_text(tag)}
         kept = self._cleaned(list(wanted))
@@ -574,11 +559,7 @@ class Hydrus:
         return False
 
     def undo_of(self, write: TagWrite) -> TagWrite:
-        """The write that takes `write` back as exactly as the API can.
-
-        It is `write.reversed()`, except for a tag added to a local service where there was none:
-        the API can only delete it, which Hydrus remembers, so that ends in "deleted".
-        """
+        """`write.reversed()`; but Hydrus remembers an added tag that is taken off a local service as "deleted"."""
         back = write.reversed()
         return replace(back, after=DELETED) if (back.before, back.after) == (CURRENT, ABSENT) else back
 
@@ -599,19 +580,13 @@ class Hydrus:
         return here
 
     def judged(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
-        """What Hydrus has on each pair, in order: "duplicates", "alternates", "false positives", "potential duplicates" or None.
-
-        Needs the permission "edit file relationships".
-        """
+        """What Hydrus has on each pair, in order: a value of `JUDGEMENTS` or None. Needs "edit file relationships"."""
         rows = self._rows(unique(hash for pair in pairs for hash in pair))
         known = self._relationships([row["hash"] for row in rows if row["file_id"] is not None])
         return [judgement(one, other, known) for one, other in pairs]
 
     def judgements(self, hashes: Sequence[str]) -> list[Judgement] | None:
-        """Everything that is judged among these files; None (and a line that says so) where the key may not ask.
-
-        A search says which files are in any relationship, so that those few alone are asked about.
-        """
+        """All that is judged among these files; None, told once, where the key may not ask."""
         if not self._may(RELATIONSHIPS, "what was judged in Hydrus about near-duplicates is not known"):
             return None
         terms = [f"system:num file relationships > 0 {kind}" for kind in (DUPLICATES, ALTERNATES, FALSE_POSITIVES)]
