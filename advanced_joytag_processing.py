@@ -44,7 +44,6 @@ from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, st
 from tagcheck.embedding.tagger import Begun
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError, told_as
 from tagcheck.library import FileInfo, Library, choose, tag_fields
-from tagcheck.library import protocol as libraries
 from tagcheck.lock import sole_run
 from tagcheck.pictures import Limits, file_formats, preparation, unreadable
 from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepared
@@ -232,14 +231,14 @@ def owners_habits(library: Library, model: Tagger, infos: Sequence[FileInfo], fo
     for names, spaces in vocabularies:
         known = tagger_vocabulary.with_categories(own, names, spaces)
         asked.update(tag for name in names for tag in tagger_vocabulary.spellings(name, known))
-    relations = libraries.tag_relations(library, asked)
+    relations = library.tag_relations(asked)
     if relations is not None:
         found["tag_relations"] = {
             "siblings": dict(sorted(relations.siblings.items())),
             "parents": {tag: list(above) for tag, above in sorted(relations.parents.items())},
             "other_siblings": {tag: list(ideals) for tag, ideals in sorted(relations.other_siblings.items())},
         }
-    judged = libraries.judgements(library, [info.hash for info in infos])
+    judged = library.judgements([info.hash for info in infos])
     if judged is not None:
         found["judged_pairs"] = [
             {"judgement": one.kind, "hashes": list(one.hashes), **({"others": list(one.others)} if one.others else {})}

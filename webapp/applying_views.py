@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from tagcheck.changes import TagChange
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
-from tagcheck.library.protocol import TagWrite, why_no_service
+from tagcheck.library.protocol import TagWrite
 from tagcheck.review import Ask, Key, Review, queries
 from tagcheck.review.store import ACCEPTED, FAILED, OPEN
 from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
@@ -40,7 +40,7 @@ def preview() -> str:
     try:
         library = state.shared().library()
         services, service, made = _previewed(library, keys)
-        problem = None if service else f"Nothing can be written: {why_no_service(library)}."
+        problem = None if service else f"Nothing can be written: {library.why_no_service()}."
     except ToolError as error:
         return render_template("apply.html", problem=str(error), waiting=len(keys), made=None)
     start = max(request.args.get("from", 0, int), 0)
@@ -95,7 +95,7 @@ def apply() -> Response:
     library = shared.library()
     service = state.write_service(library.services(), request.form.get("service"), settings().write_service)
     if service is None:
-        abort(409, f"Nothing can be written: {why_no_service(library)}.")
+        abort(409, f"Nothing can be written: {library.why_no_service()}.")
     wanted = changes(keys)
     if digest(applying.preview(library, wanted, service.key)) != request.form.get("digest"):
         other = "Since you looked, something else was decided or the library changed. Nothing was written: here is the difference as it is now."

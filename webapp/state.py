@@ -16,7 +16,7 @@ from flask import Flask, current_app, g
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
 from tagcheck.library import Library, TagService
-from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES, hurried
+from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
 from tagcheck.review import Filter, Review, queries, report_import
 from tagcheck.review.queries import SURE, Count, Counted
 from tagcheck.review.store import OPEN
@@ -75,7 +75,7 @@ class Shared:
         library = self.writer()
         with self._opening:
             if self._hurried is None:
-                self._hurried = hurried(library)
+                self._hurried = library.hurried()
             return self._hurried
 
     def writer(self) -> Library:

@@ -5,7 +5,7 @@ pictures with sidecar text files (`tagcheck.library.folder`). Scripts and the pa
 
 How a tag is changed. A picture's tag on one tag service is in exactly one *state*. A change is planned against the
 states as they are (`Library.plan`), which gives writes that say `before` and `after`; a write is carried out
-(`Library.write`), then the states are read again (`Library.states`). Undo is the same write turned round (`undo_of`). A
+(`Library.write`), then the states are read again (`Library.states`). Undo is the same write turned round (`Library.undo_of`). A
 write is only carried out by a caller that has seen that the state still is `before`, so doing it twice does nothing
 twice.
 """
@@ -158,6 +158,7 @@ class Library(Protocol):
     """
 
     kind: str  # "hydrus" | "folder"
+    left_behind: str = "It does not become quite as it was before."  # what an undo says where it is not exact
 
     def describe(self) -> dict[str, Any]:
         """What identifies this library, for the mapping's `library` key: `{"type": kind, ...}`; no secrets."""
@@ -173,9 +174,11 @@ class Library(Protocol):
 
     def render(self, hash: str) -> bytes | None:
         """A still PNG or JPEG made by the library for what Pillow cannot open, or None when it has none."""
+        return None
 
     def thumbnail(self, hash: str) -> tuple[bytes, str] | None:
         """(bytes, mime) of a small picture of this file, or None when the library has no real one."""
+        return None
 
     def services(self) -> list[TagService]:
         """The tag services that can be written to, the default first. Empty when nothing may be written."""
@@ -196,6 +199,40 @@ class Library(Protocol):
         `reason` goes with petitions to a repository.
         """
 
+    # --- where a library has something of its own; else these hold ---------------------------------
+
+    def undo_of(self, write: TagWrite) -> TagWrite:
+        """The write that takes `write` back as exactly as this library can; its `after` is what `states` will say then."""
+        return write.reversed()
+
+    def undo_leaves(self, write: TagWrite) -> str:
+        """What taking `write` back leaves behind, in a sentence for its owner; "" where everything is as it was before."""
+        return "" if self.undo_of(write).after == write.before else self.left_behind
+
+    def why_no_service(self) -> str:
+        """Why `services` is empty, in a sentence for the owner."""
+        return "this library takes no tags"
+
+    def hurried(self) -> Library:
+        """The same library for what a person waits for: where it is away or slow, it says so within a few seconds."""
+        return self
+
+    def commit(self) -> bool:
+        """Keep for good what was written; whether that is certain now. Hydrus saves every 30 seconds, a folder at once."""
+        return True
+
+    def lost(self, write: TagWrite) -> bool:
+        """Whether a tag that reads as before `write` does so because the library lost the write, not by its owner's hand."""
+        return True
+
+    def tag_relations(self, tags: Iterable[str]) -> TagRelations | None:
+        """Siblings and parents of `tags`, and of what they lead to; None where there is no such thing, or it is not told."""
+        return None
+
+    def judgements(self, hashes: Sequence[str]) -> list[Judgement] | None:
+        """What the owner has judged about pairs of these pictures; None where there is no such thing, or it is not told."""
+        return None
+
 
 def unique(hashes: Iterable[str]) -> list[str]:
     """`hashes` without repeats, first places kept.
@@ -204,58 +241,3 @@ def unique(hashes: Iterable[str]) -> list[str]:
     ['b', 'a']
     """
     return list(dict.fromkeys(hashes))
-
-
-def undo_of(library: Library, write: TagWrite) -> TagWrite:
-    """The write that takes `write` back as exactly as `library` can; its `after` is what `states` will say then.
-
-    That is `write.reversed()`, unless the library has an `undo_of` of its own: Hydrus cannot take
-    a tag off a local service without remembering that it was there.
-    """
-    own = getattr(library, "undo_of", None)
-    return own(write) if own else write.reversed()
-
-
-def undo_leaves(library: Library, write: TagWrite) -> str:
-    """What taking `write` back leaves behind, in a sentence for its owner; "" where everything is as it was before."""
-    if undo_of(library, write).after == write.before:
-        return ""
-    return getattr(library, "undo_leaves", "It does not become quite as it was before.")
-
-
-def why_no_service(library: Library) -> str:
-    """Why `Library.services` is empty, in a sentence for the owner."""
-    own = getattr(library, "why_no_service", None)
-    return own() if own else "this library takes no tags"
-
-
-def hurried(library: Library) -> Library:
-    """The same library for what a person waits for: where it is away or slow, it says so within a few seconds."""
-    own = getattr(library, "hurried", None)
-    return own() if own else library
-
-
-def commit(library: Library) -> bool:
-    """Have the library keep for good what was written; whether that is certain now. A folder's files are on the disk when
-    `write` returns; Hydrus saves every 30 seconds, and at once where its key may ask for it.
-    """
-    own = getattr(library, "commit", None)
-    return own() if own else True
-
-
-def lost(library: Library, write: TagWrite) -> bool:
-    """Whether a tag that reads as before `write` is so because the library lost the write, not by its owner's hand."""
-    own = getattr(library, "lost", None)
-    return own(write) if own else True
-
-
-def tag_relations(library: Library, tags: Iterable[str]) -> TagRelations | None:
-    """Siblings and parents of `tags`, and of what they lead to; None of a library that has no such thing or does not tell."""
-    own = getattr(library, "tag_relations", None)
-    return own(tags) if own else None
-
-
-def judgements(library: Library, hashes: Sequence[str]) -> list[Judgement] | None:
-    """What the owner has judged about pairs of these pictures; None of a library that has no such thing or does not tell."""
-    own = getattr(library, "judgements", None)
-    return own(hashes) if own else None

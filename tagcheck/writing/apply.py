@@ -19,7 +19,7 @@ from tagcheck.changes import TagChange
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.errors import LibraryError, LibraryRefused, LibraryUnreachable, ToolError, UsageError, WritesRefused
 from tagcheck.library import Library, NoWrite, TagWrite
-from tagcheck.library.protocol import CURRENT, PENDING, UNKNOWN, commit, lost, undo_leaves, undo_of
+from tagcheck.library.protocol import CURRENT, PENDING, UNKNOWN
 from tagcheck.writing.ledger import (
     APPLIED,
     BACK,
@@ -164,7 +164,7 @@ def can_undo(row: LedgerRow) -> bool:
 
 def leftovers(library: Library, writes: Iterable[TagWrite]) -> list[str]:
     """What taking these writes back would leave behind, each sentence once; nothing where all becomes as it was."""
-    return list(dict.fromkeys(filter(None, (undo_leaves(library, write) for write in writes))))
+    return list(dict.fromkeys(filter(None, map(library.undo_leaves, writes))))
 
 
 def recover(ledger: Ledger, library: Library) -> list[BatchResult]:
@@ -206,7 +206,7 @@ def _judged(library: Library, row: LedgerRow, now: str, old_enough: bool) -> Led
     """A row that was read again, as it is to be marked."""
     step = _step(library, row)
     do = step.do(Phase.WRITTEN, now)
-    if do is Do.LOST and row.status != WRITTEN and not lost(library, step.write):
+    if do is Do.LOST and row.status != WRITTEN and not library.lost(step.write):
         do = Do.THEIRS
     if do is Do.LOST:
         if row.goal == BACK:
@@ -338,7 +338,7 @@ def _carry_chunk(
         ledger.mark(decided)
     if ready or begun:
         refusals = _sent(library, [_step(library, row).write for row in ready], reason)
-        certain = commit(library)
+        certain = library.commit()
         ledger.mark([_read_back(library, row, now, certain, refusals) for row, now in _read(library, begun + ready)])
 
 
@@ -366,7 +366,7 @@ def _step(library: Library, row: LedgerRow) -> Step:
     """The step that brings a planned row to its goal."""
     if row.write is None:
         raise ValueError(f"row {row.id} of the ledger is not planned yet")
-    write = row.write if row.goal == GO else undo_of(library, row.write)
+    write = row.write if row.goal == GO else library.undo_of(row.write)
     return Step(write, row.goal, row.write.before)
 
 
@@ -375,7 +375,7 @@ def _reached(library: Library, row: LedgerRow, now: str) -> LedgerRow:
         return replace(row, status=APPLIED, reason="")
     why = ""
     if row.write is not None and now != row.before:
-        why = f"it is {now} now, and was {row.before} before: {undo_leaves(library, row.write)}"
+        why = f"it is {now} now, and was {row.before} before: {library.undo_leaves(row.write)}"
     return replace(row, status=UNDONE, reason=why)
 
 

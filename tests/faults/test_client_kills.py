@@ -28,7 +28,6 @@ from tagcheck.data_folder import DataFolder
 from tagcheck.errors import LibraryError
 from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.hydrus.connection import Connection
-from tagcheck.library.protocol import undo_of
 from tagcheck.review import Review, queries
 from tagcheck.review.queries import Filter
 from tagcheck.review.store import ACCEPTED
@@ -141,7 +140,7 @@ class Written(Page):
         """Ledger, page and client say the same of every change, and what was lost was told."""
         rows, library = Ledger(self.folder.review).rows(), self.library
         assert len(rows) == 100
-        writes = [row.write if row.status == APPLIED else undo_of(library, row.write) for row in rows]
+        writes = [row.write if row.status == APPLIED else library.undo_of(row.write) for row in rows]
         now = library.states([(write.hash, write.tag, write.service) for write in writes])
         for row, write, state in zip(rows, writes, now):
             as_before = {write.after, row.before} if row.status in (UNDONE, FAILED) else {write.after}

@@ -43,7 +43,6 @@ from tagcheck.library.protocol import (
     Library,
     NoWrite,
     TagWrite,
-    undo_of,
 )
 from tagcheck.writing import apply
 from tagcheck.writing.ledger import Ledger
@@ -504,7 +503,7 @@ def test_a_tag_is_added_and_taken_back(bench: Bench) -> None:
     hash, hydrus = bench.add("solo"), bench.hydrus
     (write,) = carry_out(hydrus, TagChange(hash, "blue eyes", "add"))
     assert write == TagWrite(hash, "blue eyes", bench.service, ABSENT, CURRENT)
-    back = undo_of(hydrus, write)
+    back = hydrus.undo_of(write)
     hydrus.write([back])
     # The API knows no way back to "never had it" on a local service, so the undo says "deleted" beforehand.
     assert back.after == DELETED == bench.state(hash, "blue eyes")
@@ -517,7 +516,7 @@ def test_a_tag_is_removed_and_put_back_exactly(bench: Bench) -> None:
     assert (write.before, write.after) == (CURRENT, DELETED)
     (row,) = hydrus.files([hash])
     assert row.tags == ("solo",) and row.deleted_tags == ("red hair",)
-    hydrus.write([undo_of(hydrus, write)])
+    hydrus.write([hydrus.undo_of(write)])
     (row,) = hydrus.files([hash])
     assert row.tags == ("red hair", "solo") and row.deleted_tags == ()
 
@@ -560,7 +559,7 @@ def test_many_changes_go_out_and_come_back_together(bench: Bench) -> None:
     writes = hydrus.plan(changes)
     hydrus.write(writes)
     assert hydrus.states([(one.hash, one.tag, one.service) for one in writes]) == [one.after for one in writes]
-    hydrus.write([undo_of(hydrus, one) for one in writes])
+    hydrus.write([hydrus.undo_of(one) for one in writes])
     assert [row.tags for row in hydrus.files(hashes)] == [("old",)] * 12
 
 
@@ -572,7 +571,7 @@ def test_the_emoticons_that_hydrus_spells_with_two_colons_keep_their_names(bench
     (write,) = carry_out(hydrus, TagChange(hash, ":o", "remove"))
     (row,) = hydrus.files([hash])
     assert row.tags == (":d", ":p") and row.deleted_tags == (":o",)
-    hydrus.write([undo_of(hydrus, write)])
+    hydrus.write([hydrus.undo_of(write)])
     assert bench.state(hash, ":o") == CURRENT
 
 
@@ -710,7 +709,7 @@ def test_a_tag_shown_through_a_sibling_is_removed_where_it_is_stored(related: Be
     ]
     (row,) = hydrus.files([hash])
     assert row.tags == ("solo",) and row.deleted_tags == ("series:elf", "series:elves")
-    hydrus.write([undo_of(hydrus, write) for write in writes])
+    hydrus.write([hydrus.undo_of(write) for write in writes])
     (row,) = hydrus.files([hash])
     assert row.tags == ("series:elves", "series:wesnoth", "solo") and row.deleted_tags == ()
 
@@ -792,7 +791,7 @@ def test_a_repository_gets_a_pending_tag_that_is_taken_back_without_a_trace(benc
     (again,) = hydrus.plan([TagChange(hash, "hat", "add")], service=repository)
     assert again.settled
     (removal,) = hydrus.plan([TagChange(hash, "hat", "remove")])
-    assert removal == undo_of(hydrus, write) and removal.after == ABSENT
+    assert removal == hydrus.undo_of(write) and removal.after == ABSENT
     hydrus.write([removal])
     assert hydrus.states([(hash, "hat", repository)]) == [ABSENT]
 
@@ -835,7 +834,7 @@ def test_a_removal_happens_on_every_service_that_has_the_tag(bench: Bench, ai_ta
         (repository, ABSENT),
     }
     assert next(hydrus.files([hash])).tags == ()
-    hydrus.write([undo_of(hydrus, write) for write in writes])
+    hydrus.write([hydrus.undo_of(write) for write in writes])
     assert hydrus.states([(write.hash, write.tag, write.service) for write in writes]) == [
         write.before for write in writes
     ]

@@ -37,7 +37,7 @@ from tagcheck.library.hydrus.connection import (
     Connection,
     HydrusSaysNo,
 )
-from tagcheck.library.protocol import CURRENT, PENDING, PETITIONED, NoWrite, TagWrite, undo_of
+from tagcheck.library.protocol import CURRENT, PENDING, PETITIONED, NoWrite, TagWrite
 
 NUMBERED = {f"{number}.bin": (b"file %d" % number, [f"tag {number}"]) for number in range(8)}
 
@@ -585,7 +585,7 @@ def test_a_repositorys_tag_is_petitioned_with_the_reason_and_restored(server: Hy
     again, add = hydrus.plan([TagChange(hash, "hat", "remove"), TagChange(hash, "hat", "add")])
     assert isinstance(again, NoWrite) and again.settled
     assert isinstance(add, NoWrite) and not add.settled and "its removal is asked for" in add.reason
-    hydrus.write([undo_of(hydrus, write)])
+    hydrus.write([hydrus.undo_of(write)])
     assert server.stored(hash, REPOSITORY) == {"0": ["hat"]}
 
 

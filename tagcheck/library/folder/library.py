@@ -37,6 +37,7 @@ from tagcheck.library.protocol import (
     PARTLY,
     UNKNOWN,
     FileInfo,
+    Library,
     NoWrite,
     Page,
     TagService,
@@ -61,7 +62,7 @@ class Change:
     new: bytes | None
 
 
-class FolderLibrary:
+class FolderLibrary(Library):
     """The pictures under `root`, with their sidecars.
 
     `store` is a file outside `root` that keeps hashes between runs and every replaced version of a
@@ -150,16 +151,7 @@ class FolderLibrary:
             reason = f"{shown(place.path)} was changed since it was looked at: map the folder again"
         raise FileUnavailable(reason)
 
-    def render(self, hash: str) -> bytes | None:
-        """None: a folder makes no pictures."""
-        return None
-
-    def thumbnail(self, hash: str) -> tuple[bytes, str] | None:
-        """None: a folder keeps no thumbnails."""
-        return None
-
     def services(self) -> list[TagService]:
-        """The sidecars."""
         return [SERVICE]
 
     def plan(self, changes: Sequence[TagChange], service: str | None = None) -> list[TagWrite | NoWrite]:
@@ -170,7 +162,6 @@ class FolderLibrary:
         return [step for change in changes for step in self._planned(index, change)]
 
     def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
-        """The state of each (hash, tag, service key) now, read from the sidecars."""
         return [self._state(*place) for place in places]
 
     def write(self, writes: Sequence[TagWrite], reason: str = "") -> None:

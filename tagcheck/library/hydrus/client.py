@@ -80,6 +80,7 @@ from tagcheck.library.protocol import (
     POTENTIAL_DUPLICATES,
     FileInfo,
     Judgement,
+    Library,
     NoWrite,
     Page,
     TagRelations,
@@ -114,7 +115,7 @@ def chunks(items: Sequence[T]) -> Iterator[list[T]]:
     return (list(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK))
 
 
-class Hydrus:
+class Hydrus(Library):
     """The client at `url`, asked with the access key `key`. Nothing is sent before the first call.
 
     `tag_services` (names or keys) says whose tags count: empty means all local ones and repositories but
@@ -124,7 +125,7 @@ class Hydrus:
     """
 
     kind = "hydrus"
-    undo_leaves = (
+    left_behind = (
         "Hydrus remembers a tag that was added and taken off again as deleted there, and its API cannot make it forget: so the tag is not "
         "suggested for that picture again. Hydrus itself can: manage tags > cog > migrate tags for these files > deleted > clear deletion record."
     )
@@ -152,7 +153,6 @@ class Hydrus:
         self._heard_of: set[str] = set()  # hashes that Hydrus has a row for, as far as it was asked
 
     def hurried(self) -> Hydrus:
-        """The same library where a person waits: a client that is away, locked or slow is reported within seconds."""
         other = copy(self)
         other.connection = self.connection.hurried()
         return other
@@ -188,7 +188,6 @@ class Hydrus:
         return what if found and what != "allowing all tags" else ""
 
     def why_no_service(self) -> str:
-        """Why `services` is empty."""
         lacks = f'the API key {self.permissions()[0]!r} lacks the permission "{PERMISSIONS[EDIT_TAGS]}"'
         return f"{lacks}: {WHERE_KEYS_ARE}"
 
@@ -521,7 +520,6 @@ class Hydrus:
         return {tag for answer in self._answers("/add_tags/clean_tags", "tags", tags) for tag in answer["tags"]}
 
     def states(self, places: Sequence[tuple[str, str, str]]) -> list[str]:
-        """The state now of each (hash, tag, service key), in the order given."""
         rows = self._with_rows(places, lambda place: place[0])
         return [state(row, service, tag) for (_, tag, service), row in rows]
 
