@@ -13,7 +13,7 @@ from tagcheck.dataset import HASH
 from tagcheck.detectors import PAIRS, SERIES, TAGS
 from tagcheck.errors import BadFile
 from tagcheck.findings import INCORRECT, MISSING, finding_id
-from tagcheck.json_files import is_text
+from tagcheck.json_files import Shape, Wrong, is_text, list_of, number, one_of, record, text
 from tagcheck.review.exporting import percent
 from tagcheck.review.store import ADD, PAIR, REMOVE
 
@@ -21,6 +21,32 @@ ACTIONS = {MISSING: ADD, INCORRECT: REMOVE}
 NO_REASON = "The report gives no reason."
 LONGEST_TAG, LONGEST_WHY = 1_000, 10_000  # characters
 ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
+
+
+def hash_of_picture(value: Any) -> None:
+    """A picture's hash."""
+    if not isinstance(value, str) or not HASH.fullmatch(value):
+        raise Wrong("it is no hash of 64 lower-case hex digits")
+
+
+def id_of_finding(value: Any) -> None:
+    """A finding's own id."""
+    if not isinstance(value, str) or not ID.fullmatch(value):
+        raise Wrong("it is not a word of letters, digits, '-', '_' and '.'")
+
+
+TAG = text(LONGEST_TAG, 1)
+SAID = {"confidence": number(), "why": text(LONGEST_WHY), "id": id_of_finding}
+ROW = record({"tag": TAG, "kind": one_of(*ACTIONS)}, SAID)
+PICTURE = record(
+    {"hash": hash_of_picture},
+    SAID | {"tags": list_of(ROW), "missing_tags": list_of(TAG), "incorrect_tags": list_of(TAG)},
+)
+SIMILAR = record(
+    {"hash1": hash_of_picture, "hash2": hash_of_picture},
+    SAID | {"similarity": number(), "suggestions": list_of(record({"tag": TAG, "kind": one_of(*ACTIONS)}, SAID))},
+)
+PREDICTION = record({"hash": hash_of_picture, "series": TAG}, SAID | {"action": one_of(ADD, REMOVE)})
 
 
 @dataclass(frozen=True)
@@ -54,75 +80,44 @@ class Found:
         return len(self.rows) > 1 or not self.other or apart == [None, None] or any(apart)
 
 
-def _tags(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found:
+def _tags(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
     """A picture and its tags that are likely missing or wrong."""
-    where = f"{path}: record {place} of {name!r}"
-    hash = _hash(where, record, "hash")
-    issue = record.get("issue")
-    if not isinstance(issue, str) or issue not in issues:
-        raise BadFile(f"{where} has issue {ascii(issue)[:60]}; known are {', '.join(issues)}")
-    sure = _confidence(where, record)
-    rows = []
-    for row in _list(where, record, "tags") or _bare_tags(where, record):
-        if not isinstance(row, dict) or not _is_tag(row.get("tag")) or _kind(row) not in ACTIONS:
-            raise BadFile(f"{where}: an entry of 'tags' has no tag, or a kind other than missing and incorrect")
-        rows.append(_suggested(where, row, hash, sure))
+    hash, issue, sure = record["hash"], str(record.get("issue")), _confidence(record)
+    one_of(*issues)(record.get("issue"))
+    kinds = (("missing_tags", MISSING), ("incorrect_tags", INCORRECT))
+    bare = [{"tag": tag, "kind": kind} for key, kind in kinds for tag in record.get(key) or ()]
+    rows = [_suggested(row, hash, sure) for row in record.get("tags") or bare]
     if not rows:
-        raise BadFile(f"{where} has no tags")
-    id = _id(where, record) or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
+        raise Wrong("it has no tags")
+    id = record.get("id") or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
     return Found(id, issue, hash, sure, tuple(rows))
 
 
-def _suggested(where: str, row: dict[str, Any], hash: str, sure: float = 0.0) -> Suggested:
+def _suggested(row: dict[str, Any], hash: str, sure: float = 0.0) -> Suggested:
     """The row of a tag; `sure` is its confidence where it has none of its own."""
-    said = _confidence(where, row, sure), _why(where, row, NO_REASON), _evidence(row)
+    said = _confidence(row, sure), row.get("why") or NO_REASON, _evidence(row)
     return Suggested(hash, row["tag"], ACTIONS[row["kind"]], *said)
 
 
-def _bare_tags(where: str, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tags of an entry that gives only their names."""
-    return [
-        {"tag": tag, "kind": kind}
-        for key, kind in (("missing_tags", MISSING), ("incorrect_tags", INCORRECT))
-        for tag in _list(where, record, key)
-    ]
-
-
-def _pair(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found | None:
+def _pair(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
     """Two pictures, and the tags that one of them could take from the other or lose."""
-    if name != "similar_pairs":
-        return None
-    where = f"{path}: record {place} of {name!r}"
-    first, second = sorted((_hash(where, record, "hash1"), _hash(where, record, "hash2")))
+    first, second = sorted((record["hash1"], record["hash2"]))
     relation = record.get("relation", "near_duplicate")
-    if not isinstance(relation, str) or relation not in issues:
-        raise BadFile(f"{where} has relation {ascii(relation)[:60]}; known are {', '.join(issues)}")
-    similarity = _confidence(where, record, key="similarity")
-    why = (
-        "Both files hold exactly the same pixels."
-        if relation == "pixel_duplicate"
-        else f"The pictures are {percent(similarity)} alike."
-    )
-    rows = [Suggested(first, relation, PAIR, similarity, _why(where, record, why), _of_each(record, first), second)]
-    for row in _list(where, record, "suggestions"):
-        if (
-            not isinstance(row, dict)
-            or row.get("hash") not in (first, second)
-            or not _is_tag(row.get("tag"))
-            or _kind(row) not in ACTIONS
-        ):
-            raise BadFile(
-                f"{where}: an entry of 'suggestions' has no tag, no hash of the pair, or a kind other than missing and incorrect"
-            )
-        rows.append(_suggested(where, row, row["hash"]))
-    id = _id(where, record) or finding_id(relation, [first, second], [])
+    one_of(*issues)(relation)
+    similarity = _confidence(record, key="similarity")
+    why = f"The pictures are {percent(similarity)} alike."
+    if relation == "pixel_duplicate":
+        why = "Both files hold exactly the same pixels."
+    rows = [Suggested(first, relation, PAIR, similarity, record.get("why") or why, _of_each(record, first), second)]
+    for row in record.get("suggestions") or ():
+        one_of(first, second)(row.get("hash"))
+        rows.append(_suggested(row, row["hash"]))
+    id = record.get("id") or finding_id(relation, [first, second], [])
     return Found(id, relation, first, similarity, tuple(rows), second)
 
 
 def _of_each(record: dict[str, Any], first: str) -> dict[str, Any]:
-    """What the report says of the one and of the other picture of a pair (`_1` is the first by hash): the tags that only it has,
-    and those that the owner has said no to. Empty where the report does not say.
-    """
+    """The tags that only one picture of a pair has, and those that its owner refused there (`_1`: the first by hash)."""
     analysis = record.get("analysis")
     apart = analysis.get("all_tags_diff") if isinstance(analysis, dict) else None
     sides = ("1", "2") if record["hash1"] == first else ("2", "1")
@@ -130,36 +125,28 @@ def _of_each(record: dict[str, Any], first: str) -> dict[str, Any]:
     for prefix, name, given in (("only_in", "only_in", apart), ("refused_in", "in", record.get("refused_tags"))):
         for place, side in zip(("1", "2"), sides):
             if isinstance(given, dict) and isinstance(tags := given.get(f"{name}_{side}"), list):
-                made[f"{prefix}_{place}"] = [tag for tag in tags if _is_tag(tag)]
+                made[f"{prefix}_{place}"] = [tag for tag in tags if is_text(tag) and 0 < len(tag) <= LONGEST_TAG]
     return made
 
 
-def _series(path: Path, name: str, place: int, record: Any, issues: Collection[str]) -> Found | None:
+def _series(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
     """A series that a picture is tagged with and that the classifier does not see ("missing"), or the reverse."""
-    if name == "per_series":
-        return None
-    where = f"{path}: record {place} of {name!r}"
-    hash = _hash(where, record, "hash")
-    tag = record.get("series")
-    if not _is_tag(tag):
-        raise BadFile(f"{where} has no series")
-    action = record.get("action", REMOVE if name == "missing_predictions" else ADD)
-    if action not in (ADD, REMOVE):
-        raise BadFile(f"{where} has action {ascii(action)[:60]}; known are {ADD}, {REMOVE}")
-    sure = _confidence(where, record)
+    hash, tag, sure = record["hash"], record["series"], _confidence(record)
+    action = record.get("action") or (REMOVE if name == "missing_predictions" else ADD)
     issue, say = ("missing_series", "The series classifier sees it in the picture, and it is not among its tags.")
     if action == REMOVE:
         issue, say = ("incorrect_series", "The series classifier does not see it in the picture.")
     evidence = _evidence(record, ("id", "hash", "series", "confidence", "why", "action"))
-    rows = (Suggested(hash, tag, action, sure, _why(where, record, say), evidence),)
-    return Found(_id(where, record) or finding_id(issue, [hash], [tag]), issue, hash, sure, rows)
+    rows = (Suggested(hash, tag, action, sure, record.get("why") or say, evidence),)
+    return Found(record.get("id") or finding_id(issue, [hash], [tag]), issue, hash, sure, rows)
 
 
-READERS: dict[str, Callable[[Path, str, int, Any, Collection[str]], Found | None]] = {
-    TAGS: _tags,
-    PAIRS: _pair,
-    SERIES: _series,
+READERS: dict[str, tuple[Shape, Callable[[str, dict[str, Any], Collection[str]], Found]]] = {
+    TAGS: (PICTURE, _tags),
+    PAIRS: (SIMILAR, _pair),
+    SERIES: (PREDICTION, _series),
 }
+NOT_FINDINGS = ("groups", "per_series")  # lists that count what the others say
 
 
 def reader(kind: Kind) -> Callable[[Path, str, int, Any], Found | None] | None:
@@ -167,54 +154,24 @@ def reader(kind: Kind) -> Callable[[Path, str, int, Any], Found | None] | None:
     detector = detectors.of(kind)
     if detector is None:
         return None
-    read, issues = READERS[detector.reader], tuple(detector.issues)
-    return lambda path, name, place, record: read(path, name, place, record, issues)
+    shape, read = READERS[detector.reader]
+    issues = tuple(detector.issues)
+
+    def make(path: Path, name: str, place: int, record: Any) -> Found | None:
+        if name in NOT_FINDINGS:
+            return None
+        try:
+            shape(record)
+            return read(name, record, issues)
+        except Wrong as error:
+            raise BadFile(f"{path}: record {place} of {name!r}: {error}") from None
+
+    return make
 
 
-def _hash(where: str, record: Any, key: str) -> str:
-    hash = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(hash, str) or not HASH.fullmatch(hash):
-        raise BadFile(f"{where} has no {key} of 64 lower-case hex digits")
-    return hash
-
-
-def _confidence(where: str, record: dict[str, Any], default: float = 0.0, key: str = "confidence") -> float:
-    value = record.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BadFile(f"{where}: {key} is not a number")
-    return min(max(float(value), 0.0), 1.0)
-
-
-def _is_tag(value: Any) -> bool:
-    return is_text(value) and 0 < len(value) <= LONGEST_TAG
-
-
-def _kind(row: dict[str, Any]) -> str:
-    """The kind of a suggestion, "" where it is no text."""
-    kind = row.get("kind")
-    return kind if isinstance(kind, str) else ""
-
-
-def _list(where: str, record: dict[str, Any], key: str) -> list[Any]:
+def _confidence(record: dict[str, Any], default: float = 0.0, key: str = "confidence") -> float:
     value = record.get(key)
-    if value is not None and not isinstance(value, list):
-        raise BadFile(f"{where}: {key!r} is not a list")
-    return value or []
-
-
-def _why(where: str, record: dict[str, Any], otherwise: str) -> str:
-    value = record.get("why")
-    if value is not None and not (is_text(value) and len(value) <= LONGEST_WHY):
-        raise BadFile(f"{where}: 'why' is not a sentence")
-    return value or otherwise
-
-
-def _id(where: str, record: dict[str, Any]) -> str:
-    """The finding's own id, "" where it has none."""
-    value = record.get("id")
-    if value is not None and not (isinstance(value, str) and ID.fullmatch(value)):
-        raise BadFile(f"{where}: 'id' is not a word of letters, digits, '-', '_' and '.'")
-    return value or ""
+    return min(max(float(default if value is None else value), 0.0), 1.0)
 
 
 def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
