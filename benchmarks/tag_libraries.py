@@ -12,12 +12,12 @@
 `lookalikes`, `regions` and `digits` can be made harder, as people's libraries are (`Harder`): pictures with two series,
 tags that always bring their parents, a sub-series inside a series.
 
-Every generator takes a seed and gives a `Library`. Errors are planted after the truth is drawn and are
-listed by kind in `planted`. A tag is written as an owner would, namespaces included.
+Every generator takes a seed and gives a `Library`. Errors are planted after the truth is drawn. A tag is written as an owner
+would, namespaces included.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from tagcheck.learning.linear_probes import fit_ridge
 class Library:
     """n pictures and T tags. `truth` and `given` bool (n, T); `matrix` (n, d) float32 embeddings.
 
-    `planted` maps a kind of error to its cells, rows of (picture, tag). `head` is a tagger's last layer (tag columns
-    (V,), weight (V, d), bias (V,)), trained on other pictures of the same world, or None. `exclusive` lists groups of
-    columns of which a picture has at most one in truth. `twins` (n,) names each picture's group of near-duplicates.
+    `head` is a tagger's last layer (tag columns (V,), weight (V, d), bias (V,)), trained on other pictures of the same world.
     `implied` lists (child, parent) columns where whoever writes the child gets the parent with it, right or wrong.
     """
 
@@ -38,15 +36,8 @@ class Library:
     truth: np.ndarray
     given: np.ndarray
     matrix: np.ndarray
-    twins: np.ndarray
-    planted: dict[str, np.ndarray]
-    exclusive: list[list[int]] = field(default_factory=list)
-    head: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-    implied: list[tuple[int, int]] = field(default_factory=list)
-
-    def errors(self, kind: str) -> np.ndarray:
-        """The cells, bool (n, T), where a tag is "missing" or "incorrect"."""
-        return self.truth & ~self.given if kind == "missing" else self.given & ~self.truth
+    head: tuple[np.ndarray, np.ndarray, np.ndarray]
+    implied: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -84,14 +75,14 @@ class Errors:
 
 def plant(
     truth: np.ndarray,
-    series: list[list[int]],
+    series: list[int],
     exclusive: list[list[int]],
     rng: np.random.Generator,
     errors: Errors,
     hardness: np.ndarray | None = None,
     lookalike: dict[int, int] | None = None,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(given, planted): the truth as an owner who errs writes it.
+) -> np.ndarray:
+    """The truth (n, T) as an owner who errs writes it.
 
     Tags are forgotten at random, a share of pictures is tagged in haste, wrong tags come in proportion
     to their frequency, a series is swapped for a similar one, and a second tag of an exclusive group
@@ -100,45 +91,25 @@ def plant(
     n, count = truth.shape
     hardness = np.ones((n, 1)) if hardness is None else hardness
     given = truth.copy()
-    planted: dict[str, list[tuple[int, int]]] = {"swap_missing": [], "swap_incorrect": [], "contradiction": []}
     rate = np.where(rng.random(n) < errors.lazy, errors.lazy_miss, errors.miss)
     given &= rng.random((n, count)) >= np.minimum(rate[:, None] * hardness, 0.95)
     frequency = truth.mean(axis=0)
     wrong = rng.random((n, count)) < errors.wrong * hardness * frequency / max(frequency.sum(), 1e-9)
     given |= wrong & ~truth
-    for columns in series:
-        for i in np.flatnonzero(truth[:, columns].any(axis=1) & (rng.random(n) < errors.swap)):
-            old = int(rng.choice([c for c in columns if truth[i, c]]))
-            others = [c for c in columns if not truth[i, c]]
-            near = (lookalike or {}).get(old)
-            new = near if near in others and rng.random() < 0.75 else int(rng.choice(others))
-            given[i, old], given[i, new] = False, True
-            planted["swap_missing"].append((i, old))
-            planted["swap_incorrect"].append((i, new))
+    for i in np.flatnonzero(truth[:, series].any(axis=1) & (rng.random(n) < errors.swap)):
+        old = int(rng.choice([c for c in series if truth[i, c]]))
+        others = [c for c in series if not truth[i, c]]
+        near = (lookalike or {}).get(old)
+        new = near if near in others and rng.random() < 0.75 else int(rng.choice(others))
+        given[i, old], given[i, new] = False, True
     for i in np.flatnonzero(rng.random(n) < errors.contradict * len(exclusive)):
         columns = exclusive[int(rng.integers(len(exclusive)))]
         has = [c for c in columns if truth[i, c] and given[i, c]]
         if has:
             weights = frequency[columns] * ~truth[i, columns]
             if weights.sum() > 0:
-                new = columns[int(rng.choice(len(columns), p=weights / weights.sum()))]
-                given[i, new] = True
-                planted["contradiction"].append((i, new))
-    cells = {kind: np.array(sorted(set(found)), dtype=np.int64).reshape(-1, 2) for kind, found in planted.items()}
-    wrong_state = truth != given
-    return given, {kind: found[wrong_state[found[:, 0], found[:, 1]]] for kind, found in cells.items()}
-
-
-def duplicate_disagreements(library: Library) -> np.ndarray:
-    """The wrong cells, rows of (picture, tag), of pictures whose near-duplicates mostly have it right."""
-    found = []
-    wrong = library.truth != library.given
-    for label in np.flatnonzero(np.bincount(library.twins) > 1):
-        members = np.flatnonzero(library.twins == label)
-        right_elsewhere = (~wrong[members]).sum(axis=0)
-        for i in members:
-            found += [(i, t) for t in np.flatnonzero(wrong[i] & (right_elsewhere > len(members) / 2))]
-    return np.array(found, dtype=np.int64).reshape(-1, 2)
+                given[i, columns[int(rng.choice(len(columns), p=weights / weights.sum()))]] = True
+    return given
 
 
 def tagger_head(
@@ -185,11 +156,11 @@ def share_truth(values: np.ndarray, twins: np.ndarray) -> np.ndarray:
 class Scenes:
     """The world of `lookalikes`: what is drawn together, and the direction of each tag among d = 768."""
 
-    series, characters, d = 16, 48, 768
+    series, characters, general, d = 16, 48, 90, 768
 
-    def __init__(self, rng: np.random.Generator, general: int, harder: Harder) -> None:
-        series, characters, d = self.series, self.characters, self.d
-        self.rng, self.general, self.harder = rng, general, harder
+    def __init__(self, rng: np.random.Generator, harder: Harder) -> None:
+        series, characters, general, d = self.series, self.characters, self.general, self.d
+        self.rng, self.harder = rng, harder
         self.tags = [f"series:series {k}" for k in range(series)]
         self.tags += [f"character:character {k}" for k in range(characters)]
         self.exclusive: list[list[int]] = []
@@ -255,26 +226,23 @@ class Scenes:
         return (self.mean + share_truth(signal, twins) + noise + own * size[:, None]).astype(np.float32)
 
 
-def lookalikes(seed: int, n: int = 4000, general: int = 90, head: bool = True, harder: Harder = PLAIN) -> Library:
-    """Pictures as sums of directions; see the module. About 200 tags at the default, 14 a picture."""
+def lookalikes(seed: int, n: int = 4000, harder: Harder = PLAIN) -> Library:
+    """Pictures as sums of directions; see the module. About 200 tags, 14 a picture."""
     rng = np.random.default_rng([1, seed])
-    world = Scenes(rng, general, harder)
+    world = Scenes(rng, harder)
     twins = with_twins(n, 0.15, rng)
     truth = share_truth(world.draw(n), twins)
     matrix = world.embed(truth, twins)
     odds = np.where(np.arange(len(world.tags)) >= world.first - 23, 0.75, 0.4)
     known = np.flatnonzero(rng.random(len(odds)) < odds)
-    made = None
-    if head:
-        others = world.draw(3 * n)
-        made = tagger_head(world.embed(others, np.arange(3 * n)), others, known, rng)
+    others = world.draw(3 * n)
+    made = tagger_head(world.embed(others, np.arange(3 * n)), others, known, rng)
     series = list(range(world.series))
     alike = {k: k ^ 1 for k in series}
-    given, planted = plant(truth, [series], world.exclusive, rng, Errors(), lookalike=alike)
+    given = plant(truth, series, world.exclusive, rng, Errors(), lookalike=alike)
     characters = [(world.series + k, int(world.of_series[k])) for k in range(world.characters // 2)]
     implied = [*sorted(world.parents.items()), *characters] if harder.parents else []
-    apart = world.exclusive if harder.crossovers else [*world.exclusive, series]
-    return Library(world.tags, truth, with_parents(given, implied), matrix, twins, planted, apart, made, implied)
+    return Library(world.tags, truth, with_parents(given, implied), matrix, made, implied)
 
 
 def _partners(
@@ -352,12 +320,11 @@ def regions(seed: int, n: int = 4000, harder: Harder = PLAIN) -> Library:
     hardness = np.ones(truth.shape)
     hardness[:, world.things] = 0.6 + 1.8 * np.exp(-np.abs(margin) / 0.25)
     series = list(range(world.sagas))
-    given, planted = plant(truth, [series], [], rng, Errors(contradict=0.0), hardness)
+    given = plant(truth, series, [], rng, Errors(contradict=0.0), hardness)
     late = 14 + rng.choice(world.count, world.count // 20, replace=False)
     before = np.arange(n) < n // 2
     given[np.ix_(before, late)] &= rng.random((before.sum(), len(late))) < 0.3
-    given, apart = with_parents(given, world.implied), [] if harder.crossovers else [series]
-    return Library(world.tags, truth, given, matrix, twins, planted, apart, made, world.implied)
+    return Library(world.tags, truth, with_parents(given, world.implied), matrix, made, world.implied)
 
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -459,11 +426,10 @@ def digits(seed: int, n: int = 4000, harder: Harder = PLAIN) -> Library:
     made = tagger_head(world.embed(other_canvas), other_truth, known, rng)
     series, count = list(range(10)), [world.at[tag] for tag in COUNTS]
     alike = {3: 8, 8: 3, 1: 7, 7: 1, 4: 9, 9: 4, 5: 6, 6: 5}
-    given, planted = plant(truth, [series], [count], rng, Errors(contradict=0.03), lookalike=alike)
+    given = plant(truth, series, [count], rng, Errors(contradict=0.03), lookalike=alike)
     implied = [(world.at[f"has {NAMES[v]}"], world.at[kind]) for kind, values in KINDS.items() for v in values]
     implied = implied if harder.parents else []
-    given, apart = with_parents(given, implied), [count] if harder.crossovers else [series, count]
-    return Library(world.tags, truth, given, world.embed(canvas), twins, planted, apart, made, implied)
+    return Library(world.tags, truth, with_parents(given, implied), world.embed(canvas), made, implied)
 
 
 def _look(canvas: np.ndarray, look: str, rng: np.random.Generator) -> np.ndarray:
