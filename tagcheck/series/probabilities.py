@@ -501,25 +501,34 @@ def agreement(
     prediction, `calibration_error` of `tagged_probability` of the first series (Naeini et al. 2015).
     """
     rows = np.flatnonzero(labels.tagged)
-    row, place = np.nonzero(said.predicted[rows])
-    tags = learned[rows]
-    predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[rows][row, place])), shape=tags.shape)
-    both = np.asarray(predicted.multiply(tags).sum(axis=0)).ravel()
-    said_of, has = np.asarray(predicted.sum(axis=0)).ravel(), np.asarray(tags.sum(axis=0)).ravel()
-    f1 = 2 * both / np.maximum(said_of + has, 1)
+    once = np.ones((1, len(rows)))
+    (micro,), (macro,) = _f1(said, learned, rows, once)
     first = np.maximum(said.ranked[rows, 0], 0)
     right = np.asarray(labels.tags[rows, first]).ravel() & (said.ranked[rows, 0] >= 0)
     frequency = np.asarray(labels.tags.sum(axis=0)).ravel() / labels.tags.sum()
     expected = tagged_probability(said.probability[rows, 0], said.unknown[rows], frequency[first], swapped)
-    judged = np.asarray(tags.sum(axis=1)).ravel() > 0
+    judged = np.asarray(learned[rows].sum(axis=1)).ravel() > 0
     error = expected_calibration_error(expected[judged], right[judged]) if judged.any() else None
     return {
-        "micro_f1": round(float(2 * both.sum() / max(said_of.sum() + has.sum(), 1)), 4),
-        "macro_f1": round(float(f1[has > 0].mean()) if (has > 0).any() else 0.0, 4),
-        "series_judged": int((has > 0).sum()),
+        "micro_f1": round(float(micro), 4),
+        "macro_f1": round(float(macro), 4),
+        "series_judged": int((once @ learned[rows] > 0).sum()),
         "coverage": round(float(said.predicted[rows].any(axis=1).mean()), 4),
         "calibration_error": None if error is None else round(error, 4),
     }
+
+
+def _f1(
+    said: Predictions, learned: sparse.csr_matrix, rows: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(micro, macro) F1 against the tags, both (k,), with each of `rows` (m,) counted `times` (k, m); macro over series that occur."""
+    row, place = np.nonzero(said.predicted[rows])
+    tags = learned[rows]
+    predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[rows][row, place])), shape=tags.shape)
+    both, has = times @ predicted.multiply(tags).tocsr(), times @ tags
+    total, occurs = times @ predicted + has, has > 0
+    macro = (2 * both / np.maximum(total, 1e-9) * occurs).sum(axis=1) / np.maximum(occurs.sum(axis=1), 1)
+    return 2 * both.sum(axis=1) / np.maximum(total.sum(axis=1), 1e-9), macro
 
 
 def cross_fitted(folded: Folded, labels: Labels, seed: int = 0) -> Predictions:
@@ -566,25 +575,12 @@ def gain(
 ) -> Gain:
     """How much nearer to the owner's tags `after` is than `before`, over the tagged pictures; `groups` (n,) near-duplicates."""
     rows = np.flatnonzero(labels.tagged)
-    shape = len(rows), len(labels.series)
-    _, group = np.unique(groups[rows], return_inverse=True)
-    member = sparse.csr_matrix((np.ones(len(rows)), (group, np.arange(len(rows)))))
-    has = member @ learned[rows]
-    counts = []
-    for said in (before, after):
-        row, place = np.nonzero(said.predicted[rows])
-        predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[rows][row, place])), shape=shape)
-        counts.append((member @ predicted.multiply(learned[rows]), member @ predicted))
-    rng = np.random.default_rng(seed)
-    number = member.shape[0]
-    times = np.concatenate([np.ones((1, number)), rng.multinomial(number, np.full(number, 1 / number), RESAMPLES)])
-    scores = []
-    for both, said_of in counts:
-        right, total = (both.T @ times.T).T, (said_of.T @ times.T).T + (has.T @ times.T).T
-        counted = (has.T @ times.T).T > 0
-        macro = (2 * right / np.maximum(total, 1e-9) * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
-        scores.append(np.stack([2 * right.sum(axis=1) / np.maximum(total.sum(axis=1), 1e-9), macro], axis=1))
-    apart = (scores[1] - scores[0]).mean(axis=1)
-    (micro, macro), (with_micro, with_macro) = ([round(float(one), 4) for one in score[0]] for score in scores)
+    names, group = np.unique(groups[rows], return_inverse=True)
+    number = len(names)
+    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), RESAMPLES)
+    times = np.concatenate([np.ones((1, number)), drawn])[:, group]
+    was, now = (np.stack(_f1(said, learned, rows, times)) for said in (before, after))  # (2, 1 + RESAMPLES)
+    apart = (now - was).mean(axis=0)
+    (micro, macro), (with_micro, with_macro) = (score[:, 0].round(4).tolist() for score in (was, now))
     sure = round(float((apart[1:] > 0).mean()), 4)
     return Gain((micro, macro), (with_micro, with_macro), round(float(apart[0]), 4), sure)
