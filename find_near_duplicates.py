@@ -42,7 +42,7 @@ from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record, pixels_of
 from tagcheck.detectors import NEAR_DUPLICATES
-from tagcheck.duplicates import Support, kept_pairs, measuring, same_picture, tag_differences, tags_to_share
+from tagcheck.duplicates import Support, kept_pairs, measuring, same_picture, tags_to_share
 from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
@@ -431,7 +431,7 @@ def weigh_tags(
     names = sorted({tag for record in records for tag in visible(record.tags)})
     place = {tag: column for column, tag in enumerate(names)}
     owned = tagger_says.tag_columns([visible(record.tags) for record in records], names or [""])
-    pair, column, side = tag_differences.differences(owned, opened.i, opened.j)
+    pair, column, side = tags_to_share.differences(owned, opened.i, opened.j)
     forgets = tags_to_share.forgetting(owned, opened.i, opened.j, len(pair))
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
@@ -446,7 +446,7 @@ def weigh_tags(
         if copies[at] < 1 and measured is not None and (i, j) in measured:
             copies[at] = measured[i, j]
     ends = [(records[i].hash, records[j].hash) for i, j in rows]
-    by_rate = tags_to_share.shared(one, other, rate, forgets)
+    by_rate = tags_to_share.belongs_on_both(rate, forgets)
     shared = np.empty((len(pair), 2))
     for cell, (at, name, on) in enumerate(zip(pair.tolist(), column.tolist(), side.tolist())):
         missing = believes(ends[at][1 - on], names[name], MISSING)

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from tagcheck.best_copy import ALL_ALIKE, best_copy
 from tagcheck.dataset import Record
-from tagcheck.duplicates import tag_differences, tags_to_share, threshold
+from tagcheck.duplicates import tags_to_share, threshold
 from tagcheck.learning.last_layer import Tagger
 
 
@@ -84,14 +84,14 @@ def test_differences_are_those_of_the_sets():
         for pair, (a, b) in enumerate(zip(i, j))
         for tag in sorted(sets[a] ^ sets[b])
     ]
-    assert list(zip(*(part.tolist() for part in tag_differences.differences(owned, i, j)))) == expected
+    assert list(zip(*(part.tolist() for part in tags_to_share.differences(owned, i, j)))) == expected
 
 
 def test_without_pairs_nothing_differs_and_nothing_is_asked():
     matrix, owned = library()
     none = np.empty(0, np.int64)
-    assert [len(part) for part in tag_differences.differences(owned, none, none)] == [0, 0, 0]
-    assert len(tags_to_share.support(matrix, owned, np.arange(400), none, none, None).logit) == 0
+    assert [len(part) for part in tags_to_share.differences(owned, none, none)] == [0, 0, 0]
+    assert len(tags_to_share.support(matrix, owned, np.arange(400), none, none, None).having) == 0
     assert tags_to_share.forgetting(owned, none, none, 0) == tags_to_share.FORGETTING[0]
 
 
@@ -100,9 +100,8 @@ def test_forgetting_is_recovered_from_pairs_that_forget():
     belongs = rng.random((3000, 20)) < 0.3
     owned = sparse.csr_matrix((np.repeat(belongs, 2, axis=0) & (rng.random((6000, 20)) > 0.2)).astype(np.float32))
     i, j = np.arange(0, 6000, 2), np.arange(1, 6000, 2)
-    assert tags_to_share.forgetting(owned, i, j, len(tag_differences.differences(owned, i, j)[0])) == pytest.approx(
-        0.2, abs=0.01
-    )
+    apart = len(tags_to_share.differences(owned, i, j)[0])
+    assert tags_to_share.forgetting(owned, i, j, apart) == pytest.approx(0.2, abs=0.01)
 
 
 def test_neighbours_are_asked_and_copies_of_the_picture_are_not():
@@ -120,15 +119,6 @@ def test_neighbours_are_asked_and_copies_of_the_picture_are_not():
         assert (having, asked) == (owned.toarray()[order, column].sum(), len(order))
 
 
-def test_a_picture_supports_the_tag_that_its_likes_have():
-    matrix, owned = library()
-    rows, columns = np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
-    said = tags_to_share.support(matrix, owned, np.arange(400), rows, columns, None)
-    assert said.learned and np.isnan(said.tagger).all()
-    right = rows % 4 == columns
-    assert np.median(said.logit[right]) > 1 and np.median(said.logit[~right]) < -2
-
-
 def test_the_tagger_is_asked_where_it_knows_the_tag():
     matrix, owned = library()
     tagger = Tagger(np.array([2]), np.eye(12, dtype=np.float32)[[2]], np.array([-5.0], dtype=np.float32))
@@ -136,21 +126,10 @@ def test_the_tagger_is_asked_where_it_knows_the_tag():
     assert said.tagger[0] == pytest.approx(1 / (1 + np.exp(5 - matrix[2, 2])), rel=1e-5) and np.isnan(said.tagger[1])
 
 
-def test_a_tag_that_both_pictures_speak_for_belongs_on_both():
-    def say(logit: list[float], learned: bool = True) -> tags_to_share.Support:
-        return tags_to_share.Support(learned, np.array(logit), *np.full((3, len(logit)), np.nan))
-
-    rate = np.array([0.1, 0.1, 0.1])
-    chance = tags_to_share.shared(say([3.0, 0.0, -9.0]), say([3.0, 0.0, -9.0]), rate, 0.1)
-    assert chance[0] > 0.99 and chance[0] > chance[1] > 0.5 > chance[2]
+def test_the_more_an_owner_forgets_the_likelier_a_tag_of_one_copy_belongs_on_both():
     by_hand = 0.1 * 0.1 * 0.9 / (0.1 * 0.1 * 0.9 + 0.9 * 0.003 * 0.997)
-    assert tags_to_share.shared(say([0.0], False), say([0.0], False), rate[:1], 0.1)[0] == pytest.approx(by_hand)
-
-
-def test_a_library_too_small_to_learn_from_says_so():
-    matrix, owned = library(n=40)
-    said = tags_to_share.support(matrix, owned, np.arange(40), np.array([0]), np.array([0]), None)
-    assert not said.learned and said.logit.tolist() == [0.0]
+    chance = tags_to_share.belongs_on_both(np.array([0.1, 0.1]), 0.1)
+    assert chance[0] == pytest.approx(by_hand) and tags_to_share.belongs_on_both(np.array([0.1]), 0.02)[0] < chance[0]
 
 
 def test_precision_and_recall_by_threshold_are_counted():
