@@ -113,9 +113,11 @@ def read_folder(folder: Path) -> Published:
     """Read and check the three files of a model folder."""
     for name in (WEIGHTS, CONFIG, VOCABULARY):
         if not (folder / name).is_file():
+            below = sorted({path.parent.name for path in folder.glob("*/*.onnx")})
             raise MissingInput(
                 f"no {name} in {folder}: a model folder holds {WEIGHTS}, {CONFIG} and {VOCABULARY}, "
                 "as fancyfeast/joytag publishes them; another tagger's holds its .onnx file and its list of tags"
+                + (f" (there are some below, in {', '.join(below[:5])})" if below else "")
             )
     config = json_files.read(folder / CONFIG, CONFIG_SHAPE, "get it again")
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -28,6 +28,7 @@ TENSOR: Table = {
     1: ("dimensions", int),
     2: ("type", int),
     4: ("numbers", BYTES),
+    5: ("halves", int),
     8: ("name", str),
     9: ("numbers", BYTES),
     13: ("beside", ENTRY),
@@ -41,10 +42,17 @@ MODEL: Table = {
     7: ("graph", {1: ("nodes", NODE), 5: ("stored", TENSOR), 11: ("inputs", VALUE), 12: ("outputs", VALUE)})
 }
 GRAPH, OUTPUT, NAME = 7, 12, 1  # the fields that `with_output` writes
-TYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
+FLOAT16, BFLOAT16 = 10, 16
+TYPES: dict[int, np.dtype] = {
+    1: np.dtype("<f4"),
+    FLOAT16: np.dtype("<f2"),
+    11: np.dtype("<f8"),
+    BFLOAT16: np.dtype("<u2"),
+}
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
 MOST_AXES = 32
 PASSING = {"Identity", "Cast", "Dropout"}  # operators that hand on what they are given
+RESHAPING = PASSING | {"Flatten", "Reshape", "Squeeze"}  # and those that hand it on in another shape
 
 Message = dict[str, list[Any]]
 
@@ -146,42 +154,46 @@ class Graph:
 
     def made_by_sigmoid(self, output: str) -> bool:
         """Whether a sigmoid makes `output`."""
-        name = self._behind(output)
+        name = self._behind(output, RESHAPING)
         return name in self.maker and self.maker[name].operator == "Sigmoid"
 
     def last_linear(self, output: str) -> Linear | None:
-        """The linear layer that `output` is made by, through no more than a sigmoid, or None where it is not made so."""
-        name = self._behind(output)
+        """The linear layer that `output` is made by, through no more than a sigmoid, or None where it is not made so.
+
+        A convolution of one pixel is one too, where its picture has a single pixel: whoever takes it so has to try it.
+        """
+        name = self._behind(output, RESHAPING)
         if name in self.maker and self.maker[name].operator == "Sigmoid":
             if not self.maker[name].inputs:
                 return None
-            name = self._behind(self.maker[name].inputs[0])
+            name = self._behind(self.maker[name].inputs[0], RESHAPING)
         node, bias = self.maker.get(name), None
         if node is not None and node.operator == "Add" and len(node.inputs) == 2:
             sides = [(self.tensor(one), other) for one, other in (node.inputs, node.inputs[::-1])]
             bias, name = next(((tensor, other) for tensor, other in sides if tensor is not None), (None, name))
-            node = self.maker.get(self._behind(name)) if bias is not None else None
-        if node is None or node.operator not in ("MatMul", "Gemm") or len(node.inputs) < 2:
+            node = self.maker.get(self._behind(name, RESHAPING)) if bias is not None else None
+        if node is None or node.operator not in ("MatMul", "Gemm", "Conv") or len(node.inputs) < 2:
             return None
-        weight = self.tensor(node.inputs[1])
-        if node.operator == "Gemm":
-            said = node.attributes
+        weight, said = self.tensor(node.inputs[1]), node.attributes
+        if node.operator != "MatMul":
             if said.get("transA") or said.get("alpha", 1.0) != 1.0 or said.get("beta", 1.0) != 1.0:
                 return None
             own = self.tensor(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
             bias = own if bias is None else bias if own is None else bias + own
+        if weight is not None and node.operator == "Conv" and set(weight.shape[2:]) == {1}:
+            weight = weight.reshape(weight.shape[:2])
         if weight is None or weight.ndim != 2:
             return None
-        rows = weight if node.operator == "Gemm" and node.attributes.get("transB") else weight.T
+        rows = weight if node.operator == "Conv" or said.get("transB") else weight.T
         offsets = np.zeros(len(rows), np.float32) if bias is None else bias.reshape(-1)
         if offsets.shape != (len(rows),):
             return None
         return Linear(node.inputs[0], np.ascontiguousarray(rows, np.float32), offsets.astype(np.float32))
 
-    def _behind(self, name: str) -> str:
+    def _behind(self, name: str, passing: Set[str] = PASSING) -> str:
         """The tensor that is handed on as `name`."""
         seen = set()
-        while name not in seen and (node := self.maker.get(name)) and node.operator in PASSING and node.inputs:
+        while name not in seen and (node := self.maker.get(name)) and node.operator in passing and node.inputs:
             seen.add(name)  # a node may be fed by itself
             name = node.inputs[0]
         return name
@@ -194,14 +206,18 @@ class Graph:
             turned = self.tensor(inputs[0], turns - 1) if inputs and turns else None
             return turned.T if turned is not None and turned.ndim == 2 else None
         said = self.stored.get(name)
-        numbers = None if said is None else TYPES.get(_one(said, "type", 0))
-        if said is None or numbers is None:
+        kind = 0 if said is None else _one(said, "type", 0)
+        if said is None or (numbers := TYPES.get(kind)) is None:
             return None
         held = self._from_beside(said) if _one(said, "place", 0) else (said["numbers"] or [b""])[-1]
+        if not held and said["halves"]:  # each in a whole number of its own
+            held = np.array([one & 0xFFFF for one in said["halves"]], "<u2").tobytes()
         shape = said["dimensions"]
         if held is None or len(held) % numbers.itemsize or len(shape) > MOST_AXES or min(shape, default=0) < 0:
             return None
         flat = np.frombuffer(held, numbers)
+        if kind == BFLOAT16:
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
         return flat.reshape(shape) if len(flat) == math.prod(shape) else None
 
     def _from_beside(self, said: Message) -> bytes | None:

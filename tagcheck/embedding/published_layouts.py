@@ -15,7 +15,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,13 @@ BOORU = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5":
 PREDICTIONS = ("prediction", "predictions", "predictions_sigmoid", "probabilities")
 EITHER = ("output",)  # probabilities where a sigmoid makes it
 LOGITS = ("logits", "refined_predictions", "refined_logits", "initial_predictions", "initial_logits")
+STEPS = {
+    "padtosize": "pad_to_size",
+    "resize": "resize",
+    "centercrop": "center_crop",
+    "normalize": "normalize",
+    "rescale": "rescale",
+} | dict.fromkeys(("maybetotensor", "totensor", "convertrgb"), "as it is")
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128), "grey": (128, 128, 128)}
 IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 HALF: dict[str, Any] = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
@@ -195,22 +202,26 @@ def _outputs(model: Path, graph: Graph) -> dict[str, Any]:
         raise BadFile(
             f"{model} has the outputs {', '.join(names)}: a {FILE} has to say which holds the tags (output_name)"
         )
-    logits = chosen in LOGITS or (chosen not in PREDICTIONS and not graph.made_by_sigmoid(chosen))
-    found: dict[str, Any] = {"output": "logits" if logits else "probabilities", "output_name": chosen}
+    found = _tags_of(chosen, graph)
     embeddings = [name for name in names if "embed" in name.lower()]
     if embeddings:  # a network with two stages has one of each: that of the tags' own
         part = chosen.rpartition("/")[0]
         return found | {"embedding": min(embeddings, key=lambda name: name.rpartition("/")[0] != part)}
     if graph.last_linear(chosen) is not None:
         return found
-    # Tags refined by attention have no linear layer of their own; what the first guess is made from is the picture's embedding.
-    first = next((line for name in names if name != chosen and (line := graph.last_linear(name)) is not None), None)
+    # Tags refined by attention have no linear layer of their own: the first guess has, and the picture's embedding goes into it.
+    first = next(((name, line) for name in tags if (line := graph.last_linear(name)) is not None), None)
     if first is None:
         raise BadFile(
             f"{model}: {chosen!r} is not made by a linear layer and no output is an embedding: "
             f"a {FILE} has to name the tensor that is one (embedding)"
         )
-    return found | {"embedding": first.embedding}
+    return _tags_of(first[0], graph) | {"embedding": first[1].embedding}
+
+
+def _tags_of(output: str, graph: Graph) -> dict[str, Any]:
+    logits = output in LOGITS or (output not in PREDICTIONS and not graph.made_by_sigmoid(output))
+    return {"output": "logits" if logits else "probabilities", "output_name": output}
 
 
 def _listed(folder: Path, name: str) -> dict[str, Any]:
@@ -220,33 +231,35 @@ def _listed(folder: Path, name: str) -> dict[str, Any]:
             columns = next(csv.reader(file), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadFile(f"{folder / name} is not a CSV file in UTF-8 ({error}): get it again") from None
-    column = next((one for one in ("name", "tag") if one in columns), None)
+    spelled = {one.strip().lower(): one for one in reversed(columns)}
+    column = next((spelled[one] for one in ("name", "tag") if one in spelled), None)
     if column is None:
         raise BadFile(
             f"{folder / name} has no column of names, only {', '.join(map(repr, columns[:9])) or 'none'}: get it again"
         )
     labels: dict[str, Any] = {"file": name, "form": "csv", "column": column}
     known = dict(BOORU)
-    if "category" in columns:
-        if (folder / CATEGORIES).is_file():
-            known |= {str(one.get("category")): str(one.get("name")) for one in _list_of_objects(folder / CATEGORIES)}
-        labels = _with_categories(folder, labels | {"category": "category"}, known)
-    if "best_threshold" in columns:
-        labels["threshold"] = "best_threshold"
+    if "category" in spelled:
+        known |= _categories(folder / CATEGORIES)
+        labels = _with_categories(folder, labels | {"category": spelled["category"]}, known)
+    if best := next((spelled[one] for one in ("best_threshold", "threshold") if one in spelled), None):
+        labels["threshold"] = best
     by_category = _category_thresholds(folder / THRESHOLDS, known) or _balanced_thresholds(folder / BY_AIM, known)
     if by_category:
         labels["thresholds"] = by_category
     return labels
 
 
-def _list_of_objects(path: Path) -> list[dict[str, Any]]:
-    found = tagger_json.read_json(path)
-    if not isinstance(found, list) or not all(
-        isinstance(one, dict) and isinstance(one.get("category"), (int, str)) and isinstance(one.get("name"), str)
-        for one in found
-    ):
+def _categories(path: Path) -> dict[str, str]:
+    """What each category is called, by its number: a list of objects, or one object; nothing where there is no such file."""
+    said = tagger_json.read_json(path) if path.is_file() else {}
+    if isinstance(said, list):
+        pairs = [(one.get("category"), one.get("name")) if isinstance(one, dict) else (None, None) for one in said]
+    else:
+        pairs = list(said.items()) if isinstance(said, dict) else [(None, None)]
+    if not all(isinstance(number, (int, str)) and isinstance(name, str) for number, name in pairs):
         raise BadFile(f"{path} is not a list of objects with category and name: get it again")
-    return found
+    return {str(number): str(name) for number, name in pairs}
 
 
 def _category_thresholds(path: Path, names: dict[str, str]) -> dict[str, float]:
@@ -286,11 +299,11 @@ def _balanced_thresholds(path: Path, names: dict[str, str]) -> dict[str, float]:
     return found
 
 
-def _with_categories(folder: Path, labels: dict[str, Any], names: dict[str, str] | None = None) -> dict[str, Any]:
+def _with_categories(folder: Path, labels: dict[str, Any], names: Mapping[str, str] = BOORU) -> dict[str, Any]:
     """The labels with what the categories mean that their list of tags has; `names` says what a number stands for."""
     spaces, left_out = {}, []
     for category in sorted({category for _, category, _ in tagger_json.read_rows(folder, Labels(**labels))}):
-        name = (names or {}).get(category, category).strip().lower()
+        name = names.get(category, category).strip().lower()
         space = MEANINGS.get(name, "")
         if space is None:
             left_out.append(category)
@@ -321,14 +334,14 @@ def _camie(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
 def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
     """What preprocess.json says: its list of steps for testing."""
     document = tagger_json.read_json(path)
-    held = document if isinstance(document, dict) else {}
+    held = document if isinstance(document, dict) else {"test": document}
     steps = next((held[name] for name in ("test", "stages", "val") if name in held), None)
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
         raise BadFile(f"{path} has no list of steps called test, stages or val: get it again, or write a {FILE}")
     made = _input(0, "", "RGB", [0, 1], fit="")
     for step in steps:
         _take_step(path, step, made)
-    kinds = [step.get("type") for step in steps]
+    kinds = [str(step.get("type")).lower() for step in steps]
     if kinds.count("normalize") > 1 or not all(made["range"][0] <= mean <= made["range"][1] for mean in made["mean"]):
         raise BadFile(
             f"{path} takes means of {made['mean']} off a range of {made['range']}, or does so twice: write a {FILE}; "
@@ -344,7 +357,10 @@ def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
 
 def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
     """Put one step of preprocess.json into `made`. Raises `BadFile` for a step that no recipe here does."""
-    kind, size = str(step.get("type", "")).lower(), step.get("size")
+    kind, size = (
+        STEPS.get(re.sub("[_ ]", "", str(step.get("type", "")).lower()), str(step.get("type"))),
+        step.get("size"),
+    )
     sides = size if isinstance(size, list) else [size] * 2 if size is not None else []
     if not all(isinstance(side, int) and side > 0 for side in sides):
         raise BadFile(f"{path} has a step {kind!r} of size {size!r}: get it again, or write a {FILE}")
@@ -368,7 +384,7 @@ def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
     elif kind == "rescale":
         factor = step.get("rescale_factor", step.get("factor", 1 / 255))
         made["range"] = [0, _numbers(path, kind, "factor", factor, 1, 0)[0] * 255]
-    elif kind not in ("resize", "center_crop", "maybe_to_tensor", "to_tensor", "convert_rgb"):
+    elif kind not in STEPS.values():
         raise BadFile(f"{path} has a step {kind!r} that is not known: write a {FILE}; {tagger_json.SEE}")
     if kind == "center_crop" and (not made["fit"] or sides != [made["size"]] * 2):
         raise BadFile(

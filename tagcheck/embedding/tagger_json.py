@@ -226,7 +226,10 @@ def _csv_rows(path: Path, text: str, labels: Labels) -> list[Row]:
     for row in rows:
         if None in row.values():
             raise BadFile(f"{path} is cut off: line {rows.line_num} has fewer cells than the first; get it again")
-        found.append((cell(row, labels.column), cell(row, labels.category), _threshold(cell(row, labels.threshold))))
+        category = re.sub(
+            r"^(\d+)\.0$", r"\1", cell(row, labels.category)
+        )  # a number that went through a table of floats
+        found.append((cell(row, labels.column), category, _threshold(cell(row, labels.threshold))))
     return found
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -201,14 +201,11 @@ def test_pictures_reach_the_network_as_it_was_trained_on_them(tmp_path, make):
     mix, head, bias = rng.standard_normal((3, WIDE)), rng.standard_normal((WIDE, len(TAGS))), rng.standard_normal(5)
     rows = np.tanh((means[:, ::-1] if colours == "BGR" else means) @ mix)
     np.testing.assert_allclose(model.embed(pixels), rows, atol=1e-4)
-    if make is not camie:
-        expected = 1 / (1 + np.exp(-(rows @ head + bias)))[:, 1:]
-        np.testing.assert_allclose(model.probabilities(rows.astype(np.float32)), expected, atol=1e-4)
-    else:
-        assert model.tag_head() is None  # its refined tags are no linear layer of the embedding
+    expected = 1 / (1 + np.exp(-(rows @ head + bias)))[:, 1:]  # of Camie's first guess, which is a linear layer of it
+    np.testing.assert_allclose(model.probabilities(rows.astype(np.float32)), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [make for make in LAYOUTS if make is not camie], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
 def test_categories_become_namespaces_and_ratings_are_no_tags(tmp_path, make):
     head = tagger.load(make(tmp_path / "tagger"), "cpu").tag_head()
     assert head.tags == TAGS[1:] and head.namespaces == ["", "", "character", "series"]
@@ -311,6 +308,111 @@ def one_at_a_time(model: onnx.ModelProto) -> None:
         value.type.tensor_type.shape.dim[0].dim_value = 1
 
 
+def edited(*kinds: str) -> Callable[[onnx.ModelProto], None]:
+    """The same network written in other ways."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for kind in kinds:
+            WRITTEN[kind](model.graph)
+
+    return change
+
+
+def stored_anew(graph: Any, name: str, made: Any) -> None:
+    (old,) = (one for one in graph.initializer if one.name == name)
+    old.CopyFrom(made(numpy_helper.to_array(old)))
+
+
+def in_bfloat16(graph: Any) -> None:
+    def halved(values: np.ndarray) -> Any:
+        made = TensorProto(name="short", data_type=TensorProto.BFLOAT16, dims=values.shape)
+        made.raw_data = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).tobytes()
+        return made
+
+    stored_anew(graph, "head", halved)
+    graph.node.insert(0, helper.make_node("Cast", ["short"], ["head"], to=TensorProto.FLOAT))
+
+
+def number_by_number(graph: Any) -> None:
+    for one in graph.initializer:
+        stored_anew(graph, one.name, lambda a, one=one: helper.make_tensor(one.name, one.data_type, a.shape, a.ravel()))
+
+
+def by_convolution(graph: Any) -> None:
+    turned = lambda values: numpy_helper.from_array(np.ascontiguousarray(values.T)[..., None, None], "head")
+    stored_anew(graph, "head", turned)
+    graph.initializer.append(numpy_helper.from_array(np.array([0, WIDE, 1, 1]), "one pixel"))
+    (at,) = (place for place, node in enumerate(graph.node) if node.output[0] == "product")
+    graph.node[at].CopyFrom(helper.make_node("Reshape", ["embedding", "one pixel"], ["pixel"]))
+    graph.node[at + 1].CopyFrom(helper.make_node("Conv", ["pixel", "head", "bias"], ["map"]))
+    graph.node.insert(at + 2, helper.make_node("Flatten", ["map"], ["logits"]))
+
+
+def with_candidates(graph: Any) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.arange(3), "three"))
+    graph.node.append(helper.make_node("Identity", ["three"], ["selected_candidates"]))
+    graph.output.append(helper.make_tensor_value_info("selected_candidates", TensorProto.INT64, [3]))
+
+
+def features_for_embedding(graph: Any) -> None:
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["features" if name == "embedding" else name for name in names]
+    graph.output[0].name = "features"
+
+
+def weights_as_inputs(graph: Any) -> None:
+    graph.input.extend(helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in graph.initializer)
+
+
+def of_bytes(graph: Any) -> None:
+    graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    graph.node[0].input[0] = "floats"
+    graph.node.insert(0, helper.make_node("Cast", ["input"], ["floats"], to=TensorProto.FLOAT))
+
+
+WAYS = (
+    in_bfloat16,
+    number_by_number,
+    by_convolution,
+    with_candidates,
+    features_for_embedding,
+    weights_as_inputs,
+    of_bytes,
+)
+WRITTEN = {one.__name__: one for one in WAYS}
+
+
+def head(*names: str, categories: Sequence[object] = tuple(CATEGORIES)) -> Callable[[Path], None]:
+    """The list of tags with these names of columns, its own categories, and a threshold of .2, .3, ... where there is a column."""
+
+    def write(folder: Path) -> None:
+        with open(folder / "selected_tags.csv", "w", newline="") as out:
+            rows = ([at, TAGS[at], categories[at], 0.2 + at / 10] for at in range(len(TAGS)))
+            csv.writer(out).writerows([names, *(row[: len(names)] for row in rows)])
+
+    return write
+
+
+def preprocessed(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        path = folder / "preprocess.json"
+        path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+    return write
+
+
+def as_classes(said: dict[str, Any]) -> dict[str, Any]:
+    words = {"pad_to_size": "PadToSize", "center_crop": "CenterCrop", "maybe_to_tensor": "ToTensor"}
+    return {"test": [one | {"type": words.get(one["type"], one["type"].title())} for one in said["test"]]}
+
+
+def of_a_side(said: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "test": [one | ({"size": SIDE, "max_size": None} if one["type"] == "resize" else {}) for one in said["test"]]
+    }
+
+
 def columns(*order: str, **more: str) -> Callable[[Path], None]:
     """The list of tags with these columns in this order, `more` of one value each, and Windows' line ends and mark."""
 
@@ -382,6 +484,32 @@ NO_CATEGORIES, OWN, BY_CATEGORY = [""] * 5, [0.3, 0.4, 0.5, 0.6], [0.31, 0.31, 0
         (cl_two, mapping(lambda found: found | {"idx_to_tag": TAGS}), SPACES, None),
         (cl_two, beside("model_metadata.json", {"num_tags": 5}), SPACES, None),
         (cl_two, in_a_folder_below, SPACES, None),
+        (wd, head("Tag_ID", " Name", "Category "), SPACES, None),
+        (wd, head("tag_id", "name", "category", categories=[9.0, 0.0, 0.0, 4.0, 3.0]), SPACES, None),
+        (wd, head("tag_id", "name", "category", categories=NAMED), SPACES, None),
+        (wd, head("id", "name", "category", "threshold"), SPACES, OWN),
+        *((wd, resaved(edited(kind)), SPACES, None) for kind in ("in_bfloat16", "number_by_number", "by_convolution")),
+        *((wd, resaved(edited(kind)), SPACES, None) for kind in ("weights_as_inputs", "of_bytes")),
+        (wd, resaved(lambda model: (in_halves(model), number_by_number(model.graph))), SPACES, None),
+        (animetimm, resaved(edited("with_candidates", "features_for_embedding")), SPACES, OWN),
+        (animetimm, beside("categories.json", {"0": "general", "4": "character", "9": "rating"}), SPACES, OWN),
+        (animetimm, preprocessed(as_classes), SPACES, OWN),
+        (animetimm, preprocessed(of_a_side), SPACES, OWN),
+        (animetimm, preprocessed(lambda said: said["test"]), SPACES, OWN),
+        (deepghs, resaved(edited("by_convolution", "weights_as_inputs")), SPACES, [0.3, 0.3, 0.85, None]),
+        (camie, resaved(edited("with_candidates")), SPACES, None),
+        (camie, resaved(in_halves), SPACES, None),
+        (camie, resaved(one_at_a_time), SPACES, None),
+        (camie, renamed("camie-tagger-v2.onnx", "model.onnx"), SPACES, None),
+        (cl_one, mapping(lambda found: list(found.values())), SPACES, None),
+        (
+            cl_one,
+            mapping(lambda found: {at: one | {"category": CATEGORIES[int(at)]} for at, one in found.items()}),
+            SPACES,
+            None,
+        ),
+        (cl_one, mapping(lambda found: {one["tag"]: int(at) for at, one in found.items()}), NO_CATEGORIES, None),
+        (cl_two, resaved(edited("number_by_number")), SPACES, None),
     ],
 )
 def test_optional_files_odd_columns_and_other_forms_are_read(tmp_path, make, change, spaces, thresholds):
