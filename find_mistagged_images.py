@@ -34,7 +34,7 @@ from tagcheck.refusals import Noes
 from tagcheck.tag_errors import Examined, Rules, Suggestion, suggestions
 from tagcheck.tag_errors.explanation import explain
 from tagcheck.tag_errors.look_alikes import Examples, nearest
-from tagcheck.tag_errors.suggestions import ISSUES
+from tagcheck.tag_errors.suggestions import ISSUES, with_evidence
 
 # Why a suggestion is left out, as the report says it.
 LEFT_OUT = {"muted": "muted", "deleted": "deleted_before", "ignored": "ignored_before", "implied": "implied_by_others"}
@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     with cluster.shared(args.address, args.workers) if args.engine == RAY else nullcontext(cluster.here) as share:
-        made = weigh(folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args), share, args.anew)
+        made = weigh(
+            folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args), share, args.anew, args.min_confidence
+        )
     pictures, seen = made.pictures, made.seen
     if args.explain:
         print("\n".join(explained(made, *args.explain)))
@@ -84,7 +86,7 @@ def explained(made: Weighed, hash: str, tag: str) -> list[str]:
     if made.seen is None or row >= len(made.pictures.matrix):
         raise MissingInput(f"picture {hash} was not looked at: {'; '.join(made.pictures.notes)}")
     clean = tags.clean(tag)
-    mine = [one for one in made.found if (one.row, one.tag) == (row, clean)]
+    mine = with_evidence(made.seen, [one for one in made.found if (one.row, one.tag) == (row, clean)])
     return explain(made.seen, row, clean) + [f"reported with {one.confidence:.1%}: {one.why}" for one in mine]
 
 
@@ -175,6 +177,7 @@ def make_report(
 ) -> dict[str, Any]:
     """The report's document: one entry a picture and issue, the surest first."""
     listed = [one for one in found if one.confidence >= lowest]
+    listed = listed if seen is None else with_evidence(seen, listed)
     together: dict[tuple[int, str], list[findings.TagFinding]] = {}
     near: dict[int, int] = {}
     for one, beside in zip(listed, look_alikes(pictures, seen, listed, near)):

@@ -11,6 +11,7 @@ forward        the network: JoyTag's own code (--upstream, a clone of github.com
                transformers installed), `joytag.Models` in float32 and under autocast, and `joytag.fast`, with PyTorch's
                attention and with ours where there is one
 stage          all of advanced_joytag_processing.py on JPEGs of 3 million pixels, against its network alone on the same pictures
+cluster        the whole stage by --workers of a Ray cluster of this machine
 preprocessing  a JPEG's bytes to the network's input: at once, and by decoding, squaring and resizing at full size
 
 Times are seconds of this process's own processor time where one thread computes (--threads 1), which a busy
@@ -44,7 +45,7 @@ from tagcheck.data_folder import DATASET, MAPPING, DataFolder
 from tagcheck.embedding import joytag_network, tagger
 from tagcheck.pictures import preparation
 
-PARTS = ("forward", "stage", "preprocessing")
+PARTS = ("forward", "stage", "preprocessing", "cluster")
 DEFAULT = ("forward", "preprocessing")
 GFLOP = 162.0  # one picture through the published network
 PRODUCT = "a square product in bfloat16"  # what a device can do at most
@@ -62,7 +63,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_whole(parser, "--threads", "threads of the network", torch.get_num_threads())
     script.add_whole(parser, "--batch-size", "pictures at once (default: 4 for forward, else what the stage takes)")
     script.add_whole(parser, "--rounds", "times each peer runs, taking turns", 3)
-    script.add_whole(parser, "--pictures", "files of stage", 60)
+    script.add_whole(parser, "--pictures", "files of stage and cluster", 60)
+    script.add_whole(parser, "--workers", "of cluster", 2)
     args = parser.parse_args(argv)
     unknown = set(args.parts) - set(PARTS)
     if unknown:
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    parts = {"forward": forward, "stage": stage, "preprocessing": preprocessing}
+    parts = {"forward": forward, "stage": stage, "preprocessing": preprocessing, "cluster": by_workers}
     for part in args.parts or DEFAULT:
         print(f"== {part}")
         parts[part](args)
@@ -243,6 +245,40 @@ def stage(args: argparse.Namespace) -> None:
         table(times, len(hashes), "picture")
         print("-- processor seconds, of a stage with what starting takes and its decoders")
         table(processor, len(hashes), "picture")
+
+
+def by_workers(args: argparse.Namespace) -> None:
+    """A whole run by the workers of a cluster that is started for it: seconds of the clock, and those without any picture."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        model = seeded_folder(root / "model")
+        taken = []
+        for count in (1, args.pictures):
+            data = mapped(
+                root / f"data{count}",
+                root / f"pictures{count}",
+                draw_pictures(root / f"pictures{count}", count, 448, 448),
+            )
+            given = [
+                "--data-dir",
+                str(data.root),
+                "--model-dir",
+                str(model),
+                "--engine",
+                "ray",
+                "--workers",
+                str(args.workers),
+            ]
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "advanced_joytag_processing.py", *given], cwd=PROJECT, check=True, capture_output=True
+            )
+            taken.append(time.perf_counter() - start)
+            assert data_folder.load(data.newest(DATASET), DATASET)["summary"]["embedded"] == count
+        print(f"-- cluster: {args.workers} workers, {args.pictures} pictures")
+        print(
+            f"{taken[1]:.1f} s, of which starting takes {taken[0]:.1f}; {(args.pictures - 1) / (taken[1] - taken[0]):.2f} pictures a second"
+        )
 
 
 def seeded_folder(folder: Path) -> Path:

@@ -41,6 +41,7 @@ FEWEST_PICTURES = 40  # with fewer, a fold teaches nothing
 FEWEST_USES = 3  # of a tag, to learn it
 LIKELY = 0.5  # from here on a tag and what it brought are one finding
 FLOOR = 0.01  # suggestions below this confidence are never listed
+SIDES = ("neighbours", "neighbours_with", "twins", "twins_with")
 CLOSE = 10  # nearest pictures that are counted for the reader
 SELDOM = 0.2  # meetings of two tags of a namespace, in units of chance, up to which two on a picture are called a contradiction
 TRUSTED = 0.8  # a learned exclusion is believed from this confidence on
@@ -229,13 +230,18 @@ def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, in
 
 
 def suggestions(
-    seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules = Rules(), lowest: float = FLOOR
+    seen: Examined,
+    tag_sets: Sequence[frozenset[str]],
+    declared: Rules = Rules(),
+    lowest: float = FLOOR,
+    told_from: float = 0.0,
 ) -> list[Suggestion]:
     """Every suggestion of at least `lowest` confidence, by picture and tag; each (picture, tag) once.
 
     `tag_sets` all visible tags of the pictures of `seen`, rare ones included. A suggestion goes under
     the most telling issue: contradictory where a rule is broken, inconsistent where near-duplicates
-    or nearly all close pictures disagree, else missing or incorrect.
+    or nearly all close pictures disagree, else missing or incorrect. Those below the confidence `told_from` come without their evidence
+    and a sentence (`with_evidence`).
     """
     error, broken, apart = _contradictions(seen, tag_sets, declared)
     listed = np.flatnonzero((error >= max(lowest, FLOOR)) & (seen.cells.weight == 1))
@@ -243,12 +249,28 @@ def suggestions(
     done = {(one.row, one.tag) for one in apart}
     for start in range(0, len(listed), 50_000):
         places = listed[start : start + 50_000]
-        for place, numbers in zip(places.tolist(), _numbers(seen, places)):
+        told = (error[places] >= told_from) | np.isin(places, [*broken])
+        numbered = iter(_numbers(seen, places[told])), iter(_sides(seen, places[~told]))
+        for place, whole in zip(places.tolist(), told.tolist()):
+            numbers = next(numbered[not whole])
             made = _suggestion(seen, place, float(error[place]), numbers, broken.get(place))
             if (made.row, made.tag) not in done:
                 out.append(made)
     out += [one for one in _rare(seen, tag_sets) if one.confidence >= lowest and (one.row, one.tag) not in done]
     return sorted(_with_consequences(out, seen), key=lambda one: (one.row, one.tag))
+
+
+def with_evidence(seen: Examined, found: Sequence[Suggestion]) -> list[Suggestion]:
+    """The same suggestions, each with its evidence and a sentence."""
+    column = {tag: place for place, tag in enumerate(seen.tags)}
+    bare = [at for at, one in enumerate(found) if not one.why]
+    place = Places(seen)
+    places = [place[found[at].row, column[found[at].tag]] for at in bare]
+    out = list(found)
+    for at, numbers in zip(bare, _numbers(seen, np.array(places, dtype=np.int64))):
+        one = out[at]
+        out[at] = replace(one, evidence=numbers | one.evidence, why=_why(one.kind, numbers, None))
+    return out
 
 
 def _with_consequences(found: list[Suggestion], seen: Examined) -> list[Suggestion]:
@@ -426,8 +448,10 @@ def _together(columns: sparse.csc_matrix, one: int, other: int) -> list[int]:
     return cast("list[int]", np.intersect1d(mine, theirs, assume_unique=True).tolist())
 
 
-def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
-    """The numbers that a reader gets to see, for some cells."""
+def _sides(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
+    """How many pictures around there are, and how many of them have the tag, for some cells."""
+    if not len(places):
+        return []
     rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
     around = seen.around
     close = around.indices[rows][:, :CLOSE]
@@ -435,17 +459,26 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
     has = np.stack([np.asarray(seen.given[close[:, k], columns]).ravel() > 0 for k in range(close.shape[1])], axis=1)
     twins = np.diff(around.twins.indptr)[rows]
     share = seen.cells.features[places, evidence.NAMES.index("twin_share")]
+    counts = (
+        no_copy.sum(axis=1),
+        (has & no_copy).sum(axis=1),
+        twins,
+        np.rint(share.astype(np.float64) * twins).astype(np.int64),
+    )
+    return [dict(zip(SIDES, some)) for some in zip(*(one.tolist() for one in counts))]
+
+
+def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
+    """The numbers that a reader gets to see, for some cells."""
+    rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
     chance = _own_chance(seen.tagger, seen.matrix, rows, columns)
     said = taggers_say(seen, places)
     uses = np.asarray(seen.given.sum(axis=0)).ravel()
     out = []
-    for k in range(len(places)):
+    for k, sides in enumerate(_sides(seen, places)):
         numbers = {
             "expected": round(float(seen.verdict.belongs[places[k]]), 4),
-            "neighbours": int(no_copy[k].sum()),
-            "neighbours_with": int((has[k] & no_copy[k]).sum()),
-            "twins": int(twins[k]),
-            "twins_with": round(float(share[k]) * int(twins[k])),
+            **sides,
             "uses": int(uses[columns[k]]),
             "forgotten_here": round(float(seen.verdict.miss[places[k]]), 4),
             "weighed": weighed(seen.cells, int(places[k])),
@@ -502,7 +535,8 @@ def _suggestion(
         issue = INCONSISTENT_TAGS
     else:
         issue = MISSING_TAGS if kind == MISSING else INCORRECT_TAGS
-    return Suggestion(row, seen.tags[column], kind, issue, confidence, numbers, _why(kind, numbers, broken))
+    told = (numbers, _why(kind, numbers, broken)) if "expected" in numbers else ({}, "")
+    return Suggestion(row, seen.tags[column], kind, issue, confidence, *told)
 
 
 def _disagrees(kind: str, numbers: dict[str, Any]) -> bool:
