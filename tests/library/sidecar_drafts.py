@@ -64,7 +64,11 @@ def text(draw) -> tuple[str, bytes]:
             body = f"{tags[0]}, ({tags[1]}, {tags[2]}:1.3)" + "".join(", " + tag for tag in tags[3:])
         elif kind == "prompt":
             body += (
-                draw(st.sampled_from(["", ", <lora:style:0.8>"]))
+                draw(
+                    st.sampled_from(
+                        ["", ", <lora:style:0.8>", ", [cat:red dog, big:0.5]", ", [x y|z], {a|b c}", " AND hat :0.8"]
+                    )
+                )
                 + "\nNegative prompt: bad hands, solo\nSteps: 20, Sampler: Euler a, Seed: 1"
             )
         body += draw(st.sampled_from(["", "\n", ",", ",\n"])) if kind in ("commas", "grouped") else ""
@@ -90,6 +94,7 @@ def document(draw) -> tuple[str, bytes]:
                 },
                 {"category": "gelbooru", "tags": " ".join(booru), "rating": "s\u2028"},
                 {"tags": {"general": tags, "artist": ["somebody"]}},
+                {"category": "pixiv", "tags": [{"name": tag, "translated_name": None} for tag in tags], "title": "x"},
             ]
         )
     )

@@ -16,11 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import hydrus_server
 import pytest
 import requests
+import urllib3.connection
 from hydrus_server import KEY_HEADER, MY_TAGS, REPOSITORY, Call, HydrusServer, Refusal
+from urllib3.util import ssl_
 
 from tagcheck.changes import TagChange
 from tagcheck.errors import FileUnavailable, LibraryRefused, LibraryUnreachable, UsageError
@@ -350,6 +353,8 @@ def certificate(folder: Path, name: str, subject: str = "hydrus network", signer
     more = ["-addext", "subjectAltName=DNS:localhost"]
     if signer:
         more += ["-CA", str(folder / f"{signer}.pem"), "-CAkey", str(folder / f"{signer}.key")]
+    if name == "bare":
+        more += ["-addext", "subjectKeyIdentifier=none", "-addext", "authorityKeyIdentifier=none"]
     files = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
     subprocess.run(["openssl", "req", "-x509", "-days", "2", *new, *more, *files], check=True, capture_output=True)
     return folder / f"{name}.pem"
@@ -362,6 +367,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("makes certificates with openssl")
     folder = tmp_path_factory.mktemp("certificates")
     certificate(folder, "own")
+    certificate(folder, "bare")
     certificate(folder, "other", "other network")
     certificate(folder, "signed", "signed by other", signer="other")
     (folder / "words.pem").write_text("hello")
@@ -387,6 +393,9 @@ def api_version(url: str) -> object:
         ("own", "own.pem", "localhost", ""),
         ("own", "own.pem", "127.0.0.1", ""),  # Hydrus' own names "localhost", wherever it runs
         ("own", "~/own.pem", "127.0.0.1", ""),
+        ("bare", "bare.pem", "127.0.0.1", ""),
+        ("bare", None, "localhost", "is not a trusted one"),
+        ("bare", "other.pem", "localhost", "not the one in HYDRUS_CA_BUNDLE"),
         ("signed", "other.pem", "localhost", ""),
         ("signed", "other.pem", "127.0.0.1", r"not the one in HYDRUS_CA_BUNDLE \(.*other.pem\): .*127.0.0.1"),
         ("own", None, "localhost", "is not a trusted one .*: name the certificate's file in HYDRUS_CA_BUNDLE"),
@@ -404,6 +413,16 @@ def test_a_client_that_signed_its_own_certificate_is_trusted_by_its_file_alone(
 ) -> None:
     monkeypatch.setenv("HOME", str(certificates))
     monkeypatch.setenv("USERPROFILE", str(certificates))
+    lenient = ssl_.create_urllib3_context
+
+    def strict(**options: Any) -> ssl.SSLContext:
+        """As from Python 3.13 on."""
+        context = lenient(**options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    for module in (ssl_, urllib3.connection):
+        monkeypatch.setattr(module, "create_urllib3_context", strict)
     if bundle is not None:
         whole = bundle if bundle[0] in " ~" else str(certificates / bundle)
         monkeypatch.setenv(connection.CA_BUNDLE, whole)

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutants import limited
 from sidecar_drafts import ANY, WORDS
 
 from tagcheck.changes import TagChange
+from tagcheck.library.folder import forms
 from tagcheck.library.folder.inside import Inside
 from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.library.folder.tag_names import name
@@ -97,6 +99,11 @@ def within(short: bytes, long: bytes) -> bool:
         ("json", '{"storage tags": ["1girl"], "deleted tags": ["solo"], "search_tags": "hat coat"}', ["1girl"]),
         ("json", '{"tags": "1girl, long hair"}', ["1girl", "long hair"]),
         ("json", '{"tags": [2, "1girl", null, "hat"], "tags_id": [1, 2], "parent_tags": [["x"]]}', ["1girl", "hat"]),
+        ("txt", "solo, [cat:dog:0.5], [black cat:dog, white:7], [a b|c d], ([x::3]:1.1), hat", ["solo", "hat"]),
+        ("txt", "a {red|blue} coat\nsolo\n[cat|dog]\n<lora:x:1>\nhat", ["solo", "hat"]),
+        ("txt", "[hat:0.5], [smile:12], (<lora:x:1>:1.2), solo", ["hat", "smile", "solo"]),
+        ("txt", "cat :1.2 AND dog:0.8 AND hat : 1\nNegative prompt: bad\nSteps: 20, Size: 8x8", ["cat", "dog", "hat"]),
+        ("json", '{"tags": [{"name": "猫耳", "translated_name": "cat ears"}, {"name": "R-18"}]}', ["猫耳", "r-18"]),
         ("xmp", lambda: xmp(["été", "solo"]).encode("utf-16"), ["été", "solo"]),
         ("xmp", lambda: xmp(["hat", "x"]).replace("<rdf:li>x", "<rdf:li/><rdf:li> x "), ["hat", "x"]),
     ],
@@ -216,6 +223,7 @@ def test_names_that_differ_in_case_or_unicode_form_alone_belong_together(tmp_pat
         ({"txt": ""}, "no picture has a tag: none of 3"),
         ({"csv": "file_name,text"}, r"not known here \(3 .csv\)"),
         ({"txt": "1girl long_hair"}, "tags are parted by blanks, as in 3 of 3 files"),
+        ({"txt": "hat, [cat:dog:0.5], solo"}, "3 files hold prompts that change or mix things .* is no tag and stays"),
         ({"txt": "1girl；solo"}, "tags are parted by full-width semicolons"),
         ({"caption": "1girl, solo"}, r"3 of 3 pictures have tags \(read: 3 .caption files\)"),
     ],
@@ -225,6 +233,24 @@ def test_what_was_seen_and_how_it_was_read_is_said_with_counts(tmp_path, files, 
         put(tmp_path, f"p{number}", **files)
     notes = "\n".join(FolderLibrary(tmp_path).walk([]).notes)
     assert re.search(said, notes), notes
+
+
+def test_where_half_of_the_files_have_commas_and_half_have_blanks_that_is_said_and_commas_are_always_clear(tmp_path):
+    for number in range(20):
+        joint = ", " if number % 2 else " "
+        put(tmp_path / "half", f"p{number}", txt=joint.join(["1girl", "long_hair", "solo", f"x{number}"]))
+    (note,) = [one for one in FolderLibrary(tmp_path / "half").walk([]).notes if "blanks" in one]
+    assert "10 of 20 files hold several words with blanks alone between them; each was read as one tag" in note
+    for number in range(20):
+        put(tmp_path / "few", f"p{number}", txt="1girl long_hair solo")
+    hash = put(tmp_path / "few", "a", txt="1girl, long hair, ;)")
+    assert tags_of(FolderLibrary(tmp_path / "few"), hash) == ["1girl", "long hair", ";)"]
+
+
+@pytest.mark.parametrize("text", ["\\" * 300_000, "(" * 200_000 + "a" + ")" * 200_000, "1" * 400_000, "[a:" * 100_000])
+def test_a_text_that_is_made_to_take_long_is_no_tag(text):
+    with limited():
+        assert not forms.decode(".txt", text.encode(), forms.Readings({})).names
 
 
 # --- how a new tag is spelled ------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tagcheck import tags
-from tagcheck.library.folder.sidecar_text import LINE_END, PARAMETERS, Reading
+from tagcheck.library.folder.sidecar_text import LINE_END, PARAMETERS, Reading, mixtures
 
 COMMAS = frozenset(",，、､،")  # one file may hold several kinds of them
 MARKS = "，、､،；;\t|"
@@ -36,9 +36,11 @@ class Votes:
     sentences: int = 0
     long: int = 0
     files: int = 0
+    mixed: int = 0
 
     def count(self, text: str) -> None:
         """One more file."""
+        self.mixed += bool(mixtures(text))
         if PARAMETERS.search(text):
             return
         lines = [line.strip() for line in LINE_END.split(text) if line.strip()]
@@ -87,6 +89,9 @@ class Votes:
         if self.long and not reading.blanks and not self.prose:
             held = f"{self.long:,} {files} hold several words with blanks alone between them"
             found.append(f"{held}; each was read as one tag")
+        if self.mixed:
+            held = f"{self.mixed:,} files hold prompts that change or mix things ([a:b:0.5], [a|b])"
+            found.append(f"{held}; such an item is no tag and stays as it is")
         return found
 
 

@@ -1,7 +1,7 @@
 """JSON sidecars: which strings in them are tags, and how one goes in or out with every other byte left as it is.
 
 Read are Hydrus' own export (a list of tags, or such a list under any key that ends in the word `tags`), gallery-dl's (`tags`, a
-list or one string; `tag_string` and `tags_artist`, `tags_character` ... beside it), and a record of a table of captions
+list, also of objects with a `name`, or one string; `tag_string` and `tags_artist`, `tags_character` ... beside it), and a record of a table of captions
 (see `tagcheck.library.folder.tables`). The text is not parsed and written anew: each tag is known by where it stands.
 """
 
@@ -51,8 +51,16 @@ class Node:
 
     @property
     def texts(self) -> list[str]:
-        """The strings of a list, "" for what is none."""
-        return [item.value or "" for item in self.items or ()]
+        """The strings of a list, and the names of objects in it, "" for what is neither."""
+        return [(item.name.value if item.name else item.value) or "" for item in self.items or ()]
+
+    @property
+    def name(self) -> Node | None:
+        """The string that names an object, as gallery-dl keeps pixiv's tags."""
+        members = dict(self.members or ())
+        return next(
+            (members[key] for key in ("name", "tag") if key in members and members[key].value is not None), None
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def strings(data: bytes) -> list[str]:
 def fields(root: Node, table: bool = False) -> list[Field]:
     """Where tags stand in a document, or in one record of a table."""
     if root.items is not None:
-        return [Field(root, True, True)] if _listed(root) else []
+        return [Field(root, True, True)] if _listed(root) and not any(item.members for item in root.items) else []
     found = [*_fields(root, False)]
     mains = [field for field in found if field.main]
     if table and not found:
@@ -137,11 +145,10 @@ def _fields(node: Node, inside: bool) -> Iterator[Field]:
 
 
 def _listed(node: Node) -> bool:
-    """Whether a list holds strings, with numbers and nulls among them at the most, which are no tags."""
+    """Whether a list holds strings or named objects, with numbers and nulls among them at the most, which are no tags."""
     items = node.items or ()
     return not items or (
-        any(item.value is not None for item in items)
-        and all(item.items is None and item.members is None for item in items)
+        any(node.texts) and all(item.items is None and (item.members is None or item.name) for item in items)
     )
 
 
@@ -260,6 +267,8 @@ def _without_item(text: str, node: Node, place: int) -> str:
 def _with_item(text: str, node: Node, raw: str, memory: Memory | None, escaped: bool) -> str:
     items: Any = node.items
     new = json.dumps(raw, ensure_ascii=escaped)
+    if items and items[-1].name:
+        new = _like(text, items[-1], new)
     if not items:
         return text[: node.start + 1] + new + text[node.end - 1 :]
     if len(items) > 1:
@@ -267,11 +276,20 @@ def _with_item(text: str, node: Node, raw: str, memory: Memory | None, escaped: 
     else:
         lead = text[node.start + 1 : items[0].start]
         joint = "," + (lead or " ")
-    last = {name(item.value or ""): item.end for item in items}
+    last = {name(one): item.end for one, item in zip(node.texts, items, strict=True)}
     anchor = next((last[one] for one in memory.before if one in last), 0) if memory else items[-1].end
     if anchor:
         return text[:anchor] + joint + new + text[anchor:]
     return text[: items[0].start] + new + joint + text[items[0].start :]
+
+
+def _like(text: str, item: Node, new: str) -> str:
+    """An object like another one, of this name; what else the other says is null."""
+    made, end = "", item.start
+    for _, value in item.members or ():
+        made += text[end : value.start] + (new if value == item.name else "null")
+        end = value.end
+    return made + text[end : item.end]
 
 
 def _with_string(text: str, node: Node, new: str, escaped: bool) -> str:

@@ -8,6 +8,7 @@ owner's spelling; `tagcheck.library.folder.tag_names` says what is one tag. Why:
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from abc import ABC, abstractmethod
@@ -25,15 +26,20 @@ CODECS = {BOM: "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"":
 LARGEST = 1 << 20  # bytes; what is larger is some other text that happens to stand beside a picture
 LINE_END = re.compile(r"\r\n|\r|\n")
 EXTRA = r"\|\|\||;;;|<(?:lora|lyco|hypernet):[^<>\r\n]*>"  # kohya's marks for kept tags, networks named in a prompt
-IN_PROMPT = r"(?<!\S)(?-i:BREAK|AND)(?![^\s,])"
+_NUMBER = r"[+-]?(?:\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})"
+IN_PROMPT = rf"(?:(?<!\S)|\s?:\s?{_NUMBER}\s(?=(?-i:AND)))(?-i:BREAK|AND)(?![^\s,])"  # `cat :1.2 AND dog :0.8`
 PARAMETERS = re.compile(r"(?:^|(?<=[\r\n]))(?:Negative [Pp]rompt:|Steps: \d+(?=[,\r\n]|$))")
 LABEL = re.compile(r"(?:parameters\s*?[:\r\n]|(?:positive )?prompt:)\s*", re.IGNORECASE)
-_NUMBER = r"[+-]?\d*\.?\d+"
 _OPENED = re.compile(rf"(?:[(\[{{]|{_NUMBER}::)\s*")
 _CLOSED = re.compile(rf"(?<!\\)(?:(?:\s*:\s*{_NUMBER})?\s*[)\]}}]|\s*::)$")
 _EITHER = re.compile(rf"(?<![\w.:]){_NUMBER}::|::(?!\w)|(?<!\\)[()\[\]{{}}]")
 _ELSE = re.compile(r"[()\[\]{}<]|::|;;;|\|{3}|BREAK|AND")
 _WORD = re.compile(r"\S*")
+_LAST_WEIGHT = re.compile(rf"\s*:\s*{_NUMBER}\s*$")
+_NO_TAG = re.compile(rf"(?:{EXTRA}|[()\[\]{{}}\s]|:\s*{_NUMBER}(?=[)\]}}]))+", re.IGNORECASE)
+_PROGRAM = re.compile(r"\\.|[()\[\]{}|:]|[\r\n]", re.DOTALL)
+_PAIRS = {")": "(", "]": "[", "}": "{"}
+LONGEST_FACE = 50  # characters, with all that stands beside it without a blank
 _ESCAPE = re.compile(r"\\[()]")
 
 
@@ -227,11 +233,18 @@ def decode(data: bytes, reading: Reading = Reading()) -> Sidecar:
 
 
 def taken_apart(text: str, bom: bytes = b"", reading: Reading = Reading()) -> Sidecar:
-    """A text that holds tags, taken apart."""
+    """A text that holds tags, taken apart. Commas behind words are clear, also where blanks part tags in most other files."""
+    if reading.blanks and (words := text.split()) and any(_comma_ends(word, words) for word in words):
+        reading = Reading()
     found = PARAMETERS.search(text)
     prompt = found.start() if found else None
     lines = False if prompt is not None else _by_lines(text, reading)
     return Sidecar(text, bom, lines, _entries(text, lines, reading, prompt), reading, prompt)
+
+
+def _comma_ends(word: str, words: Sequence[str]) -> bool:
+    """Whether a comma parts tags behind this one of a file's words, or within it where it is the only one."""
+    return not tags.is_face(word) and len(word) > 1 and (word.endswith(",") or (len(words) == 1 and "," in word[1:]))
 
 
 def text_of(data: bytes, largest: int = LARGEST) -> tuple[str, bytes]:
@@ -327,22 +340,72 @@ def _entries(text: str, lines: bool | None, reading: Reading, prompt: int | None
     """The tags in the text, with the captions that they are in."""
     length = len(text) if prompt is None else prompt
     found: list[Entry] = []
+    mixed = Spans(mixtures(text))
     for group, (start, end) in enumerate(_captions(text, length, lines, reading, prompt)):
         pattern = LINE_END if lines else _separator(reading.marks, reading.blanks, prompt is not None)
-        spans = [*_segments(text, start, end, pattern)]
+        spans = [*_segments(text, start, end, pattern, mixed)]
         for (first, last), (inner_first, inner_last) in zip(spans, _inner(text, spans)):
             raw = text[inner_first:inner_last]
-            if name(raw):
+            if name(raw) and not mixed.meets(first, last) and not _no_tag(raw, text):
                 spelling = core(seen(raw).strip())
                 found.append(Entry(inner_first, inner_last, raw, name(raw), spelling, group, first, last))
     numbers = {group: place for place, group in enumerate(dict.fromkeys(entry.group for entry in found))}
     return tuple(replace(entry, group=numbers[entry.group]) for entry in found)
 
 
+def _no_tag(raw: str, text: str) -> bool:
+    """Whether an item is a network's name, the brackets around one, or the BREAK of a generator."""
+    return bool(_NO_TAG.fullmatch(raw) and not tags.is_face(name(raw))) or (raw == "BREAK" and not text.isupper())
+
+
+class Spans:
+    """Spans of a text, to be asked quickly."""
+
+    def __init__(self, spans: Sequence[tuple[int, int]]) -> None:
+        self._starts, self._ends = [start for start, _ in spans], [end for _, end in spans]
+
+    def meets(self, start: int, end: int) -> bool:
+        """Whether one of them shares a character with this one."""
+        place = bisect.bisect_right(self._ends, start)
+        return place < len(self._starts) and self._starts[place] < end
+
+
+def mixtures(text: str) -> list[tuple[int, int]]:
+    """Where a generator's prompt changes or mixes things while it draws: `[cat:dog:0.5]`, `[cat|dog]`, `{cat|dog}`; the outermost
+    brackets, in order. Which of them a picture shows is not said, so that such an item is no tag.
+
+    >>> mixtures("hat, [black cat:dog, white:0.5], [coat:0.5]")
+    [(5, 31)]
+    """
+    found: list[tuple[int, int]] = []
+    opened: list[tuple[str, int, dict[str, list[int]]]] = []  # bracket, where, the colons and strokes right within it
+    for match in _PROGRAM.finditer(text) if "[" in text or "{" in text else ():
+        mark, at = match[0], match.start()
+        if mark in "\r\n":
+            opened.clear()
+        elif mark in "([{":
+            opened.append((mark, at, {":": [], "|": []}))
+        elif mark in ":|" and opened:
+            opened[-1][2][mark].append(at)
+        elif mark in _PAIRS and opened and opened[-1][0] == _PAIRS[mark]:
+            _, start, within = opened.pop()
+            colons, strokes = within[":"], within["|"]
+            changed = mark == "]" and len(colons) > 1 and re.fullmatch(rf"\s*{_NUMBER}\s*", text[colons[-1] + 1 : at])
+            sides = (text[start : strokes[0]], text[strokes[0] : at]) if strokes and mark in "]}" else ()
+            if changed or (sides and all(any(letter.isalpha() for letter in side) for side in sides)):
+                while found and found[-1][0] > start:
+                    found.pop()
+                found.append((start, at + 1))
+    return found
+
+
 def _captions(
     text: str, length: int, lines: bool | None, reading: Reading, prompt: int | None
 ) -> list[tuple[int, int]]:
     """The spans of the captions: each line where several lines of marked tags stand, none of which goes on in the next."""
+    if prompt is not None and re.search(IN_PROMPT.replace("BREAK|", ""), text[:length]):
+        weight = _LAST_WEIGHT.search(text[:length].rstrip()[-20:])
+        length = len(text[:length].rstrip()) - (len(weight[0]) if weight else 0)
     whole = [(0 if prompt is None else _after_label(text, prompt), length)]
     if lines is not False or reading.blanks or prompt is not None:
         return whole
@@ -364,10 +427,10 @@ def _after_label(text: str, prompt: int) -> int:
     return found.end() if found else 0
 
 
-def _segments(text: str, start: int, end: int, pattern: re.Pattern[str]) -> Iterable[tuple[int, int]]:
-    """The spans between the marks, without blanks around them. A mark within a face (`;_;`) parts nothing."""
+def _segments(text: str, start: int, end: int, pattern: re.Pattern[str], mixed: Spans) -> Iterable[tuple[int, int]]:
+    """The spans between the marks, without blanks around them. A mark within a face (`;_;`) or what is `mixed` parts nothing."""
     for stop, after in [*((match.start(), match.end()) for match in pattern.finditer(text, start, end)), (end, end)]:
-        if _in_face(text, stop, after):
+        if _in_face(text, stop, after) or (stop < after and mixed.meets(stop, after)):
             continue
         raw = text[start:stop]
         if raw.strip():
@@ -380,8 +443,9 @@ def _in_face(text: str, start: int, end: int) -> bool:
     """Whether the mark at `start` belongs to a face that stands alone, as those of `;)` and `|_|` do."""
     if text[start:end] not in (";", "|"):
         return False
-    first = max(text.rfind(blank, 0, start) for blank in " ,\n\t") + 1
-    found = _WORD.match(text, first)
+    window = max(0, start - LONGEST_FACE)
+    first = max(max(text.rfind(blank, window, start) for blank in " ,\n\t") + 1, window)
+    found = _WORD.match(text, first, start + LONGEST_FACE)
     word = found[0].lower() if found else ""
     faces = (word, word[:-1] if word[-1:] in (",", ";") else word)
     return any(tags.is_face(face) and start - first < len(face) for face in faces)

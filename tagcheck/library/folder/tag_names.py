@@ -12,11 +12,12 @@ from functools import lru_cache
 
 from tagcheck import tags
 
+LONGEST = 1000  # characters of a tag; what is longer is some other text
 ESCAPED = re.compile(r"\\+([()\[\]{}])")
 BRACKET = re.compile(r"(?<!\\)([()])")
 UNDERSCORED = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d_]+")
-_WEIGHT = r"[+-]?\d*\.?\d+"
+_WEIGHT = r"[+-]?(?:\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})"
 _WEIGHTED = re.compile(rf"(.*\S)\s*:\s*{_WEIGHT}\s*", re.DOTALL)
 _NOVEL = re.compile(rf"{_WEIGHT}::\s*(.*\S)\s*::", re.DOTALL)
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -48,12 +49,12 @@ def visible(text: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def name(raw: str) -> str:
-    """What a tag in a sidecar is compared by and shown as. The name of a name is the same name.
+    """What a tag in a sidecar is compared by and shown as, "" for what is none. The name of a name is the same name.
 
     >>> name(r"Hatsune_Miku_\\(Vocaloid\\)"), name("series: re:zero"), name("^_^"), name("(long hair:1.2)")
     ('hatsune miku (vocaloid)', 'series:re:zero', '^_^', 'long hair')
     """
-    seen = raw
+    seen = raw if len(raw) <= LONGEST else ""
     for _ in range(20):  # each round takes something off, or is the last
         text = core(visible(seen).strip())
         text = text if tags.is_face(text) else ESCAPED.sub(r"\1", text)
