@@ -272,7 +272,10 @@ def list_of(shape: Shape, most: int = 10_000_000) -> Shape:
         if len(value) > most:
             raise Wrong(f"the list has more than {most:,} entries")
         for place, one in enumerate(value, 1):
-            _within(f"entry {place}", shape, one)
+            try:
+                shape(one)
+            except Wrong as error:
+                raise Wrong(f"entry {place}: {error}") from None
 
     return check
 
@@ -286,23 +289,30 @@ def map_of(shape: Shape) -> Shape:
             raise Wrong(f"{_shown(value)} is not an object")
         for key, one in value.items():
             named(key)
-            _within(repr(key), shape, one)
+            try:
+                shape(one)
+            except Wrong as error:
+                raise Wrong(f"{key!r}: {error}") from None
 
     return check
 
 
 def record(needed: Mapping[str, Shape] | None = None, optional: Mapping[str, Shape] | None = None) -> Shape:
     """An object that has the keys `needed`; `optional` ones may be absent or null. Other keys are not looked at."""
-    needed, optional = dict(needed or {}), dict(optional or {})
+    needed = needed or {}
+    every = [*needed.items(), *(optional or {}).items()]
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):
             raise Wrong(f"{_shown(value)} is not an object")
-        for key, shape in (needed | optional).items():
-            if key in needed and key not in value:
+        for key, shape in every:
+            if key not in value and key in needed:
                 raise Wrong(f"no {key!r}")
-            if key in needed or value.get(key) is not None:
-                _within(repr(key), shape, value[key])
+            try:
+                if value.get(key) is not None or key in needed:
+                    shape(value[key])
+            except Wrong as error:
+                raise Wrong(f"{key!r}: {error}") from None
 
     return check
 
@@ -331,13 +341,6 @@ def null(value: Any) -> None:
     """null."""
     if value is not None:
         raise Wrong(f"{_shown(value)} is not null")
-
-
-def _within(where: str, shape: Shape, value: Any) -> None:
-    try:
-        shape(value)
-    except Wrong as error:
-        raise Wrong(f"{where}: {error}") from None
 
 
 def _shown(value: Any) -> str:

@@ -174,7 +174,7 @@ def test_a_damaged_store_is_read_or_named(data: bytes, at: int, store_of: str, s
 
 
 def _hashes(path: Path) -> None:
-    FolderStore(path).hashes("")
+    FolderStore(path).hashes()
 
 
 @cache

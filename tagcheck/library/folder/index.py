@@ -111,7 +111,7 @@ def _hashes(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The hash of each path, and why for those that only get a stand-in."""
-    known = store.hashes(inside.root)
+    known = store.hashes()
     same = [one for one in places if known.get(one.path, (None,))[:2] == (one.size, one.mtime_ns)]
     hashes, problems = {place.path: known[place.path][2] for place in same}, dict[str, str]()
     new = [place for place in places if place.path not in hashes]
@@ -125,8 +125,8 @@ def _hashes(
             youngest = time.time_ns() - SETTLED
             settled = [place for place in part if place.path not in problems and place.mtime_ns < youngest]
             rows = [(place.path, place.size, place.mtime_ns, hashes[place.path]) for place in settled]
-            store.keep_hashes(inside.root, rows)
+            store.keep_hashes(rows)
             if progress:
                 progress(start + len(part), len(new))
-    store.forget_hashes(inside.root, set(known) - {place.path for place in places})
+    store.forget_hashes(set(known) - {place.path for place in places})
     return hashes, problems

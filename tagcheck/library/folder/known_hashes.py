@@ -91,7 +91,7 @@ class FolderStore:
     """
 
     def __init__(self, path: Path | None, root: str = "") -> None:
-        self._path, self._root = path, root
+        self._path, self._root, self._at = path, root, (os.fsencode(root),)
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
 
@@ -109,32 +109,32 @@ class FolderStore:
         """What a sidecar, or a record of a table, is remembered by."""
         return relative(path, self._root) + ("" if record is None else f"\0{record}")
 
-    def survey(self, root: str) -> Survey | None:
+    def survey(self) -> Survey | None:
         """How the sidecars under this root are read and spelled, as the last walk found it; None before the first."""
         with self._open(write=False) as db:
-            row = db.execute("SELECT document FROM folder_surveys WHERE root = ?", (os.fsencode(root),)).fetchone()
+            row = db.execute("SELECT document FROM folder_surveys WHERE root = ?", self._at).fetchone()
         return Survey.loads(row["document"]) if row else None
 
-    def keep_survey(self, root: str, survey: Survey) -> None:
+    def keep_survey(self, survey: Survey) -> None:
         """Remember that for the next run."""
         with self._open() as db:
-            db.execute("INSERT OR REPLACE INTO folder_surveys VALUES (?, ?)", (os.fsencode(root), survey.dumps()))
+            db.execute("INSERT OR REPLACE INTO folder_surveys VALUES (?, ?)", (*self._at, survey.dumps()))
 
-    def hashes(self, root: str) -> dict[str, tuple[int, int, str]]:
+    def hashes(self) -> dict[str, tuple[int, int, str]]:
         """(size, mtime_ns, hash) of every path known under this root."""
         with self._open(write=False) as db:
             query = "SELECT path, size, mtime_ns, hash FROM folder_hashes WHERE root = ?"
-            return {os.fsdecode(path): tuple(row) for path, *row in db.execute(query, (os.fsencode(root),))}
+            return {os.fsdecode(path): tuple(row) for path, *row in db.execute(query, self._at)}
 
-    def keep_hashes(self, root: str, rows: Iterable[tuple[str, int, int, str]]) -> None:
+    def keep_hashes(self, rows: Iterable[tuple[str, int, int, str]]) -> None:
         """Remember (path, size, mtime_ns, hash)."""
-        kept = [(os.fsencode(root), os.fsencode(path), *looks) for path, *looks in rows]
+        kept = [(*self._at, os.fsencode(path), *looks) for path, *looks in rows]
         with self._open() as db:
             db.executemany("INSERT OR REPLACE INTO folder_hashes VALUES (?, ?, ?, ?, ?)", kept)
 
-    def forget_hashes(self, root: str, paths: Iterable[str]) -> None:
+    def forget_hashes(self, paths: Iterable[str]) -> None:
         """Forget files that are gone."""
-        gone = [(os.fsencode(root), os.fsencode(path)) for path in paths]
+        gone = [(*self._at, os.fsencode(path)) for path in paths]
         if gone:
             with self._open() as db:
                 db.executemany("DELETE FROM folder_hashes WHERE root = ? AND path = ?", gone)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -50,16 +50,6 @@ SERVICE = TagService("sidecar", "sidecar files", "sidecar")
 HABIT_SAMPLE = 24  # sidecars looked at to learn how the owner writes them
 RESCAN_AFTER = 30.0  # seconds before an unknown hash is worth another look through the whole folder
 UNREADABLE = "cannot be read"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One sidecar, or the record `key` of a table, on its way to new content; None: it is to be made, or to go."""
-
-    path: str
-    key: str | None
-    old: bytes | None
-    new: bytes | None
 
 
 class FolderLibrary(Library):
@@ -147,7 +137,7 @@ class FolderLibrary(Library):
                 continue
             if hashlib.sha256(data).hexdigest() == hash:
                 return data
-            self._store.forget_hashes(str(self.root), [place.path])  # same size and time, other bytes: hash it again
+            self._store.forget_hashes([place.path])  # same size and time, other bytes: hash it again
             reason = f"{shown(place.path)} was changed since it was looked at: map the folder again"
         raise FileUnavailable(reason)
 
@@ -207,11 +197,11 @@ class FolderLibrary(Library):
         """How the sidecars are read and spelled: as the last walk found it, kept in the store between runs."""
         with self._lock:
             if fresh or self._surveyed is None:
-                kept = None if fresh else self._store.survey(str(self.root))
+                kept = None if fresh else self._store.survey()
                 if kept is None:
                     places = [place.sidecars for places in self._index().places.values() for place in places]
                     kept = survey(places, self._bytes)
-                    self._store.keep_survey(str(self.root), kept)
+                    self._store.keep_survey(kept)
                 self._surveyed = kept
             return self._surveyed
 
@@ -348,7 +338,7 @@ class FolderLibrary(Library):
     def _written(self, wanted: list[tuple[str, Place, list[str], list[str]]]) -> dict[str, str]:
         """Change the sidecars of these pictures. Returns why some could not be changed, by hash."""
         reasons: dict[str, str] = {}
-        changes: dict[tuple[str, str | None], tuple[str, Change]] = {}
+        changes: dict[tuple[str, str | None], tuple[str, Edit]] = {}
         for hash, place, add, remove in wanted:
             try:
                 for change in self._changes(place, add, remove):
@@ -369,7 +359,7 @@ class FolderLibrary(Library):
                         (add if write.after == CURRENT else remove).append(write.tag)
         return list(wanted.values())
 
-    def _changes(self, place: Place, add: list[str], remove: list[str]) -> list[Change]:
+    def _changes(self, place: Place, add: list[str], remove: list[str]) -> list[Edit]:
         """What has to happen to the sidecars of one picture. Raises `CannotEdit` or `NotASidecar` naming the file."""
         there = self._sidecars(place)
         unwanted = {tag_names.name(tag) for tag in remove}
@@ -393,7 +383,7 @@ class FolderLibrary(Library):
             path = place.new_sidecar(habit.extension, habit.full_name)
             changes.append(self._change(Target(path, habit.extension), add, set(), habit))
         for change in changes:
-            check_writable(self._inside, Edit(change.path, change.old, change.new))
+            check_writable(self._inside, change)
         return changes
 
     def _coming_back(self, target: Target, names: set[str], add: Sequence[str]) -> list[str]:
@@ -408,7 +398,7 @@ class FolderLibrary(Library):
                     best = had - names
         return [tag for name, tag in wanted.items() if name in best]
 
-    def _change(self, target: Target, add: list[str], remove: set[str], habit: Habit) -> Change:
+    def _change(self, target: Target, add: list[str], remove: set[str], habit: Habit) -> Edit:
         """One sidecar's next content: an earlier version of it where one has just these tags, else an edit of what is there."""
         try:
             real = self._inside.real(target.path)
@@ -431,10 +421,10 @@ class FolderLibrary(Library):
             names = set(decode(old or b"").names) - remove | {tag_names.name(tag) for tag in add}
             for version in self._store.versions(key, old):
                 if set(decode(version or b"").names) == names:
-                    return Change(real, target.key, old, version)
+                    return Edit(real, old, version, target.key)
             habit = replace(habit, spellings=self._spellings(FAMILY[target.form]))
             new = sidecar_text.edited(old, add, remove, habit, remembered, decode)
-            return Change(real, target.key, old, new)
+            return Edit(real, old, new, target.key)
         except (CannotEdit, NotASidecar) as error:
             raise type(error)(f"{shown(target.path)} {error}") from None
 
@@ -481,7 +471,7 @@ class FolderLibrary(Library):
         usual = Habit("\n" if whole else ", ", full_name=whole, extension=ending, template=template)
         return sidecar_text.habit_of(seen, usual)
 
-    def _carry_out(self, changes: list[Change]) -> dict[str, str]:
+    def _carry_out(self, changes: list[Edit]) -> dict[str, str]:
         """Replace the sidecars, after every version to be replaced is safe in the store. Returns what went wrong, by path."""
         problems: dict[str, str] = {}
         if changes:
@@ -503,12 +493,12 @@ class FolderLibrary(Library):
                 at.sync()
         return problems
 
-    def _files(self, changes: list[Change], problems: dict[str, str]) -> Iterator[Edit]:
+    def _files(self, changes: list[Edit], problems: dict[str, str]) -> Iterator[Edit]:
         """The files to replace: a table once, with all its changed records."""
-        records: dict[str, dict[str, Change]] = {}
+        records: dict[str, dict[str, Edit]] = {}
         for change in changes:
             if change.key is None:
-                yield Edit(change.path, change.old, change.new)
+                yield change
             else:
                 records.setdefault(change.path, {})[change.key] = change
         for path, by_key in records.items():

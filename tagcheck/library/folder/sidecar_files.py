@@ -26,11 +26,12 @@ TEMPORARY = (".tagcheck-", ".tmp")
 
 @dataclass(frozen=True)
 class Edit:
-    """One sidecar on its way to new content; `old` None: it is to be made, `new` None: it is to go."""
+    """A sidecar, or record `key` of a table, that gets new content. No `old`: it is to be made, no `new`: to go."""
 
     path: str
     old: bytes | None
     new: bytes | None
+    key: str | None = None
 
 
 def bytes_of(inside: Inside, path: str, largest: int = LARGEST, at: OpenFolder | None = None) -> bytes | None:
