@@ -15,7 +15,13 @@ Needs Python 3.11 or newer and nothing else. Says what it downloads, and how muc
 
 from __future__ import annotations
 
+import platform
+import sys
+
 if __name__ == "__main__":
+    if sys.hexversion < 0x30B0000:
+        this = platform.python_version()
+        sys.exit(f"error: Python 3.11 or newer is needed, this is {this}: run start.py with another")
     from tagcheck import interruption
 
     interruption.end_at_once()
@@ -24,12 +30,10 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -39,34 +43,34 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tagcheck import script
+from tagcheck.errors import ToolError
+
 PROJECT = Path(__file__).resolve().parent
 VENV = PROJECT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS, TEST_REQUIREMENTS = PROJECT / "requirements.txt", PROJECT / "tests" / "requirements.txt"
 LOCK = PROJECT / "requirements.lock"
 CPU_BUILD = "https://download.pytorch.org/whl/cpu"
-OLDEST = (3, 11)
 MEGA = 1_000_000
 
 
-class Failed(Exception):
+class Failed(ToolError):
     """A step failed; its words are for the owner, `code` ends this program."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
-        self.code = code
+        self.exit_code = code
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = script.plain_parser(__doc__)
     stages = ("demo", "serve", "test", "doctor", "install")
     parser.add_argument("what", nargs="?", default="demo", choices=stages, help="what to do (default: demo)")
     parser.add_argument("--no-serve", action="store_true", help="end after the reports (default: open the page)")
     parser.add_argument("--port", type=port, metavar="N", default=5000, help="port of the page (default: 5000)")
     demo = "where the sample library and its data go (default: demo)"
-    parser.add_argument("--demo", metavar="DIR", type=folder, default="demo", help=demo)
+    parser.add_argument("--demo", metavar="DIR", type=script.place, default="demo", help=demo)
     build = "which build of PyTorch: the small one for the processor alone, or the default one of this system"
     build += " (default: auto, cpu where there is no NVIDIA card)"
     parser.add_argument("--torch", choices=("auto", "cpu", "default"), default="auto", help=build)
@@ -82,10 +86,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if sys.version_info < OLDEST:
-        raise Failed(f"Python 3.11 or newer is needed, this is {platform.python_version()}: run start.py with another")
     make_environment(args.torch, args.locked)
     if args.what == "test" or args.tests:
         install(TEST_REQUIREMENTS, "what the tests need")
@@ -113,14 +113,6 @@ def port(text: str) -> int:
     if not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")
     return int(text)
-
-
-def folder(text: str) -> Path:
-    """An argparse type: a folder, its `~` resolved."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise argparse.ArgumentTypeError(f"there is no such user: {text}") from None
 
 
 # --- the environment -----------------------------------------------------------------------------------
@@ -285,11 +277,11 @@ def run_stages(demo: Path) -> None:
     stage("sample/compare_with_planted.py", "--planted", str(demo / "planted.json"), *data)
 
 
-def stage(script: str, *arguments: str) -> None:
-    say(" ".join(["python", script, *arguments]))
-    code = subprocess.call([str(PYTHON), str(PROJECT / script), *arguments], env=environment())
+def stage(name: str, *arguments: str) -> None:
+    say(" ".join(["python", name, *arguments]))
+    code = subprocess.call([str(PYTHON), str(PROJECT / name), *arguments], env=environment())
     if code:
-        raise Failed(f"{script} ended with {code}: see above", code)
+        raise Failed(f"{name} ended with {code}: see above", code)
 
 
 def serve(demo: Path, port: int) -> None:
@@ -313,16 +305,8 @@ def show(port: int) -> None:
 
 
 def say(message: str) -> None:
-    print(f"start: {message}", file=sys.stderr, flush=True)
+    script.say(f"start: {message}")
 
 
 if __name__ == "__main__":
-    interruption.raise_from_now_on()
-    try:
-        sys.exit(main())
-    except Failed as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
-    except KeyboardInterrupt:
-        print("error: interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+    script.run(main)

@@ -95,11 +95,8 @@ def data_folder(folder: DataFolder) -> Iterator[Check]:
         yield Check(PROBLEM, what, f"{folder.root} cannot be written to: choose {another}", 1)
         return
     free = shutil.disk_usage(folder.root).free
-    says = f"{folder.root}, {free / 1e9:.1f} GB free"
-    if free < LITTLE_SPACE:
-        yield Check(WARNING, what, says + ": a million embeddings take 1.5 GB, free some space")
-    else:
-        yield Check(OK, what, says)
+    low = ": a million embeddings take 1.5 GB, free some space" if free < LITTLE_SPACE else ""
+    yield Check(WARNING if low else OK, what, f"{folder.root}, {free / 1e9:.1f} GB free{low}")
     for kind in (MAPPING, DATASET):
         newest = folder.newest(kind)
         yield Check(OK, kind.name.replace("_", " "), newest.name if newest else f"none yet: {kind.made_by} makes it")
@@ -136,18 +133,16 @@ def hydrus(opened: Hydrus, root_page: str) -> Iterator[Check]:
     for number, words in PERMISSIONS.items():
         if number in numbers:
             yield Check(OK, "permission", words)
-        else:
-            level = PROBLEM if number in NEEDED_TO_READ else WARNING
-            says = f"{words}: missing from the key {name!r}, so {COST[number]}; {WHERE_KEYS_ARE}"
-            yield Check(level, "permission", says, LibraryRefused.exit_code if level == PROBLEM else 0)
-    some = opened.key_filter()
-    if some:
+            continue
+        level = PROBLEM if number in NEEDED_TO_READ else WARNING
+        says = f"{words}: missing from the key {name!r}, so {COST[number]}; {WHERE_KEYS_ARE}"
+        yield Check(level, "permission", says, LibraryRefused.exit_code if level == PROBLEM else 0)
+    if some := opened.key_filter():
         says = f"the key {name!r} sees some files only ({some}), so that most questions are refused: give it a search"
         says += f" permission without a tag filter, {WHERE_KEYS_ARE}"
         yield Check(PROBLEM, "permission", says, LibraryRefused.exit_code)
     yield Check(OK, "tags that count", ", ".join(about["counted"]) or "none")
-    writable = opened.services()
-    if writable:
+    if writable := opened.services():
         yield Check(OK, "tags are written to", f"{writable[0].name} ({writable[0].kind})")
     if PAGES in numbers:
         yield from _page(opened, root_page)
@@ -185,10 +180,7 @@ def machine() -> Iterator[Check]:
     slow = device.type == "cpu" and precision == "float32"
     batch = tagger.default_batch_size(device, torch.get_num_threads())
     says = f"{name}, {precision}, batches of {batch}, PyTorch {torch.__version__}"
-    if slow:
-        yield Check(WARNING, "device", f"{says}: no bfloat16 here, so extraction takes twice as long or more")
-    else:
-        yield Check(OK, "device", says)
-    overlooked = tagger.overlooked_gpu()
-    if overlooked:
+    cost = ": no bfloat16 here, so extraction takes twice as long or more" if slow else ""
+    yield Check(WARNING if slow else OK, "device", says + cost)
+    if overlooked := tagger.overlooked_gpu():
         yield Check(WARNING, "device", f"the GPU is not used: {overlooked}")

@@ -50,12 +50,14 @@ class LibrarySettings:
 
 def library_name(given: str | None, folder: DataFolder, settings: LibrarySettings) -> str:
     """`given`, else the library of the newest mapping in the data folder, else the configured one."""
-    if given:
-        return given
-    path = folder.newest(MAPPING)
-    if path is None:
-        return settings.name
-    return _mapped_library(path, data_folder.load(path, MAPPING).get("library"))
+    path, library = (None, {}) if given else _mapping(folder)
+    if given or path is None:
+        return given or settings.name
+    if library.get("type") == HYDRUS:
+        return HYDRUS
+    if library.get("type") == "folder" and isinstance(library.get("path"), str):
+        return str(library["path"])
+    raise BadFile(f"{path}: 'library' says neither hydrus nor a folder with its path: name one with --library")
 
 
 def open_library(
@@ -73,14 +75,9 @@ def open_library(
     """
     if name == HYDRUS:
         chosen = settings.tag_services or (_mapped(folder, "tag_services", HYDRUS) if follow_mapping else ())
-        return Hydrus(
-            settings.url,
-            settings.key,
-            tag_services=chosen,
-            machine_services=settings.machine_services,
-            write_service=settings.write_service,
-            tell=tell,
-        )
+        writing, machine = settings.write_service, settings.machine_services
+        services: dict[str, Any] = {"tag_services": chosen, "machine_services": machine, "write_service": writing}
+        return Hydrus(settings.url, settings.key, **services, tell=tell)
     root = files.named(name, "--library")
     if not root.is_dir():
         raise MissingInput(f"no folder {root}: --library takes 'hydrus' or a folder of pictures")
@@ -98,19 +95,17 @@ def mapped_library(folder: DataFolder, config: Any, args: Any, tell: Callable[[s
     return open_library(name, folder, settings, tell=tell)
 
 
-def _mapped_library(path: Path, library: object) -> str:
-    if isinstance(library, Mapping) and library.get("type") == HYDRUS:
-        return HYDRUS
-    if isinstance(library, Mapping) and library.get("type") == "folder" and isinstance(library.get("path"), str):
-        return str(library["path"])
-    raise BadFile(f"{path}: 'library' says neither hydrus nor a folder with its path: name one with --library")
+def _mapping(folder: DataFolder) -> tuple[Path | None, Mapping[str, Any]]:
+    """The newest mapping, and what it says of its library."""
+    path = folder.newest(MAPPING)
+    library = data_folder.load(path, MAPPING).get("library") if path else None
+    return path, library if isinstance(library, Mapping) else {}
 
 
 def _mapped(folder: DataFolder, key: str, kind: str) -> Sequence[str]:
     """What the newest mapping of this kind of library was told under `key`, () where it was told nothing."""
-    path = folder.newest(MAPPING)
-    library = data_folder.load(path, MAPPING).get("library") if path else None
-    told = library.get(key, ()) if isinstance(library, Mapping) and library.get("type") == kind else ()
+    path, library = _mapping(folder)
+    told = library.get(key, ()) if library.get("type") == kind else ()
     if not isinstance(told, (list, tuple)) or not all(isinstance(one, str) for one in told):
         raise BadFile(f"{path}: {key!r} of 'library' is not a list of texts: run {MAPPING.made_by} again")
     return told

@@ -11,7 +11,6 @@ from tagcheck.review.store import ADD, OPEN, PAIR, REMOVE, UNDECIDED, Review
 TOKEN = "suggest_token"
 MOST = 1000  # pictures at once
 MARKS = MISSING, WRONG, COPY = ("tagcheck:missing", "tagcheck:wrong", "tagcheck:copy")  # tags that can be searched for
-KEYS = {ADD: "add", REMOVE: "remove"}
 
 
 def suggested(review: Review, hashes: Sequence[str], folder: DataFolder | None = None) -> list[dict[str, Any]]:
@@ -22,13 +21,13 @@ def suggested(review: Review, hashes: Sequence[str], folder: DataFolder | None =
     found = [_of_picture(review, hash) for hash in dict.fromkeys(hashes)]
     known = None if folder is None else unexamined.examined(folder)
     if folder is not None and known is not None:
-        quiet = [one for one in found if not any(one[key] for key in (*KEYS.values(), "copies"))]
+        quiet = [one for one in found if not any(one[key] for key in (ADD, REMOVE, "copies"))]
         new = {one["hash"]: one for one in quiet if bytes.fromhex(one["hash"]) not in known}
         alone = unexamined.suggested(review, folder, list(new)) if new else {}
         for hash, one in new.items():
             one["by"] = "embedding" if hash in alone else None
             for action, entry in alone.get(hash, ()):
-                one[KEYS[action]].append(entry)
+                one[action].append(entry)
     return found
 
 
@@ -44,11 +43,11 @@ def _of_picture(review: Review, hash: str) -> dict[str, Any]:
     )
     for row in rows:
         entry = {"tag": row["tag"], "probability": round(row["confidence"], 4), "why": row["why"]}
-        if row["action"] in KEYS:
-            found[KEYS[row["action"]]].append(entry)
-        elif row["action"] == PAIR:
+        if row["action"] == PAIR:
             other = row["other"] if row["hash"] == hash else row["hash"]
-            found["copies"].append({"hash": other, "likeness": round(row["confidence"], 4), "why": row["why"]})
+            found["copies"].append({"hash": other, "likeness": entry["probability"], "why": row["why"]})
+        else:
+            found[row["action"]].append(entry)
     return found
 
 

@@ -13,9 +13,8 @@ from typing import Any
 PIXELS = "CREATE TABLE IF NOT EXISTS pixels (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID"
 # Decisions of the owner that are not in the library yet; a change that failed may have failed since its file had become another.
 FOLLOWS = "state IN ('accepted', 'ignored', 'flagged') AND (outcome IS NULL OR outcome = 'failed')"
-DECIDED = (
-    f"SELECT hash FROM decisions WHERE {FOLLOWS} UNION SELECT other FROM decisions WHERE other != '' AND {FOLLOWS}"
-)
+DECIDED = f"SELECT hash FROM decisions WHERE {FOLLOWS}"
+DECIDED += f" UNION SELECT other FROM decisions WHERE other != '' AND {FOLLOWS}"
 # Of the pictures that the store has a record of.
 RECORDED = (
     "SELECT hash, json_extract(evidence_of(record), '$.pixel_hash') AS pixels FROM pictures"
@@ -61,16 +60,9 @@ def inherited(db: sqlite3.Connection, pictures: Mapping[str, str]) -> list[dict[
     if "pictures" in tables:
         known |= dict(db.execute(RECORDED).fetchall())
     found = heirs(known, pictures)
-    if not found:
-        return []
-    own = {tuple(row) for row in db.execute("SELECT hash, tag, action, other FROM decisions")}
-    rows = [dict(row) for row in db.execute(f"SELECT * FROM decisions WHERE {FOLLOWS}")]
-    return [
-        row | {"hash": key[0], "other": key[3], "outcome": None}
-        for row in rows
-        for key in _keys(row, found)
-        if key not in own
-    ]
+    rows = [dict(row) for row in db.execute(f"SELECT * FROM decisions WHERE {FOLLOWS}")] if found else []
+    moved = [(row, key) for row in rows for key in _keys(row, found) if not _has(db, key)]
+    return [row | {"hash": key[0], "other": key[3], "outcome": None} for row, key in moved]
 
 
 def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
@@ -80,18 +72,16 @@ def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
         old = (row["hash"], row["tag"], row["action"], row["other"])
         new = [key for key in _keys(row, found) if not _has(db, key)]
         for key in new:
-            values = (*key, row["state"], row["decided_at"], row["issue"], row["confidence"], row["evidence"])
             db.execute(
                 "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence, evidence)"
-                " VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
-                values,
+                f" SELECT ?, ?, ?, ?, state, 1, decided_at, issue, confidence, evidence FROM decisions WHERE {KEY}",
+                (*key, *old),
             )
         if new:
             moved += len(new)
             for table in ("suggestions", "event_changes"):
-                db.execute(
-                    f"UPDATE OR IGNORE {table} SET hash = ?, other = ? WHERE {KEY}", (new[0][0], new[0][3], *old)
-                )
+                moving = f"UPDATE OR IGNORE {table} SET hash = ?, other = ? WHERE {KEY}"
+                db.execute(moving, (new[0][0], new[0][3], *old))
             db.execute(f"DELETE FROM suggestions WHERE {KEY}", old)
             # A no stays where it was, too, should the old file come back; it is one answer and not two (so without confidence).
             # A yes would be written twice.

@@ -62,22 +62,17 @@ def _of_picture(
     decided = {(hash, one["tag"], one["action"]): one["state"] for one in rows}
     noes = Noes.of(spellings, decided, frozenset(review.muted()))
     errors = kept.says.errors(row, [tag in record.tags for tag in kept.names]).tolist()
-    likely = sorted(
-        (-chance, tag, never)
-        for chance, tag, never in zip(errors, kept.names, kept.never.tolist())
-        if chance >= LIKELY_FROM
-    )
+    scored = zip(errors, kept.names, kept.never.tolist())
     out = []
-    for chance, tag, never in likely:
+    for chance, tag, never in sorted((-chance, tag, never) for chance, tag, never in scored if chance >= LIKELY_FROM):
         adding = tag not in record.tags
         action = ADD if adding else REMOVE
         if (hash, tag, action) in decided or (never and adding) or noes.why_not(record, tag, adding):
             continue
         why = (WHY if adding else WHY_WRONG).format(f"{min(-chance, 0.99):.0%}")
         out.append((action, {"tag": tag, "probability": round(-chance, 4), "why": why}))
-    coming = {
-        brought for action, one in out if action == ADD for brought in spellings.brings(one["tag"]) - {one["tag"]}
-    }
+    added = [one["tag"] for action, one in out if action == ADD]
+    coming = {brought for tag in added for brought in spellings.brings(tag) - {tag}}
     return [(action, one) for action, one in out if action == REMOVE or one["tag"] not in coming]
 
 

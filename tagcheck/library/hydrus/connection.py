@@ -43,14 +43,8 @@ LARGEST_JSON = 192 * 2**20  # a search that finds two million files is 140 MB
 LARGEST_FILE = 2 * 2**30
 PIECE = 2**18
 
-OK = 200
-PARTIAL = 206
-BAD_REQUEST = 400
-NO_KEY = 401
-FORBIDDEN = 403
-NOT_FOUND = 404
+OK, PARTIAL, BAD_REQUEST, NO_KEY, FORBIDDEN, NOT_FOUND, BUSY = 200, 206, 400, 401, 403, 404, 503  # of HTTP
 TOO_LONG = (413, 414, 431)  # what a reverse proxy says to a long address; Hydrus itself takes 2 MiB
-BUSY = 503
 NO_ADDRESS = "is not a web address: it looks like http://localhost:45869"
 FAILED = "API connection failed"  # begins every message about a client that cannot be reached
 
