@@ -3,11 +3,10 @@
 Two real libraries stand behind this protocol: a Hydrus client (`tagcheck.library.hydrus`) and a folder of
 pictures with sidecar text files (`tagcheck.library.folder`). Scripts and the page know only this protocol.
 
-How a tag is changed. A picture's tag on one tag service is in exactly one *state*. A change is planned against the
-states as they are (`Library.plan`), which gives writes that say `before` and `after`; a write is carried out
-(`Library.write`), then the states are read again (`Library.states`). Undo is the same write turned round (`Library.undo_of`). A
-write is only carried out by a caller that has seen that the state still is `before`, so doing it twice does nothing
-twice.
+How a tag is changed. A picture's tag on one tag service has exactly one *state*. `Library.plan` compares a change with
+the states and gives writes with `before` and `after`. `Library.write` carries them out, `Library.states` reads the states
+again. An undo is the reverse write (`Library.undo_of`). The caller of `write` has seen that the state still is `before`, so
+a second call changes nothing.
 """
 
 from __future__ import annotations
@@ -47,9 +46,8 @@ class Page:
 class Walk:
     """What `Library.walk` found: the pages, and the files on them that are not (wholly) here.
 
-    `not_local` maps a reason ("never imported", "deleted", "trashed") to its hashes. Trashed files
-    can still be read; the other reasons mean there is nothing to look at. `notes`: what the owner should know about what
-    was seen and not read, in words; `untagged`: no picture has a tag, as far as a walk can tell.
+    `not_local` maps a reason ("never imported", "deleted", "trashed") to its hashes. Trashed files can still be read,
+    the others cannot. `notes` are sentences for the owner about what was seen and not read; `untagged`: no picture has a tag.
     """
 
     root: tuple[str, ...]

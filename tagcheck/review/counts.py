@@ -1,15 +1,15 @@
-"""Counts of the findings index that every move of a suggestion moves by one, so that no look has to count anew.
+"""Counts of the findings index, kept up to date as suggestions move between queues.
 
-A tally is a row of the table `tallies`: for one `scope` ("all", one "issue", "tag" or "namespace", its `name`)
-and one `state`, how many `findings` have a suggestion there, how many `suggestions` that are,
-and `expected`, the sum of their confidences in ten-thousandths. In the scopes "all" and "issue" they are parted by
-confidence band too: a suggestion by its own, a finding by that of its surest suggestion there;
-elsewhere `band` is 0. A finding has suggestions of several issues and tags, so findings do not add up over them.
+A tally is a row of the table `tallies`. It counts, for one `scope` ("all", or the "issue", "tag" or "namespace" called
+`name`) and one `state`, the `findings` that have a suggestion there, these `suggestions`, and `expected`, the sum of their
+confidences in ten-thousandths. The scopes "all" and "issue" are split by confidence band too: a suggestion by its own
+confidence, a finding by that of its surest suggestion there. Elsewhere `band` is 0. A finding may have suggestions of
+several issues and tags, so findings do not add up over them.
 
-Triggers keep them, in the transaction of whatever moves a suggestion; `make` counts all of it anew. Tests
-hold the one against the other. Triggers also note every move in `moves`, so that who has counted a view, whichever it is,
-need not count it anew either (`since`). Likewise `verdicts` has, for each tag and for each issue by confidence band, how many
-suggestions about tags the owner accepted or ignored (`answers`), and how many of them were right (`yes`): accepted, and not taken back since.
+Triggers update the tallies in the transaction that moves a suggestion; `make` counts everything again. Triggers also note
+every move in `moves`, so that the counts of any view can be updated (`since`). The table `verdicts` counts, for each tag
+and for each issue by confidence band, the suggestions about tags that the owner accepted or ignored (`answers`), and
+those that were right (`yes`): accepted, and not taken back since.
 """
 
 import sqlite3
@@ -86,14 +86,14 @@ def _verdicts(row: str, sign: str, table: str = "") -> list[str]:
 
 
 def drop(db: sqlite3.Connection) -> None:
-    """Keep the counts no longer, before many rows change; `make` begins anew."""
+    """Stop updating the counts, before many rows change; `make` counts them again."""
     for name in TRIGGERS:
         db.execute(f"DROP TRIGGER {name}")
 
 
 @contextmanager
 def kept(db: sqlite3.Connection, moves: int) -> Iterator[None]:
-    """Let about so many suggestions move inside: many are counted once at the end, few as they move."""
+    """Within it about `moves` suggestions move: many are counted once at the end, few as they move."""
     if moves <= MANY:
         yield
         return
@@ -103,7 +103,7 @@ def kept(db: sqlite3.Connection, moves: int) -> Iterator[None]:
 
 
 def recount(db: sqlite3.Connection) -> None:
-    """Count everything from the suggestions. A rank is one finding's, and along it indexes lead that hold all there is to count."""
+    """Count everything from the suggestions. Each finding has its own rank, and the indexes hold all that is counted."""
     db.execute("DELETE FROM tallies")
     expected = _expected("suggestions")
     for scope, column in COLUMNS.items():
@@ -120,8 +120,9 @@ def recount(db: sqlite3.Connection) -> None:
 
 
 def since(db: sqlite3.Connection, place: int | None) -> tuple[int, dict[int, str] | None]:
-    """(the newest move's number, state before of each suggestion that moved after the one numbered `place`: "" where it was not
-    there). None instead of the states where so much moved that it was not noted, or where there is no `place` to go on from.
+    """(number of the newest move, the state that each suggestion had before it moved after move `place`, "" for a new one).
+
+    None instead of the states where all may have moved, or without a `place`.
     """
     newest = db.execute("SELECT ifnull(max(id), 0) FROM moves").fetchone()[0]
     if place is None:
@@ -146,10 +147,9 @@ def _expected(row: str) -> str:
 
 
 def _moves(row: str, sign: str, back: str) -> list[str]:
-    """The statements that count one row in ("+") or out ("-"); the row itself has moved already.
+    """The statements that count one row in ("+") or out ("-"), after the row itself has moved.
 
-    What changes for its finding depends on the `rest`: the surest other suggestion it has there. With the row the
-    finding stands in the band of the surer of both, without it in that of the rest, or nowhere.
+    Its finding is in the band of its surest suggestion there: this row, or the surest of the `rest`.
     """
     out = []
     for scope, column in COLUMNS.items():

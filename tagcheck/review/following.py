@@ -1,8 +1,8 @@
-"""Decisions follow the picture: a file whose metadata changed has another hash and the same pixels, and keeps what was decided.
+"""Decisions follow the picture: a file whose metadata changed has another hash and the same pixels, and keeps them.
 
-Of pictures that were decided on, the digest of their pixels is kept (`pixel_hash` of the dataset) as long as the decision
-is. Where such a picture is gone and others have its pixels, what was ignored, accepted or flagged goes over to these:
-for good when the page reads a new dataset (`follow`), and for a detector that runs before that (`inherited`).
+The store keeps the digest of the pixels (`pixel_hash` of the dataset) of every picture that was decided on. Where such a
+picture is gone and others have its pixels, what was ignored, accepted or flagged counts for those: for good when the page
+reads a new dataset (`follow`), and for a detector that runs before that (`inherited`).
 """
 
 import sqlite3

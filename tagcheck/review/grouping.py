@@ -1,8 +1,8 @@
 """What reports say, brought together: one finding a picture or group of copies, one suggestion a (picture, tag, action).
 
-Detectors look at the same pictures and often say the same. `said` (beside the store's own tables, while reports are read) holds
-each time that something is said; `regroup` makes of it `suggestions`, each once, and `findings`, each what one card shows: a picture with all that
-is suggested for it, or a group of copies. The pairs of a group beyond `LARGEST` copies or `MOST_PAIRS` pairs stand alone.
+Several detectors may suggest the same. The table `said` (only while reports are read) has a row for each time; `regroup`
+makes one suggestion of them, and findings, which are what a card shows: a picture with all that is suggested for it, or a
+group of copies. The pairs of a group of more than `LARGEST` copies or `MOST_PAIRS` pairs are findings of their own.
 """
 
 import json

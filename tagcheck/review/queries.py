@@ -1,7 +1,7 @@
 """Reading the findings index: which findings match, in which order, how many, and the counts of the overview.
 
-Lists page by key: a finding's rank is its place in reviewing order, so "the next fifty" starts after a
-rank and costs the same at the end of a hundred thousand findings as at the start.
+A finding's rank is its place in reviewing order. A page of a list starts after a rank, so the last page costs as much as
+the first.
 """
 
 import itertools
@@ -173,7 +173,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Counted:
-    """The counts of a view by state, "" for all queues together if they were asked for, after so many moves of suggestions."""
+    """The counts of a view by state ("" for all queues together, if asked for), as they were after move number `place`."""
 
     by_state: dict[str, Count]
     place: int = 0
@@ -330,7 +330,7 @@ def queues(review: Review, view: Filter) -> dict[str, Count]:
 
 
 def counted(review: Review, view: Filter, known: Counted | None = None) -> Counted:
-    """A view's counts in every queue, or if it is of any queue also together. From those `known` only what moved since is counted."""
+    """A view's counts in every queue, also together if it is of any queue. With `known` counts, only moves since are counted."""
     if (tallied := _tallied(view)) is not None and view.state:
         where, values = tallied
         rows = review.db.execute(
@@ -364,7 +364,7 @@ def _count_all(review: Review, view: Filter) -> dict[str, Count]:
 
 
 def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: dict[int, str]) -> dict[str, Count]:
-    """The counts `found` as they are since suggestions moved from where they were `before`: only their findings are looked at."""
+    """The counts `found`, updated for suggestions that were in the states `before`: only their findings are read."""
     where, values = _where(replace(view, state=""), by_row=True)
     rows = review.db.execute(
         "SELECT s.id, s.rank, s.state FROM (SELECT DISTINCT m.rank FROM json_each(?) e JOIN suggestions m ON m.id = e.value) r"
@@ -399,7 +399,7 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
 
 
 def suggestions(review: Review, view: Filter, by_picture: bool = False) -> sqlite3.Cursor:
-    """The matching suggestions as rows, in the view's order or those of a picture together, for an export: read a row at a time."""
+    """The matching suggestions, a row at a time, in the view's order or with those of a picture together (for an export)."""
     where, values = _where(view)
     column, direction = _walk(view)
     order = "s.hash, s.confidence DESC, s.tag" if by_picture else f"s.{column} {direction}, s.place"
@@ -412,7 +412,7 @@ def choices(review: Review, what: str) -> list[str]:
 
 
 def picture(review: Review, hash: str) -> dict[str, Any] | None:
-    """The dataset's record of one picture, with what was applied since put into its tags; None when there is none."""
+    """The dataset's record of one picture, its tags with the changes applied since; None where there is no record."""
     row = review.db.execute("SELECT evidence_of(record) AS record FROM pictures WHERE hash = ?", (hash,)).fetchone()
     if row is None:
         return None
@@ -467,7 +467,7 @@ def ignored_in(review: Review, event: int) -> list[Key]:
 
 
 def pictures_with(review: Review, tags: Sequence[str]) -> int:
-    """How many pictures that findings are about, or that wait for the detectors, have all these tags, by the dataset."""
+    """How many of the pictures that have a record here have all these tags."""
     one = "EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = ?)"
     has = " AND ".join([one] * len(tags))
     read = "SELECT evidence_of(record) AS record FROM pictures LIMIT -1"  # the limit lets each be unpacked but once
@@ -672,7 +672,7 @@ def _place(review: Review, view: Filter, column: str, finding: str | None) -> in
 
 
 def _large(review: Review, view: Filter) -> bool:
-    """Whether a page of the library, or a series, holds so many pictures that it is no place to start from."""
+    """Whether the view's page or series has 1,000 pictures or more, so that a search should not start from them."""
     tables = (("picture_pages", "page", view.page), ("picture_series", "series", view.series))
     return any(
         review.db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1 OFFSET 999", (value,)).fetchone()
@@ -682,7 +682,7 @@ def _large(review: Review, view: Filter) -> bool:
 
 
 def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
-    """The SQL condition on `suggestions s` that a filter stands for, and its values; `by_row` where few rows are asked, or many match."""
+    """A filter as an SQL condition on `suggestions s`, and its values; `by_row` where few rows are read, or many match."""
     of = "EXISTS (SELECT 1 FROM {0} p WHERE p.{1} = ? AND p.hash = s.hash)"
     of = of if by_row else "s.hash IN (SELECT hash FROM {0} WHERE {1} = ?)"
     told: list[tuple[str, tuple[Any, ...]]] = [  # each counts where it has values

@@ -1,9 +1,8 @@
 """The newest reports and the dataset records they speak of, read into the tables of the review store.
 
-`sync` looks whether a newer file of any kind appeared and, if so, reads all of them again and brings the tables up to date in
-one transaction: a reader sees the old findings or the new ones, never half of each. Files are read a
-record at a time where they are laid out as `tagcheck.data_folder` writes them, so that a million
-findings need no more memory than a few. Running it twice changes nothing.
+Where a file of any kind is newer, `sync` reads all of them again and updates the tables in one transaction, so that a
+reader sees the old findings or the new ones. Files are read a record at a time where they are laid out as
+`tagcheck.data_folder` writes them, so that memory does not grow with the number of findings. A second run changes nothing.
 """
 
 import os
@@ -68,9 +67,10 @@ def has_read(review: Review) -> bool:
 
 
 def sync(review: Review, folder: DataFolder) -> Sync:
-    """Read what is newer than the tables. A damaged file costs its own findings, not the others', and is named in `problems`.
+    """Read what is newer than the tables. A damaged file loses only its own findings, and is named in `problems`.
 
-    Files are read into tables beside the store's, while which anybody may decide; only what is made of them is one transaction.
+    Files are read into tables of their own first, so that the owner can decide meanwhile; one transaction then replaces the
+    store's.
     """
     wanted, known = _newest(folder), _known(review)
     stale = _stale(wanted, known)

@@ -1,12 +1,11 @@
-"""The owner's decisions, kept in `review.sqlite3` so that they outlive every re-run of the detectors.
+"""The owner's decisions, in `review.sqlite3`. They stay when the detectors run again.
 
-A decision belongs to a *suggestion*, (hash, tag, "add" | "remove"), or to a pair of pictures,
-(hash1, relation, "pair", hash2), and never to an entry of some report: entries are regrouped by the
-next run, suggestions stay. What was written to the library is the ledger's business; its outcome is
-noted beside the decision. Every change is one event of a history that undo and redo walk along.
+A decision belongs to a *suggestion*, (hash, tag, "add" | "remove"), or to a pair of pictures, (hash1, relation, "pair",
+hash2). It does not belong to an entry of a report, since the next run groups entries otherwise. The ledger knows what was
+written to the library; the outcome is noted beside the decision. Every change is an event of a history, for undo and redo.
 
-Beside the decisions stand the tables of the findings index, which `tagcheck.review.report_import` fills and
-`tagcheck.review.queries` reads; they can be made again from the reports, decisions cannot.
+The same file has the tables of the findings index, which `tagcheck.review.report_import` fills and
+`tagcheck.review.queries` reads. They can be made again from the reports, decisions cannot.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ QUEUES = (OPEN, UNLIKELY, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, 
 ADD, REMOVE, PAIR = "add", "remove", "pair"
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
 CHANGED = 0.1  # by which a confidence has to grow after a "no" to be called out
-MAPPED_BYTES = 2**30  # of the file are read in place, so that a new connection need not warm a cache of its own
+MAPPED_BYTES = 2**30  # of the file that are mapped into memory, so that a new connection needs no cache of its own
 
-# The indexes that views walk along. They hold the rank, so they are made anew once the ranks are known.
+# The indexes that views read in order. They hold the rank, so they are made again once the ranks are known.
 WALKS = {
     "suggestions_rank": "suggestions (rank, state, issue, confidence)",
     "suggestions_state": "suggestions (state, rank, issue, confidence)",
@@ -274,7 +273,7 @@ class Review:
         return cast("list[str]", json.loads(self.meta(MUTED, "[]")))
 
     def mute(self, tag: str, on: bool = True) -> None:
-        """Ask about a tag no longer, or again. That is no verdict on it: nothing is decided, and no other tag is touched."""
+        """Stop asking about a tag, or ask again. Nothing is decided by that, and no other tag is touched."""
         now = sorted({*self.muted(), tag} if on else {*self.muted()} - {tag})
         with self.writing() as db, counts.kept(db, counts.MANY + 1):
             db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (MUTED, json.dumps(now)))
@@ -293,10 +292,9 @@ class Review:
     def decide(self, asks: Sequence[Ask], state: str, label: str = "", attach_to: str | None = None) -> Outcome:
         """Give each asked suggestion `state` (one of `DECISIONS`, or "open"), all in one event of the history.
 
-        A decision is only replaced when it still is the one that was seen (`Ask.version`), so two
-        tabs cannot overwrite each other unseen. Accepting a suggestion whose opposite is accepted
-        and not yet applied puts the opposite back to open. `attach_to` names the finding to list
-        suggestions under that no report made (a tag copied across a pair).
+        A decision is replaced only where it still has the version that was seen (`Ask.version`), so that two tabs
+        do not overwrite each other. Accepting a suggestion puts an opposite one that is accepted and not yet applied
+        back to open. `attach_to` is the finding that lists suggestions which no report made (a tag copied across a pair).
         """
         if state not in (*DECISIONS, OPEN):
             raise ValueError(f"no such decision: {state!r}")
@@ -446,7 +444,7 @@ def make_indexes(db: sqlite3.Connection, indexes: Mapping[str, str]) -> None:
 
 
 def drop_indexes(db: sqlite3.Connection) -> None:
-    """Drop them, before many rows change: making them anew is quicker than keeping them."""
+    """Drop all indexes before many rows change: it is quicker to make them again than to update them."""
     for name in WALKS | LOOKUPS:
         db.execute(f"DROP INDEX IF EXISTS {name}")
 
@@ -455,8 +453,8 @@ def decisions(path: Path, pictures: Mapping[str, str] | None = None) -> dict[tup
     """(hash, tag, "add" | "remove") -> what the owner decided: "accepted" (applied or not), "ignored", "skipped",
     "flagged", or "undone" where an applied change was taken back. Empty when there is no store yet.
 
-    With the library's `pictures` (hash -> digest of its pixels, `Dataset.pixels`), also what follows to these from files that are
-    gone and had the same pixels.
+    With the library's `pictures` (hash -> digest of its pixels, `Dataset.pixels`), decisions on files that are gone also
+    count for pictures with the same pixels.
     """
     return {
         (row["hash"], row["tag"], row["action"]): UNDONE if row["outcome"] == UNDONE else row["state"]
@@ -467,7 +465,7 @@ def decisions(path: Path, pictures: Mapping[str, str] | None = None) -> dict[tup
 
 def answers(path: Path) -> list[tuple[str, str, str, float, bool]]:
     """(action, issue, tag, confidence, whether the detector was right) of each suggestion that the owner accepted or
-    ignored, where its issue and confidence were noted. A change that was taken back says nothing: an undo may be of a slip.
+    ignored, where issue and confidence were noted. A change that was taken back does not count: it may have been a slip.
     """
     return [
         (row["action"], row["issue"], row["tag"], row["confidence"], row["state"] == ACCEPTED)

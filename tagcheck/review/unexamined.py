@@ -1,7 +1,7 @@
 """What is suggested for a picture that no detector has examined yet, from its stored embedding.
 
-The last run of the detectors kept a small model (`tagcheck.single_picture`). It knows no neighbours and no copies, so it says less
-than they will.
+The last run of the detectors kept a small model (`tagcheck.single_picture`). It does not use similar pictures or copies, so
+it suggests less than they will.
 """
 
 from __future__ import annotations

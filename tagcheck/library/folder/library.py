@@ -1,9 +1,9 @@
 """A folder of pictures with sidecar tags, as a library: sub-folders are pages, SHA-256 of the bytes is the hash.
 
-A picture's tags stand in `picture.jpg.txt`, in `picture.txt`, or in both (then all of them count). The same bytes in
-several places are one picture on several pages, and a fix goes to each place. A sidecar is replaced whole or not at
-all, only while it still is what was read, and every version that was replaced is kept in the store, so that taking a
-fix back gives the very same bytes again. What is decided here and why: docs/decisions/sidecars.md.
+A picture's tags are in `picture.jpg.txt`, in `picture.txt`, or in both (then all of them count). The same bytes in
+several places are one picture on several pages, and a fix goes to each place. A sidecar is replaced whole or not at all,
+and only while it still is what was read. The store keeps every version that was replaced, so that an undo gives the same
+bytes again. The reasons are in docs/decisions/sidecars.md.
 """
 
 import hashlib

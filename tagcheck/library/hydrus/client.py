@@ -1,18 +1,17 @@
 """A Hydrus client as a library of tagged pictures, over its Client API.
 
-Reading: pages (waited for while they load, never refreshed: a refresh empties pages that hold
-files without a search), metadata 256 hashes a call, files as bytes by hash. File ids are never
-used: asking for the bytes of one that Hydrus does not know alarms its owner. Asking for the bytes
-of an unknown hash leaves a row in the database for ever, so metadata, which does not, comes first.
+Reading: pages are waited for while they load and never refreshed, since a refresh empties a page that holds files
+without a search. Metadata is asked for 256 hashes a call, files by hash. File ids are not used: Hydrus shows its owner an
+error when asked for the bytes of an unknown one. A request for the bytes of an unknown hash leaves a row in the database
+for ever, so metadata, which leaves none, is asked for first.
 
-Tags: a tag *counts* when it stands on a service whose tags count (all local ones and repositories,
-but those that a machine fills; "all known tags" repeats the others and is never read). What the
-owner sees has siblings and parents applied ("display tags"); what is written is what is stored.
+Tags: a tag *counts* when it is on a service whose tags count: local ones and repositories, without those that a machine
+fills ("all known tags" repeats the others and is not read). The owner sees tags with siblings and parents applied
+("display tags"); stored tags are what is written.
 
-Writing: only through `/add_tags/add_tags`, with the two options set so that Hydrus itself ignores a write whose
-`before` no longer holds. One thing the API cannot do: on a local service a mapping can be deleted, but not without a
-deletion record. So the write that takes back an added tag ends in "deleted" instead of "absent" (`Hydrus.undo_of` says
-so beforehand); everything else goes back exactly. docs/decisions/hydrus.md tells why each of these is so.
+Writing: only through `/add_tags/add_tags`, with options that make Hydrus ignore a write whose `before` no longer holds.
+The API cannot delete a mapping of a local service without a deletion record. So an added tag that is taken back ends as
+"deleted" instead of "absent" (`Hydrus.undo_of`); everything else goes back exactly. docs/decisions/hydrus.md has the reasons.
 """
 
 from __future__ import annotations
