@@ -1,10 +1,10 @@
-"""What a picture's other tags and its embedding together say of a tag: ridge regression on both, out of fold.
+"""Evidence for a tag from the picture's other tags and its embedding: ridge regression on both, out of fold.
 
-A library has up to 30,000 tags, and each is told by a few others. So each tag is regressed on the embedding and on the
-`SUPPORT` tags that have the strongest partial correlation with it given the embedding; among tags that never met, only the
-`COMMON` most used are looked at, since of rare ones it says nothing. Tags that are no evidence about it
-(`tagcheck.tag_errors.relations`) are never among them. Where a library has no more than `SUPPORT` tags, this is the regression on all of
-them. Work and memory grow with the pairs of tags that meet on a picture, not with the square of the tags.
+A library has up to 30,000 tags, and a few others predict each. So each tag is regressed on the embedding and on the
+`SUPPORT` tags with the strongest partial correlation with it given the embedding. Of tags that never occur with it only the
+`COMMON` most used are candidates, since for rare ones that means nothing. Tags that are no independent evidence about it
+(`tagcheck.tag_errors.relations`) are left out. In a library of at most `SUPPORT` tags this is the regression on all of
+them. Work and memory grow with the pairs of tags that occur together, not with the square of the tags.
 
 The embedding is eliminated first: with L the Cholesky factor of its penalised covariance A, and C its covariance with the
 tags, what is left between two tags is M - (L^-1 C)'(L^-1 C), and each tag's own system has `SUPPORT` unknowns.

@@ -1,11 +1,11 @@
 """The evidence for and against each tag of each picture, without looking at whether the tag is written there.
 
 Every kind of evidence is a log-likelihood ratio or close to one, (n, T): above 0 supports the
-tag, below 0 against it, and 0 says nothing. All of it is out of fold: what is learned about a
-picture comes from pictures that are neither itself nor its near-duplicates.
+tag, below 0 speaks against it, and 0 says nothing. All of it is out of fold: a picture's values come from models that
+were not fitted on the picture or its near-duplicates.
 
     probe       ridge regression of the tag on the embedding
-    kernel      the same on random waves over its main directions, for what is no straight line
+    kernel      the same on random waves over its main directions, for curved relations
     context     ridge regression of the tag on the embedding and the other tags of the picture that tell
                 most of it (`tagcheck.tag_errors.context`)
     neighbours  share of the nearest pictures that have the tag
@@ -16,8 +16,8 @@ picture comes from pictures that are neither itself nor its near-duplicates.
 A further tagger, of which there are embeddings too (`FurtherTagger`), adds its own probe, kernel and logit under its name
 (`wd/probe`); how much each is worth is learned beside all else.
 
-`probe_share` and `kernel_share` are those regressions' own values: no ratios, but estimates of the share of such
-pictures that have the tag, which hold where a ratio's normal curves do not.
+`probe_share` and `kernel_share` are the values of those regressions. They are not ratios, but estimates of the share of
+such pictures that have the tag. They hold where scores are not normally distributed, as the ratios assume.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ class FurtherTagger:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Who stands near whom. `indices`, `cosine` (n, k) nearest pictures, twins among them; `twins` a symmetric 0/1
-    sparse matrix (n, n) of near-duplicates; `labels` (n,) their groups; `threshold` the cosine they were told by; `recall`
-    the share of the true nearest that are among `indices`, 1 where all were compared.
+    """The nearest pictures. `indices`, `cosine` (n, k), with near-duplicates; `twins` a symmetric 0/1 sparse matrix (n, n) of
+    the near-duplicates, `labels` (n,) their groups, `threshold` the cosine from which pictures are near-duplicates; `recall`
+    the share of the true nearest that are in `indices`, 1 where all were compared.
     """
 
     indices: np.ndarray
@@ -122,10 +122,9 @@ class Surroundings:
 def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | None = None) -> Surroundings:
     """The nearest pictures of each, and which of them are near-duplicates, from embeddings (n, d).
 
-    Rows are centred first: what all pictures have in common says nothing about two of them.
-    Neighbours are looked for in the first `REDUCED` principal directions, of very many pictures within clusters
-    (`tagcheck.similar.nearest`); their cosines are exact. `copies` are the near-duplicates where these were told by more
-    than the embeddings.
+    Rows are centred first, since the mean of all pictures says nothing about two of them. Neighbours are searched in the
+    first `REDUCED` principal directions, and within clusters where there are very many pictures
+    (`tagcheck.similar.nearest`); their cosines are exact. `copies` are near-duplicates that were found by other means too.
     """
     n, d = matrix.shape
     mean, vectors = main_directions(matrix, min(REDUCED, d))
@@ -168,11 +167,10 @@ def with_twins(
 
 
 def twin_threshold(nearest: np.ndarray) -> float:
-    """The cosine that parts near-duplicates from merely similar pictures: the valley in the histogram of `nearest`.
+    """The cosine between near-duplicates and merely similar pictures: the minimum between two modes of `nearest`.
 
-    `nearest` (n,) is each picture's highest cosine to another. On the scale log(1 - cosine) ordinary
-    pictures form one hill, near-duplicates another left of it. Where there is no second hill, only
-    what lies far outside the first counts as a twin.
+    `nearest` (n,) is each picture's highest cosine to another. On the scale log(1 - cosine) ordinary pictures form one
+    mode, near-duplicates a lower one. Without a second mode, only outliers of the first count as near-duplicates.
 
     >>> round(twin_threshold(np.r_[np.full(900, 0.6), np.full(100, 0.999)]), 1)
     1.0
@@ -202,8 +200,8 @@ def twin_threshold(nearest: np.ndarray) -> float:
 class Ratio:
     """A score turned into a log-likelihood ratio, by tag: two normal curves of one width. All arrays (T,).
 
-    `middle` where both are equally likely, `slope` ratio per unit of score, shrunken by how well the
-    difference of the means is known; `separation` the squared distance of the means in widths.
+    `middle` is the score where both are equally likely, `slope` the ratio per unit of score, shrunk where the difference
+    of the means is uncertain; `separation` the squared distance of the means in units of the width.
     """
 
     middle: np.ndarray

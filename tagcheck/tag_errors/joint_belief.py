@@ -1,19 +1,19 @@
-"""Belief in tags that bear on each other, weighed together: which of a picture's series are right, if one, two or none.
+"""The joint probability of tags that bear on each other: which of a picture's series are right, if one, two or none.
 
 The model. For one picture let Z be the set of tags that truly belong, of those that bear on each other
-(`tagcheck.tag_errors.relations`), and W the written ones. What the error model says of each tag by itself is kept: its
-odds o from the evidence, and the factor w by which it counts that the tag is written, or that it is not. Then
+(`tagcheck.tag_errors.relations`), and W the written ones. The error model gives for each tag alone the odds o from the
+evidence, and the factor w for the fact that it is written, or that it is not. Then
 
     log P(Z | e)    = sum of o over Z + sum of c over pairs in Z                     up to a constant
     log P(Z | e, W) = the same + sum of w over Z + log(1 + sum of swaps)
 
-where c is how much more often than by chance two tags of a namespace meet: learned for the namespace and for each pair,
-drawn to the namespace's. So "both belong" is a hypothesis with a prior of its own: next to nothing for two
-worlds that never cross, near to certain for a series and its part. A swap is a tag of Z that is not written while
-another, not of Z, stands in its place; how often, and which stands for which, is learned too.
+where c is how much more often than by chance two tags of a namespace occur together, learned for the namespace and for
+each pair (shrunk to the namespace's). So "both belong" has a prior of its own: almost 0 for two series that never cross,
+almost 1 for a series and a part of it. A swap is a tag of Z that is not written while another, not in Z, is written in
+its place; how often that happens, and for which tags, is learned too.
 
-A parent is certain where one of its children belongs, and a parent that is written by the stroke that wrote the child
-says nothing more. Tags that exclude each other share what is possible where both are written.
+A parent is certain where one of its children belongs. A parent that was written together with the child is no further
+evidence. Of two written tags that exclude each other at most one is right.
 
 Every set of up to `MOST` tags is weighed, so the sums are exact; the learning is expectation maximisation, in which the
 expected meetings under P(Z | e) are moved to those under P(Z | e, W) (iterative scaling; Darroch and Ratcliff 1972).
@@ -112,10 +112,10 @@ def _as_far_as_it_shows(
 ) -> np.ndarray:
     """`error` (m,), its log-odds where above 0 times a power of the share of the tag's uses that the evidence expects, `shows` (T,).
 
-    Where the evidence misses many uses of a tag, what it says of the tag is less sure than the regression thinks: whether
-    such a tag is forgotten, or is not for what can be seen, cannot be told from the tags alone. A tag beside another of its
-    namespace that is likely right is told by that one too, and the less often two of the namespace meet (`meeting`
-    (spaces,), in logs of units of chance), the more the others tell: there the power is lower.
+    Where the evidence misses many uses of a tag, it is less sure about the tag than the regression estimates: the tags alone
+    do not show whether such a tag is forgotten or cannot be seen. Beside another tag of its namespace that is likely right,
+    that one is evidence too, and the more so the less often two of the namespace occur together (`meeting` (spaces,), in
+    logs of units of chance): there the power is lower.
     """
     space = relations.space[cells.column]
     of_space = np.flatnonzero((space >= 0) & cells.given)
@@ -135,8 +135,8 @@ def _as_far_as_it_shows(
 def _or_unexplained(error: np.ndarray, cells: Cells, shows: np.ndarray) -> np.ndarray:
     """`error` (m,), for written tags with a small chance that what nothing explains is wrong rather than out of sight.
 
-    Where the evidence sees little of a tag (`shows`), its uses without evidence are taken for ones that cannot be seen, so all look
-    equally right. Among these the picture's own regression tells the order: a seldom tag is wrong more often.
+    Where the evidence shows little of a tag (`shows`), its uses without evidence count as invisible, and all look equally
+    right. The picture's own regression then gives the order: an unlikely tag is wrong more often.
     """
     alone = 1 - np.clip(cells.features[:, cells.names.index("probe_share")], 0, 1)
     chance = UNEXPLAINED * np.square(1 - shows[cells.column]) * alone * cells.given

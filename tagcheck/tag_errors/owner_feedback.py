@@ -1,13 +1,12 @@
-"""What the owner's own decisions say about how far the detector's confidence can be trusted, and the confidence after it.
+"""The detector's confidence, calibrated by the owner's decisions.
 
-A decision is a test: the detector said 0.8, the owner said yes or no. `learn` fits
+Each decision tests a confidence: the detector said 0.8, the owner said yes or no. `learn` fits
 
     logit(after) = logit(before) + a_kind + b_kind (logit(before) - logit(0.8)) + c_issue + d_tag
 
-by penalised maximum likelihood (Platt scaling, 1999, started from the identity and with offsets as in a
-mixed model). Every term is drawn to 0 by a normal prior, so that few decisions change little. A tag's own term is the
-widest: thirteen refusals of one tag say something of that tag and little of others, while refusals of many tags
-say something of their kind.
+by penalised maximum likelihood (Platt scaling, 1999, started from the identity and with offsets as in a mixed model).
+Every term has a normal prior with mean 0, so that few decisions change little. The prior of a tag's own term is the
+widest: thirteen refusals of one tag change that tag and hardly any other, refusals of many tags change their kind.
 """
 
 from collections import Counter
@@ -70,9 +69,9 @@ class Adjustment:
 def learn(decided: Sequence[Answer]) -> Adjustment:
     """Fit the terms to decided suggestions; kinds with fewer than `FEWEST` decisions get none.
 
-    The terms that all tags share come from the tags, not from the decisions: each tag speaks once, however often it was
-    decided on, and with `TRUST`, since an owner chooses what to look at. Where fewer than `SEVERAL` tags of
-    a kind were decided on, they are 0. What they leave unexplained is the tag's own.
+    The terms that tags share are fitted to tags, not to decisions: each tag counts once, with the weight `TRUST`, since an
+    owner chooses what to look at. They are 0 where fewer than `SEVERAL` tags of a kind were decided on. The rest goes into
+    the tag's own term.
 
     >>> said = [Answer("missing", "missing_tags", "hat", 0.9, k % 2 == 0) for k in range(60)]
     >>> round(learn(said)("missing", "missing_tags", "hat", 0.9), 1)

@@ -1,8 +1,8 @@
 """Which tags bear on each other: tags of one namespace, tags that always bring another, tags that never meet.
 
-What one of such a pair says about the other is no evidence of its own. Whoever writes the child writes the parent with
-it, right or wrong (Hydrus adds parents, boorus imply); who writes "no finding" writes none of the findings. So the
-pairs are taken out of the context evidence both ways, and `tagcheck.tag_errors.joint_belief` weighs them together.
+One tag of such a pair is no independent evidence about the other. The parent is written with the child, right or wrong
+(Hydrus adds parents, boorus have implications), and "no finding" is written without any finding. So these pairs are left
+out of the context evidence both ways, and `tagcheck.tag_errors.joint_belief` weighs them together.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ class Relations:
     exception: np.ndarray
 
     def bears(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Whether each pair of columns bears on each other, so that neither says anything of its own about the other: bool (m,)."""
+        """Whether the columns of each pair bear on each other, and so are no independent evidence about each other: bool (m,)."""
         tags = len(self.space)
         pairs = np.concatenate([self.apart, np.column_stack([self.child, self.parent])])
         keys = np.unique(np.r_[pairs @ np.array([tags, 1]), pairs @ np.array([1, tags])])
@@ -126,8 +126,8 @@ def _implications(given: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.
 def _by_one_stroke(uses: np.ndarray, missed: np.ndarray) -> np.ndarray:
     """The probability (i,) that a tag and the one that follows are written by one stroke, where that is `missed` of `uses` times.
 
-    Pairs are a mixture of such, where it is hardly ever missed, and of tags that only go together, where it is forgotten
-    as often as any. The share of the first and the rate of the second are found by expectation maximisation.
+    Pairs are a mixture: of some the second is hardly ever missing, of others it is forgotten as often as any tag. The
+    share of the first and the rate of the second are found by expectation maximisation.
     """
     rate, share = BY_HAND, STROKES
     stroke = np.zeros(len(uses))
