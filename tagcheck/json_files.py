@@ -280,9 +280,11 @@ def list_of(shape: Shape, most: int = 10_000_000) -> Shape:
     return check
 
 
-def map_of(shape: Shape) -> Shape:
-    """An object of any keys."""
-    named = text(most=1_000)
+NAME = text(most=1_000)
+
+
+def map_of(shape: Shape, named: Shape = NAME) -> Shape:
+    """An object of any keys of the shape `named`."""
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):

@@ -178,7 +178,7 @@ class Hydrus(Library):
     def permissions(self) -> tuple[str, set[int]]:
         """The name of the access key and the numbers of the permissions it has."""
         answer = self.connection.get("/verify_access_key")
-        return str(answer.get("name", "")), set(answer.get("basic_permissions", ()))
+        return str(answer.get("name", "")), set(answer.get("basic_permissions") or ())
 
     def key_filter(self) -> str:
         """What the key may search for, in Hydrus' words, where that is less than all; else ""."""
@@ -210,7 +210,7 @@ class Hydrus(Library):
         answer = self.connection.get("/get_services")
         kinds = (("local_tags", "local"), ("tag_repositories", "repository"))
         found = [
-            TagService(one["service_key"], one["name"], kind) for key, kind in kinds for one in answer.get(key, ())
+            TagService(one["service_key"], one["name"], kind) for key, kind in kinds for one in answer.get(key) or ()
         ]
         return {one.key: one for one in found}
 
@@ -316,7 +316,7 @@ class Hydrus(Library):
             time.sleep(0.25)
         if now == CANCELLED:
             self._tell(f"the search of page {' / '.join(path)!r} was cancelled: taking the files it shows")
-        return Page(path, key, tuple(unique(page.get("media", {}).get("hashes", ()))))
+        return Page(path, key, tuple(unique((page.get("media") or {}).get("hashes") or ())))
 
     def _not_local(self, pages: Iterable[Page]) -> dict[str, tuple[str, ...]]:
         hashes = unique(hash for page in pages for hash in page.hashes)

@@ -30,7 +30,8 @@ from urllib3.util import ssl_
 from urllib3.util.ssl_match_hostname import CertificateError, match_hostname
 
 from tagcheck.errors import LibraryRefused, LibraryUnreachable, UsageError
-from tagcheck.library.hydrus.shapes import ANSWERS, misfit
+from tagcheck.json_files import Wrong, anything
+from tagcheck.library.hydrus.shapes import ANSWERS
 
 KEY_HEADER = "Hydrus-Client-API-Access-Key"
 TIMEOUT = (5.0, 120.0)  # seconds to connect, and until an answer begins: page calls wait for the GUI
@@ -266,9 +267,11 @@ class Connection:
         document = _parsed(answer.content)
         if not isinstance(document, dict):
             raise LibraryRefused(f"what answers at {self.url} is not a Hydrus client API: check API_URL")
-        if wrong := misfit(document, ANSWERS.get(path, {})):
-            other = f"what answers at {self.url} to {path} is not what Hydrus answers ({wrong})"
-            raise LibraryRefused(f"{other}: check API_URL")
+        try:
+            ANSWERS.get(path, anything)(document)
+        except Wrong as error:
+            other = f"what answers at {self.url} to {path} is not what Hydrus answers ({error})"
+            raise LibraryRefused(f"{other}: check API_URL") from None
         return document
 
     def _error(self, path: str, answer: Answer) -> LibraryRefused:

@@ -83,10 +83,10 @@ def pages_named(tree: Mapping[str, Any], names: Iterable[str]) -> list[tuple[tup
         if any(_spelled(path[start:]) == wanted for start in range(len(path))):
             yield above, page
             return
-        for child in page.get("pages", ()):
+        for child in page.get("pages") or ():
             yield from search(child, path)
 
-    top = tree.get("pages", ())
+    top = tree.get("pages") or ()
     if wanted in ("", _spelled([tree["name"]])):
         return [((), page) for page in top]
     return [found for page in top for found in search(page, ())]
@@ -97,7 +97,7 @@ def media_pages(node: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tup
     path = (*above, node["name"])
     if node.get("is_media_page"):
         yield path, node
-    for child in node.get("pages", ()):
+    for child in node.get("pages") or ():
         yield from media_pages(child, path)
 
 
@@ -105,7 +105,7 @@ def page_list(tree: Mapping[str, Any]) -> str:
     """The pages under the root in words, for a message: paths, as many as fit."""
 
     def below(node: Mapping[str, Any], above: str) -> Iterator[str]:
-        for child in node.get("pages", ()):
+        for child in node.get("pages") or ():
             yield above + child["name"]
             yield from below(child, f"{above}{child['name']}, ")
 

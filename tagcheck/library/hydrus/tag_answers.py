@@ -104,7 +104,7 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
     """A row as the library protocol has it, with the tags of the services in `counted` (keys)."""
     shown, stored, deleted = set[str](), set[str](), set[str]()
     for service in counted:
-        if not row.get("tags", {}).get(service, {}).get("storage_tags"):
+        if not (row.get("tags") or {}).get(service, {}).get("storage_tags"):
             continue  # most services know nothing of most files
         here = stored_tags(row, service)
         shown |= shown_tags(row, service)
@@ -112,7 +112,7 @@ def file_info(row: Mapping[str, Any], counted: Iterable[str]) -> FileInfo:
         deleted |= here[IS_DELETED] | here[IS_PETITIONED]
     reason = absence(row)
     # When it came into the collection: the domain over all local ones says it, else the earliest of those there are.
-    domains = row.get("file_services", {}).get("current", {})
+    domains = (row.get("file_services") or {}).get("current") or {}
     times = {key: one["time_imported"] for key, one in domains.items() if one.get("time_imported") is not None}
     about: dict[str, Any] = {key: row.get(key) for key in ("mime", "width", "height", "size", "duration", "pixel_hash")}
     about |= {"mime": None} if row.get("size") is None else {}
@@ -141,7 +141,7 @@ def shown_tags(row: Mapping[str, Any], service: str) -> frozenset[str]:
 
 
 def _by_status(row: Mapping[str, Any], service: str, which: str) -> defaultdict[str, frozenset[str]]:
-    found = row.get("tags", {}).get(service, {}).get(which, {})
+    found = (row.get("tags") or {}).get(service, {}).get(which) or {}
     return defaultdict(frozenset, {status: frozenset(map(from_hydrus, tags)) for status, tags in found.items()})
 
 
@@ -150,7 +150,7 @@ def state(row: Mapping[str, Any], service: str, tag: str) -> str:
 
     What was asked for last comes first: a petitioned tag is current too.
     """
-    if absence(row) or service not in row.get("tags", {}):
+    if absence(row) or service not in (row.get("tags") or {}):
         return UNKNOWN
     here = stored_tags(row, service)
     return next((name for status, name in STATES if tag in here[status]), ABSENT)
