@@ -65,7 +65,6 @@ def loaded(source: Path, name: str, load: Callable[[Path], T]) -> T | None:
 
 
 def _cache() -> Path:
-    """The user's cache folder."""
     if os.name == "nt":
         root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

@@ -235,7 +235,6 @@ def whole(low: int = WHOLE_LOW, high: int = WHOLE_HIGH) -> Shape:
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Shape:
-    """A number in these bounds."""
     return _bounded((int, float), "number", low, high)
 
 
@@ -254,7 +253,6 @@ def flag(value: Any) -> None:
 
 
 def one_of(*values: Any) -> Shape:
-    """One of a few values."""
 
     def check(value: Any) -> None:
         if not any(value is one or (value == one and type(value) is type(one)) for one in values):

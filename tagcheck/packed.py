@@ -41,10 +41,8 @@ def parts(kept: bytes | str) -> list[str]:
 
 
 def first(kept: bytes | str) -> str:
-    """The first part."""
     return parts(kept)[0]
 
 
 def last(kept: bytes | str) -> str:
-    """The last part."""
     return parts(kept)[-1]

@@ -138,11 +138,9 @@ class Noes:
         return self.spellings.refusal(tag, self._ignored(picture)) is not None
 
     def adding(self, picture: Picture, tag: str) -> bool:
-        """Whether adding `tag` is a no."""
         return self.deleted_before(picture, tag) or self.ignored_before(picture, tag)
 
     def removing(self, picture: Picture, tag: str) -> bool:
-        """Whether removing `tag` is a no."""
         return (picture.hash, tag) in self.kept
 
     def why_not(self, picture: Tagged, tag: str, adding: bool) -> str | None:

@@ -379,8 +379,6 @@ def _digest(*values: Any) -> int:
 
 
 class _Digest:
-    """The aggregate `digest_of`."""
-
     def __init__(self) -> None:
         self.value = 0
 

@@ -132,7 +132,6 @@ class Picture:
 
     @property
     def file(self) -> str:
-        """The file's name."""
         return re.split(r"[/\\]", self.path)[-1]
 
     @property
@@ -175,7 +174,6 @@ class Card:
 
     @property
     def all_alike(self) -> bool:
-        """Whether no copy is better than another."""
         return not self.best[0] or self.best[1] == ALL_ALIKE
 
     @property

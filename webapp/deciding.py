@@ -122,13 +122,11 @@ def mute() -> Response:
 
 @blueprint.post("/undo")
 def undo() -> Answer:
-    """Take the last decision back."""
     return _walk(review().undo(), "Undone", "There is nothing to undo.")
 
 
 @blueprint.post("/redo")
 def redo() -> Answer:
-    """Do again what was undone last."""
     return _walk(review().redo(), "Done again", "There is nothing to do again.")
 
 

@@ -37,7 +37,6 @@ class Job:
         return self.state in ("running", "stopping")
 
     def progress(self, done: int, total: int) -> None:
-        """Note how far it is."""
         self.done, self.total = done, total
 
     def public(self) -> dict[str, Any]:
@@ -70,7 +69,6 @@ class Jobs:
                 self.current = None
 
     def running(self) -> Job | None:
-        """The job that runs now."""
         job = self.current
         return job if job is not None and job.busy else None
 

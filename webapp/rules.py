@@ -40,7 +40,6 @@ class Rule:
 
     @property
     def words(self) -> str:
-        """The rule in words."""
         return f"never suggest {self.never}" if self.never else " and ".join(self.apart) + " exclude each other"
 
     @property

@@ -52,7 +52,6 @@ def status() -> dict[str, Any]:
 
 @blueprint.post("/run")
 def start() -> Response:
-    """Start the detectors."""
     folder = state.settings().folder
     fresh = bool(not_in_dataset()) and request.form.get("tags") != "before"
     shared = state.shared()

@@ -303,7 +303,6 @@ def count(view: Filter) -> Count:
 
 
 def queues(view: Filter) -> dict[str, Count]:
-    """A view's counts in every queue."""
     return shared().memory.counts(replace(view, state=OPEN), review()).queues()
 
 

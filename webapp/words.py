@@ -54,7 +54,6 @@ SHARES = (*FIGURES, "forgotten_here", BEFORE_VERDICTS, "neighbours_with_tag", "u
 
 
 def install(app: Flask) -> None:
-    """Give the templates these words."""
     for one in (ago, percent, size, plural, of_100, chips, measured_words):
         app.template_filter()(one)
     app.context_processor(lambda: {"issue_words": detectors.issue_words(), "queue_words": QUEUE_WORDS})

@@ -179,11 +179,9 @@ class Counted:
     place: int = 0
 
     def of(self, state: str) -> Count:
-        """Those of one queue."""
         return self.by_state.get(state, Count(0, 0))
 
     def queues(self) -> dict[str, Count]:
-        """Those of every queue."""
         return {queue: self.of(queue) for queue in QUEUES}
 
 
@@ -236,17 +234,14 @@ class Session:
 
     @property
     def decided(self) -> int:
-        """Both together."""
         return self.accepted + self.ignored
 
     @property
     def minutes(self) -> int:
-        """Whole minutes."""
         return round(self.seconds / 60)
 
     @property
     def a_minute(self) -> float:
-        """Decisions in a minute."""
         return 60 * self.decided / self.seconds if self.seconds else 0.0
 
 

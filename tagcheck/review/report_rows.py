@@ -24,13 +24,11 @@ ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 
 def hash_of_picture(value: Any) -> None:
-    """A picture's hash."""
     if not isinstance(value, str) or not HASH.fullmatch(value):
         raise Wrong("it is no hash of 64 lower-case hex digits")
 
 
 def id_of_finding(value: Any) -> None:
-    """A finding's own id."""
     if not isinstance(value, str) or not ID.fullmatch(value):
         raise Wrong("it is not a word of letters, digits, '-', '_' and '.'")
 

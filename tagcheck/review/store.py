@@ -189,7 +189,6 @@ class Decision:
 
     @property
     def queue(self) -> str:
-        """The queue it stands in."""
         return _queue(self.state, self.outcome)
 
 
@@ -248,7 +247,6 @@ class Review:
         return None
 
     def close(self) -> None:
-        """Close the file."""
         self.db.close()
 
     @contextmanager
@@ -438,7 +436,6 @@ def _queue(state: str, outcome: str | None) -> str:
 
 
 def make_indexes(db: sqlite3.Connection, indexes: Mapping[str, str]) -> None:
-    """Make some indexes."""
     for name, columns in indexes.items():
         db.execute(f"CREATE INDEX {name} ON {columns}")
 

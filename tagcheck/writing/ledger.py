@@ -120,7 +120,6 @@ class Ledger:
             yield
 
     def batches(self) -> list[Batch]:
-        """Every batch, the newest first."""
         with self._reading() as db:
             if db is None:
                 return []

@@ -68,5 +68,4 @@ class Step:
         return {PARTLY: Stand.PARTLY, UNKNOWN: Stand.UNKNOWN}.get(now, Stand.OTHER)
 
     def do(self, phase: Phase, now: str) -> Do:
-        """What the table says."""
         return TABLE[phase, self.goal][self.stand(now)]

@@ -83,7 +83,6 @@ class Inside:
 
     @contextmanager
     def folder(self, path: str) -> Iterator[OpenFolder]:
-        """A folder, opened."""
         if not BY_HANDLE:
             yield OpenFolder(self.real(path), None)
             return

@@ -39,7 +39,6 @@ class Votes:
     mixed: int = 0
 
     def count(self, text: str) -> None:
-        """One more file."""
         self.mixed += bool(mixtures(text))
         if PARAMETERS.search(text):
             return

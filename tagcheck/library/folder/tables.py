@@ -28,7 +28,6 @@ class Table:
     damaged: int = 0
 
     def record(self, key: str) -> bytes | None:
-        """The bytes of one record."""
         return self.text[slice(*self.records[key])].encode() if key in self.records else None
 
     def changed(self, new: Mapping[str, bytes]) -> bytes:

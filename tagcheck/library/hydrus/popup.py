@@ -75,7 +75,6 @@ class Popup:
         return answer is not None
 
     def close(self) -> None:
-        """Take the message away."""
         try:
             self._post("finish_and_dismiss_popup", {})
         except LibraryError as error:

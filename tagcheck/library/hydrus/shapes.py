@@ -9,19 +9,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def string(value: Any) -> None:
-    """Text of any length and letters."""
     if not isinstance(value, str):
         raise Wrong(f"{type(value).__name__} is no text")
 
 
 def sha256(value: Any) -> None:
-    """A SHA-256 as Hydrus writes it."""
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
         raise Wrong("it is no hash")
 
 
 def page(value: Any) -> None:
-    """A page, with the pages in it."""
     PAGE(value)
 
 
