@@ -254,6 +254,7 @@ def test_a_folder_that_is_exchanged_for_a_link_while_it_is_written_leads_no_writ
             (root / "a").symlink_to(outside)
             (root / "a").unlink()
             aside.rename(root / "a")
+            time.sleep(0.002)  # so that a write comes through now and then, on a busy machine too
 
     exchanging = threading.Thread(target=exchange)
     exchanging.start()
