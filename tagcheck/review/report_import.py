@@ -21,7 +21,7 @@ from tagcheck.dataset import HASH
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
-from tagcheck.json_files import Unusable, is_text
+from tagcheck.json_files import Unusable, Wrong, is_text
 from tagcheck.packed import packed
 from tagcheck.review import counts, following, grouping, near, unexamined
 from tagcheck.review.report_rows import Found, plain_text, reader
@@ -100,7 +100,6 @@ class Taken:
     sources: list[tuple[Any, ...]] = field(default_factory=list)
     runs: list[tuple[Any, ...]] = field(default_factory=list)
     whole: bool = True
-    has_dataset: bool = True  # it could be read, or there is none
 
 
 # `said` has a row each time that a report says something; `here` the pixels of every picture of the dataset, `waiting` the records
@@ -142,11 +141,19 @@ def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool, 
     """Read the reports and the dataset, or only a run's summary where not the `whole` is asked for."""
     taken = Taken(near.Numbers(db), whole=whole)
     with sqlite.within(db, write=False):
-        for kind, path in wanted.items():
-            if kind != DATASET and (whole or kind == RUN_SUMMARY):
-                _take_report(db, kind, path, taken)
-        if whole:
-            _take_pictures(db, wanted[DATASET], taken, examined)
+        for kind, path in wanted.items():  # the dataset is the last
+            stamp = _stamp(path)
+            if path is None or stamp is None or not (whole or kind == RUN_SUMMARY):
+                continue
+            with _reading(db, kind, stamp, taken) as source:
+                if kind == DATASET:
+                    _take_pictures(db, path, source, examined)
+                    continue
+                source.count = _insert_all(db, path, source, taken.numbers)
+                if kind == NEAR_DUPLICATES:
+                    _insert_copies(db, source.header.get("group_details"))
+                if detectors.of(kind):
+                    taken.runs += _runs(db, kind, path, source.header)
     return taken
 
 
@@ -210,36 +217,38 @@ def _problems(review: Review) -> dict[str, str]:
     return dict(review.db.execute(query).fetchall())
 
 
-def _take_report(db: sqlite3.Connection, kind: Kind, path: Path | None, taken: Taken) -> None:
-    """Read one report."""
-    stamp = _stamp(path)
-    if path is None or stamp is None:
-        return
-    header: dict[str, Any] = {}
-    count, problem, unusable, runs = 0, None, Unusable(), len(taken.runs)
-    db.execute("SAVEPOINT report")
+@dataclass
+class Source:
+    """A file while it is read: its keys beside the records, how many those are, and what cannot be read or used of it."""
+
+    kind: Kind
+    stamp: tuple[str, int, int]
+    header: dict[str, Any] = field(default_factory=dict)
+    unusable: Unusable = field(default_factory=Unusable)
+    count: int = 0
+    problem: str | None = None
+
+    def row(self) -> tuple[Any, ...]:
+        """The row of the table `sources`."""
+        kept = {key: self.header[key] for key in KEPT if key in self.header}
+        if self.unusable and self.problem is None:
+            kept[LEFT_OUT] = f"{self.stamp[0]}: {self.unusable}"
+        created = _created(self.header, self.stamp[0])
+        return (self.kind.name, *self.stamp, created, self.count, plain_text(kept), self.problem)
+
+
+@contextmanager
+def _reading(db: sqlite3.Connection, kind: Kind, stamp: tuple[str, int, int], taken: Taken) -> Iterator[Source]:
+    """Read a file within it; of a damaged one nothing is kept but what is wrong with it."""
+    source = Source(kind, stamp)
+    db.execute("SAVEPOINT reading")
     try:
-        count = _insert_all(db, kind, path, header, unusable, taken.numbers)
-        if detectors.of(kind):
-            taken.runs += _runs(db, kind, path, header)
-        if kind == NEAR_DUPLICATES:
-            _insert_copies(db, header.get("group_details"))
+        yield source
     except (BadFile, MissingInput) as error:
-        db.execute("ROLLBACK TO report")
-        problem, count = str(error), 0
-        del taken.runs[runs:]
-    db.execute("RELEASE report")
-    taken.sources.append(_source(kind, stamp, header, count, problem, unusable))
-
-
-def _source(
-    kind: Kind, stamp: tuple[str, int, int], header: dict[str, Any], count: int, problem: str | None, unusable: Unusable
-) -> tuple[Any, ...]:
-    """A row of the table of what was read."""
-    kept = {key: header[key] for key in KEPT if key in header}
-    if unusable and problem is None:
-        kept[LEFT_OUT] = f"{stamp[0]}: {unusable}"
-    return (kind.name, *stamp, _created(header, stamp[0]), count, plain_text(kept), problem)
+        db.execute("ROLLBACK TO reading")
+        source.problem = str(error)
+    db.execute("RELEASE reading")
+    taken.sources.append(source.row())
 
 
 def _created(header: dict[str, Any], name: str) -> str:
@@ -250,17 +259,14 @@ def _created(header: dict[str, Any], name: str) -> str:
     return isoformat(when) if when else ""
 
 
-def _insert_all(
-    db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any], unusable: Unusable, numbers: near.Numbers
-) -> int:
+def _insert_all(db: sqlite3.Connection, path: Path, source: Source, numbers: near.Numbers) -> int:
     """Insert the findings of one file in batches, and count them. Records that cannot be used are noted."""
-    make = reader(kind)
+    make, header, count = reader(source.kind), source.header, 0
     batch: list[Found] = []
-    count = 0
     kept: list[Any] = []
     places: Counter[str] = Counter()
     numbers.listed = []
-    for name, record in records(path, kind, header, unusable):
+    for name, record in records(path, source.kind, header, source.unusable):
         places[name] += 1
         if make is None:
             kept.append(record)  # the run summary: a handful of detectors
@@ -270,23 +276,20 @@ def _insert_all(
             header.setdefault(name, []).append(record)  # whether the report has them as records or as one key
         else:
             try:
-                finding = make(path, name, places[name], record)
-            except BadFile as error:
-                unusable.note(str(error).removeprefix(f"{path}: "))
-                continue
-            if finding is not None:
-                batch.append(finding)
-                count += 1
+                batch += filter(None, [make(name, record)])
+            except Wrong as error:
+                source.unusable.note(f"record {places[name]} of {name!r}: {error}")
         if len(batch) >= BATCH:
-            _insert(db, kind, batch, numbers)
+            count += _insert(db, source.kind, batch, numbers)
             batch.clear()
-    _insert(db, kind, batch, numbers)
+    count += _insert(db, source.kind, batch, numbers)
     if make is None:
         header["detectors"] = kept
     return count
 
 
-def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: near.Numbers) -> None:
+def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: near.Numbers) -> int:
+    """Insert some findings, and count them."""
     db.executemany(
         "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
@@ -305,6 +308,7 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: nea
     named = [(name, row) for row in rows for name in row.evidence["batches"] if is_text(name)]
     offered = [(name, row.hash, row.tag, row.action) for name, row in named]
     db.executemany("INSERT OR IGNORE INTO new_batches VALUES (?, ?, ?, ?)", offered)
+    return len(batch)
 
 
 def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
@@ -356,39 +360,27 @@ def _runs(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]
     ]
 
 
-def _take_pictures(db: sqlite3.Connection, path: Path | None, taken: Taken, examined: bytes | None) -> None:
+def _take_pictures(db: sqlite3.Connection, path: Path, source: Source, examined: bytes | None) -> None:
     """Read the records of pictures that findings are about or that wait, their pages, series and pixels."""
-    stamp = _stamp(path)
-    if path is None or stamp is None:
-        return
     both = "SELECT hash FROM {0} UNION SELECT other FROM {0} WHERE other != ''"
     wanted = {row[0] for table in ("said", "suggestions") for row in db.execute(both.format(table))}
     decided = frozenset(row[0] for row in db.execute(following.pixels_decided(db)))
-    header: dict[str, Any] = {}
-    count, problem, unusable, waiting = 0, None, Unusable(), 0
     done = {examined[at : at + 32] for at in range(0, len(examined), 32)} if examined else set()
-    used: Counter[str] = Counter()
-    db.execute("SAVEPOINT dataset")
-    try:
-        for place, record in dataset.rows(path, header, unusable):
-            if not place:
-                continue
-            hash, count = record["hash"], place
-            used.update(record["existing_all_tags"])
-            same = dataset.pixels_of(record)
-            if same or record.get("status", "ok") == "ok":
-                db.execute("INSERT OR REPLACE INTO here VALUES (?, ?)", (hash, same))
-            if hash in wanted or same in decided:
-                _insert_picture(db, record)
-            elif examined is not None and waiting < unexamined.MOST and bytes.fromhex(hash) not in done:
-                waiting += 1
-                db.execute("INSERT OR REPLACE INTO waiting VALUES (?, NULL, ?)", (hash, packed(plain_text(record))))
-        db.executemany("INSERT INTO new_library_tags VALUES (?, ?)", used.items())
-    except (BadFile, MissingInput) as error:
-        db.execute("ROLLBACK TO dataset")
-        problem, taken.has_dataset = str(error), False
-    db.execute("RELEASE dataset")
-    taken.sources.append(_source(DATASET, stamp, header, count, problem, unusable))
+    used, waiting = Counter[str](), 0
+    for place, record in dataset.rows(path, source.header, source.unusable):
+        if not place:
+            continue
+        hash, source.count = record["hash"], place
+        used.update(record["existing_all_tags"])
+        same = dataset.pixels_of(record)
+        if same or record.get("status", "ok") == "ok":
+            db.execute("INSERT OR REPLACE INTO here VALUES (?, ?)", (hash, same))
+        if hash in wanted or same in decided:
+            _insert_picture(db, record)
+        elif examined is not None and waiting < unexamined.MOST and bytes.fromhex(hash) not in done:
+            waiting += 1
+            db.execute("INSERT OR REPLACE INTO waiting VALUES (?, NULL, ?)", (hash, packed(plain_text(record))))
+    db.executemany("INSERT INTO new_library_tags VALUES (?, ?)", used.items())
 
 
 def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
@@ -404,12 +396,10 @@ def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
     db.execute("INSERT OR IGNORE INTO pictures SELECT * FROM waiting")
     db.execute("DELETE FROM library_tags")
     db.execute("INSERT INTO library_tags SELECT * FROM new_library_tags")
-    if not taken.has_dataset or not any(source[0] == DATASET.name for source in taken.sources):
-        return {}
-    here = db.execute(
-        "SELECT hash, pixels FROM here WHERE hash IN (SELECT hash FROM pixels) OR pixels IN (SELECT pixels FROM pixels)"
-    )
-    return following.heirs(pixels, dict(here.fetchall()))
+    if not any((name, problem) == (DATASET.name, None) for name, *_, problem in taken.sources):
+        return {}  # there is no dataset that can be read
+    known = "hash IN (SELECT hash FROM pixels) OR pixels IN (SELECT pixels FROM pixels)"
+    return following.heirs(pixels, dict(db.execute(f"SELECT hash, pixels FROM here WHERE {known}").fetchall()))
 
 
 def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:

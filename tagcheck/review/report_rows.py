@@ -4,14 +4,12 @@ import json
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tagcheck import detectors
 from tagcheck.data_folder import Kind
 from tagcheck.dataset import HASH
 from tagcheck.detectors import PAIRS, SERIES, TAGS
-from tagcheck.errors import BadFile
 from tagcheck.findings import INCORRECT, MISSING, finding_id
 from tagcheck.json_files import Shape, Wrong, is_text, list_of, number, one_of, record, text
 from tagcheck.review.exporting import percent
@@ -147,22 +145,19 @@ READERS: dict[str, tuple[Shape, Callable[[str, dict[str, Any], Collection[str]],
 NOT_FINDINGS = ("groups", "per_series")  # lists that count what the others say
 
 
-def reader(kind: Kind) -> Callable[[Path, str, int, Any], Found | None] | None:
-    """What makes a finding of (path, list, place in the file, record); None where the file is no detector's report."""
+def reader(kind: Kind) -> Callable[[str, Any], Found | None] | None:
+    """What makes a finding of (list, record), or raises `Wrong`; None where the file is no detector's report."""
     detector = detectors.of(kind)
     if detector is None:
         return None
     shape, read = READERS[detector.reader]
     issues = tuple(detector.issues)
 
-    def make(path: Path, name: str, place: int, record: Any) -> Found | None:
+    def make(name: str, record: Any) -> Found | None:
         if name in NOT_FINDINGS:
             return None
-        try:
-            shape(record)
-            return read(name, record, issues)
-        except Wrong as error:
-            raise BadFile(f"{path}: record {place} of {name!r}: {error}") from None
+        shape(record)
+        return read(name, record, issues)
 
     return make
 
