@@ -4,7 +4,6 @@
     python benchmarks/series.py --series 1000 --pictures 10000 --kinds clouds
     python benchmarks/series.py --series 1000 --pictures 10000 --kinds clouds --width 192   # crowded: the hard case
     python benchmarks/series.py --kinds prior
-    python benchmarks/series.py --data-dir demo/data --planted demo/planted.json   # the sample library, after `make demo`
 
 A library has Zipf frequencies, similar series, strong directions that have nothing to do with series, heavy tails,
 near-duplicates with tags of their own, forgotten and swapped tags, and a fifth of its pictures are of unknown series.
@@ -14,18 +13,15 @@ series have few pictures or none.
 
 All are trained on four fifths of the groups of near-duplicates and scored on the rest, against the truth: macro- and
 micro-F1 (each peer at its own best cut, ours at its fixed one), AUROC of telling unknown series apart, expected
-calibration error. With --data-dir also what train_series_classifier_images.py kept there, beside the peers in the
-same folds, given the same character tags. How sure swapped and forgotten tags are is for `benchmarks/belief.py`.
+calibration error. How sure swapped and forgotten tags are, and the sample library, are for `benchmarks/belief.py`.
 
 Writes nothing; prints a table to stdout.
 """
 
-import json
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from common import PROJECT  # noqa: F401  which puts the project on the path
@@ -35,14 +31,10 @@ from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 
-from tagcheck import dataset, script, tags
-from tagcheck.data_folder import DataFolder
-from tagcheck.embedding import store
-from tagcheck.errors import UsageError
+from tagcheck import script
 from tagcheck.learning import expected_calibration_error, linear_probes
-from tagcheck.series import classifier_files, out_of_fold, probabilities, scoring, tagger_says
+from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series.labels import FOLDS, label_images, spread_folds
-from tagcheck.similar import pairs as pair_search
 
 CUTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MLP_EPOCHS = 40
@@ -51,16 +43,13 @@ KINDS = ("clouds", "looks", "digits", "prior")
 
 @dataclass(frozen=True)
 class Library:
-    """n pictures: embeddings (n, d), true series (n,) (-1: unknown to the owner), tag (n,) (-1: none), near-duplicates (n,);
-    `names` of the series where they have any.
-    """
+    """n pictures: embeddings (n, d), true series (n,) (-1: unknown to the owner), tag (n,) (-1: none), near-duplicates (n,)."""
 
     matrix: np.ndarray
     truth: np.ndarray
     tag: np.ndarray
     groups: np.ndarray
     series: int
-    names: tuple[str, ...] = ()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,16 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     script.add_option(made, "--kinds", "which libraries (default: all)", list(KINDS), choices=KINDS)
     script.add_option(made, "--seeds", "of the libraries", [101], type=int)
     script.add_switch(made, "--without-peers", "only ours, for quick looks")
-    made.add_argument("--data-dir", metavar="DIR", type=Path, help="a data folder to learn from, instead of drawn ones")
-    made.add_argument("--planted", metavar="FILE", type=Path, help="its true tags, of sample/draw_library.py")
     args = made.parse_args(argv)
-    if args.data_dir:
-        if not args.planted:
-            raise UsageError("--data-dir needs --planted: without the true tags there is nothing to compare with")
-        library, hashes = drawn_library(args.data_dir, args.planted)
-        compare(str(args.data_dir), library, not args.without_peers)
-        as_trained(DataFolder(args.data_dir), library, hashes, not args.without_peers)
-        return 0
     for seed in args.seeds:
         for kind in args.kinds:
             if kind == "prior":
@@ -128,27 +108,6 @@ def made_up(
     return matrix + rng.normal(size=(pictures, width)) * tails, np.where(truth < number, truth, -1)
 
 
-def drawn_library(root: Path, planted: Path) -> tuple[Library, list[str]]:
-    """A library that went through the first two stages, whose true tags are known, near-duplicates from a cosine of .97;
-    and its hashes.
-    """
-    folder = DataFolder(root)
-    records = {record.hash: record.tags for record in dataset.load(folder).usable()}
-    every = store.load(folder.embeddings, records)
-    truths = json.loads(planted.read_text(encoding="utf-8"))["truth"]
-    written, true = (
-        [next(iter(tags.in_namespace(found, "series")), "") for found in (of.get(hash, ()) for hash in every.hashes)]
-        for of in (records, truths)
-    )
-    place = {name: at for at, name in enumerate(sorted({*written, *true} - {""}))} | {"": -1}
-    pairs = pair_search.near_pairs(every.matrix, 0.97)
-    labels = pair_search.group_labels(len(written), pairs.i, pairs.j)
-    _, first, group = np.unique(labels, return_index=True, return_inverse=True)
-    number = [np.array([place[name] for name in names]) for names in (true, written)]
-    names = tuple(name for name in place if name)
-    return Library(every.matrix, *number, first[group.reshape(-1)], len(names), names), list(every.hashes)
-
-
 def digits(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
     """scikit-learn's 1,797 digits: series are {0, 1}, {2, 3, 4}, {5}, {6}, {7}; 8 and 9 are unknown."""
     data = load_digits()
@@ -191,68 +150,21 @@ def compare(what: str, library: Library, peers: bool) -> None:
     )
     train = np.random.default_rng(7).random(len(library.groups))[library.groups] < 0.8
     known = np.unique(library.truth[~train & (library.truth >= 0)])
-    results = Results(library.truth[~train], known)
+    truth, scores = library.truth[~train], {}
+    print(f"  {'method':<15}{'macro-F1':>9}{'micro-F1':>9}{'unknown AUROC':>15}{'ECE':>7}{'CPU s':>9}")
     for name, method in {"ours": ours, **(PEERS if peers else {})}.items():
         start = time.process_time()
-        results.add(name, *method(library, train), time.process_time() - start)
-    results.ratios()
-
-
-def as_trained(folder: DataFolder, library: Library, hashes: list[str], peers: bool) -> None:
-    """The out-of-fold predictions that training kept in `folder`, beside the peers in the same folds."""
-    card, rows = classifier_files.load_out_of_fold(folder, "series")
-    at = {row["hash"]: row for row in rows}
-    rows = [at[hash] for hash in hashes]
-    names = sorted({name for row in rows for name in row["probabilities"]})
-    table = np.array([[row["probabilities"].get(name, 0.0) for name in names] for row in rows])
-    place = {name: at for at, name in enumerate(library.names)}
-    number = np.array([place[name] for name in names])
-    best = table.argmax(axis=1)
-    predicted = np.array([bool(row["predicted"]) for row in rows])
-    print(
-        f"  as trained, out of fold, all {len(rows)} pictures; the peers with {len(card['companions'])} character tags beside:"
-    )
-    results = Results(library.truth, np.unique(library.truth[library.truth >= 0]))
-    unknown = np.array([row["unknown"] for row in rows])
-    results.add("ours", np.where(predicted, number[best], -1), table.max(axis=1), unknown, float("nan"))
-    records = {record.hash: record.tags for record in dataset.load(folder).usable()}
-    beside = tagger_says.tag_columns([records[hash] for hash in hashes], card["companions"]).toarray()
-    given = replace(library, matrix=np.concatenate([library.matrix, beside], axis=1).astype(np.float32))
-    folds = np.array([row["fold"] for row in rows])
-    for name, method in (PEERS if peers else {}).items():
-        said, probability, strange = np.full(len(folds), -1), np.zeros(len(folds)), np.zeros(len(folds))
-        start = time.process_time()
-        for fold in np.unique(folds):
-            here = folds == fold
-            said[here], probability[here], strange[here] = method(given, ~here)
-        results.add(name, said, probability, strange, time.process_time() - start)
-    results.ratios()
-
-
-class Results:
-    """A table of methods, judged against `truth` (m,), macro-averages over the series `known`."""
-
-    def __init__(self, truth: np.ndarray, known: np.ndarray) -> None:
-        self.truth, self.known, self.scores = truth, known, {}
-        print(f"  {'method':<15}{'macro-F1':>9}{'micro-F1':>9}{'unknown AUROC':>15}{'ECE':>7}{'CPU s':>9}")
-
-    def add(self, name: str, said: np.ndarray, probability: np.ndarray, unknown: np.ndarray, seconds: float) -> None:
-        """A line for one method: what it said (m,), with which probability, and how unknown each picture looks to it."""
-        cuts = (0.0,) if name == "ours" else CUTS
-        by_cut = (f1(self.truth, np.where(probability >= cut, said, -1), self.known) for cut in cuts)
-        macro, micro = max(by_cut, key=sum)
-        shown = said >= 0
-        error = expected_calibration_error(probability[shown], (said == self.truth)[shown])
-        area = roc_auc_score(self.truth < 0, unknown)
-        self.scores[name] = macro, micro
+        said, probability, strange = method(library, train)
+        seconds, cuts = time.process_time() - start, (0.0,) if name == "ours" else CUTS
+        scores[name] = max((f1(truth, np.where(probability >= cut, said, -1), known) for cut in cuts), key=sum)
+        shown, area = said >= 0, roc_auc_score(truth < 0, strange)
+        error = expected_calibration_error(probability[shown], (said == truth)[shown])
+        macro, micro = scores[name]
         print(f"  {name:<15}{macro:>9.3f}{micro:>9.3f}{area:>15.3f}{error:>7.3f}{seconds:>9.1f}", flush=True)
-
-    def ratios(self) -> None:
-        """A line on ours against the better peer, where there are peers."""
-        peers = [scores for name, scores in self.scores.items() if name != "ours"]
-        if peers:
-            macro, micro = (self.scores["ours"][place] / max(scores[place] for scores in peers) for place in (0, 1))
-            print(f"  ours / better peer: macro-F1 {macro:.2f}x, micro-F1 {micro:.2f}x")
+    others = [both for name, both in scores.items() if name != "ours"]
+    if others:
+        macro, micro = (scores["ours"][place] / max(both[place] for both in others) for place in (0, 1))
+        print(f"  ours / better peer: macro-F1 {macro:.2f}x, micro-F1 {micro:.2f}x")
 
 
 def f1(truth: np.ndarray, said: np.ndarray, known: np.ndarray) -> tuple[float, float]:
@@ -261,19 +173,13 @@ def f1(truth: np.ndarray, said: np.ndarray, known: np.ndarray) -> tuple[float, f
     return macro, f1_score(truth, said, labels=np.arange(truth.max() + 1), average="micro")
 
 
-def learn(matrix: np.ndarray, tag: np.ndarray, groups: np.ndarray, folds: np.ndarray | None = None):
-    """Our chain from tags to out-of-fold candidates."""
-    labels = label_images([frozenset({f"series:{one}"} if one >= 0 else ()) for one in tag.tolist()], groups)
-    if folds is None:
-        folds = spread_folds(linear_probes.grouped_folds(groups, FOLDS, 0), groups, labels)
-    folded, model = out_of_fold.out_of_fold(matrix, labels, folds)
-    number = np.array([int(name[7:]) for name in labels.series])
-    return labels, folded, model, probabilities.fit_mixing(folded, labels), number
-
-
 def ours(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(series said or -1, its probability, probability of an unknown series) of the pictures held back."""
-    labels, _, model, mixing, number = learn(library.matrix[train], library.tag[train], library.groups[train])
+    tags, groups = library.tag[train].tolist(), library.groups[train]
+    labels = label_images([frozenset({f"series:{one}"} if one >= 0 else ()) for one in tags], groups)
+    folds = spread_folds(linear_probes.grouped_folds(groups, FOLDS, 0), groups, labels)
+    folded, model = out_of_fold.out_of_fold(library.matrix[train], labels, folds)
+    mixing, number = probabilities.fit_mixing(folded, labels), np.array([int(name[7:]) for name in labels.series])
     said = probabilities.predictions(scoring.score(model, library.matrix[~train]), mixing, labels.contains())
     predicted = np.where(said.predicted[:, 0], number[np.maximum(said.ranked[:, 0], 0)], -1)
     return predicted, said.probability[:, 0], said.unknown
