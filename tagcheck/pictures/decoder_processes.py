@@ -28,7 +28,7 @@ from PIL import Image
 from tagcheck.children import OWN_GROUP, end_with_parent, environment, give_way, limit_memory
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
-from tagcheck.pictures.preparation import Recipe, prepare_noted
+from tagcheck.pictures.preparation import Recipe, prepare_file
 from tagcheck.pictures.showing import shown
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ class Clocks:
 
 
 class Decoder:
-    """A decoder process. `prepare` is `images.prepare_file`, and nothing that a file holds can hurt its caller."""
+    """A decoder process. `prepare` is `preparation.prepare_file`, and nothing that a file holds can hurt its caller."""
 
     def __init__(self, recipe: Recipe | int, limits: Limits) -> None:
         self.recipe, self.limits = Recipe.of(recipe), limits
@@ -341,7 +341,7 @@ def serve(recipe: Recipe, limits: Limits, requests: IO[bytes], answers: IO[bytes
             if side:
                 body, (width, height) = shown(data, side, limits)
             else:
-                frames, (width, height), damaged, pixels = prepare_noted(data, recipe, limits)
+                frames, (width, height), damaged, pixels = prepare_file(data, recipe, limits)
                 note = json.dumps([damaged, pixels]).encode()
                 body = NOTE.pack(len(note)) + note + np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).tobytes()
         except (ImageUnreadable, ImageUnsupported) as error:

@@ -326,17 +326,10 @@ def prepare(picture: Picture | Image.Image, recipe: Recipe | int) -> np.ndarray:
     return np.asarray(square.transpose(turn[0]) if turn else square).transpose(2, 0, 1)
 
 
-def prepare_file(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> tuple[np.ndarray, tuple[int, int]]:
-    """A file's bytes -> uint8 (f, 3, S, S), one for each frame that counts (a still picture: f = 1), and its
-    (width, height) upright.
-
-    Raises `ImageUnreadable` or `ImageUnsupported`.
+class Prepared(NamedTuple):
+    """A file's `frames` uint8 (f, 3, S, S), one for each that counts (a still picture: f = 1), its (width, height) upright, what is
+    wrong with it beside its pixels, and the digest of these (`pixel_digest`).
     """
-    return prepare_noted(data, recipe, limits)[:2]
-
-
-class Noted(NamedTuple):
-    """What `prepare_file` gives, what is wrong with the file beside its pixels, and the digest of these (`pixel_digest`)."""
 
     frames: np.ndarray
     size: tuple[int, int]
@@ -344,13 +337,13 @@ class Noted(NamedTuple):
     pixels: str | None
 
 
-def prepare_noted(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> Noted:
-    """As `prepare_file`, with what else is known of the file."""
+def prepare_file(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> Prepared:
+    """A file's bytes as the network sees them. Raises `ImageUnreadable` or `ImageUnsupported`."""
     pictures = open_pictures(data, recipe, limits)
     width, height = pictures[0].size
     size = (height, width) if pictures[0].orientation in LYING else (width, height)
     pixels = pictures[0].pixels if len(pictures) == 1 else None
-    return Noted(batch([prepare(picture, recipe) for picture in pictures]), size, pictures[0].damaged, pixels)
+    return Prepared(batch([prepare(picture, recipe) for picture in pictures]), size, pictures[0].damaged, pixels)
 
 
 def pixel_digest(image: Image.Image, rgb: Image.Image, orientation: int = 1, shrink: int = 1) -> str:
@@ -373,7 +366,7 @@ def pixel_digest(image: Image.Image, rgb: Image.Image, orientation: int = 1, shr
 
 def prepare_bytes(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> np.ndarray:
     """The pictures of `prepare_file` alone."""
-    return prepare_file(data, recipe, limits)[0]
+    return prepare_file(data, recipe, limits).frames
 
 
 def batch(frames: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:

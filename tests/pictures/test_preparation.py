@@ -161,7 +161,7 @@ def test_a_cmyk_jpeg_is_read_in_its_colours():
 
 
 def digest(data: bytes, size: int = 32) -> str | None:
-    return preparation.prepare_noted(data, size).pixels
+    return preparation.prepare_file(data, size).pixels
 
 
 def test_the_digest_of_pixels_is_that_of_the_picture_and_not_of_the_file():
@@ -206,7 +206,7 @@ def test_the_digest_is_of_the_upright_picture_also_of_a_jpeg_that_is_decoded_at_
     frames = [drawing(30, 30), drawing(30, 20).resize((30, 30))]
     for format in ("GIF", "PNG", "WEBP"):  # of an animation only some frames are looked at
         moving = saved(frames[0], format, save_all=True, append_images=frames[1:])
-        assert digest(moving) is None and preparation.prepare_noted(moving, 32, Limits(frames=1)).pixels is None
+        assert digest(moving) is None and preparation.prepare_file(moving, 32, Limits(frames=1)).pixels is None
 
 
 @pytest.mark.parametrize(
