@@ -27,7 +27,7 @@ from tagcheck.tag_errors.tag_rules import Exclusion
 MOST = 0.05  # share of the pictures, and of the uses of tags, that may have changed
 FAR = 0.2, 10  # a tag is used far more or less than it was from this share of its uses on, and as many more
 LEAST = 3e-4  # an unwritten tag less likely than this is not kept: all of them together move nothing
-BLOCK = 2048
+BLOCK, AT_ONCE = 2048, 20_000_000  # pictures, and cosines of them and new ones, that are held at once
 
 
 class TooMuch(Exception):
@@ -107,7 +107,7 @@ def _around(then: Surroundings, now: Now, now_of: np.ndarray) -> Surroundings:
     cosine[same] = np.where(there, then.cosine[now.before[same]], -1)
     mean = now.matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
     theirs = unit_rows(now.matrix[fresh] - mean)
-    for some in blocks(n if len(fresh) else 0, BLOCK):
+    for some in blocks(n if len(fresh) else 0, max(64, min(BLOCK, AT_ONCE // max(len(fresh), 1)))):
         rows = np.arange(n)[some]
         near = unit_rows(now.matrix[some] - mean) @ theirs.T
         near[rows[:, None] == fresh] = -np.inf
