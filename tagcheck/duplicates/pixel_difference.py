@@ -24,7 +24,7 @@ MOST = np.array([1.25, 0.2, 1.25, 0.2, 1.6, 60], np.float32)
 SCALES = (1.0, 0.92, 1.08, 0.85, 1.17)  # what a fit may set out from
 LOOK = (16, 0.7)  # the side and the blur with which the best of these is looked for
 FAINTEST = 0.5  # of its contrast that a picture keeps, however its tone was changed
-SOFT = 2.0  # grey levels that any two encodings differ by
+SOFT, FINE_SOFT = 2.0, 0.5  # grey levels that any two encodings differ by, and that their contrast does
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -252,8 +252,8 @@ def _left(colour: np.ndarray, colour_b: np.ndarray, fit: _Fit) -> np.ndarray:
     spread, its = (_variance(one, seen, count) for one in (fit.first, fit.warped()))
     left = np.sqrt((rest**2).sum(axis=(1, 2)) / count / (spread + SOFT**2))
     # A flat picture is a tone of any other: what contrast it has lost beyond what a change of tone takes is left, too.
-    lost = FAINTEST * np.sqrt(its) - np.sqrt(spread) - SOFT
-    left = np.maximum(left, lost / (FAINTEST * np.sqrt(its) + SOFT))
+    lost = FAINTEST * np.sqrt(its) - np.sqrt(spread) - FINE_SOFT
+    left = np.maximum(left, lost / (FAINTEST * np.sqrt(its) + FINE_SOFT))
     patches = rest.reshape(len(rest), SIDE // 4, 4, SIDE // 4, 4).mean(axis=(2, 4))
     strength = (other * colour).sum(axis=(1, 2, 3)) / ((other**2).sum(axis=(1, 2, 3)) + 64)
     tint = np.sqrt(((colour - np.clip(strength, 0.5, 1.6)[:, None, None, None] * other) ** 2).mean(axis=(1, 2, 3)))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from tagcheck import json_files
 from tagcheck.errors import BadFile
@@ -20,11 +20,12 @@ from tagcheck.files import there, write_json
 from tagcheck.learning.logistic import logistic
 from tagcheck.similar.pairs import Pairs
 
-FILE, KIND, VERSION = "same_picture.json", "same_picture", 3
-READABLE = (1, 2, 3)  # 1 and 2 were measured with comparisons of pixels that lost some crops
+FILE, KIND, VERSION = "same_picture.json", "same_picture", 4
+READABLE = (1, 2, 3, 4)  # 1 and 2 were measured with comparisons of pixels that lost some crops, 3 without `parting`
 REACH = 0.01  # share of the changed pictures that may be missed
 BEYOND = 1.25  # how much further than that the threshold goes: the owner's copies are not ours
 COPY = 0.35  # a pair that is less likely a copy never counts as one
+LEAST = 0.1  # nor one that the regression alone makes less likely
 ROUNDS = 12
 USUAL = 9.0  # sum of the squares of three features, in deviations, that one copy in a hundred is beyond
 RANDOM_PAIRS = 0.1  # weight of pairs drawn at random, as a share of that of the changed pictures
@@ -82,8 +83,28 @@ def learn(
     near = np.quantile(good[:, 1:4], 0.98, axis=0) + 0.3
     start = (other[:, 1:4] <= near).all(axis=1).astype(np.float64)
     weights, share = _from_unlabelled(good, other, bad, start)
+    weights[-1] -= logit(parting(_chance(good, weights), _chance(other, weights)))
     alone, _ = _from_unlabelled(good[:, :1], other[:, :1], bad[:0, :1], share, rounds=1)
     return centre, spread, weights, alone
+
+
+def parting(known: np.ndarray, others: np.ndarray) -> float:
+    """The chance, `LEAST` to .5, that parts copies from the library's other pairs with the best F1.
+
+    `known` (k,) are the chances of copies, `others` (m,) those of the library's pairs. Of these as many are taken for copies as
+    reach .5, for the share of the known ones that do: where no pair lies below, copies that look odd count too.
+
+    >>> round(parting(np.array([0.2, 0.9, 0.9, 0.9]), np.array([0.01, 0.9, 0.9, 0.9])), 2)
+    0.1
+    """
+    at = np.unique(np.concatenate([known, others, [LEAST, 0.5]]))
+    at = at[(at >= LEAST) & (at <= 0.5)]
+    reached = 1 - np.searchsorted(np.sort(known), at) / len(known)
+    counted = len(others) - np.searchsorted(np.sort(others), at)
+    copies = counted[-1] / max(reached[-1], 1e-9)
+    f1 = 2 * np.minimum(copies * reached, counted) / np.maximum(counted + copies, 1)
+    best = int(np.argmax(f1))
+    return float(expit((logit(at[best]) + logit(at[max(best - 1, 0)])) / 2))
 
 
 def _features(cosine: np.ndarray, differences: np.ndarray | None) -> np.ndarray:
