@@ -7,7 +7,7 @@
 
 Reads   with --judges sample what `make demo` left; with what is neither drawn nor packages the folder of --packages
         (benchmarks/belief_judges.py says how to fill it); the rest is drawn
-Writes  nothing: figures on stdout
+Writes  figures on stdout, and with --cache what took long, so that a change of the error model is judged in minutes
 
 Every drawn family is judged plain, with 5 and with 15 % of pictures of two series, with parents applied, and with
 a sub-series. The peers see the same folds: cleanlab's self-confidence (the probability of what is written;
@@ -20,10 +20,14 @@ that truly show two series.
 """
 
 import argparse
+import hashlib
+import inspect
+import pickle
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -37,10 +41,12 @@ from benchmarks import belief_judges
 from benchmarks.belief_judges import Judge
 from benchmarks.tag_libraries import Harder, Library
 from tagcheck import script
+from tagcheck.files import write_atomically
 from tagcheck.learning import Tagger, linear_probes
-from tagcheck.tag_errors import Examined, Rules, evidence, suggestions
-from tagcheck.tag_errors.evidence import FurtherTagger
-from tagcheck.tag_errors.relations import learn_relations
+from tagcheck.similar import nearest
+from tagcheck.tag_errors import Rules, context, distilled, error_model, evidence, relations, suggestions
+from tagcheck.tag_errors.evidence import Evidence, FurtherTagger
+from tagcheck.tag_errors.suggestions import Gathered
 
 LABELS = ("mnist", "cifar10", "20news", "imdb")
 DRAWN = ("lookalikes", "regions", "digits")
@@ -53,35 +59,79 @@ HARDER = (
     Harder(0.05, True, True),
 )
 SURE, LIKELY, LOWEST = 0.8, 0.5, 0.1
+EVIDENCE: tuple[Any, ...] = (
+    evidence,
+    context,
+    relations,
+    linear_probes,
+    nearest,
+    error_model.collect,
+    suggestions.gather,
+)
+T = TypeVar("T")
 STACK_CELLS = 200_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    cache, table = Cache(args.cache), [SUMMARY]
+    with threadpool_limits(args.threads):
+        for judge in judges(args):
+            print(f"\n{describe(judge)}\n{HEADER}")
+            told: dict[str, np.ndarray] = {}
+            for name, seconds, told[name] in methods(judge, args.without_peers, cache):
+                print(line(name, seconds, judge, told[name]), flush=True)
+            if args.held_out:
+                print(line("held-out, alone", *one_by_one(judge, cache)), flush=True)
+            if judge.second is not None:
+                print("\n".join(two_taggers(judge, told["tagcheck"], told["with the second"], cache)), flush=True)
+            table.append(summary(judge, told))
+    print("\n" + "\n".join(table))
+    return 0
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.plain_parser(__doc__)
     every = [*DRAWN, "sample", "xray", "readers", "icons", "packages", *LABELS]
     script.add_option(parser, "--judges", "the libraries to judge on", list(DRAWN), choices=every)
-    script.add_option(parser, "--seeds", "of drawn ones", [101], type=int, metavar="S")
-    script.add_whole(parser, "--pictures", "drawn", 4000, low=40)
+    script.add_option(parser, "--seeds", "of drawn ones and of packages", [101], type=int, metavar="S")
+    script.add_whole(parser, "--pictures", "drawn, and packages at most", 4000, low=40)
     parser.add_argument("--packages", type=Path, metavar="DIR", help="where the fetched packages and features lie")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep evidence and peers' words here, and use what is kept"
+    )
     script.add_option(
         parser, "--planted", "of the sample library", Path("demo/planted.json"), type=Path, metavar="FILE"
     )
     script.add_option(parser, "--demo", "the sample library's data folder", Path("demo/data"), type=Path, metavar="DIR")
     script.add_switch(parser, "--without-peers", "ours alone")
+    script.add_switch(parser, "--held-out", "also what suggest.py says of pictures that come later")
     script.add_whole(parser, "--threads", "for matrix products (default: all)", metavar="T")
-    args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    with threadpool_limits(args.threads):
-        for judge in judges(args):
-            print(f"\n{describe(judge)}\n{HEADER}")
-            told: dict[str, np.ndarray] = {}
-            for name, seconds, told[name] in methods(judge, args.without_peers):
-                print(line(name, seconds, judge, told[name]), flush=True)
-            print(line("held-out, alone", *one_by_one(judge)), flush=True)
-            if judge.second is not None:
-                print("\n".join(two_taggers(judge, told["tagcheck"], told["with the second"])), flush=True)
-    return 0
+    return parser.parse_args(argv)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What is worked out once and kept in a `folder` (None: nothing is kept), as long as the library and the code of the evidence are the same."""
+
+    folder: Path | None
+
+    def __call__(self, name: str, judge: Judge, make: Callable[[], T]) -> T:
+        """What `make` returns, or returned before."""
+        if self.folder is None:
+            return make()
+        rests_on = hashlib.sha256(judge.name.encode())
+        for array in (judge.matrix, judge.given):
+            rests_on.update(np.ascontiguousarray(array))
+        rests_on.update("".join(inspect.getsource(one) for one in EVIDENCE).encode())
+        path = self.folder / f"{name}-{rests_on.hexdigest()[:16]}.pickle"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            made = make()
+            write_atomically(path, lambda out: pickle.dump(made, out, protocol=5))
+        return cast("T", pickle.loads(path.read_bytes()))
 
 
 def judges(args: argparse.Namespace) -> Iterator[Judge]:
@@ -93,7 +143,7 @@ def judges(args: argparse.Namespace) -> Iterator[Judge]:
         elif name in LABELS:
             yield belief_judges.labels(args.packages, name)
         elif name == "packages":
-            yield belief_judges.packages()
+            yield from (belief_judges.packages(seed, args.pictures) for seed in args.seeds)
         elif name == "sample":
             yield belief_judges.sample(args.planted, args.demo)
         else:
@@ -110,43 +160,45 @@ def describe(judge: Judge) -> str:
     )
 
 
-def methods(judge: Judge, alone: bool) -> Iterator[tuple[str, float, np.ndarray]]:
-    """(name, seconds of processor, how likely each cell is wrong (n, T)) of ours and, if not `alone`, of the peers."""
+def methods(judge: Judge, alone: bool, cache: Cache) -> Iterator[tuple[str, float, np.ndarray]]:
+    """(name, seconds of processor, how likely each cell is wrong (n, T)) of ours and, if not `alone`, of the peers; what is kept takes no time."""
     start = time.process_time()
-    said, seen = ours(judge)
+    said, seen = ours(judge, cache)
     yield "tagcheck", time.process_time() - start, said
     if judge.second is not None:
         start = time.process_time()
-        said_by_both, _ = ours(judge, second=True)
+        said_by_both, _ = ours(judge, cache, second=True)
         yield "with the second", time.process_time() - start, said_by_both
     if alone:
         return
-    groups = seen.around.labels
-    if groups.max() < suggestions.FOLDS:  # in two columns everything lies near everything
-        groups = np.arange(len(groups))
-    folds = linear_probes.grouped_folds(groups, suggestions.FOLDS, 0)
-    for c in (1.0, 0.01):
-        start = time.process_time()
-        said = against(judge, logistic(judge.matrix, judge.given, folds, c))
-        yield f"cleanlab, C = {c:g}", time.process_time() - start, said
-    start = time.process_time()
-    said = against(judge, boosted(judge, folds))
-    yield "boosted stack", time.process_time() - start, said
-    yield "neighbours' votes", 0.0, against(judge, votes(seen.around, judge.given))
+    around, folds = seen.found.around, seen.folds
+    if around.labels.max() < suggestions.FOLDS:  # in two columns everything lies near everything
+        folds = linear_probes.grouped_folds(np.arange(len(folds)), suggestions.FOLDS, 0)
+    peers: dict[str, Callable[[], np.ndarray]] = {
+        "cleanlab, C = 1": lambda: logistic(judge.matrix, judge.given, folds, 1.0),
+        "cleanlab, C = 0.01": lambda: logistic(judge.matrix, judge.given, folds, 0.01),
+        "boosted stack": lambda: boosted(judge, seen.found, folds),
+        "neighbours' votes": lambda: votes(around, judge.given),
+    }
     if judge.head is not None:
-        yield "tagger alone", 0.0, against(judge, tagger_alone(judge))
+        peers["tagger alone"] = lambda: tagger_alone(judge)
+    for name, make in peers.items():
+        start = time.process_time()
+        said = cache(name.replace(" ", "_"), judge, lambda make=make: make().astype(np.float32))
+        yield name, time.process_time() - start, against(judge, said)
 
 
-def one_by_one(judge: Judge) -> tuple[float, Judge, np.ndarray]:
+def one_by_one(judge: Judge, cache: Cache) -> tuple[float, Judge, np.ndarray]:
     """What `suggest.py` says of pictures that come after the detectors have run: (seconds, the judge of these, how likely each cell is
     wrong), of a quarter of the pictures, by the model that is learned from the rest.
     """
     start, late = time.process_time(), np.random.default_rng(0).random(len(judge.given)) < 0.25
     early = replace(judge, matrix=judge.matrix[~late], given=judge.given[~late], second=None)
-    columns, (_, seen) = usable(early), ours(early)
-    said = np.zeros(judge.given.shape)
+    columns, said = usable(early), np.zeros(judge.given.shape)
+    seen = gathered(early, cache, False)
+    single = distilled.learn(seen.found, seen.cells, seen.believe()[0].error)
     for row in np.flatnonzero(late):
-        said[row, columns] = seen.single.errors(judge.matrix[row], judge.given[row, columns])
+        said[row, columns] = single.errors(judge.matrix[row], judge.given[row, columns])
     return time.process_time() - start, replace(judge, judged=judge.judged & late[:, None]), said
 
 
@@ -165,13 +217,13 @@ def tagger(judge: Judge | Library, columns: np.ndarray) -> Tagger | None:
     return Tagger(np.array([new[column] for column in known[kept].tolist()]), weight[kept], bias[kept])
 
 
-def two_taggers(judge: Judge, alone: np.ndarray, both: np.ndarray) -> Iterator[str]:
+def two_taggers(judge: Judge, alone: np.ndarray, both: np.ndarray, cache: Cache) -> Iterator[str]:
     """What each network alone says is more likely wrong than not, where they agree and where not: how many of these cells are
     wrong in truth, and how likely `both` together make it; `alone` is what the first says.
     """
     assert judge.second is not None
     other = replace(judge, matrix=judge.second, head=None, second=None)
-    first, second = alone >= LIKELY, ours(other)[0] >= LIKELY
+    first, second = alone >= LIKELY, ours(other, cache)[0] >= LIKELY
     wrong = judge.truth != judge.given
     for kind, possible in (("missing", ~judge.given & judge.judged), ("wrong", judge.given & judge.judged)):
         for who, cells in (
@@ -184,21 +236,25 @@ def two_taggers(judge: Judge, alone: np.ndarray, both: np.ndarray) -> Iterator[s
                 yield f"  {kind:7} by {who:12} {right:.2f} of {(cells & possible).sum():,} right, believed {believed:.2f}"
 
 
-def ours(judge: Judge, second: bool = False) -> tuple[np.ndarray, Examined]:
+def ours(judge: Judge, cache: Cache, second: bool = False) -> tuple[np.ndarray, Gathered]:
     """Our probability that each cell is wrong, (n, T), and all that was found; with the judge's `second` network as a further tagger."""
-    columns = usable(judge)
-    given = sparse.csr_matrix(judge.given[:, columns].astype(np.float32))
-    seen = suggestions.examine(
-        judge.matrix,
-        given,
-        [judge.tags[c] for c in columns],
-        tagger(judge, columns),
-        Rules(namespaces=judge.namespaces),
-        further=[FurtherTagger("second", judge.second, np.ones(len(judge.second), bool))] if second else [],
-    )
+    seen, columns = gathered(judge, cache, second), usable(judge)
     out = np.zeros(judge.given.shape)
-    out[seen.cells.row, columns[seen.cells.column]] = seen.verdict.error
+    out[seen.cells.row, columns[seen.cells.column]] = seen.believe()[0].error
     return out, seen
+
+
+def gathered(judge: Judge, cache: Cache, second: bool) -> Gathered:
+    """The evidence, perhaps with the judge's `second` network beside."""
+    columns = usable(judge)
+    further = [FurtherTagger("second", judge.second, np.ones(len(judge.given), bool))] if second else []
+    given, names = sparse.csr_matrix(judge.given[:, columns].astype(np.float32)), [judge.tags[c] for c in columns]
+    rules, head = Rules(namespaces=judge.namespaces), tagger(judge, columns)
+    return cache(
+        "evidence-of-two" if second else "evidence",
+        judge,
+        lambda: suggestions.gather(judge.matrix, given, names, head, rules, further=further),
+    )
 
 
 def against(judge: Judge | Library, expected: np.ndarray) -> np.ndarray:
@@ -237,13 +293,9 @@ def logistic(matrix: np.ndarray, given: np.ndarray, folds: np.ndarray, c: float)
     return out
 
 
-def boosted(judge: Judge, folds: np.ndarray) -> np.ndarray:
+def boosted(judge: Judge, found: Evidence, folds: np.ndarray) -> np.ndarray:
     """Out-of-fold probabilities (n, T) by gradient boosting of our evidence against what is written."""
     columns = usable(judge)
-    given = sparse.csr_matrix(judge.given[:, columns].astype(np.float32))
-    around = evidence.surroundings(judge.matrix)
-    related = learn_relations(given, [judge.tags[column] for column in columns])
-    found = evidence.gather(judge.matrix, given, around, folds, related, tagger(judge, columns))
     rng = np.random.default_rng(0)
     made = found.block(slice(0, len(judge.given)))
     features = np.stack([made[name] for name in evidence.NAMES], axis=2)
@@ -280,28 +332,65 @@ def tagger_alone(judge: Judge) -> np.ndarray:
     return out
 
 
+SUMMARY = """\
+| library | AP missing | AP wrong | ECE | missing from .8 | wrong from .8 | wrong, two series |
+|---|---|---|---|---|---|---|"""
 HEADER = f"  {'':18} {'seconds':>7} " + "  ".join(
     f"{kind + ' AP':>10} {'ECE':>4} {'series':>10} {'the rest':>11} {'crossing':>10}" for kind in ("missing", "wrong")
 )
 
 
-def line(name: str, seconds: float, judge: Judge, said: np.ndarray) -> str:
-    """One method's row of the table."""
-    parts = []
+@dataclass(frozen=True)
+class Figures:
+    """How good a method is at one kind of error: average precision, expected calibration error, and what it says for sure."""
+
+    ap: float
+    ece: float
+    sure: str
+    by_kind: list[str]
+
+
+def figures(judge: Judge, said: np.ndarray) -> list[Figures]:
+    """Of missing and of wrong tags."""
+    made = []
     for possible in (~judge.given, judge.given):
         possible = possible & judge.judged
         possible[:, np.setdiff1d(np.arange(len(judge.tags)), usable(judge))] = False
         row, column = np.nonzero(possible)
         sure, right = said[row, column], (judge.truth != judge.given)[row, column]
         series = judge.series[column]
-        kinds = [series, ~series, series & judge.crossing[row]]
-        cells = [share(sure[kind], right[kind]) for kind in kinds]
-        ap, error = float("nan"), float("nan")
+        kinds = [share(sure[kind], right[kind]) for kind in (series, ~series, series & judge.crossing[row])]
         if len(sure):
             ap = linear_probes.average_precision(sure, right)
             error = linear_probes.expected_calibration_error(sure, right, low=LOWEST)
-        parts.append(f"{ap:10.3f} {error:4.2f} {cells[0]:>10} {cells[1]:>11} {cells[2]:>10}")
+            made.append(Figures(ap, error, share(sure, right), kinds))
+        else:
+            made.append(Figures(float("nan"), float("nan"), "-", kinds))
+    return made
+
+
+def line(name: str, seconds: float, judge: Judge, said: np.ndarray) -> str:
+    """One method's row of the table."""
+    parts = (
+        f"{one.ap:10.3f} {one.ece:4.2f} {one.by_kind[0]:>10} {one.by_kind[1]:>11} {one.by_kind[2]:>10}"
+        for one in figures(judge, said)
+    )
     return f"  {name:18} {seconds:7.1f} " + "  ".join(parts)
+
+
+def summary(judge: Judge, told: dict[str, np.ndarray]) -> str:
+    """One library's row of the last table: ours, with the best peer in brackets."""
+    (missing, wrong), peers = (
+        figures(judge, told["tagcheck"]),
+        [n for n in told if n not in ("tagcheck", "with the second")],
+    )
+    others = [figures(judge, told[name]) for name in peers]
+    cells = [judge.name]
+    for place, mine in enumerate((missing, wrong)):
+        best = max((one[place].ap, name) for one, name in zip(others, peers)) if peers else None
+        cells.append(f"{mine.ap:.3f}" + (f" ({best[0]:.3f}, {best[1]})" if best else ""))
+    cells += [f"{missing.ece:.2f}, {wrong.ece:.2f}", missing.sure, wrong.sure, wrong.by_kind[2]]
+    return f"| {' | '.join(cells)} |"
 
 
 def share(sure: np.ndarray, right: np.ndarray) -> str:

@@ -212,7 +212,7 @@ def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:
     block = Block(found, rows)
     strength = block.strongest()
     strength[block.given.nonzero()] = -np.inf
-    return float(np.quantile(strength, 1 - most / n / tags))
+    return float(np.quantile(strength, 1 - most / n / tags, method="lower"))
 
 
 def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from tagcheck.learning import linear_probes
-from tagcheck.tag_errors import evidence, suggestions
+from tagcheck.tag_errors import error_model, evidence, suggestions
 from tagcheck.tag_errors.relations import learn_relations
 
 
@@ -85,3 +85,12 @@ def test_less_memory_changes_nothing_where_all_cells_fit():
     much, little = (suggestions.examine(matrix, sparse.csr_matrix(given), names, memory=some) for some in (2**32, 1))
     np.testing.assert_array_equal(much.cells.column, little.cells.column)
     np.testing.assert_allclose(much.verdict.error, little.verdict.error, atol=1e-4)
+
+
+def test_where_nearly_all_cells_fit_they_are_looked_at():
+    rng = np.random.default_rng(4)
+    matrix = rng.normal(size=(200, 16)).astype(np.float32)
+    given = sparse.csr_matrix((matrix @ rng.normal(size=(16, 20)) > 3).astype(np.float32))
+    found = suggestions.gather(matrix, given, [str(tag) for tag in range(20)]).found
+    assert given.nnz > 10
+    assert error_model._cut(found, rng, 200 * 20 - 10) == -np.inf
