@@ -58,7 +58,7 @@ EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's ow
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
 RATE_PRIOR = 100.0  # events: what a tag's own rates are weighed against
 SPACE_PRIOR = 30.0  # events: what a namespace's rates are weighed against
-SPACE_USES = 50, 200.0  # a namespace has a plateau of its own from here on, and what its uses are weighed against
+SPACE_USES = 50, 20.0  # a namespace has a plateau of its own from here on, and what its uses are weighed against
 SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a namespace are forgotten
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
@@ -110,7 +110,8 @@ class Rate:
 @dataclass(frozen=True)
 class Learned:
     """What a fit learned of T tags, by which further cells are judged as those were: the regression `beta` on the evidence (`_Design`),
-    each tag's own `lines` (T, 2), the `bend` of all, the rates and each tag's own `floor` and `often` (T,), in units of these.
+    each tag's own `lines` (T, 2), the `bend` of all, the rates and each tag's own `floor` and `often` (T,), in units of these, and
+    how often those of its namespace (`spaces` (T,)) are forgotten, `of_space` (namespaces,).
     """
 
     design: _Design
@@ -121,6 +122,8 @@ class Learned:
     wrongly: Rate
     floor: np.ndarray
     often: np.ndarray
+    spaces: np.ndarray
+    of_space: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -248,9 +251,9 @@ def fit(
     belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
     lines = np.tile([0.0, 1.0], (len(frequency), 1))
     floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
-    truth = belongs
+    truth, of_space = belongs, np.ones(int(spaces.max()) + 1)
     for turn in range(1, ROUNDS + 1):
-        miss = _miss_rates(belongs, truth, cells, miss_rate, often)
+        miss = _miss_rates(belongs, truth, cells, miss_rate, often, spaces, of_space)
         truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
         beta = _regressed(of_sample, shown[sample], weight, beta)
         linear = design.linear(beta, cells.features)
@@ -263,7 +266,7 @@ def fit(
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs, y)
             miss_rate = m.likely
-    learned = Learned(design, beta, lines, bend, m, wrongly, floor, often)
+    learned = Learned(design, beta, lines, bend, m, wrongly, floor, often, spaces, of_space)
     return judged(learned, cells, frequency, answered, linear, truth)
 
 
@@ -278,13 +281,13 @@ def judged(
     """The verdict on cells by what was `learned`, of these or of others; `linear` and `truth` as the fit left them, where it saw them all."""
     y, share = cells.given.astype(np.float64), frequency[cells.column]
     kappa, rate = learned.wrongly.likely, learned.forgotten.likely
-    floor = learned.floor[cells.column] * share
+    floor, own = learned.floor[cells.column] * share, (learned.often, learned.spaces, learned.of_space)
     linear = learned.design.linear(learned.beta, cells.features) if linear is None else linear
     belongs = _on_lines(learned.lines, linear, cells, learned.bend)
     if truth is None:
-        miss = _miss_rates(belongs, belongs, cells, rate, learned.often)
+        miss = _miss_rates(belongs, belongs, cells, rate, *own)
         truth, _ = _truth(belongs, miss, floor, kappa * share, y)
-    miss = _miss_rates(belongs, truth, cells, rate, learned.often)
+    miss = _miss_rates(belongs, truth, cells, rate, *own)
     belongs = _own_lines(belongs, linear, learned.lines, learned.bend, cells, answered, miss, floor, kappa * share)
     truth, _ = _truth(belongs, miss, floor, kappa * share, y)
     wrong = np.minimum(learned.floor, kappa) * frequency
@@ -360,7 +363,10 @@ def _bend(linear: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndar
 
 
 def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float) -> np.ndarray:
-    """How much more often than all tags those of each namespace are forgotten, by the namespace's own plateau."""
+    """How much more often than all tags those of each namespace are forgotten, by the namespace's own plateau.
+
+    Uses that cannot be seen raise a plateau, so it is believed as far as the evidence expects the namespace's uses.
+    """
     out = np.ones(int(spaces.max()) + 1)
     of_cell, y = spaces[cells.column], cells.given.astype(np.float64)
     uses = np.bincount(of_cell, y, len(out))
@@ -368,7 +374,7 @@ def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: fl
     for space in np.flatnonzero(uses >= least).tolist():
         here = of_cell == space
         ratio = np.clip(_plateau(belongs[here], y[here]).likely / rate, *SPACE_BOUNDS)
-        out[space] = ratio ** (uses[space] / (uses[space] + prior))
+        out[space] = ratio ** (float(y[here] @ belongs[here]) / (uses[space] + prior))
     return out
 
 
@@ -444,9 +450,17 @@ def _tag_rates(
     return np.maximum(out[0], 1.0), out[1]
 
 
-def _miss_rates(belongs: np.ndarray, truth: np.ndarray, cells: Cells, rate: float, often: np.ndarray) -> np.ndarray:
+def _miss_rates(
+    belongs: np.ndarray,
+    truth: np.ndarray,
+    cells: Cells,
+    rate: float,
+    often: np.ndarray,
+    spaces: np.ndarray,
+    of_space: np.ndarray,
+) -> np.ndarray:
     """The rate at which each cell's tag is forgotten: that of its picture, told from the picture's other cells, times
-    the tag's own `often`.
+    the tag's own `often`. `rate` is the library's, `of_space` (namespaces,) in its units that of a namespace; 1 has none of its own.
 
     Cells count as far as the evidence alone (`belongs`) is sure: many vague ones would add up to forgetting.
     Pictures differ (a beta distribution of rates). How much they do is read off the spread of what
@@ -462,9 +476,11 @@ def _miss_rates(belongs: np.ndarray, truth: np.ndarray, cells: Cells, rate: floa
     prior = np.clip(1 / alike - 1, *EVENNESS)
     of_picture = (missing[row] - lost + prior * rate) / (total[row] - weight + prior)
     found = of_picture * often[cells.column]
-    # On the whole they stay at the library's rate: else no forgetting at all and a weaker word of the strongest evidence
-    # would explain the same tags as well, and the rounds of the fit would drift there.
-    found *= rate * weight.sum() / max(float(found @ weight), SMALLEST)
+    # On the whole they stay at the rate of their namespace, or the library's: else no forgetting at all and a weaker word of
+    # the strongest evidence would explain the same tags as well, and the rounds of the fit would drift there.
+    alone = np.where(of_space == 1, len(of_space), np.arange(len(of_space)))[spaces[cells.column]]
+    counted, so_far = (np.bincount(alone, values, len(of_space) + 1) for values in (weight, found * weight))
+    found *= (rate * np.append(of_space, 1) * counted / np.maximum(so_far, SMALLEST))[alone]
     return np.asarray(np.clip(found, 0.002, 0.95))
 
 
