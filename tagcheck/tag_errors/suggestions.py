@@ -9,6 +9,7 @@ explains the method.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, cast
@@ -166,7 +167,7 @@ def concluded(
 @dataclass(frozen=True)
 class Gathered:
     """Everything that is known of a library before it is asked which tags are wrong: the `found` evidence, out of fold by `folds` (n,), its
-    `cells`, which tags are `related`, and the `seed` of what follows; `spaces` (T,) numbers the namespaces.
+    `cells`, which tags are `related`, and the random numbers of what follows, `rng` (None where they were `learned` from); `spaces` (T,) numbers the namespaces.
     What an earlier run `learned` of the cells is not learned again.
     """
 
@@ -175,16 +176,17 @@ class Gathered:
     related: Relations
     folds: np.ndarray
     spaces: np.ndarray
-    seed: int
+    rng: np.random.Generator | None
     learned: Learned | None = None
 
     def believe(self, answered: np.ndarray | None = None) -> tuple[Verdict, Habits]:
         """How likely each cell is wrong, and what was learned of tags that bear on each other; `answered` as `error_model.answers` gives it."""
-        frequency, rng = self.found.frequency, np.random.default_rng(self.seed)
+        frequency = self.found.frequency
         if self.learned is not None:
             verdict = error_model.judged(self.learned, self.cells, frequency, answered)
         else:
-            verdict = error_model.fit(self.cells, frequency, rng, self.spaces, answered)
+            assert self.rng is not None
+            verdict = error_model.fit(self.cells, frequency, deepcopy(self.rng), self.spaces, answered)
         return joint_belief.settle(self.cells, verdict, self.related, frequency)
 
 
@@ -205,7 +207,7 @@ def gather(
     numbers: np.ndarray | None = None,
 ) -> Gathered:
     """The evidence of a library; parameters as for `examine`."""
-    around = evidence.surroundings(matrix, copies=copies)
+    around, rng = evidence.surroundings(matrix, copies=copies), np.random.default_rng(seed)
     progress(0.2)
     count = min(FOLDS, len(np.unique(around.labels)))
     if numbers is None:
@@ -216,10 +218,10 @@ def gather(
     found = evidence.gather(
         matrix, given, around, folds, related, tagger, told, lambda done: progress(0.2 + 0.5 * done), further, share
     )
-    cells = error_model.collect(found, np.random.default_rng(seed), memory, share=share)
+    cells = error_model.collect(found, rng, memory, share=share)
     progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
-    return Gathered(found, cells, related, folds, spaces, seed)
+    return Gathered(found, cells, related, folds, spaces, rng)
 
 
 def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, int]) -> sparse.csr_matrix:
