@@ -51,6 +51,28 @@ def test_fiftyone_gets_a_classification_with_confidence_for_each_suggestion_of_a
     assert len(json.loads(exported(found, capsys, "fiftyone", "--min-confidence", "0.92"))["labels"][PLACE]) == 2
 
 
+def test_both_programs_take_it_as_the_page_says(found, capsys, tmp_path, monkeypatch):
+    """Where they are installed: fiftyone with a database (FIFTYONE_DATABASE_URI), label-studio-sdk."""
+    pytest.importorskip("fiftyone")
+    interface = pytest.importorskip("label_studio_sdk.label_interface")
+    (form,), (program,) = (
+        documented.blocks("docs/detectors.md", "xml"),
+        documented.blocks("docs/detectors.md", "python")[:1],
+    )
+    (tmp_path / "labels.json").write_text(exported(found, capsys, "fiftyone"), encoding="utf-8")
+    file = tmp_path / "Hydrus Network" / "db" / "client_files" / f"f{FAR[:2]}" / f"{FAR}.png"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    tasks, made = json.loads(exported(found, capsys, "labelstudio")), {}
+    exec(program, made)
+    assert {len(one.tagcheck.classifications) for one in made["dataset"]} == {2, 3}
+    for task in tasks:
+        asked = interface.LabelInterface(form)
+        assert asked.validate_task({"data": task["data"]})
+        assert [asked.validate_prediction(one, return_errors=True) for one in task["predictions"]] == [[]]
+
+
 def test_label_studio_gets_a_task_a_picture_with_the_likely_choices_ticked(found, capsys):
     far, one = sorted(json.loads(exported(found, capsys, "labelstudio")), key=lambda task: task["data"]["hash"] == ONE)
     assert one["data"]["image"] == "/data/local-files/?d=home/me/my%20pictures/one%20%231.png"
