@@ -75,7 +75,7 @@ class Shared:
         library = self.writer()
         with self._opening:
             if self._hurried is None:
-                self._hurried = library.hurried()
+                self._hurried = library and library.hurried()  # a page may be without a library
             return self._hurried
 
     def writer(self) -> Library:
