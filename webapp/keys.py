@@ -137,7 +137,8 @@ def _read(path: Path, _: tuple[int, int, int] | None) -> tuple[tuple[Action, ...
     except MissingInput:
         return ACTIONS, ""
     except (BadFile, Refused) as error:
-        return ACTIONS, f"{path} is not used: {str(error).removeprefix(f'{path}: ')}"
+        said = str(error).removeprefix(f"{path}: ").replace(f"{path} ", "it ", 1)
+        return ACTIONS, f"{path} is not used: {said}"
 
 
 def _yielding(own: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
