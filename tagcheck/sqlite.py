@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -163,6 +164,8 @@ def check(db: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ()) -> N
     for name, columns, rows, digest in db.execute("SELECT name, columns, rows, digest FROM guards").fetchall():
         if tables and name not in tables:
             continue
+        if not re.fullmatch(r"[\w, ]+", f"{name}, {columns}", re.ASCII):  # it goes into SQL
+            raise Damaged(f"{path} is damaged (in its table 'guards'): {way_back(path)}")
         found = _count(db, name, columns)
         if found != (rows, digest):
             lost = f"has {found[0]} rows in {name!r} where {rows} were kept"
