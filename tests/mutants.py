@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
 from typing import Any
 
+import pytest
 import tried
 
 SECONDS = 3.0  # of processor that reading one file may take
@@ -54,7 +54,8 @@ class TooMuch(AssertionError):
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Time of this process's processor and peak of its memory, held for one file."""
+    """Time of this process's processor and peak of its memory, held for one file; the test is skipped where no system tells."""
+    resource = pytest.importorskip("resource")
 
     def end(*_: object) -> None:
         raise TooMuch(f"more than {SECONDS} seconds")
