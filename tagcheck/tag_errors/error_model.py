@@ -509,8 +509,12 @@ def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float) -> 
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
     """The share of tags not written where the evidence is strong, m, in steps of 5 % of the written ones."""
+    uses = np.sort(written[y > 0])[::-1]
+    if len(uses):  # what is below the last step is not asked for
+        strong = written >= uses[min(int(0.6 * len(uses)) + 1, len(uses) - 1)]
+        written, y = written[strong], y[strong]
     order = np.argsort(-written, kind="stable")
-    stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * y.sum())
+    stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * len(uses))
     lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in itertools.pairwise(stops)])
     return _read_off(lost, np.diff(stops).astype(np.float64), 0.005, 0.6)
 
