@@ -45,7 +45,7 @@ from tagcheck.tag_errors.evidence import FurtherTagger, Told
 from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES
 
-FILE, VERSION = "belief.npz", 1
+FILE, VERSION = "belief.npz", 2
 FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS) | {"cells": "i1", "confidence": "f1"}
 KINDS = (MISSING, INCORRECT)
 FEW = "there are few"

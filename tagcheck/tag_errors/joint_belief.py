@@ -50,6 +50,7 @@ DRAWN = (
     0.2  # how far what is believed of two tags of a namespace is drawn to what is believed of all that stand together
 )
 UNEXPLAINED = 0.1  # the chance that a written tag of which the evidence sees nothing is wrong
+DIFFER = 0.05  # how likely two near-duplicates are that do not show the same things
 POWER = 3.0  # of the share of uses that the evidence expects: so much is kept of what it says
 ROUNDS = 8
 ROWS = 4096  # sets of tags weighed at a time
@@ -105,6 +106,28 @@ def settle(cells: Cells, verdict: Verdict, relations: Relations, frequency: np.n
         _as_far_as_it_shows(error, cells, verdict.shows, relations, model.theta), cells, verdict.shows
     )
     return replace(verdict, error=error), model.habits()
+
+
+def of_one_mind(cells: Cells, verdict: Verdict, twins: sparse.csr_matrix) -> Verdict:
+    """The verdict, in which a tag is not both missing on a picture and wrong on its near-duplicate; `twins` (n, n) says which are.
+
+    Where each of the two is likelier than not, they show the same, and what is believed of the tag is the mean of both
+    (of the log-odds); but not where two beliefs so sure are less likely on one picture than that they are two (`DIFFER`).
+    """
+    likely = (verdict.error >= 0.5) & (cells.weight == 1) & (np.diff(twins.indptr) > 0)[cells.row]
+    at = {(int(cells.row[place]), int(cells.column[place])): place for place in np.flatnonzero(likely & ~cells.given)}
+    error = verdict.error.copy()
+    for wrong in np.flatnonzero(likely & cells.given):
+        row, column = cells.row[wrong], int(cells.column[wrong])
+        for other in twins.indices[twins.indptr[row] : twins.indptr[row + 1]].tolist():
+            missing = at.get((other, column))
+            if missing is None:
+                continue
+            here, there = 1 - error[wrong], error[missing]
+            if (1 - DIFFER) * (here * there + (1 - here) * (1 - there)) > DIFFER:
+                belongs = expit((logit(here, SMALLEST) + logit(there, SMALLEST)) / 2)
+                error[wrong], error[missing] = 1 - belongs, belongs
+    return replace(verdict, error=error)
 
 
 def _as_far_as_it_shows(

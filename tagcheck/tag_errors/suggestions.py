@@ -187,7 +187,8 @@ class Gathered:
         else:
             assert self.rng is not None
             verdict = error_model.fit(self.cells, frequency, deepcopy(self.rng), self.spaces, answered)
-        return joint_belief.settle(self.cells, verdict, self.related, frequency)
+        verdict, habits = joint_belief.settle(self.cells, verdict, self.related, frequency)
+        return joint_belief.of_one_mind(self.cells, verdict, self.found.around.twins), habits
 
 
 def gather(

@@ -54,6 +54,26 @@ def pictures(
     return np.array(given), np.array(belongs)
 
 
+@pytest.mark.parametrize(
+    "missing, wrong, expected",
+    [
+        (0.5215, 0.5196, (True, False)),  # it belongs on both
+        (0.51, 0.55, (False, True)),  # on neither
+        (0.999, 0.999, (True, True)),  # then they are two pictures
+        (0.4, 0.9, (False, True)),
+    ],
+)
+def test_a_tag_is_not_missing_on_a_picture_and_wrong_on_its_copy(missing, wrong, expected):
+    error, given = np.array([missing, wrong, 0.9]), np.array([False, True, True])
+    cells = Cells(np.arange(3), np.zeros(3, np.int64), np.zeros((3, 1), np.float32), given, np.ones(3, np.float32))
+    verdict = Verdict(error, error, error, error, Rate(MISS, MISS), Rate(0.01, 0.01), np.ones(1))
+    twins = sparse.csr_matrix(np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]], np.float32))
+    made = joint_belief.of_one_mind(cells, verdict, twins).error
+    assert tuple(made[:2] >= 0.5) == expected and made[2] == 0.9
+    if expected == (True, False):
+        assert made[0] + made[1] == pytest.approx(1)
+
+
 PLAIN = [(40, {tag}, {tag}) for tag in range(4)]
 
 
