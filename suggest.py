@@ -28,7 +28,7 @@ from tagcheck import detectors, script
 from tagcheck.dataset import HASH
 from tagcheck.errors import UsageError
 from tagcheck.review import Filter, Review, by_picture, report_import
-from tagcheck.review.exporting import KINDS
+from tagcheck.review.exporting import KINDS, percent
 from tagcheck.script import run
 
 
@@ -72,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def lines(picture: dict[str, Any]) -> list[str]:
     """A picture's answer for people."""
-    told = [f"  + {one['tag']}  {one['probability']:.0%}  {one['why']}" for one in picture["add"]]
-    told += [f"  - {one['tag']}  {one['probability']:.0%}  {one['why']}" for one in picture["remove"]]
+    told = [f"  + {one['tag']}  {percent(one['probability'])}  {one['why']}" for one in picture["add"]]
+    told += [f"  - {one['tag']}  {percent(one['probability'])}  {one['why']}" for one in picture["remove"]]
     told += [f"  = {one['hash']}  {one['why']}" for one in picture["copies"]]
     nothing = "  nothing to suggest" if picture["by"] else "  nothing is known of it: it has no embedding"
     return [f"{picture['hash']}:", *(told or [nothing])]

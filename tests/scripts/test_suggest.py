@@ -45,7 +45,7 @@ def test_a_picture_is_answered_with_probability_and_reason(found, capsys):
     other = json.loads(asked(found, capsys, OTHER.upper(), "--json"))[0]
     assert [row["hash"] for row in other["copies"]] == [ONE]
     said = asked(found, capsys, ONE, QUIET, "f" * 64)
-    assert "+ hat  70%  Its neighbours have it." in said and "- solo  95%" in said
+    assert "+ hat  70 %  Its neighbours have it." in said and "- solo  95 %" in said
     assert said.count("nothing to suggest") == 2
 
 
