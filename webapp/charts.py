@@ -8,6 +8,7 @@ from tagcheck.svg import drawing, part
 
 WIDTH, HEIGHT = 640, 200
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 28
+NAMES = 110  # the room beside a trend for the names of its lines
 
 
 def trend(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float | None]]], title: str) -> Markup:
@@ -16,7 +17,7 @@ def trend(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float | No
     Line n has the class `line-n`; its name stands at its last point, so that colour is not needed to tell them apart.
     """
     top = nice(max((value for _, values in series for value in values if value is not None), default=1))
-    across = (WIDTH - LEFT - RIGHT - 90) / max(len(labels) - 1, 1)
+    across = (WIDTH - LEFT - RIGHT - NAMES) / max(len(labels) - 1, 1)
 
     def x(place: int) -> float:
         return LEFT + across * place
@@ -25,7 +26,7 @@ def trend(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float | No
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top)
 
     parts = [_axis(y, top)]
-    ends: list[float] = []
+    ends: list[tuple[str, float, float]] = []
     for number, (name, values) in enumerate(series):
         points = [(x(place), y(value)) for place, value in enumerate(values) if value is not None]
         if not points:
@@ -33,9 +34,9 @@ def trend(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float | No
         path = " ".join(f"{'ML'[place > 0]}{px:.1f} {py:.1f}" for place, (px, py) in enumerate(points))
         parts.append(part("path", class_=f"line line-{number}", d=path))
         parts += [part("circle", class_=f"dot line-{number}", cx=px, cy=py, r=3) for px, py in points]
-        label = free_place(points[-1][1], ends)
-        ends.append(label)
-        parts.append(part("text", text=name, class_="name", x=points[-1][0] + 8, y=label + 4))
+        ends.append((name, *points[-1]))
+    for (name, px, _), height in zip(ends, spread([py for _, _, py in ends])):
+        parts.append(part("text", text=name, class_="name", x=px + 8, y=height + 4))
     for place in sorted({0, len(labels) - 1}) if labels else ():
         anchor = "start" if place == 0 else "end"
         parts.append(part("text", text=labels[place], x=x(place), y=HEIGHT - 8, text_anchor=anchor))
@@ -62,15 +63,22 @@ def bars(rows: Sequence[tuple[str, Sequence[int]]], names: Sequence[str], title:
     return _svg(parts, title, len(rows) * step + 6)
 
 
-def free_place(wanted: float, taken: Sequence[float], apart: float = 13) -> float:
-    """The height nearest to the wanted one, inside the chart, that is no closer than `apart` to those taken.
+def spread(wanted: Sequence[float], apart: float = 13) -> list[float]:
+    """Heights near those wanted, in the same order and `apart` from each other: pushed up from the axis, then down from the top.
 
-    >>> free_place(100, []), free_place(100, [100, 87]), free_place(TOP, [TOP])
-    (100, 113, 25)
+    >>> spread([100, 100, 40]), spread([HEIGHT - BOTTOM] * 2), spread([TOP, TOP])
+    ([87, 100, 40], [159, 172], [12, 25])
     """
-    steps = (wanted + sign * apart * step for step in range(HEIGHT // 13) for sign in (-1, 1))
-    inside = (one for one in steps if TOP <= one <= HEIGHT - BOTTOM)
-    return next((one for one in inside if all(abs(one - other) >= apart for other in taken)), wanted)
+    out = list(wanted)
+    order = sorted(range(len(out)), key=out.__getitem__)
+    lowest, highest = float(HEIGHT - BOTTOM), float(TOP)
+    for place in reversed(order):
+        out[place] = min(out[place], lowest)
+        lowest = out[place] - apart
+    for place in order:
+        out[place] = max(out[place], highest)
+        highest = out[place] + apart
+    return out
 
 
 def nice(value: float) -> float:
@@ -87,7 +95,7 @@ def nice(value: float) -> float:
 
 def _axis(y: Callable[[float], float], top: float) -> str:
     return "".join(
-        part("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT - 90, y1=y(mark), y2=y(mark))
+        part("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT - NAMES, y1=y(mark), y2=y(mark))
         + part("text", text=f"{mark:,g}", x=LEFT - 6, y=y(mark) + 4, text_anchor="end")
         for mark in (0, top / 2, top)
     )
