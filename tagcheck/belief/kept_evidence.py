@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import mmap
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -29,6 +30,7 @@ LEARNED = (
 )  # the parts of the program that say what is kept, and how it comes about
 FEWEST = 10_000  # pictures; fewer are weighed in full, which takes seconds
 MOST_BYTES = 2**30
+SUM = hashlib.blake2b  # stands behind all else in the file
 UNREADABLE = (
     OSError,
     ValueError,
@@ -92,8 +94,10 @@ def keep(root: Path, rests_on: str, hashes: np.ndarray, embedded: np.ndarray, se
         return
 
     def write(out: Any) -> None:
-        pickle.dump(header, out, protocol=5)
-        _Writer(out, [seen.matrix, *(one.matrix for one in seen.further)]).dump(known)
+        summed = _Summed(out)
+        pickle.dump(header, summed, protocol=5)
+        _Writer(summed, [seen.matrix, *(one.matrix for one in seen.further)]).dump(known)
+        out.write(summed.sum.digest())
 
     write_atomically(path, write)
 
@@ -103,6 +107,7 @@ def load(root: Path, rests_on: str) -> Kept | str:
     path = root / FILE
     try:
         with open(path, "rb") as file:
+            _hold_against_its_sum(file)
             made, rested_on, hashes, embedded, seen, tags = _Reader(file, []).load()
             kept = Kept(made, rested_on, hashes, embedded, seen, tags, path, file.tell())
     except FileNotFoundError:
@@ -134,6 +139,25 @@ def in_order(value: Any) -> Any:
     if isinstance(value, Mapping):
         return sorted((key, in_order(one)) for key, one in value.items())
     return sorted(value) if isinstance(value, (set, frozenset)) else value
+
+
+def _hold_against_its_sum(file: io.BufferedReader) -> None:
+    """Raise ValueError where the last bytes of a file are not the digest of the others."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole, memoryview(whole) as data:
+        end = max(len(data) - SUM().digest_size, 0)
+        if SUM(data[:end]).digest() != data[end:]:
+            raise ValueError
+
+
+class _Summed:
+    """A file that keeps the digest of what is written."""
+
+    def __init__(self, out: Any) -> None:
+        self._out, self.sum = out, SUM()
+
+    def write(self, data: Any) -> int:
+        self.sum.update(data)
+        return int(self._out.write(data))
 
 
 class _Writer(pickle.Pickler):

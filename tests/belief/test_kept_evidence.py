@@ -56,8 +56,12 @@ def test_a_file_that_cannot_be_read_costs_a_run_in_full(large):
     assert seen is not None
     path = large.root / kept_evidence.FILE
     whole = path.read_bytes()
-    for data in (b"", whole[:30], pickle.dumps(print), pickle.dumps(data_folder.save)):
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    foreign = (
+        data + kept_evidence.SUM(data).digest() for data in (pickle.dumps(print), pickle.dumps(data_folder.save))
+    )
+    for data in (b"", whole[:30], whole[:-9], *foreign, flipped):
         path.write_bytes(data)
         assert kept_evidence.load(large.root, "") == "kept_evidence.bin cannot be read"
-    path.write_bytes(whole[:-9])
     assert weighed(large).work.why == "kept_evidence.bin cannot be read"
