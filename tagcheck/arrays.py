@@ -2,6 +2,7 @@
 that was written.
 """
 
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,18 @@ import numpy as np
 from tagcheck.files import write_atomically
 
 TEXTS = "texts"
+DAMAGED = (  # SyntaxError and TokenError: the header of an array is read as Python's literals
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    zipfile.BadZipFile,
+    SyntaxError,
+    tokenize.TokenError,
+)
 
 
 def save(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -45,6 +58,6 @@ def load(path: Path, form: Mapping[str, str]) -> dict[str, Any] | None:
                 ):
                     return None
                 found[name] = bytes(one).decode().split("\n") if wanted == TEXTS else one
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, TypeError, zipfile.BadZipFile):
+    except DAMAGED:
         return None
     return found

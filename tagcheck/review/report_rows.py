@@ -98,6 +98,8 @@ def _suggested(row: dict[str, Any], hash: str, sure: float = 0.0) -> Suggested:
 def _pair(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
     """Two pictures, and the tags that one of them could take from the other or lose."""
     first, second = sorted((record["hash1"], record["hash2"]))
+    if first == second:
+        raise Wrong("'hash2' is 'hash1'")
     relation = record.get("relation", "near_duplicate")
     one_of(*issues)(relation)
     similarity = _confidence(record, key="similarity")
