@@ -354,7 +354,7 @@ def _content(folder: DataFolder, card: dict[str, Any], name: str) -> tuple[Path,
     again = f"run {MADE_BY}{_option(card['namespace'])} again"
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, ValueError):  # a name with a zero byte is a ValueError
         raise BadFile(f"{path} is named by its card and is not there: {again}") from None
     if hashlib.sha256(content).hexdigest() != card["files"][name]["sha256"]:
         raise BadFile(f"{path} is not what its card says (damaged or changed): {again}")
