@@ -213,8 +213,7 @@ def draw(folder: DataFolder, n: int, tags: int, later: int = 0, seed: int = 0) -
             for row, mine in enumerate(has):
                 rows[row] += directions[mine].sum(axis=0)
             rows = rows * decay + mean
-            copies = np.flatnonzero(rng.random(count) < 0.06)
-            copies = copies[copies > 0]
+            copies = np.flatnonzero(rng.random(count)[1:] < 0.06) + 1
             rows[copies] = rows[copies - 1] + rng.normal(size=(len(copies), WIDTH)).astype(np.float32) * 0.01
             for row in copies:
                 has[row] = has[row - 1]
