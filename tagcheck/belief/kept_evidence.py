@@ -23,11 +23,8 @@ from tagcheck.tag_errors.renewal import Known, TooMuch
 from tagcheck.tag_errors.suggestions import Examined
 
 FILE = "kept_evidence.bin"
-LEARNED = (
-    "tag_errors",
-    "learning",
-    "similar",
-)  # the parts of the program that say what is kept, and how it comes about
+# The parts of the program that say what is kept, and how it comes about.
+LEARNED = ("tag_errors", "learning", "similar")
 FEWEST = 10_000  # pictures; fewer are weighed in full, which takes seconds
 MOST_BYTES = 2**30
 SUM = hashlib.blake2b  # stands behind all else in the file
