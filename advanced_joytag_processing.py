@@ -521,7 +521,8 @@ def embedded_rows(files: Iterable[Prepared], model: Tagger, work: Work) -> Itera
                 work.failures[file.hash] = file
                 continue
             work.sizes[file.hash] = file.size
-            work.thumbnails[file.hash] = measuring.picture_thumbnail(file.frames[0], file.size, model.recipe)
+            if file.thumbnail is not None:
+                work.thumbnails[file.hash] = file.thumbnail
             if file.pixels:
                 work.pixels[file.hash] = file.pixels
             if file.damaged:

@@ -115,8 +115,9 @@ class FastViT(nn.Module):
         start, join = torch.compile(self.half_tokens), torch.compile(add_and_normalise)
         try:
             with torch.inference_mode():
-                x = start(pixels.contiguous(memory_format=torch.channels_last))
-                join(x, x.bfloat16(), 1e-5, torch.bfloat16)
+                x = start(_of_any_length(pixels.contiguous(memory_format=torch.channels_last)))
+                for more in (torch.zeros((), device=device).expand_as(x), x.bfloat16()):
+                    join(_of_any_length(x.clone()), _of_any_length(more), 1e-5, torch.bfloat16)
         except (RuntimeError, OSError, ImportError, SubprocessError):
             return
         self.start = start
@@ -151,6 +152,12 @@ def _after_norm(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype, gelu:
 def _before_scale(linear: nn.Linear, scale: Tensor, dtype: torch.dtype) -> Linear:
     """A linear layer that takes in the layer scale s: s (W x + b) = (s W) x + s b."""
     return Linear((linear.weight * scale[:, None]).to(dtype), (linear.bias * scale).to(dtype))
+
+
+def _of_any_length(x: Tensor) -> Tensor:
+    """`x`, for which code is compiled that serves any number of pictures: another for each would take seconds."""
+    torch._dynamo.mark_dynamic(x, 0)
+    return x
 
 
 @cache

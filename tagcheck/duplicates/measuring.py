@@ -22,6 +22,7 @@ from tagcheck.pictures.decoder_processes import Decoder
 from tagcheck.pictures.file_formats import ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import Recipe
 from tagcheck.pictures.retouching import CHANGES, CROP, changed
+from tagcheck.pictures.thumbnails import BYTES, picture_thumbnail
 from tagcheck.similar import Pairs
 from tagcheck.similar import pairs as pair_search
 
@@ -64,7 +65,7 @@ def measure(
     rng = np.random.default_rng(0)
     drawn = sorted(hashes[row] for row in rng.permutation(len(hashes))[:ORDINARY].tolist())
     found = store.load(folder, drawn, model.id)
-    thumbnails, known = store.load_thumbnails(folder, found.hashes, pixel_difference.BYTES)
+    thumbnails, known = store.load_thumbnails(folder, found.hashes, BYTES)
     candidates, count = rng.permutation(np.flatnonzero(known)), min(MOST, max(AT_LEAST, len(hashes) // SHARE))
     rows, changes = _changed(found.hashes, candidates, count, model, read, limits, rng)
     if len(changes) < FEWEST:
@@ -102,16 +103,6 @@ def measure(
         library=len(hashes),
         found=did,
     )
-
-
-def picture_thumbnail(frame: np.ndarray, size: tuple[int, int] | None, recipe: Recipe) -> np.ndarray:
-    """The thumbnail of a prepared picture, uint8 (3, S, S), of true (width, height) `size`, without its background."""
-    side = frame.shape[-1]
-    if size is None or recipe.fit != "pad":
-        return pixel_difference.thumbnail(frame)
-    width, height = (max(1, round(length / max(size) * side)) for length in size)
-    left, top = (side - width) // 2, (side - height) // 2
-    return pixel_difference.thumbnail(frame[:, top : top + height, left : left + width])
 
 
 def _changed(
@@ -203,7 +194,7 @@ def copies(
     and stored thumbnails.
     """
     asked = np.unique(np.concatenate([pairs.i, pairs.j]))
-    thumbnails, known = store.load_thumbnails(folder, [hashes[row] for row in asked.tolist()], pixel_difference.BYTES)
+    thumbnails, known = store.load_thumbnails(folder, [hashes[row] for row in asked.tolist()], BYTES)
 
     def differences(i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         a, b = np.searchsorted(asked, i), np.searchsorted(asked, j)

@@ -1,7 +1,6 @@
-"""Whether two pictures show the same pixels, cropped, mirrored or recoloured maybe: told by small thumbnails.
+"""Whether two pictures show the same pixels, cropped, mirrored or recoloured maybe: told by their thumbnails (`pictures/thumbnails.py`).
 
-A thumbnail is the whole picture's brightness at `SIDE` x `SIDE` and its two colour differences at `COARSE` x `COARSE`.
-Two of them are laid over each other (Lucas and Kanade 1981, with a scale and a shift for each axis, and a gain and an
+Two of these are laid over each other (Lucas and Kanade 1981, with a scale and a shift for each axis, and a gain and an
 offset of brightness), the second also mirrored, and what then still differs is measured. Numbers only, no files.
 """
 
@@ -12,10 +11,9 @@ from functools import cache
 from itertools import product
 
 import numpy as np
-from PIL import Image
 
-SIDE, COARSE = 32, 8
-BYTES = SIDE * SIDE + 2 * COARSE * COARSE
+from tagcheck.pictures.thumbnails import COARSE, SIDE
+
 BLOCK = 256  # pairs compared at a time, as many as a processor's cache holds
 ROUGH, FINE = ((16, 0.5, 3),), ((32, 0.5, 3), (32, 0.0, 2))  # side, blur in its pixels, steps made at it
 # How far one picture may be of the other's: scale and shift of x and of y, gain and offset.
@@ -25,15 +23,6 @@ SCALES = (1.0, 0.92, 1.08, 0.85, 1.17)  # what a fit may set out from
 LOOK = (16, 0.7)  # the side and the blur with which the best of these is looked for
 FAINTEST = 0.5  # of its contrast that a picture keeps, however its tone was changed
 SOFT, FINE_SOFT = 2.0, 0.5  # grey levels that any two encodings differ by, and that their contrast does
-
-
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (3, H, W) -> uint8 (BYTES,): brightness, then the two colour differences around 128."""
-    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).convert("YCbCr")
-    bands = image.split()
-    parts = [bands[0].resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=None)]
-    parts += [band.resize((COARSE, COARSE), Image.Resampling.BOX) for band in bands[1:]]
-    return np.concatenate([np.asarray(part).reshape(-1) for part in parts])
 
 
 def differences(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -30,12 +30,15 @@ from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import Recipe, prepare_file
 from tagcheck.pictures.showing import shown
+from tagcheck.pictures.thumbnails import BYTES, picture_thumbnail
 
 PROJECT = Path(__file__).resolve().parents[2]
 ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
 REQUEST = struct.Struct("<IQ")  # the side of a picture to show, 0 for the network's input; how many bytes follow
 ANSWER = struct.Struct("<cQII")  # what it is, how many bytes follow, width, height
-NOTE = struct.Struct("<I")  # before the network's input: the length of what is noted of the file, as JSON
+NOTE = struct.Struct(
+    "<I"
+)  # before the thumbnail and the network's input: the length of what is noted of the file, as JSON
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
 NICENESS = 5  # the model's threads wait for each other: decoding gives way to them
 MEMORY = 4 << 30  # bytes of address space for one decoder
@@ -50,6 +53,7 @@ class Prepared:
     `size` is its (width, height) upright, where that is known. `lasting`: the reason lies in the file's
     bytes and what can be decoded here, so that looking again would find the same. `damaged`: what is wrong with the
     file beside the pixels that were read. `pixels`: their digest (`preparation.pixel_digest`), where the file itself was read.
+    `thumbnail`: that of its first frame, uint8 (`thumbnails.BYTES`,).
     """
 
     hash: str
@@ -60,6 +64,17 @@ class Prepared:
     lasting: bool = False
     damaged: str | None = None
     pixels: str | None = None
+    thumbnail: np.ndarray | None = None
+
+
+class Decoded(NamedTuple):
+    """What a decoder makes of a file: as `Prepared` has them."""
+
+    frames: np.ndarray
+    size: tuple[int, int]
+    damaged: str | None
+    pixels: str | None
+    thumbnail: np.ndarray
 
 
 @dataclass
@@ -85,21 +100,21 @@ class Decoder:
 
     def __init__(self, recipe: Recipe | int, limits: Limits) -> None:
         self.recipe, self.limits = Recipe.of(recipe), limits
-        self.damaged: str | None = None  # what was wrong with the last file beside its pixels
-        self.pixels: str | None = None  # their digest
         self._process: subprocess.Popen[bytes] | None = None
 
-    def prepare(self, data: bytes) -> tuple[np.ndarray, tuple[int, int]]:
-        """A file's bytes -> uint8 (f, 3, S, S), and its (width, height).
+    def prepare(self, data: bytes) -> Decoded:
+        """A file's bytes, decoded.
 
         Raises `ImageUnreadable` or `ImageUnsupported`; `ToolError` when no process starts.
         """
         body, size = self._ask(data, 0)
         (length,) = NOTE.unpack_from(body)
-        self.damaged, self.pixels = json.loads(body[NOTE.size : NOTE.size + length])
-        side = self.recipe.size
-        frames = np.frombuffer(body, np.uint8, offset=NOTE.size + length)
-        return frames.reshape(-1, side, side, 3).transpose(0, 3, 1, 2), size
+        damaged, pixels = json.loads(body[NOTE.size : NOTE.size + length])
+        side, small, frames = (
+            self.recipe.size,
+            *np.split(np.frombuffer(body, np.uint8, offset=NOTE.size + length), [BYTES]),
+        )
+        return Decoded(frames.reshape(-1, side, side, 3).transpose(0, 3, 1, 2), size, damaged, pixels, small)
 
     def show(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
         """As `showing.shown`: a WebP picture of at most `side` pixels, and the file's (width, height). Raises as `prepare`."""
@@ -280,8 +295,7 @@ class _Work:
 
     def _decode(self, decoder: Decoder, job: _Job) -> Prepared:
         try:
-            frames, size = decoder.prepare(job.data)
-            return Prepared(job.hash, frames, size=size, damaged=decoder.damaged, pixels=decoder.pixels)
+            return Prepared(job.hash, **decoder.prepare(job.data)._asdict())
         except ImageUnreadable as error:
             return Prepared(job.hash, None, error.status, str(error), lasting=error.lasting)
         except ImageUnsupported as error:
@@ -291,7 +305,8 @@ class _Work:
         if still is None:
             return unsupported
         try:
-            return Prepared(job.hash, decoder.prepare(still)[0])  # the library may have drawn it in another size
+            drawn = decoder.prepare(still)  # in another size maybe
+            return Prepared(job.hash, drawn.frames, thumbnail=drawn.thumbnail)
         except (ImageUnreadable, ImageUnsupported):
             return unsupported
 
@@ -343,7 +358,10 @@ def serve(recipe: Recipe, limits: Limits, requests: IO[bytes], answers: IO[bytes
             else:
                 frames, (width, height), damaged, pixels = prepare_file(data, recipe, limits)
                 note = json.dumps([damaged, pixels]).encode()
-                body = NOTE.pack(len(note)) + note + np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).tobytes()
+                small = picture_thumbnail(frames[0], (width, height), recipe).tobytes()
+                body = b"".join(
+                    [NOTE.pack(len(note)), note, small, np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).data]
+                )
         except (ImageUnreadable, ImageUnsupported) as error:
             code = next(code for code, kind in ANSWERS.items() if isinstance(error, kind))
             body = str(error).encode()

@@ -21,6 +21,7 @@ from tagcheck.errors import BadFile
 from tagcheck.pictures import preparation
 from tagcheck.pictures.preparation import Recipe
 from tagcheck.pictures.retouching import CHANGES, changed
+from tagcheck.pictures.thumbnails import picture_thumbnail, thumbnail
 from tagcheck.similar import Pairs
 from tagcheck.similar.pairs import TooManyPairs
 
@@ -51,7 +52,7 @@ def redrawn(image: Image.Image) -> Image.Image:
 
 
 def small(image: Image.Image) -> np.ndarray:
-    return pixel_difference.thumbnail(np.asarray(image).transpose(2, 0, 1))
+    return thumbnail(np.asarray(image).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("how", CHANGES)
@@ -111,7 +112,7 @@ def test_blank_pictures_divide_by_nothing():
 def test_a_blank_picture_is_no_tone_of_a_drawn_one(value):
     drawn = np.full((3, 96, 96), 255, np.uint8)
     drawn[:, 40:52, 8:88] = 60
-    rows = np.stack([pixel_difference.thumbnail(one) for one in (np.full((3, 96, 96), value, np.uint8), drawn)])
+    rows = np.stack([thumbnail(one) for one in (np.full((3, 96, 96), value, np.uint8), drawn)])
     there, back = pixel_difference.differences(rows, np.array([0, 1]), np.array([1, 0]))
     assert there[0] > 0.8 and back[0] > 0.8
 
@@ -192,9 +193,9 @@ def test_a_damaged_file_says_what_to_do(tmp_path, text):
 def test_the_thumbnail_of_a_padded_picture_leaves_the_background_out():
     image = scene(4, 200, 100)
     frame = preparation.prepare(image, Recipe(64))
-    inside = measuring.picture_thumbnail(frame, image.size, Recipe(64)).astype(int)
+    inside = picture_thumbnail(frame, image.size, Recipe(64)).astype(int)
     assert np.abs(inside - small(image)).mean() < 6
-    assert np.abs(measuring.picture_thumbnail(frame, None, Recipe(64)).astype(int) - small(image)).mean() > 20
+    assert np.abs(thumbnail(frame).astype(int) - small(image)).mean() > 20
 
 
 def test_shards_keep_thumbnails_and_the_newest_counts(tmp_path):

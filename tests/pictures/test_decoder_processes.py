@@ -15,6 +15,7 @@ from PIL import Image
 from tagcheck.errors import FileUnavailable, LibraryUnreachable, ToolError
 from tagcheck.pictures.decoder_processes import Clocks, Decoder, prepared
 from tagcheck.pictures.preparation import ImageUnreadable, ImageUnsupported, Limits, prepare_bytes
+from tagcheck.pictures.thumbnails import thumbnail
 
 
 def png(colour: int, side: int = 20) -> bytes:
@@ -41,8 +42,9 @@ def read_all(files: dict[str, object], render=lambda hash: None, decoders: int =
 
 def test_a_decoder_gives_what_the_function_gives(decoder):
     for colour in (1, 2):
-        frames, size = decoder.prepare(png(colour))
-        assert np.array_equal(frames, prepare_bytes(png(colour), 16)) and size == (20, 20)
+        found = decoder.prepare(png(colour))
+        assert np.array_equal(found.frames, prepare_bytes(png(colour), 16)) and found.size == (20, 20)
+        assert np.array_equal(found.thumbnail, thumbnail(found.frames[0]))
     with pytest.raises(ImageUnreadable, match="the file is empty"):
         decoder.prepare(b"")
     with pytest.raises(ImageUnsupported, match="not a picture"):

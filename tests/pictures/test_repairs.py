@@ -129,10 +129,9 @@ def test_a_decoder_process_tells_what_is_wrong_beside_the_pixels(tmp_path):
     decoder = Decoder(32, Limits())
     try:
         whole = saved("JPEG")
-        frames, size = decoder.prepare(whole[:-2])
-        assert size == (60, 90) and decoder.damaged == "it lacks its end mark"
-        again, _ = decoder.prepare(whole)
-        assert decoder.damaged is None and (again == frames).all()
+        cut, again = decoder.prepare(whole[:-2]), decoder.prepare(whole)
+        assert cut.size == (60, 90) and cut.damaged == "it lacks its end mark"
+        assert again.damaged is None and (again.frames == cut.frames).all()
     finally:
         decoder.close()
     unreadable.DAMAGED.keep(tmp_path, {"a" * 64: "it lacks its end mark"})
