@@ -21,7 +21,7 @@ from tagcheck.tag_errors.relations import Relations
 
 SUPPORT = 64  # other tags that are evidence for a tag
 COMMON = 1000  # tags, the most used, of which pairs that never meet are looked at too
-PAIRS_AT_ONCE = 50_000
+HELD_WHOLE = 4_000  # tags of which all that is left between them is held
 TAGS_AT_ONCE = 128
 ROUNDING = 1e-5
 LEAST_PENALTY, PENALTY = 5.0, 0.02  # of a tag's weight: pictures, and in units of the mean variance of the tags
@@ -66,8 +66,8 @@ def learn(
         mean_x, mean_y, gram, cross = sums.training(fold)
         factor, left = _without_picture(gram, cross, alpha, sums)
         scaled = mean_y * np.sqrt(sums.count.sum() - sums.count[fold])
-        own = (together - met[fold]).tocsr()
-        weights = _own_systems(left, own, scaled, *_support(left, own, scaled, related, most))
+        between = _Left(left, (together - met[fold]).tocsr(), scaled)
+        weights = _own_systems(between, *_support(between, related, most))
         left -= weights.T @ left
         of_x[fold] = linalg.solve_triangular(factor, left.T, trans="T", lower=True, check_finite=False)
         plain = mean_y - mean_x @ of_x[fold] - weights.T @ mean_y
@@ -88,66 +88,68 @@ def _without_picture(
     return factor.astype(np.float32), np.ascontiguousarray(left.T, dtype=np.float32)
 
 
-def _support(
-    left: np.ndarray, met: sparse.csr_matrix, scaled: np.ndarray, related: Relations, most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(columns, whether there are so many), both (T, K): for each tag the others that tell most of it beside the picture.
-
-    `left` from `_without_picture`, `met` (T, T) how often tags meet, `scaled` (T,) their means times the root of the number of pictures.
+class _Left:
+    """What is left of the covariance of T tags, times the number of pictures, beside the picture: made whole for few tags, else a
+    part at a time. `met` (T, T) says how often tags meet, `scaled` (T,) are their means times the root of the number of pictures,
+    `told` (T, d) from `_without_picture`.
     """
-    tags = len(left)
-    uses = met.diagonal()
-    own = np.maximum(uses - scaled**2 - np.einsum("td,td->t", left, left, dtype=np.float64), 0) + LEAST_PENALTY
-    common = np.argsort(-uses, kind="stable")[: min(COMMON, tags)]
-    upper = sparse.triu(met, 1).tocoo()
-    a, b = (side[np.triu_indices(len(common), 1)] for side in np.meshgrid(common, common, indexing="ij"))
-    keys = np.unique(np.r_[upper.row.astype(np.int64) * tags + upper.col, np.minimum(a, b) * tags + np.maximum(a, b)])
-    one, other = keys // tags, keys % tags
-    free = ~related.bears(one, other)
-    one, other = one[free], other[free]
-    strength = np.empty(len(one), dtype=np.float32)
-    for start in range(0, len(one), PAIRS_AT_ONCE):
-        i, j = one[start : start + PAIRS_AT_ONCE], other[start : start + PAIRS_AT_ONCE]
-        rest = _at(met, i, j) - scaled[i] * scaled[j] - np.einsum("pd,pd->p", left[i], left[j])
-        strength[start : start + PAIRS_AT_ONCE] = np.abs(rest) / np.sqrt(own[i] * own[j])
-    target, other = np.r_[one, other], np.r_[other, one]
-    order = np.lexsort((-np.r_[strength, strength], target))
-    target, other = target[order], other[order]
-    rank = np.arange(len(target)) - np.searchsorted(target, target)
-    kept = rank < most
-    width = int(rank[kept].max(initial=-1)) + 1
+
+    def __init__(self, told: np.ndarray, met: sparse.csr_matrix, scaled: np.ndarray) -> None:
+        self.told, self.met, self.scaled = told, met, scaled
+        self.whole = self._lines(slice(None)) if len(told) <= HELD_WHOLE else None
+
+    def lines(self, rows: slice) -> np.ndarray:
+        """That between the tags `rows` and all, (m, T)."""
+        return self._lines(rows) if self.whole is None else self.whole[rows]
+
+    def between(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """That between the tags of each line of `one` (m, k) and of `other` (m, l), (m, k, l)."""
+        one, other = one[:, :, None], other[:, None]
+        if self.whole is not None:
+            return np.asarray(self.whole[one, other])
+        each = np.broadcast_arrays(one, other)
+        met = np.asarray(self.met[each[0].ravel(), each[1].ravel()]).reshape(each[0].shape)
+        told = self.told[one[:, :, 0]] @ self.told[other[:, 0]].transpose(0, 2, 1)
+        return np.asarray(met - self.scaled[one] * self.scaled[other] - told)
+
+    def _lines(self, rows: slice) -> np.ndarray:
+        return np.asarray(self.met[rows] - np.outer(self.scaled[rows], self.scaled) - self.told[rows] @ self.told.T)
+
+
+def _support(left: _Left, related: Relations, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """(columns, whether there are so many), both (T, K): for each tag the others that tell most of it beside the picture."""
+    tags, uses = len(left.told), left.met.diagonal()
+    own = np.einsum("td,td->t", left.told, left.told, dtype=np.float64)
+    own = np.sqrt(np.maximum(uses - left.scaled**2 - own, 0) + LEAST_PENALTY)
+    common = np.zeros(tags, dtype=bool)
+    common[np.argsort(-uses, kind="stable")[:COMMON]] = True
+    width = min(most, tags)
     columns, there = np.zeros((tags, width), dtype=np.int64), np.zeros((tags, width), dtype=bool)
-    columns[target[kept], rank[kept]], there[target[kept], rank[kept]] = other[kept], True
+    for start in range(0, tags, TAGS_AT_ONCE):
+        rows = slice(start, min(start + TAGS_AT_ONCE, tags))
+        strength = np.abs(left.lines(rows)) / (own[rows, None] * own)
+        asked = (left.met[rows].toarray() > 0) | (common[rows, None] & common)
+        strength[~asked | related.bearing(rows)] = -1
+        np.fill_diagonal(strength[:, rows], -1)
+        columns[rows] = np.argpartition(-strength, width - 1, axis=1)[:, :width]
+        there[rows] = np.take_along_axis(strength, columns[rows], axis=1) >= 0
     return columns, there
 
 
-def _own_systems(
-    left: np.ndarray, met: sparse.csr_matrix, scaled: np.ndarray, others: np.ndarray, there: np.ndarray
-) -> sparse.csr_matrix:
+def _own_systems(left: _Left, others: np.ndarray, there: np.ndarray) -> sparse.csr_matrix:
     """The weights (T, T) csr of each tag's (a column's) `others`, each from its own small system."""
     tags, width = others.shape
-    penalty = LEAST_PENALTY + PENALTY * float((met.diagonal() - scaled**2).sum()) / tags
+    penalty = LEAST_PENALTY + PENALTY * float((left.met.diagonal() - left.scaled**2).sum()) / tags
     found = np.zeros((tags, width), dtype=np.float32)
-    for start in range(0, tags if width else 0, TAGS_AT_ONCE):
+    for start in range(0, tags, TAGS_AT_ONCE):
         mine = np.arange(start, min(start + TAGS_AT_ONCE, tags))
         some, real = others[mine], there[mine]
-        near = left[some]
-        pair = (
-            _at(met, *np.broadcast_arrays(some[:, :, None], some[:, None]))
-            - scaled[some][:, :, None] * scaled[some][:, None]
-        )
-        pair = np.where(real[:, :, None] & real[:, None], pair - near @ near.transpose(0, 2, 1), 0)
+        pair = np.where(real[:, :, None] & real[:, None], left.between(some, some), 0)
         pair[:, np.arange(width), np.arange(width)] += penalty
-        own = _at(met, *np.broadcast_arrays(some, mine[:, None])) - scaled[some] * scaled[mine][:, None]
-        own = np.where(real, own - (near @ left[mine][:, :, None])[:, :, 0], 0)
-        found[mine] = np.linalg.solve(pair, own[:, :, None])[:, :, 0]
+        own = np.where(real[:, :, None], left.between(some, mine[:, None]), 0)
+        found[mine] = np.linalg.solve(pair, own)[:, :, 0]
     target = np.broadcast_to(np.arange(tags)[:, None], others.shape)
     return sparse.csr_matrix((found[there], (others[there], target[there])), shape=(tags, tags))
-
-
-def _at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Single entries, of the shape of `rows` and `columns`."""
-    return np.asarray(matrix[rows.ravel(), columns.ravel()]).reshape(rows.shape)
 
 
 def _add_scores(

@@ -47,13 +47,14 @@ class Relations:
     stroke: np.ndarray
     exception: np.ndarray
 
-    def bears(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Whether the columns of each pair bear on each other, and so are no independent evidence about each other: bool (m,)."""
-        tags = len(self.space)
-        pairs = np.concatenate([self.apart, np.column_stack([self.child, self.parent])])
-        keys = np.unique(np.r_[pairs @ np.array([tags, 1]), pairs @ np.array([1, tags])])
-        same = (self.space[one] == self.space[other]) & (self.space[one] >= 0)
-        return np.asarray(same | np.isin(one * tags + other, keys))
+    def bearing(self, rows: slice) -> np.ndarray:
+        """Which columns bear on those of `rows`, and so are no independent evidence about them: bool (m, T)."""
+        same = (self.space[rows, None] == self.space) & (self.space[rows, None] >= 0)
+        one, other = np.concatenate([self.apart, np.column_stack([self.child, self.parent])]).T
+        for place, beside in ((one, other), (other, one)):
+            here = np.flatnonzero(np.isin(place, np.arange(len(self.space))[rows]))
+            same[place[here] - rows.start, beside[here]] = True
+        return np.asarray(same)
 
 
 def learn_relations(

@@ -33,7 +33,7 @@ def textbook(matrix: np.ndarray, given: np.ndarray, folds: np.ndarray, related: 
         x, y = matrix[train] - middle, given[train] - given[train].mean(axis=0)
         of_tags = context.LEAST_PENALTY + context.PENALTY * np.square(y).sum() / tags
         for tag in range(tags):
-            free = ~related.bears(np.full(tags, tag), np.arange(tags)) & (np.arange(tags) != tag)
+            free = ~related.bearing(slice(tag, tag + 1))[0] & (np.arange(tags) != tag)
             inputs = np.column_stack([x, y[:, free]]).astype(np.float64)
             penalty = np.r_[np.full(x.shape[1], alpha * np.square(x).sum() / x.shape[1]), np.full(free.sum(), of_tags)]
             weights = np.linalg.solve(inputs.T @ inputs + np.diag(penalty), inputs.T @ y[:, tag])
