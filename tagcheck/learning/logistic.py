@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.special import logit
 
+AT_ONCE = 1024  # rows of which a product stays in the processor's cache
+
 
 def logistic(
     x: np.ndarray,
@@ -31,7 +33,9 @@ def logistic(
     beta, (loss, p) = start, _loss(x, start, target, weight, penalty)
     for _ in range(rounds):
         gradient = x.T @ (weight * (p - target)) + penalty * beta
-        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(penalty)
+        curve, hessian = (weight * p * (1 - p))[:, None], np.diag(penalty)
+        for rows in (slice(start, start + AT_ONCE) for start in range(0, len(x), AT_ONCE)):
+            hessian += (x[rows] * curve[rows]).T @ x[rows]
         step = np.linalg.solve(hessian, gradient)
         scale = 1.0
         while (now := _loss(x, beta - scale * step, target, weight, penalty))[0] > loss + 1e-9 and scale > 1e-3:

@@ -128,16 +128,17 @@ def surroundings(matrix: np.ndarray, k: int = NEIGHBOURS, copies: pairs.Pairs | 
     """
     n, d = matrix.shape
     mean, vectors = main_directions(matrix, min(REDUCED, d))
-    reduced = np.empty((n, vectors.shape[1]), dtype=np.float32)
+    reduced, length = np.empty((n, vectors.shape[1]), dtype=np.float32), np.empty(n, dtype=np.float32)
     for rows in blocks(n):
-        reduced[rows] = (matrix[rows] - mean) @ vectors
+        own = matrix[rows] - mean
+        reduced[rows], length[rows] = own @ vectors, np.sqrt(np.einsum("nd,nd->n", own, own))
     found_near = nearest(reduced, k)
     del reduced
     indices, cosine = found_near.indices, found_near.cosine
     for rows in blocks(n, 512):
-        own, near = matrix[rows] - mean, matrix[indices[rows]] - mean
-        length = np.linalg.norm(own, axis=1)[:, None] * np.linalg.norm(near, axis=2)
-        cosine[rows] = (near @ own[:, :, None])[:, :, 0] / np.maximum(length, 1e-12)
+        own = (matrix[rows] - mean) / np.maximum(length[rows, None], 1e-12)
+        along = (matrix[indices[rows]] @ own[:, :, None])[:, :, 0] - own @ mean[:, None]
+        cosine[rows] = along / np.maximum(length[indices[rows]], 1e-12)
     return with_twins(indices, cosine, found_near.recall, copies)
 
 

@@ -120,10 +120,9 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
     share = np.full(len(ratios), 1 / len(ratios))
     for _ in range(60):
-        each = likelihood * share
-        each /= each.sum(axis=1, keepdims=True)
-        share = each.mean(axis=0)
-    sure = each[:, : len(NEVER)].sum(axis=1)
+        each = likelihood @ share
+        share = share * (likelihood.T @ (1 / each)) / len(each)
+    sure = likelihood[:, : len(NEVER)] @ share[: len(NEVER)] / (likelihood @ share)
     kept = np.flatnonzero(sure >= lowest)
     kept = kept[np.lexsort((other[kept], one[kept], -sure[kept]))]
     return [Exclusion(int(one[k]), int(other[k]), float(sure[k]), float(mean[k]), float(meetings[k])) for k in kept]
