@@ -49,7 +49,8 @@ SUM_BEND = 0.35  # of the cells of a fit, half of which are written
 ROUNDS = 10  # of expectation maximisation
 RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
-CHUNK = 100_000  # cells expanded at a time
+CHUNK = 8192  # cells expanded at a time
+UNLIKELY, FEW = 3e-4, 200_000  # unwritten cells less likely than this by the evidence alone, and how many stand for all
 UNWRITTEN = 3  # unwritten cells that are looked at, for each written one
 CELL_BYTES = 300  # of one cell, with all that the fit makes of it
 BLOCK_BYTES = 400  # of one cell of a block, with some to spare: blocks take a sixth of the memory
@@ -249,45 +250,41 @@ def fit(
     m, wrongly = _plateau(written, y), _floor(written, y, cells.weight, share)
     miss_rate, kappa = m.likely, wrongly.likely
     belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
+    taught, sample, some = _teaching(cells, belongs, sample)
+    belongs, y, share = belongs[taught], y[taught], share[taught]
     lines = np.tile([0.0, 1.0], (len(frequency), 1))
     floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
     truth, of_space = belongs, np.ones(int(spaces.max()) + 1)
     for turn in range(1, ROUNDS + 1):
-        miss = _miss_rates(belongs, truth, cells, miss_rate, often, spaces, of_space)
-        truth, shown = _truth(belongs, miss, floor[cells.column] * share, kappa * share, y)
+        miss = _miss_rates(belongs, truth, some, miss_rate, often, spaces, of_space)
+        truth, shown = _truth(belongs, miss, floor[some.column] * share, kappa * share, y)
         beta = _regressed(of_sample, shown[sample], weight, beta)
-        linear = design.linear(beta, cells.features)
-        lines = _tag_lines(lines, linear, shown, cells, len(frequency))
-        bend = _bend(_along(lines, linear, cells)[sample], shown[sample], weight)
-        belongs = _on_lines(lines, linear, cells, bend)
-        base, of_space = miss / often[cells.column], _space_rates(belongs, cells, spaces, miss_rate)
-        floor, often = _tag_rates(belongs, truth, shown, base, kappa * share, cells, spaces, of_space)
+        linear = design.linear(beta, some.features)
+        lines = _tag_lines(lines, linear, shown, some, len(frequency))
+        bend = _bend(_along(lines, linear, some)[sample], shown[sample], weight)
+        belongs = _on_lines(lines, linear, some, bend)
+        base, of_space = miss / often[some.column], _space_rates(belongs, some, spaces, miss_rate)
+        floor, often = _tag_rates(belongs, truth, shown, base, kappa * share, some, spaces, of_space)
         floor = kappa * floor
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs, y)
             miss_rate = m.likely
-    learned = Learned(design, beta, lines, bend, m, wrongly, floor, often, spaces, of_space)
-    return judged(learned, cells, frequency, answered, linear, truth)
+    return judged(
+        Learned(design, beta, lines, bend, m, wrongly, floor, often, spaces, of_space), cells, frequency, answered
+    )
 
 
-def judged(
-    learned: Learned,
-    cells: Cells,
-    frequency: np.ndarray,
-    answered: np.ndarray | None = None,
-    linear: np.ndarray | None = None,
-    truth: np.ndarray | None = None,
-) -> Verdict:
-    """The verdict on cells by what was `learned`, of these or of others; `linear` and `truth` as the fit left them, where it saw them all."""
+def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.ndarray | None = None) -> Verdict:
+    """The verdict on cells by what was `learned`, of these or of others."""
     y, share = cells.given.astype(np.float64), frequency[cells.column]
     kappa, rate = learned.wrongly.likely, learned.forgotten.likely
     floor, own = learned.floor[cells.column] * share, (learned.often, learned.spaces, learned.of_space)
-    linear = learned.design.linear(learned.beta, cells.features) if linear is None else linear
+    linear = learned.design.linear(learned.beta, cells.features)
     belongs = _on_lines(learned.lines, linear, cells, learned.bend)
-    if truth is None:
-        miss = _miss_rates(belongs, belongs, cells, rate, *own)
+    truth = belongs
+    for _ in range(2):
+        miss = _miss_rates(belongs, truth, cells, rate, *own)
         truth, _ = _truth(belongs, miss, floor, kappa * share, y)
-    miss = _miss_rates(belongs, truth, cells, rate, *own)
     belongs = _own_lines(belongs, linear, learned.lines, learned.bend, cells, answered, miss, floor, kappa * share)
     truth, _ = _truth(belongs, miss, floor, kappa * share, y)
     wrong = np.minimum(learned.floor, kappa) * frequency
@@ -540,6 +537,20 @@ def _sample(cells: Cells, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return np.concatenate(places), weight / weight.mean()
 
 
+def _teaching(cells: Cells, belongs: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, Cells]:
+    """(which cells the rounds of a fit look at, places of the `sample` among these, and they themselves): all but most of the
+    unwritten ones that hardly belong, of which some have the weight of all.
+    """
+    taught = cells.given | (cells.weight != 1) | (belongs >= UNLIKELY)
+    taught[sample] = True
+    unlikely, weight = np.flatnonzero(~taught), cells.weight.copy()
+    few = unlikely[:: max(1, len(unlikely) // FEW)]
+    weight[few] *= len(unlikely) / max(len(few), 1)
+    taught[few] = True
+    some = replace(cells, weight=weight).some(np.flatnonzero(taught))
+    return taught, (np.cumsum(taught) - 1)[sample], some
+
+
 @dataclass(frozen=True)
 class _Design:
     """The columns of the logistic regression: the kinds of evidence `names`, bent at a few places, standardised by `mean` and `width`."""
@@ -557,12 +568,10 @@ class _Design:
 
     def linear(self, coefficients: np.ndarray, features: np.ndarray) -> np.ndarray:
         """The linear predictor of cells, (m,), by their `features`."""
-        scaled = coefficients[:-1] / self.width
-        out = np.full(len(features), coefficients[-1] - self.mean @ scaled)
+        scaled, out = coefficients[:-1] / self.width, np.empty(len(features))
         for rows in blocks(len(out), CHUNK):
-            for weight, column in zip(scaled, _bent(self.names, features[rows])):
-                out[rows] += weight * column
-        return out
+            out[rows] = scaled.astype(np.float32) @ np.stack(list(_bent(self.names, features[rows])))
+        return out + float(coefficients[-1] - self.mean @ scaled)
 
 
 def _bent(names: tuple[str, ...], features: np.ndarray) -> Iterator[np.ndarray]:
