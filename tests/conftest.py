@@ -72,6 +72,12 @@ LONGEST = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The workers of a run have one process that forks scripts together."""
+    if config.getoption("numprocesses", None):
+        warm.share()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of `SLOW` and begin with those of `LONGEST`."""
     places = {}

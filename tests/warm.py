@@ -1,9 +1,9 @@
 """The project's scripts as processes that need not load PyTorch: one process has loaded it, and forks for each.
 
-`python()` is an interpreter for `subprocess`. Given a script of the project it asks that process for a fork, which has the
-caller's arguments, environment, folder and streams and ends with the script's exit code; anything else it hands to the real
-interpreter. What starts `sys.executable` in a fork comes here too. Loading PyTorch takes two seconds, and the tests start
-some two hundred scripts.
+`python()` is an interpreter for `subprocess`. Given a script of the project, or a program after `-c`, it asks that process
+for a fork, which has the caller's arguments, environment, folder and streams and ends with the script's exit code; anything
+else it hands to the real interpreter. What starts `sys.executable` in a fork comes here too. Loading PyTorch takes two
+seconds, and the tests start some three hundred scripts. All workers of a run share one such process (`share`).
 """
 
 from __future__ import annotations
@@ -26,26 +26,32 @@ import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 PROJECT = Path(__file__).resolve().parent.parent
+SHARED = "TAGCHECK_WARM_PYTHON"
 LOADED = (
-    "torch",
-    "numpy",
-    "scipy.optimize",
-    "scipy.sparse",
-    "scipy.special",
-    "PIL.Image",
-    "requests",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
+    "scipy.sparse.csgraph",
+    "tagcheck.belief",
+    "tagcheck.duplicates",
+    "tagcheck.embedding.tagger",
+    "tagcheck.library.choose",
+    "tagcheck.script",
+    "tagcheck.series",
+    "tagcheck.writing",
     "tqdm",
-    "filelock",
+    "waitress",
+    "webapp.views",
 )
-# What a fork can be given afterwards; any other variable of Python's own is for the real interpreter.
-GIVEN = {"PYTHONPATH", "PYTHONUTF8", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+# What a fork can be given afterwards (the last is Ray's); any other variable of Python's own is for the real interpreter.
+GIVEN = {"PYTHONPATH", "PYTHONUTF8", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONBREAKPOINT"}
 LAUNCHER = """#!{python} -SE
 import array, json, os, signal, socket, sys
-script = sys.argv[1] if len(sys.argv) > 1 else ""
+script, program = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[1:2] == ["-c"]
 own = {{name for name in os.environ if name.startswith("PYTHON")}} - {given}
-if own or not os.path.abspath(script).startswith({project!r} + os.sep) or not script.endswith(".py"):
+if own or not (program or os.path.abspath(script).startswith({project!r} + os.sep) and script.endswith(".py")):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as caller:
     caller.connect({address!r})
@@ -69,6 +75,8 @@ def python() -> str:
     """The interpreter to start scripts with; the real one where processes cannot fork."""
     if not hasattr(os, "fork"):
         return sys.executable
+    if SHARED in os.environ:
+        return os.environ[SHARED]
     place = Path(tempfile.mkdtemp(prefix="warm-"))
     launcher = place / "python"
     text = LAUNCHER.format(python=sys.executable, given=GIVEN, project=str(PROJECT), address=str(place / "socket"))
@@ -90,14 +98,21 @@ def python() -> str:
     return str(launcher)
 
 
+def share() -> None:
+    """Let the processes that this one starts from now on have one such interpreter together."""
+    os.environ[SHARED] = python()
+
+
 def keep(place: Path, tell: int) -> None:
     """Listen, and fork for each caller."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(place / "socket"))
         server.listen(64)
         os.close(tell)
+        sys.path[0] = str(PROJECT)
         for name in LOADED:
             importlib.import_module(name)
+        assert "config" not in sys.modules  # which reads the environment
         gc.freeze()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         threading.Thread(target=_end_with_stdin, args=(place,), daemon=True).start()
@@ -157,15 +172,20 @@ def _become(argv: list[str], env: dict[str, str], folder: str, streams: list[int
     )
     sys.stderr.reconfigure(line_buffering=True)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    program = argv.pop(1) if argv[0] == "-c" else None
     sys.argv, sys.executable = argv, launcher
-    script = Path(argv[0]).resolve()
+    first = "" if program is not None else str(Path(argv[0]).resolve().parent)
     extra = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
-    sys.path[:] = [str(script.parent), *extra, *(part for part in sys.path[1:] if part not in extra)]
+    sys.path[:] = [first, *extra, *(part for part in sys.path[1:] if part not in extra)]
     sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code: object = 0
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        if program is None:
+            runpy.run_path(str(Path(argv[0]).resolve()), run_name="__main__")
+        else:
+            main = sys.modules["__main__"] = ModuleType("__main__")
+            exec(compile(program, "<string>", "exec"), vars(main))
     except SystemExit as ended:
         code = ended.code
     except BaseException:

@@ -23,7 +23,6 @@ from tagcheck.files import sync_folder, write_atomically
 REPOSITORY = "fancyfeast/joytag"
 FILES = ("config.json", "top_tags.txt", "model.safetensors")  # the large one last
 FOLDER = Path(joytag.__file__).resolve().parent / "weights"
-MODELS = Path(os.environ.get("TAGCHECK_MODELS") or FOLDER)  # other taggers, a folder each below their owner's
 LISTED = "files.txt"  # beside another tagger's files: which they are
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
@@ -58,16 +57,22 @@ def ensure(folder: Path, endpoint: str | None = None, progress: Progress | None 
 
 
 def ensure_model(
-    name: str, root: Path = MODELS, endpoint: str | None = None, progress: Progress | None = None, pause: float = 1.0
+    name: str,
+    root: Path | None = None,
+    endpoint: str | None = None,
+    progress: Progress | None = None,
+    pause: float = 1.0,
 ) -> Path:
     """The folder of the tagger that the hub has as `name`, OWNER/NAME or OWNER/NAME/FOLDER, below `root`.
+
+    `root`: where taggers are kept, a folder each below their owner's (default: TAGCHECK_MODELS, else beside JoyTag's).
 
     Its files are fetched at the first use, and asked for no more then. Raises as `ensure` does, and `UsageError` for
     what is no such name.
     """
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)+", name):
         raise UsageError(f"--model {name}: OWNER/NAME of a repository is expected, or OWNER/NAME/FOLDER inside it")
-    folder = root / name
+    folder = (root or Path(os.environ.get("TAGCHECK_MODELS") or FOLDER)) / name
     listed = folder / LISTED
     if listed.is_file() and all((folder / one).is_file() for one in listed.read_text(encoding="utf-8").splitlines()):
         return folder

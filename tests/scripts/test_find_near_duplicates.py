@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import find_near_duplicates
-from tagcheck import data_folder
+from tagcheck import cluster, data_folder
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.embedding.store import ShardWriter
@@ -161,7 +162,17 @@ def test_finding_nothing_is_a_report_too(folder, capsys):
     )
 
 
-def test_the_engines_and_two_runs_agree(folder):
+def packed(make, parts, *_):
+    """As `cluster.over_parts`, without a cluster: what its workers would be given is packed and unpacked as Ray does it."""
+    from ray import cloudpickle
+
+    work = cloudpickle.loads(cloudpickle.dumps(make))()
+    return (cloudpickle.loads(cloudpickle.dumps(work(part, 0))) for part in parts)
+
+
+def test_the_engines_and_two_runs_agree(folder, monkeypatch):
+    if not os.environ.get("CLUSTER"):
+        monkeypatch.setattr(cluster, "over_parts", packed)
     rng = np.random.default_rng(0)
     words = [f"picture {number}" for number in range(60)]
     centres = rng.normal(size=(15, 6))

@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import warm
 
 import run_error_detection
 from tagcheck import data_folder, script
@@ -133,7 +133,7 @@ def test_stopping_the_run_stops_the_detector_and_writes_no_summary(project, fold
     )
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "--data-dir", str(folder.root)],
+        [warm.python(), "-c", code, "--data-dir", str(folder.root)],
         cwd=root,
         stderr=subprocess.PIPE,
         text=True,
