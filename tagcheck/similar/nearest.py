@@ -21,6 +21,8 @@ PROBES = 12  # clusters that are looked at first
 WIDER = 2  # times as many when too little was found
 ASKED = 500  # rows on which it is measured
 AT_ONCE = 8_000_000  # products that a thread holds
+SPARE = 16  # rows beyond k that are picked by products in half precision, for the exact ones to choose from
+HALVED = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # processors whose products are faster in bfloat16
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(indices, cosine) (n, k): of each row, or of those `asked` for, among the rows of the clusters `near` its own."""
     n = len(points)
+    rough = points.bfloat16() if any(getattr(torch.cpu, name, bool)() for name in HALVED) else points
     indices, cosine = np.zeros((n, k), dtype=np.int64), np.full((n, k), -1.0, dtype=np.float32)
     wanted = np.ones(n, dtype=bool)
     if asked is not None:
@@ -107,13 +110,12 @@ def _search(
         if not len(own):
             return
         others = torch.cat([order[firsts[one] : firsts[one + 1]] for one in near[cluster].tolist()])
-        columns = points[others].T
+        columns, some = rough[others].T, min(k, len(others))
         for rows in own.split(max(1, AT_ONCE // len(others))):
-            product = points[rows] @ columns
-            product.masked_fill_(rows[:, None] == others[None, :], -torch.inf)
-            some = min(k, len(others))
-            value, place = product.topk(some, dim=1)
-            indices[rows.numpy(), :some] = others[place].numpy()
+            likely = others[(rough[rows] @ columns).topk(min(k + SPARE, len(others)), dim=1, sorted=False).indices]
+            product = (points[likely] @ points[rows][:, :, None])[:, :, 0]
+            value, place = product.masked_fill_(likely == rows[:, None], -torch.inf).topk(some, dim=1)
+            indices[rows.numpy(), :some] = likely.gather(1, place).numpy()
             cosine[rows.numpy(), :some] = value.clamp_(-1, 1).numpy()
 
     for _ in pool.map(fill, range(len(firsts) - 1)):

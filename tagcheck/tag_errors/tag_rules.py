@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.special import gammaln
 
 from tagcheck import json_files, tags
 from tagcheck.files import there
@@ -116,7 +115,7 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
         return []
     meetings, mean = np.asarray((right.T @ right).tocsr()[one, other]).ravel(), sums[one] * sums[other] / n
     ratios = np.r_[NEVER, np.exp(np.linspace(np.log(0.1), np.log(8.0), 24))]
-    likelihood = _poisson(meetings[:, None], mean[:, None] * ratios)
+    likelihood = meetings[:, None] * np.log(ratios) - mean[:, None] * ratios  # but for what is the same for all ratios
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
     share = np.full(len(ratios), 1 / len(ratios))
     for _ in range(60):
@@ -141,7 +140,3 @@ def _often_expected(sums: np.ndarray, least: float) -> tuple[np.ndarray, np.ndar
     pairs = np.sort(np.column_stack([order[first], order[second]]), axis=1)
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return pairs[:, 0], pairs[:, 1]
-
-
-def _poisson(count: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    return np.asarray(count * np.log(mean) - mean - gammaln(count + 1))
