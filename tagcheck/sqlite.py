@@ -263,6 +263,7 @@ def _open(path: Path | None, place: Path | str, threads: bool = False, uri: bool
     db.row_factory = sqlite3.Row
     db.create_function("row_digest", -1, _digest, deterministic=True)
     db.create_aggregate("digest_of", 1, _Digest)
+    db.create_function("bytes_of", 1, _bytes, deterministic=True)
     db.create_function("packed", 2, packed.packed, deterministic=True)
     db.create_function("why_of", 1, packed.first, deterministic=True)
     db.create_function("evidence_of", 1, packed.last, deterministic=True)
@@ -381,6 +382,12 @@ def _digest(*values: Any) -> int:
     return int.from_bytes(
         hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True
     )
+
+
+def _bytes(digits: Any) -> bytes | None:
+    with suppress(TypeError, ValueError):
+        return bytes.fromhex(digits)
+    return None
 
 
 class _Digest:

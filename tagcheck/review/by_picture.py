@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tagcheck.data_folder import DataFolder
-from tagcheck.review import queries, unexamined
+from tagcheck.review import numbers, queries, unexamined
 from tagcheck.review.store import ADD, OPEN, PAIR, REMOVE, UNDECIDED, Review
 
 TOKEN = "suggest_token"
@@ -35,9 +35,10 @@ def _of_picture(review: Review, hash: str) -> dict[str, Any]:
     found: dict[str, Any] = {"hash": hash, "by": "detectors", "add": [], "remove": [], "copies": []}
     # Two indexes, one for each side of a pair, make this the same few rows however many there are.
     rows = review.db.execute(
-        f"""SELECT hash, other, tag, action, confidence, why_of(evidence) AS why FROM suggestions WHERE hash = ?1 AND current AND state IN {UNDECIDED}
+        f"""SELECT hash, other, tag, action, confidence, why_of(evidence) AS why FROM suggestions
+        WHERE picture = {numbers.picture("?1")} AND current AND state IN {UNDECIDED}
         UNION ALL SELECT hash, other, tag, action, confidence, why_of(evidence) AS why FROM suggestions
-        WHERE other = ?1 AND other != '' AND action = '{PAIR}' AND current AND state IN {UNDECIDED}
+        WHERE partner = {numbers.picture("?1")} AND partner AND action = '{PAIR}' AND current AND state IN {UNDECIDED}
         ORDER BY 5 DESC, 3""",
         (hash,),
     )

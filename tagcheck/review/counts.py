@@ -16,12 +16,20 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tagcheck.review.numbers import word_of
+
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # the lower ends of the confidence bands
 ALL, ISSUE, TAG, NAMESPACE = "all", "issue", "tag", "namespace"
 FACTOR = 10_000  # confidences are summed as whole numbers, which do not drift
+SCALE = 1e6  # and kept so, in millionths
 MANY = 2_000  # moves at once above which counting anew is quicker than moving
 
-BAND = "CASE " + " ".join(f"WHEN confidence >= {low} THEN {BANDS.index(low)}" for low in BANDS[:0:-1]) + " ELSE 0 END"
+
+def band_of(column: str, scale: float = 1) -> str:
+    """SQL: the place in `BANDS` of a column."""
+    return f"CASE {' '.join(f'WHEN {column} >= {low * scale:g} THEN {BANDS.index(low)}' for low in BANDS[:0:-1])} ELSE 0 END"
+
+
 TABLE = """
 CREATE TABLE tallies (
     scope TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL, band INTEGER NOT NULL,
@@ -39,10 +47,10 @@ CREATE TABLE verdicts (scope TEXT NOT NULL, name TEXT NOT NULL, band INTEGER NOT
 EVERYTHING = 0  # in the place of a suggestion: any may have moved
 COLUMNS = {
     ALL: "''",
-    ISSUE: "issue",
-    TAG: "tag",
-    NAMESPACE: "namespace",
-}  # the name of a row of `suggestions` in each scope
+    ISSUE: "kind",
+    TAG: "word",
+    NAMESPACE: "space",
+}  # the number of the name of a row of `suggested` in each scope
 BANDED = (ALL, ISSUE)
 TRIGGERS = ("tallies_moved", "tallies_added")
 
@@ -56,9 +64,9 @@ def make(db: sqlite3.Connection) -> None:
     moved = note.format("OLD.state") + "".join(_moves("OLD", "-", "+") + _moves("NEW", "+", "-"))
     added = note.format("''") + "".join(_moves("NEW", "+", "-"))
     db.execute(
-        f"CREATE TRIGGER tallies_moved AFTER UPDATE OF state ON suggestions WHEN OLD.state != NEW.state BEGIN {moved} END"
+        f"CREATE TRIGGER tallies_moved AFTER UPDATE OF state ON suggested WHEN OLD.state != NEW.state BEGIN {moved} END"
     )
-    db.execute(f"CREATE TRIGGER tallies_added AFTER INSERT ON suggestions BEGIN {added} END")
+    db.execute(f"CREATE TRIGGER tallies_added AFTER INSERT ON suggested BEGIN {added} END")
 
 
 def make_verdicts(db: sqlite3.Connection) -> None:
@@ -73,7 +81,7 @@ def make_verdicts(db: sqlite3.Connection) -> None:
 
 def _verdicts(row: str, sign: str, table: str = "") -> list[str]:
     """The statements that count a row of `decisions` in or out, for its tag and for its issue."""
-    level = BAND.replace("confidence", f"{row}.confidence")
+    level = band_of(f"{row}.confidence")
     return [
         f"INSERT INTO verdicts SELECT '{scope}', {name}, {band}, {sign}({row}.state = 'accepted' AND {row}.outcome IS NOT 'undone'),"
         f" {sign}1 {table} WHERE {row}.state IN ('accepted', 'ignored') AND {row}.action != 'pair' AND {known} IS NOT NULL"
@@ -105,16 +113,16 @@ def kept(db: sqlite3.Connection, moves: int) -> Iterator[None]:
 def recount(db: sqlite3.Connection) -> None:
     """Count everything from the suggestions. Each finding has its own rank, and the indexes hold all that is counted."""
     db.execute("DELETE FROM tallies")
-    expected = _expected("suggestions")
+    expected = _expected("suggested")
     for scope, column in COLUMNS.items():
         band = "band" if scope in BANDED else "0"
         db.execute(
-            "INSERT INTO tallies SELECT ?, name, state, band, sum(f), sum(s), sum(e) FROM ("
-            f" SELECT {column} AS name, state, max({band}) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggestions"
-            " GROUP BY name, state, rank UNION ALL"
-            f" SELECT {column} AS name, state, {band} AS level, 0, count(*), sum({expected}) FROM suggestions"
-            " GROUP BY name, state, level"
-            ") GROUP BY name, state, band",
+            f"INSERT INTO tallies SELECT ?, {_named(scope, 't.name')}, state, band, sum(f), sum(s), sum(e) FROM ("
+            f" SELECT {column} AS name, state, max({band}) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggested"
+            " GROUP BY 1, state, rank UNION ALL"
+            f" SELECT {column}, state, {band} AS level, 0, count(*), sum({expected}) FROM suggested"
+            " GROUP BY 1, state, level"
+            ") t GROUP BY t.name, state, band",
             (scope,),
         )
 
@@ -143,7 +151,12 @@ def band(confidence: float) -> int:
 
 
 def _expected(row: str) -> str:
-    return f"CAST(round({row}.confidence * {FACTOR}) AS INTEGER)"
+    return f"CAST(round({row}.sure / {SCALE / FACTOR}) AS INTEGER)"
+
+
+def _named(scope: str, number: str) -> str:
+    """SQL: the name of a scope's tally."""
+    return number if scope == ALL else word_of(number)
 
 
 def _moves(row: str, sign: str, back: str) -> list[str]:
@@ -155,12 +168,12 @@ def _moves(row: str, sign: str, back: str) -> list[str]:
     for scope, column in COLUMNS.items():
         same = "" if scope == ALL else f" AND s.{column} = {row}.{column}"
         rest = (
-            f"(SELECT max(s.band) FROM suggestions s WHERE s.finding = {row}.finding AND s.state = {row}.state"
+            f"(SELECT max(s.band) FROM suggested s WHERE s.rank = {row}.rank AND s.state = {row}.state"
             f" AND s.id != {row}.id{same})"
         )
         level = "" if scope in BANDED else "0 * "
         with_it, own = f"{level}max({row}.band, ifnull({rest}, 0))", f"{level}{row}.band"
-        name = column if scope == ALL else f"{row}.{column}"
+        name = _named(scope, column if scope == ALL else f"{row}.{column}")
         key = f"scope = '{scope}' AND name = {name} AND state = {row}.state AND band"
         if sign == "+":
             out += [

@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from tagcheck.review import near, queries
+from tagcheck.review import numbers, queries
 from tagcheck.review.store import ADD, PAIR, REMOVE, Review
 
 COLUMNS = ("finding", "issue", "state", "hash", "other", "action", "tag", "confidence", "percent", "why")
@@ -33,7 +33,7 @@ def rows(review: Review, view: queries.Filter, by_picture: bool = False) -> Iter
     """The suggestions of a view, those of a picture together where it is asked for."""
     for row in queries.suggestions(review, view, by_picture):
         made = {name: row[name] for name in COLUMNS if name != "percent"}
-        yield made | {"percent": percent(row["confidence"]), "evidence": near.named(review.db, [row["evidence"]])[0]}
+        yield made | {"percent": percent(row["confidence"]), "evidence": numbers.named(review.db, [row["evidence"]])[0]}
 
 
 def percent(share: float) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
+from tagcheck.review.numbers import picture, word
+
 PIXELS = "CREATE TABLE IF NOT EXISTS pixels (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID"
 # Decisions of the owner that are not in the library yet; a change that failed may have failed since its file had become another.
 FOLLOWS = "state IN ('accepted', 'ignored', 'flagged') AND (outcome IS NULL OR outcome = 'failed')"
@@ -79,10 +81,14 @@ def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
             )
         if new:
             moved += len(new)
-            for table in ("suggestions", "event_changes"):
-                moving = f"UPDATE OR IGNORE {table} SET hash = ?, other = ? WHERE {KEY}"
-                db.execute(moving, (new[0][0], new[0][3], *old))
-            db.execute(f"DELETE FROM suggestions WHERE {KEY}", old)
+            moving = f"UPDATE OR IGNORE event_changes SET hash = ?, other = ? WHERE {KEY}"
+            db.execute(moving, (new[0][0], new[0][3], *old))
+            mine = f"picture = {picture('?')} AND word = {word('?')} AND action = ? AND partner = ifnull({picture('?')}, 0)"
+            moved_to = f"picture = {picture('?')}, partner = ifnull({picture('?')}, 0)"
+            names = [(one,) for one in (new[0][0], new[0][3]) if one]
+            db.executemany("INSERT OR IGNORE INTO hashes (name) VALUES (bytes_of(?))", names)
+            db.execute(f"UPDATE OR IGNORE suggested SET {moved_to} WHERE {mine}", (new[0][0], new[0][3], *old))
+            db.execute(f"DELETE FROM suggested WHERE {mine}", old)
             # A no stays where it was, too, should the old file come back; it is one answer and not two (so without confidence).
             # A yes would be written twice.
             db.execute(

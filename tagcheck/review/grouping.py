@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from tagcheck.detectors import DETECTORS, MISTAGGED, PAIRS, SERIES, TAGS
 from tagcheck.findings import finding_id
-from tagcheck.review.store import GONE, IGNORED, PAIR, SAME, SKIPPED, UNDECIDED, UNDECIDED_STATE
+from tagcheck.review.numbers import hash_of, picture, word, word_of
+from tagcheck.review.store import GONE, IGNORED, PAIR, SAME, SKIPPED, UNDECIDED, UNDECIDED_STATE, card_number, named_by
 
 LARGEST, MOST_PAIRS = 1000, 5000  # of a group that is one card
 # Whose kind a suggestion is called by where several detectors say it: a series is one, whoever says it.
@@ -22,17 +23,18 @@ KIND_OF = sorted(DETECTORS, key=lambda one: (SERIES, TAGS, PAIRS).index(one.read
 def regroup(db: sqlite3.Connection) -> None:
     """Make the suggestions and findings of what is said now. What was decided and is not said any longer stays, as not current."""
     groups = _groups(db)
-    db.create_function("picture_finding", 1, picture_finding, deterministic=True)
-    db.create_function("pair_finding", 3, lambda *key: finding_id(key[0], key[1:], []), deterministic=True)
-    db.execute("CREATE TEMP TABLE member (hash TEXT PRIMARY KEY, finding TEXT NOT NULL) WITHOUT ROWID")
-    named = {finding_id("copies", group, []): group for group in groups}
-    members = [(hash, name) for name, group in named.items() for hash in group]
-    db.executemany("INSERT INTO member VALUES (?, ?)", members)
+    db.create_function("picture_card", 1, picture_card, deterministic=True)
+    pair_card = lambda kind, *pair: card_number(finding_id(kind, pair, []))  # noqa: E731
+    db.create_function("pair_card", 3, pair_card, deterministic=True)
+    db.execute("CREATE TEMP TABLE member (picture INTEGER PRIMARY KEY, card INTEGER NOT NULL)")
+    named = {card_number(finding_id("copies", group, [])): group for group in groups}
+    members = [(hash, card) for card, group in named.items() for hash in group]
+    db.executemany(f"INSERT INTO member VALUES ({picture('?')}, ?)", members)
     _take_suggestions(db)
-    _take_findings(db, named)
+    _take_cards(db, named)
     db.execute("DELETE FROM entries")
-    both = f"said JOIN suggestions s ON {SAME.format('s', 'said')}"
-    db.execute(f"INSERT OR IGNORE INTO entries SELECT entry, s.id FROM {both}")
+    same = "s.picture = said.picture AND s.word = said.word AND s.action = said.action AND s.partner = said.partner"
+    db.execute(f"INSERT OR IGNORE INTO entries SELECT entry, s.id FROM said JOIN suggested s ON {same}")
     db.execute("DROP TABLE member")
 
 
@@ -44,28 +46,28 @@ def rank(db: sqlite3.Connection) -> None:
     have its tag, by the confidence of that tag.
     """
     db.execute(
-        "UPDATE findings SET rank = r.rank, newest = r.newest FROM ("
+        "UPDATE cards SET rank = r.rank, newest = r.newest FROM ("
         " SELECT id, rank, row_number() OVER (ORDER BY imported DESC, rank) AS newest FROM ("
         "  SELECT f.id, ifnull(p.imported, 0) AS imported,"
-        "  row_number() OVER (ORDER BY f.differs DESC, f.confidence DESC, f.id) AS rank"
-        "  FROM findings f LEFT JOIN pictures p ON p.hash = f.hash)"
-        ") r WHERE r.id = findings.id"
+        "  row_number() OVER (ORDER BY f.differs DESC, f.sure DESC, f.id < 0, f.id) AS rank"
+        "  FROM cards f LEFT JOIN records p ON p.picture = f.picture)"
+        ") r WHERE r.id = cards.id"
     )
-    ranks = "rank = f.rank, newest = f.newest FROM findings f"
-    db.execute(f"UPDATE suggestions SET {ranks} WHERE f.id = suggestions.finding")
+    ranks = "rank = f.rank, newest = f.newest FROM cards f"
+    db.execute(f"UPDATE suggested SET {ranks} WHERE f.id = suggested.card")
     db.execute(
-        "CREATE TEMP TABLE places AS SELECT tag, finding, row_number() OVER"
-        " (PARTITION BY tag ORDER BY max(confidence) DESC, min(rank)) AS place FROM suggestions GROUP BY tag, finding"
+        "CREATE TEMP TABLE places AS SELECT word, card, row_number() OVER"
+        " (PARTITION BY word ORDER BY max(sure) DESC, min(rank)) AS place FROM suggested GROUP BY word, card"
     )
-    db.execute("CREATE INDEX places_key ON places (finding, tag, place)")
-    its = "p.finding = suggestions.finding AND p.tag = suggestions.tag"
-    db.execute(f"UPDATE suggestions SET tag_rank = (SELECT place FROM places p WHERE {its})")
+    db.execute("CREATE INDEX places_key ON places (card, word, place)")
+    its = "p.card = suggested.card AND p.word = suggested.word"
+    db.execute(f"UPDATE suggested SET tag_rank = (SELECT place FROM places p WHERE {its})")
     db.execute("DROP TABLE places")
 
 
-def picture_finding(hash: str) -> str:
-    """The id of a picture's own finding."""
-    return finding_id("picture", [hash], [])
+def picture_card(hash: str) -> int:
+    """The number of a picture's own finding."""
+    return card_number(finding_id("picture", [hash], []))
 
 
 def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
@@ -92,8 +94,9 @@ def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 def _groups(db: sqlite3.Connection) -> list[list[str]]:
     """The groups of copies small enough for a card. A pair that the owner called no copies holds none together."""
-    decided = f"said s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
-    query = f"SELECT s.hash, s.other FROM {decided} WHERE s.action = ? AND ifnull(d.state, '') != ?"
+    said = f"SELECT {hash_of('picture')} AS hash, {hash_of('partner')} AS other, {word_of('word')} AS tag, action FROM said"
+    decided = f"({said} WHERE action = ?) s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
+    query = f"SELECT s.hash, s.other FROM {decided} WHERE ifnull(d.state, '') != ?"
     pairs = [(hash, other) for hash, other in db.execute(query, (PAIR, IGNORED))]
     groups = connected(pairs)
     first = {hash: group[0] for group in groups for hash in group}
@@ -103,49 +106,56 @@ def _groups(db: sqlite3.Connection) -> list[list[str]]:
 
 def _take_suggestions(db: sqlite3.Connection) -> None:
     """Each suggestion once: its confidence, reason and evidence from the tag error detector, else from who is surest."""
-    kinds = " ".join(f"WHEN '{one.report.name}' THEN {place}" for place, one in enumerate(KIND_OF))
-    first, same = "PARTITION BY hash, tag, action, other", "hash, tag, action, other"
+    kinds = " ".join(f"WHEN {word(repr(one.report.name))} THEN {place}" for place, one in enumerate(KIND_OF))
+    same = "picture, word, action, partner"
+    first = f"PARTITION BY {same}"
     both = (
-        f"SELECT *, row_number() OVER ({first} ORDER BY source != '{MISTAGGED.name}', confidence DESC, entry) AS nth,"
-        f" first_value(issue) OVER ({first} ORDER BY CASE source {kinds} END, entry) AS kind,"
-        f" group_concat(issue) OVER ({first}) AS kinds, max(differs) OVER ({first}) AS apart FROM said"
+        f"SELECT *, row_number() OVER ({first} ORDER BY said_by IS NOT {word(repr(MISTAGGED.name))}, sure DESC, entry) AS nth,"
+        f" first_value(kind) OVER ({first} ORDER BY CASE said_by {kinds} END, entry) AS called,"
+        f" group_concat({word_of('kind')}) OVER ({first}) AS all_kinds, max(differs) OVER ({first}) AS apart FROM said"
     )
+    db.execute(f"CREATE TEMP TABLE once AS SELECT * FROM ({both}) WHERE nth = 1")
+    db.execute("INSERT OR IGNORE INTO words (name) SELECT DISTINCT all_kinds FROM once")
     place = (
-        "CASE WHEN action != 'pair' THEN ifnull((SELECT finding FROM member m WHERE m.hash = {row}hash), picture_finding({row}hash))"
-        " ELSE ifnull((SELECT a.finding FROM member a JOIN member b ON a.finding = b.finding"
-        "  WHERE a.hash = {row}hash AND b.hash = {row}other), pair_finding({row}tag, {row}hash, {row}other)) END"
+        f"CASE WHEN action != 'pair' THEN ifnull((SELECT card FROM member m WHERE m.picture = f.picture), picture_card({hash_of('f.picture')}))"
+        " ELSE ifnull((SELECT a.card FROM member a JOIN member b ON a.card = b.card WHERE a.picture = f.picture AND b.picture = f.partner),"
+        f" pair_card({word_of('f.word')}, {hash_of('f.picture')}, {hash_of('f.partner')})) END"
     )
-    db.execute("UPDATE suggestions SET current = 0")
+    db.execute("UPDATE suggested SET current = 0")
+    room = "(SELECT count(*) FROM once)"  # in the place of ranks, so that rows do not grow then, which would split their pages
     db.execute(
-        "INSERT INTO suggestions (finding, source, issue, issues, hash, other, tag, namespace, action, place, confidence, alone,"
+        "INSERT INTO suggested (rank, newest, tag_rank, card, said_by, kind, kinds, picture, partner, word, space, action, place, sure, alone,"
         " evidence, state, current, differs)"
-        f" SELECT {place.format(row='f.')}, source, kind, kinds, hash, other, tag, namespace, action, place, confidence, alone,"
-        f" evidence, 'open', 1, apart FROM ({both}) f WHERE nth = 1"
-        f" ON CONFLICT ({same}) DO UPDATE SET finding = excluded.finding, source = excluded.source, issue = excluded.issue,"
-        " issues = excluded.issues, confidence = excluded.confidence, alone = excluded.alone, evidence = excluded.evidence,"
+        f" SELECT {room}, {room}, {room}, {place}, said_by, called, {word('all_kinds')}, picture, partner, word, space, action, place, sure, alone,"
+        f" evidence, 'open', 1, apart FROM once f WHERE true"
+        f" ON CONFLICT ({same}) DO UPDATE SET card = excluded.card, said_by = excluded.said_by, kind = excluded.kind,"
+        " kinds = excluded.kinds, sure = excluded.sure, alone = excluded.alone, evidence = excluded.evidence,"
         " place = excluded.place, differs = excluded.differs, current = 1"
     )
-    queue = "SELECT coalesce(nullif(d.outcome, 'waiting'), d.state) FROM decisions d"
-    its = f"{SAME.format('d', 'suggestions')} AND d.state != 'open'"
-    db.execute(f"UPDATE suggestions SET state = coalesce(({queue} WHERE {its}), {UNDECIDED_STATE})")
-    passed = (*UNDECIDED, GONE, SKIPPED)
-    db.execute("DELETE FROM suggestions WHERE NOT current AND state IN (?, ?, ?, ?)", passed)
-    db.execute(f"UPDATE suggestions SET finding = {place.format(row='suggestions.')} WHERE NOT current")
-
-
-def _take_findings(db: sqlite3.Connection, named: dict[str, list[str]]) -> None:
-    """A finding for each that suggestions name. Its confidence is that of its surest tag; of pairs alone, how alike they are."""
-    db.execute("DELETE FROM findings")
-    tagged = "CASE WHEN action != 'pair' THEN confidence END"
+    db.execute("DROP TABLE once")
+    db.execute(f"UPDATE suggested SET state = {UNDECIDED_STATE}")
+    queue = "coalesce(nullif(d.outcome, 'waiting'), d.state)"
+    decided = f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE d.state != 'open'"
     db.execute(
-        "INSERT INTO findings (id, issue, hash, other, members, confidence, differs, current)"
-        " SELECT finding, coalesce(max(CASE WHEN action = 'pair' THEN issue END), min(issue)), min(hash), max(other), '',"
-        f" coalesce(max({tagged}), max(confidence)), CASE WHEN max(action != 'pair') THEN 2 ELSE max(differs) END, max(current)"
-        " FROM suggestions GROUP BY finding"
+        f"UPDATE suggested SET state = f.queue FROM (SELECT s.id, {queue} AS queue FROM {decided}) f WHERE f.id = suggested.id"
     )
-    both = "CASE WHEN other = '' THEN json_array(hash) ELSE json_array(hash, other) END"
-    db.execute(f"UPDATE findings SET members = {both}")
+    passed = (*UNDECIDED, GONE, SKIPPED)
+    db.execute("DELETE FROM suggested WHERE NOT current AND state IN (?, ?, ?, ?)", passed)
+    db.execute(f"UPDATE suggested AS f SET card = {place} WHERE NOT current")
+
+
+def _take_cards(db: sqlite3.Connection, named: dict[int, list[str]]) -> None:
+    """A finding for each that suggestions name. Its confidence is that of its surest tag; of pairs alone, how alike they are."""
+    db.execute("DELETE FROM cards")
+    tagged = "CASE WHEN action != 'pair' THEN sure END"
+    db.execute(
+        "INSERT INTO cards (id, kind, picture, partner, members, sure, differs, current)"
+        f" SELECT card, {word('kind')}, picture, partner, '', sure, differs, current FROM (SELECT card,"
+        f" coalesce(max(CASE WHEN action = 'pair' THEN {word_of('kind')} END), min({word_of('kind')})) AS kind,"
+        f" min(picture) AS picture, max(partner) AS partner, coalesce(max({tagged}), max(sure)) AS sure,"
+        " CASE WHEN max(action != 'pair') THEN 2 ELSE max(differs) END AS differs, max(current) AS current FROM suggested GROUP BY card)"
+    )
     db.executemany(
-        "UPDATE findings SET hash = ?, other = ?, members = ? WHERE id = ?",
-        [(group[0], group[1], json.dumps(group), name) for name, group in named.items()],
+        f"UPDATE cards SET picture = {picture('?')}, partner = {picture('?')}, members = ? WHERE id = ?",
+        [(group[0], group[1], json.dumps(group) if len(group) > 2 else "", card) for card, group in named.items()],
     )

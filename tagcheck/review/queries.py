@@ -7,8 +7,9 @@ the first.
 import itertools
 import json
 import random
+import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
@@ -19,13 +20,13 @@ from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.dataset import Record
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
-from tagcheck.review import counts, near
+from tagcheck.review import counts, numbers
 from tagcheck.review.counts import BANDS
+from tagcheck.review.numbers import word
 from tagcheck.review.store import (
     ACCEPTED,
     GONE,
     IGNORED,
-    ITS,
     OPEN,
     PAIR,
     QUEUES,
@@ -34,7 +35,9 @@ from tagcheck.review.store import (
     Ask,
     Key,
     Review,
+    card_number,
     entry_number,
+    named_by,
 )
 
 PAIR_KINDS = detectors.issues(detectors.PAIRS)
@@ -59,7 +62,7 @@ DECISION = ("decided_at", "reason", "batch")
 DECIDED = "d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then, d.evidence AS evidence_then"
 DECIDED_SUGGESTIONS = f"suggestions s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
 FIRST_WHY = (  # of the surest tag of a finding, and of its surest pair
-    "CASE row_number() OVER (PARTITION BY s.finding, s.other ORDER BY s.confidence DESC, s.place, s.id) WHEN 1 THEN why_of(s.evidence)"
+    "CASE row_number() OVER (PARTITION BY s.card, s.partner ORDER BY s.sure DESC, s.place, s.id) WHEN 1 THEN why_of(s.evidence)"
     " ELSE '' END"
 )
 BRIEFLY = COLUMNS.replace("why_of(s.evidence)", FIRST_WHY).replace("evidence_of(s.evidence)", "'{}'") + (
@@ -67,14 +70,11 @@ BRIEFLY = COLUMNS.replace("why_of(s.evidence)", FIRST_WHY).replace("evidence_of(
 )
 IN_A_QUEUE = f"s.state != '{GONE}'"
 STARTS_WITH = (
-    "s.id IN (SELECT id FROM suggestions WHERE hash >= ? AND hash < ? UNION SELECT id FROM suggestions WHERE"
-    " other != '' AND other >= ? AND other < ?)"
+    "s.id IN (SELECT o.id FROM hashes n JOIN suggested o ON o.picture = n.id OR (o.partner AND o.partner = n.id)"
+    " WHERE n.name >= ? AND n.name <= ? AND lower(hex(n.name)) >= ? AND lower(hex(n.name)) < ?)"
 )
-SAMPLED = f"s.id IN (SELECT o.id FROM sample_keys k JOIN suggestions o ON {SAME.format('o', 'k')} WHERE k.sample = ?)"
-BATCHED = (
-    "s.id IN (SELECT o.id FROM batches b JOIN suggestions o ON o.hash = b.hash AND o.tag = b.tag AND o.action = b.action"
-    " AND o.other = '' WHERE b.name IN ({}))"
-)
+SAMPLED = f"s.id IN (SELECT o.id FROM sample_keys k JOIN suggested o ON {named_by('k', 'o')} WHERE k.sample = ?)"
+BATCHED = f"s.id IN (SELECT o.id FROM (SELECT *, '' AS other FROM batches) b JOIN suggested o ON {named_by('b', 'o')} WHERE b.name IN ({{}}))"
 IN_TAG = "tag_rank"  # the column that a view of one tag walks along: the tag's own order
 
 
@@ -297,18 +297,18 @@ def load(review: Review, ids: Sequence[str], view: Filter | None = None, brief: 
     """The findings with these ids that are there, in that order; `brief`: only what matches, without its evidence."""
     if not ids:
         return []
-    marks = ",".join("?" * len(ids))
-    heads = {row["id"]: row for row in review.db.execute(f"SELECT * FROM findings WHERE id IN ({marks})", ids)}
+    cards = review.db.execute(f"SELECT * FROM findings WHERE card IN ({_marks(ids)})", [*map(card_number, ids)])
+    heads = {row["id"]: row for row in cards}
     where, values = _where(view, by_row=True) if view else ("1", [])
     columns, table = (BRIEFLY, "suggestions s") if brief else (f"{COLUMNS}, {DECIDED}", DECIDED_SUGGESTIONS)
     rows = review.db.execute(
         f"SELECT {columns}, ({where}) AS in_view FROM {table}"
-        f" WHERE s.finding IN ({marks}){' AND in_view' if brief else ''} ORDER BY s.confidence DESC, s.place, s.id",
-        [*values, *ids],
+        f" WHERE s.rank IN ({_marks(heads)}){' AND in_view' if brief else ''} ORDER BY s.sure DESC, s.place, s.id",
+        [*values, *(row["rank"] for row in heads.values())],
     )
     by_finding: dict[str, list[Suggestion]] = {}
     found = rows.fetchall()
-    evidences = itertools.repeat({}) if brief else near.named(review.db, (row["evidence"] for row in found))
+    evidences = itertools.repeat({}) if brief else numbers.named(review.db, (row["evidence"] for row in found))
     for row, evidence in zip(found, evidences):
         by_finding.setdefault(row["finding"], []).append(_suggestion(row, evidence))
     return [_finding(heads[id], by_finding.get(id, [])) for id in ids if id in heads]
@@ -344,14 +344,14 @@ def _count_all(review: Review, view: Filter) -> dict[str, Count]:
     found = {
         row[0]: Count(row[1], row[2])
         for row in review.db.execute(
-            f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggestions s WHERE {where}"
+            f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggested s WHERE {where}"
             " GROUP BY s.state, s.rank) GROUP BY state",
             values,
         )
     }
     if not view.state:
         row = review.db.execute(
-            f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggestions s WHERE {where} GROUP BY s.rank)",
+            f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggested s WHERE {where} GROUP BY s.rank)",
             values,
         ).fetchone()
         found[""] = Count(*row)
@@ -362,8 +362,8 @@ def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: 
     """The counts `found`, updated for suggestions that were in the states `before`: only their findings are read."""
     where, values = _where(replace(view, state=""), by_row=True)
     rows = review.db.execute(
-        "SELECT s.id, s.rank, s.state FROM (SELECT DISTINCT m.rank FROM json_each(?) e JOIN suggestions m ON m.id = e.value) r"
-        f" CROSS JOIN suggestions s ON s.rank = r.rank WHERE {where.replace(IN_A_QUEUE, '1')}",
+        "SELECT s.id, s.rank, s.state FROM (SELECT DISTINCT m.rank FROM json_each(?) e JOIN suggested m ON m.id = e.value) r"
+        f" CROSS JOIN suggested s ON s.rank = r.rank WHERE {where.replace(IN_A_QUEUE, '1')}",
         [json.dumps(list(before)), *values],
     ).fetchall()
     numbers = {state: [one.findings, one.suggestions] for state, one in found.items()}
@@ -383,8 +383,8 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
     """What a bulk action decides: each matching suggestion once, as it is now; of these `findings` only, if given."""
     where, values = _where(view)
     if findings is not None:
-        where += f" AND s.finding IN ({','.join('?' * len(findings))})"
-        values = [*values, *findings]
+        where += f" AND s.rank IN (SELECT rank FROM cards WHERE id IN ({','.join('?' * len(findings))}))"
+        values = [*values, *map(card_number, findings)]
     rows = review.db.execute(
         "SELECT s.hash, s.tag, s.action, s.other, coalesce(d.version, 0), s.issue, coalesce(s.alone, s.confidence)"
         f" FROM {DECIDED_SUGGESTIONS} WHERE {where} ORDER BY s.rank, s.id",
@@ -408,10 +408,11 @@ def choices(review: Review, what: str) -> list[str]:
 
 def picture(review: Review, hash: str) -> dict[str, Any] | None:
     """The dataset's record of one picture, its tags with the changes applied since; None where there is no record."""
-    row = review.db.execute("SELECT evidence_of(record) AS record FROM pictures WHERE hash = ?", (hash,)).fetchone()
+    its = f"SELECT evidence_of(record) FROM records WHERE picture = {numbers.picture('?')}"
+    row = review.db.execute(its, (hash,)).fetchone()
     if row is None:
         return None
-    record = json.loads(row["record"])
+    record = {"hash": hash} | numbers.named(review.db, [row[0]], numbers.TAG_LISTS)[0]
     tags = set(record.get("existing_all_tags") or [])
     created = review.db.execute("SELECT created FROM sources WHERE kind = 'dataset'").fetchone()
     for change in review.db.execute(
@@ -436,8 +437,8 @@ def best_of(review: Review, members: Sequence[str]) -> tuple[str, str]:
 def copy_groups(review: Review) -> list[tuple[str, ...]]:
     """Every group of copies that the owner has not called different."""
     rows = review.db.execute(
-        "SELECT members FROM findings f WHERE other != '' AND current AND EXISTS (SELECT 1 FROM suggestions s"
-        " WHERE s.finding = f.id AND s.action = ? AND s.state != ?) ORDER BY rank",
+        "SELECT members FROM findings f WHERE partner AND current AND EXISTS (SELECT 1 FROM suggested s"
+        " WHERE s.rank = f.rank AND s.action = ? AND s.state != ?) ORDER BY rank",
         (PAIR, IGNORED),
     )
     return [tuple(json.loads(row[0])) for row in rows]
@@ -463,9 +464,9 @@ def ignored_in(review: Review, event: int) -> list[Key]:
 
 def pictures_with(review: Review, tags: Sequence[str]) -> int:
     """How many of the pictures that have a record here have all these tags."""
-    one = "EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = ?)"
+    one = f"EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = {word('?')})"
     has = " AND ".join([one] * len(tags))
-    read = "SELECT evidence_of(record) AS record FROM pictures LIMIT -1"  # the limit lets each be unpacked but once
+    read = "SELECT evidence_of(record) AS record FROM records LIMIT -1"  # the limit lets each be unpacked but once
     return int(review.db.execute(f"SELECT count(*) FROM ({read}) p WHERE {has}", list(tags)).fetchone()[0])
 
 
@@ -642,7 +643,7 @@ def _ids(review: Review, view: Filter, after: str | None, before: str | None, li
     if backwards:
         direction = "DESC" if direction == "ASC" else "ASC"
     rows = review.db.execute(
-        f"SELECT DISTINCT s.finding, s.{column} FROM suggestions s WHERE {where} ORDER BY s.{column} {direction} LIMIT ?",
+        f"SELECT DISTINCT printf('%016x', s.card), s.{column} FROM suggested s WHERE {where} ORDER BY s.{column} {direction} LIMIT ?",
         [*values, limit],
     )
     found = [row[0] for row in rows]
@@ -659,9 +660,10 @@ def _place(review: Review, view: Filter, column: str, finding: str | None) -> in
     """Where a finding stands in that order."""
     if not finding:
         return None
-    sql, values = f"SELECT {column} FROM findings WHERE id = ?", [finding]
+    sql, values = f"SELECT {column} FROM cards WHERE id = ?", [card_number(finding)]
     if column == IN_TAG:
-        sql, values = "SELECT tag_rank FROM suggestions WHERE finding = ? AND tag = ?", [finding, view.tag]
+        rank = "(SELECT rank FROM cards WHERE id = ?)"
+        sql, values = f"SELECT tag_rank FROM suggested WHERE rank = {rank} AND word = {word('?')}", [*values, view.tag]
     row = review.db.execute(sql, values).fetchone()
     return row[0] if row else None
 
@@ -670,7 +672,7 @@ def _large(review: Review, view: Filter) -> bool:
     """Whether the view's page or series has 1,000 pictures or more, so that a search should not start from them."""
     tables = (("picture_pages", "page", view.page), ("picture_series", "series", view.series))
     return any(
-        review.db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1 OFFSET 999", (value,)).fetchone()
+        review.db.execute(f"SELECT 1 FROM {table} WHERE {column} = {word('?')} LIMIT 1 OFFSET 999", (value,)).fetchone()
         for table, column, value in tables
         if value
     )
@@ -678,18 +680,21 @@ def _large(review: Review, view: Filter) -> bool:
 
 def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
     """A filter as an SQL condition on `suggestions s`, and its values; `by_row` where few rows are read, or many match."""
-    of = "EXISTS (SELECT 1 FROM {0} p WHERE p.{1} = ? AND p.hash = s.hash)"
-    of = of if by_row else "s.hash IN (SELECT hash FROM {0} WHERE {1} = ?)"
+    of = f"EXISTS (SELECT 1 FROM {{0}} p WHERE p.{{1}} = {word('?')} AND p.picture = s.picture)"
+    of = of if by_row else f"s.picture IN (SELECT picture FROM {{0}} WHERE {{1}} = {word('?')})"
     told: list[tuple[str, tuple[Any, ...]]] = [  # each counts where it has values
         ("s.state = ?", _given(view.state)),
-        (f"s.issue IN ({_marks(view.issues)})", view.issues),
-        ("s.tag IN (?, ?)" if view.or_tag else "s.tag = ?", _given(view.tag, view.or_tag)),
-        ("s.namespace = ?", _given(view.namespace)),
-        ("s.confidence >= ?", _given(max(view.least, 0))),
-        ("s.confidence <= ?", (view.most,) if view.most < 1 else ()),
+        (f"s.kind IN ({', '.join([word('?')] * len(view.issues))})", view.issues),
+        (
+            f"s.word IN ({word('?')}, {word('?')})" if view.or_tag else f"s.word = {word('?')}",
+            _given(view.tag, view.or_tag),
+        ),
+        (f"s.space = {word('?')}", _given(view.namespace)),
+        (f"s.sure >= {counts.SCALE} * ?", _given(max(view.least, 0))),
+        (f"s.sure <= {counts.SCALE} * ?", (view.most,) if view.most < 1 else ()),
         (of.format("picture_pages", "page"), _given(view.page)),
         (of.format("picture_series", "series"), _given(view.series)),
-        (STARTS_WITH, (view.hash, view.hash + "g") * 2 if view.hash else ()),
+        (STARTS_WITH, _starting(view.hash) if view.hash else ()),
         (SAMPLED, _given(view.sample)),
         (BATCHED.format(_marks(view.batches)), view.batches),
     ]
@@ -697,12 +702,18 @@ def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
     return " AND ".join(terms if view.state else [IN_A_QUEUE, *terms]), [one for _, values in told for one in values]
 
 
+def _starting(hash: str) -> tuple[Any, ...]:
+    """The values of `STARTS_WITH`: bounds of whole bytes, which an index knows, and of the digits themselves."""
+    digits = hash if re.fullmatch("[0-9a-f]{1,64}", hash) else ""
+    return bytes.fromhex(digits.ljust(64, "0")), bytes.fromhex(digits.ljust(64, "f")), hash, hash + "g"
+
+
 def _given(*values: Any) -> tuple[Any, ...]:
     """Those values that say something."""
     return tuple(filter(None, values))
 
 
-def _marks(values: Sequence[Any]) -> str:
+def _marks(values: Collection[Any]) -> str:
     return ",".join("?" * len(values))
 
 
@@ -733,7 +744,8 @@ def _finding(row: sqlite3.Row, rows: list[Suggestion]) -> Finding:
 
 def finding_of(review: Review, key: Key) -> str | None:
     """The finding that has a suggestion; None when no report has it."""
-    row = review.db.execute(f"SELECT finding FROM suggestions WHERE {ITS}", key).fetchone()
+    found = "SELECT finding FROM suggestions WHERE id = ?"
+    row = review.db.execute(found, (review.number(key),)).fetchone()
     return row["finding"] if row else None
 
 
@@ -751,7 +763,7 @@ def pictures_of(review: Review, view: Filter) -> list[tuple[str, ...]]:
     where, values = _where(view)
     column, direction = ORDERS[view.order]
     rows = review.db.execute(
-        f"SELECT members FROM findings WHERE id IN (SELECT s.finding FROM suggestions s WHERE {where}) ORDER BY"
+        f"SELECT members FROM findings WHERE card IN (SELECT s.card FROM suggested s WHERE {where}) ORDER BY"
         f" {column} {direction}",
         values,
     )

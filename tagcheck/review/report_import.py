@@ -23,7 +23,8 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, Wrong, is_text
 from tagcheck.packed import packed
-from tagcheck.review import counts, following, grouping, near, unexamined
+from tagcheck.review import counts, following, grouping, numbers, unexamined
+from tagcheck.review.numbers import Numbers, hash_of
 from tagcheck.review.report_rows import Found, plain_text, reader
 from tagcheck.review.store import (
     BATCHES,
@@ -32,13 +33,13 @@ from tagcheck.review.store import (
     LOOKUPS,
     PAIR,
     PICTURES,
-    SAME,
     SKIPPED,
     WALKS,
     Review,
     drop_indexes,
     entry_number,
     make_indexes,
+    named_by,
 )
 
 BATCH = 2000
@@ -79,7 +80,8 @@ def sync(review: Review, folder: DataFolder) -> Sync:
     with _incoming(review) as db:
         taken = _take(db, wanted, stale != [RUN_SUMMARY], unexamined.examined(folder))
         with review.writing() as db:
-            current = _known(review) == known  # else another process has read them meanwhile
+            # Else another process has read them meanwhile, or a tag of the owner's own took a number.
+            current = _known(review) == known and taken.numbers.hashes.untaken() and taken.numbers.words.untaken()
             if current:
                 _put(db, taken, stale)
     return Sync(True, _problems(review)) if current else sync(review, folder)
@@ -96,7 +98,8 @@ def require(review: Review, folder: DataFolder) -> None:
 class Taken:
     """What was read and is not put into the store's tables yet, beside the tables of `incoming`."""
 
-    numbers: near.Numbers
+    numbers: Numbers
+    wanted: set[str] = field(default_factory=set)
     sources: list[tuple[Any, ...]] = field(default_factory=list)
     runs: list[tuple[Any, ...]] = field(default_factory=list)
     whole: bool = True
@@ -106,17 +109,17 @@ class Taken:
 # of pictures that no detector has examined.
 INCOMING = f"""
 CREATE TABLE said (
-    entry INTEGER NOT NULL, source TEXT NOT NULL, issue TEXT NOT NULL, hash TEXT NOT NULL, other TEXT NOT NULL,
-    tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
-    confidence REAL NOT NULL, alone REAL, evidence BLOB NOT NULL, differs INTEGER NOT NULL
+    entry INTEGER NOT NULL, said_by INTEGER NOT NULL, kind INTEGER NOT NULL, picture INTEGER NOT NULL, partner INTEGER NOT NULL,
+    word INTEGER NOT NULL, space INTEGER NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
+    sure INTEGER NOT NULL, alone REAL, evidence BLOB NOT NULL, differs INTEGER NOT NULL
 );
 CREATE TABLE new_copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE here (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE waiting (hash TEXT PRIMARY KEY, imported REAL, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE waiting (picture INTEGER PRIMARY KEY, imported REAL, record BLOB NOT NULL);
 {PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")};
 {BATCHES.replace("CREATE TABLE ", "CREATE TABLE new_")}
 """
-OF_PICTURES = ("pictures", "picture_pages", "picture_series")
+OF_PICTURES = ("records", "picture_pages", "picture_series")
 
 
 @contextmanager
@@ -139,7 +142,7 @@ def _incoming(review: Review) -> Iterator[sqlite3.Connection]:
 
 def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool, examined: bytes | None) -> Taken:
     """Read the reports and the dataset, or only a run's summary where not the `whole` is asked for."""
-    taken = Taken(near.Numbers(db), whole=whole)
+    taken = Taken(Numbers(db), whole=whole)
     with sqlite.within(db, write=False):
         for kind, path in wanted.items():  # the dataset is the last
             stamp = _stamp(path)
@@ -147,9 +150,9 @@ def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool, 
                 continue
             with _reading(db, kind, stamp, taken) as source:
                 if kind == DATASET:
-                    _take_pictures(db, path, source, examined)
+                    _take_pictures(db, path, source, examined, taken)
                     continue
-                source.count = _insert_all(db, path, source, taken.numbers)
+                source.count = _insert_all(db, path, source, taken)
                 if kind == NEAR_DUPLICATES:
                     _insert_copies(db, source.header.get("group_details"))
                 if detectors.of(kind):
@@ -167,7 +170,8 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
         return
     drop_indexes(db)
     counts.drop(db)
-    taken.numbers.keep()
+    taken.numbers.hashes.keep()
+    taken.numbers.words.keep()
     for name in ("copies", "batches"):
         db.execute(f"DELETE FROM {name}")
         db.execute(f"INSERT INTO {name} SELECT * FROM new_{name}")
@@ -259,19 +263,19 @@ def _created(header: dict[str, Any], name: str) -> str:
     return isoformat(when) if when else ""
 
 
-def _insert_all(db: sqlite3.Connection, path: Path, source: Source, numbers: near.Numbers) -> int:
+def _insert_all(db: sqlite3.Connection, path: Path, source: Source, taken: Taken) -> int:
     """Insert the findings of one file in batches, and count them. Records that cannot be used are noted."""
     make, header, count = reader(source.kind), source.header, 0
     batch: list[Found] = []
     kept: list[Any] = []
     places: Counter[str] = Counter()
-    numbers.listed = []
+    taken.numbers.listed = []
     for name, record in records(path, source.kind, header, source.unusable):
         places[name] += 1
         if make is None:
             kept.append(record)  # the run summary: a handful of detectors
-        elif name == near.LIST:
-            numbers.listed.append(record)
+        elif name == numbers.LIST:
+            taken.numbers.listed.append(record)
         elif name == "group_details":
             header.setdefault(name, []).append(record)  # whether the report has them as records or as one key
         else:
@@ -280,30 +284,33 @@ def _insert_all(db: sqlite3.Connection, path: Path, source: Source, numbers: nea
             except Wrong as error:
                 source.unusable.note(f"record {places[name]} of {name!r}: {error}")
         if len(batch) >= BATCH:
-            count += _insert(db, source.kind, batch, numbers)
+            count += _insert(db, source.kind, batch, taken)
             batch.clear()
-    count += _insert(db, source.kind, batch, numbers)
+    count += _insert(db, source.kind, batch, taken)
     if make is None:
         header["detectors"] = kept
     return count
 
 
-def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], numbers: near.Numbers) -> int:
+def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], taken: Taken) -> int:
     """Insert some findings, and count them."""
+    number, picture, evidence = taken.numbers.words.number, taken.numbers.picture, taken.numbers.evidence
     db.executemany(
         "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
-                *(entry_number(one.id), kind.name, one.issue, row.hash, row.other, row.tag),
-                *("" if row.action == PAIR else tags.namespace(row.tag), row.action, place, row.confidence),
+                *(entry_number(one.id), number(kind.name), number(one.issue), picture(row.hash), picture(row.other)),
+                *(number(row.tag), number("" if row.action == PAIR else tags.namespace(row.tag)), row.action, place),
+                int(row.confidence * counts.SCALE + 1e-3),  # cut, so that none rises above a bound
                 # what the detector alone said, where the owner's decisions moved it
                 float(said) if isinstance(said := row.evidence.get(BEFORE_VERDICTS), (int, float)) else None,
-                *(packed(row.why, plain_text(numbers.packed(row.evidence))), one.differs),
+                *(packed(row.why, plain_text(evidence(row.evidence))), one.differs),
             )
             for one in batch
             for place, row in enumerate(one.rows)
         ],
     )
+    taken.wanted.update(hash for one in batch for row in one.rows for hash in (row.hash, row.other) if hash)
     rows = [row for one in batch for row in one.rows if isinstance(row.evidence.get("batches"), list)]
     named = [(name, row) for row in rows for name in row.evidence["batches"] if is_text(name)]
     offered = [(name, row.hash, row.tag, row.action) for name, row in named]
@@ -325,19 +332,23 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
 
 def _note_grown(db: sqlite3.Connection) -> None:
     """Mark what was ignored and has become surer since by `CHANGED` or more: it stays ignored, and says so."""
-    then = f"(SELECT d.confidence FROM decisions d WHERE {SAME.format('d', 'suggestions')})"
-    grown = f"current AND coalesce(alone, confidence) >= {CHANGED} + {then}"
-    db.execute(f"UPDATE suggestions SET changed = {grown} WHERE state = '{IGNORED}' AND {then} IS NOT NULL")
+    then = (
+        f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE s.state = '{IGNORED}' AND d.confidence IS NOT NULL"
+    )
+    grown = f"s.current AND coalesce(s.alone, s.sure / {counts.SCALE}) >= {CHANGED} + d.confidence"
+    db.execute(
+        f"UPDATE suggested SET changed = f.grown FROM (SELECT s.id, {grown} AS grown FROM {then}) f WHERE f.id = suggested.id"
+    )
 
 
 def _note_choices(db: sqlite3.Connection) -> None:
     """Note what the filters offer: the commonest tags, the namespaces, the library's pages."""
     choices = {
-        "tags": f"SELECT tag FROM suggestions WHERE action != '{PAIR}' GROUP BY tag"
+        "tags": f"SELECT tag FROM suggestions WHERE action != '{PAIR}' GROUP BY word"
         f" ORDER BY count(*) DESC, tag LIMIT {OFFERED_TAGS}",
-        "namespaces": "SELECT DISTINCT namespace FROM suggestions WHERE namespace != '' ORDER BY namespace",
-        "pages": "SELECT DISTINCT page FROM picture_pages ORDER BY page",
-        "series": "SELECT DISTINCT series FROM picture_series ORDER BY series",
+        "namespaces": "SELECT name FROM words WHERE name != '' AND id IN (SELECT space FROM suggested) ORDER BY name",
+        "pages": "SELECT name FROM words WHERE id IN (SELECT page FROM picture_pages) ORDER BY name",
+        "series": "SELECT name FROM words WHERE id IN (SELECT series FROM picture_series) ORDER BY name",
         "batches": "SELECT name FROM batches GROUP BY name ORDER BY count(*) DESC, name",
     }
     for name, query in choices.items():
@@ -360,10 +371,11 @@ def _runs(db: sqlite3.Connection, kind: Kind, path: Path, header: dict[str, Any]
     ]
 
 
-def _take_pictures(db: sqlite3.Connection, path: Path, source: Source, examined: bytes | None) -> None:
+def _take_pictures(db: sqlite3.Connection, path: Path, source: Source, examined: bytes | None, taken: Taken) -> None:
     """Read the records of pictures that findings are about or that wait, their pages, series and pixels."""
-    both = "SELECT hash FROM {0} UNION SELECT other FROM {0} WHERE other != ''"
-    wanted = {row[0] for table in ("said", "suggestions") for row in db.execute(both.format(table))}
+    numbered = "SELECT picture FROM suggested UNION SELECT partner FROM suggested"
+    known = db.execute(f"SELECT {hash_of('s.picture')} FROM ({numbered}) s")
+    wanted = taken.wanted | {row[0] for row in known}
     decided = frozenset(row[0] for row in db.execute(following.pixels_decided(db)))
     done = {examined[at : at + 32] for at in range(0, len(examined), 32)} if examined else set()
     used, waiting = Counter[str](), 0
@@ -376,10 +388,11 @@ def _take_pictures(db: sqlite3.Connection, path: Path, source: Source, examined:
         if same or record.get("status", "ok") == "ok":
             db.execute("INSERT OR REPLACE INTO here VALUES (?, ?)", (hash, same))
         if hash in wanted or same in decided:
-            _insert_picture(db, record)
+            _insert_picture(db, record, taken.numbers)
         elif examined is not None and waiting < unexamined.MOST and bytes.fromhex(hash) not in done:
             waiting += 1
-            db.execute("INSERT OR REPLACE INTO waiting VALUES (?, NULL, ?)", (hash, packed(plain_text(record))))
+            kept = packed(plain_text(taken.numbers.record(record)))
+            db.execute("INSERT OR REPLACE INTO waiting VALUES (?, NULL, ?)", (taken.numbers.picture(hash), kept))
     db.executemany("INSERT INTO new_library_tags VALUES (?, ?)", used.items())
 
 
@@ -387,13 +400,13 @@ def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
     """Put new records in the place of the old; gives pictures decided on and gone, with those of the same pixels."""
     pixels = following.note_pixels(db)
     about = (
-        "hash IN (SELECT hash FROM suggestions UNION SELECT other FROM suggestions WHERE other != '')"
-        " OR hash IN (SELECT hash FROM here WHERE pixels IN (SELECT pixels FROM pixels))"
+        "picture IN (SELECT picture FROM suggested UNION SELECT partner FROM suggested)"
+        f" OR {hash_of('picture')} IN (SELECT hash FROM here WHERE pixels IN (SELECT pixels FROM pixels))"
     )
     for name in OF_PICTURES:
         db.execute(f"DELETE FROM {name}")
         db.execute(f"INSERT INTO {name} SELECT * FROM new_{name} WHERE {about}")
-    db.execute("INSERT OR IGNORE INTO pictures SELECT * FROM waiting")
+    db.execute("INSERT OR IGNORE INTO records SELECT * FROM waiting")
     db.execute("DELETE FROM library_tags")
     db.execute("INSERT INTO library_tags SELECT * FROM new_library_tags")
     if not any((name, problem) == (DATASET.name, None) for name, *_, problem in taken.sources):
@@ -402,13 +415,16 @@ def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
     return following.heirs(pixels, dict(db.execute(f"SELECT hash, pixels FROM here WHERE {known}").fetchall()))
 
 
-def _insert_picture(db: sqlite3.Connection, record: dict[str, Any]) -> None:
-    hash, when = record["hash"], record.get("time_imported")
-    db.execute("INSERT OR REPLACE INTO new_pictures VALUES (?, ?, ?)", (hash, when, packed(plain_text(record))))
+def _insert_picture(db: sqlite3.Connection, record: dict[str, Any], numbers: Numbers) -> None:
+    picture, number = numbers.picture(record["hash"]), numbers.words.number
+    row = (picture, record.get("time_imported"), packed(plain_text(numbers.record(record))))
+    db.execute("INSERT OR REPLACE INTO new_records VALUES (?, ?, ?)", row)
     names = {_page_name(page) for page in record.get("pages") or ()}
-    db.executemany("INSERT OR IGNORE INTO new_picture_pages VALUES (?, ?)", [(name, hash) for name in names])
+    db.executemany("INSERT OR IGNORE INTO new_picture_pages VALUES (?, ?)", [(number(name), picture) for name in names])
     series = record.get("existing_series_tags") or ()
-    db.executemany("INSERT OR IGNORE INTO new_picture_series VALUES (?, ?)", [(name, hash) for name in series])
+    db.executemany(
+        "INSERT OR IGNORE INTO new_picture_series VALUES (?, ?)", [(number(name), picture) for name in series]
+    )
 
 
 def _page_name(page: Any) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,10 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from tagcheck import sqlite
+from tagcheck import sqlite, tags
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.files import there
-from tagcheck.review import counts, following, near
+from tagcheck.review import counts, following, numbers
+from tagcheck.review.numbers import hash_of, picture, word, word_of
 
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
 APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
@@ -36,31 +38,27 @@ DECISIONS = (ACCEPTED, IGNORED, SKIPPED, FLAGGED)
 QUEUES = (OPEN, UNLIKELY, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
 ADD, REMOVE, PAIR = "add", "remove", "pair"
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
+ID = re.compile("[0-9a-f]{16}")  # of a finding
 CHANGED = 0.1  # by which a confidence has to grow after a "no" to be called out
 MAPPED_BYTES = 2**30  # of the file that are mapped into memory, so that a new connection needs no cache of its own
 
 # The indexes that views read in order. They hold the rank, so they are made again once the ranks are known.
 WALKS = {
-    "suggestions_rank": "suggestions (rank, state, issue, confidence)",
-    "suggestions_state": "suggestions (state, rank, issue, confidence)",
-    "suggestions_newest": "suggestions (state, newest, rank, issue, confidence)",
-    "suggestions_issue": "suggestions (issue, state, rank, confidence)",
-    "suggestions_tag": "suggestions (tag, state, tag_rank, rank, issue, confidence, action)",
-    "suggestions_namespace": "suggestions (namespace, state, rank, issue, confidence)",
+    "suggestions_rank": "suggested (rank, state, kind, sure)",
+    "suggestions_state": "suggested (state, rank, kind, sure)",
+    "suggestions_newest": "suggested (state, newest, kind, sure)",
+    "suggestions_issue": "suggested (kind, state, rank, sure)",
+    "suggestions_tag": "suggested (word, state, tag_rank, rank, kind, sure)",
+    "suggestions_namespace": "suggested (space, state, rank, kind, sure)",
 }
-# The indexes that a finding or suggestion is looked up by, beside its name.
-LOOKUPS = {
-    "findings_hash": "findings (hash)",
-    "findings_other": "findings (other) WHERE other != ''",
-    "suggestions_finding": "suggestions (finding)",
-    "suggestions_other": "suggestions (other) WHERE other != ''",
-}
-GROWN = "CREATE INDEX suggestions_changed ON suggestions (state, rank) WHERE changed"
+# The indexes that a suggestion is looked up by, beside its name.
+LOOKUPS = {"suggestions_other": "suggested (partner) WHERE partner"}
+GROWN = "CREATE INDEX suggestions_changed ON suggested (state, rank) WHERE changed"
 # What the dataset says of the pictures that findings are about; `record` is packed.
 PICTURES = """
-CREATE TABLE pictures (hash TEXT PRIMARY KEY, imported REAL, record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (page, hash)) WITHOUT ROWID;
-CREATE TABLE picture_series (series TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (series, hash)) WITHOUT ROWID;
+CREATE TABLE records (picture INTEGER PRIMARY KEY, imported REAL, record BLOB NOT NULL);
+CREATE TABLE picture_pages (page INTEGER NOT NULL, picture INTEGER NOT NULL, PRIMARY KEY (page, picture)) WITHOUT ROWID;
+CREATE TABLE picture_series (series INTEGER NOT NULL, picture INTEGER NOT NULL, PRIMARY KEY (series, picture)) WITHOUT ROWID;
 CREATE TABLE library_tags (tag TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID
 """
 # Suggestions that a detector offers to be decided together: those of a source of wrong tags, say.
@@ -72,8 +70,9 @@ CREATE TABLE batches (name TEXT NOT NULL, hash TEXT NOT NULL, tag TEXT NOT NULL,
 MUTED = "muted"
 # The queue of a suggestion that is not decided; one of a muted tag is in none.
 UNDECIDED_STATE = (
-    f"CASE WHEN NOT current OR (action != '{PAIR}' AND tag IN (SELECT m.value FROM json_each((SELECT n.value FROM review_meta n"
-    f" WHERE n.key = '{MUTED}')) m)) THEN 'gone' WHEN confidence < {LIKELY_FROM} THEN '{UNLIKELY}' ELSE '{OPEN}' END"
+    f"CASE WHEN NOT current OR (action != '{PAIR}' AND word IN (SELECT w.id FROM words w JOIN json_each((SELECT n.value FROM"
+    f" review_meta n WHERE n.key = '{MUTED}')) m ON w.name = m.value)) THEN 'gone' WHEN sure < {round(LIKELY_FROM * counts.SCALE)}"
+    f" THEN '{UNLIKELY}' ELSE '{OPEN}' END"
 )
 # Samples of many suggestions alike: how many there were, in which view, and which were drawn to be looked at one by one.
 SAMPLES = """
@@ -82,29 +81,39 @@ CREATE TABLE sample_keys (sample INTEGER NOT NULL REFERENCES samples, hash TEXT 
     other TEXT NOT NULL, PRIMARY KEY (sample, hash, tag, action, other)) WITHOUT ROWID
 """
 # What is made of what reports say: a finding is what one card shows, a picture with all that is suggested for it, or a group of
-# copies; a suggestion stands once, however often it is said. `alone` is what the detector said before earlier decisions moved its
-# confidence; `evidence` is packed, with the sentence before it. `entries` lead from the ids of the reports' entries to suggestions.
+# copies; a suggestion stands once, however often it is said. Hashes and words are numbers here (`tagcheck.review.numbers`), ids of
+# findings the numbers that their digits are, and confidences whole millionths (`sure`); the views `findings`, `suggestions` and `pictures`
+# say them in full. `alone` is what the detector said before earlier decisions moved its confidence; `evidence` is packed, with the
+# sentence before it. `members` is empty where these are `picture` and `partner`. `entries` lead from the ids of the reports' entries to suggestions.
 INDEX = f"""
 CREATE TABLE entries (entry INTEGER PRIMARY KEY, suggestion INTEGER NOT NULL);
-CREATE TABLE findings (
-    id TEXT PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, issue TEXT NOT NULL,
-    hash TEXT NOT NULL, other TEXT NOT NULL, members TEXT NOT NULL, confidence REAL NOT NULL, differs INTEGER NOT NULL,
+CREATE TABLE cards (
+    id INTEGER PRIMARY KEY, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, kind INTEGER NOT NULL,
+    picture INTEGER NOT NULL, partner INTEGER NOT NULL, members TEXT NOT NULL, sure INTEGER NOT NULL, differs INTEGER NOT NULL,
     current INTEGER NOT NULL
 );
-CREATE TABLE suggestions (
-    id INTEGER PRIMARY KEY, finding TEXT NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0,
-    tag_rank INTEGER NOT NULL DEFAULT 0, source TEXT NOT NULL, issue TEXT NOT NULL, issues TEXT NOT NULL,
-    hash TEXT NOT NULL, other TEXT NOT NULL, tag TEXT NOT NULL, namespace TEXT NOT NULL, action TEXT NOT NULL,
+CREATE TABLE suggested (
+    id INTEGER PRIMARY KEY, card INTEGER NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0,
+    tag_rank INTEGER NOT NULL DEFAULT 0, said_by INTEGER NOT NULL, kind INTEGER NOT NULL, kinds INTEGER NOT NULL,
+    picture INTEGER NOT NULL, partner INTEGER NOT NULL, word INTEGER NOT NULL, space INTEGER NOT NULL, action TEXT NOT NULL,
     place INTEGER NOT NULL,
-    confidence REAL NOT NULL, alone REAL, evidence BLOB NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
+    sure INTEGER NOT NULL, alone REAL, evidence BLOB NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
     changed INTEGER NOT NULL DEFAULT 0, differs INTEGER NOT NULL DEFAULT 1,
-    band INTEGER AS ({counts.BAND})
+    band INTEGER AS ({counts.band_of("sure", counts.SCALE)})
 );
-CREATE UNIQUE INDEX suggestions_key ON suggestions (hash, tag, action, other);
+CREATE UNIQUE INDEX suggestions_key ON suggested (picture, word, action, partner);
+CREATE VIEW findings AS SELECT printf('%016x', id) AS id, id AS card, rank, newest, {word_of("kind")} AS issue,
+    {hash_of("picture")} AS hash, {hash_of("partner")} AS other, picture, partner, CASE WHEN members != '' THEN members WHEN partner
+    THEN json_array({hash_of("picture")}, {hash_of("partner")}) ELSE json_array({hash_of("picture")}) END AS members,
+    sure / {counts.SCALE} AS confidence, differs, current FROM cards;
+CREATE VIEW suggestions AS SELECT s.*, printf('%016x', card) AS finding, {word_of("said_by")} AS source, {word_of("kind")} AS issue,
+    {word_of("kinds")} AS issues, {hash_of("picture")} AS hash, {hash_of("partner")} AS other, {word_of("word")} AS tag,
+    {word_of("space")} AS namespace, sure / {counts.SCALE} AS confidence FROM suggested s;
+CREATE VIEW pictures AS SELECT {hash_of("picture")} AS hash, imported, record FROM records;
 """
 # What a "no" was an answer to, without the neighbours' hashes.
-SEEN = """(SELECT json_remove(evidence_of(s.evidence), '$.near_with', '$.near_without') FROM suggestions s WHERE s.hash = ?1 AND s.tag = ?2
- AND s.action = ?3 AND s.other = ?4 AND s.current AND ?5 = 'ignored' ORDER BY s.rank LIMIT 1)"""
+SEEN = """(SELECT json_remove(evidence_of(s.evidence), '$.near_with', '$.near_without') FROM suggested s
+ WHERE s.id = ?10 AND s.current AND ?5 = 'ignored')"""
 SCHEMA = f"""
 CREATE TABLE review_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE decisions (
@@ -134,15 +143,26 @@ CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT
 {SAMPLES};
 {counts.TABLE};
 {counts.MOVES};
-{near.TABLE}
+{numbers.TABLES}
 """
 
 
-# The rows of one `Key`.
+# The rows of one `Key`: those that name it in full, and that of `suggested`.
 ITS = "hash = ? AND tag = ? AND action = ? AND other = ?"
+NUMBERED = f"picture = {picture('?')} AND word = {word('?')} AND action = ? AND partner = ifnull({picture('?')}, 0)"
 SAME = (
     "{0}.hash = {1}.hash AND {0}.tag = {1}.tag AND {0}.action = {1}.action AND {0}.other = {1}.other"  # of two tables
 )
+
+
+def named_by(named: str, numbered: str) -> str:
+    """SQL: the row of `suggested` that a row of a table with full names is about."""
+    return (
+        f"{numbered}.picture = {picture(f'{named}.hash')} AND {numbered}.word = {word(f'{named}.tag')} AND {numbered}.action = {named}.action"
+        f" AND {numbered}.partner = ifnull({picture(f'{named}.other')}, 0)"
+    )
+
+
 # Accepted changes that are not applied yet.
 WAITS = f"state = '{ACCEPTED}' AND outcome IS NULL AND action != '{PAIR}'"
 
@@ -275,8 +295,8 @@ class Review:
         now = sorted({*self.muted(), tag} if on else {*self.muted()} - {tag})
         with self.writing() as db, counts.kept(db, counts.MANY + 1):
             db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (MUTED, json.dumps(now)))
-            which = f"tag = ? AND action != '{PAIR}' AND state IN (?, ?, ?)"
-            db.execute(f"UPDATE suggestions SET state = {UNDECIDED_STATE} WHERE {which}", (tag, *UNDECIDED, GONE))
+            which = f"word = {word('?')} AND action != '{PAIR}' AND state IN (?, ?, ?)"
+            db.execute(f"UPDATE suggested SET state = {UNDECIDED_STATE} WHERE {which}", (tag, *UNDECIDED, GONE))
 
     def revision(self) -> int:
         """A number that goes up with every write, so that a reader can tell whether anything changed."""
@@ -366,7 +386,7 @@ class Review:
             " NULL, batch = NULL,"
             " version = excluded.version, decided_at = excluded.decided_at, issue = coalesce(excluded.issue, issue),"
             " confidence = coalesce(excluded.confidence, confidence), evidence = excluded.evidence",
-            (*key, state, now.version + 1, isoformat(utc_now()), issue, confidence),
+            (*key, state, now.version + 1, isoformat(utc_now()), issue, confidence, self.number(key)),
         )
         self._mark(key, state)
         return key, now.state, state
@@ -379,14 +399,21 @@ class Review:
         outcome.displaced.append(now.key)
         return [self._set(now, OPEN)]
 
+    def number(self, key: Key) -> int | None:
+        """The suggestion's own number in the index; None where no report makes it."""
+        row = self.db.execute(f"SELECT id FROM suggested WHERE {NUMBERED}", key).fetchone()
+        return None if row is None else int(row[0])
+
     def _grown(self, key: Key) -> bool:
         """Whether it is surer now than when it was ignored, so that another "no" is an answer to that."""
-        return self.db.execute(f"SELECT 1 FROM suggestions WHERE {ITS} AND changed", key).fetchone() is not None
+        grown = "SELECT 1 FROM suggested WHERE id = ? AND changed"
+        return self.db.execute(grown, (self.number(key),)).fetchone() is not None
 
     def _mark(self, key: Key, queue: str) -> None:
-        """Move the index's rows of one suggestion to a queue."""
+        """Move the index's row of one suggestion to a queue."""
         state, given = (UNDECIDED_STATE, ()) if queue == OPEN else ("?", (queue,))
-        self.db.execute(f"UPDATE suggestions SET changed = 0, state = {state} WHERE {ITS}", (*given, *key))
+        moving = f"UPDATE suggested SET changed = 0, state = {state} WHERE id = ?"
+        self.db.execute(moving, (*given, self.number(key)))
 
     def _remember(self, label: str, changes: list[Change]) -> int:
         """Add an event to the history; what was undone before it can no longer be redone."""
@@ -424,6 +451,11 @@ class Review:
             if not outcome.applied or outcome.changed:
                 db.execute("UPDATE events SET status = ? WHERE id = ?", (becomes, event["id"]))
         return outcome
+
+
+def card_number(id: str) -> int:
+    """The number of a finding in the table `cards`: what its 16 hex digits are; 0 of what is no such id."""
+    return int.from_bytes(bytes.fromhex(id), "big", signed=True) if ID.fullmatch(id) else 0
 
 
 def entry_number(id: str) -> int:
@@ -514,14 +546,16 @@ def _decision(row: sqlite3.Row) -> Decision:
 
 def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
     """List a suggestion that no report made under a finding."""
+    space = tags.namespace(key.tag)
+    db.execute("INSERT OR IGNORE INTO hashes (name) VALUES (bytes_of(?))", (key.hash,))
+    db.executemany("INSERT OR IGNORE INTO words (name) VALUES (?)", [("",), (key.tag,), (space,)])
+    none = word("''")
     db.execute(
-        "INSERT INTO suggestions (finding, rank, newest, tag_rank, source, issue, issues, hash, other, tag, namespace, action,"
-        " place, confidence, evidence, state, current)"
-        " SELECT id, rank, newest, rank, '', issue, '', ?1, '', ?2, CASE WHEN instr(?2, ':') > 1 THEN substr(?2, 1, instr(?2,"
-        " ':') - 1) ELSE '' END,"
-        " ?3, 1000, 1, packed('You chose this yourself.', '{}'), ?4, 0 FROM findings WHERE id = ?5"
-        " ON CONFLICT (hash, tag, action, other) DO NOTHING",
-        (key.hash, key.tag, key.action, state, finding),
+        "INSERT OR IGNORE INTO suggested (card, rank, newest, tag_rank, said_by, kind, kinds, picture, partner, word, space, action,"
+        " place, sure, evidence, state, current)"
+        f" SELECT id, rank, newest, rank, {none}, kind, {none}, {picture('?')}, 0, {word('?')}, {word('?')}, ?, 1000, {counts.SCALE},"
+        " packed('You chose this yourself.', '{}'), ?, 0 FROM cards WHERE id = ?",
+        (key.hash, key.tag, space, key.action, state, card_number(finding)),
     )
 
 
@@ -549,53 +583,57 @@ def _add_guards(db: sqlite3.Connection) -> None:
 
 
 def _remade_later(db: sqlite3.Connection) -> None:
-    """From 4 to 5, 5 to 6 and 6 to 7: changes to the index, which the step to 8 makes again from any of these."""
+    """From 4 to 8, a step each: changes to the index, which the step to 11 makes again from any of these."""
 
 
 def _remake(db: sqlite3.Connection) -> None:
-    """From 4 to 7, to 8: findings are pictures or groups of copies, made again from reports, but what is decided."""
-    there = {row["name"] for row in db.execute("SELECT name FROM sqlite_master")}
+    """From 4 to 10, to 11: numbers in place of hashes and words; all is made again from reports, but what is decided."""
     had = {row["name"] for row in db.execute("PRAGMA table_info(suggestions)")}
+    if "card" in had:
+        return  # they are the tables of today
     following.note_pixels(db)  # decisions still follow the pictures that the records tell of
     for name in counts.TRIGGERS:
         db.execute(f"DROP TRIGGER IF EXISTS {name}")
     drop_indexes(db)
-    for name in ("suggestions_key", "suggestions_changed", "suggestions_picture"):
-        db.execute(f"DROP INDEX IF EXISTS {name}")
+    for name in ("key", "changed", "picture"):
+        db.execute(f"DROP INDEX IF EXISTS suggestions_{name}")
     gone = ["tallies", "moves", "findings", "said", "entries"]
     gone += ["pictures", "picture_pages", "picture_series", "library_tags"]
     for name in gone if "issues" in had else [*gone, "sample_keys", "samples"]:
         db.execute(f"DROP TABLE IF EXISTS {name}")
-    _keep_decided(db, there, had)
+    _keep_decided(db, had)
     db.execute("DELETE FROM sources")
     make_indexes(db, LOOKUPS | WALKS)
     counts.make(db)
 
 
-def _keep_decided(db: sqlite3.Connection, there: Collection[str], had: Collection[str]) -> None:
+def _keep_decided(db: sqlite3.Connection, had: Collection[str]) -> None:
     """The tables of the index made again, with the suggestions that are decided; `had` are the columns of those before."""
     db.execute("ALTER TABLE suggestions RENAME TO suggestions_before")
-    if near.LIST in there:
-        db.execute(f"ALTER TABLE {near.LIST} RENAME TO near_before")
-    made = [PICTURES, INDEX, GROWN, counts.TABLE, counts.MOVES, near.TABLE, *([] if "issues" in had else [SAMPLES])]
+    made = [PICTURES, numbers.TABLES, INDEX, GROWN, counts.TABLE, counts.MOVES, *([] if "issues" in had else [SAMPLES])]
     sqlite.run(db, ";".join(made))
-    if near.LIST in there:
-        rows = db.execute("SELECT id, hash FROM near_before").fetchall()
-        kept = [(number, bytes.fromhex(hash) if isinstance(hash, str) else hash) for number, hash in rows]
-        db.executemany(f"INSERT INTO {near.LIST} VALUES (?, ?)", kept)
-        db.execute("DROP TABLE near_before")
-    evidence = "packed(why, evidence)" if "why" in had else "evidence"
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (numbers.LIST,)).fetchone():
+        db.execute(
+            f"INSERT INTO hashes SELECT id, iif(typeof(hash) = 'text', bytes_of(hash), hash) FROM {numbers.LIST}"
+        )
+        db.execute(f"DROP TABLE {numbers.LIST}")
+    db.execute(f"DELETE FROM suggestions_before WHERE state IN {(*UNDECIDED, SKIPPED, GONE)}")
+    for name in ("hash", "other"):
+        db.execute(
+            f"INSERT OR IGNORE INTO hashes (name) SELECT bytes_of({name}) FROM suggestions_before WHERE {name} != ''"
+        )
+    for name in ("source", "issue", "tag", "namespace"):
+        db.execute(f"INSERT OR IGNORE INTO words (name) SELECT {name} FROM suggestions_before")
+    evidence = "packed(b.why, b.evidence)" if "why" in had else "b.evidence"
+    source, issue, tag, namespace = (word(f"b.{name}") for name in ("source", "issue", "tag", "namespace"))
     db.execute(
-        "INSERT OR IGNORE INTO suggestions (finding, source, issue, issues, hash, other, tag, namespace, action, place,"
-        " confidence, evidence, state, current) SELECT finding, source, issue, issue, hash, other, tag, namespace, action,"
-        f" place, confidence, {evidence}, state, 0 FROM suggestions_before WHERE state NOT IN"
-        " ('open', 'skipped', 'gone', 'unlikely') ORDER BY current DESC, rank"
+        "INSERT OR IGNORE INTO suggested (card, said_by, kind, kinds, picture, partner, word, space, action, place, sure, evidence, state,"
+        f" current) SELECT dense_rank() OVER (ORDER BY finding), {source}, {issue}, {issue}, {picture('b.hash')},"
+        f" ifnull({picture('b.other')}, 0), {tag}, {namespace}, action, place, round(confidence * {counts.SCALE}), {evidence}, state, 0"
+        " FROM suggestions_before b ORDER BY current DESC, rank"
     )
     db.execute("DROP TABLE suggestions_before")
-    db.execute(
-        "UPDATE suggestions SET rank = r.place FROM (SELECT id, dense_rank() OVER (ORDER BY finding) AS place FROM suggestions) r"
-        " WHERE r.id = suggestions.id"
-    )
+    db.execute("UPDATE suggested SET rank = card")
 
 
 def _count_verdicts(db: sqlite3.Connection) -> None:
@@ -614,15 +652,16 @@ def _add_batches(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM sources")
 
 
-STEPS: tuple[sqlite.Step, ...] = (_index_verdicts, _add_evidence, _add_guards, *[_remade_later] * 3, _remake)
+STEPS: tuple[sqlite.Step, ...] = (_index_verdicts, _add_evidence, _add_guards, *[_remade_later] * 4)
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (*STEPS, _count_verdicts, _add_batches),
+    (*STEPS, _count_verdicts, _add_batches, _remake),
     guarded=("decisions",),
     remade=(
-        *("sources", "entries", "pictures", "copies", "picture_pages", "picture_series", "library_tags"),
-        *("findings", "suggestions", "tallies", "moves", "batches", near.LIST),
+        *("sources", "entries", "records", "copies", "picture_pages", "picture_series", "library_tags"),
+        *("cards", "suggested", "tallies", "moves", "batches", numbers.HASHES, numbers.WORDS),
+        *("pictures", "findings", "suggestions", numbers.LIST),  # of a store before version 11
     ),
     key="schema",
 )

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from review_data import hashes, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
-from tagcheck import data_folder
+from tagcheck import data_folder, packed
 from tagcheck.changes import TagChange
 from tagcheck.data_folder import DATASET, DataFolder, records
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import BadFile
 from tagcheck.review import counts as counts_store
 from tagcheck.review import grouping, queries
+from tagcheck.review.numbers import word_of
 from tagcheck.review.queries import Filter
 from tagcheck.review.report_import import sync
 from tagcheck.review.store import (
@@ -595,13 +596,18 @@ def slowly(review: Review, view: Filter) -> list[str]:
     """The finding ids of a view in its order, by reading everything and asking each row."""
     found = {}
     for row in review.db.execute(
-        "SELECT s.*, f.confidence AS sure, p.imported FROM suggestions s JOIN findings f ON f.id = s.finding JOIN"
+        "SELECT s.*, f.confidence AS surest, p.imported FROM suggestions s JOIN findings f ON f.id = s.finding JOIN"
         " pictures p ON p.hash = f.hash"
     ):
-        page = {one[0] for one in review.db.execute("SELECT page FROM picture_pages WHERE hash = ?", (row["hash"],))}
-        series = {
-            one[0] for one in review.db.execute("SELECT series FROM picture_series WHERE hash = ?", (row["hash"],))
-        }
+        page, series = (
+            {
+                one[0]
+                for one in review.db.execute(
+                    f"SELECT {word_of(name)} FROM {table} WHERE picture = ?", (row["picture"],)
+                )
+            }
+            for table, name in (("picture_pages", "page"), ("picture_series", "series"))
+        )
         if (
             (row["state"] in (view.state,) if view.state else row["state"] in QUEUES)
             and (not view.issues or row["issue"] in view.issues)
@@ -613,8 +619,8 @@ def slowly(review: Review, view: Filter) -> list[str]:
             and row["hash"].startswith(view.hash)
             and view.least <= row["confidence"] <= view.most
         ):
-            sure = row["confidence"] if view.tag and not view.or_tag and view.order != "newest" else row["sure"]
-            place = (-row["imported"] if view.order == "newest" else 0, -sure, -row["sure"], row["finding"])
+            sure = row["confidence"] if view.tag and not view.or_tag and view.order != "newest" else row["surest"]
+            place = (-row["imported"] if view.order == "newest" else 0, -sure, -row["surest"], row["finding"])
             found[row["finding"]] = min(place, found.get(row["finding"], place))
     return sorted(found, key=found.get, reverse=view.order == "unsure")
 
@@ -683,7 +689,7 @@ def test_the_promise_is_measured_on_the_owners_own_decisions(review):
 
 def test_the_index_answers_from_its_indexes(filled):
     plan = filled.db.execute(
-        "EXPLAIN QUERY PLAN SELECT DISTINCT s.finding, s.rank FROM suggestions s WHERE s.state = 'open' AND s.rank > 5"
+        "EXPLAIN QUERY PLAN SELECT DISTINCT s.card, s.rank FROM suggested s WHERE s.state = 'open' AND s.rank > 5"
         " ORDER BY s.rank LIMIT 50"
     ).fetchall()
     assert "suggestions_state" in plan[0]["detail"] and not any(
@@ -782,23 +788,63 @@ def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled,
             assert standing(filled) == counted(filled)
 
 
-OF_SCHEMA_3 = (
+NAMED = "finding, rank, newest, tag_rank, source, issue, issues, hash, other, tag, namespace, action, place, confidence, alone, evidence, state"
+OF_SCHEMA_10 = (
     *(f"DROP TRIGGER IF EXISTS {name}" for name in counts_store.TRIGGERS),
+    f"CREATE TABLE s AS SELECT id, {NAMED}, current, changed, differs FROM suggestions",
+    "CREATE TABLE f AS SELECT id, rank, newest, issue, hash, other, members, confidence, differs, current FROM findings",
+    'CREATE TABLE p AS SELECT hash, imported, packed(\'\', \'{"pixel_hash": "11"}\') AS record FROM pictures',
+    "CREATE TABLE near_pictures AS SELECT id, name AS hash FROM hashes",
+    *(f"DROP VIEW {name}" for name in ("suggestions", "findings", "pictures")),
+    *(
+        f"DROP TABLE {name}"
+        for name in ("suggested", "cards", "records", "picture_pages", "picture_series", "hashes", "words")
+    ),
+    *(
+        f"ALTER TABLE {was} RENAME TO {name}"
+        for was, name in (("s", "suggestions"), ("f", "findings"), ("p", "pictures"))
+    ),
+    "CREATE TABLE picture_pages (page TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (page, hash)) WITHOUT ROWID",
+    "CREATE UNIQUE INDEX suggestions_key ON suggestions (hash, tag, action, other)",
+    "CREATE INDEX suggestions_rank ON suggestions (rank, state, issue, confidence)",
+)
+OF_SCHEMA_3 = (
+    *OF_SCHEMA_10,
     "DROP TABLE IF EXISTS moves",
-    "DROP INDEX suggestions_changed",
     "ALTER TABLE suggestions DROP COLUMN changed",
     "ALTER TABLE decisions DROP COLUMN evidence",
-    "DROP TABLE picture_series",
 )
+
+
+def as_it_was(path: Path, schema: int, *statements: str) -> None:
+    """Turn a store of today into one of an older schema."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.create_function("packed", 2, packed.packed)
+        for statement in (*statements, f"UPDATE review_meta SET value = '{schema}' WHERE key = 'schema'"):
+            db.execute(statement)
+
+
+def test_a_store_of_schema_10_keeps_decisions_and_what_was_decided_stays_on_its_card(filled, folder):
+    filled.decide(queries.asks(filled, Filter(tag="outdoors")), ACCEPTED)
+    decided = [tuple(row) for row in filled.db.execute("SELECT * FROM decisions ORDER BY hash, tag")]
+    kept = "SELECT hash, other, tag, action, issue, namespace, confidence, state, why_of(evidence) AS why FROM suggestions WHERE state != 'open'"
+    shown = [tuple(row) for row in filled.db.execute(f"{kept} AND state != 'unlikely' ORDER BY hash, tag")]
+    as_it_was(folder.review, 10, *OF_SCHEMA_10)
+    with Review(folder.review) as upgraded:
+        assert [tuple(row) for row in upgraded.db.execute("SELECT * FROM decisions ORDER BY hash, tag")] == decided
+        assert [tuple(row) for row in upgraded.db.execute(f"{kept} ORDER BY hash, tag")] == shown
+        assert standing(upgraded) == counted(upgraded) and shown
+        assert dict(upgraded.db.execute("SELECT hash, pixels FROM pixels")).keys() <= {row[0] for row in decided}
+        sync(upgraded, folder)
+        assert standing(upgraded) == counted(upgraded) and len(upgraded.accepted()) > 0
+        assert queries.count(upgraded, Filter(state=ACCEPTED)).suggestions == len(upgraded.accepted())
 
 
 def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(filled, folder):
     before = filled.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall()
-    with closing(sqlite3.connect(folder.review, isolation_level=None)) as db:
-        for statement in (*OF_SCHEMA_3, "UPDATE review_meta SET value = '2' WHERE key = 'schema'"):
-            db.execute(statement)
+    as_it_was(folder.review, 2, *OF_SCHEMA_3)
     with Review(folder.review) as upgraded:
-        assert upgraded.meta("schema") == "10" and len(before) == 3
+        assert upgraded.meta("schema") == "11" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
         sync(upgraded, folder)
         ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
@@ -810,21 +856,10 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
 
 def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
     filled.decide(queries.asks(filled, Filter(tag="outdoors")), ACCEPTED)
-    with closing(sqlite3.connect(folder.review, isolation_level=None)) as db:
-        counts_store.drop(db)
-        for statement in (
-            "DROP TABLE tallies",
-            "DROP TABLE moves",
-            "DROP INDEX decisions_state",
-            "DROP INDEX suggestions_rank",
-            "CREATE INDEX decisions_state ON decisions (state, outcome)",
-            "ALTER TABLE suggestions DROP COLUMN band",
-            *OF_SCHEMA_3,
-            "UPDATE review_meta SET value = '1' WHERE key = 'schema'",
-        ):
-            db.execute(statement)
+    older = "DROP TABLE tallies", "DROP INDEX decisions_state", "DROP INDEX suggestions_rank"
+    as_it_was(folder.review, 1, *OF_SCHEMA_3, *older, "CREATE INDEX decisions_state ON decisions (state, outcome)")
     with Review(folder.review) as upgraded:
-        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "10"
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "11"
         assert queries.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)

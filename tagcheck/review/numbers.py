@@ -1,0 +1,118 @@
+"""Numbers in place of hashes and words: what the findings index names again and again stands once, in `hashes` and in `words`.
+
+The similar pictures of a suggestion are kept as such numbers, too: reports name them by hash (old ones) or by place in a list of
+their own. So are the tags of the dataset's records.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from tagcheck.dataset import HASH
+
+KEYS = ("near_with", "near_without")
+TAG_LISTS = ("existing_all_tags", "existing_series_tags", "implied_tags", "deleted_tags")
+LIST = "near_pictures"  # of a report: the hashes that its suggestions name by place
+HASHES, WORDS = "hashes", "words"
+TABLES = """
+CREATE TABLE hashes (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
+CREATE TABLE words (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)
+"""
+
+
+def hash_of(number: str) -> str:
+    """SQL: the hash of a number, '' of the number 0."""
+    return f"ifnull((SELECT lower(hex(n.name)) FROM hashes n WHERE n.id = {number}), '')"
+
+
+def word_of(number: str) -> str:
+    """SQL: the word of a number."""
+    return f"(SELECT n.name FROM words n WHERE n.id = {number})"
+
+
+def picture(hash: str) -> str:
+    """SQL: the number of a hash, NULL where it has none."""
+    return f"(SELECT n.id FROM hashes n WHERE n.name = bytes_of({hash}))"
+
+
+def word(text: str) -> str:
+    """SQL: the number of a word, NULL where it has none."""
+    return f"(SELECT n.id FROM words n WHERE n.name = {text})"
+
+
+class Names:
+    """The numbers of one of the tables, from 1 on. New ones are given out at once and put there by `keep`."""
+
+    def __init__(self, db: sqlite3.Connection, table: str) -> None:
+        self._db, self._table = db, table
+        self._known: dict[Any, int] = {}
+        self._new: dict[Any, int] = {}
+        self._first = self._next = self._free()
+
+    def _free(self) -> int:
+        return int(self._db.execute(f"SELECT ifnull(max(id), 0) + 1 FROM main.{self._table}").fetchone()[0])
+
+    def number(self, name: str | bytes) -> int:
+        if name not in self._known:
+            row = self._db.execute(f"SELECT id FROM main.{self._table} WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                self._new[name] = self._next
+                self._next += 1
+            self._known[name] = self._new[name] if row is None else row[0]
+        return self._known[name]
+
+    def untaken(self) -> bool:
+        """Whether nobody else has given out numbers meanwhile."""
+        return self._first == self._free()
+
+    def keep(self) -> None:
+        """Put those given out into the store's table."""
+        rows = ((number, name) for name, number in self._new.items())
+        self._db.executemany(f"INSERT INTO main.{self._table} VALUES (?, ?)", rows)
+        self._first = self._next
+
+
+class Numbers:
+    """The numbers of `words` and of pictures; `listed` is the report's own list of similar pictures."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.words, self.hashes = Names(db, WORDS), Names(db, HASHES)
+        self.listed: list[Any] = []
+
+    def picture(self, hash: str) -> int:
+        """The number of a picture, 0 where there is none."""
+        return self.hashes.number(bytes.fromhex(hash)) if hash else 0
+
+    def evidence(self, evidence: dict[str, Any]) -> dict[str, Any]:
+        """An evidence of the report as it is kept: numbers instead of hashes and of places in the report's list."""
+        found = {key: self._pictures(evidence[key]) for key in KEYS if isinstance(evidence.get(key), list)}
+        return evidence | found if found else evidence
+
+    def record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record of the dataset as it is kept: without its hash, and with numbers instead of tags."""
+        tags = {key: [self.words.number(tag) for tag in record[key]] for key in TAG_LISTS if record.get(key)}
+        return {key: value for key, value in (record | tags).items() if key != "hash"}
+
+    def _pictures(self, named: list[Any]) -> list[Any]:
+        found = (self._listed(one) if isinstance(one, int) else one for one in named)
+        hashes = [one for one in found if isinstance(one, str)]
+        return [self.picture(hash) for hash in hashes] if all(map(HASH.fullmatch, hashes)) else hashes
+
+    def _listed(self, place: int) -> Any:
+        return self.listed[place] if 0 <= place < len(self.listed) else None
+
+
+def named(db: sqlite3.Connection, kept: Iterable[str], keys: tuple[str, ...] = KEYS) -> list[dict[str, Any]]:
+    """Evidences of suggestions (JSON) with the hashes of their similar pictures again, or records with their tags (`TAG_LISTS`)."""
+    name, table = ("name", WORDS) if keys == TAG_LISTS else ("lower(hex(name))", HASHES)
+    made = [json.loads(text) for text in kept]
+    lists = [one[key] for one in made for key in keys if isinstance(one.get(key), list)]
+    numbers = {number for some in lists for number in some if isinstance(number, int)}
+    rows = db.execute(
+        f"SELECT id, {name} FROM {table} WHERE id IN (SELECT value FROM json_each(?))", (json.dumps([*numbers]),)
+    )
+    names: dict[Any, str] = {row[0]: row[1] for row in rows} if numbers else {}
+    for some in lists:
+        some[:] = [names.get(one, one) for one in some if not isinstance(one, int) or one in names]
+    return made
