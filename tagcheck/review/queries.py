@@ -660,7 +660,7 @@ def _place(review: Review, view: Filter, column: str, finding: str | None) -> in
     """Where a finding stands in that order."""
     if not finding:
         return None
-    sql, values = f"SELECT {column} FROM cards WHERE id = ?", [card_number(finding)]
+    sql, values = f"SELECT {column} FROM cards WHERE id = ?", list[Any]([card_number(finding)])
     if column == IN_TAG:
         rank = "(SELECT rank FROM cards WHERE id = ?)"
         sql, values = f"SELECT tag_rank FROM suggested WHERE rank = {rank} AND word = {word('?')}", [*values, view.tag]
