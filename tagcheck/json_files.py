@@ -347,3 +347,8 @@ def _shown(value: Any) -> str:
     """A value in an error, cut to a few words."""
     said = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else ascii(value)
     return said if len(said) <= 60 else f"{said[:57]}..."
+
+
+def plain_text(value: Any) -> str:
+    """JSON to keep in a table. Half of a surrogate pair, as in file names that are not UTF-8, becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()

@@ -1,12 +1,13 @@
-"""Short texts of the review store, compressed one by one: the evidence of a suggestion, and the dataset's records.
+"""Short texts of the review store, some compressed together: the evidence of suggestions, and the dataset's records.
 
-They are much alike, so each is compressed as if it went on from `BEFORE`, a text that all of them share words with. What was packed
+They are much alike, so they are compressed as if they went on from `BEFORE`, a text that all of them share words with. What was packed
 once has to be readable for ever: `BEFORE` never changes; another one would need another first byte.
 """
 
 import zlib
+from functools import lru_cache
 
-BETWEEN = "\0"  # what parts the sentence from the evidence
+BETWEEN = "\0"  # what parts the texts
 BEFORE = (
     b'{"hash": "", "status": "ok", "existing_all_tags": ["1girl", "solo", "creator:", "person:", "character:", "tag '
     b'"], "existing_series_tags": ["series:"], "implied_tags": [], "deleted_tags": [], "existing_tags_by_service": {}, "pages": [["'
@@ -40,9 +41,11 @@ def parts(kept: bytes | str) -> list[str]:
     return zlib.decompressobj(-15, BEFORE).decompress(kept).decode("utf-8", "replace").split(BETWEEN)
 
 
-def first(kept: bytes | str) -> str:
-    return parts(kept)[0]
+@lru_cache(maxsize=64)
+def _parts(kept: bytes | str) -> list[str]:
+    return parts(kept)
 
 
-def last(kept: bytes | str) -> str:
-    return parts(kept)[-1]
+def text_of(kept: bytes | str, place: int) -> str | None:
+    """One of the texts that are packed together; the last where `place` is -1."""
+    return _parts(kept)[place] if kept is not None else None

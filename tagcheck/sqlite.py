@@ -265,8 +265,7 @@ def _open(path: Path | None, place: Path | str, threads: bool = False, uri: bool
     db.create_aggregate("digest_of", 1, _Digest)
     db.create_function("bytes_of", 1, _bytes, deterministic=True)
     db.create_function("packed", 2, packed.packed, deterministic=True)
-    db.create_function("why_of", 1, packed.first, deterministic=True)
-    db.create_function("evidence_of", 1, packed.last, deterministic=True)
+    db.create_function("text_of", 2, packed.text_of, deterministic=True)
     return db
 
 

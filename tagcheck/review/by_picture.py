@@ -35,9 +35,9 @@ def _of_picture(review: Review, hash: str) -> dict[str, Any]:
     found: dict[str, Any] = {"hash": hash, "by": "detectors", "add": [], "remove": [], "copies": []}
     # Two indexes, one for each side of a pair, make this the same few rows however many there are.
     rows = review.db.execute(
-        f"""SELECT hash, other, tag, action, confidence, why_of(evidence) AS why FROM suggestions
+        f"""SELECT hash, other, tag, action, confidence, why FROM suggestions
         WHERE picture = {numbers.picture("?1")} AND current AND state IN {UNDECIDED}
-        UNION ALL SELECT hash, other, tag, action, confidence, why_of(evidence) AS why FROM suggestions
+        UNION ALL SELECT hash, other, tag, action, confidence, why FROM suggestions
         WHERE partner = {numbers.picture("?1")} AND partner AND action = '{PAIR}' AND current AND state IN {UNDECIDED}
         ORDER BY 5 DESC, 3""",
         (hash,),

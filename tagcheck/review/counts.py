@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tagcheck.review.numbers import word_of
+from tagcheck.review.numbers import STATES, named_one, word_of
 
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # the lower ends of the confidence bands
 ALL, ISSUE, TAG, NAMESPACE = "all", "issue", "tag", "namespace"
@@ -61,10 +61,10 @@ def make(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM moves")
     db.execute("INSERT INTO moves (suggestion, before) VALUES (?, '')", (EVERYTHING,))
     note = "INSERT INTO moves (suggestion, before) VALUES (NEW.id, {});"
-    moved = note.format("OLD.state") + "".join(_moves("OLD", "-", "+") + _moves("NEW", "+", "-"))
+    moved = note.format(named_one(STATES, "OLD.queue")) + "".join(_moves("OLD", "-", "+") + _moves("NEW", "+", "-"))
     added = note.format("''") + "".join(_moves("NEW", "+", "-"))
     db.execute(
-        f"CREATE TRIGGER tallies_moved AFTER UPDATE OF state ON suggested WHEN OLD.state != NEW.state BEGIN {moved} END"
+        f"CREATE TRIGGER tallies_moved AFTER UPDATE OF queue ON suggested WHEN OLD.queue != NEW.queue BEGIN {moved} END"
     )
     db.execute(f"CREATE TRIGGER tallies_added AFTER INSERT ON suggested BEGIN {added} END")
 
@@ -117,12 +117,12 @@ def recount(db: sqlite3.Connection) -> None:
     for scope, column in COLUMNS.items():
         band = "band" if scope in BANDED else "0"
         db.execute(
-            f"INSERT INTO tallies SELECT ?, {_named(scope, 't.name')}, state, band, sum(f), sum(s), sum(e) FROM ("
-            f" SELECT {column} AS name, state, max({band}) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggested"
-            " GROUP BY 1, state, rank UNION ALL"
-            f" SELECT {column}, state, {band} AS level, 0, count(*), sum({expected}) FROM suggested"
-            " GROUP BY 1, state, level"
-            ") t GROUP BY t.name, state, band",
+            f"INSERT INTO tallies SELECT ?, {_named(scope, 't.name')}, {named_one(STATES, 'queue')}, band, sum(f), sum(s), sum(e) FROM ("
+            f" SELECT {column} AS name, queue, max({band}) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggested"
+            " GROUP BY 1, queue, rank UNION ALL"
+            f" SELECT {column}, queue, {band} AS level, 0, count(*), sum({expected}) FROM suggested"
+            " GROUP BY 1, queue, level"
+            ") t GROUP BY t.name, queue, band",
             (scope,),
         )
 
@@ -168,16 +168,17 @@ def _moves(row: str, sign: str, back: str) -> list[str]:
     for scope, column in COLUMNS.items():
         same = "" if scope == ALL else f" AND s.{column} = {row}.{column}"
         rest = (
-            f"(SELECT max(s.band) FROM suggested s WHERE s.rank = {row}.rank AND s.state = {row}.state"
+            f"(SELECT max(s.band) FROM suggested s WHERE s.rank = {row}.rank AND s.queue = {row}.queue"
             f" AND s.id != {row}.id{same})"
         )
         level = "" if scope in BANDED else "0 * "
         with_it, own = f"{level}max({row}.band, ifnull({rest}, 0))", f"{level}{row}.band"
         name = _named(scope, column if scope == ALL else f"{row}.{column}")
-        key = f"scope = '{scope}' AND name = {name} AND state = {row}.state AND band"
+        state = named_one(STATES, f"{row}.queue")
+        key = f"scope = '{scope}' AND name = {name} AND state = {state} AND band"
         if sign == "+":
             out += [
-                f"INSERT OR IGNORE INTO tallies VALUES ('{scope}', {name}, {row}.state, {place}, 0, 0, 0);"
+                f"INSERT OR IGNORE INTO tallies VALUES ('{scope}', {name}, {state}, {place}, 0, 0, 0);"
                 for place in dict.fromkeys((with_it, own))
             ]
         out += [

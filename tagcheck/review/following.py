@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from tagcheck.review.numbers import picture, word
+from tagcheck.review.numbers import ACTIONS, picture, place_of, word
 
 PIXELS = "CREATE TABLE IF NOT EXISTS pixels (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID"
 # Decisions of the owner that are not in the library yet; a change that failed may have failed since its file had become another.
@@ -19,8 +19,8 @@ DECIDED = f"SELECT hash FROM decisions WHERE {FOLLOWS}"
 DECIDED += f" UNION SELECT other FROM decisions WHERE other != '' AND {FOLLOWS}"
 # Of the pictures that the store has a record of.
 RECORDED = (
-    "SELECT hash, json_extract(evidence_of(record), '$.pixel_hash') AS pixels FROM pictures"
-    f" WHERE hash IN ({DECIDED}) AND json_type(evidence_of(record), '$.pixel_hash') = 'text'"
+    "SELECT hash, json_extract(text_of(record, -1), '$.pixel_hash') AS pixels FROM pictures"
+    f" WHERE hash IN ({DECIDED}) AND json_type(text_of(record, -1), '$.pixel_hash') = 'text'"
 )
 KEY = "hash = ? AND tag = ? AND action = ? AND other = ?"
 
@@ -83,7 +83,7 @@ def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
             moved += len(new)
             moving = f"UPDATE OR IGNORE event_changes SET hash = ?, other = ? WHERE {KEY}"
             db.execute(moving, (new[0][0], new[0][3], *old))
-            mine = f"picture = {picture('?')} AND word = {word('?')} AND action = ? AND partner = ifnull({picture('?')}, 0)"
+            mine = f"picture = {picture('?')} AND word = {word('?')} AND act = {place_of(ACTIONS, '?')} AND partner = ifnull({picture('?')}, 0)"
             moved_to = f"picture = {picture('?')}, partner = ifnull({picture('?')}, 0)"
             names = [(one,) for one in (new[0][0], new[0][3]) if one]
             db.executemany("INSERT OR IGNORE INTO hashes (name) VALUES (bytes_of(?))", names)

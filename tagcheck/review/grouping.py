@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from tagcheck.detectors import DETECTORS, MISTAGGED, PAIRS, SERIES, TAGS
 from tagcheck.findings import finding_id
-from tagcheck.review.numbers import hash_of, picture, word, word_of
-from tagcheck.review.store import GONE, IGNORED, PAIR, SAME, SKIPPED, UNDECIDED, UNDECIDED_STATE, card_number, named_by
+from tagcheck.review.numbers import STATES, hash_of, picture, place_of, word, word_of
+from tagcheck.review.store import GONE, IGNORED, PAIR, SAME, SKIPPED, UNDECIDED, UNDECIDED_QUEUE, card_number, named_by
 
 LARGEST, MOST_PAIRS = 1000, 5000  # of a group that is one card
 # Whose kind a suggestion is called by where several detectors say it: a series is one, whoever says it.
@@ -33,7 +33,7 @@ def regroup(db: sqlite3.Connection) -> None:
     _take_suggestions(db)
     _take_cards(db, named)
     db.execute("DELETE FROM entries")
-    same = "s.picture = said.picture AND s.word = said.word AND s.action = said.action AND s.partner = said.partner"
+    same = "s.picture = said.picture AND s.word = said.word AND s.act = said.act AND s.partner = said.partner"
     db.execute(f"INSERT OR IGNORE INTO entries SELECT entry, s.id FROM said JOIN suggested s ON {same}")
     db.execute("DROP TABLE member")
 
@@ -94,10 +94,10 @@ def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 def _groups(db: sqlite3.Connection) -> list[list[str]]:
     """The groups of copies small enough for a card. A pair that the owner called no copies holds none together."""
-    said = f"SELECT {hash_of('picture')} AS hash, {hash_of('partner')} AS other, {word_of('word')} AS tag, action FROM said"
-    decided = f"({said} WHERE action = ?) s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
+    said = f"SELECT {hash_of('picture')} AS hash, {hash_of('partner')} AS other, {word_of('word')} AS tag, '{PAIR}' AS action FROM said"
+    decided = f"({said} WHERE partner) s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
     query = f"SELECT s.hash, s.other FROM {decided} WHERE ifnull(d.state, '') != ?"
-    pairs = [(hash, other) for hash, other in db.execute(query, (PAIR, IGNORED))]
+    pairs = [(hash, other) for hash, other in db.execute(query, (IGNORED,))]
     groups = connected(pairs)
     first = {hash: group[0] for group in groups for hash in group}
     counted = Counter(first[hash] for hash, _ in pairs)
@@ -107,7 +107,7 @@ def _groups(db: sqlite3.Connection) -> list[list[str]]:
 def _take_suggestions(db: sqlite3.Connection) -> None:
     """Each suggestion once: its confidence, reason and evidence from the tag error detector, else from who is surest."""
     kinds = " ".join(f"WHEN {word(repr(one.report.name))} THEN {place}" for place, one in enumerate(KIND_OF))
-    same = "picture, word, action, partner"
+    same = "picture, word, act, partner"
     first = f"PARTITION BY {same}"
     both = (
         f"SELECT *, row_number() OVER ({first} ORDER BY said_by IS NOT {word(repr(MISTAGGED.name))}, sure DESC, entry) AS nth,"
@@ -117,43 +117,43 @@ def _take_suggestions(db: sqlite3.Connection) -> None:
     db.execute(f"CREATE TEMP TABLE once AS SELECT * FROM ({both}) WHERE nth = 1")
     db.execute("INSERT OR IGNORE INTO words (name) SELECT DISTINCT all_kinds FROM once")
     place = (
-        f"CASE WHEN action != 'pair' THEN ifnull((SELECT card FROM member m WHERE m.picture = f.picture), picture_card({hash_of('f.picture')}))"
+        f"CASE WHEN NOT partner THEN ifnull((SELECT card FROM member m WHERE m.picture = f.picture), picture_card({hash_of('f.picture')}))"
         " ELSE ifnull((SELECT a.card FROM member a JOIN member b ON a.card = b.card WHERE a.picture = f.picture AND b.picture = f.partner),"
         f" pair_card({word_of('f.word')}, {hash_of('f.picture')}, {hash_of('f.partner')})) END"
     )
     db.execute("UPDATE suggested SET current = 0")
     room = "(SELECT count(*) FROM once)"  # in the place of ranks, so that rows do not grow then, which would split their pages
     db.execute(
-        "INSERT INTO suggested (rank, newest, tag_rank, card, said_by, kind, kinds, picture, partner, word, space, action, place, sure, alone,"
-        " evidence, state, current, differs)"
-        f" SELECT {room}, {room}, {room}, {place}, said_by, called, {word('all_kinds')}, picture, partner, word, space, action, place, sure, alone,"
-        f" evidence, 'open', 1, apart FROM once f WHERE true"
+        "INSERT INTO suggested (rank, newest, tag_rank, card, said_by, kind, kinds, picture, partner, word, space, act, place, sure, alone,"
+        " said, queue, current, differs)"
+        f" SELECT {room}, {room}, {room}, {place}, said_by, called, {word('all_kinds')}, picture, partner, word, space, act, place, sure, alone,"
+        f" said, 0, 1, apart FROM once f WHERE true"
         f" ON CONFLICT ({same}) DO UPDATE SET card = excluded.card, said_by = excluded.said_by, kind = excluded.kind,"
-        " kinds = excluded.kinds, sure = excluded.sure, alone = excluded.alone, evidence = excluded.evidence,"
+        " kinds = excluded.kinds, sure = excluded.sure, alone = excluded.alone, said = excluded.said,"
         " place = excluded.place, differs = excluded.differs, current = 1"
     )
     db.execute("DROP TABLE once")
-    db.execute(f"UPDATE suggested SET state = {UNDECIDED_STATE}")
-    queue = "coalesce(nullif(d.outcome, 'waiting'), d.state)"
+    db.execute(f"UPDATE suggested SET queue = {UNDECIDED_QUEUE}")
+    queue = place_of(STATES, "coalesce(nullif(d.outcome, 'waiting'), d.state)")
     decided = f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE d.state != 'open'"
     db.execute(
-        f"UPDATE suggested SET state = f.queue FROM (SELECT s.id, {queue} AS queue FROM {decided}) f WHERE f.id = suggested.id"
+        f"UPDATE suggested SET queue = f.queue FROM (SELECT s.id, {queue} AS queue FROM {decided}) f WHERE f.id = suggested.id"
     )
-    passed = (*UNDECIDED, GONE, SKIPPED)
-    db.execute("DELETE FROM suggested WHERE NOT current AND state IN (?, ?, ?, ?)", passed)
+    passed = [*map(STATES.index, (*UNDECIDED, GONE, SKIPPED))]
+    db.execute("DELETE FROM suggested WHERE NOT current AND queue IN (?, ?, ?, ?)", passed)
     db.execute(f"UPDATE suggested AS f SET card = {place} WHERE NOT current")
 
 
 def _take_cards(db: sqlite3.Connection, named: dict[int, list[str]]) -> None:
     """A finding for each that suggestions name. Its confidence is that of its surest tag; of pairs alone, how alike they are."""
     db.execute("DELETE FROM cards")
-    tagged = "CASE WHEN action != 'pair' THEN sure END"
+    tagged = "CASE WHEN NOT partner THEN sure END"
     db.execute(
         "INSERT INTO cards (id, kind, picture, partner, members, sure, differs, current)"
         f" SELECT card, {word('kind')}, picture, partner, '', sure, differs, current FROM (SELECT card,"
-        f" coalesce(max(CASE WHEN action = 'pair' THEN {word_of('kind')} END), min({word_of('kind')})) AS kind,"
+        f" coalesce(max(CASE WHEN partner THEN {word_of('kind')} END), min({word_of('kind')})) AS kind,"
         f" min(picture) AS picture, max(partner) AS partner, coalesce(max({tagged}), max(sure)) AS sure,"
-        " CASE WHEN max(action != 'pair') THEN 2 ELSE max(differs) END AS differs, max(current) AS current FROM suggested GROUP BY card)"
+        " CASE WHEN max(NOT partner) THEN 2 ELSE max(differs) END AS differs, max(current) AS current FROM suggested GROUP BY card)"
     )
     db.executemany(
         f"UPDATE cards SET picture = {picture('?')}, partner = {picture('?')}, members = ? WHERE id = ?",

@@ -10,14 +10,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from tagcheck.dataset import HASH
+from tagcheck.json_files import plain_text
+from tagcheck.packed import BETWEEN, packed
 
 KEYS = ("near_with", "near_without")
 TAG_LISTS = ("existing_all_tags", "existing_series_tags", "implied_tags", "deleted_tags")
 LIST = "near_pictures"  # of a report: the hashes that its suggestions name by place
+STATES = ("open", "unlikely", "accepted", "ignored", "skipped", "flagged", "applied", "failed", "undone", "gone")
+ACTIONS = ("add", "remove", "pair")
 HASHES, WORDS = "hashes", "words"
+TOGETHER = 32  # texts in a row of `packs`; a text's number is that of the row, times this, and its place there
 TABLES = """
 CREATE TABLE hashes (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
-CREATE TABLE words (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)
+CREATE TABLE words (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE packs (id INTEGER PRIMARY KEY, texts BLOB NOT NULL);
+INSERT INTO packs VALUES (0, packed('You chose this yourself.', '{}'))
 """
 
 
@@ -39,6 +46,21 @@ def picture(hash: str) -> str:
 def word(text: str) -> str:
     """SQL: the number of a word, NULL where it has none."""
     return f"(SELECT n.id FROM words n WHERE n.name = {text})"
+
+
+def named_one(names: tuple[str, ...], number: str) -> str:
+    """SQL: that of some names that has a place (from 0) among them."""
+    return f"CASE {number} {' '.join(f'WHEN {place} THEN {name!r}' for place, name in enumerate(names))} END"
+
+
+def place_of(names: tuple[str, ...], text: str) -> str:
+    """SQL: the place of a text among some names."""
+    return f"CASE {text} {' '.join(f'WHEN {name!r} THEN {place}' for place, name in enumerate(names))} END"
+
+
+def text(number: str) -> str:
+    """SQL: the text of a number."""
+    return f"text_of((SELECT t.texts FROM packs t WHERE t.id = {number} / {TOGETHER}), {number} % {TOGETHER})"
 
 
 class Names:
@@ -73,11 +95,33 @@ class Names:
         self._first = self._next
 
 
-class Numbers:
-    """The numbers of `words` and of pictures; `listed` is the report's own list of similar pictures."""
+class Texts:
+    """The numbers of texts that are read into the rows of `new_packs`, numbers that no row of `packs` has."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        self.words, self.hashes = Names(db, WORDS), Names(db, HASHES)
+        self._db, self._open = db, list[str]()
+        self._row = int(db.execute("SELECT max(id) + 1 FROM main.packs").fetchone()[0])
+
+    def number(self, *texts: str) -> int:
+        """The number of the first of some texts, which the others follow."""
+        if len(self._open) + len(texts) > TOGETHER:
+            self.close()
+        self._open += (text.replace(BETWEEN, " ") for text in texts)
+        return self._row * TOGETHER + len(self._open) - len(texts)
+
+    def close(self) -> None:
+        """Write what was not written yet."""
+        if self._open:
+            self._db.execute("INSERT INTO new_packs VALUES (?, ?)", (self._row, packed(*self._open)))
+            self._open.clear()
+            self._row += 1
+
+
+class Numbers:
+    """The numbers of `words`, pictures and texts; `listed` is the report's own list of similar pictures."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.words, self.hashes, self.texts = Names(db, WORDS), Names(db, HASHES), Texts(db)
         self.listed: list[Any] = []
 
     def picture(self, hash: str) -> int:
@@ -89,10 +133,10 @@ class Numbers:
         found = {key: self._pictures(evidence[key]) for key in KEYS if isinstance(evidence.get(key), list)}
         return evidence | found if found else evidence
 
-    def record(self, record: dict[str, Any]) -> dict[str, Any]:
-        """A record of the dataset as it is kept: without its hash, and with numbers instead of tags."""
+    def text(self, record: dict[str, Any]) -> int:
+        """The number of a record of the dataset: kept without its hash, and with numbers instead of tags."""
         tags = {key: [self.words.number(tag) for tag in record[key]] for key in TAG_LISTS if record.get(key)}
-        return {key: value for key, value in (record | tags).items() if key != "hash"}
+        return self.texts.number(plain_text({key: value for key, value in (record | tags).items() if key != "hash"}))
 
     def _pictures(self, named: list[Any]) -> list[Any]:
         found = (self._listed(one) if isinstance(one, int) else one for one in named)

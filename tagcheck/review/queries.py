@@ -22,7 +22,7 @@ from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
 from tagcheck.review import counts, numbers
 from tagcheck.review.counts import BANDS
-from tagcheck.review.numbers import word
+from tagcheck.review.numbers import STATES, named_one, word
 from tagcheck.review.store import (
     ACCEPTED,
     GONE,
@@ -56,25 +56,26 @@ BULK = 60  # changes in one event above which it says nothing about a pace: more
 SETTLING = 0.25  # minutes that it takes to get into another subject
 COLUMNS = (
     "s.finding, s.rank, s.source, s.issue, s.issues, s.hash, s.other, s.tag, s.namespace, s.action, s.place, s.confidence,"
-    " why_of(s.evidence) AS why, evidence_of(s.evidence) AS evidence, s.state, s.current"
+    " s.why, s.evidence, s.state, s.current"
 )
 DECISION = ("decided_at", "reason", "batch")
 DECIDED = "d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then, d.evidence AS evidence_then"
 DECIDED_SUGGESTIONS = f"suggestions s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
 FIRST_WHY = (  # of the surest tag of a finding, and of its surest pair
-    "CASE row_number() OVER (PARTITION BY s.card, s.partner ORDER BY s.sure DESC, s.place, s.id) WHEN 1 THEN why_of(s.evidence)"
+    "CASE row_number() OVER (PARTITION BY s.card, s.partner ORDER BY s.sure DESC, s.place, s.id) WHEN 1 THEN s.why"
     " ELSE '' END"
 )
-BRIEFLY = COLUMNS.replace("why_of(s.evidence)", FIRST_WHY).replace("evidence_of(s.evidence)", "'{}'") + (
+BRIEFLY = COLUMNS.replace("s.why", f"{FIRST_WHY} AS why").replace("s.evidence", "'{}' AS evidence") + (
     ", NULL AS version, NULL AS decided_at, NULL AS reason, NULL AS batch, NULL AS confidence_then, NULL AS evidence_then"
 )
-IN_A_QUEUE = f"s.state != '{GONE}'"
+IN_A_QUEUE = f"s.queue != {STATES.index(GONE)}"
 STARTS_WITH = (
     "s.id IN (SELECT o.id FROM hashes n JOIN suggested o ON o.picture = n.id OR (o.partner AND o.partner = n.id)"
     " WHERE n.name >= ? AND n.name <= ? AND lower(hex(n.name)) >= ? AND lower(hex(n.name)) < ?)"
 )
 SAMPLED = f"s.id IN (SELECT o.id FROM sample_keys k JOIN suggested o ON {named_by('k', 'o')} WHERE k.sample = ?)"
 BATCHED = f"s.id IN (SELECT o.id FROM (SELECT *, '' AS other FROM batches) b JOIN suggested o ON {named_by('b', 'o')} WHERE b.name IN ({{}}))"
+STATE = named_one(STATES, "s.queue")
 IN_TAG = "tag_rank"  # the column that a view of one tag walks along: the tag's own order
 
 
@@ -344,8 +345,8 @@ def _count_all(review: Review, view: Filter) -> dict[str, Count]:
     found = {
         row[0]: Count(row[1], row[2])
         for row in review.db.execute(
-            f"SELECT state, count(*), sum(n) FROM (SELECT s.state AS state, count(*) AS n FROM suggested s WHERE {where}"
-            " GROUP BY s.state, s.rank) GROUP BY state",
+            f"SELECT state, count(*), sum(n) FROM (SELECT {STATE} AS state, count(*) AS n FROM suggested s WHERE {where}"
+            " GROUP BY s.queue, s.rank) GROUP BY state",
             values,
         )
     }
@@ -362,7 +363,7 @@ def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: 
     """The counts `found`, updated for suggestions that were in the states `before`: only their findings are read."""
     where, values = _where(replace(view, state=""), by_row=True)
     rows = review.db.execute(
-        "SELECT s.id, s.rank, s.state FROM (SELECT DISTINCT m.rank FROM json_each(?) e JOIN suggested m ON m.id = e.value) r"
+        f"SELECT s.id, s.rank, {STATE} FROM (SELECT DISTINCT m.rank FROM json_each(?) e JOIN suggested m ON m.id = e.value) r"
         f" CROSS JOIN suggested s ON s.rank = r.rank WHERE {where.replace(IN_A_QUEUE, '1')}",
         [json.dumps(list(before)), *values],
     ).fetchall()
@@ -408,7 +409,7 @@ def choices(review: Review, what: str) -> list[str]:
 
 def picture(review: Review, hash: str) -> dict[str, Any] | None:
     """The dataset's record of one picture, its tags with the changes applied since; None where there is no record."""
-    its = f"SELECT evidence_of(record) FROM records WHERE picture = {numbers.picture('?')}"
+    its = f"SELECT {numbers.text('record')} FROM records WHERE picture = {numbers.picture('?')}"
     row = review.db.execute(its, (hash,)).fetchone()
     if row is None:
         return None
@@ -438,8 +439,8 @@ def copy_groups(review: Review) -> list[tuple[str, ...]]:
     """Every group of copies that the owner has not called different."""
     rows = review.db.execute(
         "SELECT members FROM findings f WHERE partner AND current AND EXISTS (SELECT 1 FROM suggested s"
-        " WHERE s.rank = f.rank AND s.action = ? AND s.state != ?) ORDER BY rank",
-        (PAIR, IGNORED),
+        " WHERE s.rank = f.rank AND s.partner AND s.queue != ?) ORDER BY rank",
+        (STATES.index(IGNORED),),
     )
     return [tuple(json.loads(row[0])) for row in rows]
 
@@ -466,7 +467,7 @@ def pictures_with(review: Review, tags: Sequence[str]) -> int:
     """How many of the pictures that have a record here have all these tags."""
     one = f"EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = {word('?')})"
     has = " AND ".join([one] * len(tags))
-    read = "SELECT evidence_of(record) AS record FROM records LIMIT -1"  # the limit lets each be unpacked but once
+    read = f"SELECT {numbers.text('record')} AS record FROM records ORDER BY records.record LIMIT -1"  # the limit lets each be unpacked but once
     return int(review.db.execute(f"SELECT count(*) FROM ({read}) p WHERE {has}", list(tags)).fetchone()[0])
 
 
@@ -683,7 +684,7 @@ def _where(view: Filter, by_row: bool = False) -> tuple[str, list[Any]]:
     of = f"EXISTS (SELECT 1 FROM {{0}} p WHERE p.{{1}} = {word('?')} AND p.picture = s.picture)"
     of = of if by_row else f"s.picture IN (SELECT picture FROM {{0}} WHERE {{1}} = {word('?')})"
     told: list[tuple[str, tuple[Any, ...]]] = [  # each counts where it has values
-        ("s.state = ?", _given(view.state)),
+        ("s.queue = ?", (STATES.index(view.state) if view.state in STATES else -1,) if view.state else ()),
         (f"s.kind IN ({', '.join([word('?')] * len(view.issues))})", view.issues),
         (
             f"s.word IN ({word('?')}, {word('?')})" if view.or_tag else f"s.word = {word('?')}",

@@ -21,11 +21,10 @@ from tagcheck.dataset import HASH
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
-from tagcheck.json_files import Unusable, Wrong, is_text
-from tagcheck.packed import packed
+from tagcheck.json_files import Unusable, Wrong, is_text, plain_text
 from tagcheck.review import counts, following, grouping, numbers, unexamined
-from tagcheck.review.numbers import Numbers, hash_of
-from tagcheck.review.report_rows import Found, plain_text, reader
+from tagcheck.review.numbers import ACTIONS, TOGETHER, Numbers, hash_of
+from tagcheck.review.report_rows import Found, reader
 from tagcheck.review.store import (
     BATCHES,
     CHANGED,
@@ -110,12 +109,13 @@ class Taken:
 INCOMING = f"""
 CREATE TABLE said (
     entry INTEGER NOT NULL, said_by INTEGER NOT NULL, kind INTEGER NOT NULL, picture INTEGER NOT NULL, partner INTEGER NOT NULL,
-    word INTEGER NOT NULL, space INTEGER NOT NULL, action TEXT NOT NULL, place INTEGER NOT NULL,
-    sure INTEGER NOT NULL, alone REAL, evidence BLOB NOT NULL, differs INTEGER NOT NULL
+    word INTEGER NOT NULL, space INTEGER NOT NULL, act INTEGER NOT NULL, place INTEGER NOT NULL,
+    sure INTEGER NOT NULL, alone REAL, said INTEGER NOT NULL, differs INTEGER NOT NULL
 );
 CREATE TABLE new_copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE here (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE waiting (picture INTEGER PRIMARY KEY, imported REAL, record BLOB NOT NULL);
+CREATE TABLE waiting (picture INTEGER PRIMARY KEY, imported REAL, record INTEGER NOT NULL);
+CREATE TABLE new_packs (id INTEGER PRIMARY KEY, texts BLOB NOT NULL);
 {PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")};
 {BATCHES.replace("CREATE TABLE ", "CREATE TABLE new_")}
 """
@@ -157,6 +157,7 @@ def _take(db: sqlite3.Connection, wanted: dict[Kind, Path | None], whole: bool, 
                     _insert_copies(db, source.header.get("group_details"))
                 if detectors.of(kind):
                     taken.runs += _runs(db, kind, path, source.header)
+        taken.numbers.texts.close()
     return taken
 
 
@@ -172,6 +173,7 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
     counts.drop(db)
     taken.numbers.hashes.keep()
     taken.numbers.words.keep()
+    db.execute("INSERT INTO packs SELECT * FROM new_packs")
     for name in ("copies", "batches"):
         db.execute(f"DELETE FROM {name}")
         db.execute(f"INSERT INTO {name} SELECT * FROM new_{name}")
@@ -187,6 +189,8 @@ def _put(db: sqlite3.Connection, taken: Taken, stale: list[Kind]) -> None:
     make_indexes(db, WALKS)
     counts.make(db)
     _note_choices(db)
+    used = f"SELECT said / {TOGETHER} FROM suggested UNION SELECT record / {TOGETHER} FROM records"
+    db.execute(f"DELETE FROM packs WHERE id > 0 AND id NOT IN ({used})")
     db.execute("ANALYZE main")
 
 
@@ -300,11 +304,16 @@ def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], taken: Taken
         [
             (
                 *(entry_number(one.id), number(kind.name), number(one.issue), picture(row.hash), picture(row.other)),
-                *(number(row.tag), number("" if row.action == PAIR else tags.namespace(row.tag)), row.action, place),
+                *(
+                    number(row.tag),
+                    number("" if row.action == PAIR else tags.namespace(row.tag)),
+                    ACTIONS.index(row.action),
+                    place,
+                ),
                 int(row.confidence * counts.SCALE + 1e-3),  # cut, so that none rises above a bound
                 # what the detector alone said, where the owner's decisions moved it
                 float(said) if isinstance(said := row.evidence.get(BEFORE_VERDICTS), (int, float)) else None,
-                *(packed(row.why, plain_text(evidence(row.evidence))), one.differs),
+                *(taken.numbers.texts.number(row.why, plain_text(evidence(row.evidence))), one.differs),
             )
             for one in batch
             for place, row in enumerate(one.rows)
@@ -333,7 +342,7 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
 def _note_grown(db: sqlite3.Connection) -> None:
     """Mark what was ignored and has become surer since by `CHANGED` or more: it stays ignored, and says so."""
     then = (
-        f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE s.state = '{IGNORED}' AND d.confidence IS NOT NULL"
+        f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE d.state = '{IGNORED}' AND d.confidence IS NOT NULL"
     )
     grown = f"s.current AND coalesce(s.alone, s.sure / {counts.SCALE}) >= {CHANGED} + d.confidence"
     db.execute(
@@ -391,7 +400,7 @@ def _take_pictures(db: sqlite3.Connection, path: Path, source: Source, examined:
             _insert_picture(db, record, taken.numbers)
         elif examined is not None and waiting < unexamined.MOST and bytes.fromhex(hash) not in done:
             waiting += 1
-            kept = packed(plain_text(taken.numbers.record(record)))
+            kept = taken.numbers.text(record)
             db.execute("INSERT OR REPLACE INTO waiting VALUES (?, NULL, ?)", (taken.numbers.picture(hash), kept))
     db.executemany("INSERT INTO new_library_tags VALUES (?, ?)", used.items())
 
@@ -417,7 +426,7 @@ def _put_pictures(db: sqlite3.Connection, taken: Taken) -> dict[str, list[str]]:
 
 def _insert_picture(db: sqlite3.Connection, record: dict[str, Any], numbers: Numbers) -> None:
     picture, number = numbers.picture(record["hash"]), numbers.words.number
-    row = (picture, record.get("time_imported"), packed(plain_text(numbers.record(record))))
+    row = (picture, record.get("time_imported"), numbers.text(record))
     db.execute("INSERT OR REPLACE INTO new_records VALUES (?, ?, ?)", row)
     names = {_page_name(page) for page in record.get("pages") or ()}
     db.executemany("INSERT OR IGNORE INTO new_picture_pages VALUES (?, ?)", [(number(name), picture) for name in names])

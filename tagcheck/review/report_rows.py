@@ -1,6 +1,5 @@
 """One record of a report as the rows of the review store that come of it."""
 
-import json
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -175,8 +174,3 @@ def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[s
     kept = record.keys() - {*leave_out, "evidence"} if leave_out else ()
     beside = {key: value for key, value in record.items() if key in kept}
     return beside | (evidence if isinstance(evidence, dict) else {})
-
-
-def plain_text(value: Any) -> str:
-    """JSON to keep in a table. Half of a surrogate pair, as in file names that are not UTF-8, becomes a question mark."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()

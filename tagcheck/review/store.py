@@ -24,7 +24,18 @@ from tagcheck import sqlite, tags
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.files import there
 from tagcheck.review import counts, following, numbers
-from tagcheck.review.numbers import hash_of, picture, word, word_of
+from tagcheck.review.numbers import (
+    ACTIONS,
+    STATES,
+    TOGETHER,
+    hash_of,
+    named_one,
+    picture,
+    place_of,
+    text,
+    word,
+    word_of,
+)
 
 OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
 APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
@@ -35,7 +46,7 @@ UNLIKELY = "unlikely"  # undecided, and rather wrong than right: kept in a folde
 LIKELY_FROM = 0.5  # the confidence below which a suggestion is "unlikely"
 UNDECIDED = (OPEN, UNLIKELY)
 DECISIONS = (ACCEPTED, IGNORED, SKIPPED, FLAGGED)
-QUEUES = (OPEN, UNLIKELY, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE)
+QUEUES = STATES[:-1]
 ADD, REMOVE, PAIR = "add", "remove", "pair"
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
 ID = re.compile("[0-9a-f]{16}")  # of a finding
@@ -44,19 +55,19 @@ MAPPED_BYTES = 2**30  # of the file that are mapped into memory, so that a new c
 
 # The indexes that views read in order. They hold the rank, so they are made again once the ranks are known.
 WALKS = {
-    "suggestions_rank": "suggested (rank, state, kind, sure)",
-    "suggestions_state": "suggested (state, rank, kind, sure)",
-    "suggestions_newest": "suggested (state, newest, kind, sure)",
-    "suggestions_issue": "suggested (kind, state, rank, sure)",
-    "suggestions_tag": "suggested (word, state, tag_rank, rank, kind, sure)",
-    "suggestions_namespace": "suggested (space, state, rank, kind, sure)",
+    "suggestions_rank": "suggested (rank, queue, kind, sure)",
+    "suggestions_state": "suggested (queue, rank, kind, sure)",
+    "suggestions_newest": "suggested (queue, newest, kind, sure)",
+    "suggestions_issue": "suggested (kind, queue, rank, sure)",
+    "suggestions_tag": "suggested (word, queue, tag_rank, rank, kind, sure)",
+    "suggestions_namespace": "suggested (space, queue, rank, kind, sure)",
 }
 # The indexes that a suggestion is looked up by, beside its name.
 LOOKUPS = {"suggestions_other": "suggested (partner) WHERE partner"}
-GROWN = "CREATE INDEX suggestions_changed ON suggested (state, rank) WHERE changed"
-# What the dataset says of the pictures that findings are about; `record` is packed.
+GROWN = "CREATE INDEX suggestions_changed ON suggested (queue, rank) WHERE changed"
+# What the dataset says of the pictures that findings are about; `record` is the number of a text.
 PICTURES = """
-CREATE TABLE records (picture INTEGER PRIMARY KEY, imported REAL, record BLOB NOT NULL);
+CREATE TABLE records (picture INTEGER PRIMARY KEY, imported REAL, record INTEGER NOT NULL);
 CREATE TABLE picture_pages (page INTEGER NOT NULL, picture INTEGER NOT NULL, PRIMARY KEY (page, picture)) WITHOUT ROWID;
 CREATE TABLE picture_series (series INTEGER NOT NULL, picture INTEGER NOT NULL, PRIMARY KEY (series, picture)) WITHOUT ROWID;
 CREATE TABLE library_tags (tag TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID
@@ -68,11 +79,11 @@ CREATE TABLE batches (name TEXT NOT NULL, hash TEXT NOT NULL, tag TEXT NOT NULL,
 """
 # The tags that the owner does not want to be asked about, as a JSON list among the store's notes.
 MUTED = "muted"
-# The queue of a suggestion that is not decided; one of a muted tag is in none.
-UNDECIDED_STATE = (
-    f"CASE WHEN NOT current OR (action != '{PAIR}' AND word IN (SELECT w.id FROM words w JOIN json_each((SELECT n.value FROM"
-    f" review_meta n WHERE n.key = '{MUTED}')) m ON w.name = m.value)) THEN 'gone' WHEN sure < {round(LIKELY_FROM * counts.SCALE)}"
-    f" THEN '{UNLIKELY}' ELSE '{OPEN}' END"
+# The queue of a suggestion that is not decided, as its place in `STATES`; one of a muted tag is in none.
+UNDECIDED_QUEUE = (
+    f"CASE WHEN NOT current OR (NOT partner AND word IN (SELECT w.id FROM words w JOIN json_each((SELECT n.value FROM"
+    f" review_meta n WHERE n.key = '{MUTED}')) m ON w.name = m.value)) THEN {STATES.index(GONE)} WHEN sure < {round(LIKELY_FROM * counts.SCALE)}"
+    f" THEN {STATES.index(UNLIKELY)} ELSE {STATES.index(OPEN)} END"
 )
 # Samples of many suggestions alike: how many there were, in which view, and which were drawn to be looked at one by one.
 SAMPLES = """
@@ -82,9 +93,9 @@ CREATE TABLE sample_keys (sample INTEGER NOT NULL REFERENCES samples, hash TEXT 
 """
 # What is made of what reports say: a finding is what one card shows, a picture with all that is suggested for it, or a group of
 # copies; a suggestion stands once, however often it is said. Hashes and words are numbers here (`tagcheck.review.numbers`), ids of
-# findings the numbers that their digits are, and confidences whole millionths (`sure`); the views `findings`, `suggestions` and `pictures`
-# say them in full. `alone` is what the detector said before earlier decisions moved its confidence; `evidence` is packed, with the
-# sentence before it. `members` is empty where these are `picture` and `partner`. `entries` lead from the ids of the reports' entries to suggestions.
+# findings the numbers that their digits are, and confidences whole millionths (`sure`), and `said` is the number of a text,
+# the sentence, which the evidence follows; the views `findings`, `suggestions` and `pictures`
+# say them in full. `alone` is what the detector said before earlier decisions moved its confidence. `members` is empty where these are `picture` and `partner`. `entries` lead from the ids of the reports' entries to suggestions.
 INDEX = f"""
 CREATE TABLE entries (entry INTEGER PRIMARY KEY, suggestion INTEGER NOT NULL);
 CREATE TABLE cards (
@@ -95,24 +106,25 @@ CREATE TABLE cards (
 CREATE TABLE suggested (
     id INTEGER PRIMARY KEY, card INTEGER NOT NULL, rank INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0,
     tag_rank INTEGER NOT NULL DEFAULT 0, said_by INTEGER NOT NULL, kind INTEGER NOT NULL, kinds INTEGER NOT NULL,
-    picture INTEGER NOT NULL, partner INTEGER NOT NULL, word INTEGER NOT NULL, space INTEGER NOT NULL, action TEXT NOT NULL,
+    picture INTEGER NOT NULL, partner INTEGER NOT NULL, word INTEGER NOT NULL, space INTEGER NOT NULL, act INTEGER NOT NULL,
     place INTEGER NOT NULL,
-    sure INTEGER NOT NULL, alone REAL, evidence BLOB NOT NULL, state TEXT NOT NULL, current INTEGER NOT NULL,
+    sure INTEGER NOT NULL, alone REAL, said INTEGER NOT NULL, queue INTEGER NOT NULL, current INTEGER NOT NULL,
     changed INTEGER NOT NULL DEFAULT 0, differs INTEGER NOT NULL DEFAULT 1,
     band INTEGER AS ({counts.band_of("sure", counts.SCALE)})
 );
-CREATE UNIQUE INDEX suggestions_key ON suggested (picture, word, action, partner);
+CREATE UNIQUE INDEX suggestions_key ON suggested (picture, word, act, partner);
 CREATE VIEW findings AS SELECT printf('%016x', id) AS id, id AS card, rank, newest, {word_of("kind")} AS issue,
     {hash_of("picture")} AS hash, {hash_of("partner")} AS other, picture, partner, CASE WHEN members != '' THEN members WHEN partner
     THEN json_array({hash_of("picture")}, {hash_of("partner")}) ELSE json_array({hash_of("picture")}) END AS members,
     sure / {counts.SCALE} AS confidence, differs, current FROM cards;
-CREATE VIEW suggestions AS SELECT s.*, printf('%016x', card) AS finding, {word_of("said_by")} AS source, {word_of("kind")} AS issue,
+CREATE VIEW suggestions AS SELECT s.*, {named_one(STATES, "queue")} AS state, {named_one(ACTIONS, "act")} AS action, printf('%016x', card) AS finding, {word_of("said_by")} AS source, {word_of("kind")} AS issue,
     {word_of("kinds")} AS issues, {hash_of("picture")} AS hash, {hash_of("partner")} AS other, {word_of("word")} AS tag,
-    {word_of("space")} AS namespace, sure / {counts.SCALE} AS confidence FROM suggested s;
-CREATE VIEW pictures AS SELECT {hash_of("picture")} AS hash, imported, record FROM records;
+    {word_of("space")} AS namespace, sure / {counts.SCALE} AS confidence,
+    {text("said")} AS why, {text("(said + 1)")} AS evidence FROM suggested s;
+CREATE VIEW pictures AS SELECT {hash_of("picture")} AS hash, imported, {text("record")} AS record FROM records;
 """
 # What a "no" was an answer to, without the neighbours' hashes.
-SEEN = """(SELECT json_remove(evidence_of(s.evidence), '$.near_with', '$.near_without') FROM suggested s
+SEEN = """(SELECT json_remove(s.evidence, '$.near_with', '$.near_without') FROM suggestions s
  WHERE s.id = ?10 AND s.current AND ?5 = 'ignored')"""
 SCHEMA = f"""
 CREATE TABLE review_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -149,7 +161,7 @@ CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT
 
 # The rows of one `Key`: those that name it in full, and that of `suggested`.
 ITS = "hash = ? AND tag = ? AND action = ? AND other = ?"
-NUMBERED = f"picture = {picture('?')} AND word = {word('?')} AND action = ? AND partner = ifnull({picture('?')}, 0)"
+NUMBERED = f"picture = {picture('?')} AND word = {word('?')} AND act = {place_of(ACTIONS, '?')} AND partner = ifnull({picture('?')}, 0)"
 SAME = (
     "{0}.hash = {1}.hash AND {0}.tag = {1}.tag AND {0}.action = {1}.action AND {0}.other = {1}.other"  # of two tables
 )
@@ -158,7 +170,7 @@ SAME = (
 def named_by(named: str, numbered: str) -> str:
     """SQL: the row of `suggested` that a row of a table with full names is about."""
     return (
-        f"{numbered}.picture = {picture(f'{named}.hash')} AND {numbered}.word = {word(f'{named}.tag')} AND {numbered}.action = {named}.action"
+        f"{numbered}.picture = {picture(f'{named}.hash')} AND {numbered}.word = {word(f'{named}.tag')} AND {numbered}.act = {place_of(ACTIONS, f'{named}.action')}"
         f" AND {numbered}.partner = ifnull({picture(f'{named}.other')}, 0)"
     )
 
@@ -295,8 +307,9 @@ class Review:
         now = sorted({*self.muted(), tag} if on else {*self.muted()} - {tag})
         with self.writing() as db, counts.kept(db, counts.MANY + 1):
             db.execute("INSERT OR REPLACE INTO review_meta VALUES (?, ?)", (MUTED, json.dumps(now)))
-            which = f"word = {word('?')} AND action != '{PAIR}' AND state IN (?, ?, ?)"
-            db.execute(f"UPDATE suggested SET state = {UNDECIDED_STATE} WHERE {which}", (tag, *UNDECIDED, GONE))
+            which = f"word = {word('?')} AND NOT partner AND queue IN (?, ?, ?)"
+            asked = map(STATES.index, (*UNDECIDED, GONE))
+            db.execute(f"UPDATE suggested SET queue = {UNDECIDED_QUEUE} WHERE {which}", (tag, *asked))
 
     def revision(self) -> int:
         """A number that goes up with every write, so that a reader can tell whether anything changed."""
@@ -411,9 +424,8 @@ class Review:
 
     def _mark(self, key: Key, queue: str) -> None:
         """Move the index's row of one suggestion to a queue."""
-        state, given = (UNDECIDED_STATE, ()) if queue == OPEN else ("?", (queue,))
-        moving = f"UPDATE suggested SET changed = 0, state = {state} WHERE id = ?"
-        self.db.execute(moving, (*given, self.number(key)))
+        place = UNDECIDED_QUEUE if queue == OPEN else str(STATES.index(queue))
+        self.db.execute(f"UPDATE suggested SET changed = 0, queue = {place} WHERE id = ?", (self.number(key),))
 
     def _remember(self, label: str, changes: list[Change]) -> int:
         """Add an event to the history; what was undone before it can no longer be redone."""
@@ -551,11 +563,11 @@ def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
     db.executemany("INSERT OR IGNORE INTO words (name) VALUES (?)", [("",), (key.tag,), (space,)])
     none = word("''")
     db.execute(
-        "INSERT OR IGNORE INTO suggested (card, rank, newest, tag_rank, said_by, kind, kinds, picture, partner, word, space, action,"
-        " place, sure, evidence, state, current)"
+        "INSERT OR IGNORE INTO suggested (card, rank, newest, tag_rank, said_by, kind, kinds, picture, partner, word, space, act,"
+        " place, sure, said, queue, current)"
         f" SELECT id, rank, newest, rank, {none}, kind, {none}, {picture('?')}, 0, {word('?')}, {word('?')}, ?, 1000, {counts.SCALE},"
-        " packed('You chose this yourself.', '{}'), ?, 0 FROM cards WHERE id = ?",
-        (key.hash, key.tag, space, key.action, state, card_number(finding)),
+        " 0, ?, 0 FROM cards WHERE id = ?",
+        (key.hash, key.tag, space, ACTIONS.index(key.action), STATES.index(state), card_number(finding)),
     )
 
 
@@ -624,12 +636,15 @@ def _keep_decided(db: sqlite3.Connection, had: Collection[str]) -> None:
         )
     for name in ("source", "issue", "tag", "namespace"):
         db.execute(f"INSERT OR IGNORE INTO words (name) SELECT {name} FROM suggestions_before")
-    evidence = "packed(b.why, b.evidence)" if "why" in had else "b.evidence"
+    db.execute(
+        f"INSERT INTO packs SELECT id, {'packed(b.why, b.evidence)' if 'why' in had else 'b.evidence'} FROM suggestions_before b"
+    )
     source, issue, tag, namespace = (word(f"b.{name}") for name in ("source", "issue", "tag", "namespace"))
     db.execute(
-        "INSERT OR IGNORE INTO suggested (card, said_by, kind, kinds, picture, partner, word, space, action, place, sure, evidence, state,"
+        "INSERT OR IGNORE INTO suggested (card, said_by, kind, kinds, picture, partner, word, space, act, place, sure, said, queue,"
         f" current) SELECT dense_rank() OVER (ORDER BY finding), {source}, {issue}, {issue}, {picture('b.hash')},"
-        f" ifnull({picture('b.other')}, 0), {tag}, {namespace}, action, place, round(confidence * {counts.SCALE}), {evidence}, state, 0"
+        f" ifnull({picture('b.other')}, 0), {tag}, {namespace}, {place_of(ACTIONS, 'action')}, place, round(confidence * {counts.SCALE}), b.id * {TOGETHER},"
+        f" {place_of(STATES, 'state')}, 0"
         " FROM suggestions_before b ORDER BY current DESC, rank"
     )
     db.execute("DROP TABLE suggestions_before")
@@ -660,7 +675,7 @@ MIGRATIONS = sqlite.Migrations(
     guarded=("decisions",),
     remade=(
         *("sources", "entries", "records", "copies", "picture_pages", "picture_series", "library_tags"),
-        *("cards", "suggested", "tallies", "moves", "batches", numbers.HASHES, numbers.WORDS),
+        *("cards", "suggested", "tallies", "moves", "batches", numbers.HASHES, numbers.WORDS, "packs"),
         *("pictures", "findings", "suggestions", numbers.LIST),  # of a store before version 11
     ),
     key="schema",

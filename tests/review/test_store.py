@@ -689,7 +689,7 @@ def test_the_promise_is_measured_on_the_owners_own_decisions(review):
 
 def test_the_index_answers_from_its_indexes(filled):
     plan = filled.db.execute(
-        "EXPLAIN QUERY PLAN SELECT DISTINCT s.card, s.rank FROM suggested s WHERE s.state = 'open' AND s.rank > 5"
+        "EXPLAIN QUERY PLAN SELECT DISTINCT s.card, s.rank FROM suggested s WHERE s.queue = 0 AND s.rank > 5"
         " ORDER BY s.rank LIMIT 50"
     ).fetchall()
     assert "suggestions_state" in plan[0]["detail"] and not any(
@@ -788,17 +788,17 @@ def test_the_tallies_are_what_counting_everything_gives_whatever_happens(filled,
             assert standing(filled) == counted(filled)
 
 
-NAMED = "finding, rank, newest, tag_rank, source, issue, issues, hash, other, tag, namespace, action, place, confidence, alone, evidence, state"
+NAMED = "finding, rank, newest, tag_rank, source, issue, issues, hash, other, tag, namespace, action, place, confidence, alone, packed(why, evidence) AS evidence, state"
 OF_SCHEMA_10 = (
     *(f"DROP TRIGGER IF EXISTS {name}" for name in counts_store.TRIGGERS),
     f"CREATE TABLE s AS SELECT id, {NAMED}, current, changed, differs FROM suggestions",
     "CREATE TABLE f AS SELECT id, rank, newest, issue, hash, other, members, confidence, differs, current FROM findings",
-    'CREATE TABLE p AS SELECT hash, imported, packed(\'\', \'{"pixel_hash": "11"}\') AS record FROM pictures',
+    "CREATE TABLE p AS SELECT hash, imported, packed('', '{\"pixel_hash\": \"11\"}') AS record FROM pictures",
     "CREATE TABLE near_pictures AS SELECT id, name AS hash FROM hashes",
     *(f"DROP VIEW {name}" for name in ("suggestions", "findings", "pictures")),
     *(
         f"DROP TABLE {name}"
-        for name in ("suggested", "cards", "records", "picture_pages", "picture_series", "hashes", "words")
+        for name in ("suggested", "cards", "records", "picture_pages", "picture_series", "hashes", "words", "packs")
     ),
     *(
         f"ALTER TABLE {was} RENAME TO {name}"
@@ -820,6 +820,7 @@ def as_it_was(path: Path, schema: int, *statements: str) -> None:
     """Turn a store of today into one of an older schema."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.create_function("packed", 2, packed.packed)
+        db.create_function("text_of", 2, packed.text_of)
         for statement in (*statements, f"UPDATE review_meta SET value = '{schema}' WHERE key = 'schema'"):
             db.execute(statement)
 
@@ -827,7 +828,7 @@ def as_it_was(path: Path, schema: int, *statements: str) -> None:
 def test_a_store_of_schema_10_keeps_decisions_and_what_was_decided_stays_on_its_card(filled, folder):
     filled.decide(queries.asks(filled, Filter(tag="outdoors")), ACCEPTED)
     decided = [tuple(row) for row in filled.db.execute("SELECT * FROM decisions ORDER BY hash, tag")]
-    kept = "SELECT hash, other, tag, action, issue, namespace, confidence, state, why_of(evidence) AS why FROM suggestions WHERE state != 'open'"
+    kept = "SELECT hash, other, tag, action, issue, namespace, confidence, state, why FROM suggestions WHERE state != 'open'"
     shown = [tuple(row) for row in filled.db.execute(f"{kept} AND state != 'unlikely' ORDER BY hash, tag")]
     as_it_was(folder.review, 10, *OF_SCHEMA_10)
     with Review(folder.review) as upgraded:
