@@ -61,7 +61,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     script.add_option(parser, "--device", "where the network runs, cpu or cuda", device)
     script.add_whole(parser, "--threads", "threads of the network", torch.get_num_threads())
-    script.add_whole(parser, "--batch-size", "pictures at once (default: 4 for forward, else what the stage takes)")
+    script.add_whole(
+        parser, "--batch-size", "pictures at once (default: in forward 4, on a GPU 128; else what the stage takes)"
+    )
     script.add_whole(parser, "--rounds", "times each peer runs, taking turns", 3)
     script.add_whole(parser, "--pictures", "files of stage and cluster", 60)
     script.add_whole(parser, "--workers", "of cluster", 2)
@@ -106,7 +108,10 @@ def forward(args: argparse.Namespace) -> None:
     """The network of the published size with random weights, on drawn pictures; and the device's own rate beside it."""
     device = torch.device(args.device)
     network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text())).eval().to(device)
-    frames = [preparation.prepare(drawing(600, 500, seed), 448) for seed in range(args.batch_size or 4)]
+    frames = [
+        preparation.prepare(drawing(600, 500, seed), 448)
+        for seed in range(args.batch_size or (128 if device.type == "cuda" else 4))
+    ]
     pixels = torch.from_numpy(preparation.batch(frames)).to(device)
     lanes = ThreadPoolExecutor(args.threads, "lane", torch.set_num_threads, (1,))
     parts = pixels.split(-(-len(pixels) // args.threads)) if device.type == "cpu" else (pixels,)
@@ -128,12 +133,15 @@ def forward(args: argparse.Namespace) -> None:
         peers["upstream float32"] = finished(lambda: embedding_of(theirs, normalise(pixels)))
     peers["joytag.Models float32"] = finished(lambda: network.features(normalise(pixels)))
     peers["joytag.Models, bfloat16 autocast"] = finished(autocast)
+    each = lanes.map if len(parts) > 1 else map
     for precision, dtype in joytag_network.PRECISIONS.items():
-        for attention in dict.fromkeys((attend, joytag_network.fast_attention(network, device, precision))):
-            name = f"joytag.fast {precision}" + (", our attention" if attention is not attend else "")
-            fast = FastViT(network, dtype, device, attention)
-            each = lanes.map if len(parts) > 1 else map
-            peers[name] = finished(lambda fast=fast, each=each: torch.cat(list(each(fast, parts))))
+        ours, theirs = joytag_network.fast_network(network, device, precision), FastViT(network, dtype, device)
+        kernels = ours.through != ours.by_blocks or (ours.blocks and ours.blocks[0].attention is not attend)
+        for name, fast in (
+            (f"joytag.fast {precision}", theirs),
+            *([("the same by our kernels", ours)] if kernels else []),
+        ):
+            peers[name] = finished(lambda fast=fast: torch.cat(list(each(fast, parts))))
     peers[PRODUCT], operations = product(device, 0.1 * len(pixels) if device.type == "cpu" else 0.1)
     clock = time.thread_time if args.threads == 1 and device.type == "cpu" else time.perf_counter
     seconds, found = in_turns(peers, args.rounds, clock)

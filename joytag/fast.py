@@ -8,6 +8,7 @@ What is rewritten, none of it changing what is computed beyond rounding:
   where the numbers already are (PyTorch's own oneDNN operators; without them, the ordinary ones);
 - the stem, and what is added up over the blocks, stay in float32 also where the layers compute in
   bfloat16: a few percent of the time, and most of what bfloat16 would lose (docs/log.md);
+- a kernel that is given may compute the attention, or all blocks;
 - on a GPU in bfloat16, `torch.compile` makes one kernel of each addition and the layer norm after it, and of what is
   between the stem's convolutions. These take float16 there: TensorFloat-32's 10 bits, beside bfloat16's 7. The GELU is
   its tanh form, which the matrix product applies as it writes: within 5e-4 of the exact one, and bfloat16 rounds by more.
@@ -26,6 +27,10 @@ from torch.nn import functional as F
 from joytag.Models import Block, ViT, constants, normalise
 
 Attend = Callable[[Tensor, int], Tensor]
+# What follows a norm without gain, and precedes a sum without scale: qkv, out, linear1, linear2, each (weight, bias).
+Folded = list[tuple[Tensor, Tensor]]
+# (all blocks, heads, eps of the norms) -> what takes a stream float32 (b, n, d) through them, perhaps in place
+Stack = Callable[[list[Folded], int, float], Callable[[Tensor], Tensor]]
 
 
 def attend(qkv: Tensor, heads: int) -> Tensor:
@@ -76,10 +81,8 @@ class FastBlock(nn.Module):
         self.num_heads, self.dtype, self.attention = block.num_heads, dtype, attention
         self.eps = block.norm1.eps, block.norm2.eps
         self.join = add_and_normalise
-        self.qkv = _after_norm(block.norm1, block.qkv_proj, dtype)
-        self.out = _before_scale(block.out_proj, block.skip_init1.skip, dtype)
-        self.linear1 = _after_norm(block.norm2, block.mlp.linear1, dtype, gelu=True)
-        self.linear2 = _before_scale(block.mlp.linear2, block.skip_init2.skip, dtype)
+        layers = [(weight.to(dtype), bias.to(dtype)) for weight, bias in folded(block)]
+        self.qkv, self.out, self.linear1, self.linear2 = map(Linear, *zip(*layers), (False, False, True, False))
 
     def forward(self, x: Tensor, more: Tensor) -> Tensor:
         """The stream (b, n, d), added to in place, and what the block before gave (b, n, d) -> what this one gives."""
@@ -90,10 +93,17 @@ class FastBlock(nn.Module):
 
 
 class FastViT(nn.Module):
-    """Pixels -> embeddings, from a trained `ViT`, which is left as it is. `attention` computes what `attend` does."""
+    """Pixels -> embeddings, from a trained `ViT`, which is left as it is. `attention` computes what `attend` does, or `stack`
+    all blocks.
+    """
 
     def __init__(
-        self, network: ViT, dtype: torch.dtype, device: torch.device | str = "cpu", attention: Attend = attend
+        self,
+        network: ViT,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        attention: Attend = attend,
+        stack: Stack | None = None,
     ) -> None:
         super().__init__()
         device = torch.device(device)
@@ -103,7 +113,11 @@ class FastViT(nn.Module):
         self.stem = network.patch_embeddings.to(memory_format=torch.channels_last)
         self.constants = constants(device)
         self.positions = network.pos_embedding.table
-        self.blocks = nn.ModuleList(FastBlock(cast(Block, block), dtype, attention) for block in network.blocks)
+        blocks = [cast(Block, block) for block in network.blocks]
+        self.blocks = nn.ModuleList(FastBlock(block, dtype, attention) for block in blocks if stack is None)
+        self.through: Callable[[Tensor], Tensor] = self.by_blocks
+        if stack and blocks:
+            self.through = stack(list(map(folded, blocks)), blocks[0].num_heads, blocks[0].norm1.eps)
         self.norm = network.norm
         self.start = self.tokens
         if device.type == "cuda" and dtype == torch.bfloat16:
@@ -134,24 +148,42 @@ class FastViT(nn.Module):
         with torch.autocast(pixels.device.type, torch.float16):
             return self.tokens(pixels).float()
 
+    def by_blocks(self, x: Tensor) -> Tensor:
+        """The stream float32 (b, n, d) before all blocks -> after them."""
+        more = torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x)
+        for block in self.blocks:
+            more = block(x, more)  # (b, n, d)
+        return x + more
+
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, S, S), 0 to 255 -> float32 (b, d)."""
         x = self.start(pixels.contiguous(memory_format=torch.channels_last))  # (b, n, d)
-        more = torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x)
-        for block in self.blocks:
-            more = block(x, more)  # (b, n, d)
-        return cast(Tensor, self.norm(x + more).mean(dim=1))  # (b, d)
+        return cast(Tensor, self.norm(self.through(x)).mean(dim=1))  # (b, d)
 
 
-def _after_norm(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> Linear:
-    """A linear layer that takes in the norm's gain g and offset o: W(g x + o) + b = (W g) x + (W o + b)."""
-    return Linear((linear.weight * norm.weight).to(dtype), (linear.weight @ norm.bias + linear.bias).to(dtype), gelu)
+def folded(block: Block) -> Folded:
+    """A block's linear layers with what lies beside them.
 
-
-def _before_scale(linear: nn.Linear, scale: Tensor, dtype: torch.dtype) -> Linear:
-    """A linear layer that takes in the layer scale s: s (W x + b) = (s W) x + s b."""
-    return Linear((linear.weight * scale[:, None]).to(dtype), (linear.bias * scale).to(dtype))
+    With the gain g and offset o of the norm before: W(g x + o) + b = (W g) x + (W o + b). With the layer scale s behind:
+    s (W x + b) = (s W) x + s b.
+    """
+    found: Folded = []
+    norm: nn.LayerNorm | None
+    for norm, linear, scale in (
+        (block.norm1, block.qkv_proj, None),
+        (None, block.out_proj, block.skip_init1.skip),
+        (block.norm2, block.mlp.linear1, None),
+        (None, block.mlp.linear2, block.skip_init2.skip),
+    ):
+        weight: Tensor = linear.weight
+        bias: Tensor = linear.bias
+        if norm is not None:
+            weight, bias = weight * norm.weight, weight @ norm.bias + bias
+        if scale is not None:
+            weight, bias = weight * scale[:, None], bias * scale
+        found.append((weight, bias))
+    return found
 
 
 def _of_any_length(x: Tensor) -> Tensor:

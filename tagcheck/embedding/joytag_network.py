@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from joytag.fast import Attend, FastViT, attend
+from joytag.fast import FastViT
 from joytag.Models import Block, ViT
 from tagcheck import json_files
-from tagcheck.embedding import bfloat16_attention
+from tagcheck.embedding import bfloat16_kernels
 from tagcheck.embedding.store import TagHead
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.json_files import flag, number, record, text, whole
@@ -70,7 +70,7 @@ class JoyTagNetwork:
         head = network.head
         weight, bias = (one.detach().float().numpy() for one in (head.weight, head.bias))
         self.head = TagHead(self.tags, weight, bias, self.id)
-        self._fast = FastViT(network, PRECISIONS[precision], device, fast_attention(network, device, precision))
+        self._fast = fast_network(network, device, precision)
 
     def compute(self, pixels: Tensor) -> Tensor:
         """As `Network` says; from pinned memory a batch travels by itself, and nothing is waited for."""
@@ -91,17 +91,15 @@ def fast_precision(device: torch.device) -> str:
     return "bfloat16" if any(check() for check in checks if check) else "float32"
 
 
-def fast_attention(network: ViT, device: torch.device, precision: str) -> Attend:
-    """Our own kernel where it knows such a network and is the faster, else PyTorch's."""
-    tokens, width = len(network.pos_embedding.table), network.d_model // cast(Block, network.blocks[0]).num_heads
-    if (
-        device.type != "cpu"
-        or precision != "bfloat16"
-        or width != bfloat16_attention.WIDE
-        or tokens < bfloat16_attention.FEWEST_TOKENS
-    ):
-        return attend
-    return bfloat16_attention.kernel() or attend
+def fast_network(network: ViT, device: torch.device, precision: str) -> FastViT:
+    """`network` as it is computed here: by our own kernels where they know such a one and are the faster, else by PyTorch."""
+    block = cast(Block, network.blocks[0]) if len(network.blocks) else None
+    known = block is not None and network.d_model == block.num_heads * bfloat16_kernels.WIDE
+    kernels = bfloat16_kernels.kernels() if known and device.type == "cpu" and precision == "bfloat16" else None
+    if kernels is None or block is None or len(network.pos_embedding.table) < bfloat16_kernels.FEWEST_TOKENS:
+        return FastViT(network, PRECISIONS[precision], device)
+    all_blocks = kernels.blocks if kernels.tiles and block.mlp.linear1.out_features % 32 == 0 else None
+    return FastViT(network, PRECISIONS[precision], device, kernels.attention, all_blocks)
 
 
 def model_id(sha256: str, precision: str) -> str:

@@ -1,15 +1,16 @@
-"""The compiled attention is the formula, on every number of tokens, and nothing hangs on whether it can be had."""
+"""The compiled kernels are the formula, on every number of tokens, and nothing hangs on whether they can be had."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
-from tagcheck.embedding import bfloat16_attention, joytag_network
+from tagcheck.embedding import bfloat16_kernels, joytag_network
 
 HEADS_OF_64 = {
     "image_size": 64,
@@ -23,10 +24,10 @@ HEADS_OF_64 = {
 
 
 @pytest.fixture
-def compiled() -> bfloat16_attention.Attention:
-    if bfloat16_attention.kernel() is None:
+def compiled() -> Callable[[torch.Tensor, int], torch.Tensor]:
+    if bfloat16_kernels.kernels() is None:
         pytest.skip("no C compiler, or a processor without bfloat16")
-    return bfloat16_attention.kernel()
+    return bfloat16_kernels.kernels().attention
 
 
 def formula(qkv: torch.Tensor, heads: int) -> torch.Tensor:
@@ -75,50 +76,73 @@ def test_what_the_kernel_does_not_know_is_refused(compiled):
             compiled(qkv, heads)
 
 
-def test_the_network_with_it_is_as_exact_and_a_picture_s_bits_its_own(compiled):
+def computed(network: ViT) -> tuple[FastViT, FastViT]:
+    """`network` in bfloat16 by all our kernels, and by PyTorch alone."""
+    return joytag_network.fast_network(network, torch.device("cpu"), "bfloat16"), FastViT(network, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"image_size": 160, "mlp_dim": 160},  # 100 tokens, a hidden layer that is not several times as wide
+        {"image_size": 480, "num_blocks": 1, "mlp_dim": 256},  # 900 tokens, more than are multiplied at once
+        {"num_blocks": 1, "mlp_dim": 68},  # which the blocks do not know
+    ],
+)
+@pytest.mark.parametrize("by", ["blocks", "attention"])
+def test_the_network_with_them_is_as_exact_and_a_picture_s_bits_its_own(shape, by, compiled, monkeypatch):
+    kernels = bfloat16_kernels.kernels()
+    monkeypatch.setattr(kernels, "tiles", kernels.tiles and by == "blocks")
     torch.manual_seed(0)
-    network = ViT(**HEADS_OF_64, layerscale_init=1.0).eval()
-    pixels = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
-    fast = FastViT(network, torch.bfloat16, attention=compiled)
+    network = ViT(**HEADS_OF_64 | shape, layerscale_init=1.0).eval()
+    for parameter in network.parameters():  # norms with gains and offsets too
+        parameter.data += 0.05 * torch.randn(parameter.shape)
+    size = network.image_size
+    pixels = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    fast, torchs = computed(network)
     with torch.inference_mode():
-        exact, ours, theirs = (
-            network.features(normalise(pixels)),
-            fast(pixels),
-            FastViT(network, torch.bfloat16)(pixels),
-        )
+        exact, ours, theirs = network.features(normalise(pixels)), fast(pixels), torchs(pixels)
     assert (ours - exact).norm() < 1.2 * (theirs - exact).norm() and not torch.equal(ours, theirs)
-    assert torch.equal(torch.cat([fast(one) for one in pixels.split(2)]), ours)
+    assert torch.equal(torch.cat([fast(one) for one in pixels.split(1)]), ours)
 
 
-def test_it_is_taken_in_bfloat16_on_a_processor_that_has_it_and_nowhere_else(monkeypatch):
-    marker = object()
-    monkeypatch.setattr(bfloat16_attention, "kernel", lambda: marker)
+def test_they_are_taken_in_bfloat16_on_a_processor_that_has_it_and_nowhere_else(compiled, monkeypatch):
     network, cpu = ViT(**HEADS_OF_64), torch.device("cpu")
-    assert joytag_network.fast_attention(network, cpu, "bfloat16") is marker
-    assert joytag_network.fast_attention(network, cpu, "float32") is attend
-    assert joytag_network.fast_attention(network, torch.device("cuda"), "bfloat16") is attend
+
+    def by(network: ViT, precision: str = "bfloat16") -> str:
+        made = joytag_network.fast_network(network, cpu, precision)
+        if made.through != made.by_blocks:
+            return "blocks"
+        return "torch" if made.blocks[0].attention is attend else "attention"
+
+    kernels = bfloat16_kernels.kernels()
+    monkeypatch.setattr(kernels, "tiles", False)
+    assert by(network) == "attention" and by(network, "float32") == "torch"
+    monkeypatch.setattr(kernels, "tiles", True)
+    assert by(network) == "blocks" and by(ViT(**HEADS_OF_64 | {"mlp_dim": 72})) == "attention"
     for other in ({"num_heads": 4}, {"image_size": 32}):  # heads of 32 numbers; four tokens
-        assert joytag_network.fast_attention(ViT(**HEADS_OF_64 | other), cpu, "bfloat16") is attend
-    monkeypatch.setattr(bfloat16_attention, "kernel", lambda: None)
-    assert joytag_network.fast_attention(network, cpu, "bfloat16") is attend
+        assert by(ViT(**HEADS_OF_64 | other)) == "torch"
+    monkeypatch.setattr(bfloat16_kernels, "kernels", lambda: None)
+    assert by(network) == "torch"
     for capable, wanted in (
         ({"avx512_bf16": True}, True),
         ({"avx512_bf16": True, "amx_bf16": True}, True),
         ({"avx2": True}, False),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: capable, raising=False)
-        assert bfloat16_attention._wanted() == wanted
+        assert bfloat16_kernels._wanted() == wanted
 
 
 def test_without_a_compiler_there_is_none_and_a_damaged_library_is_out_of_the_way(compiled, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     try:
         monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-        bfloat16_attention.kernel.cache_clear()
-        assert bfloat16_attention.kernel() is None
+        bfloat16_kernels.kernels.cache_clear()
+        assert bfloat16_kernels.kernels() is None
         monkeypatch.delenv("CC")
-        bfloat16_attention.kernel.cache_clear()
-        assert bfloat16_attention.kernel() is not None
+        bfloat16_kernels.kernels.cache_clear()
+        assert bfloat16_kernels.kernels() is not None
         (library,) = (tmp_path / "tagcheck").iterdir()
         damaged = (
             tmp_path / "other" / "tagcheck" / library.name
@@ -126,13 +150,20 @@ def test_without_a_compiler_there_is_none_and_a_damaged_library_is_out_of_the_wa
         damaged.parent.mkdir(parents=True)
         damaged.write_bytes(library.read_bytes()[:200])
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-        bfloat16_attention.kernel.cache_clear()
-        assert bfloat16_attention.kernel() is None and not damaged.exists()
+        bfloat16_kernels.kernels.cache_clear()
+        assert bfloat16_kernels.kernels() is None and not damaged.exists()
     finally:
-        bfloat16_attention.kernel.cache_clear()
+        bfloat16_kernels.kernels.cache_clear()
 
 
 def test_a_kernel_that_computes_something_else_is_not_taken(compiled, monkeypatch):
-    assert bfloat16_attention._is_right(compiled)
-    assert not bfloat16_attention._is_right(lambda qkv, heads: compiled(qkv, heads) * 1.02)
-    assert not bfloat16_attention._is_right(lambda qkv, heads: compiled(qkv.flip(1), heads))
+    right, kernels = bfloat16_kernels._attention_is_right, bfloat16_kernels.kernels()
+    assert right(compiled)
+    assert not right(lambda qkv, heads: compiled(qkv, heads) * 1.02)
+    assert not right(lambda qkv, heads: compiled(qkv.flip(1), heads))
+    if not kernels.tiles:
+        pytest.skip("a processor without AMX")
+    assert bfloat16_kernels._blocks_are_right(kernels)
+    packed = bfloat16_kernels._packed
+    monkeypatch.setattr(bfloat16_kernels, "_packed", lambda weight: packed(weight.flip(1)))
+    assert not bfloat16_kernels._blocks_are_right(kernels)
