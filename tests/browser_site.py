@@ -80,27 +80,51 @@ def browser():
         made.close()
 
 
-@pytest.fixture
-def window(browser) -> Iterator[Callable]:
-    """`window(width, height, **options)` -> a tab in a window of its own; the test fails when a console shows an error.
+@pytest.fixture(scope="module")
+def tabs() -> dict:
+    """The tabs that are open, by size and options: a new window and its processes cost more than most tests."""
+    return {}
 
-    Each tab comes to rest before its window is closed: Chromium forgets that it was told to close a page which is on its
-    way to the next address, and the test would wait for ever.
+
+@pytest.fixture
+def window(browser, tabs) -> Iterator[Callable]:
+    """`window(width, height, **options)` -> a tab in a window that no other site has seen; the test fails when a console
+    shows an error.
     """
-    contexts = []
+    used = set()
 
     def opened(width: int = 1366, height: int = 768, **options):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
-        return open_tab(contexts[-1])
+        like = (width, height, *sorted(options.items()))
+        if like not in tabs:
+            tabs[like] = open_tab(browser.new_context(viewport={"width": width, "height": height}, **options))
+        used.add(like)
+        return tabs[like]
 
     yield opened
-    tabs = [tab for context in contexts for tab in context.pages]
-    problems = [problem for tab in tabs for problem in tab.problems]
-    for tab in tabs:
-        come_to_rest(tab)
-    for context in contexts:
-        context.close()
+    problems = []
+    for like in used:
+        kept = tabs.pop(like)
+        problems += [problem for tab in kept.context.pages for problem in tab.problems]
+        clear(kept)
+        tabs[like] = kept
     assert problems == []
+
+
+def clear(tab) -> None:
+    """Make a tab, and its window, as they were when they were opened.
+
+    Each tab comes to rest first: Chromium forgets that it was told to close a page which is on its way to the next
+    address, and the test would wait for ever.
+    """
+    for one in tab.context.pages:
+        come_to_rest(one)
+        if one is not tab:
+            one.close()
+    tab.unroute_all(behavior="ignoreErrors")
+    tab.context.clear_cookies()
+    tab.mouse.move(0, 0)
+    tab.set_viewport_size(tab.size)
+    tab.problems.clear()
 
 
 def come_to_rest(tab) -> None:
@@ -122,7 +146,7 @@ def come_to_rest(tab) -> None:
 
 def open_tab(context):
     page = context.new_page()
-    page.problems = []
+    page.problems, page.size = [], page.viewport_size
     page.on(
         "console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +19,19 @@ from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.findings import TagFinding, error, finding_id
 from tagcheck.library.folder.library import FolderLibrary
 from webapp.app import create_app
+from webapp.pictures import Opener
 from webapp.state import Settings
 
 COLOURS = ("tomato", "gold", "seagreen", "steelblue", "orchid", "sienna", "black", "silver")
+
+
+@cache
+def drawn(number: int) -> bytes:
+    """A small picture of its own for each number."""
+    picture, out = Image.new("RGB", (120 + number % 7, 90), COLOURS[number % len(COLOURS)]), io.BytesIO()
+    ImageDraw.Draw(picture).text((8, 8), str(number), fill="white")
+    picture.save(out, "PNG")
+    return out.getvalue()
 
 
 def draw_library(root: Path, tags: list[list[str]]) -> list[str]:
@@ -28,11 +40,9 @@ def draw_library(root: Path, tags: list[list[str]]) -> list[str]:
     hashes = []
     for number, names in enumerate(tags):
         path = root / f"picture {number:03}.png"
-        picture = Image.new("RGB", (120 + number % 7, 90), COLOURS[number % len(COLOURS)])
-        ImageDraw.Draw(picture).text((8, 8), str(number), fill="white")
-        picture.save(path)
+        path.write_bytes(drawn(number))
         path.with_name(path.name + ".txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-        hashes.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        hashes.append(hashlib.sha256(drawn(number)).hexdigest())
     return hashes
 
 
@@ -150,6 +160,12 @@ class Compiled(BytecodeCache):
         self.held[bucket.key] = bucket.bytecode_to_string()
 
 
+@cache
+def opener() -> Opener:
+    """The decoder processes of all applications: starting one costs more than opening a small picture."""
+    return Opener()
+
+
 def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):
     """The application on a data folder and a folder library."""
     app = create_app(
@@ -158,4 +174,5 @@ def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):
         )
     )
     app.jinja_env.bytecode_cache = Compiled()
+    app.extensions["tagcheck_opener"] = opener()
     return app

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_site import Site, browser, window
+from browser_site import Site, browser, tabs, window
 from PIL import Image, ImageDraw
 from review_data import missing, pair, save_mistagged, save_pairs, save_series
 
@@ -20,6 +20,7 @@ from tagcheck.review import queries
 from tagcheck.review.queries import Filter, Finding
 from tagcheck.review.report_import import sync
 from tagcheck.review.store import Review
+from webapp import pictures
 
 
 def drawing(width: int, height: int, mode: str = "RGB", mark: int = 0) -> Image.Image:
@@ -37,7 +38,7 @@ def draw_all(root: Path) -> dict[str, str]:
     drawing(300, 200).save(root / "plain.png")
     drawing(3000, 3).save(root / "thin.png")
     drawing(2, 2500).save(root / "tall.png")
-    drawing(8200, 5200).save(root / "huge.jpg", quality=60)  # more pixels than are sent as they are
+    drawing(4200, 1000).save(root / "huge.jpg", quality=60)  # more pixels than are sent as they are (`shapes`)
     see_through = drawing(260, 260, "RGBA")
     see_through.putalpha(Image.radial_gradient("L").resize((260, 260)))
     see_through.save(root / "see through.png")
@@ -125,7 +126,9 @@ def shapes(browser, tmp_path_factory) -> Iterator[Site]:
     save_series(folder)
     made = Site(folder, root, [])
     made.names = names
-    yield made
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pictures, "LARGEST_PIXELS", 4_000_000)
+        yield made
     made.stop()
 
 

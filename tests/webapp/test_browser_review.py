@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from browser_site import Site, browser, ready, settle, window
+from browser_site import Site, browser, ready, settle, tabs, window
 from review_data import draw_library, missing, pair, save_dataset, save_mistagged, save_pairs, save_series, wrong
 
 from tagcheck.data_folder import DataFolder

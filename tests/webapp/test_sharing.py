@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from browser_site import browser, window
+from browser_site import browser, tabs, window
 from hydrus_server import AI_TAGS
 from review_data import missing, pair, save_dataset, save_mistagged, save_pairs, wrong
 from test_hydrus import Bench, bench, unique_name
