@@ -19,6 +19,7 @@ except ImportError:  # Windows, where an open file cannot be removed anyway
     fcntl = None  # type: ignore[assignment]
 
 REPLACE_SECONDS = 10.0
+MANY = 5_000  # records of a list from which on nothing stands between their keys and values
 SETTLED_SECONDS = 0.5  # a temporary file younger than this may not be locked yet
 ORPHAN = re.compile(r"\.(?:.+\.)?[0-9a-f]{8}\.tmp")  # what `write_atomically` and a backup call theirs
 
@@ -171,14 +172,16 @@ def write_json_records(out: IO[bytes], document: dict[str, Any], records: tuple[
         out.write(_line(key) + b": ")
         if key in records and value:
             out.write(b"[")
+            separators = (",", ":") if len(value) >= MANY else None
             for row, record in enumerate(value):
-                out.write((b",\n" if row else b"\n") + _line(record))
+                out.write((b",\n" if row else b"\n") + _line(record, separators))
             out.write(b"\n]")
         else:
             out.write(_line(value))
     out.write(b"\n}\n")
 
 
-def _line(value: Any) -> bytes:
+def _line(value: Any, separators: tuple[str, str] | None = None) -> bytes:
     # Half of a surrogate pair (from file names that are not UTF-8) has no bytes in UTF-8, but an escape in JSON.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="backslashreplace")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators)
+    return text.encode("utf-8", errors="backslashreplace")

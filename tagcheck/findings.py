@@ -5,6 +5,7 @@ The same finding has the same id in every run, so that what the owner decided ab
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,17 @@ def finding_id(kind: str, hashes: Iterable[str], tags: Iterable[str]) -> str:
     """
     text = "\n".join([kind, *sorted(hashes), "", *sorted(tags)])
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def own_id(entry: dict[str, Any]) -> str | None:
+    """The id of an entry of `error`, from its other keys; None of what is no such entry."""
+    lists = [(kind, entry.get(f"{kind}_tags") or []) for kind in (MISSING, INCORRECT)]
+    hash, issue = entry.get("hash"), entry.get("issue")
+    if not (isinstance(hash, str) and isinstance(issue, str) and all(isinstance(one, list) for _, one in lists)):
+        return None
+    with suppress(UnicodeEncodeError):
+        return finding_id(issue, [hash], [f"{kind}:{tag}" for kind, tags in lists for tag in tags])
+    return None
 
 
 @dataclass(frozen=True)

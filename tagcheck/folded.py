@@ -1,17 +1,20 @@
 """Large reports: what their records say beyond a few keys is written packed, some hundred records a line.
 
 A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "packed"}`: `packed` is base 85
-(Python's `base64.b85encode`) of the zlib stream of a JSON list, with an object of the further keys for each of `count` records; or, with
-`"whole": true`, with the records themselves. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
+(Python's `base64.b85encode`) of the bzip2 stream (without `"how": "bz2"`, in older files, of the zlib stream) of a JSON list, with an
+object of the further keys for each of `count` records; or, with `"whole": true`, with the records themselves. An `id` that follows from
+the other keys (`findings.own_id`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
 
 import base64
+import bz2
 import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from tagcheck.findings import own_id
 from tagcheck.json_files import parse
 
 FOLDED = "folded"
@@ -38,10 +41,15 @@ def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict
 def _lines(name: str, keys: tuple[str, ...], records: Iterable[Any]) -> Iterator[dict[str, Any]]:
     each = iter(records)
     while some := list(itertools.islice(each, TOGETHER)):
-        rest = [{key: one[key] for key in one if key not in keys} for one in some] if keys else some
+        rest = [_further(one, keys) for one in some] if keys else some
         text = json.dumps(rest, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        packed = base64.b85encode(zlib.compress(text.encode("utf-8", "backslashreplace"), 9)).decode()
-        yield {"list": name, "count": len(some), "packed": packed} | ({} if keys else {"whole": True})
+        packed = base64.b85encode(bz2.compress(text.encode("utf-8", "backslashreplace"))).decode()
+        yield {"list": name, "count": len(some), "how": "bz2", "packed": packed} | ({} if keys else {"whole": True})
+
+
+def _further(record: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    follows = {"id"} if record.get("id") == own_id(record) else set()
+    return {key: record[key] for key in record if key not in keys and key not in follows}
 
 
 def unfold(read: Iterable[tuple[str, Any]], unusable: Any = None) -> Iterator[tuple[str, Any]]:
@@ -55,7 +63,10 @@ def unfold(read: Iterable[tuple[str, Any]], unusable: Any = None) -> Iterator[tu
             if name in waiting and name not in begun:
                 begun[name] = _rest(waiting.pop(name), unusable)
             rest = next(begun[name], None) if name in begun else None
-            yield name, {**record, **rest} if isinstance(rest, dict) and isinstance(record, dict) else record
+            if isinstance(rest, dict) and isinstance(record, dict):
+                record = {**record, **rest}
+                record |= {"id": own_id(record)} if "id" not in record and own_id(record) else {}
+            yield name, record
         elif isinstance(record, dict) and isinstance(record.get("list"), str):
             if record.get("whole") is True:
                 yield from ((record["list"], one) for one in _rest([record], unusable))
@@ -68,7 +79,7 @@ def _rest(lines: list[dict[str, Any]], unusable: Any) -> Iterator[Any]:
     for place, line in enumerate(lines, 1):
         try:
             yield from _unpacked(line)
-        except (ValueError, zlib.error, KeyError, TypeError) as error:
+        except (ValueError, OSError, zlib.error, KeyError, TypeError) as error:
             said = f"line {place} of {FOLDED!r} cannot be unfolded ({error})"
             if unusable is None:
                 raise ValueError(said) from None
@@ -78,7 +89,7 @@ def _rest(lines: list[dict[str, Any]], unusable: Any) -> Iterator[Any]:
 
 
 def _unpacked(line: dict[str, Any]) -> list[Any]:
-    stream = zlib.decompressobj()
+    stream = bz2.BZ2Decompressor() if line.get("how") == "bz2" else zlib.decompressobj()
     text = stream.decompress(base64.b85decode(line["packed"]), LARGEST)
     if not stream.eof:
         raise ValueError("it is cut off, or too large")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
 import json
+import zlib
 
 import pytest
 
@@ -10,15 +13,16 @@ from tagcheck import data_folder, folded
 from tagcheck.data_folder import DataFolder
 from tagcheck.detectors import MISTAGGED, PLAIN
 from tagcheck.errors import BadFile
+from tagcheck.findings import finding_id
 from tagcheck.json_files import Unusable
 
 HASHES = [f"{number:064x}" for number in range(700)]
 ERRORS = [
     {
-        "id": f"{place:016x}",
+        "id": f"{place:016x}" if place % 2 else finding_id("missing_tags", [hash], ["missing:grösse"]),
         "hash": hash,
         "issue": "missing_tags",
-        "missing_tags": ["größe\ud800"],
+        "missing_tags": ["größe\ud800" if place % 2 else "grösse"],
         "confidence": 0.5,
         "tags": [
             {"tag": "größe", "kind": "missing", "confidence": 0.5, "evidence": {"near_with": [place]}, "why": "So."}
@@ -42,7 +46,12 @@ def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
     assert data_folder.head(large, MISTAGGED)["summary"] == {"errors_found": 700}
     plain = json.loads(large.read_text(encoding="utf-8"))
     assert plain["errors"] == [{key: one[key] for key in PLAIN["errors"] if key in one} for one in ERRORS]
-    # another layout of the same JSON
+    text = base64.b85decode(next(one["packed"] for one in plain["folded"] if one["list"] == "errors"))
+    assert "id" not in json.loads(bz2.decompress(text))[0]  # it follows from the rest
+    # another layout of the same JSON, and packed as before bzip2
+    for line in plain["folded"]:
+        line["packed"] = base64.b85encode(zlib.compress(bz2.decompress(base64.b85decode(line["packed"])))).decode()
+        del line["how"]
     large.write_text(json.dumps(plain), encoding="utf-8")
     assert data_folder.load(large, MISTAGGED)["errors"] == ERRORS
 
