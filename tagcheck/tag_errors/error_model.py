@@ -47,7 +47,7 @@ HINGES = {
 }
 SUM_BEND = 0.35  # of the cells of a fit, half of which are written
 ROUNDS = 10  # of expectation maximisation
-RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit
+RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit, of which `FIT_CELLS` at least are counted
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
 CHUNK = 8192  # cells expanded at a time
 UNLIKELY, FEW = 3e-4, 200_000  # unwritten cells less likely than this by the evidence alone, and how many stand for all
@@ -583,4 +583,4 @@ def _bent(names: tuple[str, ...], features: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _regressed(x: np.ndarray, target: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
-    return logistic(x, target, weight, RIDGE * len(x), start, 30, 1e-3)
+    return logistic(x, target, weight, RIDGE * max(len(x), FIT_CELLS), start, 30, 1e-3)

@@ -103,7 +103,7 @@ def test_two_series_that_both_show_are_both_right_however_many_cross(share):
     crossing = max(int(160 * share), 1)
     error, _ = weighed(*pictures(*PLAIN, (crossing, {0, 1}, {0, 1}), (1, {2, 3}, {2})), one_space(4))
     assert error[160 : 160 + crossing, :2].max() < 0.2
-    assert error[-1, 3] > error[160 : 160 + crossing, :2].max() + 0.3  # the one that does not show is still wrong
+    assert error[-1, 3] > 0.5  # the one that does not show is still wrong
     assert error[-1, 2] < 0.2
 
 
