@@ -18,7 +18,7 @@ import copy
 from collections.abc import Callable
 from functools import cache
 from subprocess import SubprocessError
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,16 @@ from joytag.Models import Block, ViT, constants, normalise
 Attend = Callable[[Tensor, int], Tensor]
 # What follows a norm without gain, and precedes a sum without scale: qkv, out, linear1, linear2, each (weight, bias).
 Folded = list[tuple[Tensor, Tensor]]
-# (all blocks, heads, eps of the norms) -> what takes a stream float32 (b, n, d) through them, perhaps in place
-Stack = Callable[[list[Folded], int, float], Callable[[Tensor], Tensor]]
+
+
+class Kernels(Protocol):
+    """What may compute the whole network."""
+
+    def stem(self, stem: nn.Module) -> Callable[[Tensor], Tensor]:
+        """What computes as `stem` does, channels last."""
+
+    def blocks(self, layers: list[Folded], heads: int, eps: float) -> Callable[[Tensor], Tensor]:
+        """What takes a stream float32 (b, n, d) through all blocks, perhaps in place; `eps` is that of their norms."""
 
 
 def attend(qkv: Tensor, heads: int) -> Tensor:
@@ -93,8 +101,8 @@ class FastBlock(nn.Module):
 
 
 class FastViT(nn.Module):
-    """Pixels -> embeddings, from a trained `ViT`, which is left as it is. `attention` computes what `attend` does, or `stack`
-    all blocks.
+    """Pixels -> embeddings, from a trained `ViT`, which is left as it is. `attention` computes what `attend` does, or
+    `kernels` all of it.
     """
 
     def __init__(
@@ -103,21 +111,22 @@ class FastViT(nn.Module):
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
         attention: Attend = attend,
-        stack: Stack | None = None,
+        kernels: Kernels | None = None,
     ) -> None:
         super().__init__()
         device = torch.device(device)
         if device.type == "cuda" and dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # PyTorch's default for convolutions; its 10 bits are no float32
         network = copy.deepcopy(network).eval().requires_grad_(False).float().to(device)
-        self.stem = network.patch_embeddings.to(memory_format=torch.channels_last)
+        stem = network.patch_embeddings.to(memory_format=torch.channels_last)
+        self.stem = kernels.stem(stem) if kernels else stem
         self.constants = constants(device)
         self.positions = network.pos_embedding.table
         blocks = [cast(Block, block) for block in network.blocks]
-        self.blocks = nn.ModuleList(FastBlock(block, dtype, attention) for block in blocks if stack is None)
+        self.blocks = nn.ModuleList(FastBlock(block, dtype, attention) for block in blocks if kernels is None)
         self.through: Callable[[Tensor], Tensor] = self.by_blocks
-        if stack and blocks:
-            self.through = stack(list(map(folded, blocks)), blocks[0].num_heads, blocks[0].norm1.eps)
+        if kernels and blocks:
+            self.through = kernels.blocks(list(map(folded, blocks)), blocks[0].num_heads, blocks[0].norm1.eps)
         self.norm = network.norm
         self.start = self.tokens
         if device.type == "cuda" and dtype == torch.bfloat16:

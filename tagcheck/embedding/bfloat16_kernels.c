@@ -7,9 +7,9 @@
    out   picture, token: `heads` results of 64
    A head is computed by itself, so its result depends on nothing else.
 
-   tagcheck_blocks: attention and layers of each block, for one picture, by the tiles of AMX.
+   tagcheck_blocks, tagcheck_convolution: all blocks, and a step of the stem, for one picture, by the tiles of AMX.
 
-   Both return 0 where there is no memory. */
+   All return 0 where there is no memory. */
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -306,6 +306,7 @@ struct product {
     int gelu;                   /* whether its GELU is taken */
     uint16_t *out;              /* and where it goes: */
     int64_t step, square, below; /* from row to row, square to square, 32 rows to the next */
+    int twice;                  /* whether `left` is multiplied by as many weights again, which follow the first */
 };
 
 /* x Phi(x), Phi as a logistic function of a polynomial: within 3e-5. */
@@ -341,7 +342,7 @@ TILES ALWAYS void finish(const struct product *p, const float *tiles, int64_t ro
 TILES static void multiply(const struct product *p)
 {
     float tiles[4 * 256] __attribute__((aligned(64)));
-    int64_t down = p->rows / 32, count = down * (p->columns / 32), steps = p->inner / 32;
+    int64_t down = p->rows / 32, count = down * (p->columns / 32), squares = p->inner / 32, steps = squares << p->twice;
     const uint16_t *left = p->left;
     const uint32_t *right = p->right;
     LOAD_TILES(left, 32, right, 16, 256);
@@ -351,7 +352,7 @@ TILES static void multiply(const struct product *p)
         ZERO_TILES();
         for (int64_t k = 1; k < steps; k++, soon += 192) {
             MULTIPLY_TILES();
-            LOAD_TILES(left + 1024 * k, 32, right + 512 * k, 16, 256);
+            LOAD_TILES(left + 1024 * (k < squares ? k : k - squares), 32, right + 512 * k, 16, 256);
             for (int at = 0; at < 192; at += 64)
                 _mm_prefetch(soon + at, _MM_HINT_T1);
             if (k > 3 && r < 16)
@@ -374,26 +375,34 @@ TILES static void multiply(const struct product *p)
         finish(p, tiles, p->rows - 32, p->columns - 32, r);
 }
 
-/* The layer norm of each row, without gain and offset, in squares. */
-TILES static void normalise(const float *x, int64_t rows, int64_t width, float eps, uint16_t *out)
+/* A layer norm; with a gain and an offset, or without and in squares. */
+TILES ALWAYS void normalise(const float *x, int64_t width, float eps, const float *gain, const float *offset, uint16_t *to)
 {
-    for (int64_t row = 0; row < rows; row++, x += width) {
-        uint16_t *to = out + row / 32 * 32 * width + row % 32 * 32;
-        __m512 sum = _mm512_setzero_ps(), squares = sum;
-        for (int64_t at = 0; at < width; at += 16)
-            sum = _mm512_add_ps(sum, _mm512_loadu_ps(x + at));
-        __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / width);
-        for (int64_t at = 0; at < width; at += 16) {
-            __m512 off = _mm512_sub_ps(_mm512_loadu_ps(x + at), mean);
-            squares = _mm512_fmadd_ps(off, off, squares);
-        }
-        __m512 scale = _mm512_set1_ps(1 / __builtin_sqrtf(_mm512_reduce_add_ps(squares) / width + eps));
-        for (int64_t at = 0; at < width; at += 32) {
-            __m512 low = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + at), mean), scale);
-            __m512 high = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + at + 16), mean), scale);
-            _mm512_storeu_si512(to + 32 * at, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-        }
+    const __m512 zero = _mm512_setzero_ps();
+    __m512 sum = zero, squares = zero;
+    for (int64_t at = 0; at < width; at += 16)
+        sum = _mm512_add_ps(sum, _mm512_loadu_ps(x + at));
+    __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / width);
+    for (int64_t at = 0; at < width; at += 16) {
+        __m512 off = _mm512_sub_ps(_mm512_loadu_ps(x + at), mean);
+        squares = _mm512_fmadd_ps(off, off, squares);
     }
+    __m512 scale = _mm512_set1_ps(1 / __builtin_sqrtf(_mm512_reduce_add_ps(squares) / width + eps));
+    for (int64_t at = 0; at < width; at += 32) {
+        __m512 low = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + at), mean), scale);
+        __m512 high = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + at + 16), mean), scale);
+        if (gain != NULL) { /* and nothing below 0 */
+            low = _mm512_max_ps(zero, _mm512_fmadd_ps(low, _mm512_loadu_ps(gain + at), _mm512_loadu_ps(offset + at)));
+            high = _mm512_max_ps(zero, _mm512_fmadd_ps(high, _mm512_loadu_ps(gain + at + 16), _mm512_loadu_ps(offset + at + 16)));
+        }
+        _mm512_storeu_si512(to + (gain ? at : 32 * at), (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
+}
+
+TILES static void normalise_rows(const float *x, int64_t rows, int64_t width, float eps, uint16_t *out)
+{
+    for (int64_t row = 0; row < rows; row++)
+        normalise(x + row * width, width, eps, NULL, NULL, out + row / 32 * 32 * width + row % 32 * 32);
 }
 
 /* The weights of a block, packed, and its biases. */
@@ -418,7 +427,7 @@ TILES static void block(const struct parts *p, struct room *room)
     for (int64_t top = 0; top < rows; top += ROWS) {
         uint16_t *y = room->y + top * d, *wide = room->wide + top * 3 * d;
         int64_t some = MIN(ROWS, rows - top);
-        normalise(room->x + top * d, some, d, room->eps, y);
+        normalise_rows(room->x + top * d, some, d, room->eps, y);
         multiply(&(struct product){y, p->qkv, 16 * d, some, d, 3 * d, p->qkv_bias, NULL, 0, wide, 3 * d, 32, 96 * d});
     }
     for (int64_t head = 0; head < h->heads; head++) {
@@ -431,7 +440,7 @@ TILES static void block(const struct parts *p, struct room *room)
         float *x = room->x + top * d;
         int64_t some = MIN(ROWS, rows - top);
         multiply(&(struct product){y, p->out, 16 * d, some, d, d, p->out_bias, x});
-        normalise(x, some, d, room->eps, y);
+        normalise_rows(x, some, d, room->eps, y);
         for (int64_t at = 0; at < room->hidden; at += chunk) { /* a part of the hidden layer stays in a near cache */
             const uint32_t *first = p->first + at / 32 * 16 * d, *second = p->second + at / 32 * 512;
             const float *bias = at ? room->zeros : p->second_bias;
@@ -441,24 +450,59 @@ TILES static void block(const struct parts *p, struct room *room)
     }
 }
 
-TILES static void blocks(struct room *room, const struct parts *parts, int64_t count)
+/* Layer norm of each pixel, what is below 0 put to 0, and a convolution with weights in two parts. */
+struct convolution {
+    const float *gain, *offset, *bias;
+    const uint32_t *weights;
+    int64_t height, width, channels, kernel, stride, padding, columns; /* columns: channels of the result */
+    float eps;
+};
+
+/* `band` rows of the result, from the row `top` on; `lines` and `squares` hold what goes in. */
+TILES static void convolve(const struct convolution *c, const float *x, int64_t top, int64_t band, uint16_t *lines, uint16_t *squares,
+                           float *out)
 {
-    struct layout before, ours = {.palette = 1};
+    const int64_t across = c->width + 2 * c->padding, long_line = across * c->channels, part = c->kernel * c->channels;
+    const int64_t wide = (across - c->kernel) / c->stride + 1, inner = c->kernel * part, rows = (band * wide + 31) / 32 * 32;
+    for (int64_t line = 0; line < (band - 1) * c->stride + c->kernel; line++) {
+        int64_t y = top * c->stride - c->padding + line;
+        uint16_t *to = lines + line * long_line;
+        __builtin_memset(to, 0, 2 * long_line);
+        for (int64_t at = 0; at < c->width && y >= 0 && y < c->height; at++)
+            normalise(x + (y * c->width + at) * c->channels, c->channels, c->eps, c->gain, c->offset, to + (at + c->padding) * c->channels);
+    }
+    for (int64_t pixel = 0; pixel < band * wide; pixel++)
+        for (int64_t line = 0; line < c->kernel; line++) {
+            const uint16_t *from = lines + (pixel / wide * c->stride + line) * long_line + pixel % wide * c->stride * c->channels;
+            uint16_t *to = squares + pixel / 32 * 32 * inner + line * part * 32 + pixel % 32 * 32;
+            for (int64_t at = 0; at < part; at += 32)
+                _mm512_storeu_si512(to + at * 32, _mm512_loadu_si512(from + at));
+        }
+    __builtin_memset(out, 0, 4 * rows * c->columns);
+    multiply(&(struct product){squares, c->weights, 32 * inner, rows, inner, c->columns, c->bias, out, .twice = 1});
+}
+
+/* Lays this thread's tiles out, and keeps how they were before. */
+TILES static void begin_tiles(struct layout *before)
+{
+    struct layout ours = {.palette = 1};
     for (int tile = 0; tile < 8; tile++)
         ours.bytes[tile] = 64, ours.rows[tile] = 16;
-    _tile_storeconfig(&before);
+    _tile_storeconfig(before);
     __asm__ volatile("" : : "r"(&ours) : "memory"); /* GCC 12 takes the next line to read its first eight bytes alone */
     _tile_loadconfig(&ours);
-    for (int64_t i = 0; i < count; i++)
-        block(parts + i, room);
-    if (before.palette)
-        _tile_loadconfig(&before);
+}
+
+TILES static void end_tiles(const struct layout *before)
+{
+    if (before->palette)
+        _tile_loadconfig(before);
     else
         _tile_release();
 }
 #endif
 
-SHARED int tagcheck_blocks_work(void)
+SHARED int tagcheck_tiles_work(void)
 {
     return tiles_work();
 }
@@ -483,8 +527,36 @@ SHARED int tagcheck_blocks(float *x, int64_t tokens, int64_t heads, int64_t hidd
         room.y = (uint16_t *)(room.x + rows * d);
         room.wide = room.y + rows * d;
         __builtin_memcpy(room.x, x, 4 * tokens * d);
-        blocks(&room, parts, count);
+        struct layout before;
+        begin_tiles(&before);
+        for (int64_t i = 0; i < count; i++)
+            block((const struct parts *)parts + i, &room);
+        end_tiles(&before);
         __builtin_memcpy(x, room.x, 4 * tokens * d);
+    }
+    free(memory);
+#endif
+    return memory != NULL;
+}
+
+/* `out` has room for 31 pixels more than the result, which are written on. */
+SHARED int tagcheck_convolution(const void *convolution, const float *x, float *out)
+{
+    char *memory = NULL;
+#ifdef HAS_AMX
+    const struct convolution *c = convolution;
+    int64_t across = c->width + 2 * c->padding, wide = (across - c->kernel) / c->stride + 1;
+    int64_t high = (c->height + 2 * c->padding - c->kernel) / c->stride + 1, band = wide < ROWS ? ROWS / wide : 1;
+    size_t lines = ((band - 1) * c->stride + c->kernel) * across * c->channels;
+    size_t squares = (band * wide + 31) / 32 * 32 * c->kernel * c->kernel * c->channels;
+    memory = aligned_alloc(64, 2 * (lines + squares));
+    if (memory != NULL) {
+        struct layout before;
+        __builtin_memset(memory, 0, 2 * (lines + squares));
+        begin_tiles(&before);
+        for (int64_t top = 0; top < high; top += band)
+            convolve(c, x, top, MIN(band, high - top), (uint16_t *)memory, (uint16_t *)memory + lines, out + top * wide * c->columns);
+        end_tiles(&before);
     }
     free(memory);
 #endif

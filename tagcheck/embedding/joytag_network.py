@@ -98,8 +98,8 @@ def fast_network(network: ViT, device: torch.device, precision: str) -> FastViT:
     kernels = bfloat16_kernels.kernels() if known and device.type == "cpu" and precision == "bfloat16" else None
     if kernels is None or block is None or len(network.pos_embedding.table) < bfloat16_kernels.FEWEST_TOKENS:
         return FastViT(network, PRECISIONS[precision], device)
-    all_blocks = kernels.blocks if kernels.tiles and block.mlp.linear1.out_features % 32 == 0 else None
-    return FastViT(network, PRECISIONS[precision], device, kernels.attention, all_blocks)
+    whole = kernels.tiles and block.mlp.linear1.out_features % 32 == 0
+    return FastViT(network, PRECISIONS[precision], device, kernels.attention, kernels if whole else None)
 
 
 def model_id(sha256: str, precision: str) -> str:

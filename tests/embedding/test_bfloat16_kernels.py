@@ -81,17 +81,18 @@ def computed(network: ViT) -> tuple[FastViT, FastViT]:
     return joytag_network.fast_network(network, torch.device("cpu"), "bfloat16"), FastViT(network, torch.bfloat16)
 
 
+STEM = {"cnn_stem": "conv:c=64;ln;relu;conv:c=64;ln;relu;conv:c=64;ln;relu;conv:c=128"}
+SHAPES = [
+    {"image_size": 160, "mlp_dim": 160},  # 100 tokens, a hidden layer that is not several times as wide
+    {"image_size": 480, "num_blocks": 1, "mlp_dim": 256},  # 900 tokens, more than are multiplied at once
+    {"num_blocks": 1, "mlp_dim": 68},  # which the blocks do not know
+]
+
+
 @pytest.mark.parametrize(
-    "shape",
-    [
-        {},
-        {"image_size": 160, "mlp_dim": 160},  # 100 tokens, a hidden layer that is not several times as wide
-        {"image_size": 480, "num_blocks": 1, "mlp_dim": 256},  # 900 tokens, more than are multiplied at once
-        {"num_blocks": 1, "mlp_dim": 68},  # which the blocks do not know
-    ],
+    ("by", "shape"), [("blocks", one) for one in (STEM, *SHAPES)] + [("attention", one) for one in SHAPES]
 )
-@pytest.mark.parametrize("by", ["blocks", "attention"])
-def test_the_network_with_them_is_as_exact_and_a_picture_s_bits_its_own(shape, by, compiled, monkeypatch):
+def test_the_network_with_them_is_as_exact_and_a_picture_s_bits_its_own(by, shape, compiled, monkeypatch):
     kernels = bfloat16_kernels.kernels()
     monkeypatch.setattr(kernels, "tiles", kernels.tiles and by == "blocks")
     torch.manual_seed(0)
@@ -163,7 +164,7 @@ def test_a_kernel_that_computes_something_else_is_not_taken(compiled, monkeypatc
     assert not right(lambda qkv, heads: compiled(qkv.flip(1), heads))
     if not kernels.tiles:
         pytest.skip("a processor without AMX")
-    assert bfloat16_kernels._blocks_are_right(kernels)
+    assert bfloat16_kernels._network_is_right(kernels)
     packed = bfloat16_kernels._packed
     monkeypatch.setattr(bfloat16_kernels, "_packed", lambda weight: packed(weight.flip(1)))
-    assert not bfloat16_kernels._blocks_are_right(kernels)
+    assert not bfloat16_kernels._network_is_right(kernels)
