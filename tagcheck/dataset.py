@@ -8,14 +8,14 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from tagcheck import data_folder, script, tags
+from tagcheck import data_folder, memory, script, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
-from tagcheck.json_files import Unusable, is_text
+from tagcheck.json_files import Unusable, Wrong, is_text
 from tagcheck.refusals import Spellings
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -69,7 +69,7 @@ class Dataset:
         model = self.header.get("model")
         return str(model.get("name") or "the tagger") if isinstance(model, dict) else "the tagger"
 
-    @property
+    @cached_property
     def pixels(self) -> dict[str, str]:
         """Hash -> digest of its pixels ("" where nobody told), of every picture that could be read."""
         return {record.hash: pixels_of(record.raw) for record in self.usable()}
@@ -102,6 +102,7 @@ def pixels_of(row: Mapping[str, Any]) -> str:
     return row.get("pixel_hash") or "" if row.get("status", "ok") == "ok" else ""
 
 
+@memory.uncollected()
 def load(
     folder: DataFolder,
     given: str | Path | None = None,
@@ -151,19 +152,19 @@ def rows(path: Path, header: dict[str, Any], unusable: Unusable) -> Iterator[tup
     `header` is filled with the other keys. A record without hash or tags is left out and noted; a value beside them that
     is not as docs/formats.md says is taken out of its record, and noted too.
     """
-    place = 0
+    place, known = 0, _Known()
     for name, row in data_folder.records(path, DATASET, header, unusable):
         if name != "results":
             yield 0, row
             continue
         place += 1
         try:
-            _check(f"record {place} of 'results'", row)
-        except BadFile as error:
-            unusable.note(error)
+            _check(row, known)
+        except Wrong as error:
+            unusable.note(f"record {place} of 'results'{error}")
             continue
-        for key, fits in BESIDE.items():
-            if row.get(key) is not None and not fits(row[key]):
+        for key in BESIDE.keys() & row.keys():
+            if row[key] is not None and not BESIDE[key](row[key]):
                 del row[key]
                 unusable.note_value(f"{key!r} of record {place} of 'results'")
         yield place, row
@@ -227,22 +228,35 @@ def _judged(found: list[Any], unusable: Unusable) -> Iterator[tuple[tuple[str, s
                 yield (min(first, second), max(first, second)), one["judgement"]
 
 
-def _check(where: str, row: Any) -> None:
-    """Raise `BadFile`, saying what is wrong with a row of `results` and `where` it is."""
+class _Known(dict[Any, str]):
+    """The tags that were seen, each as the one text that stands for it in memory, however many pictures have it."""
+
+    def __missing__(self, tag: Any) -> str:
+        if not is_text(tag):
+            raise TypeError(tag)
+        kept = self[tag] = sys.intern(tag)
+        return kept
+
+
+def _check(row: Any, known: _Known) -> None:
+    """Raise `Wrong`, saying what is wrong with a row of `results`."""
     if not isinstance(row, dict):
-        raise BadFile(f"{where} is not an object")
+        raise Wrong(" is not an object")
     hash, status = row.get("hash"), row.get("status")
     if not isinstance(hash, str) or not HASH.fullmatch(hash):
-        raise BadFile(f"{where} has no hash of 64 lower-case hex digits")
+        raise Wrong(" has no hash of 64 lower-case hex digits")
     if status is not None and not isinstance(status, str):
-        raise BadFile(f"{where}: 'status' is not a word")
+        raise Wrong(": 'status' is not a word")
     for key in ("existing_all_tags", "deleted_tags", "implied_tags"):
         value = row.get(key)
         if value is None and key != "existing_all_tags":
             continue
-        if not isinstance(value, list) or not all(map(is_text, value)):
-            raise BadFile(f"{where}: {key!r} is not a list of tags")
-        row[key] = [*map(sys.intern, value)]  # a tag is one text in memory, however many pictures have it
+        try:
+            if not isinstance(value, list):
+                raise TypeError
+            row[key] = [known[tag] for tag in value]
+        except TypeError:
+            raise Wrong(f": {key!r} is not a list of tags") from None
 
 
 def _pages(value: Any) -> bool:
@@ -269,12 +283,13 @@ BESIDE: dict[str, Callable[[Any], bool]] = {
 
 def record_of(row: dict[str, Any], spellings: Spellings) -> Record:
     """A row that `rows` gave as a record."""
-    shown, deleted, implied = (
-        frozenset(filter(None, map(_clean, row.get(key) or ())))
-        for key in ("existing_all_tags", "deleted_tags", "implied_tags")
-    )
-    refused = spellings.refused(deleted, shown)
+    shown, deleted, implied = map(_set, map(row.get, ("existing_all_tags", "deleted_tags", "implied_tags")))
+    refused = spellings.refused(deleted, shown) if deleted else {}
     return Record(row["hash"], shown, deleted, implied, row.get("status") or "ok", row, refused)
+
+
+def _set(found: list[str] | None) -> frozenset[str]:
+    return frozenset(filter(None, map(_clean, found))) if found else frozenset()
 
 
 @lru_cache(1 << 17)

@@ -210,6 +210,8 @@ def is_text(value: Any) -> TypeGuard[str]:
     """Whether it is text that can be stored and shown: no half of a surrogate pair in it."""
     if not isinstance(value, str):
         return False
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,11 @@
 """How much memory is free, for stages that work in blocks of a size to fit."""
 
 import ctypes
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 GIB = 2**30
@@ -24,6 +27,21 @@ def free() -> int:
         system = UNKNOWN
     allowed, used = (_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
     return min(system, int(allowed) - int(used)) if allowed.isdigit() and used.isdigit() else system
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Within it the garbage collector rests: where much is made that stays, it would look at all of it again and again. What was
+    made is left out of its later rounds, too; it goes when nothing refers to it.
+    """
+    rests = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if rests:
+            gc.freeze()
+            gc.enable()
 
 
 def _text(path: str) -> str:

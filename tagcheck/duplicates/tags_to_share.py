@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 from tagcheck.learning import Tagger
 from tagcheck.learning.linear_probes import unit_rows
-from tagcheck.similar.unit_rows import UnitRows, workers
+from tagcheck.similar.unit_rows import workers
 
 NEIGHBOURS = 24
 REFERENCE = 20_000  # pictures among which neighbours are looked for
@@ -156,12 +156,12 @@ def _nearest(matrix: np.ndarray, labels: np.ndarray, pictures: np.ndarray) -> np
     nearest = np.empty((len(pictures), min(NEIGHBOURS, len(reference))), dtype=np.int64)
     with workers() as pool:
         # What all pictures have in common says nothing about two of them, so they are compared from their mean.
-        centred = UnitRows.of(matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32), pool)
-        there = centred.take(torch.from_numpy(reference))
+        mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+        there = torch.from_numpy(unit_rows(matrix[reference] - mean))
 
         def fill(start: int) -> None:
             here = pictures[start : start + BLOCK]
-            cosine = centred.take(torch.from_numpy(here)) @ there.T
+            cosine = torch.from_numpy(unit_rows(matrix[here] - mean)) @ there.T
             cosine.masked_fill_(torch.from_numpy(labels[here][:, None] == labels[reference][None, :]), -2.0)
             best, found = cosine.topk(nearest.shape[1], dim=1)
             nearest[start : start + BLOCK] = np.where(best.numpy() > -2, reference[found.numpy()], -1)
