@@ -240,9 +240,12 @@ def fit(
     `answers` gives it: an owner chooses what to look at, so an answer speaks of its own tag alone (`_own_lines`). What all tags
     share moves only with several of them, in `owner_feedback`. What is said of answered cells rests on the evidence like all else.
     """
-    y = cells.given.astype(np.float64)
-    share = frequency[cells.column]
     spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
+    return judged(_learned(cells, frequency, rng, spaces), cells, frequency, answered)
+
+
+def _learned(cells: Cells, frequency: np.ndarray, rng: np.random.Generator, spaces: np.ndarray) -> Learned:
+    y, share = cells.given.astype(np.float64), frequency[cells.column]
     sample, weight = _sample(cells, rng)
     design, of_sample = _Design.of(cells.names, cells.features[sample])
     beta = _regressed(of_sample, y[sample], weight)
@@ -269,9 +272,7 @@ def fit(
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs, y)
             miss_rate = m.likely
-    return judged(
-        Learned(design, beta, lines, bend, m, wrongly, floor, often, spaces, of_space), cells, frequency, answered
-    )
+    return Learned(design, beta, lines, bend, m, wrongly, floor, often, spaces, of_space)
 
 
 def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.ndarray | None = None) -> Verdict:
