@@ -55,12 +55,8 @@ from tagcheck.script import run
 from tagcheck.series import Labels, classifier_files, finetuning, out_of_fold, probabilities, scoring, tagger_says
 from tagcheck.series.finetuning import PARTS, Settings, Training
 from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
-from tagcheck.similar import pairs as pair_search
 from tagcheck.tag_errors import tagger_vocabulary
 
-DUPLICATE_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)  # from the first at which groups stay small
-LARGEST_GROUP = 0.1  # of all pictures: a larger "group of near-duplicates" is none
-PAIRS_A_PICTURE = 100  # more near-duplicate pairs than this are none either
 SEED = 0
 
 
@@ -116,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = script.data_folder(args)
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     pictures = gather(folder, data, namespace)
-    groups, cosine = duplicate_groups(folder, pictures.embedded)
+    groups, cosine = measuring.copy_groups(folder.embeddings, pictures.embedded)
     labels = label_images(pictures.tag_sets, groups)
     try:
         group_counts = check_learnable(labels, groups, namespace, data)
@@ -208,35 +204,6 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
         tagger_says.tag_columns(written, companions),
         frozenset().union(*written),
     )
-
-
-def duplicate_groups(folder: DataFolder, embedded: Embeddings) -> tuple[np.ndarray, float]:
-    """(near-duplicate group of each picture (n,), the cosine it was found at).
-
-    Where it was measured what copies look like to the tagger, they are the groups. Else embeddings of some models lie so close together that at the first threshold half a library is
-    one chain of near-duplicates; then the next threshold is tried.
-    """
-    n = len(embedded.hashes)
-    copies = measuring.known_copies(folder.embeddings, embedded)
-    if copies is not None:
-        labels = pair_search.group_labels(n, copies.i, copies.j)
-        if np.bincount(labels).max() <= max(LARGEST_GROUP * n, 2):
-            return labels, float(copies.cosine.min()) if len(copies) else 1.0
-    for cosine in DUPLICATE_COSINES:
-        with script.progress((), total=100, what=f"near-duplicates at {cosine:g}", unit="%") as bar:
-            try:
-                pairs = pair_search.near_pairs(
-                    embedded.matrix, cosine, progress=shown_on(bar), limit=PAIRS_A_PICTURE * n
-                )
-            except pair_search.TooManyPairs:
-                continue
-        labels = pair_search.group_labels(n, pairs.i, pairs.j)
-        if np.bincount(labels).max() <= max(LARGEST_GROUP * n, 2):
-            return labels, cosine
-    script.say(
-        f"too many pictures look alike even at a cosine of {cosine:g}: only those of one and the same embedding share a fold"
-    )
-    return np.unique(embedded.matrix, axis=0, return_inverse=True)[1].reshape(-1), 1.0
 
 
 def listen(

@@ -37,6 +37,7 @@ from tagcheck.belief import Believed, believed
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record
 from tagcheck.detectors import SERIES_VALIDATION
+from tagcheck.duplicates import measuring
 from tagcheck.embedding import joytag_network, store, tagger
 from tagcheck.errors import BadFile, MissingInput, ToolError
 from tagcheck.findings import finding_id
@@ -164,15 +165,9 @@ def newcomers(
         every = store.load(folder.embeddings, [*new, *sorted(seen)], model=card["embedding"]["model"])
     except MissingInput:
         return []
-    unit = unit_rows(every.matrix)
     fresh = np.array([hash in new for hash in every.hashes], dtype=bool)
-    nearest = np.full(len(unit), -1.0)
-    for start in range(0, int(fresh.sum()), tagger_says.BLOCK):
-        part = np.flatnonzero(fresh)[start : start + tagger_says.BLOCK]
-        for block in np.array_split(np.flatnonzero(~fresh), max(1, int((~fresh).sum()) // (4 * tagger_says.BLOCK))):
-            if len(block):
-                nearest[part] = np.maximum(nearest[part], (unit[part] @ unit[block].T).max(axis=1))
-    kept = np.flatnonzero(fresh & (nearest < card["settings"]["duplicate_cosine"]))
+    groups, _ = measuring.copy_groups(folder.embeddings, every)
+    kept = np.flatnonzero(fresh & ~np.isin(groups, groups[~fresh]))
     if not len(kept):
         return []
     made = classifier_files.load(folder, namespace)

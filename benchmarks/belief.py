@@ -97,6 +97,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     every = [*DRAWN, "sample", "xray", "readers", "icons", "packages", *LABELS]
     script.add_option(parser, "--judges", "the libraries to judge on", list(DRAWN), choices=every)
     script.add_option(parser, "--seeds", "of drawn ones and of packages", [101], type=int, metavar="S")
+    script.add_whole(parser, "--forms", "of each drawn family, from the plain one on", len(HARDER))
     script.add_whole(parser, "--pictures", "drawn, and packages at most", 4000, low=40)
     parser.add_argument("--packages", type=Path, metavar="DIR", help="where the fetched packages and features lie")
     parser.add_argument(
@@ -139,7 +140,7 @@ def judges(args: argparse.Namespace) -> Iterator[Judge]:
     for name in args.judges:
         if name in DRAWN:
             for seed in args.seeds:
-                yield from (belief_judges.drawn(name, seed, harder, args.pictures) for harder in HARDER)
+                yield from (belief_judges.drawn(name, seed, harder, args.pictures) for harder in HARDER[: args.forms])
         elif name in LABELS:
             yield belief_judges.labels(args.packages, name)
         elif name == "packages":

@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from tagcheck import script
 from tagcheck.duplicates import kept_pairs, pixel_difference, same_picture
 from tagcheck.duplicates.same_picture import Measured
 from tagcheck.embedding import Embeddings, Tagger, store
@@ -32,6 +33,16 @@ TIMES = 2  # changes of each: a crop, which is the hardest to tell from a simila
 FINER = 2  # a picture that is changed has at most so many pixels a side for each one that the network sees
 ORDINARY = 20_000  # pictures among which ordinary pairs are looked for
 PAIRS_A_PICTURE = 20
+COPY_COSINES = (
+    0.95,
+    0.97,
+    0.98,
+    0.99,
+    0.995,
+    0.999,
+)  # where nothing was measured, the first at which groups stay small
+LARGEST_GROUP = 0.1  # of all pictures: a larger "group of copies" is none
+MOST_COPIES = 100  # more pairs for each picture are none either
 NARROWER = 0.8  # what a threshold's distance from 1 is taken times when there are too many pairs above it
 SAME = 1e-6  # what the cosine of rows that are the same but for rounding is below 1 by
 DRAWN = 200  # pairs at random
@@ -216,3 +227,28 @@ def known_copies(folder: Path, found: Embeddings) -> Pairs | None:
     except pair_search.TooManyPairs:
         return None
     return pairs.part(copies(folder, found.hashes, measured, pairs)[0])
+
+
+def copy_groups(folder: Path, found: Embeddings) -> tuple[np.ndarray, float]:
+    """(the group of copies of each picture (n,), the cosine that they were found at).
+
+    Where it was measured what copies look like to the tagger, these are the groups. Else embeddings of some models lie so close
+    together that at the first cosine half a library is one chain of copies; then the next one is tried.
+    """
+    n = len(found.hashes)
+    for pairs, cosine in _likely_copies(folder, found):
+        labels = pair_search.group_labels(n, pairs.i, pairs.j)
+        if np.bincount(labels).max() <= max(LARGEST_GROUP * n, 2):
+            return labels, cosine
+    script.say("too many pictures look alike: only those of one and the same embedding count as copies")
+    return np.unique(found.matrix, axis=0, return_inverse=True)[1].reshape(-1), 1.0
+
+
+def _likely_copies(folder: Path, found: Embeddings) -> Iterator[tuple[Pairs, float]]:
+    """(pairs, their cosine) of what may be the copies, the likeliest first."""
+    known = known_copies(folder, found)
+    if known is not None:
+        yield known, float(known.cosine.min()) if len(known) else 1.0
+    for cosine in COPY_COSINES:
+        with suppress(pair_search.TooManyPairs):
+            yield pair_search.near_pairs(found.matrix, cosine, limit=MOST_COPIES * len(found.hashes)), cosine

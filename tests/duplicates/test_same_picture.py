@@ -314,9 +314,7 @@ def test_the_other_stages_take_the_same_copies(library):
     around = evidence.surroundings(found.matrix, copies=copies)
     assert around.twins.nnz == 2 * len(copies) > 0 and around.labels[copies.i[0]] == around.labels[copies.j[0]]
 
-    import train_series_classifier_images
-
-    groups, _ = train_series_classifier_images.duplicate_groups(folder, found)
+    groups, _ = measuring.copy_groups(folder.embeddings, found)
     assert len(np.unique(groups)) == len(np.unique(around.labels)) > 60
 
 
