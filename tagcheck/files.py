@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from operator import length_hint
 from pathlib import Path
 from typing import IO, Any
 
@@ -172,7 +173,7 @@ def write_json_records(out: IO[bytes], document: dict[str, Any], records: tuple[
         out.write(_line(key) + b": ")
         if key in records and value:
             out.write(b"[")
-            separators = (",", ":") if len(value) >= MANY else None
+            separators = (",", ":") if length_hint(value, MANY) >= MANY else None
             for row, record in enumerate(value):
                 out.write((b",\n" if row else b"\n") + _line(record, separators))
             out.write(b"\n]")

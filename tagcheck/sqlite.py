@@ -31,6 +31,7 @@ from tagcheck.files import sync_folder, there, write_atomically
 BUSY_SECONDS = 120.0  # reading the reports of a large library keeps other writers waiting for a part of that
 BACKUPS, KEPT_BACKUPS = "backups", 10
 OURS = 0o600  # what is in these files is its owner's alone
+SYNCHRONOUS = "FULL"  # what was committed outlives a power cut
 GUARDS = """CREATE TABLE IF NOT EXISTS guards (
     name TEXT PRIMARY KEY, columns TEXT NOT NULL, rows INTEGER NOT NULL, digest INTEGER NOT NULL
 )"""
@@ -84,7 +85,12 @@ def connect(path: Path | None, migrations: Migrations, threads: bool = False) ->
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, OURS))
         db = _open(path, path or ":memory:", threads)
         try:
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "temp_store = MEMORY"):
+            for pragma in (
+                "journal_mode = WAL",
+                f"synchronous = {SYNCHRONOUS}",
+                "foreign_keys = ON",
+                "temp_store = MEMORY",
+            ):
                 db.execute(f"PRAGMA {pragma}")
             _prepare(db, path, migrations)
         except BaseException:

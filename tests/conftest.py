@@ -22,6 +22,8 @@ PROJECT = TESTS.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+warm.wait_for_no_disk()
+
 # Whole runs of scripts, browsers, training, processes that are killed: `pytest -m "not slow"` leaves them out. A folder, a
 # file, or what the names of tests of a file begin with.
 SLOW = (

@@ -20,7 +20,7 @@ import tried
 from tagcheck import sqlite
 
 CALLS = ("fsync", "replace", "link", "unlink")
-FEW = 6
+FEW = 4
 Work = Callable[[], object]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.findings import TagFinding, error, finding_id
 from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.review.store import Review
 from webapp.app import create_app
 from webapp.pictures import Opener
 from webapp.state import Settings
@@ -166,8 +168,20 @@ def opener() -> Opener:
     return Opener()
 
 
+@cache
+def empty_store() -> bytes:
+    """A review store in which nothing stands, for which no table need be made."""
+    with tempfile.TemporaryDirectory() as place:
+        with Review(Path(place) / "review.sqlite3"):
+            pass
+        return (Path(place) / "review.sqlite3").read_bytes()
+
+
 def page_on(folder: DataFolder, root: Path | None = None, **settings: Any):
     """The application on a data folder and a folder library."""
+    if not folder.review.exists():
+        folder.review.write_bytes(empty_store())
+        folder.review.chmod(0o600)
     app = create_app(
         Settings(
             folder, lambda: FolderLibrary(root or folder.root), str(root), invisible=("source", "filename"), **settings

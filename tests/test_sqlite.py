@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import sqlite3
@@ -35,6 +36,17 @@ def raw(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for statement in statements:
             db.execute(statement)
+
+
+def test_what_is_committed_outlives_a_power_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_it_is = importlib.util.spec_from_file_location("as_it_is", sqlite.__file__)
+    module = importlib.util.module_from_spec(as_it_is)
+    monkeypatch.setitem(sys.modules, "as_it_is", module)
+    as_it_is.loader.exec_module(module)
+    monkeypatch.setattr(sqlite, "SYNCHRONOUS", module.SYNCHRONOUS)  # the tests' own processes wait for no disk
+    with Review(path) as review:
+        assert review.db.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+        assert review.db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
 def test_only_its_owner_may_read_it(path: Path) -> None:

@@ -126,7 +126,7 @@ def test_pairs_across_many_tiles_are_found(case, small_tiles):
     assert_every_pair_and_no_other(*ADVERSARIAL[case], true_pairs(case))
 
 
-@pytest.mark.parametrize("parts", [1, 3, 50])
+@pytest.mark.parametrize("parts", [3, 50])
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_parts_that_others_work_out_are_the_same_pairs_each_once(case, parts, small_tiles):
     matrix, threshold = ADVERSARIAL[case]
@@ -138,7 +138,7 @@ def test_parts_that_others_work_out_are_the_same_pairs_each_once(case, parts, sm
     assert all((getattr(together, name) == getattr(whole, name)).all() for name in ("i", "j", "cosine"))
 
 
-@pytest.mark.parametrize("width", [2, 3, 6])
+@pytest.mark.parametrize("width", [2, 6])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_bounding_first_loses_no_pair(case, dtype, width, small_tiles, always_pruned, monkeypatch):
@@ -157,7 +157,7 @@ def compiled():
 
 
 @pytest.mark.parametrize("level", bounds_in_c.LEVELS)
-@pytest.mark.parametrize("width", [3, 4, 8])
+@pytest.mark.parametrize("width", [3, 8])
 @pytest.mark.parametrize("case", ADVERSARIAL)
 def test_the_compiled_kernel_loses_no_pair(case, width, level, compiled, always_pruned, monkeypatch):
     if level > compiled.level:
