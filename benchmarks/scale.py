@@ -13,7 +13,7 @@ A drawn library: pictures in walks (each near the one before, as in comics and a
 Zipf frequencies that belong to clusters, more from everywhere, so that each has some five uses, 5 % of them forgotten and 1 %
 wrong, series of very different sizes, a tagger that knows every other tag.
 
-Each stage runs as a process of its own, as an owner starts it: dataset (read whole), mistagged, pairs, import (reports into the
+Each stage runs as a process of its own, as an owner starts it: mapping (a folder of as many files), dataset (read whole), mistagged, pairs, import (reports into the
 review store), page (seconds until the first answer). Printed are seconds of the clock and of the processor, the most memory
 held, the sizes of reports and store, and between two sizes the exponent by which each grows.
 """
@@ -41,7 +41,7 @@ WIDTH = 768
 MODEL, PREPROCESS = "drawn", "drawn"
 CHUNK = 20_000
 LATER = "later.json"
-STAGES = ("dataset", "series", "mistagged", "validation", "pairs", "import", "page")
+STAGES = ("mapping", "dataset", "series", "mistagged", "validation", "pairs", "import", "page")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_whole(parser, "--tags", "in use", [500], low=50, metavar="T")
     script.add_option(parser, "--stages", "what to run (default: all)", list(STAGES), choices=STAGES)
     script.add_confidence(parser, "of the mistagged report")
-    script.add_switch(parser, "--peers", "instead, time the search for neighbours beside faiss and usearch")
+    peers = "instead, time the search for neighbours beside faiss and usearch, reading a dataset beside orjson and pyarrow, and tag errors beside cleanlab"
+    script.add_switch(parser, "--peers", peers)
     script.add_switch(
         parser,
         "--changed",
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.peers:
         for n in args.pictures:
             neighbours(n)
+            beside_peers(n, args.tags[0])
         return 0
     measured: dict[tuple[int, int], dict[str, Spent]] = {}
     for tags in args.tags:
@@ -82,12 +84,21 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace, later: int 
     """Draw one library, `later` pictures of it still left out, and run the stages on it, a line each."""
     root.mkdir(parents=True, exist_ok=True)
     folder = DataFolder(root)
-    if folder.newest(DATASET) is None:
+    if "mapping" in args.stages and not (root / "library").exists():
+        files(root / "library", n)
+    if folder.newest(DATASET) is None and args.stages != ["mapping"]:
         alone(draw, folder, n, tags, later)  # a child's peak counts from its parent's size
     print(
         f"\n{n:,} pictures, {tags:,} tags: dataset {megabytes(folder.newest(DATASET))}, embeddings {megabytes(folder.embeddings)}"
     )
     commands: dict[str, list[str]] = {
+        "mapping": [
+            "dataset_hardcore_mapper.py",
+            "--library",
+            str(root / "library"),
+            "--data-dir",
+            str(root / "mapped"),
+        ],
         "dataset": [
             "-c",
             f"from pathlib import Path; from tagcheck import dataset, data_folder as d; dataset.load(d.DataFolder(Path({str(root)!r})))",
@@ -232,6 +243,15 @@ def draw(folder: DataFolder, n: int, tags: int, later: int = 0, seed: int = 0) -
     (folder.root / LATER).write_text(json.dumps(records[n:]))
 
 
+def files(root: Path, n: int) -> None:
+    """A folder of `n` pictures of a few bytes, each with tags beside it."""
+    for place in range(n):
+        page = root / f"page {place // 5000}"
+        page.mkdir(parents=True, exist_ok=True)
+        (page / f"{place}.png").write_bytes(b"\x89PNG\r\n\x1a\n%d" % place)
+        (page / f"{place}.txt").write_text(f"tag {place % 97}, tag {place % 89}")
+
+
 def walked(rng: np.random.Generator, count: int) -> np.ndarray:
     """Steps (count, WIDTH) in walks of 20 pictures, each near the one before."""
     steps = rng.normal(size=(count, WIDTH)).astype(np.float32) * 0.8
@@ -280,6 +300,82 @@ def neighbours(n: int, k: int = 24) -> None:
             continue
         recall = np.mean([len(np.intersect1d(found[row], truth[place])) / k for place, row in enumerate(asked)])
         print(f"  {name:22} {took.clock:7.1f} s {took.processor:7.1f} s of processor, recall {recall:.4f}", flush=True)
+
+
+def beside_peers(n: int, tags: int) -> None:
+    """Reading a dataset and finding tag errors, ours and those of peers that are installed, on one drawn library."""
+    with tempfile.TemporaryDirectory(prefix="tagcheck-scale-") as root:
+        folder = DataFolder(Path(root))
+        alone(draw, folder, n, tags)
+        path = folder.require(DATASET)
+        print(f"\nreading a dataset of {n:,} pictures, and tag errors of {tags:,} tags")
+        for way in (ours_read, json_read, orjson_read, pyarrow_read, cleanlab_errors):
+            try:
+                took, found = alone(taken, way, folder, path)
+            except ImportError:
+                print(f"  {way.__name__:22} not installed")
+                continue
+            print(
+                f"  {way.__name__:22} {took.clock:7.1f} s {took.processor:7.1f} s of processor {took.memory / 2**30:6.2f} GiB  {found:,}",
+                flush=True,
+            )
+        took, said = timed(["find_mistagged_images.py", "--data-dir", root])
+        print(
+            f"  {'ours_errors':22} {took.clock:7.1f} s {took.processor:7.1f} s of processor {took.memory / 2**30:6.2f} GiB  {said}"
+        )
+
+
+def taken(way: Callable[[DataFolder, Path], int], folder: DataFolder, path: Path) -> tuple[Spent, int]:
+    with spent() as took:
+        found = way(folder, path)
+    return took, found
+
+
+def ours_read(folder: DataFolder, path: Path) -> int:
+    """Read, checked, the tags cleaned and as sets."""
+    from tagcheck import dataset
+
+    return len(dataset.load(folder, path).records)
+
+
+def json_read(folder: DataFolder, path: Path) -> int:
+    """Only parsed."""
+    return len(json.loads(path.read_bytes())["results"])
+
+
+def orjson_read(folder: DataFolder, path: Path) -> int:
+    import orjson
+
+    return len(orjson.loads(path.read_bytes())["results"])
+
+
+def pyarrow_read(folder: DataFolder, path: Path) -> int:
+    import io
+
+    from pyarrow import json as arrow
+
+    lines = [line.rstrip(b",\n") for line in path.read_bytes().splitlines() if line.startswith(b'{"hash"')]
+    return int(arrow.read_json(io.BytesIO(b"\n".join(lines))).num_rows)
+
+
+def cleanlab_errors(folder: DataFolder, path: Path) -> int:
+    """Ridge regressions out of fold for all tags at once, and cleanlab's scores of the labels."""
+    from cleanlab.multilabel_classification import get_label_quality_scores
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import cross_val_predict
+
+    from tagcheck.embedding import store
+
+    results = json.loads(path.read_bytes())["results"]
+    found = store.load(folder.embeddings, sorted(one["hash"] for one in results), MODEL)
+    tags = {one["hash"]: one["existing_all_tags"] for one in results}
+    place = {tag: column for column, tag in enumerate(sorted(set().union(*tags.values())))}
+    labels = [sorted(place[tag] for tag in tags[hash]) for hash in found.hashes]
+    given = np.zeros((len(labels), len(place)), dtype=np.float32)
+    for row, mine in enumerate(labels):
+        given[row, mine] = 1
+    said = cross_val_predict(Ridge(100.0), found.matrix.astype(np.float32), given, cv=5)
+    return int((get_label_quality_scores(labels, np.clip(said, 1e-4, 1 - 1e-4)) < 0.5).sum())
 
 
 def changed(root: Path, n: int, tags: int, args: argparse.Namespace) -> None:
