@@ -21,7 +21,7 @@ from tagcheck.data_folder import DATASET, DataFolder, records
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES
 from tagcheck.errors import BadFile
 from tagcheck.review import counts as counts_store
-from tagcheck.review import grouping, queries
+from tagcheck.review import grouping, queries, report_import
 from tagcheck.review.numbers import word_of
 from tagcheck.review.queries import Filter
 from tagcheck.review.report_import import sync
@@ -921,6 +921,28 @@ def test_a_growing_dataset_costs_no_decision(review, folder):
     states = {key: state for key, state in decisions(folder.review).items() if state in (ACCEPTED, IGNORED)}
     assert states == {(A, "x", ADD): ACCEPTED, (B, "x", ADD): IGNORED}
     assert sorted(open_tags(review)) == ["x", "y", "z"]
+
+
+def test_a_tag_of_the_owners_own_while_reports_are_read_takes_no_number_twice(review, folder, monkeypatch):
+    save_dataset(folder, {A: [], B: [], C: []})
+    save_pairs(folder, pair(A, B))
+    sync(review, folder)
+    on_pair = queries.page(review, Filter())[0].id
+    save_mistagged(folder, missing(C, "new", "newer"))
+    take, turns = report_import._take, []
+
+    def meanwhile(*args):
+        taken = take(*args)
+        turns.append(
+            review.decide([Ask(Key(B, f"own {len(turns)}", ADD))] * (len(turns) < 2), ACCEPTED, attach_to=on_pair)
+        )
+        return taken
+
+    monkeypatch.setattr(report_import, "_take", meanwhile)
+    assert not sync(review, folder).problems and len(turns) == 3
+    assert review.accepted() == [Key(B, "own 0", ADD), Key(B, "own 1", ADD)]
+    assert sorted(open_tags(review)) == ["near_duplicate", "new", "newer"]
+    assert [one.key.tag for one in queries.page(review, Filter(state=ACCEPTED))[0].shown] == ["own 0", "own 1"]
 
 
 def test_decisions_follow_a_picture_whose_file_has_another_hash_and_the_same_pixels(review, folder):
