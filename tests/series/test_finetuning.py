@@ -254,59 +254,45 @@ def test_predictions_gain_nothing_over_themselves():
     assert better.real and better.after[0] > better.before[0]
 
 
-def test_a_network_that_helps_is_kept_and_predicts_new_pictures(folder: DataFolder, library: Path, helps, capsys):
+def test_a_network_that_helps_is_kept_and_predicts_pictures_that_come_later(
+    library: Path, tmp_path: Path, helps, monkeypatch, capsys
+):
     helps(True)
-    assert finetune(folder, library) == 0
+    data, pictures, model = (tmp_path / name for name in ("data", "library", "model"))
+    for copy in (data, pictures, model):
+        shutil.copytree(library / copy.name, copy)
+    folder, here = DataFolder(data), ["--data-dir", str(data)]
+    assert train.main([*here, "--finetune", "--model-dir", str(model), *QUICK]) == 0
     assert "better than the heads alone, so it is kept" in capsys.readouterr().out
     names = {path.name.split("_2")[0] for path in folder.classifier.iterdir()}
-    assert names == {
-        "series_classifier.json",
-        "series_weights",
-        "series_out_of_fold",
-        "series_network",
-        "finetuning.lock",
-    }
+    kept = ("series_classifier.json", "series_weights", "series_out_of_fold", "series_network", "finetuning.lock")
+    assert names == set(kept)
     made = classifier_files.load(folder, "series")
     stored = store.load(folder.embeddings)
     assert not np.allclose(
         made.predict(stored, validate.network_says(folder, made, stored.hashes)).probability,
         made.predict(stored).probability,
     ), "the networks have a say"
-    assert validate.main(["--data-dir", str(folder.root)]) == 0
-    assert train.main(["--data-dir", str(folder.root)]) == 0
-    assert not list(folder.classifier.glob("*_network_*")), "a later training without pictures has no network"
-
-
-def test_pictures_that_come_later_are_shown_to_the_networks(library: Path, tmp_path: Path, helps, monkeypatch, capsys):
-    helps(True)
-    data, pictures, model = tmp_path / "data", tmp_path / "pictures", tmp_path / "model"
-    data.mkdir()
-    shutil.copytree(library / "library", pictures)
-    shutil.copytree(library / "model", model)
-
-    def embed() -> None:
-        assert mapper.main(["--data-dir", str(data), "--library", str(pictures)]) == 0
-        assert extraction.main(["--data-dir", str(data), "--model-dir", str(model)]) == 0
-
-    embed()
-    assert train.main(["--data-dir", str(data), "--finetune", "--model-dir", str(model), *QUICK]) == 0
     for number in range(100, 104):
         (pictures / f"{number}.png").write_bytes(drawn(number % 3, number))
-    embed()
+    assert mapper.main([*here, "--library", str(pictures)]) == 0
+    assert extraction.main([*here, "--model-dir", str(model)]) == 0
     monkeypatch.setattr(classifier_files, "rows", whole_rows := Noted(classifier_files.rows))
     monkeypatch.setattr(finetuning, "new_log_probabilities", asked := Noted(finetuning.new_log_probabilities))
-    card = classifier_files.card_path(DataFolder(data), "series")
+    card = classifier_files.card_path(folder, "series")
     document = json.loads(card.read_text())
     document["settings"]["duplicate_cosine"] = 2.0  # to so small a network all pictures look alike
     card.write_text(json.dumps(document))
-    assert validate.main(["--data-dir", str(data)]) == 0
+    assert validate.main(here) == 0
     assert asked.results[0].shape == (4, 3) and (asked.results[0] < 0).all()
     with_networks = whole_rows.results[-1]
     (model / "model.safetensors").unlink()
     capsys.readouterr()
-    assert validate.main(["--data-dir", str(data)]) == 0
+    assert validate.main(here) == 0
     assert "judged without the fine-tuned network" in capsys.readouterr().err
     assert [row["probabilities"] for row in whole_rows.results[-1]] != [row["probabilities"] for row in with_networks]
+    assert train.main(here) == 0
+    assert not list(folder.classifier.glob("*_network_*")), "a later training without pictures has no network"
 
 
 class Noted:
