@@ -45,8 +45,10 @@ SLOW = (
     "pictures/test_decoder_processes.py",
     "webapp/test_browser",
     "webapp/test_serving.py",
+    "webapp/test_sharing.py::test_in_a_browser",
     "writing/test_apply.py::test_a_kill_at",
     "writing/test_apply.py::test_two_processes",
+    "scripts/test_edges.py",
     "scripts/test_end_to_end.py",
     "scripts/test_extraction",
     "scripts/test_find_mistagged.py",
@@ -56,6 +58,8 @@ SLOW = (
     "scripts/test_suggest.py",
     "scripts/test_technical_faults.py",
 )
+
+WHOLE_FILES = tuple(one for one in SLOW if "::" not in one)
 
 
 # The files that take longest begin, so that no processor waits at the end for another one's last file.
@@ -78,6 +82,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """The workers of a run have one process that forks scripts together."""
     if config.getoption("numprocesses", None):
         warm.share()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is left out as a whole is not even imported."""
+    if config.getoption("markexpr", "") != "not slow" or not collection_path.is_relative_to(TESTS):
+        return None
+    return collection_path.relative_to(TESTS).as_posix().startswith(WHOLE_FILES) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
