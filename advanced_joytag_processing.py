@@ -13,7 +13,7 @@ Pictures are taken in an order of which every beginning is spread over pages, se
 gives a first look; the next run continues with the rest. Every run reads the tags again, and pictures only once. A picture that cannot be read is a record with
 its reason; what is wrong with its bytes is remembered in advanced_embeddings/unreadable.json until a
 decoder is installed or updated or a limit changed (or --retry). After Ctrl-C or a kill the same
-command goes on. A further tagger's embeddings get a --name and stand beside the first's: find_mistagged_images.py
+command goes on. With --store URL shards also stand in an object store or a shared folder (docs/scale.md). A further tagger's embeddings get a --name and stand beside the first's: find_mistagged_images.py
 weighs what both say.
 """
 
@@ -23,11 +23,14 @@ if __name__ == "__main__":  # before what takes seconds to import
     interruption.end_at_once()
 
 import argparse
+import secrets
+import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,7 @@ from tagcheck.data_folder import DATASET, EXTRACTION_LOCK, MAPPING, DataFolder
 from tagcheck.dataset import HASH
 from tagcheck.duplicates import measuring, same_picture
 from tagcheck.embedding import ShardWriter, Tagger, download, joytag_network, store, tagger
+from tagcheck.embedding.shared_store import SharedStore
 from tagcheck.embedding.tagger import Begun
 from tagcheck.errors import BadFile, FileUnavailable, MissingInput, UsageError, told_as
 from tagcheck.library import FileInfo, Library, choose, tag_fields
@@ -102,6 +106,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_whole(parser, "--frames", frames, limits.frames)
     script.add_services(parser, write=False)
     script.add_cluster(parser)
+    shared = "where shards stand beside those of the data folder: a folder or an object store (docs/scale.md)"
+    parser.add_argument("--store", metavar="URL", help=shared)
     script.add_popup(parser)
     return parser.parse_args(argv)
 
@@ -121,20 +127,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         confirm_writes(folder, library)
         model = load_tagger(args, folder)
         pixels = unreadable.PIXELS.load(folder.embeddings)
+        exchange_shards(args.store, folder)
         done = store.embedded(folder.embeddings, model.id, model.preprocess_id, script.say, pixels)
         infos = list(script.shown(library.files(list(pages)), len(pages), "metadata and tags", message))
         habits = owners_habits(library, model, infos, folder)
         limits = Limits(args.max_pixels * MEGA, args.max_seconds, args.frames, args.max_megabytes * MEGA)
-        job, tools = Job(library, model, folder, limits), decoding_tools(library, limits)
+        job, tools = Job.of(args, library, model, folder, limits), decoding_tools(library, limits)
         known = {} if args.retry else unreadable.load(folder.embeddings, tools)
         again = turned_twice(folder, infos, done)
         done = {hash: size for hash, size in done.items() if hash not in again}
         new = [info for info in infos if info.status == "ok" and info.hash not in done and info.hash not in known]
         wanted = to_embed(infos, new, pages, sum(info.hash in done for info in infos), args.first, args.limit)
-        if args.engine == "ray":
-            work = embed_on_cluster(args, job, wanted, frozenset(again), message)
-        else:
-            work = embed(job, wanted, args.decoders, message)
+        work = embed_by_engine(args, job, wanted, frozenset(again), message)
         failed, damaged = keep_failures(folder, tools, known, work, again)
         pixels |= missing_digests(job, [one for one in infos if one.hash in done], pixels)
         sizes, pixels = done | work.sizes, pixels | work.pixels
@@ -172,6 +176,13 @@ def keep_failures(
     damaged = unreadable.DAMAGED.load(folder.embeddings) | work.damaged
     unreadable.DAMAGED.keep(folder.embeddings, damaged)
     return failed, damaged
+
+
+def exchange_shards(url: str | None, folder: DataFolder) -> None:
+    """Let the data folder and the store that was named, if any, have the same shards."""
+    if url:
+        folder.embeddings.mkdir(parents=True, exist_ok=True)
+        SharedStore(url).exchange(folder.embeddings)
 
 
 def set_name(text: str) -> str:
@@ -330,12 +341,19 @@ def fetch(name: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Job:
-    """What pictures are embedded with: where they are, the tagger, where shards go, and what a file may cost."""
+    """What pictures are embedded with: where they are, the tagger, the data folder, what a file may cost, and where shards go."""
 
     library: Library
     model: Tagger
     folder: DataFolder
     limits: Limits
+    shards: Path
+    shared: bool  # whether shards of other machines may stand beside these
+
+    @staticmethod
+    def of(args: argparse.Namespace, library: Library, model: Tagger, folder: DataFolder, limits: Limits) -> "Job":
+        """With shards in the data folder."""
+        return Job(library, model, folder, limits, folder.embeddings, bool(args.store))
 
     def reader(self, new: Sequence[FileInfo]) -> Callable[[str], bytes]:
         """`library.read`, but for files that are known to be too large to be held in memory."""
@@ -375,6 +393,18 @@ class Work:
             self.clocks.add(name, getattr(other.clocks, name))
 
 
+def embed_by_engine(
+    args: argparse.Namespace, job: Job, new: Sequence[FileInfo], again: frozenset[str], message: script.Shown | None
+) -> Work:
+    """`embed` here or on a cluster; the store that was named, if any, gets what it lacks."""
+    if args.engine == "ray":
+        work = embed_on_cluster(args, job, new, again, message)
+    else:
+        work = embed(job, new, args.decoders, message)
+    exchange_shards(args.store, job.folder)
+    return work
+
+
 def embed(job: Job, new: Sequence[FileInfo], decoders: int | None, message: script.Shown | None) -> Work:
     """Embed the pictures of `new` into shards. What was finished is kept, however this ends."""
     work = Work()
@@ -384,7 +414,8 @@ def embed(job: Job, new: Sequence[FileInfo], decoders: int | None, message: scri
     processes = [Decoder(model.recipe, job.limits) for _ in range(min(decoders or model.decoders, len(new)))]
     hashes, ahead = [info.hash for info in new], AHEAD_BATCHES * model.batch_size * model.network.lanes
     files = prepared(hashes, job.reader(new), job.library.render, processes, ahead, work.clocks)
-    with ShardWriter(job.folder.embeddings, model.id, model.preprocess_id) as writer:
+    maker = secrets.token_hex(4) if job.shared else ""
+    with ShardWriter(job.shards, model.id, model.preprocess_id, maker=maker) as writer:
         written = time.monotonic()
         for hash, row in embedded_rows(script.shown(files, len(new), "embedding", message), model, work):
             start = time.monotonic()
@@ -442,7 +473,7 @@ def embed_on_cluster(
 ) -> Work:
     """`embed` by the workers of a Ray cluster, each of which commits the shards that it made and no others."""
     parts = [new[start : start + PART] for start in range(0, len(new), PART)]
-    make = partial(cluster_worker, args, job.model.id, again, job.folder, job.limits)
+    make = partial(cluster_worker, args, job.model.id, again, job.folder, job.limits, data_folder.utc_now())
     total = Work()
 
     def pictures() -> Iterator[str]:
@@ -456,30 +487,44 @@ def embed_on_cluster(
 
 
 def cluster_worker(
-    args: argparse.Namespace, model_id: str, again: frozenset[str], folder: DataFolder, limits: Limits
+    args: argparse.Namespace, model_id: str, again: frozenset[str], folder: DataFolder, limits: Limits, since: datetime
 ) -> Callable[[Sequence[FileInfo], int], Work]:
     """Load the network and open the library once, in a worker; returns what embeds a part.
 
-    A part that was begun before may have shards of a worker that was lost since: what is in these is not made again,
-    but for pictures that are to be embedded `again`, which older shards hold.
+    A part that was begun before may have shards of a worker that was lost `since`: what is in these is not made again,
+    but for pictures that are to be embedded `again`, which older shards hold. With a `--store` nothing of the data folder is
+    needed here.
     """
     torch.set_num_threads(1)
     named = Path(args.model_dir) if args.model_dir and not args.model else None
     model = tagger.load(named or fetch(args.model), args.device, args.precision, args.batch_size, keep=model_id)
     if model.id != model_id:
         raise UsageError(f"a worker has {model.id} where this machine has {model_id}: give all of them the same files")
-    job = Job(choose.mapped_library(folder, config, args, say), model, folder, limits)
+    job = Job.of(args, choose.mapped_library(folder, config, args, say), model, folder, limits)
+    shared = SharedStore(args.store) if args.store else None
+    eldest = f"embeddings_{(since - timedelta(days=1)).strftime(data_folder.STAMP)}"  # clocks may differ
 
-    def work(part: Sequence[FileInfo], begun: int) -> Work:
+    def embed_part(part: Sequence[FileInfo], begun: int, made: Path, found: Path) -> Work:
         pixels: dict[str, str] = {}
-        there = store.embedded(folder.embeddings, model.id, model.preprocess_id, pixels=pixels) if begun else {}
+        if begun and shared:
+            shared.fetch(found, eldest)
+        there = store.embedded(found, model.id, model.preprocess_id, pixels=pixels) if begun else {}
         there = {hash: size for hash, size in there.items() if hash not in again}
         left = [info for info in part if info.hash not in there]
-        done = embed(job, left, args.decoders or 1, None)
+        done = embed(replace(job, shards=made), left, args.decoders or 1, None)
         kept = [info.hash for info in part if info.hash in there]
         done.tried.update(kept)
         done.sizes.update((hash, there[hash]) for hash in kept)
         done.pixels.update((hash, pixels[hash]) for hash in kept if hash in pixels)
+        return done
+
+    def work(part: Sequence[FileInfo], begun: int) -> Work:
+        if shared is None:
+            return embed_part(part, begun, folder.embeddings, folder.embeddings)
+        with tempfile.TemporaryDirectory() as place:
+            made = Path(place) / "made"
+            done = embed_part(part, begun, made, Path(place) / "found")
+            shared.send(store.shard_paths(made))
         return done
 
     return work

@@ -29,7 +29,7 @@ VERSION = 1
 TAG_HEAD = "tag_head.pt"
 AT_THRESHOLD = 0.35  # half of an F1 of .7, which is about what published taggers reach at their thresholds
 ONE_FILE_A_PICTURE = re.compile(r"[0-9a-f]{64}\.pt")
-OUR_SHARD = re.compile(r"embeddings_\d{8}T\d{6}Z_(\d{6})\.pt")
+OUR_SHARD = re.compile(r"(embeddings_\d{8}T\d{6}Z)_(\d{6})(?:_[0-9a-f]{8})?\.pt")  # time, number, who made it
 ROWS_ALONE = frozenset(["thumbnails", "pixels"])  # what a reader of embeddings leaves out
 MADE_BY = "run advanced_joytag_processing.py"
 
@@ -170,9 +170,17 @@ class ShardWriter:
     """
 
     def __init__(
-        self, folder: Path, model: str, preprocess: str, rows: int = SHARD_ROWS, dtype: torch.dtype = torch.float16
+        self,
+        folder: Path,
+        model: str,
+        preprocess: str,
+        rows: int = SHARD_ROWS,
+        dtype: torch.dtype = torch.float16,
+        maker: str = "",
     ) -> None:
+        """`maker`, eight hex digits, makes names that no other machine gives in the same second."""
         self.folder, self.model, self.preprocess, self.rows, self.dtype = folder, model, preprocess, rows, dtype
+        self.ending = f"_{maker}.pt" if maker else ".pt"
         self._hashes: list[str] = []
         self._rows: list[np.ndarray] = []
         self._sizes: list[tuple[int, int]] = []
@@ -241,7 +249,7 @@ class ShardWriter:
             document["pixels_sum"] = byte_sum(document["pixels"])
         document["sum"] = byte_sum(document["embeddings"], document.get("sizes"))
         while True:
-            path = _next_name(self.folder)
+            path = _next_name(self.folder, self.ending)
             try:
                 write_atomically(path, lambda out: save_pt(document, out), replace=False)
             except FileExistsError:  # another process took the name in this moment
@@ -387,13 +395,12 @@ def load_tag_head(folder: Path, model: str | None = None) -> TagHead | None:
     )
 
 
-def _next_name(folder: Path) -> Path:
+def _next_name(folder: Path, ending: str = ".pt") -> Path:
     """A shard name that sorts after every name there is, also when the clock was set back."""
-    ours = [path.name for path in shard_paths(folder) if OUR_SHARD.fullmatch(path.name)]
-    name = f"embeddings_{utc_now().strftime(STAMP)}_000000.pt"
-    if ours and ours[-1] >= name:
-        stem, number = ours[-1][:-3].rsplit("_", 1)
-        name = f"{stem}_{int(number) + 1:06d}.pt"
+    newest = max(filter(OUR_SHARD.fullmatch, (path.name for path in shard_paths(folder))), default="")
+    name = f"embeddings_{utc_now().strftime(STAMP)}_000000{ending}"
+    if newest >= name and (found := OUR_SHARD.fullmatch(newest)):
+        name = f"{found[1]}_{int(found[2]) + 1:06d}{ending}"
     return folder / name
 
 

@@ -47,7 +47,7 @@ def noticed(data: bytes) -> str | None:
     """What is wrong with a file beside its pixels though a decoder reads it without a word; None for nothing."""
     if data.startswith(JPEG):
         scan = _jpeg_scan(data)
-        return ENDLESS if scan and data.find(JPEG_END, scan) < 0 else None
+        return ENDLESS if scan and data.rfind(JPEG_END, scan) < 0 else None
     if data.startswith(PNG):
         faults = _png(data)
         wrong = [kind for kind, body, checksum in _png_chunks(data) if checksum != zlib.crc32(kind + body)]

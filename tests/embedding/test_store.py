@@ -123,8 +123,8 @@ def test_rows_that_are_no_numbers_or_too_few_are_refused_before_anything_is_writ
 def test_a_shard_whose_name_another_process_takes_in_that_moment_gets_the_next(tmp_path, monkeypatch):
     real, asked = store._next_name, []
 
-    def next_name(folder):
-        asked.append(real(folder))
+    def next_name(folder, ending):
+        asked.append(real(folder, ending))
         if len(asked) == 1:
             write(folder, {B: [2, 2]})  # the other process is quicker
         return asked[0] if len(asked) == 1 else asked[-1]

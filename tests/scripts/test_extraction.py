@@ -300,7 +300,14 @@ def test_a_limit_leaves_the_rest_out_and_says_how_many(shelf):
     assert len(data.records) == 2 and data.header["summary"]["not_yet_embedded"] == 3
     data = shelf.run("--limit", 2)
     assert len(data.records) == 4 and data.header["summary"]["reused"] == 2
-    assert len(shelf.run().records) == 5
+    place = f"memory://{shelf.data.root}"
+    assert len(shelf.run("--store", place).records) == 5
+    rows = shelf.rows()
+    shelf.data = DataFolder(shelf.data.root.with_name("of_another_machine"))
+    shelf.data.root.mkdir()
+    summary = shelf.run("--store", place, "--limit", 0).header["summary"]
+    assert summary["reused"] == 5, "what stands in the store is not made again"
+    assert all((shelf.rows()[hash] == row).all() for hash, row in rows.items())
 
 
 def test_precision_auto_keeps_that_of_the_embeddings_that_are_there(shelf):

@@ -97,6 +97,23 @@ def test_a_worker_that_is_killed_costs_nothing(shelf, rows_of_one_machine):
 
 
 @long
+def test_with_a_store_a_killed_worker_and_a_killed_driver_cost_nothing(shelf, rows_of_one_machine, tmp_path):
+    place = tmp_path / "shared"
+    store_option = ("--store", f"file://{place}")
+    process = started(shelf, *store_option)
+    until(lambda: store.shard_paths(place))
+    os.kill(until(lambda: workers_of(process.pid))[0], signal.SIGKILL)
+    until(lambda: len(store.shard_paths(place)) >= 4)
+    process.kill()
+    process.wait()
+    assert not store.shard_paths(shelf.data.embeddings), "workers write to the store alone"
+    again = started(shelf, *store_option)
+    assert again.wait(timeout=120) == 0, again.stderr.read().decode()[-2000:]
+    assert_the_same(shelf, rows_of_one_machine)
+    assert hashes_in_shards(place) == hashes_in_shards(shelf.data.embeddings)
+
+
+@long
 def test_a_driver_that_is_killed_is_started_again_and_goes_on(shelf, rows_of_one_machine):
     process = started(shelf)
     until(lambda: len(store.shard_paths(shelf.data.embeddings)) >= 2)

@@ -1,0 +1,64 @@
+"""Shards in a shared folder or an object store, beside those of the data folder: any place that fsspec knows.
+
+A shard is a file that is written once, so that both sides hold the same when each has got what it lacks. One that arrives
+is written whole beside its name and then moved there. fsspec is imported only when such a place is named
+(`pip install fsspec s3fs`, or the package of another store).
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from tagcheck.embedding.store import shard_paths
+from tagcheck.errors import MissingInput, UsageError
+from tagcheck.files import write_atomically
+
+
+class SharedStore:
+    """The place that a URL names (s3://bucket/folder, file:///mnt/shards), made where it is not there yet.
+
+    >>> SharedStore("memory://shards").names()
+    set()
+    """
+
+    def __init__(self, url: str) -> None:
+        """Raises `MissingInput` without the package that it needs, `UsageError` for a URL of no store that is known."""
+        try:
+            import fsspec
+
+            self.system, self.folder = fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            raise MissingInput(f"--store {url} needs a package more: {error}") from None
+        except ValueError as error:
+            raise UsageError(f"--store {url}: {error}") from None
+        self.system.makedirs(self.folder, exist_ok=True)
+
+    def names(self) -> set[str]:
+        """The shards that are there."""
+        self.system.invalidate_cache()
+        found = (PurePosixPath(one).name for one in self.system.find(self.folder, maxdepth=1))
+        return {name for name in found if name.endswith(".pt") and not name.startswith(".")}
+
+    def exchange(self, folder: Path) -> None:
+        """Bring what `folder` lacks, and take over what is only there."""
+        self.fetch(folder)
+        there = self.names()
+        self.send(path for path in shard_paths(folder) if path.name not in there)
+
+    def fetch(self, folder: Path, after: str = "") -> None:
+        """Bring the shards that `folder` lacks, of those with a name after `after`. One that was put aside there stays away."""
+        kept = {path.name for path in folder.glob("*.pt*")}
+        for name in sorted(name for name in self.names() if name > after and not kept & {name, f"{name}.damaged"}):
+            with self.system.open(f"{self.folder}/{name}", "rb") as source:
+                write_atomically(folder / name, partial(shutil.copyfileobj, source))
+
+    def send(self, shards: Iterable[Path]) -> None:
+        """Take over shards, whose names nobody else gives."""
+        for path in shards:
+            beside = f"{self.folder}/.{path.name}.{secrets.token_hex(4)}.tmp"
+            self.system.put_file(str(path), beside)
+            self.system.mv(beside, f"{self.folder}/{path.name}")

@@ -1,0 +1,60 @@
+"""Shards in a shared folder or an object store are those of the data folder, whole, and none is lost or written over."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from tagcheck.embedding import ShardWriter, store
+from tagcheck.embedding.shared_store import SharedStore
+from tagcheck.errors import MissingInput, UsageError
+
+
+def put(folder, letter: str, maker: str) -> None:
+    with ShardWriter(folder, "m", "p", maker=maker) as writer:
+        writer.add([letter * 64], np.full((1, 3), ord(letter)))
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request, tmp_path) -> str:
+    return f"memory://{tmp_path.name}" if request.param == "memory" else f"file://{tmp_path}/shared/shards"
+
+
+def test_two_machines_that_share_a_store_end_with_the_same_rows(url, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    put(one, "a", "0000000a")
+    put(two, "b", "0000000b")
+    for folder in (one, two, one):
+        SharedStore(url).exchange(folder)
+    assert store.load(one).hashes == store.load(two).hashes == ["a" * 64, "b" * 64]
+    names = {path.name for path in store.shard_paths(one)}
+    assert names == {path.name for path in store.shard_paths(two)} == SharedStore(url).names() and len(names) == 2
+    put(one, "a", "0000000a")  # embedded anew: the later name wins, everywhere
+    assert store.shard_paths(one)[-1].name not in names
+
+
+def test_what_is_half_written_is_no_shard_and_one_that_was_put_aside_stays_away(url, tmp_path):
+    put(tmp_path / "one", "a", "0000000a")
+    shared = SharedStore(url)
+    shared.exchange(tmp_path / "one")
+    (name,) = shared.names()
+    shared.system.pipe_file(f"{shared.folder}/.{name}.ab12cd34.tmp", b"half")
+    two = tmp_path / "two"
+    two.mkdir()
+    (two / f"{name}.damaged").write_bytes(b"")
+    shared.fetch(two)
+    assert not store.shard_paths(two)
+    shared.fetch(tmp_path / "three", after=name)
+    assert not store.shard_paths(tmp_path / "three")
+    shared.fetch(tmp_path / "three")
+    assert [path.name for path in store.shard_paths(tmp_path / "three")] == [name]
+
+
+def test_a_store_that_cannot_be_had_is_named(monkeypatch):
+    with pytest.raises(UsageError, match="--store nowhere://x: Protocol not known"):
+        SharedStore("nowhere://x")
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingInput, match="--store s3://a needs a package more: .*fsspec"):
+        SharedStore("s3://a")
