@@ -14,8 +14,9 @@ at the rate a:
 
 Where the evidence is strongest, tags are written at the rate 1 - m (a plateau below 1); where there
 is none they are written at the rate a (a floor above 0). Both are read off the data (Elkan and Noto
-2008 for the plateau; Scott, Blanchard and Handy 2013 for both ends), and pi is then fitted by
-expectation maximisation with them held (Dempster, Laird and Rubin 1977).
+2008 for the plateau; Scott, Blanchard and Handy 2013 for both ends). Expectation maximisation then fits pi
+and, where tags are expected least, parts the floor into what pi explains and what is left for a
+(Dempster, Laird and Rubin 1977).
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ SUM_BEND = 0.35  # of the cells of a fit, half of which are written
 ROUNDS = 10  # of expectation maximisation
 RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a fit, of which `FIT_CELLS` at least are counted
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
+RATIOS = ("probe", "kernel", "context", "neighbours", "twins", "tagger", "classifier")
 CHUNK = 8192  # cells expanded at a time
 UNLIKELY, FEW = 3e-4, 200_000  # unwritten cells less likely than this by the evidence alone, and how many stand for all
 UNWRITTEN = 3  # unwritten cells that are looked at, for each written one
 CELL_BYTES = 300  # of one cell, with all that the fit makes of it
 BLOCK_BYTES = 400  # of one cell of a block, with some to spare: blocks take a sixth of the memory
 CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
-EVENNESS = (2.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
+EVENNESS = (10.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
 TAG_SPREAD = (0.5, 0.15)  # how much tags' own intercepts and slopes differ
 RATE_PRIOR = 100.0  # events: what a tag's own rates are weighed against
 SPACE_PRIOR = 30.0  # events: what a namespace's rates are weighed against
@@ -65,6 +67,7 @@ RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read o
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
 STILL = 0.1  # of what likely is an error is said above one half, however little is known of the rates
 LEVEL, BY_CHANCE = 0.1, 1.5  # steps are level up to this share, and standard errors beyond
+LOWEST = 0.4  # of what chance gives: where tags are expected least, and the rate of wrong ones is read off
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
 CELL_ARRAYS = ("row", "column", "features", "given", "weight")
@@ -120,7 +123,7 @@ class Learned:
     lines: np.ndarray
     bend: np.ndarray
     forgotten: Rate
-    wrongly: Rate
+    wrongly: float
     floor: np.ndarray
     often: np.ndarray
     spaces: np.ndarray
@@ -140,7 +143,7 @@ class Verdict:
     wrong: np.ndarray
     error: np.ndarray
     forgotten: Rate
-    wrongly: Rate
+    wrongly: float
     shows: np.ndarray
     learned: Learned | None = None
 
@@ -152,7 +155,7 @@ class Verdict:
     @property
     def wrong_rate(self) -> float:
         """How often a tag that does not belong is written, in units of its frequency."""
-        return self.wrongly.likely
+        return self.wrongly
 
 
 def collect(
@@ -227,11 +230,7 @@ def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:
 
 
 def fit(
-    cells: Cells,
-    frequency: np.ndarray,
-    rng: np.random.Generator,
-    spaces: np.ndarray | None = None,
-    answered: np.ndarray | None = None,
+    cells: Cells, frequency: np.ndarray, spaces: np.ndarray | None = None, answered: np.ndarray | None = None
 ) -> Verdict:
     """The model of this module, fitted to the cells.
 
@@ -241,17 +240,17 @@ def fit(
     share moves only with several of them, in `owner_feedback`. What is said of answered cells rests on the evidence like all else.
     """
     spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
-    return judged(_learned(cells, frequency, rng, spaces), cells, frequency, answered)
+    return judged(_learned(cells, frequency, spaces), cells, frequency, answered)
 
 
-def _learned(cells: Cells, frequency: np.ndarray, rng: np.random.Generator, spaces: np.ndarray) -> Learned:
+def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray) -> Learned:
     y, share = cells.given.astype(np.float64), frequency[cells.column]
-    sample, weight = _sample(cells, rng)
+    sample, weight = _sample(cells)
     design, of_sample = _Design.of(cells.names, cells.features[sample])
     beta = _regressed(of_sample, y[sample], weight)
     written = expit(design.linear(beta, cells.features))
-    m, wrongly = _plateau(written, y), _floor(written, y, cells.weight, share)
-    miss_rate, kappa = m.likely, wrongly.likely
+    m, usual = _plateau(written, y), _floor(written, y, cells.weight, share).likely
+    miss_rate, kappa = m.likely, usual
     belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
     taught, sample, some = _teaching(cells, belongs, sample)
     belongs, y, share = belongs[taught], y[taught], share[taught]
@@ -268,17 +267,18 @@ def _learned(cells: Cells, frequency: np.ndarray, rng: np.random.Generator, spac
         belongs = _on_lines(lines, linear, some, bend)
         base, of_space = miss / often[some.column], _space_rates(belongs, some, spaces, miss_rate)
         floor, often = _tag_rates(belongs, truth, shown, base, kappa * share, some, spaces, of_space)
-        floor = kappa * floor
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs, y)
             miss_rate = m.likely
-    return Learned(design, beta, lines, bend, m, wrongly, floor, often, spaces, of_space)
+            kappa = _wrong_rate(belongs, shown, share, some.weight * share, y, usual)
+        floor = kappa * floor
+    return Learned(design, beta, lines, bend, m, kappa, floor, often, spaces, of_space)
 
 
 def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.ndarray | None = None) -> Verdict:
     """The verdict on cells by what was `learned`, of these or of others."""
     y, share = cells.given.astype(np.float64), frequency[cells.column]
-    kappa, rate = learned.wrongly.likely, learned.forgotten.likely
+    kappa, rate = learned.wrongly, learned.forgotten.likely
     floor, own = learned.floor[cells.column] * share, (learned.often, learned.spaces, learned.of_space)
     linear = learned.design.linear(learned.beta, cells.features)
     belongs = _on_lines(learned.lines, linear, cells, learned.bend)
@@ -295,18 +295,19 @@ def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.n
 
 
 def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> np.ndarray:
-    """`error` (m,), the mean of what it is at the likely rates of errors and at the least: the order within a kind stays, and what
-    is more likely an error than not stays so.
+    """`error` (m,), of tags that are not written the mean of what it is at the likely rate of forgetting and at the least: the order
+    stays, and what is more likely an error than not stays so.
 
     What is written is to be explained as well by the least rate of forgetting, so at that tags belong less often.
     """
     odds = error / np.maximum(1 - error, SMALLEST)
-    m, kappa = verdict.forgotten, verdict.wrongly
+    m = verdict.forgotten
     belongs = odds / (m.likely + odds) * (1 - m.likely) / (1 - m.least)
     missing = belongs * m.least / (belongs * m.least + 1 - belongs)
-    seldom = odds * kappa.least / kappa.likely
-    known = (error + np.where(given, seldom / (1 + seldom), missing)) / 2
-    return np.asarray(np.where(error > 0.5, np.maximum(known, 0.5 + STILL * (error - 0.5)), known))
+    known = (error + missing) / 2
+    return np.asarray(
+        np.where(given, error, np.where(error > 0.5, np.maximum(known, 0.5 + STILL * (error - 0.5)), known))
+    )
 
 
 def _own_lines(
@@ -527,13 +528,41 @@ def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.nda
     return _read_off(wrong, size, 0.001, 0.5)
 
 
-def _sample(cells: Cells, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(places, weights) of at most `FIT_CELLS` written and as many unwritten cells, standing for all."""
+def _wrong_rate(
+    belongs: np.ndarray, shown: np.ndarray, share: np.ndarray, chance: np.ndarray, y: np.ndarray, usual: float
+) -> float:
+    """Wrong tags in units of what `chance` (m,) gives, kappa, in the `LOWEST` of it: those that are not `shown` to be right.
+
+    They are drawn by `RATE_PRIOR` events to the `usual` rate, the floor: tags of which the evidence sees little are written there too.
+    """
+    order = np.argsort(belongs / share, kind="stable")
+    reached = np.cumsum(chance[order])
+    low = order[: int(np.searchsorted(reached, LOWEST * reached[-1]))]
+    wrong, size = y[low] @ (1 - shown[low]), chance[low] @ (1 - belongs[low])
+    return float(np.clip((wrong + RATE_PRIOR) / (size + RATE_PRIOR / usual), 0.001, 0.5))
+
+
+def _sample(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """(places, weights) of about `FIT_CELLS` written and as many unwritten cells, standing for all; the same ones every time.
+
+    The more a cell may be an error by its strongest evidence, the likelier it is taken, and every so many along that strength
+    (systematic sampling with unequal probabilities; Madow 1949).
+    """
+    speaks = [place for place, name in enumerate(cells.names) if name.rpartition("/")[2] in RATIOS]
+    strength = cells.features[:, speaks].max(axis=1) + cells.features[:, cells.names.index("prior")]
     places, weights = [], []
-    for kind in (np.flatnonzero(cells.given), np.flatnonzero(~cells.given)):
-        drawn = kind if len(kind) <= FIT_CELLS else np.sort(rng.choice(kind, FIT_CELLS, replace=False))
-        places.append(drawn)
-        weights.append(cells.weight[drawn] * (len(kind) / max(len(drawn), 1)))
+    for kind, side in ((np.flatnonzero(cells.given), -1), (np.flatnonzero(~cells.given), 1)):
+        kind = kind[np.argsort(strength[kind], kind="stable")]
+        size = cells.weight[kind] * np.sqrt(expit(side * strength[kind].astype(np.float64)))
+        share = np.full(len(kind), min(1.0, FIT_CELLS / max(len(kind), 1)))
+        for _ in range(ROUNDS if len(kind) > FIT_CELLS else 0):  # a share above 1 is left to the others
+            rest = share < 1
+            share[rest] = size[rest] * (FIT_CELLS - np.count_nonzero(~rest)) / size[rest].sum()
+            share = np.minimum(share, 1.0)
+        reached = np.cumsum(share) + 0.5
+        drawn = np.floor(reached) > np.floor(reached - share)
+        places.append(kind[drawn])
+        weights.append(cells.weight[kind[drawn]] / share[drawn])
     weight = np.concatenate(weights)
     return np.concatenate(places), weight / weight.mean()
 

@@ -50,7 +50,7 @@ class Known:
         cells = seen.cells
         kept = cells.some(np.flatnonzero(cells.given | ((seen.verdict.belongs >= LEAST) & (cells.weight == 1))))
         kept = replace(kept, features=kept.features.astype(np.float16))
-        return cls(replace(seen.gathered, cells=kept, rng=None), seen.verdict.learned, seen.single, seen.exclusions)
+        return cls(replace(seen.gathered, cells=kept), seen.verdict.learned, seen.single, seen.exclusions)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ explains the method.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, cast
@@ -25,7 +24,7 @@ from tagcheck.learning.linear_probes import logit
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
 from tagcheck.tag_errors import distilled, error_model, evidence, joint_belief, tag_rules
-from tagcheck.tag_errors.error_model import Cells, Learned, Verdict
+from tagcheck.tag_errors.error_model import RATIOS, Cells, Learned, Verdict
 from tagcheck.tag_errors.evidence import Evidence, FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.joint_belief import Habits
 from tagcheck.tag_errors.relations import Parents, Relations, learn_relations
@@ -167,7 +166,7 @@ def concluded(
 @dataclass(frozen=True)
 class Gathered:
     """Everything that is known of a library before it is asked which tags are wrong: the `found` evidence, out of fold by `folds` (n,), its
-    `cells`, which tags are `related`, and the random numbers of what follows, `rng` (None where they were `learned` from); `spaces` (T,) numbers the namespaces.
+    `cells`, which tags are `related`; `spaces` (T,) numbers the namespaces.
     What an earlier run `learned` of the cells is not learned again.
     """
 
@@ -176,7 +175,6 @@ class Gathered:
     related: Relations
     folds: np.ndarray
     spaces: np.ndarray
-    rng: np.random.Generator | None
     learned: Learned | None = None
 
     def believe(self, answered: np.ndarray | None = None) -> tuple[Verdict, Habits]:
@@ -185,8 +183,7 @@ class Gathered:
         if self.learned is not None:
             verdict = error_model.judged(self.learned, self.cells, frequency, answered)
         else:
-            assert self.rng is not None
-            verdict = error_model.fit(self.cells, frequency, deepcopy(self.rng), self.spaces, answered)
+            verdict = error_model.fit(self.cells, frequency, self.spaces, answered)
         verdict, habits = joint_belief.settle(self.cells, verdict, self.related, frequency)
         return joint_belief.of_one_mind(self.cells, verdict, self.found.around.twins), habits
 
@@ -222,7 +219,7 @@ def gather(
     cells = error_model.collect(found, rng, memory, share=share)
     progress(0.8)
     spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
-    return Gathered(found, cells, related, folds, spaces, rng)
+    return Gathered(found, cells, related, folds, spaces)
 
 
 def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, int]) -> sparse.csr_matrix:
@@ -380,7 +377,6 @@ def _contradictions(
     return error, broken, apart
 
 
-RATIOS = ("probe", "kernel", "context", "neighbours", "twins", "tagger", "classifier")
 SPEAKS = {"twins": "twin_share", "tagger": "tagger_knows", "classifier": "classifier_knows"}
 
 

@@ -31,8 +31,8 @@ def test_refused_suggestions_teach_how_often_tags_are_forgotten():
     frequency = np.array([given.mean()])
     refused = np.where(strong & ~given, -1, 0).astype(np.int8)
     refused[np.flatnonzero(refused)[::2]] = 0  # the owner looked at every second one and said no
-    alone = error_model.fit(cells, frequency, np.random.default_rng(1))
-    after = error_model.fit(cells, frequency, np.random.default_rng(1), answered=refused)
+    alone = error_model.fit(cells, frequency)
+    after = error_model.fit(cells, frequency, answered=refused)
     open_ones = strong & ~given & (refused == 0)
     assert after.error[open_ones].mean() < alone.error[open_ones].mean() - 0.1
 
@@ -56,3 +56,30 @@ def test_chances_come_true_at_the_low_end_too():
     bend = error_model._bend(linear, (rng.random(20_000) < true).astype(float), np.ones(20_000))
     bent, low = error_model._on_lines(np.array([[0.0, 1.0]]), linear, cells, bend), linear < -4
     assert abs(bent[low].sum() / true[low].sum() - 1) < 0.4 < expit(linear[low]).sum() / true[low].sum() - 1
+
+
+def test_the_cells_of_a_fit_stand_for_all_and_are_the_same_every_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    n, features = 20_000, np.zeros((20_000, len(evidence.NAMES)), np.float32)
+    features[:, 0] = 3 * rng.normal(size=n)
+    cells = Cells(np.arange(n), np.zeros(n, int), features, rng.random(n) < 0.1, np.ones(n, np.float32))
+    monkeypatch.setattr(error_model, "FIT_CELLS", 1000)
+    (places, weight), again = error_model._sample(cells), error_model._sample(cells)[0]
+    assert np.array_equal(places, again) and len(np.unique(places)) == len(places) <= 2002
+    stands_for = weight * n / weight.sum()
+    for kind in (cells.given, ~cells.given):
+        assert abs(stands_for[kind[places]].sum() / kind.sum() - 1) < 0.05
+        seen = kind[places]
+        expected = expit(features[kind, 0].astype(float)).mean()
+        assert abs(np.average(expit(features[places[seen], 0]), weights=weight[seen]) / expected - 1) < 0.02
+
+
+def test_what_the_evidence_explains_at_its_low_end_is_not_taken_for_wrong_tags():
+    rng = np.random.default_rng(0)
+    n, share, wrong = 100_000, np.full(100_000, 0.1), 0.04 * 0.1
+    belongs = np.sort(rng.random(n)) * 0.02
+    shows = rng.random(n) < belongs
+    y = (shows | (rng.random(n) < wrong)).astype(float)
+    said = y * belongs / (belongs + (1 - belongs) * wrong)
+    found = error_model._wrong_rate(belongs, said, share, share, y, usual=0.1)
+    assert 0.03 < found < 0.065 < y[: n // 2].mean() / 0.1
