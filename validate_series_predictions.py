@@ -57,7 +57,6 @@ NEIGHBOURS = 3  # similar pictures shown as evidence
 CONFUSIONS = 100  # pairs of similar series listed
 CALIBRATION_BINS = 10
 MOST_SURE = 0.995  # no confidence goes beyond: the model of how tags go wrong is itself only a model
-STRAY = 0.1  # how often a picture of an unknown series has a tag of some series, to one of a known series
 NOT_LISTED = ("deleted", "implied", "ignored", "retired", "muted")  # why a disagreement is counted and not listed
 
 
@@ -284,11 +283,10 @@ def _wrong(one: Judged, name: str, frequency: float, swapped: float) -> float:
 
     A series that the model could not know looks like an unknown one when it is right.
     """
-    fits = unknown = float(one.said["unknown"])
-    if name in one.known:
-        fits = min(one.probability(name) / max(1.0 - (1.0 - STRAY) * unknown, 1e-6), 1.0)
-    right = (1.0 - swapped) * fits / max(1.0 - fits, 1e-12) / frequency
-    return min(swapped / (swapped + right), MOST_SURE)
+    unknown = float(one.said["unknown"])
+    fits, instead = (one.probability(name), unknown) if name in one.known else (unknown, 0.0)
+    written = probabilities.tagged_probability(np.array(fits), np.array(instead), np.array(frequency), swapped)
+    return min(swapped * frequency / max(float(written), 1e-12), MOST_SURE)
 
 
 def _lacks(one: Judged, name: str, wrong: float) -> float:

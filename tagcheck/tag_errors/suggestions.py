@@ -101,47 +101,17 @@ def examine(
     matrix: np.ndarray,
     given: sparse.csr_matrix,
     tags: Sequence[str],
-    tagger: Tagger | None = None,
-    declared: Rules = Rules(),
     answered: sparse.csr_matrix | None = None,
-    parents: Parents | None = None,
-    told: Sequence[Told] = (),
-    seed: int = 0,
-    progress: Callable[[float], None] = lambda share: None,
-    copies: Pairs | None = None,
-    further: Sequence[FurtherTagger] = (),
     name: str = "the tagger",
-    memory: int = MEMORY,
-    share: Share = here,
-    numbers: np.ndarray | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+    **beside: Any,
 ) -> Examined:
     """Weigh the evidence for every tag of every picture.
 
-    `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with
-    `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `answered` (n, T) sparse has 1 where the owner has said
-    that a tag belongs and -1 where it does not: the rates of errors are learned from these too. `parents` maps a tag to
-    those that the library adds with it, `told` is what classifiers say out of fold, `copies` are the near-duplicates, where known; `further` are other taggers'
-    views, beside those of `name`. The same input and seed give the same result. About `memory` bytes are used beside the embeddings
-    and the sums of the regressions: with less, fewer of the tags that nobody wrote are looked at. `share` does the sums by fold and the evidence by blocks of pictures
-    (`tagcheck.cluster`), with the same result. By `numbers` (n,) drawn from each picture the folds stay the same when others come.
+    `answered` (n, T) sparse has 1 where the owner has said that a tag belongs and -1 where it does not: the rates of errors are
+    learned from these too. `name` is the first tagger's; all else as for `gather`.
     """
-    asked = (
-        matrix,
-        given,
-        tags,
-        tagger,
-        declared,
-        parents,
-        told,
-        seed,
-        progress,
-        copies,
-        further,
-        memory,
-        share,
-        numbers,
-    )
-    made = gather(*asked)
+    made = gather(matrix, given, tags, progress=progress, **beside)
     progress(1.0)
     return concluded(made, tags, answered, name)
 
@@ -204,7 +174,15 @@ def gather(
     share: Share = here,
     numbers: np.ndarray | None = None,
 ) -> Gathered:
-    """The evidence of a library; parameters as for `examine`."""
+    """The evidence of a library.
+
+    `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with `FEWEST_USES` uses or more, n at
+    least `FEWEST_PICTURES`. `parents` maps a tag to those that the library adds with it, `told` is what classifiers say out of
+    fold, `copies` are the near-duplicates, where known; `further` are other taggers' views. The same input and seed give the same
+    result. About `memory` bytes are used beside the embeddings and the sums of the regressions: with less, fewer of the tags that
+    nobody wrote are looked at. `share` does the sums by fold and the evidence by blocks of pictures (`tagcheck.cluster`), with the
+    same result. By `numbers` (n,) drawn from each picture the folds stay the same when others come.
+    """
     around, rng = evidence.surroundings(matrix, copies=copies), np.random.default_rng(seed)
     progress(0.2)
     count = min(FOLDS, len(np.unique(around.labels)))
