@@ -30,6 +30,7 @@ import json
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,13 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
     with script.progress((), total=100, what="out of fold", unit="%") as bar:
         folded, model = out_of_fold.out_of_fold(
-            pictures.embedded.matrix,
-            labels,
-            folds,
-            SEED,
-            lambda share: bar.update(round(share * 100) - bar.n),
-            heard,
-            pictures.beside,
+            pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), heard, pictures.beside
         )
         mixing = probabilities.fit_mixing(folded, labels, SEED)
         said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
@@ -248,6 +243,11 @@ def of_namespace(name: str, owner: str | None, known: tagger_vocabulary.TagMap, 
         return None
     spelled = [known.siblings.get(one, one) for one in tagger_vocabulary.spellings(name, known)]
     return next((one for one in spelled if tags.namespace(one) == namespace), None)
+
+
+def shown_on(bar: Any) -> Callable[[float], None]:
+    """What to tell a share of the work done, so that `bar`, of 100 steps, shows it."""
+    return lambda share: bar.update(round(share * 100) - bar.n)
 
 
 # --- fine-tuning --------------------------------------------------------------------------------------
