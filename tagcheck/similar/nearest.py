@@ -65,7 +65,7 @@ def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int
                 break
             probes *= WIDER
         indices, cosine = _search(points, order, firsts, near, k, pool, None)
-    return Nearest(indices, cosine, share if probes < len(centres) else 1.0)
+    return Nearest(indices, cosine, share)
 
 
 def _clusters(
