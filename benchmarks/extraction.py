@@ -108,40 +108,10 @@ def forward(args: argparse.Namespace) -> None:
     """The network of the published size with random weights, on drawn pictures; and the device's own rate beside it."""
     device = torch.device(args.device)
     network = ViT.from_config(json.loads((PROJECT / "joytag" / "config.json").read_text())).eval().to(device)
-    frames = [
-        preparation.prepare(drawing(600, 500, seed), 448)
-        for seed in range(args.batch_size or (128 if device.type == "cuda" else 4))
-    ]
+    count = args.batch_size or (128 if device.type == "cuda" else 4)
+    frames = [preparation.prepare(drawing(600, 500, seed), 448) for seed in range(count)]
     pixels = torch.from_numpy(preparation.batch(frames)).to(device)
-    lanes = ThreadPoolExecutor(args.threads, "lane", torch.set_num_threads, (1,))
-    parts = pixels.split(-(-len(pixels) // args.threads)) if device.type == "cpu" else (pixels,)
-
-    def finished(features: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        def run() -> torch.Tensor:
-            with torch.inference_mode():
-                return features().float().cpu()
-
-        return run
-
-    def autocast() -> torch.Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            return network.features(normalise(pixels))
-
-    peers: dict[str, Callable[[], torch.Tensor]] = {}
-    if args.upstream:
-        theirs = upstream(args.upstream, network).to(device)
-        peers["upstream float32"] = finished(lambda: embedding_of(theirs, normalise(pixels)))
-    peers["joytag.Models float32"] = finished(lambda: network.features(normalise(pixels)))
-    peers["joytag.Models, bfloat16 autocast"] = finished(autocast)
-    each = lanes.map if len(parts) > 1 else map
-    for precision, dtype in joytag_network.PRECISIONS.items():
-        ours, theirs = joytag_network.fast_network(network, device, precision), FastViT(network, dtype, device)
-        kernels = ours.through != ours.by_blocks or (ours.blocks and ours.blocks[0].attention is not attend)
-        for name, fast in (
-            (f"joytag.fast {precision}", theirs),
-            *([("the same by our kernels", ours)] if kernels else []),
-        ):
-            peers[name] = finished(lambda fast=fast: torch.cat(list(each(fast, parts))))
+    peers = {name: finished(features) for name, features in networks(args, network, pixels).items()}
     peers[PRODUCT], operations = product(device, 0.1 * len(pixels) if device.type == "cpu" else 0.1)
     clock = time.thread_time if args.threads == 1 and device.type == "cpu" else time.perf_counter
     seconds, found = in_turns(peers, args.rounds, clock)
@@ -156,6 +126,43 @@ def forward(args: argparse.Namespace) -> None:
         f"{args.threads} threads on {device}; the fastest computes {1 / best:.2f} pictures/s, {rate:.2f} TFLOP/s, "
         f"{rate / limit:.0%} of the {limit:.2f} that {PRODUCT} makes"
     )
+
+
+def networks(args: argparse.Namespace, network: ViT, pixels: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
+    """What computes the embeddings of `pixels`, by name: upstream's code where it is at hand, the plain network, and the fast ones."""
+    device = pixels.device
+
+    def autocast() -> torch.Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            return network.features(normalise(pixels))
+
+    found: dict[str, Callable[[], torch.Tensor]] = {}
+    if args.upstream:
+        theirs = upstream(args.upstream, network).to(device)
+        found["upstream float32"] = lambda: embedding_of(theirs, normalise(pixels))
+    found["joytag.Models float32"] = lambda: network.features(normalise(pixels))
+    found["joytag.Models, bfloat16 autocast"] = autocast
+    lanes = ThreadPoolExecutor(args.threads, "lane", torch.set_num_threads, (1,))
+    parts = pixels.split(-(-len(pixels) // args.threads)) if device.type == "cpu" else (pixels,)
+    each = lanes.map if len(parts) > 1 else map
+    for precision, dtype in joytag_network.PRECISIONS.items():
+        plain, chosen = FastViT(network, dtype, device), joytag_network.fast_network(network, device, precision)
+        fast = {f"joytag.fast {precision}": plain}
+        if chosen.through != chosen.by_blocks or (chosen.blocks and chosen.blocks[0].attention is not attend):
+            fast["the same by our kernels"] = chosen
+        for name, one in fast.items():
+            found[name] = lambda one=one: torch.cat(list(each(one, parts)))
+    return found
+
+
+def finished(features: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """`features`, waited for and brought to the processor."""
+
+    def run() -> torch.Tensor:
+        with torch.inference_mode():
+            return features().float().cpu()
+
+    return run
 
 
 def product(device: torch.device, about: float) -> tuple[Callable[[], torch.Tensor], float]:
