@@ -33,14 +33,8 @@ TIMES = 2  # changes of each: a crop, which is the hardest to tell from a simila
 FINER = 2  # a picture that is changed has at most so many pixels a side for each one that the network sees
 ORDINARY = 20_000  # pictures among which ordinary pairs are looked for
 PAIRS_A_PICTURE = 20
-COPY_COSINES = (
-    0.95,
-    0.97,
-    0.98,
-    0.99,
-    0.995,
-    0.999,
-)  # where nothing was measured, the first at which groups stay small
+# Where nothing was measured, copies are told by the first of these at which groups stay small.
+COPY_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 LARGEST_GROUP = 0.1  # of all pictures: a larger "group of copies" is none
 MOST_COPIES = 100  # more pairs for each picture are none either
 NARROWER = 0.8  # what a threshold's distance from 1 is taken times when there are too many pairs above it
