@@ -323,15 +323,8 @@ def compare(found: Embeddings, threshold: float, engine: str, folder: DataFolder
     """All pairs at or above `threshold`, with a progress bar, and how many pictures had to be compared with all others: those
     that are new or embedded anew since pairs were kept.
     """
-    with script.progress((), total=100, what="comparing all pairs", unit="%") as bar, finite(found):
-        made = kept_pairs.near_pairs(
-            folder.embeddings,
-            found,
-            threshold,
-            engine,
-            limit=MOST_PAIRS,
-            progress=lambda share: bar.update(round(100 * share, 1) - bar.n),
-        )
+    with script.shown_share("comparing all pairs") as progress, finite(found):
+        made = kept_pairs.near_pairs(folder.embeddings, found, threshold, engine, progress, MOST_PAIRS)
     return made.pairs, made.anew
 
 

@@ -30,7 +30,6 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,13 +124,13 @@ def main(argv: list[str] | None = None) -> int:
     script.say(f"learning {len(labels.series)} {namespace} tags from {tagged:,} tagged of {data.share(len(groups))}")
     folds = spread_folds(linear_probes.grouped_folds(groups, min(FOLDS, len(np.unique(groups))), SEED), groups, labels)
     heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
-    with script.progress((), total=100, what="out of fold", unit="%") as bar:
+    with script.shown_share("out of fold") as progress:
         folded, model = out_of_fold.out_of_fold(
-            pictures.embedded.matrix, labels, folds, SEED, shown_on(bar), heard, pictures.beside
+            pictures.embedded.matrix, labels, folds, SEED, progress, heard, pictures.beside
         )
         mixing = probabilities.fit_mixing(folded, labels, SEED)
         said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
-        bar.update(100 - bar.n)
+        progress(1.0)
     learned, tuned = folded.learned(labels), None
     if args.finetune:
         with sole_run(folder.classifier / "finetuning.lock"):
@@ -243,11 +242,6 @@ def of_namespace(name: str, owner: str | None, known: tagger_vocabulary.TagMap, 
         return None
     spelled = [known.siblings.get(one, one) for one in tagger_vocabulary.spellings(name, known)]
     return next((one for one in spelled if tags.namespace(one) == namespace), None)
-
-
-def shown_on(bar: Any) -> Callable[[float], None]:
-    """What to tell a share of the work done, so that `bar`, of 100 steps, shows it."""
-    return lambda share: bar.update(round(share * 100) - bar.n)
 
 
 # --- fine-tuning --------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ from tagcheck.learning import Tagger, linear_probes
 from tagcheck.similar import nearest
 from tagcheck.tag_errors import Rules, context, distilled, error_model, evidence, relations, suggestions
 from tagcheck.tag_errors.evidence import Evidence, FurtherTagger
-from tagcheck.tag_errors.suggestions import Gathered
+from tagcheck.tag_errors.suggestions import Asked, Gathered
 
 LABELS = ("mnist", "cifar10", "20news", "imdb")
 DRAWN = ("lookalikes", "regions", "digits")
@@ -254,7 +254,7 @@ def gathered(judge: Judge, cache: Cache, second: bool) -> Gathered:
     return cache(
         "evidence-of-two" if second else "evidence",
         judge,
-        lambda: suggestions.gather(judge.matrix, given, names, head, rules, further=further),
+        lambda: suggestions.gather(Asked(judge.matrix, given, names, head, further=further), rules),
     )
 
 

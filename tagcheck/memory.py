@@ -1,4 +1,4 @@
-"""How much memory is free, for stages that work in blocks of a size to fit."""
+"""What this machine has: memory that is free, for stages that work in blocks of a size to fit, and what its processor can do."""
 
 import ctypes
 import gc
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 GIB = 2**30
 UNKNOWN = 4 * GIB  # where the system does not say
@@ -27,6 +28,15 @@ def free() -> int:
         system = UNKNOWN
     allowed, used = (_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
     return min(system, int(allowed) - int(used)) if allowed.isdigit() and used.isdigit() else system
+
+
+def multiplies_bfloat16(cpu: Any) -> bool:
+    """Whether the processor multiplies bfloat16 by itself, and so quicker than float32; `cpu` is `torch.cpu`, which knows."""
+    if hasattr(cpu, "get_capabilities"):
+        capable = cpu.get_capabilities()
+        return bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
+    # Before PyTorch 2.10.
+    return any(getattr(cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
 
 
 @contextmanager

@@ -279,6 +279,13 @@ def progress(items: Iterable[T], total: int | None = None, what: str = "", unit:
     return tqdm(items, total=total, desc=what, unit=unit, file=sys.stderr, **often)
 
 
+@contextmanager
+def shown_share(what: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar of 100 steps for as long as the block runs; what it yields is told the share of the work that is done, 0 to 1."""
+    with progress((), total=100, what=what, unit="%") as bar:
+        yield lambda done: bar.update(round(100 * done, 1) - bar.n)
+
+
 class Shown(Protocol):
     """A message in the library's own program."""
 

@@ -14,9 +14,8 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
-from tqdm import tqdm
 
-from tagcheck import arrays, data_folder, single_picture, tags
+from tagcheck import arrays, data_folder, script, single_picture, tags
 from tagcheck.belief import kept_evidence
 from tagcheck.cluster import Share, here
 from tagcheck.data_folder import DataFolder
@@ -30,7 +29,6 @@ from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files
-from tagcheck.similar import Pairs
 from tagcheck.tag_errors import (
     Examined,
     Rules,
@@ -43,7 +41,7 @@ from tagcheck.tag_errors import (
 )
 from tagcheck.tag_errors.evidence import FurtherTagger, Told
 from tagcheck.tag_errors.owner_feedback import Answer
-from tagcheck.tag_errors.suggestions import ISSUES
+from tagcheck.tag_errors.suggestions import ISSUES, Asked
 
 FILE, VERSION = "belief.npz", 2
 FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS) | {"cells": "i1", "confidence": "f1"}
@@ -267,7 +265,7 @@ def examine(
         )
         return None, Work(0, n)
     if n < kept_evidence.FEWEST or data.most is not None:
-        seen = _in_full(Asked.of(folder, data, pictures, learnable, decided, noes), declared, memory, share)
+        seen = _in_full(_asked(folder, data, pictures, learnable, decided, noes), declared, memory, share)
         return replace(seen, gathered=None), Work(n, n)
     names = kept_evidence.digests([record.hash for record in pictures.records[:n]], pictures.matrix)
     rests = _void_without(folder, data, pictures.model)
@@ -275,12 +273,12 @@ def examine(
     if isinstance(held, kept_evidence.Kept):
         notes = list(pictures.notes)
         try:
-            asked = Asked.of(folder, data, pictures, held.tags, decided, noes)
+            asked = _asked(folder, data, pictures, held.tags, decided, noes)
             return _again(asked, held, names, share)
         except renewal.TooMuch as error:
             held = str(error)
         pictures.notes[:] = notes
-    seen = _in_full(Asked.of(folder, data, pictures, learnable, decided, noes), declared, memory, share, names[1])
+    seen = _in_full(_asked(folder, data, pictures, learnable, decided, noes), declared, memory, share, names[1])
     kept_evidence.keep(folder.root, rests, *names, seen)
     return replace(seen, gathered=None), Work(n, n, held)
 
@@ -293,66 +291,34 @@ def _void_without(folder: DataFolder, data: Dataset, model: str | None) -> str:
     return kept_evidence.rests_on([*heads, *own], model, *declared, [one.named for one in folder.further()])
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked about a library's tags `names`: who has them, by whom else they are told, and what their owner said."""
-
-    names: list[str]
-    matrix: np.ndarray
-    given: sparse.csr_matrix
-    tagger: Tagger | None
-    answered: sparse.csr_matrix
-    parents: Mapping[str, frozenset[str]]
-    told: list[Told]
-    copies: Pairs | None
-    further: list[FurtherTagger]
-    name: str
-
-    @classmethod
-    def of(
-        cls,
-        folder: DataFolder,
-        data: Dataset,
-        pictures: Pictures,
-        names: list[str],
-        decided: Mapping[tuple[str, str, str], str],
-        noes: Noes,
-    ) -> Asked:
-        column, n = {tag: place for place, tag in enumerate(names)}, len(pictures.matrix)
-        hashes = [record.hash for record in pictures.records[:n]]
-        return cls(
-            names,
-            pictures.matrix,
-            written(pictures.visible[:n], column),
-            load_tagger(folder, data, pictures.model, pictures.notes, column),
-            answered_cells(pictures.records[:n], column, decided, noes),
-            data.parents,
-            told(folder, pictures, column),
-            measuring.known_copies(folder.embeddings, Embeddings(hashes, pictures.matrix, pictures.model, None)),
-            further_taggers(folder, data, pictures, column),
-            data.tagger_name,
-        )
+def _asked(
+    folder: DataFolder,
+    data: Dataset,
+    pictures: Pictures,
+    names: list[str],
+    decided: Mapping[tuple[str, str, str], str],
+    noes: Noes,
+) -> Asked:
+    """What is known of the library and of the tags `names`."""
+    column, n = {tag: place for place, tag in enumerate(names)}, len(pictures.matrix)
+    hashes = [record.hash for record in pictures.records[:n]]
+    return Asked(
+        pictures.matrix,
+        written(pictures.visible[:n], column),
+        names,
+        load_tagger(folder, data, pictures.model, pictures.notes, column),
+        answered_cells(pictures.records[:n], column, decided, noes),
+        data.parents,
+        told(folder, pictures, column),
+        measuring.known_copies(folder.embeddings, Embeddings(hashes, pictures.matrix, pictures.model, None)),
+        further_taggers(folder, data, pictures, column),
+        data.tagger_name,
+    )
 
 
 def _in_full(asked: Asked, declared: Rules, memory: int, share: Share, numbers: np.ndarray | None = None) -> Examined:
-    with tqdm(total=100, desc="weighing the evidence", unit="%", disable=None) as bar:
-        return suggestions.examine(
-            asked.matrix,
-            asked.given,
-            asked.names,
-            asked.answered,
-            asked.name,
-            lambda done: bar.update(int(100 * done) - bar.n),
-            tagger=asked.tagger,
-            declared=declared,
-            parents=asked.parents,
-            told=asked.told,
-            copies=asked.copies,
-            further=asked.further,
-            memory=memory,
-            share=share,
-            numbers=numbers,
-        )
+    with script.shown_share("weighing the evidence") as progress:
+        return suggestions.examine(asked, declared, memory, share, numbers, progress)
 
 
 def _again(
@@ -362,7 +328,7 @@ def _again(
     known, (before, fresh) = held.known(asked.matrix, asked.further), held.then(*names, asked.further)
     now = renewal.Now(before, fresh, names[1], asked.matrix, asked.given, asked.copies, asked.told, asked.further)
     gathered, rows = renewal.renewed(known, now, share)
-    seen = suggestions.concluded(gathered, asked.names, asked.answered, asked.name, known.single, known.exclusions)
+    seen = suggestions.concluded(gathered, asked, known.single, known.exclusions)
     return replace(seen, gathered=None), Work(len(rows), len(before), "", held.made)
 
 

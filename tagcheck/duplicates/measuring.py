@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -244,5 +244,11 @@ def _likely_copies(folder: Path, found: Embeddings) -> Iterator[tuple[Pairs, flo
     if known is not None:
         yield known, float(known.cosine.min()) if len(known) else 1.0
     for cosine in COPY_COSINES:
-        with suppress(pair_search.TooManyPairs):
-            yield pair_search.near_pairs(found.matrix, cosine, limit=MOST_COPIES * len(found.hashes)), cosine
+        with script.shown_share(f"copies at {cosine:g}") as progress:
+            try:
+                pairs = pair_search.near_pairs(
+                    found.matrix, cosine, progress=progress, limit=MOST_COPIES * len(found.hashes)
+                )
+            except pair_search.TooManyPairs:
+                continue
+        yield pairs, cosine

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from joytag.fast import FastViT, Folded
 from joytag.Models import ChannelNorm, Stem, ViT
-from tagcheck import c_library
+from tagcheck import c_library, memory
 
 SOURCE = Path(__file__).with_name("bfloat16_kernels.c")
 WIDE = 64  # numbers of a head, and the fewest tokens, that the kernels compute
@@ -142,14 +142,8 @@ def _packed(weight: Tensor) -> Tensor:
 @cache
 def kernels() -> Kernels | None:
     """The kernels, compiled if need be; None where this machine cannot have them."""
-    made = c_library.loaded(SOURCE, "bfloat16", Kernels) if _wanted() else None
+    made = c_library.loaded(SOURCE, "bfloat16", Kernels) if memory.multiplies_bfloat16(torch.cpu) else None
     return made if made is not None and made.works else None
-
-
-def _wanted() -> bool:
-    """Whether this processor multiplies bfloat16."""
-    capable = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # before PyTorch 2.10
-    return bool(capable.get("avx512_bf16"))
 
 
 def _attention_is_right(attention: Callable[[Tensor, int], Tensor]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from joytag.fast import FastViT
 from joytag.Models import Block, ViT
-from tagcheck import json_files
+from tagcheck import json_files, memory
 from tagcheck.embedding import bfloat16_kernels
 from tagcheck.embedding.store import TagHead
 from tagcheck.errors import BadFile, MissingInput
@@ -81,14 +81,7 @@ def fast_precision(device: torch.device) -> str:
     """bfloat16 where the device computes it natively, else float32."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if device.type != "cpu":
-        return "float32"
-    if hasattr(torch.cpu, "get_capabilities"):
-        capable = torch.cpu.get_capabilities()
-        return "bfloat16" if capable.get("amx_bf16") or capable.get("avx512_bf16") else "float32"
-    # Before PyTorch 2.10.
-    checks = [getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]
-    return "bfloat16" if any(check() for check in checks if check) else "float32"
+    return "bfloat16" if device.type == "cpu" and memory.multiplies_bfloat16(torch.cpu) else "float32"
 
 
 def fast_network(network: ViT, device: torch.device, precision: str) -> FastViT:

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from tagcheck import memory
 from tagcheck.similar.bounded_search import CLUSTER_AXES, cluster_order
 from tagcheck.similar.pairs import top_k
 from tagcheck.similar.unit_rows import UnitRows, workers
@@ -22,7 +23,6 @@ WIDER = 2  # times as many when too little was found
 ASKED = 500  # rows on which it is measured
 AT_ONCE = 8_000_000  # products that a thread holds
 SPARE = 16  # rows beyond k that are picked by products in half precision, for the exact ones to choose from
-HALVED = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # processors whose products are faster in bfloat16
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(indices, cosine) (n, k): of each row, or of those `asked` for, among the rows of the clusters `near` its own."""
     n = len(points)
-    rough = points.bfloat16() if any(getattr(torch.cpu, name, bool)() for name in HALVED) else points
+    rough = points.bfloat16() if memory.multiplies_bfloat16(torch.cpu) else points
     indices, cosine = np.zeros((n, k), dtype=np.int64), np.full((n, k), -1.0, dtype=np.float32)
     wanted = np.ones(n, dtype=bool)
     if asked is not None:

@@ -35,7 +35,7 @@ from tagcheck.tags import namespace as tag_namespace
 MISSING_TAGS, INCORRECT_TAGS = "missing_tags", "incorrect_tags"
 INCONSISTENT_TAGS, CONTRADICTORY_TAGS = "inconsistent_tags", "contradictory_tags"
 ISSUES = (MISSING_TAGS, INCORRECT_TAGS, INCONSISTENT_TAGS, CONTRADICTORY_TAGS)
-FOLDS = 5
+FOLDS, SEED = 5, 0
 MEMORY = 4 * 2**30
 FEWEST_PICTURES = 40  # with fewer, a fold teaches nothing
 FEWEST_USES = 3  # of a tag, to learn it
@@ -50,7 +50,12 @@ RULE_CONFIDENCE = 0.9  # of what follows from a declared rule, which the picture
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One tag of one picture (row of the dataset) that should be added or removed; see `findings.TagFinding`."""
+    """One tag of one picture that should be added (`kind` "missing") or removed ("incorrect").
+
+    `row` is the picture's row in what was examined, `issue` one of `ISSUES`, `confidence` the probability, 0 to 1, that the
+    suggestion is right. `evidence` are the numbers that it rests on, by name, `why` is a sentence of them; both are empty where
+    they were not asked for (`suggestions`, `told_from`).
+    """
 
     row: int
     tag: str
@@ -65,9 +70,11 @@ class Suggestion:
 class Examined:
     """What `examine` found out about n pictures and T learnable tags.
 
-    `cells` and `verdict` as in `tagcheck.tag_errors.error_model`; `tags` (T,) names; `given` (n, T) sparse; `relations` and
-    `habits` say which tags bear on each other and how often they meet; `exclusions` are learned ones; `further` are the
-    taggers beside the first, which is called `name`; `single` is what one embedding says by itself; `gathered` all that this rests on.
+    `cells` (pictures and tags that were weighed) and `verdict` (how likely each is wrong) as in `tagcheck.tag_errors.error_model`;
+    `tags` (T,) names; `given` (n, T) sparse 0/1 as in `Asked`; `around` the nearest pictures and the copies of each; `frequency`
+    (T,) the share of pictures, 0 to 1, that have each tag. `relations` and `habits` say which tags bear on each other and how
+    often they meet; `exclusions` are learned ones. `matrix` (n, d) and `tagger` are the first tagger's, which is called `name`,
+    `further` those beside it. `single` is what one embedding says by itself; `gathered` all that this rests on.
     """
 
     tags: list[str]
@@ -97,47 +104,64 @@ class Examined:
         }
 
 
-def examine(
-    matrix: np.ndarray,
-    given: sparse.csr_matrix,
-    tags: Sequence[str],
-    answered: sparse.csr_matrix | None = None,
-    name: str = "the tagger",
-    progress: Callable[[float], None] = lambda share: None,
-    **beside: Any,
-) -> Examined:
-    """Weigh the evidence for every tag of every picture.
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a library of n pictures and the T tags that are asked about, before the evidence is weighed.
 
-    `answered` (n, T) sparse has 1 where the owner has said that a tag belongs and -1 where it does not: the rates of errors are
-    learned from these too. `name` is the first tagger's; all else as for `gather`.
+    `matrix` (n, d) float32 embeddings; `given` (n, T) sparse 0/1 float32, which pictures have which of the `names` (T); each
+    tag with `FEWEST_USES` uses or more, n at least `FEWEST_PICTURES`. `tagger` is the last layer of the tagger called `name`,
+    where it has one. `answered` (n, T) sparse has 1 where the owner has said that a tag belongs and -1 where it does not: the
+    rates of errors are learned from these too. `parents` maps a tag to those that the library adds with it, `told` is what
+    classifiers say out of fold, `copies` are the near-duplicates (None: they are looked for), `further` are other taggers' views.
     """
-    made = gather(matrix, given, tags, progress=progress, **beside)
+
+    matrix: np.ndarray
+    given: sparse.csr_matrix
+    names: Sequence[str]
+    tagger: Tagger | None = None
+    answered: sparse.csr_matrix | None = None
+    parents: Parents | None = None
+    told: Sequence[Told] = ()
+    copies: Pairs | None = None
+    further: Sequence[FurtherTagger] = ()
+    name: str = "the tagger"
+
+
+def examine(
+    asked: Asked,
+    declared: Rules = Rules(),
+    memory: int = MEMORY,
+    share: Share = here,
+    numbers: np.ndarray | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Examined:
+    """Weigh the evidence for every tag of every picture; all but `asked` as for `gather`."""
+    made = gather(asked, declared, memory, share, numbers, progress)
     progress(1.0)
-    return concluded(made, tags, answered, name)
+    return concluded(made, asked)
 
 
 def concluded(
-    made: Gathered,
-    tags: Sequence[str],
-    answered: sparse.csr_matrix | None = None,
-    name: str = "the tagger",
-    single: SinglePicture | None = None,
-    apart: list[Exclusion] | None = None,
+    made: Gathered, asked: Asked, single: SinglePicture | None = None, apart: list[Exclusion] | None = None
 ) -> Examined:
     """What the gathered evidence comes to; `single` and `apart` (the tags that exclude each other) where they are known already."""
     found, cells = made.found, made.cells
-    verdict, habits = made.believe(error_model.answers(cells, answered))
+    verdict, habits = made.believe(error_model.answers(cells, asked.answered))
     apart = _exclusions(cells, verdict, found.given.shape) if apart is None else apart
     single = distilled.learn(found, cells, verdict.error) if single is None else single
-    told_of = list(tags), found.given, found.around, cells, verdict, found.frequency, made.related, habits, apart
-    return Examined(*told_of, found.tagger, found.matrix, single, [one.further for one in found.heard], name, made)
+    told_of = list(asked.names), found.given, found.around, cells, verdict, found.frequency, made.related, habits, apart
+    return Examined(
+        *told_of, found.tagger, found.matrix, single, [one.further for one in found.heard], asked.name, made
+    )
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Everything that is known of a library before it is asked which tags are wrong: the `found` evidence, out of fold by `folds` (n,), its
-    `cells`, which tags are `related`; `spaces` (T,) numbers the namespaces.
-    What an earlier run `learned` of the cells is not learned again.
+    """The evidence of a library, before it is asked which tags are wrong.
+
+    `found` is the evidence, learned without the picture that it speaks of: by the fold of each, `folds` (n,) int64. `cells` are the
+    pictures and tags that it is weighed for, `related` the tags that bear on each other, `spaces` (T,) int64 the namespace of each
+    tag as a number. What an earlier run `learned` of the cells is not learned again.
     """
 
     found: Evidence
@@ -148,7 +172,9 @@ class Gathered:
     learned: Learned | None = None
 
     def believe(self, answered: np.ndarray | None = None) -> tuple[Verdict, Habits]:
-        """How likely each cell is wrong, and what was learned of tags that bear on each other; `answered` as `error_model.answers` gives it."""
+        """How likely each cell is wrong, and what was learned of tags that bear on each other. `answered` (m,) int8 is what the owner
+        has said of each cell, as `error_model.answers` gives it.
+        """
         frequency = self.found.frequency
         if self.learned is not None:
             verdict = error_model.judged(self.learned, self.cells, frequency, answered)
@@ -159,49 +185,38 @@ class Gathered:
 
 
 def gather(
-    matrix: np.ndarray,
-    given: sparse.csr_matrix,
-    tags: Sequence[str],
-    tagger: Tagger | None = None,
+    asked: Asked,
     declared: Rules = Rules(),
-    parents: Parents | None = None,
-    told: Sequence[Told] = (),
-    seed: int = 0,
-    progress: Callable[[float], None] = lambda share: None,
-    copies: Pairs | None = None,
-    further: Sequence[FurtherTagger] = (),
     memory: int = MEMORY,
     share: Share = here,
     numbers: np.ndarray | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Gathered:
-    """The evidence of a library.
+    """The evidence of a library, the same for the same input.
 
-    `matrix` (n, d) float32 embeddings, `given` (n, T) 0/1 sparse, `tags` T names; each tag with `FEWEST_USES` uses or more, n at
-    least `FEWEST_PICTURES`. `parents` maps a tag to those that the library adds with it, `told` is what classifiers say out of
-    fold, `copies` are the near-duplicates, where known; `further` are other taggers' views. The same input and seed give the same
-    result. About `memory` bytes are used beside the embeddings and the sums of the regressions: with less, fewer of the tags that
-    nobody wrote are looked at. `share` does the sums by fold and the evidence by blocks of pictures (`tagcheck.cluster`), with the
-    same result. By `numbers` (n,) drawn from each picture the folds stay the same when others come.
+    Of the rules that are `declared` the namespaces count here that have one tag a picture. About `memory` bytes are used beside
+    the embeddings and the sums of the regressions: with less, fewer of the tags that nobody wrote are looked at. `share` does the
+    sums by fold and the evidence by blocks of pictures (`tagcheck.cluster`), with the same result. By `numbers` (n,) uint64 drawn from
+    each picture the folds stay the same when others come. `progress` is told the share of the work that is done, 0 to 1.
     """
-    around, rng = evidence.surroundings(matrix, copies=copies), np.random.default_rng(seed)
+    around = evidence.surroundings(asked.matrix, copies=asked.copies)
     progress(0.2)
     count = min(FOLDS, len(np.unique(around.labels)))
     if numbers is None:
-        folds = linear_probes.grouped_folds(around.labels, count, seed)
+        folds = linear_probes.grouped_folds(around.labels, count, SEED)
     else:
         folds = linear_probes.numbered_folds(around.labels, numbers, count)
-    related = learn_relations(given, tags, parents, declared.namespaces)
-    found = evidence.gather(
-        matrix, given, around, folds, related, tagger, told, lambda done: progress(0.2 + 0.5 * done), further, share
-    )
-    cells = error_model.collect(found, rng, memory, share=share)
+    related = learn_relations(asked.given, asked.names, asked.parents, declared.namespaces)
+    of, others = (asked.matrix, asked.given, around, folds, related, asked.tagger, asked.told), asked.further
+    found = evidence.gather(*of, lambda done: progress(0.2 + 0.5 * done), others, share)
+    cells = error_model.collect(found, np.random.default_rng(SEED), memory, share=share)
     progress(0.8)
-    spaces = np.unique([tag_namespace(tag) for tag in tags], return_inverse=True)[1]
+    spaces = np.unique([tag_namespace(tag) for tag in asked.names], return_inverse=True)[1]
     return Gathered(found, cells, related, folds, spaces)
 
 
 def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """Which tags exclude each other, by the written tags, each as far as it is right."""
+    """Which of the T tags exclude each other, the surest first, by the written tags, each as far as it is right; `shape` (n, T)."""
     written = cells.given
     values, places = 1 - verdict.error[written], (cells.row[written], cells.column[written])
     return tag_rules.learn_exclusions(sparse.csr_matrix((values, places), shape=shape))
@@ -214,12 +229,11 @@ def suggestions(
     lowest: float = FLOOR,
     told_from: float = 0.0,
 ) -> list[Suggestion]:
-    """Every suggestion of at least `lowest` confidence, by picture and tag; each (picture, tag) once.
+    """Every suggestion with a confidence (0 to 1) of at least `lowest` and `FLOOR`, sorted by picture and tag; each (picture, tag) once.
 
-    `tag_sets` all visible tags of the pictures of `seen`, rare ones included. A suggestion goes under
-    the most telling issue: contradictory where a rule is broken, inconsistent where near-duplicates
-    or nearly all close pictures disagree, else missing or incorrect. Those below the confidence `told_from` come without their evidence
-    and a sentence (`with_evidence`).
+    `tag_sets` (n,) are all visible tags of the pictures of `seen`, rare ones included. The issue is the one that says most:
+    contradictory where a rule is broken, inconsistent where near-duplicates or nearly all close pictures disagree, else missing
+    or incorrect. Those with a confidence below `told_from` come without their evidence and a sentence, which `with_evidence` adds.
     """
     error, broken, apart = _contradictions(seen, tag_sets, declared)
     listed = np.flatnonzero((error >= max(lowest, FLOOR)) & (seen.cells.weight == 1))
@@ -239,7 +253,9 @@ def suggestions(
 
 
 def with_evidence(seen: Examined, found: Sequence[Suggestion]) -> list[Suggestion]:
-    """The same suggestions, each with its evidence and a sentence."""
+    """The same suggestions in the same order, each with its evidence and a sentence. KeyError for one without both that `seen` has no
+    cell of.
+    """
     column = {tag: place for place, tag in enumerate(seen.tags)}
     bare = [at for at, one in enumerate(found) if not one.why]
     place = Places(seen)
@@ -252,7 +268,9 @@ def with_evidence(seen: Examined, found: Sequence[Suggestion]) -> list[Suggestio
 
 
 def _with_consequences(found: list[Suggestion], seen: Examined) -> list[Suggestion]:
-    """Removals of a tag and of those that it brought, told of each other: `brings` of the root, `follows_from` of what comes with it."""
+    """The same, where a picture is to lose a tag and others that came with it: the evidence of the first then names these as `brings`,
+    theirs names it as `follows_from`. Only removals from a confidence of `LIKELY` on are taken together.
+    """
     brings: dict[str, set[str]] = {}
     for child, parent in zip(seen.relations.child.tolist(), seen.relations.parent.tolist()):
         brings.setdefault(seen.tags[child], set()).add(seen.tags[parent])
@@ -271,7 +289,7 @@ def _with_consequences(found: list[Suggestion], seen: Examined) -> list[Suggesti
 
 
 def rule_suggestions(tag_sets: Sequence[frozenset[str]], declared: Rules) -> list[Suggestion]:
-    """What declared rules alone say about pictures that could not be looked at, by picture and tag.
+    """What declared rules alone say about pictures that could not be looked at, sorted by picture and tag; `row` counts `tag_sets`.
 
     Of two tags that exclude each other neither is more suspect, so both get a confidence of 0.5.
     """
@@ -289,7 +307,7 @@ def rule_suggestions(tag_sets: Sequence[frozenset[str]], declared: Rules) -> lis
 
 
 def exclusions_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> Iterator[tuple[int, str, str]]:
-    """(row, tag, tag) wherever a picture has two tags that a declared rule says exclude each other."""
+    """(row, tag, tag) wherever a picture has two tags that a declared rule says exclude each other, the first before the second."""
     for row, mine in enumerate(tag_sets):
         for tag in sorted(mine & declared.excludes.keys()):
             for other in sorted(declared.excludes[tag] & mine):
@@ -310,7 +328,7 @@ def implications_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> 
 
 @dataclass(frozen=True)
 class _Broken:
-    """A broken rule: the tag on the other side, where the rule comes from, and both in words."""
+    """A rule that a written tag breaks: the tag `against` it on the same picture, the kind of `rule`, and both as part of a sentence."""
 
     against: str
     rule: str
@@ -320,7 +338,9 @@ class _Broken:
 def _contradictions(
     seen: Examined, tag_sets: Sequence[frozenset[str]], declared: Rules
 ) -> tuple[np.ndarray, dict[int, _Broken], list[Suggestion]]:
-    """(error of each cell with declared rules taken into account, the cells that break a rule, suggestions that are no cell)."""
+    """(the error of each cell (m,), 0 to 1, with declared rules taken into account; the broken rule of each place among the cells whose
+    tag is the likelier wrong one of two; suggestions of tags that are too rare to be a cell, or that follow from others).
+    """
     error = seen.verdict.error.copy()
     broken: dict[int, _Broken] = {}
     apart: list[Suggestion] = []
@@ -359,7 +379,9 @@ SPEAKS = {"twins": "twin_share", "tagger": "tagger_knows", "classifier": "classi
 
 
 def weighed(cells: Cells, place: int) -> dict[str, float]:
-    """The log-likelihood ratio of each kind of evidence that has a say about a cell, and the tag's log-odds beforehand."""
+    """What each kind of evidence says about a cell, where it says anything: natural log-likelihood ratios, above 0 for the tag belonging to
+    the picture, and as "prior" the tag's log-odds before any evidence.
+    """
     values = cells.features[place].tolist()
     return {
         name: round(values[at], 2)
@@ -380,7 +402,7 @@ def _told_by(names: tuple[str, ...]) -> list[tuple[str, int, int]]:
 
 
 class Places:
-    """Where the cell of a picture and column stands."""
+    """Where the cell of a (row, column) stands among all cells. KeyError for one that was not looked at."""
 
     def __init__(self, seen: Examined) -> None:
         self._keys = seen.cells.row.astype(np.int64) * len(seen.tags) + seen.cells.column
@@ -400,7 +422,7 @@ class Places:
 
 
 def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, str]]]:
-    """(row, column, column, (rule, in words)) wherever two written tags exclude each other by what the library shows."""
+    """(row, column, column, (kind of rule, the same in words)) wherever two written tags exclude each other by what the library shows."""
     columns = seen.given.tocsc()
     columns.sort_indices()
     met = sparse.triu(seen.given.T @ seen.given, 1).tocsr()
@@ -421,12 +443,15 @@ def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, 
 
 
 def _together(columns: sparse.csc_matrix, one: int, other: int) -> list[int]:
+    """The rows that have both columns; the indices of `columns` are sorted."""
     mine, theirs = (columns.indices[columns.indptr[tag] : columns.indptr[tag + 1]] for tag in (one, other))
     return cast("list[int]", np.intersect1d(mine, theirs, assume_unique=True).tolist())
 
 
 def _sides(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
-    """How many pictures around there are, and how many of them have the tag, for some cells."""
+    """By the names of `SIDES`, for the cells at `places` (k,): how many of the `CLOSE` nearest pictures are no copies, how many of these
+    have the tag, how many copies there are, and how many of these have it.
+    """
     if not len(places):
         return []
     rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
@@ -446,7 +471,10 @@ def _sides(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
-    """The numbers that a reader gets to see, for some cells."""
+    """The numbers that a reader gets to see, by name, for the cells at `places` (k,): `expected` and `forgotten_here`, probabilities
+    that the tag belongs and that its owner forgets it; `_sides`; how many pictures have the tag (`uses`); `weighed`; what the
+    tagger says, 0 to 1, and what each of several says (`taggers_say`).
+    """
     rows, columns = seen.cells.row[places].astype(np.int64), seen.cells.column[places].astype(np.int64)
     chance = _own_chance(seen.tagger, seen.matrix, rows, columns)
     said = taggers_say(seen, places)
@@ -469,8 +497,8 @@ def _numbers(seen: Examined, places: np.ndarray) -> list[dict[str, Any]]:
 
 
 def taggers_say(seen: Examined, places: np.ndarray) -> list[dict[str, dict[str, float]]]:
-    """What each tagger says of some cells, by its name: the probability `learned` from your tags by what it sees, and
-    its `own`, where it knows the tag. Empty where there is but one.
+    """What each tagger says of the cells at `places` (k,), by its name: the probability, 0 to 1, `learned` from the owner's tags by what
+    it sees, and its `own`, where it knows the tag. An empty list where there is but one tagger.
     """
     if not seen.further:
         return []
@@ -490,7 +518,9 @@ def taggers_say(seen: Examined, places: np.ndarray) -> list[dict[str, dict[str, 
 
 
 def _own_chance(tagger: Tagger | None, matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The probability that a tagger itself gives each (row, column), NaN where it does not know the tag."""
+    """The probability (k,), 0 to 1, that a tagger itself gives each (row, column), by its embeddings `matrix` (n, d); NaN where it does
+    not know the tag.
+    """
     chance = np.full(len(rows), np.nan)
     if tagger is not None:
         order = np.argsort(tagger.columns)
@@ -504,6 +534,7 @@ def _own_chance(tagger: Tagger | None, matrix: np.ndarray, rows: np.ndarray, col
 def _suggestion(
     seen: Examined, place: int, confidence: float, numbers: dict[str, Any], broken: _Broken | None
 ) -> Suggestion:
+    """The suggestion for the cell at `place`, by its `numbers`, or by its sides alone, which tell its issue and no more."""
     row, column = int(seen.cells.row[place]), int(seen.cells.column[place])
     kind = INCORRECT if seen.cells.given[place] else MISSING
     if broken is not None and kind == INCORRECT:
@@ -554,9 +585,9 @@ def _percent(share: float) -> str:
 
 
 def _rare(seen: Examined, tag_sets: Sequence[frozenset[str]]) -> list[Suggestion]:
-    """Tags too rare to learn, where near-duplicates disagree about them.
+    """Suggestions for tags that are too rare to learn, where near-duplicates disagree about them.
 
-    How often such a disagreement is an error is taken from the tags that could be learned.
+    Their confidence is how often such a disagreement is an error among the tags that could be learned, .5 where these are few.
     """
     at, cells = set(seen.tags), seen.cells
     share = cells.features[:, evidence.NAMES.index("twin_share")]

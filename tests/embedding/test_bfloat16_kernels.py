@@ -10,6 +10,7 @@ import torch
 
 from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
+from tagcheck import memory
 from tagcheck.embedding import bfloat16_kernels, joytag_network
 
 HEADS_OF_64 = {
@@ -132,7 +133,7 @@ def test_they_are_taken_in_bfloat16_on_a_processor_that_has_it_and_nowhere_else(
         ({"avx2": True}, False),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: capable, raising=False)
-        assert bfloat16_kernels._wanted() == wanted
+        assert memory.multiplies_bfloat16(torch.cpu) == wanted
 
 
 def test_without_a_compiler_there_is_none_and_a_damaged_library_is_out_of_the_way(compiled, monkeypatch, tmp_path):

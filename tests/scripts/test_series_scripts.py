@@ -86,7 +86,9 @@ def test_the_card_says_what_was_learned_from_what(trained: Path, drawn: Drawn):
 
 def test_the_summary_line_counts_and_names_the_file(own_copy: DataFolder, capsys):
     train.main(["--data-dir", str(own_copy.root)])
-    line = capsys.readouterr().out.strip()
+    said = capsys.readouterr()
+    line = said.out.strip()
+    assert "copies at 0.95" in said.err, "how far the search for copies is"
     assert line.startswith("9 series tags learned from ") and "1 of them with too few" in line
     assert line.endswith("series_classifier.json") and "\n" not in line
 

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from tagcheck import cluster
 from tagcheck.tag_errors import suggestions
+from tagcheck.tag_errors.suggestions import Asked
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not os.environ.get("CLUSTER"), reason="starts clusters: CLUSTER=1")
@@ -32,9 +33,9 @@ def library(n: int = 400, tags: int = 30) -> tuple[np.ndarray, sparse.csr_matrix
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_cells_are_those_of_one_machine(workers, monkeypatch):
-    alone = suggestions.examine(*library())
+    alone = suggestions.examine(Asked(*library()))
     with cluster.shared(workers=workers) as share:
-        shared = suggestions.examine(*library(), share=share)
+        shared = suggestions.examine(Asked(*library()), share=share)
     for name in ("row", "column", "given", "weight"):
         assert np.array_equal(getattr(alone.cells, name), getattr(shared.cells, name))
     assert np.allclose(alone.cells.features, shared.cells.features, atol=1e-4)

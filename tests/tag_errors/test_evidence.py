@@ -8,6 +8,7 @@ from scipy import sparse
 from tagcheck.learning import linear_probes
 from tagcheck.tag_errors import error_model, evidence, suggestions
 from tagcheck.tag_errors.relations import learn_relations
+from tagcheck.tag_errors.suggestions import Asked
 
 
 def gathered(matrix: np.ndarray, given: np.ndarray) -> evidence.Evidence:
@@ -50,7 +51,7 @@ def test_a_library_of_nothing_but_copies_is_examined():
     given = np.zeros((60, 2), bool)
     given[:30, 0] = given[30:, 1] = True
     given[3, 0] = False
-    seen = suggestions.examine(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"])
+    seen = suggestions.examine(Asked(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"]))
     found = suggestions.suggestions(seen, [frozenset("ab"[t] for t in np.flatnonzero(row)) for row in given])
     assert all(0 <= one.confidence <= 1 for one in found)
 
@@ -61,7 +62,7 @@ def test_embeddings_of_two_numbers_are_enough_to_work_with():
     given = np.column_stack([matrix[:, 0] > 0, matrix[:, 1] > 0])
     wrong = rng.permutation(300)[:20]
     given[wrong, 0] ^= True
-    seen = suggestions.examine(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"])
+    seen = suggestions.examine(Asked(matrix, sparse.csr_matrix(given.astype(np.float32)), ["a", "b"]))
     sets = [frozenset("ab"[t] for t in np.flatnonzero(row)) for row in given]
     told = [one for one in suggestions.suggestions(seen, sets) if one.confidence >= 0.5]
     assert len(told) >= 5 and np.mean([one.row in wrong and one.tag == "a" for one in told]) > 0.8
@@ -82,7 +83,8 @@ def test_less_memory_changes_nothing_where_all_cells_fit():
     given = (matrix @ rng.normal(size=(16, 80)) > 3).astype(np.float32)
     given[:5] = 1
     names = [str(tag) for tag in range(80)]
-    much, little = (suggestions.examine(matrix, sparse.csr_matrix(given), names, memory=some) for some in (2**32, 1))
+    asked = Asked(matrix, sparse.csr_matrix(given), names)
+    much, little = (suggestions.examine(asked, memory=some) for some in (2**32, 1))
     np.testing.assert_array_equal(much.cells.column, little.cells.column)
     np.testing.assert_allclose(much.verdict.error, little.verdict.error, atol=1e-4)
 
@@ -91,6 +93,6 @@ def test_where_nearly_all_cells_fit_they_are_looked_at():
     rng = np.random.default_rng(4)
     matrix = rng.normal(size=(200, 16)).astype(np.float32)
     given = sparse.csr_matrix((matrix @ rng.normal(size=(16, 20)) > 3).astype(np.float32))
-    found = suggestions.gather(matrix, given, [str(tag) for tag in range(20)]).found
+    found = suggestions.gather(Asked(matrix, given, [str(tag) for tag in range(20)])).found
     assert given.nnz > 10
     assert error_model._cut(found, rng, 200 * 20 - 10) == -np.inf

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from tagcheck.tag_errors import renewal, suggestions
 from tagcheck.tag_errors.renewal import Known, Now
-from tagcheck.tag_errors.suggestions import Examined
+from tagcheck.tag_errors.suggestions import Asked, Examined
 
 N, TAGS, NEW, GONE = 600, 12, 9, 3
 
@@ -25,8 +25,11 @@ def library(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def examined(matrix: np.ndarray, has: np.ndarray, numbers: np.ndarray) -> Examined:
-    names = [f"t{k}" for k in range(TAGS)]
-    return suggestions.examine(matrix, sparse.csr_matrix(has.astype(np.float32)), names, numbers=numbers)
+    return suggestions.examine(asked(matrix, has), numbers=numbers)
+
+
+def asked(matrix: np.ndarray, has: np.ndarray) -> Asked:
+    return Asked(matrix, sparse.csr_matrix(has.astype(np.float32)), [f"t{k}" for k in range(TAGS)])
 
 
 def errors(seen: Examined) -> dict[tuple[int, int], float]:
@@ -57,8 +60,8 @@ def test_it_says_what_weighing_all_says(changed):
     known = over(known, now)
     gathered, rows = renewal.renewed(known, now)
     assert set(rows) >= {50 - GONE, 20 - GONE, *range(N - GONE, N - GONE + NEW)} and len(rows) < 2 * NEW
-    again = suggestions.concluded(gathered, [f"t{k}" for k in range(TAGS)], single=known.single, apart=known.exclusions)
     has = now.given.toarray() > 0
+    again = suggestions.concluded(gathered, asked(now.matrix, has), known.single, known.exclusions)
     full = examined(now.matrix, has, now.numbers)
     assert apart(again, full).mean() < 0.01 and np.quantile(apart(again, full), 0.99) < 0.15
     assert full.gathered is not None and np.mean(gathered.folds == full.gathered.folds) > 0.98
