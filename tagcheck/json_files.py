@@ -3,7 +3,7 @@
 `parse` takes a text apart within bounds (depth, size of numbers, no NaN); `read` does so with a whole small file and
 holds it against a shape; `Unusable` counts records that had to be left out, and names the first of them. A shape is a
 function of a value that raises `Wrong`, saying what is wrong and where in the value: `text`, `whole`, `number`, `flag`,
-`one_of`, `list_of`, `map_of`, `record`, `either`.
+`matching`, `one_of`, `list_of`, `map_of`, `record`, `either`.
 """
 
 import json
@@ -231,6 +231,17 @@ def text(most: int = 10_000, least: int = 0) -> Shape:
     return check
 
 
+def matching(pattern: str, called: str) -> Shape:
+    """Text that matches a pattern as a whole; in an error it is not `called`, "a word" for example."""
+    known = re.compile(pattern)
+
+    def check(value: Any) -> None:
+        if not isinstance(value, str) or not known.fullmatch(value):
+            raise Wrong(f"{_shown(value)} is not {called}")
+
+    return check
+
+
 def whole(low: int = WHOLE_LOW, high: int = WHOLE_HIGH) -> Shape:
     """A whole number in these bounds."""
     return _bounded(int, "whole number", low, high)
@@ -263,14 +274,16 @@ def one_of(*values: Any) -> Shape:
     return check
 
 
-def list_of(shape: Shape, most: int = 10_000_000) -> Shape:
-    """A list of up to `most` values."""
+def list_of(shape: Shape, most: int = 10_000_000, least: int = 0) -> Shape:
+    """A list of `least` to `most` values."""
 
     def check(value: Any) -> None:
         if not isinstance(value, list):
             raise Wrong(f"{_shown(value)} is not a list")
         if len(value) > most:
             raise Wrong(f"the list has more than {most:,} entries")
+        if len(value) < least:
+            raise Wrong(f"the list has {len(value)} entries, {least} or more are expected")
         for place, one in enumerate(value, 1):
             try:
                 shape(one)
@@ -299,14 +312,20 @@ def map_of(shape: Shape, named: Shape = NAME) -> Shape:
     return check
 
 
-def record(needed: Mapping[str, Shape] | None = None, optional: Mapping[str, Shape] | None = None) -> Shape:
-    """An object that has the keys `needed`; `optional` ones may be absent or null. Other keys are not looked at."""
+def record(
+    needed: Mapping[str, Shape] | None = None, optional: Mapping[str, Shape] | None = None, others: bool = True
+) -> Shape:
+    """An object that has the keys `needed`; `optional` ones may be absent or null. Other keys are not looked at, or, without `others`,
+    wrong.
+    """
     needed = needed or {}
     every = [*needed.items(), *(optional or {}).items()]
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):
             raise Wrong(f"{_shown(value)} is not an object")
+        if not others and (unknown := sorted(value.keys() - dict(every).keys())):
+            raise Wrong(f"a key {unknown[0]!r} that is not known")
         for key, shape in every:
             if key not in value and key in needed:
                 raise Wrong(f"no {key!r}")

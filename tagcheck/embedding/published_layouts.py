@@ -23,6 +23,7 @@ from tagcheck.embedding import tagger_json
 from tagcheck.embedding.onnx_graph import Graph
 from tagcheck.embedding.tagger_json import FILE, KIND, VERSION, Descriptor, Labels
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.json_files import NAME, anything, either, list_of, map_of, record, whole
 from tagcheck.pictures.preparation import FILTERS
 
 TAG_LISTS = ("selected_tags.csv", "tags_info.csv")
@@ -49,6 +50,7 @@ BOORU = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5":
 PREDICTIONS = ("prediction", "predictions", "predictions_sigmoid", "probabilities")
 EITHER = ("output",)  # probabilities where a sigmoid makes it
 LOGITS = ("logits", "refined_predictions", "refined_logits", "initial_predictions", "initial_logits")
+CATEGORY_NAMES = either(list_of(record({"category": either(whole(), NAME), "name": NAME})), map_of(NAME))
 STEPS = {
     "padtosize": "pad_to_size",
     "resize": "resize",
@@ -77,8 +79,7 @@ def recognise(folder: Path) -> tuple[str, Descriptor] | None:
     graph.beside(folder, path.name)
     document: dict[str, Any] = {"kind": KIND, "version": VERSION, "name": _name(folder), "model": path.name}
     document |= _outputs(path, graph) | _described(folder, path, graph)
-    text = written(document)
-    return text, tagger_json.parse(path, json.loads(text))
+    return written(document), tagger_json.parse(document)
 
 
 def written(document: dict[str, Any]) -> str:
@@ -252,14 +253,9 @@ def _listed(folder: Path, name: str) -> dict[str, Any]:
 
 def _categories(path: Path) -> dict[str, str]:
     """What each category is called, by its number: a list of objects, or one object; nothing where there is no such file."""
-    said = tagger_json.read_json(path) if path.is_file() else {}
-    if isinstance(said, list):
-        pairs = [(one.get("category"), one.get("name")) if isinstance(one, dict) else (None, None) for one in said]
-    else:
-        pairs = list(said.items()) if isinstance(said, dict) else [(None, None)]
-    if not all(isinstance(number, (int, str)) and isinstance(name, str) for number, name in pairs):
-        raise BadFile(f"{path} is not a list of objects with category and name: get it again")
-    return {str(number): str(name) for number, name in pairs}
+    said = tagger_json.read_json(path, CATEGORY_NAMES, "get it again") if path.is_file() else {}
+    pairs = [(one["category"], one["name"]) for one in said] if isinstance(said, list) else said.items()
+    return {str(number): name for number, name in pairs}
 
 
 def _category_thresholds(path: Path, names: dict[str, str]) -> dict[str, float]:
@@ -286,9 +282,7 @@ def _category_thresholds(path: Path, names: dict[str, str]) -> dict[str, float]:
 
 def _balanced_thresholds(path: Path, names: dict[str, str]) -> dict[str, float]:
     """The balanced threshold of each category in threshold.json, by the categories' numbers; nothing where there is no such file."""
-    said = tagger_json.read_json(path) if path.is_file() else {}
-    if not isinstance(said, dict):
-        raise BadFile(f"{path} is not an object of categories: get it again")
+    said = tagger_json.read_json(path, map_of(anything), "get it again") if path.is_file() else {}
     found = {}
     for category, name in names.items():
         aims = said.get(name)

@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ import numpy as np
 
 from tagcheck import json_files
 from tagcheck.errors import BadFile, MissingInput
+from tagcheck.json_files import Shape, Wrong, anything, list_of, map_of, matching, number, one_of, record, text, whole
 from tagcheck.pictures import Recipe
 from tagcheck.pictures.preparation import FILTERS, FITS
 
 FILE, KIND, VERSION = "tagger.json", "tagger", 1
 LARGEST_LIST = 256 << 20  # bytes
 MOST_TAGS = 2_000_000
-FORMS = ("lines", "json", "vocabulary", "csv")
 SEE = "see docs/decisions/taggers.md"
 
 
@@ -108,72 +108,79 @@ class Descriptor:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
+def _beside(value: Any) -> None:
+    """The name of a file in the same folder, and no way out of it."""
+    if not json_files.is_text(value) or not value or Path(value).name != value:
+        raise Wrong(f"{value!r} is not the name of a file beside it")
+
+
+def _span(value: Any) -> None:
+    """The numbers that the darkest and the brightest pixel become."""
+    list_of(number(), 2, 2)(value)
+    if value[0] >= value[1]:
+        raise Wrong(f"{value} are not two numbers, the lower first")
+
+
+def _labels(value: Any) -> None:
+    """An object as `Labels` says, without keys that mean nothing in its form."""
+    record({"file": _beside, "form": one_of(*FORMS)})(value)
+    record({"file": _beside, "form": anything}, FORMS[value["form"]], others=False)(value)
+
+
+WORD = text(1_000, least=1)
+CHANCE = number(1e-9, 1 - 1e-9)
+THREE = list_of(number(), 3, 3)
+BY_CATEGORY = {"leave_out": list_of(WORD), "namespaces": map_of(WORD), "thresholds": map_of(CHANCE)}
+# How a list of tags can be written, each with the keys of `Labels` that it may have.
+FORMS: dict[str, dict[str, Shape]] = {
+    "lines": {},
+    "json": BY_CATEGORY,
+    "vocabulary": BY_CATEGORY | {"inside": list_of(WORD)},
+    "csv": BY_CATEGORY | dict.fromkeys(("column", "category", "threshold"), WORD),
+}
+SHAPE = record(
+    {
+        "kind": one_of(KIND),
+        "version": one_of(VERSION),
+        "name": matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a word"),
+        "model": _beside,
+        "size": whole(1, 4096),
+        "fit": one_of(*FITS),
+        "background": list_of(whole(0, 255), 3, 3),
+        "filter": one_of(*FILTERS),
+        "layout": one_of("NCHW", "NHWC"),
+        "colours": one_of("RGB", "BGR"),
+        "range": _span,
+        "mean": THREE,
+        "std": list_of(number(1e-12), 3, 3),
+        "labels": _labels,
+        "output": one_of("probabilities", "logits"),
+    },
+    {"output_name": WORD, "embedding": WORD},
+    others=False,
+)
+
+
 def read(folder: Path) -> Descriptor | None:
     """The descriptor in `folder`, None where there is none. Raises `BadFile` naming the key that is wrong."""
     path = folder / FILE
-    if not path.is_file():
-        return None
-    return parse(path, read_json(path))
+    return parse(read_json(path, SHAPE)) if path.is_file() else None
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, shape: Shape | None = None, again: str = SEE) -> Any:
     """A JSON file in UTF-8. Raises `BadFile` naming it."""
-    return json_files.read(path, again=SEE, most=LARGEST_LIST)
+    return json_files.read(path, shape, again, most=LARGEST_LIST)
 
 
-def parse(path: Path, document: Any) -> Descriptor:
-    """The descriptor that `document`, out of `path`, holds. Raises `BadFile` naming the key that is wrong."""
-    if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise BadFile(f"{path} is not of kind {KIND!r}: {SEE}")
-    if document.get("version") != VERSION:
-        raise BadFile(f"{path} has version {document.get('version')!r}, this program reads {VERSION}: {SEE}")
-    keys = _Keys(path, document, "", {"kind", "version"})
-    found = Descriptor(
-        name=keys.take("name", _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"), "a word"),
-        model=keys.take("model", _file_name, "the name of a file beside it"),
-        recipe=Recipe(
-            keys.take("size", lambda value: _whole(value) and 1 <= value <= 4096, "a whole number from 1 to 4096"),
-            keys.take("fit", FITS.__contains__, _one_of(FITS)),
-            tuple(
-                keys.take(
-                    "background",
-                    lambda value: _three(value) and all(_whole(one) and 0 <= one <= 255 for one in value),
-                    "three whole numbers from 0 to 255",
-                )
-            ),
-            keys.take("filter", FILTERS.__contains__, _one_of(FILTERS)),
-        ),
-        layout=keys.take("layout", ("NCHW", "NHWC").__contains__, "NCHW or NHWC"),
-        colours=keys.take("colours", ("RGB", "BGR").__contains__, "RGB or BGR"),
-        range=_pair(
-            keys.take("range", lambda value: _numbers(value, 2) and value[0] < value[1], "two numbers, the lower first")
-        ),
-        mean=_triple(keys.take("mean", _three, "three numbers")),
-        std=_triple(keys.take("std", lambda value: _three(value) and min(value) > 0, "three numbers above 0")),
-        labels=_labels(_Keys(path, keys.take("labels", lambda value: isinstance(value, dict), "an object"), "labels.")),
-        output=keys.take("output", ("probabilities", "logits").__contains__, "probabilities or logits"),
-        output_name=keys.take("output_name", _text, "a name in the graph", None),
-        embedding=keys.take("embedding", _text, "a name in the graph", None),
-    )
-    keys.done()
-    return found
-
-
-def _labels(keys: _Keys) -> Labels:
-    form = keys.take("form", FORMS.__contains__, _one_of(FORMS))
-    made: dict[str, Any] = {"file": keys.take("file", _file_name, "the name of a file beside it"), "form": form}
-    if form == "csv":
-        made["column"] = keys.take("column", _text, "the name of a column", "name")
-        made["category"] = keys.take("category", _text, "the name of a column", None)
-        made["threshold"] = keys.take("threshold", _text, "the name of a column", None)
-    if form == "vocabulary":
-        made["inside"] = tuple(keys.take("inside", _words, "a list of words", []))
-    if form != "lines":
-        made["leave_out"] = tuple(keys.take("leave_out", _words, "a list of words", []))
-        made["namespaces"] = keys.take("namespaces", _object_of(_text), "an object of categories and namespaces", {})
-        made["thresholds"] = keys.take("thresholds", _object_of(_chance), "an object of categories and numbers", {})
-    keys.done()
-    return Labels(**made)
+def parse(document: dict[str, Any]) -> Descriptor:
+    """The descriptor that `document` holds, which has the `SHAPE` of one."""
+    said = {key: one for key, one in document.items() if one is not None}
+    labels: dict[str, Any] = {key: one for key, one in said.pop("labels").items() if one is not None}
+    labels |= {key: tuple(labels[key]) for key in ("inside", "leave_out") if key in labels}
+    recipe = Recipe(said.pop("size"), said.pop("fit"), tuple(said.pop("background")), said.pop("filter"))
+    numbers: dict[str, Any] = {key: tuple(map(float, said.pop(key))) for key in ("range", "mean", "std")}
+    del said["kind"], said["version"]
+    return Descriptor(recipe=recipe, labels=Labels(**labels), **numbers, **said)
 
 
 def read_rows(folder: Path, labels: Labels) -> list[Row]:
@@ -277,80 +284,5 @@ def _place(value: Any) -> int | None:
     return value if _whole(value) else None
 
 
-class _Keys:
-    """Takes keys out of an object, each once, and complains by name about what is missing, wrong or left."""
-
-    def __init__(self, path: Path, document: dict[str, Any], prefix: str, taken: Collection[str] = ()) -> None:
-        self.path, self.document, self.prefix, self.taken = path, document, prefix, set(taken)
-
-    def take(self, name: str, good: Callable[[Any], bool], expected: str, default: Any = ...) -> Any:
-        self.taken.add(name)
-        value = self.document.get(name)
-        if value is None and default is not ...:
-            return default
-        try:
-            fine = value is not None and good(value)
-        except TypeError:  # an unhashable value asked for in a table
-            fine = False
-        if not fine:
-            said = f"has no {self.prefix}{name}" if name not in self.document else f"has {self.prefix}{name} {value!r}"
-            raise BadFile(f"{self.path} {said}, {expected} is expected: {SEE}")
-        return value
-
-    def done(self) -> None:
-        left = sorted(set(self.document) - self.taken)
-        if left:
-            raise BadFile(f"{self.path} has a key {self.prefix}{left[0]} that is not known: {SEE}")
-
-
-def _matching(pattern: str) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _words(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_text, value))
-
-
-def _chance(value: Any) -> bool:
-    return isinstance(value, float) and 0 < value < 1
-
-
-def _object_of(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(good, value.values()))
-
-
-def _file_name(value: Any) -> bool:
-    """A name and no way out of the folder."""
-    return _text(value) and Path(value).name == value
-
-
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _numbers(value: Any, count: int) -> bool:
-    return (
-        isinstance(value, list) and len(value) == count and all(_whole(one) or isinstance(one, float) for one in value)
-    )
-
-
-def _three(value: Any) -> bool:
-    return _numbers(value, 3)
-
-
-def _pair(value: list[float]) -> tuple[float, float]:
-    low, high = map(float, value)
-    return low, high
-
-
-def _triple(value: list[float]) -> tuple[float, float, float]:
-    red, green, blue = map(float, value)
-    return red, green, blue
-
-
-def _one_of(names: Any) -> str:
-    return "one of " + ", ".join(names)

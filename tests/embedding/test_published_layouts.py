@@ -631,7 +631,7 @@ RESIZED = {"type": "resize", "size": [SIDE, SIDE], "interpolation": "bicubic"}
         (
             lambda folder: beside("categories.json", [{"category": None}])(animetimm(folder)),
             BadFile,
-            "with category and name",
+            "'category': None is not",
         ),
         (
             lambda folder: cut_by(12, wd(folder) / "selected_tags.csv"),
@@ -673,7 +673,11 @@ RESIZED = {"type": "resize", "size": [SIDE, SIDE], "interpolation": "bicubic"}
             BadFile,
             "takes its colours last",
         ),
-        (lambda folder: beside("threshold.json", [])(camie_export(folder)), BadFile, "not an object of categories"),
+        (
+            lambda folder: beside("threshold.json", [])(camie_export(folder)),
+            BadFile,
+            "threshold.json: a list is not an object: get it again",
+        ),
         (lambda folder: columns("tag_id", "category")(wd(folder)), BadFile, "no column of names, only 'tag_id'"),
         (
             lambda folder: mapping(lambda found: {"tag_to_idx": found["tag_to_idx"]})(cl_two(folder)),
