@@ -126,7 +126,8 @@ def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int
                 if part is not None:
                     left.appendleft(part)
                 elif not isinstance(error, ray.exceptions.ActorDiedError) or "creation task" in str(error):
-                    raise WorkersLost(f"a worker could not be made: {_short(error)}") from None
+                    last = str(error).strip().rpartition("\n")[2] or type(error).__name__
+                    raise WorkersLost(f"a worker could not be made: {last[:300]}") from None
                 start()
                 continue
             if part is not None:
@@ -138,11 +139,6 @@ def _done(ray: Any, make: Callable[[], Work], parts: Sequence[Any], workers: int
                 if begun[part] > ATTEMPTS:
                     raise WorkersLost(f"{ATTEMPTS} workers ended in the same part ({part + 1} of {len(parts)})")
                 asked[worker.do.remote(parts[part], begun[part] - 1)] = worker, part
-
-
-def _short(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
 
 
 def _ray() -> Any:

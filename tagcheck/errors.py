@@ -36,6 +36,15 @@ class BadFile(ToolError):
     exit_code = 4
 
 
+def short(error: BaseException, most: int = 160) -> str:
+    """What a library's error says, in one line of `most` characters; its kind where it says nothing.
+
+    >>> short(ValueError("no   such\\nthing")), short(ValueError())
+    ('no such thing', 'ValueError')
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 @contextmanager
 def told_as(words: str) -> Iterator[None]:
     """Begin messages about missing or wrong files with these words, for people who search for them."""

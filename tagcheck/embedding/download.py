@@ -9,15 +9,17 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 
 import joytag
 from tagcheck.embedding import published_layouts
-from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.errors import BadFile, MissingInput, UsageError, short
 from tagcheck.files import sync_folder, write_atomically
 
 REPOSITORY = "fancyfeast/joytag"
@@ -27,11 +29,6 @@ LISTED = "files.txt"  # beside another tagger's files: which they are
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 TRIES = 5  # in a row without one new byte
-WAY_OUT = (
-    "connect to the internet and run the same command again (it goes on where it was), or put "
-    f"{', '.join(FILES)} of https://huggingface.co/{REPOSITORY} into a folder and name it with --model-dir"
-)
-
 Progress = Callable[[str, int, int], None]
 
 
@@ -52,8 +49,7 @@ def ensure(folder: Path, endpoint: str | None = None, progress: Progress | None 
     hub's address (default: HF_ENDPOINT, else huggingface.co). Raises `MissingInput` with both ways
     out when the files are not available, `BadFile` when what arrived is not what was announced.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    return _fetch_all(Source(REPOSITORY, "", endpoint, WAY_OUT), missing, folder, progress, pause)
+    return _fetch_all(Source(REPOSITORY, endpoint=endpoint), FILES, folder, progress, pause)
 
 
 def ensure_model(
@@ -78,11 +74,7 @@ def ensure_model(
         return folder
     owner, repository, *inside = name.split("/")
     prefix = "".join(f"{part}/" for part in inside)
-    way_out = (
-        "connect to the internet and run the same command again (it goes on where it was), or put "
-        f"the files of https://huggingface.co/{owner}/{repository} into a folder and name it with --model-dir"
-    )
-    source = Source(f"{owner}/{repository}", prefix, endpoint, way_out)
+    source = Source(f"{owner}/{repository}", prefix, endpoint)
     there = _listed(source)
     inside_it = [one.removeprefix(prefix) for one in there if one.startswith(prefix)]
     wanted = published_layouts.wanted_files([one for one in inside_it if "/" not in one])
@@ -90,27 +82,48 @@ def ensure_model(
         folders = sorted({one.rpartition("/")[0] for one in there if one.endswith(".onnx") and "/" in one})
         where = f"; it has some in {', '.join(folders[:5])}: add the folder to the name" if folders else ""
         raise MissingInput(f"{source.repository} holds no .onnx file{f' in {prefix}' if prefix else ''}{where}")
-    _fetch_all(source, [one for one in wanted if not (folder / one).is_file()], folder, progress, pause)
+    _fetch_all(source, wanted, folder, progress, pause)
     write_atomically(listed, lambda out: out.write("\n".join(wanted).encode()))
     return folder
 
 
 @dataclass(frozen=True)
 class Source:
-    """A repository of the hub, the folder in it ("" or ending in a slash), the hub's address, and what else to do."""
+    """A repository of the hub, the folder in it ("" or ending in a slash), and the hub's address."""
 
     repository: str
-    prefix: str
-    endpoint: str | None
-    way_out: str
+    prefix: str = ""
+    endpoint: str | None = None
+
+    @property
+    def way_out(self) -> str:
+        """What to do where its files cannot be fetched."""
+        files = ", ".join(FILES) if self.repository == REPOSITORY else "the files"
+        return (
+            "connect to the internet and run the same command again (it goes on where it was), or put "
+            f"{files} of https://huggingface.co/{self.repository} into a folder and name it with --model-dir"
+        )
+
+    @contextmanager
+    def hub(self, trouble: str) -> Iterator[Any]:
+        """huggingface_hub, whose errors become a `MissingInput` that begins with `trouble`."""
+        import huggingface_hub  # takes a second, and is needed at the first use alone
+        from huggingface_hub import errors
+
+        try:
+            yield huggingface_hub
+        except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # its own, by version
+            raise MissingInput(f"{trouble} ({_words(error)}): {self.way_out}") from None
 
 
-def _fetch_all(source: Source, names: list[str], folder: Path, progress: Progress | None, pause: float) -> Path:
-    """Fetch `names`, all of one commit."""
-    if names:
-        folder.mkdir(parents=True, exist_ok=True)
+WAY_OUT = Source(REPOSITORY).way_out
+
+
+def _fetch_all(source: Source, names: Sequence[str], folder: Path, progress: Progress | None, pause: float) -> Path:
+    """`folder`, with `names` in it; what is missing is fetched, all of one commit."""
     commit: str | None = None
-    for name in names:
+    for name in (one for one in names if not (folder / one).is_file()):
+        folder.mkdir(parents=True, exist_ok=True)
         announced = _announced(source, name, commit, folder)
         commit = announced.commit
         _fetch(folder / name, announced, source, progress, pause)
@@ -119,33 +132,21 @@ def _fetch_all(source: Source, names: list[str], folder: Path, progress: Progres
 
 def _listed(source: Source) -> list[str]:
     """The names of the repository's files."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    try:
-        said = huggingface_hub.HfApi(endpoint=source.endpoint).model_info(source.repository, timeout=TIMEOUT[0])
-    except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # its own, by version
-        raise MissingInput(
-            f"the hub does not tell the files of {source.repository} ({_words(error)}): {source.way_out}"
-        ) from None
+    with source.hub(f"the hub does not tell the files of {source.repository}") as hub:
+        said = hub.HfApi(endpoint=source.endpoint).model_info(source.repository, timeout=TIMEOUT[0])
     return [one.rfilename for one in said.siblings or ()]
 
 
 def _announced(source: Source, name: str, commit: str | None, folder: Path) -> Announced:
     """Ask the hub about one file, of the same commit as the files before it."""
-    import huggingface_hub  # takes a second, and is needed at the first use alone
-    from huggingface_hub import errors
-
-    what = "JoyTag weights" if source.repository == REPOSITORY else f"files of {source.repository}"
-    url = huggingface_hub.hf_hub_url(source.repository, source.prefix + name, revision=commit, endpoint=source.endpoint)
-    try:
-        said = huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT[0])
-    except (errors.HfHubHTTPError, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # its own, by version
-        raise MissingInput(
-            f"no {what} in {folder}, and the hub cannot be asked for {name} ({_words(error)}): {source.way_out}"
-        ) from None
+    missing = (
+        f"no {'JoyTag weights' if source.repository == REPOSITORY else f'files of {source.repository}'} in {folder}"
+    )
+    with source.hub(f"{missing}, and the hub cannot be asked for {name}") as hub:
+        url = hub.hf_hub_url(source.repository, source.prefix + name, revision=commit, endpoint=source.endpoint)
+        said = hub.get_hf_file_metadata(url, timeout=TIMEOUT[0])
     if said.size is None or said.etag is None or said.commit_hash is None:
-        raise MissingInput(f"no {what} in {folder}, and {url} does not announce its size and digest: {source.way_out}")
+        raise MissingInput(f"{missing}, and {url} does not announce its size and digest: {source.way_out}")
     return Announced(said.location, said.size, said.etag, said.commit_hash)
 
 
@@ -206,18 +207,16 @@ def _size(path: Path) -> int:
 
 def digest(path: Path, like: str) -> str:
     """The file's digest in the manner of `like`: SHA-256 (64 hex digits, large files), or git's SHA-1 of a blob (40)."""
-    kind = (
+    made = (
         hashlib.sha256()
         if re.fullmatch("[0-9a-f]{64}", like)
         else hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     )
     with open(path, "rb") as file:
-        while piece := file.read(CHUNK):
-            kind.update(piece)
-    return kind.hexdigest()
+        return hashlib.file_digest(file, lambda: made).hexdigest()
 
 
 def _words(error: Exception) -> str:
-    """One short line of what a library said."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:150]}" if text else type(error).__name__
+    """What a library said, and the kind of its error."""
+    said = short(error, 150)
+    return f"{type(error).__name__}: {said}" if str(error) else said

@@ -21,7 +21,7 @@ from tagcheck.embedding import tagger_json
 from tagcheck.embedding.onnx_graph import Graph, Linear, with_output
 from tagcheck.embedding.store import TagHead
 from tagcheck.embedding.tagger_json import Descriptor, Names
-from tagcheck.errors import BadFile, MissingInput, UsageError
+from tagcheck.errors import BadFile, MissingInput, UsageError, short
 
 NUMBERS = {
     "tensor(float)": np.float32,
@@ -247,7 +247,7 @@ def _session(runtime: Any, data: bytes, providers: list[Any], threads: int, path
     try:
         session = runtime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises some ten kinds for one damaged file, all of Exception alone
-        raise BadFile(f"{path} cannot be used by onnxruntime ({' '.join(str(error).split())[:200]})") from None
+        raise BadFile(f"{path} cannot be used by onnxruntime ({short(error, 200)})") from None
     if providers[0] != "CPUExecutionProvider" and "CUDAExecutionProvider" not in session.get_providers():
         raise UsageError("--device cuda: onnxruntime found no usable GPU or CUDA libraries; use --device cpu")
     return session

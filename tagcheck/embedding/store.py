@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -158,6 +158,16 @@ def found_model(folder: Path) -> tuple[str, str] | None:
     return None
 
 
+class _Row(NamedTuple):
+    """One picture on its way into a shard, as `ShardWriter.add` takes it."""
+
+    hash: str
+    embedding: np.ndarray
+    size: tuple[int, int] | None
+    thumbnail: np.ndarray | None
+    pixels: str | None
+
+
 class ShardWriter:
     """Collects rows and writes a shard whenever `rows` of them are there, and at `close`.
 
@@ -181,11 +191,7 @@ class ShardWriter:
         """`maker`, eight hex digits, makes names that no other machine gives in the same second."""
         self.folder, self.model, self.preprocess, self.rows, self.dtype = folder, model, preprocess, rows, dtype
         self.ending = f"_{maker}.pt" if maker else ".pt"
-        self._hashes: list[str] = []
-        self._rows: list[np.ndarray] = []
-        self._sizes: list[tuple[int, int]] = []
-        self._thumbnails: list[np.ndarray | None] = []
-        self._pixels: list[bytes] = []
+        self._waiting: list[_Row] = []
         self.written = 0
 
     def __enter__(self) -> ShardWriter:
@@ -212,21 +218,20 @@ class ShardWriter:
             raise ValueError(f"{len(hashes)} hashes for {len(rows)} rows")
         if not np.isfinite(rows).all():
             raise ValueError("embeddings that are not finite numbers")
-        self._hashes.extend(hashes)
-        self._rows.extend(np.asarray(rows, dtype=np.float32))
-        self._sizes.extend([(0, 0)] * len(rows) if sizes is None else [size or (0, 0) for size in sizes])
-        self._thumbnails.extend([None] * len(rows) if thumbnails is None else thumbnails)
-        self._pixels.extend(bytes.fromhex(one or "") for one in pixels or [""] * len(rows))
-        while len(self._hashes) >= self.rows:
+        none = [None] * len(rows)
+        several = (none if one is None else one for one in (sizes, thumbnails, pixels))
+        self._waiting += map(_Row, hashes, np.asarray(rows, dtype=np.float32), *several)
+        while len(self._waiting) >= self.rows:
             self._write(self.rows)
 
     def close(self) -> None:
         """Write what is left."""
-        if self._hashes:
-            self._write(len(self._hashes))
+        if self._waiting:
+            self._write(len(self._waiting))
 
     def _write(self, count: int) -> None:
-        rows = torch.from_numpy(np.stack(self._rows[:count]))
+        written = self._waiting[:count]
+        rows = torch.from_numpy(np.stack([one.embedding for one in written]))
         low, high = (float(value) for value in rows.aminmax())
         fits = max(-low, high) <= torch.finfo(self.dtype).max  # float16 ends at 65,504
         document = {
@@ -234,18 +239,18 @@ class ShardWriter:
             "version": VERSION,
             "model": self.model,
             "preprocess": self.preprocess,
-            "hashes": self._hashes[:count],
+            "hashes": [one.hash for one in written],
             "embeddings": rows.to(self.dtype) if fits else rows,
         }
-        if any(width for width, _ in self._sizes[:count]):
-            document["sizes"] = torch.tensor(self._sizes[:count], dtype=torch.int32)
-        thumbnails = [one for one in self._thumbnails[:count] if one is not None]
+        if any(one.size for one in written):
+            document["sizes"] = torch.tensor([one.size or (0, 0) for one in written], dtype=torch.int32)
+        thumbnails = [one.thumbnail for one in written if one.thumbnail is not None]
         if len(thumbnails) == count:
             document["thumbnails"] = torch.from_numpy(np.stack(thumbnails))
             document["thumbnails_sum"] = byte_sum(document["thumbnails"])
-        if any(self._pixels[:count]):
-            digests = np.array([list(one.ljust(PIXEL_BYTES, b"\0")) for one in self._pixels[:count]], dtype=np.uint8)
-            document["pixels"] = torch.from_numpy(digests)
+        if any(one.pixels for one in written):
+            digests = b"".join(bytes.fromhex(one.pixels or "00" * PIXEL_BYTES) for one in written)
+            document["pixels"] = torch.from_numpy(np.frombuffer(digests, np.uint8).reshape(count, -1).copy())
             document["pixels_sum"] = byte_sum(document["pixels"])
         document["sum"] = byte_sum(document["embeddings"], document.get("sizes"))
         while True:
@@ -264,8 +269,7 @@ class ShardWriter:
     def _forget(self, count: int) -> None:
         """The first rows are stored."""
         self.written += count
-        for kept in (self._hashes, self._rows, self._sizes, self._thumbnails, self._pixels):
-            del kept[:count]
+        del self._waiting[:count]
 
 
 def load(

@@ -266,9 +266,14 @@ def overlooked_gpu() -> str | None:
     """Why an NVIDIA GPU that is in this machine is not used, or None where none is overlooked."""
     if torch.cuda.is_available() or not (os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi")):
         return None
+    way_out = "install a build that fits the GPU's driver" if torch.version.cuda is None else "look at nvidia-smi"
+    return f"{_no_cuda()}: {way_out}, or say --device cpu"
+
+
+def _no_cuda() -> str:
     if torch.version.cuda is None:
-        return "this PyTorch was built without CUDA: install a build that fits the GPU's driver, or say --device cpu"
-    return f"PyTorch (CUDA {torch.version.cuda}) finds no usable GPU or driver: look at nvidia-smi, or say --device cpu"
+        return "this PyTorch was built without CUDA"
+    return f"PyTorch (CUDA {torch.version.cuda}) finds no usable GPU or driver"
 
 
 def default_batch_size(device: torch.device, lanes: int) -> int:
@@ -285,13 +290,9 @@ def choose_device(device: str) -> torch.device:
         return torch.device(device)
     if device == "mps":
         raise UsageError("--device mps: PyTorch finds no GPU of Apple's here; use --device cpu")
-    built = torch.version.cuda
-    why = (
-        "this PyTorch was built without CUDA"
-        if built is None
-        else f"PyTorch (CUDA {built}) finds no usable GPU or driver"
+    raise UsageError(
+        f"--device cuda: {_no_cuda()}; use --device cpu, or install a PyTorch build that fits the GPU's driver"
     )
-    raise UsageError(f"--device cuda: {why}; use --device cpu, or install a PyTorch build that fits the GPU's driver")
 
 
 def device_name(device: torch.device) -> str:

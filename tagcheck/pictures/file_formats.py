@@ -19,7 +19,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from tagcheck.errors import ToolError
+from tagcheck.errors import ToolError, short
 
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
@@ -140,7 +140,7 @@ def _jpegxl(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Imag
     try:
         values = imagecodecs.jpegxl_decode(data)
     except RuntimeError as error:  # JpegxlError is one, and not all that it raises
-        raise ImageUnreadable(f"the file is damaged: {' '.join(str(error).split())[:160]}") from None
+        raise ImageUnreadable(f"the file is damaged: {short(error)}") from None
     if values.dtype != np.uint8:
         values = to_eight_bits(values)
     frames = [values[place] for place in spread(len(values), limits.frames)] if values.ndim == 4 else [values]
@@ -164,9 +164,8 @@ def _video(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image
             moments = [start + part * length // parts for part in range(1, parts, 2)] if length else [start]
             return [_frame_at(file, stream, moment, start, check).to_image() for moment in moments]
     except (av.FFmpegError, StopIteration) as error:
-        raise ImageUnreadable(
-            f"the file is damaged: {' '.join(str(error).split())[:160] or 'no picture in it can be decoded'}"
-        ) from None
+        said = short(error) if str(error) else "no picture in it can be decoded"
+        raise ImageUnreadable(f"the file is damaged: {said}") from None
 
 
 def _frame_at(file: Any, stream: Any, moment: int, start: int, check: Callable[[], None]) -> Any:

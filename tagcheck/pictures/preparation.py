@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
+from tagcheck.errors import short
 from tagcheck.pictures import repairs
 from tagcheck.pictures.file_formats import (
     ImagePassing,
@@ -244,9 +245,9 @@ def _explained(data: bytes, limits: Limits) -> Iterator[Callable[[], None]]:
     except MemoryError:
         raise ImagePassing("not enough memory to decode it") from None
     except NotImplementedError as error:
-        raise ImageUnsupported(f"a variant that Pillow cannot decode: {_words(error)}") from None
+        raise ImageUnsupported(f"a variant that Pillow cannot decode: {short(error)}") from None
     except DAMAGE as error:
-        raise ImageUnreadable(f"the file is damaged: {_words(error)}") from None
+        raise ImageUnreadable(f"the file is damaged: {short(error)}") from None
 
 
 def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[], None]) -> list[Picture]:
@@ -487,9 +488,3 @@ def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], reci
     square = Image.new("RGB", (size, size), recipe.background)
     square.paste(resized, (spans[0][0], spans[1][0]))
     return square
-
-
-def _words(error: BaseException) -> str:
-    """One short line of what a library said."""
-    text = " ".join(str(error).split())[:160]
-    return text or type(error).__name__
