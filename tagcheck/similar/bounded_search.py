@@ -6,7 +6,7 @@ Cauchy-Schwarz two left-out parts cannot contribute more to the dot product than
 their lengths. So with that length as one more coordinate, the short dot product is never below
 the true one, and a pair whose short product stays below the threshold is ruled out for certain.
 
-The short products are made in bfloat16. Their error is bounded from the data (`_Heads`), and the
+The short products are made in bfloat16. Their error is bounded from the data (`_Signed`), and the
 threshold, less that bound, is one more coordinate: so the sign of a product says whether the pair
 stays, and the rounding of the result, which keeps signs, costs nothing.
 
@@ -21,14 +21,15 @@ their centres, so most rows of most clusters are never compared at all (bounds_i
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import cache
 from time import perf_counter
 
 import numpy as np
 import torch
 
-from tagcheck.similar.bounds_in_c import PART, Scanner, kernel
-from tagcheck.similar.unit_rows import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Progress, Scratch, UnitRows
+from tagcheck.similar.bounds_in_c import CLUSTER_AXES, PART, SPARE, Scanner, kernel
+from tagcheck.similar.unit_rows import BLOCK, TILE, UNIT_ROUNDOFF, Candidates, Heads, Progress, Scratch, UnitRows
 
 WIDTHS = (32, 48, 64, 96, 128, 256)  # axes that the first bound may keep; the last is what the second keeps
 FEWEST_ROWS = 5_000  # below, the plain products are over before the axes are found
@@ -41,9 +42,6 @@ COMPILED_LEAVES = (4.0, 2e-4)  # and for the kernel, which looks again at a pair
 COMPILED_EVEN = (600_000, 0.5)  # measured: rows for which comparing takes as long as preparing, and with which power
 TORCH_EVEN = (17_000, 1.0)  # of their number it grows faster
 MEASURED, PROJECTED = 0.15, 0.55  # measured: shares of preparing that are done before and after rows are projected
-EARLY = 0.75  # share of the first bound's axes that the kernel takes before it looks for the first time
-SPARE = 2.0**-15  # for what the margin's own numbers are rounded by
-CLUSTER_AXES = 32
 CLUSTER_ROWS = 100  # fewest rows to a cluster, on average; the clusters are no more than the root of the number of rows
 CLUSTER_ROUNDS = 4
 NEAREST = 1_024  # points whose distances to all centres fit a core's cache
@@ -82,24 +80,10 @@ class PrunedSearch:
         )
         defect = _defect(axes) + (rows.width + 8) * UNIT_ROUNDOFF * (1 + widths[-1]) ** 0.5
         self.order, firsts = cluster_order(heads[:, 1 : 1 + CLUSTER_AXES], random, pool)
-        nonzero = rows.scale > 0
-        if loaded is not None:
-            early = max(1, int(first * EARLY) // 2 * 2 - 1)
-            self.bounds: Scanner | _TorchBounds = Scanner(
-                loaded,
-                heads,
-                lambda head: rest_lengths(head, defect),
-                (early, first),
-                nonzero,
-                self.order,
-                firsts,
-                CLUSTER_AXES,
-                low,
-                4 * defect + SPARE,
-                pool,
-            )
-        else:
-            self.bounds = _TorchBounds(heads, first, self.order, nonzero, low, defect, pool)
+        cut = Heads(heads, self.order, rows.scale > 0, defect)
+        self.bounds: Scanner | _TorchBounds = (
+            Scanner(loaded, cut, first, firsts, low, pool) if loaded else _TorchBounds(cut, first, low, pool)
+        )
         self.size, self.step = self.bounds.size, self.bounds.step
 
     def strip(self, start: int) -> Iterator[Candidates | None]:
@@ -109,30 +93,18 @@ class PrunedSearch:
     def _full(self, i: torch.Tensor, j: torch.Tensor) -> Candidates | None:
         """Which of the pairs (i, j) of ordered rows have a full product of at least `low`, as rows of the input."""
         i, j = self.order[i], self.order[j]
-        product = self.rows.products(i, j)
-        stays = product >= self.low
-        i, j = i[stays], j[stays]
-        return torch.minimum(i, j).numpy(), torch.maximum(i, j).numpy(), product[stays].numpy()
+        return self.rows.pairs_above(self.low, i, j)
 
 
 class _TorchBounds:
     """The bounds in torch, a tile at a time."""
 
-    def __init__(
-        self,
-        heads: torch.Tensor,
-        first: int,
-        order: torch.Tensor,
-        nonzero: torch.Tensor,
-        low: float,
-        defect: float,
-        pool: Executor,
-    ) -> None:
+    def __init__(self, cut: Heads, first: int, low: float, pool: Executor) -> None:
         dtype = product_dtype()
-        self.size, self.step, self.scratch = len(heads), TILE, Scratch()
-        self.left = _Heads(heads[:, : 1 + first], order, nonzero, low, defect, dtype, pool)
+        self.size, self.step, self.scratch = len(cut.heads), TILE, Scratch()
+        self.left = _Signed(replace(cut, heads=cut.heads[:, : 1 + first]), low, dtype, pool)
         self.right = self.left.right(slice(None))
-        self.long = _Heads(heads, order, nonzero, low, defect, dtype, pool)
+        self.long = _Signed(cut, low, dtype, pool)
 
     def strip(self, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The rows and the columns of the pairs that are left, as places in the order."""
@@ -156,7 +128,7 @@ class _TorchBounds:
         return row[one] + start, column[two] + other
 
 
-class _Heads:
+class _Signed:
     """The rows' first coordinates with what bounds the rest, ready for products whose sign decides.
 
     A row is [m, m', m, h_1 .. h_k, r, 1, 1] on the left and [m, m, m', h_1 .. h_k, r, o, o'] on the
@@ -165,23 +137,14 @@ class _Heads:
     offset o + o' = margin - low. The product of two rows is then at least their cosine - low.
     """
 
-    def __init__(
-        self,
-        heads: torch.Tensor,
-        order: torch.Tensor,
-        nonzero: torch.Tensor,
-        low: float,
-        defect: float,
-        dtype: torch.dtype,
-        pool: Executor,
-    ) -> None:
-        n, width = heads.shape
+    def __init__(self, cut: Heads, low: float, dtype: torch.dtype, pool: Executor) -> None:
+        n, width = cut.heads.shape
         self.rows = torch.empty(n, width + 5, dtype=dtype)
 
         def fill(start: int) -> float:
-            place = order[start : start + BLOCK]
-            head = heads[place]
-            rest = rest_lengths(head, defect) * nonzero[place]
+            place = cut.order[start : start + BLOCK]
+            head = cut.heads[place]
+            rest = cut.rests(head) * cut.nonzero[place]
             made = self.rows[start : start + BLOCK]
             made[:, 0] = head[:, 0]
             made[:, 1] = head[:, 0] - made[:, 0].float()
@@ -195,7 +158,7 @@ class _Heads:
         # Rounding moved each row's h by at most `worst`, so a product of two rows no longer than 1.01 by
         # at most 2.03 * worst. The mean coordinate's two parts are right to 2^-16, their product to 2^-14;
         # sums in float32 of terms of at most 3 in all to 3 * width * 2u; the axes' defect counts twice.
-        margin = 2.03 * worst + 2.0**-14 + 6 * (width + 6) * UNIT_ROUNDOFF + 4 * defect + SPARE
+        margin = 2.03 * worst + 2.0**-14 + 6 * (width + 6) * UNIT_ROUNDOFF + 4 * cut.defect + SPARE
         offset = torch.tensor(margin - low)
         high = offset.to(dtype)
         self.offset = torch.stack([high, (offset - high.float()).to(dtype)])
@@ -282,15 +245,6 @@ def cluster_order(points: torch.Tensor, random: torch.Generator, pool: Executor)
     ends = torch.bincount(label, minlength=clusters).cumsum(0).tolist()
     firsts = [first for start, end in zip([0, *ends], ends) for first in range(start, end, PART)]
     return label.argsort(stable=True), np.array([*firsts, n])
-
-
-def rest_lengths(heads: torch.Tensor, defect: float) -> torch.Tensor:
-    """Upper bounds (n,) of how long what `heads` (n, k) leave out of their unit rows can be.
-
-    The rest after a cut at computed coordinates h has a squared length of at most
-    1 - |h|^2 + 2 * (error of h) + (defect of the axes' orthonormality); both are within `defect`.
-    """
-    return (1 - heads.square().sum(1) + 3 * defect).clamp_(min=0).sqrt_() * (1 + 1e-6)
 
 
 @cache

@@ -8,17 +8,17 @@ that tells the source and the machine, so that it is compiled once and never tak
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from tagcheck import c_library
-from tagcheck.similar.unit_rows import BLOCK
+from tagcheck.similar.unit_rows import BLOCK, Heads
 
 SOURCE, NAME = Path(__file__).with_name("bounds_in_c.c"), "bound"
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
@@ -33,57 +33,23 @@ FURTHEST = 2**16  # steps that two places of 16 bits on a line cannot be apart, 
 MIDDLE = 96  # coordinates of the long bound that are looked at first
 LONG = 2**14  # steps to 1 of the long bound's coordinates
 SPARE = 2.0**-15  # for what the margins' own numbers are rounded by
+CLUSTER_AXES = 32  # that parts are told apart by, after the mean
+EARLY = 0.75  # share of the first bound's axes that the kernel takes before it looks for the first time
 
-BOUNDS = ("left", "right", "left_starts", "right_starts", "longs")
-POINTS = ("points", "point_starts", "centres", "firsts", "groups")
-Rests = Callable[[torch.Tensor], torch.Tensor]
+Fields = dict[str, Any]  # of `struct search`: bounds_in_c.c says what each is; arrays are contiguous
 
 
 class _Search(ctypes.Structure):
     """`struct search` of bounds_in_c.c."""
 
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in (*BOUNDS, *POINTS)),
+        *((name, ctypes.c_void_p) for name in ("left", "right", "left_starts", "right_starts", "longs")),
+        *((name, ctypes.c_void_p) for name in ("points", "point_starts", "centres", "firsts", "groups")),
         *((name, ctypes.c_float) for name in ("reach", "length")),
         *((name, ctypes.c_int32) for name in ("early", "pairs", "stride", "middle", "width", "low", "point_pairs")),
         *((name, ctypes.c_int64) for name in ("most", "part", "other", "group", "parts", "room")),
         ("found", ctypes.c_void_p),
     ]
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The arrays that bounds are made from, as bounds_in_c.c says; all contiguous.
-
-    `left` uint8 and `right` int8 (n, 2 * stride), `left_starts` and `right_starts` int16 (n, 2), `longs` int16 (n, w).
-    """
-
-    left: np.ndarray
-    right: np.ndarray
-    left_starts: np.ndarray
-    right_starts: np.ndarray
-    longs: np.ndarray
-    early: int
-    pairs: int
-    middle: int
-    low: int
-
-
-@dataclass(frozen=True)
-class Points:
-    """The points that parts are told apart by, as bounds_in_c.c says; all contiguous.
-
-    `points` int8 (g, k, 32, 2), `point_starts` int16 (g, 32), `centres` float32 (parts, 2 k), `firsts` and `groups`
-    int64 (parts + 1). `reach` is in steps, and so is `length`.
-    """
-
-    points: np.ndarray
-    point_starts: np.ndarray
-    centres: np.ndarray
-    firsts: np.ndarray
-    groups: np.ndarray
-    reach: float
-    length: float
 
 
 class Kernel:
@@ -97,29 +63,12 @@ class Kernel:
         while self.level and not _is_right(self):
             self.level -= 1
 
-    def strip(self, bounds: Bounds, points: Points, part: int) -> Iterator[np.ndarray]:
+    def strip(self, fields: Fields, part: int) -> Iterator[np.ndarray]:
         """The pairs (m, 2) int32 of a row of `part` and a later one that stay, some at a time."""
         found = np.empty((ROOM, 2), dtype=np.int32)
-        arrays = [*(getattr(bounds, name) for name in BOUNDS), *(getattr(points, name) for name in POINTS)]
-        parts = len(points.centres)
+        held = fields | {"part": part, "other": part, "room": ROOM, "found": found}
         search = _Search(
-            *(array.ctypes.data for array in arrays),
-            points.reach,
-            points.length,
-            bounds.early,
-            bounds.pairs,
-            bounds.left.shape[1] // 2,
-            bounds.middle,
-            bounds.longs.shape[1],
-            bounds.low,
-            points.points.shape[1],
-            int(np.diff(points.firsts).max()),
-            part,
-            part,
-            0,
-            parts,
-            ROOM,
-            found.ctypes.data,
+            **{name: one.ctypes.data if isinstance(one, np.ndarray) else one for name, one in held.items()}
         )
         while search.other < search.parts:
             count = self._library.tagcheck_search(self.level, search)
@@ -138,45 +87,32 @@ def kernel() -> Kernel | None:
 class Scanner:
     """The bounds of rows in the kernel's form. `strip(part)` names the pairs that are left.
 
-    `heads` (n, 1 + w) float32 with the mean coordinate first; `rests` gives upper bounds of what such heads leave
-    out; `widths` the axes of the early bound, an odd number, and of the next; the long one has all w. `order` the
-    order of the rows, in `parts` that begin at the places `firsts`; `nonzero` which rows have a direction; `low` and
-    `margin` as in `tagcheck.similar.bounded_search`, the margin without what rounding to steps costs; `axes` how many
-    after the mean tell parts apart.
+    `cut` says what is known of the rows; of its axes the early bound keeps a part of the `first`, an odd number, the next
+    one these, the long one all. The rows are in parts that begin at the places `firsts` of their order; `low` as in
+    `tagcheck.similar.bounded_search`.
 
     A short row is X = (m - m0, h_1 .. h_k, r - r0), where m is the mean coordinate, r bounds what is left out, m0 and
     r0 are about their means. So m m' + h h' + r r' = X X' + (m0 m + r0 r) + (m0 m' + r0 r') - m0^2 - r0^2: all numbers
     of the product are small, and what is large is a number for the row and one for the column.
     """
 
-    def __init__(
-        self,
-        loaded: Kernel,
-        heads: torch.Tensor,
-        rests: Rests,
-        widths: tuple[int, int],
-        nonzero: torch.Tensor,
-        order: torch.Tensor,
-        firsts: np.ndarray,
-        axes: int,
-        low: float,
-        margin: float,
-        pool: Executor,
-    ) -> None:
+    def __init__(self, loaded: Kernel, cut: Heads, first: int, firsts: np.ndarray, low: float, pool: Executor) -> None:
         self.kernel, self.size, self.step = loaded, len(firsts) - 1, 1
-        self.bounds = _bounds(_ShortRows(heads, rests, widths, nonzero, order), low, margin, pool)
-        self.points = _points(heads[:, 1 : 1 + axes], order, firsts, low, margin, pool)
+        margin = 4 * cut.defect + SPARE  # without what rounding to steps costs
+        rows = _ShortRows(cut, (max(1, int(first * EARLY) // 2 * 2 - 1), first))
+        axes = cut.heads[:, 1 : 1 + CLUSTER_AXES]
+        self.fields = _bounds(rows, low, margin, pool) | _points(axes, cut.order, firsts, low, margin, pool)
 
     def strip(self, part: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The rows of `part` and the columns of the pairs that are left, as places in the order, some at a time."""
-        for found in self.kernel.strip(self.bounds, self.points, part):
+        for found in self.kernel.strip(self.fields, part):
             i, j = torch.from_numpy(found.T.astype(np.int64))
             yield i, j
 
 
-def _bounds(rows: _ShortRows, low: float, margin: float, pool: Executor) -> Bounds:
+def _bounds(rows: _ShortRows, low: float, margin: float, pool: Executor) -> Fields:
     """The rows in steps, left and right, with the numbers beside their products, and the long rows."""
-    n = len(rows.heads)
+    heads, n = rows.cut.heads, len(rows.cut.heads)
     starts = range(0, n, BLOCK)
     largest, length, side = (max(values) for values in zip(*pool.map(rows.extent, starts)))
     beside = [margin - low - rows.mean**2 - rest**2 for rest in rows.rest]
@@ -185,8 +121,8 @@ def _bounds(rows: _ShortRows, low: float, margin: float, pool: Executor) -> Boun
     stride = -(-rows.width // (2 * PACKED)) * 2 * PACKED
     left, right = np.zeros((n, stride), np.uint8), np.zeros((n, stride), np.int8)
     left_starts, right_starts = np.empty((n, 2), np.int16), np.empty((n, 2), np.int16)
-    middle = min(MIDDLE, -(-(1 + rows.heads.shape[1]) // 16) * 16)
-    longs = np.zeros((n, -(-(2 + max(middle, rows.heads.shape[1])) // 16) * 16), np.int16)
+    middle = min(MIDDLE, -(-(1 + heads.shape[1]) // 16) * 16)
+    longs = np.zeros((n, -(-(2 + max(middle, heads.shape[1])) // 16) * 16), np.int16)
     longest = length + left_step / 2 * rows.width**0.5  # of a row on the left, after rounding
 
     def fill(start: int) -> float:
@@ -211,14 +147,14 @@ def _bounds(rows: _ShortRows, low: float, margin: float, pool: Executor) -> Boun
     worst = max(pool.map(fill, starts))
     # Rounding moved no row by more than `worst`; a product of two rows no longer than 1.01 by at most 2.03 * worst.
     long_low = int(np.floor((low - margin - 2.03 * worst) * LONG**2))
-    return Bounds(
-        left, right, left_starts, right_starts, longs, (rows.parts[0][-1] - 1) // 2, rows.width // 2, middle, long_low
-    )
+    made: Fields = {"left": left, "right": right, "left_starts": left_starts, "right_starts": right_starts}
+    numbers = {"early": (rows.parts[0][-1] - 1) // 2, "pairs": rows.width // 2, "stride": stride // 2, "low": long_low}
+    return made | numbers | {"longs": longs, "middle": middle, "width": longs.shape[1]}
 
 
 def _points(
     points: torch.Tensor, order: torch.Tensor, firsts: np.ndarray, low: float, margin: float, pool: Executor | None
-) -> Points:
+) -> Fields:
     """The `points` (n, k) of the rows in steps, part by part, and how far apart those of a pair can be.
 
     Two unit rows with a product of `low` are sqrt(2 - 2 low) apart, and not further along fewer axes.
@@ -249,7 +185,9 @@ def _points(
     length = REACH / max(longest, 1) - pairs**0.5
     # Where points hardly differ a step is tiny and the reach huge: along a direction it would leave the kernel's 32 bits.
     reach = min((apart / step + 2 * off) * (1 + 1e-5), FURTHEST)
-    return Points(made, starts, centres, firsts, groups, reach, length)
+    arrays: Fields = {"points": made, "point_starts": starts, "centres": centres, "firsts": firsts, "groups": groups}
+    counts = {"point_pairs": pairs, "most": int(sizes.max()), "parts": len(sizes)}
+    return arrays | counts | {"reach": reach, "length": length}
 
 
 class _ShortRows:
@@ -259,13 +197,11 @@ class _ShortRows:
     a 0 where their number is odd. `width` of them; `parts` are the places of the early bound's and the other's.
     """
 
-    def __init__(
-        self, heads: torch.Tensor, rests: Rests, widths: tuple[int, int], nonzero: torch.Tensor, order: torch.Tensor
-    ) -> None:
-        self.heads, self.rests, self.widths, self.nonzero, self.order = heads, rests, widths, nonzero, order
-        sample = heads[:BLOCK]
+    def __init__(self, cut: Heads, widths: tuple[int, int]) -> None:
+        self.cut, self.widths = cut, widths
+        sample = cut.heads[:BLOCK]
         self.mean = float(sample[:, 0].mean())
-        self.rest = [float(rests(sample[:, : 1 + width]).mean()) for width in widths]
+        self.rest = [float(cut.rests(sample[:, : 1 + width]).mean()) for width in widths]
         early = 1 + widths[0]
         self.width = early + 2 + -(-(widths[1] - widths[0] + 1) // 2) * 2
         places = np.arange(self.width)
@@ -273,16 +209,16 @@ class _ShortRows:
 
     def take(self, start: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(X (m, width) float32, what stands beside each of the two products (m, 2) float64) of the rows from `start` on."""
-        place = self.order[start : start + BLOCK]
+        place = self.cut.order[start : start + BLOCK]
         early, all_ = 1 + self.widths[0], 1 + self.widths[1]
-        head, nonzero = self.heads[:, :all_][place], self.nonzero[place]
+        head, nonzero = self.cut.heads[:, :all_][place], self.cut.nonzero[place]
         made = torch.zeros(len(place), self.width)
         made[:, :early] = head[:, :early]
         made[:, 0] -= self.mean
         made[:, early + 2 : early + 2 + all_ - early] = head[:, early:all_]
         ends = [early, early + 2 + all_ - early]
         for end, rest, width in zip(ends, self.rest, (early, all_)):
-            made[:, end] = self.rests(head[:, :width]) - rest
+            made[:, end] = self.cut.rests(head[:, :width]) - rest
         made *= nonzero[:, None]
         means = self.mean * (made[:, 0].double() + self.mean)
         sides = [means + rest * (made[:, end].double() + rest) for end, rest in zip(ends, self.rest)]
@@ -292,15 +228,16 @@ class _ShortRows:
         """Lay out long rows: some of the coordinates and the length of what these leave out in the first `middle`
         places, the other coordinates, the length of what all leave out. Returns how far rounding moved one at most.
         """
-        head, nonzero = self.heads[self.order[part]], self.nonzero[self.order[part]] * LONG
+        place = self.cut.order[part]
+        head, nonzero = self.cut.heads[place], self.cut.nonzero[place] * LONG
         steps = (head * LONG).round_()
         first = min(middle - 1, head.shape[1])
         made[:, :first], made[:, middle : middle + head.shape[1] - first] = (
             steps[:, :first].numpy(),
             steps[:, first:].numpy(),
         )
-        made[:, middle - 1] = (self.rests(head[:, :first]) * nonzero).ceil_().numpy()
-        made[:, -1] = (self.rests(head) * nonzero).ceil_().numpy()
+        made[:, middle - 1] = (self.cut.rests(head[:, :first]) * nonzero).ceil_().numpy()
+        made[:, -1] = (self.cut.rests(head) * nonzero).ceil_().numpy()
         return float((head - steps / LONG).norm(dim=1).max())
 
     def lengths(self, short: torch.Tensor) -> torch.Tensor:
@@ -334,7 +271,15 @@ def _is_right(loaded: Kernel) -> bool:
     right = random.integers(-STEPS_RIGHT, STEPS_RIGHT + 1, size=left.shape).astype(np.int8)
     before, after = (random.integers(-(2**15), 2**15, size=(n, 2)).astype(np.int16) for _ in range(2))
     longs = random.integers(-1_000, 1_000, size=(n, 48)).astype(np.int16)
-    bounds = Bounds(left, right, before, after, longs, early, pairs, 16, 1_500_000)
+    fields: Fields = {
+        "left": left,
+        "right": right,
+        "left_starts": before,
+        "right_starts": after,
+        "longs": longs,
+        "low": 1_500_000,
+    }
+    fields |= {"early": early, "pairs": pairs, "stride": left.shape[1] // 2, "middle": 16, "width": longs.shape[1]}
     rows, columns = left.astype(np.int64), right.astype(np.int64)
 
     def stays(places: list[int], count: int) -> np.ndarray:
@@ -344,15 +289,14 @@ def _is_right(loaded: Kernel) -> bool:
     main, others = list(range(2 * early)), list(range(2 * early + 2, 2 * pairs))
     long = longs.astype(np.int64)
     but, first = np.delete(long, 15, axis=1), long[:, :16]
-    may = np.triu(stays(main + others, 2) & (first @ first.T >= bounds.low) & (but @ but.T >= bounds.low), 1)
+    may = np.triu(stays(main + others, 2) & (first @ first.T >= fields["low"]) & (but @ but.T >= fields["low"]), 1)
     spread = torch.from_numpy(random.integers(-STEPS_RIGHT, STEPS_RIGHT + 1, size=(n, 6)).astype(np.float32))
-    points = _points(spread, torch.arange(n), np.array([0, 33, 34, 70, n]), 0.5, 0.0, None)
-    points = replace(points, reach=150.0)
-    near = (torch.cdist(spread, spread) <= points.reach).numpy()
+    fields |= _points(spread, torch.arange(n), np.array([0, 33, 34, 70, n]), 0.5, 0.0, None) | {"reach": 150.0}
+    near = (torch.cdist(spread, spread) <= 150).numpy()
     # The kernel may leave out what is too far apart, and the others only where its block has one that must stay.
     must = may & near & stays([*main, 2 * early, 2 * early + 1], 1)
     found = np.zeros((n, n), dtype=bool)
-    for part in range(len(points.centres)):
-        for some in loaded.strip(bounds, points, part):
+    for part in range(fields["parts"]):
+        for some in loaded.strip(fields, part):
             found[some[:, 0], some[:, 1]] = True
     return bool(must.any()) and not (found & ~may).any() and not (must & ~found).any()

@@ -48,11 +48,7 @@ class DeviceSearch:
         i, j = (place.cpu() for place in (product >= self.low - self.margin).nonzero(as_tuple=True))
         i, j = i + start, j + other
         i, j = i[i < j], j[i < j]
-        if not len(i):
-            return None
-        product = self.rows.products(i, j)
-        stays = product >= self.low
-        return i[stays].numpy(), j[stays].numpy(), product[stays].numpy()
+        return self.rows.pairs_above(self.low, i, j) if len(i) else None
 
 
 def card() -> torch.device | None:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from tagcheck import memory
-from tagcheck.similar.bounded_search import CLUSTER_AXES, cluster_order
+from tagcheck.similar.bounded_search import cluster_order
+from tagcheck.similar.bounds_in_c import CLUSTER_AXES
 from tagcheck.similar.pairs import top_k
 from tagcheck.similar.unit_rows import UnitRows, workers
 

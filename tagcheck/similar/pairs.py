@@ -27,7 +27,6 @@ from tagcheck.similar.gpu_search import DeviceSearch
 from tagcheck.similar.unit_rows import (
     BLOCK,
     Candidates,
-    FreshSearch,
     PlainSearch,
     Progress,
     Search,
@@ -111,13 +110,8 @@ def with_fresh(
         rows = UnitRows.of(matrix, pool)
         decide = _Decision(matrix, threshold, rows.slack, limit)
         decide.count = len(known)
-        found = [
-            one
-            for one in over_strips(
-                FreshSearch(rows, threshold - rows.slack, fresh), decide, pool, progress or (lambda share: None)
-            )
-            if one is not None
-        ]
+        search = PlainSearch(rows, threshold - rows.slack, fresh)
+        found = list(over_strips(search, decide, pool, progress or (lambda share: None)))
     return _sorted_pairs([(known.i, known.j, known.cosine), *found])
 
 

@@ -104,6 +104,13 @@ class UnitRows:
             product[within] = block[row[within], column[within] - at]
         return product
 
+    def pairs_above(self, low: float, i: torch.Tensor, j: torch.Tensor) -> Candidates:
+        """Those of the pairs (i, j) that have a product of at least `low`."""
+        product = self.products(i, j)
+        stays = product >= low
+        i, j = i[stays], j[stays]
+        return torch.minimum(i, j).numpy(), torch.maximum(i, j).numpy(), product[stays].numpy()
+
     @property
     def slack(self) -> float:
         """An upper bound on how far a float32 product of two of these rows is from their true cosine.
@@ -113,6 +120,28 @@ class UnitRows:
         Algorithms, section 3.1); 4u more cover what is of second order. u = 2^-24.
         """
         return (self.width + 8) * UNIT_ROUNDOFF
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The first coordinates of n unit rows along some axes, and what bounds the rest.
+
+    `heads` (n, k) float32, the coordinate along the rows' mean direction first; `order` (n,) in which the rows are searched;
+    `nonzero` (n,) which rows have a direction; `defect` how far the axes are from orthonormal and the coordinates from exact.
+    """
+
+    heads: torch.Tensor
+    order: torch.Tensor
+    nonzero: torch.Tensor
+    defect: float
+
+    def rests(self, heads: torch.Tensor) -> torch.Tensor:
+        """Upper bounds (m,) of how long what `heads` (m, k) leave out of their unit rows can be.
+
+        The rest after a cut at computed coordinates h has a squared length of at most
+        1 - |h|^2 + 2 * (error of h) + (defect of the axes' orthonormality); both are within `defect`.
+        """
+        return (1 - heads.square().sum(1) + 3 * self.defect).clamp_(min=0).sqrt_() * (1 + 1e-6)
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:
@@ -199,40 +228,22 @@ class Scratch(threading.local):
 
 
 class PlainSearch:
-    """Pairs of unit rows by their full float32 product: the plain way, and the best one for a few thousand rows."""
+    """Pairs of unit rows by their full float32 product: the plain way, and the best one for a few thousand rows.
 
-    def __init__(self, rows: UnitRows, low: float) -> None:
-        self.rows, self.low, self.scratch = rows, low, Scratch()
-        self.size, self.step, self.prepared = len(rows), TILE, 0.0
+    With `fresh` (sorted, int64) only pairs with a row among these, which are compared with all rows.
+    """
+
+    def __init__(self, rows: UnitRows, low: float, fresh: np.ndarray | None = None) -> None:
+        self.rows, self.low, self.scratch, self.every = rows, low, Scratch(), fresh is None
+        self.places = np.arange(len(rows)) if fresh is None else fresh
+        self.asked = np.zeros(len(rows), dtype=bool)
+        self.asked[self.places] = True
+        self.size, self.step, self.prepared = len(self.places), TILE, 0.0
 
     def strip(self, start: int) -> Iterator[Candidates | None]:
         """The pairs of the strip from `start` on, a tile at a time."""
-        return (self._tile(start, other) for other in range(start, len(self.rows), TILE))
-
-    def _tile(self, start: int, other: int) -> Candidates | None:
-        """The pairs with a product of at least `low` between two tiles, or within one."""
-        left = self.rows.take(slice(start, start + TILE))
-        product = self.scratch.product(left, left if other == start else self.rows.take(slice(other, other + TILE)))
-        if other == start:
-            product.masked_fill_(torch.ones(product.shape, dtype=torch.bool).tril_(), -torch.inf)
-        if not product.numel() or float(product.max()) < self.low:
-            return None
-        row, column = (product >= self.low).nonzero(as_tuple=True)
-        return (row + start).numpy(), (column + other).numpy(), product[row, column].numpy()
-
-
-class FreshSearch:
-    """Pairs of which at least one row is among `fresh` (sorted, int64): the products of these with all rows."""
-
-    def __init__(self, rows: UnitRows, low: float, fresh: np.ndarray) -> None:
-        self.rows, self.low, self.scratch, self.fresh = rows, low, Scratch(), fresh
-        self.size, self.step, self.prepared = len(fresh), TILE, 0.0
-        self.is_fresh = np.zeros(len(rows), dtype=bool)
-        self.is_fresh[fresh] = True
-
-    def strip(self, start: int) -> Iterator[Candidates | None]:
-        """The pairs of the fresh rows from `start` on, a tile at a time."""
-        return (self._tile(self.fresh[start : start + TILE], other) for other in range(0, len(self.rows), TILE))
+        some, first = self.places[start : start + TILE], start if self.every else 0  # all rows before have met these
+        return (self._tile(some, other) for other in range(first, len(self.rows), TILE))
 
     def _tile(self, some: np.ndarray, other: int) -> Candidates | None:
         left, right = self.rows.take(torch.from_numpy(some)), self.rows.take(slice(other, other + TILE))
@@ -241,7 +252,7 @@ class FreshSearch:
             return None
         row, column = (product >= self.low).nonzero(as_tuple=True)
         one, two = some[row.numpy()], column.numpy() + other
-        once = (one < two) | ~self.is_fresh[two]  # two fresh rows meet twice, and each meets itself
+        once = (one < two) | ~self.asked[two]  # two rows that are asked for meet twice, and each meets itself
         low, high = np.minimum(one, two)[once], np.maximum(one, two)[once]
         return low, high, product[row, column].numpy()[once]
 

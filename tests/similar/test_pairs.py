@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -249,7 +250,7 @@ def test_the_kernels_bounds_are_never_below_the_cosine(compiled, always_pruned, 
     matrix[7] = 0
     with unit_rows.workers() as pool:
         search = bounded_search.PrunedSearch(unit_rows.UnitRows.of(matrix, pool), 0.9, pool)
-    made = search.bounds.bounds
+    made = SimpleNamespace(**search.bounds.fields)
     unit = unit_rows.normalised(matrix)[search.order.numpy()]
     over = unit @ unit.T - 0.9
     left, right = made.left.astype(np.int64), made.right.astype(np.int64)
@@ -274,7 +275,7 @@ def test_rows_of_a_pair_are_within_reach_of_each_other_on_every_line(compiled, a
     with unit_rows.workers() as pool:
         search = bounded_search.PrunedSearch(unit_rows.UnitRows.of(matrix, pool), 0.9, pool)
     unit = unit_rows.normalised(matrix)[search.order.numpy()]
-    points = search.bounds.points
+    points = SimpleNamespace(**search.bounds.fields)
     assert points.firsts.tolist() == sorted(points.firsts) and points.firsts[-1] == 200 and len(points.centres) > 1
     slots = np.concatenate(
         [32 * points.groups[part] + np.arange(size) for part, size in enumerate(np.diff(points.firsts))]
@@ -294,11 +295,11 @@ def test_the_kernel_leaves_out_rows_that_are_out_of_reach(compiled):
         points, torch.arange(n), np.array([0, n // 2, n]), 1 - 0.3**2 / 2, 0.0, None
     )  # 0.3 apart at most
     steps, numbers = np.zeros((n, 2 * bounds_in_c.PACKED), np.int8), np.zeros((n, 2), np.int16)
-    bounds = bounds_in_c.Bounds(
-        steps.astype(np.uint8), steps, numbers, numbers, np.zeros((n, 16), np.int16), 1, 3, 16, 0
-    )
+    made |= {"left": steps.astype(np.uint8), "right": steps, "left_starts": numbers, "right_starts": numbers}
+    made |= {"early": 1, "pairs": 3, "stride": bounds_in_c.PACKED, "low": 0}
+    made |= {"longs": np.zeros((n, 16), np.int16), "middle": 16, "width": 16}
     found = np.zeros((n, n), dtype=bool)
-    for i, j in np.concatenate([part.copy() for part in compiled.strip(bounds, made, 0)]):
+    for i, j in np.concatenate([part.copy() for part in compiled.strip(made, 0)]):
         found[i, j] = True
     apart = (points[:, 0][None, :] - points[:, 0][:, None]).numpy()
     within = np.triu(np.ones((n // 2, n // 2), dtype=bool), 1)
