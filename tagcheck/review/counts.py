@@ -45,28 +45,32 @@ CREATE TABLE verdicts (scope TEXT NOT NULL, name TEXT NOT NULL, band INTEGER NOT
     PRIMARY KEY (scope, name, band)) WITHOUT ROWID
 """
 EVERYTHING = 0  # in the place of a suggestion: any may have moved
-COLUMNS = {
-    ALL: "''",
-    ISSUE: "kind",
-    TAG: "word",
-    NAMESPACE: "space",
-}  # the number of the name of a row of `suggested` in each scope
+# The number of the name of a row of `suggested` in each scope.
+COLUMNS = {ALL: "''", ISSUE: "kind", TAG: "word", NAMESPACE: "space"}
 BANDED = (ALL, ISSUE)
-TRIGGERS = ("tallies_moved", "tallies_added")
+TRIGGERS = ("tallies_moving", "tallies_moved", "tallies_added")
 
 
 def make(db: sqlite3.Connection) -> None:
     """Count everything, and keep the counts from here on."""
-    recount(db)
+    db.execute("DELETE FROM tallies")
+    for statement in _tallies("true", ""):
+        db.execute(statement)
     db.execute("DELETE FROM moves")
     db.execute("INSERT INTO moves (suggestion, before) VALUES (?, '')", (EVERYTHING,))
     note = "INSERT INTO moves (suggestion, before) VALUES (NEW.id, {});"
-    moved = note.format(named_one(STATES, "OLD.queue")) + "".join(_moves("OLD", "-", "+") + _moves("NEW", "+", "-"))
-    added = note.format("''") + "".join(_moves("NEW", "+", "-"))
-    db.execute(
-        f"CREATE TRIGGER tallies_moved AFTER UPDATE OF queue ON suggested WHEN OLD.queue != NEW.queue BEGIN {moved} END"
+    # A finding is counted out of the two queues before one of its suggestions moves, and in again after that.
+    theirs = "rank = OLD.rank AND queue IN (OLD.queue, NEW.queue)"
+    new = "rank = NEW.rank AND queue = NEW.queue"
+    moving, moved = (f"{when} UPDATE OF queue ON suggested WHEN OLD.queue != NEW.queue" for when in ("BEFORE", "AFTER"))
+    added = [*_tallies(f"{new} AND id != NEW.id", "-"), *_tallies(new, "")]
+    acts = (
+        (moving, _tallies(theirs, "-")),
+        (moved, [note.format(named_one(STATES, "OLD.queue")), *_tallies(theirs, "")]),
+        ("AFTER INSERT ON suggested", [note.format("''"), *added]),
     )
-    db.execute(f"CREATE TRIGGER tallies_added AFTER INSERT ON suggested BEGIN {added} END")
+    for name, (when, statements) in zip(TRIGGERS, acts, strict=True):
+        db.execute(f"CREATE TRIGGER {name} {when} BEGIN {''.join(statements)} END")
 
 
 def make_verdicts(db: sqlite3.Connection) -> None:
@@ -96,7 +100,7 @@ def _verdicts(row: str, sign: str, table: str = "") -> list[str]:
 def drop(db: sqlite3.Connection) -> None:
     """Stop updating the counts, before many rows change; `make` counts them again."""
     for name in TRIGGERS:
-        db.execute(f"DROP TRIGGER {name}")
+        db.execute(f"DROP TRIGGER IF EXISTS {name}")
 
 
 @contextmanager
@@ -108,23 +112,6 @@ def kept(db: sqlite3.Connection, moves: int) -> Iterator[None]:
     drop(db)
     yield
     make(db)
-
-
-def recount(db: sqlite3.Connection) -> None:
-    """Count everything from the suggestions. Each finding has its own rank, and the indexes hold all that is counted."""
-    db.execute("DELETE FROM tallies")
-    expected = _expected("suggested")
-    for scope, column in COLUMNS.items():
-        band = "band" if scope in BANDED else "0"
-        db.execute(
-            f"INSERT INTO tallies SELECT ?, {_named(scope, 't.name')}, {named_one(STATES, 'queue')}, band, sum(f), sum(s), sum(e) FROM ("
-            f" SELECT {column} AS name, queue, max({band}) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggested"
-            " GROUP BY 1, queue, rank UNION ALL"
-            f" SELECT {column}, queue, {band} AS level, 0, count(*), sum({expected}) FROM suggested"
-            " GROUP BY 1, queue, level"
-            ") t GROUP BY t.name, queue, band",
-            (scope,),
-        )
 
 
 def since(db: sqlite3.Connection, place: int | None) -> tuple[int, dict[int, str] | None]:
@@ -150,41 +137,21 @@ def band(confidence: float) -> int:
     return max(place for place, low in enumerate(BANDS) if confidence >= low)
 
 
-def _expected(row: str) -> str:
-    return f"CAST(round({row}.sure / {SCALE / FACTOR}) AS INTEGER)"
+def _tallies(which: str, sign: str) -> list[str]:
+    """The statements that count the suggestions of a condition, all of a finding in a queue, in ("") or out ("-").
 
-
-def _named(scope: str, number: str) -> str:
-    """SQL: the name of a scope's tally."""
-    return number if scope == ALL else word_of(number)
-
-
-def _moves(row: str, sign: str, back: str) -> list[str]:
-    """The statements that count one row in ("+") or out ("-"), after the row itself has moved.
-
-    Its finding is in the band of its surest suggestion there: this row, or the surest of the `rest`.
+    A finding is in the band of its surest suggestion there. Each has its own rank, and the indexes hold all that is counted.
     """
     out = []
     for scope, column in COLUMNS.items():
-        same = "" if scope == ALL else f" AND s.{column} = {row}.{column}"
-        rest = (
-            f"(SELECT max(s.band) FROM suggested s WHERE s.rank = {row}.rank AND s.queue = {row}.queue"
-            f" AND s.id != {row}.id{same})"
+        name, band = "t.name" if scope == ALL else word_of("t.name"), "band" if scope in BANDED else "0"
+        out.append(
+            f"INSERT INTO tallies SELECT '{scope}', {name}, {named_one(STATES, 'queue')}, band, {sign}sum(f), {sign}sum(s), {sign}sum(e)"
+            f" FROM (SELECT {column} AS name, queue, max({band}) AS band, 1 AS f, 0 AS s, 0 AS e FROM suggested WHERE {which}"
+            " GROUP BY 1, queue, rank UNION ALL"
+            f" SELECT {column}, queue, {band} AS level, 0, count(*), sum(CAST(round(sure / {SCALE / FACTOR}) AS INTEGER)) FROM suggested"
+            f" WHERE {which} GROUP BY 1, queue, level) t GROUP BY t.name, queue, band ON CONFLICT (scope, name, state, band) DO UPDATE SET"
+            " findings = findings + excluded.findings, suggestions = suggestions + excluded.suggestions,"
+            " expected = expected + excluded.expected;"
         )
-        level = "" if scope in BANDED else "0 * "
-        with_it, own = f"{level}max({row}.band, ifnull({rest}, 0))", f"{level}{row}.band"
-        name = _named(scope, column if scope == ALL else f"{row}.{column}")
-        state = named_one(STATES, f"{row}.queue")
-        key = f"scope = '{scope}' AND name = {name} AND state = {state} AND band"
-        if sign == "+":
-            out += [
-                f"INSERT OR IGNORE INTO tallies VALUES ('{scope}', {name}, {state}, {place}, 0, 0, 0);"
-                for place in dict.fromkeys((with_it, own))
-            ]
-        out += [
-            f"UPDATE tallies SET findings = findings {sign} 1 WHERE {key} = {with_it};",
-            f"UPDATE tallies SET findings = findings {back} 1 WHERE {key} = {level}{rest};",
-            f"UPDATE tallies SET suggestions = suggestions {sign} 1, expected = expected {sign} {_expected(row)}"
-            f" WHERE {key} = {own};",
-        ]
     return out
