@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from tagcheck.review.numbers import ACTIONS, picture, place_of, word
+from tagcheck.review.numbers import ITS, named_by, picture
 
 PIXELS = "CREATE TABLE IF NOT EXISTS pixels (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID"
 # Decisions of the owner that are not in the library yet; a change that failed may have failed since its file had become another.
@@ -22,7 +22,6 @@ RECORDED = (
     "SELECT hash, json_extract(text_of(record, -1), '$.pixel_hash') AS pixels FROM pictures"
     f" WHERE hash IN ({DECIDED}) AND json_type(text_of(record, -1), '$.pixel_hash') = 'text'"
 )
-KEY = "hash = ? AND tag = ? AND action = ? AND other = ?"
 
 Key = tuple[str, str, str, str]  # hash, tag, action, other
 
@@ -76,31 +75,30 @@ def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
         for key in new:
             db.execute(
                 "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence, evidence)"
-                f" SELECT ?, ?, ?, ?, state, 1, decided_at, issue, confidence, evidence FROM decisions WHERE {KEY}",
+                f" SELECT ?, ?, ?, ?, state, 1, decided_at, issue, confidence, evidence FROM decisions WHERE {ITS}",
                 (*key, *old),
             )
         if new:
             moved += len(new)
-            moving = f"UPDATE OR IGNORE event_changes SET hash = ?, other = ? WHERE {KEY}"
+            moving = f"UPDATE OR IGNORE event_changes SET hash = ?, other = ? WHERE {ITS}"
             db.execute(moving, (new[0][0], new[0][3], *old))
-            mine = f"picture = {picture('?')} AND word = {word('?')} AND act = {place_of(ACTIONS, '?')} AND partner = ifnull({picture('?')}, 0)"
             moved_to = f"picture = {picture('?')}, partner = ifnull({picture('?')}, 0)"
             names = [(one,) for one in (new[0][0], new[0][3]) if one]
             db.executemany("INSERT OR IGNORE INTO hashes (name) VALUES (bytes_of(?))", names)
-            db.execute(f"UPDATE OR IGNORE suggested SET {moved_to} WHERE {mine}", (new[0][0], new[0][3], *old))
-            db.execute(f"DELETE FROM suggested WHERE {mine}", old)
+            db.execute(f"UPDATE OR IGNORE suggested SET {moved_to} WHERE {named_by()}", (new[0][0], new[0][3], *old))
+            db.execute(f"DELETE FROM suggested WHERE {named_by()}", old)
             # A no stays where it was, too, should the old file come back; it is one answer and not two (so without confidence).
             # A yes would be written twice.
             db.execute(
                 f"UPDATE decisions SET state = iif(state = 'accepted', 'open', state), outcome = NULL, reason = NULL,"
-                f" confidence = NULL, version = version + 1 WHERE {KEY}",
+                f" confidence = NULL, version = version + 1 WHERE {ITS}",
                 old,
             )
     return moved
 
 
 def _has(db: sqlite3.Connection, key: Key) -> bool:
-    return db.execute(f"SELECT 1 FROM decisions WHERE {KEY}", key).fetchone() is not None
+    return db.execute(f"SELECT 1 FROM decisions WHERE {ITS}", key).fetchone() is not None
 
 
 def _keys(row: Any, found: Mapping[str, Iterable[str]]) -> Iterator[Key]:

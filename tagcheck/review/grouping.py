@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from tagcheck.detectors import DETECTORS, MISTAGGED, PAIRS, SERIES, TAGS
 from tagcheck.findings import finding_id
-from tagcheck.review.numbers import STATES, hash_of, picture, place_of, word, word_of
-from tagcheck.review.store import GONE, IGNORED, PAIR, SAME, SKIPPED, UNDECIDED, UNDECIDED_QUEUE, card_number, named_by
+from tagcheck.review.numbers import STATES, hash_of, named_by, picture, place_of, word, word_of
+from tagcheck.review.store import GONE, IGNORED, PAIR, SKIPPED, UNDECIDED, UNDECIDED_QUEUE, card_number
 
 LARGEST, MOST_PAIRS = 1000, 5000  # of a group that is one card
 # Whose kind a suggestion is called by where several detectors say it: a series is one, whoever says it.
@@ -95,8 +95,8 @@ def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 def _groups(db: sqlite3.Connection) -> list[list[str]]:
     """The groups of copies small enough for a card. A pair that the owner called no copies holds none together."""
     said = f"SELECT {hash_of('picture')} AS hash, {hash_of('partner')} AS other, {word_of('word')} AS tag, '{PAIR}' AS action FROM said"
-    decided = f"({said} WHERE partner) s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
-    query = f"SELECT s.hash, s.other FROM {decided} WHERE ifnull(d.state, '') != ?"
+    decided = f"({said} WHERE partner) LEFT JOIN decisions d USING (hash, tag, action, other)"
+    query = f"SELECT hash, other FROM {decided} WHERE ifnull(d.state, '') != ?"
     pairs = [(hash, other) for hash, other in db.execute(query, (IGNORED,))]
     groups = connected(pairs)
     first = {hash: group[0] for group in groups for hash in group}

@@ -18,6 +18,7 @@ TAG_LISTS = ("existing_all_tags", "existing_series_tags", "implied_tags", "delet
 LIST = "near_pictures"  # of a report: the hashes that its suggestions name by place
 STATES = ("open", "unlikely", "accepted", "ignored", "skipped", "flagged", "applied", "failed", "undone", "gone")
 ACTIONS = ("add", "remove", "pair")
+ITS = "hash = ? AND tag = ? AND action = ? AND other = ?"  # the row of a table with full names
 HASHES, WORDS = "hashes", "words"
 TOGETHER = 32  # texts in a row of `packs`; a text's number is that of the row, times this, and its place there
 TABLES = """
@@ -61,6 +62,14 @@ def place_of(names: tuple[str, ...], text: str) -> str:
 def text(number: str) -> str:
     """SQL: the text of a number."""
     return f"text_of((SELECT t.texts FROM packs t WHERE t.id = {number} / {TOGETHER}), {number} % {TOGETHER})"
+
+
+def named_by(named: str = "", numbered: str = "") -> str:
+    """SQL: the row of `suggested` that a row of the table `named` with full names is about, or that four values name."""
+    hash, tag, action, other = (f"{named}.{one}" if named else "?" for one in ("hash", "tag", "action", "other"))
+    row = f"{numbered}." if numbered else ""
+    said = f"{row}picture = {picture(hash)} AND {row}word = {word(tag)} AND {row}act = {place_of(ACTIONS, action)}"
+    return f"{said} AND {row}partner = ifnull({picture(other)}, 0)"
 
 
 class Names:

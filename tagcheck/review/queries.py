@@ -22,7 +22,7 @@ from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
 from tagcheck.review import counts, numbers
 from tagcheck.review.counts import BANDS
-from tagcheck.review.numbers import STATES, named_one, word
+from tagcheck.review.numbers import STATES, named_by, named_one, word
 from tagcheck.review.store import (
     ACCEPTED,
     GONE,
@@ -30,14 +30,12 @@ from tagcheck.review.store import (
     OPEN,
     PAIR,
     QUEUES,
-    SAME,
     UNDONE,
     Ask,
     Key,
     Review,
     card_number,
     entry_number,
-    named_by,
 )
 
 PAIR_KINDS = detectors.issues(detectors.PAIRS)
@@ -60,7 +58,7 @@ COLUMNS = (
 )
 DECISION = ("decided_at", "reason", "batch")
 DECIDED = "d.version, d.decided_at, d.reason, d.batch, d.confidence AS confidence_then, d.evidence AS evidence_then"
-DECIDED_SUGGESTIONS = f"suggestions s LEFT JOIN decisions d ON {SAME.format('d', 's')}"
+DECIDED_SUGGESTIONS = "suggestions s LEFT JOIN decisions d USING (hash, tag, action, other)"
 FIRST_WHY = (  # of the surest tag of a finding, and of its surest pair
     "CASE row_number() OVER (PARTITION BY s.card, s.partner ORDER BY s.sure DESC, s.place, s.id) WHEN 1 THEN s.why"
     " ELSE '' END"

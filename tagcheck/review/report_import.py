@@ -23,7 +23,7 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, Wrong, is_text, plain_text
 from tagcheck.review import counts, following, grouping, numbers, unexamined
-from tagcheck.review.numbers import ACTIONS, TOGETHER, Numbers, hash_of
+from tagcheck.review.numbers import ACTIONS, TOGETHER, Numbers, hash_of, named_by
 from tagcheck.review.report_rows import Found, reader
 from tagcheck.review.store import (
     BATCHES,
@@ -38,7 +38,6 @@ from tagcheck.review.store import (
     drop_indexes,
     entry_number,
     make_indexes,
-    named_by,
 )
 
 BATCH = 2000

@@ -26,9 +26,11 @@ from tagcheck.files import there
 from tagcheck.review import counts, following, numbers
 from tagcheck.review.numbers import (
     ACTIONS,
+    ITS,
     STATES,
     TOGETHER,
     hash_of,
+    named_by,
     named_one,
     picture,
     place_of,
@@ -37,17 +39,15 @@ from tagcheck.review.numbers import (
     word_of,
 )
 
-OPEN, ACCEPTED, IGNORED, SKIPPED, FLAGGED = "open", "accepted", "ignored", "skipped", "flagged"
-APPLIED, FAILED, UNDONE = "applied", "failed", "undone"
+OPEN, UNLIKELY, ACCEPTED, IGNORED, SKIPPED, FLAGGED, APPLIED, FAILED, UNDONE, GONE = STATES
+# "unlikely" is undecided, and rather wrong than right; "gone" is undecided, and no longer in the newest reports.
 WAITING = "waiting"  # noted down in the ledger, to be written when the library is back
 LOCKED = (APPLIED, WAITING)  # the ledger has it: taken back there, not here
-GONE = "gone"  # undecided, and no longer in the newest reports
-UNLIKELY = "unlikely"  # undecided, and rather wrong than right: kept in a folder of its own
 LIKELY_FROM = 0.5  # the confidence below which a suggestion is "unlikely"
 UNDECIDED = (OPEN, UNLIKELY)
 DECISIONS = (ACCEPTED, IGNORED, SKIPPED, FLAGGED)
 QUEUES = STATES[:-1]
-ADD, REMOVE, PAIR = "add", "remove", "pair"
+ADD, REMOVE, PAIR = ACTIONS
 OPPOSITE = {ADD: REMOVE, REMOVE: ADD}
 ID = re.compile("[0-9a-f]{16}")  # of a finding
 CHANGED = 0.1  # by which a confidence has to grow after a "no" to be called out
@@ -64,7 +64,6 @@ WALKS = {
 }
 # The indexes that a suggestion is looked up by, beside its name.
 LOOKUPS = {"suggestions_other": "suggested (partner) WHERE partner"}
-GROWN = "CREATE INDEX suggestions_changed ON suggested (queue, rank) WHERE changed"
 # What the dataset says of the pictures that findings are about; `record` is the number of a text.
 PICTURES = """
 CREATE TABLE records (picture INTEGER PRIMARY KEY, imported REAL, record INTEGER NOT NULL);
@@ -85,12 +84,6 @@ UNDECIDED_QUEUE = (
     f" review_meta n WHERE n.key = '{MUTED}')) m ON w.name = m.value)) THEN {STATES.index(GONE)} WHEN sure < {round(LIKELY_FROM * counts.SCALE)}"
     f" THEN {STATES.index(UNLIKELY)} ELSE {STATES.index(OPEN)} END"
 )
-# Samples of many suggestions alike: how many there were, in which view, and which were drawn to be looked at one by one.
-SAMPLES = """
-CREATE TABLE samples (id INTEGER PRIMARY KEY, at TEXT NOT NULL, view TEXT NOT NULL, of INTEGER NOT NULL, event INTEGER);
-CREATE TABLE sample_keys (sample INTEGER NOT NULL REFERENCES samples, hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL,
-    other TEXT NOT NULL, PRIMARY KEY (sample, hash, tag, action, other)) WITHOUT ROWID
-"""
 # What is made of what reports say: a finding is what one card shows, a picture with all that is suggested for it, or a group of
 # copies; a suggestion stands once, however often it is said. Hashes and words are numbers here (`tagcheck.review.numbers`), ids of
 # findings the numbers that their digits are, and confidences whole millionths (`sure`), and `said` is the number of a text,
@@ -151,28 +144,15 @@ CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT
 {PICTURES};
 {BATCHES};
 {INDEX}
-{GROWN};
-{SAMPLES};
+CREATE INDEX suggestions_changed ON suggested (queue, rank) WHERE changed;
+-- Samples of many suggestions alike: how many there were, in which view, and which were drawn to be looked at one by one.
+CREATE TABLE samples (id INTEGER PRIMARY KEY, at TEXT NOT NULL, view TEXT NOT NULL, of INTEGER NOT NULL, event INTEGER);
+CREATE TABLE sample_keys (sample INTEGER NOT NULL REFERENCES samples, hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL,
+    other TEXT NOT NULL, PRIMARY KEY (sample, hash, tag, action, other)) WITHOUT ROWID;
 {counts.TABLE};
 {counts.MOVES};
 {numbers.TABLES}
 """
-
-
-# The rows of one `Key`: those that name it in full, and that of `suggested`.
-ITS = "hash = ? AND tag = ? AND action = ? AND other = ?"
-NUMBERED = f"picture = {picture('?')} AND word = {word('?')} AND act = {place_of(ACTIONS, '?')} AND partner = ifnull({picture('?')}, 0)"
-SAME = (
-    "{0}.hash = {1}.hash AND {0}.tag = {1}.tag AND {0}.action = {1}.action AND {0}.other = {1}.other"  # of two tables
-)
-
-
-def named_by(named: str, numbered: str) -> str:
-    """SQL: the row of `suggested` that a row of a table with full names is about."""
-    return (
-        f"{numbered}.picture = {picture(f'{named}.hash')} AND {numbered}.word = {word(f'{named}.tag')} AND {numbered}.act = {place_of(ACTIONS, f'{named}.action')}"
-        f" AND {numbered}.partner = ifnull({picture(f'{named}.other')}, 0)"
-    )
 
 
 # Accepted changes that are not applied yet.
@@ -414,7 +394,7 @@ class Review:
 
     def number(self, key: Key) -> int | None:
         """The suggestion's own number in the index; None where no report makes it."""
-        row = self.db.execute(f"SELECT id FROM suggested WHERE {NUMBERED}", key).fetchone()
+        row = self.db.execute(f"SELECT id FROM suggested WHERE {named_by()}", key).fetchone()
         return None if row is None else int(row[0])
 
     def _grown(self, key: Key) -> bool:
@@ -571,112 +551,69 @@ def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
     )
 
 
-def _make(db: sqlite3.Connection) -> None:
-    sqlite.run(db, SCHEMA)
+def _make(db: sqlite3.Connection, earlier: Collection[str] = ()) -> None:
+    """Make the tables that are not there; with the suggestions that are decided, where those of before had such columns."""
+    sqlite.run(db, re.sub("CREATE (TABLE|INDEX) ", r"CREATE \1 IF NOT EXISTS ", SCHEMA))
+    if earlier:
+        _keep_decided(db, "packed(d.why, d.evidence)" if "why" in earlier else "d.evidence")
     make_indexes(db, LOOKUPS | WALKS)
     counts.make(db)
     counts.make_verdicts(db)
-    db.execute("INSERT INTO review_meta VALUES ('revision', '0')")
-
-
-def _index_verdicts(db: sqlite3.Connection) -> None:
-    """From 1 to 2: an index on verdicts."""
-    db.execute("DROP INDEX decisions_state")
-    db.execute("CREATE INDEX decisions_state ON decisions (state, outcome, action)")
-
-
-def _add_evidence(db: sqlite3.Connection) -> None:
-    """From 2 to 3: the evidence behind a "no"."""
-    db.execute("ALTER TABLE decisions ADD COLUMN evidence TEXT")
-
-
-def _add_guards(db: sqlite3.Connection) -> None:
-    """From 3 to 4: decisions are counted and digested (`guarded`)."""
-
-
-def _remade_later(db: sqlite3.Connection) -> None:
-    """From 4 to 8, a step each: changes to the index, which the step to 11 makes again from any of these."""
+    db.execute("INSERT OR IGNORE INTO review_meta VALUES ('revision', '0')")
 
 
 def _remake(db: sqlite3.Connection) -> None:
-    """From 4 to 10, to 11: numbers in place of hashes and words; all is made again from reports, but what is decided."""
+    """From any earlier version to 11: what the owner decided stays, with what was said of it; the reports are read again."""
     had = {row["name"] for row in db.execute("PRAGMA table_info(suggestions)")}
     if "card" in had:
         return  # they are the tables of today
     following.note_pixels(db)  # decisions still follow the pictures that the records tell of
-    for name in counts.TRIGGERS:
-        db.execute(f"DROP TRIGGER IF EXISTS {name}")
-    drop_indexes(db)
-    for name in ("key", "changed", "picture"):
-        db.execute(f"DROP INDEX IF EXISTS suggestions_{name}")
-    gone = ["tallies", "moves", "findings", "said", "entries"]
-    gone += ["pictures", "picture_pages", "picture_series", "library_tags"]
-    for name in gone if "issues" in had else [*gone, "sample_keys", "samples"]:
+    undecided = (*UNDECIDED, SKIPPED, GONE)
+    db.execute(f"CREATE TEMP TABLE decided AS SELECT * FROM suggestions WHERE state NOT IN {undecided}")
+    acts = "SELECT type, name FROM sqlite_master WHERE tbl_name = 'decisions' AND type IN ('index', 'trigger') AND sql NOTNULL"
+    for kind, name in db.execute(acts).fetchall():
+        db.execute(f"DROP {kind} {name}")
+    samples = ("sample_keys", "samples") if "issues" not in had else ()
+    for name in (*REMADE, "verdicts", *samples):
         db.execute(f"DROP TABLE IF EXISTS {name}")
-    _keep_decided(db, had)
-    db.execute("DELETE FROM sources")
-    make_indexes(db, LOOKUPS | WALKS)
-    counts.make(db)
+    if not any(row["name"] == "evidence" for row in db.execute("PRAGMA table_info(decisions)")):
+        db.execute("ALTER TABLE decisions ADD COLUMN evidence TEXT")  # behind a "no", from version 3 on
+    _make(db, had)
+    db.execute("DROP TABLE decided")
 
 
-def _keep_decided(db: sqlite3.Connection, had: Collection[str]) -> None:
-    """The tables of the index made again, with the suggestions that are decided; `had` are the columns of those before."""
-    db.execute("ALTER TABLE suggestions RENAME TO suggestions_before")
-    made = [PICTURES, numbers.TABLES, INDEX, GROWN, counts.TABLE, counts.MOVES, *([] if "issues" in had else [SAMPLES])]
-    sqlite.run(db, ";".join(made))
+def _keep_decided(db: sqlite3.Connection, said: str) -> None:
+    """Put the suggestions of the table `decided` among those of today; `said` is the SQL of their packed texts."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (numbers.LIST,)).fetchone():
-        db.execute(
-            f"INSERT INTO hashes SELECT id, iif(typeof(hash) = 'text', bytes_of(hash), hash) FROM {numbers.LIST}"
-        )
+        hashes = "SELECT id, iif(typeof(hash) = 'text', bytes_of(hash), hash)"
+        db.execute(f"INSERT INTO hashes {hashes} FROM {numbers.LIST}")  # the texts name similar pictures by these
         db.execute(f"DROP TABLE {numbers.LIST}")
-    db.execute(f"DELETE FROM suggestions_before WHERE state IN {(*UNDECIDED, SKIPPED, GONE)}")
     for name in ("hash", "other"):
-        db.execute(
-            f"INSERT OR IGNORE INTO hashes (name) SELECT bytes_of({name}) FROM suggestions_before WHERE {name} != ''"
-        )
+        db.execute(f"INSERT OR IGNORE INTO hashes (name) SELECT bytes_of({name}) FROM decided WHERE {name} != ''")
     for name in ("source", "issue", "tag", "namespace"):
-        db.execute(f"INSERT OR IGNORE INTO words (name) SELECT {name} FROM suggestions_before")
-    db.execute(
-        f"INSERT INTO packs SELECT id, {'packed(b.why, b.evidence)' if 'why' in had else 'b.evidence'} FROM suggestions_before b"
-    )
-    source, issue, tag, namespace = (word(f"b.{name}") for name in ("source", "issue", "tag", "namespace"))
+        db.execute(f"INSERT OR IGNORE INTO words (name) SELECT {name} FROM decided")
+    db.execute(f"INSERT INTO packs SELECT id, {said} FROM decided d")
+    source, issue, tag, namespace = (word(f"d.{name}") for name in ("source", "issue", "tag", "namespace"))
     db.execute(
         "INSERT OR IGNORE INTO suggested (card, said_by, kind, kinds, picture, partner, word, space, act, place, sure, said, queue,"
-        f" current) SELECT dense_rank() OVER (ORDER BY finding), {source}, {issue}, {issue}, {picture('b.hash')},"
-        f" ifnull({picture('b.other')}, 0), {tag}, {namespace}, {place_of(ACTIONS, 'action')}, place, round(confidence * {counts.SCALE}), b.id * {TOGETHER},"
+        f" current) SELECT dense_rank() OVER (ORDER BY finding), {source}, {issue}, {issue}, {picture('d.hash')},"
+        f" ifnull({picture('d.other')}, 0), {tag}, {namespace}, {place_of(ACTIONS, 'action')}, place, round(confidence * {counts.SCALE}), d.id * {TOGETHER},"
         f" {place_of(STATES, 'state')}, 0"
-        " FROM suggestions_before b ORDER BY current DESC, rank"
+        " FROM decided d ORDER BY current DESC, rank"
     )
-    db.execute("DROP TABLE suggestions_before")
     db.execute("UPDATE suggested SET rank = card")
 
 
-def _count_verdicts(db: sqlite3.Connection) -> None:
-    """From 8 to 9: the owner's verdicts are counted as they are given."""
-    for part in ("INDEX IF EXISTS decisions_issue", "INDEX IF EXISTS decisions_tag", "TABLE IF EXISTS verdicts"):
-        db.execute(f"DROP {part}")
-    for trigger in ("verdicts_told", "verdicts_changed"):
-        db.execute(f"DROP TRIGGER IF EXISTS {trigger}")
-    counts.make_verdicts(db)
-
-
-def _add_batches(db: sqlite3.Connection) -> None:
-    """From 9 to 10: batches, which the reports are read again for."""
-    db.execute("DROP TABLE IF EXISTS batches")
-    db.execute(BATCHES)
-    db.execute("DELETE FROM sources")
-
-
-STEPS: tuple[sqlite.Step, ...] = (_index_verdicts, _add_evidence, _add_guards, *[_remade_later] * 4)
+REMADE = (
+    *("sources", "entries", "records", "copies", "picture_pages", "picture_series", "library_tags", "batches"),
+    *("cards", "suggested", "tallies", "moves", numbers.HASHES, numbers.WORDS, "packs"),
+    *("pictures", "findings", "suggestions", "said"),  # of a store before version 11
+)
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (*STEPS, _count_verdicts, _add_batches, _remake),
+    (*[lambda db: None] * 9, _remake),  # one step brings all earlier versions to 11
     guarded=("decisions",),
-    remade=(
-        *("sources", "entries", "records", "copies", "picture_pages", "picture_series", "library_tags"),
-        *("cards", "suggested", "tallies", "moves", "batches", numbers.HASHES, numbers.WORDS, "packs"),
-        *("pictures", "findings", "suggestions", numbers.LIST),  # of a store before version 11
-    ),
+    remade=(*REMADE, numbers.LIST),
     key="schema",
 )
