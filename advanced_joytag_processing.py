@@ -52,14 +52,14 @@ from tagcheck.lock import sole_run
 from tagcheck.pictures import Limits, file_formats, preparation, unreadable
 from tagcheck.pictures.decoder_processes import Clocks, Decoder, Prepared, prepared
 from tagcheck.pictures.unreadable import Failure
-from tagcheck.review import Key, Review
+from tagcheck.review import Review
 from tagcheck.review.store import decisions
 from tagcheck.script import run, say
 from tagcheck.spread import Placed, spread_order
 from tagcheck.tag_errors import tagger_vocabulary
 from tagcheck.writing import Ledger
 from tagcheck.writing.apply import confirm
-from tagcheck.writing.outcomes import outcomes
+from tagcheck.writing.ledger import outcomes
 
 DIGEST_SECONDS = 60.0  # that a run spends on the digests of what was embedded before they were kept
 FLUSH_SECONDS = 60.0  # a shard is written at least this often, so that a kill loses no more than that
@@ -202,7 +202,7 @@ def confirm_writes(folder: DataFolder, library: Library) -> None:
         say("changes are being written just now, so earlier ones were not read again")
         return
     with Review(folder.review) as store:
-        store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(found.rows))
+        store.note_outcomes(outcomes(found.rows))
     if found.lost:
         say(f"warning: the library has lost {found.lost:,} changes that were written: see Applied changes on the page")
 

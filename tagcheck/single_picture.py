@@ -1,6 +1,6 @@
 """What one embedding says by itself of the tags of its picture: a small model, kept for pictures that no detector has examined.
 
-`tagcheck.tag_errors.distilled` learns it from what the detectors believe, `tagcheck.review.unexamined` asks it.
+`tagcheck.tag_errors.distilled` learns it from what the detectors believe, `tagcheck.review.by_picture` asks it.
 """
 
 from __future__ import annotations

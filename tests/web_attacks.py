@@ -32,8 +32,7 @@ sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 from review_data import hashes, missing, page_on, save_mistagged
 
 from tagcheck.data_folder import DataFolder
-from tagcheck.review import Review
-from webapp import exporting
+from tagcheck.review import Review, exporting
 from webapp.serving import LARGEST_BODY, LARGEST_HEADER, Server
 
 SCRIPTS = (

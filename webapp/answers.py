@@ -1,9 +1,15 @@
-"""What a form is answered with: the next page and what happened for a person, numbers for the page's script."""
+"""What a request is answered with: the next page and what happened for a person, numbers for the page's script, files to keep."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from flask import flash, redirect, request, url_for
+from flask import abort, flash, redirect, request, url_for
 from werkzeug.wrappers import Response
+
+from tagcheck.review import Filter, Review
+from tagcheck.review.exporting import KINDS, as_csv, as_json
 
 
 def to_script() -> bool:
@@ -16,3 +22,31 @@ def go(endpoint: str, message: str = "", **values: Any) -> Response:
     if message:
         flash(message)
     return redirect(url_for(endpoint, **values), 303)
+
+
+def table(kind: str, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
+    """The rows, with a value for each of `columns`, as CSV for spreadsheets or as JSON for programs."""
+    if kind not in ("csv", "json"):
+        abort(404, "There is an export as CSV and one as JSON.")
+    found = (dict(zip(columns, row)) for row in rows)
+    return _file(f"{name}_", kind, as_csv(columns, found) if kind == "csv" else as_json(found))
+
+
+def view_as_file(kind: str, path: Path, view: Filter) -> Response:
+    """The suggestions of a view in the store at `path`, as one of `KINDS`."""
+    if kind not in KINDS:
+        abort(404, f"There is an export as {', '.join(KINDS)}.")
+    ending, text = KINDS[kind]
+
+    def lines() -> Iterator[str]:
+        with Review(path) as store:  # the request's own is closed when the first line goes out
+            yield from text(store, view)
+
+    return _file("findings_", ending, lines())
+
+
+def _file(name: str, ending: str, lines: Iterator[str]) -> Response:
+    """A file named after what it holds and the time."""
+    response = Response(lines, mimetype="text/csv; charset=utf-8" if ending == "csv" else "application/json")
+    response.headers["Content-Disposition"] = f"attachment; filename={name}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{ending}"
+    return response

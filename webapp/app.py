@@ -49,7 +49,6 @@ from webapp import (
     security,
     sharing,
     state,
-    suggesting,
     views,
     words,
 )
@@ -74,7 +73,7 @@ def create_app(settings: Settings) -> Flask:
     words.install(app)
     jobs.install(app)
     pictures.install(app, settings)
-    for room in (views, deciding, applying_views, rules, running, sharing, suggesting):
+    for room in (views, deciding, applying_views, rules, running, sharing):
         app.register_blueprint(room.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ToolError, _tool_error)

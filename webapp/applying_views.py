@@ -16,9 +16,9 @@ from tagcheck.review import Ask, Key, Review, queries
 from tagcheck.review.store import ACCEPTED, FAILED, OPEN
 from tagcheck.writing import BatchResult, Confirmed, Ledger, LedgerRow, Preview, ledger
 from tagcheck.writing import apply as applying
-from webapp import confirming, exporting, state, words
-from webapp.answers import go
-from webapp.confirming import note
+from tagcheck.writing.ledger import outcomes
+from webapp import confirming, state, words
+from webapp.answers import go, table
 from webapp.jobs import Job, jobs
 from webapp.state import review, settings
 
@@ -82,7 +82,7 @@ def export_preview(kind: str) -> Response:
         action, service = "remove" if one.after in GONE else "add", names.get(one.service, one.service)
         rows.append((one.hash, action, one.tag, service, one.before, one.after, ""))
     rows += [(one.change.hash, one.change.action, one.change.tag, "", "", "", one.reason) for one in made.no_writes]
-    return exporting.answer(kind, "difference", DIFFERENCE_COLUMNS, rows)
+    return table(kind, "difference", DIFFERENCE_COLUMNS, rows)
 
 
 @blueprint.post("/apply")
@@ -161,7 +161,7 @@ def export_batch(number: int, kind: str) -> Response:
         rows.append((*changed, row.before, row.after, row.status, row.reason))
     if not rows:
         abort(404, f"There is no batch {number}, or nothing in it.")
-    return exporting.answer(kind, f"batch_{number}", BATCH_COLUMNS, rows)
+    return table(kind, f"batch_{number}", BATCH_COLUMNS, rows)
 
 
 @blueprint.post("/applied/undo")
@@ -216,7 +216,7 @@ def recovered(shared: state.Shared, library: Library) -> list[BatchResult | Conf
         results.append(applying.confirm(Ledger(path), library))
     with Review(path) as store:
         for result in results:
-            note(store, result.rows)
+            store.note_outcomes(outcomes(result.rows))
     confirming.wake(shared)
     return results
 
@@ -277,12 +277,12 @@ def catch_up(store: Review) -> int:
         now = store.decision(Key(row.hash, row.tag, row.action))
         return row.changed > now.decided_at or (row.changed == now.decided_at and row.status != ledger.UNDONE)
 
-    return note(store, [row for row in Ledger(store.path).rows() if newer(row)])
+    return store.note_outcomes(outcomes(row for row in Ledger(store.path).rows() if newer(row)))
 
 
 def _noted(shared: state.Shared, result: BatchResult) -> BatchResult:
     with Review(shared.settings.folder.review) as store:
-        note(store, result.rows)
+        store.note_outcomes(outcomes(result.rows))
     confirming.wake(shared)
     return result
 

@@ -2,39 +2,25 @@
 
 import logging
 import threading
-from collections.abc import Sequence
 
 from tagcheck.errors import ToolError
-from tagcheck.review import Key, Review
-from tagcheck.writing import Confirmed, Ledger, LedgerRow
+from tagcheck.review import Review
+from tagcheck.writing import Confirmed, Ledger
 from tagcheck.writing import apply as applying
-from tagcheck.writing.ledger import WRITTEN
-from tagcheck.writing.outcomes import outcomes
+from tagcheck.writing.ledger import WRITTEN, outcomes
 from webapp import state, words
 
 log = logging.getLogger(__name__)
 PAUSE = applying.CERTAIN_AFTER + 1.0  # seconds until what was written is read again
 LOCK_SECONDS = 0.5  # that another run may hold the ledger; the next look comes anyway
-_waiting: set[int] = set()  # the ids of the `Shared` that a timer is running for
-_guard = threading.Lock()
-
-
-def note(store: Review, rows: Sequence[LedgerRow]) -> int:
-    """Note what the ledger says beside the decisions."""
-    return store.note_outcomes((Key(*key), said, why, batch) for key, said, why, batch in outcomes(rows))
 
 
 def wake(shared: state.Shared) -> None:
     """Have what is not confirmed yet read again in a minute, if there is any and nobody waits for it already."""
-    if not Ledger(shared.settings.folder.review).rows(status=WRITTEN):
-        return
-    with _guard:
-        if id(shared) in _waiting:
-            return
-        _waiting.add(id(shared))
-    timer = threading.Timer(PAUSE, _again, [shared])
-    timer.daemon = True
-    timer.start()
+    if shared.confirming is None and Ledger(shared.settings.folder.review).rows(status=WRITTEN):
+        shared.confirming = threading.Timer(PAUSE, _again, [shared])
+        shared.confirming.daemon = True
+        shared.confirming.start()
 
 
 def begin(shared: state.Shared) -> None:
@@ -48,7 +34,7 @@ def look(shared: state.Shared, everything: bool = False) -> Confirmed | None:
     try:
         found = applying.confirm(Ledger(path), shared.library(), everything, LOCK_SECONDS)
         with Review(path) as store:
-            note(store, found.rows)
+            store.note_outcomes(outcomes(found.rows))
     except ToolError as error:
         log.info("written changes could not be read again: %s", error)
         return None
@@ -71,8 +57,7 @@ def in_words(found: Confirmed) -> str:
 
 
 def _again(shared: state.Shared) -> None:
-    with _guard:
-        _waiting.discard(id(shared))
+    shared.confirming = None
     try:
         look(shared)
     finally:

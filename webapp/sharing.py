@@ -12,8 +12,8 @@ from tagcheck.library import Library
 from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
 from tagcheck.review import Review, queries
 from tagcheck.review.store import ACCEPTED, IGNORED, PAIR
-from webapp import cards, exporting, state, words
-from webapp.answers import go, to_script
+from webapp import cards, state, words
+from webapp.answers import go, table, to_script
 from webapp.filters import QUEUE_WORDS, from_query, in_words, to_query
 from webapp.state import review
 from webapp.views import reported
@@ -112,7 +112,7 @@ def worse_copies(kind: str) -> Response:
                 paths = {hash: str((queries.picture(store, hash) or {}).get("file_path") or "") for hash in group}
                 yield from ((paths[hash], hash, paths[best], best, why) for hash in group if hash != best)
 
-    return exporting.answer(kind, "worse_copies", ("path", "hash", "best_path", "best_hash", "why"), rows())
+    return table(kind, "worse_copies", ("path", "hash", "best_path", "best_hash", "why"), rows())
 
 
 def _settle(kind: str) -> str:

@@ -65,6 +65,7 @@ class Shared:
         self._library: Library | None = None
         self._hurried: Library | None = None
         self.lost = ""  # what the library was found to have lost, until somebody looks at the applied changes
+        self.confirming: threading.Timer | None = None  # which will read again what the library may not have saved yet
         self._target = ""
         self._asking = threading.Lock()
         self._asker: threading.Thread | None = None

@@ -1,5 +1,6 @@
 """The pages that are read: overview, list and grid, card, export, help."""
 
+import hmac
 import itertools
 import json
 from collections.abc import Sequence
@@ -12,14 +13,15 @@ from werkzeug.wrappers import Response
 
 from tagcheck import detectors, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
-from tagcheck.review import Filter, queries
+from tagcheck.dataset import HASH
+from tagcheck.review import Filter, by_picture, queries
 from tagcheck.review.counts import BANDS
 from tagcheck.review.queries import Finding, Health, Overview
 from tagcheck.review.store import APPLIED, IGNORED
 from tagcheck.writing import Ledger
 from tagcheck.writing.ledger import Batch
-from webapp import cards, charts, exporting, keys, state, words
-from webapp.answers import go
+from webapp import cards, charts, keys, state, words
+from webapp.answers import go, table, view_as_file
 from webapp.filters import ANY, ORDER_WORDS, from_query, groups, in_words, to_query
 from webapp.pictures import address
 from webapp.state import review, settings
@@ -170,7 +172,7 @@ def card_parts() -> Response:
 def export(kind: str) -> Response:
     """Every suggestion of a view as CSV or JSON, one a line, or as FiftyOne and Label Studio import it."""
     state.refresh(whole=True)
-    return exporting.suggestions(kind, settings().folder.review, from_query(request.args))
+    return view_as_file(kind, settings().folder.review, from_query(request.args))
 
 
 @blueprint.get("/error-review/tags.<kind>")
@@ -182,7 +184,7 @@ def export_tags(kind: str) -> Response:
         right = one.measured_share.right if one.measured_share else None
         numbers = (round(one.expected, 2), round(one.a_minute, 2), one.decided, right, round(one.share, 4))
         rows.append((one.tag, one.open, *numbers))
-    return exporting.answer(kind, "tags", HEALTH_COLUMNS, rows)
+    return table(kind, "tags", HEALTH_COLUMNS, rows)
 
 
 @blueprint.get("/error-review/complete")
@@ -190,6 +192,21 @@ def complete() -> Response:
     """The library's tags that hold what was typed (`q`), with how many pictures have them: `[["series:elves", 40]]`."""
     start = tags.clean(request.args.get("q", ""))
     return _json(queries.complete(review(), start) if start else [])
+
+
+@blueprint.get("/api/suggest")
+def suggest() -> Response:
+    """What is suggested for each `hash` of the query, to a program on this machine that shows the token: `python suggest.py
+    --token` prints it. It comes in the header `Authorization: Bearer TOKEN`, as programs keep addresses in logs.
+    """
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    if not hmac.compare_digest(given.encode(), by_picture.token(review()).encode()):
+        abort(403, "This needs the header 'Authorization: Bearer TOKEN'; python suggest.py --token prints the token.")
+    hashes = [hash.lower() for hash in request.args.getlist("hash")]
+    if not hashes or len(hashes) > by_picture.MOST or not all(map(HASH.fullmatch, hashes)):
+        abort(400, f"One to {by_picture.MOST} hashes of 64 hex digits are expected as ?hash=...&hash=...")
+    state.refresh(whole=True)
+    return _json(by_picture.suggested(review(), hashes, settings().folder))
 
 
 @blueprint.get("/error-review/help")

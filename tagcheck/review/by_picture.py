@@ -1,16 +1,32 @@
-"""What is suggested for single pictures, for a program that asks about the file in front of its user."""
+"""What is suggested for single pictures, for a program that asks about the file in front of its user.
+
+For a picture that no detector has examined yet that comes from its stored embedding. The last run of the detectors kept a
+small model (`tagcheck.single_picture`). It does not use similar pictures or copies, so it suggests less than they will.
+"""
+
+from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from tagcheck.data_folder import DataFolder
-from tagcheck.review import numbers, queries, unexamined
-from tagcheck.review.store import ADD, OPEN, PAIR, REMOVE, UNDECIDED, Review
+from tagcheck import dataset
+from tagcheck.data_folder import DATASET, SINGLE_PICTURE, DataFolder
+from tagcheck.errors import BadFile, MissingInput
+from tagcheck.refusals import Noes, Spellings
+from tagcheck.review import numbers, queries
+from tagcheck.review.store import ADD, LIKELY_FROM, OPEN, PAIR, REMOVE, UNDECIDED, Review
+
+if TYPE_CHECKING:
+    from tagcheck.single_picture import Kept
 
 TOKEN = "suggest_token"
 MOST = 1000  # pictures at once
 MARKS = MISSING, WRONG, COPY = ("tagcheck:missing", "tagcheck:wrong", "tagcheck:copy")  # tags that can be searched for
+WHY = "The picture alone makes it {} likely; the detectors have not examined it yet."
+WHY_WRONG = "The picture alone makes it {} likely that it is wrong; the detectors have not examined it yet."
 
 
 def suggested(review: Review, hashes: Sequence[str], folder: DataFolder | None = None) -> list[dict[str, Any]]:
@@ -19,11 +35,11 @@ def suggested(review: Review, hashes: Sequence[str], folder: DataFolder | None =
     examined yet, None where nothing is known of it.
     """
     found = [_of_picture(review, hash) for hash in dict.fromkeys(hashes)]
-    known = None if folder is None else unexamined.examined(folder)
+    known = None if folder is None else examined(folder)
     if folder is not None and known is not None:
         quiet = [one for one in found if not any(one[key] for key in (ADD, REMOVE, "copies"))]
         new = {one["hash"]: one for one in quiet if bytes.fromhex(one["hash"]) not in known}
-        alone = unexamined.suggested(review, folder, list(new)) if new else {}
+        alone = _unexamined(review, folder, list(new)) if new else {}
         for hash, one in new.items():
             one["by"] = "embedding" if hash in alone else None
             for action, entry in alone.get(hash, ()):
@@ -72,3 +88,68 @@ def token(review: Review) -> str:
         kept = os.urandom(32).hex()
         review.set_meta(TOKEN, kept)
     return kept
+
+
+def examined(folder: DataFolder) -> bytes | None:
+    """The hashes of the pictures that the detectors had examined when they ran last, 32 bytes each; None where that is not kept."""
+    damaged = (OSError, KeyError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile)
+    with suppress(*damaged), zipfile.ZipFile(folder.root / SINGLE_PICTURE) as kept:
+        if kept.getinfo("examined.npy").compress_type != zipfile.ZIP_STORED:  # which may ask for any amount of memory
+            return None
+        data = kept.read("examined.npy")  # without NumPy: loading that takes longer than the answer
+        return data[10 + int.from_bytes(data[8:10], "little") :]
+    return None
+
+
+def _unexamined(
+    review: Review, folder: DataFolder, hashes: Sequence[str]
+) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """By hash, (action, {"tag", "probability", "why"}) of what is likely and not refused, the surest first."""
+    from tagcheck import single_picture  # which needs NumPy, unlike an answer from the reports
+
+    kept, newest = single_picture.load(folder.root), folder.newest(DATASET)
+    raw = {hash: one for hash in hashes if (one := queries.picture(review, hash)) is not None}
+    if kept is None or newest is None:
+        return {}
+    found = _embeddings(folder, set(raw), kept.model, kept.says.weight.shape[1])
+    out = {}
+    with suppress(BadFile, MissingInput):
+        spellings = dataset.spellings(newest)
+        for hash, row in found.items():
+            out[hash] = _from_embedding(review, kept, spellings, dataset.record_of(raw[hash], spellings), row)
+    return out
+
+
+def _from_embedding(
+    review: Review, kept: Kept, spellings: Spellings, record: dataset.Record, row: Any
+) -> list[tuple[str, dict[str, Any]]]:
+    hash = record.hash
+    rows = review.db.execute("SELECT tag, action, state FROM decisions WHERE hash = ?", (hash,))
+    decided = {(hash, one["tag"], one["action"]): one["state"] for one in rows}
+    noes = Noes.of(spellings, decided, frozenset(review.muted()))
+    errors = kept.says.errors(row, [tag in record.tags for tag in kept.names]).tolist()
+    scored = zip(errors, kept.names, kept.never.tolist())
+    out = []
+    for chance, tag, never in sorted((-chance, tag, never) for chance, tag, never in scored if chance >= LIKELY_FROM):
+        adding = tag not in record.tags
+        action = ADD if adding else REMOVE
+        if (hash, tag, action) in decided or (never and adding) or noes.why_not(record, tag, adding):
+            continue
+        why = (WHY if adding else WHY_WRONG).format(f"{min(-chance, 0.99):.0%}")
+        out.append((action, {"tag": tag, "probability": round(-chance, 4), "why": why}))
+    added = [one["tag"] for action, one in out if action == ADD]
+    coming = {brought for tag in added for brought in spellings.brings(tag) - {tag}}
+    return [(action, one) for action, one in out if action == REMOVE or one["tag"] not in coming]
+
+
+def _embeddings(folder: DataFolder, wanted: set[str], model: str, length: int) -> dict[str, Any]:
+    """The stored embeddings (d,) of pictures by the model that was asked for; the newest shard that has one counts."""
+    from tagcheck import pt_files  # likewise
+
+    found: dict[str, Any] = {}
+    for path in sorted(folder.embeddings.glob("embeddings_*.pt"), reverse=True):
+        with suppress(OSError, pt_files.Refused):
+            found = (pt_files.rows_of(path, wanted - found.keys()) or {}) | found
+        if len(found) == len(wanted):
+            break
+    return {hash: row for hash, (made_by, row) in found.items() if made_by == model and len(row) == length}

@@ -22,7 +22,7 @@ from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, Wrong, is_text, plain_text
-from tagcheck.review import counts, following, grouping, numbers, unexamined
+from tagcheck.review import by_picture, counts, following, grouping, numbers
 from tagcheck.review.numbers import ACTIONS, TOGETHER, Numbers, hash_of, named_by
 from tagcheck.review.report_rows import Found, reader
 from tagcheck.review.store import (
@@ -41,6 +41,7 @@ from tagcheck.review.store import (
 )
 
 BATCH = 2000
+WAITING = 20_000  # pictures that wait for the detectors and have their records in the store
 OFFERED_TAGS = 300
 LEFT_OUT = "left_out"  # in a kept header: how many records could not be used, in words
 # Of a file's keys beside its records.
@@ -76,7 +77,7 @@ def sync(review: Review, folder: DataFolder) -> Sync:
     if not stale:
         return Sync(problems=_problems(review))
     with _incoming(review) as db:
-        taken = _take(db, wanted, stale != [RUN_SUMMARY], unexamined.examined(folder))
+        taken = _take(db, wanted, stale != [RUN_SUMMARY], by_picture.examined(folder))
         with review.writing() as db:
             # Else another process has read them meanwhile, or a tag of the owner's own took a number.
             current = _known(review) == known and taken.numbers.hashes.untaken() and taken.numbers.words.untaken()
@@ -397,7 +398,7 @@ def _take_pictures(db: sqlite3.Connection, path: Path, source: Source, examined:
             db.execute("INSERT OR REPLACE INTO here VALUES (?, ?)", (hash, same))
         if hash in wanted or same in decided:
             _insert_picture(db, record, taken.numbers)
-        elif examined is not None and waiting < unexamined.MOST and bytes.fromhex(hash) not in done:
+        elif examined is not None and waiting < WAITING and bytes.fromhex(hash) not in done:
             waiting += 1
             kept = taken.numbers.text(record)
             db.execute("INSERT OR REPLACE INTO waiting VALUES (?, NULL, ?)", (taken.numbers.picture(hash), kept))

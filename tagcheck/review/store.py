@@ -351,12 +351,12 @@ class Review:
         query = f"SELECT hash, tag, action, other FROM decisions WHERE {WAITS} ORDER BY hash, tag, action"
         return [Key(*row) for row in self.db.execute(query)]
 
-    def note_outcomes(self, outcomes: Iterable[tuple[Key, str, str, int]]) -> int:
-        """Note and count what became of accepted suggestions: (key, outcome as in `Decision`, reason, batch)."""
+    def note_outcomes(self, outcomes: Iterable[tuple[Collection[str], str, str, int]]) -> int:
+        """Note and count what became of accepted suggestions: (hash, tag and action, outcome as in `Decision`, reason, batch)."""
         noted, outcomes = 0, list(outcomes)
         with self.writing() as db, counts.kept(db, len(outcomes)):
-            for key, result, reason, batch in outcomes:
-                now = self.decision(key)
+            for named, result, reason, batch in outcomes:
+                now = self.decision(key := Key(*named))
                 if now.state != ACCEPTED or (now.outcome, now.reason, now.batch) == (result, reason, batch):
                     continue
                 noting = f"UPDATE decisions SET outcome = ?, reason = ?, batch = ?, version = version + 1 WHERE {ITS}"

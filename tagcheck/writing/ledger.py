@@ -32,6 +32,8 @@ URGENCY = (OPEN, FAILED, WRITTEN, APPLIED, UNDONE, SETTLED)  # which row counts 
 GO = "apply"  # where an open row is going: forward,
 BACK = "undo"  # or back
 LOCK_SECONDS = 60.0
+# In the review store's words; "waiting": the ledger has it, and what becomes of it is still to come.
+OUTCOMES = dict(zip(URGENCY, ("waiting", "failed", "waiting", "applied", "undone", "applied"), strict=True))
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -234,6 +236,16 @@ class Ledger:
 
     def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
         return transaction(self.path, MIGRATIONS)
+
+
+def outcomes(rows: Iterable[LedgerRow]) -> list[tuple[tuple[str, str, str], str, str, int]]:
+    """((hash, tag, action), outcome, reason, batch) of each change: the last batch's, and what needs most attention."""
+    found: dict[tuple[str, str, str], LedgerRow] = {}
+    for row in rows:
+        last = found.setdefault((row.hash, row.tag, row.action), row)
+        if (-row.batch, URGENCY.index(row.status)) < (-last.batch, URGENCY.index(last.status)):
+            found[row.hash, row.tag, row.action] = row
+    return [(key, OUTCOMES[row.status], row.reason, row.batch) for key, row in found.items()]
 
 
 MIGRATIONS = Migrations(

@@ -60,7 +60,7 @@ from tagcheck.pictures import unreadable
 from tagcheck.pictures.file_formats import ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import first_picture
 from tagcheck.pictures.showing import shown
-from tagcheck.review import Filter, Review, queries, report_import, unexamined
+from tagcheck.review import Filter, Review, by_picture, queries, report_import
 from tagcheck.review.store import decisions
 from tagcheck.series import classifier_files
 from tagcheck.tag_errors import tag_rules, tagger_vocabulary
@@ -549,7 +549,7 @@ PT_READERS: dict[str, list[Callable[[Path], object]]] = {
         store.found_model,
         lambda folder: store.embedded(folder, "m", "p", pixels={}),
         lambda folder: store.load_thumbnails(folder, HASHES[:3], 6),
-        lambda folder: unexamined._embeddings(DataFolder(folder.parent), set(HASHES[:2]), "m", 4),
+        lambda folder: by_picture._embeddings(DataFolder(folder.parent), set(HASHES[:2]), "m", 4),
     ],
 }
 
@@ -598,7 +598,7 @@ def _taken_over(folder: Path) -> None:
 
 
 def _said(folder: Path) -> None:
-    unexamined.examined(DataFolder(folder))
+    by_picture.examined(DataFolder(folder))
     if (kept := single_picture.load(folder)) is not None and kept.says.weight.shape[1] == 4:
         assert len(kept.says.errors(np.ones(4), [False] * len(kept.names))) == len(kept.names)
 

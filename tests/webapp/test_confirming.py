@@ -71,7 +71,7 @@ def test_a_minute_later_it_is(page, monkeypatch):
 def test_the_timer_looks_again_by_itself(page, monkeypatch):
     page.dies()
     monkeypatch.setattr(confirming, "PAUSE", 0.05)
-    confirming._waiting.clear()  # the one that was started after the write waits for a minute
+    page.shared.confirming = None  # the one that was started after the write waits for a minute
     confirming.wake(page.shared)
     for _ in range(100):
         if page.statuses() == ["failed"] * 2:

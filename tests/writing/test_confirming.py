@@ -17,8 +17,7 @@ from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.writing import apply as applying
 from tagcheck.writing import ledger as ledger_module
 from tagcheck.writing.apply import LOST, THEIRS
-from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, UNDONE, WRITTEN, Ledger
-from tagcheck.writing.outcomes import outcomes
+from tagcheck.writing.ledger import APPLIED, FAILED, OPEN, UNDONE, WRITTEN, Ledger, outcomes
 
 NO_DATABASE = {0, 1, 2, 3, 4, 8, 10}
 
