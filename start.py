@@ -95,8 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A process for each processor, and one that works while others wait, each with one thread: threads of torch that
         # wait for each other gain nothing here.
         spread = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
-        # a browser on a busy machine now and then loses an address that it was given: the report counts what was tried again
-        spread += ["--reruns", "1", "--only-rerun", "TimeoutError: (Page|Locator|Frame)"]
         one_thread = {"OMP_NUM_THREADS": "1", **environment()}
         one_thread.pop("PYTHONDONTWRITEBYTECODE", None)  # the tests start many processes: compile the modules once
         return subprocess.call([PYTHON, "-m", "pytest", *spread, *args.rest], cwd=PROJECT, env=one_thread)

@@ -91,10 +91,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return collection_path.relative_to(TESTS).as_posix().startswith(WHOLE_FILES) or None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `SLOW` and begin with those of `LONGEST`."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of `SLOW` and those with a browser, and begin with those of `LONGEST`."""
+    again = config.pluginmanager.hasplugin("rerunfailures")
     places = {}
     for item in items:
+        if again and "browser" in getattr(item, "fixturenames", ()):
+            # On a busy machine it now and then loses an address that it was given: the report counts what was tried again.
+            # Not an option for all tests: with it each one waits for the process that counts.
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun="TimeoutError: (Page|Locator|Frame)"))
         if item.path.is_relative_to(TESTS):
             file = item.path.relative_to(TESTS).as_posix()
             if f"{file}::{item.name}".startswith(SLOW):
