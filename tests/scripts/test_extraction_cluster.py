@@ -64,16 +64,14 @@ def workers_of(driver: int) -> list[int]:
     ]
 
 
-def started(shelf: Shelf, *more: object) -> subprocess.Popen:
-    """The stage with parts of four pictures, each slowed down, so that a kill meets one in its midst."""
-    code = (
-        "import sys, time; import advanced_joytag_processing as stage; stage.PART = 4; embed = stage.embed\n"
-        "raise SystemExit(stage.main(sys.argv[1:]))"
-    )
+def started(shelf: Shelf, *more: object, workers: int = 2) -> subprocess.Popen:
+    """The stage with parts of four pictures, so that a kill meets one in its midst; no worker waits for work to come."""
+    code = "import sys; import advanced_joytag_processing as stage; stage.PART = 4; sys.exit(stage.main(sys.argv[1:]))"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *shelf.arguments("--engine", "ray", "--workers", 2, *more)],
+        [sys.executable, "-c", code, *shelf.arguments("--engine", "ray", "--workers", workers, *more)],
         cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "RAY_enable_worker_prestart": "0"}
+        | {"RAY_prestart_worker_first_driver": "0"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -89,7 +87,7 @@ def until(what, seconds: float = 90.0):
 
 
 def test_a_worker_that_is_killed_costs_nothing(shelf, rows_of_one_machine):
-    process = started(shelf)
+    process = started(shelf, workers=1)
     until(lambda: store.shard_paths(shelf.data.embeddings))
     os.kill(until(lambda: workers_of(process.pid))[0], signal.SIGKILL)
     assert process.wait(timeout=120) == 0, process.stderr.read().decode()[-2000:]

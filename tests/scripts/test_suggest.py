@@ -90,13 +90,13 @@ def test_the_page_answers_a_program_that_shows_the_token_and_nobody_else(found):
 
 
 def test_an_answer_out_of_many_takes_less_than_200_ms(folder):
-    many = hashes(6_000)
+    many = hashes(2_000)
     save_dataset(folder, {hash: ["solo"] for hash in many})
     save_mistagged(folder, *(missing(hash, "hat", "smile") for hash in many))
     with Review(folder.review) as review:
         report_import.sync(review, folder)
         start = time.perf_counter()
-        found = by_picture.suggested(review, many[3000:3100])
+        found = by_picture.suggested(review, many[1000:1100])
         assert time.perf_counter() - start < 0.2
     assert all(len(one["add"]) == 2 for one in found)
 

@@ -26,9 +26,8 @@ from tagcheck.review.queries import Filter
 from tagcheck.review.report_import import sync
 from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED, SKIPPED, Review
 from tagcheck.writing import apply
-from tagcheck.writing.ledger import Ledger
+from tagcheck.writing.ledger import Ledger, outcomes
 from webapp import views
-from webapp.applying_views import note
 
 COUNT = 60
 
@@ -498,8 +497,8 @@ def test_every_view_is_accessible_by_axe(window, site):
             tab.set_viewport_size({"width": width, "height": height})
             tab.emulate_media(color_scheme=look)
             broken = tab.evaluate(
-                "(tags) => axe.run({ runOnly: tags }).then((seen) => seen.violations.map((one) => [one.id,"
-                " one.nodes.map((node) => node.html)]))",
+                "(tags) => axe.run({ runOnly: tags, resultTypes: ['violations'] }).then((seen) => seen.violations.map("
+                "(one) => [one.id, one.nodes.map((node) => node.html)]))",
                 WCAG,
             )
             wide = tab.evaluate("() => document.documentElement.scrollWidth - innerWidth")
@@ -516,7 +515,8 @@ def write_a_batch(site: Site) -> None:
         asks = queries.asks(store, Filter(tag="series:elves"))
         store.decide(asks[:3], ACCEPTED)
         changes = [TagChange(ask.key.hash, ask.key.tag, ask.key.action) for ask in asks[:3]]
-        note(store, apply.apply(Ledger(site.folder.review), FolderLibrary(site.root), changes).rows)
+        done = apply.apply(Ledger(site.folder.review), FolderLibrary(site.root), changes)
+        store.note_outcomes(outcomes(done.rows))
         store.decide(asks[3:5], ACCEPTED)
         store.decide(asks[5:6], FLAGGED)
 
