@@ -167,7 +167,7 @@ def _changes(decoder: Decoder, data: bytes, recipe: Recipe, rng: np.random.Gener
     for how in (CROP, str(rng.choice([one for one in CHANGES if one != CROP]))):
         other = changed(image, how, rng)
         frame = preparation.prepare(other, recipe)
-        found.append(_Change(how, frame, picture_thumbnail(frame, other.size, recipe)))
+        found.append(_Change(how, frame, picture_thumbnail(frame, other.size, recipe.fit == "pad")))
     return found
 
 

@@ -82,8 +82,7 @@ class _Fit:
 
     def start(self) -> _Fit:
         """Itself, at the most alike of a few scales and shifts: from the same size alone a crop is led to another place."""
-        kernel = _reading(*LOOK)
-        first, second = kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T
+        first, second = (_averaged(one, *LOOK) for one in (self.first, self.second))
         least = np.full(len(first), np.inf, np.float32)
         for place, rows, columns, seen in _starts():
             one, other = first[:, seen], (rows @ second @ columns.T)[:, seen]
@@ -98,8 +97,7 @@ class _Fit:
     def improve(self, stages: Sequence[tuple[int, float, int]]) -> _Fit:
         """Itself, after the steps of Gauss and Newton that the stages say; one that makes it worse is halved."""
         for side, blur, steps in stages:
-            kernel = _reading(side, blur)
-            first, second = kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T
+            first, second = (_averaged(one, side, blur) for one in (self.first, self.second))
             across, down = np.gradient(second, 2 / side, axis=2), np.gradient(second, 2 / side, axis=1)
             tried, least = self.at, np.full(len(first), np.inf, np.float32)
             for _ in range(steps + 1):
@@ -112,25 +110,21 @@ class _Fit:
 
     def rest(self) -> np.ndarray:
         """The squares of what is left, summed over the shared part at the roughest side, (m,)."""
-        kernel = _reading(ROUGH[0][0], ROUGH[0][1])
-        left, seen = self.difference(kernel @ self.first @ kernel.T, kernel @ self.second @ kernel.T)
+        first, second = (_averaged(one, *ROUGH[0][:2]) for one in (self.first, self.second))
+        rows, columns, seen = _laid(self.at, first.shape[-1])
+        gain, offset = self.at[:, 4, None, None], self.at[:, 5, None, None]
+        left = (first - gain * _warped(second, rows, columns) - offset) * seen
         return np.asarray((left**2).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1))
 
-    def warped(self) -> np.ndarray:
-        """The second as it lies over the first, (m, S, S)."""
-        columns, _ = _sampling(self.at[:, 0], self.at[:, 1], SIDE)
-        rows, _ = _sampling(self.at[:, 2], self.at[:, 3], SIDE)
-        return _warped(self.second, rows, columns)
-
-    def toned(self, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is left of `first` once its tone is a curve of the second's and its colours (m, 2, S, S), and which places both have.
+    def toned(self, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(what is left of `first` once its tone is a curve of the second's and its colours (m, 2, S, S), which places both have,
+        the second as it lies over the first), (m, S, S) each.
 
         Stronger colours and more light are cut off at white, which a gain alone does not say.
         """
-        _, there_x = _sampling(self.at[:, 0], self.at[:, 1], SIDE)
-        _, there_y = _sampling(self.at[:, 2], self.at[:, 3], SIDE)
-        seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
-        warped = self.warped() / 128 - 1
+        rows, columns, seen = _laid(self.at, SIDE)
+        over = _warped(self.second, rows, columns)
+        warped = over / 128 - 1
         parts = np.stack([np.ones_like(warped), warped, warped**2, colour[:, 0] / 128, colour[:, 1] / 128], axis=1)
         flat = (parts * seen[:, None]).reshape(len(parts), 5, -1)
         wanted = (self.first / 128 - 1) * seen
@@ -140,16 +134,7 @@ class _Fit:
         rest = wanted.reshape(len(parts), -1, 1) - flat.transpose(0, 2, 1) @ start
         weights = start + np.linalg.solve(normal, flat @ rest)
         left = wanted.reshape(len(parts), -1, 1) - flat.transpose(0, 2, 1) @ weights
-        return 128 * left.reshape(self.first.shape), seen
-
-    def difference(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is left of `first`, and which places both have, (m, s, s) each."""
-        side = first.shape[-1]
-        columns, there_x = _sampling(self.at[:, 0], self.at[:, 1], side)
-        rows, there_y = _sampling(self.at[:, 2], self.at[:, 3], side)
-        seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
-        gain, offset = self.at[:, 4, None, None], self.at[:, 5, None, None]
-        return (first - gain * _warped(second, rows, columns) - offset) * seen, seen
+        return 128 * left.reshape(self.first.shape), seen, over
 
 
 @cache
@@ -160,9 +145,8 @@ def _starts() -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         room = abs(1 - scale) / 2
         for x, y in product((0, -room, room), repeat=2) if room else ((0, 0),):
             place = np.array([scale, x, scale, y], np.float32)
-            columns, there_x = _sampling(place[:1], place[1:2], LOOK[0])
-            rows, there_y = _sampling(place[2:3], place[3:], LOOK[0])
-            found.append((place, rows[0], columns[0], there_y[0][:, None] & there_x[0][None, :]))
+            rows, columns, seen = _laid(place[None], LOOK[0])
+            found.append((place, rows[0], columns[0], seen[0] > 0))
     return found
 
 
@@ -177,21 +161,18 @@ def _grid(side: int) -> np.ndarray:
 
 
 @cache
-def _reading(side: int, width: float) -> np.ndarray:
-    """(side, S): rows that average the thumbnail to `side` places, each over a Gaussian of `width` of them."""
-    at, places = (np.arange(SIDE) + 0.5) * side / SIDE, np.arange(side) + 0.5
+def _reading(side: int, width: float, of: int) -> np.ndarray:
+    """(side, of): rows that average `of` places to `side` ones, each over a Gaussian of `width` of these."""
+    at, places = (np.arange(of) + 0.5) * side / of, np.arange(side) + 0.5
     apart = np.abs(places[:, None] - at)
     rows = (apart < 0.5).astype(np.float64) if not width else np.exp(-0.5 * (apart / width) ** 2)
     return np.asarray((rows / rows.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def _blurred(pictures: np.ndarray, side: int, width: float) -> np.ndarray:
-    """Pictures (..., side, side), each place averaged over a Gaussian of `width`."""
-    at = np.arange(side)
-    kernel = np.exp(-0.5 * ((at[:, None] - at) / width) ** 2)
-    kernel = (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32)
-    blurred: np.ndarray = kernel @ pictures @ kernel.T
-    return blurred
+def _averaged(pictures: np.ndarray, side: int, width: float) -> np.ndarray:
+    """Pictures (..., S, S) at `side` places a side, each averaged over a Gaussian of `width` of these."""
+    kernel = _reading(side, width, pictures.shape[-1])
+    return np.asarray(kernel @ pictures @ kernel.T)
 
 
 def _sampling(scale: np.ndarray, shift: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -200,6 +181,13 @@ def _sampling(scale: np.ndarray, shift: np.ndarray, side: int) -> tuple[np.ndarr
     weights = np.maximum(0, 1 - np.abs(np.clip(at, 0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32)))
     # What lies beyond the edge is no picture: one row of it, taken for seen, leads a crop with a frame astray.
     return weights, (at > -0.25) & (at < side - 0.75)
+
+
+def _laid(at: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The weights of rows and of columns (m, side, side) by which the second lies over the first, and which places both have, 0/1."""
+    columns, there_x = _sampling(at[:, 0], at[:, 1], side)
+    rows, there_y = _sampling(at[:, 2], at[:, 3], side)
+    return rows, columns, (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
 
 
 def _warped(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -211,9 +199,7 @@ def _step(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(the mean square of what is left at this place and tone (m,), the step towards where `second` is most like `first` (m, 6))."""
     m, side = first.shape[:2]
-    columns, there_x = _sampling(at[:, 0], at[:, 1], side)
-    rows, there_y = _sampling(at[:, 2], at[:, 3], side)
-    seen = (there_y[:, :, None] & there_x[:, None, :]).astype(np.float32)
+    rows, columns, seen = _laid(at, side)
     warped, slope_x, slope_y = (_warped(one, rows, columns) * seen for one in (second, across, down))
     gain = at[:, 4, None, None]
     x, y = _grid(side)[None, None, :], _grid(side)[None, :, None]
@@ -231,14 +217,13 @@ def _step(
 
 def _left(colour: np.ndarray, colour_b: np.ndarray, fit: _Fit) -> np.ndarray:
     """The four differences that are left, of pictures blurred a little, since no two grids of pixels fall the same."""
-    fit.first, fit.second = (_blurred(one, SIDE, 0.5) for one in (fit.first, fit.second))
-    colour, colour_b = (_blurred(one, COARSE, 0.7) for one in (colour, colour_b))
-    columns, _ = _sampling(fit.at[:, 0], fit.at[:, 1], COARSE)
-    rows, _ = _sampling(fit.at[:, 2], fit.at[:, 3], COARSE)
+    fit.first, fit.second = (_averaged(one, SIDE, 0.5) for one in (fit.first, fit.second))
+    colour, colour_b = (_averaged(one, COARSE, 0.7) for one in (colour, colour_b))
+    rows, columns, _ = _laid(fit.at, COARSE)
     other = rows[:, None] @ colour_b @ columns.transpose(0, 2, 1)[:, None]
-    rest, seen = fit.toned(np.repeat(np.repeat(other, SIDE // COARSE, axis=2), SIDE // COARSE, axis=3))
+    rest, seen, over = fit.toned(np.repeat(np.repeat(other, SIDE // COARSE, axis=2), SIDE // COARSE, axis=3))
     count = np.maximum(seen.sum(axis=(1, 2)), 1)
-    spread, its = (_variance(one, seen, count) for one in (fit.first, fit.warped()))
+    spread, its = (_variance(one, seen, count) for one in (fit.first, over))
     left = np.sqrt((rest**2).sum(axis=(1, 2)) / count / (spread + SOFT**2))
     # A flat picture is a tone of any other: what contrast it has lost beyond what a change of tone takes is left, too.
     lost = FAINTEST * np.sqrt(its) - np.sqrt(spread) - FINE_SOFT

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -28,17 +28,15 @@ from PIL import Image
 from tagcheck.children import OWN_GROUP, end_with_parent, environment, give_way, limit_memory
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
-from tagcheck.pictures.preparation import Recipe, prepare_file
+from tagcheck.pictures.preparation import Decoded, Recipe, prepare_file
 from tagcheck.pictures.showing import shown
-from tagcheck.pictures.thumbnails import BYTES, picture_thumbnail
+from tagcheck.pictures.thumbnails import BYTES
 
 PROJECT = Path(__file__).resolve().parents[2]
 ANSWERS = {b"p": ImagePassing, b"r": ImageUnreadable, b"s": ImageUnsupported}  # the first that fits
 REQUEST = struct.Struct("<IQ")  # the side of a picture to show, 0 for the network's input; how many bytes follow
 ANSWER = struct.Struct("<cQII")  # what it is, how many bytes follow, width, height
-NOTE = struct.Struct(
-    "<I"
-)  # before the thumbnail and the network's input: the length of what is noted of the file, as JSON
+NOTE = struct.Struct("<I")  # before thumbnail and network's input: the length of what is noted of the file, as JSON
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
 NICENESS = 5  # the model's threads wait for each other: decoding gives way to them
 MEMORY = 4 << 30  # bytes of address space for one decoder
@@ -65,16 +63,6 @@ class Prepared:
     damaged: str | None = None
     pixels: str | None = None
     thumbnail: np.ndarray | None = None
-
-
-class Decoded(NamedTuple):
-    """What a decoder makes of a file: as `Prepared` has them."""
-
-    frames: np.ndarray
-    size: tuple[int, int]
-    damaged: str | None
-    pixels: str | None
-    thumbnail: np.ndarray
 
 
 @dataclass
@@ -110,10 +98,8 @@ class Decoder:
         body, size = self._ask(data, 0)
         (length,) = NOTE.unpack_from(body)
         damaged, pixels = json.loads(body[NOTE.size : NOTE.size + length])
-        side, small, frames = (
-            self.recipe.size,
-            *np.split(np.frombuffer(body, np.uint8, offset=NOTE.size + length), [BYTES]),
-        )
+        side = self.recipe.size
+        small, frames = np.split(np.frombuffer(body, np.uint8, offset=NOTE.size + length), [BYTES])
         return Decoded(frames.reshape(-1, side, side, 3).transpose(0, 3, 1, 2), size, damaged, pixels, small)
 
     def show(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
@@ -356,12 +342,9 @@ def serve(recipe: Recipe, limits: Limits, requests: IO[bytes], answers: IO[bytes
             if side:
                 body, (width, height) = shown(data, side, limits)
             else:
-                frames, (width, height), damaged, pixels = prepare_file(data, recipe, limits)
-                note = json.dumps([damaged, pixels]).encode()
-                small = picture_thumbnail(frames[0], (width, height), recipe).tobytes()
-                body = b"".join(
-                    [NOTE.pack(len(note)), note, small, np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).data]
-                )
+                frames, (width, height), *told, small = prepare_file(data, recipe, limits)
+                note, rows = json.dumps(told).encode(), np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
+                body = b"".join([NOTE.pack(len(note)), note, small.data, rows.data])
         except (ImageUnreadable, ImageUnsupported) as error:
             code = next(code for code, kind in ANSWERS.items() if isinstance(error, kind))
             body = str(error).encode()

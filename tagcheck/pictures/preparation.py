@@ -35,6 +35,7 @@ from tagcheck.pictures.file_formats import (
     spread,
     to_eight_bits,
 )
+from tagcheck.pictures.thumbnails import picture_thumbnail
 
 METHOD = 1  # of this module; another one where the same recipe gives another picture
 REPAIRS = 1  # of files that are damaged beside their pixels: with more of them, unreadable files are tried again
@@ -327,24 +328,29 @@ def prepare(picture: Picture | Image.Image, recipe: Recipe | int) -> np.ndarray:
     return np.asarray(square.transpose(turn[0]) if turn else square).transpose(2, 0, 1)
 
 
-class Prepared(NamedTuple):
+class Decoded(NamedTuple):
     """A file's `frames` uint8 (f, 3, S, S), one for each that counts (a still picture: f = 1), its (width, height) upright, what is
-    wrong with it beside its pixels, and the digest of these (`pixel_digest`).
+    wrong with it beside its pixels, the digest of these (`pixel_digest`), and the thumbnail of its first frame, uint8
+    (`thumbnails.BYTES`,).
     """
 
     frames: np.ndarray
     size: tuple[int, int]
     damaged: str | None
     pixels: str | None
+    thumbnail: np.ndarray
 
 
-def prepare_file(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> Prepared:
+def prepare_file(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -> Decoded:
     """A file's bytes as the network sees them. Raises `ImageUnreadable` or `ImageUnsupported`."""
+    recipe = Recipe.of(recipe)
     pictures = open_pictures(data, recipe, limits)
     width, height = pictures[0].size
     size = (height, width) if pictures[0].orientation in LYING else (width, height)
     pixels = pictures[0].pixels if len(pictures) == 1 else None
-    return Prepared(batch([prepare(picture, recipe) for picture in pictures]), size, pictures[0].damaged, pixels)
+    frames = batch([prepare(picture, recipe) for picture in pictures])
+    small = picture_thumbnail(frames[0], size, recipe.fit == "pad")
+    return Decoded(frames, size, pictures[0].damaged, pixels, small)
 
 
 def pixel_digest(image: Image.Image, rgb: Image.Image, orientation: int = 1, shrink: int = 1) -> str:

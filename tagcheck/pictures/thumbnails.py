@@ -6,8 +6,6 @@ A thumbnail is the whole picture's brightness at `SIDE` x `SIDE` and its two col
 import numpy as np
 from PIL import Image
 
-from tagcheck.pictures.preparation import Recipe
-
 SIDE, COARSE = 32, 8
 BYTES = SIDE * SIDE + 2 * COARSE * COARSE
 
@@ -21,10 +19,12 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(part).reshape(-1) for part in parts])
 
 
-def picture_thumbnail(frame: np.ndarray, size: tuple[int, int], recipe: Recipe) -> np.ndarray:
-    """The thumbnail of a prepared picture, uint8 (3, S, S), of (width, height) `size` in whatever unit, without its background."""
+def picture_thumbnail(frame: np.ndarray, size: tuple[int, int], padded: bool) -> np.ndarray:
+    """The thumbnail of a prepared picture, uint8 (3, S, S), of (width, height) `size` in whatever unit, without the background that
+    it was `padded` with.
+    """
     side = frame.shape[-1]
-    if recipe.fit != "pad":
+    if not padded:
         return thumbnail(frame)
     width, height = (max(1, round(length / max(size) * side)) for length in size)
     left, top = (side - width) // 2, (side - height) // 2

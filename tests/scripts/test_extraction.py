@@ -242,7 +242,7 @@ def test_what_is_remembered_of_bad_files_is_held_against_its_kind(shelf):
     shelf.put("a.png", picture(1))
     shelf.put("b.png", b"words")
     shelf.run()
-    path = shelf.data.embeddings / unreadable.FILE
+    path = shelf.data.embeddings / unreadable.UNREADABLE.name
     kept = json.loads(path.read_text())
     for changed in ("{", json.dumps(kept | {"kind": "other"}), json.dumps(kept | {"files": [{}]}), "[]"):
         path.write_text(changed)
