@@ -568,133 +568,88 @@ PAD = {"type": "pad_to_size", "size": [40, 40], "background_color": "white"}
 RESIZED = {"type": "resize", "size": [SIDE, SIDE], "interpolation": "bicubic"}
 
 
+ABSENT = [
+    (NO_PREPROCESS, "no preprocess.json in .*only that file tells their colours and range"),
+    (NO_TAGS, "no list of tags in .*selected_tags.csv, tag_mapping.json"),
+    (NO_WEIGHTS, "no model.onnx.data in .*holds weights of the network"),
+    (described(NO_WEIGHTS), "no model.onnx.data in .*holds weights of the network"),
+    (kept_at("weights/part.bin"), "no weights/part.bin in "),
+]
+DAMAGED = [
+    (CUT_WEIGHTS, "model.onnx.data holds 40 bytes of the [0-9,]+ or more that model.onnx has in it"),
+    (described(CUT_WEIGHTS), "model.onnx.data holds 40 bytes"),
+    (kept_at("../model.onnx.data"), "keeps weights outside its folder"),
+    (kept_at("/etc/hostname"), "keeps weights outside its folder"),
+    (steps({"type": "resize", "size": 32}, {"type": "center_crop", "size": [32, 32]}), "cuts the middle out"),
+    (steps({"type": "sharpen"}), "has a step 'sharpen' that is not known"),
+    (steps({"type": "pad_to_size", "size": 9, "background_color": "beige"}), "'beige', which is not a known colour"),
+    (steps({"type": "resize", "size": [32, 32], "interpolation": "nearest"}), "resizes by 'nearest'"),
+    (steps({"type": "normalize", "mean": 0, "std": 1}), "neither pads .* nor stretches"),
+    (steps(PAD, RESIZED | {"size": [48, 48]}), "preprocess.json says 48 pixels a side, model.onnx takes 32"),
+    (steps(RESIZED, PAD | {"size": [40, 40]}), "preprocess.json says 40 pixels a side, model.onnx takes 32"),
+    (steps(PAD, RESIZED | {"size": [36, 36]}, {"type": "center_crop", "size": [32, 32]}), "cuts the middle"),
+    (steps(PAD, RESIZED | {"size": ["32", "32"]}), "a step 'resize' of size"),
+    (steps(PAD, RESIZED, {"type": "rescale", "rescale_factor": "x"}), "'rescale' with factor 'x'"),
+    (steps(PAD, RESIZED, {"type": "normalize", "mean": 0.5}), "preprocess.json .* 'normalize' with std None"),
+    (steps(PAD, RESIZED, {"type": "normalize", "mean": 0, "std": 0}), "'normalize' with std 0"),
+    (steps(PAD, RESIZED, {"type": "normalize", "mean": 123.6, "std": 58.4}), "off a range of .0, 1., or"),
+    (steps(PAD, RESIZED, *[{"type": "normalize", "mean": 0.5, "std": 0.5}] * 2), "or does so twice"),
+    (lambda folder: (animetimm(folder) / "thresholds.csv").write_text("<!DOCTYPE html>"), "no column 'category'"),
+    (
+        lambda folder: (animetimm(folder) / "thresholds.csv").write_text("category,threshold\n0,35\n"),
+        "a threshold of 35",
+    ),
+    (lambda folder: beside("categories.json", [{"category": None}])(animetimm(folder)), "'category': None is not"),
+    (lambda folder: cut_by(12, wd(folder) / "selected_tags.csv"), "is cut off: line [0-9]+ has fewer cells"),
+    (lambda folder: cl_one(wd(folder)), "holds selected_tags.csv and tag_mapping.json: keep the one"),
+    (
+        lambda folder: beside("tag_mapping.json", {"0": "a"})(cl_two(folder)),
+        "holds tag_mapping.json and model_vocabulary.json",
+    ),
+    (
+        lambda folder: changed_metadata(camie(folder), model_info={"img_size": 64}),
+        "metadata.json says 64 pixels a side, camie-tagger-v2.onnx takes 32",
+    ),
+    (lambda folder: (animetimm(folder) / "preprocess.json").write_text("[]"), "no list of steps"),
+    (lambda folder: (animetimm(folder) / "preprocess.json").write_text("{"), "is not JSON"),
+    (lambda folder: (wd(folder) / "selected_tags.csv").write_text("a,b\n1,2\n"), "no column of names"),
+    (lambda folder: (wd(folder) / "model.onnx").write_bytes(b""), "is empty"),
+    (lambda folder: (cl_one(folder) / "tag_mapping.json").write_text("[1]"), "list of names nor an object"),
+    (
+        lambda folder: renamed("model_vocabulary.json", "model_metadata.json")(cl_two(folder)),
+        "no dataset_info with a tag_mapping.*model_vocabulary.json would tell",
+    ),
+    (
+        lambda folder: beside("older-metadata.json", {})(camie(folder)),
+        "keep the one that belongs to camie-tagger-v2.onnx",
+    ),
+    (
+        lambda folder: onnx.save(graph(("output",), layout="NHWC"), cl_one(folder) / "model.onnx"),
+        "takes its colours last",
+    ),
+    (
+        lambda folder: beside("threshold.json", [])(camie_export(folder)),
+        "threshold.json: a list is not an object: get it again",
+    ),
+    (lambda folder: columns("tag_id", "category")(wd(folder)), "no column of names, only 'tag_id'"),
+    (
+        lambda folder: mapping(lambda found: {"tag_to_idx": found["tag_to_idx"]})(cl_two(folder)),
+        "neither a list of names",
+    ),
+    (
+        lambda folder: (
+            put(folder, graph(("output",), layout="NHWC"), {}, "a.onnx")
+            and put(folder, graph(("output",), layout="NHWC"), {}, "b.onnx")
+        ),
+        "holds a.onnx, b.onnx",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    "damage, error, says",
-    [
-        (NO_PREPROCESS, MissingInput, "no preprocess.json in .*only that file tells their colours and range"),
-        (NO_TAGS, MissingInput, "no list of tags in .*selected_tags.csv, tag_mapping.json"),
-        (NO_WEIGHTS, MissingInput, "no model.onnx.data in .*holds weights of the network"),
-        (described(NO_WEIGHTS), MissingInput, "no model.onnx.data in .*holds weights of the network"),
-        (CUT_WEIGHTS, BadFile, "model.onnx.data holds 40 bytes of the [0-9,]+ or more that model.onnx has in it"),
-        (described(CUT_WEIGHTS), BadFile, "model.onnx.data holds 40 bytes"),
-        (kept_at("weights/part.bin"), MissingInput, "no weights/part.bin in "),
-        (kept_at("../model.onnx.data"), BadFile, "keeps weights outside its folder"),
-        (kept_at("/etc/hostname"), BadFile, "keeps weights outside its folder"),
-        (
-            steps({"type": "resize", "size": 32}, {"type": "center_crop", "size": [32, 32]}),
-            BadFile,
-            "cuts the middle out",
-        ),
-        (steps({"type": "sharpen"}), BadFile, "has a step 'sharpen' that is not known"),
-        (
-            steps({"type": "pad_to_size", "size": 9, "background_color": "beige"}),
-            BadFile,
-            "'beige', which is not a known colour",
-        ),
-        (steps({"type": "resize", "size": [32, 32], "interpolation": "nearest"}), BadFile, "resizes by 'nearest'"),
-        (steps({"type": "normalize", "mean": 0, "std": 1}), BadFile, "neither pads .* nor stretches"),
-        (
-            steps(PAD, RESIZED | {"size": [48, 48]}),
-            BadFile,
-            "preprocess.json says 48 pixels a side, model.onnx takes 32",
-        ),
-        (
-            steps(RESIZED, PAD | {"size": [40, 40]}),
-            BadFile,
-            "preprocess.json says 40 pixels a side, model.onnx takes 32",
-        ),
-        (
-            steps(PAD, RESIZED | {"size": [36, 36]}, {"type": "center_crop", "size": [32, 32]}),
-            BadFile,
-            "cuts the middle",
-        ),
-        (steps(PAD, RESIZED | {"size": ["32", "32"]}), BadFile, "a step 'resize' of size"),
-        (steps(PAD, RESIZED, {"type": "rescale", "rescale_factor": "x"}), BadFile, "'rescale' with factor 'x'"),
-        (
-            steps(PAD, RESIZED, {"type": "normalize", "mean": 0.5}),
-            BadFile,
-            "preprocess.json .* 'normalize' with std None",
-        ),
-        (steps(PAD, RESIZED, {"type": "normalize", "mean": 0, "std": 0}), BadFile, "'normalize' with std 0"),
-        (steps(PAD, RESIZED, {"type": "normalize", "mean": 123.6, "std": 58.4}), BadFile, "off a range of .0, 1., or"),
-        (steps(PAD, RESIZED, *[{"type": "normalize", "mean": 0.5, "std": 0.5}] * 2), BadFile, "or does so twice"),
-        (
-            lambda folder: (animetimm(folder) / "thresholds.csv").write_text("<!DOCTYPE html>"),
-            BadFile,
-            "no column 'category'",
-        ),
-        (
-            lambda folder: (animetimm(folder) / "thresholds.csv").write_text("category,threshold\n0,35\n"),
-            BadFile,
-            "a threshold of 35",
-        ),
-        (
-            lambda folder: beside("categories.json", [{"category": None}])(animetimm(folder)),
-            BadFile,
-            "'category': None is not",
-        ),
-        (
-            lambda folder: cut_by(12, wd(folder) / "selected_tags.csv"),
-            BadFile,
-            "is cut off: line [0-9]+ has fewer cells",
-        ),
-        (lambda folder: cl_one(wd(folder)), BadFile, "holds selected_tags.csv and tag_mapping.json: keep the one"),
-        (
-            lambda folder: beside("tag_mapping.json", {"0": "a"})(cl_two(folder)),
-            BadFile,
-            "holds tag_mapping.json and model_vocabulary.json",
-        ),
-        (
-            lambda folder: changed_metadata(camie(folder), model_info={"img_size": 64}),
-            BadFile,
-            "metadata.json says 64 pixels a side, camie-tagger-v2.onnx takes 32",
-        ),
-        (lambda folder: (animetimm(folder) / "preprocess.json").write_text("[]"), BadFile, "no list of steps"),
-        (lambda folder: (animetimm(folder) / "preprocess.json").write_text("{"), BadFile, "is not JSON"),
-        (lambda folder: (wd(folder) / "selected_tags.csv").write_text("a,b\n1,2\n"), BadFile, "no column of names"),
-        (lambda folder: (wd(folder) / "model.onnx").write_bytes(b""), BadFile, "is empty"),
-        (
-            lambda folder: (cl_one(folder) / "tag_mapping.json").write_text("[1]"),
-            BadFile,
-            "list of names nor an object",
-        ),
-        (
-            lambda folder: renamed("model_vocabulary.json", "model_metadata.json")(cl_two(folder)),
-            BadFile,
-            "no dataset_info with a tag_mapping.*model_vocabulary.json would tell",
-        ),
-        (
-            lambda folder: beside("older-metadata.json", {})(camie(folder)),
-            BadFile,
-            "keep the one that belongs to camie-tagger-v2.onnx",
-        ),
-        (
-            lambda folder: onnx.save(graph(("output",), layout="NHWC"), cl_one(folder) / "model.onnx"),
-            BadFile,
-            "takes its colours last",
-        ),
-        (
-            lambda folder: beside("threshold.json", [])(camie_export(folder)),
-            BadFile,
-            "threshold.json: a list is not an object: get it again",
-        ),
-        (lambda folder: columns("tag_id", "category")(wd(folder)), BadFile, "no column of names, only 'tag_id'"),
-        (
-            lambda folder: mapping(lambda found: {"tag_to_idx": found["tag_to_idx"]})(cl_two(folder)),
-            BadFile,
-            "neither a list of names",
-        ),
-        (
-            lambda folder: (
-                put(folder, graph(("output",), layout="NHWC"), {}, "a.onnx")
-                and put(folder, graph(("output",), layout="NHWC"), {}, "b.onnx")
-            ),
-            BadFile,
-            "holds a.onnx, b.onnx",
-        ),
-    ],
+    "error, damage, says", [*((MissingInput, *one) for one in ABSENT), *((BadFile, *one) for one in DAMAGED)]
 )
-def test_what_is_not_recognised_says_which_file_would_tell(tmp_path, damage, error, says):
+def test_what_is_not_recognised_says_which_file_would_tell(tmp_path, error, damage, says):
     folder = tmp_path / "tagger"
     damage(folder)
     with pytest.raises(error, match=says):

@@ -49,14 +49,14 @@ def drawn(kind: int, seed: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mapped and embedded folder of 40 pictures, four without a series; not to be changed."""
+    """A mapped and embedded folder of 36 pictures, four without a series; not to be changed."""
     root = tmp_path_factory.mktemp("pictures")
     make_tiny_model_folder(root / "model")
     (root / "library").mkdir()
     (root / "data").mkdir()
-    for number in range(40):
+    for number in range(36):
         (root / "library" / f"{number}.png").write_bytes(drawn(number % 3, number))
-        (root / "library" / f"{number}.png.txt").write_text("1girl" if number >= 36 else f"series:s{number % 3}")
+        (root / "library" / f"{number}.png.txt").write_text("1girl" if number >= 32 else f"series:s{number % 3}")
     data = ["--data-dir", str(root / "data")]
     assert mapper.main([*data, "--library", str(root / "library")]) == 0
     assert extraction.main([*data, "--model-dir", str(root / "model")]) == 0
