@@ -13,6 +13,7 @@ forward        the network: JoyTag's own code (--upstream, a clone of github.com
 stage          all of advanced_joytag_processing.py on JPEGs of 3 million pixels, against its network alone on the same pictures
 cluster        the whole stage by --workers of a Ray cluster of this machine
 preprocessing  a JPEG's bytes to the network's input: at once, and by decoding, squaring and resizing at full size
+digest         loading 100,000 embeddings, and the share that holding every shard against its sum takes
 
 Times are seconds of this process's own processor time where one thread computes (--threads 1), which a busy
 machine disturbs least, else of the clock. The best of the rounds counts.
@@ -31,6 +32,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -42,10 +45,10 @@ from joytag.fast import FastViT, attend
 from joytag.Models import ViT, normalise
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, MAPPING, DataFolder
-from tagcheck.embedding import joytag_network, tagger
+from tagcheck.embedding import joytag_network, store, tagger
 from tagcheck.pictures import preparation
 
-PARTS = ("forward", "stage", "preprocessing", "cluster")
+PARTS = ("forward", "stage", "preprocessing", "cluster", "digest")
 DEFAULT = ("forward", "preprocessing")
 GFLOP = 162.0  # one picture through the published network
 PRODUCT = "a square product in bfloat16"  # what a device can do at most
@@ -78,7 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    parts = {"forward": forward, "stage": stage, "preprocessing": preprocessing, "cluster": by_workers}
+    parts = {
+        "forward": forward,
+        "stage": stage,
+        "preprocessing": preprocessing,
+        "cluster": by_workers,
+        "digest": digest,
+    }
     for part in args.parts or DEFAULT:
         print(f"== {part}")
         parts[part](args)
@@ -334,6 +343,31 @@ def preprocessing(args: argparse.Namespace) -> None:
         note = {"tagcheck.pictures.preparation": exactness(ours, exact, network.head)}
         print(f"-- {width} x {height}")
         table(seconds, len(files), "file", note)
+
+
+def digest(args: argparse.Namespace) -> None:
+    """Drawn embeddings of JoyTag's length, loaded again and again with the check of the sums timed within."""
+    took, shares, check = [], [], store._check_bytes
+    spent = 0.0
+
+    def timed(*given: Any) -> None:
+        nonlocal spent
+        since = time.process_time()
+        check(*given)
+        spent += time.process_time() - since
+
+    with tempfile.TemporaryDirectory() as place, patch.object(store, "_check_bytes", timed):
+        rng = np.random.default_rng(0)
+        with store.ShardWriter(Path(place), "m", "p") as writer:
+            for start in range(0, 100_000, 5_000):
+                hashes = [f"{row:064x}" for row in range(start, start + 5_000)]
+                writer.add(hashes, rng.standard_normal((len(hashes), 768), dtype=np.float32))
+        for _ in range(args.rounds):
+            spent, began = 0.0, time.process_time()
+            store.load(Path(place))
+            took.append(time.process_time() - began)
+            shares.append(spent / took[-1])
+    print(f"{statistics.median(took):.3f} s, {statistics.median(shares):.1%} of it for the sums (medians)")
 
 
 def plain_preparation(data: bytes) -> np.ndarray:

@@ -2,7 +2,6 @@
 
     python benchmarks/review_page.py
     python benchmarks/review_page.py --findings 10000 --pictures 5000 --repeats 30
-    python benchmarks/review_page.py --burst
 
 Reads   nothing: reports are made up from a seed, in a temporary folder
 Writes  nothing; prints one line a view: median, 95th percentile, mean processor time, and the ratio to parsing the report
@@ -11,15 +10,12 @@ The application is asked in this process, so a time is what the server needs fro
 last byte, rendering included, without a network. Reading the reports is measured in a process of its own,
 whose memory is then that of the reading; while the reports of a second run are read, a decision a tenth of a
 second is made from here, and how long each waits is told.
-With --burst, keys are pressed in a real browser instead, 30 in two seconds, in a session on the commonest tag and on all cards:
-how many were answered, how many cards were left before their picture was drawn, and when the last one stood in the store.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import io
 import json
 import os
 import random
@@ -28,7 +24,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -36,24 +31,19 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from common import PROJECT, Spent, spent
-from PIL import Image
-from review_effort import ARGUMENTS, SMALL_LAPTOP, WATCH
 
 from tagcheck import data_folder, script
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.errors import MissingInput
 from tagcheck.findings import TagFinding, error, finding_id
-from tagcheck.library.folder.library import FolderLibrary
 from tagcheck.review import Ask, Filter, Review, by_picture, queries, report_import
 from tagcheck.review.store import ACCEPTED, FLAGGED, IGNORED
 from webapp.app import create_app
-from webapp.serving import Server
 from webapp.state import Settings
 
 ISSUES = ("missing_tags", "incorrect_tags", "inconsistent_tags", "contradictory_tags")
 TAGS = 2000
-KEYS, BURST = 30, 2.0
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -63,8 +53,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_whole(parser, "--decided", "suggestions decided beforehand", 20_000, low=0)
     script.add_whole(parser, "--repeats", "requests a view", 60, low=2)
     script.add_switch(parser, "--while-reading", "also decide while the reports of a second run are read")
-    script.add_switch(parser, "--burst", "press 30 keys in two seconds in a browser, and measure nothing else")
-    script.add_option(parser, "--browser", "the browser's program", "/usr/bin/chromium", metavar="FILE")
     script.add_option(parser, "--only", "measure the views whose name holds this (default: all)", "", metavar="TEXT")
     script.add_option(parser, "--seed", "of the made-up reports", 1, type=int)
     script.add_option(
@@ -92,8 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             decide_beforehand(folder, args.decided)
         if args.while_reading:
             decide_while_reading(folder, args, random.Random(args.seed))
-        if args.burst:
-            return burst(folder, args.browser)
         parsing = min(clock(lambda: json.loads(report.read_text(encoding="utf-8"))) for _ in range(3))
         print(
             f"parsing the JSON of one report, as a page without a store would at each request: {parsing * 1000:.0f} ms"
@@ -257,63 +243,6 @@ def made_series(hash: str, rng: random.Random) -> dict:
         "series": tag,
         "confidence": round(rng.betavariate(5, 2), 4),
     }
-
-
-LEFT = """() => {
-    window.left = new Set();
-    new MutationObserver((all) => all.forEach((one) => one.removedNodes.forEach((node) => node.dataset && left.add(node.dataset.id)))).observe(
-        document.getElementById("card"), { childList: true });
-}"""
-
-
-class OnePicture(FolderLibrary):
-    """A library whose files are all one photograph of 1200 x 900."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        noise = random.Random(1).randbytes(300 * 225 * 3)
-        out = io.BytesIO()
-        Image.frombytes("RGB", (300, 225), noise).resize((1200, 900)).save(out, "JPEG", quality=80)
-        self.bytes = out.getvalue()
-
-    def read(self, hash: str) -> bytes:
-        """The photograph, whatever is asked for."""
-        return self.bytes
-
-
-def burst(folder: DataFolder, browser: str) -> int:
-    """Press `KEYS` keys in `BURST` seconds in a browser, in a session on one tag and on all cards, and print what came of them."""
-    from playwright.sync_api import sync_playwright  # of the tests' requirements, not the program's
-
-    with Review(folder.review) as store:
-        common = queries.choices(store, "tags")[0]
-    server = Server(create_app(Settings(folder, lambda: OnePicture(folder.root))), "127.0.0.1", 0)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    with sync_playwright() as started:
-        tab = started.chromium.launch(executable_path=browser, args=ARGUMENTS).new_page(viewport=SMALL_LAPTOP)
-        for name, view in (("a session on one tag", f"tag={common}"), ("all cards", "type=tags")):
-            tab.goto(f"http://localhost:{server.server_port}/error-review/card?{view}")
-            tab.wait_for_function("() => page.ahead.length || page.ended")
-            tab.evaluate(WATCH)
-            tab.evaluate(LEFT)
-            begun = time.monotonic()
-            for place in range(KEYS):
-                time.sleep(max(begun + place * BURST / KEYS - time.monotonic(), 0))
-                tab.keyboard.press("Enter")
-            pressed = time.monotonic() - begun
-            tab.wait_for_function("() => !page.moving && !page.held.length && !page.pending", timeout=120_000)
-            took = time.monotonic() - begun
-            left, blind = tab.evaluate("() => [left.size, Number(sessionStorage.blind)]")
-            print(
-                f"burst on {name}: {KEYS} keys in {pressed:.1f} s, {left} cards answered, {blind} of them before their picture was"
-                f" drawn; all in the store after {took:.1f} s; load {os.getloadavg()[0]:.1f}",
-                flush=True,
-            )
-        tab.goto("about:blank")
-    server.shutdown()
-    serving.join()
-    return 0
 
 
 # The pages that are asked for; {at} any finding, {early} one with ten after it, {tag} the commonest, {hash} how one begins.
