@@ -41,7 +41,6 @@ from webapp import (
     applying_views,
     confirming,
     deciding,
-    jobs,
     keys,
     pictures,
     rules,
@@ -71,9 +70,9 @@ def create_app(settings: Settings) -> Flask:
         security.install(app, store, settings.host, str(settings.folder.root))
         applying_views.catch_up(store)
     words.install(app)
-    jobs.install(app)
+    running.install(app)
     pictures.install(app, settings)
-    for room in (views, deciding, applying_views, rules, running, sharing):
+    for room in (views, deciding, applying_views, rules, sharing):
         app.register_blueprint(room.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ToolError, _tool_error)

@@ -19,7 +19,7 @@ from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import outcomes
 from webapp import confirming, state, words
 from webapp.answers import go, table
-from webapp.jobs import Job, jobs
+from webapp.running import Job, jobs
 from webapp.state import review, settings
 
 ROWS = 200
@@ -288,20 +288,20 @@ def _noted(shared: state.Shared, result: BatchResult) -> BatchResult:
 
 
 def _start(kind: str, said: str, work: Callable[[Job], Any], also: str = "") -> Response:
-    job = jobs().start(kind, said, work, also)
-    if job is None:
+    job = Job(kind, said, lead=lambda job: _finish(job, also))
+    if not jobs().start(job, work):
         return go("running.job", "Something else is still running: wait for it, then try again. Nothing was done.")
-    return finish(job) if job.finished.wait(MOMENT) else go("running.job")
+    return _finish(job, also) if job.finished.wait(MOMENT) else go("running.job")
 
 
-def finish(job: Job) -> Response:
+def _finish(job: Job, also: str) -> Response:
     """Where a finished job leads, with what came of it; said once."""
     jobs().tell(job)
     if job.state == "failed":
         return go("applying.batches", f"{job.words}: {job.error}")
     results = job.result if isinstance(job.result, list) else [job.result]
     said = [in_words(job.kind, result) for result in results] or ["Nothing was left open."]
-    for line in filter(None, [*said, job.note]):
+    for line in filter(None, [*said, also]):
         flash(line)
     number = results[0].batch if len(results) == 1 and isinstance(results[0], BatchResult) else None
     return go("applying.batch", number=number) if number else go("applying.batches")

@@ -62,29 +62,24 @@ def from_query(args: MultiDict[str, str] | Mapping[str, str]) -> Filter:
 
 def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
     """The query arguments of a view, without those that say nothing; `more` (None: leave out) is added."""
-    made: dict[str, Any] = {}
-    if view.state != "open":
-        made["state"] = view.state or ANY
-    if view.issues:
-        called = [name for name, (_, issues) in groups().items() if issues == view.issues]
-        made["type"] = called[0] if called else list(view.issues)
-    if view.tag:
-        made["tag"] = [view.tag, view.or_tag] if view.or_tag else view.tag
-    named = {"ns": view.namespace, "page": view.page, "series": view.series, "hash": view.hash}
-    made |= {name: value for name, value in named.items() if value}
-    if view.changed:
-        made["changed"] = "yes"
-    if view.sample:
-        made["sample"] = view.sample
-    if view.batches:
-        made["batch"] = list(view.batches)
-    if view.least > 0:
-        made["from"] = f"{view.least * 100:g}"
-    if view.most < 1:
-        made["to"] = f"{view.most * 100:g}"
-    if view.order != SURE:
-        made["sort"] = view.order
-    return made | {name: value for name, value in more.items() if value is not None}
+    called = [name for name, (_, issues) in groups().items() if view.issues and issues == view.issues]
+    said = {
+        "state": (view.state or ANY) if view.state != "open" else "",
+        "type": called[0] if called else list(view.issues),
+        "tag": [view.tag, view.or_tag] if view.or_tag else view.tag,
+        "ns": view.namespace,
+        "page": view.page,
+        "series": view.series,
+        "hash": view.hash,
+        "changed": "yes" if view.changed else "",
+        "sample": view.sample,
+        "batch": list(view.batches),
+        "from": f"{view.least * 100:g}" if view.least > 0 else "",
+        "to": f"{view.most * 100:g}" if view.most < 1 else "",
+        "sort": view.order if view.order != SURE else "",
+    }
+    said = {name: value for name, value in said.items() if value}
+    return said | {name: value for name, value in more.items() if value is not None}
 
 
 def in_words(view: Filter) -> str:

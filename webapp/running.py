@@ -1,17 +1,24 @@
-"""Running the detectors from the page, one run at a time, with their progress and a way to stop them.
+"""Long work in the background, one piece at a time, with its progress and a way to stop it: the detectors, or a batch of writes.
 
-Where changes were written that the newest dataset does not know of, its tags are read again first.
+Where changes were written that the newest dataset does not know of, its tags are read again before the detectors run.
 """
 
+from __future__ import annotations
+
+import logging
 import re
 import subprocess
 import sys
+import threading
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, Flask, current_app, render_template, request
 from werkzeug.wrappers import Response
 
 from tagcheck import children
@@ -20,9 +27,8 @@ from tagcheck.errors import ToolError
 from tagcheck.library import refresh_tags
 from tagcheck.lock import sole_run
 from tagcheck.review import Review, report_import
-from webapp import applying_views, state
+from webapp import state
 from webapp.answers import go
-from webapp.jobs import Job, jobs
 from webapp.views import not_in_dataset
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -32,14 +38,86 @@ STAGE = re.compile(r"\[(\d+)/(\d+)\] ")  # a detector begins
 BAR = re.compile(r"(.*?)(\d{1,3})%\|")  # a progress bar as the scripts draw it
 
 blueprint = Blueprint("running", __name__, url_prefix="/error-review")
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """Work: `done` of `total` (0: not known), `state` "running", "stopping", "done", "failed" or "cancelled"."""
+
+    kind: str
+    words: str
+    state: str = "running"
+    done: int = 0
+    total: int = 0
+    line: str = ""
+    error: str = ""
+    result: Any = None
+    lead: Callable[[Job], Response] | None = None  # to where its owner is told what came of it
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    cancel: Callable[[], None] | None = None
+    finished: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to come: what the page and its script go by alike."""
+        return self.state in ("running", "stopping")
+
+    def progress(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+
+    def public(self) -> dict[str, Any]:
+        """What a page may know of it."""
+        seconds = (datetime.now(UTC) - self.started).total_seconds()
+        told = {name: getattr(self, name) for name in ("kind", "words", "state", "done", "total", "line", "error")}
+        return told | {"seconds": round(seconds), "cancel": self.cancel is not None}
+
+
+class Jobs:
+    """The one job that runs, and the last one that ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.current: Job | None = None
+
+    def start(self, job: Job, work: Callable[[Job], Any]) -> bool:
+        """Run `work(job)` in a thread, unless another job is still running; what it raises becomes `job.error`."""
+        with self._lock:
+            if self.running() is not None:
+                return False
+            self.current = job
+        threading.Thread(target=_run, args=(job, work), name=f"job-{job.kind}", daemon=True).start()
+        return True
+
+    def tell(self, job: Job) -> None:
+        """Its owner has been told what came of it: it is the current one no longer."""
+        with self._lock:
+            if self.current is job:
+                self.current = None
+
+    def running(self) -> Job | None:
+        job = self.current
+        return job if job is not None and job.busy else None
+
+
+def install(app: Flask) -> None:
+    """Give an application its jobs."""
+    app.extensions["tagcheck_jobs"] = Jobs()
+    app.context_processor(lambda: {"job": jobs().running()})
+    app.register_blueprint(blueprint)
+
+
+def jobs() -> Jobs:
+    """The jobs of the current application."""
+    return cast(Jobs, current_app.extensions["tagcheck_jobs"])
 
 
 @blueprint.get("/run")
 def job() -> Response | str:
     """The job that runs, or the last one; and the button that starts the detectors."""
     current = jobs().current
-    if current is not None and current.kind != "detect" and not current.busy and "show" not in request.args:
-        return applying_views.finish(current)
+    if current is not None and current.lead is not None and not current.busy and "show" not in request.args:
+        return current.lead(current)
     return render_template("run.html", current=current, stale=not_in_dataset())
 
 
@@ -61,7 +139,7 @@ def start() -> Response:
             refresh(made, shared)
         return detect(made, folder)
 
-    started = jobs().start("detect", "Running the detectors", work)
+    started = jobs().start(Job("detect", "Running the detectors"), work)
     return go("running.job", "" if started else "Something is still running. Nothing was started.")
 
 
@@ -132,3 +210,16 @@ def _follow(job: Job, process: subprocess.Popen[bytes]) -> deque[str]:
                     stage, stages = int(begins[1]) - 1, int(begins[2])
                     job.progress(100 * stage, 100 * stages)
     return tail
+
+
+def _run(job: Job, work: Callable[[Job], Any]) -> None:
+    try:
+        job.result = work(job)
+        job.state = "done" if job.state == "running" else job.state
+    except ToolError as error:
+        job.error, job.state = str(error), "failed"
+    except Exception as error:  # a thread has no caller: the page says it, the log has the traceback
+        log.exception("%s failed", job.words)
+        job.error, job.state = f"{type(error).__name__}: {error}", "failed"
+    finally:
+        job.finished.set()

@@ -1,14 +1,14 @@
 """Handing a view over to the library's own program, where it takes it: a page of these pictures, pairs to judge as duplicates."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from flask import Blueprint, abort, request
 from werkzeug.wrappers import Response
 
-from tagcheck.library import Library
+from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, POTENTIAL_DUPLICATES
 from tagcheck.review import Review, queries
 from tagcheck.review.store import ACCEPTED, IGNORED, PAIR
@@ -22,19 +22,6 @@ MOST = 20_000  # pictures on one page of the library's program
 NAMED = 3  # pairs that are named
 
 blueprint = Blueprint("sharing", __name__, url_prefix="/error-review")
-
-
-class Program(Library, Protocol):
-    """A library with a program of its own, which opens pages and keeps what was judged of pairs."""
-
-    def open_page(self, hashes: Sequence[str], name: str) -> list[str]:
-        """Show these pictures; those that are shown."""
-
-    def judged(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
-        """What each pair is there."""
-
-    def set_relationship(self, pairs: Sequence[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
-        """Say what pairs are; those that were taken over."""
 
 
 @blueprint.post("/open")
@@ -78,7 +65,7 @@ def _pairs(pictures: tuple[str, ...]) -> list[tuple[str, str]]:
     return list(combinations(pictures, 2))
 
 
-def _why_left(library: Program, pairs: list[tuple[str, str]]) -> str:
+def _why_left(library: Hydrus, pairs: list[tuple[str, str]]) -> str:
     """Why the library's program has not taken pairs over: judged there, waiting there to be judged, gone, or not kept."""
     here = {row.hash for row in library.files([hash for pair in pairs for hash in pair]) if row.status == "ok"}
     reasons: Counter[str] = Counter()
@@ -125,11 +112,11 @@ def _settle(kind: str) -> str:
     return f"{QUEUE_WORDS[state_of]}: the pair. "
 
 
-def _able(what: str) -> Program:
+def _able(what: str) -> Hydrus:
     library = state.shared().library()
     if not hasattr(library, what):
         abort(400, "This library cannot do that.")
-    return cast(Program, library)
+    return cast(Hydrus, library)
 
 
 def _asked() -> list[tuple[str, ...]]:
