@@ -17,19 +17,18 @@ from typing import Any
 
 from tagcheck import dataset, detectors, sqlite, tags
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder, Kind, head, isoformat, records, stamp_of
-from tagcheck.dataset import HASH
 from tagcheck.detectors import NEAR_DUPLICATES
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.json_files import Unusable, Wrong, is_text, plain_text
 from tagcheck.review import by_picture, counts, following, grouping, numbers
 from tagcheck.review.numbers import ACTIONS, TOGETHER, Numbers, hash_of, named_by
-from tagcheck.review.report_rows import Found, reader
+from tagcheck.review.report_rows import GROUP, Found, reader
 from tagcheck.review.store import (
-    BATCHES,
     CHANGED,
     IGNORED,
     LOOKUPS,
+    OFFERED,
     PAIR,
     PICTURES,
     SKIPPED,
@@ -112,12 +111,11 @@ CREATE TABLE said (
     word INTEGER NOT NULL, space INTEGER NOT NULL, act INTEGER NOT NULL, place INTEGER NOT NULL,
     sure INTEGER NOT NULL, alone REAL, said INTEGER NOT NULL, differs INTEGER NOT NULL
 );
-CREATE TABLE new_copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE here (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE waiting (picture INTEGER PRIMARY KEY, imported REAL, record INTEGER NOT NULL);
 CREATE TABLE new_packs (id INTEGER PRIMARY KEY, texts BLOB NOT NULL);
 {PICTURES.replace("CREATE TABLE ", "CREATE TABLE new_")};
-{BATCHES.replace("CREATE TABLE ", "CREATE TABLE new_")}
+{OFFERED.replace("CREATE TABLE ", "CREATE TABLE new_")}
 """
 OF_PICTURES = ("records", "picture_pages", "picture_series")
 
@@ -298,44 +296,34 @@ def _insert_all(db: sqlite3.Connection, path: Path, source: Source, taken: Taken
 
 def _insert(db: sqlite3.Connection, kind: Kind, batch: list[Found], taken: Taken) -> int:
     """Insert some findings, and count them."""
-    number, picture, evidence = taken.numbers.words.number, taken.numbers.picture, taken.numbers.evidence
-    db.executemany(
-        "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                *(entry_number(one.id), number(kind.name), number(one.issue), picture(row.hash), picture(row.other)),
-                *(
-                    number(row.tag),
-                    number("" if row.action == PAIR else tags.namespace(row.tag)),
-                    ACTIONS.index(row.action),
-                    place,
-                ),
-                int(row.confidence * counts.SCALE + 1e-3),  # cut, so that none rises above a bound
-                # what the detector alone said, where the owner's decisions moved it
-                float(said) if isinstance(said := row.evidence.get(BEFORE_VERDICTS), (int, float)) else None,
-                *(taken.numbers.texts.number(row.why, plain_text(evidence(row.evidence))), one.differs),
-            )
-            for one in batch
-            for place, row in enumerate(one.rows)
-        ],
-    )
-    taken.wanted.update(hash for one in batch for row in one.rows for hash in (row.hash, row.other) if hash)
-    rows = [row for one in batch for row in one.rows if isinstance(row.evidence.get("batches"), list)]
-    named = [(name, row) for row in rows for name in row.evidence["batches"] if is_text(name)]
-    offered = [(name, row.hash, row.tag, row.action) for name, row in named]
-    db.executemany("INSERT OR IGNORE INTO new_batches VALUES (?, ?, ?, ?)", offered)
+    word, picture, texts = taken.numbers.words.number, taken.numbers.picture, taken.numbers.texts
+    rows = []
+    for one in batch:
+        for place, row in enumerate(one.rows):
+            about = picture(row.hash), picture(row.other), word(row.tag)
+            space = word("" if row.action == PAIR else tags.namespace(row.tag))
+            sure = int(row.confidence * counts.SCALE + 1e-3)  # cut, so that none rises above a bound
+            # what the detector alone said, where the owner's decisions moved it
+            alone = float(said) if isinstance(said := row.evidence.get(BEFORE_VERDICTS), (int, float)) else None
+            text = texts.number(row.why, plain_text(taken.numbers.evidence(row.evidence)))
+            named = entry_number(one.id), word(kind.name), word(one.issue)
+            rows.append((*named, *about, space, ACTIONS.index(row.action), place, sure, alone, text, one.differs))
+            taken.wanted.update(filter(None, (row.hash, row.other)))
+            if isinstance(offered := row.evidence.get("batches"), list):
+                names = [(name, row.hash, row.tag, row.action) for name in offered if is_text(name)]
+                db.executemany("INSERT OR IGNORE INTO new_batches VALUES (?, ?, ?, ?)", names)
+    db.executemany("INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     return len(batch)
 
 
 def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
     """Keep which copy of each group the report calls the best, and why, for every picture of the group."""
     for group in details if isinstance(details, list) else ():
-        hashes, said = (group.get("hashes"), group.get("reasons")) if isinstance(group, dict) else (None, None)
-        if not isinstance(hashes, list):
-            continue
-        if all(isinstance(one, str) and HASH.fullmatch(one) for one in [group.get("best_copy"), *hashes]):
+        with suppress(Wrong):
+            GROUP(group)
+            said = group.get("reasons")
             reasons = "; ".join(one for one in said if is_text(one) and one) if isinstance(said, list) else ""
-            rows = [(hash, group["best_copy"], reasons, len(hashes)) for hash in hashes]
+            rows = [(hash, group["best_copy"], reasons, len(group["hashes"])) for hash in group["hashes"]]
             db.executemany("INSERT OR REPLACE INTO new_copies VALUES (?, ?, ?, ?)", rows)
 
 

@@ -33,13 +33,13 @@ def id_of_finding(value: Any) -> None:
 TAG = text(LONGEST_TAG, 1)
 SAID = {"confidence": number(), "why": text(LONGEST_WHY), "id": id_of_finding}
 ROW = record({"tag": TAG, "kind": one_of(*ACTIONS)}, SAID)
+GROUP = record({"best_copy": hash_of_picture, "hashes": list_of(hash_of_picture)})
 PICTURE = record(
     {"hash": hash_of_picture},
     SAID | {"tags": list_of(ROW), "missing_tags": list_of(TAG), "incorrect_tags": list_of(TAG)},
 )
 SIMILAR = record(
-    {"hash1": hash_of_picture, "hash2": hash_of_picture},
-    SAID | {"similarity": number(), "suggestions": list_of(record({"tag": TAG, "kind": one_of(*ACTIONS)}, SAID))},
+    {"hash1": hash_of_picture, "hash2": hash_of_picture}, SAID | {"similarity": number(), "suggestions": list_of(ROW)}
 )
 PREDICTION = record({"hash": hash_of_picture, "series": TAG}, SAID | {"action": one_of(ADD, REMOVE)})
 
@@ -63,16 +63,14 @@ class Found:
 
     id: str
     issue: str
-    hash: str
-    confidence: float
     rows: tuple[Suggested, ...]
-    other: str = ""
 
     @property
     def differs(self) -> bool:
         """Whether tags are in question: always, but for a pair whose tags agree."""
-        apart = [self.rows[0].evidence.get(key) for key in ("only_in_1", "only_in_2")]
-        return len(self.rows) > 1 or not self.other or apart == [None, None] or any(apart)
+        first = self.rows[0]
+        apart = [first.evidence.get(key) for key in ("only_in_1", "only_in_2")]
+        return len(self.rows) > 1 or not first.other or apart == [None, None] or any(apart)
 
 
 def _tags(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
@@ -85,7 +83,7 @@ def _tags(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
     if not rows:
         raise Wrong("it has no tags")
     id = record.get("id") or finding_id(issue, [hash], [f"{row.action}:{row.tag}" for row in rows])
-    return Found(id, issue, hash, sure, tuple(rows))
+    return Found(id, issue, tuple(rows))
 
 
 def _suggested(row: dict[str, Any], hash: str, sure: float = 0.0) -> Suggested:
@@ -110,7 +108,7 @@ def _pair(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
         one_of(first, second)(row.get("hash"))
         rows.append(_suggested(row, row["hash"]))
     id = record.get("id") or finding_id(relation, [first, second], [])
-    return Found(id, relation, first, similarity, tuple(rows), second)
+    return Found(id, relation, tuple(rows))
 
 
 def _of_each(record: dict[str, Any], first: str) -> dict[str, Any]:
@@ -135,7 +133,7 @@ def _series(name: str, record: dict[str, Any], issues: Collection[str]) -> Found
         issue, say = ("incorrect_series", "The series classifier does not see it in the picture.")
     evidence = _evidence(record, ("id", "hash", "series", "confidence", "why", "action"))
     rows = (Suggested(hash, tag, action, sure, record.get("why") or say, evidence),)
-    return Found(record.get("id") or finding_id(issue, [hash], [tag]), issue, hash, sure, rows)
+    return Found(record.get("id") or finding_id(issue, [hash], [tag]), issue, rows)
 
 
 READERS: dict[str, tuple[Shape, Callable[[str, dict[str, Any], Collection[str]], Found]]] = {
@@ -171,6 +169,5 @@ def _confidence(record: dict[str, Any], default: float = 0.0, key: str = "confid
 def _evidence(record: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """A row's evidence, with what else the detector wrote beside it."""
     evidence = record.get("evidence")
-    kept = record.keys() - {*leave_out, "evidence"} if leave_out else ()
-    beside = {key: value for key, value in record.items() if key in kept}
+    beside = {key: value for key, value in record.items() if leave_out and key not in (*leave_out, "evidence")}
     return beside | (evidence if isinstance(evidence, dict) else {})

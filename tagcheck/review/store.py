@@ -71,8 +71,10 @@ CREATE TABLE picture_pages (page INTEGER NOT NULL, picture INTEGER NOT NULL, PRI
 CREATE TABLE picture_series (series INTEGER NOT NULL, picture INTEGER NOT NULL, PRIMARY KEY (series, picture)) WITHOUT ROWID;
 CREATE TABLE library_tags (tag TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID
 """
-# Suggestions that a detector offers to be decided together: those of a source of wrong tags, say.
-BATCHES = """
+# What a detector offers beside findings: which copy is the best of each group, and suggestions to be decided together: those of a
+# source of wrong tags, say.
+OFFERED = """
+CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE batches (name TEXT NOT NULL, hash TEXT NOT NULL, tag TEXT NOT NULL, action TEXT NOT NULL,
     PRIMARY KEY (name, hash, tag, action)) WITHOUT ROWID
 """
@@ -140,9 +142,8 @@ CREATE TABLE sources (
 );
 CREATE TABLE runs (kind TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL, summary TEXT NOT NULL,
     PRIMARY KEY (kind, name)) WITHOUT ROWID;
-CREATE TABLE copies (hash TEXT PRIMARY KEY, best TEXT NOT NULL, reasons TEXT NOT NULL, members INTEGER NOT NULL) WITHOUT ROWID;
 {PICTURES};
-{BATCHES};
+{OFFERED};
 {INDEX}
 CREATE INDEX suggestions_changed ON suggested (queue, rank) WHERE changed;
 -- Samples of many suggestions alike: how many there were, in which view, and which were drawn to be looked at one by one.
