@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import sqlite3
 import threading
 import time
@@ -181,34 +182,28 @@ class Stores:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._free: list[Review] = []
+        self._free: queue.LifoQueue[Review] = queue.LifoQueue()
 
     def take(self) -> Review:
         """A store of the file that is there now: another may have been put in its place."""
-        while store := self._kept():
-            if store.is_current():
-                return store
-            store.close()
+        with suppress(queue.Empty):
+            while not (store := self._free.get_nowait()).is_current():
+                store.close()
+            return store
         return Review(self._path)
 
     def give(self, store: Review) -> None:
         """Keep it for the next request, unless it stands in a transaction or there are enough."""
-        if store.db.in_transaction or len(self._free) >= THREADS:
+        if store.db.in_transaction or self._free.qsize() >= THREADS:
             store.close()
         else:
-            self._free.append(store)
+            self._free.put(store)
 
     def close(self) -> None:
         """Close those that nobody has."""
-        while store := self._kept():
-            store.close()
-
-    def _kept(self) -> Review | None:
-        """One of those that nobody has; another thread may be quicker than a look at whether there is one."""
-        try:
-            return self._free.pop()
-        except IndexError:
-            return None
+        with suppress(queue.Empty):
+            while True:
+                self._free.get_nowait().close()
 
 
 class Memory:

@@ -93,9 +93,8 @@ def as_fiftyone(review: Review, found: Rows) -> Iterator[str]:
             label = row["tag"] or row["issue"]
             labels.append({"label": label, "confidence": row["confidence"], "attributes": about})
         name = path or kept.rpartition(".")[0]
-        yield (
-            ",\n" if place else "\n"
-        ) + f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(labels, ensure_ascii=False)}"
+        between = ",\n" if place else "\n"
+        yield f"{between}{json.dumps(name, ensure_ascii=False)}: {json.dumps(labels, ensure_ascii=False)}"
     yield "\n}}\n"
 
 

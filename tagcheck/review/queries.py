@@ -525,10 +525,8 @@ def overview(review: Review) -> Overview:
             made.by_issue.setdefault(row["name"], [0] * len(BANDS))[row["band"]] = row["number"]
     for row in review.db.execute("SELECT * FROM sources"):
         made.sources[row["kind"]] = dict(row) | {"header": json.loads(row["header"])}
-    made.runs = [
-        dict(row) | {"summary": json.loads(row["summary"])}
-        for row in review.db.execute("SELECT * FROM runs ORDER BY created, kind")
-    ]
+    for row in review.db.execute("SELECT * FROM runs ORDER BY created, kind"):
+        made.runs.append(dict(row) | {"summary": json.loads(row["summary"])})
     return made
 
 
@@ -545,22 +543,16 @@ def health(review: Review, pace: Pace, most: int = -1, namespace: str = "") -> l
     """How every tag with open suggestions stands, or the first `most`, or those of a namespace: the sessions that fix most in a
     minute first. The detector's estimate counts as much as `ENOUGH_DECISIONS` of the owner's own on a tag.
     """
-    within = ("", "\U0010ffff") if not namespace else (f"{namespace}:", f"{namespace};")
+    first, last = (f"{namespace}:", f"{namespace};") if namespace else ("", "\U0010ffff")
+    enough, pairs = float(ENOUGH_DECISIONS), json.dumps(PAIR_KINDS)
     rows = review.db.execute(
-        "SELECT name, open, share, yes, answers, share * open / (open / :pace + :settling) AS a_minute FROM (SELECT t.name, suggestions AS"
-        " open, ifnull(yes, 0) AS yes, ifnull(answers, 0) AS answers, (ifnull(yes, 0) + :enough * expected / :factor / suggestions) /"
-        " (ifnull(answers, 0) + :enough) AS share FROM tallies t LEFT JOIN verdicts v ON v.scope = :tag AND v.name = t.name AND v.band = 0"
-        " WHERE t.scope = :tag AND t.name >= :first AND t.name < :last AND state = :open AND suggestions > 0"
-        " AND t.name NOT IN (SELECT value FROM json_each(:pairs)))"  # a pair has its kind for a tag
-        " ORDER BY a_minute DESC, name LIMIT :most",
-        {
-            "pace": pace.a_minute,
-            "settling": SETTLING,
-            "enough": float(ENOUGH_DECISIONS),
-            "factor": float(counts.FACTOR),
-            "open": OPEN,
-        }
-        | {"tag": counts.TAG, "first": within[0], "last": within[1], "pairs": json.dumps(PAIR_KINDS), "most": most},
+        f"SELECT name, open, share, yes, answers, share * open / (open / ? + {SETTLING}) AS a_minute FROM (SELECT t.name, suggestions AS"
+        f" open, ifnull(yes, 0) AS yes, ifnull(answers, 0) AS answers, (ifnull(yes, 0) + {enough} * expected / {counts.FACTOR}.0 /"
+        f" suggestions) / (ifnull(answers, 0) + {enough}) AS share FROM tallies t LEFT JOIN verdicts v ON v.scope = t.scope AND"
+        f" v.name = t.name AND v.band = 0 WHERE t.scope = '{counts.TAG}' AND t.name >= ? AND t.name < ? AND state = '{OPEN}' AND suggestions > 0"
+        " AND t.name NOT IN (SELECT value FROM json_each(?)))"  # a pair has its kind for a tag
+        " ORDER BY a_minute DESC, name LIMIT ?",
+        (pace.a_minute, first, last, pairs, most),
     )
     return [
         Health(tag, open, share * open, share, answers, interval(yes, answers), a_minute)
@@ -570,36 +562,31 @@ def health(review: Review, pace: Pace, most: int = -1, namespace: str = "") -> l
 
 def pace(review: Review) -> Pace:
     """How many suggestions the owner decides in a minute of working, by the newest `PACED` events of the history."""
-    rows = review.db.execute(
-        "SELECT e.at, (SELECT count(*) FROM event_changes c WHERE c.event = e.id) FROM events e ORDER BY e.id DESC LIMIT ?",
-        (PACED,),
-    ).fetchall()
-    spent, decided = 0.0, 0
-    for (at, changes), (before, _) in itertools.pairwise(rows):
-        gap = (datetime.fromisoformat(at) - datetime.fromisoformat(before)).total_seconds()
-        if gap <= PAUSE and changes <= BULK:
-            spent += gap
-            decided += changes
+    changes = "(SELECT count(*) FROM event_changes c WHERE c.event = e.id) AS changes"
+    newest = f"SELECT e.id, strftime('%s', e.at) AS at, {changes} FROM events e ORDER BY e.id DESC LIMIT ?"
+    spent, decided = review.db.execute(
+        f"SELECT ifnull(sum(gap), 0.0), ifnull(sum(changes), 0) FROM (SELECT at - lag(at) OVER (ORDER BY id) AS gap, changes FROM ({newest}))"
+        " WHERE gap <= ? AND changes <= ?",
+        (PACED, PAUSE, BULK),
+    ).fetchone()
     return Pace(USUAL_PACE, 0) if decided < PACE_FROM or not spent else Pace(60 * decided / spent, decided)
 
 
 def session(review: Review) -> Session:
     """The decisions since the last pause of `BREAK` seconds: how many, and how long they took."""
+    answered = "(SELECT count(*) FROM event_changes c WHERE c.event = e.id AND c.after = ?)"
     rows = review.db.execute(
-        "SELECT e.at, (SELECT count(*) FROM event_changes c WHERE c.event = e.id AND c.after = 'accepted') AS accepted,"
-        " (SELECT count(*) FROM event_changes c WHERE c.event = e.id AND c.after = 'ignored') AS ignored"
-        " FROM events e WHERE e.status = 'done' ORDER BY e.id DESC LIMIT ?",
-        (SESSION,),
-    ).fetchall()
-    made, last, began = Session(), utc_now(), None
-    for row in rows:
-        at = datetime.fromisoformat(row["at"])
-        if (last - at).total_seconds() > BREAK:
+        f"SELECT e.at, {answered}, {answered} FROM events e WHERE e.status = 'done' ORDER BY e.id DESC LIMIT ?",
+        (ACCEPTED, IGNORED, SESSION),
+    )
+    made, last, ended = Session(), utc_now(), None
+    for at, accepted, ignored in rows:
+        now = datetime.fromisoformat(at)
+        if (last - now).total_seconds() > BREAK:
             break
-        made = Session(made.accepted + row["accepted"], made.ignored + row["ignored"], made.seconds)
-        last, began = at, at
-    ended = datetime.fromisoformat(rows[0]["at"]) if rows else last
-    return replace(made, seconds=(ended - began).total_seconds()) if began else made
+        last, ended = now, ended or now
+        made = Session(made.accepted + accepted, made.ignored + ignored, (ended - now).total_seconds())
+    return made
 
 
 def decided_between(review: Review, start: str, end: str) -> int:
@@ -618,16 +605,14 @@ def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Measured |
     return {issue: shares for issue, shares in made.items() if any(shares)}
 
 
-def interval(right: int, of: int, enough: int = ENOUGH_DECISIONS) -> Measured | None:
-    """A share with its 95 % interval (Wilson 1927), None when there are fewer than `enough` decisions.
+def interval(right: int, of: int) -> Measured | None:
+    """A share with its 95 % interval (Wilson 1927), None when there are fewer than `ENOUGH_DECISIONS`.
 
     >>> made = interval(83, 100)
     >>> round(made.low, 2), made.share, round(made.high, 2)
     (0.74, 0.83, 0.89)
     """
-    if of < enough:
-        return None
-    return Measured(right, of, right / of, *wilson(right, of))
+    return None if of < ENOUGH_DECISIONS else Measured(right, of, right / of, *wilson(right, of))
 
 
 def _ids(review: Review, view: Filter, after: str | None, before: str | None, limit: int) -> list[str]:
