@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Flask, Response, abort, request, session
+from markupsafe import Markup
 
 from tagcheck.review import Review
 
@@ -50,7 +51,7 @@ def install(app: Flask, review: Review, host: str, place: str) -> None:
     setattr(app, "wsgi_app", Hosts(app.wsgi_app, host))  # noqa: B010  as Flask documents it for middleware
     app.before_request(_check)
     app.after_request(_headers)
-    app.context_processor(lambda: {"csrf_token": csrf_token})
+    app.context_processor(lambda: {"csrf": csrf_field})
 
 
 class Hosts:
@@ -68,12 +69,12 @@ class Hosts:
         return [b"This page answers to localhost only. Open it by the address that it printed at its start.\n"]
 
 
-def csrf_token() -> str:
-    """The token that this browser's forms carry."""
+def csrf_field() -> Markup:
+    """The field with the token that this browser's forms carry."""
     if CSRF not in session:
         session[CSRF] = secrets.token_hex(16)
         session.permanent = True
-    return str(session[CSRF])
+    return Markup('<input type="hidden" name="csrf" value="{}">').format(session[CSRF])
 
 
 def trusted(name: str, host: str) -> bool:

@@ -14,10 +14,7 @@ const page = {
   ahead: [],        // cards after the one shown, nearest first: {id, url, html, pictures}
   ended: false,     // the server has no more after the last of them
   loading: null,
-  sending: Promise.resolve(),
   moving: false,
-  pending: 0,       // decisions that were not answered yet
-  away: false,      // the server does not answer
   held: [],         // keys that were pressed before their card was there, in order
   token: 0,         // goes up when the view jumps, so that an answer for an older place is dropped
 };
@@ -33,7 +30,7 @@ function warm(card) {
 
 function show(card, push = true) {
   page.stage?.end();
-  const made = new DOMParser().parseFromString(card.html, "text/html").querySelector("article");
+  const made = parsed(card.html).querySelector("article");
   holder.replaceChildren(document.adoptNode(made));
   page.moving = false;
   if (push) history.pushState({ id: card.id }, "", card.url);
@@ -114,14 +111,14 @@ async function goOn() {
     show(card);
     return true;
   }
-  await page.sending;  // the list's end as the server sees it counts what was just decided
+  await outbox.sending;  // the list's end as the server sees it counts what was just decided
   sessionStorage.setItem("told", document.getElementById("said").innerText);
   location.assign(article().dataset.next || holder.dataset.list.replace("/findings", "/card"));
   return false;
 }
 
 async function goBack() {
-  await page.sending;
+  await outbox.sending;
   const cards = await ask(address({ before: article().dataset.id }));
   if (!cards.length) return say("This is the first one.");
   forget();
@@ -194,9 +191,9 @@ function decide(button) {
 // Send one after the other, in the order decided. Where the answer differs from what was drawn, go back and show it.
 function send(target, data, here, moved) {
   const token = page.token;
-  return queue(target, data, (body) => {
+  return outbox.send(target, data, (body) => {
     say(body.message);
-    count(body.left);
+    count(body);
     drop(body.decided ?? []);
     if (body.card && (!moved || !body.ok)) {
       if (moved) forget();
@@ -214,35 +211,16 @@ async function patiently(target, options) {
   for (let tries = 0; ; tries += 1) {
     try {
       const body = await ask(target, options);
-      page.away = false;
+      outbox.away = false;
       return body;
     } catch (error) {
       if (!(error instanceof Away) || tries >= PATIENCE) throw error;
-      page.away = true;
-      guard();
+      outbox.away = true;
+      outbox.wait(0);
       say("The server does not answer. What you decide is kept here and sent when it does.");
       await new Promise((done) => setTimeout(done, 1000));
     }
   }
-}
-
-// Every POST goes through here: one at a time, in the order of the keys, and none is lost by leaving the page.
-function queue(target, data, answered, failed = () => {}, send = ask) {
-  page.pending += 1;
-  guard();
-  page.sending = page.sending.then(() => send(target, { method: "POST", body: data, keepalive: true })).then(answered).catch((error) => {
-    say(error.message);
-    failed();
-  }).finally(() => {
-    page.pending -= 1;
-    guard();
-  });
-  return page.sending;
-}
-
-// Who leaves is asked first where more than the decision under way, which arrives, would be lost.
-function guard() {
-  window.onbeforeunload = page.pending > 1 || page.away ? (event) => event.preventDefault() : null;
 }
 
 // A card that waits and whose suggestions are all decided by now is not shown.
@@ -250,22 +228,18 @@ function drop(decided) {
   const done = new Set(decided.map((one) => one.join(" ")));
   if (!done.size) return;
   page.ahead = page.ahead.filter((card) => {
-    const rows = [...new DOMParser().parseFromString(card.html, "text/html").querySelectorAll(".suggestion")];
+    const rows = [...parsed(card.html).querySelectorAll(".suggestion")];
     return !rows.length || !rows.every((row) => row.dataset.key.split("\n").every((name) => done.has(name)));
   });
-}
-
-function count(left) {
-  document.getElementById("left").textContent = plural(left, "finding");
 }
 
 // Undo and redo wait for their turn behind the decisions that were made before them.
 function walk(button) {
   const target = button.formAction;
   const data = new FormData(form());
-  return queue(target, data, (body) => {
+  return outbox.send(target, data, (body) => {
     say(body.message);
-    count(body.left);
+    count(body);
     if (body.card) {
       forget();
       show(body.card);
@@ -273,7 +247,6 @@ function walk(button) {
   });
 }
 
-const leave = (address) => page.sending.then(() => location.assign(address));
 const press = (name) => holder.querySelector(`[data-action="${name}"]`);
 
 const COMPARED = { flicker: "One over the other, in turn.", difference: "Black where they are the same.", side: "Side by side." };
@@ -311,10 +284,10 @@ const actions = {
   zoom_in: () => page.stage.step(1.5),
   zoom_out: () => page.stage.step(1 / 1.5),
   zoom_reset: () => page.stage.reset(),
-  grid: () => leave(holder.dataset.grid),
-  filter: () => leave(`${holder.dataset.list}#filter-tag`),
+  grid: () => outbox.leave(holder.dataset.grid),
+  filter: () => outbox.leave(`${holder.dataset.list}#filter-tag`),
   open: () => press("open")?.click(),
-  close: () => (page.stage.zoomed ? page.stage.reset() : leave(holder.dataset.list)),
+  close: () => (page.stage.zoomed ? page.stage.reset() : outbox.leave(holder.dataset.list)),
 };
 
 for (const name of ["accept", "settle", "ignore", "skip", "flag", "both", "neither", "left", "right"]) {
@@ -357,7 +330,7 @@ holder.addEventListener("submit", (event) => {
     return say("Type the tag first.");
   }
   if (["undo", "redo"].includes(button.dataset.action)) walk(button);
-  else if (["open", "relate"].includes(button.dataset.action)) queue(button.formAction, new FormData(form(), button), (body) => say(body.message));
+  else if (["open", "relate"].includes(button.dataset.action)) outbox.send(button.formAction, new FormData(form(), button), (body) => say(body.message));
   else decide(button);
 });
 
@@ -370,13 +343,6 @@ holder.addEventListener("click", (event) => {
   actions[step.dataset.action]();
 });
 
-// A link waits until what was decided has arrived.
-document.addEventListener("click", (event) => {
-  const link = event.target.closest("a[href]");
-  if (!link || !page.pending || event.defaultPrevented || link.target || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  event.preventDefault();
-  leave(link.href);
-});
 addEventListener("scroll", look, { capture: true, passive: true });  // of the window, and of what is scrolled in it
 addEventListener("resize", look);
 window.addEventListener("popstate", () => location.reload());

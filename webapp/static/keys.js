@@ -12,6 +12,13 @@ function say(text) {
   document.getElementById("said").replaceChildren(line);
 }
 
+const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
+
+// The numbers of the view, after something was decided.
+function count(body) {
+  document.getElementById("left").textContent = plural(body.left, "finding");
+}
+
 class Away extends Error {}
 
 async function ask(address, options = {}) {
@@ -22,6 +29,38 @@ async function ask(address, options = {}) {
   if (!answer.ok) throw new Error(body.message || `The server said ${answer.status}. Nothing was done.`);
   return body;
 }
+
+// Every POST of a page's script goes through here: one at a time, in the order of the keys, and none is lost by leaving the page.
+const outbox = {
+  sending: Promise.resolve(),
+  pending: 0,   // that were not answered yet
+  away: false,  // the server does not answer
+
+  send(target, data, answered, failed = () => {}, how = ask) {
+    outbox.wait(1);
+    outbox.sending = outbox.sending.then(() => how(target, { method: "POST", body: data, keepalive: true })).then(answered).catch((error) => {
+      say(error.message);
+      failed();
+    }).finally(() => outbox.wait(-1));
+    return outbox.sending;
+  },
+
+  // Who leaves is asked first where more than the decision under way, which arrives, would be lost.
+  wait(more) {
+    outbox.pending += more;
+    window.onbeforeunload = outbox.pending > 1 || outbox.away ? (event) => event.preventDefault() : null;
+  },
+
+  leave: (address) => outbox.sending.then(() => location.assign(address)),
+};
+
+// A link waits until what was decided has arrived.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href]");
+  if (!link || !outbox.pending || event.defaultPrevented || link.target || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  outbox.leave(link.href);
+});
 
 const keys = {
   table: JSON.parse(document.getElementById("keys").textContent),
@@ -61,16 +100,9 @@ const keys = {
 
   async help() {
     const dialog = document.getElementById("help");
-    if (!dialog.childElementCount) {
-      const text = await (await fetch(dialog.dataset.help)).text();
-      const made = new DOMParser().parseFromString(text, "text/html").getElementById("keys-help");
-      const title = document.createElement("h2");
-      title.id = "help-title";
-      title.textContent = "Keys";
-      const close = document.createElement("button");
-      close.textContent = "Close";
-      close.addEventListener("click", () => dialog.close());
-      dialog.append(title, document.adoptNode(made), close);
+    if (!dialog.querySelector("#keys-help")) {
+      const page = parsed(await (await fetch(dialog.dataset.help)).text());
+      dialog.querySelector("h2").after(document.adoptNode(page.getElementById("keys-help")));
     }
     dialog.showModal();
   },

@@ -10,7 +10,6 @@ const boxes = () => (tiles ? [...tiles.querySelectorAll('input[name="finding"]')
 const ticked = () => boxes().filter((box) => box.checked);
 const taking = () => many?.classList.contains("everything");
 let last = null;       // the box that a range starts from
-let sending = Promise.resolve();
 let loading = false;
 
 // "All that match" is sent as its own wish with the count that is shown, never as a list of ticks.
@@ -32,15 +31,12 @@ function tell() {
   else picked.textContent = number ? `${number} of ${shown} shown ticked` : "Tick pictures.";
 }
 
-function tickAll(checked) {
-  for (const box of boxes()) box.checked = checked;
+function tick(choose) {
+  for (const box of boxes()) box.checked = choose(box);
   take(false);
 }
 
-function invert() {
-  for (const box of boxes()) box.checked = !box.checked;
-  take(false);
-}
+const invert = () => tick((box) => !box.checked);
 
 // One tab stop: the tile that the arrows are on.
 function stop(box) {
@@ -109,30 +105,24 @@ function decide(button) {
     stop(stays);
     stays.focus({ preventScroll: true });
   }
-  sending = sending.then(() => ask(many.action, { method: "POST", body: data, keepalive: true })).then((body) => {
+  outbox.send(many.action, data, (body) => {
     say(body.message);
-    if (body.ok) count(body);
-    if (body.ok && boxes().length) {
-      more();
-      return;
+    if (body.ok) {
+      count(body);
+      recount(body);
+      if (boxes().length) return more();
     }
     sessionStorage.setItem("told", body.message);
-    location.reload();
-  }).catch((error) => {
-    say(error.message);
-    setTimeout(() => location.reload(), 1500);
-  });
+    outbox.sending.then(() => location.reload());
+  }, () => setTimeout(() => location.reload(), 1500));
 }
 
-function count(body) {
+function recount(body) {
   many.dataset.suggestions = body.suggestions.toLocaleString("en");
   many.dataset.findings = body.left.toLocaleString("en");
-  document.getElementById("left").textContent = plural(body.left, "finding");
   document.getElementById("suggestions").textContent = plural(body.suggestions, "suggestion");
   for (const field of document.querySelectorAll('input[name="expect"]')) field.value = body.suggestions;
   for (const button of document.querySelectorAll(".all button")) button.textContent = button.textContent.replace(/[\d,]+$/, many.dataset.suggestions);
-  const waiting = document.getElementById("waiting");
-  if (waiting) waiting.textContent = body.waiting;
 }
 
 // The next page is put below this one before its end is reached.
@@ -141,8 +131,8 @@ async function more() {
   if (!tiles || !link || loading || link.getBoundingClientRect().top > innerHeight * 2.5) return;
   loading = true;
   try {
-    await sending;
-    const page = new DOMParser().parseFromString(await (await fetch(link.href)).text(), "text/html");
+    await outbox.sending;
+    const page = parsed(await (await fetch(link.href)).text());
     const known = new Set(boxes().map((box) => box.value));
     for (const tile of page.querySelectorAll("#tiles .tile")) {
       if (!known.has(tile.querySelector("input").value)) tiles.append(document.adoptNode(tile));
@@ -167,7 +157,7 @@ function press(state) {
 
 function look(tile) {
   if (!large.hidden && large.dataset.hash === tile.dataset.hash && !large.classList.contains("beside")) {
-    sending.then(() => tile.querySelector(".caption").click());
+    tile.querySelector(".caption").click();
   } else enlarge(tile, false);
 }
 
@@ -238,12 +228,12 @@ keys.use({
     ignore: () => press("ignored"),
     skip: () => press("skipped"),
     flag: () => press("flagged"),
-    undo: () => sending.then(() => document.getElementById("undo").click()),
-    redo: () => sending.then(() => document.getElementById("redo").click()),
-    grid: () => sending.then(() => document.getElementById("to-grid").click()),
+    undo: () => outbox.sending.then(() => document.getElementById("undo").click()),
+    redo: () => outbox.sending.then(() => document.getElementById("redo").click()),
+    grid: () => document.getElementById("to-grid").click(),
     invert: () => many && invert(),
-    select_all: () => many && (ticked().length === boxes().length && waits() ? take(true) : tickAll(true)),
-    close: () => many && (large.hidden ? tickAll(false) : shrink()),
+    select_all: () => many && (ticked().length === boxes().length && waits() ? take(true) : tick(() => true)),
+    close: () => many && (large.hidden ? tick(() => false) : shrink()),
   },
 });
 // On a small window the filters are folded, so that what was found is on the screen.

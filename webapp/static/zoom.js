@@ -47,7 +47,7 @@ class Stage {
   listen(frame) {
     frame.addEventListener("wheel", (event) => {
       event.preventDefault();
-      this.zoomAt(frame, event.clientX, event.clientY, event.deltaY < 0 ? 1.2 : 1 / 1.2);
+      this.zoom(frame, event.deltaY < 0 ? 1.2 : 1 / 1.2, event.clientX, event.clientY);
     }, { passive: false });
     frame.addEventListener("dblclick", (event) => this.toggle(frame, event.clientX, event.clientY));
     frame.addEventListener("pointerdown", (event) => {
@@ -84,18 +84,19 @@ class Stage {
     if (this.pointers.size === 2) {
       const other = [...this.pointers.values()].find((one) => one.pointerId !== event.pointerId);
       const spread = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) || 1;
-      this.zoomAt(frame, (event.clientX + other.clientX) / 2, (event.clientY + other.clientY) / 2, spread(event) / spread(before));
+      this.zoom(frame, spread(event) / spread(before), (event.clientX + other.clientX) / 2, (event.clientY + other.clientY) / 2);
     } else if (this.zoomed) {
       this.move(event.clientX - before.clientX, event.clientY - before.clientY);
     }
     this.pointers.set(event.pointerId, event);
   }
 
-  zoomAt(frame, clientX, clientY, factor) {
+  // Around a place on the screen, else the middle of the frame.
+  zoom(frame, factor, clientX = null, clientY = null) {
     const box = frame.getBoundingClientRect();
     const scale = Math.min(40, Math.max(1, this.scale * factor));
-    const px = clientX - box.left;
-    const py = clientY - box.top;
+    const px = clientX === null ? box.width / 2 : clientX - box.left;
+    const py = clientY === null ? box.height / 2 : clientY - box.top;
     this.x = px - (px - this.x) * scale / this.scale;
     this.y = py - (py - this.y) * scale / this.scale;
     this.scale = scale;
@@ -103,14 +104,12 @@ class Stage {
   }
 
   step(factor) {
-    const box = this.frames[0].getBoundingClientRect();
-    this.zoomAt(this.frames[0], box.left + box.width / 2, box.top + box.height / 2, factor);
+    this.zoom(this.frames[0], factor);
   }
 
   toggle(frame = this.frames[0], clientX = null, clientY = null) {
-    if (this.zoomed) return this.reset();
-    const box = frame.getBoundingClientRect();
-    this.zoomAt(frame, clientX ?? box.left + box.width / 2, clientY ?? box.top + box.height / 2, 3);
+    if (this.zoomed) this.reset();
+    else this.zoom(frame, 3, clientX, clientY);
   }
 
   reset() {
