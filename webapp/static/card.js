@@ -15,6 +15,7 @@ const page = {
   ended: false,     // the server has no more after the last of them
   loading: null,
   moving: false,
+  get pending() { return outbox.pending; },
   held: [],         // keys that were pressed before their card was there, in order
   token: 0,         // goes up when the view jumps, so that an answer for an older place is dropped
 };

@@ -132,12 +132,12 @@ async function more() {
   loading = true;
   try {
     await outbox.sending;
-    const page = parsed(await (await fetch(link.href)).text());
+    const following = parsed(await (await fetch(link.href)).text());
     const known = new Set(boxes().map((box) => box.value));
-    for (const tile of page.querySelectorAll("#tiles .tile")) {
+    for (const tile of following.querySelectorAll("#tiles .tile")) {
       if (!known.has(tile.querySelector("input").value)) tiles.append(document.adoptNode(tile));
     }
-    const next = page.getElementById("later");
+    const next = following.getElementById("later");
     if (next) link.href = next.href;
     else link.remove();
     stop(boxes().find((box) => box.tabIndex === 0) ?? boxes()[0]);
