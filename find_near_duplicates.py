@@ -334,9 +334,7 @@ def compare_on_cluster(args: argparse.Namespace, folder: DataFolder, found: Embe
     parts = cluster.over_parts(make, range(PARTS), args.address, args.workers)
     with finite(found):
         pairs = pair_search.joined(script.progress(parts, PARTS, "comparing all pairs", "part"))
-    if len(pairs) > MOST_PAIRS:
-        said = f"more than {MOST_PAIRS:,} pairs at or above {threshold:g}: use a higher threshold"
-        raise pair_search.TooManyPairs(said)
+    pair_search.hold(len(pairs), MOST_PAIRS, threshold)
     return pairs
 
 

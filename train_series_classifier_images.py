@@ -39,7 +39,7 @@ import torch
 from scipy import sparse
 
 import config
-from tagcheck import dataset, files, script, tags
+from tagcheck import changed, dataset, files, script, tags
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset
 from tagcheck.duplicates import measuring
@@ -51,7 +51,16 @@ from tagcheck.library import choose
 from tagcheck.lock import sole_run
 from tagcheck.pictures import decoder_processes
 from tagcheck.script import run
-from tagcheck.series import Labels, classifier_files, finetuning, out_of_fold, probabilities, scoring, tagger_says
+from tagcheck.series import (
+    Labels,
+    classifier_files,
+    finetuning,
+    out_of_fold,
+    probabilities,
+    renewal,
+    scoring,
+    tagger_says,
+)
 from tagcheck.series.finetuning import PARTS, Settings, Training
 from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
 from tagcheck.tag_errors import tagger_vocabulary
@@ -63,16 +72,21 @@ SEED = 0
 class Pictures:
     """The usable pictures of a dataset that have an embedding: n rows.
 
-    `tag_sets` their tags of the namespace to learn; `companions` the tags of characters that at least two
-    of them have, `beside` csr (n, T) which; `all_tags` whatever tag there is.
+    `tag_sets` their tags of the namespace to learn; `characters` those of characters, `companions` those that at least two
+    pictures have, `beside` csr (n, T) which; `all_tags` whatever tag there is.
     """
 
     embedded: Embeddings
     tag_sets: list[frozenset[str]]
     without_embedding: int
+    characters: list[list[str]]
     companions: list[str]
     beside: sparse.csr_matrix
     all_tags: frozenset[str]
+
+    def now(self, groups: np.ndarray) -> renewal.Now:
+        """The library as it is, with its `groups` (n,) of copies."""
+        return renewal.Now(self.embedded.hashes, self.embedded.matrix, self.tag_sets, self.characters, groups)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -85,6 +99,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         f"(default: {tagger_vocabulary.SHARED_MAP} in the data folder, where there is one)"
     )
     made.add_argument("--tag-map", metavar="FILE", type=script.path, help=tag_map)
+    script.add_switch(made, "--anew", "learn from all pictures, also where little has changed since the last training")
     add_finetuning(made.add_argument_group("fine-tuning, on the pictures themselves"))
     return made.parse_args(argv)
 
@@ -112,6 +127,10 @@ def main(argv: list[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     pictures = gather(folder, data, namespace)
     groups, cosine = measuring.copy_groups(folder.embeddings, pictures.embedded)
+    now = pictures.now(groups)
+    rests = rests_on(folder, data, pictures, namespace, args)
+    if rests and not args.anew and judged_anew(folder, data, pictures, now, namespace, rests):
+        return 0
     labels = label_images(pictures.tag_sets, groups)
     try:
         group_counts = check_learnable(labels, groups, namespace, data)
@@ -151,9 +170,52 @@ def main(argv: list[str] | None = None) -> int:
     if tuned:
         card["finetuned"] = tuned.card
         print(tuned.sentence())
-    path = classifier_files.save(folder, namespace, card, model, mixing, rows, None, both, network)
+    kept = now.kept(folds, folded.fitted) if rests else None
+    path = classifier_files.save(
+        folder, namespace, card | {"rests_on": rests}, model, mixing, rows, None, both, network, kept
+    )
     print(f"{outcome(namespace, labels, group_counts, said, scores)}: {path}")
     return 0
+
+
+def rests_on(folder: DataFolder, data: Dataset, pictures: Pictures, namespace: str, args: argparse.Namespace) -> str:
+    """A digest of all but pictures and tags that a training rests on; none where nothing is to be kept of it."""
+    if len(pictures.tag_sets) < renewal.FEWEST or data.most is not None or args.finetune:
+        return ""
+    own = (folder.root / name for name in changed.OWN_FILES)
+    read = [folder.embeddings / store.TAG_HEAD, *own, *([Path(args.tag_map)] if args.tag_map else [])]
+    return changed.method(("series", "learning"), read, namespace, pictures.embedded.model, data.siblings)
+
+
+def judged_anew(
+    folder: DataFolder, data: Dataset, pictures: Pictures, now: renewal.Now, namespace: str, rests: str
+) -> bool:
+    """Judge what has changed since the last training by its models; False, and why in a line, where all has to be learned anew."""
+    try:
+        made = classifier_files.load(folder, namespace)
+        if made.card.get("rests_on") != rests:
+            raise renewal.TooMuch(
+                "the program, the tagger or your own files are other than they were, or nothing was kept"
+            )
+        rows, judged = renewal.renewed(made, *classifier_files.load_kept(folder, made.card), now)
+    except (renewal.TooMuch, BadFile, MissingInput) as error:
+        script.say(f"all pictures are learned from anew: {error}")
+        return False
+    since = made.card.get("weighed", {}).get("since") or made.card["created"]
+    tagged = [len(one) for one in pictures.tag_sets]
+    counted = {"predicted": len(rows), "tagged": sum(map(bool, tagged)), "with_several": sum(one > 1 for one in tagged)}
+    card = made.card | {
+        "dataset": data.path.name,
+        "fingerprint": classifier_files.fingerprint(pictures.embedded.model, zip(now.hashes, now.tag_sets)),
+        "pictures": counted | {"without_embedding": pictures.without_embedding},
+        "weighed": {"anew": len(judged), "pictures": len(now.hashes), "why": "", "since": since},
+    }
+    path = classifier_files.save_renewed(folder, namespace, card, rows, judged)
+    print(
+        f"{len(judged):,} of {len(now.hashes):,} pictures are judged anew, since they or their tags have changed since {since}; the "
+        f"rest rests on what was learned then: {path}"
+    )
+    return True
 
 
 def namespace_of(args: argparse.Namespace) -> str:
@@ -193,14 +255,16 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
             "remove the shard and run advanced_joytag_processing.py again"
         )
     written = [of_hash[hash] for hash in embedded.hashes]
-    count = Counter(tag for one in written for tag in one if tags.namespace(tag) in tags.PERSON_NAMESPACES)
+    characters = [[tag for tag in one if tags.namespace(tag) in tags.PERSON_NAMESPACES] for one in written]
+    count = Counter(tag for one in characters for tag in one)
     companions = sorted(tag for tag, times in count.items() if times >= 2 and tags.namespace(tag) != namespace)
     return Pictures(
         embedded,
         [frozenset(tags.in_namespace(one, namespace)) for one in written],
         len(of_hash) - len(written),
+        characters,
         companions,
-        tagger_says.tag_columns(written, companions),
+        tagger_says.tag_columns(characters, companions),
         frozenset().union(*written),
     )
 

@@ -126,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     explain(found, judged, folder, card)
     table, error = calibration(judged, card["noise"]["swapped_share"])
     summary = summarise(judged, found, suppressed, age) | {"calibration_error": error} | data.sampled(len(judged))
+    summary["predictions"] |= {"weighed": card["weighed"]} if "weighed" in card else {}
     head = {"dataset": data.path.name, "namespace": namespace, "predictions_created": card["created"]}
     head |= {"settings": card["settings"], "summary": summary, "calibration": table, "confusion": confusion(judged)}
     path = data_folder.save(folder, SERIES_VALIDATION, head | {"per_series": per_series(judged, card)} | found)

@@ -2,9 +2,10 @@
 that was written.
 """
 
+import hashlib
 import tokenize
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,23 @@ DAMAGED = (  # SyntaxError and TokenError: the header of an array is read as Pyt
     SyntaxError,
     tokenize.TokenError,
 )
+
+
+def digests(rows: Iterable[Any]) -> np.ndarray:
+    """A number of each row (n,) uint64, drawn from its bytes."""
+    rows = np.ascontiguousarray(rows) if isinstance(rows, np.ndarray) else rows
+    return np.frombuffer(b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows), dtype=np.uint64)
+
+
+def as_bytes(hashes: Sequence[str]) -> np.ndarray:
+    """Hashes as 32 bytes each (n,)."""
+    return np.frombuffer(bytes.fromhex("".join(hashes)), dtype="V32")
+
+
+def places(names: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Where each of `names` stands `among` others (n,), -1 where it does not."""
+    place = {name: row for row, name in enumerate(among.tolist())}
+    return np.array([place.get(name, -1) for name in names.tolist()], dtype=np.int64)
 
 
 def save(path: Path, arrays: Mapping[str, Any]) -> None:

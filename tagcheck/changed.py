@@ -76,6 +76,22 @@ def program_as_of_now(root: Path) -> str:
     return _digest(_stamps((*root.glob("*.py"), *(root / "tagcheck").rglob("*.py"), *own)))
 
 
+def method(wings: Iterable[str], files: Iterable[Path], *values: Any) -> str:
+    """A digest of what makes void all that some `wings` of the program learned: themselves, `files` and `values`."""
+    made, here = hashlib.sha256(), Path(__file__).resolve().parent
+    for path in (*(one for wing in wings for one in sorted((here / wing).glob("*.py"))), *files):
+        made.update(path.read_bytes() if path.is_file() else b"")
+    made.update(repr([_in_order(one) for one in values]).encode())
+    return made.hexdigest()
+
+
+def _in_order(value: Any) -> Any:
+    """Sets and mappings as sorted lists, so that equal ones read alike."""
+    if isinstance(value, Mapping):
+        return sorted((key, _in_order(one)) for key, one in value.items())
+    return sorted(value) if isinstance(value, (set, frozenset)) else value
+
+
 def carried_over(
     folder: DataFolder, report: Kind, now: Path, settings: Mapping[str, Any]
 ) -> tuple[set[str], list[dict[str, Any]]]:

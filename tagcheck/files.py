@@ -166,7 +166,7 @@ def write_json(path: Path, document: dict[str, Any], records: tuple[str, ...] = 
 
 
 def write_json_records(out: IO[bytes], document: dict[str, Any], records: tuple[str, ...]) -> None:
-    """One key a line, in the given order; the lists in `records` one element a line."""
+    """One key a line, in the given order; the lists in `records` one element a line, where bytes are JSON already."""
     out.write(b"{")
     for place, (key, value) in enumerate(document.items()):
         out.write(b",\n" if place else b"\n")
@@ -175,7 +175,8 @@ def write_json_records(out: IO[bytes], document: dict[str, Any], records: tuple[
             out.write(b"[")
             separators = (",", ":") if length_hint(value, MANY) >= MANY else None
             for row, record in enumerate(value):
-                out.write((b",\n" if row else b"\n") + _line(record, separators))
+                line = record if isinstance(record, bytes) else _line(record, separators)
+                out.write((b",\n" if row else b"\n") + line)
             out.write(b"\n]")
         else:
             out.write(_line(value))

@@ -9,13 +9,14 @@ import importlib
 import io
 import mmap
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from tagcheck import arrays
 from tagcheck.data_folder import isoformat, utc_now
 from tagcheck.files import write_atomically
 from tagcheck.tag_errors.evidence import FurtherTagger
@@ -23,8 +24,6 @@ from tagcheck.tag_errors.renewal import Known, TooMuch
 from tagcheck.tag_errors.suggestions import Examined
 
 FILE = "kept_evidence.bin"
-# The parts of the program that say what is kept, and how it comes about.
-LEARNED = ("tag_errors", "learning", "similar")
 FEWEST = 10_000  # pictures; fewer are weighed in full, which takes seconds
 MOST_BYTES = 2**30
 SUM = hashlib.blake2b  # stands behind all else in the file
@@ -73,8 +72,7 @@ class Kept:
         self, hashes: np.ndarray, embedded: np.ndarray, further: Sequence[FurtherTagger]
     ) -> tuple[np.ndarray, np.ndarray]:
         """(the row that each picture had then or -1, whether one of its embeddings is new)."""
-        place = {hash: row for row, hash in enumerate(self.hashes.tolist())}
-        before = np.array([place.get(hash, -1) for hash in hashes.tolist()], dtype=np.int64)
+        before = arrays.places(hashes, self.hashes)
         fresh = (before < 0) | (self.embedded[before] != embedded)
         for then, now in zip(self.seen, further):
             fresh |= then[before] != now.there
@@ -112,30 +110,6 @@ def load(root: Path, rests_on: str) -> Kept | str:
     except UNREADABLE:
         return f"{FILE} cannot be read"
     return kept if kept.rests_on == rests_on else "the program, the tagger or your own rules are other than they were"
-
-
-def digests(hashes: Sequence[str], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the hashes as 32 bytes each, a number of each embedding)."""
-    names = np.frombuffer(bytes.fromhex("".join(hashes)), dtype="V32")
-    rows = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in np.ascontiguousarray(matrix))
-    return names, np.frombuffer(b"".join(rows), dtype=np.uint64)
-
-
-def rests_on(files: Iterable[Path], *values: Any) -> str:
-    """A digest of what makes all that is kept void: this program's method, `files` and `values`."""
-    made = hashlib.sha256()
-    here = Path(__file__).resolve().parent.parent
-    for path in (*(one for wing in LEARNED for one in sorted((here / wing).glob("*.py"))), *files):
-        made.update(path.read_bytes() if path.is_file() else b"")
-    made.update(repr(values).encode())
-    return made.hexdigest()
-
-
-def in_order(value: Any) -> Any:
-    """Sets and mappings as sorted lists, so that equal ones read alike."""
-    if isinstance(value, Mapping):
-        return sorted((key, in_order(one)) for key, one in value.items())
-    return sorted(value) if isinstance(value, (set, frozenset)) else value
 
 
 def _hold_against_its_sum(file: io.BufferedReader) -> None:

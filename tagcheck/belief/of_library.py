@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from tagcheck import arrays, data_folder, script, single_picture, tags
+from tagcheck import arrays, changed, data_folder, script, single_picture, tags
 from tagcheck.belief import kept_evidence
 from tagcheck.cluster import Share, here
 from tagcheck.data_folder import DataFolder
@@ -47,7 +47,6 @@ FILE, VERSION = "belief.npz", 2
 FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS) | {"cells": "i1", "confidence": "f1"}
 KINDS = (MISSING, INCORRECT)
 FEW = "there are few"
-OWN_FILES = ("tag_rules.json", "tag_map.json", "tag_map.csv")
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
     for path in (
         *sorted(folder.embeddings.rglob("*")),
         *listed(folder.classifier, "*.json"),
-        *(folder.root / name for name in OWN_FILES),
+        *(folder.root / name for name in changed.OWN_FILES),
     ):
         if path.is_file() and path.name != kept_pairs.FILE:  # which follows from the others
             about = path.stat()
@@ -267,7 +266,7 @@ def examine(
     if n < kept_evidence.FEWEST or data.most is not None:
         seen = _in_full(_asked(folder, data, pictures, learnable, decided, noes), declared, memory, share)
         return replace(seen, gathered=None), Work(n, n)
-    names = kept_evidence.digests([record.hash for record in pictures.records[:n]], pictures.matrix)
+    names = arrays.as_bytes([record.hash for record in pictures.records[:n]]), arrays.digests(pictures.matrix)
     rests = _void_without(folder, data, pictures.model)
     held = "it was asked for" if anew else kept_evidence.load(folder.root, rests)
     if isinstance(held, kept_evidence.Kept):
@@ -286,9 +285,9 @@ def examine(
 def _void_without(folder: DataFolder, data: Dataset, model: str | None) -> str:
     """A digest of all but pictures and tags that the evidence kept of a library rests on."""
     heads = (one.embeddings / store.TAG_HEAD for one in (folder, *folder.further()))
-    own = (folder.root / name for name in OWN_FILES)
-    declared = (kept_evidence.in_order(one) for one in (data.parents, data.siblings))
-    return kept_evidence.rests_on([*heads, *own], model, *declared, [one.named for one in folder.further()])
+    own = (folder.root / name for name in changed.OWN_FILES)
+    declared = data.parents, data.siblings, [one.named for one in folder.further()]
+    return changed.method(("tag_errors", "learning", "similar"), [*heads, *own], model, *declared)
 
 
 def _asked(

@@ -5,7 +5,6 @@ embedding. Pairs of pictures that have the same embedding as then are taken over
 comparing everything, and the file may be deleted.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,21 +41,17 @@ def near_pairs(
 ) -> Found:
     """`pairs.near_pairs` of the embeddings of `folder`, with what was kept there of an earlier run; keeps the result."""
     rows = np.ascontiguousarray(found.matrix)
-    digests = np.array([_digest(row) for row in rows], dtype=np.uint64)
-    hashes = np.frombuffer(bytes.fromhex("".join(found.hashes)), dtype="V32") if found.hashes else np.empty(0, "V32")
+    digests, hashes = arrays.digests(rows), arrays.as_bytes(found.hashes)
     kept = _taken_over(folder / FILE, hashes, digests, threshold)
     if kept is not None:
         known, fresh = kept
+        pairs.hold(len(known), limit, threshold)
         made = pairs.with_fresh(found.matrix, threshold, known, fresh, limit, progress) if len(fresh) else known
     else:
         made, fresh = pairs.near_pairs(found.matrix, threshold, engine, progress, limit), np.arange(len(rows))
     if len(fresh) and len(made) <= MOST_KEPT:
         _keep(folder / FILE, hashes, digests, threshold, made)
     return Found(made, len(fresh), len(rows))
-
-
-def _digest(row: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "big")
 
 
 def _taken_over(
@@ -71,8 +66,7 @@ def _taken_over(
         return None
     if len(i) and not 0 <= min(i.min(), j.min()) <= max(i.max(), j.max()) < len(then):
         return None
-    place = {hash: row for row, hash in enumerate(then.tolist())}
-    before = np.array([place.get(hash, -1) for hash in hashes.tolist()], dtype=np.int64)
+    before = arrays.places(hashes, then)
     same = before >= 0
     same[same] = embedded[before[same]] == digests[same]
     fresh = np.flatnonzero(~same)

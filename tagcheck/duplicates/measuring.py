@@ -243,12 +243,14 @@ def _likely_copies(folder: Path, found: Embeddings) -> Iterator[tuple[Pairs, flo
     known = known_copies(folder, found)
     if known is not None:
         yield known, float(known.cosine.min()) if len(known) else 1.0
+    limit = MOST_COPIES * len(found.hashes)
     for cosine in COPY_COSINES:
         with script.shown_share(f"copies at {cosine:g}") as progress:
             try:
-                pairs = pair_search.near_pairs(
-                    found.matrix, cosine, progress=progress, limit=MOST_COPIES * len(found.hashes)
-                )
+                if known is None and cosine == COPY_COSINES[0]:  # then near-duplicates are looked for at this, too
+                    pairs = kept_pairs.near_pairs(folder, found, cosine, progress=progress, limit=limit).pairs
+                else:
+                    pairs = pair_search.near_pairs(found.matrix, cosine, progress=progress, limit=limit)
             except pair_search.TooManyPairs:
                 continue
         yield pairs, cosine

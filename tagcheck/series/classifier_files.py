@@ -7,6 +7,7 @@ before stays in force. The others carry the time in their names.
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,13 +32,15 @@ from tagcheck.learning.same_class_model import Plda
 from tagcheck.series import out_of_fold, scoring, tagger_says
 from tagcheck.series import probabilities as series_mixing
 from tagcheck.series.probabilities import Absence, Mixing, Predictions, Ratio
-from tagcheck.series.scoring import Model
+from tagcheck.series.scoring import Fitted, Model
 from tagcheck.series.tagger_says import Prior
 
 MADE_BY = "train_series_classifier_images.py"
 FOLDER = "series_classifier"
 CARD = Kind("series_classifier", FOLDER, "classifier", MADE_BY, ("series",))
 OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predictions",))
+JUDGED = "judged_since"  # of the predictions: whose were made after the training
+LINE = re.compile(rb'\{"hash": ?"([0-9a-f]{64})".*\}')  # a prediction
 _NUMBERS = list_of(number())
 _ABSENCE = record({"pictures": number(), "unknown_share": number(), "forgotten_share": number(), "strange": _NUMBERS})
 _NOISE = record(
@@ -62,11 +65,13 @@ CARD_SHAPE = record(
         "pictures": record({"without_embedding": whole(0)}),
         "settings": record({"duplicate_cosine": number()}),
         "noise": _NOISE,
-        "files": record({"weights": _FILE, "out_of_fold": _FILE}, {"network": _FILE}),
+        "files": record({"weights": _FILE, "out_of_fold": _FILE}, {"network": _FILE, "folds": _FILE}),
     },
     {
         "noise_without_network": _NOISE,
         "foreign_names": list_of(text()),
+        "rests_on": text(),
+        "weighed": record({"since": text()}),
         "finetuned": record({"classes_known": anything}),
     },
 )
@@ -114,6 +119,25 @@ class Classifier:
         if tag_sets is None:  # whether they have character tags is not known, so they are of no kind
             mixing = replace(mixing, by_company=None)
         return series_mixing.predictions(found, mixing, self.contains, own)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a large library is judged by when it has changed a little (`tagcheck.series.renewal`): the `fitted` models of the
+    folds, and of each picture its hash (n,) of 32 bytes, digests of its embedding and of the tags that count (n,), its fold (n,).
+    """
+
+    hashes: np.ndarray
+    embedded: np.ndarray
+    tagged: np.ndarray
+    folds: np.ndarray
+    fitted: Sequence[Fitted]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The same by name."""
+        parts = {f"{fold}.{name}": one for fold, part in enumerate(self.fitted) for name, one in _arrays(part).items()}
+        named = {name: getattr(self, name) for name in ("embedded", "tagged", "folds")}
+        return parts | named | {"hashes": self.hashes.view(np.uint8).reshape(-1, 32)}
 
 
 def card_path(folder: DataFolder, namespace: str) -> Path:
@@ -193,6 +217,7 @@ def save(
     when: datetime | None = None,
     with_network: Mixing | None = None,
     network: dict[str, np.ndarray] | None = None,
+    kept: Kept | None = None,
 ) -> Path:
     """Write weights, then predictions, then the card that makes them count; return the card's path.
 
@@ -200,49 +225,85 @@ def save(
     time, namespace and files are added here. `with_network` and `network` belong to a fine-tuned
     network whose word the predictions have heard. Older files of the namespace are removed at the end.
     """
-    when, stem = when or data_folder.utc_now(), _stem(namespace)
-    while listed(folder.classifier, f"{stem}_*_{when.strftime(STAMP)}.*"):
-        when += timedelta(seconds=1)
-    stamp = when.strftime(STAMP)
-    weights = folder.classifier / f"{stem}_weights_{stamp}.safetensors"
-    out_of_fold = folder.classifier / f"{stem}_out_of_fold_{stamp}.json"
-    created = data_folder.isoformat(when)
-    arrays = _arrays(model, mixing)
-    files = [weights, out_of_fold]
+    tensors = {"weights": _arrays(model) | {"exemplars": model.exemplars.astype(np.float16)}}
+    tensors["weights"] |= {"weights": mixing.weights, "none": mixing.none}
     if with_network is not None and network is not None:
-        arrays |= {"network_weights": with_network.weights, "network_none": with_network.none}
-        files.append(folder.classifier / f"{stem}_network_{stamp}.safetensors")
-        _write_tensors(files[-1], network)
-    _write_tensors(weights, arrays)
-    head = {"kind": OUT_OF_FOLD.name, "version": OUT_OF_FOLD.version, "created": created, "namespace": namespace}
-    shared = {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
-    write_json(out_of_fold, head | shared | {"predictions": predictions}, OUT_OF_FOLD.records)
-    head = {"kind": CARD.name, "version": CARD.version, "created": created, "namespace": namespace}
+        tensors["weights"] |= {"network_weights": with_network.weights, "network_none": with_network.none}
+        tensors["network"] = network
+    if kept is not None:
+        tensors["folds"] = kept.arrays()
+    when, described = _free_second(folder, namespace, when), dict[str, Any]()
+    for name, some in tensors.items():
+        path = folder.classifier / f"{_stem(namespace)}_{name}_{when.strftime(STAMP)}.safetensors"
+        _write_tensors(path, some)
+        described[name] = _described(path)
     noise = {"noise": _shares(with_network or mixing)}
     noise |= {"noise_without_network": _shares(mixing)} if with_network else {}
-    described = {name: _described(path) for name, path in zip(("weights", "out_of_fold", "network"), files)}
+    return _commit(folder, namespace, when, card | noise | {"files": described}, predictions)
+
+
+def save_renewed(
+    folder: DataFolder, namespace: str, card: dict[str, Any], predictions: list[Any], judged: list[str]
+) -> Path:
+    """Write predictions anew, those of the pictures `judged` and lines of before, and the `card`, which keeps all other files."""
+    return _commit(folder, namespace, _free_second(folder, namespace), card, predictions, judged)
+
+
+def _free_second(folder: DataFolder, namespace: str, when: datetime | None = None) -> datetime:
+    """The first second from `when` on that no file of the namespace has in its name."""
+    when = when or data_folder.utc_now()
+    while listed(folder.classifier, f"{_stem(namespace)}_*_{when.strftime(STAMP)}.*"):
+        when += timedelta(seconds=1)
+    return when
+
+
+def _commit(
+    folder: DataFolder,
+    namespace: str,
+    when: datetime,
+    card: dict[str, Any],
+    predictions: list[Any],
+    judged: list[str] | None = None,
+) -> Path:
+    stem, created = _stem(namespace), data_folder.isoformat(when)
+    out_of_fold = folder.classifier / f"{stem}_out_of_fold_{when.strftime(STAMP)}.json"
+    head = {"kind": OUT_OF_FOLD.name, "version": OUT_OF_FOLD.version, "created": created, "namespace": namespace}
+    head |= {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
+    head |= {} if judged is None else {JUDGED: judged}
+    write_json(out_of_fold, head | {"predictions": predictions}, OUT_OF_FOLD.records)
+    files = card["files"] | {"out_of_fold": _described(out_of_fold)}
+    head = {"kind": CARD.name, "version": CARD.version, "created": created, "namespace": namespace}
     path = card_path(folder, namespace)
-    write_json(path, head | card | noise | {"files": described}, CARD.records)
-    for pattern in ("weights_*.safetensors", "network_*.safetensors", "out_of_fold_*.json"):
-        for old in set(listed(folder.classifier, f"{stem}_{pattern}")).difference(files):
-            with suppress(FileNotFoundError):
-                old.unlink()
+    write_json(path, card | head | {"files": files}, CARD.records)
+    names = {one["name"] for one in files.values()}
+    for pattern in ("weights_*.safetensors", "network_*.safetensors", "folds_*.safetensors", "out_of_fold_*.json"):
+        for old in listed(folder.classifier, f"{stem}_{pattern}"):
+            if old.name not in names:
+                with suppress(FileNotFoundError):
+                    old.unlink()
     return path
 
 
-def _arrays(model: Model, mixing: Mixing) -> dict[str, np.ndarray]:
-    """What is kept of a model, by name."""
+def _arrays(model: Model | Fitted) -> dict[str, np.ndarray]:
+    """What is kept of a model beside its exemplars, by name."""
     companions = model.companions.tocoo()
     return vars(model.plda) | {
-        "exemplars": model.exemplars.astype(np.float16),
         "starts": model.starts,
-        "weights": mixing.weights,
-        "none": mixing.none,
+        **({"rows": model.rows} if isinstance(model, Fitted) else {}),
         **{f"prior_{name}": value for name, value in vars(model.prior).items()},
         "companions_row": companions.row,
         "companions_column": companions.col,
         "companions_value": companions.data,
     }
+
+
+def _parts(arrays: dict[str, np.ndarray], companions: int) -> tuple[Plda, np.ndarray, Prior, sparse.csr_matrix]:
+    """PLDA, the starts of the classes' exemplars, what the tagger knows, and the companions, out of `_arrays`."""
+    plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
+    prior = Prior(**{name: arrays[f"prior_{name}"] for name in Prior.__dataclass_fields__})
+    places = arrays["companions_row"], arrays["companions_column"]
+    shape = companions, len(plda.counts)
+    return plda, arrays["starts"], prior, sparse.csr_matrix((arrays["companions_value"], places), shape=shape)
 
 
 def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -289,12 +350,8 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
     path, content = _content(folder, card, "weights")
     try:
         arrays = read_tensors(content)
-        plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
-        prior = Prior(**{name: arrays[f"prior_{name}"] for name in Prior.__dataclass_fields__})
-        places = arrays["companions_row"], arrays["companions_column"]
-        shape = len(card["companions"]), len(plda.counts)
-        companions = sparse.csr_matrix((arrays["companions_value"], places), shape=shape)
-        model = Model(plda, arrays["exemplars"].astype(np.float32), arrays["starts"], prior, companions)
+        plda, starts, prior, companions = _parts(arrays, len(card["companions"]))
+        model = Model(plda, arrays["exemplars"].astype(np.float32), starts, prior, companions)
         tuned, network = None, None
         if "network" in card["files"]:
             tuned = _mixing(arrays["network_weights"], arrays["network_none"], card["noise"])
@@ -346,6 +403,31 @@ def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any]
             again = f"run {MADE_BY}{_option(namespace)} again ({error})"
             raise BadFile(f"{path}: record {place} of 'predictions' is not whole: {again}") from None
     return card, rows
+
+
+def load_kept(folder: DataFolder, card: dict[str, Any]) -> tuple[Kept, dict[str, bytes], list[str]]:
+    """(what was kept of the training, the lines of the out-of-fold predictions by hash, those of them made since).
+
+    Raises `BadFile` or `MissingInput`.
+    """
+    path, content = _content(folder, card, "folds")
+    try:
+        arrays, parts = read_tensors(content), dict[int, dict[str, np.ndarray]]()
+        for name, one in arrays.items():
+            fold, dot, rest = name.partition(".")
+            if dot:
+                parts.setdefault(int(fold), {})[rest] = one
+        fitted = []
+        for fold in range(len(parts)):
+            plda, *others = _parts(parts[fold], len(card["companions"]))
+            fitted.append(Fitted(plda, parts[fold]["rows"], *others))
+        hashes = arrays["hashes"].reshape(-1).view("V32")
+        kept = Kept(hashes, arrays["embedded"], arrays["tagged"], arrays["folds"], fitted)
+        out_of_fold, content = _content(folder, card, "out_of_fold")
+        again: list[str] = data_folder.head(out_of_fold, OUT_OF_FOLD).get(JUDGED) or []
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BadFile(f"{path} cannot be read ({error}): run {MADE_BY} again") from None
+    return kept, {found[1].decode(): found[0] for found in LINE.finditer(content)}, again
 
 
 def _content(folder: DataFolder, card: dict[str, Any], name: str) -> tuple[Path, bytes]:

@@ -72,6 +72,15 @@ def label_images(tag_sets: Sequence[frozenset[str]], groups: np.ndarray) -> Labe
         if count >= SET_PICTURES
     ]
     classes = tuple((place,) for place in range(len(series))) + tuple(sets)
+    return labelled(tag_sets, series, classes)
+
+
+def labelled(
+    tag_sets: Sequence[frozenset[str]], series: tuple[str, ...], classes: tuple[tuple[int, ...], ...]
+) -> Labels:
+    """The tags of n pictures as classes that are known; other tags count for nothing."""
+    number = {tag: place for place, tag in enumerate(series)}
+    as_sets = [tuple(sorted(number[tag] for tag in tags if tag in number)) for tags in tag_sets]
     of_set = {members: place for place, members in enumerate(classes)}
     parts = [(of_set[members],) if members in of_set else members for members in as_sets]
     return Labels(

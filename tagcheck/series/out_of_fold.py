@@ -16,6 +16,7 @@ from tagcheck.series.scoring import (
     STRANGE_PARTS,
     TUNED,
     Candidates,
+    Fitted,
     Model,
     Progress,
     pick_exemplars,
@@ -32,6 +33,7 @@ class Folded:
     was fitted on. `unknown`: candidates of `unknown_rows` (m,), tagged pictures, under models that
     were fitted without their series, as if these were unknown; the rows have nothing in common with
     the order of the candidates otherwise. `foreign_class` (names,): the owner's series that each of the tagger's is, -1 for one that the owner has not.
+    `fitted` are the folds' models.
     """
 
     candidates: Candidates
@@ -40,13 +42,19 @@ class Folded:
     unknown: Candidates
     unknown_rows: np.ndarray
     foreign_class: np.ndarray | None = None
+    fitted: Sequence[Fitted] = ()
 
     def learned(self, labels: Labels) -> sparse.csr_matrix:
-        """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
-        of_fold = self.known @ labels.contains() > 0
-        row, column = labels.tags.nonzero()
-        learned = of_fold[self.folds[row], column].astype(np.float32)
-        return sparse.csr_matrix((learned, (row, column)), shape=labels.tags.shape)
+        """What `learned` says of these."""
+        return learned(self.known, self.folds, labels)
+
+
+def learned(known: np.ndarray, folds: np.ndarray, labels: Labels) -> sparse.csr_matrix:
+    """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
+    of_fold = known @ labels.contains() > 0
+    row, column = labels.tags.nonzero()
+    values = of_fold[folds[row], column].astype(np.float32)
+    return sparse.csr_matrix((values, (row, column)), shape=labels.tags.shape)
 
 
 def out_of_fold(
@@ -69,12 +77,13 @@ def out_of_fold(
     number = int(folds.max()) + 1
     own = labels.single
     found: Candidates | None = None
+    fitted = list[Fitted]()
     known = np.zeros((number, len(labels.classes)))
     for fold in range(number):
-        model = pictures.model(sums, fold, np.flatnonzero(folds != fold))
-        known[fold] = model.plda.counts
+        fitted.append(pictures.fitted(sums, fold, np.flatnonzero(folds != fold)))
+        known[fold] = fitted[-1].plda.counts
         rows = np.flatnonzero(folds == fold)
-        part = pictures.scored(model, rows, own[rows])
+        part = pictures.scored(fitted[-1], rows, own[rows])
         if found is None:
             found = _room(part, len(matrix))
         for name, field in vars(part).items():
@@ -83,8 +92,8 @@ def out_of_fold(
             progress(0.8 * (fold + 1) / number)
     if found is None:
         raise CannotLearn("no picture is in a fold")
-    folded = Folded(found, folds, known, *_as_unknown(pictures, found), _foreign_class(tagger, labels))
-    return folded, pictures.model(sums, None, np.arange(len(matrix)))
+    folded = Folded(found, folds, known, *_as_unknown(pictures, found), _foreign_class(tagger, labels), fitted)
+    return folded, pictures.fitted(sums, None, np.arange(len(matrix))).over(matrix)
 
 
 def _room(part: Candidates, count: int) -> Candidates:
@@ -102,7 +111,7 @@ class _Pictures:
     beside: sparse.csr_matrix | None
     seed: int
 
-    def model(self, sums: linear_probes.FoldedMoments, without: int | None, rows: np.ndarray) -> Model:
+    def fitted(self, sums: linear_probes.FoldedMoments, without: int | None, rows: np.ndarray) -> Fitted:
         """The model of `rows`, whose sums are all of `sums` but those of the part `without`."""
         labels, width, classes = self.labels, self.matrix.shape[1], len(self.labels.classes)
         picked, starts = pick_exemplars(labels.single, rows, classes, self.seed)
@@ -111,11 +120,13 @@ class _Pictures:
         companions = sparse.csr_matrix((0, classes), dtype=np.float32)
         if self.beside is not None:
             companions = companion_ratios(self.beside, labels, rows)
-        return Model(_fit(sums, without), self.matrix[picked].astype(np.float32), starts, prior, companions)
+        return Fitted(_fit(sums, without), picked, starts, prior, companions)
 
-    def scored(self, model: Model, rows: np.ndarray, own: np.ndarray | None = None) -> Candidates:
+    def scored(self, fitted: Fitted, rows: np.ndarray, own: np.ndarray | None = None) -> Candidates:
         """The candidates of `rows`; `own` (m,) are classes to weigh in any case."""
-        return score(model, self.matrix[rows], own, None if self.beside is None else self.beside[rows])
+        return score(
+            fitted.over(self.matrix), self.matrix[rows], own, None if self.beside is None else self.beside[rows]
+        )
 
 
 def _as_unknown(pictures: _Pictures, found: Candidates) -> tuple[Candidates, np.ndarray]:
@@ -140,9 +151,9 @@ def _as_unknown(pictures: _Pictures, found: Candidates) -> tuple[Candidates, np.
     made, order = [], []
     for without in range(parts):
         strange = rows[np.sort(judged[held[judged] == without])]
-        made.append(pictures.scored(pictures.model(sums, without, rows[held != without]), strange))
+        made.append(pictures.scored(pictures.fitted(sums, without, rows[held != without]), strange))
         order.append(strange)
-    return _joined(made), np.concatenate(order)
+    return joined(made), np.concatenate(order)
 
 
 def _foreign_class(tagger: Tagger | None, labels: Labels) -> np.ndarray | None:
@@ -150,7 +161,7 @@ def _foreign_class(tagger: Tagger | None, labels: Labels) -> np.ndarray | None:
     return np.array([own.get(name, -1) for name in tagger.foreign_names], dtype=np.int64) if tagger else None
 
 
-def _joined(parts: Sequence[Candidates]) -> Candidates:
+def joined(parts: Sequence[Candidates]) -> Candidates:
     return Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in parts))))
 
 

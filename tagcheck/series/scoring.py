@@ -80,6 +80,25 @@ class Model:
     companions: sparse.csr_matrix
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A model without its exemplars: of these it has the `rows` (E,) in the embeddings that it was fitted on."""
+
+    plda: Plda
+    rows: np.ndarray
+    starts: np.ndarray
+    prior: Prior
+    companions: sparse.csr_matrix
+
+    def over(self, matrix: np.ndarray, now: np.ndarray | None = None) -> Model:
+        """The model with its exemplars out of `matrix` (n, d), where each row stands `now` (-1: nowhere)."""
+        rows, starts = self.rows, self.starts
+        if now is not None:
+            there = now[rows] >= 0
+            rows, starts = now[rows[there]], np.concatenate([[0], np.cumsum(there)])[starts]
+        return Model(self.plda, matrix[rows].astype(np.float32), starts, self.prior, self.companions)
+
+
 def pick_exemplars(own: np.ndarray, rows: np.ndarray, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Some of `rows` for each of `number` classes, drawn by lot: (rows (E,), starts (number + 1,)).
 

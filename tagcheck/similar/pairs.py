@@ -65,6 +65,12 @@ class TooManyPairs(UsageError):
     """More pairs than the caller's limit: at this threshold the answer would not fit."""
 
 
+def hold(count: int, limit: int | None, threshold: float) -> None:
+    """Raise `TooManyPairs` for more than `limit` pairs."""
+    if limit is not None and count > limit:
+        raise TooManyPairs(f"more than {limit:,} pairs at or above {threshold:g}: use a higher threshold")
+
+
 def near_pairs(
     matrix: np.ndarray,
     threshold: float,
@@ -263,10 +269,7 @@ class _Decision:
         keep[borderline] = cosine[borderline] >= np.float32(self.threshold)
         with self.lock:
             self.count += int(keep.sum())
-            if self.limit is not None and self.count > self.limit:
-                raise TooManyPairs(
-                    f"more than {self.limit:,} pairs at or above {self.threshold:g}: use a higher threshold"
-                )
+            hold(self.count, self.limit, self.threshold)
         return i[keep], j[keep], np.minimum(cosine[keep], np.float32(1))
 
     def _cosines(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from tagcheck.embedding import store as embedding_store
 from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.review import store as review_store
-from tagcheck.series import classifier_files
+from tagcheck.series import classifier_files, renewal
 from tagcheck.series.probabilities import Absence, Ratio
 
 
@@ -321,6 +321,50 @@ def test_embeddings_of_another_model_are_refused(trained: Path):
         classifier.predict(Embeddings([picture_hash(0)], np.zeros((1, 32), np.float32), "other", "test"))
     with pytest.raises(BadFile, match="16 numbers"):
         classifier.predict(Embeddings([picture_hash(0)], np.zeros((1, 16), np.float32), MODEL, "test"))
+
+
+def test_only_what_has_changed_is_judged_anew_and_nearly_as_after_learning_from_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(renewal, "FEWEST", 100)
+    drawn = draw(series=6, pictures=620, seed=4)
+    first = Drawn(drawn.matrix[:600], drawn.truth[:600], drawn.tagged[:600].copy(), drawn.groups[:600], 6)
+    folder, given = DataFolder(tmp_path), ["--data-dir", str(tmp_path)]
+    write(folder, first)
+    assert train.main(given) == 0
+    since, before = classifier_files.load_out_of_fold(folder, "series")
+    drawn.tagged[5] = (drawn.tagged[5] + 1) % 6
+    write(folder, drawn)
+    capsys.readouterr()
+    assert train.main(given) == 0
+    assert f"21 of 620 pictures are judged anew, since they or their tags have changed since {since['created']}" in (
+        capsys.readouterr().out
+    )
+    card, rows = classifier_files.load_out_of_fold(folder, "series")
+    assert card["weighed"] == {"anew": 21, "pictures": 620, "why": "", "since": since["created"]}
+    now, then = ({row["hash"]: row for row in some} for some in (rows, before))
+    again = {picture_hash(row) for row in (5, *range(600, 620))}
+    assert now.keys() == set(drawn.hashes) and all(now[hash] == then[hash] for hash in now.keys() - again)
+    assert now[picture_hash(5)]["tags"] == [f"series:s{drawn.tagged[5]}"]
+    for copy in np.flatnonzero(drawn.groups[600:] < 600) + 600:
+        assert now[picture_hash(copy)]["fold"] == now[picture_hash(drawn.groups[copy])]["fold"]
+
+    drawn.tagged[5] = first.tagged[5]  # taken back: what was said meanwhile does not stay
+    write(folder, drawn)
+    assert train.main(given) == 0
+    back = {row["hash"]: row for row in classifier_files.load_out_of_fold(folder, "series")[1]}
+    assert back[picture_hash(5)] == then[picture_hash(5)]
+
+    assert train.main([*given, "--anew"]) == 0
+    full = {row["hash"]: row for row in classifier_files.load_out_of_fold(folder, "series")[1]}
+    assert "weighed" not in classifier_files.load_card(folder, "series")
+    apart = [abs(back[hash]["unknown"] - full[hash]["unknown"]) for hash in full]
+    assert (
+        np.mean(apart) < 0.05 and np.mean([back[hash]["predicted"] == full[hash]["predicted"] for hash in full]) > 0.95
+    )
+    drawn.tagged[600:603] = 77
+    write(folder, drawn)
+    capsys.readouterr()
+    assert train.main(given) == 0
+    assert "all pictures are learned from anew: series:s77 was not learned" in capsys.readouterr().err
 
 
 def test_a_classifier_of_an_earlier_make_is_asked_to_be_trained_again(own_copy: DataFolder):
