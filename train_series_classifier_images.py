@@ -158,22 +158,15 @@ def main(argv: list[str] | None = None) -> int:
             shutil.rmtree(classifier_files.work_folder(folder, namespace))
     scores = probabilities.agreement(said, labels, learned, ((tuned and tuned.mixing) or mixing).swapped)
     foreign = heard.foreign_names if heard else ()
-    card = describe(data, pictures, labels, group_counts, cosine, scores) | {
-        "tagger_tags_used": len(model.prior.of_class),
-        "tagger_series_without_pictures": len(model.prior.foreign_names),
-        "companions": pictures.companions,
-        "foreign_names": list(foreign),
-    }
-    hashes = pictures.embedded.hashes
-    rows = classifier_files.rows(hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign)
+    told = {"foreign_names": list(foreign), "rests_on": rests}
+    card = describe(data, pictures, labels, group_counts, cosine, scores, model.prior) | told
+    rows = classifier_files.rows(now.hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign)
     both, network = (tuned.mixing, tuned.network) if tuned else (None, None)
     if tuned:
         card["finetuned"] = tuned.card
         print(tuned.sentence())
     kept = now.kept(folds, folded.fitted) if rests else None
-    path = classifier_files.save(
-        folder, namespace, card | {"rests_on": rests}, model, mixing, rows, None, both, network, kept
-    )
+    path = classifier_files.save(folder, namespace, card, model, mixing, rows, None, both, network, kept)
     print(f"{outcome(namespace, labels, group_counts, said, scores)}: {path}")
     return 0
 
@@ -467,7 +460,13 @@ def check_learnable(labels: Labels, groups: np.ndarray, namespace: str, data: Da
 
 
 def describe(
-    data: Dataset, pictures: Pictures, labels: Labels, group_counts: np.ndarray, cosine: float, scores: dict[str, Any]
+    data: Dataset,
+    pictures: Pictures,
+    labels: Labels,
+    group_counts: np.ndarray,
+    cosine: float,
+    scores: dict[str, Any],
+    prior: tagger_says.Prior,
 ) -> dict[str, Any]:
     """The model card, less what saving adds."""
     support = np.asarray(labels.tags.sum(axis=0)).ravel()
@@ -496,6 +495,9 @@ def describe(
             "without_embedding": pictures.without_embedding,
         },
         "scores": scores,
+        "tagger_tags_used": len(prior.of_class),
+        "tagger_series_without_pictures": len(prior.foreign_names),
+        "companions": pictures.companions,
         "classes": [[labels.series[place] for place in members] for members in labels.classes],
         "series": [
             {"series": name, "pictures": int(pictured), "groups": int(count), "learned_out_of_fold": bool(count >= 2)}
