@@ -89,8 +89,8 @@ def examined(library: Library, records: Sequence[Record], least: float) -> Itera
     def look(record: Record) -> list[TagFinding]:
         decoder = free.get()
         try:
-            found = [one for one in faults(library, record, decoder) if one.confidence >= least]
-            return [one for one in found if (one.kind == INCORRECT) == (one.tag in record.tags)]
+            found, written = faults(library, record, decoder), record.tags
+            return [one for one in found if one.confidence >= least and (one.kind == INCORRECT) == (one.tag in written)]
         finally:
             free.put(decoder)
 

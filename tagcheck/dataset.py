@@ -19,20 +19,37 @@ from tagcheck.json_files import Unusable, Wrong, is_text
 from tagcheck.refusals import Spellings
 
 HASH = re.compile(r"[0-9a-f]{64}")
+TAG_LISTS = ("existing_all_tags", "deleted_tags", "implied_tags")
+REPEATED = ("pages", "existing_series_tags")  # what many records say alike
+_NOTHING: Mapping[str, str] = {}
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # that a calendar has, from 1970
+
+
+class _Tags:
+    """Tags that are held as a tuple, a tenth of the memory of a set: each time they are read a set is made."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = f"_{name}"
+
+    def __get__(self, one: Any, owner: type | None = None) -> frozenset[str]:
+        return frozenset() if one is None else frozenset(getattr(one, self.name))
+
+    def __set__(self, one: Any, tags: frozenset[str]) -> None:
+        object.__setattr__(one, self.name, tuple(tags))
 
 
 @dataclass(frozen=True)
 class Record:
     """One picture of the dataset. Tags are as the owner sees them, `deleted_tags` as they were stored; see docs/formats.md.
 
-    `refused` is what the deletions cover, each tag with the spelling that was deleted (`Spellings.refused`).
+    `raw` is what else the file says of it, `refused` what the deletions cover, each tag with the spelling that was deleted
+    (`Spellings.refused`).
     """
 
     hash: str
-    tags: frozenset[str]
-    deleted_tags: frozenset[str] = frozenset()
-    implied_tags: frozenset[str] = frozenset()
+    tags: _Tags = _Tags()
+    deleted_tags: _Tags = _Tags()
+    implied_tags: _Tags = _Tags()
     status: str = "ok"
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -117,7 +134,7 @@ def load(
     path = folder.require(DATASET, given)
     unusable, document = Unusable(), dict[str, Any]()
     records: dict[str, Record] = {}
-    pairs, before = list[Any](), None
+    pairs, before, alike = list[Any](), None, dict[str, Any]()
     siblings, parents, spellings = _relations(path, None)
     for place, row in rows(path, document, unusable):
         if not place:
@@ -125,6 +142,7 @@ def load(
             continue
         if (found := document.get("tag_relations")) is not before:
             (siblings, parents, spellings), before = _relations(path, found), found
+        row |= {key: alike.setdefault(repr(row[key]), row[key]) for key in REPEATED if key in row}
         record = record_of(row, spellings)
         if record.hash in records:
             unusable.note(f"record {place} of 'results' has the hash of an earlier one: a picture has one record")
@@ -134,8 +152,9 @@ def load(
         raise BadFile(f"{path} has no 'results': run {DATASET.made_by} again")
     if (found := document.get("tag_relations")) is not before:  # it stands behind the records
         siblings, parents, spellings = _relations(path, found)
-        refused = {hash: spellings.refused(one.deleted_tags, one.tags) for hash, one in records.items()}
-        records = {hash: replace(one, refused=refused[hash]) for hash, one in records.items()}
+        for hash, one in records.items():
+            if deleted := one.deleted_tags:
+                records[hash] = replace(one, refused=spellings.refused(deleted, one.tags))
     if unusable and not records:
         raise BadFile(f"{path}: {unusable}: run {DATASET.made_by} again")
     judged = dict(_judged(document.pop("judged_pairs", None) or pairs, unusable))
@@ -247,7 +266,7 @@ def _check(row: Any, known: _Known) -> None:
         raise Wrong(" has no hash of 64 lower-case hex digits")
     if status is not None and not isinstance(status, str):
         raise Wrong(": 'status' is not a word")
-    for key in ("existing_all_tags", "deleted_tags", "implied_tags"):
+    for key in TAG_LISTS:
         value = row.get(key)
         if value is None and key != "existing_all_tags":
             continue
@@ -283,9 +302,10 @@ BESIDE: dict[str, Callable[[Any], bool]] = {
 
 def record_of(row: dict[str, Any], spellings: Spellings) -> Record:
     """A row that `rows` gave as a record."""
-    shown, deleted, implied = map(_set, map(row.get, ("existing_all_tags", "deleted_tags", "implied_tags")))
-    refused = spellings.refused(deleted, shown) if deleted else {}
-    return Record(row["hash"], shown, deleted, implied, row.get("status") or "ok", row, refused)
+    shown, deleted, implied = map(_set, map(row.get, TAG_LISTS))
+    refused = spellings.refused(deleted, shown) if deleted else _NOTHING
+    beside = {key: value for key, value in row.items() if key not in TAG_LISTS}
+    return Record(row["hash"], shown, deleted, implied, row.get("status") or "ok", beside, refused)
 
 
 def _set(found: list[str] | None) -> frozenset[str]:
