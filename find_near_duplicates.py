@@ -419,9 +419,9 @@ def weigh_tags(
     measured: Mapping[tuple[int, int], float] | None = None,
 ) -> Tagging:
     """Ask the pictures about every tag that only one copy of a pair has."""
-    names = sorted(visible(frozenset[str]().union(*(record.tags for record in records))))
+    names = sorted(visible({tag for record in records for tag in record.tags}))
     place = {tag: column for column, tag in enumerate(names)}
-    owned = tagger_says.tag_columns([record.tags for record in records], names or [""])
+    owned = tagger_says.tag_columns((record.tags for record in records), names or [""])
     pair, column, side = tags_to_share.differences(owned, opened.i, opened.j)
     forgets = tags_to_share.forgetting(owned, opened.i, opened.j, len(pair))
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)

@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_whole(parser, "--tags", "in use", [500], low=50, metavar="T")
     script.add_option(parser, "--stages", "what to run (default: all)", list(STAGES), choices=STAGES)
     script.add_confidence(parser, "of the mistagged report")
+    script.add_memory(parser)
     peers = "instead, time the search for neighbours beside faiss and usearch, reading a dataset beside orjson and pyarrow, and tag errors beside cleanlab"
     script.add_switch(parser, "--peers", peers)
     script.add_switch(
@@ -91,6 +92,7 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace, later: int 
     print(
         f"\n{n:,} pictures, {tags:,} tags: dataset {megabytes(folder.newest(DATASET))}, embeddings {megabytes(folder.embeddings)}"
     )
+    most = [] if args.memory is None else [f"--memory={args.memory}"]
     commands: dict[str, list[str]] = {
         "mapping": [
             "dataset_hardcore_mapper.py",
@@ -103,10 +105,16 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace, later: int 
             "-c",
             f"from pathlib import Path; from tagcheck import dataset, data_folder as d; dataset.load(d.DataFolder(Path({str(root)!r})))",
         ],
-        "mistagged": ["find_mistagged_images.py", "--data-dir", str(root), f"--min-confidence={args.min_confidence}"],
+        "mistagged": [
+            "find_mistagged_images.py",
+            "--data-dir",
+            str(root),
+            f"--min-confidence={args.min_confidence}",
+            *most,
+        ],
         "series": ["train_series_classifier_images.py", "--data-dir", str(root)],
         "validation": ["validate_series_predictions.py", "--data-dir", str(root)],
-        "pairs": ["find_near_duplicates.py", "--data-dir", str(root)],
+        "pairs": ["find_near_duplicates.py", "--data-dir", str(root), *most],
         "import": ["-c", READ.format(root=str(root))],
         "page": ["-c", PAGE.format(root=str(root))],
     }

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 from scipy import sparse
@@ -28,7 +29,7 @@ from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
-from tagcheck.series import classifier_files
+from tagcheck.series import classifier_files, tagger_says
 from tagcheck.tag_errors import (
     Examined,
     Rules,
@@ -197,6 +198,25 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
     return made.hexdigest()
 
 
+class Visible(Sequence[frozenset[str]]):
+    """The tags of `records` without those of `unseen` namespaces, made each time they are asked for: a million sets are 2 GB."""
+
+    def __init__(self, records: Sequence[Record], unseen: frozenset[str]) -> None:
+        self._records, self._unseen = records, unseen
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, place: int) -> frozenset[str]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Visible: ...
+    def __getitem__(self, place: int | slice) -> frozenset[str] | Visible:
+        if isinstance(place, slice):
+            return Visible(self._records[place], self._unseen)
+        return frozenset(tag for tag in self._records[place].tags if tags.namespace(tag) not in self._unseen)
+
+
 @dataclass(frozen=True)
 class Pictures:
     """The readable pictures, those with an embedding first: `matrix` row i belongs to `records[i]`.
@@ -205,7 +225,7 @@ class Pictures:
     """
 
     records: list[Record]
-    visible: list[frozenset[str]]
+    visible: Sequence[frozenset[str]]
     matrix: np.ndarray
     model: str | None
     notes: list[str]
@@ -230,9 +250,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         notes.append(
             f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them"
         )
-    unseen = set(invisible)
-    visible = [frozenset(tag for tag in record.tags if tags.namespace(tag) not in unseen) for record in records]
-    return Pictures(records, visible, loaded.matrix, loaded.model, notes)
+    return Pictures(records, Visible(records, frozenset(invisible)), loaded.matrix, loaded.model, notes)
 
 
 def examine(
@@ -303,7 +321,7 @@ def _asked(
     hashes = [record.hash for record in pictures.records[:n]]
     return Asked(
         pictures.matrix,
-        written(pictures.visible[:n], column),
+        tagger_says.tag_columns(pictures.visible[:n], names),
         names,
         load_tagger(folder, data, pictures.model, pictures.notes, column),
         answered_cells(pictures.records[:n], column, decided, noes),
@@ -329,16 +347,6 @@ def _again(
     gathered, rows = renewal.renewed(known, now, share)
     seen = suggestions.concluded(gathered, asked, known.single, known.exclusions)
     return replace(seen, gathered=None), Work(len(rows), len(before), "", held.made)
-
-
-def written(visible: Sequence[frozenset[str]], column: Mapping[str, int]) -> sparse.csr_matrix:
-    """Which pictures have which tags, 0/1 (n, T)."""
-    ends = np.cumsum([0, *(sum(tag in column for tag in mine) for mine in visible)])
-    columns = np.fromiter((column[tag] for mine in visible for tag in mine if tag in column), np.int32, ends[-1])
-    shape = len(visible), len(column)
-    given = sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=shape)
-    given.sort_indices()
-    return given
 
 
 def further_taggers(

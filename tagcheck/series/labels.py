@@ -86,12 +86,12 @@ def labelled(
     return Labels(
         series,
         classes,
-        tagged_rows(parts, len(classes), shares=True).astype(np.float32),
-        tagged_rows(as_sets, len(series), shares=False).astype(bool),
+        _tagged_rows(parts, len(classes), shares=True).astype(np.float32),
+        _tagged_rows(as_sets, len(series), shares=False).astype(bool),
     )
 
 
-def tagged_rows(parts: Sequence[tuple[int, ...]], width: int, shares: bool) -> sparse.csr_matrix:
+def _tagged_rows(parts: Sequence[tuple[int, ...]], width: int, shares: bool) -> sparse.csr_matrix:
     sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
     columns = np.fromiter((column for part in parts for column in part), dtype=np.int64, count=int(sizes.sum()))
     values = np.repeat(1.0 / np.maximum(sizes, 1), sizes) if shares else np.ones(len(columns))

@@ -1,6 +1,7 @@
 """What the tagger and the owner's character tags say about a picture's series."""
 
-from collections.abc import Collection, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy import sparse
 
 from tagcheck import tags
 from tagcheck.learning import linear_probes
-from tagcheck.series.labels import Labels, tagged_rows
+from tagcheck.series.labels import Labels
 
 COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
 BLOCK = 4096
@@ -152,11 +153,15 @@ def listen(
     )
 
 
-def tag_columns(tag_sets: Sequence[Collection[str]], names: Sequence[str]) -> sparse.csr_matrix:
+def tag_columns(tag_sets: Iterable[Collection[str]], names: Sequence[str]) -> sparse.csr_matrix:
     """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
     column = {name: place for place, name in enumerate(names)}
-    places = [tuple(sorted(column[tag] for tag in tags if tag in column)) for tags in tag_sets]
-    return tagged_rows(places, len(names), shares=False).astype(np.float32)
+    columns, ends = array("i"), array("q", [0])
+    for mine in tag_sets:
+        columns.extend(sorted(column[tag] for tag in mine if tag in column))
+        ends.append(len(columns))
+    shape = len(ends) - 1, len(names)
+    return sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=shape)
 
 
 def companion_ratios(beside: sparse.csr_matrix, labels: Labels, rows: np.ndarray) -> sparse.csr_matrix:

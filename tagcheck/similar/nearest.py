@@ -53,9 +53,7 @@ def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int
         points = unit.take(slice(0, n))
         order, firsts, centres = _clusters(points, random, pool)
         asked = torch.randperm(n, generator=random)[:ASKED]
-        product = points[asked] @ points.T
-        product[torch.arange(len(asked)), asked] = -torch.inf
-        truth = product.topk(k, dim=1).indices.numpy()
+        truth = np.concatenate([_true(points, some, k) for some in asked.split(max(1, 8 * AT_ONCE // n))])
         probes = PROBES
         while True:
             near = _around(centres, firsts, probes, k)
@@ -67,6 +65,13 @@ def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int
             probes *= WIDER
         indices, cosine = _search(points, order, firsts, near, k, pool, None)
     return Nearest(indices, cosine, share)
+
+
+def _true(points: torch.Tensor, asked: torch.Tensor, k: int) -> np.ndarray:
+    """The `k` rows (m, k) nearest each of those `asked` for, of all."""
+    product = points[asked] @ points.T
+    product[torch.arange(len(asked)), asked] = -torch.inf
+    return np.asarray(product.topk(k, dim=1).indices)
 
 
 def _clusters(

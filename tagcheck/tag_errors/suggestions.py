@@ -320,7 +320,7 @@ def exclusions_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> It
 
 def implications_broken(tag_sets: Sequence[frozenset[str]], declared: Rules) -> Iterator[tuple[int, str, str]]:
     """(row, tag, what follows) wherever a declared implication is not kept, for tags that the library uses at all."""
-    used = frozenset().union(*tag_sets)
+    used = {tag for mine in tag_sets for tag in mine} if declared.implies else frozenset()
     for row, mine in enumerate(tag_sets):
         for tag in sorted(mine & declared.implies.keys()):
             yield from ((row, tag, follow) for follow in sorted(declared.implies[tag] - mine) if follow in used)
