@@ -3,6 +3,7 @@
     python benchmarks/near_duplicates.py
     python benchmarks/near_duplicates.py --rows 100000 --repeats 3
     python benchmarks/near_duplicates.py --rows 1000000 --repeats 0 --ours-alone --check 2000
+    python benchmarks/near_duplicates.py --pixels 4500
 
 Reads   nothing: rows are drawn from --seed
 Writes  nothing: figures on stdout
@@ -13,6 +14,9 @@ run in turn in every repetition, so that a busy moment hits none of them alone; 
 medians, of seconds and of processor seconds, which a busy machine distorts less. Each one's pairs are compared with the
 products in float32; those within 1e-6 of the threshold may fall on either side. Where all products
 would take hours, --check holds the pairs of some rows drawn at random against theirs with all rows.
+
+--pixels times what comes after the search where a network holds most pictures for alike: the comparison of the pixels of 20
+pairs of each picture, beside the same without a limit (each pair laid over each other, whatever it looks like).
 """
 
 import statistics
@@ -25,6 +29,8 @@ from common import memory, spent, taking_turns
 from numpy.typing import NDArray
 
 from tagcheck import script
+from tagcheck.duplicates import pixel_difference
+from tagcheck.pictures.thumbnails import BYTES, SIDE
 from tagcheck.similar import near_pairs
 
 try:
@@ -37,6 +43,7 @@ TIE = 1e-6
 BLOCK = 4096
 DRAW = 10_000
 PROBED = 10_000  # rows whose pairs tell how many of IVF's lists are enough
+KINDS, PAIRS, SLOWLY = 25, 20, 4_000  # of look-alikes, pairs of each, and pairs that are compared without a limit
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # i * n + j sorted, and the cosines
 
 
@@ -50,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_option(parser, "--seed", "of the rows", 0, type=int)
     script.add_whole(parser, "--check", "rows of the first run to check against products with all rows", 0, low=0)
     script.add_switch(parser, "--ours-alone", "leave the peers out: for sizes at which they would take hours")
+    script.add_whole(parser, "--pixels", "pictures of which pixels are compared instead", 0, low=0)
     args = parser.parse_args(argv)
+    if args.pixels:
+        compare_pixels(args.pixels, args.seed)
+        return 0
     if faiss is None and not args.ours_alone:
         print("faiss is not installed (pip install faiss-cpu): compared with torch alone")
     for n in args.rows:
@@ -204,6 +215,42 @@ def checked(rows: np.ndarray, pairs: Found, threshold: float, count: int, seed: 
     own = np.isin(pairs[0] // n, some) | np.isin(pairs[0] % n, some)
     verdict = agreement((pairs[0][own], pairs[1][own]), true, threshold)
     return f"of {len(some):,} rows drawn, {len(true[0]):,} pairs in float32 with all rows: {verdict}"
+
+
+def compare_pixels(count: int, seed: int) -> None:
+    """Time the comparison of `count` look-alike pictures, of some also without a limit, and say where the two differ."""
+    rng = np.random.default_rng(seed)
+    thumbnails = look_alikes(count, rng)
+    i = np.arange(count).repeat(PAIRS)
+    j = (i + np.tile(KINDS * np.arange(1, PAIRS + 1), count)) % count
+    some = rng.permutation(len(i))[:SLOWLY]
+    with spent() as all_pairs:
+        found = pixel_difference.differences(thumbnails, i, j)
+    with spent() as few_pairs:
+        whole = pixel_difference.differences(thumbnails, i[some], j[some], np.inf)
+    apart = (found == pixel_difference.APART).all(axis=1)
+    one, other = all_pairs.processor / len(i), few_pairs.processor / len(some)
+    far, near = whole[apart[some]], np.abs(whole - found[some])[~apart[some]]
+    print(
+        f"{count:,} look-alike pictures, {len(i):,} pairs: {all_pairs.processor:.1f} processor s, {1e3 * one:.3f} ms a pair; "
+        f"without a limit {1e3 * other:.3f} ms ({other / one:.1f} x)\n  {apart.mean():.1%} are left apart, of which at least "
+        f"{far[:, 0].min(initial=1):.2f} of the variation would be left; the others differ by at most {near.max(initial=0):.4f}"
+    )
+
+
+def look_alikes(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Thumbnails (count, BYTES) in `KINDS` kinds, picture k of kind k % KINDS; one in ten is a copy of the one of its kind before it,
+    in another tone.
+    """
+    kinds, own = rng.normal(size=(KINDS, 8, 8)), rng.normal(size=(count, 8, 8))
+    scenes = 0.7 * kinds[np.arange(count) % KINDS] + 0.7 * own
+    copied = np.flatnonzero(rng.random(count) < 0.1)
+    copied = copied[copied >= KINDS]
+    scenes[copied] = scenes[copied - KINDS]
+    tone = np.where(np.isin(np.arange(count), copied), rng.uniform(0.8, 1.2, count), 1.0)
+    light = 128 + 40 * tone[:, None, None] * scenes.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)
+    colours = np.full((count, BYTES - SIDE * SIDE), 128.0)
+    return np.concatenate([light.reshape(count, -1), colours], axis=1).clip(0, 255).astype(np.uint8)
 
 
 def draw(n: int, d: int, decay: float, seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -33,6 +34,7 @@ TIMES = 2  # changes of each: a crop, which is the hardest to tell from a simila
 FINER = 2  # a picture that is changed has at most so many pixels a side for each one that the network sees
 ORDINARY = 20_000  # pictures among which ordinary pairs are looked for
 PAIRS_A_PICTURE = 20
+LEARNED_FROM = 20_000  # pairs of the library, at most, that tell what pairs look like that are no copies
 # Where nothing was measured, copies are told by the first of these at which groups stay small.
 COPY_COSINES = (0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 LARGEST_GROUP = 0.1  # of all pictures: a larger "group of copies" is none
@@ -80,7 +82,8 @@ def measure(
     small = np.stack([change.thumbnail for change in changes])
     n, k = len(found.hashes), len(rows)
     cosine = pair_search.pair_cosines(np.concatenate([found.matrix, embedded]), rows, n + np.arange(k))
-    apart = pixel_difference.differences(np.concatenate([thumbnails, small]), rows, n + np.arange(k))
+    differences = partial(pixel_difference.differences, unlike=np.inf)
+    apart = differences(np.concatenate([thumbnails, small]), rows, n + np.arange(k))
     try:
         threshold, pairs = _ordinary(found.matrix, known, same_picture.reach(cosine))
     except pair_search.TooManyPairs:
@@ -89,10 +92,12 @@ def measure(
     if kept.sum() < FEWEST:  # where most of the library is as alike as copies are
         return None
     a, b = rng.choice(np.flatnonzero(known), size=(2, DRAWN))
+    if len(pairs) > LEARNED_FROM:
+        pairs = pairs.part(rng.permutation(len(pairs))[:LEARNED_FROM])
     centre, spread, weights, alone = same_picture.learn(
         (cosine[kept], apart[kept]),
-        (pairs.cosine, pixel_difference.differences(thumbnails, pairs.i, pairs.j)),
-        pixel_difference.differences(thumbnails, a[a != b], b[a != b]),
+        (pairs.cosine, differences(thumbnails, pairs.i, pairs.j)),
+        differences(thumbnails, a[a != b], b[a != b]),
     )
     did = {how: np.quantile(cosine[kinds == how], [0.5, 0.05]).round(4).tolist() for how in CHANGES if how in kinds}
     return Measured(

@@ -15,6 +15,9 @@ import numpy as np
 from tagcheck.pictures.thumbnails import COARSE, SIDE
 
 BLOCK = 256  # pairs compared at a time, as many as a processor's cache holds
+STARTED = 8192  # pairs of which starts are looked for at a time
+UNLIKE = 0.6  # of a picture's variation, left at the best start: of 2,735 changed pictures none was beyond .4
+APART = np.array([1, 255, 255, 1], np.float32)  # two pictures that are not laid over each other
 ROUGH, FINE = ((16, 0.5, 3),), ((32, 0.5, 3), (32, 0.0, 2))  # side, blur in its pixels, steps made at it
 # How far one picture may be of the other's: scale and shift of x and of y, gain and offset.
 LEAST = np.array([0.8, -0.2, 0.8, -0.2, 0.6, -60], np.float32)
@@ -25,32 +28,54 @@ FAINTEST = 0.5  # of its contrast that a picture keeps, however its tone was cha
 SOFT, FINE_SOFT = 2.0, 0.5  # grey levels that any two encodings differ by, and that their contrast does
 
 
-def differences(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def differences(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray, unlike: float = UNLIKE) -> np.ndarray:
     """How rows i and j of uint8 (n, BYTES) differ once laid over each other, whichever is named first, float32 (m, 4).
 
     The columns, each 0 for the same picture: what of the brightness's variation is left (0 to 1), the largest difference
     of a patch, that of a colour patch (both in grey levels), and how much of the frame is not shared (0 to 1).
+
+    Pictures of the same thumbnail are compared once for all of them. Of two of which more than `unlike` of the variation is left
+    wherever a fit could set out from, nothing else is looked at: they are `APART`.
     """
-    blocks = [slice(at, at + BLOCK) for at in range(0, len(i), BLOCK)]
-    found = [_compared(thumbnails[i[some]], thumbnails[j[some]]) for some in blocks]
-    return np.concatenate(found) if found else np.empty((0, 4), np.float32)
+    whole = np.ascontiguousarray(thumbnails).view(np.dtype((np.void, thumbnails.shape[1])))[:, 0]
+    _, first_of, picture = np.unique(whole, return_index=True, return_inverse=True)
+    numbers, pair = np.unique(picture[i] * len(first_of) + picture[j], return_inverse=True)
+    i, j = (first_of[side] for side in np.divmod(numbers, max(len(first_of), 1)))
+    found = np.tile(APART, (len(numbers), 1))
+    for first in range(0, len(numbers), STARTED):
+        some = slice(first, first + STARTED)
+        at, left = _best_starts(thumbnails, i[some], j[some])
+        tried = np.flatnonzero((left <= unlike).any(axis=0))
+        for start in range(0, len(tried), BLOCK):
+            places = tried[start : start + BLOCK]
+            one, other = (thumbnails[rows[some][places]] for rows in (i, j))
+            found[first + places] = _compared(one, other, at[:, places], left[:, places] <= unlike)
+    return found[pair]
 
 
-def _compared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _compared(one: np.ndarray, other: np.ndarray, at: np.ndarray, tried: np.ndarray) -> np.ndarray:
+    """`differences` of pairs of thumbnails (m, BYTES), from the places and tones `at` (2, m, 6) of the second and of the second
+    mirrored, of those of the two that are `tried` (2, m).
+    """
     luma, colour = _parts(one)
     luma_b, colour_b = _parts(other)
-    plain, turned = (_Fit(luma, second).start().improve(ROUGH) for second in (luma_b, luma_b[..., ::-1]))
-    mirrored = turned.rest() < plain.rest()
+    left = np.full(tried.shape, np.inf)
+    for side, second in enumerate((luma_b, luma_b[..., ::-1])):
+        if len(some := np.flatnonzero(tried[side])):
+            fit = _Fit(luma[some], second[some], at[side, some])
+            left[side, some] = fit.improve(ROUGH)
+            at[side, some] = fit.at
+    mirrored = left[1] < left[0]
     luma_b = np.where(mirrored[:, None, None], luma_b[..., ::-1], luma_b)
     colour_b = np.where(mirrored[:, None, None, None], colour_b[..., ::-1], colour_b)
-    at = np.where(mirrored[:, None], turned.at, plain.at)
+    best = np.where(mirrored[:, None], at[1], at[0])
     # Which of two pictures is named first says nothing: the one that shows more is laid under the other.
-    swapped = at[:, 0] * at[:, 2] < 1
+    swapped = best[:, 0] * best[:, 2] < 1
     luma, luma_b = _swapped(luma, luma_b, swapped)
     colour, colour_b = _swapped(colour, colour_b, swapped)
-    fit = _Fit(luma, luma_b)
-    fit.at = np.where(swapped[:, None], _turned_round(at), at)
-    return _left(colour, colour_b, fit.improve(FINE))
+    fit = _Fit(luma, luma_b, np.where(swapped[:, None], _turned_round(best), best))
+    fit.improve(FINE)
+    return _left(colour, colour_b, fit)
 
 
 def _swapped(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,26 +101,13 @@ class _Fit:
     `at` (m, 6) are the scale and the shift of x, then of y, the frame being -1 to 1, then gain and offset.
     """
 
-    def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
-        self.first, self.second = first, second
-        self.at = np.tile(np.array([1, 0, 1, 0, 1, 0], np.float32), (len(first), 1))
+    def __init__(self, first: np.ndarray, second: np.ndarray, at: np.ndarray) -> None:
+        self.first, self.second, self.at = first, second, at
 
-    def start(self) -> _Fit:
-        """Itself, at the most alike of a few scales and shifts: from the same size alone a crop is led to another place."""
-        first, second = (_averaged(one, *LOOK) for one in (self.first, self.second))
-        least = np.full(len(first), np.inf, np.float32)
-        for place, rows, columns, seen in _starts():
-            one, other = first[:, seen], (rows @ second @ columns.T)[:, seen]
-            one, other = (part - part.mean(axis=1, keepdims=True) for part in (one, other))
-            both, own, its = (np.einsum("mp,mp->m", a, b) for a, b in ((one, other), (one, one), (other, other)))
-            rest = (own - np.maximum(both, 0) ** 2 / np.maximum(its, 1e-3)) / len(seen.nonzero()[0])
-            better = rest < least
-            least = np.where(better, rest, least)
-            self.at[better, :4] = place
-        return self
-
-    def improve(self, stages: Sequence[tuple[int, float, int]]) -> _Fit:
-        """Itself, after the steps of Gauss and Newton that the stages say; one that makes it worse is halved."""
+    def improve(self, stages: Sequence[tuple[int, float, int]]) -> np.ndarray:
+        """Make the steps of Gauss and Newton that the stages say; one that makes it worse is halved. The mean square (m,) of what is
+        left of the part that both have, at the last side.
+        """
         for side, blur, steps in stages:
             first, second = (_averaged(one, side, blur) for one in (self.first, self.second))
             across, down = np.gradient(second, 2 / side, axis=2), np.gradient(second, 2 / side, axis=1)
@@ -106,15 +118,7 @@ class _Fit:
                 least = np.where(better, rest, least)
                 self.at = np.where(better[:, None], tried, self.at)
                 tried = np.where(better[:, None], np.clip(tried + change, LEAST, MOST), (tried + self.at) / 2)
-        return self
-
-    def rest(self) -> np.ndarray:
-        """The squares of what is left, summed over the shared part at the roughest side, (m,)."""
-        first, second = (_averaged(one, *ROUGH[0][:2]) for one in (self.first, self.second))
-        rows, columns, seen = _laid(self.at, first.shape[-1])
-        gain, offset = self.at[:, 4, None, None], self.at[:, 5, None, None]
-        left = (first - gain * _warped(second, rows, columns) - offset) * seen
-        return np.asarray((left**2).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1))
+        return least
 
     def toned(self, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(what is left of `first` once its tone is a curve of the second's and its colours (m, 2, S, S), which places both have,
@@ -137,16 +141,44 @@ class _Fit:
         return 128 * left.reshape(self.first.shape), seen, over
 
 
+def _best_starts(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(places and tones (2, m, 6) at which j lies best over i, itself and mirrored; the share (2, m) of i's variation that is left
+    there), of a few scales and shifts: from the same size alone a crop is led to another place.
+    """
+    used, place = np.unique(np.concatenate([i, j]), return_inverse=True)
+    i, j = place.reshape(2, -1)
+    small = _averaged(_parts(thumbnails[used])[0], *LOOK)
+    both_ways = [one.reshape(len(used), -1) for one in (small, small[..., ::-1])]
+    at = np.tile(np.array([1, 0, 1, 0, 1, 0], np.float32), (2, len(i), 1))
+    least, left = np.full((2, 2, len(i)), np.inf, np.float32)
+    for start, weights, seen in _starts():
+        first = both_ways[0][:, seen]
+        first -= first.mean(axis=1, keepdims=True)
+        own = np.einsum("np,np->n", first, first)[i]
+        for side, second in enumerate(both_ways):
+            other = second @ weights
+            its, both = np.einsum("np,np->n", other, other)[j], np.einsum("mp,mp->m", first[i], other[j])
+            rest = (own - np.maximum(both, 0) ** 2 / np.maximum(its, 1e-3)) / seen.sum()
+            better = rest < least[side]
+            least[side][better], at[side][better, :4] = rest[better], start
+            left[side][better] = (rest / (own / seen.sum() + SOFT**2))[better]
+    return at, left
+
+
 @cache
-def _starts() -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """What `_Fit.start` looks at: places (4,), the weights of rows and of columns (S, S), and which places both have (S, S)."""
+def _starts() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """What `_best_starts` looks at: places (4,), what a picture (256,) is multiplied by to lie there, less its mean (256, k), and which
+    places both have (256,).
+    """
     found = []
     for scale in SCALES:
         room = abs(1 - scale) / 2
         for x, y in product((0, -room, room), repeat=2) if room else ((0, 0),):
             place = np.array([scale, x, scale, y], np.float32)
             rows, columns, seen = _laid(place[None], LOOK[0])
-            found.append((place, rows[0], columns[0], seen[0] > 0))
+            there = seen[0].ravel() > 0
+            weights = np.kron(rows[0], columns[0])[there]
+            found.append((place, np.ascontiguousarray((weights - weights.mean(axis=0)).T), there))
     return found
 
 

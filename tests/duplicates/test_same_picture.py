@@ -68,12 +68,18 @@ def test_a_changed_picture_differs_less_than_a_redrawn_one(how):
     assert np.median(same[:, 0]) < np.median(other[:, 0]) / 2
 
 
-def test_the_order_and_the_block_do_not_matter(monkeypatch):
-    rows = np.stack([small(scene(seed)) for seed in range(8)])
-    i, j = np.triu_indices(8, 1)
-    whole = pixel_difference.differences(rows, i, j)
+def test_neither_blocks_nor_leaving_unlike_pictures_alone_change_what_pictures_differ_by(monkeypatch):
+    rng, scenes = np.random.default_rng(0), [scene(seed) for seed in range(6)]
+    rows = np.stack([small(one) for one in (*scenes, *(changed(one, "mirror", rng) for one in scenes[:2]), scenes[0])])
+    i, j = np.triu_indices(len(rows), 1)
+    whole = pixel_difference.differences(rows, i, j, np.inf)
     monkeypatch.setattr(pixel_difference, "BLOCK", 3)
-    np.testing.assert_allclose(pixel_difference.differences(rows, i, j), whole, atol=1e-3)
+    monkeypatch.setattr(pixel_difference, "STARTED", 5)
+    np.testing.assert_allclose(pixel_difference.differences(rows, i, j, np.inf), whole, atol=1e-3)
+    found = pixel_difference.differences(rows, i, j)
+    apart = (found == pixel_difference.APART).all(axis=1)
+    assert 4 <= (~apart).sum() <= 20 and whole[apart, 0].min() > 0.5
+    np.testing.assert_allclose(found[~apart], whole[~apart], atol=1e-3)
     assert pixel_difference.differences(rows, i[:0], j[:0]).shape == (0, 4)
     np.testing.assert_allclose(pixel_difference.differences(rows, np.arange(8), np.arange(8)), 0, atol=0.05)
 
