@@ -123,15 +123,15 @@ def _unexamined(
 def _from_embedding(
     review: Review, kept: Kept, spellings: Spellings, record: dataset.Record, row: Any
 ) -> list[tuple[str, dict[str, Any]]]:
-    hash = record.hash
+    hash, written = record.hash, record.tags
     rows = review.db.execute("SELECT tag, action, state FROM decisions WHERE hash = ?", (hash,))
     decided = {(hash, one["tag"], one["action"]): one["state"] for one in rows}
     noes = Noes.of(spellings, decided, frozenset(review.muted()))
-    errors = kept.says.errors(row, [tag in record.tags for tag in kept.names]).tolist()
+    errors = kept.says.errors(row, [tag in written for tag in kept.names]).tolist()
     scored = zip(errors, kept.names, kept.never.tolist())
     out = []
     for chance, tag, never in sorted((-chance, tag, never) for chance, tag, never in scored if chance >= LIKELY_FROM):
-        adding = tag not in record.tags
+        adding = tag not in written
         action = ADD if adding else REMOVE
         if (hash, tag, action) in decided or (never and adding) or noes.why_not(record, tag, adding):
             continue
