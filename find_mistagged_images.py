@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import cluster, data_folder, dataset, findings, script, tags
+from tagcheck import cluster, data_folder, dataset, findings, folded, script, tags
 from tagcheck.belief import Pictures, Weighed, weigh
 from tagcheck.dataset import Dataset
 from tagcheck.detectors import MISTAGGED
@@ -179,7 +179,7 @@ def make_report(
     listed = [one for one in found if one.confidence >= lowest]
     listed = listed if seen is None else with_evidence(seen, listed)
     together: dict[tuple[int, str], list[findings.TagFinding]] = {}
-    near: dict[int, int] = {}
+    near = own_places(pictures, listed)
     for one, beside in zip(listed, look_alikes(pictures, seen, listed, near)):
         finding = findings.TagFinding(one.tag, one.kind, one.confidence, one.evidence | beside, one.why)
         together.setdefault((one.row, one.issue), []).append(finding)
@@ -207,6 +207,14 @@ def make_report(
         "near_pictures": [pictures.records[row].hash for row in near],
         "errors": errors,
     }
+
+
+def own_places(pictures: Pictures, listed: Sequence[Suggestion]) -> dict[int, int]:
+    """Places in the list of similar pictures for the pictures of many suggestions themselves: then their hashes need not stand twice."""
+    if len({(one.row, one.issue) for one in listed}) < folded.LARGE:
+        return {}
+    rows = sorted({one.row for one in listed}, key=lambda row: pictures.records[row].hash)
+    return {row: place for place, row in enumerate(rows)}
 
 
 def look_alikes(

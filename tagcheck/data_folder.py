@@ -189,7 +189,8 @@ def records(
         return
     try:
         folded = replace(kind, records=(FOLDED, *kind.records))
-        yield from unfold(_records_as_they_stand(path, folded, header, unusable), unusable)
+        again = partial(_records_as_they_stand, path, folded, {}, Unusable())
+        yield from unfold(_records_as_they_stand(path, folded, header, unusable), again, unusable)
     except ValueError as error:
         raise BadFile(f"{path} is damaged ({error}): {_again(kind)}") from None
 

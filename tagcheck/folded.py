@@ -2,7 +2,8 @@
 
 A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "packed"}`: `packed` is base 85
 (Python's `base64.b85encode`) of the bzip2 stream (without `"how": "bz2"`, in older files, of the zlib stream) of a JSON list, with an
-object of the further keys for each of `count` records; or, with `"whole": true`, with the records themselves. An `id` that follows from
+object of the further keys for each of `count` records; or, with `"whole": true`, with the records themselves. A line `{"list", "count",
+"hashes_of"}` stands for the hashes of the records of another list, each once and sorted. An `id` that follows from
 the other keys (`findings.own_id`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
 
@@ -11,16 +12,16 @@ import bz2
 import itertools
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tagcheck.findings import own_id
 from tagcheck.json_files import parse
 
-FOLDED = "folded"
+FOLDED, ENTRIES = "folded", "errors"
 LARGE = 5_000  # records of one list from which on they are folded
-TOGETHER = 256  # records a line
-LARGEST = 64 << 20  # bytes of a line's records
+TOGETHER = 1024  # records a line
+LARGEST, LARGEST_COUNT = 64 << 20, 10_000_000  # bytes of a line's records, and hashes that a line stands for
 
 
 def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict
     large = {name: keys for name, keys in plain.items() if len(document.get(name) or ()) >= LARGE}
     if not large:
         return document
-    lines = [line for name, keys in large.items() for line in _lines(name, keys, document[name])]
+    lines = [line for name, keys in large.items() for line in _lines(name, keys, document[name], document)]
     made: dict[str, Any] = {}
     for name, value in document.items():
         if name in large and FOLDED not in made:
@@ -38,8 +39,13 @@ def fold(document: dict[str, Any], plain: Mapping[str, tuple[str, ...]]) -> dict
     return made
 
 
-def _lines(name: str, keys: tuple[str, ...], records: Iterable[Any]) -> Iterator[dict[str, Any]]:
+def _lines(name: str, keys: tuple[str, ...], records: Any, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     each = iter(records)
+    own = [] if keys else hashes_of(document.get(ENTRIES) or ())
+    if own and [*itertools.islice(each, len(own))] == own:
+        yield {"list": name, "count": len(own), "hashes_of": ENTRIES}
+    else:
+        each = iter(records)
     while some := list(itertools.islice(each, TOGETHER)):
         rest = [_further(one, keys) for one in some] if keys else some
         text = json.dumps(rest, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -47,13 +53,21 @@ def _lines(name: str, keys: tuple[str, ...], records: Iterable[Any]) -> Iterator
         yield {"list": name, "count": len(some), "how": "bz2", "packed": packed} | ({} if keys else {"whole": True})
 
 
+def hashes_of(records: Iterable[Any]) -> list[str]:
+    """The hashes of some records, each once, sorted."""
+    found = (one.get("hash") for one in records if isinstance(one, dict))
+    return sorted({hash for hash in found if isinstance(hash, str)})
+
+
 def _further(record: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     follows = {"id"} if record.get("id") == own_id(record) else set()
     return {key: record[key] for key in record if key not in keys and key not in follows}
 
 
-def unfold(read: Iterable[tuple[str, Any]], unusable: Any = None) -> Iterator[tuple[str, Any]]:
-    """(list name, record) as they were before, of those of a file that may be folded. Raises `ValueError` where a line of it cannot be
+def unfold(
+    read: Iterable[tuple[str, Any]], again: Callable[[], Iterable[tuple[str, Any]]], unusable: Any = None
+) -> Iterator[tuple[str, Any]]:
+    """(list name, record) as they were before, of those of a file that may be folded; `again` reads it once more. Raises `ValueError` where a line of it cannot be
     read, or, with `unusable`, notes that and gives the records with the keys that they have.
     """
     waiting: dict[str, list[dict[str, Any]]] = {}
@@ -68,32 +82,38 @@ def unfold(read: Iterable[tuple[str, Any]], unusable: Any = None) -> Iterator[tu
                 record |= {"id": own_id(record)} if "id" not in record and own_id(record) else {}
             yield name, record
         elif isinstance(record, dict) and isinstance(record.get("list"), str):
-            if record.get("whole") is True:
-                yield from ((record["list"], one) for one in _rest([record], unusable))
+            if record.get("whole") is True or "hashes_of" in record:
+                yield from ((record["list"], one) for one in _rest([record], unusable, again))
             else:
                 waiting.setdefault(record["list"], []).append(record)
 
 
-def _rest(lines: list[dict[str, Any]], unusable: Any) -> Iterator[Any]:
+def _rest(
+    lines: list[dict[str, Any]], unusable: Any, again: Callable[[], Iterable[tuple[str, Any]]] = lambda: ()
+) -> Iterator[Any]:
     """The further keys of one record after the other, None of those that cannot be read."""
     for place, line in enumerate(lines, 1):
         try:
-            yield from _unpacked(line)
+            yield from _unpacked(line, again)
         except (ValueError, OSError, zlib.error, KeyError, TypeError) as error:
             said = f"line {place} of {FOLDED!r} cannot be unfolded ({error})"
             if unusable is None:
                 raise ValueError(said) from None
             unusable.note(said)
             count = line.get("count")
-            yield from itertools.repeat(None, count if isinstance(count, int) and 0 <= count <= TOGETHER else 0)
+            most = LARGEST_COUNT if "hashes_of" in line else TOGETHER
+            yield from itertools.repeat(None, count if isinstance(count, int) and 0 <= count <= most else 0)
 
 
-def _unpacked(line: dict[str, Any]) -> list[Any]:
-    stream = bz2.BZ2Decompressor() if line.get("how") == "bz2" else zlib.decompressobj()
-    text = stream.decompress(base64.b85decode(line["packed"]), LARGEST)
-    if not stream.eof:
-        raise ValueError("it is cut off, or too large")
-    found = parse(text.decode())
+def _unpacked(line: dict[str, Any], again: Callable[[], Iterable[tuple[str, Any]]]) -> list[Any]:
+    if "hashes_of" in line:
+        found: Any = hashes_of(one for name, one in again() if name == line["hashes_of"])
+    else:
+        stream = bz2.BZ2Decompressor() if line.get("how") == "bz2" else zlib.decompressobj()
+        text = stream.decompress(base64.b85decode(line["packed"]), LARGEST)
+        if not stream.eof:
+            raise ValueError("it is cut off, or too large")
+        found = parse(text.decode())
     if not isinstance(found, list) or len(found) != line["count"]:
         raise ValueError("it has not as many records as it says")
     return found

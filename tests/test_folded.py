@@ -17,6 +17,10 @@ from tagcheck.findings import finding_id
 from tagcheck.json_files import Unusable
 
 HASHES = [f"{number:064x}" for number in range(700)]
+NEAR = [
+    *HASHES,
+    *(f"{number:064x}" for number in range(900, 700, -1)),
+]  # those of the entries first, so they need not stand twice
 ERRORS = [
     {
         "id": f"{place:016x}" if place % 2 else finding_id("missing_tags", [hash], ["missing:grösse"]),
@@ -35,25 +39,34 @@ ERRORS = [
 @pytest.fixture
 def large(folder: DataFolder, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(folded, "LARGE", 600)
+    monkeypatch.setattr(folded, "TOGETHER", 256)
     return data_folder.save(
-        folder, MISTAGGED, {"summary": {"errors_found": 700}, "near_pictures": HASHES, "errors": ERRORS}
+        folder, MISTAGGED, {"summary": {"errors_found": 700}, "near_pictures": NEAR, "errors": ERRORS}
     )
 
 
 def test_all_comes_back_and_any_reader_finds_the_main_keys(large):
     read = data_folder.load(large, MISTAGGED)
-    assert read["errors"] == ERRORS and read["near_pictures"] == HASHES and "folded" not in read
+    assert read["errors"] == ERRORS and read["near_pictures"] == NEAR and "folded" not in read
     assert data_folder.head(large, MISTAGGED)["summary"] == {"errors_found": 700}
     plain = json.loads(large.read_text(encoding="utf-8"))
     assert plain["errors"] == [{key: one[key] for key in PLAIN["errors"] if key in one} for one in ERRORS]
     text = base64.b85decode(next(one["packed"] for one in plain["folded"] if one["list"] == "errors"))
     assert "id" not in json.loads(bz2.decompress(text))[0]  # it follows from the rest
     # another layout of the same JSON, and packed as before bzip2
-    for line in plain["folded"]:
+    assert plain["folded"][0] == {"list": "near_pictures", "count": 700, "hashes_of": "errors"}
+    for line in plain["folded"][1:]:
         line["packed"] = base64.b85encode(zlib.compress(bz2.decompress(base64.b85decode(line["packed"])))).decode()
         del line["how"]
     large.write_text(json.dumps(plain), encoding="utf-8")
-    assert data_folder.load(large, MISTAGGED)["errors"] == ERRORS
+    assert data_folder.load(large, MISTAGGED) | {"errors": ERRORS, "near_pictures": NEAR} == data_folder.load(
+        large, MISTAGGED
+    )
+    plain["errors"].pop()  # a hash is gone: the places of the others would not be theirs
+    large.write_text(json.dumps(plain), encoding="utf-8")
+    with pytest.raises(BadFile, match="line 1 of 'folded' cannot be unfolded"):
+        data_folder.load(large, MISTAGGED)
+    assert data_folder.load(large, MISTAGGED, Unusable())["near_pictures"] == [None] * 700 + NEAR[700:]
 
 
 def test_a_small_report_is_as_it_was(folder):

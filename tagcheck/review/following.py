@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from tagcheck.review.numbers import ITS, named_by, picture
+from tagcheck.review.numbers import ITS, named_by, number_all, picture
 
 PIXELS = "CREATE TABLE IF NOT EXISTS pixels (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID"
 # Decisions of the owner that are not in the library yet; a change that failed may have failed since its file had become another.
@@ -83,8 +83,7 @@ def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
             moving = f"UPDATE OR IGNORE event_changes SET hash = ?, other = ? WHERE {ITS}"
             db.execute(moving, (new[0][0], new[0][3], *old))
             moved_to = f"picture = {picture('?')}, partner = ifnull({picture('?')}, 0)"
-            names = [(one,) for one in (new[0][0], new[0][3]) if one]
-            db.executemany("INSERT OR IGNORE INTO hashes (name) VALUES (bytes_of(?))", names)
+            number_all(db, "SELECT ? AS hash UNION SELECT ?", (new[0][0], new[0][3]))
             db.execute(f"UPDATE OR IGNORE suggested SET {moved_to} WHERE {named_by()}", (new[0][0], new[0][3], *old))
             db.execute(f"DELETE FROM suggested WHERE {named_by()}", old)
             # A no stays where it was, too, should the old file come back; it is one answer and not two (so without confidence).

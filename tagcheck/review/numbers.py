@@ -20,12 +20,22 @@ STATES = ("open", "unlikely", "accepted", "ignored", "skipped", "flagged", "appl
 ACTIONS = ("add", "remove", "pair")
 ITS = "hash = ? AND tag = ? AND action = ? AND other = ?"  # the row of a table with full names
 HASHES, WORDS = "hashes", "words"
+
+
+def begin(hash: str) -> str:
+    """SQL: how a hash begins."""
+    return f"substr({hash}, 1, 6)"
+
+
 TOGETHER = 32  # texts in a row of `packs`; a text's number is that of the row, times this, and its place there
-TABLES = """
-CREATE TABLE hashes (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
+# Hashes are looked up by how they begin: their whole length in an index would be the largest index of all.
+HASHES_TABLE = f"""CREATE TABLE hashes (id INTEGER PRIMARY KEY, name BLOB NOT NULL);
+CREATE INDEX hashes_begin ON hashes ({begin("name")})"""
+TABLES = f"""
+{HASHES_TABLE};
 CREATE TABLE words (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE packs (id INTEGER PRIMARY KEY, texts BLOB NOT NULL);
-INSERT INTO packs VALUES (0, packed('You chose this yourself.', '{}'))
+INSERT INTO packs VALUES (0, packed('You chose this yourself.', '{{}}'))
 """
 
 
@@ -41,7 +51,14 @@ def word_of(number: str) -> str:
 
 def picture(hash: str) -> str:
     """SQL: the number of a hash, NULL where it has none."""
-    return f"(SELECT n.id FROM hashes n WHERE n.name = bytes_of({hash}))"
+    named = f"{begin('n.name')} = {begin('w.name')} AND n.name = w.name"
+    return f"(SELECT n.id FROM (SELECT bytes_of({hash}) AS name) w CROSS JOIN hashes n WHERE {named})"
+
+
+def number_all(db: sqlite3.Connection, select: str, values: tuple[Any, ...] = ()) -> None:
+    """Give numbers to those of the hashes `h.hash` of an SQL table expression that have none."""
+    new = f"SELECT DISTINCT bytes_of(h.hash) FROM ({select}) h WHERE h.hash != '' AND {picture('h.hash')} IS NULL"
+    db.execute(f"INSERT INTO hashes (name) {new}", values)
 
 
 def word(text: str) -> str:
@@ -86,7 +103,9 @@ class Names:
 
     def number(self, name: str | bytes) -> int:
         if name not in self._known:
-            row = self._db.execute(f"SELECT id FROM main.{self._table} WHERE name = ?", (name,)).fetchone()
+            same = f" AND {begin('name')} = {begin(':name')}" if self._table == HASHES else ""
+            asked = f"SELECT id FROM main.{self._table} WHERE name = :name{same}"
+            row = self._db.execute(asked, {"name": name}).fetchone()
             if row is None:
                 self._new[name] = self._next
                 self._next += 1

@@ -22,7 +22,7 @@ from tagcheck.findings import BEFORE_VERDICTS
 from tagcheck.intervals import at_least, wilson
 from tagcheck.review import counts, numbers
 from tagcheck.review.counts import BANDS
-from tagcheck.review.numbers import STATES, named_by, named_one, word
+from tagcheck.review.numbers import STATES, begin, named_by, named_one, word
 from tagcheck.review.store import (
     ACCEPTED,
     GONE,
@@ -69,7 +69,7 @@ BRIEFLY = COLUMNS.replace("s.why", f"{FIRST_WHY} AS why").replace("s.evidence", 
 IN_A_QUEUE = f"s.queue != {STATES.index(GONE)}"
 STARTS_WITH = (
     "s.id IN (SELECT o.id FROM hashes n JOIN suggested o ON o.picture = n.id OR (o.partner AND o.partner = n.id)"
-    " WHERE n.name >= ? AND n.name <= ? AND lower(hex(n.name)) >= ? AND lower(hex(n.name)) < ?)"
+    f" WHERE {begin('n.name')} >= {begin('?')} AND {begin('n.name')} <= {begin('?')} AND lower(hex(n.name)) >= ? AND lower(hex(n.name)) < ?)"
 )
 SAMPLED = f"s.id IN (SELECT o.id FROM sample_keys k JOIN suggested o ON {named_by('k', 'o')} WHERE k.sample = ?)"
 BATCHED = f"s.id IN (SELECT o.id FROM (SELECT *, '' AS other FROM batches) b JOIN suggested o ON {named_by('b', 'o')} WHERE b.name IN ({{}}))"

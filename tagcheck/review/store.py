@@ -540,7 +540,7 @@ def _decision(row: sqlite3.Row) -> Decision:
 def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
     """List a suggestion that no report made under a finding."""
     space = tags.namespace(key.tag)
-    db.execute("INSERT OR IGNORE INTO hashes (name) VALUES (bytes_of(?))", (key.hash,))
+    numbers.number_all(db, "SELECT ? AS hash", (key.hash,))
     db.executemany("INSERT OR IGNORE INTO words (name) VALUES (?)", [("",), (key.tag,), (space,)])
     none = word("''")
     db.execute(
@@ -589,8 +589,7 @@ def _keep_decided(db: sqlite3.Connection, said: str) -> None:
         hashes = "SELECT id, iif(typeof(hash) = 'text', bytes_of(hash), hash)"
         db.execute(f"INSERT INTO hashes {hashes} FROM {numbers.LIST}")  # the texts name similar pictures by these
         db.execute(f"DROP TABLE {numbers.LIST}")
-    for name in ("hash", "other"):
-        db.execute(f"INSERT OR IGNORE INTO hashes (name) SELECT bytes_of({name}) FROM decided WHERE {name} != ''")
+    numbers.number_all(db, "SELECT hash FROM decided UNION SELECT other FROM decided")
     for name in ("source", "issue", "tag", "namespace"):
         db.execute(f"INSERT OR IGNORE INTO words (name) SELECT {name} FROM decided")
     db.execute(f"INSERT INTO packs SELECT id, {said} FROM decided d")
@@ -605,6 +604,15 @@ def _keep_decided(db: sqlite3.Connection, said: str) -> None:
     db.execute("UPDATE suggested SET rank = card")
 
 
+def _index_beginnings(db: sqlite3.Connection) -> None:
+    """From version 11 to 12: hashes are looked up by how they begin, which takes a third of the index."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'hashes_begin'").fetchone():
+        db.execute("CREATE TEMP TABLE named AS SELECT * FROM hashes")
+        sqlite.run(
+            db, f"DROP TABLE hashes; {numbers.HASHES_TABLE}; INSERT INTO hashes SELECT * FROM named; DROP TABLE named"
+        )
+
+
 REMADE = (
     *("sources", "entries", "records", "copies", "picture_pages", "picture_series", "library_tags", "batches"),
     *("cards", "suggested", "tallies", "moves", numbers.HASHES, numbers.WORDS, "packs"),
@@ -613,7 +621,7 @@ REMADE = (
 MIGRATIONS = sqlite.Migrations(
     "review",
     _make,
-    (*[lambda db: None] * 9, _remake),  # one step brings all earlier versions to 11
+    (*[lambda db: None] * 9, _remake, _index_beginnings),  # one step brings all earlier versions to 11
     guarded=("decisions",),
     remade=(*REMADE, numbers.LIST),
     key="schema",

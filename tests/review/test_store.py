@@ -845,7 +845,7 @@ def test_a_store_of_schema_2_keeps_its_decisions_and_learns_to_say_what_changed(
     before = filled.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall()
     as_it_was(folder.review, 2, *OF_SCHEMA_3)
     with Review(folder.review) as upgraded:
-        assert upgraded.meta("schema") == "11" and len(before) == 3
+        assert upgraded.meta("schema") == "12" and len(before) == 3
         assert upgraded.db.execute("SELECT hash, tag, state FROM decisions ORDER BY hash, tag").fetchall() == before
         sync(upgraded, folder)
         ask = queries.asks(upgraded, Filter(tag="outdoors"))[0]
@@ -860,7 +860,7 @@ def test_a_store_of_schema_1_is_given_its_tallies(filled, folder):
     older = "DROP TABLE tallies", "DROP INDEX decisions_state", "DROP INDEX suggestions_rank"
     as_it_was(folder.review, 1, *OF_SCHEMA_3, *older, "CREATE INDEX decisions_state ON decisions (state, outcome)")
     with Review(folder.review) as upgraded:
-        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "11"
+        assert standing(upgraded) == counted(upgraded) and upgraded.meta("schema") == "12"
         assert queries.queues(upgraded, Filter())["accepted"].suggestions == len(upgraded.accepted()) > 0
         upgraded.undo()
         assert standing(upgraded) == counted(upgraded)
@@ -1010,3 +1010,13 @@ def test_a_picture_that_became_another_loses_what_was_decided_and_keeps_its_own(
     sync(review, folder)
     seen = decisions(folder.review)
     assert (seen[C, "x", ADD], seen[C, "y", ADD]) == (IGNORED, ACCEPTED) and (D, "z", ADD) not in seen
+
+
+def test_a_store_of_schema_11_is_given_its_shorter_index(filled, folder):
+    shown = [tuple(row) for row in filled.db.execute("SELECT id, hash, tag, why FROM suggestions ORDER BY id")]
+    as_it_was(folder.review, 11, "DROP INDEX hashes_begin")
+    with Review(folder.review) as upgraded:
+        assert [
+            tuple(row) for row in upgraded.db.execute("SELECT id, hash, tag, why FROM suggestions ORDER BY id")
+        ] == shown
+        assert len(upgraded.db.execute("PRAGMA index_info(hashes_begin)").fetchall()) == 1
