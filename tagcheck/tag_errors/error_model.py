@@ -66,7 +66,7 @@ SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a nam
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
 STILL = 0.1  # of what likely is an error is said above one half, however little is known of the rates
-LEVEL, BY_CHANCE = 0.1, 1.5  # steps are level up to this share, and standard errors beyond
+LEVEL, RISE, BY_CHANCE = 0.1, 0.2, 1.5  # by these shares steps of one level differ, and a step rises above it, and standard errors beyond
 LOWEST = 0.4  # of what chance gives: where tags are expected least, and the rate of wrong ones is read off
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
@@ -483,27 +483,28 @@ def _miss_rates(
     return np.asarray(np.clip(found, 0.002, 0.95))
 
 
-def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float) -> Rate:
+def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float, level: float = LEVEL) -> Rate:
     """The rate of `events` among `size` in steps (k,), the first one at the very end; kept within `low` and `high`.
 
-    Steps agree whose events differ by no more than `LEVEL` and chance; the first of two levels wins a tie. The very first step alone
-    may be special, such as pictures whose copies were tagged with care.
+    Steps agree whose events differ by no more than `level` and chance; the first of two levels wins a tie. The very first step alone
+    may be special, such as pictures whose copies were tagged with care. The rate is no lower than before the first `RISE`.
     """
     events, size = events + 0.5, size + 1.0
     rate = events / size
 
-    def most(rate: np.ndarray, of: np.ndarray) -> np.ndarray:
-        return np.asarray((1 + LEVEL) * rate * of + BY_CHANCE * np.sqrt(rate * of))
+    def most(rate: np.ndarray, of: np.ndarray, level: float = level) -> np.ndarray:
+        return np.asarray((1 + level) * rate * of + BY_CHANCE * np.sqrt(rate * of))
 
     expected = rate[:, None] * size  # by the rate of one step, in each step
     near = np.abs(events - expected) <= most(rate[:, None], size) - expected
     near &= (rate < high) | np.eye(len(rate), dtype=bool)
     agreeing = near[int(np.argmax(near.sum(axis=1)))]
     total, number = np.cumsum(events), np.cumsum(size)
-    rises = events[1:] > most(total[:-1] / number[:-1], size[1:])
+    rises = events[1:] > most(total[:-1] / number[:-1], size[1:], RISE)
     last = int(np.argmax(rises)) if rises.any() else len(rises)
     likely = float(np.clip(events[agreeing].sum() / size[agreeing].sum(), low, high))
-    return Rate(likely, float(np.clip(most(total[last] / number[last], number[last]) / number[last], low, likely)))
+    least = most(total[last] / number[last], number[last], RISE) / number[last]
+    return Rate(likely, float(np.clip(least, low, likely)))
 
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
@@ -525,7 +526,7 @@ def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.nda
     reached = np.cumsum(chance)
     stops = list(itertools.pairwise(np.searchsorted(reached, np.arange(0, 0.41, 0.05) * reached[-1])))
     wrong, size = (np.array([values[start:stop].sum() for start, stop in stops]) for values in (y[order], chance))
-    return _read_off(wrong, size, 0.001, 0.5)
+    return _read_off(wrong, size, 0.001, 0.5, RISE)
 
 
 def _wrong_rate(
