@@ -66,7 +66,11 @@ SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a nam
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
 STILL = 0.1  # of what likely is an error is said above one half, however little is known of the rates
-LEVEL, RISE, BY_CHANCE = 0.1, 0.2, 1.5  # by these shares steps of one level differ, and a step rises above it, and standard errors beyond
+LEVEL, RISE, BY_CHANCE = (
+    0.1,
+    0.2,
+    1.5,
+)  # by these shares steps of one level differ, and a step rises above it, and standard errors beyond
 LOWEST = 0.4  # of what chance gives: where tags are expected least, and the rate of wrong ones is read off
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
