@@ -168,14 +168,14 @@ def _opened(path: Path, mentioned: Iterable[bytes], take: Callable[[IO[bytes], A
         return None  # or of another form or version: torch says what is wrong with it
 
 
-def check(path: Path, whole: bool) -> None:
-    """Raise `Refused` for a file that is no archive of plainly stored entries, or whose pickle is beyond the bounds; with
-    `whole`, also where the bytes of an entry are not those that were written.
+def check(path: Path) -> None:
+    """Raise `Refused` for a file that is no archive of plainly stored entries, whose pickle is beyond the bounds, or in which the bytes
+    of an entry are not those that were written.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             _walk(archive.read(_entries(archive)["data.pkl"]))
-            damaged = archive.testzip() if whole else None
+            damaged = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, KeyError, ValueError, struct.error) as error:
         raise Refused(f"it is not a whole ZIP archive: {error}") from None
     if damaged is not None:

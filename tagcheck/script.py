@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -96,7 +97,7 @@ def add_whole(
     made: argparse._ActionsContainer, flag: str, help: str, default: Any = None, low: int = 1, **more: Any
 ) -> None:
     """An option that takes a whole number, `low` or more; several numbers where `default` is a list."""
-    add_option(made, flag, help, default, type=at_least(low), **{"metavar": "N"} | more)
+    add_option(made, flag, help, default, type=bounded(int, low), **{"metavar": "N"} | more)
 
 
 def add_number(
@@ -108,7 +109,7 @@ def add_number(
     high: float = 1,
 ) -> None:
     """An option that takes a number from `low` to `high`."""
-    add_option(made, flag, help, default, type=between(low, high), metavar="X")
+    add_option(made, flag, help, default, type=bounded(float, low, high), metavar="X")
 
 
 def add_switch(made: argparse._ActionsContainer, flag: str, help: str) -> None:
@@ -201,48 +202,25 @@ def data_folder(args: argparse.Namespace, create: bool = False, look: bool = Fal
     return folder
 
 
-def between(low: float, high: float) -> Callable[[str], float]:
-    """An argparse type: a number from `low` to `high`, both allowed.
+def bounded(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Callable[[str], Any]:
+    """An argparse type: an `int` or a `float`, from `low` to `high`, both allowed.
 
-    >>> between(0, 1)("0.5")
-    0.5
+    >>> bounded(float, 0, 1)("0.5"), bounded(int, 1)("7")
+    (0.5, 7)
     """
 
-    def number(text: str) -> float:
-        value = float(text)
+    def number(text: str) -> Any:
+        value = kind(text)
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+            beyond = f"less than {low}" if high == math.inf else f"not between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text} is {beyond}")
         return value
 
+    number.__name__ = "whole_number" if kind is int else "number"  # which argparse says of what is none
     return number
 
 
-def at_least(low: int) -> Callable[[str], int]:
-    """An argparse type: a whole number, `low` or more.
-
-    >>> at_least(1)("7")
-    7
-    """
-
-    def whole_number(text: str) -> int:
-        value = int(text)
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{text} is less than {low}")
-        return value
-
-    return whole_number
-
-
-def port(text: str) -> int:
-    """An argparse type: a port, or 0 for any that is free.
-
-    >>> port("5000")
-    5000
-    """
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port: 0 (any free one) to 65535")
-    return value
+port = bounded(int, 0, 65535)  # 0 is any that is free
 
 
 def address(text: str) -> str:

@@ -211,11 +211,11 @@ def test_a_file_in_the_data_folders_place_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     "kind, text, says",
     [
-        (script.between(0, 1), "1.5", "1.5 is not between 0 and 1"),
-        (script.between(0, 1), "nan", "nan is not between"),
-        (script.between(0, 1), "x", "invalid number value: 'x'"),
-        (script.at_least(1), "0", "0 is less than 1"),
-        (script.at_least(1), "1.5", "invalid whole_number value: '1.5'"),
+        (script.bounded(float, 0, 1), "1.5", "1.5 is not between 0 and 1"),
+        (script.bounded(float, 0, 1), "nan", "nan is not between"),
+        (script.bounded(float, 0, 1), "x", "invalid number value: 'x'"),
+        (script.bounded(int, 1), "0", "0 is less than 1"),
+        (script.bounded(int, 1), "1.5", "invalid whole_number value: '1.5'"),
     ],
 )
 def test_numbers_out_of_range_are_usage_errors_in_words(kind, text, says, capsys):
@@ -263,7 +263,7 @@ def test_a_user_or_port_that_is_none_is_a_usage_error_in_every_option(script_fil
         wrong = {**dict.fromkeys(PATHS, "~nosuchuser/x"), "HOST:PORT": "localhost:65536"}.get(action.metavar)
         wrong = "65536" if "--port" in action.option_strings else wrong
         if wrong:
-            with pytest.raises(argparse.ArgumentTypeError, match="no such user|is not a port"):
+            with pytest.raises(argparse.ArgumentTypeError, match="no such user|is not a port|is not between 0"):
                 action.type(wrong)
 
 
@@ -276,4 +276,4 @@ def test_the_page_does_not_start_with_a_user_or_port_that_is_none(option, wrong,
     with pytest.raises(SystemExit) as caught:
         app.main([option, wrong])
     said = capsys.readouterr().err
-    assert caught.value.code == 2 and ("no such user" in said or "is not a port" in said)
+    assert caught.value.code == 2 and ("no such user" in said or "65536 is not between 0 and 65535" in said)

@@ -7,7 +7,6 @@ from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from joytag.fast import FastViT
@@ -144,23 +143,20 @@ def load_weights(network: ViT, path: Path) -> None:
     Raises `BadFile` naming the file and what is missing, too much or of another shape. The head of
     an old checkpoint may have `EXTRA_HEAD_ROWS` more rows than there are tags; they are left out.
     """
-    _compare({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, path)
     try:
-        found = load_file(path)
+        with safe_open(path, "pt") as file:
+            _compare(network, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, path)  # noqa: SIM118
+            found = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise BadFile(f"{path} is not a whole safetensors file ({error}): get it again") from None
     for name in HEAD:
         found[name] = found[name][: network.n_tags]
-    network.load_state_dict({name: tensor.float() for name, tensor in found.items()}, strict=True, assign=True)
+    network.load_state_dict(found, strict=True, assign=True)
 
 
-def _compare(wanted: dict[str, tuple[int, ...]], path: Path) -> None:
-    """Hold the shapes that a network has against those in the header of a safetensors file. Raises `BadFile`."""
-    try:
-        with safe_open(path, "pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BadFile(f"{path} is not a whole safetensors file ({error}): get it again") from None
+def _compare(network: ViT, found: dict[str, tuple[int, ...]], path: Path) -> None:
+    """Hold the shapes that `network` has against those in a file, before any number is read. Raises `BadFile`."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name in HEAD:
         if name in found and name in wanted and found[name][:1] == (wanted[name][0] + EXTRA_HEAD_ROWS,):
             found[name] = wanted[name][:1] + found[name][1:]

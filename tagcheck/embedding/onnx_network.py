@@ -29,14 +29,11 @@ NUMBERS = {
     "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
 }
-PRECISIONS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+PRECISIONS = {name: np.dtype(kind).name for name, kind in NUMBERS.items() if kind is not np.uint8}
 PATCH = 16  # pixels a side that most networks take together, for guessing the work
 SMALL_WORK = 5e9  # operations a picture below which one thread is quicker, as in tagger.py
-NEAR = {
-    "float32": 1e-3,
-    "float64": 1e-3,
-    "float16": 2e-2,
-}  # how far a probability of the head may be from the network's own
+# How far a probability of the head may be from the network's own.
+NEAR = {"float32": 1e-3, "float64": 1e-3, "float16": 2e-2}
 CHUNK = 1 << 20
 WAY_OUT = "pip install onnxruntime (or onnxruntime-gpu), and run again"
 

@@ -121,16 +121,13 @@ def _described(folder: Path, model: Path, graph: Graph) -> dict[str, Any]:
                 f"no {PREPROCESS} in {folder}: {model.name} takes pictures as (3, {size}, {size}), and only that file "
                 f"tells their colours and range; get it from where {model.name} is from, or write a {FILE}"
             )
-        return _input(size, layout, "BGR", [0, 255]) | {"labels": labels}
-    if (folder / CL1).is_file():
-        document = tagger_json.read_json(folder / CL1)
-        older = isinstance(document, dict) and "idx_to_tag" in document
-        labels = _with_categories(folder, {"file": CL1, "form": "vocabulary" if older else "json"})
-        return _input(_planes(model, graph, 448), "NCHW", "BGR", [0, 1], **HALF) | {"labels": labels}
-    if (folder / CL2).is_file():
-        labels = _with_categories(folder, {"file": CL2, "form": "vocabulary"})
-        made = _input(_planes(model, graph, 384), "NCHW", "RGB", [0, 1], fit="stretch", **HALF)
-        return made | {"labels": labels}
+        return _input(size, layout=layout, colours="BGR", range=[0, 255], labels=labels)
+    for name, side, look in ((CL1, 448, {"colours": "BGR"}), (CL2, 384, {"colours": "RGB", "fit": "stretch"})):
+        if (folder / name).is_file():
+            document = tagger_json.read_json(folder / name)
+            plain = name == CL1 and not (isinstance(document, dict) and "idx_to_tag" in document)
+            labels = _with_categories(folder, {"file": name, "form": "json" if plain else "vocabulary"})
+            return _input(_planes(model, graph, side), **look, **HALF, labels=labels)
     if len(camie) == 1:
         return _camie(camie[0], model, graph)
     if camie:
@@ -142,29 +139,10 @@ def _described(folder: Path, model: Path, graph: Graph) -> dict[str, Any]:
     )
 
 
-def _input(
-    size: int,
-    layout: str,
-    colours: str,
-    span: list[int],
-    *,
-    fit: str = "pad",
-    background: Sequence[int] = (255, 255, 255),
-    filter: str = "bicubic",
-    mean: Sequence[float] = (0, 0, 0),
-    std: Sequence[float] = (1, 1, 1),
-) -> dict[str, Any]:
-    return {
-        "size": size,
-        "fit": fit,
-        "background": list(background),
-        "filter": filter,
-        "layout": layout,
-        "colours": colours,
-        "range": span,
-        "mean": list(mean),
-        "std": list(std),
-    }
+def _input(size: int, **more: Any) -> dict[str, Any]:
+    """What a network wants to see: white squares, bicubic, colours first, 0 to 1, but for what is said `more`."""
+    usual = {"fit": "pad", "background": [255, 255, 255], "filter": "bicubic", "layout": "NCHW", "colours": "RGB"}
+    return {"size": size} | usual | {"range": [0, 1], "mean": [0, 0, 0], "std": [1, 1, 1]} | more
 
 
 def _square(
@@ -321,8 +299,7 @@ def _camie(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
     inside = ["dataset_info", "tag_mapping"]
     labels = _with_categories(path.parent, {"file": path.name, "form": "vocabulary", "inside": inside})
     side = _planes(model, graph, size if isinstance(size, int) else 512, size if isinstance(size, int) else None, path)
-    made = _input(side, "NCHW", "RGB", [0, 1], background=(124, 116, 104), filter="lanczos", **IMAGENET)
-    return made | {"labels": labels}
+    return _input(side, background=[124, 116, 104], filter="lanczos", **IMAGENET, labels=labels)
 
 
 def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
@@ -332,7 +309,7 @@ def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
     steps = next((held[name] for name in ("test", "stages", "val") if name in held), None)
     if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
         raise BadFile(f"{path} has no list of steps called test, stages or val: get it again, or write a {FILE}")
-    made = _input(0, "", "RGB", [0, 1], fit="")
+    made = _input(0, fit="")
     for step in steps:
         _take_step(path, step, made)
     kinds = [str(step.get("type")).lower() for step in steps]

@@ -410,7 +410,7 @@ def _next_name(folder: Path, ending: str = ".pt") -> Path:
 
 def _load_pt(path: Path) -> Any:
     try:
-        pt_files.check(path, whole=True)
+        pt_files.check(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -480,7 +480,7 @@ def _check_bytes(path: Path, shard: dict[str, Any], rows: torch.Tensor) -> None:
         whole = byte_sum(rows, shard.get("sizes")) == written
     else:
         try:
-            pt_files.check(path, whole=True)
+            pt_files.check(path)
             whole = True
         except pt_files.Refused:
             whole = False

@@ -28,8 +28,7 @@ from PIL import Image
 from tagcheck.children import OWN_GROUP, end_with_parent, environment, give_way, limit_memory
 from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
-from tagcheck.pictures.preparation import Decoded, Recipe, prepare_file
-from tagcheck.pictures.showing import shown
+from tagcheck.pictures.preparation import Decoded, Recipe, prepare_file, shown
 from tagcheck.pictures.thumbnails import BYTES
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -103,7 +102,7 @@ class Decoder:
         return Decoded(frames.reshape(-1, side, side, 3).transpose(0, 3, 1, 2), size, damaged, pixels, small)
 
     def show(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
-        """As `showing.shown`: a WebP picture of at most `side` pixels, and the file's (width, height). Raises as `prepare`."""
+        """As `preparation.shown`: a WebP picture of at most `side` pixels, and the file's (width, height). Raises as `prepare`."""
         return self._ask(data, side)
 
     def _ask(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:

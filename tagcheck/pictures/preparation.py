@@ -48,6 +48,7 @@ FILTERS = {
     "bicubic": (Image.Resampling.BICUBIC, 2.0),
     "lanczos": (Image.Resampling.LANCZOS, 3.0),
 }
+SHOWN_QUALITY = 82  # of the WebP that a browser gets
 DRAFT_GAP = 2  # a scaled JPEG keeps at least this many pixels for each one that the network sees
 
 # Pillow's formats that are opened, whatever a file's name says. Others start programs (EPS), or nobody keeps pictures in them.
@@ -203,35 +204,40 @@ def _repaired(data: bytes, recipe: Recipe | None, limits: Limits) -> list[Pictur
     return [replace(one, damaged=repair.reason) for one in found]
 
 
-def first_picture(
-    data: bytes, side: int, limits: Limits, fit: Callable[[Image.Image, int], Image.Image]
-) -> tuple[Image.Image, tuple[int, int]]:
-    """The (first) picture in `data` upright and in its own mode, made to `fit` a side; and its stored (width, height)."""
+def shown(data: bytes, side: int, limits: Limits) -> tuple[bytes, tuple[int, int]]:
+    """The (first) picture in `data` as WebP, which any browser shows: upright, transparency kept, at most `side` pixels long; and
+    the file's own (width, height) as it is stored. Raises `ImageUnreadable` or `ImageUnsupported`.
+    """
     try:
-        return _first_picture(data, side, limits, fit)
+        return _shown(data, side, limits)
     except ImagePassing:
         raise
     except ImageUnreadable:
         repair = repairs.repair(data)
         if repair is None:
             raise
-        return _first_picture(repair.data, side, limits, fit)
+        return _shown(repair.data, side, limits)
 
 
-def _first_picture(
-    data: bytes, side: int, limits: Limits, fit: Callable[[Image.Image, int], Image.Image]
-) -> tuple[Image.Image, tuple[int, int]]:
+def _shown(data: bytes, side: int, limits: Limits) -> tuple[bytes, tuple[int, int]]:
+    out = io.BytesIO()
     with _explained(data, limits) as check:
-        image = _known(data, check)
-        if image is None:
-            image = open_others(data, replace(limits, frames=1), check)[0]
+        image = _known(data, check) or open_others(data, replace(limits, frames=1), check)[0]
         with image:
             size = image.size
             if image.format in ("JPEG", "MPO"):
                 image.draft("RGB", (2 * side, 2 * side))
             limits.check_size(*image.size)
             image.load()
-            return fit(ImageOps.exif_transpose(image), side), size
+            picture = ImageOps.exif_transpose(image)
+            if picture.mode not in ("RGB", "RGBA"):
+                picture = picture.convert("RGBA") if has_alpha(picture) else to_rgb(picture)
+            scale = min(1.0, side / max(picture.size))
+            fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            if fitted != picture.size:
+                picture = picture.resize(fitted, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    picture.save(out, "WEBP", quality=SHOWN_QUALITY, method=2)
+    return out.getvalue(), size
 
 
 @contextmanager

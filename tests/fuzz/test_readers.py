@@ -58,8 +58,7 @@ from tagcheck.library.hydrus.client import Hydrus
 from tagcheck.library.hydrus.connection import Answer, Connection
 from tagcheck.pictures import unreadable
 from tagcheck.pictures.file_formats import ImageUnreadable, ImageUnsupported, Limits
-from tagcheck.pictures.preparation import first_picture
-from tagcheck.pictures.showing import shown
+from tagcheck.pictures.preparation import shown
 from tagcheck.review import Filter, Review, by_picture, queries, report_import
 from tagcheck.review.store import decisions
 from tagcheck.series import classifier_files
