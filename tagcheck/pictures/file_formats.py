@@ -12,7 +12,7 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any
 
 import numpy as np
@@ -113,11 +113,16 @@ def open_others(data: bytes, limits: Limits, check: Callable[[], None]) -> list[
     return openers[kind](data, limits, check)
 
 
-def _heif(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
+def _package(name: str, way_out: str) -> Any:
+    """A package that not everybody has. Raises `ImageUnsupported`, with the way out, where it is missing."""
     try:
-        import pi_heif
+        return import_module(name)
     except ImportError:
-        raise ImageUnsupported("a HEIC picture: pip install pi-heif, and run again") from None
+        raise ImageUnsupported(f"{way_out}, and run again") from None
+
+
+def _heif(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
+    pi_heif = _package("pi_heif", "a HEIC picture: pip install pi-heif")
     check()
     file = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
     limits.check_size(*file.size)
@@ -132,10 +137,7 @@ def _avif(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.
 
 
 def _jpegxl(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
-    try:
-        import imagecodecs
-    except ImportError:
-        raise ImageUnsupported("a JPEG XL picture: pip install imagecodecs, and run again") from None
+    imagecodecs = _package("imagecodecs", "a JPEG XL picture: pip install imagecodecs")
     check()
     try:
         values = imagecodecs.jpegxl_decode(data)
@@ -149,10 +151,7 @@ def _jpegxl(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Imag
 
 
 def _video(data: bytes, limits: Limits, check: Callable[[], None]) -> list[Image.Image]:
-    try:
-        import av
-    except ImportError:
-        raise ImageUnsupported("a video: pip install av, and run again") from None
+    av = _package("av", "a video: pip install av")
     try:
         with av.open(io.BytesIO(data)) as file:
             if not file.streams.video:

@@ -77,14 +77,12 @@ def near_pairs(
     engine: str = "auto",
     progress: Progress | None = None,
     limit: int | None = None,
-    device: str | None = None,
 ) -> Pairs:
     """Every pair of rows whose cosine is at or above `threshold`, none left out.
 
     `matrix` (n, d) of any floating type, rows of any length; a zero row pairs with nothing. `threshold` above 0, up to
-    1. `engine` "torch", or "native" or "auto" for the compiled kernel where the machine can have it; the pairs are the
-    same. `device` a device of torch that shall make all products in half precision; without one, "auto" takes a
-    graphics card for many rows. `progress` is told the share of the work that is done, 0 to 1. Raises `NotFinite`
+    1. `engine` "torch", or "native" for the compiled kernel where the machine can have it, or "auto", which takes a graphics
+    card for many rows where there is one; the pairs are the same. `progress` is told the share of the work that is done, 0 to 1. Raises `NotFinite`
     naming a row, ValueError for a threshold out of range, `TooManyPairs` when more than `limit` pairs are found.
 
     >>> rows = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.0, 0.0]])
@@ -94,7 +92,7 @@ def near_pairs(
     """
     progress = progress or (lambda share: None)
     with workers() as pool:
-        search, decide = _begun(matrix, threshold, engine, limit, device, pool, progress)
+        search, decide = _begun(matrix, threshold, engine, limit, pool, progress)
         return _sorted_pairs(list(over_strips(search, decide, pool, progress)))
 
 
@@ -126,7 +124,7 @@ def in_parts(matrix: np.ndarray, threshold: float, limit: int | None = None) -> 
 
     The parts together are all pairs, each once (`joined`). What all parts need is worked out here, once.
     """
-    search, decide = _begun(matrix, threshold, "auto", limit, None, ThreadPoolExecutor(1), lambda share: None)
+    search, decide = _begun(matrix, threshold, "auto", limit, ThreadPoolExecutor(1), lambda share: None)
 
     def part(place: int, parts: int) -> Pairs:
         strips = range(0, search.size, search.step)[place::parts]
@@ -142,13 +140,7 @@ def joined(parts: Iterable[Pairs]) -> Pairs:
 
 
 def _begun(
-    matrix: np.ndarray,
-    threshold: float,
-    engine: str,
-    limit: int | None,
-    device: str | None,
-    pool: Executor,
-    progress: Progress,
+    matrix: np.ndarray, threshold: float, engine: str, limit: int | None, pool: Executor, progress: Progress
 ) -> tuple[Search, _Decision]:
     """The search for pairs of rows, and what decides about those that it finds."""
     if not 0 < threshold <= 1:
@@ -157,18 +149,14 @@ def _begun(
         raise ValueError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
     rows = UnitRows.of(matrix, pool)
     decide = _Decision(matrix, threshold, rows.slack, limit)
-    return _search(rows, threshold - rows.slack, engine, device, pool, progress), decide
+    return _search(rows, threshold - rows.slack, engine, pool, progress), decide
 
 
-def _search(rows: UnitRows, low: float, engine: str, device: str | None, pool: Executor, progress: Progress) -> Search:
+def _search(rows: UnitRows, low: float, engine: str, pool: Executor, progress: Progress) -> Search:
     """The search that suits the machine and the number of rows."""
-    asked = torch.device(device) if device else gpu_search.card() if engine == "auto" else None
-    if (
-        asked is not None
-        and (device or len(rows) >= gpu_search.FEWEST_ROWS)
-        and gpu_search.fits(len(rows), rows.width, asked)
-    ):
-        return DeviceSearch(rows, low, asked, pool)
+    card = gpu_search.card() if engine == "auto" and len(rows) >= gpu_search.FEWEST_ROWS else None
+    if card is not None and gpu_search.fits(len(rows), rows.width, card):
+        return DeviceSearch(rows, low, card, pool)
     search = PrunedSearch(rows, low, pool, engine != "torch", progress)
     return search if search.worthwhile else PlainSearch(rows, low)
 

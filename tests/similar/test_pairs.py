@@ -186,7 +186,9 @@ def test_products_on_a_device_lose_no_pair(case, summed, monkeypatch):
     if not summed:
         monkeypatch.setattr(gpu_search, "sums_in_float32", lambda device: False)
     matrix, threshold = ADVERSARIAL[case]
-    pairs = near_pairs(matrix, threshold, device="cpu")
+    monkeypatch.setattr(gpu_search, "card", lambda: torch.device("cpu"))
+    monkeypatch.setattr(gpu_search, "FEWEST_ROWS", 0)
+    pairs = near_pairs(matrix, threshold)
     assert list(zip(pairs.i.tolist(), pairs.j.tolist())) == true_pairs(case)
 
 
