@@ -15,13 +15,18 @@ from typing import Any, TypeGuard
 from tagcheck import data_folder, memory, script, tags
 from tagcheck.data_folder import DATASET, DataFolder
 from tagcheck.errors import BadFile
-from tagcheck.json_files import Unusable, Wrong, is_text
+from tagcheck.json_files import Unusable, Wrong, is_text, list_of, map_of, record, string
 from tagcheck.refusals import Spellings
 
 HASH = re.compile(r"[0-9a-f]{64}")
 TAG_LISTS = ("existing_all_tags", "deleted_tags", "implied_tags")
 REPEATED = ("pages", "existing_series_tags")  # what many records say alike
 _NOTHING: Mapping[str, str] = {}
+LISTS_BY_TAG = map_of(list_of(string), string)
+RELATIONS = record(
+    optional={"siblings": map_of(string, string), "parents": LISTS_BY_TAG, "other_siblings": LISTS_BY_TAG}
+)
+JUDGED = record({"hashes": list_of(string), "judgement": string}, {"others": list_of(string)})
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # that a calendar has, from 1970
 
 
@@ -211,13 +216,16 @@ def spellings(path: Path) -> Spellings:
 
 def _relations(path: Path, found: Any) -> tuple[dict[str, str], dict[str, frozenset[str]], Spellings]:
     """Siblings, parents, and both with the siblings of every tag service, out of the header's `tag_relations`."""
-    found = {} if found is None else found
-    siblings = found.get("siblings") or {} if isinstance(found, dict) else None
-    if not isinstance(siblings, dict) or not all(isinstance(tag, str) for tag in siblings.values()):
-        raise BadFile(f"{path}: 'siblings' of 'tag_relations' are not tags by tag: run {DATASET.made_by} again")
-    parents = _tag_lists(path, found, "parents")
-    shown = {tags.clean(tag): tags.clean(ideal) for tag, ideal in siblings.items()}
-    everywhere = _tag_lists(path, found, "other_siblings")
+    said = {} if found is None else found
+    try:
+        RELATIONS(said)
+    except Wrong as error:
+        raise BadFile(f"{path}: 'tag_relations': {error}: run {DATASET.made_by} again") from None
+    shown = {tags.clean(tag): tags.clean(ideal) for tag, ideal in (said.get("siblings") or {}).items()}
+    parents, everywhere = (
+        {tags.clean(tag): frozenset(map(tags.clean, some)) for tag, some in (said.get(name) or {}).items()}
+        for name in ("parents", "other_siblings")
+    )
     for tag, ideal in shown.items():
         everywhere[tag] = everywhere.get(tag, frozenset()) | {ideal}
     return shown, parents, Spellings(everywhere, parents)
@@ -227,22 +235,16 @@ def _texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _tag_lists(path: Path, found: dict[str, Any], name: str) -> dict[str, frozenset[str]]:
-    lists = found.get(name) or {}
-    if not isinstance(lists, dict) or not all(map(_texts, lists.values())):
-        raise BadFile(f"{path}: {name!r} of 'tag_relations' are not lists of tags by tag: run {DATASET.made_by} again")
-    return {tags.clean(tag): frozenset(map(tags.clean, some)) for tag, some in lists.items()}
-
-
 def _judged(found: list[Any], unusable: Unusable) -> Iterator[tuple[tuple[str, str], str]]:
     """Each judged pair out of the header's `judged_pairs`; where a pair has two judgements (two copies in a group of alternates), "duplicates"."""
     ordered = sorted(found, key=lambda one: isinstance(one, dict) and one.get("judgement") == "duplicates")
     for place, one in enumerate(ordered, 1):
-        hashes, others = (one.get("hashes"), one.get("others") or []) if isinstance(one, dict) else (None, None)
-        if not (_texts(hashes) and _texts(others) and isinstance(one.get("judgement"), str)):
+        try:
+            JUDGED(one)
+        except Wrong:
             unusable.note(f"'judged_pairs' has an entry ({place}) without 'judgement' and 'hashes'")
             continue
-        for first, second in itertools.product(hashes, others or hashes):
+        for first, second in itertools.product(one["hashes"], one.get("others") or one["hashes"]):
             if first != second:
                 yield (min(first, second), max(first, second)), one["judgement"]
 

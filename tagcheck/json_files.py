@@ -219,6 +219,12 @@ def is_text(value: Any) -> TypeGuard[str]:
     return True
 
 
+def string(value: Any) -> None:
+    """Any text, also such as cannot be stored."""
+    if not isinstance(value, str):
+        raise Wrong(f"{_shown(value)} is no text")
+
+
 def text(most: int = 10_000, least: int = 0) -> Shape:
     """Text of `least` to `most` characters, all of which can be stored and shown."""
 

@@ -213,7 +213,7 @@ def test_a_deleted_spelling_speaks_for_the_tag_that_is_seen_on_whichever_service
 @pytest.mark.parametrize(
     ("header", "says"),
     [
-        ({"tag_relations": []}, "'siblings'"),
+        ({"tag_relations": []}, "'tag_relations': a list is not an object"),
         ({"tag_relations": {"siblings": {"a": 1}}}, "'siblings'"),
         ({"tag_relations": {"parents": {"a": "b"}}}, "'parents'"),
         ({"tag_relations": {"other_siblings": {"a": [1]}}}, "'other_siblings'"),

@@ -1,21 +1,10 @@
 """The shape that each answer of Hydrus' API that is used here has to have (`tagcheck.json_files`); more keys may be there."""
 
-import re
 from typing import Any
 
-from tagcheck.json_files import Shape, Wrong, either, flag, list_of, map_of, null, number, record, whole
+from tagcheck.json_files import Shape, either, flag, list_of, map_of, matching, null, number, record, string, whole
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def string(value: Any) -> None:
-    if not isinstance(value, str):
-        raise Wrong(f"{type(value).__name__} is no text")
-
-
-def sha256(value: Any) -> None:
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise Wrong("it is no hash")
+sha256 = matching(r"[0-9a-f]{64}", "a hash")
 
 
 def page(value: Any) -> None:
