@@ -364,7 +364,9 @@ def similar_pictures(
     Without embeddings there is none, and the findings stand on probabilities alone.
     """
     try:
-        embedded = store.load(folder.embeddings, [one.record.hash for one in judged], model=card["embedding"]["model"])
+        asked = {entry["hash"] for some in wanted.values() for entry in some}
+        needed = [one.record.hash for one in judged if one.record.hash in asked or one.own & wanted.keys()]
+        embedded = store.load(folder.embeddings, needed, model=card["embedding"]["model"])
     except MissingInput:
         script.say(f"no embeddings in {folder.embeddings}: the findings name no similar pictures")
         return {}

@@ -81,8 +81,10 @@ def copy_chance_by_tags(
     """
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(matrix))[:FEW_ALIKE]
-    unit = unit_rows(matrix - matrix.mean(axis=0, dtype=np.float64).astype(np.float32))
-    cosine = unit[rows] @ unit.T
+    mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    own, cosine = unit_rows(matrix[rows] - mean), np.empty((len(rows), len(matrix)), dtype=np.float32)
+    for start in range(0, len(matrix), BLOCK):
+        cosine[:, start : start + BLOCK] = own @ unit_rows(matrix[start : start + BLOCK] - mean).T
     cosine[labels[rows][:, None] == labels[None, :]] = -2.0
     near = cosine.argmax(axis=1)
     apart = cosine.max(axis=1) > -2
