@@ -65,6 +65,14 @@ def validated(folder: DataFolder) -> dict:
     return report(folder)
 
 
+@pytest.fixture(scope="module")
+def judged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
+    """A copy with its report, not to be changed either."""
+    folder = DataFolder(Path(shutil.copytree(trained, tmp_path_factory.mktemp("judged") / "copy")))
+    validated(folder)
+    return folder
+
+
 def test_every_picture_is_predicted_out_of_fold(trained: Path, drawn: Drawn):
     card, rows = classifier_files.load_out_of_fold(DataFolder(trained), "series")
     assert [row["hash"] for row in rows] == sorted(drawn.hashes)
@@ -101,23 +109,23 @@ def test_training_twice_leaves_one_classifier_with_the_same_predictions(own_copy
     assert len(list(own_copy.classifier.iterdir())) == 3
 
 
-def test_the_report_counts_what_it_lists(own_copy: DataFolder, drawn: Drawn):
-    found = validated(own_copy)
+def test_the_report_counts_what_it_lists(judged: DataFolder, drawn: Drawn):
+    found = report(judged)
     summary = found["summary"]
     correct, missing = summary["correct_predictions"], summary["missing_predictions_count"]
     incorrect = summary["incorrect_predictions_count"]
     assert summary["total_predictions"] == correct + missing + incorrect
     assert summary["accuracy"] == pytest.approx(correct / summary["total_predictions"], abs=1e-4)
     assert (len(found["missing_predictions"]), len(found["incorrect_predictions"])) == (missing, incorrect)
-    rows = classifier_files.load_out_of_fold(own_copy, "series")[1]
+    rows = classifier_files.load_out_of_fold(judged, "series")[1]
     tags = dict(zip(drawn.hashes, drawn.tag_sets()))
     assert correct == sum(len(tags[row["hash"]] & set(row["predicted"])) for row in rows)
     assert summary["images_abstained"] == sum(not row["predicted"] for row in rows)
     assert summary["tags_not_judged"] == 1
 
 
-def test_planted_errors_are_at_the_top_of_the_lists(own_copy: DataFolder, drawn: Drawn):
-    found = validated(own_copy)
+def test_planted_errors_are_at_the_top_of_the_lists(judged: DataFolder, drawn: Drawn):
+    found = report(judged)
     number = {hash: row for row, hash in enumerate(drawn.hashes)}
     sure = [one for one in found["missing_predictions"] if one["confidence"] >= 0.8]
     wrong = [drawn.truth[number[one["hash"]]] != int(one["series"][8:]) for one in sure]
@@ -130,8 +138,8 @@ def test_planted_errors_are_at_the_top_of_the_lists(own_copy: DataFolder, drawn:
         assert confidence == sorted(confidence, reverse=True)
 
 
-def test_a_finding_says_what_to_do_why_and_which_pictures_are_alike(own_copy: DataFolder, drawn: Drawn):
-    found = validated(own_copy)
+def test_a_finding_says_what_to_do_why_and_which_pictures_are_alike(judged: DataFolder, drawn: Drawn):
+    found = report(judged)
     number = {hash: row for row, hash in enumerate(drawn.hashes)}
     removal, addition = found["missing_predictions"][0], found["incorrect_predictions"][0]
     assert (removal["action"], addition["action"]) == ("remove", "add")
@@ -180,9 +188,9 @@ def test_finding_ids_stay_from_run_to_run(own_copy: DataFolder):
         assert [one["id"] for one in first[kind]] == [one["id"] for one in second[kind]]
 
 
-def test_per_series_numbers_are_what_counting_gives(own_copy: DataFolder, drawn: Drawn):
-    rows = {row["series"]: row for row in validated(own_copy)["per_series"]}
-    said = {row["hash"]: row for row in classifier_files.load_out_of_fold(own_copy, "series")[1]}
+def test_per_series_numbers_are_what_counting_gives(judged: DataFolder, drawn: Drawn):
+    rows = {row["series"]: row for row in report(judged)["per_series"]}
+    said = {row["hash"]: row for row in classifier_files.load_out_of_fold(judged, "series")[1]}
     tagged = [hash for hash, tags in zip(drawn.hashes, drawn.tag_sets()) if "series:s0" in tags]
     hits = sum("series:s0" in said[hash]["predicted"] for hash in tagged)
     assert rows["series:s0"]["support"] == len(tagged) and rows["series:s0"]["correct"] == hits
@@ -191,15 +199,15 @@ def test_per_series_numbers_are_what_counting_gives(own_copy: DataFolder, drawn:
     assert rows["series:s77"]["not_judged"] == 1 and "cannot be judged" in rows["series:s77"]["note"]
 
 
-def test_the_calibration_table_covers_every_judged_picture_with_a_tag(own_copy: DataFolder, drawn: Drawn):
-    found = validated(own_copy)
+def test_the_calibration_table_covers_every_judged_picture_with_a_tag(judged: DataFolder, drawn: Drawn):
+    found = report(judged)
     assert sum(row["count"] for row in found["calibration"]) == int((drawn.tagged >= 0).sum()) - 1
     assert found["summary"]["calibration_error"] < 0.05
 
 
-def test_the_reliability_diagram_shows_every_filled_bin(own_copy: DataFolder):
-    found = validated(own_copy)
-    drawing = ElementTree.parse(own_copy.newest(SERIES_VALIDATION).with_suffix(".svg")).getroot()
+def test_the_reliability_diagram_shows_every_filled_bin(judged: DataFolder):
+    found = report(judged)
+    drawing = ElementTree.parse(judged.newest(SERIES_VALIDATION).with_suffix(".svg")).getroot()
     points = [
         (float(one.get("cx")), float(one.get("cy"))) for one in drawing.iter("{http://www.w3.org/2000/svg}circle")
     ]
