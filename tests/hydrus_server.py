@@ -201,9 +201,8 @@ class HydrusServer:
         self.filters: dict[str, str] = {}  # of keys that see some files only: what they may search for, in words
         self.relationships: dict[tuple[str, str], str] = {}
         self.popups: dict[str, dict[str, Any]] = {}
-        self.arriving: set[str] = (
-            set()
-        )  # keys of popups that the GUI has not taken yet: the next question does not find them
+        # Keys of popups that the GUI has not taken yet: the next question does not find them.
+        self.arriving: set[str] = set()
         self.calls: list[Call] = []
         self.refreshed: list[str] = []  # pages that somebody refreshed: harmful
         self.alarms: list[int] = []  # unknown file ids that somebody asked bytes for: harmful

@@ -58,12 +58,8 @@ def test_tags_are_cleaned_and_the_rest_of_a_record_stays_within_reach(folder):
         {"solo"},
         {"series:x"},
     )
-    assert (
-        record.raw["width"] == 7
-        and record.raw["future"] == [1]
-        and found.model == "m"
-        and found.header["mapping"] == "x.json"
-    )
+    assert record.raw["width"] == 7 and record.raw["future"] == [1] and found.model == "m"
+    assert found.header["mapping"] == "x.json"
 
 
 def test_pictures_that_could_not_be_read_are_records_but_not_usable(folder):
@@ -246,6 +242,5 @@ def test_a_sample_is_spread_over_pages_and_says_of_how_many(folder):
         "10 of 150 pictures",
         {"pictures_seen": 10, "pictures_mapped": 150, "max_embeddings": 10},
     )
-    assert (
-        found.records == dataset.load(folder, most=10).records and len(dataset.load(folder, most=500).usable()) == 100
-    )
+    assert found.records == dataset.load(folder, most=10).records
+    assert len(dataset.load(folder, most=500).usable()) == 100

@@ -105,10 +105,8 @@ def test_a_data_folder_that_is_not_there_yet_keeps_nothing_else_from_being_check
     settings = {"HYDRUS_API_URL": server.url, "HYDRUS_API_KEY": server.key, "JOYTAG_MODEL_DIR": model}
     looked = script("config.py", "--check", "--data-dir", tmp_path / "not there", env=settings)
     assert looked.returncode == 3 and not (tmp_path / "not there").exists()
-    assert (
-        "problem  data folder: no data folder" in looked.stdout
-        and "dataset_hardcore_mapper.py makes it" in looked.stdout
-    )
+    assert "problem  data folder: no data folder" in looked.stdout
+    assert "dataset_hardcore_mapper.py makes it" in looked.stdout
     assert "ok       permission: edit file tags" in looked.stdout and "ok       page: 'dataset'" in looked.stdout
 
 

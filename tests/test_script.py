@@ -108,12 +108,8 @@ def test_ctrl_c_is_130_and_says_that_one_can_go_on(capsys):
 )
 def test_what_the_machine_refuses_is_one_line_with_the_file(number, way_out, capsys):
     code, said = end(raising(OSError(number, "strange thing", "/some/file")), capsys)
-    assert (
-        code == 1
-        and said.startswith("error: strange thing (/some/file): ")
-        and way_out in said
-        and said.count("\n") == 1
-    )
+    assert code == 1 and said.startswith("error: strange thing (/some/file): ") and way_out in said
+    assert said.count("\n") == 1
 
 
 def test_no_memory_is_one_line(capsys):
@@ -148,11 +144,8 @@ def test_a_reader_that_goes_away_is_no_error():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no Linux")
 def test_a_full_disk_under_the_output_is_said():
     done = run_as_script("    print('done')", "> /dev/full")
-    assert (
-        done.returncode == 1
-        and done.stderr.startswith("error: No space left on device")
-        and done.stderr.count("\n") == 1
-    )
+    assert done.returncode == 1 and done.stderr.startswith("error: No space left on device")
+    assert done.stderr.count("\n") == 1
 
 
 # --- options -------------------------------------------------------------------------------------------

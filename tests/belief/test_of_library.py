@@ -155,11 +155,8 @@ def test_a_second_tagger_is_weighed_beside_the_first_and_says_what_it_saw(tmp_pa
     (documented_one,) = (one for one in documented.samples("docs/taggers.md") if "taggers" in one)
     shapes = sorted(sorted(one) for one in documented_one["taggers"].values())
     assert shapes == sorted(sorted(one) for one in said.values())
-    assert (
-        said["wd"]["own"] > 0.9
-        and said["wd"]["learned"] > 0.8 > said["first"]["learned"]
-        and "own" not in said["first"]
-    )
+    assert said["wd"]["own"] > 0.9 and said["wd"]["learned"] > 0.8 > said["first"]["learned"]
+    assert "own" not in said["first"]
     assert "wd gives it" in found[0].why and found[0].evidence["weighed"]["wd/tagger"] > 2
 
 
@@ -197,10 +194,8 @@ def test_the_first_tagger_again_or_one_that_has_seen_too_few_is_left_out(folder)
         writer.add([name(row) for row in range(PICTURES)], np.ones((PICTURES, 8), np.float32))
     second_set(folder, seen=5)
     notes = of_library.weigh(folder, dataset.load(folder, None), ()).pictures.notes
-    assert (
-        "again was not used: it is the first tagger again" in notes
-        and "wd was not used: it has seen 5 pictures" in notes
-    )
+    assert "again was not used: it is the first tagger again" in notes
+    assert "wd was not used: it has seen 5 pictures" in notes
 
 
 def test_without_embeddings_nothing_is_believed(tmp_path):

@@ -140,11 +140,8 @@ def test_precision_and_recall_by_threshold_are_counted():
         lowest=0.915,
     )
     by_threshold = {row["threshold"]: (row["pairs"], row["precision"], row["recall"]) for row in table}
-    assert (
-        by_threshold[0.915] == (5, 0.6, 0.75)
-        and by_threshold[0.92] == (4, 0.75, 0.75)
-        and by_threshold[0.995] == (1, 1.0, 0.25)
-    )
+    assert by_threshold[0.915] == (5, 0.6, 0.75) and by_threshold[0.92] == (4, 0.75, 0.75)
+    assert by_threshold[0.995] == (1, 1.0, 0.25)
     assert min(by_threshold) == 0.915 and max(by_threshold) == 0.995 and by_threshold[0.96] == (2, 1.0, 0.5)
     assert threshold.calibrated_threshold(table, 0.7) == 0.92 and threshold.calibrated_threshold(table[:1], 0.7) is None
 

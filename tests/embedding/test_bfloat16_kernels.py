@@ -146,9 +146,8 @@ def test_without_a_compiler_there_is_none_and_a_damaged_library_is_out_of_the_wa
         bfloat16_kernels.kernels.cache_clear()
         assert bfloat16_kernels.kernels() is not None
         (library,) = (tmp_path / "tagcheck").iterdir()
-        damaged = (
-            tmp_path / "other" / "tagcheck" / library.name
-        )  # elsewhere, since a loaded library is not loaded again
+        # Elsewhere, since a loaded library is not loaded again.
+        damaged = tmp_path / "other" / "tagcheck" / library.name
         damaged.parent.mkdir(parents=True)
         damaged.write_bytes(library.read_bytes()[:200])
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))

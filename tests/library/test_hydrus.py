@@ -47,11 +47,8 @@ from tagcheck.library.protocol import (
 from tagcheck.writing import apply
 from tagcheck.writing.ledger import Ledger
 
-OWN = (
-    "tagcheck tests",
-    "tagcheck tests, second",
-    "tagcheck tests, repository",
-)  # of a real client: two local, a repository
+# Of a real client: two local, a repository.
+OWN = ("tagcheck tests", "tagcheck tests, second", "tagcheck tests, repository")
 PROJECT = Path(__file__).resolve().parents[2]
 UNKNOWN_HASH = hashlib.sha256(b"no such file").hexdigest()
 
@@ -625,10 +622,8 @@ def test_a_batch_goes_out_and_comes_back_through_the_ledger(bench: Bench, tmp_pa
     assert [bench.state(hash, "old") for hash in hashes] == [CURRENT] * 3
     for row in back.rows:
         if row.tag == "hat":
-            assert (
-                row.reason.startswith("it is deleted now, and was absent before: Hydrus remembers")
-                and "clear deletion record" in row.reason
-            )
+            assert row.reason.startswith("it is deleted now, and was absent before: Hydrus remembers")
+            assert "clear deletion record" in row.reason
         else:
             assert row.reason == ""
 

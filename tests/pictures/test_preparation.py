@@ -298,9 +298,8 @@ def test_a_file_that_takes_too_long_is_given_up():
 def test_bytes_changed_at_random_never_raise_anything_else():
     rng = np.random.default_rng(1)
     files = [saved(drawing(40, 30), format) for format in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")]
-    files += [
-        path.read_bytes() for path in sorted(FORMATS.iterdir())
-    ]  # where their packages are not, a reason each time
+    # Where their packages are not, a reason each time.
+    files += [path.read_bytes() for path in sorted(FORMATS.iterdir())]
     for file in files:
         whole = np.frombuffer(file, np.uint8)
         for _ in range(60):
@@ -321,18 +320,14 @@ def test_a_library_s_own_kind_of_error_is_a_damaged_file_too(monkeypatch):
 
 def test_kinds_that_pillow_does_not_open_are_known_by_their_bytes():
     stream = (b"\x47" + bytes(187)) * 4
-    assert (
-        file_formats.kind_of(stream) == "video" and file_formats.kind_of(stream[:400]) is None
-    )  # an MPEG transport stream
+    # An MPEG transport stream.
+    assert file_formats.kind_of(stream) == "video" and file_formats.kind_of(stream[:400]) is None
     assert file_formats.kind_of(b"\0\0\0\x20ftypavis") == "avif" and file_formats.kind_of(b"RIFF\0\0\0\0WAVE") is None
 
 
 def test_a_number_of_places_is_spread_evenly():
-    assert (
-        file_formats.spread(9, 3) == [1, 4, 7]
-        and file_formats.spread(1, 4) == [0]
-        and file_formats.spread(3, 5) == [0, 1, 2]
-    )
+    assert file_formats.spread(9, 3) == [1, 4, 7] and file_formats.spread(1, 4) == [0]
+    assert file_formats.spread(3, 5) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

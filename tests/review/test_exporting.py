@@ -39,9 +39,8 @@ def exported(folder: DataFolder, capsys, kind: str, *options: str) -> str:
 def test_fiftyone_gets_a_classification_with_confidence_for_each_suggestion_of_a_picture(found, capsys):
     made = json.loads(exported(found, capsys, "fiftyone"))
     assert made["classes"] is None and set(made["labels"]) == {PLACE, f"f{FAR[:2]}/{FAR}"}
-    for one in (
-        one for some in made["labels"].values() for one in some
-    ):  # as FiftyOne's importer documents a classification
+    # As FiftyOne's importer documents a classification.
+    for one in (one for some in made["labels"].values() for one in some):
         assert one.keys() == {"label", "confidence", "attributes"} and isinstance(one["label"], str)
         assert 0 <= one["confidence"] <= 1 and all(isinstance(said, str) for said in one["attributes"].values())
     solo, hat, copy = sorted(made["labels"][PLACE], key=lambda one: ("other" in one["attributes"], -one["confidence"]))
@@ -83,9 +82,8 @@ def test_label_studio_gets_a_task_a_picture_with_the_likely_choices_ticked(found
     (said,) = one["predictions"]
     ticked = {row["from_name"]: row["value"]["choices"] for row in said["result"]}
     assert ticked == {"add": ["hat"], "remove": ["solo"]} and said["score"] == 0.95
-    for result in (
-        result for task in (far, one) for result in task["predictions"][0]["result"]
-    ):  # a choice as its forms have it
+    # A choice as its forms have it.
+    for result in (result for task in (far, one) for result in task["predictions"][0]["result"]):
         assert result["type"] == "choices" and result["to_name"] == "image" and 0 <= result["score"] <= 1
         assert set(result["value"]["choices"]) <= {
             row["value"] for task in (far, one) for row in task["data"][result["from_name"]]

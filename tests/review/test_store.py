@@ -222,11 +222,8 @@ def test_an_entry_that_names_only_tags_is_read_with_a_reason_that_is_never_empty
     save_mistagged(folder, {"hash": A, "issue": "missing_tags", "missing_tags": ["series:x"], "confidence": 0.85})
     sync(review, folder)
     (finding,) = queries.page(review, Filter())
-    assert (
-        finding.suggestions[0].key == Key(A, "series:x", ADD)
-        and finding.suggestions[0].why
-        and finding.confidence == 0.85
-    )
+    assert finding.suggestions[0].key == Key(A, "series:x", ADD) and finding.suggestions[0].why
+    assert finding.confidence == 0.85
 
 
 @pytest.mark.parametrize(
@@ -347,9 +344,8 @@ def test_an_ignored_suggestion_stays_listed_when_no_report_makes_it_any_longer(r
     sync(review, folder)
     assert open_tags(review, state=IGNORED) == ["x"]
     review.undo()
-    assert open_tags(review, state=IGNORED) == [] and open_tags(review) == [
-        "y"
-    ]  # undecided again, and nobody suggests it
+    # Undecided again, and nobody suggests it.
+    assert open_tags(review, state=IGNORED) == [] and open_tags(review) == ["y"]
 
 
 def test_what_was_ignored_stays_so_but_says_what_changed_when_it_is_much_surer_now(review, folder):
@@ -681,10 +677,8 @@ def test_the_promise_is_measured_on_the_owners_own_decisions(review):
     review.decide(asks[15:], IGNORED)
     made = queries.measured_share(review, "missing_tags", 0.88)
     assert (made.right, made.of, made.share) == (15, 20, 0.75) and made.low < 0.75 < made.high
-    assert (
-        queries.measured_share(review, "missing_tags", 0.95) is None
-        and queries.measured_share(review, "incorrect_tags", 0.85) is None
-    )
+    assert queries.measured_share(review, "missing_tags", 0.95) is None
+    assert queries.measured_share(review, "incorrect_tags", 0.85) is None
 
 
 def test_the_index_answers_from_its_indexes(filled):
@@ -897,9 +891,8 @@ def test_the_pace_is_measured_on_working_time_alone(review):
             db.execute("INSERT INTO events VALUES (?, ?, 'x', 'done')", (number, f"2026-11-23T{time}Z"))
             db.execute("INSERT INTO event_changes VALUES (?, ?, 'x', 'add', '', 'open', 'accepted')", (number, A))
     made = queries.pace(review)
-    assert made.of == len(times) - 2 and made.a_minute == pytest.approx(
-        60 * 21 / (4 + 57)
-    )  # the long break counts for nothing
+    # The long break counts for nothing.
+    assert made.of == len(times) - 2 and made.a_minute == pytest.approx(60 * 21 / (4 + 57))
 
 
 def test_the_store_keeps_the_ledgers_tables_company(review, folder):

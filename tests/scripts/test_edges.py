@@ -48,17 +48,9 @@ def chain(tmp_path: Path, folder: DataFolder) -> Callable[..., Said]:
             (root / f"{number}.txt").write_text(tags)
         where = ["--data-dir", str(folder.root)]
         assert dataset_hardcore_mapper.main([*where, "--library", str(root)]) == 0
-        network = [
-            "--model-dir",
-            str(PROJECT / "sample" / "network"),
-            "--device",
-            "cpu",
-            "--precision",
-            "float32",
-            "--decoders",
-            "1",
-        ]
-        assert advanced_joytag_processing.main([*where, *network]) == 0
+        given = {"model-dir": PROJECT / "sample" / "network", "device": "cpu", "precision": "float32", "decoders": 1}
+        options = [f"--{name}={value}" for name, value in given.items()]
+        assert advanced_joytag_processing.main([*where, *options]) == 0
         for script in (train_series_classifier_images,) + DETECTORS * detectors:
             assert not script.main(where)
         return {kind.name: json.loads(folder.newest(kind).read_text()) for kind in REPORTS} if detectors else {}

@@ -274,9 +274,8 @@ def test_what_was_fixed_ignored_or_settled_in_hydrus_does_not_come_back(chain):
     records = {record["hash"]: record for record in report(chain, DATASET)["results"]}
     assert fixed.tag in records[fixed.hash]["existing_all_tags"]
     shown = {tag for record in records.values() for tag in record["existing_all_tags"]}
-    assert (
-        "time:day" in shown and "day" not in shown and tagger_note(chain).split()[0] == known.split()[0]
-    )  # JoyTag's "day" means it now
+    # JoyTag's "day" means it now.
+    assert "time:day" in shown and "day" not in shown and tagger_note(chain).split()[0] == known.split()[0]
     with review_page(chain) as browser:
         rows = browser.session.get(browser.url + "/error-review/export.json?state=open", timeout=60).json()
     open_now = {(row["hash"], row["tag"]) for row in rows}

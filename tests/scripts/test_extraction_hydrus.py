@@ -140,10 +140,8 @@ def test_without_the_permissions_the_dataset_is_made_all_the_same(
     found = dataset.load(folder)
     assert len(found.records) == 6 and "tag_relations" not in found.header and found.judged == {}
     said = capsys.readouterr().err
-    assert (
-        'lacks the permission "edit file tags", so your siblings' in said
-        and 'lacks the permission "edit file relationships"' in said
-    )
+    assert 'lacks the permission "edit file tags", so your siblings' in said
+    assert 'lacks the permission "edit file relationships"' in said
 
 
 # --- --popup ----------------------------------------------------------------------------------------------

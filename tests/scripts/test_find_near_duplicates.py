@@ -323,11 +323,8 @@ def test_pictures_judged_as_no_copies_are_no_group_and_judged_as_copies_are_one(
         with Review(folder.review) as store:
             store.decide([Ask(key)], state)
         report = report_of(folder)
-        assert (
-            report["groups"] == groups
-            and report["similar_pairs"] == []
-            and report["summary"]["pairs_already_judged"] == 1
-        )
+        assert report["groups"] == groups and report["similar_pairs"] == []
+        assert report["summary"]["pairs_already_judged"] == 1
 
 
 def many_known(folder: DataFolder) -> tuple[list[list[str]], list[list[str]]]:
@@ -395,11 +392,8 @@ def test_help_says_units_and_defaults(capsys):
     with pytest.raises(SystemExit) as ended:
         find_near_duplicates.main(["--help"])
     said = capsys.readouterr().out
-    assert (
-        ended.value.code == 0
-        and "0.95 where nothing was" in " ".join(said.split())
-        and "95 % of the pairs are copies" in " ".join(said.split())
-    )
+    assert ended.value.code == 0 and "0.95 where nothing was" in " ".join(said.split())
+    assert "95 % of the pairs are copies" in " ".join(said.split())
 
 
 def test_pairs_that_were_judged_in_the_librarys_own_program_are_left_out(folder):

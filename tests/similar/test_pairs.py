@@ -293,9 +293,8 @@ def test_the_kernel_leaves_out_rows_that_are_out_of_reach(compiled):
     n = 80
     points = torch.zeros(n, 4)
     points[:, 0] = torch.cat([torch.linspace(0, 0.4, n // 2), torch.linspace(0.6, 1, n // 2)])
-    made = bounds_in_c._points(
-        points, torch.arange(n), np.array([0, n // 2, n]), 1 - 0.3**2 / 2, 0.0, None
-    )  # 0.3 apart at most
+    # 0.3 apart at most.
+    made = bounds_in_c._points(points, torch.arange(n), np.array([0, n // 2, n]), 1 - 0.3**2 / 2, 0.0, None)
     steps, numbers = np.zeros((n, 2 * bounds_in_c.PACKED), np.int8), np.zeros((n, 2), np.int16)
     made |= {"left": steps.astype(np.uint8), "right": steps, "left_starts": numbers, "right_starts": numbers}
     made |= {"early": 1, "pairs": 3, "stride": bounds_in_c.PACKED, "low": 0}

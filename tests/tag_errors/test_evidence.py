@@ -45,9 +45,8 @@ def test_a_regression_on_random_waves_is_near_to_one_with_the_kernel_itself():
 
 def test_a_library_of_nothing_but_copies_is_examined():
     rng = np.random.default_rng(2)
-    matrix = np.repeat(rng.normal(size=(2, 6)), 30, axis=0).astype(
-        np.float32
-    )  # every neighbour of a picture is its copy
+    # Every neighbour of a picture is its copy.
+    matrix = np.repeat(rng.normal(size=(2, 6)), 30, axis=0).astype(np.float32)
     given = np.zeros((60, 2), bool)
     given[:30, 0] = given[30:, 1] = True
     given[3, 0] = False

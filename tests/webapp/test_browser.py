@@ -98,9 +98,8 @@ def test_an_evening_of_decisions_by_keys(tab, site):
     settle(tab)
     tab.reload()
     tab.wait_for_load_state("networkidle")
-    assert all(
-        "net::ERR_" in problem for problem in tab.problems
-    )  # pictures that were on their way when the server ended
+    # Pictures that were on their way when the server ended.
+    assert all("net::ERR_" in problem for problem in tab.problems)
     tab.problems.clear()
     assert (site.queue("accepted"), site.queue("ignored"), site.queue("flagged")) == (39, 9, 1)
     tab.goto(site.address("/error-review/apply"))
@@ -244,14 +243,11 @@ def test_what_keys_do_to_the_picture_buttons_do_too(tab, site):
     for name in ("flicker", "difference"):
         button = tools.locator(f'[data-tool="{name}"]')
         button.click()
-        assert (
-            tab.locator(".stage").get_attribute("data-mode") == name and button.get_attribute("aria-pressed") == "true"
-        )
+        assert tab.locator(".stage").get_attribute("data-mode") == name
+        assert button.get_attribute("aria-pressed") == "true"
         button.click()
-        assert (
-            tab.locator(".stage").get_attribute("data-mode") == "side"
-            and button.get_attribute("aria-pressed") == "false"
-        )
+        assert tab.locator(".stage").get_attribute("data-mode") == "side"
+        assert button.get_attribute("aria-pressed") == "false"
     tab.get_by_role("link", name="Grid G").click()
     tab.wait_for_selector(".tile .two")
 
@@ -265,9 +261,8 @@ def test_a_pair_is_compared_and_its_tags_copied(tab, site):
         tab.keyboard.press(key)
         assert tab.locator(".stage").get_attribute("data-mode") == mode
     tab.keyboard.press("b")
-    tab.wait_for_selector(
-        "#said >> text=2 additions left open."
-    )  # what is suggested beside the copying stays, and is said
+    # What is suggested beside the copying stays, and is said.
+    tab.wait_for_selector("#said >> text=2 additions left open.")
     with Review(site.folder.review) as store:
         assert sorted(key.tag for key in store.accepted()) == ["number 58", "number 59"]
 

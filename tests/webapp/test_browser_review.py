@@ -295,9 +295,8 @@ def test_a_rule_says_first_what_it_takes_away_and_can_be_undone(tab, site):
     tab.get_by_role("button", name="Make this rule").click()
     assert site.queue("ignored") == COUNT - 3
     rules = json.loads((site.folder.root / "tag_rules.json").read_text())
-    assert (
-        rules["never_suggest"][-1] == "solo" and len(rules["never_suggest"]) > 1
-    )  # those that the program comes with stay
+    # Those that the program comes with stay.
+    assert rules["never_suggest"][-1] == "solo" and len(rules["never_suggest"]) > 1
     tab.get_by_role("button", name="Undo, and reopen what it took away").click()
     assert site.queue("ignored") == 0 and "None yet" in tab.locator("main").inner_text()
     tab.goto(site.address("/error-review/rules?apart=1girl"))
@@ -347,9 +346,8 @@ def test_a_sample_makes_a_promise_before_the_others_are_accepted(tab, site):
     tab.get_by_role("button", name=f"Write {COUNT - 4} changes").click()
     tab.wait_for_selector(f"text={COUNT - 4} changes applied")
     tab.goto(site.address("/error-review/applied/1"))
-    assert (
-        f"{COUNT - 23} changes of these: Accepted" in tab.locator("p.note").inner_text()
-    )  # the batch keeps the sample
+    # The batch keeps the sample.
+    assert f"{COUNT - 23} changes of these: Accepted" in tab.locator("p.note").inner_text()
 
 
 def test_the_overview_starts_with_the_next_session_and_its_end_says_what_was_done(tab, site):

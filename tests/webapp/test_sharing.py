@@ -94,11 +94,8 @@ def test_a_view_that_changed_since_it_was_shown_is_not_pushed(page: Shared) -> N
     answer = page.client.post(
         "/error-review/relate?type=pairs", data={"csrf": token, "kind": "duplicates", "expect": "2"}
     )
-    assert (
-        "Push these 2 pairs" in shown
-        and answer.status_code == 409
-        and "holds 1 pair now. Nothing was pushed" in answer.text
-    )
+    assert "Push these 2 pairs" in shown and answer.status_code == 409
+    assert "holds 1 pair now. Nothing was pushed" in answer.text
     assert page.hydrus.judged(page.pairs) == [None, None]
     assert (
         page.client.post(

@@ -482,9 +482,8 @@ def test_decisions_stay_when_the_server_is_started_anew(page):
     again = Page(page.folder, page.root, page.hashes)
     again.client._cookies.update(page.client._cookies)
     assert again.queues()["ignored"] == 1
-    assert (
-        again.client.post("/error-review/undo", data={"csrf": token}, follow_redirects=True).status_code == 200
-    )  # an old form still counts
+    # An old form still counts.
+    assert again.client.post("/error-review/undo", data={"csrf": token}, follow_redirects=True).status_code == 200
     assert again.queues()["ignored"] == 0
 
 
@@ -780,11 +779,8 @@ def test_a_file_that_is_no_picture_or_not_there_is_a_drawn_note(page):
     hash = sha256(page.root / "text.png")
     for address in (f"/pictures/{hash}/full", f"/pictures/{hash}/thumbnail", f"/pictures/{'0' * 64}/full"):
         answer = page.client.get(address)
-        assert (
-            answer.status_code == 200
-            and answer.headers["X-Picture"] == "unavailable"
-            and answer.headers["Cache-Control"] == "no-store"
-        )
+        assert answer.status_code == 200 and answer.headers["X-Picture"] == "unavailable"
+        assert answer.headers["Cache-Control"] == "no-store"
     assert page.client.get("/pictures/..%2f..%2fetc%2fpasswd/full").status_code == 404
     assert page.client.get("/pictures/ABC/full").status_code == 404
 
@@ -812,10 +808,8 @@ def test_the_thumbnail_cache_keeps_to_its_limit_and_drops_the_longest_unused(tmp
 def test_every_answer_forbids_foreign_scripts_and_frames(page):
     for address in ("/error-review", "/error-review/card", "/static/page.css", "/nothing"):
         headers = page.client.get(address, follow_redirects=True).headers
-        assert (
-            "script-src 'self'" in headers["Content-Security-Policy"]
-            and "unsafe" not in headers["Content-Security-Policy"]
-        )
+        assert "script-src 'self'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Frame-Options"] == "DENY" and headers["X-Content-Type-Options"] == "nosniff"
 
 

@@ -235,11 +235,8 @@ def test_undo_of_single_rows_leaves_the_others(home):
     result = home.apply(*(TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)))
     back = home.undo(rows=[result.rows[1].id])
     assert counts(back) == (1, 0, 0, 0) and back.batch == result.batch
-    assert (
-        home.statuses() == [APPLIED, UNDONE, APPLIED]
-        and home.texts()["b"] == "1girl, wrong_tag, solo\n"
-        and "hat" in home.texts()["a"]
-    )
+    assert home.statuses() == [APPLIED, UNDONE, APPLIED] and home.texts()["b"] == "1girl, wrong_tag, solo\n"
+    assert "hat" in home.texts()["a"]
 
 
 def test_undo_over_several_batches_goes_back_in_their_order(home):
@@ -368,11 +365,8 @@ def test_the_next_apply_carries_out_what_waited_first(home):
     home.apply(TagChange(home.a, "hat", "add"))
     home.back()
     result = home.apply(TagChange(home.a, "hat", "remove"))
-    assert (
-        counts(result) == (1, 0, 0, 0)
-        and home.statuses() == [APPLIED, APPLIED]
-        and home.texts()["a"] == "1girl, long_hair\n"
-    )
+    assert counts(result) == (1, 0, 0, 0) and home.statuses() == [APPLIED, APPLIED]
+    assert home.texts()["a"] == "1girl, long_hair\n"
 
 
 def test_what_waits_can_be_withdrawn(home):
@@ -414,12 +408,8 @@ def test_a_drive_that_goes_in_the_middle_costs_nothing(home, monkeypatch, name, 
     monkeypatch.setattr(applying, "CHUNK", 2)
     changes = [TagChange(hash, "hat", "add") for hash in (home.a, home.b, home.c)]
     result = applying.apply(home.ledger, Leaving(home, name, nth), changes)
-    assert (
-        result.waiting == "the drive is gone"
-        and result.open > 0
-        and result.applied + result.open == 3
-        and result.failed == 0
-    )
+    assert result.waiting == "the drive is gone" and result.open > 0 and result.applied + result.open == 3
+    assert result.failed == 0
     home.back()
     applying.recover(home.ledger, home.library)
     assert home.statuses() == [APPLIED] * 3
@@ -532,10 +522,8 @@ def test_undo_in_hydrus_refuses_where_the_owner_changed_the_tag_since(server, tm
     result = applying.apply(ledger, hydrus(server), [TagChange(one, "wrong tag", "remove")])
     server.mappings[MY_TAGS][one]["2"].clear()  # the owner cleared the deletion record
     back = applying.undo(ledger, hydrus(server), result.batch)
-    assert (
-        counts(back) == (0, 1, 0, 0)
-        and back.rows[0].reason == "not taken back: it is absent now, and was deleted before"
-    )
+    assert counts(back) == (0, 1, 0, 0)
+    assert back.rows[0].reason == "not taken back: it is absent now, and was deleted before"
     assert server.stored(one) == {"0": ["1girl"]}
 
 
