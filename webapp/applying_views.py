@@ -28,6 +28,7 @@ GONE = ("absent", "deleted", "petitioned")  # states of a tag that is not on its
 SIDECAR_WORDS = {"absent": "without it", "current": "with it"}  # a sidecar file knows no more than that
 DIFFERENCE_COLUMNS = ("hash", "action", "tag", "service", "before", "after", "reason")
 BATCH_COLUMNS = ("row", "hash", "action", "tag", "written", "service", "before", "after", "status", "reason")
+Results = list[BatchResult | Confirmed]
 STATUS_WORDS = {ledger.OPEN: "left open", ledger.WRITTEN: "written, being confirmed", ledger.SETTLED: "needed nothing"}
 
 blueprint = Blueprint("applying", __name__, url_prefix="/error-review")
@@ -43,7 +44,6 @@ def preview() -> str:
         problem = None if service else f"Nothing can be written: {library.why_no_service()}."
     except ToolError as error:
         return render_template("apply.html", problem=str(error), waiting=len(keys), made=None)
-    start = max(request.args.get("from", 0, int), 0)
     names = {one.key: one.name for one in services}
     by = request.args.get("by", "tag")
     picture = by == "picture"
@@ -61,14 +61,10 @@ def preview() -> str:
         services=services,
         service=service,
         names=names,
-        start=start,
-        rows=writes[start : start + ROWS],
-        step=ROWS,
+        **_shown(writes),
         digest=digest(made),
         gone=GONE,
         leftovers=applying.leftovers(library, made.writes),
-        refused=[one for one in made.no_writes if not one.settled],
-        settled=[one for one in made.no_writes if one.settled],
     )
 
 
@@ -106,10 +102,11 @@ def apply() -> Response:
         return go("applying.preview", "Every row is unticked, so nothing was written.", service=service.key)
     many = words.plural(len(left_out), "change")
     also = f"{many} left out: still accepted, and here again the next time." if left_out else ""
-    path = settings().folder.review
 
-    def work(job: Job) -> BatchResult:
-        return _noted(shared, applying.apply(Ledger(path), shared.writer(), wanted, service.key, progress=job.progress))
+    def work(job: Job) -> Results:
+        return _noted(
+            shared, [applying.apply(shared.ledger, shared.writer(), wanted, service.key, progress=job.progress)]
+        )
 
     return _start("apply", f"Writing {words.plural(len(wanted), 'change')} to {service.name}", work, also)
 
@@ -118,30 +115,26 @@ def apply() -> Response:
 def batches() -> str:
     """Every batch, the newest first."""
     state.shared().lost = ""
-    return render_template("batches.html", batches=Ledger(settings().folder.review).batches())
+    return render_template("batches.html", batches=state.shared().ledger.batches())
 
 
 @blueprint.get("/applied/<int:number>")
 def batch(number: int) -> str:
     """One batch, row by row."""
-    store = Ledger(settings().folder.review)
-    found = next((one for one in store.batches() if one.id == number), None)
+    shared = state.shared()
+    found = next((one for one in shared.ledger.batches() if one.id == number), None)
     if found is None:
         abort(404, f"There is no batch {number}.")
-    rows = store.rows(number)
-    state.shared().lost = ""
-    order, services, library = {ledger.FAILED: 0, ledger.OPEN: 1}, state.shared().services(), state.shared().there()
+    rows = shared.ledger.rows(number)
+    shared.lost = ""
+    order, services, library = {ledger.FAILED: 0, ledger.OPEN: 1}, shared.services(), shared.there()
     standing = [row.write for row in rows if row.status in (ledger.APPLIED, ledger.WRITTEN) and row.write]
     rows.sort(key=lambda row: (order.get(row.status, 2), row.id))
-    start = max(request.args.get("from", 0, int), 0)
     return render_template(
         "batch.html",
         batch=found,
         samples=queries.samples_behind(review(), number),
-        rows=rows[start : start + ROWS],
-        start=start,
-        step=ROWS,
-        total=len(rows),
+        **_shown(rows),
         services=services,
         state_words=_state_words(next(iter(services.values()), None)),
         can_undo=sum(applying.can_undo(row) for row in rows),
@@ -154,7 +147,7 @@ def batch(number: int) -> str:
 def export_batch(number: int, kind: str) -> Response:
     """One batch as CSV or JSON: every change with the tag's state before and after, and what became of it."""
     services, rows = state.shared().services(), []
-    for row in Ledger(settings().folder.review).rows(number):
+    for row in state.shared().ledger.rows(number):
         known = services.get(row.service or "")
         service = known.name if known else row.service
         changed = (row.id, row.hash, row.action, row.tag, row.stored_tag, service)
@@ -167,7 +160,7 @@ def export_batch(number: int, kind: str) -> Response:
 @blueprint.post("/applied/undo")
 def undo() -> Response:
     """Take back a batch (`batch`), or single rows of one (`row`)."""
-    shared, path = state.shared(), settings().folder.review
+    shared = state.shared()
     shared.library()
     rows = request.form.getlist("row", int)
     number = request.form.get("batch", type=int)
@@ -175,8 +168,8 @@ def undo() -> Response:
         abort(400, "This form names neither a batch nor a row.")
     chosen: dict[str, Any] = {"rows": rows} if rows else {"batch": number}
 
-    def work(job: Job) -> BatchResult:
-        return _noted(shared, applying.undo(Ledger(path), shared.writer(), progress=job.progress, **chosen))
+    def work(job: Job) -> Results:
+        return _noted(shared, [applying.undo(shared.ledger, shared.writer(), progress=job.progress, **chosen)])
 
     said = f"Taking back {words.plural(len(rows), 'change')}" if rows else f"Taking back batch {number}"
     return _start("undo", said, work)
@@ -202,28 +195,23 @@ def recover() -> Response:
     shared = state.shared()
     shared.library()
 
-    def work(job: Job) -> list[BatchResult | Confirmed]:
+    def work(job: Job) -> Results:
         return recovered(shared, shared.writer())
 
     return _start("recover", "Finishing what was left open", work)
 
 
-def recovered(shared: state.Shared, library: Library) -> list[BatchResult | Confirmed]:
+def recovered(shared: state.Shared, library: Library) -> Results:
     """What was left open finished and what was written read again, with the outcomes noted beside the decisions."""
-    path = shared.settings.folder.review
-    results: list[BatchResult | Confirmed] = list(applying.recover(Ledger(path), library))
-    if Ledger(path).rows(status=ledger.WRITTEN):
-        results.append(applying.confirm(Ledger(path), library))
-    with Review(path) as store:
-        for result in results:
-            store.note_outcomes(outcomes(result.rows))
-    confirming.wake(shared)
-    return results
+    results: Results = [*applying.recover(shared.ledger, library)]
+    if shared.ledger.rows(status=ledger.WRITTEN):
+        results.append(applying.confirm(shared.ledger, library))
+    return _noted(shared, results)
 
 
 def _failed(batch: int | None) -> list[Key]:
     """The changes of a batch that stand in the queue "failed" still."""
-    rows = Ledger(settings().folder.review).rows(batch, ledger.FAILED)
+    rows = state.shared().ledger.rows(batch, ledger.FAILED)
     keys = {Key(row.hash, row.tag, row.action) for row in rows}
     return [key for key in sorted(keys, key=lambda key: (key.hash, key.tag)) if review().decision(key).queue == FAILED]
 
@@ -280,11 +268,13 @@ def catch_up(store: Review) -> int:
     return store.note_outcomes(outcomes(row for row in Ledger(store.path).rows() if newer(row)))
 
 
-def _noted(shared: state.Shared, result: BatchResult) -> BatchResult:
-    with Review(shared.settings.folder.review) as store:
-        store.note_outcomes(outcomes(result.rows))
+def _noted(shared: state.Shared, results: Results) -> Results:
+    """The results of writes, noted beside the decisions; what is not certain yet is read again in a minute."""
+    with Review(shared.ledger.path) as store:
+        for result in results:
+            store.note_outcomes(outcomes(result.rows))
     confirming.wake(shared)
-    return result
+    return results
 
 
 def _start(kind: str, said: str, work: Callable[[Job], Any], also: str = "") -> Response:
@@ -299,7 +289,7 @@ def _finish(job: Job, also: str) -> Response:
     jobs().tell(job)
     if job.state == "failed":
         return go("applying.batches", f"{job.words}: {job.error}")
-    results = job.result if isinstance(job.result, list) else [job.result]
+    results: Results = job.result
     said = [in_words(job.kind, result) for result in results] or ["Nothing was left open."]
     for line in filter(None, [*said, also]):
         flash(line)
@@ -325,6 +315,12 @@ def in_words(kind: str, result: BatchResult | Confirmed) -> str:
     if result.open:
         said.append(f"{result.open:,} wait: {result.waiting}")
     return ", ".join(said) + "."
+
+
+def _shown(rows: Sequence[Any]) -> dict[str, Any]:
+    """Of many rows those that the address asks for, for a template with links to the others."""
+    start = max(request.args.get("from", 0, int), 0)
+    return {"rows": rows[start : start + ROWS], "start": start, "step": ROWS, "total": len(rows)}
 
 
 def _state_words(service: TagService | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ import threading
 
 from tagcheck.errors import ToolError
 from tagcheck.review import Review
-from tagcheck.writing import Confirmed, Ledger
+from tagcheck.writing import Confirmed
 from tagcheck.writing import apply as applying
 from tagcheck.writing.ledger import WRITTEN, outcomes
 from webapp import state, words
@@ -17,7 +17,7 @@ LOCK_SECONDS = 0.5  # that another run may hold the ledger; the next look comes 
 
 def wake(shared: state.Shared) -> None:
     """Have what is not confirmed yet read again in a minute, if there is any and nobody waits for it already."""
-    if shared.confirming is None and Ledger(shared.settings.folder.review).rows(status=WRITTEN):
+    if shared.confirming is None and shared.ledger.rows(status=WRITTEN):
         shared.confirming = threading.Timer(PAUSE, _again, [shared])
         shared.confirming.daemon = True
         shared.confirming.start()
@@ -30,10 +30,9 @@ def begin(shared: state.Shared) -> None:
 
 def look(shared: state.Shared, everything: bool = False) -> Confirmed | None:
     """Read again now, and note what came of it; None where the library, or the ledger, is not available."""
-    path = shared.settings.folder.review
     try:
-        found = applying.confirm(Ledger(path), shared.library(), everything, LOCK_SECONDS)
-        with Review(path) as store:
+        found = applying.confirm(shared.ledger, shared.library(), everything, LOCK_SECONDS)
+        with Review(shared.ledger.path) as store:
             store.note_outcomes(outcomes(found.rows))
     except ToolError as error:
         log.info("written changes could not be read again: %s", error)

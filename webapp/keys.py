@@ -49,11 +49,9 @@ KEPT = {
     "F5": "it reloads the page",
     "F11": "it fills the screen",
     "F12": "it is the browser's",
-    **{
-        f"Ctrl+{letter}": "it is the browser's"
-        for letter in ("w", "t", "n", "r", "l", "Shift+t", "Shift+n", "Shift+w", "Shift+r")
-    },
 }
+KEPT |= dict.fromkeys((f"Ctrl+{one}" for one in "wtnrl"), "it is the browser's")
+KEPT |= dict.fromkeys((f"Ctrl+Shift+{one}" for one in "tnwr"), "it is the browser's")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from tagcheck.library.protocol import ALTERNATES, DUPLICATES, FALSE_POSITIVES, P
 from tagcheck.review import Filter, Review, queries, report_import
 from tagcheck.review.queries import SURE, Count, Counted
 from tagcheck.review.store import OPEN
+from tagcheck.writing import Ledger
 from webapp.serving import THREADS
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class Shared:
         self.settings = settings
         self.memory = Memory()
         self.stores = Stores(settings.folder.review)
+        self.ledger = Ledger(settings.folder.review)
         self._starting = threading.Lock()
         self._reader: Reader | None = None
         self._opening = threading.Lock()

@@ -18,7 +18,6 @@ from tagcheck.review import Filter, by_picture, queries
 from tagcheck.review.counts import BANDS
 from tagcheck.review.queries import Finding, Health, Overview
 from tagcheck.review.store import APPLIED, IGNORED
-from tagcheck.writing import Ledger
 from tagcheck.writing.ledger import Batch
 from webapp import cards, charts, keys, state, words
 from webapp.answers import go, table, view_as_file
@@ -109,9 +108,7 @@ def findings() -> str:
     counts = state.queues(view)
     return render_template(
         "findings.html",
-        view=view,
-        query=to_query(view),
-        words=in_words(view),
+        **about(view),
         grid=grid,
         count=counts[view.state] if view.state else state.count(view),
         queues=counts,
@@ -126,6 +123,11 @@ def findings() -> str:
         can=state.shared().abilities(),
         exports=EXPORTS,
     )
+
+
+def about(view: Filter) -> dict[str, Any]:
+    """What every page of a view says of it."""
+    return {"view": view, "query": to_query(view), "words": in_words(view)}
 
 
 def rows_of(view: Filter, grid: bool, after: str | None, before: str | None) -> dict[str, Any]:
@@ -153,7 +155,7 @@ def card() -> Response | str:
         return render_template("done.html", **done_values(view))
     if finding.id != at:
         return redirect(url_for("views.card", **to_query(view, at=finding.id)))
-    return render_template("card.html", words=in_words(view), **card_values(view, finding))
+    return render_template("card.html", **card_values(view, finding))
 
 
 @blueprint.get("/error-review/cards")
@@ -268,9 +270,7 @@ def done_values(view: Filter) -> dict[str, Any]:
     """What the page at the end of a view needs: what was done, what a sample says, what is next."""
     sample = queries.sample(review(), view.sample) if view.sample else None
     return {
-        "view": view,
-        "query": to_query(view),
-        "words": in_words(view),
+        **about(view),
         "queues": state.queues(view),
         "sample": sample,
         "others": len(queries.asks(review(), sample.view)) if sample else 0,
@@ -306,8 +306,7 @@ def card_values(view: Filter, finding: Finding) -> dict[str, Any]:
     before, after = (queries.step(review(), view, finding.id, back) for back in (True, False))
     return {
         "card": cards.make(review(), view, finding, settings().invisible),
-        "query": query,
-        "view": view,
+        **about(view),
         "previous": url_for("views.card", **query, at=before) if before else None,
         "next": url_for("views.card", **query, at=after) if after else None,
         "left": state.count(view).findings,
@@ -398,7 +397,7 @@ def trend(made: Overview) -> dict[str, Any] | None:
         if any(value is not None for value in values):
             series.append((one.title, values))
     times = [min(row["created"] for row in run.values()) for run in together]
-    if fixed := Ledger(settings().folder.review).batches():
+    if fixed := state.shared().ledger.batches():
         series.append(("Fixed so far", [sum(_applied(one) for one in fixed if one.created <= time) for time in times]))
     labels = [time[:16].replace("T", " ") for time in times]
     return {"chart": charts.trend(labels, series, "Found and fixed, over the runs"), "labels": labels, "series": series}
@@ -409,7 +408,7 @@ def not_in_dataset() -> int:
     source = review().db.execute("SELECT created FROM sources WHERE kind = ?", (DATASET.name,)).fetchone()
     if source is None:
         return 0
-    return sum(_applied(one) for one in Ledger(settings().folder.review).batches() if one.created > source["created"])
+    return sum(_applied(one) for one in state.shared().ledger.batches() if one.created > source["created"])
 
 
 def _applied(batch: Batch) -> int:

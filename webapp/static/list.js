@@ -110,7 +110,10 @@ function decide(button) {
     if (body.ok) {
       count(body);
       recount(body);
-      if (boxes().length) return more();
+      if (boxes().length) {
+        more();
+        return;
+      }
     }
     sessionStorage.setItem("told", body.message);
     outbox.sending.then(() => location.reload());
