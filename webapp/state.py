@@ -301,6 +301,7 @@ def count(view: Filter) -> Count:
 
 
 def queues(view: Filter) -> dict[str, Count]:
+    """How many findings and suggestions of a view stand in each queue."""
     return shared().memory.counts(replace(view, state=OPEN), review()).queues()
 
 

@@ -337,7 +337,8 @@ def detector_rows(made: Overview) -> list[dict[str, Any]]:
     rows = []
     for one in detectors.DETECTORS:
         source, ran = made.sources.get(one.report.name), last.get(one.script, {})
-        problem, notes = None, []
+        summary = (source or {}).get("header", {}).get("summary")
+        summary, problem, notes = summary if isinstance(summary, dict) else {}, None, []
         if source is None:
             problem = f"has not run: run_error_detection.py, or {one.script}"
         elif source["error"]:
@@ -346,13 +347,10 @@ def detector_rows(made: Overview) -> list[dict[str, Any]]:
             problem = f"failed in the last run (exit code {ran['exit_code']}): {ran.get('message') or 'no message'}"
         if source and source["created"] < dataset:
             notes.append("older than the dataset")
-        if source and _days(source["created"]) > OLD_DAYS:
-            notes.append(f"{_days(source['created'])} days old")
-        if source:
-            said = source["header"].get("summary")
-            told = said.get("notes") if isinstance(said, dict) else None
-            notes += [note for note in told if "your decisions" in str(note)] if isinstance(told, list) else []
-        summary = (source or {}).get("header", {}).get("summary") or {}
+        if source and (days := (datetime.now(UTC) - datetime.fromisoformat(source["created"])).days) > OLD_DAYS:
+            notes.append(f"{days} days old")
+        told = summary.get("notes")
+        notes += [note for note in told if "your decisions" in str(note)] if isinstance(told, list) else []
         row = {"source": source, "problem": problem, "notes": notes, "summary": summary}
         rows.append({"name": one.title, "script": one.script, **row})
     return rows
@@ -443,10 +441,6 @@ def runs_together(rows: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, An
         made[-1][row["kind"]] = row
         last = now
     return made
-
-
-def _days(created: str) -> int:
-    return (datetime.now(UTC) - datetime.fromisoformat(created)).days
 
 
 def _json(value: Any) -> Response:

@@ -596,7 +596,7 @@ def decided_between(review: Review, start: str, end: str) -> int:
 
 
 def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Measured | None]]:
-    """The share that was right in each confidence band (`tallies.BANDS`) for those of the issues that have one anywhere."""
+    """The share that was right in each confidence band (`counts.BANDS`) for those of the issues that have one anywhere."""
     found = {
         (row[0], row[1]): interval(row[2], row[3])
         for row in review.db.execute("SELECT name, band, yes, answers FROM verdicts WHERE scope = ?", (counts.ISSUE,))
