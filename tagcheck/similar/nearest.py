@@ -1,7 +1,8 @@
 """The nearest rows of each row where there are too many to compare all: within the clusters around its own.
 
 Approximate, unlike everything else in this wing, so how much is found is measured each time: on some rows drawn at
-random, against all rows. The search widens until that share is what was asked for, or all rows are compared.
+random, against all rows. The search widens until that share is what was asked for, all rows are compared, or `MOST_LOOKED`:
+where the neighbours of a picture lie all over a library of millions, finding most of them would mean to compare all.
 """
 
 from concurrent.futures import Executor
@@ -21,6 +22,7 @@ EXACT_BELOW = 60_000  # rows that are compared with all others sooner than clust
 RECALL = 0.95
 PROBES = 12  # clusters that are looked at first
 WIDER = 2  # times as many when too little was found
+MOST_LOOKED = 50_000  # rows that one is compared with, however little was found
 ASKED = 500  # rows on which it is measured
 AT_ONCE = 8_000_000  # products that a thread holds
 SPARE = 16  # rows beyond k that are picked by products in half precision, for the exact ones to choose from
@@ -38,10 +40,11 @@ class Nearest:
 
 
 def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int = EXACT_BELOW) -> Nearest:
-    """The `k` nearest other rows of each row by cosine: exactly for few rows, else at least `recall` of them.
+    """The `k` nearest other rows of each row by cosine: exactly for few rows, else at least `recall` of them, or as many as are among
+    `MOST_LOOKED` rows.
 
     `matrix` (n, d) float32, its first columns the ones that tell rows apart best (principal directions). Work grows as
-    n^1.5: the clusters are about the root of n.
+    n^1.5, since the clusters are about the root of n, and from a million rows on as n.
     """
     n = len(matrix)
     k = max(0, min(k, n - 1))
@@ -60,7 +63,7 @@ def nearest(matrix: np.ndarray, k: int, recall: float = RECALL, exact_below: int
             found = _search(points, order, firsts, near, k, pool, asked)
             right = [len(np.intersect1d(found[0][row], truth[place])) for place, row in enumerate(asked)]
             share = float(np.mean(right)) / k
-            if share >= recall or probes >= len(centres):
+            if share >= recall or probes >= len(centres) or WIDER * probes * n / len(centres) > MOST_LOOKED:
                 break
             probes *= WIDER
         indices, cosine = _search(points, order, firsts, near, k, pool, None)

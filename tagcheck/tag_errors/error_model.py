@@ -265,7 +265,7 @@ def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray) -> Learned
         miss = _miss_rates(belongs, truth, some, miss_rate, often, spaces, of_space)
         truth, shown = _truth(belongs, miss, floor[some.column] * share, kappa * share, y)
         beta = _regressed(of_sample, shown[sample], weight, beta)
-        linear = design.linear(beta, some.features)
+        linear = design.linear(beta, cells.features, taught)
         lines = _tag_lines(lines, linear, shown, some, len(frequency))
         bend = _bend(_along(lines, linear, some)[sample], shown[sample], weight)
         belongs = _on_lines(lines, linear, some, bend)
@@ -573,8 +573,8 @@ def _sample(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _teaching(cells: Cells, belongs: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, Cells]:
-    """(which cells the rounds of a fit look at, places of the `sample` among these, and they themselves): all but most of the
-    unwritten ones that hardly belong, of which some have the weight of all.
+    """(places of the cells that the rounds of a fit look at, those of the `sample` among these, and they themselves without their
+    evidence, which is not held twice): all but most of the unwritten ones that hardly belong, of which some have the weight of all.
     """
     taught = cells.given | (cells.weight != 1) | (belongs >= UNLIKELY)
     taught[sample] = True
@@ -582,8 +582,8 @@ def _teaching(cells: Cells, belongs: np.ndarray, sample: np.ndarray) -> tuple[np
     few = unlikely[:: max(1, len(unlikely) // FEW)]
     weight[few] *= len(unlikely) / max(len(few), 1)
     taught[few] = True
-    some = replace(cells, weight=weight).some(np.flatnonzero(taught))
-    return taught, (np.cumsum(taught) - 1)[sample], some
+    bare, places = replace(cells, weight=weight, features=np.empty((len(cells), 0))), np.flatnonzero(taught)
+    return places, np.searchsorted(places, sample), bare.some(places)
 
 
 @dataclass(frozen=True)
@@ -601,11 +601,12 @@ class _Design:
         made = cls(names, raw.mean(axis=0), raw.std(axis=0) + 1e-6)
         return made, np.column_stack([(raw - made.mean) / made.width, np.ones(len(raw))])
 
-    def linear(self, coefficients: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """The linear predictor of cells, (m,), by their `features`."""
-        scaled, out = coefficients[:-1] / self.width, np.empty(len(features))
+    def linear(self, coefficients: np.ndarray, features: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
+        """The linear predictor of cells, (m,), by their `features`, or of those at some `places`."""
+        scaled, out = coefficients[:-1] / self.width, np.empty(len(features if places is None else places))
         for rows in blocks(len(out), CHUNK):
-            out[rows] = scaled.astype(np.float32) @ np.stack(list(_bent(self.names, features[rows])))
+            some = features[rows if places is None else places[rows]]
+            out[rows] = scaled.astype(np.float32) @ np.stack(list(_bent(self.names, some)))
         return out + float(coefficients[-1] - self.mean @ scaled)
 
 
