@@ -30,7 +30,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +342,8 @@ def finetuned(
     base, where, device = base_network(args, pictures.embedded)
     start = time.monotonic()
     found = train_networks(args, folder, namespace, pictures, labels, groups, base, settings, device)
-    heard = out_of_fold.with_network(folded, labels, found.log_p.astype(np.float16), found.folds, found.known)
+    told = out_of_fold.network_heard(folded.candidates, found.log_p.astype(np.float16), found.known, found.folds)
+    heard = replace(folded, candidates=told)
     before, after = (probabilities.cross_fitted(one, labels, SEED) for one in (folded, heard))
     apart = probabilities.gain(before, after, labels, folded.learned(labels), groups, SEED)
     readable = (found.log_p < 0).any(axis=1)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tagcheck.json_files import Wrong, anything, either, list_of, null, number, 
 from tagcheck.learning.same_class_model import Plda
 from tagcheck.series import out_of_fold, scoring, tagger_says
 from tagcheck.series import probabilities as series_mixing
-from tagcheck.series.probabilities import Absence, Mixing, Predictions, Ratio
+from tagcheck.series.probabilities import Absence, Mixing, Predictions
 from tagcheck.series.scoring import Fitted, Model
 from tagcheck.series.tagger_says import Prior
 
@@ -41,6 +41,7 @@ CARD = Kind("series_classifier", FOLDER, "classifier", MADE_BY, ("series",))
 OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predictions",))
 JUDGED = "judged_since"  # of the predictions: whose were made after the training
 LINE = re.compile(rb'\{"hash": ?"([0-9a-f]{64})".*\}')  # a prediction
+SHARES = ("unknown_share", "forgotten_share")
 _NUMBERS = list_of(number())
 _ABSENCE = record({"pictures": number(), "unknown_share": number(), "forgotten_share": number(), "strange": _NUMBERS})
 _NOISE = record(
@@ -116,8 +117,6 @@ class Classifier:
             known = np.asarray(networks.any(axis=0, keepdims=True))
             found, mixing = out_of_fold.network_heard(found, log_p, known), self.with_network
         own = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.series).astype(bool)
-        if tag_sets is None:  # whether they have character tags is not known, so they are of no kind
-            mixing = replace(mixing, by_company=None)
         return series_mixing.predictions(found, mixing, self.contains, own)
 
 
@@ -237,8 +236,8 @@ def save(
         path = folder.classifier / f"{_stem(namespace)}_{name}_{when.strftime(STAMP)}.safetensors"
         _write_tensors(path, some)
         described[name] = _described(path)
-    noise = {"noise": _shares(with_network or mixing)}
-    noise |= {"noise_without_network": _shares(mixing)} if with_network else {}
+    noise = {"noise": _noise(with_network or mixing)}
+    noise |= {"noise_without_network": _noise(mixing)} if with_network else {}
     return _commit(folder, namespace, when, card | noise | {"files": described}, predictions)
 
 
@@ -311,19 +310,14 @@ def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomically(path, lambda out: out.write(content))
 
 
-def _shares(mixing: Mixing) -> dict[str, Any]:
-    return {
-        "swapped_share": mixing.swapped,
-        **_absence(mixing.absence),
-        "by_company": [_absence(one) for one in mixing.by_company] if mixing.by_company else None,
-        "first": list(vars(mixing.first).values()),
-        "foreign": list(mixing.foreign),
-        "agreement": mixing.agreement,
-    }
-
-
-def _absence(one: Absence) -> dict[str, Any]:
-    return vars(one) | {"strange": list(vars(one.strange).values())}
+def _noise(mixing: Mixing) -> dict[str, Any]:
+    """What the card says of a mixing's numbers; of all pictures together and of both kinds."""
+    kinds = [asdict(one) for one in mixing.absence]
+    count = np.array([one["pictures"] for one in kinds]) + 1e-9
+    whole = {key: float(np.average([one[key] for one in kinds], weights=count)) for key in SHARES}
+    whole |= {"pictures": sum(one["pictures"] for one in kinds), "strange": kinds[0]["strange"]}
+    rates = {"swapped_share": mixing.swapped, "agreement": mixing.agreement}
+    return rates | whole | {"by_company": kinds, "first": [*mixing.first, 0.0, 0.0], "foreign": mixing.foreign}
 
 
 def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
@@ -375,20 +369,11 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
 
 
 def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mixing:
-    return Mixing(
-        weights,
-        none,
-        noise["swapped_share"],
-        _read_absence(noise),
-        (_read_absence(noise["by_company"][0]), _read_absence(noise["by_company"][1])) if noise["by_company"] else None,
-        Ratio(*noise["first"]),
-        tuple(noise["foreign"]),
-        noise["agreement"],
-    )
-
-
-def _read_absence(saved: dict[str, Any]) -> Absence:
-    return Absence(saved["pictures"], saved["unknown_share"], saved["forgotten_share"], Ratio(*saved["strange"]))
+    kinds = noise["by_company"] or [noise, noise]  # a card of before may know one kind alone
+    absence = [Absence(one["pictures"], *(one[key] for key in SHARES), tuple(one["strange"])) for one in kinds]
+    slope, offset = noise["first"][:2]
+    shares = noise["swapped_share"], (absence[0], absence[1]), (slope, offset), tuple(noise["foreign"])
+    return Mixing(weights, none, *shares, noise["agreement"])
 
 
 def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

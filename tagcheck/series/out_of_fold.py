@@ -5,23 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse import csgraph
 
 from tagcheck.learning import linear_probes
 from tagcheck.learning.same_class_model import Plda, fit_plda
 from tagcheck.series.labels import CannotLearn, Labels
-from tagcheck.series.scoring import (
-    LEAST_TUNED,
-    MIXING_ROWS,
-    STRANGE_PARTS,
-    TUNED,
-    Candidates,
-    Fitted,
-    Model,
-    Progress,
-    pick_exemplars,
-    score,
-)
+from tagcheck.series.scoring import LEAST_TUNED, TUNED, Candidates, Fitted, Model, Progress, pick_exemplars, score
 from tagcheck.series.tagger_says import BLOCK, Prior, Tagger, companion_ratios
 
 
@@ -29,19 +17,16 @@ from tagcheck.series.tagger_says import BLOCK, Prior, Tagger, companion_ratios
 class Folded:
     """Out-of-fold candidates of n pictures, and what each fold's model could know.
 
-    `folds` (n,); `known` (folds, C) float: pictures of each class in the rows that a fold's model
-    was fitted on. `unknown`: candidates of `unknown_rows` (m,), tagged pictures, under models that
-    were fitted without their series, as if these were unknown; the rows have nothing in common with
-    the order of the candidates otherwise. `foreign_class` (names,): the owner's series that each of the tagger's is, -1 for one that the owner has not.
+    `folds` (n,); `known` (folds, C) float: pictures of each class in the rows that a fold's model was fitted on. `named_logit`
+    (n,) how loudly the tagger names a series, `named_right` (n,) 1 or 0 whether the picture has its tag, -1 where that is not known.
     `fitted` are the folds' models.
     """
 
     candidates: Candidates
     folds: np.ndarray
     known: np.ndarray
-    unknown: Candidates
-    unknown_rows: np.ndarray
-    foreign_class: np.ndarray | None = None
+    named_logit: np.ndarray
+    named_right: np.ndarray
     fitted: Sequence[Fitted] = ()
 
     def learned(self, labels: Labels) -> sparse.csr_matrix:
@@ -72,126 +57,59 @@ def out_of_fold(
     the pictures' character tags. All models come out of one pass over the data. Raises `CannotLearn` when
     a fold's model would know fewer than two series.
     """
-    pictures, tagged = _Pictures(matrix, labels, tagger, beside, seed), np.flatnonzero(labels.tagged)
+    own, tagged = labels.single, np.flatnonzero(labels.tagged)
     sums = linear_probes.moments(matrix[tagged], labels.membership[tagged], folds[tagged])
     number = int(folds.max()) + 1
-    own = labels.single
-    found: Candidates | None = None
-    fitted = list[Fitted]()
-    known = np.zeros((number, len(labels.classes)))
-    for fold in range(number):
-        fitted.append(pictures.fitted(sums, fold, np.flatnonzero(folds != fold)))
-        known[fold] = fitted[-1].plda.counts
-        rows = np.flatnonzero(folds == fold)
-        part = pictures.scored(fitted[-1], rows, own[rows])
-        if found is None:
-            found = _room(part, len(matrix))
-        for name, field in vars(part).items():
-            getattr(found, name)[rows] = field
-        if progress:
-            progress(0.8 * (fold + 1) / number)
-    if found is None:
-        raise CannotLearn("no picture is in a fold")
-    folded = Folded(found, folds, known, *_as_unknown(pictures, found), _foreign_class(tagger, labels), fitted)
-    return folded, pictures.fitted(sums, None, np.arange(len(matrix))).over(matrix)
 
-
-def _room(part: Candidates, count: int) -> Candidates:
-    """Zeros of the form of `part`, for `count` pictures."""
-    return Candidates(*(np.zeros((count, *field.shape[1:]), field.dtype) for field in vars(part).values()))
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """What models are learned from and score: see `out_of_fold`."""
-
-    matrix: np.ndarray
-    labels: Labels
-    tagger: Tagger | None
-    beside: sparse.csr_matrix | None
-    seed: int
-
-    def fitted(self, sums: linear_probes.FoldedMoments, without: int | None, rows: np.ndarray) -> Fitted:
-        """The model of `rows`, whose sums are all of `sums` but those of the part `without`."""
-        labels, width, classes = self.labels, self.matrix.shape[1], len(self.labels.classes)
-        picked, starts = pick_exemplars(labels.single, rows, classes, self.seed)
-        nothing = np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
-        prior = self.tagger.prior(labels, rows) if self.tagger else Prior(*nothing, *nothing)
-        companions = sparse.csr_matrix((0, classes), dtype=np.float32)
-        if self.beside is not None:
-            companions = companion_ratios(self.beside, labels, rows)
+    def model(without: int | None) -> Fitted:
+        rows = np.flatnonzero(folds != without) if without is not None else np.arange(len(matrix))
+        picked, starts = pick_exemplars(own, rows, len(labels.classes), seed)
+        prior = tagger.prior(labels, rows) if tagger else Prior.nothing(matrix.shape[1])
+        companions = sparse.csr_matrix((0, len(labels.classes)), dtype=np.float32)
+        if beside is not None:
+            companions = companion_ratios(beside, labels, rows)
         return Fitted(_fit(sums, without), picked, starts, prior, companions)
 
-    def scored(self, fitted: Fitted, rows: np.ndarray, own: np.ndarray | None = None) -> Candidates:
-        """The candidates of `rows`; `own` (m,) are classes to weigh in any case."""
-        return score(
-            fitted.over(self.matrix), self.matrix[rows], own, None if self.beside is None else self.beside[rows]
-        )
+    parts, fitted, rows_of = [], [], [np.flatnonzero(folds == fold) for fold in range(number)]
+    for fold, rows in enumerate(rows_of):
+        fitted.append(model(fold))
+        along = None if beside is None else beside[rows]
+        parts.append(score(fitted[-1].over(matrix), matrix[rows], own[rows], along))
+        if progress:
+            progress(0.8 * (fold + 1) / number)
+    found = Candidates.joined(parts).rows(np.argsort(np.concatenate(rows_of), kind="stable"))
+    known = np.array([one.plda.counts for one in fitted])
+    return Folded(found, folds, known, *_named(matrix, labels, tagger), fitted), model(None).over(matrix)
 
 
-def _as_unknown(pictures: _Pictures, found: Candidates) -> tuple[Candidates, np.ndarray]:
-    """(candidates, rows (m,)) of tagged pictures under models that were fitted without their series.
-
-    The series are dealt to up to `STRANGE_PARTS` parts, those that share a picture to one, and each
-    part is left out once. With fewer than three, where no two series would be left to tell apart,
-    a picture's own series are struck out of the candidates it was `found` to have.
-    """
-    labels, seed = pictures.labels, pictures.seed
-    own, related = labels.single, _components(labels)
-    rows = np.flatnonzero(own >= 0)
-    component = related[own[rows]]
-    parts = min(STRANGE_PARTS, len(np.unique(component)))
-    if parts < 3:
-        part = found.rows(rows)
-        struck = related[np.maximum(part.classes, 0)] == component[:, None]
-        return replace(part, classes=np.where(struck, -1, part.classes)), rows
-    held = linear_probes.grouped_folds(component, parts, seed)
-    sums = linear_probes.moments(pictures.matrix[rows], labels.membership[rows], held)
-    judged = np.random.default_rng(seed).permutation(len(rows))[:MIXING_ROWS]
-    made, order = [], []
-    for without in range(parts):
-        strange = rows[np.sort(judged[held[judged] == without])]
-        made.append(pictures.scored(pictures.fitted(sums, without, rows[held != without]), strange))
-        order.append(strange)
-    return joined(made), np.concatenate(order)
-
-
-def _foreign_class(tagger: Tagger | None, labels: Labels) -> np.ndarray | None:
+def _named(matrix: np.ndarray, labels: Labels, tagger: Tagger | None) -> tuple[np.ndarray, np.ndarray]:
+    """`Folded.named_logit` and `named_right`, of whatever series the tagger knows by name."""
+    right = np.full(len(matrix), -1)
+    if tagger is None:
+        return np.zeros(len(matrix)), right
+    meant, logit = tagger.by_name().foreign(matrix)
     own = {name: place for place, name in enumerate(labels.series)}
-    return np.array([own.get(name, -1) for name in tagger.foreign_names], dtype=np.int64) if tagger else None
-
-
-def joined(parts: Sequence[Candidates]) -> Candidates:
-    return Candidates(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in parts))))
-
-
-def _components(labels: Labels) -> np.ndarray:
-    """(C,) a number for each class, the same for classes that share a series, whether directly or through others."""
-    contains = labels.contains().astype(np.float32)
-    return np.asarray(csgraph.connected_components(sparse.csr_matrix(contains @ contains.T), directed=False)[1])
+    place = np.array([own.get(name, -1) for name in (*tagger.foreign_names, "")])[meant]
+    rows = np.flatnonzero(labels.tagged & (meant >= 0))
+    has = np.asarray(labels.tags[rows, np.maximum(place[rows], 0)]).ravel()
+    right[rows] = has & (place[rows] >= 0)
+    return logit, right
 
 
 def network_heard(
-    found: Candidates,
-    log_p: np.ndarray,
-    known: np.ndarray,
-    folds: np.ndarray | None = None,
-    struck: sparse.csr_matrix | None = None,
+    found: Candidates, log_p: np.ndarray, known: np.ndarray, folds: np.ndarray | None = None
 ) -> Candidates:
     """`found` with what a network that was trained on the pictures says of each candidate class, as one more feature.
 
     `log_p` (n, C) its log-probabilities, a row of zeros where it has seen nothing; `known` (folds, C)
     bool the classes that each fold's network was trained with, `folds` (n,) which one spoke (default:
-    the first). `struck` csr (n, C) bool: classes taken for unknown, their probability goes to the
-    others. The feature is the log of how many times more probable than by chance a class is; 0 says nothing.
+    the first). The feature is the log of how many times more probable than by chance a class is; 0 says nothing.
     """
     features = found.features.copy()
     folds = np.zeros(len(log_p), dtype=np.int64) if folds is None else folds
     for start in range(0, len(log_p), BLOCK):
         rows = slice(start, start + BLOCK)
         left = known[folds[rows]]
-        if struck is not None:
-            left = left & ~struck[rows].toarray()
         p = np.where(left, np.exp(log_p[rows].astype(np.float32)), 0.0)
         p /= np.maximum(p.sum(axis=1, keepdims=True), 1e-12)
         at = np.maximum(found.classes[rows], 0)
@@ -201,20 +119,6 @@ def network_heard(
         heard = (found.classes[rows] >= 0) & np.take_along_axis(left, at, axis=1) & spoke
         features[rows, :, TUNED] = np.where(heard, value, 0.0)
     return replace(found, features=features)
-
-
-def with_network(folded: Folded, labels: Labels, log_p: np.ndarray, folds: np.ndarray, known: np.ndarray) -> Folded:
-    """`folded` with a network's word on every picture, out of fold as well.
-
-    `log_p` (n, C) of networks that have not seen the picture or a near-duplicate; the network that
-    judged row i was trained with the classes `known[folds[i]]` (C,) bool. That an unknown picture's own
-    series is known to the network is hidden by striking it out.
-    """
-    related, rows = _components(labels), folded.unknown_rows
-    sharing = sparse.csr_matrix((np.ones(len(related), dtype=bool), (related, np.arange(len(related)))))
-    own = sharing[related[labels.single[rows]]]
-    unknown = network_heard(folded.unknown, log_p[rows], known, folds[rows], own)
-    return replace(folded, candidates=network_heard(folded.candidates, log_p, known, folds), unknown=unknown)
 
 
 def _fit(sums: linear_probes.FoldedMoments, fold: int | None) -> Plda:

@@ -18,9 +18,9 @@ from tagcheck import arrays
 from tagcheck.series import classifier_files
 from tagcheck.series.classifier_files import Classifier, Kept
 from tagcheck.series.labels import labelled
-from tagcheck.series.out_of_fold import joined, learned
+from tagcheck.series.out_of_fold import learned
 from tagcheck.series.probabilities import predictions
-from tagcheck.series.scoring import score
+from tagcheck.series.scoring import Candidates, score
 from tagcheck.series.tagger_says import tag_columns
 
 FEWEST = 10_000  # pictures; of fewer all is learned anew, which takes seconds
@@ -113,7 +113,7 @@ def _judged(
         here = np.flatnonzero(folds[rows] == fold)
         model = kept.fitted[fold].over(now.matrix, stands)
         parts.append(score(model, now.matrix[rows[here]], labels.single[here], beside[here]))
-    said = predictions(joined(parts), made.mixing, made.contains, labels.tags)
+    said = predictions(Candidates.joined(parts), made.mixing, made.contains, labels.tags)
     known = np.stack([one.plda.counts for one in kept.fitted])
     told = [now.hashes[row] for row in rows], tag_sets, made.series, folds[rows], said
     return classifier_files.rows(*told, learned(known, folds[rows], labels), made.card.get("foreign_names", ()))

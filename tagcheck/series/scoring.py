@@ -4,9 +4,7 @@
 2. `out_of_fold.out_of_fold`: a PLDA model a fold scores the pictures that it was not fitted on, as is done here;
    near-duplicates share a fold.
 3. `probabilities.fit_mixing`: a conditional logit over the best candidates and "none of yours" turns scores into
-   probabilities. Its likelihood allows for swapped tags (forward correction: Patrini et al., CVPR 2017); the share of
-   unknown series among the pictures without a tag is found by EM (Saerens, Latinne and Decaestecker, Neural
-   Computation 14, 2002).
+   probabilities. Its likelihood allows for swapped tags and for forgotten ones.
 
 What the tagger knows (`Prior`) and a picture's character tags (`companion_ratios`) are features beside the scores.
 docs/decisions/series.md says why it is done so.
@@ -14,7 +12,7 @@ docs/decisions/series.md says why it is done so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +27,6 @@ EXEMPLARS = 8000  # pictures kept as they are, of all classes together
 EXEMPLARS_A_CLASS = (32, 512)  # at least and at most of one class
 NEAREST = 3  # of them that count
 CANDIDATES = 24  # classes a picture is weighed between; the others are far below
-STRANGE_PARTS = 5  # parts of the series, each left out once to see what an unknown series looks like
 MIXING_ROWS = 20_000  # pictures that the few mixing weights are fitted on
 MOST_FROM_COMPANIONS = 8.0  # however many characters a picture has
 LEAST_TUNED = 1e-4  # of a network's probabilities; less is not told apart
@@ -62,6 +59,11 @@ class Candidates:
     def rows(self, which: np.ndarray | slice) -> Candidates:
         """The candidates of some of the pictures."""
         return Candidates(*(field[which] for field in vars(self).values()))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """The candidates of several lots of pictures, one behind the other."""
+        return cls(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in parts))))
 
 
 @dataclass(frozen=True)

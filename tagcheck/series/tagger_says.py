@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -32,6 +32,12 @@ class Prior:
     foreign_weight: np.ndarray
     foreign_bias: np.ndarray
     foreign_names: np.ndarray
+
+    @classmethod
+    def nothing(cls, width: int) -> "Prior":
+        """Of a tagger that knows no tag; `width` numbers an embedding."""
+        none = np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+        return cls(*none, *none)
 
     def foreign(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(the series without pictures that is named loudest (m,), -1 without any; its logit (m,) float32)."""
@@ -69,6 +75,16 @@ class Tagger:
     foreign_names: tuple[str, ...] = ()
     characters: np.ndarray | None = None
     beside: sparse.csr_matrix | None = None
+
+    def by_name(self) -> Prior:
+        """Every series that it knows by name, as if the owner had pictures of none."""
+        of_series, nothing = np.flatnonzero(self.names >= 0), Prior.nothing(self.weight.shape[1])
+        return replace(
+            nothing,
+            foreign_weight=self.weight[of_series],
+            foreign_bias=self.bias[of_series],
+            foreign_names=self.names[of_series],
+        )
 
     def prior(self, labels: Labels, rows: np.ndarray) -> Prior:
         """What its tags say about the classes, learned from the tags of some of the pictures alone.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -215,7 +216,7 @@ def test_stored_networks_say_of_new_pictures_what_their_mean_is(few: Few, tmp_pa
         finetuning.new_log_probabilities(few.base, found.tensors, found.known, few.read, 5, 2)
 
 
-def test_a_network_that_saw_nothing_says_nothing_and_a_struck_class_goes_to_the_others():
+def test_a_network_that_saw_nothing_says_nothing():
     found = scoring.Candidates(
         np.array([[0, 1], [0, 1], [1, -1]], np.int32),
         np.zeros((3, 2, scoring.FEATURES), np.float32),
@@ -227,10 +228,6 @@ def test_a_network_that_saw_nothing_says_nothing_and_a_struck_class_goes_to_the_
     heard = out_of_fold.network_heard(found, log_p, np.ones((1, 3), bool)).features[..., scoring.TUNED]
     assert heard[0] == pytest.approx(np.log([1.8, 0.6]), abs=1e-5)
     assert heard[1].tolist() == [0, 0] and heard[2, 1] == 0
-    struck = sparse.csr_matrix(np.array([[True, False, False]] * 3))
-    assert out_of_fold.network_heard(found, log_p, np.ones((1, 3), bool), struck=struck).features[
-        0, :, scoring.TUNED
-    ] == pytest.approx([0, 0])
 
 
 def test_predictions_gain_nothing_over_themselves():
@@ -247,9 +244,8 @@ def test_predictions_gain_nothing_over_themselves():
     assert same.gain == 0 and not same.real
     # An oracle of the tags, heard as a network is, makes them better beyond doubt.
     log_p = np.log(np.where(labels.membership.toarray() > 0, 0.99, 0.01 / len(labels.classes)))
-    heard = out_of_fold.with_network(
-        folded, labels, log_p, np.zeros(300, np.int64), np.ones((1, len(labels.classes)), bool)
-    )
+    every = np.ones((1, len(labels.classes)), bool)
+    heard = replace(folded, candidates=out_of_fold.network_heard(folded.candidates, log_p, every))
     better = probabilities.gain(said, probabilities.cross_fitted(heard, labels), labels, learned, made.groups)
     assert better.real and better.after[0] > better.before[0]
 
