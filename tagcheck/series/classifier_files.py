@@ -370,7 +370,9 @@ def load(folder: DataFolder, namespace: str) -> Classifier:
 
 def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mixing:
     kinds = noise["by_company"] or [noise, noise]  # a card of before may know one kind alone
-    absence = [Absence(one["pictures"], *(one[key] for key in SHARES), tuple(one["strange"])) for one in kinds]
+    absence = [
+        Absence(one["pictures"], one["unknown_share"], one["forgotten_share"], tuple(one["strange"])) for one in kinds
+    ]
     slope, offset = noise["first"][:2]
     shares = noise["swapped_share"], (absence[0], absence[1]), (slope, offset), tuple(noise["foreign"])
     return Mixing(weights, none, *shares, noise["agreement"])

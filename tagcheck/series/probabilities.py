@@ -37,8 +37,9 @@ STRUCK = 2000  # tagged pictures, about, that are also taken for ones of an unkn
 NO_CANDIDATE, LEAST = -1e9, 1e-12
 # Slope and offset of the tagger's logit where nothing is known, and its weight in pictures.
 FOREIGN_START, FOREIGN_WEIGHT = ((1.0, 1.0), 10.0)
+Free = dict[str, tuple[Sequence[float], Sequence[float], float, float]]
 # What is learned: where it begins, how strongly it is drawn there, and its bounds.
-FREE: dict[str, tuple[Sequence[float], Sequence[float], float, float]] = {
+FREE: Free = {
     "weights": ((0.3, 0.2, 0.5, 4.0, 4.0, 0.3, 0.5, 0.5), (1.0, 1.0, 1.0, 0.05, 0.05, 1.0, 1.0, 1.0), 0.0, np.inf),
     "none": ((1.0, 0.0, 0.0, 0.0), (0.1, 0.1, 0.1, 0.1), -np.inf, np.inf),
     "agreement": ((0.0,), (0.1,), -10.0, 0.0),
@@ -47,6 +48,7 @@ FREE: dict[str, tuple[Sequence[float], Sequence[float], float, float]] = {
     "first_slope": ((1.0,), (4.0,), 1.0, 4.0),
     "first_offset": ((0.0,), (1.0,), -6.0, 6.0),
 }
+# Of the likelihood a picture, in units of the square of what a number is multiplied by: only roughly right.
 STEEPNESS = 0.05
 
 
@@ -91,14 +93,14 @@ class Mixing:
         slope, offset, bend, knot = self._of_kind(found, [one.strange for one in self.absence]).T
         share = self._of_kind(found, [one.unknown_share for one in self.absence])
         unknown = expit(offset + slope * odds + bend * np.maximum(odds - knot, 0.0) + logit(share))
-        return among * (1.0 - unknown)[:, None], unknown
+        return np.asarray(among * (1.0 - unknown)[:, None]), unknown
 
     def forgotten(self, found: Candidates) -> np.ndarray:
         """Of pictures of its kind and of known series, the share without a tag: (n,), 0 to 1."""
         return self._of_kind(found, [one.forgotten_share for one in self.absence])
 
     def _of_kind(self, found: Candidates, values: Sequence[Any]) -> np.ndarray:
-        return np.asarray(values)[_with_characters(found).astype(int)]
+        return np.asarray(np.array(values)[_with_characters(found).astype(int)])
 
 
 def _with_characters(found: Candidates) -> np.ndarray:
@@ -196,9 +198,14 @@ class _Fit:
         tags = torch.bincount(self.kind[self.has], minlength=2).numpy()
         known = KNOWN_OF_UNTAGGED * torch.bincount(self.kind[~self.has & ~self.struck], minlength=2).numpy()
         pull = (2.0 + KNOWN_WEIGHT * known) * (1.0 - KNOWN_OF_UNTAGGED)
-        self.free = FREE | {
-            "forgotten": (logit((known + 0.5) / (known + tags + 1.0)), pull, -7.0, 3.0),
-            "swapped": ([logit(SWAPPED)], [2.0 + SWAPPED_WEIGHT * len(tagged)], -7.0, float(logit(MOST_SWAPPED))),
+        self.free: Free = FREE | {
+            "forgotten": (logit((known + 0.5) / (known + tags + 1.0)).tolist(), pull.tolist(), -7.0, 3.0),
+            "swapped": (
+                [float(logit(SWAPPED))],
+                [2.0 + SWAPPED_WEIGHT * len(tagged)],
+                -7.0,
+                float(logit(MOST_SWAPPED)),
+            ),
         }
 
     def likelihood(self, at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -215,9 +222,8 @@ class _Fit:
     def best(self) -> dict[str, Tensor]:
         """Where the penalised likelihood is highest (L-BFGS)."""
         sizes = [len(start) for start, *_ in self.free.values()]
-        start, pull = (
-            torch.tensor([x for one in self.free.values() for x in one[part]], dtype=torch.float64) for part in (0, 1)
-        )
+        pairs = [pair for starts, pulls, *_ in self.free.values() for pair in zip(starts, pulls)]
+        start, pull = torch.tensor(pairs, dtype=torch.float64).T
         bounds = [(low, high) for _, pulls, low, high in self.free.values() for _ in pulls]
         # How steep the likelihood is in each number, roughly: the search takes a fifth of the steps when they are alike.
         spread = [self.tensors.features[self.tensors.present].var(dim=0), self.tensors.against.square().mean(dim=0)]
@@ -228,8 +234,8 @@ class _Fit:
             at = torch.tensor(x, requires_grad=True)
             parts = dict(zip(self.free, torch.split(at * scale, sizes)))
             total = 0.5 * (pull * (at * scale - start) ** 2).sum() - (self.weight * self.likelihood(parts)[1]).sum()
-            total.backward()
-            return float(total.detach()), at.grad.numpy()
+            (slope,) = torch.autograd.grad(total, at)
+            return float(total.detach()), slope.numpy()
 
         scaled = [(low / each, high / each) for (low, high), each in zip(bounds, scale.tolist())]
         options = {"ftol": 1e-8, "maxiter": 400}
