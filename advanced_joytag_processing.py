@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = summarise(records, done, known, work, len(infos), time.monotonic() - began)
         if not any(one["status"] == "ok" for one in records):
             raise MissingInput(nothing_embedded(mapping, records, summary))
-        store.save_tag_head(folder.embeddings, model.tag_head())
+        store.save_tag_head(folder.embeddings, model.network.head)
         if args.name:
             print(outcome(summary) + f" -> {folder.embeddings}")
             return 0
@@ -232,7 +232,7 @@ def owners_habits(library: Library, model: Tagger, infos: Sequence[FileInfo], fo
     library that knows no such things or does not tell.
     """
     found: dict[str, Any] = {}
-    own, head = tagger_vocabulary.load(folder.root), model.tag_head()
+    own, head = tagger_vocabulary.load(folder.root), model.network.head
     vocabularies = [(model.tags, head.namespaces if head else None)]
     for other in folder.further():
         with suppress(BadFile):  # find_mistagged_images.py says so

@@ -424,28 +424,22 @@ class _Connection(sqlite3.Connection):
         return self.cursor().executemany(*args)
 
 
+def _with_words(name: str) -> Any:
+    """The method of this name of a cursor, its errors explained."""
+    method = getattr(sqlite3.Cursor, name)
+
+    def call(cursor: Any, *args: Any) -> Any:
+        with _explained(cursor.connection.path):
+            return method(cursor, *args)
+
+    return call
+
+
 class _Cursor(sqlite3.Cursor):
     connection: _Connection
+    execute, executemany, fetchone, fetchall = map(_with_words, ("execute", "executemany", "fetchone", "fetchall"))
 
-    def execute(self, *args: Any) -> _Cursor:
-        with _explained(self.connection.path):
-            super().execute(*args)
-        return self
-
-    def executemany(self, *args: Any) -> _Cursor:
-        with _explained(self.connection.path):
-            super().executemany(*args)
-        return self
-
-    def fetchone(self) -> Any:
-        with _explained(self.connection.path):
-            return super().fetchone()
-
-    def fetchall(self) -> Any:
-        with _explained(self.connection.path):
-            return super().fetchall()
-
-    def __next__(self) -> Any:
+    def __next__(self) -> Any:  # once a row, so without what `_with_words` costs
         try:
             return super().__next__()
         except (sqlite3.Error, UnicodeDecodeError) as error:

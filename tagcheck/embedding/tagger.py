@@ -92,10 +92,6 @@ class Tagger:
             "device": str(self.device),
         }
 
-    def tag_head(self) -> TagHead | None:
-        """The last layer, which turns stored embeddings into probabilities without the pictures; None where it is not linear."""
-        return self.network.head
-
     def sentence(self) -> str:
         """What was chosen, for people."""
         where = device_name(self.device) or f"the processor (threads: {self.threads})"

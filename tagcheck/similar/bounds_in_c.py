@@ -23,7 +23,6 @@ from tagcheck.similar.unit_rows import BLOCK, Heads
 SOURCE, NAME = Path(__file__).with_name("bounds_in_c.c"), "bound"
 LEVELS = (2, 1)  # AVX-512 with BW, AVX2
 LANES = 32  # columns of a group
-ROWS = 4  # rows of a block
 PACKED = 8  # pairs of coordinates that are packed at once
 PART = 2_048  # most rows of a part, whose packed steps have to fit a core's cache
 ROOM = 65_536  # pairs that a call may find before it asks for room; LANES * PART at least

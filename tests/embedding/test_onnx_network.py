@@ -55,7 +55,7 @@ def test_embeddings_and_probabilities_are_those_of_the_network(folder, pixels):
     rows, probabilities = by_hand(pixels, weights())
     np.testing.assert_allclose(model.embed(pixels), rows, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.probabilities(model.embed(pixels)), probabilities[:, 2:], atol=1e-5)
-    assert model.tags == NAMES[2:] == model.tag_head().tags  # the ratings are left out
+    assert model.tags == NAMES[2:] == model.network.head.tags  # the ratings are left out
     assert (model.dim, model.image_size, model.precision) == (DIMENSIONS, 448, "float32")
     assert model.describe()["name"] == "wd-like" and "wd-like" in model.sentence()
 
@@ -74,8 +74,8 @@ def test_the_embedding_may_come_out_by_itself_or_be_named_or_be_found(tmp_path, 
     ):
         model = tagger.load(make_onnx_folder(tmp_path / str(number), changes=changes, **how), "cpu")
         np.testing.assert_allclose(model.embed(pixels), rows, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(model.tag_head().weight, weights()["head"][2:])
-        np.testing.assert_array_equal(model.tag_head().bias, weights()["bias"][2:])
+        np.testing.assert_array_equal(model.network.head.weight, weights()["head"][2:])
+        np.testing.assert_array_equal(model.network.head.bias, weights()["bias"][2:])
 
 
 @pytest.mark.parametrize("layout, colours", [("NCHW", "RGB"), ("NHWC", "RGB"), ("NCHW", "BGR"), ("NHWC", "BGR")])
@@ -110,7 +110,7 @@ def test_a_pictures_bits_do_not_depend_on_its_batch(tmp_path, batch, pixels):
 def test_tags_that_no_linear_layer_makes_leave_the_say_to_the_library(tmp_path, pixels):
     make_onnx_folder(tmp_path, last="square")
     model = tagger.load(describe(tmp_path, embedding="norm/embedding"), "cpu")
-    assert model.tag_head() is None and "only the library's own tags will count" in model.sentence()
+    assert model.network.head is None and "only the library's own tags will count" in model.sentence()
     np.testing.assert_allclose(model.embed(pixels), by_hand(pixels, weights())[0], rtol=1e-4, atol=1e-5)
 
 
@@ -338,7 +338,7 @@ def test_the_stage_runs_with_it_and_its_embeddings_never_mix_with_joytags(tmp_pa
 
 
 def test_a_tagger_without_a_head_removes_that_of_another(tmp_path, folder):
-    store.save_tag_head(tmp_path, tagger.load(folder, "cpu").tag_head())
+    store.save_tag_head(tmp_path, tagger.load(folder, "cpu").network.head)
     store.save_tag_head(tmp_path, None)
     assert store.load_tag_head(tmp_path) is None
     store.save_tag_head(tmp_path, None)

@@ -207,7 +207,7 @@ def test_pictures_reach_the_network_as_it_was_trained_on_them(tmp_path, make):
 
 @pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
 def test_categories_become_namespaces_and_ratings_are_no_tags(tmp_path, make):
-    head = tagger.load(make(tmp_path / "tagger"), "cpu").tag_head()
+    head = tagger.load(make(tmp_path / "tagger"), "cpu").network.head
     assert head.tags == TAGS[1:] and head.namespaces == ["", "", "character", "series"]
     known = tagger_vocabulary.with_categories(tagger_vocabulary.TagMap(), head.tags, head.namespaces)
     library = ["character:hatsune miku", "person:hatsune miku", "long hair", "series:vocaloid"]
@@ -215,9 +215,9 @@ def test_categories_become_namespaces_and_ratings_are_no_tags(tmp_path, make):
 
 
 def test_published_thresholds_move_the_prior_and_survive_the_file(tmp_path):
-    own = tagger.load(animetimm(tmp_path / "own"), "cpu").tag_head()
+    own = tagger.load(animetimm(tmp_path / "own"), "cpu").network.head
     np.testing.assert_allclose(own.thresholds, [0.3, 0.4, 0.5, 0.6], atol=1e-6)  # each tag's before its category's
-    categories = tagger.load(deepghs(tmp_path / "categories"), "cpu").tag_head()
+    categories = tagger.load(deepghs(tmp_path / "categories"), "cpu").network.head
     np.testing.assert_allclose(categories.thresholds, [0.3, 0.3, 0.85, np.nan])
     store.save_tag_head(tmp_path, categories)
     kept = store.load_tag_head(tmp_path, categories.model)
@@ -226,7 +226,7 @@ def test_published_thresholds_move_the_prior_and_survive_the_file(tmp_path):
     moved = 1 / (1 + np.exp(-(logit + kept.prior_bias()[:3] - kept.bias[:3])))
     np.testing.assert_allclose(moved, store.AT_THRESHOLD, atol=1e-5)
     assert kept.prior_bias()[3] == kept.bias[3]
-    assert (tagger.load(wd(tmp_path / "none"), "cpu").tag_head().prior_bias() == weights_bias()).all()
+    assert (tagger.load(wd(tmp_path / "none"), "cpu").network.head.prior_bias() == weights_bias()).all()
 
 
 def weights_bias() -> np.ndarray:
@@ -516,7 +516,7 @@ def test_optional_files_odd_columns_and_other_forms_are_read(tmp_path, make, cha
     folder = make(tmp_path / "tagger")
     change(folder)
     model = tagger.load(folder, "cpu")
-    head = model.tag_head()
+    head = model.network.head
     assert head.tags == TAGS[5 - len(spaces) :] and head.namespaces == spaces
     np.testing.assert_allclose(head.thresholds, np.array(thresholds or [None] * len(spaces), float), atol=1e-6)
     pixels = np.random.default_rng(1).integers(0, 256, (3, 3, SIDE, SIDE), dtype=np.uint8)

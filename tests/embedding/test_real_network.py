@@ -38,7 +38,7 @@ def scene(seed: int) -> Image.Image:
 
 def test_the_export_computes_what_the_network_does(folder):
     model = tagger.load(folder, "cpu")
-    assert model.dim == 1280 and len(model.tag_head().tags) == 1000 and '"fit": "pad"' in model.sentence()
+    assert model.dim == 1280 and len(model.network.head.tags) == 1000 and '"fit": "pad"' in model.sentence()
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224), dtype=np.uint8)
     with torch.inference_mode():
         rows, logits, _ = efficientnet.load()((torch.from_numpy(pixels) / 255 - 0.498) / 0.502)

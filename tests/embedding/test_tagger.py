@@ -86,7 +86,7 @@ def test_in_float32_it_agrees_with_the_original_to_a_ten_thousandth(model_dir, p
 
 def test_the_stored_head_gives_the_probabilities_without_the_pictures(model_dir, pictures):
     model = tagger.load(model_dir, "cpu", "float32")
-    head = model.tag_head()
+    head = model.network.head
     again = 1 / (1 + np.exp(-(model.embed(pictures).astype(np.float16) @ head.weight.T + head.bias)))
     assert head.tags[:2] == ["tag_0", "tag_1"] and head.model == model.id
     assert np.abs(again - EXPECTED["tag_probabilities"]).max() < 2e-3
@@ -122,7 +122,7 @@ def test_half_precision_weights_and_the_nine_extra_rows_of_old_heads_load(own_di
 
     rewrite(own_dir, old)
     model = tagger.load(own_dir, "cpu", "float32")
-    assert model.tag_head().weight.shape == (40, 96)
+    assert model.network.head.weight.shape == (40, 96)
     assert np.abs(model.embed(pictures) - EXPECTED["embeddings"]).max() < 0.02
 
 
