@@ -65,16 +65,20 @@ WHOLE_FILES = tuple(one for one in SLOW if "::" not in one)
 # The files that take longest begin, so that no processor waits at the end for another one's last file.
 LONGEST = (
     "webapp/test_browser.py",
-    "scripts/test_end_to_end.py",
     "series/test_finetuning.py",
-    "scripts/test_extraction.py",
     "webapp/test_browser_review.py",
-    "embedding/test_published_layouts.py",
-    "scripts/test_suggest.py",
-    "test_doctor.py",
+    "scripts/test_end_to_end.py",
+    "scripts/test_extraction.py",
     "scripts/test_extraction_cluster.py",
+    "duplicates/test_same_picture.py",
     "portable.py",
+    "webapp/test_webapp.py",
     "webapp/test_browser_pictures.py",
+    "scripts/test_series_scripts.py",
+    "scripts/test_suggest.py",
+    "embedding/test_published_layouts.py",
+    "faults/test_kills.py",
+    "scripts/test_edges.py",
 )
 
 
