@@ -93,7 +93,7 @@ def shelf(tmp_path: Path, folder: DataFolder) -> Shelf:
 def test_a_picture_becomes_a_record_and_the_embedding_that_the_network_gives(shelf, capsys):
     hash = shelf.put("a.png", picture(1), "Series:Elves, blue eyes, character:Ann, title:At Sea")
     data = shelf.run()
-    row = data.records[0].raw
+    (row,) = data_folder.load(data.path, DATASET)["results"]
     assert (row["hash"], row["status"], row["pages"]) == (hash, "ok", [["dataset", "a, b"]])
     assert row["existing_all_tags"] == ["blue eyes", "character:ann", "series:elves", "title:at sea"]
     assert row["existing_series_tags"] == ["series:elves"]
