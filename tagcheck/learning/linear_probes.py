@@ -1,4 +1,4 @@
-"""Linear probes for many tags at once, judged only on pictures they did not see; and calibration.
+"""Linear probes for many tags at once, judged only on pictures they did not see; and how good they are.
 
 Everything here works on arrays and opens no files. The one rule that all of it serves: a picture is never scored by a
 model that was trained on it or on a near-duplicate of it. Folds are therefore drawn over groups (`grouped_folds`), and
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy import linalg, optimize, special
+from scipy import linalg, special
 
 from tagcheck.cluster import Share, here
 
@@ -237,18 +237,6 @@ class ScoreSums(NamedTuple):
         self.square[place] += np.einsum("dt,dt->t", weights, squared) + bias * (2 * linear + count * bias)
 
 
-def out_of_fold(
-    matrix: np.ndarray, targets: Any, folds: np.ndarray, alpha: float = 0.2, block: int = BLOCK
-) -> np.ndarray:
-    """Out-of-fold ridge scores of every row for every target, (n, T) float32. See `fit_ridge`."""
-    fitted = fit_ridge(matrix, targets, folds, alpha, block)
-    out = np.empty((matrix.shape[0], targets.shape[1]), dtype=np.float32)
-    for start in range(0, len(out), block):
-        rows = slice(start, min(start + block, len(out)))
-        out[rows] = fitted.scores(np.asarray(matrix[rows], dtype=np.float32), rows)
-    return out
-
-
 def unit_rows(matrix: np.ndarray) -> np.ndarray:
     """The rows (n, d) at length 1; rows of zeros stay zero."""
     length = np.linalg.norm(matrix, axis=1, keepdims=True)
@@ -258,53 +246,6 @@ def unit_rows(matrix: np.ndarray) -> np.ndarray:
 def logit(p: np.ndarray, smallest: float = 1e-6) -> np.ndarray:
     """log(p / (1 - p)), elementwise, of probabilities kept at least `smallest` away from 0 and 1."""
     return np.asarray(special.logit(np.clip(p, smallest, 1.0 - smallest)))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A monotone map from a score to a probability: straight lines between (`scores`, `probabilities`), level outside.
-
-    `scores` (k,) ascending, `probabilities` (k,) in 0 to 1 and never falling.
-    """
-
-    scores: np.ndarray
-    probabilities: np.ndarray
-
-    def __call__(self, score: np.ndarray) -> np.ndarray:
-        """Probabilities, of the shape of `score`."""
-        return np.asarray(np.interp(score, self.scores, self.probabilities))
-
-
-def calibrate(
-    scores: np.ndarray, outcomes: np.ndarray, weights: np.ndarray | None = None, bins: int = 30, prior: float = 2.0
-) -> Calibration:
-    """Learn what share of outcomes a score means, by shrunken bins made monotone.
-
-    `scores` (m,) must be out of fold, `outcomes` (m,) 0/1 (or shares), `weights` (m,) how much each counts. Scores are
-    cut into at most `bins` bins of equal count; each bin's share is drawn to the overall share by `prior`
-    pseudo-observations, so that a bin of few says little; then neighbouring bins that fall are pooled (isotonic
-    regression: Zadrozny and Elkan 2002). Raises ValueError when there is nothing to learn from.
-
-    >>> made = calibrate(np.arange(100) / 100, np.arange(100) >= 50, bins=10)
-    >>> bool(made(0.1) < 0.1), bool(made(0.9) > 0.9)
-    (True, True)
-    """
-    scores, outcomes = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(outcomes, dtype=np.float64).ravel()
-    if not len(scores):
-        raise ValueError("no scores to calibrate from")
-    weights = np.ones_like(scores) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
-    order = np.argsort(scores, kind="stable")
-    scores, outcomes, weights = scores[order], outcomes[order], weights[order]
-    # Equal scores stay in one bin: the edges are moved to the first place of their value.
-    edges = np.linspace(0, len(scores), min(bins, len(scores)) + 1).astype(np.int64)[:-1]
-    edges = np.unique(np.searchsorted(scores, scores[edges], side="left"))
-    total = np.add.reduceat(weights, edges)
-    right = np.add.reduceat(weights * outcomes, edges)
-    middle = np.add.reduceat(weights * scores, edges) / np.maximum(total, 1e-12)
-    overall = right.sum() / max(total.sum(), 1e-12)
-    share = (right + prior * overall) / (total + prior)
-    level = optimize.isotonic_regression(share, weights=total + prior).x
-    return Calibration(middle, np.clip(level, 0.0, 1.0))
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10, low: float = 0.0) -> float:

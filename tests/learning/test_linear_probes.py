@@ -45,7 +45,8 @@ def test_downdated_ridge_is_the_textbooks_ridge(form):
     x = rng.normal(5, 2, (300, 12))
     y = (x @ rng.normal(size=(12, 7)) + rng.normal(size=(300, 7)) > 0).astype(float)
     folds = linear_probes.grouped_folds(np.arange(300) // 3, 4, seed=1)
-    quick = linear_probes.out_of_fold(x.astype(np.float32), form(y), folds, alpha=0.3, block=64)
+    x32 = x.astype(np.float32)
+    quick = linear_probes.fit_ridge(x32, form(y), folds, alpha=0.3, block=64).scores(x32)
     assert np.allclose(quick, slow_ridge(x, y, folds, 0.3), atol=2e-4)
 
 
@@ -53,43 +54,18 @@ def test_a_row_never_sees_its_own_label_nor_its_folds():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(200, 6)).astype(np.float32), rng.integers(0, 2, (200, 3)).astype(float)
     folds = linear_probes.grouped_folds(np.arange(200) // 2, 5, seed=0)
-    before = linear_probes.out_of_fold(x, y, folds)
+    before = linear_probes.fit_ridge(x, y, folds).scores(x)
     changed = y.copy()
     changed[folds == 2] = 1 - changed[folds == 2]
-    after = linear_probes.out_of_fold(x, changed, folds)
+    after = linear_probes.fit_ridge(x, changed, folds).scores(x)
     assert np.array_equal(before[folds == 2], after[folds == 2])
     assert not np.allclose(before[folds != 2], after[folds != 2])
 
 
 def test_columns_that_say_nothing_do_no_harm():
     x = np.zeros((20, 3), dtype=np.float32)
-    scores = linear_probes.out_of_fold(x, np.ones((20, 1)), np.arange(20) % 2)
+    scores = linear_probes.fit_ridge(x, np.ones((20, 1)), np.arange(20) % 2).scores(x)
     assert np.allclose(scores, 1.0)
-
-
-def test_calibration_finds_the_share_behind_a_score():
-    rng = np.random.default_rng(2)
-    score = rng.normal(size=20000)
-    truth = expit(2 * score - 1)
-    made = linear_probes.calibrate(score, rng.random(20000) < truth)
-    middle = np.abs(score) < 1.5
-    assert np.abs(made(score) - truth)[middle].mean() < 0.02
-    assert (np.diff(made.probabilities) >= 0).all()
-
-
-def test_calibration_of_few_outcomes_stays_near_the_overall_share():
-    made = linear_probes.calibrate(np.array([0.0, 1.0]), np.array([0, 1]), prior=8)
-    assert 0.4 < made(0.0) < 0.5 < made(1.0) < 0.6
-
-
-def test_calibration_with_equal_scores_keeps_them_together():
-    made = linear_probes.calibrate(np.zeros(50), np.arange(50) < 20, prior=0)
-    assert made(0.0) == pytest.approx(0.4)
-
-
-def test_nothing_to_calibrate_from_is_an_error():
-    with pytest.raises(ValueError, match="no scores"):
-        linear_probes.calibrate(np.array([]), np.array([]))
 
 
 def test_calibration_error_is_the_gap_between_said_and_true():
