@@ -477,6 +477,10 @@ def test_two_series_of_two_pictures_are_enough_to_learn_from():
         folded.candidates, probabilities.fit_mixing(folded, labels), labels.contains(), labels.tags
     )
     assert np.isfinite(said.probability).all() and np.isfinite(said.unknown).all()
+    start = probabilities.fit_mixing(folded, labels, among=np.zeros(4, dtype=bool))
+    assert start.weights.tolist() == list(probabilities.FREE["weights"][0]), (
+        "nothing to learn from leaves all where it began"
+    )
 
 
 def test_one_series_alone_is_refused():
