@@ -590,8 +590,8 @@ def _votes(around: Surroundings, n: int) -> tuple[sparse.csr_matrix, np.ndarray]
         return sparse.csr_matrix((n, n), dtype=np.float32), np.zeros(n, dtype=np.float32)
     middle, spread = np.quantile(cosine[no_copy], 0.9), cosine[no_copy].std() + 1e-6
     weight = np.where(no_copy, np.exp(np.minimum((cosine - middle) / spread, np.log(3.0))), 0).astype(np.float32)
-    ends = np.arange(n + 1) * indices.shape[1]
-    made = sparse.csr_matrix((weight.ravel(), indices.ravel(), ends), shape=(n, n))
-    made.sum_duplicates()  # which puts them in order
-    made.eliminate_zeros()
-    return made, weight.sum(axis=1)
+    total, ends = weight.sum(axis=1), np.arange(n + 1) * indices.shape[1]
+    made = sparse.csr_matrix((weight.ravel(), indices.flatten(), ends), shape=(n, n))
+    made.sum_duplicates()  # which puts them in order, in place
+    made.eliminate_zeros()  # in place too
+    return made, total

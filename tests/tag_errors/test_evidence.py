@@ -95,3 +95,12 @@ def test_where_nearly_all_cells_fit_they_are_looked_at():
     found = suggestions.gather(Asked(matrix, given, [str(tag) for tag in range(20)])).found
     assert given.nnz > 10
     assert error_model._cut(found, rng, 200 * 20 - 10) == -np.inf
+
+
+def test_the_votes_of_neighbours_add_up_where_some_are_copies_and_leave_the_neighbours_in_their_order():
+    matrix = np.random.default_rng(3).normal(size=(60, 6)).astype(np.float32)
+    matrix[1::4] = matrix[::4]
+    around = evidence.surroundings(matrix)
+    before = around.indices.copy()
+    votes, total = evidence._votes(around, len(matrix))
+    assert np.allclose(np.asarray(votes.sum(axis=1)).ravel(), total) and (around.indices == before).all()
