@@ -114,10 +114,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def first_reports_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of a test shows its few reports at the first look, however busy the machine is."""
-    if "webapp.state" in sys.modules:
-        monkeypatch.setattr(sys.modules["webapp.state"], "FIRST", 120.0)
+def the_page_waits_for_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a test shows its few reports, and a form what came of its write, at the first look, however busy the machine is."""
+    for module, name in (("webapp.state", "FIRST"), ("webapp.applying_views", "MOMENT")):
+        if module in sys.modules:
+            monkeypatch.setattr(sys.modules[module], name, 120.0)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -66,11 +66,9 @@ SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a nam
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
 STILL = 0.1  # of what likely is an error is said above one half, however little is known of the rates
-LEVEL, RISE, BY_CHANCE = (
-    0.1,
-    0.2,
-    1.5,
-)  # by these shares steps of one level differ, and a step rises above it, and standard errors beyond
+LEVEL, RISE = 0.1, 0.2  # by these shares steps of one level differ, and a step rises above it,
+BY_CHANCE = 1.5  # and by so many standard errors
+FLOOR_LEVELS = (0.1, 0.2, 0.3)  # the floor is the mean of what it is by each: few events hang on where a level ends
 LOWEST = 0.4  # of what chance gives: where tags are expected least, and the rate of wrong ones is read off
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
@@ -253,7 +251,7 @@ def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray) -> Learned
     design, of_sample = _Design.of(cells.names, cells.features[sample])
     beta = _regressed(of_sample, y[sample], weight)
     written = expit(design.linear(beta, cells.features))
-    m, usual = _plateau(written, y), _floor(written, y, cells.weight, share).likely
+    m, usual = _plateau(written, y), _floor(written, y, cells.weight, share)
     miss_rate, kappa = m.likely, usual
     belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
     taught, sample, some = _teaching(cells, belongs, sample)
@@ -523,14 +521,14 @@ def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
     return _read_off(lost, np.diff(stops).astype(np.float64), 0.005, 0.6)
 
 
-def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.ndarray) -> Rate:
+def _floor(written: np.ndarray, y: np.ndarray, weight: np.ndarray, share: np.ndarray) -> float:
     """Wrong tags in units of the tag's frequency, where a tag is expected least, kappa, in steps of 5 % of what chance gives."""
     order = np.argsort(written / share, kind="stable")
     chance = (weight * share)[order]
     reached = np.cumsum(chance)
     stops = list(itertools.pairwise(np.searchsorted(reached, np.arange(0, 0.41, 0.05) * reached[-1])))
     wrong, size = (np.array([values[start:stop].sum() for start, stop in stops]) for values in (y[order], chance))
-    return _read_off(wrong, size, 0.001, 0.5, RISE)
+    return float(np.mean([_read_off(wrong, size, 0.001, 0.5, level).likely for level in FLOOR_LEVELS]))
 
 
 def _wrong_rate(

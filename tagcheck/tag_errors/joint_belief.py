@@ -51,7 +51,7 @@ DRAWN = (
 )
 UNEXPLAINED = 0.1  # the chance that a written tag of which the evidence sees nothing is wrong
 DIFFER = 0.05  # how likely two near-duplicates are that do not show the same things
-POWER = 1.5  # of the share of uses that the evidence expects: so much is kept of what it says
+POWER = 2.0  # of the share of uses that the evidence expects: so much is kept of what it says
 ROUNDS = 8
 ROWS = 4096  # sets of tags weighed at a time
 LARGEST_STEP = 1.5
