@@ -226,10 +226,8 @@ class _Fit:
         start, pull = torch.tensor(pairs, dtype=torch.float64).T
         bounds = [(low, high) for _, pulls, low, high in self.free.values() for _ in pulls]
         # How steep the likelihood is in each number, roughly: the search takes a fifth of the steps when they are alike.
-        spread = [
-            self.tensors.features[self.tensors.present].var(dim=0, correction=0),
-            self.tensors.against.square().mean(dim=0),
-        ]
+        present = self.tensors.features[self.tensors.present]
+        spread = [(present - present.mean(dim=0)).square().mean(dim=0), self.tensors.against.square().mean(dim=0)]
         steep = torch.cat([*spread, torch.ones(len(start) - sum(map(len, spread)))]).nan_to_num().clamp_min(LEAST)
         scale = 1.0 / torch.sqrt(pull + STEEPNESS * len(self.has) * steep)
 
