@@ -66,9 +66,14 @@ SPACE_BOUNDS = (0.2, 8.0)  # of how much more often than all tags those of a nam
 RATES_EVERY = 3  # rounds after which the library's rate of forgetting is read off again, at what is believed by then
 SHOWN_PRIOR = 10.0  # uses: what the share of a tag's own uses that the evidence expects is weighed against
 STILL = 0.1  # of what likely is an error is said above one half, however little is known of the rates
-LEVEL, RISE = 0.1, 0.2  # by these shares steps of one level differ, and a step rises above it,
-BY_CHANCE = 1.5  # and by so many standard errors
-FLOOR_LEVELS = (0.1, 0.2, 0.3)  # the floor is the mean of what it is by each: few events hang on where a level ends
+LEVEL = 0.1  # steps of one level differ by this share at most, beside chance
+RISE = 0.2  # a step that is higher by more than this share, beside chance, is above the level
+BY_CHANCE = 1.5  # standard errors that chance makes up
+FLOOR_LEVELS = (
+    0.1,
+    0.2,
+    0.3,
+)  # the floor is the mean of its readings with these as `LEVEL`: one reading rests on few events
 LOWEST = 0.4  # of what chance gives: where tags are expected least, and the rate of wrong ones is read off
 TOLERANCE = 1.5  # a floor this much above the library's still counts as wrong tags
 SMALLEST = 1e-9
@@ -297,7 +302,7 @@ def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.n
 
 
 def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> np.ndarray:
-    """`error` (m,), of tags that are not written the mean of what it is at the likely rate of forgetting and at the least: the order
+    """`error` (m,); where the tag is not written, the mean of its values at the likely and at the least rate of forgetting: the order
     stays, and what is more likely an error than not stays so.
 
     What is written is to be explained as well by the least rate of forgetting, so at that tags belong less often.
