@@ -1,7 +1,7 @@
 """A view and its address: filters read from a query string and written back into one, and the words for them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flask import abort
@@ -11,7 +11,7 @@ from tagcheck import detectors, tags
 from tagcheck.detectors import PAIRS, SERIES, TAGS
 from tagcheck.review import Filter
 from tagcheck.review.queries import NEWEST, ORDERS, SURE, UNSURE
-from tagcheck.review.store import QUEUES, UNLIKELY
+from tagcheck.review.store import OPEN, QUEUES, UNLIKELY
 
 QUEUE_WORDS = {queue: queue.capitalize() for queue in QUEUES} | {UNLIKELY: "Below 50 %"}
 ORDER_WORDS = {SURE: "surest first", UNSURE: "least sure first", NEWEST: "newest picture first"}
@@ -28,102 +28,85 @@ def groups() -> dict[str, tuple[str, tuple[str, ...]]]:
     return made
 
 
-def from_query(args: MultiDict[str, str] | Mapping[str, str]) -> Filter:
+def from_query(args: MultiDict[str, str]) -> Filter:
     """The view that a query string asks for. A value that cannot be meant is a 400 in words."""
-    state = args.get("state") or "open"
-    if state not in (*QUEUES, ANY):
-        abort(400, f"There is no queue {state!r}. There are: {', '.join(QUEUES)}, {ANY}.")
-    order = args.get("sort") or SURE
-    if order not in ORDERS:
-        abort(400, f"There is no order {order!r}. There are: {', '.join(ORDERS)}.")
-    hash = (args.get("hash") or "").strip().lower()
+    given = {name: (args.get(name) or "").strip() for name in args}
+    state = _one_of("queue", given.get("state") or OPEN, (*QUEUES, ANY))
+    hash = given.get("hash", "").lower()
     if not HASH_PREFIX.fullmatch(hash):
         abort(400, "A picture's hash, or the start of one, is made of the digits 0 to 9 and a to f.")
-    named = list(dict.fromkeys(filter(None, map(tags.clean, _all(args, "tag")))))
+    named = list(dict.fromkeys(filter(None, map(tags.clean, args.getlist("tag")))))
     if len(named) > 2:
         abort(400, f"A view shows one tag or two, not {len(named)}.")
+    tag, or_tag = (*named, "", "")[:2]
     return Filter(
         state="" if state == ANY else state,
-        issues=_issues(_all(args, "type")),
-        tag=named[0] if named else "",
-        or_tag=named[1] if len(named) > 1 else "",
-        namespace=(args.get("ns") or "").strip().lower(),
+        issues=_issues(args.getlist("type")),
+        tag=tag,
+        or_tag=or_tag,
+        namespace=given.get("ns", "").lower(),
         page=args.get("page") or "",
         series=tags.clean(args.get("series") or ""),
         changed=bool(args.get("changed")),
         hash=hash,
-        sample=_number(args, "sample"),
-        batches=tuple(dict.fromkeys(filter(None, _all(args, "batch")))),
-        least=_share(args, "min", "from", 0.0),
-        most=_share(args, "max", "to", 1.0),
-        order=order,
+        sample=_number("sample", given.get("sample", "")),
+        batches=tuple(dict.fromkeys(filter(None, args.getlist("batch")))),
+        least=_share(given, "min", "from", 0.0),
+        most=_share(given, "max", "to", 1.0),
+        order=_one_of("order", given.get("sort") or SURE, ORDERS),
     )
 
 
 def to_query(view: Filter, /, **more: Any) -> dict[str, Any]:
     """The query arguments of a view, without those that say nothing; `more` (None: leave out) is added."""
-    called = [name for name, (_, issues) in groups().items() if view.issues and issues == view.issues]
-    said = {
-        "state": (view.state or ANY) if view.state != "open" else "",
-        "type": called[0] if called else list(view.issues),
-        "tag": [view.tag, view.or_tag] if view.or_tag else view.tag,
-        "ns": view.namespace,
-        "page": view.page,
-        "series": view.series,
-        "hash": view.hash,
-        "changed": "yes" if view.changed else "",
-        "sample": view.sample,
-        "batch": list(view.batches),
-        "from": f"{view.least * 100:g}" if view.least > 0 else "",
-        "to": f"{view.most * 100:g}" if view.most < 1 else "",
-        "sort": view.order if view.order != SURE else "",
-    }
-    said = {name: value for name, value in said.items() if value}
+    said = {name: value for name, value, _ in _said(view) if value}
     return said | {name: value for name, value in more.items() if value is not None}
 
 
 def in_words(view: Filter) -> str:
     """A view as a short line: `open, Missing series, tag series:elves, confidence from 0.8`."""
-    said = [QUEUE_WORDS[view.state].lower() if view.state else "in any queue"]
-    kind = to_query(view).get("type")
-    if isinstance(kind, str):
-        said.append(groups()[kind][0].lower())
-    elif kind:
-        said.append(" or ".join(detectors.issue_words()[issue].lower() for issue in kind))
-    if view.tag:
-        said.append(f"tag {view.tag} or {view.or_tag}" if view.or_tag else f"tag {view.tag}")
-    finer = {
-        f"namespace {view.namespace}": view.namespace,
-        f"page {view.page}": view.page,
-        f"on pictures of {view.series}": view.series,
-        "surer now than when you ignored it": view.changed,
-        f"from {' or '.join(view.batches)}": view.batches,
-        f"hash {view.hash[:12]}": view.hash,
-        f"from {view.least * 100:g} %": view.least > 0,
-        f"up to {view.most * 100:g} %": view.most < 1,
-        f"the sample {view.sample}": view.sample,
-    }
-    return ", ".join([*said, *(words for words, holds in finer.items() if holds)])
+    return ", ".join(words for name, value, words in _said(view) if words and (value or name == "state"))
+
+
+def _said(view: Filter) -> list[tuple[str, Any, str]]:
+    """All that a view may say: its name in an address, its value there ("", 0 or []: it says nothing), and in words."""
+    called = [(name, title) for name, (title, issues) in groups().items() if view.issues and issues == view.issues]
+    kinds = [title for _, title in called[:1]] or [detectors.issue_words()[issue] for issue in view.issues]
+    tag = [view.tag, view.or_tag] if view.or_tag else view.tag
+    least, most = f"{view.least * 100:g}", f"{view.most * 100:g}"
+    return [
+        ("state", (view.state or ANY) * (view.state != OPEN), QUEUE_WORDS.get(view.state, "in any queue").lower()),
+        ("type", called[0][0] if called else list(view.issues), " or ".join(kinds).lower()),
+        ("tag", tag, f"tag {view.tag} or {view.or_tag}" if view.or_tag else f"tag {view.tag}"),
+        ("ns", view.namespace, f"namespace {view.namespace}"),
+        ("page", view.page, f"page {view.page}"),
+        ("series", view.series, f"on pictures of {view.series}"),
+        ("changed", "yes" * view.changed, "surer now than when you ignored it"),
+        ("batch", list(view.batches), f"from {' or '.join(view.batches)}"),
+        ("hash", view.hash, f"hash {view.hash[:12]}"),
+        ("from", least * (view.least > 0), f"from {least} %"),
+        ("to", most * (view.most < 1), f"up to {most} %"),
+        ("sample", view.sample, f"the sample {view.sample}"),
+        ("sort", view.order * (view.order != SURE), ""),
+    ]
+
+
+def _one_of(what: str, name: str, names: Collection[str]) -> str:
+    if name not in names:
+        abort(400, f"There is no {what} {name!r}. There are: {', '.join(names)}.")
+    return name
 
 
 def _issues(given: list[str]) -> tuple[str, ...]:
-    found: list[str] = []
     known = {issue: (issue,) for issue in detectors.issues()} | {key: group for key, (_, group) in groups().items()}
-    for name in filter(None, given):
-        if name not in known:
-            abort(400, f"There is no kind of finding {name!r}. There are: {', '.join(known)}.")
-        found += known[name]
-    return tuple(dict.fromkeys(found))
+    named = [_one_of("kind of finding", name, known) for name in given if name]
+    return tuple(dict.fromkeys(issue for name in named for issue in known[name]))
 
 
-def _all(args: MultiDict[str, str] | Mapping[str, str], name: str) -> list[str]:
-    return args.getlist(name) if isinstance(args, MultiDict) else [args.get(name, "")]
-
-
-def _share(args: Mapping[str, str], name: str, in_percent: str, default: float) -> float:
+def _share(given: Mapping[str, str], name: str, in_percent: str, default: float) -> float:
     """A share: `in_percent` gives it in percent, `name` from 0 to 1 as older addresses do."""
-    field, whole = (in_percent, 100.0) if (args.get(in_percent) or "").strip() else (name, 1.0)
-    text = (args.get(field) or "").strip().removesuffix("%").strip()
+    field, whole = (in_percent, 100.0) if given.get(in_percent) else (name, 1.0)
+    text = given.get(field, "").removesuffix("%").strip()
     if not text:
         return default
     try:
@@ -135,8 +118,7 @@ def _share(args: Mapping[str, str], name: str, in_percent: str, default: float) 
     return round(value, 6)
 
 
-def _number(args: Mapping[str, str], name: str) -> int:
-    text = (args.get(name) or "").strip()
-    if not text.isascii() or not (text.isdigit() or not text) or len(text) > 12:
+def _number(name: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{0,12}", text):
         abort(400, f"{name} is to be a whole number, not {text!r}.")
     return int(text or 0)
