@@ -1,6 +1,6 @@
 """A tagger that comes as an ONNX file with a `tagger.json` beside it: pictures -> embeddings, and its tag head.
 
-    pip install onnxruntime          (MIT; onnxruntime-gpu where a GPU is to compute)
+    pip install onnxruntime onnx     (MIT, Apache-2.0; onnxruntime-gpu where a GPU is to compute)
 
 The head is looked for in the file: where the tags' output is a linear layer of the embedding, that
 layer's weights are kept beside the embeddings, as JoyTag's are, and are held against what the
@@ -18,7 +18,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from tagcheck.embedding import tagger_json
-from tagcheck.embedding.onnx_graph import Graph, Linear, with_output
+from tagcheck.embedding.onnx_graph import Graph, Linear, package, with_output
 from tagcheck.embedding.store import TagHead
 from tagcheck.embedding.tagger_json import Descriptor, Names
 from tagcheck.errors import BadFile, MissingInput, UsageError, short
@@ -35,7 +35,6 @@ SMALL_WORK = 5e9  # operations a picture below which one thread is quicker, as i
 # How far a probability of the head may be from the network's own.
 NEAR = {"float32": 1e-3, "float64": 1e-3, "float16": 2e-2}
 CHUNK = 1 << 20
-WAY_OUT = "pip install onnxruntime (or onnxruntime-gpu), and run again"
 
 
 class OnnxNetwork:
@@ -56,12 +55,13 @@ class OnnxNetwork:
         linear = graph.last_linear(self._output)
         self._embedding = self._named_embedding(graph, linear)
         labels = tagger_json.read_labels(folder, found.labels)
-        runtime = _runtime()
+        runtime = package("onnxruntime")
         self.device, providers, self.notes = _providers(runtime, device, explicit)
         self.threads = 1 if len(data) / 2 * (found.recipe.size / PATCH) ** 2 < SMALL_WORK else torch.get_num_threads()
         self.sha256 = _digest(memoryview(data), beside)
         if self._embedding not in graph.outputs:
             data = with_output(data, self._embedding)
+        del graph  # as large as the file: gone before onnxruntime has its own
         self._session = _session(runtime, data, providers, self.threads, path, beside)
         self._failure = runtime.capi.onnxruntime_pybind11_state.RuntimeException
         self._input = self._only_input()
@@ -200,14 +200,6 @@ class OnnxNetwork:
             self.notes.append(
                 f"no linear layer makes its tags from {self._embedding!r}, so only the library's own tags will count"
             )
-
-
-def _runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingInput(f"a tagger with a {tagger_json.FILE} needs onnxruntime: {WAY_OUT}") from None
-    return onnxruntime
 
 
 def _providers(runtime: Any, device: torch.device, explicit: bool) -> tuple[torch.device, list[Any], list[str]]:

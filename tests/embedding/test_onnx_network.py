@@ -221,9 +221,10 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path):
         tagger.load(own, "cpu")
 
 
-def test_without_onnxruntime_the_way_out_is_said(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingInput, match="needs onnxruntime: pip install onnxruntime"):
+@pytest.mark.parametrize("package", ["onnxruntime", "onnx"])
+def test_without_a_package_the_way_out_is_said(folder, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingInput, match=f"needs {package}: pip install onnxruntime onnx"):
         tagger.load(folder, "cpu")
 
 
@@ -259,7 +260,7 @@ def test_labels_may_be_lines_or_json(tmp_path):
         tagger.load(describe(own, labels={"file": "tags.txt", "form": "lines"}), "cpu")
 
 
-# --- the graph, read without the onnx package --------------------------------------------------------
+# --- the graph ---------------------------------------------------------------------------------------
 
 
 def test_an_output_written_behind_the_file_is_what_the_onnx_package_reads_there():
