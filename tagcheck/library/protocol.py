@@ -22,7 +22,6 @@ CURRENT = "current"  # the picture has the tag
 PENDING = "pending"  # a repository: waiting to be uploaded
 DELETED = "deleted"  # the owner took it away, and the library remembers that
 PETITIONED = "petitioned"  # a repository: has it, and a removal is asked for
-STATES = (ABSENT, CURRENT, PENDING, DELETED, PETITIONED)
 
 # What `Library.states` may answer besides: nothing can be planned from these.
 PARTLY = "partly"  # the same file lies in several places, and only some of them have the tag

@@ -6,7 +6,6 @@ or blanks between words that are joined by underscores, that is the habit of the
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tagcheck import tags
@@ -120,11 +119,3 @@ def is_sentence(text: str) -> bool:
         if len(words) >= 5 and (small >= 2 or part.rstrip().endswith(".")):
             return True
     return False
-
-
-def readings(texts: Iterable[tuple[str, str]]) -> dict[str, Votes]:
-    """The votes of (kind of file, text), by kind."""
-    found: dict[str, Votes] = {}
-    for kind, text in texts:
-        found.setdefault(kind, Votes()).count(text)
-    return found
