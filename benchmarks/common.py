@@ -1,4 +1,4 @@
-"""What the benchmarks share: the project on the path, what work takes, peers that take turns, copies that are planted."""
+"""What the benchmarks share: the project on the path, what work takes, peers that take turns, pictures to plant things in."""
 
 import io
 import re
@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -80,3 +80,33 @@ def copy_of(rng: Random, original: bytes, how: str, *formats: str) -> bytes:
         return retouch(rng, original, how, rng.choice(formats))
     with Image.open(io.BytesIO(original)) as opened:
         return encode(ImageOps.mirror(opened.convert("RGB")), "jpg", rng.randint(82, 93))
+
+
+def pictures_below(folder: Path, seed: int) -> list[Path]:
+    """The pictures in a folder and what is below it, in an order drawn from the seed."""
+    endings = (".png", ".jpg", ".jpeg", ".webp")
+    paths = sorted(path for path in folder.expanduser().rglob("*") if path.suffix.lower() in endings)
+    Random(seed).shuffle(paths)
+    return paths
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing that the block says is shown."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
+
+
+def embedded(library: Path, data: Path, model: Path = NETWORK) -> tuple[Any, dict[str, str]]:
+    """(the data folder, each file's name by its hash) once the first two stages have mapped and embedded a library."""
+    import advanced_joytag_processing
+    import dataset_hardcore_mapper
+    from tagcheck import data_folder
+    from tagcheck.data_folder import DATASET, DataFolder
+
+    folder = DataFolder(data)
+    with silent():
+        dataset_hardcore_mapper.main(["--library", str(library), "--data-dir", str(data)])
+        advanced_joytag_processing.main(["--model-dir", str(model), "--data-dir", str(data)])
+    records = data_folder.load(folder.require(DATASET), DATASET)["results"]
+    return folder, {one["hash"]: Path(one["file_path"]).name for one in records}

@@ -8,9 +8,8 @@
 Reads   nothing: rows are drawn from --seed
 Writes  nothing: figures on stdout
 
-Peers: faiss' exact index and its inverted lists at a recall of 0.999 (pip install faiss-cpu; left
-out, and said so, where it is not installed), and float32 products in torch a block at a time. All
-run in turn in every repetition, so that a busy moment hits none of them alone; ratios are of
+Peers: faiss' exact index (pip install faiss-cpu; left out, and said so, where it is not installed), and float32 products in
+torch a block at a time. All run in turn in every repetition, so that a busy moment hits none of them alone; ratios are of
 medians, of seconds and of processor seconds, which a busy machine distorts less. Each one's pairs are compared with the
 products in float32; those within 1e-6 of the threshold may fall on either side. Where all products
 would take hours, --check holds the pairs of some rows drawn at random against theirs with all rows.
@@ -38,12 +37,11 @@ try:
 except ImportError:
     faiss = None
 
-RECALL = 0.999
 TIE = 1e-6
 BLOCK = 4096
 DRAW = 10_000
-PROBED = 10_000  # rows whose pairs tell how many of IVF's lists are enough
 KINDS, PAIRS, SLOWLY = 25, 20, 4_000  # of look-alikes, pairs of each, and pairs that are compared without a limit
+BRUTE = "torch float32 blocks"
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # i * n + j sorted, and the cosines
 
 
@@ -62,37 +60,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.pixels:
         compare_pixels(args.pixels, args.seed)
         return 0
-    if faiss is None and not args.ours_alone:
-        print("faiss is not installed (pip install faiss-cpu): compared with torch alone")
     for n in args.rows:
         rows = draw(n, args.columns, args.decay, args.seed)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # faiss needs unit rows; ours takes any
-        print(
-            f"{n:,} rows of {args.columns}, cosine {args.threshold:g}, decay {args.decay:g}, {torch.get_num_threads()} threads"
-        )
-        pairs, figures = first_run(rows, args.threshold)
-        print("  ours, once: " + figures, flush=True)
+        about = f"cosine {args.threshold:g}, decay {args.decay:g}, {torch.get_num_threads()} threads"
+        print(f"{n:,} rows of {args.columns}, {about}")
+        pairs = first_run(rows, args.threshold)
         if args.check:
-            print("  " + checked(rows, pairs, args.threshold, args.check, args.seed), flush=True)
-        contestants = {
-            "ours": lambda: ours(rows, args.threshold, "auto"),
-            "ours, torch alone": lambda: ours(rows, args.threshold, "torch"),
-        }
-        if not args.ours_alone:
-            contestants |= peers(rows, args.threshold)
-        compare(contestants, n, args.threshold, args.repeats)
+            some = np.sort(np.random.default_rng(args.seed).permutation(n)[: args.check])
+            true = blocks(rows, args.threshold, some)
+            own = np.isin(pairs[0] // n, some) | np.isin(pairs[0] % n, some)
+            verdict = agreement((pairs[0][own], pairs[1][own]), true, args.threshold)
+            print(
+                f"  of {len(some):,} rows drawn, {len(true[0]):,} pairs in float32 with all rows: {verdict}", flush=True
+            )
+        compare(contestants(rows, args.threshold, args.ours_alone), args.threshold, args.repeats)
     return 0
 
 
-def compare(contestants: dict[str, Callable[[], Found]], n: int, threshold: float, repeats: int) -> None:
+def contestants(rows: np.ndarray, threshold: float, ours_alone: bool) -> dict[str, Callable[[], Found]]:
+    """Ours and the peers by name, each starting from the rows."""
+    found: dict[str, Callable[[], Found]] = {
+        "ours": lambda: ours(rows, threshold, "auto"),
+        "ours, torch alone": lambda: ours(rows, threshold, "torch"),
+    }
+    if ours_alone:
+        return found
+    found[BRUTE] = lambda: blocks(rows, threshold, np.arange(len(rows)))
+    if faiss is None:
+        print("  faiss is not installed (pip install faiss-cpu): compared with torch alone")
+        return found
+    return found | {"faiss flat": lambda: by_faiss(rows, threshold)}
+
+
+def compare(peers: dict[str, Callable[[], Found]], threshold: float, repeats: int) -> None:
     """Run all in turn, check every pair, print medians and ratios to ours after each repetition, since one can take long."""
-    rounds = taking_turns(contestants, repeats, (time.perf_counter, time.process_time))
+    rounds = taking_turns(peers, repeats, (time.perf_counter, time.process_time))
     for repeat, (found, taken) in enumerate(rounds):
         median, work = ({name: statistics.median(times) for name, times in own.items()} for own in taken)
-        true = found.get("torch float32 blocks")
         print(f"  after {repeat + 1} of {repeats} repetitions")
-        for name in contestants:
-            verdict = "" if true is None else ", " + agreement(found[name], true, threshold)
+        for name in peers:
+            verdict = ", " + agreement(found[name], found[BRUTE], threshold) if BRUTE in found else ""
             print(
                 f"  {name:24s}{median[name]:9.2f} s{median[name] / median['ours']:7.1f} x ours{work[name]:10.2f} processor s"
                 f"{work[name] / work['ours']:7.1f} x ours, {len(found[name][0]):,} pairs{verdict}",
@@ -115,48 +123,40 @@ def ours(rows: np.ndarray, threshold: float, engine: str) -> Found:
     return pairs.i * len(rows) + pairs.j, pairs.cosine
 
 
-def peers(rows: np.ndarray, threshold: float) -> dict[str, Callable[[], Found]]:
-    """The others by name, each starting from the rows, as ours does."""
-    others = {"torch float32 blocks": lambda: blocks(rows, threshold)}
-    if faiss is not None:
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        lists = max(1, int(len(rows) ** 0.5))
-        probes = enough_probes(rows, threshold, lists)
-        others["faiss flat"] = lambda: range_search(index_of(rows), rows, threshold)
-        inverted = f"faiss IVF{lists}, nprobe {probes}"
-        others[inverted] = lambda: range_search(index_of(rows, lists, probes), rows, threshold)
-    return others
+def first_run(rows: np.ndarray, threshold: float) -> Found:
+    """A run of ours; printed is how long it takes and how far it raises this process' peak memory, as a share of the rows' own."""
+    near_pairs(rows[:2_000], threshold)  # so that libraries are loaded
+    with spent() as took:
+        pairs = ours(rows, threshold, "auto")
+    print(
+        f"  ours, once: {took.clock:.1f} s, {took.processor:.1f} processor s, {len(pairs[0]):,} pairs, "
+        f"peak memory beside the input {took.memory / rows.nbytes:.2f} of it, {memory() / 1e9:.1f} GB in all",
+        flush=True,
+    )
+    return pairs
 
 
-def blocks(rows: np.ndarray, threshold: float) -> Found:
-    """Float32 products in torch, a block at a time."""
-    unit = torch.from_numpy(rows)
-    keys, cosines = [], []
-    for start in range(0, len(rows), BLOCK):
-        for other in range(start, len(rows), BLOCK):
-            product = unit[start : start + BLOCK] @ unit[other : other + BLOCK].T
-            if other == start:
-                product.masked_fill_(torch.ones(product.shape, dtype=torch.bool).tril_(), -1.0)
+def blocks(rows: np.ndarray, threshold: float, some: np.ndarray) -> Found:
+    """The pairs of the rows `some` with all rows by float32 products in torch, a block at a time."""
+    unit, keys, cosines = torch.from_numpy(rows), [], []
+    whole = len(some) == len(rows)  # then each block meets only those behind it
+    for start in range(0, len(some), BLOCK):
+        asked = torch.from_numpy(some[start : start + BLOCK])
+        own = unit[asked]
+        for other in range(start if whole else 0, len(rows), BLOCK):
+            product = own @ unit[other : other + BLOCK].T
             row, column = (product >= threshold).nonzero(as_tuple=True)
-            keys.append(((row + start) * len(rows) + column + other).numpy())
-            cosines.append(product[row, column].numpy())
+            i, j = asked[row], column + other
+            keys.append((torch.minimum(i, j) * len(rows) + torch.maximum(i, j))[i != j].numpy())
+            cosines.append(product[row, column][i != j].numpy())
     return in_order(np.concatenate(keys), np.concatenate(cosines))
 
 
-def index_of(rows: np.ndarray, lists: int = 0, probes: int = 0) -> faiss.Index:
-    """faiss' exact index of the rows or, with `lists`, its inverted lists, trained and filled."""
-    index = faiss.IndexFlatIP(rows.shape[1])
-    if lists:
-        index = faiss.IndexIVFFlat(index, rows.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
-        index.train(rows)
-        index.nprobe = probes
+def by_faiss(rows: np.ndarray, threshold: float) -> Found:
+    """The pairs that faiss' exact index finds, a block of questions at a time."""
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    index, keys, cosines = faiss.IndexFlatIP(rows.shape[1]), [], []
     index.add(rows)
-    return index
-
-
-def range_search(index: faiss.Index, rows: np.ndarray, threshold: float) -> Found:
-    """The pairs i < j that a faiss index finds, a block of questions at a time."""
-    keys, cosines = [], []
     above = float(np.nextafter(np.float32(threshold), np.float32(0)))
     for start in range(0, len(rows), BLOCK):
         limits, cosine, column = index.range_search(rows[start : start + BLOCK], above)
@@ -167,54 +167,10 @@ def range_search(index: faiss.Index, rows: np.ndarray, threshold: float) -> Foun
     return in_order(np.concatenate(keys), np.concatenate(cosines))
 
 
-def enough_probes(rows: np.ndarray, threshold: float, lists: int) -> int:
-    """The fewest lists to look into, to within a fifth, for the recall wanted of some rows' pairs.
-
-    Not timed: whoever uses IVF has to find it somehow.
-    """
-    some = rows[:: max(1, len(rows) // PROBED)]
-    wanted = RECALL * index_of(rows).range_search(some, threshold)[0][-1]
-    index, probes = index_of(rows, lists, 1), 1
-    while probes < lists and index.range_search(some, threshold)[0][-1] < wanted:
-        index.nprobe = probes = min(lists, max(probes + 1, probes * 6 // 5))
-    return probes
-
-
 def in_order(keys: np.ndarray, cosines: np.ndarray) -> Found:
-    """Both, sorted by key."""
-    order = np.argsort(keys)
-    return keys[order], cosines[order]
-
-
-def first_run(rows: np.ndarray, threshold: float) -> tuple[Found, str]:
-    """A run of ours, and how long it takes and how far it raises this process' peak memory, as a share of the rows' own."""
-    near_pairs(rows[:2_000], threshold)  # so that libraries are loaded
-    with spent() as took:
-        pairs = ours(rows, threshold, "auto")
-    return pairs, (
-        f"{took.clock:.1f} s, {took.processor:.1f} processor s, {len(pairs[0]):,} pairs, "
-        f"peak memory beside the input {took.memory / rows.nbytes:.2f} of it, {memory() / 1e9:.1f} GB in all"
-    )
-
-
-def checked(rows: np.ndarray, pairs: Found, threshold: float, count: int, seed: int) -> str:
-    """Whether the pairs of `count` rows drawn at random are those of their products in float32 with all rows."""
-    n = len(rows)
-    some = np.sort(np.random.default_rng(seed).permutation(n)[:count])
-    unit = torch.from_numpy(rows[some])
-    keys, cosines = [], []
-    for start in range(0, n, DRAW):
-        product = unit @ torch.from_numpy(rows[start : start + DRAW]).T
-        row, column = (place.numpy() for place in (product >= threshold).nonzero(as_tuple=True))
-        i, j = some[row], column + start
-        keys.append(np.minimum(i, j) * n + np.maximum(i, j))
-        cosines.append(np.where(i == j, -1, product[row, column].numpy()))
-    key, first = np.unique(np.concatenate(keys), return_index=True)
-    cosine = np.concatenate(cosines)[first]
-    true = key[cosine > -1], cosine[cosine > -1]
-    own = np.isin(pairs[0] // n, some) | np.isin(pairs[0] % n, some)
-    verdict = agreement((pairs[0][own], pairs[1][own]), true, threshold)
-    return f"of {len(some):,} rows drawn, {len(true[0]):,} pairs in float32 with all rows: {verdict}"
+    """Both, each pair once, sorted by key."""
+    key, first = np.unique(keys, return_index=True)
+    return key, cosines[first]
 
 
 def compare_pixels(count: int, seed: int) -> None:

@@ -51,13 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     script.add_option(parser, "--stages", "what to run (default: all)", list(STAGES), choices=STAGES)
     script.add_confidence(parser, "of the mistagged report")
     script.add_memory(parser)
-    peers = "instead, time the search for neighbours beside faiss and usearch, reading a dataset beside orjson and pyarrow, and tag errors beside cleanlab"
-    script.add_switch(parser, "--peers", peers)
-    script.add_switch(
-        parser,
-        "--changed",
-        "run each stage again after one picture in a hundred is new and one in two hundred has another tag",
+    peers = (
+        "neighbours beside faiss and usearch, reading a dataset beside orjson and pyarrow, tag errors beside cleanlab"
     )
+    script.add_switch(parser, "--peers", f"instead, {peers}")
+    again = "run each stage again after one picture in a hundred is new and one in two hundred has another tag"
+    script.add_switch(parser, "--changed", again)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the drawn libraries here (default: nowhere)")
     args = parser.parse_args(argv)
     if args.peers:
@@ -89,65 +88,52 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace, later: int 
         files(root / "library", n)
     if folder.newest(DATASET) is None and args.stages != ["mapping"]:
         alone(draw, folder, n, tags, later)  # a child's peak counts from its parent's size
-    print(
-        f"\n{n:,} pictures, {tags:,} tags: dataset {megabytes(folder.newest(DATASET))}, embeddings {megabytes(folder.embeddings)}"
-    )
+    sizes = f"dataset {megabytes(folder.newest(DATASET))}, embeddings {megabytes(folder.embeddings)}"
+    print(f"\n{n:,} pictures, {tags:,} tags: {sizes}")
     most = [] if args.memory is None else [f"--memory={args.memory}"]
+    where, mapped = ["--data-dir", str(root)], ["--data-dir", str(root / "mapped")]
     commands: dict[str, list[str]] = {
-        "mapping": [
-            "dataset_hardcore_mapper.py",
-            "--library",
-            str(root / "library"),
-            "--data-dir",
-            str(root / "mapped"),
-        ],
-        "dataset": [
-            "-c",
-            f"from pathlib import Path; from tagcheck import dataset, data_folder as d; dataset.load(d.DataFolder(Path({str(root)!r})))",
-        ],
-        "mistagged": [
-            "find_mistagged_images.py",
-            "--data-dir",
-            str(root),
-            f"--min-confidence={args.min_confidence}",
-            *most,
-        ],
-        "series": ["train_series_classifier_images.py", "--data-dir", str(root)],
-        "validation": ["validate_series_predictions.py", "--data-dir", str(root)],
-        "pairs": ["find_near_duplicates.py", "--data-dir", str(root), *most],
-        "import": ["-c", READ.format(root=str(root))],
-        "page": ["-c", PAGE.format(root=str(root))],
+        "mapping": ["dataset_hardcore_mapper.py", "--library", str(root / "library"), *mapped],
+        "dataset": ["-c", DATA.format(root=str(root)) + "from tagcheck import dataset; dataset.load(folder)"],
+        "mistagged": ["find_mistagged_images.py", *where, f"--min-confidence={args.min_confidence}", *most],
+        "series": ["train_series_classifier_images.py", *where],
+        "validation": ["validate_series_predictions.py", *where],
+        "pairs": ["find_near_duplicates.py", *where, *most],
+        "import": ["-c", (DATA + READ).format(root=str(root))],
+        "page": ["-c", (DATA + PAGE).format(root=str(root))],
     }
-    spent = {}
+    took = {}
     for stage in args.stages:
-        spent[stage], said = timed(commands[stage])
-        one = spent[stage]
-        print(
-            f"  {stage:10} {one.clock:8.1f} s {one.processor:8.1f} s of processor {one.memory / 2**30:6.2f} GiB  {said}",
-            flush=True,
-        )
+        took[stage], said = timed(commands[stage])
+        tell(stage, took[stage], said)
     print(f"  reports {megabytes(root / 'reports')}, store {megabytes(folder.review)}", flush=True)
-    return spent
+    return took
 
 
-READ = """
+def tell(name: str, took: Spent, said: str) -> None:
+    """One line: what a stage, or a peer, took and said."""
+    seconds = f"{took.clock:8.1f} s {took.processor:8.1f} s of processor"
+    print(f"  {name:16} {seconds} {took.memory / 2**30:6.2f} GiB  {said}", flush=True)
+
+
+DATA = """
 from pathlib import Path
 from tagcheck.data_folder import DataFolder
+folder = DataFolder(Path({root!r}))
+"""
+READ = """
 from tagcheck.review.report_import import sync
 from tagcheck.review.store import Review
-folder = DataFolder(Path({root!r}))
 with Review(folder.review) as review:
     found = sync(review, folder)
     print(review.db.execute("SELECT count(*) FROM suggestions").fetchone()[0], "suggestions", found.problems or "")
 """
 PAGE = """
 import time
-from pathlib import Path
-from tagcheck.data_folder import DataFolder
 from webapp.app import create_app
 from webapp.state import Settings
 start = time.perf_counter()
-app = create_app(Settings(DataFolder(Path({root!r})), lambda: None))
+app = create_app(Settings(folder, lambda: None))
 answer = app.test_client().get("/error-review", base_url="http://127.0.0.1:5000")
 print(answer.status_code, "after", round(time.perf_counter() - start, 2), "s")
 """
@@ -157,13 +143,8 @@ def timed(command: list[str]) -> tuple[Spent, str]:
     """Run one stage as a process; (what it took, the last line that it said). A stage that fails says so."""
     start = time.perf_counter()
     with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=PROJECT,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        )
+        given = {"cwd": PROJECT, "env": os.environ | {"PYTHONPATH": str(PROJECT)}}
+        process = subprocess.Popen([sys.executable, *command], stdout=out, stderr=subprocess.STDOUT, **given)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
@@ -181,14 +162,14 @@ def grown(measured: dict[tuple[int, int], dict[str, Spent]]) -> None:
         for one in sizes:
             larger = [other for other in sizes if other[1 - axis] == one[1 - axis] and other[axis] > one[axis]]
             if larger:
-                ratio = math.log(larger[0][axis] / one[axis])
-                powers = (
-                    f"{stage} {math.log(max(measured[larger[0]][stage].processor, 1e-9) / max(took.processor, 1e-9)) / ratio:.2f}"
+                times = {
+                    stage: measured[larger[0]][stage].processor / took.processor
                     for stage, took in measured[one].items()
-                )
-                print(
-                    f"from {one[axis]:,} to {larger[0][axis]:,} {name}, processor time grows with the power of: {', '.join(powers)}"
-                )
+                }
+                ratio = math.log(larger[0][axis] / one[axis])
+                powers = ", ".join(f"{stage} {math.log(more) / ratio:.2f}" for stage, more in times.items())
+                sizes = f"from {one[axis]:,} to {larger[0][axis]:,} {name}"
+                print(f"{sizes}, processor time grows with the power of: {powers}")
 
 
 def megabytes(path: Path | None) -> str:
@@ -320,17 +301,10 @@ def beside_peers(n: int, tags: int) -> None:
         for way in (ours_read, json_read, orjson_read, pyarrow_read, cleanlab_errors):
             try:
                 took, found = alone(taken, way, folder, path)
+                tell(way.__name__, took, f"{found:,}")
             except ImportError:
-                print(f"  {way.__name__:22} not installed")
-                continue
-            print(
-                f"  {way.__name__:22} {took.clock:7.1f} s {took.processor:7.1f} s of processor {took.memory / 2**30:6.2f} GiB  {found:,}",
-                flush=True,
-            )
-        took, said = timed(["find_mistagged_images.py", "--data-dir", root])
-        print(
-            f"  {'ours_errors':22} {took.clock:7.1f} s {took.processor:7.1f} s of processor {took.memory / 2**30:6.2f} GiB  {said}"
-        )
+                print(f"  {way.__name__:16} not installed")
+        tell("ours_errors", *timed(["find_mistagged_images.py", "--data-dir", root]))
 
 
 def taken(way: Callable[[DataFolder, Path], int], folder: DataFolder, path: Path) -> tuple[Spent, int]:

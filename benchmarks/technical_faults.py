@@ -10,8 +10,6 @@ Half of the pictures get a fault: a tenth each is darkened, blurred, made tiny, 
 and a fault that is called by another's name, count against precision; a picture may have had a fault of its own before.
 """
 
-import contextlib
-import io
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -19,17 +17,14 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from common import NETWORK, alone
+from common import alone, embedded, pictures_below, silent
 from PIL import Image, ImageFilter
 
-import advanced_joytag_processing
-import dataset_hardcore_mapper
 import find_technical_faults
 from sample.paint.picture import imagine
 from sample.paint.sheet import paint
 from sample.plant.copies import encode
 from tagcheck import data_folder, detectors, script
-from tagcheck.data_folder import DATASET, DataFolder
 
 Found = set[tuple[str, str]]  # (name of a file, fault)
 PLANTED = ("dark", "blurred", "tiny", "damaged", "wrong extension")
@@ -60,9 +55,7 @@ def pictures(named: str, count: int, seed: int) -> list[Image.Image]:
     if not named:
         return [paint(imagine(Random(f"faults:{seed}:{number}"))).convert("RGB") for number in range(count)]
     kept: list[Image.Image] = []
-    below = Path(named).expanduser().rglob("*")
-    paths = sorted(path for path in below if path.suffix.lower() in (".png", ".jpg", ".webp"))
-    for path in Random(seed).sample(paths, len(paths)):
+    for path in pictures_below(Path(named), seed):
         with Image.open(path) as opened:
             if min(opened.size) >= 96 and len(kept) < count:
                 clear = opened.convert("RGBA")
@@ -98,17 +91,10 @@ def with_fault(picture: Image.Image, fault: str, rng: Random) -> bytes:
 
 def ours(library: Path) -> Found:
     """What the detector's report says of each file."""
-    with (
-        TemporaryDirectory() as scratch,
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        folder, where = DataFolder(Path(scratch)), ["--data-dir", scratch]
-        dataset_hardcore_mapper.main(["--library", str(library), *where])
-        advanced_joytag_processing.main(["--model-dir", str(NETWORK), *where])
-        records = data_folder.load(folder.require(DATASET), DATASET)["results"]
-        names = {one["hash"]: Path(one["file_path"]).name for one in records}
-        find_technical_faults.main([*where, "--library", str(library)])
+    with TemporaryDirectory() as scratch:
+        folder, names = embedded(library, Path(scratch))
+        with silent():
+            find_technical_faults.main(["--data-dir", scratch, "--library", str(library)])
         kind = detectors.own_report("find_technical_faults.py")
         errors = data_folder.load(folder.require(kind), kind)["errors"]
     return {(names[one["hash"]], tag["tag"].removeprefix("fault:")) for one in errors for tag in one["tags"]}
@@ -118,7 +104,7 @@ def theirs(library: Path) -> Found:
     """What cleanvision says of each file by its defaults, of those that are not cut off."""
     from cleanvision import Imagelab
 
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with silent():
         lab = Imagelab(filepaths=[str(path) for path in sorted(library.iterdir()) if whole(path)])
         lab.find_issues({name: {} for name in THEIRS}, n_jobs=1)
     table = lab.issues

@@ -11,27 +11,22 @@ not by those that the extraction measures with. Peers in the same run: the plain
 (a cosine transform of 32 x 32) within 10 bits. Of pictures that are the same before anything is planted, or mirrored, one is taken.
 """
 
-import contextlib
 import io
-import json
 import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import MIRROR, NETWORK, copy_of
+from common import MIRROR, NETWORK, copy_of, embedded, pictures_below, silent
 from PIL import Image
 from scipy.fft import dctn
 
-import advanced_joytag_processing
-import dataset_hardcore_mapper
 import find_near_duplicates
 from sample.paint.picture import imagine, variant
 from sample.paint.sheet import paint
 from sample.plant.copies import HOWS, encode
 from tagcheck import data_folder, script
-from tagcheck.data_folder import DataFolder
 from tagcheck.detectors import NEAR_DUPLICATES
 
 KINDS = (*HOWS, MIRROR)
@@ -66,11 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def taken(folder: Path, count: int, seed: int) -> list[bytes]:
     """Pictures of a folder and what is below it."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-    random.Random(seed).shuffle(paths)
     found: list[bytes] = []
     small = np.empty((0, 32, 32))
-    for data in (path.read_bytes() for path in paths):
+    for data in (path.read_bytes() for path in pictures_below(folder, seed)):
         with Image.open(io.BytesIO(data)) as opened:
             grey = np.asarray(opened.convert("L").resize((32, 32), Image.Resampling.BOX), np.float64)
         apart = [np.sqrt(np.mean((small - one) ** 2, axis=(1, 2))) for one in (grey, grey[:, ::-1])]
@@ -116,25 +109,14 @@ def suffix(data: bytes) -> str:
 
 def run_stages(library: Path, data: Path, model: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     """The pairs of file names that the report has as measured, and at a plain cosine of .95."""
-    folder, where = DataFolder(data), ["--data-dir", str(data)]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        dataset_hardcore_mapper.main(["--library", str(library), *where])
-        advanced_joytag_processing.main(["--model-dir", str(model), *where])
-        find_near_duplicates.main(where)
-        measured = reported(folder)
-        find_near_duplicates.main(["--threshold", "0.95", *where])
-    return measured, reported(folder)
-
-
-def reported(folder: DataFolder) -> set[tuple[str, str]]:
-    """The newest report's pairs, as file names in order."""
-    newest = folder.newest(data_folder.DATASET)
-    report = folder.newest(NEAR_DUPLICATES)
-    assert newest is not None and report is not None
-    records = json.loads(newest.read_text(encoding="utf-8"))["results"]
-    names = {record["hash"]: Path(record["file_path"]).name for record in records}
-    pairs = json.loads(report.read_text(encoding="utf-8"))["similar_pairs"]
-    return {ordered(names[pair["hash1"]], names[pair["hash2"]]) for pair in pairs}
+    folder, names = embedded(library, data, model)
+    found = []
+    for options in ([], ["--threshold", "0.95"]):
+        with silent():
+            find_near_duplicates.main([*options, "--data-dir", str(data)])
+        pairs = data_folder.load(folder.require(NEAR_DUPLICATES), NEAR_DUPLICATES)["similar_pairs"]
+        found.append({ordered(names[pair["hash1"]], names[pair["hash2"]]) for pair in pairs})
+    return found[0], found[1]
 
 
 def ordered(one: str, other: str) -> tuple[str, str]:
