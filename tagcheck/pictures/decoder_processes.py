@@ -27,6 +27,7 @@ from PIL import Image
 
 from tagcheck.children import OWN_GROUP, end_with_parent, environment, give_way, limit_memory
 from tagcheck.errors import FileUnavailable, ToolError
+from tagcheck.pictures import resampling
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import Decoded, Recipe, prepare_file, shown
 from tagcheck.pictures.thumbnails import BYTES
@@ -362,6 +363,7 @@ def main(argv: Sequence[str]) -> None:
     end_with_parent()
     # Of the file; the limit is on what is decoded, a JPEG at 1/8 x 1/8 maybe.
     Image.MAX_IMAGE_PIXELS = 64 * limits.pixels
+    resampling.kernel()  # is compiled here, which is no file's time
     warnings.simplefilter("ignore")  # what Pillow says about a damaged file ends up in its record
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers

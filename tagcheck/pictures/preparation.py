@@ -35,6 +35,7 @@ from tagcheck.pictures.file_formats import (
     spread,
     to_eight_bits,
 )
+from tagcheck.pictures.resampling import Axis, resize
 from tagcheck.pictures.thumbnails import picture_thumbnail
 
 METHOD = 1  # of this module; another one where the same recipe gives another picture
@@ -125,14 +126,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Picture:
-    """An RGB picture as it is stored, maybe decoded at a fraction of its size, and how to look at it.
+    """A picture as it is stored, `rgb` uint8 (height, width, 3), maybe decoded at a fraction of its size, and how to look at it.
 
-    `size` is the true (width, height) as stored; `shrink` the true pixels for one of `image`;
+    `size` is the true (width, height) as stored; `shrink` the true pixels for one of `rgb`;
     `orientation` the EXIF value, 1 for upright; `damaged` what is wrong with the file beside these pixels; `pixels` their
     digest (`pixel_digest`), None of a frame of an animation.
     """
 
-    image: Image.Image
+    rgb: np.ndarray
     size: tuple[int, int]
     shrink: int = 1
     orientation: int = 1
@@ -141,8 +142,8 @@ class Picture:
 
     def upright(self) -> Image.Image:
         """The picture as a person sees it."""
-        turn = TURNS.get(self.orientation)
-        return self.image.transpose(turn[0]) if turn else self.image
+        turn, image = TURNS.get(self.orientation), Image.fromarray(self.rgb)
+        return image.transpose(turn[0]) if turn else image
 
 
 class _Timed(io.BytesIO):
@@ -199,7 +200,7 @@ def _repaired(data: bytes, recipe: Recipe | None, limits: Limits) -> list[Pictur
             twin = _open(repair.twin, recipe, limits, check) if repair.twin else found
     except ImageUnreadable:
         return None
-    if any(one.image.tobytes() != other.image.tobytes() for one, other in zip(found, twin)):
+    if not all(np.array_equal(one.rgb, other.rgb) for one, other in zip(found, twin)):
         return None
     return [replace(one, damaged=repair.reason) for one in found]
 
@@ -263,7 +264,7 @@ def _open(data: bytes, recipe: Recipe | None, limits: Limits, check: Callable[[]
     if image is None:
         others = open_others(data, limits, check)
         still = len(others) == 1 and kind_of(data) != "video"
-        found = [(one, to_rgb(one, background)) for one in others]
+        found = [(one, np.asarray(to_rgb(one, background))) for one in others]
         return [Picture(rgb, one.size, pixels=pixel_digest(one, rgb) if still else None) for one, rgb in found]
     with image:
         animated = image.format in ANIMATED_FORMATS
@@ -323,7 +324,7 @@ def prepare(picture: Picture | Image.Image, recipe: Recipe | int) -> np.ndarray:
     """
     recipe = Recipe.of(recipe)
     if isinstance(picture, Image.Image):
-        picture = Picture(to_rgb(picture, recipe.background), picture.size)
+        picture = Picture(np.asarray(to_rgb(picture, recipe.background)), picture.size)
     turn = TURNS.get(picture.orientation)
     sides = (max(picture.size),) * 2 if recipe.fit == "pad" else picture.size
     # Rounding the offset down on the upright picture rounds it up where that edge is turned to the far side.
@@ -331,7 +332,8 @@ def prepare(picture: Picture | Image.Image, recipe: Recipe | int) -> np.ndarray:
     far = turn[1:] if turn else (False, False)
     offsets = [(gap + turned) // 2 for gap, turned in zip(spare, far)]
     square = _square(picture, offsets, sides, recipe)
-    return np.asarray(square.transpose(turn[0]) if turn else square).transpose(2, 0, 1)
+    upright = np.asarray(Image.fromarray(square).transpose(turn[0])) if turn else square
+    return upright.transpose(2, 0, 1)
 
 
 class Decoded(NamedTuple):
@@ -359,21 +361,24 @@ def prepare_file(data: bytes, recipe: Recipe | int, limits: Limits = Limits()) -
     return Decoded(frames, size, pictures[0].damaged, pixels, small)
 
 
-def pixel_digest(image: Image.Image, rgb: Image.Image, orientation: int = 1, shrink: int = 1) -> str:
+def pixel_digest(image: Image.Image, rgb: np.ndarray, orientation: int = 1, shrink: int = 1) -> str:
     """SHA-256 of the pixels that a person sees, whatever file they are in: upright, with their transparency and all their bits.
 
-    `rgb` is `to_rgb(image)`. Of a JPEG that was decoded at a fraction, of that fraction's pixels, so it equals only such.
+    `rgb` is that of `to_rgb(image)`. Of a JPEG that was decoded at a fraction, of that fraction's pixels, so it equals only such.
     """
+    exact = None
     if image.mode.startswith("I") or image.mode == "F":
         exact = image
     elif has_alpha(image) and (clear := image.convert("RGBA")).getchannel("A").getextrema()[0] != 255:
         exact = clear
-    else:
-        exact = rgb
     turn = TURNS.get(orientation)
-    exact = exact.transpose(turn[0]) if turn else exact
-    digest = hashlib.sha256(f"{shrink} {exact.mode} {exact.size}".encode())
-    digest.update(exact.tobytes())
+    if turn:
+        exact = (exact or Image.fromarray(rgb)).transpose(turn[0])
+    mode, size, data = (
+        (exact.mode, exact.size, exact.tobytes()) if exact else ("RGB", rgb.shape[1::-1], rgb.reshape(-1).data)
+    )
+    digest = hashlib.sha256(f"{shrink} {mode} {size}".encode())
+    digest.update(data)
     return digest.hexdigest()
 
 
@@ -441,11 +446,11 @@ def _picture(
     if image.format == "TIFF":  # Pillow turns these while it reads them
         true_size = image.size
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    rgb = to_rgb(image, background)
+    rgb = np.asarray(to_rgb(image, background))
     if moves is None:
         moves = image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
     pixels = None if recipe is None or moves else pixel_digest(image, rgb, orientation, shrink)
-    return Picture(rgb.copy() if rgb is image else rgb, true_size, shrink, orientation, pixels=pixels)
+    return Picture(rgb, true_size, shrink, orientation, pixels=pixels)
 
 
 def _draft(image: Image.Image, recipe: Recipe) -> int:
@@ -459,44 +464,29 @@ def _draft(image: Image.Image, recipe: Recipe) -> int:
     return round(width / done[1][2]) if done else 1
 
 
-def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], recipe: Recipe) -> Image.Image:
-    """The picture `offsets` into its background of `sides` true pixels, at the recipe's size.
+def _square(picture: Picture, offsets: Sequence[int], sides: Sequence[int], recipe: Recipe) -> np.ndarray:
+    """The picture `offsets` into its background of `sides` true pixels, at the recipe's size: uint8 (S, S, 3).
 
     Equal to pasting it on the whole background and resizing that: what is left out are pixels further
     from the picture than the filter reaches.
     """
     size, (filter, support) = recipe.size, FILTERS[recipe.filter]
-    if tuple(sides) == (size, size) and picture.shrink == 1:
-        square = Image.new("RGB", (size, size), recipe.background)
-        square.paste(picture.image, (offsets[0], offsets[1]))
+    (height, width), shrink = picture.rgb.shape[:2], picture.shrink
+    square = np.frombuffer(bytearray(recipe.background) * size**2, np.uint8).reshape(size, size, 3)
+    if tuple(sides) == (size, size) and shrink == 1:
+        square[offsets[1] : offsets[1] + height, offsets[0] : offsets[0] + width] = picture.rgb
         return square
-    margins, spans, boxes = [], [], []
-    for offset, length, side in zip(offsets, picture.size, sides):
-        ratio = side / size / picture.shrink  # pixels of `image` for one of the result
-        start, extent = offset / picture.shrink, length / picture.shrink
-        rest = (side - offset - length) / picture.shrink
+    places, axes = [], []
+    for offset, true, side, length in zip(offsets, picture.size, sides, (width, height)):
+        ratio = side / size / shrink  # pixels of `rgb` for one of the result
+        start, extent, rest = offset / shrink, true / shrink, (side - offset - true) / shrink
         reach = support * max(ratio, 1.0)
         first = max(0, math.floor((start - reach) / ratio - 0.5))
         last = min(size, math.ceil((start + extent + reach) / ratio + 0.5))
         seen = math.ceil(2 * reach + 2 * ratio) + 1
         before, after = min(math.ceil(start), seen), min(math.ceil(rest), seen)
-        margins.append((before, after))
-        spans.append((first, last))
-        boxes.append((first * ratio - start + before, last * ratio - start + before))
-    image = picture.image
-    canvas_size = (sum(margins[0]) + image.width, sum(margins[1]) + image.height)
-    if canvas_size != image.size:
-        canvas = Image.new("RGB", canvas_size, recipe.background)
-        canvas.paste(image, (margins[0][0], margins[1][0]))
-        image = canvas
-    # One axis after the other, since Pillow rounds in between and picks the order by the canvas' shape; a square goes this way.
-    shown = [(max(low, 0.0), min(high, float(most))) for (low, high), most in zip(boxes, image.size)]
-    (left, right), (top, bottom) = shown
-    seen_size = (spans[0][1] - spans[0][0], spans[1][1] - spans[1][0])
-    resized = image.resize((seen_size[0], image.height), filter, box=(left, 0, right, image.height))
-    resized = resized.resize(seen_size, filter, box=(0, top, seen_size[0], bottom))
-    if seen_size == (size, size):
-        return resized
-    square = Image.new("RGB", (size, size), recipe.background)
-    square.paste(resized, (spans[0][0], spans[1][0]))
+        low, high = (max(0.0, place * ratio - start + before) for place in (first, last))
+        places.append(slice(first, last))
+        axes.append(Axis(length, before, after, low, min(high, float(before + length + after)), last - first))
+    resize(picture.rgb, axes, recipe.background, filter, square[places[1], places[0]])
     return square
