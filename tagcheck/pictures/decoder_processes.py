@@ -40,6 +40,8 @@ NOTE = struct.Struct("<I")  # before thumbnail and network's input: the length o
 GRACE = 5.0  # seconds past the limit until a decoder that does not look at the clock is ended
 NICENESS = 5  # the model's threads wait for each other: decoding gives way to them
 MEMORY = 4 << 30  # bytes of address space for one decoder
+# For glibc: a picture's memory is kept for the next one. Taking it from the system anew is a fifth to a third of decoding.
+KEPT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 AHEAD_BYTES = 1 << 30  # of files that are read and not yet taken
 READY = b"+"
 
@@ -150,7 +152,7 @@ class Decoder:
             [sys.executable, "-m", "tagcheck.pictures.decoder_processes", json.dumps(wanted)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(),
+            env=environment(**KEPT),
             **OWN_GROUP,  # Ctrl-C is the parent's to handle
         )
         try:
