@@ -42,7 +42,7 @@ from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
 from tagcheck.dataset import Dataset, Record, pixels_of
 from tagcheck.detectors import NEAR_DUPLICATES
-from tagcheck.duplicates import Support, kept_pairs, measuring, same_picture, tags_to_share
+from tagcheck.duplicates import kept_pairs, measuring, same_picture, tags_to_share
 from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy_chance, precision_by_threshold
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
@@ -394,8 +394,8 @@ class Tagging:
     first (0) or second copy (`side[c]`), is missing from the other with probability `shared[c, 0]` and wrong where it is with
     `shared[c, 1]`: what is believed of these pictures' tags everywhere (`tagcheck.belief`).
 
-    `copies` (pairs,) is the chance that a pair shows one picture, and not two that are alike.
-    `one` and `other` are what the first and the second copy's pictures say about the cells' tags.
+    `copies` (pairs,) is the chance that a pair shows one picture, and not two that are alike. Of each cell's tag, `tagger` is its
+    mean probability on the two copies, `neighbours` the share of the pictures most like them that have it; NaN where nobody says.
     """
 
     names: list[str]
@@ -404,8 +404,8 @@ class Tagging:
     side: np.ndarray
     shared: np.ndarray
     copies: np.ndarray
-    one: Support
-    other: Support
+    tagger: np.ndarray
+    neighbours: np.ndarray
 
 
 def weigh_tags(
@@ -428,7 +428,8 @@ def weigh_tags(
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
     tagger = load_tagger(folder, data, found.model, [], place)
     said = tags_to_share.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)
-    one, other = said.part(slice(0, len(pair))), said.part(slice(len(pair), None))
+    having, asked = (both.reshape(2, -1).sum(axis=0) for both in (said.having, said.asked))
+    neighbours = np.divide(having, asked, out=np.full(len(pair), np.nan), where=asked > 0)
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
     copies = tags_to_share.copy_chance_by_tags(owned, opened.i, opened.j, found.matrix, labels)
     rows = list(zip(opened.i.tolist(), opened.j.tolist()))
@@ -445,7 +446,7 @@ def weigh_tags(
         if missing is None or wrong is None:  # too rare a tag, or too few pictures: the copy's word alone
             missing, wrong = copies[at] * by_rate[cell], copies[at] * (1 - by_rate[cell])
         shared[cell] = missing, wrong
-    return Tagging(names, pair, column, side, shared, copies, one, other)
+    return Tagging(names, pair, column, side, shared, copies, said.tagger.reshape(2, -1).mean(axis=0), neighbours)
 
 
 def summarise(
@@ -494,18 +495,17 @@ class SimilarPairs:
 
 def describe_pair(one: Record, other: Record, similarity: float, noes: Noes) -> dict[str, Any]:
     """What an entry of `similar_pairs` says about the pictures and their tags."""
-    tags1, tags2 = visible(one.tags), visible(other.tags)
+    tags1, tags2, pixels = visible(one.tags), visible(other.tags), pixels_of(one.raw)
     refused = {
         "in_1": sorted(tag for tag in other.tags - one.tags if noes.adding(one, tag)),
         "in_2": sorted(tag for tag in one.tags - other.tags if noes.adding(other, tag)),
     }
-    said: dict[str, Any] = {"refused_tags": refused} if any(refused.values()) else {}
-    return said | {
+    return ({"refused_tags": refused} if any(refused.values()) else {}) | {
         "id": finding_id("near_duplicate", [one.hash, other.hash], []),
         "hash1": one.hash,
         "hash2": other.hash,
         "similarity": similarity,
-        "relation": "pixel_duplicate" if same_pixels(one, other) else "near_duplicate",
+        "relation": "pixel_duplicate" if pixels and pixels == pixels_of(other.raw) else "near_duplicate",
         "analysis": {
             "series_tags_diff": difference(tags1, tags2, (config.SERIES_NAMESPACE,)),
             "person_tags_diff": difference(tags1, tags2, tags.PERSON_NAMESPACES),
@@ -526,7 +526,9 @@ def suggest(one: Record, other: Record, tagging: Tagging, cell: int, noes: Noes)
     target = lacking if kind == MISSING else having
     if max(missing, wrong) < LEAST or noes.why_not(target, tag, kind == MISSING):
         return None
-    evidence = {"other_copy": (having if kind == MISSING else lacking).hash} | picture_evidence(tagging, cell)
+    said = {"tagger_probability": tagging.tagger[cell], "neighbours_with_tag": tagging.neighbours[cell]}
+    shares = {name: round(float(share), 4) for name, share in said.items() if not np.isnan(share)}
+    evidence = {"other_copy": (having if kind == MISSING else lacking).hash} | shares
     return {
         "id": finding_id("copy_tag", [one.hash, other.hash], [f"{kind}:{tag}"]),
         "hash": target.hash,
@@ -536,18 +538,6 @@ def suggest(one: Record, other: Record, tagging: Tagging, cell: int, noes: Noes)
         "evidence": evidence,
         "why": reason(tag, kind, evidence),
     }
-
-
-def picture_evidence(tagging: Tagging, cell: int) -> dict[str, Any]:
-    """What the two pictures say about a tag, in numbers."""
-    evidence: dict[str, Any] = {}
-    chance = float(tagging.one.tagger[cell] + tagging.other.tagger[cell]) / 2
-    if chance == chance:  # not NaN: the tagger knows the tag
-        evidence["tagger_probability"] = round(chance, 4)
-    asked = int(tagging.one.asked[cell] + tagging.other.asked[cell])
-    if asked:
-        evidence["neighbours_with_tag"] = round(float(tagging.one.having[cell] + tagging.other.having[cell]) / asked, 4)
-    return evidence
 
 
 def reason(tag: str, kind: str, evidence: dict[str, Any]) -> str:
@@ -589,12 +579,6 @@ def difference(
         return sorted(tag for tag in here - there if namespaces is None or tags.namespace(tag) in namespaces)
 
     return {"only_in_1": only(tags1, tags2), "only_in_2": only(tags2, tags1)}
-
-
-def same_pixels(one: Record, other: Record) -> bool:
-    """Whether the library says that two files show the very same pixels."""
-    first = pixels_of(one.raw)
-    return bool(first) and first == pixels_of(other.raw)
 
 
 def outcome(summary: dict[str, Any], share: str) -> str:

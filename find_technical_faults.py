@@ -18,11 +18,10 @@ if __name__ == "__main__":  # before what takes seconds to import
 import argparse
 import io
 import os
-import queue
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import closing
 
 import numpy as np
 from PIL import Image
@@ -34,7 +33,7 @@ from tagcheck.errors import FileUnavailable
 from tagcheck.findings import INCORRECT, MISSING, TagFinding
 from tagcheck.library import Library, choose
 from tagcheck.pictures import file_formats, measuring
-from tagcheck.pictures.decoder_processes import Decoder
+from tagcheck.pictures.decoder_processes import Decoders
 from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import to_rgb
 from tagcheck.script import run
@@ -81,26 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def examined(library: Library, records: Sequence[Record], least: float) -> Iterator[tuple[Record, list[TagFinding]]]:
     """Each record with the faults of its file, at `least` so sure; the files are decoded by a process a core."""
-    free: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
-    decoders = [Decoder(1, Limits(frames=1)) for _ in range(os.cpu_count() or 1)]
-    for decoder in decoders:
-        free.put(decoder)
+    cores = os.cpu_count() or 1
 
     def look(record: Record) -> list[TagFinding]:
-        decoder = free.get()
-        try:
-            found, written = faults(library, record, decoder), record.tags
-            return [one for one in found if one.confidence >= least and (one.kind == INCORRECT) == (one.tag in written)]
-        finally:
-            free.put(decoder)
+        found, written = faults(library, record, decoders), record.tags
+        return [one for one in found if one.confidence >= least and (one.kind == INCORRECT) == (one.tag in written)]
 
-    with ExitStack() as closing, ThreadPoolExecutor(len(decoders)) as pool:
-        for decoder in decoders:
-            closing.callback(decoder.close)
+    with closing(Decoders(cores, 1, Limits(frames=1))) as decoders, ThreadPoolExecutor(cores) as pool:
         yield from zip(records, pool.map(look, records), strict=True)
 
 
-def faults(library: Library, record: Record, decoder: Decoder) -> Iterator[TagFinding]:
+def faults(library: Library, record: Record, decoders: Decoders) -> Iterator[TagFinding]:
     """The faults of one file. A file that is away, or of a kind that cannot be read here, has none."""
     reason = record.raw.get("reason") if record.status == "unreadable" else record.raw.get("damaged")
     if reason:
@@ -109,7 +99,7 @@ def faults(library: Library, record: Record, decoder: Decoder) -> Iterator[TagFi
         data = library.read(record.hash)
         if named := measuring.misnamed(str(record.raw.get("file_path") or ""), data):
             yield fault("wrong extension", CERTAIN, named)
-        shown, (width, height) = decoder.show(data, SIDE)
+        shown, (width, height) = decoders.show(data, SIDE)
     except (FileUnavailable, ImagePassing, ImageUnsupported):
         return
     except ImageUnreadable as error:

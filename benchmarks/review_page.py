@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import html
 import json
 import os
 import random
@@ -27,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -55,113 +57,77 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     script.add_switch(parser, "--while-reading", "also decide while the reports of a second run are read")
     script.add_option(parser, "--only", "measure the views whose name holds this (default: all)", "", metavar="TEXT")
     script.add_option(parser, "--seed", "of the made-up reports", 1, type=int)
-    script.add_option(
-        parser, "--folder", "a folder that keeps the reports for another run", None, type=Path, metavar="DIR"
-    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    with tempfile.TemporaryDirectory() as root:
-        folder = DataFolder(args.folder or Path(root))
-        folder.root.mkdir(exist_ok=True)
-        kept = folder.newest(MISTAGGED) if folder.review.exists() else None
-        report = kept or make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
-        with Reading(folder.root) as reading:
-            pass
+    fresh = ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1)
+    with tempfile.TemporaryDirectory() as root, fresh as other_process:
+        folder = DataFolder(Path(root))
+        report = make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
+        took = other_process.submit(read_reports, folder).result()
         with Review(folder.review) as store:
-            counted = queries.count(store, Filter())
-        print(
-            f"{counted.findings:,} findings, {counted.suggestions:,} suggestions, {args.pictures:,} pictures, seed {args.seed}"
-        )
-        print(f"reading the reports into the store: {reading}, {folder.review.stat().st_size / 2**20:.0f} MB of file")
-        if not kept:
-            decide_beforehand(folder, args.decided)
-        if args.while_reading:
-            decide_while_reading(folder, args, random.Random(args.seed))
+            held = queries.count(store, Filter())
+            print(f"{held.findings:,} findings, {held.suggestions:,} suggestions, {args.pictures:,} pictures")
+            print(f"reading the reports: {told(took)}, {folder.review.stat().st_size / 2**20:.0f} MB of file")
+            decide_beforehand(store, args.decided)
+            if args.while_reading:
+                decide_while_reading(store, folder, other_process, args)
         parsing = min(clock(lambda: json.loads(report.read_text(encoding="utf-8"))) for _ in range(3))
-        print(
-            f"parsing the JSON of one report, as a page without a store would at each request: {parsing * 1000:.0f} ms"
-        )
+        print(f"parsing the JSON of one report, as a page without a store would: {parsing * 1000:.0f} ms")
         print(f"load of the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
         print(f"{'view':46} {'median':>9} {'p95':>9} {'processor':>10} {'parsing is':>11}")
-        for name, ask in views(folder, args).items():
+        for name, ask in views(folder, args.seed).items():
             if args.only not in name:
                 continue
             before = decide_one(folder, random.Random(args.seed)) if "after a decision" in name else lambda: None
             times, busy = measure(ask, before, args.repeats)
-            median, high = times[len(times) // 2], times[int(len(times) * 0.95)]
-            print(
-                f"{name:46} {median * 1000:6.1f} ms {high * 1000:6.1f} ms {busy * 1000:7.1f} ms {parsing / median:9.1f} x",
-                flush=True,
-            )
+            shown = [1000 * seconds for seconds in (times[len(times) // 2], times[int(len(times) * 0.95)], busy)]
+            ratio = parsing / times[len(times) // 2]
+            print("{:46} {:6.1f} ms {:6.1f} ms {:7.1f} ms {:9.1f} x".format(name, *shown, ratio), flush=True)
     return 0
 
 
-class Reading:
-    """The reports read in another process, while something happens here; in words what it took, at the end."""
-
-    took = Spent()
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def __enter__(self) -> Reading:
-        self.pool = ProcessPoolExecutor(1, get_context("spawn"))
-        self.pool.submit(int).result()  # starting it is no part of the reading
-        self.waiting = self.pool.submit(read_reports, self.root)
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.took = self.waiting.result()
-        self.pool.shutdown()
-
-    def __str__(self) -> str:
-        took = self.took
-        return f"{took.clock:.1f} s ({took.processor:.1f} s of processor), {took.memory / 2**20:.0f} MB of memory"
-
-
-def read_reports(root: Path) -> Spent:
+def read_reports(folder: DataFolder) -> Spent:
     """Bring the store up to date."""
-    folder = DataFolder(root)
     with spent() as took, Review(folder.review) as store:
         report_import.sync(store, folder)
     return took
 
 
-def decide_beforehand(folder: DataFolder, count: int) -> None:
+def told(took: Spent) -> str:
+    return f"{took.clock:.1f} s ({took.processor:.1f} s of processor), {took.memory / 2**20:.0f} MB of memory"
+
+
+def decide_beforehand(store: Review, count: int) -> None:
     """Decide so many suggestions at once, undo that and do it again, three in four accepted, as an owner of long standing has."""
-    with Review(folder.review) as store:
-        asks = queries.asks(store, Filter(namespace="", order="unsure"))[-count:] if count else []
-        asked = [(ask, ACCEPTED if place % 4 else IGNORED) for place, ask in enumerate(asks)]
-        for words, act in (
-            ("deciding", lambda: store.decide_each(asked, "benchmark")),
-            ("undoing", store.undo),
-            ("redoing", store.redo),
-        ):
-            with spent() as took:
-                act()
-            print(f"{words} {len(asks):,} at once: {took.clock:.1f} s ({took.processor:.1f} s of processor)")
+    asks = queries.asks(store, Filter(namespace="", order="unsure"))[-count:] if count else []
+    asked = [(ask, ACCEPTED if place % 4 else IGNORED) for place, ask in enumerate(asks)]
+    acts = {"deciding": lambda: store.decide_each(asked, "benchmark"), "undoing": store.undo, "redoing": store.redo}
+    for words, act in acts.items():
+        with spent() as took:
+            act()
+        print(f"{words} {len(asks):,} at once: {told(took)}")
 
 
-def decide_while_reading(folder: DataFolder, args: argparse.Namespace, rng: random.Random) -> None:
+def decide_while_reading(
+    store: Review, folder: DataFolder, other_process: ProcessPoolExecutor, args: argparse.Namespace
+) -> None:
     """A second run of the detectors ends: decide, and look at the list, while its reports are read."""
+    rng = random.Random(args.seed)
     time.sleep(1.1)  # names of reports tell seconds apart
     make_reports(folder, args.findings, args.pictures, random.Random(args.seed + 1))
-    decisions, looks = [], []
-    with Review(folder.review) as store:
-        asks = queries.asks(store, Filter())
-        with Reading(folder.root) as reading:
-            while not reading.waiting.done():
-                ask = rng.choice(asks)
-                decisions.append(clock(lambda: store.decide([Ask(ask.key)], FLAGGED)))
-                looks.append(clock(lambda: queries.page(store, Filter())))
-                time.sleep(0.1)
-    print(f"reading the reports of the next run: {reading}")
+    decisions, looks, asks = [], [], queries.asks(store, Filter())
+    reading = other_process.submit(read_reports, folder)
+    while not reading.done():
+        ask = rng.choice(asks)
+        decisions.append(clock(lambda: store.decide([Ask(ask.key)], FLAGGED)))
+        looks.append(clock(lambda: queries.page(store, Filter())))
+        time.sleep(0.1)
+    slowest = f"the slowest {max(decisions) * 1000:.0f} ms, and as many looks at the list, {max(looks) * 1000:.0f} ms"
     print(
-        f"meanwhile {len(decisions)} decisions, the slowest {max(decisions) * 1000:.0f} ms, and as many looks at the list,"
-        f" the slowest {max(looks) * 1000:.0f} ms"
+        f"reading the reports of the next run: {told(reading.result())}; meanwhile {len(decisions)} decisions, {slowest}"
     )
 
 
@@ -199,50 +165,31 @@ def made_error(hash: str, near: list[str], rng: random.Random, names: list[str],
     """One entry of the mistagged report, with one to three tags."""
     issue = rng.choices(ISSUES, (6, 3, 2, 1))[0]
     kind = "incorrect" if issue == "incorrect_tags" else "missing"
-    chosen = sorted(set(rng.choices(names, weights, k=rng.choice((1, 1, 2, 3)))))
-    return error(
-        hash,
-        issue,
-        [
-            TagFinding(
-                tag,
-                kind,
-                rng.betavariate(4, 2),
-                {
-                    "neighbours": 9,
-                    "neighbours_with": rng.randrange(10),
-                    "tagger": round(rng.random(), 4),
-                    "near_with": rng.sample(near, 4),
-                    "near_without": rng.sample(near, 4),
-                },
-                "7 of the 9 closest pictures have it, and the tagger gives it 91 %.",
-            )
-            for tag in chosen
-        ],
-    )
+    why = "7 of the 9 closest pictures have it, and the tagger gives it 91 %."
+    found = []
+    for tag in sorted(set(rng.choices(names, weights, k=rng.choice((1, 1, 2, 3))))):
+        sure, says = rng.betavariate(4, 2), {"neighbours": 9, "neighbours_with": rng.randrange(10)}
+        says |= {
+            "tagger": round(rng.random(), 4),
+            "near_with": rng.sample(near, 4),
+            "near_without": rng.sample(near, 4),
+        }
+        found.append(TagFinding(tag, kind, sure, says, why))
+    return error(hash, issue, found)
 
 
 def made_pair(one: str, two: str, rng: random.Random, names: list[str]) -> dict:
     """One near-duplicate pair."""
-    return {
-        "id": finding_id("near_duplicate", [one, two], []),
-        "hash1": one,
-        "hash2": two,
-        "similarity": round(rng.uniform(0.95, 1), 6),
-        "relation": "near_duplicate",
-        "analysis": {"all_tags_diff": {"only_in_1": rng.sample(names, rng.randrange(3)), "only_in_2": []}},
-    }
+    pair = {"id": finding_id("near_duplicate", [one, two], []), "hash1": one, "hash2": two}
+    pair |= {"similarity": round(rng.uniform(0.95, 1), 6), "relation": "near_duplicate"}
+    return pair | {"analysis": {"all_tags_diff": {"only_in_1": rng.sample(names, rng.randrange(3)), "only_in_2": []}}}
 
 
 def made_series(hash: str, rng: random.Random) -> dict:
     """One prediction of the series report."""
     tag = f"series:tag number {rng.randrange(100) * 20}"
-    return {
-        "id": finding_id("series", [hash], [tag, str(rng.random())]),
-        "hash": hash,
-        "series": tag,
-        "confidence": round(rng.betavariate(5, 2), 4),
-    }
+    id = finding_id("series", [hash], [tag, str(rng.random())])
+    return {"id": id, "hash": hash, "series": tag, "confidence": round(rng.betavariate(5, 2), 4)}
 
 
 # The pages that are asked for; {at} any finding, {early} one with ten after it, {tag} the commonest, {hash} how one begins.
@@ -272,57 +219,46 @@ PAGES = {
 }
 
 
-def views(folder: DataFolder, args: argparse.Namespace) -> dict[str, Callable[[], None]]:
+def views(folder: DataFolder, seed: int) -> dict[str, Callable[[], object]]:
     """What is measured, by name. Positions in lists are drawn anew for each request."""
-    client = create_app(Settings(folder, no_library)).test_client()
-    rng = random.Random(args.seed)
+    client, rng = create_app(Settings(folder, no_library)).test_client(), random.Random(seed)
     with Review(folder.review) as store:
         ids = [row[0] for row in store.db.execute("SELECT id FROM findings ORDER BY rank")]
         common = queries.choices(store, "tags")[0]
+        headers = {"Authorization": f"Bearer {by_picture.token(store)}"}
+        hashes = [row[0] for row in store.db.execute("SELECT DISTINCT hash FROM findings")]
     token = re.search(r'name="csrf" value="(\w+)"', client.get("/error-review/help").text)[1]
 
-    def get(template: str) -> Callable[[], None]:
-        def ask() -> None:
-            any_of = {"at": rng.choice(ids), "early": rng.choice(ids[:-10]), "hash": f"{rng.getrandbits(16):04x}"}
-            address = "/error-review" + template.format(tag=common, **any_of)
-            answer = client.get(address)
-            if answer.status_code != 200:
-                raise SystemExit(f"{address} answered {answer.status_code}")
-            answer.get_data()
-
-        return ask
+    def ask(template: str) -> None:
+        any_of = {"at": rng.choice(ids), "early": rng.choice(ids[:-10]), "hash": f"{rng.getrandbits(16):04x}"}
+        address = "/error-review" + template.format(tag=common, **any_of)
+        answer = client.get(address)
+        if answer.status_code != 200:
+            raise SystemExit(f"{address} answered {answer.status_code}")
+        answer.get_data()
 
     def decide() -> None:
         card = client.get(f"/error-review/cards?type=tags&at={rng.choice(ids)}").json[0]
-        key = re.search(r'name="key" value="([^"]+)"', card["html"])[1].replace("&#39;", "'").replace("&amp;", "&")
-        client.post(
-            "/error-review/decide?type=tags",
-            data={"csrf": token, "finding": card["id"], "do": "ignored", "key": key},
-            headers={"Accept": "application/json"},
-        )
+        key = html.unescape(re.search(r'name="key" value="([^"]+)"', card["html"])[1])
+        data = {"csrf": token, "finding": card["id"], "do": "ignored", "key": key}
+        client.post("/error-review/decide?type=tags", data=data, headers={"Accept": "application/json"})
 
-    with Review(folder.review) as store:
-        headers = {"Authorization": f"Bearer {by_picture.token(store)}"}
-        hashes = [row[0] for row in store.db.execute("SELECT DISTINCT hash FROM findings")]
+    def suggested(count: int) -> None:
+        some = rng.sample(hashes, min(count, len(hashes)))
+        assert len(client.get(f"/api/suggest?hash={'&hash='.join(some)}", headers=headers).json) == len(some)
 
-    def suggested(count: int) -> Callable[[], None]:
-        def ask() -> None:
-            some = "&hash=".join(rng.sample(hashes, min(count, len(hashes))))
-            assert len(client.get(f"/api/suggest?hash={some}", headers=headers).json) == min(count, len(hashes))
-
-        return ask
-
-    def script_of(count: int) -> Callable[[], None]:
+    def by_script(count: int) -> None:
         command = [sys.executable, str(PROJECT / "suggest.py"), "--json", "--data-dir", str(folder.root)]
-        return lambda: subprocess.run([*command, *rng.sample(hashes, count)], check=True, capture_output=True) and None
+        subprocess.run([*command, *rng.sample(hashes, count)], check=True, capture_output=True)
 
-    pages = {name: get(template) for name, template in PAGES.items()}
-    answers = {"/api/suggest, one file": suggested(1), "/api/suggest, a selection of 200": suggested(200)}
-    programs = {"suggest.py, one file": script_of(1), "suggest.py, a selection of 200": script_of(200)}
-    return pages | {"a card and a decision on it": decide} | answers | programs
+    made: dict[str, Callable[[], object]] = {name: partial(ask, template) for name, template in PAGES.items()}
+    made["a card and a decision on it"] = decide
+    for what, count in (("one file", 1), ("a selection of 200", 200)):
+        made |= {f"/api/suggest, {what}": partial(suggested, count), f"suggest.py, {what}": partial(by_script, count)}
+    return made
 
 
-def measure(ask: Callable[[], None], before: Callable[[], None], repeats: int) -> tuple[list[float], float]:
+def measure(ask: Callable[[], object], before: Callable[[], None], repeats: int) -> tuple[list[float], float]:
     """(sorted seconds of each call, mean seconds of processor) of `ask`, `before` being done each time and not counted."""
     ask()
     gc.collect()

@@ -19,9 +19,10 @@ from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import MISTAGGED, NEAR_DUPLICATES, SERIES_VALIDATION
 from tagcheck.findings import TagFinding, error, finding_id
 from tagcheck.library.folder.library import FolderLibrary
+from tagcheck.pictures.decoder_processes import Decoders
 from tagcheck.review.store import Review
+from webapp import pictures
 from webapp.app import create_app
-from webapp.pictures import Opener
 from webapp.state import Settings
 
 COLOURS = ("tomato", "gold", "seagreen", "steelblue", "orchid", "sienna", "black", "silver")
@@ -163,9 +164,9 @@ class Compiled(BytecodeCache):
 
 
 @cache
-def opener() -> Opener:
+def opener() -> Decoders:
     """The decoder processes of all applications: starting one costs more than opening a small picture."""
-    return Opener()
+    return pictures.opener()
 
 
 @cache

@@ -7,7 +7,6 @@ should not (SVG may carry scripts, a 200-megapixel scan) is rendered to a pictur
 import io
 import logging
 import os
-import queue
 import textwrap
 import threading
 from contextlib import suppress
@@ -23,8 +22,8 @@ from tagcheck.errors import FileUnavailable, ToolError
 from tagcheck.files import write_atomically
 from tagcheck.library import Library
 from tagcheck.pictures import Limits
-from tagcheck.pictures.decoder_processes import Decoder
-from tagcheck.pictures.file_formats import ImagePassing, ImageUnreadable, ImageUnsupported
+from tagcheck.pictures.decoder_processes import Decoders
+from tagcheck.pictures.file_formats import ImageUnreadable, ImageUnsupported
 from webapp import state
 from webapp.security import FILE_POLICY
 
@@ -98,7 +97,7 @@ class ThumbnailCache:
 
 def install(app: Flask, settings: state.Settings) -> None:
     """Serve pictures from an application."""
-    app.extensions["tagcheck_opener"] = Opener()
+    app.extensions["tagcheck_opener"] = opener()
     place = settings.folder.root / "cache" / "thumbnails"
     app.extensions["tagcheck_thumbnails"] = ThumbnailCache(place, settings.thumbnail_cache_bytes)
     app.register_blueprint(blueprint)
@@ -168,35 +167,20 @@ def sniff(data: bytes) -> str | None:
 
 def _opened(library: Library, hash: str, side: int, data: bytes | None = None) -> bytes:
     """A file as WebP. Raises `FileUnavailable` when neither a decoder nor the library can show it."""
-    opener: Opener = current_app.extensions["tagcheck_opener"]
+    decoders: Decoders = current_app.extensions["tagcheck_opener"]
     why = ""
     for ask in (library.read if data is None else lambda _: data, library.render):
         try:
             if (found := ask(hash)) is not None:
-                return opener.show(found, side)
+                return decoders.show(found, side)[0]
         except (ImageUnreadable, ImageUnsupported) as error:
             why = str(error)
     raise FileUnavailable(f"this file cannot be shown ({why})", "unreadable")
 
 
-class Opener:
-    """The decoder processes of the page: `DECODERS` files at a time, each within `LIMITS`; others wait for their turn."""
-
-    def __init__(self) -> None:
-        self._free: queue.LifoQueue[Decoder] = queue.LifoQueue()
-        for _ in range(DECODERS):
-            self._free.put(Decoder(1, LIMITS))
-
-    def show(self, data: bytes, side: int) -> bytes:
-        """A picture as WebP of at most `side` pixels. Raises `ImageUnreadable` or `ImageUnsupported`."""
-        try:
-            decoder = self._free.get(timeout=TURN_SECONDS)
-        except queue.Empty:
-            raise ImagePassing("other pictures are being opened: look again later") from None
-        try:
-            return decoder.show(data, side)[0]
-        finally:
-            self._free.put(decoder)
+def opener() -> Decoders:
+    """The decoder processes of the page."""
+    return Decoders(DECODERS, 1, LIMITS, TURN_SECONDS)
 
 
 def pixels(data: bytes) -> int:

@@ -4,11 +4,10 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from tagcheck.duplicates.same_picture import Measured
 from tagcheck.embedding import Embeddings, Tagger, store
 from tagcheck.errors import FileUnavailable
 from tagcheck.pictures import preparation
-from tagcheck.pictures.decoder_processes import Decoder
+from tagcheck.pictures.decoder_processes import Decoders
 from tagcheck.pictures.file_formats import ImageUnreadable, ImageUnsupported, Limits
 from tagcheck.pictures.preparation import Recipe
 from tagcheck.pictures.retouching import CHANGES, CROP, changed
@@ -127,17 +126,10 @@ def _changed(
     """Up to `count` pictures, `TIMES` changes of each; the rows of these."""
     found: list[tuple[int, _Change]] = []
     workers = min(os.cpu_count() or 1, count)
-    with ExitStack() as open_decoders, ThreadPoolExecutor(workers) as pool:
-        idle: SimpleQueue[Decoder] = SimpleQueue()
-        for _ in range(workers):
-            idle.put(open_decoders.enter_context(closing(Decoder(model.recipe, limits))))
+    with closing(Decoders(workers, model.recipe, limits)) as decoders, ThreadPoolExecutor(workers) as pool:
 
         def work(data: bytes, seed: int) -> list[_Change]:
-            decoder = idle.get()
-            try:
-                return _changes(decoder, data, model.recipe, np.random.default_rng(seed))
-            finally:
-                idle.put(decoder)
+            return _changes(decoders, data, model.recipe, np.random.default_rng(seed))
 
         files = _readable(hashes, candidates, read)
         while len(found) < TIMES * count and (
@@ -160,10 +152,10 @@ def _readable(
             continue
 
 
-def _changes(decoder: Decoder, data: bytes, recipe: Recipe, rng: np.random.Generator) -> list[_Change]:
+def _changes(decoders: Decoders, data: bytes, recipe: Recipe, rng: np.random.Generator) -> list[_Change]:
     """`TIMES` changes of one picture, none of a file that cannot be decoded."""
     try:
-        shown, _ = decoder.show(data, FINER * recipe.size)
+        shown, _ = decoders.show(data, FINER * recipe.size)
     except (ImageUnreadable, ImageUnsupported):
         return []
     with Image.open(io.BytesIO(shown)) as opened:

@@ -115,10 +115,6 @@ class Support:
     having: np.ndarray
     asked: np.ndarray
 
-    def part(self, cells: slice) -> Support:
-        """The same for some of the cells."""
-        return Support(self.tagger[cells], self.having[cells], self.asked[cells])
-
 
 def support(
     matrix: np.ndarray,

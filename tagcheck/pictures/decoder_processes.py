@@ -165,6 +165,32 @@ class Decoder:
         return self._process
 
 
+class Decoders:
+    """Decoder processes that threads share: a file waits until one is free, at most `patience` seconds."""
+
+    def __init__(self, count: int, recipe: Recipe | int, limits: Limits, patience: float | None = None) -> None:
+        self._all, self._patience = [Decoder(recipe, limits) for _ in range(count)], patience
+        self._free: queue.LifoQueue[Decoder] = queue.LifoQueue()
+        for one in self._all:
+            self._free.put(one)
+
+    def show(self, data: bytes, side: int) -> tuple[bytes, tuple[int, int]]:
+        """As `Decoder.show`, by one that is free."""
+        try:
+            decoder = self._free.get(timeout=self._patience)
+        except queue.Empty:
+            raise ImagePassing("other pictures are being opened: look again later") from None
+        try:
+            return decoder.show(data, side)
+        finally:
+            self._free.put(decoder)
+
+    def close(self) -> None:
+        """End the processes."""
+        for one in self._all:
+            one.close()
+
+
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     """What it reads from and what it writes to."""
     if process.stdin is None or process.stdout is None:
