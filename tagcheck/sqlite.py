@@ -85,12 +85,8 @@ def connect(path: Path | None, migrations: Migrations, threads: bool = False) ->
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, OURS))
         db = _open(path, path or ":memory:", threads)
         try:
-            for pragma in (
-                "journal_mode = WAL",
-                f"synchronous = {SYNCHRONOUS}",
-                "foreign_keys = ON",
-                "temp_store = MEMORY",
-            ):
+            durable = f"synchronous = {SYNCHRONOUS}"
+            for pragma in ("journal_mode = WAL", durable, "foreign_keys = ON", "temp_store = MEMORY"):
                 db.execute(f"PRAGMA {pragma}")
             _prepare(db, path, migrations)
         except BaseException:
@@ -159,13 +155,18 @@ def start(path: Path, migrations: Migrations) -> None:
     backup(path, migrations)
 
 
+def has(db: sqlite3.Connection, name: str) -> bool:
+    """Whether there is a table, or an index, of this name."""
+    return db.execute("SELECT 1 FROM main.sqlite_master WHERE name = ?", (name,)).fetchone() is not None
+
+
 def check(db: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ()) -> None:
     """Raise `BadFile` where the file (or, where given, only these tables of it) is damaged, or guarded rows were lost or changed."""
     for argument in (f"({name})" for name in tables) if tables else ("",):
         problem = db.execute(f"PRAGMA quick_check{argument}").fetchone()[0]
         if problem != "ok":
             raise Damaged(f"{path} is damaged ({' '.join(problem.split())}): {way_back(path)}")
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'guards'").fetchone() is None:
+    if not has(db, "guards"):
         return
     for name, columns, rows, digest in db.execute("SELECT name, columns, rows, digest FROM guards").fetchall():
         if tables and name not in tables:
@@ -311,7 +312,7 @@ def _prepare(db: sqlite3.Connection, path: Path | None, migrations: Migrations) 
 
 def _version(db: sqlite3.Connection, path: Path | None, migrations: Migrations) -> int | None:
     """The version of the tables; None where there are none."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (f"{migrations.name}_meta",)).fetchone() is None:
+    if not has(db, f"{migrations.name}_meta"):
         return None
     row = db.execute(f"SELECT value FROM {migrations.name}_meta WHERE key = ?", (migrations.key,)).fetchone()
     if row is None:
@@ -373,9 +374,8 @@ def _guard(db: sqlite3.Connection, table: str) -> None:
 
 
 def _guarded(db: sqlite3.Connection, table: str, columns: str) -> bool:
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'guards'").fetchone() is None:
-        return False
-    return db.execute("SELECT 1 FROM guards WHERE (name, columns) = (?, ?)", (table, columns)).fetchone() is not None
+    known = "SELECT 1 FROM guards WHERE (name, columns) = (?, ?)"
+    return has(db, "guards") and db.execute(known, (table, columns)).fetchone() is not None
 
 
 def _count(db: sqlite3.Connection, table: str, columns: str) -> tuple[int, int]:
@@ -384,9 +384,8 @@ def _count(db: sqlite3.Connection, table: str, columns: str) -> tuple[int, int]:
 
 
 def _digest(*values: Any) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True
-    )
+    digest = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def _bytes(digits: Any) -> bytes | None:

@@ -118,7 +118,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         server.serve_forever()
     finally:
         server.server_close()
-        app.extensions["tagcheck"].stores.close()
     return 0
 
 

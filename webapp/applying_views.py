@@ -54,7 +54,7 @@ def preview() -> str:
         targets=_targets(made, names, service),
         by=by,
         sizes=Counter(one.hash if picture else one.tag for one in writes),
-        row_value=_row_value,
+        row_value=_value,
         state_words=_state_words(service),
         waiting=len(keys),
         made=made,
@@ -226,24 +226,19 @@ def _previewed(library: Library, keys: Sequence[Key]) -> tuple[list[TagService],
 
 def _targets(made: Preview, names: Mapping[str, str], service: TagService | None) -> str:
     """Where the writes go, with the number of each where there are several services: "my tags: 3, repository: 1"."""
-    counts = Counter(_service_name(one.service, names) for one in made.writes)
+    # Of a single copy of a picture in a folder the name is that of the folder's service.
+    called = (names.get(one.service) or names.get(one.service.partition(":")[0]) or one.service for one in made.writes)
+    counts = Counter(called)
     if len(counts) > 1:
         return ", ".join(f"{name}: {count:,}" for name, count in counts.most_common())
     return next(iter(counts), service.name if service else "")
 
 
-def _service_name(key: str, names: Mapping[str, str]) -> str:
-    """The name of a service; of a single copy of a picture in a folder, that of the folder's service."""
-    return names.get(key) or names.get(key.partition(":")[0]) or key
-
-
-def _row_value(one: TagWrite) -> str:
-    """What the form calls a row: the accepted change that it comes from."""
-    return _value(one.change or TagChange(one.hash, one.tag, "remove" if one.after in GONE else "add"))
-
-
-def _value(change: TagChange) -> str:
-    return f"{change.hash} {change.action} {change.tag}"
+def _value(one: TagChange | TagWrite) -> str:
+    """What the form calls a row: the accepted change that it is, or comes from."""
+    if isinstance(one, TagWrite):
+        one = one.change or TagChange(one.hash, one.tag, "remove" if one.after in GONE else "add")
+    return f"{one.hash} {one.action} {one.tag}"
 
 
 def changes(keys: Iterable[Key]) -> list[TagChange]:

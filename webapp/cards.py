@@ -141,11 +141,6 @@ class Picture:
         return [" / ".join(map(str, page)) if isinstance(page, list) else str(page) for page in given or ()]
 
     @property
-    def is_video(self) -> bool:
-        """Whether a browser plays it instead of drawing it."""
-        return (self.record.get("mime") or "") in ("video/mp4", "video/webm")
-
-    @property
     def alt(self) -> str:
         """What stands for the picture where it is not seen."""
         shown = [tag.name for _, group in self.groups for tag in group if tag.mark != ADD]
@@ -258,11 +253,6 @@ def decode(text: str) -> Ask:
     return Ask(Key(hash, tag, action, other), int(version))
 
 
-def decode_row(text: str) -> list[Ask]:
-    """The suggestions of a row, a line each. Raises ValueError."""
-    return [decode(line) for line in re.split(r"\r?\n", text)]
-
-
 def pair_asks(review: Review, finding: Finding, choice: str, invisible: Sequence[str]) -> list[Ask]:
     """The tags to add for one of `PAIR_CHOICES`; nothing for "neither"."""
     ways = {"left": [(finding.hash, finding.other)], "right": [(finding.other, finding.hash)]}
@@ -301,7 +291,9 @@ def gathered(finding: Finding) -> list[tuple[Suggestion, ...]]:
     made, taken = [*map(tuple, pairs.values())], set[Key]()
     for one in rest:
         if one.key not in taken:
-            found = _brought(one, rest) or _swapped(one, rest) or _everywhere(one, rest)
+            same = (one.key.tag, one.key.action, one.state)  # on every copy that it is suggested for
+            everywhere = [other for other in rest if (other.key.tag, other.key.action, other.state) == same]
+            found = _brought(one, rest) or _swapped(one, rest) or everywhere
             made.append(tuple(other for other in found if other.key not in taken))
             taken |= {other.key for other in found}
     return made
@@ -335,12 +327,6 @@ def _swapped(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
     if len(against) != 1:
         return []
     return sorted((one, against[0]), key=lambda other: other.key.action == ADD)
-
-
-def _everywhere(one: Suggestion, rest: Sequence[Suggestion]) -> list[Suggestion]:
-    """The same change on every copy that it is suggested for."""
-    same = (one.key.tag, one.key.action, one.state)
-    return [other for other in rest if (other.key.tag, other.key.action, other.state) == same]
 
 
 def _rows(review: Review, view: Filter, finding: Finding, names: dict[str, str]) -> tuple[list[Row], list[Row]]:

@@ -1,6 +1,7 @@
 """Decisions: one suggestion, what is ticked on a card, a pair, everything that a view holds, or that after a sample; undo and redo."""
 
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -201,7 +202,7 @@ def _asked(form: MultiDict[str, str]) -> Asked:
 
 def _decoded(values: Iterable[str]) -> list[Ask]:
     try:
-        return [ask for value in values for ask in cards.decode_row(value)]
+        return [cards.decode(line) for value in values for line in re.split(r"\r?\n", value)]  # a line each of a row
     except ValueError:
         abort(400, "This form names a suggestion that cannot be meant.")
 

@@ -130,21 +130,17 @@ def _read(path: Path, _: tuple[int, int, int] | None) -> tuple[tuple[Action, ...
     """The file as it was when it had this time, size and number, which are read once."""
     try:
         given = json_files.read(path, map_of(list_of(text(40), 40)))
-        own = {RENAMED.get(name, name): tuple(map(parse, keys)) for name, keys in given.items()}
-        return changed(_yielding(own)), ""
+        own = {RENAMED.get(name, name): [*map(parse, keys)] for name, keys in given.items()}
+        # Actions that came later leave the keys alone that the owner has given to others.
+        taken = {key for keys in own.values() for key in keys}
+        later = {one.name: one.keys for one in ACTIONS if one.name in NEW and one.name not in own}
+        clash = {name: [key for key in keys if key not in taken] for name, keys in later.items() if taken & set(keys)}
+        return changed(own | clash), ""
     except MissingInput:
         return ACTIONS, ""
     except (BadFile, Refused) as error:
         said = str(error).removeprefix(f"{path}: ").replace(f"{path} ", "it ", 1)
         return ACTIONS, f"{path} is not used: {said}"
-
-
-def _yielding(own: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """The owner's map, in which actions that came later leave the keys alone that the owner has given to others."""
-    taken = {key for keys in own.values() for key in keys}
-    later = {one.name: one.keys for one in ACTIONS if one.name in NEW and one.name not in own}
-    clash = {name: tuple(key for key in keys if key not in taken) for name, keys in later.items() if taken & set(keys)}
-    return own | clash
 
 
 def save(folder: Path, actions: Sequence[Action]) -> None:

@@ -80,7 +80,8 @@ def make() -> Response:
     gone = taken_away(wanted)
     if request.form.get("expect") != str(len(gone)):
         now = f"This rule would take {words.plural(len(gone), 'suggestion')} away now: look again. Nothing was done."
-        return go("rules.rules", now, **_query(wanted))
+        asked = {"never": wanted.never} if wanted.never else dict(zip(("apart", "other"), wanted.apart))
+        return go("rules.rules", now, **asked)
     _write(settings().folder.root, wanted, there=True)
     why = f"Ignored by a rule ({wanted.words}): {words.plural(len(gone), 'suggestion')}"
     outcome = review().decide(gone, IGNORED, why)
@@ -128,10 +129,6 @@ def _wanted(given: Any) -> Rule | None:
     if never:
         return Rule(never)
     return Rule(apart=(one, other)) if one and other and one != other else None
-
-
-def _query(rule: Rule) -> dict[str, Any]:
-    return {"never": rule.never} if rule.never else dict(zip(("apart", "other"), rule.apart))
 
 
 def _write(folder: Path, rule: Rule, there: bool) -> None:

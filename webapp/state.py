@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from flask import Flask, current_app, g
+from flask import Flask, current_app
 
 from tagcheck.data_folder import DataFolder
 from tagcheck.errors import ToolError
@@ -22,7 +20,6 @@ from tagcheck.review import Filter, Review, queries, report_import
 from tagcheck.review.queries import SURE, Count, Counted
 from tagcheck.review.store import OPEN
 from tagcheck.writing import Ledger
-from webapp.serving import THREADS
 
 T = TypeVar("T")
 # As what a pair can be handed over to the library: the first is a question, the others are judgements.
@@ -60,7 +57,7 @@ class Shared:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.memory = Memory()
-        self.stores = Stores(settings.folder.review)
+        self._stores = threading.local()
         self.ledger = Ledger(settings.folder.review)
         self._starting = threading.Lock()
         self._reader: Reader | None = None
@@ -72,7 +69,16 @@ class Shared:
         self._target = ""
         self._asking = threading.Lock()
         self._asker: threading.Thread | None = None
-        self._asked = -TARGET_HOLDS
+        self._asked = 0.0
+
+    def store(self) -> Review:
+        """The store as this thread has it open, since opening one takes longer than most questions to it; of the file that is there
+        now: another may have been put in its place.
+        """
+        store: Review | None = getattr(self._stores, "store", None)
+        if store is None or not store.is_current():
+            self._stores.store = store = Review(self.settings.folder.review)
+        return store
 
     def library(self) -> Library:
         """The library to read from, which says soon when it is away. Raises what opening it raises."""
@@ -92,13 +98,12 @@ class Shared:
     def target(self) -> str:
         """The name of the tag service that accepted changes go to, "" while that is not known: it is asked beside the requests."""
         with self._asking:
-            asking = self._asker is not None and self._asker.is_alive()
-            started = None
-            if not asking and time.monotonic() - self._asked >= TARGET_HOLDS:
-                self._asker = started = threading.Thread(target=self._ask_target, name="target", daemon=True)
-                started.start()
-        if started is not None:
-            started.join(PATIENCE)
+            due = self._asker is None or (not self._asker.is_alive() and time.monotonic() - self._asked >= TARGET_HOLDS)
+            if due:
+                self._asker = threading.Thread(target=self._ask_target, name="target", daemon=True)
+                self._asker.start()
+        if due and self._asker:
+            self._asker.join(PATIENCE)
         return self._target
 
     def _ask_target(self) -> None:
@@ -134,7 +139,9 @@ class Shared:
         """The one that reads newer reports now. One is started where there is none, unless the last has just failed."""
         with self._starting:
             last = self._reader
-            if last is None or (not last.is_alive() and not last.failed_lately()):
+            # Trying again what has just failed would only keep the machine busy.
+            lately = last is not None and last.trouble and time.monotonic() - last.ended < AGAIN
+            if last is None or not (last.is_alive() or lately):
                 self._reader = last = Reader(self.settings.folder)
                 last.start()
             return last
@@ -173,39 +180,6 @@ class Reader(threading.Thread):
             self.trouble = str(error)
         finally:
             self.ended = time.monotonic()
-
-    def failed_lately(self) -> bool:
-        """Whether it failed so shortly ago that trying again would only keep the machine busy."""
-        return bool(self.trouble) and time.monotonic() - self.ended < AGAIN
-
-
-class Stores:
-    """Open stores, for requests to take and to give back: opening one takes longer than most questions to it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._free: queue.LifoQueue[Review] = queue.LifoQueue()
-
-    def take(self) -> Review:
-        """A store of the file that is there now: another may have been put in its place."""
-        with suppress(queue.Empty):
-            while not (store := self._free.get_nowait()).is_current():
-                store.close()
-            return store
-        return Review(self._path)
-
-    def give(self, store: Review) -> None:
-        """Keep it for the next request, unless it stands in a transaction or there are enough."""
-        if store.db.in_transaction or self._free.qsize() >= THREADS:
-            store.close()
-        else:
-            self._free.put(store)
-
-    def close(self) -> None:
-        """Close those that nobody has."""
-        with suppress(queue.Empty):
-            while True:
-                self._free.get_nowait().close()
 
 
 class Memory:
@@ -249,7 +223,6 @@ class Memory:
 def install(app: Flask, settings: Settings) -> Shared:
     """Give an application its shared state."""
     shared = app.extensions["tagcheck"] = Shared(settings)
-    app.teardown_appcontext(_close)
     app.context_processor(shared.reading)
     return shared
 
@@ -265,10 +238,8 @@ def settings() -> Settings:
 
 
 def review() -> Review:
-    """The store, opened once a request."""
-    if "review" not in g:
-        g.review = shared().stores.take()
-    return cast(Review, g.review)
+    """The store of the current application."""
+    return shared().store()
 
 
 class StillReading(Exception):
@@ -312,9 +283,3 @@ def write_service(services: Sequence[TagService], *wanted: str | None) -> TagSer
             if name and name in (service.key, service.name):
                 return service
     return services[0] if services else None
-
-
-def _close(_: object) -> None:
-    store = g.pop("review", None)
-    if store is not None:
-        shared().stores.give(store)

@@ -16,7 +16,7 @@ from tagcheck.data_folder import DATASET, RUN_SUMMARY
 from tagcheck.dataset import HASH
 from tagcheck.review import Filter, by_picture, queries
 from tagcheck.review.counts import BANDS
-from tagcheck.review.queries import Finding, Health, Overview
+from tagcheck.review.queries import Finding, Overview
 from tagcheck.review.store import APPLIED, IGNORED
 from tagcheck.writing.ledger import Batch
 from webapp import cards, charts, keys, state, words
@@ -41,6 +41,9 @@ MOVED = (
     "your answers moved how sure the detector is of others like them. Where you disagree, reopen answers under Ignored and"
     " run it again."
 )
+ENDS = [f"{low * 100:.0f}" for low in BANDS[1:]]
+BETWEEN = [f"{low} to {high} %" for low, high in itertools.pairwise(ENDS)]
+BAND_NAMES = [f"below {ENDS[0]} %", *BETWEEN, f"{ENDS[-1]} % and more"]
 HEALTH_COLUMNS = ("tag", "open", "expected", "a_minute", "decided", "right", "share")
 
 blueprint = Blueprint("views", __name__)
@@ -75,17 +78,20 @@ def overview() -> Response | str:
 
 def standing(made: Overview) -> dict[str, Any]:
     """Of the overview, what stays as it is until something is decided or written."""
-    upcoming, names = next_session(), band_names()
+    upcoming, pace = next_session(), state.remembered("pace", queries.pace)
     rows = [(issue, made.by_issue[issue][1:]) for issue in detectors.issues() if issue in made.by_issue]
     named = [(detectors.issue_words()[issue], counts) for issue, counts in rows]
     below = render_template(
         "_standing.html",
         overview=made,
         rows=rows,
-        bands=names,
-        bars=charts.bars(named, names[1:], "Open suggestions by kind and confidence"),
+        bands=BAND_NAMES,
+        bars=charts.bars(named, BAND_NAMES[1:], "Open suggestions by kind and confidence"),
         trend=trend(made),
-        sessions=sessions(),
+        pace=pace,
+        tags=queries.health(review(), pace, SESSIONS),
+        series=queries.health(review(), pace, SESSIONS, settings().series_namespace),
+        verdicts=queries.verdicts(review(), detectors.issues()),
         total=made.queues["open"].findings,
         grown=grown(),
     )
@@ -150,9 +156,9 @@ def card() -> Response | str:
     state.refresh()
     view = from_query(request.args)
     at = request.args.get("at")
-    finding = find(view, at)
+    finding = next(iter(_named(at, view) or queries.page(review(), view, limit=1)), None)
     if finding is None:
-        return render_template("done.html", **done_values(view))
+        return done(view)
     if finding.id != at:
         return redirect(url_for("views.card", **to_query(view, at=finding.id)))
     return render_template("card.html", **card_values(view, finding))
@@ -182,7 +188,7 @@ def export_tags(kind: str) -> Response:
     """How every tag with open suggestions stands, as CSV or JSON: the overview shows only the first."""
     state.refresh(whole=True)
     rows = []
-    for one in health():
+    for one in queries.health(review(), state.remembered("pace", queries.pace)):
         right = one.measured_share.right if one.measured_share else None
         numbers = (round(one.expected, 2), round(one.a_minute, 2), one.decided, right, round(one.share, 4))
         rows.append((one.tag, one.open, *numbers))
@@ -248,11 +254,6 @@ def looks() -> Response:
     return redirect(back if here else url_for("views.overview"), 303)
 
 
-def find(view: Filter, at: str | None) -> Finding | None:
-    """The finding to show: the one asked for, in the view or not, else the view's first."""
-    return next(iter(_named(at, view) or queries.page(review(), view, limit=1)), None)
-
-
 def reported(id: str) -> Finding:
     """The finding that a form is about."""
     gone = "This finding is not in the newest reports any longer. Go back to the list."
@@ -266,30 +267,33 @@ def _named(id: str | None, view: Filter | None = None) -> list[Finding]:
     return queries.load(review(), [id], view) or queries.load(review(), [queries.found_as(review(), id) or ""], view)
 
 
-def done_values(view: Filter) -> dict[str, Any]:
-    """What the page at the end of a view needs: what was done, what a sample says, what is next."""
+def done(view: Filter) -> str:
+    """The page at the end of a view: what was done, what a sample says, what is next."""
     sample = queries.sample(review(), view.sample) if view.sample else None
-    return {
+    return render_template(
+        "done.html",
         **about(view),
-        "queues": state.queues(view),
-        "sample": sample,
-        "others": len(queries.asks(review(), sample.view)) if sample else 0,
-        "sample_view": url_for("views.card", **to_query(sample.view)) if sample else "",
-        "session_done": queries.session(review()),
-        "next_session": next_session(),
-        "waiting": review().waiting(),
-    }
+        queues=state.queues(view),
+        sample=sample,
+        others=len(queries.asks(review(), sample.view)) if sample else 0,
+        sample_view=url_for("views.card", **to_query(sample.view)) if sample else "",
+        session_done=queries.session(review()),
+        next_session=next_session(),
+        waiting=review().waiting(),
+    )
 
 
 def next_session() -> dict[str, Any] | None:
     """The session that is offered: the tag with most to fix in a minute, else all cards, else what is below 50 %."""
 
+    pace = state.remembered("pace", queries.pace)
+
     def session(view: Filter, said: str, number: int, expected: int | None, url: str = "") -> dict[str, Any]:
-        minutes = max(round(number / state.remembered("pace", queries.pace).a_minute), 1)
+        minutes = max(round(number / pace.a_minute), 1)
         url = url or url_for("views.card", **to_query(view))
         return {"url": url, "words": said, "minutes": minutes, "expected": expected, "view": view}
 
-    for best in health(1):
+    for best in queries.health(review(), pace, 1):
         grid = url_for("views.findings", tag=best.tag, view="grid") if best.share >= GRID_FROM else ""
         said = f"{best.tag}, {words.plural(best.open, 'suggestion')}"
         return session(Filter(tag=best.tag), said, best.open, round(best.expected), grid)
@@ -359,28 +363,6 @@ def detector_rows(made: Overview) -> list[dict[str, Any]]:
 def grown() -> int:
     """How many findings were ignored and have become surer since."""
     return state.count(Filter(state=IGNORED, changed=True)).findings
-
-
-def band_names() -> list[str]:
-    """The confidence bands in words, the lowest first."""
-    ends = [f"{low * 100:.0f}" for low in BANDS[1:]]
-    between = [f"{low} to {high} %" for low, high in itertools.pairwise(ends)]
-    return [f"below {ends[0]} %", *between, f"{ends[-1]} % and more"]
-
-
-def sessions() -> dict[str, Any]:
-    """What a session on one thing would bring: the pace it rests on, tags and series, and what the owner's verdicts say by kind."""
-    return {
-        "pace": state.remembered("pace", queries.pace),
-        "tags": health(SESSIONS),
-        "series": health(SESSIONS, settings().series_namespace),
-        "verdicts": queries.verdicts(review(), detectors.issues()),
-    }
-
-
-def health(most: int = -1, namespace: str = "") -> list[Health]:
-    """How the tags with open suggestions stand, those that fix most in a minute first."""
-    return queries.health(review(), state.remembered("pace", queries.pace), most, namespace)
 
 
 def trend(made: Overview) -> dict[str, Any] | None:

@@ -24,11 +24,10 @@ MOST_KEPT = 5_000_000  # pairs
 
 @dataclass(frozen=True)
 class Found:
-    """All pairs, and how many of the `pictures` were compared with all others."""
+    """All pairs, and how many pictures were compared with all others."""
 
     pairs: Pairs
     anew: int
-    pictures: int
 
 
 def near_pairs(
@@ -51,7 +50,7 @@ def near_pairs(
         made, fresh = pairs.near_pairs(found.matrix, threshold, engine, progress, limit), np.arange(len(rows))
     if len(fresh) and len(made) <= MOST_KEPT:
         _keep(folder / FILE, hashes, digests, threshold, made)
-    return Found(made, len(fresh), len(rows))
+    return Found(made, len(fresh))
 
 
 def _taken_over(

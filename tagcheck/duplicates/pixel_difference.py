@@ -73,7 +73,9 @@ def _compared(one: np.ndarray, other: np.ndarray, at: np.ndarray, tried: np.ndar
     swapped = best[:, 0] * best[:, 2] < 1
     luma, luma_b = _swapped(luma, luma_b, swapped)
     colour, colour_b = _swapped(colour, colour_b, swapped)
-    fit = _Fit(luma, luma_b, np.where(swapped[:, None], _turned_round(best), best))
+    scale, shift = best[:, ::2], best[:, 1::2]
+    turned = np.clip(np.stack([1 / scale, -shift / scale], axis=2).reshape(best.shape), LEAST, MOST)
+    fit = _Fit(luma, luma_b, np.where(swapped[:, None], turned, best))
     fit.improve(FINE)
     return _left(colour, colour_b, fit)
 
@@ -81,12 +83,6 @@ def _compared(one: np.ndarray, other: np.ndarray, at: np.ndarray, tried: np.ndar
 def _swapped(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     where = where.reshape(-1, *[1] * (one.ndim - 1))
     return np.where(where, other, one), np.where(where, one, other)
-
-
-def _turned_round(at: np.ndarray) -> np.ndarray:
-    """The places and tones (m, 6) that lay the first over the second instead."""
-    scale, shift = at[:, ::2], at[:, 1::2]
-    return np.asarray(np.clip(np.stack([1 / scale, -shift / scale], axis=2).reshape(at.shape), LEAST, MOST))
 
 
 def _parts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -71,10 +71,8 @@ def _of_picture(review: Review, hash: str) -> dict[str, Any]:
 def marks(review: Review, least: float) -> set[tuple[str, str]]:
     """(hash, mark) of the pictures of which something is open and at least so likely; of copies all but the best."""
     kinds = {ADD: MISSING, REMOVE: WRONG}
-    rows = review.db.execute(
-        "SELECT DISTINCT hash, action FROM suggestions WHERE current AND state = ? AND confidence >= ?", (OPEN, least)
-    )
-    found = {(row["hash"], kinds[row["action"]]) for row in rows if row["action"] in kinds}
+    query = "SELECT DISTINCT hash, action FROM suggestions WHERE current AND state = ? AND confidence >= ?"
+    found = {(hash, kinds[action]) for hash, action in review.db.execute(query, (OPEN, least)) if action in kinds}
     for group in queries.copy_groups(review):
         best, _ = queries.best_of(review, group)
         found.update((hash, COPY) for hash in group if hash != best)

@@ -55,17 +55,14 @@ def as_csv(columns: Sequence[str], found: Rows) -> Iterator[str]:
     writer = csv.writer(out)
     writer.writerow(columns)
     for row in found:
-        writer.writerow([_cell(row[name]) for name in columns])
+        # A quote goes before what some spreadsheet takes for a formula, also behind blanks and control characters.
+        cells = (row[name] for name in columns)
+        writer.writerow([f"'{one}" if isinstance(one, str) and FORMULA.match(one) else one for one in cells])
         if out.tell() > PIECE:
             yield out.getvalue()
             out.seek(0)
             out.truncate()
     yield out.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """A cell as it is; with a quote before what some spreadsheet takes for a formula, also behind blanks and control characters."""
-    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def as_json(found: Rows) -> Iterator[str]:
@@ -98,13 +95,10 @@ def as_fiftyone(review: Review, found: Rows) -> Iterator[str]:
     yield "\n}}\n"
 
 
-def as_label_studio(review: Review, found: Rows) -> Iterator[str]:
+def label_studio_tasks(review: Review, found: Rows) -> Iterator[dict[str, Any]]:
     """Tasks with predictions: for each picture the tags to add and to remove as choices, the likely ones ticked."""
-    return as_json(_tasks(review, (row for row in found if row["action"] != PAIR)))
-
-
-def _tasks(review: Review, found: Rows) -> Iterator[dict[str, Any]]:
-    for hash, some in groupby(found, key=lambda row: row["hash"]):
+    about_tags = (row for row in found if row["action"] != PAIR)
+    for hash, some in groupby(about_tags, key=lambda row: row["hash"]):
         mine = list(some)
         path, kept = _path(review, hash)
         image = "/data/local-files/?d=" + quote(PurePath(path).as_posix().lstrip("/") if path else kept)
@@ -145,5 +139,8 @@ KINDS: dict[str, tuple[str, Callable[[Review, queries.Filter], Iterator[str]]]] 
     "csv": ("csv", lambda review, view: as_csv(COLUMNS, rows(review, view))),
     "json": ("json", lambda review, view: as_json(rows(review, view))),
     "fiftyone": ("fiftyone.json", lambda review, view: as_fiftyone(review, rows(review, view, True))),
-    "labelstudio": ("labelstudio.json", lambda review, view: as_label_studio(review, rows(review, view, True))),
+    "labelstudio": (
+        "labelstudio.json",
+        lambda review, view: as_json(label_studio_tasks(review, rows(review, view, True))),
+    ),
 }

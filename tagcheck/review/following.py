@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 
 from tagcheck.review.numbers import ITS, named_by, number_all, picture
+from tagcheck.sqlite import has
 
 PIXELS = "CREATE TABLE IF NOT EXISTS pixels (hash TEXT PRIMARY KEY, pixels TEXT NOT NULL) WITHOUT ROWID"
 # Decisions of the owner that are not in the library yet; a change that failed may have failed since its file had become another.
@@ -36,8 +37,7 @@ def note_pixels(db: sqlite3.Connection) -> dict[str, str]:
 
 def pixels_decided(db: sqlite3.Connection) -> str:
     """The query of the pixels of pictures that were decided on; nothing is written."""
-    kept = db.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'pixels'").fetchone() is not None
-    return f"SELECT pixels FROM ({RECORDED})" + (" UNION SELECT pixels FROM pixels" if kept else "")
+    return f"SELECT pixels FROM ({RECORDED})" + " UNION SELECT pixels FROM pixels" * has(db, "pixels")
 
 
 def heirs(known: Mapping[str, str], pictures: Mapping[str, str]) -> dict[str, list[str]]:
@@ -56,13 +56,12 @@ def heirs(known: Mapping[str, str], pictures: Mapping[str, str]) -> dict[str, li
 
 def inherited(db: sqlite3.Connection, pictures: Mapping[str, str]) -> list[dict[str, Any]]:
     """The decisions that go over to `pictures` (hash -> its pixels), as rows of the table; of a store of any version."""
-    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-    known = dict(db.execute("SELECT hash, pixels FROM pixels").fetchall()) if "pixels" in tables else {}
-    if "pictures" in tables:
+    known = dict(db.execute("SELECT hash, pixels FROM pixels").fetchall()) if has(db, "pixels") else {}
+    if has(db, "pictures"):
         known |= dict(db.execute(RECORDED).fetchall())
     found = heirs(known, pictures)
     rows = [dict(row) for row in db.execute(f"SELECT * FROM decisions WHERE {FOLLOWS}")] if found else []
-    moved = [(row, key) for row in rows for key in _keys(row, found) if not _has(db, key)]
+    moved = [(row, key) for row in rows for key in _keys(db, row, found)]
     return [row | {"hash": key[0], "other": key[3], "outcome": None} for row, key in moved]
 
 
@@ -71,7 +70,7 @@ def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
     moved = 0
     for row in db.execute(f"SELECT * FROM decisions WHERE {FOLLOWS}").fetchall() if found else ():
         old = (row["hash"], row["tag"], row["action"], row["other"])
-        new = [key for key in _keys(row, found) if not _has(db, key)]
+        new = [*_keys(db, row, found)]
         for key in new:
             db.execute(
                 "INSERT INTO decisions (hash, tag, action, other, state, version, decided_at, issue, confidence, evidence)"
@@ -96,15 +95,12 @@ def follow(db: sqlite3.Connection, found: Mapping[str, Collection[str]]) -> int:
     return moved
 
 
-def _has(db: sqlite3.Connection, key: Key) -> bool:
-    return db.execute(f"SELECT 1 FROM decisions WHERE {ITS}", key).fetchone() is not None
-
-
-def _keys(row: Any, found: Mapping[str, Iterable[str]]) -> Iterator[Key]:
-    """The keys that a decision goes over to; none where its pictures are there still."""
+def _keys(db: sqlite3.Connection, row: Any, found: Mapping[str, Iterable[str]]) -> Iterator[Key]:
+    """The keys, not decided yet, that a decision goes over to; none where its pictures are there still."""
     hash, other = row["hash"], row["other"]
     if hash in found or other in found:
         for pair in product(found.get(hash, [hash]), found.get(other, [other])):
             first, second = sorted(pair) if other else pair
-            if first != second:
-                yield first, row["tag"], row["action"], second
+            key = first, row["tag"], row["action"], second
+            if first != second and not db.execute(f"SELECT 1 FROM decisions WHERE {ITS}", key).fetchone():
+                yield key

@@ -181,10 +181,8 @@ def named(db: sqlite3.Connection, kept: Iterable[str], keys: tuple[str, ...] = K
     made = [json.loads(text) for text in kept]
     lists = [one[key] for one in made for key in keys if isinstance(one.get(key), list)]
     numbers = {number for some in lists for number in some if isinstance(number, int)}
-    rows = db.execute(
-        f"SELECT id, {name} FROM {table} WHERE id IN (SELECT value FROM json_each(?))", (json.dumps([*numbers]),)
-    )
-    names: dict[Any, str] = {row[0]: row[1] for row in rows} if numbers else {}
+    query = f"SELECT id, {name} FROM {table} WHERE id IN (SELECT value FROM json_each(?))"
+    names: dict[Any, str] = {row[0]: row[1] for row in db.execute(query, (json.dumps([*numbers]),))} if numbers else {}
     for some in lists:
         some[:] = [names.get(one, one) for one in some if not isinstance(one, int) or one in names]
     return made

@@ -282,8 +282,7 @@ def page(
     A finding matches when at least one of its suggestions does; its `suggestions` are all of them,
     `in_view` telling which match. The finding named need not match any longer.
     """
-    ids = _ids(review, view, after, before, limit)
-    return load(review, ids, view, brief)
+    return load(review, _ids(review, view, after, before, limit), view, brief)
 
 
 def step(review: Review, view: Filter, at: str, back: bool = False) -> str | None:
@@ -327,10 +326,8 @@ def counted(review: Review, view: Filter, known: Counted | None = None) -> Count
     """A view's counts in every queue, also together if it is of any queue. With `known` counts, only moves since are counted."""
     if (tallied := _tallied(view)) is not None and view.state:
         where, values = tallied
-        rows = review.db.execute(
-            f"SELECT state, sum(findings), sum(suggestions) FROM tallies WHERE {where} GROUP BY state", values
-        )
-        return Counted({row[0]: Count(row[1], row[2]) for row in rows})
+        sums = f"SELECT state, sum(findings), sum(suggestions) FROM tallies WHERE {where} GROUP BY state"
+        return Counted({row[0]: Count(row[1], row[2]) for row in review.db.execute(sums, values)})
     with sqlite.within(review.db, write=False):
         place, moved = counts.since(review.db, known.place if known else None)
         if known is None or moved is None or view.changed:
@@ -340,21 +337,11 @@ def counted(review: Review, view: Filter, known: Counted | None = None) -> Count
 
 def _count_all(review: Review, view: Filter) -> dict[str, Count]:
     where, values = _where(replace(view, state=""))
-    found = {
-        row[0]: Count(row[1], row[2])
-        for row in review.db.execute(
-            f"SELECT state, count(*), sum(n) FROM (SELECT {STATE} AS state, count(*) AS n FROM suggested s WHERE {where}"
-            " GROUP BY s.queue, s.rank) GROUP BY state",
-            values,
-        )
-    }
-    if not view.state:
-        row = review.db.execute(
-            f"SELECT count(*), ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM suggested s WHERE {where} GROUP BY s.rank)",
-            values,
-        ).fetchone()
-        found[""] = Count(*row)
-    return found
+    each = f"SELECT {STATE} AS state, count(*) AS n FROM suggested s WHERE {where} GROUP BY"
+    by_state = f"SELECT state, count(*), sum(n) FROM ({each} s.queue, s.rank) GROUP BY state"
+    together = f"SELECT '', count(*), ifnull(sum(n), 0) FROM ({each} s.rank)"
+    rows = [row for query in [by_state] + [together] * (not view.state) for row in review.db.execute(query, values)]
+    return {state: Count(findings, suggestions) for state, findings, suggestions in rows}
 
 
 def _count_moved(review: Review, view: Filter, found: dict[str, Count], before: dict[int, str]) -> dict[str, Count]:
@@ -384,12 +371,9 @@ def asks(review: Review, view: Filter, findings: Sequence[str] | None = None) ->
     if findings is not None:
         where += f" AND s.rank IN (SELECT rank FROM cards WHERE id IN ({','.join('?' * len(findings))}))"
         values = [*values, *map(card_number, findings)]
-    rows = review.db.execute(
-        "SELECT s.hash, s.tag, s.action, s.other, coalesce(d.version, 0), s.issue, coalesce(s.alone, s.confidence)"
-        f" FROM {DECIDED_SUGGESTIONS} WHERE {where} ORDER BY s.rank, s.id",
-        values,
-    )
-    return [Ask(Key(*row[:4]), *row[4:]) for row in rows]
+    named = "s.hash, s.tag, s.action, s.other, coalesce(d.version, 0), s.issue, coalesce(s.alone, s.confidence)"
+    query = f"SELECT {named} FROM {DECIDED_SUGGESTIONS} WHERE {where} ORDER BY s.rank, s.id"
+    return [Ask(Key(*row[:4]), *row[4:]) for row in review.db.execute(query, values)]
 
 
 def suggestions(review: Review, view: Filter, by_picture: bool = False) -> sqlite3.Cursor:
@@ -408,18 +392,16 @@ def choices(review: Review, what: str) -> list[str]:
 def picture(review: Review, hash: str) -> dict[str, Any] | None:
     """The dataset's record of one picture, its tags with the changes applied since; None where there is no record."""
     its = f"SELECT {numbers.text('record')} FROM records WHERE picture = {numbers.picture('?')}"
-    row = review.db.execute(its, (hash,)).fetchone()
-    if row is None:
+    kept = review.value(its, hash)
+    if kept is None:
         return None
-    record = {"hash": hash} | numbers.named(review.db, [row[0]], numbers.TAG_LISTS)[0]
+    record = {"hash": hash} | numbers.named(review.db, [kept], numbers.TAG_LISTS)[0]
     tags = set(record.get("existing_all_tags") or [])
-    created = review.db.execute("SELECT created FROM sources WHERE kind = 'dataset'").fetchone()
-    for change in review.db.execute(
-        "SELECT tag, action FROM decisions WHERE hash = ? AND outcome = 'applied' AND decided_at >= ?",
-        (hash, created["created"] if created else ""),
-    ):
-        (tags.add if change["action"] == "add" else tags.discard)(change["tag"])
-    return cast("dict[str, Any]", record | {"existing_all_tags": sorted(tags)})
+    since = "ifnull((SELECT created FROM sources WHERE kind = 'dataset'), '')"
+    applied = f"SELECT tag, action FROM decisions WHERE hash = ? AND outcome = 'applied' AND decided_at >= {since}"
+    for tag, action in review.db.execute(applied, (hash,)):
+        (tags.add if action == "add" else tags.discard)(tag)
+    return record | {"existing_all_tags": sorted(tags)}
 
 
 def best_of(review: Review, members: Sequence[str]) -> tuple[str, str]:
@@ -435,12 +417,9 @@ def best_of(review: Review, members: Sequence[str]) -> tuple[str, str]:
 
 def copy_groups(review: Review) -> list[tuple[str, ...]]:
     """Every group of copies that the owner has not called different."""
-    rows = review.db.execute(
-        "SELECT members FROM findings f WHERE partner AND current AND EXISTS (SELECT 1 FROM suggested s"
-        " WHERE s.rank = f.rank AND s.partner AND s.queue != ?) ORDER BY rank",
-        (STATES.index(IGNORED),),
-    )
-    return [tuple(json.loads(row[0])) for row in rows]
+    asked = "EXISTS (SELECT 1 FROM suggested s WHERE s.rank = f.rank AND s.partner AND s.queue != ?)"
+    query = f"SELECT members FROM findings f WHERE partner AND current AND {asked} ORDER BY rank"
+    return [tuple(json.loads(row[0])) for row in review.db.execute(query, (STATES.index(IGNORED),))]
 
 
 def complete(review: Review, start: str, limit: int = 20) -> list[tuple[str, int]]:
@@ -466,7 +445,7 @@ def pictures_with(review: Review, tags: Sequence[str]) -> int:
     one = f"EXISTS (SELECT 1 FROM json_each(p.record, '$.existing_all_tags') t WHERE t.value = {word('?')})"
     has = " AND ".join([one] * len(tags))
     read = f"SELECT {numbers.text('record')} AS record FROM records ORDER BY records.record LIMIT -1"  # the limit lets each be unpacked but once
-    return int(review.db.execute(f"SELECT count(*) FROM ({read}) p WHERE {has}", list(tags)).fetchone()[0])
+    return int(review.value(f"SELECT count(*) FROM ({read}) p WHERE {has}", *tags))
 
 
 def draw_sample(review: Review, view: Filter, size: int, rng: random.Random) -> tuple[int, int]:
@@ -474,10 +453,8 @@ def draw_sample(review: Review, view: Filter, size: int, rng: random.Random) -> 
     found = asks(review, view)
     drawn = rng.sample(found, min(size, len(found)))
     with review.writing() as db:
-        number: int = db.execute(
-            "INSERT INTO samples (at, view, of) VALUES (?, ?, ?) RETURNING id",
-            (isoformat(utc_now()), json.dumps(asdict(view)), len(found)),
-        ).fetchone()[0]
+        new = "INSERT INTO samples (at, view, of) VALUES (?, ?, ?) RETURNING id"
+        number = int(review.value(new, isoformat(utc_now()), json.dumps(asdict(view)), len(found)))
         db.executemany("INSERT INTO sample_keys VALUES (?, ?, ?, ?, ?)", [(number, *ask.key) for ask in drawn])
     return number, len(found)
 
@@ -505,24 +482,20 @@ def note_sample(review: Review, number: int, event: int | None) -> None:
 
 def samples_behind(review: Review, batch: int) -> list[tuple[str, int]]:
     """(what was accepted after which sample, how many changes of a batch of the ledger come from that), the oldest first."""
-    rows = review.db.execute(
+    query = (
         "SELECT e.label, count(*) FROM samples s JOIN events e ON e.id = s.event JOIN event_changes c ON c.event = e.id"
-        " JOIN ledger_rows r USING (hash, tag, action) WHERE r.batch = ? GROUP BY s.id",
-        (batch,),
+        " JOIN ledger_rows r USING (hash, tag, action) WHERE r.batch = ? GROUP BY s.id"
     )
-    return [(label, number) for label, number in rows]
+    return [tuple(row) for row in review.db.execute(query, (batch,))]
 
 
 def overview(review: Review) -> Overview:
     """Everything the first page counts, from the index alone."""
     made = Overview(queues=queues(review, Filter(state="")))
-    rows = review.db.execute(
-        "SELECT name, band, sum(suggestions) AS number FROM tallies WHERE scope = ? AND state = ? GROUP BY name, band",
-        (counts.ISSUE, OPEN),
-    )
-    for row in rows:
-        if row["number"]:
-            made.by_issue.setdefault(row["name"], [0] * len(BANDS))[row["band"]] = row["number"]
+    query = "SELECT name, band, sum(suggestions) FROM tallies WHERE scope = ? AND state = ? GROUP BY name, band"
+    for issue, band, number in review.db.execute(query, (counts.ISSUE, OPEN)):
+        if number:
+            made.by_issue.setdefault(issue, [0] * len(BANDS))[band] = number
     for row in review.db.execute("SELECT * FROM sources"):
         made.sources[row["kind"]] = dict(row) | {"header": json.loads(row["header"])}
     for row in review.db.execute("SELECT * FROM runs ORDER BY created, kind"):
@@ -532,10 +505,8 @@ def overview(review: Review) -> Overview:
 
 def measured_share(review: Review, issue: str, confidence: float) -> Measured | None:
     """How often the owner accepted what had this issue and a confidence of the same band; None below `ENOUGH_DECISIONS`."""
-    row = review.db.execute(
-        "SELECT yes, answers FROM verdicts WHERE scope = ? AND name = ? AND band = ?",
-        (counts.ISSUE, issue, counts.band(confidence)),
-    ).fetchone()
+    query = "SELECT yes, answers FROM verdicts WHERE scope = ? AND name = ? AND band = ?"
+    row = review.db.execute(query, (counts.ISSUE, issue, counts.band(confidence))).fetchone()
     return interval(*row) if row else None
 
 
@@ -592,15 +563,14 @@ def session(review: Review) -> Session:
 def decided_between(review: Review, start: str, end: str) -> int:
     """How many suggestions stand accepted or ignored since a decision between two times."""
     query = "SELECT count(*) FROM decisions WHERE state IN (?, ?) AND action != ? AND decided_at BETWEEN ? AND ?"
-    return int(review.db.execute(query, (ACCEPTED, IGNORED, PAIR, start, end)).fetchone()[0])
+    return int(review.value(query, ACCEPTED, IGNORED, PAIR, start, end))
 
 
 def verdicts(review: Review, issues: Sequence[str]) -> dict[str, list[Measured | None]]:
     """The share that was right in each confidence band (`counts.BANDS`) for those of the issues that have one anywhere."""
-    found = {
-        (row[0], row[1]): interval(row[2], row[3])
-        for row in review.db.execute("SELECT name, band, yes, answers FROM verdicts WHERE scope = ?", (counts.ISSUE,))
-    }
+    query = "SELECT name, band, yes, answers FROM verdicts WHERE scope = ?"
+    rows = review.db.execute(query, (counts.ISSUE,))
+    found = {(issue, band): interval(yes, answers) for issue, band, yes, answers in rows}
     made = {issue: [found.get((issue, place)) for place in range(len(BANDS))] for issue in issues}
     return {issue: shares for issue, shares in made.items() if any(shares)}
 
@@ -648,15 +618,14 @@ def _place(review: Review, view: Filter, column: str, finding: str | None) -> in
     if column == IN_TAG:
         rank = "(SELECT rank FROM cards WHERE id = ?)"
         sql, values = f"SELECT tag_rank FROM suggested WHERE rank = {rank} AND word = {word('?')}", [*values, view.tag]
-    row = review.db.execute(sql, values).fetchone()
-    return row[0] if row else None
+    return cast("int | None", review.value(sql, *values))
 
 
 def _large(review: Review, view: Filter) -> bool:
     """Whether the view's page or series has 1,000 pictures or more, so that a search should not start from them."""
     tables = (("picture_pages", "page", view.page), ("picture_series", "series", view.series))
     return any(
-        review.db.execute(f"SELECT 1 FROM {table} WHERE {column} = {word('?')} LIMIT 1 OFFSET 999", (value,)).fetchone()
+        review.value(f"SELECT 1 FROM {table} WHERE {column} = {word('?')} LIMIT 1 OFFSET 999", value)
         for table, column, value in tables
         if value
     )
@@ -728,27 +697,19 @@ def _finding(row: sqlite3.Row, rows: list[Suggestion]) -> Finding:
 
 def finding_of(review: Review, key: Key) -> str | None:
     """The finding that has a suggestion; None when no report has it."""
-    found = "SELECT finding FROM suggestions WHERE id = ?"
-    row = review.db.execute(found, (review.number(key),)).fetchone()
-    return row["finding"] if row else None
+    return cast("str | None", review.value("SELECT finding FROM suggestions WHERE id = ?", review.number(key)))
 
 
 def found_as(review: Review, id: str) -> str | None:
     """The finding that shows what a report's entry with this id says; None where no report has such an entry."""
-    row = review.db.execute(
-        "SELECT s.finding FROM entries e JOIN suggestions s ON s.id = e.suggestion WHERE e.entry = ?",
-        (entry_number(id),),
-    ).fetchone()
-    return row["finding"] if row else None
+    found = "SELECT s.finding FROM entries e JOIN suggestions s ON s.id = e.suggestion WHERE e.entry = ?"
+    return cast("str | None", review.value(found, entry_number(id)))
 
 
 def pictures_of(review: Review, view: Filter) -> list[tuple[str, ...]]:
     """The pictures of every finding of a view, in its order."""
     where, values = _where(view)
     column, direction = ORDERS[view.order]
-    rows = review.db.execute(
-        f"SELECT members FROM findings WHERE card IN (SELECT s.card FROM suggested s WHERE {where}) ORDER BY"
-        f" {column} {direction}",
-        values,
-    )
+    those = f"SELECT members FROM findings WHERE card IN (SELECT s.card FROM suggested s WHERE {where})"
+    rows = review.db.execute(f"{those} ORDER BY {column} {direction}", values)
     return [tuple(json.loads(row[0])) for row in rows]

@@ -329,13 +329,10 @@ def _insert_copies(db: sqlite3.Connection, details: Any) -> None:
 
 def _note_grown(db: sqlite3.Connection) -> None:
     """Mark what was ignored and has become surer since by `CHANGED` or more: it stays ignored, and says so."""
-    then = (
-        f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE d.state = '{IGNORED}' AND d.confidence IS NOT NULL"
-    )
+    then = f"decisions d JOIN suggested s ON {named_by('d', 's')} WHERE d.state = '{IGNORED}' AND d.confidence NOTNULL"
     grown = f"s.current AND coalesce(s.alone, s.sure / {counts.SCALE}) >= {CHANGED} + d.confidence"
-    db.execute(
-        f"UPDATE suggested SET changed = f.grown FROM (SELECT s.id, {grown} AS grown FROM {then}) f WHERE f.id = suggested.id"
-    )
+    found = f"SELECT s.id, {grown} AS grown FROM {then}"
+    db.execute(f"UPDATE suggested SET changed = f.grown FROM ({found}) f WHERE f.id = suggested.id")
 
 
 def _note_choices(db: sqlite3.Connection) -> None:
@@ -416,15 +413,8 @@ def _insert_picture(db: sqlite3.Connection, record: dict[str, Any], numbers: Num
     picture, number = numbers.picture(record["hash"]), numbers.words.number
     row = (picture, record.get("time_imported"), numbers.text(record))
     db.execute("INSERT OR REPLACE INTO new_records VALUES (?, ?, ?)", row)
-    names = {_page_name(page) for page in record.get("pages") or ()}
-    db.executemany("INSERT OR IGNORE INTO new_picture_pages VALUES (?, ?)", [(number(name), picture) for name in names])
-    series = record.get("existing_series_tags") or ()
-    db.executemany(
-        "INSERT OR IGNORE INTO new_picture_series VALUES (?, ?)", [(number(name), picture) for name in series]
-    )
-
-
-def _page_name(page: Any) -> str:
-    """A page's path in one line; a name that is not UTF-8 with question marks in it."""
-    name = " / ".join(page) if isinstance(page, list) else page
-    return name.encode("utf-8", "replace").decode()
+    paths = (" / ".join(page) if isinstance(page, list) else page for page in record.get("pages") or ())
+    pages = {path.encode("utf-8", "replace").decode() for path in paths}  # of what is not UTF-8 with question marks
+    for table, names in (("pages", pages), ("series", record.get("existing_series_tags") or ())):
+        rows = [(number(name), picture) for name in names]
+        db.executemany(f"INSERT OR IGNORE INTO new_picture_{table} VALUES (?, ?)", rows)

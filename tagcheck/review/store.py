@@ -269,10 +269,15 @@ class Review:
             yield self.db
             self.db.execute("UPDATE review_meta SET value = value + 1 WHERE key = 'revision'")
 
+    def value(self, query: str, *values: Any) -> Any:
+        """The first value of the first row of a query, None where there is no row."""
+        row = self.db.execute(query, values).fetchone()
+        return None if row is None else row[0]
+
     def meta(self, key: str, default: str = "") -> str:
         """A value of the store's own notes."""
-        row = self.db.execute("SELECT value FROM review_meta WHERE key = ?", (key,)).fetchone()
-        return default if row is None else row["value"]
+        kept = self.value("SELECT value FROM review_meta WHERE key = ?", key)
+        return default if kept is None else str(kept)
 
     def set_meta(self, key: str, value: str) -> None:
         """Keep a value among the store's own notes."""
@@ -299,7 +304,8 @@ class Review:
     def decision(self, key: Key) -> Decision:
         """The decision on `key` as it stands; open with version 0 when there never was one."""
         row = self.db.execute(f"SELECT * FROM decisions WHERE {ITS}", key).fetchone()
-        return Decision(key, OPEN) if row is None else _decision(row)
+        told = ("state", "outcome", "reason", "batch", "version", "decided_at")
+        return Decision(key, OPEN) if row is None else Decision(key, *(row[name] for name in told))
 
     def decide(self, asks: Sequence[Ask], state: str, label: str = "", attach_to: str | None = None) -> Outcome:
         """Give each asked suggestion `state` (one of `DECISIONS`, or "open"), all in one event of the history.
@@ -368,7 +374,7 @@ class Review:
 
     def waiting(self) -> int:
         """How many accepted changes wait to be applied."""
-        return int(self.db.execute(f"SELECT count(*) FROM decisions WHERE {WAITS}").fetchone()[0])
+        return int(self.value(f"SELECT count(*) FROM decisions WHERE {WAITS}"))
 
     def _set(self, now: Decision, state: str, issue: str | None = None, confidence: float | None = None) -> Change:
         """Write one decision and say what changed: (key, state before, state after)."""
@@ -395,13 +401,11 @@ class Review:
 
     def number(self, key: Key) -> int | None:
         """The suggestion's own number in the index; None where no report makes it."""
-        row = self.db.execute(f"SELECT id FROM suggested WHERE {named_by()}", key).fetchone()
-        return None if row is None else int(row[0])
+        return cast("int | None", self.value(f"SELECT id FROM suggested WHERE {named_by()}", *key))
 
     def _grown(self, key: Key) -> bool:
         """Whether it is surer now than when it was ignored, so that another "no" is an answer to that."""
-        grown = "SELECT 1 FROM suggested WHERE id = ? AND changed"
-        return self.db.execute(grown, (self.number(key),)).fetchone() is not None
+        return bool(self.value("SELECT changed FROM suggested WHERE id = ?", self.number(key)))
 
     def _mark(self, key: Key, queue: str) -> None:
         """Move the index's row of one suggestion to a queue."""
@@ -411,9 +415,8 @@ class Review:
     def _remember(self, label: str, changes: list[Change]) -> int:
         """Add an event to the history; what was undone before it can no longer be redone."""
         self.db.execute("UPDATE events SET status = 'dropped' WHERE status = 'undone'")
-        event: int = self.db.execute(
-            "INSERT INTO events (at, label, status) VALUES (?, ?, 'done') RETURNING id", (isoformat(utc_now()), label)
-        ).fetchone()[0]
+        new = "INSERT INTO events (at, label, status) VALUES (?, ?, 'done') RETURNING id"
+        event = int(self.value(new, isoformat(utc_now()), label))
         rows = [(event, *key, before, after) for key, before, after in changes]
         self.db.executemany("INSERT INTO event_changes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return event
@@ -504,9 +507,9 @@ def muted(path: Path) -> frozenset[str]:
     """The tags that the owner does not want to be asked about. Empty without a store."""
     if not there(Path(path)):
         return frozenset()
+    kept = "SELECT value FROM review_meta WHERE key = ?"
     with sqlite.read(Path(path)) as db:
-        has = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'review_meta'").fetchone()
-        row = db.execute("SELECT value FROM review_meta WHERE key = ?", (MUTED,)).fetchone() if has else None
+        row = db.execute(kept, (MUTED,)).fetchone() if sqlite.has(db, "review_meta") else None
     return frozenset(json.loads(row[0])) if row else frozenset()
 
 
@@ -525,16 +528,11 @@ def _decided(path: Path, pictures: Mapping[str, str] | None = None) -> list[Any]
     if not there(Path(path)):
         return []
     with sqlite.read(Path(path)) as db:
-        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'decisions'").fetchone() is None:
+        if not sqlite.has(db, "decisions"):
             return []
         sqlite.check(db, Path(path), ("decisions",))
         rows: list[Any] = db.execute("SELECT * FROM decisions WHERE state != 'open'").fetchall()
         return rows + (following.inherited(db, pictures) if pictures else [])
-
-
-def _decision(row: sqlite3.Row) -> Decision:
-    key = Key(row["hash"], row["tag"], row["action"], row["other"])
-    return Decision(key, row["state"], row["outcome"], row["reason"], row["batch"], row["version"], row["decided_at"])
 
 
 def _attach(db: sqlite3.Connection, finding: str, key: Key, state: str) -> None:
@@ -585,7 +583,7 @@ def _remake(db: sqlite3.Connection) -> None:
 
 def _keep_decided(db: sqlite3.Connection, said: str) -> None:
     """Put the suggestions of the table `decided` among those of today; `said` is the SQL of their packed texts."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (numbers.LIST,)).fetchone():
+    if sqlite.has(db, numbers.LIST):
         hashes = "SELECT id, iif(typeof(hash) = 'text', bytes_of(hash), hash)"
         db.execute(f"INSERT INTO hashes {hashes} FROM {numbers.LIST}")  # the texts name similar pictures by these
         db.execute(f"DROP TABLE {numbers.LIST}")
@@ -606,11 +604,10 @@ def _keep_decided(db: sqlite3.Connection, said: str) -> None:
 
 def _index_beginnings(db: sqlite3.Connection) -> None:
     """From version 11 to 12: hashes are looked up by how they begin, which takes a third of the index."""
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'hashes_begin'").fetchone():
+    if not sqlite.has(db, "hashes_begin"):
         db.execute("CREATE TEMP TABLE named AS SELECT * FROM hashes")
-        sqlite.run(
-            db, f"DROP TABLE hashes; {numbers.HASHES_TABLE}; INSERT INTO hashes SELECT * FROM named; DROP TABLE named"
-        )
+        again = "INSERT INTO hashes SELECT * FROM named; DROP TABLE named"
+        sqlite.run(db, f"DROP TABLE hashes; {numbers.HASHES_TABLE}; {again}")
 
 
 REMADE = (
