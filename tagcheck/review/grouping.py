@@ -76,20 +76,13 @@ def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
     >>> connected([("a", "b"), ("c", "d"), ("b", "e")])
     [['a', 'b', 'e'], ['c', 'd']]
     """
-    above: dict[str, str] = {}
-
-    def top(one: str) -> str:
-        while above.setdefault(one, one) != one:
-            above[one] = above[above[one]]
-            one = above[one]
-        return one
-
-    for first, second in pairs:
-        above[top(first)] = top(second)
-    groups: dict[str, list[str]] = {}
-    for one in sorted(above):
-        groups.setdefault(top(one), []).append(one)
-    return sorted(groups.values())
+    group_of: dict[str, list[str]] = {}
+    for pair in pairs:
+        small, large = sorted((group_of.setdefault(one, [one]) for one in pair), key=len)
+        if small is not large:
+            large += small
+            group_of.update(dict.fromkeys(small, large))
+    return sorted(sorted(group) for one, group in group_of.items() if one == group[0])
 
 
 def _groups(db: sqlite3.Connection) -> list[list[str]]:

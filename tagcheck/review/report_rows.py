@@ -59,18 +59,12 @@ class Suggested:
 
 @dataclass(frozen=True)
 class Found:
-    """One finding of a report: what `findings` and `suggestions` keep of it."""
+    """One finding of a report: what `findings` and `suggestions` keep of it. A pair whose tags agree does not `differ`."""
 
     id: str
     issue: str
     rows: tuple[Suggested, ...]
-
-    @property
-    def differs(self) -> bool:
-        """Whether tags are in question: always, but for a pair whose tags agree."""
-        first = self.rows[0]
-        apart = [first.evidence.get(key) for key in ("only_in_1", "only_in_2")]
-        return len(self.rows) > 1 or not first.other or apart == [None, None] or any(apart)
+    differs: bool = True
 
 
 def _tags(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
@@ -103,12 +97,14 @@ def _pair(name: str, record: dict[str, Any], issues: Collection[str]) -> Found:
     why = f"The pictures are {percent(similarity)} alike."
     if relation == "pixel_duplicate":
         why = "Both files hold exactly the same pixels."
-    rows = [Suggested(first, relation, PAIR, similarity, record.get("why") or why, _of_each(record, first), second)]
+    apart = _of_each(record, first)
+    rows = [Suggested(first, relation, PAIR, similarity, record.get("why") or why, apart, second)]
     for row in record.get("suggestions") or ():
         one_of(first, second)(row.get("hash"))
         rows.append(_suggested(row, row["hash"]))
+    only = [apart.get(key) for key in ("only_in_1", "only_in_2")]
     id = record.get("id") or finding_id(relation, [first, second], [])
-    return Found(id, relation, tuple(rows))
+    return Found(id, relation, tuple(rows), len(rows) > 1 or only == [None, None] or any(only))
 
 
 def _of_each(record: dict[str, Any], first: str) -> dict[str, Any]:
