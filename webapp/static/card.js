@@ -236,9 +236,7 @@ function drop(decided) {
 
 // Undo and redo wait for their turn behind the decisions that were made before them.
 function walk(button) {
-  const target = button.formAction;
-  const data = new FormData(form());
-  return outbox.send(target, data, (body) => {
+  return outbox.send(button.formAction, new FormData(form()), (body) => {
     say(body.message);
     count(body);
     if (body.card) {

@@ -72,10 +72,8 @@ const keys = {
     filter: () => document.getElementById("filter-tag")?.focus(),
   },
 
-  use({ places, before, repeated, actions }) {
-    if (places) keys.places = places;
-    if (before) keys.before = before;
-    if (repeated) keys.repeated = repeated;
+  use({ actions, ...more }) {
+    Object.assign(keys, more);
     Object.assign(keys.actions, actions);
   },
 

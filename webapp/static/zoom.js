@@ -52,13 +52,10 @@ class Stage {
     frame.addEventListener("dblclick", (event) => this.toggle(frame, event.clientX, event.clientY));
     frame.addEventListener("pointerdown", (event) => {
       if (event.target.tagName === "VIDEO") return;
-      this.began = this.pointers.size ? null : { x: event.clientX, y: event.clientY };
-      if (event.pointerType === "touch" && !this.zoomed && !this.pointers.size) {
-        this.pointers.set(event.pointerId, event);
-        return;  // one finger scrolls the page; two zoom
-      }
+      this.began = this.pointers.size ? null : event;
       this.pointers.set(event.pointerId, event);
-      frame.setPointerCapture(event.pointerId);
+      const scrolls = event.pointerType === "touch" && !this.zoomed && this.pointers.size === 1;  // one finger scrolls the page; two zoom
+      if (!scrolls) frame.setPointerCapture(event.pointerId);
     });
     frame.addEventListener("pointermove", (event) => this.drag(frame, event));
     for (const end of ["pointerup", "pointercancel"]) {
@@ -73,8 +70,8 @@ class Stage {
   // A finger that goes far to one side, while nothing is zoomed, goes to the next card or the one before.
   swipe(event) {
     if (event.pointerType !== "touch" || this.zoomed || !this.began) return;
-    const across = event.clientX - this.began.x;
-    if (Math.abs(across) < 80 || Math.abs(event.clientY - this.began.y) > Math.abs(across) / 2) return;
+    const across = event.clientX - this.began.clientX;
+    if (Math.abs(across) < 80 || Math.abs(event.clientY - this.began.clientY) > Math.abs(across) / 2) return;
     document.dispatchEvent(new CustomEvent("swipe", { detail: across < 0 ? "next" : "previous" }));
   }
 
