@@ -178,7 +178,9 @@ def known_pairs(
     if given:
         listed = [(one, other, True) for one, other in read_copies(Path(given))]
     else:
-        listed = [(one, other, True) for one, other in same_pixel_pairs(records)]
+        first: dict[str, str] = {}  # of each picture and those after it that have its pixels
+        pixels = [(record.hash, same) for record in records if (same := pixels_of(record.raw))]
+        listed = [(first[same], hash, True) for hash, same in pixels if first.setdefault(same, hash) != hash]
         listed += [
             (one, other, state == review_store.ACCEPTED)
             for (one, other, _), state in decided.items()
@@ -201,15 +203,6 @@ def read_copies(path: Path) -> list[tuple[str, str]]:
     if any(len(entry) < 2 for entry in listed):
         raise BadFile(f"{path} has no list 'near_duplicates' of [hash, hash]: correct it")
     return [(entry[0], entry[1]) for entry in listed]
-
-
-def same_pixel_pairs(records: list[Record]) -> Iterator[tuple[str, str]]:
-    """Each picture and the first one of the same pixels."""
-    first: dict[str, str] = {}
-    for record in records:
-        pixels = pixels_of(record.raw)
-        if pixels and first.setdefault(pixels, record.hash) != record.hash:
-            yield first[pixels], record.hash
 
 
 def calibrate(
@@ -574,11 +567,8 @@ def difference(
     tags1: frozenset[str], tags2: frozenset[str], namespaces: Sequence[str] | None = None
 ) -> dict[str, list[str]]:
     """Which tags only one of two pictures has, in all or some namespaces."""
-
-    def only(here: frozenset[str], there: frozenset[str]) -> list[str]:
-        return sorted(tag for tag in here - there if namespaces is None or tags.namespace(tag) in namespaces)
-
-    return {"only_in_1": only(tags1, tags2), "only_in_2": only(tags2, tags1)}
+    apart = sorted(tag for tag in tags1 ^ tags2 if namespaces is None or tags.namespace(tag) in namespaces)
+    return {f"only_in_{side}": [tag for tag in apart if tag in has] for side, has in ((1, tags1), (2, tags2))}
 
 
 def outcome(summary: dict[str, Any], share: str) -> str:
