@@ -21,27 +21,34 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import argparse
 import codecs
+import gc
+import importlib
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import config
-from tagcheck import changed, children, data_folder, detectors, script
+from tagcheck import changed, children, data_folder, detectors, forked, script
+from tagcheck import dataset as datasets
 from tagcheck.data_folder import DATASET, RUN_SUMMARY, DataFolder
 from tagcheck.detectors import Detector
-from tagcheck.errors import Cancelled
+from tagcheck.errors import Cancelled, ToolError
 from tagcheck.library import choose
 from tagcheck.review import store
 from tagcheck.script import run
 
 TAIL_CHARACTERS = 4096
+SHARED = ("tagcheck.belief", "tagcheck.duplicates", "tagcheck.series", "tqdm")  # what our own detectors import
+
+
+Process = subprocess.Popen[bytes] | forked.Fork
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -72,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if last is not None and last.whole and found is not None and not found:
         print(f"nothing has changed since {last.created}: no detector was run")
         return 0
+    load_for_all(folder, dataset, args.max_embeddings)
     with popup(folder, args.popup) as message:
         rows = [
             detect(detector, number, folder, dataset, args, message)
@@ -94,6 +102,16 @@ def rests_on(folder: DataFolder, args: argparse.Namespace) -> dict[str, str]:
     decided = (*store.decisions(folder.review).items(), *store.pair_decisions(folder.review).items())
     given = {name: getattr(args, name) for one in detectors.DETECTORS for name in one.options}
     return changed.rests_on(folder, (*decided, *sorted(store.muted(folder.review))), given, script.PROJECT)
+
+
+def load_for_all(folder: DataFolder, dataset: Path, most: int | None) -> None:
+    """Load what all our own detectors need, once for the forks of this process that they are, where processes can fork."""
+    if forked.CAN_FORK:
+        for name in SHARED:
+            importlib.import_module(name)
+        with suppress(ToolError):  # each of them says what is wrong with it
+            datasets.hold(folder, dataset, most)
+        gc.freeze()  # what a collection never looks at stays shared
 
 
 def told(last: changed.Last | None, found: changed.Changed | None) -> str:
@@ -122,16 +140,17 @@ def detect(
     args: argparse.Namespace,
     message: script.Shown | None,
 ) -> dict[str, Any]:
-    """Run one detector as a process, its progress passed on to stderr, and describe how it went."""
+    """Run one detector as a process, its progress passed on to stderr, and describe how it went. One of our own is a fork."""
     total = len(detectors.DETECTORS)
     script.say(f"[{number}/{total}] {detector.name}: {detector.script}")
-    command = [sys.executable, str(script.PROJECT / detector.script)]
+    command = [str(script.PROJECT / detector.script)]
     command += ["--data-dir", str(folder.root), "--dataset", str(dataset)]
     for option in detector.options:
         if (value := getattr(args, option)) is not None:
             command += [f"--{option.replace('_', '-')}={value}"]
     before, start = folder.newest(detector.report), time.monotonic()
-    exit_code, said = _run_passing_on(command, Watch(message, number - 1, total, detector.name))
+    own = forked.CAN_FORK and not Path(detector.script).is_absolute()
+    exit_code, said = _run_passing_on(command, own, Watch(message, number - 1, total, detector.name))
     report = folder.newest(detector.report)
     row = {
         "name": detector.name,
@@ -143,7 +162,9 @@ def detect(
         "message": said,
     }
     if exit_code == 0 and report is not None and report != before:
-        summary = data_folder.load(report, detector.report).get("summary", {})
+        summary = data_folder.head(report, detector.report).get("summary")
+        if summary is None:  # it stands behind the findings
+            summary = data_folder.load(report, detector.report).get("summary", {})
         row |= {"report": report.name, "findings": detector.findings(summary)}
     elif exit_code == 0:
         row |= {"exit_code": 1, "message": f"{detector.script} ended without an error and without a report"}
@@ -171,9 +192,9 @@ class Watch(threading.Thread):
         self.cancelled = False
         self._message, self._place, self._text = message, (done, total), text
         self._over = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
-    def over(self, process: subprocess.Popen[bytes]) -> Watch:
+    def over(self, process: Process) -> Watch:
         """Watch over this process until `stop`; nothing without a message."""
         self._process = process
         if self._message is not None:
@@ -198,15 +219,12 @@ class Watch(threading.Thread):
             raise Cancelled()
 
 
-def _run_passing_on(command: list[str], watch: Watch) -> tuple[int, str]:
-    """(exit code, last line said) of a process whose stdout and stderr go to this process's stderr as they come.
+def _run_passing_on(command: list[str], fork: bool, watch: Watch) -> tuple[int, str]:
+    """(exit code, last line said) of a script whose stdout and stderr go to this process's stderr as they come.
     Raises `Cancelled`.
     """
-    environment = children.environment(**({"TAGCHECK_PROGRESS": "live"} if sys.stderr.isatty() else {}))
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
-    ) as process:
+    with _started(command, fork) as process:
         tail = ""
         watch.over(process)
         try:
@@ -221,11 +239,21 @@ def _run_passing_on(command: list[str], watch: Watch) -> tuple[int, str]:
     watch.stop()
     lines = [line.strip() for line in tail.replace("\r", "\n").split("\n") if line.strip()]
     said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
-    code = process.returncode if process.returncode >= 0 else 128 - process.returncode  # as a shell counts signals
-    return code, said.removeprefix("error: ")
+    code = process.returncode or 0
+    return code if code >= 0 else 128 - code, said.removeprefix("error: ")  # signals as a shell counts them
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _started(command: list[str], fork: bool) -> Process:
+    environment = children.environment(**({"TAGCHECK_PROGRESS": "live"} if sys.stderr.isatty() else {}))
+    if fork:
+        return forked.Fork(command, environment)
+    none, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, *command], stdin=none, stdout=pipe, stderr=subprocess.STDOUT, env=environment
+    )
+
+
+def _end(process: Process) -> None:
     """End a detector. Ctrl-C in a terminal has reached it already, so it gets a moment before it is told again."""
     try:
         process.wait(timeout=1)

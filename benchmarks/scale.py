@@ -5,6 +5,7 @@
     python benchmarks/scale.py --pictures 20000 --tags 2000 10000 --stages mistagged
     python benchmarks/scale.py --peers --pictures 50000
     python benchmarks/scale.py --changed --pictures 20000 --stages mistagged pairs
+    python benchmarks/scale.py --changed --pictures 20000 --stages series detectors
 
 Reads   nothing: libraries are drawn (metadata and embeddings alone, no picture is made)
 Writes  nothing that stays, unless --keep DIR
@@ -13,8 +14,8 @@ A drawn library: pictures in walks (each near the one before, as in comics and a
 Zipf frequencies that belong to clusters, more from everywhere, so that each has some five uses, 5 % of them forgotten and 1 %
 wrong, series of very different sizes, a tagger that knows every other tag.
 
-Each stage runs as a process of its own, as an owner starts it: mapping (a folder of as many files), dataset (read whole), mistagged, pairs, import (reports into the
-review store), page (seconds until the first answer). Printed are seconds of the clock and of the processor, the most memory
+Each stage runs as a process of its own, as an owner starts it: mapping (a folder of as many files), dataset (read whole), series, mistagged, validation, pairs,
+import (reports into the review store), page (seconds until the first answer), detectors (mistagged, pairs and validation by run_error_detection.py). Printed are seconds of the clock and of the processor, the most memory
 held, the sizes of reports and store, and between two sizes the exponent by which each grows.
 """
 
@@ -41,14 +42,15 @@ WIDTH = 768
 MODEL, PREPROCESS = "drawn", "drawn"
 CHUNK = 20_000
 LATER = "later.json"
-STAGES = ("mapping", "dataset", "series", "mistagged", "validation", "pairs", "import", "page")
+STAGES = ("mapping", "dataset", "series", "mistagged", "validation", "pairs", "import", "page", "detectors")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = script.plain_parser(__doc__)
     script.add_whole(parser, "--pictures", "in the libraries", [2_000, 8_000], low=500)
     script.add_whole(parser, "--tags", "in use", [500], low=50, metavar="T")
-    script.add_option(parser, "--stages", "what to run (default: all)", list(STAGES), choices=STAGES)
+    default = list(STAGES[:-1])
+    script.add_option(parser, "--stages", "what to run (default: all but detectors)", default, choices=STAGES)
     script.add_confidence(parser, "of the mistagged report")
     script.add_memory(parser)
     peers = (
@@ -99,6 +101,7 @@ def measure(root: Path, n: int, tags: int, args: argparse.Namespace, later: int 
         "series": ["train_series_classifier_images.py", *where],
         "validation": ["validate_series_predictions.py", *where],
         "pairs": ["find_near_duplicates.py", *where, *most],
+        "detectors": ["run_error_detection.py", *where, f"--min-confidence={args.min_confidence}", *most],
         "import": ["-c", (DATA + READ).format(root=str(root))],
         "page": ["-c", (DATA + PAGE).format(root=str(root))],
     }

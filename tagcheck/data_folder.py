@@ -219,7 +219,8 @@ def _records_as_they_stand(
 def head(path: Path, kind: Kind) -> dict[str, Any]:
     """The keys that stand before the first list of records: enough for summary and date, without reading the rest."""
     header: dict[str, Any] = {}
-    next(records(path, kind, header, Unusable()), None)
+    as_written = replace(kind, records=(FOLDED, *kind.records)) if kind.plain else kind
+    next(_records_as_they_stand(path, as_written, header, Unusable()), None)
     return header
 
 

@@ -124,7 +124,23 @@ def pixels_of(row: Mapping[str, Any]) -> str:
     return row.get("pixel_hash") or "" if row.get("status", "ok") == "ok" else ""
 
 
-@memory.uncollected()
+_HELD: dict[tuple[Any, ...], tuple["Dataset", Unusable]] = {}  # see `hold`
+
+
+def hold(folder: DataFolder, given: str | Path | None = None, most: int | None = None) -> None:
+    """Read a dataset for the processes that are forked from this one: as long as its file stays as it is, `load` gives it to them.
+    Raises as `load`.
+    """
+    path = folder.require(DATASET, given)
+    _HELD.clear()
+    _HELD[_stamp(path, most)] = _read(path, most)
+
+
+def _stamp(path: Path, most: int | None) -> tuple[Any, ...]:
+    about = path.stat()
+    return str(path), about.st_size, about.st_mtime_ns, about.st_ino, most
+
+
 def load(
     folder: DataFolder,
     given: str | Path | None = None,
@@ -137,6 +153,15 @@ def load(
     A record that cannot be used is left out; `tell` (default: standard error) gets a line with their number and the first.
     """
     path = folder.require(DATASET, given)
+    found, unusable = _HELD.get(_stamp(path, most)) or _read(path, most)
+    if unusable:
+        (tell or script.say)(f"warning: {path}: {unusable}")
+    return found
+
+
+@memory.uncollected()
+def _read(path: Path, most: int | None) -> tuple[Dataset, Unusable]:
+    """A dataset, and what of it could not be used."""
     unusable, document = Unusable(), dict[str, Any]()
     records: dict[str, Record] = {}
     pairs, before, alike = list[Any](), None, dict[str, Any]()
@@ -163,11 +188,9 @@ def load(
     if unusable and not records:
         raise BadFile(f"{path}: {unusable}: run {DATASET.made_by} again")
     judged = dict(_judged(document.pop("judged_pairs", None) or pairs, unusable))
-    if unusable:
-        (tell or script.say)(f"warning: {path}: {unusable}")
     kept = list(records.values()) if most is None else _spread(list(records.values()), most)
     left_out = len(records) - len(kept)
-    return Dataset(path, document, kept, siblings, parents, judged, spellings, most, left_out)
+    return Dataset(path, document, kept, siblings, parents, judged, spellings, most, left_out), unusable
 
 
 def rows(path: Path, header: dict[str, Any], unusable: Unusable) -> Iterator[tuple[int, Any]]:

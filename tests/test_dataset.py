@@ -244,3 +244,15 @@ def test_a_sample_is_spread_over_pages_and_says_of_how_many(folder):
     )
     assert found.records == dataset.load(folder, most=10).records
     assert len(dataset.load(folder, most=500).usable()) == 100
+
+
+def test_one_that_is_held_is_read_again_where_its_file_is_another(folder, capsys, monkeypatch):
+    monkeypatch.setattr(dataset, "_HELD", {})
+    path = put(folder, {"hash": A, "existing_all_tags": []}, {"hash": "no hash"})
+    dataset.hold(folder)
+    assert capsys.readouterr().err == ""
+    first = dataset.load(folder)
+    assert first is dataset.load(folder, path) and first is not dataset.load(folder, path, 1)
+    assert capsys.readouterr().err.count("record 2 of 'results' has no hash") == 3
+    path.write_text(path.read_text().replace(A, B))
+    assert [one.hash for one in dataset.load(folder).records] == [B]

@@ -168,23 +168,12 @@ def _end_with_caller(caller: socket.socket, pid: int) -> None:
 
 def _become(argv: list[str], env: dict[str, str], folder: str, streams: list[int], launcher: str) -> None:
     """Be the script: its arguments, environment, folder and streams. Ends this process with its exit code."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
+    from tagcheck import forked
+
     os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(env)
-    sys.stdin, sys.stdout, sys.stderr = (
-        os.fdopen(number, mode, encoding="utf-8", errors=errors, closefd=False)
-        for number, mode, errors in ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
-    )
-    sys.stderr.reconfigure(line_buffering=True)
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
     program = argv.pop(1) if argv[0] == "-c" else None
-    sys.argv, sys.executable = argv, launcher
-    first = "" if program is not None else str(Path(argv[0]).resolve().parent)
-    extra = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
-    sys.path[:] = [first, *extra, *(part for part in sys.path[1:] if part not in extra)]
+    forked.become(argv, env, streams)
+    sys.executable = launcher
     sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code: object = 0

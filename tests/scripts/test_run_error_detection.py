@@ -13,7 +13,7 @@ import pytest
 import warm
 
 import run_error_detection
-from tagcheck import data_folder, script
+from tagcheck import data_folder, forked, script
 from tagcheck.data_folder import DATASET, RUN_SUMMARY
 from tagcheck.detectors import MISTAGGED
 from tagcheck.errors import MissingInput
@@ -95,6 +95,33 @@ def test_a_crash_is_told_by_its_last_line(project, folder, dataset):
     project("find_mistagged_images.py", CRASHES)
     assert run_error_detection.main(["--data-dir", str(folder.root)]) == 1
     assert summary_rows(folder)["find_mistagged_images.py"]["message"] == "RuntimeError: boom"
+
+
+def test_our_own_detectors_share_what_was_loaded_and_a_killed_one_is_told(project, folder, dataset):
+    all_three(project)
+    project("find_mistagged_images.py", "import sys; print('tagcheck.belief' in sys.modules); sys.exit(7)")
+    project("find_near_duplicates.py", "import os; os.kill(os.getpid(), 9)")
+    assert run_error_detection.main(["--data-dir", str(folder.root)]) == 7
+    rows = summary_rows(folder)
+    assert rows["find_mistagged_images.py"]["message"] == str(forked.CAN_FORK)
+    assert rows["find_near_duplicates.py"]["exit_code"] == 128 + 9
+
+
+def test_a_summary_behind_the_findings_is_counted(project, folder, dataset):
+    all_three(project)
+    project(
+        "find_mistagged_images.py",
+        """
+import json, sys
+from pathlib import Path
+about = {"kind": "mistagged_images_report", "version": 1, "errors": [{"hash": "00"}], "summary": {"errors_found": 9}}
+place = Path(sys.argv[2]) / "reports"
+place.mkdir(exist_ok=True)
+(place / "mistagged_images_report_20260101T000000Z.json").write_text(json.dumps(about))
+""",
+    )
+    assert run_error_detection.main(["--data-dir", str(folder.root)]) == 0
+    assert summary_rows(folder)["find_mistagged_images.py"]["findings"] == 9
 
 
 def test_a_detector_that_says_it_is_done_but_wrote_nothing_has_failed(project, folder, dataset):
