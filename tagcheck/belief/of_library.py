@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import overload
@@ -199,10 +199,18 @@ def _rests_on(folder: DataFolder, data: Dataset) -> str:
 
 
 class Visible(Sequence[frozenset[str]]):
-    """The tags of `records` without those of `unseen` namespaces, made each time they are asked for: a million sets are 2 GB."""
+    """The tags of `records` without those that are `hidden`, made each time they are asked for: a million sets are 2 GB."""
 
-    def __init__(self, records: Sequence[Record], unseen: frozenset[str]) -> None:
-        self._records, self._unseen = records, unseen
+    def __init__(self, records: Sequence[Record], hidden: frozenset[str]) -> None:
+        self._records, self._hidden = records, hidden
+
+    @classmethod
+    def of(cls, records: Sequence[Record], invisible: Container[str]) -> Visible:
+        """Those that are in no `invisible` namespace."""
+        used = set[str]()
+        for record in records:
+            used.update(record.tags)
+        return cls(records, frozenset(tag for tag in used if tags.namespace(tag) in invisible))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -213,8 +221,9 @@ class Visible(Sequence[frozenset[str]]):
     def __getitem__(self, place: slice) -> Visible: ...
     def __getitem__(self, place: int | slice) -> frozenset[str] | Visible:
         if isinstance(place, slice):
-            return Visible(self._records[place], self._unseen)
-        return frozenset(tag for tag in self._records[place].tags if tags.namespace(tag) not in self._unseen)
+            return Visible(self._records[place], self._hidden)
+        found: frozenset[str] = self._records[place].tags
+        return found - self._hidden if self._hidden else found
 
 
 @dataclass(frozen=True)
@@ -250,7 +259,7 @@ def load_pictures(folder: DataFolder, data: Dataset, invisible: Iterable[str]) -
         notes.append(
             f"{len(records) - len(place)} pictures have no embedding: only declared rules were checked on them"
         )
-    return Pictures(records, Visible(records, frozenset(invisible)), loaded.matrix, loaded.model, notes)
+    return Pictures(records, Visible.of(records, frozenset(invisible)), loaded.matrix, loaded.model, notes)
 
 
 def examine(
