@@ -1,8 +1,9 @@
 """Large reports: what their records say beyond a few keys is written packed, some hundred records a line.
 
-A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "packed"}`: `packed` is base 85
-(Python's `base64.b85encode`) of the bzip2 stream (without `"how": "bz2"`, in older files, of the zlib stream) of a JSON list, with an
-object of the further keys for each of `count` records; or, with `"whole": true`, with the records themselves. A line `{"list", "count",
+A line of the list `FOLDED`, which stands before the lists that it belongs to, is `{"list", "count", "how", "packed"}`: `packed` is base 85
+(Python's `base64.b85encode`) of the bzip2 stream of a JSON list with an object of the further keys for each of `count` records; or, with
+`"whole": true`, with the records themselves. With "how" "columns" the list is written as columns (`tagcheck.columns`), with "bz2", in older
+files, as it is, and without "how", in still older ones, in a zlib stream. A line `{"list", "count",
 "hashes_of"}` stands for the hashes of the records of another list, each once and sorted. An `id` that follows from
 the other keys (`findings.own_id`) is left out. `tagcheck.data_folder` folds and unfolds, so that nobody else need know.
 """
@@ -15,12 +16,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from tagcheck.columns import columns, values
 from tagcheck.findings import own_id
 from tagcheck.json_files import parse
 
 FOLDED, ENTRIES = "folded", "errors"
+COLUMNS, BZIP2 = "columns", "bz2"  # how a line is packed
 LARGE = 5_000  # records of one list from which on they are folded
-TOGETHER = 1024  # records a line
+TOGETHER = 4096  # records a line
 LARGEST, LARGEST_COUNT = 64 << 20, 10_000_000  # bytes of a line's records, and hashes that a line stands for
 
 
@@ -48,9 +51,9 @@ def _lines(name: str, keys: tuple[str, ...], records: Any, document: dict[str, A
         each = iter(records)
     while some := list(itertools.islice(each, TOGETHER)):
         rest = [_further(one, keys) for one in some] if keys else some
-        text = json.dumps(rest, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(columns(rest), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         packed = base64.b85encode(bz2.compress(text.encode("utf-8", "backslashreplace"))).decode()
-        yield {"list": name, "count": len(some), "how": "bz2", "packed": packed} | ({} if keys else {"whole": True})
+        yield {"list": name, "count": len(some), "how": COLUMNS, "packed": packed} | ({} if keys else {"whole": True})
 
 
 def hashes_of(records: Iterable[Any]) -> list[str]:
@@ -95,7 +98,7 @@ def _rest(
     for place, line in enumerate(lines, 1):
         try:
             yield from _unpacked(line, again)
-        except (ValueError, OSError, zlib.error, KeyError, TypeError) as error:
+        except (ValueError, OSError, zlib.error, LookupError, TypeError, AttributeError) as error:
             said = f"line {place} of {FOLDED!r} cannot be unfolded ({error})"
             if unusable is None:
                 raise ValueError(said) from None
@@ -109,11 +112,14 @@ def _unpacked(line: dict[str, Any], again: Callable[[], Iterable[tuple[str, Any]
     if "hashes_of" in line:
         found: Any = hashes_of(one for name, one in again() if name == line["hashes_of"])
     else:
-        stream = bz2.BZ2Decompressor() if line.get("how") == "bz2" else zlib.decompressobj()
+        how = line.get("how")
+        stream = bz2.BZ2Decompressor() if how in (COLUMNS, BZIP2) else zlib.decompressobj()
         text = stream.decompress(base64.b85decode(line["packed"]), LARGEST)
         if not stream.eof:
             raise ValueError("it is cut off, or too large")
         found = parse(text.decode())
+        if how == COLUMNS:
+            return values(found, line["count"])
     if not isinstance(found, list) or len(found) != line["count"]:
         raise ValueError("it has not as many records as it says")
     return found
