@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import config
-from tagcheck import cluster, data_folder, dataset, findings, folded, script, tags
+from tagcheck import cluster, data_folder, dataset, findings, folded, memory, script, tags
 from tagcheck.belief import Pictures, Weighed, weigh
 from tagcheck.dataset import Dataset
 from tagcheck.detectors import MISTAGGED
@@ -167,6 +167,7 @@ def learned_exclusions(seen: Examined) -> list[dict[str, Any]]:
     ]
 
 
+@memory.uncollected()
 def make_report(
     data: Dataset,
     pictures: Pictures,

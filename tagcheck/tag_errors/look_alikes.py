@@ -14,7 +14,7 @@ import numpy as np
 
 FEW = 4  # pictures of each sort
 BLOCK = 4_000_000  # cosines that are held at once
-MOST_HOLDERS = 20_000  # pictures of a tag that are looked through
+MOST_HOLDERS = 4_000  # pictures of a tag that are looked through
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from tagcheck.cluster import Share, here
 from tagcheck.findings import INCORRECT, MISSING
 from tagcheck.learning import Tagger, linear_probes
 from tagcheck.learning.linear_probes import logit
+from tagcheck.memory import uncollected
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
 from tagcheck.tag_errors import distilled, error_model, evidence, joint_belief, tag_rules
@@ -222,6 +223,7 @@ def _exclusions(cells: Cells, verdict: error_model.Verdict, shape: tuple[int, in
     return tag_rules.learn_exclusions(sparse.csr_matrix((values, places), shape=shape))
 
 
+@uncollected()
 def suggestions(
     seen: Examined,
     tag_sets: Sequence[frozenset[str]],
