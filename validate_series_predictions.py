@@ -385,7 +385,9 @@ def similar_pictures(
             part = np.array(rows[start : start + tagger_says.BLOCK], dtype=np.int64)
             cosine = unit[part] @ unit[with_it].T
             cosine[part[:, None] == with_it] = -np.inf
-            order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBOURS]
+            few = np.sort(np.argpartition(-cosine, min(NEIGHBOURS, len(with_it)) - 1, axis=1)[:, :NEIGHBOURS], axis=1)
+            ranks = np.argsort(-np.take_along_axis(cosine, few, axis=1), axis=1, kind="stable")
+            order = np.take_along_axis(few, ranks, axis=1)
             for row, best, value in zip(part, order, np.take_along_axis(cosine, order, axis=1)):
                 out[embedded.hashes[row], name] = [
                     (embedded.hashes[with_it[at]], float(min(v, 1.0))) for at, v in zip(best, value) if np.isfinite(v)

@@ -57,6 +57,7 @@ def join(namespace: str, subtag: str) -> str:
     return f"{namespace}:{subtag}" if namespace else subtag
 
 
+@lru_cache(2**17)
 def namespace(tag: str) -> str:
     """The namespace of a tag, "" when it has none."""
     return split(tag)[0]
