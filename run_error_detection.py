@@ -104,9 +104,14 @@ def rests_on(folder: DataFolder, args: argparse.Namespace) -> dict[str, str]:
     return changed.rests_on(folder, (*decided, *sorted(store.muted(folder.review))), given, script.PROJECT)
 
 
+def forks(detector: Detector) -> bool:
+    """Whether a detector is a fork of this process: one of our own, where processes can fork."""
+    return forked.CAN_FORK and not Path(detector.script).is_absolute()
+
+
 def load_for_all(folder: DataFolder, dataset: Path, most: int | None) -> None:
-    """Load what all our own detectors need, once for the forks of this process that they are, where processes can fork."""
-    if forked.CAN_FORK:
+    """Load what all detectors that are forks of this process need, once for all of them."""
+    if any(map(forks, detectors.DETECTORS)):
         for name in SHARED:
             importlib.import_module(name)
         with suppress(ToolError):  # each of them says what is wrong with it
@@ -149,8 +154,7 @@ def detect(
         if (value := getattr(args, option)) is not None:
             command += [f"--{option.replace('_', '-')}={value}"]
     before, start = folder.newest(detector.report), time.monotonic()
-    own = forked.CAN_FORK and not Path(detector.script).is_absolute()
-    exit_code, said = _run_passing_on(command, own, Watch(message, number - 1, total, detector.name))
+    exit_code, said = _run_passing_on(command, forks(detector), Watch(message, number - 1, total, detector.name))
     report = folder.newest(detector.report)
     row = {
         "name": detector.name,

@@ -54,6 +54,7 @@ def test_one_script_and_one_row_make_a_detector(folder, tmp_path, monkeypatch):
     (stage / "find_shouted.py").write_text(FINDS_SHOUTED.format(project=project, tests=tests, entry=entry))
     monkeypatch.setattr(script, "PROJECT", stage)
     monkeypatch.setattr(detectors, "DETECTORS", (SHOUTED,))
+    monkeypatch.setattr(run_error_detection, "SHARED", ())  # what our own need takes seconds to import
 
     assert run_error_detection.main(["--data-dir", str(folder.root)]) == 0
     ran = data_folder.load(folder.newest(RUN_SUMMARY), RUN_SUMMARY)["detectors"]

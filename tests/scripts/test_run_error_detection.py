@@ -40,6 +40,7 @@ def project(tmp_path, monkeypatch):
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.setattr(script, "PROJECT", root)
+    monkeypatch.setattr(run_error_detection, "SHARED", ("tagcheck.single_picture",))  # not what takes seconds to import
 
     def write(name: str, text: str, kind: str = "", summary: dict | None = None) -> None:
         real = str(Path(__file__).resolve().parents[2])
@@ -99,7 +100,7 @@ def test_a_crash_is_told_by_its_last_line(project, folder, dataset):
 
 def test_our_own_detectors_share_what_was_loaded_and_a_killed_one_is_told(project, folder, dataset):
     all_three(project)
-    project("find_mistagged_images.py", "import sys; print('tagcheck.belief' in sys.modules); sys.exit(7)")
+    project("find_mistagged_images.py", "import sys; print('tagcheck.single_picture' in sys.modules); sys.exit(7)")
     project("find_near_duplicates.py", "import os; os.kill(os.getpid(), 9)")
     assert run_error_detection.main(["--data-dir", str(folder.root)]) == 7
     rows = summary_rows(folder)
