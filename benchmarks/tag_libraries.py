@@ -52,6 +52,8 @@ class Harder:
 
 
 PLAIN = Harder()
+# How an owner errs: share of tags forgotten, of pictures tagged in haste, of their tags forgotten; wrong tags a picture; swapped series.
+MISS, HASTE, HASTE_MISS, WRONG, SWAP = 0.06, 0.15, 0.5, 0.2, 0.05
 
 
 def with_parents(given: np.ndarray, implied: list[tuple[int, int]]) -> np.ndarray:
@@ -61,24 +63,12 @@ def with_parents(given: np.ndarray, implied: list[tuple[int, int]]) -> np.ndarra
     return given
 
 
-@dataclass(frozen=True)
-class Errors:
-    """How an owner errs: shares of pictures or of tags, 0 to 1; `wrong` the mean number of wrong tags a picture."""
-
-    miss: float = 0.06
-    lazy: float = 0.15
-    lazy_miss: float = 0.5
-    wrong: float = 0.2
-    swap: float = 0.05
-    contradict: float = 0.02
-
-
 def plant(
     truth: np.ndarray,
     series: list[int],
     exclusive: list[list[int]],
     rng: np.random.Generator,
-    errors: Errors,
+    contradict: float,
     hardness: np.ndarray | None = None,
     lookalike: dict[int, int] | None = None,
 ) -> np.ndarray:
@@ -86,23 +76,23 @@ def plant(
 
     Tags are forgotten at random, a share of pictures is tagged in haste, wrong tags come in proportion
     to their frequency, a series is swapped for a similar one, and a second tag of an exclusive group
-    is added. `hardness` (n, T), mean about 1, multiplies the rates of the first and third.
+    is added to a share `contradict` of the pictures. `hardness` (n, T), mean about 1, multiplies the rates of the first and third.
     """
     n, count = truth.shape
     hardness = np.ones((n, 1)) if hardness is None else hardness
     given = truth.copy()
-    rate = np.where(rng.random(n) < errors.lazy, errors.lazy_miss, errors.miss)
+    rate = np.where(rng.random(n) < HASTE, HASTE_MISS, MISS)
     given &= rng.random((n, count)) >= np.minimum(rate[:, None] * hardness, 0.95)
     frequency = truth.mean(axis=0)
-    wrong = rng.random((n, count)) < errors.wrong * hardness * frequency / max(frequency.sum(), 1e-9)
+    wrong = rng.random((n, count)) < WRONG * hardness * frequency / max(frequency.sum(), 1e-9)
     given |= wrong & ~truth
-    for i in np.flatnonzero(truth[:, series].any(axis=1) & (rng.random(n) < errors.swap)):
+    for i in np.flatnonzero(truth[:, series].any(axis=1) & (rng.random(n) < SWAP)):
         old = int(rng.choice([c for c in series if truth[i, c]]))
         others = [c for c in series if not truth[i, c]]
         near = (lookalike or {}).get(old)
         new = near if near in others and rng.random() < 0.75 else int(rng.choice(others))
         given[i, old], given[i, new] = False, True
-    for i in np.flatnonzero(rng.random(n) < errors.contradict * len(exclusive)):
+    for i in np.flatnonzero(rng.random(n) < contradict * len(exclusive)):
         columns = exclusive[int(rng.integers(len(exclusive)))]
         has = [c for c in columns if truth[i, c] and given[i, c]]
         if has:
@@ -239,7 +229,7 @@ def lookalikes(seed: int, n: int = 4000, harder: Harder = PLAIN) -> Library:
     made = tagger_head(world.embed(others, np.arange(3 * n)), others, known, rng)
     series = list(range(world.series))
     alike = {k: k ^ 1 for k in series}
-    given = plant(truth, series, world.exclusive, rng, Errors(), lookalike=alike)
+    given = plant(truth, series, world.exclusive, rng, 0.02, lookalike=alike)
     characters = [(world.series + k, int(world.of_series[k])) for k in range(world.characters // 2)]
     implied = [*sorted(world.parents.items()), *characters] if harder.parents else []
     return Library(world.tags, truth, with_parents(given, implied), matrix, made, implied)
@@ -320,7 +310,7 @@ def regions(seed: int, n: int = 4000, harder: Harder = PLAIN) -> Library:
     hardness = np.ones(truth.shape)
     hardness[:, world.things] = 0.6 + 1.8 * np.exp(-np.abs(margin) / 0.25)
     series = list(range(world.sagas))
-    given = plant(truth, series, [], rng, Errors(contradict=0.0), hardness)
+    given = plant(truth, series, [], rng, 0.0, hardness)
     late = 14 + rng.choice(world.count, world.count // 20, replace=False)
     before = np.arange(n) < n // 2
     given[np.ix_(before, late)] &= rng.random((before.sum(), len(late))) < 0.3
@@ -343,14 +333,17 @@ class Digits:
         pictures, self.labels = load_digits(return_X_y=True)
         self.pictures = pictures.reshape(-1, 8, 8) / 16.0
         self.tags = [f"series:{name}" for name in NAMES] + [f"has {name}" for name in NAMES]
-        self.tags += ["even", "prime", "round shapes", "two digits", "three digits", "four digits", "one digit", *LOOKS]
         self.tags += [
+            "even",
+            "prime",
+            "round shapes",
+            *COUNTS[1:],
+            COUNTS[0],
+            *LOOKS,
             "repeated digit",
             "left half empty",
-            "bottom half empty",
-            "sum over ten",
-            "written by a left hand",
         ]
+        self.tags += ["bottom half empty", "sum over ten", "written by a left hand"]
         self.tags += ["series:nine, inverted"] if harder.part else []
         self.at = {tag: place for place, tag in enumerate(self.tags)}
         self.filters = rng.normal(size=(128, 5, 5))
@@ -426,7 +419,7 @@ def digits(seed: int, n: int = 4000, harder: Harder = PLAIN) -> Library:
     made = tagger_head(world.embed(other_canvas), other_truth, known, rng)
     series, count = list(range(10)), [world.at[tag] for tag in COUNTS]
     alike = {3: 8, 8: 3, 1: 7, 7: 1, 4: 9, 9: 4, 5: 6, 6: 5}
-    given = plant(truth, series, [count], rng, Errors(contradict=0.03), lookalike=alike)
+    given = plant(truth, series, [count], rng, 0.03, lookalike=alike)
     implied = [(world.at[f"has {NAMES[v]}"], world.at[kind]) for kind, values in KINDS.items() for v in values]
     implied = implied if harder.parents else []
     return Library(world.tags, truth, with_parents(given, implied), world.embed(canvas), made, implied)
