@@ -40,6 +40,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import belief_judges
 from benchmarks.belief_judges import Judge
 from benchmarks.tag_libraries import Harder, Library
+from sample.train_network import fit_head
 from tagcheck import script
 from tagcheck.files import write_atomically
 from tagcheck.learning import Tagger, linear_probes
@@ -215,33 +216,12 @@ def against(judge: Judge | Library, expected: np.ndarray) -> np.ndarray:
 
 
 def logistic(matrix: np.ndarray, given: np.ndarray, folds: np.ndarray, c: float) -> np.ndarray:
-    """Out-of-fold probabilities (n, T) of one logistic regression a tag on standardised embeddings, all tags at once.
-
-    The sum of the losses is minimised for all tags together (L-BFGS), which is the same as one by one.
-    """
-    x = torch.from_numpy(((matrix - matrix.mean(axis=0)) / (matrix.std(axis=0) + 1e-9)).astype(np.float32))
-    y = torch.from_numpy(given.astype(np.float32))
-    out = np.zeros(given.shape)
+    """Out-of-fold probabilities (n, T) of one logistic regression a tag on standardised embeddings, all tags at once."""
+    x, y, out = torch.from_numpy(matrix), torch.from_numpy(given), np.zeros(given.shape)
     for fold in range(folds.max() + 1):
-        train, test = torch.from_numpy(folds != fold), torch.from_numpy(folds == fold)
-        weight = torch.zeros(x.shape[1] + 1, y.shape[1], requires_grad=True)
-        here, wanted = x[train], y[train]
-        share = wanted.mean(dim=0).clamp(1e-4, 1 - 1e-4)
-        with torch.no_grad():
-            weight[-1] = torch.logit(share)
-        solver = torch.optim.LBFGS([weight], max_iter=200, history_size=10, line_search_fn="strong_wolfe")
-
-        def loss(weight=weight, here=here, wanted=wanted, solver=solver) -> torch.Tensor:
-            solver.zero_grad()
-            score = here @ weight[:-1] + weight[-1]
-            total = torch.nn.functional.binary_cross_entropy_with_logits(score, wanted, reduction="sum")
-            total = (total + weight[:-1].square().sum() / (2 * c)) / len(here)
-            total.backward()
-            return total
-
-        solver.step(loss)
-        with torch.no_grad():
-            out[folds == fold] = torch.sigmoid(x[test] @ weight[:-1] + weight[-1]).numpy()
+        train = torch.from_numpy(folds != fold)
+        weight, bias = fit_head(x[train], y[train], 1 / (2 * c * int(train.sum())), rounds=200)
+        out[folds == fold] = torch.sigmoid(x[~train] @ weight.T + bias).numpy()
     return out
 
 

@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def fit_head(embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def fit_head(embeddings: Tensor, targets: Tensor, penalty: float = PENALTY, rounds: int = 80) -> tuple[Tensor, Tensor]:
     """One logistic regression a tag, all at once by L-BFGS: embeddings float (n, d), targets bool (n, V) -> weight (V, d), bias (V,).
 
     >>> x = torch.linspace(-1, 1, 41)[:, None]
@@ -96,12 +96,12 @@ def fit_head(embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     inputs, wanted = (embeddings - middle) / spread, targets.float()
     weight = torch.zeros(targets.shape[1], embeddings.shape[1], requires_grad=True)
     bias = torch.logit(wanted.mean(0), eps=1e-4).requires_grad_()
-    solver = torch.optim.LBFGS([weight, bias], max_iter=80, history_size=10, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([weight, bias], max_iter=rounds, history_size=10, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
         value = F.binary_cross_entropy_with_logits(inputs @ weight.T + bias, wanted) * len(bias)
-        value += PENALTY * weight.pow(2).sum()
+        value += penalty * weight.pow(2).sum()
         value.backward()
         return value
 
