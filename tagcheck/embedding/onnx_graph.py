@@ -37,6 +37,8 @@ class Graph:
     def __init__(self, data: bytes, name: str, folder: Path | None = None) -> None:
         self.onnx, self.folder = package("onnx"), folder
         try:
+            if not data:
+                raise ValueError("it is empty")
             graph = self.onnx.load_model_from_string(data).graph
             self.maker: dict[str, Any] = {output: node for node in graph.node for output in node.output}
             self.stored = {tensor.name: tensor for tensor in graph.initializer} | _constants(graph)
@@ -46,19 +48,14 @@ class Graph:
             names = {*self.maker, *self.inputs, *self.outputs}.union(*(node.input for node in graph.node))
             if not all(isinstance(one, str) for one in names):
                 raise ValueError("names that are no text")
-            self._needed = self._files()
+            self._needed: dict[str, int] = {}  # the files that hold tensors, by the bytes that they have at least
+            for where in (self._place(tensor) for tensor in self.stored.values() if tensor.external_data):
+                end = (where.offset or 0) + (where.length or 0)
+                self._needed[where.location] = max(self._needed.get(where.location, 0), end)
         except (ValueError, TypeError, package("google.protobuf.message").DecodeError) as error:
             raise BadFile(f"{name} is not a whole ONNX file ({error}): get it again") from None
         if not self.outputs:
             raise BadFile(f"{name} is not an ONNX file: it holds no graph with outputs")
-
-    @staticmethod
-    def of_file(path: Path) -> Graph:
-        """The graph of a file."""
-        data = path.read_bytes()
-        if not data:
-            raise BadFile(f"{path} is not a whole ONNX file (it is empty): get it again")
-        return Graph(data, str(path), path.parent)
 
     def beside(self, folder: Path, model: str) -> list[Path]:
         """The files in `folder` that hold tensors of the network in `model`. Raises `MissingInput` or `BadFile` naming one that is
@@ -74,15 +71,6 @@ class Graph:
                 raise BadFile(f"{folder / name} {says}: get it again")
         return [folder / name for name in sorted(self._needed)]
 
-    def _files(self) -> dict[str, int]:
-        """The files that hold tensors, by the bytes that they have at least."""
-        needed: dict[str, int] = {}
-        for tensor in self.stored.values():
-            if tensor.external_data:
-                where = self._place(tensor)
-                needed[where.location] = max(needed.get(where.location, 0), (where.offset or 0) + (where.length or 0))
-        return needed
-
     def _place(self, tensor: Any) -> Any:
         """Where a tensor in another file is: its `location`, `offset` and `length`. Raises ValueError where that is not said."""
         where = self.onnx.external_data_helper.ExternalDataInfo(tensor)
@@ -90,14 +78,10 @@ class Graph:
             raise ValueError("weights in a file without a name")
         return where
 
-    def knows(self, name: str) -> bool:
-        """Whether a node makes a tensor of this name."""
-        return name in self.maker
-
     def made_by_sigmoid(self, output: str) -> bool:
         """Whether a sigmoid makes `output`."""
-        name = self._behind(output, RESHAPING)
-        return name in self.maker and self.maker[name].op_type == "Sigmoid"
+        node = self.maker.get(self._behind(output, RESHAPING))
+        return node is not None and node.op_type == "Sigmoid"
 
     def last_linear(self, output: str) -> Linear | None:
         """The linear layer that `output` is made by, through no more than a sigmoid, or None where it is not made so.
@@ -105,9 +89,7 @@ class Graph:
         A convolution of one pixel is one too, where its picture has a single pixel: whoever takes it so has to try it.
         """
         name = self._behind(output, RESHAPING)
-        if name in self.maker and self.maker[name].op_type == "Sigmoid":
-            if not self.maker[name].input:
-                return None
+        if self.made_by_sigmoid(output) and self.maker[name].input:
             name = self._behind(self.maker[name].input[0], RESHAPING)
         node, bias = self.maker.get(name), None
         if node is not None and node.op_type == "Add" and len(node.input) == 2:

@@ -89,7 +89,7 @@ class OnnxNetwork:
     def _named_embedding(self, graph: Graph, linear: Linear | None) -> str:
         name = self._found.embedding
         if name is not None:
-            if not graph.knows(name):
+            if name not in graph.maker:
                 raise BadFile(f"{self._path} makes no tensor {name!r}: correct embedding in {tagger_json.FILE}")
             return name
         if linear is None:

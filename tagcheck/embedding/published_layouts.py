@@ -75,7 +75,7 @@ def recognise(folder: Path) -> tuple[str, Descriptor] | None:
     if len(models) > 1 and path.name != "model.onnx":
         named = ", ".join(one.name for one in models)
         raise BadFile(f"{folder} holds {named}: a {FILE} has to name one as its model; {tagger_json.SEE}")
-    graph = Graph.of_file(path)
+    graph = Graph(path.read_bytes(), str(path), folder)
     graph.beside(folder, path.name)
     document: dict[str, Any] = {"kind": KIND, "version": VERSION, "name": _name(folder), "model": path.name}
     document |= _outputs(path, graph) | _described(folder, path, graph)
