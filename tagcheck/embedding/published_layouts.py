@@ -328,10 +328,8 @@ def _from_stages(path: Path, model: Path, graph: Graph) -> dict[str, Any]:
 
 def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
     """Put one step of preprocess.json into `made`. Raises `BadFile` for a step that no recipe here does."""
-    kind, size = (
-        STEPS.get(re.sub("[_ ]", "", str(step.get("type", "")).lower()), str(step.get("type"))),
-        step.get("size"),
-    )
+    called, size = str(step.get("type")), step.get("size")
+    kind = STEPS.get(re.sub("[_ ]", "", called.lower()), called)
     sides = size if isinstance(size, list) else [size] * 2 if size is not None else []
     if not all(isinstance(side, int) and side > 0 for side in sides):
         raise BadFile(f"{path} has a step {kind!r} of size {size!r}: get it again, or write a {FILE}")
@@ -349,9 +347,8 @@ def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
     elif kind == "resize" and len(sides) == 2 and isinstance(size, list) and len(set(sides)) == 1:
         made["fit"] = made["fit"] or "stretch"
     elif kind == "normalize":
-        made |= {
-            key: _numbers(path, kind, key, step.get(key), 3, least) for key, least in (("mean", -math.inf), ("std", 0))
-        }
+        made["mean"] = _numbers(path, kind, "mean", step.get("mean"), 3, -math.inf)
+        made["std"] = _numbers(path, kind, "std", step.get("std"), 3, 0)
     elif kind == "rescale":
         factor = step.get("rescale_factor", step.get("factor", 1 / 255))
         made["range"] = [0, _numbers(path, kind, "factor", factor, 1, 0)[0] * 255]
@@ -368,8 +365,7 @@ def _take_step(path: Path, step: dict[str, Any], made: dict[str, Any]) -> None:
 def _numbers(path: Path, kind: str, name: str, said: Any, count: int, least: float) -> list[float]:
     """`count` numbers of a step above `least`, where one stands for all."""
     found = said if isinstance(said, list) else [said] * count
-    if len(found) != count or not all(
-        isinstance(one, (int, float)) and not isinstance(one, bool) and one > least for one in found
-    ):
+    sound = (isinstance(one, (int, float)) and not isinstance(one, bool) and one > least for one in found)
+    if len(found) != count or not all(sound):
         raise BadFile(f"{path} has a step {kind!r} with {name} {said!r}: get it again, or write a {FILE}")
     return found

@@ -233,9 +233,8 @@ def _csv_rows(path: Path, text: str, labels: Labels) -> list[Row]:
     for row in rows:
         if None in row.values():
             raise BadFile(f"{path} is cut off: line {rows.line_num} has fewer cells than the first; get it again")
-        category = re.sub(
-            r"^(\d+)\.0$", r"\1", cell(row, labels.category)
-        )  # a number that went through a table of floats
+        # A number may have gone through a table of floats.
+        category = re.sub(r"^(\d+)\.0$", r"\1", cell(row, labels.category))
         found.append((cell(row, labels.column), category, _threshold(cell(row, labels.threshold))))
     return found
 
@@ -281,8 +280,4 @@ def _place(value: Any) -> int | None:
     """A place among the outputs; None for what is none."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
-    return value if _whole(value) else None
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

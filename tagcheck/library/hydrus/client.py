@@ -430,38 +430,39 @@ class Hydrus(Library):
         if not self._may(EDIT_TAGS, "your siblings and parents are not known"):
             return None
         counted = [one.key for one in self._writable()]
-        siblings: dict[str, str] = {}
-        others: dict[str, tuple[str, ...]] = {}
-        parents: dict[str, tuple[str, ...]] = {}
+        found = TagRelations()
+        for tag, here in self._followed(self.relations(sorted(set(tags))), counted, parents=False):
+            ideals = unique(one.ideal for one in here if one.ideal != tag)
+            above = sorted(frozenset().union(*(one.ancestors for one in here)) - {tag})
+            found.siblings.update({tag: ideals[0]} if ideals else {})
+            found.other_siblings.update({tag: tuple(ideals[1:])} if ideals[1:] else {})
+            found.parents.update({tag: tuple(above)} if above else {})
+        return found
+
+    def _followed(
+        self, known: Mapping[str, Mapping[str, Relation]], counted: Collection[str], parents: bool
+    ) -> Iterator[tuple[str, list[Relation]]]:
+        """What the counted services say of each tag of `known`, and of all tags that these lead to: siblings, and `parents` too."""
         asked: set[str] = set()
-        following = set(tags)
-        while following:
-            asked |= following
-            for tag, by_service in self.relations(sorted(following)).items():
+        while known:
+            asked |= known.keys()
+            onward: set[str] = set()
+            for tag, by_service in known.items():
                 here = [by_service[key] for key in counted if key in by_service]
-                ideals = unique(one.ideal for one in here if one.ideal != tag)
-                siblings |= {tag: ideals[0]} if ideals else {}
-                others |= {tag: tuple(ideals[1:])} if ideals[1:] else {}
-                above = sorted(frozenset().union(*(one.ancestors for one in here)) - {tag})
-                parents |= {tag: tuple(above)} if above else {}
-            following = {*siblings.values(), *(ideal for some in others.values() for ideal in some)} - asked
-        return TagRelations(siblings, parents, others)
+                yield tag, here
+                for one in here:
+                    onward |= {one.ideal, *(one.ancestors if parents else ())}
+            known = self.relations(sorted(onward - asked)) if onward - asked else {}
 
     def _spellings(self, known: Mapping[str, Mapping[str, Relation]], counted: Collection[str]) -> Spellings:
         """Every spelling that any counted service shows as one of the tags of `known`, or as a tag that comes with them."""
         siblings: dict[str, set[str]] = defaultdict(set)
         parents: dict[str, set[str]] = defaultdict(set)
-        asked: set[str] = set()
-        while known:
-            asked |= known.keys()
-            following: set[str] = set()
-            for tag, by_service in known.items():
-                for one in (how for service, how in by_service.items() if service in counted):
-                    for spelling in one.siblings - {one.ideal}:
-                        siblings[spelling].add(one.ideal)
-                    parents[tag] |= one.ancestors
-                    following |= {one.ideal, *one.ancestors}
-            known = self.relations(sorted(following - asked)) if following - asked else {}
+        for tag, here in self._followed(known, counted, parents=True):
+            for one in here:
+                for spelling in one.siblings - {one.ideal}:
+                    siblings[spelling].add(one.ideal)
+                parents[tag] |= one.ancestors
         return Spellings(siblings, parents)
 
     def _may(self, permission: int, cost: str) -> bool:
