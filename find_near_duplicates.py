@@ -51,7 +51,7 @@ from tagcheck.library.protocol import DUPLICATES
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.series import tagger_says
+from tagcheck.series.labels import tag_columns
 from tagcheck.similar import NotFinite, Pairs
 from tagcheck.similar import pairs as pair_search
 
@@ -414,7 +414,7 @@ def weigh_tags(
     """Ask the pictures about every tag that only one copy of a pair has."""
     names = sorted(visible({tag for record in records for tag in record.tags}))
     place = {tag: column for column, tag in enumerate(names)}
-    owned = tagger_says.tag_columns((record.tags for record in records), names or [""])
+    owned = tag_columns((record.tags for record in records), names or [""])
     pair, column, side = tags_to_share.differences(owned, opened.i, opened.j)
     forgets = tags_to_share.forgetting(owned, opened.i, opened.j, len(pair))
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)

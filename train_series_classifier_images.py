@@ -30,7 +30,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ from tagcheck.lock import sole_run
 from tagcheck.pictures import decoder_processes
 from tagcheck.script import run
 from tagcheck.series import (
+    Classifier,
     Labels,
     classifier_files,
     finetuning,
@@ -62,31 +63,11 @@ from tagcheck.series import (
     tagger_says,
 )
 from tagcheck.series.finetuning import PARTS, Settings, Training
-from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds
+from tagcheck.series.labels import FOLDS, SET_PICTURES, group_counts, label_images, spread_folds, tag_columns
+from tagcheck.series.renewal import Pictures
 from tagcheck.tag_errors import tagger_vocabulary
 
 SEED = 0
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The usable pictures of a dataset that have an embedding: n rows.
-
-    `tag_sets` their tags of the namespace to learn; `characters` those of characters, `companions` those that at least two
-    pictures have, `beside` csr (n, T) which; `all_tags` whatever tag there is.
-    """
-
-    embedded: Embeddings
-    tag_sets: list[frozenset[str]]
-    without_embedding: int
-    characters: list[list[str]]
-    companions: list[str]
-    beside: sparse.csr_matrix
-    all_tags: frozenset[str]
-
-    def now(self, groups: np.ndarray) -> renewal.Now:
-        """The library as it is, with its `groups` (n,) of copies."""
-        return renewal.Now(self.embedded.hashes, self.embedded.matrix, self.tag_sets, self.characters, groups)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -112,12 +93,12 @@ def add_finetuning(made: argparse._ArgumentGroup) -> None:
     script.add_option(made, "--model-dir", model, config.MODEL_DIR, metavar="DIR", type=script.path)
     device = "where to train (default: auto, the GPU where there is one)"
     script.add_option(made, "--device", device, "auto", choices=tagger.DEVICES)
-    for option, field, what in (
+    for option, name, what in (
         ("--unfrozen-epochs", "epochs", "passes over the pictures at most"),
         ("--unfreeze-last-k", "blocks", "blocks that are trained, from the last"),
         ("--batch-size", "batch_size", "pictures in a step"),
     ):
-        script.add_whole(made, option, what, getattr(Settings, field), dest=field)
+        script.add_whole(made, option, what, getattr(Settings, name), dest=name)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -127,9 +108,8 @@ def main(argv: list[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     pictures = gather(folder, data, namespace)
     groups, cosine = measuring.copy_groups(folder.embeddings, pictures.embedded)
-    now = pictures.now(groups)
     rests = rests_on(folder, data, pictures, namespace, args)
-    if rests and not args.anew and judged_anew(folder, data, pictures, now, namespace, rests):
+    if rests and not args.anew and judged_anew(folder, data, pictures, groups, namespace, rests):
         return 0
     labels = label_images(pictures.tag_sets, groups)
     try:
@@ -142,31 +122,33 @@ def main(argv: list[str] | None = None) -> int:
     tagged = int(labels.tagged.sum())
     script.say(f"learning {len(labels.series)} {namespace} tags from {tagged:,} tagged of {data.share(len(groups))}")
     folds = spread_folds(linear_probes.grouped_folds(groups, min(FOLDS, len(np.unique(groups))), SEED), groups, labels)
-    heard = listen(folder, data, pictures, labels, namespace, args.tag_map)
+    beside, companions = told_beside(pictures, namespace)
+    heard = listen(folder, data, pictures, labels, namespace, args.tag_map, (beside, companions))
+    matrix, hashes = pictures.embedded.matrix, pictures.embedded.hashes
     with script.shown_share("out of fold") as progress:
-        folded, model = out_of_fold.out_of_fold(
-            pictures.embedded.matrix, labels, folds, SEED, progress, heard, pictures.beside
-        )
+        folded, model = out_of_fold.out_of_fold(matrix, labels, folds, SEED, progress, heard, beside)
         mixing = probabilities.fit_mixing(folded, labels, SEED)
         said = probabilities.predictions(folded.candidates, mixing, labels.contains(), labels.tags)
         progress(1.0)
-    learned, tuned = folded.learned(labels), None
+    tuned = Tuned()
     if args.finetune:
         with sole_run(folder.classifier / "finetuning.lock"):
             tuned = finetuned(args, namespace, folder, pictures, labels, groups, folded)
             said = tuned.said or said
             shutil.rmtree(classifier_files.work_folder(folder, namespace))
-    scores = probabilities.agreement(said, labels, learned, ((tuned and tuned.mixing) or mixing).swapped)
-    foreign = heard.foreign_names if heard else ()
-    told = {"foreign_names": list(foreign), "rests_on": rests}
-    card = describe(data, pictures, labels, group_counts, cosine, scores, model.prior) | told
-    rows = classifier_files.rows(now.hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign)
-    both, network = (tuned.mixing, tuned.network) if tuned else (None, None)
-    if tuned:
-        card["finetuned"] = tuned.card
         print(tuned.sentence())
-    kept = now.kept(folds, folded.fitted) if rests else None
-    path = classifier_files.save(folder, namespace, card, model, mixing, rows, None, both, network, kept)
+    in_force, learned = tuned.mixing or mixing, folded.learned(labels)
+    scores = probabilities.agreement(said, labels, learned, float(in_force.swapped[0]))
+    foreign = heard.foreign_names if heard else ()
+    card = describe(data, pictures, labels, group_counts, cosine, model.prior) | tuned.told()
+    card |= {"namespace": namespace, "scores": scores, "noise": in_force.noise(), "companions": companions}
+    card |= {"noise_without_network": mixing.noise()} if tuned.mixing else {}
+    card |= {"foreign_names": list(foreign), "rests_on": rests}
+    exemplars = matrix[model.exemplars]
+    made = Classifier(card, model, exemplars, mixing, labels.series, labels.classes, tuned.mixing, tuned.network)
+    kept = {"folds": pictures.kept(folds, folded.models).arrays()} if rests else {}
+    rows = classifier_files.rows(hashes, pictures.tag_sets, labels.series, folds, said, learned, foreign)
+    path = classifier_files.save(folder, card, made.tensors() | kept, rows)
     print(f"{outcome(namespace, labels, group_counts, said, scores)}: {path}")
     return 0
 
@@ -181,7 +163,7 @@ def rests_on(folder: DataFolder, data: Dataset, pictures: Pictures, namespace: s
 
 
 def judged_anew(
-    folder: DataFolder, data: Dataset, pictures: Pictures, now: renewal.Now, namespace: str, rests: str
+    folder: DataFolder, data: Dataset, now: Pictures, groups: np.ndarray, namespace: str, rests: str
 ) -> bool:
     """Judge what has changed since the last training by its models; False, and why in a line, where all has to be learned anew."""
     try:
@@ -190,22 +172,17 @@ def judged_anew(
             raise renewal.TooMuch(
                 "the program, the tagger or your own files are other than they were, or nothing was kept"
             )
-        rows, judged = renewal.renewed(made, *classifier_files.load_kept(folder, made.card), now)
+        rows, judged = renewal.renewed(made, *classifier_files.load_kept(folder, made.card), now, groups)
     except (renewal.TooMuch, BadFile, MissingInput) as error:
         script.say(f"all pictures are learned from anew: {error}")
         return False
-    since = made.card.get("weighed", {}).get("since") or made.card["created"]
-    tagged = [len(one) for one in pictures.tag_sets]
-    counted = {"predicted": len(rows), "tagged": sum(map(bool, tagged)), "with_several": sum(one > 1 for one in tagged)}
-    card = made.card | {
-        "dataset": data.path.name,
-        "fingerprint": classifier_files.fingerprint(pictures.embedded.model, zip(now.hashes, now.tag_sets)),
-        "pictures": counted | {"without_embedding": pictures.without_embedding},
-        "weighed": {"anew": len(judged), "pictures": len(now.hashes), "why": "", "since": since},
-    }
-    path = classifier_files.save_renewed(folder, namespace, card, rows, judged)
+    since, of = made.card.get("weighed", {}).get("since") or made.card["created"], len(groups)
+    several = sum(len(one) > 1 for one in now.tag_sets)
+    counted = counts(data, now, len(rows), sum(map(bool, now.tag_sets)), several)
+    weighed = {"anew": len(judged), "pictures": of, "why": "", "since": since}
+    path = classifier_files.save(folder, made.card | counted | {"weighed": weighed}, {}, rows, judged)
     print(
-        f"{len(judged):,} of {len(now.hashes):,} pictures are judged anew, since they or their tags have changed since {since}; the "
+        f"{len(judged):,} of {of:,} pictures are judged anew, since they or their tags have changed since {since}; the "
         f"rest rests on what was learned then: {path}"
     )
     return True
@@ -248,22 +225,24 @@ def gather(folder: DataFolder, data: Dataset, namespace: str) -> Pictures:
             "remove the shard and run advanced_joytag_processing.py again"
         )
     written = [of_hash[hash] for hash in embedded.hashes]
-    characters = [[tag for tag in one if tags.namespace(tag) in tags.PERSON_NAMESPACES] for one in written]
-    count = Counter(tag for one in characters for tag in one)
+    return Pictures(embedded, written, [tuple(tags.in_namespace(one, namespace)) for one in written])
+
+
+def told_beside(pictures: Pictures, namespace: str) -> tuple[sparse.csr_matrix, list[str]]:
+    """(the character tags of each picture that at least two pictures have, csr (n, T), what they are called)."""
+    count = Counter(tag for one in pictures.characters() for tag in one)
     companions = sorted(tag for tag, times in count.items() if times >= 2 and tags.namespace(tag) != namespace)
-    return Pictures(
-        embedded,
-        [frozenset(tags.in_namespace(one, namespace)) for one in written],
-        len(of_hash) - len(written),
-        characters,
-        companions,
-        tagger_says.tag_columns(characters, companions),
-        frozenset().union(*written),
-    )
+    return tag_columns(pictures.written, companions), companions
 
 
 def listen(
-    folder: DataFolder, data: Dataset, pictures: Pictures, labels: Labels, namespace: str, tag_map: str | None
+    folder: DataFolder,
+    data: Dataset,
+    pictures: Pictures,
+    labels: Labels,
+    namespace: str,
+    tag_map: str | None,
+    beside: tuple[sparse.csr_matrix, list[str]],
 ) -> tagger_says.Tagger | None:
     """What the tagger says of the pictures, or None where there is no tag head of the embeddings' model.
 
@@ -278,7 +257,7 @@ def listen(
         raise MissingInput(f"no tag map {shared}: name a CSV file of name, category, count and aliases")
     known = tagger_vocabulary.load(folder.root, data.siblings, shared)
     known = tagger_vocabulary.with_categories(known, head.tags, head.namespaces)
-    owners = tagger_vocabulary.owners_tags(head.tags, pictures.all_tags, known)
+    owners = tagger_vocabulary.owners_tags(head.tags, frozenset().union(*pictures.written), known)
     return tagger_says.listen(
         pictures.embedded.matrix,
         head.weight,
@@ -287,7 +266,7 @@ def listen(
         labels,
         owners,
         [of_namespace(name, owner, known, namespace) for name, owner in zip(head.tags, owners)],
-        (pictures.beside, pictures.companions),
+        beside,
     )
 
 
@@ -306,12 +285,16 @@ def of_namespace(name: str, owner: str | None, known: tagger_vocabulary.TagMap, 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What fine-tuning came to. `mixing`, `said` and `network` are None where the heads alone are kept."""
+    """What fine-tuning came to, nothing without it. `mixing`, `said` and `network` are there where it is kept."""
 
-    card: dict[str, Any]
+    card: dict[str, Any] = field(default_factory=dict)
     mixing: probabilities.Mixing | None = None
     said: probabilities.Predictions | None = None
-    network: dict[str, np.ndarray] | None = None
+    network: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """What the card says of it."""
+        return {"finetuned": self.card} if self.card else {}
 
     def sentence(self) -> str:
         """The verdict, in words."""
@@ -461,20 +444,12 @@ def check_learnable(labels: Labels, groups: np.ndarray, namespace: str, data: Da
 
 
 def describe(
-    data: Dataset,
-    pictures: Pictures,
-    labels: Labels,
-    group_counts: np.ndarray,
-    cosine: float,
-    scores: dict[str, Any],
-    prior: tagger_says.Prior,
+    data: Dataset, pictures: Pictures, labels: Labels, group_counts: np.ndarray, cosine: float, prior: tagger_says.Prior
 ) -> dict[str, Any]:
-    """The model card, less what saving adds."""
+    """What the card says of the data and of what was learned from them."""
     support = np.asarray(labels.tags.sum(axis=0)).ravel()
-    embedded = pictures.embedded
-    return {
-        "dataset": data.path.name,
-        "fingerprint": classifier_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets)),
+    embedded, several = pictures.embedded, int((np.diff(labels.tags.indptr) > 1).sum())
+    return counts(data, pictures, len(embedded.hashes), int(labels.tagged.sum()), several) | {
         "embedding": {
             "model": embedded.model,
             "preprocess": embedded.preprocess,
@@ -489,22 +464,23 @@ def describe(
             "candidates": scoring.CANDIDATES,
             "set_pictures": SET_PICTURES,
         },
-        "pictures": {
-            "predicted": len(embedded.hashes),
-            "tagged": int(labels.tagged.sum()),
-            "with_several": int((np.diff(labels.tags.indptr) > 1).sum()),
-            "without_embedding": pictures.without_embedding,
-        },
-        "scores": scores,
-        "tagger_tags_used": len(prior.of_class),
-        "tagger_series_without_pictures": len(prior.foreign_names),
-        "companions": pictures.companions,
+        "tagger_tags_used": int((prior.means >= 0).sum()),
+        "tagger_series_without_pictures": int((prior.means < 0).sum()),
         "classes": [[labels.series[place] for place in members] for members in labels.classes],
         "series": [
             {"series": name, "pictures": int(pictured), "groups": int(count), "learned_out_of_fold": bool(count >= 2)}
             for name, pictured, count in zip(labels.series, support, group_counts)
         ],
     }
+
+
+def counts(data: Dataset, pictures: Pictures, predicted: int, tagged: int, several: int) -> dict[str, Any]:
+    """What the card says of the pictures."""
+    embedded = pictures.embedded
+    lacking = len({record.hash for record in data.usable()}) - len(embedded.hashes)
+    numbers = {"predicted": predicted, "tagged": tagged, "with_several": several, "without_embedding": lacking}
+    print_of = classifier_files.fingerprint(embedded.model, zip(embedded.hashes, pictures.tag_sets))
+    return {"dataset": data.path.name, "fingerprint": print_of, "pictures": numbers}
 
 
 if __name__ == "__main__":

@@ -175,12 +175,10 @@ def newcomers(
     tag_sets = [new[hash] for hash in hashes]
     embedded = store.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess)
     told = made.predict(embedded, network_says(folder, made, hashes), tag_sets)
-    learned = told.own.copy()
-    learned.data[:] = 1.0
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
     script.say(f"{len(kept):,} pictures that came after the training are judged by the classifier as it is")
-    folds, foreign = np.full(len(kept), -1), card.get("foreign_names", ())
-    return classifier_files.rows(hashes, own, made.series, folds, told, learned, foreign)
+    folds, learned = np.full(len(kept), -1), made.labels(own).tags
+    return list(classifier_files.rows(hashes, own, made.series, folds, told, learned, card.get("foreign_names", ())))
 
 
 def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.ndarray | None:
@@ -190,7 +188,7 @@ def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.
     stored embeddings alone count.
     """
     base = made.card.get("finetuned", {}).get("base", {})
-    if made.network is None or "folder" not in base:
+    if not made.network or "folder" not in base:
         return None
     try:
         published = joytag_network.read_folder(Path(base["folder"]))

@@ -34,7 +34,7 @@ from sklearn.neural_network import MLPClassifier
 from tagcheck import script
 from tagcheck.learning import expected_calibration_error, linear_probes
 from tagcheck.series import out_of_fold, probabilities, scoring, tagger_says
-from tagcheck.series.labels import FOLDS, label_images, spread_folds
+from tagcheck.series.labels import FOLDS, label_images, spread_folds, tag_columns
 
 CUTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MLP_EPOCHS = 40
@@ -180,7 +180,8 @@ def ours(library: Library, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     folds = spread_folds(linear_probes.grouped_folds(groups, FOLDS, 0), groups, labels)
     folded, model = out_of_fold.out_of_fold(library.matrix[train], labels, folds)
     mixing, number = probabilities.fit_mixing(folded, labels), np.array([int(name[7:]) for name in labels.series])
-    said = probabilities.predictions(scoring.score(model, library.matrix[~train]), mixing, labels.contains())
+    found = scoring.score(model, library.matrix[train][model.exemplars], library.matrix[~train])
+    said = probabilities.predictions(found, mixing, labels.contains())
     predicted = np.where(said.predicted[:, 0], number[np.maximum(said.ranked[:, 0], 0)], -1)
     return predicted, said.probability[:, 0], said.unknown
 
@@ -241,7 +242,7 @@ def prior(seed: int) -> None:
     people = [f"character:{one}" for one in range(3 * total)]
     has = rng.random(len(truth)) < 0.5
     shown = [[people[3 * one + rng.integers(3)]] if some else [] for one, some in zip(truth, has)]
-    beside = tagger_says.tag_columns(shown, people)
+    beside = tag_columns(shown, people)
     written = [frozenset({f"series:s{one}"} if one >= 0 else ()) for one in tag.tolist()]
     labels = label_images(written, np.arange(len(tag)))
     folds = spread_folds(linear_probes.grouped_folds(np.arange(len(tag)), FOLDS, 0), np.arange(len(tag)), labels)

@@ -29,7 +29,8 @@ from tagcheck.findings import BEFORE_VERDICTS, INCORRECT, MISSING
 from tagcheck.learning import Tagger
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
-from tagcheck.series import classifier_files, tagger_says
+from tagcheck.series import classifier_files
+from tagcheck.series.labels import tag_columns
 from tagcheck.tag_errors import (
     Examined,
     Rules,
@@ -330,7 +331,7 @@ def _asked(
     hashes = [record.hash for record in pictures.records[:n]]
     return Asked(
         pictures.matrix,
-        tagger_says.tag_columns(pictures.visible[:n], names),
+        tag_columns(pictures.visible[:n], names),
         names,
         load_tagger(folder, data, pictures.model, pictures.notes, column),
         answered_cells(pictures.records[:n], column, decided, noes),

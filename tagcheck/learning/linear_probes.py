@@ -116,7 +116,7 @@ class Rows(Protocol):
 
 def moments(matrix: Rows, targets: Any, folds: np.ndarray, block: int = BLOCK, share: Share = here) -> FoldedMoments:
     """The moments of `matrix` (n, d) and `targets` (n, T; an array or a scipy sparse matrix) by fold, in one pass; each fold is a
-    part for `share`.
+    part for `share`. Rows of fold -1 count for nothing.
 
     Memory beyond the result: `block` rows of both. Products are taken in float32 a block at a time
     and summed in float64.
@@ -126,7 +126,9 @@ def moments(matrix: Rows, targets: Any, folds: np.ndarray, block: int = BLOCK, s
     centre = np.asarray(matrix[:: max(1, len(folds) // CENTRED_ON)]).mean(axis=0, dtype=np.float64)
     parts = list(share(partial(_FoldSums, matrix, targets, folds, centre, block), number))
     sum_x, sum_y, gram, cross = (np.stack(sums) for sums in zip(*parts))
-    return FoldedMoments(np.bincount(folds, minlength=number).astype(np.float64), sum_x, sum_y, gram, cross, centre)
+    return FoldedMoments(
+        np.bincount(folds[folds >= 0], minlength=number).astype(np.float64), sum_x, sum_y, gram, cross, centre
+    )
 
 
 @dataclass(frozen=True)

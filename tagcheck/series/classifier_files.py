@@ -1,17 +1,17 @@
 """The files of a trained series classifier in `series_classifier/`: saved so that a half-written one is never taken for real.
 
-A namespace has three files, four where a network was fine-tuned and kept. The card, `<namespace>_classifier.json`, is
-written last and names the others with size and SHA-256: it is the commit point, and until it is replaced the classifier
-before stays in force. The others carry the time in their names.
+A namespace has three files, four where a network was fine-tuned and kept or where a large library's folds are. The card,
+`<namespace>_classifier.json`, is written last and names the others with size and SHA-256: it is the commit point, and until
+it is replaced the classifier before stays in force. The others carry the time in their names.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,10 +29,11 @@ from tagcheck.errors import BadFile, MissingInput
 from tagcheck.files import listed, there, write_atomically, write_json
 from tagcheck.json_files import Wrong, anything, either, list_of, null, number, one_of, record, text, whole
 from tagcheck.learning.same_class_model import Plda
-from tagcheck.series import out_of_fold, scoring, tagger_says
-from tagcheck.series import probabilities as series_mixing
-from tagcheck.series.probabilities import Absence, Mixing, Predictions
-from tagcheck.series.scoring import Fitted, Model
+from tagcheck.series import probabilities, scoring
+from tagcheck.series.labels import Labels, labelled, tag_columns
+from tagcheck.series.out_of_fold import network_heard
+from tagcheck.series.probabilities import Mixing, Predictions
+from tagcheck.series.scoring import Candidates, Model
 from tagcheck.series.tagger_says import Prior
 
 MADE_BY = "train_series_classifier_images.py"
@@ -41,40 +42,27 @@ CARD = Kind("series_classifier", FOLDER, "classifier", MADE_BY, ("series",))
 OUT_OF_FOLD = Kind("series_out_of_fold", FOLDER, "out_of_fold", MADE_BY, ("predictions",))
 JUDGED = "judged_since"  # of the predictions: whose were made after the training
 LINE = re.compile(rb'\{"hash": ?"([0-9a-f]{64})".*\}')  # a prediction
-SHARES = ("unknown_share", "forgotten_share")
-_NUMBERS = list_of(number())
-_ABSENCE = record({"pictures": number(), "unknown_share": number(), "forgotten_share": number(), "strange": _NUMBERS})
-_NOISE = record(
-    {"swapped_share": number(), "first": _NUMBERS, "foreign": _NUMBERS, "agreement": number()}
-    | {"by_company": either(null, list_of(_ABSENCE))}
-)
+ALONE, HEARD = "mixing_", "network_mixing_"  # in front of the names of arrays
 _FILE = record({"name": text(least=1), "sha256": text()})
 _PREDICTION = record(
-    {"hash": text(), "probabilities": record(), "predicted": list_of(anything)}
+    {"hash": text(), "probabilities": record(), "predicted": list_of(text())}
     | {"unknown": number(), "forgotten_share": number()}
 )
 CARD_SHAPE = record(
-    {
-        "namespace": text(),
-        "created": text(),
+    dict.fromkeys(("namespace", "created", "fingerprint"), text())
+    | {
         "dataset": anything,
-        "fingerprint": text(),
         "embedding": record({"model": either(null, text()), "dimensions": whole(1)}),
         "classes": list_of(list_of(text())),
         "series": list_of(record({"series": text()})),
         "companions": list_of(text()),
         "pictures": record({"without_embedding": whole(0)}),
         "settings": record({"duplicate_cosine": number()}),
-        "noise": _NOISE,
+        "noise": record({"swapped_share": number()}),
         "files": record({"weights": _FILE, "out_of_fold": _FILE}, {"network": _FILE, "folds": _FILE}),
     },
-    {
-        "noise_without_network": _NOISE,
-        "foreign_names": list_of(text()),
-        "rests_on": text(),
-        "weighed": record({"since": text()}),
-        "finetuned": record({"classes_known": anything}),
-    },
+    {"foreign_names": list_of(text()), "rests_on": text(), "weighed": record({"since": text()})}
+    | {"finetuned": record({"classes_known": anything})},
 )
 
 
@@ -82,17 +70,29 @@ CARD_SHAPE = record(
 class Classifier:
     """A trained classifier: its card (settings, scores, fingerprint) and what it predicts with.
 
-    `mixing` weighs embeddings alone; `with_network` also fine-tuned networks of the tensors `network`,
-    both None where there is none.
+    `exemplars` (E, d) are those of the `model`. `mixing` weighs embeddings alone; `with_network` also fine-tuned networks of the
+    tensors `network`, None and empty where there is none. `classes` are places in `series` as in `Labels`.
     """
 
     card: dict[str, Any]
     model: Model
+    exemplars: np.ndarray
     mixing: Mixing
     series: tuple[str, ...]
-    contains: np.ndarray
+    classes: tuple[tuple[int, ...], ...]
     with_network: Mixing | None = None
-    network: dict[str, np.ndarray] | None = None
+    network: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def labels(self, tag_sets: Sequence[Collection[str]]) -> Labels:
+        """The tags of some pictures as classes of this classifier."""
+        return labelled(tag_sets, self.series, self.classes)
+
+    def candidates(
+        self, model: Model, exemplars: np.ndarray, matrix: np.ndarray, tag_sets: Sequence[Collection[str]]
+    ) -> Candidates:
+        """What one of its models says of pictures `matrix` (m, d); of `tag_sets` those of series and characters count."""
+        beside = tag_columns(tag_sets, self.card["companions"])
+        return scoring.score(model, exemplars, matrix, self.labels(tag_sets).single, beside)
 
     def predict(
         self, embeddings: Embeddings, log_p: np.ndarray | None = None, tag_sets: Sequence[Collection[str]] | None = None
@@ -100,7 +100,7 @@ class Classifier:
         """What is said about pictures that the classifier was not trained on; no retraining.
 
         `log_p` (n, C) is what the fine-tuned network says of them (`tagcheck.series.finetuning`); without it the
-        embeddings alone count. `tag_sets` are their tags, of which those of characters count.
+        embeddings alone count. `tag_sets` are their tags, of which those of series and characters count.
         Raises `BadFile` naming both models when the embeddings are of another one.
         """
         made = self.card["embedding"]
@@ -110,33 +110,42 @@ class Classifier:
                 f"the {self.card['namespace']} classifier was trained on embeddings of {made['model']} "
                 f"({made['dimensions']} numbers), these are of {embeddings.model} ({width} numbers): run {MADE_BY} again"
             )
-        beside = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.card["companions"])
-        found, mixing = scoring.score(self.model, embeddings.matrix, beside=beside), self.mixing
+        tag_sets = [()] * len(embeddings.matrix) if tag_sets is None else tag_sets
+        found, mixing = self.candidates(self.model, self.exemplars, embeddings.matrix, tag_sets), self.mixing
         if log_p is not None and self.with_network is not None:
-            networks = np.atleast_2d(np.array(self.card["finetuned"]["classes_known"], dtype=bool))
-            known = np.asarray(networks.any(axis=0, keepdims=True))
-            found, mixing = out_of_fold.network_heard(found, log_p, known), self.with_network
-        own = None if tag_sets is None else tagger_says.tag_columns(tag_sets, self.series).astype(bool)
-        return series_mixing.predictions(found, mixing, self.contains, own)
+            known = np.atleast_2d(np.array(self.card["finetuned"]["classes_known"], dtype=bool)).max(
+                axis=0, keepdims=True
+            )
+            found, mixing = network_heard(found, log_p, known), self.with_network
+        labels = self.labels(tag_sets)
+        return probabilities.predictions(found, mixing, labels.contains(), labels.tags)
+
+    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
+        """The arrays of its files, by file and name."""
+        weights = _arrays(self.model) | {"exemplars": self.exemplars.astype(np.float16)}
+        for front, mixing in ((ALONE, self.mixing), (HEARD, self.with_network)):
+            weights |= {f"{front}{name}": one for name, one in vars(mixing).items()} if mixing else {}
+        return {"weights": weights} | ({"network": dict(self.network)} if self.network else {})
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a large library is judged by when it has changed a little (`tagcheck.series.renewal`): the `fitted` models of the
-    folds, and of each picture its hash (n,) of 32 bytes, digests of its embedding and of the tags that count (n,), its fold (n,).
+    """What a large library is judged by when it has changed a little (`tagcheck.series.renewal`): the `models` of the folds, and
+    of each picture its hash (n, 32) uint8, digests of its embedding and of the tags that count (n,), its fold (n,).
     """
 
     hashes: np.ndarray
     embedded: np.ndarray
     tagged: np.ndarray
     folds: np.ndarray
-    fitted: Sequence[Fitted]
+    models: Sequence[Model]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The same by name."""
-        parts = {f"{fold}.{name}": one for fold, part in enumerate(self.fitted) for name, one in _arrays(part).items()}
-        named = {name: getattr(self, name) for name in ("embedded", "tagged", "folds")}
-        return parts | named | {"hashes": self.hashes.view(np.uint8).reshape(-1, 32)}
+        named = {name: value for name, value in vars(self).items() if name != "models"}
+        for fold, model in enumerate(self.models):
+            named |= _arrays(model, f"{fold}.")
+        return named
 
 
 def card_path(folder: DataFolder, namespace: str) -> Path:
@@ -165,114 +174,74 @@ def rows(
     said: Predictions,
     learned: sparse.csr_matrix,
     foreign_names: Sequence[str] = (),
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """One record a picture, in the order of hashes; see docs/formats.md.
 
     `names` (S,) the series that `said` numbers, `learned` csr (n, S) of 0/1 which of a picture's own could be
     judged, `foreign_names` those that only the tagger knows.
     """
-    out = []
     predicted = said.predicted
-    for row, hash in enumerate(hashes):
+    for row in sorted(range(len(hashes)), key=hashes.__getitem__):
         own = slice(said.own.indptr[row], said.own.indptr[row + 1])
         ranked = zip(said.ranked[row], said.probability[row])
-        probabilities = {names[place]: round(float(p), 4) for place, p in ranked if place >= 0}
+        listed = {names[place]: round(float(p), 4) for place, p in ranked if place >= 0}
         # A tag that hardly fits keeps its digits: how little it fits decides whether it is wrong.
         fits = zip(said.own.indices[own], said.own.data[own])
-        probabilities |= {names[place]: float(f"{p:.3g}") for place, p in fits}
+        listed |= {names[place]: float(f"{p:.3g}") for place, p in fits}
         sure = [names[place] for place in said.ranked[row][predicted[row]]]
         unknown, extra = float(said.unknown[row]), {}
-        if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= series_mixing.LISTED_FROM:
+        if said.foreign[row] >= 0 and (p := float(said.foreign_probability[row])) >= probabilities.LISTED_FROM:
             named = foreign_names[said.foreign[row]]
-            probabilities[named], unknown = max(round(p, 4), probabilities.get(named, 0.0)), unknown - p
+            listed[named], unknown = max(round(p, 4), listed.get(named, 0.0)), unknown - p
             extra = {"named_by_tagger": named}
-            if p >= series_mixing.PREDICT_FROM:
+            if p >= probabilities.PREDICT_FROM:
                 sure.append(named)
         known = slice(learned.indptr[row], learned.indptr[row + 1])
         strange = unknown >= said.probability[row].max(initial=0.0)
-        missed = (names[place] for place, yes in zip(learned.indices[known], learned.data[known]) if not yes)
-        made = {
-            "hash": hash,
+        yield {
+            "hash": hashes[row],
             "fold": int(folds[row]),
             "tags": sorted(tag_sets[row]),
             "predicted": sure,
             "abstained": None if sure else "unknown_series" if strange else "unsure",
-            "probabilities": probabilities,
+            "probabilities": listed,
             "unknown": round(unknown, 4),
             "forgotten_share": round(float(said.forgotten[row]), 4),
-            "not_learned": sorted(missed),
-        }
-        out.append(made | extra)
-    return sorted(out, key=lambda one: one["hash"])
+            "not_learned": sorted(
+                names[place] for place, yes in zip(learned.indices[known], learned.data[known]) if not yes
+            ),
+        } | extra
 
 
 def save(
     folder: DataFolder,
-    namespace: str,
     card: dict[str, Any],
-    model: Model,
-    mixing: Mixing,
-    predictions: list[dict[str, Any]],
-    when: datetime | None = None,
-    with_network: Mixing | None = None,
-    network: dict[str, np.ndarray] | None = None,
-    kept: Kept | None = None,
+    tensors: Mapping[str, Mapping[str, np.ndarray]],
+    predictions: Iterable[dict[str, Any] | bytes],
+    judged: Sequence[str] | None = None,
 ) -> Path:
-    """Write weights, then predictions, then the card that makes them count; return the card's path.
+    """Write the arrays by file and name, then predictions, then the card that makes them count; return the card's path.
 
-    `card` holds what describes the classifier, `classes` (lists of series) among it; kind, version,
-    time, namespace and files are added here. `with_network` and `network` belong to a fine-tuned
-    network whose word the predictions have heard. Older files of the namespace are removed at the end.
+    `card` holds what describes the classifier, its `namespace` among it; kind, version, time and files are added here. Files
+    that it names already stay, others of the namespace are removed at the end. `judged` are the pictures whose
+    predictions were made since the training, where only those were.
     """
-    tensors = {"weights": _arrays(model) | {"exemplars": model.exemplars.astype(np.float16)}}
-    tensors["weights"] |= {"weights": mixing.weights, "none": mixing.none}
-    if with_network is not None and network is not None:
-        tensors["weights"] |= {"network_weights": with_network.weights, "network_none": with_network.none}
-        tensors["network"] = network
-    if kept is not None:
-        tensors["folds"] = kept.arrays()
-    when, described = _free_second(folder, namespace, when), dict[str, Any]()
-    for name, some in tensors.items():
-        path = folder.classifier / f"{_stem(namespace)}_{name}_{when.strftime(STAMP)}.safetensors"
-        _write_tensors(path, some)
-        described[name] = _described(path)
-    noise = {"noise": _noise(with_network or mixing)}
-    noise |= {"noise_without_network": _noise(mixing)} if with_network else {}
-    return _commit(folder, namespace, when, card | noise | {"files": described}, predictions)
-
-
-def save_renewed(
-    folder: DataFolder, namespace: str, card: dict[str, Any], predictions: list[Any], judged: list[str]
-) -> Path:
-    """Write predictions anew, those of the pictures `judged` and lines of before, and the `card`, which keeps all other files."""
-    return _commit(folder, namespace, _free_second(folder, namespace), card, predictions, judged)
-
-
-def _free_second(folder: DataFolder, namespace: str, when: datetime | None = None) -> datetime:
-    """The first second from `when` on that no file of the namespace has in its name."""
-    when = when or data_folder.utc_now()
-    while listed(folder.classifier, f"{_stem(namespace)}_*_{when.strftime(STAMP)}.*"):
+    stem, when, files = _stem(card["namespace"]), data_folder.utc_now(), dict(card.get("files", {}))
+    while listed(folder.classifier, f"{stem}_*_{when.strftime(STAMP)}.*"):
         when += timedelta(seconds=1)
-    return when
-
-
-def _commit(
-    folder: DataFolder,
-    namespace: str,
-    when: datetime,
-    card: dict[str, Any],
-    predictions: list[Any],
-    judged: list[str] | None = None,
-) -> Path:
-    stem, created = _stem(namespace), data_folder.isoformat(when)
-    out_of_fold = folder.classifier / f"{stem}_out_of_fold_{when.strftime(STAMP)}.json"
-    head = {"kind": OUT_OF_FOLD.name, "version": OUT_OF_FOLD.version, "created": created, "namespace": namespace}
+    stamp, created = when.strftime(STAMP), {"created": data_folder.isoformat(when), "namespace": card["namespace"]}
+    for name, arrays in tensors.items():
+        path = folder.classifier / f"{stem}_{name}_{stamp}.safetensors"
+        _write_tensors(path, arrays)
+        files[name] = _described(path)
+    path = folder.classifier / f"{stem}_out_of_fold_{stamp}.json"
+    head = {"kind": OUT_OF_FOLD.name, "version": OUT_OF_FOLD.version, **created}
     head |= {key: card[key] for key in ("dataset", "embedding", "fingerprint")}
     head |= {} if judged is None else {JUDGED: judged}
-    write_json(out_of_fold, head | {"predictions": predictions}, OUT_OF_FOLD.records)
-    files = card["files"] | {"out_of_fold": _described(out_of_fold)}
-    head = {"kind": CARD.name, "version": CARD.version, "created": created, "namespace": namespace}
-    path = card_path(folder, namespace)
+    write_json(path, head | {"predictions": predictions}, OUT_OF_FOLD.records)
+    files["out_of_fold"] = _described(path)
+    path = card_path(folder, card["namespace"])
+    head = {"kind": CARD.name, "version": CARD.version, **created}
     write_json(path, card | head | {"files": files}, CARD.records)
     names = {one["name"] for one in files.values()}
     for pattern in ("weights_*.safetensors", "network_*.safetensors", "folds_*.safetensors", "out_of_fold_*.json"):
@@ -283,113 +252,87 @@ def _commit(
     return path
 
 
-def _arrays(model: Model | Fitted) -> dict[str, np.ndarray]:
-    """What is kept of a model beside its exemplars, by name."""
-    companions = model.companions.tocoo()
-    return vars(model.plda) | {
-        "starts": model.starts,
-        **({"rows": model.rows} if isinstance(model, Fitted) else {}),
-        **{f"prior_{name}": value for name, value in vars(model.prior).items()},
-        "companions_row": companions.row,
-        "companions_column": companions.col,
-        "companions_value": companions.data,
-    }
-
-
-def _parts(arrays: dict[str, np.ndarray], companions: int) -> tuple[Plda, np.ndarray, Prior, sparse.csr_matrix]:
-    """PLDA, the starts of the classes' exemplars, what the tagger knows, and the companions, out of `_arrays`."""
-    plda = Plda(**{name: arrays[name] for name in Plda.__dataclass_fields__})
-    prior = Prior(**{name: arrays[f"prior_{name}"] for name in Prior.__dataclass_fields__})
-    places = arrays["companions_row"], arrays["companions_column"]
-    shape = companions, len(plda.counts)
-    return plda, arrays["starts"], prior, sparse.csr_matrix((arrays["companions_value"], places), shape=shape)
-
-
-def _write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     content = tensor_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     write_atomically(path, lambda out: out.write(content))
 
 
-def _noise(mixing: Mixing) -> dict[str, Any]:
-    """What the card says of a mixing's numbers; of all pictures together and of both kinds."""
-    kinds = [asdict(one) for one in mixing.absence]
-    count = np.array([one["pictures"] for one in kinds]) + 1e-9
-    whole = {key: float(np.average([one[key] for one in kinds], weights=count)) for key in SHARES}
-    whole |= {"pictures": sum(one["pictures"] for one in kinds), "strange": kinds[0]["strange"]}
-    rates = {"swapped_share": mixing.swapped, "agreement": mixing.agreement}
-    return rates | whole | {"by_company": kinds, "first": [*mixing.first, 0.0, 0.0], "foreign": mixing.foreign}
+def _arrays(model: Model, front: str = "") -> dict[str, np.ndarray]:
+    """A model by name, with `front` before each."""
+    companions = model.companions.tocoo()
+    named = vars(model.plda) | {"rows": model.exemplars, "starts": model.starts}
+    named |= {f"prior_{name}": value for name, value in vars(model.prior).items()}
+    named |= {f"companions_{name}": getattr(companions, name) for name in ("row", "col", "data")}
+    return {front + name: value for name, value in named.items()}
+
+
+def _model(arrays: Mapping[str, np.ndarray], companions: int, front: str = "") -> Model:
+    """The model out of `_arrays`, with so many companions."""
+    plda = Plda(**{name: arrays[front + name] for name in Plda.__dataclass_fields__})
+    prior = Prior(**{name: arrays[f"{front}prior_{name}"] for name in Prior.__dataclass_fields__})
+    row, column, ratio = (arrays[f"{front}companions_{name}"] for name in ("row", "col", "data"))
+    ratios = sparse.csr_matrix((ratio, (row, column)), shape=(companions, len(plda.counts)))
+    return Model(plda, arrays[f"{front}rows"], arrays[f"{front}starts"], prior, ratios)
 
 
 def load_card(folder: DataFolder, namespace: str) -> dict[str, Any]:
     """The card of one namespace's classifier. Raises `MissingInput` when none was trained, `BadFile` when it is damaged."""
     path = card_path(folder, namespace)
     if not there(path):
-        raise MissingInput(
-            f"no classifier for {namespace!r} in {folder.classifier}: run {MADE_BY}{_option(namespace)} first"
-        )
+        raise MissingInput(f"no classifier for {namespace!r} in {folder.classifier}: run {_made_by(namespace)} first")
     card = data_folder.load(path, CARD)
     try:
         CARD_SHAPE(card)
         one_of(namespace)(card["namespace"])
     except Wrong as error:
-        raise BadFile(
-            f"{path} is not the whole card of a {namespace} classifier: run {MADE_BY}{_option(namespace)} again ({error})"
-        ) from None
+        again = f"run {_made_by(namespace)} again ({error})"
+        raise BadFile(f"{path} is not the whole card of a {namespace} classifier: {again}") from None
     return card
 
 
 def load(folder: DataFolder, namespace: str) -> Classifier:
     """The classifier of a namespace, ready to predict. Raises `MissingInput` or `BadFile` naming the file."""
-    card = load_card(folder, namespace)
-    path, content = _content(folder, card, "weights")
+    card, again = load_card(folder, namespace), f"run {_made_by(namespace)} again"
+    path = _checked(folder, card, "weights")
     try:
-        arrays = read_tensors(content)
-        plda, starts, prior, companions = _parts(arrays, len(card["companions"]))
-        model = Model(plda, arrays["exemplars"].astype(np.float32), starts, prior, companions)
-        tuned, network = None, None
-        if "network" in card["files"]:
-            tuned = _mixing(arrays["network_weights"], arrays["network_none"], card["noise"])
-            path, content = _content(folder, card, "network")
-            network = read_tensors(content)
-        mixing = _mixing(arrays["weights"], arrays["none"], card["noise_without_network"] if tuned else card["noise"])
-        names = tuple(row["series"] for row in card["series"])
-        contains = np.zeros((len(card["classes"]), len(names)), dtype=bool)
-        for place, members in enumerate(card["classes"]):
-            contains[place, [names.index(name) for name in members]] = True
-    except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
-        again = f"run {MADE_BY}{_option(card['namespace'])} again"
-        raise BadFile(f"{path} and its card do not belong together ({error}): {again}") from None
-    sizes = plda.means.shape, plda.basis.shape, model.exemplars.shape[1:], model.starts.shape, mixing.weights.shape
-    directions, width = len(plda.between), card["embedding"]["dimensions"]
-    if sizes != ((len(contains), directions), (width, directions), (width,), (len(contains) + 1,), (scoring.FEATURES,)):
-        raise BadFile(
-            f"{path} has arrays of other sizes than its card says: run {MADE_BY}{_option(card['namespace'])} again"
+        arrays, network = read_tensors(path.read_bytes()), dict[str, np.ndarray]()
+        model, exemplars = _model(arrays, len(card["companions"])), arrays["exemplars"].astype(np.float32)
+        mixing, heard = (
+            Mixing(**{name: arrays[front + name] for name in Mixing.__dataclass_fields__}) if there else None
+            for front, there in ((ALONE, True), (HEARD, "network" in card["files"]))
         )
-    return Classifier(card, model, mixing, names, contains, tuned, network)
-
-
-def _mixing(weights: np.ndarray, none: np.ndarray, noise: dict[str, Any]) -> Mixing:
-    kinds = noise["by_company"] or [noise, noise]  # a card of before may know one kind alone
-    absence = [
-        Absence(one["pictures"], one["unknown_share"], one["forgotten_share"], tuple(one["strange"])) for one in kinds
-    ]
-    slope, offset = noise["first"][:2]
-    shares = noise["swapped_share"], (absence[0], absence[1]), (slope, offset), tuple(noise["foreign"])
-    return Mixing(weights, none, *shares, noise["agreement"])
+        if heard:
+            path = _checked(folder, card, "network")
+            network = read_tensors(path.read_bytes())
+        number = {row["series"]: place for place, row in enumerate(card["series"])}
+        classes = tuple(tuple(number[name] for name in members) for members in card["classes"])
+    except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadFile(f"{path} and its card do not belong together ({error}): {again}") from None
+    assert mixing is not None
+    plda, width = model.plda, card["embedding"]["dimensions"]
+    sizes = plda.means.shape, plda.basis.shape, exemplars.shape[1:], model.starts.shape, mixing.weights.shape
+    right = (len(classes), len(plda.between)), (width, len(plda.between)), (width,), (len(classes) + 1,)
+    if sizes != (*right, (scoring.FEATURES,)):
+        raise BadFile(f"{path} has arrays of other sizes than its card says: {again}")
+    return Classifier(card, model, exemplars, mixing, tuple(number), classes, heard, network)
 
 
 def load_out_of_fold(folder: DataFolder, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(the card, one record a picture) of a namespace's out-of-fold predictions."""
     card = load_card(folder, namespace)
-    path, _ = _content(folder, card, "out_of_fold")
-    rows = data_folder.load(path, OUT_OF_FOLD).get("predictions", [])
-    for place, row in enumerate(rows, 1):
+    return card, list(out_of_fold_rows(folder, card))
+
+
+def out_of_fold_rows(folder: DataFolder, card: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One record a picture of a card's out-of-fold predictions, one after another: a million of them are 2 GB."""
+    path = _checked(folder, card, "out_of_fold")
+    for place, (_, row) in enumerate(data_folder.records(path, OUT_OF_FOLD, {}), 1):
         try:
             _PREDICTION(row)
         except Wrong as error:
-            again = f"run {MADE_BY}{_option(namespace)} again ({error})"
+            again = f"run {_made_by(card['namespace'])} again ({error})"
             raise BadFile(f"{path}: record {place} of 'predictions' is not whole: {again}") from None
-    return card, rows
+        yield row
 
 
 def load_kept(folder: DataFolder, card: dict[str, Any]) -> tuple[Kept, dict[str, bytes], list[str]]:
@@ -397,42 +340,38 @@ def load_kept(folder: DataFolder, card: dict[str, Any]) -> tuple[Kept, dict[str,
 
     Raises `BadFile` or `MissingInput`.
     """
-    path, content = _content(folder, card, "folds")
+    path = _checked(folder, card, "folds")
     try:
-        arrays, parts = read_tensors(content), dict[int, dict[str, np.ndarray]]()
-        for name, one in arrays.items():
-            fold, dot, rest = name.partition(".")
-            if dot:
-                parts.setdefault(int(fold), {})[rest] = one
-        fitted = []
-        for fold in range(len(parts)):
-            plda, *others = _parts(parts[fold], len(card["companions"]))
-            fitted.append(Fitted(plda, parts[fold]["rows"], *others))
-        hashes = arrays["hashes"].reshape(-1).view("V32")
-        kept = Kept(hashes, arrays["embedded"], arrays["tagged"], arrays["folds"], fitted)
-        out_of_fold, content = _content(folder, card, "out_of_fold")
-        again: list[str] = data_folder.head(out_of_fold, OUT_OF_FOLD).get(JUDGED) or []
+        arrays = read_tensors(path.read_bytes())
+        number = sum(name.endswith(".rows") for name in arrays)
+        models = [_model(arrays, len(card["companions"]), f"{fold}.") for fold in range(number)]
+        kept = Kept(models=models, **{name: one for name, one in arrays.items() if "." not in name})
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadFile(f"{path} cannot be read ({error}): run {MADE_BY} again") from None
-    return kept, {found[1].decode(): found[0] for found in LINE.finditer(content)}, again
+    path = _checked(folder, card, "out_of_fold")
+    again: list[str] = data_folder.head(path, OUT_OF_FOLD).get(JUDGED) or []
+    return kept, {found[1].decode(): found[0] for found in LINE.finditer(path.read_bytes())}, again
 
 
-def _content(folder: DataFolder, card: dict[str, Any], name: str) -> tuple[Path, bytes]:
-    """One of the files that a card names, as it was when the card was written."""
+def _checked(folder: DataFolder, card: dict[str, Any], name: str) -> Path:
+    """One of the files that a card names, if it is as it was when the card was written."""
+    again = f"run {_made_by(card['namespace'])} again"
+    if name not in card["files"]:
+        raise MissingInput(f"the {card['namespace']} classifier has no {name}: {again}")
     path = folder.classifier / Path(card["files"][name]["name"]).name
-    again = f"run {MADE_BY}{_option(card['namespace'])} again"
     try:
-        content = path.read_bytes()
+        found = _described(path)
     except (FileNotFoundError, IsADirectoryError, ValueError):  # a name with a zero byte is a ValueError
         raise BadFile(f"{path} is named by its card and is not there: {again}") from None
-    if hashlib.sha256(content).hexdigest() != card["files"][name]["sha256"]:
+    if found["sha256"] != card["files"][name]["sha256"]:
         raise BadFile(f"{path} is not what its card says (damaged or changed): {again}")
-    return path, content
+    return path
 
 
 def _described(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def _stem(namespace: str) -> str:
@@ -440,24 +379,21 @@ def _stem(namespace: str) -> str:
     return quote(namespace, safe=" ").replace("_", "%5F")
 
 
-def _option(namespace: str) -> str:
-    return "" if namespace == "series" else f" --namespace {namespace}"
+def _made_by(namespace: str) -> str:
+    return MADE_BY + ("" if namespace == "series" else f" --namespace {namespace}")
 
 
 def keep_nothing(folder: DataFolder, namespace: str, dataset: str, reason: str) -> None:
     """Note down that this dataset has nothing to learn from; a classifier of earlier days stays."""
-    write_json(
-        folder.classifier / f"{namespace}_nothing_to_learn.json",
-        {"kind": "nothing_to_learn", "version": 1, "dataset": dataset, "reason": reason},
-    )
+    noted = {"kind": "nothing_to_learn", "version": 1, "dataset": dataset, "reason": reason}
+    write_json(folder.classifier / f"{_stem(namespace)}_nothing_to_learn.json", noted)
 
 
 def nothing(folder: DataFolder, namespace: str) -> str | None:
     """Why there is no classifier, where the last training found nothing to learn from; None where there is one."""
-    path = folder.classifier / f"{namespace}_nothing_to_learn.json"
-    if not there(path) or (folder.classifier / f"{namespace}_classifier.json").exists():
+    path = folder.classifier / f"{_stem(namespace)}_nothing_to_learn.json"
+    if not there(path) or card_path(folder, namespace).exists():
         return None
-    try:
+    with suppress(BadFile):
         return str(json_files.read(path, record({"reason": text()}), f"run {MADE_BY} again")["reason"])
-    except BadFile:
-        return None
+    return None

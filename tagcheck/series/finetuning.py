@@ -8,7 +8,7 @@ taken. What is random in a step comes from seed, epoch and step, so that a kille
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -192,24 +192,25 @@ class Training:
 
     def _judge(self) -> None:
         """The loss of each network on the pictures it is stopped by; where that is the least so far, the network is kept."""
-        log_p = np.zeros((len(self.backs), *self.targets.shape), np.float32)
+        losses = np.zeros(len(self.backs))
         for rows, found in self._plain(np.flatnonzero(self.held.any(axis=0))):
-            log_p[:, rows] = found
-        sums = [-float(self.targets[rows].multiply(p[rows]).sum()) for p, rows in zip(log_p, self.held)]
-        losses = [round(float(one / max(1, rows.sum())), 5) for one, rows in zip(sums, self.held)]
-        self.history.append({"epoch": self.epoch, "held_losses": losses})
-        for fold, back in enumerate(self.backs):
-            if self._best_epoch(fold) == self.epoch:
-                self.best[fold] = {name: value.detach().clone() for name, value in back.state_dict().items()}
+            losses -= np.einsum("kbc,bc,kb->k", found, self.targets[rows].toarray(), self.held[:, rows])
+        losses = (losses / np.maximum(1, self.held.sum(axis=1))).round(5)
+        self.history.append({"epoch": self.epoch, "held_losses": losses.tolist()})
+        for fold in np.flatnonzero(self._best_epochs() == self.epoch):
+            self.best[fold] = {name: one.detach().clone() for name, one in self.backs[fold].state_dict().items()}
 
-    def _best_epoch(self, fold: int) -> int:
-        return int(np.argmin([row["held_losses"][fold] for row in self.history])) if self.history else 0
+    def _best_epochs(self) -> np.ndarray:
+        """The epoch of each network's least loss so far, (folds,)."""
+        losses = np.array([row["held_losses"] for row in self.history] or [[0.0] * len(self.backs)])
+        return np.asarray(losses.argmin(axis=0))
 
     def _going(self) -> list[int]:
         """The networks whose best epoch is not longer ago than `patience`."""
-        return [one for one in range(len(self.backs)) if self.epoch - self._best_epoch(one) <= self.settings.patience]
+        return np.flatnonzero(self.epoch - self._best_epochs() <= self.settings.patience).tolist()
 
     def _plain(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """`log_probabilities` of its own networks."""
         return log_probabilities(self.network, self.backs, self.read, rows, self.settings.blocks)
 
     def _back(self, network: ViT, rows: np.ndarray) -> Back:
@@ -236,31 +237,30 @@ class Training:
 
     def _save(self, path: Path) -> None:
         state = {"at": [self.epoch, self.step], "history": self.history, "best": self.best}
-        state["backs"] = [back.state_dict() for back in self.backs]
-        state["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
+        state |= {"backs": [one.state_dict() for one in self.backs]}
+        state |= {"optimizers": [one.state_dict() for one in self.optimizers]}
         write_atomically(path, lambda out: store.save_pt(state, out))
 
     def _resume(self, state: dict[str, Any]) -> None:
         (self.epoch, self.step), self.history, self.best = state["at"], state["history"], state["best"]
-        for back, optimizer, one, other in zip(self.backs, self.optimizers, state["backs"], state["optimizers"]):
-            back.load_state_dict(one)
-            optimizer.load_state_dict(other)
+        parts: list[Any] = [*self.backs, *self.optimizers]
+        for part, saved in zip(parts, (*state["backs"], *state["optimizers"])):
+            part.load_state_dict(saved)
 
 
 def new_log_probabilities(
-    network: ViT, tensors: dict[str, np.ndarray], known: np.ndarray, read: Reader, count: int, blocks: int
+    network: ViT, tensors: Mapping[str, np.ndarray], known: np.ndarray, read: Reader, count: int, blocks: int
 ) -> np.ndarray:
     """The log of stored networks' mean probabilities for `count` new pictures, (count, C); zeros where one cannot be read."""
     backs, log_p = [], np.zeros((count, known.shape[1]), np.float32)
-    for fold in range(len(known)):
-        split = ((name.partition("."), one) for name, one in tensors.items())
-        own = {name: torch.tensor(one) for (number, _, name), one in split if number == str(fold)}
+    for front in (f"{fold}." for fold in range(len(known))):
+        own = {name.removeprefix(front): torch.tensor(one) for name, one in tensors.items() if name.startswith(front)}
         try:
             back = Back(network, blocks, known.shape[1], own["mean"], own["scale"])
             back.load_state_dict(own)
-            backs.append(back.to(network.head.weight.device))
         except (KeyError, RuntimeError) as error:
             raise BadFile(f"the tuned blocks do not fit the network: {str(error).splitlines()[0]}") from None
+        backs.append(back.to(network.head.weight.device))
     for rows, found in log_probabilities(network.eval(), backs, read, np.arange(count), blocks):
         mean = (np.exp(found) * known[:, None]).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         log_p[rows] = np.log(np.maximum(mean / mean.sum(axis=1, keepdims=True), math.exp(LEAST_LOG)))

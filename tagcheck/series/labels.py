@@ -1,18 +1,16 @@
 """The owner's series tags as classes, and pictures spread over folds so that every class is in each."""
 
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import numpy as np
 from scipy import sparse
 
 FOLDS = 10
 SET_PICTURES = 3  # pictures (not near-duplicates of each other) that make a set of series a class
-
-
-class CannotLearn(ValueError):
-    """The tags do not suffice to learn from; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Labels:
         return out
 
 
-def label_images(tag_sets: Sequence[frozenset[str]], groups: np.ndarray) -> Labels:
+def label_images(tag_sets: Sequence[Collection[str]], groups: np.ndarray) -> Labels:
     """The classes of n pictures from their series tags. `groups` (n,) names each picture's near-duplicate group.
 
     A set of two or more series becomes a class when pictures of at least `SET_PICTURES` groups have
@@ -63,39 +61,39 @@ def label_images(tag_sets: Sequence[frozenset[str]], groups: np.ndarray) -> Labe
     support = Counter(tag for tags in tag_sets for tag in tags)
     series = tuple(sorted(support, key=lambda tag: (-support[tag], tag)))
     number = {tag: place for place, tag in enumerate(series)}
-    as_sets = [tuple(sorted(number[tag] for tag in tags)) for tags in tag_sets]
-    seen = {(members, group) for members, group in zip(as_sets, groups.tolist()) if len(members) > 1}
+    several = ((tags, group) for tags, group in zip(tag_sets, groups.tolist()) if len(tags) > 1)
+    seen = {(tuple(sorted(number[tag] for tag in tags)), group) for tags, group in several}
     frequent = Counter(members for members, _ in seen)
-    sets = [
-        members
-        for members, count in sorted(frequent.items(), key=lambda one: (-one[1], one[0]))
-        if count >= SET_PICTURES
-    ]
-    classes = tuple((place,) for place in range(len(series))) + tuple(sets)
-    return labelled(tag_sets, series, classes)
+    sets = [members for members in frequent if frequent[members] >= SET_PICTURES]
+    sets.sort(key=lambda members: (-frequent[members], members))
+    return labelled(tag_sets, series, (*((place,) for place in range(len(series))), *sets))
 
 
 def labelled(
-    tag_sets: Sequence[frozenset[str]], series: tuple[str, ...], classes: tuple[tuple[int, ...], ...]
+    tag_sets: Sequence[Collection[str]], series: tuple[str, ...], classes: tuple[tuple[int, ...], ...]
 ) -> Labels:
     """The tags of n pictures as classes that are known; other tags count for nothing."""
-    number = {tag: place for place, tag in enumerate(series)}
-    as_sets = [tuple(sorted(number[tag] for tag in tags if tag in number)) for tags in tag_sets]
+    owned = tag_columns(tag_sets, series)
     of_set = {members: place for place, members in enumerate(classes)}
-    parts = [(of_set[members],) if members in of_set else members for members in as_sets]
-    return Labels(
-        series,
-        classes,
-        _tagged_rows(parts, len(classes), shares=True).astype(np.float32),
-        _tagged_rows(as_sets, len(series), shares=False).astype(bool),
-    )
-
-
-def _tagged_rows(parts: Sequence[tuple[int, ...]], width: int, shares: bool) -> sparse.csr_matrix:
+    rows = (tuple(owned.indices[start:end].tolist()) for start, end in pairwise(owned.indptr.tolist()))
+    parts = [(of_set[members],) if members in of_set else members for members in rows]
     sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
-    columns = np.fromiter((column for part in parts for column in part), dtype=np.int64, count=int(sizes.sum()))
-    values = np.repeat(1.0 / np.maximum(sizes, 1), sizes) if shares else np.ones(len(columns))
-    return sparse.csr_matrix((values, columns, np.concatenate([[0], np.cumsum(sizes)])), shape=(len(parts), width))
+    shares = np.repeat(1.0 / np.maximum(sizes, 1), sizes).astype(np.float32)
+    columns = np.fromiter(chain.from_iterable(parts), dtype=np.int64, count=len(shares))
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    membership = sparse.csr_matrix((shares, columns, ends), shape=(len(parts), len(classes)))
+    return Labels(series, classes, membership, owned.astype(bool))
+
+
+def tag_columns(tag_sets: Iterable[Collection[str]], names: Sequence[str]) -> sparse.csr_matrix:
+    """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
+    column = {name: place for place, name in enumerate(names)}
+    columns, ends = array("i"), array("q", [0])
+    for mine in tag_sets:
+        columns.extend(sorted(column[tag] for tag in mine if tag in column))
+        ends.append(len(columns))
+    shape = len(ends) - 1, len(names)
+    return sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=shape)
 
 
 def group_counts(labels: Labels, groups: np.ndarray) -> np.ndarray:
@@ -111,17 +109,11 @@ def spread_folds(folds: np.ndarray, groups: np.ndarray, labels: Labels) -> np.nd
     Otherwise the model of that fold would know nothing of the series. Whole groups are moved, one a
     series, to the fold that is smallest by then.
     """
-    folds = folds.copy()
-    sizes = np.bincount(folds)
-    columns = labels.tags.tocsc()
+    folds, columns = folds.copy(), labels.tags.tocsc()
     for place in np.argsort(np.diff(columns.indptr), kind="stable"):
         rows = columns.indices[columns.indptr[place] : columns.indptr[place + 1]]
-        members = np.unique(groups[rows])
-        if len(members) < 2 or len(np.unique(folds[rows])) > 1:
-            continue
-        moved = groups == members[-1]
-        here = folds[rows[0]]
-        target = np.argsort(np.where(np.arange(len(sizes)) == here, len(folds) + 1, sizes), kind="stable")[0]
-        folds[moved] = target
-        sizes = np.bincount(folds, minlength=len(sizes))
+        if (groups[rows] != groups[rows[0]]).any() and (folds[rows] == folds[rows[0]]).all():
+            sizes = np.bincount(folds)
+            sizes[folds[rows[0]]] = len(folds) + 1
+            folds[groups == groups[rows].max()] = sizes.argmin()
     return folds

@@ -8,35 +8,36 @@ from scipy import sparse
 
 from tagcheck.learning import linear_probes
 from tagcheck.learning.same_class_model import Plda, fit_plda
-from tagcheck.series.labels import CannotLearn, Labels
-from tagcheck.series.scoring import LEAST_TUNED, TUNED, Candidates, Fitted, Model, Progress, pick_exemplars, score
-from tagcheck.series.tagger_says import BLOCK, Prior, Tagger, companion_ratios
+from tagcheck.series.labels import Labels
+from tagcheck.series.scoring import LEAST_TUNED, TUNED, Candidates, Model, Progress, pick_exemplars, score
+from tagcheck.series.tagger_says import BLOCK, TRUST_START, Prior, Tagger, companion_ratios
 
 
 @dataclass(frozen=True)
 class Folded:
-    """Out-of-fold candidates of n pictures, and what each fold's model could know.
+    """Out-of-fold candidates of n pictures, the fold (n,) of each, and the models that judged the folds.
 
-    `folds` (n,); `known` (folds, C) float: pictures of each class in the rows that a fold's model was fitted on. `named_logit`
-    (n,) how loudly the tagger names a series, `named_right` (n,) 1 or 0 whether the picture has its tag, -1 where that is not known.
-    `fitted` are the folds' models.
+    `trust` (slope, offset) turns the logit of a series that the tagger names into the log-odds that it is right.
     """
 
     candidates: Candidates
     folds: np.ndarray
-    known: np.ndarray
-    named_logit: np.ndarray
-    named_right: np.ndarray
-    fitted: Sequence[Fitted] = ()
+    models: Sequence[Model]
+    trust: tuple[float, float] = TRUST_START
 
     def learned(self, labels: Labels) -> sparse.csr_matrix:
         """What `learned` says of these."""
-        return learned(self.known, self.folds, labels)
+        return learned(self.models, self.folds, labels)
 
 
-def learned(known: np.ndarray, folds: np.ndarray, labels: Labels) -> sparse.csr_matrix:
+def known(models: Sequence[Model]) -> np.ndarray:
+    """(models, C) float: of each class, the pictures that a model was fitted on."""
+    return np.stack([one.plda.counts for one in models])
+
+
+def learned(models: Sequence[Model], folds: np.ndarray, labels: Labels) -> sparse.csr_matrix:
     """csr (n, S) of 0/1: of each picture's own series, those that the model which judged it had pictures of."""
-    of_fold = known @ labels.contains() > 0
+    of_fold = known(models) @ labels.contains() > 0
     row, column = labels.tags.nonzero()
     values = of_fold[folds[row], column].astype(np.float32)
     return sparse.csr_matrix((values, (row, column)), shape=labels.tags.shape)
@@ -54,46 +55,30 @@ def out_of_fold(
     """Scores of every picture by a model that saw neither it nor a near-duplicate; and the model of all pictures.
 
     `matrix` (n, d) embeddings, `folds` (n,) from `probes.grouped_folds`, `tagger` from `listen`, `beside` csr (n, T)
-    the pictures' character tags. All models come out of one pass over the data. Raises `CannotLearn` when
+    the pictures' character tags. All models come out of one pass over the data. Raises ValueError when
     a fold's model would know fewer than two series.
     """
-    own, tagged = labels.single, np.flatnonzero(labels.tagged)
-    sums = linear_probes.moments(matrix[tagged], labels.membership[tagged], folds[tagged])
-    number = int(folds.max()) + 1
+    own, number = labels.single, int(folds.max()) + 1
+    beside = sparse.csr_matrix((len(matrix), 0), dtype=np.float32) if beside is None else beside
+    sums = linear_probes.moments(matrix, labels.membership, np.where(labels.tagged, folds, -1))
 
-    def model(without: int | None) -> Fitted:
-        rows = np.flatnonzero(folds != without) if without is not None else np.arange(len(matrix))
-        picked, starts = pick_exemplars(own, rows, len(labels.classes), seed)
+    def model(rows: np.ndarray, without: int | None = None) -> Model:
         prior = tagger.prior(labels, rows) if tagger else Prior.nothing(matrix.shape[1])
-        companions = sparse.csr_matrix((0, len(labels.classes)), dtype=np.float32)
-        if beside is not None:
-            companions = companion_ratios(beside, labels, rows)
-        return Fitted(_fit(sums, without), picked, starts, prior, companions)
+        picked = pick_exemplars(own, rows, len(labels.classes), seed)
+        return Model(_fit(sums, without), *picked, prior, companion_ratios(beside, labels, rows))
 
-    parts, fitted, rows_of = [], [], [np.flatnonzero(folds == fold) for fold in range(number)]
-    for fold, rows in enumerate(rows_of):
-        fitted.append(model(fold))
-        along = None if beside is None else beside[rows]
-        parts.append(score(fitted[-1].over(matrix), matrix[rows], own[rows], along))
+    models, fields = list[Model](), list[np.ndarray]()
+    for fold in range(number):
+        mine = folds == fold
+        models.append(model(np.flatnonzero(~mine), fold))
+        part = score(models[-1], matrix[models[-1].exemplars], matrix[mine], own[mine], beside[mine])
+        fields = fields or [np.empty((len(matrix), *one.shape[1:]), one.dtype) for one in vars(part).values()]
+        for field, values in zip(fields, vars(part).values()):
+            field[mine] = values
         if progress:
             progress(0.8 * (fold + 1) / number)
-    found = Candidates.joined(parts).rows(np.argsort(np.concatenate(rows_of), kind="stable"))
-    known = np.array([one.plda.counts for one in fitted])
-    return Folded(found, folds, known, *_named(matrix, labels, tagger), fitted), model(None).over(matrix)
-
-
-def _named(matrix: np.ndarray, labels: Labels, tagger: Tagger | None) -> tuple[np.ndarray, np.ndarray]:
-    """`Folded.named_logit` and `named_right`, of whatever series the tagger knows by name."""
-    right = np.full(len(matrix), -1)
-    if tagger is None:
-        return np.zeros(len(matrix)), right
-    meant, logit = tagger.by_name().foreign(matrix)
-    own = {name: place for place, name in enumerate(labels.series)}
-    place = np.array([own.get(name, -1) for name in (*tagger.foreign_names, "")])[meant]
-    rows = np.flatnonzero(labels.tagged & (meant >= 0))
-    has = np.asarray(labels.tags[rows, np.maximum(place[rows], 0)]).ravel()
-    right[rows] = has & (place[rows] >= 0)
-    return logit, right
+    trust = tagger.trust(matrix, labels) if tagger else TRUST_START
+    return Folded(Candidates(*fields), folds, models, trust), model(np.arange(len(matrix)))
 
 
 def network_heard(
@@ -121,13 +106,10 @@ def network_heard(
     return replace(found, features=features)
 
 
-def _fit(sums: linear_probes.FoldedMoments, fold: int | None) -> Plda:
+def _fit(sums: linear_probes.FoldedMoments, without: int | None) -> Plda:
     """The model without one fold, or of all rows."""
-    left = [place for place in range(len(sums.count)) if place != fold]
-    count = sums.count[left].sum()
-    counts = sums.sum_y[left].sum(axis=0)
-    if (counts > 1e-9).sum() < 2:
-        raise CannotLearn("fewer than two series are left when the pictures of one part are held back")
+    left = np.arange(len(sums.count)) != (-1 if without is None else without)
+    count, counts = sums.count[left].sum(), sums.sum_y[left].sum(axis=0)
     mean = sums.sum_x[left].sum(axis=0) / count
     gram = sums.gram[left].sum(axis=0) - count * np.outer(mean, mean)
     class_sums = (sums.cross[left].sum(axis=0) - np.outer(mean, counts)).T

@@ -14,13 +14,12 @@ from scipy import optimize, sparse
 from scipy.special import expit, logit
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, one_hot
 
 from tagcheck.learning import expected_calibration_error
-from tagcheck.learning.logistic import logistic
 from tagcheck.series.labels import Labels
-from tagcheck.series.out_of_fold import Folded
-from tagcheck.series.scoring import COMPANIONS, MIXING_ROWS, NEARNESS, Candidates
+from tagcheck.series.out_of_fold import Folded, known
+from tagcheck.series.scoring import MIXING_ROWS, NEARNESS, Candidates, Rows
 from tagcheck.series.tagger_says import BLOCK
 
 # The first series; F1 is highest when cut at half the F1 there is to reach (Lipton et al., ECML 2014).
@@ -35,8 +34,6 @@ KNOWN_OF_UNTAGGED, KNOWN_WEIGHT = 0.3, 0.1
 SMALLEST_UNKNOWN = 0.02  # of all pictures: a picture to come may always be of an unknown series
 STRUCK = 2000  # tagged pictures, about, that are also taken for ones of an unknown series
 NO_CANDIDATE, LEAST = -1e9, 1e-12
-# Slope and offset of the tagger's logit where nothing is known, and its weight in pictures.
-FOREIGN_START, FOREIGN_WEIGHT = ((1.0, 1.0), 10.0)
 Free = dict[str, tuple[Sequence[float], Sequence[float], float, float]]
 # What is learned: where it begins, how strongly it is drawn there, and its bounds.
 FREE: Free = {
@@ -53,89 +50,82 @@ STEEPNESS = 0.05
 
 
 @dataclass(frozen=True)
-class Absence:
-    """What it means that pictures of one kind have no tag: they are of unknown series, or it is forgotten.
-
-    Of `pictures`, tagged or not, `unknown_share` are of unknown series; of those of known series `forgotten_share` have no
-    tag. `strange` (slope, offset, bend, knot) turns the log-odds x of "none of yours" into the log of the ratio of densities
-    of unknown and known pictures: offset + slope x, and bend times what x lies above the knot.
-    """
-
-    pictures: int
-    unknown_share: float
-    forgotten_share: float
-    strange: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
 class Mixing:
-    """How scores become probabilities.
+    """How scores become probabilities, as arrays of float64.
 
-    `weights` (F,) of the features, `none` (G,) of what makes "none of yours"; `swapped` the share of tags that name another
-    series than the picture's. `absence` of pictures whose character tags say nothing and of those whose do: who forgets the
-    series mostly forgets the characters, too. `first` (slope, offset) corrects the log-odds of the likeliest series,
-    `agreement` weighs the log of the share that it has of all candidates against "none". `foreign` (slope, offset) turns the
-    logit of a series that the tagger names into the log-odds that it is this, if none of the known.
+    `weights` (F,) of the features; `none` (G,) of what makes "none of yours", to which `agreement` (1,) adds the log of the
+    share that the likeliest class has of all candidates. `slopes` (4,), two a kind of picture, below and above 0, and `offsets`
+    (2,) turn the log-odds of "none of yours" so found into those of an unknown series. `first_slope`, `first_offset` (1,)
+    correct the log-odds of the likeliest class. `trust` (2,) is that of `Folded`.
+
+    Shares, 0 to 1: `swapped` (1,) of the tags name another series than the picture's; of the `pictures` (2,) of each kind,
+    `unknown` (2,) are of unknown series, and of those of known ones `forgotten` (2,) have no tag. Kinds are told apart since
+    who forgets the series mostly forgets the characters, too.
     """
 
     weights: np.ndarray
     none: np.ndarray
-    swapped: float
-    absence: tuple[Absence, Absence]
-    first: tuple[float, float] = (1.0, 0.0)
-    foreign: tuple[float, float] = FOREIGN_START
-    agreement: float = 0.0
+    agreement: np.ndarray
+    slopes: np.ndarray
+    offsets: np.ndarray
+    first_slope: np.ndarray
+    first_offset: np.ndarray
+    trust: np.ndarray
+    swapped: np.ndarray
+    pictures: np.ndarray
+    unknown: np.ndarray
+    forgotten: np.ndarray
 
     def probabilities(self, found: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(probability of each candidate class (n, K), of none of the owner's series (n,)); each row sums to 1."""
-        learned = (torch.as_tensor(one) for one in (self.weights, self.none, self.agreement, self.first))
-        among, odds = (one.numpy() for one in _looks(_Tensors.of(found), *learned))
-        slope, offset, bend, knot = self._of_kind(found, [one.strange for one in self.absence]).T
-        share = self._of_kind(found, [one.unknown_share for one in self.absence])
-        unknown = expit(offset + slope * odds + bend * np.maximum(odds - knot, 0.0) + logit(share))
+        learned = {name: torch.from_numpy(getattr(self, name)) for name in FREE}
+        among, strange = (one.numpy() for one in _looks(_Tensors.of(found), learned))
+        unknown = expit(strange)
         return np.asarray(among * (1.0 - unknown)[:, None]), unknown
 
-    def forgotten(self, found: Candidates) -> np.ndarray:
-        """Of pictures of its kind and of known series, the share without a tag: (n,), 0 to 1."""
-        return self._of_kind(found, [one.forgotten_share for one in self.absence])
-
-    def _of_kind(self, found: Candidates, values: Sequence[Any]) -> np.ndarray:
-        return np.asarray(np.array(values)[_with_characters(found).astype(int)])
-
-
-def _with_characters(found: Candidates) -> np.ndarray:
-    """(n,) bool: which pictures have a character tag that is evidence for one of their candidates."""
-    return np.asarray((found.features[..., COMPANIONS] > 0).any(axis=1))
+    def noise(self) -> dict[str, Any]:
+        """What the card tells of it: of all pictures together and, `by_company`, of both kinds."""
+        pictures, shares = self.pictures, {"unknown_share": self.unknown, "forgotten_share": self.forgotten}
+        kinds = [
+            {"pictures": int(pictures[at])} | {name: float(one[at]) for name, one in shares.items()} for at in (0, 1)
+        ]
+        whole = {name: float(np.average(one, weights=pictures + 1e-9)) for name, one in shares.items()}
+        swapped = float(self.swapped[0])
+        return {"swapped_share": swapped, "pictures": int(pictures.sum()), **whole, "by_company": kinds}
 
 
 @dataclass(frozen=True)
 class _Tensors:
-    """Candidates as `_looks` takes them: `features` (n, K, F), `present` (n, K), and `against` (n, G), which speaks for
-    "none": 1, the log of how unusual the picture is, and how near the nearest candidate's pictures are.
+    """Candidates as `_looks` takes them: `features` (n, K, F), `present` (n, K), the `kind` (n,) of each picture, and `against`
+    (n, G), which speaks for "none": 1, the log of how unusual the picture is, and how near the nearest candidate's pictures are.
     """
 
     features: Tensor
     present: Tensor
+    kind: Tensor
     against: Tensor
 
     @classmethod
     def of(cls, found: Candidates) -> "_Tensors":
         near = np.where(found.present[..., None], found.features[..., NEARNESS], -1.0).max(axis=1, initial=-1.0)
-        numbers = found.features, np.concatenate([found.unusual, near], axis=1)
-        features, against = (torch.from_numpy(one.astype(np.float64)) for one in numbers)
-        return cls(features, torch.from_numpy(found.present), against)
+        against = np.column_stack([np.ones(len(near)), found.unusual, near])
+        numbers = (found.features.astype(np.float64), found.present, found.accompanied.astype(int), against)
+        return cls(*map(torch.from_numpy, numbers))
 
 
-def _looks(found: _Tensors, weights: Tensor, none: Tensor, agreement: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """(probability of each candidate class if it is any (n, K), log-odds of "none of yours" before `Absence.strange` (n,))."""
-    logits = torch.where(found.present, found.features @ weights, NO_CANDIDATE)
+def _looks(found: _Tensors, at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(probability of each candidate class if it is any (n, K), log-odds that the picture is of an unknown series (n,)), with the
+    numbers of `Mixing`.
+    """
+    logits = torch.where(found.present, found.features @ at["weights"], NO_CANDIDATE)
     among = torch.softmax(logits, dim=1)
-    top = torch.nn.functional.one_hot(among.argmax(dim=1), among.shape[1]).bool()
+    top = one_hot(among.argmax(dim=1), among.shape[1]).bool()
     most = among.amax(dim=1).clamp_min(LEAST)
     left = (1.0 - most).clamp_min(LEAST)
-    odds = found.against @ none - torch.logsumexp(logits, dim=1) + agreement * torch.log(most)
-    sure = torch.sigmoid(first[0] * (torch.log(most) - torch.log(left)) + first[1])
-    return torch.where(top, sure[:, None], among * ((1.0 - sure) / left)[:, None]), odds
+    odds = found.against @ at["none"] - torch.logsumexp(logits, dim=1) + at["agreement"] * torch.log(most)
+    strange = at["slopes"][2 * found.kind + (odds > 0.0)] * odds + at["offsets"][found.kind]
+    sure = torch.sigmoid(at["first_slope"] * (torch.log(most) - torch.log(left)) + at["first_offset"])
+    return torch.where(top, sure[:, None], among * ((1.0 - sure) / left)[:, None]), strange
 
 
 def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray | None = None) -> Mixing:
@@ -147,32 +137,19 @@ def fit_mixing(folded: Folded, labels: Labels, seed: int = 0, among: np.ndarray 
     own class struck out of the candidates, lest nothing be unknown. With `among` (n,) bool it is learned from those alone.
     """
     own, counted = labels.single, np.ones(len(labels.tagged), dtype=bool) if among is None else among
-    learnable = (own >= 0) & (folded.known[folded.folds, np.maximum(own, 0)] > 0)
+    learnable = (own >= 0) & (known(folded.models)[folded.folds, np.maximum(own, 0)] > 0)
     taught = np.random.default_rng(seed).permutation(np.flatnonzero(counted & (learnable | ~labels.tagged)))
     rows = np.sort(taught[:MIXING_ROWS])
     frequency = np.asarray(labels.membership.sum(axis=0)).ravel()
-    found, own = folded.candidates.rows(rows), own[rows]
-    fit = _Fit(found, own, frequency / max(frequency.sum(), LEAST))
+    fit = _Fit(folded.candidates.rows(rows), own[rows], frequency / max(frequency.sum(), LEAST))
     best = fit.best()
-    with torch.no_grad():
-        unknown = torch.sigmoid(fit.likelihood(best)[0]).numpy()[: len(rows)]
-    at = {name: one.tolist() for name, one in best.items()}
-    kinds = []
-    for kind, (below, above) in enumerate((at["slopes"][:2], at["slopes"][2:])):
-        here = _with_characters(found) == kind
-        share = float(np.clip(unknown[here].mean() if here.any() else 0.5, LEAST, 1.0 - LEAST))
-        strange = (below, float(at["offsets"][kind] - logit(share)), above - below, 0.0)
-        pictures = round(float(here.sum()) * len(taught) / max(1, len(rows)))
-        kinds.append(Absence(pictures, share, float(expit(at["forgotten"][kind])), strange))
-    return Mixing(
-        best["weights"].numpy(),
-        best["none"].numpy(),
-        float(expit(at["swapped"][0])),
-        (kinds[0], kinds[1]),
-        (at["first_slope"][0], at["first_offset"][0]),
-        _trust(folded, counted),
-        at["agreement"][0],
-    )
+    unknown, kind = torch.sigmoid(fit.likelihood(best)[0])[: len(rows)].numpy(), fit.found.kind[: len(rows)].numpy()
+    count = np.bincount(kind, minlength=2)
+    share = np.where(count > 0, np.bincount(kind, unknown, minlength=2) / np.maximum(count, 1), 0.5)
+    pictures = np.rint(count * len(taught) / max(1, len(rows))).astype(np.int64)
+    numbers = {name: one.numpy() for name, one in best.items()}
+    numbers |= {name: expit(numbers[name]) for name in ("swapped", "forgotten")}
+    return Mixing(**numbers, trust=np.array(folded.trust), pictures=pictures, unknown=share)
 
 
 class _Fit:
@@ -188,36 +165,28 @@ class _Fit:
         some = replace(some, classes=np.where(some.classes == own[struck][:, None], -1, some.classes))
         found = Candidates.joined([found, some])
         own = np.concatenate([own, np.full(len(struck), -1)])
-        self.tensors = _Tensors.of(found)
-        self.kind = torch.from_numpy(_with_characters(found).astype(np.int64))
+        self.found = _Tensors.of(found)
         self.hit = torch.from_numpy((found.classes == own[:, None]) & (own >= 0)[:, None])
         self.chance = torch.from_numpy(np.where(own >= 0, frequency[np.maximum(own, 0)], 1.0))
         self.has = torch.from_numpy(own >= 0)
         self.struck = torch.arange(len(own)) >= len(own) - len(struck)
         self.weight = torch.where(self.struck, SMALLEST_UNKNOWN * len(tagged) / max(1, len(struck)), 1.0)
-        tags = torch.bincount(self.kind[self.has], minlength=2).numpy()
-        known = KNOWN_OF_UNTAGGED * torch.bincount(self.kind[~self.has & ~self.struck], minlength=2).numpy()
-        pull = (2.0 + KNOWN_WEIGHT * known) * (1.0 - KNOWN_OF_UNTAGGED)
-        self.free: Free = FREE | {
-            "forgotten": (logit((known + 0.5) / (known + tags + 1.0)).tolist(), pull.tolist(), -7.0, 3.0),
-            "swapped": (
-                [float(logit(SWAPPED))],
-                [2.0 + SWAPPED_WEIGHT * len(tagged)],
-                -7.0,
-                float(logit(MOST_SWAPPED)),
-            ),
-        }
+        tags = torch.bincount(self.found.kind[self.has], minlength=2).numpy()
+        bare = torch.bincount(self.found.kind[~self.has & ~self.struck], minlength=2).numpy()
+        likely = KNOWN_OF_UNTAGGED * bare
+        pull = (2.0 + KNOWN_WEIGHT * likely) * (1.0 - KNOWN_OF_UNTAGGED)
+        forgotten = logit((likely + 0.5) / (likely + tags + 1.0)).tolist(), pull.tolist(), -7.0, 3.0
+        swapped = [float(logit(SWAPPED))], [2.0 + SWAPPED_WEIGHT * len(tagged)], -7.0, float(logit(MOST_SWAPPED))
+        self.free: Free = FREE | {"forgotten": forgotten, "swapped": swapped}
 
     def likelihood(self, at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(log-odds that each picture is of an unknown series, log-likelihood of its tag), (n,)."""
-        first = torch.cat([at["first_slope"], at["first_offset"]])
-        among, odds = _looks(self.tensors, at["weights"], at["none"], at["agreement"], first)
-        slope = at["slopes"][2 * self.kind + (odds > 0.0)]
-        strange, forgotten = slope * odds + at["offsets"][self.kind], at["forgotten"][self.kind]
-        unknown, known, swapped = logsigmoid(strange), logsigmoid(-strange), torch.sigmoid(at["swapped"])
+        among, strange = _looks(self.found, at)
+        forgotten, swapped = at["forgotten"][self.found.kind], torch.sigmoid(at["swapped"])
+        unknown, not_unknown = logsigmoid(strange), logsigmoid(-strange)
         fits = torch.log((1.0 - swapped) * (among * self.hit).sum(dim=1) + swapped * self.chance)
-        untagged = torch.where(self.struck, unknown, torch.logaddexp(unknown, known + logsigmoid(forgotten)))
-        return strange, torch.where(self.has, fits + known + logsigmoid(-forgotten), untagged)
+        untagged = torch.where(self.struck, unknown, torch.logaddexp(unknown, not_unknown + logsigmoid(forgotten)))
+        return strange, torch.where(self.has, fits + not_unknown + logsigmoid(-forgotten), untagged)
 
     def best(self) -> dict[str, Tensor]:
         """Where the penalised likelihood is highest (L-BFGS)."""
@@ -226,8 +195,8 @@ class _Fit:
         start, pull = torch.tensor(pairs, dtype=torch.float64).T
         bounds = [(low, high) for _, pulls, low, high in self.free.values() for _ in pulls]
         # How steep the likelihood is in each number, roughly: the search takes a fifth of the steps when they are alike.
-        present = self.tensors.features[self.tensors.present]
-        spread = [(present - present.mean(dim=0)).square().mean(dim=0), self.tensors.against.square().mean(dim=0)]
+        present = self.found.features[self.found.present]
+        spread = [(present - present.mean(dim=0)).square().mean(dim=0), self.found.against.square().mean(dim=0)]
         steep = torch.cat([*spread, torch.ones(len(start) - sum(map(len, spread)))]).nan_to_num().clamp_min(LEAST)
         scale = 1.0 / torch.sqrt(pull + STEEPNESS * len(self.has) * steep)
 
@@ -247,21 +216,8 @@ class _Fit:
         return dict(zip(self.free, torch.split(torch.from_numpy(found.x) * scale, sizes)))
 
 
-def _trust(folded: Folded, counted: np.ndarray) -> tuple[float, float]:
-    """(slope, offset) of how far the tagger is right where it names a series: known of the tagged pictures, whose series it
-    names as it does those without pictures. (Platt 1999, drawn to `FOREIGN_START` by pictures made up of that.)
-    """
-    rows = np.flatnonzero(counted & (folded.named_right >= 0))
-    made_up = np.linspace(-4.0, 4.0, 9)
-    logits = np.concatenate([folded.named_logit[rows], made_up])
-    right = np.concatenate([folded.named_right[rows], expit(FOREIGN_START[0] * made_up + FOREIGN_START[1])])
-    weight = np.repeat([1.0, FOREIGN_WEIGHT / len(made_up)], [len(rows), len(made_up)])
-    slope, offset = logistic(np.column_stack([logits, np.ones(len(logits))]), right, weight, ridge=1e-6)
-    return max(float(slope), 0.0), float(offset)
-
-
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Rows):
     """What is said about n pictures, of S series.
 
     `ranked` (n, k) int32: the most probable series, the surest first, -1 where there are fewer worth listing;
@@ -296,24 +252,27 @@ def predictions(
     `contains` (C, S) says which series a class stands for: a series is as probable as its classes
     together. `tags` (n, S): whose probabilities to note in `own`.
     """
-    listed = min(LISTED, contains.shape[1])
-    ranked = np.full((len(found.classes), listed), -1, dtype=np.int32)
-    probability = np.zeros(ranked.shape, dtype=np.float32)
+    n, member = len(found.classes), sparse.csr_matrix(contains.astype(float))
+    tags = sparse.csr_matrix((n, contains.shape[1])) if tags is None else tags
+    blocks = (slice(start, start + BLOCK) for start in range(0, max(1, n), BLOCK))
+    return Predictions.joined([_predict_block(found.rows(rows), mixing, member, tags[rows]) for rows in blocks])
+
+
+def _predict_block(
+    found: Candidates, mixing: Mixing, member: sparse.csr_matrix, tags: sparse.csr_matrix
+) -> Predictions:
     p, unknown = mixing.probabilities(found)
     row, column = np.nonzero(found.present)
-    of_class = sparse.csr_matrix((p[row, column], (row, found.classes[row, column])), (len(p), len(contains)))
-    of_series = (of_class @ sparse.csr_matrix(contains.astype(float))).minimum(1.0).tocsr()
-    for start in range(0, len(p), BLOCK):
-        rows = slice(start, start + BLOCK)
-        dense = of_series[rows].toarray()
-        order = np.argsort(-dense, axis=1, kind="stable")[:, :listed]
-        value = np.take_along_axis(dense, order, axis=1)
-        ranked[rows] = np.where(value >= LISTED_FROM, order, -1)
-        probability[rows] = np.where(value >= LISTED_FROM, value, 0.0)
-    own = sparse.csr_matrix(of_series.shape) if tags is None else of_series.multiply(tags).tocsr()
-    trust = expit(mixing.foreign[0] * found.foreign_logit + mixing.foreign[1])
-    named = np.where(found.foreign >= 0, unknown * trust, 0.0)
-    return Predictions(ranked, probability, unknown, own, found.foreign, named, mixing.forgotten(found))
+    of_class = sparse.csr_matrix((p[row, column], (row, found.classes[row, column])), (len(p), member.shape[0]))
+    of_series = (of_class @ member).minimum(1.0).tocsr()
+    dense = of_series.toarray()
+    ranked = np.argsort(-dense, axis=1, kind="stable")[:, :LISTED]
+    value = np.take_along_axis(dense, ranked, axis=1)
+    listed = value >= LISTED_FROM
+    ranked, value = np.where(listed, ranked, -1).astype(np.int32), np.where(listed, value, 0.0).astype(np.float32)
+    named = np.where(found.foreign >= 0, unknown * expit(mixing.trust[0] * found.foreign_logit + mixing.trust[1]), 0.0)
+    forgotten = mixing.forgotten[found.accompanied.astype(int)]
+    return Predictions(ranked, value, unknown, of_series.multiply(tags).tocsr(), found.foreign, named, forgotten)
 
 
 def tagged_probability(
@@ -338,30 +297,27 @@ def agreement(
     prediction, `calibration_error` of `tagged_probability` of the first series (Naeini et al. 2015).
     """
     rows = np.flatnonzero(labels.tagged)
-    once = np.ones((1, len(rows)))
-    (micro,), (macro,) = _f1(said, learned, rows, once)
-    first = np.maximum(said.ranked[rows, 0], 0)
-    right = np.asarray(labels.tags[rows, first]).ravel() & (said.ranked[rows, 0] >= 0)
-    frequency = np.asarray(labels.tags.sum(axis=0)).ravel() / labels.tags.sum()
-    expected = tagged_probability(said.probability[rows, 0], said.unknown[rows], frequency[first], swapped)
-    judged = np.asarray(learned[rows].sum(axis=1)).ravel() > 0
+    said, learned, tags = said.rows(rows), learned[rows], labels.tags[rows]
+    (micro,), (macro,) = _f1(said, learned, np.ones((1, len(rows))))
+    first = np.maximum(said.ranked[:, 0], 0)
+    right = np.asarray(tags[np.arange(len(rows)), first]).ravel() & (said.ranked[:, 0] >= 0)
+    frequency = np.asarray(tags.sum(axis=0)).ravel() / tags.sum()
+    expected = tagged_probability(said.probability[:, 0], said.unknown, frequency[first], swapped)
+    judged = np.asarray(learned.sum(axis=1)).ravel() > 0
     error = expected_calibration_error(expected[judged], right[judged]) if judged.any() else None
     return {
         "micro_f1": round(float(micro), 4),
         "macro_f1": round(float(macro), 4),
-        "series_judged": int((once @ learned[rows] > 0).sum()),
-        "coverage": round(float(said.predicted[rows].any(axis=1).mean()), 4),
+        "series_judged": int((np.asarray(learned.sum(axis=0)) > 0).sum()),
+        "coverage": round(float(said.predicted.any(axis=1).mean()), 4),
         "calibration_error": None if error is None else round(error, 4),
     }
 
 
-def _f1(
-    said: Predictions, learned: sparse.csr_matrix, rows: np.ndarray, times: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(micro, macro) F1 against the tags, both (k,), with each of `rows` (m,) counted `times` (k, m); macro over series that occur."""
-    row, place = np.nonzero(said.predicted[rows])
-    tags = learned[rows]
-    predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[rows][row, place])), shape=tags.shape)
+def _f1(said: Predictions, tags: sparse.csr_matrix, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(micro, macro) F1 against `tags` csr (m, S), both (k,), each picture counted `times` (k, m); macro over series that occur."""
+    row, place = np.nonzero(said.predicted)
+    predicted = sparse.csr_matrix((np.ones(len(row)), (row, said.ranked[row, place])), shape=tags.shape)
     both, has = times @ predicted.multiply(tags).tocsr(), times @ tags
     total, occurs = times @ predicted + has, has > 0
     macro = (2 * both / np.maximum(total, 1e-9) * occurs).sum(axis=1) / np.maximum(occurs.sum(axis=1), 1)
@@ -370,17 +326,13 @@ def _f1(
 
 def cross_fitted(folded: Folded, labels: Labels, seed: int = 0) -> Predictions:
     """Predictions of which not even the mixing weights have seen the picture: they come from the other half of the folds."""
-    half = folded.folds % 2 == 0
-    parts = [
-        predictions(
-            folded.candidates.rows(here), fit_mixing(folded, labels, seed, ~here), labels.contains(), labels.tags[here]
-        )
-        for here in (half, ~half)
+    halves = folded.folds % 2 == 0, folded.folds % 2 == 1
+    mixings = [fit_mixing(folded, labels, seed, ~here) for here in halves]
+    told = [
+        predictions(folded.candidates.rows(here), mixing, labels.contains(), labels.tags[here])
+        for here, mixing in zip(halves, mixings)
     ]
-    back = np.argsort(np.concatenate([np.flatnonzero(half), np.flatnonzero(~half)]))
-    names = [name for name in vars(parts[0]) if name != "own"]
-    whole = {name: np.concatenate([getattr(part, name) for part in parts])[back] for name in names}
-    return Predictions(own=sparse.vstack([part.own for part in parts], format="csr")[back], **whole)
+    return Predictions.joined(told).rows(np.argsort(np.concatenate([np.flatnonzero(here) for here in halves])))
 
 
 @dataclass(frozen=True)
@@ -416,7 +368,7 @@ def gain(
     number = len(names)
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), RESAMPLES)
     times = np.concatenate([np.ones((1, number)), drawn])[:, group]
-    was, now = (np.stack(_f1(said, learned, rows, times)) for said in (before, after))  # (2, 1 + RESAMPLES)
+    was, now = (np.stack(_f1(said.rows(rows), learned[rows], times)) for said in (before, after))  # (2, 1 + RESAMPLES)
     apart = (now - was).mean(axis=0)
     (micro, macro), (with_micro, with_macro) = (score[:, 0].round(4).tolist() for score in (was, now))
     sure = round(float((apart[1:] > 0).mean()), 4)

@@ -13,7 +13,8 @@ docs/decisions/series.md says why it is done so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from scipy import sparse
@@ -35,12 +36,26 @@ NEARNESS, TUNED, COMPANIONS = slice(3, 5), 6, 7
 Progress = Callable[[float], None]
 
 
+class Rows:
+    """A dataclass of arrays and sparse matrices with a row a picture."""
+
+    def rows(self, which: np.ndarray | slice) -> Self:
+        """The same of some of the pictures."""
+        return type(self)(*(field[which] for field in vars(self).values()))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The same of several lots of pictures, one behind the other."""
+        fields = zip(*(vars(one).values() for one in parts))
+        return cls(*(sparse.vstack(one, "csr") if sparse.issparse(one[0]) else np.concatenate(one) for one in fields))
+
+
 @dataclass(frozen=True)
-class Candidates:
+class Candidates(Rows):
     """For each of n pictures the classes it may be of, and the evidence for each.
 
     `classes` (n, K) int32, -1 where there are fewer; `features` (n, K, F) float32, higher speaks
-    for the class; `unusual` (n, G) float32, the evidence for "none of yours" beside low scores.
+    for the class; `unusual` (n,) float32, the log of how far from everything the picture is.
     `foreign` (n,) int64 the series that the tagger names loudest among those the model has no pictures of,
     -1 for none, and `foreign_logit` (n,) float32 how loudly.
     """
@@ -56,14 +71,10 @@ class Candidates:
         """(n, K) bool: where there is a candidate."""
         return self.classes >= 0
 
-    def rows(self, which: np.ndarray | slice) -> Candidates:
-        """The candidates of some of the pictures."""
-        return Candidates(*(field[which] for field in vars(self).values()))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
-        """The candidates of several lots of pictures, one behind the other."""
-        return cls(*(np.concatenate(fields) for fields in zip(*(vars(one).values() for one in parts))))
+    @property
+    def accompanied(self) -> np.ndarray:
+        """(n,) bool: which pictures have a character tag that is evidence for one of their candidates."""
+        return np.asarray((self.features[..., COMPANIONS] > 0).any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,8 @@ class Model:
     """What a picture is held against: a PLDA model of C classes, and pictures of each class as they are.
 
     PLDA takes a class for one cloud. Many a series is several (its characters): there the nearest of
-    its pictures tell more. `exemplars` (E, d) float32 are some pictures of each class; those of
-    class c are rows `starts[c]` to `starts[c + 1]`. `companions` csr (T, C) from `companion_ratios`.
+    its pictures tell more. `exemplars` (E,) are the rows of some pictures of each class in the embeddings that it was
+    fitted on, those of class c from `starts[c]` to `starts[c + 1]`. `companions` csr (T, C) from `companion_ratios`.
     """
 
     plda: Plda
@@ -81,24 +92,11 @@ class Model:
     prior: Prior
     companions: sparse.csr_matrix
 
-
-@dataclass(frozen=True)
-class Fitted:
-    """A model without its exemplars: of these it has the `rows` (E,) in the embeddings that it was fitted on."""
-
-    plda: Plda
-    rows: np.ndarray
-    starts: np.ndarray
-    prior: Prior
-    companions: sparse.csr_matrix
-
-    def over(self, matrix: np.ndarray, now: np.ndarray | None = None) -> Model:
-        """The model with its exemplars out of `matrix` (n, d), where each row stands `now` (-1: nowhere)."""
-        rows, starts = self.rows, self.starts
-        if now is not None:
-            there = now[rows] >= 0
-            rows, starts = now[rows[there]], np.concatenate([[0], np.cumsum(there)])[starts]
-        return Model(self.plda, matrix[rows].astype(np.float32), starts, self.prior, self.companions)
+    def moved(self, now: np.ndarray) -> Model:
+        """The model with its exemplars where each row stands `now`, without those that are gone (-1)."""
+        there = now[self.exemplars] >= 0
+        starts = np.concatenate([[0], np.cumsum(there)])[self.starts]
+        return replace(self, exemplars=now[self.exemplars[there]], starts=starts)
 
 
 def pick_exemplars(own: np.ndarray, rows: np.ndarray, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,9 +123,7 @@ def nearness(unit: np.ndarray, exemplars: np.ndarray, starts: np.ndarray, classe
     flat = classes.ravel()
     order = np.argsort(flat, kind="stable")
     bounds = np.searchsorted(flat[order], np.arange(len(starts)))
-    with threadpool_limits(
-        1, user_api="blas"
-    ):  # thousands of small products: threads would spend ten times as long waiting
+    with threadpool_limits(1, user_api="blas"):  # many small products: threads would spend ten times as long waiting
         for one in np.flatnonzero(np.diff(bounds) * np.diff(starts)):
             places = order[bounds[one] : bounds[one + 1]]
             cosine = unit[places // classes.shape[1]] @ exemplars[starts[one] : starts[one + 1]].T
@@ -138,64 +134,66 @@ def nearness(unit: np.ndarray, exemplars: np.ndarray, starts: np.ndarray, classe
 
 
 def score(
-    model: Model, matrix: np.ndarray, own: np.ndarray | None = None, beside: sparse.csr_matrix | None = None
+    model: Model,
+    exemplars: np.ndarray,
+    matrix: np.ndarray,
+    own: np.ndarray | None = None,
+    beside: sparse.csr_matrix | None = None,
 ) -> Candidates:
     """The `CANDIDATES` best classes of each embedding (m, d) under one model, and of `own` (m,) also that class.
 
-    `own` is the class that the owner's tag names (-1 for none): it is weighed whatever its score.
-    The features are, of each class: PLDA's log ratio; the same, less steep for pictures far from
+    `exemplars` (E, d) are the embeddings of the model's. `own` is the class that the owner's tag names (-1 for none): it is
+    weighed whatever its score. The features are, of each class: PLDA's log ratio; the same, less steep for pictures far from
     everything (as tails heavier than a Gaussian's would make it); the log of its pictures; the
     nearness of its pictures, in the embedding and in PLDA's space; what the tagger says for it; what a
     fine-tuned network says (`network_heard`); what the pictures' character tags, `beside` csr (m, T), say.
     """
-    plda = model.plda
-    size = (len(matrix), CANDIDATES + (own is not None))
-    classes, values = np.full(size, -1, dtype=np.int32), np.zeros((*size, FEATURES), dtype=np.float32)
-    unusual = np.zeros((len(matrix), 2), dtype=np.float32)
-    foreign, loud = np.zeros(len(matrix), dtype=np.int64), np.zeros(len(matrix), dtype=np.float32)
-    log_counts = np.log(np.maximum(plda.counts, 0.1)).astype(np.float32)
-    around = unit_rows(model.exemplars - plda.centre), unit_rows(plda.project(model.exemplars))
-    for start in range(0, len(matrix), BLOCK):
-        rows = slice(start, min(start + BLOCK, len(matrix)))
-        z = plda.project(matrix[rows])
-        all_scores = plda.scores(z)
-        typical = plda.typicality(z)
-        picked = _best(all_scores + log_counts)
-        if own is not None:
-            mine = own[rows][:, None]
-            again = (picked == mine).any(axis=1, keepdims=True)
-            picked = np.concatenate([picked, np.where(again | (mine < 0), -1, mine)], axis=1)
-        there = np.take_along_axis(all_scores, np.maximum(picked, 0), axis=1)
-        picked = np.where((picked >= 0) & np.isfinite(there), picked, -1)
-        there = np.where(picked >= 0, there, 0.0)
-        wide = picked.shape[1]
-        classes[rows, :wide] = picked
-        values[rows, :wide, 0] = there
-        values[rows, :wide, 1] = there / (0.5 + 0.5 * typical[:, None])
-        values[rows, :wide, 2] = np.where(picked >= 0, log_counts[np.maximum(picked, 0)], 0.0)
-        for feature, seen, exemplars in zip((3, 4), (matrix[rows] - plda.centre, z), around):
-            values[rows, :wide, feature] = nearness(unit_rows(seen), exemplars, model.starts, picked)
-        values[rows, :wide, 5] = model.prior.evidence(matrix[rows], picked)
-        unusual[rows, 0] = 1.0
-        unusual[rows, 1] = np.log(np.maximum(typical, 1e-6))
-        foreign[rows], loud[rows] = model.prior.foreign(matrix[rows])
-        if beside is not None and model.companions.nnz:
-            heard, found = _characters_say(beside[rows] @ model.companions, picked)
-            values[start + heard, :wide, COMPANIONS] = found
-    return Candidates(classes, values, unusual, foreign, loud)
+    exemplars = exemplars.astype(np.float32)
+    around = unit_rows(exemplars - model.plda.centre), unit_rows(model.plda.project(exemplars))
+    parts = []
+    for start in range(0, max(1, len(matrix)), BLOCK):
+        rows = slice(start, start + BLOCK)
+        mine = None if own is None else own[rows]
+        parts.append(_score_block(model, around, matrix[rows], mine, None if beside is None else beside[rows]))
+    return Candidates.joined(parts)
 
 
-def _characters_say(said: sparse.spmatrix, picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the rows whose character tags say something, what they say for each of the classes `picked`)."""
-    said = said.tocsr()
-    heard = np.flatnonzero(np.diff(said.indptr))
-    at = np.maximum(picked[heard], 0)
-    found = np.minimum(np.take_along_axis(said[heard].toarray(), at, axis=1), MOST_FROM_COMPANIONS)
-    return heard, np.where(picked[heard] >= 0, found, 0.0)
+def _score_block(
+    model: Model,
+    around: tuple[np.ndarray, np.ndarray],
+    matrix: np.ndarray,
+    own: np.ndarray | None,
+    beside: sparse.csr_matrix | None,
+) -> Candidates:
+    plda, prior = model.plda, model.prior
+    z, log_counts = plda.project(matrix), np.log(np.maximum(plda.counts, 0.1)).astype(np.float32)
+    scores, typical = plda.scores(z), plda.typicality(z)
+    picked = _best(scores + log_counts)
+    if own is not None:
+        again = (picked == own[:, None]).any(axis=1) | (own < 0)
+        picked = np.column_stack([picked, np.where(again, -1, own)])
+    at = np.maximum(picked, 0)
+    said = np.take_along_axis(scores, at, axis=1)
+    picked = np.where((picked >= 0) & np.isfinite(said), picked, -1).astype(np.int32)
+    features = np.zeros((*picked.shape, FEATURES), dtype=np.float32)
+    features[..., 0] = said
+    features[..., 1] = said / (0.5 + 0.5 * typical[:, None])
+    features[..., 2] = log_counts[at]
+    for feature, seen, exemplars in zip((3, 4), (matrix - plda.centre, z), around):
+        features[..., feature] = nearness(unit_rows(seen), exemplars, model.starts, picked)
+    features[..., 5] = prior.evidence(matrix, picked)
+    if beside is not None and model.companions.nnz:
+        told = (beside @ model.companions).tocsr()
+        heard = np.flatnonzero(np.diff(told.indptr))
+        told = np.take_along_axis(told[heard].toarray(), at[heard], axis=1)
+        features[heard, :, COMPANIONS] = np.minimum(told, MOST_FROM_COMPANIONS)
+    features[picked < 0] = 0.0
+    unusual = np.log(np.maximum(typical, 1e-6)).astype(np.float32)
+    return Candidates(picked, features, unusual, *prior.foreign(matrix))
 
 
 def _best(scores: np.ndarray) -> np.ndarray:
     """Columns of the `CANDIDATES` highest of each row, in no order."""
     if scores.shape[1] <= CANDIDATES:
-        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape).copy()
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
     return np.argpartition(scores, -CANDIDATES, axis=1)[:, -CANDIDATES:]

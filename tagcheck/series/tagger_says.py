@@ -1,14 +1,15 @@
 """What the tagger and the owner's character tags say about a picture's series."""
 
-from array import array
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from scipy.special import expit
 
 from tagcheck import tags
 from tagcheck.learning import linear_probes
+from tagcheck.learning.logistic import logistic
 from tagcheck.series.labels import Labels
 
 COMPANION_PRIOR = 0.5  # pictures by which the share of a character's series is drawn to what chance gives
@@ -16,44 +17,43 @@ BLOCK = 4096
 FIRES_FROM = 0.4  # the tagger's published threshold
 # Tagged pictures on which a tag of the tagger fires, and the share of one class among them.
 RULE_PICTURES, RULE_SHARE = (3, 0.8)
+# Slope and offset of the tagger's logit where nothing is known, and their weight in pictures.
+TRUST_START, TRUST_WEIGHT = ((1.0, 1.0), 10.0)
 
 
 @dataclass(frozen=True)
 class Prior:
-    """The tagger's tags that are evidence for a class: logit of row r = weight[r] @ embedding + bias[r], for class `of_class[r]`.
+    """The tagger's tags that say something: logit of row r = `weight[r]` @ embedding + `bias[r]`, for what it `means[r]`.
 
-    `weight` (R, d), `bias` (R,) float32, `of_class` (R,) int64 ascending. R may be 0. The rows of
-    `foreign_weight` (Q, d), `foreign_bias` (Q,) name series without pictures: `foreign_names` (Q,) int64.
+    `weight` (R, d), `bias` (R,) float32, R may be 0. `means` (R,) int64 ascending: a class, or -1 - f for number f of the
+    series that the tagger knows, where the owner has no pictures of it.
     """
 
     weight: np.ndarray
     bias: np.ndarray
-    of_class: np.ndarray
-    foreign_weight: np.ndarray
-    foreign_bias: np.ndarray
-    foreign_names: np.ndarray
+    means: np.ndarray
 
     @classmethod
     def nothing(cls, width: int) -> "Prior":
         """Of a tagger that knows no tag; `width` numbers an embedding."""
-        none = np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
-        return cls(*none, *none)
+        return cls(np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
     def foreign(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(the series without pictures that is named loudest (m,), -1 without any; its logit (m,) float32)."""
-        if not len(self.foreign_names):
+        away = int(np.searchsorted(self.means, 0))
+        if not away:
             return np.full(len(matrix), -1, dtype=np.int64), np.full(len(matrix), -20.0, dtype=np.float32)
-        logit = matrix @ self.foreign_weight.T + self.foreign_bias
-        best = logit.argmax(axis=1)
-        return self.foreign_names[best], logit[np.arange(len(logit)), best].astype(np.float32)
+        logit = matrix @ self.weight[:away].T + self.bias[:away]
+        return -1 - self.means[logit.argmax(axis=1)], logit.max(axis=1).astype(np.float32)
 
     def evidence(self, matrix: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """How loudly the loudest of a class's tags fires, (m, K) float32: its logit + 3, cut to 0 .. 6; 0 for no tag."""
-        out = np.zeros(classes.shape, dtype=np.float32)
-        if not len(self.of_class) or not len(matrix):
+        out, away = np.zeros(classes.shape, dtype=np.float32), int(np.searchsorted(self.means, 0))
+        if away == len(self.means) or not len(matrix):
             return out
-        heard, first = np.unique(self.of_class, return_index=True)
-        loud = np.maximum.reduceat(np.clip(matrix @ self.weight.T + self.bias + 3.0, 0.0, 6.0), first, axis=1)
+        heard, first = np.unique(self.means[away:], return_index=True)
+        loud = np.clip(matrix @ self.weight[away:].T + self.bias[away:] + 3.0, 0.0, 6.0)
+        loud = np.maximum.reduceat(loud, first, axis=1)
         place = np.minimum(np.searchsorted(heard, classes), len(heard) - 1)
         return np.where(heard[place] == classes, np.take_along_axis(loud, place, axis=1), out).astype(np.float32)
 
@@ -72,19 +72,9 @@ class Tagger:
     fires: sparse.csr_matrix
     named: np.ndarray
     names: np.ndarray
-    foreign_names: tuple[str, ...] = ()
-    characters: np.ndarray | None = None
-    beside: sparse.csr_matrix | None = None
-
-    def by_name(self) -> Prior:
-        """Every series that it knows by name, as if the owner had pictures of none."""
-        of_series, nothing = np.flatnonzero(self.names >= 0), Prior.nothing(self.weight.shape[1])
-        return replace(
-            nothing,
-            foreign_weight=self.weight[of_series],
-            foreign_bias=self.bias[of_series],
-            foreign_names=self.names[of_series],
-        )
+    foreign_names: tuple[str, ...]
+    characters: np.ndarray
+    beside: sparse.csr_matrix
 
     def prior(self, labels: Labels, rows: np.ndarray) -> Prior:
         """What its tags say about the classes, learned from the tags of some of the pictures alone.
@@ -93,34 +83,47 @@ class Tagger:
         owner gives this character, or at last for the one that `RULE_SHARE` of the pictures are of on which it fires,
         where that is far from what chance gives. A series that none of the pictures is of is foreign.
         """
-        there = np.asarray(labels.membership[rows].sum(axis=0)).ravel() > 0
-        named = np.where((self.named >= 0) & there[np.maximum(self.named, 0)], self.named, -1)
-        if self.characters is not None and self.beside is not None and self.beside.shape[1]:
-            of_owner = (self.beside[rows].T @ labels.membership[rows]).tocsr()
-            most, among = np.asarray(of_owner.argmax(axis=1)).ravel(), np.asarray(of_owner.sum(axis=1)).ravel()
-            pure = of_owner.max(axis=1).toarray().ravel() >= RULE_SHARE * np.maximum(among, 1e-9)
-            implied = np.where((among >= 1.0) & pure, most, -1)
-            means = np.where(self.characters >= 0, implied[np.maximum(self.characters, 0)], -1)
-            named = np.where((named < 0) & (self.names < 0), means, named)
-        counts = (self.fires[rows].T @ labels.membership[rows]).tocsr()
-        total = np.asarray(counts.sum(axis=1)).ravel()
-        best = np.asarray(counts.argmax(axis=1)).ravel()
-        share = np.asarray(counts.max(axis=1).toarray()).ravel() / np.maximum(total, 1e-9)
-        base = np.asarray(labels.membership[rows].sum(axis=0)).ravel()
-        base = base / max(base.sum(), 1e-9)
-        rule = (total >= RULE_PICTURES) & (share >= RULE_SHARE) & (share - base[best] >= 0.7 * (1.0 - base[best]))
-        foreign = np.flatnonzero((self.names >= 0) & (named < 0))
-        of_class = np.where(named >= 0, named, np.where(rule & (self.names < 0), best, -1))
-        picked = np.flatnonzero(of_class >= 0)
-        picked = picked[np.argsort(of_class[picked], kind="stable")]
-        return Prior(
-            self.weight[picked],
-            self.bias[picked],
-            of_class[picked].astype(np.int64),
-            self.weight[foreign],
-            self.bias[foreign],
-            self.names[foreign],
-        )
+        membership, silent = labels.membership[rows], len(labels.classes)
+        base = np.asarray(membership.sum(axis=0)).ravel()
+        named = np.where((self.named >= 0) & (base[self.named] > 0), self.named, silent)
+        best, share, total = _mostly(self.beside[rows].T @ membership)
+        implied = np.append(np.where((total >= 1.0) & (share >= RULE_SHARE), best, silent), silent)[self.characters]
+        best, share, total = _mostly(self.fires[rows].T @ membership)
+        chance = base[best] / max(base.sum(), 1e-9)
+        ruled = (total >= RULE_PICTURES) & (share >= RULE_SHARE) & (share - chance >= 0.7 * (1.0 - chance))
+        means = np.where(implied < silent, implied, np.where(ruled, best, silent))
+        means = np.where(named < silent, named, np.where(self.names >= 0, -1 - self.names, means))
+        order = np.argsort(means, kind="stable")[: int((means < silent).sum())]
+        return Prior(self.weight[order], self.bias[order], means[order].astype(np.int64))
+
+    def trust(self, matrix: np.ndarray, labels: Labels) -> tuple[float, float]:
+        """(slope, offset) of the log-odds that it is right where it names a series, by its logit.
+
+        Known of the tagged pictures of `matrix` (n, d), whose series it names as it does those without pictures. (Platt
+        1999, drawn to `TRUST_START` by `TRUST_WEIGHT` pictures made up of that.)
+        """
+        if not self.foreign_names:
+            return TRUST_START
+        own, series = {name: place for place, name in enumerate(labels.series)}, np.flatnonzero(self.names >= 0)
+        series = series[np.argsort(-self.names[series], kind="stable")]
+        named, logits = Prior(self.weight[series], self.bias[series], -1 - self.names[series]).foreign(matrix)
+        rows = np.flatnonzero(labels.tagged & (named >= 0))
+        place = np.array([own.get(name, -1) for name in self.foreign_names], dtype=np.int64)[named[rows]]
+        right = np.asarray(labels.tags[rows, np.maximum(place, 0)]).ravel() & (place >= 0)
+        made_up = np.linspace(-4.0, 4.0, 9)
+        logits = np.concatenate([logits[rows], made_up])
+        right = np.concatenate([right, expit(TRUST_START[0] * made_up + TRUST_START[1])])
+        weight = np.repeat([1.0, TRUST_WEIGHT / len(made_up)], [len(rows), len(made_up)])
+        slope, offset = logistic(np.column_stack([logits, np.ones(len(logits))]), right, weight, ridge=1e-6)
+        return max(float(slope), 0.0), float(offset)
+
+
+def _mostly(counts: sparse.spmatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(the class that most of a row's pictures are of, its share of them, how many they are), of `counts` (R, C)."""
+    counts = counts.tocsr()
+    total = np.asarray(counts.sum(axis=1)).ravel()
+    most = counts.max(axis=1).toarray().ravel()
+    return np.asarray(counts.argmax(axis=1)).ravel(), most / np.maximum(total, 1e-9), total
 
 
 def listen(
@@ -140,44 +143,29 @@ def listen(
     the tag that each name that is a series would have, whether the owner has it or not. `beside`: the
     character tags that the owner gave, csr (n, T), and what they are called.
     """
-    own = {_bare(tags.split(name)[1]): place for place, name in enumerate(labels.series)}
+    nobody: list[str | None] = [None] * len(names)
+    owners, series_tags = owners or nobody, series_tags or nobody
+    given, called = beside or (sparse.csr_matrix((len(matrix), 0), dtype=np.float32), ())
     exactly = {name: place for place, name in enumerate(labels.series)}
-    owners = [None] * len(names) if owners is None else owners
-    series_tags = [None] * len(names) if series_tags is None else series_tags
-    named = np.array(
-        [exactly.get(tag or "", own.get(_bare(tags.from_booru(name)), -1)) for tag, name in zip(owners, names)],
-        dtype=np.int64,
-    )
-    written = [labels.series[place] if place >= 0 and tag else tag for place, tag in zip(named.tolist(), series_tags)]
+    bare = {_bare(tags.split(name)[1]): place for name, place in exactly.items()}
+    meant = ((tag or "", bare.get(_bare(tags.from_booru(name)), -1)) for tag, name in zip(owners, names))
+    named = [exactly.get(tag, alike) for tag, alike in meant]
+    written = [labels.series[place] if place >= 0 and tag else tag for place, tag in zip(named, series_tags)]
     foreign = tuple(sorted({tag for tag in written if tag}))
-    at = {tag: place for place, tag in enumerate(foreign)}
-    column = {tag: place for place, tag in enumerate(beside[1])} if beside else {}
     from_logit = float(linear_probes.logit(np.array(FIRES_FROM)))
     parts = [
         sparse.csr_matrix(matrix[start : start + BLOCK] @ weight.T + bias >= from_logit, dtype=np.float32)
         for start in range(0, len(matrix), BLOCK)
     ]
-    return Tagger(
-        weight,
-        bias,
-        sparse.vstack(parts, format="csr"),
-        named,
-        np.array([at[tag] if tag else -1 for tag in written], dtype=np.int64),
-        foreign,
-        np.array([column.get(tag or "", -1) for tag in owners], dtype=np.int64),
-        beside[0] if beside else None,
-    )
+    fires = sparse.vstack(parts, format="csr")
+    places = _places(written, foreign), foreign, _places(owners, called)
+    return Tagger(weight, bias, fires, np.array(named, dtype=np.int64), *places, given)
 
 
-def tag_columns(tag_sets: Iterable[Collection[str]], names: Sequence[str]) -> sparse.csr_matrix:
-    """csr (n, T) float32 of 0 and 1: which of the tags `names` (T,) each picture has."""
-    column = {name: place for place, name in enumerate(names)}
-    columns, ends = array("i"), array("q", [0])
-    for mine in tag_sets:
-        columns.extend(sorted(column[tag] for tag in mine if tag in column))
-        ends.append(len(columns))
-    shape = len(ends) - 1, len(names)
-    return sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=shape)
+def _places(names: Sequence[str | None], among: Sequence[str]) -> np.ndarray:
+    """Where each of `names` stands `among` others, int64 (V,), -1 for nowhere."""
+    place: dict[str | None, int] = {name: at for at, name in enumerate(among)}
+    return np.array([place.get(name, -1) for name in names], dtype=np.int64)
 
 
 def companion_ratios(beside: sparse.csr_matrix, labels: Labels, rows: np.ndarray) -> sparse.csr_matrix:
@@ -185,12 +173,14 @@ def companion_ratios(beside: sparse.csr_matrix, labels: Labels, rows: np.ndarray
 
     Shares of few pictures are drawn toward the class's own by `COMPANION_PRIOR` pictures.
     """
-    together = (beside[rows].T @ labels.membership[rows]).tocoo()
-    total = np.asarray(beside[rows].T @ labels.membership[rows].sum(axis=1)).ravel()
-    base = np.asarray(labels.membership[rows].sum(axis=0)).ravel()
-    base = base / max(base.sum(), 1e-9)
-    share = (together.data + COMPANION_PRIOR * base[together.col]) / (total[together.row] + COMPANION_PRIOR)
-    value = np.maximum(np.log(share / np.maximum(base[together.col], 1e-9)), 0.0)
+    membership = labels.membership[rows]
+    together = (beside[rows].T @ membership).tocoo()
+    total = np.asarray(together.sum(axis=1)).ravel()
+    base = np.asarray(membership.sum(axis=0)).ravel()
+    base = np.maximum(base / max(base.sum(), 1e-9), 1e-9)
+    share = together.data + COMPANION_PRIOR * base[together.col]
+    share /= total[together.row] + COMPANION_PRIOR
+    value = np.maximum(np.log(share / base[together.col]), 0.0)
     return sparse.csr_matrix((value.astype(np.float32), (together.row, together.col)), shape=together.shape)
 
 

@@ -24,7 +24,6 @@ from tagcheck.embedding.store import Embeddings
 from tagcheck.errors import BadFile, MissingInput, UsageError
 from tagcheck.review import store as review_store
 from tagcheck.series import classifier_files, renewal
-from tagcheck.series.probabilities import Absence
 
 
 @pytest.fixture(scope="module")
@@ -375,32 +374,38 @@ def test_only_what_has_changed_is_judged_anew_and_nearly_as_after_learning_from_
     assert "all pictures are learned from anew: series:s77 was not learned" in capsys.readouterr().err
 
 
-def test_a_classifier_of_an_earlier_make_is_read_or_asked_to_be_trained_again(own_copy: DataFolder):
-    path = classifier_files.card_path(own_copy, "series")
-    card = json.loads(path.read_text())
-    path.write_text(json.dumps(card | {"noise": card["noise"] | {"by_company": None, "unknown_share": 0.25}}))
-    assert [one.unknown_share for one in classifier_files.load(own_copy, "series").mixing.absence] == [0.25, 0.25]
-    del card["noise"]["by_company"]
-    path.write_text(json.dumps(card))
+def test_a_classifier_of_an_earlier_make_is_asked_to_be_trained_again(own_copy: DataFolder):
+    made = classifier_files.load(own_copy, "series")
+    earlier = made.tensors()
+    del earlier["weights"]["mixing_slopes"]
+    card, rows = classifier_files.load_out_of_fold(own_copy, "series")
+    path = classifier_files.save(own_copy, card, earlier, rows)
+    with pytest.raises(
+        BadFile, match="do not belong together .*mixing_slopes.*: run train_series_classifier_images.py"
+    ):
+        classifier_files.load(own_copy, "series")
+    path.write_text(json.dumps(card | {"noise": {}}))
     with pytest.raises(
         BadFile, match="not the whole card of a series classifier: run train_series_classifier_images.py again"
     ):
         classifier_files.load(own_copy, "series")
 
 
-def test_what_missing_tags_mean_by_company_comes_back_as_it_was_saved(own_copy: DataFolder):
+def test_a_classifier_comes_back_as_it_was_saved(own_copy: DataFolder):
     before = classifier_files.load(own_copy, "series")
-    kinds = Absence(400, 0.6, 0.3, (1.1, -0.5, 0.2, 1.0)), Absence(300, 0.05, 0.02)
-    mixing = replace(before.mixing, absence=kinds, first=(1.5, 0.25))
     card, rows = classifier_files.load_out_of_fold(own_copy, "series")
-    classifier_files.save(own_copy, "series", card, before.model, mixing, rows)
-    after = classifier_files.load(own_copy, "series").mixing
-    for name, value in vars(mixing).items():
-        assert (
-            np.array_equal(getattr(after, name), value)
-            if isinstance(value, np.ndarray)
-            else getattr(after, name) == value
-        )
+    other = replace(before.mixing, offsets=np.array([0.25, -3.0]), forgotten=np.array([-1.0, 0.5]))
+    made = replace(before, with_network=other, network={"0.mean": np.ones(3, np.float32)})
+    classifier_files.save(own_copy, card, made.tensors(), rows)
+    after = classifier_files.load(own_copy, "series")
+    assert after.network["0.mean"].tolist() == [1, 1, 1]
+    for one, again in (
+        (before.mixing, after.mixing),
+        (other, after.with_network),
+        (before.model.plda, after.model.plda),
+    ):
+        for name, value in vars(one).items():
+            assert np.array_equal(getattr(again, name), value), name
 
 
 @pytest.mark.parametrize("crash_at", ["weights", "out_of_fold", "classifier.json"])

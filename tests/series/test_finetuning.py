@@ -220,7 +220,7 @@ def test_a_network_that_saw_nothing_says_nothing():
     found = scoring.Candidates(
         np.array([[0, 1], [0, 1], [1, -1]], np.int32),
         np.zeros((3, 2, scoring.FEATURES), np.float32),
-        np.zeros((3, 2), np.float32),
+        np.zeros(3, np.float32),
         np.full(3, -1),
         np.zeros(3, np.float32),
     )
@@ -273,7 +273,8 @@ def test_a_network_that_helps_is_kept_and_predicts_pictures_that_come_later(
         (pictures / f"{number}.png").write_bytes(drawn(number % 3, number))
     assert mapper.main([*here, "--library", str(pictures)]) == 0
     assert extraction.main([*here, "--model-dir", str(model)]) == 0
-    monkeypatch.setattr(classifier_files, "rows", whole_rows := Noted(classifier_files.rows))
+    each = classifier_files.rows
+    monkeypatch.setattr(classifier_files, "rows", whole_rows := Noted(lambda *given: list(each(*given))))
     monkeypatch.setattr(finetuning, "new_log_probabilities", asked := Noted(finetuning.new_log_probabilities))
     card = classifier_files.card_path(folder, "series")
     document = json.loads(card.read_text())
