@@ -22,9 +22,11 @@ if __name__ == "__main__":  # before what takes seconds to import
     interruption.end_at_once()
 
 import argparse
+import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +45,14 @@ from tagcheck.errors import BadFile, MissingInput, ToolError
 from tagcheck.findings import finding_id
 from tagcheck.intervals import wilson
 from tagcheck.learning import expected_calibration_error
-from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.library import choose
 from tagcheck.pictures import decoder_processes
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
 from tagcheck.script import run
-from tagcheck.series import Classifier, classifier_files, finetuning, probabilities, tagger_says
+from tagcheck.series import Classifier, classifier_files, finetuning, probabilities
 from tagcheck.svg import drawing, part
+from tagcheck.tag_errors import look_alikes
 
 MISSING, INCORRECT = "missing_predictions", "incorrect_predictions"
 NEIGHBOURS = 3  # similar pictures shown as evidence
@@ -60,27 +62,32 @@ MOST_SURE = 0.995  # no confidence goes beyond: the model of how tags go wrong i
 NOT_LISTED = ("deleted", "implied", "ignored", "retired", "muted")  # why a disagreement is counted and not listed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """One picture with a prediction: `own` its tags today, `known` those of them that could be judged."""
+    """One picture with a prediction: `own` its tags today, `known` those of them that could be judged.
+
+    `probabilities` are out of fold, of the series that are worth listing; `unknown` that it is of none of the owner's. Of pictures
+    of its kind and of known series the share `forgotten` has no tag. `named` is a series that only the tagger knows.
+    """
 
     record: Record
-    said: dict[str, Any]
     own: frozenset[str]
     known: frozenset[str]
-
-    @property
-    def predicted(self) -> frozenset[str]:
-        return frozenset(self.said["predicted"])
+    predicted: frozenset[str]
+    abstained: str | None
+    probabilities: dict[str, float]
+    unknown: float
+    forgotten: float
+    named: str | None
 
     @property
     def unsure(self) -> bool:
         """There is no prediction for this picture, not even "none of the owner's series"."""
-        return bool(self.said["abstained"] == "unsure")
+        return self.abstained == "unsure"
 
     def probability(self, name: str) -> float:
         """The out-of-fold probability of a series; of one that was not listed, nothing (it was below all that were)."""
-        return float(self.said["probabilities"].get(name, 0.0))
+        return float(self.probabilities.get(name, 0.0))
 
 
 @dataclass
@@ -109,9 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     data = dataset.load(folder, args.dataset, args.max_embeddings)
     if reason := classifier_files.nothing(folder, namespace):
         return nothing_to_validate(folder, data, namespace, reason)
-    card, said = classifier_files.load_out_of_fold(folder, namespace)
-    said = said + newcomers(folder, data, card, said, namespace)
-    judged, age = match(data, card, said, namespace)
+    card = classifier_files.load_card(folder, namespace)
+    judged, age = match(folder, data, card, namespace)
     if not age.same:
         script.say(
             f"the predictions are {age.days:.1f} days old, and since then {age.retagged:,} pictures got other {namespace} tags, "
@@ -150,29 +156,76 @@ def nothing_to_validate(folder: DataFolder, data: Dataset, namespace: str, reaso
     return 0
 
 
-def newcomers(
-    folder: DataFolder, data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], namespace: str
-) -> list[dict[str, Any]]:
-    """Predictions for pictures that came after the training, by the stored classifier: it has not seen them.
+def match(folder: DataFolder, data: Dataset, card: dict[str, Any], namespace: str) -> tuple[list[Judged], Age]:
+    """The dataset's pictures that have a prediction, sorted by hash, with the tags of today.
 
-    Pictures that are near-duplicates of one it has seen get none, nor do those without an embedding.
+    Changed tags are tolerable, since a picture's own tags are not used for its prediction; other
+    embeddings are not (`BadFile`), nor predictions of other pictures altogether (`MissingInput`).
     """
-    seen = {row["hash"] for row in said}
-    new = {record.hash: record.tags for record in data.usable() if record.hash not in seen}
-    if not new or (data.model and card["embedding"]["model"] and data.model != card["embedding"]["model"]):
+    model = card["embedding"]["model"]
+    if data.model and model and data.model != model:
+        raise BadFile(
+            f"the {namespace} classifier was trained on embeddings of {model}, {data.path} is of {data.model}: "
+            f"run {classifier_files.MADE_BY} again"
+        )
+    left = {record.hash: record for record in data.usable()}
+    trained = datetime.strptime(card["created"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    age = Age(max(0.0, (data_folder.utc_now() - trained).total_seconds() / 86400), same=True)
+    series, judged, seen = {row["series"] for row in card["series"]}, list[Judged](), list[str]()
+
+    def add(row: dict[str, Any]) -> None:
+        record = left.pop(row["hash"])
+        own = frozenset(tags.in_namespace(record.tags, namespace))
+        age.retagged += own != frozenset(row.get("tags", ()))
+        # A series that the classifier has never heard of cannot be missed by it, nor one that this fold could not learn.
+        unlearned = row.get("not_learned")
+        known = own if own <= series and not unlearned else own & series - frozenset(unlearned or ())
+        sure = frozenset(map(sys.intern, row["predicted"]))
+        told = {sys.intern(name): chance for name, chance in row["probabilities"].items()}
+        numbers = float(row["unknown"]), float(row["forgotten_share"]), row.get("named_by_tagger")
+        judged.append(Judged(record, own, known, sure, row.get("abstained"), told, *numbers))
+
+    for row in classifier_files.out_of_fold_rows(folder, card):
+        seen.append(row["hash"])
+        if row["hash"] in left:
+            add(row)
+        else:
+            age.gone += 1
+    for row in newcomers(folder, left, card, seen, namespace):
+        add(row)
+    judged.sort(key=lambda one: one.record.hash)
+    age.without_prediction = len(left)
+    age.same = not (age.retagged or age.gone or age.without_prediction > card["pictures"]["without_embedding"])
+    if not judged:
+        raise MissingInput(
+            f"no picture of {data.path} has a {namespace} prediction: run {classifier_files.MADE_BY} first"
+        )
+    return judged, age
+
+
+def newcomers(
+    folder: DataFolder, new: dict[str, Record], card: dict[str, Any], seen: list[str], namespace: str
+) -> list[dict[str, Any]]:
+    """Predictions for the `new` pictures, which came after the training, by the stored classifier: it has not seen them.
+
+    Pictures that are near-duplicates of one it has `seen` get none, nor do those without an embedding.
+    """
+    if not new:
         return []
     try:
-        every = store.load(folder.embeddings, [*new, *sorted(seen)], model=card["embedding"]["model"])
+        every = store.load(folder.embeddings, [*new, *seen], model=card["embedding"]["model"])
     except MissingInput:
         return []
     fresh = np.array([hash in new for hash in every.hashes], dtype=bool)
+    if not fresh.any():
+        return []
     groups, _ = measuring.copy_groups(folder.embeddings, every)
     kept = np.flatnonzero(fresh & ~np.isin(groups, groups[~fresh]))
     if not len(kept):
         return []
     made = classifier_files.load(folder, namespace)
     hashes = [every.hashes[row] for row in kept]
-    tag_sets = [new[hash] for hash in hashes]
+    tag_sets = [new[hash].tags for hash in hashes]
     embedded = store.Embeddings(hashes, every.matrix[kept], every.model, every.preprocess)
     told = made.predict(embedded, network_says(folder, made, hashes), tag_sets)
     own = [frozenset(tags.in_namespace(one, namespace)) for one in tag_sets]
@@ -204,41 +257,6 @@ def network_says(folder: DataFolder, made: Classifier, hashes: list[str]) -> np.
         return None
 
 
-def match(data: Dataset, card: dict[str, Any], said: list[dict[str, Any]], namespace: str) -> tuple[list[Judged], Age]:
-    """The dataset's pictures that have a prediction, sorted by hash, with the tags of today.
-
-    Changed tags are tolerable, since a picture's own tags are not used for its prediction; other
-    embeddings are not (`BadFile`), nor predictions of other pictures altogether (`MissingInput`).
-    """
-    model = card["embedding"]["model"]
-    if data.model and model and data.model != model:
-        raise BadFile(
-            f"the {namespace} classifier was trained on embeddings of {model}, {data.path} is of {data.model}: "
-            f"run {classifier_files.MADE_BY} again"
-        )
-    usable = {record.hash: record for record in data.usable()}
-    judged = []
-    trained = datetime.strptime(card["created"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    age = Age(max(0.0, (data_folder.utc_now() - trained).total_seconds() / 86400), same=True)
-    known_series = {row["series"] for row in card["series"]}
-    for row in sorted(said, key=lambda one: one["hash"]):
-        record = usable.pop(row["hash"], None)
-        if record is None:
-            age.gone += 1
-            continue
-        own = frozenset(tags.in_namespace(record.tags, namespace))
-        age.retagged += own != frozenset(row.get("tags", ()))
-        # A series that the classifier has never heard of cannot be missed by it, nor one that this fold could not learn.
-        judged.append(Judged(record, row, own, own & known_series - frozenset(row.get("not_learned", ()))))
-    age.without_prediction = len(usable)
-    age.same = not (age.retagged or age.gone or age.without_prediction > card["pictures"]["without_embedding"])
-    if not judged:
-        raise MissingInput(
-            f"no picture of {data.path} has a {namespace} prediction: run {classifier_files.MADE_BY} first"
-        )
-    return judged, age
-
-
 def findings(
     judged: list[Judged], card: dict[str, Any], believes: Believed, noes: Noes
 ) -> tuple[dict[str, list[dict[str, Any]]], Counter[str]]:
@@ -263,7 +281,7 @@ def findings(
             adding = kind == INCORRECT
             for name in sorted(names):
                 reason = noes.why_not(one.record, name, adding)
-                if adding and not reason and not support[name] and one.said.get("named_by_tagger") != name:
+                if adding and not reason and not support[name] and one.named != name:
                     reason = "retired"
                 if reason:
                     cut[reason] += 1
@@ -282,8 +300,7 @@ def _wrong(one: Judged, name: str, frequency: float, swapped: float) -> float:
 
     A series that the model could not know looks like an unknown one when it is right.
     """
-    unknown = float(one.said["unknown"])
-    fits, instead = (one.probability(name), unknown) if name in one.known else (unknown, 0.0)
+    fits, instead = (one.probability(name), one.unknown) if name in one.known else (one.unknown, 0.0)
     written = probabilities.tagged_probability(np.array(fits), np.array(instead), np.array(frequency), swapped)
     return min(swapped * frequency / max(float(written), 1e-12), MOST_SURE)
 
@@ -293,10 +310,10 @@ def _lacks(one: Judged, name: str, wrong: float) -> float:
 
     That it has none is evidence, too: pictures of unknown series never have one, of known ones only the share forgotten.
     """
-    p, unknown, forgotten = one.probability(name), float(one.said["unknown"]), float(one.said["forgotten_share"])
+    p, unknown, forgotten = one.probability(name), one.unknown, one.forgotten
     if one.own:
         return p * wrong
-    if one.said.get("named_by_tagger") == name:  # not a learned series: the missing tag is no evidence
+    if one.named == name:  # not a learned series: the missing tag is no evidence
         return p
     return min(p * forgotten / max(max(1.0 - unknown, p) * forgotten + unknown, 1e-12), MOST_SURE)
 
@@ -310,7 +327,7 @@ def _entry(kind: str, one: Judged, name: str, confidence: float) -> dict[str, An
         "confidence": round(confidence, 4),
         "action": review_store.REMOVE if kind == MISSING else review_store.ADD,
         "probability": one.probability(name),
-        "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": one.said["unknown"]},
+        "evidence": {"tagged": sorted(one.own), "predicted": sorted(one.predicted), "unknown": one.unknown},
         "why": "",
     }
 
@@ -319,14 +336,13 @@ def explain(
     found: dict[str, list[dict[str, Any]]], judged: list[Judged], folder: DataFolder, card: dict[str, Any]
 ) -> None:
     """Give every finding its most similar pictures and a sentence why."""
-    wanted = defaultdict(list)
-    for kind in (MISSING, INCORRECT):
-        for entry in found[kind]:
-            for name in {entry["series"], *entry["evidence"]["predicted"], *entry["evidence"]["tagged"]}:
-                wanted[name].append(entry)
+    wanted = defaultdict(set)
+    for entry in chain(*found.values()):
+        for name in {entry["series"], *entry["evidence"]["predicted"], *entry["evidence"]["tagged"]}:
+            wanted[name].add(entry["hash"])
     nearest = similar_pictures(wanted, judged, folder, card)
-    for kind in (MISSING, INCORRECT):
-        for entry in found[kind]:
+    for kind, entries in found.items():
+        for entry in entries:
             mine = nearest.get((entry["hash"], entry["series"]), [])
             entry["evidence"]["neighbours"] = [{"hash": hash, "cosine": round(cosine, 4)} for hash, cosine in mine]
             entry["why"] = _sentence(kind, entry, nearest)
@@ -355,41 +371,30 @@ def _sentence(kind: str, entry: dict[str, Any], nearest: dict[tuple[str, str], l
 
 
 def similar_pictures(
-    wanted: dict[str, list[dict[str, Any]]], judged: list[Judged], folder: DataFolder, card: dict[str, Any]
+    wanted: dict[str, set[str]], judged: list[Judged], folder: DataFolder, card: dict[str, Any]
 ) -> dict[tuple[str, str], list[tuple[str, float]]]:
     """(hash, series) -> the most similar other pictures with that series, [(hash, cosine)], the nearest first.
 
-    Without embeddings there is none, and the findings stand on probabilities alone.
+    Of a series of very many an even sample is looked through. Without embeddings there is none, and the findings stand on probabilities alone.
     """
+    asked = set().union(*wanted.values())
+    needed = [one.record.hash for one in judged if one.record.hash in asked or one.own & wanted.keys()]
     try:
-        asked = {entry["hash"] for some in wanted.values() for entry in some}
-        needed = [one.record.hash for one in judged if one.record.hash in asked or one.own & wanted.keys()]
         embedded = store.load(folder.embeddings, needed, model=card["embedding"]["model"])
     except MissingInput:
         script.say(f"no embeddings in {folder.embeddings}: the findings name no similar pictures")
         return {}
-    unit = unit_rows(embedded.matrix)
-    place = {hash: row for row, hash in enumerate(embedded.hashes)}
+    space, place = look_alikes.Space.of(embedded.matrix), {hash: row for row, hash in enumerate(embedded.hashes)}
     members = defaultdict(list)
     for one in judged:
-        for name in one.own:
-            if one.record.hash in place:
-                members[name].append(place[one.record.hash])
+        for name in one.own & wanted.keys() if one.record.hash in place else ():
+            members[name].append(place[one.record.hash])
     out = {}
     for name in script.progress(sorted(wanted), what="similar pictures", unit="series"):
-        rows = sorted({place[entry["hash"]] for entry in wanted[name] if entry["hash"] in place})
-        with_it = np.array(members[name], dtype=np.int64)
-        for start in range(0, len(rows) if len(with_it) else 0, tagger_says.BLOCK):
-            part = np.array(rows[start : start + tagger_says.BLOCK], dtype=np.int64)
-            cosine = unit[part] @ unit[with_it].T
-            cosine[part[:, None] == with_it] = -np.inf
-            few = np.sort(np.argpartition(-cosine, min(NEIGHBOURS, len(with_it)) - 1, axis=1)[:, :NEIGHBOURS], axis=1)
-            ranks = np.argsort(-np.take_along_axis(cosine, few, axis=1), axis=1, kind="stable")
-            order = np.take_along_axis(few, ranks, axis=1)
-            for row, best, value in zip(part, order, np.take_along_axis(cosine, order, axis=1)):
-                out[embedded.hashes[row], name] = [
-                    (embedded.hashes[with_it[at]], float(min(v, 1.0))) for at, v in zip(best, value) if np.isfinite(v)
-                ]
+        hashes = sorted(wanted[name] & place.keys())
+        rows = np.array([place[hash] for hash in hashes], dtype=np.int64)
+        for hash, near in zip(hashes, look_alikes.closest(space, rows, np.array(members[name]), NEIGHBOURS)):
+            out[hash, name] = [(embedded.hashes[row], min(cosine, 1.0)) for row, cosine in near]
     return out
 
 
@@ -402,7 +407,7 @@ def summarise(
     missing = sum(len(one.known - one.predicted) for one in spoken)
     incorrect = sum(len(one.predicted - one.own) for one in spoken)
     total = correct + missing + incorrect
-    said = Counter(one.said["abstained"] for one in judged)
+    said = Counter(one.abstained for one in judged)
     return {
         "total_predictions": total,
         "correct_predictions": correct,
@@ -473,16 +478,16 @@ def calibration(judged: list[Judged], swapped: float) -> tuple[list[dict[str, An
     of tags that are wrong.
     """
     rows = [
-        (one, *max(one.said["probabilities"].items(), key=lambda pair: (pair[1], pair[0])))
+        (one, *max(one.probabilities.items(), key=lambda pair: (pair[1], pair[0])))
         for one in judged
-        if one.known and one.said["probabilities"]
+        if one.known and one.probabilities
     ]
     if not rows:
         return [], None
     support = Counter(name for one in judged for name in one.own)
     probability, unknown, share = (
         np.array(part, dtype=float)
-        for part in zip(*((p, one.said["unknown"], support[name] / max(1, support.total())) for one, name, p in rows))
+        for part in zip(*((p, one.unknown, support[name] / max(1, support.total())) for one, name, p in rows))
     )
     right = np.array([name in one.own for one, name, _ in rows], dtype=float)
     expected = probabilities.tagged_probability(probability, unknown, share, swapped)

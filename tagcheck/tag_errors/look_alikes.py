@@ -46,7 +46,7 @@ def nearest(
     for place, (_, tag) in enumerate(asked):
         by_tag.setdefault(tag, []).append(place)
     holders = _holders(by_tag, tag_sets)
-    space = _Centred.of(matrix)
+    space = Space.centred(matrix)
     made: list[Examples] = [Examples([], [])] * len(asked)
     for tag, places in by_tag.items():
         has = np.zeros(len(matrix), dtype=bool)
@@ -56,9 +56,8 @@ def nearest(
         near = np.take_along_axis(indices[rows], order, axis=1)
         found = [Examples(one[has[one]][:FEW].tolist(), one[~has[one]][:FEW].tolist()) for one in near]
         lost = [number for number, one in enumerate(found) if not one.having]
-        some = holders[tag][:: 1 + len(holders[tag]) // MOST_HOLDERS]
-        for number, far in zip(lost, _closest(space, rows[lost], some)):
-            found[number] = Examples(far, found[number].lacking)
+        for number, far in zip(lost, closest(space, rows[lost], holders[tag])):
+            found[number] = Examples([row for row, _ in far], found[number].lacking)
         for place, one in zip(places, found):
             made[place] = one
     return made
@@ -74,40 +73,48 @@ def _holders(tags: Iterable[str], tag_sets: Sequence[frozenset[str]]) -> dict[st
 
 
 @dataclass(frozen=True)
-class _Centred:
-    """Rows `matrix` (n, d), their mean (d,), and the length of each without it (n,)."""
+class Space:
+    """Rows `matrix` (n, d), the middle (d,) that they are seen from, and the length of each from there (n,)."""
 
     matrix: np.ndarray
-    mean: np.ndarray
+    middle: np.ndarray
     length: np.ndarray
 
     @classmethod
-    def of(cls, matrix: np.ndarray) -> _Centred:
-        mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
-        square = np.einsum("nd,nd->n", matrix, matrix) - 2 * (matrix @ mean) + mean @ mean
-        return cls(matrix, mean, np.sqrt(np.maximum(square, 1e-12)))
+    def of(cls, matrix: np.ndarray, middle: np.ndarray | None = None) -> Space:
+        """Seen from `middle`, without it from 0."""
+        middle = np.zeros(matrix.shape[1], dtype=np.float32) if middle is None else middle
+        square = np.einsum("nd,nd->n", matrix, matrix) - 2 * (matrix @ middle) + middle @ middle
+        return cls(matrix, middle, np.sqrt(np.maximum(square, 1e-12)))
+
+    @classmethod
+    def centred(cls, matrix: np.ndarray) -> Space:
+        """Seen from their mean."""
+        return cls.of(matrix, matrix.mean(axis=0, dtype=np.float64).astype(np.float32))
 
     def cosines(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(rows, others)."""
-        own = self.matrix[rows] - self.mean
-        along = self.matrix[others] @ own.T - own @ self.mean
+        own = self.matrix[rows] - self.middle
+        along = self.matrix[others] @ own.T - own @ self.middle
         return np.asarray(along.T / (self.length[rows, None] * self.length[others]))
 
 
-def _closest(space: _Centred, rows: np.ndarray, among: np.ndarray) -> list[list[int]]:
-    """For each row the `FEW` most alike of `among`, itself left out."""
+def closest(space: Space, rows: np.ndarray, holders: np.ndarray, few: int = FEW) -> list[list[tuple[int, float]]]:
+    """For each of `rows` the `few` most alike of `holders`, itself left out, with their cosines, the nearest first.
+
+    Of very many holders an even sample is looked through.
+    """
+    among = holders[:: 1 + len(holders) // MOST_HOLDERS]
     if not len(rows) or not len(among):
         return [[] for _ in rows]
-    out = []
-    step = max(1, BLOCK // len(among))
+    out, few, step = [], min(few, len(among)), max(1, BLOCK // len(among))
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
         alike = space.cosines(block, among)
         alike[block[:, None] == among[None, :]] = -np.inf
-        few = min(FEW, len(among))
         best = np.argpartition(-alike, few - 1, axis=1)[:, :few]
         score = np.take_along_axis(alike, best, axis=1)
         order = np.argsort(-score, axis=1, kind="stable")
         for found, sure in zip(np.take_along_axis(best, order, axis=1), np.take_along_axis(score, order, axis=1)):
-            out.append(among[found[sure > -np.inf]].tolist())
+            out.append([(row, like) for row, like in zip(among[found].tolist(), sure.tolist()) if like > -np.inf])
     return out
