@@ -9,6 +9,7 @@ input and answers with pixels, or with a status and a reason, on its standard ou
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import struct
@@ -18,6 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +44,7 @@ NICENESS = 5  # the model's threads wait for each other: decoding gives way to t
 MEMORY = 4 << 30  # bytes of address space for one decoder
 # For glibc: a picture's memory is kept for the next one. Taking it from the system anew is a fifth to a third of decoding.
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+PIPE = 1 << 20  # bytes that a pipe to or from a decoder holds
 AHEAD_BYTES = 1 << 30  # of files that are read and not yet taken
 READY = b"+"
 
@@ -91,6 +94,8 @@ class Decoder:
     def __init__(self, recipe: Recipe | int, limits: Limits) -> None:
         self.recipe, self.limits = Recipe.of(recipe), limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._due = math.inf  # when the file in hand has taken too long, by `time.monotonic`
+        self._closed = threading.Event()
 
     def prepare(self, data: bytes) -> Decoded:
         """A file's bytes, decoded.
@@ -112,14 +117,7 @@ class Decoder:
         if len(data) > self.limits.bytes:
             raise ImageUnreadable(f"too large: {len(data):,} bytes, the limit is {self.limits.bytes:,}")
         process = self._process if self._process and self._process.poll() is None else self._start()
-        overdue = threading.Event()
-
-        def end() -> None:
-            overdue.set()
-            process.kill()
-
-        timer = threading.Timer(self.limits.seconds + GRACE, end)
-        timer.start()
+        self._due = due = time.monotonic() + self.limits.seconds + GRACE
         try:
             into, out = _pipes(process)
             _send(into, data, side)
@@ -127,18 +125,29 @@ class Decoder:
             body = _receive(out, count)
         except (EOFError, BrokenPipeError):
             self.close()
-            if overdue.is_set():
+            if time.monotonic() >= due:
                 raise ImagePassing(f"took longer than {self.limits.seconds:g} s to decode") from None
             raise ImagePassing("the decoder crashed on it") from None
         finally:
-            timer.cancel()
+            self._due = math.inf
         if code in ANSWERS:
             raise ANSWERS[code](body.decode())
         return body, (width, height)
 
+    def _watch(self, process: subprocess.Popen[bytes], closed: threading.Event) -> None:
+        """End a process over a file that is overdue. A file that begins while this waits is not overdue any sooner."""
+        patience = self.limits.seconds + GRACE
+        left = patience
+        while left > 0:
+            if closed.wait(left):
+                return
+            left = min(self._due - time.monotonic(), patience)
+        process.kill()
+
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
+            self._closed.set()
             self._process.kill()
             self._process.wait()
             for pipe in _pipes(self._process):
@@ -162,6 +171,10 @@ class Decoder:
             raise ToolError(
                 f"no decoding process can be started: {sys.executable} -m tagcheck.pictures.decoder_processes ends at once"
             ) from None
+        for pipe in _pipes(self._process):
+            _widen(pipe)
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, args=(self._process, self._closed), daemon=True).start()
         return self._process
 
 
@@ -196,6 +209,14 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     if process.stdin is None or process.stdout is None:
         raise BrokenPipeError
     return process.stdin, process.stdout
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let a pipe hold a picture at once, where the system can and allows it: less waiting of its ends for each other."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def prepared(

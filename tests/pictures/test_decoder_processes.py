@@ -62,9 +62,8 @@ def test_a_decoder_that_crashed_is_replaced(decoder):
 
 
 def test_a_decoder_that_hangs_is_ended(decoder, monkeypatch):
-    decoder.prepare(png(1))
     monkeypatch.setattr("tagcheck.pictures.decoder_processes.GRACE", -59.7)  # 0.3 s
-    os.kill(decoder._process.pid, signal.SIGSTOP)
+    os.kill(decoder._start().pid, signal.SIGSTOP)
     with pytest.raises(ImageUnreadable, match="took longer than 60 s"):
         decoder.prepare(png(1))
 
