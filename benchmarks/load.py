@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.root.mkdir(exist_ok=True)
         if not folder.review.exists():
             make_reports(folder, args.findings, args.pictures, random.Random(args.seed))
-            read_reports(folder.root)
+            read_reports(folder)
         with Review(folder.review) as store:
             ids = [row[0] for row in store.db.execute("SELECT id FROM findings LIMIT 5000")]
         own = [*[()] * args.readers, *(ids[one :: args.deciders] for one in range(args.deciders))]
