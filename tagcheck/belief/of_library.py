@@ -184,7 +184,8 @@ def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
 
 def _rests_on(folder: DataFolder, data: Dataset) -> str:
     """A fingerprint of all that the belief rests on: dataset, embeddings, decisions, the owner's own files."""
-    made = hashlib.sha256(data.path.read_bytes())
+    with open(data.path, "rb") as file:
+        made = hashlib.file_digest(file, "sha256")
     made.update(f"{data.most}\n".encode())  # a sample is weighed by itself
     for path in (
         *sorted(folder.embeddings.rglob("*")),

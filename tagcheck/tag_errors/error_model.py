@@ -22,7 +22,7 @@ and, where tags are expected least, parts the floor into what pi explains and wh
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -52,9 +52,15 @@ RIDGE = 1e-5  # on the coefficients of standardised evidence, for each cell of a
 FIT_CELLS = 60_000  # cells a fit looks at, of written and of unwritten ones each
 RATIOS = ("probe", "kernel", "context", "neighbours", "twins", "tagger", "classifier")
 CHUNK = 8192  # cells expanded at a time
+PART = 2**19  # cells of which intermediate values are held at a time
 UNLIKELY, FEW = 3e-4, 200_000  # unwritten cells less likely than this by the evidence alone, and how many stand for all
-UNWRITTEN = 3  # unwritten cells that are looked at, for each written one
-CELL_BYTES = 300  # of one cell, with all that the fit makes of it
+UNWRITTEN, LEAST_LOOKED_AT = (
+    3,
+    300_000,
+)  # unwritten cells that are looked at, for each written one, and how many at least
+OUT = UNLIKELY / 3  # by a first fit: below this no later one finds a cell likely
+ALONE, BACKGROUND, OTHERS = range(3)  # a cell stands for itself, for those without much evidence, or for unlikely ones
+CELL_BYTES = 200  # of one cell, with all that the fit makes of it
 BLOCK_BYTES = 400  # of one cell of a block, with some to spare: blocks take a sixth of the memory
 CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
 EVENNESS = (10.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
@@ -82,11 +88,12 @@ CELL_ARRAYS = ("row", "column", "features", "given", "weight")
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells (picture, tag) that may be wrong, sorted by picture, then tag. All arrays (m,), `features` (m, len(names)), of the
+    """Cells (picture, tag) that may be wrong, sorted by picture, then tag. All arrays (m,), `features` (m, len(names)) float32, of the
     kinds of evidence `names`.
 
     All written tags are here; of the unwritten ones those with any evidence, each of `weight` 1, and a
     sample of the rest, which stand for all of it by a `weight` above 1. `cut` is the strength from which evidence counts as some.
+    Where memory is short, features are float16, and cells with evidence that likely do not belong are among the rest.
     """
 
     row: np.ndarray
@@ -174,36 +181,88 @@ def collect(
     rows: np.ndarray | None = None,
     cut: float | None = None,
 ) -> Cells:
-    """The cells worth looking at: of the unwritten ones `UNWRITTEN` for each written tag, at least 300,000, or as many as fit.
+    """The cells worth looking at: of the unwritten ones `UNWRITTEN` for each written tag, `LEAST_LOOKED_AT` at least.
 
-    `memory` is about what these cells and all that is made of them later take, in bytes. Each block of pictures is a part for `share`.
+    `memory` is about what the cells and all that is made of them later take, in bytes. Where that is too little for all, those that
+    likely do not belong are looked at, but not held: some stand for them (`_Sieve`). Each block of pictures is a part for `share`.
     Of some `rows` of pictures alone where these are given; then by the `cut` of all.
     """
     n, tags = found.given.shape
-    most = max(300_000, min(UNWRITTEN * found.given.nnz, memory // CELL_BYTES - found.given.nnz))
+    room = memory // CELL_BYTES - found.given.nnz
+    most, held = (max(LEAST_LOOKED_AT, some) for some in (UNWRITTEN * found.given.nnz, room))
     size = int(np.clip(memory // (BLOCK_BYTES * tags), 64, 4096))
     keep = min(1.0, background / max(n * tags - found.given.nnz, 1))
-    blocks = found.blocks(size, rows)
+    blocks, sieve = found.blocks(size, rows), None
     cut = _cut(found, rng, most) if cut is None else cut
-    make = partial(_CellsOf, found, blocks, cut, keep, int(rng.integers(2**62)))
-    parts, rests = zip(*share(make, len(blocks)))
-    row, column, features, given, sample = (np.concatenate(part) for part in zip(*parts))
-    del parts
-    weight = np.where(sample, sum(rests) / max(int(sample.sum()), 1), 1.0).astype(np.float32)
-    return Cells(row, column, features, given, weight, found.names, cut).some(np.argsort(row, kind="stable"))
+    seed = int(rng.integers(2**62))
+    if rows is None and most > held:
+        sieve = _Sieve.of(found, _CellsOf(found, [_some_rows(found, rng)], cut, background / CUT_CELLS, seed), held)
+    return _joined(found, cut, share(partial(_CellsOf, found, blocks, cut, keep, seed, sieve), len(blocks)))
+
+
+def _joined(found: Evidence, cut: float, made: Iterator[tuple[tuple[np.ndarray, ...], tuple[int, int]]]) -> Cells:
+    """The cells of all blocks, as `_CellsOf` gave them, sorted by picture. Each part goes when it has been taken over."""
+    parts, of_row = [], np.zeros(found.given.shape[0], dtype=np.int64)
+    stood_for, kinds = np.zeros(2), np.zeros(3)
+    for part, more in made:
+        parts.append(part)
+        stood_for += more
+        kinds += np.bincount(part[-1], minlength=3)
+        of_row += np.bincount(part[0], minlength=len(of_row))
+    weight = np.append(1, stood_for / np.maximum(kinds[1:], 1)).astype(np.float32)
+    start, count = np.cumsum(of_row) - of_row, int(of_row.sum())
+    row, column, features, given, kind = (np.empty((count, *one.shape[1:]), one.dtype) for one in parts[0])
+    while parts:
+        part = parts.pop()
+        place = start[part[0]] + np.arange(len(part[0])) - np.searchsorted(part[0], part[0])
+        for whole, own in zip((row, column, features, given, kind), part):
+            whole[place] = own
+    return Cells(row, column, features, given, weight[kind], found.names, cut)
+
+
+@dataclass(frozen=True)
+class _Sieve:
+    """Tells the unwritten cells that likely do not belong, by a first fit to the cells of some pictures: those less likely than `least`,
+    of which the share `keep` stands for all.
+    """
+
+    first: _First
+    frequency: np.ndarray
+    least: float
+    keep: float
+
+    @classmethod
+    def of(cls, found: Evidence, sample: _CellsOf, most: int) -> _Sieve:
+        """By the `sample` of cells, those of some pictures; about `most` of all unwritten cells are to be left."""
+        cells = _joined(found, sample.cut, iter([sample(0)]))
+        first, *_, belongs = _at_first(cells, found.frequency)
+        belongs = belongs[~cells.given & (cells.weight == 1)]
+        stands_for = found.given.shape[0] / len(sample.blocks[0])
+        share = min(1.0, most / max(len(belongs) * stands_for, 1))
+        least = max(OUT, float(np.quantile(belongs, 1 - share)))
+        unlikely = np.count_nonzero(belongs < least) * stands_for
+        return cls(first, found.frequency, least, min(1.0, FEW / max(unlikely, 1)))
+
+    def __call__(self, features: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """Whether each cell is unlikely, (m,) bool."""
+        written = expit(self.first.design.linear(self.first.beta, features))
+        return np.asarray(self.first.belongs(written, self.frequency[column]) < self.least)
 
 
 @dataclass(frozen=True)
 class _CellsOf:
-    """Called for a block: (row, column, features, given, whether drawn from the rest) of its cells, and how many the rest are."""
+    """Called for a block: (row, column, features, given, kind) of its cells, and how many cells are of the kinds `BACKGROUND` and
+    `OTHERS` in all.
+    """
 
     found: Evidence
     blocks: list[np.ndarray]
     cut: float
     keep: float
     seed: int
+    sieve: _Sieve | None = None
 
-    def __call__(self, place: int) -> tuple[tuple[np.ndarray, ...], int]:
+    def __call__(self, place: int) -> tuple[tuple[np.ndarray, ...], tuple[int, int]]:
         block, rng = Block(self.found, self.blocks[place]), np.random.default_rng([self.seed, place])
         promising = block.strongest() >= self.cut
         promising[block.given.nonzero()] = True
@@ -212,9 +271,16 @@ class _CellsOf:
         drawn = drawn[~promising.ravel()[drawn]]
         promising.ravel()[drawn] = True
         i, t = np.nonzero(promising)
-        given = np.asarray(block.given[i, t]).ravel() > 0
-        sample = np.isin(i * promising.shape[1] + t, drawn)
-        return (block.rows[i].astype(np.int32), t.astype(np.int32), block.at(i, t), given, sample), rest
+        given, features = np.asarray(block.given[i, t]).ravel() > 0, block.at(i, t)
+        kind = np.where(np.isin(i * promising.shape[1] + t, drawn), BACKGROUND, ALONE).astype(np.int8)
+        cells = block.rows[i].astype(np.int32), t.astype(np.int32), features, given, kind
+        if self.sieve is None:
+            return cells, (rest, 0)
+        unlikely = ~given & (kind == ALONE) & self.sieve(features, t)
+        kind[unlikely] = OTHERS
+        kept = ~unlikely | (rng.random(len(i)) < self.sieve.keep)
+        row, column, features, *rest_of = (one[kept] for one in cells)
+        return (row, column, features.astype(np.float16), *rest_of), (rest, int(np.count_nonzero(unlikely)))
 
 
 def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:
@@ -222,11 +288,16 @@ def _cut(found: Evidence, rng: np.random.Generator, most: int) -> float:
     n, tags = found.given.shape
     if most >= n * tags:
         return -np.inf
-    rows = np.sort(rng.choice(n, min(n, max(64, min(2048, CUT_CELLS // tags))), replace=False))
-    block = Block(found, rows)
+    block = Block(found, _some_rows(found, rng))
     strength = block.strongest()
     strength[block.given.nonzero()] = -np.inf
     return float(np.quantile(strength, 1 - most / n / tags, method="lower"))
+
+
+def _some_rows(found: Evidence, rng: np.random.Generator) -> np.ndarray:
+    """A sample of pictures of about `CUT_CELLS` cells, sorted."""
+    n, tags = found.given.shape
+    return np.sort(rng.choice(n, min(n, max(64, min(2048, CUT_CELLS // tags))), replace=False))
 
 
 def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:
@@ -251,54 +322,79 @@ def fit(
 
 
 def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray) -> Learned:
-    y, share = cells.given.astype(np.float64), frequency[cells.column]
-    sample, weight = _sample(cells)
-    design, of_sample = _Design.of(cells.names, cells.features[sample])
-    beta = _regressed(of_sample, y[sample], weight)
-    written = expit(design.linear(beta, cells.features))
-    m, usual = _plateau(written, y), _floor(written, y, cells.weight, share)
+    first, of_sample, sample, weight, belongs = _at_first(cells, frequency)
+    design, beta, m, usual = first.design, first.beta, first.forgotten, first.wrongly
     miss_rate, kappa = m.likely, usual
-    belongs = np.clip((written - kappa * share) / (1 - miss_rate - kappa * share), 1e-6, 1 - 1e-6)
     taught, sample, some = _teaching(cells, belongs, sample)
-    belongs, y, share = belongs[taught], y[taught], share[taught]
+    belongs, y = belongs[taught], some.given
     lines = np.tile([0.0, 1.0], (len(frequency), 1))
     floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
     truth, of_space = belongs, np.ones(int(spaces.max()) + 1)
     for turn in range(1, ROUNDS + 1):
         miss = _miss_rates(belongs, truth, some, miss_rate, often, spaces, of_space)
-        truth, shown = _truth(belongs, miss, floor[some.column] * share, kappa * share, y)
+        truth, shown = _truth(belongs, miss, some, floor * frequency, kappa * frequency)
         beta = _regressed(of_sample, shown[sample], weight, beta)
         linear = design.linear(beta, cells.features, taught)
         lines = _tag_lines(lines, linear, shown, some, len(frequency))
-        bend = _bend(_along(lines, linear, some)[sample], shown[sample], weight)
+        bend = _bend(_along(lines, linear[sample], some.column[sample]), shown[sample], weight)
         belongs = _on_lines(lines, linear, some, bend)
-        base, of_space = miss / often[some.column], _space_rates(belongs, some, spaces, miss_rate)
-        floor, often = _tag_rates(belongs, truth, shown, base, kappa * share, some, spaces, of_space)
+        of_space = _space_rates(belongs, some, spaces, miss_rate)
+        floor, often = _tag_rates(belongs, truth, shown, miss, often, kappa * frequency, some, spaces, of_space)
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs, y)
             miss_rate = m.likely
+            share = frequency[some.column]
             kappa = _wrong_rate(belongs, shown, share, some.weight * share, y, usual)
         floor = kappa * floor
     return Learned(design, beta, lines, bend, m, kappa, floor, often, spaces, of_space)
 
 
+@dataclass(frozen=True)
+class _First:
+    """What is known before the rounds of a fit: the regression `beta` of what is written, and the rates of forgetting and of wrong tags."""
+
+    design: _Design
+    beta: np.ndarray
+    forgotten: Rate
+    wrongly: float
+
+    def belongs(self, written: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """How probably each cell's tag belongs, (m,), by the probability that it is `written` and its tag's `share` of pictures, (m,)."""
+        wrong = self.wrongly * share
+        return np.asarray(np.clip((written - wrong) / (1 - self.forgotten.likely - wrong), 1e-6, 1 - 1e-6))
+
+
+def _at_first(cells: Cells, frequency: np.ndarray) -> tuple[_First, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(where the rounds of a fit begin, the columns of a sample of cells, the places and weights of that, how probably each cell's tag
+    belongs, (m,)).
+    """
+    sample, weight = _sample(cells)
+    design, of_sample = _Design.of(cells.names, cells.features[sample])
+    beta = _regressed(of_sample, cells.given[sample].astype(np.float64), weight)
+    written, share = expit(design.linear(beta, cells.features)), frequency[cells.column]
+    rates = _plateau(written, cells.given), _floor(written, cells.given, cells.weight, share)
+    first = _First(design, beta, *rates)
+    return first, of_sample, sample, weight, by_parts(first.belongs, written, share)
+
+
 def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.ndarray | None = None) -> Verdict:
     """The verdict on cells by what was `learned`, of these or of others."""
-    y, share = cells.given.astype(np.float64), frequency[cells.column]
-    kappa, rate = learned.wrongly, learned.forgotten.likely
-    floor, own = learned.floor[cells.column] * share, (learned.often, learned.spaces, learned.of_space)
+    kappa, own = learned.wrongly, (learned.forgotten.likely, learned.often, learned.spaces, learned.of_space)
+    rates = learned.floor * frequency, kappa * frequency
     linear = learned.design.linear(learned.beta, cells.features)
     belongs = _on_lines(learned.lines, linear, cells, learned.bend)
     truth = belongs
     for _ in range(2):
-        miss = _miss_rates(belongs, truth, cells, rate, *own)
-        truth, _ = _truth(belongs, miss, floor, kappa * share, y)
-    belongs = _own_lines(belongs, linear, learned.lines, learned.bend, cells, answered, miss, floor, kappa * share)
-    truth, _ = _truth(belongs, miss, floor, kappa * share, y)
+        miss = _miss_rates(belongs, truth, cells, *own)
+        truth, _ = _truth(belongs, miss, cells, *rates)
+    belongs = _own_lines(belongs, linear, learned.lines, learned.bend, cells, answered, miss, *rates)
+    del linear
+    truth, _ = _truth(belongs, miss, cells, *rates)
     wrong = np.minimum(learned.floor, kappa) * frequency
-    error = np.where(cells.given, 1 - truth, truth)
     shows = _shows(belongs, truth, cells, len(frequency))
-    return Verdict(belongs, miss, wrong[cells.column], error, learned.forgotten, learned.wrongly, shows, learned)
+    error, miss = np.where(cells.given, 1 - truth, truth), miss.astype(np.float32)
+    of_cell = wrong.astype(np.float32)[cells.column]
+    return Verdict(belongs, miss, of_cell, error, learned.forgotten, learned.wrongly, shows, learned)
 
 
 def as_far_as_known(error: np.ndarray, given: np.ndarray, verdict: Verdict) -> np.ndarray:
@@ -328,14 +424,16 @@ def _own_lines(
     floor: np.ndarray,
     wrong: np.ndarray,
 ) -> np.ndarray:
-    """`belongs` (m,) with the lines of the tags that their owner spoke of fitted again, what was answered being certain."""
+    """`belongs` (m,) with the lines of the tags that their owner spoke of fitted again, what was answered being certain; `floor` and
+    `wrong` as for `_truth`.
+    """
     if answered is None or not answered.any():
         return belongs
     mine = np.isin(cells.column, cells.column[answered != 0])
     some = cells.some(np.flatnonzero(mine))
-    y, said, linear, found = some.given.astype(np.float64), answered[mine], linear[mine], belongs[mine]
+    said, linear, found = answered[mine], linear[mine], belongs[mine]
     for _ in range(ROUNDS):
-        _, shown = _truth(found, miss[mine], floor[mine], wrong[mine], y)
+        _, shown = _truth(found, miss[mine], some, floor, wrong)
         shown[said > 0], shown[said < 0] = 1, 0
         lines = _tag_lines(lines, linear, shown, some, len(lines))
         found = _on_lines(lines, linear, some, bend)
@@ -347,14 +445,26 @@ def _own_lines(
 def _on_lines(lines: np.ndarray, linear: np.ndarray, cells: Cells, bend: np.ndarray) -> np.ndarray:
     """How probably each cell's tag belongs, (m,), on its tag's own line and with the `bend` of all."""
     place, slope, more, bias = bend
-    own = _along(lines, linear, cells)
-    own = slope * own + more * np.maximum(own - place, 0) + bias
-    return np.asarray(np.clip(expit(own), SMALLEST, 1 - SMALLEST))
+
+    def belongs(linear: np.ndarray, column: np.ndarray) -> np.ndarray:
+        own = _along(lines, linear, column)
+        own = slope * own + more * np.maximum(own - place, 0) + bias
+        return np.asarray(np.clip(expit(own), SMALLEST, 1 - SMALLEST))
+
+    return by_parts(belongs, linear, cells.column)
 
 
-def _along(lines: np.ndarray, linear: np.ndarray, cells: Cells) -> np.ndarray:
-    """`linear` (m,) on each tag's own line."""
-    own = lines[cells.column]
+def by_parts(function: Callable[..., np.ndarray], *columns: np.ndarray) -> np.ndarray:
+    """`function` of columns (m,), of which each place depends on no other, worked out `PART` places at a time: (m,) float64."""
+    out = np.empty(len(columns[0]))
+    for part in blocks(len(out), PART):
+        out[part] = function(*(one[part] for one in columns))
+    return out
+
+
+def _along(lines: np.ndarray, linear: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """`linear` (m,) on the own line of each tag of `column` (m,)."""
+    own = lines[column]
     return np.asarray(own[:, 0] + own[:, 1] * linear)
 
 
@@ -374,11 +484,11 @@ def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: fl
     Uses that cannot be seen raise a plateau, so it is believed as far as the evidence expects the namespace's uses.
     """
     out = np.ones(int(spaces.max()) + 1)
-    of_cell, y = spaces[cells.column], cells.given.astype(np.float64)
-    uses = np.bincount(of_cell, y, len(out))
+    y = cells.given
+    uses = np.bincount(spaces[cells.column[y]], minlength=len(out))
     least, prior = SPACE_USES
     for space in np.flatnonzero(uses >= least).tolist():
-        here = of_cell == space
+        here = (spaces == space)[cells.column]
         ratio = np.clip(_plateau(belongs[here], y[here]).likely / rate, *SPACE_BOUNDS)
         out[space] = ratio ** (float(y[here] @ belongs[here]) / (uses[space] + prior))
     return out
@@ -393,19 +503,26 @@ def _shows(belongs: np.ndarray, truth: np.ndarray, cells: Cells, tags: int) -> n
 
 
 def _truth(
-    belongs: np.ndarray, miss: np.ndarray, floor: np.ndarray, wrong: np.ndarray, y: np.ndarray
+    belongs: np.ndarray, miss: np.ndarray, cells: Cells, floor: np.ndarray, wrong: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(P(z = 1 | y, e), P(z = 1 and it shows | y, e)).
 
     A tag that is written without evidence for it may be wrong, or right where it cannot be seen.
-    Wrong ones come at the rate `wrong`; what a tag's own `floor` has beyond that is taken for the latter.
+    Wrong ones of each tag come at the rate `wrong` (T,); what its own `floor` (T,) has beyond that is taken for the latter.
     """
     floor, wrong = np.minimum(floor, 0.3), np.minimum(wrong, 0.3)
-    shows = belongs * np.where(y > 0, 1 - miss, miss)
-    rest = (1 - belongs) * np.where(y > 0, floor, 1 - floor)
-    shown = shows / (shows + rest)
-    unseen = np.where(y > 0, np.maximum(1 - TOLERANCE * wrong / floor, 0), 0)
-    return shown + (1 - shown) * unseen, shown
+    unseen = np.maximum(1 - TOLERANCE * wrong / floor, 0)
+
+    def shown(belongs: np.ndarray, miss: np.ndarray, y: np.ndarray, column: np.ndarray) -> np.ndarray:
+        shows = belongs * np.where(y, 1 - miss, miss)
+        rest = (1 - belongs) * np.where(y, floor[column], 1 - floor[column])
+        return np.asarray(shows / (shows + rest))
+
+    def truth(shown: np.ndarray, y: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return np.asarray(shown + (1 - shown) * np.where(y, unseen[column], 0))
+
+    seen = by_parts(shown, belongs, miss, cells.given, cells.column)
+    return by_parts(truth, seen, cells.given, cells.column), seen
 
 
 def _tag_lines(lines: np.ndarray, linear: np.ndarray, target: np.ndarray, cells: Cells, tags: int) -> np.ndarray:
@@ -413,16 +530,14 @@ def _tag_lines(lines: np.ndarray, linear: np.ndarray, target: np.ndarray, cells:
 
     They are drawn to 0 and 1 by a normal prior (`TAG_SPREAD`), so that a tag of few uses keeps the pooled line.
     """
-    column, weight = cells.column, cells.weight
-    p = expit(lines[column, 0] + lines[column, 1] * linear)
-    off, curve = weight * (target - p), weight * p * (1 - p)
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.bincount(column, values, tags)
-
-    prior = 1 / np.square(TAG_SPREAD)
-    g0, g1 = total(off) - prior[0] * lines[:, 0], total(off * linear) - prior[1] * (lines[:, 1] - 1)
-    h00, h01, h11 = total(curve) + prior[0], total(curve * linear), total(curve * linear * linear) + prior[1]
+    sums, prior = np.zeros((5, tags)), 1 / np.square(TAG_SPREAD)
+    for part in blocks(len(cells), PART):
+        column, weight, along = cells.column[part], cells.weight[part], linear[part]
+        p = expit(_along(lines, along, column))
+        off, curve = weight * (target[part] - p), weight * p * (1 - p)
+        sums += [np.bincount(column, v, tags) for v in (off, off * along, curve, curve * along, curve * along * along)]
+    g0, g1 = sums[0] - prior[0] * lines[:, 0], sums[1] - prior[1] * (lines[:, 1] - 1)
+    h00, h01, h11 = sums[2] + prior[0], sums[3], sums[4] + prior[1]
     scale = h00 * h11 - h01 * h01
     step = np.stack([(h11 * g0 - h01 * g1) / scale, (h00 * g1 - h01 * g0) / scale], axis=1)
     moved = lines + np.clip(step, -1, 1)
@@ -434,23 +549,28 @@ def _tag_rates(
     truth: np.ndarray,
     shown: np.ndarray,
     miss: np.ndarray,
+    often: np.ndarray,
     wrong: np.ndarray,
     cells: Cells,
     spaces: np.ndarray,
     forgotten: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(floor, forgetting) of each tag, (T,) each, in units of the library's own rates.
+    """(floor, forgetting) of each tag, (T,) each, in units of the library's own rates: `wrong` (T,), and `miss` (m,) without what was
+    taken for `often` (T,) before.
 
     Each is events over expected events, drawn to that of the tag's namespace by `RATE_PRIOR` events, and that by `SPACE_PRIOR`
     events to 1 for floors, to `forgotten` (namespaces,) for forgetting. Only cells about which the evidence is sure count for forgetting. A floor
     below the library's is not believed: the regression would only have explained its wrong tags away.
     """
-    y, tags = cells.given, len(spaces)
-    sure = truth * belongs * (cells.weight == 1)
-    pairs = ((np.where(y, 1 - shown, 0), cells.weight * (1 - belongs) * wrong), (np.where(y, 0, sure), sure * miss))
-    out = []
-    for (events, expected), usual in zip(pairs, (np.ones(len(forgotten)), forgotten)):
-        events, expected = np.bincount(cells.column, events, tags), np.bincount(cells.column, expected, tags)
+    tags, out = len(spaces), []
+    sums = np.zeros((4, tags))
+    for part in blocks(len(cells), PART):
+        y, column, weight = cells.given[part], cells.column[part], cells.weight[part]
+        sure = truth[part] * belongs[part] * (weight == 1)
+        written = np.where(y, 1 - shown[part], 0), weight * (1 - belongs[part]) * wrong[column]
+        absent = np.where(y, 0, sure), sure * (miss[part] / often[column])
+        sums += [np.bincount(column, values, tags) for values in (*written, *absent)]
+    for (events, expected), usual in zip((sums[:2], sums[2:]), (np.ones(len(forgotten)), forgotten)):
         of_space = (np.bincount(spaces, events) + SPACE_PRIOR * usual) / (np.bincount(spaces, expected) + SPACE_PRIOR)
         out.append(np.clip((events + RATE_PRIOR * of_space[spaces]) / (expected + RATE_PRIOR), 0.1, 10))
     return np.maximum(out[0], 1.0), out[1]
@@ -472,22 +592,32 @@ def _miss_rates(
     Pictures differ (a beta distribution of rates). How much they do is read off the spread of what
     is missing, by the method of moments for the beta-binomial distribution (Kleinman 1973).
     """
-    row = cells.row
-    weight = truth * belongs * (cells.weight == 1)
-    lost = weight * ~cells.given
-    total, missing = np.bincount(row, weight), np.bincount(row, lost)
+    parts, pictures = list(blocks(len(cells), PART)), int(cells.row.max(initial=0)) + 1
+    total, missing = np.zeros((2, pictures))
+
+    def sure(part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        weight = truth[part] * belongs[part] * (cells.weight[part] == 1)
+        return cells.row[part], cells.column[part], weight, weight * ~cells.given[part]
+
+    for part in parts:
+        row, _, weight, lost = sure(part)
+        total += np.bincount(row, weight, pictures)
+        missing += np.bincount(row, lost, pictures)
     spread = np.sum((missing - total * rate) ** 2 - total * rate * (1 - rate))
     pairs = np.sum(np.maximum(total * (total - 1), 0)) * rate * (1 - rate)
     alike = np.clip(spread / max(pairs, 1e-9), 1e-6, 1)
     prior = np.clip(1 / alike - 1, *EVENNESS)
-    of_picture = (missing[row] - lost + prior * rate) / (total[row] - weight + prior)
-    found = of_picture * often[cells.column]
     # On the whole they stay at the rate of their namespace, or the library's: else no forgetting at all and a weaker word of
     # the strongest evidence would explain the same tags as well, and the rounds of the fit would drift there.
-    alone = np.where(of_space == 1, len(of_space), np.arange(len(of_space)))[spaces[cells.column]]
-    counted, so_far = (np.bincount(alone, values, len(of_space) + 1) for values in (weight, found * weight))
-    found *= (rate * np.append(of_space, 1) * counted / np.maximum(so_far, SMALLEST))[alone]
-    return np.asarray(np.clip(found, 0.002, 0.95))
+    alone = np.where(of_space == 1, len(of_space), np.arange(len(of_space)))[spaces]
+    found, sums = np.empty(len(cells)), np.zeros((2, len(of_space) + 1))
+    for part in parts:
+        row, column, weight, lost = sure(part)
+        of_picture = (missing[row] - lost + prior * rate) / (total[row] - weight + prior)
+        found[part] = of_picture * often[column]
+        sums += [np.bincount(alone[column], values, len(of_space) + 1) for values in (weight, found[part] * weight)]
+    scale = rate * np.append(of_space, 1) * sums[0] / np.maximum(sums[1], SMALLEST)
+    return by_parts(lambda found, column: np.clip(found * scale[alone[column]], 0.002, 0.95), found, cells.column)
 
 
 def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float, level: float = LEVEL) -> Rate:
@@ -516,9 +646,10 @@ def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float, lev
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
     """The share of tags not written where the evidence is strong, m, in steps of 5 % of the written ones."""
-    uses = np.sort(written[y > 0])[::-1]
+    uses = np.flatnonzero(y)
     if len(uses):  # what is below the last step is not asked for
-        strong = written >= uses[min(int(0.6 * len(uses)) + 1, len(uses) - 1)]
+        last = max(len(uses) - 2 - int(0.6 * len(uses)), 0)
+        strong = np.flatnonzero(written >= np.partition(written[uses], last)[last])
         written, y = written[strong], y[strong]
     order = np.argsort(-written, kind="stable")
     stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * len(uses))
@@ -557,7 +688,10 @@ def _sample(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     (systematic sampling with unequal probabilities; Madow 1949).
     """
     speaks = [place for place, name in enumerate(cells.names) if name.rpartition("/")[2] in RATIOS]
-    strength = cells.features[:, speaks].max(axis=1) + cells.features[:, cells.names.index("prior")]
+    strength = cells.features[:, speaks[0]].astype(np.float32)
+    for place in speaks[1:]:
+        np.maximum(strength, cells.features[:, place], out=strength)
+    strength += cells.features[:, cells.names.index("prior")]
     places, weights = [], []
     for kind, side in ((np.flatnonzero(cells.given), -1), (np.flatnonzero(~cells.given), 1)):
         kind = kind[np.argsort(strength[kind], kind="stable")]
@@ -615,7 +749,7 @@ class _Design:
 
 def _bent(names: tuple[str, ...], features: np.ndarray) -> Iterator[np.ndarray]:
     for place, name in enumerate(names):
-        x = np.ascontiguousarray(features[:, place])
+        x = np.ascontiguousarray(features[:, place], dtype=np.float32)
         yield x
         for bend in HINGES.get(name.rpartition("/")[2], ()):
             yield np.maximum(x - bend, 0)

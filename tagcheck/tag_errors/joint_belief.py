@@ -30,7 +30,7 @@ from scipy.sparse import csgraph
 from scipy.special import expit, softmax
 
 from tagcheck.learning.linear_probes import logit
-from tagcheck.tag_errors.error_model import SMALLEST, Cells, Verdict, as_far_as_known
+from tagcheck.tag_errors.error_model import SMALLEST, Cells, Verdict, as_far_as_known, by_parts
 from tagcheck.tag_errors.relations import Relations
 
 MOST = 8  # tags of a picture weighed together
@@ -101,10 +101,10 @@ def settle(cells: Cells, verdict: Verdict, relations: Relations, frequency: np.n
             model.round()
         truth[relevant] = model.belief
     truth = _drawn_to_all(truth, cells, relations)
-    error = as_far_as_known(np.where(cells.given, 1 - truth, truth), cells.given, verdict)
-    error = _or_unexplained(
-        _as_far_as_it_shows(error, cells, verdict.shows, relations, model.theta), cells, verdict.shows
-    )
+    error = np.where(cells.given, 1 - truth, truth)
+    error = by_parts(lambda error, given: as_far_as_known(error, given, verdict), error, cells.given)
+    error = _as_far_as_it_shows(error, cells, verdict.shows, relations, model.theta)
+    error = _or_unexplained(error, cells, verdict.shows)
     return replace(verdict, error=error), model.habits()
 
 
@@ -144,15 +144,19 @@ def _as_far_as_it_shows(
     of_space = np.flatnonzero((space >= 0) & cells.given)
     key = cells.row[of_space].astype(np.int64) * len(relations.spaces) + space[of_space]
     pictures, at = np.unique(key, return_inverse=True)
-    kept, right = shows[cells.column], 1 - error[of_space]
     best = np.zeros(len(pictures))
-    np.maximum.at(best, at, right)
+    np.maximum.at(best, at, 1 - error[of_space])
     # The likeliest tag itself looks more right than wrong, so its own share does not come into play here.
-    kept[of_space] = np.maximum(kept[of_space], best[at])
-    power = np.full(len(error), POWER)
-    power[of_space] = 1 + (POWER - 1) * np.minimum(np.exp(meeting[space[of_space]]), 1)
-    odds = logit(error, SMALLEST)
-    return np.asarray(expit(np.where(odds > 0, kept**power * odds, odds)))
+    beside = np.maximum(shows[cells.column[of_space]], best[at])
+    power = 1 + (POWER - 1) * np.minimum(np.exp(meeting[space[of_space]]), 1)
+
+    def said(error: np.ndarray, share: np.ndarray) -> np.ndarray:
+        odds = logit(error, SMALLEST)
+        return np.asarray(expit(np.where(odds > 0, share * odds, odds)))
+
+    out = by_parts(lambda error, column: said(error, shows[column] ** POWER), error, cells.column)
+    out[of_space] = said(error[of_space], beside**power)
+    return out
 
 
 def _or_unexplained(error: np.ndarray, cells: Cells, shows: np.ndarray) -> np.ndarray:
@@ -161,9 +165,13 @@ def _or_unexplained(error: np.ndarray, cells: Cells, shows: np.ndarray) -> np.nd
     Where the evidence shows little of a tag (`shows`), its uses without evidence count as invisible, and all look equally
     right. The picture's own regression then gives the order: an unlikely tag is wrong more often.
     """
-    alone = 1 - np.clip(cells.features[:, cells.names.index("probe_share")], 0, 1)
-    chance = UNEXPLAINED * np.square(1 - shows[cells.column]) * alone * cells.given
-    return np.asarray(error + chance * (1 - error))
+    place, chance = cells.names.index("probe_share"), UNEXPLAINED * np.square(1 - shows)
+
+    def out(error: np.ndarray, said: np.ndarray, column: np.ndarray, given: np.ndarray) -> np.ndarray:
+        alone = 1 - np.clip(said, 0, 1)
+        return np.asarray(error + chance[column] * alone * given * (1 - error))
+
+    return by_parts(out, error, cells.features[:, place], cells.column, cells.given)
 
 
 def _drawn_to_all(truth: np.ndarray, cells: Cells, relations: Relations) -> np.ndarray:

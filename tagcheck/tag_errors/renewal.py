@@ -19,7 +19,7 @@ from tagcheck.learning.linear_probes import logit, numbered_folds, unit_rows
 from tagcheck.similar import Pairs
 from tagcheck.single_picture import SinglePicture
 from tagcheck.tag_errors import error_model, evidence
-from tagcheck.tag_errors.error_model import Cells, Learned
+from tagcheck.tag_errors.error_model import PART, Cells, Learned
 from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told, blocks
 from tagcheck.tag_errors.suggestions import Examined, Gathered
 from tagcheck.tag_errors.tag_rules import Exclusion
@@ -48,8 +48,11 @@ class Known:
         """What to keep: the cells that are written or of any likelihood."""
         assert seen.gathered is not None and seen.verdict.learned is not None
         cells = seen.cells
-        kept = cells.some(np.flatnonzero(cells.given | ((seen.verdict.belongs >= LEAST) & (cells.weight == 1))))
-        kept = replace(kept, features=kept.features.astype(np.float16))
+        places = np.flatnonzero(cells.given | ((seen.verdict.belongs >= LEAST) & (cells.weight == 1)))
+        features = np.empty((len(places), cells.features.shape[1]), dtype=np.float16)
+        for some in blocks(len(places), PART):
+            features[some] = cells.features[places[some]]
+        kept = replace(replace(cells, features=cells.features[:, :0]).some(places), features=features)
         return cls(replace(seen.gathered, cells=kept), seen.verdict.learned, seen.single, seen.exclusions)
 
 

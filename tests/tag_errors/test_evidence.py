@@ -88,6 +88,26 @@ def test_less_memory_changes_nothing_where_all_cells_fit():
     np.testing.assert_allclose(much.verdict.error, little.verdict.error, atol=1e-4)
 
 
+def test_where_cells_do_not_fit_some_stand_for_the_unlikely_ones_and_the_same_is_said(monkeypatch):
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(1500, 16)).astype(np.float32)
+    belongs = matrix @ rng.normal(size=(16, 40)) > 5
+    given = sparse.csr_matrix((belongs & (rng.random(belongs.shape) > 0.1)).astype(np.float32))
+    asked = Asked(matrix, given, [str(tag) for tag in range(40)])
+    whole = suggestions.examine(asked)
+    monkeypatch.setattr(error_model, "LEAST_LOOKED_AT", 10_000)
+    monkeypatch.setattr(error_model, "FEW", 1000)
+    some = suggestions.examine(asked, memory=1)
+    assert (some.cells.weight == 1).sum() < 0.5 * len(whole.cells) and some.cells.given.sum() == given.nnz
+    assert abs(some.cells.weight.sum() / belongs.size - 1) < 0.01
+    said = []
+    for seen in (whole, some):
+        made = np.zeros(belongs.shape)
+        made[seen.cells.row, seen.cells.column] = seen.verdict.error * (seen.cells.weight == 1)
+        said.append(made)
+    assert (said[0] > 0.5).sum() > 100 and np.abs(said[0] - said[1]).max() < 0.1
+
+
 def test_where_nearly_all_cells_fit_they_are_looked_at():
     rng = np.random.default_rng(4)
     matrix = rng.normal(size=(200, 16)).astype(np.float32)
