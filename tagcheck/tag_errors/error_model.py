@@ -54,13 +54,11 @@ RATIOS = ("probe", "kernel", "context", "neighbours", "twins", "tagger", "classi
 CHUNK = 8192  # cells expanded at a time
 PART = 2**19  # cells of which intermediate values are held at a time
 UNLIKELY, FEW = 3e-4, 200_000  # unwritten cells less likely than this by the evidence alone, and how many stand for all
-UNWRITTEN, LEAST_LOOKED_AT = (
-    3,
-    300_000,
-)  # unwritten cells that are looked at, for each written one, and how many at least
+UNWRITTEN = 3  # unwritten cells that are looked at, for each written one
+LEAST_LOOKED_AT = 300_000  # unwritten cells that are looked at in any case
 OUT = UNLIKELY / 3  # by a first fit: below this no later one finds a cell likely
 ALONE, BACKGROUND, OTHERS = range(3)  # a cell stands for itself, for those without much evidence, or for unlikely ones
-CELL_BYTES = 200  # of one cell, with all that the fit makes of it
+CELL_BYTES = 180  # of one cell, with all that the fit makes of it
 BLOCK_BYTES = 400  # of one cell of a block, with some to spare: blocks take a sixth of the memory
 CUT_CELLS = 20_000_000  # cells that tell which ones are worth looking at
 EVENNESS = (10.0, 200.0)  # bounds of how many tags of a picture the library's own rate counts as
@@ -338,13 +336,16 @@ def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray) -> Learned
         lines = _tag_lines(lines, linear, shown, some, len(frequency))
         bend = _bend(_along(lines, linear[sample], some.column[sample]), shown[sample], weight)
         belongs = _on_lines(lines, linear, some, bend)
+        del linear  # here and below: a column of a million pictures is 200 MB
         of_space = _space_rates(belongs, some, spaces, miss_rate)
         floor, often = _tag_rates(belongs, truth, shown, miss, often, kappa * frequency, some, spaces, of_space)
+        del miss
         if turn % RATES_EVERY == 0:
             m = _plateau(belongs, y)
             miss_rate = m.likely
             share = frequency[some.column]
             kappa = _wrong_rate(belongs, shown, share, some.weight * share, y, usual)
+            del share
         floor = kappa * floor
     return Learned(design, beta, lines, bend, m, kappa, floor, often, spaces, of_space)
 
@@ -719,7 +720,7 @@ def _teaching(cells: Cells, belongs: np.ndarray, sample: np.ndarray) -> tuple[np
     few = unlikely[:: max(1, len(unlikely) // FEW)]
     weight[few] *= len(unlikely) / max(len(few), 1)
     taught[few] = True
-    bare, places = replace(cells, weight=weight, features=np.empty((len(cells), 0))), np.flatnonzero(taught)
+    bare, places = replace(cells, weight=weight, features=cells.features[:, :0]), np.flatnonzero(taught)
     return places, np.searchsorted(places, sample), bare.some(places)
 
 

@@ -49,7 +49,7 @@ TRUSTED = 0.8  # a learned exclusion is believed from this confidence on
 RULE_CONFIDENCE = 0.9  # of what follows from a declared rule, which the picture does not change
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """One tag of one picture that should be added (`kind` "missing") or removed ("incorrect").
 
