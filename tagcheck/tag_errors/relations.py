@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from tagcheck import tags as tag_names
-from tagcheck.tag_errors.tag_rules import learn_exclusions
+from tagcheck.tag_errors.tag_rules import learn_exclusions, together
 
 FOLLOWS = 0.85  # the share of a tag's pictures that have the other one, from which it may follow
 FEW_VALUES = 3.0  # tags of a namespace on a picture that has any, and
@@ -109,15 +109,17 @@ def _few_values(given: sparse.csr_matrix) -> bool:
 def _implications(given: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(child, parent, by one stroke, exception) of pairs of which the second is hardly ever missing where the first is."""
     n, uses = given.shape[0], np.asarray(given.sum(axis=0)).ravel()
-    met = (given.T @ given).tocoo()
-    one, other = met.row.astype(np.int64), met.col.astype(np.int64)
-    share, back = met.data / uses[one], met.data / uses[other]
-    rare = uses[one] < uses[other]
-    rarer = rare | ((uses[one] == uses[other]) & (one < other))
-    follows = (one != other) & (share >= FOLLOWS) & (1 - share <= 0.3 * (1 - uses[other] / n))
-    follows &= rarer | (back < FOLLOWS)  # of two tags that follow from each other the rarer one is the child
-    child, parent = one[follows], other[follows]
-    missed = uses[child] - met.data[follows]
+    found = []
+    for tags, some in together(given):
+        met = some.tocoo()
+        one, other = met.row.astype(np.int64) + tags.start, met.col.astype(np.int64)
+        share, back = met.data / uses[one], met.data / uses[other]
+        rare = uses[one] < uses[other]
+        rarer = rare | ((uses[one] == uses[other]) & (one < other))
+        follows = (one != other) & (share >= FOLLOWS) & (1 - share <= 0.3 * (1 - uses[other] / n))
+        follows &= rarer | (back < FOLLOWS)  # of two tags that follow from each other the rarer one is the child
+        found.append((one[follows], other[follows], uses[one[follows]] - met.data[follows]))
+    child, parent, missed = (np.concatenate(part) for part in zip(*found))
     stroke = _by_one_stroke(uses[child], missed)
     kept = stroke >= ONE_STROKE
     exception = (missed + 1) / (uses[child] + 2)

@@ -427,16 +427,18 @@ def _learned_broken(seen: Examined) -> Iterator[tuple[int, int, int, tuple[str, 
     """(row, column, column, (kind of rule, the same in words)) wherever two written tags exclude each other by what the library shows."""
     columns = seen.given.tocsc()
     columns.sort_indices()
-    met = sparse.triu(seen.given.T @ seen.given, 1).tocsr()
     for name, members in sorted(seen.single_valued.items()):
         said = ("single-valued namespace", f"pictures of this library seldom have two tags of '{name}:'")
-        one, other = met[members][:, members].nonzero()
+        mine = seen.given[:, members]
+        one, other = sparse.triu(mine.T @ mine, 1).tocsr().nonzero()
         for a, b in zip(members[one].tolist(), members[other].tolist()):
             yield from ((row, a, b, said) for row in _together(columns, a, b))
-    for pair in seen.exclusions:
+    pairs = np.array([(pair.one, pair.other) for pair in seen.exclusions], dtype=np.int64).reshape(-1, 2)
+    met = tag_rules.meetings_of(seen.given, *pairs.T)
+    for pair, meet in zip(seen.exclusions, met.tolist()):
         space = {seen.relations.space[pair.one], seen.relations.space[pair.other]}
         done = len(space) == 1 and min(space) >= 0 and seen.habits.meeting[seen.relations.spaces[min(space)]] <= SELDOM
-        if pair.confidence >= TRUSTED and not done and met[pair.one, pair.other]:
+        if pair.confidence >= TRUSTED and not done and meet:
             one, other = seen.tags[pair.one], seen.tags[pair.other]
             chance = f"by chance they would meet {pair.by_chance:.0f} times"
             words = f"'{one}' and '{other}' exclude each other in this library ({chance})"

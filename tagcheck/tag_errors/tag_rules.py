@@ -5,7 +5,7 @@ owner's `tag_rules.json`, whose keys replace the shipped ones. Learned exclusion
 that the library's pictures hardly ever have together, though they would by chance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import combinations
@@ -22,6 +22,7 @@ from tagcheck.json_files import list_of, map_of, record, text
 SHIPPED = Path(__file__).with_name("tag_rules.json")
 OWN = "tag_rules.json"
 NEVER = (0.003, 0.01, 0.03)  # meetings of tags that exclude each other, as shares of chance: errors that nobody noticed
+TAGS_AT_ONCE = 1024  # tags whose meetings with all others are held: those of 10,000 with each other take a GB
 MOST_PAIRS = 500_000  # pairs of tags that are looked at, those used most
 KEYS = ("exclusive_groups", "excludes", "exclusive_namespaces", "implications", "never_suggest")
 TAGS = list_of(text(1_000), 10_000)
@@ -113,7 +114,7 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
     one, other = _often_expected(sums, least * n)
     if not len(one):
         return []
-    meetings, mean = np.asarray((right.T @ right).tocsr()[one, other]).ravel(), sums[one] * sums[other] / n
+    meetings, mean = meetings_of(right, one, other), sums[one] * sums[other] / n
     ratios = np.r_[NEVER, np.exp(np.linspace(np.log(0.1), np.log(8.0), 24))]
     likelihood = meetings[:, None] * np.log(ratios) - mean[:, None] * ratios  # but for what is the same for all ratios
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
@@ -125,6 +126,23 @@ def learn_exclusions(right: sparse.csr_matrix, least: float = 3.0, lowest: float
     kept = np.flatnonzero(sure >= lowest)
     kept = kept[np.lexsort((other[kept], one[kept], -sure[kept]))]
     return [Exclusion(int(one[k]), int(other[k]), float(sure[k]), float(mean[k]), float(meetings[k])) for k in kept]
+
+
+def together(given: sparse.csr_matrix) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    """How often tags meet, `TAGS_AT_ONCE` at a time: (some of the T tags, csr (some, T)), by `given` (n, T)."""
+    across = given.T.tocsr()
+    for start in range(0, given.shape[1], TAGS_AT_ONCE):
+        some = slice(start, min(start + TAGS_AT_ONCE, given.shape[1]))
+        yield some, (across[some] @ given).tocsr()
+
+
+def meetings_of(given: sparse.csr_matrix, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How often the tags `one` and `other` (k,) of each pair meet, (k,), by `given` (n, T)."""
+    out, order = np.zeros(len(one)), np.argsort(one, kind="stable")
+    for some, met in together(given) if len(one) else ():
+        mine = order[slice(*np.searchsorted(one[order], (some.start, some.stop)))]
+        out[mine] = np.asarray(met[one[mine] - some.start, other[mine]]).ravel()
+    return out
 
 
 def _often_expected(sums: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:

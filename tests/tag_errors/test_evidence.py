@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from tagcheck.learning import linear_probes
-from tagcheck.tag_errors import error_model, evidence, suggestions
+from tagcheck.tag_errors import error_model, evidence, suggestions, tag_rules
 from tagcheck.tag_errors.relations import learn_relations
 from tagcheck.tag_errors.suggestions import Asked
 
@@ -124,3 +124,10 @@ def test_the_votes_of_neighbours_add_up_where_some_are_copies_and_leave_the_neig
     before = around.indices.copy()
     votes, total = evidence._votes(around, len(matrix))
     assert np.allclose(np.asarray(votes.sum(axis=1)).ravel(), total) and (around.indices == before).all()
+
+
+def test_meetings_of_tags_do_not_depend_on_how_many_are_counted_at_a_time(monkeypatch):
+    monkeypatch.setattr(tag_rules, "TAGS_AT_ONCE", 7)
+    right = sparse.random(60, 20, 0.3, "csr", random_state=0)
+    one, other = np.random.default_rng(0).integers(0, 20, (2, 50))
+    np.testing.assert_allclose(tag_rules.meetings_of(right, one, other), (right.T @ right).toarray()[one, other])
