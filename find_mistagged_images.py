@@ -63,13 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         made = weigh(
             folder, data, config.INVISIBLE_NAMESPACES, script.memory_of(args), share, args.anew, args.min_confidence
         )
-    pictures, seen = made.pictures, made.seen
     if args.explain:
         print("\n".join(explained(made, *args.explain)))
         return 0
+    pictures, seen, work = made.pictures, made.seen, made.work
     kept, dropped = respect(made.found, pictures, made.declared, made.noes, data.parents, args.min_confidence)
-    report = make_report(data, pictures, seen, kept, dropped, args.min_confidence)
-    report["summary"]["weighed"] = asdict(made.work)
+    listed = [one for one in kept if one.confidence >= args.min_confidence]
+    below = len(kept) - len(listed)
+    del made, kept  # of a million pictures a GB, and the cells, which the report needs no more, another
+    if seen is not None:
+        listed, seen = with_evidence(seen, listed), seen.without_cells()
+    report = make_report(data, pictures, seen, listed, below, dropped, args.min_confidence)
+    report["summary"]["weighed"] = asdict(work)
     for note in pictures.notes:
         if "your decisions" in note:
             script.say(note)
@@ -172,13 +177,12 @@ def make_report(
     data: Dataset,
     pictures: Pictures,
     seen: Examined | None,
-    found: list[Suggestion],
+    listed: list[Suggestion],
+    below: int,
     dropped: Counter[str],
     lowest: float,
 ) -> dict[str, Any]:
-    """The report's document: one entry a picture and issue, the surest first."""
-    listed = [one for one in found if one.confidence >= lowest]
-    listed = listed if seen is None else with_evidence(seen, listed)
+    """The report's document: one entry a picture and issue, the surest first. `below` suggestions have less than the `lowest` confidence."""
     together: dict[tuple[int, str], list[findings.TagFinding]] = {}
     near = own_places(pictures, listed)
     for one, beside in zip(listed, look_alikes(pictures, seen, listed, near)):
@@ -195,7 +199,7 @@ def make_report(
         "suggestions": len(listed),
         "suggestions_to_add": by_kind["missing"],
         "suggestions_to_remove": by_kind["incorrect"],
-        "below_min_confidence": len(found) - len(listed),
+        "below_min_confidence": below,
         "left_out": dict(dropped),
         "judged": judged(pictures, seen),
         "notes": pictures.notes,

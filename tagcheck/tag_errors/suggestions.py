@@ -104,6 +104,11 @@ class Examined:
             if self.habits.meeting[name] <= SELDOM
         }
 
+    def without_cells(self) -> Examined:
+        """The same with rates, habits and neighbours alone: the cells, and what is said of each, take most of the memory."""
+        said = replace(self.verdict, **{name: np.empty(0) for name in ("belongs", "miss", "wrong", "error")})
+        return replace(self, cells=self.cells.some(np.empty(0, dtype=np.int64)), verdict=said)
+
 
 @dataclass(frozen=True)
 class Asked:
