@@ -647,13 +647,15 @@ def _read_off(events: np.ndarray, size: np.ndarray, low: float, high: float, lev
 
 def _plateau(written: np.ndarray, y: np.ndarray) -> Rate:
     """The share of tags not written where the evidence is strong, m, in steps of 5 % of the written ones."""
-    uses = np.flatnonzero(y)
-    if len(uses):  # what is below the last step is not asked for
-        last = max(len(uses) - 2 - int(0.6 * len(uses)), 0)
-        strong = np.flatnonzero(written >= np.partition(written[uses], last)[last])
+    strongest = written[y > 0]
+    uses, last = len(strongest), max(len(strongest) - 2 - int(0.6 * len(strongest)), 0)
+    if uses:  # what is below the last step is not asked for
+        strongest.partition(last)
+        strong = written >= strongest[last]
         written, y = written[strong], y[strong]
+    del strongest
     order = np.argsort(-written, kind="stable")
-    stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * len(uses))
+    stops = np.searchsorted(np.cumsum(y[order]), np.arange(0, 0.61, 0.05) * uses)
     lost = np.array([np.sum(1 - y[order[start:stop]]) for start, stop in itertools.pairwise(stops)])
     return _read_off(lost, np.diff(stops).astype(np.float64), 0.005, 0.6)
 
@@ -676,7 +678,8 @@ def _wrong_rate(
     They are drawn by `RATE_PRIOR` events to the `usual` rate, the floor: tags of which the evidence sees little are written there too.
     """
     order = np.argsort(belongs / share, kind="stable")
-    reached = np.cumsum(chance[order])
+    reached = chance[order]
+    np.cumsum(reached, out=reached)
     low = order[: int(np.searchsorted(reached, LOWEST * reached[-1]))]
     wrong, size = y[low] @ (1 - shown[low]), chance[low] @ (1 - belongs[low])
     return float(np.clip((wrong + RATE_PRIOR) / (size + RATE_PRIOR / usual), 0.001, 0.5))
