@@ -201,7 +201,7 @@ def gather(
     """The evidence of a library, the same for the same input.
 
     Of the rules that are `declared` the namespaces count here that have one tag a picture. About `memory` bytes are used beside
-    the embeddings and the sums of the regressions: with less, fewer of the tags that nobody wrote are looked at. `share` does the
+    the embeddings and the sums of the regressions: with less, tags that nobody wrote and that are unlikely are looked at, but not held. `share` does the
     sums by fold and the evidence by blocks of pictures (`tagcheck.cluster`), with the same result. By `numbers` (n,) uint64 drawn from
     each picture the folds stay the same when others come. `progress` is told the share of the work that is done, 0 to 1.
     """
