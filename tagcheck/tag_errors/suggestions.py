@@ -106,7 +106,8 @@ class Examined:
 
     def without_cells(self) -> Examined:
         """The same with rates, habits and neighbours alone: the cells, and what is said of each, take most of the memory."""
-        said = replace(self.verdict, **{name: np.empty(0) for name in ("belongs", "miss", "wrong", "error")})
+        none = np.empty(0)
+        said = replace(self.verdict, belongs=none, miss=none, wrong=none, error=none)
         return replace(self, cells=self.cells.some(np.empty(0, dtype=np.int64)), verdict=said)
 
 
