@@ -127,7 +127,7 @@ class Rate:
 class Learned:
     """What a fit learned of T tags, by which further cells are judged as those were: the regression `beta` on the evidence (`_Design`),
     each tag's own `lines` (T, 2), the `bend` of all, the rates and each tag's own `floor` and `often` (T,), in units of these, and
-    how often those of its namespace (`spaces` (T,)) are forgotten, `of_space` (namespaces,).
+    how often those of its namespace (`spaces` (T,)) are forgotten, `of_space` (namespaces,), told by those written `by_hand` (T,).
     """
 
     design: _Design
@@ -140,6 +140,7 @@ class Learned:
     often: np.ndarray
     spaces: np.ndarray
     of_space: np.ndarray
+    by_hand: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ class _Sieve:
     def of(cls, found: Evidence, sample: _CellsOf, most: int) -> _Sieve:
         """By the `sample` of cells, those of some pictures; about `most` of all unwritten cells are to be left."""
         cells = _joined(found, sample.cut, iter([sample(0)]))
-        first, *_, belongs = _at_first(cells, found.frequency)
+        first, *_, belongs = _at_first(cells, found.frequency, np.ones(len(found.frequency), dtype=bool))
         belongs = belongs[~cells.given & (cells.weight == 1)]
         stands_for = found.given.shape[0] / len(sample.blocks[0])
         share = min(1.0, most / max(len(belongs) * stands_for, 1))
@@ -306,7 +307,11 @@ def answers(cells: Cells, answered: sparse.csr_matrix | None) -> np.ndarray:
 
 
 def fit(
-    cells: Cells, frequency: np.ndarray, spaces: np.ndarray | None = None, answered: np.ndarray | None = None
+    cells: Cells,
+    frequency: np.ndarray,
+    spaces: np.ndarray | None = None,
+    answered: np.ndarray | None = None,
+    by_hand: np.ndarray | None = None,
 ) -> Verdict:
     """The model of this module, fitted to the cells.
 
@@ -314,22 +319,24 @@ def fit(
     namespaces: whole namespaces are often forgotten or confused more than the rest. `answered` (m,) as
     `answers` gives it: an owner chooses what to look at, so an answer speaks of its own tag alone (`_own_lines`). What all tags
     share moves only with several of them, in `owner_feedback`. What is said of answered cells rests on the evidence like all else.
+    How often tags are forgotten is told by those that are written `by_hand` (T,) bool, all if None: what comes with another tag comes back with it.
     """
     spaces = np.zeros(len(frequency), dtype=np.int64) if spaces is None else spaces
-    return judged(_learned(cells, frequency, spaces), cells, frequency, answered)
+    by_hand = np.ones(len(frequency), dtype=bool) if by_hand is None or not by_hand.any() else by_hand
+    return judged(_learned(cells, frequency, spaces, by_hand), cells, frequency, answered)
 
 
-def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray) -> Learned:
-    first, of_sample, sample, weight, belongs = _at_first(cells, frequency)
+def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray, by_hand: np.ndarray) -> Learned:
+    first, of_sample, sample, weight, belongs = _at_first(cells, frequency, by_hand)
     design, beta, m, usual = first.design, first.beta, first.forgotten, first.wrongly
     miss_rate, kappa = m.likely, usual
     taught, sample, some = _teaching(cells, belongs, sample)
-    belongs, y = belongs[taught], some.given
+    belongs, y, hand = belongs[taught], some.given, by_hand[some.column]
     lines = np.tile([0.0, 1.0], (len(frequency), 1))
     floor, often = np.full(len(frequency), kappa), np.ones(len(frequency))
     truth, of_space = belongs, np.ones(int(spaces.max()) + 1)
     for turn in range(1, ROUNDS + 1):
-        miss = _miss_rates(belongs, truth, some, miss_rate, often, spaces, of_space)
+        miss = _miss_rates(belongs, truth, some, miss_rate, often, spaces, of_space, by_hand)
         truth, shown = _truth(belongs, miss, some, floor * frequency, kappa * frequency)
         beta = _regressed(of_sample, shown[sample], weight, beta)
         linear = design.linear(beta, cells.features, taught)
@@ -337,17 +344,17 @@ def _learned(cells: Cells, frequency: np.ndarray, spaces: np.ndarray) -> Learned
         bend = _bend(_along(lines, linear[sample], some.column[sample]), shown[sample], weight)
         belongs = _on_lines(lines, linear, some, bend)
         del linear  # here and below: a column of a million pictures is 200 MB
-        of_space = _space_rates(belongs, some, spaces, miss_rate)
+        of_space = _space_rates(belongs, some, spaces, miss_rate, by_hand)
         floor, often = _tag_rates(belongs, truth, shown, miss, often, kappa * frequency, some, spaces, of_space)
         del miss
         if turn % RATES_EVERY == 0:
-            m = _plateau(belongs, y)
+            m = _plateau(belongs[hand], y[hand])
             miss_rate = m.likely
             share = frequency[some.column]
             kappa = _wrong_rate(belongs, shown, share, some.weight * share, y, usual)
             del share
         floor = kappa * floor
-    return Learned(design, beta, lines, bend, m, kappa, floor, often, spaces, of_space)
+    return Learned(design, beta, lines, bend, m, kappa, floor, often, spaces, of_space, by_hand)
 
 
 @dataclass(frozen=True)
@@ -365,7 +372,9 @@ class _First:
         return np.asarray(np.clip((written - wrong) / (1 - self.forgotten.likely - wrong), 1e-6, 1 - 1e-6))
 
 
-def _at_first(cells: Cells, frequency: np.ndarray) -> tuple[_First, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _at_first(
+    cells: Cells, frequency: np.ndarray, by_hand: np.ndarray
+) -> tuple[_First, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(where the rounds of a fit begin, the columns of a sample of cells, the places and weights of that, how probably each cell's tag
     belongs, (m,)).
     """
@@ -373,14 +382,18 @@ def _at_first(cells: Cells, frequency: np.ndarray) -> tuple[_First, np.ndarray, 
     design, of_sample = _Design.of(cells.names, cells.features[sample])
     beta = _regressed(of_sample, cells.given[sample].astype(np.float64), weight)
     written, share = expit(design.linear(beta, cells.features)), frequency[cells.column]
-    rates = _plateau(written, cells.given), _floor(written, cells.given, cells.weight, share)
+    hand = by_hand[cells.column]
+    rates = _plateau(written[hand], cells.given[hand]), _floor(written, cells.given, cells.weight, share)
     first = _First(design, beta, *rates)
     return first, of_sample, sample, weight, by_parts(first.belongs, written, share)
 
 
 def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.ndarray | None = None) -> Verdict:
     """The verdict on cells by what was `learned`, of these or of others."""
-    kappa, own = learned.wrongly, (learned.forgotten.likely, learned.often, learned.spaces, learned.of_space)
+    kappa, own = (
+        learned.wrongly,
+        (learned.forgotten.likely, learned.often, learned.spaces, learned.of_space, learned.by_hand),
+    )
     rates = learned.floor * frequency, kappa * frequency
     linear = learned.design.linear(learned.beta, cells.features)
     belongs = _on_lines(learned.lines, linear, cells, learned.bend)
@@ -479,7 +492,7 @@ def _bend(linear: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndar
     return np.asarray(np.r_[place, _regressed(columns, target, weight, np.array([1.0, 0, 0]))])
 
 
-def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float) -> np.ndarray:
+def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: float, by_hand: np.ndarray) -> np.ndarray:
     """How much more often than all tags those of each namespace are forgotten, by the namespace's own plateau.
 
     Uses that cannot be seen raise a plateau, so it is believed as far as the evidence expects the namespace's uses.
@@ -489,7 +502,7 @@ def _space_rates(belongs: np.ndarray, cells: Cells, spaces: np.ndarray, rate: fl
     uses = np.bincount(spaces[cells.column[y]], minlength=len(out))
     least, prior = SPACE_USES
     for space in np.flatnonzero(uses >= least).tolist():
-        here = (spaces == space)[cells.column]
+        here = ((spaces == space) & by_hand)[cells.column]
         ratio = np.clip(_plateau(belongs[here], y[here]).likely / rate, *SPACE_BOUNDS)
         out[space] = ratio ** (float(y[here] @ belongs[here]) / (uses[space] + prior))
     return out
@@ -585,6 +598,7 @@ def _miss_rates(
     often: np.ndarray,
     spaces: np.ndarray,
     of_space: np.ndarray,
+    by_hand: np.ndarray,
 ) -> np.ndarray:
     """The rate at which each cell's tag is forgotten: that of its picture, told from the picture's other cells, times
     the tag's own `often`. `rate` is the library's, `of_space` (namespaces,) in its units that of a namespace; 1 has none of its own.
@@ -616,6 +630,7 @@ def _miss_rates(
         row, column, weight, lost = sure(part)
         of_picture = (missing[row] - lost + prior * rate) / (total[row] - weight + prior)
         found[part] = of_picture * often[column]
+        weight = weight * by_hand[column]
         sums += [np.bincount(alone[column], values, len(of_space) + 1) for values in (weight, found[part] * weight)]
     scale = rate * np.append(of_space, 1) * sums[0] / np.maximum(sums[1], SMALLEST)
     return by_parts(lambda found, column: np.clip(found * scale[alone[column]], 0.002, 0.95), found, cells.column)

@@ -13,7 +13,7 @@ almost 1 for a series and a part of it. A swap is a tag of Z that is not written
 its place; how often that happens, and for which tags, is learned too.
 
 A parent is certain where one of its children belongs. A parent that was written together with the child is no further
-evidence. Of two written tags that exclude each other at most one is right.
+evidence. How often it belongs without any of its children is learned for each parent, as c is. Of two written tags that exclude each other at most one is right.
 
 Every set of up to `MOST` tags is weighed, so the sums are exact; the learning is expectation maximisation, in which the
 expected meetings under P(Z | e) are moved to those under P(Z | e, W) (iterative scaling; Darroch and Ratcliff 1972).
@@ -44,6 +44,7 @@ SINGLE = 1e-3  # the same where a namespace is declared to have one value
 SPREAD, PAIR_BOUNDS = 1.5, (-5.0, 7.0)  # how much pairs differ from their namespace, in logs
 EXCLUDED = 0.02  # how often tags that exclude each other meet, in units of chance
 BROUGHT = 0.05  # a parent without its children is at least this share of what it is expected to be
+CHILDLESS_WEIGHT, CHILDLESS_BOUNDS = 2.0, (-6.0, 2.0)  # events that its log-odds are drawn to that by, and their bounds
 SWAPPED, SWAPPED_WEIGHT, MOST_SWAPPED = 0.02, 20.0, 0.3  # share of tags that stand in the place of another
 HABIT_WEIGHT = 4.0  # swaps: what a tag's own are weighed against
 DRAWN = (
@@ -242,6 +243,7 @@ class _Model:
         self.blocks = list(_blocks(pairs, written, verdict.belongs[relevant]))
         self.space = relations.space[column]
         self.theta = np.log(np.where(relations.single, SINGLE, MEETING))
+        self.column, self.childless = column, np.zeros(self.tags)
         inside = pairs.kind == IN_SPACE
         low, high = (
             np.minimum(column[pairs.one], column[pairs.other]),
@@ -277,6 +279,7 @@ class _Model:
         swap = np.minimum(rate / self.by_chance, 1e12)
         expected, believed = np.zeros(len(pairs.one)), np.zeros(len(pairs.one))
         swapped, belief = np.zeros(len(swap)), self.belief.copy()
+        odds, childless = self.odds + self.childless[self.column], np.zeros((2, size))
         coupling = self._coupling()
         for cells in self.blocks:
             block, slot = np.full(size, -1), np.zeros(size, dtype=np.int64)
@@ -294,11 +297,14 @@ class _Model:
             swaps = _filled(shape, of, swap[there])
             for start in range(0, len(cells), ROWS):
                 rows = slice(start, start + ROWS)
-                inputs = self.odds[cells[rows]], self.says[cells[rows]], met[rows], brings[rows], swaps[rows]
-                belief[cells[rows]], both[rows], both_believed[rows], by_swap[rows] = _weigh(*inputs)
+                inputs = odds[cells[rows]], self.says[cells[rows]], met[rows], brings[rows], swaps[rows]
+                belief[cells[rows]], both[rows], both_believed[rows], by_swap[rows], alone = _weigh(*inputs)
+                childless[:, cells[rows]] = alone
             expected[here], believed[here], swapped[there] = both[at], both_believed[at], by_swap[of]
         self.belief = belief
         self._learn(expected, believed, swapped)
+        thought, seen = (np.bincount(self.column, values, self.tags) for values in childless)
+        self.childless = np.clip(self.childless + _step(thought, seen, CHILDLESS_WEIGHT), *CHILDLESS_BOUNDS)
 
     def _coupling(self) -> np.ndarray:
         """The log c of each pair of cells."""
@@ -315,8 +321,7 @@ class _Model:
         spaces, free = len(self.theta), ~self.relations.single
         space = self.space[self.pairs.one[inside]]
         seen, thought = (np.bincount(space, values[inside], spaces) for values in (believed, expected))
-        step = np.clip(np.log(seen + 0.5) - np.log(thought + 0.5), -LARGEST_STEP, LARGEST_STEP)
-        self.theta = np.clip(self.theta + step * free, *np.log(MEETING_BOUNDS))
+        self.theta = np.clip(self.theta + _step(thought, seen, 0.5) * free, *np.log(MEETING_BOUNDS))
         seen, thought = (np.bincount(self.key[inside], v[inside], len(self.delta)) for v in (believed, expected))
         curve = np.maximum(seen, thought) + 1 / SPREAD**2
         step = np.clip((seen - thought - self.delta / SPREAD**2) / curve, -LARGEST_STEP, LARGEST_STEP)
@@ -338,6 +343,11 @@ class _Model:
     def habits(self) -> Habits:
         names = self.relations.spaces
         return Habits(dict(zip(names, np.exp(self.theta).tolist())), dict(zip(names, self.rho.tolist())))
+
+
+def _step(expected: np.ndarray, believed: np.ndarray, weight: float) -> np.ndarray:
+    """How far a log weight moves so that what is `expected` comes to what is `believed`; both are drawn together by `weight` events."""
+    return np.asarray(np.clip(np.log(believed + weight) - np.log(expected + weight), -LARGEST_STEP, LARGEST_STEP))
 
 
 def _by_stroke(pairs: Pairs, written: np.ndarray, relations: Relations) -> np.ndarray:
@@ -382,8 +392,9 @@ def _filled(shape: tuple[int, int, int], at: tuple[np.ndarray, ...], values: np.
 
 def _weigh(
     odds: np.ndarray, says: np.ndarray, met: np.ndarray, brings: np.ndarray, swaps: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(belief (m, k), both expected, both believed, swapped (m, k, k)) by the sum over all sets of k tags.
+) -> tuple[np.ndarray, ...]:
+    """(belief (m, k), both expected, both believed, swapped (m, k, k), expected and believed without a child (2, m, k)) by the sum
+    over all sets of k tags.
 
     `odds`, `says` (m, k) are o and w; `met` (m, k, k) the c of pairs, `brings` the log share of exceptions from child to
     parent (0 for no such pair), `swaps` how many times likelier a swap is than the two errors it looks like.
@@ -393,13 +404,16 @@ def _weigh(
     pairs_in = np.einsum("hs,ht->hst", sets, sets).reshape(len(sets), -1)
     one_in = np.einsum("hs,ht->hst", sets, 1 - sets).reshape(len(sets), -1)
     energy = odds @ sets.T + met.reshape(-1, k * k) @ pairs_in.T
+    childless = np.zeros((len(odds), len(sets), k))  # the parents of each set of which no child is in it
     if brings.any():
         # Where a child belongs its parent does: at no cost of its own, and hardly ever not.
         forced = np.einsum("hs,pst->pht", sets, (brings < 0).astype(np.float64)) > 0
         energy += np.einsum("pht,pht->ph", forced, np.logaddexp(0, odds)[:, None] - sets * odds[:, None])
         energy += brings.reshape(-1, k * k) @ one_in.T
+        childless = sets * ~forced * np.any(brings < 0, axis=1, keepdims=True).reshape(-1, 1, k)
     extra = swaps.reshape(-1, k * k) @ one_in.T
     expected, believed = (softmax(one, axis=1) for one in (energy, energy + says @ sets.T + np.log1p(extra)))
     by_swap = ((believed / (1 + extra)) @ one_in).reshape(-1, k, k) * swaps
+    alone = np.stack([np.einsum("ph,pht->pt", p, childless) for p in (expected, believed)])
     both = [(p @ pairs_in).reshape(-1, k, k) for p in (expected, believed)]
-    return believed @ sets, both[0], both[1], by_swap
+    return believed @ sets, both[0], both[1], by_swap, alone

@@ -56,6 +56,13 @@ class Relations:
             same[place[here] - rows.start, beside[here]] = True
         return np.asarray(same)
 
+    def mostly_brought(self, given: sparse.csr_matrix) -> np.ndarray:
+        """Which of the T tags, bool (T,), stand beside one that brings them on more than half of their pictures; `given` (n, T)."""
+        tags = len(self.space)
+        brings = sparse.csr_matrix((np.ones(len(self.child)), (self.child, self.parent)), shape=(tags, tags))
+        beside = (given @ brings).multiply(given).tocsc()
+        return np.asarray(2 * beside.getnnz(axis=0) > np.asarray(given.sum(axis=0)).ravel())
+
 
 def learn_relations(
     given: sparse.csr_matrix, names: Sequence[str], parents: Parents | None = None, single: frozenset[str] = frozenset()

@@ -186,7 +186,8 @@ class Gathered:
         if self.learned is not None:
             verdict = error_model.judged(self.learned, self.cells, frequency, answered)
         else:
-            verdict = error_model.fit(self.cells, frequency, self.spaces, answered)
+            by_hand = ~self.related.mostly_brought(self.found.given)
+            verdict = error_model.fit(self.cells, frequency, self.spaces, answered, by_hand)
         verdict, habits = joint_belief.settle(self.cells, verdict, self.related, frequency)
         return joint_belief.of_one_mind(self.cells, verdict, self.found.around.twins), habits
 

@@ -22,6 +22,22 @@ def test_the_linear_predictor_does_not_depend_on_how_cells_are_cut(monkeypatch):
     np.testing.assert_allclose(whole, of_sample @ coefficients, rtol=1e-4, atol=1e-4)
 
 
+def test_tags_that_come_back_with_another_do_not_hide_how_often_tags_are_forgotten():
+    rng = np.random.default_rng(1)
+    n = 6000
+    column = np.arange(n) % 2
+    features = np.zeros((n, len(evidence.NAMES)), np.float32)
+    strong = rng.random(n) < 0.4
+    features[:, 0] = np.where(strong, 4 + column, -4) + rng.normal(size=n)
+    given = strong & ((column == 1) | (rng.random(n) < 0.75))  # the second is never lost
+    cells = Cells(np.arange(n), column, features, given, np.ones(n, np.float32))
+    frequency = np.bincount(column, given, 2) / (n / 2)
+    by_all = error_model.fit(cells, frequency).miss_rate
+    by_hand = error_model.fit(cells, frequency, by_hand=np.array([True, False])).miss_rate
+    assert by_all < 0.1
+    assert 0.2 < by_hand < 0.3
+
+
 def test_refused_suggestions_teach_how_often_tags_are_forgotten():
     rng = np.random.default_rng(0)
     n = 4000

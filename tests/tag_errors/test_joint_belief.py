@@ -165,6 +165,20 @@ def test_belief_in_a_child_is_what_its_own_evidence_says_whatever_the_parent():
         assert error[0, 0] == pytest.approx(1 - alone, abs=0.03)
 
 
+def test_a_parent_that_never_stands_alone_is_missing_only_where_its_child_is():
+    """The evidence sees the parent better than the child; on the last picture neither is written."""
+    both = [(True, True, 0.8, 0.95)] * 60
+    by_itself = [(False, True, 0.004, 0.95)] * 60
+    last = [(False, False, 0.02, 0.95)]
+    said = {}
+    for name, rows in (("never", both + both + last), ("often", both + by_itself + last)):
+        table = np.array(rows)
+        error, _ = weighed(table[:, :2] > 0, table[:, 2:], child_and_parent(1.0))
+        said[name] = error[-1, 1]
+    assert said["often"] > 0.5
+    assert said["never"] < said["often"] / 2
+
+
 def written(n: int, **tags: np.ndarray) -> tuple[sparse.csr_matrix, list[str]]:
     columns = np.column_stack([tags[name] for name in tags]).astype(np.float32)
     assert len(columns) == n
@@ -182,6 +196,13 @@ def test_a_parent_that_is_always_there_is_told_from_a_tag_that_mostly_is():
     bears = found.bearing(slice(0, 4))
     assert np.argwhere(np.triu(bears, 1)).tolist() == [[0, 1]]
     np.testing.assert_array_equal(found.bearing(slice(1, 3)), bears.T[1:3])
+
+
+def test_tags_that_mostly_come_with_another_are_told_from_those_written_by_hand():
+    child, alone = np.arange(300) < 30, np.arange(300) >= 280
+    given, names = written(300, child=child, parent=child | alone, seldom=child | (np.arange(300) >= 200))
+    found = learn_relations(given, names, {"child": ["parent", "seldom"]})
+    assert found.mostly_brought(given).tolist() == [False, True, False]
 
 
 def test_declared_parents_count_however_rare_they_are():
