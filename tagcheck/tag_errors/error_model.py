@@ -390,10 +390,8 @@ def _at_first(
 
 def judged(learned: Learned, cells: Cells, frequency: np.ndarray, answered: np.ndarray | None = None) -> Verdict:
     """The verdict on cells by what was `learned`, of these or of others."""
-    kappa, own = (
-        learned.wrongly,
-        (learned.forgotten.likely, learned.often, learned.spaces, learned.of_space, learned.by_hand),
-    )
+    kappa, rate = learned.wrongly, learned.forgotten.likely
+    own = rate, learned.often, learned.spaces, learned.of_space, learned.by_hand
     rates = learned.floor * frequency, kappa * frequency
     linear = learned.design.linear(learned.beta, cells.features)
     belongs = _on_lines(learned.lines, linear, cells, learned.bend)
