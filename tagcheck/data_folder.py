@@ -23,6 +23,7 @@ from tagcheck.json_files import Unusable, elements, members, parse
 LONGEST_LINE = 64 << 20  # characters
 UNDECODED = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
 LARGEST_WHOLE = 2 << 30  # bytes of a file in another layout than ours
+OPENED = "{", "["  # what a line ends with where a value goes on in the next
 STAMP = "%Y%m%dT%H%M%SZ"
 SINGLE_PICTURE = "single_picture.npz"  # what `tagcheck.single_picture` keeps
 EXTRACTION_LOCK = "extraction.lock"  # beside the embeddings: who holds it writes the dataset
@@ -228,43 +229,54 @@ def _by_line(
     path: Path, kind: Kind, lines: TextIO, header: dict[str, Any], unusable: Unusable | None
 ) -> Generator[tuple[str, Any], None, bool]:
     """Records of a file in our layout; returns False, before anything was yielded, when it is laid out otherwise."""
-    inside: str | None = None
     checked = begun = False
-    for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), 2):
+    numbered = enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), 2)
+    for number, line in numbered:
         text = line.strip()
         where = f"{path} is damaged in line {number}"
-        if inside is not None:
-            if text in ("]", "],"):
-                inside = None
-            else:
-                yield from _records(inside, text.removesuffix(","), where, kind, unusable)
-        elif text == "}":
+        if text == "}":
             if not checked:
                 _check(path, kind, header)
             return True
-        else:
-            name, colon, value = text.partition(": ")
-            if not colon or not line.startswith('"'):
-                if checked:
-                    raise BadFile(f"{where}: {_again(kind)}")
+        name, colon, value = text.partition(": ")
+        name = name.strip('"')
+        a_list = name in kind.records and value == "["
+        goes_on = value in OPENED and not a_list
+        if not colon or not line.startswith('"') or goes_on:
+            if begun or (checked and not goes_on):
+                raise BadFile(f"{where}: {_again(kind)}")
+            return False
+        if name in kind.records and value.startswith("[") and value not in ("[", "[]", "[],"):
+            if not begun:
+                return False  # a list within one line, as another program writes it
+            for begin, stop in elements(value, 0):
+                yield from _records(name, value[begin:stop], where, kind, unusable)
+        elif not a_list:
+            for _, one in _records(name, value.removesuffix(","), where, kind, unusable):
+                header[name] = one
+                _check_list(path, kind, name, one)
+        if not checked and "kind" in header and ("version" in header or a_list):
+            _check(path, kind, header)
+            checked = True
+        if a_list:
+            if not checked or not (yield from _list_by_line(path, kind, name, numbered, unusable, begun)):
                 return False
-            name = name.strip('"')
-            if name in kind.records and value == "[":
-                if "kind" not in header:
-                    return False
-                inside, begun = name, True
-            elif name in kind.records and value.startswith("[") and value not in ("[]", "[],"):
-                if not begun:
-                    return False  # a list within one line, as another program writes it
-                for begin, stop in elements(value, 0):
-                    yield from _records(name, value[begin:stop], where, kind, unusable)
-            else:
-                for _, one in _records(name, value.removesuffix(","), where, kind, unusable):
-                    header[name] = one
-                    _check_list(path, kind, name, one)
-            if not checked and "kind" in header and ("version" in header or inside):
-                _check(path, kind, header)
-                checked = True
+            begun = True
+    raise BadFile(f"{path} is cut off: {_again(kind)}")
+
+
+def _list_by_line(
+    path: Path, kind: Kind, name: str, numbered: Iterator[tuple[int, str]], unusable: Unusable | None, begun: bool
+) -> Generator[tuple[str, Any], None, bool]:
+    """The records of a list up to its end; returns False where the first, if nothing has `begun`, goes on in the next line."""
+    for number, line in numbered:
+        text = line.strip()
+        if text in ("]", "],"):
+            return True
+        if text in OPENED and not begun:
+            return False
+        begun = True
+        yield from _records(name, text.removesuffix(","), f"{path} is damaged in line {number}", kind, unusable)
     raise BadFile(f"{path} is cut off: {_again(kind)}")
 
 

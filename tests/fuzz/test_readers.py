@@ -223,7 +223,7 @@ DOCUMENTS: dict[data_folder.Kind, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.name)
 @few
-@given(value=st.dictionaries(words, values, max_size=5), indent=st.sampled_from([None, 1]), seed=seeds)
+@given(value=st.dictionaries(words, values, max_size=5), indent=st.sampled_from([None, 0, 1]), seed=seeds)
 def test_a_file_between_stages_is_read_or_named(
     kind: data_folder.Kind, value: dict[str, Any], indent: int | None, seed: int
 ) -> None:

@@ -197,11 +197,12 @@ def test_a_report_that_ends_early_is_refused_whole(folder, review, cut, says):
         list(records(path, MISTAGGED, {}))
 
 
-def test_records_are_the_same_from_any_layout_of_the_same_json(folder):
+@pytest.mark.parametrize("indent", [None, 0, 2])
+def test_records_are_the_same_from_any_layout_of_the_same_json(folder, indent):
     path = save_mistagged(folder, missing(A, "x"), wrong(B, "y"))
     streamed, whole = {}, {}
     by_line = list(records(path, MISTAGGED, streamed))
-    path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=indent))
     assert list(records(path, MISTAGGED, whole)) == by_line
     assert streamed == whole and streamed["summary"]["errors_found"] == 2
     assert [record for _, record in by_line] == data_folder.load(path, MISTAGGED)["errors"]
