@@ -13,7 +13,8 @@ almost 1 for a series and a part of it. A swap is a tag of Z that is not written
 its place; how often that happens, and for which tags, is learned too.
 
 A parent is certain where one of its children belongs. A parent that was written together with the child is no further
-evidence. How often it belongs without any of its children is learned for each parent, as c is. Of two written tags that exclude each other at most one is right.
+evidence. How often it belongs without any of its children is learned for each parent, as c is. Of two written tags that
+exclude each other at most one is right.
 
 Every set of up to `MOST` tags is weighed, so the sums are exact; the learning is expectation maximisation, in which the
 expected meetings under P(Z | e) are moved to those under P(Z | e, W) (iterative scaling; Darroch and Ratcliff 1972).
@@ -404,7 +405,7 @@ def _weigh(
     pairs_in = np.einsum("hs,ht->hst", sets, sets).reshape(len(sets), -1)
     one_in = np.einsum("hs,ht->hst", sets, 1 - sets).reshape(len(sets), -1)
     energy = odds @ sets.T + met.reshape(-1, k * k) @ pairs_in.T
-    childless = np.zeros((len(odds), len(sets), k))  # the parents of each set of which no child is in it
+    childless: np.ndarray | None = None  # the parents of each set of which no child is in it
     if brings.any():
         # Where a child belongs its parent does: at no cost of its own, and hardly ever not.
         forced = np.einsum("hs,pst->pht", sets, (brings < 0).astype(np.float64)) > 0
@@ -414,6 +415,8 @@ def _weigh(
     extra = swaps.reshape(-1, k * k) @ one_in.T
     expected, believed = (softmax(one, axis=1) for one in (energy, energy + says @ sets.T + np.log1p(extra)))
     by_swap = ((believed / (1 + extra)) @ one_in).reshape(-1, k, k) * swaps
-    alone = np.stack([np.einsum("ph,pht->pt", p, childless) for p in (expected, believed)])
+    alone = np.zeros((2, *odds.shape))
+    if childless is not None:
+        alone = np.stack([np.einsum("ph,pht->pt", p, childless) for p in (expected, believed)])
     both = [(p @ pairs_in).reshape(-1, k, k) for p in (expected, believed)]
     return believed @ sets, both[0], both[1], by_swap, alone
