@@ -36,7 +36,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 import config
-from tagcheck import cluster, data_folder, dataset, json_files, script, tags
+from tagcheck import arrays, cluster, data_folder, dataset, json_files, script, tags
 from tagcheck.belief import Believed, believed, load_tagger
 from tagcheck.best_copy import best_copy
 from tagcheck.data_folder import DataFolder
@@ -47,6 +47,7 @@ from tagcheck.duplicates.threshold import THRESHOLDS, calibrated_threshold, copy
 from tagcheck.embedding import Embeddings, store
 from tagcheck.errors import BadFile, MissingInput
 from tagcheck.findings import INCORRECT, MISSING, finding_id
+from tagcheck.learning.linear_probes import unit_rows
 from tagcheck.library.protocol import DUPLICATES
 from tagcheck.refusals import Noes
 from tagcheck.review import store as review_store
@@ -60,7 +61,7 @@ LOWEST = 0.01
 LEAST = 0.01  # a suggestion that is less likely is none
 PRECISION = 0.95  # what --calibrate asks of a threshold
 FEWEST_KNOWN = 20  # pairs that it asks
-DRAWN_PAIRS = 20_000
+DRAWN_PAIRS, AT_ONCE = 20_000, 512
 TOO_MANY = 0.01  # share of random pairs at the threshold from which it says nothing about copies
 MOST_PAIRS = 20_000_000
 RAY = "ray"
@@ -296,7 +297,11 @@ def ordinary_cosines(matrix: np.ndarray, threshold: float, warn: bool = True) ->
     """What the threshold means for this model: the cosines of pictures drawn at random from the library."""
     rng = np.random.default_rng(0)
     i, j = rng.integers(len(matrix), size=(2, DRAWN_PAIRS))
-    cosine = pair_search.pair_cosines(matrix, i[i != j], j[i != j])
+    i, j = i[i != j], j[i != j]
+    cosine = np.empty(len(i), dtype=np.float32)
+    for start in range(0, len(i), AT_ONCE):
+        ends = (unit_rows(matrix[one[start : start + AT_ONCE]]) for one in (i, j))
+        cosine[start : start + AT_ONCE] = np.einsum("nd,nd->n", *ends)
     reached = float((cosine >= threshold).mean()) if len(cosine) else 0.0
     if warn and reached > TOO_MANY:
         script.say(
@@ -420,11 +425,12 @@ def weigh_tags(
     labels = pair_search.group_labels(len(records), pairs.i, pairs.j)
     cells = np.concatenate([opened.i[pair], opened.j[pair]])
     tagger = load_tagger(folder, data, found.model, [], place)
-    said = tags_to_share.support(found.matrix, owned, labels, cells, np.concatenate([column, column]), tagger)
+    near = most_like(found.hashes, believes, labels)
+    said = tags_to_share.support(found.matrix, owned, near, cells, np.concatenate([column, column]), tagger)
     having, asked = (both.reshape(2, -1).sum(axis=0) for both in (said.having, said.asked))
     neighbours = np.divide(having, asked, out=np.full(len(pair), np.nan), where=asked > 0)
     rate = np.asarray(owned.mean(axis=0)).ravel()[column]
-    copies = tags_to_share.copy_chance_by_tags(owned, opened.i, opened.j, found.matrix, labels)
+    copies = tags_to_share.copy_chance_by_tags(owned, opened.i, opened.j, found.matrix, near)
     rows = list(zip(opened.i.tolist(), opened.j.tolist()))
     copies[equal_pixels(records, opened)] = 1.0
     for at, (i, j) in enumerate(rows):
@@ -440,6 +446,17 @@ def weigh_tags(
             missing, wrong = copies[at] * by_rate[cell], copies[at] * (1 - by_rate[cell])
         shared[cell] = missing, wrong
     return Tagging(names, pair, column, side, shared, copies, said.tagger.reshape(2, -1).mean(axis=0), neighbours)
+
+
+def most_like(hashes: Sequence[str], believes: Believed, labels: np.ndarray) -> np.ndarray:
+    """The rows of the pictures most like each of `hashes`, (n, k) int32, as they were found when tags were weighed (where there were
+    enough for that); -1 for those of its group by `labels` (n,).
+    """
+    now = arrays.places(*map(arrays.as_bytes, (believes.hashes, hashes))).astype(np.int32)
+    near = np.full((len(hashes), believes.near.shape[1]), -1, dtype=np.int32)
+    near[now[now >= 0]] = now[believes.near[now >= 0]]
+    near[labels[near] == labels[:, None]] = -1
+    return near
 
 
 def summarise(

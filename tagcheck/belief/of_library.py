@@ -41,14 +41,16 @@ from tagcheck.tag_errors import (
     tag_rules,
     tagger_vocabulary,
 )
-from tagcheck.tag_errors.evidence import FurtherTagger, Told
+from tagcheck.tag_errors.evidence import FurtherTagger, Surroundings, Told
 from tagcheck.tag_errors.owner_feedback import Answer
 from tagcheck.tag_errors.suggestions import ISSUES, Asked
 
-FILE, VERSION = "belief.npz", 2
-FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS) | {"cells": "i1", "confidence": "f1"}
+FILE, VERSION = "belief.npz", 3
+FORM = dict.fromkeys(("hashes", "names", "version", "rests_on"), arrays.TEXTS)
+FORM |= {"cells": "i1", "confidence": "f1", "near": "i2"}
 KINDS = (MISSING, INCORRECT)
 FEW = "there are few"
+NOBODY = np.empty((0, 0), np.int32)
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ class Believed:
     """The probability that a tag is missing or wrong, for each picture and tag that could be judged.
 
     `hashes`, `names` what could be judged; `cells` sorted numbers (see `_number`) with a `confidence` each; of what is
-    not listed, less than `suggestions.FLOOR` is believed.
+    not listed, less than `suggestions.FLOOR` is believed. `near` (pictures, k) the places in `hashes` of the pictures most
+    like each, near-duplicates among them.
     """
 
     hashes: list[str]
     names: list[str]
     cells: np.ndarray
     confidence: np.ndarray
+    near: np.ndarray
 
     @cached_property
     def _places(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -138,7 +142,7 @@ def believed(folder: DataFolder, data: Dataset, invisible: Iterable[str], memory
     try:
         made = weigh(folder, data, invisible, memory)
     except MissingInput:  # no picture or no embedding: nothing can be judged
-        return Believed([], [], np.empty(0, np.int64), np.empty(0, np.float32))
+        return Believed([], [], np.empty(0, np.int64), np.empty(0, np.float32), NOBODY)
     return _believed(made.pictures, made.seen, made.found)
 
 
@@ -150,7 +154,14 @@ def _believed(pictures: Pictures, seen: Examined | None, found: Sequence[Suggest
     cells = np.array([_number(one.row, column[one.tag], len(names), one.kind) for one in listed], dtype=np.int64)
     order = np.argsort(cells, kind="stable")
     sure = np.array([one.confidence for one in listed], dtype=np.float32)
-    return Believed([record.hash for record in pictures.records[:n]], list(names), cells[order], sure[order])
+    near = NOBODY if seen is None else _nearest(seen.around)
+    return Believed([record.hash for record in pictures.records[:n]], list(names), cells[order], sure[order], near)
+
+
+def _nearest(around: Surroundings) -> np.ndarray:
+    """The nearest pictures of each (n, k) int32; itself where there are fewer."""
+    own = np.arange(len(around.indices), dtype=np.int32)[:, None]
+    return np.where(around.cosine > -1, around.indices.astype(np.int32), own)
 
 
 def _number(row: int, column: int, names: int, kind: str) -> int:
@@ -159,8 +170,7 @@ def _number(row: int, column: int, names: int, kind: str) -> int:
 
 def _keep(folder: DataFolder, data: Dataset, made: Believed) -> None:
     about = {"version": [str(VERSION)], "rests_on": [_rests_on(folder, data)]}
-    lists = {"hashes": made.hashes, "names": made.names, "cells": made.cells, "confidence": made.confidence}
-    arrays.save(folder.root / FILE, about | lists)
+    arrays.save(folder.root / FILE, about | vars(made))
 
 
 def _keep_single(folder: DataFolder, pictures: Pictures, seen: Examined | None, declared: Rules) -> None:
@@ -179,7 +189,10 @@ def _kept(folder: DataFolder, data: Dataset) -> Believed | None:
     if held is None or held["version"] != [str(VERSION)] or held["rests_on"] != [_rests_on(folder, data)]:
         return None
     hashes, names = ([one for one in held[name] if one] for name in ("hashes", "names"))
-    return Believed(hashes, names, held["cells"], held["confidence"])
+    near = held["near"]
+    if len(near) != len(hashes) or (near.size and not 0 <= near.min() <= near.max() < len(near)):
+        return None
+    return Believed(hashes, names, held["cells"], held["confidence"], near)
 
 
 def _rests_on(folder: DataFolder, data: Dataset) -> str:
@@ -295,7 +308,7 @@ def examine(
     if n < kept_evidence.FEWEST or data.most is not None:
         seen = _in_full(_asked(folder, data, pictures, learnable, decided, noes), declared, memory, share)
         return replace(seen, gathered=None), Work(n, n)
-    names = arrays.as_bytes([record.hash for record in pictures.records[:n]]), arrays.digests(pictures.matrix)
+    names = arrays.as_bytes([record.hash for record in pictures.records[:n]]), arrays.row_digests(pictures.matrix)
     rests = _void_without(folder, data, pictures.model)
     held = "it was asked for" if anew else kept_evidence.load(folder.root, rests)
     if isinstance(held, kept_evidence.Kept):

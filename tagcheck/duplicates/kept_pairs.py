@@ -39,15 +39,14 @@ def near_pairs(
     limit: int | None = None,
 ) -> Found:
     """`pairs.near_pairs` of the embeddings of `folder`, with what was kept there of an earlier run; keeps the result."""
-    rows = np.ascontiguousarray(found.matrix)
-    digests, hashes = arrays.digests(rows), arrays.as_bytes(found.hashes)
+    digests, hashes = arrays.row_digests(found.matrix), arrays.as_bytes(found.hashes)
     kept = _taken_over(folder / FILE, hashes, digests, threshold)
     if kept is not None:
         known, fresh = kept
         pairs.hold(len(known), limit, threshold)
         made = pairs.with_fresh(found.matrix, threshold, known, fresh, limit, progress) if len(fresh) else known
     else:
-        made, fresh = pairs.near_pairs(found.matrix, threshold, engine, progress, limit), np.arange(len(rows))
+        made, fresh = pairs.near_pairs(found.matrix, threshold, engine, progress, limit), np.arange(len(hashes))
     if len(fresh) and len(made) <= MOST_KEPT:
         _keep(folder / FILE, hashes, digests, threshold, made)
     return Found(made, len(fresh))

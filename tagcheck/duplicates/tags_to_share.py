@@ -10,16 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy import sparse
 from scipy.special import expit, logit
 
 from tagcheck.learning import Tagger
 from tagcheck.learning.linear_probes import unit_rows
-from tagcheck.similar.unit_rows import workers
 
-NEIGHBOURS = 24
-REFERENCE = 20_000  # pictures among which neighbours are looked for
 WRONG_SHARE = 0.03  # of the tags that an owner writes, how many are wrong: only its order of magnitude matters
 FORGETTING = (0.01, 0.5)
 BLOCK = 2048
@@ -71,24 +67,22 @@ def belongs_on_both(rate: np.ndarray, forgets: float) -> np.ndarray:
 
 
 def copy_chance_by_tags(
-    owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, matrix: np.ndarray, labels: np.ndarray
+    owned: sparse.csr_matrix, i: np.ndarray, j: np.ndarray, matrix: np.ndarray, near: np.ndarray
 ) -> np.ndarray:
     """The chance (m,), 0 to 1, that the pairs (i, j) show one picture each and not two that are only alike, told by their tags.
 
     Copies share the tags that their owner did not forget; pictures that are merely alike share as many as the nearest pictures
-    of the library do that are of no common group (`labels`). Bayes, from log-odds of `COPIES_ODDS` at a cosine from which pairs are reported; the
+    of the library do that are no copies, by `near` as in `support`. Bayes, from log-odds of `COPIES_ODDS` at a cosine from which pairs are reported; the
     tags of a picture are not independent evidence, so only `TAGS_WEIGHT` of what they say counts.
     """
-    rng = np.random.default_rng(0)
-    rows = rng.permutation(len(matrix))[:FEW_ALIKE]
+    rows = np.random.default_rng(0).permutation(len(matrix))[:FEW_ALIKE]
+    rows = rows[(near[rows] >= 0).any(axis=1)]
     mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
-    own, cosine = unit_rows(matrix[rows] - mean), np.empty((len(rows), len(matrix)), dtype=np.float32)
-    for start in range(0, len(matrix), BLOCK):
-        cosine[:, start : start + BLOCK] = own @ unit_rows(matrix[start : start + BLOCK] - mean).T
-    cosine[labels[rows][:, None] == labels[None, :]] = -2.0
-    near = cosine.argmax(axis=1)
-    apart = cosine.max(axis=1) > -2
-    common, either = _common(owned, rows[apart], near[apart])
+    nearest = np.empty(len(rows), dtype=np.int64)
+    for place, row in enumerate(rows.tolist()):
+        some = near[row][near[row] >= 0]
+        nearest[place] = some[(unit_rows(matrix[some] - mean) @ (matrix[row] - mean)).argmax()]
+    common, either = _common(owned, rows, nearest)
     alike = float(np.clip((common.sum() + 1) / (either.sum() + 2), 0.02, COPIES_SHARE - 0.05))
     common, either = _common(owned, i, j)
     odds = common * np.log(COPIES_SHARE / alike) + (either - common) * np.log((1 - COPIES_SHARE) / (1 - alike))
@@ -119,22 +113,20 @@ class Support:
 def support(
     matrix: np.ndarray,
     owned: sparse.csr_matrix,
-    labels: np.ndarray,
+    near: np.ndarray,
     rows: np.ndarray,
     columns: np.ndarray,
     tagger: Tagger | None,
 ) -> Support:
     """What the pictures `rows` say about the tags `columns`, both (cells,).
 
-    `matrix` (n, d) embeddings, `owned` (n, T) 0/1, `labels` (n,) groups of near-duplicates: a
-    picture's own group is never asked.
+    `matrix` (n, d) embeddings, `owned` (n, T) 0/1, `near` (n, k) the rows of the pictures most like each, -1 for one that is
+    not asked, as copies are not.
     """
-    pictures, place = np.unique(rows, return_inverse=True)
-    near, says = _nearest(matrix, labels, pictures), np.full(len(rows), np.nan)
-    having = np.zeros(len(rows))
+    having, says = np.zeros(len(rows)), np.full(len(rows), np.nan)
     for start in range(0, len(rows), BLOCK):
         cells = slice(start, start + BLOCK)
-        of = near[place[cells]]
+        of = near[rows[cells]]
         has = np.asarray(owned[np.maximum(of, 0), np.repeat(columns[cells, None], of.shape[1], axis=1)].todense())
         having[cells] = (has * (of >= 0)).sum(axis=1)
     if tagger is not None and len(tagger.columns):
@@ -145,25 +137,4 @@ def support(
             some = known[start : start + BLOCK]
             lines, embeddings = line[columns[some]], matrix[rows[some]].astype(np.float32)
             says[some] = np.einsum("nd,nd->n", embeddings, tagger.weight[lines]) + tagger.bias[lines]
-    return Support(expit(says), having, (near >= 0).sum(axis=1)[place].astype(np.float64))
-
-
-def _nearest(matrix: np.ndarray, labels: np.ndarray, pictures: np.ndarray) -> np.ndarray:
-    """The rows (p, k) of the pictures drawn from the library that are nearest each of `pictures` (p,), -1 for those of its group."""
-    reference = np.sort(np.random.default_rng(0).permutation(len(matrix))[:REFERENCE])
-    nearest = np.empty((len(pictures), min(NEIGHBOURS, len(reference))), dtype=np.int64)
-    with workers() as pool:
-        # What all pictures have in common says nothing about two of them, so they are compared from their mean.
-        mean = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
-        there = torch.from_numpy(unit_rows(matrix[reference] - mean))
-
-        def fill(start: int) -> None:
-            here = pictures[start : start + BLOCK]
-            cosine = torch.from_numpy(unit_rows(matrix[here] - mean)) @ there.T
-            cosine.masked_fill_(torch.from_numpy(labels[here][:, None] == labels[reference][None, :]), -2.0)
-            best, found = cosine.topk(nearest.shape[1], dim=1)
-            nearest[start : start + BLOCK] = np.where(best.numpy() > -2, reference[found.numpy()], -1)
-
-        for _ in pool.map(fill, range(0, len(pictures), BLOCK)):
-            pass
-    return nearest
+    return Support(expit(says), having, (near[rows] >= 0).sum(axis=1).astype(np.float64))

@@ -45,7 +45,11 @@ class Pictures:
         """What to keep of a training."""
         names = arrays.as_bytes(self.embedded.hashes)
         return Kept(
-            names.view(np.uint8).reshape(-1, 32), arrays.digests(self.embedded.matrix), self._tagged(), folds, models
+            names.view(np.uint8).reshape(-1, 32),
+            arrays.row_digests(self.embedded.matrix),
+            self._tagged(),
+            folds,
+            models,
         )
 
     def _tagged(self) -> np.ndarray:
@@ -55,7 +59,7 @@ class Pictures:
     def changed(self, kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(the row that each picture had then (n,), -1 for none, whether its embedding is new, whether its tags are)."""
         before = arrays.places(arrays.as_bytes(self.embedded.hashes), kept.hashes.view("V32").ravel())
-        fresh = (before < 0) | (kept.embedded[before] != arrays.digests(self.embedded.matrix))
+        fresh = (before < 0) | (kept.embedded[before] != arrays.row_digests(self.embedded.matrix))
         return before, fresh, (before < 0) | (kept.tagged[before] != self._tagged())
 
 

@@ -74,6 +74,14 @@ def library(seed: int = 0, n: int = 400) -> tuple[np.ndarray, sparse.csr_matrix]
     return matrix, sparse.csr_matrix(owned.astype(np.float32))
 
 
+def nearest(matrix: np.ndarray, labels: np.ndarray, k: int = 24) -> np.ndarray:
+    """The `k` rows most like each, seen from the middle of all, -1 for those of its own label."""
+    centred = matrix - matrix.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    near = np.argsort(-(unit @ unit.T), axis=1)[:, :k]
+    return np.where(labels[near] == labels[:, None], -1, near)
+
+
 def test_differences_are_those_of_the_sets():
     _, owned = library()
     rng = np.random.default_rng(1)
@@ -91,7 +99,7 @@ def test_without_pairs_nothing_differs_and_nothing_is_asked():
     matrix, owned = library()
     none = np.empty(0, np.int64)
     assert [len(part) for part in tags_to_share.differences(owned, none, none)] == [0, 0, 0]
-    assert len(tags_to_share.support(matrix, owned, np.arange(400), none, none, None).having) == 0
+    assert len(tags_to_share.support(matrix, owned, np.full((400, 3), -1), none, none, None).having) == 0
     assert tags_to_share.forgetting(owned, none, none, 0) == tags_to_share.FORGETTING[0]
 
 
@@ -109,20 +117,19 @@ def test_neighbours_are_asked_and_copies_of_the_picture_are_not():
     labels = np.arange(400)
     labels[:200] = np.arange(200) // 2 * 2
     rows, columns = np.repeat(np.arange(0, 400, 7), 5), np.tile(np.arange(5), 58)
-    said = tags_to_share.support(matrix, owned, labels, rows, columns, None)
-    centred = matrix - matrix.mean(axis=0)
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    near = nearest(matrix, labels)
+    said = tags_to_share.support(matrix, owned, near, rows, columns, None)
     for row, column, having, asked in zip(rows, columns, said.having, said.asked):
-        order = [other for other in np.argsort(-(unit @ unit[row])) if labels[other] != labels[row]][
-            : tags_to_share.NEIGHBOURS
-        ]
+        order = [other for other in near[row] if other >= 0]
         assert (having, asked) == (owned.toarray()[order, column].sum(), len(order))
+    assert (said.asked[: 5 * 29] < 24).all() and (said.asked[-5:] == 23).all()
 
 
 def test_the_tagger_is_asked_where_it_knows_the_tag():
     matrix, owned = library()
     tagger = Tagger(np.array([2]), np.eye(12, dtype=np.float32)[[2]], np.array([-5.0], dtype=np.float32))
-    said = tags_to_share.support(matrix, owned, np.arange(400), np.array([2, 2]), np.array([2, 3]), tagger)
+    nobody = np.empty((400, 0), dtype=np.int32)
+    said = tags_to_share.support(matrix, owned, nobody, np.array([2, 2]), np.array([2, 3]), tagger)
     assert said.tagger[0] == pytest.approx(1 / (1 + np.exp(5 - matrix[2, 2])), rel=1e-5) and np.isnan(said.tagger[1])
 
 
@@ -161,6 +168,7 @@ def test_pictures_that_only_look_alike_are_less_likely_copies_the_more_their_tag
     owned = sparse.csr_matrix((rng.random((60, 12)) < 0.4).astype(np.float32)).tolil()
     owned[1], owned[3] = owned[0], 1 - owned[2].toarray()
     matrix = rng.normal(size=(60, 8)).astype(np.float32)
-    chance = tags_to_share.copy_chance_by_tags(owned.tocsr(), np.array([0, 2]), np.array([1, 3]), matrix, np.arange(60))
+    near = nearest(matrix, np.arange(60))
+    chance = tags_to_share.copy_chance_by_tags(owned.tocsr(), np.array([0, 2]), np.array([1, 3]), matrix, near)
     assert chance[0] > 0.8
     assert chance[1] < 0.2

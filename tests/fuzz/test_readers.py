@@ -590,7 +590,7 @@ def _kept_files() -> tuple[Path, dict[str, bytes]]:
 
 
 def _taken_over(folder: Path) -> None:
-    hashes, digests = arrays.as_bytes(HASHES), arrays.digests(np.ones((6, 4), np.float32))
+    hashes, digests = arrays.as_bytes(HASHES), arrays.row_digests(np.ones((6, 4), np.float32))
     if (found := kept_pairs._taken_over(folder / kept_pairs.FILE, hashes, digests, 0.9)) is not None:
         assert not len(found[0]) or 0 <= found[0].i.min() <= found[0].j.max() < 6
 
